@@ -1,0 +1,33 @@
+//! Time as a dependency, so that tests move the clock rather than sleep.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// The wall clock in UTC, to the microsecond: what PostgreSQL can store.
+    fn now(&self) -> Timestamp;
+
+    /// A clock that never goes back, for deadlines.
+    fn monotonic(&self) -> Instant;
+}
+
+/// The machine's clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        to_micros(Timestamp::now())
+    }
+
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// Drops what a database would drop, so that a time read back equals the time written.
+pub fn to_micros(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}

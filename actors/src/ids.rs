@@ -1,0 +1,225 @@
+//! Identifiers as validated types: a value that exists has the right form, so nothing behind the parser checks again.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+/// Why a text is not an identifier. The text itself is not repeated: it came from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    #[error("a content hash is 64 lower-case hexadecimal characters")]
+    ContentHash,
+    #[error("a {0} is a UUID, such as 67e55044-10b1-426f-9247-bb680e5fe0c8")]
+    Uuid(&'static str),
+}
+
+/// The lower-case hex SHA-256 of a content: its name, its strong `ETag` and its digest in one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash([u8; 32]);
+
+impl ContentHash {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for ContentHash {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return Err(InvalidId::ContentHash);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+fn nibble(digit: u8) -> Result<u8, InvalidId> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(InvalidId::ContentHash),
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ContentHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ContentHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            pub const fn as_uuid(&self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                // Only the hyphenated form: one spelling per id keeps logs and caches honest.
+                if text.len() != 36 {
+                    return Err(InvalidId::Uuid($what));
+                }
+                Uuid::try_parse(text).map(Self).map_err(|_| InvalidId::Uuid($what))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+macro_rules! random_id {
+    ($name:ident) => {
+        impl $name {
+            /// A fresh random id (UUID version 4, 122 random bits).
+            pub fn random() -> Self {
+                Self(Uuid::new_v4())
+            }
+        }
+    };
+}
+
+macro_rules! ordered_id {
+    ($name:ident) => {
+        impl $name {
+            /// A fresh id that sorts by the time it was made (UUID version 7), so that new rows are neighbours in an index.
+            pub fn next() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// The right to stream one content. Whoever holds it may stream, so it cannot be guessed: 122 random bits.
+    ReceiptId,
+    "receipt id"
+);
+random_id!(ReceiptId);
+
+uuid_id!(
+    /// A catalogue entry.
+    VersionId,
+    "version id"
+);
+ordered_id!(VersionId);
+
+uuid_id!(
+    /// A client's streaming session. It shows progress to whoever holds it, so it is random.
+    SessionId,
+    "session id"
+);
+random_id!(SessionId);
+
+uuid_id!(
+    /// One delivered stream: the identity that makes a usage row count once, whatever is retried.
+    UsageId,
+    "usage id"
+);
+ordered_id!(UsageId);
+
+uuid_id!(
+    /// Whoever puts content in.
+    ProducerId,
+    "producer id"
+);
+ordered_id!(ProducerId);
+
+uuid_id!(
+    /// An API key's public name; the secret is not derived from it.
+    KeyId,
+    "key id"
+);
+ordered_id!(KeyId);
+
+uuid_id!(
+    /// One instance, for as long as its data folder lives.
+    NodeId,
+    "node id"
+);
+random_id!(NodeId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_content_hash_survives_its_text(bytes: [u8; 32]) {
+            let hash = ContentHash::from_bytes(bytes);
+            prop_assert_eq!(hash.to_string().parse(), Ok(hash));
+        }
+
+        #[test]
+        fn any_other_text_is_refused(text in "\\PC{0,80}") {
+            let canonical = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            prop_assert_eq!(text.parse::<ContentHash>().is_ok(), canonical);
+        }
+    }
+
+    #[test]
+    fn upper_case_and_unhyphenated_forms_are_refused() {
+        assert!("A".repeat(64).parse::<ContentHash>().is_err());
+        assert!("67e5504410b1426f9247bb680e5fe0c8".parse::<ReceiptId>().is_err());
+        assert!("67e55044-10b1-426f-9247-bb680e5fe0c8".parse::<ReceiptId>().is_ok());
+    }
+}

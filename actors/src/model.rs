@@ -1,0 +1,23 @@
+//! The words of the domain as plain data: no I/O, no time of its own, no behaviour beyond invariants.
+
+mod asset;
+mod content;
+mod credit;
+mod lease;
+mod policy;
+mod producer;
+mod receipt;
+mod session;
+mod usage;
+mod window;
+
+pub use asset::{Asset, NewAsset};
+pub use content::{ContentMeta, LEAF_BYTES, LeafHash, leaf_count};
+pub use credit::Credit;
+pub use lease::{LeaseSizing, LostLease, NodeEpoch};
+pub use policy::{Limits, QuotaPolicy};
+pub use producer::{ApiKey, NewProducer, Role};
+pub use receipt::{Receipt, ReceiptStatus};
+pub use session::{Session, SessionProgress};
+pub use usage::{Outcome, UsageRow};
+pub use window::{Window, WindowKind, WindowSet, WindowUsage};

@@ -1,0 +1,81 @@
+//! Quota policies: the limits of a tier.
+
+use serde::{Deserialize, Serialize};
+
+use super::WindowKind;
+
+/// The limits of one window; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    pub bytes: Option<u64>,
+    pub requests: Option<u64>,
+}
+
+/// The limits of a tier. An absent limit means none.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaPolicy {
+    pub policy_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    pub bytes_per_hour: Option<u64>,
+    pub bytes_per_day: Option<u64>,
+    pub bytes_per_month: Option<u64>,
+    pub requests_per_hour: Option<u64>,
+    pub requests_per_day: Option<u64>,
+    pub requests_per_month: Option<u64>,
+    /// Streams of one receipt at the same time, over all instances.
+    pub max_concurrent_streams: Option<u32>,
+    /// Sustained rate of all streams of a receipt on one instance, in 10^6 bits a second.
+    pub max_bandwidth_mbps: Option<f64>,
+    /// Bytes that may go out above the sustained rate; they come back evenly over `burst_duration_minutes`.
+    pub burst_bytes_allowance: Option<u64>,
+    pub burst_duration_minutes: Option<u32>,
+    /// The largest content that the tier may stream.
+    pub max_file_size_bytes: Option<u64>,
+    /// Media types, or families such as `video/*`, that the tier may stream.
+    pub allowed_content_types: Option<Vec<String>>,
+}
+
+impl QuotaPolicy {
+    pub const fn limits(&self, window: WindowKind) -> Limits {
+        match window {
+            WindowKind::Hour => Limits { bytes: self.bytes_per_hour, requests: self.requests_per_hour },
+            WindowKind::Day => Limits { bytes: self.bytes_per_day, requests: self.requests_per_day },
+            WindowKind::Month => Limits { bytes: self.bytes_per_month, requests: self.requests_per_month },
+        }
+    }
+
+    /// Whether any window limits anything: without a limit there is nothing to lease.
+    pub fn is_metered(&self) -> bool {
+        WindowKind::ALL.iter().any(|&kind| self.limits(kind) != Limits::default())
+    }
+
+    /// Whether the tier may stream content of this media type.
+    pub fn allows(&self, media_type: &str) -> bool {
+        let Some(allowed) = &self.allowed_content_types else { return true };
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        allowed.iter().any(|entry| match entry.strip_suffix("/*") {
+            Some(family) => essence.split('/').next().is_some_and(|kind| kind.eq_ignore_ascii_case(family)),
+            None => essence.eq_ignore_ascii_case(entry),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_match_by_name_or_family() {
+        let policy = QuotaPolicy {
+            allowed_content_types: Some(vec!["video/*".into(), "text/plain".into()]),
+            ..Default::default()
+        };
+        assert!(policy.allows("video/mp4"));
+        assert!(policy.allows("Text/Plain; charset=utf-8"));
+        assert!(!policy.allows("videos/mp4"));
+        assert!(!policy.allows("text/html"));
+        assert!(QuotaPolicy::default().allows("anything/at-all"));
+    }
+}

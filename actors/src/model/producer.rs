@@ -1,0 +1,41 @@
+//! Producers and their API keys.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{KeyId, ProducerId};
+
+/// What a key may do. An admin may do all that a producer may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Producer,
+    Admin,
+}
+
+impl Role {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Producer => "producer",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A key as stored: the hash of the secret, never the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    pub key_id: KeyId,
+    pub producer_id: ProducerId,
+    pub role: Role,
+    /// BLAKE3 of the secret. The secret has 256 random bits, so a slow hash would add nothing.
+    pub secret_hash: [u8; 32],
+}
+
+/// A producer with its first key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewProducer {
+    pub name: String,
+    pub key: ApiKey,
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,18 @@
+//! The ports: what the actors ask of the world, in the words of the domain. `src/` of the server implements them.
+//!
+//! A port has few methods, is batch-shaped where the hot path batches, and says what a caller may conclude from an error.
+
+mod blob_store;
+mod catalog;
+mod error;
+mod ledger;
+mod shared_state;
+
+pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob, Sweep};
+pub use catalog::{Catalog, NewAssetError};
+pub use error::{PortError, PortResult};
+pub use ledger::{
+    AuditDifference, AuditPage, Ledger, NewReceipt, QuotaView, ReceiptView, Receipts, Reclaimed, Refill, Release,
+    SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
+};
+pub use shared_state::{Invalidations, SharedState, Slot, Tag};

@@ -1,0 +1,49 @@
+//! What can go wrong behind a port, as far as a caller can act on it.
+
+use std::{error::Error, time::Duration};
+
+pub type PortResult<T> = Result<T, PortError>;
+
+/// A port's failure. Messages are for logs; clients see a problem document made elsewhere.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The dependency did not answer, or not in time. Whether the operation was applied is unknown; all of them may be
+    /// repeated.
+    #[error("{dependency} is unavailable: {source}")]
+    Unavailable {
+        dependency: &'static str,
+        /// When to try again, where known.
+        retry_after: Option<Duration>,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The dependency refused this input; repeating it gives the same answer.
+    #[error("{dependency} rejected the operation: {source}")]
+    Rejected { dependency: &'static str, source: Box<dyn Error + Send + Sync> },
+    /// Stored bytes are not what they should be: truncated, or their hash differs.
+    #[error("stored data is corrupt: {0}")]
+    Corrupt(String),
+    /// The thing is not there although it should be.
+    #[error("{0} was not found")]
+    NotFound(&'static str),
+    /// No room: a disk or a quota of the store is full.
+    #[error("{0} has no room left")]
+    Full(&'static str),
+    /// This node's epoch was reclaimed: its leases are gone, and it must come back under a new epoch.
+    #[error("this node's epoch was reclaimed")]
+    Fenced,
+}
+
+impl PortError {
+    pub fn unavailable(dependency: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable { dependency, retry_after: None, source: source.into() }
+    }
+
+    pub fn rejected(dependency: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Rejected { dependency, source: source.into() }
+    }
+
+    /// Whether the same call may succeed later.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Full(_))
+    }
+}

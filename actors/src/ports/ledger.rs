@@ -1,0 +1,244 @@
+//! The ledger: receipts, policies, windows, leases and usage; everything that is money.
+//!
+//! Three traits by who calls them: [`Receipts`] from handlers, [`Ledger`] from the quota and usage actors, [`Upkeep`] from
+//! the Janitor and the tools. One adapter implements all three.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::PortResult;
+use crate::{
+    ids::{ContentHash, ReceiptId, UsageId, VersionId},
+    model::{
+        ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, QuotaPolicy, Receipt, ReceiptStatus, UsageRow,
+        WindowKind, WindowUsage,
+    },
+};
+
+/// What is needed to make a receipt. The content is the asset's, the total its current price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewReceipt {
+    pub receipt_id: ReceiptId,
+    pub version_id: VersionId,
+    pub quota_tier: String,
+    pub status: ReceiptStatus,
+    pub expires_at: Timestamp,
+    pub created_at: Timestamp,
+}
+
+/// What came of a change of status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusChange {
+    /// The receipt as it is now; its epoch has grown, unless it had this status already.
+    Changed(Receipt),
+    /// Its status does not allow the change ([`ReceiptStatus::may_become`]).
+    Refused(ReceiptStatus),
+    NotFound,
+}
+
+/// Receipts and policies as handlers see them.
+#[async_trait]
+pub trait Receipts: Send + Sync + 'static {
+    /// Makes a receipt.
+    ///
+    /// # Errors
+    /// [`PortError::NotFound`](super::PortError::NotFound) names what does not exist, `"asset"` or `"quota tier"`.
+    async fn create_receipt(&self, new: &NewReceipt) -> PortResult<Receipt>;
+
+    async fn receipt(&self, id: ReceiptId) -> PortResult<Option<Receipt>>;
+
+    /// Changes the status and increments the epoch, in one statement that repeats the rule of
+    /// [`ReceiptStatus::may_become`]. Setting the status it already has changes nothing.
+    async fn set_receipt_status(&self, id: ReceiptId, to: ReceiptStatus, now: Timestamp) -> PortResult<StatusChange>;
+
+    /// Makes or replaces a policy; true when it is new.
+    async fn put_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool>;
+
+    /// All policies by name.
+    async fn policies(&self) -> PortResult<Vec<QuotaPolicy>>;
+
+    /// A receipt's policy and its windows at `now`, straight from the ledger.
+    async fn quota(&self, id: ReceiptId, now: Timestamp) -> PortResult<Option<QuotaView>>;
+
+    /// Usage rows of a receipt in the order of their ids, after `after`.
+    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<UsagePage>;
+}
+
+/// A receipt's windows with the policy that limits them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuotaView {
+    pub policy: QuotaPolicy,
+    /// Hour, day, month.
+    pub windows: [WindowUsage; 3],
+}
+
+/// A page of usage rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UsagePage {
+    pub rows: Vec<UsageRow>,
+    /// Whether rows follow after the last one of this page.
+    pub more: bool,
+}
+
+/// A receipt that the quota cache misses, or whose lease is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    pub receipt_id: ReceiptId,
+    /// Nothing is leased unless the receipt is for this content.
+    pub content_hash: ContentHash,
+    /// At least this, or nothing. [`Credit::ZERO`] takes whatever fits, be it nothing.
+    pub need: Credit,
+    /// As much as this where it fits ([`LeaseSizing`]). [`Credit::ZERO`] only loads.
+    pub want: Credit,
+}
+
+/// A receipt with all that a stream's admission depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReceiptView {
+    pub receipt: Receipt,
+    pub policy: QuotaPolicy,
+    /// `None` when the content is not stored.
+    pub content: Option<ContentMeta>,
+    /// For `Content-Disposition`.
+    pub asset_name: String,
+}
+
+/// The answer to one [`Want`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refill {
+    /// `None`: no such receipt.
+    pub view: Option<ReceiptView>,
+    /// Hour, day and month at `now`, after the grant.
+    pub windows: [WindowUsage; 3],
+    /// What was added to this node's lease. Zero where it does not fit, or where the receipt may not stream, is for other
+    /// content, or has a policy without limits.
+    pub granted: Credit,
+}
+
+/// Credit that goes back from a lease to its windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    pub receipt_id: ReceiptId,
+    /// Any moment in the hour that the lease is of.
+    pub window: Timestamp,
+    pub epoch: i64,
+    pub credit: Credit,
+}
+
+/// One batch of usage: what one transaction applies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettleBatch {
+    pub node: NodeEpoch,
+    /// Grows by one with each batch of a node's epoch; the ledger keeps the highest as the node's watermark.
+    pub sequence: i64,
+    pub rows: Vec<UsageRow>,
+    pub releases: Vec<Release>,
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Rows that were not there yet. Zero for a batch that had been applied before.
+    pub inserted: u64,
+}
+
+/// What one step of reclaiming found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reclaimed {
+    pub leases: u64,
+    /// The credit that was charged or released.
+    pub credit: Credit,
+    /// Whether expired leases may be left for a further step.
+    pub more: bool,
+}
+
+/// Leases and settlement: the calls behind the hot path.
+///
+/// # Invariants
+/// - In every window, `used + reserved` is at most the limit that was in force when the last lease was taken.
+/// - `reserved` is the sum of the live leases of the window; `used` is the sum of its usage rows.
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// Loads receipts and takes leases for them, in one round trip for all. The answers are in the order of `wants`.
+    /// A receipt stands at most once in `wants`.
+    ///
+    /// # Errors
+    /// `Fenced` when the node's epoch is not alive in the ledger. After `Unavailable` a lease may have been taken that
+    /// nobody knows of; it is reclaimed with the epoch.
+    async fn refill(
+        &self,
+        node: NodeEpoch,
+        wants: &[Want],
+        sizing: LeaseSizing,
+        now: Timestamp,
+    ) -> PortResult<Vec<Refill>>;
+
+    /// Applies a batch in one transaction: inserts the rows that are not there yet, adds to the windows only what was
+    /// really inserted, takes it off the leases it was spent from, gives releases back, advances the watermark. A batch
+    /// at or below the watermark changes nothing, so a repeat after a lost answer counts nothing twice. Fenced epochs
+    /// settle too: what a reclaimed lease was charged for shrinks by what the late rows explain.
+    ///
+    /// # Errors
+    /// `Rejected` when a row can never be inserted (its receipt does not exist); nothing of the batch is then applied.
+    async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled>;
+
+    /// Makes the node's epoch known, or keeps it alive for another `ttl` by the ledger's own clock.
+    ///
+    /// # Errors
+    /// `Fenced` when this epoch was reclaimed, or a later epoch of this node is known.
+    async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()>;
+
+    /// Nodes alive now.
+    async fn nodes_alive(&self) -> PortResult<u64>;
+
+    /// Takes back up to `limit` leases of epochs that are no longer alive: their heartbeat ran out, or a later epoch of
+    /// the same node is known. An epoch is fenced in the same transaction that takes the first of its leases.
+    async fn reclaim(&self, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed>;
+}
+
+/// A window that does not equal the sum of its usage rows, or reserves that do not equal its leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditDifference {
+    pub receipt_id: ReceiptId,
+    pub window: WindowKind,
+    pub window_start: Timestamp,
+    pub recorded: Credit,
+    pub recomputed: Credit,
+    /// True when it is about `reserved` against leases, false about `used` against usage rows.
+    pub reserved: bool,
+}
+
+/// One step of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditPage {
+    /// Windows compared.
+    pub windows: u64,
+    pub differences: Vec<AuditDifference>,
+    /// The receipt to go on after; `None` at the end.
+    pub next: Option<ReceiptId>,
+}
+
+/// Housekeeping in bounded steps.
+#[async_trait]
+pub trait Upkeep: Send + Sync + 'static {
+    /// Answers when the database does.
+    async fn ping(&self) -> PortResult<()>;
+
+    /// Marks up to `limit` open receipts past their time as expired; how many.
+    async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64>;
+
+    /// Removes up to `limit` windows that ended before `before`, with the usage rows that they sum up; how many windows.
+    /// Windows with reserved credit stay.
+    async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
+
+    /// Forgets up to `limit` fenced epochs that hold no lease and were last seen before `before`; how many.
+    async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
+
+    /// Makes what the next `months` months will need (partitions, where the database has them); how many were made.
+    async fn prepare(&self, now: Timestamp, months: u32) -> PortResult<u64>;
+
+    /// Compares the windows of up to `limit` receipts after `after` with their usage rows and leases.
+    async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage>;
+}

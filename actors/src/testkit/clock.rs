@@ -1,0 +1,44 @@
+//! A clock that stands still until a test moves it.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+
+/// A clock that stands still until [`advance`](Self::advance) moves it.
+#[derive(Debug)]
+pub struct ManualClock {
+    now: Mutex<(Timestamp, Instant)>,
+}
+
+impl ManualClock {
+    /// # Panics
+    /// When `now` is not an RFC 3339 time.
+    pub fn at(now: &str) -> Self {
+        Self { now: Mutex::new((now.parse().expect("an RFC 3339 time"), Instant::now())) }
+    }
+
+    pub fn advance(&self, by: Duration) {
+        let mut now = self.now.lock().expect("no test panics while it moves the clock");
+        now.0 += by;
+        now.1 += by;
+    }
+
+    fn read(&self) -> (Timestamp, Instant) {
+        *self.now.lock().expect("no test panics while it moves the clock")
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.read().0
+    }
+
+    fn monotonic(&self) -> Instant {
+        self.read().1
+    }
+}

@@ -1,0 +1,1 @@
+//! Configuration: compiled-in defaults, then a file, then the environment.

@@ -1,0 +1,5 @@
+//! Logs and metrics.
+
+pub mod metrics;
+
+pub use metrics::{DbMetrics, Metrics};

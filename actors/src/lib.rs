@@ -1,8 +1,37 @@
 //! The actors of a Penstock node, and the ports they speak to.
+//!
+//! | actor | owns | speaks to |
+//! |---|---|---|
+//! | [`quota_cache`] | receipts, windows and leases in memory; says whether a stream may start | ledger, shared state, usage batcher |
+//! | [`usage_batcher`] | usage rows until they are durably in the ledger | ledger |
+//! | [`lease_keeper`] | this node's life in the ledger | ledger, quota cache |
+//! | [`storage_stream`] | one open source and its read-ahead; one actor per large stream | blob store |
+//! | [`janitor`] | what expired | ledger, catalogue, blob store |
+//!
+//! A stream passes through [`quota_cache`] (acquire), [`content_store`] (verified reads) and [`delivery`] (pace, count,
+//! settle); an upload through [`ingest`]. Bytes never pass through a mailbox. The arithmetic stands alone in
+//! [`quota_book`], [`usage_batch`], [`pacer`] and [`model`]; queues are bounded by [`admission`] and by nothing else.
+//!
+//! This crate knows no HTTP, no SQL and no exporter: the world is behind [`ports`].
 
+pub mod admission;
 pub mod clock;
+pub mod content_store;
+pub mod delivery;
 pub mod ids;
+pub mod ingest;
+pub mod janitor;
+pub mod lease_keeper;
 pub mod model;
+pub mod node_life;
+pub mod pacer;
 pub mod ports;
+pub mod quota_book;
+pub mod quota_cache;
+pub mod refusal;
+pub mod storage_stream;
+pub mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod usage_batch;
+pub mod usage_batcher;

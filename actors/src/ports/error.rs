@@ -46,4 +46,20 @@ impl PortError {
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Full(_))
     }
+
+    /// The error that several callers of one shared operation get: what one of them may act on, by reference.
+    pub fn shared(error: &std::sync::Arc<Self>) -> Self {
+        match &**error {
+            Self::Corrupt(what) => Self::Corrupt(what.clone()),
+            Self::NotFound(what) => Self::NotFound(what),
+            Self::Full(what) => Self::Full(what),
+            Self::Fenced => Self::Fenced,
+            Self::Rejected { dependency, .. } => Self::rejected(dependency, std::sync::Arc::clone(error)),
+            Self::Unavailable { dependency, retry_after, .. } => Self::Unavailable {
+                dependency,
+                retry_after: *retry_after,
+                source: Box::new(std::sync::Arc::clone(error)),
+            },
+        }
+    }
 }

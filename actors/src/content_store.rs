@@ -1,0 +1,256 @@
+//! `ContentStore`: verified reads of stored content, in leaves of 1 MiB.
+//!
+//! Every leaf read from the blob store is compared with its hash before its first byte is used, so rot and short reads
+//! become errors and never wrong bytes that look complete. Leaves that were verified are cached by digest; they never change,
+//! so nothing ever needs to be invalidated.
+//!
+//! **Bounds.** The leaf cache holds `memory_cache` bytes. Open blobs are at most [`OPEN_BLOBS`] and are closed when they
+//! have been idle. Leaves that streams hold are counted against one read-ahead budget; a stream that finds it used up reads
+//! small pieces instead of waiting, so slow readers can not stop the others.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use moka::future::Cache;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+
+use crate::{
+    admission::{Admission, AdmissionSnapshot, Permit},
+    ids::ContentHash,
+    model::{LEAF_BYTES, LeafHash, leaf_count},
+    ports::{BlobSource, BlobStore, PortError, PortResult},
+};
+
+/// Blobs kept open for further streams: an open file each.
+const OPEN_BLOBS: u64 = 1024;
+const OPEN_IDLE: Duration = Duration::from_secs(10);
+
+/// When leaves are compared with their hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// Each time a leaf is read.
+    Always,
+    /// The first time that a leaf of an open blob is read.
+    #[default]
+    Cold,
+    /// Not at all; only short reads are noticed.
+    Never,
+}
+
+/// Bounds of the content store.
+#[derive(Debug, Clone, Copy)]
+pub struct ContentSettings {
+    /// Bytes of verified leaves to keep.
+    pub memory_cache: u64,
+    /// Bytes of leaves that all streams may hold at a time.
+    pub read_ahead: u32,
+    pub verify: Verify,
+}
+
+/// What the content store has counted.
+#[derive(Debug, Default)]
+pub struct ContentCounters {
+    pub hits: AtomicU64,
+    pub misses: AtomicU64,
+    pub bytes_read: AtomicU64,
+    /// Reads that were not what was stored; each one is a reason to look at the disk.
+    pub corrupt: AtomicU64,
+}
+
+/// An open content.
+pub struct OpenContent {
+    hash: ContentHash,
+    size: u64,
+    leaves: Arc<[LeafHash]>,
+    source: Arc<dyn BlobSource>,
+    /// A bit per leaf that was verified since the blob was opened.
+    verified: Box<[AtomicU64]>,
+}
+
+impl OpenContent {
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    const fn leaf_range(&self, leaf: u64) -> Range<u64> {
+        let start = leaf * LEAF_BYTES;
+        let end = start + LEAF_BYTES;
+        start..if end < self.size { end } else { self.size }
+    }
+
+    fn is_verified(&self, leaf: u64) -> bool {
+        let word = self.verified.get((leaf / 64) as usize);
+        word.is_some_and(|word| word.load(Relaxed) & (1 << (leaf % 64)) != 0)
+    }
+
+    fn set_verified(&self, leaf: u64) {
+        if let Some(word) = self.verified.get((leaf / 64) as usize) {
+            word.fetch_or(1 << (leaf % 64), Relaxed);
+        }
+    }
+}
+
+/// Bytes of one leaf, with the right to hold them.
+pub struct Held {
+    pub bytes: Bytes,
+    /// `None` for a small piece that was copied out of its leaf.
+    _permit: Option<Permit>,
+}
+
+/// Verified reads of stored content.
+#[derive(Clone)]
+pub struct ContentStore {
+    blobs: Arc<dyn BlobStore>,
+    open: Cache<ContentHash, Arc<OpenContent>>,
+    leaves: Cache<(ContentHash, u64), Bytes>,
+    read_ahead: Admission,
+    verify: Verify,
+    io: Handle,
+    counters: Arc<ContentCounters>,
+}
+
+impl ContentStore {
+    /// Reads and hashes run on `io`, so that a reader that leaves does not take away what others wait for.
+    pub fn new(blobs: Arc<dyn BlobStore>, settings: ContentSettings, io: Handle) -> Self {
+        let leaves = Cache::builder()
+            .max_capacity(settings.memory_cache)
+            .weigher(|_, leaf: &Bytes| u32::try_from(leaf.len()).unwrap_or(u32::MAX))
+            .build();
+        Self {
+            blobs,
+            open: Cache::builder().max_capacity(OPEN_BLOBS).time_to_idle(OPEN_IDLE).build(),
+            leaves,
+            read_ahead: Admission::new("read_ahead", settings.read_ahead),
+            verify: settings.verify,
+            io,
+            counters: Arc::default(),
+        }
+    }
+
+    /// Opens a content, or finds it open.
+    ///
+    /// # Errors
+    /// As [`BlobStore::open`]; `Corrupt` also when the stored size is not `size`.
+    pub async fn open(&self, hash: ContentHash, size: u64) -> PortResult<Arc<OpenContent>> {
+        if let Some(open) = self.open.get(&hash).await {
+            return Ok(open);
+        }
+        let stored = self.blobs.open(hash).await.inspect_err(|error| self.count(error))?;
+        if stored.size_bytes != size || stored.leaves.len() as u64 != leaf_count(size) {
+            let error = PortError::Corrupt(format!("{hash} has {} bytes instead of {size}", stored.size_bytes));
+            self.count(&error);
+            return Err(error);
+        }
+        let words = stored.leaves.len().div_ceil(64);
+        let open = Arc::new(OpenContent {
+            hash,
+            size,
+            leaves: stored.leaves,
+            source: stored.source,
+            verified: std::iter::repeat_with(AtomicU64::default).take(words).collect(),
+        });
+        self.open.insert(hash, Arc::clone(&open)).await;
+        Ok(open)
+    }
+
+    /// Verified bytes of `content` from `range.start`: to the end of its leaf or of the range, whichever comes first. When
+    /// the read-ahead budget is used up, at most `piece` bytes.
+    ///
+    /// # Errors
+    /// `Corrupt` when the stored bytes are not what they were; `Unavailable` when the store does not answer.
+    pub async fn read(&self, content: &Arc<OpenContent>, range: Range<u64>, piece: u64) -> PortResult<Held> {
+        let leaf = range.start / LEAF_BYTES;
+        let bounds = content.leaf_range(leaf);
+        let end = range.end.min(bounds.end);
+        let length = (bounds.end - bounds.start) as u32;
+        if let Some(permit) = self.read_ahead.try_admit(length) {
+            let bytes = self.leaf(content, leaf).await?;
+            let within = (range.start - bounds.start) as usize..(end - bounds.start) as usize;
+            return Ok(Held { bytes: bytes.slice(within), _permit: Some(permit) });
+        }
+        let end = end.min(range.start + piece);
+        let within = (range.start - bounds.start) as usize..(end - bounds.start) as usize;
+        if content.is_verified(leaf)
+            && self.verify != Verify::Always
+            && !self.leaves.contains_key(&(content.hash, leaf))
+        {
+            let bytes = content.source.read_at(range.start, (end - range.start) as usize).await;
+            return Ok(Held { bytes: bytes.inspect_err(|error| self.count(error))?, _permit: None });
+        }
+        let bytes = self.leaf(content, leaf).await?;
+        Ok(Held { bytes: Bytes::copy_from_slice(&bytes[within]), _permit: None })
+    }
+
+    /// One whole leaf, from the cache or read once for everybody who wants it.
+    async fn leaf(&self, content: &Arc<OpenContent>, leaf: u64) -> PortResult<Bytes> {
+        let key = (content.hash, leaf);
+        if let Some(bytes) = self.leaves.get(&key).await {
+            self.counters.hits.fetch_add(1, Relaxed);
+            return Ok(bytes);
+        }
+        self.counters.misses.fetch_add(1, Relaxed);
+        let (store, content) = (self.clone(), Arc::clone(content));
+        let fill = self.io.spawn(async move {
+            let filled = store.leaves.try_get_with(key, store.fill(&content, leaf)).await;
+            filled.map_err(|shared| PortError::shared(&shared))
+        });
+        fill.await.map_err(|error| PortError::unavailable("the read task", error))?
+    }
+
+    async fn fill(&self, content: &OpenContent, leaf: u64) -> PortResult<Bytes> {
+        let range = content.leaf_range(leaf);
+        let length = (range.end - range.start) as usize;
+        let bytes = content.source.read_at(range.start, length).await.inspect_err(|error| self.count(error))?;
+        self.counters.bytes_read.fetch_add(length as u64, Relaxed);
+        let known = match self.verify {
+            Verify::Always => false,
+            Verify::Cold => content.is_verified(leaf),
+            Verify::Never => true,
+        };
+        if !known {
+            let digest: LeafHash = Sha256::digest(&bytes).into();
+            if content.leaves.get(leaf as usize) != Some(&digest) {
+                let error = PortError::Corrupt(format!("leaf {leaf} of {} does not have its hash", content.hash));
+                self.count(&error);
+                return Err(error);
+            }
+            content.set_verified(leaf);
+        }
+        Ok(bytes)
+    }
+
+    fn count(&self, error: &PortError) {
+        if matches!(error, PortError::Corrupt(_)) {
+            self.counters.corrupt.fetch_add(1, Relaxed);
+            tracing::error!(%error, "stored content is damaged");
+        }
+    }
+
+    pub fn counters(&self) -> &ContentCounters {
+        &self.counters
+    }
+
+    /// Bytes of leaves in memory.
+    pub fn cached_bytes(&self) -> u64 {
+        self.leaves.weighted_size()
+    }
+
+    /// Blobs that are open for further streams.
+    pub fn open_blobs(&self) -> u64 {
+        self.open.entry_count()
+    }
+
+    pub fn read_ahead(&self) -> AdmissionSnapshot {
+        self.read_ahead.snapshot()
+    }
+}

@@ -1,0 +1,274 @@
+//! Ingest: content in. Bytes are hashed, whole and per leaf, while they stream to the blob store.
+//!
+//! No actor is in the path: an upload has no state but its own. Hashing and writing share one blocking thread per upload,
+//! fed by a bounded channel, so neither ever holds up a web worker. The order at the end is what keeps a sweep from taking a
+//! blob that was just uploaded: announce in the catalogue, make the blob visible, complete in the catalogue.
+//!
+//! **Bound.** `concurrent` uploads at a time, each with at most [`PARTS_AHEAD`] parts in memory. Dropping an upload leaves
+//! nothing that a reader could see.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
+
+use crate::{
+    admission::{Admission, AdmissionSnapshot, Permit},
+    clock::Clock,
+    ids::{ContentHash, ProducerId},
+    model::{ContentMeta, LEAF_BYTES, LeafHash},
+    ports::{BlobSink, BlobStore, Catalog, PortError, PortResult},
+};
+
+/// Parts between the connection and the disk. A part is what the connection read at once, at most 128 KiB.
+const PARTS_AHEAD: usize = 4;
+
+/// Bounds of ingest.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestSettings {
+    /// The largest content.
+    pub max_bytes: u64,
+    /// Uploads at a time.
+    pub concurrent: u32,
+}
+
+/// Why an upload was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("the content is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the bytes hash to {actual}, not to {expected}")]
+    DigestMismatch { expected: ContentHash, actual: ContentHash },
+    #[error("too many uploads are under way")]
+    Overloaded,
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// What an upload came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingested {
+    pub meta: ContentMeta,
+    /// False when the content was stored before.
+    pub created: bool,
+}
+
+/// Takes content in.
+#[derive(Clone)]
+pub struct Ingest {
+    blobs: Arc<dyn BlobStore>,
+    catalog: Arc<dyn Catalog>,
+    clock: Arc<dyn Clock>,
+    io: Handle,
+    admission: Admission,
+    max_bytes: u64,
+}
+
+impl Ingest {
+    pub fn new(
+        blobs: Arc<dyn BlobStore>,
+        catalog: Arc<dyn Catalog>,
+        clock: Arc<dyn Clock>,
+        io: Handle,
+        settings: IngestSettings,
+    ) -> Self {
+        let admission = Admission::new("uploads", settings.concurrent);
+        Self { blobs, catalog, clock, io, admission, max_bytes: settings.max_bytes }
+    }
+
+    pub const fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    pub fn queue(&self) -> AdmissionSnapshot {
+        self.admission.snapshot()
+    }
+
+    /// Begins an upload.
+    ///
+    /// # Errors
+    /// `Overloaded` when there are too many; the store's own.
+    pub async fn begin(&self) -> Result<Upload, IngestError> {
+        let permit = self.admission.try_admit(1).ok_or(IngestError::Overloaded)?;
+        let sink = self.blobs.create().await?;
+        let (parts, inbox) = mpsc::channel(PARTS_AHEAD);
+        let io = self.io.clone();
+        self.io.spawn_blocking(move || io.block_on(write_out(sink, inbox)));
+        Ok(Upload { ingest: self.clone(), parts, taken: 0, _permit: permit })
+    }
+}
+
+enum Command {
+    Write(Bytes),
+    /// What was written so far hashes to what?
+    Digest(oneshot::Sender<PortResult<(ContentHash, u64)>>),
+    Commit(oneshot::Sender<PortResult<()>>),
+}
+
+/// An upload under way. Dropping it undoes it.
+pub struct Upload {
+    ingest: Ingest,
+    parts: mpsc::Sender<Command>,
+    taken: u64,
+    _permit: Permit,
+}
+
+impl Upload {
+    /// Takes the next part. Bytes are counted as they come: no header is believed.
+    ///
+    /// # Errors
+    /// `TooLarge` past the limit. A write that failed shows at the next call or at [`finish`](Self::finish).
+    pub async fn write(&mut self, part: Bytes) -> Result<(), IngestError> {
+        self.taken += part.len() as u64;
+        if self.taken > self.ingest.max_bytes {
+            return Err(IngestError::TooLarge { limit: self.ingest.max_bytes });
+        }
+        // The writer ends only after a failure, and keeps that for `finish`.
+        self.parts.send(Command::Write(part)).await.map_err(|_| writer_gone().into())
+    }
+
+    /// Ends the upload: compares the digest, and makes the content visible under its name.
+    ///
+    /// # Errors
+    /// `DigestMismatch` when it is not what was `expected`; nothing is kept then.
+    pub async fn finish(
+        self,
+        expected: Option<ContentHash>,
+        media_type: String,
+        producer: ProducerId,
+    ) -> Result<Ingested, IngestError> {
+        let (hash, size_bytes) = self.ask(Command::Digest).await?;
+        if let Some(expected) = expected.filter(|expected| *expected != hash) {
+            return Err(IngestError::DigestMismatch { expected, actual: hash });
+        }
+        let Ingest { blobs, catalog, clock, .. } = &self.ingest;
+        let (known, exists) = futures_util::try_join!(catalog.content(hash), blobs.exists(hash))?;
+        if let (Some(meta), true) = (known, exists) {
+            return Ok(Ingested { meta, created: false });
+        }
+        let meta = ContentMeta { content_hash: hash, size_bytes, media_type, stored_at: clock.now() };
+        catalog.announce_content(&meta, producer).await?;
+        self.ask(Command::Commit).await?;
+        let created = catalog.complete_content(hash).await?;
+        let meta = if created { meta } else { catalog.content(hash).await?.unwrap_or(meta) };
+        Ok(Ingested { meta, created })
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<PortResult<T>>) -> Command) -> PortResult<T> {
+        let (reply, answer) = oneshot::channel();
+        self.parts.send(command(reply)).await.map_err(|_| writer_gone())?;
+        answer.await.map_err(|_| writer_gone())?
+    }
+}
+
+fn writer_gone() -> PortError {
+    PortError::unavailable("the blob store", "the writer ended")
+}
+
+/// The writer's thread: hashes and writes until it is told to commit, or until the upload is dropped. After a failure it
+/// goes on taking parts without writing them, so that the failure itself reaches whoever asks for the digest.
+async fn write_out(sink: Box<dyn BlobSink>, mut inbox: mpsc::Receiver<Command>) {
+    let mut sink = Some(sink);
+    let mut hashes = Hashes::default();
+    let mut failure = None;
+    while let Some(command) = inbox.recv().await {
+        match command {
+            Command::Write(part) => {
+                let Some(writing) = &mut sink else { continue };
+                hashes.update(&part);
+                if let Err(error) = writing.write(part).await {
+                    // Dropping the sink removes what it wrote.
+                    sink = None;
+                    failure = Some(error);
+                }
+            }
+            Command::Digest(reply) => {
+                let answer = match failure.take() {
+                    Some(error) => Err(error),
+                    None => Ok(hashes.finish()),
+                };
+                let _ = reply.send(answer);
+            }
+            Command::Commit(reply) => {
+                let answer = match sink.take() {
+                    Some(sink) => sink.commit(hashes.finish().0, &hashes.leaves).await,
+                    None => Err(writer_gone()),
+                };
+                let _ = reply.send(answer);
+                return;
+            }
+        }
+    }
+}
+
+/// The running hashes of an upload: of the whole, and of each leaf.
+#[derive(Default)]
+struct Hashes {
+    whole: Sha256,
+    leaf: Sha256,
+    in_leaf: u64,
+    size: u64,
+    leaves: Vec<LeafHash>,
+}
+
+impl Hashes {
+    fn update(&mut self, mut part: &[u8]) {
+        self.whole.update(part);
+        self.size += part.len() as u64;
+        while !part.is_empty() {
+            let room = (LEAF_BYTES - self.in_leaf) as usize;
+            let (now, later) = part.split_at(part.len().min(room));
+            self.leaf.update(now);
+            self.in_leaf += now.len() as u64;
+            if self.in_leaf == LEAF_BYTES {
+                self.end_leaf();
+            }
+            part = later;
+        }
+    }
+
+    fn end_leaf(&mut self) {
+        self.leaves.push(self.leaf.finalize_reset().into());
+        self.in_leaf = 0;
+    }
+
+    /// Ends the last leaf; the name and the size.
+    fn finish(&mut self) -> (ContentHash, u64) {
+        if self.in_leaf > 0 {
+            self.end_leaf();
+        }
+        (ContentHash::from_bytes(self.whole.clone().finalize().into()), self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::leaf_count;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn hashes_do_not_depend_on_how_the_bytes_arrive(size in 0_usize..3 << 20, cuts in proptest::collection::vec(1_usize..1 << 20, 1..8)) {
+            let content: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
+            let mut hashes = Hashes::default();
+            let (mut rest, mut cuts) = (&content[..], cuts.into_iter().cycle());
+            while !rest.is_empty() {
+                let (part, later) = rest.split_at(cuts.next().unwrap_or(1).min(rest.len()));
+                hashes.update(part);
+                rest = later;
+            }
+            let whole: [u8; 32] = Sha256::digest(&content).into();
+            prop_assert_eq!(hashes.finish(), (ContentHash::from_bytes(whole), size as u64));
+            let leaves: Vec<LeafHash> =
+                content.chunks(LEAF_BYTES as usize).map(|leaf| Sha256::digest(leaf).into()).collect();
+            prop_assert_eq!(leaves.len() as u64, leaf_count(size as u64));
+            prop_assert_eq!(hashes.leaves, leaves);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! `Janitor`: expired things clean themselves up.
+//!
+//! A pass is a sequence of small bounded steps with a pause between them; it never holds a lock or a thread for long, and a
+//! step that fails does not keep the others from running. The next pass is armed when one ends, so passes never overlap.
+//! Any number of instances may run a Janitor at once: every step takes only what nobody else holds.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use jiff::Timestamp;
+
+use crate::{
+    clock::Clock,
+    model::LostLease,
+    ports::{BlobStore, Catalog, Ledger, PortResult, Upkeep},
+};
+
+/// Steps of one kind in one pass: what is left waits for the next pass, so that one kind cannot starve the others.
+const STEPS_PER_PASS: usize = 20;
+
+/// Between two steps, so that foreground work comes first.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Bounds and times of the Janitor.
+#[derive(Debug, Clone, Copy)]
+pub struct JanitorSettings {
+    /// From the end of a pass to the next one.
+    pub interval: Duration,
+    /// Rows or files per step.
+    pub step: u32,
+    pub lost_lease: LostLease,
+    /// Remains of uploads, announcements, and blobs that nobody knows are removed at this age: longer than any upload.
+    pub temporary_age: Duration,
+    /// Windows and their usage rows are kept for so long after the window's end.
+    pub window_retention: Duration,
+    /// Months of partitions made ahead.
+    pub months_ahead: u32,
+}
+
+/// What the Janitor works on.
+#[derive(Clone)]
+pub struct JanitorDeps {
+    pub ledger: Arc<dyn Ledger>,
+    pub upkeep: Arc<dyn Upkeep>,
+    pub catalog: Arc<dyn Catalog>,
+    pub blobs: Arc<dyn BlobStore>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What one pass did, or with a dry run would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PassReport {
+    pub leases_reclaimed: u64,
+    pub bytes_reclaimed: u64,
+    pub receipts_expired: u64,
+    pub windows_pruned: u64,
+    pub nodes_forgotten: u64,
+    pub partitions_made: u64,
+    pub announcements_withdrawn: u64,
+    pub temporary_files: u64,
+    pub temporary_bytes: u64,
+    pub orphans_removed: u64,
+    pub failures: u64,
+}
+
+/// Receives each pass's report.
+pub type Observer = Arc<dyn Fn(&PassReport) + Send + Sync>;
+
+/// Runs one pass.
+pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings) -> PassReport {
+    let mut report = PassReport::default();
+    let now = deps.clock.now();
+    let step = settings.step;
+
+    let made = deps.upkeep.prepare(now, settings.months_ahead).await;
+    report.partitions_made = report.kept("prepare", made);
+
+    for _ in 0..STEPS_PER_PASS {
+        let reclaimed = deps.ledger.reclaim(settings.lost_lease, now, step).await;
+        let reclaimed = report.kept("reclaim", reclaimed);
+        report.leases_reclaimed += reclaimed.leases;
+        report.bytes_reclaimed += reclaimed.credit.bytes;
+        if !reclaimed.more {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    let old = before(now, settings.temporary_age);
+    report.receipts_expired = report.repeat("expire", step, || deps.upkeep.expire_receipts(now, step)).await;
+    let retention = before(now, settings.window_retention);
+    report.windows_pruned = report.repeat("prune windows", step, || deps.upkeep.prune_windows(retention, step)).await;
+    report.nodes_forgotten = report.repeat("prune nodes", step, || deps.upkeep.prune_nodes(retention, step)).await;
+    report.announcements_withdrawn =
+        report.repeat("withdraw", step, || deps.catalog.withdraw_announcements(old, step)).await;
+
+    let swept = deps.blobs.sweep(settings.temporary_age, step as usize, false).await;
+    let swept = report.kept("sweep", swept);
+    report.temporary_files = swept.files;
+    report.temporary_bytes = swept.bytes;
+
+    let orphans = remove_orphans(deps, settings, false).await;
+    report.orphans_removed = report.kept("orphans", orphans);
+    report
+}
+
+/// Blobs that the storage index does not know: taken out of sight, looked up once more, and only then removed. An upload
+/// announces its content before its blob becomes visible, so one that arrives in between brings the blob back.
+async fn remove_orphans(deps: &JanitorDeps, settings: &JanitorSettings, dry_run: bool) -> PortResult<u64> {
+    let mut removed = 0;
+    let mut after = None;
+    for _ in 0..STEPS_PER_PASS {
+        let page = deps.blobs.list(after, settings.temporary_age, settings.step as usize).await?;
+        let Some(&last) = page.last() else { break };
+        after = Some(last);
+        for hash in deps.catalog.unknown_content(&page).await? {
+            if dry_run {
+                removed += 1;
+            } else if deps.blobs.retire(hash).await? {
+                if deps.catalog.unknown_content(&[hash]).await?.is_empty() {
+                    deps.blobs.restore(hash).await?;
+                } else {
+                    deps.blobs.purge(hash).await?;
+                    removed += 1;
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(removed)
+}
+
+/// What the storage steps of a pass would remove.
+///
+/// # Errors
+/// The store's or the catalogue's.
+pub async fn dry_run(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResult<PassReport> {
+    let swept = deps.blobs.sweep(settings.temporary_age, usize::MAX, true).await?;
+    Ok(PassReport {
+        temporary_files: swept.files,
+        temporary_bytes: swept.bytes,
+        orphans_removed: remove_orphans(deps, settings, true).await?,
+        ..PassReport::default()
+    })
+}
+
+fn before(now: Timestamp, age: Duration) -> Timestamp {
+    now.checked_sub(age).unwrap_or(Timestamp::MIN)
+}
+
+impl PassReport {
+    /// The value, or nothing and a failure on record.
+    fn kept<T: Default>(&mut self, step: &'static str, result: PortResult<T>) -> T {
+        result.unwrap_or_else(|error| {
+            self.failures += 1;
+            tracing::warn!(step, %error, "a clean-up step failed; the next pass tries again");
+            T::default()
+        })
+    }
+
+    /// Repeats a step while it finds as much as it may take.
+    async fn repeat<F>(&mut self, name: &'static str, step: u32, mut run: impl FnMut() -> F) -> u64
+    where
+        F: Future<Output = PortResult<u64>>,
+    {
+        let mut total = 0;
+        for _ in 0..STEPS_PER_PASS {
+            let done = run().await;
+            let done = self.kept(name, done);
+            total += done;
+            if done < u64::from(step) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        total
+    }
+}
+
+/// The actor that runs a pass for ever.
+pub struct Janitor {
+    deps: JanitorDeps,
+    settings: JanitorSettings,
+    observer: Observer,
+}
+
+impl Janitor {
+    pub fn start(
+        deps: JanitorDeps,
+        settings: JanitorSettings,
+        observer: Observer,
+        arbiter: &ArbiterHandle,
+    ) -> Addr<Self> {
+        Self::start_in_arbiter(arbiter, move |_| Self { deps, settings, observer })
+    }
+
+    fn run(&mut self, ctx: &mut Context<Self>) {
+        let (deps, settings) = (self.deps.clone(), self.settings);
+        let round = async move { pass(&deps, &settings).await };
+        ctx.spawn(round.into_actor(self).map(|report, janitor, ctx| {
+            (janitor.observer)(&report);
+            ctx.run_later(janitor.settings.interval, Self::run);
+        }));
+    }
+}
+
+impl Actor for Janitor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.run(ctx);
+    }
+}

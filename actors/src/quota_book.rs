@@ -1,0 +1,377 @@
+//! The arithmetic of admission: receipts with their policy, windows and leases, and what may be granted of them.
+//!
+//! A plain struct without actor, I/O or clock, so that it is tested and measured alone. The quota cache owns one per shard.
+//!
+//! # Invariants
+//! - What is granted never exceeds what the ledger leased to this node: `granted + available + released == leased`.
+//! - A lease is spent only in the hour and under the epoch that it was taken in.
+
+mod entry;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use self::entry::{Entry, release};
+use crate::{
+    ids::{ContentHash, ReceiptId},
+    model::{Credit, WindowKind},
+    pacer::Pacer,
+    ports::{ReceiptView, Refill, Release, Want},
+    refusal::Refusal,
+};
+
+/// The first lease covers this many streams like the one that asks; each further one doubles it. A receipt that streams
+/// once so strands little, one that streams on costs few round trips.
+const FIRST_LOOK_AHEAD: u64 = 16;
+const LAST_LOOK_AHEAD: u64 = 512;
+
+/// Wanted with the first lease when the content's size is not known yet.
+const FIRST_LEASE_BYTES: u64 = 4 << 20;
+
+/// Bounds and times of a book.
+#[derive(Debug, Clone, Copy)]
+pub struct BookSettings {
+    /// Receipts kept, known and unknown. The oldest idle one goes first.
+    pub entries: usize,
+    /// How long an entry counts as fresh.
+    pub entry_ttl: Duration,
+    /// How long an unknown receipt is remembered as unknown.
+    pub negative_ttl: Duration,
+    /// How long a refusal for quota is repeated without asking the ledger.
+    pub refusal_ttl: Duration,
+    /// The largest lease to ask for.
+    pub lease_max: Credit,
+}
+
+/// How much of a content is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// Only whether a stream would be let in: nothing is reserved.
+    Inspect,
+    Whole,
+    Bytes(u64),
+}
+
+/// A request to stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    pub receipt_id: ReceiptId,
+    pub content_hash: ContentHash,
+    pub demand: Demand,
+}
+
+/// When a decision is made, and whether leases may be spent then.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    pub wall: Timestamp,
+    pub monotonic: Instant,
+    /// The epoch that leases must be of.
+    pub epoch: i64,
+    pub may_spend: bool,
+}
+
+/// Whether an entry past its time may decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    Required,
+    /// The ledger is down: what is in memory goes on.
+    AnyAge,
+}
+
+/// Raised when a receipt loses its right to stream; running streams look at it with each piece.
+#[derive(Debug, Default)]
+pub struct Revocation(AtomicBool);
+
+impl Revocation {
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A granted stream.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub view: Arc<ReceiptView>,
+    /// Zero for [`Demand::Inspect`].
+    pub reserved: Credit,
+    /// `None` where the policy limits nothing.
+    pub lease_epoch: Option<i64>,
+    pub started_at: Timestamp,
+    /// What is left for this instance to grant in the tightest window; `None` without a limit on bytes.
+    pub remaining_bytes: Option<u64>,
+    pub pacer: Option<Arc<Pacer>>,
+    pub revocation: Arc<Revocation>,
+    /// Streams of the receipt on this instance, this one included.
+    pub active: u32,
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug)]
+pub enum Decision {
+    Granted(Grant),
+    Refused(Refusal),
+    /// The book does not know enough: ask the ledger for this, [`QuotaBook::apply`] the answer, and ask again.
+    Refill(Want),
+}
+
+#[derive(Debug)]
+enum Known {
+    Receipt(Box<Entry>),
+    Nothing { until: Instant },
+}
+
+/// Receipts in memory, and the decisions made of them.
+#[derive(Debug)]
+pub struct QuotaBook {
+    settings: BookSettings,
+    entries: HashMap<ReceiptId, Known>,
+    /// When to look at each entry again, soonest first: every time to live is the same, so this is the order of insertion.
+    due: VecDeque<(Instant, ReceiptId)>,
+}
+
+impl QuotaBook {
+    pub fn new(settings: BookSettings) -> Self {
+        Self { settings, entries: HashMap::new(), due: VecDeque::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Decides by what is in memory.
+    pub fn acquire(&mut self, ask: &Ask, moment: &Moment, freshness: Freshness) -> Decision {
+        let entry = match self.entries.get_mut(&ask.receipt_id) {
+            None => return Decision::Refill(first_want(ask, self.settings.lease_max)),
+            Some(Known::Nothing { until }) if *until > moment.monotonic => {
+                return Decision::Refused(Refusal::UnknownReceipt);
+            }
+            Some(Known::Nothing { .. }) => return Decision::Refill(first_want(ask, self.settings.lease_max)),
+            Some(Known::Receipt(entry)) => entry,
+        };
+        entry.last_used = moment.monotonic;
+        let fresh = entry.fresh_until.is_some_and(|until| until > moment.monotonic);
+        if !fresh && freshness == Freshness::Required {
+            return Decision::Refill(entry.want(ask, entry.need(ask.demand), moment, self.settings.lease_max));
+        }
+        if let Some(refusal) = entry.forbids(ask, moment.wall) {
+            return Decision::Refused(refusal);
+        }
+        if ask.demand == Demand::Inspect {
+            return Decision::Granted(entry.grant(Credit::ZERO, None, moment.wall));
+        }
+        let need = entry.need(ask.demand);
+        if !entry.metered {
+            return Decision::Granted(entry.start(need, None, moment.wall));
+        }
+        if !moment.may_spend {
+            return Decision::Refused(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+        }
+        if let Some(lease) = entry.lease.as_mut().filter(|lease| lease.is_current(moment))
+            && lease.available.covers(need)
+        {
+            lease.available -= need;
+            let epoch = lease.epoch;
+            return Decision::Granted(entry.start(need, Some(epoch), moment.wall));
+        }
+        if let Some((at, refused)) = entry.refused
+            && moment.monotonic.saturating_duration_since(at) < self.settings.refusal_ttl
+            && need.covers(refused)
+        {
+            return Decision::Refused(entry.refuse_quota(need, moment));
+        }
+        Decision::Refill(entry.want(ask, need, moment, self.settings.lease_max))
+    }
+
+    /// The refusal of an ask that the ledger's answer did not suffice for, remembered for a short time.
+    pub fn refuse(&mut self, ask: &Ask, moment: &Moment) -> Refusal {
+        match self.entries.get_mut(&ask.receipt_id) {
+            Some(Known::Receipt(entry)) => {
+                let need = entry.need(ask.demand);
+                entry.refused = Some((moment.monotonic, need));
+                entry.refuse_quota(need, moment)
+            }
+            _ => Refusal::UnknownReceipt,
+        }
+    }
+
+    /// Takes the ledger's answer in. What must go back is returned: the rest of a lease of a past hour.
+    pub fn apply(&mut self, id: ReceiptId, refill: Refill, moment: &Moment) -> Option<Release> {
+        let Some(view) = refill.view else {
+            let until = moment.monotonic + self.settings.negative_ttl;
+            self.insert(id, Known::Nothing { until }, until);
+            return None;
+        };
+        let fresh_until = moment.monotonic + self.settings.entry_ttl;
+        if !matches!(self.entries.get(&id), Some(Known::Receipt(_))) {
+            let entry = Entry::new(view, refill.windows, fresh_until, moment.monotonic);
+            self.insert(id, Known::Receipt(Box::new(entry)), fresh_until);
+        } else if let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) {
+            entry.refresh(view, refill.windows, fresh_until, moment.monotonic);
+        }
+        let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
+        if !entry.view.receipt.status_at(moment.wall).may_stream() {
+            entry.revocation.raise();
+        }
+        entry.add_lease(refill.granted, refill.windows[WindowKind::Hour.index()].window, moment)
+    }
+
+    /// Ends a stream: of what was reserved, `sent` is kept for the ledger to settle and the rest is free again. What
+    /// cannot be spent here any more is returned as a release.
+    pub fn settle(
+        &mut self,
+        id: ReceiptId,
+        reserved: Credit,
+        sent: Credit,
+        lease_epoch: Option<i64>,
+        started_at: Timestamp,
+    ) -> Option<Release> {
+        let unspent = reserved - sent.min(reserved);
+        let entry = match self.entries.get_mut(&id) {
+            Some(Known::Receipt(entry)) => entry,
+            // An entry stays while a stream of it runs, so there is nothing to give back to.
+            _ => return release(id, lease_epoch?, started_at, unspent),
+        };
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        let epoch = lease_epoch?;
+        match &mut entry.lease {
+            Some(lease) if lease.epoch == epoch && lease.hour.contains(started_at) => {
+                lease.available += unspent;
+                None
+            }
+            _ => release(id, epoch, started_at, unspent),
+        }
+    }
+
+    /// Makes the next decision about this receipt ask the ledger; true when streams of it are running, and so should
+    /// learn at once whether they may go on.
+    pub fn invalidate(&mut self, id: ReceiptId) -> bool {
+        match self.entries.get_mut(&id) {
+            Some(Known::Receipt(entry)) => {
+                entry.fresh_until = None;
+                entry.refused = None;
+                entry.in_flight > 0
+            }
+            Some(Known::Nothing { .. }) => {
+                self.entries.remove(&id);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// [`Self::invalidate`] for every receipt of a policy, or for every receipt.
+    pub fn invalidate_policy(&mut self, name: Option<&str>) {
+        for known in self.entries.values_mut() {
+            if let Known::Receipt(entry) = known
+                && name.is_none_or(|name| entry.view.receipt.quota_tier == name)
+            {
+                entry.fresh_until = None;
+                entry.refused = None;
+            }
+        }
+    }
+
+    /// A load without a lease, for a receipt whose streams must learn whether they may go on.
+    pub fn reload(&self, id: ReceiptId) -> Option<Want> {
+        match self.entries.get(&id) {
+            Some(Known::Receipt(entry)) => Some(Want {
+                receipt_id: id,
+                content_hash: entry.view.receipt.content_hash,
+                need: Credit::ZERO,
+                want: Credit::ZERO,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Forgets up to `step` entries whose time is over and that no stream uses; their leases go back. Keeps the book
+    /// within its bound as well.
+    pub fn sweep(&mut self, now: Instant, step: usize) -> Vec<Release> {
+        let mut releases = Vec::new();
+        for _ in 0..step {
+            let Some(&(due, id)) = self.due.front() else { break };
+            let over = self.entries.len() > self.settings.entries;
+            if due > now && !over {
+                break;
+            }
+            self.due.pop_front();
+            match self.entries.get(&id) {
+                Some(Known::Receipt(entry)) => {
+                    let idle_at = entry.last_used + self.settings.entry_ttl;
+                    if entry.in_flight > 0 || (idle_at > now && !over) {
+                        self.due.push_back((now + self.settings.entry_ttl, id));
+                        continue;
+                    }
+                    releases.extend(entry.lease.and_then(|lease| lease.release(id)));
+                    self.entries.remove(&id);
+                }
+                Some(Known::Nothing { .. }) => {
+                    self.entries.remove(&id);
+                }
+                None => {}
+            }
+        }
+        releases
+    }
+
+    /// Forgets all leases without giving them back: the ledger has reclaimed them.
+    pub fn forfeit(&mut self) {
+        for known in self.entries.values_mut() {
+            if let Known::Receipt(entry) = known {
+                entry.lease = None;
+            }
+        }
+    }
+
+    /// Gives every lease back, for shutdown.
+    pub fn drain(&mut self) -> Vec<Release> {
+        let mut releases = Vec::new();
+        for (&id, known) in &mut self.entries {
+            if let Known::Receipt(entry) = known {
+                releases.extend(entry.lease.take().and_then(|lease| lease.release(id)));
+            }
+        }
+        releases
+    }
+
+    fn insert(&mut self, id: ReceiptId, known: Known, due: Instant) {
+        if self.entries.insert(id, known).is_none() {
+            self.due.push_back((due, id));
+        }
+    }
+}
+
+/// What to ask for a receipt that is not in memory: the size of its content is not known yet.
+fn first_want(ask: &Ask, lease_max: Credit) -> Want {
+    let (need, bytes) = match ask.demand {
+        Demand::Inspect => (Credit::ZERO, 0),
+        Demand::Whole => (Credit::new(u64::MAX, 1), FIRST_LEASE_BYTES),
+        Demand::Bytes(bytes) => (Credit::new(bytes, 1), bytes.saturating_mul(FIRST_LOOK_AHEAD)),
+    };
+    let requests = if need.is_zero() { 0 } else { FIRST_LOOK_AHEAD };
+    Want {
+        receipt_id: ask.receipt_id,
+        content_hash: ask.content_hash,
+        need,
+        want: Credit::new(bytes, requests).min(lease_max),
+    }
+}
+
+#[cfg(test)]
+mod tests;

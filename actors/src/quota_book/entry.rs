@@ -1,0 +1,232 @@
+//! One receipt in a book: what is known of it, what is leased for it, and what that lets in.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use super::{Ask, Demand, FIRST_LOOK_AHEAD, Grant, LAST_LOOK_AHEAD, Moment, Revocation};
+use crate::{
+    ids::ReceiptId,
+    model::{Credit, ReceiptStatus, Window, WindowUsage},
+    pacer::Pacer,
+    ports::{ReceiptView, Release, Want},
+    refusal::{Exhausted, Refusal},
+};
+
+/// One of the two dimensions of credit.
+type Dimension = fn(Credit) -> u64;
+
+/// The part of a lease that is left to spend.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lease {
+    pub(super) epoch: i64,
+    pub(super) hour: Window,
+    pub(super) available: Credit,
+}
+
+impl Lease {
+    pub(super) fn is_current(&self, moment: &Moment) -> bool {
+        self.epoch == moment.epoch && self.hour.contains(moment.wall)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) view: Arc<ReceiptView>,
+    pub(super) windows: [WindowUsage; 3],
+    pub(super) metered: bool,
+    pub(super) lease: Option<Lease>,
+    pub(super) look_ahead: u64,
+    pub(super) in_flight: u32,
+    /// `None` after an invalidation.
+    pub(super) fresh_until: Option<Instant>,
+    pub(super) last_used: Instant,
+    /// When quota was last refused, and for how much.
+    pub(super) refused: Option<(Instant, Credit)>,
+    pub(super) pacer: Option<Arc<Pacer>>,
+    pub(super) revocation: Arc<Revocation>,
+}
+
+impl Lease {
+    pub(super) fn release(self, id: ReceiptId) -> Option<Release> {
+        release(id, self.epoch, self.hour.start, self.available)
+    }
+}
+
+pub(super) fn release(receipt_id: ReceiptId, epoch: i64, window: Timestamp, credit: Credit) -> Option<Release> {
+    (!credit.is_zero()).then_some(Release { receipt_id, window, epoch, credit })
+}
+
+impl Entry {
+    pub(super) fn new(view: ReceiptView, windows: [WindowUsage; 3], fresh_until: Instant, now: Instant) -> Self {
+        Self {
+            metered: view.policy.is_metered(),
+            pacer: Pacer::of(&view.policy, now).map(Arc::new),
+            view: Arc::new(view),
+            windows,
+            lease: None,
+            look_ahead: FIRST_LOOK_AHEAD,
+            in_flight: 0,
+            fresh_until: Some(fresh_until),
+            last_used: now,
+            refused: None,
+            revocation: Arc::default(),
+        }
+    }
+
+    pub(super) fn refresh(&mut self, view: ReceiptView, windows: [WindowUsage; 3], fresh_until: Instant, now: Instant) {
+        if self.view.policy != view.policy {
+            self.pacer = Pacer::of(&view.policy, now).map(Arc::new);
+            self.metered = view.policy.is_metered();
+        }
+        if *self.view != view {
+            self.view = Arc::new(view);
+        }
+        self.windows = windows;
+        self.fresh_until = Some(fresh_until);
+        self.refused = None;
+    }
+
+    /// Adds what the ledger granted. A lease that cannot be spent any more gives way and is returned.
+    pub(super) fn add_lease(&mut self, granted: Credit, hour: Window, moment: &Moment) -> Option<Release> {
+        let id = self.view.receipt.receipt_id;
+        let stale = match &mut self.lease {
+            Some(lease) if lease.epoch == moment.epoch && lease.hour == hour => {
+                lease.available += granted;
+                return None;
+            }
+            lease => lease.take(),
+        };
+        if !granted.is_zero() {
+            self.lease = Some(Lease { epoch: moment.epoch, hour, available: granted });
+        }
+        // Credit of a reclaimed epoch is not this node's to give back.
+        stale.filter(|lease| lease.epoch == moment.epoch).and_then(|lease| lease.release(id))
+    }
+
+    /// The reasons that do not depend on quota, in the order of the contract.
+    pub(super) fn forbids(&self, ask: &Ask, now: Timestamp) -> Option<Refusal> {
+        let receipt = &self.view.receipt;
+        let status = receipt.status_at(now);
+        match status {
+            ReceiptStatus::Pending => return Some(Refusal::NotConfirmed),
+            ReceiptStatus::Expired => return Some(Refusal::Expired),
+            ReceiptStatus::Refunded => return Some(Refusal::Refunded),
+            ReceiptStatus::Confirmed | ReceiptStatus::Settled | ReceiptStatus::Consumed => {}
+        }
+        if receipt.content_hash != ask.content_hash {
+            return Some(Refusal::OtherContent);
+        }
+        if status == ReceiptStatus::Consumed {
+            return Some(Refusal::Consumed);
+        }
+        let Some(content) = &self.view.content else { return Some(Refusal::ContentNotStored) };
+        if ask.demand == Demand::Inspect {
+            return None;
+        }
+        if !self.view.policy.allows(&content.media_type) {
+            return Some(Refusal::MediaTypeNotAllowed);
+        }
+        match self.view.policy.max_file_size_bytes {
+            Some(limit) if content.size_bytes > limit => Some(Refusal::TooLarge { limit, size: content.size_bytes }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn need(&self, demand: Demand) -> Credit {
+        let size = self.view.content.as_ref().map_or(0, |content| content.size_bytes);
+        match demand {
+            Demand::Inspect => Credit::ZERO,
+            Demand::Whole => Credit::new(size, 1),
+            Demand::Bytes(bytes) => Credit::new(bytes.min(size), 1),
+        }
+    }
+
+    /// What to ask the ledger for, given what is still in hand.
+    pub(super) fn want(&mut self, ask: &Ask, need: Credit, moment: &Moment, lease_max: Credit) -> Want {
+        let in_hand = match &self.lease {
+            Some(lease) if lease.is_current(moment) => lease.available,
+            _ => Credit::ZERO,
+        };
+        let mut want =
+            Want { receipt_id: ask.receipt_id, content_hash: ask.content_hash, need: Credit::ZERO, want: Credit::ZERO };
+        if self.metered && !in_hand.covers(need) {
+            want.need = need - need.min(in_hand);
+            let ahead = Credit::new(need.bytes.saturating_mul(self.look_ahead), self.look_ahead);
+            want.want = ahead.min(lease_max).max(want.need);
+            self.look_ahead = (self.look_ahead * 2).min(LAST_LOOK_AHEAD);
+        }
+        want
+    }
+
+    pub(super) fn start(&mut self, reserved: Credit, lease_epoch: Option<i64>, now: Timestamp) -> Grant {
+        self.in_flight += 1;
+        self.grant(reserved, lease_epoch, now)
+    }
+
+    pub(super) fn grant(&self, reserved: Credit, lease_epoch: Option<i64>, now: Timestamp) -> Grant {
+        Grant {
+            view: Arc::clone(&self.view),
+            reserved,
+            lease_epoch,
+            started_at: now,
+            remaining_bytes: self.remaining_bytes(now),
+            pacer: self.pacer.clone(),
+            revocation: Arc::clone(&self.revocation),
+            active: self.in_flight,
+        }
+    }
+
+    /// What this instance could still grant of a window: what nobody has taken, and what it holds itself.
+    pub(super) fn remaining(&self, usage: &WindowUsage, limit: u64, of: Dimension, now: Timestamp) -> u64 {
+        if !usage.window.contains(now) {
+            return limit;
+        }
+        let own = match &self.lease {
+            Some(lease) if lease.hour.contains(now) => of(lease.available),
+            _ => 0,
+        };
+        limit.saturating_sub(of(usage.used) + of(usage.reserved)).saturating_add(own).min(limit)
+    }
+
+    pub(super) fn remaining_bytes(&self, now: Timestamp) -> Option<u64> {
+        let windows = self.windows.iter();
+        windows
+            .filter_map(|usage| {
+                let limit = self.view.policy.limits(usage.window.kind).bytes?;
+                Some(self.remaining(usage, limit, |credit| credit.bytes, now))
+            })
+            .min()
+    }
+
+    /// The window that refuses `need`; of several, the one that opens last.
+    pub(super) fn refuse_quota(&self, need: Credit, moment: &Moment) -> Refusal {
+        let mut refusal = Refusal::Unavailable { retry_after: Duration::from_secs(1) };
+        for usage in &self.windows {
+            let limits = self.view.policy.limits(usage.window.kind);
+            let dimensions: [(_, _, Dimension); 2] = [
+                (Exhausted::Requests, limits.requests, |credit| credit.requests),
+                (Exhausted::Bytes, limits.bytes, |credit| credit.bytes),
+            ];
+            for (what, limit, of) in dimensions {
+                let Some(limit) = limit else { continue };
+                let remaining = self.remaining(usage, limit, of, moment.wall);
+                if of(need) > remaining {
+                    let wait = usage.window.end.duration_since(moment.wall);
+                    refusal = Refusal::Quota {
+                        window: usage.window.kind,
+                        what,
+                        limit,
+                        used: limit - remaining,
+                        remaining,
+                        retry_after: Duration::try_from(wait).unwrap_or_default(),
+                    };
+                }
+            }
+        }
+        refusal
+    }
+}

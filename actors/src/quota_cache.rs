@@ -1,0 +1,268 @@
+//! `QuotaCache`: answers whether a stream may start, and takes back what it did not use.
+//!
+//! It is sharded by receipt: a receipt belongs to one shard, an actor that owns a [`QuotaBook`](crate::quota_book) and
+//! decides by arithmetic. What the book lacks is fetched from the ledger in one round trip for all receipts that wait, and
+//! everybody who asks for the same receipt shares it.
+//!
+//! **Bound.** Each question carries a permit of its shard's queue from [`QuotaHandle::acquire`] to its answer; when there is
+//! none the stream is refused as overloaded, at once. A stream that was let in carries a permit of the usage queue, so its
+//! usage row always has room. **When the ledger is down**, receipts and leases in memory go on until the leases' time to live.
+//! **What a crash loses:** nothing of what was sent: unsettled lease credit is charged or released when it is reclaimed.
+
+mod reservation;
+mod shard;
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, Addr, ArbiterHandle};
+use tokio::sync::{Notify, oneshot};
+
+pub use self::reservation::{Ended, Reservation};
+use self::{
+    reservation::Settle,
+    shard::{Acquire, DrainLeases, Forfeit, Invalidate, Purpose, QuotaShard},
+};
+use crate::{
+    admission::{Admission, AdmissionSnapshot},
+    clock::Clock,
+    ids::{ContentHash, ReceiptId, SessionId, UsageId},
+    model::LeaseSizing,
+    node_life::NodeLife,
+    ports::{Ledger, SharedState, Tag},
+    quota_book::{Ask, BookSettings, Demand, Grant},
+    refusal::Refusal,
+    usage_batcher::UsageHandle,
+};
+
+/// Bounds and times of the quota cache.
+#[derive(Debug, Clone, Copy)]
+pub struct QuotaSettings {
+    pub shards: usize,
+    /// Questions under way per shard.
+    pub queue: u32,
+    /// Per shard.
+    pub book: BookSettings,
+    pub sizing: LeaseSizing,
+    /// How long a question may wait for the ledger.
+    pub patience: Duration,
+    /// How long a stream slot outlives an instance that no longer refreshes it.
+    pub slot_ttl: Duration,
+    pub session_ttl: Duration,
+}
+
+/// What the shards depend on.
+#[derive(Clone)]
+pub struct QuotaDeps {
+    pub ledger: Arc<dyn Ledger>,
+    pub shared: Arc<dyn SharedState>,
+    pub clock: Arc<dyn Clock>,
+    pub usage: UsageHandle,
+    pub life: Arc<NodeLife>,
+    /// Told when the ledger says that this node's epoch is gone.
+    pub fenced: Arc<Notify>,
+}
+
+/// What the shards have counted, all together.
+#[derive(Debug, Default)]
+pub struct QuotaCounters {
+    /// Questions answered from memory.
+    pub hits: AtomicU64,
+    /// Questions that waited for the ledger.
+    pub misses: AtomicU64,
+    pub granted: AtomicU64,
+    pub refused: AtomicU64,
+    /// Round trips for refills.
+    pub refills: AtomicU64,
+    pub refill_errors: AtomicU64,
+    /// Receipts in memory.
+    pub entries: AtomicU64,
+    /// Streams that were let in and have not been settled.
+    pub active_streams: AtomicU64,
+    /// Streams cut because their receipt lost its right.
+    pub revoked: AtomicU64,
+    /// Settlements that could not be delivered to their shard; must be 0.
+    pub lost_settlements: AtomicU64,
+}
+
+/// Where a shard is reached. It outlives the actor's `Addr` clones, which would each allocate.
+pub(crate) struct Link {
+    addr: OnceLock<Addr<QuotaShard>>,
+    counters: Arc<QuotaCounters>,
+}
+
+impl Link {
+    /// Sends what must arrive. It is handled even when the sender is gone, since nobody waits for a reply.
+    fn tell<M>(&self, message: M) -> bool
+    where
+        M: actix::Message + Send + 'static,
+        M::Result: Send,
+        QuotaShard: actix::Handler<M>,
+    {
+        self.addr.get().is_some_and(|addr| addr.try_send(message).is_ok())
+    }
+}
+
+struct Shard {
+    link: Arc<Link>,
+    admission: Admission,
+}
+
+/// The face of the quota cache.
+#[derive(Clone)]
+pub struct QuotaHandle {
+    shards: Arc<[Shard]>,
+    usage: UsageHandle,
+    clock: Arc<dyn Clock>,
+    patience: Duration,
+    counters: Arc<QuotaCounters>,
+}
+
+impl QuotaHandle {
+    /// Starts the shards, in turn on the given arbiters.
+    pub fn start(settings: QuotaSettings, deps: &QuotaDeps, arbiters: &[ArbiterHandle]) -> Self {
+        let counters = Arc::new(QuotaCounters::default());
+        let shards = arbiters
+            .iter()
+            .cycle()
+            .take(settings.shards.max(1))
+            .map(|arbiter| {
+                let link = Arc::new(Link { addr: OnceLock::new(), counters: Arc::clone(&counters) });
+                let shard = QuotaShard::new(settings, deps.clone(), Arc::clone(&link));
+                let addr = QuotaShard::start_in_arbiter(arbiter, |ctx| {
+                    ctx.set_mailbox_capacity(0);
+                    shard
+                });
+                // The link was made above and nobody else has it, so it is empty.
+                let _ = link.addr.set(addr);
+                Shard { link, admission: Admission::new("quota", settings.queue) }
+            })
+            .collect();
+        Self {
+            shards,
+            usage: deps.usage.clone(),
+            clock: Arc::clone(&deps.clock),
+            patience: settings.patience,
+            counters,
+        }
+    }
+
+    /// Lets a stream in: reserves what it asks for, whole, or says why not. Dropping the reservation unsettled charges
+    /// nothing.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub async fn acquire(&self, ask: Ask, session: Option<SessionId>) -> Result<Reservation, Refusal> {
+        let Some(usage_permit) = self.usage.admit() else {
+            return Err(overloaded("usage"));
+        };
+        let (reply, answer) = oneshot::channel();
+        let purpose = Purpose::Stream { stream: UsageId::next(), session, usage_permit, reply };
+        self.ask(ask, purpose, answer).await
+    }
+
+    /// Whether a stream would be let in as far as the receipt goes, without reserving anything.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub async fn inspect(&self, receipt_id: ReceiptId, content_hash: ContentHash) -> Result<Grant, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask { receipt_id, content_hash, demand: Demand::Inspect };
+        self.ask(ask, Purpose::Inspect { reply }, answer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        ask: Ask,
+        purpose: Purpose,
+        answer: oneshot::Receiver<Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let shard = self.shard(ask.receipt_id);
+        let Some(permit) = shard.admission.try_admit(1) else { return Err(overloaded("quota")) };
+        let deadline = self.clock.monotonic() + self.patience;
+        if !shard.link.tell(Acquire { ask, purpose, deadline, _permit: permit }) {
+            return Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+        }
+        match tokio::time::timeout(self.patience, answer).await {
+            Ok(Ok(answer)) => answer,
+            // The reservation of an answer that comes too late undoes itself when it is dropped.
+            Ok(Err(_)) | Err(_) => Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) }),
+        }
+    }
+
+    /// Drops what depends on the tag, and stops streams whose receipt turns out to have lost its right.
+    pub fn invalidate(&self, tag: &Tag) {
+        match tag {
+            Tag::Receipt(id) => {
+                self.shard(*id).link.tell(Invalidate::Receipt(*id));
+            }
+            Tag::Policy(name) => self.tell_all(|| Invalidate::Policy(Some(name.clone()))),
+            Tag::Asset(_) => {}
+        }
+    }
+
+    /// Drops everything: invalidations may have been missed.
+    pub fn invalidate_all(&self) {
+        self.tell_all(|| Invalidate::Policy(None));
+    }
+
+    /// Forgets all leases: the ledger has reclaimed them.
+    pub(crate) fn forfeit(&self) {
+        self.tell_all(|| Forfeit);
+    }
+
+    /// Hands every unspent lease back to the usage batcher. For shutdown, after the streams have ended.
+    pub async fn drain(&self) {
+        for shard in self.shards.iter() {
+            let (reply, done) = oneshot::channel();
+            if shard.link.tell(DrainLeases { reply }) {
+                let _ = tokio::time::timeout(self.patience, done).await;
+            }
+        }
+    }
+
+    /// Whether every shard is alive. A shard that panicked is gone for good, and the node with it.
+    pub fn is_alive(&self) -> bool {
+        self.shards.iter().all(|shard| shard.link.addr.get().is_some_and(Addr::connected))
+    }
+
+    pub fn counters(&self) -> &QuotaCounters {
+        &self.counters
+    }
+
+    pub fn queues(&self) -> impl Iterator<Item = AdmissionSnapshot> + '_ {
+        self.shards.iter().map(|shard| shard.admission.snapshot())
+    }
+
+    fn shard(&self, id: ReceiptId) -> &Shard {
+        // Receipt ids are random, so any of their bits spread evenly.
+        let bits = id.as_uuid().as_u128() as usize;
+        &self.shards[bits % self.shards.len()]
+    }
+
+    fn tell_all<M>(&self, message: impl Fn() -> M)
+    where
+        M: actix::Message + Send + 'static,
+        M::Result: Send,
+        QuotaShard: actix::Handler<M>,
+    {
+        for shard in self.shards.iter() {
+            shard.link.tell(message());
+        }
+    }
+}
+
+fn overloaded(queue: &'static str) -> Refusal {
+    Refusal::Overloaded { queue, retry_after: Duration::from_secs(1) }
+}
+
+impl QuotaCounters {
+    fn settled(&self) {
+        self.active_streams.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,112 @@
+//! A reservation: the obligation to settle, as a guard. However a stream ends, its end is told exactly once.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use jiff::Timestamp;
+
+use super::Link;
+use crate::{
+    admission::Permit,
+    ids::{ReceiptId, SessionId, UsageId},
+    model::{Credit, Outcome},
+    quota_book::Grant,
+};
+
+/// What a stream came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Payload bytes that the connection took.
+    pub bytes_sent: u64,
+    /// The highest offset delivered: where a session goes on.
+    pub position: u64,
+    pub outcome: Outcome,
+}
+
+/// The end of a stream, on its way to the shard that let it in.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Settle {
+    pub(super) held: Held,
+    pub(super) ended: Ended,
+}
+
+/// Gives the slot of a stream back before its end is told.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct ReleaseSlot {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) stream: UsageId,
+}
+
+/// What a stream holds while it runs.
+pub(super) struct Held {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) stream: UsageId,
+    pub(super) session: Option<SessionId>,
+    pub(super) reserved: Credit,
+    pub(super) lease_epoch: Option<i64>,
+    pub(super) started_at: Timestamp,
+    /// Whether a slot in the shared state is taken.
+    pub(super) slot: bool,
+    pub(super) content_hash: crate::ids::ContentHash,
+    pub(super) usage_permit: Permit,
+}
+
+/// A stream that was let in.
+///
+/// [`settle`](Self::settle) tells how it ended. Dropping it instead charges nothing: the stream never began.
+pub struct Reservation {
+    grant: Grant,
+    held: Option<Held>,
+    link: Arc<Link>,
+}
+
+impl Reservation {
+    pub(super) fn new(grant: Grant, held: Held, link: Arc<Link>) -> Self {
+        link.counters.active_streams.fetch_add(1, Relaxed);
+        Self { grant, held: Some(held), link }
+    }
+
+    pub(super) fn with_slot(mut self) -> Self {
+        if let Some(held) = &mut self.held {
+            held.slot = true;
+        }
+        self
+    }
+
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Frees the stream slot ahead of the settlement, when the last piece has been handed over. A client that has read
+    /// its last byte may so start the next stream at once: the release is in the shard's mailbox before the byte is on
+    /// the wire.
+    pub fn release_slot(&mut self) {
+        if let Some(held) = &mut self.held
+            && held.slot
+        {
+            let release = ReleaseSlot { receipt_id: held.receipt_id, stream: held.stream };
+            held.slot = !self.link.tell(release);
+        }
+    }
+
+    pub fn settle(mut self, ended: Ended) {
+        self.tell(ended);
+    }
+
+    fn tell(&mut self, ended: Ended) {
+        let Some(held) = self.held.take() else { return };
+        let bytes = held.reserved.bytes;
+        if !self.link.tell(Settle { held, ended }) {
+            self.link.counters.settled();
+            self.link.counters.lost_settlements.fetch_add(1, Relaxed);
+            tracing::error!(reserved_bytes = bytes, "the quota shard is gone; its lease will be reclaimed");
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.tell(Ended { bytes_sent: 0, position: 0, outcome: Outcome::Aborted });
+    }
+}

@@ -1,0 +1,458 @@
+//! One shard of the quota cache: the actor that owns a book.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::{
+    Link, QuotaDeps, QuotaSettings, Reservation, Settle,
+    reservation::{Held, ReleaseSlot},
+};
+use crate::{
+    admission::Permit,
+    ids::{ReceiptId, SessionId, UsageId},
+    model::{Credit, Outcome, UsageRow},
+    ports::{PortError, PortResult, Refill, Slot, Want},
+    quota_book::{Ask, Decision, Freshness, Grant, Moment, QuotaBook},
+    refusal::Refusal,
+};
+
+/// Refills under way per shard. Two keep a slow round trip from blocking the receipts that come after it; what waits
+/// meanwhile goes out together.
+const MAX_ROUND_TRIPS: usize = 2;
+
+/// Receipts per round trip: keeps one statement and its locks small.
+const MAX_WANTS: usize = 128;
+
+/// How often entries past their time are looked for, and how many at a time.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_STEP: usize = 4096;
+
+/// A question, with its place in the queue.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Acquire {
+    pub(super) ask: Ask,
+    pub(super) purpose: Purpose,
+    pub(super) deadline: Instant,
+    pub(super) _permit: Permit,
+}
+
+/// What an answer is for.
+pub(super) enum Purpose {
+    Inspect {
+        reply: oneshot::Sender<Result<Grant, Refusal>>,
+    },
+    Stream {
+        stream: UsageId,
+        session: Option<SessionId>,
+        usage_permit: Permit,
+        reply: oneshot::Sender<Result<Reservation, Refusal>>,
+    },
+}
+
+/// Something that decisions depend on has changed.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) enum Invalidate {
+    Receipt(ReceiptId),
+    /// `None` is every policy.
+    Policy(Option<String>),
+}
+
+/// The leases of this node are gone.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Forfeit;
+
+/// Give every lease back.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct DrainLeases {
+    pub(super) reply: oneshot::Sender<()>,
+}
+
+pub(crate) struct QuotaShard {
+    settings: QuotaSettings,
+    deps: QuotaDeps,
+    link: Arc<Link>,
+    book: QuotaBook,
+    /// Who waits for a receipt, in order of arrival; bounded by the permits they hold.
+    waiting: HashMap<ReceiptId, VecDeque<Acquire>>,
+    /// What the next round trip asks for.
+    wants: Vec<Want>,
+    /// Receipts in `wants` or under way; true when one was invalidated meanwhile, so that the answer may be old already.
+    asked: HashMap<ReceiptId, bool>,
+    round_trips: usize,
+    /// Stream slots held in the shared state.
+    slots: HashSet<(ReceiptId, UsageId)>,
+}
+
+impl QuotaShard {
+    pub(super) fn new(settings: QuotaSettings, deps: QuotaDeps, link: Arc<Link>) -> Self {
+        Self {
+            book: QuotaBook::new(settings.book),
+            settings,
+            deps,
+            link,
+            waiting: HashMap::new(),
+            wants: Vec::new(),
+            asked: HashMap::new(),
+            round_trips: 0,
+            slots: HashSet::new(),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        let monotonic = self.deps.clock.monotonic();
+        Moment {
+            wall: self.deps.clock.now(),
+            monotonic,
+            epoch: self.deps.life.current().epoch,
+            may_spend: self.deps.life.may_spend(monotonic),
+        }
+    }
+
+    fn decide(&mut self, question: Acquire, ctx: &mut Context<Self>) {
+        let moment = self.moment();
+        // A receipt that others wait for already keeps its order.
+        if let Some(queue) = self.waiting.get_mut(&question.ask.receipt_id) {
+            queue.push_back(question);
+            return;
+        }
+        match self.book.acquire(&question.ask, &moment, Freshness::Required) {
+            Decision::Refill(want) => {
+                self.link.counters.misses.fetch_add(1, Relaxed);
+                self.waiting.entry(want.receipt_id).or_default().push_back(question);
+                self.want(want, ctx);
+            }
+            decision => {
+                self.link.counters.hits.fetch_add(1, Relaxed);
+                self.conclude(question, decision, ctx);
+            }
+        }
+    }
+
+    /// Answers a question by a decision that is not a refill.
+    fn conclude(&mut self, question: Acquire, decision: Decision, ctx: &mut Context<Self>) {
+        match decision {
+            Decision::Granted(grant) => self.grant(question, grant, ctx),
+            Decision::Refused(refusal) => self.refuse(question.purpose, refusal),
+            Decision::Refill(_) => {
+                self.refuse(question.purpose, Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+            }
+        }
+    }
+
+    fn refuse(&self, purpose: Purpose, refusal: Refusal) {
+        self.link.counters.refused.fetch_add(1, Relaxed);
+        // Whoever asked may have left; a refusal obliges nobody.
+        match purpose {
+            Purpose::Inspect { reply } => drop(reply.send(Err(refusal))),
+            Purpose::Stream { reply, .. } => drop(reply.send(Err(refusal))),
+        }
+    }
+
+    fn grant(&mut self, question: Acquire, grant: Grant, ctx: &mut Context<Self>) {
+        let Acquire { ask, purpose, .. } = question;
+        let (stream, session, usage_permit, reply) = match purpose {
+            Purpose::Inspect { reply } => {
+                let _ = reply.send(Ok(grant));
+                return;
+            }
+            Purpose::Stream { stream, session, usage_permit, reply } => (stream, session, usage_permit, reply),
+        };
+        self.link.counters.granted.fetch_add(1, Relaxed);
+        let limit = grant.view.policy.max_concurrent_streams;
+        let held = Held {
+            receipt_id: ask.receipt_id,
+            stream,
+            session,
+            reserved: grant.reserved,
+            lease_epoch: grant.lease_epoch,
+            started_at: grant.started_at,
+            slot: false,
+            content_hash: ask.content_hash,
+            usage_permit,
+        };
+        // From here on the guard owns the obligation: if the answer cannot be delivered, it undoes itself.
+        let active = grant.active;
+        let reservation = Reservation::new(grant, held, Arc::clone(&self.link));
+        let Some(limit) = limit else {
+            let _ = reply.send(Ok(reservation));
+            return;
+        };
+        let shared = Arc::clone(&self.deps.shared);
+        let ttl = self.settings.slot_ttl;
+        let taken = async move { shared.take_slot(ask.receipt_id, stream, limit, ttl).await };
+        ctx.spawn(taken.into_actor(self).map(move |slot, shard, _| match slot {
+            Ok(Slot::Taken) => {
+                shard.slots.insert((ask.receipt_id, stream));
+                let _ = reply.send(Ok(reservation.with_slot()));
+            }
+            Ok(Slot::Full(active)) => {
+                let _ = reply.send(Err(Refusal::TooManyStreams { limit, active }));
+            }
+            // The shared state is down: this instance counts alone, and the streams go on.
+            Err(_) if active <= limit => drop(reply.send(Ok(reservation))),
+            Err(_) => drop(reply.send(Err(Refusal::TooManyStreams { limit, active: active - 1 }))),
+        }));
+    }
+
+    fn want(&mut self, want: Want, ctx: &mut Context<Self>) {
+        if self.asked.contains_key(&want.receipt_id) {
+            return;
+        }
+        self.asked.insert(want.receipt_id, false);
+        self.wants.push(want);
+        self.pump(ctx);
+    }
+
+    /// Sends what is wanted, as far as round trips are free.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        while self.round_trips < MAX_ROUND_TRIPS && !self.wants.is_empty() {
+            let wants: Vec<Want> = self.wants.drain(..self.wants.len().min(MAX_WANTS)).collect();
+            let ledger = Arc::clone(&self.deps.ledger);
+            let (node, sizing, now) = (self.deps.life.current(), self.settings.sizing, self.deps.clock.now());
+            self.round_trips += 1;
+            self.link.counters.refills.fetch_add(1, Relaxed);
+            let trip = async move {
+                let answer = ledger.refill(node, &wants, sizing, now).await;
+                (wants, answer)
+            };
+            ctx.spawn(trip.into_actor(self).map(|(wants, answer), shard, ctx| {
+                shard.round_trips -= 1;
+                shard.refilled(&wants, answer, ctx);
+                shard.pump(ctx);
+            }));
+        }
+    }
+
+    fn refilled(&mut self, wants: &[Want], answer: PortResult<Vec<Refill>>, ctx: &mut Context<Self>) {
+        let refills = match answer {
+            Ok(refills) => refills,
+            Err(error) => return self.refill_failed(wants, &error, ctx),
+        };
+        let moment = self.moment();
+        for (want, refill) in wants.iter().zip(refills) {
+            let id = want.receipt_id;
+            let outdated = self.asked.remove(&id).unwrap_or_default();
+            if let Some(release) = self.book.apply(id, refill, &moment) {
+                self.deps.usage.release(release);
+            }
+            if outdated && self.book.invalidate(id) && !self.waiting.contains_key(&id) {
+                self.reload(id, ctx);
+            }
+            self.retry(id, if outdated { Credit::ZERO } else { want.need }, ctx);
+        }
+    }
+
+    /// Asks again for everybody who waits for a receipt. Whoever lacks no more than the ledger was `asked` for is refused:
+    /// it did not fit. The others have to wait for a refill of their own.
+    fn retry(&mut self, id: ReceiptId, asked: Credit, ctx: &mut Context<Self>) {
+        let Some(mut queue) = self.waiting.remove(&id) else { return };
+        let moment = self.moment();
+        while let Some(question) = queue.pop_front() {
+            if question.deadline <= moment.monotonic {
+                continue;
+            }
+            match self.book.acquire(&question.ask, &moment, Freshness::Required) {
+                Decision::Refill(want) if !asked.is_zero() && asked.covers(want.need) => {
+                    let refusal = self.book.refuse(&question.ask, &moment);
+                    self.refuse(question.purpose, refusal);
+                }
+                Decision::Refill(want) => {
+                    queue.push_front(question);
+                    self.waiting.insert(id, queue);
+                    self.want(want, ctx);
+                    return;
+                }
+                decision => self.conclude(question, decision, ctx),
+            }
+        }
+    }
+
+    /// The ledger did not answer: what is in memory decides, whatever its age.
+    fn refill_failed(&mut self, wants: &[Want], error: &PortError, ctx: &mut Context<Self>) {
+        self.link.counters.refill_errors.fetch_add(1, Relaxed);
+        if matches!(error, PortError::Fenced) {
+            self.deps.fenced.notify_one();
+        }
+        tracing::warn!(%error, receipts = wants.len(), "the ledger did not refill");
+        let moment = self.moment();
+        for want in wants {
+            self.asked.remove(&want.receipt_id);
+            for question in self.waiting.remove(&want.receipt_id).unwrap_or_default() {
+                let decision = self.book.acquire(&question.ask, &moment, Freshness::AnyAge);
+                self.conclude(question, decision, ctx);
+            }
+        }
+    }
+
+    /// Learns whether the running streams of a receipt may go on.
+    fn reload(&mut self, id: ReceiptId, ctx: &mut Context<Self>) {
+        if let Some(want) = self.book.reload(id) {
+            self.want(want, ctx);
+        }
+    }
+
+    fn outdate(&mut self, id: ReceiptId) {
+        if let Some(outdated) = self.asked.get_mut(&id) {
+            *outdated = true;
+        }
+    }
+
+    fn free_slot(&mut self, receipt: ReceiptId, stream: UsageId, ctx: &mut Context<Self>) {
+        if !self.slots.remove(&(receipt, stream)) {
+            return;
+        }
+        let shared = Arc::clone(&self.deps.shared);
+        let freed = async move {
+            if let Err(error) = shared.release_slot(receipt, stream).await {
+                // It frees itself when nobody refreshes it.
+                tracing::debug!(%error, "a stream slot was not released");
+            }
+        };
+        ctx.spawn(freed.into_actor(self));
+    }
+
+    fn add_progress(&self, held: &Held, bytes: u64, position: u64, ctx: &mut Context<Self>) {
+        let Some(session) = held.session else { return };
+        let (shared, now, ttl) = (Arc::clone(&self.deps.shared), self.deps.clock.now(), self.settings.session_ttl);
+        let added = async move {
+            if let Err(error) = shared.add_progress(session, bytes, position, now, ttl).await {
+                tracing::debug!(%error, "a session's progress was not kept");
+            }
+        };
+        ctx.spawn(added.into_actor(self));
+    }
+
+    /// Drops what is past its time, then arms the next sweep: passes never overlap.
+    fn sweep(&mut self, ctx: &mut Context<Self>) {
+        for release in self.book.sweep(self.deps.clock.monotonic(), SWEEP_STEP) {
+            self.deps.usage.release(release);
+        }
+        ctx.run_later(SWEEP_EVERY, Self::sweep);
+    }
+
+    /// Keeps this instance's slots, then arms the next refresh.
+    fn refresh_slots(&mut self, ctx: &mut Context<Self>) {
+        let slots: Vec<_> = self.slots.iter().copied().collect();
+        let (shared, ttl) = (Arc::clone(&self.deps.shared), self.settings.slot_ttl);
+        let refreshed = async move {
+            if !slots.is_empty()
+                && let Err(error) = shared.refresh_slots(&slots, ttl).await
+            {
+                tracing::debug!(%error, "stream slots were not refreshed");
+            }
+        };
+        ctx.spawn(refreshed.into_actor(self).map(|(), shard, ctx| {
+            ctx.run_later(shard.settings.slot_ttl / 3, Self::refresh_slots);
+        }));
+    }
+}
+
+impl Actor for QuotaShard {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_later(SWEEP_EVERY, Self::sweep);
+        ctx.run_later(self.settings.slot_ttl / 3, Self::refresh_slots);
+    }
+}
+
+impl Handler<Acquire> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, question: Acquire, ctx: &mut Self::Context) {
+        self.decide(question, ctx);
+        self.link.counters.entries.store(self.book.len() as u64, Relaxed);
+    }
+}
+
+impl Handler<ReleaseSlot> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, release: ReleaseSlot, ctx: &mut Self::Context) {
+        self.free_slot(release.receipt_id, release.stream, ctx);
+    }
+}
+
+impl Handler<Settle> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, Settle { held, ended }: Settle, ctx: &mut Self::Context) {
+        self.link.counters.settled();
+        if ended.outcome == Outcome::Revoked {
+            self.link.counters.revoked.fetch_add(1, Relaxed);
+        }
+        // Nothing sent and not complete: as if it had never been let in.
+        let delivered = ended.bytes_sent > 0 || ended.outcome == Outcome::Completed;
+        let sent = if delivered { Credit::new(ended.bytes_sent, 1) } else { Credit::ZERO };
+        let release = self.book.settle(held.receipt_id, held.reserved, sent, held.lease_epoch, held.started_at);
+        self.free_slot(held.receipt_id, held.stream, ctx);
+        if delivered {
+            self.add_progress(&held, ended.bytes_sent, ended.position, ctx);
+            let row = UsageRow {
+                usage_id: held.stream,
+                receipt_id: held.receipt_id,
+                content_hash: held.content_hash,
+                session_id: held.session,
+                started_at: held.started_at,
+                finished_at: self.deps.clock.now(),
+                bytes_sent: ended.bytes_sent,
+                requests: 1,
+                outcome: ended.outcome,
+                lease_epoch: held.lease_epoch,
+            };
+            self.deps.usage.record(row, held.usage_permit);
+        }
+        // After the row, so that the lease is settled before the rest of it goes back.
+        if let Some(release) = release {
+            self.deps.usage.release(release);
+        }
+    }
+}
+
+impl Handler<Invalidate> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, invalidate: Invalidate, ctx: &mut Self::Context) {
+        match invalidate {
+            Invalidate::Receipt(id) => {
+                self.outdate(id);
+                if self.book.invalidate(id) {
+                    self.reload(id, ctx);
+                }
+            }
+            Invalidate::Policy(name) => {
+                self.asked.values_mut().for_each(|outdated| *outdated = true);
+                self.book.invalidate_policy(name.as_deref());
+            }
+        }
+    }
+}
+
+impl Handler<Forfeit> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, _: Forfeit, _: &mut Self::Context) {
+        self.book.forfeit();
+    }
+}
+
+impl Handler<DrainLeases> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, drain: DrainLeases, _: &mut Self::Context) {
+        for release in self.book.drain() {
+            self.deps.usage.release(release);
+        }
+        let _ = drain.reply.send(());
+    }
+}

@@ -1,0 +1,189 @@
+//! The node put together: starts the actors in order, says whether they live, and drains them in order.
+//!
+//! Actors run on arbiters of their own, never on a web worker's: a flooded actor then starves nobody's connection, and the
+//! actors outlive the workers by construction. One arbiter serves the ledger's actors (batcher, keeper, Janitor), one reads
+//! ahead for large streams, and the quota shards have the rest.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Addr, Arbiter, ArbiterHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, broadcast::error::RecvError},
+};
+
+use crate::{
+    admission::{Admission, AdmissionSnapshot},
+    clock::Clock,
+    content_store::{ContentSettings, ContentStore},
+    delivery::{Delivery, Plan},
+    ids::NodeId,
+    ingest::{Ingest, IngestSettings},
+    janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
+    lease_keeper::{KeeperDeps, LeaseKeeper, beat},
+    node_life::NodeLife,
+    ports::{BlobStore, Catalog, Invalidations, Ledger, PortResult, SharedState, Upkeep},
+    quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings, Reservation},
+    usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+};
+
+/// The world behind a node.
+#[derive(Clone)]
+pub struct Ports {
+    pub ledger: Arc<dyn Ledger>,
+    pub upkeep: Arc<dyn Upkeep>,
+    pub catalog: Arc<dyn Catalog>,
+    pub blobs: Arc<dyn BlobStore>,
+    pub shared: Arc<dyn SharedState>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Bounds and times of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSettings {
+    pub quota: QuotaSettings,
+    pub usage: UsageSettings,
+    pub content: ContentSettings,
+    pub ingest: IngestSettings,
+    pub janitor: JanitorSettings,
+    /// Streams at a time on this instance.
+    pub max_streams: u32,
+    /// Leases live so long without a heartbeat.
+    pub lease_ttl: Duration,
+}
+
+/// A running node.
+#[derive(Clone)]
+pub struct Node {
+    pub quota: QuotaHandle,
+    pub usage: UsageHandle,
+    pub content: ContentStore,
+    pub ingest: Ingest,
+    /// Streams under way: a permit each, from before the first look at the receipt until the body is dropped.
+    pub streams: Admission,
+    storage: ArbiterHandle,
+    keeper: Arc<Addr<LeaseKeeper>>,
+    janitor: Arc<Addr<Janitor>>,
+}
+
+/// What was left when a node was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Streams that had not ended.
+    pub streams: u64,
+    /// Usage rows that are not in the ledger.
+    pub unsettled: u64,
+}
+
+impl Node {
+    /// Starts a node. Needs a running actix system; reads, hashes and uploads run on `io`.
+    ///
+    /// # Errors
+    /// When the ledger does not take the first heartbeat.
+    pub async fn start(
+        ports: &Ports,
+        settings: &NodeSettings,
+        node: NodeId,
+        observer: Observer,
+        io: Handle,
+    ) -> PortResult<Self> {
+        let Ports { ledger, shared, clock, .. } = ports;
+        let life = Arc::new(NodeLife::new(node, clock.now().as_microsecond(), clock.monotonic()));
+        let ledger_arbiter = Arbiter::new().handle();
+        let usage = UsageHandle::start(
+            settings.usage,
+            UsageDeps { ledger: Arc::clone(ledger), clock: Arc::clone(clock), life: Arc::clone(&life) },
+            &ledger_arbiter,
+        );
+        let fenced = Arc::new(Notify::new());
+        let deps = QuotaDeps {
+            ledger: Arc::clone(ledger),
+            shared: Arc::clone(shared),
+            clock: Arc::clone(clock),
+            usage: usage.clone(),
+            life: Arc::clone(&life),
+            fenced: Arc::clone(&fenced),
+        };
+        let quota_arbiters: Vec<_> = (0..settings.quota.shards.max(1)).map(|_| Arbiter::new().handle()).collect();
+        let quota = QuotaHandle::start(settings.quota, &deps, &quota_arbiters);
+
+        let keeper = KeeperDeps {
+            ledger: Arc::clone(ledger),
+            clock: Arc::clone(clock),
+            life,
+            quota: quota.clone(),
+            fenced,
+            ttl: settings.lease_ttl,
+        };
+        beat(&keeper).await?;
+        let keeper = LeaseKeeper::start(keeper, &ledger_arbiter);
+        ledger_arbiter.spawn(follow(shared.invalidations(), quota.clone()));
+
+        let janitor_deps = JanitorDeps {
+            ledger: Arc::clone(ledger),
+            upkeep: Arc::clone(&ports.upkeep),
+            catalog: Arc::clone(&ports.catalog),
+            blobs: Arc::clone(&ports.blobs),
+            clock: Arc::clone(clock),
+        };
+        let janitor = Janitor::start(janitor_deps, settings.janitor, observer, &ledger_arbiter);
+        Ok(Self {
+            quota,
+            usage,
+            content: ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone()),
+            ingest: Ingest::new(
+                Arc::clone(&ports.blobs),
+                Arc::clone(&ports.catalog),
+                Arc::clone(clock),
+                io,
+                settings.ingest,
+            ),
+            streams: Admission::new("streams", settings.max_streams),
+            storage: Arbiter::new().handle(),
+            keeper: Arc::new(keeper),
+            janitor: Arc::new(janitor),
+        })
+    }
+
+    /// Opens the body of a stream that was let in.
+    ///
+    /// # Errors
+    /// As [`Delivery::open`].
+    pub async fn deliver(
+        &self,
+        plan: Plan,
+        reservation: Reservation,
+        permit: crate::admission::Permit,
+    ) -> PortResult<Delivery> {
+        Delivery::open(&self.content, plan, reservation, permit, &self.storage).await
+    }
+
+    /// Whether every actor lives. One that panicked is gone for good: the node should exit, loudly.
+    pub fn is_alive(&self) -> bool {
+        self.quota.is_alive() && self.usage.is_alive() && self.keeper.connected() && self.janitor.connected()
+    }
+
+    /// The queues of the node, for gauges.
+    pub fn queues(&self) -> Vec<AdmissionSnapshot> {
+        let single = [self.streams.snapshot(), self.usage.queue(), self.ingest.queue(), self.content.read_ahead()];
+        self.quota.queues().chain(single).collect()
+    }
+
+    /// Gives leases back and waits until usage is in the ledger. For shutdown, after the last stream has ended.
+    pub async fn drain(&self, patience: Duration) -> DrainReport {
+        self.quota.drain().await;
+        self.usage.flush(patience).await;
+        DrainReport { streams: self.streams.in_use(), unsettled: self.usage.queue().in_use }
+    }
+}
+
+/// Passes invalidations on to the quota cache. When some were missed, everything is invalidated.
+async fn follow(mut tags: Invalidations, quota: QuotaHandle) {
+    loop {
+        match tags.recv().await {
+            Ok(tag) => quota.invalidate(&tag),
+            Err(RecvError::Lagged(_)) => quota.invalidate_all(),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}

@@ -1,1 +1,89 @@
-//! The HTTP surface.
+//! The HTTP surface: handlers extract, ask a port or an actor, and answer. They hold no state and no SQL.
+//!
+//! Each handler takes the ports it uses, as `web::Data<dyn Port>`; there is no state that all of them share.
+//!
+//! # Middleware, outermost first, and why in this order
+//! 1. [`observe`](observe()): request id, span, metrics and the access log. Outermost, so that it also sees what the
+//!    others refuse, and counts the bytes that really go out, compressed ones too.
+//! 2. `X-Content-Type-Options: nosniff` on every answer, refusals of the next ones among them.
+//! 3. [`limit_head`]: before anything looks at the header fields.
+//! 4. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
+//! 5. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
+//!    document to all the others.
+//!
+//! # What does not come through here
+//! A request that is not HTTP, or whose head breaks the framework's own bounds, is answered by the framework with a bare
+//! status and no body.
+
+use std::sync::Arc;
+
+use actix_web::{
+    App, Error,
+    body::BoxBody,
+    dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    middleware::{DefaultHeaders, from_fn},
+    web::ServiceConfig,
+};
+
+mod admin;
+pub mod answer;
+mod assets;
+pub mod auth;
+pub mod body;
+mod compression;
+mod head_limit;
+mod health;
+mod observe;
+mod policies;
+pub mod problem;
+mod producers;
+mod receipts;
+pub mod routing;
+mod scrape;
+mod usage;
+pub mod validation;
+
+pub use body::JsonBody;
+pub use health::Readiness;
+pub use observe::RequestId;
+pub use problem::{Problem, ProblemType};
+
+use self::{compression::compress, head_limit::limit_head, observe::observe, problem::document_refusals};
+use crate::telemetry::metrics::HttpMetrics;
+
+/// What the middleware needs.
+#[derive(Clone)]
+pub struct Shell {
+    pub metrics: Arc<HttpMetrics>,
+    /// The largest head of a request, in bytes.
+    pub max_head_bytes: usize,
+}
+
+/// An application in its shell of middleware, without routes and ports: the caller adds those with `app_data` and
+/// [`configure`].
+pub fn app(
+    shell: Shell,
+) -> App<
+    impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
+> {
+    let Shell { metrics, max_head_bytes } = shell;
+    // The one that is wrapped last is the outermost.
+    App::new()
+        .wrap(from_fn(document_refusals))
+        .wrap(from_fn(compress))
+        .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
+        .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
+        .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
+}
+
+/// Registers the routes.
+pub fn configure(cfg: &mut ServiceConfig) {
+    assets::configure(cfg);
+    receipts::configure(cfg);
+    policies::configure(cfg);
+    usage::configure(cfg);
+    producers::configure(cfg);
+    admin::configure(cfg);
+    health::configure(cfg);
+    scrape::configure(cfg);
+}

@@ -4,4 +4,5 @@ pub mod adapters;
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod keys;
 pub mod telemetry;

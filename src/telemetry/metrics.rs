@@ -1,13 +1,25 @@
 //! Every metric of the node, declared once, in a registry of its own: no globals, so that two servers fit in one process.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+
+mod http;
+
+pub use http::{EndedRequest, HttpMetrics};
+
+/// Sets gauges to what they are now.
+type Refresh = Box<dyn Fn() + Send + Sync>;
 
 /// All metrics of one server.
 pub struct Metrics {
     registry: Registry,
     pub db: Arc<DbMetrics>,
+    pub http: Arc<HttpMetrics>,
+    refreshes: Mutex<Vec<Refresh>>,
 }
 
 impl Metrics {
@@ -16,11 +28,29 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let db = Arc::new(DbMetrics::new(&registry)?);
-        Ok(Self { registry, db })
+        let http = Arc::new(HttpMetrics::new(&registry)?);
+        Ok(Self { registry, db, http, refreshes: Mutex::default() })
     }
 
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Has `refresh` called before each scrape, to set gauges of things that keep their own count. It must not block.
+    pub fn before_scrape(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(refresh));
+    }
+
+    /// All metrics as they are now, in the Prometheus text format.
+    ///
+    /// # Errors
+    /// When a metric cannot be written.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        // A refresh that panicked leaves the list as it was.
+        for refresh in self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            refresh();
+        }
+        TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 

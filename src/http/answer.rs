@@ -1,0 +1,71 @@
+//! Successful answers, and work that must not end with the client.
+
+use actix_web::{HttpResponse, HttpResponseBuilder, http::header};
+use penstock_actors::ports::{SharedState, Tag};
+use serde::Serialize;
+use tracing::Instrument as _;
+
+use super::{Problem, ProblemType};
+
+/// 200 with what must be asked for anew each time: it belongs to one caller, or changes at any moment.
+pub fn ok(body: &impl Serialize) -> HttpResponse {
+    no_store(HttpResponse::Ok()).json(body)
+}
+
+/// 201 with the address of what was made.
+pub fn created(location: &str, body: &impl Serialize) -> HttpResponse {
+    no_store(HttpResponse::Created()).insert_header((header::LOCATION, location)).json(body)
+}
+
+/// Forbids every cache to keep the answer.
+pub fn no_store(mut answer: HttpResponseBuilder) -> HttpResponseBuilder {
+    answer.insert_header((header::CACHE_CONTROL, "no-store"));
+    answer
+}
+
+/// Runs a change to its end even when the client leaves: a handler's future is dropped with its connection, and between a
+/// commit and the word to the other instances that would leave them with what was true before.
+///
+/// # Errors
+/// The work's own problem; `internal` when it panicked.
+pub async fn to_the_end<T: 'static>(work: impl Future<Output = Result<T, Problem>> + 'static) -> Result<T, Problem> {
+    actix_web::rt::spawn(work.in_current_span())
+        .await
+        .unwrap_or_else(|error| Err(Problem::new(ProblemType::Internal).caused_by(error)))
+}
+
+/// Tells every instance that something changed. The change is made already, so a failure here does not fail the call: the
+/// others see it when what they hold grows old.
+pub async fn publish(shared: &dyn SharedState, tag: Tag) {
+    if let Err(error) = shared.invalidate(&[tag]).await {
+        tracing::warn!(%error, "a change could not be announced; other instances see it when their entries expire");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, rc::Rc};
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_change_ends_although_its_client_has_left() {
+        let (client_left, may_go_on) = tokio::sync::oneshot::channel();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let done = Rc::new(Cell::new(false));
+        let call = to_the_end({
+            let done = Rc::clone(&done);
+            async move {
+                let () = may_go_on.await.map_err(|_| Problem::from(ProblemType::Internal))?;
+                done.set(true);
+                ended.send(()).map_err(|()| Problem::from(ProblemType::Internal))
+            }
+        });
+        let mut call = Box::pin(call);
+        assert!(futures_util::poll!(&mut call).is_pending());
+        drop(call);
+        client_left.send(()).expect("the change still waits");
+        end.await.expect("the change came to its end");
+        assert!(done.get());
+    }
+}

@@ -1,0 +1,156 @@
+//! Assets and their prices.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, EntityTag, Header as _, IfNoneMatch},
+    web::{self, Data, Path, ServiceConfig},
+};
+use penstock_actors::{
+    clock::Clock,
+    ids::{ContentHash, VersionId},
+    model::{Asset, NewAsset},
+    ports::{Catalog, NewAssetError, SharedState, Tag},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    JsonBody, Problem, ProblemType, answer,
+    auth::Producer,
+    problem::Violation,
+    routing,
+    validation::{Validate, Violations},
+};
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/assets").route(web::post().to(create)))
+        .service(web::resource("/v1/assets/{versionId}").route(routing::read().to(show)))
+        .service(web::resource("/v1/assets/{versionId}/price").route(web::put().to(set_price)));
+}
+
+/// What a producer gives to make an asset.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateAsset {
+    name: String,
+    #[serde(default)]
+    description: String,
+    content_hash: ContentHash,
+    media_type: Option<String>,
+    dataset_id: Option<String>,
+    #[serde(default = "no_facts")]
+    policy_meta: Value,
+    #[serde(default)]
+    price_satoshis: u64,
+}
+
+fn no_facts() -> Value {
+    Value::Object(Map::new())
+}
+
+impl Validate for CreateAsset {
+    fn validate(&self, violations: &mut Violations) {
+        violations.line("name", &self.name, 1..=256);
+        violations.text("description", &self.description, 8 * 1024);
+        if let Some(media_type) = &self.media_type {
+            violations.media_type("mediaType", media_type);
+        }
+        if let Some(dataset) = &self.dataset_id {
+            violations.line("datasetId", dataset, 1..=256);
+        }
+        violations.object("policyMeta", &self.policy_meta, 32 * 1024);
+        violations.satoshis("priceSatoshis", self.price_satoshis);
+    }
+}
+
+async fn create(
+    producer: Producer,
+    catalog: Data<dyn Catalog>,
+    clock: Data<dyn Clock>,
+    body: JsonBody<CreateAsset>,
+) -> Result<HttpResponse, Problem> {
+    let given = body.read().await?;
+    let asset = NewAsset {
+        version_id: VersionId::next(),
+        content_hash: given.content_hash,
+        name: given.name,
+        description: given.description,
+        media_type: given.media_type,
+        dataset_id: given.dataset_id,
+        policy_meta: given.policy_meta,
+        producer_id: producer.producer_id,
+        price_satoshis: given.price_satoshis,
+        created_at: clock.now(),
+    };
+    let asset = catalog.create_asset(&asset).await?;
+    Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &asset))
+}
+
+impl From<NewAssetError> for Problem {
+    fn from(error: NewAssetError) -> Self {
+        match error {
+            NewAssetError::ContentNotStored => {
+                let detail = "is not stored; upload the content first".into();
+                vec![Violation { path: "contentHash".into(), detail }].into()
+            }
+            NewAssetError::Port(error) => error.into(),
+        }
+    }
+}
+
+async fn show(
+    request: HttpRequest,
+    catalog: Data<dyn Catalog>,
+    version_id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let asset = catalog.asset(version_id.parse()?).await?.ok_or(ProblemType::UnknownAsset)?;
+    Ok(validated(&request, &asset))
+}
+
+/// An answer that caches may keep but must ask about each time, since the price changes.
+fn validated(request: &HttpRequest, asset: &Asset) -> HttpResponse {
+    let body = json!(asset).to_string();
+    // Half of the hash tells versions apart as well as all of it.
+    let tag = EntityTag::new_strong(blake3::hash(body.as_bytes()).to_hex()[..32].to_owned());
+    let known = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
+        Ok(IfNoneMatch::Any) => request.headers().contains_key(header::IF_NONE_MATCH),
+        Err(_) => false,
+    };
+    let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    answer.insert_header((header::CACHE_CONTROL, "public, no-cache")).insert_header(header::ETag(tag));
+    if known { answer.finish() } else { answer.content_type("application/json").body(body) }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetPrice {
+    satoshis: u64,
+}
+
+impl Validate for SetPrice {
+    fn validate(&self, violations: &mut Violations) {
+        violations.satoshis("satoshis", self.satoshis);
+    }
+}
+
+async fn set_price(
+    producer: Producer,
+    (catalog, shared): (Data<dyn Catalog>, Data<dyn SharedState>),
+    clock: Data<dyn Clock>,
+    version_id: Path<String>,
+    body: JsonBody<SetPrice>,
+) -> Result<HttpResponse, Problem> {
+    let id: VersionId = version_id.parse()?;
+    let satoshis = body.read().await?.satoshis;
+    answer::to_the_end(async move {
+        if !catalog.set_price(id, satoshis, producer.scope(), clock.now()).await? {
+            let asset = catalog.asset(id).await?.ok_or(ProblemType::UnknownAsset)?;
+            producer.must_own(asset.producer_id)?;
+            return Err(Problem::from(ProblemType::UnknownAsset));
+        }
+        answer::publish(&**shared, Tag::Asset(id)).await;
+        Ok(answer::ok(&json!({ "versionId": id, "priceSatoshis": satoshis })))
+    })
+    .await
+}

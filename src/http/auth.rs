@@ -1,0 +1,94 @@
+//! Who calls: the extractors [`Producer`] and [`Admin`] over `Authorization: Bearer KEY`.
+//!
+//! They need the head of a request only, and bodies are read by handlers ([`JsonBody`](super::JsonBody) and uploads alike),
+//! so a call without a valid key is refused before the first byte of its body is read.
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
+use futures_util::future::LocalBoxFuture;
+use penstock_actors::{
+    ids::ProducerId,
+    model::{ApiKey, Role},
+};
+
+use super::{Problem, ProblemType};
+use crate::keys::KeyRing;
+
+/// The longest secret that is looked up: made ones have 46 characters, configured ones may be longer.
+const SECRET_CHARS: usize = 512;
+
+/// A caller with a producer's or an admin's key.
+#[derive(Debug, Clone, Copy)]
+pub struct Producer {
+    pub producer_id: ProducerId,
+    pub role: Role,
+}
+
+impl Producer {
+    /// Whose things the caller may change: its own, or anyone's (`None`) as an admin.
+    pub fn scope(&self) -> Option<ProducerId> {
+        match self.role {
+            Role::Producer => Some(self.producer_id),
+            Role::Admin => None,
+        }
+    }
+
+    /// Refuses a caller who is neither the owner nor an admin.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn must_own(&self, owner: ProducerId) -> Result<(), Problem> {
+        if self.scope().is_none_or(|own| own == owner) {
+            return Ok(());
+        }
+        Err(Problem::new(ProblemType::Forbidden).detail("this belongs to another producer"))
+    }
+}
+
+impl FromRequest for Producer {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let key = authenticate(&request).await?;
+            Ok(Self { producer_id: key.producer_id, role: key.role })
+        })
+    }
+}
+
+/// A caller with an admin's key.
+#[derive(Debug, Clone, Copy)]
+pub struct Admin;
+
+impl FromRequest for Admin {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            match authenticate(&request).await?.role {
+                Role::Admin => Ok(Self),
+                Role::Producer => Err(Problem::new(ProblemType::Forbidden).detail("this call needs an admin key")),
+            }
+        })
+    }
+}
+
+async fn authenticate(request: &HttpRequest) -> Result<ApiKey, Problem> {
+    let secret = bearer(request)
+        .ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("send the key as Authorization: Bearer KEY"))?;
+    let keys = request
+        .app_data::<web::Data<KeyRing>>()
+        .ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the server was built without a key ring"))?;
+    let key = keys.find(secret).await.map_err(|error| Problem::from(&*error))?;
+    key.ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("the key is not known"))
+}
+
+fn bearer(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, secret) = value.split_once(' ')?;
+    let secret = secret.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty() && secret.len() <= SECRET_CHARS).then_some(secret)
+}

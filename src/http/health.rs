@@ -1,0 +1,176 @@
+//! `/health/live` and `/health/ready`: what a balancer asks every few seconds.
+//!
+//! Live means that the process answers. Ready means that a stream could be served: a node goes on from memory when one
+//! dependency is down, so it says `degraded` with 200 and stays in rotation; taking every node out because the one
+//! database is down would end the streams that need no database.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    HttpResponse,
+    http::StatusCode,
+    web::{self, Data, ServiceConfig},
+};
+use penstock_actors::{
+    clock::Clock,
+    ports::{BlobStore, PortResult, SharedState, Upkeep},
+};
+use serde::Serialize;
+
+use super::{answer, routing};
+
+/// How long a dependency may take to answer: longer than any healthy one takes, shorter than a balancer waits.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// A dependency that takes longer than this is degraded: a healthy one answers within a few milliseconds.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// How long a node can serve without its database: receipts stay in memory for at most this long.
+const MEMORY: Duration = Duration::from_secs(60);
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/health/live").route(routing::read().to(live)))
+        .service(web::resource("/health/ready").route(routing::read().to(ready)));
+}
+
+/// Whether this instance wants new streams, and since when its database is silent. One for the whole process.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    draining: AtomicBool,
+    database_silent_since: Mutex<Option<Instant>>,
+}
+
+impl Readiness {
+    /// From now on the node is not ready: it lets running streams end and takes no new ones.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the database answered; for how long it has not.
+    fn database_silent_for(&self, answered: bool, now: Instant) -> Duration {
+        // A poisoned lock holds a whole value: nothing between lock and unlock can panic.
+        let mut since = self.database_silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered {
+            *since = None;
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(*since.get_or_insert(now))
+    }
+
+    /// What the dependencies' states make of the node.
+    fn judge(&self, database: State, storage: State, shared: State, now: Instant) -> State {
+        let silent_for = self.database_silent_for(database != State::Down, now);
+        if self.is_draining() {
+            return State::Draining;
+        }
+        if database == State::Down && (storage == State::Down || silent_for >= MEMORY) {
+            return State::Down;
+        }
+        if [database, storage, shared].iter().all(|state| *state == State::Ok) { State::Ok } else { State::Degraded }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// A dependency: slow. The node: it serves what it can without the dependency that is down.
+    Degraded,
+    Down,
+    Draining,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Dependencies {
+    database: State,
+    storage: State,
+    shared_state: State,
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: State,
+    dependencies: Dependencies,
+}
+
+async fn live() -> HttpResponse {
+    answer::ok(&serde_json::json!({ "status": State::Ok }))
+}
+
+async fn ready(
+    readiness: Data<Readiness>,
+    (ledger, storage, shared): (Data<dyn Upkeep>, Data<dyn BlobStore>, Data<dyn SharedState>),
+    clock: Data<dyn Clock>,
+) -> HttpResponse {
+    let (database, storage, shared_state) = futures_util::join!(
+        check("database", ledger.ping(), &**clock),
+        check("storage", storage.ping(), &**clock),
+        check("shared state", shared.ping(), &**clock),
+    );
+    let status = readiness.judge(database, storage, shared_state, clock.monotonic());
+    let serves = matches!(status, State::Ok | State::Degraded);
+    let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let report = Report { status, dependencies: Dependencies { database, storage, shared_state } };
+    answer::no_store(HttpResponse::build(code)).json(report)
+}
+
+async fn check(name: &'static str, ping: impl Future<Output = PortResult<()>>, clock: &dyn Clock) -> State {
+    let began = clock.monotonic();
+    match tokio::time::timeout(DEADLINE, ping).await {
+        Ok(Ok(())) if clock.monotonic().saturating_duration_since(began) <= SLOW => State::Ok,
+        Ok(Ok(())) => State::Degraded,
+        Ok(Err(error)) => {
+            tracing::warn!(dependency = name, %error, "a dependency is down");
+            State::Down
+        }
+        Err(_) => {
+            tracing::warn!(dependency = name, deadline = ?DEADLINE, "a dependency did not answer in time");
+            State::Down
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State::{Degraded, Down, Draining, Ok};
+    use super::*;
+
+    #[test]
+    fn a_node_is_ready_while_any_stream_could_be_served() {
+        let now = Instant::now();
+        let judge = |database, storage, shared| Readiness::default().judge(database, storage, shared, now);
+        assert_eq!(judge(Ok, Ok, Ok), Ok);
+        assert_eq!(judge(Ok, Ok, Down), Degraded);
+        assert_eq!(judge(Ok, Down, Ok), Degraded);
+        assert_eq!(judge(Down, Ok, Ok), Degraded);
+        assert_eq!(judge(Degraded, Ok, Ok), Degraded);
+        assert_eq!(judge(Down, Down, Ok), Down);
+    }
+
+    #[test]
+    fn without_its_database_a_node_is_ready_as_long_as_its_memory_lasts() {
+        let (readiness, start) = (Readiness::default(), Instant::now());
+        assert_eq!(readiness.judge(Down, Ok, Ok, start), Degraded);
+        assert_eq!(readiness.judge(Down, Ok, Ok, start + MEMORY), Down);
+        assert_eq!(readiness.judge(Ok, Ok, Ok, start + MEMORY), Ok);
+        assert_eq!(readiness.judge(Down, Ok, Ok, start + MEMORY * 2), Degraded);
+    }
+
+    #[test]
+    fn a_draining_node_is_never_ready() {
+        let readiness = Readiness::default();
+        readiness.drain();
+        assert_eq!(readiness.judge(Ok, Ok, Ok, Instant::now()), Draining);
+    }
+}

@@ -1,0 +1,125 @@
+//! The outermost middleware: gives each request its id and span, and sees how it ended.
+//!
+//! An answer has ended when its body has, so the [`Exchange`] travels in the body and reports when it is dropped: completed,
+//! failed, or left by the client, exactly once and whatever the reason.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use actix_web::{
+    HttpMessage as _,
+    body::{BodySize, BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{Method, StatusCode, header::HeaderValue},
+    middleware::Next,
+    web::Bytes,
+};
+use tracing::Instrument as _;
+
+use super::Problem;
+use crate::telemetry::metrics::HttpMetrics;
+
+mod exchange;
+mod ids;
+
+use exchange::{Exchange, Outcome};
+pub use ids::RequestId;
+use ids::{REQUEST_ID, trace_of};
+
+/// Runs one request under its span and hands its [`Exchange`] to the body of the answer.
+pub(super) async fn observe(
+    metrics: Arc<HttpMetrics>,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let id = RequestId::of(request.headers());
+    let trace = trace_of(request.headers());
+    let span = tracing::info_span!(
+        "request",
+        request_id = %id,
+        trace_id = trace.as_ref().map(|trace| trace.trace_id),
+        parent_id = trace.as_ref().map(|trace| trace.parent_id),
+    );
+    let head_only = request.method() == Method::HEAD;
+    let mut exchange = Exchange::begin(metrics, span.clone(), request.method());
+    request.extensions_mut().insert(id.clone());
+
+    let mut answer = next.call(request).instrument(span.clone()).await?;
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        answer.headers_mut().insert(REQUEST_ID, value);
+    }
+    span.in_scope(|| log_failure(&answer));
+    exchange.answered(answer.request().match_pattern(), answer.status());
+    Ok(answer.map_body(|_, body| BoxBody::new(Observed::new(body, exchange, head_only))))
+}
+
+/// The one place that logs why a request failed on our side.
+fn log_failure(answer: &ServiceResponse) {
+    let status = answer.status();
+    if !status.is_server_error() {
+        return;
+    }
+    let problem = answer.response().error().and_then(|error| error.as_error::<Problem>());
+    let kind = problem.map_or("unknown", |problem| problem.kind().name());
+    let cause = problem.and_then(Problem::cause);
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(problem = kind, cause, "a request failed");
+    } else {
+        tracing::warn!(problem = kind, cause, "a request could not be served");
+    }
+}
+
+/// A body that counts what the connection took of it.
+struct Observed {
+    body: BoxBody,
+    exchange: Exchange,
+    /// Declared bytes that have not been taken yet; `None` where the length is not known ahead.
+    left: Option<u64>,
+    head_only: bool,
+}
+
+impl Observed {
+    fn new(body: BoxBody, mut exchange: Exchange, head_only: bool) -> Self {
+        let left = match body.size() {
+            BodySize::None => Some(0),
+            BodySize::Sized(bytes) => Some(bytes),
+            BodySize::Stream => None,
+        };
+        if left == Some(0) || head_only {
+            exchange.outcome = Outcome::Completed;
+        }
+        Self { body, exchange, left, head_only }
+    }
+}
+
+impl MessageBody for Observed {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        let part = std::task::ready!(this.body.as_pin_mut().poll_next(context));
+        match &part {
+            Some(Ok(_)) if this.head_only => {}
+            Some(Ok(bytes)) => {
+                let taken = bytes.len() as u64;
+                this.exchange.bytes += taken;
+                this.left = this.left.map(|left| left.saturating_sub(taken));
+                if this.left == Some(0) {
+                    this.exchange.outcome = Outcome::Completed;
+                }
+            }
+            Some(Err(_)) => this.exchange.outcome = Outcome::Failed,
+            // A body that ends before its declared length is cut off by the connection.
+            None if this.left.is_none_or(|left| left == 0) => this.exchange.outcome = Outcome::Completed,
+            None => this.exchange.outcome = Outcome::Failed,
+        }
+        Poll::Ready(part)
+    }
+}

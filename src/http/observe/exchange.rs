@@ -1,0 +1,116 @@
+//! One request and its answer, from the first to the last.
+
+use std::{borrow::Cow, sync::Arc, time::Instant};
+
+use actix_web::http::{Method, StatusCode};
+use tracing::Span;
+
+use crate::{
+    http::routing::{RouteClass, UNMATCHED},
+    telemetry::metrics::{EndedRequest, HttpMetrics},
+};
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The whole answer was handed over.
+    Completed,
+    /// The client left first: what an exchange is until something better is known.
+    Aborted,
+    /// The body broke off on our side.
+    Failed,
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Aborted => "aborted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Counts and logs its request when it is dropped.
+pub(super) struct Exchange {
+    metrics: Arc<HttpMetrics>,
+    span: Span,
+    began: Instant,
+    method: &'static str,
+    route: Cow<'static, str>,
+    status: Option<StatusCode>,
+    pub(super) bytes: u64,
+    pub(super) outcome: Outcome,
+}
+
+impl Exchange {
+    pub(super) fn begin(metrics: Arc<HttpMetrics>, span: Span, method: &Method) -> Self {
+        metrics.request_began();
+        Self {
+            metrics,
+            span,
+            began: Instant::now(),
+            method: known_method(method),
+            route: Cow::Borrowed(UNMATCHED),
+            status: None,
+            bytes: 0,
+            outcome: Outcome::Aborted,
+        }
+    }
+
+    /// The head of the answer is ready.
+    pub(super) fn answered(&mut self, route: Option<String>, status: StatusCode) {
+        if let Some(template) = route {
+            self.route = Cow::Owned(template);
+        }
+        self.status = Some(status);
+        self.metrics.answer_began(RouteClass::of(&self.route).as_str(), self.began.elapsed());
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let class = RouteClass::of(&self.route);
+        self.metrics.request_ended(&EndedRequest {
+            route: &self.route,
+            class: class.as_str(),
+            method: self.method,
+            status: status_class(self.status),
+            outcome: self.outcome.as_str(),
+            bytes: self.bytes,
+        });
+        // Probes and scrapes come every few seconds from every balancer: worth a line only to who looks for one.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "penstock::access",
+                    parent: &self.span,
+                    method = self.method,
+                    route = %self.route,
+                    status = self.status.map(|status| status.as_u16()),
+                    bytes = self.bytes,
+                    duration_ms = self.began.elapsed().as_secs_f64() * 1e3,
+                    outcome = self.outcome.as_str(),
+                )
+            };
+        }
+        if class == RouteClass::Operations { line!(debug) } else { line!(info) }
+    }
+}
+
+/// A label out of a closed set: clients may send any word as a method.
+fn known_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+fn status_class(status: Option<StatusCode>) -> &'static str {
+    match status.map(|status| status.as_u16() / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(_) => "5xx",
+        None => "none",
+    }
+}

@@ -1,0 +1,151 @@
+//! Quota policies: the limits of each tier.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, ServiceConfig},
+};
+use penstock_actors::{
+    clock::Clock,
+    model::QuotaPolicy,
+    ports::{Receipts, SharedState, Tag},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    JsonBody, Problem, ProblemType, answer,
+    auth::Admin,
+    routing,
+    validation::{Validate, Violations, is_media_range, is_tier_name},
+};
+
+/// The largest limit in bytes: 1 EiB, which sums of usage cannot carry past what a signed 64-bit column holds.
+const MAX_BYTES: u64 = 1 << 60;
+
+/// The largest limit in requests: a million a second for a month is less.
+const MAX_REQUESTS: u64 = 10_000_000_000_000;
+
+/// The most streams of one receipt at once: more than an instance holds connections.
+const MAX_STREAMS: u32 = 100_000;
+
+/// The fastest tier: 1 Tbit/s, faster than any network card.
+const MAX_MBPS: f64 = 1_000_000.0;
+
+/// The longest burst: a month, the longest window.
+const MAX_BURST_MINUTES: u32 = 31 * 24 * 60;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/streaming/policies").route(routing::read().to(list))).service(
+        web::resource("/v1/streaming/policies/{policyName}").route(routing::read().to(show)).route(web::put().to(put)),
+    );
+}
+
+/// The limits of a tier; an absent one means none.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PutPolicy {
+    description: Option<String>,
+    bytes_per_hour: Option<u64>,
+    bytes_per_day: Option<u64>,
+    bytes_per_month: Option<u64>,
+    requests_per_hour: Option<u64>,
+    requests_per_day: Option<u64>,
+    requests_per_month: Option<u64>,
+    max_concurrent_streams: Option<u32>,
+    max_bandwidth_mbps: Option<f64>,
+    burst_bytes_allowance: Option<u64>,
+    burst_duration_minutes: Option<u32>,
+    max_file_size_bytes: Option<u64>,
+    allowed_content_types: Option<Vec<String>>,
+}
+
+impl Validate for PutPolicy {
+    fn validate(&self, violations: &mut Violations) {
+        if let Some(description) = &self.description {
+            violations.text("description", description, 8 * 1024);
+        }
+        for (path, limit, most) in [
+            ("bytesPerHour", self.bytes_per_hour, MAX_BYTES),
+            ("bytesPerDay", self.bytes_per_day, MAX_BYTES),
+            ("bytesPerMonth", self.bytes_per_month, MAX_BYTES),
+            ("burstBytesAllowance", self.burst_bytes_allowance, MAX_BYTES),
+            ("maxFileSizeBytes", self.max_file_size_bytes, MAX_BYTES),
+            ("requestsPerHour", self.requests_per_hour, MAX_REQUESTS),
+            ("requestsPerDay", self.requests_per_day, MAX_REQUESTS),
+            ("requestsPerMonth", self.requests_per_month, MAX_REQUESTS),
+        ] {
+            violations.require(limit.is_none_or(|limit| limit <= most), path, format!("must be at most {most}"));
+        }
+        for (path, limit, most) in [
+            ("maxConcurrentStreams", self.max_concurrent_streams, MAX_STREAMS),
+            ("burstDurationMinutes", self.burst_duration_minutes, MAX_BURST_MINUTES),
+        ] {
+            let fits = limit.is_none_or(|limit| (1..=most).contains(&limit));
+            violations.require(fits, path, format!("must be 1 to {most}"));
+        }
+        let bandwidth = self.max_bandwidth_mbps.is_none_or(|mbps| mbps > 0.0 && mbps <= MAX_MBPS);
+        violations.require(bandwidth, "maxBandwidthMbps", format!("must be above 0 and at most {MAX_MBPS}"));
+        if let Some(types) = &self.allowed_content_types {
+            let few = (1..=100).contains(&types.len());
+            violations.require(few, "allowedContentTypes", "must have 1 to 100 entries; leave it out to allow all");
+            for (index, entry) in types.iter().enumerate() {
+                let path = format!("allowedContentTypes[{index}]");
+                violations.require(is_media_range(entry), path, "must be a media type or a family, such as video/*");
+            }
+        }
+    }
+}
+
+impl PutPolicy {
+    fn into_policy(self, policy_name: String) -> QuotaPolicy {
+        QuotaPolicy {
+            policy_name,
+            description: self.description,
+            bytes_per_hour: self.bytes_per_hour,
+            bytes_per_day: self.bytes_per_day,
+            bytes_per_month: self.bytes_per_month,
+            requests_per_hour: self.requests_per_hour,
+            requests_per_day: self.requests_per_day,
+            requests_per_month: self.requests_per_month,
+            max_concurrent_streams: self.max_concurrent_streams,
+            max_bandwidth_mbps: self.max_bandwidth_mbps,
+            burst_bytes_allowance: self.burst_bytes_allowance,
+            burst_duration_minutes: self.burst_duration_minutes,
+            max_file_size_bytes: self.max_file_size_bytes,
+            allowed_content_types: self.allowed_content_types,
+        }
+    }
+}
+
+async fn list(_: Admin, receipts: Data<dyn Receipts>) -> Result<HttpResponse, Problem> {
+    let policies = receipts.policies().await?;
+    Ok(answer::ok(&json!({ "items": policies })))
+}
+
+async fn show(_: Admin, receipts: Data<dyn Receipts>, name: Path<String>) -> Result<HttpResponse, Problem> {
+    let policies = receipts.policies().await?;
+    let policy = policies.iter().find(|policy| policy.policy_name == *name).ok_or(ProblemType::NotFound)?;
+    Ok(answer::ok(policy))
+}
+
+async fn put(
+    _: Admin,
+    (receipts, shared): (Data<dyn Receipts>, Data<dyn SharedState>),
+    clock: Data<dyn Clock>,
+    name: Path<String>,
+    body: JsonBody<PutPolicy>,
+) -> Result<HttpResponse, Problem> {
+    let name = name.into_inner();
+    if !is_tier_name(&name) {
+        return Err(Problem::new(ProblemType::MalformedRequest)
+            .detail("the name of a policy has 1 to 64 characters out of a-z, 0-9 and -"));
+    }
+    let policy = body.read().await?.into_policy(name);
+    answer::to_the_end(async move {
+        let new = receipts.put_policy(&policy, clock.now()).await?;
+        answer::publish(&**shared, Tag::Policy(policy.policy_name.clone())).await;
+        let location = format!("/v1/streaming/policies/{}", policy.policy_name);
+        Ok(if new { answer::created(&location, &policy) } else { answer::ok(&policy) })
+    })
+    .await
+}

@@ -1,0 +1,58 @@
+//! Producers, each with a first key.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, ServiceConfig},
+};
+use penstock_actors::{
+    clock::Clock,
+    ids::{KeyId, ProducerId},
+    model::{ApiKey, NewProducer, Role},
+    ports::Catalog,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    JsonBody, Problem, ProblemType, answer,
+    auth::Admin,
+    validation::{Validate, Violations},
+};
+use crate::keys;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/producers").route(web::post().to(create)));
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateProducer {
+    name: String,
+}
+
+impl Validate for CreateProducer {
+    fn validate(&self, violations: &mut Violations) {
+        violations.line("name", &self.name, 1..=256);
+    }
+}
+
+/// The key's secret is in this answer and nowhere else.
+async fn create(
+    _: Admin,
+    catalog: Data<dyn Catalog>,
+    clock: Data<dyn Clock>,
+    body: JsonBody<CreateProducer>,
+) -> Result<HttpResponse, Problem> {
+    let name = body.read().await?.name;
+    let secret = keys::generate().map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?;
+    let key = ApiKey {
+        key_id: KeyId::next(),
+        producer_id: ProducerId::next(),
+        role: Role::Producer,
+        secret_hash: secret.hash,
+    };
+    let (producer_id, key_id) = (key.producer_id, key.key_id);
+    catalog.create_producer(&NewProducer { name: name.clone(), key, created_at: clock.now() }).await?;
+    let made = json!({ "producerId": producer_id, "name": name, "keyId": key_id, "key": secret.text });
+    Ok(answer::no_store(HttpResponse::Created()).json(made))
+}

@@ -1,0 +1,158 @@
+//! Receipts: making them, looking at them, moving them on.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, ServiceConfig},
+};
+use jiff::Timestamp;
+use penstock_actors::{
+    clock::{Clock, to_micros},
+    ids::{ReceiptId, VersionId},
+    model::{Receipt, ReceiptStatus},
+    ports::{Catalog, NewReceipt, Receipts, SharedState, StatusChange, Tag},
+};
+use serde::Deserialize;
+
+use super::{
+    JsonBody, Problem, ProblemType, answer,
+    auth::Producer,
+    routing,
+    validation::{Validate, Violations},
+};
+
+/// How long a receipt lives when its producer does not say: the contract's default.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/receipts").route(web::post().to(create))).service(
+        web::resource("/v1/receipts/{receiptId}").route(routing::read().to(show)).route(web::patch().to(set_status)),
+    );
+}
+
+/// What a producer gives to make a receipt.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateReceipt {
+    version_id: VersionId,
+    #[serde(default = "standard")]
+    quota_tier: String,
+    /// May be past: the receipt is then expired from the start.
+    expires_at: Option<Timestamp>,
+    #[serde(default = "confirmed")]
+    status: ReceiptStatus,
+}
+
+fn standard() -> String {
+    "standard".into()
+}
+
+fn confirmed() -> ReceiptStatus {
+    ReceiptStatus::Confirmed
+}
+
+impl Validate for CreateReceipt {
+    fn validate(&self, violations: &mut Violations) {
+        violations.tier("quotaTier", &self.quota_tier);
+        // Before the epoch lies nothing that a receipt could mean, and databases differ in how far back they reach.
+        let after_epoch = self.expires_at.is_none_or(|at| at >= Timestamp::UNIX_EPOCH);
+        violations.require(after_epoch, "expiresAt", "must not be before 1970");
+    }
+}
+
+async fn create(
+    producer: Producer,
+    (catalog, receipts): (Data<dyn Catalog>, Data<dyn Receipts>),
+    clock: Data<dyn Clock>,
+    body: JsonBody<CreateReceipt>,
+) -> Result<HttpResponse, Problem> {
+    let given = body.read().await?;
+    let asset = catalog.asset(given.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
+    producer.must_own(asset.producer_id)?;
+    let now = clock.now();
+    let receipt = NewReceipt {
+        receipt_id: ReceiptId::random(),
+        version_id: given.version_id,
+        quota_tier: given.quota_tier,
+        status: given.status,
+        expires_at: given.expires_at.map_or(now + LIFETIME, to_micros),
+        created_at: now,
+    };
+    let receipt = receipts.create_receipt(&receipt).await?;
+    Ok(answer::created(&format!("/v1/receipts/{}", receipt.receipt_id), &as_of(receipt, now)))
+}
+
+async fn show(
+    receipts: Data<dyn Receipts>,
+    clock: Data<dyn Clock>,
+    receipt_id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let receipt = receipts.receipt(receipt_id.parse()?).await?.ok_or(ProblemType::UnknownReceipt)?;
+    Ok(answer::ok(&as_of(receipt, clock.now())))
+}
+
+/// The receipt as it counts now: past its time it is expired, whether the ledger says so yet or not.
+fn as_of(mut receipt: Receipt, now: Timestamp) -> Receipt {
+    receipt.status = receipt.status_at(now);
+    receipt
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetStatus {
+    status: ReceiptStatus,
+}
+
+impl Validate for SetStatus {
+    fn validate(&self, _: &mut Violations) {}
+}
+
+async fn set_status(
+    producer: Producer,
+    (catalog, receipts, shared): (Data<dyn Catalog>, Data<dyn Receipts>, Data<dyn SharedState>),
+    clock: Data<dyn Clock>,
+    receipt_id: Path<String>,
+    body: JsonBody<SetStatus>,
+) -> Result<HttpResponse, Problem> {
+    let id: ReceiptId = receipt_id.parse()?;
+    let to = body.read().await?.status;
+    must_own(&producer, &**catalog, &**receipts, id).await?;
+    answer::to_the_end(async move {
+        let now = clock.now();
+        match receipts.set_receipt_status(id, to, now).await? {
+            StatusChange::Changed(receipt) => {
+                answer::publish(&**shared, Tag::Receipt(id)).await;
+                Ok(answer::ok(&as_of(receipt, now)))
+            }
+            StatusChange::Refused(from) => Err(refused(from, to)),
+            StatusChange::NotFound => Err(Problem::from(ProblemType::UnknownReceipt)),
+        }
+    })
+    .await
+}
+
+fn refused(from: ReceiptStatus, to: ReceiptStatus) -> Problem {
+    Problem::new(ProblemType::ReceiptTransition)
+        .detail(format!("a receipt that is {from} cannot become {to}"))
+        .with("from", from.as_str())
+        .with("to", to.as_str())
+}
+
+/// Refuses a caller who is neither an admin nor the producer of what the receipt is for.
+///
+/// # Errors
+/// `unknown-receipt`, `forbidden`, or what the ports answer.
+pub(super) async fn must_own(
+    producer: &Producer,
+    catalog: &dyn Catalog,
+    receipts: &dyn Receipts,
+    id: ReceiptId,
+) -> Result<(), Problem> {
+    let receipt = receipts.receipt(id).await?.ok_or(ProblemType::UnknownReceipt)?;
+    if producer.scope().is_none() {
+        return Ok(());
+    }
+    let asset = catalog.asset(receipt.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
+    producer.must_own(asset.producer_id)
+}

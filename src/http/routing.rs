@@ -1,0 +1,91 @@
+//! Routes, and the words by which metrics and limits group them.
+
+use actix_web::{Route, guard, web};
+
+/// A route for reading: GET, and HEAD as RFC 9110 asks of every resource that has GET.
+pub fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// What a request without a matching route is counted under, so that made-up paths make no new series.
+pub const UNMATCHED: &str = "unmatched";
+
+/// Routes that cost alike and are limited alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouteClass {
+    /// Uploads.
+    Content,
+    /// Streams, their quotas and sessions.
+    Streaming,
+    Catalogue,
+    Receipts,
+    Lineage,
+    Admin,
+    /// Health, metrics and documents for operators.
+    Operations,
+    Unmatched,
+}
+
+impl RouteClass {
+    /// The class of a route template.
+    pub fn of(template: &str) -> Self {
+        // The first prefix that fits decides, so the narrower ones come first.
+        const PREFIXES: [(&str, RouteClass); 14] = [
+            ("/v1/content", RouteClass::Content),
+            ("/v1/data", RouteClass::Streaming),
+            ("/v1/streaming/policies", RouteClass::Admin),
+            ("/v1/streaming/", RouteClass::Streaming),
+            ("/v1/assets", RouteClass::Catalogue),
+            ("/v1/catalog", RouteClass::Catalogue),
+            ("/v1/receipts", RouteClass::Receipts),
+            ("/api/v1/lineage", RouteClass::Lineage),
+            ("/v1/openlineage/", RouteClass::Lineage),
+            ("/v1/admin/", RouteClass::Admin),
+            ("/v1/producers", RouteClass::Admin),
+            ("/v1/policies", RouteClass::Admin),
+            ("/v1/storage/", RouteClass::Admin),
+            (UNMATCHED, RouteClass::Unmatched),
+        ];
+        PREFIXES.iter().find(|(prefix, _)| template.starts_with(prefix)).map_or(Self::Operations, |&(_, class)| class)
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Content => "content",
+            Self::Streaming => "streaming",
+            Self::Catalogue => "catalogue",
+            Self::Receipts => "receipts",
+            Self::Lineage => "lineage",
+            Self::Admin => "admin",
+            Self::Operations => "operations",
+            Self::Unmatched => UNMATCHED,
+        }
+    }
+}
+
+/// Whether answers of this route carry content, which is sent as it was stored and never transformed.
+pub fn carries_content(template: &str) -> bool {
+    template.starts_with("/v1/streaming/data") || template.starts_with("/v1/data")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_has_the_class_that_operators_limit_it_by() {
+        for (template, class) in [
+            ("/v1/content", RouteClass::Content),
+            ("/v1/streaming/data/{contentHash}", RouteClass::Streaming),
+            ("/v1/streaming/quotas/{receiptId}", RouteClass::Streaming),
+            ("/v1/streaming/policies/{policyName}", RouteClass::Admin),
+            ("/v1/assets/{versionId}/price", RouteClass::Catalogue),
+            ("/v1/receipts", RouteClass::Receipts),
+            ("/health/live", RouteClass::Operations),
+            ("/metrics", RouteClass::Operations),
+            (UNMATCHED, RouteClass::Unmatched),
+        ] {
+            assert_eq!(RouteClass::of(template), class, "{template}");
+        }
+    }
+}

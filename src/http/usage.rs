@@ -1,0 +1,78 @@
+//! Usage rows of a receipt, page by page.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Query, ServiceConfig},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use penstock_actors::{
+    ids::UsageId,
+    ports::{Catalog, Receipts},
+};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Problem, ProblemType, answer, auth::Producer, receipts::must_own, routing};
+
+/// Rows of a page unless the caller says otherwise: some 25 KiB of JSON.
+const PAGE: u32 = 100;
+
+/// The largest page: some 250 KiB of JSON, and a read of as many index entries.
+const MAX_PAGE: u32 = 1000;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/streaming/usage").route(routing::read().to(list)));
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Which {
+    receipt_id: String,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn list(
+    producer: Producer,
+    (catalog, receipts): (Data<dyn Catalog>, Data<dyn Receipts>),
+    which: Query<Which>,
+) -> Result<HttpResponse, Problem> {
+    let id = which.receipt_id.parse()?;
+    let after = which.cursor.as_deref().map(read_cursor).transpose()?;
+    let limit = which.limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::new(ProblemType::MalformedRequest).detail(format!("limit must be 1 to {MAX_PAGE}")));
+    }
+    must_own(&producer, &**catalog, &**receipts, id).await?;
+    let page = receipts.usage(id, after, limit).await?;
+    let next = page.rows.last().filter(|_| page.more).map(|row| write_cursor(row.usage_id));
+    Ok(answer::ok(&json!({ "items": page.rows, "nextCursor": next })))
+}
+
+/// A cursor is opaque: base64url of the last row's id today, whatever is needed tomorrow.
+fn write_cursor(last: UsageId) -> String {
+    URL_SAFE_NO_PAD.encode(last.as_uuid().as_bytes())
+}
+
+fn read_cursor(text: &str) -> Result<UsageId, Problem> {
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .ok()
+        .and_then(|bytes| Uuid::from_slice(&bytes).ok())
+        .map(UsageId::from_uuid)
+        .ok_or_else(|| Problem::new(ProblemType::MalformedRequest).detail("the cursor is not one that this node gave"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_and_a_made_up_one_is_refused() {
+        let id = UsageId::next();
+        assert_eq!(read_cursor(&write_cursor(id)).ok(), Some(id));
+        assert!(read_cursor("AAAA").is_err());
+        assert!(read_cursor("not base64!").is_err());
+    }
+}

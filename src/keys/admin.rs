@@ -1,0 +1,118 @@
+//! The first admin key: the operator's own, or one that is made at the first start and kept in the data folder.
+
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use jiff::Timestamp;
+use penstock_actors::{
+    clock::to_micros,
+    ids::{KeyId, ProducerId},
+    model::{ApiKey, NewProducer, Role},
+    ports::Catalog,
+};
+use uuid::Uuid;
+
+use super::{SecretHash, generate, hash};
+
+/// The admin and its key have the same ids on every node and database, so that a start finds what an earlier one made.
+const ADMIN: ProducerId = ProducerId::from_uuid(Uuid::from_u128(1));
+const ADMIN_KEY: KeyId = KeyId::from_uuid(Uuid::from_u128(1));
+
+/// The file in the data folder that holds a made key.
+const FILE: &str = "admin-key";
+
+/// Where the admin key is.
+pub struct AdminKey {
+    /// The secret, when this start made it: to be shown to the operator once.
+    pub secret: Option<String>,
+    /// Where a made key is kept; there is no file while the operator gives the key.
+    pub path: PathBuf,
+}
+
+/// Makes sure that an admin can get in: with the configured secret, whose hash replaces the stored one when it changed;
+/// else with the secret kept in `data_dir`, which is made when there is none.
+///
+/// A key that somebody else put into the catalogue is replaced by a configured one only: an instance that merely found no
+/// file of its own must not lock out the others.
+///
+/// # Errors
+/// When the configured secret cannot be sent in a header, the file cannot be read or written, or the catalogue does not
+/// answer.
+pub async fn ensure_admin(
+    catalog: &dyn Catalog,
+    configured: Option<&str>,
+    data_dir: &Path,
+) -> anyhow::Result<AdminKey> {
+    let path = data_dir.join(FILE);
+    if let Some(secret) = configured {
+        check_configured(secret)?;
+        if !enrol(catalog, hash(secret)).await? {
+            let replaced = catalog.replace_key_secret(ADMIN_KEY, &hash(secret)).await;
+            ensure!(replaced.context("cannot replace the admin key")?, "the catalogue has no admin key to replace");
+            tracing::info!("the admin key was replaced by the configured one");
+        }
+        return Ok(AdminKey { secret: None, path });
+    }
+    let (secret, made) = match read(&path)? {
+        Some(secret) => (secret, false),
+        None => (make(&path)?, true),
+    };
+    if enrol(catalog, hash(&secret)).await? {
+        return Ok(AdminKey { secret: made.then_some(secret), path });
+    }
+    if made {
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    tracing::warn!(
+        file = %path.display(),
+        "the catalogue has another admin key than this data folder; set PENSTOCK_ADMIN_KEY to replace it"
+    );
+    Ok(AdminKey { secret: None, path })
+}
+
+/// Makes the admin with this key unless there is one; whether the key is now the admin's.
+async fn enrol(catalog: &dyn Catalog, secret_hash: SecretHash) -> anyhow::Result<bool> {
+    let key = ApiKey { key_id: ADMIN_KEY, producer_id: ADMIN, role: Role::Admin, secret_hash };
+    let admin = NewProducer { name: "admin".into(), key, created_at: to_micros(Timestamp::now()) };
+    catalog.create_producer(&admin).await.context("cannot make the admin")?;
+    let found = catalog.key(&secret_hash).await.context("cannot look up the admin key")?;
+    Ok(found.is_some_and(|key| key.key_id == ADMIN_KEY))
+}
+
+/// A secret must survive an `Authorization` header unchanged.
+fn check_configured(secret: &str) -> anyhow::Result<()> {
+    if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!("the admin key must be visible ASCII characters without spaces");
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let secret = text.trim();
+            check_configured(secret).with_context(|| format!("{} holds no key", path.display()))?;
+            Ok(Some(secret.to_owned()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Writes a fresh secret where only its owner may read it, before the catalogue learns of it: a crash in between leaves a
+/// file that the next start uses, never a key that nobody knows.
+fn make(path: &Path) -> anyhow::Result<String> {
+    let secret = generate().context("the system gives no randomness")?.text;
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        writeln!(file, "{secret}")?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(secret)
+}

@@ -1,0 +1,57 @@
+//! The keys that this node has seen lately, so that a call does not cost a look-up each.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use moka::{Expiry, future::Cache};
+use penstock_actors::{
+    model::ApiKey,
+    ports::{Catalog, PortError},
+};
+use subtle::ConstantTimeEq as _;
+
+use super::{SecretHash, hash};
+
+/// How long a key is believed: a revoked key works at most this long on a node that has seen it.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// How long an unknown key is believed to be unknown: a key that was just made elsewhere works after this at the latest.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// Entries kept. At some 200 bytes each this is 2 MiB; guessed keys push each other out before they push out one in use.
+const CAPACITY: u64 = 10_000;
+
+/// Keys by the hash of their secret, over the catalogue. Concurrent misses of one key share one query.
+pub struct KeyRing {
+    catalog: Arc<dyn Catalog>,
+    seen: Cache<SecretHash, Option<ApiKey>>,
+}
+
+impl KeyRing {
+    pub fn new(catalog: Arc<dyn Catalog>) -> Self {
+        let seen = Cache::builder().max_capacity(CAPACITY).expire_after(Belief).build();
+        Self { catalog, seen }
+    }
+
+    /// The key with this secret, if there is one.
+    ///
+    /// # Errors
+    /// When the catalogue does not answer.
+    pub async fn find(&self, secret: &str) -> Result<Option<ApiKey>, Arc<PortError>> {
+        let hash = hash(secret);
+        let found = self.seen.try_get_with(hash, self.catalog.key(&hash)).await?;
+        // The look-up compared an index entry, which takes as long as the hashes agree; what decides takes always as long.
+        Ok(found.filter(|key| bool::from(key.secret_hash.ct_eq(&hash))))
+    }
+}
+
+/// Known keys are believed longer than unknown ones.
+struct Belief;
+
+impl Expiry<SecretHash, Option<ApiKey>> for Belief {
+    fn expire_after_create(&self, _: &SecretHash, key: &Option<ApiKey>, _: Instant) -> Option<Duration> {
+        Some(if key.is_some() { KNOWN_FOR } else { UNKNOWN_FOR })
+    }
+}

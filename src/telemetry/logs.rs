@@ -1,0 +1,47 @@
+//! Logs: structured lines on standard error, so that standard output stays for what a command prints.
+
+use std::io::IsTerminal as _;
+
+use anyhow::{Context as _, anyhow};
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people; in colour on a terminal.
+    #[default]
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// Starts logging for the process, with a filter such as `info,penstock::access=warn`. The first start wins: a second server
+/// in the process logs to the same place.
+///
+/// # Errors
+/// When the filter cannot be read.
+pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter: EnvFilter =
+        filter.parse().map_err(|error| anyhow!("{error}")).context("the log filter is not valid")?;
+    let lines = tracing_subscriber::registry().with(filter);
+    let text = fmt::layer().with_writer(std::io::stderr);
+    // A logger that is there already is kept, which is no error.
+    let _kept = match format {
+        LogFormat::Text => lines.with(text.with_ansi(std::io::stderr().is_terminal())).try_init(),
+        LogFormat::Json => lines.with(text.json().flatten_event(true)).try_init(),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_read_stops_the_start() {
+        let error = start("info,penstock=loudest", LogFormat::Text).expect_err("no such level");
+        assert!(format!("{error:#}").starts_with("the log filter is not valid"));
+    }
+}

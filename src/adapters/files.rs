@@ -165,14 +165,7 @@ fn open_checked(layout: &Layout, hash: ContentHash) -> PortResult<(File, u64, Ar
     };
     let size_bytes = file.metadata().map_err(fault("stat", &path))?.len();
     let leaves = match read_list(layout, hash, size_bytes) {
-        // It may have been purged since the blob was opened, and then there is no blob any more; a blob that is in sight
-        // has its list.
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(match path.try_exists() {
-                Ok(false) => PortError::NotFound("blob"),
-                _ => PortError::Corrupt(format!("blob {hash} has no leaf list")),
-            });
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => read_missing_list(layout, hash, size_bytes)?,
         read => read.map_err(fault("read", &layout.leaves(hash)))?,
     };
     let list = LeafList::decode(&leaves, hash)?;
@@ -180,6 +173,22 @@ fn open_checked(layout: &Layout, hash: ContentHash) -> PortResult<(File, u64, Ar
         return Err(PortError::Corrupt(format!("blob {hash} has {size_bytes} bytes of {}", list.size_bytes)));
     }
     Ok((file, size_bytes, list.leaves))
+}
+
+/// Looks again for a list that was not there, while nothing is renamed. A blob in sight has its list, so either the blob was
+/// purged since it was opened, or somebody meddled.
+fn read_missing_list(layout: &Layout, hash: ContentHash, size_bytes: u64) -> PortResult<Vec<u8>> {
+    let _held = layout.lock(hash)?;
+    let blob = layout.blob(hash);
+    if !blob.try_exists().map_err(fault("look for", &blob))? {
+        return Err(PortError::NotFound("blob"));
+    }
+    match read_list(layout, hash, size_bytes) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(PortError::Corrupt(format!("blob {hash} has no leaf list")))
+        }
+        read => read.map_err(fault("read", &layout.leaves(hash))),
+    }
 }
 
 /// Reads a leaf list, but not more than one of a blob of this size can have, and a byte to tell that it is longer.

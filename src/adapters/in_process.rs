@@ -1,1 +1,130 @@
-//! Shared state in this process.
+//! Shared state in this process: all the "instances" that share it are this one.
+//!
+//! Everything is in memory behind two locks that are held for a few lines and never across an await, so the futures finish
+//! at their first poll. It is bounded: sessions by number, the least recently used going first; stream slots by the streams
+//! that run, which admission bounds, and by their time to live. Time is the monotonic clock that it was given.
+
+mod sessions;
+mod slots;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::{
+    clock::Clock,
+    ids::{ReceiptId, SessionId, UsageId},
+    model::{Session, SessionProgress},
+    ports::{Invalidations, PortResult, SharedState, Slot, Tag},
+};
+use tokio::sync::broadcast;
+
+use sessions::Sessions;
+use slots::Slots;
+
+/// Sessions kept unless [`InProcessState::bounded_to`] says otherwise: some 30 MB when full.
+pub const SESSIONS: usize = 100_000;
+
+/// Tags that a receiver may be behind. One that is further behind is told so by its channel, and must treat everything as
+/// invalidated; at some 40 bytes a tag, that is cheaper to afford than to avoid.
+const TAGS: usize = 1024;
+
+/// Stream slots, sessions and invalidation for one instance.
+pub struct InProcessState {
+    clock: Arc<dyn Clock>,
+    slots: Mutex<Slots>,
+    sessions: Mutex<Sessions>,
+    tags: broadcast::Sender<Tag>,
+}
+
+impl InProcessState {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            slots: Mutex::default(),
+            sessions: Mutex::new(Sessions::bounded_to(SESSIONS)),
+            tags: broadcast::Sender::new(TAGS),
+        }
+    }
+
+    /// Keeps at most so many sessions.
+    #[must_use]
+    pub fn bounded_to(self, sessions: usize) -> Self {
+        Self { sessions: Mutex::new(Sessions::bounded_to(sessions)), ..self }
+    }
+}
+
+/// A lock whose holder panicked is taken all the same: every change behind it is complete before anything can panic.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl SharedState for InProcessState {
+    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<Slot> {
+        let now = self.clock.monotonic();
+        Ok(held(&self.slots).take(receipt, stream, limit, now, now + ttl))
+    }
+
+    async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], ttl: Duration) -> PortResult<()> {
+        let now = self.clock.monotonic();
+        let mut held = held(&self.slots);
+        for &(receipt, stream) in slots {
+            held.refresh(receipt, stream, now, now + ttl);
+        }
+        Ok(())
+    }
+
+    async fn release_slot(&self, receipt: ReceiptId, stream: UsageId) -> PortResult<()> {
+        held(&self.slots).release(receipt, stream);
+        Ok(())
+    }
+
+    async fn slots(&self, receipt: ReceiptId) -> PortResult<u32> {
+        Ok(held(&self.slots).count(receipt, self.clock.monotonic()))
+    }
+
+    async fn put_session(&self, session: &Session, ttl: Duration) -> PortResult<()> {
+        let expires = self.clock.monotonic() + ttl;
+        held(&self.sessions).put(session.clone(), expires);
+        Ok(())
+    }
+
+    async fn session(&self, id: SessionId) -> PortResult<Option<Session>> {
+        Ok(held(&self.sessions).get(id, self.clock.monotonic()).cloned())
+    }
+
+    async fn add_progress(
+        &self,
+        id: SessionId,
+        bytes: u64,
+        position: u64,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> PortResult<Option<SessionProgress>> {
+        let now = self.clock.monotonic();
+        Ok(held(&self.sessions).renew(id, now, now + ttl).map(|session| {
+            session.progress.add(bytes, position, at);
+            session.progress
+        }))
+    }
+
+    async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
+        for tag in tags {
+            // Fails only when nobody listens, and then nobody has anything cached.
+            let _ = self.tags.send(tag.clone());
+        }
+        Ok(())
+    }
+
+    fn invalidations(&self) -> Invalidations {
+        self.tags.subscribe()
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        Ok(())
+    }
+}

@@ -1,1 +1,172 @@
-//! The conformance suite of its port.
+//! What every [`SharedState`] promises.
+//!
+//! Times to live are whole seconds and short, because a store with a clock of its own can only be waited for.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{
+    ids::{ContentHash, ReceiptId, SessionId, UsageId, VersionId},
+    model::{Session, SessionProgress},
+    ports::{SharedState, Slot, Tag},
+};
+
+const TTL: Duration = Duration::from_secs(3);
+/// Less than [`TTL`]; twice this is more.
+const PART: Duration = Duration::from_secs(2);
+
+/// Runs the whole suite. `advance` lets time pass: it moves the clock that the state was given, or waits.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run(state: Arc<dyn SharedState>, advance: impl AsyncFn(Duration)) {
+    let (state, advance) = (&*state, &advance);
+    state.ping().await.expect("a fresh state answers");
+    slots_are_taken_up_to_the_limit_and_given_back(state).await;
+    taking_a_slot_again_takes_no_second_one(state).await;
+    receipts_do_not_share_slots(state).await;
+    a_lowered_limit_refuses_but_cuts_nobody_off(state).await;
+    a_slot_that_nobody_refreshes_frees_itself(state, advance).await;
+    a_refresh_brings_no_slot_back(state, advance).await;
+    a_session_is_found_until_its_time_is_over(state, advance).await;
+    progress_adds_up_and_keeps_a_session_alive(state, advance).await;
+    what_is_invalidated_reaches_every_listener_in_order(state).await;
+    a_listener_that_falls_behind_is_told(state).await;
+}
+
+async fn slots_are_taken_up_to_the_limit_and_given_back(state: &dyn SharedState) {
+    let (receipt, streams) = (ReceiptId::random(), [UsageId::next(), UsageId::next(), UsageId::next()]);
+    assert_eq!(take(state, receipt, streams[0], 2).await, Slot::Taken);
+    assert_eq!(take(state, receipt, streams[1], 2).await, Slot::Taken);
+    assert_eq!(take(state, receipt, streams[2], 2).await, Slot::Full(2));
+    assert_eq!(slots(state, receipt).await, 2);
+    state.release_slot(receipt, streams[0]).await.expect("released");
+    state.release_slot(receipt, streams[0]).await.expect("giving back what is not held succeeds");
+    assert_eq!(slots(state, receipt).await, 1);
+    assert_eq!(take(state, receipt, streams[2], 2).await, Slot::Taken);
+    for stream in streams {
+        state.release_slot(receipt, stream).await.expect("released");
+    }
+    assert_eq!(slots(state, receipt).await, 0);
+}
+
+async fn taking_a_slot_again_takes_no_second_one(state: &dyn SharedState) {
+    let (receipt, stream) = (ReceiptId::random(), UsageId::next());
+    assert_eq!(take(state, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(take(state, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(slots(state, receipt).await, 1);
+}
+
+async fn receipts_do_not_share_slots(state: &dyn SharedState) {
+    let (one, other) = (ReceiptId::random(), ReceiptId::random());
+    assert_eq!(take(state, one, UsageId::next(), 1).await, Slot::Taken);
+    assert_eq!(take(state, other, UsageId::next(), 1).await, Slot::Taken);
+    assert_eq!(take(state, ReceiptId::random(), UsageId::next(), 0).await, Slot::Full(0));
+}
+
+async fn a_lowered_limit_refuses_but_cuts_nobody_off(state: &dyn SharedState) {
+    let (receipt, running) = (ReceiptId::random(), UsageId::next());
+    assert_eq!(take(state, receipt, running, 2).await, Slot::Taken);
+    assert_eq!(take(state, receipt, UsageId::next(), 2).await, Slot::Taken);
+    assert_eq!(take(state, receipt, UsageId::next(), 1).await, Slot::Full(2));
+    assert_eq!(take(state, receipt, running, 1).await, Slot::Taken);
+    assert_eq!(slots(state, receipt).await, 2);
+}
+
+async fn a_slot_that_nobody_refreshes_frees_itself(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
+    let (receipt, alive, lost) = (ReceiptId::random(), UsageId::next(), UsageId::next());
+    assert_eq!(take(state, receipt, alive, 2).await, Slot::Taken);
+    assert_eq!(take(state, receipt, lost, 2).await, Slot::Taken);
+    advance(PART).await;
+    state.refresh_slots(&[(receipt, alive)], TTL).await.expect("refreshed");
+    advance(PART).await;
+    assert_eq!(slots(state, receipt).await, 1);
+    assert_eq!(take(state, receipt, UsageId::next(), 2).await, Slot::Taken);
+    assert_eq!(take(state, receipt, UsageId::next(), 2).await, Slot::Full(2));
+}
+
+async fn a_refresh_brings_no_slot_back(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
+    let (receipt, late) = (ReceiptId::random(), UsageId::next());
+    assert_eq!(take(state, receipt, late, 1).await, Slot::Taken);
+    advance(TTL + PART).await;
+    assert_eq!(take(state, receipt, UsageId::next(), 1).await, Slot::Taken);
+    let unknown = (ReceiptId::random(), UsageId::next());
+    state.refresh_slots(&[(receipt, late), unknown], TTL).await.expect("refreshed");
+    assert_eq!(slots(state, receipt).await, 1);
+    assert_eq!(slots(state, unknown.0).await, 0);
+}
+
+async fn a_session_is_found_until_its_time_is_over(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
+    let session = session();
+    assert_eq!(state.session(session.session_id).await.expect("looked"), None);
+    state.put_session(&session, TTL).await.expect("kept");
+    assert_eq!(state.session(session.session_id).await.expect("looked").as_ref(), Some(&session));
+    advance(TTL + PART).await;
+    assert_eq!(state.session(session.session_id).await.expect("looked"), None);
+    let late = state.add_progress(session.session_id, 1, 1, Timestamp::UNIX_EPOCH, TTL).await.expect("asked");
+    assert_eq!(late, None);
+}
+
+async fn progress_adds_up_and_keeps_a_session_alive(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
+    let session = session();
+    let at = Timestamp::from_second(1_800_000_000).expect("a valid time");
+    state.put_session(&session, TTL).await.expect("kept");
+    advance(PART).await;
+    state.add_progress(session.session_id, 100, 900, at, TTL).await.expect("added");
+    advance(PART).await;
+    let sum = state.add_progress(session.session_id, 50, 200, at, TTL).await.expect("added");
+    let expected = SessionProgress { streams: 2, bytes_delivered: 150, position: 900, last_active: Some(at) };
+    assert_eq!(sum, Some(expected));
+    let kept = state.session(session.session_id).await.expect("looked").expect("it was used in time");
+    assert_eq!(kept, Session { progress: expected, ..session });
+}
+
+async fn what_is_invalidated_reaches_every_listener_in_order(state: &dyn SharedState) {
+    let tags = [Tag::Receipt(ReceiptId::random()), Tag::Policy("premium".into()), Tag::Asset(VersionId::next())];
+    let mut listeners = [state.invalidations(), state.invalidations()];
+    state.invalidate(&tags).await.expect("published");
+    for listener in &mut listeners {
+        for tag in &tags {
+            assert_eq!(listener.recv().await.as_ref(), Ok(tag));
+        }
+    }
+}
+
+async fn a_listener_that_falls_behind_is_told(state: &dyn SharedState) {
+    let mut listener = state.invalidations();
+    // More than any channel should be let grow to.
+    let tags: Vec<_> = std::iter::repeat_with(|| Tag::Receipt(ReceiptId::random())).take(100_000).collect();
+    state.invalidate(&tags).await.expect("published");
+    // The last tag tells that the others had their chance to arrive.
+    let mut lagged = false;
+    loop {
+        match listener.recv().await {
+            Err(RecvError::Lagged(_)) => lagged = true,
+            Ok(tag) if Some(&tag) == tags.last() => break,
+            Ok(_) => {}
+            Err(RecvError::Closed) => panic!("the state is still there"),
+        }
+    }
+    assert!(lagged, "{} tags were kept for one listener", tags.len());
+}
+
+async fn take(state: &dyn SharedState, receipt: ReceiptId, stream: UsageId, limit: u32) -> Slot {
+    state.take_slot(receipt, stream, limit, TTL).await.expect("asked")
+}
+
+async fn slots(state: &dyn SharedState, receipt: ReceiptId) -> u32 {
+    state.slots(receipt).await.expect("counted")
+}
+
+fn session() -> Session {
+    Session {
+        session_id: SessionId::random(),
+        receipt_id: ReceiptId::random(),
+        content_hash: ContentHash::from_bytes([9; 32]),
+        size_bytes: 1000,
+        created_at: Timestamp::from_second(1_790_000_000).expect("a valid time"),
+        progress: SessionProgress::default(),
+    }
+}

@@ -1,0 +1,183 @@
+//! Housekeeping over the folders: listing, restoring, and sweeping up what a kill left.
+
+use std::{
+    fs::{self, DirEntry, Metadata},
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use penstock_actors::{
+    ids::ContentHash,
+    ports::{PortError, PortResult, Sweep},
+};
+
+use super::{
+    fault::fault,
+    layout::{Layout, sync_folder},
+};
+
+/// Blobs in the order of their names. One shard's names are in memory at a time.
+pub(super) fn list(
+    layout: &Layout,
+    after: Option<ContentHash>,
+    min_age: Duration,
+    limit: usize,
+) -> PortResult<Vec<ContentHash>> {
+    let now = SystemTime::now();
+    let after = after.map(|hash| hash.to_string()).unwrap_or_default();
+    let mut found = Vec::new();
+    for outer in sorted_from(&layout.blobs_folder(), after.get(..2))? {
+        // Within the first shard, only what follows; within later ones, everything.
+        let inner_after = after.get(2..4).filter(|_| outer.file_name() == after[..2]);
+        for inner in sorted_from(&outer.path(), inner_after)? {
+            for entry in sorted_from(&inner.path(), None)? {
+                let Some(hash) = content_hash(&entry) else { continue };
+                if entry.file_name() <= *after.as_str() {
+                    continue;
+                }
+                if found.len() == limit {
+                    return Ok(found);
+                }
+                if is_old(&entry, now, min_age, modified) {
+                    found.push(hash);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes temporary files, and the leaf list of a commit that got only that far.
+///
+/// An upload that goes on touches its file, so only what stood still for `min_age` is taken.
+pub(super) fn sweep(layout: &Layout, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
+    let now = SystemTime::now();
+    let folder = layout.temporary_folder();
+    let mut swept = Sweep::default();
+    for entry in entries(&folder)? {
+        let entry = entry.map_err(fault("list", &folder))?;
+        if swept.files == limit as u64 {
+            break;
+        }
+        let Some(size) = aged(&entry, now, min_age, modified) else { continue };
+        if !dry_run {
+            if let Some(hash) = Layout::committing(&entry.path()) {
+                let _held = layout.lock(hash)?;
+                remove_stray_leaves(layout, hash)?;
+            }
+            remove(&entry.path())?;
+        }
+        swept.files += 1;
+        swept.bytes += size;
+    }
+    Ok(swept)
+}
+
+/// Puts back what was retired at least `min_age` ago and neither restored nor purged since: whoever retired it is gone,
+/// and whether the content is still wanted was not decided.
+pub(super) fn undo_forgotten_retirements(layout: &Layout, min_age: Duration, limit: usize) -> PortResult<()> {
+    let now = SystemTime::now();
+    let folder = layout.retired_folder();
+    let mut forgotten = Vec::new();
+    for entry in entries(&folder)? {
+        let entry = entry.map_err(fault("list", &folder))?;
+        if let Some(hash) = content_hash(&entry)
+            && is_old(&entry, now, min_age, renamed)
+        {
+            forgotten.push(hash);
+        }
+        if forgotten.len() == limit {
+            break;
+        }
+    }
+    for hash in forgotten {
+        match restore(layout, hash) {
+            Ok(()) => tracing::warn!(content_hash = %hash, "a retirement that nobody finished was undone"),
+            Err(PortError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Brings a retired blob back. A blob of the same name that came since stays: it is the same bytes, and newer.
+pub(super) fn restore(layout: &Layout, hash: ContentHash) -> PortResult<()> {
+    let _held = layout.lock(hash)?;
+    let (blob, retired) = (layout.blob(hash), layout.retired(hash));
+    if blob.try_exists().map_err(fault("look for", &blob))? {
+        return remove(&retired);
+    }
+    match fs::rename(&retired, &blob) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(PortError::NotFound("blob")),
+        renamed => renamed.map_err(fault("restore", &retired))?,
+    }
+    sync_folder(&layout.shard(hash))
+}
+
+/// Removes a leaf list that belongs to no blob. The caller holds the content's lock.
+pub(super) fn remove_stray_leaves(layout: &Layout, hash: ContentHash) -> PortResult<()> {
+    for owner in [layout.blob(hash), layout.retired(hash)] {
+        if owner.try_exists().map_err(fault("look for", &owner))? {
+            return Ok(());
+        }
+    }
+    remove(&layout.leaves(hash))
+}
+
+/// Removes a file; that it is not there is as good.
+pub(super) fn remove(path: &Path) -> PortResult<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(fault("remove", path)),
+    }
+}
+
+fn content_hash(entry: &DirEntry) -> Option<ContentHash> {
+    entry.file_name().to_str()?.parse().ok()
+}
+
+fn modified(metadata: &Metadata) -> io::Result<SystemTime> {
+    metadata.modified()
+}
+
+/// When the file got its present name: a rename leaves the time of modification alone, but not this one.
+fn renamed(metadata: &Metadata) -> io::Result<SystemTime> {
+    let seconds = u64::try_from(metadata.ctime()).map_err(io::Error::other)?;
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// The size of a file that is at least `min_age` old. `None` for a younger one and one that is gone by now; a time in the
+/// future counts as now.
+fn aged(
+    entry: &DirEntry,
+    now: SystemTime,
+    min_age: Duration,
+    since: fn(&Metadata) -> io::Result<SystemTime>,
+) -> Option<u64> {
+    let metadata = entry.metadata().ok().filter(Metadata::is_file)?;
+    let age = now.duration_since(since(&metadata).ok()?).unwrap_or_default();
+    (age >= min_age).then_some(metadata.len())
+}
+
+fn is_old(
+    entry: &DirEntry,
+    now: SystemTime,
+    min_age: Duration,
+    since: fn(&Metadata) -> io::Result<SystemTime>,
+) -> bool {
+    aged(entry, now, min_age, since).is_some()
+}
+
+/// What a folder holds, by name, from a name on.
+fn sorted_from(folder: &Path, from: Option<&str>) -> PortResult<Vec<DirEntry>> {
+    let mut all = entries(folder)?.collect::<Result<Vec<_>, _>>().map_err(fault("list", folder))?;
+    all.retain(|entry| from.is_none_or(|from| *entry.file_name() >= *from));
+    all.sort_by_key(DirEntry::file_name);
+    Ok(all)
+}
+
+fn entries(folder: &Path) -> PortResult<fs::ReadDir> {
+    fs::read_dir(folder).map_err(fault("list", folder))
+}

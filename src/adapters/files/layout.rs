@@ -1,0 +1,98 @@
+//! Where things are under the root, and the lock and the sync that keep them in order.
+
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use penstock_actors::{ids::ContentHash, ports::PortResult};
+use uuid::Uuid;
+
+use super::fault::fault;
+
+/// The folders under one root. Two levels of 256 shards keep a folder at some 15 blobs when there are a million.
+#[derive(Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(super) const fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn folders(&self) -> [PathBuf; 4] {
+        [self.blobs_folder(), self.temporary_folder(), self.retired_folder(), self.root.join("locks")]
+    }
+
+    pub(super) fn blobs_folder(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    pub(super) fn temporary_folder(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    pub(super) fn retired_folder(&self) -> PathBuf {
+        self.root.join("retired")
+    }
+
+    /// The folder of a blob and its leaf list.
+    pub(super) fn shard(&self, hash: ContentHash) -> PathBuf {
+        let name = hash.to_string();
+        self.blobs_folder().join(&name[..2]).join(&name[2..4])
+    }
+
+    pub(super) fn blob(&self, hash: ContentHash) -> PathBuf {
+        self.shard(hash).join(hash.to_string())
+    }
+
+    pub(super) fn leaves(&self, hash: ContentHash) -> PathBuf {
+        self.shard(hash).join(format!("{hash}.leaves"))
+    }
+
+    pub(super) fn retired(&self, hash: ContentHash) -> PathBuf {
+        self.retired_folder().join(hash.to_string())
+    }
+
+    /// A name in `tmp/` that nobody else uses, in this process or another.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.temporary_folder().join(Uuid::new_v4().simple().to_string())
+    }
+
+    /// The content that a temporary file was about to become, from the name that a commit gave it.
+    pub(super) fn committing(path: &Path) -> Option<ContentHash> {
+        path.extension()?.to_str()?.parse().ok()
+    }
+
+    /// Holds off all other renames of this content, in this process and in others on the same root, until it is dropped.
+    /// A lock of the system's: it goes with its process, however that ends.
+    pub(super) fn lock(&self, hash: ContentHash) -> PortResult<File> {
+        let path = self.root.join("locks").join(&hash.to_string()[..2]);
+        let lock = File::options().create(true).append(true).open(&path).map_err(fault("open", &path))?;
+        lock.lock().map_err(fault("lock", &path))?;
+        Ok(lock)
+    }
+
+    /// Makes a blob's folder, durably, so that a rename into it can be.
+    pub(super) fn make_shard(&self, hash: ContentHash) -> PortResult<PathBuf> {
+        let shard = self.shard(hash);
+        let mut parent = self.blobs_folder();
+        for level in shard.strip_prefix(&parent).unwrap_or(&shard) {
+            let folder = parent.join(level);
+            match fs::create_dir(&folder) {
+                Ok(()) => sync_folder(&parent)?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(fault("create the folder", &folder)(error)),
+            }
+            parent = folder;
+        }
+        Ok(shard)
+    }
+}
+
+/// Makes the names in a folder durable; a rename alone is not.
+pub(super) fn sync_folder(path: &Path) -> PortResult<()> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(fault("sync the folder", path))
+}

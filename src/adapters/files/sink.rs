@@ -1,0 +1,112 @@
+//! A blob being written: a temporary file that either becomes a blob, with its leaf list, or goes away.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use penstock_actors::{
+    ids::ContentHash,
+    model::{LeafHash, leaf_count},
+    ports::{BlobSink, PortError, PortResult},
+};
+
+use super::{
+    fault::{STORE, fault},
+    layout::{Layout, sync_folder},
+    leaf_list::LeafList,
+};
+
+/// A name in `tmp/` that is removed when this is dropped, unless the file was moved into place.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    path: PathBuf,
+    in_place: bool,
+}
+
+impl Temporary {
+    pub(super) fn create(path: PathBuf) -> PortResult<(Self, File)> {
+        let file = File::options().write(true).create_new(true).open(&path).map_err(fault("create", &path))?;
+        Ok((Self { path, in_place: false }, file))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file another name in `tmp/`.
+    fn rename(&mut self, to: PathBuf) -> PortResult<()> {
+        fs::rename(&self.path, &to).map_err(fault("rename", &self.path))?;
+        self.path = to;
+        Ok(())
+    }
+
+    /// Gives the file its place. What was there is replaced in the same instant.
+    fn put(mut self, place: &Path) -> PortResult<()> {
+        fs::rename(&self.path, place).map_err(fault("put in place", place))?;
+        self.in_place = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.in_place
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a temporary file is left to the sweep");
+        }
+    }
+}
+
+/// An upload on its way to becoming a blob.
+#[derive(Debug)]
+pub(super) struct FileSink {
+    layout: Arc<Layout>,
+    file: File,
+    temporary: Temporary,
+    size_bytes: u64,
+}
+
+impl FileSink {
+    pub(super) fn create(layout: Arc<Layout>) -> PortResult<Self> {
+        let (temporary, file) = Temporary::create(layout.temporary())?;
+        Ok(Self { layout, file, temporary, size_bytes: 0 })
+    }
+}
+
+#[async_trait]
+impl BlobSink for FileSink {
+    async fn write(&mut self, part: Bytes) -> PortResult<()> {
+        self.file.write_all(&part).map_err(fault("write", self.temporary.path()))?;
+        self.size_bytes += part.len() as u64;
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
+        let Self { layout, file, mut temporary, size_bytes } = *self;
+        if leaves.len() as u64 != leaf_count(size_bytes) {
+            return Err(PortError::rejected(STORE, format!("{} leaves for {size_bytes} bytes", leaves.len())));
+        }
+        file.sync_all().map_err(fault("sync", temporary.path()))?;
+        let (list, mut list_file) = Temporary::create(temporary.path().with_added_extension("leaves"))?;
+        list_file
+            .write_all(&LeafList::encode(hash, size_bytes, leaves))
+            .and_then(|()| list_file.sync_all())
+            .map_err(fault("write", list.path()))?;
+
+        let _held = layout.lock(hash)?;
+        let shard = layout.make_shard(hash)?;
+        // From here on a kill may leave a list without a blob. The name tells the sweep whose.
+        temporary.rename(temporary.path().with_added_extension(hash.to_string()))?;
+        list.put(&layout.leaves(hash))?;
+        // Synced apart, or a power cut could keep the second rename and lose the first.
+        sync_folder(&shard)?;
+        temporary.put(&layout.blob(hash))?;
+        sync_folder(&shard)
+    }
+}

@@ -1,0 +1,125 @@
+//! Sessions: a map with a bound, in the order of their last use.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
+
+use penstock_actors::{ids::SessionId, model::Session};
+
+/// Sessions by id, at most `bound` of them.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    bound: usize,
+    by_id: HashMap<SessionId, Kept>,
+    /// Ids by the turn of their last use; as many as there are sessions.
+    by_use: BTreeMap<u64, SessionId>,
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    session: Session,
+    expires: Instant,
+    used: u64,
+}
+
+impl Sessions {
+    pub(super) fn bounded_to(bound: usize) -> Self {
+        Self { bound: bound.max(1), by_id: HashMap::new(), by_use: BTreeMap::new(), turn: 0 }
+    }
+
+    /// Keeps a session, if need be in the place of the one that was not used for longest.
+    pub(super) fn put(&mut self, session: Session, expires: Instant) {
+        let id = session.session_id;
+        self.remove(id);
+        while self.by_id.len() >= self.bound
+            && let Some((_, oldest)) = self.by_use.pop_first()
+        {
+            self.by_id.remove(&oldest);
+        }
+        self.turn += 1;
+        self.by_use.insert(self.turn, id);
+        self.by_id.insert(id, Kept { session, expires, used: self.turn });
+    }
+
+    /// A session, which counts as a use but does not make it live longer.
+    pub(super) fn get(&mut self, id: SessionId, now: Instant) -> Option<&Session> {
+        self.touch(id, now).map(|kept| &kept.session)
+    }
+
+    /// A session that from now on lives until `expires`.
+    pub(super) fn renew(&mut self, id: SessionId, now: Instant, expires: Instant) -> Option<&mut Session> {
+        let kept = self.touch(id, now)?;
+        kept.expires = expires;
+        Some(&mut kept.session)
+    }
+
+    fn touch(&mut self, id: SessionId, now: Instant) -> Option<&mut Kept> {
+        if self.by_id.get(&id)?.expires <= now {
+            self.remove(id);
+            return None;
+        }
+        let kept = self.by_id.get_mut(&id)?;
+        self.turn += 1;
+        self.by_use.remove(&kept.used);
+        self.by_use.insert(self.turn, id);
+        kept.used = self.turn;
+        Some(kept)
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        if let Some(kept) = self.by_id.remove(&id) {
+            self.by_use.remove(&kept.used);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_actors::{
+        ids::{ContentHash, ReceiptId},
+        model::SessionProgress,
+    };
+    use std::time::Duration;
+
+    fn session() -> Session {
+        Session {
+            session_id: SessionId::random(),
+            receipt_id: ReceiptId::random(),
+            content_hash: ContentHash::from_bytes([0; 32]),
+            size_bytes: 1,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            progress: SessionProgress::default(),
+        }
+    }
+
+    #[test]
+    fn when_there_is_no_room_the_least_recently_used_session_goes() {
+        let (mut sessions, now) = (Sessions::bounded_to(2), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let [first, second, third] = [session(), session(), session()];
+        sessions.put(first.clone(), later);
+        sessions.put(second.clone(), later);
+        assert!(sessions.get(first.session_id, now).is_some());
+        sessions.put(third.clone(), later);
+        assert!(sessions.get(second.session_id, now).is_none());
+        assert!(sessions.get(first.session_id, now).is_some());
+        assert!(sessions.get(third.session_id, now).is_some());
+    }
+
+    #[test]
+    fn both_indexes_stay_of_one_size_whatever_happens() {
+        let (mut sessions, now) = (Sessions::bounded_to(4), Instant::now());
+        for round in 0_u64..50 {
+            let session = session();
+            sessions.put(session.clone(), now + Duration::from_secs(round % 3));
+            sessions.put(session.clone(), now + Duration::from_secs(round % 3));
+            sessions.get(session.session_id, now + Duration::from_secs(1));
+            sessions.renew(session.session_id, now, now);
+            assert_eq!(sessions.by_id.len(), sessions.by_use.len());
+            assert!(sessions.by_id.len() <= 4);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Stream slots: who streams under which receipt right now.
+
+use std::{collections::HashMap, time::Instant};
+
+use penstock_actors::{
+    ids::{ReceiptId, UsageId},
+    ports::Slot,
+};
+
+/// Receipts below which a pass over all of them is not worth it.
+const PRUNE_FROM: usize = 1024;
+
+/// The slots of all receipts. A receipt's slots are few (a policy's concurrent streams), so a list is searched fastest.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    by_receipt: HashMap<ReceiptId, Vec<(UsageId, Instant)>>,
+    prune_at: usize,
+}
+
+impl Slots {
+    /// Takes a slot until `expires`. Whoever holds one already keeps it, so that the call may be repeated.
+    pub(super) fn take(
+        &mut self,
+        receipt: ReceiptId,
+        stream: UsageId,
+        limit: u32,
+        now: Instant,
+        expires: Instant,
+    ) -> Slot {
+        self.prune(now);
+        let slots = self.by_receipt.entry(receipt).or_default();
+        slots.retain(|&(_, expires)| expires > now);
+        if let Some(held) = slots.iter_mut().find(|(holder, _)| *holder == stream) {
+            held.1 = expires;
+            return Slot::Taken;
+        }
+        if slots.len() >= limit as usize {
+            let running = count(slots);
+            if slots.is_empty() {
+                self.by_receipt.remove(&receipt);
+            }
+            return Slot::Full(running);
+        }
+        slots.push((stream, expires));
+        Slot::Taken
+    }
+
+    /// Keeps a slot until `expires`. One that ran out is not brought back: it may be somebody else's by now.
+    pub(super) fn refresh(&mut self, receipt: ReceiptId, stream: UsageId, now: Instant, expires: Instant) {
+        let slots = self.by_receipt.get_mut(&receipt).into_iter().flatten();
+        for (_, until) in slots.filter(|(holder, until)| *holder == stream && *until > now) {
+            *until = expires;
+        }
+    }
+
+    pub(super) fn release(&mut self, receipt: ReceiptId, stream: UsageId) {
+        if let Some(slots) = self.by_receipt.get_mut(&receipt) {
+            slots.retain(|(holder, _)| *holder != stream);
+            if slots.is_empty() {
+                self.by_receipt.remove(&receipt);
+            }
+        }
+    }
+
+    pub(super) fn count(&self, receipt: ReceiptId, now: Instant) -> u32 {
+        self.by_receipt.get(&receipt).map_or(0, |slots| {
+            u32::try_from(slots.iter().filter(|(_, expires)| *expires > now).count()).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// Drops what ran out, once the receipts have doubled since the last time: constant work per call on the average.
+    fn prune(&mut self, now: Instant) {
+        if self.by_receipt.len() < self.prune_at.max(PRUNE_FROM) {
+            return;
+        }
+        self.by_receipt.retain(|_, slots| {
+            slots.retain(|&(_, expires)| expires > now);
+            !slots.is_empty()
+        });
+        self.prune_at = self.by_receipt.len() * 2;
+    }
+}
+
+fn count(slots: &[(UsageId, Instant)]) -> u32 {
+    u32::try_from(slots.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn slots_that_nobody_gave_back_do_not_pile_up() {
+        let (mut slots, start) = (Slots::default(), Instant::now());
+        for second in 0..20_000 {
+            let now = start + Duration::from_secs(second);
+            slots.take(ReceiptId::random(), UsageId::next(), 1, now, now + Duration::from_secs(10));
+            assert!(slots.by_receipt.len() <= PRUNE_FROM);
+        }
+    }
+
+    #[test]
+    fn a_receipt_without_streams_takes_no_room() {
+        let (mut slots, now) = (Slots::default(), Instant::now());
+        let (receipt, stream) = (ReceiptId::random(), UsageId::next());
+        assert_eq!(slots.take(receipt, stream, 0, now, now), Slot::Full(0));
+        assert!(slots.by_receipt.is_empty());
+        slots.take(receipt, stream, 1, now, now + Duration::from_secs(1));
+        slots.release(receipt, stream);
+        assert!(slots.by_receipt.is_empty());
+    }
+}

@@ -1,0 +1,280 @@
+//! The file store: its port's suite, and what only files can get wrong.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use penstock::adapters::{
+    files::{FileBlobs, FilesSettings},
+    in_process::InProcessState,
+};
+use penstock_actors::{
+    ports::{BlobStore, PortError, Sweep},
+    testkit::{
+        blob_store_suite::{self, Sample},
+        clock::ManualClock,
+        shared_state_suite,
+    },
+};
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A store in a folder of its own, and a look behind it.
+struct Store {
+    root: TempDir,
+    blobs: FileBlobs,
+}
+
+impl Store {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = open(root.path()).unwrap();
+        Self { root, blobs }
+    }
+
+    fn blob(&self, sample: &Sample) -> PathBuf {
+        let name = sample.hash.to_string();
+        self.root.path().join("blobs").join(&name[..2]).join(&name[2..4]).join(&name)
+    }
+
+    fn leaves(&self, sample: &Sample) -> PathBuf {
+        self.blob(sample).with_extension("leaves")
+    }
+
+    /// A file in `tmp/` as a kill leaves it, last written to so long ago.
+    fn temporary(&self, name: &str, bytes: &[u8], age: Duration) -> PathBuf {
+        let path = self.root.path().join("tmp").join(name);
+        fs::write(&path, bytes).unwrap();
+        File::options().append(true).open(&path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        path
+    }
+
+    fn temporaries(&self) -> usize {
+        fs::read_dir(self.root.path().join("tmp")).unwrap().count()
+    }
+
+    async fn stored(&self, size: usize) -> Sample {
+        let sample = Sample::of(size);
+        sample.store(&self.blobs).await.unwrap();
+        sample
+    }
+
+    async fn is_not_found(&self, sample: &Sample) -> bool {
+        let listed = self.blobs.list(None, Duration::ZERO, usize::MAX).await.unwrap();
+        matches!(self.blobs.open(sample.hash).await, Err(PortError::NotFound(_)))
+            && !self.blobs.exists(sample.hash).await.unwrap()
+            && !listed.contains(&sample.hash)
+    }
+
+    async fn corruption(&self, sample: &Sample) -> String {
+        match self.blobs.open(sample.hash).await {
+            Err(PortError::Corrupt(what)) => what,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it was opened"),
+        }
+    }
+
+    async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> Sweep {
+        self.blobs.sweep(min_age, limit, dry_run).await.unwrap()
+    }
+}
+
+fn open(root: &Path) -> Result<FileBlobs, PortError> {
+    FileBlobs::open(FilesSettings { root: root.to_path_buf() }, Handle::current())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_keep_the_promises_of_a_blob_store() {
+    let store = Store::new();
+    blob_store_suite::run(Arc::new(store.blobs.clone())).await;
+    assert_eq!(store.temporaries(), 0);
+}
+
+#[tokio::test]
+async fn in_process_state_keeps_the_promises_of_shared_state() {
+    let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z"));
+    let state = Arc::new(InProcessState::new(clock.clone()).bounded_to(100));
+    shared_state_suite::run(state, async |by| clock.advance(by)).await;
+}
+
+#[tokio::test]
+async fn a_blob_is_a_plain_file_and_survives_a_restart() {
+    let store = Store::new();
+    let sample = store.stored(3_000_000).await;
+    assert_eq!(fs::read(store.blob(&sample)).unwrap(), sample.bytes);
+    let reopened = open(store.root.path()).unwrap();
+    let blob = reopened.open(sample.hash).await.unwrap();
+    assert_eq!(*blob.leaves, *sample.leaves);
+}
+
+#[tokio::test]
+async fn a_kill_during_the_upload_leaves_nothing_visible_and_the_sweep_removes_it() {
+    let store = Store::new();
+    let sample = Sample::of(1000);
+    store.temporary("upload", &sample.bytes[..600], 2 * HOUR);
+    store.temporary("upload.leaves", b"half a li", 2 * HOUR);
+    assert!(store.is_not_found(&sample).await);
+    assert_eq!(store.sweep(HOUR, usize::MAX, false).await, Sweep { files: 2, bytes: 609 });
+    assert_eq!(store.temporaries(), 0);
+}
+
+#[tokio::test]
+async fn a_kill_between_the_list_and_the_blob_leaves_nothing_visible_and_the_sweep_removes_both() {
+    let store = Store::new();
+    let sample = store.stored(1000).await;
+    // The state just before the blob's rename: its file is still in tmp/, under the name that says what it was to become.
+    fs::remove_file(store.blob(&sample)).unwrap();
+    store.temporary(&format!("upload.{}", sample.hash), &sample.bytes, 2 * HOUR);
+    assert!(store.is_not_found(&sample).await);
+    assert_eq!(store.sweep(HOUR, usize::MAX, false).await, Sweep { files: 1, bytes: 1000 });
+    assert!(!store.leaves(&sample).exists());
+    assert_eq!(store.temporaries(), 0);
+}
+
+#[tokio::test]
+async fn a_commit_that_was_killed_takes_no_list_from_a_blob_that_came_since() {
+    let store = Store::new();
+    let sample = store.stored(1000).await;
+    store.temporary(&format!("upload.{}", sample.hash), &sample.bytes, 2 * HOUR);
+    store.sweep(HOUR, usize::MAX, false).await;
+    assert!(store.blobs.open(sample.hash).await.is_ok());
+    assert!(store.blobs.retire(sample.hash).await.unwrap());
+    store.temporary(&format!("upload.{}", sample.hash), &sample.bytes, 2 * HOUR);
+    store.sweep(HOUR, usize::MAX, false).await;
+    store.blobs.restore(sample.hash).await.unwrap();
+    assert!(store.blobs.open(sample.hash).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_retirement_that_nobody_finished_is_undone_by_a_sweep() {
+    let store = Store::new();
+    let sample = store.stored(1000).await;
+    assert!(store.blobs.retire(sample.hash).await.unwrap());
+    store.sweep(HOUR, usize::MAX, false).await;
+    store.sweep(Duration::ZERO, usize::MAX, true).await;
+    assert!(store.is_not_found(&sample).await, "neither a young retirement nor a dry run changes anything");
+    store.sweep(Duration::ZERO, usize::MAX, false).await;
+    assert!(store.blobs.open(sample.hash).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_sweep_honours_age_limit_and_dry_run() {
+    let store = Store::new();
+    for number in 0..3 {
+        store.temporary(&format!("old-{number}"), b"12345", 2 * HOUR);
+    }
+    let young = store.temporary("young", b"123", HOUR / 2);
+    assert_eq!(store.sweep(HOUR, usize::MAX, true).await, Sweep { files: 3, bytes: 15 });
+    assert_eq!(store.temporaries(), 4);
+    assert_eq!(store.sweep(HOUR, 2, false).await, Sweep { files: 2, bytes: 10 });
+    assert_eq!(store.sweep(HOUR, 2, false).await, Sweep { files: 1, bytes: 5 });
+    assert_eq!(store.sweep(HOUR, 2, false).await, Sweep::default());
+    assert!(young.exists());
+}
+
+#[tokio::test]
+async fn a_truncated_or_lengthened_blob_is_corrupt() {
+    let store = Store::new();
+    let sample = store.stored(1000).await;
+    let open_before = store.blobs.open(sample.hash).await.unwrap();
+    let file = File::options().append(true).open(store.blob(&sample)).unwrap();
+    file.set_len(999).unwrap();
+    assert!(store.corruption(&sample).await.ends_with("has 999 bytes of 1000"));
+    assert!(matches!(open_before.source.read_at(0, 1000).await, Err(PortError::Corrupt(_))));
+    assert_eq!(open_before.source.read_at(0, 999).await.unwrap(), sample.bytes[..999]);
+    file.set_len(1001).unwrap();
+    assert!(store.corruption(&sample).await.ends_with("has 1001 bytes of 1000"));
+}
+
+#[tokio::test]
+async fn a_rotten_truncated_foreign_or_lost_leaf_list_is_corrupt() {
+    let store = Store::new();
+    let (sample, other) = (store.stored(2_000_000).await, store.stored(2_000_000).await);
+    let list = fs::read(store.leaves(&sample)).unwrap();
+    let mut rotten = list.clone();
+    rotten[60] ^= 1;
+    fs::write(store.leaves(&sample), rotten).unwrap();
+    assert!(store.corruption(&sample).await.ends_with("does not match its checksum"));
+    fs::write(store.leaves(&sample), &list[..20]).unwrap();
+    assert!(store.corruption(&sample).await.ends_with("is truncated"));
+    fs::copy(store.leaves(&other), store.leaves(&sample)).unwrap();
+    assert!(store.corruption(&sample).await.ends_with("is of other content"));
+    fs::remove_file(store.leaves(&sample)).unwrap();
+    assert!(store.corruption(&sample).await.ends_with("has no leaf list"));
+}
+
+#[tokio::test]
+async fn uploading_damaged_content_again_heals_it() {
+    let store = Store::new();
+    let sample = store.stored(1000).await;
+    fs::write(store.blob(&sample), b"rot").unwrap();
+    fs::write(store.leaves(&sample), b"rot").unwrap();
+    sample.store(&store.blobs).await.unwrap();
+    let blob = store.blobs.open(sample.hash).await.unwrap();
+    assert_eq!(blob.source.read_at(0, 1000).await.unwrap(), sample.bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_retirements_and_purges_of_one_content_never_leave_a_blob_without_its_list() {
+    let store = Store::new();
+    let sample = Arc::new(Sample::of(1000));
+    // A second instance on the same root: the order must hold across processes, not only across threads.
+    let instances = [store.blobs.clone(), open(store.root.path()).unwrap()];
+    let mut tasks = tokio::task::JoinSet::new();
+    for blobs in instances.clone() {
+        let sample = Arc::clone(&sample);
+        tasks.spawn(async move {
+            for _ in 0..50 {
+                sample.store(&blobs).await.unwrap();
+                blobs.retire(sample.hash).await.unwrap();
+                blobs.purge(sample.hash).await.unwrap();
+            }
+        });
+    }
+    for blobs in instances {
+        let sample = Arc::clone(&sample);
+        tasks.spawn(async move {
+            for _ in 0..500 {
+                match blobs.open(sample.hash).await {
+                    Ok(blob) => assert_eq!(blob.source.read_at(0, 1000).await.unwrap(), sample.bytes),
+                    Err(error) => assert!(matches!(error, PortError::NotFound(_)), "{error}"),
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert!(store.is_not_found(&sample).await);
+    assert_eq!(store.temporaries(), 0);
+}
+
+#[tokio::test]
+async fn files_that_are_not_blobs_are_not_listed() {
+    let store = Store::new();
+    let sample = store.stored(10).await;
+    fs::write(store.blob(&sample).with_file_name("notes.txt"), b"").unwrap();
+    fs::create_dir(store.blob(&sample).with_file_name("a-folder")).unwrap();
+    assert_eq!(store.blobs.list(None, Duration::ZERO, 10).await.unwrap(), [sample.hash]);
+}
+
+#[tokio::test]
+async fn a_root_that_cannot_be_made_is_named_in_the_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    fs::write(&file, b"").unwrap();
+    let error = open(&file.join("root")).unwrap_err().to_string();
+    assert!(error.starts_with("blob storage is unavailable: cannot create the folder "), "{error}");
+    assert!(error.contains("a-file/root"), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_whose_folder_was_taken_away_says_so() {
+    let store = Store::new();
+    fs::remove_dir_all(store.root.path()).unwrap();
+    assert!(matches!(store.blobs.ping().await, Err(PortError::Unavailable { .. })));
+    assert!(matches!(store.blobs.create().await, Err(PortError::Unavailable { .. })));
+}

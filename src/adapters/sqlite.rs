@@ -1,1 +1,65 @@
-//! The ledger and the catalogue on SQLite.
+//! The ledger and the catalogue on SQLite: the embedded default, one file, no service.
+//!
+//! [`SqliteStore`] implements `Catalog`, `Receipts`, `Ledger` and `Upkeep`, one file per port below this one. Each method
+//! is one job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of grants and
+//! settlement is written in Rust between plain statements, in one transaction. A job is one round trip in the metrics.
+//!
+//! Several processes may share the file (a server, and `penstock audit` beside it). It must be on a local disk: the
+//! write-ahead log needs shared memory.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use penstock_actors::ports::PortResult;
+
+use self::workers::Workers;
+use crate::telemetry::DbMetrics;
+
+mod catalog;
+mod connection;
+mod failure;
+mod leases;
+mod ledger;
+mod migrate;
+mod policies;
+mod receipts;
+mod upkeep;
+mod usage;
+mod values;
+mod windows;
+mod workers;
+
+#[cfg(test)]
+mod plans;
+#[cfg(test)]
+mod testing;
+
+pub use migrate::migrate;
+
+/// Where the database is, and how it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqliteSettings {
+    /// The database file.
+    pub path: PathBuf,
+    /// Threads that read, each with a connection of its own; at least one. Reads are short and mostly from memory, so a
+    /// few do; each costs a page cache of up to 2 MiB.
+    pub readers: usize,
+    /// How long to wait for the lock of another process that writes.
+    pub busy_timeout: Duration,
+}
+
+/// The ledger and the catalogue on one SQLite file. A clone shares the threads.
+#[derive(Clone)]
+pub struct SqliteStore {
+    workers: Arc<Workers>,
+}
+
+impl SqliteStore {
+    /// Opens a database that [`migrate`] has made. When the last clone is dropped, what was asked for is finished, the
+    /// threads end and the file is closed.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file is not there or cannot be opened.
+    pub fn open(settings: &SqliteSettings, metrics: Arc<DbMetrics>) -> PortResult<Self> {
+        Ok(Self { workers: Arc::new(Workers::start(settings, metrics)?) })
+    }
+}

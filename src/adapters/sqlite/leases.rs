@@ -1,0 +1,96 @@
+//! The rows of `quota_leases`.
+
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::{ReceiptId, UsageId},
+    model::{Credit, NodeEpoch},
+};
+use rusqlite::{Connection, OptionalExtension as _, named_params};
+
+use super::values::{Sql, get_credit, get_opt};
+
+/// Served by the primary key.
+pub(super) const LEASE: &str = "
+    SELECT bytes, requests, lost_usage_id FROM quota_leases
+    WHERE receipt_id = :receipt AND node_id = :node AND epoch = :epoch AND hour_start = :hour";
+
+/// Served by the primary key.
+pub(super) const ADD_TO_LEASE: &str = "
+    INSERT INTO quota_leases (receipt_id, node_id, epoch, hour_start, bytes, requests, state)
+    VALUES (:receipt, :node, :epoch, :hour, :bytes, :requests, 'live')
+    ON CONFLICT (receipt_id, node_id, epoch, hour_start) DO UPDATE SET
+        bytes = bytes + excluded.bytes, requests = requests + excluded.requests";
+
+/// Served by the primary key.
+pub(super) const SET_LEASE: &str = "
+    UPDATE quota_leases SET bytes = :bytes, requests = :requests
+    WHERE receipt_id = :receipt AND node_id = :node AND epoch = :epoch AND hour_start = :hour";
+
+/// Served by the primary key.
+pub(super) const LOSE_LEASE: &str = "
+    UPDATE quota_leases SET state = 'lost', lost_usage_id = :usage
+    WHERE receipt_id = :receipt AND node_id = :node AND epoch = :epoch AND hour_start = :hour";
+
+/// Served by the primary key.
+pub(super) const DELETE_LEASE: &str = "
+    DELETE FROM quota_leases
+    WHERE receipt_id = :receipt AND node_id = :node AND epoch = :epoch AND hour_start = :hour";
+
+/// What names a lease.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeaseKey {
+    pub(super) receipt: ReceiptId,
+    pub(super) node: NodeEpoch,
+    pub(super) hour: Timestamp,
+}
+
+/// A lease as it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lease {
+    pub(super) amount: Credit,
+    /// The usage row that a lost lease was charged as; `None` while it lives.
+    pub(super) lost_as: Option<UsageId>,
+}
+
+pub(super) fn load(conn: &Connection, key: LeaseKey) -> rusqlite::Result<Option<Lease>> {
+    conn.prepare_cached(LEASE)?
+        .query_row(
+            named_params! {
+                ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":hour": Sql(key.hour),
+            },
+            |row| Ok(Lease { amount: get_credit(row, "bytes", "requests")?, lost_as: get_opt(row, "lost_usage_id")? }),
+        )
+        .optional()
+}
+
+pub(super) fn add(conn: &Connection, key: LeaseKey, credit: Credit) -> rusqlite::Result<()> {
+    conn.prepare_cached(ADD_TO_LEASE)?.execute(named_params! {
+        ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":hour": Sql(key.hour),
+        ":bytes": Sql(credit.bytes), ":requests": Sql(credit.requests),
+    })?;
+    Ok(())
+}
+
+pub(super) fn set(conn: &Connection, key: LeaseKey, amount: Credit) -> rusqlite::Result<()> {
+    conn.prepare_cached(SET_LEASE)?.execute(named_params! {
+        ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":hour": Sql(key.hour),
+        ":bytes": Sql(amount.bytes), ":requests": Sql(amount.requests),
+    })?;
+    Ok(())
+}
+
+/// Marks a lease as lost, charged as the usage row `charged_as`.
+pub(super) fn lose(conn: &Connection, key: LeaseKey, charged_as: UsageId) -> rusqlite::Result<()> {
+    conn.prepare_cached(LOSE_LEASE)?.execute(named_params! {
+        ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":hour": Sql(key.hour),
+        ":usage": Sql(charged_as),
+    })?;
+    Ok(())
+}
+
+pub(super) fn delete(conn: &Connection, key: LeaseKey) -> rusqlite::Result<()> {
+    conn.prepare_cached(DELETE_LEASE)?.execute(named_params! {
+        ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":hour": Sql(key.hour),
+    })?;
+    Ok(())
+}

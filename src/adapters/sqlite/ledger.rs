@@ -1,0 +1,54 @@
+//! The port `Ledger`: leases and settlement, one file per call.
+//!
+//! The writer thread runs one job at a time, so the steps of a job need no locks of their own: what it reads does not
+//! change before it writes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::{
+    model::{LeaseSizing, LostLease, NodeEpoch},
+    ports::{Ledger, PortResult, Reclaimed, Refill, SettleBatch, Settled, Want},
+};
+
+use super::SqliteStore;
+
+pub(super) mod nodes;
+pub(super) mod reclaim;
+pub(super) mod refill;
+pub(super) mod settle;
+
+#[cfg(test)]
+mod tests;
+
+#[async_trait]
+impl Ledger for SqliteStore {
+    async fn refill(
+        &self,
+        node: NodeEpoch,
+        wants: &[Want],
+        sizing: LeaseSizing,
+        now: Timestamp,
+    ) -> PortResult<Vec<Refill>> {
+        let wants = wants.to_vec();
+        self.workers.write("refill", move |conn| refill::refill(conn, node, &wants, sizing, now)).await
+    }
+
+    async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled> {
+        let batch = batch.clone();
+        self.workers.write("settle", move |conn| settle::settle(conn, &batch)).await
+    }
+
+    async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
+        self.workers.write("heartbeat", move |conn| nodes::heartbeat(conn, node, ttl)).await
+    }
+
+    async fn nodes_alive(&self) -> PortResult<u64> {
+        self.workers.read("nodes_alive", |conn| Ok(nodes::alive(conn)?)).await
+    }
+
+    async fn reclaim(&self, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+        self.workers.write("reclaim", move |conn| reclaim::reclaim(conn, mode, now, limit)).await
+    }
+}

@@ -1,0 +1,87 @@
+//! The rows of `ledger_nodes`: which lives of which instances may hold leases.
+//!
+//! Life is told by this machine's clock, which all processes that share the file share too, and not by a time that a
+//! caller passes: an instance whose own idea of time is wrong must not keep its leases for ever.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use penstock_actors::{model::NodeEpoch, ports::PortError};
+use rusqlite::{Connection, named_params};
+
+use super::super::{
+    failure::Failure,
+    values::{Sql, get},
+};
+
+/// Served by the primary key, for the row and for later epochs of the node alike.
+pub(in super::super) const HEARTBEAT: &str = "
+    INSERT INTO ledger_nodes (node_id, epoch, alive_until)
+    SELECT :node, :epoch, :alive_until
+    WHERE NOT EXISTS (SELECT 1 FROM ledger_nodes WHERE node_id = :node AND epoch > :epoch)
+    ON CONFLICT (node_id, epoch) DO UPDATE SET alive_until = excluded.alive_until WHERE fenced = 0";
+
+/// Served by the primary key.
+pub(in super::super) const NODE_ALIVE: &str = "
+    SELECT 1 FROM ledger_nodes
+    WHERE node_id = :node AND epoch = :epoch AND fenced = 0 AND alive_until > :now";
+
+/// Reads the whole table, which has a row per recent life of an instance: tens, and the Janitor prunes it.
+pub(in super::super) const NODES_ALIVE: &str =
+    "SELECT count(*) AS nodes FROM ledger_nodes WHERE fenced = 0 AND alive_until > :now";
+
+/// Served by the primary key. An epoch that nobody knows is made known as fenced, so that it settles once and leases
+/// nothing.
+pub(in super::super) const KNOW_NODE: &str = "
+    INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced) VALUES (:node, :epoch, :now, 1)
+    ON CONFLICT (node_id, epoch) DO NOTHING";
+
+/// Served by the primary key.
+pub(in super::super) const ADVANCE_WATERMARK: &str = "
+    UPDATE ledger_nodes SET watermark = :sequence
+    WHERE node_id = :node AND epoch = :epoch AND watermark < :sequence";
+
+/// Reads the whole table, as `NODES_ALIVE` does; the later epoch is found by the primary key.
+pub(in super::super) const FENCE_DEAD: &str = "
+    UPDATE ledger_nodes SET fenced = 1
+    WHERE fenced = 0 AND (alive_until <= :now OR EXISTS (
+        SELECT 1 FROM ledger_nodes later
+        WHERE later.node_id = ledger_nodes.node_id AND later.epoch > ledger_nodes.epoch))";
+
+pub(super) fn heartbeat(conn: &Connection, node: NodeEpoch, ttl: Duration) -> Result<(), Failure> {
+    let alive_until = Timestamp::now().checked_add(ttl).unwrap_or(Timestamp::MAX);
+    let changed = conn.prepare_cached(HEARTBEAT)?.execute(named_params! {
+        ":node": Sql(node.node), ":epoch": node.epoch, ":alive_until": Sql(alive_until),
+    })?;
+    if changed == 1 { Ok(()) } else { Err(PortError::Fenced.into()) }
+}
+
+/// Fails with `Fenced` unless the epoch may take leases now.
+pub(super) fn check_alive(conn: &Connection, node: NodeEpoch) -> Result<(), Failure> {
+    let alive = conn.prepare_cached(NODE_ALIVE)?.exists(named_params! {
+        ":node": Sql(node.node), ":epoch": node.epoch, ":now": Sql(Timestamp::now()),
+    })?;
+    if alive { Ok(()) } else { Err(PortError::Fenced.into()) }
+}
+
+pub(super) fn alive(conn: &Connection) -> rusqlite::Result<u64> {
+    let now = named_params! { ":now": Sql(Timestamp::now()) };
+    conn.prepare_cached(NODES_ALIVE)?.query_row(now, |row| get(row, "nodes"))
+}
+
+/// Advances the watermark to `sequence`; false when it is there already.
+pub(super) fn advance_watermark(conn: &Connection, node: NodeEpoch, sequence: i64) -> rusqlite::Result<bool> {
+    conn.prepare_cached(KNOW_NODE)?.execute(named_params! {
+        ":node": Sql(node.node), ":epoch": node.epoch, ":now": Sql(Timestamp::now()),
+    })?;
+    let advanced = conn.prepare_cached(ADVANCE_WATERMARK)?.execute(named_params! {
+        ":node": Sql(node.node), ":epoch": node.epoch, ":sequence": sequence,
+    })?;
+    Ok(advanced == 1)
+}
+
+/// Fences every epoch whose heartbeat ran out, or that a later epoch of its node has replaced.
+pub(super) fn fence_dead(conn: &Connection) -> rusqlite::Result<()> {
+    conn.prepare_cached(FENCE_DEAD)?.execute(named_params! { ":now": Sql(Timestamp::now()) })?;
+    Ok(())
+}

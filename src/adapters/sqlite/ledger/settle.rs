@@ -1,0 +1,96 @@
+//! Settlement: a batch of usage becomes rows, and moves from leases to windows, in one transaction.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::ReceiptId,
+    model::{Credit, NodeEpoch, WindowKind, WindowSet},
+    ports::{Release, SettleBatch, Settled},
+};
+use rusqlite::Connection;
+
+use super::{
+    super::{
+        failure::Failure,
+        leases::{self, Lease, LeaseKey},
+        usage,
+        windows::{self, Change},
+    },
+    nodes,
+};
+
+/// What the rows of a batch come to for one receipt in one hour.
+#[derive(Debug, Default)]
+struct Spent {
+    total: Credit,
+    /// The part that was spent from leases, by their epoch.
+    leased: BTreeMap<i64, Credit>,
+}
+
+pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, Failure> {
+    if !nodes::advance_watermark(conn, batch.node, batch.sequence)? {
+        return Ok(Settled::default());
+    }
+    let mut inserted = 0;
+    let mut spent = BTreeMap::<(ReceiptId, Timestamp), Spent>::new();
+    for row in &batch.rows {
+        if !usage::insert(conn, row, batch.node.node)? {
+            continue;
+        }
+        inserted += 1;
+        let hour = WindowKind::Hour.window(row.started_at).start;
+        let spent = spent.entry((row.receipt_id, hour)).or_default();
+        spent.total += row.credit();
+        if let Some(epoch) = row.lease_epoch {
+            *spent.leased.entry(epoch).or_default() += row.credit();
+        }
+    }
+    for ((receipt, hour), spent) in spent {
+        // Before any lease is looked at: a receipt that does not exist fails here.
+        windows::add(conn, receipt, &WindowSet::at(hour), Change { used: spent.total, ..Change::default() })?;
+        for (epoch, credit) in spent.leased {
+            let node = NodeEpoch { node: batch.node.node, epoch };
+            spend(conn, LeaseKey { receipt, node, hour }, credit)?;
+        }
+    }
+    for release in &batch.releases {
+        give_back(conn, batch.node, release)?;
+    }
+    Ok(Settled { inserted })
+}
+
+/// Takes what was spent off its lease. More than the lease holds was never reserved, so only the windows have it.
+fn spend(conn: &Connection, key: LeaseKey, credit: Credit) -> rusqlite::Result<()> {
+    let Some(lease) = leases::load(conn, key)? else { return Ok(()) };
+    let set = WindowSet::at(key.hour);
+    let Some(charged_as) = lease.lost_as else {
+        return take_live(conn, key, &lease, credit);
+    };
+    // The whole lease was charged when it was lost. The part that these rows explain is not charged twice.
+    let explained = usage::shrink(conn, charged_as, credit.min(lease.amount))?;
+    leases::set(conn, key, lease.amount - explained)?;
+    windows::take(conn, key.receipt, &set, Change { used: explained, ..Change::default() })
+}
+
+/// Gives credit back from a live lease. A lost lease was charged or released already.
+fn give_back(conn: &Connection, node: NodeEpoch, release: &Release) -> rusqlite::Result<()> {
+    let node = NodeEpoch { node: node.node, epoch: release.epoch };
+    let key = LeaseKey { receipt: release.receipt_id, node, hour: WindowKind::Hour.window(release.window).start };
+    match leases::load(conn, key)? {
+        Some(lease) if lease.lost_as.is_none() => take_live(conn, key, &lease, release.credit),
+        _ => Ok(()),
+    }
+}
+
+/// Takes up to `credit` off a live lease and off what its windows reserve. An empty lease goes.
+fn take_live(conn: &Connection, key: LeaseKey, lease: &Lease, credit: Credit) -> rusqlite::Result<()> {
+    let taken = lease.amount.min(credit);
+    let left = lease.amount - taken;
+    if left.is_zero() {
+        leases::delete(conn, key)?;
+    } else {
+        leases::set(conn, key, left)?;
+    }
+    windows::take(conn, key.receipt, &WindowSet::at(key.hour), Change { reserved: taken, ..Change::default() })
+}

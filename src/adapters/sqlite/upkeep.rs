@@ -1,0 +1,55 @@
+//! The port `Upkeep`: housekeeping in bounded steps.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::ReceiptId,
+    ports::{AuditPage, PortResult, Upkeep},
+};
+use rusqlite::{Connection, named_params};
+
+use super::{SqliteStore, values::Sql};
+
+pub(super) mod audit;
+pub(super) mod prune;
+
+/// Served by `overlay_receipts_open`, longest expired first.
+pub(super) const EXPIRE_RECEIPTS: &str = "
+    UPDATE overlay_receipts SET status = 'expired', epoch = epoch + 1, updated_at = :now
+    WHERE receipt_id IN (
+        SELECT receipt_id FROM overlay_receipts
+        WHERE status IN ('pending', 'confirmed', 'settled') AND expires_at <= :now
+        ORDER BY expires_at LIMIT :limit)";
+
+#[async_trait]
+impl Upkeep for SqliteStore {
+    /// Goes through the writer: what it proves is that the write lock can be had.
+    async fn ping(&self) -> PortResult<()> {
+        self.workers.write("ping", |conn| Ok(conn.prepare_cached("SELECT 1")?.query_row([], |_| Ok(()))?)).await
+    }
+
+    async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {
+        let expire = move |conn: &Connection| {
+            let range = named_params! { ":now": Sql(now), ":limit": limit };
+            Ok(conn.prepare_cached(EXPIRE_RECEIPTS)?.execute(range)? as u64)
+        };
+        self.workers.write("expire_receipts", expire).await
+    }
+
+    async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
+        self.workers.write("prune_windows", move |conn| Ok(prune::windows(conn, before, limit)?)).await
+    }
+
+    async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
+        self.workers.write("prune_nodes", move |conn| Ok(prune::nodes(conn, before, limit)?)).await
+    }
+
+    /// SQLite has no partitions to make ahead.
+    async fn prepare(&self, _now: Timestamp, _months: u32) -> PortResult<u64> {
+        Ok(0)
+    }
+
+    async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage> {
+        self.workers.read("audit", move |conn| Ok(audit::page(conn, after, limit)?)).await
+    }
+}

@@ -1,0 +1,110 @@
+//! Pruning: windows that are over for long, with the usage rows that they sum up, and the lives of instances long gone.
+
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::{NodeId, ReceiptId},
+    model::{Credit, Window, WindowKind},
+};
+use rusqlite::{Connection, Row, named_params};
+
+use super::super::values::{Sql, get, get_credit};
+
+/// Usage rows removed in one step: some 50 ms of the writer, which streams that start may have to wait for.
+const ROWS_PER_STEP: usize = 10_000;
+
+/// Served by `quota_usage_windows_end`, in its order: a month comes after the days and hours that end with it.
+pub(in super::super) const OLD_WINDOWS: &str = "
+    SELECT receipt_id, window_type, window_start, window_end FROM quota_usage_windows
+    WHERE window_end < :before AND bytes_reserved = 0 AND requests_reserved = 0
+    ORDER BY window_end, window_type LIMIT :limit";
+
+/// Served by the primary key.
+pub(in super::super) const DELETE_WINDOW: &str = "
+    DELETE FROM quota_usage_windows
+    WHERE receipt_id = :receipt AND window_type = :kind AND window_start = :start";
+
+/// Served by `streaming_usage_receipt`. Ids are made in the order of time, so the old rows of a receipt come first.
+pub(in super::super) const DELETE_USAGE_OF_MONTH: &str = "
+    DELETE FROM streaming_usage WHERE usage_id IN (
+        SELECT usage_id FROM streaming_usage
+        WHERE receipt_id = :receipt AND started_at >= :start AND started_at < :end
+        ORDER BY usage_id LIMIT :limit)
+    RETURNING bytes_sent, requests";
+
+/// Served by the primary key.
+pub(in super::super) const SHRINK_WINDOW: &str = "
+    UPDATE quota_usage_windows SET bytes_used = bytes_used - :bytes, requests_used = requests_used - :requests
+    WHERE receipt_id = :receipt AND window_type = :kind AND window_start = :start";
+
+/// Goes through the few nodes, and finds the leases of each by `quota_leases_node`.
+pub(in super::super) const OLD_NODES: &str = "
+    SELECT node_id, epoch FROM ledger_nodes n
+    WHERE fenced = 1 AND alive_until < :before AND NOT EXISTS (
+        SELECT 1 FROM quota_leases l WHERE l.node_id = n.node_id AND l.epoch = n.epoch AND l.state = 'live')
+    LIMIT :limit";
+
+/// Served by `quota_leases_node`.
+pub(in super::super) const DELETE_LOST_LEASES: &str =
+    "DELETE FROM quota_leases WHERE node_id = :node AND epoch = :epoch AND state = 'lost'";
+
+/// Served by the primary key.
+pub(in super::super) const DELETE_NODE: &str = "DELETE FROM ledger_nodes WHERE node_id = :node AND epoch = :epoch";
+
+pub(super) fn windows(conn: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<u64> {
+    let mut pruned = 0;
+    let mut rows_left = ROWS_PER_STEP;
+    for (receipt, window) in old_windows(conn, before, limit)? {
+        if window.kind == WindowKind::Month {
+            rows_left -= prune_usage(conn, receipt, &window, rows_left)?;
+            // The rest of this month's rows, and perhaps none, are left to the next step.
+            if rows_left == 0 {
+                break;
+            }
+        }
+        conn.prepare_cached(DELETE_WINDOW)?.execute(named_params! {
+            ":receipt": Sql(receipt), ":kind": Sql(window.kind), ":start": Sql(window.start),
+        })?;
+        pruned += 1;
+    }
+    Ok(pruned)
+}
+
+fn old_windows(conn: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<Vec<(ReceiptId, Window)>> {
+    let from_row = |row: &Row<'_>| {
+        let (kind, start) = (get(row, "window_type")?, get(row, "window_start")?);
+        Ok((get(row, "receipt_id")?, Window { kind, start, end: get(row, "window_end")? }))
+    };
+    let range = named_params! { ":before": Sql(before), ":limit": limit };
+    conn.prepare_cached(OLD_WINDOWS)?.query_map(range, from_row)?.collect()
+}
+
+/// Removes up to `limit` usage rows of a month and takes them off its window, so that the two agree between steps too;
+/// how many.
+fn prune_usage(conn: &Connection, receipt: ReceiptId, month: &Window, limit: usize) -> rusqlite::Result<usize> {
+    let mut statement = conn.prepare_cached(DELETE_USAGE_OF_MONTH)?;
+    let range = named_params! {
+        ":receipt": Sql(receipt), ":start": Sql(month.start), ":end": Sql(month.end), ":limit": Sql(limit as u64),
+    };
+    let mut removed = Credit::ZERO;
+    let mut rows = 0;
+    for credit in statement.query_map(range, |row| get_credit(row, "bytes_sent", "requests"))? {
+        removed += credit?;
+        rows += 1;
+    }
+    conn.prepare_cached(SHRINK_WINDOW)?.execute(named_params! {
+        ":receipt": Sql(receipt), ":kind": Sql(month.kind), ":start": Sql(month.start),
+        ":bytes": Sql(removed.bytes), ":requests": Sql(removed.requests),
+    })?;
+    Ok(rows)
+}
+
+pub(super) fn nodes(conn: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<u64> {
+    let from_row = |row: &Row<'_>| Ok((get::<NodeId>(row, "node_id")?, row.get::<_, i64>("epoch")?));
+    let range = named_params! { ":before": Sql(before), ":limit": limit };
+    let old = conn.prepare_cached(OLD_NODES)?.query_map(range, from_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    for &(node, epoch) in &old {
+        conn.prepare_cached(DELETE_LOST_LEASES)?.execute(named_params! { ":node": Sql(node), ":epoch": epoch })?;
+        conn.prepare_cached(DELETE_NODE)?.execute(named_params! { ":node": Sql(node), ":epoch": epoch })?;
+    }
+    Ok(old.len() as u64)
+}

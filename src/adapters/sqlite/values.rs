@@ -1,0 +1,150 @@
+//! How the words of the domain stand in columns: times as microseconds, ids and hashes as raw bytes, counts as checked
+//! 64-bit integers, states as their names.
+
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::{ContentHash, KeyId, NodeId, ProducerId, ReceiptId, SessionId, UsageId, VersionId},
+    model::{Credit, Outcome, ReceiptStatus, Role, WindowKind},
+};
+use rusqlite::{
+    Row,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef},
+};
+use uuid::Uuid;
+
+/// A domain value on its way into or out of a column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sql<T>(pub(super) T);
+
+/// Reads a column.
+pub(super) fn get<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+where
+    Sql<T>: FromSql,
+{
+    row.get::<_, Sql<T>>(column).map(|value| value.0)
+}
+
+/// Reads a column that may be NULL.
+pub(super) fn get_opt<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+where
+    Sql<T>: FromSql,
+{
+    Ok(row.get::<_, Option<Sql<T>>>(column)?.map(|value| value.0))
+}
+
+/// Reads an amount of quota from its two columns.
+pub(super) fn get_credit(row: &Row<'_>, bytes: &str, requests: &str) -> rusqlite::Result<Credit> {
+    Ok(Credit::new(get(row, bytes)?, get(row, requests)?))
+}
+
+macro_rules! uuid_columns {
+    ($($id:ty),*) => {$(
+        impl ToSql for Sql<$id> {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(ToSqlOutput::from(self.0.as_uuid().into_bytes().to_vec()))
+            }
+        }
+
+        impl FromSql for Sql<$id> {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                <[u8; 16]>::column_result(value).map(|bytes| Self(<$id>::from_uuid(Uuid::from_bytes(bytes))))
+            }
+        }
+    )*};
+}
+
+uuid_columns!(KeyId, NodeId, ProducerId, ReceiptId, SessionId, UsageId, VersionId);
+
+impl ToSql for Sql<ContentHash> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.as_bytes().as_slice()))
+    }
+}
+
+impl FromSql for Sql<ContentHash> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 32]>::column_result(value).map(|bytes| Self(ContentHash::from_bytes(bytes)))
+    }
+}
+
+impl ToSql for Sql<Timestamp> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.as_microsecond()))
+    }
+}
+
+impl FromSql for Sql<Timestamp> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let micros = value.as_i64()?;
+        Timestamp::from_microsecond(micros).map(Self).map_err(|_| FromSqlError::OutOfRange(micros))
+    }
+}
+
+impl ToSql for Sql<u64> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let count = i64::try_from(self.0).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+        Ok(ToSqlOutput::from(count))
+    }
+}
+
+impl FromSql for Sql<u64> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let count = value.as_i64()?;
+        u64::try_from(count).map(Self).map_err(|_| FromSqlError::OutOfRange(count))
+    }
+}
+
+impl FromSql for Sql<serde_json::Value> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_str(value.as_str()?).map(Self).map_err(|e| FromSqlError::Other(e.into()))
+    }
+}
+
+impl FromSql for Sql<Vec<String>> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_str(value.as_str()?).map(Self).map_err(|e| FromSqlError::Other(e.into()))
+    }
+}
+
+macro_rules! named_columns {
+    ($($state:ty => $parse:expr),* $(,)?) => {$(
+        impl ToSql for Sql<$state> {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(ToSqlOutput::from(self.0.as_str()))
+            }
+        }
+
+        impl FromSql for Sql<$state> {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                let name = value.as_str()?;
+                let parsed: Option<$state> = $parse(name);
+                parsed.map(Self).ok_or_else(|| FromSqlError::Other(format!("{name:?} is not known here").into()))
+            }
+        }
+    )*};
+}
+
+named_columns!(
+    Outcome => Outcome::parse,
+    ReceiptStatus => |name: &str| name.parse().ok(),
+    Role => |name: &str| [Role::Producer, Role::Admin].into_iter().find(|role| role.as_str() == name),
+    WindowKind => |name: &str| WindowKind::ALL.into_iter().find(|kind| kind.as_str() == name),
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_beyond_the_column_is_refused_not_wrapped() {
+        assert!(Sql(u64::MAX).to_sql().is_err());
+        assert!(Sql(i64::MAX as u64).to_sql().is_ok());
+        assert!(Sql::<u64>::column_result(ValueRef::Integer(-1)).is_err());
+    }
+
+    #[test]
+    fn a_name_that_the_domain_does_not_know_is_an_error() {
+        assert!(Sql::<Outcome>::column_result(ValueRef::Text(b"vanished")).is_err());
+        assert_eq!(Sql::<Role>::column_result(ValueRef::Text(b"admin")).expect("a role").0, Role::Admin);
+    }
+}

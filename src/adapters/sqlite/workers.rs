@@ -1,0 +1,237 @@
+//! The threads that own the connections.
+//!
+//! SQLite blocks, so no connection is ever used on a thread that serves requests. One thread owns the connection that
+//! writes, because SQLite has one writer anyway and waiting in a queue beats fighting for its lock; a few own read-only
+//! connections. A call becomes a [`Job`], goes through a bounded queue, and is answered by a oneshot.
+//!
+//! The writer commits the jobs that wait together: one transaction, one savepoint per job, one sync for all of them. A
+//! job that fails or panics undoes its own savepoint only. No job is answered before the commit.
+//!
+//! When the queue stays full for [`QUEUE_WAIT`] the call answers `Unavailable`. When the last [`Workers`] is dropped, the
+//! threads finish what is queued and close their connections.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use penstock_actors::ports::{PortError, PortResult};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    SqliteSettings, connection,
+    failure::{DEPENDENCY, Failure, port_error},
+};
+use crate::telemetry::DbMetrics;
+
+/// Jobs that may wait for a thread. The largest, a batch of 1,000 usage rows, holds some 200 KiB, and few calls are of
+/// that size: so this bounds the waiting memory to a few MiB, and at 1 ms per job the wait to an eighth of a second.
+const QUEUE_JOBS: usize = 128;
+
+/// Jobs in one transaction: enough that the sync is shared, few enough that the first does not wait long for the last.
+const GROUP_JOBS: usize = 32;
+
+/// How long a call waits for room in the queue: longer than a slow sync, shorter than a client's patience.
+const QUEUE_WAIT: Duration = Duration::from_secs(1);
+
+/// A call on its way through a thread.
+trait Job: Send {
+    /// Does the work; whether it may be committed.
+    fn run(&mut self, conn: &Connection) -> bool;
+
+    /// Answers the caller, once it is known whether the work was committed.
+    fn answer(self: Box<Self>, committed: Result<(), &rusqlite::Error>);
+}
+
+/// A unit of work with its caller.
+struct Call<F, T> {
+    statement: &'static str,
+    /// When the caller asked, so that the time in the queue is part of the time measured.
+    began: Instant,
+    metrics: Arc<DbMetrics>,
+    work: Option<F>,
+    result: Option<PortResult<T>>,
+    reply: oneshot::Sender<PortResult<T>>,
+}
+
+impl<F, T> Job for Call<F, T>
+where
+    F: FnOnce(&Connection) -> Result<T, Failure> + Send,
+    T: Send,
+{
+    fn run(&mut self, conn: &Connection) -> bool {
+        let Some(work) = self.work.take() else { return false };
+        // The connection is sound after a panic: what the job did is undone with its savepoint.
+        let result = catch_unwind(AssertUnwindSafe(|| work(conn))).unwrap_or_else(|_| {
+            tracing::error!(statement = self.statement, "a database job panicked");
+            Err(PortError::unavailable(DEPENDENCY, "the job panicked").into())
+        });
+        self.result.insert(result.map_err(PortError::from)).is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), &rusqlite::Error>) {
+        let result = match (self.result, committed) {
+            (Some(Err(error)), _) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (_, Err(error)) => Err(not_committed(error)),
+            (None, Ok(())) => Err(PortError::unavailable(DEPENDENCY, "the job was not run")),
+        };
+        self.metrics.query_finished(self.statement, self.began, result.is_ok());
+        // A caller that has left does not want the answer.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// The error belongs to the group, so it is passed to each of its jobs by its text. It says nothing about the input of any
+/// one of them: a constraint is checked in the job that breaks it.
+fn not_committed(error: &rusqlite::Error) -> PortError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => PortError::Full("the database"),
+        _ => PortError::unavailable(DEPENDENCY, error.to_string()),
+    }
+}
+
+/// The threads and the queues that lead to them.
+pub(super) struct Workers {
+    queues: Option<Queues>,
+    threads: Vec<JoinHandle<()>>,
+    metrics: Arc<DbMetrics>,
+}
+
+struct Queues {
+    writes: mpsc::Sender<Box<dyn Job>>,
+    reads: mpsc::Sender<Box<dyn Job>>,
+}
+
+impl Workers {
+    pub(super) fn start(settings: &SqliteSettings, metrics: Arc<DbMetrics>) -> PortResult<Self> {
+        let (writes, write_jobs) = mpsc::channel(QUEUE_JOBS);
+        let (reads, read_jobs) = mpsc::channel(QUEUE_JOBS);
+        let mut workers = Self { queues: Some(Queues { writes, reads }), threads: Vec::new(), metrics };
+        let writer = connection::open_writer(settings).map_err(port_error)?;
+        workers.spawn("sqlite-writer".to_owned(), move || serve_writes(&writer, write_jobs))?;
+        // The readers share one queue: whoever is free holds the lock and waits for the next job.
+        let read_jobs = Arc::new(Mutex::new(read_jobs));
+        for number in 0..settings.readers.max(1) {
+            let reader = connection::open_reader(settings).map_err(port_error)?;
+            let jobs = Arc::clone(&read_jobs);
+            workers.spawn(format!("sqlite-read-{number}"), move || serve_reads(&reader, &jobs))?;
+        }
+        Ok(workers)
+    }
+
+    fn spawn(&mut self, name: String, serve: impl FnOnce() + Send + 'static) -> PortResult<()> {
+        let thread =
+            thread::Builder::new().name(name).spawn(serve).map_err(|e| PortError::unavailable(DEPENDENCY, e))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Runs `work` on the writer, in a transaction of which it sees nothing but its own part.
+    pub(super) async fn write<T, F>(&self, statement: &'static str, work: F) -> PortResult<T>
+    where
+        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(self.queues.as_ref().map(|queues| &queues.writes), statement, work).await
+    }
+
+    /// Runs `work` on a reader, in one snapshot.
+    pub(super) async fn read<T, F>(&self, statement: &'static str, work: F) -> PortResult<T>
+    where
+        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(self.queues.as_ref().map(|queues| &queues.reads), statement, work).await
+    }
+
+    async fn submit<T, F>(
+        &self,
+        queue: Option<&mpsc::Sender<Box<dyn Job>>>,
+        statement: &'static str,
+        work: F,
+    ) -> PortResult<T>
+    where
+        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        let closed = || PortError::unavailable(DEPENDENCY, "the database is closed");
+        let began = Instant::now();
+        let Ok(place) = tokio::time::timeout(QUEUE_WAIT, queue.ok_or_else(closed)?.reserve()).await else {
+            self.metrics.query_finished(statement, began, false);
+            return Err(PortError::Unavailable {
+                dependency: DEPENDENCY,
+                retry_after: Some(QUEUE_WAIT),
+                source: "too many calls wait".into(),
+            });
+        };
+        let (reply, answer) = oneshot::channel();
+        let metrics = Arc::clone(&self.metrics);
+        place.map_err(|_| closed())?.send(Box::new(Call {
+            statement,
+            began,
+            metrics,
+            work: Some(work),
+            result: None,
+            reply,
+        }));
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+impl Drop for Workers {
+    /// Waits for the threads, so that the file is closed and its log written back when this returns.
+    fn drop(&mut self) {
+        self.queues = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a database thread panicked");
+            }
+        }
+    }
+}
+
+fn serve_writes(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+    let mut group = Vec::with_capacity(GROUP_JOBS);
+    while jobs.blocking_recv_many(&mut group, GROUP_JOBS) > 0 {
+        let committed = run_group(conn, &mut group);
+        for job in group.drain(..) {
+            job.answer(committed.as_ref().map(|&()| ()));
+        }
+    }
+}
+
+/// An error of a whole transaction (a full disk, a lock that another process holds) makes SQLite undo it, or drops it here.
+fn run_group(conn: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
+    for job in group {
+        conn.prepare_cached("SAVEPOINT job")?.execute([])?;
+        if !job.run(conn) {
+            conn.prepare_cached("ROLLBACK TO job")?.execute([])?;
+        }
+        conn.prepare_cached("RELEASE job")?.execute([])?;
+    }
+    transaction.commit()
+}
+
+fn serve_reads(conn: &Connection, jobs: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
+    loop {
+        // Nothing panics while it holds the lock; if it did, the queue would still be whole.
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(mut job) = next else { return };
+        let finished = run_read(conn, job.as_mut());
+        job.answer(finished.as_ref().map(|&()| ()));
+    }
+}
+
+fn run_read(conn: &Connection, job: &mut dyn Job) -> rusqlite::Result<()> {
+    let snapshot = Transaction::new_unchecked(conn, TransactionBehavior::Deferred)?;
+    job.run(conn);
+    snapshot.commit()
+}
+
+#[cfg(test)]
+mod tests;

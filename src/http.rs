@@ -31,22 +31,29 @@ mod assets;
 pub mod auth;
 pub mod body;
 mod compression;
+mod content;
 mod head_limit;
 mod health;
 mod observe;
 mod policies;
 pub mod problem;
 mod producers;
+mod quotas;
 mod receipts;
 pub mod routing;
 mod scrape;
+mod sessions;
+mod streaming;
 mod usage;
 pub mod validation;
 
 pub use body::JsonBody;
+pub use content::UploadSettings;
 pub use health::Readiness;
 pub use observe::RequestId;
 pub use problem::{Problem, ProblemType};
+pub use sessions::SessionSettings;
+pub use streaming::StreamingSettings;
 
 use self::{compression::compress, head_limit::limit_head, observe::observe, problem::document_refusals};
 use crate::telemetry::metrics::HttpMetrics;
@@ -78,6 +85,10 @@ pub fn app(
 
 /// Registers the routes.
 pub fn configure(cfg: &mut ServiceConfig) {
+    content::configure(cfg);
+    streaming::configure(cfg);
+    quotas::configure(cfg);
+    sessions::configure(cfg);
     assets::configure(cfg);
     receipts::configure(cfg);
     policies::configure(cfg);

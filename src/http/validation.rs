@@ -72,7 +72,7 @@ pub fn is_tier_name(name: &str) -> bool {
 }
 
 /// `type/subtype` with parameters that can be sent in a header. 255 characters are more than any registered type has.
-fn is_media_type(text: &str) -> bool {
+pub fn is_media_type(text: &str) -> bool {
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
     let is_token =
         |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b));

@@ -1,0 +1,176 @@
+//! Uploads: content in.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{self, Data, Payload, Query, ServiceConfig},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures_util::StreamExt as _;
+use penstock_actors::{
+    ids::ContentHash,
+    ingest::{Ingest, IngestError, Upload},
+    system::Node,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Problem, ProblemType, Readiness, answer, auth::Producer, validation::is_media_type};
+
+/// What content is when its producer does not say.
+const DEFAULT_MEDIA_TYPE: &str = "application/octet-stream";
+
+/// When to come back after too many uploads.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How uploads are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadSettings {
+    /// How long a client may send nothing.
+    pub idle_timeout: Duration,
+}
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/content").route(web::post().to(upload)));
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UploadQuery {
+    content_hash: Option<String>,
+}
+
+async fn upload(
+    producer: Producer,
+    request: HttpRequest,
+    query: Query<UploadQuery>,
+    (node, settings, readiness): (Data<Node>, Data<UploadSettings>, Data<Readiness>),
+    body: Payload,
+) -> Result<HttpResponse, Problem> {
+    if readiness.is_draining() {
+        return Err(Problem::new(ProblemType::ShuttingDown).retry_after(SOON));
+    }
+    let expected = expected_hash(&request, query.content_hash.as_deref())?;
+    let media_type = media_type(&request)?;
+    refuse_declared_excess(&request, &node.ingest)?;
+    let mut upload = node.ingest.begin().await.map_err(problem_of)?;
+    receive(body, &mut upload, settings.idle_timeout).await?;
+    // All bytes are here: what is left happens whether the client waits for the answer or not.
+    let finish = async move { upload.finish(expected, media_type, producer.producer_id).await.map_err(problem_of) };
+    let ingested = answer::to_the_end(finish).await?;
+    let meta = &ingested.meta;
+    let document = json!({
+        "contentHash": meta.content_hash,
+        "sizeBytes": meta.size_bytes,
+        "mediaType": meta.media_type,
+        "created": ingested.created,
+    });
+    if ingested.created {
+        return Ok(answer::created(&format!("/v1/streaming/data/{}", meta.content_hash), &document));
+    }
+    Ok(answer::ok(&document))
+}
+
+/// Moves the body on, part by part, as fast as the disk takes it.
+async fn receive(mut body: Payload, upload: &mut Upload, idle_timeout: Duration) -> Result<(), Problem> {
+    loop {
+        let part = tokio::time::timeout(idle_timeout, body.next())
+            .await
+            .map_err(|_| Problem::from(ProblemType::RequestTimeout))?;
+        match part {
+            Some(Ok(part)) => upload.write(part).await.map_err(problem_of)?,
+            Some(Err(error)) => return Err(Problem::new(ProblemType::UploadIncomplete).caused_by(error)),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The hash that the client says its bytes have, by query, by `Repr-Digest` (RFC 9530), or by both alike.
+fn expected_hash(request: &HttpRequest, in_query: Option<&str>) -> Result<Option<ContentHash>, Problem> {
+    let in_query = in_query.map(str::parse::<ContentHash>).transpose()?;
+    let in_header = match request.headers().get("repr-digest") {
+        Some(value) => sha256_of(value.to_str().map_err(|_| bad_digest())?)?,
+        None => None,
+    };
+    match (in_query, in_header) {
+        (Some(one), Some(other)) if one != other => {
+            Err(Problem::new(ProblemType::MalformedRequest).detail("contentHash and Repr-Digest differ"))
+        }
+        (in_query, in_header) => Ok(in_query.or(in_header)),
+    }
+}
+
+/// The SHA-256 in a `Repr-Digest`. Other algorithms are ignored, as the RFC asks.
+fn sha256_of(field: &str) -> Result<Option<ContentHash>, Problem> {
+    for item in field.split(',') {
+        let Some((algorithm, value)) = item.trim().split_once('=') else { return Err(bad_digest()) };
+        if !algorithm.trim().eq_ignore_ascii_case("sha-256") {
+            continue;
+        }
+        let encoded = value.trim().strip_prefix(':').and_then(|rest| rest.strip_suffix(':')).ok_or_else(bad_digest)?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| bad_digest())?;
+        return Ok(Some(ContentHash::from_bytes(bytes.try_into().map_err(|_| bad_digest())?)));
+    }
+    Ok(None)
+}
+
+fn bad_digest() -> Problem {
+    Problem::new(ProblemType::MalformedRequest).detail("Repr-Digest is not of the form sha-256=:BASE64:")
+}
+
+fn media_type(request: &HttpRequest) -> Result<String, Problem> {
+    if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(
+            Problem::new(ProblemType::UnsupportedMediaType).detail("content is stored as it is: send it uncoded")
+        );
+    }
+    let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(DEFAULT_MEDIA_TYPE.to_owned()) };
+    let text = value.to_str().unwrap_or_default();
+    if !is_media_type(text) {
+        return Err(Problem::new(ProblemType::MalformedRequest).detail("Content-Type is not a media type"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A body that says that it is too large is refused before it is sent. One that does not say is counted.
+fn refuse_declared_excess(request: &HttpRequest, ingest: &Ingest) -> Result<(), Problem> {
+    let declared =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match declared {
+        Some(declared) if declared > ingest.max_bytes() => {
+            Err(problem_of(IngestError::TooLarge { limit: ingest.max_bytes() }))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn problem_of(error: IngestError) -> Problem {
+    match error {
+        IngestError::TooLarge { limit } => Problem::new(ProblemType::UploadTooLarge).with("limit", limit),
+        IngestError::DigestMismatch { expected, actual } => Problem::new(ProblemType::DigestMismatch)
+            .with("expected", expected.to_string())
+            .with("actual", actual.to_string()),
+        IngestError::Overloaded => Problem::new(ProblemType::Overloaded).retry_after(SOON),
+        IngestError::Port(error) => Problem::from(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_found_among_others() {
+        let hash = ContentHash::from_bytes([9; 32]);
+        let field = format!("sha-512=:AAAA:, SHA-256=:{}:", STANDARD.encode([9; 32]));
+        assert_eq!(sha256_of(&field).expect("well-formed"), Some(hash));
+        assert_eq!(sha256_of("md5=:AAAA:").expect("well-formed"), None);
+        for bad in ["sha-256=AAAA", "sha-256=:AAAA:", "sha-256=:!:", "sha-256"] {
+            assert!(sha256_of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Sessions: a name for what a client's streams under one receipt come to. The streams carry it as `X-Session-Id`.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, ServiceConfig},
+};
+use penstock_actors::{
+    clock::Clock,
+    ids::{ReceiptId, SessionId},
+    model::{Session, SessionProgress},
+    ports::{Receipts, SharedState},
+    system::Node,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    JsonBody, Problem, ProblemType, answer, routing,
+    streaming::problem_of,
+    validation::{Validate, Violations},
+};
+
+/// How long sessions are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionSettings {
+    /// After the last use.
+    pub ttl: Duration,
+}
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/streaming/sessions").route(web::post().to(create)))
+        .service(web::resource("/v1/streaming/sessions/{sessionId}").route(routing::read().to(show)));
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateSession {
+    receipt_id: ReceiptId,
+}
+
+impl Validate for CreateSession {
+    fn validate(&self, _: &mut Violations) {}
+}
+
+async fn create(
+    (node, receipts, shared): (Data<Node>, Data<dyn Receipts>, Data<dyn SharedState>),
+    (clock, settings): (Data<dyn Clock>, Data<SessionSettings>),
+    body: JsonBody<CreateSession>,
+) -> Result<HttpResponse, Problem> {
+    let CreateSession { receipt_id } = body.read().await?;
+    let receipt = receipts.receipt(receipt_id).await?.ok_or(ProblemType::UnknownReceipt)?;
+    let grant = node.quota.inspect(receipt_id, receipt.content_hash).await.map_err(|refusal| problem_of(&refusal))?;
+    let session = Session {
+        session_id: SessionId::random(),
+        receipt_id,
+        content_hash: receipt.content_hash,
+        size_bytes: grant.view.content.as_ref().map_or(0, |content| content.size_bytes),
+        created_at: clock.now(),
+        progress: SessionProgress::default(),
+    };
+    shared.put_session(&session, settings.ttl).await?;
+    Ok(answer::created(&format!("/v1/streaming/sessions/{}", session.session_id), &document(&session)))
+}
+
+async fn show(session_id: Path<String>, shared: Data<dyn SharedState>) -> Result<HttpResponse, Problem> {
+    let id: SessionId = session_id.parse()?;
+    let session = shared.session(id).await?.ok_or(ProblemType::UnknownSession)?;
+    Ok(answer::ok(&document(&session)))
+}
+
+fn document(session: &Session) -> Value {
+    let SessionProgress { streams, bytes_delivered, position, last_active } = session.progress;
+    let state = match (streams, position >= session.size_bytes) {
+        (0, _) => "new",
+        (_, true) => "complete",
+        (_, false) => "active",
+    };
+    json!({
+        "sessionId": session.session_id,
+        "receiptId": session.receipt_id,
+        "contentHash": session.content_hash,
+        "sizeBytes": session.size_bytes,
+        "state": state,
+        "streams": streams,
+        "bytesDelivered": bytes_delivered,
+        "position": position,
+        "progressPercentage": if session.size_bytes == 0 { 100.0 } else { position as f64 / session.size_bytes as f64 * 100.0 },
+        "createdAt": session.created_at,
+        "lastActiveAt": last_active,
+    })
+}

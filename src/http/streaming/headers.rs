@@ -1,0 +1,172 @@
+//! The header fields of content.
+
+use actix_web::{
+    HttpResponse, HttpResponseBuilder,
+    body::{BodySize, BoxBody, MessageBody, SizedStream},
+    http::{
+        StatusCode,
+        header::{self, ContentDisposition, DispositionParam, DispositionType, ExtendedValue, HeaderName},
+    },
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use penstock_actors::{
+    delivery::Delivery,
+    ids::{ContentHash, SessionId},
+    ports::PortError,
+    quota_book::Grant,
+};
+
+use super::{
+    Asked,
+    range::{RangeAnswer, Selected},
+};
+use crate::http::Problem;
+
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// What is said of a content in every answer that carries or describes it.
+pub(super) struct ContentHeaders {
+    pub(super) size: u64,
+    pub(super) media_type: String,
+    hash: ContentHash,
+    asked: Asked,
+    session: SessionId,
+    tier: String,
+    remaining: Option<u64>,
+    name: String,
+}
+
+impl ContentHeaders {
+    /// # Errors
+    /// When the grant has no content, which no grant has: it is checked before.
+    pub(super) fn new(grant: &Grant, asked: &Asked) -> Result<Self, Problem> {
+        let view = &grant.view;
+        let meta = view.content.as_ref().ok_or(PortError::NotFound("content"))?;
+        Ok(Self {
+            size: meta.size_bytes,
+            media_type: meta.media_type.clone(),
+            hash: asked.hash,
+            asked: *asked,
+            // Without a session of the client's the stream gets a name of its own, for its logs.
+            session: asked.session.unwrap_or_else(SessionId::random),
+            tier: view.receipt.quota_tier.clone(),
+            remaining: grant.remaining_bytes,
+            name: view.asset_name.clone(),
+        })
+    }
+
+    /// The fields that say what the content is, in every answer.
+    fn describe(&self, builder: &mut HttpResponseBuilder) {
+        builder
+            .insert_header((header::ETAG, format!("\"{}\"", self.hash)))
+            .insert_header((header::CACHE_CONTROL, "private"))
+            .insert_header((header::ACCEPT_RANGES, "bytes"))
+            .insert_header((REPR_DIGEST, format!("sha-256=:{}:", STANDARD.encode(self.hash.as_bytes()))))
+            .insert_header(("x-receipt-id", self.asked.receipt.to_string()))
+            .insert_header(("x-session-id", self.session.to_string()))
+            .insert_header(("x-quota-tier", self.tier.as_str()));
+        if let Some(remaining) = self.remaining {
+            builder.insert_header(("x-quota-remaining-bytes", remaining));
+        }
+    }
+
+    /// 304.
+    pub(super) fn not_modified(&self) -> HttpResponse {
+        let mut builder = HttpResponse::NotModified();
+        self.describe(&mut builder);
+        builder.finish()
+    }
+
+    /// The head of what a GET would be answered with.
+    pub(super) fn head(&self, selected: &Selected) -> HttpResponse {
+        let ranges = match selected {
+            Selected::Whole => None,
+            Selected::Ranges(ranges) => Some(ranges),
+        };
+        self.build(ranges).body(Announced(self.size))
+    }
+
+    /// 200, or 206 with the ranges.
+    pub(super) fn answer(&self, ranges: Option<&RangeAnswer>, body: SizedStream<Delivery>) -> HttpResponse {
+        self.build(ranges).body(BoxBody::new(body))
+    }
+
+    fn build(&self, ranges: Option<&RangeAnswer>) -> HttpResponseBuilder {
+        let status = if ranges.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        let mut builder = HttpResponse::build(status);
+        self.describe(&mut builder);
+        builder.insert_header(disposition(&self.name));
+        let media_type = ranges.and_then(RangeAnswer::multipart_type);
+        builder.content_type(media_type.as_deref().unwrap_or(&self.media_type));
+        if let Some(range) = ranges.and_then(|ranges| ranges.content_range(self.size)) {
+            builder.insert_header((header::CONTENT_RANGE, range));
+        }
+        builder
+    }
+}
+
+/// `Content-Disposition` by RFC 6266: a plain name for old clients and the exact one beside it. A name is never a path: what
+/// separates folders, and what terminals and shells act on, is replaced.
+fn disposition(name: &str) -> ContentDisposition {
+    let safe: String =
+        name.chars()
+            .map(|c| {
+                if c.is_control() || matches!(c, '/' | '\\' | '"' | ':' | '<' | '>' | '|' | '?' | '*') {
+                    '_'
+                } else {
+                    c
+                }
+            })
+            .collect();
+    let safe = match safe.trim_matches(['.', ' ']) {
+        "" => "content",
+        trimmed => trimmed,
+    };
+    let ascii: String = safe.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
+    let mut parameters = vec![DispositionParam::Filename(ascii.clone())];
+    if ascii != safe {
+        parameters.push(DispositionParam::FilenameExt(ExtendedValue {
+            charset: header::Charset::Ext("UTF-8".to_owned()),
+            language_tag: None,
+            value: safe.as_bytes().to_vec(),
+        }));
+    }
+    ContentDisposition { disposition: DispositionType::Inline, parameters }
+}
+
+/// The body of a HEAD: announces its length and has no bytes.
+struct Announced(u64);
+
+impl MessageBody for Announced {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0)
+    }
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<bytes::Bytes, Self::Error>>> {
+        std::task::Poll::Ready(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_and_survive() {
+        for (name, expected) in [
+            ("film.mp4", "inline; filename=\"film.mp4\""),
+            ("../../etc/passwd", "inline; filename=\"_.._etc_passwd\""),
+            ("a\"; filename=\"b", "inline; filename=\"a_; filename=_b\""),
+            ("x\r\nSet-Cookie: y", "inline; filename=\"x__Set-Cookie_ y\""),
+            ("...", "inline; filename=\"content\""),
+            ("Füße.txt", "inline; filename=\"F__e.txt\"; filename*=UTF-8''F%C3%BC%C3%9Fe.txt"),
+        ] {
+            assert_eq!(disposition(name).to_string(), expected, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Refusals as problem documents: the one table from the actors' words to the contract's.
+
+use std::time::Duration;
+
+use penstock_actors::{
+    ports::PortError,
+    refusal::{Exhausted, Refusal},
+};
+
+use crate::http::{Problem, ProblemType};
+
+/// When to come back where nothing better is known.
+pub(super) const SOON: Duration = Duration::from_secs(1);
+
+/// When to come back for content that cannot be read: mending storage takes a person.
+const LATER: Duration = Duration::from_secs(60);
+
+/// What a refusal is to a client.
+pub(crate) fn problem_of(refusal: &Refusal) -> Problem {
+    match *refusal {
+        Refusal::UnknownReceipt => ProblemType::UnknownReceipt.into(),
+        Refusal::NotConfirmed => ProblemType::ReceiptNotConfirmed.into(),
+        Refusal::Expired => ProblemType::ReceiptExpired.into(),
+        Refusal::Refunded => ProblemType::ReceiptRefunded.into(),
+        Refusal::OtherContent => ProblemType::ReceiptForOtherContent.into(),
+        Refusal::Consumed => ProblemType::ReceiptConsumed.into(),
+        Refusal::ContentNotStored => ProblemType::ContentNotStored.into(),
+        Refusal::MediaTypeNotAllowed => ProblemType::MediaTypeNotAllowed.into(),
+        Refusal::TooLarge { limit, size } => {
+            Problem::new(ProblemType::ContentTooLarge).with("limit", limit).with("size", size)
+        }
+        Refusal::Quota { window, what, limit, used, remaining, retry_after } => {
+            let what = match what {
+                Exhausted::Bytes => "bytes",
+                Exhausted::Requests => "requests",
+            };
+            Problem::new(ProblemType::QuotaExceeded)
+                .detail(format!("the {what} of this {} do not cover the answer", window.as_str()))
+                .with("window", window.as_str())
+                .with("unit", what)
+                .with("limit", limit)
+                .with("used", used)
+                .with("remaining", remaining)
+                .retry_after(retry_after)
+        }
+        Refusal::TooManyStreams { limit, active } => Problem::new(ProblemType::TooManyStreams)
+            .with("limit", limit)
+            .with("used", active)
+            .with("remaining", 0)
+            .retry_after(SOON),
+        Refusal::Overloaded { queue, retry_after } => Problem::new(ProblemType::Overloaded)
+            .caused_by(format_args!("the {queue} queue is full"))
+            .retry_after(retry_after),
+        Refusal::Unavailable { retry_after } => {
+            Problem::new(ProblemType::DependencyUnavailable).retry_after(retry_after)
+        }
+    }
+}
+
+/// What a stored content that cannot be opened is to a client: the index knows it, so it is not absent.
+pub(super) fn unreadable(error: &PortError) -> Problem {
+    match error {
+        PortError::NotFound(_) | PortError::Corrupt(_) => {
+            Problem::new(ProblemType::ContentUnavailable).caused_by(error).retry_after(LATER)
+        }
+        _ => Problem::from(error),
+    }
+}

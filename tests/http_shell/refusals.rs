@@ -27,6 +27,7 @@ async fn what_the_framework_refuses_is_a_problem_document_too() {
     assert_eq!(answer.header(header::ALLOW), "POST");
     let answer = call(&app, TestRequest::get().uri("/v1/streaming/usage"), Some(&node.producer), None).await;
     assert_eq!(answer.problem(), "malformed-request");
+    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("receiptId")));
     let answer = ask(&app, TestRequest::get().uri("/v1/assets/not-an-id")).await;
     assert_eq!(answer.problem(), "malformed-request");
     let answer = ask(&app, TestRequest::get().uri("/health/live").method(Method::TRACE)).await;

@@ -6,4 +6,5 @@ mod operators;
 mod receipts;
 mod refusals;
 mod shell;
+mod socket;
 mod world;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use actix_web::{
-    Error, HttpResponse,
+    App, Error, HttpResponse,
     body::BoxBody,
-    dev::{Service, ServiceResponse},
+    dev::{Service, ServiceFactory, ServiceRequest, ServiceResponse},
     http::{StatusCode, header, header::HeaderMap},
     test::{self, TestRequest},
     web::{self, Bytes, Data},
@@ -92,13 +92,16 @@ impl Node {
         Self { world, readiness: Data::default(), metrics, admin, producer, other_producer }
     }
 
-    pub(crate) async fn serve(
+    pub(crate) fn app(
         &self,
-    ) -> impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error> + use<> {
+    ) -> App<
+        impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>
+        + use<>,
+    > {
         let catalog: Arc<dyn Catalog> = self.world.clone();
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
         let shell = Shell { metrics: self.metrics.http.clone(), max_head_bytes: MAX_HEAD_BYTES };
-        let app = http::app(shell)
+        http::app(shell)
             .app_data(Data::new(KeyRing::new(catalog.clone())))
             .app_data(Data::from(catalog))
             .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
@@ -112,8 +115,13 @@ impl Node {
             .route(
                 "/v1/data",
                 web::get().to(|| async { HttpResponse::Ok().content_type("application/json").body(CONTENT) }),
-            );
-        test::init_service(app).await
+            )
+    }
+
+    pub(crate) async fn serve(
+        &self,
+    ) -> impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error> + use<> {
+        test::init_service(self.app()).await
     }
 }
 

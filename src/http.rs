@@ -22,7 +22,7 @@ use actix_web::{
     body::BoxBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
     middleware::{DefaultHeaders, from_fn},
-    web::ServiceConfig,
+    web::{QueryConfig, ServiceConfig},
 };
 
 mod admin;
@@ -67,7 +67,7 @@ pub struct Shell {
 }
 
 /// An application in its shell of middleware, without routes and ports: the caller adds those with `app_data` and
-/// [`configure`].
+/// [`configure`]. It is called once for each worker, so whatever the workers share is made before.
 pub fn app(
     shell: Shell,
 ) -> App<
@@ -89,6 +89,9 @@ pub fn configure(cfg: &mut ServiceConfig) {
     streaming::configure(cfg);
     quotas::configure(cfg);
     sessions::configure(cfg);
+    cfg.app_data(QueryConfig::default().error_handler(|error, _| {
+        Problem::new(ProblemType::MalformedRequest).detail(format!("the query cannot be read: {error}")).into()
+    }));
     assets::configure(cfg);
     receipts::configure(cfg);
     policies::configure(cfg);

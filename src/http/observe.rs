@@ -78,6 +78,7 @@ struct Observed {
     exchange: Exchange,
     /// Declared bytes that have not been taken yet; `None` where the length is not known ahead.
     left: Option<u64>,
+    /// The answer to HEAD has the length of the body, but nobody takes the body: it is not even made.
     head_only: bool,
 }
 
@@ -104,9 +105,11 @@ impl MessageBody for Observed {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
+        if this.head_only {
+            return Poll::Ready(None);
+        }
         let part = std::task::ready!(this.body.as_pin_mut().poll_next(context));
         match &part {
-            Some(Ok(_)) if this.head_only => {}
             Some(Ok(bytes)) => {
                 let taken = bytes.len() as u64;
                 this.exchange.bytes += taken;

@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use actix_web::{
     HttpResponse, ResponseError,
-    body::BoxBody,
+    body::{BodySize, BoxBody, MessageBody as _},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         StatusCode,
@@ -198,7 +198,7 @@ pub async fn document_refusals(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let answer = next.call(request).await?;
     let status = answer.status();
-    if !status.is_client_error() && !status.is_server_error() || is_problem(&answer) {
+    if !status.is_client_error() && !status.is_server_error() || is_ours(&answer) {
         return Ok(answer);
     }
     let mut problem = Problem::new(ProblemType::of_status(status));
@@ -211,8 +211,13 @@ pub async fn document_refusals(
     Ok(answer.into_response(HttpResponse::from_error(problem)))
 }
 
-fn is_problem(answer: &ServiceResponse) -> bool {
-    answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(MEDIA_TYPE.as_bytes()))
+/// A handler that refuses says so with a [`Problem`] or with a body of its own. What the framework refuses has an error of
+/// another kind, or no body at all.
+fn is_ours(answer: &ServiceResponse) -> bool {
+    match answer.response().error() {
+        Some(error) => error.as_error::<Problem>().is_some(),
+        None => !matches!(answer.response().body().size(), BodySize::None | BodySize::Sized(0)),
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     // A logger that is there already is kept, which is no error.
     let _kept = match format {
         LogFormat::Text => lines.with(text.with_ansi(std::io::stderr().is_terminal())).try_init(),
-        LogFormat::Json => lines.with(text.json().flatten_event(true)).try_init(),
+        LogFormat::Json => lines.with(text.json().flatten_event(true).with_span_list(false)).try_init(),
     };
     Ok(())
 }

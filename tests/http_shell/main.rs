@@ -1,0 +1,10 @@
+//! The HTTP shell and the cold endpoints, from a request to its answer, over ports in memory.
+
+mod catalogue;
+mod node;
+mod operators;
+mod receipts;
+mod refusals;
+mod shell;
+mod socket;
+mod world;

@@ -1,0 +1,153 @@
+//! A node's HTTP surface in this process, over ports in memory.
+
+use std::sync::Arc;
+
+use actix_web::{
+    App, Error, HttpResponse,
+    body::BoxBody,
+    dev::{Service, ServiceFactory, ServiceRequest, ServiceResponse},
+    http::{StatusCode, header, header::HeaderMap},
+    test::{self, TestRequest},
+    web::{self, Bytes, Data},
+};
+use penstock::{
+    http::{self, Readiness, Shell},
+    keys::{self, KeyRing},
+    telemetry::Metrics,
+};
+use penstock_actors::{
+    clock::Clock,
+    ids::{ContentHash, KeyId, ProducerId},
+    model::{ApiKey, NewProducer, Role},
+    ports::{BlobStore, Catalog, Receipts, SharedState, Upkeep},
+    testkit::clock::ManualClock,
+};
+use serde_json::Value;
+
+use crate::world::World;
+
+/// When the tests take place.
+pub(crate) const NOW: &str = "2027-03-04T05:06:07Z";
+
+/// The bound on heads that the tests set.
+pub(crate) const MAX_HEAD_BYTES: usize = 2048;
+
+/// A stored content.
+pub(crate) const STORED: ContentHash = ContentHash::from_bytes([7; 32]);
+
+/// What `/v1/data` answers in these tests: JSON that a producer put in.
+pub(crate) const CONTENT: &str = include_str!("../../Cargo.toml");
+
+pub(crate) struct Node {
+    pub(crate) world: Arc<World>,
+    pub(crate) readiness: Data<Readiness>,
+    pub(crate) metrics: Data<Metrics>,
+    pub(crate) admin: String,
+    pub(crate) producer: String,
+    pub(crate) other_producer: String,
+}
+
+/// The head and the body of an answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("the answer is JSON")
+    }
+
+    pub(crate) fn header(&self, name: impl header::AsHeaderName) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("a text"))
+    }
+
+    /// The short name of the problem that this answer is; everything that a problem document must have is checked.
+    pub(crate) fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{:?}", self.body);
+        let document = self.json();
+        assert_eq!(document["status"], self.status.as_u16());
+        assert!(document["title"].is_string());
+        let kind = document["type"].as_str().expect("a type");
+        kind.strip_prefix("urn:penstock:problem:").expect("a type of ours").to_owned()
+    }
+}
+
+impl Node {
+    pub(crate) async fn new() -> Self {
+        let world = Arc::new(World::new());
+        world.store(STORED);
+        let mut secrets = Vec::new();
+        for (name, role) in [("admin", Role::Admin), ("one", Role::Producer), ("two", Role::Producer)] {
+            let secret = keys::generate().expect("randomness");
+            let (key_id, producer_id) = (KeyId::next(), ProducerId::next());
+            let key = ApiKey { key_id, producer_id, role, secret_hash: secret.hash };
+            let created_at = NOW.parse().expect("a time");
+            world.create_producer(&NewProducer { name: name.into(), key, created_at }).await.expect("a producer");
+            secrets.push(secret.text);
+        }
+        let [admin, producer, other_producer] = secrets.try_into().expect("three keys");
+        let metrics = Data::new(Metrics::new().expect("metrics"));
+        Self { world, readiness: Data::default(), metrics, admin, producer, other_producer }
+    }
+
+    pub(crate) fn app(
+        &self,
+    ) -> App<
+        impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>
+        + use<>,
+    > {
+        let catalog: Arc<dyn Catalog> = self.world.clone();
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
+        let shell = Shell { metrics: self.metrics.http.clone(), max_head_bytes: MAX_HEAD_BYTES };
+        http::app(shell)
+            .app_data(Data::new(KeyRing::new(catalog.clone())))
+            .app_data(Data::from(catalog))
+            .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
+            .app_data(Data::from(self.world.clone() as Arc<dyn SharedState>))
+            .app_data(Data::from(self.world.clone() as Arc<dyn Upkeep>))
+            .app_data(Data::from(self.world.clone() as Arc<dyn BlobStore>))
+            .app_data(Data::from(clock))
+            .app_data(self.readiness.clone())
+            .app_data(self.metrics.clone())
+            .configure(http::configure)
+            .route(
+                "/v1/data",
+                web::get().to(|| async { HttpResponse::Ok().content_type("application/json").body(CONTENT) }),
+            )
+    }
+
+    pub(crate) async fn serve(
+        &self,
+    ) -> impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error> + use<> {
+        test::init_service(self.app()).await
+    }
+}
+
+/// Sends a request with a key and a JSON body, where given, and takes the whole answer.
+pub(crate) async fn call(
+    app: &impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error>,
+    request: TestRequest,
+    key: Option<&str>,
+    body: Option<Value>,
+) -> Answer {
+    let mut request = request;
+    if let Some(key) = key {
+        request = request.insert_header((header::AUTHORIZATION, format!("Bearer {key}")));
+    }
+    if let Some(body) = body {
+        request = request.set_json(body);
+    }
+    let answer = test::call_service(app, request.to_request()).await;
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    Answer { status, headers, body: test::read_body(answer).await }
+}
+
+/// Asks without a key or a body.
+pub(crate) async fn ask(
+    app: &impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error>,
+    request: TestRequest,
+) -> Answer {
+    call(app, request, None, None).await
+}

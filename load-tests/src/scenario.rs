@@ -83,7 +83,8 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         ScenarioName::Smoke => Smoke.run(&bench).await?,
         ScenarioName::Thousand => thousand.run(&bench).await?,
     };
-    let mut report = conclude(args.scenario, &bench, idle, findings).await?;
+    let billing = BillingReport::compare(&bench.api, &findings.tally.received).await?;
+    let mut report = conclude(args.scenario, &bench, idle, findings, billing).await;
     if let Some(own) = own {
         let stopped = own.stop().await;
         let seen = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |()| "exit 0".to_owned());
@@ -114,14 +115,14 @@ async fn open(args: &RunArgs) -> anyhow::Result<(Option<OwnServer>, Bench)> {
     Ok((own, Bench { api, pid }))
 }
 
-/// Compares the bill, and takes the last look at the node.
-pub(crate) async fn conclude(
+/// Takes the last look at the node and puts everything together.
+async fn conclude(
     name: ScenarioName,
     bench: &Bench,
     idle: Option<Resident>,
     findings: Findings,
-) -> anyhow::Result<Report> {
-    let billing = BillingReport::compare(&bench.api, &findings.tally.received).await?;
+    billing: BillingReport,
+) -> Report {
     let memory = idle.zip(bench.resident()).map(|(idle, end)| MemoryReport {
         idle: idle.now,
         held: findings.held_bytes,
@@ -129,7 +130,7 @@ pub(crate) async fn conclude(
         end: end.now,
     });
     let caches = bench.api.metrics().await.map(|text| metrics::cache_counters(&text)).unwrap_or_default();
-    Ok(Report {
+    Report {
         scenario: match name {
             ScenarioName::Smoke => "smoke",
             ScenarioName::Thousand => "thousand",
@@ -140,10 +141,79 @@ pub(crate) async fn conclude(
         billing,
         memory,
         caches,
-    })
+    }
 }
 
 fn write_json(report: &Report, file: &Path) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(report)?;
     fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fake_node::{self, Flaw};
+
+    async fn smoke(flaw: Flaw) -> Report {
+        let bench = fake_node::start(flaw).await;
+        let findings = Smoke.run(&bench).await.unwrap();
+        let billing =
+            BillingReport::compare_within(Duration::ZERO, &bench.api, &findings.tally.received).await.unwrap();
+        conclude(ScenarioName::Smoke, &bench, None, findings, billing).await
+    }
+
+    #[tokio::test]
+    async fn an_honest_node_passes() {
+        let report = smoke(Flaw::None).await;
+        assert!(report.passed(), "{report}");
+        assert_eq!(report.billing.received_bytes, report.billing.billed_bytes);
+        assert_eq!(report.caches["penstock_blob_cache_hits_total"], 7.0);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["phases"][0]["name"], "whole");
+        assert_eq!(json["billing"]["differences"], serde_json::json!([]));
+    }
+
+    #[tokio::test]
+    async fn one_wrong_byte_fails_the_run() {
+        let report = smoke(Flaw::WrongByte).await;
+        assert!(!report.passed());
+        assert!(report.phases[0].faults["wrong bytes"] > 0, "{report}");
+        assert!(report.phases[0].streams > 0, "{report}");
+    }
+
+    #[tokio::test]
+    async fn one_byte_billed_too_much_fails_the_run() {
+        let report = smoke(Flaw::BillsTooMuch).await;
+        assert!(!report.passed());
+        assert!(!report.billing.differences.is_empty(), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_quota_or_a_refund_that_is_ignored_fails_the_run() {
+        for (flaw, check) in [(Flaw::IgnoresQuota, 0), (Flaw::IgnoresRefund, 1)] {
+            let report = smoke(flaw).await;
+            assert!(!report.passed());
+            assert!(!report.checks[check].kept, "{report}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_streams_are_held_at_once_and_all_bytes_are_billed() {
+        let bench = fake_node::start(Flaw::None).await;
+        let few = Thousand {
+            streams: 20,
+            held_sizes: vec![4 << 20],
+            small_sizes: vec![64 << 10],
+            receipts_per_content: 2,
+            rush: Duration::from_millis(200),
+        };
+        let findings = few.run(&bench).await.unwrap();
+        assert!(findings.checks[0].kept, "{:?}", findings.checks);
+        assert_eq!(findings.phases[0].streams, 20);
+        assert!(findings.phases[1].streams >= 20, "each client of the rush streams at least once");
+        let billing = BillingReport::compare(&bench.api, &findings.tally.received).await.unwrap();
+        assert_eq!(billing.differences, Vec::<String>::new());
+    }
 }

@@ -162,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_is_ready_when_it_says_so_and_stops_when_told() {
         let (_folder, node) =
-            script("trap 'exit 0' TERM; echo hello; echo listening on http://127.0.0.1:9; sleep 60 & wait");
+            script("trap 'kill $!; exit 0' TERM; echo hello; sleep 60 & echo listening on http://127.0.0.1:9; wait");
         let server = OwnServer::start_binary(&node).await.unwrap();
         assert_eq!(server.address.to_string(), "http://127.0.0.1:9");
         server.stop().await.unwrap();
@@ -177,7 +177,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_ends_badly_fails_the_run() {
-        let (_folder, node) = script("trap 'exit 3' TERM; echo listening on http://127.0.0.1:9; sleep 60 & wait");
+        let (_folder, node) =
+            script("trap 'kill $!; exit 3' TERM; sleep 60 & echo listening on http://127.0.0.1:9; wait");
         let server = OwnServer::start_binary(&node).await.unwrap();
         assert!(server.stop().await.is_err());
     }

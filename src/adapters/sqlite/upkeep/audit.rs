@@ -15,7 +15,7 @@ use rusqlite::{Connection, Row, Statement, named_params};
 
 use super::super::values::{Sql, get, get_credit};
 
-/// Served by the primary key, in its order.
+/// Served by `quota_usage_windows_span`, in its order and without a look at the rows.
 pub(in super::super) const AUDITED_RECEIPTS: &str = "
     SELECT DISTINCT receipt_id FROM quota_usage_windows
     WHERE receipt_id > :after ORDER BY receipt_id LIMIT :limit";

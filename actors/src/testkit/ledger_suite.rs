@@ -1,1 +1,42 @@
-//! The conformance suite of its port.
+//! What the ledger promises, as scenarios that every adapter runs unchanged.
+//!
+//! A scenario makes its own producer, content, policy, receipts and nodes under fresh random ids, so the scenarios share a
+//! database with each other and with what is there already. They run one after the other, and nothing else may reclaim,
+//! prune or expire in that database meanwhile: those calls act on whatever is due, whoever made it. No scenario sleeps: a
+//! node that has died is one whose heartbeat gave it no time to live.
+
+mod leases;
+mod receipts;
+mod reclaiming;
+mod scene;
+mod settlement;
+mod upkeep;
+mod walk;
+
+use std::sync::Arc;
+
+use crate::ports::{Catalog, Ledger, Receipts, Upkeep};
+
+/// An adapter that keeps the ledger and the catalogue: receipts are made for assets.
+pub trait LedgerStore: Ledger + Receipts + Upkeep + Catalog {}
+
+impl<S: Ledger + Receipts + Upkeep + Catalog> LedgerStore for S {}
+
+/// The adapter under test.
+type Store = Arc<dyn LedgerStore>;
+
+/// Runs every scenario. The store's database is migrated and otherwise as it may be.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run(store: Arc<impl LedgerStore>) {
+    let store: Store = store;
+    Box::pin(receipts::run(&store)).await;
+    Box::pin(leases::run(&store)).await;
+    Box::pin(settlement::run(&store)).await;
+    Box::pin(reclaiming::run(&store)).await;
+    Box::pin(upkeep::run(&store)).await;
+    for seed in walk::SEEDS {
+        Box::pin(walk::used_and_reserved_never_pass_the_limit_and_nothing_is_lost(&store, seed)).await;
+    }
+}

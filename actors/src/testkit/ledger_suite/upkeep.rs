@@ -1,0 +1,177 @@
+//! Housekeeping: usage pages, expiry, pruning, the audit.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    Store,
+    scene::{Scene, limited},
+};
+use crate::{
+    ids::{NodeId, ReceiptId},
+    model::{Credit, LostLease, NodeEpoch, ReceiptStatus, UsageRow, WindowKind},
+    ports::{NewReceipt, PortError, StatusChange},
+};
+
+pub(super) async fn run(store: &Store) {
+    store.ping().await.expect("an answer");
+    usage_comes_in_pages(store).await;
+    open_receipts_past_their_time_expire(store).await;
+    old_windows_go_with_their_rows(store).await;
+    windows_with_reserved_credit_stay(store).await;
+    fenced_epochs_without_leases_are_forgotten(store).await;
+    preparing_twice_makes_nothing_new(store).await;
+    an_audit_visits_every_receipt_once(store).await;
+}
+
+/// More than any bounded step of these scenarios leaves over.
+const ALL: u32 = 10_000;
+
+async fn usage_comes_in_pages(store: &Store) {
+    let scene = Scene::new(store, limited(100_000, 1000)).await;
+    let node = scene.node().await;
+    let rows: Vec<UsageRow> = (1..=7).map(|bytes| scene.row(node, bytes)).collect();
+    scene.settle(node, 1, rows.clone(), vec![]).await;
+    let (mut read, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = store.usage(scene.receipt, after, 3).await.expect("a page");
+        assert!(page.rows.len() <= 3);
+        after = page.rows.last().map(|row| row.usage_id);
+        read.extend(page.rows);
+        pages += 1;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((read, pages), (rows, 3));
+    let page = store.usage(ReceiptId::random(), None, 3).await.expect("a page");
+    assert!(page.rows.is_empty() && !page.more);
+}
+
+async fn open_receipts_past_their_time_expire(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let mut receipts = Vec::new();
+    for status in ReceiptStatus::ALL {
+        let new = NewReceipt { status, expires_at: scene.now, ..scene.new_receipt() };
+        receipts.push(store.create_receipt(&new).await.expect("a receipt"));
+    }
+    assert_eq!(store.expire_receipts(scene.now, 1).await.expect("expired"), 1, "as many as allowed");
+    while store.expire_receipts(scene.now, 100).await.expect("expired") > 0 {}
+    for before in receipts {
+        let after = store.receipt(before.receipt_id).await.expect("read").expect("there");
+        let expires = before.status != ReceiptStatus::Expired && before.status_at(scene.now) == ReceiptStatus::Expired;
+        assert_eq!(after.status, before.status_at(scene.now));
+        assert_eq!(after.epoch, before.epoch + i64::from(expires), "{}", before.status);
+    }
+    let open = store.receipt(scene.receipt).await.expect("read").expect("there");
+    assert_eq!(open.status, ReceiptStatus::Confirmed);
+    let late = store.set_receipt_status(scene.receipt, ReceiptStatus::Expired, scene.now).await.expect("answered");
+    assert!(matches!(late, StatusChange::Changed(receipt) if receipt.status == ReceiptStatus::Expired));
+}
+
+/// A moment in a month that no other scenario touches.
+fn long_ago() -> Timestamp {
+    "2001-02-28T23:30:00Z".parse().expect("a time")
+}
+
+async fn old_windows_go_with_their_rows(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let old = Scene { now: long_ago(), ..scene.clone() };
+    let node = scene.node().await;
+    old.settle(node, 1, vec![old.row(node, 10), old.row(node, 20)], vec![]).await;
+    scene.settle(node, 2, vec![scene.row(node, 5)], vec![]).await;
+    // The hour, the day and the month end together.
+    let end = WindowKind::Month.window(old.now).end;
+    assert_eq!(store.prune_windows(end, ALL).await.expect("pruned"), 0, "they have not ended before they end");
+    let after = end + Duration::from_secs(1);
+    assert_eq!(store.prune_windows(after, 2).await.expect("pruned"), 2, "as many as allowed");
+    assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 1);
+    assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 0);
+    let page = store.usage(scene.receipt, None, 10).await.expect("usage");
+    assert_eq!(page.rows.len(), 1, "the rows of the old month are gone");
+    assert_eq!(page.rows[0].bytes_sent, 5);
+    old.assert_windows(Credit::ZERO, Credit::ZERO).await;
+    scene.assert_windows(Credit::new(5, 1), Credit::ZERO).await;
+}
+
+async fn windows_with_reserved_credit_stay(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let old = Scene { now: long_ago(), ..scene.clone() };
+    let node = scene.node().await;
+    old.lease(node, Credit::new(100, 1)).await;
+    let after = WindowKind::Month.window(old.now).end + Duration::from_secs(1);
+    assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 0);
+    old.assert_windows(Credit::ZERO, Credit::new(100, 1)).await;
+    // Charged to a lost node, they may go; rows that come even later then count as what they are.
+    let late = old.row(node, 40);
+    scene.dies(node).await;
+    scene.reclaim(LostLease::Charge).await;
+    assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 3);
+    old.settle(node, 1, vec![late], vec![]).await;
+    old.assert_windows(Credit::new(40, 1), Credit::ZERO).await;
+    assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 3);
+}
+
+async fn fenced_epochs_without_leases_are_forgotten(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    scene.reclaim(LostLease::Charge).await;
+    let far = scene.now + Duration::from_secs(365 * 86_400);
+    while store.prune_nodes(far, 100).await.expect("pruned") > 0 {}
+
+    let alive = scene.node().await;
+    let node = scene.node().await;
+    scene.lease(node, Credit::new(100, 1)).await;
+    scene.dies(node).await;
+    assert_eq!(store.prune_nodes(far, ALL).await.expect("pruned"), 0, "its lease was not reclaimed yet");
+    scene.reclaim(LostLease::Charge).await;
+    let long_before = scene.now - Duration::from_secs(365 * 86_400);
+    assert_eq!(store.prune_nodes(long_before, ALL).await.expect("pruned"), 0, "it was seen since");
+    assert_eq!(store.prune_nodes(far, ALL).await.expect("pruned"), 1);
+    scene.assert_windows(Credit::new(100, 1), Credit::ZERO).await;
+    store.heartbeat(alive, Duration::from_secs(60)).await.expect("the living stay");
+
+    // What settles under a forgotten epoch still counts once, beside the charge that can no longer be explained.
+    scene.settle(node, 1, vec![scene.row(node, 10)], vec![]).await;
+    scene.assert_windows(Credit::new(110, 2), Credit::ZERO).await;
+    let stranger = NodeEpoch { node: NodeId::random(), epoch: 1 };
+    let want = scene.want(Credit::ZERO, Credit::new(1, 1));
+    assert!(matches!(scene.refill(stranger, want).await, Err(PortError::Fenced)));
+}
+
+async fn preparing_twice_makes_nothing_new(store: &Store) {
+    let scene = Scene::new(store, limited(100_000, 1000)).await;
+    let node = scene.node().await;
+    // A month that nobody has prepared yet must not lose rows, before or after it is prepared.
+    let ahead = scene.now + Duration::from_secs(100 * 86_400);
+    let later = Scene { now: ahead, ..scene.clone() };
+    later.settle(node, 1, vec![later.row(node, 10)], vec![]).await;
+    store.prepare(scene.now, 4).await.expect("prepared");
+    assert_eq!(store.prepare(scene.now, 4).await.expect("prepared"), 0);
+    later.settle(node, 2, vec![later.row(node, 20)], vec![]).await;
+    later.assert_windows(Credit::new(30, 2), Credit::ZERO).await;
+    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").rows.len(), 2);
+}
+
+async fn an_audit_visits_every_receipt_once(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let node = scene.node().await;
+    let mut receipts = Vec::new();
+    for _ in 0..5 {
+        let receipt = scene.another_receipt().await;
+        Scene { receipt, ..scene.clone() }.lease(node, Credit::new(10, 1)).await;
+        receipts.push(receipt);
+    }
+    let (mut after, mut windows) = (None, 0);
+    loop {
+        let page = store.audit(after, 2).await.expect("a page");
+        windows += page.windows;
+        assert!(!page.differences.iter().any(|difference| receipts.contains(&difference.receipt_id)));
+        assert!(page.next > after || page.next.is_none(), "pages go forward");
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(windows >= 15, "three windows of each of five receipts are among {windows}");
+}

@@ -1,8 +1,8 @@
 //! The conformance suite of [`Catalog`]: what every adapter promises, whatever stands behind it.
 //!
-//! Each promise makes its own producers, keys, contents and assets under fresh random ids, so the suite may share a database
-//! with other tests, and run again on the same. Nothing else may withdraw announcements in it meanwhile: that acts on
-//! whatever is old enough, whoever announced it.
+//! Each promise makes its own producers, keys, contents and assets under fresh random ids, so the suite may share a
+//! database with other tests, and run again on the same. Nothing else may withdraw announcements in it meanwhile: that
+//! acts on whatever is old enough, whoever announced it.
 
 use std::{fmt::Debug, sync::Arc};
 

@@ -68,8 +68,8 @@ const STATEMENTS: &[(&str, &str)] = &[
 /// What may be read as a whole: a table has a row per tier or per recent life of an instance, a list is a parameter.
 const SMALL: &[&str] = &["quota_policies", "ledger_nodes", "n", "json_each", "CONSTANT"];
 
-/// 100,000 rows in each table that grows, of 1,000 receipts; ids are numbers in 16 or 32 bytes. What is never kept needs
-/// neither syncs nor its foreign keys checked.
+/// 100,000 rows in each table that grows, of 1,000 receipts; ids are numbers in 16 or 32 bytes. What is never kept
+/// needs neither syncs nor its foreign keys checked.
 const ROWS: &str = "
     PRAGMA synchronous = OFF;
     PRAGMA foreign_keys = OFF;

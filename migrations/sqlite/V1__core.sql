@@ -1,8 +1,8 @@
 -- The catalogue and the ledger.
 --
--- Times are microseconds since 1970 in UTC, ids and hashes are raw bytes, money is satoshis. Tables are STRICT, so that a
--- value of the wrong type is refused when it is written. Tables that are only ever reached by their key, and whose rows
--- are short, keep their rows in the key's own tree (WITHOUT ROWID).
+-- Times are microseconds since 1970 in UTC, ids and hashes are raw bytes, money is satoshis. Tables are STRICT, so that
+-- a value of the wrong type is refused when it is written. Tables that are only ever reached by their key, and whose
+-- rows are short, keep their rows in the key's own tree (WITHOUT ROWID).
 
 CREATE TABLE producers (
     producer_id BLOB    NOT NULL PRIMARY KEY CHECK (length(producer_id) = 16),
@@ -142,8 +142,8 @@ CREATE TABLE ledger_nodes (
     PRIMARY KEY (node_id, epoch)
 ) STRICT, WITHOUT ROWID;
 
--- What an instance has taken from a receipt's windows. A lost lease was charged; it keeps the part of the charge that no
--- late usage row has explained yet.
+-- What an instance has taken from a receipt's windows. A lost lease was charged; it keeps the part of the charge that
+-- no late usage row has explained yet.
 CREATE TABLE quota_leases (
     receipt_id    BLOB    NOT NULL REFERENCES overlay_receipts (receipt_id),
     node_id       BLOB    NOT NULL,
@@ -160,8 +160,8 @@ CREATE TABLE quota_leases (
 
 CREATE INDEX quota_leases_node ON quota_leases (node_id, epoch, state);
 
--- One row per delivered stream. It has no foreign key: the transaction that inserts a row also adds it to the windows of
--- its receipt, and those refuse a receipt that does not exist, once per receipt and batch rather than once per row.
+-- One row per delivered stream. It has no foreign key: the transaction that inserts a row also adds it to the windows
+-- of its receipt, and those refuse a receipt that does not exist, once per receipt and batch rather than once per row.
 CREATE TABLE streaming_usage (
     usage_id     BLOB    NOT NULL PRIMARY KEY CHECK (length(usage_id) = 16),
     receipt_id   BLOB    NOT NULL,

@@ -1,8 +1,9 @@
 //! The ledger and the catalogue on SQLite: the embedded default, one file, no service.
 //!
-//! [`SqliteStore`] implements `Catalog`, `Receipts`, `Ledger` and `Upkeep`, one file per port below this one. Each method
-//! is one job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of grants and
-//! settlement is written in Rust between plain statements, in one transaction. A job is one round trip in the metrics.
+//! [`SqliteStore`] implements `Catalog`, `Receipts`, `Ledger` and `Upkeep`, one file per port below this one. Each
+//! method is one job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of
+//! grants and settlement is written in Rust between plain statements, in one transaction. A job is one round trip in
+//! the metrics.
 //!
 //! Several processes may share the file (a server, and `penstock audit` beside it). It must be on a local disk: the
 //! write-ahead log needs shared memory.
@@ -54,8 +55,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a database that [`migrate`] has made. When the last clone is dropped, what was asked for is finished, the
-    /// threads end and the file is closed.
+    /// Opens a database that [`migrate()`] has made. When the last clone is dropped, what was asked for is finished,
+    /// the threads end and the file is closed.
     ///
     /// # Errors
     /// `Unavailable` when the file is not there or cannot be opened.

@@ -1,1 +1,103 @@
-//! The conformance suite of its port.
+//! The conformance suite of [`Catalog`]: what every adapter promises, whatever stands behind it.
+//!
+//! Each promise makes its own producers, keys, contents and assets under fresh random ids, so the suite may share a
+//! database with other tests, and run again on the same. Nothing else may withdraw announcements in it meanwhile: that
+//! acts on whatever is old enough, whoever announced it.
+
+use std::{fmt::Debug, sync::Arc};
+
+use jiff::{Timestamp, ToSpan as _};
+use serde_json::json;
+
+use crate::{
+    clock::to_micros,
+    ids::{ContentHash, KeyId, ProducerId, VersionId},
+    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role},
+    ports::{Catalog, PortError, PortResult},
+};
+
+mod assets;
+mod content;
+mod keys;
+mod prices;
+
+pub use keys::a_revoked_key_is_not_found;
+
+/// Runs every promise that the port alone can check.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run<S: Catalog>(store: Arc<S>) {
+    keys::run(&*store).await;
+    content::run(&*store).await;
+    assets::run(&*store).await;
+    prices::run(&*store).await;
+}
+
+/// The time at which the suite does everything: now, as a database keeps it.
+fn now() -> Timestamp {
+    to_micros(Timestamp::now())
+}
+
+/// 32 bytes that nobody else has.
+fn random_bytes() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for half in bytes.chunks_exact_mut(16) {
+        half.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    }
+    bytes
+}
+
+fn random_hash() -> ContentHash {
+    ContentHash::from_bytes(random_bytes())
+}
+
+fn producer_with_key(role: Role) -> NewProducer {
+    let key = ApiKey { key_id: KeyId::next(), producer_id: ProducerId::next(), role, secret_hash: random_bytes() };
+    NewProducer { name: "Éditions du Quai — 出版".into(), key, created_at: now() }
+}
+
+/// A producer that the store knows.
+async fn producer<S: Catalog>(store: &S) -> ProducerId {
+    let new = producer_with_key(Role::Producer);
+    store.create_producer(&new).await.expect("a producer is made");
+    new.key.producer_id
+}
+
+fn random_content() -> ContentMeta {
+    ContentMeta { content_hash: random_hash(), size_bytes: 3 << 30, media_type: "video/mp4".into(), stored_at: now() }
+}
+
+/// A content that the store has stored.
+async fn stored_content<S: Catalog>(store: &S, by: ProducerId) -> ContentMeta {
+    let meta = random_content();
+    store.announce_content(&meta, by).await.expect("content is announced");
+    assert!(store.complete_content(meta.content_hash).await.expect("content is completed"));
+    meta
+}
+
+fn new_asset(content_hash: ContentHash, producer_id: ProducerId) -> NewAsset {
+    NewAsset {
+        version_id: VersionId::next(),
+        content_hash,
+        name: "Tide tables".into(),
+        description: "Every harbour, every tide".into(),
+        media_type: Some("text/csv".into()),
+        dataset_id: Some("harbours/2026".into()),
+        policy_meta: json!({"licence": "CC-BY-4.0"}),
+        producer_id,
+        price_satoshis: 1200,
+        created_at: now(),
+    }
+}
+
+/// An asset that the store has, with the producer it belongs to.
+async fn asset<S: Catalog>(store: &S) -> Asset {
+    let by = producer(store).await;
+    let content = stored_content(store, by).await;
+    store.create_asset(&new_asset(content.content_hash, by)).await.expect("an asset is made")
+}
+
+fn assert_rejected<T: Debug>(result: &PortResult<T>) {
+    assert!(matches!(result, Err(PortError::Rejected { .. })), "should have been rejected: {result:?}");
+}

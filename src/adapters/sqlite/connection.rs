@@ -11,7 +11,7 @@ const CACHED_STATEMENTS: usize = 96;
 /// snapshot, for as long as an audit step.
 const LOG_BYTES: i64 = 16 << 20;
 
-/// Opens the one connection that writes. The file must exist: [`migrate`](super::migrate) makes it.
+/// Opens the one connection that writes. The file must exist: [`migrate`](super::migrate()) makes it.
 pub(super) fn open_writer(settings: &SqliteSettings) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&settings.path, flags)?;
@@ -20,10 +20,10 @@ pub(super) fn open_writer(settings: &SqliteSettings) -> rusqlite::Result<Connect
 }
 
 /// Durability: in WAL mode the death of the process loses nothing that was committed, whatever `synchronous` says. It
-/// decides what a power cut may lose: with NORMAL, transactions since the last checkpoint, with FULL nothing, for one
-/// sync of the log in each commit. What is written here is answered for: a receipt that was paid, a lease that was spent, usage that the
-/// instance has forgotten since it was acknowledged. So it is FULL, and the price is small: calls come in batches, and
-/// the writer commits the ones that wait together.
+/// decides what a power cut may lose: with NORMAL, transactions since the last checkpoint; with FULL nothing, for one
+/// sync of the log in each commit. What is written here is answered for: a receipt that was paid, a lease that was
+/// spent, usage that the instance has forgotten since it was acknowledged. So it is FULL, and the price is small: usage
+/// and leases come in batches, and the writer commits the calls that wait together.
 pub(super) fn prepare_writer(conn: &Connection, settings: &SqliteSettings) -> rusqlite::Result<()> {
     prepare(conn, settings)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;

@@ -34,8 +34,8 @@ impl From<Failure> for PortError {
     }
 }
 
-/// Only what would fail again in the same way is `Rejected`. Everything that is not understood is `Unavailable`: usage is
-/// then kept and tried again, never dropped.
+/// Only what would fail again in the same way is `Rejected`. Everything that is not understood is `Unavailable`: usage
+/// is then kept and tried again, never dropped.
 pub(super) fn port_error(error: rusqlite::Error) -> PortError {
     match &error {
         rusqlite::Error::ToSqlConversionFailure(_) => return PortError::rejected(DEPENDENCY, error),

@@ -56,7 +56,8 @@ pub(super) fn load(conn: &Connection, key: LeaseKey) -> rusqlite::Result<Option<
     conn.prepare_cached(LEASE)?
         .query_row(
             named_params! {
-                ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":hour": Sql(key.hour),
+                ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch,
+                ":hour": Sql(key.hour),
             },
             |row| Ok(Lease { amount: get_credit(row, "bytes", "requests")?, lost_as: get_opt(row, "lost_usage_id")? }),
         )

@@ -11,6 +11,7 @@ use penstock_actors::{
     model::{LeaseSizing, LostLease, NodeEpoch},
     ports::{Ledger, PortResult, Reclaimed, Refill, SettleBatch, Settled, Want},
 };
+use rusqlite::Connection;
 
 use super::SqliteStore;
 
@@ -31,8 +32,11 @@ impl Ledger for SqliteStore {
         sizing: LeaseSizing,
         now: Timestamp,
     ) -> PortResult<Vec<Refill>> {
+        let only_loads = wants.iter().all(|want| want.want.is_zero());
         let wants = wants.to_vec();
-        self.workers.write("refill", move |conn| refill::refill(conn, node, &wants, sizing, now)).await
+        let refill = move |conn: &Connection| refill::refill(conn, node, &wants, sizing, now);
+        // What takes no lease need not wait for those that do.
+        if only_loads { self.workers.read("load", refill).await } else { self.workers.write("refill", refill).await }
     }
 
     async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled> {

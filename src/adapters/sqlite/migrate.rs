@@ -1,8 +1,8 @@
 //! Migrations of the SQLite schema.
 //!
 //! Processes that start at once take turns by a lock on a file beside the database, because the migration runner has no
-//! lock of its own. The operating system frees it when its holder dies. SQLite's own write lock would not do: the runner
-//! opens and commits transactions itself, so it cannot be held around the run.
+//! lock of its own. The operating system frees it when its holder dies. SQLite's own write lock would not do: the
+//! runner opens and commits transactions itself, so it cannot be held around the run.
 
 use std::{fs::File, path::PathBuf};
 

@@ -1,1 +1,121 @@
+//! The plans of the statements, read with 100,000 rows in each table that grows: none may read such a table as a whole.
 
+use rusqlite::Connection;
+
+use super::{
+    catalog::*, leases::*, ledger::nodes::*, ledger::reclaim::*, ledger::refill::*, policies::*, receipts::*,
+    testing::Database, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
+};
+
+/// Every statement of the adapter, with the index that its comment promises, where one is named.
+const STATEMENTS: &[(&str, &str)] = &[
+    (CREATE_PRODUCER, ""),
+    (CREATE_KEY, ""),
+    (KEY, "sqlite_autoindex_api_keys_2"),
+    (REPLACE_KEY_SECRET, "PRIMARY KEY"),
+    (CONTENT, "PRIMARY KEY"),
+    (ANNOUNCE_CONTENT, ""),
+    (COMPLETE_CONTENT, "PRIMARY KEY"),
+    (CONTENT_KNOWN, "PRIMARY KEY"),
+    (WITHDRAW_ANNOUNCEMENTS, "overlay_storage_index_announced"),
+    (CREATE_ASSET, "PRIMARY KEY"),
+    (CREATE_PRICE, ""),
+    (ASSET, "PRIMARY KEY"),
+    (ASSET_EXISTS, "sqlite_autoindex_assets_1"),
+    (SET_PRICE, "sqlite_autoindex_assets_1"),
+    (CREATE_RECEIPT, "PRIMARY KEY"),
+    (RECEIPT, "PRIMARY KEY"),
+    (SET_RECEIPT_STATUS, "PRIMARY KEY"),
+    (RECEIPT_POLICY, "PRIMARY KEY"),
+    (POLICIES, ""),
+    (POLICY_EXISTS, "PRIMARY KEY"),
+    (PUT_POLICY, ""),
+    (RECEIPT_VIEW, "PRIMARY KEY"),
+    (WINDOW, "quota_usage_windows_span"),
+    (ADD_TO_WINDOW, ""),
+    (TAKE_FROM_WINDOW, "PRIMARY KEY"),
+    (LEASE, "PRIMARY KEY"),
+    (ADD_TO_LEASE, ""),
+    (SET_LEASE, "PRIMARY KEY"),
+    (LOSE_LEASE, "PRIMARY KEY"),
+    (DELETE_LEASE, "PRIMARY KEY"),
+    (HEARTBEAT, "PRIMARY KEY"),
+    (NODE_ALIVE, "PRIMARY KEY"),
+    (NODES_ALIVE, ""),
+    (KNOW_NODE, ""),
+    (ADVANCE_WATERMARK, "PRIMARY KEY"),
+    (FENCE_DEAD, "PRIMARY KEY"),
+    (DEAD_LEASES, "quota_leases_node"),
+    (INSERT_USAGE, ""),
+    (USAGE_PAGE, "streaming_usage_receipt"),
+    (USAGE_CREDIT, "PRIMARY KEY"),
+    (SET_USAGE_CREDIT, "PRIMARY KEY"),
+    (DELETE_USAGE, "PRIMARY KEY"),
+    (EXPIRE_RECEIPTS, "overlay_receipts_open"),
+    (OLD_WINDOWS, "quota_usage_windows_end"),
+    (DELETE_WINDOW, "PRIMARY KEY"),
+    (DELETE_USAGE_OF_MONTH, "streaming_usage_receipt"),
+    (SHRINK_WINDOW, "PRIMARY KEY"),
+    (OLD_NODES, "quota_leases_node"),
+    (DELETE_LOST_LEASES, "quota_leases_node"),
+    (DELETE_NODE, "PRIMARY KEY"),
+    (AUDITED_RECEIPTS, "quota_usage_windows_span"),
+    (WINDOWS_OF_RECEIPT, "PRIMARY KEY"),
+    (USAGE_BY_HOUR, "streaming_usage_receipt"),
+    (LEASES_BY_HOUR, "PRIMARY KEY"),
+];
+
+/// What may be read as a whole: a table has a row per tier or per recent life of an instance, a list is a parameter.
+const SMALL: &[&str] = &["quota_policies", "ledger_nodes", "n", "json_each", "CONSTANT"];
+
+/// 100,000 rows in each table that grows, of 1,000 receipts; ids are numbers in 16 or 32 bytes. What is never kept
+/// needs neither syncs nor its foreign keys checked.
+const ROWS: &str = "
+    PRAGMA synchronous = OFF;
+    PRAGMA foreign_keys = OFF;
+    BEGIN;
+    CREATE TEMP TABLE ids AS
+        WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+        SELECT i, CAST(printf('%016d', i) AS BLOB) AS id, CAST(printf('%032d', i) AS BLOB) AS hash,
+            CAST(printf('%016d', i % 1000 + 1) AS BLOB) AS owner
+        FROM n;
+    INSERT INTO producers SELECT id, 'producer', i FROM ids;
+    INSERT INTO api_keys SELECT id, id, 'producer', hash, i, NULL FROM ids;
+    INSERT INTO overlay_storage_index SELECT hash, i, 'text/plain', 'stored', 'hot', owner, i, i FROM ids;
+    INSERT INTO assets SELECT id, hash, 'asset', '', 'text/plain', NULL, '{}', owner, i FROM ids;
+    INSERT INTO prices SELECT id, i, i FROM ids;
+    INSERT INTO overlay_receipts SELECT id, id, hash, 'standard', 'confirmed', i, i, 0, i, i FROM ids;
+    INSERT INTO quota_usage_windows SELECT owner, 'hour', i, i + 1, i, 0, 1, 0 FROM ids;
+    INSERT INTO ledger_nodes VALUES (CAST(printf('%016d', 1) AS BLOB), 1, 0, 1, 0);
+    INSERT INTO quota_leases SELECT owner, CAST(printf('%016d', 1) AS BLOB), 1, i, i, 1, 'live', NULL FROM ids;
+    INSERT INTO streaming_usage SELECT id, owner, hash, NULL, NULL, i, i, i, 1, 'completed', 1 FROM ids;
+    COMMIT;";
+
+/// The lines of a plan. Parameters are left NULL: the plan does not depend on them.
+fn plan(conn: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
+    let lines = statement.raw_query().mapped(|row| row.get("detail"));
+    lines.collect::<rusqlite::Result<_>>().expect("a plan")
+}
+
+#[test]
+fn no_statement_reads_a_table_that_grows_as_a_whole() {
+    let database = Database::new();
+    let conn = database.raw();
+    conn.execute_batch(ROWS).expect("rows");
+    for analysed in [false, true] {
+        if analysed {
+            conn.execute_batch("ANALYZE").expect("statistics");
+        }
+        for &(sql, index) in STATEMENTS {
+            let plan = plan(&conn, sql);
+            for line in &plan {
+                let scanned = line.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
+                assert!(scanned.is_none_or(|table| SMALL.contains(&table)), "{sql}\n{plan:#?}");
+                assert!(!line.contains("TEMP B-TREE FOR ORDER BY"), "{sql}\n{plan:#?}");
+            }
+            let served = index.is_empty() || plan.iter().any(|line| line.contains(index));
+            assert!(served, "{sql}\nis not served by {index}: {plan:#?}");
+        }
+    }
+}

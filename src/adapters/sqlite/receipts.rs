@@ -21,7 +21,8 @@ use super::{
 pub(super) const CREATE_RECEIPT: &str = "
     INSERT INTO overlay_receipts
         (receipt_id, version_id, content_hash, quota_tier, status, expires_at, total_satoshis, created_at, updated_at)
-    SELECT :receipt, a.version_id, a.content_hash, p.policy_name, :status, :expires, coalesce(pr.satoshis, 0), :now, :now
+    SELECT :receipt, a.version_id, a.content_hash, p.policy_name, :status, :expires, coalesce(pr.satoshis, 0), :now,
+        :now
     FROM assets a
     JOIN quota_policies p ON p.policy_name = :tier
     LEFT JOIN prices pr ON pr.version_id = a.version_id

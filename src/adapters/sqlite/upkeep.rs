@@ -37,7 +37,8 @@ impl Upkeep for SqliteStore {
     }
 
     async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
-        self.workers.write("prune_windows", move |conn| Ok(prune::windows(conn, before, limit)?)).await
+        let prune = move |conn: &Connection| Ok(prune::windows(conn, before, limit, prune::ROWS_PER_STEP)?);
+        self.workers.write("prune_windows", prune).await
     }
 
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {

@@ -12,8 +12,8 @@ use super::values::{Sql, get, get_credit, get_opt};
 /// The primary key makes a repeated row count once.
 pub(super) const INSERT_USAGE: &str = "
     INSERT INTO streaming_usage
-        (usage_id, receipt_id, content_hash, session_id, node_id, started_at, finished_at, bytes_sent, requests, outcome,
-         lease_epoch)
+        (usage_id, receipt_id, content_hash, session_id, node_id, started_at, finished_at, bytes_sent, requests,
+         outcome, lease_epoch)
     VALUES (:usage, :receipt, :content, :session, :node, :started, :finished, :bytes, :requests, :outcome, :epoch)
     ON CONFLICT (usage_id) DO NOTHING";
 

@@ -18,7 +18,8 @@ pub(super) const WINDOW: &str = "
 /// Served by the primary key.
 pub(super) const ADD_TO_WINDOW: &str = "
     INSERT INTO quota_usage_windows
-        (receipt_id, window_type, window_start, window_end, bytes_used, requests_used, bytes_reserved, requests_reserved)
+        (receipt_id, window_type, window_start, window_end, bytes_used, requests_used, bytes_reserved,
+         requests_reserved)
     VALUES (:receipt, :kind, :start, :end, :used_bytes, :used_requests, :reserved_bytes, :reserved_requests)
     ON CONFLICT (receipt_id, window_type, window_start) DO UPDATE SET
         bytes_used = bytes_used + excluded.bytes_used,

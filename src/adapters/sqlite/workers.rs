@@ -7,8 +7,8 @@
 //! The writer commits the jobs that wait together: one transaction, one savepoint per job, one sync for all of them. A
 //! job that fails or panics undoes its own savepoint only. No job is answered before the commit.
 //!
-//! When the queue stays full for [`QUEUE_WAIT`] the call answers `Unavailable`. When the last [`Workers`] is dropped, the
-//! threads finish what is queued and close their connections.
+//! When the queue stays full for [`QUEUE_WAIT`] the call answers `Unavailable`. When the last [`Workers`] is dropped,
+//! the threads finish what is queued and close their connections.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -85,8 +85,8 @@ where
     }
 }
 
-/// The error belongs to the group, so it is passed to each of its jobs by its text. It says nothing about the input of any
-/// one of them: a constraint is checked in the job that breaks it.
+/// The error belongs to the group, so it is passed to each of its jobs by its text. It says nothing about the input of
+/// any one of them: a constraint is checked in the job that breaks it.
 fn not_committed(error: &rusqlite::Error) -> PortError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => PortError::Full("the database"),
@@ -204,7 +204,8 @@ fn serve_writes(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
     }
 }
 
-/// An error of a whole transaction (a full disk, a lock that another process holds) makes SQLite undo it, or drops it here.
+/// An error of a whole transaction (a full disk, a lock that another process holds) makes SQLite undo it, or drops it
+/// here.
 fn run_group(conn: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
     for job in group {

@@ -14,7 +14,8 @@ use super::super::{
     values::{Sql, get},
 };
 
-/// Served by the primary key, for the row and for later epochs of the node alike.
+/// Served by the primary key, for the row and for later epochs of the node alike. An epoch that was late comes back as
+/// long as nobody has fenced it.
 pub(in super::super) const HEARTBEAT: &str = "
     INSERT INTO ledger_nodes (node_id, epoch, alive_until)
     SELECT :node, :epoch, :alive_until
@@ -26,9 +27,12 @@ pub(in super::super) const NODE_ALIVE: &str = "
     SELECT 1 FROM ledger_nodes
     WHERE node_id = :node AND epoch = :epoch AND fenced = 0 AND alive_until > :now";
 
-/// Reads the whole table, which has a row per recent life of an instance: tens, and the Janitor prunes it.
-pub(in super::super) const NODES_ALIVE: &str =
-    "SELECT count(*) AS nodes FROM ledger_nodes WHERE fenced = 0 AND alive_until > :now";
+/// Reads the whole table, which has a row per recent life of an instance: tens, and the Janitor prunes it. An epoch
+/// that a later one of its node has replaced is no node more.
+pub(in super::super) const NODES_ALIVE: &str = "
+    SELECT count(*) AS nodes FROM ledger_nodes n
+    WHERE fenced = 0 AND alive_until > :now AND NOT EXISTS (
+        SELECT 1 FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch)";
 
 /// Served by the primary key. An epoch that nobody knows is made known as fenced, so that it settles once and leases
 /// nothing.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, named_params};
 use super::super::values::{Sql, get, get_credit};
 
 /// Usage rows removed in one step: some 50 ms of the writer, which streams that start may have to wait for.
-const ROWS_PER_STEP: usize = 10_000;
+pub(super) const ROWS_PER_STEP: usize = 10_000;
 
 /// Served by `quota_usage_windows_end`, in its order: a month comes after the days and hours that end with it.
 pub(in super::super) const OLD_WINDOWS: &str = "
@@ -50,9 +50,9 @@ pub(in super::super) const DELETE_LOST_LEASES: &str =
 /// Served by the primary key.
 pub(in super::super) const DELETE_NODE: &str = "DELETE FROM ledger_nodes WHERE node_id = :node AND epoch = :epoch";
 
-pub(super) fn windows(conn: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<u64> {
+/// Removes up to `limit` windows and up to `rows_left` usage rows; how many windows.
+pub(super) fn windows(conn: &Connection, before: Timestamp, limit: u32, mut rows_left: usize) -> rusqlite::Result<u64> {
     let mut pruned = 0;
-    let mut rows_left = ROWS_PER_STEP;
     for (receipt, window) in old_windows(conn, before, limit)? {
         if window.kind == WindowKind::Month {
             rows_left -= prune_usage(conn, receipt, &window, rows_left)?;
@@ -107,4 +107,54 @@ pub(super) fn nodes(conn: &Connection, before: Timestamp, limit: u32) -> rusqlit
         conn.prepare_cached(DELETE_NODE)?.execute(named_params! { ":node": Sql(node), ":epoch": epoch })?;
     }
     Ok(old.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use penstock_actors::{
+        ids::UsageId,
+        model::{Outcome, UsageRow},
+        ports::{Ledger as _, SettleBatch, Upkeep as _},
+    };
+
+    use super::{
+        super::super::testing::{Database, live_node, metered_receipt},
+        *,
+    };
+
+    #[tokio::test]
+    async fn a_month_with_many_rows_goes_in_steps_and_agrees_with_them_in_between() {
+        let database = Database::new();
+        let store = database.open();
+        let now: Timestamp = "2026-01-31T23:59:59Z".parse().expect("a time");
+        let receipt = metered_receipt(&store, 1000, now).await;
+        let node = live_node(&store).await;
+        let row = |bytes_sent| UsageRow {
+            usage_id: UsageId::next(),
+            receipt_id: receipt.receipt_id,
+            content_hash: receipt.content_hash,
+            session_id: None,
+            started_at: now,
+            finished_at: now,
+            bytes_sent,
+            requests: 1,
+            outcome: Outcome::Aborted,
+            lease_epoch: None,
+        };
+        let batch = SettleBatch { node, sequence: 1, rows: (1..=5).map(row).collect(), releases: Vec::new() };
+        assert_eq!(store.settle(&batch).await.expect("settled").inserted, 5);
+
+        let before = now + Duration::from_secs(3600);
+        let conn = database.raw();
+        let mut steps = Vec::new();
+        for _ in 0..3 {
+            let pruned = super::windows(&conn, before, 10, 3).expect("pruned");
+            let audit = store.audit(None, 10).await.expect("an audit");
+            assert_eq!(audit.differences, []);
+            steps.push((pruned, audit.windows));
+        }
+        assert_eq!(steps, [(2, 1), (1, 0), (0, 0)], "hour and day first, then the month in two steps");
+    }
 }

@@ -1,0 +1,115 @@
+//! Assets: what a producer gives is what is read back.
+
+use super::*;
+use crate::ports::NewAssetError;
+
+pub(super) async fn run<S: Catalog>(store: &S) {
+    an_asset_is_read_back_as_it_was_made(store).await;
+    an_unknown_asset_is_not_found(store).await;
+    an_asset_needs_stored_content(store).await;
+    an_asset_without_a_media_type_has_that_of_its_content(store).await;
+    an_asset_that_is_made_twice_is_one_asset(store).await;
+    names_keep_every_character(store).await;
+    policy_meta_keeps_its_structure(store).await;
+    one_content_may_have_many_assets(store).await;
+}
+
+async fn an_asset_is_read_back_as_it_was_made<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let content = stored_content(store, by).await;
+    let new = new_asset(content.content_hash, by);
+    let made = store.create_asset(&new).await.expect("an asset is made");
+    let expected = Asset {
+        version_id: new.version_id,
+        content_hash: content.content_hash,
+        name: new.name,
+        description: new.description,
+        media_type: "text/csv".into(),
+        size_bytes: content.size_bytes,
+        dataset_id: new.dataset_id,
+        policy_meta: new.policy_meta,
+        producer_id: by,
+        price_satoshis: new.price_satoshis,
+        created_at: new.created_at,
+    };
+    assert_eq!(made, expected);
+    assert_eq!(store.asset(new.version_id).await.expect("an answer"), Some(expected));
+}
+
+async fn an_unknown_asset_is_not_found<S: Catalog>(store: &S) {
+    assert_eq!(store.asset(VersionId::next()).await.expect("an answer"), None);
+}
+
+async fn an_asset_needs_stored_content<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let announced = random_content();
+    store.announce_content(&announced, by).await.expect("content is announced");
+    for hash in [announced.content_hash, random_hash()] {
+        let new = new_asset(hash, by);
+        let refused = store.create_asset(&new).await;
+        assert!(matches!(refused, Err(NewAssetError::ContentNotStored)), "{refused:?}");
+        assert_eq!(store.asset(new.version_id).await.expect("an answer"), None);
+    }
+}
+
+async fn an_asset_without_a_media_type_has_that_of_its_content<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let content = stored_content(store, by).await;
+    let new = NewAsset { media_type: None, dataset_id: None, ..new_asset(content.content_hash, by) };
+    let made = store.create_asset(&new).await.expect("an asset is made");
+    assert_eq!(made.media_type, content.media_type);
+    assert_eq!(made.dataset_id, None);
+}
+
+async fn an_asset_that_is_made_twice_is_one_asset<S: Catalog>(store: &S) {
+    let made = asset(store).await;
+    let again = NewAsset {
+        version_id: made.version_id,
+        name: "Another name".into(),
+        price_satoshis: 7,
+        ..new_asset(made.content_hash, made.producer_id)
+    };
+    assert_eq!(store.create_asset(&again).await.expect("a repeated call succeeds"), made);
+}
+
+async fn names_keep_every_character<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let content = stored_content(store, by).await;
+    let name = "Ωmega \"quoted\" 'n' %_\\ \u{1F30A}\u{200D} e\u{301} سلام\n\t;--";
+    let new = NewAsset {
+        name: name.into(),
+        description: name.repeat(200),
+        dataset_id: Some(name.into()),
+        ..new_asset(content.content_hash, by)
+    };
+    let made = store.create_asset(&new).await.expect("an asset is made");
+    assert_eq!(made.name, name);
+    assert_eq!(made.description, new.description);
+    assert_eq!(made.dataset_id, new.dataset_id);
+}
+
+async fn policy_meta_keeps_its_structure<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let content = stored_content(store, by).await;
+    let policy_meta = json!({
+        "regions": ["eu", "jp", []],
+        "pii": false,
+        "retentionDays": 9_007_199_254_740_993_u64,
+        "owner": {"name": "Zoë", "mail": null},
+        "": "an empty name",
+    });
+    for policy_meta in [policy_meta, json!({})] {
+        let new = NewAsset { policy_meta: policy_meta.clone(), ..new_asset(content.content_hash, by) };
+        store.create_asset(&new).await.expect("an asset is made");
+        let read = store.asset(new.version_id).await.expect("an answer").expect("the asset");
+        assert_eq!(read.policy_meta, policy_meta);
+    }
+}
+
+async fn one_content_may_have_many_assets<S: Catalog>(store: &S) {
+    let first = asset(store).await;
+    let other = producer(store).await;
+    let second = store.create_asset(&new_asset(first.content_hash, other)).await.expect("an asset is made");
+    assert_ne!(first.version_id, second.version_id);
+    assert_eq!(store.asset(first.version_id).await.expect("an answer"), Some(first));
+}

@@ -1,0 +1,134 @@
+//! The storage index: content is announced, completed or withdrawn.
+
+use super::*;
+
+pub(super) async fn run<S: Catalog>(store: &S) {
+    content_is_there_once_it_is_completed(store).await;
+    content_is_completed_once(store).await;
+    announcing_stored_content_changes_nothing(store).await;
+    content_is_stored_as_it_was_announced_last(store).await;
+    an_announcement_is_known_before_it_is_completed(store).await;
+    an_announcement_that_is_never_completed_is_withdrawn(store).await;
+    a_repeated_announcement_is_young_again(store).await;
+    a_withdrawal_takes_no_more_than_its_limit(store).await;
+    empty_content_is_content(store).await;
+    a_size_that_no_database_can_hold_is_rejected(store).await;
+}
+
+async fn content_is_there_once_it_is_completed<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let meta = random_content();
+    assert_eq!(store.content(meta.content_hash).await.expect("an answer"), None);
+    store.announce_content(&meta, by).await.expect("content is announced");
+    assert_eq!(store.content(meta.content_hash).await.expect("an answer"), None);
+    assert!(store.complete_content(meta.content_hash).await.expect("an answer"));
+    assert_eq!(store.content(meta.content_hash).await.expect("an answer"), Some(meta));
+}
+
+async fn content_is_completed_once<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let meta = stored_content(store, by).await;
+    assert!(!store.complete_content(meta.content_hash).await.expect("an answer"));
+    assert!(!store.complete_content(random_hash()).await.expect("an answer"), "nobody announced it");
+}
+
+async fn announcing_stored_content_changes_nothing<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let meta = stored_content(store, by).await;
+    let other = producer(store).await;
+    let again = ContentMeta { media_type: "text/plain".into(), stored_at: meta.stored_at + 1.hour(), ..meta.clone() };
+    store.announce_content(&again, other).await.expect("content is announced");
+    assert_eq!(store.content(meta.content_hash).await.expect("an answer"), Some(meta));
+}
+
+async fn content_is_stored_as_it_was_announced_last<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let first = random_content();
+    let last = ContentMeta { media_type: "video/webm".into(), stored_at: first.stored_at + 1.hour(), ..first.clone() };
+    for meta in [&first, &last] {
+        store.announce_content(meta, by).await.expect("content is announced");
+    }
+    assert!(store.complete_content(last.content_hash).await.expect("an answer"));
+    assert_eq!(store.content(last.content_hash).await.expect("an answer"), Some(last));
+}
+
+async fn an_announcement_is_known_before_it_is_completed<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let stored = stored_content(store, by).await.content_hash;
+    let announced = random_content();
+    store.announce_content(&announced, by).await.expect("content is announced");
+    let (one, two) = (random_hash(), random_hash());
+    let mut unknown = store.unknown_content(&[one, stored, two, announced.content_hash]).await.expect("an answer");
+    unknown.sort();
+    let mut expected = vec![one, two];
+    expected.sort();
+    assert_eq!(unknown, expected);
+    assert_eq!(store.unknown_content(&[]).await.expect("an answer"), []);
+}
+
+async fn an_announcement_that_is_never_completed_is_withdrawn<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let mut old = random_content();
+    old.stored_at = long_ago();
+    let stored = ContentMeta { stored_at: long_ago(), ..random_content() };
+    for meta in [&old, &stored] {
+        store.announce_content(meta, by).await.expect("content is announced");
+    }
+    assert!(store.complete_content(stored.content_hash).await.expect("an answer"));
+    withdraw_all(store, long_ago()).await;
+    assert!(is_known(store, old.content_hash).await, "it is not older than itself");
+    withdraw_all(store, long_ago() + 1.second()).await;
+    assert!(!is_known(store, old.content_hash).await);
+    assert!(!store.complete_content(old.content_hash).await.expect("an answer"));
+    assert_eq!(store.content(stored.content_hash).await.expect("an answer"), Some(stored));
+}
+
+async fn a_repeated_announcement_is_young_again<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let young = random_content();
+    let old = ContentMeta { stored_at: long_ago(), ..young.clone() };
+    for meta in [&old, &young, &old] {
+        store.announce_content(meta, by).await.expect("content is announced");
+    }
+    withdraw_all(store, long_ago() + 1.second()).await;
+    assert!(is_known(store, young.content_hash).await);
+}
+
+async fn a_withdrawal_takes_no_more_than_its_limit<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    for _ in 0..3 {
+        let old = ContentMeta { stored_at: long_ago(), ..random_content() };
+        store.announce_content(&old, by).await.expect("content is announced");
+    }
+    let withdrawn = store.withdraw_announcements(long_ago() + 1.second(), 2).await.expect("an answer");
+    assert!(withdrawn <= 2, "{withdrawn} were withdrawn");
+    assert_eq!(store.withdraw_announcements(long_ago() + 1.second(), 0).await.expect("an answer"), 0);
+}
+
+async fn empty_content_is_content<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let empty = ContentMeta { size_bytes: 0, ..random_content() };
+    store.announce_content(&empty, by).await.expect("content is announced");
+    assert!(store.complete_content(empty.content_hash).await.expect("an answer"));
+    assert_eq!(store.content(empty.content_hash).await.expect("an answer"), Some(empty));
+}
+
+async fn a_size_that_no_database_can_hold_is_rejected<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let huge = ContentMeta { size_bytes: u64::MAX, ..random_content() };
+    assert_rejected(&store.announce_content(&huge, by).await);
+    assert!(!is_known(store, huge.content_hash).await);
+}
+
+/// A time at which no one but this suite announces.
+fn long_ago() -> Timestamp {
+    Timestamp::UNIX_EPOCH + (24 * 365).hours()
+}
+
+async fn withdraw_all<S: Catalog>(store: &S, before: Timestamp) {
+    while store.withdraw_announcements(before, 100).await.expect("an answer") > 0 {}
+}
+
+async fn is_known<S: Catalog>(store: &S, hash: ContentHash) -> bool {
+    store.unknown_content(&[hash]).await.expect("an answer").is_empty()
+}

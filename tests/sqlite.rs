@@ -1,0 +1,160 @@
+//! The SQLite adapter from outside: the conformance suites, migrations and what survives a restart.
+
+use std::{process::Command, sync::Arc, time::Duration};
+
+use penstock::{
+    adapters::sqlite::{SqliteSettings, SqliteStore, migrate},
+    telemetry::Metrics,
+};
+use penstock_actors::{
+    ids::{KeyId, NodeId, ProducerId},
+    model::{ApiKey, NewProducer, NodeEpoch, Role},
+    ports::{Catalog as _, Ledger as _, PortError, Receipts as _, Upkeep as _},
+    testkit::{catalog_suite, ledger_suite},
+};
+use tempfile::TempDir;
+
+fn settings(folder: &TempDir) -> SqliteSettings {
+    SqliteSettings { path: folder.path().join("penstock.db"), readers: 2, busy_timeout: Duration::from_secs(10) }
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn open(settings: &SqliteSettings) -> SqliteStore {
+    let metrics = Metrics::new().expect("metrics");
+    SqliteStore::open(settings, metrics.db).expect("an open store")
+}
+
+/// A store on a fresh database.
+fn fresh(folder: &TempDir) -> SqliteStore {
+    let settings = settings(folder);
+    migrate(&settings).expect("migrations");
+    open(&settings)
+}
+
+#[tokio::test]
+async fn the_catalogue_keeps_the_promises_of_its_port() {
+    let folder = folder();
+    catalog_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_keeps_the_promises_of_its_ports() {
+    let folder = folder();
+    ledger_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_not_found() {
+    let folder = folder();
+    let store = fresh(&folder);
+    catalog_suite::a_revoked_key_is_not_found(&store, async |key: KeyId| {
+        let conn = rusqlite::Connection::open(settings(&folder).path).expect("a connection");
+        let revoke = "UPDATE api_keys SET revoked_at = created_at WHERE key_id = ?1";
+        assert_eq!(conn.execute(revoke, [key.as_uuid().as_bytes()]).expect("revoked"), 1);
+    })
+    .await;
+}
+
+/// Names the folder in which this test binary, when it is started again, only migrates.
+const MIGRATE_IN: &str = "PENSTOCK_TEST_MIGRATE_IN";
+
+/// Does nothing unless another test starts this binary with [`MIGRATE_IN`].
+#[test]
+fn migrate_in_a_process_of_its_own() {
+    let Some(folder) = std::env::var_os(MIGRATE_IN) else { return };
+    let path = std::path::PathBuf::from(folder).join("penstock.db");
+    let applied = migrate(&SqliteSettings { path, readers: 1, busy_timeout: Duration::from_secs(10) });
+    #[expect(clippy::print_stdout, reason = "the starter reads it")]
+    {
+        println!("applied={}", applied.expect("migrations"));
+    }
+}
+
+#[test]
+fn processes_that_migrate_at_once_apply_each_migration_once() {
+    let folder = folder();
+    let this = std::env::current_exe().expect("this binary");
+    let start = || {
+        Command::new(&this)
+            .args(["--exact", "migrate_in_a_process_of_its_own", "--nocapture"])
+            .env(MIGRATE_IN, folder.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a process")
+    };
+    let processes: Vec<_> = (0..4).map(|_| start()).collect();
+    let mut applied = Vec::new();
+    for process in processes {
+        let output = process.wait_with_output().expect("its output");
+        assert!(output.status.success());
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.split("applied=").nth(1).and_then(|rest| rest.lines().next()).expect("a count");
+        applied.push(line.parse::<usize>().expect("a count"));
+    }
+    applied.sort_unstable();
+    assert_eq!(applied[..3], [0, 0, 0]);
+    assert!(applied[3] > 0);
+    assert_eq!(migrate(&settings(&folder)).expect("migrations"), 0);
+}
+
+#[tokio::test]
+async fn the_tiers_are_there_from_the_start() {
+    let folder = folder();
+    let policies = fresh(&folder).policies().await.expect("policies");
+    let names: Vec<_> = policies.iter().map(|policy| policy.policy_name.as_str()).collect();
+    assert_eq!(names, ["enterprise", "premium", "standard", "unlimited"]);
+    let [enterprise, premium, standard, unlimited] = policies.try_into().expect("four policies");
+    assert_eq!(standard.bytes_per_hour, Some(1 << 30));
+    assert_eq!(standard.max_concurrent_streams, Some(1));
+    assert_eq!(premium.bytes_per_day, Some(50 << 30));
+    assert_eq!(premium.max_bandwidth_mbps, Some(50.0));
+    assert_eq!(enterprise.bytes_per_month, Some(2000 << 30));
+    assert_eq!(enterprise.requests_per_month, Some(200_000));
+    assert!(!unlimited.is_metered());
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything() {
+    let folder = folder();
+    let key =
+        ApiKey { key_id: KeyId::next(), producer_id: ProducerId::next(), role: Role::Admin, secret_hash: [7; 32] };
+    let node = NodeEpoch { node: NodeId::random(), epoch: 2 };
+    {
+        let store = fresh(&folder);
+        let producer = NewProducer { name: "producer".into(), key: key.clone(), created_at: jiff::Timestamp::now() };
+        store.create_producer(&producer).await.expect("a producer");
+        store.heartbeat(node, Duration::from_secs(3600)).await.expect("a heartbeat");
+    }
+    let store = open(&settings(&folder));
+    assert_eq!(store.key(&[7; 32]).await.expect("an answer"), Some(key));
+    assert_eq!(store.nodes_alive().await.expect("an answer"), 1);
+    let earlier = store.heartbeat(NodeEpoch { epoch: 1, ..node }, Duration::from_secs(3600)).await;
+    assert!(matches!(earlier, Err(PortError::Fenced)), "{earlier:?}");
+}
+
+#[test]
+fn a_database_that_was_never_made_is_unavailable() {
+    let folder = folder();
+    let metrics = Metrics::new().expect("metrics");
+    let opened = SqliteStore::open(&settings(&folder), metrics.db);
+    assert!(matches!(opened.err(), Some(PortError::Unavailable { .. })));
+    assert!(!settings(&folder).path.exists());
+}
+
+#[tokio::test]
+async fn a_lock_that_another_process_keeps_is_unavailable_and_passes() {
+    let folder = folder();
+    let patience = SqliteSettings { busy_timeout: Duration::from_millis(1), ..settings(&folder) };
+    migrate(&patience).expect("migrations");
+    let store = open(&patience);
+    let other = rusqlite::Connection::open(&patience.path).expect("a connection");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+    let refused = store.ping().await;
+    assert!(matches!(refused, Err(PortError::Unavailable { .. })), "{refused:?}");
+    assert_eq!(store.policies().await.expect("readers go on").len(), 4);
+    other.execute_batch("ROLLBACK").expect("the lock is given back");
+    store.ping().await.expect("the lock is free");
+}

@@ -1,4 +1,5 @@
 //! The file store: its port's suite, and what only files can get wrong.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::{
     fs::{self, File},

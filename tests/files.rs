@@ -152,6 +152,19 @@ async fn a_commit_that_was_killed_takes_no_list_from_a_blob_that_came_since() {
 }
 
 #[tokio::test]
+async fn a_commit_that_fails_leaves_nothing() {
+    let store = Store::new();
+    let sample = Sample::of(1000);
+    // What no rename of a file can replace.
+    fs::create_dir_all(store.leaves(&sample)).unwrap();
+    assert!(matches!(sample.store(&store.blobs).await, Err(PortError::Unavailable { .. })));
+    assert!(store.is_not_found(&sample).await);
+    assert_eq!(store.temporaries(), 0);
+    fs::remove_dir(store.leaves(&sample)).unwrap();
+    sample.store(&store.blobs).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_retirement_that_nobody_finished_is_undone_by_a_sweep() {
     let store = Store::new();
     let sample = store.stored(1000).await;

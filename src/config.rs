@@ -1,1 +1,217 @@
-//! Configuration: compiled-in defaults, then a file, then the environment.
+//! Configuration: the compiled-in defaults, then the operator's file, then the environment, then the command line.
+//!
+//! `config/default.toml` is the list of all keys, each with its unit, its default, and the reason for it; a section of it is
+//! a struct here. Whatever is wrong stops the start, all of it in one message: see [`ConfigError`].
+
+mod data;
+mod database;
+mod effective;
+mod janitor;
+mod log;
+mod postgres;
+mod problem;
+mod quota;
+mod secret;
+mod server;
+mod sessions;
+mod sources;
+mod sqlite;
+mod storage;
+mod streams;
+mod uploads;
+mod usage;
+mod value;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use toml::Table;
+
+pub use data::Data;
+pub use database::{Database, DatabaseBackend};
+pub use janitor::Janitor;
+pub use log::{Log, LogFormat};
+pub use postgres::{Postgres, StatementMode};
+pub use problem::{ConfigError, Problem};
+pub use quota::Quota;
+pub use secret::Secret;
+pub use server::Server;
+pub use sessions::Sessions;
+pub use sources::{Origin, Override, Sources};
+pub use sqlite::Sqlite;
+pub use storage::{Storage, StorageBackend, Verify};
+pub use streams::Streams;
+pub use uploads::Uploads;
+pub use usage::Usage;
+
+use effective::Effective;
+use problem::Rules;
+use sources::{FILE_VARIABLE, settings_in};
+
+/// The defaults, and the only list of the keys.
+const DEFAULTS: &str = include_str!("../config/default.toml");
+
+/// A configuration that was checked: one field for each section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub data: Data,
+    pub database: Database,
+    pub sqlite: Sqlite,
+    pub postgres: Postgres,
+    pub storage: Storage,
+    pub streams: Streams,
+    pub quota: Quota,
+    pub usage: Usage,
+    pub uploads: Uploads,
+    pub sessions: Sessions,
+    pub janitor: Janitor,
+    pub log: Log,
+    /// The same values as they were given, to show them with their origins.
+    #[serde(skip)]
+    effective: Effective,
+}
+
+impl Config {
+    /// Lays the sources over the defaults and checks the whole.
+    ///
+    /// # Errors
+    /// Everything that is wrong: files that cannot be read, unknown keys, impossible values, values that do not go together.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let defaults =
+            parse(DEFAULTS, Path::new("config/default.toml")).map_err(|problem| ConfigError(vec![problem]))?;
+        let mut effective = Effective::of_defaults(defaults);
+        let mut problems = Vec::new();
+        if let Some(path) = sources.file() {
+            match read(&path) {
+                Ok(file) => effective.lay_file(file, &Origin::File(path), &mut problems),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        for (name, key, text) in settings_in(&sources.env) {
+            effective.lay_text(&key, text, &Origin::Variable(name.to_owned()), &mut problems);
+        }
+        for Override { flag, key, value } in &sources.overrides {
+            effective.lay_text(key, value, &Origin::Flag(flag), &mut problems);
+        }
+        settle_server(&mut effective);
+        match Self::deserialize(effective.table()) {
+            Ok(config) => Self { effective, ..config }.checked(problems),
+            Err(error) => {
+                // Every value was tried alone, and no section knows another: only the defaults themselves can be wrong.
+                let why = error.message().to_owned();
+                problems.push(Problem::File { path: "config/default.toml".into(), why });
+                Err(ConfigError(problems))
+            }
+        }
+    }
+
+    /// Checks what the values say together and alone, beyond their form.
+    ///
+    /// # Errors
+    /// Every rule that is broken, by key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let problems = self.broken_rules(&[]);
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+    }
+
+    /// The values in force as TOML, secrets masked, each with where it came from.
+    pub fn masked(&self) -> String {
+        self.effective.to_string()
+    }
+
+    /// The folder of the blobs.
+    pub fn blob_root(&self) -> PathBuf {
+        if self.storage.root.as_os_str().is_empty() { self.data.dir.join("blobs") } else { self.storage.root.clone() }
+    }
+
+    fn checked(self, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {
+        let broken = self.broken_rules(&problems);
+        problems.extend(broken);
+        if problems.is_empty() { Ok(self) } else { Err(ConfigError(problems)) }
+    }
+
+    /// Rules that are broken, but for those about a key that is known to be wrong: it has its default here, so that what a
+    /// rule would say of it might not be true.
+    fn broken_rules(&self, known: &[Problem]) -> Vec<Problem> {
+        let mut rules = Rules::default();
+        self.server.check(&mut rules);
+        self.data.check(&mut rules);
+        self.database.check(&mut rules);
+        self.sqlite.check(&mut rules);
+        self.postgres.check(&mut rules);
+        self.streams.check(&mut rules);
+        self.quota.check(&mut rules);
+        self.usage.check(&mut rules);
+        self.uploads.check(&mut rules);
+        self.sessions.check(&mut rules);
+        self.janitor.check(&mut rules);
+        self.log.check(&mut rules);
+        self.check_sections_together(&mut rules);
+        rules
+            .broken()
+            .into_iter()
+            .filter(|rule| !known.iter().filter_map(Problem::key).any(|key| rule.keys.contains(&key)))
+            .map(|rule| Problem::Value {
+                key: rule.keys[0].to_owned(),
+                value: self.effective.shown(rule.keys[0]),
+                origin: self.effective.origin(rule.keys[0]).clone(),
+                why: rule.why,
+            })
+            .collect()
+    }
+
+    fn check_sections_together(&self, rules: &mut Rules) {
+        rules.require(
+            self.janitor.temporary_age > self.uploads.idle_timeout,
+            &["janitor.temporary_age", "uploads.idle_timeout"],
+            "be longer than uploads.idle_timeout, or a sweep takes the file of an upload that only paused",
+        );
+        for key in [&["postgres.host", "postgres.url"], &["postgres.port", "postgres.url"]] {
+            rules.require(
+                !self.effective.is_given(key[1]) || self.effective.layer(key[0]) < self.effective.layer(key[1]),
+                key,
+                format_args!("not be given beside postgres.url (from {})", self.effective.origin(key[1])),
+            );
+        }
+    }
+}
+
+impl Sources {
+    /// The operator's file, if there is one.
+    fn file(&self) -> Option<PathBuf> {
+        let variable = || self.env.iter().find(|(name, value)| name == FILE_VARIABLE && !value.is_empty());
+        self.file.clone().or_else(|| variable().map(|(_, path)| path.into()))
+    }
+}
+
+/// Decides which PostgreSQL server is meant, if any: a host from a later layer than the URL's replaces the URL. Where nobody
+/// chose the database, naming a server does.
+fn settle_server(effective: &mut Effective) {
+    if effective.is_given("postgres.url") && effective.layer("postgres.host") > effective.layer("postgres.url") {
+        effective.imply("postgres.url", "", "postgres.host");
+    }
+    let server = ["postgres.url", "postgres.host"].into_iter().find(|key| effective.is_given(key));
+    if let Some(key) = server.filter(|_| !effective.is_given("database.backend")) {
+        effective.imply("database.backend", "postgres", key);
+    }
+}
+
+fn read(path: &Path) -> Result<Table, Problem> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Problem::File { path: path.to_owned(), why: format!("cannot be read: {error}") })?;
+    parse(&text, path)
+}
+
+/// Parses TOML. The error names the line but does not show it, for there may be a secret in it.
+fn parse(text: &str, path: &Path) -> Result<Table, Problem> {
+    text.parse::<Table>().map_err(|error| {
+        let line =
+            error.span().map_or(1, |span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1);
+        Problem::File { path: path.to_owned(), why: format!("line {line}: {}", error.message()) }
+    })
+}

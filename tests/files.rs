@@ -1,4 +1,5 @@
 //! The file store: its port's suite, and what only files can get wrong.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::{
     fs::{self, File},
@@ -148,6 +149,19 @@ async fn a_commit_that_was_killed_takes_no_list_from_a_blob_that_came_since() {
     store.sweep(HOUR, usize::MAX, false).await;
     store.blobs.restore(sample.hash).await.unwrap();
     assert!(store.blobs.open(sample.hash).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_leaves_nothing() {
+    let store = Store::new();
+    let sample = Sample::of(1000);
+    // What no rename of a file can replace.
+    fs::create_dir_all(store.leaves(&sample)).unwrap();
+    assert!(matches!(sample.store(&store.blobs).await, Err(PortError::Unavailable { .. })));
+    assert!(store.is_not_found(&sample).await);
+    assert_eq!(store.temporaries(), 0);
+    fs::remove_dir(store.leaves(&sample)).unwrap();
+    sample.store(&store.blobs).await.unwrap();
 }
 
 #[tokio::test]

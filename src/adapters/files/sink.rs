@@ -17,6 +17,7 @@ use penstock_actors::{
 
 use super::{
     fault::{STORE, fault},
+    folder::remove_stray_leaves,
     layout::{Layout, sync_folder},
     leaf_list::LeafList,
 };
@@ -88,7 +89,7 @@ impl BlobSink for FileSink {
     }
 
     async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
-        let Self { layout, file, mut temporary, size_bytes } = *self;
+        let Self { layout, file, temporary, size_bytes } = *self;
         if leaves.len() as u64 != leaf_count(size_bytes) {
             return Err(PortError::rejected(STORE, format!("{} leaves for {size_bytes} bytes", leaves.len())));
         }
@@ -100,13 +101,21 @@ impl BlobSink for FileSink {
             .map_err(fault("write", list.path()))?;
 
         let _held = layout.lock(hash)?;
-        let shard = layout.make_shard(hash)?;
-        // From here on a kill may leave a list without a blob. The name tells the sweep whose.
-        temporary.rename(temporary.path().with_added_extension(hash.to_string()))?;
-        list.put(&layout.leaves(hash))?;
-        // Synced apart, or a power cut could keep the second rename and lose the first.
-        sync_folder(&shard)?;
-        temporary.put(&layout.blob(hash))?;
-        sync_folder(&shard)
+        put_in_place(&layout, hash, list, temporary).inspect_err(|_| {
+            // Best effort: nobody sees a list without a blob, and a later upload of the content replaces it.
+            let _ = remove_stray_leaves(&layout, hash);
+        })
     }
+}
+
+/// Makes a blob of two synced files, while its content is locked.
+fn put_in_place(layout: &Layout, hash: ContentHash, list: Temporary, mut blob: Temporary) -> PortResult<()> {
+    let shard = layout.make_shard(hash)?;
+    // From here on a kill may leave a list without a blob. The name tells the sweep whose.
+    blob.rename(blob.path().with_added_extension(hash.to_string()))?;
+    list.put(&layout.leaves(hash))?;
+    // Synced apart, or a power cut could keep the second rename and lose the first.
+    sync_folder(&shard)?;
+    blob.put(&layout.blob(hash))?;
+    sync_folder(&shard)
 }

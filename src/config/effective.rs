@@ -1,0 +1,189 @@
+//! The values in force with their origins: layers laid over the defaults, key by key.
+//!
+//! Each value is tried alone against the sections, in the place of its default, before it is laid over the others. So every
+//! wrong value is found and named in one pass, and the defaults are the only list of the keys there is.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::{
+    Config,
+    problem::Problem,
+    secret::{MASK, mask_url},
+    sources::Origin,
+};
+
+/// Letters that are missing, added, wrong or swapped in a key that is still taken for a slip of another one.
+const SLIPS: usize = 2;
+
+/// Keys whose value is shown as a mask.
+const SECRETS: [&str; 2] = ["server.admin_key", "postgres.password"];
+
+/// A secret in part: it is shown without its password.
+const SECRET_URL: &str = "postgres.url";
+
+/// All sections, with what came from elsewhere than the defaults.
+#[derive(Clone, Default)]
+pub(super) struct Effective {
+    defaults: Table,
+    values: Table,
+    origins: BTreeMap<String, Origin>,
+}
+
+impl Effective {
+    pub(super) fn of_defaults(defaults: Table) -> Self {
+        Self { values: defaults.clone(), defaults, origins: BTreeMap::new() }
+    }
+
+    pub(super) fn table(&self) -> Table {
+        self.values.clone()
+    }
+
+    /// Lays a file over what there is.
+    pub(super) fn lay_file(&mut self, file: Table, origin: &Origin, problems: &mut Vec<Problem>) {
+        for (section, value) in file {
+            match value {
+                Value::Table(keys) => {
+                    for (key, value) in keys {
+                        self.lay(&format!("{section}.{key}"), value, origin, problems);
+                    }
+                }
+                value => self.lay(&section, value, origin, problems),
+            }
+        }
+    }
+
+    /// Lays a text over what there is, as the type that the key has in the defaults. A text that is not of that type stays
+    /// one, and is then refused with the words of the section.
+    pub(super) fn lay_text(&mut self, key: &str, text: &str, origin: &Origin, problems: &mut Vec<Problem>) {
+        let typed = match lookup(&self.defaults, key) {
+            Some(Value::Integer(_)) => text.trim().parse().ok().map(Value::Integer),
+            Some(Value::Boolean(_)) => text.trim().parse().ok().map(Value::Boolean),
+            _ => None,
+        };
+        self.lay(key, typed.unwrap_or_else(|| Value::String(text.to_owned())), origin, problems);
+    }
+
+    /// Sets what follows from another key.
+    pub(super) fn imply(&mut self, key: &str, value: &str, by: &'static str) {
+        if let Some(place) = lookup_mut(&mut self.values, key) {
+            *place = Value::String(value.to_owned());
+            self.origins.insert(key.to_owned(), Origin::Implied(by));
+        }
+    }
+
+    fn lay(&mut self, key: &str, value: Value, origin: &Origin, problems: &mut Vec<Problem>) {
+        let mut tried = self.defaults.clone();
+        let Some(place) = lookup_mut(&mut tried, key) else {
+            let (key, nearest) = (key.to_owned(), self.nearest(key));
+            return problems.push(Problem::UnknownKey { key, origin: origin.clone(), nearest });
+        };
+        *place = value.clone();
+        if let Err(refused) = Config::deserialize(tried) {
+            return problems.push(Problem::Value {
+                key: key.to_owned(),
+                value: shown(key, &value),
+                origin: origin.clone(),
+                // What a section says of a value may repeat it.
+                why: if is_secret(key) { "must be a text".to_owned() } else { refused.message().trim().to_owned() },
+            });
+        }
+        if let Some(place) = lookup_mut(&mut self.values, key) {
+            *place = value;
+            self.origins.insert(key.to_owned(), origin.clone());
+        }
+    }
+
+    /// Where the value of a key came from.
+    pub(super) fn origin(&self, key: &str) -> &Origin {
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+
+    /// Whether somebody gave this key a value.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        *self.origin(key) != Origin::Default && lookup(&self.values, key) != Some(&Value::String(String::new()))
+    }
+
+    /// Which layer the value of a key came from, the later the higher.
+    pub(super) fn layer(&self, key: &str) -> u8 {
+        match self.origin(key) {
+            Origin::Default | Origin::Implied(_) => 0,
+            Origin::File(_) => 1,
+            Origin::Variable(_) => 2,
+            Origin::Flag(_) => 3,
+        }
+    }
+
+    /// A value as TOML, masked if it is a secret.
+    pub(super) fn shown(&self, key: &str) -> String {
+        lookup(&self.values, key).map(|value| shown(key, value)).unwrap_or_default()
+    }
+
+    /// Every key that there is.
+    fn keys(&self) -> impl Iterator<Item = String> {
+        self.defaults.iter().flat_map(|(section, keys)| {
+            keys.as_table().into_iter().flat_map(Table::keys).map(move |key| format!("{section}.{key}"))
+        })
+    }
+
+    /// The key that was probably meant. Of a key without its section, only the last part can be compared.
+    fn nearest(&self, unknown: &str) -> Option<String> {
+        let slips = |known: &str| {
+            let known = if unknown.contains('.') { known } else { known.rsplit('.').next().unwrap_or(known) };
+            strsim::damerau_levenshtein(unknown, known)
+        };
+        self.keys()
+            .map(|known| (slips(&known), known))
+            .filter(|(slips, _)| *slips <= SLIPS)
+            .min()
+            .map(|(_, known)| known)
+    }
+}
+
+/// As TOML, in the order of the defaults, each value with its origin.
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (section, keys)) in self.values.iter().enumerate() {
+            let gap = if number == 0 { "" } else { "\n" };
+            writeln!(f, "{gap}[{section}]")?;
+            for key in keys.as_table().into_iter().flat_map(Table::keys) {
+                let dotted = format!("{section}.{key}");
+                let setting = format!("{key} = {}", self.shown(&dotted));
+                writeln!(f, "{setting:<40} # {}", self.origin(&dotted))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Secrets are among the values, so they are not part of the debug form.
+impl fmt::Debug for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Effective").field("origins", &self.origins).finish_non_exhaustive()
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    SECRETS.contains(&key) || key == SECRET_URL
+}
+
+fn shown(key: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) if text.is_empty() => value.to_string(),
+        Value::String(url) if key == SECRET_URL => Value::String(mask_url(url)).to_string(),
+        _ if is_secret(key) => Value::String(MASK.to_owned()).to_string(),
+        _ => value.to_string(),
+    }
+}
+
+fn lookup<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
+    let (section, key) = key.split_once('.')?;
+    table.get(section)?.get(key)
+}
+
+fn lookup_mut<'t>(table: &'t mut Table, key: &str) -> Option<&'t mut Value> {
+    let (section, key) = key.split_once('.')?;
+    table.get_mut(section)?.get_mut(key)
+}

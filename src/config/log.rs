@@ -1,0 +1,34 @@
+//! `[log]`: what is logged, and for whom.
+
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+use super::problem::Rules;
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// A level, or directives as `tracing_subscriber::EnvFilter` reads them.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Log {
+    pub(super) fn check(&self, rules: &mut Rules) {
+        rules.require(
+            !self.level.is_empty() && EnvFilter::try_new(&self.level).is_ok(),
+            &["log.level"],
+            "be error, warn, info, debug, trace, or directives such as info,penstock::http=debug",
+        );
+    }
+}

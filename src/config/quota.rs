@@ -1,0 +1,71 @@
+//! `[quota]`: receipts in memory, and the leases that they spend from.
+
+use std::time::Duration;
+
+use penstock_actors::model::LostLease;
+use serde::Deserialize;
+
+use super::{problem::Rules, value};
+
+/// Heartbeats that may get lost in a row before an instance counts as lost.
+const HEARTBEATS: u32 = 3;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// Actors that the receipts are spread over; 0 means by the number of cores.
+    #[serde(deserialize_with = "value::count")]
+    pub shards: usize,
+    /// Receipts in memory, over all shards.
+    #[serde(deserialize_with = "value::count")]
+    pub entries: usize,
+    /// How long a receipt is served from memory.
+    #[serde(deserialize_with = "value::duration")]
+    pub entry_ttl: Duration,
+    /// How long it is remembered that there is no such receipt. Zero: not at all.
+    #[serde(deserialize_with = "value::duration")]
+    pub negative_ttl: Duration,
+    /// How long a refusal for want of quota is repeated. Zero: each is asked for anew.
+    #[serde(deserialize_with = "value::duration")]
+    pub refusal_ttl: Duration,
+    /// Requests that may wait for the ledger at a time.
+    #[serde(deserialize_with = "value::count")]
+    pub queue: usize,
+    /// How long an instance counts as alive after a heartbeat.
+    #[serde(deserialize_with = "value::duration")]
+    pub lease_ttl: Duration,
+    /// How often an instance says that it lives.
+    #[serde(deserialize_with = "value::duration")]
+    pub heartbeat: Duration,
+    /// A lease takes at most one part in so many of what is left.
+    #[serde(deserialize_with = "value::count")]
+    pub lease_divisor: u64,
+    /// Bytes that one lease takes at most.
+    #[serde(deserialize_with = "value::size")]
+    pub lease_max_bytes: u64,
+    /// Requests that one lease takes at most.
+    #[serde(deserialize_with = "value::count")]
+    pub lease_max_requests: u64,
+    /// What becomes of a lost instance's leases.
+    pub lost_lease: LostLease,
+}
+
+impl Quota {
+    pub(super) fn check(&self, rules: &mut Rules) {
+        rules.at_least_one(self.entries, &["quota.entries"]);
+        rules.some_time(self.entry_ttl, &["quota.entry_ttl"]);
+        rules.at_least_one(self.queue, &["quota.queue"]);
+        rules.some_time(self.heartbeat, &["quota.heartbeat"]);
+        rules.require(
+            self.lease_ttl > self.heartbeat.saturating_mul(HEARTBEATS),
+            &["quota.lease_ttl", "quota.heartbeat"],
+            format_args!(
+                "be longer than {HEARTBEATS} times quota.heartbeat, which is {}",
+                humantime::format_duration(self.heartbeat)
+            ),
+        );
+        rules.at_least_one(self.lease_divisor, &["quota.lease_divisor"]);
+        rules.at_least_one(self.lease_max_bytes, &["quota.lease_max_bytes"]);
+        rules.at_least_one(self.lease_max_requests, &["quota.lease_max_requests"]);
+    }
+}

@@ -1,0 +1,76 @@
+//! Values that must not be seen.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// What is shown in place of a secret.
+pub(super) const MASK: &str = "***";
+
+/// A text that no log line, error or debug output shows.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { MASK })
+    }
+}
+
+/// A URL without its password. What does not look like a URL, or may carry a password elsewhere, is masked as a whole.
+pub(super) fn mask_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
+    if rest.to_ascii_lowercase().contains("password") {
+        return format!("{scheme}://{MASK}");
+    }
+    // The last `@`, for an unescaped one in the password must not let its end through.
+    let Some((user, server)) = rest.rsplit_once('@') else { return url.to_owned() };
+    match user.split_once(':') {
+        Some((name, _)) => format!("{scheme}://{name}:{MASK}@{server}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        assert_eq!(format!("{:?}", Secret::from("hunter2".to_owned())), "***");
+        assert_eq!(format!("{:?}", Secret::default()), "none");
+    }
+
+    #[test]
+    fn a_url_keeps_all_but_its_password() {
+        for (url, masked) in [
+            ("postgres://me:pw@db:5432/x?sslmode=require", "postgres://me:***@db:5432/x?sslmode=require"),
+            ("postgres://me:p@w@db/x", "postgres://me:***@db/x"),
+            ("postgres://me:p/w@db/x", "postgres://me:***@db/x"),
+            ("postgres://me@db/x", "postgres://me@db/x"),
+            ("postgres://db/x", "postgres://db/x"),
+            ("postgres://db/x?PassWord=pw", "postgres://***"),
+            ("host=db password=pw", "***"),
+        ] {
+            assert_eq!(mask_url(url), masked);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Where values come from: a file, the environment, the command line; and the names that the environment has for keys.
+
+use std::{fmt, path::PathBuf};
+
+/// What a configuration is made from, besides the defaults. The environment is an argument, so that a test needs none.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The operator's file. `None`: the one that `PENSTOCK_CONFIG` names, if it does.
+    pub file: Option<PathBuf>,
+    /// Names and values. What does not concern Penstock is passed over.
+    pub env: Vec<(String, String)>,
+    /// Flags of the command line.
+    pub overrides: Vec<Override>,
+}
+
+impl Sources {
+    /// The environment of this process. Bytes that are not UTF-8 are replaced, so that the key they are for complains.
+    pub fn from_process() -> Self {
+        let env = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect();
+        Self { env, ..Self::default() }
+    }
+}
+
+/// A key that a flag of the command line sets.
+#[derive(Debug, Clone)]
+pub struct Override {
+    /// As the user knows it: `--bind`.
+    pub flag: &'static str,
+    /// The dotted key: `server.bind`.
+    pub key: &'static str,
+    pub value: String,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File(PathBuf),
+    Variable(String),
+    Flag(&'static str),
+    /// It follows from another key, which is given.
+    Implied(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Variable(name) => f.write_str(name),
+            Self::Flag(flag) => f.write_str(flag),
+            Self::Implied(key) => write!(f, "implied by {key}"),
+        }
+    }
+}
+
+/// The variable that names the operator's file.
+pub(super) const FILE_VARIABLE: &str = "PENSTOCK_CONFIG";
+
+/// Names that operators know, and the keys they set.
+const NAMES: [(&str, &str); 14] = [
+    ("PENSTOCK_ADMIN_KEY", "server.admin_key"),
+    ("PENSTOCK_BIND", "server.bind"),
+    ("PENSTOCK_DATA_DIR", "data.dir"),
+    ("DATABASE_URL", "postgres.url"),
+    ("PG_HOST", "postgres.host"),
+    ("PG_PORT", "postgres.port"),
+    ("PG_DATABASE", "postgres.database"),
+    ("PG_USER", "postgres.user"),
+    ("PG_PASSWORD", "postgres.password"),
+    ("PG_POOL_MIN", "postgres.pool_min"),
+    ("PG_POOL_MAX", "postgres.pool_max"),
+    ("STORAGE_BACKEND", "storage.backend"),
+    ("DATA_ROOT", "storage.root"),
+    ("MAX_RANGE_BYTES", "streams.max_range_bytes"),
+];
+
+/// What begins the names that exist for every key, `PENSTOCK_SECTION__KEY`. Names without the double underscore are left
+/// alone: orchestrators make up some of their own for a service called penstock, such as `PENSTOCK_SERVICE_HOST`.
+const PREFIX: &str = "PENSTOCK_";
+
+/// The variables that set keys, as (name, dotted key, value), such that a later one overrides an earlier one: the general
+/// names over the short ones, and otherwise by name, so that the order of the environment means nothing.
+pub(super) fn settings_in(env: &[(String, String)]) -> Vec<(&str, String, &str)> {
+    let mut found: Vec<_> = env
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(name, value)| {
+            let general = general_key(name);
+            let key = general.clone().or_else(|| short_key(name))?;
+            Some((general.is_some(), name.as_str(), key, value.as_str()))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, name, key, value)| (name, key, value)).collect()
+}
+
+fn short_key(name: &str) -> Option<String> {
+    let (_, key) = NAMES.iter().find(|(known, _)| *known == name)?;
+    Some((*key).to_owned())
+}
+
+fn general_key(name: &str) -> Option<String> {
+    let (section, key) = name.strip_prefix(PREFIX)?.split_once("__")?;
+    Some(format!("{section}.{key}").to_ascii_lowercase())
+}

@@ -1,0 +1,33 @@
+//! `[storage]`: where blobs are, and when they are verified.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// What keeps the blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageBackend {
+    /// Files.
+    Fs,
+}
+
+/// When a slice is checked against its hash before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// Each time, slices from the memory cache included.
+    Always,
+    /// When it was read from storage.
+    Cold,
+    Never,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    pub backend: StorageBackend,
+    /// The folder of the blobs; empty means `blobs` in the data folder, see [`Config::blob_root`](super::Config::blob_root).
+    pub root: PathBuf,
+    pub verify: Verify,
+}

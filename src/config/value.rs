@@ -1,0 +1,81 @@
+//! Values as people write them: sizes, times, counts and addresses, with errors that say what is allowed.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use bytesize::ByteSize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+
+/// A size in bytes: a number, or a text such as `64MiB`.
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Size;
+
+    impl Visitor<'_> for Size {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size such as 1048576 or \"64MiB\"")
+        }
+
+        fn visit_i64<E: Error>(self, bytes: i64) -> Result<u64, E> {
+            u64::try_from(bytes).map_err(|_| must_be(&self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+            text.trim().parse::<ByteSize>().map(|size| size.as_u64()).map_err(|_| must_be(&self))
+        }
+    }
+
+    deserializer.deserialize_any(Size)
+}
+
+/// A time with its unit, such as `45s`. A bare number is refused: it could be seconds or milliseconds.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    struct Time;
+
+    impl Visitor<'_> for Time {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a time with its unit, such as \"500ms\", \"45s\" or \"2h\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text).map_err(|_| must_be(&self))
+        }
+    }
+
+    deserializer.deserialize_any(Time)
+}
+
+/// A whole number that is not negative.
+pub(super) fn count<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<T, D::Error> {
+    struct Count;
+
+    impl Visitor<'_> for Count {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number, not negative and not too large")
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<i64, E> {
+            Ok(number)
+        }
+    }
+
+    let number = deserializer.deserialize_any(Count)?;
+    T::try_from(number).map_err(|_| must_be(&Count))
+}
+
+/// An address to listen on.
+pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.trim().parse().map_err(|_| D::Error::custom("must be an IP address and a port, such as \"0.0.0.0:8080\""))
+}
+
+fn must_be<E: Error>(expected: &dyn serde::de::Expected) -> E {
+    E::custom(format_args!("must be {expected}"))
+}

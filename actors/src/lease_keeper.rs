@@ -26,8 +26,10 @@ pub struct KeeperDeps {
     pub quota: QuotaHandle,
     /// Told by the quota shards when a refill was fenced.
     pub fenced: Arc<Notify>,
-    /// Leases live so long without a heartbeat; it beats four times as often.
+    /// Leases live so long without a heartbeat.
     pub ttl: Duration,
+    /// From one heartbeat to the next: several may be lost before the leases are.
+    pub heartbeat: Duration,
 }
 
 /// Sends one heartbeat; after a fence, starts a new epoch and sends another.
@@ -68,8 +70,7 @@ impl LeaseKeeper {
     fn wait_and_beat(&mut self, ctx: &mut Context<Self>) {
         let deps = self.deps.clone();
         let round = async move {
-            // Four chances per time to live: three may be lost.
-            let _ = tokio::time::timeout(deps.ttl / 4, deps.fenced.notified()).await;
+            let _ = tokio::time::timeout(deps.heartbeat, deps.fenced.notified()).await;
             if let Err(error) = beat(&deps).await {
                 tracing::warn!(%error, "the ledger did not answer the heartbeat");
             }

@@ -50,6 +50,7 @@ pub struct NodeSettings {
     pub max_streams: u32,
     /// Leases live so long without a heartbeat.
     pub lease_ttl: Duration,
+    pub heartbeat: Duration,
 }
 
 /// A running node.
@@ -114,6 +115,7 @@ impl Node {
             quota: quota.clone(),
             fenced,
             ttl: settings.lease_ttl,
+            heartbeat: settings.heartbeat,
         };
         beat(&keeper).await?;
         let keeper = LeaseKeeper::start(keeper, &ledger_arbiter);

@@ -8,8 +8,14 @@ use std::{
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 mod http;
+mod node;
 
 pub use http::{EndedRequest, HttpMetrics};
+pub use node::JanitorMetrics;
+use penstock_actors::system::Node;
+
+use self::node::{NodeCollector, QueueGauges};
+use crate::adapters::postgres::PostgresStore;
 
 /// Sets gauges to what they are now.
 type Refresh = Box<dyn Fn() + Send + Sync>;
@@ -27,6 +33,7 @@ impl Metrics {
     /// When two metrics have one name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let db = Arc::new(DbMetrics::new(&registry)?);
         let http = Arc::new(HttpMetrics::new(&registry)?);
         Ok(Self { registry, db, http, refreshes: Mutex::default() })
@@ -39,6 +46,17 @@ impl Metrics {
     /// Has `refresh` called before each scrape, to set gauges of things that keep their own count. It must not block.
     pub fn before_scrape(&self, refresh: impl Fn() + Send + Sync + 'static) {
         self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(refresh));
+    }
+
+    /// Shows what a node counts, and its pool of connections where it has one.
+    ///
+    /// # Errors
+    /// When a node is shown already.
+    pub fn observe_node(&self, node: Node, pool: Option<PostgresStore>) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(NodeCollector::new(node.clone())?))?;
+        let queues = QueueGauges::new(&self.registry)?;
+        self.before_scrape(move || queues.set(&node, pool.as_ref()));
+        Ok(())
     }
 
     /// All metrics as they are now, in the Prometheus text format.

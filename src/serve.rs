@@ -1,0 +1,216 @@
+//! The server: starts everything in order, and stops it in order.
+//!
+//! # Shutdown
+//! 1. SIGTERM or SIGINT: `/health/ready` says draining, and new streams and uploads are refused.
+//! 2. The listener closes; running requests have `server.drain_grace` to end, then their connections are closed, which
+//!    settles their streams by what was sent.
+//! 3. Leases go back, and usage is flushed to the ledger: awaited, with a deadline.
+//! 4. Exit 0. A second signal at any point exits at once.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{
+    HttpServer,
+    dev::ServerHandle,
+    rt::net::TcpStream,
+    web::{self, Data},
+};
+use anyhow::{Context as _, bail};
+use penstock_actors::system::{DrainReport, Node};
+use socket2::SockRef;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+};
+
+use crate::{
+    config::Config,
+    data_dir::DataDir,
+    http::{self, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings},
+    keys::{self, AdminKey, KeyRing},
+    telemetry::{Metrics, metrics::JanitorMetrics},
+    wiring::{self, World},
+};
+
+/// How long the last flush may take.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the actors are looked after.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections that wait to be accepted. A burst of a thousand new streams fits.
+const BACKLOG: u32 = 2048;
+
+/// What a connection keeps to be written. With pieces of 64 KiB it is the memory of a stream whose reader is slow.
+const WRITE_BUFFER: usize = 64 << 10;
+
+/// A running server.
+pub struct Server {
+    pub address: SocketAddr,
+    pub admin: AdminKey,
+    pub world: World,
+    pub node: Node,
+    handle: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    readiness: Data<Readiness>,
+    signals: [Signal; 2],
+    /// Held until the end: the folder is this process's own.
+    _data_dir: DataDir,
+}
+
+impl Server {
+    /// Starts a server. Needs a running actix system; blocking work and connections run on `io`.
+    ///
+    /// # Errors
+    /// What could not be opened or bound, and why.
+    pub async fn start(config: &Config, io: &tokio::runtime::Handle) -> anyhow::Result<Self> {
+        let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+            tracing::warn!(%error, "the limit of open files was not raised; it bounds connections");
+        }
+        let data_dir = DataDir::take(&config.data.dir)?;
+        let metrics = Arc::new(Metrics::new()?);
+        let world = wiring::open(config, &metrics, io).await?;
+        if let Some(pool) = world.pool.clone() {
+            io.spawn(wiring::keep_pool_warm(pool));
+        }
+        let configured = config.server.admin_key.expose();
+        let configured = (!configured.is_empty()).then_some(configured);
+        let admin = keys::ensure_admin(&*world.ports.catalog, configured, data_dir.path()).await?;
+
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let janitor = JanitorMetrics::new(metrics.registry())?;
+        let observer = Arc::new(move |report: &_| janitor.pass_ended(report));
+        let settings = wiring::node_settings(config, cores);
+        let node = Node::start(&world.ports, &settings, data_dir.node(), observer, io.clone())
+            .await
+            .context("the ledger did not take this node in")?;
+        metrics.observe_node(node.clone(), world.pool.clone())?;
+
+        let listener = TcpListener::bind(config.server.bind)
+            .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
+        let address = listener.local_addr()?;
+        let readiness = Data::new(Readiness::default());
+        let http = build(config, cores, &world, &node, &metrics, readiness.clone(), listener)?;
+        let handle = http.handle();
+        let serving = actix_web::rt::spawn(http);
+        Ok(Self { address, admin, world, node, handle, serving, readiness, signals, _data_dir: data_dir })
+    }
+
+    /// Serves until a signal comes, then drains.
+    ///
+    /// # Errors
+    /// When an actor died or the listener failed: the process should exit with a failure, so that it is restarted.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let [mut terminate, mut interrupt] = self.signals;
+        let failure = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
+            () = watch(&self.node) => Some("an actor died".to_owned()),
+        };
+        if let Some(failure) = &failure {
+            tracing::error!(failure, "the node stops");
+        }
+        tracing::info!("draining: no new streams, running ones may end");
+        self.readiness.drain();
+        let draining = async {
+            self.handle.stop(true).await;
+            self.node.drain(DRAIN_PATIENCE).await
+        };
+        let report = tokio::select! {
+            report = draining => report,
+            _ = terminate.recv() => bail!("stopped by a second signal before the drain had ended"),
+            _ = interrupt.recv() => bail!("stopped by a second signal before the drain had ended"),
+        };
+        let DrainReport { streams, unsettled } = report;
+        if streams > 0 || unsettled > 0 {
+            tracing::error!(streams, unsettled, "the drain left something behind; its leases will be reclaimed");
+        }
+        match failure {
+            Some(failure) => bail!(failure),
+            None if unsettled > 0 => bail!("{unsettled} usage rows did not reach the ledger"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns when an actor is gone.
+async fn watch(node: &Node) {
+    while node.is_alive() {
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+fn build(
+    config: &Config,
+    cores: usize,
+    world: &World,
+    node: &Node,
+    metrics: &Arc<Metrics>,
+    readiness: Data<Readiness>,
+    listener: TcpListener,
+) -> anyhow::Result<actix_web::dev::Server> {
+    let shell = Shell {
+        metrics: Arc::clone(&metrics.http),
+        max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
+    };
+    let ports = world.ports.clone();
+    let receipts = Arc::clone(&world.receipts);
+    let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
+    let node = Data::new(node.clone());
+    let metrics = Data::from(Arc::clone(metrics));
+    let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
+    let sizes = Data::new(http::ContentSizes::new(config.streams.content_entries));
+    let uploads = Data::new(UploadSettings { idle_timeout: config.uploads.idle_timeout });
+    let sessions = Data::new(SessionSettings { ttl: config.sessions.ttl });
+    let factory = move || {
+        http::app(shell.clone())
+            .app_data(keys.clone())
+            .app_data(node.clone())
+            .app_data(metrics.clone())
+            .app_data(readiness.clone())
+            .app_data(streaming.clone())
+            .app_data(sizes.clone())
+            .app_data(uploads.clone())
+            .app_data(sessions.clone())
+            .app_data(Data::from(Arc::clone(&ports.catalog)))
+            .app_data(Data::from(Arc::clone(&receipts)))
+            .app_data(Data::from(Arc::clone(&ports.upkeep)))
+            .app_data(Data::from(Arc::clone(&ports.shared)))
+            .app_data(Data::from(Arc::clone(&ports.blobs)))
+            .app_data(Data::from(Arc::clone(&ports.clock)))
+            .app_data(web::PayloadConfig::new(http::JSON_BYTES))
+            .configure(http::configure)
+    };
+    let workers = if config.server.workers == 0 { cores } else { config.server.workers };
+    let stall_timeout = config.server.stall_timeout;
+    let server = HttpServer::new(factory)
+        .workers(workers)
+        .backlog(BACKLOG)
+        .max_connections(config.server.max_connections.div_ceil(workers))
+        .client_request_timeout(config.server.header_timeout)
+        .keep_alive(config.server.keep_alive)
+        .shutdown_timeout(config.server.drain_grace.as_secs())
+        .h1_write_buffer_size(WRITE_BUFFER)
+        // A client that closes its side has left: its stream ends at once rather than at the next write.
+        .h1_allow_half_closed(false)
+        .tcp_nodelay(true)
+        .disable_signals()
+        .on_connect(move |connection, _| {
+            // The kernel closes a connection whose peer takes nothing for so long; a stream that nobody reads then ends.
+            if let Some(stream) = connection.downcast_ref::<TcpStream>()
+                && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(stall_timeout))
+            {
+                tracing::debug!(%error, "a connection has no stall timeout");
+            }
+        })
+        .listen(listener)
+        .context("cannot listen")?
+        .run();
+    Ok(server)
+}

@@ -1,0 +1,216 @@
+//! What the actors count, as metrics. The actors keep plain counters and know no exporter; they are read at each scrape.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use penstock_actors::{janitor::PassReport, system::Node};
+use prometheus::{
+    IntCounterVec, IntGaugeVec, Opts, Registry,
+    core::{Collector, Desc},
+    proto,
+};
+
+use crate::adapters::postgres::PostgresStore;
+
+/// A number that the node keeps, and how to read it.
+struct Reading {
+    desc: Desc,
+    name: &'static str,
+    help: &'static str,
+    kind: proto::MetricType,
+    read: fn(&Node) -> u64,
+}
+
+/// Reads the node's own counters at each scrape.
+pub(super) struct NodeCollector {
+    node: Node,
+    readings: Vec<Reading>,
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Relaxed)
+}
+
+impl NodeCollector {
+    pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
+        use proto::MetricType::{COUNTER, GAUGE};
+        type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
+        let rows: [Row; 24] = [
+            ("penstock_quota_hits_total", COUNTER, "Questions to the quota cache answered from memory.", |node| {
+                load(&node.quota.counters().hits)
+            }),
+            ("penstock_quota_misses_total", COUNTER, "Questions to the quota cache that waited for the ledger.", |node| {
+                load(&node.quota.counters().misses)
+            }),
+            ("penstock_quota_refills_total", COUNTER, "Round trips to the ledger for receipts and leases.", |node| {
+                load(&node.quota.counters().refills)
+            }),
+            ("penstock_quota_refill_errors_total", COUNTER, "Refills that the ledger did not answer.", |node| {
+                load(&node.quota.counters().refill_errors)
+            }),
+            ("penstock_quota_entries", GAUGE, "Receipts in memory.", |node| load(&node.quota.counters().entries)),
+            ("penstock_streams_granted_total", COUNTER, "Streams let in.", |node| load(&node.quota.counters().granted)),
+            ("penstock_streams_refused_total", COUNTER, "Streams refused, for whatever reason.", |node| {
+                load(&node.quota.counters().refused)
+            }),
+            ("penstock_streams_revoked_total", COUNTER, "Streams cut because their receipt was revoked.", |node| {
+                load(&node.quota.counters().revoked)
+            }),
+            ("penstock_streams_active", GAUGE, "Streams let in and not settled yet.", |node| {
+                load(&node.quota.counters().active_streams)
+            }),
+            ("penstock_settlements_lost_total", COUNTER, "Settlements without a shard to go to; must be 0.", |node| {
+                load(&node.quota.counters().lost_settlements)
+            }),
+            ("penstock_usage_recorded_total", COUNTER, "Usage rows taken over by the batcher.", |node| {
+                load(&node.usage.counters().recorded)
+            }),
+            ("penstock_usage_settled_total", COUNTER, "Usage rows durably in the ledger.", |node| {
+                load(&node.usage.counters().settled)
+            }),
+            ("penstock_usage_settled_bytes_total", COUNTER, "Payload bytes of settled usage.", |node| {
+                load(&node.usage.counters().bytes_settled)
+            }),
+            ("penstock_usage_batches_total", COUNTER, "Batches of usage settled.", |node| {
+                load(&node.usage.counters().batches)
+            }),
+            ("penstock_usage_retries_total", COUNTER, "Batches tried again after the ledger did not answer.", |node| {
+                load(&node.usage.counters().retries)
+            }),
+            ("penstock_usage_dropped_total", COUNTER, "Usage rows that can never be settled; must be 0.", |node| {
+                load(&node.usage.counters().dropped)
+            }),
+            ("penstock_content_cache_hits_total", COUNTER, "Leaves of content found in memory.", |node| {
+                load(&node.content.counters().hits)
+            }),
+            ("penstock_content_cache_misses_total", COUNTER, "Leaves of content read from the blob store.", |node| {
+                load(&node.content.counters().misses)
+            }),
+            ("penstock_content_cache_bytes", GAUGE, "Bytes of verified leaves in memory.", |node| {
+                node.content.cached_bytes()
+            }),
+            ("penstock_content_read_bytes_total", COUNTER, "Bytes read from the blob store.", |node| {
+                load(&node.content.counters().bytes_read)
+            }),
+            ("penstock_content_corrupt_total", COUNTER, "Reads that were not what had been stored.", |node| {
+                load(&node.content.counters().corrupt)
+            }),
+            ("penstock_content_open", GAUGE, "Blobs held open.", |node| node.content.open_blobs()),
+            ("penstock_actors_alive", GAUGE, "1 while every actor lives.", |node| u64::from(node.is_alive())),
+            ("penstock_uploads_active", GAUGE, "Uploads under way.", |node| node.ingest.queue().in_use),
+        ];
+        let readings = rows
+            .into_iter()
+            .map(|(name, kind, help, read)| {
+                let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), std::collections::HashMap::new())?;
+                Ok(Reading { desc, name, help, kind, read })
+            })
+            .collect::<Result<_, prometheus::Error>>()?;
+        Ok(Self { node, readings })
+    }
+}
+
+impl Collector for NodeCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.readings.iter().map(|reading| &reading.desc).collect()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let families = self.readings.iter().map(|reading| {
+            // Exact up to 2^53, as every number of the format is.
+            let value = (reading.read)(&self.node) as f64;
+            let mut metric = proto::Metric::default();
+            if reading.kind == proto::MetricType::COUNTER {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            } else {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
+            let mut family = proto::MetricFamily::default();
+            family.set_name(reading.name.to_owned());
+            family.set_help(reading.help.to_owned());
+            family.set_field_type(reading.kind);
+            family.set_metric(vec![metric]);
+            family
+        });
+        families.collect()
+    }
+}
+
+/// The queues of the node and the pool of connections: gauges that are set before each scrape.
+pub(super) struct QueueGauges {
+    in_use: IntGaugeVec,
+    capacity: IntGaugeVec,
+    pool: IntGaugeVec,
+}
+
+impl QueueGauges {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let vec = |name: &str, help: &str, label: &str| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
+        Ok(Self {
+            in_use: vec("penstock_admission_in_use", "Permits that are out, by queue (items or bytes).", "queue")?,
+            capacity: vec("penstock_admission_capacity", "Permits that a queue has.", "queue")?,
+            pool: vec("penstock_db_pool_connections", "Connections to the database, by state.", "state")?,
+        })
+    }
+
+    pub(super) fn set(&self, node: &Node, pool: Option<&PostgresStore>) {
+        // Shards share a name, so they are added up.
+        self.in_use.reset();
+        self.capacity.reset();
+        for queue in node.queues() {
+            self.in_use.with_label_values(&[queue.name]).add(signed(queue.in_use));
+            self.capacity.with_label_values(&[queue.name]).add(signed(queue.capacity));
+        }
+        if let Some(pool) = pool {
+            let status = pool.pool_status();
+            self.pool.with_label_values(&["open"]).set(signed(status.size as u64));
+            self.pool.with_label_values(&["idle"]).set(signed(status.idle as u64));
+            self.pool.with_label_values(&["waiting"]).set(signed(status.waiting as u64));
+        }
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// What the Janitor did.
+pub struct JanitorMetrics {
+    removed: IntCounterVec,
+}
+
+impl JanitorMetrics {
+    /// # Errors
+    /// When the registry has a metric of this name.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let removed = IntCounterVec::new(
+            Opts::new("penstock_janitor_items_total", "What the Janitor cleaned up, by kind."),
+            &["kind"],
+        )?;
+        registry.register(Box::new(removed.clone()))?;
+        Ok(Self { removed })
+    }
+
+    pub fn pass_ended(&self, report: &PassReport) {
+        for (kind, count) in [
+            ("lease_reclaimed", report.leases_reclaimed),
+            ("receipt_expired", report.receipts_expired),
+            ("window_pruned", report.windows_pruned),
+            ("node_forgotten", report.nodes_forgotten),
+            ("partition_made", report.partitions_made),
+            ("announcement_withdrawn", report.announcements_withdrawn),
+            ("temporary_file", report.temporary_files),
+            ("orphaned_blob", report.orphans_removed),
+            ("failed_step", report.failures),
+        ] {
+            self.removed.with_label_values(&[kind]).inc_by(count);
+        }
+    }
+}

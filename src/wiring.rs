@@ -1,0 +1,233 @@
+//! The composition root: configuration in, ports and node settings out. The only file that names every adapter.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use backon::{ExponentialBuilder, Retryable as _};
+use penstock_actors::{
+    clock::{Clock, SystemClock},
+    content_store::ContentSettings,
+    ingest::IngestSettings,
+    janitor::JanitorSettings,
+    model::{Credit, LeaseSizing},
+    ports::{Catalog, Ledger, Receipts, Upkeep},
+    quota_book::BookSettings,
+    quota_cache::QuotaSettings,
+    system::{NodeSettings, Ports},
+    usage_batch::BatchLimits,
+    usage_batcher::UsageSettings,
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    adapters::{
+        files::{FileBlobs, FilesSettings},
+        in_process::InProcessState,
+        postgres::{self, PostgresSettings, PostgresStore},
+        sqlite::{self, SqliteSettings, SqliteStore},
+    },
+    config::{Config, DatabaseBackend},
+    telemetry::{DbMetrics, Metrics},
+};
+
+/// The longest wait between two attempts to reach the database at start.
+const LONGEST_START_WAIT: Duration = Duration::from_secs(5);
+
+/// A question to the quota cache waits for its queue, a refill and its retry: two statements and a wait for a connection.
+const QUESTION_ROUND_TRIPS: u32 = 2;
+
+/// How often the connection pool is topped up to its minimum: sooner than an idle one is worth missing.
+const TOP_UP_EVERY: Duration = Duration::from_secs(30);
+
+/// Everything behind the handlers and the actors.
+#[derive(Clone)]
+pub struct World {
+    pub ports: Ports,
+    pub receipts: Arc<dyn Receipts>,
+    /// Keeps the connection pool warm; `None` where there is no pool.
+    pub pool: Option<PostgresStore>,
+}
+
+/// Opens the database, the blobs and the shared state. The database is migrated first, and waited for as long as the
+/// configuration allows.
+///
+/// # Errors
+/// What cannot be opened, and why.
+pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<World> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let sessions = config.sessions.entries;
+    let shared = Arc::new(InProcessState::new(Arc::clone(&clock)).bounded_to(sessions));
+    let root = config.blob_root();
+    let blobs = FileBlobs::open(FilesSettings { root: root.clone() }, io.clone())
+        .with_context(|| format!("cannot open the blob folder {}", root.display()))?;
+    let database = open_database(config, &metrics.db, io).await?;
+    Ok(World {
+        ports: Ports {
+            ledger: database.ledger,
+            upkeep: database.upkeep,
+            catalog: database.catalog,
+            blobs: Arc::new(blobs),
+            shared,
+            clock,
+        },
+        receipts: database.receipts,
+        pool: database.pool,
+    })
+}
+
+/// One store by its faces.
+pub struct Database {
+    pub ledger: Arc<dyn Ledger>,
+    pub upkeep: Arc<dyn Upkeep>,
+    pub catalog: Arc<dyn Catalog>,
+    pub receipts: Arc<dyn Receipts>,
+    pub pool: Option<PostgresStore>,
+}
+
+impl Database {
+    fn of<S: Ledger + Upkeep + Catalog + Receipts>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self {
+        Self {
+            ledger: Arc::<S>::clone(store),
+            upkeep: Arc::<S>::clone(store),
+            catalog: Arc::<S>::clone(store),
+            receipts: Arc::<S>::clone(store),
+            pool,
+        }
+    }
+}
+
+/// Migrates and opens the database.
+///
+/// # Errors
+/// When it does not answer within the configured time, or cannot be migrated.
+pub async fn open_database(config: &Config, metrics: &Arc<DbMetrics>, io: &Handle) -> anyhow::Result<Database> {
+    match config.database.backend {
+        DatabaseBackend::Sqlite => {
+            let settings = sqlite_settings(config);
+            sqlite::migrate(&settings).context("cannot migrate the SQLite database")?;
+            let store = SqliteStore::open(&settings, Arc::clone(metrics))
+                .with_context(|| format!("cannot open {}", settings.path.display()))?;
+            Ok(Database::of(&Arc::new(store), None))
+        }
+        DatabaseBackend::Postgres => {
+            let settings = postgres_settings(config)?;
+            migrate(config).await?;
+            let store = PostgresStore::connect(settings, Arc::clone(metrics), io.clone())
+                .await
+                .context("cannot connect to PostgreSQL")?;
+            Ok(Database::of(&Arc::new(store.clone()), Some(store)))
+        }
+    }
+}
+
+/// Brings the database's schema up to this version; how many migrations were applied.
+///
+/// # Errors
+/// When the database does not answer within the configured time, or a migration fails.
+pub async fn migrate(config: &Config) -> anyhow::Result<usize> {
+    match config.database.backend {
+        DatabaseBackend::Sqlite => {
+            sqlite::migrate(&sqlite_settings(config)).context("cannot migrate the SQLite database")
+        }
+        DatabaseBackend::Postgres => {
+            let settings = postgres_settings(config)?;
+            let patience = config.database.start_timeout;
+            let waits = ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(100))
+                .with_max_delay(LONGEST_START_WAIT)
+                .with_jitter()
+                .without_max_times()
+                .with_total_delay(Some(patience));
+            let attempt = || postgres::migrate(&settings);
+            attempt
+                .retry(waits)
+                .notify(|error, wait| tracing::warn!(error = format!("{error:#}"), ?wait, "PostgreSQL is not there yet"))
+                .await
+                .with_context(|| {
+                    format!("PostgreSQL did not answer within {} (database.start_timeout)", humantime::format_duration(patience))
+                })
+        }
+    }
+}
+
+fn sqlite_settings(config: &Config) -> SqliteSettings {
+    SqliteSettings {
+        path: config.data.dir.join("penstock.sqlite3"),
+        readers: config.sqlite.readers,
+        busy_timeout: config.sqlite.busy_timeout,
+    }
+}
+
+fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
+    let postgres = &config.postgres;
+    Ok(PostgresSettings {
+        config: postgres.connection().map_err(|_| anyhow!("postgres.url is not a PostgreSQL URL"))?,
+        pool_min: postgres.pool_min,
+        pool_max: postgres.pool_max,
+        wait_timeout: postgres.wait_timeout,
+        create_timeout: postgres.create_timeout,
+        recycle_timeout: postgres.recycle_timeout,
+        statement_timeout: postgres.statement_timeout,
+        statement_mode: postgres.statement_mode,
+    })
+}
+
+/// The bounds and times of the actors.
+pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
+    let Config { quota, usage, streams, uploads, janitor, .. } = config;
+    // Two shards saturate any ledger; more only split the batches of their refills.
+    let shards = if quota.shards == 0 { cores.clamp(1, 2) } else { quota.shards };
+    let statement = config.postgres.wait_timeout + config.postgres.statement_timeout;
+    NodeSettings {
+        quota: QuotaSettings {
+            shards,
+            queue: saturate(quota.queue),
+            book: BookSettings {
+                entries: quota.entries.div_ceil(shards),
+                entry_ttl: quota.entry_ttl,
+                negative_ttl: quota.negative_ttl,
+                refusal_ttl: quota.refusal_ttl,
+                lease_max: Credit::new(quota.lease_max_bytes, quota.lease_max_requests),
+            },
+            sizing: LeaseSizing { divisor: quota.lease_divisor },
+            patience: statement * QUESTION_ROUND_TRIPS,
+            slot_ttl: quota.lease_ttl,
+            session_ttl: config.sessions.ttl,
+        },
+        usage: UsageSettings {
+            limits: BatchLimits { rows: usage.batch_rows, age: usage.batch_age },
+            queue: saturate(usage.queue_rows),
+        },
+        content: ContentSettings {
+            memory_cache: streams.memory_cache,
+            read_ahead: u32::try_from(streams.read_ahead).unwrap_or(u32::MAX),
+            verify: config.storage.verify,
+        },
+        ingest: IngestSettings { max_bytes: uploads.max_bytes, concurrent: saturate(uploads.concurrent) },
+        janitor: JanitorSettings {
+            interval: janitor.interval,
+            step: janitor.step,
+            lost_lease: quota.lost_lease,
+            temporary_age: janitor.temporary_age,
+            window_retention: janitor.window_retention,
+            months_ahead: janitor.months_ahead,
+        },
+        max_streams: saturate(streams.max_streams),
+        lease_ttl: quota.lease_ttl,
+        heartbeat: quota.heartbeat,
+    }
+}
+
+fn saturate(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Keeps the connection pool at its minimum for as long as the process lives.
+pub async fn keep_pool_warm(pool: PostgresStore) {
+    loop {
+        if let Err(error) = pool.keep_warm().await {
+            tracing::debug!(%error, "the connection pool was not topped up");
+        }
+        tokio::time::sleep(TOP_UP_EVERY).await;
+    }
+}

@@ -1,0 +1,292 @@
+//! Producers and keys, the storage index, assets and prices.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::{ContentHash, KeyId, ProducerId, VersionId},
+    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role},
+    ports::{Catalog, NewAssetError, PortResult},
+};
+use tokio_postgres::types::Type;
+
+use super::{
+    PostgresStore,
+    columns::{Columns, bytes_32, signed},
+    db::Statement,
+};
+
+/// By the primary keys.
+const CREATE_PRODUCER: Statement = Statement {
+    name: "create_producer",
+    sql: "
+        WITH producer AS (
+            INSERT INTO producers (producer_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (producer_id) DO NOTHING
+        )
+        INSERT INTO api_keys (key_id, producer_id, role, secret_hash, created_at) VALUES ($4, $1, $5, $6, $3)
+        ON CONFLICT (key_id) DO NOTHING",
+    types: &[Type::UUID, Type::TEXT, Type::TIMESTAMPTZ, Type::UUID, Type::TEXT, Type::BYTEA],
+};
+
+/// By the unique index on `secret_hash`.
+const KEY: Statement = Statement {
+    name: "key",
+    sql: "
+        SELECT key_id, producer_id, role, secret_hash FROM api_keys WHERE secret_hash = $1 AND revoked_at IS NULL",
+    types: &[Type::BYTEA],
+};
+
+/// By the primary key.
+const REPLACE_KEY_SECRET: Statement = Statement {
+    name: "replace_key_secret",
+    sql: "UPDATE api_keys SET secret_hash = $2 WHERE key_id = $1",
+    types: &[Type::UUID, Type::BYTEA],
+};
+
+/// By the primary key.
+const CONTENT: Statement = Statement {
+    name: "content",
+    sql: "
+        SELECT content_hash, size_bytes, media_type, stored_at
+        FROM overlay_storage_index
+        WHERE content_hash = $1 AND state = 'stored'",
+    types: &[Type::BYTEA],
+};
+
+/// By the primary key.
+const ANNOUNCE_CONTENT: Statement = Statement {
+    name: "announce_content",
+    sql: "
+        INSERT INTO overlay_storage_index AS c (content_hash, size_bytes, media_type, state, producer_id, announced_at)
+        VALUES ($1, $2, $3, 'announced', $4, $5)
+        ON CONFLICT (content_hash) DO UPDATE SET announced_at = excluded.announced_at WHERE c.state = 'announced'",
+    types: &[Type::BYTEA, Type::INT8, Type::TEXT, Type::UUID, Type::TIMESTAMPTZ],
+};
+
+/// By the primary key. The time is the one that the announcement gave.
+const COMPLETE_CONTENT: Statement = Statement {
+    name: "complete_content",
+    sql: "
+        UPDATE overlay_storage_index SET state = 'stored', stored_at = announced_at
+        WHERE content_hash = $1 AND state = 'announced'",
+    types: &[Type::BYTEA],
+};
+
+/// By the primary key.
+const UNKNOWN_CONTENT: Statement = Statement {
+    name: "unknown_content",
+    sql: "
+        SELECT asked.content_hash
+        FROM unnest($1) WITH ORDINALITY AS asked (content_hash, place)
+        WHERE NOT EXISTS (SELECT FROM overlay_storage_index c WHERE c.content_hash = asked.content_hash)
+        ORDER BY asked.place",
+    types: &[Type::BYTEA_ARRAY],
+};
+
+/// By `overlay_storage_index_announced`.
+const WITHDRAW_ANNOUNCEMENTS: Statement = Statement {
+    name: "withdraw_announcements",
+    sql: "
+        DELETE FROM overlay_storage_index c
+        USING (
+            SELECT content_hash
+            FROM overlay_storage_index
+            WHERE state = 'announced' AND announced_at < $1
+            ORDER BY announced_at
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ) AS due
+        WHERE c.content_hash = due.content_hash",
+    types: &[Type::TIMESTAMPTZ, Type::INT8],
+};
+
+/// By the primary keys. An asset that is there already is returned as it is: the caller may repeat a call whose answer was
+/// lost.
+const CREATE_ASSET: Statement = Statement {
+    name: "create_asset",
+    sql: "
+        WITH content AS (
+            SELECT content_hash, size_bytes, media_type FROM overlay_storage_index WHERE content_hash = $2 AND state = 'stored'
+        ),
+        made AS (
+            INSERT INTO assets AS a (version_id, content_hash, name, description, media_type, dataset_id, policy_meta,
+                                     producer_id, created_at)
+            SELECT $1, content_hash, $3, $4, coalesce($5, media_type), $6, $7, $8, $10 FROM content
+            ON CONFLICT (version_id) DO UPDATE SET name = a.name
+            RETURNING *
+        ),
+        priced AS (
+            INSERT INTO prices (version_id, satoshis, updated_at) SELECT version_id, $9, $10 FROM made
+            ON CONFLICT (version_id) DO NOTHING
+        )
+        SELECT made.version_id, made.content_hash, made.name, made.description, made.media_type, content.size_bytes,
+               made.dataset_id, made.policy_meta, made.producer_id, coalesce(p.satoshis, $9) AS satoshis, made.created_at
+        FROM made
+        CROSS JOIN content
+        LEFT JOIN prices p ON p.version_id = made.version_id",
+    types: &[
+        Type::UUID,
+        Type::BYTEA,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::JSONB,
+        Type::UUID,
+        Type::INT8,
+        Type::TIMESTAMPTZ,
+    ],
+};
+
+/// By the primary keys.
+const ASSET: Statement = Statement {
+    name: "asset",
+    sql: "
+        SELECT a.version_id, a.content_hash, a.name, a.description, a.media_type, c.size_bytes, a.dataset_id, a.policy_meta,
+               a.producer_id, p.satoshis, a.created_at
+        FROM assets a
+        JOIN overlay_storage_index c ON c.content_hash = a.content_hash
+        JOIN prices p ON p.version_id = a.version_id
+        WHERE a.version_id = $1",
+    types: &[Type::UUID],
+};
+
+/// By the primary keys.
+const SET_PRICE: Statement = Statement {
+    name: "set_price",
+    sql: "
+        UPDATE prices p SET satoshis = $2, updated_at = $4
+        FROM assets a
+        WHERE p.version_id = $1 AND a.version_id = $1 AND ($3::uuid IS NULL OR a.producer_id = $3)",
+    types: &[Type::UUID, Type::INT8, Type::UUID, Type::TIMESTAMPTZ],
+};
+
+#[async_trait]
+impl Catalog for PostgresStore {
+    async fn create_producer(&self, new: &NewProducer) -> PortResult<()> {
+        let (key, producer) = (&new.key, new.key.producer_id.as_uuid());
+        let params: [super::db::Param<'_>; 6] = [
+            &producer,
+            &new.name,
+            &new.created_at,
+            &key.key_id.as_uuid(),
+            &key.role.as_str(),
+            &key.secret_hash.as_slice(),
+        ];
+        self.db.execute(&CREATE_PRODUCER, &params).await.map(drop)
+    }
+
+    async fn key(&self, secret_hash: &[u8; 32]) -> PortResult<Option<ApiKey>> {
+        let row = self.db.row_opt(&KEY, &[&secret_hash.as_slice()]).await?;
+        row.map(|row| api_key(&Columns(&row))).transpose()
+    }
+
+    async fn replace_key_secret(&self, id: KeyId, secret_hash: &[u8; 32]) -> PortResult<bool> {
+        let replaced = self.db.execute(&REPLACE_KEY_SECRET, &[&id.as_uuid(), &secret_hash.as_slice()]).await?;
+        Ok(replaced > 0)
+    }
+
+    async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>> {
+        let row = self.db.row_opt(&CONTENT, &[&hash.as_bytes().as_slice()]).await?;
+        row.map(|row| content_meta(&Columns(&row))).transpose()
+    }
+
+    async fn announce_content(&self, meta: &ContentMeta, by: ProducerId) -> PortResult<()> {
+        let params: [super::db::Param<'_>; 5] = [
+            &meta.content_hash.as_bytes().as_slice(),
+            &signed(meta.size_bytes),
+            &meta.media_type,
+            &by.as_uuid(),
+            &meta.stored_at,
+        ];
+        self.db.execute(&ANNOUNCE_CONTENT, &params).await.map(drop)
+    }
+
+    async fn complete_content(&self, hash: ContentHash) -> PortResult<bool> {
+        Ok(self.db.execute(&COMPLETE_CONTENT, &[&hash.as_bytes().as_slice()]).await? > 0)
+    }
+
+    async fn unknown_content(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {
+        let asked: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
+        let rows = self.db.rows(&UNKNOWN_CONTENT, &[&asked]).await?;
+        rows.iter().map(|row| Columns(row).hash("content_hash")).collect()
+    }
+
+    async fn withdraw_announcements(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
+        self.db.execute(&WITHDRAW_ANNOUNCEMENTS, &[&before, &i64::from(limit)]).await
+    }
+
+    async fn create_asset(&self, new: &NewAsset) -> Result<Asset, NewAssetError> {
+        let row = self
+            .db
+            .row_opt(
+                &CREATE_ASSET,
+                &[
+                    &new.version_id.as_uuid(),
+                    &new.content_hash.as_bytes().as_slice(),
+                    &new.name,
+                    &new.description,
+                    &new.media_type,
+                    &new.dataset_id,
+                    &new.policy_meta,
+                    &new.producer_id.as_uuid(),
+                    &signed(new.price_satoshis),
+                    &new.created_at,
+                ],
+            )
+            .await?;
+        let row = row.ok_or(NewAssetError::ContentNotStored)?;
+        Ok(asset(&Columns(&row))?)
+    }
+
+    async fn asset(&self, id: VersionId) -> PortResult<Option<Asset>> {
+        let row = self.db.row_opt(&ASSET, &[&id.as_uuid()]).await?;
+        row.map(|row| asset(&Columns(&row))).transpose()
+    }
+
+    async fn set_price(
+        &self,
+        id: VersionId,
+        satoshis: u64,
+        producer: Option<ProducerId>,
+        now: Timestamp,
+    ) -> PortResult<bool> {
+        let producer = producer.map(|id| id.as_uuid());
+        let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &signed(satoshis), &producer, &now]).await?;
+        Ok(priced > 0)
+    }
+}
+
+fn api_key(row: &Columns<'_>) -> PortResult<ApiKey> {
+    let role = |word: &str| [Role::Producer, Role::Admin].into_iter().find(|role| role.as_str() == word);
+    Ok(ApiKey {
+        key_id: KeyId::from_uuid(row.get("key_id")?),
+        producer_id: ProducerId::from_uuid(row.get("producer_id")?),
+        role: row.word("role", role)?,
+        secret_hash: bytes_32("secret_hash", row.get("secret_hash")?)?,
+    })
+}
+
+fn content_meta(row: &Columns<'_>) -> PortResult<ContentMeta> {
+    Ok(ContentMeta {
+        content_hash: row.hash("content_hash")?,
+        size_bytes: row.amount("size_bytes")?,
+        media_type: row.get("media_type")?,
+        stored_at: row.get("stored_at")?,
+    })
+}
+
+fn asset(row: &Columns<'_>) -> PortResult<Asset> {
+    Ok(Asset {
+        version_id: VersionId::from_uuid(row.get("version_id")?),
+        content_hash: row.hash("content_hash")?,
+        name: row.get("name")?,
+        description: row.get("description")?,
+        media_type: row.get("media_type")?,
+        size_bytes: row.amount("size_bytes")?,
+        dataset_id: row.get("dataset_id")?,
+        policy_meta: row.get("policy_meta")?,
+        producer_id: ProducerId::from_uuid(row.get("producer_id")?),
+        price_satoshis: row.amount("satoshis")?,
+        created_at: row.get("created_at")?,
+    })
+}

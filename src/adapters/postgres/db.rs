@@ -1,0 +1,169 @@
+//! The one way to the server: named statements, each one round trip, measured, bounded in time.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use deadpool_postgres::Object;
+use futures_util::TryStreamExt;
+use penstock_actors::ports::{PortError, PortResult};
+use tokio::{runtime::Handle, time::timeout};
+use tokio_postgres::{
+    Error, NoTls, Row,
+    types::{ToSql, Type},
+};
+
+use super::{
+    StatementMode,
+    error::{POSTGRES, from_statement},
+    pool::Pool,
+};
+use crate::telemetry::DbMetrics;
+
+/// A statement as its metrics, and the server, know it.
+pub(super) struct Statement {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+    /// The parameters' types, so that the server need not be asked before a statement without a name.
+    pub(super) types: &'static [Type],
+}
+
+pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
+
+/// What a statement returned.
+struct Answer {
+    rows: Vec<Row>,
+    affected: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Db {
+    pool: Pool,
+    mode: StatementMode,
+    statement_timeout: Duration,
+    metrics: Arc<DbMetrics>,
+    io: Handle,
+}
+
+impl Db {
+    pub(super) const fn new(
+        pool: Pool,
+        mode: StatementMode,
+        statement_timeout: Duration,
+        metrics: Arc<DbMetrics>,
+        io: Handle,
+    ) -> Self {
+        Self { pool, mode, statement_timeout, metrics, io }
+    }
+
+    pub(super) const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The rows of a statement.
+    pub(super) async fn rows(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Vec<Row>> {
+        Ok(self.run(statement, params).await?.rows)
+    }
+
+    /// The first row, for statements that return at most one.
+    pub(super) async fn row_opt(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Option<Row>> {
+        Ok(self.rows(statement, params).await?.into_iter().next())
+    }
+
+    /// The row of a statement that always returns one.
+    pub(super) async fn row(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Row> {
+        self.row_opt(statement, params)
+            .await?
+            .ok_or_else(|| PortError::rejected(POSTGRES, format!("{} returned no row", statement.name)))
+    }
+
+    /// How many rows a statement changed.
+    pub(super) async fn execute(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<u64> {
+        Ok(self.run(statement, params).await?.affected)
+    }
+
+    async fn run(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Answer> {
+        let client = self.pool.get().await?;
+        match timeout(self.statement_timeout, self.ask(&client, statement, params)).await {
+            Ok(answer) => answer.map_err(from_statement),
+            Err(_) => {
+                self.abandon(client);
+                let message = format!("{} took longer than {:?}", statement.name, self.statement_timeout);
+                Err(PortError::unavailable(POSTGRES, message))
+            }
+        }
+    }
+
+    async fn ask(&self, client: &Object, statement: &Statement, params: &[Param<'_>]) -> Result<Answer, Error> {
+        let params = params.iter().copied();
+        let (trip, stream) = match self.mode {
+            StatementMode::Named => {
+                let known = client.statement_cache.size();
+                let preparing = RoundTrip::begin(&self.metrics, "prepare");
+                let prepared = client.prepare_typed_cached(statement.sql, statement.types).await?;
+                if client.statement_cache.size() > known {
+                    preparing.succeeded();
+                } else {
+                    preparing.not_made();
+                }
+                let trip = RoundTrip::begin(&self.metrics, statement.name);
+                (trip, client.query_raw(&prepared, params).await?)
+            }
+            StatementMode::Unnamed => {
+                let trip = RoundTrip::begin(&self.metrics, statement.name);
+                let typed = params.zip(statement.types.iter().cloned());
+                (trip, client.query_typed_raw(statement.sql, typed).await?)
+            }
+        };
+        let mut stream = pin!(stream);
+        let mut rows = Vec::new();
+        while let Some(row) = stream.try_next().await? {
+            rows.push(row);
+        }
+        trip.succeeded();
+        Ok(Answer { rows, affected: stream.rows_affected().unwrap_or(0) })
+    }
+
+    /// Ends a statement that took too long where it runs, and closes its connection: the next caller must not wait behind it.
+    fn abandon(&self, client: Object) {
+        let client = Object::take(client);
+        self.io.spawn(async move {
+            if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
+                tracing::warn!(%error, "a statement that took too long could not be cancelled");
+            }
+        });
+    }
+}
+
+/// A round trip that is counted once, also when the future that waits for it is dropped.
+struct RoundTrip<'a> {
+    metrics: &'a DbMetrics,
+    statement: &'static str,
+    began: Instant,
+    outcome: Option<bool>,
+}
+
+impl<'a> RoundTrip<'a> {
+    fn begin(metrics: &'a DbMetrics, statement: &'static str) -> Self {
+        Self { metrics, statement, began: Instant::now(), outcome: Some(false) }
+    }
+
+    fn succeeded(mut self) {
+        self.outcome = Some(true);
+    }
+
+    /// The answer was at hand.
+    fn not_made(mut self) {
+        self.outcome = None;
+    }
+}
+
+impl Drop for RoundTrip<'_> {
+    fn drop(&mut self) {
+        if let Some(ok) = self.outcome {
+            self.metrics.query_finished(self.statement, self.began, ok);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Leases, settlement and the nodes that hold them.
+//!
+//! The work is done by the functions of the migration `ledger_functions`, which says how they lock. Here their arguments are
+//! laid out as one array for each column, since a statement takes any number of rows that way.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::{ReceiptId, UsageId},
+    model::{ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, WindowKind, WindowSet},
+    ports::{Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, Release, SettleBatch, Settled, Want},
+};
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+
+use super::{
+    PostgresStore,
+    columns::{Columns, signed},
+    db::Statement,
+};
+
+/// A lease for more than this is a mistake or a limit's absence (2^50 bytes are a PiB); as many leases of it as a receipt may
+/// ever have at once still add up within 63 bits.
+const MOST_WANTED: u64 = 1 << 50;
+
+/// Receipts with policy, content and asset by their primary keys; windows, nodes and leases by theirs inside the function.
+const REFILL: Statement = Statement {
+    name: "refill",
+    sql: "
+        SELECT t.*, r.receipt_id IS NOT NULL AS known,
+               r.version_id, r.content_hash, r.quota_tier, r.status, r.expires_at, r.total_satoshis, r.created_at, r.epoch,
+               a.name AS asset_name, c.state AS content_state, c.size_bytes, c.media_type, c.stored_at,
+               p.policy_name, p.description, p.bytes_per_hour, p.bytes_per_day, p.bytes_per_month,
+               p.requests_per_hour, p.requests_per_day, p.requests_per_month, p.max_concurrent_streams,
+               p.max_bandwidth_mbps, p.burst_bytes_allowance, p.burst_duration_minutes, p.max_file_size_bytes,
+               p.allowed_content_types
+        FROM penstock_take_leases($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS t
+        LEFT JOIN overlay_receipts r ON r.receipt_id = t.receipt_id
+        LEFT JOIN quota_policies p ON p.policy_name = r.quota_tier
+        LEFT JOIN overlay_storage_index c ON c.content_hash = r.content_hash
+        LEFT JOIN assets a ON a.version_id = r.version_id",
+    types: &[
+        Type::UUID,
+        Type::INT8,
+        Type::INT8,
+        Type::TIMESTAMPTZ,
+        Type::UUID_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+    ],
+};
+
+/// Usage, windows, leases and the node by their primary keys, inside the function.
+const SETTLE: Statement = Statement {
+    name: "settle",
+    sql: "
+        SELECT penstock_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) AS inserted",
+    types: &[
+        Type::UUID,
+        Type::INT8,
+        Type::INT8,
+        Type::UUID_ARRAY,
+        Type::UUID_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::UUID_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::INT8_ARRAY,
+        Type::UUID_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+    ],
+};
+
+/// The dead by `ledger_nodes_alive`, their leases by `quota_leases_node`, the rest by primary keys, inside the function.
+const RECLAIM: Statement = Statement {
+    name: "reclaim",
+    sql: "SELECT taken_leases, taken_bytes, taken_requests, more FROM penstock_reclaim($1, $2, $3)",
+    types: &[Type::TIMESTAMPTZ, Type::INT8, Type::UUID_ARRAY],
+};
+
+/// The node's epochs by the primary key.
+const HEARTBEAT: Statement = Statement {
+    name: "heartbeat",
+    sql: "
+        INSERT INTO ledger_nodes AS n (node_id, epoch, alive_until)
+        SELECT $1, $2, clock_timestamp() + make_interval(secs => $3)
+        WHERE NOT EXISTS (SELECT FROM ledger_nodes later WHERE later.node_id = $1 AND later.epoch > $2)
+        ON CONFLICT (node_id, epoch) DO UPDATE SET alive_until = excluded.alive_until WHERE NOT n.fenced",
+    types: &[Type::UUID, Type::INT8, Type::FLOAT8],
+};
+
+/// By `ledger_nodes_alive`.
+const NODES_ALIVE: Statement = Statement {
+    name: "nodes_alive",
+    sql: "SELECT count(*) AS alive FROM ledger_nodes WHERE NOT fenced AND alive_until > clock_timestamp()",
+    types: &[],
+};
+
+#[async_trait]
+impl Ledger for PostgresStore {
+    async fn refill(
+        &self,
+        node: NodeEpoch,
+        wants: &[Want],
+        sizing: LeaseSizing,
+        now: Timestamp,
+    ) -> PortResult<Vec<Refill>> {
+        let receipts: Vec<Uuid> = wants.iter().map(|want| want.receipt_id.as_uuid()).collect();
+        let contents: Vec<&[u8]> = wants.iter().map(|want| want.content_hash.as_bytes().as_slice()).collect();
+        let amounts = |amount: fn(&Want) -> u64| wants.iter().map(|want| signed(amount(want))).collect::<Vec<i64>>();
+        let rows = self
+            .db
+            .rows(
+                &REFILL,
+                &[
+                    &node.node.as_uuid(),
+                    &node.epoch,
+                    &signed(sizing.divisor.max(1)),
+                    &now,
+                    &receipts,
+                    &contents,
+                    &amounts(|want| want.need.bytes),
+                    &amounts(|want| want.need.requests.min(MOST_WANTED)),
+                    &amounts(|want| want.want.bytes.min(MOST_WANTED)),
+                    &amounts(|want| want.want.requests.min(MOST_WANTED)),
+                ],
+            )
+            .await?;
+        let windows = WindowSet::at(now);
+        let mut answers = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let id = ReceiptId::from_uuid(Columns(row).get("receipt_id")?);
+            answers.insert(id, refill(row, &windows)?);
+        }
+        let answer = |want: &Want| answers.remove(&want.receipt_id).ok_or(PortError::NotFound("answer to a want"));
+        wants.iter().map(answer).collect()
+    }
+
+    async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled> {
+        let rows = &batch.rows;
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.usage_id.as_uuid()).collect();
+        let receipts: Vec<Uuid> = rows.iter().map(|row| row.receipt_id.as_uuid()).collect();
+        let contents: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_bytes().as_slice()).collect();
+        let sessions: Vec<Option<Uuid>> = rows.iter().map(|row| row.session_id.map(|id| id.as_uuid())).collect();
+        let starts: Vec<Timestamp> = rows.iter().map(|row| row.started_at).collect();
+        let ends: Vec<Timestamp> = rows.iter().map(|row| row.finished_at).collect();
+        let bytes: Vec<i64> = rows.iter().map(|row| signed(row.bytes_sent)).collect();
+        let requests: Vec<i64> = rows.iter().map(|row| signed(row.requests)).collect();
+        let outcomes: Vec<&str> = rows.iter().map(|row| row.outcome.as_str()).collect();
+        let epochs: Vec<Option<i64>> = rows.iter().map(|row| row.lease_epoch).collect();
+
+        let releases = &batch.releases;
+        let hour = |release: &Release| WindowKind::Hour.window(release.window).start;
+        let release_receipts: Vec<Uuid> = releases.iter().map(|release| release.receipt_id.as_uuid()).collect();
+        let release_hours: Vec<Timestamp> = releases.iter().map(hour).collect();
+        let release_epochs: Vec<i64> = releases.iter().map(|release| release.epoch).collect();
+        // What is given back is capped at the lease, so a cap that keeps the sums within 63 bits changes nothing.
+        let credit = |amount: fn(&Credit) -> u64| {
+            releases.iter().map(|release| signed(amount(&release.credit).min(MOST_WANTED))).collect::<Vec<i64>>()
+        };
+
+        let row = self
+            .db
+            .row(
+                &SETTLE,
+                &[
+                    &batch.node.node.as_uuid(),
+                    &batch.node.epoch,
+                    &batch.sequence,
+                    &ids,
+                    &receipts,
+                    &contents,
+                    &sessions,
+                    &starts,
+                    &ends,
+                    &bytes,
+                    &requests,
+                    &outcomes,
+                    &epochs,
+                    &release_receipts,
+                    &release_hours,
+                    &release_epochs,
+                    &credit(|credit| credit.bytes),
+                    &credit(|credit| credit.requests),
+                ],
+            )
+            .await?;
+        Ok(Settled { inserted: Columns(&row).amount("inserted")? })
+    }
+
+    async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
+        let kept = self.db.execute(&HEARTBEAT, &[&node.node.as_uuid(), &node.epoch, &ttl.as_secs_f64()]).await?;
+        if kept == 0 { Err(PortError::Fenced) } else { Ok(()) }
+    }
+
+    async fn nodes_alive(&self) -> PortResult<u64> {
+        let row = self.db.row(&NODES_ALIVE, &[]).await?;
+        Columns(&row).amount("alive")
+    }
+
+    async fn reclaim(&self, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+        let charges: Option<Vec<Uuid>> = match mode {
+            LostLease::Charge => Some((0..limit).map(|_| UsageId::next().as_uuid()).collect()),
+            LostLease::Release => None,
+        };
+        let row = self.db.row(&RECLAIM, &[&now, &i64::from(limit), &charges]).await?;
+        let row = Columns(&row);
+        Ok(Reclaimed {
+            leases: row.amount("taken_leases")?,
+            credit: row.credit("taken_bytes", "taken_requests")?,
+            more: row.get("more")?,
+        })
+    }
+}
+
+fn refill(row: &Row, windows: &WindowSet) -> PortResult<Refill> {
+    const HOUR: [&str; 4] = ["hour_bytes_used", "hour_bytes_reserved", "hour_requests_used", "hour_requests_reserved"];
+    const DAY: [&str; 4] = ["day_bytes_used", "day_bytes_reserved", "day_requests_used", "day_requests_reserved"];
+    const MONTH: [&str; 4] =
+        ["month_bytes_used", "month_bytes_reserved", "month_requests_used", "month_requests_reserved"];
+    let row = Columns(row);
+    Ok(Refill {
+        view: if row.get("known")? { Some(view(&row)?) } else { None },
+        windows: [
+            row.window(windows.get(WindowKind::Hour), &HOUR)?,
+            row.window(windows.get(WindowKind::Day), &DAY)?,
+            row.window(windows.get(WindowKind::Month), &MONTH)?,
+        ],
+        granted: row.credit("granted_bytes", "granted_requests")?,
+    })
+}
+
+fn view(row: &Columns<'_>) -> PortResult<ReceiptView> {
+    let receipt = row.receipt()?;
+    let content = match row.get("content_state")? {
+        Some("stored") => Some(ContentMeta {
+            content_hash: receipt.content_hash,
+            size_bytes: row.amount("size_bytes")?,
+            media_type: row.get("media_type")?,
+            stored_at: row.get("stored_at")?,
+        }),
+        _ => None,
+    };
+    Ok(ReceiptView { receipt, policy: row.policy()?, content, asset_name: row.get("asset_name")? })
+}

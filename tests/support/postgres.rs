@@ -1,0 +1,97 @@
+//! A PostgreSQL database of one's own: made with a random name, dropped when its test ends.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use penstock::{
+    adapters::postgres::{PostgresSettings, PostgresStore, StatementMode, migrate},
+    telemetry::Metrics,
+};
+use tokio::runtime::{Builder, Handle};
+use tokio_postgres::{Client, Config, NoTls};
+use uuid::Uuid;
+
+/// Where the test command has put its server: the URL of a superuser.
+const SERVER: &str = "PENSTOCK_TEST_POSTGRES";
+
+/// A database for one test.
+pub(crate) struct TestDatabase {
+    server: Config,
+    name: String,
+}
+
+impl TestDatabase {
+    /// An empty database.
+    ///
+    /// # Panics
+    /// When there is no server to test against.
+    pub(crate) async fn empty() -> Self {
+        let url = std::env::var(SERVER).unwrap_or_else(|_| panic!("{SERVER} is not set: run ./test"));
+        let server: Config = url.parse().expect("a URL of PostgreSQL");
+        let name = format!("penstock_test_{}", Uuid::new_v4().simple());
+        let admin = client(&server).await;
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("created");
+        Self { server, name }
+    }
+
+    /// A database with all migrations.
+    pub(crate) async fn migrated() -> Self {
+        let database = Self::empty().await;
+        migrate(&database.settings()).await.expect("migrated");
+        database
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let mut config = self.server.clone();
+        config.dbname(&self.name);
+        config
+    }
+
+    /// Settings that are generous where a test is about something else.
+    pub(crate) fn settings(&self) -> PostgresSettings {
+        PostgresSettings {
+            config: self.config(),
+            pool_min: 1,
+            pool_max: 8,
+            wait_timeout: Duration::from_secs(60),
+            create_timeout: Duration::from_secs(60),
+            recycle_timeout: Duration::from_secs(60),
+            statement_timeout: Duration::from_secs(60),
+            statement_mode: StatementMode::default(),
+        }
+    }
+
+    /// A connection beside the store, as an operator would have one.
+    pub(crate) async fn client(&self) -> Client {
+        client(&self.config()).await
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        // A destructor cannot wait on the test's own runtime.
+        let dropping = thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let admin = client(&server).await;
+                admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.expect("dropped");
+            });
+        });
+        if dropping.join().is_err() {
+            eprintln!("the database {} could not be dropped", self.name);
+        }
+    }
+}
+
+async fn client(config: &Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
+/// A store on this runtime, with metrics of its own.
+pub(crate) async fn store(settings: PostgresSettings) -> (PostgresStore, Metrics) {
+    let metrics = Metrics::new().expect("metrics");
+    let store = PostgresStore::connect(settings, Arc::clone(&metrics.db), Handle::current()).await.expect("a store");
+    (store, metrics)
+}

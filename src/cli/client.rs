@@ -1,1 +1,71 @@
-//! The commands that speak to a node over HTTP.
+//! The commands that speak to a node over HTTP, and to nothing else: they run on any machine that reaches the node.
+//!
+//! - `put` stores a file as content and prints its hash,
+//! - `publish` makes an asset of a content and prints its version id,
+//! - `receipt` makes a receipt for an asset and prints its id,
+//! - `get` streams a content under a receipt into a file.
+//!
+//! Standard output carries the result alone, so that a command can stand in `$(..)`; progress and notes go to standard
+//! error, bars only when that is a terminal. Memory does not grow with the content: a file passes in parts.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use clap::Subcommand;
+
+pub mod failure;
+pub mod get;
+pub mod node;
+mod progress;
+pub mod publish;
+pub mod put;
+pub mod receipt;
+pub mod retry;
+
+pub use self::{get::GetArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs};
+
+/// A command that a client of a node runs.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Store a file as content and print its hash
+    Put(PutArgs),
+    /// Make an asset of a stored content and print its version id
+    Publish(PublishArgs),
+    /// Make a receipt for an asset and print its id
+    Receipt(ReceiptArgs),
+    /// Stream a content under a receipt into a file
+    Get(GetArgs),
+}
+
+/// Runs a command and prints its result.
+///
+/// # Errors
+/// When the node refuses, cannot be reached, or sends what does not have the hash that was asked for.
+pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
+    match command {
+        ClientCommand::Put(args) => {
+            let stored = put::put(&args).await?;
+            print_answer(&stored, "contentHash", args.json)
+        }
+        ClientCommand::Publish(args) => {
+            let asset = publish::publish(&args).await?;
+            print_answer(&asset, "versionId", args.json)
+        }
+        ClientCommand::Receipt(args) => {
+            let receipt = receipt::receipt(&args).await?;
+            print_answer(&receipt, "receiptId", args.json)
+        }
+        ClientCommand::Get(args) => get::get(&args).await,
+    }
+}
+
+/// Prints the whole answer, or the one field that the next command needs.
+fn print_answer(answer: &serde_json::Value, field: &str, whole: bool) -> anyhow::Result<()> {
+    let line = if whole {
+        serde_json::to_string_pretty(answer)?
+    } else {
+        let value = answer.get(field).and_then(serde_json::Value::as_str);
+        value.with_context(|| format!("the node's answer has no `{field}`"))?.to_owned()
+    };
+    writeln!(io::stdout(), "{line}").context("cannot write to standard output")
+}

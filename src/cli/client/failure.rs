@@ -1,0 +1,208 @@
+//! What can go wrong between this client and a node, and whether asking again may help.
+//!
+//! Everything that a node says is made printable first: a hostile answer must not steer the terminal it is shown on.
+
+use std::{error::Error, fmt, time::Duration};
+
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::{Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Longest refusal that is read. A problem document is a few hundred bytes; what is longer is not one.
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
+
+/// Most characters shown of a refusal that is no problem document: a proxy's page of HTML helps nobody.
+const MAX_SHOWN_CHARS: usize = 200;
+
+/// Why one attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The node was not reached, was busy, or the connection was lost: the same request may succeed later.
+    #[error("{reason}")]
+    Passing {
+        reason: String,
+        /// How long the node asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The same request would fail again.
+    #[error("{0}")]
+    Final(String),
+}
+
+impl Failure {
+    /// A connection that could not be made, or was lost.
+    pub(super) fn transport(error: &reqwest::Error) -> Self {
+        // The address is in the text of the outermost error only, and the user knows it; the cause is what helps.
+        let reason = innermost(error).to_string();
+        if error.is_builder() || error.is_redirect() {
+            return Self::Final(format!("the request cannot be made: {reason}"));
+        }
+        let what = if error.is_timeout() {
+            "the node did not answer in time".to_owned()
+        } else if error.is_connect() {
+            format!("cannot connect: {reason}")
+        } else {
+            format!("the connection was lost: {reason}")
+        };
+        Self::Passing { reason: what, retry_after: None }
+    }
+
+    /// An answer that refuses.
+    pub(super) async fn refusal(mut response: Response) -> Self {
+        let status = response.status();
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| parse_retry_after(value, Timestamp::now()));
+        let mut body = Vec::new();
+        // A refusal whose text is lost on the way is still a refusal.
+        while let Ok(Some(part)) = response.chunk().await {
+            body.extend_from_slice(&part[..part.len().min(MAX_REFUSAL_BYTES - body.len())]);
+            if body.len() == MAX_REFUSAL_BYTES {
+                break;
+            }
+        }
+        let reason = match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => problem.to_string(),
+            Err(_) => unknown_refusal(status, &body),
+        };
+        if passes(status) { Self::Passing { reason, retry_after } } else { Self::Final(reason) }
+    }
+}
+
+/// Whether the same request may succeed later. A 500 is a fault that asking again would only repeat.
+fn passes(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+fn innermost(error: &reqwest::Error) -> &(dyn Error + 'static) {
+    let mut cause: &(dyn Error + 'static) = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
+}
+
+/// Reads a `Retry-After`: seconds, or a date (RFC 9110). One in the past is no wait.
+fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Deserialize)]
+struct Problem {
+    title: String,
+    #[serde(default)]
+    detail: String,
+    /// `limit`, `used`, `remaining`, `window`, `retryAfter` and whatever a later node adds.
+    #[serde(flatten)]
+    members: Map<String, Value>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The title says what the type and the status say, in words; the instance names a log line of the node.
+        const NOT_SHOWN: [&str; 3] = ["type", "status", "instance"];
+
+        write!(f, "{}", Printable(&self.title))?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", Printable(&self.detail))?;
+        }
+        let shown = self.members.iter().filter(|(name, _)| !NOT_SHOWN.contains(&name.as_str()));
+        for (index, (name, value)) in shown.enumerate() {
+            f.write_str(if index == 0 { " (" } else { ", " })?;
+            match value {
+                Value::String(text) => write!(f, "{} {}", Printable(name), Printable(text))?,
+                other => write!(f, "{} {}", Printable(name), Printable(&other.to_string()))?,
+            }
+        }
+        if self.members.keys().any(|name| !NOT_SHOWN.contains(&name.as_str())) {
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+fn unknown_refusal(status: StatusCode, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim();
+    if text.is_empty() {
+        return format!("the node answered {status}");
+    }
+    let shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+    format!("the node answered {status}: {}", Printable(&shown))
+}
+
+/// Text from outside, its control characters replaced.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+
+        self.0.chars().try_for_each(|char| f.write_char(if char.is_control() { ' ' } else { char }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_shown_with_the_members_that_help() {
+        let problem: Problem = serde_json::from_value(serde_json::json!({
+            "type": "urn:penstock:problem:quota-exceeded", "title": "Quota exceeded", "status": 429,
+            "detail": "the hour is used up", "window": "hour", "remaining": 0,
+        }))
+        .unwrap();
+        assert_eq!(problem.to_string(), "Quota exceeded: the hour is used up (remaining 0, window hour)");
+    }
+
+    #[test]
+    fn a_bare_problem_is_its_title() {
+        let problem: Problem = serde_json::from_str(r#"{"title": "Gone", "status": 410}"#).unwrap();
+        assert_eq!(problem.to_string(), "Gone");
+    }
+
+    #[test]
+    fn an_answer_cannot_steer_the_terminal() {
+        let problem: Problem =
+            serde_json::from_value(serde_json::json!({"title": "a\u{1b}[2Jb", "x\u{7}": ["\u{9b}2J"]})).unwrap();
+        assert!(problem.to_string().chars().all(|char| !char.is_control()));
+        assert!(unknown_refusal(StatusCode::BAD_GATEWAY, b"<h1>\x1b[2J</h1>").chars().all(|char| !char.is_control()));
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        assert_eq!(parse_retry_after("120", now), Some(Duration::from_mins(2)));
+        assert_eq!(parse_retry_after("Mon, 23 Nov 2026 12:00:30 GMT", now), Some(Duration::from_secs(30)));
+        assert_eq!(parse_retry_after("Mon, 23 Nov 2026 11:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon", now), None);
+        assert_eq!(parse_retry_after("-1", now), None);
+    }
+
+    #[test]
+    fn only_a_state_that_passes_is_tried_again() {
+        for status in [408, 429, 502, 503, 504] {
+            assert!(passes(StatusCode::from_u16(status).unwrap()), "{status}");
+        }
+        for status in [400, 401, 403, 404, 409, 412, 413, 416, 422, 500, 501] {
+            assert!(!passes(StatusCode::from_u16(status).unwrap()), "{status}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `penstock get`: streams a content under a receipt into a file, and proves that it is the content.
+//!
+//! Bytes go to `FILE.part`. What lies there from an earlier run is hashed and kept; every attempt asks for the rest only
+//! (`Range`, with `If-Range` on the content's `ETag`), so that no byte is paid for twice. When the last byte is in, the hash
+//! of all of them must be the one that was asked for: then the file gets its name, else it is deleted. Memory is bounded by
+//! one part of the answer and the file's write buffer.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use penstock_actors::ids::{ContentHash, ReceiptId};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode,
+    header::{self, HeaderMap},
+};
+
+mod content_range;
+mod destination;
+mod part_file;
+mod pipe;
+
+use self::{content_range::ContentRange, destination::Destination};
+use super::{
+    failure::Failure,
+    node::{self, Node, NodeArgs},
+    progress::Progress,
+    retry::{Retries, RetryArgs},
+};
+
+/// The content to stream, and where it goes.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// The hash of the content
+    pub hash: ContentHash,
+
+    /// The receipt that gives the right to it
+    #[arg(long, value_name = "ID")]
+    pub receipt: ReceiptId,
+
+    /// The file to write, or `-` for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub node: NodeArgs,
+
+    #[command(flatten)]
+    pub retry: RetryArgs,
+}
+
+/// Streams the content to where it is wanted.
+///
+/// # Errors
+/// When the node refuses or cannot be reached, the file cannot be written, or the bytes do not have the hash.
+pub async fn get(args: &GetArgs) -> anyhow::Result<()> {
+    let node = Node::open(&args.node)?;
+    let mut destination = Destination::open(&args.output).await?;
+    let resumed_at = destination.len();
+    // A download that was stopped between its last byte and its name needs nothing from the node.
+    if resumed_at == 0 || destination.digest() != *args.hash.as_bytes() {
+        stream(&node, args, &mut destination).await?;
+    }
+    destination.finish(args.hash).await
+}
+
+/// Attempts until all bytes are in.
+async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> anyhow::Result<()> {
+    let progress = Progress::new("streaming", None);
+    let mut retries = Retries::new(&args.retry);
+    let mut furthest = destination.len();
+    loop {
+        let request = request(node, args, destination.len())?;
+        let ended = attempt(request, args.hash, destination, &progress).await;
+        // What came in before the connection was lost is kept, also when this process ends in the pause.
+        destination.flush().await?;
+        let failure = match ended? {
+            Ok(()) => break,
+            Err(failure) => failure,
+        };
+        // Only new ground counts: a node that ignores `Range` and is cut at the same byte each time must come to an end.
+        if destination.len() > furthest {
+            furthest = destination.len();
+            retries.begin_again();
+        }
+        retries.pause(failure, &progress).await?;
+    }
+    progress.clear();
+    Ok(())
+}
+
+/// Asks for what is missing.
+fn request(node: &Node, args: &GetArgs, have: u64) -> anyhow::Result<RequestBuilder> {
+    let hash = args.hash.to_string();
+    // The receipt is a right: in a header it stays out of the access logs on the way.
+    let request = node
+        .request(Method::GET, &["v1", "streaming", "data", &hash])?
+        .header("x-receipt-id", args.receipt.to_string());
+    Ok(if have == 0 {
+        request
+    } else {
+        request.header(header::RANGE, format!("bytes={have}-")).header(header::IF_RANGE, etag(args.hash))
+    })
+}
+
+/// The strong `ETag` of a content is its hash.
+fn etag(hash: ContentHash) -> String {
+    format!("\"{hash}\"")
+}
+
+/// One request, and as much of its answer as comes. The outer error is the destination's, the inner one the node's or the
+/// connection's.
+async fn attempt(
+    request: RequestBuilder,
+    hash: ContentHash,
+    destination: &mut Destination,
+    progress: &Progress,
+) -> anyhow::Result<Result<(), Failure>> {
+    let answer = match node::send(request).await {
+        Ok(response) => Answer::judge(response, hash, destination.len()).await,
+        Err(failure) => Err(failure),
+    };
+    let (mut response, total) = match answer {
+        Ok(Answer::Rest { response, total }) => (response, Some(total)),
+        Ok(Answer::Whole(response)) => {
+            destination.restart().await?;
+            let total = response.content_length();
+            (response, total)
+        }
+        Ok(Answer::NothingLeft) => {
+            destination.restart().await?;
+            let reason = "what was there already is not the beginning of this content".to_owned();
+            return Ok(Err(Failure::Passing { reason, retry_after: None }));
+        }
+        Err(failure) => return Ok(Err(failure)),
+    };
+    progress.expect(total);
+    progress.set(destination.len());
+    loop {
+        match response.chunk().await {
+            Ok(Some(part)) => {
+                destination.write(&part).await?;
+                progress.advance(part.len());
+            }
+            Ok(None) => break,
+            Err(error) => return Ok(Err(Failure::transport(&error))),
+        }
+    }
+    // HTTP has watched over the length of this answer; this one watches over the length of the whole.
+    let missing = total.is_some_and(|total| destination.len() < total);
+    let early = || Failure::Passing { reason: "the answer ended early".into(), retry_after: None };
+    Ok(if missing { Err(early()) } else { Ok(()) })
+}
+
+/// What an answer holds, judged by its head.
+enum Answer {
+    /// The bytes that are missing, up to the last one.
+    Rest { response: Response, total: u64 },
+    /// All bytes: the node ignores ranges, or its content is not the one that the part was taken from.
+    Whole(Response),
+    /// The part that is there is as long as the content, or longer, and yet not the content.
+    NothingLeft,
+}
+
+impl Answer {
+    async fn judge(response: Response, hash: ContentHash, have: u64) -> Result<Self, Failure> {
+        match response.status() {
+            StatusCode::OK => Ok(Self::Whole(response)),
+            StatusCode::PARTIAL_CONTENT => {
+                let total = rest_total(response.headers(), hash, have).map_err(|what| Failure::Final(what.into()))?;
+                Ok(Self::Rest { response, total })
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => Ok(Self::NothingLeft),
+            status if status.is_client_error() || status.is_server_error() => Err(Failure::refusal(response).await),
+            status => Err(Failure::Final(format!("the node answered {status}, which is no answer to a download"))),
+        }
+    }
+}
+
+/// The size of the content, when the head belongs to all of its bytes after the first `have`.
+fn rest_total(headers: &HeaderMap, hash: ContentHash, have: u64) -> Result<u64, &'static str> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    if text(header::ETAG).is_some_and(|found| found != etag(hash)) {
+        return Err("the node sent a part of another content");
+    }
+    let range: ContentRange = text(header::CONTENT_RANGE)
+        .and_then(|range| range.parse().ok())
+        .ok_or("the node sent a part without its place")?;
+    if range.first != have || range.last + 1 != range.total {
+        return Err("the node sent another part than the one that was asked for");
+    }
+    Ok(range.total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(range: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::CONTENT_RANGE, header::HeaderValue::from_static(range))])
+    }
+
+    #[test]
+    fn only_the_part_that_was_asked_for_is_taken() {
+        let hash = ContentHash::from_bytes([7; 32]);
+        assert_eq!(rest_total(&head("bytes 5-9/10"), hash, 5), Ok(10));
+        assert!(rest_total(&head("bytes 4-9/10"), hash, 5).is_err());
+        assert!(rest_total(&head("bytes 5-8/10"), hash, 5).is_err());
+        assert!(rest_total(&HeaderMap::new(), hash, 5).is_err());
+    }
+
+    #[test]
+    fn a_part_of_another_content_is_not_taken() {
+        let mut headers = head("bytes 5-9/10");
+        headers.insert(header::ETAG, header::HeaderValue::from_static("\"other\""));
+        assert!(rest_total(&headers, ContentHash::from_bytes([7; 32]), 5).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Standard output as a destination: bytes that are out cannot be taken back.
+//!
+//! When the content has to come again from its first byte, what was written already is compared by its hash instead of
+//! written twice, and only what follows goes out.
+
+use anyhow::{Context, ensure};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// A writer that cannot go back.
+pub(super) struct Pipe<W> {
+    out: W,
+    /// Of the bytes of the current pass.
+    hasher: Sha256,
+    len: u64,
+    /// What is out, when the current pass has not come that far yet.
+    ahead: Option<Written>,
+}
+
+/// Bytes that are out.
+struct Written {
+    len: u64,
+    digest: [u8; 32],
+}
+
+impl<W: AsyncWrite + Unpin> Pipe<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { out, hasher: Sha256::new(), len: 0, ahead: None }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.hasher.clone().finalize().into()
+    }
+
+    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> anyhow::Result<()> {
+        if let Some(written) = &self.ahead {
+            let known = usize::try_from(written.len - self.len).map_or(bytes.len(), |left| left.min(bytes.len()));
+            self.take(known, &mut bytes);
+            self.compare()?;
+        }
+        self.out.write_all(bytes).await.context("cannot write to standard output")?;
+        let rest = bytes.len();
+        self.take(rest, &mut bytes);
+        Ok(())
+    }
+
+    pub(super) async fn flush(&mut self) -> anyhow::Result<()> {
+        self.out.flush().await.context("cannot write to standard output")
+    }
+
+    pub(super) fn restart(&mut self) {
+        // A restart before the last pass has caught up changes nothing of what is out.
+        if self.ahead.is_none() && self.len > 0 {
+            self.ahead = Some(Written { len: self.len, digest: self.digest() });
+        }
+        self.hasher = Sha256::new();
+        self.len = 0;
+    }
+
+    /// Moves the first bytes from what came in to what was seen.
+    fn take(&mut self, count: usize, bytes: &mut &[u8]) {
+        let (seen, rest) = bytes.split_at(count);
+        self.hasher.update(seen);
+        self.len += count as u64;
+        *bytes = rest;
+    }
+
+    /// When this pass has caught up, it must have seen the same.
+    fn compare(&mut self) -> anyhow::Result<()> {
+        if let Some(written) = self.ahead.take_if(|written| written.len == self.len) {
+            ensure!(written.digest == self.digest(), "the content is not what it was when its beginning was written");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_written_twice() {
+        let mut pipe = Pipe::new(Vec::new());
+        pipe.write(b"abcd").await.unwrap();
+        pipe.restart();
+        pipe.write(b"ab").await.unwrap();
+        // Cut before it has caught up, and once more from the start.
+        pipe.restart();
+        pipe.write(b"abc").await.unwrap();
+        pipe.write(b"def").await.unwrap();
+        assert_eq!(pipe.out, b"abcdef");
+        assert_eq!(pipe.len(), 6);
+        assert_eq!(pipe.digest(), <[u8; 32]>::from(Sha256::digest(b"abcdef")));
+    }
+
+    #[tokio::test]
+    async fn a_content_that_changed_is_noticed_before_more_is_written() {
+        let mut pipe = Pipe::new(Vec::new());
+        pipe.write(b"abcd").await.unwrap();
+        pipe.restart();
+        assert!(pipe.write(b"abXdef").await.is_err());
+        assert_eq!(pipe.out, b"abcd");
+    }
+}

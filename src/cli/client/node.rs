@@ -1,0 +1,205 @@
+//! The node that a command speaks to: its address, the key that opens it, and one HTTP client.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use reqwest::{Client, Method, RequestBuilder, Response, Url};
+use serde_json::Value;
+
+use super::failure::Failure;
+
+/// Where a node keeps its data unless told otherwise.
+const DEFAULT_DATA_DIR: &str = "./data";
+
+/// The file in the data folder in which a node keeps the admin key that it made for itself.
+const ADMIN_KEY_FILE: &str = "admin-key";
+
+/// A node that cannot be connected to in this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that carries nothing for this long is dead. Well above the slowest pause of a paced stream.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Which node.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// The node's address
+    #[arg(long, env = "PENSTOCK_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub server: Url,
+}
+
+/// What opens a producer's calls.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArgs {
+    /// The producer's or admin's key; without it, the admin key in the data folder of a node on this machine
+    #[arg(long, env = "PENSTOCK_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+
+    /// The data folder of the node whose admin key to use [default: ./data, for a node on this machine]
+    #[arg(long, env = "PENSTOCK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// A node, ready to be asked.
+pub(super) struct Node {
+    client: Client,
+    server: Url,
+    key: Option<String>,
+}
+
+impl Node {
+    /// A node whose public calls are used: the receipt is the right.
+    pub(super) fn open(args: &NodeArgs) -> anyhow::Result<Self> {
+        if !matches!(args.server.scheme(), "http" | "https") || args.server.cannot_be_a_base() {
+            bail!("the address of a node begins with http:// or https://, unlike `{}`", args.server);
+        }
+        Ok(Self { client: client()?, server: args.server.clone(), key: None })
+    }
+
+    /// A node whose producer's calls are used.
+    pub(super) fn open_with_key(args: &NodeArgs, key: &KeyArgs) -> anyhow::Result<Self> {
+        let key = find_key(key, is_this_machine(&args.server))?;
+        Ok(Self { key: Some(key), ..Self::open(args)? })
+    }
+
+    /// A request for the path below the node's address, which may itself have a path.
+    pub(super) fn request(&self, method: Method, path: &[&str]) -> anyhow::Result<RequestBuilder> {
+        let mut url = self.server.clone();
+        let Ok(mut segments) = url.path_segments_mut() else { bail!("`{}` cannot have a path", self.server) };
+        segments.pop_if_empty().extend(path);
+        drop(segments);
+        let request = self.client.request(method, url);
+        Ok(match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        })
+    }
+
+    /// Posts JSON and reads the JSON answer. Never again on its own: a second asset or receipt is not the first.
+    pub(super) async fn post(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
+        let response = send_and_expect_success(self.request(Method::POST, path)?.json(body)).await?;
+        Ok(read_json(response).await?)
+    }
+}
+
+/// Sends a request, whatever the answer may be.
+pub(super) async fn send(request: RequestBuilder) -> Result<Response, Failure> {
+    request.send().await.map_err(|error| Failure::transport(&error))
+}
+
+/// Sends a request; an answer that refuses is a failure.
+pub(super) async fn send_and_expect_success(request: RequestBuilder) -> Result<Response, Failure> {
+    let response = send(request).await?;
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        return Err(Failure::refusal(response).await);
+    }
+    Ok(response)
+}
+
+/// The JSON of an answer. The nodes' answers are a few hundred bytes.
+pub(super) async fn read_json(response: Response) -> Result<Value, Failure> {
+    let status = response.status();
+    response.json().await.map_err(|error| {
+        if error.is_decode() {
+            Failure::Final(format!("the answer ({status}) is not JSON: is this the address of a Penstock node?"))
+        } else {
+            Failure::transport(&error)
+        }
+    })
+}
+
+fn client() -> anyhow::Result<Client> {
+    // The provider is for the process. It is there already when another client was made: that is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(SILENCE_TIMEOUT)
+        .build()
+        .context("cannot set up the HTTP client")
+}
+
+/// Whether a node at this address is on this machine, so that a data folder found here may be its own.
+fn is_this_machine(server: &Url) -> bool {
+    let Some(host) = server.host_str() else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+/// The key that was given, or the admin key in the data folder.
+///
+/// The folder that is only assumed is read for a node on this machine alone: a key must not travel to a stranger because
+/// a folder happens to be there.
+fn find_key(args: &KeyArgs, this_machine: bool) -> anyhow::Result<String> {
+    if let Some(key) = args.key.as_deref().map(str::trim).filter(|key| !key.is_empty()) {
+        return Ok(key.to_owned());
+    }
+    let folder = match &args.data_dir {
+        Some(folder) => folder.as_path(),
+        None if this_machine => Path::new(DEFAULT_DATA_DIR),
+        None => bail!("a key is needed: give --key or PENSTOCK_KEY"),
+    };
+    let file = folder.join(ADMIN_KEY_FILE);
+    match fs::read_to_string(&file) {
+        Ok(key) => Ok(key.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!(
+                "a key is needed: give --key or PENSTOCK_KEY, or the node's data folder (there is no {})",
+                file.display()
+            )
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read the key in {}", file.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_a_data_folder_is_used_when_none_is_given() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(ADMIN_KEY_FILE), "secret\n").unwrap();
+        let mut args = KeyArgs { key: None, data_dir: Some(folder.path().into()) };
+        assert_eq!(find_key(&args, false).unwrap(), "secret");
+        args.key = Some(" ".into());
+        assert_eq!(find_key(&args, false).unwrap(), "secret");
+        args.key = Some("given".into());
+        assert_eq!(find_key(&args, false).unwrap(), "given");
+    }
+
+    #[test]
+    fn an_assumed_folder_is_never_read_for_another_machine() {
+        let end = find_key(&KeyArgs { key: None, data_dir: None }, false).unwrap_err();
+        assert_eq!(end.to_string(), "a key is needed: give --key or PENSTOCK_KEY");
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_loopback_addresses() {
+        for (address, expected) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://localhost", true),
+            ("http://[::1]:8080", true),
+            ("https://node.example", false),
+            ("http://192.168.1.7", false),
+            ("http://localhost.example", false),
+        ] {
+            assert_eq!(is_this_machine(&address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_node_behind_a_path_keeps_its_path() {
+        for server in ["http://127.0.0.1:1/edge", "http://127.0.0.1:1/edge/"] {
+            let node = Node::open(&NodeArgs { server: server.parse().unwrap() }).unwrap();
+            let request = node.request(Method::GET, &["v1", "content"]).unwrap().build().unwrap();
+            assert_eq!(request.url().as_str(), "http://127.0.0.1:1/edge/v1/content");
+        }
+    }
+}

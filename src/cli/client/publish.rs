@@ -1,0 +1,83 @@
+//! `penstock publish`: makes an asset of a stored content.
+
+use clap::Args;
+use penstock_actors::ids::ContentHash;
+use serde_json::{Map, Value, json};
+
+use super::node::{KeyArgs, Node, NodeArgs};
+
+/// The asset to make.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    /// The hash of the content that the asset names
+    #[arg(long, value_name = "HASH")]
+    pub content: ContentHash,
+
+    /// The name that the catalogue shows and downloads get
+    #[arg(long)]
+    pub name: String,
+
+    /// What the asset is
+    #[arg(long, default_value = "")]
+    pub description: String,
+
+    /// The dataset that the asset belongs to
+    #[arg(long, value_name = "ID")]
+    pub dataset: Option<String>,
+
+    /// The price of one receipt
+    #[arg(long, value_name = "SATOSHIS")]
+    pub price: Option<u64>,
+
+    /// The media type, when it is not the content's own
+    #[arg(long, value_name = "TYPE")]
+    pub media_type: Option<String>,
+
+    /// Facts that governance policies judge, as a JSON object
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    pub meta: Option<Map<String, Value>>,
+
+    /// Print the whole answer as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub node: NodeArgs,
+
+    #[command(flatten)]
+    pub key: KeyArgs,
+}
+
+fn json_object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+/// Makes the asset; the answer is the node's.
+///
+/// # Errors
+/// When the node refuses or cannot be reached.
+pub async fn publish(args: &PublishArgs) -> anyhow::Result<Value> {
+    let node = Node::open_with_key(&args.node, &args.key)?;
+    node.post(&["v1", "assets"], &new_asset(args)).await
+}
+
+/// The request: what was not given is absent, so that the node's defaults hold.
+fn new_asset(args: &PublishArgs) -> Value {
+    let mut asset = json!({
+        "name": args.name,
+        "description": args.description,
+        "contentHash": args.content,
+    });
+    let given = [
+        ("datasetId", args.dataset.clone().map(Value::from)),
+        ("priceSatoshis", args.price.map(Value::from)),
+        ("mediaType", args.media_type.clone().map(Value::from)),
+        ("policyMeta", args.meta.clone().map(Value::from)),
+    ];
+    for (name, value) in given {
+        if let Some(value) = value {
+            asset[name] = value;
+        }
+    }
+    asset
+}

@@ -1,0 +1,82 @@
+//! `penstock receipt`: makes a receipt for an asset.
+
+use clap::Args;
+use jiff::Timestamp;
+use penstock_actors::{ids::VersionId, model::ReceiptStatus};
+use serde_json::{Value, json};
+
+use super::node::{KeyArgs, Node, NodeArgs};
+
+/// The receipt to make.
+#[derive(Debug, Args)]
+pub struct ReceiptArgs {
+    /// The version id of the asset
+    #[arg(long, value_name = "VERSION_ID")]
+    pub asset: VersionId,
+
+    /// The quota tier [default: the node's]
+    #[arg(long)]
+    pub tier: Option<String>,
+
+    /// When it expires: a time such as 2030-01-31T12:00:00Z, or a span from now such as 7d [default: the node's]
+    #[arg(long, value_name = "TIME", value_parser = expiry)]
+    pub expires: Option<Timestamp>,
+
+    /// The status it begins with [default: the node's]
+    #[arg(long)]
+    pub status: Option<ReceiptStatus>,
+
+    /// Print the whole answer as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub node: NodeArgs,
+
+    #[command(flatten)]
+    pub key: KeyArgs,
+}
+
+fn expiry(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let span = humantime::parse_duration(text).map_err(|_| "neither a time nor a span such as 7d".to_owned())?;
+    Timestamp::now().checked_add(span).map_err(|error| error.to_string())
+}
+
+/// Makes the receipt; the answer is the node's.
+///
+/// # Errors
+/// When the node refuses or cannot be reached.
+pub async fn receipt(args: &ReceiptArgs) -> anyhow::Result<Value> {
+    let node = Node::open_with_key(&args.node, &args.key)?;
+    node.post(&["v1", "receipts"], &new_receipt(args)).await
+}
+
+/// The request: what was not given is absent, so that the node's defaults hold.
+fn new_receipt(args: &ReceiptArgs) -> Value {
+    let mut receipt = json!({ "versionId": args.asset });
+    if let Some(tier) = &args.tier {
+        receipt["quotaTier"] = tier.as_str().into();
+    }
+    if let Some(expires) = args.expires {
+        receipt["expiresAt"] = expires.to_string().into();
+    }
+    if let Some(status) = args.status {
+        receipt["status"] = status.as_str().into();
+    }
+    receipt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_a_time_or_a_span() {
+        assert_eq!(expiry("2030-01-31T12:00:00Z").unwrap().as_second(), 1_896_091_200);
+        assert!(expiry("7d").unwrap() > Timestamp::now());
+        assert!(expiry("tomorrow").is_err());
+    }
+}

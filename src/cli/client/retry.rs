@@ -1,0 +1,127 @@
+//! How often, and how slowly, a request is made again.
+//!
+//! Attempts count only while nothing is won: a download that moves forward between two cuts may go on for ever, one that
+//! is cut at the same place each time ends. So the number of attempts is bounded by the bytes of the content.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use clap::Args;
+
+use super::{failure::Failure, progress::Progress};
+
+/// The first pause: long enough for a connection that was reset to be gone from a busy node's books.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest pause that is ours to choose: a node that starts again is back within it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// When to give up.
+#[derive(Debug, Clone, Args)]
+pub struct RetryArgs {
+    /// Attempts to make again after a failure that may pass, without a byte won in between
+    // With a doubling pause, six are about 13 seconds: a restart of the node, not an outage.
+    #[arg(long, default_value_t = 6, value_name = "TIMES")]
+    pub retries: usize,
+
+    /// The longest that the node may ask to wait (Retry-After); a longer wait ends the command
+    // A rate limit passes in a minute; a quota window may take a month, and nobody waits for that at a prompt.
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub max_wait: Duration,
+}
+
+/// The attempts that are left.
+pub(super) struct Retries {
+    pauses: ExponentialBackoff,
+    args: RetryArgs,
+}
+
+impl Retries {
+    pub(super) fn new(args: &RetryArgs) -> Self {
+        Self { pauses: pauses(args), args: args.clone() }
+    }
+
+    /// Something was won: the count begins again.
+    pub(super) fn begin_again(&mut self) {
+        self.pauses = pauses(&self.args);
+    }
+
+    /// Waits for the moment to try again.
+    ///
+    /// # Errors
+    /// When the failure is final, no attempt is left, or the node asks for a longer wait than is allowed.
+    pub(super) async fn pause(&mut self, failure: Failure, progress: &Progress) -> anyhow::Result<()> {
+        let Failure::Passing { reason, retry_after } = failure else {
+            return Err(failure.into());
+        };
+        let Some(pause) = self.pauses.next() else {
+            anyhow::bail!("{reason}; gave up after {} attempts without progress", self.args.retries + 1);
+        };
+        let pause = retry_after.map_or(pause, |asked| asked.max(pause));
+        if pause > self.args.max_wait {
+            anyhow::bail!(
+                "{reason}; the node asks to wait {}, more than --max-wait allows",
+                humantime::format_duration(pause)
+            );
+        }
+        let shown = Duration::from_millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        progress.note(&format!("{reason}; trying again in {}", humantime::format_duration(shown)));
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+fn pauses(args: &RetryArgs) -> ExponentialBackoff {
+    // Jitter, so that the clients of a node that was restarted do not all come back at once.
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_max_times(args.retries)
+        .with_jitter()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARGS: RetryArgs = RetryArgs { retries: 2, max_wait: Duration::from_secs(60) };
+
+    fn passing(retry_after: Option<Duration>) -> Failure {
+        Failure::Passing { reason: "the node is busy".into(), retry_after }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_end_unless_something_is_won() {
+        let mut retries = Retries::new(&ARGS);
+        let progress = Progress::hidden();
+        retries.pause(passing(None), &progress).await.unwrap();
+        retries.pause(passing(None), &progress).await.unwrap();
+        let end = retries.pause(passing(None), &progress).await.unwrap_err();
+        assert_eq!(end.to_string(), "the node is busy; gave up after 3 attempts without progress");
+
+        retries.begin_again();
+        retries.pause(passing(None), &progress).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_node_is_left_alone_for_as_long_as_it_asks() {
+        let began = tokio::time::Instant::now();
+        let asked = Duration::from_secs(40);
+        Retries::new(&ARGS).pause(passing(Some(asked)), &Progress::hidden()).await.unwrap();
+        assert!(began.elapsed() >= asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_beyond_patience_ends_the_command_at_once() {
+        let failure = passing(Some(Duration::from_secs(7200)));
+        let end = Retries::new(&ARGS).pause(failure, &Progress::hidden()).await.unwrap_err();
+        assert_eq!(end.to_string(), "the node is busy; the node asks to wait 2h, more than --max-wait allows");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_final_failure_is_not_tried_again() {
+        let end = Retries::new(&ARGS).pause(Failure::Final("no such receipt".into()), &Progress::hidden()).await;
+        assert_eq!(end.unwrap_err().to_string(), "no such receipt");
+    }
+}

@@ -1,0 +1,66 @@
+//! One connection to a node. A stream has its own, as real clients have: a pool would hide what 1,000 of them cost.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    header,
+    http::request,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpSocket;
+
+use crate::{address::Address, stream::Fault};
+
+/// Where the node is, looked up.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) address: Address,
+    pub(crate) socket: SocketAddr,
+}
+
+impl Target {
+    pub(crate) async fn new(address: Address) -> anyhow::Result<Self> {
+        let socket = address.resolve().await?;
+        Ok(Self { address, socket })
+    }
+
+    /// A request to this node, without its body.
+    pub(crate) fn request(&self, method: &str, path: &str) -> request::Builder {
+        Request::builder().method(method).uri(path).header(header::HOST, self.address.authority())
+    }
+}
+
+/// A connection, for one request after the other.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    /// Connects; `receive_buffer` bounds what the kernel takes in before it is read.
+    pub(crate) async fn open(target: &Target, receive_buffer: Option<u32>) -> Result<Self, Fault> {
+        let connect = async {
+            let socket = if target.socket.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            if let Some(bytes) = receive_buffer {
+                socket.set_recv_buffer_size(bytes)?;
+            }
+            let stream = socket.connect(target.socket).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(stream)
+        };
+        let stream = connect.await.map_err(|error| Fault::Connect(error.kind()))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| Fault::lost(&error))?;
+        // Ends with the connection; what goes wrong on it is told to the request that it happened to.
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Fault> {
+        self.sender.ready().await.map_err(|error| Fault::lost(&error))?;
+        self.sender.send_request(request).await.map_err(|error| Fault::lost(&error))
+    }
+}

@@ -1,0 +1,115 @@
+//! What a run came to: as text for the person, as JSON for the next program.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::{
+    billing::BillingReport,
+    measure::{Percentiles, PhaseReport},
+    memory::MemoryReport,
+};
+
+/// A promise that the scenario has put to the test.
+#[derive(Debug, Serialize)]
+pub(crate) struct Check {
+    pub(crate) promise: String,
+    pub(crate) kept: bool,
+    /// What was seen.
+    pub(crate) seen: String,
+}
+
+impl Check {
+    pub(crate) fn new(promise: impl Into<String>, kept: bool, seen: impl Into<String>) -> Self {
+        Self { promise: promise.into(), kept, seen: seen.into() }
+    }
+}
+
+/// The whole of a run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    pub(crate) scenario: &'static str,
+    pub(crate) server: String,
+    pub(crate) phases: Vec<PhaseReport>,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) billing: BillingReport,
+    /// Of a node that the run has started itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<MemoryReport>,
+    /// The node's own counters of its caches.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) caches: BTreeMap<String, f64>,
+}
+
+impl Report {
+    /// Whether every stream was right, every promise kept, and every byte billed that was received and no other.
+    pub(crate) fn passed(&self) -> bool {
+        self.phases.iter().all(|phase| phase.faults.is_empty())
+            && self.checks.iter().all(|check| check.kept)
+            && self.billing.differences.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} against {}", self.scenario, self.server)?;
+        for phase in &self.phases {
+            write_phase(f, phase)?;
+        }
+        writeln!(f, "\nchecks")?;
+        for check in &self.checks {
+            writeln!(f, "  {}  {}: {}", if check.kept { "ok  " } else { "FAIL" }, check.promise, check.seen)?;
+        }
+        write_billing(f, &self.billing)?;
+        if let Some(memory) = &self.memory {
+            write_memory(f, memory)?;
+        }
+        if !self.caches.is_empty() {
+            writeln!(f, "\ncaches, by the node's count")?;
+            for (name, count) in &self.caches {
+                writeln!(f, "  {name} {count}")?;
+            }
+        }
+        writeln!(f, "\n{}", if self.passed() { "passed" } else { "FAILED" })
+    }
+}
+
+fn write_phase(f: &mut fmt::Formatter<'_>, phase: &PhaseReport) -> fmt::Result {
+    writeln!(f, "\nphase {}: {:.2} s", phase.name, phase.seconds)?;
+    writeln!(f, "  streams     {} ({:.1}/s)", phase.streams, phase.streams_per_second)?;
+    writeln!(f, "  bytes       {} ({:.1} MiB/s)", phase.bytes, phase.mib_per_second)?;
+    writeln!(f, "  {:<11} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}", "ms", "p50", "p90", "p95", "p99", "p99.9", "max")?;
+    write_percentiles(f, "first byte", &phase.first_byte_ms)?;
+    write_percentiles(f, "last byte", &phase.total_ms)?;
+    match phase.faults.values().sum::<u64>() {
+        0 => writeln!(f, "  errors      none"),
+        count => {
+            writeln!(f, "  errors      {count}")?;
+            phase.faults.iter().try_for_each(|(kind, count)| writeln!(f, "    {count} x {kind}"))
+        }
+    }
+}
+
+fn write_percentiles(f: &mut fmt::Formatter<'_>, name: &str, times: &Percentiles) -> fmt::Result {
+    let Percentiles { p50, p90, p95, p99, p999, max } = times;
+    writeln!(f, "  {name:<11} {p50:>9.2} {p90:>9.2} {p95:>9.2} {p99:>9.2} {p999:>9.2} {max:>9.2}")
+}
+
+fn write_billing(f: &mut fmt::Formatter<'_>, billing: &BillingReport) -> fmt::Result {
+    writeln!(f, "\nbilling, {} receipts", billing.receipts)?;
+    writeln!(f, "  received    {} bytes in {} streams", billing.received_bytes, billing.received_streams)?;
+    writeln!(f, "  billed      {} bytes in {} requests", billing.billed_bytes, billing.billed_requests)?;
+    billing.differences.iter().try_for_each(|difference| writeln!(f, "  FAIL  {difference}"))
+}
+
+fn write_memory(f: &mut fmt::Formatter<'_>, memory: &MemoryReport) -> fmt::Result {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    writeln!(f, "\nthe node's resident memory")?;
+    writeln!(f, "  idle        {:.1} MiB", mib(memory.idle))?;
+    if let Some(held) = memory.held {
+        writeln!(f, "  held        {:.1} MiB", mib(held))?;
+    }
+    writeln!(f, "  peak        {:.1} MiB", mib(memory.peak))?;
+    writeln!(f, "  end         {:.1} MiB", mib(memory.end))
+}

@@ -1,0 +1,222 @@
+//! What a scenario is given, and what is the same for all of them: a node, receipts to stream under, and the end of a run.
+
+use std::{fs, io::Write, path::Path, sync::Arc};
+
+use anyhow::Context;
+use clap::ValueEnum;
+
+use crate::{
+    api::Api,
+    args::RunArgs,
+    billing::BillingReport,
+    client::Target,
+    content::Content,
+    limits,
+    measure::{PhaseReport, Tally},
+    memory::{MemoryReport, Resident},
+    metrics,
+    report::{Check, Report},
+    scenarios::{smoke, smoke::Smoke, thousand::Thousand},
+    server::OwnServer,
+    stream::Wanted,
+};
+
+/// The scenarios, by the name on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScenarioName {
+    /// A little of everything in a few seconds: streams, ranges, an exact quota, a refund
+    Smoke,
+    /// A thousand streams held at one moment, then as many as fit
+    Thousand,
+}
+
+/// What the phases of a scenario have found.
+pub(crate) struct Findings {
+    pub(crate) phases: Vec<PhaseReport>,
+    pub(crate) checks: Vec<Check>,
+    /// All streams of all phases: what the bill is compared with.
+    pub(crate) tally: Tally,
+    /// The node's resident memory while the most streams were held.
+    pub(crate) held_bytes: Option<u64>,
+}
+
+/// The node that a scenario is run against.
+pub(crate) struct Bench {
+    pub(crate) api: Arc<Api>,
+    /// Known when the node was started by this run.
+    pub(crate) pid: Option<u32>,
+}
+
+impl Bench {
+    /// The node's resident memory now, when it runs here.
+    pub(crate) fn resident(&self) -> Option<Resident> {
+        self.pid.and_then(Resident::of)
+    }
+
+    /// Stores a content, and makes an asset and that many receipts for it.
+    pub(crate) async fn prepare(
+        &self,
+        content: &Arc<Content>,
+        tier: &str,
+        receipts: usize,
+    ) -> anyhow::Result<Vec<Wanted>> {
+        self.api.put_content(content).await?;
+        let version_id = self.api.make_asset(content, &format!("load test, {} bytes", content.len())).await?;
+        let mut wanted = Vec::with_capacity(receipts);
+        for _ in 0..receipts {
+            wanted.push(Wanted::whole(content.clone(), self.api.make_receipt(&version_id, tier).await?));
+        }
+        Ok(wanted)
+    }
+}
+
+/// Runs the scenario, prints the report and writes it where it is wanted.
+pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: its figures say nothing");
+    }
+    let thousand = Thousand::new(args.seconds);
+    limits::allow_streams(match args.scenario {
+        ScenarioName::Smoke => smoke::CLIENTS,
+        ScenarioName::Thousand => thousand.streams,
+    })?;
+    let (own, bench) = open(args).await?;
+    let idle = bench.resident();
+    let findings = match args.scenario {
+        ScenarioName::Smoke => Smoke.run(&bench).await?,
+        ScenarioName::Thousand => thousand.run(&bench).await?,
+    };
+    let billing = BillingReport::compare(&bench.api, &findings.tally.received).await?;
+    let mut report = conclude(args.scenario, &bench, idle, findings, billing).await;
+    if let Some(own) = own {
+        let stopped = own.stop().await;
+        let seen = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |()| "exit 0".to_owned());
+        report.checks.push(Check::new("the node drains and ends well when it is told to stop", stopped.is_ok(), seen));
+    }
+    write!(std::io::stdout(), "{report}").context("cannot write to standard output")?;
+    if let Some(file) = &args.json {
+        write_json(&report, file)?;
+    }
+    Ok(report)
+}
+
+/// The node that was named, or one of the run's own.
+async fn open(args: &RunArgs) -> anyhow::Result<(Option<OwnServer>, Bench)> {
+    let (own, address, key) = match &args.server {
+        Some(address) => {
+            let key = args.key.clone().context("a node of yours needs its admin key: --key or PENSTOCK_ADMIN_KEY")?;
+            (None, address.clone(), key)
+        }
+        None => {
+            let own = OwnServer::start().await?;
+            let (address, key) = (own.address.clone(), own.key.clone());
+            (Some(own), address, key)
+        }
+    };
+    let pid = own.as_ref().map(|own| own.pid);
+    let api = Arc::new(Api::new(Target::new(address).await?, key));
+    Ok((own, Bench { api, pid }))
+}
+
+/// Takes the last look at the node and puts everything together.
+async fn conclude(
+    name: ScenarioName,
+    bench: &Bench,
+    idle: Option<Resident>,
+    findings: Findings,
+    billing: BillingReport,
+) -> Report {
+    let memory = idle.zip(bench.resident()).map(|(idle, end)| MemoryReport {
+        idle: idle.now,
+        held: findings.held_bytes,
+        peak: end.peak,
+        end: end.now,
+    });
+    let caches = bench.api.metrics().await.map(|text| metrics::cache_counters(&text)).unwrap_or_default();
+    Report {
+        scenario: match name {
+            ScenarioName::Smoke => "smoke",
+            ScenarioName::Thousand => "thousand",
+        },
+        server: bench.api.target.address.to_string(),
+        phases: findings.phases,
+        checks: findings.checks,
+        billing,
+        memory,
+        caches,
+    }
+}
+
+fn write_json(report: &Report, file: &Path) -> anyhow::Result<()> {
+    let json = serde_json::to_string_pretty(report)?;
+    fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fake_node::{self, Flaw};
+
+    async fn smoke(flaw: Flaw) -> Report {
+        let bench = fake_node::start(flaw).await;
+        let findings = Smoke.run(&bench).await.unwrap();
+        let billing =
+            BillingReport::compare_within(Duration::ZERO, &bench.api, &findings.tally.received).await.unwrap();
+        conclude(ScenarioName::Smoke, &bench, None, findings, billing).await
+    }
+
+    #[tokio::test]
+    async fn an_honest_node_passes() {
+        let report = smoke(Flaw::None).await;
+        assert!(report.passed(), "{report}");
+        assert_eq!(report.billing.received_bytes, report.billing.billed_bytes);
+        assert_eq!(report.caches["penstock_blob_cache_hits_total"], 7.0);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["phases"][0]["name"], "whole");
+        assert_eq!(json["billing"]["differences"], serde_json::json!([]));
+    }
+
+    #[tokio::test]
+    async fn one_wrong_byte_fails_the_run() {
+        let report = smoke(Flaw::WrongByte).await;
+        assert!(!report.passed());
+        assert!(report.phases[0].faults["wrong bytes"] > 0, "{report}");
+        assert!(report.phases[0].streams > 0, "{report}");
+    }
+
+    #[tokio::test]
+    async fn one_byte_billed_too_much_fails_the_run() {
+        let report = smoke(Flaw::BillsTooMuch).await;
+        assert!(!report.passed());
+        assert!(!report.billing.differences.is_empty(), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_quota_or_a_refund_that_is_ignored_fails_the_run() {
+        for (flaw, check) in [(Flaw::IgnoresQuota, 0), (Flaw::IgnoresRefund, 1)] {
+            let report = smoke(flaw).await;
+            assert!(!report.passed());
+            assert!(!report.checks[check].kept, "{report}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_streams_are_held_at_once_and_all_bytes_are_billed() {
+        let bench = fake_node::start(Flaw::None).await;
+        let few = Thousand {
+            streams: 20,
+            held_sizes: vec![4 << 20],
+            small_sizes: vec![64 << 10],
+            receipts_per_content: 2,
+            rush: Duration::from_millis(200),
+        };
+        let findings = few.run(&bench).await.unwrap();
+        assert!(findings.checks[0].kept, "{:?}", findings.checks);
+        assert_eq!(findings.phases[0].streams, 20);
+        assert!(findings.phases[1].streams >= 20, "each client of the rush streams at least once");
+        let billing = BillingReport::compare(&bench.api, &findings.tally.received).await.unwrap();
+        assert_eq!(billing.differences, Vec::<String>::new());
+    }
+}

@@ -47,13 +47,13 @@ mod streaming;
 mod usage;
 pub mod validation;
 
-pub use body::JsonBody;
+pub use body::{JSON_BYTES, JsonBody};
 pub use content::UploadSettings;
 pub use health::Readiness;
 pub use observe::RequestId;
 pub use problem::{Problem, ProblemType};
 pub use sessions::SessionSettings;
-pub use streaming::StreamingSettings;
+pub use streaming::{ContentSizes, StreamingSettings};
 
 use self::{compression::compress, head_limit::limit_head, observe::observe, problem::document_refusals};
 use crate::telemetry::metrics::HttpMetrics;

@@ -103,7 +103,7 @@ impl FakeNode {
                 created(&json!({"windows": {"month": {"bytesUsed": bytes, "requestsUsed": requests}}}))
             }
             ("GET", ["v1", "streaming", "data", hash]) => {
-                self.stream(hash, &text("x-receipt-id").unwrap(), text("range"))
+                self.stream(hash, &text("x-receipt-id").unwrap(), text("range").as_deref())
             }
             ("GET", ["metrics"]) => Response::new("penstock_blob_cache_hits_total 7\n".into()),
             _ => refuse(StatusCode::NOT_FOUND, "not-found"),

@@ -16,7 +16,7 @@ use crate::{
     memory::{MemoryReport, Resident},
     metrics,
     report::{Check, Report},
-    scenarios::{smoke::Smoke, thousand::Thousand},
+    scenarios::{smoke, smoke::Smoke, thousand::Thousand},
     server::OwnServer,
     stream::Wanted,
 };
@@ -76,7 +76,10 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         eprintln!("this is a debug build: its figures say nothing");
     }
     let thousand = Thousand::new(args.seconds);
-    limits::allow_streams(thousand.streams)?;
+    limits::allow_streams(match args.scenario {
+        ScenarioName::Smoke => smoke::CLIENTS,
+        ScenarioName::Thousand => thousand.streams,
+    })?;
     let (own, bench) = open(args).await?;
     let idle = bench.resident();
     let findings = match args.scenario {

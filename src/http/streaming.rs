@@ -4,12 +4,16 @@
 //! handler, and settles itself when it ends or is dropped. Preconditions come before ranges (RFC 9110, section 13.2.2), and
 //! the receipt before both: who may not stream learns nothing about the content.
 
+use std::future::{Ready, ready};
+
 use actix_web::{
-    HttpRequest, HttpResponse,
+    FromRequest, HttpRequest, HttpResponse,
     body::SizedStream,
+    dev::Payload,
     http::Method,
     web::{self, Data, Path, Query, ServiceConfig},
 };
+use moka::future::Cache;
 use penstock_actors::{
     delivery::Plan,
     ids::{ContentHash, ReceiptId, SessionId},
@@ -43,6 +47,16 @@ pub struct StreamingSettings {
     pub max_range_bytes: u64,
 }
 
+/// Sizes of contents, which never change: what a range is read against before the receipt is asked about.
+pub struct ContentSizes(Cache<ContentHash, u64>);
+
+impl ContentSizes {
+    /// Remembers so many contents.
+    pub fn new(entries: u64) -> Self {
+        Self(Cache::new(entries))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StreamQuery {
@@ -51,25 +65,46 @@ struct StreamQuery {
     session_id: Option<String>,
 }
 
+/// What the handlers depend on.
+#[derive(Clone)]
+struct Deps {
+    node: Data<Node>,
+    settings: Data<StreamingSettings>,
+    sizes: Data<ContentSizes>,
+    readiness: Data<Readiness>,
+}
+
+impl FromRequest for Deps {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        fn get<T: 'static>(request: &HttpRequest) -> Result<Data<T>, Problem> {
+            let data = request.app_data::<Data<T>>().cloned();
+            data.ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the server was built without its data"))
+        }
+        let deps = || {
+            Ok(Self { node: get(request)?, settings: get(request)?, sizes: get(request)?, readiness: get(request)? })
+        };
+        ready(deps())
+    }
+}
+
 async fn by_path(
     request: HttpRequest,
     hash: Path<String>,
     query: Query<StreamQuery>,
-    (node, settings, readiness): (Data<Node>, Data<StreamingSettings>, Data<Readiness>),
+    deps: Deps,
 ) -> Result<HttpResponse, Problem> {
     let asked = Asked::read(&request, &hash, &query)?;
-    serve(&request, asked, &node, &settings, &readiness).await
+    serve(&request, asked, &deps).await
 }
 
 /// The same by query. `redirect` has no meaning where the node itself delivers, and is ignored.
-async fn by_query(
-    request: HttpRequest,
-    query: Query<StreamQuery>,
-    (node, settings, readiness): (Data<Node>, Data<StreamingSettings>, Data<Readiness>),
-) -> Result<HttpResponse, Problem> {
+async fn by_query(request: HttpRequest, query: Query<StreamQuery>, deps: Deps) -> Result<HttpResponse, Problem> {
     let hash = query.content_hash.as_deref().ok_or_else(|| malformed("contentHash is missing"))?;
     let asked = Asked::read(&request, hash, &query)?;
-    serve(&request, asked, &node, &settings, &readiness).await
+    serve(&request, asked, &deps).await
 }
 
 /// What a client asks to stream.
@@ -116,35 +151,43 @@ fn malformed(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
     Problem::new(ProblemType::MalformedRequest).detail(detail)
 }
 
-async fn serve(
-    request: &HttpRequest,
-    asked: Asked,
-    node: &Node,
-    settings: &StreamingSettings,
-    readiness: &Readiness,
-) -> Result<HttpResponse, Problem> {
-    if readiness.is_draining() {
+async fn serve(request: &HttpRequest, asked: Asked, deps: &Deps) -> Result<HttpResponse, Problem> {
+    if deps.readiness.is_draining() {
         return Err(Problem::new(ProblemType::ShuttingDown).retry_after(refusal::SOON));
     }
     let precondition = conditions::evaluate(request, asked.hash);
     let wants_range = conditions::range_applies(request, asked.hash);
-    if request.method() == Method::HEAD || precondition.is_some() || wants_range {
-        let grant = node.quota.inspect(asked.receipt, asked.hash).await.map_err(|refusal| problem_of(&refusal))?;
-        let headers = ContentHeaders::new(&grant, &asked)?;
-        match precondition {
-            Some(Precondition::NotModified) => return Ok(headers.not_modified()),
-            Some(Precondition::Failed) => return Err(ProblemType::PreconditionFailed.into()),
-            None => {}
-        }
-        let selected = if wants_range { range::select(request, headers.size, settings)? } else { Selected::Whole };
-        if request.method() == Method::HEAD {
-            return Ok(headers.head(&selected));
-        }
-        if let Selected::Ranges(ranges) = selected {
-            return stream(asked, node, Demand::Bytes(ranges.content_bytes()), Some(ranges)).await;
-        }
+    if request.method() == Method::HEAD || precondition.is_some() {
+        let headers = inspect(&asked, deps).await?;
+        return match precondition {
+            Some(Precondition::NotModified) => Ok(headers.not_modified()),
+            Some(Precondition::Failed) => Err(ProblemType::PreconditionFailed.into()),
+            None => Ok(headers.head()),
+        };
     }
-    stream(asked, node, Demand::Whole, None).await
+    if wants_range && let Selected::Ranges(ranges) = select(request, &asked, deps).await? {
+        return stream(asked, &deps.node, Demand::Bytes(ranges.content_bytes()), Some(ranges)).await;
+    }
+    stream(asked, &deps.node, Demand::Whole, None).await
+}
+
+/// Whether the receipt lets a stream in, and what the content is.
+async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders, Problem> {
+    let grant = deps.node.quota.inspect(asked.receipt, asked.hash).await.map_err(|refusal| problem_of(&refusal))?;
+    let headers = ContentHeaders::new(&grant, asked)?;
+    deps.sizes.0.insert(asked.hash, headers.size).await;
+    Ok(headers)
+}
+
+/// Reads the range against the size of the content. A bad range is told only to whoever may stream.
+async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) -> Result<Selected, Problem> {
+    if let Some(size) = deps.sizes.0.get(&asked.hash).await
+        && let Ok(selected) = range::select(request, size, &deps.settings)
+    {
+        return Ok(selected);
+    }
+    let headers = inspect(asked, deps).await?;
+    range::select(request, headers.size, &deps.settings)
 }
 
 /// Lets a stream in and opens its body. Whatever fails after the reservation gives it back.

@@ -18,7 +18,7 @@ use crate::{
 const SIZES: [usize; 3] = [1, 65_537, 3 * (1 << 20) + 1];
 
 /// Clients at the same time, and streams of each: enough to be at once, few enough for a slow machine.
-const CLIENTS: usize = 8;
+pub(crate) const CLIENTS: usize = 8;
 const STREAMS_EACH: usize = 12;
 
 /// Streams that the tier of this scenario pays for.

@@ -16,10 +16,7 @@ use penstock_actors::{
     quota_book::Grant,
 };
 
-use super::{
-    Asked,
-    range::{RangeAnswer, Selected},
-};
+use super::{Asked, range::RangeAnswer};
 use crate::http::Problem;
 
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -77,13 +74,9 @@ impl ContentHeaders {
         builder.finish()
     }
 
-    /// The head of what a GET would be answered with.
-    pub(super) fn head(&self, selected: &Selected) -> HttpResponse {
-        let ranges = match selected {
-            Selected::Whole => None,
-            Selected::Ranges(ranges) => Some(ranges),
-        };
-        self.build(ranges).body(Announced(self.size))
+    /// The head of what a GET of the whole would be answered with. Ranges are for GET alone (RFC 9110, section 14.2).
+    pub(super) fn head(&self) -> HttpResponse {
+        self.build(None).body(Announced(self.size))
     }
 
     /// 200, or 206 with the ranges.

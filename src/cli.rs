@@ -1,3 +1,172 @@
-//! The command line.
+//! The command line: one binary for the node, its operator, and its clients.
 
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Handle;
+
+use crate::{
+    config::{Config, Override, Sources},
+    serve::Server,
+    telemetry, wiring,
+};
+
+mod audit;
+mod check;
 pub mod client;
+mod demo;
+mod sweep;
+
+/// Threads that drive connections to the database and run short tasks of storage.
+const IO_WORKERS: usize = 2;
+
+/// Threads for blocking reads beside the one that each upload has: more than a disk has use for at a time.
+const IO_READERS: usize = 32;
+
+/// A streaming node: content in, receipts, streams out, every byte accounted for
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    Serve(Settings),
+    /// Run a node with sample content, and print commands to try it
+    Demo(demo::DemoArgs),
+    /// Bring the database's schema up to this version
+    Migrate(Settings),
+    /// Compare every quota window with its usage rows and leases
+    Audit(Settings),
+    /// Show what the Janitor would remove from the storage
+    Sweep(sweep::SweepArgs),
+    /// Show the configuration in force, and whether each dependency answers
+    Check(Settings),
+    #[command(flatten)]
+    Client(Box<client::ClientCommand>),
+}
+
+/// Where settings come from.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Settings {
+    /// The address to listen on [env: PENSTOCK_BIND] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    bind: Option<String>,
+
+    /// The folder for everything that the node keeps [env: PENSTOCK_DATA_DIR] [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// A configuration file in TOML [env: PENSTOCK_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<Config> {
+        let mut sources = Sources { file: self.config.clone(), ..Sources::from_process() };
+        if let Some(bind) = &self.bind {
+            sources.overrides.push(Override { flag: "--bind", key: "server.bind", value: bind.clone() });
+        }
+        if let Some(dir) = &self.data_dir {
+            let value = dir.to_str().context("--data-dir is not UTF-8")?.to_owned();
+            sources.overrides.push(Override { flag: "--data-dir", key: "data.dir", value });
+        }
+        Ok(Config::load(&sources)?)
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What to tell the user; the exit code is then 1.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Client(command) => in_system(client::run(*command)).map(|()| ExitCode::SUCCESS),
+            Command::Serve(settings) => {
+                let config = settings.load()?;
+                with_io(&config, async |io| serve(&config, &io).await)
+            }
+            Command::Demo(args) => {
+                let (config, folder) = args.load()?;
+                let ended = with_io(&config, async |io| demo::run(&config, &io).await);
+                // Removed with all that the demo kept.
+                drop(folder);
+                ended
+            }
+            Command::Migrate(settings) => {
+                let config = settings.load()?;
+                with_io(&config, async |_| {
+                    std::fs::create_dir_all(&config.data.dir)?;
+                    let applied = wiring::migrate(&config).await?;
+                    print(&match applied {
+                        0 => "the schema is up to date".to_owned(),
+                        count => format!("{count} migrations applied"),
+                    })
+                })
+            }
+            Command::Audit(settings) => {
+                let config = settings.load()?;
+                with_io(&config, async |io| audit::run(&config, &io).await)
+            }
+            Command::Sweep(args) => {
+                let config = args.settings.load()?;
+                with_io(&config, async |io| sweep::run(&config, &io).await)
+            }
+            Command::Check(settings) => {
+                let config = settings.load()?;
+                with_io(&config, async |io| check::run(&config, &io).await)
+            }
+        }
+    }
+}
+
+async fn serve(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
+    let server = Server::start(config, io).await?;
+    announce(&server)?;
+    server.run().await.map(|()| ExitCode::SUCCESS)
+}
+
+/// Says where the node listens, and the admin key when it was just made. Scripts wait for the second line.
+fn announce(server: &Server) -> anyhow::Result<()> {
+    if let Some(secret) = &server.admin.secret {
+        print(&format!("admin key: {secret} (kept in {})", server.admin.path.display()))?;
+    }
+    print(&format!("listening on http://{}", server.address)).map(drop)
+}
+
+/// Runs a command that works on a node's own data, with logs and with a runtime for connections and blocking work.
+fn with_io(config: &Config, command: impl AsyncFnOnce(Handle) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    telemetry::logs::start(&config.log.level, config.log.format)?;
+    let io = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_WORKERS)
+        .max_blocking_threads(IO_READERS + config.uploads.concurrent)
+        .thread_name("penstock-io")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let ended = in_system(command(io.handle().clone()));
+    // Work that still blocks must not keep the process: everything that matters was awaited.
+    io.shutdown_background();
+    ended
+}
+
+fn in_system<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    actix_web::rt::System::new().block_on(command)
+}
+
+/// Prints a line to standard output, where the results of commands go.
+fn print(line: &str) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,8 +1,13 @@
 //! The Penstock server: HTTP, the adapters behind the actors' ports, configuration, metrics and the command line.
+//!
+//! [`wiring`] is the only place that names everything; [`serve`] starts and stops it in order.
 
 pub mod adapters;
 pub mod cli;
 pub mod config;
+pub mod data_dir;
 pub mod http;
 pub mod keys;
+pub mod serve;
 pub mod telemetry;
+pub mod wiring;

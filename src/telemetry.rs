@@ -3,4 +3,5 @@
 pub mod logs;
 pub mod metrics;
 
+pub use logs::LogFormat;
 pub use metrics::{DbMetrics, Metrics};

@@ -141,10 +141,15 @@ pub async fn migrate(config: &Config) -> anyhow::Result<usize> {
             let attempt = || postgres::migrate(&settings);
             attempt
                 .retry(waits)
-                .notify(|error, wait| tracing::warn!(error = format!("{error:#}"), ?wait, "PostgreSQL is not there yet"))
+                .notify(|error, wait| {
+                    tracing::warn!(error = format!("{error:#}"), ?wait, "PostgreSQL is not there yet");
+                })
                 .await
                 .with_context(|| {
-                    format!("PostgreSQL did not answer within {} (database.start_timeout)", humantime::format_duration(patience))
+                    format!(
+                        "PostgreSQL did not answer within {} (database.start_timeout)",
+                        humantime::format_duration(patience)
+                    )
                 })
         }
     }

@@ -3,9 +3,9 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
-use penstock::config::{
-    Config, ConfigError, DatabaseBackend, LogFormat, Override, Sources, StatementMode, StorageBackend, Verify,
-};
+use penstock::config::{Config, ConfigError, DatabaseBackend, Override, Sources, StorageBackend};
+use penstock::{adapters::postgres::StatementMode, telemetry::LogFormat};
+use penstock_actors::content_store::Verify;
 use penstock_actors::model::LostLease;
 use proptest::prelude::*;
 use tempfile::NamedTempFile;
@@ -267,11 +267,6 @@ fn a_broken_rule_is_told_with_the_keys_it_is_about() {
         "[log]\nlevel = \"info,=,\"",
         "log.level = \"info,=,\" (from FILE): \
          must be error, warn, info, debug, trace, or directives such as info,penstock::http=debug",
-    );
-    told(
-        "[server]\npublic_url = \"example.com/\"",
-        "server.public_url = \"example.com/\" (from FILE): \
-         must be empty, or begin with http:// or https://, and not end with a slash",
     );
     told(
         "[postgres]\nurl = \"mysql://u:pw@db/x\"",

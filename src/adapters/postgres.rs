@@ -21,6 +21,7 @@ mod upkeep;
 use std::{sync::Arc, time::Duration};
 
 use penstock_actors::ports::PortResult;
+use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use self::{db::Db, pool::Pool};
@@ -48,7 +49,8 @@ pub struct PostgresSettings {
 }
 
 /// How statements reach the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum StatementMode {
     /// Prepared once a connection, under a name: the least work for the server. PgBouncer in transaction mode can do this from
     /// 1.21 on.

@@ -4,16 +4,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use super::problem::Rules;
-
-/// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object on each line.
-    Json,
-}
+use crate::telemetry::LogFormat;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,19 +5,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Secret, problem::Rules, value};
+use crate::adapters::postgres::StatementMode;
 
 /// The name of the database and of the user where none is given.
 const DEFAULT_NAME: &str = "penstock";
-
-/// Whether statements get a name on the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StatementMode {
-    /// Parsed each time; works behind every PgBouncer.
-    Unnamed,
-    /// Parsed once for each connection.
-    Named,
-}
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -33,14 +33,9 @@ pub struct Server {
     /// How long running streams may go on after SIGTERM. Zero cuts them at once.
     #[serde(deserialize_with = "value::duration")]
     pub drain_grace: Duration,
-    /// Bytes of the largest JSON body.
-    #[serde(deserialize_with = "value::size")]
-    pub json_limit: u64,
     /// Bytes of the largest head of a request.
     #[serde(deserialize_with = "value::size")]
     pub header_limit: u64,
-    /// How clients reach the service; empty means as the request says.
-    pub public_url: String,
     /// The administrator's key; empty means one is made and kept.
     pub admin_key: Secret,
 }
@@ -51,22 +46,11 @@ impl Server {
         rules.some_time(self.header_timeout, &["server.header_timeout"]);
         rules.some_time(self.keep_alive, &["server.keep_alive"]);
         rules.some_time(self.stall_timeout, &["server.stall_timeout"]);
-        rules.at_least_one(self.json_limit, &["server.json_limit"]);
         rules.require(self.header_limit >= HEADER_FLOOR, &["server.header_limit"], "be at least 4KiB");
-        rules.require(
-            self.public_url.is_empty() || is_web_address(&self.public_url),
-            &["server.public_url"],
-            "be empty, or begin with http:// or https://, and not end with a slash",
-        );
         rules.require(
             self.admin_key.expose().bytes().all(|byte| byte.is_ascii_graphic()),
             &["server.admin_key"],
             "hold only letters, digits and signs of ASCII, because it is sent in a header",
         );
     }
-}
-
-fn is_web_address(url: &str) -> bool {
-    ["http://", "https://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty()))
-        && !url.ends_with('/')
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use penstock_actors::content_store::Verify;
 use serde::Deserialize;
 
 /// What keeps the blobs.
@@ -10,17 +11,6 @@ use serde::Deserialize;
 pub enum StorageBackend {
     /// Files.
     Fs,
-}
-
-/// When a slice is checked against its hash before it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verify {
-    /// Each time, slices from the memory cache included.
-    Always,
-    /// When it was read from storage.
-    Cold,
-    Never,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use super::{SecretHash, generate, hash};
 
-/// The admin and its key have the same ids on every node and database, so that a start finds what an earlier one made.
-const ADMIN: ProducerId = ProducerId::from_uuid(Uuid::from_u128(1));
+/// The admin, as a producer. It and its key have the same ids on every node and database, so that a start finds what an earlier one made.
+pub const ADMIN: ProducerId = ProducerId::from_uuid(Uuid::from_u128(1));
 const ADMIN_KEY: KeyId = KeyId::from_uuid(Uuid::from_u128(1));
 
 /// The file in the data folder that holds a made key.

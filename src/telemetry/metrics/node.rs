@@ -38,9 +38,12 @@ impl NodeCollector {
             ("penstock_quota_hits_total", COUNTER, "Questions to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
-            ("penstock_quota_misses_total", COUNTER, "Questions to the quota cache that waited for the ledger.", |node| {
-                load(&node.quota.counters().misses)
-            }),
+            (
+                "penstock_quota_misses_total",
+                COUNTER,
+                "Questions to the quota cache that waited for the ledger.",
+                |node| load(&node.quota.counters().misses),
+            ),
             ("penstock_quota_refills_total", COUNTER, "Round trips to the ledger for receipts and leases.", |node| {
                 load(&node.quota.counters().refills)
             }),

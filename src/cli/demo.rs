@@ -1,0 +1,140 @@
+//! `penstock demo`: a node with sample content, an asset and a receipt, and commands to try it with. It needs no service,
+//! and leaves nothing behind unless it is told to.
+
+use std::{f64::consts::TAU, process::ExitCode};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use penstock_actors::{
+    ids::{ReceiptId, VersionId},
+    model::{NewAsset, Receipt, ReceiptStatus},
+    ports::NewReceipt,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+
+use super::{Settings, announce, print};
+use crate::{config::Config, keys, serve::Server};
+
+/// The sample: a minute of two tones, one on each side, that a player can seek in.
+const SECONDS: u32 = 60;
+const SAMPLE_RATE: u32 = 44_100;
+const TONES: [f64; 2] = [220.0, 277.18];
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl DemoArgs {
+    /// The configuration; without a data folder of the user's, with a temporary one that is removed at the end.
+    pub(super) fn load(&self) -> anyhow::Result<(Config, Option<TempDir>)> {
+        let mut settings = self.settings.clone();
+        if settings.data_dir.is_some() || std::env::var_os("PENSTOCK_DATA_DIR").is_some() {
+            return Ok((settings.load()?, None));
+        }
+        let folder = tempfile::Builder::new().prefix("penstock-demo-").tempdir().context("cannot make a folder")?;
+        settings.data_dir = Some(folder.path().to_owned());
+        Ok((settings.load()?, Some(folder)))
+    }
+}
+
+pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
+    let server = Server::start(config, io).await?;
+    let receipt = prepare(&server).await?;
+    announce(&server)?;
+    print(&commands(&server, &receipt))?;
+    server.run().await.map(|()| ExitCode::SUCCESS)
+}
+
+/// Puts the sample in as a producer would, and makes a receipt for it.
+async fn prepare(server: &Server) -> anyhow::Result<Receipt> {
+    let ports = &server.world.ports;
+    let now = ports.clock.now();
+    let mut upload = server.node.ingest.begin().await?;
+    for part in sample().chunks(64 << 10) {
+        upload.write(Bytes::copy_from_slice(part)).await?;
+    }
+    let stored = upload.finish(None, "audio/wav".to_owned(), keys::ADMIN).await?;
+    let asset = NewAsset {
+        version_id: VersionId::next(),
+        content_hash: stored.meta.content_hash,
+        name: "two-tones.wav".to_owned(),
+        description: "A minute of two tones, made by penstock demo.".to_owned(),
+        media_type: None,
+        dataset_id: Some("demo".to_owned()),
+        policy_meta: json!({ "license": "CC0-1.0" }),
+        producer_id: keys::ADMIN,
+        price_satoshis: 1000,
+        created_at: now,
+    };
+    let asset = ports.catalog.create_asset(&asset).await?;
+    let receipt = NewReceipt {
+        receipt_id: ReceiptId::random(),
+        version_id: asset.version_id,
+        quota_tier: "premium".to_owned(),
+        status: ReceiptStatus::Confirmed,
+        expires_at: now + std::time::Duration::from_secs(24 * 60 * 60),
+        created_at: now,
+    };
+    Ok(server.world.receipts.create_receipt(&receipt).await?)
+}
+
+/// A WAV file: 16 bits, two channels.
+fn sample() -> Vec<u8> {
+    let frames = SECONDS * SAMPLE_RATE;
+    let data = frames * 4;
+    let mut wav = Vec::with_capacity(data as usize + 44);
+    wav.extend_from_slice(b"RIFF");
+    wav.extend_from_slice(&(data + 36).to_le_bytes());
+    wav.extend_from_slice(b"WAVEfmt ");
+    wav.extend_from_slice(&16_u32.to_le_bytes());
+    wav.extend_from_slice(&1_u16.to_le_bytes());
+    wav.extend_from_slice(&2_u16.to_le_bytes());
+    wav.extend_from_slice(&SAMPLE_RATE.to_le_bytes());
+    wav.extend_from_slice(&(SAMPLE_RATE * 4).to_le_bytes());
+    wav.extend_from_slice(&4_u16.to_le_bytes());
+    wav.extend_from_slice(&16_u16.to_le_bytes());
+    wav.extend_from_slice(b"data");
+    wav.extend_from_slice(&data.to_le_bytes());
+    for frame in 0..frames {
+        let at = f64::from(frame) / f64::from(SAMPLE_RATE);
+        for tone in TONES {
+            let level = (at * tone * TAU).sin() * 8000.0;
+            wav.extend_from_slice(&(level as i16).to_le_bytes());
+        }
+    }
+    wav
+}
+
+/// Commands that work as they stand.
+fn commands(server: &Server, receipt: &Receipt) -> String {
+    let base = format!("http://{}", server.address);
+    let url = format!("{base}/v1/streaming/data/{}?receiptId={}", receipt.content_hash, receipt.receipt_id);
+    let hash = receipt.content_hash;
+    format!(
+        "\n\
+         # stream the content under its receipt, and check that it is what its name says\n\
+         curl -fsS '{url}' -o two-tones.wav && echo '{hash}  two-tones.wav' | sha256sum -c\n\n\
+         # the header fields: ETag, Repr-Digest, what is left of the quota\n\
+         curl -sSI '{url}'\n\n\
+         # a range, and a download that is resumed\n\
+         curl -fsS -r 0-43 '{url}' | xxd\n\
+         curl -fsS -r 0-999999 '{url}' -o part.wav && curl -fsS -C - '{url}' -o part.wav && echo '{hash}  part.wav' | sha256sum -c\n\n\
+         # every byte accounted for\n\
+         curl -sS '{base}/v1/streaming/quotas/{}'\n\n\
+         # a refusal: the receipt is not for this content\n\
+         curl -sS '{base}/v1/streaming/data/{}?receiptId={}'\n\n\
+         # play it, with seeks\n\
+         ffplay -autoexit '{url}'\n\n\
+         # what an operator scrapes\n\
+         curl -sS '{base}/metrics'\n\n\
+         Stop with Ctrl-C.",
+        receipt.receipt_id,
+        "0".repeat(64),
+        receipt.receipt_id,
+    )
+}

@@ -1,12 +1,20 @@
 //! The PostgreSQL adapter against a real server.
 
+#[path = "postgres/faults.rs"]
+mod faults;
+#[path = "postgres/plans.rs"]
+mod plans;
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/postgres.rs"]
 mod support;
 
 use std::sync::Arc;
 
-use penstock::adapters::postgres::{PostgresSettings, StatementMode};
-use penstock_actors::testkit::ledger_suite;
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use penstock::adapters::postgres::{PostgresSettings, StatementMode, migrate};
+use penstock_actors::{ports::Upkeep, testkit::ledger_suite};
 use support::{TestDatabase, store};
 
 async fn run_the_suite(statement_mode: StatementMode) {
@@ -23,4 +31,40 @@ async fn the_ledger_keeps_its_promises_with_named_statements() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_keeps_its_promises_with_unnamed_statements() {
     run_the_suite(StatementMode::Unnamed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_instances_that_start_at_once_migrate_once() {
+    let database = TestDatabase::empty().await;
+    let settings = database.settings();
+    let instances = join_all((0..10).map(|_| migrate(&settings))).await;
+    let mut applied: Vec<usize> = instances.into_iter().map(|applied| applied.expect("migrated")).collect();
+    applied.sort_unstable();
+    let migrations = std::fs::read_dir("migrations/postgres").expect("the migrations").count();
+    assert_eq!(applied.pop(), Some(migrations), "one instance applies them all");
+    assert_eq!(applied, [0; 9]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn months_are_prepared_ahead_and_take_over_what_came_unprepared() {
+    let database = TestDatabase::migrated().await;
+    let (store, _metrics) = store(database.settings()).await;
+    let client = database.client().await;
+    let insert = "INSERT INTO streaming_usage (usage_id, receipt_id, content_hash, started_at, finished_at, bytes_sent, requests,
+        outcome) VALUES (gen_random_uuid(), gen_random_uuid(), decode(repeat('00', 32), 'hex'), $1, $1, 1, 1, 'completed')";
+    let times = ["2031-05-31T23:59:59.999999Z", "2031-06-01T00:00:00Z", "1999-12-31T23:00:00Z"];
+    for time in times {
+        let time: Timestamp = time.parse().expect("a time");
+        client.execute(insert, &[&time]).await.expect("kept, although nobody prepared its month");
+    }
+    let now: Timestamp = "2031-01-15T00:00:00Z".parse().expect("a time");
+    // January to April of 2031, and the three months that rows had come for.
+    assert_eq!(store.prepare(now, 3).await.expect("prepared"), 4 + 3);
+    assert_eq!(store.prepare(now, 3).await.expect("prepared"), 0);
+    let partitions = client
+        .query("SELECT DISTINCT tableoid::regclass::text AS name FROM streaming_usage ORDER BY 1", &[])
+        .await
+        .expect("partitions");
+    let partitions: Vec<String> = partitions.iter().map(|row| row.get("name")).collect();
+    assert_eq!(partitions, ["streaming_usage_1999_12", "streaming_usage_2031_05", "streaming_usage_2031_06"]);
 }

@@ -95,3 +95,12 @@ pub(crate) async fn store(settings: PostgresSettings) -> (PostgresStore, Metrics
     let store = PostgresStore::connect(settings, Arc::clone(&metrics.db), Handle::current()).await.expect("a store");
     (store, metrics)
 }
+
+/// Round trips that a store has counted.
+pub(crate) fn round_trips(metrics: &Metrics) -> u64 {
+    let families = metrics.registry().gather();
+    let queries = families.iter().filter(|family| family.name() == "penstock_db_queries_total");
+    let counts = queries.flat_map(|family| family.get_metric()).map(|metric| metric.get_counter().get_value());
+    // Counts come as floating-point numbers; these are far below where those stop being exact.
+    counts.map(|count| count as u64).sum()
+}

@@ -1,0 +1,259 @@
+//! No call reads a large table from end to end, and each is one round trip.
+//!
+//! The server itself says how often it has scanned a table, which sees into functions as a plan does not.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use penstock::adapters::postgres::{PostgresSettings, PostgresStore};
+use penstock_actors::{
+    clock::{Clock, SystemClock},
+    ids::{ContentHash, KeyId, NodeId, ProducerId, ReceiptId, UsageId, VersionId},
+    model::{
+        ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, NewAsset, NewProducer, NodeEpoch, Outcome, ReceiptStatus,
+        Role, UsageRow,
+    },
+    ports::{Catalog, Ledger, NewReceipt, Receipts, Release, SettleBatch, Upkeep, Want},
+};
+use tokio::task::yield_now;
+use tokio_postgres::Client;
+
+use crate::support::{TestDatabase, round_trips, store};
+
+/// 100,000 rows of everything that grows (half of the receipts are leased, by a hundred nodes that
+/// are alive), made by their number so that the test can name
+/// any of them. Foreign keys are as they
+/// should be but are not checked one by one.
+const FILL: &str = "
+    SET session_replication_role = replica;
+    INSERT INTO producers SELECT md5('producer' || n)::uuid, 'name', now() FROM generate_series(1, 100000) n;
+    INSERT INTO api_keys SELECT md5('key' || n)::uuid, md5('producer' || n)::uuid, 'producer', sha256(('key' || n)::bytea), now()
+        FROM generate_series(1, 100000) n;
+    INSERT INTO overlay_storage_index (content_hash, size_bytes, media_type, state, producer_id, announced_at, stored_at)
+        SELECT sha256(('content' || n)::bytea), 1000, 'text/plain', 'stored', md5('producer' || n)::uuid, now(), now()
+        FROM generate_series(1, 100000) n;
+    INSERT INTO assets SELECT md5('asset' || n)::uuid, sha256(('content' || n)::bytea), 'name', '', 'text/plain', NULL, '{}',
+        md5('producer' || n)::uuid, now() FROM generate_series(1, 100000) n;
+    INSERT INTO prices SELECT md5('asset' || n)::uuid, 1, now() FROM generate_series(1, 100000) n;
+    INSERT INTO overlay_receipts SELECT md5('receipt' || n)::uuid, md5('asset' || n)::uuid, sha256(('content' || n)::bytea),
+        'standard', 'confirmed', now() + interval '30 days', 1, 0, now(), now() FROM generate_series(1, 100000) n;
+    INSERT INTO quota_usage_windows (receipt_id, window_type, window_start, window_end, bytes_used, bytes_reserved,
+            requests_used, requests_reserved)
+        SELECT md5('receipt' || n)::uuid, w.window_type, w.window_start, w.window_end, 1, CASE WHEN n > 50000 THEN 0 ELSE 10 END, 1,
+            CASE WHEN n > 50000 THEN 0 ELSE 1 END
+        FROM generate_series(1, 100000) n, penstock_windows(now()) w;
+    INSERT INTO ledger_nodes SELECT md5('node' || n)::uuid, 1, now() + CASE WHEN n <= 100 THEN 1 ELSE -24 END * interval '1 hour',
+        n > 100, 0 FROM generate_series(1, 100000) n;
+    INSERT INTO quota_leases SELECT md5('receipt' || n)::uuid, md5('node' || n % 100 + 1)::uuid, 1, date_trunc('hour', now(), 'UTC'), 10, 1
+        FROM generate_series(1, 50000) n;
+    INSERT INTO streaming_usage SELECT md5('usage' || n)::uuid, md5('receipt' || n)::uuid, sha256(('content' || n)::bytea), NULL,
+        md5('node' || n)::uuid, now(), now(), 1, 1, 'completed', 1 FROM generate_series(1, 100000) n;
+    RESET session_replication_role;
+    ANALYZE;";
+
+/// What the server has read from end to end, of tables that are large.
+const SCANNED: &str = "
+    SELECT s.relname::text, s.seq_scan
+    FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
+    WHERE c.reltuples > 10000
+    ORDER BY 1";
+
+struct Large {
+    database: TestDatabase,
+    client: Client,
+}
+
+impl Large {
+    async fn new() -> Self {
+        let database = TestDatabase::migrated().await;
+        let client = database.client().await;
+        client.batch_execute(FILL).await.expect("filled");
+        Self { database, client }
+    }
+
+    async fn scanned(&self) -> Vec<(String, i64)> {
+        self.client.batch_execute("SELECT pg_stat_clear_snapshot()").await.expect("cleared");
+        let rows = self.client.query(SCANNED, &[]).await.expect("statistics");
+        assert!(rows.len() >= 9, "every table that grows is large");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Makes one call over a connection of its own. The server counts what a connection did when that ends.
+    async fn call(&self, name: &str, call: impl AsyncFnOnce(&PostgresStore)) {
+        let before = self.scanned().await;
+        let (store, metrics) = store(PostgresSettings { pool_max: 1, ..self.database.settings() }).await;
+        call(&store).await;
+        drop(store);
+        const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'penstock'";
+        while self.client.query_one(OTHERS, &[]).await.expect("counted").get::<_, i64>(0) > 0 {
+            yield_now().await;
+        }
+        assert_eq!(self.scanned().await, before, "{name} reads a table from end to end");
+        assert_eq!(round_trips(&metrics), 1, "{name} is one round trip");
+    }
+
+    /// The id of a row that [`FILL`] has made.
+    async fn id(&self, what: &str, number: u32) -> uuid::Uuid {
+        let text = format!("{what}{number}");
+        self.client.query_one("SELECT md5($1)::uuid", &[&text]).await.expect("an id").get(0)
+    }
+
+    async fn hash(&self, what: &str, number: u32) -> [u8; 32] {
+        let text = format!("{what}{number}");
+        let row = self.client.query_one("SELECT sha256($1::text::bytea)", &[&text]).await.expect("a hash");
+        row.get::<_, Vec<u8>>(0).try_into().expect("32 bytes")
+    }
+}
+
+fn usage(receipt_id: ReceiptId, content_hash: ContentHash, at: Timestamp) -> UsageRow {
+    UsageRow {
+        usage_id: UsageId::next(),
+        receipt_id,
+        content_hash,
+        session_id: None,
+        started_at: at,
+        finished_at: at,
+        bytes_sent: 3,
+        requests: 1,
+        outcome: Outcome::Completed,
+        lease_epoch: Some(1),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_never_scans_a_large_table() {
+    let large = Large::new().await;
+    let now = SystemClock.now();
+    let receipt = ReceiptId::from_uuid(large.id("receipt", 5).await);
+    let version = VersionId::from_uuid(large.id("asset", 5).await);
+    let content = ContentHash::from_bytes(large.hash("content", 5).await);
+    let node = NodeEpoch { node: NodeId::from_uuid(large.id("node", 5).await), epoch: 1 };
+    let dead = NodeEpoch { node: NodeId::from_uuid(large.id("node", 6).await), epoch: 1 };
+
+    let amount = Credit::new(10, 1);
+    let want = Want { receipt_id: receipt, content_hash: content, need: amount, want: amount };
+    let load = Want { need: Credit::ZERO, want: Credit::ZERO, ..want };
+    let sizing = LeaseSizing { divisor: 8 };
+    large
+        .call("a refill", async |store| {
+            let answers = store.refill(node, &[want], sizing, now).await.expect("answered");
+            assert_eq!(answers[0].granted, amount);
+        })
+        .await;
+    large.call("a load", async |store| drop(store.refill(node, &[load], sizing, now).await.expect("answered"))).await;
+
+    let mut rows = Vec::new();
+    for number in 1..=200 {
+        let receipt = ReceiptId::from_uuid(large.id("receipt", number).await);
+        rows.push(usage(receipt, content, now));
+    }
+    let release = Release { receipt_id: receipt, window: now, epoch: 1, credit: Credit::new(1, 0) };
+    let batch = SettleBatch { node, sequence: 1, rows, releases: vec![release] };
+    large
+        .call("a settlement", async |store| assert_eq!(store.settle(&batch).await.expect("settled").inserted, 200))
+        .await;
+    large.call("a heartbeat", async |store| store.heartbeat(node, Duration::from_secs(60)).await.expect("alive")).await;
+    large.call("a last heartbeat", async |store| store.heartbeat(dead, Duration::ZERO).await.expect("alive")).await;
+    large
+        .call("a reclaim", async |store| {
+            assert_eq!(store.reclaim(LostLease::Charge, now, 100).await.expect("reclaimed").leases, 100);
+        })
+        .await;
+    let lost = ReceiptId::from_uuid(large.id("receipt", 6).await);
+    let late = SettleBatch { node: dead, sequence: 1, rows: vec![usage(lost, content, now)], releases: vec![] };
+    large
+        .call("a late settlement", async |store| assert_eq!(store.settle(&late).await.expect("settled").inserted, 1))
+        .await;
+    large.call("a count of nodes", async |store| assert_eq!(store.nodes_alive().await.expect("counted"), 99)).await;
+
+    let new = NewReceipt {
+        receipt_id: ReceiptId::random(),
+        version_id: version,
+        quota_tier: "standard".into(),
+        status: ReceiptStatus::Confirmed,
+        expires_at: now,
+        created_at: now,
+    };
+    large.call("a new receipt", async |store| drop(store.create_receipt(&new).await.expect("made"))).await;
+    large.call("a receipt", async |store| assert!(store.receipt(receipt).await.expect("read").is_some())).await;
+    large
+        .call("a change of status", async |store| {
+            drop(store.set_receipt_status(receipt, ReceiptStatus::Settled, now).await.expect("changed"));
+        })
+        .await;
+    large.call("a quota", async |store| assert!(store.quota(receipt, now).await.expect("read").is_some())).await;
+    large.call("usage", async |store| drop(store.usage(receipt, None, 50).await.expect("read"))).await;
+    large.call("expiry", async |store| assert_eq!(store.expire_receipts(now, 100).await.expect("expired"), 1)).await;
+    large.call("an audit", async |store| drop(store.audit(None, 20).await.expect("audited"))).await;
+    large
+        .call("pruning nodes", async |store| {
+            assert_eq!(store.prune_nodes(now - Duration::from_secs(60), 100).await.expect("pruned"), 100);
+        })
+        .await;
+    let far = now + Duration::from_secs(40 * 86_400);
+    large
+        .call("pruning windows", async |store| assert_eq!(store.prune_windows(far, 100).await.expect("pruned"), 100))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_never_scans_a_large_table() {
+    let large = Large::new().await;
+    let now = SystemClock.now();
+    let version = VersionId::from_uuid(large.id("asset", 5).await);
+    let producer = ProducerId::from_uuid(large.id("producer", 5).await);
+    let content = ContentHash::from_bytes(large.hash("content", 5).await);
+    let secret = large.hash("key", 5).await;
+    let key =
+        ApiKey { key_id: KeyId::next(), producer_id: ProducerId::next(), role: Role::Producer, secret_hash: [1; 32] };
+    let new = NewProducer { name: "name".into(), key, created_at: now };
+    large.call("a new producer", async |store| store.create_producer(&new).await.expect("made")).await;
+    large.call("a key", async |store| assert!(store.key(&secret).await.expect("read").is_some())).await;
+    large
+        .call("a new secret", async |store| {
+            assert!(store.replace_key_secret(new.key.key_id, &[2; 32]).await.expect("replaced"));
+        })
+        .await;
+    large.call("content", async |store| assert!(store.content(content).await.expect("read").is_some())).await;
+    let announced = ContentMeta {
+        content_hash: ContentHash::from_bytes([3; 32]),
+        size_bytes: 1,
+        media_type: "text/plain".into(),
+        stored_at: now,
+    };
+    large
+        .call("an announcement", async |store| store.announce_content(&announced, producer).await.expect("announced"))
+        .await;
+    large
+        .call("unknown content", async |store| {
+            assert!(store.unknown_content(&[content, announced.content_hash]).await.expect("read").is_empty());
+        })
+        .await;
+    large
+        .call("completion", async |store| {
+            assert!(store.complete_content(announced.content_hash).await.expect("completed"));
+        })
+        .await;
+    large
+        .call("withdrawal", async |store| {
+            assert_eq!(store.withdraw_announcements(now, 10).await.expect("withdrawn"), 0);
+        })
+        .await;
+    let asset = NewAsset {
+        version_id: VersionId::next(),
+        content_hash: content,
+        name: "name".into(),
+        description: String::new(),
+        media_type: None,
+        dataset_id: None,
+        policy_meta: serde_json::json!({}),
+        producer_id: producer,
+        price_satoshis: 1,
+        created_at: now,
+    };
+    large.call("a new asset", async |store| drop(store.create_asset(&asset).await.expect("made"))).await;
+    large.call("an asset", async |store| assert!(store.asset(version).await.expect("read").is_some())).await;
+    large
+        .call("a price", async |store| assert!(store.set_price(version, 2, Some(producer), now).await.expect("priced")))
+        .await;
+}

@@ -46,6 +46,13 @@ impl TestDatabase {
         config
     }
 
+    /// The URL under which a node finds the database.
+    pub(crate) fn url(&self) -> String {
+        let server = std::env::var(SERVER).expect("the server was found before");
+        let (base, _) = server.rsplit_once('/').expect("a URL with a database");
+        format!("{base}/{}", self.name)
+    }
+
     /// Settings that are generous where a test is about something else.
     pub(crate) fn settings(&self) -> PostgresSettings {
         PostgresSettings {

@@ -1,0 +1,12 @@
+//! Black-box tests: the real binary, over HTTP, on both databases.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/node.rs"]
+#[macro_use]
+mod node;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "shared with the tests of the adapter")]
+mod postgres;
+
+mod main_job;

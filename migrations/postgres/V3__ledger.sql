@@ -2,10 +2,11 @@
 
 -- `window_end` follows from the two columns before it (the last check says how), so these four are as unique as the first
 -- three: one index is the identity of a window, and finds it by receipt, type and range.
+-- The type is compared byte by byte, in any locale, since every look-up compares it.
 -- Half-empty pages keep an update of the counters on its page, where it needs no new index entry.
 CREATE TABLE quota_usage_windows (
     receipt_id        uuid        NOT NULL REFERENCES overlay_receipts,
-    window_type       text        NOT NULL CHECK (window_type IN ('hour', 'day', 'month')),
+    window_type       text COLLATE "C" NOT NULL CHECK (window_type IN ('hour', 'day', 'month')),
     window_start      timestamptz NOT NULL,
     window_end        timestamptz NOT NULL,
     bytes_used        bigint      NOT NULL DEFAULT 0 CHECK (bytes_used >= 0),
@@ -14,8 +15,11 @@ CREATE TABLE quota_usage_windows (
     requests_reserved bigint      NOT NULL DEFAULT 0 CHECK (requests_reserved >= 0),
     CONSTRAINT quota_usage_windows_time_range PRIMARY KEY (receipt_id, window_type, window_start, window_end),
     CONSTRAINT quota_usage_windows_length CHECK (
-        window_end AT TIME ZONE 'UTC' = window_start AT TIME ZONE 'UTC' + CASE window_type
-            WHEN 'hour' THEN interval '1 hour' WHEN 'day' THEN interval '1 day' ELSE interval '1 month' END)
+        CASE window_type
+            WHEN 'hour' THEN window_end - window_start = interval '1 hour'
+            WHEN 'day' THEN window_end - window_start = interval '1 day'
+            ELSE window_end - window_start BETWEEN interval '28 days' AND interval '31 days'
+        END)
 ) WITH (fillfactor = 50);
 -- For pruning.
 CREATE INDEX quota_usage_windows_end ON quota_usage_windows (window_end);

@@ -200,19 +200,21 @@ BEGIN
     INTO inserted, sum_receipts, sum_hours, sum_epochs, sum_bytes, sum_requests
     FROM sums;
 
-    -- The locks of the leases. A release of what is not leased is ignored, so it makes no window.
-    INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end)
-    SELECT receipt_id, 'hour', hour_start, hour_start + interval '1 hour'
-    FROM (
-        SELECT receipt_id, hour_start FROM unnest(sum_receipts, sum_hours) AS s (receipt_id, hour_start)
-        UNION
-        SELECT l.receipt_id, l.hour_start
-        FROM unnest(release_receipts, release_hours, release_epochs) AS r (receipt_id, hour_start, epoch)
-        JOIN quota_leases l ON l.receipt_id = r.receipt_id AND l.node_id = batch_node AND l.epoch = r.epoch
-            AND l.hour_start = r.hour_start
-    ) AS touched
-    ORDER BY receipt_id, hour_start
-    ON CONFLICT (receipt_id, window_type, window_start, window_end) DO UPDATE SET bytes_used = w.bytes_used WHERE false;
+    -- The locks of the leases, if there are any to look at. A release of what is not leased is ignored, so it makes no window.
+    IF array_remove(sum_epochs, NULL) <> '{}' OR cardinality(release_receipts) > 0 THEN
+        INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end)
+        SELECT receipt_id, 'hour', hour_start, hour_start + interval '1 hour'
+        FROM (
+            SELECT receipt_id, hour_start FROM unnest(sum_receipts, sum_hours) AS s (receipt_id, hour_start)
+            UNION
+            SELECT l.receipt_id, l.hour_start
+            FROM unnest(release_receipts, release_hours, release_epochs) AS r (receipt_id, hour_start, epoch)
+            JOIN quota_leases l ON l.receipt_id = r.receipt_id AND l.node_id = batch_node AND l.epoch = r.epoch
+                AND l.hour_start = r.hour_start
+        ) AS touched
+        ORDER BY receipt_id, hour_start
+        ON CONFLICT (receipt_id, window_type, window_start, window_end) DO UPDATE SET bytes_used = w.bytes_used WHERE false;
+    END IF;
 
     WITH wished AS (
         SELECT receipt_id, hour_start, lease_epoch, bytes, requests, 0 AS back_bytes, 0 AS back_requests
@@ -252,6 +254,11 @@ BEGIN
         FROM matched m
         WHERE bytes IS NOT NULL OR state = 'live'
     ),
+    -- The windows of an hour are the same for all receipts, and a batch spans few hours.
+    spans AS MATERIALIZED (
+        SELECT h.hour_start, k.*
+        FROM (SELECT DISTINCT hour_start FROM leases) AS h CROSS JOIN LATERAL penstock_windows(h.hour_start) AS k
+    ),
     emptied_leases AS (
         DELETE FROM quota_leases l USING leases m
         WHERE m.state = 'live' AND m.emptied AND l.receipt_id = m.receipt_id AND l.node_id = batch_node
@@ -282,7 +289,7 @@ BEGIN
            sum(coalesce(m.requests, 0) - CASE WHEN m.state = 'lost' THEN m.off_requests ELSE 0 END),
            sum(CASE WHEN m.state = 'live' THEN m.off_bytes ELSE 0 END),
            sum(CASE WHEN m.state = 'live' THEN m.off_requests ELSE 0 END)
-    FROM leases m CROSS JOIN LATERAL penstock_windows(m.hour_start) AS k
+    FROM leases m JOIN spans k ON k.hour_start = m.hour_start
     GROUP BY k.rank, m.receipt_id, k.window_type, k.window_start, k.window_end
     ORDER BY k.rank, m.receipt_id, k.window_start
     ON CONFLICT (receipt_id, window_type, window_start, window_end) DO UPDATE SET

@@ -50,8 +50,10 @@ async fn months_are_prepared_ahead_and_take_over_what_came_unprepared() {
     let database = TestDatabase::migrated().await;
     let (store, _metrics) = store(database.settings()).await;
     let client = database.client().await;
-    let insert = "INSERT INTO streaming_usage (usage_id, receipt_id, content_hash, started_at, finished_at, bytes_sent, requests,
-        outcome) VALUES (gen_random_uuid(), gen_random_uuid(), decode(repeat('00', 32), 'hex'), $1, $1, 1, 1, 'completed')";
+    let insert = "INSERT INTO streaming_usage (usage_id, receipt_id, content_hash, started_at, finished_at,
+        bytes_sent, requests,
+        outcome) VALUES (gen_random_uuid(), gen_random_uuid(), decode(repeat('00', 32), 'hex'), $1, $1, 1, 1,
+            'completed')";
     let times = ["2031-05-31T23:59:59.999999Z", "2031-06-01T00:00:00Z", "1999-12-31T23:00:00Z"];
     for time in times {
         let time: Timestamp = time.parse().expect("a time");

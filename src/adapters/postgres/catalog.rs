@@ -20,7 +20,8 @@ const CREATE_PRODUCER: Statement = Statement {
     name: "create_producer",
     sql: "
         WITH producer AS (
-            INSERT INTO producers (producer_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (producer_id) DO NOTHING
+            INSERT INTO producers (producer_id, name, created_at) VALUES ($1, $2, $3)
+                ON CONFLICT (producer_id) DO NOTHING
         )
         INSERT INTO api_keys (key_id, producer_id, role, secret_hash, created_at) VALUES ($4, $1, $5, $6, $3)
         ON CONFLICT (key_id) DO NOTHING",
@@ -99,13 +100,14 @@ const WITHDRAW_ANNOUNCEMENTS: Statement = Statement {
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 
-/// By the primary keys. An asset that is there already is returned as it is: the caller may repeat a call whose answer was
-/// lost.
+/// By the primary keys. An asset that is there already is returned as it is: the caller may repeat a call whose answer
+/// was lost.
 const CREATE_ASSET: Statement = Statement {
     name: "create_asset",
     sql: "
         WITH content AS (
-            SELECT content_hash, size_bytes, media_type FROM overlay_storage_index WHERE content_hash = $2 AND state = 'stored'
+            SELECT content_hash, size_bytes, media_type FROM overlay_storage_index WHERE content_hash = $2
+                AND state = 'stored'
         ),
         made AS (
             INSERT INTO assets AS a (version_id, content_hash, name, description, media_type, dataset_id, policy_meta,
@@ -119,7 +121,8 @@ const CREATE_ASSET: Statement = Statement {
             ON CONFLICT (version_id) DO NOTHING
         )
         SELECT made.version_id, made.content_hash, made.name, made.description, made.media_type, content.size_bytes,
-               made.dataset_id, made.policy_meta, made.producer_id, coalesce(p.satoshis, $9) AS satoshis, made.created_at
+               made.dataset_id, made.policy_meta, made.producer_id, coalesce(p.satoshis, $9) AS satoshis,
+                   made.created_at
         FROM made
         CROSS JOIN content
         LEFT JOIN prices p ON p.version_id = made.version_id",
@@ -141,7 +144,8 @@ const CREATE_ASSET: Statement = Statement {
 const ASSET: Statement = Statement {
     name: "asset",
     sql: "
-        SELECT a.version_id, a.content_hash, a.name, a.description, a.media_type, c.size_bytes, a.dataset_id, a.policy_meta,
+        SELECT a.version_id, a.content_hash, a.name, a.description, a.media_type, c.size_bytes, a.dataset_id,
+            a.policy_meta,
                a.producer_id, p.satoshis, a.created_at
         FROM assets a
         JOIN overlay_storage_index c ON c.content_hash = a.content_hash

@@ -13,8 +13,8 @@ use penstock_actors::{
 };
 use tokio_postgres::{Row, types::FromSql};
 
-/// An amount as the database keeps it. No real amount of bytes, requests or satoshis comes near 2^63; a limit that does limits
-/// nothing.
+/// An amount as the database keeps it. No real amount of bytes, requests or satoshis comes near 2^63; a limit that does
+/// limits nothing.
 pub(super) fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
 }

@@ -14,22 +14,34 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use penstock::adapters::postgres::{PostgresSettings, StatementMode, migrate};
-use penstock_actors::{ports::Upkeep, testkit::ledger_suite};
+use penstock_actors::{
+    ids::KeyId,
+    ports::Upkeep,
+    testkit::{catalog_suite, ledger_suite},
+};
 use support::{TestDatabase, store};
 
 async fn run_the_suite(statement_mode: StatementMode) {
     let database = TestDatabase::migrated().await;
     let (store, _metrics) = store(PostgresSettings { statement_mode, ..database.settings() }).await;
-    ledger_suite::run(Arc::new(store)).await;
+    let store = Arc::new(store);
+    ledger_suite::run(Arc::clone(&store)).await;
+    catalog_suite::run(Arc::clone(&store)).await;
+    let client = database.client().await;
+    catalog_suite::a_revoked_key_is_not_found(&*store, async |key: KeyId| {
+        let revoke = "UPDATE api_keys SET revoked_at = created_at WHERE key_id = $1";
+        assert_eq!(client.execute(revoke, &[&key.as_uuid()]).await.expect("revoked"), 1);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ledger_keeps_its_promises_with_named_statements() {
+async fn the_ports_keep_their_promises_with_named_statements() {
     run_the_suite(StatementMode::Named).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ledger_keeps_its_promises_with_unnamed_statements() {
+async fn the_ports_keep_their_promises_with_unnamed_statements() {
     run_the_suite(StatementMode::Unnamed).await;
 }
 

@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 
 use super::{
     PostgresStore,
-    columns::{Columns, bytes_32, signed},
+    columns::{Columns, bytes_32, exact},
     db::Statement,
 };
 
@@ -59,7 +59,12 @@ const ANNOUNCE_CONTENT: Statement = Statement {
     sql: "
         INSERT INTO overlay_storage_index AS c (content_hash, size_bytes, media_type, state, producer_id, announced_at)
         VALUES ($1, $2, $3, 'announced', $4, $5)
-        ON CONFLICT (content_hash) DO UPDATE SET announced_at = excluded.announced_at WHERE c.state = 'announced'",
+        ON CONFLICT (content_hash) DO UPDATE SET
+            size_bytes = excluded.size_bytes,
+            media_type = excluded.media_type,
+            producer_id = excluded.producer_id,
+            announced_at = greatest(c.announced_at, excluded.announced_at)
+        WHERE c.state = 'announced'",
     types: &[Type::BYTEA, Type::INT8, Type::TEXT, Type::UUID, Type::TIMESTAMPTZ],
 };
 
@@ -197,7 +202,7 @@ impl Catalog for PostgresStore {
     async fn announce_content(&self, meta: &ContentMeta, by: ProducerId) -> PortResult<()> {
         let params: [super::db::Param<'_>; 5] = [
             &meta.content_hash.as_bytes().as_slice(),
-            &signed(meta.size_bytes),
+            &exact(meta.size_bytes)?,
             &meta.media_type,
             &by.as_uuid(),
             &meta.stored_at,
@@ -233,7 +238,7 @@ impl Catalog for PostgresStore {
                     &new.dataset_id,
                     &new.policy_meta,
                     &new.producer_id.as_uuid(),
-                    &signed(new.price_satoshis),
+                    &exact(new.price_satoshis)?,
                     &new.created_at,
                 ],
             )
@@ -255,7 +260,7 @@ impl Catalog for PostgresStore {
         now: Timestamp,
     ) -> PortResult<bool> {
         let producer = producer.map(|id| id.as_uuid());
-        let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &signed(satoshis), &producer, &now]).await?;
+        let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &exact(satoshis)?, &producer, &now]).await?;
         Ok(priced > 0)
     }
 }

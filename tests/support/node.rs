@@ -71,6 +71,11 @@ impl Setup {
         Self { on, env: Vec::new() }
     }
 
+    /// On a PostgreSQL that belongs to somebody else: of another node, or behind a proxy.
+    pub(crate) fn on_database_of(url: &str) -> Self {
+        Self::new(On::Sqlite).env("DATABASE_URL", url)
+    }
+
     /// A setting by its variable, as `PENSTOCK_QUOTA__LEASE_TTL`.
     pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
@@ -293,9 +298,24 @@ impl TestNode {
 
     /// Resident memory of the process, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, line_of: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running node");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+        let line = status.lines().find_map(|line| line.strip_prefix(line_of)).expect("Linux says it");
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
+    }
+
+    /// The most memory that the process has had resident since its peak was last forgotten, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Starts to look for a peak anew; the resident memory now.
+    pub(crate) fn forget_peak_memory(&self) -> u64 {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("a running node of this user");
+        self.resident_bytes()
     }
 
     /// Open files of the process.

@@ -107,6 +107,7 @@ async fn a_client_that_stops_reading_is_cut_and_its_slot_comes_back() {
     assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap(), bytes);
     let rest = stalled.read_on(bytes.len()).await;
     assert!(got.len() + rest.len() < bytes.len(), "what was cut is incomplete");
+    at_rest(&node).await;
     let rows = usage_rows(&node, &paid.receipt).await;
     assert_eq!(rows.len(), 2);
     assert!(bytes_of(&rows) < 2 * bytes.len() as u64, "what was not sent is not charged");

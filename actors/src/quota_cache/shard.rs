@@ -253,16 +253,17 @@ impl QuotaShard {
     }
 
     /// Asks again for everybody who waits for a receipt. Whoever lacks no more than the ledger was `asked` for is refused:
-    /// it did not fit. The others have to wait for a refill of their own.
+    /// it did not fit. Unless others who waited longer have just spent what it gave: then there may be more.
     fn retry(&mut self, id: ReceiptId, asked: Credit, ctx: &mut Context<Self>) {
         let Some(mut queue) = self.waiting.remove(&id) else { return };
         let moment = self.moment();
+        let mut spent = false;
         while let Some(question) = queue.pop_front() {
             if question.deadline <= moment.monotonic {
                 continue;
             }
             match self.book.acquire(&question.ask, &moment, Freshness::Required) {
-                Decision::Refill(want) if !asked.is_zero() && asked.covers(want.need) => {
+                Decision::Refill(want) if !spent && !asked.is_zero() && asked.covers(want.need) => {
                     let refusal = self.book.refuse(&question.ask, &moment);
                     self.refuse(question.purpose, refusal);
                 }
@@ -272,7 +273,10 @@ impl QuotaShard {
                     self.want(want, ctx);
                     return;
                 }
-                decision => self.conclude(question, decision, ctx),
+                decision => {
+                    spent |= matches!(decision, Decision::Granted(_));
+                    self.conclude(question, decision, ctx);
+                }
             }
         }
     }

@@ -93,6 +93,8 @@ async fn a_database_that_goes_away_stops_nothing_that_is_in_memory_and_loses_not
     let mut wire = Wire::streaming(&node, &running).await;
     let mut got = wire.read_on(100_000).await;
 
+    node.metric_becomes("penstock_usage_settled_total", "", 1.0).await;
+
     proxy.stop().await;
     expect_problem(node.stream(&unknown).send().await.unwrap(), 503, "dependency-unavailable").await;
     let asset = json!({ "name": "new", "contentHash": known.hash });

@@ -6,7 +6,6 @@
 #[macro_use]
 mod node;
 #[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "shared with the tests of the adapter")]
 mod postgres;
 
 mod main_job;

@@ -9,4 +9,12 @@ mod node;
 #[allow(dead_code, reason = "shared with the tests of the adapter")]
 mod postgres;
 
+mod api;
+mod exactness;
 mod main_job;
+mod real_clients;
+mod refusals;
+mod shell;
+mod streams;
+mod uploads;
+mod wire;

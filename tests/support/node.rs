@@ -58,6 +58,21 @@ macro_rules! on_both {
     };
 }
 
+/// Runs a test on SQLite alone, where the database cannot matter.
+#[macro_export]
+macro_rules! on_sqlite {
+    ($name:ident, $test:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let test: fn(&mut $crate::node::TestNode) -> futures_util::future::LocalBoxFuture<'_, ()> =
+                |node| Box::pin(async move { ($test)(node).await });
+            let mut node = $crate::node::TestNode::start($crate::node::On::Sqlite).await;
+            test(&mut node).await;
+            node.finish().await;
+        }
+    };
+}
+
 /// A node before it is started.
 pub(crate) struct Setup {
     on: On,
@@ -87,14 +102,7 @@ impl Setup {
         }
         // Every request of a test is logged where the test's output is.
         env.push(("PENSTOCK_LOG__LEVEL".to_owned(), "info,penstock=debug".to_owned()));
-        let mut node = TestNode {
-            folder,
-            database,
-            env,
-            process: None,
-            base: String::new(),
-            client: client(),
-        };
+        let mut node = TestNode { folder, database, env, process: None, base: String::new(), client: client() };
         node.boot().await;
         node
     }
@@ -205,6 +213,11 @@ impl TestNode {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+
+    /// Where the node listens, as `127.0.0.1:8080`.
+    pub(crate) fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {

@@ -147,7 +147,12 @@ on_both!(a_confirmed_receipt_streams_at_once, async |node: &mut TestNode| {
     expect_problem(node.stream(&paid).send().await.unwrap(), 403, "receipt-not-confirmed").await;
     expect(node.set_status(&paid.receipt, "confirmed").await, &[200]).await;
     let deadline = Instant::now() + Duration::from_secs(30);
-    while node.stream(&paid).send().await.unwrap().status() != 200 {
+    loop {
+        let answer = node.stream(&paid).send().await.unwrap();
+        if answer.status() == 200 {
+            assert_eq!(answer.text().await.unwrap(), "at once", "and nothing is left of the time before");
+            break;
+        }
         assert!(Instant::now() < deadline);
     }
 });

@@ -69,7 +69,7 @@ on_both!(ranges_of_many_sizes_at_once_never_overshoot, async |node: &mut TestNod
 });
 
 on_both!(a_client_that_leaves_is_charged_for_what_it_got, async |node: &mut TestNode| {
-    let (size, read) = (48 << 20, 8 << 20);
+    let (size, read) = (16 << 20, 3 << 20);
     node.tier("large", json!({ "bytesPerMonth": size })).await;
     let paid = node.paid(&sample(42, size), "large").await;
     let mut connection = wire::paused_stream(node, &paid, read - 100_000).await;
@@ -80,7 +80,7 @@ on_both!(a_client_that_leaves_is_charged_for_what_it_got, async |node: &mut Test
     assert_eq!(requests, 1);
     // The last piece is counted once the socket has taken it; what the socket had taken and the client had not is charged.
     assert!(charged as usize >= read - (1 << 20), "{charged}");
-    assert!((charged as usize) < size / 2, "{charged}");
+    assert!((charged as usize) < size / 4 * 3, "{charged}");
     let path = format!("/v1/streaming/usage?receiptId={}", paid.receipt);
     let usage = expect(node.admin(Method::GET, &path).send().await.unwrap(), &[200]).await;
     assert_eq!(usage["items"][0]["bytesSent"], charged);

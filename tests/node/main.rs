@@ -4,6 +4,7 @@
 
 #[path = "../support/node.rs"]
 #[macro_use]
+#[allow(dead_code, reason = "shared with other tests")]
 mod node;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "shared with the tests of the adapter")]

@@ -154,7 +154,7 @@ on_both!(requests_are_counted_too, async |node: &mut TestNode| {
 
 on_both!(a_stream_that_is_held_open_keeps_its_slot_until_its_client_leaves, async |node: &mut TestNode| {
     node.tier("two", json!({ "maxConcurrentStreams": 2 })).await;
-    let paid = node.paid(&sample(27, 24 << 20), "two").await;
+    let paid = node.paid(&sample(27, 12 << 20), "two").await;
     let first = wire::paused_stream(node, &paid, 1).await;
     let second = wire::paused_stream(node, &paid, 1).await;
     let problem = refused(node, &paid, Some("bytes=0-0"), 429, "too-many-streams").await;
@@ -191,7 +191,7 @@ on_both!(streams_one_after_the_other_never_find_the_slot_taken, async |node: &mu
 });
 
 on_both!(a_refunded_receipt_stops_at_once_for_new_and_running_streams, async |node: &mut TestNode| {
-    let paid = node.paid(&sample(32, 24 << 20), "unlimited").await;
+    let paid = node.paid(&sample(32, 12 << 20), "unlimited").await;
     let _paused = wire::paused_stream(node, &paid, 1).await;
     let mut running = node.stream(&paid).send().await.unwrap();
     running.chunk().await.unwrap();

@@ -126,7 +126,7 @@ on_sqlite!(the_key_is_checked_before_the_first_byte_of_the_body, async |node: &m
             // The body never comes.
             let request =
                 format!("POST /v1/content HTTP/1.1\r\nhost: node\r\n{key}{length}\r\nconnection: close\r\n\r\n");
-            let answer = wire::exchange(node, &request).await;
+            let answer = wire::head(node, &request).await;
             assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
             assert!(answer.to_lowercase().contains("www-authenticate: bearer"), "{answer}");
         }
@@ -154,7 +154,7 @@ async fn more_than_the_limit_is_refused_and_leaves_nothing() {
         "POST /v1/content HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
          content-length: 1048577\r\nconnection: close\r\n\r\n"
     );
-    assert!(wire::exchange(&node, &declared).await.starts_with("HTTP/1.1 413 "));
+    assert!(wire::head(&node, &declared).await.starts_with("HTTP/1.1 413 "));
     expect(upload(&node, "/v1/content", fits.clone()).send().await.unwrap(), &[201]).await;
     expect(upload(&node, "/v1/content", chunked(&fits)).send().await.unwrap(), &[200]).await;
     node.finish().await;

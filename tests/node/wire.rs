@@ -27,6 +27,18 @@ pub(crate) async fn exchange(node: &TestNode, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// Sends the text and takes no more than the head of the answer.
+pub(crate) async fn head(node: &TestNode, request: &str) -> String {
+    let mut connection = connect(node).await;
+    connection.write_all(request.as_bytes()).await.expect("the request goes out");
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+        let byte = connection.read_u8().await;
+        answer.push(byte.unwrap_or_else(|error| panic!("{error} after {}", String::from_utf8_lossy(&answer))));
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// A stream whose client has read the head of the answer and so many bytes more, and then stopped reading.
 pub(crate) async fn paused_stream(node: &TestNode, paid: &Paid, read: usize) -> TcpStream {
     let mut connection = connect(node).await;

@@ -242,19 +242,20 @@ impl QuotaShard {
         for (want, refill) in wants.iter().zip(refills) {
             let id = want.receipt_id;
             let outdated = self.asked.remove(&id).unwrap_or_default();
+            let lacking = refill.lacking(want);
             if let Some(release) = self.book.apply(id, refill, &moment) {
                 self.deps.usage.release(release);
             }
             if outdated && self.book.invalidate(id) && !self.waiting.contains_key(&id) {
                 self.reload(id, ctx);
             }
-            self.retry(id, if outdated { Credit::ZERO } else { want.need }, ctx);
+            self.retry(id, lacking.filter(|_| !outdated), ctx);
         }
     }
 
-    /// Asks again for everybody who waits for a receipt. Whoever lacks no more than the ledger was `asked` for is refused:
-    /// it did not fit. The others have to wait for a refill of their own.
-    fn retry(&mut self, id: ReceiptId, asked: Credit, ctx: &mut Context<Self>) {
+    /// Asks again for everybody who waits for a receipt. Whoever lacks at least what the ledger could not give is refused: it
+    /// did not fit. The others have to wait for a refill of their own.
+    fn retry(&mut self, id: ReceiptId, lacking: Option<Credit>, ctx: &mut Context<Self>) {
         let Some(mut queue) = self.waiting.remove(&id) else { return };
         let moment = self.moment();
         while let Some(question) = queue.pop_front() {
@@ -262,7 +263,7 @@ impl QuotaShard {
                 continue;
             }
             match self.book.acquire(&question.ask, &moment, Freshness::Required) {
-                Decision::Refill(want) if !asked.is_zero() && asked.covers(want.need) => {
+                Decision::Refill(want) if lacking.is_some_and(|lacking| want.need.covers(lacking)) => {
                     let refusal = self.book.refuse(&question.ask, &moment);
                     self.refuse(question.purpose, refusal);
                 }

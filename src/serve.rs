@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     config::Config,
     data_dir::DataDir,
-    http::{self, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings},
+    http::{self, Announcer, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings},
     keys::{self, AdminKey, KeyRing},
     telemetry::{Metrics, metrics::JanitorMetrics},
     wiring::{self, World},
@@ -74,6 +74,7 @@ impl Server {
         }
         let data_dir = DataDir::take(&config.data.dir)?;
         let metrics = Arc::new(Metrics::new()?);
+        wiring::migrate(config).await?;
         let world = wiring::open(config, &metrics, io).await?;
         if let Some(pool) = world.pool.clone() {
             io.spawn(wiring::keep_pool_warm(pool));
@@ -162,6 +163,8 @@ fn build(
     let ports = world.ports.clone();
     let receipts = Arc::clone(&world.receipts);
     let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
+    let quota = node.quota.clone();
+    let announcer = Data::new(Announcer::new(Arc::clone(&ports.shared), move |tag| quota.invalidate(tag)));
     let node = Data::new(node.clone());
     let metrics = Data::from(Arc::clone(metrics));
     let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
@@ -172,6 +175,7 @@ fn build(
         http::app(shell.clone())
             .app_data(keys.clone())
             .app_data(node.clone())
+            .app_data(announcer.clone())
             .app_data(metrics.clone())
             .app_data(readiness.clone())
             .app_data(streaming.clone())

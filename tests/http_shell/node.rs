@@ -11,7 +11,7 @@ use actix_web::{
     web::{self, Bytes, Data},
 };
 use penstock::{
-    http::{self, Readiness, Shell},
+    http::{self, Announcer, Readiness, Shell},
     keys::{self, KeyRing},
     telemetry::Metrics,
 };
@@ -35,7 +35,7 @@ pub(crate) const MAX_HEAD_BYTES: usize = 2048;
 /// A stored content.
 pub(crate) const STORED: ContentHash = ContentHash::from_bytes([7; 32]);
 
-/// What `/v1/data` answers in these tests: JSON that a producer put in.
+/// What `/v1/data-of-a-test` answers in these tests: JSON that a producer put in.
 pub(crate) const CONTENT: &str = include_str!("../../Cargo.toml");
 
 pub(crate) struct Node {
@@ -106,6 +106,7 @@ impl Node {
             .app_data(Data::from(catalog))
             .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
             .app_data(Data::from(self.world.clone() as Arc<dyn SharedState>))
+            .app_data(Data::new(Announcer::new(self.world.clone(), |_| ())))
             .app_data(Data::from(self.world.clone() as Arc<dyn Upkeep>))
             .app_data(Data::from(self.world.clone() as Arc<dyn BlobStore>))
             .app_data(Data::from(clock))
@@ -113,7 +114,7 @@ impl Node {
             .app_data(self.metrics.clone())
             .configure(http::configure)
             .route(
-                "/v1/data",
+                "/v1/data-of-a-test",
                 web::get().to(|| async { HttpResponse::Ok().content_type("application/json").body(CONTENT) }),
             )
     }

@@ -7,7 +7,6 @@
 #[allow(dead_code, reason = "shared with other tests")]
 mod node;
 #[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "shared with the tests of the adapter")]
 mod postgres;
 
 mod api;

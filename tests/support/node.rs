@@ -1,5 +1,7 @@
 //! A node of one's own: the real binary on a free port, with throw-away data, on SQLite or on PostgreSQL.
 
+#![allow(dead_code, reason = "shared by test binaries that each use a part of it")]
+
 use std::{
     path::PathBuf,
     process::{ExitStatus, Output, Stdio},

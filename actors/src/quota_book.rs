@@ -227,6 +227,9 @@ impl QuotaBook {
         let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
         if !entry.view.receipt.status_at(moment.wall).may_stream() {
             entry.revocation.raise();
+        } else if entry.revocation.is_raised() {
+            // It had no right yet, or lost it and got it back: what starts from now on is not stopped by that.
+            entry.revocation = Arc::default();
         }
         entry.add_lease(refill.granted, refill.windows[WindowKind::Hour.index()].window, moment)
     }

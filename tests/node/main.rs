@@ -4,8 +4,17 @@
 
 #[path = "../support/node.rs"]
 #[macro_use]
+#[allow(dead_code, reason = "shared with other tests")]
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;
 
+mod api;
+mod exactness;
 mod main_job;
+mod real_clients;
+mod refusals;
+mod shell;
+mod streams;
+mod uploads;
+mod wire;

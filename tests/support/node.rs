@@ -60,6 +60,21 @@ macro_rules! on_both {
     };
 }
 
+/// Runs a test on SQLite alone, where the database cannot matter.
+#[macro_export]
+macro_rules! on_sqlite {
+    ($name:ident, $test:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let test: fn(&mut $crate::node::TestNode) -> futures_util::future::LocalBoxFuture<'_, ()> =
+                |node| Box::pin(async move { ($test)(node).await });
+            let mut node = $crate::node::TestNode::start($crate::node::On::Sqlite).await;
+            test(&mut node).await;
+            node.finish().await;
+        }
+    };
+}
+
 /// A node before it is started.
 pub(crate) struct Setup {
     on: On,
@@ -205,6 +220,11 @@ impl TestNode {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+
+    /// Where the node listens, as `127.0.0.1:8080`.
+    pub(crate) fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {

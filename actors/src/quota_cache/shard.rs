@@ -242,28 +242,28 @@ impl QuotaShard {
         for (want, refill) in wants.iter().zip(refills) {
             let id = want.receipt_id;
             let outdated = self.asked.remove(&id).unwrap_or_default();
+            let lacking = refill.lacking(want);
             if let Some(release) = self.book.apply(id, refill, &moment) {
                 self.deps.usage.release(release);
             }
             if outdated && self.book.invalidate(id) && !self.waiting.contains_key(&id) {
                 self.reload(id, ctx);
             }
-            self.retry(id, if outdated { Credit::ZERO } else { want.need }, ctx);
+            self.retry(id, lacking.filter(|_| !outdated), ctx);
         }
     }
 
-    /// Asks again for everybody who waits for a receipt. Whoever lacks no more than the ledger was `asked` for is refused:
-    /// it did not fit. Unless others who waited longer have just spent what it gave: then there may be more.
-    fn retry(&mut self, id: ReceiptId, asked: Credit, ctx: &mut Context<Self>) {
+    /// Asks again for everybody who waits for a receipt. Whoever lacks at least what the ledger could not give is refused: it
+    /// did not fit. The others have to wait for a refill of their own.
+    fn retry(&mut self, id: ReceiptId, lacking: Option<Credit>, ctx: &mut Context<Self>) {
         let Some(mut queue) = self.waiting.remove(&id) else { return };
         let moment = self.moment();
-        let mut spent = false;
         while let Some(question) = queue.pop_front() {
             if question.deadline <= moment.monotonic {
                 continue;
             }
             match self.book.acquire(&question.ask, &moment, Freshness::Required) {
-                Decision::Refill(want) if !spent && !asked.is_zero() && asked.covers(want.need) => {
+                Decision::Refill(want) if lacking.is_some_and(|lacking| want.need.covers(lacking)) => {
                     let refusal = self.book.refuse(&question.ask, &moment);
                     self.refuse(question.purpose, refusal);
                 }
@@ -273,10 +273,7 @@ impl QuotaShard {
                     self.want(want, ctx);
                     return;
                 }
-                decision => {
-                    spent |= matches!(decision, Decision::Granted(_));
-                    self.conclude(question, decision, ctx);
-                }
+                decision => self.conclude(question, decision, ctx),
             }
         }
     }

@@ -7,7 +7,6 @@
 #[macro_use]
 mod node;
 #[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "shared with the tests of the adapter")]
 mod postgres;
 #[path = "../support/proxy.rs"]
 mod proxy;

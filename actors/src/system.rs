@@ -27,6 +27,9 @@ use crate::{
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
 };
 
+/// How long connections that were cut may take to close.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The world behind a node.
 #[derive(Clone)]
 pub struct Ports {
@@ -173,6 +176,10 @@ impl Node {
 
     /// Gives leases back and waits until usage is in the ledger. For shutdown, after the last stream has ended.
     pub async fn drain(&self, patience: Duration) -> DrainReport {
+        // Connections that were cut may still be closing. A stream gives its permit back after it has told its end, so when
+        // all permits are here, so is all that was sent.
+        let all = u32::try_from(self.streams.snapshot().capacity).unwrap_or(u32::MAX);
+        drop(self.streams.admit(all, CLOSING_PATIENCE).await);
         self.quota.drain().await;
         self.usage.flush(patience).await;
         DrainReport { streams: self.streams.in_use(), unsettled: self.usage.queue().in_use }

@@ -140,3 +140,24 @@ async fn a_client_that_reads_slowly_gets_everything() {
     assert_eq!(node.charged(&paid.receipt).await, (bytes.len() as u64, 1));
     node.finish().await;
 }
+
+on_both!(a_crowd_that_comes_at_once_is_let_in_as_long_as_the_quota_lasts, async |node: &mut TestNode| {
+    // One lease covers only some of them: the others wait for the next.
+    let bytes = sample(6, 3 << 20);
+    node.tier("crowd", json!({ "bytesPerMonth": 60 * bytes.len(), "requestsPerMonth": 1000 })).await;
+    let paid = node.paid(&bytes, "crowd").await;
+    let shared: &TestNode = node;
+    let statuses: Vec<u16> = stream::iter(0..24)
+        .map(|_| async {
+            let answer = shared.stream(&paid).send().await.unwrap();
+            let status = answer.status().as_u16();
+            assert!(answer.bytes().await.unwrap() == bytes, "{status}");
+            status
+        })
+        .buffer_unordered(24)
+        .collect()
+        .await;
+    assert_eq!(statuses, [200; 24]);
+    at_rest(node).await;
+    assert_eq!(node.charged(&paid.receipt).await, (24 * bytes.len() as u64, 24));
+});

@@ -199,7 +199,8 @@ fn build(
         .max_connections(config.server.max_connections.div_ceil(workers))
         .client_request_timeout(config.server.header_timeout)
         .keep_alive(config.server.keep_alive)
-        .shutdown_timeout(config.server.drain_grace.as_secs())
+        // Whole seconds, rounded up: nobody is cut before their time.
+        .shutdown_timeout(config.server.drain_grace.as_secs_f64().ceil() as u64)
         .h1_write_buffer_size(WRITE_BUFFER)
         // A client that closes its side has left: its stream ends at once rather than at the next write.
         .h1_allow_half_closed(false)

@@ -4,7 +4,6 @@
 
 #[path = "../support/node.rs"]
 #[macro_use]
-#[allow(dead_code, reason = "shared with other tests")]
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;

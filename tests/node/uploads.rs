@@ -1,6 +1,9 @@
 //! Content in: what is kept, what is refused, and that what is refused leaves nothing.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::stream;
@@ -37,15 +40,19 @@ fn files(node: &TestNode) -> Vec<String> {
     found
 }
 
+/// Waits until there are these files and no others: a writer removes its own on a thread of its own.
+async fn until_files_are(node: &TestNode, expected: &[String]) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while files(node) != expected {
+        assert!(Instant::now() < deadline, "{:?} instead of {expected:?}", files(node));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// What was refused must not be there: not in the folder, and not for who wants to publish it.
 async fn assert_nothing_kept(node: &TestNode, hash: &str) {
     node.metric_becomes("penstock_uploads_active", "", 0.0).await;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    // The writer removes its file on a thread of its own.
-    while !files(node).is_empty() {
-        assert!(std::time::Instant::now() < deadline, "{:?}", files(node));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until_files_are(node, &[]).await;
     let asset = node.admin(Method::POST, "/v1/assets").json(&json!({ "contentHash": hash, "name": "x" }));
     let problem = expect_problem(asset.send().await.unwrap(), 422, "validation-failed").await;
     assert_eq!(problem["errors"][0]["path"], "contentHash");
@@ -77,7 +84,7 @@ on_both!(the_same_content_twice_is_one_blob, async |node: &mut TestNode| {
     let second = expect(send("text/plain").await.unwrap(), &[200]).await;
     assert_eq!(second["created"], false);
     assert_eq!(second["mediaType"], "video/mp4", "the first producer said what it is");
-    assert_eq!(files(node), stored);
+    until_files_are(node, &stored).await;
 });
 
 on_both!(two_uploads_of_the_same_content_at_once_are_one_blob, async |node: &mut TestNode| {

@@ -120,6 +120,8 @@ impl Node {
             ttl: settings.lease_ttl,
             heartbeat: settings.heartbeat,
         };
+        usage.flush(settings.quota.patience).await;
+        quota.started().await;
         beat(&keeper).await?;
         let keeper = LeaseKeeper::start(keeper, &ledger_arbiter);
         ledger_arbiter.spawn(follow(shared.invalidations(), quota.clone()));

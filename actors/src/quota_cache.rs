@@ -26,7 +26,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub use self::reservation::{Ended, Reservation};
 use self::{
-    messages::{Acquire, DrainLeases, Forfeit, Invalidate, Purpose},
+    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose},
     shard::QuotaShard,
 };
 use crate::{
@@ -221,6 +221,14 @@ impl QuotaHandle {
     pub async fn started(&self) {
         // With nothing to give back, it is but a round trip to each shard.
         self.drain().await;
+    }
+
+    /// Waits until the streams of a receipt that have ended so far are with the usage batcher.
+    pub async fn caught_up(&self, id: ReceiptId) {
+        let (reply, done) = oneshot::channel();
+        if self.shard(id).link.tell(CatchUp { reply }) {
+            let _ = tokio::time::timeout(self.patience, done).await;
+        }
     }
 
     /// Hands every unspent lease back to the usage batcher. For shutdown, after the streams have ended.

@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     content_store::{ContentSettings, ContentStore},
     delivery::{Delivery, Plan},
-    ids::NodeId,
+    ids::{NodeId, ReceiptId},
     ingest::{Ingest, IngestSettings},
     janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
     lease_keeper::{KeeperDeps, LeaseKeeper, beat},
@@ -174,6 +174,13 @@ impl Node {
     pub fn queues(&self) -> Vec<AdmissionSnapshot> {
         let single = [self.streams.snapshot(), self.usage.queue(), self.ingest.queue(), self.content.read_ahead()];
         self.quota.queues().chain(single).collect()
+    }
+
+    /// Waits until what a receipt's ended streams sent is in the ledger, so that a client reads what it just streamed; false
+    /// when it is not within `patience`.
+    pub async fn settled(&self, receipt: ReceiptId, patience: Duration) -> bool {
+        self.quota.caught_up(receipt).await;
+        self.usage.flush(patience).await
     }
 
     /// Gives leases back and waits until usage is in the ledger. For shutdown, after the last stream has ended.

@@ -79,6 +79,13 @@ pub(super) enum Invalidate {
 #[rtype(result = "()")]
 pub(super) struct Forfeit;
 
+/// Answer when all that was said before has been handled.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct CatchUp {
+    pub(super) reply: oneshot::Sender<()>,
+}
+
 /// Give every lease back.
 #[derive(actix::Message)]
 #[rtype(result = "()")]

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Link, QuotaDeps, QuotaSettings, Reservation,
-    messages::{Acquire, DrainLeases, Forfeit, Invalidate, Purpose, ReleaseSlot, Settle},
+    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, ReleaseSlot, Settle},
     reservation::Held,
 };
 use crate::{
@@ -276,7 +276,6 @@ impl Handler<Settle> for QuotaShard {
     type Result = ();
 
     fn handle(&mut self, Settle { held, ended }: Settle, ctx: &mut Self::Context) {
-        self.link.counters.settled();
         if ended.outcome == Outcome::Revoked {
             self.link.counters.revoked.fetch_add(1, Relaxed);
         }
@@ -305,6 +304,16 @@ impl Handler<Settle> for QuotaShard {
         if let Some(release) = release {
             self.deps.usage.release(release);
         }
+        // Last, so that whoever sees no active stream finds all usage with the batcher.
+        self.link.counters.settled();
+    }
+}
+
+impl Handler<CatchUp> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, CatchUp { reply }: CatchUp, _: &mut Self::Context) {
+        let _ = reply.send(());
     }
 }
 

@@ -306,7 +306,8 @@ async fn settle_until_answered(
         match ledger.settle(&batch).await {
             Err(error) if !matches!(error, PortError::Rejected { .. }) => {
                 counters.retries.fetch_add(1, Relaxed);
-                let wait = waits.next().unwrap_or(LONGEST_RETRY);
+                // Jitter comes on top of the longest delay.
+                let wait = waits.next().unwrap_or(LONGEST_RETRY).min(LONGEST_RETRY);
                 tracing::warn!(%error, rows = batch.rows.len(), ?wait, "usage is not settled yet");
                 tokio::time::sleep(wait).await;
             }

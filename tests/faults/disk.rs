@@ -10,14 +10,20 @@ use crate::node::{On, Setup, expect_problem, sample};
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// `None` where this user may not mount.
-    fn mounted(size: &str) -> Option<Self> {
+    /// # Panics
+    /// Where this user may not mount: a full disk is then not tested, and that is said.
+    fn mounted(size: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
             .arg(folder.path())
             .output();
-        mount.is_ok_and(|mount| mount.status.success()).then_some(Self(folder))
+        let mounted = mount.is_ok_and(|mount| mount.status.success());
+        assert!(
+            mounted,
+            "this test mounts a small file system: run ./test as root, or leave it out with -E 'not test(a_full_disk_refuses)'"
+        );
+        Self(folder)
     }
 
     fn path(&self) -> &Path {
@@ -35,10 +41,7 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_the_upload_and_the_node_goes_on() {
-    let Some(disk) = SmallDisk::mounted("8m") else {
-        eprintln!("not tested: only root may mount a file system");
-        return;
-    };
+    let disk = SmallDisk::mounted("8m");
     let root = disk.path().to_str().expect("a path");
     let mut node = Setup::new(On::Sqlite).env("DATA_ROOT", root).start().await;
     let small = sample(20, 2_000_000);

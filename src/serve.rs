@@ -74,6 +74,7 @@ impl Server {
         }
         let data_dir = DataDir::take(&config.data.dir)?;
         let metrics = Arc::new(Metrics::new()?);
+        wiring::migrate(config).await?;
         let world = wiring::open(config, &metrics, io).await?;
         if let Some(pool) = world.pool.clone() {
             io.spawn(wiring::keep_pool_warm(pool));

@@ -48,8 +48,7 @@ pub struct World {
     pub pool: Option<PostgresStore>,
 }
 
-/// Opens the database, the blobs and the shared state. The database is migrated first, and waited for as long as the
-/// configuration allows.
+/// Opens the database, the blobs and the shared state. The database must be migrated.
 ///
 /// # Errors
 /// What cannot be opened, and why.
@@ -96,23 +95,20 @@ impl Database {
     }
 }
 
-/// Migrates and opens the database.
+/// Opens the database as it is.
 ///
 /// # Errors
-/// When it does not answer within the configured time, or cannot be migrated.
+/// When it is not there or does not answer.
 pub async fn open_database(config: &Config, metrics: &Arc<DbMetrics>, io: &Handle) -> anyhow::Result<Database> {
     match config.database.backend {
         DatabaseBackend::Sqlite => {
             let settings = sqlite_settings(config);
-            sqlite::migrate(&settings).context("cannot migrate the SQLite database")?;
             let store = SqliteStore::open(&settings, Arc::clone(metrics))
                 .with_context(|| format!("cannot open {}", settings.path.display()))?;
             Ok(Database::of(&Arc::new(store), None))
         }
         DatabaseBackend::Postgres => {
-            let settings = postgres_settings(config)?;
-            migrate(config).await?;
-            let store = PostgresStore::connect(settings, Arc::clone(metrics), io.clone())
+            let store = PostgresStore::connect(postgres_settings(config)?, Arc::clone(metrics), io.clone())
                 .await
                 .context("cannot connect to PostgreSQL")?;
             Ok(Database::of(&Arc::new(store.clone()), Some(store)))
@@ -120,7 +116,8 @@ pub async fn open_database(config: &Config, metrics: &Arc<DbMetrics>, io: &Handl
     }
 }
 
-/// Brings the database's schema up to this version; how many migrations were applied.
+/// Brings the database's schema up to this version; how many migrations were applied. A database that does not answer is
+/// waited for as long as the configuration allows.
 ///
 /// # Errors
 /// When the database does not answer within the configured time, or a migration fails.

@@ -14,22 +14,34 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use penstock::adapters::postgres::{PostgresSettings, StatementMode, migrate};
-use penstock_actors::{ports::Upkeep, testkit::ledger_suite};
+use penstock_actors::{
+    ids::KeyId,
+    ports::Upkeep,
+    testkit::{catalog_suite, ledger_suite},
+};
 use support::{TestDatabase, store};
 
 async fn run_the_suite(statement_mode: StatementMode) {
     let database = TestDatabase::migrated().await;
     let (store, _metrics) = store(PostgresSettings { statement_mode, ..database.settings() }).await;
-    ledger_suite::run(Arc::new(store)).await;
+    let store = Arc::new(store);
+    ledger_suite::run(Arc::clone(&store)).await;
+    catalog_suite::run(Arc::clone(&store)).await;
+    let client = database.client().await;
+    catalog_suite::a_revoked_key_is_not_found(&*store, async |key: KeyId| {
+        let revoke = "UPDATE api_keys SET revoked_at = created_at WHERE key_id = $1";
+        assert_eq!(client.execute(revoke, &[&key.as_uuid()]).await.expect("revoked"), 1);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ledger_keeps_its_promises_with_named_statements() {
+async fn the_ports_keep_their_promises_with_named_statements() {
     run_the_suite(StatementMode::Named).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ledger_keeps_its_promises_with_unnamed_statements() {
+async fn the_ports_keep_their_promises_with_unnamed_statements() {
     run_the_suite(StatementMode::Unnamed).await;
 }
 
@@ -50,8 +62,10 @@ async fn months_are_prepared_ahead_and_take_over_what_came_unprepared() {
     let database = TestDatabase::migrated().await;
     let (store, _metrics) = store(database.settings()).await;
     let client = database.client().await;
-    let insert = "INSERT INTO streaming_usage (usage_id, receipt_id, content_hash, started_at, finished_at, bytes_sent, requests,
-        outcome) VALUES (gen_random_uuid(), gen_random_uuid(), decode(repeat('00', 32), 'hex'), $1, $1, 1, 1, 'completed')";
+    let insert = "INSERT INTO streaming_usage (usage_id, receipt_id, content_hash, started_at, finished_at,
+        bytes_sent, requests,
+        outcome) VALUES (gen_random_uuid(), gen_random_uuid(), decode(repeat('00', 32), 'hex'), $1, $1, 1, 1,
+            'completed')";
     let times = ["2031-05-31T23:59:59.999999Z", "2031-06-01T00:00:00Z", "1999-12-31T23:00:00Z"];
     for time in times {
         let time: Timestamp = time.parse().expect("a time");

@@ -1,11 +1,12 @@
 -- Windows, nodes, leases and usage.
 
--- `window_end` follows from the two columns before it (the last check says how), so these four are as unique as the first
--- three: one index is the identity of a window, and finds it by receipt, type and range.
--- Half-empty pages keep an update of the counters on its page, where it needs no new index entry.
+-- `window_end` follows from the two columns before it (the last check says how), so these four are as unique as the
+-- first three: one index is the identity of a window, and finds it by receipt, type and range. The type is compared
+-- byte by byte, in any locale, since every look-up compares it. Half-empty pages keep an update of the counters on its
+-- page, where it needs no new index entry.
 CREATE TABLE quota_usage_windows (
     receipt_id        uuid        NOT NULL REFERENCES overlay_receipts,
-    window_type       text        NOT NULL CHECK (window_type IN ('hour', 'day', 'month')),
+    window_type       text COLLATE "C" NOT NULL CHECK (window_type IN ('hour', 'day', 'month')),
     window_start      timestamptz NOT NULL,
     window_end        timestamptz NOT NULL,
     bytes_used        bigint      NOT NULL DEFAULT 0 CHECK (bytes_used >= 0),
@@ -14,8 +15,11 @@ CREATE TABLE quota_usage_windows (
     requests_reserved bigint      NOT NULL DEFAULT 0 CHECK (requests_reserved >= 0),
     CONSTRAINT quota_usage_windows_time_range PRIMARY KEY (receipt_id, window_type, window_start, window_end),
     CONSTRAINT quota_usage_windows_length CHECK (
-        window_end AT TIME ZONE 'UTC' = window_start AT TIME ZONE 'UTC' + CASE window_type
-            WHEN 'hour' THEN interval '1 hour' WHEN 'day' THEN interval '1 day' ELSE interval '1 month' END)
+        CASE window_type
+            WHEN 'hour' THEN window_end - window_start = interval '1 hour'
+            WHEN 'day' THEN window_end - window_start = interval '1 day'
+            ELSE window_end - window_start BETWEEN interval '28 days' AND interval '31 days'
+        END)
 ) WITH (fillfactor = 50);
 -- For pruning.
 CREATE INDEX quota_usage_windows_end ON quota_usage_windows (window_end);
@@ -48,10 +52,11 @@ CREATE TABLE quota_leases (
 ) WITH (fillfactor = 50);
 CREATE INDEX quota_leases_node ON quota_leases (node_id, epoch, state);
 
--- One row for each delivered stream, in one partition for each month of its start, so that a month can be read or dropped alone.
+-- One row for each delivered stream, in one partition for each month of its start, so that a month can be read or
+-- dropped alone.
 --
--- There is no foreign key to receipts: the window that the same transaction writes has one, so a row of an unknown receipt is
--- still refused, and each row is spared a look-up.
+-- There is no foreign key to receipts: the window that the same transaction writes has one, so a row of an unknown
+-- receipt is still refused, and each row is spared a look-up.
 CREATE TABLE streaming_usage (
     usage_id     uuid        NOT NULL,
     receipt_id   uuid        NOT NULL,
@@ -72,8 +77,8 @@ CREATE INDEX streaming_usage_receipt ON streaming_usage (receipt_id, usage_id);
 -- usage is money. Preparing partitions moves such rows to a month of their own.
 CREATE TABLE streaming_usage_unprepared PARTITION OF streaming_usage DEFAULT;
 
--- Makes the partitions of the month of `from_time` and of the `months` after it, and of any month that has unprepared rows; says
--- how many partitions were made, and how many rows were moved into them.
+-- Makes the partitions of the month of `from_time` and of the `months` after it, and of any month that has unprepared
+-- rows; says how many partitions were made, and how many rows were moved into them.
 CREATE FUNCTION penstock_prepare_usage(from_time timestamptz, months int)
 RETURNS TABLE (partitions_made bigint, rows_moved bigint)
 LANGUAGE plpgsql
@@ -101,7 +106,8 @@ BEGIN
         -- A partition cannot be attached while the default one has rows of its range.
         LOCK TABLE streaming_usage_unprepared IN ACCESS EXCLUSIVE MODE;
         EXECUTE format(
-            'WITH moved AS (DELETE FROM streaming_usage_unprepared WHERE started_at >= $1 AND started_at < $2 RETURNING *)
+            'WITH moved AS (DELETE FROM streaming_usage_unprepared WHERE started_at >= $1
+                AND started_at < $2 RETURNING *)
              INSERT INTO %I SELECT * FROM moved', partition)
         USING month_start, month_start + interval '1 month';
         GET DIAGNOSTICS moved = ROW_COUNT;

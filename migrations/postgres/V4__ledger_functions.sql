@@ -1,14 +1,15 @@
 -- The ledger's three hot operations, one round trip each.
 --
--- Functions, because under READ COMMITTED each statement of a function sees what was committed before it began: lock first,
--- read then. A single statement would decide by what it saw before it waited for the lock.
+-- Functions, because under READ COMMITTED each statement of a function sees what was committed before it began: lock
+-- first, read then. A single statement would decide by what it saw before it waited for the lock.
 --
--- The lock of a receipt's hour window guards its leases of that hour; whoever changes a lease holds it. Windows are locked in
--- one order everywhere, hours first, then days, then months, each by receipt and start, so no two operations wait for each
--- other. A node's row is locked before any window.
+-- The lock of a receipt's hour window guards its leases of that hour; whoever changes a lease holds it. Windows are
+-- locked in one order everywhere, hours first, then days, then months, each by receipt and start, so no two operations
+-- wait for each other. A node's row is locked before any window.
 --
--- The planner is told to reach tables by key only: the statistics of a table that has just been filled or emptied mislead it,
--- and a plan made then would be kept by the connection. JIT would compile for longer than these statements run.
+-- The planner is told to reach tables by key only: the statistics of a table that has just been filled or emptied
+-- mislead it, and a plan made then would be kept by the connection. JIT would compile for longer than these statements
+-- run.
 
 -- The windows that hold a moment.
 CREATE FUNCTION penstock_windows(moment timestamptz)
@@ -34,11 +35,11 @@ AS $$
     END
 $$;
 
--- Takes leases for a node. One row for each receipt that is asked for, with its windows after the grant; a receipt that may not
--- have a lease gets none. Raises PS001 when the node's epoch is not alive.
+-- Takes leases for a node. One row for each receipt that is asked for, with its windows after the grant; a receipt that
+-- may not have a lease gets none. Raises PS001 when the node's epoch is not alive.
 CREATE FUNCTION penstock_take_leases(
-    taker_node uuid, taker_epoch bigint, divisor bigint, moment timestamptz, want_receipts uuid[], want_contents bytea[],
-    need_bytes bigint[], need_requests bigint[], want_bytes bigint[], want_requests bigint[]
+    taker_node uuid, taker_epoch bigint, divisor bigint, moment timestamptz, want_receipts uuid[],
+    want_contents bytea[], need_bytes bigint[], need_requests bigint[], want_bytes bigint[], want_requests bigint[]
 )
 RETURNS TABLE (
     receipt_id uuid, granted_bytes bigint, granted_requests bigint,
@@ -54,7 +55,8 @@ DECLARE
     chosen uuid[];
 BEGIN
     SELECT array_agg(want.receipt_id) INTO chosen
-    FROM unnest(want_receipts, want_contents, want_bytes, want_requests) AS want (receipt_id, content_hash, bytes, requests)
+    FROM unnest(want_receipts, want_contents, want_bytes, want_requests) AS want (receipt_id, content_hash, bytes,
+        requests)
     JOIN overlay_receipts r ON r.receipt_id = want.receipt_id AND r.content_hash = want.content_hash
     JOIN overlay_storage_index c ON c.content_hash = r.content_hash
     JOIN quota_policies p ON p.policy_name = r.quota_tier
@@ -64,14 +66,16 @@ BEGIN
       AND num_nonnulls(p.bytes_per_hour, p.bytes_per_day, p.bytes_per_month,
                        p.requests_per_hour, p.requests_per_day, p.requests_per_month) > 0;
 
-    -- Makes the windows that are missing and locks those that are there: a conflict locks its row even where nothing is to do.
+    -- Makes the windows that are missing and locks those that are there: a conflict locks its row even where nothing is
+    -- to do.
     INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end)
     SELECT want.receipt_id, k.window_type, k.window_start, k.window_end
     FROM unnest(chosen) AS want (receipt_id) CROSS JOIN penstock_windows(moment) AS k
     ORDER BY k.rank, want.receipt_id
     ON CONFLICT (receipt_id, window_type, window_start, window_end) DO UPDATE SET bytes_used = w.bytes_used WHERE false;
 
-    -- Only now: an epoch that is fenced while this waited for a window must not add to a lease that was reclaimed meanwhile.
+    -- Only now: an epoch that is fenced while this waited for a window must not add to a lease that was reclaimed
+    -- meanwhile.
     PERFORM FROM ledger_nodes n
     WHERE n.node_id = taker_node AND n.epoch = taker_epoch AND NOT n.fenced AND n.alive_until > clock_timestamp();
     IF NOT FOUND THEN
@@ -107,11 +111,13 @@ BEGIN
                      penstock_grant(p.bytes_per_month, m_bu + m_br, need.bytes, s.want_bytes, divisor)) AS bytes,
                least(penstock_grant(p.requests_per_hour, h_ru + h_rr, s.need_requests, s.want_requests, divisor),
                      penstock_grant(p.requests_per_day, d_ru + d_rr, s.need_requests, s.want_requests, divisor),
-                     penstock_grant(p.requests_per_month, m_ru + m_rr, s.need_requests, s.want_requests, divisor)) AS requests
+                     penstock_grant(p.requests_per_month, m_ru + m_rr, s.need_requests, s.want_requests,
+                         divisor)) AS requests
         FROM standing s
         -- The status once more: it may have changed while this waited.
         LEFT JOIN overlay_receipts r
-            ON r.receipt_id = s.receipt_id AND s.chosen AND r.status IN ('confirmed', 'settled') AND r.expires_at > moment
+            ON r.receipt_id = s.receipt_id AND s.chosen AND r.status IN ('confirmed', 'settled')
+                AND r.expires_at > moment
         LEFT JOIN quota_policies p ON p.policy_name = r.quota_tier
         LEFT JOIN overlay_storage_index c ON c.content_hash = r.content_hash
         -- Nobody needs more bytes than the content has.
@@ -145,11 +151,13 @@ BEGIN
 END
 $$;
 
--- Applies one batch of usage of a node; how many of its rows were new. See the port `Ledger::settle` for what it promises.
+-- Applies one batch of usage of a node; how many of its rows were new. See the port `Ledger::settle` for what it
+-- promises.
 CREATE FUNCTION penstock_settle(
     batch_node uuid, batch_epoch bigint, batch_sequence bigint,
     usage_ids uuid[], usage_receipts uuid[], usage_contents bytea[], usage_sessions uuid[], usage_starts timestamptz[],
-    usage_ends timestamptz[], usage_bytes bigint[], usage_requests bigint[], usage_outcomes text[], usage_epochs bigint[],
+    usage_ends timestamptz[], usage_bytes bigint[], usage_requests bigint[], usage_outcomes text[],
+        usage_epochs bigint[],
     release_receipts uuid[], release_hours timestamptz[], release_epochs bigint[], release_bytes bigint[],
     release_requests bigint[]
 )
@@ -167,8 +175,8 @@ DECLARE
     sum_bytes     bigint[];
     sum_requests  bigint[];
 BEGIN
-    -- The gate. It locks the node's row, so that batches of one node take turns. A node that nobody knows (any more) is fenced
-    -- from the start: it settles what it still has, once, and takes no lease.
+    -- The gate. It locks the node's row, so that batches of one node take turns. A node that nobody knows (any more) is
+    -- fenced from the start: it settles what it still has, once, and takes no lease.
     INSERT INTO ledger_nodes AS n (node_id, epoch, alive_until, fenced, watermark)
     VALUES (batch_node, batch_epoch, clock_timestamp(), true, batch_sequence)
     ON CONFLICT (node_id, epoch) DO UPDATE SET watermark = excluded.watermark WHERE n.watermark < excluded.watermark;
@@ -183,8 +191,8 @@ BEGIN
                u.bytes_sent, u.requests, u.outcome, u.lease_epoch
         FROM unnest(usage_ids, usage_receipts, usage_contents, usage_sessions, usage_starts, usage_ends, usage_bytes,
                     usage_requests, usage_outcomes, usage_epochs)
-            AS u (usage_id, receipt_id, content_hash, session_id, started_at, finished_at, bytes_sent, requests, outcome,
-                  lease_epoch)
+            AS u (usage_id, receipt_id, content_hash, session_id, started_at, finished_at, bytes_sent, requests,
+                  outcome, lease_epoch)
         ORDER BY u.usage_id
         ON CONFLICT DO NOTHING
         RETURNING receipt_id, started_at, lease_epoch, bytes_sent, requests
@@ -200,19 +208,23 @@ BEGIN
     INTO inserted, sum_receipts, sum_hours, sum_epochs, sum_bytes, sum_requests
     FROM sums;
 
-    -- The locks of the leases. A release of what is not leased is ignored, so it makes no window.
-    INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end)
-    SELECT receipt_id, 'hour', hour_start, hour_start + interval '1 hour'
-    FROM (
-        SELECT receipt_id, hour_start FROM unnest(sum_receipts, sum_hours) AS s (receipt_id, hour_start)
-        UNION
-        SELECT l.receipt_id, l.hour_start
-        FROM unnest(release_receipts, release_hours, release_epochs) AS r (receipt_id, hour_start, epoch)
-        JOIN quota_leases l ON l.receipt_id = r.receipt_id AND l.node_id = batch_node AND l.epoch = r.epoch
-            AND l.hour_start = r.hour_start
-    ) AS touched
-    ORDER BY receipt_id, hour_start
-    ON CONFLICT (receipt_id, window_type, window_start, window_end) DO UPDATE SET bytes_used = w.bytes_used WHERE false;
+    -- The locks of the leases, if there are any to look at. A release of what is not leased is ignored, so it makes no
+    -- window.
+    IF array_remove(sum_epochs, NULL) <> '{}' OR cardinality(release_receipts) > 0 THEN
+        INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end)
+        SELECT receipt_id, 'hour', hour_start, hour_start + interval '1 hour'
+        FROM (
+            SELECT receipt_id, hour_start FROM unnest(sum_receipts, sum_hours) AS s (receipt_id, hour_start)
+            UNION
+            SELECT l.receipt_id, l.hour_start
+            FROM unnest(release_receipts, release_hours, release_epochs) AS r (receipt_id, hour_start, epoch)
+            JOIN quota_leases l ON l.receipt_id = r.receipt_id AND l.node_id = batch_node AND l.epoch = r.epoch
+                AND l.hour_start = r.hour_start
+        ) AS touched
+        ORDER BY receipt_id, hour_start
+        ON CONFLICT (receipt_id, window_type, window_start, window_end) DO UPDATE SET bytes_used = w.bytes_used
+            WHERE false;
+    END IF;
 
     WITH wished AS (
         SELECT receipt_id, hour_start, lease_epoch, bytes, requests, 0 AS back_bytes, 0 AS back_requests
@@ -252,6 +264,11 @@ BEGIN
         FROM matched m
         WHERE bytes IS NOT NULL OR state = 'live'
     ),
+    -- The windows of an hour are the same for all receipts, and a batch spans few hours.
+    spans AS MATERIALIZED (
+        SELECT h.hour_start, k.*
+        FROM (SELECT DISTINCT hour_start FROM leases) AS h CROSS JOIN LATERAL penstock_windows(h.hour_start) AS k
+    ),
     emptied_leases AS (
         DELETE FROM quota_leases l USING leases m
         WHERE m.state = 'live' AND m.emptied AND l.receipt_id = m.receipt_id AND l.node_id = batch_node
@@ -273,8 +290,8 @@ BEGIN
         FROM leases m
         WHERE m.state = 'lost' AND NOT m.emptied AND u.usage_id = m.lost_usage_id AND u.started_at = m.hour_start
     )
-    -- `bytes_reserved` and `requests_reserved` carry what comes off. A window that is new has nothing reserved, and then
-    -- nothing comes off.
+    -- `bytes_reserved` and `requests_reserved` carry what comes off. A window that is new has nothing reserved, and
+    -- then nothing comes off.
     INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end, bytes_used, requests_used,
                                           bytes_reserved, requests_reserved)
     SELECT m.receipt_id, k.window_type, k.window_start, k.window_end,
@@ -282,7 +299,7 @@ BEGIN
            sum(coalesce(m.requests, 0) - CASE WHEN m.state = 'lost' THEN m.off_requests ELSE 0 END),
            sum(CASE WHEN m.state = 'live' THEN m.off_bytes ELSE 0 END),
            sum(CASE WHEN m.state = 'live' THEN m.off_requests ELSE 0 END)
-    FROM leases m CROSS JOIN LATERAL penstock_windows(m.hour_start) AS k
+    FROM leases m JOIN spans k ON k.hour_start = m.hour_start
     GROUP BY k.rank, m.receipt_id, k.window_type, k.window_start, k.window_end
     ORDER BY k.rank, m.receipt_id, k.window_start
     ON CONFLICT (receipt_id, window_type, window_start, window_end) DO UPDATE SET
@@ -295,8 +312,8 @@ BEGIN
 END
 $$;
 
--- Fences the epochs that are no longer alive and takes back up to `most` of their leases. `charge_ids` are ids for the usage
--- rows that they are charged as, one for each lease; NULL releases the leases instead.
+-- Fences the epochs that are no longer alive and takes back up to `most` of their leases. `charge_ids` are ids for the
+-- usage rows that they are charged as, one for each lease; NULL releases the leases instead.
 CREATE FUNCTION penstock_reclaim(moment timestamptz, most bigint, charge_ids uuid[])
 RETURNS TABLE (taken_leases bigint, taken_bytes bigint, taken_requests bigint, more boolean)
 LANGUAGE plpgsql
@@ -331,7 +348,8 @@ BEGIN
     SELECT array_agg(receipt_id), array_agg(window_start) INTO hour_receipts, hour_starts
     FROM (
         SELECT w.receipt_id, w.window_start
-        FROM (SELECT DISTINCT receipt_id, hour_start FROM unnest(hour_receipts, hour_starts) AS d (receipt_id, hour_start)) AS d
+        FROM (SELECT DISTINCT receipt_id, hour_start
+            FROM unnest(hour_receipts, hour_starts) AS d (receipt_id, hour_start)) AS d
         JOIN quota_usage_windows w ON w.receipt_id = d.receipt_id AND w.window_type = 'hour'
             AND w.window_start = d.hour_start AND w.window_end = d.hour_start + interval '1 hour'
         FOR NO KEY UPDATE OF w SKIP LOCKED
@@ -346,9 +364,10 @@ BEGIN
         LIMIT most
     ),
     charges AS (
-        INSERT INTO streaming_usage (usage_id, receipt_id, content_hash, node_id, started_at, finished_at, bytes_sent, requests,
-                                     outcome, lease_epoch)
-        SELECT charge_ids[place], receipt_id, content_hash, node_id, hour_start, moment, bytes, requests, 'lost_lease', epoch
+        INSERT INTO streaming_usage (usage_id, receipt_id, content_hash, node_id, started_at, finished_at,
+                                     bytes_sent, requests, outcome, lease_epoch)
+        SELECT charge_ids[place], receipt_id, content_hash, node_id, hour_start, moment, bytes, requests,
+            'lost_lease', epoch
         FROM taken
         WHERE charge_ids IS NOT NULL
     ),
@@ -365,8 +384,8 @@ BEGIN
     ),
     moved AS (
         -- As in penstock_settle, the reserved columns carry what comes off.
-        INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end, bytes_used, requests_used,
-                                              bytes_reserved, requests_reserved)
+        INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end, bytes_used,
+                                              requests_used, bytes_reserved, requests_reserved)
         SELECT t.receipt_id, k.window_type, k.window_start, k.window_end,
                CASE WHEN charge_ids IS NULL THEN 0 ELSE sum(t.bytes) END,
                CASE WHEN charge_ids IS NULL THEN 0 ELSE sum(t.requests) END, sum(t.bytes), sum(t.requests)
@@ -382,7 +401,8 @@ BEGIN
     SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(requests), 0) INTO taken_leases, taken_bytes, taken_requests
     FROM taken;
 
-    -- A step that found every lease guarded by somebody else says that nothing is left, so that nobody tries in circles.
+    -- A step that found every lease guarded by somebody else says that nothing is left, so that nobody tries in
+    -- circles.
     more := taken_leases > 0 AND (found_leases >= most OR taken_leases < found_leases);
     RETURN NEXT;
 END

@@ -1,9 +1,9 @@
 //! The ledger and the catalogue on PostgreSQL: one pool for the whole process, one round trip for each call of a port.
 //!
-//! Every call is one statement, so it is atomic whatever becomes of the future that waits for it: a caller that leaves never
-//! puts a connection back in the middle of a transaction. Where a call needs several steps under locks (leases, settlement,
-//! reclaiming) the statement calls a function that a migration made. Nothing relies on session state, so the pool may speak to
-//! PgBouncer in transaction mode; only [`migrate`] needs the server itself.
+//! Every call is one statement, so it is atomic whatever becomes of the future that waits for it: a caller that leaves
+//! never puts a connection back in the middle of a transaction. Where a call needs several steps under locks (leases,
+//! settlement, reclaiming) the statement calls a function that a migration made. Nothing relies on session state, so
+//! the pool may speak to PgBouncer in transaction mode; only [`migrate`] needs the server itself.
 //!
 //! What bounds it: connections by [`PostgresSettings::pool_max`], the wait for one by `wait_timeout`, a statement by
 //! `statement_timeout`. What does not fit in time is [`Unavailable`](penstock_actors::ports::PortError::Unavailable).
@@ -52,8 +52,8 @@ pub struct PostgresSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StatementMode {
-    /// Prepared once a connection, under a name: the least work for the server. PgBouncer in transaction mode can do this from
-    /// 1.21 on.
+    /// Prepared once a connection, under a name: the least work for the server. PgBouncer in transaction mode can do
+    /// this from 1.21 on.
     Named,
     /// Parsed, bound and run in one flight without a name: works behind any PgBouncer.
     #[default]

@@ -35,7 +35,7 @@ pub(crate) const MAX_HEAD_BYTES: usize = 2048;
 /// A stored content.
 pub(crate) const STORED: ContentHash = ContentHash::from_bytes([7; 32]);
 
-/// What `/v1/data` answers in these tests: JSON that a producer put in.
+/// What `/v1/data-of-a-test` answers in these tests: JSON that a producer put in.
 pub(crate) const CONTENT: &str = include_str!("../../Cargo.toml");
 
 pub(crate) struct Node {
@@ -113,7 +113,7 @@ impl Node {
             .app_data(self.metrics.clone())
             .configure(http::configure)
             .route(
-                "/v1/data",
+                "/v1/data-of-a-test",
                 web::get().to(|| async { HttpResponse::Ok().content_type("application/json").body(CONTENT) }),
             )
     }

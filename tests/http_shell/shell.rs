@@ -53,12 +53,12 @@ async fn requests_are_counted_by_template_and_made_up_paths_share_one_label() {
 async fn a_client_that_leaves_is_counted_as_such_and_no_longer_in_flight() {
     let node = Node::new().await;
     let app = node.serve().await;
-    let answer = test::call_service(&app, TestRequest::get().uri("/v1/data").to_request()).await;
+    let answer = test::call_service(&app, TestRequest::get().uri("/v1/data-of-a-test").to_request()).await;
     assert!(node.metrics.render().expect("a text").contains("penstock_http_requests_in_flight 1"));
     drop(answer);
     let text = node.metrics.render().expect("a text");
     assert!(text.contains("penstock_http_requests_in_flight 0"));
-    assert!(text.contains(r#"method="GET",outcome="aborted",route="/v1/data",status="2xx"} 1"#));
+    assert!(text.contains(r#"method="GET",outcome="aborted",route="/v1/data-of-a-test",status="2xx"} 1"#));
 }
 
 #[actix_web::test]
@@ -113,7 +113,7 @@ async fn small_json_and_content_are_sent_as_they_are() {
     let app = node.serve().await;
     let small = ask(&app, TestRequest::get().uri("/health/live").insert_header((ACCEPT_ENCODING, "br"))).await;
     assert_eq!((small.header(CONTENT_ENCODING), small.header(VARY)), ("", "accept-encoding"));
-    let content = ask(&app, TestRequest::get().uri("/v1/data").insert_header((ACCEPT_ENCODING, "br"))).await;
+    let content = ask(&app, TestRequest::get().uri("/v1/data-of-a-test").insert_header((ACCEPT_ENCODING, "br"))).await;
     assert_eq!((content.header(CONTENT_ENCODING), content.header(VARY)), ("", ""));
     assert_eq!(content.body, CONTENT);
 }
@@ -122,6 +122,6 @@ async fn small_json_and_content_are_sent_as_they_are() {
 async fn the_length_of_an_answer_survives_the_middleware() {
     let node = Node::new().await;
     let app = node.serve().await;
-    let answer = test::call_service(&app, TestRequest::get().uri("/v1/data").to_request()).await;
+    let answer = test::call_service(&app, TestRequest::get().uri("/v1/data-of-a-test").to_request()).await;
     assert_eq!(answer.response().body().size(), BodySize::Sized(CONTENT.len() as u64));
 }

@@ -27,26 +27,34 @@ use crate::support::{TestDatabase, round_trips, store};
 const FILL: &str = "
     SET session_replication_role = replica;
     INSERT INTO producers SELECT md5('producer' || n)::uuid, 'name', now() FROM generate_series(1, 100000) n;
-    INSERT INTO api_keys SELECT md5('key' || n)::uuid, md5('producer' || n)::uuid, 'producer', sha256(('key' || n)::bytea), now()
+    INSERT INTO api_keys SELECT md5('key' || n)::uuid, md5('producer' || n)::uuid, 'producer',
+        sha256(('key' || n)::bytea), now()
         FROM generate_series(1, 100000) n;
-    INSERT INTO overlay_storage_index (content_hash, size_bytes, media_type, state, producer_id, announced_at, stored_at)
+    INSERT INTO overlay_storage_index (content_hash, size_bytes, media_type, state, producer_id, announced_at,
+        stored_at)
         SELECT sha256(('content' || n)::bytea), 1000, 'text/plain', 'stored', md5('producer' || n)::uuid, now(), now()
         FROM generate_series(1, 100000) n;
-    INSERT INTO assets SELECT md5('asset' || n)::uuid, sha256(('content' || n)::bytea), 'name', '', 'text/plain', NULL, '{}',
+    INSERT INTO assets SELECT md5('asset' || n)::uuid, sha256(('content' || n)::bytea), 'name', '', 'text/plain',
+        NULL, '{}',
         md5('producer' || n)::uuid, now() FROM generate_series(1, 100000) n;
     INSERT INTO prices SELECT md5('asset' || n)::uuid, 1, now() FROM generate_series(1, 100000) n;
-    INSERT INTO overlay_receipts SELECT md5('receipt' || n)::uuid, md5('asset' || n)::uuid, sha256(('content' || n)::bytea),
+    INSERT INTO overlay_receipts SELECT md5('receipt' || n)::uuid, md5('asset' || n)::uuid,
+        sha256(('content' || n)::bytea),
         'standard', 'confirmed', now() + interval '30 days', 1, 0, now(), now() FROM generate_series(1, 100000) n;
     INSERT INTO quota_usage_windows (receipt_id, window_type, window_start, window_end, bytes_used, bytes_reserved,
             requests_used, requests_reserved)
-        SELECT md5('receipt' || n)::uuid, w.window_type, w.window_start, w.window_end, 1, CASE WHEN n > 50000 THEN 0 ELSE 10 END, 1,
+        SELECT md5('receipt' || n)::uuid, w.window_type, w.window_start, w.window_end, 1,
+            CASE WHEN n > 50000 THEN 0 ELSE 10 END, 1,
             CASE WHEN n > 50000 THEN 0 ELSE 1 END
         FROM generate_series(1, 100000) n, penstock_windows(now()) w;
-    INSERT INTO ledger_nodes SELECT md5('node' || n)::uuid, 1, now() + CASE WHEN n <= 100 THEN 1 ELSE -24 END * interval '1 hour',
+    INSERT INTO ledger_nodes SELECT md5('node' || n)::uuid, 1, now() + CASE WHEN n <= 100 THEN 1
+        ELSE -24 END * interval '1 hour',
         n > 100, 0 FROM generate_series(1, 100000) n;
-    INSERT INTO quota_leases SELECT md5('receipt' || n)::uuid, md5('node' || n % 100 + 1)::uuid, 1, date_trunc('hour', now(), 'UTC'), 10, 1
+    INSERT INTO quota_leases SELECT md5('receipt' || n)::uuid, md5('node' || n % 100 + 1)::uuid, 1,
+        date_trunc('hour', now(), 'UTC'), 10, 1
         FROM generate_series(1, 50000) n;
-    INSERT INTO streaming_usage SELECT md5('usage' || n)::uuid, md5('receipt' || n)::uuid, sha256(('content' || n)::bytea), NULL,
+    INSERT INTO streaming_usage SELECT md5('usage' || n)::uuid, md5('receipt' || n)::uuid,
+        sha256(('content' || n)::bytea), NULL,
         md5('node' || n)::uuid, now(), now(), 1, 1, 'completed', 1 FROM generate_series(1, 100000) n;
     RESET session_replication_role;
     ANALYZE;";
@@ -84,7 +92,8 @@ impl Large {
         let (store, metrics) = store(PostgresSettings { pool_max: 1, ..self.database.settings() }).await;
         call(&store).await;
         drop(store);
-        const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'penstock'";
+        const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name = 'penstock'";
         while self.client.query_one(OTHERS, &[]).await.expect("counted").get::<_, i64>(0) > 0 {
             yield_now().await;
         }

@@ -1,5 +1,7 @@
 //! A node of one's own: the real binary on a free port, with throw-away data, on SQLite or on PostgreSQL.
 
+#![allow(dead_code, reason = "shared by test binaries that each use a part of it")]
+
 use std::{
     path::PathBuf,
     process::{ExitStatus, Output, Stdio},
@@ -87,14 +89,7 @@ impl Setup {
         }
         // Every request of a test is logged where the test's output is.
         env.push(("PENSTOCK_LOG__LEVEL".to_owned(), "info,penstock=debug".to_owned()));
-        let mut node = TestNode {
-            folder,
-            database,
-            env,
-            process: None,
-            base: String::new(),
-            client: client(),
-        };
+        let mut node = TestNode { folder, database, env, process: None, base: String::new(), client: client() };
         node.boot().await;
         node
     }

@@ -1,9 +1,9 @@
 //! What the ledger promises, as scenarios that every adapter runs unchanged.
 //!
-//! A scenario makes its own producer, content, policy, receipts and nodes under fresh random ids, so the scenarios share a
-//! database with each other and with what is there already. They run one after the other, and nothing else may reclaim,
-//! prune or expire in that database meanwhile: those calls act on whatever is due, whoever made it. No scenario sleeps: a
-//! node that has died is one whose heartbeat gave it no time to live.
+//! A scenario makes its own producer, content, policy, receipts and nodes under fresh random ids, so the scenarios
+//! share a database with each other and with what is there already. They run one after the other, and nothing else may
+//! reclaim, prune or expire in that database meanwhile: those calls act on whatever is due, whoever made it. No
+//! scenario sleeps: a node that has died is one whose heartbeat gave it no time to live.
 
 mod leases;
 mod receipts;

@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 
 use super::{
     PostgresStore,
-    columns::{Columns, bytes_32, signed},
+    columns::{Columns, bytes_32, exact},
     db::Statement,
 };
 
@@ -20,7 +20,8 @@ const CREATE_PRODUCER: Statement = Statement {
     name: "create_producer",
     sql: "
         WITH producer AS (
-            INSERT INTO producers (producer_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (producer_id) DO NOTHING
+            INSERT INTO producers (producer_id, name, created_at) VALUES ($1, $2, $3)
+                ON CONFLICT (producer_id) DO NOTHING
         )
         INSERT INTO api_keys (key_id, producer_id, role, secret_hash, created_at) VALUES ($4, $1, $5, $6, $3)
         ON CONFLICT (key_id) DO NOTHING",
@@ -58,7 +59,12 @@ const ANNOUNCE_CONTENT: Statement = Statement {
     sql: "
         INSERT INTO overlay_storage_index AS c (content_hash, size_bytes, media_type, state, producer_id, announced_at)
         VALUES ($1, $2, $3, 'announced', $4, $5)
-        ON CONFLICT (content_hash) DO UPDATE SET announced_at = excluded.announced_at WHERE c.state = 'announced'",
+        ON CONFLICT (content_hash) DO UPDATE SET
+            size_bytes = excluded.size_bytes,
+            media_type = excluded.media_type,
+            producer_id = excluded.producer_id,
+            announced_at = greatest(c.announced_at, excluded.announced_at)
+        WHERE c.state = 'announced'",
     types: &[Type::BYTEA, Type::INT8, Type::TEXT, Type::UUID, Type::TIMESTAMPTZ],
 };
 
@@ -99,13 +105,14 @@ const WITHDRAW_ANNOUNCEMENTS: Statement = Statement {
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 
-/// By the primary keys. An asset that is there already is returned as it is: the caller may repeat a call whose answer was
-/// lost.
+/// By the primary keys. An asset that is there already is returned as it is: the caller may repeat a call whose answer
+/// was lost.
 const CREATE_ASSET: Statement = Statement {
     name: "create_asset",
     sql: "
         WITH content AS (
-            SELECT content_hash, size_bytes, media_type FROM overlay_storage_index WHERE content_hash = $2 AND state = 'stored'
+            SELECT content_hash, size_bytes, media_type FROM overlay_storage_index WHERE content_hash = $2
+                AND state = 'stored'
         ),
         made AS (
             INSERT INTO assets AS a (version_id, content_hash, name, description, media_type, dataset_id, policy_meta,
@@ -119,7 +126,8 @@ const CREATE_ASSET: Statement = Statement {
             ON CONFLICT (version_id) DO NOTHING
         )
         SELECT made.version_id, made.content_hash, made.name, made.description, made.media_type, content.size_bytes,
-               made.dataset_id, made.policy_meta, made.producer_id, coalesce(p.satoshis, $9) AS satoshis, made.created_at
+               made.dataset_id, made.policy_meta, made.producer_id, coalesce(p.satoshis, $9) AS satoshis,
+                   made.created_at
         FROM made
         CROSS JOIN content
         LEFT JOIN prices p ON p.version_id = made.version_id",
@@ -141,7 +149,8 @@ const CREATE_ASSET: Statement = Statement {
 const ASSET: Statement = Statement {
     name: "asset",
     sql: "
-        SELECT a.version_id, a.content_hash, a.name, a.description, a.media_type, c.size_bytes, a.dataset_id, a.policy_meta,
+        SELECT a.version_id, a.content_hash, a.name, a.description, a.media_type, c.size_bytes, a.dataset_id,
+            a.policy_meta,
                a.producer_id, p.satoshis, a.created_at
         FROM assets a
         JOIN overlay_storage_index c ON c.content_hash = a.content_hash
@@ -193,7 +202,7 @@ impl Catalog for PostgresStore {
     async fn announce_content(&self, meta: &ContentMeta, by: ProducerId) -> PortResult<()> {
         let params: [super::db::Param<'_>; 5] = [
             &meta.content_hash.as_bytes().as_slice(),
-            &signed(meta.size_bytes),
+            &exact(meta.size_bytes)?,
             &meta.media_type,
             &by.as_uuid(),
             &meta.stored_at,
@@ -229,7 +238,7 @@ impl Catalog for PostgresStore {
                     &new.dataset_id,
                     &new.policy_meta,
                     &new.producer_id.as_uuid(),
-                    &signed(new.price_satoshis),
+                    &exact(new.price_satoshis)?,
                     &new.created_at,
                 ],
             )
@@ -251,7 +260,7 @@ impl Catalog for PostgresStore {
         now: Timestamp,
     ) -> PortResult<bool> {
         let producer = producer.map(|id| id.as_uuid());
-        let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &signed(satoshis), &producer, &now]).await?;
+        let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &exact(satoshis)?, &producer, &now]).await?;
         Ok(priced > 0)
     }
 }

@@ -13,8 +13,16 @@ use penstock_actors::{
 };
 use tokio_postgres::{Row, types::FromSql};
 
-/// An amount as the database keeps it. No real amount of bytes, requests or satoshis comes near 2^63; a limit that does limits
-/// nothing.
+/// An amount that must be kept as it is.
+///
+/// # Errors
+/// `Rejected` for what no column can hold.
+pub(super) fn exact(amount: u64) -> PortResult<i64> {
+    i64::try_from(amount).map_err(|error| PortError::rejected("PostgreSQL", error))
+}
+
+/// An amount that may be cut to what the database can keep. No real amount of bytes, requests or satoshis comes near 2^63; a limit that does
+/// limits nothing.
 pub(super) fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
 }

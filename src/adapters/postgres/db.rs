@@ -126,7 +126,8 @@ impl Db {
         Ok(Answer { rows, affected: stream.rows_affected().unwrap_or(0) })
     }
 
-    /// Ends a statement that took too long where it runs, and closes its connection: the next caller must not wait behind it.
+    /// Ends a statement that took too long where it runs, and closes its connection: the next caller must not wait
+    /// behind it.
     fn abandon(&self, client: Object) {
         let client = Object::take(client);
         self.io.spawn(async move {

@@ -1,7 +1,7 @@
 //! Leases, settlement and the nodes that hold them.
 //!
-//! The work is done by the functions of the migration `ledger_functions`, which says how they lock. Here their arguments are
-//! laid out as one array for each column, since a statement takes any number of rows that way.
+//! The work is done by the functions of the migration `ledger_functions`, which says how they lock. Here their
+//! arguments are laid out as one array for each column, since a statement takes any number of rows that way.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -21,17 +21,18 @@ use super::{
     db::Statement,
 };
 
-/// A lease for more than this is a mistake or a limit's absence (2^50 bytes are a PiB); as many leases of it as a receipt may
-/// ever have at once still add up within 63 bits.
+/// A lease for more than this is a mistake or a limit's absence (2^50 bytes are a PiB); as many leases of it as a
+/// receipt may ever have at once still add up within 63 bits.
 const MOST_WANTED: u64 = 1 << 50;
 
-/// Receipts with policy, content and asset by their primary keys; windows, nodes and leases by theirs inside the function.
+/// Receipts with policy, content and asset by their primary keys; windows, nodes and leases by theirs inside the
+/// function.
 const REFILL: Statement = Statement {
     name: "refill",
     sql: "
         SELECT t.*, r.receipt_id IS NOT NULL AS known,
-               r.version_id, r.content_hash, r.quota_tier, r.status, r.expires_at, r.total_satoshis, r.created_at, r.epoch,
-               a.name AS asset_name, c.state AS content_state, c.size_bytes, c.media_type, c.stored_at,
+               r.version_id, r.content_hash, r.quota_tier, r.status, r.expires_at, r.total_satoshis, r.created_at,
+               r.epoch, a.name AS asset_name, c.state AS content_state, c.size_bytes, c.media_type, c.stored_at,
                p.policy_name, p.description, p.bytes_per_hour, p.bytes_per_day, p.bytes_per_month,
                p.requests_per_hour, p.requests_per_day, p.requests_per_month, p.max_concurrent_streams,
                p.max_bandwidth_mbps, p.burst_bytes_allowance, p.burst_duration_minutes, p.max_file_size_bytes,
@@ -59,7 +60,8 @@ const REFILL: Statement = Statement {
 const SETTLE: Statement = Statement {
     name: "settle",
     sql: "
-        SELECT penstock_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) AS inserted",
+        SELECT penstock_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+            AS inserted",
     types: &[
         Type::UUID,
         Type::INT8,
@@ -82,7 +84,8 @@ const SETTLE: Statement = Statement {
     ],
 };
 
-/// The dead by `ledger_nodes_alive`, their leases by `quota_leases_node`, the rest by primary keys, inside the function.
+/// The dead by `ledger_nodes_alive`, their leases by `quota_leases_node`, the rest by primary keys, inside the
+/// function.
 const RECLAIM: Statement = Statement {
     name: "reclaim",
     sql: "SELECT taken_leases, taken_bytes, taken_requests, more FROM penstock_reclaim($1, $2, $3)",

@@ -10,14 +10,14 @@ mod embedded {
     refinery::embed_migrations!("migrations/postgres");
 }
 
-/// Names the lock that one migrating instance holds. Any number does that no other user of the database takes; this one spells
-/// "penstock" in ASCII.
+/// Names the lock that one migrating instance holds. Any number does that no other user of the database takes; this one
+/// spells "penstock" in ASCII.
 const LOCK: i64 = 0x7065_6e73_746f_636b;
 
 /// Applies the migrations that are missing; how many those were. Instances that start at the same time take turns.
 ///
-/// It opens a connection of its own, whose session holds the lock, so `settings` must lead to the server itself and not to
-/// a PgBouncer in transaction mode. A process that dies gives the lock back with its connection.
+/// It opens a connection of its own, whose session holds the lock, so `settings` must lead to the server itself and not
+/// to a PgBouncer in transaction mode. A process that dies gives the lock back with its connection.
 ///
 /// # Errors
 /// When the server does not answer, a migration fails, or one that was applied has been changed since.

@@ -17,8 +17,8 @@ use super::{
     error::{POSTGRES, from_pool},
 };
 
-/// A connection beyond the minimum is closed when nobody has used it for this long: longer than the lulls of a busy node,
-/// short enough to leave the server's connections to others after a peak.
+/// A connection beyond the minimum is closed when nobody has used it for this long: longer than the lulls of a busy
+/// node, short enough to leave the server's connections to others after a peak.
 const SURPLUS_IDLE: Duration = Duration::from_secs(300);
 
 /// Connections as gauges show them.
@@ -47,7 +47,8 @@ impl Pool {
         if config.get_application_name().is_none() {
             config.application_name("penstock");
         }
-        // Whether a connection was closed is known without asking the server; a check of each would double the round trips.
+        // Whether a connection was closed is known without asking the server; a check of each would double the round
+        // trips.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = deadpool_postgres::Pool::builder(Manager::from_connect(config, ConnectOn { io }, recycling))
             .max_size(settings.pool_max)
@@ -92,8 +93,8 @@ impl Pool {
 
 /// Opens connections on the I/O runtime.
 ///
-/// A socket belongs to the runtime that opened it. Opened by whoever happens to call, it would be served by, and die with, that
-/// web worker or arbiter.
+/// A socket belongs to the runtime that opened it. Opened by whoever happens to call, it would be served by, and die
+/// with, that web worker or arbiter.
 struct ConnectOn {
     io: Handle,
 }

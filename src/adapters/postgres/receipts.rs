@@ -16,8 +16,8 @@ use super::{
     db::Statement,
 };
 
-/// Asset, price, policy and receipt by their primary keys. A receipt that is there already is returned as it is: the caller
-/// may repeat a call whose answer was lost.
+/// Asset, price, policy and receipt by their primary keys. A receipt that is there already is returned as it is: the
+/// caller may repeat a call whose answer was lost.
 const CREATE_RECEIPT: Statement = Statement {
     name: "create_receipt",
     sql: "
@@ -57,7 +57,8 @@ const SET_STATUS: Statement = Statement {
     name: "set_receipt_status",
     sql: "
         WITH before AS MATERIALIZED (
-            SELECT receipt_id, version_id, content_hash, quota_tier, status, expires_at, total_satoshis, created_at, epoch
+            SELECT receipt_id, version_id, content_hash, quota_tier, status, expires_at, total_satoshis, created_at,
+                epoch
             FROM overlay_receipts
             WHERE receipt_id = $1
             FOR NO KEY UPDATE
@@ -79,9 +80,9 @@ const PUT_POLICY: Statement = Statement {
     name: "put_policy",
     sql: "
         INSERT INTO quota_policies AS p (
-            policy_name, description, bytes_per_hour, bytes_per_day, bytes_per_month, requests_per_hour, requests_per_day,
-            requests_per_month, max_concurrent_streams, max_bandwidth_mbps, burst_bytes_allowance, burst_duration_minutes,
-            max_file_size_bytes, allowed_content_types, updated_at)
+            policy_name, description, bytes_per_hour, bytes_per_day, bytes_per_month, requests_per_hour,
+            requests_per_day, requests_per_month, max_concurrent_streams, max_bandwidth_mbps, burst_bytes_allowance,
+            burst_duration_minutes, max_file_size_bytes, allowed_content_types, updated_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         ON CONFLICT (policy_name) DO UPDATE SET
             description = excluded.description, bytes_per_hour = excluded.bytes_per_hour,
@@ -89,7 +90,8 @@ const PUT_POLICY: Statement = Statement {
             requests_per_hour = excluded.requests_per_hour, requests_per_day = excluded.requests_per_day,
             requests_per_month = excluded.requests_per_month, max_concurrent_streams = excluded.max_concurrent_streams,
             max_bandwidth_mbps = excluded.max_bandwidth_mbps, burst_bytes_allowance = excluded.burst_bytes_allowance,
-            burst_duration_minutes = excluded.burst_duration_minutes, max_file_size_bytes = excluded.max_file_size_bytes,
+            burst_duration_minutes = excluded.burst_duration_minutes,
+                max_file_size_bytes = excluded.max_file_size_bytes,
             allowed_content_types = excluded.allowed_content_types, updated_at = excluded.updated_at
         RETURNING p.xmax = 0 AS made",
     types: &[

@@ -32,8 +32,9 @@ const EXPIRE: Statement = Statement {
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 
-/// Windows by `quota_usage_windows_end`, usage rows by `streaming_usage_receipt` of the month's partition, leases by their
-/// primary key. A lost lease goes with the usage row that it was charged as: without the row there is nothing left to explain.
+/// Windows by `quota_usage_windows_end`, usage rows by `streaming_usage_receipt` of the month's partition, leases by
+/// their primary key. A lost lease goes with the usage row that it was charged as: without the row there is nothing
+/// left to explain.
 const PRUNE_WINDOWS: Statement = Statement {
     name: "prune_windows",
     sql: "
@@ -89,8 +90,8 @@ const PREPARE: Statement = Statement {
     types: &[Type::TIMESTAMPTZ, Type::INT4],
 };
 
-/// Windows by `quota_usage_windows_time_range`, usage by `streaming_usage_receipt`, leases by their primary key. All of it is
-/// read as of one moment, so that a batch in flight is no difference.
+/// Windows by `quota_usage_windows_time_range`, usage by `streaming_usage_receipt`, leases by their primary key. All of
+/// it is read as of one moment, so that a batch in flight is no difference.
 const AUDIT: Statement = Statement {
     name: "audit",
     sql: "

@@ -10,7 +10,7 @@ use std::{
 
 use crate::model::QuotaPolicy;
 
-/// How much may go out ahead of the sustained rate without any allowance: enough that pieces of 64 KiB flow evenly.
+/// How much may go out ahead of the sustained rate without any allowance: enough that pieces of 32 KiB flow evenly.
 const HEADROOM_SECONDS: f64 = 0.1;
 
 /// The bandwidth of one receipt on this instance.

@@ -85,10 +85,10 @@ pub fn app(
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
 }
 
-/// Registers the routes.
+/// Registers the routes. They are tried in this order, so what is asked for most comes first.
 pub fn configure(cfg: &mut ServiceConfig) {
-    content::configure(cfg);
     streaming::configure(cfg);
+    content::configure(cfg);
     quotas::configure(cfg);
     sessions::configure(cfg);
     cfg.app_data(QueryConfig::default().error_handler(|error, _| {

@@ -45,8 +45,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Connections that wait to be accepted. A burst of a thousand new streams fits.
 const BACKLOG: u32 = 2048;
 
-/// What a connection keeps to be written. With pieces of 64 KiB it is the memory of a stream whose reader is slow.
-const WRITE_BUFFER: usize = 64 << 10;
+/// What a connection keeps to be written. As much as a piece of content, it is the memory of a stream whose reader is slow.
+const WRITE_BUFFER: usize = 32 << 10;
 
 /// A running server.
 pub struct Server {

@@ -10,7 +10,7 @@ use std::{
 
 use crate::model::QuotaPolicy;
 
-/// How much may go out ahead of the sustained rate without any allowance: enough that pieces of 64 KiB flow evenly.
+/// How much may go out ahead of the sustained rate without any allowance: enough that pieces of 32 KiB flow evenly.
 const HEADROOM_SECONDS: f64 = 0.1;
 
 /// No piece waits longer, however small the rate: it keeps the arithmetic within what a clock can tell.

@@ -21,8 +21,8 @@ use crate::{
 const AHEAD: usize = 1;
 
 /// What is read at a time when the read-ahead budget is used up, and what is handed to a connection at a time: large enough
-/// that the cost per piece vanishes, small enough that a thousand slow readers fit in memory.
-pub const PIECE_BYTES: u64 = 64 << 10;
+/// that the cost per piece is small, small enough that a thousand slow readers fit in 150 MB (docs/performance.md).
+pub const PIECE_BYTES: u64 = 32 << 10;
 
 /// A read that takes longer than this has failed: the store hangs.
 pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(30);

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::System;
+use actix_web::rt::{Arbiter, System};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use penstock::{
@@ -315,7 +315,7 @@ async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize
         NodeLife::new(scene.node.node, scene.node.epoch + 1 + i64::try_from(round).expect("small"), clock.monotonic());
     let limits = BatchLimits { rows: BATCH, age: Duration::from_millis(500) };
     let deps = UsageDeps { ledger, clock, life: Arc::new(life) };
-    let usage = UsageHandle::start(UsageSettings { limits, queue: QUEUE }, deps, &actix::Arbiter::new().handle());
+    let usage = UsageHandle::start(UsageSettings { limits, queue: QUEUE }, deps, &Arbiter::new().handle());
     let began = Instant::now();
     let mut rows = 0;
     for &receipt in scene.receipts.iter().cycle() {

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::rt::{Arbiter, System};
+use actix::{Arbiter, System};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use penstock::{

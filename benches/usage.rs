@@ -6,7 +6,6 @@
 
 #![allow(clippy::print_stdout, reason = "the figures are what this prints")]
 
-#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
 

@@ -62,7 +62,7 @@ impl<'a> Columns<'a> {
         Ok(Credit::new(self.amount(bytes)?, self.amount(requests)?))
     }
 
-    /// The columns of [`RECEIPT`](super::receipts::RECEIPT).
+    /// The columns that the statements of `receipts` return.
     pub(super) fn receipt(&self) -> PortResult<Receipt> {
         Ok(Receipt {
             receipt_id: ReceiptId::from_uuid(self.get("receipt_id")?),

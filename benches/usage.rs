@@ -6,7 +6,6 @@
 
 #![allow(clippy::print_stdout, reason = "the figures are what this prints")]
 
-#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
 
@@ -16,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::System;
+use actix::{Arbiter, System};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use penstock::{
@@ -315,7 +314,7 @@ async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize
         NodeLife::new(scene.node.node, scene.node.epoch + 1 + i64::try_from(round).expect("small"), clock.monotonic());
     let limits = BatchLimits { rows: BATCH, age: Duration::from_millis(500) };
     let deps = UsageDeps { ledger, clock, life: Arc::new(life) };
-    let usage = UsageHandle::start(UsageSettings { limits, queue: QUEUE }, deps, &actix::Arbiter::new().handle());
+    let usage = UsageHandle::start(UsageSettings { limits, queue: QUEUE }, deps, &Arbiter::new().handle());
     // A mailbox is bounded until its actor has started, so a burst waits for that.
     assert!(usage.flush(RUN).await);
     let began = Instant::now();

@@ -26,6 +26,7 @@ use actix_web::{
 };
 
 mod admin;
+mod announcer;
 pub mod answer;
 mod assets;
 pub mod auth;
@@ -47,6 +48,7 @@ mod streaming;
 mod usage;
 pub mod validation;
 
+pub use announcer::Announcer;
 pub use body::{JSON_BYTES, JsonBody};
 pub use content::UploadSettings;
 pub use health::Readiness;

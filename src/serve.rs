@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     config::Config,
     data_dir::DataDir,
-    http::{self, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings},
+    http::{self, Announcer, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings},
     keys::{self, AdminKey, KeyRing},
     telemetry::{Metrics, metrics::JanitorMetrics},
     wiring::{self, World},
@@ -163,6 +163,8 @@ fn build(
     let ports = world.ports.clone();
     let receipts = Arc::clone(&world.receipts);
     let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
+    let quota = node.quota.clone();
+    let announcer = Data::new(Announcer::new(Arc::clone(&ports.shared), move |tag| quota.invalidate(tag)));
     let node = Data::new(node.clone());
     let metrics = Data::from(Arc::clone(metrics));
     let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
@@ -173,6 +175,7 @@ fn build(
         http::app(shell.clone())
             .app_data(keys.clone())
             .app_data(node.clone())
+            .app_data(announcer.clone())
             .app_data(metrics.clone())
             .app_data(readiness.clone())
             .app_data(streaming.clone())
@@ -196,7 +199,8 @@ fn build(
         .max_connections(config.server.max_connections.div_ceil(workers))
         .client_request_timeout(config.server.header_timeout)
         .keep_alive(config.server.keep_alive)
-        .shutdown_timeout(config.server.drain_grace.as_secs())
+        // Whole seconds, rounded up: nobody is cut before their time.
+        .shutdown_timeout(config.server.drain_grace.as_secs_f64().ceil() as u64)
         .h1_write_buffer_size(WRITE_BUFFER)
         // A client that closes its side has left: its stream ends at once rather than at the next write.
         .h1_allow_half_closed(false)

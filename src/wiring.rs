@@ -1,6 +1,6 @@
 //! The composition root: configuration in, ports and node settings out. The only file that names every adapter.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
@@ -152,9 +152,14 @@ pub async fn migrate(config: &Config) -> anyhow::Result<usize> {
     }
 }
 
+/// The file of the embedded database.
+pub fn sqlite_path(config: &Config) -> PathBuf {
+    config.data.dir.join("penstock.sqlite3")
+}
+
 fn sqlite_settings(config: &Config) -> SqliteSettings {
     SqliteSettings {
-        path: config.data.dir.join("penstock.sqlite3"),
+        path: sqlite_path(config),
         readers: config.sqlite.readers,
         busy_timeout: config.sqlite.busy_timeout,
     }

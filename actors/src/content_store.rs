@@ -145,11 +145,13 @@ impl ContentStore {
         if let Some(open) = self.open.get(&hash).await {
             return Ok(open);
         }
-        let stored = self.blobs.open(hash).await.inspect_err(|error| self.count(error))?;
+        let stored = match self.blobs.open(hash).await {
+            Ok(stored) => stored,
+            Err(error) => return Err(self.failed(hash, error).await),
+        };
         if stored.size_bytes != size || stored.leaves.len() as u64 != leaf_count(size) {
             let error = PortError::Corrupt(format!("{hash} has {} bytes instead of {size}", stored.size_bytes));
-            self.count(&error);
-            return Err(error);
+            return Err(self.failed(hash, error).await);
         }
         let words = stored.leaves.len().div_ceil(64);
         let open = Arc::new(OpenContent {
@@ -184,8 +186,8 @@ impl ContentStore {
             && self.verify != Verify::Always
             && !self.leaves.contains_key(&(content.hash, leaf))
         {
-            let bytes = content.source.read_at(range.start, (end - range.start) as usize).await;
-            return Ok(Held { bytes: bytes.inspect_err(|error| self.count(error))?, _permit: None });
+            let bytes = self.read_exactly(content, range.start..end).await?;
+            return Ok(Held { bytes, _permit: None });
         }
         let bytes = self.leaf(content, leaf).await?;
         Ok(Held { bytes: Bytes::copy_from_slice(&bytes[within]), _permit: None })
@@ -202,16 +204,16 @@ impl ContentStore {
         let (store, content) = (self.clone(), Arc::clone(content));
         let fill = self.io.spawn(async move {
             let filled = store.leaves.try_get_with(key, store.fill(&content, leaf)).await;
+            // What is over the bound goes now: left to itself, the cache gathers some sixty leaves before it looks.
+            store.leaves.run_pending_tasks().await;
             filled.map_err(|shared| PortError::shared(&shared))
         });
         fill.await.map_err(|error| PortError::unavailable("the read task", error))?
     }
 
     async fn fill(&self, content: &OpenContent, leaf: u64) -> PortResult<Bytes> {
-        let range = content.leaf_range(leaf);
-        let length = (range.end - range.start) as usize;
-        let bytes = content.source.read_at(range.start, length).await.inspect_err(|error| self.count(error))?;
-        self.counters.bytes_read.fetch_add(length as u64, Relaxed);
+        let bytes = self.read_exactly(content, content.leaf_range(leaf)).await?;
+        self.counters.bytes_read.fetch_add(bytes.len() as u64, Relaxed);
         let known = match self.verify {
             Verify::Always => false,
             Verify::Cold => content.is_verified(leaf),
@@ -221,19 +223,32 @@ impl ContentStore {
             let digest: LeafHash = Sha256::digest(&bytes).into();
             if content.leaves.get(leaf as usize) != Some(&digest) {
                 let error = PortError::Corrupt(format!("leaf {leaf} of {} does not have its hash", content.hash));
-                self.count(&error);
-                return Err(error);
+                return Err(self.failed(content.hash, error).await);
             }
             content.set_verified(leaf);
         }
         Ok(bytes)
     }
 
-    fn count(&self, error: &PortError) {
+    /// Bytes as stored, not verified; but as many as there should be, whatever the store says.
+    async fn read_exactly(&self, content: &OpenContent, range: Range<u64>) -> PortResult<Bytes> {
+        let length = (range.end - range.start) as usize;
+        let error = match content.source.read_at(range.start, length).await {
+            Ok(bytes) if bytes.len() == length => return Ok(bytes),
+            Ok(bytes) => PortError::Corrupt(format!("{} bytes of {} at {range:?}", bytes.len(), content.hash)),
+            Err(error) => error,
+        };
+        Err(self.failed(content.hash, error).await)
+    }
+
+    /// Counts damage, and forgets the open blob: once it is repaired, the next stream has to open the new one.
+    async fn failed(&self, hash: ContentHash, error: PortError) -> PortError {
         if matches!(error, PortError::Corrupt(_)) {
             self.counters.corrupt.fetch_add(1, Relaxed);
             tracing::error!(%error, "stored content is damaged");
+            self.open.invalidate(&hash).await;
         }
+        error
     }
 
     pub fn counters(&self) -> &ContentCounters {

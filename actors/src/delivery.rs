@@ -10,13 +10,13 @@ use std::{
     ops::Range,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::ArbiterHandle;
 use bytes::Bytes;
 use futures_core::Stream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::{
     admission::Permit,
@@ -24,7 +24,7 @@ use crate::{
     model::Outcome,
     ports::{PortError, PortResult},
     quota_cache::{Ended, Reservation},
-    storage_stream::{Leaves, PIECE_BYTES, StorageStream},
+    storage_stream::{Leaves, PIECE_BYTES, READ_PATIENCE, StorageStream},
 };
 
 /// A paced stream looks for revocation at least this often.
@@ -113,16 +113,22 @@ impl Delivery {
     ) -> PortResult<Self> {
         let view = &reservation.grant().view;
         let Some(meta) = &view.content else { return Err(PortError::NotFound("content")) };
-        let content = store.open(meta.content_hash, meta.size_bytes).await?;
         let mut ranges: VecDeque<Range<u64>> = plan.parts.iter().map(|part| part.range.clone()).collect();
-        let mut leaf = None;
-        if let Some(first) = ranges.front_mut()
-            && !first.is_empty()
-        {
-            let held = store.read(&content, first.clone(), PIECE_BYTES).await?;
-            first.start += held.bytes.len() as u64;
-            leaf = Some(held);
-        }
+        let opening = async {
+            let content = store.open(meta.content_hash, meta.size_bytes).await?;
+            let mut leaf = None;
+            if let Some(first) = ranges.front_mut()
+                && !first.is_empty()
+            {
+                let held = store.read(&content, first.clone(), PIECE_BYTES).await?;
+                first.start += held.bytes.len() as u64;
+                leaf = Some(held);
+            }
+            Ok((content, leaf))
+        };
+        let (content, leaf) = tokio::time::timeout(READ_PATIENCE, opening)
+            .await
+            .unwrap_or_else(|elapsed| Err(PortError::unavailable("the blob store", elapsed)))?;
         ranges.retain(|range| !range.is_empty());
         let source = if ranges.is_empty() {
             Source::Memory
@@ -190,8 +196,11 @@ impl Delivery {
 
     /// The connection came back: what it was given has gone to its socket.
     fn confirm(&mut self) {
-        self.sent += std::mem::take(&mut self.unconfirmed);
-        if let Some(part) = self.plan.parts.front() {
+        let taken = std::mem::take(&mut self.unconfirmed);
+        self.sent += taken;
+        if taken > 0
+            && let Some(part) = self.plan.parts.front()
+        {
             self.position = self.position.max(part.range.end - self.left);
         }
     }
@@ -245,7 +254,7 @@ impl Stream for Delivery {
         };
         let pacer = this.reservation.as_ref().and_then(|reservation| reservation.grant().pacer.clone());
         let now = Instant::now();
-        let wait = pacer.map_or(Duration::ZERO, |pacer| pacer.take(piece.len(), now));
+        let wait = pacer.map_or(Duration::ZERO, |pacer| pacer.take(piece.len(), now.into_std()));
         if wait.is_zero() {
             return this.hand_over(piece);
         }

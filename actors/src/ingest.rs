@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
+    task::JoinHandle,
 };
 
 use crate::{
@@ -97,22 +98,23 @@ impl Ingest {
         let sink = self.blobs.create().await?;
         let (parts, inbox) = mpsc::channel(PARTS_AHEAD);
         let io = self.io.clone();
-        self.io.spawn_blocking(move || io.block_on(write_out(sink, inbox)));
-        Ok(Upload { ingest: self.clone(), parts, taken: 0, _permit: permit })
+        let writer = self.io.spawn_blocking(move || io.block_on(write_out(sink, inbox)));
+        Ok(Upload { ingest: self.clone(), parts, writer, taken: 0, _permit: permit })
     }
 }
 
 enum Command {
     Write(Bytes),
     /// What was written so far hashes to what?
-    Digest(oneshot::Sender<PortResult<(ContentHash, u64)>>),
-    Commit(oneshot::Sender<PortResult<()>>),
+    Digest(oneshot::Sender<(ContentHash, u64)>),
+    Commit(oneshot::Sender<()>),
 }
 
 /// An upload under way. Dropping it undoes it.
 pub struct Upload {
     ingest: Ingest,
     parts: mpsc::Sender<Command>,
+    writer: JoinHandle<PortResult<()>>,
     taken: u64,
     _permit: Permit,
 }
@@ -121,14 +123,16 @@ impl Upload {
     /// Takes the next part. Bytes are counted as they come: no header is believed.
     ///
     /// # Errors
-    /// `TooLarge` past the limit. A write that failed shows at the next call or at [`finish`](Self::finish).
+    /// `TooLarge` past the limit. A write that failed shows with one of the next parts.
     pub async fn write(&mut self, part: Bytes) -> Result<(), IngestError> {
         self.taken += part.len() as u64;
         if self.taken > self.ingest.max_bytes {
             return Err(IngestError::TooLarge { limit: self.ingest.max_bytes });
         }
-        // The writer ends only after a failure, and keeps that for `finish`.
-        self.parts.send(Command::Write(part)).await.map_err(|_| writer_gone().into())
+        if self.parts.send(Command::Write(part)).await.is_err() {
+            return Err(self.failure().await.into());
+        }
+        Ok(())
     }
 
     /// Ends the upload: compares the digest, and makes the content visible under its name.
@@ -136,7 +140,7 @@ impl Upload {
     /// # Errors
     /// `DigestMismatch` when it is not what was `expected`; nothing is kept then.
     pub async fn finish(
-        self,
+        mut self,
         expected: Option<ContentHash>,
         media_type: String,
         producer: ProducerId,
@@ -145,64 +149,57 @@ impl Upload {
         if let Some(expected) = expected.filter(|expected| *expected != hash) {
             return Err(IngestError::DigestMismatch { expected, actual: hash });
         }
-        let Ingest { blobs, catalog, clock, .. } = &self.ingest;
-        let (known, exists) = futures_util::try_join!(catalog.content(hash), blobs.exists(hash))?;
-        if let (Some(meta), true) = (known, exists) {
-            return Ok(Ingested { meta, created: false });
-        }
-        let meta = ContentMeta { content_hash: hash, size_bytes, media_type, stored_at: clock.now() };
+        let catalog = Arc::clone(&self.ingest.catalog);
+        let meta = ContentMeta { content_hash: hash, size_bytes, media_type, stored_at: self.ingest.clock.now() };
         catalog.announce_content(&meta, producer).await?;
+        // Also where the content is stored already: what was lost or damaged since is so brought back.
         self.ask(Command::Commit).await?;
         let created = catalog.complete_content(hash).await?;
         let meta = if created { meta } else { catalog.content(hash).await?.unwrap_or(meta) };
         Ok(Ingested { meta, created })
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<PortResult<T>>) -> Command) -> PortResult<T> {
+    async fn ask<T>(&mut self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> PortResult<T> {
         let (reply, answer) = oneshot::channel();
-        self.parts.send(command(reply)).await.map_err(|_| writer_gone())?;
-        answer.await.map_err(|_| writer_gone())?
+        if self.parts.send(command(reply)).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return Ok(answer);
+        }
+        Err(self.failure().await)
+    }
+
+    /// Why the writer ended.
+    async fn failure(&mut self) -> PortError {
+        match (&mut self.writer).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => PortError::unavailable("the blob store", "the writer ended"),
+            Err(panicked) => PortError::unavailable("the blob store", panicked),
+        }
     }
 }
 
-fn writer_gone() -> PortError {
-    PortError::unavailable("the blob store", "the writer ended")
-}
-
-/// The writer's thread: hashes and writes until it is told to commit, or until the upload is dropped. After a failure it
-/// goes on taking parts without writing them, so that the failure itself reaches whoever asks for the digest.
-async fn write_out(sink: Box<dyn BlobSink>, mut inbox: mpsc::Receiver<Command>) {
-    let mut sink = Some(sink);
+/// The writer's thread: hashes and writes until it has committed, or until the upload is dropped. A failure ends it, which
+/// the upload notices with its next part.
+async fn write_out(mut sink: Box<dyn BlobSink>, mut inbox: mpsc::Receiver<Command>) -> PortResult<()> {
     let mut hashes = Hashes::default();
-    let mut failure = None;
     while let Some(command) = inbox.recv().await {
         match command {
             Command::Write(part) => {
-                let Some(writing) = &mut sink else { continue };
                 hashes.update(&part);
-                if let Err(error) = writing.write(part).await {
-                    // Dropping the sink removes what it wrote.
-                    sink = None;
-                    failure = Some(error);
-                }
+                sink.write(part).await?;
             }
             Command::Digest(reply) => {
-                let answer = match failure.take() {
-                    Some(error) => Err(error),
-                    None => Ok(hashes.finish()),
-                };
-                let _ = reply.send(answer);
+                let _ = reply.send(hashes.finish());
             }
             Command::Commit(reply) => {
-                let answer = match sink.take() {
-                    Some(sink) => sink.commit(hashes.finish().0, &hashes.leaves).await,
-                    None => Err(writer_gone()),
-                };
-                let _ = reply.send(answer);
-                return;
+                sink.commit(hashes.finish().0, &hashes.leaves).await?;
+                let _ = reply.send(());
+                break;
             }
         }
     }
+    Ok(())
 }
 
 /// The running hashes of an upload: of the whole, and of each leaf.

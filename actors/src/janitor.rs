@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::{
     clock::Clock,
+    ids::ContentHash,
     model::LostLease,
     ports::{BlobStore, Catalog, Ledger, PortResult, Upkeep},
 };
@@ -66,8 +67,9 @@ pub struct PassReport {
 /// Receives each pass's report.
 pub type Observer = Arc<dyn Fn(&PassReport) + Send + Sync>;
 
-/// Runs one pass.
-pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings) -> PassReport {
+/// Runs one pass. It looks for orphans `after` where the last pass stopped, and leaves there where the next one goes on: a
+/// pass is bounded, and so passes that all began at the first blob would never see the last.
+pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, after: &mut Option<ContentHash>) -> PassReport {
     let mut report = PassReport::default();
     let now = deps.clock.now();
     let step = settings.step;
@@ -99,35 +101,51 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings) -> PassReport 
     report.temporary_files = swept.files;
     report.temporary_bytes = swept.bytes;
 
-    let orphans = remove_orphans(deps, settings, false).await;
+    let orphans = remove_orphans(deps, settings, after, false).await;
     report.orphans_removed = report.kept("orphans", orphans);
     report
 }
 
 /// Blobs that the storage index does not know: taken out of sight, looked up once more, and only then removed. An upload
 /// announces its content before its blob becomes visible, so one that arrives in between brings the blob back.
-async fn remove_orphans(deps: &JanitorDeps, settings: &JanitorSettings, dry_run: bool) -> PortResult<u64> {
+async fn remove_orphans(
+    deps: &JanitorDeps,
+    settings: &JanitorSettings,
+    after: &mut Option<ContentHash>,
+    dry_run: bool,
+) -> PortResult<u64> {
     let mut removed = 0;
-    let mut after = None;
+    let step = settings.step as usize;
     for _ in 0..STEPS_PER_PASS {
-        let page = deps.blobs.list(after, settings.temporary_age, settings.step as usize).await?;
-        let Some(&last) = page.last() else { break };
-        after = Some(last);
+        let page = deps.blobs.list(*after, settings.temporary_age, step).await?;
         for hash in deps.catalog.unknown_content(&page).await? {
-            if dry_run {
-                removed += 1;
-            } else if deps.blobs.retire(hash).await? {
-                if deps.catalog.unknown_content(&[hash]).await?.is_empty() {
-                    deps.blobs.restore(hash).await?;
-                } else {
-                    deps.blobs.purge(hash).await?;
-                    removed += 1;
-                }
-            }
+            removed += u64::from(dry_run || remove_orphan(deps, hash).await?);
+        }
+        // After a page that is not full comes the first one again.
+        *after = page.last().copied().filter(|_| page.len() == step);
+        if after.is_none() {
+            break;
         }
         tokio::time::sleep(PAUSE).await;
     }
     Ok(removed)
+}
+
+async fn remove_orphan(deps: &JanitorDeps, hash: ContentHash) -> PortResult<bool> {
+    if !deps.blobs.retire(hash).await? {
+        return Ok(false);
+    }
+    match deps.catalog.unknown_content(&[hash]).await {
+        Ok(unknown) if !unknown.is_empty() => {
+            deps.blobs.purge(hash).await?;
+            Ok(true)
+        }
+        known => {
+            // Also when nobody can tell: an upload may have made it visible a moment ago.
+            deps.blobs.restore(hash).await?;
+            known.map(|_| false)
+        }
+    }
 }
 
 /// What the storage steps of a pass would remove.
@@ -136,10 +154,17 @@ async fn remove_orphans(deps: &JanitorDeps, settings: &JanitorSettings, dry_run:
 /// The store's or the catalogue's.
 pub async fn dry_run(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResult<PassReport> {
     let swept = deps.blobs.sweep(settings.temporary_age, usize::MAX, true).await?;
+    let (mut orphans, mut after) = (0, None);
+    loop {
+        orphans += remove_orphans(deps, settings, &mut after, true).await?;
+        if after.is_none() {
+            break;
+        }
+    }
     Ok(PassReport {
         temporary_files: swept.files,
         temporary_bytes: swept.bytes,
-        orphans_removed: remove_orphans(deps, settings, true).await?,
+        orphans_removed: orphans,
         ..PassReport::default()
     })
 }
@@ -182,6 +207,8 @@ pub struct Janitor {
     deps: JanitorDeps,
     settings: JanitorSettings,
     observer: Observer,
+    /// Where the next pass goes on looking for orphans.
+    after: Option<ContentHash>,
 }
 
 impl Janitor {
@@ -191,13 +218,15 @@ impl Janitor {
         observer: Observer,
         arbiter: &ArbiterHandle,
     ) -> Addr<Self> {
-        Self::start_in_arbiter(arbiter, move |_| Self { deps, settings, observer })
+        Self::start_in_arbiter(arbiter, move |_| Self { deps, settings, observer, after: None })
     }
 
     fn run(&mut self, ctx: &mut Context<Self>) {
         let (deps, settings) = (self.deps.clone(), self.settings);
-        let round = async move { pass(&deps, &settings).await };
-        ctx.spawn(round.into_actor(self).map(|report, janitor, ctx| {
+        let mut after = self.after;
+        let round = async move { (pass(&deps, &settings, &mut after).await, after) };
+        ctx.spawn(round.into_actor(self).map(|(report, after), janitor, ctx| {
+            janitor.after = after;
             (janitor.observer)(&report);
             ctx.run_later(janitor.settings.interval, Self::run);
         }));

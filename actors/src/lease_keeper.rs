@@ -37,6 +37,9 @@ pub struct KeeperDeps {
 /// # Errors
 /// When the ledger cannot be reached: leases then stay valid until their time is over.
 pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
+    // How far ahead of the last epoch the next one is at least. It doubles with each fence in a row: the ledger may know an
+    // epoch far ahead, of a life whose clock was wrong, and counting up to it one by one would take for ever.
+    let mut step = 1;
     loop {
         let sent = deps.clock.monotonic();
         match deps.ledger.heartbeat(deps.life.current(), deps.ttl).await {
@@ -46,7 +49,8 @@ pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
             }
             Err(PortError::Fenced) => {
                 // Microseconds grow, and stay ahead of an epoch that a clock set back would repeat.
-                let epoch = deps.clock.now().as_microsecond().max(deps.life.current().epoch + 1);
+                let epoch = deps.clock.now().as_microsecond().max(deps.life.current().epoch.saturating_add(step));
+                step = step.saturating_mul(2);
                 tracing::warn!(epoch, "this node's leases were reclaimed; it goes on under a new epoch");
                 deps.life.restart(epoch);
                 deps.quota.forfeit();

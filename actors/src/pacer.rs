@@ -13,6 +13,9 @@ use crate::model::QuotaPolicy;
 /// How much may go out ahead of the sustained rate without any allowance: enough that pieces of 32 KiB flow evenly.
 const HEADROOM_SECONDS: f64 = 0.1;
 
+/// No piece waits longer, however small the rate: it keeps the arithmetic within what a clock can tell.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 /// The bandwidth of one receipt on this instance.
 #[derive(Debug)]
 pub struct Pacer {
@@ -35,7 +38,7 @@ impl Pacer {
     /// The pacer of a policy, or `None` where it has no bandwidth limit.
     pub fn of(policy: &QuotaPolicy, now: Instant) -> Option<Self> {
         let rate = policy.max_bandwidth_mbps? * 1e6 / 8.0;
-        if rate <= 0.0 {
+        if rate.is_nan() || rate <= 0.0 {
             return None;
         }
         let burst = policy.burst_bytes_allowance.unwrap_or(0) as f64;
@@ -66,7 +69,7 @@ impl Pacer {
         if state.tokens >= 0.0 {
             return Duration::ZERO;
         }
-        Duration::from_secs_f64(-state.tokens / self.rate)
+        Duration::try_from_secs_f64(-state.tokens / self.rate).map_or(LONGEST_WAIT, |wait| wait.min(LONGEST_WAIT))
     }
 
     /// What is left of the burst allowance, in bytes.
@@ -92,6 +95,15 @@ mod tests {
     #[test]
     fn no_limit_has_no_pacer() {
         assert!(Pacer::of(&QuotaPolicy::default(), Instant::now()).is_none());
+    }
+
+    #[test]
+    fn the_smallest_rate_has_a_longest_wait() {
+        let now = Instant::now();
+        for mbps in [f64::MIN_POSITIVE, 1e-300, 1e-9] {
+            let pacer = Pacer::of(&policy(mbps, 0), now).expect("a limit");
+            assert_eq!(pacer.take(1 << 20, now), LONGEST_WAIT);
+        }
     }
 
     proptest! {

@@ -137,7 +137,8 @@ enum Known {
 pub struct QuotaBook {
     settings: BookSettings,
     entries: HashMap<ReceiptId, Known>,
-    /// When to look at each entry again, soonest first: every time to live is the same, so this is the order of insertion.
+    /// When to look at each entry again, in the order of insertion, which is the order of time but for unknown receipts:
+    /// those have a shorter time to live, and may be kept for a while after it. Each entry stands here at least once.
     due: VecDeque<(Instant, ReceiptId)>,
 }
 
@@ -192,8 +193,9 @@ impl QuotaBook {
         if let Some((at, refused)) = entry.refused
             && moment.monotonic.saturating_duration_since(at) < self.settings.refusal_ttl
             && need.covers(refused)
+            && let Some(refusal) = entry.refuse_quota(need, moment)
         {
-            return Decision::Refused(entry.refuse_quota(need, moment));
+            return Decision::Refused(refusal);
         }
         Decision::Refill(entry.want(ask, need, moment, self.settings.lease_max))
     }
@@ -204,7 +206,8 @@ impl QuotaBook {
             Some(Known::Receipt(entry)) => {
                 let need = entry.need(ask.demand);
                 entry.refused = Some((moment.monotonic, need));
-                entry.refuse_quota(need, moment)
+                // The windows and the refusal are of one answer, so they agree; were they not, asking again tells.
+                entry.refuse_quota(need, moment).unwrap_or(Refusal::Unavailable { retry_after: Duration::from_secs(1) })
             }
             _ => Refusal::UnknownReceipt,
         }
@@ -227,6 +230,9 @@ impl QuotaBook {
         let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
         if !entry.view.receipt.status_at(moment.wall).may_stream() {
             entry.revocation.raise();
+        } else if entry.revocation.is_raised() {
+            // It had no right yet, or lost it and got it back: what starts from now on is not stopped by that.
+            entry.revocation = Arc::default();
         }
         entry.add_lease(refill.granted, refill.windows[WindowKind::Hour.index()].window, moment)
     }
@@ -275,15 +281,28 @@ impl QuotaBook {
         }
     }
 
-    /// [`Self::invalidate`] for every receipt of a policy, or for every receipt.
-    pub fn invalidate_policy(&mut self, name: Option<&str>) {
-        for known in self.entries.values_mut() {
+    /// [`Self::invalidate`] for every receipt of a policy, or for every receipt; those with running streams are returned.
+    pub fn invalidate_policy(&mut self, name: Option<&str>) -> Vec<ReceiptId> {
+        let mut running = Vec::new();
+        for (&id, known) in &mut self.entries {
             if let Known::Receipt(entry) = known
                 && name.is_none_or(|name| entry.view.receipt.quota_tier == name)
             {
                 entry.fresh_until = None;
                 entry.refused = None;
+                if entry.in_flight > 0 {
+                    running.push(id);
+                }
             }
+        }
+        running
+    }
+
+    /// Whether streams of this receipt run although it was invalidated and has not been loaded since.
+    pub fn must_learn(&self, id: ReceiptId) -> bool {
+        match self.entries.get(&id) {
+            Some(Known::Receipt(entry)) => entry.in_flight > 0 && entry.fresh_until.is_none(),
+            _ => false,
         }
     }
 
@@ -330,11 +349,11 @@ impl QuotaBook {
         releases
     }
 
-    /// Forgets all leases without giving them back: the ledger has reclaimed them.
-    pub fn forfeit(&mut self) {
+    /// Forgets all leases of other epochs than this one without giving them back: the ledger has reclaimed them.
+    pub fn forfeit(&mut self, epoch: i64) {
         for known in self.entries.values_mut() {
             if let Known::Receipt(entry) = known {
-                entry.lease = None;
+                entry.lease = entry.lease.filter(|lease| lease.epoch == epoch);
             }
         }
     }

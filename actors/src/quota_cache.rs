@@ -9,6 +9,7 @@
 //! usage row always has room. **When the ledger is down**, receipts and leases in memory go on until the leases' time to live.
 //! **What a crash loses:** nothing of what was sent: unsettled lease credit is charged or released when it is reclaimed.
 
+mod messages;
 mod reservation;
 mod shard;
 
@@ -25,8 +26,8 @@ use tokio::sync::{Notify, oneshot};
 
 pub use self::reservation::{Ended, Reservation};
 use self::{
-    reservation::Settle,
-    shard::{Acquire, DrainLeases, Forfeit, Invalidate, Purpose, QuotaShard},
+    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose},
+    shard::QuotaShard,
 };
 use crate::{
     admission::{Admission, AdmissionSnapshot},
@@ -214,6 +215,20 @@ impl QuotaHandle {
     /// Forgets all leases: the ledger has reclaimed them.
     pub(crate) fn forfeit(&self) {
         self.tell_all(|| Forfeit);
+    }
+
+    /// Waits until every shard runs. Before that a mailbox has a bound of its own, and would turn messages away.
+    pub async fn started(&self) {
+        // With nothing to give back, it is but a round trip to each shard.
+        self.drain().await;
+    }
+
+    /// Waits until the streams of a receipt that have ended so far are with the usage batcher.
+    pub async fn caught_up(&self, id: ReceiptId) {
+        let (reply, done) = oneshot::channel();
+        if self.shard(id).link.tell(CatchUp { reply }) {
+            let _ = tokio::time::timeout(self.patience, done).await;
+        }
     }
 
     /// Hands every unspent lease back to the usage batcher. For shutdown, after the streams have ended.

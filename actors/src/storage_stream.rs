@@ -25,7 +25,7 @@ const AHEAD: usize = 1;
 pub const PIECE_BYTES: u64 = 32 << 10;
 
 /// A read that takes longer than this has failed: the store hangs.
-const READ_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) type Leaves = mpsc::Receiver<PortResult<Held>>;
 

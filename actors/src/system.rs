@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     content_store::{ContentSettings, ContentStore},
     delivery::{Delivery, Plan},
-    ids::NodeId,
+    ids::{NodeId, ReceiptId},
     ingest::{Ingest, IngestSettings},
     janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
     lease_keeper::{KeeperDeps, LeaseKeeper, beat},
@@ -26,6 +26,9 @@ use crate::{
     quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings, Reservation},
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
 };
+
+/// How long connections that were cut may take to close.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The world behind a node.
 #[derive(Clone)]
@@ -117,6 +120,8 @@ impl Node {
             ttl: settings.lease_ttl,
             heartbeat: settings.heartbeat,
         };
+        usage.flush(settings.quota.patience).await;
+        quota.started().await;
         beat(&keeper).await?;
         let keeper = LeaseKeeper::start(keeper, &ledger_arbiter);
         ledger_arbiter.spawn(follow(shared.invalidations(), quota.clone()));
@@ -171,8 +176,19 @@ impl Node {
         self.quota.queues().chain(single).collect()
     }
 
+    /// Waits until what a receipt's ended streams sent is in the ledger, so that a client reads what it just streamed; false
+    /// when it is not within `patience`.
+    pub async fn settled(&self, receipt: ReceiptId, patience: Duration) -> bool {
+        self.quota.caught_up(receipt).await;
+        self.usage.flush(patience).await
+    }
+
     /// Gives leases back and waits until usage is in the ledger. For shutdown, after the last stream has ended.
     pub async fn drain(&self, patience: Duration) -> DrainReport {
+        // Connections that were cut may still be closing. A stream gives its permit back after it has told its end, so when
+        // all permits are here, so is all that was sent.
+        let all = u32::try_from(self.streams.snapshot().capacity).unwrap_or(u32::MAX);
+        drop(self.streams.admit(all, CLOSING_PATIENCE).await);
         self.quota.drain().await;
         self.usage.flush(patience).await;
         DrainReport { streams: self.streams.in_use(), unsettled: self.usage.queue().in_use }

@@ -1,9 +1,15 @@
-//! What tests share: the conformance suite of each port, and clocks that tests move.
+//! What tests share: the conformance suite of each port, ports in memory that fail by script, and clocks that tests move.
 //!
-//! A suite states what a port promises. Every adapter runs it unchanged, so that two adapters cannot drift apart.
+//! A suite states what a port promises. Every adapter runs it unchanged, so that two adapters cannot drift apart. The ports
+//! in memory serve the tests of the actors: they record what they are asked, and delay, fail or fence as a test says.
 
 pub mod blob_store_suite;
 pub mod catalog_suite;
 pub mod clock;
 pub mod ledger_suite;
+pub mod memory_blobs;
+pub mod memory_index;
+pub mod memory_state;
+pub mod model_ledger;
+pub mod script;
 pub mod shared_state_suite;

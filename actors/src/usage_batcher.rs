@@ -124,7 +124,7 @@ impl UsageHandle {
         self.tell(Return(release));
     }
 
-    /// Waits until everything recorded so far is durably in the ledger; false when it is not within `patience`.
+    /// Waits until the batcher runs, and everything recorded so far is durably in the ledger; false when it is not within `patience`.
     pub async fn flush(&self, patience: Duration) -> bool {
         let (reply, done) = oneshot::channel();
         self.tell(Flush { reply }) && matches!(tokio::time::timeout(patience, done).await, Ok(Ok(())))
@@ -158,6 +158,20 @@ struct Load {
     releases: Vec<Release>,
     /// Every release up to this one is in this load or in an earlier one.
     releases_until: u64,
+}
+
+impl Load {
+    /// Two loads, each smaller than this one, if there are two things in it. Releases go after all rows, as in any batch.
+    fn halve(self) -> (Self, Self) {
+        let Self { mut rows, mut releases, releases_until } = self;
+        let (late_rows, late_releases) = match rows.len() {
+            0 => (Vec::new(), releases.split_off(releases.len() / 2)),
+            1 => (Vec::new(), std::mem::take(&mut releases)),
+            many => (rows.split_off(many / 2), std::mem::take(&mut releases)),
+        };
+        let later = Self { rows: late_rows, releases: late_releases, releases_until };
+        (Self { rows, releases, releases_until: 0 }, later)
+    }
 }
 
 /// How many rows and releases came in, or left for good: what a flush compares.
@@ -262,14 +276,9 @@ impl UsageBatcher {
                 self.finish(&load);
             }
             Err(_) if load.rows.len() + load.releases.len() > 1 => {
-                let Load { mut rows, mut releases, releases_until } = load;
-                let later = Load {
-                    rows: rows.split_off(rows.len() / 2),
-                    releases: releases.split_off(releases.len() / 2),
-                    releases_until,
-                };
+                let (first, later) = load.halve();
                 self.halves.push_front(later);
-                self.halves.push_front(Load { rows, releases, releases_until: 0 });
+                self.halves.push_front(first);
             }
             Err(error) => {
                 let row = load.rows.first().map(|record| &record.row);
@@ -297,7 +306,8 @@ async fn settle_until_answered(
         match ledger.settle(&batch).await {
             Err(error) if !matches!(error, PortError::Rejected { .. }) => {
                 counters.retries.fetch_add(1, Relaxed);
-                let wait = waits.next().unwrap_or(LONGEST_RETRY);
+                // Jitter comes on top of the longest delay.
+                let wait = waits.next().unwrap_or(LONGEST_RETRY).min(LONGEST_RETRY);
                 tracing::warn!(%error, rows = batch.rows.len(), ?wait, "usage is not settled yet");
                 tokio::time::sleep(wait).await;
             }

@@ -6,14 +6,20 @@ use penstock_actors::ports::PortResult;
 use tokio::runtime::Handle;
 
 use super::print;
-use crate::{config::Config, telemetry::Metrics, wiring};
+use crate::{
+    config::{Config, DatabaseBackend},
+    telemetry::Metrics,
+    wiring,
+};
 
 /// How long a dependency may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
     print(&config.masked())?;
-    std::fs::create_dir_all(&config.data.dir)?;
+    if config.database.backend == DatabaseBackend::Sqlite && !wiring::sqlite_path(config).exists() {
+        return print("database: not there yet; `penstock serve` or `penstock migrate` makes it");
+    }
     let metrics = Metrics::new()?;
     let world = match wiring::open(config, &metrics, io).await {
         Ok(world) => world,

@@ -4,12 +4,12 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, ServiceConfig},
 };
-use penstock_actors::ports::{SharedState, Tag};
+use penstock_actors::ports::Tag;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    JsonBody, Problem, answer,
+    Announcer, JsonBody, Problem, answer,
     auth::Admin,
     validation::{Validate, Violations, is_tier_name},
 };
@@ -48,13 +48,9 @@ fn read_tag(text: &str) -> Option<Tag> {
     }
 }
 
-async fn invalidate(
-    _: Admin,
-    shared: Data<dyn SharedState>,
-    body: JsonBody<Invalidate>,
-) -> Result<HttpResponse, Problem> {
+async fn invalidate(_: Admin, announcer: Data<Announcer>, body: JsonBody<Invalidate>) -> Result<HttpResponse, Problem> {
     let tags: Vec<_> = body.read().await?.tags.iter().filter_map(|tag| read_tag(tag)).collect();
-    shared.invalidate(&tags).await?;
+    announcer.tell(&tags).await?;
     Ok(answer::ok(&json!({ "invalidated": tags.len() })))
 }
 

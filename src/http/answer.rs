@@ -1,7 +1,6 @@
 //! Successful answers, and work that must not end with the client.
 
 use actix_web::{HttpResponse, HttpResponseBuilder, http::header};
-use penstock_actors::ports::{SharedState, Tag};
 use serde::Serialize;
 use tracing::Instrument as _;
 
@@ -32,14 +31,6 @@ pub async fn to_the_end<T: 'static>(work: impl Future<Output = Result<T, Problem
     actix_web::rt::spawn(work.in_current_span())
         .await
         .unwrap_or_else(|error| Err(Problem::new(ProblemType::Internal).caused_by(error)))
-}
-
-/// Tells every instance that something changed. The change is made already, so a failure here does not fail the call: the
-/// others see it when what they hold grows old.
-pub async fn publish(shared: &dyn SharedState, tag: Tag) {
-    if let Err(error) = shared.invalidate(&[tag]).await {
-        tracing::warn!(%error, "a change could not be announced; other instances see it when their entries expire");
-    }
 }
 
 #[cfg(test)]

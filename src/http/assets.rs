@@ -9,13 +9,13 @@ use penstock_actors::{
     clock::Clock,
     ids::{ContentHash, VersionId},
     model::{Asset, NewAsset},
-    ports::{Catalog, NewAssetError, SharedState, Tag},
+    ports::{Catalog, NewAssetError, Tag},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    JsonBody, Problem, ProblemType, answer,
+    Announcer, JsonBody, Problem, ProblemType, answer,
     auth::Producer,
     problem::Violation,
     routing,
@@ -136,7 +136,7 @@ impl Validate for SetPrice {
 
 async fn set_price(
     producer: Producer,
-    (catalog, shared): (Data<dyn Catalog>, Data<dyn SharedState>),
+    (catalog, announcer): (Data<dyn Catalog>, Data<Announcer>),
     clock: Data<dyn Clock>,
     version_id: Path<String>,
     body: JsonBody<SetPrice>,
@@ -149,7 +149,7 @@ async fn set_price(
             producer.must_own(asset.producer_id)?;
             return Err(Problem::from(ProblemType::UnknownAsset));
         }
-        answer::publish(&**shared, Tag::Asset(id)).await;
+        announcer.publish(Tag::Asset(id)).await;
         Ok(answer::ok(&json!({ "versionId": id, "priceSatoshis": satoshis })))
     })
     .await

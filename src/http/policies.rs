@@ -7,13 +7,13 @@ use actix_web::{
 use penstock_actors::{
     clock::Clock,
     model::QuotaPolicy,
-    ports::{Receipts, SharedState, Tag},
+    ports::{Receipts, Tag},
 };
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    JsonBody, Problem, ProblemType, answer,
+    Announcer, JsonBody, Problem, ProblemType, answer,
     auth::Admin,
     routing,
     validation::{Validate, Violations, is_media_range, is_tier_name},
@@ -130,7 +130,7 @@ async fn show(_: Admin, receipts: Data<dyn Receipts>, name: Path<String>) -> Res
 
 async fn put(
     _: Admin,
-    (receipts, shared): (Data<dyn Receipts>, Data<dyn SharedState>),
+    (receipts, announcer): (Data<dyn Receipts>, Data<Announcer>),
     clock: Data<dyn Clock>,
     name: Path<String>,
     body: JsonBody<PutPolicy>,
@@ -143,7 +143,7 @@ async fn put(
     let policy = body.read().await?.into_policy(name);
     answer::to_the_end(async move {
         let new = receipts.put_policy(&policy, clock.now()).await?;
-        answer::publish(&**shared, Tag::Policy(policy.policy_name.clone())).await;
+        announcer.publish(Tag::Policy(policy.policy_name.clone())).await;
         let location = format!("/v1/streaming/policies/{}", policy.policy_name);
         Ok(if new { answer::created(&location, &policy) } else { answer::ok(&policy) })
     })

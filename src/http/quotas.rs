@@ -31,7 +31,7 @@ async fn show(
     clock: Data<dyn Clock>,
 ) -> Result<HttpResponse, Problem> {
     let id: ReceiptId = receipt_id.parse()?;
-    let settled = node.usage.flush(SETTLING).await;
+    let settled = node.settled(id, SETTLING).await;
     let now = clock.now();
     let (quota, slots) = futures_util::join!(receipts.quota(id, now), shared.slots(id));
     let quota = quota?.ok_or(ProblemType::UnknownReceipt)?;

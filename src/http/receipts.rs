@@ -11,12 +11,12 @@ use penstock_actors::{
     clock::{Clock, to_micros},
     ids::{ReceiptId, VersionId},
     model::{Receipt, ReceiptStatus},
-    ports::{Catalog, NewReceipt, Receipts, SharedState, StatusChange, Tag},
+    ports::{Catalog, NewReceipt, Receipts, StatusChange, Tag},
 };
 use serde::Deserialize;
 
 use super::{
-    JsonBody, Problem, ProblemType, answer,
+    Announcer, JsonBody, Problem, ProblemType, answer,
     auth::Producer,
     routing,
     validation::{Validate, Violations},
@@ -110,7 +110,7 @@ impl Validate for SetStatus {
 
 async fn set_status(
     producer: Producer,
-    (catalog, receipts, shared): (Data<dyn Catalog>, Data<dyn Receipts>, Data<dyn SharedState>),
+    (catalog, receipts, announcer): (Data<dyn Catalog>, Data<dyn Receipts>, Data<Announcer>),
     clock: Data<dyn Clock>,
     receipt_id: Path<String>,
     body: JsonBody<SetStatus>,
@@ -122,7 +122,7 @@ async fn set_status(
         let now = clock.now();
         match receipts.set_receipt_status(id, to, now).await? {
             StatusChange::Changed(receipt) => {
-                answer::publish(&**shared, Tag::Receipt(id)).await;
+                announcer.publish(Tag::Receipt(id)).await;
                 Ok(answer::ok(&as_of(receipt, now)))
             }
             StatusChange::Refused(from) => Err(refused(from, to)),

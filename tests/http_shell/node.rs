@@ -11,7 +11,7 @@ use actix_web::{
     web::{self, Bytes, Data},
 };
 use penstock::{
-    http::{self, Readiness, Shell},
+    http::{self, Announcer, Readiness, Shell},
     keys::{self, KeyRing},
     telemetry::Metrics,
 };
@@ -106,6 +106,7 @@ impl Node {
             .app_data(Data::from(catalog))
             .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
             .app_data(Data::from(self.world.clone() as Arc<dyn SharedState>))
+            .app_data(Data::new(Announcer::new(self.world.clone(), |_| ())))
             .app_data(Data::from(self.world.clone() as Arc<dyn Upkeep>))
             .app_data(Data::from(self.world.clone() as Arc<dyn BlobStore>))
             .app_data(Data::from(clock))

@@ -6,7 +6,14 @@
 #[macro_use]
 mod node;
 #[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "shared with the tests of the adapter")]
 mod postgres;
 
+mod api;
+mod exactness;
 mod main_job;
+mod real_clients;
+mod refusals;
+mod shell;
+mod streams;
+mod uploads;
+mod wire;

@@ -60,6 +60,21 @@ macro_rules! on_both {
     };
 }
 
+/// Runs a test on SQLite alone, where the database cannot matter.
+#[macro_export]
+macro_rules! on_sqlite {
+    ($name:ident, $test:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let test: fn(&mut $crate::node::TestNode) -> futures_util::future::LocalBoxFuture<'_, ()> =
+                |node| Box::pin(async move { ($test)(node).await });
+            let mut node = $crate::node::TestNode::start($crate::node::On::Sqlite).await;
+            test(&mut node).await;
+            node.finish().await;
+        }
+    };
+}
+
 /// A node before it is started.
 pub(crate) struct Setup {
     on: On,
@@ -69,6 +84,11 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn new(on: On) -> Self {
         Self { on, env: Vec::new() }
+    }
+
+    /// On a PostgreSQL that belongs to somebody else: of another node, or behind a proxy.
+    pub(crate) fn on_database_of(url: &str) -> Self {
+        Self::new(On::Sqlite).env("DATABASE_URL", url)
     }
 
     /// A setting by its variable, as `PENSTOCK_QUOTA__LEASE_TTL`.
@@ -202,6 +222,11 @@ impl TestNode {
         format!("{}{path}", self.base)
     }
 
+    /// Where the node listens, as `127.0.0.1:8080`.
+    pub(crate) fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(self.url(path))
     }
@@ -293,9 +318,24 @@ impl TestNode {
 
     /// Resident memory of the process, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, line_of: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running node");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+        let line = status.lines().find_map(|line| line.strip_prefix(line_of)).expect("Linux says it");
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
+    }
+
+    /// The most memory that the process has had resident since its peak was last forgotten, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Starts to look for a peak anew; the resident memory now.
+    pub(crate) fn forget_peak_memory(&self) -> u64 {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("a running node of this user");
+        self.resident_bytes()
     }
 
     /// Open files of the process.

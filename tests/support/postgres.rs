@@ -1,5 +1,7 @@
 //! A PostgreSQL database of one's own: made with a random name, dropped when its test ends.
 
+#![allow(dead_code, reason = "shared by test binaries that each use a part of it")]
+
 use std::{sync::Arc, thread, time::Duration};
 
 use penstock::{

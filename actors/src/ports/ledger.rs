@@ -117,6 +117,16 @@ pub struct Refill {
     pub granted: Credit,
 }
 
+impl Refill {
+    /// What did not fit, if that is why nothing was granted. A caller that did not know the size lacks no more than that.
+    pub fn lacking(&self, want: &Want) -> Option<Credit> {
+        let content = self.view.as_ref()?.content.as_ref()?;
+        let was_asked = content.content_hash == want.content_hash && !want.need.is_zero();
+        let need = Credit::new(want.need.bytes.min(content.size_bytes), want.need.requests);
+        (was_asked && self.granted.is_zero()).then_some(need)
+    }
+}
+
 /// Credit that goes back from a lease to its windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Release {

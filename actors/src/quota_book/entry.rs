@@ -202,9 +202,9 @@ impl Entry {
             .min()
     }
 
-    /// The window that refuses `need`; of several, the one that opens last.
-    pub(super) fn refuse_quota(&self, need: Credit, moment: &Moment) -> Refusal {
-        let mut refusal = Refusal::Unavailable { retry_after: Duration::from_secs(1) };
+    /// The window that refuses `need`, if any does; of several, the one that opens last.
+    pub(super) fn refuse_quota(&self, need: Credit, moment: &Moment) -> Option<Refusal> {
+        let mut refusal = None;
         for usage in &self.windows {
             let limits = self.view.policy.limits(usage.window.kind);
             let dimensions: [(_, _, Dimension); 2] = [
@@ -216,14 +216,14 @@ impl Entry {
                 let remaining = self.remaining(usage, limit, of, moment.wall);
                 if of(need) > remaining {
                     let wait = usage.window.end.duration_since(moment.wall);
-                    refusal = Refusal::Quota {
+                    refusal = Some(Refusal::Quota {
                         window: usage.window.kind,
                         what,
                         limit,
                         used: limit - remaining,
                         remaining,
                         retry_after: Duration::try_from(wait).unwrap_or_default(),
-                    };
+                    });
                 }
             }
         }

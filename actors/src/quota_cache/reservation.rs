@@ -4,7 +4,10 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use jiff::Timestamp;
 
-use super::Link;
+use super::{
+    Link,
+    messages::{ReleaseSlot, Settle},
+};
 use crate::{
     admission::Permit,
     ids::{ReceiptId, SessionId, UsageId},
@@ -20,22 +23,6 @@ pub struct Ended {
     /// The highest offset delivered: where a session goes on.
     pub position: u64,
     pub outcome: Outcome,
-}
-
-/// The end of a stream, on its way to the shard that let it in.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Settle {
-    pub(super) held: Held,
-    pub(super) ended: Ended,
-}
-
-/// Gives the slot of a stream back before its end is told.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct ReleaseSlot {
-    pub(super) receipt_id: ReceiptId,
-    pub(super) stream: UsageId,
 }
 
 /// What a stream holds while it runs.

@@ -1,81 +1,32 @@
 //! One shard of the quota cache: the actor that owns a book.
 
+mod refills;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
 
 use super::{
-    Link, QuotaDeps, QuotaSettings, Reservation, Settle,
-    reservation::{Held, ReleaseSlot},
+    Link, QuotaDeps, QuotaSettings, Reservation,
+    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, ReleaseSlot, Settle},
+    reservation::Held,
 };
 use crate::{
-    admission::Permit,
-    ids::{ReceiptId, SessionId, UsageId},
+    ids::{ReceiptId, UsageId},
     model::{Credit, Outcome, UsageRow},
-    ports::{PortError, PortResult, Refill, Slot, Want},
-    quota_book::{Ask, Decision, Freshness, Grant, Moment, QuotaBook},
+    ports::{Slot, Want},
+    quota_book::{Decision, Freshness, Grant, Moment, QuotaBook},
     refusal::Refusal,
 };
-
-/// Refills under way per shard. Two keep a slow round trip from blocking the receipts that come after it; what waits
-/// meanwhile goes out together.
-const MAX_ROUND_TRIPS: usize = 2;
-
-/// Receipts per round trip: keeps one statement and its locks small.
-const MAX_WANTS: usize = 128;
 
 /// How often entries past their time are looked for, and how many at a time.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_STEP: usize = 4096;
-
-/// A question, with its place in the queue.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Acquire {
-    pub(super) ask: Ask,
-    pub(super) purpose: Purpose,
-    pub(super) deadline: Instant,
-    pub(super) _permit: Permit,
-}
-
-/// What an answer is for.
-pub(super) enum Purpose {
-    Inspect {
-        reply: oneshot::Sender<Result<Grant, Refusal>>,
-    },
-    Stream {
-        stream: UsageId,
-        session: Option<SessionId>,
-        usage_permit: Permit,
-        reply: oneshot::Sender<Result<Reservation, Refusal>>,
-    },
-}
-
-/// Something that decisions depend on has changed.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) enum Invalidate {
-    Receipt(ReceiptId),
-    /// `None` is every policy.
-    Policy(Option<String>),
-}
-
-/// The leases of this node are gone.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Forfeit;
-
-/// Give every lease back.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct DrainLeases {
-    pub(super) reply: oneshot::Sender<()>,
-}
 
 pub(crate) struct QuotaShard {
     settings: QuotaSettings,
@@ -89,8 +40,14 @@ pub(crate) struct QuotaShard {
     /// Receipts in `wants` or under way; true when one was invalidated meanwhile, so that the answer may be old already.
     asked: HashMap<ReceiptId, bool>,
     round_trips: usize,
+    /// Receipts whose running streams must still learn whether they may go on: the ledger did not answer.
+    unanswered: HashSet<ReceiptId>,
     /// Stream slots held in the shared state.
     slots: HashSet<(ReceiptId, UsageId)>,
+    /// Who waits until no lease is left, refills under way included.
+    drains: Vec<oneshot::Sender<()>>,
+    /// This shard's part of the counter of entries, which all shards share.
+    counted: u64,
 }
 
 impl QuotaShard {
@@ -104,18 +61,19 @@ impl QuotaShard {
             wants: Vec::new(),
             asked: HashMap::new(),
             round_trips: 0,
+            unanswered: HashSet::new(),
             slots: HashSet::new(),
+            drains: Vec::new(),
+            counted: 0,
         }
     }
 
     fn moment(&self) -> Moment {
         let monotonic = self.deps.clock.monotonic();
-        Moment {
-            wall: self.deps.clock.now(),
-            monotonic,
-            epoch: self.deps.life.current().epoch,
-            may_spend: self.deps.life.may_spend(monotonic),
-        }
+        // Before the epoch: were it the other way round, a fence and a new life in between would make leases of the old
+        // epoch look valid.
+        let may_spend = self.deps.life.may_spend(monotonic);
+        Moment { wall: self.deps.clock.now(), monotonic, epoch: self.deps.life.current().epoch, may_spend }
     }
 
     fn decide(&mut self, question: Acquire, ctx: &mut Context<Self>) {
@@ -204,103 +162,6 @@ impl QuotaShard {
         }));
     }
 
-    fn want(&mut self, want: Want, ctx: &mut Context<Self>) {
-        if self.asked.contains_key(&want.receipt_id) {
-            return;
-        }
-        self.asked.insert(want.receipt_id, false);
-        self.wants.push(want);
-        self.pump(ctx);
-    }
-
-    /// Sends what is wanted, as far as round trips are free.
-    fn pump(&mut self, ctx: &mut Context<Self>) {
-        while self.round_trips < MAX_ROUND_TRIPS && !self.wants.is_empty() {
-            let wants: Vec<Want> = self.wants.drain(..self.wants.len().min(MAX_WANTS)).collect();
-            let ledger = Arc::clone(&self.deps.ledger);
-            let (node, sizing, now) = (self.deps.life.current(), self.settings.sizing, self.deps.clock.now());
-            self.round_trips += 1;
-            self.link.counters.refills.fetch_add(1, Relaxed);
-            let trip = async move {
-                let answer = ledger.refill(node, &wants, sizing, now).await;
-                (wants, answer)
-            };
-            ctx.spawn(trip.into_actor(self).map(|(wants, answer), shard, ctx| {
-                shard.round_trips -= 1;
-                shard.refilled(&wants, answer, ctx);
-                shard.pump(ctx);
-            }));
-        }
-    }
-
-    fn refilled(&mut self, wants: &[Want], answer: PortResult<Vec<Refill>>, ctx: &mut Context<Self>) {
-        let refills = match answer {
-            Ok(refills) => refills,
-            Err(error) => return self.refill_failed(wants, &error, ctx),
-        };
-        let moment = self.moment();
-        for (want, refill) in wants.iter().zip(refills) {
-            let id = want.receipt_id;
-            let outdated = self.asked.remove(&id).unwrap_or_default();
-            if let Some(release) = self.book.apply(id, refill, &moment) {
-                self.deps.usage.release(release);
-            }
-            if outdated && self.book.invalidate(id) && !self.waiting.contains_key(&id) {
-                self.reload(id, ctx);
-            }
-            self.retry(id, if outdated { Credit::ZERO } else { want.need }, ctx);
-        }
-    }
-
-    /// Asks again for everybody who waits for a receipt. Whoever lacks no more than the ledger was `asked` for is refused:
-    /// it did not fit. The others have to wait for a refill of their own.
-    fn retry(&mut self, id: ReceiptId, asked: Credit, ctx: &mut Context<Self>) {
-        let Some(mut queue) = self.waiting.remove(&id) else { return };
-        let moment = self.moment();
-        while let Some(question) = queue.pop_front() {
-            if question.deadline <= moment.monotonic {
-                continue;
-            }
-            match self.book.acquire(&question.ask, &moment, Freshness::Required) {
-                Decision::Refill(want) if !asked.is_zero() && asked.covers(want.need) => {
-                    let refusal = self.book.refuse(&question.ask, &moment);
-                    self.refuse(question.purpose, refusal);
-                }
-                Decision::Refill(want) => {
-                    queue.push_front(question);
-                    self.waiting.insert(id, queue);
-                    self.want(want, ctx);
-                    return;
-                }
-                decision => self.conclude(question, decision, ctx),
-            }
-        }
-    }
-
-    /// The ledger did not answer: what is in memory decides, whatever its age.
-    fn refill_failed(&mut self, wants: &[Want], error: &PortError, ctx: &mut Context<Self>) {
-        self.link.counters.refill_errors.fetch_add(1, Relaxed);
-        if matches!(error, PortError::Fenced) {
-            self.deps.fenced.notify_one();
-        }
-        tracing::warn!(%error, receipts = wants.len(), "the ledger did not refill");
-        let moment = self.moment();
-        for want in wants {
-            self.asked.remove(&want.receipt_id);
-            for question in self.waiting.remove(&want.receipt_id).unwrap_or_default() {
-                let decision = self.book.acquire(&question.ask, &moment, Freshness::AnyAge);
-                self.conclude(question, decision, ctx);
-            }
-        }
-    }
-
-    /// Learns whether the running streams of a receipt may go on.
-    fn reload(&mut self, id: ReceiptId, ctx: &mut Context<Self>) {
-        if let Some(want) = self.book.reload(id) {
-            self.want(want, ctx);
-        }
-    }
-
     fn outdate(&mut self, id: ReceiptId) {
         if let Some(outdated) = self.asked.get_mut(&id) {
             *outdated = true;
@@ -334,10 +195,38 @@ impl QuotaShard {
 
     /// Drops what is past its time, then arms the next sweep: passes never overlap.
     fn sweep(&mut self, ctx: &mut Context<Self>) {
-        for release in self.book.sweep(self.deps.clock.monotonic(), SWEEP_STEP) {
-            self.deps.usage.release(release);
+        self.forget(SWEEP_STEP);
+        for id in std::mem::take(&mut self.unanswered) {
+            self.reload(id, ctx);
         }
         ctx.run_later(SWEEP_EVERY, Self::sweep);
+    }
+
+    fn forget(&mut self, step: usize) {
+        for release in self.book.sweep(self.deps.clock.monotonic(), step) {
+            self.deps.usage.release(release);
+        }
+        self.count_entries();
+    }
+
+    fn count_entries(&mut self) {
+        let before = std::mem::replace(&mut self.counted, self.book.len() as u64);
+        self.link.counters.entries.fetch_add(self.counted.wrapping_sub(before), Relaxed);
+    }
+
+    /// Gives back what there is, and answers who waits for that once no refill can bring more.
+    fn finish_drain(&mut self) {
+        if self.drains.is_empty() {
+            return;
+        }
+        for release in self.book.drain() {
+            self.deps.usage.release(release);
+        }
+        if self.round_trips == 0 && self.wants.is_empty() {
+            for reply in self.drains.drain(..) {
+                let _ = reply.send(());
+            }
+        }
     }
 
     /// Keeps this instance's slots, then arms the next refresh.
@@ -371,7 +260,7 @@ impl Handler<Acquire> for QuotaShard {
 
     fn handle(&mut self, question: Acquire, ctx: &mut Self::Context) {
         self.decide(question, ctx);
-        self.link.counters.entries.store(self.book.len() as u64, Relaxed);
+        self.count_entries();
     }
 }
 
@@ -387,7 +276,6 @@ impl Handler<Settle> for QuotaShard {
     type Result = ();
 
     fn handle(&mut self, Settle { held, ended }: Settle, ctx: &mut Self::Context) {
-        self.link.counters.settled();
         if ended.outcome == Outcome::Revoked {
             self.link.counters.revoked.fetch_add(1, Relaxed);
         }
@@ -416,6 +304,16 @@ impl Handler<Settle> for QuotaShard {
         if let Some(release) = release {
             self.deps.usage.release(release);
         }
+        // Last, so that whoever sees no active stream finds all usage with the batcher.
+        self.link.counters.settled();
+    }
+}
+
+impl Handler<CatchUp> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, CatchUp { reply }: CatchUp, _: &mut Self::Context) {
+        let _ = reply.send(());
     }
 }
 
@@ -432,7 +330,13 @@ impl Handler<Invalidate> for QuotaShard {
             }
             Invalidate::Policy(name) => {
                 self.asked.values_mut().for_each(|outdated| *outdated = true);
-                self.book.invalidate_policy(name.as_deref());
+                let running = self.book.invalidate_policy(name.as_deref());
+                // A policy says how much, not whether. But when everything is in doubt, so are the rights of running streams.
+                if name.is_none() {
+                    for id in running {
+                        self.reload(id, ctx);
+                    }
+                }
             }
         }
     }
@@ -442,7 +346,7 @@ impl Handler<Forfeit> for QuotaShard {
     type Result = ();
 
     fn handle(&mut self, _: Forfeit, _: &mut Self::Context) {
-        self.book.forfeit();
+        self.book.forfeit(self.deps.life.current().epoch);
     }
 }
 
@@ -450,9 +354,7 @@ impl Handler<DrainLeases> for QuotaShard {
     type Result = ();
 
     fn handle(&mut self, drain: DrainLeases, _: &mut Self::Context) {
-        for release in self.book.drain() {
-            self.deps.usage.release(release);
-        }
-        let _ = drain.reply.send(());
+        self.drains.push(drain.reply);
+        self.finish_drain();
     }
 }

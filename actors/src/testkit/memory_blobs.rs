@@ -1,0 +1,211 @@
+//! A blob store in memory, with faults by script and bytes that a test may damage.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::script::Script;
+use crate::{
+    ids::ContentHash,
+    model::{LEAF_BYTES, LeafHash},
+    ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob, Sweep},
+};
+
+struct Blob {
+    bytes: Bytes,
+    leaves: Arc<[LeafHash]>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    script: Script,
+    blobs: Mutex<BTreeMap<ContentHash, Arc<Blob>>>,
+    retired: Mutex<HashMap<ContentHash, Arc<Blob>>>,
+    /// Blobs that are being written.
+    unfinished: Mutex<usize>,
+}
+
+/// A blob store in memory.
+#[derive(Clone, Default)]
+pub struct MemoryBlobs(Arc<Shelf>);
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of a content.
+pub fn hash_of(content: &[u8]) -> ContentHash {
+    ContentHash::from_bytes(Sha256::digest(content).into())
+}
+
+fn leaves_of(content: &[u8]) -> Arc<[LeafHash]> {
+    content.chunks(LEAF_BYTES as usize).map(|leaf| Sha256::digest(leaf).into()).collect()
+}
+
+impl MemoryBlobs {
+    /// What it does wrong.
+    pub fn script(&self) -> &Script {
+        &self.0.script
+    }
+
+    /// Stores a content under its name.
+    pub fn put(&self, content: impl Into<Bytes>) -> ContentHash {
+        let bytes: Bytes = content.into();
+        let (hash, leaves) = (hash_of(&bytes), leaves_of(&bytes));
+        held(&self.0.blobs).insert(hash, Arc::new(Blob { bytes, leaves }));
+        hash
+    }
+
+    /// Replaces the bytes of a blob, and leaves its name and its hash list as they are.
+    ///
+    /// # Panics
+    /// When there is no such blob.
+    pub fn damage(&self, hash: ContentHash, bytes: impl Into<Bytes>) {
+        let mut blobs = held(&self.0.blobs);
+        let leaves = Arc::clone(&blobs.get(&hash).expect("a blob to damage").leaves);
+        blobs.insert(hash, Arc::new(Blob { bytes: bytes.into(), leaves }));
+    }
+
+    /// The names of the visible blobs.
+    pub fn names(&self) -> Vec<ContentHash> {
+        held(&self.0.blobs).keys().copied().collect()
+    }
+
+    /// Blobs that are out of sight.
+    pub fn retired(&self) -> usize {
+        held(&self.0.retired).len()
+    }
+
+    /// Blobs that are being written.
+    pub fn unfinished(&self) -> usize {
+        *held(&self.0.unfinished)
+    }
+}
+
+#[async_trait]
+impl BlobStore for MemoryBlobs {
+    async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
+        let work = || {
+            *held(&self.0.unfinished) += 1;
+            Ok(Box::new(Sink { shelf: Arc::clone(&self.0), bytes: Vec::new() }) as Box<dyn BlobSink>)
+        };
+        self.0.script.play("create", 1, work).await
+    }
+
+    async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
+        let work = || {
+            let blob = held(&self.0.blobs).get(&hash).cloned().ok_or(PortError::NotFound("blob"))?;
+            let size_bytes = blob.bytes.len() as u64;
+            let leaves = Arc::clone(&blob.leaves);
+            Ok(StoredBlob { size_bytes, leaves, source: Arc::new(Source { shelf: Arc::clone(&self.0), blob }) })
+        };
+        self.0.script.play("open", 1, work).await
+    }
+
+    async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
+        self.0.script.play("exists", 1, || Ok(held(&self.0.blobs).contains_key(&hash))).await
+    }
+
+    async fn list(&self, after: Option<ContentHash>, _: Duration, limit: usize) -> PortResult<Vec<ContentHash>> {
+        let work = || {
+            let blobs = held(&self.0.blobs);
+            Ok(blobs.keys().copied().filter(|&hash| after.is_none_or(|after| hash > after)).take(limit).collect())
+        };
+        self.0.script.play("list", limit, work).await
+    }
+
+    async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
+        let work = || {
+            let Some(blob) = held(&self.0.blobs).remove(&hash) else { return Ok(false) };
+            held(&self.0.retired).insert(hash, blob);
+            Ok(true)
+        };
+        self.0.script.play("retire", 1, work).await
+    }
+
+    async fn restore(&self, hash: ContentHash) -> PortResult<()> {
+        let work = || {
+            let blob = held(&self.0.retired).remove(&hash).ok_or(PortError::NotFound("blob"))?;
+            held(&self.0.blobs).entry(hash).or_insert(blob);
+            Ok(())
+        };
+        self.0.script.play("restore", 1, work).await
+    }
+
+    async fn purge(&self, hash: ContentHash) -> PortResult<()> {
+        let work = || {
+            held(&self.0.retired).remove(&hash);
+            Ok(())
+        };
+        self.0.script.play("purge", 1, work).await
+    }
+
+    async fn sweep(&self, _: Duration, limit: usize, _: bool) -> PortResult<Sweep> {
+        self.0.script.play("sweep", limit, || Ok(Sweep::default())).await
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        self.0.script.play("ping", 1, || Ok(())).await
+    }
+}
+
+struct Source {
+    shelf: Arc<Shelf>,
+    blob: Arc<Blob>,
+}
+
+#[async_trait]
+impl BlobSource for Source {
+    async fn read_at(&self, offset: u64, len: usize) -> PortResult<Bytes> {
+        let work = || {
+            let start = offset as usize;
+            let end = start + len;
+            let all = &self.blob.bytes;
+            if end > all.len() {
+                return Err(PortError::Corrupt(format!("{} bytes where {end} should be", all.len())));
+            }
+            Ok(all.slice(start..end))
+        };
+        self.shelf.script.play("read_at", len, work).await
+    }
+}
+
+struct Sink {
+    shelf: Arc<Shelf>,
+    bytes: Vec<u8>,
+}
+
+#[async_trait]
+impl BlobSink for Sink {
+    async fn write(&mut self, part: Bytes) -> PortResult<()> {
+        let bytes = &mut self.bytes;
+        let work = || {
+            bytes.extend_from_slice(&part);
+            Ok(())
+        };
+        self.shelf.script.play("write", part.len(), work).await
+    }
+
+    async fn commit(mut self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
+        let bytes = Bytes::from(std::mem::take(&mut self.bytes));
+        let work = || {
+            assert_eq!(hash_of(&bytes), hash, "the name of what was written");
+            assert_eq!(*leaves_of(&bytes), *leaves, "the hash list of what was written");
+            held(&self.shelf.blobs).insert(hash, Arc::new(Blob { bytes, leaves: leaves.into() }));
+            Ok(())
+        };
+        self.shelf.script.play("commit", 1, work).await
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        *held(&self.shelf.unfinished) -= 1;
+    }
+}

@@ -1,0 +1,104 @@
+//! The storage index in memory, with faults by script. Of the catalogue it keeps what uploads and the Janitor need.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::script::Script;
+use crate::{
+    ids::{ContentHash, KeyId, ProducerId, VersionId},
+    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer},
+    ports::{Catalog, NewAssetError, PortError, PortResult},
+};
+
+/// The storage index in memory.
+#[derive(Default)]
+pub struct MemoryIndex {
+    /// What it does wrong.
+    pub script: Script,
+    /// With whether it is stored, beyond being announced.
+    contents: Mutex<HashMap<ContentHash, (ContentMeta, bool)>>,
+}
+
+impl MemoryIndex {
+    fn contents(&self) -> MutexGuard<'_, HashMap<ContentHash, (ContentMeta, bool)>> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Contents that are announced and not stored.
+    pub fn announced(&self) -> usize {
+        self.contents().values().filter(|(_, stored)| !stored).count()
+    }
+}
+
+fn not_kept<T>() -> PortResult<T> {
+    Err(PortError::NotFound("what the storage index does not keep"))
+}
+
+#[async_trait]
+impl Catalog for MemoryIndex {
+    async fn create_producer(&self, _: &NewProducer) -> PortResult<()> {
+        not_kept()
+    }
+
+    async fn key(&self, _: &[u8; 32]) -> PortResult<Option<ApiKey>> {
+        not_kept()
+    }
+
+    async fn replace_key_secret(&self, _: KeyId, _: &[u8; 32]) -> PortResult<bool> {
+        not_kept()
+    }
+
+    async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>> {
+        let work = || {
+            let contents = self.contents();
+            Ok(contents.get(&hash).filter(|(_, stored)| *stored).map(|(meta, _)| meta.clone()))
+        };
+        self.script.play("content", 1, work).await
+    }
+
+    async fn announce_content(&self, meta: &ContentMeta, _: ProducerId) -> PortResult<()> {
+        let work = || {
+            self.contents().entry(meta.content_hash).or_insert_with(|| (meta.clone(), false));
+            Ok(())
+        };
+        self.script.play("announce_content", 1, work).await
+    }
+
+    async fn complete_content(&self, hash: ContentHash) -> PortResult<bool> {
+        let work = || {
+            let mut contents = self.contents();
+            let (_, stored) = contents.get_mut(&hash).ok_or(PortError::NotFound("announcement"))?;
+            Ok(!std::mem::replace(stored, true))
+        };
+        self.script.play("complete_content", 1, work).await
+    }
+
+    async fn unknown_content(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {
+        let work = || {
+            let contents = self.contents();
+            Ok(hashes.iter().copied().filter(|hash| !contents.contains_key(hash)).collect())
+        };
+        self.script.play("unknown_content", hashes.len(), work).await
+    }
+
+    async fn withdraw_announcements(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
+        self.script.play("withdraw_announcements", limit as usize, || Ok(0)).await
+    }
+
+    async fn create_asset(&self, _: &NewAsset) -> Result<Asset, NewAssetError> {
+        Ok(not_kept()?)
+    }
+
+    async fn asset(&self, _: VersionId) -> PortResult<Option<Asset>> {
+        not_kept()
+    }
+
+    async fn set_price(&self, _: VersionId, _: u64, _: Option<ProducerId>, _: Timestamp) -> PortResult<bool> {
+        not_kept()
+    }
+}

@@ -1,0 +1,125 @@
+//! Shared state in memory, with faults by script.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+
+use super::script::Script;
+use crate::{
+    ids::{ReceiptId, SessionId, UsageId},
+    model::{Session, SessionProgress},
+    ports::{Invalidations, PortResult, SharedState, Slot, Tag},
+};
+
+/// Shared state in memory. Slots and sessions do not end by themselves, so that what was forgotten shows.
+pub struct MemoryState {
+    /// What it does wrong.
+    pub script: Script,
+    slots: Mutex<HashMap<ReceiptId, HashSet<UsageId>>>,
+    sessions: Mutex<HashMap<SessionId, Session>>,
+    tags: broadcast::Sender<Tag>,
+}
+
+impl Default for MemoryState {
+    fn default() -> Self {
+        Self::following(64)
+    }
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MemoryState {
+    /// A receiver of invalidations may be this many tags behind.
+    pub fn following(tags: usize) -> Self {
+        let script = Script::default();
+        Self { script, slots: Mutex::default(), sessions: Mutex::default(), tags: broadcast::Sender::new(tags) }
+    }
+
+    /// Slots taken, of all receipts.
+    pub fn slots_taken(&self) -> usize {
+        held(&self.slots).values().map(HashSet::len).sum()
+    }
+}
+
+#[async_trait]
+impl SharedState for MemoryState {
+    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, _: Duration) -> PortResult<Slot> {
+        let work = || {
+            let mut slots = held(&self.slots);
+            let taken = slots.entry(receipt).or_default();
+            let active = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+            if active >= limit {
+                return Ok(Slot::Full(active));
+            }
+            taken.insert(stream);
+            Ok(Slot::Taken)
+        };
+        self.script.play("take_slot", 1, work).await
+    }
+
+    async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], _: Duration) -> PortResult<()> {
+        self.script.play("refresh_slots", slots.len(), || Ok(())).await
+    }
+
+    async fn release_slot(&self, receipt: ReceiptId, stream: UsageId) -> PortResult<()> {
+        let work = || {
+            held(&self.slots).entry(receipt).or_default().remove(&stream);
+            Ok(())
+        };
+        self.script.play("release_slot", 1, work).await
+    }
+
+    async fn slots(&self, receipt: ReceiptId) -> PortResult<u32> {
+        Ok(held(&self.slots).get(&receipt).map_or(0, |taken| taken.len() as u32))
+    }
+
+    async fn put_session(&self, session: &Session, _: Duration) -> PortResult<()> {
+        held(&self.sessions).insert(session.session_id, session.clone());
+        Ok(())
+    }
+
+    async fn session(&self, id: SessionId) -> PortResult<Option<Session>> {
+        Ok(held(&self.sessions).get(&id).cloned())
+    }
+
+    async fn add_progress(
+        &self,
+        id: SessionId,
+        bytes: u64,
+        position: u64,
+        at: Timestamp,
+        _: Duration,
+    ) -> PortResult<Option<SessionProgress>> {
+        let work = || {
+            Ok(held(&self.sessions).get_mut(&id).map(|session| {
+                session.progress.add(bytes, position, at);
+                session.progress
+            }))
+        };
+        self.script.play("add_progress", 1, work).await
+    }
+
+    async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
+        for tag in tags {
+            // Fails only when nobody listens.
+            let _ = self.tags.send(tag.clone());
+        }
+        Ok(())
+    }
+
+    fn invalidations(&self) -> Invalidations {
+        self.tags.subscribe()
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        self.script.play("ping", 1, || Ok(())).await
+    }
+}

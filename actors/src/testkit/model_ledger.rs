@@ -1,0 +1,336 @@
+//! A ledger in memory that keeps windows and leases, and stops the test that breaks one of its invariants.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::script::Script;
+use crate::{
+    clock::Clock,
+    ids::{NodeId, ReceiptId, UsageId},
+    model::{
+        Credit, LeaseSizing, LostLease, NodeEpoch, QuotaPolicy, ReceiptStatus, UsageRow, Window, WindowKind, WindowSet,
+        WindowUsage,
+    },
+    ports::{
+        AuditPage, Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, Release, SettleBatch, Settled,
+        Upkeep, Want,
+    },
+};
+
+/// The node's epoch, the receipt and the start of the hour name a lease.
+type LeaseKey = (NodeEpoch, ReceiptId, Timestamp);
+
+#[derive(Default)]
+struct Books {
+    receipts: HashMap<ReceiptId, ReceiptView>,
+    windows: HashMap<(ReceiptId, Window), (Credit, Credit)>,
+    leases: HashMap<LeaseKey, Credit>,
+    /// Charged when their lease was reclaimed, less what late rows have explained.
+    charged: HashMap<LeaseKey, Credit>,
+    nodes: HashMap<NodeId, (i64, Instant)>,
+    fenced: HashSet<NodeEpoch>,
+    watermarks: HashMap<NodeEpoch, i64>,
+    rows: HashMap<UsageId, UsageRow>,
+    poison: HashSet<ReceiptId>,
+}
+
+/// A ledger in memory.
+pub struct ModelLedger {
+    /// What it does wrong.
+    pub script: Script,
+    clock: Arc<dyn Clock>,
+    books: Mutex<Books>,
+}
+
+impl ModelLedger {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { script: Script::default(), clock, books: Mutex::default() }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn put_receipt(&self, view: ReceiptView) {
+        self.books().receipts.insert(view.receipt.receipt_id, view);
+    }
+
+    /// # Panics
+    /// When there is no such receipt.
+    pub fn set_status(&self, id: ReceiptId, status: ReceiptStatus) {
+        let mut books = self.books();
+        let receipt = &mut books.receipts.get_mut(&id).expect("a receipt").receipt;
+        receipt.status = status;
+        receipt.epoch += 1;
+    }
+
+    /// # Panics
+    /// When there is no such receipt.
+    pub fn set_policy(&self, id: ReceiptId, policy: QuotaPolicy) {
+        self.books().receipts.get_mut(&id).expect("a receipt").policy = policy;
+    }
+
+    /// Rows of this receipt are rejected from now on.
+    pub fn poison(&self, id: ReceiptId) {
+        self.books().poison.insert(id);
+    }
+
+    /// The heartbeats of a node are over: anybody may reclaim its leases.
+    pub fn stop_hearing(&self, node: NodeId) {
+        let now = self.clock.monotonic();
+        if let Some((_, until)) = self.books().nodes.get_mut(&node) {
+            *until = now;
+        }
+    }
+
+    /// The epoch that a node is known by.
+    pub fn epoch(&self, node: NodeId) -> Option<i64> {
+        self.books().nodes.get(&node).map(|&(epoch, _)| epoch)
+    }
+
+    /// Usage rows in the ledger.
+    pub fn rows(&self) -> Vec<UsageRow> {
+        self.books().rows.values().cloned().collect()
+    }
+
+    /// The live leases, those of no credit left out.
+    pub fn leased(&self) -> Vec<Credit> {
+        self.books().leases.values().copied().filter(|lease| !lease.is_zero()).collect()
+    }
+
+    /// Used and reserved of a receipt in the hour of `at`.
+    pub fn hour(&self, id: ReceiptId, at: Timestamp) -> (Credit, Credit) {
+        let key = (id, WindowKind::Hour.window(at));
+        self.books().windows.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Compares windows with rows and leases, and with the limits.
+    ///
+    /// # Panics
+    /// When they differ, or when a limit is passed.
+    pub fn check(&self) {
+        let books = self.books();
+        for (&(id, window), &(used, reserved)) in &books.windows {
+            let sum = |of: &HashMap<LeaseKey, Credit>| {
+                let held = of.iter().filter(|(key, _)| key.1 == id && window.contains(key.2));
+                held.fold(Credit::ZERO, |sum, (_, &credit)| sum + credit)
+            };
+            let rows = books.rows.values().filter(|row| row.receipt_id == id && window.contains(row.started_at));
+            let rows = rows.fold(Credit::ZERO, |sum, row| sum + row.credit());
+            assert_eq!(reserved, sum(&books.leases), "reserved of {window:?} is the sum of its leases");
+            assert_eq!(used, rows + sum(&books.charged), "used of {window:?} is the sum of its rows");
+            let limits = books.receipts[&id].policy.limits(window.kind);
+            let taken = used + reserved;
+            assert!(limits.bytes.is_none_or(|limit| taken.bytes <= limit), "{taken:?} passes {limits:?}");
+            assert!(limits.requests.is_none_or(|limit| taken.requests <= limit), "{taken:?} passes {limits:?}");
+        }
+    }
+}
+
+impl Books {
+    fn usage(&self, id: ReceiptId, now: Timestamp) -> [WindowUsage; 3] {
+        let set = WindowSet::at(now);
+        WindowKind::ALL.map(|kind| {
+            let window = set.get(kind);
+            let (used, reserved) = self.windows.get(&(id, window)).copied().unwrap_or_default();
+            WindowUsage { window, used, reserved }
+        })
+    }
+
+    /// Changes used and reserved in the three windows of a moment.
+    fn change(&mut self, id: ReceiptId, at: Timestamp, mut change: impl FnMut(&mut Credit, &mut Credit)) {
+        for window in WindowSet::at(at).iter() {
+            let (used, reserved) = self.windows.entry((id, window)).or_default();
+            change(used, reserved);
+        }
+    }
+
+    fn is_alive(&self, node: NodeEpoch) -> bool {
+        !self.fenced.contains(&node) && self.nodes.get(&node.node).is_some_and(|&(epoch, _)| epoch == node.epoch)
+    }
+
+    fn refill(&mut self, node: NodeEpoch, want: &Want, sizing: LeaseSizing, now: Timestamp) -> Refill {
+        let id = want.receipt_id;
+        let Some(view) = self.receipts.get(&id).cloned() else {
+            return Refill { view: None, windows: self.usage(id, now), granted: Credit::ZERO };
+        };
+        let size = view.content.as_ref().map_or(0, |content| content.size_bytes);
+        let need = Credit::new(want.need.bytes.min(size), want.need.requests);
+        let may_lease = view.receipt.status_at(now).may_stream()
+            && view.receipt.content_hash == want.content_hash
+            && view.policy.is_metered()
+            && !want.want.max(need).is_zero();
+        let mut granted = Credit::ZERO;
+        if may_lease {
+            let taken = self.usage(id, now);
+            let taken = taken.iter().map(|row| (view.policy.limits(row.window.kind), row.used + row.reserved));
+            granted = sizing.grant_all(taken, need, want.want).unwrap_or_default();
+        }
+        if !granted.is_zero() {
+            let hour = WindowKind::Hour.window(now).start;
+            *self.leases.entry((node, id, hour)).or_default() += granted;
+            self.change(id, now, |_, reserved| *reserved += granted);
+        }
+        Refill { view: Some(view), windows: self.usage(id, now), granted }
+    }
+
+    fn spend(&mut self, node: NodeId, row: &UsageRow) {
+        let (id, spent) = (row.receipt_id, row.credit());
+        let hour = WindowKind::Hour.window(row.started_at).start;
+        let key = row.lease_epoch.map(|epoch| (NodeEpoch { node, epoch }, id, hour));
+        if let Some(lease) = key.and_then(|key| self.leases.get_mut(&key)) {
+            assert!(lease.covers(spent), "{spent:?} was spent of a lease of {lease:?}");
+            *lease -= spent;
+            self.change(id, hour, |used, reserved| {
+                *used += spent;
+                *reserved -= spent;
+            });
+        } else if let Some(charged) = key.and_then(|key| self.charged.get_mut(&key)) {
+            // The window was charged already: the row takes the place of the charge.
+            assert!(charged.covers(spent), "{spent:?} was spent of a reclaimed lease of {charged:?}");
+            *charged -= spent;
+        } else {
+            self.change(id, hour, |used, _| *used += spent);
+        }
+    }
+
+    fn give_back(&mut self, node: NodeId, release: &Release) {
+        let hour = WindowKind::Hour.window(release.window).start;
+        let key = (NodeEpoch { node, epoch: release.epoch }, release.receipt_id, hour);
+        // Only a live lease can be given back.
+        let Some(lease) = self.leases.get_mut(&key) else { return };
+        assert!(lease.covers(release.credit), "{release:?} gives back more than the lease of {lease:?}");
+        *lease -= release.credit;
+        self.change(release.receipt_id, hour, |_, reserved| *reserved -= release.credit);
+    }
+}
+
+#[async_trait]
+impl Ledger for ModelLedger {
+    async fn refill(
+        &self,
+        node: NodeEpoch,
+        wants: &[Want],
+        sizing: LeaseSizing,
+        now: Timestamp,
+    ) -> PortResult<Vec<Refill>> {
+        let work = || {
+            let mut books = self.books();
+            if !books.is_alive(node) {
+                return Err(PortError::Fenced);
+            }
+            let ids: HashSet<ReceiptId> = wants.iter().map(|want| want.receipt_id).collect();
+            assert_eq!(ids.len(), wants.len(), "a receipt stands at most once in a round trip");
+            Ok(wants.iter().map(|want| books.refill(node, want, sizing, now)).collect())
+        };
+        self.script.play("refill", wants.len(), work).await
+    }
+
+    async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled> {
+        let work = || {
+            let mut books = self.books();
+            let watermark = books.watermarks.get(&batch.node).copied().unwrap_or_default();
+            if batch.sequence <= watermark {
+                return Ok(Settled::default());
+            }
+            if batch.rows.iter().any(|row| books.poison.contains(&row.receipt_id)) {
+                return Err(PortError::rejected("the model ledger", "a row can never be taken"));
+            }
+            books.watermarks.insert(batch.node, batch.sequence);
+            let mut settled = Settled::default();
+            for row in &batch.rows {
+                if books.rows.insert(row.usage_id, row.clone()).is_none() {
+                    books.spend(batch.node.node, row);
+                    settled.inserted += 1;
+                }
+            }
+            for release in &batch.releases {
+                books.give_back(batch.node.node, release);
+            }
+            Ok(settled)
+        };
+        self.script.play("settle", batch.rows.len(), work).await
+    }
+
+    async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
+        let work = || {
+            let mut books = self.books();
+            let known = books.nodes.get(&node.node).map(|&(epoch, _)| epoch);
+            if books.fenced.contains(&node) || known.is_some_and(|known| known > node.epoch) {
+                return Err(PortError::Fenced);
+            }
+            books.nodes.insert(node.node, (node.epoch, self.clock.monotonic() + ttl));
+            Ok(())
+        };
+        self.script.play("heartbeat", 1, work).await
+    }
+
+    async fn nodes_alive(&self) -> PortResult<u64> {
+        let now = self.clock.monotonic();
+        Ok(self.books().nodes.values().filter(|&&(_, until)| until > now).count() as u64)
+    }
+
+    async fn reclaim(&self, mode: LostLease, _: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+        let work = || {
+            let (mut books, now) = (self.books(), self.clock.monotonic());
+            let dead = |node: NodeEpoch| {
+                books.nodes.get(&node.node).is_none_or(|&(epoch, until)| epoch != node.epoch || until <= now)
+            };
+            let mut keys: Vec<LeaseKey> = books.leases.keys().copied().filter(|key| dead(key.0)).collect();
+            let more = keys.len() > limit as usize;
+            keys.truncate(limit as usize);
+            let mut reclaimed = Reclaimed { more, ..Reclaimed::default() };
+            for key in keys {
+                books.fenced.insert(key.0);
+                let held = books.leases.remove(&key).unwrap_or_default();
+                let charged = if mode == LostLease::Charge { held } else { Credit::ZERO };
+                books.change(key.1, key.2, |used, reserved| {
+                    *reserved -= held;
+                    *used += charged;
+                });
+                if mode == LostLease::Charge {
+                    books.charged.insert(key, held);
+                }
+                reclaimed.leases += 1;
+                reclaimed.credit += held;
+            }
+            Ok(reclaimed)
+        };
+        self.script.play("reclaim", 1, work).await
+    }
+}
+
+/// Housekeeping that has nothing to keep: what a step was asked is on record, and it may fail as any other.
+#[async_trait]
+impl Upkeep for ModelLedger {
+    async fn ping(&self) -> PortResult<()> {
+        self.script.play("ping", 1, || Ok(())).await
+    }
+
+    async fn expire_receipts(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
+        self.script.play("expire_receipts", limit as usize, || Ok(0)).await
+    }
+
+    async fn prune_windows(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
+        self.script.play("prune_windows", limit as usize, || Ok(0)).await
+    }
+
+    async fn prune_nodes(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
+        self.script.play("prune_nodes", limit as usize, || Ok(0)).await
+    }
+
+    async fn prepare(&self, _: Timestamp, months: u32) -> PortResult<u64> {
+        self.script.play("prepare", months as usize, || Ok(0)).await
+    }
+
+    async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {
+        self.check();
+        Ok(AuditPage::default())
+    }
+}

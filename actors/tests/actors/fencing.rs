@@ -1,0 +1,171 @@
+//! Leases over the life of a node: validity, fences, epochs and the hour.
+
+use std::time::Duration;
+
+use penstock_actors::{
+    model::{Credit, LostLease, NodeEpoch},
+    ports::Ledger as _,
+    quota_book::Demand,
+    refusal::Refusal,
+    testkit::script::Fault,
+};
+
+use crate::{
+    quota::Owned as _,
+    rig::{LEASE_TTL, Rig, World, aside, bytes, completed, eventually},
+};
+
+/// Another node takes what is not kept alive.
+async fn reclaim(world: &World, mode: LostLease) {
+    while world.ledger.reclaim(mode, world.now(), 10).await.expect("reclaimed").more {}
+}
+
+#[actix::test]
+async fn a_lease_is_not_spent_after_its_validity() {
+    let rig = Rig::start().await;
+    let right = rig.receipt(bytes(1 << 20), 100);
+    rig.acquire(&right, Demand::Whole).await.expect("let in").settle(completed(100));
+    rig.ledger.script.set_down(true);
+    rig.acquire(&right, Demand::Whole).await.expect("the lease is valid").settle(completed(100));
+    rig.clock.advance(LEASE_TTL);
+    assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
+    rig.ledger.script.set_down(false);
+    let beats = rig.ledger.script.calls("heartbeat").len();
+    eventually("the node beats again", || rig.ledger.script.calls("heartbeat").len() > beats + 1).await;
+    rig.acquire(&right, Demand::Whole).await.expect("the lease is valid again").settle(completed(100));
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_fenced_node_forfeits_its_leases_and_goes_on_under_a_new_epoch() {
+    for mode in [LostLease::Charge, LostLease::Release] {
+        let rig = Rig::start().await;
+        let right = rig.receipt(bytes(10_000), 100);
+        let running = rig.acquire(&right, Demand::Whole).await.expect("let in");
+        let (old, leased) = (rig.ledger.epoch(rig.id).expect("known"), rig.ledger.leased()[0]);
+        rig.ledger.script.set_down(true);
+        rig.clock.advance(LEASE_TTL);
+        rig.ledger.script.set_down(false);
+        rig.ledger.stop_hearing(rig.id);
+        reclaim(&rig, mode).await;
+        eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
+        // The old stream settles under its old epoch, the new one leases under the new.
+        rig.acquire(&right, Demand::Whole).await.expect("let in again").settle(completed(100));
+        running.settle(completed(60));
+        rig.settled().await;
+        let charged = rig.ledger.hour(right.id, rig.now()).0;
+        match mode {
+            LostLease::Charge => assert_eq!(charged.bytes, leased.bytes + 100, "the whole lost lease is charged"),
+            LostLease::Release => assert_eq!(charged.bytes, 160, "what was settled is charged"),
+        }
+        rig.end_alone().await;
+    }
+}
+
+#[actix::test]
+async fn a_lease_of_a_reclaimed_epoch_that_arrives_late_is_not_spent() {
+    let rig = Rig::start().await;
+    let right = rig.receipt(bytes(100), 100);
+    let old = rig.ledger.epoch(rig.id).expect("known");
+    let held = rig.ledger.script.hold("refill");
+    let asking = aside(rig.node.quota.clone().acquire_owned(right, Demand::Whole));
+    eventually("a lease is taken, and its answer is held back", || !rig.ledger.leased().is_empty()).await;
+    rig.ledger.stop_hearing(rig.id);
+    reclaim(&rig, LostLease::Charge).await;
+    eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
+    drop(held);
+    let answer = asking.await.expect("answered");
+    assert!(matches!(answer, Err(Refusal::Quota { remaining: 0, .. })), "the budget was charged when it was lost");
+    assert_eq!(rig.ledger.hour(right.id, rig.now()).0.bytes, 100);
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_fence_that_a_refill_meets_is_answered_by_a_new_epoch_at_once() {
+    // No heartbeat would come in time: the refill itself has to wake the keeper.
+    let rig = Rig::with(|settings| settings.heartbeat = Duration::from_secs(3600)).await;
+    let right = rig.receipt(bytes(1000), 100);
+    let old = rig.ledger.epoch(rig.id).expect("known");
+    rig.acquire(&right, Demand::Whole).await.expect("let in").settle(completed(100));
+    rig.settled().await;
+    rig.ledger.stop_hearing(rig.id);
+    reclaim(&rig, LostLease::Release).await;
+    let other = rig.receipt(bytes(1000), 100);
+    assert!(matches!(rig.acquire(&other, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
+    eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
+    rig.acquire(&other, Demand::Whole).await.expect("let in").settle(completed(100));
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_node_whose_clock_was_set_back_finds_an_epoch_of_its_own() {
+    let rig = Rig::start().await;
+    // In an earlier life the clock was a year ahead.
+    let year = 365 * 86_400 * 1_000_000;
+    let ahead = NodeEpoch { node: rig.id, epoch: rig.now().as_microsecond() + year };
+    rig.ledger.heartbeat(ahead, LEASE_TTL).await.expect("known");
+    eventually("the node is past it", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > ahead.epoch)).await;
+    let right = rig.receipt(bytes(1000), 100);
+    eventually_let_in(&rig, &right).await;
+    assert!(rig.ledger.script.calls("heartbeat").len() < 10_000, "it does not count up one by one");
+    rig.end_alone().await;
+}
+
+/// The first question after a fence may still meet it.
+async fn eventually_let_in(rig: &Rig, right: &crate::rig::Right) {
+    for _ in 0..1000 {
+        match rig.acquire(right, Demand::Whole).await {
+            Ok(reservation) => return reservation.settle(completed(right.size)),
+            Err(Refusal::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(refusal) => panic!("{refusal:?}"),
+        }
+    }
+    panic!("never let in");
+}
+
+#[actix::test]
+async fn a_question_that_meets_the_end_of_the_hour_is_asked_again() {
+    let rig = Rig::with(|settings| settings.lease_ttl = Duration::from_secs(7200)).await;
+    let right = rig.receipt(bytes(1000), 100);
+    rig.clock.advance(Duration::from_secs(1799));
+    let held = rig.ledger.script.hold("refill");
+    let asking = aside(rig.node.quota.clone().acquire_owned(right, Demand::Whole));
+    eventually("a lease of this hour is taken", || !rig.ledger.leased().is_empty()).await;
+    rig.clock.advance(Duration::from_secs(1));
+    drop(held);
+    let reservation = asking.await.expect("answered").expect("the new hour has room");
+    reservation.settle(completed(100));
+    rig.settled().await;
+    assert_eq!(rig.ledger.hour(right.id, rig.now()).0, Credit::new(100, 1), "charged to the hour it started in");
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_stream_over_the_end_of_the_hour_is_charged_to_the_hour_it_started_in() {
+    let rig = Rig::with(|settings| settings.lease_ttl = Duration::from_secs(7200)).await;
+    let right = rig.receipt(bytes(1000), 100);
+    let began = rig.now();
+    let running = rig.acquire(&right, Demand::Whole).await.expect("let in");
+    rig.clock.advance(Duration::from_secs(1800));
+    rig.acquire(&right, Demand::Whole).await.expect("a new hour").settle(completed(100));
+    running.settle(completed(40));
+    rig.settled().await;
+    assert_eq!(rig.ledger.hour(right.id, began).0, Credit::new(40, 1));
+    assert_eq!(rig.ledger.hour(right.id, rig.now()).0, Credit::new(100, 1));
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_refill_whose_answer_was_lost_never_lets_more_in_than_the_limit() {
+    let rig = Rig::start().await;
+    let right = rig.receipt(bytes(100), 100);
+    rig.ledger.script.next("refill", [Fault::AnswerLost]);
+    assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
+    // The lease that nobody knows of holds the budget until the epoch is reclaimed.
+    assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Quota { .. })));
+    rig.ledger.stop_hearing(rig.id);
+    reclaim(&rig, LostLease::Release).await;
+    rig.clock.advance(Duration::from_secs(2));
+    eventually_let_in(&rig, &right).await;
+    rig.end_alone().await;
+}

@@ -1,0 +1,136 @@
+//! Uploads: all of them, or nothing that anybody could see.
+
+use bytes::Bytes;
+use penstock_actors::{
+    ids::ProducerId,
+    ingest::{IngestError, Ingested, Upload},
+    model::LEAF_BYTES,
+    ports::PortError,
+    testkit::{memory_blobs::hash_of, script::Fault},
+};
+
+use crate::{
+    delivery::content,
+    rig::{Rig, eventually},
+};
+
+async fn begin_with(rig: &Rig, bytes: &[u8]) -> Upload {
+    let mut upload = rig.node.ingest.begin().await.expect("begun");
+    write(&mut upload, bytes).await.expect("taken");
+    upload
+}
+
+async fn write(upload: &mut Upload, bytes: &[u8]) -> Result<(), IngestError> {
+    for part in bytes.chunks(100_000) {
+        upload.write(Bytes::copy_from_slice(part)).await?;
+    }
+    Ok(())
+}
+
+async fn finish(upload: Upload) -> Result<Ingested, IngestError> {
+    upload.finish(None, "video/mp4".into(), ProducerId::next()).await
+}
+
+/// Nothing is visible, and nothing is left behind.
+async fn assert_nothing(rig: &Rig) {
+    eventually("what was written is removed", || rig.blobs.unfinished() == 0).await;
+    assert_eq!(rig.blobs.names(), []);
+    eventually("the permit is back", || rig.node.ingest.queue().in_use == 0).await;
+}
+
+#[actix::test]
+async fn an_upload_is_there_whole_and_the_same_again_is_one_blob() {
+    let rig = Rig::start().await;
+    for size in [0, 1, LEAF_BYTES as usize, 2 * LEAF_BYTES as usize + 3] {
+        let content = content(size);
+        let first = finish(begin_with(&rig, &content).await).await.expect("stored");
+        assert!(first.created);
+        assert_eq!((first.meta.content_hash, first.meta.size_bytes), (hash_of(&content), size as u64));
+        let again = finish(begin_with(&rig, &content).await).await.expect("known");
+        assert_eq!((again.created, again.meta), (false, first.meta));
+    }
+    assert_eq!(rig.blobs.names().len(), 4);
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_client_that_leaves_in_the_middle_leaves_nothing() {
+    let rig = Rig::start().await;
+    for written in [0, 1, 100_000, 3_000_000] {
+        drop(begin_with(&rig, &content(written)).await);
+        assert_nothing(&rig).await;
+    }
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_full_disk_is_told_as_such_and_leaves_nothing() {
+    let rig = Rig::start().await;
+    rig.blobs.script().next("write", [None, Some(Fault::Full)]);
+    let mut upload = rig.node.ingest.begin().await.expect("begun");
+    // More parts than fit between the connection and the disk: the client is told before it has sent everything.
+    let told = write(&mut upload, &content(1_000_000)).await;
+    assert!(matches!(told, Err(IngestError::Port(PortError::Full(_)))), "{told:?}");
+    drop(upload);
+    assert_nothing(&rig).await;
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_disk_that_fills_with_the_last_part_is_told_at_the_end() {
+    let rig = Rig::start().await;
+    rig.blobs.script().next("write", [Some(Fault::Full)]);
+    let upload = begin_with(&rig, &content(1000)).await;
+    assert!(matches!(finish(upload).await, Err(IngestError::Port(PortError::Full(_)))));
+    assert_nothing(&rig).await;
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn wrong_and_oversized_uploads_leave_nothing() {
+    let rig = Rig::with(|settings| settings.ingest.max_bytes = 1000).await;
+    let upload = begin_with(&rig, &content(1000)).await;
+    let expected = hash_of(b"something else");
+    let wrong = upload.finish(Some(expected), "video/mp4".into(), ProducerId::next()).await;
+    assert!(matches!(wrong, Err(IngestError::DigestMismatch { actual, .. }) if actual == hash_of(&content(1000))));
+    assert_nothing(&rig).await;
+    let mut upload = begin_with(&rig, &content(1000)).await;
+    let more = upload.write(Bytes::from_static(b"x")).await;
+    assert!(matches!(more, Err(IngestError::TooLarge { limit: 1000 })));
+    drop(upload);
+    assert_nothing(&rig).await;
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn an_upload_that_fails_at_its_end_can_be_repeated() {
+    let rig = Rig::start().await;
+    let bytes = content(100);
+    let mut stored = false;
+    for call in ["announce_content", "commit", "complete_content"] {
+        for fault in [Fault::Unavailable, Fault::AnswerLost] {
+            rig.index.script.next(call, [fault]);
+            rig.blobs.script().next(call, [fault]);
+            let failed = finish(begin_with(&rig, &bytes).await).await;
+            let visible = !rig.blobs.names().is_empty();
+            assert!(failed.is_err(), "{call}, {fault:?}");
+            assert!(!visible || rig.index.announced() == 1 || stored || call == "complete_content");
+            stored |= call == "complete_content" && fault == Fault::AnswerLost;
+        }
+    }
+    let done = finish(begin_with(&rig, &bytes).await).await.expect("at last");
+    assert_eq!(done.meta.content_hash, hash_of(&bytes));
+    assert_eq!((rig.blobs.names().len(), rig.index.announced()), (1, 0));
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn more_uploads_than_allowed_are_refused_at_once() {
+    let rig = Rig::with(|settings| settings.ingest.concurrent = 2).await;
+    let running = [begin_with(&rig, b"1").await, begin_with(&rig, b"2").await];
+    assert!(matches!(rig.node.ingest.begin().await.err(), Some(IngestError::Overloaded)));
+    drop(running);
+    assert_nothing(&rig).await;
+    finish(begin_with(&rig, b"3").await).await.expect("there is room again");
+    rig.end_alone().await;
+}

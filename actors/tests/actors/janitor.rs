@@ -1,0 +1,128 @@
+//! The Janitor: it removes what nobody knows, and nothing else, whatever fails beside it.
+
+use penstock_actors::{
+    ids::ProducerId,
+    janitor::{self, JanitorDeps, JanitorSettings, PassReport},
+    model::ContentMeta,
+    ports::Catalog as _,
+    testkit::{memory_blobs::hash_of, script::Fault},
+};
+
+use crate::rig::{self, World, aside, eventually};
+
+fn deps(world: &World) -> JanitorDeps {
+    let ports = world.ports();
+    JanitorDeps {
+        ledger: ports.ledger,
+        upkeep: ports.upkeep,
+        catalog: ports.catalog,
+        blobs: ports.blobs,
+        clock: ports.clock,
+    }
+}
+
+fn settings() -> JanitorSettings {
+    rig::settings().janitor
+}
+
+async fn pass(world: &World) -> PassReport {
+    janitor::pass(&deps(world), &settings(), &mut None).await
+}
+
+async fn announce(world: &World, content: &'static [u8]) {
+    let meta = ContentMeta {
+        content_hash: hash_of(content),
+        size_bytes: content.len() as u64,
+        media_type: "text/plain".into(),
+        stored_at: world.now(),
+    };
+    world.index.announce_content(&meta, ProducerId::next()).await.expect("announced");
+}
+
+const STEPS: [&str; 9] = [
+    "prepare",
+    "reclaim",
+    "expire_receipts",
+    "prune_windows",
+    "prune_nodes",
+    "withdraw_announcements",
+    "sweep",
+    "list",
+    "unknown_content",
+];
+
+#[actix::test]
+async fn a_step_that_fails_does_not_keep_the_others_from_running() {
+    for failing in STEPS {
+        let world = World::default();
+        for script in [&world.ledger.script, &world.index.script, world.blobs.script()] {
+            script.next(failing, [Fault::Unavailable]);
+        }
+        let report = pass(&world).await;
+        assert_eq!(report.failures, 1, "{failing} failed");
+        for step in STEPS {
+            let calls = [&world.ledger.script, &world.index.script, world.blobs.script()];
+            let came = calls.iter().any(|script| !script.calls(step).is_empty());
+            assert!(came || (failing, step) == ("list", "unknown_content"), "{step} ran although {failing} failed");
+        }
+        assert_eq!(pass(&world).await.failures, 0, "the next pass does what was left");
+    }
+}
+
+#[actix::test]
+async fn a_blob_that_nobody_knows_is_removed_and_one_that_is_announced_stays() {
+    let world = World::default();
+    world.blobs.put(&b"orphan"[..]);
+    let known = world.blobs.put(&b"known"[..]);
+    announce(&world, b"known").await;
+    assert_eq!(janitor::dry_run(&deps(&world), &settings()).await.expect("looked").orphans_removed, 1);
+    assert_eq!(world.blobs.names().len(), 2, "a dry run removes nothing");
+    assert_eq!(pass(&world).await.orphans_removed, 1);
+    assert_eq!((world.blobs.names(), world.blobs.retired()), (vec![known], 0));
+}
+
+#[actix::test]
+async fn a_blob_that_is_announced_while_it_is_removed_comes_back() {
+    let world = World::default();
+    let hash = world.blobs.put(&b"late"[..]);
+    let held = world.blobs.script().hold("retire");
+    let passing = aside({
+        let world = world.clone();
+        async move { pass(&world).await }
+    });
+    eventually("it is out of sight", || world.blobs.retired() == 1).await;
+    announce(&world, b"late").await;
+    drop(held);
+    assert_eq!(passing.await.expect("passed").orphans_removed, 0);
+    assert_eq!((world.blobs.names(), world.blobs.retired()), (vec![hash], 0));
+}
+
+#[actix::test]
+async fn a_blob_that_cannot_be_looked_up_again_comes_back() {
+    let world = World::default();
+    let hash = world.blobs.put(&b"who knows"[..]);
+    world.index.script.next("unknown_content", [None, Some(Fault::Unavailable)]);
+    let report = pass(&world).await;
+    assert_eq!((report.orphans_removed, report.failures), (0, 1));
+    assert_eq!((world.blobs.names(), world.blobs.retired()), (vec![hash], 0));
+    assert_eq!(pass(&world).await.orphans_removed, 1, "the next pass can tell");
+}
+
+#[actix::test]
+async fn passes_come_to_every_blob_of_a_large_store() {
+    let world = World::default();
+    let settings = JanitorSettings { step: 2, ..settings() };
+    // More than one pass looks at; the orphan has the last name of all.
+    for n in 0_u32..90 {
+        let bytes = n.to_be_bytes();
+        world.blobs.put(bytes.to_vec());
+        announce(&world, bytes.to_vec().leak()).await;
+    }
+    let orphan = (1000_u32..).map(|n| n.to_be_bytes()).find(|bytes| hash_of(bytes).as_bytes()[..1] == [0xff]);
+    world.blobs.put(orphan.expect("a name at the end").to_vec());
+    let (deps, mut after, mut removed) = (deps(&world), None, 0);
+    for _ in 0..4 {
+        removed += janitor::pass(&deps, &settings, &mut after).await.orphans_removed;
+    }
+    assert_eq!((removed, world.blobs.names().len()), (1, 90));
+}

@@ -1,0 +1,14 @@
+//! The actors through their handles, over ports in memory that delay, fail and fence by script.
+
+mod admission;
+mod cluster;
+mod content;
+mod delivery;
+mod fencing;
+mod ingest;
+mod janitor;
+mod quota;
+mod quota_faults;
+mod rig;
+mod slots;
+mod usage;

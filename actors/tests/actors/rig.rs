@@ -1,0 +1,319 @@
+//! A node over ports in memory. Each test ends its rig, which fails on whatever the test has left behind.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use penstock_actors::{
+    clock::Clock as _,
+    content_store::{ContentSettings, Verify},
+    delivery::{Delivery, Plan},
+    ids::{ContentHash, NodeId, ReceiptId, VersionId},
+    ingest::IngestSettings,
+    janitor::JanitorSettings,
+    model::{ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus},
+    ports::ReceiptView,
+    quota_book::{Ask, BookSettings, Demand},
+    quota_cache::{Ended, QuotaSettings, Reservation},
+    refusal::Refusal,
+    system::{Node, NodeSettings, Ports},
+    testkit::{
+        clock::ManualClock, memory_blobs::MemoryBlobs, memory_index::MemoryIndex, memory_state::MemoryState,
+        model_ledger::ModelLedger,
+    },
+    usage_batch::BatchLimits,
+    usage_batcher::UsageSettings,
+};
+use tokio::runtime::Runtime;
+
+/// Half past, so that a test may move on by minutes within the hour.
+pub(crate) const START: &str = "2026-11-01T10:30:00Z";
+
+/// What a condition is waited for at most. Long enough for a busy machine; a test that waits so long fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Leases of the rig live so long, by the clock that tests move.
+pub(crate) const LEASE_TTL: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "it never came to pass that {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Runs a future on the side; it is aborted by its handle.
+pub(crate) fn aside<T: 'static>(future: impl Future<Output = T> + 'static) -> tokio::task::JoinHandle<T> {
+    actix::spawn(future)
+}
+
+/// What nodes share.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) ledger: Arc<ModelLedger>,
+    pub(crate) shared: Arc<MemoryState>,
+    pub(crate) blobs: MemoryBlobs,
+    pub(crate) index: Arc<MemoryIndex>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let clock = Arc::new(ManualClock::at(START));
+        Self {
+            ledger: Arc::new(ModelLedger::new(clock.clone())),
+            clock,
+            shared: Arc::default(),
+            blobs: MemoryBlobs::default(),
+            index: Arc::default(),
+        }
+    }
+}
+
+/// A receipt that the ledger knows, and the content that it is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Right {
+    pub(crate) id: ReceiptId,
+    pub(crate) hash: ContentHash,
+    pub(crate) size: u64,
+}
+
+impl Right {
+    pub(crate) const fn ask(&self, demand: Demand) -> Ask {
+        Ask { receipt_id: self.id, content_hash: self.hash, demand }
+    }
+}
+
+/// A policy that limits bytes, in all windows alike.
+pub(crate) fn bytes(limit: u64) -> QuotaPolicy {
+    QuotaPolicy {
+        policy_name: "bytes".into(),
+        bytes_per_hour: Some(limit),
+        bytes_per_day: Some(limit),
+        bytes_per_month: Some(limit),
+        ..QuotaPolicy::default()
+    }
+}
+
+/// A policy that limits streams at a time.
+pub(crate) fn streams(limit: u32) -> QuotaPolicy {
+    QuotaPolicy { max_concurrent_streams: Some(limit), ..bytes(1 << 30) }
+}
+
+impl World {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A confirmed receipt for a content of this size, which need not be stored.
+    pub(crate) fn receipt(&self, policy: QuotaPolicy, size: u64) -> Right {
+        let mut name = [0; 32];
+        name[..16].copy_from_slice(ReceiptId::random().as_uuid().as_bytes());
+        self.receipt_for(policy, ContentHash::from_bytes(name), size)
+    }
+
+    /// A confirmed receipt for stored content.
+    pub(crate) fn receipt_to(&self, policy: QuotaPolicy, content: impl Into<Bytes>) -> Right {
+        let content = content.into();
+        let size = content.len() as u64;
+        self.receipt_for(policy, self.blobs.put(content), size)
+    }
+
+    pub(crate) fn receipt_for(&self, policy: QuotaPolicy, hash: ContentHash, size: u64) -> Right {
+        let (id, now) = (ReceiptId::random(), self.now());
+        self.ledger.put_receipt(ReceiptView {
+            receipt: Receipt {
+                receipt_id: id,
+                version_id: VersionId::next(),
+                content_hash: hash,
+                quota_tier: policy.policy_name.clone(),
+                status: ReceiptStatus::Confirmed,
+                expires_at: now + Duration::from_secs(400 * 86_400),
+                total_satoshis: 0,
+                created_at: now,
+                epoch: 0,
+            },
+            policy,
+            content: Some(ContentMeta {
+                content_hash: hash,
+                size_bytes: size,
+                media_type: "video/mp4".into(),
+                stored_at: now,
+            }),
+            asset_name: "a".into(),
+        });
+        Right { id, hash, size }
+    }
+}
+
+/// Bounds that no test reaches by chance.
+pub(crate) fn settings() -> NodeSettings {
+    NodeSettings {
+        quota: QuotaSettings {
+            shards: 2,
+            queue: 10_000,
+            book: BookSettings {
+                entries: 10_000,
+                entry_ttl: Duration::from_secs(45),
+                negative_ttl: Duration::from_secs(5),
+                refusal_ttl: Duration::from_secs(1),
+                lease_max: Credit::new(1 << 30, 1000),
+            },
+            sizing: LeaseSizing { divisor: 8 },
+            patience: DEADLINE,
+            slot_ttl: Duration::from_secs(60),
+            session_ttl: Duration::from_secs(3600),
+        },
+        usage: UsageSettings { limits: BatchLimits { rows: 100, age: Duration::from_millis(5) }, queue: 20_000 },
+        content: ContentSettings { memory_cache: 64 << 20, read_ahead: 256 << 20, verify: Verify::Cold },
+        ingest: IngestSettings { max_bytes: 64 << 20, concurrent: 4 },
+        janitor: JanitorSettings {
+            interval: Duration::from_secs(3600),
+            step: 10,
+            lost_lease: LostLease::Charge,
+            temporary_age: Duration::from_secs(3600),
+            window_retention: Duration::from_secs(400 * 86_400),
+            months_ahead: 3,
+        },
+        max_streams: 20_000,
+        lease_ttl: LEASE_TTL,
+        heartbeat: Duration::from_millis(20),
+    }
+}
+
+/// A running node, and the world that it runs in.
+pub(crate) struct Rig {
+    pub(crate) node: Node,
+    pub(crate) id: NodeId,
+    pub(crate) world: World,
+    io: Option<Runtime>,
+    ended: bool,
+}
+
+impl std::ops::Deref for Rig {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub(crate) async fn with(change: impl FnOnce(&mut NodeSettings)) -> Self {
+        Self::join(&World::default(), change).await
+    }
+
+    /// A node of a world that others may be of as well.
+    pub(crate) async fn join(world: &World, change: impl FnOnce(&mut NodeSettings)) -> Self {
+        let mut settings = settings();
+        change(&mut settings);
+        let io = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let id = NodeId::random();
+        let node = Node::start(&world.ports(), &settings, id, Arc::new(|_| {}), io.handle().clone()).await;
+        Self { node: node.expect("a node"), id, world: world.clone(), io: Some(io), ended: false }
+    }
+
+    pub(crate) async fn acquire(&self, right: &Right, demand: Demand) -> Result<Reservation, Refusal> {
+        self.node.quota.acquire(right.ask(demand), None).await
+    }
+
+    /// Opens the body of a stream of all of a content.
+    pub(crate) async fn deliver(&self, right: &Right) -> Delivery {
+        let reservation = self.acquire(right, Demand::Whole).await.expect("let in");
+        self.deliver_plan(reservation, Plan::single(0..right.size)).await
+    }
+
+    pub(crate) async fn deliver_plan(&self, reservation: Reservation, plan: Plan) -> Delivery {
+        let permit = self.node.streams.try_admit(1).expect("room for a stream");
+        self.node.deliver(plan, reservation, permit).await.expect("readable")
+    }
+
+    /// Round trips for refills so far.
+    pub(crate) fn refills(&self) -> usize {
+        self.ledger.script.calls("refill").len()
+    }
+
+    pub(crate) fn active(&self) -> u64 {
+        self.node.quota.counters().active_streams.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// Questions that wait for an answer.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.node.quota.queues().map(|queue| queue.in_use).sum()
+    }
+
+    /// Waits until every message that was sent so far has been handled and every row is in the ledger.
+    pub(crate) async fn settled(&self) {
+        eventually("every stream is settled", || self.active() == 0).await;
+        assert!(self.node.usage.flush(DEADLINE).await, "usage reaches the ledger");
+    }
+
+    /// As [`settled`](Self::settled), but for so many streams that run on.
+    pub(crate) async fn settled_but(&self, running: u64) {
+        eventually("the other streams are settled", || self.active() == running).await;
+    }
+
+    /// Drains the node, and fails on leftovers: permits, waiting questions, streams, slots, leases, rows, open uploads.
+    pub(crate) async fn end(mut self) {
+        self.ended = true;
+        eventually("nobody waits", || self.waiting() == 0).await;
+        self.settled().await;
+        let report = self.node.drain(DEADLINE).await;
+        assert_eq!((report.streams, report.unsettled), (0, 0), "the drain leaves nothing");
+        eventually("every permit is back", || self.node.queues().iter().all(|queue| queue.in_use == 0)).await;
+        eventually("every slot is back", || self.shared.slots_taken() == 0).await;
+        eventually("no upload is left", || self.blobs.unfinished() == 0).await;
+        let (quota, usage) = (self.node.quota.counters(), self.node.usage.counters());
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(load(&quota.lost_settlements), 0, "no settlement was lost");
+        assert_eq!(load(&usage.recorded), load(&usage.settled) + load(&usage.dropped), "every row came to an end");
+        assert!(self.node.is_alive(), "no actor died");
+        self.ledger.check();
+    }
+
+    /// As [`end`](Self::end), for a node that is alone in its world: no lease is left in the ledger.
+    pub(crate) async fn end_alone(self) {
+        let ledger = Arc::clone(&self.ledger);
+        self.end().await;
+        assert_eq!(ledger.leased(), [], "every lease went back");
+    }
+}
+
+impl World {
+    pub(crate) fn ports(&self) -> Ports {
+        Ports {
+            ledger: self.ledger.clone(),
+            upkeep: self.ledger.clone(),
+            catalog: self.index.clone(),
+            blobs: Arc::new(self.blobs.clone()),
+            shared: self.shared.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(io) = self.io.take() {
+            io.shutdown_background();
+        }
+        assert!(self.ended || std::thread::panicking(), "a test ends its rig, so that leftovers show");
+    }
+}
+
+/// A stream that sent so much and went to its end.
+pub(crate) const fn completed(bytes_sent: u64) -> Ended {
+    Ended { bytes_sent, position: bytes_sent, outcome: Outcome::Completed }
+}
+
+/// A stream whose client left after so much.
+pub(crate) const fn aborted(bytes_sent: u64) -> Ended {
+    Ended { bytes_sent, position: bytes_sent, outcome: Outcome::Aborted }
+}

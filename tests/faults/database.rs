@@ -1,0 +1,165 @@
+//! A database that is not there, goes away, comes back, and forgets to answer.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_postgres::config::Host;
+
+use crate::{
+    cutter::Cutter,
+    node::{Setup, expect_problem, sample},
+    postgres::TestDatabase,
+    proxy::Proxy,
+    still::{at_rest, bytes_of, eventually, usage_rows},
+    wire::Wire,
+};
+
+fn server(database: &TestDatabase) -> SocketAddr {
+    let config = database.config();
+    let (Some(Host::Tcp(host)), Some(port)) = (config.get_hosts().first(), config.get_ports().first()) else {
+        panic!("the test server listens on a port");
+    };
+    SocketAddr::new(host.parse().expect("an address"), *port)
+}
+
+/// The URL of a database by another way to its server.
+fn url_by(database: &TestDatabase, way: SocketAddr) -> String {
+    database.url().replacen(&server(database).to_string(), &way.to_string(), 1)
+}
+
+fn setup(database: &TestDatabase, way: SocketAddr) -> Setup {
+    // Short, so that a silent database is noticed soon.
+    Setup::on_database_of(&url_by(database, way))
+        .env("PENSTOCK_POSTGRES__WAIT_TIMEOUT", "1s")
+        .env("PENSTOCK_USAGE__BATCH_AGE", "20ms")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_not_there_at_start_is_tried_for_a_while_and_then_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .arg("serve")
+        .env("PENSTOCK_DATA_DIR", folder.path())
+        .env("PENSTOCK_BIND", "127.0.0.1:0")
+        // Nothing listens on the port for multiplexers.
+        .env("DATABASE_URL", "postgres://nobody:secret-word@127.0.0.1:1/nothing")
+        .env("PENSTOCK_DATABASE__START_TIMEOUT", "1500ms")
+        .env_remove("PENSTOCK_TEST_POSTGRES")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.matches("PostgreSQL is not there yet").count() >= 2, "it tries again: {said}");
+    let last = said.lines().last().unwrap();
+    assert!(last.contains("PostgreSQL did not answer within 1s 500ms (database.start_timeout)"), "{said}");
+    assert!(!said.contains("secret-word"), "{said}");
+    assert!(output.stdout.is_empty(), "it never said that it listens");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_comes_late_is_waited_for() {
+    let database = TestDatabase::empty().await;
+    let mut proxy = Proxy::started(server(&database)).await;
+    proxy.stop().await;
+    let address = proxy.address();
+    let closed = TcpListener::bind(address).await.unwrap();
+    let later = async {
+        // The node has tried and was turned away: now the database comes.
+        drop(closed.accept().await.unwrap());
+        drop(closed);
+        proxy.start();
+    };
+    let (mut node, ()) = tokio::join!(setup(&database, address).start(), later);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_goes_away_stops_nothing_that_is_in_memory_and_loses_nothing() {
+    let database = TestDatabase::empty().await;
+    let mut proxy = Proxy::started(server(&database)).await;
+    let mut node = setup(&database, proxy.address()).start().await;
+    node.tier("metered", json!({ "bytesPerHour": 1_u64 << 40, "requestsPerHour": 1_u64 << 30 })).await;
+    let (small, large) = (sample(40, 200_000), sample(41, 24 << 20));
+    let known = node.paid(&small, "metered").await;
+    let running = node.paid(&large, "metered").await;
+    let unknown = node.paid(&sample(42, 1000), "metered").await;
+    assert_eq!(node.stream(&known).send().await.unwrap().bytes().await.unwrap(), small);
+    let mut wire = Wire::streaming(&node, &running).await;
+    let mut got = wire.read_on(100_000).await;
+
+    node.metric_becomes("penstock_usage_settled_total", "", 1.0).await;
+
+    proxy.stop().await;
+    expect_problem(node.stream(&unknown).send().await.unwrap(), 503, "dependency-unavailable").await;
+    let asset = json!({ "name": "new", "contentHash": known.hash });
+    let publish = node.admin(Method::POST, "/v1/assets").json(&asset).send().await.unwrap();
+    expect_problem(publish, 503, "dependency-unavailable").await;
+    let upload = node.admin(Method::POST, "/v1/content").body(sample(43, 2_000_000)).send().await.unwrap();
+    expect_problem(upload, 503, "dependency-unavailable").await;
+    for _ in 0..5 {
+        assert_eq!(node.stream(&known).send().await.unwrap().bytes().await.unwrap(), small);
+    }
+    got.extend(wire.read_on(large.len() - got.len()).await);
+    assert!(got == large, "a stream that ran goes on to its end");
+    drop(wire);
+    let waiting = async || node.metric("penstock_admission_in_use", "usage").await;
+    eventually("usage waits", async || waiting().await == 6.0).await;
+    eventually("the ledger is tried again", async || node.metric("penstock_usage_retries_total", "").await > 0.0).await;
+    let ready = node.get("/health/ready").send().await.unwrap();
+    assert!(ready.text().await.unwrap().contains("degraded"));
+
+    proxy.start();
+    at_rest(&node).await;
+    assert_eq!(node.charged(&known.receipt).await, (6 * 200_000, 6));
+    assert_eq!(node.charged(&running.receipt).await, (large.len() as u64, 1));
+    assert_eq!(node.charged(&unknown.receipt).await, (0, 0));
+    assert_eq!(node.stream(&unknown).send().await.unwrap().status(), 200);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_counts_once_however_often_the_answers_of_the_ledger_get_lost() {
+    const AT_A_TIME: usize = 8;
+    const LOST: u64 = 20;
+    const SIZE: usize = 10_000;
+    let database = TestDatabase::empty().await;
+    let cutter = Cutter::before(server(&database)).await;
+    let mut node = setup(&database, cutter.address).env("PENSTOCK_USAGE__BATCH_AGE", "1ms").start().await;
+    node.tier("metered", json!({ "bytesPerHour": 1_u64 << 40, "requestsPerHour": 1_u64 << 30 })).await;
+    let bytes = sample(44, SIZE);
+    let paid = node.paid(&bytes, "metered").await;
+    assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap(), bytes);
+
+    let stream = async || {
+        let answer = node.stream(&paid).send().await.unwrap();
+        if answer.status() != 200 {
+            // It needed the ledger, whose answer was lost.
+            expect_problem(answer, 503, "dependency-unavailable").await;
+            return 0;
+        }
+        assert_eq!(answer.bytes().await.unwrap(), bytes);
+        1_u64
+    };
+    cutter.cut(true);
+    let mut delivered = 0;
+    eventually("enough answers are lost", async || {
+        delivered += join_all((0..AT_A_TIME).map(|_| stream())).await.into_iter().sum::<u64>();
+        cutter.lost() >= LOST
+    })
+    .await;
+    cutter.cut(false);
+
+    at_rest(&node).await;
+    assert!(node.metric("penstock_usage_retries_total", "").await > 0.0);
+    assert!(delivered > 0);
+    let (rows, expected) = (usage_rows(&node, &paid.receipt).await, delivered + 1);
+    assert_eq!((rows.len() as u64, bytes_of(&rows)), (expected, expected * SIZE as u64));
+    assert_eq!(node.charged(&paid.receipt).await, (expected * SIZE as u64, expected));
+    node.finish().await;
+}

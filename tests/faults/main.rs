@@ -1,0 +1,27 @@
+//! What happens when something goes wrong: clients that leave, disks that rot or fill, databases that go away, nodes that
+//! are killed. Each test shows what the client is told, and that nothing was lost and nothing was left behind.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/node.rs"]
+#[macro_use]
+mod node;
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[path = "../support/proxy.rs"]
+mod proxy;
+
+mod clients;
+mod crashes;
+mod cutter;
+mod database;
+mod disk;
+mod limits;
+mod memory;
+mod revocation;
+mod shutdown;
+mod still;
+mod storage;
+mod two_nodes;
+mod uploads;
+mod wire;

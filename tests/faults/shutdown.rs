@@ -1,0 +1,99 @@
+//! Nodes that are asked to stop.
+
+use serde_json::json;
+
+use crate::{
+    node::{On, Paid, Setup, TestNode, sample},
+    still::{bytes_of, eventually, usage_rows},
+    wire::Wire,
+};
+
+/// A stream of a megabyte a second.
+async fn slow(node: &TestNode, seed: u64, size: usize) -> (Paid, Vec<u8>) {
+    node.tier("slow", json!({ "maxBandwidthMbps": 8, "bytesPerHour": 1_u64 << 40 })).await;
+    let bytes = sample(seed, size);
+    (node.paid(&bytes, "slow").await, bytes)
+}
+
+/// Whether a new stream is turned away: by a problem document, or because nobody listens any more.
+async fn refuses_new_streams(node: &TestNode, paid: &Paid) -> bool {
+    // On a connection of its own.
+    match node.stream(paid).header("connection", "close").send().await {
+        Ok(answer) if answer.status() == 503 => {
+            let problem = answer.text().await.unwrap();
+            assert!(problem.contains("urn:penstock:problem:shutting-down"), "{problem}");
+            true
+        }
+        Ok(answer) => {
+            assert!(answer.status().is_success() || answer.status() == 429, "{}", answer.status());
+            false
+        }
+        Err(error) => {
+            assert!(error.is_connect() || error.is_request(), "{error:?}");
+            true
+        }
+    }
+}
+
+on_both!(sigterm_lets_running_streams_end_and_starts_none, async |node: &mut TestNode| {
+    let (paid, bytes) = slow(node, 60, 3 << 20).await;
+    let other = node.paid(&sample(61, 1000), "unlimited").await;
+    let mut wire = Wire::streaming(node, &paid).await;
+    let mut got = wire.read_on(100_000).await;
+    node.signal(libc::SIGTERM);
+    eventually("new streams are refused", async || refuses_new_streams(node, &other).await).await;
+    got.extend(wire.read_on(bytes.len() - got.len()).await);
+    assert!(got == bytes, "a running stream is delivered to its end: {} bytes", got.len());
+    drop(wire);
+    assert!(node.ended().await.success());
+
+    node.boot().await;
+    assert_eq!(node.charged(&paid.receipt).await, (bytes.len() as u64, 1));
+    assert_eq!(node.quota(&paid.receipt).await["windows"]["hour"]["bytesReserved"], 0, "no lease is left");
+});
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_outlasts_the_grace_is_cut_and_charged_what_was_sent() {
+    let mut node = Setup::new(On::Sqlite).env("PENSTOCK_SERVER__DRAIN_GRACE", "1s").start().await;
+    let (paid, bytes) = slow(&node, 62, 40 << 20).await;
+    let mut wire = Wire::streaming(&node, &paid).await;
+    let mut got = wire.read_on(100_000).await;
+    node.signal(libc::SIGTERM);
+    got.extend(wire.read_on(bytes.len() - got.len()).await);
+    assert!(got.len() < bytes.len() / 2, "it was cut");
+    assert!(got == bytes[..got.len()], "what came is what was stored");
+    assert!(node.ended().await.success(), "usage is settled, so all is well");
+
+    node.boot().await;
+    let rows = usage_rows(&node, &paid.receipt).await;
+    assert_eq!((rows.len(), rows[0]["outcome"].as_str()), (1, Some("aborted")));
+    let charged = bytes_of(&rows);
+    assert!((got.len() as u64..bytes.len() as u64 / 2).contains(&charged), "{charged} of {}", got.len());
+    assert_eq!(node.charged(&paid.receipt).await, (charged, 1));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_stops_at_once() {
+    // Longer than the test may wait for the end.
+    let mut node = Setup::new(On::Sqlite)
+        .env("PENSTOCK_SERVER__DRAIN_GRACE", "10min")
+        .env("PENSTOCK_QUOTA__HEARTBEAT", "300ms")
+        .env("PENSTOCK_QUOTA__LEASE_TTL", "1s")
+        .env("PENSTOCK_JANITOR__INTERVAL", "100ms")
+        .start()
+        .await;
+    let (paid, _) = slow(&node, 63, 40 << 20).await;
+    let other = node.paid(&sample(64, 1000), "unlimited").await;
+    let mut wire = Wire::streaming(&node, &paid).await;
+    wire.read_on(100_000).await;
+    node.signal(libc::SIGTERM);
+    eventually("the node drains", async || refuses_new_streams(&node, &other).await).await;
+    node.signal(libc::SIGTERM);
+    assert!(!node.ended().await.success(), "what was not settled is not a success");
+
+    // As after a kill, the lease is taken back.
+    node.boot().await;
+    node.metric_becomes("penstock_janitor_items_total", "lease_reclaimed", 1.0).await;
+    node.finish().await;
+}

@@ -315,6 +315,8 @@ async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize
     let limits = BatchLimits { rows: BATCH, age: Duration::from_millis(500) };
     let deps = UsageDeps { ledger, clock, life: Arc::new(life) };
     let usage = UsageHandle::start(UsageSettings { limits, queue: QUEUE }, deps, &Arbiter::new().handle());
+    // A mailbox is bounded until its actor has started, so a burst waits for that.
+    assert!(usage.flush(RUN).await);
     let began = Instant::now();
     let mut rows = 0;
     for &receipt in scene.receipts.iter().cycle() {

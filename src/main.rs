@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use penstock::cli::Cli;
 
-// Chosen by measurement: docs/decisions.md has the comparison.
+// Chosen by measurement: docs/performance.md has the comparison.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

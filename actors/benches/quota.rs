@@ -103,7 +103,7 @@ async fn start() -> QuotaHandle {
         ledger: Arc::clone(&ledger),
         shared: Arc::new(Memory),
         clock: Arc::clone(&clock),
-        usage,
+        usage: usage.clone(),
         life: Arc::clone(&life),
         fenced: Arc::clone(&fenced),
     };
@@ -119,6 +119,9 @@ async fn start() -> QuotaHandle {
     let quota = QuotaHandle::start(settings, &deps, &[Arbiter::new().handle()]);
     let keeper = KeeperDeps { ledger, clock, life, quota: quota.clone(), fenced, ttl: LONG, heartbeat: LONG };
     beat(&keeper).await.expect("the ledger in memory takes every heartbeat");
+    // A mailbox is bounded until its actor has started, so a burst waits for that.
+    stream(&quota, ask()).await;
+    assert!(usage.flush(LONG).await);
     quota
 }
 

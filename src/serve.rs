@@ -74,7 +74,11 @@ impl Server {
         }
         let data_dir = DataDir::take(&config.data.dir)?;
         let metrics = Arc::new(Metrics::new()?);
-        wiring::migrate(config).await?;
+        if config.database.migrate_at_start {
+            wiring::migrate(config).await?;
+        } else {
+            wiring::await_database(config).await?;
+        }
         let world = wiring::open(config, &metrics, io).await?;
         if let Some(pool) = world.pool.clone() {
             io.spawn(wiring::keep_pool_warm(pool));

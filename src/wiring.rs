@@ -128,28 +128,46 @@ pub async fn migrate(config: &Config) -> anyhow::Result<usize> {
         }
         DatabaseBackend::Postgres => {
             let settings = postgres_settings(config)?;
-            let patience = config.database.start_timeout;
-            let waits = ExponentialBuilder::default()
-                .with_min_delay(Duration::from_millis(100))
-                .with_max_delay(LONGEST_START_WAIT)
-                .with_jitter()
-                .without_max_times()
-                .with_total_delay(Some(patience));
-            let attempt = || postgres::migrate(&settings);
-            attempt
-                .retry(waits)
-                .notify(|error, wait| {
-                    tracing::warn!(error = format!("{error:#}"), ?wait, "PostgreSQL is not there yet");
-                })
-                .await
-                .with_context(|| {
-                    format!(
-                        "PostgreSQL did not answer within {} (database.start_timeout)",
-                        humantime::format_duration(patience)
-                    )
-                })
+            patiently(config, || postgres::migrate(&settings)).await
         }
     }
+}
+
+/// Waits for the database as long as the configuration allows, without changing it.
+///
+/// # Errors
+/// When it does not answer within that time.
+pub async fn await_database(config: &Config) -> anyhow::Result<()> {
+    if config.database.backend == DatabaseBackend::Sqlite {
+        return Ok(());
+    }
+    let settings = postgres_settings(config)?;
+    patiently(config, || async { Ok(settings.config.connect(tokio_postgres::NoTls).await.map(drop)?) }).await
+}
+
+async fn patiently<T, F>(config: &Config, attempt: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let patience = config.database.start_timeout;
+    let waits = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(LONGEST_START_WAIT)
+        .with_jitter()
+        .without_max_times()
+        .with_total_delay(Some(patience));
+    attempt
+        .retry(waits)
+        .notify(|error, wait| {
+            tracing::warn!(error = format!("{error:#}"), ?wait, "PostgreSQL is not there yet");
+        })
+        .await
+        .with_context(|| {
+            format!(
+                "PostgreSQL did not answer within {} (database.start_timeout)",
+                humantime::format_duration(patience)
+            )
+        })
 }
 
 /// The file of the embedded database.

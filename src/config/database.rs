@@ -24,6 +24,8 @@ pub struct Database {
     /// How long to try, at start, to reach a database that does not answer.
     #[serde(deserialize_with = "value::duration")]
     pub start_timeout: Duration,
+    /// Whether `serve` brings the schema up to date by itself.
+    pub migrate_at_start: bool,
 }
 
 impl Database {

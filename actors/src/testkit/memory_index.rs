@@ -29,6 +29,11 @@ impl MemoryIndex {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Knows a content as stored.
+    pub fn put(&self, meta: ContentMeta) {
+        self.contents().insert(meta.content_hash, (meta, true));
+    }
+
     /// Contents that are announced and not stored.
     pub fn announced(&self) -> usize {
         self.contents().values().filter(|(_, stored)| !stored).count()

@@ -18,7 +18,10 @@ use penstock_actors::{
     refusal::Refusal,
     system::{Node, NodeSettings, Ports},
     testkit::{
-        clock::ManualClock, memory_blobs::MemoryBlobs, memory_index::MemoryIndex, memory_state::MemoryState,
+        clock::ManualClock,
+        memory_blobs::{MemoryBlobs, hash_of},
+        memory_index::MemoryIndex,
+        memory_state::MemoryState,
         model_ledger::ModelLedger,
     },
     usage_batch::BatchLimits,
@@ -117,8 +120,12 @@ impl World {
     /// A confirmed receipt for stored content.
     pub(crate) fn receipt_to(&self, policy: QuotaPolicy, content: impl Into<Bytes>) -> Right {
         let content = content.into();
-        let size = content.len() as u64;
-        self.receipt_for(policy, self.blobs.put(content), size)
+        let size_bytes = content.len() as u64;
+        let content_hash = hash_of(&content);
+        // Known before it is visible, as an upload does it: the node's own Janitor runs beside the test.
+        self.index.put(ContentMeta { content_hash, size_bytes, media_type: "video/mp4".into(), stored_at: self.now() });
+        self.blobs.put(content);
+        self.receipt_for(policy, content_hash, size_bytes)
     }
 
     pub(crate) fn receipt_for(&self, policy: QuotaPolicy, hash: ContentHash, size: u64) -> Right {

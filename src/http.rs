@@ -49,7 +49,7 @@ mod usage;
 pub mod validation;
 
 pub use announcer::Announcer;
-pub use body::{JSON_BYTES, JsonBody};
+pub use body::JsonBody;
 pub use content::UploadSettings;
 pub use health::Readiness;
 pub use observe::RequestId;

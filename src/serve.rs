@@ -13,12 +13,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{
-    HttpServer,
-    dev::ServerHandle,
-    rt::net::TcpStream,
-    web::{self, Data},
-};
+use actix_web::{HttpServer, dev::ServerHandle, rt::net::TcpStream, web::Data};
 use anyhow::{Context as _, bail};
 use penstock_actors::system::{DrainReport, Node};
 use socket2::SockRef;
@@ -192,7 +187,6 @@ fn build(
             .app_data(Data::from(Arc::clone(&ports.shared)))
             .app_data(Data::from(Arc::clone(&ports.blobs)))
             .app_data(Data::from(Arc::clone(&ports.clock)))
-            .app_data(web::PayloadConfig::new(http::JSON_BYTES))
             .configure(http::configure)
     };
     let workers = if config.server.workers == 0 { cores } else { config.server.workers };

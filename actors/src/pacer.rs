@@ -71,11 +71,6 @@ impl Pacer {
         }
         Duration::try_from_secs_f64(-state.tokens / self.rate).map_or(LONGEST_WAIT, |wait| wait.min(LONGEST_WAIT))
     }
-
-    /// What is left of the burst allowance, in bytes.
-    pub fn burst_left(&self) -> u64 {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).burst as u64
-    }
 }
 
 #[cfg(test)]

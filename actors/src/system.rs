@@ -41,6 +41,18 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
 }
 
+impl From<&Ports> for JanitorDeps {
+    fn from(ports: &Ports) -> Self {
+        Self {
+            ledger: Arc::clone(&ports.ledger),
+            upkeep: Arc::clone(&ports.upkeep),
+            catalog: Arc::clone(&ports.catalog),
+            blobs: Arc::clone(&ports.blobs),
+            clock: Arc::clone(&ports.clock),
+        }
+    }
+}
+
 /// Bounds and times of a node.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeSettings {
@@ -126,14 +138,7 @@ impl Node {
         let keeper = LeaseKeeper::start(keeper, &ledger_arbiter);
         ledger_arbiter.spawn(follow(shared.invalidations(), quota.clone()));
 
-        let janitor_deps = JanitorDeps {
-            ledger: Arc::clone(ledger),
-            upkeep: Arc::clone(&ports.upkeep),
-            catalog: Arc::clone(&ports.catalog),
-            blobs: Arc::clone(&ports.blobs),
-            clock: Arc::clone(clock),
-        };
-        let janitor = Janitor::start(janitor_deps, settings.janitor, observer, &ledger_arbiter);
+        let janitor = Janitor::start(JanitorDeps::from(ports), settings.janitor, observer, &ledger_arbiter);
         Ok(Self {
             quota,
             usage,

@@ -1,6 +1,6 @@
 //! `penstock sweep --dry-run`: what the Janitor would remove from the storage.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use clap::Args;
 use penstock_actors::janitor::{self, JanitorDeps};
@@ -22,13 +22,7 @@ pub(crate) struct SweepArgs {
 pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new()?;
     let world = wiring::open(config, &metrics, io).await?;
-    let deps = JanitorDeps {
-        ledger: Arc::clone(&world.ports.ledger),
-        upkeep: Arc::clone(&world.ports.upkeep),
-        catalog: Arc::clone(&world.ports.catalog),
-        blobs: Arc::clone(&world.ports.blobs),
-        clock: Arc::clone(&world.ports.clock),
-    };
+    let deps = JanitorDeps::from(&world.ports);
     let settings = wiring::node_settings(config, 1).janitor;
     let report = janitor::dry_run(&deps, &settings).await?;
     print(&format!(

@@ -22,7 +22,7 @@ use super::{
 
 /// The largest JSON body. The largest that makes sense is an asset with 8 KiB of description and 32 KiB of facts; the rest
 /// is room for escapes, which can make one byte six.
-pub const JSON_BYTES: usize = 256 * 1024;
+const JSON_BYTES: usize = 256 * 1024;
 
 /// How long a JSON body may take: 256 KiB in this time is 26 KB/s, less than any link that could stream.
 const JSON_DEADLINE: Duration = Duration::from_secs(10);

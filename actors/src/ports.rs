@@ -7,6 +7,7 @@ mod catalog;
 mod error;
 mod ledger;
 mod shared_state;
+mod url_signer;
 
 pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob, Sweep};
 pub use catalog::{Catalog, NewAssetError};
@@ -16,3 +17,4 @@ pub use ledger::{
     SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
 };
 pub use shared_state::{Invalidations, SharedState, Slot, Tag};
+pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

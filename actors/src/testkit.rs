@@ -13,3 +13,4 @@ pub mod memory_state;
 pub mod model_ledger;
 pub mod script;
 pub mod shared_state_suite;
+pub mod url_signer_suite;

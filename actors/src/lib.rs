@@ -9,14 +9,16 @@
 //! | [`janitor`] | what expired | ledger, catalogue, blob store |
 //!
 //! A stream passes through [`quota_cache`] (acquire), [`content_store`] (verified reads) and [`delivery`] (pace, count,
-//! settle); an upload through [`ingest`]. Bytes never pass through a mailbox. The arithmetic stands alone in
-//! [`quota_book`], [`usage_batch`], [`pacer`] and [`model`]; queues are bounded by [`admission`] and by nothing else.
+//! settle), or through [`delegation`] where somebody else delivers; an upload through [`ingest`]. Bytes never pass through a
+//! mailbox. The arithmetic stands alone in [`quota_book`], [`usage_batch`], [`pacer`] and [`model`]; queues are bounded by
+//! [`admission`] and by nothing else.
 //!
 //! This crate knows no HTTP, no SQL and no exporter: the world is behind [`ports`].
 
 pub mod admission;
 pub mod clock;
 pub mod content_store;
+pub mod delegation;
 pub mod delivery;
 pub mod ids;
 pub mod ingest;

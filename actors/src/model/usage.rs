@@ -18,12 +18,15 @@ pub enum Outcome {
     Revoked,
     /// Storage failed in the middle.
     Failed,
+    /// Not a stream: a URL was given, under which somebody else delivers. Charged whole, whatever is fetched.
+    Delegated,
     /// Not a stream: credit of a lost instance, charged when its lease was reclaimed.
     LostLease,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 5] = [Self::Completed, Self::Aborted, Self::Revoked, Self::Failed, Self::LostLease];
+    pub const ALL: [Self; 6] =
+        [Self::Completed, Self::Aborted, Self::Revoked, Self::Failed, Self::Delegated, Self::LostLease];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,6 +34,7 @@ impl Outcome {
             Self::Aborted => "aborted",
             Self::Revoked => "revoked",
             Self::Failed => "failed",
+            Self::Delegated => "delegated",
             Self::LostLease => "lost_lease",
         }
     }
@@ -52,7 +56,7 @@ pub struct UsageRow {
     /// When the stream was granted: its windows are the ones that hold this moment.
     pub started_at: Timestamp,
     pub finished_at: Timestamp,
-    /// Payload bytes handed to the connection; what is charged.
+    /// Payload bytes handed to the connection, or delegated; what is charged.
     pub bytes_sent: u64,
     /// Streams this row stands for: 1, or the requests of a lost lease.
     pub requests: u64,

@@ -81,6 +81,13 @@ impl Reservation {
         self.tell(ended);
     }
 
+    /// Ends it with all that was reserved charged: somebody else delivers it. Where a session goes on stays as it was, for
+    /// nobody here sees how far its client gets.
+    pub fn delegate(mut self) {
+        let bytes_sent = self.grant.reserved.bytes;
+        self.tell(Ended { bytes_sent, position: 0, outcome: Outcome::Delegated });
+    }
+
     fn tell(&mut self, ended: Ended) {
         let Some(held) = self.held.take() else { return };
         let bytes = held.reserved.bytes;

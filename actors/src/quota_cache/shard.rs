@@ -280,7 +280,7 @@ impl Handler<Settle> for QuotaShard {
             self.link.counters.revoked.fetch_add(1, Relaxed);
         }
         // Nothing sent and not complete: as if it had never been let in.
-        let delivered = ended.bytes_sent > 0 || ended.outcome == Outcome::Completed;
+        let delivered = ended.bytes_sent > 0 || matches!(ended.outcome, Outcome::Completed | Outcome::Delegated);
         let sent = if delivered { Credit::new(ended.bytes_sent, 1) } else { Credit::ZERO };
         let release = self.book.settle(held.receipt_id, held.reserved, sent, held.lease_epoch, held.started_at);
         self.free_slot(held.receipt_id, held.stream, ctx);

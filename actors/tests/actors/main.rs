@@ -3,6 +3,7 @@
 mod admission;
 mod cluster;
 mod content;
+mod delegation;
 mod delivery;
 mod fencing;
 mod ingest;

@@ -41,3 +41,41 @@ fn lock_path(settings: &SqliteSettings) -> PathBuf {
     name.push(".migrate-lock");
     name.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use refinery::Target;
+
+    use super::*;
+
+    /// A table that is made anew takes its rows along.
+    #[test]
+    fn usage_that_was_there_before_delegations_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("penstock.db");
+        let settings = SqliteSettings { path: path.clone(), readers: 1, busy_timeout: Duration::from_secs(60) };
+        let mut conn = Connection::open(&path).expect("a file");
+        let before = embedded::migrations::runner().set_target(Target::Version(5)).run(&mut conn).expect("migrated");
+        conn.execute(
+            "INSERT INTO streaming_usage VALUES (randomblob(16), x'01', x'02', NULL, NULL, 3, 4, 5, 6, 'aborted', 7)",
+            [],
+        )
+        .expect("a row");
+        let row = |conn: &Connection| {
+            conn.query_row("SELECT hex(usage_id), bytes_sent, outcome, lease_epoch FROM streaming_usage", [], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?, row.get::<_, i64>(3)?))
+            })
+            .expect("the row")
+        };
+        let kept = row(&conn);
+        drop(conn);
+        assert!(!before.applied_migrations().is_empty());
+        assert!(migrate(&settings).expect("migrated") >= 1);
+        let conn = Connection::open(&path).expect("a file");
+        assert_eq!(row(&conn), kept);
+        conn.execute("UPDATE streaming_usage SET outcome = 'delegated'", []).expect("an outcome");
+        conn.execute("UPDATE streaming_usage SET outcome = 'lost'", []).expect_err("no outcome");
+    }
+}

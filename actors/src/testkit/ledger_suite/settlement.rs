@@ -27,6 +27,7 @@ pub(super) async fn run(store: &Store) {
     usage_without_a_lease_only_counts(store).await;
     a_node_that_the_ledger_does_not_know_settles_once(store).await;
     rows_count_in_the_windows_of_their_start(store).await;
+    rows_of_every_outcome_count_and_come_back_as_such(store).await;
     rows_of_an_earlier_epoch_are_taken_off_its_lease(store).await;
     batches_for_the_same_receipts_in_any_order_all_count(store).await;
 }
@@ -186,6 +187,16 @@ async fn rows_count_in_the_windows_of_their_start(store: &Store) {
     scene.assert_windows(Credit::new(100, 1), Credit::new(900, 9)).await;
     let page = store.usage(scene.receipt, None, 10).await.expect("usage");
     assert_eq!(page.rows, [before, after], "rows come back as they were settled, in the order of their ids");
+}
+
+async fn rows_of_every_outcome_count_and_come_back_as_such(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let node = scene.node().await;
+    scene.lease(node, Credit::new(600, 6)).await;
+    let rows = Outcome::ALL.map(|outcome| UsageRow { outcome, ..scene.row(node, 100) });
+    assert_eq!(scene.settle(node, 1, rows.to_vec(), vec![]).await, 6);
+    scene.assert_windows(Credit::new(600, 6), NOTHING).await;
+    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").rows, rows);
 }
 
 async fn rows_of_an_earlier_epoch_are_taken_off_its_lease(store: &Store) {

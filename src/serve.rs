@@ -15,7 +15,7 @@ use std::{
 
 use actix_web::{HttpServer, dev::ServerHandle, rt::net::TcpStream, web::Data};
 use anyhow::{Context as _, bail};
-use penstock_actors::system::{DrainReport, Node};
+use penstock_actors::system::{DrainReport, Node, Observers};
 use socket2::SockRef;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -84,9 +84,10 @@ impl Server {
 
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let janitor = JanitorMetrics::new(metrics.registry())?;
-        let observer = Arc::new(move |report: &_| janitor.pass_ended(report));
+        let observers =
+            Observers { janitor: Arc::new(move |report: &_| janitor.pass_ended(report)), changes: Arc::new(|_| {}) };
         let settings = wiring::node_settings(config, cores);
-        let node = Node::start(&world.ports, &settings, data_dir.node(), observer, io.clone())
+        let node = Node::start(&world.ports, &settings, data_dir.node(), observers, io.clone())
             .await
             .context("the ledger did not take this node in")?;
         metrics.observe_node(node.clone(), world.pool.clone())?;
@@ -162,8 +163,10 @@ fn build(
     let ports = world.ports.clone();
     let receipts = Arc::clone(&world.receipts);
     let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
-    let quota = node.quota.clone();
-    let announcer = Data::new(Announcer::new(Arc::clone(&ports.shared), move |tag| quota.invalidate(tag)));
+    let here = node.clone();
+    let announcer =
+        Announcer::new(Arc::clone(&ports.shared), Arc::clone(&ports.changes), move |tag| here.invalidate(tag));
+    let announcer = Data::new(announcer);
     let node = Data::new(node.clone());
     let metrics = Data::from(Arc::clone(metrics));
     let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });

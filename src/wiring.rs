@@ -10,7 +10,7 @@ use penstock_actors::{
     ingest::IngestSettings,
     janitor::JanitorSettings,
     model::{Credit, LeaseSizing},
-    ports::{Catalog, Ledger, Receipts, Upkeep},
+    ports::{Catalog, Changes, Ledger, Receipts, Upkeep},
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     system::{NodeSettings, Ports},
@@ -65,6 +65,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             ledger: database.ledger,
             upkeep: database.upkeep,
             catalog: database.catalog,
+            changes: database.changes,
             blobs: Arc::new(blobs),
             shared,
             clock,
@@ -79,16 +80,18 @@ pub struct Database {
     pub ledger: Arc<dyn Ledger>,
     pub upkeep: Arc<dyn Upkeep>,
     pub catalog: Arc<dyn Catalog>,
+    pub changes: Arc<dyn Changes>,
     pub receipts: Arc<dyn Receipts>,
     pub pool: Option<PostgresStore>,
 }
 
 impl Database {
-    fn of<S: Ledger + Upkeep + Catalog + Receipts>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self {
+    fn of<S: Ledger + Upkeep + Catalog + Changes + Receipts>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self {
         Self {
             ledger: Arc::<S>::clone(store),
             upkeep: Arc::<S>::clone(store),
             catalog: Arc::<S>::clone(store),
+            changes: Arc::<S>::clone(store),
             receipts: Arc::<S>::clone(store),
             pool,
         }
@@ -218,6 +221,7 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             patience: statement * QUESTION_ROUND_TRIPS,
             slot_ttl: quota.lease_ttl,
             session_ttl: config.sessions.ttl,
+            lost_lease: quota.lost_lease,
         },
         usage: UsageSettings {
             limits: BatchLimits { rows: usage.batch_rows, age: usage.batch_age },
@@ -240,6 +244,7 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
         max_streams: saturate(streams.max_streams),
         lease_ttl: quota.lease_ttl,
         heartbeat: quota.heartbeat,
+        change_poll: quota.change_poll,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The PostgreSQL adapter against a real server.
 
+#[path = "postgres/changes.rs"]
+mod changes;
 #[path = "postgres/faults.rs"]
 mod faults;
 #[path = "postgres/plans.rs"]
@@ -17,7 +19,7 @@ use penstock::adapters::postgres::{PostgresSettings, StatementMode, migrate};
 use penstock_actors::{
     ids::KeyId,
     ports::Upkeep,
-    testkit::{catalog_suite, ledger_suite},
+    testkit::{catalog_suite, changes_suite, ledger_suite},
 };
 use support::{TestDatabase, store};
 
@@ -27,6 +29,7 @@ async fn run_the_suite(statement_mode: StatementMode) {
     let store = Arc::new(store);
     ledger_suite::run(Arc::clone(&store)).await;
     catalog_suite::run(Arc::clone(&store)).await;
+    changes_suite::run(Arc::clone(&store)).await;
     let client = database.client().await;
     catalog_suite::a_revoked_key_is_not_found(&*store, async |key: KeyId| {
         let revoke = "UPDATE api_keys SET revoked_at = created_at WHERE key_id = $1";

@@ -115,6 +115,7 @@ async fn start() -> QuotaHandle {
         patience: Duration::from_secs(60),
         slot_ttl: LONG,
         session_ttl: LONG,
+        lost_lease: LostLease::Charge,
     };
     let quota = QuotaHandle::start(settings, &deps, &[Arbiter::new().handle()]);
     let keeper = KeeperDeps { ledger, clock, life, quota: quota.clone(), fenced, ttl: LONG, heartbeat: LONG };

@@ -10,10 +10,11 @@ use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, W
 use jiff::Timestamp;
 
 use crate::{
+    change_follower,
     clock::Clock,
     ids::ContentHash,
     model::LostLease,
-    ports::{BlobStore, Catalog, Ledger, PortResult, Upkeep},
+    ports::{BlobStore, Catalog, Changes, Ledger, PortResult, Upkeep},
 };
 
 /// Steps of one kind in one pass: what is left waits for the next pass, so that one kind cannot starve the others.
@@ -44,6 +45,7 @@ pub struct JanitorDeps {
     pub ledger: Arc<dyn Ledger>,
     pub upkeep: Arc<dyn Upkeep>,
     pub catalog: Arc<dyn Catalog>,
+    pub changes: Arc<dyn Changes>,
     pub blobs: Arc<dyn BlobStore>,
     pub clock: Arc<dyn Clock>,
 }
@@ -57,6 +59,7 @@ pub struct PassReport {
     pub windows_pruned: u64,
     pub nodes_forgotten: u64,
     pub partitions_made: u64,
+    pub changes_forgotten: u64,
     pub announcements_withdrawn: u64,
     pub temporary_files: u64,
     pub temporary_bytes: u64,
@@ -93,6 +96,8 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, after: &mut Op
     let retention = before(now, settings.window_retention);
     report.windows_pruned = report.repeat("prune windows", step, || deps.upkeep.prune_windows(retention, step)).await;
     report.nodes_forgotten = report.repeat("prune nodes", step, || deps.upkeep.prune_nodes(retention, step)).await;
+    let kept = before(now, change_follower::KEPT);
+    report.changes_forgotten = report.repeat("forget changes", step, || deps.changes.forget_changes(kept, step)).await;
     report.announcements_withdrawn =
         report.repeat("withdraw", step, || deps.catalog.withdraw_announcements(old, step)).await;
 

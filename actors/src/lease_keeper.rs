@@ -60,6 +60,14 @@ pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
     }
 }
 
+/// Learns how many instances share the ledger. What was last seen stands while it does not answer.
+pub async fn count_instances(deps: &KeeperDeps) {
+    match deps.ledger.nodes_alive().await {
+        Ok(alive) => deps.life.saw_instances(alive),
+        Err(error) => tracing::debug!(%error, "the instances were not counted"),
+    }
+}
+
 /// The actor behind the heartbeat.
 pub struct LeaseKeeper {
     deps: KeeperDeps,
@@ -75,8 +83,9 @@ impl LeaseKeeper {
         let deps = self.deps.clone();
         let round = async move {
             let _ = tokio::time::timeout(deps.heartbeat, deps.fenced.notified()).await;
-            if let Err(error) = beat(&deps).await {
-                tracing::warn!(%error, "the ledger did not answer the heartbeat");
+            match beat(&deps).await {
+                Ok(()) => count_instances(&deps).await,
+                Err(error) => tracing::warn!(%error, "the ledger did not answer the heartbeat"),
             }
         };
         ctx.spawn(round.into_actor(self).map(|(), keeper, ctx| keeper.wait_and_beat(ctx)));

@@ -6,6 +6,7 @@
 //! | [`usage_batcher`] | usage rows until they are durably in the ledger | ledger |
 //! | [`lease_keeper`] | this node's life in the ledger | ledger, quota cache |
 //! | [`storage_stream`] | one open source and its read-ahead; one actor per large stream | blob store |
+//! | [`change_follower`] | what other instances have changed, as far as it was told here | log of changes |
 //! | [`janitor`] | what expired | ledger, catalogue, blob store |
 //!
 //! A stream passes through [`quota_cache`] (acquire), [`content_store`] (verified reads) and [`delivery`] (pace, count,
@@ -16,6 +17,7 @@
 //! This crate knows no HTTP, no SQL and no exporter: the world is behind [`ports`].
 
 pub mod admission;
+pub mod change_follower;
 pub mod clock;
 pub mod content_store;
 pub mod delegation;

@@ -3,7 +3,7 @@
 //! Shared by reading: the lease keeper alone writes it, the quota shards read it with each decision.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,11 +17,12 @@ pub struct NodeLife {
     began: Instant,
     /// Milliseconds after `began` until which leases may be spent; 0 is never.
     valid_until: AtomicU64,
+    instances: AtomicU32,
 }
 
 impl NodeLife {
     pub const fn new(node: NodeId, epoch: i64, began: Instant) -> Self {
-        Self { node, epoch: AtomicI64::new(epoch), began, valid_until: AtomicU64::new(0) }
+        Self { node, epoch: AtomicI64::new(epoch), began, valid_until: AtomicU64::new(0), instances: AtomicU32::new(1) }
     }
 
     pub fn current(&self) -> NodeEpoch {
@@ -32,6 +33,15 @@ impl NodeLife {
     pub fn may_spend(&self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.began);
         elapsed < Duration::from_millis(self.valid_until.load(Ordering::Acquire))
+    }
+
+    /// Instances alive when the ledger was last asked, this one among them.
+    pub fn instances(&self) -> u32 {
+        self.instances.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn saw_instances(&self, alive: u64) {
+        self.instances.store(u32::try_from(alive).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
     }
 
     /// Leases may be spent for `ttl` after `sent`, the moment before the heartbeat was sent. The ledger counts from a later

@@ -4,6 +4,7 @@
 
 mod blob_store;
 mod catalog;
+mod changes;
 mod error;
 mod ledger;
 mod shared_state;
@@ -11,10 +12,11 @@ mod url_signer;
 
 pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob, Sweep};
 pub use catalog::{Catalog, NewAssetError};
+pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use error::{PortError, PortResult};
 pub use ledger::{
     AuditDifference, AuditPage, Ledger, NewReceipt, QuotaView, ReceiptView, Receipts, Reclaimed, Refill, Release,
     SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
 };
-pub use shared_state::{Invalidations, SharedState, Slot, Tag};
+pub use shared_state::{Invalidations, SharedState, Slot};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

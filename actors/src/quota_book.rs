@@ -298,6 +298,23 @@ impl QuotaBook {
         running
     }
 
+    /// Gives back what lies idle of a receipt's lease: another instance has a use for it.
+    pub fn recall(&mut self, id: ReceiptId) -> Option<Release> {
+        let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
+        let lease = entry.lease.as_mut()?;
+        let idle = lease.release(id);
+        lease.available = Credit::ZERO;
+        idle
+    }
+
+    /// Whether it is leases, and not use, that leave no room for `need`: what they hold may come back.
+    pub fn is_held_back(&self, id: ReceiptId, need: Credit) -> bool {
+        match self.entries.get(&id) {
+            Some(Known::Receipt(entry)) => entry.is_held_back(need),
+            _ => false,
+        }
+    }
+
     /// Whether streams of this receipt run although it was invalidated and has not been loaded since.
     pub fn must_learn(&self, id: ReceiptId) -> bool {
         match self.entries.get(&id) {

@@ -26,14 +26,14 @@ use tokio::sync::{Notify, oneshot};
 
 pub use self::reservation::{Ended, Reservation};
 use self::{
-    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose},
+    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, Recall},
     shard::QuotaShard,
 };
 use crate::{
     admission::{Admission, AdmissionSnapshot},
     clock::Clock,
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
-    model::LeaseSizing,
+    model::{LeaseSizing, LostLease},
     node_life::NodeLife,
     ports::{Ledger, SharedState, Tag},
     quota_book::{Ask, BookSettings, Demand, Grant},
@@ -55,6 +55,8 @@ pub struct QuotaSettings {
     /// How long a stream slot outlives an instance that no longer refreshes it.
     pub slot_ttl: Duration,
     pub session_ttl: Duration,
+    /// What becomes of the leases of lost instances, where they are in the way.
+    pub lost_lease: LostLease,
 }
 
 /// What the shards depend on.
@@ -81,6 +83,8 @@ pub struct QuotaCounters {
     /// Round trips for refills.
     pub refills: AtomicU64,
     pub refill_errors: AtomicU64,
+    /// Times that other instances were asked for idle credit.
+    pub recalls: AtomicU64,
     /// Receipts in memory.
     pub entries: AtomicU64,
     /// Streams that were let in and have not been settled.
@@ -203,6 +207,9 @@ impl QuotaHandle {
                 self.shard(*id).link.tell(Invalidate::Receipt(*id));
             }
             Tag::Policy(name) => self.tell_all(|| Invalidate::Policy(Some(name.clone()))),
+            Tag::Recall(id) => {
+                self.shard(*id).link.tell(Recall(*id));
+            }
             Tag::Asset(_) => {}
         }
     }

@@ -14,15 +14,16 @@ use tokio::{
 
 use crate::{
     admission::{Admission, AdmissionSnapshot},
+    change_follower::{ChangeFollower, ChangeListener, FollowerDeps},
     clock::Clock,
     content_store::{ContentSettings, ContentStore},
     delivery::{Delivery, Plan},
     ids::{NodeId, ReceiptId},
     ingest::{Ingest, IngestSettings},
     janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
-    lease_keeper::{KeeperDeps, LeaseKeeper, beat},
+    lease_keeper::{KeeperDeps, LeaseKeeper, beat, count_instances},
     node_life::NodeLife,
-    ports::{BlobStore, Catalog, Invalidations, Ledger, PortResult, SharedState, Upkeep},
+    ports::{BlobStore, Catalog, Changes, Invalidations, Ledger, PortResult, SharedState, Tag, Upkeep},
     quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings, Reservation},
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
 };
@@ -36,6 +37,7 @@ pub struct Ports {
     pub ledger: Arc<dyn Ledger>,
     pub upkeep: Arc<dyn Upkeep>,
     pub catalog: Arc<dyn Catalog>,
+    pub changes: Arc<dyn Changes>,
     pub blobs: Arc<dyn BlobStore>,
     pub shared: Arc<dyn SharedState>,
     pub clock: Arc<dyn Clock>,
@@ -47,6 +49,7 @@ impl From<&Ports> for JanitorDeps {
             ledger: Arc::clone(&ports.ledger),
             upkeep: Arc::clone(&ports.upkeep),
             catalog: Arc::clone(&ports.catalog),
+            changes: Arc::clone(&ports.changes),
             blobs: Arc::clone(&ports.blobs),
             clock: Arc::clone(&ports.clock),
         }
@@ -66,6 +69,17 @@ pub struct NodeSettings {
     /// Leases live so long without a heartbeat.
     pub lease_ttl: Duration,
     pub heartbeat: Duration,
+    /// How often changes made elsewhere are looked for.
+    pub change_poll: Duration,
+}
+
+/// Who is told of what a node does.
+#[derive(Clone)]
+pub struct Observers {
+    /// Told of each pass of the Janitor.
+    pub janitor: Observer,
+    /// Told of each change, made here or elsewhere, beside the quota cache.
+    pub changes: ChangeListener,
 }
 
 /// A running node.
@@ -78,7 +92,10 @@ pub struct Node {
     /// Streams under way: a permit each, from before the first look at the receipt until the body is dropped.
     pub streams: Admission,
     storage: ArbiterHandle,
+    life: Arc<NodeLife>,
+    listener: ChangeListener,
     keeper: Arc<Addr<LeaseKeeper>>,
+    follower: Arc<Addr<ChangeFollower>>,
     janitor: Arc<Addr<Janitor>>,
 }
 
@@ -100,7 +117,7 @@ impl Node {
         ports: &Ports,
         settings: &NodeSettings,
         node: NodeId,
-        observer: Observer,
+        observers: Observers,
         io: Handle,
     ) -> PortResult<Self> {
         let Ports { ledger, shared, clock, .. } = ports;
@@ -126,7 +143,7 @@ impl Node {
         let keeper = KeeperDeps {
             ledger: Arc::clone(ledger),
             clock: Arc::clone(clock),
-            life,
+            life: Arc::clone(&life),
             quota: quota.clone(),
             fenced,
             ttl: settings.lease_ttl,
@@ -135,10 +152,30 @@ impl Node {
         usage.flush(settings.quota.patience).await;
         quota.started().await;
         beat(&keeper).await?;
+        count_instances(&keeper).await;
         let keeper = LeaseKeeper::start(keeper, &ledger_arbiter);
-        ledger_arbiter.spawn(follow(shared.invalidations(), quota.clone()));
+        let listener: ChangeListener = {
+            let quota = quota.clone();
+            Arc::new(move |tag: Option<&Tag>| {
+                match tag {
+                    Some(tag) => quota.invalidate(tag),
+                    None => quota.invalidate_all(),
+                }
+                (observers.changes)(tag);
+            })
+        };
+        ledger_arbiter.spawn(follow(shared.invalidations(), Arc::clone(&listener)));
+        let follower = ChangeFollower::start(
+            FollowerDeps {
+                changes: Arc::clone(&ports.changes),
+                clock: Arc::clone(clock),
+                interval: settings.change_poll,
+                listener: Arc::clone(&listener),
+            },
+            &ledger_arbiter,
+        );
 
-        let janitor = Janitor::start(JanitorDeps::from(ports), settings.janitor, observer, &ledger_arbiter);
+        let janitor = Janitor::start(JanitorDeps::from(ports), settings.janitor, observers.janitor, &ledger_arbiter);
         Ok(Self {
             quota,
             usage,
@@ -152,7 +189,10 @@ impl Node {
             ),
             streams: Admission::new("streams", settings.max_streams),
             storage: Arbiter::new().handle(),
+            life,
+            listener,
             keeper: Arc::new(keeper),
+            follower: Arc::new(follower),
             janitor: Arc::new(janitor),
         })
     }
@@ -172,7 +212,18 @@ impl Node {
 
     /// Whether every actor lives. One that panicked is gone for good: the node should exit, loudly.
     pub fn is_alive(&self) -> bool {
-        self.quota.is_alive() && self.usage.is_alive() && self.keeper.connected() && self.janitor.connected()
+        let tasks = self.keeper.connected() && self.follower.connected() && self.janitor.connected();
+        self.quota.is_alive() && self.usage.is_alive() && tasks
+    }
+
+    /// Drops what this instance holds that depends on the tag.
+    pub fn invalidate(&self, tag: &Tag) {
+        (self.listener)(Some(tag));
+    }
+
+    /// Instances that the ledger knew to be alive when this one last sent its heartbeat, this one among them.
+    pub fn instances(&self) -> u32 {
+        self.life.instances()
     }
 
     /// The queues of the node, for gauges.
@@ -200,12 +251,12 @@ impl Node {
     }
 }
 
-/// Passes invalidations on to the quota cache. When some were missed, everything is invalidated.
-async fn follow(mut tags: Invalidations, quota: QuotaHandle) {
+/// Passes on what other instances say. What is missed is found in the log of changes a moment later.
+async fn follow(mut tags: Invalidations, listener: ChangeListener) {
     loop {
         match tags.recv().await {
-            Ok(tag) => quota.invalidate(&tag),
-            Err(RecvError::Lagged(_)) => quota.invalidate_all(),
+            Ok(tag) => listener(Some(&tag)),
+            Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "more was said than could be followed"),
             Err(RecvError::Closed) => return,
         }
     }

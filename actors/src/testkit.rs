@@ -5,6 +5,7 @@
 
 pub mod blob_store_suite;
 pub mod catalog_suite;
+pub mod changes_suite;
 pub mod clock;
 pub mod ledger_suite;
 pub mod memory_blobs;

@@ -130,6 +130,13 @@ impl UsageHandle {
         self.tell(Flush { reply }) && matches!(tokio::time::timeout(patience, done).await, Ok(Ok(())))
     }
 
+    /// Sends what there is without waiting for more: somebody waits for a release in it.
+    pub fn hurry(&self) {
+        // A flush that nobody awaits.
+        let (reply, _) = oneshot::channel();
+        self.tell(Flush { reply });
+    }
+
     pub fn is_alive(&self) -> bool {
         self.addr.connected()
     }

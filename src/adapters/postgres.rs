@@ -9,6 +9,7 @@
 //! `statement_timeout`. What does not fit in time is [`Unavailable`](penstock_actors::ports::PortError::Unavailable).
 
 mod catalog;
+mod changes;
 mod columns;
 mod db;
 mod error;

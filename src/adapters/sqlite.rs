@@ -1,6 +1,6 @@
 //! The ledger and the catalogue on SQLite: the embedded default, one file, no service.
 //!
-//! [`SqliteStore`] implements `Catalog`, `Receipts`, `Ledger` and `Upkeep`, one file per port below this one. Each
+//! [`SqliteStore`] implements `Catalog`, `Receipts`, `Ledger`, `Upkeep` and `Changes`, one file per port below this one. Each
 //! method is one job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of
 //! grants and settlement is written in Rust between plain statements, in one transaction. A job is one round trip in
 //! the metrics.
@@ -16,6 +16,7 @@ use self::workers::Workers;
 use crate::telemetry::DbMetrics;
 
 mod catalog;
+mod changes;
 mod connection;
 mod failure;
 mod leases;

@@ -10,6 +10,9 @@ use super::{problem::Rules, value};
 /// Heartbeats that may get lost in a row before an instance counts as lost.
 const HEARTBEATS: u32 = 3;
 
+/// The log of changes keeps its lines for an hour, and an instance must have read them long before.
+const LONGEST_POLL: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
@@ -37,6 +40,9 @@ pub struct Quota {
     /// How often an instance says that it lives.
     #[serde(deserialize_with = "value::duration")]
     pub heartbeat: Duration,
+    /// How often changes made through other instances are looked for.
+    #[serde(deserialize_with = "value::duration")]
+    pub change_poll: Duration,
     /// A lease takes at most one part in so many of what is left.
     #[serde(deserialize_with = "value::count")]
     pub lease_divisor: u64,
@@ -55,6 +61,12 @@ impl Quota {
         rules.at_least_one(self.entries, &["quota.entries"]);
         rules.some_time(self.entry_ttl, &["quota.entry_ttl"]);
         rules.at_least_one(self.queue, &["quota.queue"]);
+        rules.some_time(self.change_poll, &["quota.change_poll"]);
+        rules.require(
+            self.change_poll <= LONGEST_POLL,
+            &["quota.change_poll"],
+            format_args!("be at most {}", humantime::format_duration(LONGEST_POLL)),
+        );
         rules.some_time(self.heartbeat, &["quota.heartbeat"]);
         rules.require(
             self.lease_ttl > self.heartbeat.saturating_mul(HEARTBEATS),

@@ -33,19 +33,13 @@ impl Validate for Invalidate {
         violations.require(few, "tags", format!("must have 1 to {MAX_TAGS} entries"));
         for (index, tag) in self.tags.iter().enumerate() {
             let path = format!("tags[{index}]");
-            violations.require(read_tag(tag).is_some(), path, "must be receipt:ID, policy:NAME or asset:ID");
+            violations.require(read_tag(tag).is_some(), path, "must be receipt:ID, policy:NAME, asset:ID or recall:ID");
         }
     }
 }
 
 fn read_tag(text: &str) -> Option<Tag> {
-    let (kind, name) = text.split_once(':')?;
-    match kind {
-        "receipt" => name.parse().ok().map(Tag::Receipt),
-        "asset" => name.parse().ok().map(Tag::Asset),
-        "policy" => is_tier_name(name).then(|| Tag::Policy(name.to_owned())),
-        _ => None,
-    }
+    text.parse().ok().filter(|tag| !matches!(tag, Tag::Policy(name) if !is_tier_name(name)))
 }
 
 async fn invalidate(_: Admin, announcer: Data<Announcer>, body: JsonBody<Invalidate>) -> Result<HttpResponse, Problem> {

@@ -1,36 +1,46 @@
 //! Word of a change: to this instance before its answer, so that whoever made the change sees it with the next call, and to
-//! the others through the shared state.
+//! the others through the shared state. That message may get lost: the others also read the log of changes.
 
 use std::sync::Arc;
 
-use penstock_actors::ports::{PortResult, SharedState, Tag};
+use penstock_actors::ports::{Changes, PortResult, SharedState, Tag};
 
 /// Tells what changed.
 pub struct Announcer {
     here: Box<dyn Fn(&Tag) + Send + Sync>,
     shared: Arc<dyn SharedState>,
+    changes: Arc<dyn Changes>,
 }
 
 impl Announcer {
     /// `here` drops what this instance holds; it must not block.
-    pub fn new(shared: Arc<dyn SharedState>, here: impl Fn(&Tag) + Send + Sync + 'static) -> Self {
-        Self { here: Box::new(here), shared }
+    pub fn new(
+        shared: Arc<dyn SharedState>,
+        changes: Arc<dyn Changes>,
+        here: impl Fn(&Tag) + Send + Sync + 'static,
+    ) -> Self {
+        Self { here: Box::new(here), shared, changes }
     }
 
-    /// Tells of changes that somebody asks to be told.
+    /// Tells of changes that somebody asks to be told, although the database knows of none.
     ///
     /// # Errors
-    /// When the other instances could not be told.
+    /// When they did not get into the log of changes: other instances might never hear of them.
     pub async fn tell(&self, tags: &[Tag]) -> PortResult<()> {
-        tags.iter().for_each(&self.here);
-        self.shared.invalidate(tags).await
+        self.changes.note_changes(tags).await?;
+        self.hint(tags).await;
+        Ok(())
     }
 
-    /// Tells of a change that was made already, so a failure does not fail the call: the others see it when what they hold
-    /// grows old.
+    /// Tells of a change that was made already, and so stands in the log.
     pub async fn publish(&self, tag: Tag) {
-        if let Err(error) = self.tell(&[tag]).await {
-            tracing::warn!(%error, "a change could not be announced; other instances see it when their entries expire");
+        self.hint(&[tag]).await;
+    }
+
+    async fn hint(&self, tags: &[Tag]) {
+        tags.iter().for_each(&self.here);
+        if let Err(error) = self.shared.invalidate(tags).await {
+            tracing::debug!(%error, "a change could not be announced; other instances read of it in the log");
         }
     }
 }

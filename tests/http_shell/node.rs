@@ -106,7 +106,7 @@ impl Node {
             .app_data(Data::from(catalog))
             .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
             .app_data(Data::from(self.world.clone() as Arc<dyn SharedState>))
-            .app_data(Data::new(Announcer::new(self.world.clone(), |_| ())))
+            .app_data(Data::new(Announcer::new(self.world.clone(), self.world.clone(), |_| ())))
             .app_data(Data::from(self.world.clone() as Arc<dyn Upkeep>))
             .app_data(Data::from(self.world.clone() as Arc<dyn BlobStore>))
             .app_data(Data::from(clock))

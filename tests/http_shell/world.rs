@@ -18,8 +18,9 @@ use penstock_actors::{
         SessionProgress, UsageRow,
     },
     ports::{
-        AuditPage, BlobSink, BlobStore, Catalog, Invalidations, NewAssetError, NewReceipt, PortError, PortResult,
-        QuotaView, Receipts, SharedState, Slot, StatusChange, StoredBlob, Sweep, Tag, Upkeep, UsagePage,
+        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, NewAssetError,
+        NewReceipt, PortError, PortResult, QuotaView, Receipts, SharedState, Slot, StatusChange, StoredBlob, Sweep,
+        Tag, Upkeep, UsagePage,
     },
 };
 use tokio::sync::broadcast;
@@ -209,6 +210,21 @@ impl Receipts for World {
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         Ok(UsagePage { rows, more })
+    }
+}
+
+#[async_trait]
+impl Changes for World {
+    async fn changes(&self, _: Option<ChangeMark>, _: u32) -> PortResult<ChangePage> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn note_changes(&self, _: &[Tag]) -> PortResult<()> {
+        self.tables().map(drop)
+    }
+
+    async fn forget_changes(&self, _: Timestamp, _: u32) -> PortResult<u64> {
+        unreachable!("{UNUSED}")
     }
 }
 

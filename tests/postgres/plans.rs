@@ -13,7 +13,7 @@ use penstock_actors::{
         ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, NewAsset, NewProducer, NodeEpoch, Outcome, ReceiptStatus,
         Role, UsageRow,
     },
-    ports::{Catalog, Ledger, NewReceipt, Receipts, Release, SettleBatch, Upkeep, Want},
+    ports::{Catalog, ChangeMark, Changes, Ledger, NewReceipt, Receipts, Release, SettleBatch, Upkeep, Want},
 };
 use tokio::task::yield_now;
 use tokio_postgres::Client;
@@ -56,6 +56,8 @@ const FILL: &str = "
     INSERT INTO streaming_usage SELECT md5('usage' || n)::uuid, md5('receipt' || n)::uuid,
         sha256(('content' || n)::bytea), NULL,
         md5('node' || n)::uuid, now(), now(), 1, 1, 'completed', 1 FROM generate_series(1, 100000) n;
+    INSERT INTO change_log (txid, tag, changed_at)
+        SELECT n, 'policy:standard', now() - (100000 - n) * interval '1 second' FROM generate_series(1, 100000) n;
     RESET session_replication_role;
     ANALYZE;";
 
@@ -82,7 +84,7 @@ impl Large {
     async fn scanned(&self) -> Vec<(String, i64)> {
         self.client.batch_execute("SELECT pg_stat_clear_snapshot()").await.expect("cleared");
         let rows = self.client.query(SCANNED, &[]).await.expect("statistics");
-        assert!(rows.len() >= 9, "every table that grows is large");
+        assert!(rows.len() >= 10, "every table that grows is large");
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
@@ -264,5 +266,22 @@ async fn the_catalogue_never_scans_a_large_table() {
     large.call("an asset", async |store| assert!(store.asset(version).await.expect("read").is_some())).await;
     large
         .call("a price", async |store| assert!(store.set_price(version, 2, Some(producer), now).await.expect("priced")))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_changes_is_read_and_forgotten_by_its_indexes() {
+    let large = Large::new().await;
+    large
+        .call("changes", async |store| {
+            let page = store.changes(Some(ChangeMark(99_000)), 10_000).await.expect("read");
+            assert_eq!(page.changes.len(), 1001);
+        })
+        .await;
+    large.call("no changes", async |store| drop(store.changes(None, 10).await.expect("read"))).await;
+    large
+        .call("what is forgotten", async |store| {
+            assert_eq!(store.forget_changes(Timestamp::now(), 500).await.expect("forgot"), 500);
+        })
         .await;
 }

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use super::PortResult;
+use super::{PortResult, Tag};
 use crate::{
-    ids::{ReceiptId, SessionId, UsageId, VersionId},
+    ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
 };
 
@@ -20,15 +20,8 @@ pub enum Slot {
     Full(u32),
 }
 
-/// What a cached answer depends on; publishing the tag drops it everywhere.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Tag {
-    Receipt(ReceiptId),
-    Policy(String),
-    Asset(VersionId),
-}
-
-/// Tags as they are published, on every instance. A receiver that lags must treat everything as invalidated.
+/// Tags as they are published, on every instance. A hint that makes things quick: the log of changes
+/// ([`Changes`](super::Changes)) tells of every change whose message was lost.
 pub type Invalidations = broadcast::Receiver<Tag>;
 
 /// State shared by all instances.
@@ -61,7 +54,7 @@ pub trait SharedState: Send + Sync + 'static {
         ttl: Duration,
     ) -> PortResult<Option<SessionProgress>>;
 
-    /// Tells every instance that what depends on these tags has changed.
+    /// Tells every instance that listens that what depends on these tags has changed.
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()>;
 
     /// Tags published from now on, this instance's own among them.

@@ -16,6 +16,9 @@ use crate::{
     refusal::{Exhausted, Refusal},
 };
 
+/// When to come back for credit that is reserved but not used.
+const HELD_BACK_RETRY: Duration = Duration::from_secs(1);
+
 /// One of the two dimensions of credit.
 type Dimension = fn(Credit) -> u64;
 
@@ -192,6 +195,17 @@ impl Entry {
         limit.saturating_sub(of(usage.used) + of(usage.reserved)).saturating_add(own).min(limit)
     }
 
+    /// Whether every window has room for `need` beside what is used: then only reserves are in its way.
+    pub(super) fn is_held_back(&self, need: Credit) -> bool {
+        self.windows.iter().all(|usage| {
+            let limits = self.view.policy.limits(usage.window.kind);
+            let fits =
+                |limit: Option<u64>, used: u64, need: u64| limit.is_none_or(|limit| used.saturating_add(need) <= limit);
+            fits(limits.bytes, usage.used.bytes, need.bytes)
+                && fits(limits.requests, usage.used.requests, need.requests)
+        })
+    }
+
     pub(super) fn remaining_bytes(&self, now: Timestamp) -> Option<u64> {
         let windows = self.windows.iter();
         windows
@@ -216,13 +230,16 @@ impl Entry {
                 let remaining = self.remaining(usage, limit, of, moment.wall);
                 if of(need) > remaining {
                     let wait = usage.window.end.duration_since(moment.wall);
+                    let wait = Duration::try_from(wait).unwrap_or_default();
+                    // What running streams and other instances hold may come back long before the window ends.
+                    let held_back = of(usage.used).saturating_add(of(need)) <= limit;
                     refusal = Some(Refusal::Quota {
                         window: usage.window.kind,
                         what,
                         limit,
                         used: limit - remaining,
                         remaining,
-                        retry_after: Duration::try_from(wait).unwrap_or_default(),
+                        retry_after: if held_back { wait.min(HELD_BACK_RETRY) } else { wait },
                     });
                 }
             }

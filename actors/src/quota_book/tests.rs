@@ -242,14 +242,27 @@ fn quota_refusals_name_the_window_and_when_it_opens() {
         limit: 250,
         used: 200,
         remaining: 50,
-        retry_after: Duration::from_secs(120),
+        // Nothing is used yet: what the streams reserved may come back at any time.
+        retry_after: Duration::from_secs(1),
     };
     assert_eq!(refusal, expected);
     assert_eq!(bench.acquire(Demand::Bytes(50)).expect("the rest fits").reserved.bytes, 50);
     for grant in grants {
+        bench.settle(&grant, Credit::new(100, 1));
+    }
+    let refusal = bench.acquire(Demand::Whole).expect_err("two are used");
+    assert!(matches!(refusal, Refusal::Quota { retry_after, .. } if retry_after == Duration::from_secs(120)));
+}
+
+#[test]
+fn what_was_reserved_and_not_sent_is_free_again() {
+    let mut bench = Bench::new(ReceiptStatus::Confirmed, policy(250, 10), 100);
+    let grants: Vec<_> = (0..2).map(|_| bench.acquire(Demand::Whole).expect("fits")).collect();
+    bench.acquire(Demand::Whole).expect_err("250 holds two");
+    for grant in grants {
         bench.settle(&grant, Credit::ZERO);
     }
-    bench.acquire(Demand::Whole).expect("what was not sent is free again");
+    bench.acquire(Demand::Whole).expect("fits again");
 }
 
 #[test]

@@ -74,6 +74,11 @@ pub(super) enum Invalidate {
     Policy(Option<String>),
 }
 
+/// Another instance has a use for what lies idle here.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Recall(pub(super) ReceiptId);
+
 /// The leases of this node are gone.
 #[derive(actix::Message)]
 #[rtype(result = "()")]

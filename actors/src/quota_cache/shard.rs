@@ -1,5 +1,6 @@
 //! One shard of the quota cache: the actor that owns a book.
 
+mod recalls;
 mod refills;
 
 use std::{
@@ -11,9 +12,10 @@ use std::{
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
 
+use self::recalls::Recalls;
 use super::{
     Link, QuotaDeps, QuotaSettings, Reservation,
-    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, ReleaseSlot, Settle},
+    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, Recall, ReleaseSlot, Settle},
     reservation::Held,
 };
 use crate::{
@@ -40,6 +42,8 @@ pub(crate) struct QuotaShard {
     /// Receipts in `wants` or under way; true when one was invalidated meanwhile, so that the answer may be old already.
     asked: HashMap<ReceiptId, bool>,
     round_trips: usize,
+    /// Receipts whose credit was called back from other instances.
+    recalls: Recalls,
     /// Receipts whose running streams must still learn whether they may go on: the ledger did not answer.
     unanswered: HashSet<ReceiptId>,
     /// Stream slots held in the shared state.
@@ -61,6 +65,7 @@ impl QuotaShard {
             wants: Vec::new(),
             asked: HashMap::new(),
             round_trips: 0,
+            recalls: Recalls::default(),
             unanswered: HashSet::new(),
             slots: HashSet::new(),
             drains: Vec::new(),
@@ -339,6 +344,14 @@ impl Handler<Invalidate> for QuotaShard {
                 }
             }
         }
+    }
+}
+
+impl Handler<Recall> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, Recall(id): Recall, _: &mut Self::Context) {
+        self.give_back(id);
     }
 }
 

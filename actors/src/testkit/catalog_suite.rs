@@ -92,7 +92,7 @@ fn new_asset(content_hash: ContentHash, producer_id: ProducerId) -> NewAsset {
 }
 
 /// An asset that the store has, with the producer it belongs to.
-async fn asset<S: Catalog>(store: &S) -> Asset {
+pub(super) async fn asset<S: Catalog>(store: &S) -> Asset {
     let by = producer(store).await;
     let content = stored_content(store, by).await;
     store.create_asset(&new_asset(content.content_hash, by)).await.expect("an asset is made")

@@ -18,8 +18,8 @@ use crate::{
         WindowUsage,
     },
     ports::{
-        AuditPage, Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, Release, SettleBatch, Settled,
-        Upkeep, Want,
+        AuditPage, Change, ChangeMark, ChangePage, Changes, Ledger, PortError, PortResult, ReceiptView, Reclaimed,
+        Refill, Release, SettleBatch, Settled, Tag, Upkeep, Want,
     },
 };
 
@@ -38,6 +38,7 @@ struct Books {
     watermarks: HashMap<NodeEpoch, i64>,
     rows: HashMap<UsageId, UsageRow>,
     poison: HashSet<ReceiptId>,
+    log: Vec<Tag>,
 }
 
 /// A ledger in memory.
@@ -68,12 +69,15 @@ impl ModelLedger {
         let receipt = &mut books.receipts.get_mut(&id).expect("a receipt").receipt;
         receipt.status = status;
         receipt.epoch += 1;
+        books.log.push(Tag::Receipt(id));
     }
 
     /// # Panics
     /// When there is no such receipt.
     pub fn set_policy(&self, id: ReceiptId, policy: QuotaPolicy) {
-        self.books().receipts.get_mut(&id).expect("a receipt").policy = policy;
+        let mut books = self.books();
+        books.log.push(Tag::Policy(policy.policy_name.clone()));
+        books.receipts.get_mut(&id).expect("a receipt").policy = policy;
     }
 
     /// Rows of this receipt are rejected from now on.
@@ -332,5 +336,34 @@ impl Upkeep for ModelLedger {
     async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {
         self.check();
         Ok(AuditPage::default())
+    }
+}
+
+/// A line's id is its place.
+#[async_trait]
+impl Changes for ModelLedger {
+    async fn changes(&self, after: Option<ChangeMark>, limit: u32) -> PortResult<ChangePage> {
+        let work = || {
+            let books = self.books();
+            let end = books.log.len();
+            let from = after.map_or(end, |mark| usize::try_from(mark.0).unwrap_or(end));
+            let changes = books.log.iter().enumerate().skip(from).take(limit as usize);
+            let changes = changes.map(|(id, tag)| Change { id: id as i64, tag: tag.clone() }).collect();
+            Ok(ChangePage { changes, mark: ChangeMark(end as i64), anything: end - from > limit as usize })
+        };
+        self.script.play("changes", 1, work).await
+    }
+
+    async fn note_changes(&self, tags: &[Tag]) -> PortResult<()> {
+        self.script
+            .play("note_changes", tags.len(), || {
+                self.books().log.extend_from_slice(tags);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn forget_changes(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
+        self.script.play("forget_changes", limit as usize, || Ok(0)).await
     }
 }

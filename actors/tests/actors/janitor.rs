@@ -16,6 +16,7 @@ fn deps(world: &World) -> JanitorDeps {
         ledger: ports.ledger,
         upkeep: ports.upkeep,
         catalog: ports.catalog,
+        changes: ports.changes,
         blobs: ports.blobs,
         clock: ports.clock,
     }

@@ -5,6 +5,7 @@ mod cluster;
 mod content;
 mod delegation;
 mod delivery;
+mod elsewhere;
 mod fencing;
 mod ingest;
 mod janitor;

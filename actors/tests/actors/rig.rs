@@ -16,7 +16,7 @@ use penstock_actors::{
     quota_book::{Ask, BookSettings, Demand},
     quota_cache::{Ended, QuotaSettings, Reservation},
     refusal::Refusal,
-    system::{Node, NodeSettings, Ports},
+    system::{Node, NodeSettings, Observers, Ports},
     testkit::{
         clock::ManualClock,
         memory_blobs::{MemoryBlobs, hash_of},
@@ -172,6 +172,7 @@ pub(crate) fn settings() -> NodeSettings {
             patience: DEADLINE,
             slot_ttl: Duration::from_secs(60),
             session_ttl: Duration::from_secs(3600),
+            lost_lease: LostLease::Charge,
         },
         usage: UsageSettings { limits: BatchLimits { rows: 100, age: Duration::from_millis(5) }, queue: 20_000 },
         content: ContentSettings { memory_cache: 64 << 20, read_ahead: 256 << 20, verify: Verify::Cold },
@@ -187,6 +188,7 @@ pub(crate) fn settings() -> NodeSettings {
         max_streams: 20_000,
         lease_ttl: LEASE_TTL,
         heartbeat: Duration::from_millis(20),
+        change_poll: Duration::from_millis(10),
     }
 }
 
@@ -223,7 +225,8 @@ impl Rig {
         change(&mut settings);
         let io = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let id = NodeId::random();
-        let node = Node::start(&world.ports(), &settings, id, Arc::new(|_| {}), io.handle().clone()).await;
+        let observers = Observers { janitor: Arc::new(|_| {}), changes: Arc::new(|_| {}) };
+        let node = Node::start(&world.ports(), &settings, id, observers, io.handle().clone()).await;
         Self { node: node.expect("a node"), id, world: world.clone(), io: Some(io), ended: false }
     }
 
@@ -299,6 +302,7 @@ impl World {
             ledger: self.ledger.clone(),
             upkeep: self.ledger.clone(),
             catalog: self.index.clone(),
+            changes: self.ledger.clone(),
             blobs: Arc::new(self.blobs.clone()),
             shared: self.shared.clone(),
             clock: self.clock.clone(),

@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 
 use super::{
-    catalog::*, leases::*, ledger::nodes::*, ledger::reclaim::*, ledger::refill::*, policies::*, receipts::*,
-    testing::Database, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
+    catalog::*, changes::*, leases::*, ledger::nodes::*, ledger::reclaim::*, ledger::refill::*, policies::*,
+    receipts::*, testing::Database, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
 };
 
 /// Every statement of the adapter, with the index that its comment promises, where one is named.
@@ -52,6 +52,10 @@ const STATEMENTS: &[(&str, &str)] = &[
     (SET_USAGE_CREDIT, "PRIMARY KEY"),
     (DELETE_USAGE, "PRIMARY KEY"),
     (EXPIRE_RECEIPTS, "overlay_receipts_open"),
+    (NEWEST_CHANGE, ""),
+    (CHANGES, "PRIMARY KEY"),
+    (NOTE_CHANGE, ""),
+    (FORGET_CHANGES, "change_log_age"),
     (OLD_WINDOWS, "quota_usage_windows_end"),
     (DELETE_WINDOW, "PRIMARY KEY"),
     (DELETE_USAGE_OF_MONTH, "streaming_usage_receipt"),

@@ -34,7 +34,7 @@ impl NodeCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
-        let rows: [Row; 24] = [
+        let rows: [Row; 26] = [
             ("penstock_quota_hits_total", COUNTER, "Questions to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
@@ -49,6 +49,15 @@ impl NodeCollector {
             }),
             ("penstock_quota_refill_errors_total", COUNTER, "Refills that the ledger did not answer.", |node| {
                 load(&node.quota.counters().refill_errors)
+            }),
+            (
+                "penstock_quota_recalls_total",
+                COUNTER,
+                "Times that other instances were asked for idle credit.",
+                |node| load(&node.quota.counters().recalls),
+            ),
+            ("penstock_instances", GAUGE, "Instances that the ledger knows to be alive.", |node| {
+                u64::from(node.instances())
             }),
             ("penstock_quota_entries", GAUGE, "Receipts in memory.", |node| load(&node.quota.counters().entries)),
             ("penstock_streams_granted_total", COUNTER, "Streams let in.", |node| load(&node.quota.counters().granted)),
@@ -208,6 +217,7 @@ impl JanitorMetrics {
             ("window_pruned", report.windows_pruned),
             ("node_forgotten", report.nodes_forgotten),
             ("partition_made", report.partitions_made),
+            ("change_forgotten", report.changes_forgotten),
             ("announcement_withdrawn", report.announcements_withdrawn),
             ("temporary_file", report.temporary_files),
             ("orphaned_blob", report.orphans_removed),

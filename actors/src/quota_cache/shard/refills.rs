@@ -80,7 +80,7 @@ impl QuotaShard {
 
     /// Asks again for everybody who waits for a receipt. Whoever lacks no less than what the ledger has just `refused` is
     /// refused too; who lacks less, or what was not asked for, has to wait for a refill of its own.
-    fn retry(&mut self, id: ReceiptId, refused: Option<Credit>, ctx: &mut Context<Self>) {
+    pub(super) fn retry(&mut self, id: ReceiptId, refused: Option<Credit>, ctx: &mut Context<Self>) {
         let Some(mut queue) = self.waiting.remove(&id) else { return };
         let moment = self.moment();
         while let Some(question) = queue.pop_front() {
@@ -88,6 +88,14 @@ impl QuotaShard {
                 continue;
             }
             match self.book.acquire(&question.ask, &moment, Freshness::Required) {
+                Decision::Refill(want)
+                    if refused.is_some_and(|refused| want.need.covers(refused)) && self.may_recall(id, want.need) =>
+                {
+                    queue.push_front(question);
+                    self.waiting.insert(id, queue);
+                    self.recall(id, refused, ctx);
+                    return;
+                }
                 Decision::Refill(want) if refused.is_some_and(|refused| want.need.covers(refused)) => {
                     let refusal = self.book.refuse(&question.ask, &moment);
                     self.refuse(question.purpose, refusal);
@@ -101,6 +109,7 @@ impl QuotaShard {
                 decision => self.conclude(question, decision, ctx),
             }
         }
+        self.recalls.end(id);
     }
 
     /// The ledger did not answer: what is in memory decides, whatever its age.

@@ -1,0 +1,152 @@
+//! `ChangeFollower`: learns what other instances have changed, and tells this one.
+//!
+//! It polls the log of changes that the database keeps ([`Changes`]), so nothing depends on a message: a revoked receipt stops
+//! its streams here within one interval of its transaction, whoever wrote it and whatever else is down. Messages from the
+//! shared state come on top and are passed on at once.
+//!
+//! **Bound.** One statement under way, [`PAGE`] lines at a time; when more has changed, everything counts as changed. Lines
+//! that may be read again are remembered by id, no longer than they may. **When the log cannot be read** what is in memory goes
+//! on until its time is over; after a gap longer than [`GAP`] everything counts as changed, since the log may have been cut.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+
+use crate::{
+    clock::Clock,
+    ports::{ChangeMark, ChangePage, Changes, PortResult, Tag},
+};
+
+/// Lines in one page. At 100 bytes each it is a MB at most; more changes within one interval are a migration, not traffic.
+const PAGE: u32 = 10_000;
+
+/// A gap that the log certainly spans: it keeps lines for an hour ([`KEPT`]).
+const GAP: Duration = Duration::from_secs(600);
+
+/// How long lines stay in the log.
+pub const KEPT: Duration = Duration::from_secs(3600);
+
+/// Told of each change; `None`: anything may have changed. It must not block.
+pub type ChangeListener = Arc<dyn Fn(Option<&Tag>) + Send + Sync>;
+
+/// What the follower depends on.
+#[derive(Clone)]
+pub struct FollowerDeps {
+    pub changes: Arc<dyn Changes>,
+    pub clock: Arc<dyn Clock>,
+    /// From the end of one poll to the next.
+    pub interval: Duration,
+    pub listener: ChangeListener,
+}
+
+/// Where the log was read last, and which lines have been told of.
+#[derive(Debug, Default)]
+struct Place {
+    mark: Option<ChangeMark>,
+    told: HashSet<i64>,
+    read_at: Option<Instant>,
+    silent: bool,
+}
+
+impl Place {
+    /// Takes a page in; which tags are news. `None`: anything may have changed.
+    fn advance(&mut self, page: ChangePage, now: Instant) -> Option<Vec<Tag>> {
+        let gap = self.read_at.is_some_and(|at| now.saturating_duration_since(at) > GAP);
+        self.mark = Some(page.mark);
+        self.read_at = Some(now);
+        // What this page did not repeat is behind the mark and never comes again.
+        let told = std::mem::take(&mut self.told);
+        self.told = page.changes.iter().map(|change| change.id).collect();
+        if page.anything || gap {
+            return None;
+        }
+        Some(page.changes.into_iter().filter(|change| !told.contains(&change.id)).map(|change| change.tag).collect())
+    }
+}
+
+/// The actor behind the polls.
+pub struct ChangeFollower {
+    deps: FollowerDeps,
+    place: Place,
+}
+
+impl ChangeFollower {
+    pub fn start(deps: FollowerDeps, arbiter: &ArbiterHandle) -> Addr<Self> {
+        Self::start_in_arbiter(arbiter, |_| Self { deps, place: Place::default() })
+    }
+
+    fn poll(&mut self, ctx: &mut Context<Self>) {
+        let (changes, mark) = (Arc::clone(&self.deps.changes), self.place.mark);
+        let read = async move { changes.changes(mark, PAGE).await };
+        ctx.spawn(read.into_actor(self).map(|page, follower, ctx| {
+            follower.read(page);
+            ctx.run_later(follower.deps.interval, Self::poll);
+        }));
+    }
+
+    fn read(&mut self, page: PortResult<ChangePage>) {
+        match page {
+            Ok(page) => {
+                if std::mem::take(&mut self.place.silent) {
+                    tracing::info!("the log of changes is read again");
+                }
+                match self.place.advance(page, self.deps.clock.monotonic()) {
+                    Some(tags) => tags.iter().for_each(|tag| (self.deps.listener)(Some(tag))),
+                    None => (self.deps.listener)(None),
+                }
+            }
+            // Said once: the next polls would only say the same.
+            Err(error) if !std::mem::replace(&mut self.place.silent, true) => {
+                tracing::warn!(%error, "the log of changes cannot be read; changes elsewhere are seen when entries expire");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Actor for ChangeFollower {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.poll(ctx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ids::ReceiptId, ports::Change};
+
+    fn page(ids: &[i64], mark: i64) -> ChangePage {
+        let changes = ids.iter().map(|&id| Change { id, tag: Tag::Policy(id.to_string()) }).collect();
+        ChangePage { changes, mark: ChangeMark(mark), anything: false }
+    }
+
+    #[test]
+    fn a_line_that_is_read_again_is_told_of_once() {
+        let (mut place, now) = (Place::default(), Instant::now());
+        let news = |place: &mut Place, ids: &[i64], mark| place.advance(page(ids, mark), now).map(|tags| tags.len());
+        assert_eq!(news(&mut place, &[], 1), Some(0));
+        assert_eq!(news(&mut place, &[5, 7], 1), Some(2));
+        assert_eq!(news(&mut place, &[5, 6, 7], 6), Some(1));
+        assert_eq!(news(&mut place, &[7, 8], 9), Some(1));
+        assert_eq!(place.told.len(), 2);
+    }
+
+    #[test]
+    fn after_a_long_gap_or_a_flood_anything_may_have_changed() {
+        let (mut place, now) = (Place::default(), Instant::now());
+        assert_eq!(place.advance(page(&[], 1), now), Some(Vec::new()));
+        assert_eq!(place.advance(page(&[2], 3), now + GAP + Duration::from_secs(1)), None);
+        let flood = ChangePage {
+            changes: vec![Change { id: 9, tag: Tag::Receipt(ReceiptId::random()) }],
+            mark: ChangeMark(9),
+            anything: true,
+        };
+        assert_eq!(place.advance(flood, now + GAP), None);
+    }
+}

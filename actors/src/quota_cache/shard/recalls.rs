@@ -1,0 +1,112 @@
+//! Recalls: what a shard does when a receipt has credit left, but leases hold all of it.
+//!
+//! With many instances the end of a quota lies in parts on all of them. Before a stream is refused for credit that nobody has
+//! used, the other instances are asked to give back what lies idle with them, and what lost instances held is reclaimed, as
+//! soon as their time is over. So a quota is used to its end wherever the requests come in. A recall is a hint: when it is
+//! lost, the stream is refused with a short `Retry-After`, and nothing is overspent.
+//!
+//! **Bound.** One recall of a receipt at a time, [`WAITS`] tries, while the questions for that receipt wait with their permits;
+//! after it, the refusal is repeated from memory for its time to live. One reclaim a second.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use super::QuotaShard;
+use crate::{
+    ids::ReceiptId,
+    model::Credit,
+    ports::{PortResult, Tag},
+};
+
+/// How long others have to settle what they give back, try by try: a message, a batch and its transaction on a quiet system,
+/// on a busy one, and on one that is slow to commit.
+const WAITS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(60), Duration::from_millis(200)];
+
+/// Lost instances are looked for no more often than this.
+const RECLAIM_EVERY: Duration = Duration::from_secs(1);
+
+/// Leases reclaimed in one step.
+const RECLAIM_STEP: u32 = 500;
+
+/// Recalls under way.
+#[derive(Default)]
+pub(super) struct Recalls {
+    tries: HashMap<ReceiptId, usize>,
+    reclaimed_at: Option<Instant>,
+}
+
+impl Recalls {
+    pub(super) fn end(&mut self, id: ReceiptId) {
+        self.tries.remove(&id);
+    }
+}
+
+impl QuotaShard {
+    /// Whether credit that would cover `need` may come back from elsewhere.
+    pub(super) fn may_recall(&self, id: ReceiptId, need: Credit) -> bool {
+        let tries = self.recalls.tries.get(&id).copied().unwrap_or_default();
+        tries < WAITS.len() && self.book.is_held_back(id, need)
+    }
+
+    /// Calls idle credit back, and asks again for everybody who waits for the receipt.
+    pub(super) fn recall(&mut self, id: ReceiptId, refused: Option<Credit>, ctx: &mut Context<Self>) {
+        let tries = self.recalls.tries.entry(id).or_default();
+        let wait = WAITS[*tries];
+        *tries += 1;
+        let alone = self.deps.life.instances() == 1;
+        let reclaim = self.reclaim();
+        if !alone {
+            self.link.counters.recalls.fetch_add(1, Relaxed);
+        }
+        let shared = Arc::clone(&self.deps.shared);
+        let room = async move {
+            let reclaimed = match reclaim {
+                Some(reclaim) => reclaim.await.unwrap_or_default(),
+                None => 0,
+            };
+            if alone {
+                return reclaimed > 0;
+            }
+            if let Err(error) = shared.invalidate(&[Tag::Recall(id)]).await {
+                tracing::debug!(%error, "idle credit was not called back");
+                return reclaimed > 0;
+            }
+            tokio::time::sleep(wait).await;
+            true
+        };
+        ctx.spawn(room.into_actor(self).map(move |hopeful, shard, ctx| {
+            if !hopeful {
+                shard.recalls.tries.insert(id, WAITS.len());
+            }
+            shard.retry(id, refused.filter(|_| !hopeful), ctx);
+        }));
+    }
+
+    /// Takes back what lost instances hold, unless that was tried a moment ago.
+    fn reclaim(&mut self) -> Option<impl Future<Output = PortResult<u64>> + 'static> {
+        let now = self.deps.clock.monotonic();
+        let last = self.recalls.reclaimed_at;
+        if last.is_some_and(|at| now.saturating_duration_since(at) < RECLAIM_EVERY) {
+            return None;
+        }
+        self.recalls.reclaimed_at = Some(now);
+        let (ledger, mode, wall) = (Arc::clone(&self.deps.ledger), self.settings.lost_lease, self.deps.clock.now());
+        Some(async move { Ok(ledger.reclaim(mode, wall, RECLAIM_STEP).await?.leases) })
+    }
+
+    /// Gives back what lies idle of a receipt, at once, unless this shard is the one that asked for it.
+    pub(super) fn give_back(&mut self, id: ReceiptId) {
+        if self.recalls.tries.contains_key(&id) {
+            return;
+        }
+        if let Some(release) = self.book.recall(id) {
+            self.deps.usage.release(release);
+            self.deps.usage.hurry();
+        }
+    }
+}

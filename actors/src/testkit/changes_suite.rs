@@ -1,0 +1,115 @@
+//! What every [`Changes`] promises: each committed change is read, whoever made it, and read on from where one was.
+//!
+//! The log is shared with whatever else happens in the database, so the suite looks for its own lines only.
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, ToSpan as _};
+
+use super::catalog_suite;
+use crate::{
+    clock::to_micros,
+    ids::{ReceiptId, VersionId},
+    model::{QuotaPolicy, ReceiptStatus},
+    ports::{Catalog, ChangeMark, Changes, NewReceipt, Receipts, Tag},
+};
+
+/// Lines in one page: more than anything here changes at a time.
+const PAGE: u32 = 1000;
+
+/// An adapter that keeps the log beside what it logs.
+pub trait LoggedStore: Changes + Receipts + Catalog {}
+
+impl<S: Changes + Receipts + Catalog> LoggedStore for S {}
+
+/// Runs every promise.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run(store: Arc<impl LoggedStore>) {
+    let store = &*store;
+    every_change_is_read_and_nothing_else(store).await;
+    what_is_noted_is_read(store).await;
+    a_page_that_is_too_small_says_that_anything_may_have_changed(store).await;
+    what_is_old_is_forgotten(store).await;
+}
+
+async fn here(store: &impl Changes) -> ChangeMark {
+    let page = store.changes(None, PAGE).await.expect("read");
+    assert!(page.changes.is_empty() && !page.anything, "to ask where the log is reads none of it");
+    page.mark
+}
+
+/// Whether a tag stands in the log after a mark.
+async fn is_told(store: &impl Changes, mark: ChangeMark, tag: &Tag) -> bool {
+    let page = store.changes(Some(mark), PAGE).await.expect("read");
+    assert!(!page.anything);
+    page.changes.iter().any(|change| change.tag == *tag)
+}
+
+async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
+    let asset = catalog_suite::asset(store).await;
+    let now = to_micros(Timestamp::now());
+    let mark = here(store).await;
+    let policy = QuotaPolicy { policy_name: format!("tier-{}", ReceiptId::random()), ..QuotaPolicy::default() };
+    store.put_policy(&policy, now).await.expect("put");
+    assert!(is_told(store, mark, &Tag::Policy(policy.policy_name.clone())).await);
+
+    let receipt = NewReceipt {
+        receipt_id: ReceiptId::random(),
+        version_id: asset.version_id,
+        quota_tier: policy.policy_name.clone(),
+        status: ReceiptStatus::Pending,
+        expires_at: now + 24.hours(),
+        created_at: now,
+    };
+    store.create_receipt(&receipt).await.expect("made");
+    let tag = Tag::Receipt(receipt.receipt_id);
+    assert!(!is_told(store, mark, &tag).await, "nobody can have it cached");
+    store.set_receipt_status(receipt.receipt_id, ReceiptStatus::Confirmed, now).await.expect("set");
+    assert!(is_told(store, mark, &tag).await);
+
+    let tag = Tag::Asset(asset.version_id);
+    assert!(!is_told(store, mark, &tag).await);
+    assert!(store.set_price(asset.version_id, 7, None, now).await.expect("priced"));
+    assert!(is_told(store, mark, &tag).await);
+
+    // A place behind all of it, once what was running then is over, tells nothing of it again.
+    let behind = store.changes(Some(mark), PAGE).await.expect("read").mark;
+    assert!(!is_told(store, behind, &tag).await);
+}
+
+async fn what_is_noted_is_read(store: &impl Changes) {
+    let mark = here(store).await;
+    let tags = [
+        Tag::Receipt(ReceiptId::random()),
+        Tag::Asset(VersionId::next()),
+        Tag::Policy("of no table".into()),
+        Tag::Recall(ReceiptId::random()),
+    ];
+    store.note_changes(&tags).await.expect("noted");
+    for tag in &tags {
+        assert!(is_told(store, mark, tag).await, "{tag}");
+    }
+}
+
+async fn a_page_that_is_too_small_says_that_anything_may_have_changed(store: &impl Changes) {
+    let mark = here(store).await;
+    let tags: Vec<_> = std::iter::repeat_with(|| Tag::Receipt(ReceiptId::random())).take(5).collect();
+    store.note_changes(&tags).await.expect("noted");
+    let page = store.changes(Some(mark), 4).await.expect("read");
+    assert!(page.anything);
+    assert!(!store.changes(Some(page.mark), PAGE).await.expect("read").anything, "from there on all is told");
+}
+
+async fn what_is_old_is_forgotten(store: &impl Changes) {
+    let mark = here(store).await;
+    let tag = Tag::Receipt(ReceiptId::random());
+    store.note_changes(std::slice::from_ref(&tag)).await.expect("noted");
+    let now = Timestamp::now();
+    store.forget_changes(now - 1.hour(), PAGE).await.expect("forgot");
+    assert!(is_told(store, mark, &tag).await);
+    assert!(store.forget_changes(now + 1.hour(), PAGE).await.expect("forgot") > 0);
+    assert!(!is_told(store, mark, &tag).await);
+    assert_eq!(store.forget_changes(now + 1.hour(), PAGE).await.expect("nothing is left"), 0);
+}

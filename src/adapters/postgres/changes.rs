@@ -1,0 +1,73 @@
+//! The log of changes, which the triggers of the migration `change_log` write.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::ports::{Change, ChangeMark, ChangePage, Changes, PortResult, Tag};
+use tokio_postgres::types::Type;
+
+use super::{PostgresStore, columns::Columns, db::Statement};
+
+/// By the primary key. `oldest` is the oldest transaction that was running: all below it are over, so whatever they wrote is
+/// in this answer or in an earlier one, and the next question begins there. One row comes even when nothing has changed.
+///
+/// A mark ahead of `oldest` is of another server (a restored one, say), whose log says nothing about what this node has seen.
+const CHANGES: Statement = Statement {
+    name: "changes",
+    sql: "
+        SELECT now.oldest, log.change_id, log.tag
+        FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest) AS now
+        LEFT JOIN LATERAL (
+            SELECT change_id, tag FROM change_log WHERE txid >= $1 ORDER BY txid, change_id LIMIT $2
+        ) AS log ON true",
+    types: &[Type::INT8, Type::INT8],
+};
+
+/// An insert.
+const NOTE: Statement = Statement {
+    name: "note_changes",
+    sql: "INSERT INTO change_log (tag) SELECT unnest($1)",
+    types: &[Type::TEXT_ARRAY],
+};
+
+/// By `change_log_age`, then by the primary key.
+const FORGET: Statement = Statement {
+    name: "forget_changes",
+    sql: "
+        DELETE FROM change_log c
+        USING (
+            SELECT txid, change_id FROM change_log WHERE changed_at < $1 ORDER BY changed_at LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ) AS old
+        WHERE c.txid = old.txid AND c.change_id = old.change_id",
+    types: &[Type::TIMESTAMPTZ, Type::INT8],
+};
+
+#[async_trait]
+impl Changes for PostgresStore {
+    async fn changes(&self, after: Option<ChangeMark>, limit: u32) -> PortResult<ChangePage> {
+        // Beyond every transaction: only the mark comes back.
+        let from = after.map_or(i64::MAX, |mark| mark.0);
+        let rows = self.db.rows(&CHANGES, &[&from, &(i64::from(limit) + 1)]).await?;
+        let oldest = rows.first().map(|row| Columns(row).get("oldest")).transpose()?.unwrap_or(from);
+        let mut changes = Vec::with_capacity(rows.len());
+        let mut anything = after.is_some() && oldest < from || rows.len() > limit as usize;
+        for row in rows.iter().map(Columns) {
+            let Some(id) = row.get::<Option<i64>>("change_id")? else { continue };
+            match row.get::<&str>("tag")?.parse() {
+                Ok(tag) => changes.push(Change { id, tag }),
+                // Of a later version, while both run side by side.
+                Err(_) => anything = true,
+            }
+        }
+        Ok(ChangePage { changes, mark: ChangeMark(oldest), anything })
+    }
+
+    async fn note_changes(&self, tags: &[Tag]) -> PortResult<()> {
+        let tags: Vec<String> = tags.iter().map(Tag::to_string).collect();
+        self.db.execute(&NOTE, &[&tags]).await.map(drop)
+    }
+
+    async fn forget_changes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
+        self.db.execute(&FORGET, &[&before, &i64::from(limit)]).await
+    }
+}

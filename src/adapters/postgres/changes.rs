@@ -29,16 +29,13 @@ const NOTE: Statement = Statement {
     types: &[Type::TEXT_ARRAY],
 };
 
-/// By `change_log_age`, then by the primary key.
+/// By `change_log_age`, then by the rows' places, which stand still while they are locked.
 const FORGET: Statement = Statement {
     name: "forget_changes",
     sql: "
-        DELETE FROM change_log c
-        USING (
-            SELECT txid, change_id FROM change_log WHERE changed_at < $1 ORDER BY changed_at LIMIT $2
-            FOR UPDATE SKIP LOCKED
-        ) AS old
-        WHERE c.txid = old.txid AND c.change_id = old.change_id",
+        DELETE FROM change_log
+        WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM change_log WHERE changed_at < $1 ORDER BY changed_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 

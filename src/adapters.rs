@@ -4,4 +4,5 @@
 pub mod files;
 pub mod in_process;
 pub mod postgres;
+pub mod redis;
 pub mod sqlite;

@@ -11,6 +11,7 @@ mod log;
 mod postgres;
 mod problem;
 mod quota;
+mod redis;
 mod secret;
 mod server;
 mod sessions;
@@ -30,6 +31,7 @@ use std::{
 use serde::Deserialize;
 use toml::Table;
 
+pub use self::redis::Redis;
 pub use data::Data;
 pub use database::{Database, DatabaseBackend};
 pub use janitor::Janitor;
@@ -63,6 +65,7 @@ pub struct Config {
     pub database: Database,
     pub sqlite: Sqlite,
     pub postgres: Postgres,
+    pub redis: Redis,
     pub storage: Storage,
     pub streams: Streams,
     pub quota: Quota,
@@ -144,6 +147,7 @@ impl Config {
         self.database.check(&mut rules);
         self.sqlite.check(&mut rules);
         self.postgres.check(&mut rules);
+        self.redis.check(&mut rules);
         self.streams.check(&mut rules);
         self.quota.check(&mut rules);
         self.usage.check(&mut rules);

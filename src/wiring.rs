@@ -24,6 +24,7 @@ use crate::{
         files::{FileBlobs, FilesSettings},
         in_process::InProcessState,
         postgres::{self, PostgresSettings, PostgresStore},
+        redis::{RedisLink, RedisSettings},
         sqlite::{self, SqliteSettings, SqliteStore},
     },
     config::{Config, DatabaseBackend},
@@ -46,6 +47,8 @@ pub struct World {
     pub receipts: Arc<dyn Receipts>,
     /// Keeps the connection pool warm; `None` where there is no pool.
     pub pool: Option<PostgresStore>,
+    /// The link to Redis; `None` where state is kept in this process.
+    pub redis: Option<RedisLink>,
 }
 
 /// Opens the database, the blobs and the shared state. The database must be migrated.
@@ -55,6 +58,7 @@ pub struct World {
 pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<World> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let sessions = config.sessions.entries;
+    let redis = open_redis(config, metrics, io).await?;
     let shared = Arc::new(InProcessState::new(Arc::clone(&clock)).bounded_to(sessions));
     let root = config.blob_root();
     let blobs = FileBlobs::open(FilesSettings { root: root.clone() }, io.clone())
@@ -72,7 +76,28 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         },
         receipts: database.receipts,
         pool: database.pool,
+        redis,
     })
+}
+
+/// The link to Redis, if the configuration names one. Redis need not be there yet.
+async fn open_redis(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<Option<RedisLink>> {
+    let redis = &config.redis;
+    let Some(servers) = redis.servers().map_err(|why| anyhow!("redis.url or redis.cluster_nodes: {why}"))? else {
+        return Ok(None);
+    };
+    let settings = RedisSettings {
+        servers,
+        key_prefix: redis.key_prefix.clone(),
+        connect_timeout: redis.connect_timeout,
+        response_timeout: redis.response_timeout,
+        breaker_period: redis.breaker_period,
+        queue: redis.queue,
+        gather: redis.gather,
+    };
+    let link = RedisLink::open(settings, Arc::clone(&metrics.redis), io.clone()).await;
+    metrics.observe_redis(link.clone());
+    Ok(Some(link))
 }
 
 /// One store by its faces.

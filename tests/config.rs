@@ -4,7 +4,10 @@
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use penstock::config::{Config, ConfigError, DatabaseBackend, Override, Sources, StorageBackend};
-use penstock::{adapters::postgres::StatementMode, telemetry::LogFormat};
+use penstock::{
+    adapters::{postgres::StatementMode, redis::Servers},
+    telemetry::LogFormat,
+};
 use penstock_actors::content_store::Verify;
 use penstock_actors::model::LostLease;
 use proptest::prelude::*;
@@ -120,6 +123,7 @@ fn the_names_that_operators_know_set_their_keys() {
         ("PG_PASSWORD", "123456"),
         ("PG_POOL_MIN", "1"),
         ("PG_POOL_MAX", "2"),
+        ("REDIS_CLUSTER_NODES", "one:7000, two"),
         ("STORAGE_BACKEND", "fs"),
         ("DATA_ROOT", "/blobs"),
         ("MAX_RANGE_BYTES", "16MiB"),
@@ -136,6 +140,7 @@ fn the_names_that_operators_know_set_their_keys() {
     assert_eq!(connection.get_user(), Some("node"));
     assert_eq!(connection.get_password(), Some(&b"123456"[..]));
     assert_eq!((config.postgres.pool_min, config.postgres.pool_max), (1, 2));
+    assert!(matches!(config.redis.servers(), Ok(Some(Servers::Cluster(nodes))) if nodes.len() == 2));
     assert_eq!(config.blob_root(), PathBuf::from("/blobs"));
     assert_eq!(config.streams.max_range_bytes, 16 << 20);
     assert_eq!(config.server.admin_key.expose(), "key");
@@ -148,6 +153,26 @@ fn the_general_name_goes_before_the_short_one_and_empty_variables_are_none() {
     let config = Config::load(&sources).unwrap();
     assert_eq!(config.server.workers, 0);
     assert_eq!(config.postgres.host, "long");
+}
+
+#[test]
+fn redis_is_used_when_it_is_named_and_takes_what_is_given_beside_its_url() {
+    assert!(Config::load(&Sources::default()).unwrap().redis.servers().unwrap().is_none());
+    let given = [("REDIS_URL", "redis://me:pw@cache:7000/2"), ("PENSTOCK_REDIS__PASSWORD", "other")];
+    let Some(Servers::Single(info)) = Config::load(&env(&given)).unwrap().redis.servers().unwrap() else {
+        panic!("one server was named");
+    };
+    assert_eq!(info.addr().to_string(), "cache:7000");
+    let identity = info.redis_settings();
+    assert_eq!((identity.username(), identity.password(), identity.db()), (Some("me"), Some("other"), 2));
+    for nodes in ["one:port", "redis://one:7000", "one:7000,,two:7000", "me@one:7000", ":7000"] {
+        let told = complaints("", &[("REDIS_CLUSTER_NODES", nodes)]);
+        assert!(told[0].contains("must be of the form host:6379,host:6379"), "{told:?}");
+    }
+    let told = complaints("", &[("REDIS_URL", "http://cache"), ("PENSTOCK_REDIS__KEY_PREFIX", "{a}")]);
+    assert!(told[0].contains("redis://user:password@host:6379/0") && told[1].contains("no braces"), "{told:?}");
+    let told = complaints("", &[("REDIS_URL", "redis://cache"), ("REDIS_CLUSTER_NODES", "one:7000")]);
+    assert!(told[0].contains("must not be given beside redis.url"), "{told:?}");
 }
 
 #[test]
@@ -329,6 +354,8 @@ fn the_values_in_force_are_shown_as_toml_with_their_origins_and_without_secrets(
             ("PENSTOCK_ADMIN_KEY", "hunter1"),
             ("PG_PASSWORD", "hunter2"),
             ("DATABASE_URL", "postgres://me:hunter3@db/x"),
+            ("REDIS_URL", "redis://me:hunter4@cache:6379/0"),
+            ("PENSTOCK_REDIS__PASSWORD", "hunter5"),
         ],
     )
     .unwrap()

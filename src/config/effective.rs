@@ -19,10 +19,10 @@ use super::{
 const SLIPS: usize = 2;
 
 /// Keys whose value is shown as a mask.
-const SECRETS: [&str; 2] = ["server.admin_key", "postgres.password"];
+const SECRETS: [&str; 3] = ["server.admin_key", "postgres.password", "redis.password"];
 
-/// A secret in part: it is shown without its password.
-const SECRET_URL: &str = "postgres.url";
+/// Secrets in part: they are shown without their passwords.
+const SECRET_URLS: [&str; 2] = ["postgres.url", "redis.url"];
 
 /// All sections, with what came from elsewhere than the defaults.
 #[derive(Clone, Default)]
@@ -166,13 +166,13 @@ impl fmt::Debug for Effective {
 }
 
 fn is_secret(key: &str) -> bool {
-    SECRETS.contains(&key) || key == SECRET_URL
+    SECRETS.contains(&key) || SECRET_URLS.contains(&key)
 }
 
 fn shown(key: &str, value: &Value) -> String {
     match value {
         Value::String(text) if text.is_empty() => value.to_string(),
-        Value::String(url) if key == SECRET_URL => Value::String(mask_url(url)).to_string(),
+        Value::String(url) if SECRET_URLS.contains(&key) => Value::String(mask_url(url)).to_string(),
         _ if is_secret(key) => Value::String(MASK.to_owned()).to_string(),
         _ => value.to_string(),
     }

@@ -60,7 +60,7 @@ impl fmt::Display for Origin {
 pub(super) const FILE_VARIABLE: &str = "PENSTOCK_CONFIG";
 
 /// Names that operators know, and the keys they set.
-const NAMES: [(&str, &str); 14] = [
+const NAMES: [(&str, &str); 16] = [
     ("PENSTOCK_ADMIN_KEY", "server.admin_key"),
     ("PENSTOCK_BIND", "server.bind"),
     ("PENSTOCK_DATA_DIR", "data.dir"),
@@ -72,6 +72,8 @@ const NAMES: [(&str, &str); 14] = [
     ("PG_PASSWORD", "postgres.password"),
     ("PG_POOL_MIN", "postgres.pool_min"),
     ("PG_POOL_MAX", "postgres.pool_max"),
+    ("REDIS_URL", "redis.url"),
+    ("REDIS_CLUSTER_NODES", "redis.cluster_nodes"),
     ("STORAGE_BACKEND", "storage.backend"),
     ("DATA_ROOT", "storage.root"),
     ("MAX_RANGE_BYTES", "streams.max_range_bytes"),

@@ -9,13 +9,15 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, Tex
 
 mod http;
 mod node;
+mod redis;
 
+pub use self::redis::{RedisMetrics, RedisOutcome};
 pub use http::{EndedRequest, HttpMetrics};
 pub use node::JanitorMetrics;
 use penstock_actors::system::Node;
 
 use self::node::{NodeCollector, QueueGauges};
-use crate::adapters::postgres::PostgresStore;
+use crate::adapters::{postgres::PostgresStore, redis::RedisLink};
 
 /// Sets gauges to what they are now.
 type Refresh = Box<dyn Fn() + Send + Sync>;
@@ -25,6 +27,7 @@ pub struct Metrics {
     registry: Registry,
     pub db: Arc<DbMetrics>,
     pub http: Arc<HttpMetrics>,
+    pub redis: Arc<RedisMetrics>,
     refreshes: Mutex<Vec<Refresh>>,
 }
 
@@ -36,7 +39,8 @@ impl Metrics {
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let db = Arc::new(DbMetrics::new(&registry)?);
         let http = Arc::new(HttpMetrics::new(&registry)?);
-        Ok(Self { registry, db, http, refreshes: Mutex::default() })
+        let redis = Arc::new(RedisMetrics::new(&registry)?);
+        Ok(Self { registry, db, http, redis, refreshes: Mutex::default() })
     }
 
     pub fn registry(&self) -> &Registry {
@@ -57,6 +61,15 @@ impl Metrics {
         let queues = QueueGauges::new(&self.registry)?;
         self.before_scrape(move || queues.set(&node, pool.as_ref()));
         Ok(())
+    }
+
+    /// Shows the servers of a link to Redis.
+    pub fn observe_redis(&self, link: RedisLink) {
+        let redis = Arc::clone(&self.redis);
+        self.before_scrape(move || {
+            let status = link.status();
+            redis.set_nodes(status.nodes, status.open);
+        });
     }
 
     /// All metrics as they are now, in the Prometheus text format.

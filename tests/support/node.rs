@@ -135,7 +135,11 @@ impl TestNode {
         let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
         // What the machine's own environment says must not reach the node.
         for (name, _) in std::env::vars() {
-            if name.starts_with("PENSTOCK_") || name.starts_with("PG") || name == "DATABASE_URL" {
+            if name.starts_with("PENSTOCK_")
+                || name.starts_with("PG")
+                || name.starts_with("REDIS_")
+                || name == "DATABASE_URL"
+            {
                 command.env_remove(name);
             }
         }

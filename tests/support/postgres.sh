@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # A PostgreSQL server of one's own, for the scripts that need one: on a free loopback port, in a folder of its own, gone when
-# the script ends. Sourced; the script brings `say` and `fail`.
+# the script ends. Sourced; the script brings `say` and `fail`, and has sourced at_exit.sh.
 
 # The folder that holds PostgreSQL's server programs, if there is one.
 find_postgres() {
@@ -71,9 +71,7 @@ private_postgres() {
     [ -z "${PENSTOCK_TEST_POSTGRES:-}" ] || return 0
     # Not below TMPDIR, which may be a folder that only root can enter.
     folder=$(mktemp -d /tmp/penstock-postgres.XXXXXX)
-    trap stop_postgres EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    at_exit stop_postgres
     bin=$(find_postgres)
     if [ -z "$bin" ]; then
         install_postgres

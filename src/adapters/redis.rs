@@ -1,0 +1,39 @@
+//! Redis: the link that everything shared goes over.
+//!
+//! [`RedisLink`] is cheap to clone and usable from any runtime. Behind it each server, or each node of a cluster, has a *lane*:
+//! one multiplexed connection, driven on the I/O runtime, and a queue. Calls that arrive while a round trip is under way go out
+//! together as the next one, in their order.
+//!
+//! ```ignore
+//! static TOUCH: Script = Script::new("touch", "return redis.call('PEXPIRE', KEYS[1], ARGV[1])");
+//! let key = link.key("things", id);                                     // `penstock:things:{id}`
+//! let touched: bool = link.ask(TOUCH.on(&[&key]).arg(5000)).await?;      // a script, by its hash
+//! let bytes: Option<Vec<u8>> = link.ask(Call::command("thing_get", "GET").key(&key)).await?;
+//! let answers = link.ask_all(vec![..]).await;                           // one round trip, one result each
+//! let later = link.ask_later::<()>(Call::command("thing_del", "DEL").key(&key)); // shares a trip; need not be awaited
+//! ```
+//!
+//! **Bound:** [`RedisSettings::queue`] calls per server; each call waits for at most [`RedisSettings::response_timeout`].
+//! **When a server is down or hangs:** its breaker opens at the first time-out or broken connection, or after a few answers that
+//! it cannot serve. While it is open every call fails at once with
+//! [`Unavailable`](penstock_actors::ports::PortError::Unavailable), and what to do without is the caller's affair. A task in the
+//! background connects and probes; no request ever does. **When it comes back** nothing needs a restart: scripts are given to
+//! it again as they are called, and [`RedisLink::recoveries`] tells whoever has something to put back.
+//!
+//! A call whose answer was lost may have been made. Nothing is sent twice by itself, so calls should bear repetition.
+
+mod breaker;
+mod cluster;
+mod error;
+mod keeper;
+mod lane;
+mod link;
+mod script;
+mod settings;
+mod slot;
+
+pub use self::{
+    link::{RedisLink, RedisNode, RedisStatus},
+    script::{Call, Script},
+    settings::{RedisSettings, Servers},
+};

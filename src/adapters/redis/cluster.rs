@@ -1,0 +1,296 @@
+//! Which node of a cluster has which slot, kept up to date.
+//!
+//! Each node has a lane, replicas too, so that one that is promoted is connected already. The map is asked for again when a
+//! node says that a slot has moved, when one cannot be reached, and now and then. Until a failover has happened, the keys of a
+//! master that is gone are refused at once, and those of the others are served.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, Weak},
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisResult, Value};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::{keeper::Kept, lane::Lane, link::Shared, slot::SLOTS};
+
+/// How often the map is asked for when nothing suggests that it is wrong.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// The least time between two looks, for many may ask for one at once.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// A node's name on the network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Address {
+    host: String,
+    port: u16,
+}
+
+impl Address {
+    /// Of the form `host:port`; without a host, as a node that does not know its own name says it, the one that was asked.
+    fn parse(text: &str, asked: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        Some(Self { host: if host.is_empty() { asked } else { host }.to_owned(), port: port.parse().ok()? })
+    }
+
+    fn of(info: &ConnectionInfo) -> Option<Self> {
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Some(Self { host: host.clone(), port: *port }),
+            _ => None,
+        }
+    }
+}
+
+/// The nodes, and the index among the masters' lanes for each slot.
+#[derive(Default)]
+struct Map {
+    lanes: BTreeMap<Address, Arc<Kept>>,
+    slots: Vec<Option<Arc<Kept>>>,
+}
+
+/// A range of slots as a node tells it: the first, the last, the master, the replicas.
+#[derive(Debug, PartialEq, Eq)]
+struct Range {
+    first: u16,
+    last: u16,
+    nodes: Vec<Address>,
+}
+
+pub(super) struct Cluster {
+    seeds: Vec<ConnectionInfo>,
+    map: RwLock<Map>,
+    /// Told when the map may be wrong.
+    look: Arc<Notify>,
+}
+
+impl Cluster {
+    pub(super) fn new(seeds: Vec<ConnectionInfo>) -> Self {
+        Self { seeds, map: RwLock::default(), look: Arc::default() }
+    }
+
+    /// The lane of a slot, where the node that has it is known.
+    pub(super) fn lane(&self, slot: u16) -> Option<Arc<Lane>> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        map.slots.get(usize::from(slot))?.as_ref().map(|kept| Arc::clone(&kept.lane))
+    }
+
+    /// The lanes of all nodes.
+    pub(super) fn lanes(&self) -> Vec<Arc<Lane>> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        map.lanes.values().map(|kept| Arc::clone(&kept.lane)).collect()
+    }
+
+    /// The lanes of all masters, or `None` while there are slots that nobody is known to have.
+    pub(super) fn masters(&self) -> Option<Vec<Arc<Lane>>> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        let mut masters: Vec<Arc<Lane>> = Vec::new();
+        if map.slots.len() < usize::from(SLOTS) {
+            return None;
+        }
+        for slot in &map.slots {
+            let lane = &slot.as_ref()?.lane;
+            if !masters.iter().any(|known| Arc::ptr_eq(known, lane)) {
+                masters.push(Arc::clone(lane));
+            }
+        }
+        Some(masters)
+    }
+
+    /// Has the map asked for soon.
+    pub(super) fn look_around(&self) {
+        self.look.notify_one();
+    }
+
+    /// A node said where a slot is, or, with `for_good` false, where it is about to be.
+    pub(super) fn lane_told(
+        &self,
+        shared: &Shared,
+        node: &str,
+        slot: u16,
+        asked: &str,
+        for_good: bool,
+    ) -> Option<Arc<Lane>> {
+        let asked = asked.rsplit_once(':').map_or(asked, |(host, _)| host);
+        let address = Address::parse(node, asked)?;
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = Arc::clone(map.lanes.entry(address.clone()).or_insert_with(|| self.reach(&address, shared)));
+        let lane = Arc::clone(&kept.lane);
+        if for_good && let Some(place) = map.slots.get_mut(usize::from(slot)) {
+            *place = Some(kept);
+        }
+        drop(map);
+        if for_good {
+            self.look_around();
+        }
+        Some(lane)
+    }
+
+    fn reach(&self, address: &Address, shared: &Shared) -> Arc<Kept> {
+        Arc::new(Kept::new(self.info(address), shared, shared.me.clone()))
+    }
+
+    /// How to connect to a node: as to the first seed, but there.
+    fn info(&self, address: &Address) -> ConnectionInfo {
+        let info = self.seeds[0].clone();
+        info.set_addr(ConnectionAddr::Tcp(address.host.clone(), address.port))
+    }
+
+    /// Takes a new map over: lanes of nodes that are still there go on, the others end.
+    fn install(&self, ranges: &[Range], shared: &Shared) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = BTreeMap::new();
+        for address in ranges.iter().flat_map(|range| &range.nodes) {
+            if !lanes.contains_key(address) {
+                let kept = map.lanes.remove(address).unwrap_or_else(|| self.reach(address, shared));
+                lanes.insert(address.clone(), kept);
+            }
+        }
+        let mut slots = vec![None; usize::from(SLOTS)];
+        for Range { first, last, nodes } in ranges {
+            let master = nodes.first().and_then(|address| lanes.get(address));
+            for place in slots.iter_mut().take(usize::from(*last) + 1).skip(usize::from(*first)) {
+                *place = master.cloned();
+            }
+        }
+        let gone = std::mem::replace(&mut *map, Map { lanes, slots });
+        drop(map);
+        // Outside the lock, for it ends tasks.
+        drop(gone);
+    }
+
+    /// Asks nodes for the map until one answers: those that are connected, then the seeds.
+    async fn ask(&self, shared: &Shared) -> Option<Vec<Range>> {
+        let connected: Vec<_> = {
+            let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+            let lanes = map.lanes.iter();
+            lanes.filter_map(|(address, kept)| Some((address.host.clone(), kept.lane.connection()?.0))).collect()
+        };
+        let patience = shared.settings.connect_timeout;
+        for (host, mut connection) in connected {
+            let answer = async { redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await };
+            if let Ok(Ok(value)) = timeout(patience, answer).await {
+                return Some(ranges(&value, &host));
+            }
+        }
+        for seed in &self.seeds {
+            let answer = async {
+                let config =
+                    AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(None);
+                let client = Client::open(seed.clone())?;
+                let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+                redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await as RedisResult<Value>
+            };
+            match timeout(patience, answer).await {
+                Ok(Ok(value)) => {
+                    return Some(ranges(&value, &Address::of(seed).map(|seed| seed.host).unwrap_or_default()));
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(server = %seed.addr(), %error, "a node does not tell the cluster's map");
+                }
+                Err(_) => tracing::debug!(server = %seed.addr(), "a node does not answer"),
+            }
+        }
+        None
+    }
+}
+
+/// Keeps the map up to date for as long as somebody uses the cluster.
+pub(super) async fn follow(shared: Weak<Shared>) {
+    let mut told = false;
+    loop {
+        let Some(link) = shared.upgrade() else { return };
+        let Some(cluster) = link.cluster() else { return };
+        match cluster.ask(&link).await {
+            Some(ranges) => {
+                told = false;
+                cluster.install(&ranges, &link);
+            }
+            None if !std::mem::replace(&mut told, true) => {
+                tracing::warn!("no node of the Redis cluster tells where the slots are");
+            }
+            None => {}
+        }
+        let wait = if cluster.masters().is_some() { LOOK_EVERY } else { link.settings.breaker_period };
+        let look = Arc::clone(&cluster.look);
+        // The link is free to go meanwhile.
+        drop(link);
+        let _ = timeout(wait, look.notified()).await;
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// The ranges in an answer to `CLUSTER SLOTS`. What cannot be understood is left out: its slots then belong to nobody.
+fn ranges(value: &Value, asked: &str) -> Vec<Range> {
+    let Value::Array(ranges) = value else { return Vec::new() };
+    ranges.iter().filter_map(|range| range_of(range, asked)).collect()
+}
+
+fn range_of(value: &Value, asked: &str) -> Option<Range> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::Int(first), Value::Int(last), nodes @ ..] = parts.as_slice() else { return None };
+    let nodes: Vec<Address> = nodes.iter().filter_map(|node| node_of(node, asked)).collect();
+    let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
+    (first <= last && last < SLOTS && !nodes.is_empty()).then_some(Range { first, last, nodes })
+}
+
+fn node_of(value: &Value, asked: &str) -> Option<Address> {
+    let Value::Array(parts) = value else { return None };
+    let [host, Value::Int(port), ..] = parts.as_slice() else { return None };
+    let host = match host {
+        Value::BulkString(host) => std::str::from_utf8(host).ok()?,
+        Value::SimpleString(host) => host,
+        _ => "",
+    };
+    // A node that does not know its own name is where it was asked.
+    let host = if host.is_empty() || host == "?" { asked } else { host };
+    Some(Address { host: host.to_owned(), port: u16::try_from(*port).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(host: Value, port: i64) -> Value {
+        Value::Array(vec![host, Value::Int(port), Value::BulkString(b"id".to_vec()), Value::Array(Vec::new())])
+    }
+
+    fn name(host: &str) -> Value {
+        Value::BulkString(host.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn the_map_is_read_with_whatever_a_node_calls_itself() {
+        let answer = Value::Array(vec![
+            Value::Array(vec![Value::Int(0), Value::Int(99), node(name("10.0.0.1"), 1), node(name("10.0.0.2"), 2)]),
+            Value::Array(vec![Value::Int(100), Value::Int(199), node(Value::Nil, 3)]),
+            Value::Array(vec![Value::Int(200), Value::Int(200), node(name("?"), 4)]),
+            Value::Array(vec![Value::Int(300), Value::Int(70_000), node(name("10.0.0.1"), 1)]),
+            Value::Array(vec![Value::Int(400)]),
+            Value::Okay,
+        ]);
+        let at = |host: &str, port| Address { host: host.to_owned(), port };
+        assert_eq!(
+            ranges(&answer, "asked"),
+            [
+                Range { first: 0, last: 99, nodes: vec![at("10.0.0.1", 1), at("10.0.0.2", 2)] },
+                Range { first: 100, last: 199, nodes: vec![at("asked", 3)] },
+                Range { first: 200, last: 200, nodes: vec![at("asked", 4)] },
+            ]
+        );
+        assert_eq!(ranges(&Value::Nil, "asked"), []);
+    }
+
+    #[test]
+    fn a_redirection_names_a_node_of_any_kind() {
+        let at = |host: &str, port| Some(Address { host: host.to_owned(), port });
+        assert_eq!(Address::parse("10.0.0.1:7000", "asked"), at("10.0.0.1", 7000));
+        assert_eq!(Address::parse("::1:7000", "asked"), at("::1", 7000));
+        assert_eq!(Address::parse(":7000", "asked"), at("asked", 7000));
+        assert_eq!(Address::parse("nowhere", "asked"), None);
+    }
+}

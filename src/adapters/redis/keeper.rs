@@ -1,0 +1,150 @@
+//! The keeper of a lane: connects, probes, and closes the breaker again. It works in the background, so that no user's request
+//! ever is the probe.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisError, RedisResult, aio::MultiplexedConnection};
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use super::{
+    breaker::Fault,
+    lane::Lane,
+    link::Shared,
+    settings::{RedisSettings, Servers},
+};
+
+/// The first pause between two attempts to connect; it doubles up to the breaker's period.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Trips that may lie between the lane and the socket: there is one at a time, and a probe.
+const BUFFERED: usize = 4;
+
+/// A lane with its keeper, which ends with it.
+pub(super) struct Kept {
+    pub(super) lane: Arc<Lane>,
+    keeper: AbortHandle,
+}
+
+impl Kept {
+    /// A lane to a server, which is not connected yet.
+    pub(super) fn new(info: ConnectionInfo, shared: &Shared, link: Weak<Shared>) -> Self {
+        let lane = Arc::new(Lane::new(info.addr().to_string(), shared, link.clone()));
+        let keeper = shared.io.spawn(keep(Arc::clone(&lane), info, shared.settings.clone(), link));
+        Self { lane, keeper: keeper.abort_handle() }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+async fn keep(lane: Arc<Lane>, info: ConnectionInfo, settings: RedisSettings, shared: Weak<Shared>) {
+    let mut connected_before = false;
+    loop {
+        sleep(lane.rest(settings.breaker_period)).await;
+        let connection = connect(&lane, &info, &settings, &shared, connected_before).await;
+        let Some(link) = shared.upgrade() else { return };
+        let was_open = lane.close(connection);
+        if connected_before {
+            link.metrics.reconnected();
+            tracing::info!(server = lane.address, after = ?was_open, "Redis serves again");
+        } else {
+            tracing::info!(server = lane.address, "connected to Redis");
+        }
+        connected_before = true;
+        link.came_up();
+        drop(link);
+        watch(&lane, settings.breaker_period).await;
+    }
+}
+
+/// Tries until a server answers a probe, with pauses that grow. That it does not is told once, unless it was `told` already.
+async fn connect(
+    lane: &Lane,
+    info: &ConnectionInfo,
+    settings: &RedisSettings,
+    shared: &Weak<Shared>,
+    mut told: bool,
+) -> MultiplexedConnection {
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(SHORTEST_PAUSE)
+        .with_max_delay(settings.breaker_period)
+        .with_jitter()
+        .without_max_times();
+    let mut pauses = pauses.build();
+    loop {
+        let error = match timeout(settings.connect_timeout, open(info, settings)).await {
+            Ok(Ok(connection)) => return connection,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", settings.connect_timeout),
+        };
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(
+                server = lane.address,
+                error,
+                "Redis does not answer; this instance goes on with its own state"
+            );
+        }
+        if let Some(shared) = shared.upgrade() {
+            shared.look_around();
+        }
+        sleep(pauses.next().unwrap_or(settings.breaker_period)).await;
+    }
+}
+
+/// A connection on which the server has said that it serves.
+async fn open(info: &ConnectionInfo, settings: &RedisSettings) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(settings.connect_timeout))
+        // The lane bounds its trips itself.
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(BUFFERED);
+    let mut connection = Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await?;
+    probe(&mut connection, settings).await?;
+    Ok(connection)
+}
+
+/// A server that can be written to answers this; one that is loading, read-only or full does not. On a cluster the server's
+/// own opinion of the whole is asked instead, because not every key is its own.
+async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings) -> RedisResult<()> {
+    redis::cmd("PING").exec_async(connection).await?;
+    match settings.servers {
+        Servers::Single(_) => {
+            let key = format!("{}probe", settings.key_prefix);
+            redis::cmd("SET").arg(key).arg("").arg("PX").arg(1000).exec_async(connection).await
+        }
+        Servers::Cluster(_) => {
+            let info: String = redis::cmd("CLUSTER").arg("INFO").query_async(connection).await?;
+            if info.contains("cluster_state:ok") {
+                return Ok(());
+            }
+            Err(RedisError::from((redis::ErrorKind::Client, "the cluster is down, says this server")))
+        }
+    }
+}
+
+/// Returns when the breaker has opened. A connection that is silent is pinged, so that one that has died unnoticed costs no
+/// request a wait.
+async fn watch(lane: &Lane, period: Duration) {
+    loop {
+        if timeout(period, lane.opened.notified()).await.is_ok() {
+            return;
+        }
+        let Some((mut connection, generation)) = lane.connection() else { return };
+        let ping = redis::cmd("PING");
+        match timeout(lane.response_timeout, ping.exec_async(&mut connection)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => lane.fault(generation, Fault::Broken, &error.to_string()),
+            Err(_) => lane.fault(generation, Fault::Timeout, "no answer to a ping"),
+        }
+    }
+}

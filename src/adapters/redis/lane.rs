@@ -1,0 +1,328 @@
+//! The lane to one server: a queue, one connection, and at most one round trip at a time.
+//!
+//! Calls that arrive while a trip is under way go out together as the next one, in the order in which they came; so the more
+//! there is to do, the more one trip carries. What nobody waits for lies in the queue for a few milliseconds, unless something
+//! urgent takes it along. **Bound:** the queue; a call that finds it full is refused at once, and so is every call while the
+//! breaker is open. **When the server hangs,** the trip under way runs into its time-out, and everything in the queue fails
+//! with it. Nothing is sent twice by itself: whether a command that brought no answer was done is not known.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use redis::{
+    Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
+    aio::{ConnectionLike as _, MultiplexedConnection},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+    time::timeout,
+};
+
+use super::{
+    breaker::{Breaker, Fault},
+    error::{Failure, is_unable},
+    link::Shared,
+    script::Call,
+};
+
+/// Commands in one round trip: keeps what comes behind them from waiting for long.
+const TRIP: usize = 256;
+
+/// How often a call is sent anew because the cluster says that it belongs elsewhere, or because its script was not there.
+const DETOURS: u8 = 4;
+
+pub(super) type Reply = oneshot::Sender<Result<Value, Failure>>;
+
+/// A call on its way.
+pub(super) struct Job {
+    pub(super) call: Call,
+    pub(super) reply: Reply,
+    /// Whether somebody waits for it.
+    pub(super) urgent: bool,
+    /// Whether its slot is on the move and the server must be told that the caller knows.
+    pub(super) asking: bool,
+    /// Whether its script goes along.
+    load: bool,
+    detours: u8,
+}
+
+impl Job {
+    pub(super) const fn new(call: Call, urgent: bool, reply: Reply) -> Self {
+        Self { call, reply, urgent, asking: false, load: false, detours: 0 }
+    }
+
+    pub(super) fn fail(self, failure: Failure) {
+        // Whoever asked may have left.
+        let _ = self.reply.send(Err(failure));
+    }
+}
+
+struct State {
+    breaker: Breaker<MultiplexedConnection>,
+    queue: VecDeque<Job>,
+    /// How many in the queue are urgent.
+    urgent: usize,
+    /// Whether what nobody waits for has waited long enough.
+    due: bool,
+    /// Whether somebody will say when it has.
+    timer: bool,
+    travelling: bool,
+}
+
+pub(super) struct Lane {
+    /// As logs show it.
+    pub(super) address: String,
+    shared: Weak<Shared>,
+    io: Handle,
+    queue: usize,
+    pub(super) response_timeout: Duration,
+    gather: Duration,
+    state: Mutex<State>,
+    /// Told when the breaker opens.
+    pub(super) opened: Notify,
+}
+
+/// A round trip that was put together.
+struct Trip {
+    connection: MultiplexedConnection,
+    generation: u64,
+    jobs: Vec<Job>,
+}
+
+impl Lane {
+    pub(super) fn new(address: String, shared: &Shared, link: Weak<Shared>) -> Self {
+        Self {
+            address,
+            shared: link,
+            io: shared.io.clone(),
+            queue: shared.settings.queue,
+            response_timeout: shared.settings.response_timeout,
+            gather: shared.settings.gather,
+            state: Mutex::new(State {
+                breaker: Breaker::open(Instant::now()),
+                queue: VecDeque::new(),
+                urgent: 0,
+                due: false,
+                timer: false,
+                travelling: false,
+            }),
+            opened: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change behind the lock is complete before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state().breaker.is_open()
+    }
+
+    /// How long the server is to be left alone before the first probe.
+    pub(super) fn rest(&self, period: Duration) -> Duration {
+        self.state().breaker.rest(period)
+    }
+
+    pub(super) fn connection(&self) -> Option<(MultiplexedConnection, u64)> {
+        self.state().breaker.connection()
+    }
+
+    /// A probe succeeded on a new connection; for how long there was none.
+    pub(super) fn close(self: &Arc<Self>, connection: MultiplexedConnection) -> Duration {
+        let (was_open, trip) = {
+            let mut state = self.state();
+            let was_open = state.breaker.close(connection, Instant::now());
+            (was_open, state.next_trip())
+        };
+        self.set_out(trip);
+        was_open
+    }
+
+    /// Puts jobs into the queue, together, or refuses them at once.
+    pub(super) fn submit(self: &Arc<Self>, jobs: Vec<Job>) {
+        let mut refused = Vec::new();
+        let (trip, arm) = {
+            let mut state = self.state();
+            let open = state.breaker.is_open();
+            let mut patient = false;
+            for job in jobs {
+                if open {
+                    refused.push((job, Failure::Open));
+                } else if state.queue.len() >= self.queue {
+                    refused.push((job, Failure::QueueFull));
+                } else {
+                    patient |= !job.urgent;
+                    state.urgent += usize::from(job.urgent);
+                    state.queue.push_back(job);
+                }
+            }
+            let arm = patient && !state.timer && !state.due;
+            state.timer |= arm;
+            (state.next_trip(), arm)
+        };
+        refused.into_iter().for_each(|(job, failure)| job.fail(failure));
+        if arm {
+            let lane = Arc::clone(self);
+            self.io.spawn(async move {
+                tokio::time::sleep(lane.gather).await;
+                let trip = {
+                    let mut state = lane.state();
+                    state.timer = false;
+                    state.due = !state.queue.is_empty();
+                    state.next_trip()
+                };
+                lane.set_out(trip);
+            });
+        }
+        self.set_out(trip);
+    }
+
+    fn set_out(self: &Arc<Self>, trip: Option<Trip>) {
+        if let Some(trip) = trip {
+            self.io.spawn(Arc::clone(self).travel(trip));
+        }
+    }
+
+    /// Makes trips until there is nothing to carry.
+    async fn travel(self: Arc<Self>, first: Trip) {
+        let mut next = Some(first);
+        while let Some(trip) = next {
+            self.carry(trip).await;
+            let mut state = self.state();
+            state.travelling = false;
+            next = state.next_trip();
+        }
+    }
+
+    async fn carry(self: &Arc<Self>, trip: Trip) {
+        let Trip { mut connection, generation, mut jobs } = trip;
+        // Nobody waits any more for some of what is urgent; it is not sent, so it is known not to be done.
+        jobs.retain(|job| !job.urgent || !job.reply.is_closed());
+        if jobs.is_empty() {
+            return;
+        }
+        let (pipeline, places) = pack(&mut jobs);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.metrics.round_trip();
+        }
+        let answer = connection.req_packed_commands(&pipeline, 0, pipeline.len());
+        match timeout(self.response_timeout, answer).await {
+            Ok(Ok(values)) => self.answered(generation, jobs, values, &places, &pipeline),
+            Ok(Err(error)) => {
+                let why = error.to_string();
+                self.fault(generation, Fault::Broken, &why);
+                jobs.into_iter().for_each(|job| job.fail(Failure::Broken(why.clone())));
+            }
+            Err(_) => {
+                self.fault(generation, Fault::Timeout, "no answer in time");
+                jobs.into_iter().for_each(|job| job.fail(Failure::Timeout(self.response_timeout)));
+            }
+        }
+    }
+
+    /// Hands the answers out. Commands that belong elsewhere, or lack their script, go on their way again.
+    fn answered(
+        self: &Arc<Self>,
+        generation: u64,
+        jobs: Vec<Job>,
+        mut values: Vec<Value>,
+        places: &[usize],
+        pipeline: &Pipeline,
+    ) {
+        let mut served = false;
+        for (mut job, place) in jobs.into_iter().zip(places) {
+            let value = values.get_mut(*place).map_or(Value::Nil, std::mem::take);
+            let error = match value {
+                Value::ServerError(error) => RedisError::from(error),
+                value => {
+                    served = true;
+                    // Whoever asked may have left.
+                    let _ = job.reply.send(Ok(value));
+                    continue;
+                }
+            };
+            let again = job.detours < DETOURS;
+            job.detours += 1;
+            job.call.cmd = pipeline.cmd_iter().nth(*place).cloned().unwrap_or_default();
+            match error.kind() {
+                ErrorKind::Server(ServerErrorKind::NoScript) if again && job.call.script.is_some() => {
+                    job.load = true;
+                    self.submit(vec![job]);
+                }
+                ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) if again => {
+                    match self.shared.upgrade() {
+                        Some(shared) => shared.redirect(job, &error, &self.address),
+                        None => job.fail(Failure::Answered(error)),
+                    }
+                }
+                _ => {
+                    if is_unable(&error) {
+                        self.fault(generation, Fault::Unable, &error.to_string());
+                    } else {
+                        served = true;
+                    }
+                    job.fail(Failure::Answered(error));
+                }
+            }
+        }
+        if served {
+            self.state().breaker.served(generation);
+        }
+    }
+
+    /// Notes what happened on a connection. If that opens the breaker, nothing that waits is sent any more.
+    pub(super) fn fault(&self, generation: u64, fault: Fault, why: &str) {
+        let waiting = {
+            let mut state = self.state();
+            if !state.breaker.failed(generation, fault, Instant::now()) {
+                return;
+            }
+            state.urgent = 0;
+            state.due = false;
+            std::mem::take(&mut state.queue)
+        };
+        tracing::warn!(server = self.address, why, "Redis does not serve; this instance goes on with its own state");
+        self.opened.notify_one();
+        waiting.into_iter().for_each(|job| job.fail(Failure::Open));
+    }
+}
+
+impl State {
+    /// What goes out now, if anything is to.
+    fn next_trip(&mut self) -> Option<Trip> {
+        if self.travelling || (self.urgent == 0 && !self.due) {
+            return None;
+        }
+        let (connection, generation) = self.breaker.connection()?;
+        let jobs: Vec<Job> = self.queue.drain(..self.queue.len().min(TRIP)).collect();
+        self.urgent -= jobs.iter().filter(|job| job.urgent).count();
+        self.due &= !self.queue.is_empty();
+        if jobs.is_empty() {
+            return None;
+        }
+        self.travelling = true;
+        Some(Trip { connection, generation, jobs })
+    }
+}
+
+/// The commands of a trip, and where among the answers each job finds its own.
+fn pack(jobs: &mut [Job]) -> (Pipeline, Vec<usize>) {
+    let mut pipeline = Pipeline::with_capacity(jobs.len());
+    let mut places = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        if let Some(script) = job.call.script.filter(|_| std::mem::take(&mut job.load)) {
+            pipeline.add_command(script.load());
+        }
+        if std::mem::take(&mut job.asking) {
+            pipeline.add_command(Cmd::new().arg("ASKING").take());
+        }
+        places.push(pipeline.len());
+        pipeline.add_command(std::mem::take(&mut job.call.cmd));
+    }
+    (pipeline, places)
+}

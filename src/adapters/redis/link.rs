@@ -1,0 +1,276 @@
+//! The link: finds the lane of each call, and bounds the wait for its answer.
+
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Instant,
+};
+
+use futures_util::future::join_all;
+use penstock_actors::ports::{PortError, PortResult};
+use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    time::{timeout, timeout_at},
+};
+
+use super::{
+    cluster::{self, Cluster},
+    error::{Failure, REDIS},
+    keeper::Kept,
+    lane::{Job, Lane},
+    script::Call,
+    settings::{RedisSettings, Servers},
+};
+use crate::telemetry::metrics::{RedisMetrics, RedisOutcome};
+
+/// What all clones of a link share.
+pub(super) struct Shared {
+    pub(super) settings: RedisSettings,
+    pub(super) metrics: Arc<RedisMetrics>,
+    pub(super) io: Handle,
+    pub(super) me: Weak<Self>,
+    route: Route,
+    /// Counts how often a server has begun to serve.
+    ups: watch::Sender<u64>,
+}
+
+enum Route {
+    Single(OnceLock<Kept>),
+    Cluster(Cluster),
+}
+
+impl Shared {
+    pub(super) const fn cluster(&self) -> Option<&Cluster> {
+        match &self.route {
+            Route::Single(_) => None,
+            Route::Cluster(cluster) => Some(cluster),
+        }
+    }
+
+    pub(super) fn came_up(&self) {
+        self.ups.send_modify(|ups| *ups += 1);
+    }
+
+    /// Somebody cannot reach a node: on a cluster, another may have taken its place.
+    pub(super) fn look_around(&self) {
+        if let Some(cluster) = self.cluster() {
+            cluster.look_around();
+        }
+    }
+
+    fn lane(&self, slot: Option<u16>) -> Option<Arc<Lane>> {
+        match &self.route {
+            Route::Single(kept) => kept.get().map(|kept| Arc::clone(&kept.lane)),
+            Route::Cluster(cluster) => match slot {
+                Some(slot) => cluster.lane(slot),
+                None => cluster.masters()?.into_iter().find(|lane| !lane.is_open()),
+            },
+        }
+    }
+
+    /// The lanes of every server that has keys; `None` while it is not known who has some of them.
+    fn masters(&self) -> Option<Vec<Arc<Lane>>> {
+        match &self.route {
+            Route::Single(kept) => Some(vec![Arc::clone(&kept.get()?.lane)]),
+            Route::Cluster(cluster) => cluster.masters(),
+        }
+    }
+
+    /// Sends a job on to where its slot is.
+    pub(super) fn redirect(&self, mut job: Job, error: &RedisError, asked: &str) {
+        let for_good = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
+        let lane = self
+            .cluster()
+            .zip(error.redirect_node())
+            .and_then(|(cluster, (node, slot))| cluster.lane_told(self, node, slot, asked, for_good));
+        let Some(lane) = lane else {
+            // One server that sends elsewhere is a node of a cluster, and is configured as if it were alone.
+            return job.fail(Failure::Answered(error.clone()));
+        };
+        job.asking = !for_good;
+        lane.submit(vec![job]);
+    }
+}
+
+/// The link to Redis. Clones share its connections.
+#[derive(Clone)]
+pub struct RedisLink {
+    shared: Arc<Shared>,
+}
+
+/// The servers of a link, as gauges show them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RedisStatus {
+    pub nodes: usize,
+    /// Those that are left alone because they do not serve.
+    pub open: usize,
+}
+
+/// One of the servers that have keys.
+#[derive(Clone)]
+pub struct RedisNode {
+    lane: Arc<Lane>,
+}
+
+/// A call under way.
+struct Asked {
+    name: &'static str,
+    began: Instant,
+    answer: oneshot::Receiver<Result<Value, Failure>>,
+}
+
+impl RedisLink {
+    /// Begins to connect, and waits for the connection as long as one attempt may take. A server that is not there is no
+    /// error: calls fail until it is.
+    pub async fn open(settings: RedisSettings, metrics: Arc<RedisMetrics>, io: Handle) -> Self {
+        let patience = settings.connect_timeout;
+        let route = match &settings.servers {
+            Servers::Single(_) => Route::Single(OnceLock::new()),
+            Servers::Cluster(seeds) => Route::Cluster(Cluster::new(seeds.clone())),
+        };
+        let shared = Arc::new_cyclic(|me| Shared {
+            settings,
+            metrics,
+            io,
+            me: Weak::clone(me),
+            route,
+            ups: watch::Sender::new(0),
+        });
+        match (&shared.settings.servers, &shared.route) {
+            (Servers::Single(info), Route::Single(kept)) => {
+                kept.get_or_init(|| Kept::new(info.clone(), &shared, Arc::downgrade(&shared)));
+            }
+            _ => drop(shared.io.spawn(cluster::follow(Arc::downgrade(&shared)))),
+        }
+        let link = Self { shared };
+        let mut ups = link.recoveries();
+        let up = async { while !link.is_up() && ups.changed().await.is_ok() {} };
+        let _ = timeout(patience, up).await;
+        link
+    }
+
+    /// The key of a thing: keys of the same `id` are in one hash slot, whatever their kind, so that one script may use them
+    /// together. `link.key("slots", receipt)` is `penstock:slots:{67e55044-..}`.
+    pub fn key(&self, kind: &str, id: impl std::fmt::Display) -> String {
+        format!("{}{kind}:{{{id}}}", self.shared.settings.key_prefix)
+    }
+
+    /// What every key and channel begins with.
+    pub fn prefix(&self) -> &str {
+        &self.shared.settings.key_prefix
+    }
+
+    /// Makes a call and waits for its answer, for `response_timeout` at most.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no answer, or Redis cannot serve; `Rejected` when it refuses the command.
+    pub async fn ask<T: FromRedisValue>(&self, call: Call) -> PortResult<T> {
+        let asked = self.send(vec![call], true).remove(0);
+        self.answer(asked, std::time::Duration::ZERO).await
+    }
+
+    /// Makes calls in one round trip (on a cluster, in one for each server); the answers in their order.
+    pub async fn ask_all(&self, calls: Vec<Call>) -> Vec<PortResult<Value>> {
+        let asked = self.send(calls, true);
+        join_all(asked.into_iter().map(|asked| self.answer(asked, std::time::Duration::ZERO))).await
+    }
+
+    /// Makes a call that may wait for a few milliseconds, so that it shares the round trip of others. It is made even if the
+    /// caller does not wait for the answer: from the return of this function on it is in the queue.
+    pub fn ask_later<T: FromRedisValue>(&self, call: Call) -> impl Future<Output = PortResult<T>> + use<T> {
+        let asked = self.send(vec![call], false).remove(0);
+        let link = self.clone();
+        async move { link.answer(asked, link.shared.settings.gather).await }
+    }
+
+    /// The servers that have keys, for what must be done on each, such as `SCAN`.
+    ///
+    /// # Errors
+    /// `Unavailable` while it is not known who has some of them.
+    pub fn nodes(&self) -> PortResult<Vec<RedisNode>> {
+        let masters = self.shared.masters().ok_or(Failure::Open)?;
+        Ok(masters.into_iter().map(|lane| RedisNode { lane }).collect())
+    }
+
+    /// Makes a call on one server.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_node<T: FromRedisValue>(&self, node: &RedisNode, call: Call) -> PortResult<T> {
+        let (job, asked) = job(call, true);
+        node.lane.submit(vec![job]);
+        self.answer(asked, std::time::Duration::ZERO).await
+    }
+
+    /// Asks every server that has keys whether it is there.
+    ///
+    /// # Errors
+    /// `Unavailable` when one of them is not.
+    pub async fn ping(&self) -> PortResult<()> {
+        let nodes = self.nodes()?;
+        let pings = nodes.iter().map(|node| self.ask_node::<()>(node, Call::command("ping", "PING")));
+        join_all(pings).await.into_iter().collect()
+    }
+
+    /// Whether every server that has keys serves, as far as is known. Costs nothing.
+    pub fn is_up(&self) -> bool {
+        self.shared.masters().is_some_and(|masters| masters.iter().all(|lane| !lane.is_open()))
+    }
+
+    /// The servers as gauges show them.
+    pub fn status(&self) -> RedisStatus {
+        let lanes = match &self.shared.route {
+            Route::Single(kept) => kept.get().map(|kept| Arc::clone(&kept.lane)).into_iter().collect(),
+            Route::Cluster(cluster) => cluster.lanes(),
+        };
+        RedisStatus { nodes: lanes.len(), open: lanes.iter().filter(|lane| lane.is_open()).count() }
+    }
+
+    /// Changes each time a server begins to serve, after a fault or for the first time.
+    pub fn recoveries(&self) -> watch::Receiver<u64> {
+        self.shared.ups.subscribe()
+    }
+
+    /// Puts calls into the queues of their lanes, those of one lane together.
+    fn send(&self, calls: Vec<Call>, urgent: bool) -> Vec<Asked> {
+        let mut lanes: Vec<(Arc<Lane>, Vec<Job>)> = Vec::new();
+        let mut all = Vec::with_capacity(calls.len());
+        for call in calls {
+            let lane = self.shared.lane(call.slot);
+            let (job, asked) = job(call, urgent);
+            all.push(asked);
+            match lane {
+                None => job.fail(Failure::Open),
+                Some(lane) => match lanes.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &lane)) {
+                    Some((_, jobs)) => jobs.push(job),
+                    None => lanes.push((lane, vec![job])),
+                },
+            }
+        }
+        for (lane, jobs) in lanes {
+            lane.submit(jobs);
+        }
+        all
+    }
+
+    async fn answer<T: FromRedisValue>(&self, asked: Asked, extra: std::time::Duration) -> PortResult<T> {
+        let Asked { name, began, answer } = asked;
+        let patience = self.shared.settings.response_timeout;
+        let answer = match timeout_at((began + patience + extra).into(), answer).await {
+            Ok(Ok(answer)) => answer,
+            // The lane is gone, and the link with it.
+            Ok(Err(_)) => Err(Failure::Open),
+            Err(_) => Err(Failure::Timeout(patience)),
+        };
+        let outcome = answer.as_ref().map_or_else(Failure::outcome, |_| RedisOutcome::Ok);
+        self.shared.metrics.call_ended(name, outcome, began.elapsed());
+        T::from_redis_value(answer?).map_err(|error| PortError::rejected(REDIS, error))
+    }
+}
+
+fn job(call: Call, urgent: bool) -> (Job, Asked) {
+    let (reply, answer) = oneshot::channel();
+    let asked = Asked { name: call.name, began: Instant::now(), answer };
+    (Job::new(call, urgent, reply), asked)
+}

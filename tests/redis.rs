@@ -1,0 +1,8 @@
+//! The Redis adapter against real servers: one that tests share, some of their own, and a cluster.
+
+#[path = "redis/cluster.rs"]
+mod cluster;
+#[path = "redis/link.rs"]
+mod link;
+#[path = "support/redis.rs"]
+mod support;

@@ -183,6 +183,15 @@ impl TestNode {
         self.process.as_ref().and_then(Child::id).expect("a running node")
     }
 
+    /// Whether the process was started, has not been stopped here, and has not ended by itself.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.as_ref().and_then(Child::id).is_some_and(|pid| {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // What follows the name in parentheses; a zombie has ended.
+            state.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']) && !rest.is_empty())
+        })
+    }
+
     /// SIGKILL: nothing is flushed.
     pub(crate) async fn kill(&mut self) {
         self.process.take().expect("a running node").kill().await.expect("killed");

@@ -101,9 +101,12 @@ impl QuotaShard {
 
     /// Gives back what lies idle of a receipt, at once, unless this shard is the one that asked for it.
     pub(super) fn give_back(&mut self, id: ReceiptId) {
-        if self.recalls.tries.contains_key(&id) {
-            return;
+        if !self.recalls.tries.contains_key(&id) {
+            self.hand_back(id);
         }
+    }
+
+    pub(super) fn hand_back(&mut self, id: ReceiptId) {
         if let Some(release) = self.book.recall(id) {
             self.deps.usage.release(release);
             self.deps.usage.hurry();

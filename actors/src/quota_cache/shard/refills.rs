@@ -99,6 +99,8 @@ impl QuotaShard {
                 Decision::Refill(want) if refused.is_some_and(|refused| want.need.covers(refused)) => {
                     let refusal = self.book.refuse(&question.ask, &moment);
                     self.refuse(question.purpose, refusal);
+                    // Too little for this stream: together with what others hold it may be enough for one elsewhere.
+                    self.hand_back(id);
                 }
                 Decision::Refill(want) => {
                     queue.push_front(question);

@@ -1,0 +1,14 @@
+//! Many instances behind no balancer at all: requests come in anywhere, at random. One quota holds to the byte and to the request,
+//! is used to its end, and survives what is killed.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/node.rs"]
+#[macro_use]
+mod node;
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod crashes;
+mod fleet;
+mod quotas;

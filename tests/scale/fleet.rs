@@ -54,24 +54,29 @@ impl Got {
 
 impl Fleet {
     /// Ten instances, with these settings beside those that all have.
-    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&'static str, &str)]) -> Self {
+        Self::start_each(|_| settings.iter().map(|&(name, value)| (name, value.to_owned())).collect()).await
+    }
+
+    /// Ten instances, each with settings of its own by its number.
+    pub(crate) async fn start_each(settings: impl Fn(usize) -> Vec<(&'static str, String)>) -> Self {
         let database = TestDatabase::empty().await;
         let blobs = tempfile::tempdir().expect("a folder");
-        let setup = || {
+        let setup = |number: usize| {
             let mut setup = Setup::on_database_of(&database.url())
                 .env("DATA_ROOT", blobs.path().to_str().expect("text"))
                 // Ten instances share a server with other tests.
                 .env("PG_POOL_MIN", "1")
                 .env("PG_POOL_MAX", "4")
                 .env("PENSTOCK_QUOTA__REFUSAL_TTL", "200ms");
-            for (name, value) in settings {
-                setup = setup.env(name, *value);
+            for (name, value) in settings(number) {
+                setup = setup.env(name, value);
             }
             setup.start()
         };
         // The first one migrates; the others start at once.
-        let mut nodes = vec![setup().await];
-        nodes.extend(join_all((1..INSTANCES).map(|_| setup())).await);
+        let mut nodes = vec![setup(0).await];
+        nodes.extend(join_all((1..INSTANCES).map(setup)).await);
         Self { nodes, _database: database, _blobs: blobs }
     }
 

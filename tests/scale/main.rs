@@ -12,3 +12,4 @@ mod postgres;
 mod crashes;
 mod fleet;
 mod quotas;
+mod skew;

@@ -161,16 +161,16 @@ pub async fn migrate(config: &Config) -> anyhow::Result<usize> {
     }
 }
 
-/// Waits for the database as long as the configuration allows, without changing it.
+/// Waits for the database and its schema as long as the configuration allows, without changing them.
 ///
 /// # Errors
-/// When it does not answer within that time.
+/// When it does not answer within that time, or its schema is behind.
 pub async fn await_database(config: &Config) -> anyhow::Result<()> {
     if config.database.backend == DatabaseBackend::Sqlite {
         return Ok(());
     }
     let settings = postgres_settings(config)?;
-    patiently(config, || async { Ok(settings.config.connect(tokio_postgres::NoTls).await.map(drop)?) }).await
+    patiently(config, || postgres::await_schema(&settings)).await
 }
 
 async fn patiently<T, F>(config: &Config, attempt: impl FnMut() -> F) -> anyhow::Result<T>
@@ -184,18 +184,20 @@ where
         .with_jitter()
         .without_max_times()
         .with_total_delay(Some(patience));
-    attempt
+    let ended = attempt
         .retry(waits)
+        .when(|error| !postgres::is_hopeless(error))
         .notify(|error, wait| {
             tracing::warn!(error = format!("{error:#}"), ?wait, "PostgreSQL is not there yet");
         })
-        .await
-        .with_context(|| {
-            format!(
-                "PostgreSQL did not answer within {} (database.start_timeout)",
-                humantime::format_duration(patience)
-            )
-        })
+        .await;
+    match ended {
+        Err(error) if !postgres::is_hopeless(&error) => {
+            let patience = humantime::format_duration(patience);
+            Err(error.context(format!("PostgreSQL was not ready within {patience} (database.start_timeout)")))
+        }
+        ended => ended,
+    }
 }
 
 /// The file of the embedded database.
@@ -213,10 +215,13 @@ fn sqlite_settings(config: &Config) -> SqliteSettings {
 
 fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
     let postgres = &config.postgres;
+    let (connection, tls) = postgres.connection().map_err(|error| anyhow!("postgres.url must {error}"))?;
     Ok(PostgresSettings {
-        config: postgres.connection().map_err(|_| anyhow!("postgres.url is not a PostgreSQL URL"))?,
+        config: connection,
+        tls,
         pool_min: postgres.pool_min,
         pool_max: postgres.pool_max,
+        max_waiting: postgres.max_waiting,
         wait_timeout: postgres.wait_timeout,
         create_timeout: postgres.create_timeout,
         recycle_timeout: postgres.recycle_timeout,

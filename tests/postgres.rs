@@ -2,6 +2,8 @@
 
 #[path = "postgres/changes.rs"]
 mod changes;
+#[path = "support/cluster.rs"]
+mod cluster;
 #[path = "postgres/faults.rs"]
 mod faults;
 #[path = "postgres/plans.rs"]
@@ -10,6 +12,8 @@ mod plans;
 mod proxy;
 #[path = "support/postgres.rs"]
 mod support;
+#[path = "postgres/tls.rs"]
+mod tls;
 
 use std::sync::Arc;
 

@@ -5,39 +5,49 @@
 //! settlement, reclaiming) the statement calls a function that a migration made. Nothing relies on session state, so
 //! the pool may speak to PgBouncer in transaction mode; only [`migrate`] needs the server itself.
 //!
-//! What bounds it: connections by [`PostgresSettings::pool_max`], the wait for one by `wait_timeout`, a statement by
-//! `statement_timeout`. What does not fit in time is [`Unavailable`](penstock_actors::ports::PortError::Unavailable).
+//! What bounds it: connections by [`PostgresSettings::pool_max`], those who wait for one by `max_waiting` and
+//! `wait_timeout`, a statement by `statement_timeout`. What does not fit is
+//! [`Unavailable`](penstock_actors::ports::PortError::Unavailable). Which calls go first is in [`gate`].
 
 mod catalog;
 mod changes;
 mod columns;
 mod db;
 mod error;
+mod gate;
 mod ledger;
 mod migrations;
 mod pool;
 mod receipts;
+mod tls;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
-use penstock_actors::ports::PortResult;
+use penstock_actors::ports::{PortError, PortResult};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use self::{db::Db, pool::Pool};
-pub use self::{migrations::migrate, pool::PoolStatus};
+use self::{db::Db, error::POSTGRES, gate::Lane, pool::Pool, tls::Tls, upkeep::Pulse};
+pub use self::{
+    migrations::{await_schema, is_hopeless, migrate},
+    pool::PoolStatus,
+    tls::{TlsIdentity, TlsMode, TlsSettings},
+};
 use crate::telemetry::DbMetrics;
 
 /// How to reach PostgreSQL, and what a call may cost.
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
-    /// Where and as whom. Connections are not encrypted: keep the server on the same machine or a private network.
+    /// Where and as whom.
     pub config: tokio_postgres::Config,
+    pub tls: TlsSettings,
     /// Connections that [`PostgresStore::keep_warm`] keeps open.
     pub pool_min: usize,
     /// The most connections that this process opens.
     pub pool_max: usize,
+    /// Calls that may wait for a connection when all are taken; further ones are turned away at once.
+    pub max_waiting: usize,
     /// How long a call waits for a connection when all are taken.
     pub wait_timeout: Duration,
     /// How long opening a connection may take.
@@ -64,7 +74,13 @@ pub enum StatementMode {
 /// The ledger and the catalogue on PostgreSQL. Clones share the pool.
 #[derive(Clone)]
 pub struct PostgresStore {
+    /// For clients' requests.
     db: Db,
+    /// For what streams live on.
+    ledger: Db,
+    /// For housekeeping.
+    upkeep: Db,
+    pulse: Arc<Pulse>,
 }
 
 impl PostgresStore {
@@ -73,10 +89,11 @@ impl PostgresStore {
     /// # Errors
     /// `Unavailable` when the server does not answer, `Rejected` when the settings contradict each other.
     pub async fn connect(settings: PostgresSettings, metrics: Arc<DbMetrics>, io: Handle) -> PortResult<Self> {
-        let pool = Pool::new(&settings, io.clone())?;
+        let tls = Tls::load(&settings.tls).map_err(|error| PortError::rejected(POSTGRES, error))?;
+        let pool = Pool::new(&settings.config, tls, &settings, Arc::clone(&metrics), io)?;
         pool.keep_warm().await?;
-        let db = Db::new(pool, settings.statement_mode, settings.statement_timeout, metrics, io);
-        Ok(Self { db })
+        let db = Db::new(pool, settings.statement_mode, settings.statement_timeout, metrics);
+        Ok(Self { ledger: db.in_lane(Lane::Ledger), upkeep: db.in_lane(Lane::Upkeep), pulse: Arc::default(), db })
     }
 
     /// Opens what is missing of `pool_min` connections, and closes what has been idle beyond it for long. For a timer.

@@ -1,11 +1,18 @@
 //! `[postgres]`: the server, and the pool of connections to it.
 
-use std::time::Duration;
+mod url;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
+use tokio_postgres::config::Host;
 
+use self::url::{InvalidUrl, TlsOfUrl};
 use super::{Secret, problem::Rules, value};
-use crate::adapters::postgres::StatementMode;
+use crate::adapters::postgres::{StatementMode, TlsIdentity, TlsMode, TlsSettings};
 
 /// The name of the database and of the user where none is given.
 const DEFAULT_NAME: &str = "penstock";
@@ -26,12 +33,23 @@ pub struct Postgres {
     pub user: String,
     /// Empty means what the URL says, or none.
     pub password: Secret,
+    /// Unset means what the URL says, or not encrypted.
+    pub tls: Tls,
+    /// Empty means what the URL says, or the authorities that the system trusts.
+    pub ca_file: PathBuf,
+    /// Empty means what the URL says, or that the node shows no certificate.
+    pub client_certificate: PathBuf,
+    /// The key to it.
+    pub client_key: PathBuf,
     /// Connections kept open when idle.
     #[serde(deserialize_with = "value::count")]
     pub pool_min: usize,
     /// Connections at most.
     #[serde(deserialize_with = "value::count")]
     pub pool_max: usize,
+    /// Calls that may wait for a free connection.
+    #[serde(deserialize_with = "value::count")]
+    pub max_waiting: usize,
     /// Longest wait for a free connection.
     #[serde(deserialize_with = "value::duration")]
     pub wait_timeout: Duration,
@@ -47,18 +65,29 @@ pub struct Postgres {
     pub statement_mode: StatementMode,
 }
 
+/// How connections are encrypted, unless the URL says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    #[serde(rename = "")]
+    Unset,
+    Off,
+    Require,
+    Verify,
+}
+
 impl Postgres {
     /// How to connect: the URL, if there is one, with what is given beside it.
     ///
     /// # Errors
     /// When the URL is not one; a checked configuration has none such.
-    pub fn connection(&self) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
-        let mut connection = if self.url.is_empty() {
+    pub fn connection(&self) -> Result<(tokio_postgres::Config, TlsSettings), InvalidUrl> {
+        let (mut connection, tls) = if self.url.is_empty() {
             let mut connection = tokio_postgres::Config::new();
             connection.host(&self.host).port(self.port);
-            connection
+            (connection, TlsOfUrl::default())
         } else {
-            self.url.expose().parse()?
+            url::parse(self.url.expose())?
         };
         if !self.database.is_empty() || connection.get_dbname().is_none() {
             connection.dbname(or_default(&self.database));
@@ -69,15 +98,41 @@ impl Postgres {
         if !self.password.is_empty() {
             connection.password(self.password.expose());
         }
-        Ok(connection)
+        Ok((connection, self.tls_over(tls)))
+    }
+
+    /// What a URL says of TLS, with what is given beside it.
+    fn tls_over(&self, url: TlsOfUrl) -> TlsSettings {
+        let mode = match self.tls {
+            Tls::Unset => url.mode.unwrap_or_default(),
+            Tls::Off => TlsMode::Off,
+            Tls::Require => TlsMode::Require,
+            Tls::Verify => TlsMode::Verify,
+        };
+        let certificate_file = given(&self.client_certificate).or(url.certificate_file);
+        let key_file = given(&self.client_key).or(url.key_file);
+        TlsSettings {
+            mode,
+            ca_file: given(&self.ca_file).or(url.ca_file),
+            identity: certificate_file
+                .zip(key_file)
+                .map(|(certificate_file, key_file)| TlsIdentity { certificate_file, key_file }),
+        }
     }
 
     pub(super) fn check(&self, rules: &mut Rules) {
-        let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| self.url.expose().starts_with(scheme));
+        match self.connection() {
+            Ok((connection, tls)) => {
+                let named = !connection.get_hosts().is_empty();
+                rules.require(self.url.is_empty() || named, &["postgres.url"], "name a host");
+                check_tls(rules, &connection, &tls);
+            }
+            Err(error) => rules.require(false, &["postgres.url"], error),
+        }
         rules.require(
-            self.url.is_empty() || is_url && self.connection().is_ok_and(|url| !url.get_hosts().is_empty()),
-            &["postgres.url"],
-            "be of the form postgres://user:password@host:5432/database",
+            self.client_certificate.as_os_str().is_empty() == self.client_key.as_os_str().is_empty(),
+            &["postgres.client_certificate", "postgres.client_key"],
+            "be given together with postgres.client_key",
         );
         rules.require(!self.host.is_empty(), &["postgres.host"], "name a host");
         rules.at_least_one(self.port, &["postgres.port"]);
@@ -87,6 +142,7 @@ impl Postgres {
             &["postgres.pool_min", "postgres.pool_max"],
             format_args!("be at most postgres.pool_max, which is {}", self.pool_max),
         );
+        rules.at_least_one(self.max_waiting, &["postgres.max_waiting"]);
         rules.some_time(self.wait_timeout, &["postgres.wait_timeout"]);
         rules.some_time(self.create_timeout, &["postgres.create_timeout"]);
         rules.some_time(self.recycle_timeout, &["postgres.recycle_timeout"]);
@@ -96,4 +152,28 @@ impl Postgres {
 
 const fn or_default(name: &str) -> &str {
     if name.is_empty() { DEFAULT_NAME } else { name }
+}
+
+/// What does nothing is a mistake, and here one that looks like safety.
+fn check_tls(rules: &mut Rules, connection: &tokio_postgres::Config, tls: &TlsSettings) {
+    rules.require(
+        tls.ca_file.is_none() || tls.mode == TlsMode::Verify,
+        &["postgres.ca_file", "postgres.tls"],
+        "be left out unless postgres.tls is \"verify\" (sslmode=verify-full): nothing is verified otherwise",
+    );
+    rules.require(
+        tls.identity.is_none() || tls.mode != TlsMode::Off,
+        &["postgres.client_certificate", "postgres.tls"],
+        "be left out unless postgres.tls is \"verify\" or \"require\"",
+    );
+    let by_socket = connection.get_hosts().iter().any(|host| matches!(host, Host::Unix(_)));
+    rules.require(
+        tls.mode == TlsMode::Off || !by_socket,
+        &["postgres.tls"],
+        "be \"off\" for a Unix socket, on which PostgreSQL has no TLS",
+    );
+}
+
+fn given(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }

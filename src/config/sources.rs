@@ -60,7 +60,7 @@ impl fmt::Display for Origin {
 pub(super) const FILE_VARIABLE: &str = "PENSTOCK_CONFIG";
 
 /// Names that operators know, and the keys they set.
-const NAMES: [(&str, &str); 16] = [
+const NAMES: &[(&str, &str)] = &[
     ("PENSTOCK_ADMIN_KEY", "server.admin_key"),
     ("PENSTOCK_BIND", "server.bind"),
     ("PENSTOCK_DATA_DIR", "data.dir"),
@@ -70,6 +70,8 @@ const NAMES: [(&str, &str); 16] = [
     ("PG_DATABASE", "postgres.database"),
     ("PG_USER", "postgres.user"),
     ("PG_PASSWORD", "postgres.password"),
+    ("PG_TLS", "postgres.tls"),
+    ("PG_CA_FILE", "postgres.ca_file"),
     ("PG_POOL_MIN", "postgres.pool_min"),
     ("PG_POOL_MAX", "postgres.pool_max"),
     ("REDIS_URL", "redis.url"),

@@ -89,6 +89,8 @@ impl Metrics {
 pub struct DbMetrics {
     queries: IntCounterVec,
     seconds: HistogramVec,
+    waits: HistogramVec,
+    refusals: IntCounterVec,
 }
 
 impl DbMetrics {
@@ -105,14 +107,41 @@ impl DbMetrics {
                 .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]),
             &["statement"],
         )?;
+        let waits = HistogramVec::new(
+            HistogramOpts::new(
+                "penstock_db_pool_wait_seconds",
+                "Time until a call had a connection or was refused one, by what the call was for.",
+            )
+            // The first is a free connection; what is above the wait's time-out opened one too.
+            .buckets(vec![0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0]),
+            &["lane"],
+        )?;
+        let refusals = IntCounterVec::new(
+            Opts::new(
+                "penstock_db_pool_refusals_total",
+                "Calls without a connection: the queue was full, the wait too long, or none could be opened.",
+            ),
+            &["lane", "reason"],
+        )?;
         registry.register(Box::new(queries.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { queries, seconds })
+        registry.register(Box::new(waits.clone()))?;
+        registry.register(Box::new(refusals.clone()))?;
+        Ok(Self { queries, seconds, waits, refusals })
     }
 
     /// Counts a statement that began at `began`.
     pub fn query_finished(&self, statement: &'static str, began: Instant, ok: bool) {
         self.queries.with_label_values(&[statement, if ok { "ok" } else { "error" }]).inc();
         self.seconds.with_label_values(&[statement]).observe(began.elapsed().as_secs_f64());
+    }
+    /// A call had a connection, or was refused one, after it had asked at `began`.
+    pub fn connection_waited(&self, lane: &'static str, began: Instant) {
+        self.waits.with_label_values(&[lane]).observe(began.elapsed().as_secs_f64());
+    }
+
+    /// Counts a call that got no connection.
+    pub fn connection_refused(&self, lane: &'static str, reason: &'static str) {
+        self.refusals.with_label_values(&[lane, reason]).inc();
     }
 }

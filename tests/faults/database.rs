@@ -57,7 +57,7 @@ async fn a_database_that_is_not_there_at_start_is_tried_for_a_while_and_then_nam
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.matches("PostgreSQL is not there yet").count() >= 2, "it tries again: {said}");
     let last = said.lines().last().unwrap();
-    assert!(last.contains("PostgreSQL did not answer within 1s 500ms (database.start_timeout)"), "{said}");
+    assert!(last.contains("PostgreSQL was not ready within 1s 500ms (database.start_timeout)"), "{said}");
     assert!(!said.contains("secret-word"), "{said}");
     assert!(output.stdout.is_empty(), "it never said that it listens");
 }

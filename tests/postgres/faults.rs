@@ -3,7 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use penstock::adapters::postgres::PostgresSettings;
-use penstock_actors::ports::{PortError, Receipts, Upkeep};
+use penstock_actors::{
+    clock::{Clock as _, SystemClock},
+    ids::NodeId,
+    model::NodeEpoch,
+    ports::{Ledger as _, PortError, Receipts, Upkeep},
+};
 use tokio::task::yield_now;
 use tokio_postgres::{Client, Config, config::Host};
 
@@ -21,7 +26,7 @@ async fn lock_policies(client: &Client) {
 }
 
 /// Waits until this many backends wait for a lock in this database.
-async fn until_waiting(client: &Client, waiting: i64) {
+pub(crate) async fn until_waiting(client: &Client, waiting: i64) {
     const WAITING: &str =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while client.query_one(WAITING, &[]).await.expect("counted").get::<_, i64>(0) != waiting {
@@ -46,6 +51,43 @@ async fn a_pool_whose_connections_are_all_taken_says_so() {
     locker.batch_execute("COMMIT").await.expect("unlocked");
     assert_eq!(taken.await.expect("no panic").expect("answered after all").len(), 4);
     store.ping().await.expect("there is a connection again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_and_housekeeping_that_wait_for_the_database_keep_no_lease_waiting() {
+    let database = TestDatabase::migrated().await;
+    let settings = PostgresSettings { pool_max: 5, max_waiting: 3, ..database.settings() };
+    let (store, metrics) = store(settings).await;
+    let (locker, watcher) = (database.client().await, database.client().await);
+    lock_policies(&locker).await;
+    // Four of five connections, and the whole queue.
+    let requests: Vec<_> = (0..4 + 3)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.policies().await })
+        })
+        .collect();
+    until_waiting(&watcher, 4).await;
+    while store.pool_status().waiting != 3 {
+        yield_now().await;
+    }
+    let Err(PortError::Unavailable { retry_after, .. }) = store.policies().await else { panic!("the queue is full") };
+    assert_eq!(retry_after, Some(Duration::from_secs(1)));
+    let Err(PortError::Unavailable { .. }) = store.expire_receipts(SystemClock.now(), 1).await else {
+        panic!("housekeeping waits in the same queue")
+    };
+    let node = NodeEpoch { node: NodeId::random(), epoch: 1 };
+    store.heartbeat(node, Duration::from_secs(60)).await.expect("the ledger has a connection of its own");
+    store.ping().await.expect("the database is busy and not silent");
+
+    locker.batch_execute("COMMIT").await.expect("unlocked");
+    for request in requests {
+        assert_eq!(request.await.expect("no panic").expect("answered after all").len(), 4);
+    }
+    store.expire_receipts(SystemClock.now(), 1).await.expect("its turn");
+    let told = metrics.render().expect("text");
+    assert!(told.contains("penstock_db_pool_refusals_total{lane=\"request\",reason=\"full\"} 1"), "{told}");
+    assert!(told.contains("penstock_db_pool_wait_seconds_count{lane=\"ledger\"} 2"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use penstock::{
-    adapters::postgres::{PostgresSettings, PostgresStore, StatementMode, migrate},
+    adapters::postgres::{PostgresSettings, PostgresStore, StatementMode, TlsSettings, migrate},
     telemetry::Metrics,
 };
 use tokio::runtime::{Builder, Handle};
@@ -57,16 +57,7 @@ impl TestDatabase {
 
     /// Settings that are generous where a test is about something else.
     pub(crate) fn settings(&self) -> PostgresSettings {
-        PostgresSettings {
-            config: self.config(),
-            pool_min: 1,
-            pool_max: 8,
-            wait_timeout: Duration::from_secs(60),
-            create_timeout: Duration::from_secs(60),
-            recycle_timeout: Duration::from_secs(60),
-            statement_timeout: Duration::from_secs(60),
-            statement_mode: StatementMode::default(),
-        }
+        generous(self.config())
     }
 
     /// A connection beside the store, as an operator would have one.
@@ -89,6 +80,22 @@ impl Drop for TestDatabase {
         if dropping.join().is_err() {
             eprintln!("the database {} could not be dropped", self.name);
         }
+    }
+}
+
+/// Settings that are generous where a test is about something else.
+pub(crate) fn generous(config: Config) -> PostgresSettings {
+    PostgresSettings {
+        config,
+        tls: TlsSettings::default(),
+        pool_min: 1,
+        pool_max: 8,
+        max_waiting: 1000,
+        wait_timeout: Duration::from_secs(60),
+        create_timeout: Duration::from_secs(60),
+        recycle_timeout: Duration::from_secs(60),
+        statement_timeout: Duration::from_secs(60),
+        statement_mode: StatementMode::default(),
     }
 }
 

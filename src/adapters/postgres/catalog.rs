@@ -216,12 +216,12 @@ impl Catalog for PostgresStore {
 
     async fn unknown_content(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {
         let asked: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
-        let rows = self.db.rows(&UNKNOWN_CONTENT, &[&asked]).await?;
+        let rows = self.upkeep.rows(&UNKNOWN_CONTENT, &[&asked]).await?;
         rows.iter().map(|row| Columns(row).hash("content_hash")).collect()
     }
 
     async fn withdraw_announcements(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
-        self.db.execute(&WITHDRAW_ANNOUNCEMENTS, &[&before, &i64::from(limit)]).await
+        self.upkeep.execute(&WITHDRAW_ANNOUNCEMENTS, &[&before, &i64::from(limit)]).await
     }
 
     async fn create_asset(&self, new: &NewAsset) -> Result<Asset, NewAssetError> {

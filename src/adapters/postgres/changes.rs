@@ -44,7 +44,7 @@ impl Changes for PostgresStore {
     async fn changes(&self, after: Option<ChangeMark>, limit: u32) -> PortResult<ChangePage> {
         // Beyond every transaction: only the mark comes back.
         let from = after.map_or(i64::MAX, |mark| mark.0);
-        let rows = self.db.rows(&CHANGES, &[&from, &(i64::from(limit) + 1)]).await?;
+        let rows = self.ledger.rows(&CHANGES, &[&from, &(i64::from(limit) + 1)]).await?;
         let oldest = rows.first().map(|row| Columns(row).get("oldest")).transpose()?.unwrap_or(from);
         let mut changes = Vec::with_capacity(rows.len());
         let mut anything = after.is_some() && oldest < from || rows.len() > limit as usize;
@@ -65,6 +65,6 @@ impl Changes for PostgresStore {
     }
 
     async fn forget_changes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
-        self.db.execute(&FORGET, &[&before, &i64::from(limit)]).await
+        self.upkeep.execute(&FORGET, &[&before, &i64::from(limit)]).await
     }
 }

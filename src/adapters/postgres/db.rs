@@ -9,15 +9,16 @@ use std::{
 use deadpool_postgres::Object;
 use futures_util::TryStreamExt;
 use penstock_actors::ports::{PortError, PortResult};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::time::timeout;
 use tokio_postgres::{
-    Error, NoTls, Row,
+    Error, Row,
     types::{ToSql, Type},
 };
 
 use super::{
     StatementMode,
     error::{POSTGRES, from_statement},
+    gate::Lane,
     pool::Pool,
 };
 use crate::telemetry::DbMetrics;
@@ -38,24 +39,30 @@ struct Answer {
     affected: u64,
 }
 
+/// The way to one server for calls of one [`Lane`].
 #[derive(Clone)]
 pub(super) struct Db {
     pool: Pool,
+    lane: Lane,
     mode: StatementMode,
     statement_timeout: Duration,
     metrics: Arc<DbMetrics>,
-    io: Handle,
 }
 
 impl Db {
+    /// For the calls of clients' requests.
     pub(super) const fn new(
         pool: Pool,
         mode: StatementMode,
         statement_timeout: Duration,
         metrics: Arc<DbMetrics>,
-        io: Handle,
     ) -> Self {
-        Self { pool, mode, statement_timeout, metrics, io }
+        Self { pool, lane: Lane::Request, mode, statement_timeout, metrics }
+    }
+
+    /// The same way for other calls.
+    pub(super) fn in_lane(&self, lane: Lane) -> Self {
+        Self { lane, ..self.clone() }
     }
 
     pub(super) const fn pool(&self) -> &Pool {
@@ -85,11 +92,11 @@ impl Db {
     }
 
     async fn run(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Answer> {
-        let client = self.pool.get().await?;
+        let client = self.pool.get(self.lane).await?;
         match timeout(self.statement_timeout, self.ask(&client, statement, params)).await {
-            Ok(answer) => answer.map_err(from_statement),
+            Ok(answer) => answer.map_err(|error| from_statement(&error)),
             Err(_) => {
-                self.abandon(client);
+                self.pool.abandon(client);
                 let message = format!("{} took longer than {:?}", statement.name, self.statement_timeout);
                 Err(PortError::unavailable(POSTGRES, message))
             }
@@ -124,17 +131,6 @@ impl Db {
         }
         trip.succeeded();
         Ok(Answer { rows, affected: stream.rows_affected().unwrap_or(0) })
-    }
-
-    /// Ends a statement that took too long where it runs, and closes its connection: the next caller must not wait
-    /// behind it.
-    fn abandon(&self, client: Object) {
-        let client = Object::take(client);
-        self.io.spawn(async move {
-            if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
-                tracing::warn!(%error, "a statement that took too long could not be cancelled");
-            }
-        });
     }
 }
 

@@ -1,10 +1,12 @@
 //! What PostgreSQL's errors mean to a caller.
 
-use std::{error::Error as _, io};
+use std::{error::Error as _, io, time::Duration};
 
 use deadpool_postgres::PoolError;
 use penstock_actors::ports::PortError;
 use tokio_postgres::Error;
+
+use super::gate::Turned;
 
 pub(super) const POSTGRES: &str = "postgresql";
 
@@ -18,23 +20,53 @@ const TRANSIENT_CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
 /// A write reached a server that only reads, as during a failover.
 const READ_ONLY: &str = "25006";
 
+/// When to come back after the queue for a connection was full. It drains within the time that one waits in it, and what it
+/// is full of came within moments.
+const QUEUE_RETRY: Duration = Duration::from_secs(1);
+
 /// A statement failed.
-pub(super) fn from_statement(error: Error) -> PortError {
+pub(super) fn from_statement(error: &Error) -> PortError {
     let Some(code) = error.code().map(|state| state.code()) else {
         let broken = error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>());
-        return if broken { PortError::unavailable(POSTGRES, error) } else { PortError::rejected(POSTGRES, error) };
+        let told = told(error);
+        return if broken { PortError::unavailable(POSTGRES, told) } else { PortError::rejected(POSTGRES, told) };
     };
+    let told = told(error);
     match code {
         FENCED => PortError::Fenced,
-        READ_ONLY => PortError::unavailable(POSTGRES, error),
-        code if TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class)) => {
-            PortError::unavailable(POSTGRES, error)
-        }
-        _ => PortError::rejected(POSTGRES, error),
+        READ_ONLY => PortError::unavailable(POSTGRES, told),
+        code if TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class)) => PortError::unavailable(POSTGRES, told),
+        _ => PortError::rejected(POSTGRES, told),
     }
 }
 
 /// No connection could be had: whatever the reason, another attempt may find one.
 pub(super) fn from_pool(error: PoolError) -> PortError {
-    PortError::unavailable(POSTGRES, error)
+    match error {
+        PoolError::Backend(error) => PortError::unavailable(POSTGRES, format!("cannot connect: {}", told(&error))),
+        error => PortError::unavailable(POSTGRES, error),
+    }
+}
+
+/// All connections are in use.
+pub(super) fn turned(why: Turned) -> PortError {
+    match why {
+        Turned::Away => PortError::Unavailable {
+            dependency: POSTGRES,
+            retry_after: Some(QUEUE_RETRY),
+            source: "too many calls wait for a connection already".into(),
+        },
+        Turned::TooLong => PortError::unavailable(POSTGRES, "no connection became free in time"),
+    }
+}
+
+/// An error with its causes: by itself, the driver's says no more than "db error".
+pub(super) fn told(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text.replace('\n', "; ")
 }

@@ -123,7 +123,7 @@ impl Ledger for PostgresStore {
         let contents: Vec<&[u8]> = wants.iter().map(|want| want.content_hash.as_bytes().as_slice()).collect();
         let amounts = |amount: fn(&Want) -> u64| wants.iter().map(|want| signed(amount(want))).collect::<Vec<i64>>();
         let rows = self
-            .db
+            .ledger
             .rows(
                 &REFILL,
                 &[
@@ -174,7 +174,7 @@ impl Ledger for PostgresStore {
         };
 
         let row = self
-            .db
+            .ledger
             .row(
                 &SETTLE,
                 &[
@@ -203,12 +203,12 @@ impl Ledger for PostgresStore {
     }
 
     async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
-        let kept = self.db.execute(&HEARTBEAT, &[&node.node.as_uuid(), &node.epoch, &ttl.as_secs_f64()]).await?;
+        let kept = self.ledger.execute(&HEARTBEAT, &[&node.node.as_uuid(), &node.epoch, &ttl.as_secs_f64()]).await?;
         if kept == 0 { Err(PortError::Fenced) } else { Ok(()) }
     }
 
     async fn nodes_alive(&self) -> PortResult<u64> {
-        let row = self.db.row(&NODES_ALIVE, &[]).await?;
+        let row = self.ledger.row(&NODES_ALIVE, &[]).await?;
         Columns(&row).amount("alive")
     }
 
@@ -217,7 +217,7 @@ impl Ledger for PostgresStore {
             LostLease::Charge => Some((0..limit).map(|_| UsageId::next().as_uuid()).collect()),
             LostLease::Release => None,
         };
-        let row = self.db.row(&RECLAIM, &[&now, &i64::from(limit), &charges]).await?;
+        let row = self.upkeep.row(&RECLAIM, &[&now, &i64::from(limit), &charges]).await?;
         let row = Columns(&row);
         Ok(Reclaimed {
             leases: row.amount("taken_leases")?,

@@ -1,10 +1,12 @@
 //! Migrations, compiled in, applied by whichever instance comes first.
 
-use anyhow::Context;
-use tokio::time::timeout;
-use tokio_postgres::NoTls;
+use std::{error::Error as _, io};
 
-use super::PostgresSettings;
+use anyhow::{Context, bail, ensure};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, Config, Error, error::SqlState};
+
+use super::{PostgresSettings, error::told, tls::Tls};
 
 mod embedded {
     refinery::embed_migrations!("migrations/postgres");
@@ -14,18 +16,42 @@ mod embedded {
 /// spells "penstock" in ASCII.
 const LOCK: i64 = 0x7065_6e73_746f_636b;
 
+/// A setting of the session that a migrating connection asks for. It means nothing to PostgreSQL; it arrives only where
+/// the session is ours alone.
+const OWN_SESSION: &str = "-c penstock.own_session=yes";
+
+/// What to do where it does not arrive.
+const NO_SESSION: &str = "this connection leads to a pooler such as PgBouncer, which keeps no session for the lock that \
+    migrations need: run `penstock migrate` with a URL of the server itself, and serve with database.migrate_at_start = \
+    false (PENSTOCK_DATABASE__MIGRATE_AT_START=false)";
+
+/// What is wrong is a setting: no waiting mends it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Hopeless(String);
+
+/// Whether an error of this module comes from a setting, so that trying again is of no use.
+pub fn is_hopeless(error: &anyhow::Error) -> bool {
+    error.is::<Hopeless>()
+}
+
 /// Applies the migrations that are missing; how many those were. Instances that start at the same time take turns.
 ///
 /// It opens a connection of its own, whose session holds the lock, so `settings` must lead to the server itself and not
-/// to a PgBouncer in transaction mode. A process that dies gives the lock back with its connection.
+/// to a PgBouncer in transaction mode: that is noticed, and said. A process that dies gives the lock back with its
+/// connection.
 ///
 /// # Errors
-/// When the server does not answer, a migration fails, or one that was applied has been changed since.
+/// When the server does not answer, there is a pooler in front of it, a migration fails, or one that was applied has been
+/// changed since.
 pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
-    let opening = timeout(settings.create_timeout, settings.config.connect(NoTls)).await;
-    let (mut client, connection) =
-        opening.context("PostgreSQL did not answer in time")?.context("cannot connect to PostgreSQL")?;
-    let driver = tokio::spawn(connection);
+    let mut config = settings.config.clone();
+    config.options(match config.get_options() {
+        Some(options) => format!("{options} {OWN_SESSION}"),
+        None => OWN_SESSION.to_owned(),
+    });
+    let (mut client, driver) = open(config, settings).await?;
+    ensure_own_session(&client).await?;
     client
         .batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))
         .await
@@ -34,4 +60,64 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
     drop(client);
     driver.await.context("the migrating connection panicked")?.context("the migrating connection broke")?;
     Ok(report.applied_migrations().len())
+}
+
+/// Succeeds when the server answers and has the schema of this version, or a later one.
+///
+/// # Errors
+/// When it does not answer, or its schema is behind.
+pub async fn await_schema(settings: &PostgresSettings) -> anyhow::Result<()> {
+    const VERSION: &str = "SELECT max(version) FROM refinery_schema_history";
+    let (client, _driver) = open(settings.config.clone(), settings).await?;
+    // Without a name, for there may be a PgBouncer in between.
+    let version = match client.query_typed_opt(VERSION, &[]).await {
+        Ok(row) => row.and_then(|row| row.get::<_, Option<i32>>(0)).unwrap_or_default(),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
+        Err(error) => return Err(error).context("cannot read the version of the schema"),
+    };
+    let needed = embedded::migrations::runner().get_migrations().iter().map(|migration| migration.version()).max();
+    let needed = needed.unwrap_or_default();
+    ensure!(
+        i64::from(version) >= i64::from(needed),
+        "the schema is at version {version} and this build needs {needed}: run `penstock migrate` against the server itself"
+    );
+    Ok(())
+}
+
+async fn open(
+    mut config: Config,
+    settings: &PostgresSettings,
+) -> anyhow::Result<(Client, JoinHandle<Result<(), Error>>)> {
+    let tls = Tls::load(&settings.tls).map_err(|error| Hopeless(error.to_string()))?;
+    tls.apply(&mut config);
+    match timeout(settings.create_timeout, config.connect(tls.connector())).await {
+        Ok(Ok((client, connection))) => Ok((client, tokio::spawn(connection))),
+        Ok(Err(error)) if is_pooler(&error) => Err(Hopeless(NO_SESSION.to_owned()).into()),
+        Ok(Err(error)) if is_distrust(&error) => {
+            Err(Hopeless(format!("no TLS connection to PostgreSQL can be trusted (postgres.tls): {}", told(&error)))
+                .into())
+        }
+        Ok(Err(error)) => Err(error).context("cannot connect to PostgreSQL"),
+        Err(_) => bail!("PostgreSQL did not answer in time"),
+    }
+}
+
+/// PgBouncer refuses options of a session that it cannot keep.
+fn is_pooler(error: &Error) -> bool {
+    error.code() == Some(&SqlState::PROTOCOL_VIOLATION)
+        && error.as_db_error().is_some_and(|error| error.message().contains("startup parameter"))
+}
+
+/// One side refused the other's certificate, or the server offers no TLS. A handshake that merely broke is none of these.
+fn is_distrust(error: &Error) -> bool {
+    let Some(cause) = error.source() else { return false };
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>()) || cause.to_string() == "server does not support TLS"
+}
+
+/// A pooler that was told to pass over options would have let the connection through.
+async fn ensure_own_session(client: &Client) -> anyhow::Result<()> {
+    const IS_OWN: &str = "SELECT current_setting('penstock.own_session', true) IS NOT DISTINCT FROM 'yes'";
+    let row = client.query_typed_one(IS_OWN, &[]).await.context("cannot ask for the session")?;
+    if row.get(0) { Ok(()) } else { Err(Hopeless(NO_SESSION.to_owned()).into()) }
 }

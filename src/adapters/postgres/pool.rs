@@ -2,20 +2,25 @@
 
 use std::{
     future::{Future, poll_fn},
+    ops::Deref,
     pin::Pin,
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
 use penstock_actors::ports::{PortError, PortResult};
-use tokio::{runtime::Handle, task::JoinHandle};
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, Config, Error};
 
 use super::{
     PostgresSettings,
-    error::{POSTGRES, from_pool},
+    error::{POSTGRES, from_pool, turned},
+    gate::{Gate, Lane, Pass, Turned},
+    tls::Tls,
 };
+use crate::telemetry::DbMetrics;
 
 /// A connection beyond the minimum is closed when nobody has used it for this long: longer than the lulls of a busy
 /// node, short enough to leave the server's connections to others after a peak.
@@ -34,23 +39,52 @@ pub struct PoolStatus {
 #[derive(Clone)]
 pub(super) struct Pool {
     pool: deadpool_postgres::Pool,
+    gate: Arc<Gate>,
     min: usize,
+    cancel_timeout: Duration,
+    tls: Tls,
+    io: Handle,
+    metrics: Arc<DbMetrics>,
+}
+
+/// A connection that is taken until it is dropped.
+pub(super) struct Taken {
+    // First, so that the connection is back before its permit is.
+    object: Object,
+    _pass: Pass,
+}
+
+impl Deref for Taken {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        &self.object
+    }
 }
 
 impl Pool {
-    pub(super) fn new(settings: &PostgresSettings, io: Handle) -> PortResult<Self> {
+    /// Connections to the server of `config`.
+    pub(super) fn new(
+        config: &Config,
+        tls: Tls,
+        settings: &PostgresSettings,
+        metrics: Arc<DbMetrics>,
+        io: Handle,
+    ) -> PortResult<Self> {
         if settings.pool_max == 0 || settings.pool_min > settings.pool_max {
             let message = format!("a pool of {} to {} connections is none", settings.pool_min, settings.pool_max);
             return Err(PortError::rejected(POSTGRES, message));
         }
-        let mut config = settings.config.clone();
+        let mut config = config.clone();
+        tls.apply(&mut config);
         if config.get_application_name().is_none() {
             config.application_name("penstock");
         }
         // Whether a connection was closed is known without asking the server; a check of each would double the round
         // trips.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = deadpool_postgres::Pool::builder(Manager::from_connect(config, ConnectOn { io }, recycling))
+        let connect = ConnectOn { io: io.clone(), tls: tls.clone() };
+        let pool = deadpool_postgres::Pool::builder(Manager::from_connect(config, connect, recycling))
             .max_size(settings.pool_max)
             .wait_timeout(Some(settings.wait_timeout))
             .create_timeout(Some(settings.create_timeout))
@@ -60,16 +94,52 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| PortError::rejected(POSTGRES, error))?;
-        Ok(Self { pool, min: settings.pool_min })
+        Ok(Self {
+            pool,
+            gate: Arc::new(Gate::new(settings.pool_max, settings.max_waiting, settings.wait_timeout)),
+            min: settings.pool_min,
+            cancel_timeout: settings.create_timeout,
+            tls,
+            io,
+            metrics,
+        })
     }
 
-    pub(super) async fn get(&self) -> PortResult<Object> {
-        self.pool.get().await.map_err(from_pool)
+    pub(super) async fn get(&self, lane: Lane) -> PortResult<Taken> {
+        let began = Instant::now();
+        let taken = match self.gate.pass(lane).await {
+            // As many permits as connections: the pool itself makes nobody wait.
+            Ok(pass) => self.pool.get().await.map(|object| Taken { object, _pass: pass }).map_err(|error| {
+                self.metrics.connection_refused(lane.as_str(), "connect");
+                from_pool(error)
+            }),
+            Err(why) => {
+                self.metrics.connection_refused(lane.as_str(), if why == Turned::Away { "full" } else { "timeout" });
+                Err(turned(why))
+            }
+        };
+        self.metrics.connection_waited(lane.as_str(), began);
+        taken
+    }
+
+    /// Ends what a connection does where it is done, and closes it: the next caller must not wait behind it. Its place in
+    /// the pool is taken until then, so that the server never sees more connections than the pool may have.
+    pub(super) fn abandon(&self, taken: Taken) {
+        let (connector, patience) = (self.tls.connector(), self.cancel_timeout);
+        self.io.spawn(async move {
+            let Taken { object, _pass } = taken;
+            match timeout(patience, object.cancel_token().cancel_query(connector)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a statement that took too long could not be cancelled"),
+                Err(_) => tracing::warn!("the server did not take the cancellation of a statement in time"),
+            }
+            drop(Object::take(object));
+        });
     }
 
     pub(super) fn status(&self) -> PoolStatus {
         let status = self.pool.status();
-        PoolStatus { size: status.size, idle: status.available, waiting: status.waiting }
+        PoolStatus { size: status.size, idle: status.available, waiting: self.gate.waiting() }
     }
 
     pub(super) async fn keep_warm(&self) -> PortResult<()> {
@@ -82,12 +152,13 @@ impl Pool {
         });
         let now = self.status();
         let missing = self.min.saturating_sub(now.size);
-        if missing == 0 {
+        // Those who wait open connections themselves.
+        if missing == 0 || now.waiting > 0 {
             return Ok(());
         }
         // The pool opens a connection only when none is idle, so the idle ones are held while the missing ones open.
-        let held = join_all((0..now.idle + missing).map(|_| self.get())).await;
-        held.into_iter().collect::<PortResult<Vec<_>>>().map(drop)
+        let held = join_all((0..now.idle + missing).map(|_| self.pool.get())).await;
+        held.into_iter().collect::<Result<Vec<_>, _>>().map(drop).map_err(from_pool)
     }
 }
 
@@ -97,6 +168,7 @@ impl Pool {
 /// with, that web worker or arbiter.
 struct ConnectOn {
     io: Handle,
+    tls: Tls,
 }
 
 impl Connect for ConnectOn {
@@ -106,7 +178,7 @@ impl Connect for ConnectOn {
     ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
         let config = config.clone();
         Box::pin(async move {
-            let mut opening = Box::pin(config.connect(NoTls));
+            let mut opening = Box::pin(config.connect(self.tls.connector()));
             let (client, connection) = poll_fn(|context| {
                 let _inside = self.io.enter();
                 opening.as_mut().poll(context)

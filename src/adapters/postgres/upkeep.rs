@@ -1,5 +1,7 @@
 //! Housekeeping in bounded steps. Rows that somebody else holds are skipped: the next step finds them.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
@@ -7,10 +9,15 @@ use penstock_actors::{
     model::WindowKind,
     ports::{AuditDifference, AuditPage, PortResult, Upkeep},
 };
+use tokio::sync::Mutex;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{PostgresStore, columns::Columns, db::Statement};
+use super::{
+    PostgresStore,
+    columns::Columns,
+    db::{Db, Statement},
+};
 
 /// No table at all.
 const PING: Statement = Statement { name: "ping", sql: "SELECT 1", types: &[] };
@@ -139,27 +146,51 @@ const AUDIT: Statement = Statement {
     types: &[Type::UUID, Type::INT8],
 };
 
+/// Whether the server answers, asked by any number of callers in one round trip at a time.
+///
+/// It is asked in the ledger's lane, since a node whose requests wait for connections has a busy database and not a silent
+/// one. One at a time, or whoever floods the health checks would have the ledger's connections.
+#[derive(Default)]
+pub(super) struct Pulse {
+    /// When the server was last asked something that it answered.
+    felt: Mutex<Option<Instant>>,
+}
+
+impl Pulse {
+    async fn feel(&self, ledger: &Db) -> PortResult<()> {
+        let called = Instant::now();
+        let mut felt = self.felt.lock().await;
+        if felt.is_some_and(|asked| asked >= called) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        ledger.execute(&PING, &[]).await?;
+        *felt = Some(asked);
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Upkeep for PostgresStore {
     async fn ping(&self) -> PortResult<()> {
-        self.db.execute(&PING, &[]).await.map(drop)
+        self.pulse.feel(&self.ledger).await
     }
 
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {
-        self.db.execute(&EXPIRE, &[&now, &i64::from(limit)]).await
+        self.upkeep.execute(&EXPIRE, &[&now, &i64::from(limit)]).await
     }
 
     async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
-        self.db.execute(&PRUNE_WINDOWS, &[&before, &i64::from(limit)]).await
+        self.upkeep.execute(&PRUNE_WINDOWS, &[&before, &i64::from(limit)]).await
     }
 
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
-        self.db.execute(&PRUNE_NODES, &[&before, &i64::from(limit)]).await
+        self.upkeep.execute(&PRUNE_NODES, &[&before, &i64::from(limit)]).await
     }
 
     async fn prepare(&self, now: Timestamp, months: u32) -> PortResult<u64> {
         let months = i32::try_from(months).unwrap_or(i32::MAX);
-        let row = self.db.row(&PREPARE, &[&now, &months]).await?;
+        let row = self.upkeep.row(&PREPARE, &[&now, &months]).await?;
         let moved = Columns(&row).amount("rows_moved")?;
         if moved > 0 {
             tracing::warn!(rows = moved, "usage had come for months without a partition; it was moved to one");
@@ -169,7 +200,7 @@ impl Upkeep for PostgresStore {
 
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage> {
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
-        let rows = self.db.rows(&AUDIT, &[&after, &i64::from(limit)]).await?;
+        let rows = self.upkeep.rows(&AUDIT, &[&after, &i64::from(limit)]).await?;
         let mut page = AuditPage::default();
         for row in &rows {
             let row = Columns(row);

@@ -1,0 +1,216 @@
+//! Who gets a connection when there are not enough: the ledger first, housekeeping last, and nobody waits in a long queue.
+//!
+//! Three lanes share the pool's connections. The ledger's calls (leases, settlement, heartbeat) are few, serve many streams
+//! each, and may use any connection. Everything that a request asks for leaves the ledger a fifth of them. Housekeeping has
+//! at most a fifth, out of the requests' share. So a thousand slow listings cannot keep a lease from being taken, and a
+//! Janitor that finds a year's work cannot keep a listing waiting.
+//!
+//! Calls beyond that wait, up to `max_waiting` requests and up to `wait_timeout` each; a request that would wait behind
+//! more is refused at once. When the database slows down, an answer of 503 then costs microseconds rather than the whole
+//! time-out, and those let in are still served.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+/// One part in so many of the connections is kept free for the ledger, and as many are the most for housekeeping.
+const PART: usize = 5;
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Leases, settlement, heartbeats: what streams live on.
+    Ledger,
+    /// What one request of a client asks for.
+    Request,
+    /// The Janitor, sweeps and audits.
+    Upkeep,
+}
+
+impl Lane {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Request => "request",
+            Self::Upkeep => "upkeep",
+        }
+    }
+}
+
+/// Why a call got no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// As many wait already as may.
+    Away,
+    /// The wait was too long.
+    TooLong,
+}
+
+/// The bounds of a pool, as permits.
+#[derive(Debug)]
+pub(super) struct Gate {
+    connections: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    upkeep: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    max_waiting: usize,
+    wait_timeout: Duration,
+}
+
+/// The right to one connection.
+#[derive(Debug)]
+pub(super) struct Pass {
+    _permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// Counted among those who wait, for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Gate {
+    pub(super) fn new(connections: usize, max_waiting: usize, wait_timeout: Duration) -> Self {
+        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Self {
+            connections: semaphore(connections),
+            requests: semaphore(connections - reserve(connections)),
+            upkeep: semaphore(reserve(connections).max(1)),
+            waiting: AtomicUsize::new(0),
+            max_waiting,
+            wait_timeout,
+        }
+    }
+
+    /// Calls that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    pub(super) async fn pass(&self, lane: Lane) -> Result<Pass, Turned> {
+        if let Some(pass) = self.try_pass(lane) {
+            return Ok(pass);
+        }
+        let before = self.waiting.fetch_add(1, Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        // The ledger's calls are never turned away: each of them is already bounded by the actor that makes it.
+        if lane != Lane::Ledger && before >= self.max_waiting {
+            return Err(Turned::Away);
+        }
+        let waiting = async {
+            let mut permits = Vec::with_capacity(3);
+            for permit in self.doors(lane) {
+                // The semaphores are never closed.
+                permits.push(Arc::clone(permit).acquire_owned().await.map_err(|_| Turned::Away)?);
+            }
+            Ok(Pass { _permits: permits })
+        };
+        timeout(self.wait_timeout, waiting).await.unwrap_or(Err(Turned::TooLong))
+    }
+
+    fn try_pass(&self, lane: Lane) -> Option<Pass> {
+        let permits: Option<_> = self.doors(lane).map(|permit| Arc::clone(permit).try_acquire_owned().ok()).collect();
+        Some(Pass { _permits: permits? })
+    }
+
+    /// What a lane needs a permit of, always in this order: whoever waits for a later one holds only earlier ones.
+    fn doors(&self, lane: Lane) -> impl Iterator<Item = &Arc<Semaphore>> {
+        let upkeep = (lane == Lane::Upkeep).then_some(&self.upkeep);
+        let requests = (lane != Lane::Ledger).then_some(&self.requests);
+        [upkeep, requests, Some(&self.connections)].into_iter().flatten()
+    }
+}
+
+/// Connections that only the ledger gets. A pool of one has nothing to keep back.
+const fn reserve(connections: usize) -> usize {
+    let part = connections / PART;
+    if part == 0 && connections > 1 { 1 } else { part }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(1);
+
+    fn free(gate: &Gate, lane: Lane) -> Vec<Pass> {
+        std::iter::from_fn(|| gate.try_pass(lane)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn requests_leave_the_ledger_something_and_housekeeping_leaves_requests_something(connections in 2..500_usize) {
+            let gate = Gate::new(connections, 0, LONG);
+            let housekeeping = free(&gate, Lane::Upkeep);
+            prop_assert!(!housekeeping.is_empty());
+            let requests = free(&gate, Lane::Request);
+            prop_assert!(!requests.is_empty() || connections == 2);
+            let ledger = free(&gate, Lane::Ledger);
+            prop_assert!(!ledger.is_empty());
+            prop_assert_eq!(housekeeping.len() + requests.len() + ledger.len(), connections);
+            drop((housekeeping, requests, ledger));
+            prop_assert_eq!(free(&gate, Lane::Ledger).len(), connections);
+        }
+    }
+
+    #[test]
+    fn the_default_pool_keeps_three_for_the_ledger_and_gives_housekeeping_three() {
+        let gate = Gate::new(15, 0, LONG);
+        assert_eq!(free(&gate, Lane::Upkeep).len(), 3);
+        assert_eq!(free(&gate, Lane::Request).len(), 12);
+    }
+
+    #[test]
+    fn a_pool_of_one_serves_every_lane() {
+        let gate = Gate::new(1, 0, LONG);
+        for lane in [Lane::Ledger, Lane::Request, Lane::Upkeep] {
+            assert_eq!(free(&gate, lane).len(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_would_wait_behind_too_many_is_turned_away_at_once_and_the_ledger_is_not() {
+        let gate = Arc::new(Gate::new(1, 1, LONG));
+        let held = gate.pass(Lane::Request).await.expect("free");
+        let wait = |lane| {
+            let gate = Arc::clone(&gate);
+            tokio::spawn(async move { gate.pass(lane).await })
+        };
+        let first = wait(Lane::Request);
+        tokio::task::yield_now().await;
+        assert_eq!(gate.waiting(), 1);
+        assert_eq!(gate.pass(Lane::Request).await.expect_err("the queue is full"), Turned::Away);
+        let ledger = wait(Lane::Ledger);
+        tokio::task::yield_now().await;
+        assert_eq!(gate.waiting(), 2);
+        drop(held);
+        // It came later and goes first.
+        drop(ledger.await.expect("no panic").expect("its turn"));
+        drop(first.await.expect("no panic").expect("its turn"));
+        assert_eq!(gate.waiting(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_and_leaves_nothing_held() {
+        let gate = Gate::new(2, 8, LONG);
+        let held = free(&gate, Lane::Ledger);
+        assert_eq!(gate.pass(Lane::Upkeep).await.expect_err("none is free"), Turned::TooLong);
+        drop(held);
+        assert_eq!(free(&gate, Lane::Ledger).len(), 2);
+        assert_eq!((free(&gate, Lane::Upkeep).len(), gate.waiting()), (1, 0));
+    }
+}

@@ -1,0 +1,187 @@
+//! Encryption on the way to the server, and the proof that it is the right one.
+//!
+//! There is no "prefer": who can tamper with the connection can refuse encryption too, so it would protect nobody. Files
+//! are read when a store is opened; what is renewed on the disk is taken up with the next start.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use serde::Deserialize;
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Files or settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct UnusableTls(String);
+
+/// What is asked of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    /// Not encrypted.
+    #[default]
+    Off,
+    /// Encrypted, but whoever answers is believed to be the server.
+    Require,
+    /// Encrypted, and the server has a certificate for its name from an authority that is trusted.
+    Verify,
+}
+
+/// How a connection is encrypted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    pub mode: TlsMode,
+    /// The authorities to trust. `None`: those that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// What this node shows to a server that asks who it is.
+    pub identity: Option<TlsIdentity>,
+}
+
+/// A client certificate with its chain, and the key to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsIdentity {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// Opens encrypted connections, or plain ones where that is the setting.
+#[derive(Clone)]
+pub(super) struct Tls {
+    mode: TlsMode,
+    connector: MakeRustlsConnect,
+}
+
+impl Tls {
+    pub(super) fn load(settings: &TlsSettings) -> Result<Self, UnusableTls> {
+        let provider = Arc::new(ring::default_provider());
+        let roots = match settings.mode {
+            TlsMode::Verify => roots(settings.ca_file.as_deref())?,
+            TlsMode::Off | TlsMode::Require => RootCertStore::empty(),
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| UnusableTls(error.to_string()))?
+            .with_root_certificates(roots);
+        let mut config = match &settings.identity {
+            Some(identity) if settings.mode != TlsMode::Off => {
+                let (chain, key) = identity.read()?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| unusable(&identity.certificate_file, &error.to_string()))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        if settings.mode == TlsMode::Require {
+            config.dangerous().set_certificate_verifier(Arc::new(Anybody { provider }));
+        }
+        Ok(Self { mode: settings.mode, connector: MakeRustlsConnect::new(config) })
+    }
+
+    /// What `config` says of encryption does not count: the settings do.
+    pub(super) fn apply(&self, config: &mut tokio_postgres::Config) {
+        config.ssl_mode(match self.mode {
+            TlsMode::Off => SslMode::Disable,
+            TlsMode::Require | TlsMode::Verify => SslMode::Require,
+        });
+    }
+
+    pub(super) fn connector(&self) -> MakeRustlsConnect {
+        self.connector.clone()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl TlsIdentity {
+    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), UnusableTls> {
+        let key = PrivateKeyDer::from_pem_file(&self.key_file)
+            .map_err(|error| unusable(&self.key_file, &error.to_string()))?;
+        Ok((certificates(&self.certificate_file)?, key))
+    }
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, UnusableTls> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = ca_file else {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+            let message = format!("this system's certificate authorities cannot be read: {why}; name a CA file");
+            return Err(UnusableTls(message));
+        }
+        return Ok(roots);
+    };
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| unusable(path, &error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, UnusableTls> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err(unusable(path, "it holds no certificate")),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(unusable(path, &error.to_string())),
+    }
+}
+
+fn unusable(path: &Path, why: &str) -> UnusableTls {
+    UnusableTls(format!("{} cannot be used: {why}", path.display()))
+}
+
+/// Believes whoever answers, but not that somebody else's handshake is theirs.
+#[derive(Debug)]
+struct Anybody {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

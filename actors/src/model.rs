@@ -8,6 +8,7 @@ mod policy;
 mod producer;
 mod receipt;
 mod session;
+mod subject;
 mod usage;
 mod window;
 
@@ -19,5 +20,6 @@ pub use policy::{Limits, QuotaPolicy};
 pub use producer::{ApiKey, NewProducer, Role};
 pub use receipt::{Receipt, ReceiptStatus};
 pub use session::{Session, SessionProgress};
+pub use subject::{Client, Subject};
 pub use usage::{Outcome, UsageRow};
 pub use window::{Window, WindowKind, WindowSet, WindowUsage};

@@ -7,6 +7,7 @@ mod catalog;
 mod changes;
 mod error;
 mod ledger;
+mod rate_limits;
 mod shared_state;
 mod url_signer;
 
@@ -18,5 +19,6 @@ pub use ledger::{
     AuditDifference, AuditPage, Ledger, NewReceipt, QuotaView, ReceiptView, Receipts, Reclaimed, Refill, Release,
     SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
 };
+pub use rate_limits::{Grant, RateLimits};
 pub use shared_state::{Invalidations, SharedState, Slot};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

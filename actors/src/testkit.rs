@@ -12,6 +12,7 @@ pub mod memory_blobs;
 pub mod memory_index;
 pub mod memory_state;
 pub mod model_ledger;
+pub mod rate_limits_suite;
 pub mod script;
 pub mod shared_state_suite;
 pub mod url_signer_suite;

@@ -11,6 +11,7 @@ mod log;
 mod postgres;
 mod problem;
 mod quota;
+mod rate_limits;
 mod redis;
 mod secret;
 mod server;
@@ -39,6 +40,7 @@ pub use log::Log;
 pub use postgres::Postgres;
 pub use problem::{ConfigError, Problem};
 pub use quota::Quota;
+pub use rate_limits::{Rate, RateLimits};
 pub use secret::Secret;
 pub use server::Server;
 pub use sessions::Sessions;
@@ -72,6 +74,7 @@ pub struct Config {
     pub usage: Usage,
     pub uploads: Uploads,
     pub sessions: Sessions,
+    pub rate_limits: RateLimits,
     pub janitor: Janitor,
     pub log: Log,
     /// The same values as they were given, to show them with their origins.
@@ -95,8 +98,8 @@ impl Config {
                 Err(problem) => problems.push(problem),
             }
         }
-        for (name, key, text) in settings_in(&sources.env) {
-            effective.lay_text(&key, text, &Origin::Variable(name.to_owned()), &mut problems);
+        for (name, key, text) in settings_in(&sources.env, &mut problems) {
+            effective.lay_text(&key, &text, &Origin::Variable(name.to_owned()), &mut problems);
         }
         for Override { flag, key, value } in &sources.overrides {
             effective.lay_text(key, value, &Origin::Flag(flag), &mut problems);
@@ -153,6 +156,7 @@ impl Config {
         self.usage.check(&mut rules);
         self.uploads.check(&mut rules);
         self.sessions.check(&mut rules);
+        self.rate_limits.check(&mut rules);
         self.janitor.check(&mut rules);
         self.log.check(&mut rules);
         self.check_sections_together(&mut rules);

@@ -7,8 +7,11 @@
 //!    others refuse, and counts the bytes that really go out, compressed ones too.
 //! 2. `X-Content-Type-Options: nosniff` on every answer, refusals of the next ones among them.
 //! 3. [`limit_head`]: before anything looks at the header fields.
-//! 4. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
-//! 5. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
+//! 4. [`limit_rate`]: inside of the bound on heads, for it reads fields; outside of all that does work for the request, so that what
+//!    is refused has cost neither a look-up nor a byte of its body, and so that every answer, also to a path that leads nowhere,
+//!    tells its client what is left.
+//! 5. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
+//! 6. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
 //!    document to all the others.
 //!
 //! # What does not come through here
@@ -40,6 +43,7 @@ mod policies;
 pub mod problem;
 mod producers;
 mod quotas;
+mod rate_limit;
 mod receipts;
 pub mod routing;
 mod scrape;
@@ -54,10 +58,13 @@ pub use content::UploadSettings;
 pub use health::Readiness;
 pub use observe::RequestId;
 pub use problem::{Problem, ProblemType};
+pub use rate_limit::{RATE_WINDOW, RateGate, RateGateParts};
 pub use sessions::SessionSettings;
 pub use streaming::{ContentSizes, StreamingSettings};
 
-use self::{compression::compress, head_limit::limit_head, observe::observe, problem::document_refusals};
+use self::{
+    compression::compress, head_limit::limit_head, observe::observe, problem::document_refusals, rate_limit::limit_rate,
+};
 use crate::telemetry::metrics::HttpMetrics;
 
 /// What the middleware needs.
@@ -66,6 +73,7 @@ pub struct Shell {
     pub metrics: Arc<HttpMetrics>,
     /// The largest head of a request, in bytes.
     pub max_head_bytes: usize,
+    pub rates: Arc<RateGate>,
 }
 
 /// An application in its shell of middleware, without routes and ports: the caller adds those with `app_data` and
@@ -75,11 +83,12 @@ pub fn app(
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
-    let Shell { metrics, max_head_bytes } = shell;
+    let Shell { metrics, max_head_bytes, rates } = shell;
     // The one that is wrapped last is the outermost.
     App::new()
         .wrap(from_fn(document_refusals))
         .wrap(from_fn(compress))
+        .wrap(from_fn(move |request, next| limit_rate(Arc::clone(&rates), request, next)))
         .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
         .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))

@@ -15,7 +15,10 @@ use std::{
 
 use actix_web::{HttpServer, dev::ServerHandle, rt::net::TcpStream, web::Data};
 use anyhow::{Context as _, bail};
-use penstock_actors::system::{DrainReport, Node, Observers};
+use penstock_actors::{
+    rate_limiter::RateLimiter,
+    system::{DrainReport, Node, Observers},
+};
 use socket2::SockRef;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -25,9 +28,15 @@ use tokio::{
 use crate::{
     config::Config,
     data_dir::DataDir,
-    http::{self, Announcer, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings},
+    http::{
+        self, Announcer, RATE_WINDOW, RateGate, RateGateParts, Readiness, SessionSettings, Shell, StreamingSettings,
+        UploadSettings,
+    },
     keys::{self, AdminKey, KeyRing},
-    telemetry::{Metrics, metrics::JanitorMetrics},
+    telemetry::{
+        Metrics,
+        metrics::{JanitorMetrics, RateMetrics},
+    },
     wiring::{self, World},
 };
 
@@ -147,6 +156,24 @@ async fn watch(node: &Node) {
     }
 }
 
+/// What limits requests, with its gauge.
+fn rate_gate(config: &Config, world: &World, keys: Data<KeyRing>, metrics: &Metrics) -> anyhow::Result<Arc<RateGate>> {
+    let rates = RateMetrics::new(metrics.registry())?;
+    let subjects = rates.subjects.clone();
+    let parts = RateGateParts {
+        limiter: RateLimiter::new(&world.ports.clock, RATE_WINDOW, config.rate_limits.subjects, None),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        keys,
+        metrics: rates,
+    };
+    let gate = Arc::new(RateGate::new(parts, |class| config.rate_limits.per_minute(class)));
+    metrics.before_scrape({
+        let gate = Arc::clone(&gate);
+        move || subjects.set(i64::try_from(gate.subjects()).unwrap_or(i64::MAX))
+    });
+    Ok(gate)
+}
+
 fn build(
     config: &Config,
     cores: usize,
@@ -156,13 +183,14 @@ fn build(
     readiness: Data<Readiness>,
     listener: TcpListener,
 ) -> anyhow::Result<actix_web::dev::Server> {
-    let shell = Shell {
-        metrics: Arc::clone(&metrics.http),
-        max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
-    };
     let ports = world.ports.clone();
     let receipts = Arc::clone(&world.receipts);
     let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
+    let shell = Shell {
+        metrics: Arc::clone(&metrics.http),
+        max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
+        rates: rate_gate(config, world, keys.clone(), metrics)?,
+    };
     let here = node.clone();
     let announcer =
         Announcer::new(Arc::clone(&ports.shared), Arc::clone(&ports.changes), move |tag| here.invalidate(tag));

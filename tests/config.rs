@@ -1,7 +1,7 @@
 //! Configuration as an operator meets it: what a file, the environment and flags come to, and what a mistake is told.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use penstock::config::{Config, ConfigError, DatabaseBackend, Override, Sources, StorageBackend};
 use penstock::{
@@ -9,6 +9,7 @@ use penstock::{
         postgres::{StatementMode, TlsIdentity, TlsMode, TlsSettings},
         redis::Servers,
     },
+    http::routing::RouteClass,
     telemetry::LogFormat,
 };
 use penstock_actors::content_store::Verify;
@@ -185,6 +186,54 @@ fn naming_a_postgresql_server_chooses_it_unless_the_database_is_chosen() {
     assert_eq!(backend("[postgres]\nhost = \"db\"", &[]), DatabaseBackend::Postgres);
     assert_eq!(backend("[database]\nbackend = \"sqlite\"", &[("PG_HOST", "db")]), DatabaseBackend::Sqlite);
     assert_eq!(backend("", &[("PG_PASSWORD", "left over")]), DatabaseBackend::Sqlite);
+}
+
+#[test]
+fn limits_by_class_come_from_one_variable_and_classes_that_are_not_named_take_the_default() {
+    let of = |text: &str, variables: &[(&str, &str)]| {
+        let limits = load(text, variables).unwrap().rate_limits;
+        RouteClass::ALL.map(|class| limits.per_minute(class).map_or(0, NonZeroU32::get))
+    };
+    assert_eq!(of("", &[]), [60_000, 60_000, 60_000, 60_000, 60_000, 60_000, 0, 60_000]);
+    let json = ("RATE_LIMITS_JSON", r#"{"streaming":600,"admin":0,"default":30}"#);
+    assert_eq!(of("", &[json]), [30, 600, 30, 30, 30, 0, 0, 30]);
+    let file = "[rate_limits]\ncontent = 7\nstreaming = 8\nreceipts = \"default\"";
+    assert_eq!(of(file, &[json]), [7, 600, 30, 30, 30, 0, 0, 30]);
+    assert_eq!(of(file, &[json, ("PENSTOCK_RATE_LIMITS__STREAMING", "9")])[1], 9);
+    for text in [r#"{"streaming":-1}"#, r#"{"streaming":"many"}"#, "[600]", "600", "{"] {
+        let told = complaints("", &[("RATE_LIMITS_JSON", text)]);
+        assert!(
+            told.len() == 1 && told[0].starts_with("RATE_LIMITS_JSON: must be a JSON object of whole numbers"),
+            "{told:?}"
+        );
+    }
+    assert_eq!(
+        complaints("", &[("RATE_LIMITS_JSON", r#"{"streming":1,"default":5000000000}"#)]),
+        [
+            "rate_limits.default = 5000000000 (from RATE_LIMITS_JSON): must be a whole number, not negative and not too large",
+            "rate_limits.streming (from RATE_LIMITS_JSON): there is no such key; did you mean rate_limits.streaming?",
+        ]
+    );
+    assert_eq!(
+        complaints("[rate_limits]\nlineage = \"none\"", &[]),
+        [
+            "rate_limits.lineage = \"none\" (from FILE): must be requests per minute such as 600, 0 for no limit, or \"default\""
+        ]
+    );
+}
+
+#[test]
+fn trusted_proxies_are_networks_or_single_addresses() {
+    let of = |text| load("", &[("PENSTOCK_SERVER__TRUSTED_PROXIES", text)]).map(|config| config.server.trusted_proxies);
+    let networks = of("10.0.0.0/8, 192.0.2.7,2001:db8::/32").unwrap();
+    assert_eq!(
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]
+    );
+    assert!(Config::load(&Sources::default()).unwrap().server.trusted_proxies.is_empty());
+    for wrong in ["10.0.0.0/33", "proxy.example", "10.0.0", "10.0.0.1-10.0.0.9"] {
+        assert!(of(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -450,11 +499,13 @@ proptest! {
         name in prop::sample::select(vec![
             "PENSTOCK_BIND", "DATABASE_URL", "PG_PORT", "MAX_RANGE_BYTES", "PENSTOCK_QUOTA__LEASE_TTL",
             "PENSTOCK_LOG__LEVEL", "PENSTOCK_SERVER__PUBLIC_URL", "PENSTOCK_STORAGE__VERIFY", "PENSTOCK_DATA__DIR",
-            "PENSTOCK_UPLOADS__MAX_BYTES", "PENSTOCK_ADMIN_KEY",
+            "PENSTOCK_UPLOADS__MAX_BYTES", "PENSTOCK_ADMIN_KEY", "RATE_LIMITS_JSON", "PENSTOCK_SERVER__TRUSTED_PROXIES",
         ]),
         text in prop_oneof![
             any::<String>(),
             "[0-9.]{0,30} ?[a-zA-Z]{0,4}",
+            r#"\{("[a-z]{0,8}":-?[0-9]{0,12},?){0,3}\}?"#,
+            "[0-9a-f.:/, ]{0,40}",
             "postgres(ql)?://[a-z:@/?=&%\\[\\]0-9,]{0,40}",
         ],
     ) {

@@ -67,32 +67,28 @@ impl RateWindow {
     pub fn more_after(self, limit: u32, at: Moment) -> Duration {
         let wanted = u64::from(self.headroom(limit, at)) + 1;
         let Some(room) = u64::from(limit).checked_sub(wanted) else { return Duration::ZERO };
-        if let Some(room) = room.checked_sub(u64::from(self.current))
-            && let Some(elapsed) = covered_from(self.previous, room, at.window)
-        {
-            return Duration::from_millis(elapsed.saturating_sub(at.elapsed));
+        if let Some(room) = room.checked_sub(u64::from(self.current)) {
+            return Duration::from_millis(slid_down_to(room, self.previous, at.window).saturating_sub(at.elapsed));
         }
         // Not in this window: what it counts becomes the previous one's, and nothing is current.
-        let elapsed = covered_from(self.current, room, at.window).unwrap_or(at.window);
-        at.left() + Duration::from_millis(elapsed)
+        at.left() + Duration::from_millis(slid_down_to(room, self.current, at.window))
     }
 }
 
-/// The whole requests of a window's `count` that still lie in a window which ends now.
+/// The whole requests of the previous window's `count` that still lie in a window which ends now. The millisecond that is under
+/// way counts as over, so that the first of them leaves with the turn of the window.
 fn share(count: u32, at: Moment) -> u64 {
-    u64::from(count) * (at.window - at.elapsed) / at.window
+    u64::from(count) * (at.window - at.elapsed - 1) / at.window
 }
 
-/// When, in the next window, no more than `room` of a window's `count` is still covered. `None` where that is so only when
-/// that window is over.
-fn covered_from(count: u32, room: u64, window: u64) -> Option<u64> {
+/// The first millisecond at which no more than `room` of the previous window's `count` is left in the share.
+fn slid_down_to(room: u64, count: u32, window: u64) -> u64 {
     let count = u64::from(count);
     if count <= room {
-        return Some(0);
+        return 0;
     }
-    // count * (window - elapsed) / window < room + 1
-    let elapsed = window - ((room + 1) * window).div_ceil(count) + 1;
-    (elapsed < window).then_some(elapsed)
+    // count * (window - elapsed - 1) / window < room + 1
+    window - ((room + 1) * window).div_ceil(count)
 }
 
 /// How many requests are to be counted, and against what.

@@ -27,6 +27,9 @@ impl fmt::Display for ConfigError {
 pub enum Problem {
     #[error("{}: {why}", path.display())]
     File { path: PathBuf, why: String },
+    /// A variable that sets several keys.
+    #[error("{name}: {why}")]
+    Variable { name: String, why: String },
     #[error("{key} (from {origin}): there is no such key{}", did_you_mean(nearest.as_ref()))]
     UnknownKey { key: String, origin: Origin, nearest: Option<String> },
     /// The value is shown as TOML, and masked if it is a secret.
@@ -35,10 +38,10 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// The dotted key, unless the problem is with a file as a whole.
+    /// The dotted key, unless the problem is with a file or a variable as a whole.
     pub fn key(&self) -> Option<&str> {
         match self {
-            Self::File { .. } => None,
+            Self::File { .. } | Self::Variable { .. } => None,
             Self::UnknownKey { key, .. } | Self::Value { key, .. } => Some(key),
         }
     }

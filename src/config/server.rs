@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{Secret, problem::Rules, value};
@@ -36,6 +37,9 @@ pub struct Server {
     /// Bytes of the largest head of a request.
     #[serde(deserialize_with = "value::size")]
     pub header_limit: u64,
+    /// Proxies that are believed when they say whom a request is from.
+    #[serde(deserialize_with = "value::networks")]
+    pub trusted_proxies: Vec<IpNet>,
     /// The administrator's key; empty means one is made and kept.
     pub admin_key: Secret,
 }

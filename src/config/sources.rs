@@ -1,6 +1,8 @@
 //! Where values come from: a file, the environment, the command line; and the names that the environment has for keys.
 
-use std::{fmt, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
+
+use super::problem::Problem;
 
 /// What a configuration is made from, besides the defaults. The environment is an argument, so that a test needs none.
 #[derive(Debug, Clone, Default)]
@@ -81,29 +83,40 @@ const NAMES: &[(&str, &str)] = &[
     ("MAX_RANGE_BYTES", "streams.max_range_bytes"),
 ];
 
+/// Names that operators know which set several keys of a section at once, as a JSON object of whole numbers.
+const JSON_NAMES: [(&str, &str); 1] = [("RATE_LIMITS_JSON", "rate_limits")];
+
 /// What begins the names that exist for every key, `PENSTOCK_SECTION__KEY`. Names without the double underscore are left
 /// alone: orchestrators make up some of their own for a service called penstock, such as `PENSTOCK_SERVICE_HOST`.
 const PREFIX: &str = "PENSTOCK_";
 
 /// The variables that set keys, as (name, dotted key, value), such that a later one overrides an earlier one: the general
 /// names over the short ones, and otherwise by name, so that the order of the environment means nothing.
-pub(super) fn settings_in(env: &[(String, String)]) -> Vec<(&str, String, &str)> {
-    let mut found: Vec<_> = env
-        .iter()
-        .filter(|(_, value)| !value.is_empty())
-        .filter_map(|(name, value)| {
-            let general = general_key(name);
-            let key = general.clone().or_else(|| short_key(name))?;
-            Some((general.is_some(), name.as_str(), key, value.as_str()))
-        })
-        .collect();
+pub(super) fn settings_in<'e>(
+    env: &'e [(String, String)],
+    problems: &mut Vec<Problem>,
+) -> Vec<(&'e str, String, Cow<'e, str>)> {
+    let mut found = Vec::new();
+    for (name, value) in env.iter().filter(|(_, value)| !value.is_empty()) {
+        if let Some(key) = general_key(name) {
+            found.push((true, name.as_str(), key, Cow::Borrowed(value.as_str())));
+        } else if let Some((_, key)) = NAMES.iter().find(|(known, _)| known == name) {
+            found.push((false, name, (*key).to_owned(), Cow::Borrowed(value)));
+        } else if let Some((_, section)) = JSON_NAMES.iter().find(|(known, _)| known == name) {
+            match numbers_in(value) {
+                Ok(numbers) => found.extend(numbers.into_iter().map(|(key, number)| {
+                    (false, name.as_str(), format!("{section}.{key}"), number.to_string().into())
+                })),
+                Err(why) => problems.push(Problem::Variable { name: name.clone(), why }),
+            }
+        }
+    }
     found.sort();
     found.into_iter().map(|(_, name, key, value)| (name, key, value)).collect()
 }
 
-fn short_key(name: &str) -> Option<String> {
-    let (_, key) = NAMES.iter().find(|(known, _)| *known == name)?;
-    Some((*key).to_owned())
+fn numbers_in(json: &str) -> Result<BTreeMap<String, u64>, String> {
+    serde_json::from_str(json).map_err(|error| format!("must be a JSON object of whole numbers: {error}"))
 }
 
 fn general_key(name: &str) -> Option<String> {

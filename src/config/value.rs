@@ -1,8 +1,13 @@
 //! Values as people write them: sizes, times, counts and addresses, with errors that say what is allowed.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, Visitor},
@@ -76,6 +81,17 @@ pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sock
     text.trim().parse().map_err(|_| D::Error::custom("must be an IP address and a port, such as \"0.0.0.0:8080\""))
 }
 
-fn must_be<E: Error>(expected: &dyn serde::de::Expected) -> E {
+/// Networks and single addresses, by comma.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let network = |text: &str| {
+        let text = text.trim();
+        let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        network.ok_or_else(|| D::Error::custom("must be networks by comma, such as \"10.0.0.0/8, 2001:db8::/32\""))
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(network).collect()
+}
+
+pub(super) fn must_be<E: Error>(expected: &dyn serde::de::Expected) -> E {
     E::custom(format_args!("must be {expected}"))
 }

@@ -3,7 +3,12 @@
 //! They need the head of a request only, and bodies are read by handlers ([`JsonBody`](super::JsonBody) and uploads alike),
 //! so a call without a valid key is refused before the first byte of its body is read.
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    http::header::{self, HeaderMap},
+    web,
+};
 use futures_util::future::LocalBoxFuture;
 use penstock_actors::{
     ids::ProducerId,
@@ -77,7 +82,7 @@ impl FromRequest for Admin {
 }
 
 async fn authenticate(request: &HttpRequest) -> Result<ApiKey, Problem> {
-    let secret = bearer(request)
+    let secret = bearer(request.headers())
         .ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("send the key as Authorization: Bearer KEY"))?;
     let keys = request
         .app_data::<web::Data<KeyRing>>()
@@ -86,8 +91,9 @@ async fn authenticate(request: &HttpRequest) -> Result<ApiKey, Problem> {
     key.ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("the key is not known"))
 }
 
-fn bearer(request: &HttpRequest) -> Option<&str> {
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+/// The secret that a request comes with.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, secret) = value.split_once(' ')?;
     let secret = secret.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty() && secret.len() <= SECRET_CHARS).then_some(secret)

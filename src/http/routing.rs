@@ -23,14 +23,27 @@ pub enum RouteClass {
     Admin,
     /// Health, metrics and documents for operators.
     Operations,
+    /// Paths that lead nowhere.
     Unmatched,
 }
 
 impl RouteClass {
-    /// The class of a route template.
-    pub fn of(template: &str) -> Self {
+    /// All classes, in the order of their numbers (`class as usize`).
+    pub const ALL: [Self; 8] = [
+        Self::Content,
+        Self::Streaming,
+        Self::Catalogue,
+        Self::Receipts,
+        Self::Lineage,
+        Self::Admin,
+        Self::Operations,
+        Self::Unmatched,
+    ];
+
+    /// The class of a path or of a route's template: what it begins with says it, so that it is known before a route is found.
+    pub fn of(path: &str) -> Self {
         // The first prefix that fits decides, so the narrower ones come first.
-        const PREFIXES: [(&str, RouteClass); 14] = [
+        const PREFIXES: [(&str, RouteClass); 18] = [
             ("/v1/content", RouteClass::Content),
             ("/v1/data", RouteClass::Streaming),
             ("/v1/streaming/policies", RouteClass::Admin),
@@ -44,9 +57,13 @@ impl RouteClass {
             ("/v1/producers", RouteClass::Admin),
             ("/v1/policies", RouteClass::Admin),
             ("/v1/storage/", RouteClass::Admin),
-            (UNMATCHED, RouteClass::Unmatched),
+            ("/health/", RouteClass::Operations),
+            ("/metrics", RouteClass::Operations),
+            ("/dashboard", RouteClass::Operations),
+            ("/docs", RouteClass::Operations),
+            ("/openapi.json", RouteClass::Operations),
         ];
-        PREFIXES.iter().find(|(prefix, _)| template.starts_with(prefix)).map_or(Self::Operations, |&(_, class)| class)
+        PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(Self::Unmatched, |&(_, class)| class)
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -83,9 +100,14 @@ mod tests {
             ("/v1/receipts", RouteClass::Receipts),
             ("/health/live", RouteClass::Operations),
             ("/metrics", RouteClass::Operations),
+            ("/openapi.json", RouteClass::Operations),
+            ("/made/up", RouteClass::Unmatched),
             (UNMATCHED, RouteClass::Unmatched),
         ] {
             assert_eq!(RouteClass::of(template), class, "{template}");
+        }
+        for (number, class) in RouteClass::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, number);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use moka::{Expiry, future::Cache};
 use penstock_actors::{
+    ids::KeyId,
     model::ApiKey,
     ports::{Catalog, PortError},
 };
@@ -23,16 +24,22 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// Entries kept. At some 200 bytes each this is 2 MiB; guessed keys push each other out before they push out one in use.
 const CAPACITY: u64 = 10_000;
 
+/// How long after its last use it is remembered whose a secret is, without a right that goes with it.
+const NAMED_FOR: Duration = Duration::from_hours(1);
+
 /// Keys by the hash of their secret, over the catalogue. Concurrent misses of one key share one query.
 pub struct KeyRing {
     catalog: Arc<dyn Catalog>,
     seen: Cache<SecretHash, Option<ApiKey>>,
+    /// Whose a secret is, or was: to count by. Only what was found comes in, so guessed keys push nothing out.
+    names: Cache<SecretHash, KeyId>,
 }
 
 impl KeyRing {
     pub fn new(catalog: Arc<dyn Catalog>) -> Self {
         let seen = Cache::builder().max_capacity(CAPACITY).expire_after(Belief).build();
-        Self { catalog, seen }
+        let names = Cache::builder().max_capacity(CAPACITY).time_to_idle(NAMED_FOR).build();
+        Self { catalog, seen, names }
     }
 
     /// The key with this secret, if there is one.
@@ -43,7 +50,19 @@ impl KeyRing {
         let hash = hash(secret);
         let found = self.seen.try_get_with(hash, self.catalog.key(&hash)).await?;
         // The look-up compared an index entry, which takes as long as the hashes agree; what decides takes always as long.
-        Ok(found.filter(|key| bool::from(key.secret_hash.ct_eq(&hash))))
+        let key = found.filter(|key| bool::from(key.secret_hash.ct_eq(&hash)));
+        if let Some(key) = &key
+            && !self.names.contains_key(&hash)
+        {
+            self.names.insert(hash, key.key_id).await;
+        }
+        Ok(key)
+    }
+
+    /// Whose key this is, as far as this node has found it before; it asks nobody. The key may have been revoked since, so
+    /// this tells callers apart and gives no right.
+    pub async fn name(&self, secret: &str) -> Option<KeyId> {
+        self.names.get(&hash(secret)).await
     }
 }
 

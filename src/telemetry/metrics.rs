@@ -9,12 +9,14 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, Tex
 
 mod http;
 mod node;
+mod rates;
 mod redis;
 
 pub use self::redis::{RedisMetrics, RedisOutcome};
 pub use http::{EndedRequest, HttpMetrics};
 pub use node::JanitorMetrics;
 use penstock_actors::system::Node;
+pub use rates::RateMetrics;
 
 use self::node::{NodeCollector, QueueGauges};
 use crate::adapters::{postgres::PostgresStore, redis::RedisLink};

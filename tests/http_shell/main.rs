@@ -3,6 +3,7 @@
 mod catalogue;
 mod node;
 mod operators;
+mod rate_limits;
 mod receipts;
 mod refusals;
 mod shell;

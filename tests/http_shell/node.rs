@@ -1,6 +1,6 @@
 //! A node's HTTP surface in this process, over ports in memory.
 
-use std::sync::Arc;
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use actix_web::{
     App, Error, HttpResponse,
@@ -11,15 +11,16 @@ use actix_web::{
     web::{self, Bytes, Data},
 };
 use penstock::{
-    http::{self, Announcer, Readiness, Shell},
+    http::{self, Announcer, RATE_WINDOW, RateGate, RateGateParts, Readiness, Shell, routing::RouteClass},
     keys::{self, KeyRing},
-    telemetry::Metrics,
+    telemetry::{Metrics, metrics::RateMetrics},
 };
 use penstock_actors::{
     clock::Clock,
     ids::{ContentHash, KeyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
     ports::{BlobStore, Catalog, Receipts, SharedState, Upkeep},
+    rate_limiter::RateLimiter,
     testkit::clock::ManualClock,
 };
 use serde_json::Value;
@@ -28,6 +29,9 @@ use crate::world::World;
 
 /// When the tests take place.
 pub(crate) const NOW: &str = "2027-03-04T05:06:07Z";
+
+/// A proxy that is believed.
+pub(crate) const PROXY: &str = "10.0.0.1";
 
 /// The bound on heads that the tests set.
 pub(crate) const MAX_HEAD_BYTES: usize = 2048;
@@ -42,6 +46,9 @@ pub(crate) struct Node {
     pub(crate) world: Arc<World>,
     pub(crate) readiness: Data<Readiness>,
     pub(crate) metrics: Data<Metrics>,
+    pub(crate) clock: Arc<ManualClock>,
+    rates: Arc<RateGate>,
+    keys: Data<KeyRing>,
     pub(crate) admin: String,
     pub(crate) producer: String,
     pub(crate) other_producer: String,
@@ -76,6 +83,11 @@ impl Answer {
 
 impl Node {
     pub(crate) async fn new() -> Self {
+        Self::limited(|_| None).await
+    }
+
+    /// With limits on requests per minute, behind a proxy at [`PROXY`].
+    pub(crate) async fn limited(per_minute: impl Fn(RouteClass) -> Option<NonZeroU32>) -> Self {
         let world = Arc::new(World::new());
         world.store(STORED);
         let mut secrets = Vec::new();
@@ -89,7 +101,16 @@ impl Node {
         }
         let [admin, producer, other_producer] = secrets.try_into().expect("three keys");
         let metrics = Data::new(Metrics::new().expect("metrics"));
-        Self { world, readiness: Data::default(), metrics, admin, producer, other_producer }
+        let clock = Arc::new(ManualClock::at(NOW));
+        let keys = Data::new(KeyRing::new(world.clone()));
+        let parts = RateGateParts {
+            limiter: RateLimiter::new(&(clock.clone() as Arc<dyn Clock>), RATE_WINDOW, 1000, None),
+            trusted_proxies: vec![PROXY.parse::<IpAddr>().expect("an address").into()],
+            keys: keys.clone(),
+            metrics: RateMetrics::new(metrics.registry()).expect("metrics"),
+        };
+        let rates = Arc::new(RateGate::new(parts, per_minute));
+        Self { world, readiness: Data::default(), metrics, clock, rates, keys, admin, producer, other_producer }
     }
 
     pub(crate) fn app(
@@ -99,10 +120,11 @@ impl Node {
         + use<>,
     > {
         let catalog: Arc<dyn Catalog> = self.world.clone();
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
-        let shell = Shell { metrics: self.metrics.http.clone(), max_head_bytes: MAX_HEAD_BYTES };
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let rates = Arc::clone(&self.rates);
+        let shell = Shell { metrics: self.metrics.http.clone(), max_head_bytes: MAX_HEAD_BYTES, rates };
         http::app(shell)
-            .app_data(Data::new(KeyRing::new(catalog.clone())))
+            .app_data(self.keys.clone())
             .app_data(Data::from(catalog))
             .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
             .app_data(Data::from(self.world.clone() as Arc<dyn SharedState>))

@@ -179,7 +179,8 @@ on_both!(preconditions_come_in_their_order_and_before_ranges, async |node: &mut 
 });
 
 fn described(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let same = |name: &str| !["date", "x-request-id"].contains(&name);
+    // Those that tell of the request rather than of the content.
+    let same = |name: &str| !["date", "x-request-id", "ratelimit"].contains(&name);
     let fields = headers.iter().filter(|(name, _)| same(name.as_str()));
     fields.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
 }

@@ -1,0 +1,88 @@
+//! `[rate_limits]`: requests per minute of one client, by class of calls.
+
+use std::{fmt, num::NonZeroU32};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+
+use super::{problem::Rules, value};
+use crate::http::routing::RouteClass;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimits {
+    /// For the classes that are not given.
+    #[serde(deserialize_with = "value::count")]
+    pub default: u32,
+    pub content: Rate,
+    pub streaming: Rate,
+    pub catalogue: Rate,
+    pub receipts: Rate,
+    pub lineage: Rate,
+    pub admin: Rate,
+    /// Subjects that an instance remembers.
+    #[serde(deserialize_with = "value::count")]
+    pub subjects: usize,
+}
+
+/// Requests per minute of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    Default,
+    /// 0 means no limit.
+    PerMinute(u32),
+}
+
+impl RateLimits {
+    /// Requests per minute of a class; `None` where it has no limit.
+    pub fn per_minute(&self, class: RouteClass) -> Option<NonZeroU32> {
+        let rate = match class {
+            RouteClass::Content => self.content,
+            RouteClass::Streaming => self.streaming,
+            RouteClass::Catalogue => self.catalogue,
+            RouteClass::Receipts => self.receipts,
+            RouteClass::Lineage => self.lineage,
+            RouteClass::Admin => self.admin,
+            RouteClass::Unmatched => Rate::Default,
+            RouteClass::Operations => Rate::PerMinute(0),
+        };
+        NonZeroU32::new(match rate {
+            Rate::Default => self.default,
+            Rate::PerMinute(requests) => requests,
+        })
+    }
+
+    pub(super) fn check(&self, rules: &mut Rules) {
+        rules.at_least_one(self.subjects, &["rate_limits.subjects"]);
+    }
+}
+
+/// A number, also as a text, because that is what the environment has; or the word.
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PerMinute;
+
+        impl Visitor<'_> for PerMinute {
+            type Value = Rate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("requests per minute such as 600, 0 for no limit, or \"default\"")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Rate, E> {
+                u32::try_from(number).map(Rate::PerMinute).map_err(|_| value::must_be(&self))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Rate, E> {
+                match text.trim() {
+                    "default" => Ok(Rate::Default),
+                    number => number.parse().map(Rate::PerMinute).map_err(|_| value::must_be(&self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(PerMinute)
+    }
+}

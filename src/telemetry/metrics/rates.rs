@@ -1,0 +1,75 @@
+//! What rate limits do.
+
+use penstock_actors::rate_limiter::{Counted, Verdict};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::http::routing::RouteClass;
+
+/// Checks and refusals. The counters of all labels are looked up once, for each request passes here.
+pub struct RateMetrics {
+    /// By the number of the class.
+    limited: [IntCounter; RouteClass::ALL.len()],
+    here: Outcomes,
+    shared: Outcomes,
+    alone: Outcomes,
+    /// Subjects in memory; whoever has them sets it before a scrape.
+    pub subjects: IntGauge,
+}
+
+struct Outcomes {
+    allowed: IntCounter,
+    refused: IntCounter,
+}
+
+impl RateMetrics {
+    /// # Errors
+    /// When the registry has metrics of these names.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let limited = IntCounterVec::new(
+            Opts::new(
+                "penstock_rate_limited_total",
+                "Requests refused because their client made too many, by route class.",
+            ),
+            &["class"],
+        )?;
+        let checks = IntCounterVec::new(
+            Opts::new(
+                "penstock_rate_limit_checks_total",
+                "Requests counted against a limit, by where (alone: in this instance, because Redis does not answer) and outcome.",
+            ),
+            &["backend", "outcome"],
+        )?;
+        let subjects = IntGauge::new(
+            "penstock_rate_limit_subjects",
+            "Clients, by route class and minute, that this instance remembers.",
+        )?;
+        registry.register(Box::new(limited.clone()))?;
+        registry.register(Box::new(checks.clone()))?;
+        registry.register(Box::new(subjects.clone()))?;
+        let outcomes = |backend| Outcomes {
+            allowed: checks.with_label_values(&[backend, "allowed"]),
+            refused: checks.with_label_values(&[backend, "refused"]),
+        };
+        Ok(Self {
+            limited: RouteClass::ALL.map(|class| limited.with_label_values(&[class.as_str()])),
+            here: outcomes("memory"),
+            shared: outcomes("redis"),
+            alone: outcomes("alone"),
+            subjects,
+        })
+    }
+
+    pub fn checked(&self, class: RouteClass, verdict: &Verdict) {
+        let outcomes = match verdict.counted {
+            Counted::Here => &self.here,
+            Counted::Shared => &self.shared,
+            Counted::Alone => &self.alone,
+        };
+        if verdict.allowed {
+            outcomes.allowed.inc();
+        } else {
+            outcomes.refused.inc();
+            self.limited[class as usize].inc();
+        }
+    }
+}

@@ -34,7 +34,7 @@ impl Content {
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): eight good bytes for three multiplications.
-fn split_mix(state: &mut u64) -> u64 {
+pub(crate) fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -72,7 +72,7 @@ pub(crate) async fn start(flaw: Flaw) -> Bench {
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
-    Bench { api: Arc::new(Api::new(Target::new(address).await.unwrap(), "key".into())), pid: None }
+    Bench { api: Arc::new(Api::new(Target::new(address).await.unwrap(), "key".into())), pid: None, peers: Vec::new() }
 }
 
 impl FakeNode {

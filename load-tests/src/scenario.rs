@@ -1,9 +1,10 @@
 //! What a scenario is given, and what is the same for all of them: a node, receipts to stream under, and the end of a run.
 
-use std::{fs, io::Write, path::Path, sync::Arc};
+use std::{env, fs, io::Write, path::Path, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::ValueEnum;
+use futures_util::future::try_join_all;
 
 use crate::{
     api::Api,
@@ -16,7 +17,11 @@ use crate::{
     memory::{MemoryReport, Resident},
     metrics,
     report::{Check, Report},
-    scenarios::{smoke, smoke::Smoke, thousand::Thousand},
+    scenarios::{
+        fleet::{self, Fleet},
+        smoke::{self, Smoke},
+        thousand::Thousand,
+    },
     server::OwnServer,
     stream::Wanted,
 };
@@ -28,6 +33,8 @@ pub(crate) enum ScenarioName {
     Smoke,
     /// A thousand streams held at one moment, then as many as fit
     Thousand,
+    /// Ten instances on what the environment says they share, asked at random: round trips and times
+    Fleet,
 }
 
 /// What the phases of a scenario have found.
@@ -45,12 +52,23 @@ pub(crate) struct Bench {
     pub(crate) api: Arc<Api>,
     /// Known when the node was started by this run.
     pub(crate) pid: Option<u32>,
+    /// Further instances that share everything with this node.
+    pub(crate) peers: Vec<Arc<Api>>,
 }
 
 impl Bench {
     /// The node's resident memory now, when it runs here.
     pub(crate) fn resident(&self) -> Option<Resident> {
         self.pid.and_then(Resident::of)
+    }
+
+    /// Every instance, the node first.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Arc<Api>> {
+        std::iter::once(&self.api).chain(&self.peers)
+    }
+
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        self.instances().map(|api| api.target.clone()).collect()
     }
 
     /// Stores a content, and makes an asset and that many receipts for it.
@@ -79,16 +97,18 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
     limits::allow_streams(match args.scenario {
         ScenarioName::Smoke => smoke::CLIENTS,
         ScenarioName::Thousand => thousand.streams,
+        ScenarioName::Fleet => fleet::CLIENTS * fleet::INSTANCES,
     })?;
     let (own, bench) = open(args).await?;
     let idle = bench.resident();
     let findings = match args.scenario {
         ScenarioName::Smoke => Smoke.run(&bench).await?,
         ScenarioName::Thousand => thousand.run(&bench).await?,
+        ScenarioName::Fleet => Fleet::new(args.seconds).run(&bench).await?,
     };
     let billing = BillingReport::compare(&bench.api, &findings.tally.received).await?;
     let mut report = conclude(args.scenario, &bench, idle, findings, billing).await;
-    if let Some(own) = own {
+    for own in own {
         let stopped = own.stop().await;
         let seen = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |()| "exit 0".to_owned());
         report.checks.push(Check::new("the node drains and ends well when it is told to stop", stopped.is_ok(), seen));
@@ -100,22 +120,33 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// The node that was named, or one of the run's own.
-async fn open(args: &RunArgs) -> anyhow::Result<(Option<OwnServer>, Bench)> {
+/// The node that was named, or the run's own: one, or a fleet.
+async fn open(args: &RunArgs) -> anyhow::Result<(Vec<OwnServer>, Bench)> {
     let (own, address, key) = match &args.server {
         Some(address) => {
             let key = args.key.clone().context("a node of yours needs its admin key: --key or PENSTOCK_ADMIN_KEY")?;
-            (None, address.clone(), key)
+            ensure!(args.scenario != ScenarioName::Fleet, "a fleet is started by the run itself: leave --server out");
+            (Vec::new(), address.clone(), key)
         }
         None => {
-            let own = OwnServer::start().await?;
-            let (address, key) = (own.address.clone(), own.key.clone());
-            (Some(own), address, key)
+            ensure!(
+                args.scenario != ScenarioName::Fleet || env::var_os("DATABASE_URL").is_some(),
+                "a fleet shares a database: set DATABASE_URL, or run ./bench fleet"
+            );
+            let first = OwnServer::start().await?;
+            let (address, key) = (first.address.clone(), first.key.clone());
+            let others = if args.scenario == ScenarioName::Fleet { fleet::INSTANCES - 1 } else { 0 };
+            let others = try_join_all((0..others).map(|_| first.start_beside())).await?;
+            (std::iter::once(first).chain(others).collect(), address, key)
         }
     };
-    let pid = own.as_ref().map(|own| own.pid);
+    let pid = own.first().map(|own| own.pid);
     let api = Arc::new(Api::new(Target::new(address).await?, key));
-    Ok((own, Bench { api, pid }))
+    let mut peers = Vec::new();
+    for other in own.iter().skip(1) {
+        peers.push(Arc::new(Api::new(Target::new(other.address.clone()).await?, other.key.clone())));
+    }
+    Ok((own, Bench { api, pid, peers }))
 }
 
 /// Takes the last look at the node and puts everything together.
@@ -137,6 +168,7 @@ async fn conclude(
         scenario: match name {
             ScenarioName::Smoke => "smoke",
             ScenarioName::Thousand => "thousand",
+            ScenarioName::Fleet => "fleet",
         },
         server: bench.api.target.address.to_string(),
         phases: findings.phases,
@@ -200,6 +232,17 @@ mod tests {
             assert!(!report.passed());
             assert!(!report.checks[check].kept, "{report}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_fleet_streams_and_is_billed_to_the_byte() {
+        let bench = fake_node::start(Flaw::None).await;
+        let few = Fleet { sizes: vec![1000], receipts_per_content: 2, seconds: Duration::from_millis(100) };
+        let findings = few.run(&bench).await.unwrap();
+        assert!(findings.checks.iter().all(|check| check.kept), "{:?}", findings.checks);
+        assert_eq!(findings.checks.len(), 4, "two kinds of round trips in two phases");
+        let billing = BillingReport::compare(&bench.api, &findings.tally.received).await.unwrap();
+        assert_eq!(billing.differences, Vec::<String>::new());
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
 //! The scenarios: each a plain struct whose fields are its sizes, and whose phases are its methods, in the order of a run.
 
+pub(crate) mod fleet;
 pub(crate) mod smoke;
 pub(crate) mod thousand;

@@ -1,8 +1,9 @@
 //! What implements the ports, by port: SQLite and PostgreSQL for the ledger and the catalogue, files for blobs, this
-//! process for shared state.
+//! process for shared state. Beside them stands what gives [URLs](urls) to those who deliver in the node's place.
 
 pub mod files;
 pub mod in_process;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;
+pub mod urls;

@@ -42,6 +42,7 @@ use penstock_actors::{
 };
 use tokio::runtime::Handle;
 
+use super::urls::Origin;
 use fault::{STORE, fault};
 use layout::{Layout, sync_folder};
 use leaf_list::LeafList;
@@ -152,6 +153,17 @@ impl BlobStore for FileBlobs {
 
     async fn ping(&self) -> PortResult<()> {
         self.blocking(probe).await
+    }
+}
+
+/// Below the folder `blobs` of the root.
+#[async_trait]
+impl Origin for FileBlobs {
+    async fn path(&self, hash: ContentHash) -> PortResult<Option<String>> {
+        if !self.exists(hash).await? {
+            return Err(PortError::NotFound("blob"));
+        }
+        Ok(Some(Layout::path_below(hash)))
     }
 }
 

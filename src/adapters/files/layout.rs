@@ -48,6 +48,12 @@ impl Layout {
         self.shard(hash).join(hash.to_string())
     }
 
+    /// The path of a blob below the folder of the blobs.
+    pub(super) fn path_below(hash: ContentHash) -> String {
+        let name = hash.to_string();
+        format!("{}/{}/{name}", &name[..2], &name[2..4])
+    }
+
     pub(super) fn leaves(&self, hash: ContentHash) -> PathBuf {
         self.shard(hash).join(format!("{hash}.leaves"))
     }

@@ -5,6 +5,7 @@
 
 mod data;
 mod database;
+mod delivery;
 mod effective;
 mod janitor;
 mod log;
@@ -35,6 +36,7 @@ use toml::Table;
 pub use self::redis::Redis;
 pub use data::Data;
 pub use database::{Database, DatabaseBackend};
+pub use delivery::{Delivery, DeliveryMode, DeliveryTier};
 pub use janitor::Janitor;
 pub use log::Log;
 pub use postgres::Postgres;
@@ -70,6 +72,7 @@ pub struct Config {
     pub redis: Redis,
     pub storage: Storage,
     pub streams: Streams,
+    pub delivery: Delivery,
     pub quota: Quota,
     pub usage: Usage,
     pub uploads: Uploads,
@@ -152,6 +155,7 @@ impl Config {
         self.postgres.check(&mut rules);
         self.redis.check(&mut rules);
         self.streams.check(&mut rules);
+        self.delivery.check(&mut rules);
         self.quota.check(&mut rules);
         self.usage.check(&mut rules);
         self.uploads.check(&mut rules);
@@ -178,6 +182,22 @@ impl Config {
             self.janitor.temporary_age > self.uploads.idle_timeout,
             &["janitor.temporary_age", "uploads.idle_timeout"],
             "be longer than uploads.idle_timeout, or a sweep takes the file of an upload that only paused",
+        );
+        let files = self.storage.backend == StorageBackend::Fs;
+        rules.require(
+            self.delivery.mode != DeliveryMode::Presigned || !files,
+            &["delivery.mode", "storage.backend"],
+            "not be \"presigned\" where storage.backend is \"fs\": only object storage takes signed URLs",
+        );
+        rules.require(
+            self.delivery.mode != DeliveryMode::Accel || !self.server.trusted_proxies.is_empty(),
+            &["server.trusted_proxies", "delivery.mode"],
+            "name the nginx in front where delivery.mode is \"accel\": nobody else understands the answer",
+        );
+        rules.require(
+            !files || matches!(self.delivery.tier, DeliveryTier::Any | DeliveryTier::Hot),
+            &["delivery.tier", "storage.backend"],
+            "be \"any\" or \"hot\" where storage.backend is \"fs\": files have one tier",
         );
         for key in [&["postgres.host", "postgres.url"], &["postgres.port", "postgres.url"]] {
             rules.require(

@@ -36,6 +36,7 @@ pub mod auth;
 pub mod body;
 mod compression;
 mod content;
+mod data;
 mod head_limit;
 mod health;
 mod observe;
@@ -55,6 +56,7 @@ pub mod validation;
 pub use announcer::Announcer;
 pub use body::JsonBody;
 pub use content::UploadSettings;
+pub use data::Deliverer;
 pub use health::Readiness;
 pub use observe::RequestId;
 pub use problem::{Problem, ProblemType};
@@ -97,6 +99,7 @@ pub fn app(
 /// Registers the routes. They are tried in this order, so what is asked for most comes first.
 pub fn configure(cfg: &mut ServiceConfig) {
     streaming::configure(cfg);
+    data::configure(cfg);
     content::configure(cfg);
     quotas::configure(cfg);
     sessions::configure(cfg);

@@ -85,7 +85,6 @@ impl Server {
         }
         let world = wiring::open(config, &metrics, io).await?;
         if let Some(pool) = world.pool.clone() {
-            io.spawn(wiring::watch_replicas(pool.clone()));
             io.spawn(wiring::keep_pool_warm(pool));
         }
         let configured = config.server.admin_key.expose();
@@ -94,11 +93,8 @@ impl Server {
 
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let janitor = JanitorMetrics::new(metrics.registry())?;
-        let store = world.pool.clone();
-        let observers = Observers {
-            janitor: Arc::new(move |report: &_| janitor.pass_ended(report)),
-            changes: Arc::new(move |change| store.iter().for_each(|store| store.heard(change))),
-        };
+        let observers =
+            Observers { janitor: Arc::new(move |report: &_| janitor.pass_ended(report)), changes: Arc::new(|_| {}) };
         let settings = wiring::node_settings(config, cores);
         let node = Node::start(&world.ports, &settings, data_dir.node(), observers, io.clone())
             .await
@@ -203,6 +199,7 @@ fn build(
     let metrics = Data::from(Arc::clone(metrics));
     let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
     let sizes = Data::new(http::ContentSizes::new(config.streams.content_entries));
+    let deliverer = Data::new(wiring::deliverer(config, world));
     let uploads = Data::new(UploadSettings { idle_timeout: config.uploads.idle_timeout });
     let sessions = Data::new(SessionSettings { ttl: config.sessions.ttl });
     let factory = move || {
@@ -214,6 +211,7 @@ fn build(
             .app_data(readiness.clone())
             .app_data(streaming.clone())
             .app_data(sizes.clone())
+            .app_data(deliverer.clone())
             .app_data(uploads.clone())
             .app_data(sessions.clone())
             .app_data(Data::from(Arc::clone(&ports.catalog)))

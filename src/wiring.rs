@@ -1,5 +1,7 @@
 //! The composition root: configuration in, ports and node settings out. The only file that names every adapter.
 
+mod delivery;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
@@ -10,7 +12,7 @@ use penstock_actors::{
     ingest::IngestSettings,
     janitor::JanitorSettings,
     model::{Credit, LeaseSizing},
-    ports::{Catalog, Changes, Ledger, Receipts, Upkeep},
+    ports::{Catalog, Changes, Ledger, Receipts, Upkeep, UrlSigner},
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     system::{NodeSettings, Ports},
@@ -23,13 +25,15 @@ use crate::{
     adapters::{
         files::{FileBlobs, FilesSettings},
         in_process::InProcessState,
-        postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
+        postgres::{self, PostgresSettings, PostgresStore},
         redis::{RedisLink, RedisSettings},
         sqlite::{self, SqliteSettings, SqliteStore},
     },
     config::{Config, DatabaseBackend},
     telemetry::{DbMetrics, Metrics},
 };
+
+pub use delivery::deliverer;
 
 /// The longest wait between two attempts to reach the database at start.
 const LONGEST_START_WAIT: Duration = Duration::from_secs(5);
@@ -45,6 +49,8 @@ const TOP_UP_EVERY: Duration = Duration::from_secs(30);
 pub struct World {
     pub ports: Ports,
     pub receipts: Arc<dyn Receipts>,
+    /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
+    pub urls: Option<Arc<dyn UrlSigner>>,
     /// Keeps the connection pool warm; `None` where there is no pool.
     pub pool: Option<PostgresStore>,
     /// The link to Redis; `None` where state is kept in this process.
@@ -63,6 +69,8 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     let root = config.blob_root();
     let blobs = FileBlobs::open(FilesSettings { root: root.clone() }, io.clone())
         .with_context(|| format!("cannot open the blob folder {}", root.display()))?;
+    let blobs = Arc::new(blobs);
+    let urls = delivery::url_signer(config, Arc::<FileBlobs>::clone(&blobs), None);
     let database = open_database(config, &metrics.db, io).await?;
     Ok(World {
         ports: Ports {
@@ -70,11 +78,12 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             upkeep: database.upkeep,
             catalog: database.catalog,
             changes: database.changes,
-            blobs: Arc::new(blobs),
+            blobs,
             shared,
             clock,
         },
         receipts: database.receipts,
+        urls,
         pool: database.pool,
         redis,
     })
@@ -216,7 +225,6 @@ fn sqlite_settings(config: &Config) -> SqliteSettings {
 fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
     let postgres = &config.postgres;
     let (connection, tls) = postgres.connection().map_err(|error| anyhow!("postgres.url must {error}"))?;
-    let replicas = postgres.replicas().map_err(|error| anyhow!("postgres.replica_urls must {error}"))?;
     Ok(PostgresSettings {
         config: connection,
         tls,
@@ -228,7 +236,6 @@ fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
         recycle_timeout: postgres.recycle_timeout,
         statement_timeout: postgres.statement_timeout,
         statement_mode: postgres.statement_mode,
-        replicas: ReplicaSettings { servers: replicas, max_lag: postgres.replica_max_lag },
     })
 }
 
@@ -291,14 +298,5 @@ pub async fn keep_pool_warm(pool: PostgresStore) {
             tracing::debug!(%error, "the connection pool was not topped up");
         }
         tokio::time::sleep(TOP_UP_EVERY).await;
-    }
-}
-
-/// Measures the replicas' lag for as long as the process lives; ends at once where there are none.
-pub async fn watch_replicas(store: PostgresStore) {
-    let Some(every) = store.check_replicas_every() else { return };
-    loop {
-        store.check_replicas().await;
-        tokio::time::sleep(every).await;
     }
 }

@@ -3,7 +3,9 @@
 
 use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use penstock::config::{Config, ConfigError, DatabaseBackend, Override, Sources, StorageBackend};
+use penstock::config::{
+    Config, ConfigError, DatabaseBackend, DeliveryMode, DeliveryTier, Override, Sources, StorageBackend,
+};
 use penstock::{
     adapters::{
         postgres::{StatementMode, TlsIdentity, TlsMode, TlsSettings},
@@ -61,6 +63,8 @@ fn the_defaults_are_valid_and_every_key_is_known() {
     assert_eq!(config.postgres.statement_mode, StatementMode::Unnamed);
     assert_eq!((config.storage.backend, config.storage.verify), (StorageBackend::Fs, Verify::Cold));
     assert_eq!(config.streams.memory_cache, 32 << 20);
+    assert_eq!((config.delivery.mode, config.delivery.tier), (DeliveryMode::Stream, DeliveryTier::Any));
+    assert_eq!(config.delivery.url_ttl, Duration::from_secs(300));
     assert_eq!(config.quota.lease_ttl, Duration::from_secs(60));
     assert_eq!(config.quota.lease_max_bytes, 256 << 20);
     assert_eq!(config.quota.lost_lease, LostLease::Charge);
@@ -149,6 +153,76 @@ fn the_names_that_operators_know_set_their_keys() {
     assert_eq!(config.streams.max_range_bytes, 16 << 20);
     assert_eq!(config.server.admin_key.expose(), "key");
     assert_eq!(config.server.bind.port(), 80);
+}
+
+#[test]
+fn a_delivery_mode_has_all_that_it_needs_or_does_not_start() {
+    let key = "delivery.signing_key = \"***\" (from ";
+    let mode = |mode| ("DATA_DELIVERY_MODE", mode);
+    assert_eq!(
+        complaints("", &[mode("presigned")]),
+        [
+            "delivery.mode = \"presigned\" (from DATA_DELIVERY_MODE): must not be \"presigned\" where storage.backend is \
+          \"fs\": only object storage takes signed URLs"
+        ]
+    );
+    assert_eq!(
+        complaints("", &[mode("accel")]),
+        [
+            "server.trusted_proxies = \"\" (from default): must name the nginx in front where delivery.mode is \"accel\": \
+          nobody else understands the answer"
+        ]
+    );
+    assert_eq!(
+        complaints("", &[mode("direct")]),
+        [
+            "delivery.base_url = \"\" (from default): must be given where delivery.mode is \"direct\": \
+             it is where the CDN has the contents",
+            "delivery.signing_key = \"\" (from default): must be given where delivery.mode is \"direct\": \
+             without it, anybody could make URLs",
+        ]
+    );
+    let told = complaints("[delivery]\nsigning_key = \"hunter2\"", &[]);
+    assert_eq!(told, [format!("{key}FILE): must have at least 32 bytes, such as `openssl rand -hex 32` makes")]);
+    for url in
+        ["cdn.example.com", "ftp://cdn/x", "https://cdn/x?y", "https://me@cdn/", "https://cdn/a b", "https://cdn/../x"]
+    {
+        assert!(complaints("", &[("PENSTOCK_DELIVERY__BASE_URL", url)])[0].contains("must be of the form"), "{url}");
+    }
+    for prefix in ["", "/", "_penstock", "/a/", "/a b"] {
+        let told = load(&format!("[delivery]\ninternal_prefix = {prefix:?}"), &[]);
+        assert!(told.is_err(), "{prefix}");
+    }
+    let config = load(
+        "[server]\ntrusted_proxies = \"10.0.0.0/8\"\n[delivery]\nbase_url = \"https://cdn.example.com/content/\"",
+        &[
+            mode("direct"),
+            ("DATA_DELIVERY_TIER", "hot"),
+            ("PRESIGN_TTL_SEC", "90"),
+            ("PENSTOCK_DELIVERY__SIGNING_KEY", "hunter2 hunter2 hunter2 hunter2 "),
+        ],
+    )
+    .unwrap();
+    assert_eq!((config.delivery.mode, config.delivery.tier), (DeliveryMode::Direct, DeliveryTier::Hot));
+    assert_eq!(config.delivery.url_ttl, Duration::from_secs(90));
+    assert!(!config.masked().contains("hunter") && !format!("{config:?}").contains("hunter"));
+}
+
+#[test]
+fn how_long_a_url_is_good_is_told_in_seconds_or_with_a_unit_and_is_bounded() {
+    let ttl = |text| Config::load(&env(&[("PRESIGN_TTL_SEC", text)])).map(|config| config.delivery.url_ttl.as_secs());
+    for (text, seconds) in [("1", 1), ("300", 300), ("5min", 300), (" 7 ", 7), ("43200", 43_200), ("12h", 43_200)] {
+        assert_eq!(ttl(text).ok(), Some(seconds), "{text}");
+    }
+    for text in ["0", "43201", "-1", "soon", "1.5", "500ms", "99999999999999999999"] {
+        assert!(ttl(text).is_err(), "{text}");
+    }
+    assert_eq!(load("[delivery]\nurl_ttl = 60", &[]).unwrap().delivery.url_ttl.as_secs(), 60);
+    assert_eq!(
+        complaints("", &[("PRESIGN_TTL_SEC", "soon")]),
+        ["delivery.url_ttl = \"soon\" (from PRESIGN_TTL_SEC): must be a time such as \"45s\" or \"2h\", \
+          or a whole number of seconds"]
+    );
 }
 
 #[test]

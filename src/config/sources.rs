@@ -74,7 +74,6 @@ const NAMES: &[(&str, &str)] = &[
     ("PG_PASSWORD", "postgres.password"),
     ("PG_TLS", "postgres.tls"),
     ("PG_CA_FILE", "postgres.ca_file"),
-    ("PG_REPLICA_URLS", "postgres.replica_urls"),
     ("PG_POOL_MIN", "postgres.pool_min"),
     ("PG_POOL_MAX", "postgres.pool_max"),
     ("REDIS_URL", "redis.url"),
@@ -82,6 +81,9 @@ const NAMES: &[(&str, &str)] = &[
     ("STORAGE_BACKEND", "storage.backend"),
     ("DATA_ROOT", "storage.root"),
     ("MAX_RANGE_BYTES", "streams.max_range_bytes"),
+    ("DATA_DELIVERY_MODE", "delivery.mode"),
+    ("DATA_DELIVERY_TIER", "delivery.tier"),
+    ("PRESIGN_TTL_SEC", "delivery.url_ttl"),
 ];
 
 /// Names that operators know which set several keys of a section at once, as a JSON object of whole numbers.

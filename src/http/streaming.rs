@@ -15,9 +15,11 @@ use actix_web::{
 };
 use moka::future::Cache;
 use penstock_actors::{
+    admission::Permit,
     delivery::Plan,
     ids::{ContentHash, ReceiptId, SessionId},
-    quota_book::{Ask, Demand, Grant},
+    quota_book::{Ask, Demand},
+    quota_cache::Reservation,
     system::Node,
 };
 use serde::Deserialize;
@@ -28,16 +30,19 @@ mod range;
 mod refusal;
 
 pub(crate) use self::refusal::problem_of;
-use self::{
-    conditions::Precondition,
+use self::{conditions::Precondition, range::RangeAnswer};
+pub(super) use self::{
     headers::ContentHeaders,
-    range::{RangeAnswer, Selected},
+    refusal::{SOON, unreadable},
 };
 use super::{Problem, ProblemType, Readiness};
+use crate::telemetry::{
+    Metrics,
+    metrics::{Given, Mode},
+};
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/streaming/data/{contentHash}").route(super::routing::read().to(by_path)))
-        .service(web::resource("/v1/data").route(super::routing::read().to(by_query)));
+    cfg.service(web::resource("/v1/streaming/data/{contentHash}").route(super::routing::read().to(by_path)));
 }
 
 /// How ranges are answered.
@@ -57,21 +62,29 @@ impl ContentSizes {
     }
 }
 
+/// Under which right, and as part of which session.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct StreamQuery {
-    content_hash: Option<String>,
+pub(super) struct RightQuery {
     receipt_id: Option<String>,
     session_id: Option<String>,
 }
 
 /// What the handlers depend on.
 #[derive(Clone)]
-struct Deps {
-    node: Data<Node>,
+pub(super) struct Deps {
+    pub(super) node: Data<Node>,
+    pub(super) metrics: Data<Metrics>,
     settings: Data<StreamingSettings>,
     sizes: Data<ContentSizes>,
     readiness: Data<Readiness>,
+}
+
+impl Deps {
+    /// Whether a range may be answered by its beginning alone.
+    pub(super) fn shortens_ranges(&self) -> bool {
+        self.settings.max_range_bytes > 0
+    }
 }
 
 impl FromRequest for Deps {
@@ -84,7 +97,13 @@ impl FromRequest for Deps {
             data.ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the server was built without its data"))
         }
         let deps = || {
-            Ok(Self { node: get(request)?, settings: get(request)?, sizes: get(request)?, readiness: get(request)? })
+            Ok(Self {
+                node: get(request)?,
+                metrics: get(request)?,
+                settings: get(request)?,
+                sizes: get(request)?,
+                readiness: get(request)?,
+            })
         };
         ready(deps())
     }
@@ -93,30 +112,23 @@ impl FromRequest for Deps {
 async fn by_path(
     request: HttpRequest,
     hash: Path<String>,
-    query: Query<StreamQuery>,
+    query: Query<RightQuery>,
     deps: Deps,
 ) -> Result<HttpResponse, Problem> {
     let asked = Asked::read(&request, &hash, &query)?;
     serve(&request, asked, &deps).await
 }
 
-/// The same by query. `redirect` has no meaning where the node itself delivers, and is ignored.
-async fn by_query(request: HttpRequest, query: Query<StreamQuery>, deps: Deps) -> Result<HttpResponse, Problem> {
-    let hash = query.content_hash.as_deref().ok_or_else(|| malformed("contentHash is missing"))?;
-    let asked = Asked::read(&request, hash, &query)?;
-    serve(&request, asked, &deps).await
-}
-
 /// What a client asks to stream.
 #[derive(Debug, Clone, Copy)]
-struct Asked {
-    hash: ContentHash,
-    receipt: ReceiptId,
+pub(super) struct Asked {
+    pub(super) hash: ContentHash,
+    pub(super) receipt: ReceiptId,
     session: Option<SessionId>,
 }
 
 impl Asked {
-    fn read(request: &HttpRequest, hash: &str, query: &StreamQuery) -> Result<Self, Problem> {
+    pub(super) fn read(request: &HttpRequest, hash: &str, query: &RightQuery) -> Result<Self, Problem> {
         let receipt = one_of(request, "x-receipt-id", "receiptId", query.receipt_id.as_deref())?
             .ok_or_else(|| malformed("send the receipt as receiptId or X-Receipt-Id"))?;
         let session = one_of(request, "x-session-id", "sessionId", query.session_id.as_deref())?;
@@ -147,40 +159,73 @@ fn one_of<'a>(
     }
 }
 
-fn malformed(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+pub(super) fn malformed(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
     Problem::new(ProblemType::MalformedRequest).detail(detail)
 }
 
-async fn serve(request: &HttpRequest, asked: Asked, deps: &Deps) -> Result<HttpResponse, Problem> {
+/// Answers by a stream of the node's own.
+pub(super) async fn serve(request: &HttpRequest, asked: Asked, deps: &Deps) -> Result<HttpResponse, Problem> {
+    match without_content(request, &asked, deps).await? {
+        Some(answer) => Ok(answer),
+        None => counted(&deps.metrics, Mode::Stream, stream(request, asked, deps).await),
+    }
+}
+
+/// The answer, where it is one without content: to HEAD, and where a precondition decides. It is the same whoever delivers,
+/// and is charged nothing.
+pub(super) async fn without_content(
+    request: &HttpRequest,
+    asked: &Asked,
+    deps: &Deps,
+) -> Result<Option<HttpResponse>, Problem> {
     if deps.readiness.is_draining() {
-        return Err(Problem::new(ProblemType::ShuttingDown).retry_after(refusal::SOON));
+        return Err(Problem::new(ProblemType::ShuttingDown).retry_after(SOON));
     }
     let precondition = conditions::evaluate(request, asked.hash);
-    let wants_range = conditions::range_applies(request, asked.hash);
-    if request.method() == Method::HEAD || precondition.is_some() {
-        let headers = inspect(&asked, deps).await?;
-        return match precondition {
-            Some(Precondition::NotModified) => Ok(headers.not_modified()),
-            Some(Precondition::Failed) => Err(ProblemType::PreconditionFailed.into()),
-            None => Ok(headers.head()),
-        };
+    if request.method() != Method::HEAD && precondition.is_none() {
+        return Ok(None);
     }
-    if wants_range && let Selected::Ranges(ranges) = select(request, &asked, deps).await? {
-        return stream(asked, &deps.node, Demand::Bytes(ranges.content_bytes()), Some(ranges)).await;
+    let headers = inspect(asked, deps).await?;
+    match precondition {
+        Some(Precondition::NotModified) => Ok(Some(headers.not_modified())),
+        Some(Precondition::Failed) => Err(ProblemType::PreconditionFailed.into()),
+        None => Ok(Some(headers.head())),
     }
-    stream(asked, &deps.node, Demand::Whole, None).await
+}
+
+/// Counts what came of a wish for content.
+pub(super) fn counted<T>(metrics: &Metrics, mode: Mode, answer: Result<T, Problem>) -> Result<T, Problem> {
+    let outcome = match &answer {
+        Ok(_) => Given::Given,
+        Err(problem) if problem.kind().status().is_server_error() => Given::Failed,
+        Err(_) => Given::Refused,
+    };
+    metrics.deliveries.asked(mode, outcome);
+    answer
+}
+
+/// Lets a stream in and opens its body.
+pub(super) async fn stream(request: &HttpRequest, asked: Asked, deps: &Deps) -> Result<HttpResponse, Problem> {
+    let ranges = select(request, &asked, deps).await?;
+    let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
+    let entry = let_in(asked, deps, demand).await?;
+    send(entry, ranges, deps).await
 }
 
 /// Whether the receipt lets a stream in, and what the content is.
-async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders, Problem> {
+pub(super) async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders, Problem> {
     let grant = deps.node.quota.inspect(asked.receipt, asked.hash).await.map_err(|refusal| problem_of(&refusal))?;
     let headers = ContentHeaders::new(&grant, asked)?;
     deps.sizes.0.insert(asked.hash, headers.size).await;
     Ok(headers)
 }
 
-/// Reads the range against the size of the content. A bad range is told only to whoever may stream.
-async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) -> Result<Selected, Problem> {
+/// The ranges that are asked for, read against the size of the content; `None` for all of it. A bad range is told only to
+/// whoever may stream.
+pub(super) async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) -> Result<Option<RangeAnswer>, Problem> {
+    if !conditions::range_applies(request, asked.hash) {
+        return Ok(None);
+    }
     if let Some(size) = deps.sizes.0.get(&asked.hash).await
         && let Ok(selected) = range::select(request, size, &deps.settings)
     {
@@ -190,25 +235,32 @@ async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) -> Result<Sel
     range::select(request, headers.size, &deps.settings)
 }
 
-/// Lets a stream in and opens its body. Whatever fails after the reservation gives it back.
-async fn stream(
-    asked: Asked,
-    node: &Node,
-    demand: Demand,
-    ranges: Option<RangeAnswer>,
-) -> Result<HttpResponse, Problem> {
-    let Some(permit) = node.streams.try_admit(1) else {
-        return Err(Problem::new(ProblemType::Overloaded).retry_after(refusal::SOON));
+/// Who was let in: what is reserved for them, and the place that they take on this instance.
+pub(super) struct Entry {
+    pub(super) reservation: Reservation,
+    pub(super) headers: ContentHeaders,
+    pub(super) permit: Permit,
+}
+
+/// Lets a stream in. Whatever fails after the reservation gives it back.
+pub(super) async fn let_in(asked: Asked, deps: &Deps, demand: Demand) -> Result<Entry, Problem> {
+    let Some(permit) = deps.node.streams.try_admit(1) else {
+        return Err(Problem::new(ProblemType::Overloaded).retry_after(SOON));
     };
     let reservation =
-        node.quota.acquire(asked.ask(demand), asked.session).await.map_err(|refusal| problem_of(&refusal))?;
-    let grant: Grant = reservation.grant().clone();
-    let headers = ContentHeaders::new(&grant, &asked)?;
+        deps.node.quota.acquire(asked.ask(demand), asked.session).await.map_err(|refusal| problem_of(&refusal))?;
+    let headers = ContentHeaders::new(reservation.grant(), &asked)?;
+    Ok(Entry { reservation, headers, permit })
+}
+
+/// Opens the body of a stream that was let in for at least this much.
+pub(super) async fn send(entry: Entry, ranges: Option<RangeAnswer>, deps: &Deps) -> Result<HttpResponse, Problem> {
+    let Entry { reservation, headers, permit } = entry;
     let plan = match &ranges {
         Some(ranges) => ranges.plan(&headers),
         None => Plan::single(0..headers.size),
     };
     let length = plan.body_bytes();
-    let delivery = node.deliver(plan, reservation, permit).await.map_err(|error| refusal::unreadable(&error))?;
+    let delivery = deps.node.deliver(plan, reservation, permit).await.map_err(|error| unreadable(&error))?;
     Ok(headers.answer(ranges.as_ref(), SizedStream::new(length, delivery)))
 }

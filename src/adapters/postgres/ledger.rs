@@ -19,7 +19,6 @@ use super::{
     PostgresStore,
     columns::{Columns, signed},
     db::Statement,
-    replicas::Topic,
 };
 
 /// A lease for more than this is a mistake or a limit's absence (2^50 bytes are a PiB); as many leases of it as a
@@ -199,9 +198,7 @@ impl Ledger for PostgresStore {
                     &credit(|credit| credit.requests),
                 ],
             )
-            .await;
-        self.replicas.changed(rows.iter().map(|row| Topic::Usage(row.receipt_id)));
-        let row = row?;
+            .await?;
         Ok(Settled { inserted: Columns(&row).amount("inserted")? })
     }
 

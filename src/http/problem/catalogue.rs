@@ -39,6 +39,8 @@ catalogue! {
     ValidationFailed, "validation-failed", UNPROCESSABLE_ENTITY, "Values of the request are not allowed";
     UnsupportedMediaType, "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body has a media type that this call does not take";
     HeadersTooLarge, "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large";
+    /// Only the proxy in front understands the answer.
+    Misdirected, "misdirected", MISDIRECTED_REQUEST, "The request must come through the proxy in front of this node";
     RequestTimeout, "request-timeout", REQUEST_TIMEOUT, "The body of the request did not arrive in time";
     NotFound, "not-found", NOT_FOUND, "There is nothing here";
     MethodNotAllowed, "method-not-allowed", METHOD_NOT_ALLOWED, "This resource does not take the method";

@@ -19,10 +19,12 @@ use penstock_actors::{
 use super::{Asked, range::RangeAnswer};
 use crate::http::Problem;
 
+mod handed_over;
+
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// What is said of a content in every answer that carries or describes it.
-pub(super) struct ContentHeaders {
+pub(in crate::http) struct ContentHeaders {
     pub(super) size: u64,
     pub(super) media_type: String,
     hash: ContentHash,
@@ -58,13 +60,28 @@ impl ContentHeaders {
             .insert_header((header::ETAG, format!("\"{}\"", self.hash)))
             .insert_header((header::CACHE_CONTROL, "private"))
             .insert_header((header::ACCEPT_RANGES, "bytes"))
-            .insert_header((REPR_DIGEST, format!("sha-256=:{}:", STANDARD.encode(self.hash.as_bytes()))))
+            .insert_header((REPR_DIGEST, self.repr_digest()));
+        self.identify(builder);
+    }
+
+    /// The fields that say under which right, and what is left of it.
+    fn identify(&self, builder: &mut HttpResponseBuilder) {
+        builder
             .insert_header(("x-receipt-id", self.asked.receipt.to_string()))
             .insert_header(("x-session-id", self.session.to_string()))
             .insert_header(("x-quota-tier", self.tier.as_str()));
         if let Some(remaining) = self.remaining {
             builder.insert_header(("x-quota-remaining-bytes", remaining));
         }
+    }
+
+    fn repr_digest(&self) -> String {
+        format!("sha-256=:{}:", STANDARD.encode(self.hash.as_bytes()))
+    }
+
+    /// `Content-Disposition`, whoever says it.
+    pub(in crate::http) fn disposition(&self) -> ContentDisposition {
+        disposition(&self.name)
     }
 
     /// 304.
@@ -88,7 +105,7 @@ impl ContentHeaders {
         let status = if ranges.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
         let mut builder = HttpResponse::build(status);
         self.describe(&mut builder);
-        builder.insert_header(disposition(&self.name));
+        builder.insert_header(self.disposition());
         let media_type = ranges.and_then(RangeAnswer::multipart_type);
         builder.content_type(media_type.as_deref().unwrap_or(&self.media_type));
         if let Some(range) = ranges.and_then(|ranges| ranges.content_range(self.size)) {

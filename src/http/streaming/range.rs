@@ -17,30 +17,27 @@ use crate::http::{Problem, ProblemType};
 /// Ranges of one request.
 const MAX_RANGES: usize = 16;
 
-/// What a request selects of a content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Selected {
-    Whole,
-    Ranges(RangeAnswer),
-}
-
 /// One or more ranges that are answered with 206.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RangeAnswer {
+pub(in crate::http) struct RangeAnswer {
     ranges: Vec<Range<u64>>,
     /// Between the parts of a multipart answer.
     boundary: Option<String>,
 }
 
-/// Reads the `Range` field. A unit other than bytes is ignored.
+/// Reads the `Range` field; `None` is all of the content. A unit other than bytes is ignored.
 ///
 /// # Errors
 /// 416 when no range lies within the content, or when the field cannot be read.
-pub(super) fn select(request: &HttpRequest, size: u64, settings: &StreamingSettings) -> Result<Selected, Problem> {
-    let Some(field) = request.headers().get(header::RANGE) else { return Ok(Selected::Whole) };
+pub(super) fn select(
+    request: &HttpRequest,
+    size: u64,
+    settings: &StreamingSettings,
+) -> Result<Option<RangeAnswer>, Problem> {
+    let Some(field) = request.headers().get(header::RANGE) else { return Ok(None) };
     let field = field.to_str().map_err(|_| not_satisfiable(size))?;
     if !field.get(..6).is_some_and(|unit| unit.eq_ignore_ascii_case("bytes=")) {
-        return Ok(Selected::Whole);
+        return Ok(None);
     }
     let parsed = HttpRange::parse(&clamp_numbers(field), size).map_err(|_| not_satisfiable(size))?;
     let parsed: Vec<Range<u64>> =
@@ -49,11 +46,11 @@ pub(super) fn select(request: &HttpRequest, size: u64, settings: &StreamingSetti
         return Err(not_satisfiable(size));
     }
     if is_excessive(&parsed, size) {
-        return Ok(Selected::Whole);
+        return Ok(None);
     }
     let ranges: Vec<_> = parsed.into_iter().map(|range| shorten(range, settings.max_range_bytes)).collect();
     let boundary = (ranges.len() > 1).then(|| Uuid::new_v4().simple().to_string());
-    Ok(Selected::Ranges(RangeAnswer { ranges, boundary }))
+    Ok(Some(RangeAnswer { ranges, boundary }))
 }
 
 fn is_excessive(ranges: &[Range<u64>], size: u64) -> bool {
@@ -94,7 +91,7 @@ fn not_satisfiable(size: u64) -> Problem {
 }
 
 impl RangeAnswer {
-    pub(super) fn content_bytes(&self) -> u64 {
+    pub(in crate::http) fn content_bytes(&self) -> u64 {
         self.ranges.iter().map(|range| range.end - range.start).sum()
     }
 
@@ -152,8 +149,8 @@ mod tests {
     fn read(field: &str, size: u64, max_range_bytes: u64) -> Result<Vec<Range<u64>>, u16> {
         let request = TestRequest::get().insert_header((header::RANGE, field)).to_http_request();
         match select(&request, size, &StreamingSettings { max_range_bytes }) {
-            Ok(Selected::Whole) => Ok(vec![]),
-            Ok(Selected::Ranges(answer)) => Ok(answer.ranges),
+            Ok(None) => Ok(vec![]),
+            Ok(Some(answer)) => Ok(answer.ranges),
             Err(problem) => Err(problem.kind().status().as_u16()),
         }
     }

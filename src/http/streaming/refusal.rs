@@ -10,7 +10,7 @@ use penstock_actors::{
 use crate::http::{Problem, ProblemType};
 
 /// When to come back where nothing better is known.
-pub(super) const SOON: Duration = Duration::from_secs(1);
+pub(in crate::http) const SOON: Duration = Duration::from_secs(1);
 
 /// When to come back for content that cannot be read: mending storage takes a person.
 const LATER: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ pub(crate) fn problem_of(refusal: &Refusal) -> Problem {
 }
 
 /// What a stored content that cannot be opened is to a client: the index knows it, so it is not absent.
-pub(super) fn unreadable(error: &PortError) -> Problem {
+pub(in crate::http) fn unreadable(error: &PortError) -> Problem {
     match error {
         PortError::NotFound(_) | PortError::Corrupt(_) => {
             Problem::new(ProblemType::ContentUnavailable).caused_by(error).retry_after(LATER)

@@ -1,0 +1,121 @@
+//! `[delivery]`: who hands content out under `/v1/data`, and for how long what the node gives away is good.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use super::{Secret, problem::Rules, value};
+
+/// What is as hard to guess as the hash that it keys.
+const KEY_BYTES: usize = 32;
+
+/// No credentials of an instance role live longer, and a URL dies with those it was signed with.
+const LONGEST_TTL: Duration = Duration::from_secs(12 * 3600);
+
+/// Who delivers what is asked for at `/v1/data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryMode {
+    /// The node itself.
+    Stream,
+    /// The object storage, under a URL that the node signs.
+    Presigned,
+    /// A CDN, under a URL that the node signs.
+    Direct,
+    /// The nginx in front of the node, told so by `X-Accel-Redirect`.
+    Accel,
+}
+
+/// Which storage tier URLs are given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryTier {
+    /// Wherever the content is.
+    Any,
+    Hot,
+    Warm,
+    Cold,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    pub mode: DeliveryMode,
+    pub tier: DeliveryTier,
+    /// How long a URL is good for at most.
+    #[serde(deserialize_with = "value::duration_or_seconds")]
+    pub url_ttl: Duration,
+    /// Where a CDN has the contents; empty where there is none.
+    pub base_url: String,
+    /// What URLs of a CDN are signed with; empty where there is none.
+    pub signing_key: Secret,
+    /// The name of the signing key in its URLs; empty leaves it out.
+    pub signing_key_id: String,
+    /// What nginx's internal locations begin with.
+    pub internal_prefix: String,
+}
+
+impl Delivery {
+    pub(super) fn check(&self, rules: &mut Rules) {
+        rules.require(
+            (Duration::from_secs(1)..=LONGEST_TTL).contains(&self.url_ttl),
+            &["delivery.url_ttl"],
+            "be from 1s to 12h: nobody can take a URL back",
+        );
+        rules.require(
+            self.base_url.is_empty() || is_base(&self.base_url),
+            &["delivery.base_url"],
+            "be of the form https://cdn.example.com/content, without a query",
+        );
+        rules.require(
+            self.signing_key.is_empty() || self.signing_key.expose().len() >= KEY_BYTES,
+            &["delivery.signing_key"],
+            "have at least 32 bytes, such as `openssl rand -hex 32` makes",
+        );
+        rules.require(
+            self.signing_key_id.bytes().all(is_unreserved),
+            &["delivery.signing_key_id"],
+            "hold only letters, digits, `-`, `.`, `_` and `~`, because it stands in URLs",
+        );
+        rules.require(
+            self.internal_prefix.starts_with('/')
+                && !self.internal_prefix.ends_with('/')
+                && self.internal_prefix.bytes().all(|byte| byte == b'/' || is_unreserved(byte)),
+            &["delivery.internal_prefix"],
+            "be a path such as /_penstock, without a slash at its end",
+        );
+        if self.mode == DeliveryMode::Direct {
+            rules.require(
+                !self.base_url.is_empty(),
+                &["delivery.base_url", "delivery.mode"],
+                "be given where delivery.mode is \"direct\": it is where the CDN has the contents",
+            );
+            rules.require(
+                !self.signing_key.is_empty(),
+                &["delivery.signing_key", "delivery.mode"],
+                "be given where delivery.mode is \"direct\": without it, anybody could make URLs",
+            );
+        }
+    }
+}
+
+/// Whether a path and a signature may follow a URL.
+fn is_base(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            // The path is signed as it is written here, so it must be the one that arrives.
+            && url.as_str().trim_end_matches('/') == text.trim_end_matches('/')
+            && url.path().bytes().all(|byte| byte == b'/' || is_unreserved(byte))
+    })
+}
+
+/// What stands for itself in every part of a URL (RFC 3986, section 2.3).
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}

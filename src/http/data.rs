@@ -1,0 +1,238 @@
+//! `/v1/data`: content, by whoever delivers here: the node, its storage, a CDN, or the nginx in front.
+//!
+//! Receipt, quota, media type and size are looked at as for a stream, in the same order. Where somebody else delivers, the
+//! receipt is charged for all that is handed over, at once; [`penstock_actors::delegation`] says what that means. Content that
+//! there are no URLs for is streamed by the node, as is what nginx would answer differently.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, HeaderMap, HeaderName},
+    web::{self, Data, Query, ServiceConfig},
+};
+use ipnet::IpNet;
+use penstock_actors::{
+    delegation::{Delegated, Delegator, NotDelegated},
+    ports::{ReceiptView, SignedUrl},
+    quota_book::Demand,
+};
+use serde::Deserialize;
+
+use super::{
+    Problem, ProblemType, routing,
+    streaming::{self, Asked, ContentHeaders, Deps, Entry, RightQuery, counted, malformed},
+};
+use crate::telemetry::metrics::Mode;
+
+/// Digits of a number that every reader of a range can hold.
+const DIGITS: usize = 18;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/data").route(routing::read().to(data)));
+}
+
+/// Who delivers.
+pub enum Deliverer {
+    Node,
+    /// Whoever takes the URLs that the delegator gives.
+    Url {
+        mode: Mode,
+        delegator: Delegator,
+    },
+    /// The nginx in front, which sits in one of these networks: nobody else understands what it is told.
+    Proxy {
+        delegator: Delegator,
+        trusted: Vec<IpNet>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DataQuery {
+    content_hash: Option<String>,
+    redirect: Option<String>,
+}
+
+async fn data(
+    request: HttpRequest,
+    query: Query<DataQuery>,
+    right: Query<RightQuery>,
+    deps: Deps,
+    deliverer: Data<Deliverer>,
+) -> Result<HttpResponse, Problem> {
+    let hash = query.content_hash.as_deref().ok_or_else(|| malformed("contentHash is missing"))?;
+    let asked = Asked::read(&request, hash, &right)?;
+    // It has no meaning where there is no URL, and is read all the same.
+    let redirect = match query.redirect.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(malformed("redirect is true or false")),
+    };
+    let (mode, delegator, trusted) = match &**deliverer {
+        Deliverer::Node => return streaming::serve(&request, asked, &deps).await,
+        Deliverer::Url { mode, delegator } => (*mode, delegator, None),
+        Deliverer::Proxy { delegator, trusted } => (Mode::Accel, delegator, Some(trusted)),
+    };
+    if let Some(answer) = streaming::without_content(&request, &asked, &deps).await? {
+        return Ok(answer);
+    }
+    let given = match trusted {
+        None => by_url(&request, asked, &deps, delegator, redirect).await,
+        Some(trusted) => by_proxy(&request, asked, &deps, delegator, trusted).await,
+    };
+    match given {
+        Ok(Given::Elsewhere(answer)) => counted(&deps.metrics, mode, Ok(answer)),
+        Ok(Given::Streamed(answer)) => counted(&deps.metrics, Mode::Stream, Ok(answer)),
+        Err(problem) => counted(&deps.metrics, mode, Err(problem)),
+    }
+}
+
+/// Who delivers in the end.
+enum Given {
+    Elsewhere(HttpResponse),
+    Streamed(HttpResponse),
+}
+
+/// Gives a URL of the whole content. It cannot be limited to a part, so neither is what is charged.
+async fn by_url(
+    request: &HttpRequest,
+    asked: Asked,
+    deps: &Deps,
+    delegator: &Delegator,
+    redirect: bool,
+) -> Result<Given, Problem> {
+    let hand_over = |headers: &ContentHeaders, _: &ReceiptView, signed: &SignedUrl| {
+        if redirect { headers.redirect(signed) } else { Ok(headers.url(signed)) }
+    };
+    match delegate(asked, deps, Demand::Whole, delegator, hand_over).await? {
+        Handed::Over(answer) => Ok(Given::Elsewhere(answer)),
+        Handed::Back(entry) => {
+            let ranges = streaming::select(request, &asked, deps).await?;
+            Ok(Given::Streamed(streaming::send(*entry, ranges, deps).await?))
+        }
+    }
+}
+
+/// Has nginx answer this request, which is for all of the content or for one range of it: that much is charged.
+async fn by_proxy(
+    request: &HttpRequest,
+    asked: Asked,
+    deps: &Deps,
+    delegator: &Delegator,
+    trusted: &[IpNet],
+) -> Result<Given, Problem> {
+    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
+    if !peer.is_some_and(|peer| trusted.iter().any(|network| network.contains(&peer))) {
+        let detail = "the proxy in front of this node delivers the content: ask there";
+        return Err(Problem::new(ProblemType::Misdirected).detail(detail));
+    }
+    if !nginx_agrees(request.headers()) || (deps.shortens_ranges() && request.headers().contains_key(header::RANGE)) {
+        return Ok(Given::Streamed(streaming::stream(request, asked, deps).await?));
+    }
+    let ranges = streaming::select(request, &asked, deps).await?;
+    let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
+    let hand_over =
+        |headers: &ContentHeaders, view: &ReceiptView, signed: &SignedUrl| Ok(headers.internal(signed, rate(view)));
+    match delegate(asked, deps, demand, delegator, hand_over).await? {
+        Handed::Over(answer) => Ok(Given::Elsewhere(answer)),
+        Handed::Back(entry) => Ok(Given::Streamed(streaming::send(*entry, ranges, deps).await?)),
+    }
+}
+
+/// What became of who was let in.
+enum Handed {
+    Over(HttpResponse),
+    /// The node is to stream it.
+    Back(Box<Entry>),
+}
+
+/// Reserves, has a URL made, charges, and answers as `hand_over` says. Whatever goes wrong on the way charges nothing.
+async fn delegate(
+    asked: Asked,
+    deps: &Deps,
+    demand: Demand,
+    delegator: &Delegator,
+    hand_over: impl FnOnce(&ContentHeaders, &ReceiptView, &SignedUrl) -> Result<HttpResponse, Problem>,
+) -> Result<Handed, Problem> {
+    let Entry { reservation, headers, permit } = streaming::let_in(asked, deps, demand).await?;
+    let view = Arc::clone(&reservation.grant().view);
+    match delegator.delegate(reservation, &headers.disposition().to_string()).await {
+        Ok(Delegated::Given(signed)) => Ok(Handed::Over(hand_over(&headers, &view, &signed)?)),
+        Ok(Delegated::Kept(reservation)) => {
+            Ok(Handed::Back(Box::new(Entry { reservation: *reservation, headers, permit })))
+        }
+        Err(NotDelegated::Expired) => Err(ProblemType::ReceiptExpired.into()),
+        Err(NotDelegated::Revoked) => {
+            // What it is now says why. Should it have got its right back, the client just asks again.
+            streaming::inspect(&asked, deps).await?;
+            Err(Problem::new(ProblemType::DependencyUnavailable).retry_after(streaming::SOON))
+        }
+        Err(NotDelegated::Store(error)) => Err(streaming::unreadable(&error)),
+    }
+}
+
+/// Whether nginx gives exactly what the node would. It knows neither the content's tag nor the node's rules before it looks at
+/// conditions, so a request that has some is answered here; and of ranges only the plain ones are read alike by both.
+fn nginx_agrees(headers: &HeaderMap) -> bool {
+    const JUDGED: [HeaderName; 4] =
+        [header::IF_MATCH, header::IF_RANGE, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
+    let mut ranges = headers.get_all(header::RANGE);
+    !JUDGED.iter().any(|name| headers.contains_key(name))
+        && ranges.next().is_none_or(|range| is_plain(range.as_bytes()))
+        && ranges.next().is_none()
+}
+
+/// `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-LENGTH`, nothing else.
+fn is_plain(range: &[u8]) -> bool {
+    let Some(spec) = range.strip_prefix(b"bytes=") else { return false };
+    let Some(dash) = spec.iter().position(|&byte| byte == b'-') else { return false };
+    let (first, last) = (&spec[..dash], &spec[dash + 1..]);
+    let number = |text: &[u8]| text.len() <= DIGITS && text.iter().all(u8::is_ascii_digit);
+    number(first) && number(last) && !(first.is_empty() && last.is_empty())
+}
+
+/// Bytes per second that the tier allows; `None` is any number. Zero would mean that to nginx.
+fn rate(view: &ReceiptView) -> Option<u64> {
+    let mbps = view.policy.max_bandwidth_mbps.filter(|mbps| *mbps > 0.0)?;
+    Some(((mbps * 1e6 / 8.0) as u64).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn nginx_answers_what_it_reads_as_the_node_does() {
+        let agrees = |fields: &[(&str, &str)]| {
+            let request =
+                fields.iter().fold(TestRequest::get(), |request, &(name, value)| request.append_header((name, value)));
+            nginx_agrees(request.to_http_request().headers())
+        };
+        for range in ["bytes=0-0", "bytes=5-", "bytes=-30", "bytes=7-3"] {
+            assert!(agrees(&[("range", range)]), "{range}");
+            assert!(!agrees(&[("range", range), ("if-range", "\"tag\"")]), "{range}");
+            assert!(!agrees(&[("range", range), ("range", range)]), "{range}");
+        }
+        for range in [
+            "bytes=0-1,3-4",
+            "bytes=0-0,",
+            "bytes= 0-1",
+            "BYTES=0-1",
+            "items=0-1",
+            "bytes=-",
+            "bytes=",
+            "bytes=1",
+            "bytes=0-9999999999999999999",
+            "bytes=--1",
+        ] {
+            assert!(!agrees(&[("range", range)]), "{range}");
+        }
+        assert!(agrees(&[]) && agrees(&[("if-none-match", "\"tag\"")]));
+        for condition in ["if-match", "if-modified-since", "if-unmodified-since"] {
+            assert!(!agrees(&[(condition, "x")]), "{condition}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Who delivers what is asked for at `/v1/data`.
+
+use std::sync::Arc;
+
+use penstock_actors::{delegation::Delegator, ports::UrlSigner};
+
+use super::World;
+use crate::{
+    adapters::urls::{CdnKey, CdnSigner, InternalFiles, InternalProxy, Origin},
+    config::{Config, DeliveryMode},
+    http::Deliverer,
+    telemetry::metrics::Mode,
+};
+
+/// What gives URLs in the configured mode, if any does. `origin` says where the store has its contents, and `storage` signs
+/// URLs of the store itself, where it can.
+pub(super) fn url_signer(
+    config: &Config,
+    origin: Arc<dyn Origin>,
+    storage: Option<Arc<dyn UrlSigner>>,
+) -> Option<Arc<dyn UrlSigner>> {
+    let delivery = &config.delivery;
+    match delivery.mode {
+        DeliveryMode::Stream => None,
+        DeliveryMode::Presigned => storage,
+        DeliveryMode::Direct => {
+            let key = CdnKey::new(delivery.signing_key.expose(), &delivery.signing_key_id);
+            Some(Arc::new(CdnSigner::new(&delivery.base_url, key, origin)))
+        }
+        DeliveryMode::Accel => Some(match storage {
+            Some(storage) => Arc::new(InternalProxy::new(&delivery.internal_prefix, storage)),
+            None => Arc::new(InternalFiles::new(&delivery.internal_prefix, origin)),
+        }),
+    }
+}
+
+/// Who delivers in this world.
+pub fn deliverer(config: &Config, world: &World) -> Deliverer {
+    let Some(urls) = world.urls.clone() else { return Deliverer::Node };
+    let delegator = Delegator::new(urls, Arc::clone(&world.ports.clock), config.delivery.url_ttl);
+    match config.delivery.mode {
+        DeliveryMode::Stream => Deliverer::Node,
+        DeliveryMode::Presigned => Deliverer::Url { mode: Mode::Presigned, delegator },
+        DeliveryMode::Direct => Deliverer::Url { mode: Mode::Direct, delegator },
+        DeliveryMode::Accel => Deliverer::Proxy { delegator, trusted: config.server.trusted_proxies.clone() },
+    }
+}

@@ -1,0 +1,16 @@
+//! Content that others deliver: the real binary with a real nginx, a CDN of one's own, and a real S3 server.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/nginx.rs"]
+mod nginx;
+#[path = "../support/node.rs"]
+#[macro_use]
+mod node;
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod accel;
+mod direct;
+mod given;
+mod refusals;

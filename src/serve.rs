@@ -85,6 +85,7 @@ impl Server {
         }
         let world = wiring::open(config, &metrics, io).await?;
         if let Some(pool) = world.pool.clone() {
+            io.spawn(wiring::watch_replicas(pool.clone()));
             io.spawn(wiring::keep_pool_warm(pool));
         }
         let configured = config.server.admin_key.expose();
@@ -93,8 +94,11 @@ impl Server {
 
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let janitor = JanitorMetrics::new(metrics.registry())?;
-        let observers =
-            Observers { janitor: Arc::new(move |report: &_| janitor.pass_ended(report)), changes: Arc::new(|_| {}) };
+        let store = world.pool.clone();
+        let observers = Observers {
+            janitor: Arc::new(move |report: &_| janitor.pass_ended(report)),
+            changes: Arc::new(move |change| store.iter().for_each(|store| store.heard(change))),
+        };
         let settings = wiring::node_settings(config, cores);
         let node = Node::start(&world.ports, &settings, data_dir.node(), observers, io.clone())
             .await

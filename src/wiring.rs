@@ -25,7 +25,7 @@ use crate::{
     adapters::{
         files::{FileBlobs, FilesSettings},
         in_process::InProcessState,
-        postgres::{self, PostgresSettings, PostgresStore},
+        postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
         redis::{RedisLink, RedisSettings},
         sqlite::{self, SqliteSettings, SqliteStore},
     },
@@ -225,6 +225,7 @@ fn sqlite_settings(config: &Config) -> SqliteSettings {
 fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
     let postgres = &config.postgres;
     let (connection, tls) = postgres.connection().map_err(|error| anyhow!("postgres.url must {error}"))?;
+    let replicas = postgres.replicas().map_err(|error| anyhow!("postgres.replica_urls must {error}"))?;
     Ok(PostgresSettings {
         config: connection,
         tls,
@@ -236,6 +237,7 @@ fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
         recycle_timeout: postgres.recycle_timeout,
         statement_timeout: postgres.statement_timeout,
         statement_mode: postgres.statement_mode,
+        replicas: ReplicaSettings { servers: replicas, max_lag: postgres.replica_max_lag },
     })
 }
 
@@ -298,5 +300,14 @@ pub async fn keep_pool_warm(pool: PostgresStore) {
             tracing::debug!(%error, "the connection pool was not topped up");
         }
         tokio::time::sleep(TOP_UP_EVERY).await;
+    }
+}
+
+/// Measures the replicas' lag for as long as the process lives; ends at once where there are none.
+pub async fn watch_replicas(store: PostgresStore) {
+    let Some(every) = store.check_replicas_every() else { return };
+    loop {
+        store.check_replicas().await;
+        tokio::time::sleep(every).await;
     }
 }

@@ -10,6 +10,8 @@ mod faults;
 mod plans;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "postgres/replicas.rs"]
+mod replicas;
 #[path = "support/postgres.rs"]
 mod support;
 #[path = "postgres/tls.rs"]

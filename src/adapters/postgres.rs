@@ -19,16 +19,25 @@ mod ledger;
 mod migrations;
 mod pool;
 mod receipts;
+mod replicas;
 mod tls;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
-use penstock_actors::ports::{PortError, PortResult};
+use penstock_actors::ports::{PortError, PortResult, Tag};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use self::{db::Db, error::POSTGRES, gate::Lane, pool::Pool, tls::Tls, upkeep::Pulse};
+use self::{
+    db::Db,
+    error::POSTGRES,
+    gate::Lane,
+    pool::Pool,
+    replicas::{Replicas, Topic},
+    tls::Tls,
+    upkeep::Pulse,
+};
 pub use self::{
     migrations::{await_schema, is_hopeless, migrate},
     pool::PoolStatus,
@@ -57,6 +66,15 @@ pub struct PostgresSettings {
     /// How long a statement may take. It is then cancelled on the server and its connection closed.
     pub statement_timeout: Duration,
     pub statement_mode: StatementMode,
+    pub replicas: ReplicaSettings,
+}
+
+/// Servers that follow the primary, for reads that may lag. Each has a pool with the bounds of the primary's.
+#[derive(Debug, Clone, Default)]
+pub struct ReplicaSettings {
+    pub servers: Vec<(tokio_postgres::Config, TlsSettings)>,
+    /// A replica that is further behind serves no reads.
+    pub max_lag: Duration,
 }
 
 /// How statements reach the server.
@@ -80,6 +98,8 @@ pub struct PostgresStore {
     ledger: Db,
     /// For housekeeping.
     upkeep: Db,
+    /// For clients' requests that may see what was true a moment ago.
+    replicas: Replicas,
     pulse: Arc<Pulse>,
 }
 
@@ -89,11 +109,22 @@ impl PostgresStore {
     /// # Errors
     /// `Unavailable` when the server does not answer, `Rejected` when the settings contradict each other.
     pub async fn connect(settings: PostgresSettings, metrics: Arc<DbMetrics>, io: Handle) -> PortResult<Self> {
-        let tls = Tls::load(&settings.tls).map_err(|error| PortError::rejected(POSTGRES, error))?;
-        let pool = Pool::new(&settings.config, tls, &settings, Arc::clone(&metrics), io)?;
-        pool.keep_warm().await?;
-        let db = Db::new(pool, settings.statement_mode, settings.statement_timeout, metrics);
-        Ok(Self { ledger: db.in_lane(Lane::Ledger), upkeep: db.in_lane(Lane::Upkeep), pulse: Arc::default(), db })
+        let open = |config, tls: &TlsSettings| {
+            let tls = Tls::load(tls).map_err(|error| PortError::rejected(POSTGRES, error))?;
+            let pool = Pool::new(config, tls, &settings, Arc::clone(&metrics), io.clone())?;
+            Ok::<_, PortError>(Db::new(pool, settings.statement_mode, settings.statement_timeout, Arc::clone(&metrics)))
+        };
+        let db = open(&settings.config, &settings.tls)?;
+        let servers = settings.replicas.servers.iter();
+        let servers = servers.map(|(config, tls)| open(config, tls)).collect::<PortResult<Vec<_>>>()?;
+        db.pool().keep_warm().await?;
+        Ok(Self {
+            ledger: db.in_lane(Lane::Ledger),
+            upkeep: db.in_lane(Lane::Upkeep),
+            replicas: Replicas::new(&db, servers, settings.replicas.max_lag, metrics),
+            pulse: Arc::default(),
+            db,
+        })
     }
 
     /// Opens what is missing of `pool_min` connections, and closes what has been idle beyond it for long. For a timer.
@@ -101,11 +132,39 @@ impl PostgresStore {
     /// # Errors
     /// `Unavailable` when the server does not answer.
     pub async fn keep_warm(&self) -> PortResult<()> {
-        self.db.pool().keep_warm().await
+        let (primary, ()) = tokio::join!(self.db.pool().keep_warm(), self.replicas.keep_warm());
+        primary
     }
 
-    /// The pool as gauges show it.
+    /// Measures how far the replicas are behind, which decides where reads go until the next time. For a timer.
+    pub async fn check_replicas(&self) {
+        self.replicas.check().await;
+    }
+
+    /// How often [`Self::check_replicas`] is to be called; `None` when there are no replicas.
+    pub fn check_replicas_every(&self) -> Option<Duration> {
+        self.replicas.check_every()
+    }
+
+    /// Takes note of a change that was made here or elsewhere, so that who asks from now on sees it, be it that the primary
+    /// must answer; `None`: of all that may have changed. Caches are to be told after this, or they fill with what was.
+    pub fn heard(&self, change: Option<&Tag>) {
+        match change {
+            Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id)]),
+            Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
+            // Receipts and their windows are read from the primary alone.
+            Some(Tag::Receipt(_) | Tag::Recall(_)) => {}
+            None => self.replicas.anything_changed(),
+        }
+    }
+
+    /// The pool of connections to the primary, as gauges show it.
     pub fn pool_status(&self) -> PoolStatus {
         self.db.pool().status()
+    }
+
+    /// All pools of connections to replicas together.
+    pub fn replica_pool_status(&self) -> PoolStatus {
+        self.replicas.pool_status()
     }
 }

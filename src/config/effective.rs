@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::{
     Config,
     problem::Problem,
-    secret::{MASK, mask_url},
+    secret::{MASK, mask_url, mask_urls},
     sources::Origin,
 };
 
@@ -23,6 +23,9 @@ const SECRETS: &[&str] = &["server.admin_key", "postgres.password", "redis.passw
 
 /// Secrets in part: they are shown without their passwords.
 const SECRET_URLS: [&str; 2] = ["postgres.url", "redis.url"];
+
+/// The same, several with commas in between.
+const SECRET_URL_LIST: &str = "postgres.replica_urls";
 
 /// All sections, with what came from elsewhere than the defaults.
 #[derive(Clone, Default)]
@@ -166,13 +169,14 @@ impl fmt::Debug for Effective {
 }
 
 fn is_secret(key: &str) -> bool {
-    SECRETS.contains(&key) || SECRET_URLS.contains(&key)
+    SECRETS.contains(&key) || SECRET_URLS.contains(&key) || key == SECRET_URL_LIST
 }
 
 fn shown(key: &str, value: &Value) -> String {
     match value {
         Value::String(text) if text.is_empty() => value.to_string(),
         Value::String(url) if SECRET_URLS.contains(&key) => Value::String(mask_url(url)).to_string(),
+        Value::String(urls) if key == SECRET_URL_LIST => Value::String(mask_urls(urls)).to_string(),
         _ if is_secret(key) => Value::String(MASK.to_owned()).to_string(),
         _ => value.to_string(),
     }

@@ -63,7 +63,15 @@ pub struct Postgres {
     #[serde(deserialize_with = "value::duration")]
     pub statement_timeout: Duration,
     pub statement_mode: StatementMode,
+    /// Servers for reads that may lag, as URLs with commas in between; empty means none.
+    pub replica_urls: Secret,
+    /// A replica that is further behind serves nothing.
+    #[serde(deserialize_with = "value::duration")]
+    pub replica_max_lag: Duration,
 }
+
+/// Less could not be told from the time between two measurements.
+const LEAST_LAG: Duration = Duration::from_millis(500);
 
 /// How connections are encrypted, unless the URL says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -101,6 +109,30 @@ impl Postgres {
         Ok((connection, self.tls_over(tls)))
     }
 
+    /// How to connect to the replicas. What a URL of theirs leaves out is the primary's.
+    ///
+    /// # Errors
+    /// When one of the URLs is none.
+    pub fn replicas(&self) -> Result<Vec<(tokio_postgres::Config, TlsSettings)>, InvalidUrl> {
+        let (primary, primary_tls) = self.connection()?;
+        let urls = self.replica_urls.expose().split(',').map(str::trim).filter(|url| !url.is_empty());
+        urls.map(|url| {
+            let (mut connection, tls) = url::parse(url)?;
+            if let (None, Some(database)) = (connection.get_dbname(), primary.get_dbname()) {
+                connection.dbname(database);
+            }
+            if let (None, Some(user)) = (connection.get_user(), primary.get_user()) {
+                connection.user(user);
+            }
+            if let (None, Some(password)) = (connection.get_password(), primary.get_password()) {
+                connection.password(password);
+            }
+            let tls = if tls == TlsOfUrl::default() { primary_tls.clone() } else { self.tls_over(tls) };
+            Ok((connection, tls))
+        })
+        .collect()
+    }
+
     /// What a URL says of TLS, with what is given beside it.
     fn tls_over(&self, url: TlsOfUrl) -> TlsSettings {
         let mode = match self.tls {
@@ -126,6 +158,7 @@ impl Postgres {
                 let named = !connection.get_hosts().is_empty();
                 rules.require(self.url.is_empty() || named, &["postgres.url"], "name a host");
                 check_tls(rules, &connection, &tls);
+                self.check_replicas(rules);
             }
             Err(error) => rules.require(false, &["postgres.url"], error),
         }
@@ -152,6 +185,24 @@ impl Postgres {
 
 const fn or_default(name: &str) -> &str {
     if name.is_empty() { DEFAULT_NAME } else { name }
+}
+
+impl Postgres {
+    fn check_replicas(&self, rules: &mut Rules) {
+        match self.replicas() {
+            Ok(replicas) => {
+                let named = replicas.iter().all(|(connection, _)| !connection.get_hosts().is_empty());
+                rules.require(named, &["postgres.replica_urls"], "name a host in each URL");
+                replicas.iter().for_each(|(connection, tls)| check_tls(rules, connection, tls));
+            }
+            Err(error) => rules.require(false, &["postgres.replica_urls"], error),
+        }
+        rules.require(
+            self.replica_max_lag >= LEAST_LAG,
+            &["postgres.replica_max_lag"],
+            format_args!("be at least {}", humantime::format_duration(LEAST_LAG)),
+        );
+    }
 }
 
 /// What does nothing is a mistake, and here one that looks like safety.

@@ -49,6 +49,12 @@ pub(super) fn mask_url(url: &str) -> String {
     }
 }
 
+/// URLs with commas in between, each without its password. When one of the parts is no URL, the comma may be in a password.
+pub(super) fn mask_urls(urls: &str) -> String {
+    let masked: Vec<String> = urls.split(',').map(|url| mask_url(url.trim())).collect();
+    if masked.iter().any(|url| url == MASK) { MASK.to_owned() } else { masked.join(",") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +78,11 @@ mod tests {
         ] {
             assert_eq!(mask_url(url), masked);
         }
+    }
+
+    #[test]
+    fn each_url_of_a_list_is_masked_and_a_comma_in_a_password_masks_all() {
+        assert_eq!(mask_urls("postgres://a:pw@one/x, postgres://two"), "postgres://a:***@one/x,postgres://two");
+        assert_eq!(mask_urls("postgres://a:p,w@one/x"), MASK);
     }
 }

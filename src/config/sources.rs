@@ -74,6 +74,7 @@ const NAMES: &[(&str, &str)] = &[
     ("PG_PASSWORD", "postgres.password"),
     ("PG_TLS", "postgres.tls"),
     ("PG_CA_FILE", "postgres.ca_file"),
+    ("PG_REPLICA_URLS", "postgres.replica_urls"),
     ("PG_POOL_MIN", "postgres.pool_min"),
     ("PG_POOL_MAX", "postgres.pool_max"),
     ("REDIS_URL", "redis.url"),

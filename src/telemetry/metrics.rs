@@ -2,10 +2,10 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 mod delivery;
 mod http;
@@ -97,6 +97,9 @@ pub struct DbMetrics {
     seconds: HistogramVec,
     waits: HistogramVec,
     refusals: IntCounterVec,
+    reads: IntCounterVec,
+    replica_lag: GaugeVec,
+    replica_serves: IntGaugeVec,
 }
 
 impl DbMetrics {
@@ -132,8 +135,29 @@ impl DbMetrics {
         registry.register(Box::new(queries.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(waits.clone()))?;
+        let reads = IntCounterVec::new(
+            Opts::new(
+                "penstock_db_reads_total",
+                "Reads that may lag, by the server that answered, where there are replicas.",
+            ),
+            &["server"],
+        )?;
+        let replica_lag = GaugeVec::new(
+            Opts::new(
+                "penstock_db_replica_lag_seconds",
+                "How far a replica is behind, or that at least when it is far; absent while it does not answer.",
+            ),
+            &["replica"],
+        )?;
+        let replica_serves = IntGaugeVec::new(
+            Opts::new("penstock_db_replica_serves", "1 while a replica answers and is within the lag that is allowed."),
+            &["replica"],
+        )?;
         registry.register(Box::new(refusals.clone()))?;
-        Ok(Self { queries, seconds, waits, refusals })
+        registry.register(Box::new(reads.clone()))?;
+        registry.register(Box::new(replica_lag.clone()))?;
+        registry.register(Box::new(replica_serves.clone()))?;
+        Ok(Self { queries, seconds, waits, refusals, reads, replica_lag, replica_serves })
     }
 
     /// Counts a statement that began at `began`.
@@ -149,5 +173,20 @@ impl DbMetrics {
     /// Counts a call that got no connection.
     pub fn connection_refused(&self, lane: &'static str, reason: &'static str) {
         self.refusals.with_label_values(&[lane, reason]).inc();
+    }
+
+    /// Counts a read that may lag, by the server that it goes to.
+    pub fn read_served(&self, server: &'static str) {
+        self.reads.with_label_values(&[server]).inc();
+    }
+
+    /// What a check found of a replica.
+    pub fn replica_measured(&self, replica: &str, lag: Option<Duration>, serves: bool) {
+        match lag {
+            Some(lag) => self.replica_lag.with_label_values(&[replica]).set(lag.as_secs_f64()),
+            // Fails only when it is absent already.
+            None => drop(self.replica_lag.remove_label_values(&[replica])),
+        }
+        self.replica_serves.with_label_values(&[replica]).set(i64::from(serves));
     }
 }

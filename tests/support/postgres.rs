@@ -5,7 +5,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use penstock::{
-    adapters::postgres::{PostgresSettings, PostgresStore, StatementMode, TlsSettings, migrate},
+    adapters::postgres::{PostgresSettings, PostgresStore, ReplicaSettings, StatementMode, TlsSettings, migrate},
     telemetry::Metrics,
 };
 use tokio::runtime::{Builder, Handle};
@@ -96,6 +96,7 @@ pub(crate) fn generous(config: Config) -> PostgresSettings {
         recycle_timeout: Duration::from_secs(60),
         statement_timeout: Duration::from_secs(60),
         statement_mode: StatementMode::default(),
+        replicas: ReplicaSettings::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     PostgresStore,
     columns::{Columns, bytes_32, exact},
     db::Statement,
+    replicas::Topic,
 };
 
 /// By the primary keys.
@@ -243,12 +244,13 @@ impl Catalog for PostgresStore {
                 ],
             )
             .await?;
+        self.replicas.changed([Topic::Asset(new.version_id)]);
         let row = row.ok_or(NewAssetError::ContentNotStored)?;
         Ok(asset(&Columns(&row))?)
     }
 
     async fn asset(&self, id: VersionId) -> PortResult<Option<Asset>> {
-        let row = self.db.row_opt(&ASSET, &[&id.as_uuid()]).await?;
+        let row = self.replicas.row_opt(Topic::Asset(id), &ASSET, &[&id.as_uuid()]).await?;
         row.map(|row| asset(&Columns(&row))).transpose()
     }
 
@@ -260,8 +262,10 @@ impl Catalog for PostgresStore {
         now: Timestamp,
     ) -> PortResult<bool> {
         let producer = producer.map(|id| id.as_uuid());
-        let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &exact(satoshis)?, &producer, &now]).await?;
-        Ok(priced > 0)
+        let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &exact(satoshis)?, &producer, &now]).await;
+        // Also when the answer was lost: the price may be another one by now.
+        self.replicas.changed([Topic::Asset(id)]);
+        Ok(priced? > 0)
     }
 }
 

@@ -65,6 +65,11 @@ impl Db {
         Self { lane, ..self.clone() }
     }
 
+    /// The same way for calls that are of no use when they take longer.
+    pub(super) fn within(&self, patience: Duration) -> Self {
+        Self { statement_timeout: self.statement_timeout.min(patience), ..self.clone() }
+    }
+
     pub(super) const fn pool(&self) -> &Pool {
         &self.pool
     }

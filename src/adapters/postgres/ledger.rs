@@ -19,6 +19,7 @@ use super::{
     PostgresStore,
     columns::{Columns, signed},
     db::Statement,
+    replicas::Topic,
 };
 
 /// A lease for more than this is a mistake or a limit's absence (2^50 bytes are a PiB); as many leases of it as a
@@ -198,7 +199,9 @@ impl Ledger for PostgresStore {
                     &credit(|credit| credit.requests),
                 ],
             )
-            .await?;
+            .await;
+        self.replicas.changed(rows.iter().map(|row| Topic::Usage(row.receipt_id)));
+        let row = row?;
         Ok(Settled { inserted: Columns(&row).amount("inserted")? })
     }
 

@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::{
     PostgresStore,
     columns::{Columns, signed},
-    db::Statement,
+    db::{Param, Statement},
+    replicas::Topic,
 };
 
 /// Asset, price, policy and receipt by their primary keys. A receipt that is there already is returned as it is: the
@@ -225,12 +226,13 @@ impl Receipts for PostgresStore {
                     &now,
                 ],
             )
-            .await?;
-        Columns(&row).get("made")
+            .await;
+        self.replicas.changed([Topic::Policies]);
+        Columns(&row?).get("made")
     }
 
     async fn policies(&self) -> PortResult<Vec<QuotaPolicy>> {
-        let rows = self.db.rows(&POLICIES, &[]).await?;
+        let rows = self.replicas.rows(Topic::Policies, &POLICIES, &[]).await?;
         rows.iter().map(|row| Columns(row).policy()).collect()
     }
 
@@ -247,7 +249,8 @@ impl Receipts for PostgresStore {
 
     async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<UsagePage> {
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
-        let rows = self.db.rows(&USAGE, &[&id.as_uuid(), &after, &(i64::from(limit) + 1)]).await?;
+        let params: [Param<'_>; 3] = [&id.as_uuid(), &after, &(i64::from(limit) + 1)];
+        let rows = self.replicas.rows(Topic::Usage(id), &USAGE, &params).await?;
         let size = usize::try_from(limit).unwrap_or(usize::MAX);
         let page = rows.iter().take(size).map(|row| Columns(row).usage_row()).collect::<PortResult<_>>()?;
         Ok(UsagePage { rows: page, more: rows.len() > size })

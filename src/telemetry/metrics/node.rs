@@ -160,15 +160,19 @@ pub(super) struct QueueGauges {
 
 impl QueueGauges {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let vec = |name: &str, help: &str, label: &str| -> Result<IntGaugeVec, prometheus::Error> {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        let vec = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(gauges.clone()))?;
             Ok(gauges)
         };
         Ok(Self {
-            in_use: vec("penstock_admission_in_use", "Permits that are out, by queue (items or bytes).", "queue")?,
-            capacity: vec("penstock_admission_capacity", "Permits that a queue has.", "queue")?,
-            pool: vec("penstock_db_pool_connections", "Connections to the database, by state.", "state")?,
+            in_use: vec("penstock_admission_in_use", "Permits that are out, by queue (items or bytes).", &["queue"])?,
+            capacity: vec("penstock_admission_capacity", "Permits that a queue has.", &["queue"])?,
+            pool: vec(
+                "penstock_db_pool_connections",
+                "Connections to the database and calls that wait for one, by server and state.",
+                &["server", "state"],
+            )?,
         })
     }
 
@@ -180,11 +184,11 @@ impl QueueGauges {
             self.in_use.with_label_values(&[queue.name]).add(signed(queue.in_use));
             self.capacity.with_label_values(&[queue.name]).add(signed(queue.capacity));
         }
-        if let Some(pool) = pool {
-            let status = pool.pool_status();
-            self.pool.with_label_values(&["open"]).set(signed(status.size as u64));
-            self.pool.with_label_values(&["idle"]).set(signed(status.idle as u64));
-            self.pool.with_label_values(&["waiting"]).set(signed(status.waiting as u64));
+        let Some(pool) = pool else { return };
+        for (server, status) in [("primary", pool.pool_status()), ("replicas", pool.replica_pool_status())] {
+            for (state, count) in [("open", status.size), ("idle", status.idle), ("waiting", status.waiting)] {
+                self.pool.with_label_values(&[server, state]).set(signed(count as u64));
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ use penstock::adapters::postgres::{PostgresSettings, StatementMode, migrate};
 use penstock_actors::{
     ids::KeyId,
     ports::Upkeep,
-    testkit::{catalog_suite, changes_suite, ledger_suite},
+    testkit::{catalog_suite, changes_suite, ledger_suite, lineage_suite},
 };
 use support::{TestDatabase, store};
 
@@ -52,6 +52,13 @@ async fn the_ports_keep_their_promises_with_named_statements() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ports_keep_their_promises_with_unnamed_statements() {
     run_the_suite(StatementMode::Unnamed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lineage_keeps_the_promises_of_its_ports() {
+    let database = TestDatabase::migrated().await;
+    let (store, _metrics) = store(database.settings()).await;
+    lineage_suite::run(Arc::new(store)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

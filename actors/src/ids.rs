@@ -197,6 +197,13 @@ uuid_id!(
 );
 random_id!(NodeId);
 
+uuid_id!(
+    /// A run of a job in lineage. Whoever tells of the run has chosen it.
+    RunId,
+    "run id"
+);
+ordered_id!(RunId);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,7 @@ pub mod ids;
 pub mod ingest;
 pub mod janitor;
 pub mod lease_keeper;
+pub mod lineage_event;
 pub mod model;
 pub mod node_life;
 pub mod pacer;

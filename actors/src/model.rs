@@ -4,6 +4,7 @@ mod asset;
 mod content;
 mod credit;
 mod lease;
+mod lineage;
 mod policy;
 mod producer;
 mod receipt;
@@ -16,6 +17,11 @@ pub use asset::{Asset, NewAsset};
 pub use content::{ContentMeta, LEAF_BYTES, LeafHash, leaf_count};
 pub use credit::Credit;
 pub use lease::{LeaseSizing, LostLease, NodeEpoch};
+pub use lineage::{
+    Direction, EventHash, EventKind, FACETS_KEPT, Facet, Facets, Graph, GraphNode, LineageEdge, LineageEvent,
+    LineageNode, Mention, NamespaceKey, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail, RunState, RunSummary,
+    StoredEvent, Walk, words_of,
+};
 pub use policy::{Limits, QuotaPolicy};
 pub use producer::{ApiKey, NewProducer, Role};
 pub use receipt::{Receipt, ReceiptStatus};

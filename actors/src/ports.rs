@@ -7,6 +7,7 @@ mod catalog;
 mod changes;
 mod error;
 mod ledger;
+mod lineage_store;
 mod rate_limits;
 mod shared_state;
 mod url_signer;
@@ -18,6 +19,10 @@ pub use error::{PortError, PortResult};
 pub use ledger::{
     AuditDifference, AuditPage, Ledger, NewReceipt, QuotaView, ReceiptView, Receipts, Reclaimed, Refill, Release,
     SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
+};
+pub use lineage_store::{
+    BODY_BYTES, EVENTS, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS, SEARCHED,
+    Told, WindowState,
 };
 pub use rate_limits::{Grant, RateLimits};
 pub use shared_state::{Invalidations, SharedState, Slot};

@@ -8,6 +8,7 @@ pub mod catalog_suite;
 pub mod changes_suite;
 pub mod clock;
 pub mod ledger_suite;
+pub mod lineage_suite;
 pub mod memory_blobs;
 pub mod memory_index;
 pub mod memory_state;

@@ -16,6 +16,7 @@ mod db;
 mod error;
 mod gate;
 mod ledger;
+mod lineage;
 mod migrations;
 mod pool;
 mod receipts;

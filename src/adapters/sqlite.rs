@@ -21,6 +21,7 @@ mod connection;
 mod failure;
 mod leases;
 mod ledger;
+mod lineage;
 mod migrate;
 mod policies;
 mod receipts;

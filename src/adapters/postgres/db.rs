@@ -96,6 +96,22 @@ impl Db {
         Ok(self.run(statement, params).await?.affected)
     }
 
+    /// Runs a statement that is made for the moment and takes no parameters, such as one that names a partition.
+    pub(super) async fn utility(&self, name: &'static str, sql: &str) -> PortResult<()> {
+        let client = self.pool.get(self.lane).await?;
+        let trip = RoundTrip::begin(&self.metrics, name);
+        match timeout(self.statement_timeout, client.batch_execute(sql)).await {
+            Ok(done) => done.map_err(|error| from_statement(&error))?,
+            Err(_) => {
+                self.pool.abandon(client);
+                let message = format!("{name} took longer than {:?}", self.statement_timeout);
+                return Err(PortError::unavailable(POSTGRES, message));
+            }
+        }
+        trip.succeeded();
+        Ok(())
+    }
+
     async fn run(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Answer> {
         let client = self.pool.get(self.lane).await?;
         match timeout(self.statement_timeout, self.ask(&client, statement, params)).await {

@@ -17,6 +17,12 @@ const FENCED: &str = "PS001";
 /// deadlock), resources, object state (a lock), operator intervention (a shutdown, a time-out), system error.
 const TRANSIENT_CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
 
+/// What [`PortError::NotFound`] says when a row has no partition to go to: whoever inserted it can make one.
+pub(super) const NO_PARTITION: &str = "partition for a row";
+
+/// A row breaks a check. Where that names no constraint, the row is of no partition.
+const CHECK: &str = "23514";
+
 /// A write reached a server that only reads, as during a failover.
 const READ_ONLY: &str = "25006";
 
@@ -34,6 +40,9 @@ pub(super) fn from_statement(error: &Error) -> PortError {
     let told = told(error);
     match code {
         FENCED => PortError::Fenced,
+        CHECK if error.as_db_error().is_some_and(|error| error.constraint().is_none()) => {
+            PortError::NotFound(NO_PARTITION)
+        }
         READ_ONLY => PortError::unavailable(POSTGRES, told),
         code if TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class)) => PortError::unavailable(POSTGRES, told),
         _ => PortError::rejected(POSTGRES, told),

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::SqliteSettings;
 
 /// Statements kept prepared on a connection: more than this adapter has, so that none is ever prepared twice.
-const CACHED_STATEMENTS: usize = 96;
+const CACHED_STATEMENTS: usize = 160;
 
 /// The write-ahead log shrinks to this when it has been checkpointed. It grows past it only while a reader holds an old
 /// snapshot, for as long as an audit step.

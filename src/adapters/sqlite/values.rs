@@ -1,10 +1,13 @@
 //! How the words of the domain stand in columns: times as microseconds, ids and hashes as raw bytes, counts as checked
 //! 64-bit integers, states as their names.
 
-use jiff::Timestamp;
+use jiff::{Span, Timestamp, civil::Date};
 use penstock_actors::{
-    ids::{ContentHash, KeyId, NodeId, ProducerId, ReceiptId, SessionId, UsageId, VersionId},
-    model::{Credit, Outcome, ReceiptStatus, Role, WindowKind},
+    ids::{ContentHash, KeyId, NodeId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VersionId},
+    model::{
+        Credit, EventHash, Facets, NamespaceKey, NodeKey, NodeKind, Outcome, ReceiptStatus, Role, RunState, WindowKind,
+    },
+    ports::Told,
 };
 use rusqlite::{
     Row,
@@ -53,7 +56,25 @@ macro_rules! uuid_columns {
     )*};
 }
 
-uuid_columns!(KeyId, NodeId, ProducerId, ReceiptId, SessionId, UsageId, VersionId);
+uuid_columns!(KeyId, NodeId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VersionId);
+
+macro_rules! byte_columns {
+    ($($key:ident),*) => {$(
+        impl ToSql for Sql<$key> {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(ToSqlOutput::from(self.0.0.as_slice()))
+            }
+        }
+
+        impl FromSql for Sql<$key> {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                FromSql::column_result(value).map(|bytes| Self($key(bytes)))
+            }
+        }
+    )*};
+}
+
+byte_columns!(EventHash, NamespaceKey, NodeKey);
 
 impl ToSql for Sql<ContentHash> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -80,6 +101,23 @@ impl FromSql for Sql<Timestamp> {
     }
 }
 
+/// The day that days are counted from.
+const FIRST_DAY: Date = Date::constant(1970, 1, 1);
+
+impl ToSql for Sql<Date> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(i64::from((self.0 - FIRST_DAY).get_days())))
+    }
+}
+
+impl FromSql for Sql<Date> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let days = value.as_i64()?;
+        let span = Span::new().try_days(days).map_err(|_| FromSqlError::OutOfRange(days))?;
+        FIRST_DAY.checked_add(span).map(Self).map_err(|_| FromSqlError::OutOfRange(days))
+    }
+}
+
 impl ToSql for Sql<u64> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let count = i64::try_from(self.0).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
@@ -95,6 +133,12 @@ impl FromSql for Sql<u64> {
 }
 
 impl FromSql for Sql<serde_json::Value> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_str(value.as_str()?).map(Self).map_err(|e| FromSqlError::Other(e.into()))
+    }
+}
+
+impl FromSql for Sql<Facets> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         serde_json::from_str(value.as_str()?).map(Self).map_err(|e| FromSqlError::Other(e.into()))
     }
@@ -125,7 +169,10 @@ macro_rules! named_columns {
 }
 
 named_columns!(
+    NodeKind => NodeKind::parse,
     Outcome => Outcome::parse,
+    RunState => RunState::parse,
+    Told => Told::parse,
     ReceiptStatus => |name: &str| name.parse().ok(),
     Role => |name: &str| [Role::Producer, Role::Admin].into_iter().find(|role| role.as_str() == name),
     WindowKind => |name: &str| WindowKind::ALL.into_iter().find(|kind| kind.as_str() == name),

@@ -14,6 +14,7 @@ use super::{
     super::{
         failure::Failure,
         leases::{self, Lease, LeaseKey},
+        lineage::outbox,
         usage,
         windows::{self, Change},
     },
@@ -32,13 +33,13 @@ pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, 
     if !nodes::advance_watermark(conn, batch.node, batch.sequence)? {
         return Ok(Settled::default());
     }
-    let mut inserted = 0;
+    let mut inserted = Vec::with_capacity(batch.rows.len());
     let mut spent = BTreeMap::<(ReceiptId, Timestamp), Spent>::new();
     for row in &batch.rows {
         if !usage::insert(conn, row, batch.node.node)? {
             continue;
         }
-        inserted += 1;
+        inserted.push(row);
         let hour = WindowKind::Hour.window(row.started_at).start;
         let spent = spent.entry((row.receipt_id, hour)).or_default();
         spent.total += row.credit();
@@ -57,7 +58,8 @@ pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, 
     for release in &batch.releases {
         give_back(conn, batch.node, release)?;
     }
-    Ok(Settled { inserted })
+    outbox::tell_streams(conn, inserted.iter().copied())?;
+    Ok(Settled { inserted: inserted.len() as u64 })
 }
 
 /// Takes what was spent off its lease. More than the lease holds was never reserved, so only the windows have it.

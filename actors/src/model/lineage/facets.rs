@@ -1,0 +1,146 @@
+//! Facets as a node keeps them: of each name the newest, of all names the newest few.
+//!
+//! Merging is commutative, associative and idempotent, so neither the order of events nor their repetition changes what
+//! comes out: of two facets of one name the one of the later event stays (of two events at one time, the one with the
+//! greater hash), and what was cut off as too old can never come back in, since times only grow.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, btree_map::Entry},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Facets that a node keeps. The specification names some thirty.
+pub const FACETS_KEPT: usize = 64;
+
+/// The longest facet that a node keeps, in bytes of JSON. Of a longer one it keeps who made it and how long it is; the
+/// event that brought it has all of it.
+const FACET_BYTES: usize = 32 * 1024;
+
+/// A facet and where it came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Facet {
+    /// Microseconds since 1970 of the event that brought it.
+    pub at: i64,
+    /// The beginning of that event's hash, in hex.
+    pub by: String,
+    pub is: Value,
+}
+
+impl Facet {
+    pub fn new(at: i64, by: String, value: &Value) -> Self {
+        let bytes = value.to_string().len();
+        let is = if bytes > FACET_BYTES {
+            json!({ "_producer": value["_producer"], "_schemaURL": value["_schemaURL"], "_omittedBytes": bytes })
+        } else {
+            value.clone()
+        };
+        Self { at, by, is }
+    }
+
+    fn age(&self) -> (i64, &str) {
+        (self.at, &self.by)
+    }
+}
+
+/// The facets of a job or a dataset, by name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Facets(BTreeMap<String, Facet>);
+
+impl Facets {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn insert(&mut self, name: String, facet: Facet) {
+        match self.0.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(facet);
+            }
+            Entry::Occupied(mut known) if known.get().age() < facet.age() => {
+                known.insert(facet);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        for (name, facet) in other.0 {
+            self.insert(name, facet);
+        }
+        self.trim();
+    }
+
+    /// Keeps the newest [`FACETS_KEPT`].
+    pub fn trim(&mut self) {
+        if self.0.len() <= FACETS_KEPT {
+            return;
+        }
+        let mut facets: Vec<_> = std::mem::take(&mut self.0).into_iter().collect();
+        facets.sort_by(|(one, a), (other, b)| Reverse((a.age(), one)).cmp(&Reverse((b.age(), other))));
+        facets.truncate(FACETS_KEPT);
+        self.0 = facets.into_iter().collect();
+    }
+
+    /// The facets as clients see them: without those that an event has deleted.
+    pub fn shown(&self) -> BTreeMap<&str, &Value> {
+        let present = self.0.iter().filter(|(_, facet)| facet.is["_deleted"] != true);
+        present.map(|(name, facet)| (name.as_str(), &facet.is)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facets() -> impl Strategy<Value = Facets> {
+        let facet = (0..100_u8, 0..5_i64, 0..3_u8, 0..1000_u16);
+        proptest::collection::vec(facet, 0..120).prop_map(|given| {
+            let mut facets = Facets::default();
+            for (name, at, by, value) in given {
+                // What an event says of a facet is one thing only.
+                let _ = value;
+                facets.insert(format!("f{name}"), Facet::new(at, format!("{by}"), &json!({ "v": [name, at, by] })));
+            }
+            facets.trim();
+            facets
+        })
+    }
+
+    fn merged(one: &Facets, other: &Facets) -> Facets {
+        let mut merged = one.clone();
+        merged.merge(other.clone());
+        merged
+    }
+
+    proptest! {
+        #[test]
+        fn neither_order_nor_repetition_changes_what_is_kept(a in facets(), b in facets(), c in facets()) {
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+            prop_assert_eq!(merged(&a, &a), a);
+        }
+    }
+
+    #[test]
+    fn a_facet_too_long_to_keep_leaves_its_maker_and_its_length() {
+        let value = json!({ "_producer": "urn:me:x", "_schemaURL": "urn:me:y", "text": "x".repeat(FACET_BYTES) });
+        let facet = Facet::new(1, String::new(), &value);
+        assert_eq!(facet.is["_producer"], "urn:me:x");
+        assert_eq!(facet.is["_omittedBytes"], value.to_string().len());
+    }
+
+    #[test]
+    fn a_deleted_facet_is_not_shown_and_stays_deleted() {
+        let mut facets = Facets::default();
+        facets.insert("schema".into(), Facet::new(2, "a".into(), &json!({ "_deleted": true })));
+        facets.insert("schema".into(), Facet::new(1, "b".into(), &json!({ "fields": [] })));
+        facets.insert("owner".into(), Facet::new(1, "b".into(), &json!({ "name": "me" })));
+        assert_eq!(facets.shown().into_keys().collect::<Vec<_>>(), ["owner"]);
+    }
+}

@@ -1,0 +1,130 @@
+//! Lineage as it is looked at.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{EventHash, Facets, NodeKey, NodeName, RunState};
+use crate::ids::RunId;
+
+/// A job or a dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineageNode {
+    pub name: NodeName,
+    /// The times of the earliest and the latest event that named it.
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    /// Events that named it, those that have left the window included.
+    pub events: u64,
+}
+
+/// The flow from one node to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineageEdge {
+    pub source: NodeKey,
+    pub target: NodeKey,
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    pub events: u64,
+}
+
+/// Where a walk goes from its root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// What the root was made from.
+    Up,
+    /// What was made from the root.
+    Down,
+    /// Both of these; not what else was made from the same.
+    Both,
+}
+
+impl Direction {
+    pub const fn goes_up(self) -> bool {
+        !matches!(self, Self::Down)
+    }
+
+    pub const fn goes_down(self) -> bool {
+        !matches!(self, Self::Up)
+    }
+}
+
+/// A walk through the graph, with its bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Walk {
+    pub root: NodeKey,
+    pub direction: Direction,
+    /// Edges from the root to the farthest node.
+    pub depth: u32,
+    /// Nodes in the answer, the root among them.
+    pub nodes: u32,
+    /// Edges in the answer, and so the work of a walk.
+    pub edges: u32,
+    /// The walk stops where it is after so long.
+    pub budget: Duration,
+}
+
+/// A node that a walk came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphNode {
+    pub node: LineageNode,
+    /// Edges from the root on the shortest way.
+    pub depth: u32,
+}
+
+/// What a walk found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graph {
+    /// The nearest first; the root is the first.
+    pub nodes: Vec<GraphNode>,
+    /// All edges that the walk took, cycles closed: both ends are among the nodes.
+    pub edges: Vec<LineageEdge>,
+    /// Whether a bound other than the depth cut the walk short.
+    pub truncated: bool,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSummary {
+    pub run_id: RunId,
+    /// `None` until an event tells one.
+    pub state: Option<RunState>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    pub events: u64,
+}
+
+/// A node with what it stands next to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeDetail {
+    pub node: LineageNode,
+    pub facets: Facets,
+    /// What flows into it, at most [`NEIGHBOURS`](crate::ports::NEIGHBOURS), and what flows out of it.
+    pub sources: Vec<LineageNode>,
+    pub targets: Vec<LineageNode>,
+    /// A job's runs, the last begun first, at most [`RUNS`](crate::ports::RUNS).
+    pub runs: Vec<RunSummary>,
+}
+
+/// An event of the window, as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    pub hash: EventHash,
+    pub time: Timestamp,
+    pub state: Option<RunState>,
+    pub received_at: Timestamp,
+    /// `None` where the answer would become too long.
+    pub body: Option<String>,
+}
+
+/// A run with its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDetail {
+    pub run: RunSummary,
+    /// `None` when nothing is known of the job any more.
+    pub job: Option<NodeName>,
+    /// The newest first, at most [`EVENTS`](crate::ports::EVENTS).
+    pub history: Vec<StoredEvent>,
+}

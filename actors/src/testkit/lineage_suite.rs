@@ -1,0 +1,128 @@
+//! The conformance suite of the lineage ports: what every adapter promises, whatever stands behind it.
+//!
+//! A promise makes its own namespaces under fresh random names, so most may share a database with other tests. Those about
+//! the outbox and about days act on whatever there is: nothing else may tell, prune or be settled in the database meanwhile.
+
+mod events;
+mod graph;
+mod outbox;
+mod pruning;
+mod views;
+mod walk;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    clock::to_micros,
+    lineage_event::{self, EventBounds},
+    model::{EventKind, LineageEvent, NodeName},
+    ports::{Catalog, Kept, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts},
+};
+
+/// An adapter that keeps lineage beside the ledger and the catalogue that it tells of.
+pub trait LineageKeeper: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger {}
+
+impl<S: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger> LineageKeeper for S {}
+
+/// The adapter under test.
+type Store = Arc<dyn LineageKeeper>;
+
+/// Runs every promise. The store's database is migrated, has no lineage, and belongs to the suite for as long as it runs.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run(store: Arc<impl LineageKeeper>) {
+    let store: Store = store;
+    Box::pin(events::run(&store)).await;
+    Box::pin(graph::run(&store)).await;
+    Box::pin(views::run(&store)).await;
+    Box::pin(outbox::run(&store)).await;
+    for seed in walk::SEEDS {
+        Box::pin(walk::neither_order_nor_repetition_nor_batches_change_what_comes_out(&store, seed)).await;
+    }
+    Box::pin(pruning::run(&store)).await;
+}
+
+/// The time of the suite: its start, as a database keeps it.
+fn now() -> Timestamp {
+    to_micros(Timestamp::now())
+}
+
+fn at(base: Timestamp, seconds: i64) -> Timestamp {
+    base.checked_add(jiff::SignedDuration::from_secs(seconds)).expect("a time of our time")
+}
+
+/// A namespace that nobody else has, with everything in it that a name may have.
+fn namespace() -> String {
+    format!("postgres://Höst:5432/{}%", Uuid::new_v4().simple())
+}
+
+/// A world of events in one namespace.
+struct Scene {
+    namespace: String,
+    base: Timestamp,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { namespace: namespace(), base: at(now(), -3600) }
+    }
+
+    fn job(&self, name: &str) -> NodeName {
+        NodeName::job(&self.namespace, name)
+    }
+
+    fn dataset(&self, name: &str) -> NodeName {
+        NodeName::dataset(&self.namespace, name)
+    }
+
+    /// A run event of a job that reads and writes these datasets.
+    fn run(&self, state: &str, seconds: i64, run: Uuid, job: &str, inputs: &[&str], outputs: &[&str]) -> LineageEvent {
+        self.event(EventKind::Run, &self.run_value(state, seconds, run, job, inputs, outputs))
+    }
+
+    fn run_value(&self, state: &str, seconds: i64, run: Uuid, job: &str, inputs: &[&str], outputs: &[&str]) -> Value {
+        let named = |name: &&str| json!({ "namespace": self.namespace, "name": name });
+        json!({
+            "eventType": state,
+            "eventTime": at(self.base, seconds).to_string(),
+            "producer": "urn:penstock:suite",
+            "schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent",
+            "run": { "runId": run.to_string() },
+            "job": { "namespace": self.namespace, "name": job },
+            "inputs": inputs.iter().map(named).collect::<Vec<_>>(),
+            "outputs": outputs.iter().map(named).collect::<Vec<_>>(),
+        })
+    }
+
+    fn event(&self, kind: EventKind, value: &Value) -> LineageEvent {
+        let body = value.to_string();
+        lineage_event::read(kind, value, body, &bounds(), now()).expect("an event within the bounds")
+    }
+}
+
+fn bounds() -> EventBounds {
+    EventBounds {
+        datasets: 10_000,
+        facets: 1000,
+        namespace: 1024,
+        name: 2048,
+        window: Duration::from_secs(3650 * 86_400),
+        ahead: Duration::from_secs(86_400),
+    }
+}
+
+async fn ingest(store: &Store, events: &[LineageEvent]) -> Vec<Kept> {
+    store.ingest(events, now()).await.expect("the batch is kept")
+}
+
+/// The names of an answer, sorted.
+fn names<'a>(nodes: impl IntoIterator<Item = &'a crate::model::LineageNode>) -> Vec<String> {
+    let mut names: Vec<String> = nodes.into_iter().map(|node| node.name.name.clone()).collect();
+    names.sort();
+    names
+}

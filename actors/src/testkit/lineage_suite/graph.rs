@@ -1,0 +1,135 @@
+//! Walks through the graph.
+
+use super::*;
+use crate::model::{Direction, Graph, Walk};
+
+pub(super) async fn run(store: &Store) {
+    an_unknown_root_has_no_graph(store).await;
+    a_node_alone_is_a_graph(store).await;
+    a_walk_goes_as_deep_as_it_may(store).await;
+    up_and_down_are_not_mixed(store).await;
+    cycles_end_and_are_shown(store).await;
+    a_bound_that_cuts_is_told(store).await;
+    a_node_with_many_edges_is_read_as_far_as_the_bound(store).await;
+    a_budget_that_is_over_cuts_and_is_told(store).await;
+}
+
+fn walk(root: &NodeName, direction: Direction, depth: u32) -> Walk {
+    Walk { root: root.key(), direction, depth, nodes: 5000, edges: 20_000, budget: Duration::from_secs(60) }
+}
+
+async fn graph(store: &Store, walk: &Walk) -> Graph {
+    store.graph(walk).await.expect("an answer").expect("the root is known")
+}
+
+fn found(graph: &Graph) -> Vec<(String, u32)> {
+    let mut found: Vec<_> = graph.nodes.iter().map(|node| (node.node.name.name.clone(), node.depth)).collect();
+    found.sort();
+    found
+}
+
+fn pairs(expected: &[(&str, u32)]) -> Vec<(String, u32)> {
+    expected.iter().map(|(name, depth)| ((*name).to_owned(), *depth)).collect()
+}
+
+/// d0 -> j0 -> d1 -> j1 -> d2 ..
+async fn chain(store: &Store, length: usize) -> Scene {
+    let scene = Scene::new();
+    let events: Vec<_> = (0..length)
+        .map(|number| {
+            let (from, to) = (format!("d{number}"), format!("d{}", number + 1));
+            scene.run("RUNNING", number as i64, Uuid::new_v4(), &format!("j{number}"), &[&from], &[&to])
+        })
+        .collect();
+    ingest(store, &events).await;
+    scene
+}
+
+async fn an_unknown_root_has_no_graph(store: &Store) {
+    let unknown = walk(&Scene::new().job("nothing"), Direction::Both, 10);
+    assert_eq!(store.graph(&unknown).await.expect("an answer"), None);
+}
+
+async fn a_node_alone_is_a_graph(store: &Store) {
+    let scene = Scene::new();
+    ingest(store, &[scene.run("START", 0, Uuid::new_v4(), "idle", &[], &[])]).await;
+    let graph = graph(store, &walk(&scene.job("idle"), Direction::Both, 10)).await;
+    assert_eq!((found(&graph), graph.edges.len(), graph.truncated), (pairs(&[("idle", 0)]), 0, false));
+}
+
+async fn a_walk_goes_as_deep_as_it_may(store: &Store) {
+    let scene = chain(store, 6).await;
+    let down = graph(store, &walk(&scene.dataset("d1"), Direction::Down, 3)).await;
+    assert_eq!(found(&down), pairs(&[("d1", 0), ("d2", 2), ("j1", 1), ("j2", 3)]));
+    assert_eq!((down.edges.len(), down.truncated), (3, false), "what lies deeper is not cut, it was not asked for");
+    let up = graph(store, &walk(&scene.job("j1"), Direction::Up, 10)).await;
+    assert_eq!(found(&up), pairs(&[("d0", 3), ("d1", 1), ("j0", 2), ("j1", 0)]));
+    let both = graph(store, &walk(&scene.dataset("d1"), Direction::Both, 1)).await;
+    assert_eq!(found(&both), pairs(&[("d1", 0), ("j0", 1), ("j1", 1)]));
+    assert_eq!(both.nodes[0].node.name, scene.dataset("d1"), "the root comes first");
+    assert!(both.edges.iter().all(|edge| edge.events == 1 && edge.first_seen == edge.last_seen));
+}
+
+async fn up_and_down_are_not_mixed(store: &Store) {
+    // Two jobs read one dataset: what one makes is no lineage of what the other makes.
+    let scene = Scene::new();
+    let events =
+        [("left", "x"), ("right", "y")].map(|(job, out)| scene.run("START", 0, Uuid::new_v4(), job, &["raw"], &[out]));
+    ingest(store, &events).await;
+    let graph = graph(store, &walk(&scene.dataset("x"), Direction::Both, 10)).await;
+    assert_eq!(found(&graph), pairs(&[("left", 1), ("raw", 2), ("x", 0)]));
+}
+
+async fn cycles_end_and_are_shown(store: &Store) {
+    let scene = Scene::new();
+    // A job that rewrites what it reads, in a circle of two jobs.
+    let events = [
+        scene.run("START", 0, Uuid::new_v4(), "one", &["a"], &["b", "a"]),
+        scene.run("START", 0, Uuid::new_v4(), "two", &["b"], &["a"]),
+    ];
+    ingest(store, &events).await;
+    for direction in [Direction::Up, Direction::Down, Direction::Both] {
+        let graph = graph(store, &walk(&scene.dataset("a"), direction, 10)).await;
+        assert_eq!(graph.nodes.len(), 4, "{direction:?}");
+        assert_eq!((graph.edges.len(), graph.truncated), (5, false), "{direction:?}");
+    }
+}
+
+async fn a_bound_that_cuts_is_told(store: &Store) {
+    let scene = chain(store, 10).await;
+    let all = walk(&scene.dataset("d0"), Direction::Down, 20);
+    let whole = graph(store, &Walk { nodes: 21, edges: 20, ..all }).await;
+    assert_eq!((whole.nodes.len(), whole.edges.len(), whole.truncated), (21, 20, false), "just enough is enough");
+    let cut = graph(store, &Walk { nodes: 5, ..all }).await;
+    assert_eq!(found(&cut), pairs(&[("d0", 0), ("d1", 2), ("d2", 4), ("j0", 1), ("j1", 3)]));
+    assert_eq!((cut.edges.len(), cut.truncated), (4, true));
+    let cut = graph(store, &Walk { edges: 6, ..all }).await;
+    assert_eq!((cut.edges.len(), cut.truncated), (6, true));
+}
+
+async fn a_node_with_many_edges_is_read_as_far_as_the_bound(store: &Store) {
+    let scene = Scene::new();
+    let outputs: Vec<String> = (0..300).map(|number| format!("out{number}")).collect();
+    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    ingest(store, &[scene.run("START", 0, Uuid::new_v4(), "fan", &["in"], &outputs)]).await;
+    let all = walk(&scene.dataset("in"), Direction::Both, 10);
+    let whole = graph(store, &all).await;
+    assert_eq!((whole.nodes.len(), whole.edges.len(), whole.truncated), (302, 301, false));
+    let cut = graph(store, &Walk { nodes: 100, edges: 50, ..all }).await;
+    assert!(
+        cut.truncated && cut.nodes.len() <= 100 && cut.edges.len() == 50,
+        "{} {}",
+        cut.nodes.len(),
+        cut.edges.len()
+    );
+    let keys: Vec<_> = cut.nodes.iter().map(|node| node.node.name.key()).collect();
+    assert!(cut.edges.iter().all(|edge| keys.contains(&edge.source) && keys.contains(&edge.target)));
+}
+
+async fn a_budget_that_is_over_cuts_and_is_told(store: &Store) {
+    let scene = chain(store, 8).await;
+    let none = Walk { budget: Duration::ZERO, ..walk(&scene.dataset("d0"), Direction::Down, 16) };
+    let graph = graph(store, &none).await;
+    assert!(graph.truncated && graph.nodes.len() < 17, "{}", graph.nodes.len());
+    assert_eq!(graph.nodes[0].node.name, scene.dataset("d0"));
+}

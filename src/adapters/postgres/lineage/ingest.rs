@@ -1,0 +1,116 @@
+//! Events in: one statement a batch.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use penstock_actors::{
+    lineage_event::day_of,
+    model::{FACETS_KEPT, LineageEvent},
+    ports::{Kept, LineageUpkeep as _, PortError, PortResult},
+};
+use tokio_postgres::{Row, types::Type};
+
+use super::{
+    super::{PostgresStore, columns::Columns, db::Statement, error::NO_PARTITION},
+    fold::Folded,
+};
+
+/// Everything by primary keys, inside the function.
+const INGEST: Statement = Statement {
+    name: "ingest_lineage",
+    sql: "
+        SELECT place, outcome
+        FROM penstock_ingest_lineage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+                                     $20, $21, $22, $23)",
+    types: &[
+        Type::TIMESTAMPTZ,
+        Type::INT4,
+        Type::UUID_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::INT4_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::UUID_ARRAY,
+        Type::INT4_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::UUID_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::JSONB_ARRAY,
+        Type::INT4_ARRAY,
+        Type::INT4_ARRAY,
+        Type::INT4_ARRAY,
+        Type::INT4_ARRAY,
+        Type::INT4_ARRAY,
+    ],
+};
+
+impl PostgresStore {
+    /// Keeps a batch. A day that nobody has prepared (a first start, a clock at midnight) is prepared, and the batch tried
+    /// again: without a partition nothing of it was applied.
+    pub(super) async fn keep_lineage(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Vec<Kept>> {
+        let folded = Folded::of(events);
+        if folded.times.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = match self.ingest_folded(&folded, now).await {
+            Err(PortError::NotFound(NO_PARTITION)) => {
+                let days: BTreeSet<_> = folded.times.iter().map(|time| day_of(*time)).collect();
+                self.prepare_days(&days.into_iter().collect::<Vec<_>>()).await?;
+                self.ingest_folded(&folded, now).await?
+            }
+            rows => rows?,
+        };
+        let outcome = |word: &str| match word {
+            "new" => Some(Kept::New),
+            "known" => Some(Kept::Known),
+            "left" => Some(Kept::Left),
+            _ => None,
+        };
+        let kept = rows.iter().map(|row| Columns(row).word("outcome", outcome)).collect::<PortResult<Vec<_>>>()?;
+        let of_event = |&(place, first): &(usize, bool)| match kept.get(place) {
+            Some(Kept::New) if !first => Ok(Kept::Known),
+            Some(kept) => Ok(*kept),
+            None => Err(PortError::Corrupt("an event of a batch has no outcome".into())),
+        };
+        folded.occurrences.iter().map(of_event).collect()
+    }
+
+    async fn ingest_folded(&self, batch: &Folded<'_>, now: Timestamp) -> PortResult<Vec<Row>> {
+        let most = i32::try_from(FACETS_KEPT).unwrap_or(i32::MAX);
+        self.db
+            .rows(
+                &INGEST,
+                &[
+                    &now,
+                    &most,
+                    &batch.namespace_keys,
+                    &batch.namespaces,
+                    &batch.times,
+                    &batch.hashes,
+                    &batch.event_namespaces,
+                    &batch.kinds,
+                    &batch.states,
+                    &batch.runs,
+                    &batch.subjects,
+                    &batch.bodies,
+                    &batch.node_keys,
+                    &batch.node_kinds,
+                    &batch.node_namespaces,
+                    &batch.node_names,
+                    &batch.node_words,
+                    &batch.node_facets,
+                    &batch.mention_events,
+                    &batch.mention_nodes,
+                    &batch.edge_events,
+                    &batch.edge_sources,
+                    &batch.edge_targets,
+                ],
+            )
+            .await
+    }
+}

@@ -1,0 +1,274 @@
+//! The sliding window: days leave it as whole partitions, what a namespace has too much leaves in small steps, and so does
+//! what nothing refers to any more.
+//!
+//! A day is taken off with `DETACH .. CONCURRENTLY`, which no event waits for, and dropped when it stands alone. If that is
+//! broken off in between, the next step goes on where it stopped. The lease is looked at before and not held meanwhile: a
+//! day that two instances drop at once is gone once.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::civil::Date;
+use penstock_actors::{
+    model::NamespaceKey,
+    ports::{LineageUpkeep, PortResult, WindowState},
+};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::super::{
+    PostgresStore,
+    columns::{Columns, signed},
+    db::Statement,
+};
+
+/// The catalogue of tables.
+const PREPARE_DAYS: Statement = Statement {
+    name: "prepare_lineage",
+    sql: "SELECT penstock_prepare_lineage($1) AS made",
+    types: &[Type::DATE_ARRAY],
+};
+
+/// By the primary key. Whoever has the lease keeps its token.
+const LEASE: Statement = Statement {
+    name: "lease_pruning",
+    sql: "
+        INSERT INTO lineage_leases AS l (task, holder, token, held_until)
+        VALUES ('pruner', $1, 1, clock_timestamp() + make_interval(secs => $2))
+        ON CONFLICT (task) DO UPDATE SET
+            token = l.token + CASE WHEN l.holder = excluded.holder AND l.held_until > clock_timestamp() THEN 0 ELSE 1 END,
+            holder = excluded.holder,
+            held_until = excluded.held_until
+        WHERE l.holder = excluded.holder OR l.held_until <= clock_timestamp()
+        RETURNING token",
+    types: &[Type::UUID, Type::FLOAT8],
+};
+
+/// By the primary key.
+const RELEASE: Statement = Statement {
+    name: "release_pruning",
+    sql: "UPDATE lineage_leases SET held_until = clock_timestamp() WHERE task = 'pruner' AND token = $1",
+    types: &[Type::INT8],
+};
+
+/// The catalogue of tables. The oldest day first; one whose detaching was broken off is still of the parent.
+const OLD_DAYS: Statement = Statement {
+    name: "old_lineage_days",
+    sql: "
+        WITH held AS MATERIALIZED (SELECT penstock_hold_lease('pruner', $2))
+        SELECT oldest.* FROM held LEFT JOIN LATERAL (
+            SELECT c.relname::text AS partition, i.inhparent IS NOT NULL AS attached,
+                   coalesce(i.inhdetachpending, false) AS pending
+            FROM pg_class c
+            LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+            WHERE c.relkind = 'r'
+              AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'lineage_events'::regclass)
+              AND c.relname ~ '^lineage_events_\\d{4}_\\d{2}_\\d{2}$'
+              AND to_date(right(c.relname, 10), 'YYYY_MM_DD') < $1
+            ORDER BY 1
+            LIMIT 1
+        ) AS oldest ON true",
+    types: &[Type::DATE, Type::INT8],
+};
+
+/// By the primary key. What a day held is counted away when its partition is gone.
+const FORGET_COUNTS: Statement = Statement {
+    name: "forget_lineage_counts",
+    sql: "
+        WITH held AS MATERIALIZED (SELECT penstock_hold_lease('pruner', $1)),
+        forgotten AS (DELETE FROM lineage_event_counts WHERE day < $2 RETURNING events)
+        SELECT (SELECT coalesce(sum(events), 0)::bigint FROM forgotten) AS events FROM held",
+    types: &[Type::INT8, Type::DATE],
+};
+
+/// A row for each namespace and day.
+const CROWDED: Statement = Statement {
+    name: "crowded_lineage",
+    sql: "
+        SELECT namespace_key, (sum(events) - $1)::bigint AS excess
+        FROM lineage_event_counts
+        GROUP BY namespace_key HAVING sum(events) > $1
+        ORDER BY 2 DESC
+        LIMIT $2",
+    types: &[Type::INT8, Type::INT8],
+};
+
+/// Events by `lineage_events_namespace`, inside the function.
+const TRIM: Statement = Statement {
+    name: "trim_lineage",
+    sql: "SELECT penstock_trim_lineage($1, $2, $3) AS gone",
+    types: &[Type::INT8, Type::UUID, Type::INT8],
+};
+
+/// By `lineage_runs_last_day`.
+const PRUNE_RUNS: Statement = Statement {
+    name: "prune_lineage_runs",
+    sql: "
+        WITH held AS MATERIALIZED (SELECT penstock_hold_lease('pruner', $1)),
+        due AS MATERIALIZED (
+            SELECT run_id FROM lineage_runs WHERE last_day < $2
+            ORDER BY last_day LIMIT $3
+            FOR UPDATE SKIP LOCKED
+        ),
+        gone AS (
+            DELETE FROM lineage_runs r USING due WHERE r.run_id = due.run_id AND r.last_day < $2 RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM gone) AS gone FROM held",
+    types: &[Type::INT8, Type::DATE, Type::INT8],
+};
+
+/// By `lineage_edges_last_day`.
+const PRUNE_EDGES: Statement = Statement {
+    name: "prune_lineage_edges",
+    sql: "
+        WITH held AS MATERIALIZED (SELECT penstock_hold_lease('pruner', $1)),
+        due AS MATERIALIZED (
+            SELECT source_key, target_key FROM lineage_edges WHERE last_day < $2
+            ORDER BY last_day LIMIT $3
+            FOR UPDATE SKIP LOCKED
+        ),
+        gone AS (
+            DELETE FROM lineage_edges e USING due
+            WHERE e.source_key = due.source_key AND e.target_key = due.target_key AND e.last_day < $2 RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM gone) AS gone FROM held",
+    types: &[Type::INT8, Type::DATE, Type::INT8],
+};
+
+/// By `lineage_nodes_last_day`; edges by the primary key and by `lineage_edges_target`.
+const PRUNE_NODES: Statement = Statement {
+    name: "prune_lineage_nodes",
+    sql: "
+        WITH held AS MATERIALIZED (SELECT penstock_hold_lease('pruner', $1)),
+        due AS MATERIALIZED (
+            SELECT node_key FROM lineage_nodes n
+            WHERE last_day < $2
+              AND NOT EXISTS (SELECT FROM lineage_edges e WHERE e.source_key = n.node_key)
+              AND NOT EXISTS (SELECT FROM lineage_edges e WHERE e.target_key = n.node_key)
+            ORDER BY last_day LIMIT $3
+            FOR UPDATE SKIP LOCKED
+        ),
+        gone AS (
+            DELETE FROM lineage_nodes n USING due WHERE n.node_key = due.node_key AND n.last_day < $2 RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM gone) AS gone FROM held",
+    types: &[Type::INT8, Type::DATE, Type::INT8],
+};
+
+/// Namespaces are few beside everything else: this reads all of them. Counts by their primary key, day by day.
+const PRUNE_NAMESPACES: Statement = Statement {
+    name: "prune_lineage_namespaces",
+    sql: "
+        WITH held AS MATERIALIZED (SELECT penstock_hold_lease('pruner', $1)),
+        due AS MATERIALIZED (
+            SELECT namespace_key FROM lineage_namespaces n
+            WHERE pruned_until < $2::timestamp AT TIME ZONE 'UTC'
+              AND NOT EXISTS (SELECT FROM lineage_event_counts c WHERE c.namespace_key = n.namespace_key)
+            LIMIT $3
+            FOR UPDATE SKIP LOCKED
+        ),
+        gone AS (
+            DELETE FROM lineage_namespaces n USING due WHERE n.namespace_key = due.namespace_key RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM gone) AS gone FROM held",
+    types: &[Type::INT8, Type::DATE, Type::INT8],
+};
+
+/// A row for each namespace and day.
+const WINDOW: Statement = Statement {
+    name: "lineage_window",
+    sql: "
+        SELECT coalesce(sum(events), 0)::bigint AS events, coalesce(sum(greatest(events - $1, 0)), 0)::bigint AS excess,
+               min(oldest) AS oldest_day
+        FROM (
+            SELECT sum(events) AS events, min(day) FILTER (WHERE events > 0) AS oldest
+            FROM lineage_event_counts GROUP BY namespace_key
+        ) AS namespaces",
+    types: &[Type::INT8],
+};
+
+impl PostgresStore {
+    /// A step that is one statement with a day and a limit. The lease is locked before the first row: the row that it is
+    /// answers the statement, and what the step removed is counted for it.
+    async fn prune_lineage(&self, step: &Statement, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        Columns(&self.upkeep.row(step, &[&token, &day, &i64::from(limit)]).await?).amount("gone")
+    }
+}
+
+#[async_trait]
+impl LineageUpkeep for PostgresStore {
+    async fn prepare_days(&self, days: &[Date]) -> PortResult<u64> {
+        Columns(&self.upkeep.row(&PREPARE_DAYS, &[&days]).await?).amount("made")
+    }
+
+    async fn lease_pruning(&self, holder: Uuid, ttl: Duration) -> PortResult<Option<i64>> {
+        let row = self.upkeep.row_opt(&LEASE, &[&holder, &ttl.as_secs_f64()]).await?;
+        row.map(|row| Columns(&row).get("token")).transpose()
+    }
+
+    async fn release_pruning(&self, token: i64) -> PortResult<()> {
+        self.upkeep.execute(&RELEASE, &[&token]).await.map(drop)
+    }
+
+    async fn drop_days(&self, token: i64, day: Date, _limit: u32) -> PortResult<u64> {
+        let row = self.upkeep.row(&OLD_DAYS, &[&day, &token]).await?;
+        let row = Columns(&row);
+        let Some(partition) = row.get::<Option<&str>>("partition")? else {
+            // Whatever was counted for these days is gone with them.
+            self.upkeep.rows(&FORGET_COUNTS, &[&token, &day]).await?;
+            return Ok(0);
+        };
+        // The name was matched against digits, so it needs no quotes.
+        if row.get("attached")? {
+            let how = if row.get("pending")? { "FINALIZE" } else { "CONCURRENTLY" };
+            let detach = format!("ALTER TABLE lineage_events DETACH PARTITION {partition} {how}");
+            self.upkeep.utility("detach_lineage_day", &detach).await?;
+        }
+        self.upkeep.utility("drop_lineage_day", &format!("DROP TABLE IF EXISTS {partition}")).await?;
+        let day: Date = partition["lineage_events_".len()..].replace('_', "-").parse().unwrap_or(day);
+        let next = day.tomorrow().unwrap_or(day);
+        let forgotten = self.upkeep.row(&FORGET_COUNTS, &[&token, &next]).await?;
+        // A day without events was dropped too: there may be more.
+        Ok(Columns(&forgotten).amount("events")?.max(1))
+    }
+
+    async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
+        let rows = self.upkeep.rows(&CROWDED, &[&signed(most), &i64::from(limit)]).await?;
+        let crowded = |row| {
+            let row = Columns(row);
+            Ok((NamespaceKey(row.get::<Uuid>("namespace_key")?.into_bytes()), row.amount("excess")?))
+        };
+        rows.iter().map(crowded).collect()
+    }
+
+    async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {
+        let key = Uuid::from_bytes(namespace.0);
+        Columns(&self.upkeep.row(&TRIM, &[&token, &key, &i64::from(limit)]).await?).amount("gone")
+    }
+
+    async fn prune_runs(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune_lineage(&PRUNE_RUNS, token, day, limit).await
+    }
+
+    async fn prune_edges(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune_lineage(&PRUNE_EDGES, token, day, limit).await
+    }
+
+    async fn prune_nodes(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune_lineage(&PRUNE_NODES, token, day, limit).await
+    }
+
+    async fn prune_namespaces(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune_lineage(&PRUNE_NAMESPACES, token, day, limit).await
+    }
+
+    async fn window(&self, most: u64) -> PortResult<WindowState> {
+        let row = self.upkeep.row(&WINDOW, &[&signed(most)]).await?;
+        let row = Columns(&row);
+        Ok(WindowState {
+            events: row.amount("events")?,
+            excess: row.amount("excess")?,
+            oldest_day: row.get("oldest_day")?,
+        })
+    }
+}

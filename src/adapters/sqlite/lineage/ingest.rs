@@ -1,0 +1,158 @@
+//! Events in: kept where they are new, and what they tell merged into the graph.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use jiff::Timestamp;
+use penstock_actors::{
+    lineage_event::day_of,
+    model::{Facets, LineageEvent, Mention, NamespaceKey},
+    ports::Kept,
+};
+use rusqlite::{Connection, OptionalExtension as _, named_params};
+
+use super::super::{
+    failure::Failure,
+    values::{Sql, get},
+};
+
+/// Served by the primary key.
+pub(in super::super) const NAMESPACE: &str = "
+    SELECT pruned_until, pruned_hash FROM lineage_namespaces WHERE namespace_key = :key";
+
+pub(in super::super) const KNOW_NAMESPACE: &str = "
+    INSERT INTO lineage_namespaces (namespace_key, namespace) VALUES (:key, :namespace)
+    ON CONFLICT (namespace_key) DO NOTHING";
+
+/// Served by the primary key.
+pub(in super::super) const KEEP_EVENT: &str = "
+    INSERT INTO lineage_events (event_time, event_hash, namespace_key, kind, state, run_id, received_at, body)
+    VALUES (:time, :hash, :namespace, :kind, :state, :run, :now, :body)
+    ON CONFLICT (event_time, event_hash) DO NOTHING";
+
+/// Served by the index of its uniqueness.
+pub(in super::super) const NODE_FACETS: &str = "SELECT facets FROM lineage_nodes WHERE node_key = :key";
+
+/// Served by the index of its uniqueness. NULL facets are none that are new.
+pub(in super::super) const MERGE_NODE: &str = "
+    INSERT INTO lineage_nodes (node_key, kind, namespace, name, words, facets, first_seen, last_seen, last_day, events)
+    VALUES (:key, :kind, :namespace, :name, :words, coalesce(:facets, '{}'), :time, :time, :day, 1)
+    ON CONFLICT (node_key) DO UPDATE SET
+        facets = coalesce(:facets, facets),
+        first_seen = min(first_seen, excluded.first_seen),
+        last_seen = max(last_seen, excluded.last_seen),
+        last_day = max(last_day, excluded.last_day),
+        events = events + 1";
+
+/// Served by the primary key. The end of a run stands against whatever is told of it besides; else the latest state does.
+/// Of two events at one time the greater word wins, so that everybody comes to the same.
+pub(in super::super) const MERGE_RUN: &str = "
+    INSERT INTO lineage_runs AS r (run_id, job_key, state, state_at, started_at, ended_at, first_seen, last_seen, last_day,
+                                   events)
+    VALUES (:run, :job, :state, iif(:state IS NULL, NULL, :time), iif(:state = 'START', :time, NULL),
+            iif(:ended, :time, NULL), :time, :time, :day, 1)
+    ON CONFLICT (run_id) DO UPDATE SET
+        job_key = iif((excluded.first_seen, excluded.job_key) < (r.first_seen, r.job_key), excluded.job_key, r.job_key),
+        state = iif(excluded.state IS NOT NULL AND (r.state IS NULL OR (:ended, excluded.state_at, excluded.state)
+                        > (r.state IN ('COMPLETE', 'ABORT', 'FAIL'), r.state_at, r.state)),
+                    excluded.state, r.state),
+        state_at = iif(excluded.state IS NOT NULL AND (r.state IS NULL OR (:ended, excluded.state_at, excluded.state)
+                           > (r.state IN ('COMPLETE', 'ABORT', 'FAIL'), r.state_at, r.state)),
+                       excluded.state_at, r.state_at),
+        started_at = min(ifnull(r.started_at, excluded.started_at), ifnull(excluded.started_at, r.started_at)),
+        ended_at = max(ifnull(r.ended_at, excluded.ended_at), ifnull(excluded.ended_at, r.ended_at)),
+        first_seen = min(r.first_seen, excluded.first_seen),
+        last_seen = max(r.last_seen, excluded.last_seen),
+        last_day = max(r.last_day, excluded.last_day),
+        events = r.events + 1";
+
+/// Served by the primary key.
+pub(in super::super) const MERGE_EDGE: &str = "
+    INSERT INTO lineage_edges (source_key, target_key, first_seen, last_seen, last_day, events)
+    VALUES (:source, :target, :time, :time, :day, 1)
+    ON CONFLICT (source_key, target_key) DO UPDATE SET
+        first_seen = min(first_seen, excluded.first_seen),
+        last_seen = max(last_seen, excluded.last_seen),
+        last_day = max(last_day, excluded.last_day),
+        events = events + 1";
+
+/// Served by the primary key.
+pub(in super::super) const COUNT_EVENT: &str = "
+    INSERT INTO lineage_event_counts (day, namespace_key, events) VALUES (:day, :namespace, 1)
+    ON CONFLICT (day, namespace_key) DO UPDATE SET events = events + 1";
+
+/// The last event of a namespace that has left the window, by time and hash.
+type Left = (i64, Vec<u8>);
+
+pub(super) fn ingest(conn: &Connection, events: &[LineageEvent], now: Timestamp) -> Result<Vec<Kept>, Failure> {
+    let mut namespaces = HashMap::new();
+    events.iter().map(|event| keep(conn, event, now, &mut namespaces)).collect()
+}
+
+fn keep(
+    conn: &Connection,
+    event: &LineageEvent,
+    now: Timestamp,
+    namespaces: &mut HashMap<NamespaceKey, Left>,
+) -> Result<Kept, Failure> {
+    let subject = event.subject();
+    let namespace = NamespaceKey::of(&subject.name.namespace);
+    let (left_time, left_hash) = match namespaces.entry(namespace) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => place.insert(left_of(conn, namespace, &subject.name.namespace)?),
+    };
+    if (event.time.as_microsecond(), event.hash.0.as_slice()) <= (*left_time, left_hash.as_slice()) {
+        return Ok(Kept::Left);
+    }
+    let kept = conn.prepare_cached(KEEP_EVENT)?.execute(named_params! {
+        ":time": Sql(event.time), ":hash": Sql(event.hash), ":namespace": Sql(namespace), ":kind": event.kind.as_str(),
+        ":state": event.state.map(Sql), ":run": event.run.map(Sql), ":now": Sql(now), ":body": event.body,
+    })?;
+    if kept == 0 {
+        return Ok(Kept::Known);
+    }
+    let (time, day) = (Sql(event.time), Sql(day_of(event.time)));
+    for mention in &event.mentions {
+        merge_node(conn, mention, event.time)?;
+    }
+    if let Some(run) = event.run {
+        let state = event.state.filter(|state| state.rank(event.time).is_some());
+        conn.prepare_cached(MERGE_RUN)?.execute(named_params! {
+            ":run": Sql(run), ":job": Sql(subject.key), ":state": state.map(Sql),
+            ":ended": state.is_some_and(|state| state.is_end()), ":time": time, ":day": day,
+        })?;
+    }
+    for &(source, target) in &event.edges {
+        conn.prepare_cached(MERGE_EDGE)?.execute(named_params! {
+            ":source": Sql(event.mentions[source].key), ":target": Sql(event.mentions[target].key), ":time": time, ":day": day,
+        })?;
+    }
+    conn.prepare_cached(COUNT_EVENT)?.execute(named_params! { ":day": day, ":namespace": Sql(namespace) })?;
+    Ok(Kept::New)
+}
+
+/// Where the window of a namespace begins; makes it known.
+fn left_of(conn: &Connection, key: NamespaceKey, namespace: &str) -> rusqlite::Result<Left> {
+    conn.prepare_cached(KNOW_NAMESPACE)?.execute(named_params! { ":key": Sql(key), ":namespace": namespace })?;
+    conn.prepare_cached(NAMESPACE)?.query_row(named_params! { ":key": Sql(key) }, |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+fn merge_node(conn: &Connection, mention: &Mention, time: Timestamp) -> Result<(), Failure> {
+    let facets = if mention.facets.is_empty() { None } else { Some(merged_facets(conn, mention)?) };
+    conn.prepare_cached(MERGE_NODE)?.execute(named_params! {
+        ":key": Sql(mention.key), ":kind": Sql(mention.name.kind), ":namespace": mention.name.namespace,
+        ":name": mention.name.name, ":words": mention.name.words(), ":facets": facets,
+        ":time": Sql(time), ":day": Sql(day_of(time)),
+    })?;
+    Ok(())
+}
+
+/// The facets of a node with those of a mention, as JSON.
+fn merged_facets(conn: &Connection, mention: &Mention) -> rusqlite::Result<String> {
+    let known = conn
+        .prepare_cached(NODE_FACETS)?
+        .query_row(named_params! { ":key": Sql(mention.key) }, |row| get::<Facets>(row, "facets"))
+        .optional()?;
+    let mut facets = known.unwrap_or_default();
+    facets.merge(mention.facets.clone());
+    Ok(serde_json::json!(facets).to_string())
+}

@@ -1,0 +1,258 @@
+//! The sliding window: old days, what a namespace has too much, and what nothing refers to any more, in small steps.
+//!
+//! A step holds the one writer for as long as it takes; the pruner makes its steps as long as that is short.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{Timestamp, civil::Date};
+use penstock_actors::{
+    lineage_event::{day_of, start_of},
+    model::NamespaceKey,
+    ports::{LineageUpkeep, PortError, PortResult, WindowState},
+};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params};
+use uuid::Uuid;
+
+use super::super::{
+    SqliteStore,
+    failure::Failure,
+    values::{Sql, get, get_opt},
+};
+
+/// Served by the primary key. Whoever has the lease keeps its token.
+pub(in super::super) const LEASE: &str = "
+    INSERT INTO lineage_leases AS l (task, holder, token, held_until) VALUES ('pruner', :holder, 1, :until)
+    ON CONFLICT (task) DO UPDATE SET
+        token = l.token + iif(l.holder = excluded.holder AND l.held_until > :now, 0, 1),
+        holder = excluded.holder, held_until = excluded.held_until
+    WHERE l.holder = excluded.holder OR l.held_until <= :now
+    RETURNING token";
+
+/// Served by the primary key.
+pub(in super::super) const HELD: &str = "
+    SELECT 1 FROM lineage_leases WHERE task = 'pruner' AND token = :token AND held_until > :now";
+
+/// Served by the primary key.
+pub(in super::super) const RELEASE: &str = "
+    UPDATE lineage_leases SET held_until = :now WHERE task = 'pruner' AND token = :token";
+
+/// Served by the primary key.
+pub(in super::super) const DROP_OLD: &str = "
+    DELETE FROM lineage_events WHERE rowid IN (
+        SELECT rowid FROM lineage_events WHERE event_time < :before ORDER BY event_time, event_hash LIMIT :limit)
+    RETURNING event_time, event_hash, namespace_key, run_id";
+
+/// Served by `lineage_events_namespace`.
+pub(in super::super) const TRIM: &str = "
+    DELETE FROM lineage_events WHERE rowid IN (
+        SELECT rowid FROM lineage_events WHERE namespace_key = :namespace ORDER BY event_time, event_hash LIMIT :limit)
+    RETURNING event_time, event_hash, namespace_key, run_id";
+
+/// Served by the primary key.
+pub(in super::super) const MOVE_WINDOW: &str = "
+    UPDATE lineage_namespaces SET pruned_until = :time, pruned_hash = :hash
+    WHERE namespace_key = :namespace AND (pruned_until, pruned_hash) < (:time, :hash)";
+
+/// Served by the primary key.
+pub(in super::super) const UNCOUNT: &str = "
+    UPDATE lineage_event_counts SET events = events - 1 WHERE day = :day AND namespace_key = :namespace";
+
+/// Served by the primary key.
+pub(in super::super) const FORGET_COUNTS: &str = "DELETE FROM lineage_event_counts WHERE day < :day AND events = 0";
+
+/// Served by the primary key, events by theirs. Events go oldest first, so a run whose newest one is gone has none.
+pub(in super::super) const FORGET_RUN: &str = "
+    DELETE FROM lineage_runs WHERE run_id = :run AND NOT EXISTS (
+        SELECT 1 FROM lineage_events e WHERE e.run_id = lineage_runs.run_id AND e.event_time = lineage_runs.last_seen)";
+
+/// A row for each namespace and day.
+pub(in super::super) const CROWDED: &str = "
+    SELECT namespace_key, sum(events) - :most AS excess FROM lineage_event_counts
+    GROUP BY namespace_key HAVING sum(events) > :most ORDER BY 2 DESC LIMIT :limit";
+
+/// Served by `lineage_runs_last_day`.
+pub(in super::super) const PRUNE_RUNS: &str = "
+    DELETE FROM lineage_runs WHERE last_day < :day AND run_id IN (
+        SELECT run_id FROM lineage_runs WHERE last_day < :day ORDER BY last_day LIMIT :limit)";
+
+/// Served by `lineage_edges_last_day`.
+pub(in super::super) const PRUNE_EDGES: &str = "
+    DELETE FROM lineage_edges WHERE (source_key, target_key) IN (
+        SELECT source_key, target_key FROM lineage_edges WHERE last_day < :day ORDER BY last_day LIMIT :limit)";
+
+/// Served by `lineage_nodes_last_day`, edges by their primary key and `lineage_edges_target`.
+pub(in super::super) const PRUNE_NODES: &str = "
+    DELETE FROM lineage_nodes WHERE node_id IN (
+        SELECT node_id FROM lineage_nodes n WHERE last_day < :day
+            AND NOT EXISTS (SELECT 1 FROM lineage_edges e WHERE e.source_key = n.node_key)
+            AND NOT EXISTS (SELECT 1 FROM lineage_edges e WHERE e.target_key = n.node_key)
+        ORDER BY last_day LIMIT :limit)";
+
+/// Namespaces are few beside everything else: this reads all of them, and the counts once.
+pub(in super::super) const PRUNE_NAMESPACES: &str = "
+    DELETE FROM lineage_namespaces WHERE namespace_key IN (
+        SELECT namespace_key FROM lineage_namespaces WHERE pruned_until < :before
+            AND namespace_key NOT IN (SELECT namespace_key FROM lineage_event_counts) LIMIT :limit)";
+
+/// A row for each namespace and day.
+pub(in super::super) const WINDOW: &str = "
+    SELECT ifnull(sum(events), 0) AS events, ifnull(sum(max(events - :most, 0)), 0) AS excess, min(oldest) AS oldest
+    FROM (
+        SELECT sum(events) AS events, min(day) FILTER (WHERE events > 0) AS oldest
+        FROM lineage_event_counts GROUP BY namespace_key)";
+
+/// A step that the lease allows.
+fn held(conn: &Connection, token: i64) -> Result<(), Failure> {
+    let mut statement = conn.prepare_cached(HELD)?;
+    let lease = named_params! { ":token": token, ":now": Sql(Timestamp::now()) };
+    match statement.query_row(lease, |_| Ok(())).optional()? {
+        Some(()) => Ok(()),
+        None => Err(PortError::Fenced.into()),
+    }
+}
+
+/// An event that was removed.
+struct Gone {
+    time: Timestamp,
+    hash: Vec<u8>,
+    namespace: NamespaceKey,
+    run: Option<penstock_actors::ids::RunId>,
+}
+
+fn gone(row: &Row<'_>) -> rusqlite::Result<Gone> {
+    Ok(Gone {
+        time: get(row, "event_time")?,
+        hash: row.get("event_hash")?,
+        namespace: get(row, "namespace_key")?,
+        run: get_opt(row, "run_id")?,
+    })
+}
+
+fn uncount(conn: &Connection, events: &[Gone]) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare_cached(UNCOUNT)?;
+    for event in events {
+        statement.execute(named_params! { ":day": Sql(day_of(event.time)), ":namespace": Sql(event.namespace) })?;
+    }
+    Ok(())
+}
+
+fn drop_days(conn: &Connection, token: i64, day: Date, limit: u32) -> Result<u64, Failure> {
+    held(conn, token)?;
+    let old = named_params! { ":before": Sql(start_of(day)), ":limit": limit };
+    let events = conn.prepare_cached(DROP_OLD)?.query_map(old, gone)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    uncount(conn, &events)?;
+    conn.prepare_cached(FORGET_COUNTS)?.execute(named_params! { ":day": Sql(day) })?;
+    Ok(events.len() as u64)
+}
+
+fn trim(conn: &Connection, token: i64, namespace: NamespaceKey, limit: u32) -> Result<u64, Failure> {
+    held(conn, token)?;
+    let oldest = named_params! { ":namespace": Sql(namespace), ":limit": limit };
+    let events = conn.prepare_cached(TRIM)?.query_map(oldest, gone)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    uncount(conn, &events)?;
+    if let Some(last) = events.iter().max_by_key(|event| (event.time, &event.hash)) {
+        conn.prepare_cached(MOVE_WINDOW)?.execute(named_params! {
+            ":namespace": Sql(namespace), ":time": Sql(last.time), ":hash": last.hash,
+        })?;
+    }
+    let mut forget = conn.prepare_cached(FORGET_RUN)?;
+    for run in events.iter().filter_map(|event| event.run) {
+        forget.execute(named_params! { ":run": Sql(run) })?;
+    }
+    Ok(events.len() as u64)
+}
+
+impl SqliteStore {
+    /// A step that is one statement with a day and a limit.
+    async fn prune(
+        &self,
+        name: &'static str,
+        sql: &'static str,
+        token: i64,
+        (before, limit): ((&'static str, impl ToSql + Send + 'static), u32),
+    ) -> PortResult<u64> {
+        let step = move |conn: &Connection| {
+            held(conn, token)?;
+            let parameters: [(&str, &dyn ToSql); 2] = [(before.0, &before.1), (":limit", &limit)];
+            Ok(conn.prepare_cached(sql)?.execute(parameters.as_slice())? as u64)
+        };
+        self.workers.write(name, step).await
+    }
+}
+
+#[async_trait]
+impl LineageUpkeep for SqliteStore {
+    async fn prepare_days(&self, _: &[Date]) -> PortResult<u64> {
+        Ok(0)
+    }
+
+    async fn lease_pruning(&self, holder: Uuid, ttl: Duration) -> PortResult<Option<i64>> {
+        let lease = move |conn: &Connection| {
+            let now = Timestamp::now();
+            let until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
+            let wanted = named_params! { ":holder": holder.as_bytes(), ":now": Sql(now), ":until": Sql(until) };
+            Ok(conn.prepare_cached(LEASE)?.query_row(wanted, |row| row.get("token")).optional()?)
+        };
+        self.workers.write("lease_pruning", lease).await
+    }
+
+    async fn release_pruning(&self, token: i64) -> PortResult<()> {
+        let release = move |conn: &Connection| {
+            let now = Timestamp::now();
+            conn.prepare_cached(RELEASE)?.execute(named_params! { ":token": token, ":now": Sql(now) })?;
+            Ok(())
+        };
+        self.workers.write("release_pruning", release).await
+    }
+
+    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        self.workers.write("drop_lineage_days", move |conn| drop_days(conn, token, day, limit)).await
+    }
+
+    async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
+        let crowded = move |conn: &Connection| {
+            let mut statement = conn.prepare_cached(CROWDED)?;
+            let bound = named_params! { ":most": Sql(most.min(i64::MAX as u64)), ":limit": limit };
+            let rows = statement.query_map(bound, |row| Ok((get(row, "namespace_key")?, get(row, "excess")?)))?;
+            Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+        };
+        self.workers.read("crowded_lineage", crowded).await
+    }
+
+    async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {
+        self.workers.write("trim_lineage", move |conn| trim(conn, token, namespace, limit)).await
+    }
+
+    async fn prune_runs(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune("prune_lineage_runs", PRUNE_RUNS, token, ((":day", Sql(day)), limit)).await
+    }
+
+    async fn prune_edges(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune("prune_lineage_edges", PRUNE_EDGES, token, ((":day", Sql(day)), limit)).await
+    }
+
+    async fn prune_nodes(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune("prune_lineage_nodes", PRUNE_NODES, token, ((":day", Sql(day)), limit)).await
+    }
+
+    async fn prune_namespaces(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+        let before = (":before", Sql(start_of(day)));
+        self.prune("prune_lineage_namespaces", PRUNE_NAMESPACES, token, (before, limit)).await
+    }
+
+    async fn window(&self, most: u64) -> PortResult<WindowState> {
+        let window = move |conn: &Connection| {
+            let bound = named_params! { ":most": Sql(most.min(i64::MAX as u64)) };
+            let state = conn.prepare_cached(WINDOW)?.query_row(bound, |row| {
+                Ok(WindowState {
+                    events: get(row, "events")?,
+                    excess: get(row, "excess")?,
+                    oldest_day: get_opt(row, "oldest")?,
+                })
+            })?;
+            Ok(state)
+        };
+        self.workers.read("lineage_window", window).await
+    }
+}

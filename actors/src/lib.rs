@@ -41,5 +41,6 @@ pub mod storage_stream;
 pub mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod tiered_cache;
 pub mod usage_batch;
 pub mod usage_batcher;

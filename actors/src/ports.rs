@@ -9,6 +9,7 @@ mod error;
 mod ledger;
 mod lineage_store;
 mod rate_limits;
+mod shared_cache;
 mod shared_state;
 mod url_signer;
 
@@ -25,5 +26,8 @@ pub use lineage_store::{
     Told, WindowState,
 };
 pub use rate_limits::{Grant, RateLimits};
+pub use shared_cache::{
+    CacheName, CacheTag, EntryKey, KeyPattern, Loader, Look, Seen, SharedCache, SharedValue, UseList, Version,
+};
 pub use shared_state::{Invalidations, SharedState, Slot};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

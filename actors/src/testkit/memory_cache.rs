@@ -1,0 +1,191 @@
+//! A shared cache in memory, with faults by script.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+
+use super::script::Script;
+use crate::{
+    clock::Clock,
+    ports::{
+        CacheTag, EntryKey, KeyPattern, Loader, Look, PortResult, Seen, SharedCache, SharedValue, UseList, Version,
+    },
+};
+
+/// A shared cache in memory. Tags keep their versions for ever; what they are worth shows all the same when a test
+/// [restarts](Self::restart_as_of) it.
+pub struct MemoryCache {
+    /// What it does wrong.
+    pub script: Script,
+    clock: Arc<dyn Clock>,
+    kept: Mutex<Kept>,
+}
+
+/// All that it keeps, at a moment.
+#[derive(Clone, Default)]
+pub struct Kept {
+    entries: HashMap<EntryKey, (Vec<Version>, SharedValue, Instant)>,
+    versions: HashMap<CacheTag, Version>,
+    loads: HashMap<EntryKey, (Loader, Instant)>,
+    uses: HashMap<(UseList, String), u64>,
+    lives: u64,
+    /// Survives every restart: a version never comes back.
+    last_version: u64,
+}
+
+impl Kept {
+    fn renew(&mut self, tag: &CacheTag) -> Version {
+        self.last_version += 1;
+        let version = Version(self.last_version);
+        self.versions.insert(tag.clone(), version);
+        version
+    }
+}
+
+impl MemoryCache {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { script: Script::default(), clock, kept: Mutex::default() }
+    }
+
+    /// A store never answers at once: what else could run before and after its work gets its turn.
+    async fn answer<T>(&self, call: &'static str, size: usize, work: impl FnOnce() -> PortResult<T>) -> PortResult<T> {
+        tokio::task::yield_now().await;
+        let answer = self.script.play(call, size, work).await;
+        tokio::task::yield_now().await;
+        answer
+    }
+
+    fn held(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that it keeps now.
+    pub fn snapshot(&self) -> Kept {
+        self.held().clone()
+    }
+
+    /// Begins a new life with what it kept at an earlier moment, as a store does that is restarted from its last snapshot.
+    pub fn restart_as_of(&self, earlier: Kept) {
+        let mut kept = self.held();
+        let (lives, last_version) = (kept.lives + 1, kept.last_version);
+        *kept = Kept { lives, last_version, ..earlier };
+    }
+
+    /// Entries that it keeps, whether outdated or not.
+    pub fn entries(&self) -> usize {
+        self.held().entries.len()
+    }
+}
+
+#[async_trait]
+impl SharedCache for MemoryCache {
+    async fn look(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<Look> {
+        let work = || {
+            let kept = self.held();
+            let seen = Seen(tags.iter().map(|tag| kept.versions.get(tag).copied()).collect());
+            let entry = kept.entries.get(key).filter(|(versions, _, until)| {
+                *until > self.clock.monotonic() && versions.iter().map(|v| Some(*v)).eq(seen.0.iter().copied())
+            });
+            Ok(Look { value: entry.map(|(_, value, _)| value.clone()), seen })
+        };
+        self.answer("look", 1, work).await
+    }
+
+    async fn keep(
+        &self,
+        key: &EntryKey,
+        tags: &[CacheTag],
+        seen: &Seen,
+        value: &SharedValue,
+        ttl: Duration,
+    ) -> PortResult<()> {
+        let work = || {
+            let mut kept = self.held();
+            let mut versions = Vec::new();
+            for (tag, seen) in tags.iter().zip(&seen.0) {
+                match seen {
+                    Some(version) => versions.push(*version),
+                    None if kept.versions.contains_key(tag) => return Ok(()),
+                    None => versions.push(kept.renew(tag)),
+                }
+            }
+            let until = self.clock.monotonic() + ttl;
+            kept.entries.insert(key.clone(), (versions, value.clone(), until));
+            Ok(())
+        };
+        self.answer("keep", 1, work).await
+    }
+
+    async fn invalidate(&self, tags: &[CacheTag]) -> PortResult<()> {
+        let work = || {
+            let mut kept = self.held();
+            for tag in tags {
+                kept.renew(tag);
+            }
+            Ok(())
+        };
+        self.answer("invalidate", tags.len(), work).await
+    }
+
+    async fn begin_load(&self, key: &EntryKey, loader: Loader, ttl: Duration) -> PortResult<bool> {
+        let work = || {
+            let (mut kept, now) = (self.held(), self.clock.monotonic());
+            if kept.loads.get(key).is_some_and(|(_, until)| *until > now) {
+                return Ok(false);
+            }
+            kept.loads.insert(key.clone(), (loader, now + ttl));
+            Ok(true)
+        };
+        self.answer("begin_load", 1, work).await
+    }
+
+    async fn end_load(&self, key: &EntryKey, loader: Loader) -> PortResult<()> {
+        let work = || {
+            let mut kept = self.held();
+            if kept.loads.get(key).is_some_and(|(holder, _)| *holder == loader) {
+                kept.loads.remove(key);
+            }
+            Ok(())
+        };
+        self.answer("end_load", 1, work).await
+    }
+
+    async fn remove(&self, pattern: &KeyPattern) -> PortResult<u64> {
+        let work = || {
+            let mut kept = self.held();
+            let before = kept.entries.len();
+            kept.entries.retain(|key, _| !pattern.matches(&key.to_string()));
+            Ok((before - kept.entries.len()) as u64)
+        };
+        self.answer("remove", 1, work).await
+    }
+
+    async fn add_uses(&self, list: UseList, uses: &[(String, u64)]) -> PortResult<()> {
+        let work = || {
+            let mut kept = self.held();
+            for (name, count) in uses {
+                *kept.uses.entry((list, name.clone())).or_default() += count;
+            }
+            Ok(())
+        };
+        self.answer("add_uses", uses.len(), work).await
+    }
+
+    async fn most_used(&self, list: UseList, limit: usize) -> PortResult<Vec<String>> {
+        let work = || {
+            let kept = self.held();
+            let mut uses: Vec<_> = kept.uses.iter().filter(|((of, _), _)| *of == list).collect();
+            uses.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.1.cmp(&b.0.1)));
+            Ok(uses.into_iter().take(limit).map(|((_, name), _)| name.clone()).collect())
+        };
+        self.answer("most_used", limit, work).await
+    }
+
+    async fn life(&self) -> PortResult<u64> {
+        self.answer("life", 1, || Ok(self.held().lives)).await
+    }
+}

@@ -1,0 +1,374 @@
+//! Cache-aside in two tiers: decoded values in this process, then encoded ones in a store that all instances share, then a
+//! load. For what is read often and changes seldom; never for what is money, which the ledger alone decides.
+//!
+//! # How to use it
+//! ```ignore
+//! let tags = [CacheTag::LISTINGS];                                       // everything whose change must show at once
+//! let page: Option<Arc<Page>> = cache.get(CacheName::Listings, &question, &tags, {
+//!     let catalog = Arc::clone(&catalog);                                // the load outlives whoever asked
+//!     move || async move { catalog.search(question).await.map(Some) }    // `None` is remembered for a short time
+//! }).await?;
+//! ```
+//! Whoever changes something calls [`TieredCache::changed`] between its commit and its answer. What a change reaches stands
+//! in [`CacheTag::reached_by`], and only there. The key must tell apart whatever the load depends on.
+//!
+//! # What holds
+//! - **No read returns a value older than the last invalidation that had ended on its instance when the read began.** A value
+//!   remembers from before which invalidations it was loaded ([`generations`]), in the shared tier by the versions of its tags
+//!   ([`SharedCache`]). So a load that raced an invalidation, and whoever would join it, gets nothing old.
+//! - **Nothing depends on a message.** An instance that [hears](TieredCache::heard) of a change, by a message or from the log
+//!   of changes, drops what it has in memory at once, does not ask the shared tier about these tags, and invalidates them
+//!   there itself: whoever made the change may have died before it could. What cannot be invalidated there is owed until it
+//!   can be ([`debts`]), and a shared tier that was restarted, and may have gone back in time, is invalidated as a whole.
+//! - **One load for a key**: on an instance all who ask share it, and it runs in a task of its own, so that nobody's leaving
+//!   fails the others. Across instances it takes a short lock; whoever does not get it waits a little for the value and then
+//!   loads itself. A lock is never a reason for an error.
+//! - A value past its time to live is served for `stale` longer, while one refresh runs. Times to live are shortened at random
+//!   by up to a tenth, so that what was loaded together is not refreshed together. That there is no such thing is remembered
+//!   for `negative_ttl`, in memory alone: guesses must not fill a store that all share.
+//! - **The shared tier away**: memory alone, without an error and without waiting for it.
+//!
+//! # Bounds
+//! Memory by weight; invalidations remembered one by one ([`generations`]); owed tags ([`debts`]); loads under way
+//! ([`LOADS`]), beyond which a miss is refused as unavailable, and a refresh does not happen.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
+
+mod counters;
+mod debts;
+mod fill;
+mod flights;
+mod generations;
+mod memory;
+
+pub use self::{
+    counters::{CacheCounters, TierCounters, TieredCounters},
+    fill::LOCK_TTL,
+};
+use self::{
+    debts::Debts,
+    fill::Fill,
+    flights::{Arrival, Flights},
+    generations::Generations,
+    memory::{Entry, Memory, Value},
+};
+use crate::{
+    admission::{Admission, AdmissionSnapshot},
+    clock::Clock,
+    ports::{CacheName, CacheTag, EntryKey, KeyPattern, PortError, PortResult, SharedCache, Tag},
+};
+
+/// Loads under way at a time, over all caches: many more than a pool of connections serves at once, and few enough that the
+/// last of them does not wait for long.
+const LOADS: u32 = 1024;
+
+/// How long entries live, for each cache. Zero turns a cache off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheTtls {
+    pub assets: Duration,
+    pub listings: Duration,
+    pub lineage: Duration,
+    pub policies: Duration,
+    pub receipts: Duration,
+}
+
+impl CacheTtls {
+    pub const fn of(&self, cache: CacheName) -> Duration {
+        match cache {
+            CacheName::Assets => self.assets,
+            CacheName::Listings => self.listings,
+            CacheName::Lineage => self.lineage,
+            CacheName::Policies => self.policies,
+            CacheName::Receipts => self.receipts,
+        }
+    }
+
+    /// The longest of them.
+    pub fn longest(&self) -> Duration {
+        CacheName::ALL.into_iter().map(|cache| self.of(cache)).max().unwrap_or_default()
+    }
+}
+
+/// Bounds and times of the caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TieredSettings {
+    /// Bytes in this process, over all caches.
+    pub memory: u64,
+    pub ttls: CacheTtls,
+    /// How long a value is served past its time to live while it is refreshed.
+    pub stale: Duration,
+    /// How long it is remembered that there is no such thing.
+    pub negative_ttl: Duration,
+    /// How long to wait for a load that another instance has begun.
+    pub patience: Duration,
+}
+
+/// What the caches stand on.
+pub struct TieredDeps {
+    /// `None`: this instance is alone.
+    pub shared: Option<Arc<dyn SharedCache>>,
+    pub clock: Arc<dyn Clock>,
+    /// Where loads run.
+    pub io: Handle,
+}
+
+/// The caches of one instance. A clone is another handle to them.
+#[derive(Clone)]
+pub struct TieredCache {
+    core: Arc<Core>,
+}
+
+struct Core {
+    settings: TieredSettings,
+    shared: Option<Arc<dyn SharedCache>>,
+    clock: Arc<dyn Clock>,
+    io: Handle,
+    memory: Memory,
+    generations: Generations,
+    flights: Flights,
+    debts: Arc<Debts>,
+    loads: Admission,
+    counters: Arc<TieredCounters>,
+}
+
+/// What memory says of a key.
+enum InMemory {
+    Fresh(Value),
+    Stale(Entry),
+    Nothing,
+}
+
+impl TieredCache {
+    pub fn new(settings: TieredSettings, deps: TieredDeps) -> Self {
+        let TieredDeps { shared, clock, io } = deps;
+        let counters = Arc::<TieredCounters>::default();
+        let core = Arc::new(Core {
+            memory: Memory::new(settings.memory, Arc::clone(&counters)),
+            settings,
+            debts: Arc::default(),
+            shared,
+            clock,
+            generations: Generations::new(),
+            flights: Flights::default(),
+            loads: Admission::new("cache_loads", LOADS),
+            counters,
+            io,
+        });
+        if let Some(shared) = &core.shared {
+            core.io.spawn(debts::settle(Arc::downgrade(&core), Arc::clone(&core.debts), Arc::clone(shared)));
+        }
+        Self { core }
+    }
+
+    /// The value of a key, from the nearest tier that has it, or loaded; `None` when there is no such thing.
+    ///
+    /// A key must always be asked for with the same type and the same tags.
+    ///
+    /// # Errors
+    /// The load's own, shared by all who waited for it; `Unavailable` when too many loads are under way.
+    pub async fn get<T, L, F>(
+        &self,
+        cache: CacheName,
+        id: &str,
+        tags: &[CacheTag],
+        load: L,
+    ) -> PortResult<Option<Arc<T>>>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = PortResult<Option<T>>> + Send + 'static,
+    {
+        let core = &self.core;
+        if core.settings.ttls.of(cache).is_zero() {
+            core.counters.of(cache).loads.fetch_add(1, Relaxed);
+            return Ok(load().await?.map(Arc::new));
+        }
+        let key = EntryKey { cache, id: id.into() };
+        let counters = core.counters.of(cache);
+        let held = core.in_memory(&key, tags);
+        counters.memory.found(!matches!(held, InMemory::Nothing));
+        match held {
+            InMemory::Fresh(value) => typed(value),
+            InMemory::Stale(entry) => {
+                counters.stale.fetch_add(1, Relaxed);
+                let value = entry.value.clone();
+                self.refresh(key, tags, entry, load);
+                typed(value)
+            }
+            InMemory::Nothing => typed(self.await_load(key, tags, load).await?),
+        }
+    }
+
+    /// Joins the load that is under way for this key, or starts one.
+    async fn await_load<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], load: L) -> PortResult<Value>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = PortResult<Option<T>>> + Send + 'static,
+    {
+        let core = &self.core;
+        let joins = |born| core.generations.is_current(born, tags);
+        // Looked at again, since a load may have ended in between: it leaves its value before it leaves.
+        let arrived = || match core.in_memory(&key, tags) {
+            InMemory::Fresh(value) => Some(value),
+            InMemory::Stale(entry) => Some(entry.value),
+            InMemory::Nothing => None,
+        };
+        let mut ticket = match core.flights.board(&key, core.generations.now(), joins, arrived) {
+            Arrival::There(value) => return Ok(value),
+            Arrival::Joined(ticket) => ticket,
+            Arrival::First(flight, ticket) => {
+                let Some(permit) = core.loads.try_admit(1) else {
+                    return Err(PortError::unavailable("the cache", "too many loads are under way"));
+                };
+                let fill = Fill::new(Arc::clone(core), key, tags.to_vec(), flight, None);
+                core.io.spawn(async move {
+                    fill.run(load).await;
+                    drop(permit);
+                });
+                ticket
+            }
+        };
+        ticket.value().await
+    }
+
+    /// Loads a value anew behind the back of whoever got the old one, unless that is under way.
+    fn refresh<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], old: Entry, load: L)
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = PortResult<Option<T>>> + Send + 'static,
+    {
+        let core = &self.core;
+        let joins = |born| core.generations.is_current(born, tags);
+        if let Arrival::First(flight, _) = core.flights.board(&key, core.generations.now(), joins, || None)
+            && let Some(permit) = core.loads.try_admit(1)
+        {
+            let fill = Fill::new(Arc::clone(core), key, tags.to_vec(), flight, Some(old));
+            core.io.spawn(async move {
+                fill.run(load).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// Invalidates what a change reaches, in both tiers. To be awaited between the change and the answer to whoever made it:
+    /// this instance then shows it, and so does every other one that asks the shared tier.
+    pub async fn changed(&self, change: &Tag) {
+        self.invalidate(&CacheTag::reached_by(change)).await;
+    }
+
+    /// [`changed`](Self::changed), by tag.
+    pub async fn invalidate(&self, tags: &[CacheTag]) {
+        let core = &self.core;
+        if tags.is_empty() {
+            return;
+        }
+        let receipt = core.outdate(tags);
+        if let Some(shared) = core.shared.as_ref().filter(|_| core.debts.is_trusted()) {
+            match shared.invalidate(tags).await {
+                Ok(()) => core.debts.paid(&receipt),
+                Err(error) => core.failed(&error),
+            }
+        }
+    }
+
+    /// Takes word of a change made elsewhere; `None`: anything may have changed. Does not block.
+    pub fn heard(&self, change: Option<&Tag>) {
+        let tags = change.map_or_else(|| vec![CacheTag::ALL], CacheTag::reached_by);
+        if !tags.is_empty() {
+            self.core.outdate(&tags);
+            self.core.debts.remind();
+        }
+    }
+
+    /// Removes the entries whose key matches from both tiers; how many were in the shared one. Other instances keep what they
+    /// have in memory until its time is over. A load that is under way may bring its entry back.
+    ///
+    /// # Errors
+    /// When the shared tier did not answer.
+    pub async fn remove(&self, pattern: &KeyPattern) -> PortResult<u64> {
+        let core = &self.core;
+        let removed = match &core.shared {
+            Some(shared) => shared.remove(pattern).await?,
+            None => 0,
+        };
+        let (memory, pattern) = (Arc::clone(core), pattern.clone());
+        let removing = core.io.spawn_blocking(move || memory.memory.remove_matching(&pattern));
+        removing.await.map_err(|error| PortError::unavailable("the cache", error))?;
+        Ok(removed)
+    }
+
+    pub fn counters(&self) -> &TieredCounters {
+        &self.core.counters
+    }
+
+    /// Brings what the memory has put off to an end, so that the counts of entries and bytes are exact.
+    pub fn settle(&self) {
+        self.core.memory.settle();
+    }
+
+    /// The queue of loads, for gauges.
+    pub fn queue(&self) -> AdmissionSnapshot {
+        self.core.loads.snapshot()
+    }
+}
+
+impl Core {
+    fn in_memory(&self, key: &EntryKey, tags: &[CacheTag]) -> InMemory {
+        let Some(entry) = self.memory.get(key) else { return InMemory::Nothing };
+        let now = self.clock.monotonic();
+        if !self.generations.is_current(entry.born, tags) {
+            self.counters.of(key.cache).outdated.fetch_add(1, Relaxed);
+            self.memory.remove(key);
+            return InMemory::Nothing;
+        }
+        match entry {
+            Entry { fresh_until, value, .. } if now < fresh_until => InMemory::Fresh(value),
+            Entry { stale_until, .. } if now < stale_until => InMemory::Stale(entry),
+            _ => InMemory::Nothing,
+        }
+    }
+
+    /// Outdates what is in memory, and notes that the shared tier has to follow. In this order: whatever is loaded after the
+    /// memory was outdated finds the note, or finds it settled.
+    fn outdate(&self, tags: &[CacheTag]) -> debts::Receipt {
+        self.counters.invalidations.fetch_add(tags.len() as u64, Relaxed);
+        let receipt = if self.shared.is_some() { self.debts.owe(tags) } else { debts::Receipt::default() };
+        self.generations.invalidate(tags);
+        receipt
+    }
+
+    /// The shared tier, if it may be asked about these tags.
+    fn shared_for(&self, tags: &[CacheTag]) -> Option<&Arc<dyn SharedCache>> {
+        self.shared.as_ref().filter(|_| self.debts.may_ask(tags))
+    }
+
+    /// A call of the shared tier failed: it is left alone until it answers again.
+    fn failed(&self, error: &PortError) {
+        self.counters.shared_errors.fetch_add(1, Relaxed);
+        if self.debts.doubt() {
+            self.counters.shared_away.store(1, Relaxed);
+            tracing::warn!(%error, "the shared cache does not answer; memory alone until it does");
+        }
+    }
+
+    /// When a value stops being fresh that is good for `ttl` from now on.
+    fn fresh_until(&self, now: Instant, ttl: Duration) -> Instant {
+        now + ttl.mul_f64(1.0 - fastrand::f64() * JITTER)
+    }
+}
+
+/// The part of a time to live that may be missing at random.
+const JITTER: f64 = 0.1;
+
+fn typed<T: Send + Sync + 'static>(value: Value) -> PortResult<Option<Arc<T>>> {
+    let typed = value.map(|value| value.downcast::<T>()).transpose();
+    typed.map_err(|_| PortError::rejected("the cache", "one key stands for values of two types"))
+}

@@ -1,0 +1,175 @@
+//! What this instance owes the shared tier: tags that it knows to have changed and could not yet invalidate there.
+//!
+//! While a tag is owed, the shared tier is not asked about it and gets nothing that names it. A failed call puts the whole
+//! tier in doubt: it is left alone until it has said that it lives, has had its debts paid, and, if it lives a new life, was
+//! invalidated as a whole, since it may have come back with the state of an earlier moment.
+//!
+//! **Bound.** [`MOST`] tags; beyond it everything is owed, in one word.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use tokio::{sync::Notify, time::Instant};
+
+use super::Core;
+use crate::ports::{CacheTag, PortResult, SharedCache};
+
+/// Tags that are owed one by one, at some 80 bytes each.
+const MOST: usize = 10_000;
+
+/// Tags in one call.
+const BATCH: usize = 500;
+
+/// The longest wait between two looks at a tier that does not answer; half of it on the average.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// How often the tier is asked for its life when nothing else tells of a restart.
+const LIFE_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub(super) struct Debts {
+    owed: Mutex<Owed>,
+    doubted: AtomicBool,
+    reminder: Notify,
+}
+
+#[derive(Default)]
+struct Owed {
+    tags: HashMap<CacheTag, u64>,
+    turn: u64,
+}
+
+/// Names what was owed at once, so that paying it does not pay what was added since.
+#[derive(Debug, Default)]
+pub(super) struct Receipt {
+    tags: Vec<CacheTag>,
+    turn: u64,
+}
+
+impl Debts {
+    fn held(&self) -> MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn owe(&self, tags: &[CacheTag]) -> Receipt {
+        let mut owed = self.held();
+        owed.turn += 1;
+        let turn = owed.turn;
+        if owed.tags.len() + tags.len() > MOST {
+            owed.tags.clear();
+            owed.tags.insert(CacheTag::ALL, turn);
+            return Receipt { tags: vec![CacheTag::ALL], turn };
+        }
+        owed.tags.extend(tags.iter().map(|tag| (tag.clone(), turn)));
+        Receipt { tags: tags.to_vec(), turn }
+    }
+
+    /// What was owed by this receipt is settled, unless it has been owed again since.
+    pub(super) fn paid(&self, receipt: &Receipt) {
+        let mut owed = self.held();
+        for tag in &receipt.tags {
+            if owed.tags.get(tag).is_some_and(|&turn| turn <= receipt.turn) {
+                owed.tags.remove(tag);
+            }
+        }
+    }
+
+    /// Whether the tier may be asked about these tags.
+    pub(super) fn may_ask(&self, tags: &[CacheTag]) -> bool {
+        if !self.is_trusted() {
+            return false;
+        }
+        let owed = self.held();
+        owed.tags.is_empty()
+            || !(owed.tags.contains_key(&CacheTag::ALL) || tags.iter().any(|tag| owed.tags.contains_key(tag)))
+    }
+
+    pub(super) fn is_trusted(&self) -> bool {
+        !self.doubted.load(Ordering::Acquire)
+    }
+
+    /// Leaves the tier alone from now on; true when it was trusted until now.
+    pub(super) fn doubt(&self) -> bool {
+        let was_trusted = !self.doubted.swap(true, Ordering::AcqRel);
+        self.remind();
+        was_trusted
+    }
+
+    /// Has debts paid soon.
+    pub(super) fn remind(&self) {
+        self.reminder.notify_one();
+    }
+
+    fn some(&self) -> Receipt {
+        let owed = self.held();
+        Receipt { tags: owed.tags.keys().take(BATCH).cloned().collect(), turn: owed.turn }
+    }
+}
+
+/// Pays what is owed and looks after the life of the tier, for as long as the cache is there.
+pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn SharedCache>) {
+    let mut life = Life { known: None, asked: None };
+    let mut waits = waits();
+    loop {
+        let paid = match core.upgrade() {
+            Some(core) => {
+                let paid = pay(&core, &*shared, &mut life).await;
+                paid.map_err(|error| core.failed(&error))
+            }
+            None => return,
+        };
+        if paid.is_ok() {
+            waits = self::waits();
+            // Fails when nothing reminds for so long, and then it is time to ask for the life.
+            let _ = tokio::time::timeout(LIFE_EVERY, debts.reminder.notified()).await;
+        } else {
+            tokio::time::sleep(waits.next().unwrap_or(LONGEST_WAIT)).await;
+        }
+    }
+}
+
+/// What is known of the tier's life.
+struct Life {
+    known: Option<u64>,
+    asked: Option<Instant>,
+}
+
+fn waits() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(LONGEST_WAIT)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+async fn pay(core: &Core, shared: &dyn SharedCache, life: &mut Life) -> PortResult<()> {
+    if !core.debts.is_trusted() || life.asked.is_none_or(|asked| asked.elapsed() >= LIFE_EVERY) {
+        let now = shared.life().await?;
+        if life.known.is_some_and(|known| known != now) {
+            tracing::info!("the shared cache was restarted: all that it kept counts as outdated");
+            core.outdate(&[CacheTag::ALL]);
+        }
+        *life = Life { known: Some(now), asked: Some(Instant::now()) };
+    }
+    loop {
+        let receipt = core.debts.some();
+        if receipt.tags.is_empty() {
+            break;
+        }
+        shared.invalidate(&receipt.tags).await?;
+        core.debts.paid(&receipt);
+    }
+    if core.debts.doubted.swap(false, Ordering::AcqRel) {
+        core.counters.shared_away.store(0, Ordering::Relaxed);
+        tracing::info!("the shared cache answers again");
+    }
+    Ok(())
+}

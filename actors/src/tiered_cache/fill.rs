@@ -1,0 +1,243 @@
+//! One fill of one key: the shared tier, the lock, the load, and what becomes of its value. It runs in a task of its own.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Core,
+    flights::Flight,
+    memory::{Entry, Value},
+};
+use crate::ports::{CacheTag, EntryKey, Loader, Look, PortError, PortResult, Seen, SharedCache, SharedValue};
+
+/// How long a load may keep other instances waiting: longer than any load should take. What is lost with an instance that
+/// dies is only that the others do not wait for each other.
+pub const LOCK_TTL: Duration = Duration::from_secs(5);
+
+/// How often to look for what another instance loads, at first and later.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
+
+/// When a refresh that failed is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+pub(super) struct Fill {
+    core: Arc<Core>,
+    key: EntryKey,
+    /// What the value depends on, and what everything does.
+    tags: Vec<CacheTag>,
+    flight: Flight,
+    /// What is served meanwhile.
+    old: Option<Entry>,
+}
+
+/// What the shared tier says, and whether this instance is the one to load.
+enum Shared {
+    Fresh,
+    /// To be kept under these versions; the lock to give back, if there is one.
+    Load(Option<Seen>, Option<Loader>),
+    /// Another instance refreshes what is served meanwhile.
+    BeingRefreshed,
+}
+
+impl Fill {
+    pub(super) fn new(
+        core: Arc<Core>,
+        key: EntryKey,
+        mut tags: Vec<CacheTag>,
+        flight: Flight,
+        old: Option<Entry>,
+    ) -> Self {
+        tags.push(CacheTag::ALL);
+        Self { core, key, tags, flight, old }
+    }
+
+    pub(super) async fn run<T, L, F>(mut self, load: L)
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = PortResult<Option<T>>> + Send + 'static,
+    {
+        let shared = self.core.shared_for(&self.tags).cloned();
+        let (seen, lock) = match &shared {
+            None => (None, None),
+            Some(shared) => match self.ask::<T>(&**shared).await {
+                Shared::Fresh | Shared::BeingRefreshed => return,
+                Shared::Load(seen, lock) => (seen, lock),
+            },
+        };
+        let counters = self.core.counters.of(self.key.cache);
+        counters.loads.fetch_add(1, Relaxed);
+        let loaded = load().await;
+        let kept = match loaded {
+            Ok(Some(value)) => self.arrived(value),
+            Ok(None) => {
+                let until = self.core.clock.monotonic() + self.core.settings.negative_ttl;
+                self.settle(None, 0, until, until);
+                None
+            }
+            Err(error) => {
+                counters.load_errors.fetch_add(1, Relaxed);
+                self.failed(error);
+                None
+            }
+        };
+        let Self { core, key, tags, flight, .. } = self;
+        // From here on the value is found in memory.
+        drop(flight);
+        if let (Some(shared), Some(value), Some(seen)) = (core.shared_for(&tags), kept, seen) {
+            let ttl = core.settings.ttls.of(key.cache) + core.settings.stale;
+            if let Err(error) = shared.keep(&key, &tags, &seen, &value, ttl).await {
+                core.failed(&error);
+            }
+        }
+        if let (Some(shared), Some(lock)) = (shared, lock)
+            && core.debts.is_trusted()
+            && let Err(error) = shared.end_load(&key, lock).await
+        {
+            core.failed(&error);
+        }
+    }
+
+    /// Looks into the shared tier, and if it has nothing fresh, for who loads.
+    async fn ask<T>(&mut self, shared: &dyn SharedCache) -> Shared
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let Some(mut seen) = self.look::<T>(shared).await else { return Shared::Load(None, None) };
+        let Some(current) = seen.take() else { return Shared::Fresh };
+        let loader = fastrand::u64(..);
+        match shared.begin_load(&self.key, loader, LOCK_TTL).await {
+            Ok(true) => return Shared::Load(Some(current), Some(loader)),
+            Ok(false) => {}
+            Err(error) => {
+                self.core.failed(&error);
+                return Shared::Load(None, None);
+            }
+        }
+        let (began, mut pause, mut current) = (tokio::time::Instant::now(), FIRST_LOOK, current);
+        while began.elapsed() < self.core.settings.patience {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
+            match self.look::<T>(shared).await {
+                None => return Shared::Load(None, None),
+                Some(None) => return Shared::Fresh,
+                Some(Some(seen)) => current = seen,
+            }
+        }
+        if self.serve_old() { Shared::BeingRefreshed } else { Shared::Load(Some(current), None) }
+    }
+
+    /// One look: `None` when the shared tier does not answer, `Some(None)` when a fresh value came, and otherwise the
+    /// versions to load under. A value past its time is handed out at once, and then serves while this goes on.
+    async fn look<T>(&mut self, shared: &dyn SharedCache) -> Option<Option<Seen>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let Look { value, seen } = match shared.look(&self.key, &self.tags).await {
+            Ok(look) => look,
+            Err(error) => {
+                self.core.failed(&error);
+                return None;
+            }
+        };
+        let counters = self.core.counters.of(self.key.cache);
+        // What another version of this program kept may not be readable: it is as good as not there.
+        let read = value.and_then(|SharedValue { fresh_until, bytes }| {
+            Some((serde_json::from_slice::<T>(&bytes).ok()?, fresh_until, bytes.len()))
+        });
+        let Some((value, fresh_until, size)) = read else {
+            counters.shared.found(false);
+            return Some(Some(seen));
+        };
+        let (now, stale) = (self.core.clock.monotonic(), self.core.settings.stale);
+        // Clocks of instances differ: nothing is good for longer than this one would have kept it.
+        let most = self.core.settings.ttls.of(self.key.cache);
+        let fresh = until(fresh_until, self.core.clock.now()).min(most);
+        let served = until(fresh_until + stale, self.core.clock.now()).min(most + stale);
+        if !fresh.is_zero() {
+            counters.shared.found(true);
+            self.settle(Some(Arc::new(value)), size + size_of::<T>(), now + fresh, now + served);
+            return Some(None);
+        }
+        let serves = self.old.is_none() && !served.is_zero();
+        counters.shared.found(serves);
+        if serves {
+            counters.stale.fetch_add(1, Relaxed);
+            self.settle(Some(Arc::new(value)), size + size_of::<T>(), now, now + served);
+        }
+        Some(Some(seen))
+    }
+
+    /// Takes a loaded value in; how the shared tier is to keep it.
+    fn arrived<T: Serialize + Send + Sync + 'static>(&mut self, value: T) -> Option<SharedValue> {
+        let encoded = serde_json::to_vec(&value);
+        let core = Arc::clone(&self.core);
+        let (now, ttl) = (core.clock.monotonic(), core.settings.ttls.of(self.key.cache));
+        let fresh_until = core.fresh_until(now, ttl);
+        let value = Arc::new(value);
+        match encoded {
+            Ok(bytes) => {
+                self.settle(Some(value), bytes.len() + size_of::<T>(), fresh_until, fresh_until + core.settings.stale);
+                let fresh_until: Timestamp = core.clock.now() + (fresh_until - now);
+                Some(SharedValue { fresh_until, bytes: bytes.into() })
+            }
+            Err(error) => {
+                tracing::error!(%error, cache = self.key.cache.as_str(), "a value cannot be cached");
+                self.flight.answer(Ok(Some(value)));
+                None
+            }
+        }
+    }
+
+    /// Puts a value into memory and answers everybody who waits.
+    fn settle(&mut self, value: Value, size: usize, fresh_until: Instant, stale_until: Instant) {
+        let weight = Entry::weight(&self.key, size);
+        let entry = Entry { value, born: self.flight.born(), fresh_until, stale_until, weight };
+        self.put(entry.clone());
+        self.flight.answer(Ok(entry.value.clone()));
+        self.old = Some(entry);
+    }
+
+    /// A value that is outdated already must not push out what was loaded after it.
+    fn put(&self, entry: Entry) {
+        if self.core.generations.is_current(entry.born, &self.tags) {
+            self.core.memory.put(&self.key, entry, &self.core.counters);
+        }
+    }
+
+    /// Answers who has joined a refresh with what is served meanwhile; false when there is nothing that may be.
+    fn serve_old(&self) -> bool {
+        match &self.old {
+            // Looked at now, for whoever joined did so before.
+            Some(old) if self.core.generations.is_current(old.born, &self.tags) => {
+                self.flight.answer(Ok(old.value.clone()));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Tells everybody who waits. What is served meanwhile goes on being served for as long as it may.
+    fn failed(&self, error: PortError) {
+        tracing::debug!(%error, key = %self.key, "a load failed");
+        if self.serve_old() {
+            let again = self.core.clock.monotonic() + RETRY_AFTER;
+            if let Some(old) = self.old.clone() {
+                self.put(Entry { fresh_until: again.min(old.stale_until), ..old });
+            }
+        } else {
+            self.flight.answer(Err(Arc::new(error)));
+        }
+    }
+}
+
+/// From one moment to a later one; no time when it is past.
+fn until(moment: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(moment.duration_since(now)).unwrap_or_default()
+}

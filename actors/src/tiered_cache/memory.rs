@@ -1,0 +1,104 @@
+//! The first tier: decoded values in this process, bounded by weight.
+
+use std::{
+    any::Any,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use moka::{Expiry, notification::RemovalCause, sync::Cache};
+
+use super::{counters::TieredCounters, generations::Generation};
+use crate::ports::{EntryKey, KeyPattern};
+
+/// What an entry takes beside its value: the cache's own bookkeeping, measured at 280 bytes with 100,000 entries, and the key.
+const OVERHEAD: usize = 320;
+
+/// A value of a type that whoever asks for it knows; `None`: there is no such thing.
+pub(super) type Value = Option<Arc<dyn Any + Send + Sync>>;
+
+/// A value with how long it is good for.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) value: Value,
+    /// From before it was loaded.
+    pub(super) born: Generation,
+    pub(super) fresh_until: Instant,
+    /// Until when it may be served while it is refreshed.
+    pub(super) stale_until: Instant,
+    pub(super) weight: u32,
+}
+
+impl Entry {
+    /// What an entry weighs whose value takes about so many bytes.
+    pub(super) fn weight(key: &EntryKey, value: usize) -> u32 {
+        u32::try_from(OVERHEAD + key.id.len() + value).unwrap_or(u32::MAX)
+    }
+}
+
+/// Entries by key.
+pub(super) struct Memory {
+    entries: Cache<EntryKey, Entry>,
+}
+
+impl Memory {
+    pub(super) fn new(bytes: u64, counters: Arc<TieredCounters>) -> Self {
+        let entries = Cache::builder()
+            .max_capacity(bytes)
+            .weigher(|_, entry: &Entry| entry.weight)
+            .expire_after(UntilStale)
+            .eviction_listener(move |key: Arc<EntryKey>, entry: Entry, cause| {
+                let counters = counters.of(key.cache);
+                counters.entries.fetch_sub(1, Relaxed);
+                counters.bytes.fetch_sub(u64::from(entry.weight), Relaxed);
+                if cause == RemovalCause::Size {
+                    counters.evictions.fetch_add(1, Relaxed);
+                }
+            })
+            .build();
+        Self { entries }
+    }
+
+    pub(super) fn get(&self, key: &EntryKey) -> Option<Entry> {
+        self.entries.get(key)
+    }
+
+    pub(super) fn put(&self, key: &EntryKey, entry: Entry, counters: &TieredCounters) {
+        let counters = counters.of(key.cache);
+        counters.entries.fetch_add(1, Relaxed);
+        counters.bytes.fetch_add(u64::from(entry.weight), Relaxed);
+        self.entries.insert(key.clone(), entry);
+    }
+
+    pub(super) fn remove(&self, key: &EntryKey) {
+        self.entries.invalidate(key);
+    }
+
+    /// Drops the entries whose key matches. Looks at every entry, so it is not for a thread that serves requests.
+    pub(super) fn remove_matching(&self, pattern: &KeyPattern) {
+        for (key, _) in &self.entries {
+            if pattern.matches(&key.to_string()) {
+                self.entries.invalidate(&*key);
+            }
+        }
+    }
+
+    /// Does what the cache has put off, so that the counters are exact.
+    pub(super) fn settle(&self) {
+        self.entries.run_pending_tasks();
+    }
+}
+
+/// Entries leave by themselves when they may no longer be served. Their times are of the injected clock, whose steps are
+/// taken to be as long as the real ones.
+struct UntilStale;
+
+impl Expiry<EntryKey, Entry> for UntilStale {
+    fn expire_after_create(&self, _: &EntryKey, entry: &Entry, now: Instant) -> Option<Duration> {
+        Some(entry.stale_until.saturating_duration_since(now))
+    }
+
+    fn expire_after_update(&self, _: &EntryKey, entry: &Entry, now: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(entry.stale_until.saturating_duration_since(now))
+    }
+}

@@ -1,6 +1,8 @@
 //! What implements the ports, by port: SQLite and PostgreSQL for the ledger and the catalogue, files for blobs, this
-//! process for shared state. Beside them stands what gives [URLs](urls) to those who deliver in the node's place.
+//! process for shared state; [caches](cached) before what is only shown. Beside them stands what gives [URLs](urls) to those who
+//! deliver in the node's place.
 
+pub mod cached;
 pub mod files;
 pub mod in_process;
 pub mod postgres;

@@ -3,6 +3,7 @@
 //! `config/default.toml` is the list of all keys, each with its unit, its default, and the reason for it; a section of it is
 //! a struct here. Whatever is wrong stops the start, all of it in one message: see [`ConfigError`].
 
+mod cache;
 mod data;
 mod database;
 mod delivery;
@@ -21,6 +22,7 @@ mod sources;
 mod sqlite;
 mod storage;
 mod streams;
+mod ttls;
 mod uploads;
 mod usage;
 mod value;
@@ -34,6 +36,7 @@ use serde::Deserialize;
 use toml::Table;
 
 pub use self::redis::Redis;
+pub use cache::Cache;
 pub use data::Data;
 pub use database::{Database, DatabaseBackend};
 pub use delivery::{Delivery, DeliveryMode, DeliveryTier};
@@ -78,6 +81,7 @@ pub struct Config {
     pub uploads: Uploads,
     pub sessions: Sessions,
     pub rate_limits: RateLimits,
+    pub cache: Cache,
     pub janitor: Janitor,
     pub log: Log,
     /// The same values as they were given, to show them with their origins.
@@ -101,6 +105,7 @@ impl Config {
                 Err(problem) => problems.push(problem),
             }
         }
+        ttls::lay(&sources.env, &mut effective, &mut problems);
         for (name, key, text) in settings_in(&sources.env, &mut problems) {
             effective.lay_text(&key, &text, &Origin::Variable(name.to_owned()), &mut problems);
         }
@@ -161,6 +166,7 @@ impl Config {
         self.uploads.check(&mut rules);
         self.sessions.check(&mut rules);
         self.rate_limits.check(&mut rules);
+        self.cache.check(&mut rules);
         self.janitor.check(&mut rules);
         self.log.check(&mut rules);
         self.check_sections_together(&mut rules);

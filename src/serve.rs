@@ -94,16 +94,20 @@ impl Server {
 
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let janitor = JanitorMetrics::new(metrics.registry())?;
-        let store = world.pool.clone();
+        let (store, cache) = (world.pool.clone(), world.cache.clone());
         let observers = Observers {
             janitor: Arc::new(move |report: &_| janitor.pass_ended(report)),
-            changes: Arc::new(move |change| store.iter().for_each(|store| store.heard(change))),
+            changes: Arc::new(move |change| {
+                store.iter().for_each(|store| store.heard(change));
+                cache.heard(change);
+            }),
         };
         let settings = wiring::node_settings(config, cores);
         let node = Node::start(&world.ports, &settings, data_dir.node(), observers, io.clone())
             .await
             .context("the ledger did not take this node in")?;
         metrics.observe_node(node.clone(), world.pool.clone())?;
+        metrics.observe_cache(world.cache.clone())?;
 
         let listener = TcpListener::bind(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
@@ -188,7 +192,7 @@ fn build(
     listener: TcpListener,
 ) -> anyhow::Result<actix_web::dev::Server> {
     let ports = world.ports.clone();
-    let receipts = Arc::clone(&world.receipts);
+    let (catalog, receipts) = (Arc::clone(&world.catalog), Arc::clone(&world.receipts));
     let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
     let shell = Shell {
         metrics: Arc::clone(&metrics.http),
@@ -201,6 +205,7 @@ fn build(
     let announcer = Data::new(announcer);
     let node = Data::new(node.clone());
     let metrics = Data::from(Arc::clone(metrics));
+    let cache = Data::new(world.cache.clone());
     let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
     let sizes = Data::new(http::ContentSizes::new(config.streams.content_entries));
     let deliverer = Data::new(wiring::deliverer(config, world));
@@ -211,6 +216,7 @@ fn build(
             .app_data(keys.clone())
             .app_data(node.clone())
             .app_data(announcer.clone())
+            .app_data(cache.clone())
             .app_data(metrics.clone())
             .app_data(readiness.clone())
             .app_data(streaming.clone())
@@ -218,7 +224,7 @@ fn build(
             .app_data(deliverer.clone())
             .app_data(uploads.clone())
             .app_data(sessions.clone())
-            .app_data(Data::from(Arc::clone(&ports.catalog)))
+            .app_data(Data::from(Arc::clone(&catalog)))
             .app_data(Data::from(Arc::clone(&receipts)))
             .app_data(Data::from(Arc::clone(&ports.upkeep)))
             .app_data(Data::from(Arc::clone(&ports.shared)))

@@ -12,10 +12,11 @@ use penstock_actors::{
     ingest::IngestSettings,
     janitor::JanitorSettings,
     model::{Credit, LeaseSizing},
-    ports::{Catalog, Changes, Ledger, Receipts, Upkeep, UrlSigner},
+    ports::{Catalog, Changes, Ledger, Receipts, SharedCache, Upkeep, UrlSigner},
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     system::{NodeSettings, Ports},
+    tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     usage_batch::BatchLimits,
     usage_batcher::UsageSettings,
 };
@@ -23,10 +24,11 @@ use tokio::runtime::Handle;
 
 use crate::{
     adapters::{
+        cached::{CachedCatalog, CachedReceipts},
         files::{FileBlobs, FilesSettings},
         in_process::InProcessState,
         postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
-        redis::{RedisLink, RedisSettings},
+        redis::{RedisCache, RedisLink, RedisSettings},
         sqlite::{self, SqliteSettings, SqliteStore},
     },
     config::{Config, DatabaseBackend},
@@ -48,9 +50,12 @@ const TOP_UP_EVERY: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct World {
     pub ports: Ports,
+    /// The catalogue and the receipts through the caches, for handlers. The actors have them without.
+    pub catalog: Arc<dyn Catalog>,
     pub receipts: Arc<dyn Receipts>,
     /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
     pub urls: Option<Arc<dyn UrlSigner>>,
+    pub cache: TieredCache,
     /// Keeps the connection pool warm; `None` where there is no pool.
     pub pool: Option<PostgresStore>,
     /// The link to Redis; `None` where state is kept in this process.
@@ -72,7 +77,17 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     let blobs = Arc::new(blobs);
     let urls = delivery::url_signer(config, Arc::<FileBlobs>::clone(&blobs), None);
     let database = open_database(config, &metrics.db, io).await?;
+    let settings = cache_settings(config);
+    let shared_cache = redis.clone().map(|link| {
+        let longest = settings.ttls.longest() + settings.stale;
+        Arc::new(RedisCache::new(link, longest)) as Arc<dyn SharedCache>
+    });
+    let cache =
+        TieredCache::new(settings, TieredDeps { shared: shared_cache, clock: Arc::clone(&clock), io: io.clone() });
     Ok(World {
+        catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone())),
+        receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
+        cache,
         ports: Ports {
             ledger: database.ledger,
             upkeep: database.upkeep,
@@ -82,7 +97,6 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             shared,
             clock,
         },
-        receipts: database.receipts,
         urls,
         pool: database.pool,
         redis,
@@ -239,6 +253,25 @@ fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
         statement_mode: postgres.statement_mode,
         replicas: ReplicaSettings { servers: replicas, max_lag: postgres.replica_max_lag },
     })
+}
+
+/// The bounds and times of the caches.
+pub fn cache_settings(config: &Config) -> TieredSettings {
+    let cache = &config.cache;
+    TieredSettings {
+        memory: cache.memory,
+        ttls: CacheTtls {
+            // An asset shows its price.
+            assets: cache.assets_ttl.min(cache.prices_ttl),
+            listings: cache.listings_ttl.min(cache.prices_ttl),
+            lineage: cache.lineage_ttl,
+            policies: cache.policies_ttl,
+            receipts: cache.receipts_ttl,
+        },
+        stale: cache.stale,
+        negative_ttl: cache.negative_ttl,
+        patience: cache.patience,
+    }
 }
 
 /// The bounds and times of the actors.

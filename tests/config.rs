@@ -593,3 +593,25 @@ proptest! {
         let _ = Config::load(&env(&[(&name, &text)]));
     }
 }
+
+#[test]
+fn one_variable_sets_the_times_of_the_caches() {
+    let json = r#"{"assets": 10, "prices": 5, "quota": 30, "sessions": 60, "lineage": 0}"#;
+    let config = load("[cache]\nlistings_ttl = \"7s\"\nassets_ttl = \"8s\"", &[("CACHE_TTLS_JSON", json)]).unwrap();
+    let seconds = |time: Duration| time.as_secs();
+    assert_eq!((seconds(config.cache.assets_ttl), seconds(config.cache.listings_ttl)), (10, 7));
+    assert_eq!((seconds(config.cache.prices_ttl), seconds(config.cache.lineage_ttl)), (5, 0));
+    assert_eq!((seconds(config.quota.entry_ttl), seconds(config.sessions.ttl)), (30, 60));
+    let general = env(&[("CACHE_TTLS_JSON", json), ("PENSTOCK_CACHE__ASSETS_TTL", "1s")]);
+    assert_eq!(Config::load(&general).unwrap().cache.assets_ttl, Duration::from_secs(1));
+    for (json, told) in [
+        ("[]", "must be an object of seconds by cache"),
+        (r#"{"asset": 1}"#, "must be one of assets, listings, lineage, sessions, policies, prices, receipts, quota"),
+        (r#"{"assets": "1m"}"#, "must be whole seconds, not negative"),
+        (r#"{"assets": -1}"#, "must be whole seconds, not negative"),
+        (r#"{"quota": 0}"#, "quota.entry_ttl = \"0s\" (from CACHE_TTLS_JSON): must be longer than no time"),
+    ] {
+        let complaints = complaints("", &[("CACHE_TTLS_JSON", json)]);
+        assert!(complaints.len() == 1 && complaints[0].contains(told), "{json}: {complaints:?}");
+    }
+}

@@ -1,8 +1,12 @@
 //! The Redis adapter against real servers: one that tests share, some of their own, and a cluster.
 
+#[path = "redis/cache.rs"]
+mod cache;
 #[path = "redis/cluster.rs"]
 mod cluster;
 #[path = "redis/link.rs"]
 mod link;
+#[path = "support/postgres.rs"]
+mod postgres;
 #[path = "support/redis.rs"]
 mod support;

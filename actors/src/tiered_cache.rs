@@ -281,6 +281,11 @@ impl TieredCache {
 
     /// Takes word of a change made elsewhere; `None`: anything may have changed. Does not block.
     pub fn heard(&self, change: Option<&Tag>) {
+        if let Some(Tag::Entries(pattern)) = change {
+            let (core, pattern) = (Arc::clone(&self.core), pattern.clone());
+            self.core.io.spawn_blocking(move || core.memory.remove_matching(&pattern));
+            return;
+        }
         let tags = change.map_or_else(|| vec![CacheTag::ALL], CacheTag::reached_by);
         if !tags.is_empty() {
             self.core.outdate(&tags);
@@ -288,8 +293,9 @@ impl TieredCache {
         }
     }
 
-    /// Removes the entries whose key matches from both tiers; how many were in the shared one. Other instances keep what they
-    /// have in memory until its time is over. A load that is under way may bring its entry back.
+    /// Removes the entries whose key matches from both tiers; how many were in the shared one. Other instances drop what they
+    /// have in memory when they [hear](Self::heard) of it. A load that is under way may bring its entry back: who knows what
+    /// has changed names its tag instead.
     ///
     /// # Errors
     /// When the shared tier did not answer.

@@ -153,8 +153,8 @@ impl PostgresStore {
         match change {
             Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id)]),
             Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
-            // Receipts and their windows are read from the primary alone.
-            Some(Tag::Receipt(_) | Tag::Recall(_)) => {}
+            // Receipts and their windows are read from the primary alone; cached entries are nothing of ours.
+            Some(Tag::Receipt(_) | Tag::Recall(_) | Tag::Entries(_)) => {}
             None => self.replicas.anything_changed(),
         }
     }

@@ -23,6 +23,7 @@
 //! A call whose answer was lost may have been made. Nothing is sent twice by itself, so calls should bear repetition.
 
 mod breaker;
+mod cache;
 mod cluster;
 mod error;
 mod keeper;
@@ -33,6 +34,7 @@ mod settings;
 mod slot;
 
 pub use self::{
+    cache::RedisCache,
     link::{RedisLink, RedisNode, RedisStatus},
     script::{Call, Script},
     settings::{RedisSettings, Servers},

@@ -4,7 +4,10 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, ServiceConfig},
 };
-use penstock_actors::ports::Tag;
+use penstock_actors::{
+    ports::{KeyPattern, Tag},
+    tiered_cache::TieredCache,
+};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -24,13 +27,21 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Invalidate {
+    #[serde(default)]
     tags: Vec<String>,
+    /// Names cached entries rather than what has changed: `assets:*`.
+    pattern: Option<String>,
 }
 
 impl Validate for Invalidate {
     fn validate(&self, violations: &mut Violations) {
-        let few = (1..=MAX_TAGS).contains(&self.tags.len());
-        violations.require(few, "tags", format!("must have 1 to {MAX_TAGS} entries"));
+        let least = usize::from(self.pattern.is_none());
+        let few = (least..=MAX_TAGS).contains(&self.tags.len());
+        violations.require(few, "tags", format!("must have {least} to {MAX_TAGS} entries"));
+        if let Some(pattern) = &self.pattern {
+            let read = KeyPattern::parse(pattern).is_some();
+            violations.require(read, "pattern", "must be letters, digits, any of :-_.=/ and the wildcards * and ?");
+        }
         for (index, tag) in self.tags.iter().enumerate() {
             let path = format!("tags[{index}]");
             violations.require(read_tag(tag).is_some(), path, "must be receipt:ID, policy:NAME, asset:ID or recall:ID");
@@ -39,13 +50,34 @@ impl Validate for Invalidate {
 }
 
 fn read_tag(text: &str) -> Option<Tag> {
-    text.parse().ok().filter(|tag| !matches!(tag, Tag::Policy(name) if !is_tier_name(name)))
+    text.parse().ok().filter(|tag| match tag {
+        Tag::Policy(name) => is_tier_name(name),
+        Tag::Entries(_) => false,
+        Tag::Receipt(_) | Tag::Asset(_) | Tag::Recall(_) => true,
+    })
 }
 
-async fn invalidate(_: Admin, announcer: Data<Announcer>, body: JsonBody<Invalidate>) -> Result<HttpResponse, Problem> {
-    let tags: Vec<_> = body.read().await?.tags.iter().filter_map(|tag| read_tag(tag)).collect();
-    announcer.tell(&tags).await?;
-    Ok(answer::ok(&json!({ "invalidated": tags.len() })))
+async fn invalidate(
+    _: Admin,
+    (announcer, cache): (Data<Announcer>, Data<TieredCache>),
+    body: JsonBody<Invalidate>,
+) -> Result<HttpResponse, Problem> {
+    let asked = body.read().await?;
+    let mut tags: Vec<_> = asked.tags.iter().filter_map(|tag| read_tag(tag)).collect();
+    let invalidated = tags.len();
+    answer::to_the_end(async move {
+        for tag in &tags {
+            cache.changed(tag).await;
+        }
+        let mut told = json!({ "invalidated": invalidated });
+        if let Some(pattern) = asked.pattern.as_deref().and_then(KeyPattern::parse) {
+            told["removed"] = cache.remove(&pattern).await?.into();
+            tags.push(Tag::Entries(pattern));
+        }
+        announcer.tell(&tags).await?;
+        Ok(answer::ok(&told))
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -56,7 +88,7 @@ mod tests {
     fn a_tag_names_its_kind() {
         assert!(matches!(read_tag("policy:standard"), Some(Tag::Policy(name)) if name == "standard"));
         assert!(matches!(read_tag("receipt:67e55044-10b1-426f-9247-bb680e5fe0c8"), Some(Tag::Receipt(_))));
-        for bad in ["", "policy", "policy:", "receipt:1", "session:67e55044-10b1-426f-9247-bb680e5fe0c8"] {
+        for bad in ["", "policy", "entries:*", "policy:", "receipt:1", "session:67e55044-10b1-426f-9247-bb680e5fe0c8"] {
             assert_eq!(read_tag(bad), None, "{bad:?}");
         }
     }

@@ -7,6 +7,7 @@ use std::{
 
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
+mod cache;
 mod delivery;
 mod http;
 mod node;
@@ -17,10 +18,13 @@ pub use self::redis::{RedisMetrics, RedisOutcome};
 pub use delivery::{DeliveryMetrics, Given, Mode};
 pub use http::{EndedRequest, HttpMetrics};
 pub use node::JanitorMetrics;
-use penstock_actors::system::Node;
+use penstock_actors::{system::Node, tiered_cache::TieredCache};
 pub use rates::RateMetrics;
 
-use self::node::{NodeCollector, QueueGauges};
+use self::{
+    cache::CacheCollector,
+    node::{NodeCollector, QueueGauges},
+};
 use crate::adapters::{postgres::PostgresStore, redis::RedisLink};
 
 /// Sets gauges to what they are now.
@@ -76,6 +80,14 @@ impl Metrics {
             let status = link.status();
             redis.set_nodes(status.nodes, status.open);
         });
+    }
+
+    /// Shows what the caches count.
+    ///
+    /// # Errors
+    /// When caches are shown already.
+    pub fn observe_cache(&self, cache: TieredCache) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(CacheCollector::new(cache)?))
     }
 
     /// All metrics as they are now, in the Prometheus text format.

@@ -22,6 +22,7 @@ use penstock_actors::{
     ports::{BlobStore, Catalog, Receipts, SharedState, Upkeep},
     rate_limiter::RateLimiter,
     testkit::clock::ManualClock,
+    tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
 };
 use serde_json::Value;
 
@@ -129,6 +130,7 @@ impl Node {
             .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
             .app_data(Data::from(self.world.clone() as Arc<dyn SharedState>))
             .app_data(Data::new(Announcer::new(self.world.clone(), self.world.clone(), |_| ())))
+            .app_data(Data::new(cache()))
             .app_data(Data::from(self.world.clone() as Arc<dyn Upkeep>))
             .app_data(Data::from(self.world.clone() as Arc<dyn BlobStore>))
             .app_data(Data::from(clock))
@@ -146,6 +148,15 @@ impl Node {
     ) -> impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error> + use<> {
         test::init_service(self.app()).await
     }
+}
+
+/// Caches of an instance that is alone, all of them off.
+fn cache() -> TieredCache {
+    let off = std::time::Duration::ZERO;
+    let ttls = CacheTtls { assets: off, listings: off, lineage: off, policies: off, receipts: off };
+    let settings = TieredSettings { memory: 1 << 20, ttls, stale: off, negative_ttl: off, patience: off };
+    let io = tokio::runtime::Handle::current();
+    TieredCache::new(settings, TieredDeps { shared: None, clock: Arc::new(ManualClock::at(NOW)), io })
 }
 
 /// Sends a request with a key and a JSON body, where given, and takes the whole answer.

@@ -41,6 +41,16 @@ async fn invalidation_reaches_whoever_listens() {
     let answer = post(vec!["policy:standard", "everything"]).await;
     assert_eq!(answer.json()["errors"][0]["path"], "tags[1]");
     // Without the message that makes it quick, the others read of it in the log.
+    let body = Some(json!({ "pattern": "assets:*" }));
+    let request = TestRequest::post().uri("/v1/admin/cache/invalidate");
+    let answer = call(&app, request, Some(&node.admin), body).await;
+    assert_eq!(answer.json(), json!({ "invalidated": 0, "removed": 0 }));
+    assert!(matches!(told.try_recv(), Ok(Tag::Entries(pattern)) if pattern.as_str() == "assets:*"));
+    for (body, path) in [(json!({}), "tags"), (json!({ "pattern": "[a]" }), "pattern")] {
+        let request = TestRequest::post().uri("/v1/admin/cache/invalidate");
+        let answer = call(&app, request, Some(&node.admin), Some(body)).await;
+        assert_eq!(answer.json()["errors"][0]["path"], path);
+    }
     node.world.shared_is_down.store(true, Relaxed);
     assert_eq!(post(vec!["policy:standard"]).await.json()["invalidated"], 1);
     node.world.database_is_down.store(true, Relaxed);

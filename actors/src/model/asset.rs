@@ -1,12 +1,12 @@
 //! Assets: catalogue entries that name one content each.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{ContentHash, ProducerId, VersionId};
 
 /// A catalogue entry with its current price.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Asset {
     pub version_id: VersionId,
@@ -15,7 +15,7 @@ pub struct Asset {
     pub description: String,
     pub media_type: String,
     pub size_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_id: Option<String>,
     /// Free-form facts that policies judge; always an object.
     pub policy_meta: serde_json::Value,

@@ -71,7 +71,7 @@ impl FromStr for ReceiptStatus {
 }
 
 /// The right to stream one content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     pub receipt_id: ReceiptId,

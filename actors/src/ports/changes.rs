@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::PortResult;
+use super::{KeyPattern, PortResult};
 use crate::ids::{ReceiptId, VersionId};
 
 /// What a cached answer depends on; telling of the tag drops it everywhere. As text: `receipt:ID`, `policy:NAME`, `asset:ID`.
@@ -20,6 +20,8 @@ pub enum Tag {
     Asset(VersionId),
     /// `recall:ID`. Not a change: credit of this receipt that lies idle on an instance is wanted by another one.
     Recall(ReceiptId),
+    /// `entries:PATTERN`. Not a change either: an operator wants the cached entries gone whose key matches.
+    Entries(KeyPattern),
 }
 
 impl fmt::Display for Tag {
@@ -29,13 +31,14 @@ impl fmt::Display for Tag {
             Self::Policy(name) => write!(f, "policy:{name}"),
             Self::Asset(id) => write!(f, "asset:{id}"),
             Self::Recall(id) => write!(f, "recall:{id}"),
+            Self::Entries(pattern) => write!(f, "entries:{}", pattern.as_str()),
         }
     }
 }
 
 /// The text names no tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a tag is receipt:ID, policy:NAME, asset:ID or recall:ID")]
+#[error("a tag is receipt:ID, policy:NAME, asset:ID, recall:ID or entries:PATTERN")]
 pub struct UnknownTag;
 
 impl FromStr for Tag {
@@ -47,6 +50,7 @@ impl FromStr for Tag {
             "receipt" => name.parse().map(Self::Receipt).map_err(|_| UnknownTag),
             "asset" => name.parse().map(Self::Asset).map_err(|_| UnknownTag),
             "recall" => name.parse().map(Self::Recall).map_err(|_| UnknownTag),
+            "entries" => KeyPattern::parse(name).map(Self::Entries).ok_or(UnknownTag),
             "policy" if !name.is_empty() => Ok(Self::Policy(name.to_owned())),
             _ => Err(UnknownTag),
         }
@@ -100,6 +104,7 @@ mod tests {
             Tag::Policy("gold:with:colons".into()),
             Tag::Asset(VersionId::next()),
             Tag::Recall(ReceiptId::random()),
+            Tag::Entries(KeyPattern::parse("assets:*").expect("a pattern")),
         ] {
             assert_eq!(tag.to_string().parse(), Ok(tag));
         }

@@ -87,7 +87,7 @@ impl CacheTag {
             Tag::Receipt(id) => vec![Self::receipt(*id)],
             Tag::Policy(_) => vec![Self::POLICIES],
             Tag::Asset(id) => vec![Self::asset(*id), Self::LISTINGS],
-            Tag::Recall(_) => Vec::new(),
+            Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
         }
     }
 
@@ -97,7 +97,7 @@ impl CacheTag {
 }
 
 /// Which entries an operator means: `*` stands for any characters, `?` for one. Compared with `CACHE:ID` as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyPattern(String);
 
 /// Characters in a pattern. Longer ones match nothing that there is.

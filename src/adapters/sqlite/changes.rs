@@ -68,7 +68,7 @@ fn page(conn: &Connection, after: Option<ChangeMark>, limit: u32) -> rusqlite::R
 
 fn tag(kind: &str, subject: Vec<u8>) -> Option<Tag> {
     let name = match kind {
-        "policy" => String::from_utf8(subject).ok()?,
+        "policy" | "entries" => String::from_utf8(subject).ok()?,
         _ => Uuid::from_slice(&subject).ok()?.to_string(),
     };
     format!("{kind}:{name}").parse().ok()
@@ -82,6 +82,7 @@ fn note(conn: &Connection, tags: &[Tag]) -> rusqlite::Result<()> {
             Tag::Recall(id) => ("recall", id.as_uuid().as_bytes().to_vec()),
             Tag::Asset(id) => ("asset", id.as_uuid().as_bytes().to_vec()),
             Tag::Policy(name) => ("policy", name.clone().into_bytes()),
+            Tag::Entries(pattern) => ("entries", pattern.as_str().into()),
         };
         insert.execute(named_params! { ":kind": kind, ":subject": subject })?;
     }

@@ -1,0 +1,244 @@
+//! The shared tier of the caches.
+//!
+//! | key | holds |
+//! |---|---|
+//! | `c:CACHE:{ID}` | an [`entry`], for as long as it may be served |
+//! | `t:KIND:{ID}` | the version of a tag: 8 bytes, for longer than any entry that names it lives |
+//! | `l:CACHE:{ID}` | who loads, for some seconds |
+//! | `u:LIST:{HOUR}` | uses within an hour, a sorted set of at most [`USED`] |
+//!
+//! An entry and the tag of the thing that it shows are in one hash slot, because they have one id; what depends on more is
+//! spread. No call needs two keys of different slots: what belongs together goes out together, each part to where its key is,
+//! and the order of effects is what makes it safe. Versions come first and are read with the entry, so that one that is
+//! outdated is never taken for a valid one.
+//!
+//! **Bound:** everything expires. A server that pushes out keys for want of memory (`maxmemory-policy allkeys-lru`) may do so
+//! with any of these: what is missing counts as outdated.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use penstock_actors::ports::{
+    CacheTag, EntryKey, KeyPattern, Loader, Look, PortError, PortResult, Seen, SharedCache, SharedValue, UseList,
+    Version,
+};
+use redis::{FromRedisValue, Value};
+use uuid::Uuid;
+
+use super::{
+    RedisLink, RedisNode,
+    script::{Call, Script},
+};
+
+mod entry;
+mod uses;
+
+/// Gives a right back to nobody but its holder.
+static END_LOAD: Script = Script::new(
+    "cache_end_load",
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
+);
+
+/// Keys that one step of a removal looks at: a server that others wait for is busy for well under a millisecond.
+const STEP: usize = 500;
+
+/// The caches' shared tier on Redis.
+pub struct RedisCache {
+    link: RedisLink,
+    /// How long a version lives after it was last needed: longer than entries, so that they do not go for want of it.
+    tag_ttl: Duration,
+}
+
+impl RedisCache {
+    /// `longest` is the longest time that any entry lives.
+    pub fn new(link: RedisLink, longest: Duration) -> Self {
+        // A load that began under a version must find it still, or find another one.
+        Self { link, tag_ttl: longest + Duration::from_secs(60) }
+    }
+
+    fn entry(&self, key: &EntryKey) -> String {
+        self.link.key(&format!("c:{}", key.cache.as_str()), &key.id)
+    }
+
+    fn lock(&self, key: &EntryKey) -> String {
+        self.link.key(&format!("l:{}", key.cache.as_str()), &key.id)
+    }
+
+    fn tag(&self, tag: &CacheTag) -> String {
+        let (kind, id) = tag.as_str().split_once(':').unwrap_or((tag.as_str(), tag.as_str()));
+        self.link.key(&format!("t:{kind}"), id)
+    }
+
+    /// What the server is to look for: entries that begin as the pattern does before its first wildcard. What it finds is
+    /// compared with the pattern here.
+    fn glob(&self, pattern: &KeyPattern) -> String {
+        let head = pattern.as_str().split(['*', '?']).next().unwrap_or_default();
+        let head = match head.split_once(':') {
+            Some((cache, id)) => format!("{cache}:{{{id}"),
+            None => head.to_owned(),
+        };
+        format!("{}c:{}*", literally(self.link.prefix()), literally(&head))
+    }
+
+    /// Calls that all have to succeed, in one trip for each server.
+    async fn all(&self, calls: Vec<Call>) -> PortResult<Vec<Value>> {
+        self.link.ask_all(calls).await.into_iter().collect()
+    }
+
+    /// Removes what matches on one server, a step at a time.
+    async fn remove_on(&self, node: &RedisNode, pattern: &KeyPattern) -> PortResult<u64> {
+        let glob = self.glob(pattern);
+        let (mut cursor, mut removed) = ("0".to_owned(), 0);
+        loop {
+            let scan = Call::command("cache_scan", "SCAN").arg(&cursor).arg("MATCH").arg(&glob).arg("COUNT").arg(STEP);
+            let (next, keys): (String, Vec<String>) = self.link.ask_node(node, scan).await?;
+            let begin = self.link.prefix().len() + "c:".len();
+            let matches = |key: &&String| {
+                // The braces are the store's affair, not the operator's.
+                let bare = key.get(begin..).and_then(|key| key.strip_suffix('}')?.split_once(":{"));
+                bare.is_some_and(|(cache, id)| pattern.matches(&format!("{cache}:{id}")))
+            };
+            // One by one, since on a cluster they are of different slots; in one trip.
+            let unlink = |key: &String| Call::command("cache_unlink", "UNLINK").key(key);
+            for answer in self.link.ask_all(keys.iter().filter(matches).map(unlink).collect()).await {
+                removed += typed::<u64>(answer?)?;
+            }
+            if next == "0" {
+                return Ok(removed);
+            }
+            cursor = next;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A text that a glob takes literally.
+fn literally(text: &str) -> String {
+    text.chars().flat_map(|c| if "*?[]^\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
+}
+
+/// A version that no other call gets: 64 random bits.
+fn new_version() -> Version {
+    Version(Uuid::new_v4().as_u64_pair().0 ^ Uuid::new_v4().as_u64_pair().1)
+}
+
+/// An answer as what is asked for.
+fn typed<T: FromRedisValue>(value: Value) -> PortResult<T> {
+    T::from_redis_value(value).map_err(|error| PortError::rejected("Redis", error))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn version(value: Value) -> PortResult<Option<Version>> {
+    let bytes: Option<Vec<u8>> = typed(value)?;
+    // What is not a version was put there by somebody else: as good as none.
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(|bytes| Version(u64::from_le_bytes(bytes))))
+}
+
+#[async_trait]
+impl SharedCache for RedisCache {
+    async fn look(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<Look> {
+        let get = |key: &str| Call::command("cache_get", "GET").key(key);
+        let mut calls = vec![get(&self.entry(key))];
+        calls.extend(tags.iter().map(|tag| get(&self.tag(tag))));
+        let mut answers = self.all(calls).await?.into_iter();
+        let kept: Option<Vec<u8>> = typed(answers.next().unwrap_or(Value::Nil))?;
+        let seen = Seen(answers.map(version).collect::<PortResult<_>>()?);
+        let value = kept.and_then(|kept| entry::decode(&kept, &seen));
+        Ok(Look { value, seen })
+    }
+
+    async fn keep(
+        &self,
+        key: &EntryKey,
+        tags: &[CacheTag],
+        seen: &Seen,
+        value: &SharedValue,
+        ttl: Duration,
+    ) -> PortResult<()> {
+        if value.bytes.len() > entry::MOST {
+            return Ok(());
+        }
+        let tag_ttl = millis(self.tag_ttl);
+        let (mut versions, mut missing) = (Vec::with_capacity(tags.len()), Vec::new());
+        for (tag, seen) in tags.iter().zip(&seen.0) {
+            let version = seen.unwrap_or_else(|| {
+                let version = new_version();
+                let set = Call::command("cache_first_version", "SET").key(&self.tag(tag));
+                missing.push(set.arg(&version.0.to_le_bytes()[..]).arg("NX").arg("PX").arg(tag_ttl));
+                version
+            });
+            versions.push(version);
+        }
+        if !missing.is_empty() {
+            for answer in self.all(missing).await? {
+                if answer == Value::Nil {
+                    // Another one was here: what was loaded may be from before it.
+                    return Ok(());
+                }
+            }
+        }
+        let bytes = entry::encode(&versions, value);
+        let mut calls =
+            vec![Call::command("cache_set", "SET").key(&self.entry(key)).arg(&bytes[..]).arg("PX").arg(millis(ttl))];
+        let known = tags.iter().zip(&seen.0).filter(|(_, seen)| seen.is_some());
+        calls
+            .extend(known.map(|(tag, _)| Call::command("cache_tag_lives", "PEXPIRE").key(&self.tag(tag)).arg(tag_ttl)));
+        self.all(calls).await.map(drop)
+    }
+
+    async fn invalidate(&self, tags: &[CacheTag]) -> PortResult<()> {
+        let tag_ttl = millis(self.tag_ttl);
+        let set = |tag: &CacheTag| {
+            let set = Call::command("cache_invalidate", "SET").key(&self.tag(tag));
+            set.arg(&new_version().0.to_le_bytes()[..]).arg("PX").arg(tag_ttl)
+        };
+        self.all(tags.iter().map(set).collect()).await.map(drop)
+    }
+
+    async fn begin_load(&self, key: &EntryKey, loader: Loader, ttl: Duration) -> PortResult<bool> {
+        let set = Call::command("cache_begin_load", "SET").key(&self.lock(key));
+        let taken: Option<String> = self.link.ask(set.arg(loader).arg("NX").arg("PX").arg(millis(ttl))).await?;
+        Ok(taken.is_some())
+    }
+
+    async fn end_load(&self, key: &EntryKey, loader: Loader) -> PortResult<()> {
+        self.link.ask_later::<()>(END_LOAD.on(&[&self.lock(key)]).arg(loader)).await
+    }
+
+    async fn remove(&self, pattern: &KeyPattern) -> PortResult<u64> {
+        let nodes = self.link.nodes()?;
+        let removals = nodes.iter().map(|node| self.remove_on(node, pattern));
+        join_all(removals).await.into_iter().sum()
+    }
+
+    async fn add_uses(&self, list: UseList, uses: &[(String, u64)]) -> PortResult<()> {
+        uses::add(&self.link, list, uses, Timestamp::now()).await
+    }
+
+    async fn most_used(&self, list: UseList, limit: usize) -> PortResult<Vec<String>> {
+        uses::most(&self.link, list, limit, Timestamp::now()).await
+    }
+
+    async fn life(&self) -> PortResult<u64> {
+        let nodes = self.link.nodes()?;
+        let lives = nodes.iter().map(|node| async {
+            let info: String = self.link.ask_node(node, Call::command("cache_life", "INFO").arg("server")).await?;
+            let id = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
+            PortResult::Ok(id)
+        });
+        let mut lives = join_all(lives).await.into_iter().collect::<PortResult<Vec<_>>>()?;
+        // Masters may be told in another order, and slots may move between them.
+        lives.sort();
+        let mut life = DefaultHasher::new();
+        lives.hash(&mut life);
+        Ok(life.finish())
+    }
+}

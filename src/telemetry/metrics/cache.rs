@@ -1,0 +1,186 @@
+//! What the caches count, as metrics, read at each scrape.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use penstock_actors::{
+    ports::CacheName,
+    tiered_cache::{CacheCounters, TieredCache},
+};
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{self, MetricType},
+};
+
+/// A number of each cache, under these labels beside the cache's name.
+type Reading = (&'static [(&'static str, &'static str)], fn(&CacheCounters) -> &AtomicU64);
+
+/// A metric of the caches.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    readings: &'static [Reading],
+}
+
+const FAMILIES: [Family; 8] = [
+    Family {
+        name: "penstock_cache_hits_total",
+        help: "Values found, by cache and tier.",
+        kind: MetricType::COUNTER,
+        readings: &[(&[("tier", "memory")], |c| &c.memory.hits), (&[("tier", "shared")], |c| &c.shared.hits)],
+    },
+    Family {
+        name: "penstock_cache_misses_total",
+        help: "Values not found, by cache and tier. Who joins a load that is under way misses in memory.",
+        kind: MetricType::COUNTER,
+        readings: &[(&[("tier", "memory")], |c| &c.memory.misses), (&[("tier", "shared")], |c| &c.shared.misses)],
+    },
+    Family {
+        name: "penstock_cache_loads_total",
+        help: "Values asked of the database, by cache and outcome.",
+        kind: MetricType::COUNTER,
+        readings: &[(&[("outcome", "begun")], |c| &c.loads), (&[("outcome", "failed")], |c| &c.load_errors)],
+    },
+    Family {
+        name: "penstock_cache_stale_total",
+        help: "Answers past their time to live, given while a refresh ran, by cache.",
+        kind: MetricType::COUNTER,
+        readings: &[(&[], |c| &c.stale)],
+    },
+    Family {
+        name: "penstock_cache_evictions_total",
+        help: "Entries in memory that went for want of room, by cache.",
+        kind: MetricType::COUNTER,
+        readings: &[(&[], |c| &c.evictions)],
+    },
+    Family {
+        name: "penstock_cache_outdated_total",
+        help: "Entries in memory found outdated by an invalidation, by cache.",
+        kind: MetricType::COUNTER,
+        readings: &[(&[], |c| &c.outdated)],
+    },
+    Family {
+        name: "penstock_cache_entries",
+        help: "Entries in memory, by cache.",
+        kind: MetricType::GAUGE,
+        readings: &[(&[], |c| &c.entries)],
+    },
+    Family {
+        name: "penstock_cache_bytes",
+        help: "Bytes that entries in memory are taken to need, by cache.",
+        kind: MetricType::GAUGE,
+        readings: &[(&[], |c| &c.bytes)],
+    },
+];
+
+/// A number that all caches share.
+type Total = (&'static str, &'static str, MetricType, fn(&TieredCache) -> u64);
+
+const TOTALS: [Total; 4] = [
+    (
+        "penstock_cache_invalidations_total",
+        "Tags invalidated, here or by word from elsewhere.",
+        MetricType::COUNTER,
+        |c| c.counters().invalidations.load(Relaxed),
+    ),
+    ("penstock_cache_shared_errors_total", "Calls of the shared cache that failed.", MetricType::COUNTER, |c| {
+        c.counters().shared_errors.load(Relaxed)
+    }),
+    (
+        "penstock_cache_shared_away",
+        "1 while the shared cache is left alone, since it failed.",
+        MetricType::GAUGE,
+        |c| c.counters().shared_away.load(Relaxed),
+    ),
+    ("penstock_cache_loads_in_flight", "Loads under way.", MetricType::GAUGE, |c| c.queue().in_use),
+];
+
+/// Reads the caches' own counters at each scrape.
+pub(super) struct CacheCollector {
+    cache: TieredCache,
+    descs: Vec<Desc>,
+}
+
+impl CacheCollector {
+    pub(super) fn new(cache: TieredCache) -> Result<Self, prometheus::Error> {
+        let desc = |name: &str, help: &str, labels: &[&str]| {
+            Desc::new(
+                name.to_owned(),
+                help.to_owned(),
+                labels.iter().map(ToString::to_string).collect(),
+                HashMap::new(),
+            )
+        };
+        let mut descs = Vec::new();
+        for Family { name, help, readings, .. } in &FAMILIES {
+            let own = readings[0].0.iter().map(|(label, _)| *label);
+            descs.push(desc(name, help, &std::iter::once("cache").chain(own).collect::<Vec<_>>())?);
+        }
+        for (name, help, ..) in &TOTALS {
+            descs.push(desc(name, help, &[])?);
+        }
+        Ok(Self { cache, descs })
+    }
+}
+
+impl Collector for CacheCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        self.cache.settle();
+        let of_caches = FAMILIES.iter().map(|family| {
+            let metrics = CacheName::ALL.into_iter().flat_map(|cache| {
+                let counters = self.cache.counters().of(cache);
+                family.readings.iter().map(move |(labels, read)| {
+                    let labels = std::iter::once(("cache", cache.as_str())).chain(labels.iter().copied());
+                    metric(family.kind, labels, read(counters).load(Relaxed))
+                })
+            });
+            self::family(family.name, family.help, family.kind, metrics.collect())
+        });
+        let totals = TOTALS.iter().map(|(name, help, kind, read)| {
+            self::family(name, help, *kind, vec![metric(*kind, std::iter::empty(), read(&self.cache))])
+        });
+        of_caches.chain(totals).collect()
+    }
+}
+
+fn metric<'l>(kind: MetricType, labels: impl Iterator<Item = (&'l str, &'l str)>, value: u64) -> proto::Metric {
+    let mut metric = proto::Metric::default();
+    metric.set_label(
+        labels
+            .map(|(name, value)| {
+                let mut label = proto::LabelPair::default();
+                label.set_name(name.to_owned());
+                label.set_value(value.to_owned());
+                label
+            })
+            .collect(),
+    );
+    // Exact up to 2^53, as every number of the format is.
+    let value = value as f64;
+    if kind == MetricType::COUNTER {
+        let mut counter = proto::Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<proto::Metric>) -> proto::MetricFamily {
+    let mut family = proto::MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}

@@ -1,0 +1,185 @@
+//! The caches before the database: what is asked of it, and what is never served.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use penstock::{
+    adapters::{
+        cached::{CachedCatalog, CachedReceipts},
+        sqlite::{SqliteSettings, SqliteStore, migrate},
+    },
+    config::{Config, Sources},
+    telemetry::Metrics,
+    wiring,
+};
+use penstock_actors::{
+    clock::SystemClock,
+    ids::{ContentHash, KeyId, ProducerId, ReceiptId, VersionId},
+    model::{ApiKey, ContentMeta, NewAsset, NewProducer, QuotaPolicy, ReceiptStatus, Role},
+    ports::{Catalog, NewReceipt, Receipts, StatusChange, Tag},
+    testkit::catalog_suite,
+    tiered_cache::{TieredCache, TieredDeps},
+};
+use tempfile::TempDir;
+
+struct Scene {
+    _folder: TempDir,
+    metrics: Metrics,
+    store: Arc<SqliteStore>,
+    cache: TieredCache,
+    catalog: Arc<CachedCatalog>,
+    receipts: CachedReceipts,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("penstock.db");
+        let settings = SqliteSettings { path, readers: 2, busy_timeout: Duration::from_secs(10) };
+        migrate(&settings).expect("migrations");
+        let metrics = Metrics::new().expect("metrics");
+        let store = Arc::new(SqliteStore::open(&settings, Arc::clone(&metrics.db)).expect("an open store"));
+        let config = Config::load(&Sources::default()).expect("the defaults");
+        let io = tokio::runtime::Handle::current();
+        let deps = TieredDeps { shared: None, clock: Arc::new(SystemClock), io };
+        let cache = TieredCache::new(wiring::cache_settings(&config), deps);
+        metrics.observe_cache(cache.clone()).expect("not shown yet");
+        let catalog = Arc::new(CachedCatalog::new(store.clone(), cache.clone()));
+        let receipts = CachedReceipts::new(store.clone(), cache.clone());
+        Self { _folder: folder, metrics, store, cache, catalog, receipts }
+    }
+
+    /// Round trips of a statement.
+    fn asked(&self, statement: &str) -> u64 {
+        let page = self.metrics.render().expect("a page");
+        let line = format!("penstock_db_queries_total{{outcome=\"ok\",statement=\"{statement}\"}} ");
+        page.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().expect("a number"))
+    }
+
+    /// A stored content with an asset.
+    async fn asset(&self) -> VersionId {
+        let created_at = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
+        let (producer_id, version_id) = (ProducerId::next(), VersionId::next());
+        let content_hash = ContentHash::from_bytes([7; 32]);
+        let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: [1; 32] };
+        self.catalog.create_producer(&NewProducer { name: "Studio".into(), key, created_at }).await.expect("made");
+        let media_type = "video/mp4".to_owned();
+        let meta = ContentMeta { content_hash, size_bytes: 5, media_type, stored_at: created_at };
+        self.catalog.announce_content(&meta, producer_id).await.expect("announced");
+        self.catalog.complete_content(content_hash).await.expect("completed");
+        let new = NewAsset {
+            version_id,
+            content_hash,
+            name: "A film".into(),
+            description: String::new(),
+            media_type: None,
+            dataset_id: None,
+            policy_meta: serde_json::json!({ "deep": [1, { "a": null }] }),
+            producer_id,
+            price_satoshis: 100,
+            created_at,
+        };
+        self.catalog.create_asset(&new).await.expect("made");
+        version_id
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_catalogue_through_the_cache_keeps_the_promises_of_its_port() {
+    let scene = Scene::new();
+    catalog_suite::run(Arc::clone(&scene.catalog)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_who_ask_for_one_cold_asset_make_one_query() {
+    let scene = Scene::new();
+    let id = scene.asset().await;
+    let asking = (0..1000).map(|_| {
+        let catalog = Arc::clone(&scene.catalog);
+        tokio::spawn(async move { catalog.asset(id).await.expect("an answer").expect("the asset") })
+    });
+    let expected = scene.store.asset(id).await.expect("an answer").expect("the asset");
+    let before = scene.asked("asset");
+    for asset in join_all(asking).await {
+        assert_eq!(asset.expect("no panic"), expected);
+    }
+    assert_eq!(scene.asked("asset") - before, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_changes_something_sees_it_with_the_next_read() {
+    let scene = Scene::new();
+    let id = scene.asset().await;
+    let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
+    let price = async || scene.catalog.asset(id).await.expect("an answer").expect("the asset").price_satoshis;
+    for satoshis in [100, 200, 300] {
+        assert!(scene.catalog.set_price(id, satoshis, None, now).await.expect("set"));
+        assert_eq!(price().await, satoshis);
+        let before = scene.asked("asset");
+        assert_eq!(price().await, satoshis);
+        assert_eq!(scene.asked("asset"), before, "the second read is from memory");
+    }
+
+    let receipt_id = ReceiptId::random();
+    assert_eq!(scene.receipts.receipt(receipt_id).await.expect("an answer"), None);
+    let new = NewReceipt {
+        receipt_id,
+        version_id: id,
+        quota_tier: "standard".into(),
+        status: ReceiptStatus::Confirmed,
+        expires_at: now,
+        created_at: now,
+    };
+    let made = scene.receipts.create_receipt(&new).await.expect("made");
+    for _ in 0..2 {
+        assert_eq!(scene.receipts.receipt(receipt_id).await.expect("an answer").as_ref(), Some(&made));
+    }
+    let change = scene.receipts.set_receipt_status(receipt_id, ReceiptStatus::Refunded, now).await.expect("changed");
+    let StatusChange::Changed(changed) = change else { panic!("{change:?}") };
+    assert!(changed.epoch > made.epoch);
+    assert_eq!(scene.receipts.receipt(receipt_id).await.expect("an answer"), Some(changed));
+
+    let policy = QuotaPolicy { policy_name: "gold".into(), bytes_per_day: Some(5), ..QuotaPolicy::default() };
+    let before = scene.receipts.policies().await.expect("policies").len();
+    assert!(scene.receipts.put_policy(&policy, now).await.expect("put"));
+    let policies = scene.receipts.policies().await.expect("policies");
+    assert_eq!(policies.len(), before + 1);
+    assert!(policies.contains(&policy));
+    assert_eq!(policies, scene.store.policies().await.expect("policies"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_behind_its_back_shows_once_the_node_hears_of_it() {
+    let scene = Scene::new();
+    let id = scene.asset().await;
+    let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
+    let price = async || scene.catalog.asset(id).await.expect("an answer").expect("the asset").price_satoshis;
+    assert_eq!(price().await, 100);
+    scene.store.set_price(id, 200, None, now).await.expect("set");
+    assert_eq!(price().await, 100, "nobody has told");
+    scene.cache.heard(Some(&Tag::Asset(id)));
+    assert_eq!(price().await, 200);
+    scene.store.set_price(id, 300, None, now).await.expect("set");
+    scene.cache.heard(None);
+    assert_eq!(price().await, 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_caches_show_what_they_do() {
+    let scene = Scene::new();
+    let id = scene.asset().await;
+    for _ in 0..3 {
+        scene.catalog.asset(id).await.expect("an answer");
+    }
+    let page = scene.metrics.render().expect("a page");
+    for line in [
+        "penstock_cache_hits_total{cache=\"assets\",tier=\"memory\"} 2",
+        "penstock_cache_misses_total{cache=\"assets\",tier=\"memory\"} 1",
+        "penstock_cache_loads_total{cache=\"assets\",outcome=\"begun\"} 1",
+        "penstock_cache_entries{cache=\"assets\"} 1",
+        "penstock_cache_stale_total{cache=\"receipts\"} 0",
+        "penstock_cache_shared_away 0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+    }
+}

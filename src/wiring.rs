@@ -12,7 +12,7 @@ use penstock_actors::{
     ingest::IngestSettings,
     janitor::JanitorSettings,
     model::{Credit, LeaseSizing},
-    ports::{Catalog, Changes, Ledger, Receipts, SharedCache, Upkeep, UrlSigner},
+    ports::{Catalog, Changes, Ledger, Receipts, SharedCache, SharedState, Upkeep, UrlSigner},
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     system::{NodeSettings, Ports},
@@ -28,7 +28,7 @@ use crate::{
         files::{FileBlobs, FilesSettings},
         in_process::InProcessState,
         postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
-        redis::{RedisCache, RedisLink, RedisSettings},
+        redis::{RedisCache, RedisLink, RedisSettings, RedisState},
         sqlite::{self, SqliteSettings, SqliteStore},
     },
     config::{Config, DatabaseBackend},
@@ -70,7 +70,10 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let sessions = config.sessions.entries;
     let redis = open_redis(config, metrics, io).await?;
-    let shared = Arc::new(InProcessState::new(Arc::clone(&clock)).bounded_to(sessions));
+    let shared: Arc<dyn SharedState> = match &redis {
+        Some(link) => RedisState::start(link.clone(), Arc::clone(&clock), sessions),
+        None => Arc::new(InProcessState::new(Arc::clone(&clock)).bounded_to(sessions)),
+    };
     let root = config.blob_root();
     let blobs = FileBlobs::open(FilesSettings { root: root.clone() }, io.clone())
         .with_context(|| format!("cannot open the blob folder {}", root.display()))?;

@@ -8,5 +8,7 @@ mod cluster;
 mod link;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "redis/state.rs"]
+mod state;
 #[path = "support/redis.rs"]
 mod support;

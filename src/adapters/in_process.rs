@@ -4,8 +4,8 @@
 //! at their first poll. It is bounded: sessions by number, the least recently used going first; stream slots by the streams
 //! that run, which admission bounds, and by their time to live. Time is the monotonic clock that it was given.
 
-mod sessions;
-mod slots;
+pub(super) mod sessions;
+pub(super) mod slots;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,7 +30,7 @@ pub const SESSIONS: usize = 100_000;
 
 /// Tags that a receiver may be behind. One that is further behind is told so by its channel, and must treat everything as
 /// invalidated; at some 40 bytes a tag, that is cheaper to afford than to avoid.
-const TAGS: usize = 1024;
+pub(super) const TAGS: usize = 1024;
 
 /// Stream slots, sessions and invalidation for one instance.
 pub struct InProcessState {

@@ -32,10 +32,12 @@ mod link;
 mod script;
 mod settings;
 mod slot;
+mod state;
 
 pub use self::{
     cache::RedisCache,
     link::{RedisLink, RedisNode, RedisStatus},
     script::{Call, Script},
     settings::{RedisSettings, Servers},
+    state::RedisState,
 };

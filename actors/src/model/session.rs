@@ -35,4 +35,12 @@ impl SessionProgress {
         self.position = self.position.max(position);
         self.last_active = Some(at);
     }
+
+    /// Adds what other streams add up to.
+    pub fn join(&mut self, other: &Self) {
+        self.streams += other.streams;
+        self.bytes_delivered = self.bytes_delivered.saturating_add(other.bytes_delivered);
+        self.position = self.position.max(other.position);
+        self.last_active = self.last_active.max(other.last_active);
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -27,11 +28,13 @@ pub async fn run(state: Arc<dyn SharedState>, advance: impl AsyncFn(Duration)) {
     slots_are_taken_up_to_the_limit_and_given_back(state).await;
     taking_a_slot_again_takes_no_second_one(state).await;
     receipts_do_not_share_slots(state).await;
+    of_many_who_ask_at_once_as_many_get_a_slot_as_there_are(state).await;
     a_lowered_limit_refuses_but_cuts_nobody_off(state).await;
     a_slot_that_nobody_refreshes_frees_itself(state, advance).await;
     a_refresh_brings_no_slot_back(state, advance).await;
     a_session_is_found_until_its_time_is_over(state, advance).await;
     progress_adds_up_and_keeps_a_session_alive(state, advance).await;
+    what_many_streams_add_at_once_is_all_there(state).await;
     what_is_invalidated_reaches_every_listener_in_order(state).await;
     a_listener_that_falls_behind_is_told(state).await;
 }
@@ -64,6 +67,14 @@ async fn receipts_do_not_share_slots(state: &dyn SharedState) {
     assert_eq!(take(state, one, UsageId::next(), 1).await, Slot::Taken);
     assert_eq!(take(state, other, UsageId::next(), 1).await, Slot::Taken);
     assert_eq!(take(state, ReceiptId::random(), UsageId::next(), 0).await, Slot::Full(0));
+}
+
+async fn of_many_who_ask_at_once_as_many_get_a_slot_as_there_are(state: &dyn SharedState) {
+    let receipt = ReceiptId::random();
+    let answers = join_all((0..100).map(|_| take(state, receipt, UsageId::next(), 10))).await;
+    let taken = answers.iter().filter(|slot| **slot == Slot::Taken).count();
+    assert_eq!(taken, 10, "{answers:?}");
+    assert_eq!(slots(state, receipt).await, 10);
 }
 
 async fn a_lowered_limit_refuses_but_cuts_nobody_off(state: &dyn SharedState) {
@@ -121,6 +132,20 @@ async fn progress_adds_up_and_keeps_a_session_alive(state: &dyn SharedState, adv
     assert_eq!(sum, Some(expected));
     let kept = state.session(session.session_id).await.expect("looked").expect("it was used in time");
     assert_eq!(kept, Session { progress: expected, ..session });
+}
+
+async fn what_many_streams_add_at_once_is_all_there(state: &dyn SharedState) {
+    let session = session();
+    let at = Timestamp::from_second(1_800_000_000).expect("a valid time");
+    state.put_session(&session, TTL).await.expect("kept");
+    join_all((1..=100).map(async |n| {
+        let sum = state.add_progress(session.session_id, n, n, at, TTL).await.expect("added");
+        assert!(sum.is_some_and(|sum| sum.bytes_delivered >= n));
+    }))
+    .await;
+    let kept = state.session(session.session_id).await.expect("looked").expect("it is there");
+    let expected = SessionProgress { streams: 100, bytes_delivered: 5050, position: 100, last_active: Some(at) };
+    assert_eq!(kept.progress, expected);
 }
 
 async fn what_is_invalidated_reaches_every_listener_in_order(state: &dyn SharedState) {

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use penstock_actors::{ids::SessionId, model::Session};
 
 /// Sessions by id, at most `bound` of them.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub(in crate::adapters) struct Sessions {
     bound: usize,
     by_id: HashMap<SessionId, Kept>,
     /// Ids by the turn of their last use; as many as there are sessions.
@@ -25,12 +25,12 @@ struct Kept {
 }
 
 impl Sessions {
-    pub(super) fn bounded_to(bound: usize) -> Self {
+    pub(in crate::adapters) fn bounded_to(bound: usize) -> Self {
         Self { bound: bound.max(1), by_id: HashMap::new(), by_use: BTreeMap::new(), turn: 0 }
     }
 
     /// Keeps a session, if need be in the place of the one that was not used for longest.
-    pub(super) fn put(&mut self, session: Session, expires: Instant) {
+    pub(in crate::adapters) fn put(&mut self, session: Session, expires: Instant) {
         let id = session.session_id;
         self.remove(id);
         while self.by_id.len() >= self.bound
@@ -44,12 +44,17 @@ impl Sessions {
     }
 
     /// A session, which counts as a use but does not make it live longer.
-    pub(super) fn get(&mut self, id: SessionId, now: Instant) -> Option<&Session> {
+    pub(in crate::adapters) fn get(&mut self, id: SessionId, now: Instant) -> Option<&Session> {
         self.touch(id, now).map(|kept| &kept.session)
     }
 
+    /// How long a session lives if it is not used again.
+    pub(in crate::adapters) fn remaining(&self, id: SessionId, now: Instant) -> Option<Duration> {
+        self.by_id.get(&id).map(|kept| kept.expires.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
+    }
+
     /// A session that from now on lives until `expires`.
-    pub(super) fn renew(&mut self, id: SessionId, now: Instant, expires: Instant) -> Option<&mut Session> {
+    pub(in crate::adapters) fn renew(&mut self, id: SessionId, now: Instant, expires: Instant) -> Option<&mut Session> {
         let kept = self.touch(id, now)?;
         kept.expires = expires;
         Some(&mut kept.session)
@@ -82,7 +87,6 @@ mod tests {
         ids::{ContentHash, ReceiptId},
         model::SessionProgress,
     };
-    use std::time::Duration;
 
     fn session() -> Session {
         Session {

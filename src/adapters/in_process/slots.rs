@@ -12,14 +12,14 @@ const PRUNE_FROM: usize = 1024;
 
 /// The slots of all receipts. A receipt's slots are few (a policy's concurrent streams), so a list is searched fastest.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub(in crate::adapters) struct Slots {
     by_receipt: HashMap<ReceiptId, Vec<(UsageId, Instant)>>,
     prune_at: usize,
 }
 
 impl Slots {
     /// Takes a slot until `expires`. Whoever holds one already keeps it, so that the call may be repeated.
-    pub(super) fn take(
+    pub(in crate::adapters) fn take(
         &mut self,
         receipt: ReceiptId,
         stream: UsageId,
@@ -46,14 +46,14 @@ impl Slots {
     }
 
     /// Keeps a slot until `expires`. One that ran out is not brought back: it may be somebody else's by now.
-    pub(super) fn refresh(&mut self, receipt: ReceiptId, stream: UsageId, now: Instant, expires: Instant) {
+    pub(in crate::adapters) fn refresh(&mut self, receipt: ReceiptId, stream: UsageId, now: Instant, expires: Instant) {
         let slots = self.by_receipt.get_mut(&receipt).into_iter().flatten();
         for (_, until) in slots.filter(|(holder, until)| *holder == stream && *until > now) {
             *until = expires;
         }
     }
 
-    pub(super) fn release(&mut self, receipt: ReceiptId, stream: UsageId) {
+    pub(in crate::adapters) fn release(&mut self, receipt: ReceiptId, stream: UsageId) {
         if let Some(slots) = self.by_receipt.get_mut(&receipt) {
             slots.retain(|(holder, _)| *holder != stream);
             if slots.is_empty() {
@@ -62,7 +62,20 @@ impl Slots {
         }
     }
 
-    pub(super) fn count(&self, receipt: ReceiptId, now: Instant) -> u32 {
+    /// Whether a stream holds a slot that has not run out.
+    pub(in crate::adapters) fn holds(&self, receipt: ReceiptId, stream: UsageId, now: Instant) -> bool {
+        let slots = self.by_receipt.get(&receipt).into_iter().flatten();
+        slots.into_iter().any(|&(holder, expires)| holder == stream && expires > now)
+    }
+
+    /// Every slot that has not run out.
+    pub(in crate::adapters) fn all(&self, now: Instant) -> impl Iterator<Item = (ReceiptId, UsageId)> + '_ {
+        self.by_receipt.iter().flat_map(move |(&receipt, slots)| {
+            slots.iter().filter(move |(_, expires)| *expires > now).map(move |&(stream, _)| (receipt, stream))
+        })
+    }
+
+    pub(in crate::adapters) fn count(&self, receipt: ReceiptId, now: Instant) -> u32 {
         self.by_receipt.get(&receipt).map_or(0, |slots| {
             u32::try_from(slots.iter().filter(|(_, expires)| *expires > now).count()).unwrap_or(u32::MAX)
         })

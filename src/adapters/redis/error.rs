@@ -39,11 +39,23 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether it is known that the command was not made. Of every other failure it may or may not have been.
+    pub(super) const fn is_unsent(&self) -> bool {
+        matches!(self, Self::Open | Self::QueueFull)
+    }
+
+    /// Whether this is about the server's state, not about the command.
+    pub(super) fn is_unavailability(&self) -> bool {
+        !matches!(self, Self::Answered(error) if !is_unable(error))
+    }
+}
+
 impl From<Failure> for PortError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(error) if !is_unable(&error) => Self::rejected(REDIS, error),
-            failure => Self::unavailable(REDIS, failure),
+            failure if failure.is_unavailability() => Self::unavailable(REDIS, failure),
+            failure => Self::rejected(REDIS, failure),
         }
     }
 }

@@ -35,8 +35,8 @@ pub(super) struct Kept {
 impl Kept {
     /// A lane to a server, which is not connected yet.
     pub(super) fn new(info: ConnectionInfo, shared: &Shared, link: Weak<Shared>) -> Self {
-        let lane = Arc::new(Lane::new(info.addr().to_string(), shared, link.clone()));
-        let keeper = shared.io.spawn(keep(Arc::clone(&lane), info, shared.settings.clone(), link));
+        let lane = Arc::new(Lane::new(info, shared, link.clone()));
+        let keeper = shared.io.spawn(keep(Arc::clone(&lane), shared.settings.clone(), link));
         Self { lane, keeper: keeper.abort_handle() }
     }
 }
@@ -47,11 +47,11 @@ impl Drop for Kept {
     }
 }
 
-async fn keep(lane: Arc<Lane>, info: ConnectionInfo, settings: RedisSettings, shared: Weak<Shared>) {
+async fn keep(lane: Arc<Lane>, settings: RedisSettings, shared: Weak<Shared>) {
     let mut connected_before = false;
     loop {
         sleep(lane.rest(settings.breaker_period)).await;
-        let connection = connect(&lane, &info, &settings, &shared, connected_before).await;
+        let connection = connect(&lane, &settings, &shared, connected_before).await;
         let Some(link) = shared.upgrade() else { return };
         let was_open = lane.close(connection);
         if connected_before {
@@ -70,7 +70,6 @@ async fn keep(lane: Arc<Lane>, info: ConnectionInfo, settings: RedisSettings, sh
 /// Tries until a server answers a probe, with pauses that grow. That it does not is told once, unless it was `told` already.
 async fn connect(
     lane: &Lane,
-    info: &ConnectionInfo,
     settings: &RedisSettings,
     shared: &Weak<Shared>,
     mut told: bool,
@@ -82,7 +81,7 @@ async fn connect(
         .without_max_times();
     let mut pauses = pauses.build();
     loop {
-        let error = match timeout(settings.connect_timeout, open(info, settings)).await {
+        let error = match timeout(settings.connect_timeout, open(&lane.info, settings)).await {
             Ok(Ok(connection)) => return connection,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {:?}", settings.connect_timeout),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use redis::{
-    Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
+    Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
 };
 use tokio::{
@@ -76,6 +76,7 @@ struct State {
 pub(super) struct Lane {
     /// As logs show it.
     pub(super) address: String,
+    pub(super) info: ConnectionInfo,
     shared: Weak<Shared>,
     io: Handle,
     queue: usize,
@@ -94,9 +95,10 @@ struct Trip {
 }
 
 impl Lane {
-    pub(super) fn new(address: String, shared: &Shared, link: Weak<Shared>) -> Self {
+    pub(super) fn new(info: ConnectionInfo, shared: &Shared, link: Weak<Shared>) -> Self {
         Self {
-            address,
+            address: info.addr().to_string(),
+            info,
             shared: link,
             io: shared.io.clone(),
             queue: shared.settings.queue,

@@ -2,12 +2,12 @@
 
 use std::{
     sync::{Arc, OnceLock, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
 use penstock_actors::ports::{PortError, PortResult};
-use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{ConnectionInfo, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -69,6 +69,14 @@ impl Shared {
         }
     }
 
+    /// The lanes of every server.
+    fn lanes(&self) -> Vec<Arc<Lane>> {
+        match &self.route {
+            Route::Single(kept) => kept.get().map(|kept| Arc::clone(&kept.lane)).into_iter().collect(),
+            Route::Cluster(cluster) => cluster.lanes(),
+        }
+    }
+
     /// The lanes of every server that has keys; `None` while it is not known who has some of them.
     fn masters(&self) -> Option<Vec<Arc<Lane>>> {
         match &self.route {
@@ -99,6 +107,15 @@ pub struct RedisLink {
     shared: Arc<Shared>,
 }
 
+/// A link that does not keep the connections alive.
+pub(super) struct WeakLink(Weak<Shared>);
+
+impl WeakLink {
+    pub(super) fn upgrade(&self) -> Option<RedisLink> {
+        self.0.upgrade().map(|shared| RedisLink { shared })
+    }
+}
+
 /// The servers of a link, as gauges show them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RedisStatus {
@@ -111,6 +128,14 @@ pub struct RedisStatus {
 #[derive(Clone)]
 pub struct RedisNode {
     lane: Arc<Lane>,
+}
+
+/// Whether somebody waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    Now,
+    /// Nobody does: it is gathered with others for a few milliseconds.
+    Later,
 }
 
 /// A call under way.
@@ -166,22 +191,59 @@ impl RedisLink {
     /// # Errors
     /// `Unavailable` when there is no answer, or Redis cannot serve; `Rejected` when it refuses the command.
     pub async fn ask<T: FromRedisValue>(&self, call: Call) -> PortResult<T> {
-        let asked = self.send(vec![call], true).remove(0);
-        self.answer(asked, std::time::Duration::ZERO).await
+        typed(self.first(vec![call], Haste::Now).await?)
     }
 
     /// Makes calls in one round trip (on a cluster, in one for each server); the answers in their order.
     pub async fn ask_all(&self, calls: Vec<Call>) -> Vec<PortResult<Value>> {
-        let asked = self.send(calls, true);
-        join_all(asked.into_iter().map(|asked| self.answer(asked, std::time::Duration::ZERO))).await
+        self.try_all(calls, Haste::Now).await.into_iter().map(|answer| Ok(answer?)).collect()
     }
 
     /// Makes a call that may wait for a few milliseconds, so that it shares the round trip of others. It is made even if the
     /// caller does not wait for the answer: from the return of this function on it is in the queue.
     pub fn ask_later<T: FromRedisValue>(&self, call: Call) -> impl Future<Output = PortResult<T>> + use<T> {
-        let asked = self.send(vec![call], false).remove(0);
+        let answer = self.first(vec![call], Haste::Later);
+        async move { typed(answer.await?) }
+    }
+
+    /// As [`Self::ask_all`] or [`Self::ask_later`], for callers to whom it matters whether a call that failed was made. The
+    /// calls are in the queue when this function returns.
+    pub(super) fn try_all(
+        &self,
+        calls: Vec<Call>,
+        haste: Haste,
+    ) -> impl Future<Output = Vec<Result<Value, Failure>>> + use<> {
+        let extra = if haste == Haste::Later { self.shared.settings.gather } else { Duration::ZERO };
+        let asked = self.send(calls, haste);
         let link = self.clone();
-        async move { link.answer(asked, link.shared.settings.gather).await }
+        async move { join_all(asked.into_iter().map(|asked| link.answer(asked, extra))).await }
+    }
+
+    fn first(&self, calls: Vec<Call>, haste: Haste) -> impl Future<Output = Result<Value, Failure>> + use<> {
+        let answers = self.try_all(calls, haste);
+        async move { answers.await.pop().unwrap_or(Err(Failure::Open)) }
+    }
+
+    /// The runtime that drives the connections.
+    pub(super) fn io(&self) -> &Handle {
+        &self.shared.io
+    }
+
+    pub(super) fn gather(&self) -> Duration {
+        self.shared.settings.gather
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.shared.settings.connect_timeout
+    }
+
+    /// How to connect to a server that serves, for a connection that commands cannot share.
+    pub(super) fn a_server(&self) -> Option<ConnectionInfo> {
+        self.shared.lanes().into_iter().find(|lane| !lane.is_open()).map(|lane| lane.info.clone())
+    }
+
+    pub(super) fn downgrade(&self) -> WeakLink {
+        WeakLink(Arc::downgrade(&self.shared))
     }
 
     /// The servers that have keys, for what must be done on each, such as `SCAN`.
@@ -198,9 +260,9 @@ impl RedisLink {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn ask_node<T: FromRedisValue>(&self, node: &RedisNode, call: Call) -> PortResult<T> {
-        let (job, asked) = job(call, true);
+        let (job, asked) = job(call, Haste::Now);
         node.lane.submit(vec![job]);
-        self.answer(asked, std::time::Duration::ZERO).await
+        typed(self.answer(asked, Duration::ZERO).await?)
     }
 
     /// Asks every server that has keys whether it is there.
@@ -220,10 +282,7 @@ impl RedisLink {
 
     /// The servers as gauges show them.
     pub fn status(&self) -> RedisStatus {
-        let lanes = match &self.shared.route {
-            Route::Single(kept) => kept.get().map(|kept| Arc::clone(&kept.lane)).into_iter().collect(),
-            Route::Cluster(cluster) => cluster.lanes(),
-        };
+        let lanes = self.shared.lanes();
         RedisStatus { nodes: lanes.len(), open: lanes.iter().filter(|lane| lane.is_open()).count() }
     }
 
@@ -233,12 +292,12 @@ impl RedisLink {
     }
 
     /// Puts calls into the queues of their lanes, those of one lane together.
-    fn send(&self, calls: Vec<Call>, urgent: bool) -> Vec<Asked> {
+    fn send(&self, calls: Vec<Call>, haste: Haste) -> Vec<Asked> {
         let mut lanes: Vec<(Arc<Lane>, Vec<Job>)> = Vec::new();
         let mut all = Vec::with_capacity(calls.len());
         for call in calls {
             let lane = self.shared.lane(call.slot);
-            let (job, asked) = job(call, urgent);
+            let (job, asked) = job(call, haste);
             all.push(asked);
             match lane {
                 None => job.fail(Failure::Open),
@@ -254,7 +313,7 @@ impl RedisLink {
         all
     }
 
-    async fn answer<T: FromRedisValue>(&self, asked: Asked, extra: std::time::Duration) -> PortResult<T> {
+    async fn answer(&self, asked: Asked, extra: Duration) -> Result<Value, Failure> {
         let Asked { name, began, answer } = asked;
         let patience = self.shared.settings.response_timeout;
         let answer = match timeout_at((began + patience + extra).into(), answer).await {
@@ -265,12 +324,17 @@ impl RedisLink {
         };
         let outcome = answer.as_ref().map_or_else(Failure::outcome, |_| RedisOutcome::Ok);
         self.shared.metrics.call_ended(name, outcome, began.elapsed());
-        T::from_redis_value(answer?).map_err(|error| PortError::rejected(REDIS, error))
+        answer
     }
 }
 
-fn job(call: Call, urgent: bool) -> (Job, Asked) {
+fn job(call: Call, haste: Haste) -> (Job, Asked) {
     let (reply, answer) = oneshot::channel();
     let asked = Asked { name: call.name, began: Instant::now(), answer };
-    (Job::new(call, urgent, reply), asked)
+    (Job::new(call, haste == Haste::Now, reply), asked)
+}
+
+/// An answer as what the caller takes it for.
+pub(super) fn typed<T: FromRedisValue>(value: Value) -> PortResult<T> {
+    T::from_redis_value(value).map_err(|error| PortError::rejected(REDIS, error))
 }

@@ -1,0 +1,392 @@
+//! Shared state on Redis, with this instance's own as what remains when Redis is gone.
+//!
+//! **Slots** that streams of this instance hold are known here too. While Redis does not serve they are all that counts: a
+//! receipt then has its limit on each instance. When Redis comes back, or has lost what it had (a restart, `FLUSHALL`), the
+//! slots of running streams are put back, at once after a fault and with the next refresh in any case, and those given back
+//! meanwhile are taken out. **Sessions** that this instance has seen are kept here too, are found and go on here while Redis is
+//! gone, and are put back when it has returned, with what was added meanwhile. **Tags** are told to this instance's listeners
+//! first, and to the others over pub/sub.
+//!
+//! What nobody waits for (a slot given back, progress) shares the round trip of what somebody waits for, ahead of it in the
+//! queue. So a stream costs at most one round trip when there is traffic, and its predecessor's slot is free when it asks.
+//!
+//! **Bound:** slots by the streams that run; sessions by their number, the least recently used going first; what Redis must
+//! still be told by [`UNTOLD`].
+
+mod sessions;
+mod slots;
+mod tags;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::{
+    clock::Clock,
+    ids::{ReceiptId, SessionId, UsageId},
+    model::{Session, SessionProgress},
+    ports::{Invalidations, PortResult, SharedState, Slot, Tag},
+};
+use redis::Value;
+use tokio::sync::{broadcast, watch};
+use uuid::Uuid;
+
+use super::{
+    error::Failure,
+    link::{Haste, RedisLink, typed},
+    script::Call,
+};
+use crate::adapters::in_process::{TAGS, sessions::Sessions, slots::Slots};
+
+/// Sessions, and slots given back, that Redis must still be told of; what is beyond runs out there by itself. At some 150 bytes
+/// each.
+const UNTOLD: usize = 65_536;
+
+/// Calls that are made together when something is put back: a part of the queue, so that streams get on meanwhile.
+const STEP: usize = 256;
+
+/// How many times as long as its predecessor's slot may take to be given back a stream waits before it takes a refusal.
+const GATHERINGS: u32 = 4;
+
+/// Stream slots, sessions and word of changes on Redis.
+pub struct RedisState {
+    link: RedisLink,
+    clock: Arc<dyn Clock>,
+    /// Names this instance in messages.
+    me: Uuid,
+    own: Mutex<Own>,
+    tags: broadcast::Sender<Tag>,
+}
+
+/// What this instance knows by itself.
+struct Own {
+    /// Slots of its running streams.
+    slots: Slots,
+    /// How long the latest of them live without a refresh.
+    slot_ttl: Duration,
+    /// Slots that were given back without Redis knowing.
+    given_back: Vec<(ReceiptId, UsageId)>,
+    /// Sessions that it has seen, as it last saw them.
+    sessions: Sessions,
+    /// What sessions came to without Redis knowing.
+    untold: HashMap<SessionId, Untold>,
+}
+
+/// What a session came to without Redis knowing, and how long it lives.
+#[derive(Debug, Clone, Copy, Default)]
+struct Untold {
+    progress: SessionProgress,
+    ttl: Duration,
+}
+
+impl RedisState {
+    /// Shared state over a link; at most so many `sessions` are kept here.
+    pub fn start(link: RedisLink, clock: Arc<dyn Clock>, sessions: usize) -> Arc<Self> {
+        let own = Own {
+            slots: Slots::default(),
+            slot_ttl: Duration::ZERO,
+            given_back: Vec::new(),
+            sessions: Sessions::bounded_to(sessions),
+            untold: HashMap::new(),
+        };
+        let (me, tags) = (Uuid::new_v4(), broadcast::Sender::new(TAGS));
+        link.io().spawn(tags::follow(link.downgrade(), me, tags.clone()));
+        let state = Arc::new(Self { link, clock, me, own: Mutex::new(own), tags });
+        state.link.io().spawn(put_back_after_faults(Arc::downgrade(&state), state.link.recoveries()));
+        state
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        // Every change behind the lock is complete before anything can panic.
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, call: Call, haste: Haste) -> Result<Value, Failure> {
+        self.link.try_all(vec![call], haste).await.pop().unwrap_or(Err(Failure::Open))
+    }
+
+    /// Tells Redis of everything that it has missed, and of the slots that it may have lost.
+    async fn put_back(&self) {
+        self.tell_missed().await;
+        let (held, ttl) = {
+            let own = self.own();
+            (own.slots.all(self.clock.monotonic()).collect(), own.slot_ttl)
+        };
+        self.hold(held, ttl).await;
+    }
+
+    async fn tell_missed(&self) {
+        let (given_back, untold) = {
+            let mut own = self.own();
+            (std::mem::take(&mut own.given_back), std::mem::take(&mut own.untold))
+        };
+        if given_back.is_empty() && untold.is_empty() {
+            return;
+        }
+        tracing::debug!(slots = given_back.len(), sessions = untold.len(), "Redis is told what it has missed");
+        for step in given_back.chunks(STEP) {
+            let calls = step.iter().map(|&(receipt, stream)| slots::release(&self.link, receipt, stream)).collect();
+            let answers = self.link.try_all(calls, Haste::Now).await;
+            let mut own = self.own();
+            for (&slot, answer) in step.iter().zip(answers) {
+                if answer.is_err_and(|failure| failure.is_unavailability()) {
+                    own.gave_back(slot);
+                }
+            }
+        }
+        self.restore(untold.into_iter().collect()).await;
+    }
+
+    /// Makes Redis know slots that this instance holds, as far as it still does.
+    async fn hold(&self, mut slots: Vec<(ReceiptId, UsageId)>, ttl: Duration) {
+        slots.sort_unstable();
+        let receipts: Vec<_> = slots.chunk_by(|one, other| one.0 == other.0).collect();
+        for step in receipts.chunks(STEP) {
+            let answers = {
+                // Under the lock, so that a slot which is given back from now on is given back behind this.
+                let (own, now) = (self.own(), self.clock.monotonic());
+                let calls = step.iter().filter_map(|slots| {
+                    let held = slots.iter().filter(|&&(receipt, stream)| own.slots.holds(receipt, stream, now));
+                    let streams: Vec<_> = held.map(|&(_, stream)| stream).collect();
+                    (!streams.is_empty()).then(|| slots::hold(&self.link, slots[0].0, &streams, ttl))
+                });
+                self.link.try_all(calls.collect(), Haste::Later)
+            };
+            if let Some(failure) = answers.await.into_iter().find_map(Result::err) {
+                // They are put back when it serves, or with the next refresh.
+                tracing::debug!(%failure, "stream slots were not kept in Redis");
+            }
+        }
+    }
+
+    /// Makes Redis know sessions, with what it has not been told of them.
+    async fn restore(&self, mut sessions: Vec<(SessionId, Untold)>) {
+        let now = self.clock.monotonic();
+        // Of one that is not known here any more, only what was added can be told.
+        sessions.retain(|(id, untold)| untold.progress.streams > 0 || self.own().sessions.get(*id, now).is_some());
+        for step in sessions.chunks(STEP) {
+            let now = self.clock.monotonic();
+            let calls = {
+                let mut own = self.own();
+                let call = |(id, untold): &(SessionId, Untold)| {
+                    let ttl = own.sessions.remaining(*id, now).unwrap_or(untold.ttl);
+                    match own.sessions.get(*id, now) {
+                        Some(session) => sessions::restore(&self.link, session, &untold.progress, ttl),
+                        None => sessions::add(&self.link, *id, &untold.progress, ttl),
+                    }
+                };
+                step.iter().map(call).collect()
+            };
+            let answers = self.link.try_all(calls, Haste::Now).await;
+            let mut own = self.own();
+            for ((id, untold), answer) in step.iter().zip(answers) {
+                match answer.map(sessions::sum) {
+                    Ok(Ok(Some(sum))) => own.saw_progress(*id, sum, now),
+                    Ok(Ok(None)) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "a session was not put back into Redis"),
+                    Err(failure) if failure.is_unsent() => own.owe(*id, untold.progress, untold.ttl),
+                    Err(failure) => tracing::debug!(%failure, "it is not known whether a session was put back"),
+                }
+            }
+        }
+    }
+}
+
+impl Own {
+    fn gave_back(&mut self, slot: (ReceiptId, UsageId)) {
+        if self.given_back.len() < UNTOLD {
+            self.given_back.push(slot);
+        }
+    }
+
+    fn owe(&mut self, id: SessionId, progress: SessionProgress, ttl: Duration) {
+        let known = self.untold.contains_key(&id);
+        if known || self.untold.len() < UNTOLD {
+            let owed = self.untold.entry(id).or_default();
+            owed.progress.join(&progress);
+            owed.ttl = owed.ttl.max(ttl);
+        }
+    }
+
+    /// What a session has come to on all instances together.
+    fn saw_progress(&mut self, id: SessionId, sum: SessionProgress, now: Instant) {
+        let expires = self.sessions.remaining(id, now).map(|rest| now + rest);
+        if let Some(session) = expires.and_then(|expires| self.sessions.renew(id, now, expires)) {
+            session.progress = sum;
+        }
+    }
+}
+
+/// Puts back what Redis may lack each time it begins to serve.
+async fn put_back_after_faults(state: Weak<RedisState>, mut recoveries: watch::Receiver<u64>) {
+    while recoveries.changed().await.is_ok() {
+        let Some(state) = state.upgrade() else { return };
+        state.put_back().await;
+    }
+}
+
+#[async_trait]
+impl SharedState for RedisState {
+    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<Slot> {
+        // Without a limit above zero there is nothing that somebody might give back.
+        let mut once_more = limit > 0;
+        loop {
+            let now = self.clock.monotonic();
+            let slot = match self.ask(slots::take(&self.link, receipt, stream, limit, ttl), Haste::Now).await {
+                Ok(answer) => slots::taken(answer)?,
+                Err(failure) if failure.is_unavailability() => {
+                    let mut own = self.own();
+                    own.slot_ttl = ttl;
+                    let slot = own.slots.take(receipt, stream, limit, now, now + ttl);
+                    if slot != Slot::Taken && !failure.is_unsent() {
+                        // Redis may have given what is refused here.
+                        own.gave_back((receipt, stream));
+                    }
+                    return Ok(slot);
+                }
+                Err(failure) => return Err(failure.into()),
+            };
+            if slot == Slot::Taken {
+                let mut own = self.own();
+                own.slot_ttl = ttl;
+                // Whatever the limit here: Redis has decided.
+                return Ok(own.slots.take(receipt, stream, u32::MAX, now, now + ttl));
+            }
+            if !std::mem::take(&mut once_more) {
+                return Ok(slot);
+            }
+            // Another instance may have a slot on its way back that its client knows to be free.
+            tokio::time::sleep(self.link.gather() * GATHERINGS).await;
+        }
+    }
+
+    async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], ttl: Duration) -> PortResult<()> {
+        let held = {
+            let (mut own, now) = (self.own(), self.clock.monotonic());
+            own.slot_ttl = ttl;
+            // A slot that ran out is not brought back: it may be somebody else's by now.
+            let held = slots.iter().copied().filter(|&(receipt, stream)| {
+                own.slots.refresh(receipt, stream, now, now + ttl);
+                own.slots.holds(receipt, stream, now)
+            });
+            held.collect()
+        };
+        self.tell_missed().await;
+        self.hold(held, ttl).await;
+        Ok(())
+    }
+
+    async fn release_slot(&self, receipt: ReceiptId, stream: UsageId) -> PortResult<()> {
+        self.own().slots.release(receipt, stream);
+        match self.ask(slots::release(&self.link, receipt, stream), Haste::Later).await {
+            Err(failure) if failure.is_unavailability() => {
+                self.own().gave_back((receipt, stream));
+                Ok(())
+            }
+            answer => Ok(answer.map(drop)?),
+        }
+    }
+
+    async fn slots(&self, receipt: ReceiptId) -> PortResult<u32> {
+        match self.ask(slots::count(&self.link, receipt), Haste::Now).await {
+            Err(failure) if failure.is_unavailability() => Ok(self.own().slots.count(receipt, self.clock.monotonic())),
+            answer => typed(answer?),
+        }
+    }
+
+    async fn put_session(&self, session: &Session, ttl: Duration) -> PortResult<()> {
+        let now = self.clock.monotonic();
+        self.own().sessions.put(session.clone(), now + ttl);
+        match self.ask(sessions::put(&self.link, session, ttl), Haste::Now).await {
+            Err(failure) if failure.is_unavailability() => {
+                self.own().owe(session.session_id, SessionProgress::default(), ttl);
+                Ok(())
+            }
+            answer => Ok(answer.map(drop)?),
+        }
+    }
+
+    async fn session(&self, id: SessionId) -> PortResult<Option<Session>> {
+        let now = self.clock.monotonic();
+        let mut answers = self.link.try_all(sessions::get(&self.link, id), Haste::Now).await.into_iter();
+        let found = match (answers.next(), answers.next()) {
+            (Some(Ok(fields)), Some(Ok(ttl))) => sessions::got(id, fields, ttl)?,
+            (Some(Err(failure)), _) | (_, Some(Err(failure))) if !failure.is_unavailability() => {
+                return Err(failure.into());
+            }
+            _ => return Ok(self.own().sessions.get(id, now).cloned()),
+        };
+        if let Some((session, ttl)) = found {
+            self.own().sessions.put(session.clone(), now + ttl);
+            return Ok(Some(session));
+        }
+        let Some(lost) = self.own().sessions.get(id, now).cloned() else { return Ok(None) };
+        // Redis keeps what is used for at least as long as this instance does: it has lost the session.
+        self.restore(vec![(id, Untold::default())]).await;
+        Ok(Some(lost))
+    }
+
+    async fn add_progress(
+        &self,
+        id: SessionId,
+        bytes: u64,
+        position: u64,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> PortResult<Option<SessionProgress>> {
+        let now = self.clock.monotonic();
+        let mut added = SessionProgress::default();
+        added.add(bytes, position, at);
+        let here = self.own().sessions.renew(id, now, now + ttl).map(|session| {
+            session.progress.add(bytes, position, at);
+            session.progress
+        });
+        match self.ask(sessions::add(&self.link, id, &added, ttl), Haste::Later).await {
+            Ok(answer) => match sessions::sum(answer)? {
+                Some(sum) => {
+                    self.own().saw_progress(id, sum, now);
+                    Ok(Some(sum))
+                }
+                // Redis has lost it; what is known here has this stream in it.
+                None => {
+                    if here.is_some() {
+                        self.restore(vec![(id, Untold::default())]).await;
+                    }
+                    Ok(here)
+                }
+            },
+            Err(failure) if failure.is_unavailability() => {
+                if failure.is_unsent() {
+                    self.own().owe(id, added, ttl);
+                }
+                // A session that began elsewhere is known here by what is added here.
+                Ok(Some(here.unwrap_or(added)))
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
+        for tag in tags {
+            // Fails only when nobody listens here.
+            let _ = self.tags.send(tag.clone());
+        }
+        for step in tags.chunks(STEP * tags::MESSAGE) {
+            let answers = self.link.try_all(tags::publish(&self.link, self.me, step), Haste::Now).await;
+            answers.into_iter().try_for_each(|answer| answer.map(drop))?;
+        }
+        Ok(())
+    }
+
+    fn invalidations(&self) -> Invalidations {
+        self.tags.subscribe()
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        self.link.ping().await
+    }
+}

@@ -1,0 +1,148 @@
+//! Word of changes over pub/sub: a hint that makes them quick. Whoever misses a message learns of the change from the log.
+//!
+//! A message names its sender, who has told its own listeners already, and the tags, a line each. A subscription that is lost
+//! is made anew with growing pauses; a silent one is pinged, because a connection that has died unnoticed brings nothing either.
+
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures_util::StreamExt as _;
+use penstock_actors::ports::Tag;
+use redis::{Client, RedisResult};
+use tokio::{sync::broadcast, time::timeout};
+use uuid::Uuid;
+
+use super::super::{
+    link::{RedisLink, WeakLink},
+    script::Call,
+};
+
+/// Tags in one message: some 45 KB.
+pub(super) const MESSAGE: usize = 1024;
+
+/// How long a subscription may be silent before it is pinged.
+const SILENCE: Duration = Duration::from_secs(5);
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+fn channel(link: &RedisLink) -> String {
+    format!("{}tags", link.prefix())
+}
+
+/// The calls that tell the other instances. They go to one server, and so arrive in their order.
+pub(super) fn publish(link: &RedisLink, sender: Uuid, tags: &[Tag]) -> Vec<Call> {
+    let channel = channel(link);
+    let messages = tags.chunks(MESSAGE).map(|tags| message(sender, tags));
+    messages.map(|message| Call::command("tags_publish", "PUBLISH").key(&channel).arg(message)).collect()
+}
+
+fn message(sender: Uuid, tags: &[Tag]) -> String {
+    let mut text = sender.simple().to_string();
+    for tag in tags {
+        text.push('\n');
+        text.push_str(&tag.to_string());
+    }
+    text
+}
+
+/// The tags of somebody else's message. What this version does not know, no part of it depends on.
+fn read(message: &[u8], me: Uuid) -> Vec<Tag> {
+    let Ok(text) = std::str::from_utf8(message) else { return Vec::new() };
+    let mut lines = text.split('\n');
+    let sender = lines.next().and_then(|sender| Uuid::try_parse(sender).ok());
+    if sender.is_none_or(|sender| sender == me) {
+        return Vec::new();
+    }
+    lines.filter_map(|tag| Tag::from_str(tag).ok()).collect()
+}
+
+/// Passes on what other instances tell, for as long as there is a link.
+pub(super) async fn follow(link: WeakLink, me: Uuid, tags: broadcast::Sender<Tag>) {
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(SHORTEST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times();
+    let mut waits = pauses.build();
+    let mut told = false;
+    loop {
+        let Some(link) = link.upgrade() else { return };
+        let (server, channel, patience) = (link.a_server(), channel(&link), link.connect_timeout());
+        drop(link);
+        let began = Instant::now();
+        if let Some(server) = server
+            && let Err(error) = listen(server, &channel, patience, me, &tags).await
+            && !std::mem::replace(&mut told, true)
+        {
+            tracing::warn!(%error, "word of changes does not come over Redis; they are learnt from the log until it does");
+        }
+        if began.elapsed() > LONGEST_PAUSE {
+            // It had worked for a while.
+            (waits, told) = (pauses.build(), false);
+        }
+        tokio::time::sleep(waits.next().unwrap_or(LONGEST_PAUSE)).await;
+    }
+}
+
+/// Returns when the subscription is over.
+async fn listen(
+    server: redis::ConnectionInfo,
+    channel: &str,
+    patience: Duration,
+    me: Uuid,
+    tags: &broadcast::Sender<Tag>,
+) -> RedisResult<()> {
+    let subscribing = async {
+        let mut subscription = Client::open(server)?.get_async_pubsub().await?;
+        subscription.subscribe(channel).await?;
+        Ok::<_, redis::RedisError>(subscription)
+    };
+    let subscription = within(patience, subscribing).await?;
+    tracing::debug!(channel, "subscribed");
+    let (mut sink, mut messages) = subscription.split();
+    loop {
+        match timeout(SILENCE, messages.next()).await {
+            Ok(Some(message)) => {
+                for tag in read(message.get_payload_bytes(), me) {
+                    // Fails only when nobody listens.
+                    let _ = tags.send(tag);
+                }
+            }
+            Ok(None) => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()),
+            Err(_) => within(patience, sink.ping::<redis::Value>()).await.map(drop)?,
+        }
+    }
+}
+
+async fn within<T>(patience: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    timeout(patience, work).await.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_actors::ids::{ReceiptId, VersionId};
+
+    #[test]
+    fn what_is_written_is_read_by_others_and_passed_over_by_its_sender() {
+        let (me, other) = (Uuid::new_v4(), Uuid::new_v4());
+        let tags = [Tag::Receipt(ReceiptId::random()), Tag::Policy("gold:x".into()), Tag::Asset(VersionId::next())];
+        let message = message(me, &tags);
+        assert_eq!(read(message.as_bytes(), other), tags);
+        assert_eq!(read(message.as_bytes(), me), []);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_passed_over() {
+        let me = Uuid::new_v4();
+        let of_a_later_version = format!("{}\nweather:sunny\npolicy:gold", Uuid::new_v4().simple());
+        assert_eq!(read(of_a_later_version.as_bytes(), me), [Tag::Policy("gold".into())]);
+        for message in [&b""[..], b"nobody\npolicy:gold", b"\xff\n"] {
+            assert_eq!(read(message, me), []);
+        }
+    }
+}

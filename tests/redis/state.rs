@@ -1,0 +1,322 @@
+//! Shared state on Redis: the suite of the port, then what holds between instances, and what is left without Redis.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use penstock::adapters::redis::{RedisSettings, RedisState};
+use penstock_actors::{
+    clock::SystemClock,
+    ids::{ContentHash, ReceiptId, SessionId, UsageId},
+    model::{Session, SessionProgress},
+    ports::{PortError, SharedState, Slot, Tag},
+    testkit::shared_state_suite,
+};
+
+use crate::support::{RedisCluster, RedisServer, link, settings, shared_url, single, until};
+
+/// No time that a test lives to see the end of.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// An instance, as a node has one. Those of the same settings share their state.
+async fn instance(settings: &RedisSettings) -> Arc<RedisState> {
+    let (link, _metrics) = link(settings.clone()).await;
+    RedisState::start(link, Arc::new(SystemClock), 1000)
+}
+
+async fn two_on(server: &RedisServer) -> [Arc<RedisState>; 2] {
+    let settings = settings(server.servers());
+    [instance(&settings).await, instance(&settings).await]
+}
+
+async fn two_on_the_shared_server() -> [Arc<RedisState>; 2] {
+    let settings = settings(single(&shared_url()));
+    [instance(&settings).await, instance(&settings).await]
+}
+
+async fn take(state: &RedisState, receipt: ReceiptId, stream: UsageId, limit: u32) -> Slot {
+    state.take_slot(receipt, stream, limit, HOUR).await.expect("asked")
+}
+
+async fn count(state: &RedisState, receipt: ReceiptId) -> u32 {
+    state.slots(receipt).await.expect("counted")
+}
+
+/// Waits until an instance goes over Redis again, and has put back what is to be put back.
+async fn until_back(state: &RedisState) {
+    until("Redis serves again", async || state.ping().await.is_ok()).await;
+}
+
+fn session() -> Session {
+    Session {
+        session_id: SessionId::random(),
+        receipt_id: ReceiptId::random(),
+        content_hash: ContentHash::from_bytes([7; 32]),
+        size_bytes: 1 << 40,
+        created_at: Timestamp::from_microsecond(1_790_000_000_123_456).expect("a time"),
+        progress: SessionProgress::default(),
+    }
+}
+
+async fn find(state: &RedisState, id: SessionId) -> Option<Session> {
+    state.session(id).await.expect("looked")
+}
+
+async fn stream_ended(state: &RedisState, id: SessionId, bytes: u64) -> SessionProgress {
+    let at = Timestamp::from_second(1_800_000_000).expect("a time");
+    let sum = state.add_progress(id, bytes, bytes, at, HOUR).await.expect("added");
+    sum.expect("the session is there")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_keeps_its_promises_on_one_server() {
+    let state = instance(&settings(single(&shared_url()))).await;
+    shared_state_suite::run(state, tokio::time::sleep).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_keeps_its_promises_on_a_cluster() {
+    let cluster = RedisCluster::start();
+    let state = instance(&settings(cluster.servers())).await;
+    shared_state_suite::run(state, tokio::time::sleep).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_has_its_slots_on_all_instances_together() {
+    let [one, other] = two_on_the_shared_server().await;
+    let receipt = ReceiptId::random();
+    let answers = join_all((0..50).map(|n| {
+        let state = if n % 2 == 0 { &one } else { &other };
+        take(state, receipt, UsageId::next(), 7)
+    }))
+    .await;
+    assert_eq!(answers.iter().filter(|slot| **slot == Slot::Taken).count(), 7);
+    assert_eq!((count(&one, receipt).await, count(&other, receipt).await), (7, 7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_given_back_on_one_instance_is_there_for_the_next_stream_on_another() {
+    let [one, other] = two_on_the_shared_server().await;
+    let receipt = ReceiptId::random();
+    let mut stream = UsageId::next();
+    assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    for n in 0..200 {
+        let (from, to) = if n % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        // Not awaited: the client has its last byte, and is there before Redis knows.
+        let (from, next) = (Arc::clone(from), UsageId::next());
+        let (ending, asking) = (stream, next);
+        let released = tokio::spawn(async move { from.release_slot(receipt, ending).await });
+        assert_eq!(take(to, receipt, asking, 1).await, Slot::Taken, "stream {n}");
+        released.await.expect("no panic").expect("given back");
+        stream = next;
+    }
+    assert_eq!(count(&one, receipt).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slots_of_an_instance_that_died_free_themselves() {
+    let [one, other] = two_on_the_shared_server().await;
+    let receipt = ReceiptId::random();
+    let ttl = Duration::from_secs(1);
+    assert_eq!(one.take_slot(receipt, UsageId::next(), 1, ttl).await.expect("asked"), Slot::Taken);
+    assert_eq!(take(&other, receipt, UsageId::next(), 1).await, Slot::Full(1));
+    drop(one);
+    let next = UsageId::next();
+    until("the slot is free", async || take(&other, receipt, next, 1).await == Slot::Taken).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_begun_on_one_instance_goes_on_at_another() {
+    let [one, other] = two_on_the_shared_server().await;
+    let session = session();
+    one.put_session(&session, HOUR).await.expect("kept");
+    assert_eq!(find(&other, session.session_id).await, Some(session.clone()));
+    stream_ended(&other, session.session_id, 100).await;
+    let sum = stream_ended(&one, session.session_id, 50).await;
+    assert_eq!((sum.streams, sum.bytes_delivered, sum.position), (2, 150, 100));
+    assert_eq!(find(&other, session.session_id).await.expect("there").progress, sum);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn word_of_a_change_reaches_every_instance_once_and_in_order() {
+    let [one, other] = two_on_the_shared_server().await;
+    let tags: Vec<_> = (0..500).map(|n| Tag::Policy(format!("policy {n}"))).collect();
+    let mut listeners = [one.invalidations(), other.invalidations()];
+    // A subscription is made in the background.
+    until("the other listens", async || {
+        one.invalidate(&[Tag::Policy("hello".into())]).await.expect("told");
+        listeners[1].try_recv().is_ok()
+    })
+    .await;
+    one.invalidate(&tags).await.expect("told");
+    for listener in &mut listeners {
+        let mut heard = Vec::new();
+        while heard.len() < tags.len() {
+            let tag = listener.recv().await.expect("not behind");
+            if tag != Tag::Policy("hello".into()) {
+                heard.push(tag);
+            }
+        }
+        assert_eq!(heard, tags);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_lost_is_made_anew() {
+    let server = RedisServer::start();
+    let [one, other] = two_on(&server).await;
+    let mut listener = other.invalidations();
+    for round in 0..3 {
+        let tag = Tag::Policy(format!("round {round}"));
+        until("the other hears of it", async || {
+            one.invalidate(std::slice::from_ref(&tag)).await.expect("told");
+            std::iter::from_fn(|| listener.try_recv().ok()).any(|heard| heard == tag)
+        })
+        .await;
+        redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").exec(&mut server.client()).expect("killed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_slots_are_counted_on_each_instance_and_put_back_afterwards() {
+    let mut server = RedisServer::start();
+    let [one, other] = two_on(&server).await;
+    let (receipt, streams) = (ReceiptId::random(), [(); 6].map(|()| UsageId::next()));
+    assert_eq!(take(&one, receipt, streams[0], 2).await, Slot::Taken);
+    assert_eq!(take(&other, receipt, streams[1], 2).await, Slot::Taken);
+    assert_eq!(take(&other, receipt, streams[2], 2).await, Slot::Full(2));
+    server.kill();
+    // Each has one, and so room for one more.
+    assert_eq!(take(&one, receipt, streams[2], 2).await, Slot::Taken);
+    assert_eq!(take(&one, receipt, streams[3], 2).await, Slot::Full(2));
+    assert_eq!(take(&other, receipt, streams[4], 2).await, Slot::Taken);
+    assert_eq!((count(&one, receipt).await, count(&other, receipt).await), (2, 2));
+    one.refresh_slots(&[(receipt, streams[0]), (receipt, streams[2])], HOUR).await.expect("nothing to do");
+    other.release_slot(receipt, streams[1]).await.expect("given back here");
+    assert!(matches!(one.ping().await, Err(PortError::Unavailable { .. })));
+
+    server.restart();
+    until("running streams have their slots again", async || {
+        count(&one, receipt).await == 3 && count(&other, receipt).await == 3
+    })
+    .await;
+    for stream in streams {
+        one.release_slot(receipt, stream).await.expect("given back");
+    }
+    assert_eq!(count(&other, receipt).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_given_back_while_redis_hung_is_taken_out_when_it_goes_on() {
+    let server = RedisServer::start();
+    let settings = RedisSettings { response_timeout: Duration::from_millis(300), ..settings(server.servers()) };
+    let one = instance(&settings).await;
+    let (receipt, stream) = (ReceiptId::random(), UsageId::next());
+    assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    server.pause();
+    until("its silence is noticed", async || one.ping().await.is_err()).await;
+    one.release_slot(receipt, stream).await.expect("given back here");
+    let next = UsageId::next();
+    assert_eq!(take(&one, receipt, next, 1).await, Slot::Taken, "here it is free");
+    server.resume();
+    until_back(&one).await;
+    let other = instance(&settings).await;
+    until("only the stream that runs has a slot", async || count(&other, receipt).await == 1).await;
+    one.release_slot(receipt, next).await.expect("given back");
+    until("none has", async || count(&other, receipt).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_takes_no_running_stream_its_slot_for_long() {
+    let server = RedisServer::start();
+    let [one, other] = two_on(&server).await;
+    let held: Vec<_> = (0..1000).map(|_| (ReceiptId::random(), UsageId::next())).collect();
+    join_all(held.iter().map(async |&(receipt, stream)| {
+        assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    }))
+    .await;
+    server.flush();
+    assert_eq!(count(&other, held[0].0).await, 0);
+    let (ended, running) = held.split_at(500);
+    for &(receipt, stream) in ended {
+        drop(tokio::spawn({
+            let one = Arc::clone(&one);
+            async move { one.release_slot(receipt, stream).await }
+        }));
+    }
+    // As a node does every third of the time to live.
+    one.refresh_slots(&held, HOUR).await.expect("refreshed");
+    until("those that ended are gone", async || {
+        join_all(ended.iter().map(|&(receipt, _)| count(&other, receipt))).await.iter().sum::<u32>() == 0
+    })
+    .await;
+    for &(receipt, _) in running {
+        assert_eq!(count(&other, receipt).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_sessions_go_on_here_and_are_found_everywhere_afterwards() {
+    let mut server = RedisServer::start();
+    let [one, other] = two_on(&server).await;
+    let (before, during) = (session(), session());
+    one.put_session(&before, HOUR).await.expect("kept");
+    stream_ended(&other, before.session_id, 1000).await;
+    stream_ended(&one, before.session_id, 1).await;
+    server.kill();
+    one.put_session(&during, HOUR).await.expect("kept here");
+    assert_eq!(stream_ended(&one, before.session_id, 20).await.bytes_delivered, 1021);
+    assert_eq!(stream_ended(&one, during.session_id, 300).await.bytes_delivered, 300);
+    assert_eq!(find(&one, before.session_id).await.expect("found here").progress.streams, 3);
+    assert_eq!(find(&other, during.session_id).await, None, "the other cannot know of it");
+
+    server.restart();
+    until("both are found from elsewhere", async || {
+        let found = [find(&other, before.session_id).await, find(&other, during.session_id).await];
+        found.map(|session| session.map_or(0, |session| session.progress.bytes_delivered)) == [1021, 300]
+    })
+    .await;
+    assert_eq!(stream_ended(&other, during.session_id, 5).await.bytes_delivered, 305);
+    assert_eq!(find(&one, during.session_id).await.expect("there").progress.streams, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_made_while_redis_hung_is_added_once_to_what_it_kept() {
+    let server = RedisServer::start();
+    let settings = RedisSettings { response_timeout: Duration::from_millis(300), ..settings(server.servers()) };
+    let (one, other) = (instance(&settings).await, instance(&settings).await);
+    let session = session();
+    other.put_session(&session, HOUR).await.expect("kept");
+    assert_eq!(stream_ended(&other, session.session_id, 1000).await.streams, 1);
+    server.pause();
+    until("its silence is noticed", async || one.ping().await.is_err()).await;
+    for _ in 0..10 {
+        // This instance has never seen the session.
+        stream_ended(&one, session.session_id, 7).await;
+    }
+    server.resume();
+    until("all of it is there", async || {
+        find(&other, session.session_id).await.is_some_and(|found| found.progress.bytes_delivered == 1070)
+    })
+    .await;
+    assert_eq!(find(&one, session.session_id).await.expect("there").progress.streams, 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_redis_has_lost_is_put_back_when_it_is_used() {
+    let server = RedisServer::start();
+    let [one, other] = two_on(&server).await;
+    let (looked_at, streamed) = (session(), session());
+    for session in [&looked_at, &streamed] {
+        one.put_session(session, HOUR).await.expect("kept");
+        stream_ended(&one, session.session_id, 10).await;
+    }
+    server.flush();
+    assert_eq!(find(&other, looked_at.session_id).await, None);
+    assert_eq!(find(&one, looked_at.session_id).await.expect("still known").progress.bytes_delivered, 10);
+    assert_eq!(stream_ended(&one, streamed.session_id, 1).await.bytes_delivered, 11);
+    for (session, bytes) in [(&looked_at, 10), (&streamed, 11)] {
+        let found = find(&other, session.session_id).await.expect("put back");
+        assert_eq!(found.progress.bytes_delivered, bytes);
+    }
+}

@@ -138,7 +138,11 @@ impl Server {
         self.readiness.drain();
         let draining = async {
             self.handle.stop(true).await;
-            self.node.drain(DRAIN_PATIENCE).await
+            let report = self.node.drain(DRAIN_PATIENCE).await;
+            if let Some(redis) = &self.world.redis {
+                redis.flush().await;
+            }
+            report
         };
         let report = tokio::select! {
             report = draining => report,

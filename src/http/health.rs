@@ -34,6 +34,9 @@ const SLOW: Duration = Duration::from_millis(250);
 /// How long a node can serve without its database: receipts stay in memory for at most this long.
 const MEMORY: Duration = Duration::from_secs(60);
 
+/// As the log names them.
+const DEPENDENCIES: [&str; 3] = ["database", "storage", "shared state"];
+
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/health/live").route(routing::read().to(live)))
         .service(web::resource("/health/ready").route(routing::read().to(ready)));
@@ -44,6 +47,8 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 pub struct Readiness {
     draining: AtomicBool,
     database_silent_since: Mutex<Option<Instant>>,
+    /// The states as they were told last, in the order of [`DEPENDENCIES`].
+    told: Mutex<[State; 3]>,
 }
 
 impl Readiness {
@@ -67,6 +72,18 @@ impl Readiness {
         now.saturating_duration_since(*since.get_or_insert(now))
     }
 
+    /// Tells in the log what has changed since the last look, for balancers look often. In the order of [`DEPENDENCIES`].
+    fn note(&self, checked: &[Checked; 3]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((told, dependency), (state, why)) in told.iter_mut().zip(DEPENDENCIES).zip(checked) {
+            match (std::mem::replace(told, *state), *state) {
+                (before, now) if before == now => {}
+                (_, State::Ok) => tracing::info!(dependency, "a dependency is well again"),
+                (_, state) => tracing::warn!(dependency, ?state, why, "a dependency is not well"),
+            }
+        }
+    }
+
     /// What the dependencies' states make of the node.
     fn judge(&self, database: State, storage: State, shared: State, now: Instant) -> State {
         let silent_for = self.database_silent_for(database != State::Down, now);
@@ -80,9 +97,13 @@ impl Readiness {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// A dependency's state, and why it is not well.
+type Checked = (State, String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
+    #[default]
     Ok,
     /// A dependency: slow. The node: it serves what it can without the dependency that is down.
     Degraded,
@@ -113,11 +134,14 @@ async fn ready(
     (ledger, storage, shared): (Data<dyn Upkeep>, Data<dyn BlobStore>, Data<dyn SharedState>),
     clock: Data<dyn Clock>,
 ) -> HttpResponse {
-    let (database, storage, shared_state) = futures_util::join!(
-        check("database", ledger.ping(), &**clock),
-        check("storage", storage.ping(), &**clock),
-        check("shared state", shared.ping(), &**clock),
-    );
+    let checked = futures_util::join!(
+        check(ledger.ping(), &**clock),
+        check(storage.ping(), &**clock),
+        check(shared.ping(), &**clock),
+    )
+    .into();
+    readiness.note(&checked);
+    let [database, storage, shared_state] = checked.map(|(state, _)| state);
     let status = readiness.judge(database, storage, shared_state, clock.monotonic());
     let serves = matches!(status, State::Ok | State::Degraded);
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -125,19 +149,14 @@ async fn ready(
     answer::no_store(HttpResponse::build(code)).json(report)
 }
 
-async fn check(name: &'static str, ping: impl Future<Output = PortResult<()>>, clock: &dyn Clock) -> State {
+/// Asks a dependency whether it is there.
+async fn check(ping: impl Future<Output = PortResult<()>>, clock: &dyn Clock) -> Checked {
     let began = clock.monotonic();
     match tokio::time::timeout(DEADLINE, ping).await {
-        Ok(Ok(())) if clock.monotonic().saturating_duration_since(began) <= SLOW => State::Ok,
-        Ok(Ok(())) => State::Degraded,
-        Ok(Err(error)) => {
-            tracing::warn!(dependency = name, %error, "a dependency is down");
-            State::Down
-        }
-        Err(_) => {
-            tracing::warn!(dependency = name, deadline = ?DEADLINE, "a dependency did not answer in time");
-            State::Down
-        }
+        Ok(Ok(())) if clock.monotonic().saturating_duration_since(began) <= SLOW => (State::Ok, String::new()),
+        Ok(Ok(())) => (State::Degraded, "it answers slowly".to_owned()),
+        Ok(Err(error)) => (State::Down, error.to_string()),
+        Err(_) => (State::Down, format!("no answer within {DEADLINE:?}")),
     }
 }
 

@@ -10,6 +10,8 @@ mod node;
 mod postgres;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/redis.rs"]
+mod redis_server;
 
 mod clients;
 mod crashes;
@@ -19,6 +21,7 @@ mod disk;
 mod limits;
 mod memory;
 mod revocation;
+mod shared_state;
 mod shutdown;
 mod still;
 mod storage;

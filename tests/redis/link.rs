@@ -1,6 +1,9 @@
 //! What the link promises: scripts that survive, round trips that are shared, waits that are bounded, recovery by itself.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use penstock::adapters::redis::{Call, RedisLink, RedisSettings, Script};
@@ -225,4 +228,51 @@ async fn prefixes_keep_installations_apart() {
         counts.push(count_up(link, &link.key("count", 1)).await.expect("counted"));
     }
     assert_eq!(counts, [1, 2, 1]);
+}
+
+/// What is logged, line by line.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn with(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock().expect("whole")).lines().filter(|line| line.contains(text)).count()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("whole").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// On one thread, so that its log is all there is.
+#[tokio::test]
+async fn each_change_of_state_is_logged_once() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let mut server = RedisServer::start();
+    let (link, _metrics) = link(settings(server.servers())).await;
+    let key = link.key("count", 1);
+    count_up(&link, &key).await.expect("counted");
+    for round in 1..=3 {
+        server.kill();
+        for _ in 0..100 {
+            assert!(is_unavailable(&count_up(&link, &key).await));
+        }
+        // Several attempts to connect fail.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.restart();
+        until("it is found again", async || count_up(&link, &key).await.is_ok()).await;
+        assert_eq!((lines.with("does not serve"), lines.with("serves again")), (round, round));
+    }
+    assert_eq!(lines.with("WARN"), 3);
+    assert_eq!(lines.with("INFO"), 1 + 3);
 }

@@ -275,6 +275,14 @@ impl RedisLink {
         join_all(pings).await.into_iter().collect()
     }
 
+    /// Waits until everything that was to be sent has been, or cannot be. For shutdown.
+    pub async fn flush(&self) {
+        // Each lane keeps the order of its calls, so what was before a ping is done when that is answered.
+        if let Err(error) = self.ping().await {
+            tracing::debug!(%error, "what nobody waited for may not have been sent");
+        }
+    }
+
     /// Whether every server that has keys serves, as far as is known. Costs nothing.
     pub fn is_up(&self) -> bool {
         self.shared.masters().is_some_and(|masters| masters.iter().all(|lane| !lane.is_open()))

@@ -320,3 +320,35 @@ async fn a_session_that_redis_has_lost_is_put_back_when_it_is_used() {
         assert_eq!(found.progress.bytes_delivered, bytes);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_that_the_operators_page_names_are_enough() {
+    const RIGHTS: [&str; 6] = ["~test-*", "&test-*", "+@all", "-@dangerous", "+cluster|slots", "+cluster|info"];
+    let server = RedisServer::start();
+    let mut admin = server.client();
+    let user = ["ACL", "SETUSER", "node", "on", ">secret"].into_iter().chain(RIGHTS);
+    user.fold(&mut redis::Cmd::new(), redis::Cmd::arg).exec(&mut admin).expect("made");
+    let url = format!("redis://node:secret@127.0.0.1:{}", server.port());
+    let settings = settings(single(&url));
+    let (one, other) = (instance(&settings).await, instance(&settings).await);
+    one.ping().await.expect("let in");
+    let (receipt, stream, session) = (ReceiptId::random(), UsageId::next(), session());
+    assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    one.refresh_slots(&[(receipt, stream)], HOUR).await.expect("refreshed");
+    assert_eq!(count(&other, receipt).await, 1);
+    one.release_slot(receipt, stream).await.expect("given back");
+    one.put_session(&session, HOUR).await.expect("kept");
+    stream_ended(&one, session.session_id, 1).await;
+    assert_eq!(find(&other, session.session_id).await.expect("found").progress.streams, 1);
+    let mut listener = other.invalidations();
+    until("word of a change arrives", async || {
+        one.invalidate(&[Tag::Policy("gold".into())]).await.expect("told");
+        listener.try_recv().is_ok()
+    })
+    .await;
+    for cluster in ["SLOTS", "INFO"] {
+        let dry_run =
+            redis::cmd("ACL").arg("DRYRUN").arg("node").arg("CLUSTER").arg(cluster).query::<String>(&mut admin);
+        assert_eq!(dry_run.expect("asked"), "OK");
+    }
+}

@@ -72,7 +72,9 @@ async fn nginx_sends_what_the_node_has_charged(on: On) {
             assert_eq!(header(&answer, internal), "", "{internal} is between the node and nginx");
         }
         assert!(answer.bytes().await.unwrap() == bytes);
-        assert_eq!(node.charged(&paid.receipt).await, (size as u64, 1));
+        let head = outsider().head(nginx.url(&path(&paid))).send().await.unwrap();
+        assert_eq!((head.status().as_u16(), header(&head, "content-length")), (200, &*size.to_string()));
+        assert_eq!(node.charged(&paid.receipt).await, (size as u64, 1), "HEAD is charged nothing");
         assert_eq!(rows(&node, &paid.receipt).await, [("delegated".to_owned(), size as u64)]);
     }
     assert_eq!(node.metric("penstock_deliveries_total", "mode=\"accel\",outcome=\"given\"").await, 3.0);

@@ -18,12 +18,15 @@ const SIZE: u64 = 100_000;
 
 /// A node in the mode that needs nothing more: nobody fetches anything here.
 async fn node() -> TestNode {
-    Setup::new(On::Sqlite)
+    node_with(&[]).await
+}
+
+async fn node_with(settings: &[(&str, &str)]) -> TestNode {
+    let setup = Setup::new(On::Sqlite)
         .env("DATA_DELIVERY_MODE", "direct")
         .env("PENSTOCK_DELIVERY__BASE_URL", "https://cdn.example.com")
-        .env("PENSTOCK_DELIVERY__SIGNING_KEY", "0123456789abcdef0123456789abcdef")
-        .start()
-        .await
+        .env("PENSTOCK_DELIVERY__SIGNING_KEY", "0123456789abcdef0123456789abcdef");
+    settings.iter().fold(setup, |setup, &(name, value)| setup.env(name, value)).start().await
 }
 
 async fn refused(node: &TestNode, paid: &Paid, status: u16, name: &str) -> Value {
@@ -117,8 +120,19 @@ async fn many_who_ask_for_the_last_bytes_get_exactly_those() {
     node.finish().await;
 }
 
+/// One request, as a URL or as a stream of the node's own; how many were given.
+async fn ask(node: &TestNode, paid: &Paid, turn: usize) -> u64 {
+    let answer = if turn.is_multiple_of(3) { node.stream(paid) } else { node.get(&path(paid)) }.send().await.unwrap();
+    if answer.status() != 200 {
+        expect_problem(answer, 429, "quota-exceeded").await;
+        return 0;
+    }
+    answer.bytes().await.unwrap();
+    1
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_nodes_never_give_a_url_too_many() {
+async fn two_nodes_never_give_a_url_or_a_stream_too_many() {
     let database = TestDatabase::empty().await;
     let blobs = tempfile::tempdir().unwrap();
     let edge = Nginx::start(&[], "server { listen LISTEN; }").await;
@@ -130,40 +144,63 @@ async fn two_nodes_never_give_a_url_too_many() {
             .start()
     };
     let (mut one, mut other) = tokio::join!(setup(), setup());
+    // Forty, and not quite another one.
     one.tier("tight", json!({ "bytesPerMonth": 40 * SIZE + SIZE / 2 })).await;
     let paid = one.paid(&sample(13, SIZE as usize), "tight").await;
     let nodes = [&one, &other];
-    let ask = async |node: &TestNode| {
-        let answer = node.get(&path(&paid)).send().await.unwrap();
-        match answer.status().as_u16() {
-            200 => 1_u64,
-            _ => {
-                expect_problem(answer, 429, "quota-exceeded").await;
-                0
-            }
-        }
-    };
-    let ask = &ask;
-    let mut given: u64 = stream::iter(0..120_usize)
-        .map(|turn| ask(nodes[turn % 2]))
-        .buffer_unordered(32)
-        .fold(0, async |all, one| all + one)
-        .await;
+    let asking = stream::iter(0..120_usize).map(|turn| ask(nodes[turn % 2], &paid, turn)).buffer_unordered(32);
+    let mut given: u64 = asking.fold(0, async |all, one| all + one).await;
     assert!(given <= 40, "{given} of 40");
     // What one of them holds unused comes back, and then all can be had.
     let deadline = Instant::now() + Duration::from_secs(60);
-    while given < 40 {
-        given += ask(nodes[0]).await + ask(nodes[1]).await;
-        assert!(Instant::now() < deadline, "{given} of 40 after a minute");
+    for turn in 0.. {
+        if given == 40 {
+            break;
+        }
+        given += ask(nodes[turn % 2], &paid, turn).await;
+        assert!(given <= 40 && Instant::now() < deadline, "{given} of 40");
     }
     for node in nodes {
         node.metric_becomes("penstock_admission_in_use", "", 0.0).await;
     }
-    for node in nodes {
-        assert_eq!(ask(node).await, 0, "not one more");
+    for (turn, node) in nodes.into_iter().enumerate() {
+        assert_eq!(ask(node, &paid, turn).await, 0, "not one more");
         assert_eq!(node.charged(&paid.receipt).await, (40 * SIZE, 40));
     }
-    assert_eq!(rows(&one, &paid.receipt).await, vec![("delegated".to_owned(), SIZE); 40]);
+    let rows = rows(&one, &paid.receipt).await;
+    assert_eq!(rows.len(), 40);
+    assert!(rows.iter().all(|(outcome, bytes)| *bytes == SIZE && (outcome == "delegated" || outcome == "completed")));
     one.finish().await;
     other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_makes_no_url_free_that_was_given_before() {
+    let mut node = node_with(&[
+        ("PENSTOCK_QUOTA__HEARTBEAT", "300ms"),
+        ("PENSTOCK_QUOTA__LEASE_TTL", "1s"),
+        ("PENSTOCK_JANITOR__INTERVAL", "100ms"),
+        // Nothing is settled before the kill.
+        ("PENSTOCK_USAGE__BATCH_AGE", "1h"),
+    ])
+    .await;
+    node.tier("tight", json!({ "bytesPerMonth": 20 * SIZE })).await;
+    let paid = node.paid(&sample(14, SIZE as usize), "tight").await;
+    for _ in 0..3 {
+        expect(node.get(&path(&paid)).send().await.unwrap(), &[200]).await;
+    }
+    node.metric_becomes("penstock_usage_recorded_total", "", 3.0).await;
+    node.kill().await;
+    node.set_env("PENSTOCK_USAGE__BATCH_AGE", "20ms");
+    node.boot().await;
+    node.metric_becomes("penstock_janitor_items_total", "lease_reclaimed", 1.0).await;
+    let (lost, _) = node.charged(&paid.receipt).await;
+    assert!((3 * SIZE..=20 * SIZE).contains(&lost), "{lost}");
+    let mut given = 0;
+    while ask(&node, &paid, 1).await == 1 {
+        given += 1;
+    }
+    assert_eq!(given, (20 * SIZE - lost) / SIZE, "all that was left, and no more");
+    assert_eq!(node.charged(&paid.receipt).await.0, lost + given * SIZE);
+    node.finish().await;
 }

@@ -45,7 +45,7 @@ pub use log::Log;
 pub use postgres::Postgres;
 pub use problem::{ConfigError, Problem};
 pub use quota::Quota;
-pub use rate_limits::{Rate, RateLimits};
+pub use rate_limits::{Rate, RateLimitBackend, RateLimits};
 pub use secret::Secret;
 pub use server::Server;
 pub use sessions::Sessions;
@@ -113,6 +113,7 @@ impl Config {
             effective.lay_text(key, value, &Origin::Flag(flag), &mut problems);
         }
         settle_server(&mut effective);
+        settle_rate_limits(&mut effective);
         match Self::deserialize(effective.table()) {
             Ok(config) => Self { effective, ..config }.checked(problems),
             Err(error) => {
@@ -205,6 +206,11 @@ impl Config {
             &["delivery.tier", "storage.backend"],
             "be \"any\" or \"hot\" where storage.backend is \"fs\": files have one tier",
         );
+        rules.require(
+            self.rate_limits.backend == RateLimitBackend::Memory || self.redis.is_given(),
+            &["rate_limits.backend", "redis.url", "redis.cluster_nodes"],
+            "be \"memory\" without redis.url or redis.cluster_nodes",
+        );
         for key in [&["postgres.host", "postgres.url"], &["postgres.port", "postgres.url"]] {
             rules.require(
                 !self.effective.is_given(key[1]) || self.effective.layer(key[0]) < self.effective.layer(key[1]),
@@ -232,6 +238,14 @@ fn settle_server(effective: &mut Effective) {
     let server = ["postgres.url", "postgres.host"].into_iter().find(|key| effective.is_given(key));
     if let Some(key) = server.filter(|_| !effective.is_given("database.backend")) {
         effective.imply("database.backend", "postgres", key);
+    }
+}
+
+/// Where nobody chose where requests are counted, naming a Redis does: then instances count together.
+fn settle_rate_limits(effective: &mut Effective) {
+    let server = ["redis.url", "redis.cluster_nodes"].into_iter().find(|key| effective.is_given(key));
+    if let Some(key) = server.filter(|_| !effective.is_given("rate_limits.backend")) {
+        effective.imply("rate_limits.backend", "redis", key);
     }
 }
 

@@ -29,8 +29,7 @@ use crate::{
     config::Config,
     data_dir::DataDir,
     http::{
-        self, Announcer, RATE_WINDOW, RateGate, RateGateParts, Readiness, SessionSettings, Shell, StreamingSettings,
-        UploadSettings,
+        self, Announcer, RateGate, RateGateParts, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings,
     },
     keys::{self, AdminKey, KeyRing},
     telemetry::{
@@ -92,7 +91,6 @@ impl Server {
         let configured = (!configured.is_empty()).then_some(configured);
         let admin = keys::ensure_admin(&*world.ports.catalog, configured, data_dir.path()).await?;
 
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let janitor = JanitorMetrics::new(metrics.registry())?;
         let (store, cache) = (world.pool.clone(), world.cache.clone());
         let observers = Observers {
@@ -102,7 +100,7 @@ impl Server {
                 cache.heard(change);
             }),
         };
-        let settings = wiring::node_settings(config, cores);
+        let settings = wiring::node_settings(config, cores());
         let node = Node::start(&world.ports, &settings, data_dir.node(), observers, io.clone())
             .await
             .context("the ledger did not take this node in")?;
@@ -113,7 +111,8 @@ impl Server {
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
         let readiness = Data::new(Readiness::default());
-        let http = build(config, cores, &world, &node, &metrics, readiness.clone(), listener)?;
+        let limiter = wiring::rate_limiter(config, &world, &node, io);
+        let http = build(config, &world, &node, limiter, &metrics, readiness.clone(), listener)?;
         let handle = http.handle();
         let serving = actix_web::rt::spawn(http);
         Ok(Self { address, admin, world, node, handle, serving, readiness, signals, _data_dir: data_dir })
@@ -168,16 +167,20 @@ async fn watch(node: &Node) {
     }
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// What limits requests, with its gauge.
-fn rate_gate(config: &Config, world: &World, keys: Data<KeyRing>, metrics: &Metrics) -> anyhow::Result<Arc<RateGate>> {
+fn rate_gate(
+    config: &Config,
+    limiter: RateLimiter,
+    keys: Data<KeyRing>,
+    metrics: &Metrics,
+) -> anyhow::Result<Arc<RateGate>> {
     let rates = RateMetrics::new(metrics.registry())?;
     let subjects = rates.subjects.clone();
-    let parts = RateGateParts {
-        limiter: RateLimiter::new(&world.ports.clock, RATE_WINDOW, config.rate_limits.subjects, None),
-        trusted_proxies: config.server.trusted_proxies.clone(),
-        keys,
-        metrics: rates,
-    };
+    let parts = RateGateParts { limiter, trusted_proxies: config.server.trusted_proxies.clone(), keys, metrics: rates };
     let gate = Arc::new(RateGate::new(parts, |class| config.rate_limits.per_minute(class)));
     metrics.before_scrape({
         let gate = Arc::clone(&gate);
@@ -188,9 +191,9 @@ fn rate_gate(config: &Config, world: &World, keys: Data<KeyRing>, metrics: &Metr
 
 fn build(
     config: &Config,
-    cores: usize,
     world: &World,
     node: &Node,
+    limiter: RateLimiter,
     metrics: &Arc<Metrics>,
     readiness: Data<Readiness>,
     listener: TcpListener,
@@ -201,7 +204,7 @@ fn build(
     let shell = Shell {
         metrics: Arc::clone(&metrics.http),
         max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
-        rates: rate_gate(config, world, keys.clone(), metrics)?,
+        rates: rate_gate(config, limiter, keys.clone(), metrics)?,
     };
     let here = node.clone();
     let announcer =
@@ -236,7 +239,7 @@ fn build(
             .app_data(Data::from(Arc::clone(&ports.clock)))
             .configure(http::configure)
     };
-    let workers = if config.server.workers == 0 { cores } else { config.server.workers };
+    let workers = if config.server.workers == 0 { cores() } else { config.server.workers };
     let stall_timeout = config.server.stall_timeout;
     let server = HttpServer::new(factory)
         .workers(workers)

@@ -15,7 +15,8 @@ use penstock_actors::{
     ports::{Catalog, Changes, Ledger, Receipts, SharedCache, SharedState, Upkeep, UrlSigner},
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
-    system::{NodeSettings, Ports},
+    rate_limiter::{RateLimiter, Sharing},
+    system::{Node, NodeSettings, Ports},
     tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     usage_batch::BatchLimits,
     usage_batcher::UsageSettings,
@@ -28,10 +29,11 @@ use crate::{
         files::{FileBlobs, FilesSettings},
         in_process::InProcessState,
         postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
-        redis::{RedisCache, RedisLink, RedisSettings, RedisState},
+        redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
         sqlite::{self, SqliteSettings, SqliteStore},
     },
-    config::{Config, DatabaseBackend},
+    config::{Config, DatabaseBackend, RateLimitBackend},
+    http::RATE_WINDOW,
     telemetry::{DbMetrics, Metrics},
 };
 
@@ -124,6 +126,25 @@ async fn open_redis(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::
     let link = RedisLink::open(settings, Arc::clone(&metrics.redis), io.clone()).await;
     metrics.observe_redis(link.clone());
     Ok(Some(link))
+}
+
+/// Who may call how often, counted where the configuration says.
+pub fn rate_limiter(config: &Config, world: &World, node: &Node, io: &Handle) -> RateLimiter {
+    let limits = &config.rate_limits;
+    let link = world.redis.clone().filter(|_| limits.backend == RateLimitBackend::Redis);
+    let sharing = link.map(|link| {
+        let prefix = match limits.key_prefix.as_str() {
+            "" => format!("{}rate:", link.prefix()),
+            prefix => prefix.to_owned(),
+        };
+        let node = node.clone();
+        Sharing {
+            limits: Arc::new(RedisRateLimits::new(link, prefix, RATE_WINDOW)),
+            instances: Arc::new(move || node.instances()),
+            io: io.clone(),
+        }
+    });
+    RateLimiter::new(&world.ports.clock, RATE_WINDOW, limits.subjects, sharing)
 }
 
 /// One store by its faces.

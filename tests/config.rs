@@ -4,7 +4,8 @@
 use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use penstock::config::{
-    Config, ConfigError, DatabaseBackend, DeliveryMode, DeliveryTier, Override, Sources, StorageBackend,
+    Config, ConfigError, DatabaseBackend, DeliveryMode, DeliveryTier, Override, RateLimitBackend, Sources,
+    StorageBackend,
 };
 use penstock::{
     adapters::{
@@ -293,6 +294,22 @@ fn limits_by_class_come_from_one_variable_and_classes_that_are_not_named_take_th
         [
             "rate_limits.lineage = \"none\" (from FILE): must be requests per minute such as 600, 0 for no limit, or \"default\""
         ]
+    );
+}
+
+#[test]
+fn naming_a_redis_has_requests_counted_there_unless_it_is_said_where() {
+    let backend = |text, variables: &[_]| load(text, variables).unwrap().rate_limits.backend;
+    assert_eq!(backend("", &[]), RateLimitBackend::Memory);
+    assert_eq!(backend("", &[("REDIS_URL", "redis://cache")]), RateLimitBackend::Redis);
+    assert_eq!(backend("[redis]\ncluster_nodes = \"a:1,b:2\"", &[]), RateLimitBackend::Redis);
+    let both = [("REDIS_URL", "redis://cache"), ("RATE_LIMIT_BACKEND", "memory"), ("RATE_LIMIT_KEY_PREFIX", "mine:")];
+    assert_eq!(backend("", &both), RateLimitBackend::Memory);
+    assert_eq!(load("", &both).unwrap().rate_limits.key_prefix, "mine:");
+    assert_eq!(
+        complaints("", &[("RATE_LIMIT_BACKEND", "redis")]),
+        ["rate_limits.backend = \"redis\" (from RATE_LIMIT_BACKEND): \
+             must be \"memory\" without redis.url or redis.cluster_nodes"]
     );
 }
 

@@ -8,6 +8,8 @@ mod cluster;
 mod link;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "redis/rate_limits.rs"]
+mod rate_limits;
 #[path = "redis/state.rs"]
 mod state;
 #[path = "support/redis.rs"]

@@ -29,6 +29,7 @@ mod error;
 mod keeper;
 mod lane;
 mod link;
+mod rate_limits;
 mod script;
 mod settings;
 mod slot;
@@ -37,6 +38,7 @@ mod state;
 pub use self::{
     cache::RedisCache,
     link::{RedisLink, RedisNode, RedisStatus},
+    rate_limits::RedisRateLimits,
     script::{Call, Script},
     settings::{RedisSettings, Servers},
     state::RedisState,

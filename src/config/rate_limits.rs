@@ -13,6 +13,10 @@ use crate::http::routing::RouteClass;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimits {
+    /// Where nobody set it, Redis follows from a Redis being given.
+    pub backend: RateLimitBackend,
+    /// What the keys in Redis begin with; empty means that of Redis and `rate:`.
+    pub key_prefix: String,
     /// For the classes that are not given.
     #[serde(deserialize_with = "value::count")]
     pub default: u32,
@@ -25,6 +29,16 @@ pub struct RateLimits {
     /// Subjects that an instance remembers.
     #[serde(deserialize_with = "value::count")]
     pub subjects: usize,
+}
+
+/// Where requests are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitBackend {
+    /// In each instance by itself.
+    Memory,
+    /// In Redis, by all instances together.
+    Redis,
 }
 
 /// Requests per minute of a class.
@@ -56,6 +70,11 @@ impl RateLimits {
 
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.at_least_one(self.subjects, &["rate_limits.subjects"]);
+        rules.require(
+            !self.key_prefix.contains(['{', '}']),
+            &["rate_limits.key_prefix"],
+            "have no braces, which on a cluster would keep all of its keys in one place",
+        );
     }
 }
 

@@ -79,6 +79,8 @@ const NAMES: &[(&str, &str)] = &[
     ("PG_POOL_MAX", "postgres.pool_max"),
     ("REDIS_URL", "redis.url"),
     ("REDIS_CLUSTER_NODES", "redis.cluster_nodes"),
+    ("RATE_LIMIT_BACKEND", "rate_limits.backend"),
+    ("RATE_LIMIT_KEY_PREFIX", "rate_limits.key_prefix"),
     ("STORAGE_BACKEND", "storage.backend"),
     ("DATA_ROOT", "storage.root"),
     ("MAX_RANGE_BYTES", "streams.max_range_bytes"),

@@ -8,8 +8,11 @@
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/redis.rs"]
+mod shared_redis;
 
 mod crashes;
 mod fleet;
 mod quotas;
+mod rates;
 mod skew;

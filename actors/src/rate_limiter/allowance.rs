@@ -4,7 +4,7 @@
 //! counted in. The end of that window is reckoned from before the question was sent, so it comes here no later than there,
 //! whatever the clocks show; they only have to run equally fast. So the instances together never pass the limit of a window.
 //!
-//! What it costs: what an instance does not spend is lost until its window slides out. A store that grants one part in
+//! What it costs: what an instance does not spend is lost until its window has slid out. A store that grants one part in
 //! `4 * instances` of what remains ([`SPARE_PARTS`]) keeps all of that together under a quarter of the limit.
 
 use std::time::{Duration, Instant};

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     node::{Paid, Setup, TestNode},
     postgres::TestDatabase,
+    shared_redis,
 };
 
 /// Instances of a fleet: what the promises are made for.
@@ -62,9 +63,12 @@ impl Fleet {
     pub(crate) async fn start_each(settings: impl Fn(usize) -> Vec<(&'static str, String)>) -> Self {
         let database = TestDatabase::empty().await;
         let blobs = tempfile::tempdir().expect("a folder");
+        let prefix = shared_redis::prefix();
         let setup = |number: usize| {
             let mut setup = Setup::on_database_of(&database.url())
                 .env("DATA_ROOT", blobs.path().to_str().expect("text"))
+                .env("REDIS_URL", shared_redis::shared_url())
+                .env("PENSTOCK_REDIS__KEY_PREFIX", prefix.as_str())
                 // Ten instances share a server with other tests.
                 .env("PG_POOL_MIN", "1")
                 .env("PG_POOL_MAX", "4")

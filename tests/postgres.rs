@@ -6,14 +6,20 @@ mod changes;
 mod cluster;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "support/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "postgres/plans.rs"]
 mod plans;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "postgres/replicas.rs"]
 mod replicas;
+#[path = "support/shipped.rs"]
+mod shipped;
 #[path = "support/postgres.rs"]
 mod support;
+#[path = "postgres/pgbouncer.rs"]
+mod through_pgbouncer;
 #[path = "postgres/tls.rs"]
 mod tls;
 

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::{
     given::{header, outsider, path, rows},
-    nginx::{Nginx, shipped},
+    nginx::Nginx,
     node::{On, Paid, Setup, TestNode, expect_problem, sample},
+    shipped::shipped,
 };
 
 /// The server block of an nginx in front of a node, with the locations that are shipped.

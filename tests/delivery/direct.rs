@@ -21,8 +21,9 @@ use tokio::runtime::Handle;
 
 use crate::{
     given::{ask, header, outsider, path, rows, url},
-    nginx::{Nginx, shipped},
+    nginx::Nginx,
     node::{On, Paid, Setup, TestNode, expect, expect_problem, hex_sha256, sample, text},
+    shipped::shipped,
 };
 
 const KEY: &str = "a key of thirty-two bytes or more";

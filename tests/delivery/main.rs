@@ -9,6 +9,8 @@ mod nginx;
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/shipped.rs"]
+mod shipped;
 
 mod accel;
 mod direct;

@@ -21,7 +21,7 @@ use crate::{
 const SHORT: Duration = Duration::from_millis(50);
 
 /// Stops every reader of policies until the transaction ends.
-async fn lock_policies(client: &Client) {
+pub(crate) async fn lock_policies(client: &Client) {
     client.batch_execute("BEGIN; LOCK TABLE quota_policies IN ACCESS EXCLUSIVE MODE").await.expect("locked");
 }
 

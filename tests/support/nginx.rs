@@ -20,17 +20,6 @@ pub(crate) struct Nginx {
     _process: Child,
 }
 
-/// A file of `config/`, with what an operator would change in it.
-pub(crate) fn shipped(name: &str, changes: &[(&str, &str)]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
-    let mut text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    for (from, to) in changes {
-        assert!(text.contains(from), "{name} has no {from:?}");
-        text = text.replace(from, to);
-    }
-    text
-}
-
 impl Nginx {
     /// Starts with this in its `http` block, where `LISTEN` stands for the address to listen on. `modules` are loaded first.
     pub(crate) async fn start(modules: &[&str], http: &str) -> Self {

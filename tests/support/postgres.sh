@@ -19,7 +19,7 @@ find_postgres() {
 }
 
 install_postgres() {
-    local how='install PostgreSQL 14 or newer (on Debian: apt-get install postgresql) or set PENSTOCK_TEST_POSTGRES'
+    local how='install PostgreSQL 14 or newer (on Debian: apt-get install postgresql)' log
     command -v apt-get > /dev/null || fail "PostgreSQL is missing: $how"
     [ "$(id -u)" = 0 ] || fail "PostgreSQL is missing and only root can install it: $how"
     say 'installing PostgreSQL'
@@ -27,8 +27,21 @@ install_postgres() {
     mkdir -p /etc/postgresql-common
     [ -e /etc/postgresql-common/createcluster.conf ] ||
         echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
+    log=$(mktemp)
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql; } \
-        > "$folder/install.log" 2>&1 || { cat "$folder/install.log" >&2; fail "PostgreSQL could not be installed: $how"; }
+        > "$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; fail "PostgreSQL could not be installed: $how"; }
+    rm -f "$log"
+}
+
+# The server's programs in `bin`, and in `owner` a user who may run them. Tests that kill, pause or copy a server start their own.
+have_postgres() {
+    bin=$(find_postgres)
+    if [ -z "$bin" ]; then
+        install_postgres
+        bin=$(find_postgres)
+        [ -n "$bin" ] || fail 'PostgreSQL was installed but its server programs cannot be found'
+    fi
+    choose_owner
 }
 
 # Runs a command as the server's owner: PostgreSQL refuses to run as root.
@@ -69,16 +82,10 @@ stop_postgres() {
 # that is set already, its server is used and left alone.
 private_postgres() {
     [ -z "${PENSTOCK_TEST_POSTGRES:-}" ] || return 0
+    have_postgres
     # Not below TMPDIR, which may be a folder that only root can enter.
     folder=$(mktemp -d /tmp/penstock-postgres.XXXXXX)
     at_exit stop_postgres
-    bin=$(find_postgres)
-    if [ -z "$bin" ]; then
-        install_postgres
-        bin=$(find_postgres)
-        [ -n "$bin" ] || fail 'PostgreSQL was installed but its server programs cannot be found'
-    fi
-    choose_owner
     [ "$owner" = "$(id -un)" ] || chown "$owner" "$folder"
     start_postgres "$1"
     export PENSTOCK_TEST_POSTGRES="postgres://postgres@127.0.0.1:$port/postgres"

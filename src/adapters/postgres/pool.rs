@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Config, Error};
 
 use super::{
     PostgresSettings,
-    error::{POSTGRES, from_pool, turned},
+    error::{POSTGRES, from_pool, told, turned},
     gate::{Gate, Lane, Pass, Turned},
     tls::Tls,
 };
@@ -128,11 +128,19 @@ impl Pool {
         let (connector, patience) = (self.tls.connector(), self.cancel_timeout);
         self.io.spawn(async move {
             let Taken { object, _pass } = taken;
-            match timeout(patience, object.cancel_token().cancel_query(connector)).await {
+            let ended = async {
+                object.cancel_token().cancel_query(connector).await?;
+                // The request to cancel is not answered: the statement's end is.
+                object.check_connection().await
+            };
+            match timeout(patience, ended).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "a statement that took too long could not be cancelled"),
-                Err(_) => tracing::warn!("the server did not take the cancellation of a statement in time"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = told(&error), "a statement that took too long was not cancelled");
+                }
+                Err(_) => tracing::warn!("a statement that took too long was not cancelled in time"),
             }
+            // Not used again: a request to cancel that is late would end another statement.
             drop(Object::take(object));
         });
     }

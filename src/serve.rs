@@ -16,6 +16,7 @@ use std::{
 use actix_web::{HttpServer, dev::ServerHandle, rt::net::TcpStream, web::Data};
 use anyhow::{Context as _, bail};
 use penstock_actors::{
+    ports::Catalog,
     rate_limiter::RateLimiter,
     system::{DrainReport, Node, Observers},
 };
@@ -106,6 +107,7 @@ impl Server {
             .context("the ledger did not take this node in")?;
         metrics.observe_node(node.clone(), world.pool.clone())?;
         metrics.observe_cache(world.cache.clone())?;
+        io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
 
         let listener = TcpListener::bind(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
@@ -199,7 +201,8 @@ fn build(
     listener: TcpListener,
 ) -> anyhow::Result<actix_web::dev::Server> {
     let ports = world.ports.clone();
-    let (catalog, receipts) = (Arc::clone(&world.catalog), Arc::clone(&world.receipts));
+    let catalog: Arc<dyn Catalog> = world.catalog.clone();
+    let receipts = Arc::clone(&world.receipts);
     let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
     let shell = Shell {
         metrics: Arc::clone(&metrics.http),
@@ -214,7 +217,7 @@ fn build(
     let metrics = Data::from(Arc::clone(metrics));
     let cache = Data::new(world.cache.clone());
     let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
-    let sizes = Data::new(http::ContentSizes::new(config.streams.content_entries));
+    let (sizes, uses) = (Data::from(Arc::clone(&world.sizes)), Data::from(Arc::clone(&world.uses)));
     let deliverer = Data::new(wiring::deliverer(config, world));
     let uploads = Data::new(UploadSettings { idle_timeout: config.uploads.idle_timeout });
     let sessions = Data::new(SessionSettings { ttl: config.sessions.ttl });
@@ -228,6 +231,7 @@ fn build(
             .app_data(readiness.clone())
             .app_data(streaming.clone())
             .app_data(sizes.clone())
+            .app_data(uses.clone())
             .app_data(deliverer.clone())
             .app_data(uploads.clone())
             .app_data(sessions.clone())

@@ -33,8 +33,9 @@ use crate::{
         sqlite::{self, SqliteSettings, SqliteStore},
     },
     config::{Config, DatabaseBackend, RateLimitBackend},
-    http::RATE_WINDOW,
-    telemetry::{DbMetrics, Metrics},
+    http::{ContentSizes, RATE_WINDOW},
+    telemetry::{DbMetrics, Metrics, metrics::WarmMetrics},
+    warming::{Uses, WarmSettings, Warmer},
 };
 
 pub use delivery::deliverer;
@@ -53,11 +54,17 @@ const TOP_UP_EVERY: Duration = Duration::from_secs(30);
 pub struct World {
     pub ports: Ports,
     /// The catalogue and the receipts through the caches, for handlers. The actors have them without.
-    pub catalog: Arc<dyn Catalog>,
+    pub catalog: Arc<CachedCatalog>,
     pub receipts: Arc<dyn Receipts>,
     /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
+    /// What all instances share of the caches; `None` where this one is alone.
+    pub shared_cache: Option<Arc<dyn SharedCache>>,
+    /// What is asked for, so that it can be warmed.
+    pub uses: Arc<Uses>,
+    /// Sizes of contents.
+    pub sizes: Arc<ContentSizes>,
     /// Keeps the connection pool warm; `None` where there is no pool.
     pub pool: Option<PostgresStore>,
     /// The link to Redis; `None` where state is kept in this process.
@@ -87,12 +94,18 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         let longest = settings.ttls.longest() + settings.stale;
         Arc::new(RedisCache::new(link, longest)) as Arc<dyn SharedCache>
     });
-    let cache =
-        TieredCache::new(settings, TieredDeps { shared: shared_cache, clock: Arc::clone(&clock), io: io.clone() });
+    let uses = Arc::<Uses>::default();
+    let cache = TieredCache::new(
+        settings,
+        TieredDeps { shared: shared_cache.clone(), clock: Arc::clone(&clock), io: io.clone() },
+    );
     Ok(World {
-        catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone())),
+        catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone(), Arc::clone(&uses))),
         receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
         cache,
+        shared_cache,
+        uses,
+        sizes: Arc::new(ContentSizes::new(config.streams.content_entries)),
         ports: Ports {
             ledger: database.ledger,
             upkeep: database.upkeep,
@@ -296,6 +309,28 @@ pub fn cache_settings(config: &Config) -> TieredSettings {
         negative_ttl: cache.negative_ttl,
         patience: cache.patience,
     }
+}
+
+/// What keeps the caches of a node warm.
+///
+/// # Errors
+/// When a warmer is shown already.
+pub fn warmer(config: &Config, world: &World, node: Node, metrics: &Metrics) -> Result<Warmer, prometheus::Error> {
+    let settings = WarmSettings {
+        most: config.cache.warm,
+        interval: config.cache.warm_interval,
+        // The other half is for what is asked for meanwhile.
+        leaves: config.streams.memory_cache / 2,
+    };
+    Ok(Warmer {
+        settings,
+        uses: Arc::clone(&world.uses),
+        shared: world.shared_cache.clone(),
+        catalog: Arc::clone(&world.catalog),
+        node,
+        sizes: Arc::clone(&world.sizes),
+        metrics: WarmMetrics::new(metrics.registry())?,
+    })
 }
 
 /// The bounds and times of the actors.

@@ -44,7 +44,7 @@ impl Scene {
         let deps = TieredDeps { shared: None, clock: Arc::new(SystemClock), io };
         let cache = TieredCache::new(wiring::cache_settings(&config), deps);
         metrics.observe_cache(cache.clone()).expect("not shown yet");
-        let catalog = Arc::new(CachedCatalog::new(store.clone(), cache.clone()));
+        let catalog = Arc::new(CachedCatalog::new(store.clone(), cache.clone(), Arc::default()));
         let receipts = CachedReceipts::new(store.clone(), cache.clone());
         Self { _folder: folder, metrics, store, cache, catalog, receipts }
     }

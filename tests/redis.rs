@@ -6,6 +6,9 @@ mod cache;
 mod cluster;
 #[path = "redis/link.rs"]
 mod link;
+#[path = "support/node.rs"]
+#[macro_use]
+mod node;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "redis/rate_limits.rs"]
@@ -14,3 +17,5 @@ mod rate_limits;
 mod state;
 #[path = "support/redis.rs"]
 mod support;
+#[path = "redis/warming.rs"]
+mod warming;

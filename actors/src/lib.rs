@@ -42,5 +42,6 @@ pub mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod tiered_cache;
+pub mod top_uses;
 pub mod usage_batch;
 pub mod usage_batcher;

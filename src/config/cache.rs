@@ -9,6 +9,9 @@ use super::{problem::Rules, value};
 /// Memory below which there is no cache worth the name.
 const LEAST: u64 = 1 << 20;
 
+/// What the shared cache remembers of what is used most.
+const MOST_WARM: usize = 4096;
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
@@ -39,6 +42,12 @@ pub struct Cache {
     /// How long it is remembered that there is no such thing.
     #[serde(deserialize_with = "value::duration")]
     pub negative_ttl: Duration,
+    /// Assets and contents each that are loaded before somebody asks. Zero: none.
+    #[serde(deserialize_with = "value::count")]
+    pub warm: usize,
+    /// How often that is done, beside at the start.
+    #[serde(deserialize_with = "value::duration")]
+    pub warm_interval: Duration,
     /// How long to wait for a value that another instance is loading.
     #[serde(deserialize_with = "value::duration")]
     pub patience: Duration,
@@ -47,5 +56,7 @@ pub struct Cache {
 impl Cache {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.require(self.memory >= LEAST, &["cache.memory"], "be at least 1MiB");
+        rules.require(self.warm <= MOST_WARM, &["cache.warm"], format_args!("be at most {MOST_WARM}"));
+        rules.some_time(self.warm_interval, &["cache.warm_interval"]);
     }
 }

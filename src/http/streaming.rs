@@ -36,9 +36,12 @@ pub(super) use self::{
     refusal::{SOON, unreadable},
 };
 use super::{Problem, ProblemType, Readiness};
-use crate::telemetry::{
-    Metrics,
-    metrics::{Given, Mode},
+use crate::{
+    telemetry::{
+        Metrics,
+        metrics::{Given, Mode},
+    },
+    warming::Uses,
 };
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -60,6 +63,11 @@ impl ContentSizes {
     pub fn new(entries: u64) -> Self {
         Self(Cache::new(entries))
     }
+
+    /// Remembers the size of a content.
+    pub async fn remember(&self, hash: ContentHash, size: u64) {
+        self.0.insert(hash, size).await;
+    }
 }
 
 /// Under which right, and as part of which session.
@@ -77,6 +85,7 @@ pub(super) struct Deps {
     pub(super) metrics: Data<Metrics>,
     settings: Data<StreamingSettings>,
     sizes: Data<ContentSizes>,
+    uses: Data<Uses>,
     readiness: Data<Readiness>,
 }
 
@@ -102,6 +111,7 @@ impl FromRequest for Deps {
                 metrics: get(request)?,
                 settings: get(request)?,
                 sizes: get(request)?,
+                uses: get(request)?,
                 readiness: get(request)?,
             })
         };
@@ -209,6 +219,7 @@ pub(super) async fn stream(request: &HttpRequest, asked: Asked, deps: &Deps) -> 
     let ranges = select(request, &asked, deps).await?;
     let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
     let entry = let_in(asked, deps, demand).await?;
+    deps.uses.content(&asked.hash);
     send(entry, ranges, deps).await
 }
 
@@ -216,7 +227,7 @@ pub(super) async fn stream(request: &HttpRequest, asked: Asked, deps: &Deps) -> 
 pub(super) async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders, Problem> {
     let grant = deps.node.quota.inspect(asked.receipt, asked.hash).await.map_err(|refusal| problem_of(&refusal))?;
     let headers = ContentHeaders::new(&grant, asked)?;
-    deps.sizes.0.insert(asked.hash, headers.size).await;
+    deps.sizes.remember(asked.hash, headers.size).await;
     Ok(headers)
 }
 

@@ -15,6 +15,7 @@ mod rates;
 mod redis;
 
 pub use self::redis::{RedisMetrics, RedisOutcome};
+pub use cache::WarmMetrics;
 pub use delivery::{DeliveryMetrics, Given, Mode};
 pub use http::{EndedRequest, HttpMetrics};
 pub use node::JanitorMetrics;

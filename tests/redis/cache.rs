@@ -173,8 +173,9 @@ async fn a_thousand_who_ask_several_instances_for_one_cold_asset_make_one_query(
     let store: Arc<dyn Catalog> = Arc::new(store);
     let id = asset(&*store).await;
     let (redis, _metrics) = shared_link().await;
-    let instances: Vec<_> =
-        (0..4).map(|_| Arc::new(CachedCatalog::new(Arc::clone(&store), tiered(redis.clone())))).collect();
+    let instances: Vec<_> = (0..4)
+        .map(|_| Arc::new(CachedCatalog::new(Arc::clone(&store), tiered(redis.clone()), Arc::default())))
+        .collect();
     let asking = (0..1000).map(|n| {
         let instance = Arc::clone(&instances[n % instances.len()]);
         tokio::spawn(async move { instance.asset(id).await.expect("an answer").expect("the asset").version_id })

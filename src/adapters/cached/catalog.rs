@@ -11,15 +11,33 @@ use penstock_actors::{
     tiered_cache::TieredCache,
 };
 
+use crate::warming::Uses;
+
 /// The catalogue, with assets from the cache.
 pub struct CachedCatalog {
     inner: Arc<dyn Catalog>,
     cache: TieredCache,
+    uses: Arc<Uses>,
 }
 
 impl CachedCatalog {
-    pub fn new(inner: Arc<dyn Catalog>, cache: TieredCache) -> Self {
-        Self { inner, cache }
+    /// Counts in `uses` which assets are asked for.
+    pub fn new(inner: Arc<dyn Catalog>, cache: TieredCache, uses: Arc<Uses>) -> Self {
+        Self { inner, cache, uses }
+    }
+
+    /// Has an asset in the cache, without counting that as a use.
+    ///
+    /// # Errors
+    /// As [`Catalog::asset`].
+    pub async fn warm(&self, id: VersionId) -> PortResult<()> {
+        self.read(id).await.map(drop)
+    }
+
+    async fn read(&self, id: VersionId) -> PortResult<Option<Arc<Asset>>> {
+        let inner = Arc::clone(&self.inner);
+        let load = move || async move { inner.asset(id).await };
+        self.cache.get(CacheName::Assets, &id.to_string(), &[CacheTag::asset(id)], load).await
     }
 }
 
@@ -64,10 +82,8 @@ impl Catalog for CachedCatalog {
     }
 
     async fn asset(&self, id: VersionId) -> PortResult<Option<Asset>> {
-        let inner = Arc::clone(&self.inner);
-        let load = move || async move { inner.asset(id).await };
-        let asset = self.cache.get(CacheName::Assets, &id.to_string(), &[CacheTag::asset(id)], load).await?;
-        Ok(asset.map(Arc::unwrap_or_clone))
+        self.uses.asset(&id);
+        Ok(self.read(id).await?.map(Arc::unwrap_or_clone))
     }
 
     async fn set_price(

@@ -10,6 +10,7 @@ use penstock_actors::{
     tiered_cache::{CacheCounters, TieredCache},
 };
 use prometheus::{
+    IntCounterVec, Opts, Registry,
     core::{Collector, Desc},
     proto::{self, MetricType},
 };
@@ -97,6 +98,26 @@ const TOTALS: [Total; 4] = [
     ),
     ("penstock_cache_loads_in_flight", "Loads under way.", MetricType::GAUGE, |c| c.queue().in_use),
 ];
+
+/// What was warmed.
+pub struct WarmMetrics {
+    warmed: IntCounterVec,
+}
+
+impl WarmMetrics {
+    /// # Errors
+    /// When the registry has a metric of this name.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let help = "Things loaded because they are used much, before somebody asked, by kind.";
+        let warmed = IntCounterVec::new(Opts::new("penstock_cache_warmed_total", help), &["kind"])?;
+        registry.register(Box::new(warmed.clone()))?;
+        Ok(Self { warmed })
+    }
+
+    pub fn warmed(&self, kind: &'static str) {
+        self.warmed.with_label_values(&[kind]).inc();
+    }
+}
 
 /// Reads the caches' own counters at each scrape.
 pub(super) struct CacheCollector {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 async fn asset(node: &TestNode, version: &str) -> serde_json::Value {
-    expect(node.get(&format!("/v1/assets/{version}")).send().await.unwrap(), &[200]).await
+    expect(node.get(&format!("/v1/assets/{version}")).send().await.expect("an answer"), &[200]).await
 }
 
 /// Queries for one asset.
@@ -27,12 +27,12 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        Self { database: TestDatabase::empty().await, blobs: tempfile::tempdir().unwrap(), prefix: prefix() }
+        Self { database: TestDatabase::empty().await, blobs: tempfile::tempdir().expect("a folder"), prefix: prefix() }
     }
 
     fn node(&self) -> Setup {
         Setup::on_database_of(&self.database.url())
-            .env("DATA_ROOT", self.blobs.path().to_str().unwrap())
+            .env("DATA_ROOT", self.blobs.path().to_str().expect("a path of text"))
             .env("REDIS_URL", shared_url())
             .env("PENSTOCK_REDIS__KEY_PREFIX", &self.prefix)
     }

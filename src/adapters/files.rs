@@ -22,7 +22,6 @@
 mod fault;
 mod folder;
 mod layout;
-mod leaf_list;
 mod sink;
 mod source;
 
@@ -42,10 +41,9 @@ use penstock_actors::{
 };
 use tokio::runtime::Handle;
 
-use super::urls::Origin;
+use super::{leaf_list::LeafList, urls::Origin};
 use fault::{STORE, fault};
 use layout::{Layout, sync_folder};
-use leaf_list::LeafList;
 use sink::{FileSink, Temporary};
 use source::FileSource;
 

@@ -19,8 +19,8 @@ use super::{
     fault::{STORE, fault},
     folder::remove_stray_leaves,
     layout::{Layout, sync_folder},
-    leaf_list::LeafList,
 };
+use crate::adapters::leaf_list::LeafList;
 
 /// A name in `tmp/` that is removed when this is dropped, unless the file was moved into place.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The file beside a blob: its size and the SHA-256 of each leaf, such that rot in the list itself is found.
+//! What a store keeps beside a blob: its size and the SHA-256 of each leaf, such that rot in the list itself is found.
 //!
 //! ```text
 //! 8   "PSTKLV01"           what this is, and its version

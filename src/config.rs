@@ -15,6 +15,7 @@ mod problem;
 mod quota;
 mod rate_limits;
 mod redis;
+mod s3;
 mod secret;
 mod server;
 mod sessions;
@@ -46,6 +47,7 @@ pub use postgres::Postgres;
 pub use problem::{ConfigError, Problem};
 pub use quota::Quota;
 pub use rate_limits::{Rate, RateLimitBackend, RateLimits};
+pub use s3::S3;
 pub use secret::Secret;
 pub use server::Server;
 pub use sessions::Sessions;
@@ -74,6 +76,7 @@ pub struct Config {
     pub postgres: Postgres,
     pub redis: Redis,
     pub storage: Storage,
+    pub s3: S3,
     pub streams: Streams,
     pub delivery: Delivery,
     pub quota: Quota,
@@ -114,6 +117,7 @@ impl Config {
         }
         settle_server(&mut effective);
         settle_rate_limits(&mut effective);
+        settle_storage(&mut effective);
         match Self::deserialize(effective.table()) {
             Ok(config) => Self { effective, ..config }.checked(problems),
             Err(error) => {
@@ -160,6 +164,7 @@ impl Config {
         self.sqlite.check(&mut rules);
         self.postgres.check(&mut rules);
         self.redis.check(&mut rules);
+        self.s3.check(&mut rules);
         self.streams.check(&mut rules);
         self.delivery.check(&mut rules);
         self.quota.check(&mut rules);
@@ -211,6 +216,9 @@ impl Config {
             &["rate_limits.backend", "redis.url", "redis.cluster_nodes"],
             "be \"memory\" without redis.url or redis.cluster_nodes",
         );
+        if self.storage.backend == StorageBackend::S3 {
+            self.check_s3_with_others(rules);
+        }
         for key in [&["postgres.host", "postgres.url"], &["postgres.port", "postgres.url"]] {
             rules.require(
                 !self.effective.is_given(key[1]) || self.effective.layer(key[0]) < self.effective.layer(key[1]),
@@ -218,6 +226,24 @@ impl Config {
                 format_args!("not be given beside postgres.url (from {})", self.effective.origin(key[1])),
             );
         }
+    }
+
+    fn check_s3_with_others(&self, rules: &mut Rules) {
+        rules.require(!self.s3.bucket_hot.is_empty(), &["s3.bucket_hot", "storage.backend"], "name a bucket");
+        rules.require(
+            self.uploads.max_bytes <= self.s3.largest_content(),
+            &["s3.part_size", "uploads.max_bytes"],
+            "be at least uploads.max_bytes / 10000: S3 takes no more parts than that",
+        );
+        let age = self.s3.sending_times_two();
+        rules.require(
+            self.janitor.temporary_age > age,
+            &["janitor.temporary_age", "s3.part_timeout"],
+            format_args!(
+                "be longer than six times s3.part_timeout, {}, or a sweep takes what an upload is about to complete",
+                humantime::format_duration(age)
+            ),
+        );
     }
 }
 
@@ -246,6 +272,13 @@ fn settle_rate_limits(effective: &mut Effective) {
     let server = ["redis.url", "redis.cluster_nodes"].into_iter().find(|key| effective.is_given(key));
     if let Some(key) = server.filter(|_| !effective.is_given("rate_limits.backend")) {
         effective.imply("rate_limits.backend", "redis", key);
+    }
+}
+
+/// Where nobody chose the storage, naming a bucket does.
+fn settle_storage(effective: &mut Effective) {
+    if effective.is_given("s3.bucket_hot") && !effective.is_given("storage.backend") {
+        effective.imply("storage.backend", "s3", "s3.bucket_hot");
     }
 }
 

@@ -4,4 +4,4 @@ pub mod logs;
 pub mod metrics;
 
 pub use logs::LogFormat;
-pub use metrics::{DbMetrics, Metrics};
+pub use metrics::{DbMetrics, Metrics, S3Metrics};

@@ -1,6 +1,7 @@
 //! The composition root: configuration in, ports and node settings out. The only file that names every adapter.
 
 mod delivery;
+mod storage;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,7 +27,6 @@ use tokio::runtime::Handle;
 use crate::{
     adapters::{
         cached::{CachedCatalog, CachedReceipts},
-        files::{FileBlobs, FilesSettings},
         in_process::InProcessState,
         postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
@@ -83,11 +83,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         Some(link) => RedisState::start(link.clone(), Arc::clone(&clock), sessions),
         None => Arc::new(InProcessState::new(Arc::clone(&clock)).bounded_to(sessions)),
     };
-    let root = config.blob_root();
-    let blobs = FileBlobs::open(FilesSettings { root: root.clone() }, io.clone())
-        .with_context(|| format!("cannot open the blob folder {}", root.display()))?;
-    let blobs = Arc::new(blobs);
-    let urls = delivery::url_signer(config, Arc::<FileBlobs>::clone(&blobs), None);
+    let (blobs, urls) = storage::open(config, metrics, io).await?;
     let database = open_database(config, &metrics.db, io).await?;
     let settings = cache_settings(config);
     let shared_cache = redis.clone().map(|link| {

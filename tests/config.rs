@@ -448,7 +448,7 @@ fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {
     told(
         "",
         &[("STORAGE_BACKEND", "tape")],
-        "storage.backend = \"tape\" (from STORAGE_BACKEND): unknown variant `tape`, expected `fs`",
+        "storage.backend = \"tape\" (from STORAGE_BACKEND): unknown variant `tape`, expected `fs` or `s3`",
     );
     told(
         "[storage]\nverify = \"sometimes\"",

@@ -19,7 +19,14 @@ use super::{
 const SLIPS: usize = 2;
 
 /// Keys whose value is shown as a mask.
-const SECRETS: &[&str] = &["server.admin_key", "postgres.password", "redis.password", "delivery.signing_key"];
+const SECRETS: &[&str] = &[
+    "server.admin_key",
+    "postgres.password",
+    "redis.password",
+    "s3.access_key",
+    "s3.secret_key",
+    "delivery.signing_key",
+];
 
 /// Secrets in part: they are shown without their passwords.
 const SECRET_URLS: [&str; 2] = ["postgres.url", "redis.url"];

@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub enum StorageBackend {
     /// Files.
     Fs,
+    /// S3, see [`S3`](super::S3).
+    S3,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -13,6 +13,7 @@ mod http;
 mod node;
 mod rates;
 mod redis;
+mod s3;
 
 pub use self::redis::{RedisMetrics, RedisOutcome};
 pub use cache::WarmMetrics;
@@ -21,6 +22,7 @@ pub use http::{EndedRequest, HttpMetrics};
 pub use node::JanitorMetrics;
 use penstock_actors::{system::Node, tiered_cache::TieredCache};
 pub use rates::RateMetrics;
+pub use s3::S3Metrics;
 
 use self::{
     cache::CacheCollector,
@@ -38,6 +40,7 @@ pub struct Metrics {
     pub http: Arc<HttpMetrics>,
     pub redis: Arc<RedisMetrics>,
     pub deliveries: DeliveryMetrics,
+    pub s3: Arc<S3Metrics>,
     refreshes: Mutex<Vec<Refresh>>,
 }
 
@@ -51,7 +54,8 @@ impl Metrics {
         let http = Arc::new(HttpMetrics::new(&registry)?);
         let redis = Arc::new(RedisMetrics::new(&registry)?);
         let deliveries = DeliveryMetrics::new(&registry)?;
-        Ok(Self { registry, db, http, redis, deliveries, refreshes: Mutex::default() })
+        let s3 = Arc::new(S3Metrics::new(&registry)?);
+        Ok(Self { registry, db, http, redis, s3, deliveries, refreshes: Mutex::default() })
     }
 
     pub fn registry(&self) -> &Registry {

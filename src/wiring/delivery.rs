@@ -6,8 +6,11 @@ use penstock_actors::{delegation::Delegator, ports::UrlSigner};
 
 use super::World;
 use crate::{
-    adapters::urls::{CdnKey, CdnSigner, InternalFiles, InternalProxy, Origin},
-    config::{Config, DeliveryMode},
+    adapters::{
+        s3::Tier,
+        urls::{CdnKey, CdnSigner, InternalFiles, InternalProxy, Origin},
+    },
+    config::{Config, DeliveryMode, DeliveryTier},
     http::Deliverer,
     telemetry::metrics::Mode,
 };
@@ -31,6 +34,16 @@ pub(super) fn url_signer(
             Some(storage) => Arc::new(InternalProxy::new(&delivery.internal_prefix, storage)),
             None => Arc::new(InternalFiles::new(&delivery.internal_prefix, origin)),
         }),
+    }
+}
+
+/// The tier of object storage that URLs are given for; `None` means any.
+pub(super) fn tier(config: &Config) -> Option<Tier> {
+    match config.delivery.tier {
+        DeliveryTier::Any => None,
+        DeliveryTier::Hot => Some(Tier::Hot),
+        DeliveryTier::Warm => Some(Tier::Warm),
+        DeliveryTier::Cold => Some(Tier::Cold),
     }
 }
 

@@ -97,6 +97,12 @@ impl Setup {
         self
     }
 
+    /// Settings by their variables.
+    pub(crate) fn envs(mut self, variables: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        self.env.extend(variables.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        self
+    }
+
     pub(crate) async fn start(self) -> TestNode {
         let folder = tempfile::tempdir().expect("a folder");
         let database = match self.on {
@@ -138,6 +144,9 @@ impl TestNode {
             if name.starts_with("PENSTOCK_")
                 || name.starts_with("PG")
                 || name.starts_with("REDIS_")
+                || name.starts_with("S3_")
+                || name.starts_with("AWS_")
+                || name == "STORAGE_BACKEND"
                 || name == "DATABASE_URL"
             {
                 command.env_remove(name);

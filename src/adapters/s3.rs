@@ -1,0 +1,269 @@
+//! Blobs in S3 or storage that speaks its protocol: a bucket for each tier, shared by any number of instances.
+//!
+//! The bytes of a content are an object under a key of their own, because their name is known only when they have all been
+//! sent, and S3 cannot rename. A small **manifest** per content, named by its hash, says where they are; it is written last,
+//! and its being there is what makes the content visible. So no reader sees half of anything, retiring a content moves its
+//! manifest only, and a purge leaves the bytes to a later sweep, so that readers who have it open go on. Data that no
+//! manifest may name has a **marker**: what a crash leaves is found without looking at all data. See [`keys`] for the layout
+//! and [`pending`] for the order of a commit.
+//!
+//! What is relied on: a read or a list that begins after a write has ended sees it (S3 promises that since December 2020), and a
+//! PUT with `If-None-Match` or `If-Match` is refused when the object is not as expected. Storage that refuses these fields is
+//! found out by the first write, and storage that passes over them is not: on both, two uploads of one content that end in the
+//! same moment may leave a copy of it that nothing names. Nobody ever reads wrong bytes for it.
+//!
+//! Two clients speak to S3, `object_store` and, with the cargo feature `rusoto`, `rusoto_s3`; everything else is the same for
+//! both. Requests run on the runtime that the store was given and end with their callers. [`bucket`] has the bounds in time;
+//! in memory, an upload holds `parts_in_flight + 1` parts, a read what was asked for, and manifests a fixed cache.
+
+mod bucket;
+mod client;
+mod failure;
+mod housekeeping;
+mod keys;
+mod manifest;
+mod marker;
+mod pending;
+mod sink;
+mod source;
+mod store;
+mod urls;
+mod via_object_store;
+#[cfg(feature = "rusoto")]
+mod via_rusoto;
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::try_join_all;
+use penstock_actors::{
+    ids::ContentHash,
+    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob, Sweep},
+};
+use serde::Deserialize;
+use tokio::{runtime::Handle, task::JoinSet};
+
+pub use bucket::Patience;
+pub(crate) use bucket::SENDING_ATTEMPTS;
+pub(crate) use pending::MOST_PARTS;
+pub use urls::S3Urls;
+
+use crate::telemetry::S3Metrics;
+use bucket::Bucket;
+use client::{BucketClient, Expected};
+use failure::{Failure, Kind, STORE};
+use sink::S3Sink;
+use source::S3Source;
+use store::Store;
+
+/// Where content is kept, by how soon it must come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Takes all new content.
+    Hot,
+    Warm,
+    Cold,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hot => "hot",
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        })
+    }
+}
+
+/// Which library speaks to S3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientKind {
+    #[default]
+    ObjectStore,
+    /// Only in binaries that were built with the feature `rusoto`.
+    Rusoto,
+}
+
+/// A key with its secret.
+#[derive(Clone)]
+pub struct AccessKey {
+    pub id: String,
+    pub secret: String,
+}
+
+/// The secret is not printed.
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// How S3 is reached.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub client: ClientKind,
+    /// A URL; `None` is Amazon's of the region.
+    pub endpoint: Option<String>,
+    /// Where clients reach the storage, if that is another URL.
+    pub public_endpoint: Option<String>,
+    pub region: String,
+    /// `None`: the environment's `AWS_ACCESS_KEY_ID`, a web identity, the container's or the instance's role, in this order.
+    pub access_key: Option<AccessKey>,
+    pub connect_timeout: Duration,
+}
+
+/// Where the blobs are, and the bounds of the store.
+#[derive(Debug, Clone)]
+pub struct S3Settings {
+    pub connection: Connection,
+    pub bucket_hot: String,
+    pub bucket_warm: Option<String>,
+    pub bucket_cold: Option<String>,
+    /// Begins all keys.
+    pub prefix: String,
+    pub part_bytes: usize,
+    /// Parts of one upload that are being sent at a time.
+    pub parts_in_flight: usize,
+    pub patience: Patience,
+    /// The age at which sweeps take what is unfinished. More than twice the time that sending a manifest may take.
+    pub unfinished_age: Duration,
+}
+
+/// The blob store in S3.
+#[derive(Clone)]
+pub struct S3Blobs {
+    store: Arc<Store>,
+}
+
+impl S3Blobs {
+    /// Reaches the buckets, and proves that they can be read and written. Where they do not answer, the store is there all the
+    /// same: an instance that is started while S3 is away serves what it can, and all of it once S3 is back.
+    ///
+    /// # Errors
+    /// What only an operator can put right: a bucket that does not exist, credentials that are refused, a client that is
+    /// not built in.
+    pub async fn open(settings: &S3Settings, metrics: Arc<S3Metrics>, io: Handle) -> PortResult<Self> {
+        let bucket = |tier, name: &str| {
+            let client = client(&settings.connection, name)?;
+            Ok::<_, PortError>(Arc::new(Bucket::new(tier, client, settings.patience, Arc::clone(&metrics))))
+        };
+        let hot = bucket(Tier::Hot, &settings.bucket_hot)?;
+        let mut colder = Vec::new();
+        for (tier, name) in [(Tier::Warm, &settings.bucket_warm), (Tier::Cold, &settings.bucket_cold)] {
+            if let Some(name) = name {
+                colder.push(bucket(tier, name)?);
+            }
+        }
+        let blobs = Self { store: Arc::new(Store::new(hot, colder, settings, io)) };
+        match blobs.on_io(async |store| Ok(store.probe().await)).await? {
+            Err(failure) if failure.is_passing() => {
+                tracing::warn!(%failure, "S3 is not there yet; the node goes on without");
+            }
+            probed => probed?,
+        }
+        Ok(blobs)
+    }
+
+    async fn on_io<T, F>(&self, work: impl FnOnce(Arc<Store>) -> F) -> PortResult<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = PortResult<T>> + Send + 'static,
+    {
+        on_io(&self.store.io, work(Arc::clone(&self.store))).await
+    }
+}
+
+/// Runs work where connections live, so that they do not die with whoever was the first to need them. It ends with its caller.
+async fn on_io<T: Send + 'static>(
+    io: &Handle,
+    work: impl Future<Output = PortResult<T>> + Send + 'static,
+) -> PortResult<T> {
+    let mut task = JoinSet::new();
+    task.spawn_on(work, io);
+    match task.join_next().await {
+        Some(Ok(done)) => done,
+        Some(Err(stopped)) => Err(PortError::unavailable(STORE, stopped)),
+        None => Err(PortError::unavailable(STORE, "the task is gone")),
+    }
+}
+
+/// One bucket by the client that was chosen.
+fn client(connection: &Connection, bucket: &str) -> PortResult<Arc<dyn BucketClient>> {
+    match connection.client {
+        ClientKind::ObjectStore => Ok(Arc::new(via_object_store::ObjectStoreBucket::new(connection, bucket)?)),
+        #[cfg(feature = "rusoto")]
+        ClientKind::Rusoto => Ok(Arc::new(via_rusoto::RusotoBucket::new(connection, bucket)?)),
+        #[cfg(not(feature = "rusoto"))]
+        ClientKind::Rusoto => Err(PortError::rejected(STORE, "this binary was built without the feature `rusoto`")),
+    }
+}
+
+impl Store {
+    /// One attempt to find out whether every bucket answers. The object that is asked for is there unless the bucket is new.
+    async fn probe(&self) -> Result<(), Failure> {
+        let key = self.keys.probe();
+        try_join_all(self.tiers.iter().map(|bucket| probe(bucket, &key))).await.map(drop)
+    }
+}
+
+async fn probe(bucket: &Bucket, key: &str) -> Result<(), Failure> {
+    let answer = match bucket.probe(key).await {
+        Err(failure) if failure.kind == Kind::NotFound => bucket.put(key, &"penstock".into(), Expected::Anything).await,
+        answer => answer,
+    };
+    answer.map_err(|failure| failure.of(bucket.tier))
+}
+
+#[async_trait]
+impl BlobStore for S3Blobs {
+    async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
+        Ok(Box::new(S3Sink::new(Arc::clone(&self.store))))
+    }
+
+    async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
+        self.on_io(async move |store| {
+            let placed = store.open(hash).await?;
+            Ok(StoredBlob {
+                size_bytes: placed.manifest.size_bytes,
+                leaves: Arc::clone(&placed.manifest.leaves),
+                source: Arc::new(S3Source::new(store, hash, placed)),
+            })
+        })
+        .await
+    }
+
+    async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
+        self.on_io(async move |store| store.exists(hash).await).await
+    }
+
+    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ContentHash>> {
+        self.on_io(async move |store| store.list(after, min_age, limit).await).await
+    }
+
+    async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
+        self.on_io(async move |store| store.retire(hash).await).await
+    }
+
+    async fn restore(&self, hash: ContentHash) -> PortResult<()> {
+        self.on_io(async move |store| store.restore(hash).await).await
+    }
+
+    async fn purge(&self, hash: ContentHash) -> PortResult<()> {
+        self.on_io(async move |store| store.purge(hash).await).await
+    }
+
+    async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
+        self.on_io(async move |store| {
+            if !dry_run {
+                store.undo_forgotten_retirements(min_age, limit).await?;
+            }
+            store.sweep(min_age, limit, dry_run).await
+        })
+        .await
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        self.on_io(async move |store| Ok(store.probe().await?)).await
+    }
+}

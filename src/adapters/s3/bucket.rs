@@ -1,0 +1,326 @@
+//! One bucket with patience: time-outs, retries with back-off and jitter, and metrics around the attempts of a client.
+//!
+//! **Bounds.** An attempt that brings nothing for `idle_timeout` has failed; one that sends a body has `part_timeout`. A call
+//! is repeated until `retry_time` has passed since it began, and cut off there; one that sends a body has the time of
+//! [`SENDING_ATTEMPTS`] attempts. A read that broke off goes on at the byte where it broke. All calls may be repeated: what a
+//! repeated write finds of itself is for the caller to recognise.
+
+use std::{
+    future::Future,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{
+    Tier,
+    client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
+    failure::{Failure, Kind},
+};
+use crate::telemetry::S3Metrics;
+
+/// Times `part_timeout` that a call which sends a body may take with all its attempts.
+pub(crate) const SENDING_ATTEMPTS: u32 = 3;
+
+/// Between attempts: first so long, then twice as long each time, each with jitter.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// How long S3 may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For an answer to begin, and for each next piece of it.
+    pub idle_timeout: Duration,
+    /// For one attempt that sends a body.
+    pub part_timeout: Duration,
+    /// For a call that sends none, with all its attempts.
+    pub retry_time: Duration,
+}
+
+impl Patience {
+    /// For a call that sends a body, with all its attempts.
+    pub(super) fn sending_time(&self) -> Duration {
+        self.part_timeout * SENDING_ATTEMPTS
+    }
+}
+
+/// A bucket.
+pub(super) struct Bucket {
+    pub(super) tier: Tier,
+    client: Arc<dyn BucketClient>,
+    patience: Patience,
+    metrics: Arc<S3Metrics>,
+    /// Whether the storage knows conditional writes. Found out by the first one.
+    conditional: AtomicBool,
+}
+
+/// An object that was read whole.
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    pub(super) tag: Option<String>,
+}
+
+impl Bucket {
+    pub(super) fn new(tier: Tier, client: Arc<dyn BucketClient>, patience: Patience, metrics: Arc<S3Metrics>) -> Self {
+        Self { tier, client, patience, metrics, conditional: AtomicBool::new(true) }
+    }
+
+    /// Exactly this range of an object, which is not empty, into memory.
+    ///
+    /// # Errors
+    /// `Range` when the object does not have the size that it should have.
+    pub(super) async fn read(&self, key: &str, range: Range<u64>, size: u64) -> Attempt<Bytes> {
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut got = BytesMut::with_capacity(length);
+        let mut retries = self.retries(self.patience.retry_time);
+        loop {
+            let had = got.len();
+            let rest = range.start + had as u64..range.end;
+            let began = Instant::now();
+            let poured = self.pour(key, Some(rest.clone()), |object| same_size(object, size), &mut got, length);
+            let ended = timeout_at(retries.deadline, poured).await.unwrap_or_else(|_| Err(self.silent()));
+            self.metrics.request_finished("get", outcome(&ended), began.into_std());
+            match ended {
+                Ok(_) => return Ok(got.freeze()),
+                Err(failure) => {
+                    if got.len() > had {
+                        // It moves: only the time is the bound then.
+                        retries.begin_anew();
+                    }
+                    retries.wait(failure, "get", &self.metrics).await?;
+                }
+            }
+        }
+    }
+
+    /// A whole object of at most `limit` bytes.
+    pub(super) async fn fetch(&self, key: &str, limit: usize) -> Attempt<Whole> {
+        // Each piece has its own time-out inside: an answer that goes on coming is not cut before the whole call is.
+        let retry_time = self.patience.retry_time;
+        self.repeat("get", retry_time, retry_time, || self.fetch_once(key, limit)).await
+    }
+
+    async fn fetch_once(&self, key: &str, limit: usize) -> Attempt<Whole> {
+        let small = |object: &Object| {
+            if object.size <= limit as u64 {
+                return Ok(());
+            }
+            Err(Failure::new(Kind::Refused, format_args!("{} bytes where at most {limit} should be", object.size)))
+        };
+        let mut bytes = BytesMut::new();
+        let tag = self.pour(key, None, small, &mut bytes, limit).await?;
+        Ok(Whole { bytes: bytes.freeze(), tag })
+    }
+
+    /// Reads what an attempt brings, as far as it comes; the tag of the object. What has come stays when this is cut off.
+    async fn pour(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        accept: impl FnOnce(&Object) -> Attempt<()>,
+        into: &mut BytesMut,
+        limit: usize,
+    ) -> Attempt<Option<String>> {
+        let missing = range.as_ref().map(|range| range.end - range.start);
+        let mut object = self.in_time(self.client.get(key, range)).await?;
+        accept(&object)?;
+        let mut missing = missing.unwrap_or(object.size);
+        while let Some(piece) = self.in_time(async { object.body.next().await.transpose() }).await? {
+            if piece.len() as u64 > missing || into.len() + piece.len() > limit {
+                return Err(Failure::new(Kind::Broken, "more bytes came than were asked for"));
+            }
+            missing -= piece.len() as u64;
+            into.extend_from_slice(&piece);
+            self.metrics.received(piece.len());
+        }
+        if missing > 0 {
+            return Err(Failure::new(Kind::Broken, format_args!("the answer ended {missing} bytes early")));
+        }
+        Ok(object.tag)
+    }
+
+    /// The size of an object.
+    pub(super) async fn head(&self, key: &str) -> Attempt<u64> {
+        self.ask("head", || self.client.head(key)).await
+    }
+
+    /// One attempt to read a small object, for those who want to know how the storage is at this moment.
+    pub(super) async fn probe(&self, key: &str) -> Attempt<()> {
+        let began = Instant::now();
+        let answer = self.in_time(self.client.get(key, None)).await;
+        self.metrics.request_finished("get", outcome(&answer), began.into_std());
+        answer.map(drop)
+    }
+
+    /// Writes an object. Where the storage does not know conditional writes, it is written in any case.
+    pub(super) async fn put(&self, key: &str, body: &Bytes, expected: Expected<'_>) -> Attempt<()> {
+        if expected != Expected::Anything && self.conditional.load(Relaxed) {
+            match self.send("put", body, || self.client.put(key, body.clone(), expected)).await {
+                Err(failure) if failure.kind == Kind::Unsupported => {
+                    if self.conditional.swap(false, Relaxed) {
+                        tracing::warn!(%failure, "the storage knows no conditional writes; it goes without");
+                    }
+                }
+                written => return written,
+            }
+        }
+        self.send("put", body, || self.client.put(key, body.clone(), Expected::Anything)).await
+    }
+
+    pub(super) async fn delete(&self, key: &str) -> Attempt<()> {
+        self.ask("delete", || self.client.delete(key)).await
+    }
+
+    /// One attempt to remove an object that somebody else removes later otherwise.
+    pub(super) async fn try_delete(&self, key: &str) -> Attempt<()> {
+        let began = Instant::now();
+        let answer = self.in_time(self.client.delete(key)).await;
+        self.metrics.request_finished("delete", outcome(&answer), began.into_std());
+        answer
+    }
+
+    pub(super) async fn list(&self, prefix: &str, after: &str, limit: usize) -> Attempt<Vec<Listed>> {
+        self.ask("list", || self.client.list(prefix, after, limit)).await
+    }
+
+    pub(super) async fn begin(&self, key: &str) -> Attempt<String> {
+        self.ask("begin", || self.client.begin(key)).await
+    }
+
+    pub(super) async fn part(&self, key: &str, upload: &str, number: u32, body: &Bytes) -> Attempt<String> {
+        self.send("part", body, || self.client.part(key, upload, number, body.clone())).await
+    }
+
+    pub(super) async fn complete(&self, key: &str, upload: &str, parts: &[String]) -> Attempt<()> {
+        // The storage may work on it for long before it answers.
+        let Patience { part_timeout, .. } = self.patience;
+        let complete = || timed(part_timeout, self.client.complete(key, upload, parts));
+        self.repeat("complete", part_timeout, self.patience.sending_time(), complete).await
+    }
+
+    pub(super) async fn abort(&self, key: &str, upload: &str) -> Attempt<()> {
+        self.ask("abort", || self.client.abort(key, upload)).await
+    }
+
+    /// Signs a URL, which asks S3 nothing.
+    pub(super) async fn sign(&self, key: &str, wanted: &SignedGet<'_>) -> Attempt<String> {
+        self.in_time(self.client.sign(key, wanted)).await
+    }
+
+    /// A call that sends no body.
+    async fn ask<T, F>(&self, operation: &'static str, attempt: impl Fn() -> F) -> Attempt<T>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let Patience { idle_timeout, retry_time, .. } = self.patience;
+        self.repeat(operation, idle_timeout, retry_time, || timed(idle_timeout, attempt())).await
+    }
+
+    /// A call that sends a body.
+    async fn send<T, F>(&self, operation: &'static str, body: &Bytes, attempt: impl Fn() -> F) -> Attempt<T>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let part_timeout = self.patience.part_timeout;
+        let send = || async {
+            let answer = timed(part_timeout, attempt()).await?;
+            self.metrics.sent(body.len());
+            Ok(answer)
+        };
+        self.repeat(operation, part_timeout, self.patience.sending_time(), send).await
+    }
+
+    async fn repeat<T, F>(
+        &self,
+        operation: &'static str,
+        attempt_time: Duration,
+        total: Duration,
+        attempt: impl Fn() -> F,
+    ) -> Attempt<T>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let mut retries = self.retries(total);
+        loop {
+            let began = Instant::now();
+            let answer =
+                timeout_at(retries.deadline, attempt()).await.unwrap_or_else(|_| Err(Failure::silent(attempt_time)));
+            self.metrics.request_finished(operation, outcome(&answer), began.into_std());
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => retries.wait(failure, operation, &self.metrics).await?,
+            }
+        }
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Attempt<T>>) -> Attempt<T> {
+        timed(self.patience.idle_timeout, answer).await
+    }
+
+    fn silent(&self) -> Failure {
+        Failure::silent(self.patience.idle_timeout)
+    }
+
+    fn retries(&self, total: Duration) -> Retries {
+        Retries { deadline: Instant::now() + total, waits: waits() }
+    }
+}
+
+async fn timed<T>(patience: Duration, answer: impl Future<Output = Attempt<T>>) -> Attempt<T> {
+    timeout(patience, answer).await.unwrap_or_else(|_| Err(Failure::silent(patience)))
+}
+
+fn same_size(object: &Object, size: u64) -> Attempt<()> {
+    if object.size == size {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Range, format_args!("{} bytes where {size} should be", object.size)))
+}
+
+fn outcome<T>(answer: &Attempt<T>) -> &'static str {
+    answer.as_ref().map_or_else(Failure::outcome, |_| "ok")
+}
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_WAIT)
+        .with_max_delay(LONGEST_WAIT)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// The attempts of one call.
+struct Retries {
+    deadline: Instant,
+    waits: ExponentialBackoff,
+}
+
+impl Retries {
+    /// Waits for the next attempt.
+    ///
+    /// # Errors
+    /// The failure, when it does not pass or there is no time for another attempt.
+    async fn wait(&mut self, failure: Failure, operation: &'static str, metrics: &S3Metrics) -> Attempt<()> {
+        let wait = self.waits.next().unwrap_or(LONGEST_WAIT).max(failure.retry_after.unwrap_or_default());
+        if !failure.is_passing() || Instant::now() + wait >= self.deadline {
+            return Err(failure);
+        }
+        metrics.retried(operation);
+        tracing::debug!(operation, %failure, ?wait, "a request to S3 is repeated");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    fn begin_anew(&mut self) {
+        self.waits = waits();
+    }
+}

@@ -1,0 +1,123 @@
+//! Listing, and sweeping up what uploads, purges and crashes left.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::{StreamExt as _, future::try_join_all, stream};
+use penstock_actors::{
+    ids::ContentHash,
+    ports::{PortError, PortResult, Sweep},
+};
+
+use super::{
+    bucket::Bucket,
+    client::{Attempt, Listed},
+    keys,
+    marker::{self, Marker},
+    store::{Store, found},
+};
+
+/// Keys in one answer: as many as S3 gives at a time.
+const PAGE: usize = 1000;
+
+/// Markers that are looked into at a time.
+const AT_A_TIME: usize = 8;
+
+impl Store {
+    /// Contents in the order of their names, over all tiers.
+    pub(super) async fn list(
+        &self,
+        after: Option<ContentHash>,
+        min_age: Duration,
+        limit: usize,
+    ) -> PortResult<Vec<ContentHash>> {
+        let prefix = self.keys.blobs();
+        let after = after.map(|hash| self.keys.blob(hash)).unwrap_or_default();
+        let pages = self.tiers.iter().map(|bucket| aged(bucket, &prefix, &after, min_age, limit));
+        let pages = try_join_all(pages).await?;
+        let mut hashes: Vec<_> = pages.iter().flatten().filter_map(|listed| keys::content(&listed.key)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.truncate(limit);
+        Ok(hashes)
+    }
+
+    /// Looks into old markers, and removes what belongs to nobody.
+    pub(super) async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
+        let (mut swept, mut failed) = (Sweep::default(), None);
+        for bucket in &self.tiers {
+            let left = usize::try_from(limit as u64 - swept.files).unwrap_or(usize::MAX);
+            let markers = aged(bucket, &self.keys.markers(), "", min_age, left).await?;
+            let looks: Vec<_> = markers.iter().map(|listed| self.sweep_marker(bucket, &listed.key, dry_run)).collect();
+            let mut looks = stream::iter(looks).buffer_unordered(AT_A_TIME);
+            while let Some(look) = looks.next().await {
+                match look {
+                    Ok(Some(bytes)) => {
+                        swept.files += 1;
+                        swept.bytes += bytes;
+                    }
+                    Ok(None) => {}
+                    // The others are looked into all the same.
+                    Err(error) => failed = Some(error),
+                }
+            }
+        }
+        failed.map_or(Ok(swept), Err)
+    }
+
+    /// Bytes that were removed with a marker. `None` where nothing can be done about it.
+    async fn sweep_marker(&self, bucket: &Bucket, key: &str, dry_run: bool) -> PortResult<Option<u64>> {
+        let Some(whole) = found(bucket.fetch(key, marker::LARGEST).await)? else { return Ok(None) };
+        let Some(Marker { data, upload, content, size_bytes }) = Marker::decode(&whole.bytes) else {
+            tracing::warn!(key, "what is there is not a marker, and is left alone");
+            return Ok(None);
+        };
+        let is_named = match content {
+            Some(hash) => self.is_named(bucket, hash, &data).await,
+            None => Ok(false),
+        };
+        let is_named = match is_named {
+            // Of a damaged manifest nobody can tell what it names. Once the content is uploaded again it can be told.
+            Err(PortError::Corrupt(_)) => return Ok(None),
+            is_named => is_named?,
+        };
+        if !dry_run {
+            if !is_named {
+                if let Some(upload) = &upload {
+                    found(bucket.abort(&data, upload).await)?;
+                }
+                bucket.delete(&data).await?;
+            }
+            bucket.delete(key).await?;
+        }
+        Ok(Some(if is_named { 0 } else { size_bytes }))
+    }
+
+    /// Puts back what was retired at least `min_age` ago and neither restored nor purged since: whoever retired it is gone,
+    /// and whether the content is still wanted was not decided.
+    pub(super) async fn undo_forgotten_retirements(&self, min_age: Duration, limit: usize) -> PortResult<()> {
+        for bucket in &self.tiers {
+            for listed in aged(bucket, &self.keys.all_retired(), "", min_age, limit).await? {
+                let Some(hash) = keys::content(&listed.key) else { continue };
+                if self.restore_in(bucket, hash).await? {
+                    tracing::warn!(content_hash = %hash, "a retirement that nobody finished was undone");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Up to `limit` objects that were written at least `min_age` ago, by the storage's clock; a time in the future counts as now.
+async fn aged(bucket: &Bucket, prefix: &str, after: &str, min_age: Duration, limit: usize) -> Attempt<Vec<Listed>> {
+    let now = SystemTime::now();
+    let is_old = |listed: &Listed| now.duration_since(listed.modified).unwrap_or_default() >= min_age;
+    let (mut all, mut after) = (Vec::new(), after.to_owned());
+    while all.len() < limit {
+        let page = bucket.list(prefix, &after, PAGE.min(limit)).await?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.key);
+        all.extend(page.into_iter().filter(is_old));
+    }
+    all.truncate(limit);
+    Ok(all)
+}

@@ -1,0 +1,103 @@
+//! Where things are in a bucket.
+//!
+//! ```text
+//! PREFIX/blobs/ab/HASH      the manifest of a content that is in sight
+//! PREFIX/retired/ab/HASH    the manifest of one that is out of sight, until it is restored or purged
+//! PREFIX/data/ab/UNIQUE     the bytes, exactly as they were sent
+//! PREFIX/uploads/UNIQUE     the marker of data that no manifest may name: an upload under way, or data to be removed
+//! PREFIX/probe              shows that the bucket can be read and written
+//! ```
+//!
+//! The two hexadecimal digits in between mean nothing to S3; storage that keeps keys as folders gets small ones. Names are
+//! made from [`ContentHash`] and random ids only.
+
+use penstock_actors::ids::ContentHash;
+use uuid::Uuid;
+
+/// The keys under one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    /// Empty, or with a slash at its end.
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn below(prefix: &str) -> Self {
+        let prefix = prefix.trim_matches('/');
+        Self { prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") } }
+    }
+
+    pub(super) fn blobs(&self) -> String {
+        format!("{}blobs/", self.prefix)
+    }
+
+    pub(super) fn blob(&self, hash: ContentHash) -> String {
+        in_folder(&self.blobs(), &hash.to_string())
+    }
+
+    pub(super) fn all_retired(&self) -> String {
+        format!("{}retired/", self.prefix)
+    }
+
+    pub(super) fn retired(&self, hash: ContentHash) -> String {
+        in_folder(&self.all_retired(), &hash.to_string())
+    }
+
+    /// A key that nobody else uses, and the key of its marker.
+    pub(super) fn new_data(&self) -> String {
+        in_folder(&format!("{}data/", self.prefix), &Uuid::new_v4().simple().to_string())
+    }
+
+    pub(super) fn markers(&self) -> String {
+        format!("{}uploads/", self.prefix)
+    }
+
+    pub(super) fn marker(&self, data: &str) -> String {
+        format!("{}uploads/{}", self.prefix, last(data))
+    }
+
+    pub(super) fn probe(&self) -> String {
+        format!("{}probe", self.prefix)
+    }
+}
+
+/// The content that a manifest's key names.
+pub(super) fn content(key: &str) -> Option<ContentHash> {
+    last(key).parse().ok()
+}
+
+fn in_folder(parent: &str, name: &str) -> String {
+    format!("{parent}{}/{name}", &name[..2])
+}
+
+fn last(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_hashes_do_and_lead_back_to_them() {
+        for prefix in ["", "a/b", "/a/b/"] {
+            let keys = Keys::below(prefix);
+            let (one, two) = (ContentHash::from_bytes([0xab; 32]), ContentHash::from_bytes([0xac; 32]));
+            assert!(keys.blob(one) < keys.blob(two));
+            assert!(keys.blob(one).starts_with(&keys.blobs()));
+            assert_eq!(content(&keys.blob(one)), Some(one));
+            assert_eq!(content(&keys.retired(two)), Some(two));
+            assert_eq!(content(&keys.new_data()), None);
+        }
+        assert!(Keys::below("a").blob(ContentHash::from_bytes([1; 32])).starts_with("a/blobs/01/0101"));
+        assert!(Keys::below("").probe().starts_with("probe"));
+    }
+
+    #[test]
+    fn data_has_one_marker_of_its_own() {
+        let keys = Keys::below("p");
+        let (one, two) = (keys.new_data(), keys.new_data());
+        assert_ne!(keys.marker(&one), keys.marker(&two));
+        assert!(keys.marker(&one).starts_with(&keys.markers()));
+    }
+}

@@ -1,0 +1,304 @@
+//! Data on its way to becoming a content.
+//!
+//! The order of a commit, such that whatever is killed, data is named by a manifest or by a marker:
+//! 1. the marker, which by then says which content it is to become;
+//! 2. the data, as one object or by completing its parts;
+//! 3. the manifest, only where there is none yet: this one write makes the content visible;
+//! 4. the marker goes.
+//!
+//! What fails before 3 is removed at once. At 3, a failure does not tell whether the manifest was written, so all is left to
+//! the sweep, which looks. Whoever finds at 3 that the content is there already and intact drops their own data; a manifest
+//! that is damaged, or whose data is missing, is replaced in the state in which it was found.
+
+use std::{mem, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::try_join;
+use penstock_actors::{
+    ids::ContentHash,
+    model::LeafHash,
+    ports::{PortError, PortResult},
+};
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{
+    client::{Attempt, Expected},
+    failure::{Failure, Kind, STORE},
+    manifest::{self, Manifest},
+    marker::Marker,
+    store::{Placed, Store, found, has_data, size_of, written},
+};
+
+/// S3 takes no more parts than this.
+pub(crate) const MOST_PARTS: usize = 10_000;
+
+/// How often somebody else may change the manifest while it is being written.
+const PUBLISH_ATTEMPTS: usize = 5;
+
+/// Data that no manifest names yet. Dropping it removes it in the background.
+pub(super) struct Pending {
+    store: Arc<Store>,
+    marker: Marker,
+    marked: Instant,
+    /// Parts under way, by number from 1, with their tags.
+    parts: JoinSet<(usize, Attempt<String>)>,
+    tags: Vec<Option<String>>,
+    fate: Fate,
+}
+
+/// What becomes of the data when this is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Nothing was sent yet.
+    Untouched,
+    Remove,
+    /// It may still be on its way to the storage: removed, and the marker stays for the sweep to look again.
+    RemoveAndMark,
+    /// It is named, or may be: left alone.
+    Keep,
+}
+
+impl Pending {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        let marker = Marker { data: store.keys.new_data(), upload: None, content: None, size_bytes: 0 };
+        Self { store, marker, marked: Instant::now(), parts: JoinSet::new(), tags: Vec::new(), fate: Fate::Untouched }
+    }
+
+    /// Begins to send the data in parts.
+    pub(super) async fn in_parts(store: Arc<Store>) -> PortResult<Self> {
+        let mut pending = Self::new(store);
+        // An upload that gets no marker has no parts either, and takes no room.
+        pending.marker.upload = Some(pending.store.hot.begin(&pending.marker.data).await?);
+        pending.mark().await?;
+        Ok(pending)
+    }
+
+    async fn mark(&mut self) -> PortResult<()> {
+        self.fate = Fate::Remove;
+        self.write_marker().await?;
+        self.marked = Instant::now();
+        Ok(())
+    }
+
+    async fn write_marker(&self) -> PortResult<()> {
+        let key = self.store.keys.marker(&self.marker.data);
+        Ok(self.store.hot.put(&key, &self.marker.encode(), Expected::Anything).await?)
+    }
+
+    /// Says what the data is to become.
+    pub(super) async fn mark_as(&mut self, content: ContentHash, size_bytes: u64) -> PortResult<()> {
+        self.marker.content = Some(content);
+        self.marker.size_bytes = size_bytes;
+        self.mark().await
+    }
+
+    /// Shows a sweep that the upload goes on.
+    pub(super) async fn keep_alive(&mut self, size_bytes: u64) -> PortResult<()> {
+        if self.marked.elapsed() < self.store.unfinished_age / 4 {
+            return Ok(());
+        }
+        self.marker.size_bytes = size_bytes;
+        self.mark().await
+    }
+
+    /// Sends a part as soon as one of the places for parts under way is free.
+    pub(super) async fn part(&mut self, body: Bytes) -> PortResult<()> {
+        if self.tags.len() == MOST_PARTS {
+            return Err(PortError::rejected(STORE, format!("more than {MOST_PARTS} parts: s3.part_size is too small")));
+        }
+        while self.parts.len() >= self.store.parts_in_flight {
+            self.part_ended().await?;
+        }
+        self.tags.push(None);
+        let (number, bucket) = (self.tags.len(), Arc::clone(&self.store.hot));
+        let (key, upload) = (self.marker.data.clone(), self.marker.upload.clone().unwrap_or_default());
+        let send = async move { (number, bucket.part(&key, &upload, number as u32, &body).await) };
+        self.parts.spawn_on(send, &self.store.io);
+        Ok(())
+    }
+
+    /// Waits until a part is there; false when none is under way.
+    async fn part_ended(&mut self) -> PortResult<bool> {
+        let Some(ended) = self.parts.join_next().await else { return Ok(false) };
+        let (number, tag) = ended.map_err(|stopped| PortError::unavailable(STORE, stopped))?;
+        self.tags[number - 1] = Some(tag?);
+        Ok(true)
+    }
+
+    /// Waits for the parts, makes one object of them, and says what it is to become.
+    pub(super) async fn complete_as(&mut self, content: ContentHash, size_bytes: u64) -> PortResult<()> {
+        while self.part_ended().await? {}
+        self.marker.content = Some(content);
+        self.marker.size_bytes = size_bytes;
+        try_join(self.complete(), self.write_marker()).await?;
+        self.marked = Instant::now();
+        Ok(())
+    }
+
+    async fn complete(&self) -> PortResult<()> {
+        let Marker { data, upload, size_bytes, .. } = &self.marker;
+        let tags: Vec<String> = self.tags.iter().flatten().cloned().collect();
+        match self.store.hot.complete(data, upload.as_deref().unwrap_or_default(), &tags).await {
+            // The answer to an earlier attempt may have been lost: then there is no such upload, but there is the object.
+            Err(failure) if failure.kind == Kind::NotFound => {
+                let size = size_of(&self.store.hot, data).await?;
+                if size == Some(*size_bytes) { Ok(()) } else { Err(failure.into()) }
+            }
+            completed => Ok(completed?),
+        }
+    }
+
+    /// Sends the data as one object.
+    pub(super) async fn whole(&mut self, body: &Bytes) -> PortResult<()> {
+        self.fate = Fate::RemoveAndMark;
+        let sent = self.store.hot.put(&self.marker.data, body, Expected::Anything).await;
+        if sent.as_ref().err().is_none_or(|failure| !failure.is_passing()) {
+            self.fate = Fate::Remove;
+        }
+        Ok(sent?)
+    }
+
+    /// Makes the content visible, or finds that it is.
+    pub(super) async fn publish(mut self, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
+        self.outrun_the_sweep().await?;
+        let data = self.marker.data.clone();
+        let manifest = Manifest { data, size_bytes: self.marker.size_bytes, leaves: leaves.into() };
+        let (key, body) = (self.store.keys.blob(hash), Bytes::from(manifest.encode(hash)));
+        let mut found = Standing::Absent;
+        for _ in 0..PUBLISH_ATTEMPTS {
+            let expected = match &found {
+                Standing::Absent => Expected::Absent,
+                Standing::Damaged { tag: Some(tag) } => Expected::Unchanged(tag),
+                Standing::Damaged { tag: None } => Expected::Anything,
+                Standing::Own => break,
+                Standing::Intact => {
+                    self.discard().await;
+                    return Ok(());
+                }
+            };
+            self.fate = Fate::Keep;
+            if written(self.store.hot.put(&key, &body, expected).await)? {
+                found = Standing::Own;
+                break;
+            }
+            found = self.standing(hash).await?;
+        }
+        if !matches!(found, Standing::Own) {
+            let why = Failure::new(Kind::Precondition, "the manifest is changed by others again and again");
+            return Err(why.into());
+        }
+        self.fate = Fate::Keep;
+        let placed = Placed { bucket: Arc::clone(&self.store.hot), manifest };
+        self.store.remember(hash, placed).await;
+        self.unmark().await;
+        Ok(())
+    }
+
+    /// What is in the place of the manifest.
+    async fn standing(&self, hash: ContentHash) -> PortResult<Standing> {
+        let hot = &self.store.hot;
+        let whole = found(hot.fetch(&self.store.keys.blob(hash), manifest::LARGEST).await)?;
+        let Some(whole) = whole else { return Ok(Standing::Absent) };
+        let Ok(manifest) = Manifest::decode(&whole.bytes, hash) else {
+            return Ok(Standing::Damaged { tag: whole.tag });
+        };
+        if manifest.data == self.marker.data {
+            return Ok(Standing::Own);
+        }
+        if has_data(hot, &manifest).await? {
+            return Ok(Standing::Intact);
+        }
+        self.store.leave_to_sweep(hot, &whole.bytes, hash).await?;
+        Ok(Standing::Damaged { tag: whole.tag })
+    }
+
+    /// Makes sure that no sweep has taken the data, and that none will before the manifest is written. A write of it takes at
+    /// most [`sending_time`](super::bucket::Patience::sending_time), which is less than half of the age.
+    async fn outrun_the_sweep(&mut self) -> PortResult<()> {
+        if self.marked.elapsed() < self.store.unfinished_age / 2 {
+            return Ok(());
+        }
+        self.mark().await?;
+        let size = size_of(&self.store.hot, &self.marker.data).await?;
+        if size == Some(self.marker.size_bytes) {
+            return Ok(());
+        }
+        Err(PortError::unavailable(STORE, "the upload took so long that a sweep has taken it"))
+    }
+
+    /// Removes the data now: the content is there without it.
+    pub(super) async fn discard(mut self) {
+        self.remains().remove().await;
+    }
+
+    /// The data is named by a manifest. If this fails, a sweep finds out.
+    async fn unmark(&self) {
+        let key = self.store.keys.marker(&self.marker.data);
+        if let Err(failure) = self.store.hot.try_delete(&key).await {
+            tracing::debug!(%failure, key, "a marker is left to the sweep");
+        }
+    }
+
+    /// What is to be removed, which is then no longer this one's to remove.
+    fn remains(&mut self) -> Remains {
+        Remains {
+            store: Arc::clone(&self.store),
+            marker: self.marker.clone(),
+            parts: mem::take(&mut self.parts),
+            fate: mem::replace(&mut self.fate, Fate::Keep),
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if matches!(self.fate, Fate::Remove | Fate::RemoveAndMark) {
+            let remains = self.remains();
+            self.store.io.spawn(remains.remove());
+        }
+    }
+}
+
+/// What is in the place where a manifest is to be.
+enum Standing {
+    Absent,
+    /// It names the data that is being committed.
+    Own,
+    /// It names other data, which is there.
+    Intact,
+    /// It cannot be used, or its data is missing.
+    Damaged {
+        tag: Option<String>,
+    },
+}
+
+/// Data that is to go.
+struct Remains {
+    store: Arc<Store>,
+    marker: Marker,
+    parts: JoinSet<(usize, Attempt<String>)>,
+    fate: Fate,
+}
+
+impl Remains {
+    async fn remove(mut self) {
+        // Parts that are still being sent would come after the abortion.
+        self.parts.shutdown().await;
+        if let Err(failure) = self.try_remove().await {
+            tracing::warn!(%failure, data = self.marker.data, "an unfinished upload is left to the sweep");
+        }
+    }
+
+    async fn try_remove(&self) -> Attempt<()> {
+        let (hot, data) = (&self.store.hot, &self.marker.data);
+        if let Some(upload) = &self.marker.upload {
+            found(hot.abort(data, upload).await)?;
+        }
+        // Also of an upload in parts: it may have been completed, by an attempt whose answer was lost.
+        hot.delete(data).await?;
+        if self.fate == Fate::RemoveAndMark {
+            return Ok(());
+        }
+        hot.delete(&self.store.keys.marker(data)).await
+    }
+}

@@ -1,0 +1,90 @@
+//! A content being written: buffered to the size of a part, and then sent in parts while it goes on coming.
+//!
+//! **Bound.** In memory are the part that fills and at most `parts_in_flight` that are being sent; `write` waits when all are.
+//! What fits in one part is sent as one object at the commit, when its name is known and it may turn out to be there already.
+
+use std::{mem, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join;
+use penstock_actors::{
+    ids::ContentHash,
+    model::{LeafHash, leaf_count},
+    ports::{BlobSink, PortError, PortResult},
+};
+
+use super::{failure::STORE, pending::Pending, store::Store};
+
+pub(super) struct S3Sink {
+    store: Arc<Store>,
+    buffer: BytesMut,
+    size_bytes: u64,
+    /// `None` while all fits in the buffer.
+    pending: Option<Pending>,
+}
+
+impl S3Sink {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store, buffer: BytesMut::new(), size_bytes: 0, pending: None }
+    }
+
+    /// Sends the buffer, which is full, and makes a new one.
+    async fn send_part(&mut self) -> PortResult<()> {
+        let room = BytesMut::with_capacity(self.store.part_bytes);
+        let full = mem::replace(&mut self.buffer, room).freeze();
+        match &mut self.pending {
+            Some(pending) => pending.part(full).await,
+            None => {
+                let pending = Pending::in_parts(Arc::clone(&self.store)).await?;
+                self.pending.insert(pending).part(full).await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl BlobSink for S3Sink {
+    async fn write(&mut self, mut part: Bytes) -> PortResult<()> {
+        self.size_bytes += part.len() as u64;
+        while !part.is_empty() {
+            // Only when there is more, so that the last part is never empty.
+            if self.buffer.len() == self.store.part_bytes {
+                self.send_part().await?;
+            }
+            let room = self.store.part_bytes - self.buffer.len();
+            self.buffer.extend_from_slice(&part.split_to(room.min(part.len())));
+        }
+        match &mut self.pending {
+            Some(pending) => pending.keep_alive(self.size_bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
+        let Self { store, buffer, size_bytes, pending } = *self;
+        if leaves.len() as u64 != leaf_count(size_bytes) {
+            return Err(PortError::rejected(STORE, format!("{} leaves for {size_bytes} bytes", leaves.len())));
+        }
+        let (pending, is_there) = match pending {
+            None => {
+                let mut pending = Pending::new(Arc::clone(&store));
+                let (is_there, ()) = try_join(store.is_intact(hash), pending.mark_as(hash, size_bytes)).await?;
+                if !is_there {
+                    pending.whole(&buffer.freeze()).await?;
+                }
+                (pending, is_there)
+            }
+            Some(mut pending) => {
+                pending.part(buffer.freeze()).await?;
+                let (is_there, ()) = try_join(store.is_intact(hash), pending.complete_as(hash, size_bytes)).await?;
+                (pending, is_there)
+            }
+        };
+        if is_there {
+            pending.discard().await;
+            return Ok(());
+        }
+        pending.publish(hash, leaves).await
+    }
+}

@@ -1,0 +1,237 @@
+//! The buckets as one store: look-ups over all tiers, and the way of a manifest out of sight and back.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt as _,
+    future::{try_join, try_join_all},
+    stream::FuturesOrdered,
+};
+use moka::future::Cache;
+use penstock_actors::{
+    ids::ContentHash,
+    ports::{PortError, PortResult},
+};
+use tokio::runtime::Handle;
+
+use super::{
+    S3Settings,
+    bucket::Bucket,
+    client::{Attempt, Expected},
+    failure::Kind,
+    keys::Keys,
+    manifest::{self, Manifest},
+    marker::Marker,
+};
+
+/// Memory for manifests: they never change, and each one that is here saves a stream one of its two round trips before the
+/// first byte. That of a content of 100 MiB takes 3.3 KiB, so this is some five thousand of them.
+const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
+
+/// What a manifest in memory takes beside its leaves.
+const MANIFEST_OVERHEAD: usize = 300;
+
+/// What all parts of the store share.
+pub(super) struct Store {
+    /// The hottest first; there is at least the hot one, which takes new content.
+    pub(super) tiers: Vec<Arc<Bucket>>,
+    pub(super) hot: Arc<Bucket>,
+    pub(super) keys: Keys,
+    /// Connections and clean-up run here, whoever asks.
+    pub(super) io: Handle,
+    pub(super) part_bytes: usize,
+    pub(super) parts_in_flight: usize,
+    /// At this age a sweep takes what is unfinished.
+    pub(super) unfinished_age: Duration,
+    manifests: Cache<ContentHash, Arc<Placed>>,
+}
+
+/// A manifest and where it was found; its data is in the same bucket.
+pub(super) struct Placed {
+    pub(super) bucket: Arc<Bucket>,
+    pub(super) manifest: Manifest,
+}
+
+impl Store {
+    pub(super) fn new(hot: Arc<Bucket>, colder: Vec<Arc<Bucket>>, settings: &S3Settings, io: Handle) -> Self {
+        let manifests = Cache::builder()
+            .max_capacity(MANIFEST_CACHE_BYTES)
+            .weigher(|_, placed: &Arc<Placed>| {
+                let bytes = size_of_val(&*placed.manifest.leaves) + MANIFEST_OVERHEAD;
+                u32::try_from(bytes).unwrap_or(u32::MAX)
+            })
+            .build();
+        Self {
+            tiers: std::iter::once(Arc::clone(&hot)).chain(colder).collect(),
+            hot,
+            keys: Keys::below(&settings.prefix),
+            io,
+            part_bytes: settings.part_bytes,
+            parts_in_flight: settings.parts_in_flight,
+            unfinished_age: settings.unfinished_age,
+            manifests,
+        }
+    }
+
+    /// The manifest of a content, from memory or from the hottest tier that has it. Those who ask at once share the answer.
+    pub(super) async fn open(&self, hash: ContentHash) -> PortResult<Arc<Placed>> {
+        let look_up = async { self.look_up(hash).await?.map(Arc::new).ok_or(PortError::NotFound("blob")) };
+        self.manifests.try_get_with(hash, look_up).await.map_err(|shared| PortError::shared(&shared))
+    }
+
+    /// The manifest as it is now.
+    pub(super) async fn open_afresh(&self, hash: ContentHash) -> PortResult<Arc<Placed>> {
+        self.forget(hash).await;
+        self.open(hash).await
+    }
+
+    pub(super) async fn forget(&self, hash: ContentHash) {
+        self.manifests.invalidate(&hash).await;
+    }
+
+    pub(super) async fn remember(&self, hash: ContentHash, placed: Placed) {
+        self.manifests.insert(hash, Arc::new(placed)).await;
+    }
+
+    /// Asks all tiers side by side, and takes the hottest whose manifest can be used, without waiting for the colder ones.
+    async fn look_up(&self, hash: ContentHash) -> PortResult<Option<Placed>> {
+        let mut answers: FuturesOrdered<_> = self.tiers.iter().map(|bucket| self.manifest_in(bucket, hash)).collect();
+        let mut failed = None;
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(Some(placed)) => return Ok(Some(placed)),
+                Ok(None) => {}
+                // A colder tier may have it; if none has, it is not known whether it is there.
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    async fn manifest_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<Option<Placed>> {
+        let Some(whole) = found(bucket.fetch(&self.keys.blob(hash), manifest::LARGEST).await)? else { return Ok(None) };
+        let manifest = Manifest::decode(&whole.bytes, hash)?;
+        Ok(Some(Placed { bucket: Arc::clone(bucket), manifest }))
+    }
+
+    /// Whether a content is in sight, and its data is there with the size that it should have. What is damaged is as good as
+    /// absent to an upload of the same content.
+    pub(super) async fn is_intact(&self, hash: ContentHash) -> PortResult<bool> {
+        match self.look_up(hash).await {
+            Ok(Some(placed)) => has_data(&placed.bucket, &placed.manifest).await,
+            Ok(None) | Err(PortError::Corrupt(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
+        let key = self.keys.blob(hash);
+        let sizes = try_join_all(self.tiers.iter().map(|bucket| size_of(bucket, &key))).await?;
+        Ok(sizes.iter().any(Option::is_some))
+    }
+
+    pub(super) async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
+        let retired = try_join_all(self.tiers.iter().map(|bucket| self.retire_in(bucket, hash))).await;
+        self.forget(hash).await;
+        Ok(retired?.contains(&true))
+    }
+
+    /// Writes the manifest where nobody looks, and then takes it out of sight. Between the two it is in both places, which
+    /// counts as in sight.
+    async fn retire_in(&self, bucket: &Bucket, hash: ContentHash) -> Attempt<bool> {
+        let (blob, retired) = (self.keys.blob(hash), self.keys.retired(hash));
+        let Some(whole) = found(bucket.fetch(&blob, manifest::LARGEST).await)? else { return Ok(false) };
+        bucket.put(&retired, &whole.bytes, Expected::Anything).await?;
+        bucket.delete(&blob).await?;
+        Ok(true)
+    }
+
+    /// Brings manifests back. What came into sight since stays, being the same content, and newer.
+    pub(super) async fn restore(&self, hash: ContentHash) -> PortResult<()> {
+        let restored = try_join_all(self.tiers.iter().map(|bucket| self.restore_in(bucket, hash))).await?;
+        if restored.contains(&true) || self.exists(hash).await? { Ok(()) } else { Err(PortError::NotFound("blob")) }
+    }
+
+    pub(super) async fn restore_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<bool> {
+        let (blob, retired) = (self.keys.blob(hash), self.keys.retired(hash));
+        let Some(whole) = found(bucket.fetch(&retired, manifest::LARGEST).await)? else { return Ok(false) };
+        // Looked for first, because not every storage knows conditional writes.
+        let other = match self.manifest_in(bucket, hash).await {
+            Ok(other) => other,
+            Err(PortError::Corrupt(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let came_since = other.is_some() || !written(bucket.put(&blob, &whole.bytes, Expected::Absent).await)?;
+        if came_since {
+            // Whether the data is another's by now, the sweep finds out.
+            self.leave_to_sweep(bucket, &whole.bytes, hash).await?;
+        }
+        bucket.delete(&retired).await?;
+        Ok(true)
+    }
+
+    /// Removes retired manifests. Their data stays until a sweep that comes after all who may be reading it.
+    pub(super) async fn purge(&self, hash: ContentHash) -> PortResult<()> {
+        try_join_all(self.tiers.iter().map(|bucket| self.purge_in(bucket, hash))).await.map(drop)
+    }
+
+    async fn purge_in(&self, bucket: &Bucket, hash: ContentHash) -> PortResult<()> {
+        let retired = self.keys.retired(hash);
+        let Some(whole) = found(bucket.fetch(&retired, manifest::LARGEST).await)? else { return Ok(()) };
+        self.leave_to_sweep(bucket, &whole.bytes, hash).await?;
+        Ok(bucket.delete(&retired).await?)
+    }
+
+    /// Marks the data that a manifest names, as data that a sweep should look at.
+    pub(super) async fn leave_to_sweep(&self, bucket: &Bucket, manifest: &Bytes, hash: ContentHash) -> PortResult<()> {
+        let Ok(Manifest { data, size_bytes, .. }) = Manifest::decode(manifest, hash) else {
+            // Of a damaged manifest nobody can tell which data it named.
+            tracing::warn!(content_hash = %hash, "a damaged manifest goes, and its data, if there is any, stays");
+            return Ok(());
+        };
+        let key = self.keys.marker(&data);
+        let marker = Marker { data, upload: None, content: Some(hash), size_bytes };
+        Ok(bucket.put(&key, &marker.encode(), Expected::Anything).await?)
+    }
+
+    /// Whether a manifest of this content, in sight or retired, names this data. A damaged one may.
+    pub(super) async fn is_named(&self, bucket: &Bucket, hash: ContentHash, data: &str) -> PortResult<bool> {
+        let (blob, retired) = (self.keys.blob(hash), self.keys.retired(hash));
+        let (in_sight, retired) =
+            try_join(names(bucket, &blob, hash, data), names(bucket, &retired, hash, data)).await?;
+        Ok(in_sight || retired)
+    }
+}
+
+/// Whether the manifest under this key, if there is one, names this data.
+async fn names(bucket: &Bucket, key: &str, hash: ContentHash, data: &str) -> PortResult<bool> {
+    let Some(whole) = found(bucket.fetch(key, manifest::LARGEST).await)? else { return Ok(false) };
+    Ok(Manifest::decode(&whole.bytes, hash)?.data == data)
+}
+
+/// The size of an object, if it is there.
+pub(super) async fn size_of(bucket: &Bucket, key: &str) -> Attempt<Option<u64>> {
+    found(bucket.head(key).await)
+}
+
+/// Whether the data of a manifest is there with its size.
+pub(super) async fn has_data(bucket: &Bucket, manifest: &Manifest) -> PortResult<bool> {
+    Ok(size_of(bucket, &manifest.data).await? == Some(manifest.size_bytes))
+}
+
+/// Whether a conditional write was made.
+pub(super) fn written(answer: Attempt<()>) -> Attempt<bool> {
+    match answer {
+        Err(failure) if failure.kind == Kind::Precondition => Ok(false),
+        answer => answer.map(|()| true),
+    }
+}
+
+/// `None` for what is not there.
+pub(super) fn found<T>(answer: Attempt<T>) -> Attempt<Option<T>> {
+    match answer {
+        Err(failure) if failure.kind == Kind::NotFound => Ok(None),
+        answer => answer.map(Some),
+    }
+}

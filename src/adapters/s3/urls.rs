@@ -1,0 +1,106 @@
+//! URLs of data objects, signed so that whoever holds one gets the content from the storage itself.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use penstock_actors::{
+    ids::ContentHash,
+    ports::{PortError, PortResult, SignedUrl, UrlRequest, UrlSigner},
+};
+
+use super::{
+    S3Blobs, Tier,
+    client::SignedGet,
+    failure::STORE,
+    store::{Placed, Store, size_of},
+};
+use crate::adapters::urls::Origin;
+
+/// Gives URLs of contents, or of those in one tier.
+#[derive(Clone)]
+pub struct S3Urls {
+    blobs: S3Blobs,
+    tier: Option<Tier>,
+}
+
+impl S3Urls {
+    /// `tier` is the one that URLs are given for; `None` means any.
+    pub const fn new(blobs: S3Blobs, tier: Option<Tier>) -> Self {
+        Self { blobs, tier }
+    }
+
+    /// Where a content is now. The manifest in memory may be out of date, and a URL cannot be corrected, so its data is looked
+    /// for.
+    async fn place(store: &Store, tier: Option<Tier>, hash: ContentHash) -> PortResult<Option<Arc<Placed>>> {
+        let mut placed = store.open(hash).await?;
+        if size_of(&placed.bucket, &placed.manifest.data).await?.is_none() {
+            placed = store.open_afresh(hash).await?;
+            if size_of(&placed.bucket, &placed.manifest.data).await?.is_none() {
+                store.forget(hash).await;
+                return Err(PortError::NotFound("blob"));
+            }
+        }
+        Ok(tier.is_none_or(|tier| placed.bucket.tier == tier).then_some(placed))
+    }
+}
+
+#[async_trait]
+impl UrlSigner for S3Urls {
+    async fn sign(&self, wanted: &UrlRequest<'_>) -> PortResult<Option<SignedUrl>> {
+        let UrlRequest { content_hash, until, media_type, disposition } = *wanted;
+        let (media_type, disposition, tier) = (media_type.to_owned(), disposition.to_owned(), self.tier);
+        self.blobs
+            .on_io(async move |store| {
+                let Some(placed) = Self::place(&store, tier, content_hash).await? else { return Ok(None) };
+                loop {
+                    // The moment of signing is cut to its second, and so must be what is left from then on.
+                    let left = until.as_second() - Timestamp::now().as_second();
+                    let valid_for = Duration::from_secs(u64::try_from(left).unwrap_or(0));
+                    let get = SignedGet { valid_for, media_type: &media_type, disposition: &disposition };
+                    let url = placed.bucket.sign(&placed.manifest.data, &get).await?;
+                    let expires_at = expiry(&url)
+                        .ok_or_else(|| PortError::rejected(STORE, "a signed URL does not say when it expires"))?;
+                    // Unless the next second began before it was signed.
+                    if expires_at <= until || left <= 0 {
+                        return Ok(Some(SignedUrl { url, expires_at }));
+                    }
+                }
+            })
+            .await
+    }
+}
+
+/// A CDN, or whoever else fetches without signatures, finds the content under the key of its data.
+#[async_trait]
+impl Origin for S3Urls {
+    async fn path(&self, hash: ContentHash) -> PortResult<Option<String>> {
+        let tier = self.tier;
+        let placed = self.blobs.on_io(async move |store| Self::place(&store, tier, hash).await).await?;
+        Ok(placed.map(|placed| placed.manifest.data.clone()))
+    }
+}
+
+/// When a signed URL expires, by what it says itself.
+fn expiry(url: &str) -> Option<Timestamp> {
+    let (_, query) = url.split_once('?')?;
+    let value = |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+    let signed_at = DateTime::strptime("%Y%m%dT%H%M%SZ", value("X-Amz-Date")?).ok()?;
+    let seconds: u32 = value("X-Amz-Expires")?.parse().ok()?;
+    let signed_at = signed_at.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    signed_at.checked_add(Duration::from_secs(seconds.into())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_url_says_when_it_expires() {
+        let url = "http://s3/b/k?a=b&X-Amz-Date=20261124T235959Z&X-Amz-Expires=61&X-Amz-Signature=0";
+        assert_eq!(expiry(url), Some("2026-11-25T00:01:00Z".parse().unwrap()));
+        for nonsense in ["http://s3/b/k", "http://s3/b/k?X-Amz-Date=today&X-Amz-Expires=61", "?X-Amz-Expires=1"] {
+            assert_eq!(expiry(nonsense), None);
+        }
+    }
+}

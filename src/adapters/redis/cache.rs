@@ -5,7 +5,7 @@
 //! | `c:CACHE:{ID}` | an [`entry`], for as long as it may be served |
 //! | `t:KIND:{ID}` | the version of a tag: 8 bytes, for longer than any entry that names it lives |
 //! | `l:CACHE:{ID}` | who loads, for some seconds |
-//! | `u:LIST:{HOUR}` | uses within an hour, a sorted set of at most [`USED`] |
+//! | `u:LIST:{HOUR}` | uses within an hour, a sorted set of bounded size |
 //!
 //! An entry and the tag of the thing that it shows are in one hash slot, because they have one id; what depends on more is
 //! spread. No call needs two keys of different slots: what belongs together goes out together, each part to where its key is,

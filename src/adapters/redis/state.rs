@@ -161,6 +161,23 @@ impl RedisState {
                 tracing::debug!(%failure, "stream slots were not kept in Redis");
             }
         }
+        drop(receipts);
+        self.let_go(slots).await;
+    }
+
+    /// Gives back, of slots that Redis was just told to keep, those that ended meanwhile: a call that has to be sent anew,
+    /// because its script was not there, arrives behind what was said after it.
+    async fn let_go(&self, mut slots: Vec<(ReceiptId, UsageId)>) {
+        {
+            let (own, now) = (self.own(), self.clock.monotonic());
+            slots.retain(|&(receipt, stream)| !own.slots.holds(receipt, stream, now));
+        }
+        for step in slots.chunks(STEP) {
+            let calls = step.iter().map(|&(receipt, stream)| slots::release(&self.link, receipt, stream)).collect();
+            for failure in self.link.try_all(calls, Haste::Later).await.into_iter().filter_map(Result::err) {
+                tracing::debug!(%failure, "a stream slot was not given back; it runs out");
+            }
+        }
     }
 
     /// Makes Redis know sessions, with what it has not been told of them.

@@ -40,7 +40,7 @@ const OPEN_IDLE: Duration = Duration::from_secs(10);
 pub enum Verify {
     /// Each time a leaf is read.
     Always,
-    /// The first time that a leaf of an open blob is read.
+    /// The first time that a leaf of an open blob is read; where it passes a network, each time that it is read as a whole.
     #[default]
     Cold,
     /// Not at all; only short reads are noticed.
@@ -216,7 +216,7 @@ impl ContentStore {
         self.counters.bytes_read.fetch_add(bytes.len() as u64, Relaxed);
         let known = match self.verify {
             Verify::Always => false,
-            Verify::Cold => content.is_verified(leaf),
+            Verify::Cold => content.source.is_steady() && content.is_verified(leaf),
             Verify::Never => true,
         };
         if !known {

@@ -78,4 +78,10 @@ pub trait BlobSource: Send + Sync + 'static {
     /// # Errors
     /// `Corrupt` when fewer are there.
     async fn read_at(&self, offset: u64, len: usize) -> PortResult<Bytes>;
+
+    /// Whether bytes that were right once are right when they are read again: so it is with an open file, and not with what
+    /// passes a network each time.
+    fn is_steady(&self) -> bool {
+        true
+    }
 }

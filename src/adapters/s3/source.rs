@@ -61,4 +61,8 @@ impl BlobSource for S3Source {
         let source = self.clone();
         on_io(&self.store.io, async move { source.read(offset, len).await }).await
     }
+
+    fn is_steady(&self) -> bool {
+        false
+    }
 }

@@ -12,6 +12,10 @@ mod postgres;
 mod proxy;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/s3.rs"]
+mod s3;
+#[path = "../support/s3_proxy.rs"]
+mod s3_proxy;
 
 mod clients;
 mod crashes;
@@ -21,6 +25,7 @@ mod disk;
 mod limits;
 mod memory;
 mod revocation;
+mod s3_storage;
 mod shared_state;
 mod shutdown;
 mod still;

@@ -23,15 +23,20 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     }
 }
 
-/// Waits until nothing runs and nothing is held: streams, uploads, permits of every queue, temporary files. Then everything
-/// that was delivered is in the ledger too, for usage holds a permit until it is.
+/// Waits until nothing runs, nothing is held, and no temporary file is left.
 pub(crate) async fn at_rest(node: &TestNode) {
+    nothing_held(node).await;
+    eventually("no temporary file is left", async || temporary_files(node).is_empty()).await;
+}
+
+/// Waits until nothing runs and nothing is held: streams, uploads, permits of every queue. Then everything that was delivered
+/// is in the ledger too, for usage holds a permit until it is.
+pub(crate) async fn nothing_held(node: &TestNode) {
     node.metric_becomes("penstock_streams_active", "", 0.0).await;
     node.metric_becomes("penstock_uploads_active", "", 0.0).await;
     node.metric_becomes("penstock_admission_in_use", "", 0.0).await;
     // The one request is the look itself.
     node.metric_becomes("penstock_http_requests_in_flight", "", 1.0).await;
-    eventually("no temporary file is left", async || temporary_files(node).is_empty()).await;
     for never in ["penstock_settlements_lost_total", "penstock_usage_dropped_total"] {
         assert_eq!(node.metric(never, "").await, 0.0, "{never}");
     }

@@ -7,10 +7,13 @@
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/s3.rs"]
+mod s3;
 
 mod api;
 mod exactness;
 mod main_job;
+mod on_s3;
 mod real_clients;
 mod refusals;
 mod shell;

@@ -95,6 +95,9 @@ impl TestBuckets {
             ("S3_ACCESS_KEY", told("ACCESS_KEY")),
             ("S3_SECRET_KEY", told("SECRET_KEY")),
             ("PENSTOCK_S3__PREFIX", self.prefix.clone()),
+            // Small parts, so that a content soon has several; no more than these can make.
+            ("PENSTOCK_S3__PART_SIZE", "5MiB".to_owned()),
+            ("PENSTOCK_UPLOADS__MAX_BYTES", "1GiB".to_owned()),
         ]
     }
 

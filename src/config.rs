@@ -195,22 +195,7 @@ impl Config {
             &["janitor.temporary_age", "uploads.idle_timeout"],
             "be longer than uploads.idle_timeout, or a sweep takes the file of an upload that only paused",
         );
-        let files = self.storage.backend == StorageBackend::Fs;
-        rules.require(
-            self.delivery.mode != DeliveryMode::Presigned || !files,
-            &["delivery.mode", "storage.backend"],
-            "not be \"presigned\" where storage.backend is \"fs\": only object storage takes signed URLs",
-        );
-        rules.require(
-            self.delivery.mode != DeliveryMode::Accel || !self.server.trusted_proxies.is_empty(),
-            &["server.trusted_proxies", "delivery.mode"],
-            "name the nginx in front where delivery.mode is \"accel\": nobody else understands the answer",
-        );
-        rules.require(
-            !files || matches!(self.delivery.tier, DeliveryTier::Any | DeliveryTier::Hot),
-            &["delivery.tier", "storage.backend"],
-            "be \"any\" or \"hot\" where storage.backend is \"fs\": files have one tier",
-        );
+        self.delivery.check_with(&self.server, &self.storage, &self.s3, rules);
         rules.require(
             self.rate_limits.backend == RateLimitBackend::Memory || self.redis.is_given(),
             &["rate_limits.backend", "redis.url", "redis.cluster_nodes"],

@@ -190,6 +190,28 @@ fn a_delivery_mode_has_all_that_it_needs_or_does_not_start() {
     {
         assert!(complaints("", &[("PENSTOCK_DELIVERY__BASE_URL", url)])[0].contains("must be of the form"), "{url}");
     }
+    let hot = ("S3_BUCKET_HOT", "hot");
+    assert!(load("", &[mode("presigned"), hot]).is_ok());
+    assert_eq!(
+        complaints("", &[mode("presigned"), hot, ("DATA_DELIVERY_TIER", "cold")]),
+        ["delivery.tier = \"cold\" (from DATA_DELIVERY_TIER): must be a tier that has a bucket"]
+    );
+    assert_eq!(
+        complaints("", &[("DATA_DELIVERY_TIER", "warm")]),
+        [
+            "delivery.tier = \"warm\" (from DATA_DELIVERY_TIER): must be \"any\" or \"hot\" where storage.backend is \"fs\": \
+          files have one tier"
+        ]
+    );
+    let cdn = "[delivery]\nbase_url = \"https://cdn.example.com\"\nsigning_key = \"0123456789abcdef0123456789abcdef\"";
+    assert!(load(cdn, &[mode("direct"), hot]).is_ok());
+    assert_eq!(
+        complaints(cdn, &[mode("direct"), hot, ("S3_BUCKET_WARM", "warm")]),
+        [
+            "delivery.tier = \"any\" (from default): must name one tier where delivery.mode is \"direct\" and there are several \
+          buckets: a CDN has one of them behind it"
+        ]
+    );
     for prefix in ["", "/", "_penstock", "/a/", "/a b"] {
         let told = load(&format!("[delivery]\ninternal_prefix = {prefix:?}"), &[]);
         assert!(told.is_err(), "{prefix}");

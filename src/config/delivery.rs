@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::{Secret, problem::Rules, value};
+use super::{S3, Secret, Server, Storage, StorageBackend, problem::Rules, value};
 
 /// What is as hard to guess as the hash that it keys.
 const KEY_BYTES: usize = 32;
@@ -97,6 +97,44 @@ impl Delivery {
                 "be given where delivery.mode is \"direct\": without it, anybody could make URLs",
             );
         }
+    }
+}
+
+impl Delivery {
+    /// What a mode needs of other sections.
+    pub(super) fn check_with(&self, server: &Server, storage: &Storage, s3: &S3, rules: &mut Rules) {
+        let files = storage.backend == StorageBackend::Fs;
+        rules.require(
+            self.mode != DeliveryMode::Presigned || !files,
+            &["delivery.mode", "storage.backend"],
+            "not be \"presigned\" where storage.backend is \"fs\": only object storage takes signed URLs",
+        );
+        rules.require(
+            self.mode != DeliveryMode::Accel || !server.trusted_proxies.is_empty(),
+            &["server.trusted_proxies", "delivery.mode"],
+            "name the nginx in front where delivery.mode is \"accel\": nobody else understands the answer",
+        );
+        rules.require(
+            !files || matches!(self.tier, DeliveryTier::Any | DeliveryTier::Hot),
+            &["delivery.tier", "storage.backend"],
+            "be \"any\" or \"hot\" where storage.backend is \"fs\": files have one tier",
+        );
+        let bucket_is_missing = match self.tier {
+            DeliveryTier::Any | DeliveryTier::Hot => false,
+            DeliveryTier::Warm => s3.bucket_warm.is_empty(),
+            DeliveryTier::Cold => s3.bucket_cold.is_empty(),
+        };
+        rules.require(
+            files || !bucket_is_missing,
+            &["delivery.tier", "s3.bucket_warm", "s3.bucket_cold"],
+            "be a tier that has a bucket",
+        );
+        let buckets = [&s3.bucket_warm, &s3.bucket_cold].into_iter().filter(|bucket| !bucket.is_empty()).count();
+        rules.require(
+            self.mode != DeliveryMode::Direct || self.tier != DeliveryTier::Any || files || buckets == 0,
+            &["delivery.tier", "delivery.mode", "s3.bucket_warm", "s3.bucket_cold"],
+            "name one tier where delivery.mode is \"direct\" and there are several buckets: a CDN has one of them behind it",
+        );
     }
 }
 

@@ -9,10 +9,14 @@ mod nginx;
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/s3.rs"]
+#[macro_use]
+mod s3;
 #[path = "../support/shipped.rs"]
 mod shipped;
 
 mod accel;
 mod direct;
 mod given;
+mod presigned;
 mod refusals;

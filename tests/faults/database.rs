@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, process::Stdio};
 
 use futures_util::future::join_all;
+use penstock_actors::ids::VersionId;
 use reqwest::Method;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -120,6 +121,48 @@ async fn a_database_that_goes_away_stops_nothing_that_is_in_memory_and_loses_not
     assert_eq!(node.charged(&running.receipt).await, (large.len() as u64, 1));
     assert_eq!(node.charged(&unknown.receipt).await, (0, 0));
     assert_eq!(node.stream(&unknown).send().await.unwrap().status(), 200);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_hangs_on_some_requests_refuses_further_ones_at_once_and_stops_no_stream() {
+    let database = TestDatabase::empty().await;
+    let mut node = Setup::on_database_of(&database.url())
+        .env("PG_POOL_MIN", "1")
+        .env("PG_POOL_MAX", "5")
+        .env("PENSTOCK_POSTGRES__MAX_WAITING", "2")
+        .env("PENSTOCK_POSTGRES__WAIT_TIMEOUT", "60s")
+        .env("PENSTOCK_POSTGRES__STATEMENT_TIMEOUT", "60s")
+        .start()
+        .await;
+    let bytes = sample(45, 10_000);
+    let paid = node.paid(&bytes, "unlimited").await;
+    assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap(), bytes);
+
+    let locker = database.client().await;
+    locker.batch_execute("BEGIN; LOCK TABLE assets IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let ask = || {
+        // Each of them is one that nobody has asked for.
+        let asset = node.get(&format!("/v1/assets/{}", VersionId::next()));
+        tokio::spawn(async move { asset.send().await.unwrap() })
+    };
+    // Four of five connections, and the two that may wait.
+    let waiting: Vec<_> = (0..6).map(|_| ask()).collect();
+    node.metric_becomes("penstock_db_pool_connections", "server=\"primary\",state=\"waiting\"", 2.0).await;
+    for _ in 0..3 {
+        let refused = ask().await.unwrap();
+        assert_eq!(refused.headers()["retry-after"], "1");
+        expect_problem(refused, 503, "dependency-unavailable").await;
+    }
+    assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap(), bytes);
+    let ready = node.get("/health/ready").send().await.unwrap();
+    assert_eq!(ready.json::<serde_json::Value>().await.unwrap()["dependencies"]["database"], "ok", "busy is not down");
+
+    locker.batch_execute("COMMIT").await.unwrap();
+    for answer in waiting {
+        expect_problem(answer.await.unwrap(), 404, "unknown-asset").await;
+    }
+    at_rest(&node).await;
     node.finish().await;
 }
 

@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../support/cluster.rs"]
+mod cluster;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
+#[path = "../support/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[path = "../support/proxy.rs"]
@@ -16,6 +20,8 @@ mod redis_server;
 mod s3;
 #[path = "../support/s3_proxy.rs"]
 mod s3_proxy;
+#[path = "../support/shipped.rs"]
+mod shipped;
 
 mod clients;
 mod crashes;
@@ -26,6 +32,7 @@ mod limits;
 mod memory;
 mod revocation;
 mod s3_storage;
+mod server;
 mod shared_state;
 mod shutdown;
 mod still;

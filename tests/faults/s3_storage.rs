@@ -122,7 +122,9 @@ async fn a_stream_is_right_to_the_byte_or_visibly_broken_whatever_s3_does() {
     let bytes = sample(10, SIZE);
     let paid = world.node.paid(&bytes, "unlimited").await;
     let mut next = dice(42);
-    world.proxy.rule(move |seen| (seen.operation() == "get" && next() % 2 == 0).then(|| any_read_fault(&mut next)));
+    world
+        .proxy
+        .rule(move |seen| (seen.operation() == "get" && next().is_multiple_of(2)).then(|| any_read_fault(&mut next)));
     let (mut whole, mut broken) = (0_u64, 0_u64);
     for _ in 0..6 {
         let streams = join_all((0..4).map(|_| stream_all(&world.node, &paid, &bytes))).await;
@@ -206,7 +208,9 @@ async fn an_upload_succeeds_or_fails_and_leaves_no_part_whatever_s3_does() {
     let mut next = dice(77);
     // An upload that was begun, while its id was lost, has no parts; what removes it is the bucket's lifecycle.
     let breakable = |operation: &str| !["begin", "list", "get"].contains(&operation);
-    world.proxy.rule(move |seen| (breakable(seen.operation()) && next() % 3 == 0).then(|| any_write_fault(&mut next)));
+    world.proxy.rule(move |seen| {
+        (breakable(seen.operation()) && next().is_multiple_of(3)).then(|| any_write_fault(&mut next))
+    });
     let contents: Vec<_> =
         (0..12).map(|seed| sample(30 + seed, if seed % 2 == 0 { 6_000_000 } else { 50_000 })).collect();
     let mut stored = Vec::new();

@@ -14,6 +14,8 @@
 //! mailbox. The arithmetic stands alone in [`quota_book`], [`usage_batch`], [`pacer`] and [`model`]; queues are bounded by
 //! [`admission`] and by nothing else.
 //!
+//! What people type into the search box of the catalogue, and what they are shown of it, is in [`search`].
+//!
 //! This crate knows no HTTP, no SQL and no exporter: the world is behind [`ports`].
 
 pub mod admission;
@@ -37,6 +39,7 @@ pub mod rate_counters;
 pub mod rate_limiter;
 pub mod rate_window;
 pub mod refusal;
+pub mod search;
 pub mod storage_stream;
 pub mod system;
 #[cfg(feature = "testkit")]

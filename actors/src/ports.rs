@@ -9,6 +9,7 @@ mod error;
 mod ledger;
 mod lineage_store;
 mod rate_limits;
+mod search;
 mod shared_cache;
 mod shared_state;
 mod url_signer;
@@ -26,6 +27,7 @@ pub use lineage_store::{
     Told, WindowState,
 };
 pub use rate_limits::{Grant, RateLimits};
+pub use search::{Facets, Hit, Media, Search, SearchPage, SearchPlace, Wish};
 pub use shared_cache::{
     CacheName, CacheTag, EntryKey, KeyPattern, Loader, Look, Seen, SharedCache, SharedValue, UseList, Version,
 };

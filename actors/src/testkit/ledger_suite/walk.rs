@@ -11,28 +11,16 @@ use super::{
 use crate::{
     model::{Credit, LostLease, NodeEpoch, UsageRow, WindowKind},
     ports::{Release, SettleBatch},
+    testkit::dice::Dice,
 };
 
 /// Walks that reach every step many times; more of them find nothing more, and each costs a database some seconds.
 pub(super) const SEEDS: [u64; 3] = [1, 20_261, 777_777];
 const STEPS: usize = 120;
 
-/// SplitMix64: a few lines, and the same walk for a seed everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % sides.max(1)
-    }
-
-    /// A part of this credit, be it all or nothing.
-    fn part_of(&mut self, whole: Credit) -> Credit {
-        Credit::new(self.roll(whole.bytes + 1), self.roll(whole.requests + 1))
-    }
+/// A part of this credit, be it all or nothing.
+fn part_of(dice: &mut Dice, whole: Credit) -> Credit {
+    Credit::new(dice.roll(whole.bytes + 1), dice.roll(whole.requests + 1))
 }
 
 /// Epoch and hour name a lease of a node.
@@ -116,11 +104,11 @@ impl Walk {
         for key in keys {
             for _ in 0..self.dice.roll(3) {
                 let held = self.model.held(key);
-                let spent = self.dice.part_of(held);
+                let spent = part_of(&mut self.dice, held);
                 rows.push(self.row(key, spent));
                 self.model.spend(key, spent);
             }
-            let given = self.dice.part_of(self.model.held(key));
+            let given = part_of(&mut self.dice, self.model.held(key));
             if self.dice.roll(2) == 0 {
                 releases.push(self.release(key, given));
                 self.model.give_back(key, given);

@@ -1,0 +1,107 @@
+//! Catalogue search: what people type and what they are shown, as plain data and pure functions.
+//!
+//! - [`words()`]: the words of a text, as everything here compares them
+//! - [`TextQuery`]: what was typed, in the syntax of web searches, read once for every database
+//! - [`highlight()`]: the passage of a text that a query's words were found in
+//!
+//! The order of results is one that any database can keep exactly, page by page, while assets are added: first where the
+//! words were found ([`Found`]), then the newest. A score that depends on what else is in the catalogue could not.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+mod highlight;
+mod query;
+mod words;
+
+pub use highlight::{Piece, highlight};
+pub use query::{Alternative, Term, TextQuery, TextQueryError};
+pub use words::{MAX_WORD_CHARS, is_unspaced, words};
+
+/// Where the words of a query were found: the first order of the results, the best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Found {
+    /// Some of them in the texts of `policy_meta` only.
+    PolicyMeta,
+    /// All in the name or the description, some in the description only.
+    Description,
+    /// All in the name.
+    Name,
+}
+
+impl Found {
+    /// The best first.
+    pub const ALL: [Self; 3] = [Self::Name, Self::Description, Self::PolicyMeta];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Description => "description",
+            Self::PolicyMeta => "policyMeta",
+        }
+    }
+
+    /// As it stands in cursors and statements: larger is better.
+    pub const fn rank(self) -> u8 {
+        match self {
+            Self::Name => 3,
+            Self::Description => 2,
+            Self::PolicyMeta => 1,
+        }
+    }
+
+    pub fn of_rank(rank: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|found| found.rank() == rank)
+    }
+}
+
+/// The texts in a JSON value, at any depth. Names of members are not among them.
+pub fn texts(value: &Value) -> Vec<&str> {
+    let mut found = Vec::new();
+    collect(value, &mut found);
+    found
+}
+
+/// The parsers of what comes here bound its depth to 128.
+fn collect<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => found.push(text),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Object(members) => members.values().for_each(|member| collect(member, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The media type alone, without parameters and in lower case: what filters compare and facets count.
+pub fn media_essence(media_type: &str) -> String {
+    media_type.split_once(';').map_or(media_type, |(essence, _)| essence).trim_matches(' ').to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_texts_of_a_value_are_found_at_any_depth() {
+        let value = json!({ "a": "one", "b": [1, "two", { "three": "four" }], "c": null, "d": true });
+        assert_eq!(texts(&value), ["one", "two", "four"]);
+        assert_eq!(texts(&json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn a_media_type_is_compared_without_its_parameters() {
+        assert_eq!(media_essence("Text/Plain; charset=utf-8"), "text/plain");
+        assert_eq!(media_essence("video/mp4"), "video/mp4");
+    }
+
+    #[test]
+    fn ranks_tell_the_places_apart() {
+        assert!(Found::Name > Found::Description && Found::Description > Found::PolicyMeta);
+        for found in Found::ALL {
+            assert_eq!(Found::of_rank(found.rank()), Some(found));
+        }
+        assert_eq!(Found::of_rank(0), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! The conformance suite of [`Search`]: what every adapter promises, whatever stands behind it.
+//!
+//! Each promise keeps to a dataset or to words of its own, so the suite may share a database with other tests, and run again on
+//! the same. What is found is compared with [`ModelSearch`], which reads every asset.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::model_search::ModelSearch;
+use crate::{
+    clock::to_micros,
+    ids::{ContentHash, KeyId, ProducerId, VersionId},
+    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role},
+    ports::{Catalog, Hit, Search, SearchPage, SearchPlace, Wish},
+    search::{Found, TextQuery},
+};
+
+mod facets;
+mod filters;
+mod pages;
+mod text;
+mod walk;
+
+/// Runs every promise.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run<S: Catalog + Search>(store: Arc<S>) {
+    text::run(&*store).await;
+    filters::run(&*store).await;
+    pages::run(&*store).await;
+    facets::run(&*store).await;
+    for seed in walk::SEEDS {
+        walk::what_is_found_is_what_the_model_finds(&*store, seed).await;
+    }
+}
+
+/// A word that nobody else has.
+fn own_word() -> String {
+    format!("q{}", uuid::Uuid::new_v4().simple())
+}
+
+/// A dataset of one's own in the catalogue, and the same assets in a model.
+struct Shelf<'a, S> {
+    store: &'a S,
+    model: ModelSearch,
+    dataset: String,
+    producer: ProducerId,
+    content: ContentHash,
+}
+
+impl<'a, S: Catalog + Search> Shelf<'a, S> {
+    async fn new(store: &'a S) -> Self {
+        let mut secret_hash = [0; 32];
+        secret_hash[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        let content_hash = ContentHash::from_bytes(secret_hash);
+        let producer = ProducerId::next();
+        let key = ApiKey { key_id: KeyId::next(), producer_id: producer, role: Role::Producer, secret_hash };
+        let now = to_micros(Timestamp::now());
+        store.create_producer(&NewProducer { name: "Shelf".into(), key, created_at: now }).await.expect("a producer");
+        let content = ContentMeta { content_hash, size_bytes: 1, media_type: "text/plain".into(), stored_at: now };
+        store.announce_content(&content, producer).await.expect("announced");
+        assert!(store.complete_content(content_hash).await.expect("stored"));
+        Self { store, model: ModelSearch::default(), dataset: own_word(), producer, content: content_hash }
+    }
+
+    fn blank(&self) -> NewAsset {
+        NewAsset {
+            version_id: VersionId::next(),
+            content_hash: self.content,
+            name: "Untitled".into(),
+            description: String::new(),
+            media_type: None,
+            dataset_id: Some(self.dataset.clone()),
+            policy_meta: json!({}),
+            producer_id: self.producer,
+            price_satoshis: 0,
+            created_at: to_micros(Timestamp::now()),
+        }
+    }
+
+    async fn put(&self, new: NewAsset) -> Asset {
+        let asset = self.store.create_asset(&new).await.expect("an asset is made");
+        self.model.put(asset.clone());
+        asset
+    }
+
+    async fn add(&self, name: &str, description: &str, policy_meta: Value) {
+        self.put(NewAsset { name: name.into(), description: description.into(), policy_meta, ..self.blank() }).await;
+    }
+
+    async fn price(&self, asset: &Asset, satoshis: u64) {
+        let now = to_micros(Timestamp::now());
+        assert!(self.store.set_price(asset.version_id, satoshis, None, now).await.expect("priced"));
+        self.model.put(Asset { price_satoshis: satoshis, ..asset.clone() });
+    }
+
+    /// Everything on this shelf.
+    fn all(&self) -> Wish {
+        Wish { dataset_id: Some(self.dataset.clone()), ..Wish::default() }
+    }
+
+    fn wish(&self, typed: &str) -> Wish {
+        Wish { text: Some(TextQuery::parse(typed).expect("a query")), ..self.all() }
+    }
+
+    /// What a wish finds, which is what the model finds too.
+    async fn find(&self, wish: &Wish) -> Vec<Hit> {
+        let page = self.store.search(wish, None, 100).await.expect("an answer");
+        assert_eq!(page.next, None);
+        let model = self.model.search(wish, None, 100).await.expect("the model answers");
+        assert_eq!(brief(&page.hits), brief(&model.hits), "{wish:?}");
+        assert_eq!(page.hits, model.hits);
+        page.hits
+    }
+
+    /// The names of what is found for a text.
+    async fn names(&self, typed: &str) -> Vec<String> {
+        self.find(&self.wish(typed)).await.into_iter().map(|hit| hit.asset.name).collect()
+    }
+}
+
+fn brief(hits: &[Hit]) -> Vec<(Found, &str)> {
+    hits.iter().map(|hit| (hit.found, hit.asset.name.as_str())).collect()
+}

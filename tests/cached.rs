@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use penstock::{
     adapters::{
-        cached::{CachedCatalog, CachedReceipts},
+        cached::{CachedCatalog, CachedReceipts, CachedSearch},
         sqlite::{SqliteSettings, SqliteStore, migrate},
     },
     config::{Config, Sources},
@@ -13,10 +13,11 @@ use penstock::{
     wiring,
 };
 use penstock_actors::{
+    admission::Admission,
     clock::SystemClock,
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, VersionId},
     model::{ApiKey, ContentMeta, NewAsset, NewProducer, QuotaPolicy, ReceiptStatus, Role},
-    ports::{Catalog, NewReceipt, Receipts, StatusChange, Tag},
+    ports::{Catalog, NewReceipt, PortError, Receipts, Search, StatusChange, Tag, Wish},
     testkit::catalog_suite,
     tiered_cache::{TieredCache, TieredDeps},
 };
@@ -182,4 +183,45 @@ async fn the_caches_show_what_they_do() {
     ] {
         assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_was_found_is_shown_until_the_catalogue_changes() {
+    let scene = Scene::new();
+    let search = CachedSearch::new(scene.store.clone(), scene.cache.clone(), Admission::new("searches", 1));
+    let all = Wish::default();
+    let listed = async || search.search(&all, None, 10).await.expect("a page").hits.len();
+    assert_eq!(listed().await, 0);
+    let id = scene.asset().await;
+    assert_eq!(listed().await, 1, "what was published is there with the next search");
+    let before = scene.asked("search");
+    assert_eq!(listed().await, 1);
+    assert_eq!(scene.asked("search"), before, "the next one is from memory");
+    let counted = async || search.facets(&all, 10, 10).await.expect("facets").counted;
+    assert_eq!((counted().await, counted().await), (1, 1));
+    assert_eq!(scene.asked("search_facets"), 1);
+
+    let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
+    scene.catalog.set_price(id, 777, None, now).await.expect("set");
+    assert_eq!(search.search(&all, None, 10).await.expect("a page").hits[0].asset.price_satoshis, 777);
+    // Elsewhere, an instance hears of it.
+    let before = scene.asked("search");
+    scene.cache.heard(Some(&Tag::Asset(VersionId::next())));
+    assert_eq!(listed().await, 1);
+    assert_eq!(scene.asked("search"), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_waits_for_its_turn_and_what_is_known_waits_for_nobody() {
+    let scene = Scene::new();
+    let turns = Admission::new("searches", 1);
+    let search = CachedSearch::new(scene.store.clone(), scene.cache.clone(), turns.clone());
+    let dear = Wish { min_price: Some(1), ..Wish::default() };
+    search.search(&dear, None, 10).await.expect("a page");
+    let taken = turns.try_admit(1).expect("nobody searches");
+    search.search(&dear, None, 10).await.expect("the same page, from memory");
+    let refused = search.search(&Wish::default(), None, 10).await;
+    assert!(matches!(refused, Err(PortError::Unavailable { retry_after: Some(_), .. })), "{refused:?}");
+    drop(taken);
+    search.search(&Wish { min_price: Some(2), ..dear }, None, 10).await.expect("its turn");
 }

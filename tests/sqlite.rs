@@ -10,7 +10,7 @@ use penstock_actors::{
     ids::{KeyId, NodeId, ProducerId},
     model::{ApiKey, NewProducer, NodeEpoch, Role},
     ports::{Catalog as _, Ledger as _, PortError, Receipts as _, Upkeep as _},
-    testkit::{catalog_suite, changes_suite, ledger_suite, lineage_suite},
+    testkit::{catalog_suite, changes_suite, ledger_suite, lineage_suite, search_suite},
 };
 use tempfile::TempDir;
 
@@ -38,6 +38,12 @@ fn fresh(folder: &TempDir) -> SqliteStore {
 async fn the_catalogue_keeps_the_promises_of_its_port() {
     let folder = folder();
     catalog_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test]
+async fn the_search_keeps_the_promises_of_its_port() {
+    let folder = folder();
+    search_suite::run(Arc::new(fresh(&folder))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,8 @@
 
 mod catalog;
 mod receipts;
+mod search;
 
 pub use catalog::CachedCatalog;
 pub use receipts::CachedReceipts;
+pub use search::CachedSearch;

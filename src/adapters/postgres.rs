@@ -21,6 +21,7 @@ mod migrations;
 mod pool;
 mod receipts;
 mod replicas;
+mod search;
 mod tls;
 mod upkeep;
 
@@ -151,7 +152,7 @@ impl PostgresStore {
     /// must answer; `None`: of all that may have changed. Caches are to be told after this, or they fill with what was.
     pub fn heard(&self, change: Option<&Tag>) {
         match change {
-            Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id)]),
+            Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id), Topic::Catalogue]),
             Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
             // Receipts and their windows are read from the primary alone; cached entries are nothing of ours.
             Some(Tag::Receipt(_) | Tag::Recall(_) | Tag::Entries(_)) => {}

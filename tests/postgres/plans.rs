@@ -13,7 +13,11 @@ use penstock_actors::{
         ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, NewAsset, NewProducer, NodeEpoch, Outcome, ReceiptStatus,
         Role, UsageRow,
     },
-    ports::{Catalog, ChangeMark, Changes, Ledger, NewReceipt, Receipts, Release, SettleBatch, Upkeep, Want},
+    ports::{
+        Catalog, ChangeMark, Changes, Ledger, Media, NewReceipt, Receipts, Release, Search, SettleBatch, Upkeep, Want,
+        Wish,
+    },
+    search::TextQuery,
 };
 use tokio::task::yield_now;
 use tokio_postgres::Client;
@@ -34,9 +38,8 @@ const FILL: &str = "
         stored_at)
         SELECT sha256(('content' || n)::bytea), 1000, 'text/plain', 'stored', md5('producer' || n)::uuid, now(), now()
         FROM generate_series(1, 100000) n;
-    INSERT INTO assets SELECT md5('asset' || n)::uuid, sha256(('content' || n)::bytea), 'name', '', 'text/plain',
-        NULL, '{}',
-        md5('producer' || n)::uuid, now() FROM generate_series(1, 100000) n;
+    INSERT INTO assets SELECT md5('asset' || n)::uuid, sha256(('content' || n)::bytea), 'name ' || n, 'of ' || n % 7,
+        'text/plain', 'dataset ' || n % 100, '{}', md5('producer' || n)::uuid, now() FROM generate_series(1, 100000) n;
     INSERT INTO prices SELECT md5('asset' || n)::uuid, 1, now() FROM generate_series(1, 100000) n;
     INSERT INTO overlay_receipts SELECT md5('receipt' || n)::uuid, md5('asset' || n)::uuid,
         sha256(('content' || n)::bytea),
@@ -284,4 +287,72 @@ async fn the_log_of_changes_is_read_and_forgotten_by_its_indexes() {
             assert_eq!(store.forget_changes(Timestamp::now(), 500).await.expect("forgot"), 500);
         })
         .await;
+}
+
+/// As many as make a table large.
+const ENTER: &str = "
+    SELECT penstock_enter_assets(array_agg(md5('asset' || n)::uuid), NULL) FROM generate_series(1, 12000) n;
+    ANALYZE asset_search, asset_words;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_search_never_scans_a_large_table() {
+    let large = Large::new().await;
+    large.client.batch_execute(ENTER).await.expect("entered");
+    let producer = ProducerId::from_uuid(large.id("producer", 5).await);
+    let text = |typed: &str| Wish { text: TextQuery::parse(typed).ok(), ..Wish::default() };
+    let dataset = Wish { dataset_id: Some("dataset 7".into()), ..Wish::default() };
+    for (name, wish, hits) in [
+        ("a listing", Wish::default(), 20),
+        ("a common word", text("name"), 20),
+        ("two words", text("name 6000"), 1),
+        ("a beginning", text("name 119"), 20),
+        ("a phrase", text("\"of 6\" -name"), 0),
+        ("nothing", text("nothing"), 0),
+        ("what only excludes", text("-of"), 0),
+        ("a dataset", dataset.clone(), 20),
+        ("a word in a dataset", Wish { text: TextQuery::parse("name").ok(), ..dataset }, 20),
+        ("a producer", Wish { producer_id: Some(producer), ..Wish::default() }, 1),
+        ("a media type", Wish { media: Some(Media::Type("text/plain".into())), ..text("name") }, 20),
+        ("a family", Wish { media: Some(Media::Family("video".into())), ..Wish::default() }, 0),
+        ("a price", Wish { min_price: Some(2), ..Wish::default() }, 0),
+        ("a word for a price", Wish { max_price: Some(1), ..text("name") }, 20),
+    ] {
+        let mut behind = None;
+        large
+            .call(name, async |store| {
+                let page = store.search(&wish, None, 20).await.expect("searched");
+                assert_eq!(page.hits.len(), hits, "{name}");
+                behind = page.next;
+            })
+            .await;
+        if behind.is_some() {
+            large.call(name, async |store| drop(store.search(&wish, behind, 20).await.expect("searched"))).await;
+        }
+        large.call(name, async |store| drop(store.facets(&wish, 1000, 10).await.expect("counted"))).await;
+    }
+    let new = NewAsset {
+        version_id: VersionId::next(),
+        content_hash: ContentHash::from_bytes(large.hash("content", 5).await),
+        name: "New words".into(),
+        description: String::new(),
+        media_type: None,
+        dataset_id: None,
+        policy_meta: serde_json::json!({ "more": "words" }),
+        producer_id: producer,
+        price_satoshis: 1,
+        created_at: SystemClock.now(),
+    };
+    large.call("a new asset", async |store| drop(store.create_asset(&new).await.expect("made"))).await;
+    large
+        .call("a new price", async |store| {
+            assert!(store.set_price(new.version_id, 2, None, SystemClock.now()).await.expect("priced"));
+        })
+        .await;
+    let before = large.scanned().await;
+    let client = large.database.client().await;
+    client.batch_execute("SELECT penstock_backfill_search(100)").await.expect("entered");
+    drop(client);
+    // The server has counted what that connection did when it has counted what a later one did.
+    large.call("an asset", async |store| drop(store.asset(new.version_id).await.expect("read"))).await;
+    assert_eq!(large.scanned().await, before, "a step of entering assets reads a table from end to end");
 }

@@ -244,7 +244,7 @@ impl Catalog for PostgresStore {
                 ],
             )
             .await?;
-        self.replicas.changed([Topic::Asset(new.version_id)]);
+        self.replicas.changed([Topic::Asset(new.version_id), Topic::Catalogue]);
         let row = row.ok_or(NewAssetError::ContentNotStored)?;
         Ok(asset(&Columns(&row))?)
     }
@@ -264,7 +264,7 @@ impl Catalog for PostgresStore {
         let producer = producer.map(|id| id.as_uuid());
         let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &exact(satoshis)?, &producer, &now]).await;
         // Also when the answer was lost: the price may be another one by now.
-        self.replicas.changed([Topic::Asset(id)]);
+        self.replicas.changed([Topic::Asset(id), Topic::Catalogue]);
         Ok(priced? > 0)
     }
 }
@@ -288,7 +288,7 @@ fn content_meta(row: &Columns<'_>) -> PortResult<ContentMeta> {
     })
 }
 
-fn asset(row: &Columns<'_>) -> PortResult<Asset> {
+pub(super) fn asset(row: &Columns<'_>) -> PortResult<Asset> {
     Ok(Asset {
         version_id: VersionId::from_uuid(row.get("version_id")?),
         content_hash: row.hash("content_hash")?,

@@ -35,6 +35,13 @@ pub fn is_hopeless(error: &anyhow::Error) -> bool {
     error.is::<Hopeless>()
 }
 
+/// Assets that are entered into the search in one transaction: less than a second's work, for which price changes of the same
+/// assets may wait.
+const ASSETS_PER_STEP: i32 = 1000;
+
+/// So many assets take some ten seconds.
+const LOGGED_EVERY: i64 = 50_000;
+
 /// Applies the migrations that are missing; how many those were. Instances that start at the same time take turns.
 ///
 /// It opens a connection of its own, whose session holds the lock, so `settings` must lead to the server itself and not
@@ -57,9 +64,28 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
         .await
         .context("cannot take the migration lock")?;
     let report = embedded::migrations::runner().run_async(&mut client).await.context("cannot migrate")?;
+    enter_assets(&client).await.context("cannot enter the assets into the search")?;
     drop(client);
     driver.await.context("the migrating connection panicked")?.context("the migrating connection broke")?;
     Ok(report.applied_migrations().len())
+}
+
+/// Finishes what V10 began: the assets that were there before it are entered into the search in small steps, each of them a
+/// transaction, so that nobody waits. A process that dies leaves the rest to the next.
+async fn enter_assets(client: &Client) -> Result<(), tokio_postgres::Error> {
+    let mut entered = 0;
+    loop {
+        let step = client.query_one("SELECT penstock_backfill_search($1)", &[&ASSETS_PER_STEP]).await?;
+        match step.get::<_, i64>(0) {
+            0 if entered == 0 => return Ok(()),
+            // So that the first searches are planned by what is there.
+            0 => return client.batch_execute("ANALYZE asset_search, asset_words").await,
+            more => entered += more,
+        }
+        if entered % LOGGED_EVERY == 0 {
+            tracing::info!(assets = entered, "entering the assets into the search");
+        }
+    }
 }
 
 /// Succeeds when the server answers and has the schema of this version, or a later one.

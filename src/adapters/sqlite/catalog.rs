@@ -250,7 +250,7 @@ pub(super) fn asset_exists(conn: &Connection, id: VersionId) -> rusqlite::Result
     conn.prepare_cached(ASSET_EXISTS)?.exists(named_params! { ":version": Sql(id) })
 }
 
-fn asset_from_row(row: &Row<'_>) -> rusqlite::Result<Asset> {
+pub(super) fn asset_from_row(row: &Row<'_>) -> rusqlite::Result<Asset> {
     Ok(Asset {
         version_id: get(row, "version_id")?,
         content_hash: get(row, "content_hash")?,

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::SqliteSettings;
+use super::{SqliteSettings, functions};
 
 /// Statements kept prepared on a connection: more than this adapter has, so that none is ever prepared twice.
 const CACHED_STATEMENTS: usize = 160;
@@ -42,5 +42,6 @@ pub(super) fn open_reader(settings: &SqliteSettings) -> rusqlite::Result<Connect
 
 fn prepare(conn: &Connection, settings: &SqliteSettings) -> rusqlite::Result<()> {
     conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    conn.busy_timeout(settings.busy_timeout)
+    conn.busy_timeout(settings.busy_timeout)?;
+    functions::add(conn)
 }

@@ -15,6 +15,8 @@ const PLACES: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in super::super) enum Topic {
     Asset(VersionId),
+    /// What searches find: any asset, any price.
+    Catalogue,
     /// All quota policies: they are few, and are read together.
     Policies,
     /// Usage rows of a receipt.

@@ -1,0 +1,85 @@
+//! Searches: the first page of each from the cache, and not too many at a time in the database.
+//!
+//! Every asset that is published and every price that is set outdates all pages, at once here and, by the log of changes or a
+//! message sooner, on every other instance: what is cheap to find again is not worth showing old. So the cache serves a front
+//! page and common searches between two changes, and while assets are published all the time the database answers, in
+//! milliseconds.
+//!
+//! Later pages belong to one reader each and would only push others out of the cache.
+//!
+//! Searches come from anyone, so `catalogue.searches` of them are in the database at a time and further ones wait for
+//! [`PATIENCE`], then are `Unavailable`: connections, SQLite's readers and the processor are left to streams. What the cache
+//! has waits for nobody.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use penstock_actors::{
+    admission::{Admission, Permit},
+    ports::{CacheName, CacheTag, Facets, PortError, PortResult, Search, SearchPage, SearchPlace, Wish},
+    tiered_cache::TieredCache,
+};
+use serde::Serialize;
+
+/// How long a search waits for its turn: for a few others, and less than a person's patience.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// When to come back after that.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The search, with first pages and facets from the cache.
+pub struct CachedSearch {
+    inner: Arc<dyn Search>,
+    cache: TieredCache,
+    turns: Admission,
+}
+
+impl CachedSearch {
+    /// At most as many searches at a time are in the database as `turns` lets in.
+    pub fn new(inner: Arc<dyn Search>, cache: TieredCache, turns: Admission) -> Self {
+        Self { inner, cache, turns }
+    }
+}
+
+async fn turn(turns: &Admission) -> PortResult<Permit> {
+    turns.admit(1, PATIENCE).await.ok_or_else(|| PortError::Unavailable {
+        dependency: "the search",
+        retry_after: Some(SOON),
+        source: "too many searches are under way".into(),
+    })
+}
+
+/// What a question is kept under: a digest, since a question may be long and have any characters.
+fn key(kind: &str, question: &impl Serialize) -> PortResult<String> {
+    let question = serde_json::to_vec(question).map_err(|error| PortError::rejected("the cache", error))?;
+    Ok(format!("{kind}/{}", blake3::hash(&question).to_hex()))
+}
+
+#[async_trait]
+impl Search for CachedSearch {
+    async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage> {
+        if behind.is_some() {
+            let _turn = turn(&self.turns).await?;
+            return self.inner.search(wish, behind, limit).await;
+        }
+        let (inner, turns, asked) = (Arc::clone(&self.inner), self.turns.clone(), wish.clone());
+        let load = move || async move {
+            let _turn = turn(&turns).await?;
+            inner.search(&asked, None, limit).await.map(Some)
+        };
+        let key = key("page", &(wish, limit))?;
+        let page = self.cache.get(CacheName::Listings, &key, &[CacheTag::LISTINGS], load).await?;
+        Ok(page.map(Arc::unwrap_or_clone).unwrap_or_default())
+    }
+
+    async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets> {
+        let (inner, turns, asked) = (Arc::clone(&self.inner), self.turns.clone(), wish.clone());
+        let load = move || async move {
+            let _turn = turn(&turns).await?;
+            inner.facets(&asked, most, values).await.map(Some)
+        };
+        let key = key("facets", &(wish, most, values))?;
+        let facets = self.cache.get(CacheName::Listings, &key, &[CacheTag::LISTINGS], load).await?;
+        Ok(facets.map(Arc::unwrap_or_clone).unwrap_or_default())
+    }
+}

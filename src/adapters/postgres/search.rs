@@ -1,0 +1,190 @@
+//! The port `Search`: full-text search over the catalogue. How it works is said where it is done, in migration V10.
+//!
+//! A call is one round trip to a function. It looks into spans of the catalogue that grow, the newest first, and stops when the
+//! page is full: however many assets a common word has, few of them are looked at. When a second is over it stops too, with
+//! a page that is not full and a place to go on from. A replica may answer.
+
+use async_trait::async_trait;
+use penstock_actors::{
+    ids::ProducerId,
+    ports::{Facets, Hit, Media, PortResult, Search, SearchPage, SearchPlace, Wish},
+    search::{Found, TextQuery},
+};
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+
+use super::{
+    PostgresStore,
+    catalog::asset,
+    columns::{Columns, out_of_range, signed},
+    db::{Param, Statement},
+    replicas::Topic,
+};
+
+mod tsquery;
+
+use self::tsquery::{Place, tsquery};
+
+/// By `asset_search_document` where there are words or filters, else by the primary key or `asset_search_price`; then by the
+/// primary keys.
+const SEARCH: Statement = Statement {
+    name: "search",
+    sql: "
+        SELECT m.newest, m.rank, m.number, m.version_id, a.content_hash, a.name, a.description, a.media_type,
+            c.size_bytes, a.dataset_id, a.policy_meta, a.producer_id, p.satoshis, a.created_at
+        FROM penstock_search($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) m
+        LEFT JOIN assets a ON a.version_id = m.version_id
+        LEFT JOIN overlay_storage_index c ON c.content_hash = a.content_hash
+        LEFT JOIN prices p ON p.version_id = a.version_id
+        ORDER BY m.rank DESC, m.number DESC, m.version_id NULLS LAST",
+    types: &[
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT2,
+        Type::INT8,
+        Type::INT8,
+    ],
+};
+
+/// As [`SEARCH`], without the assets.
+const SEARCH_FACETS: Statement = Statement {
+    name: "search_facets",
+    sql: "SELECT kind, value, assets FROM penstock_facets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    types: &[
+        Type::TEXT,
+        Type::TEXT,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+    ],
+};
+
+/// A wish as the functions take it.
+struct Asked<'a> {
+    in_name: Option<String>,
+    in_description: Option<String>,
+    anywhere: Option<String>,
+    beginning: Option<&'a str>,
+    producer: Option<Uuid>,
+    dataset: Option<&'a str>,
+    media: Option<&'a str>,
+    family: Option<&'a str>,
+    cheapest: i64,
+    dearest: i64,
+}
+
+impl<'a> Asked<'a> {
+    fn of(wish: &'a Wish) -> Self {
+        let text = |place| wish.text.as_ref().and_then(|text| tsquery(text, place));
+        let (media, family) = match &wish.media {
+            None => (None, None),
+            Some(Media::Type(essence)) => (Some(essence.as_str()), None),
+            Some(Media::Family(family)) => (None, Some(family.as_str())),
+        };
+        Self {
+            in_name: text(Place::Name),
+            in_description: text(Place::NameOrDescription),
+            anywhere: text(Place::Anywhere),
+            beginning: wish.text.as_ref().and_then(TextQuery::prefix),
+            producer: wish.producer_id.map(|id| id.as_uuid()),
+            dataset: wish.dataset_id.as_deref(),
+            media,
+            family,
+            cheapest: wish.min_price.map_or(0, signed),
+            dearest: wish.max_price.map_or(i64::MAX, signed),
+        }
+    }
+}
+
+#[async_trait]
+impl Search for PostgresStore {
+    async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage> {
+        let asked = Asked::of(wish);
+        let newest = behind.map(|place| place.newest);
+        let rank = behind.map(|place| i16::from(place.found.rank()));
+        let number = behind.map(|place| place.number);
+        // One more, to know whether there are more.
+        let wanted = i64::from(limit) + 1;
+        let params: [Param<'_>; 14] = [
+            &asked.in_name,
+            &asked.in_description,
+            &asked.anywhere,
+            &asked.beginning,
+            &asked.producer,
+            &asked.dataset,
+            &asked.media,
+            &asked.family,
+            &asked.cheapest,
+            &asked.dearest,
+            &newest,
+            &rank,
+            &number,
+            &wanted,
+        ];
+        let rows = self.replicas.rows(Topic::Catalogue, &SEARCH, &params).await?;
+        let stopped =
+            rows.last().filter(|row| row.try_get::<_, Option<Uuid>>("version_id").is_ok_and(|id| id.is_none()));
+        let hits = &rows[..rows.len() - usize::from(stopped.is_some())];
+        let shown = &hits[..hits.len().min(limit as usize)];
+        let last = if hits.len() > shown.len() { shown.last() } else { stopped };
+        let hit = |row| Ok(Hit { asset: asset(&Columns(row))?, found: found(row)? });
+        Ok(SearchPage { hits: shown.iter().map(hit).collect::<PortResult<_>>()?, next: last.map(place).transpose()? })
+    }
+
+    async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets> {
+        let asked = Asked::of(wish);
+        let params: [Param<'_>; 10] = [
+            &asked.anywhere,
+            &asked.beginning,
+            &asked.producer,
+            &asked.dataset,
+            &asked.media,
+            &asked.family,
+            &asked.cheapest,
+            &asked.dearest,
+            &i64::from(most),
+            &i64::from(values),
+        ];
+        let mut facets = Facets::default();
+        for row in self.replicas.rows(Topic::Catalogue, &SEARCH_FACETS, &params).await? {
+            let row = Columns(&row);
+            let count = row.amount("assets")?;
+            match row.get("kind")? {
+                "dataset" => facets.datasets.push((row.get("value")?, count)),
+                "producer" => {
+                    let id = row.get::<&str>("value")?.parse::<ProducerId>().map_err(|_| out_of_range("value"))?;
+                    facets.producers.push((id, count));
+                }
+                "media_type" => facets.media_types.push((row.get("value")?, count)),
+                "counted" => facets.counted = count,
+                "more" => facets.capped = count > 0,
+                _ => return Err(out_of_range("kind")),
+            }
+        }
+        Ok(facets)
+    }
+}
+
+fn found(row: &Row) -> PortResult<Found> {
+    let rank = Columns(row).get::<i16>("rank")?;
+    u8::try_from(rank).ok().and_then(Found::of_rank).ok_or_else(|| out_of_range("rank"))
+}
+
+fn place(row: &Row) -> PortResult<SearchPlace> {
+    let columns = Columns(row);
+    Ok(SearchPlace { newest: columns.get("newest")?, found: found(row)?, number: columns.get("number")? })
+}

@@ -1,0 +1,78 @@
+//! A query as PostgreSQL reads it: the text of a `tsquery` over the lexemes of migration V10.
+//!
+//! Words have no character that would need an escape (a property test of theirs says so), and each is quoted. The word that
+//! stands for longer ones is left open, as `{^}`, `{}` or `{=}`: the function that runs the query fills in what begins with it.
+
+use penstock_actors::search::{Alternative, Term, TextQuery};
+
+/// Where all wanted words of an alternative must stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Name,
+    NameOrDescription,
+    Anywhere,
+}
+
+/// `None` when nothing can be found there: what only excludes is found nowhere in particular.
+pub(super) fn tsquery(query: &TextQuery, place: Place) -> Option<String> {
+    let alternatives: Vec<_> = query.alternatives().iter().filter_map(|one| alternative(one, place)).collect();
+    (!alternatives.is_empty()).then(|| alternatives.join(" | "))
+}
+
+fn alternative(one: &Alternative, place: Place) -> Option<String> {
+    let mut parts: Vec<_> = one.wanted.iter().map(|wanted| term(wanted, place)).collect();
+    if parts.is_empty() {
+        if place != Place::Anywhere {
+            return None;
+        }
+        parts.push("'*'".to_owned());
+    }
+    parts.extend(one.unwanted.iter().map(|unwanted| format!("!{}", term(unwanted, Place::Anywhere))));
+    Some(format!("({})", parts.join(" & ")))
+}
+
+fn term(term: &Term, place: Place) -> String {
+    match place {
+        Place::Name => format!("({})", phrase(term, "^")),
+        Place::NameOrDescription => format!("({})", phrase(term, "")),
+        Place::Anywhere => format!("({} | {})", phrase(term, ""), phrase(term, "=")),
+    }
+}
+
+fn phrase(term: &Term, mark: &str) -> String {
+    let last = term.words.len() - 1;
+    let words = term.words.iter().enumerate().map(|(place, word)| {
+        if term.prefix && place == last { format!("({{{mark}}})") } else { format!("'{mark}{word}'") }
+    });
+    words.collect::<Vec<_>>().join(" <-> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(typed: &str, place: Place) -> Option<String> {
+        tsquery(&TextQuery::parse(typed).expect("a query"), place)
+    }
+
+    #[test]
+    fn every_part_of_the_syntax_has_its_form() {
+        for (typed, name, anywhere) in [
+            ("tide tab", "(('^tide') & (({^})))", "(('tide' | '=tide') & (({}) | ({=})))"),
+            ("\"a b\"", "(('^a' <-> '^b'))", "(('a' <-> 'b' | '=a' <-> '=b'))"),
+            ("the-no", "(('^the' <-> ({^})))", "(('the' <-> ({}) | '=the' <-> ({=})))"),
+            ("x or y -z", "(('^x')) | (('^y') & !('z' | '=z'))", "(('x' | '=x')) | (('y' | '=y') & !('z' | '=z'))"),
+        ] {
+            assert_eq!(read(typed, Place::Name).as_deref(), Some(name));
+            assert_eq!(read(typed, Place::Anywhere).as_deref(), Some(anywhere));
+        }
+    }
+
+    #[test]
+    fn what_only_excludes_is_looked_for_everywhere() {
+        assert_eq!(read("-x", Place::Name), None);
+        assert_eq!(read("-x", Place::NameOrDescription), None);
+        assert_eq!(read("-x", Place::Anywhere).as_deref(), Some("('*' & !('x' | '=x'))"));
+        assert_eq!(read("-x or y", Place::NameOrDescription).as_deref(), Some("(('y'))"));
+    }
+}

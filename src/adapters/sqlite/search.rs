@@ -1,0 +1,191 @@
+//! The port `Search`: full-text search over the catalogue with FTS5.
+//!
+//! Results come in the order in which FTS5 reads its index anyway, the newest first, so it stops when the page is full, however
+//! many assets a common word has. Its own ranking, bm25, would have to see all of them, and would change the order of pages that
+//! somebody is reading whenever an asset is added.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use penstock_actors::{
+    ids::ProducerId,
+    ports::{Facets, Hit, PortResult, Search, SearchPage, SearchPlace, Wish},
+    search::Found,
+};
+use rusqlite::{Connection, Row, named_params};
+
+use super::{SqliteStore, catalog::asset_from_row, values::get_opt};
+
+mod match_text;
+
+use self::match_text::match_text;
+
+/// Served by the primary key.
+pub(super) const NEWEST: &str = "SELECT coalesce(max(number), 0) FROM asset_search";
+
+/// Served by the full-text index, which gives the newest first; then by the primary keys.
+pub(super) const MATCHES: &str = "
+    SELECT s.number, a.version_id, a.content_hash, a.name, a.description, a.media_type, c.size_bytes, a.dataset_id,
+        a.policy_meta, a.producer_id, s.satoshis AS price_satoshis, a.created_at
+    FROM asset_texts t
+    JOIN asset_search s ON s.number = t.rowid
+    JOIN assets a ON a.version_id = s.version_id
+    JOIN overlay_storage_index c ON c.content_hash = a.content_hash
+    WHERE asset_texts MATCH :match AND t.rowid < :below AND s.satoshis BETWEEN :cheapest AND :dearest
+    ORDER BY t.rowid DESC
+    LIMIT :limit";
+
+/// Served by the primary keys, the newest first.
+pub(super) const LISTED: &str = "
+    SELECT s.number, a.version_id, a.content_hash, a.name, a.description, a.media_type, c.size_bytes, a.dataset_id,
+        a.policy_meta, a.producer_id, s.satoshis AS price_satoshis, a.created_at
+    FROM asset_search s
+    JOIN assets a ON a.version_id = s.version_id
+    JOIN overlay_storage_index c ON c.content_hash = a.content_hash
+    WHERE s.number < :below AND s.satoshis BETWEEN :cheapest AND :dearest
+    ORDER BY s.number DESC
+    LIMIT :limit";
+
+/// As [`MATCHES`], without the assets.
+pub(super) const MATCHED_TAGS: &str = "
+    SELECT s.dataset_id, s.producer_id, s.media_type
+    FROM asset_texts t
+    JOIN asset_search s ON s.number = t.rowid
+    WHERE asset_texts MATCH :match AND t.rowid < :below AND s.satoshis BETWEEN :cheapest AND :dearest
+    ORDER BY t.rowid DESC
+    LIMIT :limit";
+
+/// As [`LISTED`], without the assets.
+pub(super) const LISTED_TAGS: &str = "
+    SELECT s.dataset_id, s.producer_id, s.media_type
+    FROM asset_search s
+    WHERE s.number < :below AND s.satoshis BETWEEN :cheapest AND :dearest
+    ORDER BY s.number DESC
+    LIMIT :limit";
+
+#[async_trait]
+impl Search for SqliteStore {
+    async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage> {
+        let wish = wish.clone();
+        self.workers.read("search", move |conn| Ok(search(conn, &wish, behind, limit)?)).await
+    }
+
+    async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets> {
+        let wish = wish.clone();
+        self.workers.read("search_facets", move |conn| Ok(facets(conn, &wish, most, values)?)).await
+    }
+}
+
+fn search(conn: &Connection, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> rusqlite::Result<SearchPage> {
+    let newest = match behind {
+        Some(place) => place.newest,
+        None => conn.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?,
+    };
+    // One more, to know whether there are more.
+    let wanted = limit as usize + 1;
+    let mut numbered = Vec::new();
+    for found in Found::ALL {
+        let ended = behind.is_some_and(|place| found > place.found);
+        // Without words, everything is found in the last place.
+        let apart = wish.text.is_some() || found == Found::PolicyMeta;
+        if ended || !apart || numbered.len() == wanted {
+            continue;
+        }
+        let Some(range) = Range::of(wish, found) else { continue };
+        let below = behind.filter(|place| place.found == found).map_or(newest + 1, |place| place.number);
+        let hit = |row: &Row<'_>| Ok((row.get("number")?, Hit { asset: asset_from_row(row)?, found }));
+        numbered.extend(range.rows(conn, [MATCHES, LISTED], below, wanted - numbered.len(), hit)?);
+    }
+    let more = numbered.len() == wanted;
+    numbered.truncate(limit as usize);
+    let next = numbered.last().filter(|_| more).map(|&(number, ref hit): &(i64, Hit)| SearchPlace {
+        newest,
+        found: hit.found,
+        number,
+    });
+    Ok(SearchPage { hits: numbered.into_iter().map(|(_, hit)| hit).collect(), next })
+}
+
+fn facets(conn: &Connection, wish: &Wish, most: u32, values: u32) -> rusqlite::Result<Facets> {
+    let range = Range::anywhere(wish);
+    let tags = |row: &Row<'_>| {
+        let dataset: Option<String> = row.get("dataset_id")?;
+        let producer: Option<ProducerId> = get_opt(row, "producer_id")?;
+        Ok((dataset, producer, row.get::<_, String>("media_type")?))
+    };
+    let mut found = range.rows(conn, [MATCHED_TAGS, LISTED_TAGS], i64::MAX, most as usize + 1, tags)?;
+    let capped = found.len() > most as usize;
+    found.truncate(most as usize);
+    Ok(Facets {
+        datasets: top(found.iter().filter_map(|(dataset, ..)| dataset.clone()), values),
+        producers: top(found.iter().filter_map(|&(_, producer, _)| producer), values),
+        media_types: top(found.iter().map(|(_, _, media_type)| media_type.clone()), values),
+        counted: found.len() as u64,
+        capped,
+    })
+}
+
+/// The most frequent values, then by value.
+fn top<T: Ord + std::hash::Hash>(values: impl Iterator<Item = T>, most: u32) -> Vec<(T, u64)> {
+    let mut counts: HashMap<T, u64> = HashMap::new();
+    values.for_each(|value| *counts.entry(value).or_default() += 1);
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_unstable_by(|(value, count), (other, others)| others.cmp(count).then_with(|| value.cmp(other)));
+    counts.truncate(most as usize);
+    counts
+}
+
+/// What a statement looks through.
+struct Range {
+    /// `None` when neither words nor tags are asked for.
+    matched: Option<String>,
+    cheapest: i64,
+    dearest: i64,
+}
+
+impl Range {
+    /// What is found there and nowhere better; `None` when nothing can be.
+    fn of(wish: &Wish, found: Found) -> Option<Self> {
+        let matched = match_text(wish, Some(found));
+        (matched.is_some() || wish.text.is_none()).then(|| Self::priced(wish, matched))
+    }
+
+    fn anywhere(wish: &Wish) -> Self {
+        Self::priced(wish, match_text(wish, None))
+    }
+
+    fn priced(wish: &Wish, matched: Option<String>) -> Self {
+        let amount = |satoshis: u64| i64::try_from(satoshis).unwrap_or(i64::MAX);
+        Self { matched, cheapest: wish.min_price.map_or(0, amount), dearest: wish.max_price.map_or(i64::MAX, amount) }
+    }
+
+    /// The rows of the first statement, or of the second where nothing is to be matched.
+    fn rows<T>(
+        &self,
+        conn: &Connection,
+        [matched, listed]: [&str; 2],
+        below: i64,
+        limit: usize,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let (cheapest, dearest, limit) = (self.cheapest, self.dearest, limit as i64);
+        match &self.matched {
+            Some(text) => conn
+                .prepare_cached(matched)?
+                .query_map(
+                    named_params! {
+                        ":match": text, ":below": below, ":cheapest": cheapest, ":dearest": dearest, ":limit": limit,
+                    },
+                    read,
+                )?
+                .collect(),
+            None => conn
+                .prepare_cached(listed)?
+                .query_map(
+                    named_params! { ":below": below, ":cheapest": cheapest, ":dearest": dearest, ":limit": limit },
+                    read,
+                )?
+                .collect(),
+        }
+    }
+}

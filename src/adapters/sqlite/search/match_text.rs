@@ -1,0 +1,144 @@
+//! A wish as FTS5 reads it: the text of a MATCH over the columns and tags of migration V7.
+//!
+//! Nothing that was typed is in it but words, each in quotes, and no word has a quote in it (a property test of theirs says so):
+//! it cannot be a syntax error. A property test here asks SQLite itself.
+
+use penstock_actors::{
+    ports::{Media, Wish},
+    search::{Alternative, Found, Term, TextQuery},
+};
+
+/// What finds what a wish finds there and nowhere better, or anywhere; `None` when that is nothing in particular (a wish without
+/// words and tags) or nothing at all (one whose words cannot be found there).
+pub(super) fn match_text(wish: &Wish, found: Option<Found>) -> Option<String> {
+    let text = match &wish.text {
+        Some(text) => Some(words(text, found)?),
+        None => None,
+    };
+    let tags = tags(wish).map(|tags| format!("tags : ({tags})"));
+    match (text, tags) {
+        (Some(text), Some(tags)) => Some(format!("({text}) AND {tags}")),
+        (text, tags) => text.or(tags),
+    }
+}
+
+fn words(text: &TextQuery, found: Option<Found>) -> Option<String> {
+    match found {
+        None => in_columns(text, ANYWHERE),
+        Some(Found::Name) => in_columns(text, NAME),
+        Some(Found::Description) => but(in_columns(text, NAME_OR_DESCRIPTION), in_columns(text, NAME)),
+        Some(Found::PolicyMeta) => but(in_columns(text, ANYWHERE), in_columns(text, NAME_OR_DESCRIPTION)),
+    }
+}
+
+fn but(all: Option<String>, better: Option<String>) -> Option<String> {
+    let all = all?;
+    Some(better.map_or_else(|| all.clone(), |better| format!("({all}) NOT ({better})")))
+}
+
+const NAME: &str = "{name}";
+const NAME_OR_DESCRIPTION: &str = "{name description}";
+const ANYWHERE: &str = "{name description policy_meta}";
+
+/// `None` when nothing can be found there: what only excludes is found nowhere in particular.
+fn in_columns(text: &TextQuery, columns: &str) -> Option<String> {
+    let alternatives = text.alternatives().iter().filter_map(|one| alternative(one, columns));
+    let alternatives: Vec<_> = alternatives.map(|one| format!("({one})")).collect();
+    (!alternatives.is_empty()).then(|| alternatives.join(" OR "))
+}
+
+fn alternative(one: &Alternative, columns: &str) -> Option<String> {
+    let wanted: Vec<_> = one.wanted.iter().map(term).collect();
+    let wanted = match wanted.is_empty() {
+        false => format!("{columns} : ({})", wanted.join(" AND ")),
+        true if columns == ANYWHERE => "tags : \"¦all\"".to_owned(),
+        true => return None,
+    };
+    if one.unwanted.is_empty() {
+        return Some(wanted);
+    }
+    let unwanted: Vec<_> = one.unwanted.iter().map(term).collect();
+    Some(format!("({wanted}) NOT ({ANYWHERE} : ({}))", unwanted.join(" OR ")))
+}
+
+fn term(term: &Term) -> String {
+    let phrase = format!("\"{}\"", term.words.join(" "));
+    if term.prefix { phrase + " *" } else { phrase }
+}
+
+fn tags(wish: &Wish) -> Option<String> {
+    let producer = wish.producer_id.map(|id| tag('p', id.as_uuid().as_bytes()));
+    let dataset = wish.dataset_id.as_ref().map(|id| tag('d', id.as_bytes()));
+    let media = wish.media.as_ref().map(|media| match media {
+        Media::Type(essence) => tag('m', essence.as_bytes()),
+        Media::Family(family) => tag('f', family.as_bytes()),
+    });
+    let tags: Vec<_> = [producer, dataset, media].into_iter().flatten().collect();
+    (!tags.is_empty()).then(|| tags.join(" AND "))
+}
+
+fn tag(kind: char, value: &[u8]) -> String {
+    let digits: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"¦{kind}{digits}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rusqlite::Connection;
+
+    use super::*;
+
+    fn wish(typed: &str) -> Wish {
+        Wish { text: TextQuery::parse(typed).ok(), ..Wish::default() }
+    }
+
+    #[test]
+    fn every_part_of_the_syntax_has_its_form() {
+        let video = Some(Media::Family("v".into()));
+        for (wish, matched) in [
+            (wish("tide tab"), r#"({name} : ("tide" AND "tab" *))"#),
+            (wish(r#""a b""#), r#"({name} : ("a b"))"#),
+            (wish("the-no"), r#"({name} : ("the no" *))"#),
+            (
+                wish("x or y -z"),
+                r#"({name} : ("x")) OR (({name} : ("y")) NOT ({name description policy_meta} : ("z")))"#,
+            ),
+            (Wish { media: video.clone(), ..wish("x") }, r#"(({name} : ("x"))) AND tags : ("¦f76")"#),
+            (Wish { media: video, ..Wish::default() }, r#"tags : ("¦f76")"#),
+        ] {
+            assert_eq!(match_text(&wish, Some(Found::Name)).as_deref(), Some(matched));
+        }
+        assert_eq!(match_text(&wish("-x"), Some(Found::Name)), None);
+        assert_eq!(match_text(&Wish::default(), None), None);
+    }
+
+    thread_local! {
+        static INDEX: Connection = {
+            let conn = Connection::open_in_memory().expect("a database");
+            let table = "CREATE VIRTUAL TABLE texts USING fts5 (
+                name, description, policy_meta, tags, content = '', contentless_delete = 1, tokenize = 'ascii')";
+            conn.execute_batch(table).expect("a table");
+            conn
+        };
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_typed_is_never_a_syntax_error(
+            typed in "\\PC{0,120}|[a-c\"\\- \\x00or&|!()*:<>^'{}+]{0,120}",
+            dataset in proptest::option::of("\\PC{0,20}"),
+            found in proptest::sample::select(vec![None, Some(Found::Name), Some(Found::Description), Some(Found::PolicyMeta)]),
+        ) {
+            let wish = Wish { dataset_id: dataset, ..wish(&typed) };
+            if let Some(text) = match_text(&wish, found) {
+                INDEX.with(|conn| {
+                    let mut statement = conn.prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1").expect("a statement");
+                    let found: rusqlite::Result<Vec<i64>> = statement.query_map([&text], |row| row.get(0)).and_then(Iterator::collect);
+                    prop_assert!(found.is_ok(), "{}: {:?}", text, found);
+                    Ok(())
+                })?;
+            }
+        }
+    }
+}

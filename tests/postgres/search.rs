@@ -1,0 +1,135 @@
+//! The search on PostgreSQL, as far as it is PostgreSQL's own: words in SQL, what was there before, and pages that stop.
+
+use penstock::adapters::postgres::migrate;
+use penstock_actors::{
+    ports::{Search, Wish},
+    search::{TextQuery, words},
+    testkit::dice::Dice,
+};
+use tokio_postgres::Client;
+
+use crate::support::{TestDatabase, store};
+
+/// Characters that are letters in newer versions of Unicode than that of the server's libraries, in which case they have no
+/// lower case there.
+fn is_new(character: char) -> bool {
+    matches!(
+        character,
+        '\u{558}' | '\u{58b}' | '\u{58c}' | '\u{1c89}' | '\u{209d}'..='\u{209f}' | '\u{a7c0}'..='\u{a7dc}' | '\u{a7f1}' | '\u{1d6a6}'
+    )
+}
+
+async fn words_in_sql(client: &Client, texts: &[String]) -> Vec<Vec<String>> {
+    let ask = "SELECT penstock_words(t.text) FROM unnest($1::text[]) WITH ORDINALITY AS t (text, nth) ORDER BY nth";
+    let rows = client.query(ask, &[&texts]).await.expect("words");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_is_the_same_in_sql_as_here() {
+    let database = TestDatabase::migrated().await;
+    let client = database.client().await;
+    // Every character alone and between letters, as far as text is written with it: the basic plane, emoji, and some above.
+    let characters = ('\u{1}'..='\u{ffff}').chain('\u{1d400}'..='\u{1d7ff}').chain('\u{1f000}'..='\u{1fbff}');
+    let characters = characters.chain('\u{20000}'..='\u{20100}').chain('\u{e0000}'..='\u{e01ef}');
+    let mut texts: Vec<_> =
+        characters.filter(|&character| !is_new(character)).map(|one| format!("{one} a{one}b")).collect();
+    let mut dice = Dice(3);
+    for _ in 0..2000 {
+        let random = (0..dice.roll(40)).filter_map(|_| {
+            let range = [0x80, 0x250, 0x590, 0x1000, 0x3100, 0xffff][dice.roll(6) as usize];
+            char::from_u32(1 + dice.roll(range) as u32).filter(|&character| !is_new(character))
+        });
+        texts.push(random.collect());
+    }
+    texts.push("x".repeat(100) + &"é".repeat(65) + " " + &"ﬃ".repeat(30));
+    let in_sql = words_in_sql(&client, &texts).await;
+    let different: Vec<_> = texts.iter().zip(&in_sql).filter(|(text, in_sql)| words(text) != **in_sql).collect();
+    assert!(different.is_empty(), "{} differ: {:?}", different.len(), &different[..different.len().min(20)]);
+}
+
+/// Twenty assets that nobody has entered, as if they were older than the search.
+const OLDER: &str = "
+    SET session_replication_role = replica;
+    INSERT INTO producers VALUES (md5('producer')::uuid, 'name', now());
+    INSERT INTO overlay_storage_index (content_hash, size_bytes, media_type, state, producer_id, announced_at, stored_at)
+        VALUES (sha256('content'), 1, 'text/plain', 'stored', md5('producer')::uuid, now(), now());
+    INSERT INTO assets SELECT lpad(n::text, 32, '0')::uuid, sha256('content'), 'tide ' || n, '', 'text/plain', NULL, '{}',
+        md5('producer')::uuid, now() FROM generate_series(1, 20) n;
+    INSERT INTO prices SELECT lpad(n::text, 32, '0')::uuid, n, now() FROM generate_series(1, 20) n;
+    RESET session_replication_role;
+    INSERT INTO asset_search_backfill (below, number) VALUES ('ffffffff-ffff-ffff-ffff-ffffffffffff', 1099511627776);
+    INSERT INTO assets VALUES (lpad('21', 32, '0')::uuid, sha256('content'), 'tide 21', '', 'text/plain', NULL, '{}',
+        md5('producer')::uuid, now());
+    INSERT INTO prices VALUES (lpad('21', 32, '0')::uuid, 21, now());";
+
+fn tide() -> Wish {
+    Wish { text: TextQuery::parse("tide").ok(), ..Wish::default() }
+}
+
+/// The names on all pages, and how many pages those were.
+async fn pages(store: &impl Search, limit: u32) -> (Vec<String>, usize) {
+    let (mut names, mut pages, mut behind) = (Vec::new(), 0, None);
+    loop {
+        let page = store.search(&tide(), behind, limit).await.expect("searched");
+        names.extend(page.hits.into_iter().map(|hit| hit.asset.name));
+        pages += 1;
+        behind = page.next;
+        if behind.is_none() {
+            return (names, pages);
+        }
+    }
+}
+
+fn newest_first() -> Vec<String> {
+    (1..=21).rev().map(|n| format!("tide {n}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_before_the_search_is_found_behind_what_came_since() {
+    let database = TestDatabase::migrated().await;
+    let client = database.client().await;
+    client.batch_execute(OLDER).await.expect("older assets");
+    let (store, _metrics) = store(database.settings()).await;
+    assert_eq!(pages(&store, 10).await.0, ["tide 21"]);
+    // A step, then a process that goes on where it stopped; one that comes later has nothing to do.
+    client.batch_execute("SELECT penstock_backfill_search(7)").await.expect("a step");
+    assert_eq!(pages(&store, 10).await.0, newest_first()[..7]);
+    for _ in 0..2 {
+        migrate(&database.settings()).await.expect("migrated");
+        assert_eq!(pages(&store, 10).await, (newest_first(), 3));
+    }
+    let dear = Wish { min_price: Some(20), max_price: Some(20), ..Wish::default() };
+    assert_eq!(store.search(&dear, None, 10).await.expect("searched").hits.len(), 1);
+    let changed = "UPDATE assets SET name = 'ebb' WHERE name = 'tide 20'; DELETE FROM prices WHERE satoshis = 19;
+        DELETE FROM assets WHERE name = 'tide 19'";
+    client.batch_execute(changed).await.expect("changed");
+    let ebb = Wish { text: TextQuery::parse("ebb").ok(), ..Wish::default() };
+    assert_eq!(store.search(&ebb, None, 10).await.expect("searched").hits.len(), 1);
+    assert_eq!(pages(&store, 100).await.0.len(), 19);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_takes_too_long_ends_early_and_the_next_goes_on() {
+    let database = TestDatabase::migrated().await;
+    let client = database.client().await;
+    client.batch_execute(OLDER).await.expect("older assets");
+    // As far apart as if a million others were between each two, and a search that has no time at all.
+    let apart =
+        "SELECT penstock_enter_assets(ARRAY[version_id], ARRAY[n * 1048576])
+        FROM (SELECT version_id, row_number() OVER (ORDER BY version_id) AS n FROM assets WHERE name <> 'tide 21') AS a";
+    client.batch_execute(apart).await.expect("entered");
+    let (store, _metrics) = store(database.settings()).await;
+    assert_eq!(pages(&store, 10).await, (newest_first(), 3));
+    let hasty: String = client
+        .query_one("SELECT replace(pg_get_functiondef('penstock_matches'::regproc), '1 second', '-1 second')", &[])
+        .await
+        .expect("the function")
+        .get(0);
+    client.batch_execute(&hasty).await.expect("replaced");
+    let (names, count) = pages(&store, 10).await;
+    assert_eq!(names, newest_first());
+    assert!(count > 10, "every million has a page of its own: {count}");
+    let facets = store.facets(&tide(), 100, 10).await.expect("counted");
+    assert!(facets.capped && facets.counted < 21, "{facets:?}");
+}

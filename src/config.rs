@@ -4,6 +4,7 @@
 //! a struct here. Whatever is wrong stops the start, all of it in one message: see [`ConfigError`].
 
 mod cache;
+mod catalogue;
 mod data;
 mod database;
 mod delivery;
@@ -38,6 +39,7 @@ use toml::Table;
 
 pub use self::redis::Redis;
 pub use cache::Cache;
+pub use catalogue::Catalogue;
 pub use data::Data;
 pub use database::{Database, DatabaseBackend};
 pub use delivery::{Delivery, DeliveryMode, DeliveryTier};
@@ -85,6 +87,7 @@ pub struct Config {
     pub sessions: Sessions,
     pub rate_limits: RateLimits,
     pub cache: Cache,
+    pub catalogue: Catalogue,
     pub janitor: Janitor,
     pub log: Log,
     /// The same values as they were given, to show them with their origins.
@@ -173,6 +176,7 @@ impl Config {
         self.sessions.check(&mut rules);
         self.rate_limits.check(&mut rules);
         self.cache.check(&mut rules);
+        self.catalogue.check(&mut rules);
         self.janitor.check(&mut rules);
         self.log.check(&mut rules);
         self.check_sections_together(&mut rules);

@@ -34,6 +34,7 @@ pub mod answer;
 mod assets;
 pub mod auth;
 pub mod body;
+mod catalog;
 mod compression;
 mod content;
 mod data;
@@ -55,6 +56,7 @@ pub mod validation;
 
 pub use announcer::Announcer;
 pub use body::JsonBody;
+pub use catalog::CatalogueSettings;
 pub use content::UploadSettings;
 pub use data::Deliverer;
 pub use health::Readiness;
@@ -107,6 +109,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
         Problem::new(ProblemType::MalformedRequest).detail(format!("the query cannot be read: {error}")).into()
     }));
     assets::configure(cfg);
+    catalog::configure(cfg);
     receipts::configure(cfg);
     policies::configure(cfg);
     usage::configure(cfg);

@@ -16,7 +16,7 @@ use std::{
 use actix_web::{HttpServer, dev::ServerHandle, rt::net::TcpStream, web::Data};
 use anyhow::{Context as _, bail};
 use penstock_actors::{
-    ports::Catalog,
+    ports::{Catalog, Search},
     rate_limiter::RateLimiter,
     system::{DrainReport, Node, Observers},
 };
@@ -27,10 +27,12 @@ use tokio::{
 };
 
 use crate::{
+    adapters::cached::CachedSearch,
     config::Config,
     data_dir::DataDir,
     http::{
-        self, Announcer, RateGate, RateGateParts, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings,
+        self, Announcer, CatalogueSettings, RateGate, RateGateParts, Readiness, SessionSettings, Shell,
+        StreamingSettings, UploadSettings,
     },
     keys::{self, AdminKey, KeyRing},
     telemetry::{
@@ -209,6 +211,8 @@ fn build(
         max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
         rates: rate_gate(config, limiter, keys.clone(), metrics)?,
     };
+    let search = Arc::new(CachedSearch::new(Arc::clone(&world.search), world.cache.clone(), node.searches.clone()))
+        as Arc<dyn Search>;
     let here = node.clone();
     let announcer =
         Announcer::new(Arc::clone(&ports.shared), Arc::clone(&ports.changes), move |tag| here.invalidate(tag));
@@ -219,6 +223,8 @@ fn build(
     let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
     let (sizes, uses) = (Data::from(Arc::clone(&world.sizes)), Data::from(Arc::clone(&world.uses)));
     let deliverer = Data::new(wiring::deliverer(config, world));
+    let facet_assets = u32::try_from(config.catalogue.facet_assets).unwrap_or(u32::MAX);
+    let catalogue = Data::new(CatalogueSettings { facet_assets });
     let uploads = Data::new(UploadSettings { idle_timeout: config.uploads.idle_timeout });
     let sessions = Data::new(SessionSettings { ttl: config.sessions.ttl });
     let factory = move || {
@@ -237,6 +243,8 @@ fn build(
             .app_data(sessions.clone())
             .app_data(Data::from(Arc::clone(&catalog)))
             .app_data(Data::from(Arc::clone(&receipts)))
+            .app_data(Data::from(Arc::clone(&search)))
+            .app_data(catalogue.clone())
             .app_data(Data::from(Arc::clone(&ports.upkeep)))
             .app_data(Data::from(Arc::clone(&ports.shared)))
             .app_data(Data::from(Arc::clone(&ports.blobs)))

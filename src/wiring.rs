@@ -13,7 +13,7 @@ use penstock_actors::{
     ingest::IngestSettings,
     janitor::JanitorSettings,
     model::{Credit, LeaseSizing},
-    ports::{Catalog, Changes, Ledger, Receipts, SharedCache, SharedState, Upkeep, UrlSigner},
+    ports::{Catalog, Changes, Ledger, Receipts, Search, SharedCache, SharedState, Upkeep, UrlSigner},
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     rate_limiter::{RateLimiter, Sharing},
@@ -56,6 +56,7 @@ pub struct World {
     /// The catalogue and the receipts through the caches, for handlers. The actors have them without.
     pub catalog: Arc<CachedCatalog>,
     pub receipts: Arc<dyn Receipts>,
+    pub search: Arc<dyn Search>,
     /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -112,6 +113,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             clock,
         },
         urls,
+        search: database.search,
         pool: database.pool,
         redis,
     })
@@ -163,17 +165,22 @@ pub struct Database {
     pub catalog: Arc<dyn Catalog>,
     pub changes: Arc<dyn Changes>,
     pub receipts: Arc<dyn Receipts>,
+    pub search: Arc<dyn Search>,
     pub pool: Option<PostgresStore>,
 }
 
 impl Database {
-    fn of<S: Ledger + Upkeep + Catalog + Changes + Receipts>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self {
+    fn of<S: Ledger + Upkeep + Catalog + Changes + Receipts + Search>(
+        store: &Arc<S>,
+        pool: Option<PostgresStore>,
+    ) -> Self {
         Self {
             ledger: Arc::<S>::clone(store),
             upkeep: Arc::<S>::clone(store),
             catalog: Arc::<S>::clone(store),
             changes: Arc::<S>::clone(store),
             receipts: Arc::<S>::clone(store),
+            search: Arc::<S>::clone(store),
             pool,
         }
     }
@@ -371,6 +378,7 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             months_ahead: janitor.months_ahead,
         },
         max_streams: saturate(streams.max_streams),
+        max_searches: saturate(config.catalogue.searches),
         lease_ttl: quota.lease_ttl,
         heartbeat: quota.heartbeat,
         change_poll: quota.change_poll,

@@ -66,6 +66,8 @@ pub struct NodeSettings {
     pub janitor: JanitorSettings,
     /// Streams at a time on this instance.
     pub max_streams: u32,
+    /// Searches of the catalogue at a time.
+    pub max_searches: u32,
     /// Leases live so long without a heartbeat.
     pub lease_ttl: Duration,
     pub heartbeat: Duration,
@@ -91,6 +93,8 @@ pub struct Node {
     pub ingest: Ingest,
     /// Streams under way: a permit each, from before the first look at the receipt until the body is dropped.
     pub streams: Admission,
+    /// Searches of the catalogue under way: they come from anyone, and must leave the database to streams.
+    pub searches: Admission,
     storage: ArbiterHandle,
     life: Arc<NodeLife>,
     listener: ChangeListener,
@@ -188,6 +192,7 @@ impl Node {
                 settings.ingest,
             ),
             streams: Admission::new("streams", settings.max_streams),
+            searches: Admission::new("searches", settings.max_searches),
             storage: Arbiter::new().handle(),
             life,
             listener,
@@ -228,7 +233,13 @@ impl Node {
 
     /// The queues of the node, for gauges.
     pub fn queues(&self) -> Vec<AdmissionSnapshot> {
-        let single = [self.streams.snapshot(), self.usage.queue(), self.ingest.queue(), self.content.read_ahead()];
+        let single = [
+            self.streams.snapshot(),
+            self.searches.snapshot(),
+            self.usage.queue(),
+            self.ingest.queue(),
+            self.content.read_ahead(),
+        ];
         self.quota.queues().chain(single).collect()
     }
 

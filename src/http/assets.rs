@@ -65,7 +65,7 @@ impl Validate for CreateAsset {
 
 async fn create(
     producer: Producer,
-    catalog: Data<dyn Catalog>,
+    (catalog, announcer): (Data<dyn Catalog>, Data<Announcer>),
     clock: Data<dyn Clock>,
     body: JsonBody<CreateAsset>,
 ) -> Result<HttpResponse, Problem> {
@@ -82,8 +82,13 @@ async fn create(
         price_satoshis: given.price_satoshis,
         created_at: clock.now(),
     };
-    let asset = catalog.create_asset(&asset).await?;
-    Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &asset))
+    answer::to_the_end(async move {
+        let asset = catalog.create_asset(&asset).await?;
+        // Whoever lists assets on another instance sees it too.
+        announcer.publish(Tag::Asset(asset.version_id)).await;
+        Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &asset))
+    })
+    .await
 }
 
 impl From<NewAssetError> for Problem {

@@ -11,6 +11,7 @@ mod postgres;
 mod s3;
 
 mod api;
+mod catalogue;
 mod exactness;
 mod main_job;
 mod on_s3;

@@ -186,6 +186,7 @@ pub(crate) fn settings() -> NodeSettings {
             months_ahead: 3,
         },
         max_streams: 20_000,
+        max_searches: 4,
         lease_ttl: LEASE_TTL,
         heartbeat: Duration::from_millis(20),
         change_poll: Duration::from_millis(10),

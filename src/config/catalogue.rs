@@ -1,0 +1,23 @@
+//! `[catalogue]`: what searches may cost.
+
+use serde::Deserialize;
+
+use super::{problem::Rules, value};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalogue {
+    /// Searches at a time.
+    #[serde(deserialize_with = "value::count")]
+    pub searches: usize,
+    /// Assets that facets count.
+    #[serde(deserialize_with = "value::count")]
+    pub facet_assets: usize,
+}
+
+impl Catalogue {
+    pub(super) fn check(&self, rules: &mut Rules) {
+        rules.at_least_one(self.searches, &["catalogue.searches"]);
+        rules.at_least_one(self.facet_assets, &["catalogue.facet_assets"]);
+    }
+}

@@ -1,0 +1,231 @@
+//! The catalogue: what there is to stream, found by words and filters.
+//!
+//! Anyone may ask, so what one question costs is bounded on all sides: its length, its words, the size of a page, the assets
+//! that facets count, the time of a page (the port stops by itself), and how many are under way at a time (the port again).
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Query, ServiceConfig},
+};
+use futures_util::future::OptionFuture;
+use penstock_actors::{
+    ids::ProducerId,
+    model::Asset,
+    ports::{Facets, Hit, Media, Search, Wish},
+    search::{Piece, TextQuery, TextQueryError, highlight, texts},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Problem, ProblemType, answer, routing, validation::is_media_range};
+
+mod cursor;
+
+/// Results of a page unless the caller says otherwise.
+const PAGE: u32 = 20;
+
+/// The largest page. An asset is at most some 42 KiB of JSON, and few are over 2 KiB: a page is at most 4 MiB, and mostly 200 KiB.
+const MAX_PAGE: u32 = 100;
+
+/// The longest text to search for, in characters: more than anybody types.
+const MAX_TEXT: usize = 512;
+
+/// Values of each facet: as many as a list beside the results shows.
+const FACET_VALUES: u32 = 20;
+
+/// Bounds that the configuration sets.
+#[derive(Debug, Clone, Copy)]
+pub struct CatalogueSettings {
+    /// Assets that facets count at most.
+    pub facet_assets: u32,
+}
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/catalog").route(routing::read().to(list)));
+}
+
+/// What is asked for. An empty value is as if it were not there, as forms send it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    dataset_id: String,
+    #[serde(default)]
+    producer_id: String,
+    #[serde(default)]
+    media_type: String,
+    min_price: Option<u64>,
+    max_price: Option<u64>,
+    limit: Option<u32>,
+    #[serde(default)]
+    cursor: String,
+    #[serde(default)]
+    facets: bool,
+}
+
+impl Asked {
+    fn limit(&self) -> Result<u32, Problem> {
+        let limit = self.limit.unwrap_or(PAGE);
+        if (1..=MAX_PAGE).contains(&limit) { Ok(limit) } else { Err(wrong(format!("limit must be 1 to {MAX_PAGE}"))) }
+    }
+
+    fn wish(&self) -> Result<Wish, Problem> {
+        if self.min_price.zip(self.max_price).is_some_and(|(least, most)| least > most) {
+            return Err(wrong("minPrice must not be above maxPrice"));
+        }
+        Ok(Wish {
+            text: self.text()?,
+            dataset_id: self.dataset_id()?,
+            producer_id: given(&self.producer_id).map(str::parse).transpose()?,
+            media: self.media()?,
+            min_price: self.min_price,
+            max_price: self.max_price,
+        })
+    }
+
+    fn text(&self) -> Result<Option<TextQuery>, Problem> {
+        if self.q.chars().count() > MAX_TEXT {
+            return Err(wrong(format!("q must have at most {MAX_TEXT} characters")));
+        }
+        match TextQuery::parse(&self.q) {
+            Ok(text) => Ok(Some(text)),
+            Err(TextQueryError::NoWords) if self.q.trim().is_empty() => Ok(None),
+            Err(error) => Err(wrong(format!("q cannot be searched for: {error}"))),
+        }
+    }
+
+    fn dataset_id(&self) -> Result<Option<String>, Problem> {
+        let id = given(&self.dataset_id);
+        if id.is_some_and(|id| id.chars().count() > 256 || id.chars().any(char::is_control)) {
+            return Err(wrong("datasetId must have at most 256 characters and no control characters"));
+        }
+        Ok(id.map(str::to_owned))
+    }
+
+    fn media(&self) -> Result<Option<Media>, Problem> {
+        let Some(media) = given(&self.media_type) else { return Ok(None) };
+        if !is_media_range(media) {
+            return Err(wrong("mediaType must be a media type without parameters, or a family, such as video/*"));
+        }
+        let media = media.to_ascii_lowercase();
+        Ok(Some(match media.strip_suffix("/*") {
+            Some(family) => Media::Family(family.to_owned()),
+            None => Media::Type(media),
+        }))
+    }
+}
+
+fn given(value: &str) -> Option<&str> {
+    Some(value).filter(|value| !value.is_empty())
+}
+
+fn wrong(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemType::MalformedRequest).detail(detail.into())
+}
+
+async fn list(
+    search: Data<dyn Search>,
+    settings: Data<CatalogueSettings>,
+    asked: Query<Asked>,
+) -> Result<HttpResponse, Problem> {
+    let limit = asked.limit()?;
+    let wish = asked.wish()?;
+    let behind = given(&asked.cursor).map(|text| cursor::read(text, &wish)).transpose()?;
+    let counting: OptionFuture<_> =
+        asked.facets.then(|| search.facets(&wish, settings.facet_assets, FACET_VALUES)).into();
+    let (page, facets) = futures_util::join!(search.search(&wish, behind, limit), counting);
+    let (page, facets) = (page?, facets.transpose()?);
+    let text = wish.text.as_ref();
+    Ok(answer::ok(&Listing {
+        items: page.hits.iter().map(|hit| Item::of(hit, text)).collect(),
+        next_cursor: page.next.map(|place| cursor::write(place, &wish)),
+        facets: facets.as_ref().map(Counts::of),
+    }))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listing<'a> {
+    items: Vec<Item<'a>>,
+    next_cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    facets: Option<Counts<'a>>,
+}
+
+/// An asset as a list shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item<'a> {
+    #[serde(flatten)]
+    asset: &'a Asset,
+    #[serde(flatten)]
+    why: Option<Why>,
+}
+
+/// Why an asset is there.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Why {
+    found_in: &'static str,
+    highlights: Highlights,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Highlights {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Vec<Piece>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<Vec<Piece>>,
+    /// Of the first text in which something was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_meta: Option<Vec<Piece>>,
+}
+
+impl<'a> Item<'a> {
+    fn of(hit: &'a Hit, text: Option<&TextQuery>) -> Self {
+        let Hit { asset, found } = hit;
+        let why = text.map(|text| Why {
+            found_in: found.as_str(),
+            highlights: Highlights {
+                name: highlight(text, &asset.name),
+                description: highlight(text, &asset.description),
+                policy_meta: texts(&asset.policy_meta).into_iter().find_map(|fact| highlight(text, fact)),
+            },
+        });
+        Self { asset, why }
+    }
+}
+
+/// Facets as they are shown.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Counts<'a> {
+    dataset_id: Vec<Count<&'a str>>,
+    producer_id: Vec<Count<ProducerId>>,
+    media_type: Vec<Count<&'a str>>,
+    counted: u64,
+    capped: bool,
+}
+
+#[derive(Serialize)]
+struct Count<T> {
+    value: T,
+    count: u64,
+}
+
+impl<'a> Counts<'a> {
+    fn of(facets: &'a Facets) -> Self {
+        let texts = |counts: &'a [(String, u64)]| {
+            counts.iter().map(|(value, count)| Count { value: value.as_str(), count: *count }).collect()
+        };
+        Self {
+            dataset_id: texts(&facets.datasets),
+            producer_id: facets.producers.iter().map(|&(value, count)| Count { value, count }).collect(),
+            media_type: texts(&facets.media_types),
+            counted: facets.counted,
+            capped: facets.capped,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Cursors: a place in the results of one search, as a text that says nothing to clients.
+//!
+//! A cursor carries a digest of the search that it belongs to and a checksum of itself, so that one that was cut, mistyped or
+//! taken from another search is refused rather than answered with a page of something else. It needs no secret: a place that
+//! somebody makes up shows them nothing that they could not list.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use penstock_actors::{
+    ports::{SearchPlace, Wish},
+    search::Found,
+};
+
+use super::wrong;
+use crate::http::Problem;
+
+/// Of the form below. Another form gets another number, and the old one is read for a release.
+const VERSION: u8 = 1;
+
+const DIGEST: usize = 8;
+const CHECKSUM: usize = 6;
+
+/// Version, rank, newest, number, digest of the search, checksum.
+const LENGTH: usize = 1 + 1 + 8 + 8 + DIGEST + CHECKSUM;
+
+pub(super) fn write(place: SearchPlace, wish: &Wish) -> String {
+    let mut bytes = Vec::with_capacity(LENGTH);
+    bytes.extend([VERSION, place.found.rank()]);
+    bytes.extend(place.newest.to_be_bytes());
+    bytes.extend(place.number.to_be_bytes());
+    bytes.extend(digest(wish));
+    bytes.extend(checksum(&bytes));
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// # Errors
+/// `malformed-request` when it is no cursor, or belongs to another search.
+pub(super) fn read(text: &str, wish: &Wish) -> Result<SearchPlace, Problem> {
+    let (place, digest_of_its_own) = decode(text).ok_or_else(|| wrong("the cursor is not one that this node gave"))?;
+    if digest_of_its_own != digest(wish) {
+        return Err(wrong("the cursor belongs to another search: q and the filters must stay as they were"));
+    }
+    Ok(place)
+}
+
+fn decode(text: &str) -> Option<(SearchPlace, [u8; DIGEST])> {
+    let bytes: [u8; LENGTH] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+    let (body, sum) = bytes.split_at(LENGTH - CHECKSUM);
+    if sum != checksum(body) || body[0] != VERSION {
+        return None;
+    }
+    let found = Found::of_rank(body[1])?;
+    let (newest, rest) = body[2..].split_first_chunk()?;
+    let (number, digest) = rest.split_first_chunk()?;
+    let place = SearchPlace { newest: i64::from_be_bytes(*newest), found, number: i64::from_be_bytes(*number) };
+    Some((place, digest.try_into().ok()?))
+}
+
+fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
+    shortened(blake3::Hasher::new().update(b"penstock catalogue cursor").update(body))
+}
+
+/// Of the words as they were read and the filters, so that it does not matter how the same search is written.
+fn digest(wish: &Wish) -> [u8; DIGEST] {
+    // A value that has no form as JSON would need keys that are no texts.
+    let text = serde_json::to_vec(wish).unwrap_or_default();
+    shortened(blake3::Hasher::new().update(&text))
+}
+
+fn shortened<const N: usize>(hasher: &blake3::Hasher) -> [u8; N] {
+    let mut short = [0; N];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..N]);
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_actors::search::TextQuery;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wish(typed: &str) -> Wish {
+        Wish { text: TextQuery::parse(typed).ok(), ..Wish::default() }
+    }
+
+    const PLACE: SearchPlace = SearchPlace { newest: 1 << 40, found: Found::Description, number: -7 };
+
+    #[test]
+    fn a_cursor_belongs_to_one_search() {
+        let text = write(PLACE, &wish("tide tables"));
+        assert_eq!(read(&text, &wish("Tide  TABLES")).ok(), Some(PLACE), "the same words");
+        for other in
+            [wish("tide"), wish("tables tide"), wish("\"tide tables\""), wish("tide or tables"), Wish::default()]
+        {
+            assert!(read(&text, &other).is_err(), "{other:?}");
+        }
+        assert!(read(&text, &Wish { max_price: Some(5), ..wish("tide tables") }).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_its_text(newest: i64, number: i64, rank in 1_u8..=3) {
+            let place = SearchPlace { newest, found: Found::of_rank(rank).expect("a rank"), number };
+            prop_assert_eq!(read(&write(place, &wish("a")), &wish("a")).ok(), Some(place));
+        }
+
+        #[test]
+        fn what_was_made_up_or_changed_is_refused(made_up in "\\PC{0,60}", at in 0_usize..43, other in "[A-Za-z0-9_-]") {
+            prop_assert!(read(&made_up, &wish("a")).is_err());
+            let text = write(PLACE, &wish("a"));
+            let mut changed = text.clone();
+            changed.replace_range(at..=at, &other);
+            // The last character has bits to spare.
+            prop_assert!(changed == text || read(&changed, &wish("a")).is_err());
+        }
+    }
+}

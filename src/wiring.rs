@@ -127,6 +127,7 @@ async fn open_redis(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::
     };
     let settings = RedisSettings {
         servers,
+        tls: redis.certificates().context("redis.ca_file, redis.client_certificate or redis.client_key")?,
         key_prefix: redis.key_prefix.clone(),
         connect_timeout: redis.connect_timeout,
         response_timeout: redis.response_timeout,

@@ -270,6 +270,17 @@ fn redis_is_used_when_it_is_named_and_takes_what_is_given_beside_its_url() {
         let told = complaints("", &[("REDIS_CLUSTER_NODES", nodes)]);
         assert!(told[0].contains("must be of the form host:6379,host:6379"), "{told:?}");
     }
+    let encrypted = |variables: &[(&str, &str)]| {
+        let Ok(Some(Servers::Single(info))) = Config::load(&env(variables)).unwrap().redis.servers() else {
+            panic!("one server was named");
+        };
+        matches!(info.addr(), redis::ConnectionAddr::TcpTls { insecure: false, .. })
+    };
+    assert!(encrypted(&[("REDIS_URL", "rediss://cache")]));
+    assert!(encrypted(&[("REDIS_URL", "redis://cache"), ("PENSTOCK_REDIS__TLS", "verify")]));
+    assert!(!encrypted(&[("REDIS_URL", "rediss://cache"), ("PENSTOCK_REDIS__TLS", "off")]));
+    let told = complaints("", &[("REDIS_URL", "rediss://cache/#insecure")]);
+    assert!(told[0].contains("redis://user:password@host"), "{told:?}");
     let told = complaints("", &[("REDIS_URL", "http://cache"), ("PENSTOCK_REDIS__KEY_PREFIX", "{a}")]);
     assert!(told[0].contains("redis://user:password@host:6379/0") && told[1].contains("no braces"), "{told:?}");
     let told = complaints("", &[("REDIS_URL", "redis://cache"), ("REDIS_CLUSTER_NODES", "one:7000")]);

@@ -1,5 +1,7 @@
 //! The PostgreSQL adapter against a real server.
 
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "postgres/changes.rs"]
 mod changes;
 #[path = "support/cluster.rs"]

@@ -1,5 +1,7 @@
 //! The Redis adapter against real servers: one that tests share, some of their own, and a cluster.
 
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "redis/cache.rs"]
 mod cache;
 #[path = "redis/cluster.rs"]
@@ -17,5 +19,7 @@ mod rate_limits;
 mod state;
 #[path = "support/redis.rs"]
 mod support;
+#[path = "redis/tls.rs"]
+mod tls;
 #[path = "redis/warming.rs"]
 mod warming;

@@ -40,6 +40,6 @@ pub use self::{
     link::{RedisLink, RedisNode, RedisStatus},
     rate_limits::RedisRateLimits,
     script::{Call, Script},
-    settings::{RedisSettings, Servers},
+    settings::{RedisSettings, Servers, address_of},
     state::RedisState,
 };

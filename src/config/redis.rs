@@ -1,12 +1,18 @@
 //! `[redis]`: the server or the cluster behind the shared state, and what a call to it may cost.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
+use anyhow::Context as _;
+use redis::{
+    ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates,
+};
 use serde::Deserialize;
 
 use super::{Secret, problem::Rules, value};
-use crate::adapters::redis::Servers;
+use crate::adapters::redis::{Servers, address_of};
 
 /// The port of a node that is given without one.
 const DEFAULT_PORT: u16 = 6379;
@@ -22,6 +28,13 @@ pub struct Redis {
     pub username: String,
     /// Empty means what the URL says, or none.
     pub password: Secret,
+    pub tls: Tls,
+    /// Certificates of the authorities to trust; empty means the system's.
+    pub ca_file: PathBuf,
+    /// What this node shows to a server that asks who it is; empty means nothing.
+    pub client_certificate: PathBuf,
+    /// The key to it.
+    pub client_key: PathBuf,
     /// What every key begins with.
     pub key_prefix: String,
     /// Longest wait for a new connection.
@@ -39,6 +52,18 @@ pub struct Redis {
     /// How long what nobody waits for is gathered.
     #[serde(deserialize_with = "value::duration")]
     pub gather: Duration,
+}
+
+/// Whether connections are encrypted. The server's certificate is always verified, for encryption to whoever answers protects
+/// from nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// What the URL says: `rediss://` or not. Nodes of a cluster are not.
+    #[serde(rename = "")]
+    AsInUrl,
+    Off,
+    Verify,
 }
 
 impl Redis {
@@ -59,9 +84,36 @@ impl Redis {
         if self.url.is_empty() {
             return Ok(None);
         }
-        let info = self.url.expose().into_connection_info().map_err(|error| error.to_string())?;
+        let mut info = self.url.expose().into_connection_info().map_err(|error| error.to_string())?;
+        match (info.addr(), self.tls) {
+            (ConnectionAddr::TcpTls { insecure: true, .. }, _) => return Err("#insecure is not supported".to_owned()),
+            (ConnectionAddr::Tcp(host, port), Tls::Verify) => {
+                let address = address_of(host.clone(), *port, true);
+                info = info.set_addr(address);
+            }
+            (ConnectionAddr::TcpTls { host, port, .. }, Tls::Off) => {
+                let address = address_of(host.clone(), *port, false);
+                info = info.set_addr(address);
+            }
+            _ => {}
+        }
         let identity = self.identity(info.redis_settings().clone());
-        Ok(Some(Servers::Single(info.set_redis_settings(identity))))
+        Ok(Some(Servers::Single(Box::new(info.set_redis_settings(identity)))))
+    }
+
+    /// The files for encrypted connections, read; `None` without any.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn certificates(&self) -> anyhow::Result<Option<TlsCertificates>> {
+        let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let given = |path: &Path| (!path.as_os_str().is_empty()).then(|| read(path)).transpose();
+        let root_cert = given(&self.ca_file)?;
+        let client_tls = match (given(&self.client_certificate)?, given(&self.client_key)?) {
+            (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
+            _ => None,
+        };
+        Ok((root_cert.is_some() || client_tls.is_some()).then_some(TlsCertificates { client_tls, root_cert }))
     }
 
     fn node(&self, node: &str) -> Result<ConnectionInfo, String> {
@@ -73,7 +125,8 @@ impl Redis {
             return Err(format!("{host:?} is not a host"));
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let info = ConnectionAddr::Tcp(host, port).into_connection_info().map_err(|error| error.to_string())?;
+        let address = address_of(host, port, self.tls == Tls::Verify);
+        let info = address.into_connection_info().map_err(|error| error.to_string())?;
         Ok(info.set_redis_settings(self.identity(RedisConnectionInfo::default())))
     }
 
@@ -108,6 +161,11 @@ impl Redis {
             !self.key_prefix.contains(['{', '}']),
             &["redis.key_prefix"],
             "have no braces, which say on a cluster which keys belong together",
+        );
+        rules.require(
+            self.client_certificate.as_os_str().is_empty() == self.client_key.as_os_str().is_empty(),
+            &["redis.client_certificate", "redis.client_key"],
+            "be given together with redis.client_key",
         );
         rules.some_time(self.connect_timeout, &["redis.connect_timeout"]);
         rules.some_time(self.response_timeout, &["redis.response_timeout"]);

@@ -7,41 +7,14 @@ use penstock::{
     telemetry::Metrics,
 };
 use penstock_actors::ports::{PortError, Receipts, Upkeep};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use crate::{
+    authority::Authority,
     cluster::Cluster,
     support::{TestDatabase, generous, store},
 };
-
-/// An authority of one's own.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        Self { issuer: CertifiedIssuer::self_signed(params, key).expect("a certificate") }
-    }
-
-    /// A certificate for a name, and its key.
-    fn issue(&self, name: &str, common_name: &str) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        let key = KeyPair::generate().expect("a key");
-        (params.signed_by(&key, &self.issuer).expect("signed").pem(), key.serialize_pem())
-    }
-
-    fn pem(&self) -> String {
-        self.issuer.pem()
-    }
-}
 
 /// A server with a certificate for `localhost` from an authority of the test's own.
 struct Encrypted {

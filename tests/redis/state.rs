@@ -323,7 +323,8 @@ async fn a_session_that_redis_has_lost_is_put_back_when_it_is_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_that_the_operators_page_names_are_enough() {
-    const RIGHTS: [&str; 6] = ["~test-*", "&test-*", "+@all", "-@dangerous", "+cluster|slots", "+cluster|info"];
+    const RIGHTS: [&str; 7] =
+        ["~test-*", "&test-*", "+@all", "-@dangerous", "+info", "+cluster|slots", "+cluster|info"];
     let server = RedisServer::start();
     let mut admin = server.client();
     let user = ["ACL", "SETUSER", "node", "on", ">secret"].into_iter().chain(RIGHTS);
@@ -346,9 +347,8 @@ async fn the_rights_that_the_operators_page_names_are_enough() {
         listener.try_recv().is_ok()
     })
     .await;
-    for cluster in ["SLOTS", "INFO"] {
-        let dry_run =
-            redis::cmd("ACL").arg("DRYRUN").arg("node").arg("CLUSTER").arg(cluster).query::<String>(&mut admin);
-        assert_eq!(dry_run.expect("asked"), "OK");
+    for command in [&["CLUSTER", "SLOTS"], &["CLUSTER", "INFO"], &["INFO", "server"]] {
+        let dry_run = redis::cmd("ACL").arg("DRYRUN").arg("node").arg(command).query::<String>(&mut admin);
+        assert_eq!(dry_run.expect("asked"), "OK", "{command:?}");
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn prefix() -> String {
 pub(crate) fn settings(servers: Servers) -> RedisSettings {
     RedisSettings {
         servers,
+        tls: None,
         key_prefix: prefix(),
         connect_timeout: Duration::from_secs(30),
         response_timeout: Duration::from_secs(30),
@@ -56,7 +57,7 @@ pub(crate) fn settings(servers: Servers) -> RedisSettings {
 
 /// One server by its URL.
 pub(crate) fn single(url: &str) -> Servers {
-    Servers::Single(url.into_connection_info().expect("a URL of Redis"))
+    Servers::Single(Box::new(url.into_connection_info().expect("a URL of Redis")))
 }
 
 /// A link on this runtime, with metrics of its own.
@@ -201,7 +202,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn some_port() -> u16 {
+pub(crate) fn some_port() -> u16 {
     // Below the ports that the kernel hands out, and such that the bus of a cluster fits in above it.
     let random = Uuid::new_v4().as_u128() % 10_000;
     20_000 + u16::try_from(random).expect("below 10,000")

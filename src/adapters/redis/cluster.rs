@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisResult, Value};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisResult, Value};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
 
-use super::{keeper::Kept, lane::Lane, link::Shared, slot::SLOTS};
+use super::{keeper::Kept, lane::Lane, link::Shared, settings::address_of, slot::SLOTS};
 
 /// How often the map is asked for when nothing suggests that it is wrong.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -40,17 +40,39 @@ impl Address {
 
     fn of(info: &ConnectionInfo) -> Option<Self> {
         match info.addr() {
-            ConnectionAddr::Tcp(host, port) => Some(Self { host: host.clone(), port: *port }),
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some(Self { host: host.clone(), port: *port })
+            }
             _ => None,
         }
     }
 }
 
-/// The nodes, and the index among the masters' lanes for each slot.
+/// The nodes, and which of them has each slot.
 #[derive(Default)]
 struct Map {
     lanes: BTreeMap<Address, Arc<Kept>>,
     slots: Vec<Option<Arc<Kept>>>,
+    /// Those that have slots; `None` while there are slots that nobody is known to have.
+    masters: Option<Vec<Arc<Kept>>>,
+}
+
+impl Map {
+    fn new(lanes: BTreeMap<Address, Arc<Kept>>, slots: Vec<Option<Arc<Kept>>>) -> Self {
+        let masters = Self::masters_of(&slots);
+        Self { lanes, slots, masters }
+    }
+
+    fn masters_of(slots: &[Option<Arc<Kept>>]) -> Option<Vec<Arc<Kept>>> {
+        let mut masters: Vec<Arc<Kept>> = Vec::new();
+        for kept in slots {
+            let kept = kept.as_ref()?;
+            if !masters.iter().any(|known| Arc::ptr_eq(known, kept)) {
+                masters.push(Arc::clone(kept));
+            }
+        }
+        (!masters.is_empty()).then_some(masters)
+    }
 }
 
 /// A range of slots as a node tells it: the first, the last, the master, the replicas.
@@ -88,17 +110,7 @@ impl Cluster {
     /// The lanes of all masters, or `None` while there are slots that nobody is known to have.
     pub(super) fn masters(&self) -> Option<Vec<Arc<Lane>>> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
-        let mut masters: Vec<Arc<Lane>> = Vec::new();
-        if map.slots.len() < usize::from(SLOTS) {
-            return None;
-        }
-        for slot in &map.slots {
-            let lane = &slot.as_ref()?.lane;
-            if !masters.iter().any(|known| Arc::ptr_eq(known, lane)) {
-                masters.push(Arc::clone(lane));
-            }
-        }
-        Some(masters)
+        Some(map.masters.as_ref()?.iter().map(|kept| Arc::clone(&kept.lane)).collect())
     }
 
     /// Has the map asked for soon.
@@ -122,6 +134,7 @@ impl Cluster {
         let lane = Arc::clone(&kept.lane);
         if for_good && let Some(place) = map.slots.get_mut(usize::from(slot)) {
             *place = Some(kept);
+            map.masters = Map::masters_of(&map.slots);
         }
         drop(map);
         if for_good {
@@ -136,8 +149,9 @@ impl Cluster {
 
     /// How to connect to a node: as to the first seed, but there.
     fn info(&self, address: &Address) -> ConnectionInfo {
-        let info = self.seeds[0].clone();
-        info.set_addr(ConnectionAddr::Tcp(address.host.clone(), address.port))
+        let (info, Address { host, port }) = (self.seeds[0].clone(), address.clone());
+        let encrypted = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        info.set_addr(address_of(host, port, encrypted))
     }
 
     /// Takes a new map over: lanes of nodes that are still there go on, the others end.
@@ -157,7 +171,7 @@ impl Cluster {
                 *place = master.cloned();
             }
         }
-        let gone = std::mem::replace(&mut *map, Map { lanes, slots });
+        let gone = std::mem::replace(&mut *map, Map::new(lanes, slots));
         drop(map);
         // Outside the lock, for it ends tasks.
         drop(gone);
@@ -181,7 +195,7 @@ impl Cluster {
             let answer = async {
                 let config =
                     AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(None);
-                let client = Client::open(seed.clone())?;
+                let client = shared.settings.client(seed.clone())?;
                 let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
                 redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await as RedisResult<Value>
             };

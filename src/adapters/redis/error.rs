@@ -11,7 +11,7 @@ pub(super) const REDIS: &str = "redis";
 
 /// Codes without a kind of their own that say that the server cannot serve now: no memory, no disk, no replicas, a script
 /// that runs for too long.
-const UNABLE: [&str; 5] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED"];
+const FAULTS: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 
 /// Why a call brought no answer.
 #[derive(Debug, thiserror::Error)]
@@ -60,14 +60,48 @@ impl From<Failure> for PortError {
     }
 }
 
-/// Whether an answer is about the server's state, not about the command.
+/// Whether an answer is about the moment, not about the command: the same one may succeed later.
 pub(super) fn is_unable(error: &RedisError) -> bool {
-    use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
+    is_fault(error) || error.is_cluster_error()
+}
+
+/// Whether a server that answers so cannot serve at all, whatever it is asked. Slots that move are no such thing.
+pub(super) fn is_fault(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly};
     match error.kind() {
-        ErrorKind::Server(kind) => {
-            matches!(kind, BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain | Moved | Ask)
-        }
-        ErrorKind::Extension => error.code().is_some_and(|code| UNABLE.contains(&code)),
+        ErrorKind::Server(kind) => matches!(kind, BusyLoading | ClusterDown | MasterDown | ReadOnly),
+        ErrorKind::Extension => error.code().is_some_and(|code| FAULTS.contains(&code)),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+
+    fn answered(line: &str) -> RedisError {
+        match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("an answer") {
+            Value::ServerError(error) => error.into(),
+            value => panic!("{value:?} is no error"),
+        }
+    }
+
+    #[test]
+    fn an_answer_says_whether_it_is_about_the_server_the_moment_or_the_command() {
+        for fault in ["LOADING loading", "CLUSTERDOWN down", "READONLY a replica", "OOM no memory", "MISCONF no disk"] {
+            let error = answered(fault);
+            assert!(is_fault(&error) && is_unable(&error), "{fault}");
+        }
+        for moment in ["MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "TRYAGAIN keys are on the move"] {
+            let error = answered(moment);
+            assert!(!is_fault(&error) && is_unable(&error), "{moment}");
+        }
+        for command in ["ERR wrong", "WRONGTYPE not a list", "NOPERM not yours", "NOSCRIPT what", "CROSSSLOT two"] {
+            let error = answered(command);
+            assert!(!is_fault(&error), "{command}");
+            assert!(matches!(PortError::from(Failure::Answered(error)), PortError::Rejected { .. }), "{command}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     task::AbortHandle,
     time::{sleep, timeout},
@@ -107,7 +107,8 @@ async fn open(info: &ConnectionInfo, settings: &RedisSettings) -> RedisResult<Mu
         // The lane bounds its trips itself.
         .set_response_timeout(None)
         .set_pipeline_buffer_size(BUFFERED);
-    let mut connection = Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await?;
+    let client = settings.client(info.clone())?;
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     probe(&mut connection, settings).await?;
     Ok(connection)
 }
@@ -131,7 +132,7 @@ async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings)
     }
 }
 
-/// Returns when the breaker has opened. A connection that is silent is pinged, so that one that has died unnoticed costs no
+/// Returns when the breaker has opened. A ping now and then finds a connection that has died unnoticed, so that it costs no
 /// request a wait.
 async fn watch(lane: &Lane, period: Duration) {
     loop {

@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     breaker::{Breaker, Fault},
-    error::{Failure, is_unable},
+    error::{Failure, is_fault},
     link::Shared,
     script::Call,
 };
@@ -263,7 +263,7 @@ impl Lane {
                     }
                 }
                 _ => {
-                    if is_unable(&error) {
+                    if is_fault(&error) {
                         self.fault(generation, Fault::Unable, &error.to_string());
                     } else {
                         served = true;

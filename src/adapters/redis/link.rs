@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 use penstock_actors::ports::{PortError, PortResult};
-use redis::{ConnectionInfo, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{Client, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -164,7 +164,7 @@ impl RedisLink {
         });
         match (&shared.settings.servers, &shared.route) {
             (Servers::Single(info), Route::Single(kept)) => {
-                kept.get_or_init(|| Kept::new(info.clone(), &shared, Arc::downgrade(&shared)));
+                kept.get_or_init(|| Kept::new(info.as_ref().clone(), &shared, Arc::downgrade(&shared)));
             }
             _ => drop(shared.io.spawn(cluster::follow(Arc::downgrade(&shared)))),
         }
@@ -237,9 +237,11 @@ impl RedisLink {
         self.shared.settings.connect_timeout
     }
 
-    /// How to connect to a server that serves, for a connection that commands cannot share.
-    pub(super) fn a_server(&self) -> Option<ConnectionInfo> {
-        self.shared.lanes().into_iter().find(|lane| !lane.is_open()).map(|lane| lane.info.clone())
+    /// What connects to a server that serves, for a connection that commands cannot share.
+    pub(super) fn a_server(&self) -> Option<Client> {
+        let lane = self.shared.lanes().into_iter().find(|lane| !lane.is_open())?;
+        // It was connected to in the same way before.
+        self.shared.settings.client(lane.info.clone()).ok()
     }
 
     pub(super) fn downgrade(&self) -> WeakLink {

@@ -49,8 +49,10 @@ const UNTOLD: usize = 65_536;
 /// Calls that are made together when something is put back: a part of the queue, so that streams get on meanwhile.
 const STEP: usize = 256;
 
-/// How many times as long as its predecessor's slot may take to be given back a stream waits before it takes a refusal.
+/// How many times as long as what is given back may lie in a queue a stream waits before it takes a refusal, and how long at
+/// the least: a queue is not the only thing that takes time.
 const GATHERINGS: u32 = 4;
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Stream slots, sessions and word of changes on Redis.
 pub struct RedisState {
@@ -120,6 +122,9 @@ impl RedisState {
     }
 
     async fn tell_missed(&self) {
+        if !self.link.is_up() {
+            return;
+        }
         let (given_back, untold) = {
             let mut own = self.own();
             (std::mem::take(&mut own.given_back), std::mem::take(&mut own.untold))
@@ -277,7 +282,7 @@ impl SharedState for RedisState {
                 return Ok(slot);
             }
             // Another instance may have a slot on its way back that its client knows to be free.
-            tokio::time::sleep(self.link.gather() * GATHERINGS).await;
+            tokio::time::sleep((self.link.gather() * GATHERINGS).max(SHORTEST_WAIT)).await;
         }
     }
 

@@ -90,14 +90,14 @@ pub(super) async fn follow(link: WeakLink, me: Uuid, tags: broadcast::Sender<Tag
 
 /// Returns when the subscription is over.
 async fn listen(
-    server: redis::ConnectionInfo,
+    server: Client,
     channel: &str,
     patience: Duration,
     me: Uuid,
     tags: &broadcast::Sender<Tag>,
 ) -> RedisResult<()> {
     let subscribing = async {
-        let mut subscription = Client::open(server)?.get_async_pubsub().await?;
+        let mut subscription = server.get_async_pubsub().await?;
         subscription.subscribe(channel).await?;
         Ok::<_, redis::RedisError>(subscription)
     };

@@ -6,12 +6,13 @@
 //! 1. [`observe`](observe()): request id, span, metrics and the access log. Outermost, so that it also sees what the
 //!    others refuse, and counts the bytes that really go out, compressed ones too.
 //! 2. `X-Content-Type-Options: nosniff` on every answer, refusals of the next ones among them.
-//! 3. [`limit_head`]: before anything looks at the header fields.
-//! 4. [`limit_rate`]: inside of the bound on heads, for it reads fields; outside of all that does work for the request, so that what
+//! 3. [`close_when_leaving`]: on every answer as well.
+//! 4. [`limit_head`]: before anything looks at the header fields.
+//! 5. [`limit_rate`]: inside of the bound on heads, for it reads fields; outside of all that does work for the request, so that what
 //!    is refused has cost neither a look-up nor a byte of its body, and so that every answer, also to a path that leads nowhere,
 //!    tells its client what is left.
-//! 5. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
-//! 6. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
+//! 6. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
+//! 7. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
 //!    document to all the others.
 //!
 //! # What does not come through here
@@ -40,6 +41,7 @@ mod content;
 mod data;
 mod head_limit;
 mod health;
+mod leaving;
 mod observe;
 mod policies;
 pub mod problem;
@@ -67,7 +69,8 @@ pub use sessions::SessionSettings;
 pub use streaming::{ContentSizes, StreamingSettings};
 
 use self::{
-    compression::compress, head_limit::limit_head, observe::observe, problem::document_refusals, rate_limit::limit_rate,
+    compression::compress, head_limit::limit_head, leaving::close_when_leaving, observe::observe,
+    problem::document_refusals, rate_limit::limit_rate,
 };
 use crate::telemetry::metrics::HttpMetrics;
 
@@ -94,6 +97,7 @@ pub fn app(
         .wrap(from_fn(compress))
         .wrap(from_fn(move |request, next| limit_rate(Arc::clone(&rates), request, next)))
         .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
+        .wrap(from_fn(close_when_leaving))
         .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
 }

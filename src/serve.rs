@@ -1,9 +1,10 @@
 //! The server: starts everything in order, and stops it in order.
 //!
 //! # Shutdown
-//! 1. SIGTERM or SIGINT: `/health/ready` says draining, and new streams and uploads are refused.
-//! 2. The listener closes; running requests have `server.drain_grace` to end, then their connections are closed, which
-//!    settles their streams by what was sent.
+//! 1. SIGTERM or SIGINT: `/health/ready` says draining and connections are closed after their answer, but everybody is served
+//!    for `server.drain_notice`.
+//! 2. New streams and uploads are refused and the listener closes; running requests have `server.drain_grace` to end, then
+//!    their connections are closed, which settles their streams by what was sent.
 //! 3. Leases go back, and usage is flushed to the ledger: awaited, with a deadline.
 //! 4. Exit 0. A second signal at any point exits at once.
 
@@ -64,6 +65,7 @@ pub struct Server {
     serving: JoinHandle<std::io::Result<()>>,
     readiness: Data<Readiness>,
     signals: [Signal; 2],
+    notice: Duration,
     /// Held until the end: the folder is this process's own.
     _data_dir: DataDir,
 }
@@ -119,7 +121,8 @@ impl Server {
         let http = build(config, &world, &node, limiter, &metrics, readiness.clone(), listener)?;
         let handle = http.handle();
         let serving = actix_web::rt::spawn(http);
-        Ok(Self { address, admin, world, node, handle, serving, readiness, signals, _data_dir: data_dir })
+        let notice = config.server.drain_notice;
+        Ok(Self { address, admin, world, node, handle, serving, readiness, signals, notice, _data_dir: data_dir })
     }
 
     /// Serves until a signal comes, then drains.
@@ -134,12 +137,16 @@ impl Server {
             ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
             () = watch(&self.node) => Some("an actor died".to_owned()),
         };
+        // Who has failed had better be gone.
+        let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
         if let Some(failure) = &failure {
             tracing::error!(failure, "the node stops");
         }
-        tracing::info!("draining: no new streams, running ones may end");
-        self.readiness.drain();
+        self.readiness.leave();
         let draining = async {
+            tokio::time::sleep(notice).await;
+            tracing::info!("draining: no new streams, running ones may end");
+            self.readiness.drain();
             self.handle.stop(true).await;
             let report = self.node.drain(DRAIN_PATIENCE).await;
             if let Some(redis) = &self.world.redis {

@@ -31,7 +31,10 @@ pub struct Server {
     /// A stream whose client takes nothing for so long is cut.
     #[serde(deserialize_with = "value::duration")]
     pub stall_timeout: Duration,
-    /// How long running streams may go on after SIGTERM. Zero cuts them at once.
+    /// How long the node serves on after SIGTERM while it says that it leaves.
+    #[serde(deserialize_with = "value::duration")]
+    pub drain_notice: Duration,
+    /// How long running streams may go on after that. Zero cuts them at once.
     #[serde(deserialize_with = "value::duration")]
     pub drain_grace: Duration,
     /// Bytes of the largest head of a request.

@@ -45,6 +45,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 /// Whether this instance wants new streams, and since when its database is silent. One for the whole process.
 #[derive(Debug, Default)]
 pub struct Readiness {
+    leaving: AtomicBool,
     draining: AtomicBool,
     database_silent_since: Mutex<Option<Instant>>,
     /// The states as they were told last, in the order of [`DEPENDENCIES`].
@@ -52,8 +53,19 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// From now on the node is not ready: it lets running streams end and takes no new ones.
+    /// From now on the node is not ready, and closes each connection after its answer, but goes on to serve whoever comes:
+    /// balancers need a moment to see it.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// From now on the node lets running streams end and takes no new ones.
     pub fn drain(&self) {
+        self.leave();
         self.draining.store(true, Ordering::Release);
     }
 
@@ -87,7 +99,7 @@ impl Readiness {
     /// What the dependencies' states make of the node.
     fn judge(&self, database: State, storage: State, shared: State, now: Instant) -> State {
         let silent_for = self.database_silent_for(database != State::Down, now);
-        if self.is_draining() {
+        if self.is_leaving() {
             return State::Draining;
         }
         if database == State::Down && (storage == State::Down || silent_for >= MEMORY) {
@@ -188,8 +200,10 @@ mod tests {
 
     #[test]
     fn a_draining_node_is_never_ready() {
-        let readiness = Readiness::default();
-        readiness.drain();
-        assert_eq!(readiness.judge(Ok, Ok, Ok, Instant::now()), Draining);
+        for go in [Readiness::leave, Readiness::drain] {
+            let readiness = Readiness::default();
+            go(&readiness);
+            assert_eq!(readiness.judge(Ok, Ok, Ok, Instant::now()), Draining);
+        }
     }
 }

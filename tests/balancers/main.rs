@@ -1,4 +1,5 @@
-//! What operators mount, run for real: nginx and HAProxy with the files from `config/` in front of two instances.
+//! What operators mount: two nodes behind a real nginx and a real HAProxy, each with the file from `config/`; the production
+//! configuration; the compose file.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -12,4 +13,7 @@ mod shipped;
 
 mod compose;
 mod front;
+mod leaving;
+mod pair;
+mod passing;
 mod production;

@@ -53,6 +53,22 @@ on_both!(sigterm_lets_running_streams_end_and_starts_none, async |node: &mut Tes
 });
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_gives_notice_serves_until_balancers_have_seen_it() {
+    let mut node = Setup::new(On::Sqlite).env("PENSTOCK_SERVER__DRAIN_NOTICE", "3s").start().await;
+    let paid = node.paid(&sample(63, 1000), "unlimited").await;
+    assert!(!node.stream(&paid).send().await.unwrap().headers().contains_key("connection"));
+    node.signal(libc::SIGTERM);
+    eventually("it says that it leaves", async || node.get("/health/ready").send().await.unwrap().status() == 503)
+        .await;
+    let answer = node.stream(&paid).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["connection"].as_bytes()), (200, &b"close"[..]));
+    assert_eq!(node.put(&sample(64, 1000), "text/plain").await.len(), 64, "uploads are taken as well");
+    eventually("then it is over", async || refuses_new_streams(&node, &paid).await).await;
+    assert!(node.ended().await.success());
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_outlasts_the_grace_is_cut_and_charged_what_was_sent() {
     let mut node = Setup::new(On::Sqlite).env("PENSTOCK_SERVER__DRAIN_GRACE", "1s").start().await;
     let (paid, bytes) = slow(&node, 62, 40 << 20).await;

@@ -78,6 +78,8 @@ fn builder(connection: &Connection, bucket: &str) -> AmazonS3Builder {
         .with_bucket_name(bucket)
         .with_region(region)
         .with_client_options(options)
+        // One request for each object: every storage knows it, and it is no dearer.
+        .with_disable_bulk_delete(true)
         .with_http_connector(Refusing)
         .with_retry(once);
     if let Some(endpoint) = endpoint {
@@ -178,13 +180,19 @@ fn listed(object: ObjectMeta) -> Listed {
     Listed { key: object.location.into(), modified: object.last_modified.into() }
 }
 
-/// The failure that our connector put at the bottom of the library's error, or what else went wrong.
+/// The failure that our connector put at the bottom of the library's error, or what else went wrong there. The library's own
+/// errors repeat the URL and each other.
 #[allow(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
 fn failed(error: object_store::Error) -> Failure {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(link) = cause {
         if let Some(failure) = link.downcast_ref::<Failure>() {
             return failure.clone();
+        }
+        if let Some(http) = link.downcast_ref::<HttpError>()
+            && let Some(broken) = http.source().filter(|source| !source.is::<Failure>())
+        {
+            return Failure::broken(broken);
         }
         cause = link.source();
     }

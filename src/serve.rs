@@ -3,7 +3,7 @@
 //! # Shutdown
 //! 1. SIGTERM or SIGINT: `/health/ready` says draining and connections are closed after their answer, but everybody is served
 //!    for `server.drain_notice`.
-//! 2. New streams and uploads are refused and the listener closes; running requests have `server.drain_grace` to end, then
+//! 2. The listener closes, and a moment later new streams and uploads are refused; running requests have `server.drain_grace` to end, then
 //!    their connections are closed, which settles their streams by what was sent.
 //! 3. Leases go back, and usage is flushed to the ledger: awaited, with a deadline.
 //! 4. Exit 0. A second signal at any point exits at once.
@@ -45,6 +45,9 @@ use crate::{
 
 /// How long the last flush may take.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long those are served whose connections came in just before the listener closed, of a node that gave notice.
+const LAST_IN: Duration = Duration::from_millis(500);
 
 /// How often the actors are looked after.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -146,8 +149,12 @@ impl Server {
         let draining = async {
             tokio::time::sleep(notice).await;
             tracing::info!("draining: no new streams, running ones may end");
+            // The listener first: who was still let in is served, so that a balancer that learns of it by refused connections
+            // has had no refusal before.
+            let stopped = self.handle.stop(true);
+            tokio::time::sleep(notice.min(LAST_IN)).await;
             self.readiness.drain();
-            self.handle.stop(true).await;
+            stopped.await;
             let report = self.node.drain(DRAIN_PATIENCE).await;
             if let Some(redis) = &self.world.redis {
                 redis.flush().await;

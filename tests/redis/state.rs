@@ -207,6 +207,27 @@ async fn without_redis_slots_are_counted_on_each_instance_and_put_back_afterward
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_stream_is_refused_for_one_that_a_hung_server_took_when_nobody_waited_any_more() {
+    let server = RedisServer::start();
+    let settings = RedisSettings { response_timeout: Duration::from_millis(300), ..settings(server.servers()) };
+    let (link, _metrics) = link(settings).await;
+    let state = RedisState::start(link.clone(), Arc::new(SystemClock), 1000);
+    let (receipt, stream) = (ReceiptId::random(), UsageId::next());
+    // The server knows the script from here on.
+    assert_eq!(take(&state, ReceiptId::random(), UsageId::next(), 1).await, Slot::Taken);
+    server.pause();
+    assert_eq!(take(&state, receipt, stream, 1).await, Slot::Taken, "here, while the server is still to do it");
+    // So much has ended before it that telling takes a while.
+    for _ in 0..60_000 {
+        state.release_slot(ReceiptId::random(), UsageId::next()).await.expect("given back here");
+    }
+    state.release_slot(receipt, stream).await.expect("given back here");
+    server.resume();
+    until("Redis serves again", async || link.is_up()).await;
+    assert_eq!(take(&state, receipt, UsageId::next(), 1).await, Slot::Taken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slot_given_back_while_redis_hung_is_taken_out_when_it_goes_on() {
     let server = RedisServer::start();
     let settings = RedisSettings { response_timeout: Duration::from_millis(300), ..settings(server.servers()) };

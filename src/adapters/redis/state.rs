@@ -61,6 +61,8 @@ pub struct RedisState {
     /// Names this instance in messages.
     me: Uuid,
     own: Mutex<Own>,
+    /// Held while Redis is told what it has missed, so that somebody who needs it told can wait for that.
+    telling: tokio::sync::Mutex<()>,
     tags: broadcast::Sender<Tag>,
 }
 
@@ -97,7 +99,7 @@ impl RedisState {
         };
         let (me, tags) = (Uuid::new_v4(), broadcast::Sender::new(TAGS));
         link.io().spawn(tags::follow(link.downgrade(), me, tags.clone()));
-        let state = Arc::new(Self { link, clock, me, own: Mutex::new(own), tags });
+        let state = Arc::new(Self { link, clock, me, own: Mutex::new(own), telling: tokio::sync::Mutex::new(()), tags });
         state.link.io().spawn(put_back_after_faults(Arc::downgrade(&state), state.link.recoveries()));
         state
     }
@@ -121,10 +123,12 @@ impl RedisState {
         self.hold(held, ttl).await;
     }
 
+    /// Tells Redis of what has ended without it, and returns when it knows, also if somebody else is telling it.
     async fn tell_missed(&self) {
         if !self.link.is_up() {
             return;
         }
+        let _telling = self.telling.lock().await;
         let (given_back, untold) = {
             let mut own = self.own();
             (std::mem::take(&mut own.given_back), std::mem::take(&mut own.untold))
@@ -281,6 +285,9 @@ impl SharedState for RedisState {
             if !std::mem::take(&mut once_more) {
                 return Ok(slot);
             }
+            // A server that hung may just have carried out what this instance had given up on: those streams are over, and count
+            // until it hears so.
+            self.tell_missed().await;
             // Another instance may have a slot on its way back that its client knows to be free.
             tokio::time::sleep((self.link.gather() * GATHERINGS).max(SHORTEST_WAIT)).await;
         }

@@ -16,20 +16,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 use penstock::{
     adapters::{
         cached::CachedCatalog,
-        redis::{RedisCache, RedisLink},
+        redis::{RedisCache, RedisLink, RedisSettings},
     },
     config::{Config, Sources},
     wiring,
 };
 use penstock_actors::{
+    clock::SystemClock,
     ids::VersionId,
     ports::{CacheName, CacheTag, Catalog, SharedCache},
     testkit::clock::ManualClock,
-    tiered_cache::{TieredCache, TieredDeps},
+    tiered_cache::{TieredCache, TieredDeps, TieredSettings},
 };
 use rand::{SeedableRng as _, rngs::StdRng};
 use rand_distr::{Distribution as _, Zipf};
@@ -44,9 +45,17 @@ const SEED: u64 = 42;
 /// Requests under way at a time.
 const AT_A_TIME: usize = 64;
 
-/// Requests a second over all instances, and how long they go on in simulated time.
-const RUNS: [(u64, Duration); 3] =
-    [(500, Duration::from_secs(3000)), (2_000, Duration::from_secs(1500)), (10_000, Duration::from_secs(300))];
+/// Requests a second over all instances, and how long assets are kept. Each goes on, in simulated time, for so long that the
+/// second half has entries of every age.
+const RUNS: [(u64, Duration); 4] = [
+    (500, Duration::from_secs(300)),
+    (2_000, Duration::from_secs(300)),
+    (5_000, Duration::from_secs(300)),
+    (500, Duration::from_secs(3600)),
+];
+
+/// Items on the page whose compression is measured: the most that a client may ask for.
+const PAGE: usize = 100;
 
 #[tokio::main]
 async fn main() {
@@ -54,17 +63,21 @@ async fn main() {
     let (store, metrics) = postgres::store(database.settings()).await;
     let store: Arc<dyn Catalog> = Arc::new(store);
     let ids = assets(&database.client().await).await;
+    instance_memory(&ids, &store).await;
+    redis_memory(&ids, &store).await;
+    page(&ids, &store).await;
+    many_waiting(&ids, &store).await;
+    hot(&ids, &store).await;
     println!(
-        "{:>10} {:>9}  {:>7} {:>7} {:>7} {:>8}  {:>9} {:>10} {:>12}",
-        "requests/s", "requests", "memory", "shared", "all", "settled", "queries", "Redis MiB", "wall µs each"
+        "\n{:>10} {:>6} {:>9}  {:>7} {:>7} {:>7} {:>8}  {:>9} {:>10} {:>12}",
+        "requests/s", "kept", "requests", "memory", "shared", "all", "settled", "queries", "Redis MiB", "wall µs each"
     );
-    let mut memory = Vec::new();
-    for (rate, span) in RUNS {
+    for (rate, ttl) in RUNS {
         let server = RedisServer::start();
-        let bench = Bench::new(&server, &store).await;
+        let bench = Bench::keeping(&server, &store, ttl).await;
         let before = postgres::round_trips(&metrics);
         let began = Instant::now();
-        let requests = rate * span.as_secs();
+        let requests = rate * ttl.as_secs() * 22 / 10;
         // The second half is what goes on; the first begins from nothing.
         let first = bench.run(&ids, requests / 2, rate, SEED).await;
         let second = bench.run(&ids, requests - requests / 2, rate, SEED + 1).await;
@@ -73,7 +86,8 @@ async fn main() {
         let percent = |part: u64| format!("{:.2} %", part as f64 * 100.0 / all.asked as f64);
         let queries = postgres::round_trips(&metrics) - before;
         println!(
-            "{rate:>10} {requests:>9}  {:>7} {:>7} {:>7} {:>8}  {queries:>9} {:>10.1} {each:>12.1}",
+            "{rate:>10} {:>6} {requests:>9}  {:>7} {:>7} {:>7} {:>8}  {queries:>9} {:>10.1} {each:>12.1}",
+            format!("{ttl:?}"),
             percent(all.memory),
             percent(all.shared),
             percent(all.memory + all.shared),
@@ -81,20 +95,6 @@ async fn main() {
             used_memory(&server) as f64 / f64::from(1 << 20),
         );
     }
-    for kept in [0, ASSETS / 4, ASSETS / 2, ASSETS] {
-        let server = RedisServer::start();
-        let bench = Bench::new(&server, &store).await;
-        bench.ask_each(&ids[..kept]).await;
-        memory.push((kept, used_memory(&server)));
-    }
-    let ((_, empty), (_, full)) = (memory[0], memory[memory.len() - 1]);
-    println!("\nRedis memory for entries of assets, all of them kept:");
-    for (kept, bytes) in &memory {
-        println!("{kept:>8} assets: {:>7.1} MiB", *bytes as f64 / f64::from(1 << 20));
-    }
-    println!("slope: {:.0} bytes for each asset, its tag included", (full - empty) as f64 / ASSETS as f64);
-    many_waiting(&ids, &store).await;
-    hot(&ids, &store).await;
 }
 
 /// Inserts the assets, with descriptions and facts of a usual size; their ids.
@@ -150,19 +150,29 @@ impl Counted {
     }
 }
 
-async fn link(server: &RedisServer) -> RedisLink {
-    redis_server::link(redis_server::settings(server.servers())).await.0
+async fn link(settings: &RedisSettings) -> RedisLink {
+    redis_server::link(settings.clone()).await.0
+}
+
+fn defaults() -> TieredSettings {
+    wiring::cache_settings(&Config::load(&Sources::default()).expect("the defaults"))
 }
 
 impl Bench {
     async fn new(server: &RedisServer, store: &Arc<dyn Catalog>) -> Self {
-        let config = Config::load(&Sources::default()).expect("the defaults");
-        let settings = wiring::cache_settings(&config);
+        Self::keeping(server, store, defaults().ttls.assets).await
+    }
+
+    async fn keeping(server: &RedisServer, store: &Arc<dyn Catalog>, ttl: Duration) -> Self {
+        let mut settings = defaults();
+        settings.ttls.assets = ttl;
         let clock = Arc::new(ManualClock::at("2026-11-01T10:30:00Z"));
+        // One prefix for all: they share their keys.
+        let redis = redis_server::settings(server.servers());
         let mut instances = Vec::new();
         for _ in 0..INSTANCES {
             let shared: Arc<dyn SharedCache> =
-                Arc::new(RedisCache::new(link(server).await, settings.ttls.longest() + settings.stale));
+                Arc::new(RedisCache::new(link(&redis).await, settings.ttls.longest() + settings.stale));
             // All versions are there before the clock runs, as they are on a Redis that was used before.
             shared.invalidate(&[CacheTag::ALL]).await.expect("told");
             let deps = TieredDeps { shared: Some(shared), clock: clock.clone(), io: Handle::current() };
@@ -211,6 +221,60 @@ impl Bench {
     }
 }
 
+/// What an instance needs for entries that are all kept, by its resident memory.
+async fn instance_memory(ids: &[VersionId], store: &Arc<dyn Catalog>) {
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux says it");
+        let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+        pages * 4096
+    };
+    let settings = TieredSettings { memory: 1 << 30, ..defaults() };
+    let deps = TieredDeps { shared: None, clock: Arc::new(SystemClock), io: Handle::current() };
+    let cache = TieredCache::new(settings, deps);
+    let catalog = CachedCatalog::new(Arc::clone(store), cache.clone(), Arc::default());
+    let ask = async |ids: &[VersionId]| {
+        let asked = ids.iter().map(|id| async { catalog.asset(*id).await.expect("an answer") });
+        stream::iter(asked).buffer_unordered(AT_A_TIME).for_each(|_| std::future::ready(())).await;
+        cache.settle();
+    };
+    // What connections and tasks take is there before.
+    ask(&ids[..ASSETS / 4]).await;
+    let before = resident();
+    ask(&ids[ASSETS / 4..]).await;
+    let kept = (ASSETS - ASSETS / 4) as f64;
+    let weight = cache.counters().of(CacheName::Assets).bytes.load(Relaxed) as f64 / ASSETS as f64;
+    println!(
+        "an asset in an instance: {:.0} bytes resident, counted as {weight:.0}",
+        (resident() - before) as f64 / kept
+    );
+}
+
+/// How far a page of assets is compressed in Redis.
+async fn page(ids: &[VersionId], store: &Arc<dyn Catalog>) {
+    let items = join_all(ids[..PAGE].iter().map(|id| store.asset(*id))).await;
+    let items: Vec<_> = items.into_iter().map(|item| item.expect("an answer").expect("the asset")).collect();
+    let plain = serde_json::to_vec(&items).expect("as JSON");
+    let compressed = zstd::bulk::compress(&plain, 1).expect("compressed");
+    println!("a page of {PAGE} assets: {} bytes of JSON, {} compressed", plain.len(), compressed.len());
+}
+
+/// What Redis needs for entries that are all kept.
+async fn redis_memory(ids: &[VersionId], store: &Arc<dyn Catalog>) {
+    let mut memory = Vec::new();
+    for kept in [0, ASSETS / 4, ASSETS] {
+        let server = RedisServer::start();
+        let bench = Bench::new(&server, store).await;
+        bench.ask_each(&ids[..kept]).await;
+        memory.push((kept, used_memory(&server)));
+    }
+    println!("Redis memory for entries of assets, all of them kept:");
+    for (kept, bytes) in &memory {
+        println!("{kept:>8} assets: {:>7.1} MiB", *bytes as f64 / f64::from(1 << 20));
+    }
+    let slope = (memory[2].1 - memory[0].1) as f64 / ASSETS as f64;
+    println!("slope: {slope:.0} bytes for each asset, its tag included");
+}
+
 /// 1,000 who ask for one cold asset at once, several times over.
 async fn many_waiting(ids: &[VersionId], store: &Arc<dyn Catalog>) {
     let server = RedisServer::start();
@@ -222,7 +286,7 @@ async fn many_waiting(ids: &[VersionId], store: &Arc<dyn Catalog>) {
             let (catalog, id) = (Arc::clone(&bench.instances[n % INSTANCES].1), *id);
             tokio::spawn(async move { catalog.asset(id).await.expect("an answer") })
         });
-        futures_util::future::join_all(asked).await;
+        join_all(asked).await;
         took.push(began.elapsed());
     }
     took.sort();

@@ -26,7 +26,8 @@
 //! - A value past its time to live is served for `stale` longer, while one refresh runs. Times to live are shortened at random
 //!   by up to a tenth, so that what was loaded together is not refreshed together. That there is no such thing is remembered
 //!   for `negative_ttl`, in memory alone: guesses must not fill a store that all share.
-//! - **The shared tier away**: memory alone, without an error and without waiting for it.
+//! - **The shared tier away**: memory alone, without an error and without waiting for it: one call that fails is enough, and a task
+//!   in the background asks when it is back. Of a cluster, one master that is lost is the tier lost, until its replica is up.
 //!
 //! # Bounds
 //! Memory by weight; invalidations remembered one by one ([`generations`]); owed tags ([`debts`]); loads under way

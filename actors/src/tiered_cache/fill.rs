@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -34,6 +35,7 @@ pub(super) struct Fill {
     flight: Flight,
     /// What is served meanwhile.
     old: Option<Entry>,
+    missed: bool,
 }
 
 /// What the shared tier says, and whether this instance is the one to load.
@@ -54,7 +56,7 @@ impl Fill {
         old: Option<Entry>,
     ) -> Self {
         tags.push(CacheTag::ALL);
-        Self { core, key, tags, flight, old }
+        Self { core, key, tags, flight, old, missed: false }
     }
 
     pub(super) async fn run<T, L, F>(mut self, load: L)
@@ -109,18 +111,38 @@ impl Fill {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let Some(mut seen) = self.look::<T>(shared).await else { return Shared::Load(None, None) };
-        let Some(current) = seen.take() else { return Shared::Fresh };
+        match self.look::<T>(shared).await {
+            None => return Shared::Load(None, None),
+            Some(None) => return Shared::Fresh,
+            Some(Some(_)) => {}
+        }
         let loader = fastrand::u64(..);
-        match shared.begin_load(&self.key, loader, LOCK_TTL).await {
-            Ok(true) => return Shared::Load(Some(current), Some(loader)),
-            Ok(false) => {}
+        // Looked at once more, behind the lock: another instance may have kept the value and given the lock back in between.
+        let (locked, look) =
+            join(shared.begin_load(&self.key, loader, LOCK_TTL), shared.look(&self.key, &self.tags)).await;
+        let locked = match locked {
+            Ok(locked) => locked,
             Err(error) => {
                 self.core.failed(&error);
-                return Shared::Load(None, None);
+                return if matches!(self.taken::<T>(look), Some(None)) {
+                    Shared::Fresh
+                } else {
+                    Shared::Load(None, None)
+                };
             }
-        }
-        let (began, mut pause, mut current) = (tokio::time::Instant::now(), FIRST_LOOK, current);
+        };
+        let mut current = match self.taken::<T>(look) {
+            None => return Shared::Load(None, None),
+            Some(None) => {
+                if locked && let Err(error) = shared.end_load(&self.key, loader).await {
+                    self.core.failed(&error);
+                }
+                return Shared::Fresh;
+            }
+            Some(Some(seen)) if locked => return Shared::Load(Some(seen), Some(loader)),
+            Some(Some(seen)) => seen,
+        };
+        let (began, mut pause) = (tokio::time::Instant::now(), FIRST_LOOK);
         while began.elapsed() < self.core.settings.patience {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_LOOK);
@@ -139,7 +161,16 @@ impl Fill {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let Look { value, seen } = match shared.look(&self.key, &self.tags).await {
+        let look = shared.look(&self.key, &self.tags).await;
+        self.taken::<T>(look)
+    }
+
+    /// What a look came to, as [`look`](Self::look) says it.
+    fn taken<T>(&mut self, look: PortResult<Look>) -> Option<Option<Seen>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let Look { value, seen } = match look {
             Ok(look) => look,
             Err(error) => {
                 self.core.failed(&error);
@@ -152,7 +183,7 @@ impl Fill {
             Some((serde_json::from_slice::<T>(&bytes).ok()?, fresh_until, bytes.len()))
         });
         let Some((value, fresh_until, size)) = read else {
-            counters.shared.found(false);
+            self.missed();
             return Some(Some(seen));
         };
         let (now, stale) = (self.core.clock.monotonic(), self.core.settings.stale);
@@ -166,12 +197,22 @@ impl Fill {
             return Some(None);
         }
         let serves = self.old.is_none() && !served.is_zero();
-        counters.shared.found(serves);
         if serves {
+            counters.shared.found(true);
             counters.stale.fetch_add(1, Relaxed);
             self.settle(Some(Arc::new(value)), size + size_of::<T>(), now, now + served);
         }
+        if !serves {
+            self.missed();
+        }
         Some(Some(seen))
+    }
+
+    /// Counts a miss of the shared tier, once however often it is looked into.
+    fn missed(&mut self) {
+        if !std::mem::replace(&mut self.missed, true) {
+            self.core.counters.of(self.key.cache).shared.found(false);
+        }
     }
 
     /// Takes a loaded value in; how the shared tier is to keep it.

@@ -99,7 +99,8 @@ impl RedisState {
         };
         let (me, tags) = (Uuid::new_v4(), broadcast::Sender::new(TAGS));
         link.io().spawn(tags::follow(link.downgrade(), me, tags.clone()));
-        let state = Arc::new(Self { link, clock, me, own: Mutex::new(own), telling: tokio::sync::Mutex::new(()), tags });
+        let state =
+            Arc::new(Self { link, clock, me, own: Mutex::new(own), telling: tokio::sync::Mutex::new(()), tags });
         state.link.io().spawn(put_back_after_faults(Arc::downgrade(&state), state.link.recoveries()));
         state
     }

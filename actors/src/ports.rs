@@ -23,8 +23,8 @@ pub use ledger::{
     SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
 };
 pub use lineage_store::{
-    BODY_BYTES, EVENTS, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS, SEARCHED,
-    Told, WindowState,
+    BODY_BYTES, EVENTS, Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS,
+    SEARCHED, Told, WindowState,
 };
 pub use rate_limits::{Grant, RateLimits};
 pub use search::{Facets, Hit, Media, Search, SearchPage, SearchPlace, Wish};

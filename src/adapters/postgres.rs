@@ -155,7 +155,7 @@ impl PostgresStore {
             Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id), Topic::Catalogue]),
             Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
             // Receipts and their windows are read from the primary alone; cached entries are nothing of ours.
-            Some(Tag::Receipt(_) | Tag::Recall(_) | Tag::Entries(_)) => {}
+            Some(Tag::Receipt(_) | Tag::Lineage | Tag::Recall(_) | Tag::Entries(_)) => {}
             None => self.replicas.anything_changed(),
         }
     }

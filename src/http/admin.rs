@@ -44,7 +44,11 @@ impl Validate for Invalidate {
         }
         for (index, tag) in self.tags.iter().enumerate() {
             let path = format!("tags[{index}]");
-            violations.require(read_tag(tag).is_some(), path, "must be receipt:ID, policy:NAME, asset:ID or recall:ID");
+            violations.require(
+                read_tag(tag).is_some(),
+                path,
+                "must be receipt:ID, policy:NAME, asset:ID, lineage:graph or recall:ID",
+            );
         }
     }
 }
@@ -53,7 +57,7 @@ fn read_tag(text: &str) -> Option<Tag> {
     text.parse().ok().filter(|tag| match tag {
         Tag::Policy(name) => is_tier_name(name),
         Tag::Entries(_) => false,
-        Tag::Receipt(_) | Tag::Asset(_) | Tag::Recall(_) => true,
+        Tag::Receipt(_) | Tag::Asset(_) | Tag::Lineage | Tag::Recall(_) => true,
     })
 }
 

@@ -9,6 +9,7 @@ mod elsewhere;
 mod fencing;
 mod ingest;
 mod janitor;
+mod lineage;
 mod quota;
 mod quota_faults;
 mod rig;

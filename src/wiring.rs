@@ -1,6 +1,7 @@
 //! The composition root: configuration in, ports and node settings out. The only file that names every adapter.
 
 mod delivery;
+mod lineage;
 mod storage;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -12,8 +13,12 @@ use penstock_actors::{
     content_store::ContentSettings,
     ingest::IngestSettings,
     janitor::JanitorSettings,
+    lineage::LineagePorts,
     model::{Credit, LeaseSizing},
-    ports::{Catalog, Changes, Ledger, Receipts, Search, SharedCache, SharedState, Upkeep, UrlSigner},
+    ports::{
+        Catalog, Changes, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts, Search, SharedCache,
+        SharedState, Upkeep, UrlSigner,
+    },
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     rate_limiter::{RateLimiter, Sharing},
@@ -39,6 +44,8 @@ use crate::{
 };
 
 pub use delivery::deliverer;
+use lineage::LineageFaces;
+pub use lineage::{lineage_http_settings, lineage_settings};
 
 /// The longest wait between two attempts to reach the database at start.
 const LONGEST_START_WAIT: Duration = Duration::from_secs(5);
@@ -57,6 +64,7 @@ pub struct World {
     pub catalog: Arc<CachedCatalog>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
+    pub lineage: LineagePorts,
     /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -96,6 +104,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         settings,
         TieredDeps { shared: shared_cache.clone(), clock: Arc::clone(&clock), io: io.clone() },
     );
+    let cache_of_lineage = cache.clone();
     Ok(World {
         catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone(), Arc::clone(&uses))),
         receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
@@ -110,8 +119,9 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             changes: database.changes,
             blobs,
             shared,
-            clock,
+            clock: Arc::clone(&clock),
         },
+        lineage: database.lineage.ports(clock, cache_of_lineage),
         urls,
         search: database.search,
         pool: database.pool,
@@ -167,14 +177,15 @@ pub struct Database {
     pub changes: Arc<dyn Changes>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
+    pub lineage: LineageFaces,
     pub pool: Option<PostgresStore>,
 }
 
 impl Database {
-    fn of<S: Ledger + Upkeep + Catalog + Changes + Receipts + Search>(
-        store: &Arc<S>,
-        pool: Option<PostgresStore>,
-    ) -> Self {
+    fn of<S>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self
+    where
+        S: Ledger + Upkeep + Catalog + Changes + Receipts + Search + LineageStore + LineageOutbox + LineageUpkeep,
+    {
         Self {
             ledger: Arc::<S>::clone(store),
             upkeep: Arc::<S>::clone(store),
@@ -182,6 +193,7 @@ impl Database {
             changes: Arc::<S>::clone(store),
             receipts: Arc::<S>::clone(store),
             search: Arc::<S>::clone(store),
+            lineage: LineageFaces::of(store),
             pool,
         }
     }

@@ -65,6 +65,7 @@ catalogue! {
     RateLimited, "rate-limited", TOO_MANY_REQUESTS, "Too many requests";
     UnknownSession, "unknown-session", NOT_FOUND, "There is no such session";
     UnknownAsset, "unknown-asset", NOT_FOUND, "There is no such asset";
+    UnknownLineage, "unknown-lineage", NOT_FOUND, "Lineage knows nothing of this";
     UnknownTier, "unknown-tier", UNPROCESSABLE_ENTITY, "There is no such quota tier";
     DigestMismatch, "digest-mismatch", UNPROCESSABLE_ENTITY, "The bytes do not have the digest that was given";
     UploadTooLarge, "upload-too-large", PAYLOAD_TOO_LARGE, "The body is larger than this node takes";

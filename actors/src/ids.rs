@@ -12,6 +12,8 @@ pub enum InvalidId {
     ContentHash,
     #[error("a {0} is a UUID, such as 67e55044-10b1-426f-9247-bb680e5fe0c8")]
     Uuid(&'static str),
+    #[error("the id of a policy has 1 to 64 characters out of a-z, 0-9 and -")]
+    Policy,
 }
 
 /// The lower-case hex SHA-256 of a content: its name, its strong `ETag` and its digest in one.
@@ -80,6 +82,42 @@ impl<'de> Deserialize<'de> for ContentHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Whether a text has 1 to 64 characters out of `a-z`, `0-9` and `-`: what people name tiers, policies and rules by.
+pub fn is_plain_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// A governance policy, by the name that an operator gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct PolicyId(String);
+
+impl PolicyId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PolicyId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        if is_plain_name(text) { Ok(Self(text.to_owned())) } else { Err(InvalidId::Policy) }
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PolicyId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -196,6 +234,13 @@ uuid_id!(
     "node id"
 );
 random_id!(NodeId);
+
+uuid_id!(
+    /// One judgement by a governance policy.
+    PolicyRunId,
+    "id of a run"
+);
+ordered_id!(PolicyRunId);
 
 uuid_id!(
     /// A run of a job in lineage. Whoever tells of the run has chosen it.

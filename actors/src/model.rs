@@ -22,7 +22,7 @@ pub use lineage::{
     LineageNode, Mention, NamespaceKey, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail, RunState, RunSummary,
     StoredEvent, Walk, words_of,
 };
-pub use policy::{Limits, QuotaPolicy};
+pub use policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use producer::{ApiKey, NewProducer, Role};
 pub use receipt::{Receipt, ReceiptStatus};
 pub use session::{Session, SessionProgress};

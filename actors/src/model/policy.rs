@@ -54,11 +54,16 @@ impl QuotaPolicy {
     /// Whether the tier may stream content of this media type.
     pub fn allows(&self, media_type: &str) -> bool {
         let Some(allowed) = &self.allowed_content_types else { return true };
-        let essence = media_type.split(';').next().unwrap_or_default().trim();
-        allowed.iter().any(|entry| match entry.strip_suffix("/*") {
-            Some(family) => essence.split('/').next().is_some_and(|kind| kind.eq_ignore_ascii_case(family)),
-            None => essence.eq_ignore_ascii_case(entry),
-        })
+        allowed.iter().any(|range| is_of_media_range(media_type, range))
+    }
+}
+
+/// Whether a media type is the one that is named, or of the family, such as `video/*`. Parameters mean nothing.
+pub fn is_of_media_range(media_type: &str, range: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    match range.strip_suffix("/*") {
+        Some(family) => essence.split('/').next().is_some_and(|kind| kind.eq_ignore_ascii_case(family)),
+        None => essence.eq_ignore_ascii_case(range),
     }
 }
 

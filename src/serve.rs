@@ -5,7 +5,7 @@
 //!    for `server.drain_notice`.
 //! 2. The listener closes, and a moment later new streams and uploads are refused; running requests have `server.drain_grace` to end, then
 //!    their connections are closed, which settles their streams by what was sent.
-//! 3. Lineage that is under way is kept, leases go back, and usage is flushed to the ledger: awaited, with a deadline.
+//! 3. Leases go back, and usage is flushed to the ledger: awaited, with a deadline.
 //! 4. Exit 0. A second signal at any point exits at once.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
 use actix_web::{HttpServer, dev::ServerHandle, rt::net::TcpStream, web::Data};
 use anyhow::{Context as _, bail};
 use penstock_actors::{
-    lineage::Lineage,
+    governor::{GovernError, Governor},
     ports::{Catalog, Search},
     rate_limiter::RateLimiter,
     system::{DrainReport, Node, Observers},
@@ -37,10 +37,9 @@ use crate::{
         StreamingSettings, UploadSettings,
     },
     keys::{self, AdminKey, KeyRing},
-    lineage::EventReader,
     telemetry::{
         Metrics,
-        metrics::{JanitorMetrics, RateMetrics},
+        metrics::{GovernanceMetrics, JanitorMetrics, RateMetrics},
     },
     wiring::{self, World},
 };
@@ -66,7 +65,6 @@ pub struct Server {
     pub admin: AdminKey,
     pub world: World,
     pub node: Node,
-    lineage: Lineage,
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     readiness: Data<Readiness>,
@@ -118,34 +116,19 @@ impl Server {
         metrics.observe_node(node.clone(), world.pool.clone())?;
         metrics.observe_cache(world.cache.clone())?;
         io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
-        let lineage = Lineage::start(&world.lineage, wiring::lineage_settings(config))
-            .await
-            .context("the database did not take lineage in")?;
-        metrics.observe_lineage(lineage.clone())?;
 
         let listener = TcpListener::bind(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
         let readiness = Data::new(Readiness::default());
         let limiter = wiring::rate_limiter(config, &world, &node, io);
-        let actors = Actors { node: &node, lineage: &lineage, limiter };
-        let http = build(config, &world, actors, &metrics, readiness.clone(), listener)?;
+        let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
+        tell_of_policy(&governor).await;
+        let http = build(config, &world, (&node, governor, limiter), &metrics, readiness.clone(), listener)?;
         let handle = http.handle();
         let serving = actix_web::rt::spawn(http);
         let notice = config.server.drain_notice;
-        Ok(Self {
-            address,
-            admin,
-            world,
-            node,
-            lineage,
-            handle,
-            serving,
-            readiness,
-            signals,
-            notice,
-            _data_dir: data_dir,
-        })
+        Ok(Self { address, admin, world, node, handle, serving, readiness, signals, notice, _data_dir: data_dir })
     }
 
     /// Serves until a signal comes, then drains.
@@ -158,7 +141,7 @@ impl Server {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
-            () = watch(&self.node, &self.lineage) => Some("an actor died".to_owned()),
+            () = watch(&self.node) => Some("an actor died".to_owned()),
         };
         // Who has failed had better be gone.
         let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
@@ -175,9 +158,6 @@ impl Server {
             tokio::time::sleep(notice.min(LAST_IN)).await;
             self.readiness.drain();
             stopped.await;
-            if !self.lineage.drain(DRAIN_PATIENCE).await {
-                tracing::warn!("lineage events were left behind; whoever sent them was not told that they are kept");
-            }
             let report = self.node.drain(DRAIN_PATIENCE).await;
             if let Some(redis) = &self.world.redis {
                 redis.flush().await;
@@ -202,9 +182,21 @@ impl Server {
 }
 
 /// Returns when an actor is gone.
-async fn watch(node: &Node, lineage: &Lineage) {
-    while node.is_alive() && lineage.is_alive() {
+async fn watch(node: &Node) {
+    while node.is_alive() {
         tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+/// Says at the start when the policy that the node obeys cannot be had. The node starts all the same: streams do not need it, and
+/// it is put through the node itself.
+async fn tell_of_policy(governor: &Governor) {
+    match governor.standing().await {
+        Ok(()) => {}
+        Err(error @ GovernError::Missing(_)) => {
+            tracing::warn!(%error, "nothing is published or sold until it is put (governance.policy)");
+        }
+        Err(error) => tracing::warn!(%error, "nothing is published or sold until it can be read (governance.policy)"),
     }
 }
 
@@ -230,17 +222,10 @@ fn rate_gate(
     Ok(gate)
 }
 
-/// Who does the work that requests ask for.
-struct Actors<'a> {
-    node: &'a Node,
-    lineage: &'a Lineage,
-    limiter: RateLimiter,
-}
-
 fn build(
     config: &Config,
     world: &World,
-    Actors { node, lineage, limiter }: Actors<'_>,
+    (node, governor, limiter): (&Node, Governor, RateLimiter),
     metrics: &Arc<Metrics>,
     readiness: Data<Readiness>,
     listener: TcpListener,
@@ -248,6 +233,7 @@ fn build(
     let ports = world.ports.clone();
     let catalog: Arc<dyn Catalog> = world.catalog.clone();
     let receipts = Arc::clone(&world.receipts);
+    let (policies, governor) = (Arc::clone(&world.policies), Data::new(governor));
     let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
     let shell = Shell {
         metrics: Arc::clone(&metrics.http),
@@ -270,10 +256,6 @@ fn build(
     let catalogue = Data::new(CatalogueSettings { facet_assets });
     let uploads = Data::new(UploadSettings { idle_timeout: config.uploads.idle_timeout });
     let sessions = Data::new(SessionSettings { ttl: config.sessions.ttl });
-    let lineage = Data::new(lineage.clone());
-    let events = Data::new(EventReader::new(config.lineage.bounds())?);
-    let graph = Arc::clone(&world.lineage.store);
-    let lineage_settings = Data::new(wiring::lineage_http_settings(config));
     let factory = move || {
         http::app(shell.clone())
             .app_data(keys.clone())
@@ -288,10 +270,8 @@ fn build(
             .app_data(deliverer.clone())
             .app_data(uploads.clone())
             .app_data(sessions.clone())
-            .app_data(lineage.clone())
-            .app_data(events.clone())
-            .app_data(lineage_settings.clone())
-            .app_data(Data::from(Arc::clone(&graph)))
+            .app_data(governor.clone())
+            .app_data(Data::from(Arc::clone(&policies)))
             .app_data(Data::from(Arc::clone(&catalog)))
             .app_data(Data::from(Arc::clone(&receipts)))
             .app_data(Data::from(Arc::clone(&search)))

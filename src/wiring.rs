@@ -1,7 +1,7 @@
 //! The composition root: configuration in, ports and node settings out. The only file that names every adapter.
 
 mod delivery;
-mod lineage;
+mod governance;
 mod storage;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -13,11 +13,9 @@ use penstock_actors::{
     content_store::ContentSettings,
     ingest::IngestSettings,
     janitor::JanitorSettings,
-    lineage::LineagePorts,
     model::{Credit, LeaseSizing},
     ports::{
-        Catalog, Changes, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts, Search, SharedCache,
-        SharedState, Upkeep, UrlSigner,
+        Catalog, Changes, Ledger, LineageStore, Policies, Receipts, Search, SharedCache, SharedState, Upkeep, UrlSigner,
     },
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
@@ -31,7 +29,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     adapters::{
-        cached::{CachedCatalog, CachedReceipts},
+        cached::{CachedCatalog, CachedPolicies, CachedReceipts},
         in_process::InProcessState,
         postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
@@ -44,8 +42,7 @@ use crate::{
 };
 
 pub use delivery::deliverer;
-use lineage::LineageFaces;
-pub use lineage::{lineage_http_settings, lineage_settings};
+pub use governance::governor;
 
 /// The longest wait between two attempts to reach the database at start.
 const LONGEST_START_WAIT: Duration = Duration::from_secs(5);
@@ -64,7 +61,10 @@ pub struct World {
     pub catalog: Arc<CachedCatalog>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
-    pub lineage: LineagePorts,
+    /// Governance policies through the caches, for handlers.
+    pub policies: Arc<dyn Policies>,
+    /// Lineage, as policies look at it.
+    pub lineage: Arc<dyn LineageStore>,
     /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -104,10 +104,11 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         settings,
         TieredDeps { shared: shared_cache.clone(), clock: Arc::clone(&clock), io: io.clone() },
     );
-    let cache_of_lineage = cache.clone();
     Ok(World {
         catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone(), Arc::clone(&uses))),
         receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
+        policies: Arc::new(CachedPolicies::new(Arc::clone(&database.policies), cache.clone())),
+        lineage: database.lineage,
         cache,
         shared_cache,
         uses,
@@ -117,11 +118,11 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             upkeep: database.upkeep,
             catalog: database.catalog,
             changes: database.changes,
+            policies: database.policies,
             blobs,
             shared,
-            clock: Arc::clone(&clock),
+            clock,
         },
-        lineage: database.lineage.ports(clock, cache_of_lineage),
         urls,
         search: database.search,
         pool: database.pool,
@@ -177,14 +178,15 @@ pub struct Database {
     pub changes: Arc<dyn Changes>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
-    pub lineage: LineageFaces,
+    pub policies: Arc<dyn Policies>,
+    pub lineage: Arc<dyn LineageStore>,
     pub pool: Option<PostgresStore>,
 }
 
 impl Database {
     fn of<S>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self
     where
-        S: Ledger + Upkeep + Catalog + Changes + Receipts + Search + LineageStore + LineageOutbox + LineageUpkeep,
+        S: Ledger + Upkeep + Catalog + Changes + Receipts + Search + Policies + LineageStore,
     {
         Self {
             ledger: Arc::<S>::clone(store),
@@ -193,7 +195,8 @@ impl Database {
             changes: Arc::<S>::clone(store),
             receipts: Arc::<S>::clone(store),
             search: Arc::<S>::clone(store),
-            lineage: LineageFaces::of(store),
+            policies: Arc::<S>::clone(store),
+            lineage: Arc::<S>::clone(store),
             pool,
         }
     }
@@ -388,6 +391,7 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             lost_lease: quota.lost_lease,
             temporary_age: janitor.temporary_age,
             window_retention: janitor.window_retention,
+            policy_retention: config.governance.run_retention,
             months_ahead: janitor.months_ahead,
         },
         max_streams: saturate(streams.max_streams),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use penstock::{
     adapters::{
-        cached::{CachedCatalog, CachedReceipts, CachedSearch},
+        cached::{CachedCatalog, CachedPolicies, CachedReceipts, CachedSearch},
         sqlite::{SqliteSettings, SqliteStore, migrate},
     },
     config::{Config, Sources},
@@ -15,10 +15,11 @@ use penstock::{
 use penstock_actors::{
     admission::Admission,
     clock::SystemClock,
+    governance::Policy,
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, VersionId},
     model::{ApiKey, ContentMeta, NewAsset, NewProducer, QuotaPolicy, ReceiptStatus, Role},
-    ports::{Catalog, NewReceipt, PortError, Receipts, Search, StatusChange, Tag, Wish},
-    testkit::catalog_suite,
+    ports::{Catalog, NewReceipt, Policies as _, PortError, Receipts, Search, StatusChange, Tag, Wish},
+    testkit::{catalog_suite, policies_suite},
     tiered_cache::{TieredCache, TieredDeps},
 };
 use tempfile::TempDir;
@@ -48,6 +49,10 @@ impl Scene {
         let catalog = Arc::new(CachedCatalog::new(store.clone(), cache.clone(), Arc::default()));
         let receipts = CachedReceipts::new(store.clone(), cache.clone());
         Self { _folder: folder, metrics, store, cache, catalog, receipts }
+    }
+
+    fn policies(&self) -> Arc<CachedPolicies> {
+        Arc::new(CachedPolicies::new(self.store.clone(), self.cache.clone()))
     }
 
     /// Round trips of a statement.
@@ -89,6 +94,35 @@ impl Scene {
 async fn the_catalogue_through_the_cache_keeps_the_promises_of_its_port() {
     let scene = Scene::new();
     catalog_suite::run(Arc::clone(&scene.catalog)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn governance_through_the_cache_keeps_the_promises_of_its_port() {
+    let scene = Scene::new();
+    policies_suite::run(scene.policies()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_is_asked_for_again_and_again_is_read_once_until_it_changes() {
+    let scene = Scene::new();
+    let (policies, id) = (scene.policies(), "house".parse().expect("an id"));
+    let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
+    let document =
+        |text: &str| Policy::read(serde_json::json!({ "description": text, "rules": [] })).expect("a policy");
+    assert_eq!(policies.document(&id).await.expect("an answer"), None);
+    for (version, text) in [(1, "one"), (2, "two")] {
+        policies.put_document(&id, &document(text), now).await.expect("put");
+        let before = scene.asked("document");
+        for _ in 0..10 {
+            let read = policies.document(&id).await.expect("an answer").expect("the policy");
+            assert_eq!((read.version, read.policy.description()), (version, Some(text)));
+        }
+        assert_eq!(scene.asked("document") - before, 1);
+    }
+    // Behind its back, as on another instance.
+    scene.store.put_document(&id, &document("three"), now).await.expect("put");
+    scene.cache.heard(Some(&Tag::Governance(id.clone())));
+    assert_eq!(policies.document(&id).await.expect("an answer").map(|read| read.version), Some(3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

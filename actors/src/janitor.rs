@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     ids::ContentHash,
     model::LostLease,
-    ports::{BlobStore, Catalog, Changes, Ledger, PortResult, Upkeep},
+    ports::{BlobStore, Catalog, Changes, Ledger, Policies, PortResult, Upkeep},
 };
 
 /// Steps of one kind in one pass: what is left waits for the next pass, so that one kind cannot starve the others.
@@ -35,6 +35,8 @@ pub struct JanitorSettings {
     pub temporary_age: Duration,
     /// Windows and their usage rows are kept for so long after the window's end.
     pub window_retention: Duration,
+    /// Runs of governance policies, and versions that were replaced, are kept for so long.
+    pub policy_retention: Duration,
     /// Months of partitions made ahead.
     pub months_ahead: u32,
 }
@@ -46,6 +48,7 @@ pub struct JanitorDeps {
     pub upkeep: Arc<dyn Upkeep>,
     pub catalog: Arc<dyn Catalog>,
     pub changes: Arc<dyn Changes>,
+    pub policies: Arc<dyn Policies>,
     pub blobs: Arc<dyn BlobStore>,
     pub clock: Arc<dyn Clock>,
 }
@@ -60,6 +63,8 @@ pub struct PassReport {
     pub nodes_forgotten: u64,
     pub partitions_made: u64,
     pub changes_forgotten: u64,
+    pub policy_runs_forgotten: u64,
+    pub policy_versions_forgotten: u64,
     pub announcements_withdrawn: u64,
     pub temporary_files: u64,
     pub temporary_bytes: u64,
@@ -98,6 +103,12 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, after: &mut Op
     report.nodes_forgotten = report.repeat("prune nodes", step, || deps.upkeep.prune_nodes(retention, step)).await;
     let kept = before(now, change_follower::KEPT);
     report.changes_forgotten = report.repeat("forget changes", step, || deps.changes.forget_changes(kept, step)).await;
+    let judged = before(now, settings.policy_retention);
+    report.policy_runs_forgotten =
+        report.repeat("forget policy runs", step, || deps.policies.forget_policy_runs(judged, step)).await;
+    // After the runs that name them.
+    report.policy_versions_forgotten =
+        report.repeat("forget policy versions", step, || deps.policies.forget_policy_versions(judged, step)).await;
     report.announcements_withdrawn =
         report.repeat("withdraw", step, || deps.catalog.withdraw_announcements(old, step)).await;
 

@@ -25,6 +25,7 @@ pub mod content_store;
 pub mod delegation;
 pub mod delivery;
 pub mod governance;
+pub mod governor;
 pub mod ids;
 pub mod ingest;
 pub mod janitor;

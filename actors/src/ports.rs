@@ -8,6 +8,7 @@ mod changes;
 mod error;
 mod ledger;
 mod lineage_store;
+mod policies;
 mod rate_limits;
 mod search;
 mod shared_cache;
@@ -23,9 +24,10 @@ pub use ledger::{
     SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
 };
 pub use lineage_store::{
-    BODY_BYTES, EVENTS, Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS,
-    SEARCHED, Told, WindowState,
+    BODY_BYTES, EVENTS, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS, SEARCHED,
+    Told, WindowState,
 };
+pub use policies::{Occasion, Page, Policies, PolicyRun, PolicySummary, Provenance, Put, RunMark, StoredPolicy};
 pub use rate_limits::{Grant, RateLimits};
 pub use search::{Facets, Hit, Media, Search, SearchPage, SearchPlace, Wish};
 pub use shared_cache::{

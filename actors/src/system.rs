@@ -23,7 +23,7 @@ use crate::{
     janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
     lease_keeper::{KeeperDeps, LeaseKeeper, beat, count_instances},
     node_life::NodeLife,
-    ports::{BlobStore, Catalog, Changes, Invalidations, Ledger, PortResult, SharedState, Tag, Upkeep},
+    ports::{BlobStore, Catalog, Changes, Invalidations, Ledger, Policies, PortResult, SharedState, Tag, Upkeep},
     quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings, Reservation},
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
 };
@@ -38,6 +38,7 @@ pub struct Ports {
     pub upkeep: Arc<dyn Upkeep>,
     pub catalog: Arc<dyn Catalog>,
     pub changes: Arc<dyn Changes>,
+    pub policies: Arc<dyn Policies>,
     pub blobs: Arc<dyn BlobStore>,
     pub shared: Arc<dyn SharedState>,
     pub clock: Arc<dyn Clock>,
@@ -50,6 +51,7 @@ impl From<&Ports> for JanitorDeps {
             upkeep: Arc::clone(&ports.upkeep),
             catalog: Arc::clone(&ports.catalog),
             changes: Arc::clone(&ports.changes),
+            policies: Arc::clone(&ports.policies),
             blobs: Arc::clone(&ports.blobs),
             clock: Arc::clone(&ports.clock),
         }

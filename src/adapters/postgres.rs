@@ -15,6 +15,7 @@ mod columns;
 mod db;
 mod error;
 mod gate;
+mod governance;
 mod ledger;
 mod lineage;
 mod migrations;
@@ -154,8 +155,8 @@ impl PostgresStore {
         match change {
             Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id), Topic::Catalogue]),
             Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
-            // Receipts and their windows are read from the primary alone; cached entries are nothing of ours.
-            Some(Tag::Receipt(_) | Tag::Lineage | Tag::Recall(_) | Tag::Entries(_)) => {}
+            // Receipts, their windows and governance are read from the primary alone; cached entries are nothing of ours.
+            Some(Tag::Receipt(_) | Tag::Governance(_) | Tag::Recall(_) | Tag::Entries(_)) => {}
             None => self.replicas.anything_changed(),
         }
     }

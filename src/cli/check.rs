@@ -1,14 +1,13 @@
 //! `penstock check`: the configuration in force, secrets masked, and whether each dependency answers.
 
-use std::{process::ExitCode, time::Duration};
+use std::{fmt::Display, process::ExitCode, time::Duration};
 
-use penstock_actors::ports::PortResult;
 use tokio::runtime::Handle;
 
 use super::print;
 use crate::{
     config::{Config, DatabaseBackend},
-    telemetry::Metrics,
+    telemetry::{Metrics, metrics::GovernanceMetrics},
     wiring,
 };
 
@@ -28,13 +27,19 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
             return Ok(ExitCode::FAILURE);
         }
     };
-    let (database, storage, shared) = futures_util::join!(
+    let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
+    let (database, storage, shared, governance) = futures_util::join!(
         answers(world.ports.upkeep.ping()),
         answers(world.ports.blobs.ping()),
         answers(world.ports.shared.ping()),
+        answers(governor.standing()),
     );
     let mut code = ExitCode::SUCCESS;
-    for (name, answer) in [("database", database), ("storage", storage), ("shared state", shared)] {
+    let mut told = vec![("database", database), ("storage", storage), ("shared state", shared)];
+    if governor.bound_to().is_some() {
+        told.push(("governance", governance));
+    }
+    for (name, answer) in told {
         if let Err(reason) = &answer {
             print(&format!("{name}: {reason}"))?;
             code = ExitCode::FAILURE;
@@ -45,7 +50,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     Ok(code)
 }
 
-async fn answers(ping: impl Future<Output = PortResult<()>>) -> Result<(), String> {
+async fn answers<E: Display>(ping: impl Future<Output = Result<(), E>>) -> Result<(), String> {
     match tokio::time::timeout(PATIENCE, ping).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),

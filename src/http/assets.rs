@@ -7,6 +7,7 @@ use actix_web::{
 };
 use penstock_actors::{
     clock::Clock,
+    governor::Governor,
     ids::{ContentHash, VersionId},
     model::{Asset, NewAsset},
     ports::{Catalog, NewAssetError, Tag},
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Announcer, JsonBody, Problem, ProblemType, answer,
     auth::Producer,
+    governance::gate,
     problem::Violation,
     routing,
     validation::{Validate, Violations},
@@ -65,7 +67,7 @@ impl Validate for CreateAsset {
 
 async fn create(
     producer: Producer,
-    (catalog, announcer): (Data<dyn Catalog>, Data<Announcer>),
+    (catalog, announcer, governor): (Data<dyn Catalog>, Data<Announcer>, Data<Governor>),
     clock: Data<dyn Clock>,
     body: JsonBody<CreateAsset>,
 ) -> Result<HttpResponse, Problem> {
@@ -83,10 +85,11 @@ async fn create(
         created_at: clock.now(),
     };
     answer::to_the_end(async move {
+        let passed = gate::before_publishing(&governor, &**catalog, &asset).await?;
         let asset = catalog.create_asset(&asset).await?;
         // Whoever lists assets on another instance sees it too.
         announcer.publish(Tag::Asset(asset.version_id)).await;
-        Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &asset))
+        Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &passed.with(asset)))
     })
     .await
 }

@@ -27,6 +27,12 @@ const JSON_BYTES: usize = 256 * 1024;
 /// How long a JSON body may take: 256 KiB in this time is 26 KB/s, less than any link that could stream.
 const JSON_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How the parser tells that values are nested deeper than the 128 levels that it follows.
+const TOO_DEEP: &str = "recursion limit exceeded";
+
+/// Bytes of a path that goes as deep as the parser.
+const PATH_BYTES: usize = 256;
+
 /// A JSON body that has not been read yet.
 pub struct JsonBody<T> {
     request: HttpRequest,
@@ -65,7 +71,7 @@ impl<T: DeserializeOwned + Validate> JsonBody<T> {
 
 /// A body without a media type is taken for JSON; one that says something else is refused, so that a form from a browser
 /// is never mistaken for a call.
-pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
+fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
     let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
@@ -91,10 +97,15 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
+        let told = inner.to_string();
         if inner.is_data() {
-            Problem::from(vec![Violation { path, detail: inner.to_string().into() }])
+            Problem::from(vec![Violation { path, detail: told.into() }])
+        } else if told.starts_with(TOO_DEEP) {
+            // Well-formed as far as it was read, and the place says more than a column of the text.
+            let end = path.floor_char_boundary(PATH_BYTES);
+            Problem::from(vec![Violation { path: path[..end].to_owned(), detail: "is nested too deep".into() }])
         } else {
-            Problem::new(ProblemType::MalformedRequest).detail(format!("the body is not JSON: {inner}"))
+            Problem::new(ProblemType::MalformedRequest).detail(format!("the body is not JSON: {told}"))
         }
     })?;
     text.end().map_err(|error| {

@@ -5,6 +5,7 @@
 //! database is down would end the streams that need no database.
 
 use std::{
+    fmt::Display,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,8 @@ use actix_web::{
 };
 use penstock_actors::{
     clock::Clock,
-    ports::{BlobStore, PortResult, SharedState, Upkeep},
+    governor::Governor,
+    ports::{BlobStore, SharedState, Upkeep},
 };
 use serde::Serialize;
 
@@ -35,7 +37,7 @@ const SLOW: Duration = Duration::from_millis(250);
 const MEMORY: Duration = Duration::from_secs(60);
 
 /// As the log names them.
-const DEPENDENCIES: [&str; 3] = ["database", "storage", "shared state"];
+const DEPENDENCIES: [&str; 4] = ["database", "storage", "shared state", "governance"];
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/health/live").route(routing::read().to(live)))
@@ -49,7 +51,7 @@ pub struct Readiness {
     draining: AtomicBool,
     database_silent_since: Mutex<Option<Instant>>,
     /// The states as they were told last, in the order of [`DEPENDENCIES`].
-    told: Mutex<[State; 3]>,
+    told: Mutex<[State; 4]>,
 }
 
 impl Readiness {
@@ -85,7 +87,7 @@ impl Readiness {
     }
 
     /// Tells in the log what has changed since the last look, for balancers look often. In the order of [`DEPENDENCIES`].
-    fn note(&self, checked: &[Checked; 3]) {
+    fn note(&self, checked: &[Checked; 4]) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for ((told, dependency), (state, why)) in told.iter_mut().zip(DEPENDENCIES).zip(checked) {
             match (std::mem::replace(told, *state), *state) {
@@ -96,8 +98,9 @@ impl Readiness {
         }
     }
 
-    /// What the dependencies' states make of the node.
-    fn judge(&self, database: State, storage: State, shared: State, now: Instant) -> State {
+    /// What the dependencies' states, in the order of [`DEPENDENCIES`], make of the node.
+    fn judge(&self, states: [State; 4], now: Instant) -> State {
+        let [database, storage, ..] = states;
         let silent_for = self.database_silent_for(database != State::Down, now);
         if self.is_leaving() {
             return State::Draining;
@@ -105,7 +108,7 @@ impl Readiness {
         if database == State::Down && (storage == State::Down || silent_for >= MEMORY) {
             return State::Down;
         }
-        if [database, storage, shared].iter().all(|state| *state == State::Ok) { State::Ok } else { State::Degraded }
+        if states.iter().all(|state| *state == State::Ok) { State::Ok } else { State::Degraded }
     }
 }
 
@@ -129,6 +132,9 @@ struct Dependencies {
     database: State,
     storage: State,
     shared_state: State,
+    /// Where the node obeys a policy: whether that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    governance: Option<State>,
 }
 
 #[derive(Serialize)]
@@ -144,25 +150,29 @@ async fn live() -> HttpResponse {
 async fn ready(
     readiness: Data<Readiness>,
     (ledger, storage, shared): (Data<dyn Upkeep>, Data<dyn BlobStore>, Data<dyn SharedState>),
-    clock: Data<dyn Clock>,
+    (clock, governor): (Data<dyn Clock>, Data<Governor>),
 ) -> HttpResponse {
+    let standing = async { governor.standing().await.map_err(|error| error.to_string()) };
     let checked = futures_util::join!(
         check(ledger.ping(), &**clock),
         check(storage.ping(), &**clock),
         check(shared.ping(), &**clock),
+        check(standing, &**clock),
     )
     .into();
     readiness.note(&checked);
-    let [database, storage, shared_state] = checked.map(|(state, _)| state);
-    let status = readiness.judge(database, storage, shared_state, clock.monotonic());
+    let states = checked.map(|(state, _)| state);
+    let status = readiness.judge(states, clock.monotonic());
     let serves = matches!(status, State::Ok | State::Degraded);
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let report = Report { status, dependencies: Dependencies { database, storage, shared_state } };
+    let [database, storage, shared_state, governance] = states;
+    let governance = governor.bound_to().is_some().then_some(governance);
+    let report = Report { status, dependencies: Dependencies { database, storage, shared_state, governance } };
     answer::no_store(HttpResponse::build(code)).json(report)
 }
 
 /// Asks a dependency whether it is there.
-async fn check(ping: impl Future<Output = PortResult<()>>, clock: &dyn Clock) -> Checked {
+async fn check<E: Display>(ping: impl Future<Output = Result<(), E>>, clock: &dyn Clock) -> Checked {
     let began = clock.monotonic();
     match tokio::time::timeout(DEADLINE, ping).await {
         Ok(Ok(())) if clock.monotonic().saturating_duration_since(began) <= SLOW => (State::Ok, String::new()),
@@ -180,22 +190,24 @@ mod tests {
     #[test]
     fn a_node_is_ready_while_any_stream_could_be_served() {
         let now = Instant::now();
-        let judge = |database, storage, shared| Readiness::default().judge(database, storage, shared, now);
+        let judge = |database, storage, shared| Readiness::default().judge([database, storage, shared, State::Ok], now);
         assert_eq!(judge(Ok, Ok, Ok), Ok);
         assert_eq!(judge(Ok, Ok, Down), Degraded);
         assert_eq!(judge(Ok, Down, Ok), Degraded);
         assert_eq!(judge(Down, Ok, Ok), Degraded);
         assert_eq!(judge(Degraded, Ok, Ok), Degraded);
         assert_eq!(judge(Down, Down, Ok), Down);
+        let without_its_policy = Readiness::default().judge([Ok, Ok, Ok, Down], now);
+        assert_eq!(without_its_policy, Degraded, "streams go on");
     }
 
     #[test]
     fn without_its_database_a_node_is_ready_as_long_as_its_memory_lasts() {
         let (readiness, start) = (Readiness::default(), Instant::now());
-        assert_eq!(readiness.judge(Down, Ok, Ok, start), Degraded);
-        assert_eq!(readiness.judge(Down, Ok, Ok, start + MEMORY), Down);
-        assert_eq!(readiness.judge(Ok, Ok, Ok, start + MEMORY), Ok);
-        assert_eq!(readiness.judge(Down, Ok, Ok, start + MEMORY * 2), Degraded);
+        assert_eq!(readiness.judge([Down, Ok, Ok, Ok], start), Degraded);
+        assert_eq!(readiness.judge([Down, Ok, Ok, Ok], start + MEMORY), Down);
+        assert_eq!(readiness.judge([Ok; 4], start + MEMORY), Ok);
+        assert_eq!(readiness.judge([Down, Ok, Ok, Ok], start + MEMORY * 2), Degraded);
     }
 
     #[test]
@@ -203,7 +215,7 @@ mod tests {
         for go in [Readiness::leave, Readiness::drain] {
             let readiness = Readiness::default();
             go(&readiness);
-            assert_eq!(readiness.judge(Ok, Ok, Ok, Instant::now()), Draining);
+            assert_eq!(readiness.judge([Ok; 4], Instant::now()), Draining);
         }
     }
 }

@@ -9,6 +9,7 @@ use actix_web::{
 use jiff::Timestamp;
 use penstock_actors::{
     clock::{Clock, to_micros},
+    governor::Governor,
     ids::{ReceiptId, VersionId},
     model::{Receipt, ReceiptStatus},
     ports::{Catalog, NewReceipt, Receipts, StatusChange, Tag},
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use super::{
     Announcer, JsonBody, Problem, ProblemType, answer,
     auth::Producer,
+    governance::gate,
     routing,
     validation::{Validate, Violations},
 };
@@ -63,13 +65,14 @@ impl Validate for CreateReceipt {
 
 async fn create(
     producer: Producer,
-    (catalog, receipts): (Data<dyn Catalog>, Data<dyn Receipts>),
+    (catalog, receipts, governor): (Data<dyn Catalog>, Data<dyn Receipts>, Data<Governor>),
     clock: Data<dyn Clock>,
     body: JsonBody<CreateReceipt>,
 ) -> Result<HttpResponse, Problem> {
     let given = body.read().await?;
     let asset = catalog.asset(given.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
     producer.must_own(asset.producer_id)?;
+    let passed = gate::before_selling(&governor, &asset).await?;
     let now = clock.now();
     let receipt = NewReceipt {
         receipt_id: ReceiptId::random(),
@@ -80,7 +83,8 @@ async fn create(
         created_at: now,
     };
     let receipt = receipts.create_receipt(&receipt).await?;
-    Ok(answer::created(&format!("/v1/receipts/{}", receipt.receipt_id), &as_of(receipt, now)))
+    let location = format!("/v1/receipts/{}", receipt.receipt_id);
+    Ok(answer::created(&location, &passed.with(as_of(receipt, now))))
 }
 
 async fn show(

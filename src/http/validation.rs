@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
+use penstock_actors::ids::is_plain_name;
 use serde_json::Value;
 
 use super::{Problem, problem::Violation};
@@ -68,7 +69,7 @@ impl Violations {
 }
 
 pub fn is_tier_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    is_plain_name(name)
 }
 
 /// `type/subtype` with parameters that can be sent in a header. 255 characters are more than any registered type has.

@@ -1,6 +1,7 @@
 //! The HTTP shell and the cold endpoints, from a request to its answer, over ports in memory.
 
 mod catalogue;
+mod governance;
 mod node;
 mod operators;
 mod rate_limits;

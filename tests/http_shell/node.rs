@@ -17,11 +17,16 @@ use penstock::{
 };
 use penstock_actors::{
     clock::Clock,
-    ids::{ContentHash, KeyId, ProducerId},
+    governance::Policy,
+    governor::{Governor, GovernorDeps},
+    ids::{ContentHash, KeyId, PolicyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
-    ports::{BlobStore, Catalog, Receipts, SharedState, Upkeep},
+    ports::{BlobStore, Catalog, Policies, Receipts, SharedState, Upkeep},
     rate_limiter::RateLimiter,
-    testkit::clock::ManualClock,
+    testkit::{
+        clock::ManualClock,
+        memory_policies::{MemoryPolicies, MemoryProvenance},
+    },
     tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
 };
 use serde_json::Value;
@@ -48,6 +53,9 @@ pub(crate) struct Node {
     pub(crate) readiness: Data<Readiness>,
     pub(crate) metrics: Data<Metrics>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) policies: Arc<MemoryPolicies>,
+    /// The policy that the node obeys.
+    bound_to: Option<PolicyId>,
     rates: Arc<RateGate>,
     keys: Data<KeyRing>,
     pub(crate) admin: String,
@@ -111,7 +119,40 @@ impl Node {
             metrics: RateMetrics::new(metrics.registry()).expect("metrics"),
         };
         let rates = Arc::new(RateGate::new(parts, per_minute));
-        Self { world, readiness: Data::default(), metrics, clock, rates, keys, admin, producer, other_producer }
+        Self {
+            world,
+            readiness: Data::default(),
+            metrics,
+            clock,
+            policies: Arc::default(),
+            bound_to: None,
+            rates,
+            keys,
+            admin,
+            producer,
+            other_producer,
+        }
+    }
+
+    /// Has the node obey a policy, which need not be there.
+    pub(crate) fn bind(&mut self, policy: &str) {
+        self.bound_to = Some(policy.parse().expect("an id"));
+    }
+
+    /// Puts a policy with these rules.
+    pub(crate) async fn put_policy(&self, policy: &str, rules: Value) {
+        let read = Policy::read(serde_json::json!({ "rules": rules })).expect("a policy");
+        self.policies.put_document(&policy.parse().expect("an id"), &read, self.clock.now()).await.expect("put");
+    }
+
+    fn governor(&self) -> Governor {
+        let deps = GovernorDeps {
+            policies: self.policies.clone(),
+            provenance: Arc::new(MemoryProvenance::default()),
+            clock: self.clock.clone(),
+            observer: Arc::new(|_, _| ()),
+        };
+        Governor::new(deps, self.bound_to.clone())
     }
 
     pub(crate) fn app(
@@ -134,6 +175,8 @@ impl Node {
             .app_data(Data::from(self.world.clone() as Arc<dyn Upkeep>))
             .app_data(Data::from(self.world.clone() as Arc<dyn BlobStore>))
             .app_data(Data::from(clock))
+            .app_data(Data::new(self.governor()))
+            .app_data(Data::from(self.policies.clone() as Arc<dyn Policies>))
             .app_data(self.readiness.clone())
             .app_data(self.metrics.clone())
             .configure(http::configure)

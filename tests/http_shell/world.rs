@@ -98,8 +98,14 @@ impl Catalog for World {
         Ok(self.tables()?.keys.get_mut(&id).map(|key| key.secret_hash = *secret_hash).is_some())
     }
 
-    async fn content(&self, _: ContentHash) -> PortResult<Option<ContentMeta>> {
-        unreachable!("{UNUSED}")
+    async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>> {
+        let stored = self.tables()?.stored.contains(&hash);
+        Ok(stored.then(|| ContentMeta {
+            content_hash: hash,
+            size_bytes: 42,
+            media_type: "application/octet-stream".into(),
+            stored_at: Timestamp::UNIX_EPOCH,
+        }))
     }
 
     async fn announce_content(&self, _: &ContentMeta, _: ProducerId) -> PortResult<()> {

@@ -8,14 +8,15 @@ use jiff::Timestamp;
 use penstock::adapters::postgres::{PostgresSettings, PostgresStore};
 use penstock_actors::{
     clock::{Clock, SystemClock},
-    ids::{ContentHash, KeyId, NodeId, ProducerId, ReceiptId, UsageId, VersionId},
+    governance::{Decision, Policy, Verdict},
+    ids::{ContentHash, KeyId, NodeId, PolicyId, PolicyRunId, ProducerId, ReceiptId, UsageId, VersionId},
     model::{
         ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, NewAsset, NewProducer, NodeEpoch, Outcome, ReceiptStatus,
         Role, UsageRow,
     },
     ports::{
-        Catalog, ChangeMark, Changes, Ledger, Media, NewReceipt, Receipts, Release, Search, SettleBatch, Upkeep, Want,
-        Wish,
+        Catalog, ChangeMark, Changes, Ledger, Media, NewReceipt, Occasion, Policies, PolicyRun, Receipts, Release,
+        RunMark, Search, SettleBatch, Upkeep, Want, Wish,
     },
     search::TextQuery,
 };
@@ -61,6 +62,12 @@ const FILL: &str = "
         md5('node' || n)::uuid, now(), now(), 1, 1, 'completed', 1 FROM generate_series(1, 100000) n;
     INSERT INTO change_log (txid, tag, changed_at)
         SELECT n, 'policy:standard', now() - (100000 - n) * interval '1 second' FROM generate_series(1, 100000) n;
+    INSERT INTO policies SELECT 'p' || n, 2, '{\"rules\": []}', now() FROM generate_series(1, 100000) n;
+    INSERT INTO policy_versions SELECT 'p' || (n + 1) / 2, 2 - n % 2, '{\"rules\": []}', now() - n * interval '1 day'
+        FROM generate_series(1, 100000) n;
+    INSERT INTO policy_runs SELECT md5('run' || n)::uuid, 'p' || n % 10, 1, md5('asset' || n % 100)::uuid, 'evaluate',
+        'allow', now() - n * interval '1 second',
+        '{\"decision\": \"allow\", \"reasons\": [], \"passed\": [], \"notApplicable\": []}' FROM generate_series(1, 100000) n;
     RESET session_replication_role;
     ANALYZE;";
 
@@ -269,6 +276,58 @@ async fn the_catalogue_never_scans_a_large_table() {
     large.call("an asset", async |store| assert!(store.asset(version).await.expect("read").is_some())).await;
     large
         .call("a price", async |store| assert!(store.set_price(version, 2, Some(producer), now).await.expect("priced")))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn governance_never_scans_a_large_table() {
+    let large = Large::new().await;
+    let now = SystemClock.now();
+    let id: PolicyId = "p5".parse().expect("an id");
+    let asset = VersionId::from_uuid(large.id("asset", 5).await);
+    let policy = Policy::read(serde_json::json!({ "rules": [], "description": "new" })).expect("a policy");
+    let put = async |store: &PostgresStore| store.put_document(&id, &policy, now).await.expect("put").version;
+    large.call("a new version", async |store| assert_eq!(put(store).await, 3)).await;
+    large.call("the same version", async |store| assert_eq!(put(store).await, 3)).await;
+    large.call("a policy", async |store| assert!(store.document(&id).await.expect("read").is_some())).await;
+    large.call("a version", async |store| assert!(store.document_version(&id, 1).await.expect("read").is_some())).await;
+    large
+        .call("policies", async |store| {
+            assert_eq!(store.documents(Some(&id), 50).await.expect("read").items.len(), 50);
+        })
+        .await;
+    let mut after = None;
+    for _ in 0..2 {
+        large
+            .call("runs", async |store| {
+                let page = store.policy_runs(&id, asset, after, 50).await.expect("read");
+                assert_eq!(page.items.len(), 50);
+                after = page.items.last().map(RunMark::from);
+            })
+            .await;
+    }
+    let verdict =
+        Verdict { decision: Decision::Allow, reasons: Vec::new(), passed: Vec::new(), not_applicable: Vec::new() };
+    let run = PolicyRun {
+        run_id: PolicyRunId::next(),
+        policy_id: id.clone(),
+        policy_version: 3,
+        version_id: asset,
+        occasion: Occasion::Publish,
+        evaluated_at: now,
+        verdict,
+    };
+    large.call("a new run", async |store| store.record_run(&run).await.expect("kept")).await;
+    large
+        .call("old runs", async |store| {
+            assert_eq!(store.forget_policy_runs(now, 500).await.expect("forgot"), 500);
+        })
+        .await;
+    large
+        .call("old versions", async |store| {
+            let before = now - Duration::from_secs(86_400);
+            assert_eq!(store.forget_policy_versions(before, 500).await.expect("forgot"), 500);
+        })
         .await;
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{PortResult, Tag};
-use crate::ids::{ReceiptId, VersionId};
+use crate::ids::{PolicyId, ReceiptId, VersionId};
 
 /// The caches. Each has a time to live of its own, and is a label of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,7 +23,7 @@ pub enum CacheName {
     Listings,
     /// Answers about lineage, by what was asked.
     Lineage,
-    /// Quota policies; there are few, so all of them are one entry.
+    /// Quota policies, all of them in one entry since there are few, and governance policies, one by one.
     Policies,
     /// What a receipt says, by its id; never what is left of its quota.
     Receipts,
@@ -72,8 +72,6 @@ impl CacheTag {
     pub const POLICIES: Self = Self(Cow::Borrowed("policies"));
     /// Every page of the catalogue: what shows several assets.
     pub const LISTINGS: Self = Self(Cow::Borrowed("listings"));
-    /// The graph of lineage as a whole.
-    pub const LINEAGE: Self = Self(Cow::Borrowed("lineage"));
 
     pub fn asset(id: VersionId) -> Self {
         Self(format!("asset:{id}").into())
@@ -83,13 +81,18 @@ impl CacheTag {
         Self(format!("receipt:{id}").into())
     }
 
+    /// A governance policy.
+    pub fn governance(id: &PolicyId) -> Self {
+        Self(format!("governance:{id}").into())
+    }
+
     /// The tags whose entries show what this change has changed. The one list of what invalidates what.
     pub fn reached_by(change: &Tag) -> Vec<Self> {
         match change {
             Tag::Receipt(id) => vec![Self::receipt(*id)],
             Tag::Policy(_) => vec![Self::POLICIES],
             Tag::Asset(id) => vec![Self::asset(*id), Self::LISTINGS],
-            Tag::Lineage => vec![Self::LINEAGE],
+            Tag::Governance(id) => vec![Self::governance(id)],
             Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
         }
     }

@@ -9,18 +9,19 @@ use jiff::{Timestamp, ToSpan as _};
 use super::catalog_suite;
 use crate::{
     clock::to_micros,
-    ids::{ReceiptId, VersionId},
+    governance::Policy,
+    ids::{PolicyId, ReceiptId, VersionId},
     model::{QuotaPolicy, ReceiptStatus},
-    ports::{Catalog, ChangeMark, Changes, NewReceipt, Receipts, Tag},
+    ports::{Catalog, ChangeMark, Changes, NewReceipt, Policies, Receipts, Tag},
 };
 
 /// Lines in one page: more than anything here changes at a time.
 const PAGE: u32 = 1000;
 
 /// An adapter that keeps the log beside what it logs.
-pub trait LoggedStore: Changes + Receipts + Catalog {}
+pub trait LoggedStore: Changes + Receipts + Catalog + Policies {}
 
-impl<S: Changes + Receipts + Catalog> LoggedStore for S {}
+impl<S: Changes + Receipts + Catalog + Policies> LoggedStore for S {}
 
 /// Runs every promise.
 ///
@@ -70,6 +71,17 @@ async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
     store.set_receipt_status(receipt.receipt_id, ReceiptStatus::Confirmed, now).await.expect("set");
     assert!(is_told(store, mark, &tag).await);
 
+    let id: PolicyId = format!("p-{}", ReceiptId::random()).parse().expect("an id");
+    let governs = Policy::read(serde_json::json!({ "rules": [] })).expect("a policy");
+    store.put_document(&id, &governs, now).await.expect("put");
+    let tag = Tag::Governance(id.clone());
+    assert!(is_told(store, mark, &tag).await);
+    let after = here(store).await;
+    store.put_document(&id, &governs, now).await.expect("put");
+    let governs = Policy::read(serde_json::json!({ "rules": [], "description": "other" })).expect("a policy");
+    store.put_document(&id, &governs, now).await.expect("put");
+    assert!(is_told(store, after, &tag).await);
+
     // That the asset was made may be told again.
     let tag = Tag::Asset(asset.version_id);
     let mark = behind(store, mark, &tag).await;
@@ -99,6 +111,7 @@ async fn what_is_noted_is_read(store: &impl Changes) {
         Tag::Receipt(ReceiptId::random()),
         Tag::Asset(VersionId::next()),
         Tag::Policy("of no table".into()),
+        Tag::Governance("of-no-table".parse().expect("an id")),
         Tag::Recall(ReceiptId::random()),
     ];
     store.note_changes(&tags).await.expect("noted");

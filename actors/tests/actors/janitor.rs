@@ -17,6 +17,7 @@ fn deps(world: &World) -> JanitorDeps {
         upkeep: ports.upkeep,
         catalog: ports.catalog,
         changes: ports.changes,
+        policies: ports.policies,
         blobs: ports.blobs,
         clock: ports.clock,
     }
@@ -40,12 +41,14 @@ async fn announce(world: &World, content: &'static [u8]) {
     world.index.announce_content(&meta, ProducerId::next()).await.expect("announced");
 }
 
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 11] = [
     "prepare",
     "reclaim",
     "expire_receipts",
     "prune_windows",
     "prune_nodes",
+    "forget_policy_runs",
+    "forget_policy_versions",
     "withdraw_announcements",
     "sweep",
     "list",
@@ -56,13 +59,13 @@ const STEPS: [&str; 9] = [
 async fn a_step_that_fails_does_not_keep_the_others_from_running() {
     for failing in STEPS {
         let world = World::default();
-        for script in [&world.ledger.script, &world.index.script, world.blobs.script()] {
+        for script in [&world.ledger.script, &world.policies.script, &world.index.script, world.blobs.script()] {
             script.next(failing, [Fault::Unavailable]);
         }
         let report = pass(&world).await;
         assert_eq!(report.failures, 1, "{failing} failed");
         for step in STEPS {
-            let calls = [&world.ledger.script, &world.index.script, world.blobs.script()];
+            let calls = [&world.ledger.script, &world.policies.script, &world.index.script, world.blobs.script()];
             let came = calls.iter().any(|script| !script.calls(step).is_empty());
             assert!(came || (failing, step) == ("list", "unknown_content"), "{step} ran although {failing} failed");
         }

@@ -21,6 +21,7 @@ use penstock_actors::{
         clock::ManualClock,
         memory_blobs::{MemoryBlobs, hash_of},
         memory_index::MemoryIndex,
+        memory_policies::MemoryPolicies,
         memory_state::MemoryState,
         model_ledger::ModelLedger,
     },
@@ -60,6 +61,7 @@ pub(crate) struct World {
     pub(crate) shared: Arc<MemoryState>,
     pub(crate) blobs: MemoryBlobs,
     pub(crate) index: Arc<MemoryIndex>,
+    pub(crate) policies: Arc<MemoryPolicies>,
 }
 
 impl Default for World {
@@ -71,6 +73,7 @@ impl Default for World {
             shared: Arc::default(),
             blobs: MemoryBlobs::default(),
             index: Arc::default(),
+            policies: Arc::default(),
         }
     }
 }
@@ -183,6 +186,7 @@ pub(crate) fn settings() -> NodeSettings {
             lost_lease: LostLease::Charge,
             temporary_age: Duration::from_secs(3600),
             window_retention: Duration::from_secs(400 * 86_400),
+            policy_retention: Duration::from_secs(400 * 86_400),
             months_ahead: 3,
         },
         max_streams: 20_000,
@@ -304,6 +308,7 @@ impl World {
             upkeep: self.ledger.clone(),
             catalog: self.index.clone(),
             changes: self.ledger.clone(),
+            policies: self.policies.clone(),
             blobs: Arc::new(self.blobs.clone()),
             shared: self.shared.clone(),
             clock: self.clock.clone(),

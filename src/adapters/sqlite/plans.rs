@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use super::{
-    catalog::*, changes::*, leases::*, ledger::nodes::*, ledger::reclaim::*, ledger::refill::*, lineage, policies::*,
-    receipts::*, search::*, testing::Database, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
+    catalog::*, changes::*, governance, leases::*, ledger::nodes::*, ledger::reclaim::*, ledger::refill::*, lineage,
+    policies::*, receipts::*, search::*, testing::Database, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*,
+    windows::*,
 };
 
 /// Every statement of the adapter, with the index that its comment promises, where one is named.
@@ -67,6 +68,15 @@ const STATEMENTS: &[(&str, &str)] = &[
     (WINDOWS_OF_RECEIPT, "PRIMARY KEY"),
     (USAGE_BY_HOUR, "streaming_usage_receipt"),
     (LEASES_BY_HOUR, "PRIMARY KEY"),
+    (governance::DOCUMENT, "sqlite_autoindex_policies_1"),
+    (governance::DOCUMENT_VERSION, "sqlite_autoindex_policy_versions_1"),
+    (governance::DOCUMENTS, "sqlite_autoindex_policies_1"),
+    (governance::PUT_DOCUMENT, ""),
+    (governance::KEEP_VERSION, ""),
+    (governance::RECORD_RUN, ""),
+    (governance::POLICY_RUNS, "policy_runs_policy_version"),
+    (governance::FORGET_RUNS, "policy_runs_age"),
+    (governance::FORGET_VERSIONS, "policy_versions_age"),
     (lineage::ingest::NAMESPACE, "PRIMARY KEY"),
     (lineage::ingest::KNOW_NAMESPACE, ""),
     (lineage::ingest::KEEP_EVENT, ""),
@@ -146,6 +156,9 @@ const ROWS: &str = "
     INSERT INTO ledger_nodes VALUES (CAST(printf('%016d', 1) AS BLOB), 1, 0, 1, 0);
     INSERT INTO quota_leases SELECT owner, CAST(printf('%016d', 1) AS BLOB), 1, i, i, 1, 'live', NULL FROM ids;
     INSERT INTO streaming_usage SELECT id, owner, hash, NULL, NULL, i, i, i, 1, 'completed', 1 FROM ids;
+    INSERT INTO policies SELECT 'p' || i, 1, '{}', i FROM ids;
+    INSERT INTO policy_versions SELECT 'p' || (i / 2), i % 2 + 1, '{}', i FROM ids;
+    INSERT INTO policy_runs SELECT id, 'p' || (i % 100), 1, owner, 'evaluate', 'allow', i, '{}' FROM ids;
     INSERT INTO lineage_namespaces (namespace_key, namespace) SELECT id, 'n' || i FROM ids;
     INSERT INTO lineage_event_counts SELECT i % 30, owner, 1 FROM ids WHERE true ON CONFLICT DO NOTHING;
     INSERT INTO lineage_events SELECT i, hash, owner, 'run', 'START', id, i, '{}' FROM ids;

@@ -3,11 +3,12 @@
 
 use jiff::{Span, Timestamp, civil::Date};
 use penstock_actors::{
-    ids::{ContentHash, KeyId, NodeId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VersionId},
+    governance::{Decision, Verdict},
+    ids::{ContentHash, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VersionId},
     model::{
         Credit, EventHash, Facets, NamespaceKey, NodeKey, NodeKind, Outcome, ReceiptStatus, Role, RunState, WindowKind,
     },
-    ports::Told,
+    ports::{Occasion, Told},
 };
 use rusqlite::{
     Row,
@@ -56,7 +57,7 @@ macro_rules! uuid_columns {
     )*};
 }
 
-uuid_columns!(KeyId, NodeId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VersionId);
+uuid_columns!(KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VersionId);
 
 macro_rules! byte_columns {
     ($($key:ident),*) => {$(
@@ -138,6 +139,12 @@ impl FromSql for Sql<serde_json::Value> {
     }
 }
 
+impl FromSql for Sql<Verdict> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_str(value.as_str()?).map(Self).map_err(|e| FromSqlError::Other(e.into()))
+    }
+}
+
 impl FromSql for Sql<Facets> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         serde_json::from_str(value.as_str()?).map(Self).map_err(|e| FromSqlError::Other(e.into()))
@@ -169,7 +176,9 @@ macro_rules! named_columns {
 }
 
 named_columns!(
+    Decision => Decision::parse,
     NodeKind => NodeKind::parse,
+    Occasion => Occasion::parse,
     Outcome => Outcome::parse,
     RunState => RunState::parse,
     Told => Told::parse,

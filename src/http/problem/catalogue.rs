@@ -64,8 +64,11 @@ catalogue! {
     TooManyStreams, "too-many-streams", TOO_MANY_REQUESTS, "Too many streams run under the receipt";
     RateLimited, "rate-limited", TOO_MANY_REQUESTS, "Too many requests";
     UnknownSession, "unknown-session", NOT_FOUND, "There is no such session";
+    UnknownPolicy, "unknown-policy", NOT_FOUND, "There is no such policy";
+    /// The policy that this node obeys says no; the member `reasons` says why.
+    PolicyBlocked, "policy-blocked", FORBIDDEN, "The policy of this node does not allow it";
+    PolicyMissing, "policy-missing", SERVICE_UNAVAILABLE, "The policy of this node is not there";
     UnknownAsset, "unknown-asset", NOT_FOUND, "There is no such asset";
-    UnknownLineage, "unknown-lineage", NOT_FOUND, "Lineage knows nothing of this";
     UnknownTier, "unknown-tier", UNPROCESSABLE_ENTITY, "There is no such quota tier";
     DigestMismatch, "digest-mismatch", UNPROCESSABLE_ENTITY, "The bytes do not have the digest that was given";
     UploadTooLarge, "upload-too-large", PAYLOAD_TOO_LARGE, "The body is larger than this node takes";

@@ -222,6 +222,8 @@ impl JanitorMetrics {
             ("node_forgotten", report.nodes_forgotten),
             ("partition_made", report.partitions_made),
             ("change_forgotten", report.changes_forgotten),
+            ("policy_run_forgotten", report.policy_runs_forgotten),
+            ("policy_version_forgotten", report.policy_versions_forgotten),
             ("announcement_withdrawn", report.announcements_withdrawn),
             ("temporary_file", report.temporary_files),
             ("orphaned_blob", report.orphans_removed),

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::{EventHash, Facets, NodeKey, NodeName, RunState};
 use crate::ids::RunId;
 
 /// A job or a dataset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineageNode {
     pub name: NodeName,
     /// The times of the earliest and the latest event that named it.
@@ -20,7 +19,7 @@ pub struct LineageNode {
 }
 
 /// The flow from one node to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineageEdge {
     pub source: NodeKey,
     pub target: NodeKey,
@@ -66,7 +65,7 @@ pub struct Walk {
 }
 
 /// A node that a walk came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphNode {
     pub node: LineageNode,
     /// Edges from the root on the shortest way.
@@ -74,7 +73,7 @@ pub struct GraphNode {
 }
 
 /// What a walk found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graph {
     /// The nearest first; the root is the first.
     pub nodes: Vec<GraphNode>,
@@ -82,8 +81,6 @@ pub struct Graph {
     pub edges: Vec<LineageEdge>,
     /// Whether a bound other than the depth cut the walk short.
     pub truncated: bool,
-    /// Whether that bound was the budget: another walk might come farther.
-    pub late: bool,
 }
 
 /// A run in a list.

@@ -1,0 +1,166 @@
+//! Governance policies, as versioned documents, and what they came to.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::PortResult;
+use crate::{
+    governance::{Policy, Verdict},
+    ids::{ContentHash, PolicyId, PolicyRunId, VersionId},
+};
+
+/// A version of a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredPolicy {
+    pub policy_id: PolicyId,
+    /// Grows by one with each change, from 1.
+    pub version: u32,
+    /// When this version was put.
+    pub created_at: Timestamp,
+    pub policy: Policy,
+}
+
+/// A policy in a list: its current version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySummary {
+    pub policy_id: PolicyId,
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub description: Option<String>,
+}
+
+/// What became of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put {
+    pub version: u32,
+    /// When the version was put: earlier, when the document is the one that was there.
+    pub created_at: Timestamp,
+    /// Whether there was no such policy.
+    pub new: bool,
+}
+
+/// What an asset was judged for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Occasion {
+    /// Somebody asked.
+    Evaluate,
+    /// It is about to be made.
+    Publish,
+    /// A receipt for it is about to be made.
+    Receipt,
+}
+
+impl Occasion {
+    pub const ALL: [Self; 3] = [Self::Evaluate, Self::Publish, Self::Receipt];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Evaluate => "evaluate",
+            Self::Publish => "publish",
+            Self::Receipt => "receipt",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|occasion| occasion.as_str() == text)
+    }
+}
+
+/// An asset judged by a policy.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRun {
+    pub run_id: PolicyRunId,
+    pub policy_id: PolicyId,
+    pub policy_version: u32,
+    /// The asset. There is none of this id when it was refused before it was made.
+    pub version_id: VersionId,
+    pub occasion: Occasion,
+    pub evaluated_at: Timestamp,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// A place in the list of runs of a policy and an asset, which begins with the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunMark {
+    pub evaluated_at: Timestamp,
+    pub run_id: PolicyRunId,
+}
+
+impl From<&PolicyRun> for RunMark {
+    fn from(run: &PolicyRun) -> Self {
+        Self { evaluated_at: run.evaluated_at, run_id: run.run_id }
+    }
+}
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Whether items follow after the last one of this page.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// From up to one item more than `limit`, which tells whether there are more.
+    pub fn of(mut items: Vec<T>, limit: u32) -> Self {
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        Self { items, more }
+    }
+}
+
+/// Policies and their runs.
+#[async_trait]
+pub trait Policies: Send + Sync + 'static {
+    /// Makes the document the current version of its policy: the next one, or the first. A document that is the current one
+    /// already changes nothing.
+    async fn put_document(&self, id: &PolicyId, policy: &Policy, now: Timestamp) -> PortResult<Put>;
+
+    /// The current version.
+    ///
+    /// # Errors
+    /// `Corrupt` for a document that cannot be read, such as one of a later program.
+    async fn document(&self, id: &PolicyId) -> PortResult<Option<Arc<StoredPolicy>>>;
+
+    /// A version, as long as it is kept.
+    ///
+    /// # Errors
+    /// As [`document`](Self::document).
+    async fn document_version(&self, id: &PolicyId, version: u32) -> PortResult<Option<StoredPolicy>>;
+
+    /// The policies in the order of their ids, after `after`.
+    async fn documents(&self, after: Option<&PolicyId>, limit: u32) -> PortResult<Page<PolicySummary>>;
+
+    /// Keeps a run. One that is there already is left as it is.
+    async fn record_run(&self, run: &PolicyRun) -> PortResult<()>;
+
+    /// The runs of a policy for an asset, the newest first, after `after`.
+    async fn policy_runs(
+        &self,
+        id: &PolicyId,
+        asset: VersionId,
+        after: Option<RunMark>,
+        limit: u32,
+    ) -> PortResult<Page<PolicyRun>>;
+
+    /// Removes up to `limit` runs from before `before`, the oldest first; how many.
+    async fn forget_policy_runs(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
+
+    /// Removes up to `limit` versions that a later one replaced before `before`; how many. The current one always stays.
+    async fn forget_policy_versions(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
+}
+
+/// Where contents come from, as far as policies ask.
+#[async_trait]
+pub trait Provenance: Send + Sync + 'static {
+    /// How far the origin of a content is known, followed no farther than `most` edges.
+    async fn ancestry(&self, content: ContentHash, most: u32) -> PortResult<crate::governance::Ancestry>;
+}

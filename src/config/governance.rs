@@ -1,0 +1,35 @@
+//! `[governance]`: the policy that publishing and selling obey, and how long what policies came to is kept.
+
+use std::time::Duration;
+
+use penstock_actors::ids::PolicyId;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::{problem::Rules, value};
+
+/// Shorter, a run would be gone before somebody asks why something was refused.
+const SHORTEST: Duration = Duration::from_hours(24);
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Governance {
+    /// The id of the policy that `POST /v1/assets` and `POST /v1/receipts` obey; `None`: any asset may be published and sold.
+    #[serde(deserialize_with = "policy")]
+    pub policy: Option<PolicyId>,
+    /// How long runs are kept, and versions of policies after they were replaced.
+    #[serde(deserialize_with = "value::duration")]
+    pub run_retention: Duration,
+}
+
+impl Governance {
+    pub(super) fn check(&self, rules: &mut Rules) {
+        rules.require(self.run_retention >= SHORTEST, &["governance.run_retention"], "be at least 24h");
+    }
+}
+
+fn policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PolicyId>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Ok(None),
+        id => id.parse().map(Some).map_err(D::Error::custom),
+    }
+}

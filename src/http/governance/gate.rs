@@ -1,0 +1,94 @@
+//! The policy that the node obeys: asked before an asset or a receipt is made.
+//!
+//! What it blocks is refused with its reasons; what it warns of is made, and the answer has the reasons as `warnings`. Without a
+//! policy neither costs anything.
+
+use std::time::Duration;
+
+use penstock_actors::{
+    governance::{Decision, Facts, Reason},
+    governor::{GovernError, Governor},
+    model::{Asset, NewAsset},
+    ports::{Catalog, NewAssetError, Occasion, PolicyRun},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::super::{Problem, ProblemType};
+
+/// When to try again while the policy is not there: an operator must put it.
+const MISSING_RETRY: Duration = Duration::from_secs(60);
+
+/// An answer, with what the policy warned of while it was made.
+#[derive(Serialize)]
+pub(in crate::http) struct Warned<T> {
+    #[serde(flatten)]
+    answer: T,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Reason>,
+}
+
+/// What the policy warned of.
+#[must_use]
+pub(in crate::http) struct Passed(Vec<Reason>);
+
+impl Passed {
+    pub(in crate::http) fn with<T>(self, answer: T) -> Warned<T> {
+        Warned { answer, warnings: self.0 }
+    }
+}
+
+/// Judges an asset that is about to be made. Where the node obeys a policy it looks the content up first: what the asset does not
+/// say of itself is the content's.
+///
+/// # Errors
+/// `policy-blocked`, `policy-missing`, `validation-failed` when the content is not stored, or what the ports answer.
+pub(in crate::http) async fn before_publishing(
+    governor: &Governor,
+    catalog: &dyn Catalog,
+    asset: &NewAsset,
+) -> Result<Passed, Problem> {
+    if governor.bound_to().is_none() {
+        return Ok(Passed(Vec::new()));
+    }
+    let content = catalog.content(asset.content_hash).await?.ok_or(NewAssetError::ContentNotStored)?;
+    let facts = Facts {
+        version_id: asset.version_id,
+        content_hash: asset.content_hash,
+        policy_meta: &asset.policy_meta,
+        producer_id: asset.producer_id,
+        media_type: asset.media_type.as_deref().unwrap_or(&content.media_type),
+        size_bytes: content.size_bytes,
+        created_at: asset.created_at,
+        ancestry: None,
+    };
+    pass(governor.gate(Occasion::Publish, facts).await)
+}
+
+/// Judges the asset of a receipt that is about to be made.
+///
+/// # Errors
+/// `policy-blocked`, `policy-missing`, or what the ports answer.
+pub(in crate::http) async fn before_selling(governor: &Governor, asset: &Asset) -> Result<Passed, Problem> {
+    pass(governor.gate(Occasion::Receipt, Facts::from(asset)).await)
+}
+
+fn pass(judged: Result<Option<PolicyRun>, GovernError>) -> Result<Passed, Problem> {
+    match judged {
+        Ok(None) => Ok(Passed(Vec::new())),
+        Ok(Some(run)) if run.verdict.decision == Decision::Block => Err(blocked(&run)),
+        Ok(Some(run)) => Ok(Passed(run.verdict.reasons)),
+        Err(GovernError::Port(error)) => Err(error.into()),
+        Err(error) => Err(Problem::new(ProblemType::PolicyMissing).retry_after(MISSING_RETRY).caused_by(error)),
+    }
+}
+
+fn blocked(run: &PolicyRun) -> Problem {
+    Problem::new(ProblemType::PolicyBlocked)
+        .detail(format!("the policy {} does not allow it", run.policy_id))
+        .with("policyId", run.policy_id.as_str())
+        .with("policyVersion", run.policy_version)
+        .with("versionId", run.version_id.to_string())
+        .with("runId", run.run_id.to_string())
+        .with("reasons", json!(run.verdict.reasons))
+}

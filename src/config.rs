@@ -11,6 +11,7 @@ mod delivery;
 mod effective;
 mod governance;
 mod janitor;
+mod lineage;
 mod log;
 mod postgres;
 mod problem;
@@ -46,6 +47,7 @@ pub use database::{Database, DatabaseBackend};
 pub use delivery::{Delivery, DeliveryMode, DeliveryTier};
 pub use governance::Governance;
 pub use janitor::Janitor;
+pub use lineage::Lineage;
 pub use log::Log;
 pub use postgres::Postgres;
 pub use problem::{ConfigError, Problem};
@@ -91,6 +93,7 @@ pub struct Config {
     pub cache: Cache,
     pub catalogue: Catalogue,
     pub janitor: Janitor,
+    pub lineage: Lineage,
     pub governance: Governance,
     pub log: Log,
     /// The same values as they were given, to show them with their origins.
@@ -181,6 +184,7 @@ impl Config {
         self.cache.check(&mut rules);
         self.catalogue.check(&mut rules);
         self.janitor.check(&mut rules);
+        self.lineage.check(&mut rules);
         self.governance.check(&mut rules);
         self.log.check(&mut rules);
         self.check_sections_together(&mut rules);

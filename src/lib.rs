@@ -8,6 +8,7 @@ pub mod config;
 pub mod data_dir;
 pub mod http;
 pub mod keys;
+pub mod lineage;
 pub mod serve;
 pub mod telemetry;
 pub mod warming;

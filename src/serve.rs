@@ -5,7 +5,7 @@
 //!    for `server.drain_notice`.
 //! 2. The listener closes, and a moment later new streams and uploads are refused; running requests have `server.drain_grace` to end, then
 //!    their connections are closed, which settles their streams by what was sent.
-//! 3. Leases go back, and usage is flushed to the ledger: awaited, with a deadline.
+//! 3. Lineage that is under way is kept, leases go back, and usage is flushed to the ledger: awaited, with a deadline.
 //! 4. Exit 0. A second signal at any point exits at once.
 
 use std::{
@@ -18,6 +18,7 @@ use actix_web::{HttpServer, dev::ServerHandle, rt::net::TcpStream, web::Data};
 use anyhow::{Context as _, bail};
 use penstock_actors::{
     governor::{GovernError, Governor},
+    lineage::Lineage,
     ports::{Catalog, Search},
     rate_limiter::RateLimiter,
     system::{DrainReport, Node, Observers},
@@ -37,6 +38,7 @@ use crate::{
         StreamingSettings, UploadSettings,
     },
     keys::{self, AdminKey, KeyRing},
+    lineage::EventReader,
     telemetry::{
         Metrics,
         metrics::{GovernanceMetrics, JanitorMetrics, RateMetrics},
@@ -65,6 +67,7 @@ pub struct Server {
     pub admin: AdminKey,
     pub world: World,
     pub node: Node,
+    lineage: Lineage,
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     readiness: Data<Readiness>,
@@ -116,6 +119,10 @@ impl Server {
         metrics.observe_node(node.clone(), world.pool.clone())?;
         metrics.observe_cache(world.cache.clone())?;
         io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
+        let lineage = Lineage::start(&world.lineage, wiring::lineage_settings(config))
+            .await
+            .context("the database did not take lineage in")?;
+        metrics.observe_lineage(lineage.clone())?;
 
         let listener = TcpListener::bind(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
@@ -124,11 +131,24 @@ impl Server {
         let limiter = wiring::rate_limiter(config, &world, &node, io);
         let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
         tell_of_policy(&governor).await;
-        let http = build(config, &world, (&node, governor, limiter), &metrics, readiness.clone(), listener)?;
+        let actors = Actors { node: &node, lineage: &lineage, governor, limiter };
+        let http = build(config, &world, actors, &metrics, readiness.clone(), listener)?;
         let handle = http.handle();
         let serving = actix_web::rt::spawn(http);
         let notice = config.server.drain_notice;
-        Ok(Self { address, admin, world, node, handle, serving, readiness, signals, notice, _data_dir: data_dir })
+        Ok(Self {
+            address,
+            admin,
+            world,
+            node,
+            lineage,
+            handle,
+            serving,
+            readiness,
+            signals,
+            notice,
+            _data_dir: data_dir,
+        })
     }
 
     /// Serves until a signal comes, then drains.
@@ -141,7 +161,7 @@ impl Server {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
-            () = watch(&self.node) => Some("an actor died".to_owned()),
+            () = watch(&self.node, &self.lineage) => Some("an actor died".to_owned()),
         };
         // Who has failed had better be gone.
         let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
@@ -158,6 +178,9 @@ impl Server {
             tokio::time::sleep(notice.min(LAST_IN)).await;
             self.readiness.drain();
             stopped.await;
+            if !self.lineage.drain(DRAIN_PATIENCE).await {
+                tracing::warn!("lineage events were left behind; whoever sent them was not told that they are kept");
+            }
             let report = self.node.drain(DRAIN_PATIENCE).await;
             if let Some(redis) = &self.world.redis {
                 redis.flush().await;
@@ -182,8 +205,8 @@ impl Server {
 }
 
 /// Returns when an actor is gone.
-async fn watch(node: &Node) {
-    while node.is_alive() {
+async fn watch(node: &Node, lineage: &Lineage) {
+    while node.is_alive() && lineage.is_alive() {
         tokio::time::sleep(WATCH_EVERY).await;
     }
 }
@@ -222,10 +245,18 @@ fn rate_gate(
     Ok(gate)
 }
 
+/// Who does the work that requests ask for.
+struct Actors<'a> {
+    node: &'a Node,
+    lineage: &'a Lineage,
+    governor: Governor,
+    limiter: RateLimiter,
+}
+
 fn build(
     config: &Config,
     world: &World,
-    (node, governor, limiter): (&Node, Governor, RateLimiter),
+    Actors { node, lineage, governor, limiter }: Actors<'_>,
     metrics: &Arc<Metrics>,
     readiness: Data<Readiness>,
     listener: TcpListener,
@@ -256,6 +287,10 @@ fn build(
     let catalogue = Data::new(CatalogueSettings { facet_assets });
     let uploads = Data::new(UploadSettings { idle_timeout: config.uploads.idle_timeout });
     let sessions = Data::new(SessionSettings { ttl: config.sessions.ttl });
+    let lineage = Data::new(lineage.clone());
+    let events = Data::new(EventReader::new(config.lineage.bounds())?);
+    let graph = Arc::clone(&world.lineage.store);
+    let lineage_settings = Data::new(wiring::lineage_http_settings(config));
     let factory = move || {
         http::app(shell.clone())
             .app_data(keys.clone())
@@ -270,6 +305,10 @@ fn build(
             .app_data(deliverer.clone())
             .app_data(uploads.clone())
             .app_data(sessions.clone())
+            .app_data(lineage.clone())
+            .app_data(events.clone())
+            .app_data(lineage_settings.clone())
+            .app_data(Data::from(Arc::clone(&graph)))
             .app_data(governor.clone())
             .app_data(Data::from(Arc::clone(&policies)))
             .app_data(Data::from(Arc::clone(&catalog)))

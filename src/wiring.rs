@@ -2,6 +2,7 @@
 
 mod delivery;
 mod governance;
+mod lineage;
 mod storage;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -13,9 +14,11 @@ use penstock_actors::{
     content_store::ContentSettings,
     ingest::IngestSettings,
     janitor::JanitorSettings,
+    lineage::LineagePorts,
     model::{Credit, LeaseSizing},
     ports::{
-        Catalog, Changes, Ledger, LineageStore, Policies, Receipts, Search, SharedCache, SharedState, Upkeep, UrlSigner,
+        Catalog, Changes, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies, Receipts, Search, SharedCache,
+        SharedState, Upkeep, UrlSigner,
     },
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
@@ -43,6 +46,8 @@ use crate::{
 
 pub use delivery::deliverer;
 pub use governance::governor;
+use lineage::LineageFaces;
+pub use lineage::{lineage_http_settings, lineage_settings};
 
 /// The longest wait between two attempts to reach the database at start.
 const LONGEST_START_WAIT: Duration = Duration::from_secs(5);
@@ -61,10 +66,9 @@ pub struct World {
     pub catalog: Arc<CachedCatalog>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
+    pub lineage: LineagePorts,
     /// Governance policies through the caches, for handlers.
     pub policies: Arc<dyn Policies>,
-    /// Lineage, as policies look at it.
-    pub lineage: Arc<dyn LineageStore>,
     /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -104,11 +108,11 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         settings,
         TieredDeps { shared: shared_cache.clone(), clock: Arc::clone(&clock), io: io.clone() },
     );
+    let cache_of_lineage = cache.clone();
     Ok(World {
         catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone(), Arc::clone(&uses))),
         receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
         policies: Arc::new(CachedPolicies::new(Arc::clone(&database.policies), cache.clone())),
-        lineage: database.lineage,
         cache,
         shared_cache,
         uses,
@@ -121,8 +125,9 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             policies: database.policies,
             blobs,
             shared,
-            clock,
+            clock: Arc::clone(&clock),
         },
+        lineage: database.lineage.ports(clock, cache_of_lineage),
         urls,
         search: database.search,
         pool: database.pool,
@@ -178,15 +183,24 @@ pub struct Database {
     pub changes: Arc<dyn Changes>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
+    pub lineage: LineageFaces,
     pub policies: Arc<dyn Policies>,
-    pub lineage: Arc<dyn LineageStore>,
     pub pool: Option<PostgresStore>,
 }
 
 impl Database {
     fn of<S>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self
     where
-        S: Ledger + Upkeep + Catalog + Changes + Receipts + Search + Policies + LineageStore,
+        S: Ledger
+            + Upkeep
+            + Catalog
+            + Changes
+            + Receipts
+            + Search
+            + Policies
+            + LineageStore
+            + LineageOutbox
+            + LineageUpkeep,
     {
         Self {
             ledger: Arc::<S>::clone(store),
@@ -195,8 +209,8 @@ impl Database {
             changes: Arc::<S>::clone(store),
             receipts: Arc::<S>::clone(store),
             search: Arc::<S>::clone(store),
+            lineage: LineageFaces::of(store),
             policies: Arc::<S>::clone(store),
-            lineage: Arc::<S>::clone(store),
             pool,
         }
     }

@@ -8,6 +8,9 @@
 //! | [`storage_stream`] | one open source and its read-ahead; one actor per large stream | blob store |
 //! | [`change_follower`] | what other instances have changed, as far as it was told here | log of changes |
 //! | [`janitor`] | what expired | ledger, catalogue, blob store |
+//! | [`lineage_ingest`] | lineage events until they are durable | lineage store |
+//! | [`lineage_emitter`] | what the node tells of itself | lineage outbox and ingest |
+//! | [`lineage_pruner`] | the sliding window over lineage | lineage upkeep |
 //!
 //! A stream passes through [`quota_cache`] (acquire), [`content_store`] (verified reads) and [`delivery`] (pace, count,
 //! settle), or through [`delegation`] where somebody else delivers; an upload through [`ingest`]. Bytes never pass through a
@@ -30,7 +33,13 @@ pub mod ids;
 pub mod ingest;
 pub mod janitor;
 pub mod lease_keeper;
+pub mod lineage;
+pub mod lineage_emitter;
 pub mod lineage_event;
+pub mod lineage_ingest;
+pub mod lineage_own;
+pub mod lineage_pruner;
+pub mod lineage_stride;
 pub mod model;
 pub mod node_life;
 pub mod pacer;

@@ -24,8 +24,8 @@ pub use ledger::{
     SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
 };
 pub use lineage_store::{
-    BODY_BYTES, EVENTS, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS, SEARCHED,
-    Told, WindowState,
+    BODY_BYTES, EVENTS, Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS,
+    SEARCHED, Told, WindowState,
 };
 pub use policies::{Occasion, Page, Policies, PolicyRun, PolicySummary, Provenance, Put, RunMark, StoredPolicy};
 pub use rate_limits::{Grant, RateLimits};

@@ -1,4 +1,5 @@
-//! The catalogue, the receipts and the governance policies through the caches, for handlers. Each is the port it stands before.
+//! The catalogue, the receipts, lineage and the governance policies through the caches, for handlers. Each is the port that it
+//! stands before.
 //!
 //! Reads that are asked for often come from [`TieredCache`]; everything else passes through. A change invalidates what it
 //! reaches after its commit and before its answer, so that whoever made it sees it with the next call, here at once and
@@ -11,11 +12,13 @@
 //! [`TieredCache`]: penstock_actors::tiered_cache::TieredCache
 
 mod catalog;
+mod lineage;
 mod policies;
 mod receipts;
 mod search;
 
 pub use catalog::CachedCatalog;
+pub use lineage::CachedLineage;
 pub use policies::CachedPolicies;
 pub use receipts::CachedReceipts;
 pub use search::CachedSearch;

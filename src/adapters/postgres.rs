@@ -156,7 +156,7 @@ impl PostgresStore {
             Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id), Topic::Catalogue]),
             Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
             // Receipts, their windows and governance are read from the primary alone; cached entries are nothing of ours.
-            Some(Tag::Receipt(_) | Tag::Governance(_) | Tag::Recall(_) | Tag::Entries(_)) => {}
+            Some(Tag::Receipt(_) | Tag::Lineage | Tag::Governance(_) | Tag::Recall(_) | Tag::Entries(_)) => {}
             None => self.replicas.anything_changed(),
         }
     }

@@ -71,7 +71,7 @@ impl<T: DeserializeOwned + Validate> JsonBody<T> {
 
 /// A body without a media type is taken for JSON; one that says something else is refused, so that a form from a browser
 /// is never mistaken for a call.
-fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
+pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
     let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {

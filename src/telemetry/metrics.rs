@@ -11,6 +11,7 @@ mod cache;
 mod delivery;
 mod governance;
 mod http;
+mod lineage;
 mod node;
 mod rates;
 mod redis;
@@ -22,12 +23,13 @@ pub use delivery::{DeliveryMetrics, Given, Mode};
 pub use governance::GovernanceMetrics;
 pub use http::{EndedRequest, HttpMetrics};
 pub use node::JanitorMetrics;
-use penstock_actors::{system::Node, tiered_cache::TieredCache};
+use penstock_actors::{lineage::Lineage, system::Node, tiered_cache::TieredCache};
 pub use rates::RateMetrics;
 pub use s3::S3Metrics;
 
 use self::{
     cache::CacheCollector,
+    lineage::LineageCollector,
     node::{NodeCollector, QueueGauges},
 };
 use crate::adapters::{postgres::PostgresStore, redis::RedisLink};
@@ -78,6 +80,14 @@ impl Metrics {
         let queues = QueueGauges::new(&self.registry)?;
         self.before_scrape(move || queues.set(&node, pool.as_ref()));
         Ok(())
+    }
+
+    /// Shows what lineage counts.
+    ///
+    /// # Errors
+    /// When lineage is shown already.
+    pub fn observe_lineage(&self, lineage: Lineage) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(LineageCollector::new(lineage)?))
     }
 
     /// Shows the servers of a link to Redis.

@@ -1,17 +1,23 @@
-//! Instances that share everything: one database, one shared state, one store of blobs.
+//! Instances that share everything: one PostgreSQL behind a PgBouncer as it is shipped, one Redis, one S3.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
-use tempfile::TempDir;
+use penstock::adapters::s3::ClientKind;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
     node::{Paid, Setup, TestNode},
+    pgbouncer::PgBouncer,
     postgres::TestDatabase,
+    s3::TestBuckets,
     shared_redis,
 };
 
@@ -21,13 +27,28 @@ pub(crate) const INSTANCES: usize = 10;
 /// Refusals in a row, over all instances, after which a crowd takes the quota for used up.
 const ENOUGH: usize = 60;
 
+/// Connections of all instances together that PgBouncer may see: `PG_POOL_MAX`, 15 by default, for each.
+const CONNECTIONS: u64 = 15 * INSTANCES as u64;
+
+/// Connections that PostgreSQL may see.
+const SERVER_CONNECTIONS: u64 = 40;
+
 /// How long anything may take on a busy machine before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<TestNode>,
+    /// Looks for as long as the fleet runs at how many connections there are.
+    watch: JoinHandle<()>,
+    peaks: Arc<Peaks>,
     _database: TestDatabase,
-    _blobs: TempDir,
+}
+
+/// The most connections at a time, of instances and to the server.
+#[derive(Debug, Default)]
+struct Peaks {
+    instances: AtomicU64,
+    server: AtomicU64,
 }
 
 /// What a crowd of clients got.
@@ -61,27 +82,28 @@ impl Fleet {
 
     /// Ten instances, each with settings of its own by its number.
     pub(crate) async fn start_each(settings: impl Fn(usize) -> Vec<(&'static str, String)>) -> Self {
-        let database = TestDatabase::empty().await;
-        let blobs = tempfile::tempdir().expect("a folder");
+        // Migrations need a session, which PgBouncer does not give.
+        let database = TestDatabase::migrated().await;
+        let bouncer = PgBouncer::before(&database.config(), "").await;
+        let url = bouncer.url();
+        let peaks = Arc::new(Peaks::default());
+        let watch = tokio::spawn(watch(bouncer, Arc::clone(&peaks)));
+        let buckets = TestBuckets::new(ClientKind::ObjectStore);
         let prefix = shared_redis::prefix();
         let setup = |number: usize| {
-            let mut setup = Setup::on_database_of(&database.url())
-                .env("DATA_ROOT", blobs.path().to_str().expect("text"))
+            let mut setup = Setup::on_database_of(&url)
+                .env("PENSTOCK_DATABASE__MIGRATE_AT_START", "false")
+                .envs(buckets.env())
                 .env("REDIS_URL", shared_redis::shared_url())
                 .env("PENSTOCK_REDIS__KEY_PREFIX", prefix.as_str())
-                // Ten instances share a server with other tests.
-                .env("PG_POOL_MIN", "1")
-                .env("PG_POOL_MAX", "4")
                 .env("PENSTOCK_QUOTA__REFUSAL_TTL", "200ms");
             for (name, value) in settings(number) {
                 setup = setup.env(name, value);
             }
             setup.start()
         };
-        // The first one migrates; the others start at once.
-        let mut nodes = vec![setup(0).await];
-        nodes.extend(join_all((1..INSTANCES).map(setup)).await);
-        Self { nodes, _database: database, _blobs: blobs }
+        let nodes = join_all((0..INSTANCES).map(setup)).await;
+        Self { nodes, watch, peaks, _database: database }
     }
 
     /// An instance that lives, at random.
@@ -163,11 +185,27 @@ impl Fleet {
         join_all(nodes.map(|node| node.metric(name, labels))).await.iter().sum()
     }
 
-    /// Stops every instance that still runs, and has the ledger audited.
+    /// Stops every instance that still runs, has the ledger audited, and looks whether connections were within bounds.
     pub(crate) async fn finish(mut self) {
+        let (instances, server) = (self.peaks.instances.load(SeqCst), self.peaks.server.load(SeqCst));
+        eprintln!("{instances} connections of instances, {server} to the server");
+        assert!((1..=CONNECTIONS).contains(&instances), "{instances} connections of instances");
+        assert!((1..=SERVER_CONNECTIONS).contains(&server), "{server} connections to the server");
         let stops = self.nodes.iter_mut().filter(|node| node.is_running()).map(TestNode::terminate);
         assert!(join_all(stops).await.iter().all(|status| status.success()), "every node drains and exits with 0");
         // One audit of what they share.
         self.nodes[INSTANCES - 1].finish().await;
+        self.watch.abort();
+    }
+}
+
+/// Keeps PgBouncer, and counts its connections now and then.
+async fn watch(bouncer: PgBouncer, peaks: Arc<Peaks>) {
+    loop {
+        let pool = bouncer.pool().await;
+        let sum = |columns: &[&str]| columns.iter().map(|column| pool(column)).sum();
+        peaks.instances.fetch_max(sum(&["cl_active", "cl_waiting"]), SeqCst);
+        peaks.server.fetch_max(sum(&["sv_active", "sv_idle", "sv_used", "sv_tested", "sv_login"]), SeqCst);
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

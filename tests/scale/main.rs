@@ -3,13 +3,21 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../support/cluster.rs"]
+mod cluster;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
+#[path = "../support/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/s3.rs"]
+mod s3;
 #[path = "../support/redis.rs"]
 mod shared_redis;
+#[path = "../support/shipped.rs"]
+mod shipped;
 
 mod crashes;
 mod fleet;

@@ -13,12 +13,14 @@ use super::{KeyPattern, PortResult};
 use crate::ids::{PolicyId, ReceiptId, VersionId};
 
 /// What a cached answer depends on; telling of the tag drops it everywhere. As text: `receipt:ID`, `policy:NAME`, `asset:ID`,
-/// `governance:ID`.
+/// `lineage:graph`, `governance:ID`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tag {
     Receipt(ReceiptId),
     Policy(String),
     Asset(VersionId),
+    /// `lineage:graph`. The graph has jobs, datasets or edges that it had not.
+    Lineage,
     /// `governance:ID`. A governance policy has another version.
     Governance(PolicyId),
     /// `recall:ID`. Not a change: credit of this receipt that lies idle on an instance is wanted by another one.
@@ -33,6 +35,7 @@ impl fmt::Display for Tag {
             Self::Receipt(id) => write!(f, "receipt:{id}"),
             Self::Policy(name) => write!(f, "policy:{name}"),
             Self::Asset(id) => write!(f, "asset:{id}"),
+            Self::Lineage => f.write_str("lineage:graph"),
             Self::Governance(id) => write!(f, "governance:{id}"),
             Self::Recall(id) => write!(f, "recall:{id}"),
             Self::Entries(pattern) => write!(f, "entries:{}", pattern.as_str()),
@@ -42,7 +45,7 @@ impl fmt::Display for Tag {
 
 /// The text names no tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a tag is receipt:ID, policy:NAME, asset:ID, governance:ID, recall:ID or entries:PATTERN")]
+#[error("a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, recall:ID or entries:PATTERN")]
 pub struct UnknownTag;
 
 impl FromStr for Tag {
@@ -56,6 +59,7 @@ impl FromStr for Tag {
             "governance" => name.parse().map(Self::Governance).map_err(|_| UnknownTag),
             "recall" => name.parse().map(Self::Recall).map_err(|_| UnknownTag),
             "entries" => KeyPattern::parse(name).map(Self::Entries).ok_or(UnknownTag),
+            "lineage" if name == "graph" => Ok(Self::Lineage),
             "policy" if !name.is_empty() => Ok(Self::Policy(name.to_owned())),
             _ => Err(UnknownTag),
         }
@@ -108,6 +112,7 @@ mod tests {
             Tag::Receipt(ReceiptId::random()),
             Tag::Policy("gold:with:colons".into()),
             Tag::Asset(VersionId::next()),
+            Tag::Lineage,
             Tag::Governance("open-data".parse().expect("an id")),
             Tag::Recall(ReceiptId::random()),
             Tag::Entries(KeyPattern::parse("assets:*").expect("a pattern")),

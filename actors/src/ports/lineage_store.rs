@@ -3,7 +3,7 @@
 //! Three traits by who calls them: [`LineageStore`] from the ingest actor and handlers, [`LineageOutbox`] from the emitter,
 //! [`LineageUpkeep`] from the pruner. One adapter implements all three.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date};
@@ -42,12 +42,21 @@ pub enum Kept {
     Left,
 }
 
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ingested {
+    /// Of each event, in their order.
+    pub kept: Vec<Kept>,
+    /// Whether the graph has nodes or edges that it had not. The log of changes then says so.
+    pub grew: bool,
+}
+
 /// Events in, and the graph out.
 #[async_trait]
 pub trait LineageStore: Send + Sync + 'static {
-    /// Keeps the events that are new and derives the graph from those, in one transaction; what became of each. Neither
+    /// Keeps the events that are new and derives the graph from those, in one transaction. Neither
     /// the order of events nor their repetition, within a batch or across batches, changes what comes out.
-    async fn ingest(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Vec<Kept>>;
+    async fn ingest(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Ingested>;
 
     /// Of these nodes, those that are known.
     async fn nodes(&self, keys: &[NodeKey]) -> PortResult<Vec<LineageNode>>;
@@ -56,7 +65,7 @@ pub trait LineageStore: Send + Sync + 'static {
     async fn node(&self, key: NodeKey) -> PortResult<Option<NodeDetail>>;
 
     /// Walks the graph; `None` when the root is not known.
-    async fn graph(&self, walk: &Walk) -> PortResult<Option<Graph>>;
+    async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>>;
 
     /// A run with its events.
     async fn run(&self, id: RunId) -> PortResult<Option<RunDetail>>;

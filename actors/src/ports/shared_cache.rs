@@ -72,6 +72,8 @@ impl CacheTag {
     pub const POLICIES: Self = Self(Cow::Borrowed("policies"));
     /// Every page of the catalogue: what shows several assets.
     pub const LISTINGS: Self = Self(Cow::Borrowed("listings"));
+    /// The graph of lineage as a whole.
+    pub const LINEAGE: Self = Self(Cow::Borrowed("lineage"));
 
     pub fn asset(id: VersionId) -> Self {
         Self(format!("asset:{id}").into())
@@ -92,6 +94,7 @@ impl CacheTag {
             Tag::Receipt(id) => vec![Self::receipt(*id)],
             Tag::Policy(_) => vec![Self::POLICIES],
             Tag::Asset(id) => vec![Self::asset(*id), Self::LISTINGS],
+            Tag::Lineage => vec![Self::LINEAGE],
             Tag::Governance(id) => vec![Self::governance(id)],
             Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
         }

@@ -20,13 +20,13 @@ use crate::{
     clock::to_micros,
     lineage_event::{self, EventBounds},
     model::{EventKind, LineageEvent, NodeName},
-    ports::{Catalog, Kept, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts},
+    ports::{Catalog, Changes, Kept, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts},
 };
 
 /// An adapter that keeps lineage beside the ledger and the catalogue that it tells of.
-pub trait LineageKeeper: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger {}
+pub trait LineageKeeper: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes {}
 
-impl<S: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger> LineageKeeper for S {}
+impl<S: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes> LineageKeeper for S {}
 
 /// The adapter under test.
 type Store = Arc<dyn LineageKeeper>;
@@ -117,7 +117,7 @@ fn bounds() -> EventBounds {
 }
 
 async fn ingest(store: &Store, events: &[LineageEvent]) -> Vec<Kept> {
-    store.ingest(events, now()).await.expect("the batch is kept")
+    store.ingest(events, now()).await.expect("the batch is kept").kept
 }
 
 /// The names of an answer, sorted.

@@ -10,6 +10,7 @@ mod fencing;
 mod governor;
 mod ingest;
 mod janitor;
+mod lineage;
 mod quota;
 mod quota_faults;
 mod rig;

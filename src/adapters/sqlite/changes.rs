@@ -68,19 +68,20 @@ fn page(conn: &Connection, after: Option<ChangeMark>, limit: u32) -> rusqlite::R
 
 fn tag(kind: &str, subject: Vec<u8>) -> Option<Tag> {
     let name = match kind {
-        "policy" | "governance" | "entries" => String::from_utf8(subject).ok()?,
+        "policy" | "governance" | "entries" | "lineage" => String::from_utf8(subject).ok()?,
         _ => Uuid::from_slice(&subject).ok()?.to_string(),
     };
     format!("{kind}:{name}").parse().ok()
 }
 
-fn note(conn: &Connection, tags: &[Tag]) -> rusqlite::Result<()> {
+pub(super) fn note(conn: &Connection, tags: &[Tag]) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached(NOTE_CHANGE)?;
     for tag in tags {
         let (kind, subject) = match tag {
             Tag::Receipt(id) => ("receipt", id.as_uuid().as_bytes().to_vec()),
             Tag::Recall(id) => ("recall", id.as_uuid().as_bytes().to_vec()),
             Tag::Asset(id) => ("asset", id.as_uuid().as_bytes().to_vec()),
+            Tag::Lineage => ("lineage", b"graph".to_vec()),
             Tag::Policy(name) => ("policy", name.clone().into_bytes()),
             Tag::Governance(id) => ("governance", id.as_str().into()),
             Tag::Entries(pattern) => ("entries", pattern.as_str().into()),

@@ -69,6 +69,7 @@ catalogue! {
     PolicyBlocked, "policy-blocked", FORBIDDEN, "The policy of this node does not allow it";
     PolicyMissing, "policy-missing", SERVICE_UNAVAILABLE, "The policy of this node is not there";
     UnknownAsset, "unknown-asset", NOT_FOUND, "There is no such asset";
+    UnknownLineage, "unknown-lineage", NOT_FOUND, "Lineage knows nothing of this";
     UnknownTier, "unknown-tier", UNPROCESSABLE_ENTITY, "There is no such quota tier";
     DigestMismatch, "digest-mismatch", UNPROCESSABLE_ENTITY, "The bytes do not have the digest that was given";
     UploadTooLarge, "upload-too-large", PAYLOAD_TOO_LARGE, "The body is larger than this node takes";

@@ -36,7 +36,7 @@ impl NodeKind {
 }
 
 /// The key of a [`NodeName`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeKey(pub [u8; 16]);
 
 /// The key of a namespace.
@@ -51,7 +51,7 @@ impl NamespaceKey {
 
 /// A job or a dataset by its name. Neither part is empty, has control characters, or is longer than the bounds of
 /// [`EventBounds`](crate::lineage_event::EventBounds) allow; beyond that anything goes, `/`, `:` and `%` included.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeName {
     pub kind: NodeKind,
     pub namespace: String,

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{EventHash, Facets, NodeKey, NodeName, RunState};
 use crate::ids::RunId;
 
 /// A job or a dataset.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineageNode {
     pub name: NodeName,
     /// The times of the earliest and the latest event that named it.
@@ -19,7 +20,7 @@ pub struct LineageNode {
 }
 
 /// The flow from one node to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineageEdge {
     pub source: NodeKey,
     pub target: NodeKey,
@@ -65,7 +66,7 @@ pub struct Walk {
 }
 
 /// A node that a walk came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraphNode {
     pub node: LineageNode,
     /// Edges from the root on the shortest way.
@@ -73,7 +74,7 @@ pub struct GraphNode {
 }
 
 /// What a walk found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graph {
     /// The nearest first; the root is the first.
     pub nodes: Vec<GraphNode>,
@@ -81,6 +82,8 @@ pub struct Graph {
     pub edges: Vec<LineageEdge>,
     /// Whether a bound other than the depth cut the walk short.
     pub truncated: bool,
+    /// Whether that bound was the budget: another walk might come farther.
+    pub late: bool,
 }
 
 /// A run in a list.

@@ -1,7 +1,10 @@
 //! Walks through the graph.
 
 use super::*;
-use crate::model::{Direction, Graph, Walk};
+use crate::{
+    model::{Direction, Graph, Walk},
+    ports::Tag,
+};
 
 pub(super) async fn run(store: &Store) {
     an_unknown_root_has_no_graph(store).await;
@@ -12,13 +15,14 @@ pub(super) async fn run(store: &Store) {
     a_bound_that_cuts_is_told(store).await;
     a_node_with_many_edges_is_read_as_far_as_the_bound(store).await;
     a_budget_that_is_over_cuts_and_is_told(store).await;
+    growth_is_told_and_stands_in_the_log(store).await;
 }
 
 fn walk(root: &NodeName, direction: Direction, depth: u32) -> Walk {
     Walk { root: root.key(), direction, depth, nodes: 5000, edges: 20_000, budget: Duration::from_secs(60) }
 }
 
-async fn graph(store: &Store, walk: &Walk) -> Graph {
+async fn graph(store: &Store, walk: &Walk) -> Arc<Graph> {
     store.graph(walk).await.expect("an answer").expect("the root is known")
 }
 
@@ -130,6 +134,26 @@ async fn a_budget_that_is_over_cuts_and_is_told(store: &Store) {
     let scene = chain(store, 8).await;
     let none = Walk { budget: Duration::ZERO, ..walk(&scene.dataset("d0"), Direction::Down, 16) };
     let graph = graph(store, &none).await;
-    assert!(graph.truncated && graph.nodes.len() < 17, "{}", graph.nodes.len());
+    assert!(graph.truncated && graph.late && graph.nodes.len() < 17, "{}", graph.nodes.len());
     assert_eq!(graph.nodes[0].node.name, scene.dataset("d0"));
+}
+
+async fn growth_is_told_and_stands_in_the_log(store: &Store) {
+    let scene = Scene::new();
+    let grew = async |events: &[LineageEvent]| {
+        let mark = store.changes(None, 1).await.expect("the log").mark;
+        let grew = store.ingest(events, now()).await.expect("kept").grew;
+        let page = store.changes(Some(mark), 100).await.expect("the log");
+        assert_eq!(page.changes.iter().any(|change| change.tag == Tag::Lineage), grew);
+        grew
+    };
+    let event = |seconds, inputs: &[&str]| scene.run("RUNNING", seconds, Uuid::new_v4(), "load", inputs, &["out"]);
+    assert!(grew(&[event(0, &["a"])]).await);
+    assert!(!grew(&[event(1, &["a"]), event(2, &["a"])]).await, "more of the same");
+    assert!(grew(&[event(3, &["a"]), event(4, &["b"])]).await, "another dataset");
+    assert!(!grew(&[event(5, &["b"]), event(6, &[])]).await);
+    let crossed = scene.run("RUNNING", 7, Uuid::new_v4(), "load", &["out"], &["a"]);
+    assert!(grew(std::slice::from_ref(&crossed)).await, "edges between nodes that were there");
+    assert!(!grew(&[crossed]).await, "a known event");
+    assert!(!grew(&[]).await);
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     lineage_event::day_of,
     model::{FACETS_KEPT, LineageEvent},
-    ports::{Kept, LineageUpkeep as _, PortError, PortResult},
+    ports::{Ingested, Kept, LineageUpkeep as _, PortError, PortResult},
 };
 use tokio_postgres::{Row, types::Type};
 
@@ -19,7 +19,7 @@ use super::{
 const INGEST: Statement = Statement {
     name: "ingest_lineage",
     sql: "
-        SELECT place, outcome
+        SELECT place, outcome, grew
         FROM penstock_ingest_lineage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
                                      $20, $21, $22, $23)",
     types: &[
@@ -52,10 +52,10 @@ const INGEST: Statement = Statement {
 impl PostgresStore {
     /// Keeps a batch. A day that nobody has prepared (a first start, a clock at midnight) is prepared, and the batch tried
     /// again: without a partition nothing of it was applied.
-    pub(super) async fn keep_lineage(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Vec<Kept>> {
+    pub(super) async fn keep_lineage(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Ingested> {
         let folded = Folded::of(events);
         if folded.times.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Ingested::default());
         }
         let rows = match self.ingest_folded(&folded, now).await {
             Err(PortError::NotFound(NO_PARTITION)) => {
@@ -77,7 +77,10 @@ impl PostgresStore {
             Some(kept) => Ok(*kept),
             None => Err(PortError::Corrupt("an event of a batch has no outcome".into())),
         };
-        folded.occurrences.iter().map(of_event).collect()
+        Ok(Ingested {
+            kept: folded.occurrences.iter().map(of_event).collect::<PortResult<_>>()?,
+            grew: rows.first().is_some_and(|row| row.try_get("grew").unwrap_or(false)),
+        })
     }
 
     async fn ingest_folded(&self, batch: &Folded<'_>, now: Timestamp) -> PortResult<Vec<Row>> {

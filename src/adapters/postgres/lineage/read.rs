@@ -1,6 +1,9 @@
 //! The graph out: walks, nodes, runs, search.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,7 +13,7 @@ use penstock_actors::{
         EventHash, Facets, Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail,
         RunState, RunSummary, StoredEvent, Walk,
     },
-    ports::{BODY_BYTES, EVENTS, Kept, LineageStore, NEIGHBOURS, PortError, PortResult, RUNS, SEARCHED},
+    ports::{BODY_BYTES, EVENTS, Ingested, LineageStore, NEIGHBOURS, PortError, PortResult, RUNS, SEARCHED},
 };
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
@@ -169,7 +172,7 @@ const SEARCH: Statement = Statement {
 
 #[async_trait]
 impl LineageStore for PostgresStore {
-    async fn ingest(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Vec<Kept>> {
+    async fn ingest(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Ingested> {
         self.keep_lineage(events, now).await
     }
 
@@ -203,7 +206,7 @@ impl LineageStore for PostgresStore {
         Ok(Some(detail))
     }
 
-    async fn graph(&self, walk: &Walk) -> PortResult<Option<Graph>> {
+    async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>> {
         let small = |count: u32| i32::try_from(count).unwrap_or(i32::MAX - 1);
         let rows = self
             .db
@@ -220,7 +223,7 @@ impl LineageStore for PostgresStore {
                 ],
             )
             .await?;
-        graph(&rows, walk)
+        Ok(graph(&rows, walk)?.map(Arc::new))
     }
 
     async fn run(&self, id: RunId) -> PortResult<Option<RunDetail>> {
@@ -281,11 +284,11 @@ fn run(row: &Columns<'_>) -> PortResult<RunSummary> {
 fn graph(rows: &[Row], walk: &Walk) -> PortResult<Option<Graph>> {
     let mut nodes: Vec<(NodeKey, GraphNode)> = Vec::new();
     let mut edges: HashMap<(NodeKey, NodeKey), LineageEdge> = HashMap::new();
-    let mut truncated = false;
+    let mut late = false;
     for row in rows {
         let row = Columns(row);
         if row.get::<Option<bool>>("late")?.is_some() {
-            truncated = true;
+            late = true;
             continue;
         }
         let source = node_key(&row, "node_key")?;
@@ -305,12 +308,12 @@ fn graph(rows: &[Row], walk: &Walk) -> PortResult<Option<Graph>> {
     if nodes.first().is_none_or(|(key, _)| *key != walk.root) {
         return Ok(None);
     }
-    truncated |= nodes.len() > walk.nodes as usize || edges.len() > walk.edges as usize;
+    let truncated = late || nodes.len() > walk.nodes as usize || edges.len() > walk.edges as usize;
     nodes.truncate(walk.nodes as usize);
     let known: HashSet<NodeKey> = nodes.iter().map(|(key, _)| *key).collect();
     let mut edges: Vec<LineageEdge> =
         edges.into_values().filter(|edge| known.contains(&edge.source) && known.contains(&edge.target)).collect();
     edges.sort_unstable_by_key(|edge| (edge.source, edge.target));
     edges.truncate(walk.edges as usize);
-    Ok(Some(Graph { nodes: nodes.into_iter().map(|(_, node)| node).collect(), edges, truncated }))
+    Ok(Some(Graph { nodes: nodes.into_iter().map(|(_, node)| node).collect(), edges, truncated, late }))
 }

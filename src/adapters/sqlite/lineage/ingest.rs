@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use penstock_actors::{
     lineage_event::day_of,
     model::{Facets, LineageEvent, Mention, NamespaceKey},
-    ports::Kept,
+    ports::{Ingested, Kept, Tag},
 };
 use rusqlite::{Connection, OptionalExtension as _, named_params};
 
 use super::super::{
+    changes,
     failure::Failure,
     values::{Sql, get},
 };
@@ -41,7 +42,8 @@ pub(in super::super) const MERGE_NODE: &str = "
         first_seen = min(first_seen, excluded.first_seen),
         last_seen = max(last_seen, excluded.last_seen),
         last_day = max(last_day, excluded.last_day),
-        events = events + 1";
+        events = events + 1
+    RETURNING events";
 
 /// Served by the primary key. The end of a run stands against whatever is told of it besides; else the latest state does.
 /// Of two events at one time the greater word wins, so that everybody comes to the same.
@@ -73,7 +75,8 @@ pub(in super::super) const MERGE_EDGE: &str = "
         first_seen = min(first_seen, excluded.first_seen),
         last_seen = max(last_seen, excluded.last_seen),
         last_day = max(last_day, excluded.last_day),
-        events = events + 1";
+        events = events + 1
+    RETURNING events";
 
 /// Served by the primary key.
 pub(in super::super) const COUNT_EVENT: &str = "
@@ -83,9 +86,15 @@ pub(in super::super) const COUNT_EVENT: &str = "
 /// The last event of a namespace that has left the window, by time and hash.
 type Left = (i64, Vec<u8>);
 
-pub(super) fn ingest(conn: &Connection, events: &[LineageEvent], now: Timestamp) -> Result<Vec<Kept>, Failure> {
+pub(super) fn ingest(conn: &Connection, events: &[LineageEvent], now: Timestamp) -> Result<Ingested, Failure> {
     let mut namespaces = HashMap::new();
-    events.iter().map(|event| keep(conn, event, now, &mut namespaces)).collect()
+    let mut grew = false;
+    let mut keep = |event| keep(conn, event, now, &mut namespaces, &mut grew);
+    let kept = events.iter().map(&mut keep).collect::<Result<_, _>>()?;
+    if grew {
+        changes::note(conn, &[Tag::Lineage])?;
+    }
+    Ok(Ingested { kept, grew })
 }
 
 fn keep(
@@ -93,6 +102,7 @@ fn keep(
     event: &LineageEvent,
     now: Timestamp,
     namespaces: &mut HashMap<NamespaceKey, Left>,
+    grew: &mut bool,
 ) -> Result<Kept, Failure> {
     let subject = event.subject();
     let namespace = NamespaceKey::of(&subject.name.namespace);
@@ -112,7 +122,7 @@ fn keep(
     }
     let (time, day) = (Sql(event.time), Sql(day_of(event.time)));
     for mention in &event.mentions {
-        merge_node(conn, mention, event.time)?;
+        *grew |= merge_node(conn, mention, event.time)?;
     }
     if let Some(run) = event.run {
         let state = event.state.filter(|state| state.rank(event.time).is_some());
@@ -122,9 +132,11 @@ fn keep(
         })?;
     }
     for &(source, target) in &event.edges {
-        conn.prepare_cached(MERGE_EDGE)?.execute(named_params! {
+        let merged = named_params! {
             ":source": Sql(event.mentions[source].key), ":target": Sql(event.mentions[target].key), ":time": time, ":day": day,
-        })?;
+        };
+        let events: u64 = conn.prepare_cached(MERGE_EDGE)?.query_row(merged, |row| get(row, "events"))?;
+        *grew |= events == 1;
     }
     conn.prepare_cached(COUNT_EVENT)?.execute(named_params! { ":day": day, ":namespace": Sql(namespace) })?;
     Ok(Kept::New)
@@ -136,14 +148,16 @@ fn left_of(conn: &Connection, key: NamespaceKey, namespace: &str) -> rusqlite::R
     conn.prepare_cached(NAMESPACE)?.query_row(named_params! { ":key": Sql(key) }, |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-fn merge_node(conn: &Connection, mention: &Mention, time: Timestamp) -> Result<(), Failure> {
+/// Whether the node is new.
+fn merge_node(conn: &Connection, mention: &Mention, time: Timestamp) -> Result<bool, Failure> {
     let facets = if mention.facets.is_empty() { None } else { Some(merged_facets(conn, mention)?) };
-    conn.prepare_cached(MERGE_NODE)?.execute(named_params! {
+    let merged = named_params! {
         ":key": Sql(mention.key), ":kind": Sql(mention.name.kind), ":namespace": mention.name.namespace,
         ":name": mention.name.name, ":words": mention.name.words(), ":facets": facets,
         ":time": Sql(time), ":day": Sql(day_of(time)),
-    })?;
-    Ok(())
+    };
+    let events: u64 = conn.prepare_cached(MERGE_NODE)?.query_row(merged, |row| get(row, "events"))?;
+    Ok(events == 1)
 }
 
 /// The facets of a node with those of a mention, as JSON.

@@ -1,7 +1,8 @@
 //! The graph out: walks, nodes, runs, search.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 
@@ -13,7 +14,7 @@ use penstock_actors::{
         Facets, Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, RunSummary,
         StoredEvent, Walk,
     },
-    ports::{BODY_BYTES, EVENTS, Kept, LineageStore, NEIGHBOURS, PortResult, RUNS, SEARCHED},
+    ports::{BODY_BYTES, EVENTS, Ingested, LineageStore, NEIGHBOURS, PortResult, RUNS, SEARCHED},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -71,7 +72,7 @@ pub(in super::super) const SEARCH: &str = "
 
 #[async_trait]
 impl LineageStore for SqliteStore {
-    async fn ingest(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Vec<Kept>> {
+    async fn ingest(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Ingested> {
         let events = events.to_vec();
         self.workers.write("ingest_lineage", move |conn| ingest::ingest(conn, &events, now)).await
     }
@@ -92,9 +93,9 @@ impl LineageStore for SqliteStore {
         self.workers.read("lineage_node", move |conn| Ok(detail(conn, key)?)).await
     }
 
-    async fn graph(&self, walk: &Walk) -> PortResult<Option<Graph>> {
+    async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>> {
         let walk = *walk;
-        self.workers.read("lineage_graph", move |conn| Ok(graph(conn, &walk)?)).await
+        self.workers.read("lineage_graph", move |conn| Ok(graph(conn, &walk)?.map(Arc::new))).await
     }
 
     async fn run(&self, id: RunId) -> PortResult<Option<RunDetail>> {
@@ -176,7 +177,7 @@ fn run(conn: &Connection, id: RunId) -> Result<Option<RunDetail>, Failure> {
 struct Found {
     depths: HashMap<NodeKey, u32>,
     edges: HashMap<(NodeKey, NodeKey), LineageEdge>,
-    truncated: bool,
+    late: bool,
 }
 
 fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
@@ -192,13 +193,13 @@ fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
     if walk.direction.goes_up() {
         search(conn, walk, EDGES_UP, |edge| edge.source, began, &mut found)?;
     }
-    let Found { depths, edges, mut truncated } = found;
+    let Found { depths, edges, late } = found;
     let mut by_depth: Vec<_> = depths.into_iter().collect();
     by_depth.sort_unstable_by_key(|(key, depth)| (*depth, *key));
-    truncated |= by_depth.len() > walk.nodes as usize || edges.len() > walk.edges as usize;
+    let truncated = late || by_depth.len() > walk.nodes as usize || edges.len() > walk.edges as usize;
     by_depth.truncate(walk.nodes as usize);
     let mut nodes = Vec::with_capacity(by_depth.len());
-    let mut known = std::collections::HashSet::with_capacity(by_depth.len());
+    let mut known = HashSet::with_capacity(by_depth.len());
     for (key, depth) in by_depth {
         if let Some((node, _)) = node(conn, key)? {
             nodes.push(GraphNode { node, depth });
@@ -209,7 +210,7 @@ fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
         edges.into_values().filter(|edge| known.contains(&edge.source) && known.contains(&edge.target)).collect();
     edges.sort_unstable_by_key(|edge| (edge.source, edge.target));
     edges.truncate(walk.edges as usize);
-    Ok(Some(Graph { nodes, edges, truncated }))
+    Ok(Some(Graph { nodes, edges, truncated, late }))
 }
 
 /// Breadth first: a node is looked at once, at its least depth, so cycles end where they close. It reads one node and one
@@ -222,7 +223,7 @@ fn search(
     began: Instant,
     found: &mut Found,
 ) -> rusqlite::Result<()> {
-    let mut seen = std::collections::HashSet::from([walk.root]);
+    let mut seen = HashSet::from([walk.root]);
     let mut queue = VecDeque::from([(walk.root, 0)]);
     let mut read = 0;
     let mut statement = conn.prepare_cached(edges_of)?;
@@ -234,7 +235,7 @@ fn search(
             break;
         }
         if began.elapsed() > walk.budget {
-            found.truncated = true;
+            found.late = true;
             break;
         }
         let left = walk.edges + 1 - read;

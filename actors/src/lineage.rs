@@ -1,0 +1,81 @@
+//! Lineage put together: the ingest, the pruner, and the emitter where the node tells of itself.
+//!
+//! They share an arbiter of their own, so that a flood of events cannot keep usage from being settled or a lease from being
+//! renewed.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::Arbiter;
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    lineage_emitter::{EmitterDeps, EmitterHandle, EmitterSettings},
+    lineage_ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
+    lineage_pruner::{PrunerDeps, PrunerHandle, PrunerSettings},
+    ports::{LineageOutbox, LineageStore, LineageUpkeep, PortResult},
+};
+
+/// What lineage depends on.
+#[derive(Clone)]
+pub struct LineagePorts {
+    pub store: Arc<dyn LineageStore>,
+    pub outbox: Arc<dyn LineageOutbox>,
+    pub upkeep: Arc<dyn LineageUpkeep>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Bounds and times of lineage.
+#[derive(Debug, Clone)]
+pub struct LineageSettings {
+    pub ingest: LineageIngestSettings,
+    pub pruner: PrunerSettings,
+    /// `None`: the node tells nothing of itself.
+    pub emitter: Option<EmitterSettings>,
+}
+
+/// Lineage at work.
+#[derive(Clone)]
+pub struct Lineage {
+    pub ingest: LineageHandle,
+    pub pruner: PrunerHandle,
+    pub emitter: Option<EmitterHandle>,
+}
+
+impl Lineage {
+    /// Starts the actors. Needs a running actix system.
+    ///
+    /// # Errors
+    /// When the database does not take the word of whether it is to tell of itself.
+    pub async fn start(ports: &LineagePorts, settings: LineageSettings) -> PortResult<Self> {
+        let LineagePorts { store, outbox, upkeep, clock } = ports;
+        outbox.set_telling(settings.emitter.is_some()).await?;
+        let arbiter = Arbiter::new().handle();
+        let deps = LineageIngestDeps { store: Arc::clone(store), clock: Arc::clone(clock) };
+        let ingest = LineageHandle::start(settings.ingest, deps, &arbiter);
+        ingest.started().await;
+        let deps = PrunerDeps {
+            upkeep: Arc::clone(upkeep),
+            outbox: Arc::clone(outbox),
+            clock: Arc::clone(clock),
+            holder: Uuid::new_v4(),
+        };
+        let pruner = PrunerHandle::start(deps, settings.pruner, &arbiter);
+        let emitter = settings.emitter.map(|settings| {
+            let deps = EmitterDeps { outbox: Arc::clone(outbox), ingest: ingest.clone(), clock: Arc::clone(clock) };
+            EmitterHandle::start(deps, settings, &arbiter)
+        });
+        Ok(Self { ingest, pruner, emitter })
+    }
+
+    pub fn is_alive(&self) -> bool {
+        let emits = self.emitter.as_ref().is_none_or(EmitterHandle::is_alive);
+        self.ingest.is_alive() && self.pruner.is_alive() && emits
+    }
+
+    /// Waits until nothing is under way; false when something still is after `patience`. For shutdown, after the last
+    /// request.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        self.ingest.drain(patience).await
+    }
+}

@@ -1,0 +1,322 @@
+//! `LineageIngest`: gathers events into batches, and says of each what became of it once that is durable.
+//!
+//! Offers (one event, or the events of one request) wait for their batch: until it is full, or its oldest has waited for
+//! the batch's age, or, under load, until the batch before it is in the store. One batch is in flight at a time, so a store
+//! that slows down makes batches larger rather than more.
+//!
+//! **Bound.** Each offer carries a permit for its bytes, taken before its body was read. When there is none, whoever offers
+//! is refused. **When the store is down** the offers of the batch are told so and can be made again: an event that is
+//! offered twice is kept once, so a lost answer counts nothing twice. **When one offer is rejected** for ever, the others of
+//! its batch are not: the batch is halved until it stands alone.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
+use tokio::sync::oneshot;
+
+use crate::{
+    admission::{Admission, AdmissionSnapshot, Permit},
+    clock::Clock,
+    model::LineageEvent,
+    ports::{Ingested, Kept, LineageStore, PortError, PortResult},
+};
+
+/// Bytes of events in a batch, beyond which it takes no further offer: more make the statement, and what it holds in memory
+/// here and there, larger without saving a round trip worth it.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Bounds of the ingest.
+#[derive(Debug, Clone, Copy)]
+pub struct LineageIngestSettings {
+    /// Events of a batch, beyond which it takes no further offer.
+    pub batch_events: usize,
+    /// Longest that an offer waits for others.
+    pub batch_age: Duration,
+    /// Bytes of events that may be under way at a time.
+    pub queue: u32,
+}
+
+/// What the ingest depends on.
+pub struct LineageIngestDeps {
+    pub store: Arc<dyn LineageStore>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What the ingest has counted.
+#[derive(Debug, Default)]
+pub struct LineageIngestCounters {
+    /// Events that were new.
+    pub new: AtomicU64,
+    /// Events that were there already.
+    pub known: AtomicU64,
+    /// Events of a time that their namespace has outgrown.
+    pub left: AtomicU64,
+    pub batches: AtomicU64,
+    /// Events whose batch the store did not take.
+    pub failed: AtomicU64,
+}
+
+/// Events on their way, with whoever waits for them.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Offer {
+    events: Vec<LineageEvent>,
+    /// Held until the answer is out.
+    _permit: Permit,
+    reply: oneshot::Sender<PortResult<Vec<Kept>>>,
+}
+
+/// Answered when the actor runs: until then its mailbox is bounded.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Ready(oneshot::Sender<()>);
+
+impl Offer {
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.body.len()).sum()
+    }
+}
+
+/// The face of the ingest.
+#[derive(Clone)]
+pub struct LineageHandle {
+    addr: Addr<LineageIngest>,
+    admission: Admission,
+    counters: Arc<LineageIngestCounters>,
+}
+
+impl LineageHandle {
+    pub fn start(settings: LineageIngestSettings, deps: LineageIngestDeps, arbiter: &ArbiterHandle) -> Self {
+        let counters = Arc::new(LineageIngestCounters::default());
+        let ingest = LineageIngest::new(settings, deps, Arc::clone(&counters));
+        let addr = LineageIngest::start_in_arbiter(arbiter, |ctx| {
+            ctx.set_mailbox_capacity(0);
+            ingest
+        });
+        Self { addr, admission: Admission::new("lineage", settings.queue), counters }
+    }
+
+    /// Waits until the actor runs.
+    pub async fn started(&self) {
+        let (reply, ready) = oneshot::channel();
+        if self.addr.try_send(Ready(reply)).is_ok() {
+            let _ = ready.await;
+        }
+    }
+
+    /// Room for events of so many bytes, to be taken before they are read.
+    pub fn admit(&self, bytes: u32) -> Option<Permit> {
+        self.admission.try_admit(bytes)
+    }
+
+    /// The same for work inside the node, which may wait.
+    pub async fn admit_in_time(&self, bytes: u32, patience: Duration) -> Option<Permit> {
+        self.admission.admit(bytes, patience).await
+    }
+
+    /// Keeps events; what became of each, in their order, when it is durable. They are kept even when the caller leaves.
+    ///
+    /// # Errors
+    /// What the store said of the batch that they were in.
+    pub async fn keep(&self, events: Vec<LineageEvent>, permit: Permit) -> PortResult<Vec<Kept>> {
+        let gone = || PortError::unavailable("lineage ingest", "the actor is gone");
+        let (reply, answer) = oneshot::channel();
+        self.addr.try_send(Offer { events, _permit: permit, reply }).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Waits until nothing is under way; false when something still is after `patience`.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        let all = u32::try_from(self.admission.snapshot().capacity).unwrap_or(u32::MAX);
+        self.admission.admit(all, patience).await.is_some()
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.addr.connected()
+    }
+
+    pub fn counters(&self) -> &LineageIngestCounters {
+        &self.counters
+    }
+
+    pub fn queue(&self) -> AdmissionSnapshot {
+        self.admission.snapshot()
+    }
+}
+
+/// Offers that wait for their batch. Only limits: no I/O, no clock of its own.
+struct Waiting {
+    settings: LineageIngestSettings,
+    offers: VecDeque<Offer>,
+    events: usize,
+    bytes: usize,
+    oldest: Option<Instant>,
+}
+
+impl Waiting {
+    fn push(&mut self, offer: Offer, now: Instant) {
+        self.events += offer.events.len();
+        self.bytes += offer.bytes();
+        self.offers.push_back(offer);
+        self.oldest.get_or_insert(now);
+    }
+
+    fn due_at(&self) -> Option<Instant> {
+        self.oldest.map(|oldest| oldest + self.settings.batch_age)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.events >= self.settings.batch_events
+            || self.bytes >= BATCH_BYTES
+            || self.due_at().is_some_and(|due| due <= now)
+    }
+
+    /// The oldest offers up to the limits; one at least.
+    fn take(&mut self, now: Instant) -> Vec<Offer> {
+        let (mut batch, mut events, mut bytes) = (Vec::new(), 0, 0);
+        while events < self.settings.batch_events
+            && bytes < BATCH_BYTES
+            && let Some(offer) = self.offers.pop_front()
+        {
+            events += offer.events.len();
+            bytes += offer.bytes();
+            batch.push(offer);
+        }
+        self.events -= events;
+        self.bytes -= bytes;
+        // What is left has waited for this batch: its age begins anew, so that a full queue does not make small batches.
+        self.oldest = (!self.offers.is_empty()).then_some(now);
+        batch
+    }
+}
+
+pub struct LineageIngest {
+    deps: LineageIngestDeps,
+    counters: Arc<LineageIngestCounters>,
+    waiting: Waiting,
+    /// Halves of a batch that was rejected; they go before the next batch.
+    halves: VecDeque<Vec<Offer>>,
+    in_flight: bool,
+    armed: bool,
+}
+
+impl LineageIngest {
+    fn new(settings: LineageIngestSettings, deps: LineageIngestDeps, counters: Arc<LineageIngestCounters>) -> Self {
+        let waiting = Waiting { settings, offers: VecDeque::new(), events: 0, bytes: 0, oldest: None };
+        Self { deps, counters, waiting, halves: VecDeque::new(), in_flight: false, armed: false }
+    }
+
+    /// Sends a batch if one is due, or else arms the timer for when it will be.
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        if self.in_flight {
+            return;
+        }
+        if let Some(half) = self.halves.pop_front() {
+            return self.send(half, ctx);
+        }
+        let now = self.deps.clock.monotonic();
+        if self.waiting.is_due(now) {
+            let batch = self.waiting.take(now);
+            return self.send(batch, ctx);
+        }
+        if let Some(due) = self.waiting.due_at()
+            && !self.armed
+        {
+            self.armed = true;
+            ctx.run_later(due.saturating_duration_since(now), |ingest, ctx| {
+                ingest.armed = false;
+                ingest.advance(ctx);
+            });
+        }
+    }
+
+    fn send(&mut self, mut batch: Vec<Offer>, ctx: &mut Context<Self>) {
+        self.in_flight = true;
+        let sizes: Vec<usize> = batch.iter().map(|offer| offer.events.len()).collect();
+        let events: Vec<LineageEvent> = batch.iter_mut().flat_map(|offer| offer.events.drain(..)).collect();
+        let (store, now) = (Arc::clone(&self.deps.store), self.deps.clock.now());
+        let kept = async move {
+            let answer = store.ingest(&events, now).await;
+            (answer, events)
+        };
+        ctx.spawn(kept.into_actor(self).map(move |(answer, events), ingest, ctx| {
+            ingest.in_flight = false;
+            ingest.answered(batch, &sizes, events, answer);
+            ingest.advance(ctx);
+        }));
+    }
+
+    fn answered(
+        &mut self,
+        batch: Vec<Offer>,
+        sizes: &[usize],
+        events: Vec<LineageEvent>,
+        answer: PortResult<Ingested>,
+    ) {
+        match answer {
+            Ok(Ingested { kept, .. }) => {
+                self.counters.batches.fetch_add(1, Relaxed);
+                self.count(&kept);
+                let mut kept = kept.into_iter();
+                for (offer, size) in batch.into_iter().zip(sizes) {
+                    // Whoever has left does not want the answer.
+                    let _ = offer.reply.send(Ok(kept.by_ref().take(*size).collect()));
+                }
+            }
+            Err(PortError::Rejected { .. }) if batch.len() > 1 => {
+                let mut events = events.into_iter();
+                let mut offers: Vec<Offer> = batch
+                    .into_iter()
+                    .zip(sizes)
+                    .map(|(offer, size)| Offer { events: events.by_ref().take(*size).collect(), ..offer })
+                    .collect();
+                let later = offers.split_off(offers.len() / 2);
+                self.halves.push_front(later);
+                self.halves.push_front(offers);
+            }
+            Err(error) => {
+                self.counters.failed.fetch_add(events.len() as u64, Relaxed);
+                tracing::warn!(%error, events = events.len(), "a batch of lineage was not kept");
+                let error = Arc::new(error);
+                for offer in batch {
+                    let _ = offer.reply.send(Err(PortError::shared(&error)));
+                }
+            }
+        }
+    }
+
+    fn count(&self, kept: &[Kept]) {
+        let count = |what: Kept| kept.iter().filter(|kept| **kept == what).count() as u64;
+        self.counters.new.fetch_add(count(Kept::New), Relaxed);
+        self.counters.known.fetch_add(count(Kept::Known), Relaxed);
+        self.counters.left.fetch_add(count(Kept::Left), Relaxed);
+    }
+}
+
+impl Actor for LineageIngest {
+    type Context = Context<Self>;
+}
+
+impl Handler<Offer> for LineageIngest {
+    type Result = ();
+
+    fn handle(&mut self, offer: Offer, ctx: &mut Self::Context) {
+        self.waiting.push(offer, self.deps.clock.monotonic());
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Ready> for LineageIngest {
+    type Result = ();
+
+    fn handle(&mut self, Ready(reply): Ready, _: &mut Self::Context) {
+        let _ = reply.send(());
+    }
+}

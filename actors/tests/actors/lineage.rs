@@ -1,0 +1,296 @@
+//! The actors of lineage: events are answered for when they are durable, the window is pruned by one instance at a time, and
+//! what happened is told once.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix::Arbiter;
+use jiff::Timestamp;
+use penstock_actors::{
+    clock::Clock as _,
+    lineage_emitter::{EmitterCounters, EmitterDeps, EmitterSettings, tell},
+    lineage_event::{self, EventBounds},
+    lineage_ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
+    lineage_own::OwnNames,
+    lineage_pruner::{Passed, PrunerCounters, PrunerDeps, PrunerSettings, pass},
+    model::{EventKind, LineageEvent},
+    ports::{Kept, OutboxEntry, PortError, PortResult, Told},
+    testkit::{
+        clock::ManualClock,
+        memory_lineage::{MemoryLineage, POISON},
+        script::Fault,
+    },
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::rig::{START, aside, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn bounds() -> EventBounds {
+    EventBounds { datasets: 10, facets: 10, namespace: 100, name: 500, window: 30 * DAY, ahead: DAY }
+}
+
+/// Lineage with its store in memory, and an ingest before it.
+struct Bench {
+    store: Arc<MemoryLineage>,
+    clock: Arc<ManualClock>,
+    ingest: LineageHandle,
+    arbiter: Arbiter,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let (store, clock) = (Arc::<MemoryLineage>::default(), Arc::new(ManualClock::at(START)));
+        let arbiter = Arbiter::new();
+        let settings = LineageIngestSettings { batch_events: 100, batch_age: Duration::ZERO, queue: 100_000 };
+        let deps = LineageIngestDeps { store: store.clone(), clock: clock.clone() };
+        let ingest = LineageHandle::start(settings, deps, &arbiter.handle());
+        ingest.started().await;
+        Self { store, clock, ingest, arbiter }
+    }
+
+    /// An event so many seconds after the start.
+    fn event(&self, job: &str, seconds: i64) -> LineageEvent {
+        let start: Timestamp = START.parse().expect("a time");
+        let time = start.checked_add(jiff::SignedDuration::from_secs(seconds)).expect("a time of our time");
+        let value = json!({
+            "eventType": "START", "eventTime": time.to_string(), "run": { "runId": Uuid::new_v4() },
+            "job": { "namespace": "etl", "name": job }, "producer": "urn:a:b", "schemaURL": "urn:a:b",
+        });
+        lineage_event::read(EventKind::Run, &value, value.to_string(), &bounds(), self.clock.now()).expect("an event")
+    }
+
+    /// Offers events on the side.
+    fn offer(&self, events: Vec<LineageEvent>) -> tokio::task::JoinHandle<PortResult<Vec<Kept>>> {
+        let (ingest, permit) = (self.ingest.clone(), self.ingest.admit(100).expect("room"));
+        aside(async move { ingest.keep(events, permit).await })
+    }
+
+    async fn end(self) {
+        assert!(self.ingest.drain(PATIENCE).await, "every permit is back");
+        assert!(self.ingest.is_alive());
+        self.arbiter.stop();
+    }
+}
+
+#[actix::test]
+async fn offers_that_come_while_a_batch_is_under_way_make_the_next_one() {
+    let bench = Bench::start().await;
+    let held = bench.store.script.hold("ingest");
+    let first = bench.offer(vec![bench.event("a", 0)]);
+    eventually("the first batch is under way", || bench.store.script.calls("ingest") == [1]).await;
+    let later: Vec<_> =
+        (1..=7).map(|second| bench.offer(vec![bench.event("a", second), bench.event("b", second)])).collect();
+    eventually("all have offered", || bench.ingest.queue().in_use == 800).await;
+    drop(held);
+    assert_eq!(first.await.expect("answered").expect("kept"), [Kept::New]);
+    for offer in later {
+        assert_eq!(offer.await.expect("answered").expect("kept"), [Kept::New; 2]);
+    }
+    // Perhaps not all of them had got into the mailbox when the second batch went.
+    let calls = bench.store.script.calls("ingest");
+    assert!(calls.len() <= 3 && calls.iter().sum::<usize>() == 15, "{calls:?}");
+    assert_eq!(bench.ingest.counters().new.load(Relaxed), 15);
+    bench.end().await;
+}
+
+#[actix::test]
+async fn whoever_is_told_of_a_failure_may_offer_again_and_counts_once() {
+    let bench = Bench::start().await;
+    let event = bench.event("a", 0);
+    bench.store.script.next("ingest", [Fault::Unavailable, Fault::AnswerLost]);
+    for _ in 0..2 {
+        let answer = bench.offer(vec![event.clone()]).await.expect("answered");
+        assert!(matches!(answer, Err(PortError::Unavailable { .. })), "{answer:?}");
+    }
+    assert_eq!(bench.offer(vec![event]).await.expect("answered").expect("kept"), [Kept::Known]);
+    assert_eq!((bench.store.kept(), bench.ingest.counters().failed.load(Relaxed)), (1, 2));
+    bench.end().await;
+}
+
+#[actix::test]
+async fn an_offer_that_can_never_be_kept_fails_alone() {
+    let bench = Bench::start().await;
+    let held = bench.store.script.hold("ingest");
+    let first = bench.offer(vec![bench.event("a", 0)]);
+    eventually("the first batch is under way", || bench.store.script.calls("ingest") == [1]).await;
+    let offers: Vec<_> =
+        (1..=9).map(|second| bench.offer(vec![bench.event(if second == 5 { POISON } else { "a" }, second)])).collect();
+    eventually("all have offered", || bench.ingest.queue().in_use == 1000).await;
+    drop(held);
+    first.await.expect("answered").expect("kept");
+    for (place, offer) in offers.into_iter().enumerate() {
+        let answer = offer.await.expect("answered");
+        match place {
+            4 => assert!(matches!(answer, Err(PortError::Rejected { .. })), "{answer:?}"),
+            _ => assert_eq!(answer.expect("kept"), [Kept::New]),
+        }
+    }
+    assert_eq!(bench.store.kept(), 9);
+    bench.end().await;
+}
+
+#[actix::test]
+async fn events_are_kept_although_whoever_offered_them_has_left() {
+    let bench = Bench::start().await;
+    let held = bench.store.script.hold("ingest");
+    let first = bench.offer(vec![bench.event("a", 0)]);
+    let second = bench.offer(vec![bench.event("a", 1)]);
+    eventually("a batch is under way", || !bench.store.script.calls("ingest").is_empty()).await;
+    tokio::task::yield_now().await;
+    first.abort();
+    second.abort();
+    drop(held);
+    eventually("both are kept", || bench.store.kept() == 2).await;
+    bench.end().await;
+}
+
+#[actix::test]
+async fn a_full_queue_refuses_at_once() {
+    let bench = Bench::start().await;
+    let all = bench.ingest.admit(100_000).expect("all of it");
+    assert!(bench.ingest.admit(1).is_none());
+    assert!(bench.ingest.admit_in_time(1, Duration::from_millis(1)).await.is_none());
+    assert!(!bench.ingest.drain(Duration::from_millis(1)).await, "something is under way");
+    drop(all);
+    bench.end().await;
+}
+
+fn pruner(bench: &Bench, holder: Uuid) -> PrunerDeps {
+    PrunerDeps { upkeep: bench.store.clone(), outbox: bench.store.clone(), clock: bench.clock.clone(), holder }
+}
+
+fn settings(window_events: u64) -> PrunerSettings {
+    PrunerSettings {
+        interval: DAY,
+        step: 10,
+        pause: Duration::ZERO,
+        lease_ttl: PATIENCE,
+        window: 30 * DAY,
+        window_events,
+        graph: 400 * DAY,
+    }
+}
+
+fn counted(counter: &AtomicU64) -> u64 {
+    counter.load(Relaxed)
+}
+
+async fn filled(events: i64) -> Bench {
+    let bench = Bench::start().await;
+    let events = (0..events).map(|second| bench.event("a", second)).collect();
+    bench.offer(events).await.expect("answered").expect("kept");
+    bench
+}
+
+#[actix::test]
+async fn a_pass_removes_what_is_too_much_in_small_steps_and_no_more() {
+    let bench = filled(57).await;
+    let counters = PrunerCounters::default();
+    assert_eq!(pass(&pruner(&bench, Uuid::new_v4()), &settings(20), &counters).await, Passed::Done);
+    assert_eq!((bench.store.kept(), counted(&counters.events)), (20, 37));
+    assert_eq!(bench.store.script.calls("trim"), [10, 10, 10, 7]);
+    assert_eq!((counted(&counters.kept), counted(&counters.excess), counted(&counters.lag_seconds)), (20, 0, 0));
+    // When the window has moved on, the rest goes too.
+    bench.clock.advance(40 * DAY);
+    assert_eq!(pass(&pruner(&bench, Uuid::nil()), &settings(20), &counters).await, Passed::Elsewhere, "one at a time");
+    bench.store.lease_goes_to(Uuid::nil());
+    assert_eq!(pass(&pruner(&bench, Uuid::nil()), &settings(20), &counters).await, Passed::Done);
+    assert_eq!(bench.store.kept(), 0);
+    bench.end().await;
+}
+
+#[actix::test]
+async fn an_instance_that_has_lost_its_lease_does_nothing_more() {
+    let bench = filled(100).await;
+    let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let counters = Arc::<PrunerCounters>::default();
+    let held = bench.store.script.hold("trim");
+    let passing = aside({
+        let (deps, counters) = (pruner(&bench, one), Arc::clone(&counters));
+        async move { pass(&deps, &settings(20), &counters).await }
+    });
+    eventually("a step is under way", || bench.store.script.calls("trim") == [10]).await;
+    bench.store.lease_goes_to(other);
+    drop(held);
+    assert_eq!(passing.await.expect("ended"), Passed::Elsewhere);
+    assert_eq!((bench.store.kept(), counted(&counters.failures)), (90, 0), "the step before was its last");
+    assert_eq!(pass(&pruner(&bench, other), &settings(20), &counters).await, Passed::Done);
+    assert_eq!(bench.store.kept(), 20);
+    bench.end().await;
+}
+
+#[actix::test]
+async fn a_step_that_fails_ends_the_pass_and_the_next_one_goes_on() {
+    for failing in ["prepare_days", "drop_days", "trim", "prune_runs", "prune_edges", "prune_nodes", "prune_namespaces"]
+    {
+        let bench = filled(30).await;
+        let (deps, counters) = (pruner(&bench, Uuid::new_v4()), PrunerCounters::default());
+        bench.store.script.next(failing, [Fault::Unavailable]);
+        assert_eq!(pass(&deps, &settings(20), &counters).await, Passed::Done, "{failing}");
+        assert_eq!(counted(&counters.failures), 1, "{failing}");
+        assert_eq!(pass(&deps, &settings(20), &counters).await, Passed::Done);
+        assert_eq!((bench.store.kept(), counted(&counters.failures)), (20, 1), "{failing}");
+        bench.end().await;
+    }
+}
+
+#[actix::test]
+async fn more_than_a_pass_may_do_is_said_so() {
+    let bench = filled(95).await;
+    let counters = PrunerCounters::default();
+    let narrow = PrunerSettings { step: 1, ..settings(0) };
+    // 200 steps of one event: the pass is bounded, although here it comes to its end.
+    assert_eq!(pass(&pruner(&bench, Uuid::new_v4()), &narrow, &counters).await, Passed::Done);
+    assert_eq!(bench.store.kept(), 0);
+    let events = (0..250).map(|second| bench.event("a", second)).collect();
+    bench.offer(events).await.expect("answered").expect("kept");
+    bench.store.lease_goes_to(Uuid::nil());
+    assert_eq!(pass(&pruner(&bench, Uuid::nil()), &narrow, &counters).await, Passed::More);
+    assert_eq!((bench.store.kept(), counted(&counters.excess)), (50, 50));
+    assert_eq!(pass(&pruner(&bench, Uuid::nil()), &narrow, &counters).await, Passed::Done);
+    bench.end().await;
+}
+
+fn upload(bench: &Bench, id: i64) -> OutboxEntry {
+    let detail = json!({ "content": format!("{id:064}"), "size": 1, "mediaType": "text/plain" });
+    OutboxEntry { id, told: Told::Upload, happened_at: bench.clock.now(), detail }
+}
+
+#[actix::test]
+async fn what_happened_is_told_once_whatever_fails_on_the_way() {
+    let bench = Bench::start().await;
+    let deps = EmitterDeps { outbox: bench.store.clone(), ingest: bench.ingest.clone(), clock: bench.clock.clone() };
+    let names = OwnNames { namespace: "penstock".into(), producer: "urn:penstock:node".into() };
+    let settings = EmitterSettings { names, bounds: bounds(), interval: DAY };
+    let counters = EmitterCounters::default();
+    (1..=120).for_each(|id| bench.store.to_tell(upload(&bench, id)));
+    // One that says nothing is skipped, and not for ever in the way.
+    bench.store.to_tell(OutboxEntry { detail: json!({}), ..upload(&bench, 121) });
+    for (call, fault) in [
+        ("claim", Fault::Unavailable),
+        ("ingest", Fault::Unavailable),
+        ("ingest", Fault::AnswerLost),
+        ("told", Fault::Unavailable),
+        ("told", Fault::AnswerLost),
+    ] {
+        bench.store.script.next(call, [fault]);
+        assert!(tell(&deps, &settings, &counters).await.is_err(), "{call} {fault:?}");
+        // Whoever had claimed them is dead for all that anybody knows.
+        bench.store.claims_run_out();
+    }
+    while tell(&deps, &settings, &counters).await.expect("told") {}
+    assert_eq!((bench.store.untold(), bench.store.kept()), (0, 120));
+    assert_eq!(counted(&counters.skipped), 1);
+    // The entries of the lost answer are gone, and so are not counted here.
+    assert_eq!(counted(&counters.told), 71);
+    bench.end().await;
+}

@@ -1,0 +1,289 @@
+//! Events in: read within bounds, checked off the workers, kept by the ingest.
+
+use std::{io::Read as _, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{self, BytesMut, Data},
+};
+use flate2::read::MultiGzDecoder;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use penstock_actors::{
+    admission::Permit,
+    clock::Clock,
+    lineage::Lineage,
+    lineage_event::Fault,
+    model::{EventHash, EventKind, LineageEvent},
+    ports::Kept,
+};
+use serde_json::{Value, json, value::RawValue};
+
+use super::{
+    super::{Problem, ProblemType, answer, auth::Producer, body::check_media_type, problem::Violation},
+    LineageHttpSettings,
+    node_id::{path_of_node, path_of_run},
+};
+use crate::lineage::EventReader;
+
+/// How long a body may take: 8 MiB in this time is 280 KB/s, and clients of lineage are servers.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// When to come back after the ingest was full: a batch takes a fraction of this.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Bodies up to this are checked where they arrive: it takes well under a millisecond.
+const SMALL: usize = 16 * 1024;
+
+/// `POST /api/v1/lineage`: one event.
+pub(super) async fn one(
+    _: Producer,
+    request: HttpRequest,
+    (lineage, reader, settings): (Data<Lineage>, Data<EventReader>, Data<LineageHttpSettings>),
+    clock: Data<dyn Clock>,
+    body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let (body, permit) = Body::receive(&request, body, settings.max_event, &lineage).await?;
+    let now = clock.now();
+    let event = off_worker(body.bytes.len(), move || {
+        let text = body.text(settings.max_event)?;
+        serde_json::from_str::<&RawValue>(&text).map_err(|error| not_json(&error))?;
+        reader.read(&text, now).map_err(|faults| Problem::from(violations(faults)))
+    })
+    .await?;
+    let (hash, location) = (event.hash, location_of(&event));
+    let kept = lineage.ingest.keep(vec![event], permit).await?;
+    match kept.first() {
+        Some(Kept::New) => {
+            Ok(answer::created(&location, &json!({ "eventHash": hash.to_string(), "outcome": "created" })))
+        }
+        Some(Kept::Known) => Ok(answer::ok(&json!({ "eventHash": hash.to_string(), "outcome": "known" }))),
+        Some(Kept::Left) => Err(violations(vec![left()]).into()),
+        None => Err(Problem::new(ProblemType::Internal).caused_by("an event has no outcome")),
+    }
+}
+
+/// `POST /api/v1/lineage/batch`: a list of events, each with a result of its own.
+pub(super) async fn batch(
+    _: Producer,
+    request: HttpRequest,
+    (lineage, reader, settings): (Data<Lineage>, Data<EventReader>, Data<LineageHttpSettings>),
+    clock: Data<dyn Clock>,
+    body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let (body, permit) = Body::receive(&request, body, settings.max_batch, &lineage).await?;
+    let now = clock.now();
+    let read = off_worker(body.bytes.len(), move || {
+        let text = body.text(settings.max_batch)?;
+        let events: Vec<&RawValue> = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
+        if events.len() > settings.max_batch_events {
+            let detail = format!("has {} events, and may have {}", events.len(), settings.max_batch_events);
+            return Err(violations(vec![Fault { path: String::new(), detail }]).into());
+        }
+        Ok(events.into_iter().map(|event| read_one(&reader, event.get(), settings.max_event, now)).collect::<Vec<_>>())
+    })
+    .await?;
+    let mut good = Vec::new();
+    let places: Vec<Result<EventHash, Vec<Fault>>> = read
+        .into_iter()
+        .map(|event| {
+            event.map(|event| {
+                let hash = event.hash;
+                good.push(event);
+                hash
+            })
+        })
+        .collect();
+    let kept = if good.is_empty() { Vec::new() } else { lineage.ingest.keep(good, permit).await? };
+    Ok(answer::ok(&report(places, &mut kept.into_iter())))
+}
+
+fn read_one(reader: &EventReader, text: &str, most: usize, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
+    if text.len() > most {
+        let detail = format!("has {} bytes, and may have {most}", text.len());
+        return Err(vec![Fault { path: String::new(), detail }]);
+    }
+    reader.read(text, now)
+}
+
+/// What the specification says of batches (`status`, `summary`, `failed_events`), and a result for each event.
+fn report(places: Vec<Result<EventHash, Vec<Fault>>>, kept: &mut impl Iterator<Item = Kept>) -> Value {
+    let (mut results, mut failed) = (Vec::with_capacity(places.len()), Vec::new());
+    for (index, place) in places.into_iter().enumerate() {
+        let (hash, faults) = match place {
+            Ok(hash) => match kept.next() {
+                Some(Kept::New) => {
+                    results.push(json!({ "index": index, "outcome": "created", "eventHash": hash.to_string() }));
+                    continue;
+                }
+                Some(Kept::Known) => {
+                    results.push(json!({ "index": index, "outcome": "known", "eventHash": hash.to_string() }));
+                    continue;
+                }
+                Some(Kept::Left) | None => (Some(hash.to_string()), vec![left()]),
+            },
+            Err(faults) => (None, faults),
+        };
+        let errors: Vec<Value> =
+            faults.iter().map(|fault| json!({ "path": fault.path, "detail": fault.detail })).collect();
+        let reason = faults.first().map_or_else(String::new, |fault| format!("{} {}", fault.path, fault.detail));
+        failed.push(json!({ "index": index, "reason": reason.trim_start(), "retriable": false }));
+        results.push(json!({ "index": index, "outcome": "invalid", "eventHash": hash, "errors": errors }));
+    }
+    json!({
+        "status": if failed.is_empty() { "success" } else { "partial_success" },
+        "summary": {
+            "received": results.len(),
+            "successful": results.len() - failed.len(),
+            "failed": failed.len(),
+            "retriable": 0,
+            "non_retriable": failed.len(),
+        },
+        "failed_events": failed,
+        "results": results,
+    })
+}
+
+/// Where what an event tells of can be looked at.
+fn location_of(event: &LineageEvent) -> String {
+    match event.run {
+        Some(run) if event.kind == EventKind::Run => path_of_run(run),
+        _ => path_of_node(&event.subject().name),
+    }
+}
+
+fn left() -> Fault {
+    Fault {
+        path: "eventTime".into(),
+        detail: "lies before what the window still holds of this namespace, which has more events than it may".into(),
+    }
+}
+
+fn violations(faults: Vec<Fault>) -> Vec<Violation> {
+    faults.into_iter().map(|fault| Violation { path: fault.path, detail: fault.detail.into() }).collect()
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::new(ProblemType::MalformedRequest).detail(format!("the body is not the JSON that it should be: {error}"))
+}
+
+/// Does what takes more than a moment on a thread that nobody else waits for.
+async fn off_worker<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    if bytes <= SMALL {
+        return work();
+    }
+    web::block(work).await.map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?
+}
+
+/// A body that has arrived.
+struct Body {
+    bytes: BytesMut,
+    gzip: bool,
+}
+
+impl Body {
+    /// Receives a body of at most `most` bytes. Room for it is taken first: what all bodies together may take is bounded.
+    async fn receive(
+        request: &HttpRequest,
+        mut payload: web::Payload,
+        most: usize,
+        lineage: &Lineage,
+    ) -> Result<(Self, Permit), Problem> {
+        check_media_type(request)?;
+        let gzip = match request.headers().get(header::CONTENT_ENCODING).map(header::HeaderValue::as_bytes) {
+            None => false,
+            Some(coding) if coding.eq_ignore_ascii_case(b"identity") => false,
+            Some(coding) if coding.eq_ignore_ascii_case(b"gzip") => true,
+            Some(_) => {
+                let detail = "send the body as it is or coded with gzip";
+                return Err(Problem::new(ProblemType::UnsupportedMediaType).detail(detail));
+            }
+        };
+        let too_large = || Problem::new(ProblemType::UploadTooLarge).with("limit", most);
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let declared = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if declared.is_some_and(|declared| declared > most) {
+            return Err(too_large());
+        }
+        // What a coded body grows to is not known ahead.
+        let room = declared.filter(|_| !gzip).unwrap_or(most).max(1);
+        let permit = lineage
+            .ingest
+            .admit(u32::try_from(room).unwrap_or(u32::MAX))
+            .ok_or_else(|| Problem::new(ProblemType::Overloaded).retry_after(SOON))?;
+        let receiving = async {
+            let mut bytes = BytesMut::new();
+            while let Some(part) = payload.next().await {
+                let part = part.map_err(|error| Problem::new(ProblemType::UploadIncomplete).caused_by(error))?;
+                if bytes.len() + part.len() > most {
+                    return Err(too_large());
+                }
+                bytes.extend_from_slice(&part);
+            }
+            Ok(bytes)
+        };
+        let bytes = tokio::time::timeout(DEADLINE, receiving)
+            .await
+            .map_err(|_| Problem::from(ProblemType::RequestTimeout))??;
+        Ok((Self { bytes, gzip }, permit))
+    }
+
+    /// The text, of at most `most` bytes however much a coded body would grow to.
+    fn text(&self, most: usize) -> Result<String, Problem> {
+        let bytes = if self.gzip {
+            let mut bytes = Vec::new();
+            let read = MultiGzDecoder::new(&*self.bytes).take(most as u64 + 1).read_to_end(&mut bytes);
+            read.map_err(|error| {
+                Problem::new(ProblemType::MalformedRequest).detail(format!("the body is not gzip: {error}"))
+            })?;
+            if bytes.len() > most {
+                return Err(Problem::new(ProblemType::UploadTooLarge).with("limit", most));
+            }
+            bytes
+        } else {
+            self.bytes.to_vec()
+        };
+        String::from_utf8(bytes)
+            .map_err(|_| Problem::new(ProblemType::MalformedRequest).detail("the body is not UTF-8"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_a_result_for_each_event_in_its_place() {
+        let fault = || vec![Fault { path: "job.name".into(), detail: "must be there".into() }];
+        let hash = |byte| Ok(EventHash([byte; 32]));
+        let places = vec![hash(1), Err(fault()), hash(2), hash(3)];
+        let report = report(places, &mut [Kept::New, Kept::Known, Kept::Left].into_iter());
+        let outcomes: Vec<_> =
+            report["results"].as_array().expect("a list").iter().map(|r| r["outcome"].clone()).collect();
+        assert_eq!(outcomes, ["created", "invalid", "known", "invalid"]);
+        assert_eq!(report["status"], "partial_success");
+        assert_eq!((&report["summary"]["successful"], &report["summary"]["failed"]), (&json!(2), &json!(2)));
+        assert_eq!(
+            report["failed_events"][0],
+            json!({ "index": 1, "reason": "job.name must be there", "retriable": false })
+        );
+        assert_eq!(report["failed_events"][1]["index"], 3);
+    }
+
+    #[test]
+    fn a_coded_body_grows_no_further_than_it_may() {
+        use std::io::Write as _;
+        let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        coder.write_all(&vec![b' '; 10 << 20]).expect("coded");
+        let body = Body { bytes: coder.finish().expect("coded").as_slice().into(), gzip: true };
+        assert!(body.bytes.len() < 20_000);
+        assert_eq!(body.text(1 << 20).expect_err("too large").kind(), ProblemType::UploadTooLarge);
+        assert_eq!(body.text(10 << 20).expect("just enough").len(), 10 << 20);
+        let broken = Body { bytes: BytesMut::from(&b"{}"[..]), gzip: true };
+        assert_eq!(broken.text(100).expect_err("no gzip").kind(), ProblemType::MalformedRequest);
+    }
+}

@@ -1,0 +1,155 @@
+//! The graph out.
+
+use actix_web::{
+    HttpResponse,
+    web::{Data, Path, Query},
+};
+use penstock_actors::{
+    ids::RunId,
+    model::{Direction, NodeName, Walk, words_of},
+    ports::LineageStore,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    super::{Problem, ProblemType, answer},
+    LineageHttpSettings,
+    node_id::{resolve, unknown},
+    show::{self, Format},
+};
+
+/// Edges from the root unless the caller says otherwise: two jobs far on either side.
+const DEPTH: u32 = 4;
+
+/// The farthest that a walk goes.
+const MAX_DEPTH: u32 = 10;
+
+/// Edges for each node that an answer may have. Jobs with a few inputs and outputs have two for each dataset.
+const EDGES_PER_NODE: u32 = 4;
+
+/// Nodes that search gives unless the caller says otherwise, and at most.
+const FOUND: u32 = 20;
+const MAX_FOUND: u32 = 100;
+
+/// Words of a search: each is a look-up in the index.
+const MAX_WORDS: usize = 8;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GraphQuery {
+    node: String,
+    depth: Option<u32>,
+    direction: Option<Way>,
+    format: Option<Format>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Way {
+    Up,
+    Down,
+    Both,
+}
+
+impl From<Way> for Direction {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Up => Self::Up,
+            Way::Down => Self::Down,
+            Way::Both => Self::Both,
+        }
+    }
+}
+
+/// `GET /v1/openlineage/lineage`.
+pub(super) async fn graph(
+    query: Query<GraphQuery>,
+    store: Data<dyn LineageStore>,
+    settings: Data<LineageHttpSettings>,
+) -> Result<HttpResponse, Problem> {
+    let depth = query.depth.unwrap_or(DEPTH);
+    if !(1..=MAX_DEPTH).contains(&depth) {
+        return Err(malformed(format!("depth must be 1 to {MAX_DEPTH}")));
+    }
+    let direction = query.direction.map_or(Direction::Both, Direction::from);
+    let root = resolve(&query.node, &**store).await?;
+    let walk = Walk {
+        root: root.key(),
+        direction,
+        depth,
+        nodes: settings.graph_nodes,
+        edges: settings.graph_nodes.saturating_mul(EDGES_PER_NODE),
+        budget: settings.graph_time,
+    };
+    let graph = store.graph(&walk).await?.ok_or_else(unknown)?;
+    Ok(answer::ok(&show::graph(&root, depth, direction, query.format.unwrap_or(Format::Simple), &graph)))
+}
+
+/// `GET /v1/openlineage/nodes/dataset/{namespace}/{name}`.
+pub(super) async fn dataset(
+    path: Path<(String, String)>,
+    store: Data<dyn LineageStore>,
+) -> Result<HttpResponse, Problem> {
+    let (namespace, name) = path.into_inner();
+    node(&NodeName::dataset(namespace, name), &**store).await
+}
+
+/// `GET /v1/openlineage/jobs/{namespace}/{name}`.
+pub(super) async fn job(path: Path<(String, String)>, store: Data<dyn LineageStore>) -> Result<HttpResponse, Problem> {
+    let (namespace, name) = path.into_inner();
+    node(&NodeName::job(namespace, name), &**store).await
+}
+
+async fn node(name: &NodeName, store: &dyn LineageStore) -> Result<HttpResponse, Problem> {
+    let detail = store.node(name.key()).await?.ok_or_else(unknown)?;
+    Ok(answer::ok(&show::detail(&detail)))
+}
+
+/// `GET /v1/openlineage/runs/{runId}`.
+pub(super) async fn run(
+    run: Path<String>,
+    query: Query<RunQuery>,
+    store: Data<dyn LineageStore>,
+) -> Result<HttpResponse, Problem> {
+    let id: RunId = run.to_ascii_lowercase().parse()?;
+    let detail = store.run(id).await?.ok_or_else(unknown)?;
+    Ok(answer::ok(&show::run(&detail, query.include.is_some())))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunQuery {
+    include: Option<Include>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Include {
+    /// The events as they came.
+    Events,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SearchQuery {
+    q: String,
+    limit: Option<u32>,
+}
+
+/// `GET /v1/openlineage/search`.
+pub(super) async fn search(query: Query<SearchQuery>, store: Data<dyn LineageStore>) -> Result<HttpResponse, Problem> {
+    let limit = query.limit.unwrap_or(FOUND);
+    if !(1..=MAX_FOUND).contains(&limit) {
+        return Err(malformed(format!("limit must be 1 to {MAX_FOUND}")));
+    }
+    let mut words = words_of(&query.q);
+    words.truncate(MAX_WORDS);
+    // Nothing to look for is found nowhere.
+    let found = if words.is_empty() { Vec::new() } else { store.search(&words, limit).await? };
+    Ok(answer::ok(&json!({ "items": show::nodes(&found) })))
+}
+
+fn malformed(detail: String) -> Problem {
+    Problem::new(ProblemType::MalformedRequest).detail(detail)
+}

@@ -1,0 +1,129 @@
+//! OpenLineage events as they come over the wire: checked against the published schema, then read.
+//!
+//! The schema (2-0-2, bundled in `schemas/`) says what an event must have. It is open: facets that nobody here knows of are
+//! kept as they are, and nothing is ever fetched to look them up. What a node is willing to keep of an event (names, times,
+//! numbers) is the business of [`lineage_event`], which reads it.
+
+use anyhow::anyhow;
+use jiff::Timestamp;
+use jsonschema::{
+    Validator,
+    error::{ValidationError, ValidationErrorKind},
+};
+use penstock_actors::{
+    lineage_event::{self, EventBounds, Fault, push_member},
+    model::{EventKind, LineageEvent},
+};
+use serde_json::{Value, json};
+
+/// What OpenLineage publishes.
+const SCHEMA: &str = include_str!("../schemas/openlineage/2-0-2/OpenLineage.json");
+
+/// Faults told of one event: enough to mend it, and not a document of its own.
+const FAULTS: usize = 50;
+
+/// Reads events. Made once, shared by all workers.
+pub struct EventReader {
+    run: Validator,
+    job: Validator,
+    dataset: Validator,
+    bounds: EventBounds,
+}
+
+impl EventReader {
+    /// # Errors
+    /// When the bundled schema cannot be used.
+    pub fn new(bounds: EventBounds) -> anyhow::Result<Self> {
+        let validator = |definition: &str| {
+            let mut schema: Value = serde_json::from_str(SCHEMA)?;
+            // The whole is one of three definitions. Which of them is known beforehand, so that a fault is told of that one
+            // and not of all.
+            let members = schema.as_object_mut().ok_or_else(|| anyhow!("the schema is no object"))?;
+            members.remove("oneOf");
+            members.insert("$ref".into(), json!(format!("#/$defs/{definition}")));
+            let options = jsonschema::options().should_validate_formats(true).offline();
+            options.build(&schema).map_err(|error| anyhow!("the OpenLineage schema cannot be used: {error}"))
+        };
+        let (run, job, dataset) = (validator("RunEvent")?, validator("JobEvent")?, validator("DatasetEvent")?);
+        Ok(Self { run, job, dataset, bounds })
+    }
+
+    pub const fn bounds(&self) -> &EventBounds {
+        &self.bounds
+    }
+
+    /// Reads the text of one event.
+    ///
+    /// # Errors
+    /// What is wrong with it, by path.
+    pub fn read(&self, text: &str, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| vec![Fault { path: String::new(), detail: format!("is not JSON: {error}") }])?;
+        let kind = kind_of(&value);
+        let validator = match kind {
+            EventKind::Run => &self.run,
+            EventKind::Job => &self.job,
+            EventKind::Dataset => &self.dataset,
+        };
+        let mut faults = Vec::new();
+        for error in validator.iter_errors(&value) {
+            tell(&error, &mut faults);
+        }
+        if faults.is_empty() {
+            return lineage_event::read(kind, &value, text.to_owned(), &self.bounds, now);
+        }
+        Err(faults)
+    }
+}
+
+/// What an event says that it is, by the definition that its `schemaURL` names, or else what it looks like: clients of old
+/// versions name no definition.
+fn kind_of(value: &Value) -> EventKind {
+    let named = value["schemaURL"].as_str().and_then(|url| url.rsplit_once('/')).map(|(_, definition)| definition);
+    match named {
+        Some("RunEvent") => EventKind::Run,
+        Some("JobEvent") => EventKind::Job,
+        Some("DatasetEvent") => EventKind::Dataset,
+        _ if value.get("run").is_some() => EventKind::Run,
+        _ if value.get("dataset").is_some() => EventKind::Dataset,
+        _ if value.get("job").is_some() => EventKind::Job,
+        _ => EventKind::Run,
+    }
+}
+
+/// Tells of an error; of an alternative that did not fit, what did not fit in it. Values are not repeated: they may be long.
+fn tell(error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
+    if faults.len() >= FAULTS {
+        return;
+    }
+    let mut path = path_of(error);
+    let detail = match error.kind() {
+        // The schema has alternatives of one only.
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            return context.iter().flatten().for_each(|error| tell(error, faults));
+        }
+        ValidationErrorKind::Required { property } => {
+            push_member(&mut path, property.as_str().unwrap_or_default());
+            "must be there".to_owned()
+        }
+        ValidationErrorKind::Format { format } => format!("must be a {format}"),
+        ValidationErrorKind::Enum { options } => format!("must be one of {options}"),
+        ValidationErrorKind::Not { .. } => "has members of an event of another kind".to_owned(),
+        _ => error.masked().to_string(),
+    };
+    faults.push(Fault { path, detail });
+}
+
+fn path_of(error: &ValidationError<'_>) -> String {
+    let mut path = String::new();
+    for segment in error.instance_path() {
+        match segment {
+            jsonschema::paths::LocationSegment::Property(member) => push_member(&mut path, &member),
+            jsonschema::paths::LocationSegment::Index(number) => path.push_str(&format!("[{number}]")),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests;

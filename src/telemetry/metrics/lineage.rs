@@ -1,0 +1,177 @@
+//! What lineage counts, as metrics, read at each scrape.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use penstock_actors::lineage::Lineage;
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{self, MetricType},
+};
+
+/// How to read a number.
+type Read = fn(&Lineage) -> f64;
+
+/// A metric with its series: the value of its label, and how to read it.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    label: Option<&'static str>,
+    kind: MetricType,
+    series: &'static [(&'static str, Read)],
+}
+
+const FAMILIES: [Family; 10] = [
+    Family {
+        name: "penstock_lineage_events_total",
+        help: "Lineage events that were offered, by what became of them.",
+        label: Some("outcome"),
+        kind: MetricType::COUNTER,
+        series: &[
+            ("new", |lineage| count(&lineage.ingest.counters().new)),
+            ("known", |lineage| count(&lineage.ingest.counters().known)),
+            ("left", |lineage| count(&lineage.ingest.counters().left)),
+            ("failed", |lineage| count(&lineage.ingest.counters().failed)),
+        ],
+    },
+    Family {
+        name: "penstock_lineage_batches_total",
+        help: "Batches of lineage events written.",
+        label: None,
+        kind: MetricType::COUNTER,
+        series: &[("", |lineage| count(&lineage.ingest.counters().batches))],
+    },
+    Family {
+        name: "penstock_lineage_queue_bytes",
+        help: "Bytes of lineage events under way, or that there is room for.",
+        label: Some("of"),
+        kind: MetricType::GAUGE,
+        series: &[
+            ("in_use", |lineage| lineage.ingest.queue().in_use as f64),
+            ("capacity", |lineage| lineage.ingest.queue().capacity as f64),
+        ],
+    },
+    Family {
+        name: "penstock_lineage_told_total",
+        help: "What the node had to tell of itself, by what became of it.",
+        label: Some("outcome"),
+        kind: MetricType::COUNTER,
+        series: &[
+            ("told", |lineage| lineage.emitter.as_ref().map_or(0.0, |emitter| count(&emitter.counters().told))),
+            ("skipped", |lineage| lineage.emitter.as_ref().map_or(0.0, |emitter| count(&emitter.counters().skipped))),
+            ("failed", |lineage| lineage.emitter.as_ref().map_or(0.0, |emitter| count(&emitter.counters().failures))),
+        ],
+    },
+    Family {
+        name: "penstock_lineage_pruned_total",
+        help: "What left the window, by kind. Only the instance that prunes counts.",
+        label: Some("kind"),
+        kind: MetricType::COUNTER,
+        series: &[
+            ("event", |lineage| count(&lineage.pruner.counters().events)),
+            ("run", |lineage| count(&lineage.pruner.counters().runs)),
+            ("edge", |lineage| count(&lineage.pruner.counters().edges)),
+            ("node", |lineage| count(&lineage.pruner.counters().nodes)),
+            ("namespace", |lineage| count(&lineage.pruner.counters().namespaces)),
+            ("untold", |lineage| count(&lineage.pruner.counters().untold)),
+        ],
+    },
+    Family {
+        name: "penstock_lineage_prune_passes_total",
+        help: "Passes of pruning by this instance, and steps of it that failed.",
+        label: Some("outcome"),
+        kind: MetricType::COUNTER,
+        series: &[
+            ("ended", |lineage| count(&lineage.pruner.counters().passes)),
+            ("failed", |lineage| count(&lineage.pruner.counters().failures)),
+        ],
+    },
+    Family {
+        name: "penstock_lineage_kept_events",
+        help: "Events in the window after the last pass of this instance.",
+        label: None,
+        kind: MetricType::GAUGE,
+        series: &[("", |lineage| count(&lineage.pruner.counters().kept))],
+    },
+    Family {
+        name: "penstock_lineage_excess_events",
+        help: "Events that were too many after the last pass of this instance.",
+        label: None,
+        kind: MetricType::GAUGE,
+        series: &[("", |lineage| count(&lineage.pruner.counters().excess))],
+    },
+    Family {
+        name: "penstock_lineage_prune_lag_seconds",
+        help: "By how much the oldest event is older than the window, after the last pass of this instance.",
+        label: None,
+        kind: MetricType::GAUGE,
+        series: &[("", |lineage| count(&lineage.pruner.counters().lag_seconds))],
+    },
+    Family {
+        name: "penstock_lineage_longest_step_seconds",
+        help: "The longest step of pruning since the start.",
+        label: None,
+        kind: MetricType::GAUGE,
+        series: &[("", |lineage| count(&lineage.pruner.counters().longest_step) / 1e6)],
+    },
+];
+
+/// Exact up to 2^53, as every number of the format is.
+fn count(counter: &AtomicU64) -> f64 {
+    counter.load(Relaxed) as f64
+}
+
+/// Reads lineage's own counters at each scrape.
+pub(super) struct LineageCollector {
+    lineage: Lineage,
+    descs: Vec<Desc>,
+}
+
+impl LineageCollector {
+    pub(super) fn new(lineage: Lineage) -> Result<Self, prometheus::Error> {
+        let desc = |family: &Family| {
+            let labels = family.label.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
+        };
+        Ok(Self { lineage, descs: FAMILIES.iter().map(desc).collect::<Result<_, _>>()? })
+    }
+}
+
+impl Collector for LineageCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let families = FAMILIES.iter().map(|family| {
+            let metrics = family.series.iter().map(|(value, read)| {
+                let mut metric = proto::Metric::default();
+                if let Some(label) = family.label {
+                    let mut pair = proto::LabelPair::default();
+                    pair.set_name(label.to_owned());
+                    pair.set_value((*value).to_owned());
+                    metric.set_label(vec![pair]);
+                }
+                if family.kind == MetricType::COUNTER {
+                    let mut counter = proto::Counter::default();
+                    counter.set_value(read(&self.lineage));
+                    metric.set_counter(counter);
+                } else {
+                    let mut gauge = proto::Gauge::default();
+                    gauge.set_value(read(&self.lineage));
+                    metric.set_gauge(gauge);
+                }
+                metric
+            });
+            let mut shown = proto::MetricFamily::default();
+            shown.set_name(family.name.to_owned());
+            shown.set_help(family.help.to_owned());
+            shown.set_field_type(family.kind);
+            shown.set_metric(metrics.collect());
+            shown
+        });
+        families.collect()
+    }
+}

@@ -1,0 +1,73 @@
+//! Lineage out of the configuration.
+
+use std::sync::Arc;
+
+use penstock_actors::{
+    clock::Clock,
+    lineage::{LineagePorts, LineageSettings},
+    lineage_emitter::EmitterSettings,
+    lineage_ingest::LineageIngestSettings,
+    lineage_pruner::PrunerSettings,
+    ports::{LineageOutbox, LineageStore, LineageUpkeep},
+    tiered_cache::TieredCache,
+};
+
+use crate::{adapters::cached::CachedLineage, config::Config, http::LineageHttpSettings};
+
+/// One store by its faces of lineage.
+pub struct LineageFaces {
+    store: Arc<dyn LineageStore>,
+    outbox: Arc<dyn LineageOutbox>,
+    upkeep: Arc<dyn LineageUpkeep>,
+}
+
+impl LineageFaces {
+    pub(super) fn of<S: LineageStore + LineageOutbox + LineageUpkeep>(store: &Arc<S>) -> Self {
+        Self { store: Arc::<S>::clone(store), outbox: Arc::<S>::clone(store), upkeep: Arc::<S>::clone(store) }
+    }
+
+    /// What lineage works on: walks come from the cache, and what is kept invalidates it.
+    pub(super) fn ports(self, clock: Arc<dyn Clock>, cache: TieredCache) -> LineagePorts {
+        let store = Arc::new(CachedLineage::new(self.store, cache, Arc::clone(&clock)));
+        LineagePorts { store, outbox: self.outbox, upkeep: self.upkeep, clock }
+    }
+}
+
+/// The bounds and times of lineage's actors.
+pub fn lineage_settings(config: &Config) -> LineageSettings {
+    let lineage = &config.lineage;
+    LineageSettings {
+        ingest: LineageIngestSettings {
+            batch_events: lineage.batch_events,
+            batch_age: lineage.batch_age,
+            queue: u32::try_from(lineage.queue).unwrap_or(u32::MAX),
+        },
+        pruner: PrunerSettings {
+            interval: lineage.prune_interval,
+            step: lineage.prune_step,
+            pause: lineage.prune_pause,
+            lease_ttl: lineage.prune_lease,
+            window: lineage.window,
+            window_events: lineage.window_events,
+            graph: lineage.graph,
+        },
+        emitter: lineage.emit.then(|| EmitterSettings {
+            names: lineage.own_names(),
+            bounds: lineage.bounds(),
+            interval: lineage.emit_interval,
+        }),
+    }
+}
+
+/// How events are taken, and how far a walk may go.
+pub fn lineage_http_settings(config: &Config) -> LineageHttpSettings {
+    let lineage = &config.lineage;
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    LineageHttpSettings {
+        max_event: bytes(lineage.max_event),
+        max_batch: bytes(lineage.max_batch),
+        max_batch_events: lineage.max_batch_events,
+        graph_nodes: lineage.graph_nodes,
+        graph_time: lineage.graph_time,
+    }
+}

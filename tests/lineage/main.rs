@@ -1,0 +1,17 @@
+//! Lineage, from outside: the real binary, over HTTP, on both databases, with the official client among its callers.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/node.rs"]
+#[macro_use]
+mod node;
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod events;
+mod graph;
+mod hostile;
+mod official_client;
+mod own;
+mod pruning;
+mod scene;

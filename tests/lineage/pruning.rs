@@ -1,0 +1,177 @@
+//! The sliding window, on a node that is killed in the middle of pruning, on two nodes, and over a long time.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    node::{On, Setup, TestNode, expect},
+    scene::{created, graph, post_batch, run_event},
+};
+
+/// Events that a namespace may have in these tests.
+const WINDOW: u64 = 300;
+
+/// So many events of one job and its datasets, each of a run of its own, in the order of their times.
+fn events(count: usize) -> Vec<Value> {
+    (0..count).map(|_| run_event("COMPLETE", Uuid::now_v7(), "load", &["in"], &["out"])).collect()
+}
+
+async fn send(node: &TestNode, events: &[Value]) {
+    for batch in events.chunks(1000) {
+        let report = post_batch(node, batch).await;
+        assert_eq!(report["status"], "success", "{report}");
+    }
+}
+
+/// How many events have been pruned by this process.
+async fn pruned(node: &TestNode) -> f64 {
+    node.metric("penstock_lineage_pruned_total", "kind=\"event\"").await
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !holds().await {
+        assert!(std::time::Instant::now() < deadline, "it never came to pass that {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Rows of lineage's tables, read behind the node's back: events, runs, edges, nodes.
+async fn rows(node: &TestNode) -> [u64; 4] {
+    const TABLES: [&str; 4] = ["lineage_events", "lineage_runs", "lineage_edges", "lineage_nodes"];
+    let mut counts = [0; 4];
+    match &node.database {
+        Some(database) => {
+            let client = database.client().await;
+            for (count, table) in counts.iter_mut().zip(TABLES) {
+                let row = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+                *count = u64::try_from(row.get::<_, i64>(0)).unwrap();
+            }
+        }
+        None => {
+            let conn = rusqlite::Connection::open(node.data_dir().join("penstock.sqlite3")).unwrap();
+            for (count, table) in counts.iter_mut().zip(TABLES) {
+                let rows: i64 = conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+                *count = u64::try_from(rows).unwrap();
+            }
+        }
+    }
+    counts
+}
+
+/// A node that prunes in small steps, so that there is a middle.
+fn slow(on: On) -> Setup {
+    Setup::new(on)
+        .env("PENSTOCK_LINEAGE__EMIT", "false")
+        .env("PENSTOCK_LINEAGE__WINDOW_EVENTS", WINDOW.to_string())
+        .env("PENSTOCK_LINEAGE__PRUNE_INTERVAL", "20ms")
+        .env("PENSTOCK_LINEAGE__PRUNE_STEP", "20")
+        .env("PENSTOCK_LINEAGE__PRUNE_PAUSE", "20ms")
+        .env("PENSTOCK_LINEAGE__PRUNE_LEASE", "1s")
+}
+
+/// What must hold when pruning is done: the newest events are there, the rest has left, and the graph knows of all.
+async fn nothing_is_lost(node: &TestNode, events: &[Value]) {
+    let window = usize::try_from(WINDOW).unwrap();
+    assert_eq!(rows(node).await, [WINDOW, WINDOW, 2, 3]);
+    let way = graph(node, "job:etl:load", &[]).await;
+    let all = events.len() as u64;
+    assert!(way["edges"].as_array().unwrap().iter().all(|edge| edge["events"] == all), "{way}");
+    assert!(way["nodes"].as_array().unwrap().iter().all(|node| node["events"] == all), "{way}");
+    let (left, kept) = events.split_at(events.len() - window);
+    let report = post_batch(node, kept).await;
+    assert!(report["results"].as_array().unwrap().iter().all(|result| result["outcome"] == "known"), "{report}");
+    // What has left is refused rather than counted twice.
+    let report = post_batch(node, &left[left.len() - 10..]).await;
+    assert_eq!(report["summary"]["failed"], 10, "{report}");
+    assert_eq!(rows(node).await, [WINDOW, WINDOW, 2, 3]);
+}
+
+async fn is_killed_and_goes_on(on: On) {
+    let mut node = slow(on).start().await;
+    let events = events(3000);
+    send(&node, &events).await;
+    until("pruning has begun", async || pruned(&node).await >= 100.0).await;
+    node.kill().await;
+    let [left, ..] = rows(&node).await;
+    assert!((WINDOW + 1..3000).contains(&left), "it was in the middle: {left}");
+    node.boot().await;
+    until("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
+    until("the node says so", async || node.metric("penstock_lineage_kept_events", "").await == WINDOW as f64).await;
+    assert_eq!(node.metric("penstock_lineage_excess_events", "").await, 0.0);
+    assert_eq!(pruned(&node).await, (left - WINDOW) as f64);
+    nothing_is_lost(&node, &events).await;
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruner_killed_in_the_middle_goes_on_where_it_was_on_sqlite() {
+    is_killed_and_goes_on(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruner_killed_in_the_middle_goes_on_where_it_was_on_postgres() {
+    is_killed_and_goes_on(On::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_one_prunes_and_the_other_goes_on_when_it_dies() {
+    let mut one = slow(On::Postgres).start().await;
+    let url = one.database.as_ref().unwrap().url();
+    let passes = async |node: &TestNode| node.metric("penstock_lineage_prune_passes_total", "outcome=\"ended\"").await;
+    until("the first node prunes", async || passes(&one).await > 0.0).await;
+    let mut other = Setup::on_database_of(&url)
+        .env("PENSTOCK_LINEAGE__EMIT", "false")
+        .env("PENSTOCK_LINEAGE__WINDOW_EVENTS", WINDOW.to_string())
+        .env("PENSTOCK_LINEAGE__PRUNE_INTERVAL", "20ms")
+        .env("PENSTOCK_LINEAGE__PRUNE_LEASE", "1s")
+        .start()
+        .await;
+    let events = events(2000);
+    send(&other, &events).await;
+    until("pruning has begun", async || pruned(&one).await >= 100.0).await;
+    assert_eq!((passes(&other).await, pruned(&other).await), (0.0, 0.0), "one at a time");
+    one.kill().await;
+    until("the other one has gone on", async || rows(&one).await[0] == WINDOW).await;
+    assert!(pruned(&other).await > 0.0);
+    // What the graph says is not the business of who prunes. The answers come from the node that is left.
+    let way = graph(&other, "job:etl:load", &[]).await;
+    assert!(way["edges"].as_array().unwrap().iter().all(|edge| edge["events"] == 2000), "{way}");
+    other.finish().await;
+}
+
+async fn stays_on_a_plateau(on: On) {
+    let mut node = Setup::new(on)
+        .env("PENSTOCK_LINEAGE__EMIT", "false")
+        .env("PENSTOCK_LINEAGE__WINDOW_EVENTS", WINDOW.to_string())
+        .env("PENSTOCK_LINEAGE__PRUNE_INTERVAL", "10ms")
+        .env("PENSTOCK_LINEAGE__PRUNE_PAUSE", "1ms")
+        .start()
+        .await;
+    for round in 1..=12_u64 {
+        send(&node, &events(1000)).await;
+        // However much came before, no round leaves more behind than the one before it.
+        until("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
+        assert_eq!(rows(&node).await, [WINDOW, WINDOW, 2, 3], "round {round}");
+        let job = expect(node.get("/v1/openlineage/jobs/etl/load").send().await.unwrap(), &[200]).await;
+        assert_eq!(job["events"], round * 1000);
+    }
+    // A namespace that is within its bounds is left alone.
+    let mut quiet = run_event("COMPLETE", Uuid::now_v7(), "rare", &[], &[]);
+    quiet["job"]["namespace"] = "quiet".into();
+    created(&node, &quiet).await;
+    send(&node, &events(1000)).await;
+    until("the window holds what it may", async || rows(&node).await[0] == WINDOW + 1).await;
+    assert_eq!(node.metric("penstock_lineage_prune_passes_total", "outcome=\"failed\"").await, 0.0);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ingest_without_end_stays_on_a_plateau_on_sqlite() {
+    stays_on_a_plateau(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ingest_without_end_stays_on_a_plateau_on_postgres() {
+    stays_on_a_plateau(On::Postgres).await;
+}

@@ -7,10 +7,13 @@
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/proxy.rs"]
+mod proxy;
 
 mod events;
 mod graph;
 mod hostile;
+mod instances;
 mod official_client;
 mod own;
 mod pruning;

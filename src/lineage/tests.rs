@@ -1,4 +1,6 @@
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
+
+use proptest::prelude::*;
 
 use super::*;
 
@@ -16,8 +18,11 @@ fn reader() -> EventReader {
     .expect("the bundled schema")
 }
 
+/// Made once: compiling the schema takes longer than reading with it.
+static READER: LazyLock<EventReader> = LazyLock::new(reader);
+
 fn read(value: &Value) -> Result<LineageEvent, Vec<Fault>> {
-    reader().read(&value.to_string(), NOW.parse().expect("a time"))
+    READER.read(&value.to_string(), NOW.parse().expect("a time"))
 }
 
 fn faults(value: &Value) -> Vec<(String, String)> {
@@ -130,6 +135,63 @@ fn what_is_no_event_at_all_is_told_in_few_words() {
     event["inputs"] = json!([{ "namespace": "db", "name": 7, "facets": "x".repeat(1 << 16) }]);
     assert!(faults(&event).iter().all(|(_, detail)| detail.len() < 200), "values are not repeated");
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-    let told = reader().read(&deep, NOW.parse().expect("a time")).expect_err("too deep");
+    let told = READER.read(&deep, NOW.parse().expect("a time")).expect_err("too deep");
     assert!(told[0].detail.contains("recursion limit"), "{told:?}");
+}
+
+/// Any JSON at all, of a few levels.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+        Just(json!("2026-11-23T11:00:00Z")),
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("(_producer|namespace|name|facets|.{0,4})", inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// All places in a value, as JSON pointers.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, value)| {
+            places(value, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+        }),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(number, value)| places(value, &format!("{at}/{number}"), found));
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_stands_in_an_event_it_is_read_or_its_faults_are_told(which in any::<prop::sample::Index>(), put in any_json()) {
+        let mut event = run_event();
+        let mut all = Vec::new();
+        places(&event, "", &mut all);
+        let place = &all[which.index(all.len())];
+        *event.pointer_mut(place).expect("a place") = put;
+        match READER.read(&event.to_string(), NOW.parse().expect("a time")) {
+            // What was read can be read again, from its own text, and is the same.
+            Ok(read) => {
+                let again = READER.read(&read.body, NOW.parse().expect("a time")).expect("read before");
+                prop_assert_eq!(again.hash, read.hash);
+            }
+            Err(faults) => {
+                prop_assert!(!faults.is_empty() && faults.len() <= FAULTS);
+                prop_assert!(faults.iter().all(|fault| !fault.detail.is_empty()));
+            }
+        }
+    }
 }

@@ -59,4 +59,6 @@ pub const EVIDENCE: usize = 8;
 pub const TERMS: usize = 100;
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;

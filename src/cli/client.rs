@@ -22,6 +22,7 @@ pub mod put;
 pub mod receipt;
 pub mod retry;
 
+use self::failure::Printable;
 pub use self::{get::GetArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs};
 
 /// A command that a client of a node runs.
@@ -49,14 +50,27 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
         }
         ClientCommand::Publish(args) => {
             let asset = publish::publish(&args).await?;
+            tell_warnings(&asset)?;
             print_answer(&asset, "versionId", args.json)
         }
         ClientCommand::Receipt(args) => {
             let receipt = receipt::receipt(&args).await?;
+            tell_warnings(&receipt)?;
             print_answer(&receipt, "receiptId", args.json)
         }
         ClientCommand::Get(args) => get::get(&args).await,
     }
+}
+
+/// Says what the node's policy warned of.
+fn tell_warnings(answer: &serde_json::Value) -> anyhow::Result<()> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        let (rule, reason) = (text(&warning["rule"]), text(&warning["reason"]));
+        writeln!(io::stderr(), "warning: {}: {}", Printable(&rule), Printable(&reason))
+            .context("cannot write to standard error")?;
+    }
+    Ok(())
 }
 
 /// Prints the whole answer, or the one field that the next command needs.

@@ -13,6 +13,7 @@ mod s3;
 mod api;
 mod catalogue;
 mod exactness;
+mod governance;
 mod main_job;
 mod on_s3;
 mod real_clients;

@@ -7,11 +7,11 @@ use crate::ids::{ContentHash, ProducerId, VersionId};
 
 const PRODUCER: &str = "01a20944-aef3-753c-a808-cef851697fc2";
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2027-03-04T05:06:07Z".parse().expect("a time")
 }
 
-fn facts(meta: &Value) -> Facts<'_> {
+pub(super) fn facts(meta: &Value) -> Facts<'_> {
     Facts {
         version_id: VersionId::next(),
         content_hash: ContentHash::from_bytes([1; 32]),

@@ -148,7 +148,7 @@ fn unknown_refusal(status: StatusCode, body: &[u8]) -> String {
 }
 
 /// Text from outside, its control characters replaced.
-struct Printable<'a>(&'a str);
+pub(super) struct Printable<'a>(pub(super) &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

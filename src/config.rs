@@ -30,6 +30,7 @@ mod ttls;
 mod uploads;
 mod usage;
 mod value;
+mod verification;
 
 use std::{
     fs,
@@ -63,6 +64,7 @@ pub use storage::{Storage, StorageBackend};
 pub use streams::Streams;
 pub use uploads::Uploads;
 pub use usage::Usage;
+pub use verification::{Lifecycle, Verification};
 
 use effective::Effective;
 use problem::Rules;
@@ -95,6 +97,8 @@ pub struct Config {
     pub janitor: Janitor,
     pub lineage: Lineage,
     pub governance: Governance,
+    pub verification: Verification,
+    pub lifecycle: Lifecycle,
     pub log: Log,
     /// The same values as they were given, to show them with their origins.
     #[serde(skip)]
@@ -186,6 +190,8 @@ impl Config {
         self.janitor.check(&mut rules);
         self.lineage.check(&mut rules);
         self.governance.check(&mut rules);
+        self.verification.check(&mut rules);
+        self.lifecycle.check(&mut rules);
         self.log.check(&mut rules);
         self.check_sections_together(&mut rules);
         rules
@@ -207,6 +213,7 @@ impl Config {
             &["janitor.temporary_age", "uploads.idle_timeout"],
             "be longer than uploads.idle_timeout, or a sweep takes the file of an upload that only paused",
         );
+        self.lifecycle.check_with(&self.storage, &self.s3, self.janitor.temporary_age, rules);
         self.delivery.check_with(&self.server, &self.storage, &self.s3, rules);
         rules.require(
             self.rate_limits.backend == RateLimitBackend::Memory || self.redis.is_given(),

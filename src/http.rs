@@ -54,6 +54,7 @@ mod receipts;
 pub mod routing;
 mod scrape;
 mod sessions;
+mod storage;
 mod streaming;
 mod usage;
 pub mod validation;
@@ -123,6 +124,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
     usage::configure(cfg);
     lineage::configure(cfg);
     producers::configure(cfg);
+    storage::configure(cfg);
     admin::configure(cfg);
     health::configure(cfg);
     scrape::configure(cfg);

@@ -127,7 +127,7 @@ impl Server {
         let listener = TcpListener::bind(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
-        let readiness = Data::new(Readiness::default());
+        let readiness = Data::new(Readiness::of(node.content.quarantine().clone()));
         let limiter = wiring::rate_limiter(config, &world, &node, io);
         let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
         tell_of_policy(&governor).await;
@@ -318,6 +318,7 @@ fn build(
             .app_data(Data::from(Arc::clone(&ports.upkeep)))
             .app_data(Data::from(Arc::clone(&ports.shared)))
             .app_data(Data::from(Arc::clone(&ports.blobs)))
+            .app_data(Data::from(Arc::clone(&ports.storage)))
             .app_data(Data::from(Arc::clone(&ports.clock)))
             .configure(http::configure)
     };

@@ -18,11 +18,12 @@ use penstock_actors::{
     model::{Credit, LeaseSizing},
     ports::{
         Catalog, Changes, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies, Receipts, Search, SharedCache,
-        SharedState, Upkeep, UrlSigner,
+        SharedState, StorageRecords, Upkeep, UrlSigner,
     },
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     rate_limiter::{RateLimiter, Sharing},
+    storage_keeper::KeeperSettings,
     system::{Node, NodeSettings, Ports},
     tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     usage_batch::BatchLimits,
@@ -38,7 +39,7 @@ use crate::{
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
         sqlite::{self, SqliteSettings, SqliteStore},
     },
-    config::{Config, DatabaseBackend, RateLimitBackend},
+    config::{Config, DatabaseBackend, Lifecycle, RateLimitBackend},
     http::{ContentSizes, RATE_WINDOW},
     telemetry::{DbMetrics, Metrics, metrics::WarmMetrics},
     warming::{Uses, WarmSettings, Warmer},
@@ -125,6 +126,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             policies: database.policies,
             blobs,
             shared,
+            storage: database.storage,
             clock: Arc::clone(&clock),
         },
         lineage: database.lineage.ports(clock, cache_of_lineage),
@@ -185,6 +187,7 @@ pub struct Database {
     pub search: Arc<dyn Search>,
     pub lineage: LineageFaces,
     pub policies: Arc<dyn Policies>,
+    pub storage: Arc<dyn StorageRecords>,
     pub pool: Option<PostgresStore>,
 }
 
@@ -200,7 +203,8 @@ impl Database {
             + Policies
             + LineageStore
             + LineageOutbox
-            + LineageUpkeep,
+            + LineageUpkeep
+            + StorageRecords,
     {
         Self {
             ledger: Arc::<S>::clone(store),
@@ -211,6 +215,7 @@ impl Database {
             search: Arc::<S>::clone(store),
             lineage: LineageFaces::of(store),
             policies: Arc::<S>::clone(store),
+            storage: Arc::<S>::clone(store),
             pool,
         }
     }
@@ -408,11 +413,26 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             policy_retention: config.governance.run_retention,
             months_ahead: janitor.months_ahead,
         },
+        storage: keeper_settings(config),
         max_streams: saturate(streams.max_streams),
         max_searches: saturate(config.catalogue.searches),
         lease_ttl: quota.lease_ttl,
         heartbeat: quota.heartbeat,
         change_poll: quota.change_poll,
+    }
+}
+
+fn keeper_settings(config: &Config) -> KeeperSettings {
+    let Config { verification, lifecycle, .. } = config;
+    KeeperSettings {
+        interval: verification.interval,
+        verify_rate: verification.walk_rate(),
+        verify_every: verification.every,
+        retention: verification.retention,
+        warm_after: Lifecycle::age(lifecycle.warm_after),
+        cold_after: Lifecycle::age(lifecycle.cold_after),
+        move_rate: lifecycle.rate,
+        grace: lifecycle.grace,
     }
 }
 

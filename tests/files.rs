@@ -86,7 +86,7 @@ impl Store {
 }
 
 fn open(root: &Path) -> Result<FileBlobs, PortError> {
-    FileBlobs::open(FilesSettings { root: root.to_path_buf() }, Handle::current())
+    FileBlobs::open(FilesSettings { root: root.to_path_buf(), warm: None, cold: None }, Handle::current())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,6 +94,18 @@ async fn files_keep_the_promises_of_a_blob_store() {
     let store = Store::new();
     blob_store_suite::run(Arc::new(store.blobs.clone())).await;
     assert_eq!(store.temporaries(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_in_three_tiers_keep_the_promises_of_a_blob_store() {
+    let roots = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [root, warm, cold] = [0, 1, 2].map(|at| roots[at].path().to_path_buf());
+    let settings = FilesSettings { root, warm: Some(warm), cold: Some(cold) };
+    let blobs = FileBlobs::open(settings, Handle::current()).unwrap();
+    blob_store_suite::run(Arc::new(blobs)).await;
+    for root in roots {
+        assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+    }
 }
 
 #[tokio::test]

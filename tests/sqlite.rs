@@ -10,7 +10,9 @@ use penstock_actors::{
     ids::{KeyId, NodeId, ProducerId},
     model::{ApiKey, NewProducer, NodeEpoch, Role},
     ports::{Catalog as _, Ledger as _, PortError, Receipts as _, Upkeep as _},
-    testkit::{catalog_suite, changes_suite, ledger_suite, lineage_suite, policies_suite, search_suite},
+    testkit::{
+        catalog_suite, changes_suite, ledger_suite, lineage_suite, policies_suite, search_suite, storage_records_suite,
+    },
 };
 use tempfile::TempDir;
 
@@ -56,6 +58,12 @@ async fn the_ledger_keeps_the_promises_of_its_ports() {
 async fn lineage_keeps_the_promises_of_its_ports() {
     let folder = folder();
     lineage_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_stored_copies_keeps_the_promises_of_its_port() {
+    let folder = folder();
+    storage_records_suite::run(Arc::new(fresh(&folder))).await;
 }
 
 #[tokio::test]

@@ -4,14 +4,18 @@
 //! become errors and never wrong bytes that look complete. Leaves that were verified are cached by digest; they never change,
 //! so nothing ever needs to be invalidated.
 //!
+//! Content that is in quarantine is not read, be it in memory: see [`quarantine`](crate::quarantine). Content that was found
+//! damaged on the way is put down as a suspect, for a verifier to look at all of it.
+//!
 //! **Bounds.** The leaf cache holds `memory_cache` bytes. Open blobs are at most [`OPEN_BLOBS`] and are closed when they
 //! have been idle. Leaves that streams hold are counted against one read-ahead budget; a stream that finds it used up reads
 //! small pieces instead of waiting, so slow readers can not stop the others.
 
 use std::{
+    collections::HashSet,
     ops::Range,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -21,18 +25,22 @@ use bytes::Bytes;
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
     admission::{Admission, AdmissionSnapshot, Permit},
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash, leaf_count},
     ports::{BlobSource, BlobStore, PortError, PortResult},
+    quarantine::Quarantine,
 };
 
 /// Blobs kept open for further streams: an open file each.
 const OPEN_BLOBS: u64 = 1024;
 const OPEN_IDLE: Duration = Duration::from_secs(10);
+
+/// Suspects that wait for the verifier. Further ones are put down when they are read again.
+const MOST_SUSPECTS: usize = 1000;
 
 /// When leaves are compared with their hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -73,8 +81,9 @@ pub struct OpenContent {
     size: u64,
     leaves: Arc<[LeafHash]>,
     source: Arc<dyn BlobSource>,
-    /// A bit per leaf that was verified since the blob was opened.
+    /// A bit per leaf that was verified since the blob was opened, or since `epoch` was another one.
     verified: Box<[AtomicU64]>,
+    epoch: AtomicU64,
 }
 
 impl OpenContent {
@@ -91,6 +100,13 @@ impl OpenContent {
     fn is_verified(&self, leaf: u64) -> bool {
         let word = self.verified.get((leaf / 64) as usize);
         word.is_some_and(|word| word.load(Relaxed) & (1 << (leaf % 64)) != 0)
+    }
+
+    /// Forgets what was verified before something was heard of copies.
+    fn renew(&self, epoch: u64) {
+        if self.epoch.swap(epoch, Relaxed) != epoch {
+            self.verified.iter().for_each(|word| word.store(0, Relaxed));
+        }
     }
 
     fn set_verified(&self, leaf: u64) {
@@ -117,6 +133,17 @@ pub struct ContentStore {
     verify: Verify,
     io: Handle,
     counters: Arc<ContentCounters>,
+    quarantine: Quarantine,
+    suspects: Arc<Suspects>,
+    /// Grows whenever something is heard of copies.
+    epoch: Arc<AtomicU64>,
+}
+
+/// Contents that were found damaged.
+#[derive(Default)]
+struct Suspects {
+    hashes: Mutex<HashSet<ContentHash>>,
+    wake: Notify,
 }
 
 impl ContentStore {
@@ -134,14 +161,75 @@ impl ContentStore {
             verify: settings.verify,
             io,
             counters: Arc::default(),
+            quarantine: Quarantine::default(),
+            suspects: Arc::default(),
+            epoch: Arc::default(),
         }
+    }
+
+    /// What readers do not get.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+
+    /// Refuses what is in quarantine.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn admit(&self, hash: ContentHash) -> PortResult<()> {
+        if self.quarantine.holds(hash) {
+            return Err(PortError::Corrupt(format!("{hash} is in quarantine")));
+        }
+        Ok(())
+    }
+
+    /// Copies of a content have changed: it is opened anew by the next stream, and verified anew by those that run.
+    pub async fn forget(&self, hash: ContentHash) {
+        self.blobs.forget(hash).await;
+        self.epoch.fetch_add(1, Relaxed);
+        self.open.invalidate(&hash).await;
+    }
+
+    /// Copies of any content may have changed.
+    pub fn forget_all(&self) {
+        self.epoch.fetch_add(1, Relaxed);
+        self.open.invalidate_all();
+    }
+
+    /// Waits for a content that was found damaged. For one verifier.
+    pub async fn next_suspect(&self) -> ContentHash {
+        loop {
+            let next = {
+                let mut hashes = self.suspects.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = hashes.iter().next().copied();
+                if let Some(hash) = next {
+                    hashes.remove(&hash);
+                }
+                next
+            };
+            match next {
+                Some(hash) => return hash,
+                None => self.suspects.wake.notified().await,
+            }
+        }
+    }
+
+    fn suspect(&self, hash: ContentHash) {
+        {
+            let mut hashes = self.suspects.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+            if hashes.len() == MOST_SUSPECTS || !hashes.insert(hash) {
+                return;
+            }
+        }
+        self.suspects.wake.notify_one();
     }
 
     /// Opens a content, or finds it open.
     ///
     /// # Errors
-    /// As [`BlobStore::open`]; `Corrupt` also when the stored size is not `size`.
+    /// As [`BlobStore::open`]; `Corrupt` also when the stored size is not `size`, or the content is in quarantine.
     pub async fn open(&self, hash: ContentHash, size: u64) -> PortResult<Arc<OpenContent>> {
+        self.admit(hash)?;
         if let Some(open) = self.open.get(&hash).await {
             return Ok(open);
         }
@@ -160,6 +248,7 @@ impl ContentStore {
             leaves: stored.leaves,
             source: stored.source,
             verified: std::iter::repeat_with(AtomicU64::default).take(words).collect(),
+            epoch: AtomicU64::new(self.epoch.load(Relaxed)),
         });
         self.open.insert(hash, Arc::clone(&open)).await;
         Ok(open)
@@ -171,6 +260,8 @@ impl ContentStore {
     /// # Errors
     /// `Corrupt` when the stored bytes are not what they were; `Unavailable` when the store does not answer.
     pub async fn read(&self, content: &Arc<OpenContent>, range: Range<u64>, piece: u64) -> PortResult<Held> {
+        self.admit(content.hash)?;
+        content.renew(self.epoch.load(Relaxed));
         let leaf = range.start / LEAF_BYTES;
         let bounds = content.leaf_range(leaf);
         let end = range.end.min(bounds.end);
@@ -247,6 +338,10 @@ impl ContentStore {
             self.counters.corrupt.fetch_add(1, Relaxed);
             tracing::error!(%error, "stored content is damaged");
             self.open.invalidate(&hash).await;
+        }
+        // Whoever reads it was told by the index that it is stored.
+        if matches!(error, PortError::Corrupt(_) | PortError::NotFound(_)) {
+            self.suspect(hash);
         }
         error
     }

@@ -249,6 +249,13 @@ uuid_id!(
 );
 ordered_id!(RunId);
 
+uuid_id!(
+    /// One look at one stored copy.
+    VerificationId,
+    "verification id"
+);
+ordered_id!(VerificationId);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,7 @@ use crate::{
     ids::{ContentHash, ProducerId},
     model::{ContentMeta, LEAF_BYTES, LeafHash},
     ports::{BlobSink, BlobStore, Catalog, PortError, PortResult},
+    quarantine::Quarantine,
 };
 
 /// Parts between the connection and the disk. A part is what the connection read at once, at most 128 KiB.
@@ -67,6 +68,7 @@ pub struct Ingest {
     io: Handle,
     admission: Admission,
     max_bytes: u64,
+    quarantine: Quarantine,
 }
 
 impl Ingest {
@@ -78,7 +80,22 @@ impl Ingest {
         settings: IngestSettings,
     ) -> Self {
         let admission = Admission::new("uploads", settings.concurrent);
-        Self { blobs, catalog, clock, io, admission, max_bytes: settings.max_bytes }
+        Self { blobs, catalog, clock, io, admission, max_bytes: settings.max_bytes, quarantine: Quarantine::default() }
+    }
+
+    /// Replaces stored copies of what is in this quarantine by what is uploaded.
+    pub fn mending(self, quarantine: Quarantine) -> Self {
+        Self { quarantine, ..self }
+    }
+
+    /// Takes damaged copies out of the way of good bytes: a store may take them for intact by their size.
+    async fn clear_damaged(&self, hash: ContentHash) -> PortResult<()> {
+        if self.quarantine.holds(hash) {
+            for tier in self.blobs.tiers() {
+                self.blobs.remove_copy(hash, tier).await?;
+            }
+        }
+        Ok(())
     }
 
     pub const fn max_bytes(&self) -> u64 {
@@ -96,10 +113,58 @@ impl Ingest {
     pub async fn begin(&self) -> Result<Upload, IngestError> {
         let permit = self.admission.try_admit(1).ok_or(IngestError::Overloaded)?;
         let sink = self.blobs.create().await?;
+        Ok(Upload { ingest: self.clone(), writer: Writer::start(sink, &self.io), taken: 0, _permit: permit })
+    }
+}
+
+/// A blob that is hashed and written on a thread of its own. Dropping it undoes it.
+pub(crate) struct Writer {
+    parts: mpsc::Sender<Command>,
+    thread: JoinHandle<PortResult<()>>,
+}
+
+impl Writer {
+    pub(crate) fn start(sink: Box<dyn BlobSink>, io: &Handle) -> Self {
         let (parts, inbox) = mpsc::channel(PARTS_AHEAD);
-        let io = self.io.clone();
-        let writer = self.io.spawn_blocking(move || io.block_on(write_out(sink, inbox)));
-        Ok(Upload { ingest: self.clone(), parts, writer, taken: 0, _permit: permit })
+        let here = io.clone();
+        Self { parts, thread: io.spawn_blocking(move || here.block_on(write_out(sink, inbox))) }
+    }
+
+    /// Takes the next part. A write that failed shows with one of the next ones.
+    pub(crate) async fn write(&mut self, part: Bytes) -> PortResult<()> {
+        if self.parts.send(Command::Write(part)).await.is_err() {
+            return Err(self.failure().await);
+        }
+        Ok(())
+    }
+
+    /// What was written so far hashes to, and how much it is.
+    pub(crate) async fn digest(&mut self) -> PortResult<(ContentHash, u64)> {
+        self.ask(Command::Digest).await
+    }
+
+    /// Makes the blob visible under the name that it has.
+    pub(crate) async fn commit(&mut self) -> PortResult<()> {
+        self.ask(Command::Commit).await
+    }
+
+    async fn ask<T>(&mut self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> PortResult<T> {
+        let (reply, answer) = oneshot::channel();
+        if self.parts.send(command(reply)).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return Ok(answer);
+        }
+        Err(self.failure().await)
+    }
+
+    /// Why the thread ended.
+    async fn failure(&mut self) -> PortError {
+        match (&mut self.thread).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => PortError::unavailable("the blob store", "the writer ended"),
+            Err(panicked) => PortError::unavailable("the blob store", panicked),
+        }
     }
 }
 
@@ -113,8 +178,7 @@ enum Command {
 /// An upload under way. Dropping it undoes it.
 pub struct Upload {
     ingest: Ingest,
-    parts: mpsc::Sender<Command>,
-    writer: JoinHandle<PortResult<()>>,
+    writer: Writer,
     taken: u64,
     _permit: Permit,
 }
@@ -129,10 +193,7 @@ impl Upload {
         if self.taken > self.ingest.max_bytes {
             return Err(IngestError::TooLarge { limit: self.ingest.max_bytes });
         }
-        if self.parts.send(Command::Write(part)).await.is_err() {
-            return Err(self.failure().await.into());
-        }
-        Ok(())
+        Ok(self.writer.write(part).await?)
     }
 
     /// Ends the upload: compares the digest, and makes the content visible under its name.
@@ -145,37 +206,19 @@ impl Upload {
         media_type: String,
         producer: ProducerId,
     ) -> Result<Ingested, IngestError> {
-        let (hash, size_bytes) = self.ask(Command::Digest).await?;
+        let (hash, size_bytes) = self.writer.digest().await?;
         if let Some(expected) = expected.filter(|expected| *expected != hash) {
             return Err(IngestError::DigestMismatch { expected, actual: hash });
         }
         let catalog = Arc::clone(&self.ingest.catalog);
         let meta = ContentMeta { content_hash: hash, size_bytes, media_type, stored_at: self.ingest.clock.now() };
         catalog.announce_content(&meta, producer).await?;
+        self.ingest.clear_damaged(hash).await?;
         // Also where the content is stored already: what was lost or damaged since is so brought back.
-        self.ask(Command::Commit).await?;
+        self.writer.commit().await?;
         let created = catalog.complete_content(hash).await?;
         let meta = if created { meta } else { catalog.content(hash).await?.unwrap_or(meta) };
         Ok(Ingested { meta, created })
-    }
-
-    async fn ask<T>(&mut self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> PortResult<T> {
-        let (reply, answer) = oneshot::channel();
-        if self.parts.send(command(reply)).await.is_ok()
-            && let Ok(answer) = answer.await
-        {
-            return Ok(answer);
-        }
-        Err(self.failure().await)
-    }
-
-    /// Why the writer ended.
-    async fn failure(&mut self) -> PortError {
-        match (&mut self.writer).await {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) => PortError::unavailable("the blob store", "the writer ended"),
-            Err(panicked) => PortError::unavailable("the blob store", panicked),
-        }
     }
 }
 

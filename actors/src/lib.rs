@@ -11,6 +11,7 @@
 //! | [`lineage_ingest`] | lineage events until they are durable | lineage store |
 //! | [`lineage_emitter`] | what the node tells of itself | lineage outbox and ingest |
 //! | [`lineage_pruner`] | the sliding window over lineage | lineage upkeep |
+//! | [`storage_keeper`] | verification, moves and ages of stored content | storage records, blob store |
 //!
 //! A stream passes through [`quota_cache`] (acquire), [`content_store`] (verified reads) and [`delivery`] (pace, count,
 //! settle), or through [`delegation`] where somebody else delivers; an upload through [`ingest`]. Bytes never pass through a
@@ -32,6 +33,7 @@ pub mod governor;
 pub mod ids;
 pub mod ingest;
 pub mod janitor;
+pub mod last_uses;
 pub mod lease_keeper;
 pub mod lineage;
 pub mod lineage_emitter;
@@ -41,9 +43,11 @@ pub mod lineage_own;
 pub mod lineage_pruner;
 pub mod lineage_stride;
 pub mod model;
+pub mod mover;
 pub mod node_life;
 pub mod pacer;
 pub mod ports;
+pub mod quarantine;
 pub mod quota_book;
 pub mod quota_cache;
 pub mod rate_counters;
@@ -51,6 +55,7 @@ pub mod rate_limiter;
 pub mod rate_window;
 pub mod refusal;
 pub mod search;
+pub mod storage_keeper;
 pub mod storage_stream;
 pub mod system;
 #[cfg(feature = "testkit")]
@@ -59,3 +64,4 @@ pub mod tiered_cache;
 pub mod top_uses;
 pub mod usage_batch;
 pub mod usage_batcher;
+pub mod verifier;

@@ -9,6 +9,7 @@ mod policy;
 mod producer;
 mod receipt;
 mod session;
+mod storage;
 mod subject;
 mod usage;
 mod window;
@@ -26,6 +27,10 @@ pub use policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use producer::{ApiKey, NewProducer, Role};
 pub use receipt::{Receipt, ReceiptStatus};
 pub use session::{Session, SessionProgress};
+pub use storage::{
+    ContentMove, Finding, HistoryPlace, MoveState, StorageTask, StoredContent, TaskProgress, Tier, UnknownTier,
+    Verification, VerificationKind,
+};
 pub use subject::{Client, Subject};
 pub use usage::{Outcome, UsageRow};
 pub use window::{Window, WindowKind, WindowSet, WindowUsage};

@@ -53,6 +53,14 @@ impl Pacer {
         })
     }
 
+    /// A pacer of so many bytes a second, without an allowance.
+    pub fn at_rate(bytes_per_second: u64, now: Instant) -> Self {
+        let rate = bytes_per_second.max(1) as f64;
+        let headroom = rate * HEADROOM_SECONDS;
+        let state = Mutex::new(Buckets { tokens: headroom, burst: 0.0, at: now });
+        Self { rate, headroom, burst: 0.0, burst_rate: 0.0, state }
+    }
+
     /// Takes `bytes` and says how long to wait before they may go out.
     pub fn take(&self, bytes: usize, now: Instant) -> Duration {
         // A poisoned lock holds plain numbers that are valid whatever happened.

@@ -13,9 +13,10 @@ mod rate_limits;
 mod search;
 mod shared_cache;
 mod shared_state;
+mod storage_records;
 mod url_signer;
 
-pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob, Sweep};
+pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob, StoredCopy, Sweep};
 pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use error::{PortError, PortResult};
@@ -34,4 +35,5 @@ pub use shared_cache::{
     CacheName, CacheTag, EntryKey, KeyPattern, Loader, Look, Seen, SharedCache, SharedValue, UseList, Version,
 };
 pub use shared_state::{Invalidations, SharedState, Slot};
+pub use storage_records::{Claim, MoveBegun, StorageRecords};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

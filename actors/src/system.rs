@@ -18,15 +18,26 @@ use crate::{
     clock::Clock,
     content_store::{ContentSettings, ContentStore},
     delivery::{Delivery, Plan},
-    ids::{NodeId, ReceiptId},
+    ids::{ContentHash, NodeId, ReceiptId},
     ingest::{Ingest, IngestSettings},
     janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
+    last_uses::LastUses,
     lease_keeper::{KeeperDeps, LeaseKeeper, beat, count_instances},
+    mover::Mover,
     node_life::NodeLife,
-    ports::{BlobStore, Catalog, Changes, Invalidations, Ledger, Policies, PortResult, SharedState, Tag, Upkeep},
+    ports::{
+        BlobStore, Catalog, Changes, Invalidations, Ledger, Policies, PortResult, SharedState, StorageRecords, Tag,
+        Upkeep,
+    },
+    quarantine,
     quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings, Reservation},
+    storage_keeper::{self, KeeperSettings, StorageKeeper},
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+    verifier::{Verifier, VerifierDeps},
 };
+
+/// Verifications and moves that somebody asked for, at a time: each reads as fast as the storage gives.
+const STORAGE_WORK: u32 = 4;
 
 /// How long connections that were cut may take to close.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
@@ -41,6 +52,7 @@ pub struct Ports {
     pub policies: Arc<dyn Policies>,
     pub blobs: Arc<dyn BlobStore>,
     pub shared: Arc<dyn SharedState>,
+    pub storage: Arc<dyn StorageRecords>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -66,6 +78,7 @@ pub struct NodeSettings {
     pub content: ContentSettings,
     pub ingest: IngestSettings,
     pub janitor: JanitorSettings,
+    pub storage: KeeperSettings,
     /// Streams at a time on this instance.
     pub max_streams: u32,
     /// Searches of the catalogue at a time.
@@ -93,11 +106,20 @@ pub struct Node {
     pub usage: UsageHandle,
     pub content: ContentStore,
     pub ingest: Ingest,
+    /// Looks at stored copies and mends them.
+    pub verifier: Verifier,
+    pub mover: Mover,
+    /// Verifications and moves that somebody asked for, at a time.
+    pub storage_work: Admission,
     /// Streams under way: a permit each, from before the first look at the receipt until the body is dropped.
     pub streams: Admission,
     /// Searches of the catalogue under way: they come from anyone, and must leave the database to streams.
     pub searches: Admission,
     storage: ArbiterHandle,
+    uses: Arc<LastUses>,
+    records: Arc<dyn StorageRecords>,
+    clock: Arc<dyn Clock>,
+    storage_keeper: Arc<Addr<StorageKeeper>>,
     life: Arc<NodeLife>,
     listener: ChangeListener,
     keeper: Arc<Addr<LeaseKeeper>>,
@@ -160,9 +182,13 @@ impl Node {
         beat(&keeper).await?;
         count_instances(&keeper).await;
         let keeper = LeaseKeeper::start(keeper, &ledger_arbiter);
+        let content = ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone());
+        content.quarantine().load(&*ports.storage).await?;
+        io.spawn(quarantine::follow(content.clone(), Arc::clone(&ports.storage)));
         let listener: ChangeListener = {
-            let quota = quota.clone();
+            let (quota, quarantine) = (quota.clone(), content.quarantine().clone());
             Arc::new(move |tag: Option<&Tag>| {
+                quarantine.heard(tag);
                 match tag {
                     Some(tag) => quota.invalidate(tag),
                     None => quota.invalidate_all(),
@@ -182,17 +208,39 @@ impl Node {
         );
 
         let janitor = Janitor::start(JanitorDeps::from(ports), settings.janitor, observers.janitor, &ledger_arbiter);
+        let verifier = Verifier::new(VerifierDeps {
+            blobs: Arc::clone(&ports.blobs),
+            records: Arc::clone(&ports.storage),
+            content: content.clone(),
+            clock: Arc::clone(clock),
+            node,
+            io: io.clone(),
+        });
+        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastUses>::default());
+        let keeper_deps = storage_keeper::KeeperDeps {
+            records: Arc::clone(&ports.storage),
+            content: content.clone(),
+            verifier: verifier.clone(),
+            mover: mover.clone(),
+            uses: Arc::clone(&uses),
+            clock: Arc::clone(clock),
+            node,
+        };
+        let storage_keeper = StorageKeeper::start(keeper_deps, settings.storage, &ledger_arbiter);
+        let ingest =
+            Ingest::new(Arc::clone(&ports.blobs), Arc::clone(&ports.catalog), Arc::clone(clock), io, settings.ingest);
         Ok(Self {
             quota,
             usage,
-            content: ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone()),
-            ingest: Ingest::new(
-                Arc::clone(&ports.blobs),
-                Arc::clone(&ports.catalog),
-                Arc::clone(clock),
-                io,
-                settings.ingest,
-            ),
+            ingest: ingest.mending(content.quarantine().clone()),
+            content,
+            verifier,
+            mover,
+            storage_work: Admission::new("storage_work", STORAGE_WORK),
+            uses,
+            records: Arc::clone(&ports.storage),
+            clock: Arc::clone(clock),
+            storage_keeper: Arc::new(storage_keeper),
             streams: Admission::new("streams", settings.max_streams),
             searches: Admission::new("searches", settings.max_searches),
             storage: Arbiter::new().handle(),
@@ -220,7 +268,13 @@ impl Node {
     /// Whether every actor lives. One that panicked is gone for good: the node should exit, loudly.
     pub fn is_alive(&self) -> bool {
         let tasks = self.keeper.connected() && self.follower.connected() && self.janitor.connected();
+        let tasks = tasks && self.storage_keeper.connected();
         self.quota.is_alive() && self.usage.is_alive() && tasks
+    }
+
+    /// Somebody is given a content.
+    pub fn used(&self, hash: ContentHash) {
+        self.uses.used(hash, self.clock.now());
     }
 
     /// Drops what this instance holds that depends on the tag.
@@ -241,6 +295,7 @@ impl Node {
             self.usage.queue(),
             self.ingest.queue(),
             self.content.read_ahead(),
+            self.storage_work.snapshot(),
         ];
         self.quota.queues().chain(single).collect()
     }
@@ -260,6 +315,11 @@ impl Node {
         drop(self.streams.admit(all, CLOSING_PATIENCE).await);
         self.quota.drain().await;
         self.usage.flush(patience).await;
+        // A day that is not told makes content look older than it is, by what was used in the last seconds.
+        let told = tokio::time::timeout(patience, storage_keeper::flush_uses(&self.uses, &*self.records)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            tracing::warn!("the last uses of content were not told");
+        }
         DrainReport { streams: self.streams.in_use(), unsettled: self.usage.queue().in_use }
     }
 }

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use penstock_actors::{
     content_store::{ContentSettings, ContentStore, OpenContent, Verify},
     ids::ContentHash,
-    model::{LEAF_BYTES, LeafHash},
-    ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob, Sweep},
+    model::{LEAF_BYTES, LeafHash, Tier},
+    ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
@@ -100,6 +100,26 @@ impl BlobStore for Blobs {
 
     async fn sweep(&self, _: Duration, _: usize, _: bool) -> PortResult<Sweep> {
         Ok(Sweep::default())
+    }
+
+    fn tiers(&self) -> Vec<Tier> {
+        vec![Tier::Hot]
+    }
+
+    async fn open_copy(&self, _: ContentHash, _: Tier) -> PortResult<Option<StoredCopy>> {
+        Ok(None)
+    }
+
+    async fn create_copy(&self, _: Tier) -> PortResult<Box<dyn BlobSink>> {
+        Err(PortError::Full("read-only"))
+    }
+
+    async fn leave_copy(&self, _: ContentHash, _: Tier) -> PortResult<bool> {
+        Ok(false)
+    }
+
+    async fn remove_copy(&self, _: ContentHash, _: Tier) -> PortResult<()> {
+        Ok(())
     }
 
     async fn ping(&self) -> PortResult<()> {

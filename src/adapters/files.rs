@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/blobs/ab/cd/HASH          the bytes, exactly as they were sent: any tool can read them
 //! ROOT/blobs/ab/cd/HASH.leaves   the leaf hashes, with a checksum of their own
+//! ROOT/blobs/ab/cd/HASH.left     readers were sent to another tier, and the blob is about to go
 //! ROOT/tmp/UNIQUE                an upload under way; ROOT/tmp/UNIQUE.HASH once it is being committed
 //! ROOT/retired/HASH              out of sight, until it is restored or purged
 //! ROOT/locks/ab                  held for the few renames that must not mix, across threads and processes
@@ -16,6 +17,9 @@
 //! that somebody retired and then neither restored nor purged, because content that is kept too long costs space, and
 //! content that vanishes costs a customer.
 //!
+//! A tier is a root of its own, with all of this in it, on whatever disk the operator gave it. Copies in several tiers are
+//! found by looking for them, the hottest first; nothing but the mark `left` ties one to another.
+//!
 //! Names are made from [`ContentHash`] and random ids only, never from anybody's text. Blocking calls run on the blocking
 //! threads of the runtime that the store was given, whose number is therefore the bound on disk operations at a time.
 
@@ -28,7 +32,7 @@ mod source;
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -36,144 +40,276 @@ use std::{
 use async_trait::async_trait;
 use penstock_actors::{
     ids::ContentHash,
-    model::LeafHash,
-    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob, Sweep},
+    model::{LeafHash, Tier},
+    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use tokio::runtime::Handle;
 
 use super::{leaf_list::LeafList, urls::Origin};
 use fault::{STORE, fault};
-use layout::{Layout, sync_folder};
+use layout::Layout;
 use sink::{FileSink, Temporary};
 use source::FileSource;
 
-/// Where the blobs are.
+/// Where the blobs are. Several instances may share it. What is below one root is on one file system, because blobs come into
+/// place by rename.
 #[derive(Debug, Clone)]
 pub struct FilesSettings {
-    /// All on one file system, because blobs come into place by rename. Several instances may share it.
     pub root: PathBuf,
+    /// Roots of the colder tiers, where there are any.
+    pub warm: Option<PathBuf>,
+    pub cold: Option<PathBuf>,
 }
 
-/// The blob store on a file system.
+/// The blob store on file systems.
 #[derive(Debug, Clone)]
 pub struct FileBlobs {
-    layout: Arc<Layout>,
+    /// The hottest first.
+    tiers: Arc<[Root]>,
     io: Handle,
+}
+
+/// A tier.
+#[derive(Debug)]
+struct Root {
+    tier: Tier,
+    layout: Arc<Layout>,
 }
 
 impl FileBlobs {
     /// Makes the folders that are missing and proves that they can be written. `io` runs everything that blocks.
     ///
     /// # Errors
-    /// `Unavailable`, naming the path, when the root cannot be made or written; `Full` when there is no room.
+    /// `Unavailable`, naming the path, when a root cannot be made or written; `Full` when there is no room.
     pub fn open(settings: FilesSettings, io: Handle) -> PortResult<Self> {
-        let layout = Layout::at(settings.root);
-        for folder in layout.folders() {
-            fs::create_dir_all(&folder).map_err(fault("create the folder", &folder))?;
+        let FilesSettings { root, warm, cold } = settings;
+        let mut tiers = Vec::new();
+        for (tier, root) in [(Tier::Hot, Some(root)), (Tier::Warm, warm), (Tier::Cold, cold)] {
+            let Some(root) = root else { continue };
+            let layout = Layout::at(root);
+            for folder in layout.folders() {
+                fs::create_dir_all(&folder).map_err(fault("create the folder", &folder))?;
+            }
+            probe(&layout)?;
+            tiers.push(Root { tier, layout: Arc::new(layout) });
         }
-        probe(&layout)?;
-        Ok(Self { layout: Arc::new(layout), io })
+        Ok(Self { tiers: tiers.into(), io })
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Layout) -> PortResult<T> + Send + 'static,
+        work: impl FnOnce(&[Root]) -> PortResult<T> + Send + 'static,
     ) -> PortResult<T> {
-        let layout = Arc::clone(&self.layout);
+        let tiers = Arc::clone(&self.tiers);
         self.io
-            .spawn_blocking(move || work(&layout))
+            .spawn_blocking(move || work(&tiers))
             .await
             .unwrap_or_else(|stopped| Err(PortError::unavailable(STORE, stopped)))
+    }
+
+    /// Work in one tier.
+    async fn blocking_in<T: Send + 'static>(
+        &self,
+        tier: Tier,
+        work: impl FnOnce(&Arc<Layout>) -> PortResult<T> + Send + 'static,
+    ) -> PortResult<T> {
+        self.blocking(move |tiers| {
+            let root = tiers.iter().find(|root| root.tier == tier);
+            work(&root.ok_or_else(|| PortError::rejected(STORE, format!("there is no {tier} tier")))?.layout)
+        })
+        .await
     }
 }
 
 #[async_trait]
 impl BlobStore for FileBlobs {
     async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
-        let layout = Arc::clone(&self.layout);
-        self.blocking(move |_| Ok(Box::new(FileSink::create(layout)?) as Box<dyn BlobSink>)).await
+        self.create_copy(Tier::Hot).await
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
-        let (file, size_bytes, leaves) = self.blocking(move |layout| open_checked(layout, hash)).await?;
+        let (file, size_bytes, leaves) = self.blocking(move |tiers| open_hottest(tiers, hash)).await?;
         Ok(StoredBlob { size_bytes, leaves, source: Arc::new(FileSource::new(file, hash, self.io.clone())) })
     }
 
     async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
-        self.blocking(move |layout| {
-            let path = layout.blob(hash);
-            path.try_exists().map_err(fault("look for", &path))
+        self.blocking(move |tiers| {
+            for root in tiers {
+                if is_there(&root.layout.blob(hash))? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
         .await
     }
 
     async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ContentHash>> {
-        self.blocking(move |layout| folder::list(layout, after, min_age, limit)).await
+        self.blocking(move |tiers| {
+            let mut all = Vec::new();
+            for root in tiers {
+                all.extend(folder::list(&root.layout, after, min_age, limit)?);
+            }
+            all.sort_unstable();
+            all.dedup();
+            all.truncate(limit);
+            Ok(all)
+        })
+        .await
     }
 
     async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
-        self.blocking(move |layout| {
-            let _held = layout.lock(hash)?;
-            let (blob, retired) = (layout.blob(hash), layout.retired(hash));
-            match fs::rename(&blob, &retired) {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-                renamed => renamed.map_err(fault("retire", &blob))?,
+        self.blocking(move |tiers| {
+            let mut any = false;
+            for root in tiers {
+                any |= folder::retire(&root.layout, hash)?;
             }
-            sync_folder(&layout.retired_folder())?;
-            sync_folder(&layout.shard(hash))?;
-            Ok(true)
+            Ok(any)
         })
         .await
     }
 
     async fn restore(&self, hash: ContentHash) -> PortResult<()> {
-        self.blocking(move |layout| folder::restore(layout, hash)).await
+        self.blocking(move |tiers| {
+            let mut any = false;
+            for root in tiers {
+                any |= folder::restore(&root.layout, hash)?;
+            }
+            if any { Ok(()) } else { Err(PortError::NotFound("blob")) }
+        })
+        .await
     }
 
     async fn purge(&self, hash: ContentHash) -> PortResult<()> {
-        self.blocking(move |layout| {
-            let _held = layout.lock(hash)?;
-            folder::remove(&layout.retired(hash))?;
-            folder::remove_stray_leaves(layout, hash)
-        })
-        .await
+        self.blocking(move |tiers| tiers.iter().try_for_each(|root| folder::purge(&root.layout, hash))).await
     }
 
     async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
-        self.blocking(move |layout| {
-            if !dry_run {
-                folder::undo_forgotten_retirements(layout, min_age, limit)?;
+        self.blocking(move |tiers| {
+            let mut swept = Sweep::default();
+            for Root { layout, .. } in tiers {
+                if !dry_run {
+                    folder::undo_forgotten_retirements(layout, min_age, limit)?;
+                }
+                let left = usize::try_from(limit as u64 - swept.files).unwrap_or(usize::MAX);
+                let Sweep { files, bytes } = folder::sweep(layout, min_age, left, dry_run)?;
+                swept = Sweep { files: swept.files + files, bytes: swept.bytes + bytes };
             }
-            folder::sweep(layout, min_age, limit, dry_run)
+            Ok(swept)
         })
         .await
     }
 
+    fn tiers(&self) -> Vec<Tier> {
+        self.tiers.iter().map(|root| root.tier).collect()
+    }
+
+    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
+        let io = self.io.clone();
+        self.blocking_in(tier, move |layout| {
+            let Some(file) = open_file(layout, hash)? else { return Ok(None) };
+            let size_bytes = size_of(&file, layout, hash)?;
+            let is_usable = match checked_list(layout, hash, size_bytes) {
+                Ok(_) => true,
+                Err(PortError::Corrupt(_)) => false,
+                // It was removed in between.
+                Err(PortError::NotFound(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let is_left = is_there(&layout.left(hash))?;
+            Ok(Some(StoredCopy { size_bytes, is_usable, is_left, source: Arc::new(FileSource::new(file, hash, io)) }))
+        })
+        .await
+    }
+
+    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+        self.blocking_in(tier, |layout| Ok(Box::new(FileSink::create(Arc::clone(layout))?) as Box<dyn BlobSink>)).await
+    }
+
+    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+        self.blocking_in(tier, move |layout| folder::leave(layout, hash)).await
+    }
+
+    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+        self.blocking_in(tier, move |layout| folder::remove_all_of(layout, hash)).await
+    }
+
     async fn ping(&self) -> PortResult<()> {
-        self.blocking(probe).await
+        self.blocking(|tiers| tiers.iter().try_for_each(|root| probe(&root.layout))).await
     }
 }
 
-/// Below the folder `blobs` of the root.
+/// Below the folder `blobs` of the hot tier's root. What is in another tier, or about to leave this one, is the node's to
+/// deliver: whoever is told a path finds the file there.
 #[async_trait]
 impl Origin for FileBlobs {
     async fn path(&self, hash: ContentHash) -> PortResult<Option<String>> {
-        if !self.exists(hash).await? {
-            return Err(PortError::NotFound("blob"));
+        let is_hot = self
+            .blocking_in(Tier::Hot, move |layout| Ok(is_there(&layout.blob(hash))? && !is_there(&layout.left(hash))?));
+        if is_hot.await? {
+            return Ok(Some(Layout::path_below(hash)));
         }
-        Ok(Some(Layout::path_below(hash)))
+        if self.exists(hash).await? { Ok(None) } else { Err(PortError::NotFound("blob")) }
     }
+}
+
+fn is_there(path: &Path) -> PortResult<bool> {
+    path.try_exists().map_err(fault("look for", path))
+}
+
+/// Opens the copy in the hottest tier that can be used. Those that readers were sent away from come last.
+fn open_hottest(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
+    let [only] = tiers else { return open_one_of(tiers, hash) };
+    open_checked(&only.layout, hash)
+}
+
+fn open_one_of(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
+    let (mut left, mut failed) = (Vec::new(), None);
+    for Root { layout, .. } in tiers {
+        if is_there(&layout.left(hash))? {
+            left.push(layout);
+            continue;
+        }
+        match open_checked(layout, hash) {
+            Ok(opened) => return Ok(opened),
+            Err(PortError::NotFound(_)) => {}
+            // A colder tier may have it; if none has, this is what is wrong.
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    for layout in left {
+        match open_checked(layout, hash) {
+            Ok(opened) => return Ok(opened),
+            Err(PortError::NotFound(_)) => {}
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Err(failed.unwrap_or(PortError::NotFound("blob")))
 }
 
 /// Opens a blob and its leaf list, and checks each against the other. The file is opened first: from then on the blob can
 /// be retired or replaced, and what was opened stays readable.
 fn open_checked(layout: &Layout, hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
+    let Some(file) = open_file(layout, hash)? else { return Err(PortError::NotFound("blob")) };
+    let size_bytes = size_of(&file, layout, hash)?;
+    let leaves = checked_list(layout, hash, size_bytes)?;
+    Ok((file, size_bytes, leaves))
+}
+
+fn open_file(layout: &Layout, hash: ContentHash) -> PortResult<Option<File>> {
     let path = layout.blob(hash);
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(PortError::NotFound("blob")),
-        opened => opened.map_err(fault("open", &path))?,
-    };
-    let size_bytes = file.metadata().map_err(fault("stat", &path))?.len();
+    match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some).map_err(fault("open", &path)),
+    }
+}
+
+fn size_of(file: &File, layout: &Layout, hash: ContentHash) -> PortResult<u64> {
+    Ok(file.metadata().map_err(fault("stat", &layout.blob(hash)))?.len())
+}
+
+/// The leaves of a blob of this size.
+fn checked_list(layout: &Layout, hash: ContentHash, size_bytes: u64) -> PortResult<Arc<[LeafHash]>> {
     let leaves = match read_list(layout, hash, size_bytes) {
         Err(error) if error.kind() == ErrorKind::NotFound => read_missing_list(layout, hash, size_bytes)?,
         read => read.map_err(fault("read", &layout.leaves(hash)))?,
@@ -182,7 +318,7 @@ fn open_checked(layout: &Layout, hash: ContentHash) -> PortResult<(File, u64, Ar
     if list.size_bytes != size_bytes {
         return Err(PortError::Corrupt(format!("blob {hash} has {size_bytes} bytes of {}", list.size_bytes)));
     }
-    Ok((file, size_bytes, list.leaves))
+    Ok(list.leaves)
 }
 
 /// Looks again for a list that was not there, while nothing is renamed. A blob in sight has its list, so either the blob was

@@ -23,6 +23,7 @@ mod pool;
 mod receipts;
 mod replicas;
 mod search;
+mod storage;
 mod tls;
 mod upkeep;
 
@@ -155,8 +156,16 @@ impl PostgresStore {
         match change {
             Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id), Topic::Catalogue]),
             Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
-            // Receipts, their windows and governance are read from the primary alone; cached entries are nothing of ours.
-            Some(Tag::Receipt(_) | Tag::Lineage | Tag::Governance(_) | Tag::Recall(_) | Tag::Entries(_)) => {}
+            // Receipts and their windows, governance, and what is known of stored copies are read from the primary alone; cached
+            // entries are nothing of ours.
+            Some(
+                Tag::Receipt(_)
+                | Tag::Lineage
+                | Tag::Governance(_)
+                | Tag::Content(_)
+                | Tag::Recall(_)
+                | Tag::Entries(_),
+            ) => {}
             None => self.replicas.anything_changed(),
         }
     }

@@ -18,6 +18,7 @@
 
 mod bucket;
 mod client;
+mod copies;
 mod failure;
 mod housekeeping;
 mod keys;
@@ -38,7 +39,8 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use penstock_actors::{
     ids::ContentHash,
-    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob, Sweep},
+    model::Tier,
+    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use serde::Deserialize;
 use tokio::{runtime::Handle, task::JoinSet};
@@ -51,29 +53,12 @@ pub use urls::S3Urls;
 use crate::telemetry::S3Metrics;
 use bucket::Bucket;
 use client::{BucketClient, Expected};
+use copies::{CopySource, StandingCopy};
 use failure::{Failure, Kind, STORE};
+use pending::Place;
 use sink::S3Sink;
 use source::S3Source;
 use store::Store;
-
-/// Where content is kept, by how soon it must come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tier {
-    /// Takes all new content.
-    Hot,
-    Warm,
-    Cold,
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hot => "hot",
-            Self::Warm => "warm",
-            Self::Cold => "cold",
-        })
-    }
-}
 
 /// Which library speaks to S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -218,7 +203,7 @@ async fn probe(bucket: &Bucket, key: &str) -> Result<(), Failure> {
 #[async_trait]
 impl BlobStore for S3Blobs {
     async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
-        Ok(Box::new(S3Sink::new(Arc::clone(&self.store))))
+        Ok(Box::new(S3Sink::new(Arc::clone(&self.store), Place::of_new(&self.store))))
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
@@ -261,6 +246,38 @@ impl BlobStore for S3Blobs {
             store.sweep(min_age, limit, dry_run).await
         })
         .await
+    }
+
+    fn tiers(&self) -> Vec<Tier> {
+        self.store.tiers.iter().map(|bucket| bucket.tier).collect()
+    }
+
+    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
+        self.on_io(async move |store| {
+            let Some(copy) = store.copy(hash, tier).await? else { return Ok(None) };
+            let StandingCopy { placed, size_bytes, is_left } = copy;
+            let is_usable = size_bytes == placed.manifest.size_bytes;
+            let source = Arc::new(CopySource::new(store, Arc::new(placed), size_bytes));
+            Ok(Some(StoredCopy { size_bytes, is_usable, is_left, source }))
+        })
+        .await
+    }
+
+    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+        let place = Place::of_copy(&self.store, tier)?;
+        Ok(Box::new(S3Sink::new(Arc::clone(&self.store), place)))
+    }
+
+    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+        self.on_io(async move |store| store.leave_copy(hash, tier).await).await
+    }
+
+    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+        self.on_io(async move |store| store.remove_copy(hash, tier).await).await
+    }
+
+    async fn forget(&self, hash: ContentHash) {
+        self.store.forget(hash).await;
     }
 
     async fn ping(&self) -> PortResult<()> {

@@ -1,6 +1,6 @@
 //! `[storage]`: where blobs are, and when they are verified.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use penstock_actors::content_store::Verify;
 use serde::Deserialize;
@@ -21,5 +21,15 @@ pub struct Storage {
     pub backend: StorageBackend,
     /// The folder of the blobs; empty means `blobs` in the data folder, see [`Config::blob_root`](super::Config::blob_root).
     pub root: PathBuf,
+    /// Folders of the colder tiers; empty means none.
+    pub warm_root: PathBuf,
+    pub cold_root: PathBuf,
     pub verify: Verify,
+}
+
+impl Storage {
+    /// The folder of a colder tier, where there is one.
+    pub fn colder(root: &Path) -> Option<PathBuf> {
+        (!root.as_os_str().is_empty()).then(|| root.to_owned())
+    }
 }

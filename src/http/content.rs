@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use penstock_actors::{
     ids::ContentHash,
     ingest::{Ingest, IngestError, Upload},
+    model::VerificationKind,
     system::Node,
 };
 use serde::Deserialize;
@@ -58,7 +59,12 @@ async fn upload(
     let mut upload = node.ingest.begin().await.map_err(problem_of)?;
     receive(body, &mut upload, settings.idle_timeout).await?;
     // All bytes are here: what is left happens whether the client waits for the answer or not.
-    let finish = async move { upload.finish(expected, media_type, producer.producer_id).await.map_err(problem_of) };
+    let here = node.clone();
+    let finish = async move {
+        let ingested = upload.finish(expected, media_type, producer.producer_id).await.map_err(problem_of)?;
+        mended(&here, ingested.meta.content_hash).await;
+        Ok(ingested)
+    };
     let ingested = answer::to_the_end(finish).await?;
     let meta = &ingested.meta;
     let document = json!({
@@ -71,6 +77,16 @@ async fn upload(
         return Ok(answer::created(&format!("/v1/streaming/data/{}", meta.content_hash), &document));
     }
     Ok(answer::ok(&document))
+}
+
+/// Lets readers have a content again that was damaged, and came once more.
+async fn mended(node: &Node, hash: ContentHash) {
+    if !node.content.quarantine().holds(hash) {
+        return;
+    }
+    if let Err(error) = node.verifier.verify(hash, VerificationKind::Repair, None).await {
+        tracing::warn!(content_hash = %hash, %error, "content that came again was not verified, and stays in quarantine");
+    }
 }
 
 /// Moves the body on, part by part, as fast as the disk takes it.

@@ -22,6 +22,7 @@ use penstock_actors::{
     clock::Clock,
     governor::Governor,
     ports::{BlobStore, SharedState, Upkeep},
+    quarantine::Quarantine,
 };
 use serde::Serialize;
 
@@ -50,11 +51,17 @@ pub struct Readiness {
     leaving: AtomicBool,
     draining: AtomicBool,
     database_silent_since: Mutex<Option<Instant>>,
+    quarantine: Quarantine,
     /// The states as they were told last, in the order of [`DEPENDENCIES`].
     told: Mutex<[State; 4]>,
 }
 
 impl Readiness {
+    /// Of a node whose readers do not get what is in this quarantine.
+    pub fn of(quarantine: Quarantine) -> Self {
+        Self { quarantine, ..Self::default() }
+    }
+
     /// From now on the node is not ready, and closes each connection after its answer, but goes on to serve whoever comes:
     /// balancers need a moment to see it.
     pub fn leave(&self) {
@@ -141,6 +148,8 @@ struct Dependencies {
 struct Report {
     status: State,
     dependencies: Dependencies,
+    /// Contents that readers do not get because they are damaged. The others are served, so it does not change the status.
+    quarantined: usize,
 }
 
 async fn live() -> HttpResponse {
@@ -167,7 +176,8 @@ async fn ready(
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let [database, storage, shared_state, governance] = states;
     let governance = governor.bound_to().is_some().then_some(governance);
-    let report = Report { status, dependencies: Dependencies { database, storage, shared_state, governance } };
+    let dependencies = Dependencies { database, storage, shared_state, governance };
+    let report = Report { status, dependencies, quarantined: readiness.quarantine.len() };
     answer::no_store(HttpResponse::build(code)).json(report)
 }
 

@@ -199,7 +199,10 @@ pub(super) async fn without_content(
     match precondition {
         Some(Precondition::NotModified) => Ok(Some(headers.not_modified())),
         Some(Precondition::Failed) => Err(ProblemType::PreconditionFailed.into()),
-        None => Ok(Some(headers.head())),
+        None => {
+            deps.node.content.admit(asked.hash).map_err(|error| unreadable(&error))?;
+            Ok(Some(headers.head()))
+        }
     }
 }
 
@@ -260,6 +263,9 @@ pub(super) async fn let_in(asked: Asked, deps: &Deps, demand: Demand) -> Result<
     };
     let reservation =
         deps.node.quota.acquire(asked.ask(demand), asked.session).await.map_err(|refusal| problem_of(&refusal))?;
+    // Also where others deliver: what is damaged is nobody's to hand out.
+    deps.node.content.admit(asked.hash).map_err(|error| unreadable(&error))?;
+    deps.node.used(asked.hash);
     let headers = ContentHeaders::new(reservation.grant(), &asked)?;
     Ok(Entry { reservation, headers, permit })
 }

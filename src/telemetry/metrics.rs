@@ -16,6 +16,7 @@ mod node;
 mod rates;
 mod redis;
 mod s3;
+mod storage;
 
 pub use self::redis::{RedisMetrics, RedisOutcome};
 pub use cache::WarmMetrics;
@@ -31,6 +32,7 @@ use self::{
     cache::CacheCollector,
     lineage::LineageCollector,
     node::{NodeCollector, QueueGauges},
+    storage::StorageCollector,
 };
 use crate::adapters::{postgres::PostgresStore, redis::RedisLink};
 
@@ -77,6 +79,7 @@ impl Metrics {
     /// When a node is shown already.
     pub fn observe_node(&self, node: Node, pool: Option<PostgresStore>) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(NodeCollector::new(node.clone())?))?;
+        self.registry.register(Box::new(StorageCollector::new(node.clone())?))?;
         let queues = QueueGauges::new(&self.registry)?;
         self.before_scrape(move || queues.set(&node, pool.as_ref()));
         Ok(())

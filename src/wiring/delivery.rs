@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use penstock_actors::{delegation::Delegator, ports::UrlSigner};
+use penstock_actors::{delegation::Delegator, model::Tier, ports::UrlSigner};
 
 use super::World;
 use crate::{
-    adapters::{
-        s3::Tier,
-        urls::{CdnKey, CdnSigner, InternalFiles, InternalProxy, Origin},
-    },
+    adapters::urls::{CdnKey, CdnSigner, InternalFiles, InternalProxy, Origin},
     config::{Config, DeliveryMode, DeliveryTier},
     http::Deliverer,
     telemetry::metrics::Mode,

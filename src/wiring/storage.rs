@@ -12,7 +12,7 @@ use crate::{
         files::{FileBlobs, FilesSettings},
         s3::{AccessKey, Connection, Patience, S3Blobs, S3Settings, S3Urls},
     },
-    config::{Config, StorageBackend},
+    config::{Config, Storage, StorageBackend},
     telemetry::Metrics,
 };
 
@@ -25,7 +25,9 @@ pub(super) async fn open(
     match config.storage.backend {
         StorageBackend::Fs => {
             let root = config.blob_root();
-            let blobs = FileBlobs::open(FilesSettings { root: root.clone() }, io.clone())
+            let warm = Storage::colder(&config.storage.warm_root);
+            let cold = Storage::colder(&config.storage.cold_root);
+            let blobs = FileBlobs::open(FilesSettings { root: root.clone(), warm, cold }, io.clone())
                 .with_context(|| format!("cannot open the blob folder {}", root.display()))?;
             let blobs = Arc::new(blobs);
             let urls = delivery::url_signer(config, Arc::<FileBlobs>::clone(&blobs), None);

@@ -73,7 +73,9 @@ async fn an_edge_and_the_node_keep_the_promises_of_the_port_together() {
     let blobs = tempfile::tempdir().unwrap();
     let bytes = Bytes::from(sample(1, 100_000));
     let hash: ContentHash = hex_sha256(&bytes).parse().unwrap();
-    let store = FileBlobs::open(FilesSettings { root: blobs.path().to_owned() }, Handle::current()).unwrap();
+    let store =
+        FileBlobs::open(FilesSettings { root: blobs.path().to_owned(), warm: None, cold: None }, Handle::current())
+            .unwrap();
     let mut sink = store.create().await.unwrap();
     sink.write(bytes.clone()).await.unwrap();
     sink.commit(hash, &[Sha256::digest(&bytes).into()]).await.unwrap();

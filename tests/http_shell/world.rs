@@ -15,12 +15,12 @@ use penstock_actors::{
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, SessionId, UsageId, VersionId},
     model::{
         ApiKey, Asset, ContentMeta, NewAsset, NewProducer, QuotaPolicy, Receipt, ReceiptStatus, Session,
-        SessionProgress, UsageRow,
+        SessionProgress, Tier, UsageRow,
     },
     ports::{
         AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, NewAssetError,
-        NewReceipt, PortError, PortResult, QuotaView, Receipts, SharedState, Slot, StatusChange, StoredBlob, Sweep,
-        Tag, Upkeep, UsagePage,
+        NewReceipt, PortError, PortResult, QuotaView, Receipts, SharedState, Slot, StatusChange, StoredBlob,
+        StoredCopy, Sweep, Tag, Upkeep, UsagePage,
     },
 };
 use tokio::sync::broadcast;
@@ -347,6 +347,26 @@ impl BlobStore for World {
     }
 
     async fn sweep(&self, _: Duration, _: usize, _: bool) -> PortResult<Sweep> {
+        unreachable!("{UNUSED}")
+    }
+
+    fn tiers(&self) -> Vec<Tier> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn open_copy(&self, _: ContentHash, _: Tier) -> PortResult<Option<StoredCopy>> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn create_copy(&self, _: Tier) -> PortResult<Box<dyn BlobSink>> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn leave_copy(&self, _: ContentHash, _: Tier) -> PortResult<bool> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn remove_copy(&self, _: ContentHash, _: Tier) -> PortResult<()> {
         unreachable!("{UNUSED}")
     }
 

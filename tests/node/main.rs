@@ -19,6 +19,7 @@ mod on_s3;
 mod real_clients;
 mod refusals;
 mod shell;
+mod storage;
 mod streams;
 mod uploads;
 mod wire;

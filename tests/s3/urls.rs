@@ -2,11 +2,12 @@
 
 use jiff::{Timestamp, ToSpan as _};
 use penstock::adapters::{
-    s3::{Connection, S3Settings, S3Urls, Tier},
+    s3::{Connection, S3Settings, S3Urls},
     urls::Origin as _,
 };
 use penstock_actors::{
     ids::ContentHash,
+    model::Tier,
     ports::{PortError, UrlRequest, UrlSigner as _},
     testkit::{
         blob_store_suite::Sample,

@@ -1,4 +1,7 @@
 //! The blob store: immutable bytes by content hash, with the hash list of their leaves beside them.
+//!
+//! It has one to three tiers. A content is one content however many tiers have a copy of it, and is read from the hottest one
+//! whose copy can be used. What moves and mends copies names their tier; nobody else does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::PortResult;
-use crate::{ids::ContentHash, model::LeafHash};
+use crate::{
+    ids::ContentHash,
+    model::{LeafHash, Tier},
+};
 
 /// A store of immutable blobs.
 #[async_trait]
@@ -39,6 +45,28 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Removes up to `limit` remains of unfinished uploads that are at least `min_age` old. With `dry_run` it only counts.
     async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep>;
 
+    /// The tiers that there are, the hottest first; the hot one, which takes new content, is always among them.
+    fn tiers(&self) -> Vec<Tier>;
+
+    /// Opens the bytes of the copy in one tier as they are, whatever is kept beside them; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Corrupt` when what is left of the copy does not lead to any bytes.
+    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>>;
+
+    /// Begins a copy in one tier. At its commit it takes the place of a copy that is there, whatever that is like.
+    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>>;
+
+    /// Sends new readers elsewhere: from now on this copy is used only where no other can be. True when there is one that was
+    /// used until now. Whoever has it open goes on.
+    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool>;
+
+    /// Removes the copy in one tier, or what is left of it. Removing what is not there succeeds.
+    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()>;
+
+    /// What this instance remembers of where a content is may be out of date.
+    async fn forget(&self, _hash: ContentHash) {}
+
     /// Answers when the store can be read and written.
     async fn ping(&self) -> PortResult<()>;
 }
@@ -67,6 +95,17 @@ pub trait BlobSink: Send {
 pub struct StoredBlob {
     pub size_bytes: u64,
     pub leaves: Arc<[LeafHash]>,
+    pub source: Arc<dyn BlobSource>,
+}
+
+/// The copy of a blob in one tier, as it is.
+pub struct StoredCopy {
+    /// Bytes that are there.
+    pub size_bytes: u64,
+    /// Whether what is kept beside the bytes is whole, and fits their number: without it readers cannot use them.
+    pub is_usable: bool,
+    /// Whether readers were sent elsewhere.
+    pub is_left: bool,
     pub source: Arc<dyn BlobSource>,
 }
 

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{KeyPattern, PortResult};
-use crate::ids::{PolicyId, ReceiptId, VersionId};
+use crate::ids::{ContentHash, PolicyId, ReceiptId, VersionId};
 
 /// What a cached answer depends on; telling of the tag drops it everywhere. As text: `receipt:ID`, `policy:NAME`, `asset:ID`,
-/// `lineage:graph`, `governance:ID`.
+/// `lineage:graph`, `governance:ID`, `content:HASH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tag {
     Receipt(ReceiptId),
@@ -23,6 +23,8 @@ pub enum Tag {
     Lineage,
     /// `governance:ID`. A governance policy has another version.
     Governance(PolicyId),
+    /// Where a content is, or whether readers may have it; never its bytes.
+    Content(ContentHash),
     /// `recall:ID`. Not a change: credit of this receipt that lies idle on an instance is wanted by another one.
     Recall(ReceiptId),
     /// `entries:PATTERN`. Not a change either: an operator wants the cached entries gone whose key matches.
@@ -37,6 +39,7 @@ impl fmt::Display for Tag {
             Self::Asset(id) => write!(f, "asset:{id}"),
             Self::Lineage => f.write_str("lineage:graph"),
             Self::Governance(id) => write!(f, "governance:{id}"),
+            Self::Content(hash) => write!(f, "content:{hash}"),
             Self::Recall(id) => write!(f, "recall:{id}"),
             Self::Entries(pattern) => write!(f, "entries:{}", pattern.as_str()),
         }
@@ -45,7 +48,9 @@ impl fmt::Display for Tag {
 
 /// The text names no tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, recall:ID or entries:PATTERN")]
+#[error(
+    "a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, recall:ID or entries:PATTERN"
+)]
 pub struct UnknownTag;
 
 impl FromStr for Tag {
@@ -57,6 +62,7 @@ impl FromStr for Tag {
             "receipt" => name.parse().map(Self::Receipt).map_err(|_| UnknownTag),
             "asset" => name.parse().map(Self::Asset).map_err(|_| UnknownTag),
             "governance" => name.parse().map(Self::Governance).map_err(|_| UnknownTag),
+            "content" => name.parse().map(Self::Content).map_err(|_| UnknownTag),
             "recall" => name.parse().map(Self::Recall).map_err(|_| UnknownTag),
             "entries" => KeyPattern::parse(name).map(Self::Entries).ok_or(UnknownTag),
             "lineage" if name == "graph" => Ok(Self::Lineage),
@@ -114,6 +120,7 @@ mod tests {
             Tag::Asset(VersionId::next()),
             Tag::Lineage,
             Tag::Governance("open-data".parse().expect("an id")),
+            Tag::Content(ContentHash::from_bytes([0xa7; 32])),
             Tag::Recall(ReceiptId::random()),
             Tag::Entries(KeyPattern::parse("assets:*").expect("a pattern")),
         ] {

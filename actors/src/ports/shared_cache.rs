@@ -96,7 +96,8 @@ impl CacheTag {
             Tag::Asset(id) => vec![Self::asset(*id), Self::LISTINGS],
             Tag::Lineage => vec![Self::LINEAGE],
             Tag::Governance(id) => vec![Self::governance(id)],
-            Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
+            // What is cached of a content never changes: its size and its media type.
+            Tag::Content(_) | Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
         }
     }
 

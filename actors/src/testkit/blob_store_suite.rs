@@ -1,5 +1,7 @@
 //! What every [`BlobStore`] promises. The store may hold other blobs; the suite makes its own and never the same twice.
 
+mod copies;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -37,6 +39,7 @@ pub async fn run(store: Arc<dyn BlobStore>) {
     content_that_comes_back_while_retired_stays(store).await;
     an_open_blob_outlives_its_name(store).await;
     a_sweep_spares_the_young_and_a_dry_run_spares_all(store).await;
+    copies::run(store).await;
 }
 
 /// Content that no other test has, with its name and leaves.

@@ -10,7 +10,7 @@ use super::catalog_suite;
 use crate::{
     clock::to_micros,
     governance::Policy,
-    ids::{PolicyId, ReceiptId, VersionId},
+    ids::{ContentHash, PolicyId, ReceiptId, VersionId},
     model::{QuotaPolicy, ReceiptStatus},
     ports::{Catalog, ChangeMark, Changes, NewReceipt, Policies, Receipts, Tag},
 };
@@ -112,6 +112,7 @@ async fn what_is_noted_is_read(store: &impl Changes) {
         Tag::Asset(VersionId::next()),
         Tag::Policy("of no table".into()),
         Tag::Governance("of-no-table".parse().expect("an id")),
+        Tag::Content(ContentHash::from_bytes([0x5c; 32])),
         Tag::Recall(ReceiptId::random()),
     ];
     store.note_changes(&tags).await.expect("noted");

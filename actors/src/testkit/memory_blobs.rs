@@ -1,7 +1,7 @@
 //! A blob store in memory, with faults by script and bytes that a test may damage.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use super::script::Script;
 use crate::{
     ids::ContentHash,
-    model::{LEAF_BYTES, LeafHash},
-    ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob, Sweep},
+    model::{LEAF_BYTES, LeafHash, Tier, leaf_count},
+    ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 
 struct Blob {
@@ -22,10 +22,19 @@ struct Blob {
     leaves: Arc<[LeafHash]>,
 }
 
+/// A colder tier's copies, and those of any tier that readers were sent away from.
+#[derive(Default)]
+struct Colder {
+    copies: BTreeMap<(Tier, ContentHash), Arc<Blob>>,
+    left: BTreeSet<(Tier, ContentHash)>,
+}
+
 #[derive(Default)]
 struct Shelf {
     script: Script,
+    /// The hot tier.
     blobs: Mutex<BTreeMap<ContentHash, Arc<Blob>>>,
+    colder: Mutex<Colder>,
     retired: Mutex<HashMap<ContentHash, Arc<Blob>>>,
     /// Blobs that are being written.
     unfinished: Mutex<usize>,
@@ -72,6 +81,25 @@ impl MemoryBlobs {
         blobs.insert(hash, Arc::new(Blob { bytes: bytes.into(), leaves }));
     }
 
+    /// Replaces the bytes of the copy in one tier, and leaves its name and its hash list as they are.
+    ///
+    /// # Panics
+    /// When there is no such copy.
+    pub fn damage_copy(&self, hash: ContentHash, tier: Tier, bytes: impl Into<Bytes>) {
+        let leaves = Arc::clone(&self.0.copy(hash, tier).expect("a copy to damage").leaves);
+        self.0.put(hash, tier, Blob { bytes: bytes.into(), leaves });
+    }
+
+    /// Removes the copy in one tier, as somebody might who meddles.
+    pub fn lose_copy(&self, hash: ContentHash, tier: Tier) {
+        self.0.remove(hash, tier);
+    }
+
+    /// The tiers that have a copy of a content.
+    pub fn tiers_of(&self, hash: ContentHash) -> Vec<Tier> {
+        Tier::ALL.iter().copied().filter(|&tier| self.0.copy(hash, tier).is_some()).collect()
+    }
+
     /// The names of the visible blobs.
     pub fn names(&self) -> Vec<ContentHash> {
         held(&self.0.blobs).keys().copied().collect()
@@ -88,19 +116,94 @@ impl MemoryBlobs {
     }
 }
 
+impl Shelf {
+    fn copy(&self, hash: ContentHash, tier: Tier) -> Option<Arc<Blob>> {
+        match tier {
+            Tier::Hot => held(&self.blobs).get(&hash).cloned(),
+            tier => held(&self.colder).copies.get(&(tier, hash)).cloned(),
+        }
+    }
+
+    fn put(&self, hash: ContentHash, tier: Tier, blob: Blob) {
+        held(&self.colder).left.remove(&(tier, hash));
+        match tier {
+            Tier::Hot => held(&self.blobs).insert(hash, Arc::new(blob)),
+            tier => held(&self.colder).copies.insert((tier, hash), Arc::new(blob)),
+        };
+    }
+
+    fn remove(&self, hash: ContentHash, tier: Tier) {
+        held(&self.colder).left.remove(&(tier, hash));
+        match tier {
+            Tier::Hot => held(&self.blobs).remove(&hash),
+            tier => held(&self.colder).copies.remove(&(tier, hash)),
+        };
+    }
+
+    fn is_left(&self, hash: ContentHash, tier: Tier) -> bool {
+        held(&self.colder).left.contains(&(tier, hash))
+    }
+
+    /// The copy that readers use.
+    fn hottest(&self, hash: ContentHash) -> Option<Arc<Blob>> {
+        let mut tiers = Tier::ALL.to_vec();
+        tiers.sort_by_key(|&tier| self.is_left(hash, tier));
+        tiers.into_iter().find_map(|tier| self.copy(hash, tier))
+    }
+}
+
+impl MemoryBlobs {
+    async fn sink(&self, call: &'static str, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+        let work = || {
+            *held(&self.0.unfinished) += 1;
+            Ok(Box::new(Sink { shelf: Arc::clone(&self.0), tier, bytes: Vec::new() }) as Box<dyn BlobSink>)
+        };
+        self.0.script.play(call, 1, work).await
+    }
+}
+
 #[async_trait]
 impl BlobStore for MemoryBlobs {
     async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
+        self.sink("create", Tier::Hot).await
+    }
+
+    fn tiers(&self) -> Vec<Tier> {
+        Tier::ALL.to_vec()
+    }
+
+    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
         let work = || {
-            *held(&self.0.unfinished) += 1;
-            Ok(Box::new(Sink { shelf: Arc::clone(&self.0), bytes: Vec::new() }) as Box<dyn BlobSink>)
+            let Some(blob) = self.0.copy(hash, tier) else { return Ok(None) };
+            let size_bytes = blob.bytes.len() as u64;
+            let is_usable = blob.leaves.len() as u64 == leaf_count(size_bytes);
+            let is_left = self.0.is_left(hash, tier);
+            let source = Arc::new(Source { shelf: Arc::clone(&self.0), blob });
+            Ok(Some(StoredCopy { size_bytes, is_usable, is_left, source }))
         };
-        self.0.script.play("create", 1, work).await
+        self.0.script.play("open_copy", 1, work).await
+    }
+
+    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+        self.sink("create_copy", tier).await
+    }
+
+    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+        let work = || Ok(self.0.copy(hash, tier).is_some() && held(&self.0.colder).left.insert((tier, hash)));
+        self.0.script.play("leave_copy", 1, work).await
+    }
+
+    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+        let work = || {
+            self.0.remove(hash, tier);
+            Ok(())
+        };
+        self.0.script.play("remove_copy", 1, work).await
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
         let work = || {
-            let blob = held(&self.0.blobs).get(&hash).cloned().ok_or(PortError::NotFound("blob"))?;
+            let blob = self.0.hottest(hash).ok_or(PortError::NotFound("blob"))?;
             let size_bytes = blob.bytes.len() as u64;
             let leaves = Arc::clone(&blob.leaves);
             Ok(StoredBlob { size_bytes, leaves, source: Arc::new(Source { shelf: Arc::clone(&self.0), blob }) })
@@ -109,7 +212,7 @@ impl BlobStore for MemoryBlobs {
     }
 
     async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
-        self.0.script.play("exists", 1, || Ok(held(&self.0.blobs).contains_key(&hash))).await
+        self.0.script.play("exists", 1, || Ok(self.0.hottest(hash).is_some())).await
     }
 
     async fn list(&self, after: Option<ContentHash>, _: Duration, limit: usize) -> PortResult<Vec<ContentHash>> {
@@ -178,6 +281,7 @@ impl BlobSource for Source {
 
 struct Sink {
     shelf: Arc<Shelf>,
+    tier: Tier,
     bytes: Vec<u8>,
 }
 
@@ -197,7 +301,7 @@ impl BlobSink for Sink {
         let work = || {
             assert_eq!(hash_of(&bytes), hash, "the name of what was written");
             assert_eq!(*leaves_of(&bytes), *leaves, "the hash list of what was written");
-            held(&self.shelf.blobs).insert(hash, Arc::new(Blob { bytes, leaves: leaves.into() }));
+            self.shelf.put(hash, self.tier, Blob { bytes, leaves: leaves.into() });
             Ok(())
         };
         self.shelf.script.play("commit", 1, work).await

@@ -70,6 +70,11 @@ impl Script {
         self.lines().entry(call).or_default().faults.extend(faults.into_iter().map(Into::into));
     }
 
+    /// Plays no more of the faults that have not come yet.
+    pub fn end(&self) {
+        self.lines().values_mut().for_each(|line| line.faults.clear());
+    }
+
     /// Whether every call fails from now on.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, SeqCst);

@@ -15,4 +15,5 @@ mod quota;
 mod quota_faults;
 mod rig;
 mod slots;
+mod storage;
 mod usage;

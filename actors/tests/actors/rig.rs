@@ -16,12 +16,14 @@ use penstock_actors::{
     quota_book::{Ask, BookSettings, Demand},
     quota_cache::{Ended, QuotaSettings, Reservation},
     refusal::Refusal,
+    storage_keeper::KeeperSettings,
     system::{Node, NodeSettings, Observers, Ports},
     testkit::{
         clock::ManualClock,
         memory_blobs::{MemoryBlobs, hash_of},
         memory_index::MemoryIndex,
         memory_policies::MemoryPolicies,
+        memory_records::MemoryRecords,
         memory_state::MemoryState,
         model_ledger::ModelLedger,
     },
@@ -62,6 +64,7 @@ pub(crate) struct World {
     pub(crate) blobs: MemoryBlobs,
     pub(crate) index: Arc<MemoryIndex>,
     pub(crate) policies: Arc<MemoryPolicies>,
+    pub(crate) records: Arc<MemoryRecords>,
 }
 
 impl Default for World {
@@ -74,6 +77,7 @@ impl Default for World {
             blobs: MemoryBlobs::default(),
             index: Arc::default(),
             policies: Arc::default(),
+            records: Arc::default(),
         }
     }
 }
@@ -188,6 +192,16 @@ pub(crate) fn settings() -> NodeSettings {
             window_retention: Duration::from_secs(400 * 86_400),
             policy_retention: Duration::from_secs(400 * 86_400),
             months_ahead: 3,
+        },
+        storage: KeeperSettings {
+            interval: Duration::from_secs(3600),
+            verify_rate: None,
+            verify_every: Duration::from_secs(86_400),
+            retention: Duration::from_secs(90 * 86_400),
+            warm_after: None,
+            cold_after: None,
+            move_rate: 1 << 40,
+            grace: Duration::from_secs(600),
         },
         max_streams: 20_000,
         max_searches: 4,
@@ -311,6 +325,7 @@ impl World {
             policies: self.policies.clone(),
             blobs: Arc::new(self.blobs.clone()),
             shared: self.shared.clone(),
+            storage: self.records.clone(),
             clock: self.clock.clone(),
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use penstock_actors::{
     ids::ContentHash,
-    ports::{PortError, PortResult, Sweep},
+    ports::{PortResult, Sweep},
 };
 
 use super::{
@@ -94,35 +94,79 @@ pub(super) fn undo_forgotten_retirements(layout: &Layout, min_age: Duration, lim
     }
     for hash in forgotten {
         match restore(layout, hash) {
-            Ok(()) => tracing::warn!(content_hash = %hash, "a retirement that nobody finished was undone"),
-            Err(PortError::NotFound(_)) => {}
+            Ok(true) => tracing::warn!(content_hash = %hash, "a retirement that nobody finished was undone"),
+            Ok(false) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-/// Brings a retired blob back. A blob of the same name that came since stays: it is the same bytes, and newer.
-pub(super) fn restore(layout: &Layout, hash: ContentHash) -> PortResult<()> {
+/// Takes a blob out of sight; false when there is none.
+pub(super) fn retire(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
+    let _held = layout.lock(hash)?;
+    let (blob, retired) = (layout.blob(hash), layout.retired(hash));
+    match fs::rename(&blob, &retired) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        renamed => renamed.map_err(fault("retire", &blob))?,
+    }
+    sync_folder(&layout.retired_folder())?;
+    sync_folder(&layout.shard(hash))?;
+    Ok(true)
+}
+
+/// Brings a retired blob back; whether there is one in sight then. A blob of the same name that came since stays: it is the
+/// same bytes, and newer.
+pub(super) fn restore(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     let _held = layout.lock(hash)?;
     let (blob, retired) = (layout.blob(hash), layout.retired(hash));
     if blob.try_exists().map_err(fault("look for", &blob))? {
-        return remove(&retired);
+        return remove(&retired).map(|()| true);
     }
     match fs::rename(&retired, &blob) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(PortError::NotFound("blob")),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         renamed => renamed.map_err(fault("restore", &retired))?,
     }
-    sync_folder(&layout.shard(hash))
+    sync_folder(&layout.shard(hash))?;
+    Ok(true)
 }
 
-/// Removes a leaf list that belongs to no blob. The caller holds the content's lock.
+/// Removes a retired blob for good.
+pub(super) fn purge(layout: &Layout, hash: ContentHash) -> PortResult<()> {
+    let _held = layout.lock(hash)?;
+    remove(&layout.retired(hash))?;
+    remove_stray_leaves(layout, hash)
+}
+
+/// Marks a blob, durably, as one that readers were sent away from; false when there is none, or it was marked before.
+pub(super) fn leave(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
+    let _held = layout.lock(hash)?;
+    let (blob, left) = (layout.blob(hash), layout.left(hash));
+    if !blob.try_exists().map_err(fault("look for", &blob))? || left.try_exists().map_err(fault("look for", &left))? {
+        return Ok(false);
+    }
+    fs::write(&left, b"").map_err(fault("write", &left))?;
+    sync_folder(&layout.shard(hash))?;
+    Ok(true)
+}
+
+/// Removes a blob with all that is kept beside it. The blob goes first, and what a kill leaves of the rest is replaced by the
+/// next blob of this name.
+pub(super) fn remove_all_of(layout: &Layout, hash: ContentHash) -> PortResult<()> {
+    let _held = layout.lock(hash)?;
+    remove(&layout.blob(hash))?;
+    remove(&layout.retired(hash))?;
+    remove_stray_leaves(layout, hash)
+}
+
+/// Removes a leaf list and a mark that belong to no blob. The caller holds the content's lock.
 pub(super) fn remove_stray_leaves(layout: &Layout, hash: ContentHash) -> PortResult<()> {
     for owner in [layout.blob(hash), layout.retired(hash)] {
         if owner.try_exists().map_err(fault("look for", &owner))? {
             return Ok(());
         }
     }
+    remove(&layout.left(hash))?;
     remove(&layout.leaves(hash))
 }
 

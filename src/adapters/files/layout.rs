@@ -58,6 +58,11 @@ impl Layout {
         self.shard(hash).join(format!("{hash}.leaves"))
     }
 
+    /// Marks a blob that readers were sent away from.
+    pub(super) fn left(&self, hash: ContentHash) -> PathBuf {
+        self.shard(hash).join(format!("{hash}.left"))
+    }
+
     pub(super) fn retired(&self, hash: ContentHash) -> PathBuf {
         self.retired_folder().join(hash.to_string())
     }

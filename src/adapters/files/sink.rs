@@ -17,7 +17,7 @@ use penstock_actors::{
 
 use super::{
     fault::{STORE, fault},
-    folder::remove_stray_leaves,
+    folder::{remove, remove_stray_leaves},
     layout::{Layout, sync_folder},
 };
 use crate::adapters::leaf_list::LeafList;
@@ -117,5 +117,7 @@ fn put_in_place(layout: &Layout, hash: ContentHash, list: Temporary, mut blob: T
     // Synced apart, or a power cut could keep the second rename and lose the first.
     sync_folder(&shard)?;
     blob.put(&layout.blob(hash))?;
+    // A fresh blob is nobody's to leave.
+    remove(&layout.left(hash))?;
     sync_folder(&shard)
 }

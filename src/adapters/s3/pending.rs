@@ -16,12 +16,13 @@ use bytes::Bytes;
 use futures_util::future::try_join;
 use penstock_actors::{
     ids::ContentHash,
-    model::LeafHash,
+    model::{LeafHash, Tier},
     ports::{PortError, PortResult},
 };
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
+    bucket::Bucket,
     client::{Attempt, Expected},
     failure::{Failure, Kind, STORE},
     manifest::{self, Manifest},
@@ -35,9 +36,30 @@ pub(crate) const MOST_PARTS: usize = 10_000;
 /// How often somebody else may change the manifest while it is being written.
 const PUBLISH_ATTEMPTS: usize = 5;
 
+/// Where data goes.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) bucket: Arc<Bucket>,
+    /// Whether it takes the place of data that looks intact.
+    pub(super) replaces: bool,
+}
+
+impl Place {
+    /// For new content.
+    pub(super) fn of_new(store: &Store) -> Self {
+        Self { bucket: Arc::clone(&store.hot), replaces: false }
+    }
+
+    /// For a copy in one tier.
+    pub(super) fn of_copy(store: &Store, tier: Tier) -> PortResult<Self> {
+        Ok(Self { bucket: Arc::clone(store.bucket(tier)?), replaces: true })
+    }
+}
+
 /// Data that no manifest names yet. Dropping it removes it in the background.
 pub(super) struct Pending {
     store: Arc<Store>,
+    place: Place,
     marker: Marker,
     marked: Instant,
     /// Parts under way, by number from 1, with their tags.
@@ -59,16 +81,24 @@ enum Fate {
 }
 
 impl Pending {
-    pub(super) fn new(store: Arc<Store>) -> Self {
+    pub(super) fn new(store: Arc<Store>, place: Place) -> Self {
         let marker = Marker { data: store.keys.new_data(), upload: None, content: None, size_bytes: 0 };
-        Self { store, marker, marked: Instant::now(), parts: JoinSet::new(), tags: Vec::new(), fate: Fate::Untouched }
+        Self {
+            store,
+            place,
+            marker,
+            marked: Instant::now(),
+            parts: JoinSet::new(),
+            tags: Vec::new(),
+            fate: Fate::Untouched,
+        }
     }
 
     /// Begins to send the data in parts.
-    pub(super) async fn in_parts(store: Arc<Store>) -> PortResult<Self> {
-        let mut pending = Self::new(store);
+    pub(super) async fn in_parts(store: Arc<Store>, place: Place) -> PortResult<Self> {
+        let mut pending = Self::new(store, place);
         // An upload that gets no marker has no parts either, and takes no room.
-        pending.marker.upload = Some(pending.store.hot.begin(&pending.marker.data).await?);
+        pending.marker.upload = Some(pending.place.bucket.begin(&pending.marker.data).await?);
         pending.mark().await?;
         Ok(pending)
     }
@@ -82,7 +112,7 @@ impl Pending {
 
     async fn write_marker(&self) -> PortResult<()> {
         let key = self.store.keys.marker(&self.marker.data);
-        Ok(self.store.hot.put(&key, &self.marker.encode(), Expected::Anything).await?)
+        Ok(self.place.bucket.put(&key, &self.marker.encode(), Expected::Anything).await?)
     }
 
     /// Says what the data is to become.
@@ -110,7 +140,7 @@ impl Pending {
             self.part_ended().await?;
         }
         self.tags.push(None);
-        let (number, bucket) = (self.tags.len(), Arc::clone(&self.store.hot));
+        let (number, bucket) = (self.tags.len(), Arc::clone(&self.place.bucket));
         let (key, upload) = (self.marker.data.clone(), self.marker.upload.clone().unwrap_or_default());
         let send = async move { (number, bucket.part(&key, &upload, number as u32, &body).await) };
         self.parts.spawn_on(send, &self.store.io);
@@ -138,10 +168,10 @@ impl Pending {
     async fn complete(&self) -> PortResult<()> {
         let Marker { data, upload, size_bytes, .. } = &self.marker;
         let tags: Vec<String> = self.tags.iter().flatten().cloned().collect();
-        match self.store.hot.complete(data, upload.as_deref().unwrap_or_default(), &tags).await {
+        match self.place.bucket.complete(data, upload.as_deref().unwrap_or_default(), &tags).await {
             // The answer to an earlier attempt may have been lost: then there is no such upload, but there is the object.
             Err(failure) if failure.kind == Kind::NotFound => {
-                let size = size_of(&self.store.hot, data).await?;
+                let size = size_of(&self.place.bucket, data).await?;
                 if size == Some(*size_bytes) { Ok(()) } else { Err(failure.into()) }
             }
             completed => Ok(completed?),
@@ -151,7 +181,7 @@ impl Pending {
     /// Sends the data as one object.
     pub(super) async fn whole(&mut self, body: &Bytes) -> PortResult<()> {
         self.fate = Fate::RemoveAndMark;
-        let sent = self.store.hot.put(&self.marker.data, body, Expected::Anything).await;
+        let sent = self.place.bucket.put(&self.marker.data, body, Expected::Anything).await;
         if sent.as_ref().err().is_none_or(|failure| !failure.is_passing()) {
             self.fate = Fate::Remove;
         }
@@ -177,7 +207,7 @@ impl Pending {
                 }
             };
             self.fate = Fate::Keep;
-            if written(self.store.hot.put(&key, &body, expected).await)? {
+            if written(self.place.bucket.put(&key, &body, expected).await)? {
                 found = Standing::Own;
                 break;
             }
@@ -188,16 +218,20 @@ impl Pending {
             return Err(why.into());
         }
         self.fate = Fate::Keep;
-        let placed = Placed { bucket: Arc::clone(&self.store.hot), manifest };
-        self.store.remember(hash, placed).await;
+        if self.place.replaces {
+            // Whether readers should use this copy depends on the others.
+            self.store.forget(hash).await;
+        } else {
+            self.store.remember(hash, Placed { bucket: Arc::clone(&self.place.bucket), manifest }).await;
+        }
         self.unmark().await;
         Ok(())
     }
 
     /// What is in the place of the manifest.
     async fn standing(&self, hash: ContentHash) -> PortResult<Standing> {
-        let hot = &self.store.hot;
-        let whole = found(hot.fetch(&self.store.keys.blob(hash), manifest::LARGEST).await)?;
+        let bucket = &self.place.bucket;
+        let whole = found(bucket.fetch(&self.store.keys.blob(hash), manifest::LARGEST).await)?;
         let Some(whole) = whole else { return Ok(Standing::Absent) };
         let Ok(manifest) = Manifest::decode(&whole.bytes, hash) else {
             return Ok(Standing::Damaged { tag: whole.tag });
@@ -205,10 +239,10 @@ impl Pending {
         if manifest.data == self.marker.data {
             return Ok(Standing::Own);
         }
-        if has_data(hot, &manifest).await? {
+        if !self.place.replaces && has_data(bucket, &manifest).await? {
             return Ok(Standing::Intact);
         }
-        self.store.leave_to_sweep(hot, &whole.bytes, hash).await?;
+        self.store.leave_to_sweep(bucket, &whole.bytes, hash).await?;
         Ok(Standing::Damaged { tag: whole.tag })
     }
 
@@ -219,7 +253,7 @@ impl Pending {
             return Ok(());
         }
         self.mark().await?;
-        let size = size_of(&self.store.hot, &self.marker.data).await?;
+        let size = size_of(&self.place.bucket, &self.marker.data).await?;
         if size == Some(self.marker.size_bytes) {
             return Ok(());
         }
@@ -234,7 +268,7 @@ impl Pending {
     /// The data is named by a manifest. If this fails, a sweep finds out.
     async fn unmark(&self) {
         let key = self.store.keys.marker(&self.marker.data);
-        if let Err(failure) = self.store.hot.try_delete(&key).await {
+        if let Err(failure) = self.place.bucket.try_delete(&key).await {
             tracing::debug!(%failure, key, "a marker is left to the sweep");
         }
     }
@@ -243,6 +277,7 @@ impl Pending {
     fn remains(&mut self) -> Remains {
         Remains {
             store: Arc::clone(&self.store),
+            bucket: Arc::clone(&self.place.bucket),
             marker: self.marker.clone(),
             parts: mem::take(&mut self.parts),
             fate: mem::replace(&mut self.fate, Fate::Keep),
@@ -275,6 +310,7 @@ enum Standing {
 /// Data that is to go.
 struct Remains {
     store: Arc<Store>,
+    bucket: Arc<Bucket>,
     marker: Marker,
     parts: JoinSet<(usize, Attempt<String>)>,
     fate: Fate,
@@ -290,15 +326,15 @@ impl Remains {
     }
 
     async fn try_remove(&self) -> Attempt<()> {
-        let (hot, data) = (&self.store.hot, &self.marker.data);
+        let (bucket, data) = (&self.bucket, &self.marker.data);
         if let Some(upload) = &self.marker.upload {
-            found(hot.abort(data, upload).await)?;
+            found(bucket.abort(data, upload).await)?;
         }
         // Also of an upload in parts: it may have been completed, by an attempt whose answer was lost.
-        hot.delete(data).await?;
+        bucket.delete(data).await?;
         if self.fate == Fate::RemoveAndMark {
             return Ok(());
         }
-        hot.delete(&self.store.keys.marker(data)).await
+        bucket.delete(&self.store.keys.marker(data)).await
     }
 }

@@ -14,10 +14,15 @@ use penstock_actors::{
     ports::{BlobSink, PortError, PortResult},
 };
 
-use super::{failure::STORE, pending::Pending, store::Store};
+use super::{
+    failure::STORE,
+    pending::{Pending, Place},
+    store::Store,
+};
 
 pub(super) struct S3Sink {
     store: Arc<Store>,
+    place: Place,
     buffer: BytesMut,
     size_bytes: u64,
     /// `None` while all fits in the buffer.
@@ -25,8 +30,8 @@ pub(super) struct S3Sink {
 }
 
 impl S3Sink {
-    pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, buffer: BytesMut::new(), size_bytes: 0, pending: None }
+    pub(super) fn new(store: Arc<Store>, place: Place) -> Self {
+        Self { store, place, buffer: BytesMut::new(), size_bytes: 0, pending: None }
     }
 
     /// Sends the buffer, which is full, and makes a new one.
@@ -36,7 +41,7 @@ impl S3Sink {
         match &mut self.pending {
             Some(pending) => pending.part(full).await,
             None => {
-                let pending = Pending::in_parts(Arc::clone(&self.store)).await?;
+                let pending = Pending::in_parts(Arc::clone(&self.store), self.place.clone()).await?;
                 self.pending.insert(pending).part(full).await
             }
         }
@@ -62,14 +67,15 @@ impl BlobSink for S3Sink {
     }
 
     async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
-        let Self { store, buffer, size_bytes, pending } = *self;
+        let Self { store, place, buffer, size_bytes, pending } = *self;
         if leaves.len() as u64 != leaf_count(size_bytes) {
             return Err(PortError::rejected(STORE, format!("{} leaves for {size_bytes} bytes", leaves.len())));
         }
         let (pending, is_there) = match pending {
             None => {
-                let mut pending = Pending::new(Arc::clone(&store));
-                let (is_there, ()) = try_join(store.is_intact(hash), pending.mark_as(hash, size_bytes)).await?;
+                let is_there = is_there(&store, &place, hash);
+                let mut pending = Pending::new(Arc::clone(&store), place.clone());
+                let (is_there, ()) = try_join(is_there, pending.mark_as(hash, size_bytes)).await?;
                 if !is_there {
                     pending.whole(&buffer.freeze()).await?;
                 }
@@ -77,7 +83,8 @@ impl BlobSink for S3Sink {
             }
             Some(mut pending) => {
                 pending.part(buffer.freeze()).await?;
-                let (is_there, ()) = try_join(store.is_intact(hash), pending.complete_as(hash, size_bytes)).await?;
+                let is_there = is_there(&store, &place, hash);
+                let (is_there, ()) = try_join(is_there, pending.complete_as(hash, size_bytes)).await?;
                 (pending, is_there)
             }
         };
@@ -87,4 +94,9 @@ impl BlobSink for S3Sink {
         }
         pending.publish(hash, leaves).await
     }
+}
+
+/// Whether there is no need for the data. A copy is made because somebody found that there is.
+async fn is_there(store: &Store, place: &Place, hash: ContentHash) -> PortResult<bool> {
+    if place.replaces { Ok(false) } else { store.is_intact(hash).await }
 }

@@ -11,6 +11,7 @@ use futures_util::{
 use moka::future::Cache;
 use penstock_actors::{
     ids::ContentHash,
+    model::Tier,
     ports::{PortError, PortResult},
 };
 use tokio::runtime::Handle;
@@ -19,7 +20,7 @@ use super::{
     S3Settings,
     bucket::Bucket,
     client::{Attempt, Expected},
-    failure::Kind,
+    failure::{Kind, STORE},
     keys::Keys,
     manifest::{self, Manifest},
     marker::Marker,
@@ -74,6 +75,12 @@ impl Store {
         }
     }
 
+    /// The bucket of a tier.
+    pub(super) fn bucket(&self, tier: Tier) -> PortResult<&Arc<Bucket>> {
+        let bucket = self.tiers.iter().find(|bucket| bucket.tier == tier);
+        bucket.ok_or_else(|| PortError::rejected(STORE, format!("there is no {tier} tier")))
+    }
+
     /// The manifest of a content, from memory or from the hottest tier that has it. Those who ask at once share the answer.
     pub(super) async fn open(&self, hash: ContentHash) -> PortResult<Arc<Placed>> {
         let look_up = async { self.look_up(hash).await?.map(Arc::new).ok_or(PortError::NotFound("blob")) };
@@ -109,7 +116,7 @@ impl Store {
         failed.map_or(Ok(None), Err)
     }
 
-    async fn manifest_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<Option<Placed>> {
+    pub(super) async fn manifest_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<Option<Placed>> {
         let Some(whole) = found(bucket.fetch(&self.keys.blob(hash), manifest::LARGEST).await)? else { return Ok(None) };
         let manifest = Manifest::decode(&whole.bytes, hash)?;
         Ok(Some(Placed { bucket: Arc::clone(bucket), manifest }))
@@ -139,7 +146,7 @@ impl Store {
 
     /// Writes the manifest where nobody looks, and then takes it out of sight. Between the two it is in both places, which
     /// counts as in sight.
-    async fn retire_in(&self, bucket: &Bucket, hash: ContentHash) -> Attempt<bool> {
+    pub(super) async fn retire_in(&self, bucket: &Bucket, hash: ContentHash) -> Attempt<bool> {
         let (blob, retired) = (self.keys.blob(hash), self.keys.retired(hash));
         let Some(whole) = found(bucket.fetch(&blob, manifest::LARGEST).await)? else { return Ok(false) };
         bucket.put(&retired, &whole.bytes, Expected::Anything).await?;
@@ -176,7 +183,7 @@ impl Store {
         try_join_all(self.tiers.iter().map(|bucket| self.purge_in(bucket, hash))).await.map(drop)
     }
 
-    async fn purge_in(&self, bucket: &Bucket, hash: ContentHash) -> PortResult<()> {
+    pub(super) async fn purge_in(&self, bucket: &Bucket, hash: ContentHash) -> PortResult<()> {
         let retired = self.keys.retired(hash);
         let Some(whole) = found(bucket.fetch(&retired, manifest::LARGEST).await)? else { return Ok(()) };
         self.leave_to_sweep(bucket, &whole.bytes, hash).await?;

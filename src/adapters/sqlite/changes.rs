@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use penstock_actors::ports::{Change, ChangeMark, ChangePage, Changes, PortResult, Tag};
+use penstock_actors::{
+    ids::ContentHash,
+    ports::{Change, ChangeMark, ChangePage, Changes, PortResult, Tag},
+};
 use rusqlite::{Connection, named_params};
 use uuid::Uuid;
 
@@ -69,6 +72,7 @@ fn page(conn: &Connection, after: Option<ChangeMark>, limit: u32) -> rusqlite::R
 fn tag(kind: &str, subject: Vec<u8>) -> Option<Tag> {
     let name = match kind {
         "policy" | "governance" | "entries" | "lineage" => String::from_utf8(subject).ok()?,
+        "content" => ContentHash::from_bytes(subject.try_into().ok()?).to_string(),
         _ => Uuid::from_slice(&subject).ok()?.to_string(),
     };
     format!("{kind}:{name}").parse().ok()
@@ -82,6 +86,7 @@ pub(super) fn note(conn: &Connection, tags: &[Tag]) -> rusqlite::Result<()> {
             Tag::Recall(id) => ("recall", id.as_uuid().as_bytes().to_vec()),
             Tag::Asset(id) => ("asset", id.as_uuid().as_bytes().to_vec()),
             Tag::Lineage => ("lineage", b"graph".to_vec()),
+            Tag::Content(hash) => ("content", hash.as_bytes().to_vec()),
             Tag::Policy(name) => ("policy", name.clone().into_bytes()),
             Tag::Governance(id) => ("governance", id.as_str().into()),
             Tag::Entries(pattern) => ("entries", pattern.as_str().into()),

@@ -4,8 +4,8 @@ use rusqlite::Connection;
 
 use super::{
     catalog::*, changes::*, governance, leases::*, ledger::nodes::*, ledger::reclaim::*, ledger::refill::*, lineage,
-    policies::*, receipts::*, search::*, testing::Database, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*,
-    windows::*,
+    policies::*, receipts::*, search::*, storage, testing::Database, upkeep::audit::*, upkeep::prune::*, upkeep::*,
+    usage::*, windows::*,
 };
 
 /// Every statement of the adapter, with the index that its comment promises, where one is named.
@@ -77,6 +77,26 @@ const STATEMENTS: &[(&str, &str)] = &[
     (governance::POLICY_RUNS, "policy_runs_policy_version"),
     (governance::FORGET_RUNS, "policy_runs_age"),
     (governance::FORGET_VERSIONS, "policy_versions_age"),
+    (storage::NOTE_VERIFICATION, ""),
+    (storage::VERIFICATIONS, "storage_verifications_content"),
+    (storage::FORGET_VERIFICATIONS, "storage_verifications_age"),
+    (storage::QUARANTINE, "PRIMARY KEY"),
+    (storage::LIFT_QUARANTINE, "PRIMARY KEY"),
+    (storage::QUARANTINED, "PRIMARY KEY"),
+    (storage::IS_QUARANTINED, "PRIMARY KEY"),
+    (storage::STORED_CONTENT, "PRIMARY KEY"),
+    (storage::STORED_AFTER, "PRIMARY KEY"),
+    (storage::NOTE_USE, ""),
+    (storage::CLAIM_TASK, ""),
+    (storage::TASK, "PRIMARY KEY"),
+    (storage::ADVANCE_TASK, "PRIMARY KEY"),
+    (storage::BEGIN_MOVE, "PRIMARY KEY"),
+    (storage::KEEP_MOVE, "PRIMARY KEY"),
+    (storage::MOVE, "PRIMARY KEY"),
+    (storage::SWITCH_MOVE, "PRIMARY KEY"),
+    (storage::SET_TIER, "PRIMARY KEY"),
+    (storage::END_MOVE, "PRIMARY KEY"),
+    (storage::MOVES, "storage_moves_state"),
     (lineage::ingest::NAMESPACE, "PRIMARY KEY"),
     (lineage::ingest::KNOW_NAMESPACE, ""),
     (lineage::ingest::KEEP_EVENT, ""),
@@ -159,6 +179,10 @@ const ROWS: &str = "
     INSERT INTO policies SELECT 'p' || i, 1, '{}', i FROM ids;
     INSERT INTO policy_versions SELECT 'p' || (i / 2), i % 2 + 1, '{}', i FROM ids;
     INSERT INTO policy_runs SELECT id, 'p' || (i % 100), 1, owner, 'evaluate', 'allow', i, '{}' FROM ids;
+    INSERT INTO storage_verifications SELECT id, hash, 'walk', 'hot', 'intact', i, i, owner, i FROM ids;
+    INSERT INTO storage_quarantine SELECT hash, i FROM ids;
+    INSERT INTO storage_moves SELECT hash, 'cold', 'leaving', i FROM ids;
+    INSERT INTO content_uses SELECT hash, i FROM ids;
     INSERT INTO lineage_namespaces (namespace_key, namespace) SELECT id, 'n' || i FROM ids;
     INSERT INTO lineage_event_counts SELECT i % 30, owner, 1 FROM ids WHERE true ON CONFLICT DO NOTHING;
     INSERT INTO lineage_events SELECT i, hash, owner, 'run', 'START', id, i, '{}' FROM ids;

@@ -4,9 +4,13 @@
 use jiff::{Span, Timestamp, civil::Date};
 use penstock_actors::{
     governance::{Decision, Verdict},
-    ids::{ContentHash, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VersionId},
+    ids::{
+        ContentHash, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VerificationId,
+        VersionId,
+    },
     model::{
-        Credit, EventHash, Facets, NamespaceKey, NodeKey, NodeKind, Outcome, ReceiptStatus, Role, RunState, WindowKind,
+        Credit, EventHash, Facets, Finding, MoveState, NamespaceKey, NodeKey, NodeKind, Outcome, ReceiptStatus, Role,
+        RunState, Tier, VerificationKind, WindowKind,
     },
     ports::{Occasion, Told},
 };
@@ -57,7 +61,7 @@ macro_rules! uuid_columns {
     )*};
 }
 
-uuid_columns!(KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VersionId);
+uuid_columns!(KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VerificationId, VersionId);
 
 macro_rules! byte_columns {
     ($($key:ident),*) => {$(
@@ -177,6 +181,10 @@ macro_rules! named_columns {
 
 named_columns!(
     Decision => Decision::parse,
+    Finding => Finding::parse,
+    MoveState => MoveState::parse,
+    Tier => Tier::parse,
+    VerificationKind => VerificationKind::parse,
     NodeKind => NodeKind::parse,
     Occasion => Occasion::parse,
     Outcome => Outcome::parse,

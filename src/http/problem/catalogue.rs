@@ -57,6 +57,7 @@ catalogue! {
     ContentNotStored, "content-not-stored", NOT_FOUND, "The content is not stored";
     /// The bytes are known but cannot be read now, or are not what they should be.
     ContentUnavailable, "content-unavailable", SERVICE_UNAVAILABLE, "The content cannot be served now";
+    ContentMoving, "content-moving", CONFLICT, "The content is on its way to another tier";
     RangeNotSatisfiable, "range-not-satisfiable", RANGE_NOT_SATISFIABLE, "The range lies outside the content";
     ContentTooLarge, "content-too-large", PAYLOAD_TOO_LARGE, "The content is larger than the tier allows";
     MediaTypeNotAllowed, "media-type-not-allowed", FORBIDDEN, "The tier does not allow this media type";

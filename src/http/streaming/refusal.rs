@@ -60,9 +60,11 @@ pub(crate) fn problem_of(refusal: &Refusal) -> Problem {
 /// What a stored content that cannot be opened is to a client: the index knows it, so it is not absent.
 pub(in crate::http) fn unreadable(error: &PortError) -> Problem {
     match error {
-        PortError::NotFound(_) | PortError::Corrupt(_) => {
-            Problem::new(ProblemType::ContentUnavailable).caused_by(error).retry_after(LATER)
-        }
+        PortError::NotFound(_) => Problem::new(ProblemType::ContentUnavailable).caused_by(error).retry_after(LATER),
+        PortError::Corrupt(_) => Problem::new(ProblemType::ContentUnavailable)
+            .detail("the stored bytes are damaged, and kept back until they are repaired")
+            .caused_by(error)
+            .retry_after(LATER),
         _ => Problem::from(error),
     }
 }

@@ -171,7 +171,11 @@ impl Collector for CacheCollector {
     }
 }
 
-fn metric<'l>(kind: MetricType, labels: impl Iterator<Item = (&'l str, &'l str)>, value: u64) -> proto::Metric {
+pub(super) fn metric<'l>(
+    kind: MetricType,
+    labels: impl Iterator<Item = (&'l str, &'l str)>,
+    value: u64,
+) -> proto::Metric {
     let mut metric = proto::Metric::default();
     metric.set_label(
         labels
@@ -197,7 +201,7 @@ fn metric<'l>(kind: MetricType, labels: impl Iterator<Item = (&'l str, &'l str)>
     metric
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<proto::Metric>) -> proto::MetricFamily {
+pub(super) fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<proto::Metric>) -> proto::MetricFamily {
     let mut family = proto::MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());

@@ -1,0 +1,108 @@
+//! `LastUses`: on which day content was last used, told to the database once a day for each content and instance.
+//!
+//! A stream only looks whether its content was noted today, which is a read of a set in memory. What was not goes into the
+//! database with the next flush, many contents in one statement, so the last use of a content costs a row a day however often it
+//! is streamed, and nothing on the way of a stream. A crash loses what was not flushed; the next use of the day notes it again.
+//!
+//! **Bound.** [`MOST`] contents are remembered as noted; beyond that the set begins anew, and some are told again, which changes
+//! nothing. As many wait for a database that does not answer; what comes then is not noted, and is with its next use.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError, RwLock},
+};
+
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+
+use crate::ids::ContentHash;
+
+/// Contents in the set: some 5 MB.
+const MOST: usize = 100_000;
+
+/// What was used today.
+#[derive(Default)]
+pub struct LastUses {
+    noted: RwLock<Noted>,
+    waiting: Mutex<Vec<(Date, ContentHash)>>,
+}
+
+#[derive(Default)]
+struct Noted {
+    /// `None` before the first use.
+    day: Option<Date>,
+    hashes: HashSet<ContentHash>,
+}
+
+impl LastUses {
+    /// A content is used.
+    pub fn used(&self, hash: ContentHash, now: Timestamp) {
+        let day = TimeZone::UTC.to_datetime(now).date();
+        {
+            let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+            if noted.day == Some(day) && noted.hashes.contains(&hash) {
+                return;
+            }
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() == MOST {
+            return;
+        }
+        let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+        if noted.day != Some(day) || noted.hashes.len() == MOST {
+            *noted = Noted { day: Some(day), hashes: HashSet::new() };
+        }
+        if noted.hashes.insert(hash) {
+            waiting.push((day, hash));
+        }
+    }
+
+    /// Takes up to `limit` contents of one day that the database does not know of.
+    pub fn take(&self, limit: usize) -> Option<(Date, Vec<ContentHash>)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (day, _) = *waiting.first()?;
+        let end = waiting.iter().take(limit).take_while(|(of, _)| *of == day).count();
+        Some((day, waiting.drain(..end).map(|(_, hash)| hash).collect()))
+    }
+
+    /// Gives back what the database did not take.
+    pub fn put_back(&self, day: Date, hashes: Vec<ContentHash>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MOST.saturating_sub(waiting.len());
+        waiting.splice(0..0, hashes.into_iter().take(room).map(|hash| (day, hash)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn a_content_is_told_of_once_a_day() {
+        let (uses, hash) = (LastUses::default(), ContentHash::from_bytes([1; 32]));
+        for minute in ["00", "30", "59"] {
+            uses.used(hash, at(&format!("2026-03-02T23:{minute}:00Z")));
+        }
+        let (day, told) = uses.take(10).expect("something to tell");
+        assert_eq!((day, told), (Date::constant(2026, 3, 2), vec![hash]));
+        assert_eq!(uses.take(10), None);
+        uses.used(hash, at("2026-03-03T00:00:00Z"));
+        assert_eq!(uses.take(10), Some((Date::constant(2026, 3, 3), vec![hash])));
+    }
+
+    #[test]
+    fn what_was_not_taken_is_told_again_day_by_day() {
+        let (uses, hash) = (LastUses::default(), |n| ContentHash::from_bytes([n; 32]));
+        for n in 0..3 {
+            uses.used(hash(n), at("2026-03-02T12:00:00Z"));
+        }
+        uses.used(hash(9), at("2026-03-03T12:00:00Z"));
+        let (day, told) = uses.take(2).expect("something to tell");
+        uses.put_back(day, told);
+        assert_eq!(uses.take(10), Some((Date::constant(2026, 3, 2), vec![hash(0), hash(1), hash(2)])));
+        assert_eq!(uses.take(10), Some((Date::constant(2026, 3, 3), vec![hash(9)])));
+    }
+}

@@ -1,0 +1,191 @@
+//! `Mover`: takes a content to another tier while it is read.
+//!
+//! 1. The move is put down in the database, so that whatever is killed, somebody ends it.
+//! 2. The bytes are copied to the new tier, hashed on the way, and the copy is read back and hashed again.
+//! 3. The switch: the database says that the content is in the new tier, and new readers are sent away from other copies. Who has
+//!    one open goes on.
+//! 4. After a grace period other copies go, once more only if the new one stands.
+//!
+//! Each step may be repeated, and nothing is removed before step 4, so a move that is interrupted anywhere leaves a content that
+//! is whole in at least one tier; whoever finds it in the database (the [keeper](crate::storage_keeper)) begins at 2 again.
+//!
+//! **Bound.** One content at a time for each call, a few leaves of it in memory; a second move of it is refused while one is at it.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{
+    ids::ContentHash,
+    model::{ContentMove, MoveState, StoredContent, Tier, VerificationKind},
+    pacer::Pacer,
+    ports::{MoveBegun, PortError, PortResult},
+    verifier::Verifier,
+};
+
+/// A move that nobody kept for so long was left behind.
+pub const STALE: Duration = Duration::from_secs(30);
+
+/// How often whoever copies shows that it is at it.
+const KEEP_EVERY: Duration = Duration::from_secs(7);
+
+/// Why a content was not moved. It is where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    #[error("the content is not stored")]
+    NotStored,
+    #[error("there is no {0} tier")]
+    NoTier(Tier),
+    /// Another move of it is under way.
+    #[error("the content is on its way to the {} tier", .0.to)]
+    Busy(ContentMove),
+    /// No copy of it is good.
+    #[error("the content is damaged")]
+    Damaged,
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// A move that may begin.
+#[derive(Debug, Clone, Copy)]
+pub enum Begun {
+    /// It is the caller's to [carry out](Mover::carry_out).
+    Ours(ContentMove),
+    /// Somebody is at it, or it is done but for the removal of old copies.
+    Known(ContentMove),
+}
+
+/// Takes contents to other tiers.
+#[derive(Clone)]
+pub struct Mover {
+    verifier: Verifier,
+}
+
+impl Mover {
+    pub const fn new(verifier: Verifier) -> Self {
+        Self { verifier }
+    }
+
+    /// Puts a move down.
+    ///
+    /// # Errors
+    /// When there is no such content or tier, or it is on its way to another one; the database's.
+    pub async fn begin(&self, hash: ContentHash, to: Tier) -> Result<Begun, MoveError> {
+        if !self.verifier.blobs.tiers().contains(&to) {
+            return Err(MoveError::NoTier(to));
+        }
+        let now = self.now();
+        let begun = self.verifier.records.begin_move(hash, to, now, before(now, STALE)).await?;
+        match begun.ok_or(MoveError::NotStored)? {
+            MoveBegun { at, is_ours: true } => Ok(Begun::Ours(at)),
+            MoveBegun { at, .. } if at.to != to => Err(MoveError::Busy(at)),
+            MoveBegun { at, .. } => Ok(Begun::Known(at)),
+        }
+    }
+
+    /// Copies, verifies and switches; other copies are left then, and go later.
+    ///
+    /// # Errors
+    /// The store's or the database's: the move stays where it is, and is carried on later. `Damaged` ends it.
+    pub async fn carry_out(&self, at: &ContentMove, pace: Option<&Pacer>) -> Result<(), MoveError> {
+        let copying = self.copy_and_switch(at, pace);
+        let outcome = tokio::select! {
+            outcome = copying => outcome,
+            lost = self.keep(at) => Err(lost),
+        };
+        let counters = &self.verifier.counters;
+        match &outcome {
+            Ok(()) => {
+                counters.moved[at.to as usize].fetch_add(1, Relaxed);
+                counters.moved_bytes.fetch_add(at.size_bytes, Relaxed);
+                tracing::info!(content_hash = %at.content_hash, to = %at.to, "content is in another tier");
+            }
+            Err(_) => {
+                counters.moves_failed.fetch_add(1, Relaxed);
+            }
+        }
+        if matches!(outcome, Err(MoveError::Damaged)) {
+            self.verifier.records.end_move(at.content_hash, at.to, MoveState::Copying).await?;
+        }
+        outcome
+    }
+
+    /// Shows that this one is at it; ends when it is no longer this one's.
+    async fn keep(&self, at: &ContentMove) -> MoveError {
+        loop {
+            tokio::time::sleep(KEEP_EVERY).await;
+            match self.verifier.records.keep_move(at.content_hash, at.to, self.now()).await {
+                Ok(true) => {}
+                // It was switched just now, or it was taken for left behind.
+                Ok(false) if self.is_leaving(at).await => {}
+                Ok(false) => return MoveError::Busy(*at),
+                Err(error) => tracing::debug!(%error, "a move could not be kept; it goes on"),
+            }
+        }
+    }
+
+    async fn is_leaving(&self, at: &ContentMove) -> bool {
+        let content = self.verifier.records.stored_content(at.content_hash).await;
+        matches!(content, Ok(Some(content)) if content.tier == at.to)
+    }
+
+    async fn copy_and_switch(&self, at: &ContentMove, pace: Option<&Pacer>) -> Result<(), MoveError> {
+        let Verifier { blobs, records, .. } = &self.verifier;
+        let content = records.stored_content(at.content_hash).await?.ok_or(MoveError::NotStored)?;
+        if !self.bring(&content, at.to, pace).await? {
+            // Whatever is wrong with all of them is found, told and mended if it can be.
+            self.verifier.verify(at.content_hash, VerificationKind::Move, pace).await?;
+            return Err(MoveError::Damaged);
+        }
+        if !records.switch_tier(at.content_hash, at.to, self.now()).await? {
+            return Err(MoveError::Busy(*at));
+        }
+        for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
+            blobs.leave_copy(at.content_hash, tier).await?;
+        }
+        self.verifier.content.forget(at.content_hash).await;
+        Ok(())
+    }
+
+    /// Makes sure that a tier has a good copy; false when there is none anywhere to make it from.
+    async fn bring(&self, content: &StoredContent, to: Tier, pace: Option<&Pacer>) -> PortResult<bool> {
+        if self.verifier.stands(content, to).await? && self.verifier.is_intact(content, to, pace).await? {
+            return Ok(true);
+        }
+        let mut sources = self.verifier.blobs.tiers();
+        // The one that readers use is the likeliest to be good.
+        sources.sort_by_key(|&tier| tier != content.tier);
+        for from in sources {
+            if self.verifier.rewrite(content, from, to, VerificationKind::Move, pace).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes the copies that a move has left, once its new one stands; false when it does not, and nothing was removed.
+    ///
+    /// # Errors
+    /// The store's or the database's; the next time goes on.
+    pub async fn clear(&self, at: &ContentMove) -> PortResult<bool> {
+        let Verifier { blobs, records, .. } = &self.verifier;
+        let Some(content) = records.stored_content(at.content_hash).await? else { return Ok(false) };
+        if content.tier != at.to || !self.verifier.stands(&content, at.to).await? {
+            return Ok(false);
+        }
+        for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
+            blobs.remove_copy(at.content_hash, tier).await?;
+        }
+        records.end_move(at.content_hash, at.to, MoveState::Leaving).await?;
+        self.verifier.content.forget(at.content_hash).await;
+        Ok(true)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.verifier.clock.now()
+    }
+}
+
+pub(crate) fn before(now: Timestamp, age: Duration) -> Timestamp {
+    now.checked_sub(age).unwrap_or(Timestamp::MIN)
+}

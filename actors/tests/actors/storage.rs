@@ -1,0 +1,389 @@
+//! Verification, repair, moves and ages of stored content, over ports in memory that fail at each step.
+
+use std::{sync::Arc, time::Duration};
+
+use penstock_actors::{
+    clock::Clock as _,
+    content_store::{ContentSettings, ContentStore, Verify},
+    ids::{ContentHash, NodeId},
+    last_uses::LastUses,
+    model::{Finding, LEAF_BYTES, MoveState, StorageTask, Tier, VerificationKind},
+    mover::{Begun, MoveError, Mover},
+    ports::{BlobStore as _, PortError, StorageRecords as _, Tag},
+    quarantine,
+    storage_keeper::{Keeper, KeeperDeps, KeeperSettings},
+    testkit::{
+        clock::ManualClock,
+        memory_blobs::MemoryBlobs,
+        memory_records::MemoryRecords,
+        script::{Fault, Script},
+    },
+    verifier::{Verified, Verifier, VerifierDeps},
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    delivery::content,
+    rig::{START, eventually},
+};
+
+const SIZE: usize = 3 * LEAF_BYTES as usize + 77;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What instances share.
+struct Scene {
+    clock: Arc<ManualClock>,
+    blobs: MemoryBlobs,
+    records: Arc<MemoryRecords>,
+}
+
+/// An instance.
+struct Instance {
+    store: ContentStore,
+    verifier: Verifier,
+    mover: Mover,
+    keeper: Keeper,
+    uses: Arc<LastUses>,
+}
+
+fn settings() -> KeeperSettings {
+    KeeperSettings {
+        interval: Duration::from_secs(1),
+        verify_rate: Some(1 << 40),
+        verify_every: 30 * DAY,
+        retention: 90 * DAY,
+        warm_after: Some(30 * DAY),
+        cold_after: Some(90 * DAY),
+        move_rate: 1 << 40,
+        grace: Duration::from_secs(600),
+    }
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { clock: Arc::new(ManualClock::at(START)), blobs: MemoryBlobs::default(), records: Arc::default() }
+    }
+
+    fn instance(&self) -> Instance {
+        let content = ContentSettings { memory_cache: 64 << 20, read_ahead: 64 << 20, verify: Verify::Cold };
+        let store = ContentStore::new(Arc::new(self.blobs.clone()), content, Handle::current());
+        let node = NodeId::random();
+        let verifier = Verifier::new(VerifierDeps {
+            blobs: Arc::new(self.blobs.clone()),
+            records: self.records.clone(),
+            content: store.clone(),
+            clock: self.clock.clone(),
+            node,
+            io: Handle::current(),
+        });
+        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastUses>::default());
+        let deps = KeeperDeps {
+            records: self.records.clone(),
+            content: store.clone(),
+            verifier: verifier.clone(),
+            mover: mover.clone(),
+            uses: uses.clone(),
+            clock: self.clock.clone(),
+            node,
+        };
+        Instance { store, verifier, mover, keeper: Keeper::new(deps, settings()), uses }
+    }
+
+    /// Content that is stored in the hot tier.
+    fn stored(&self, seed: u8) -> ContentHash {
+        let mut bytes = content(SIZE);
+        bytes[0] = seed;
+        let hash = self.blobs.put(bytes);
+        self.records.put(hash, SIZE as u64, Tier::Hot, self.clock.now());
+        hash
+    }
+
+    /// What readers get.
+    async fn read(&self, hash: ContentHash) -> Result<bytes::Bytes, PortError> {
+        let blob = self.blobs.open(hash).await?;
+        blob.source.read_at(0, usize::try_from(blob.size_bytes).expect("small")).await
+    }
+
+    async fn copy(&self, hash: ContentHash, tier: Tier) {
+        let bytes = self.read(hash).await.expect("a good copy");
+        let leaves: Vec<_> = bytes.chunks(LEAF_BYTES as usize).map(|leaf| leaf_hash(leaf)).collect();
+        let mut sink = self.blobs.create_copy(tier).await.expect("a sink");
+        sink.write(bytes).await.expect("written");
+        sink.commit(hash, &leaves).await.expect("committed");
+    }
+
+    fn rotten(&self, hash: ContentHash, tier: Tier) {
+        let mut bytes = content(SIZE);
+        bytes[SIZE - 1] ^= 1;
+        self.blobs.damage_copy(hash, tier, bytes);
+    }
+}
+
+fn leaf_hash(leaf: &[u8]) -> penstock_actors::model::LeafHash {
+    *penstock_actors::testkit::memory_blobs::hash_of(leaf).as_bytes()
+}
+
+impl Instance {
+    async fn verify(&self, hash: ContentHash) -> Verified {
+        let verified = self.verifier.verify(hash, VerificationKind::OnDemand, None).await;
+        verified.expect("looked").expect("stored")
+    }
+
+    async fn move_to(&self, hash: ContentHash, to: Tier) -> Result<(), MoveError> {
+        match self.mover.begin(hash, to).await? {
+            Begun::Ours(at) => self.mover.carry_out(&at, None).await,
+            Begun::Known(_) => Ok(()),
+        }
+    }
+}
+
+fn findings(verified: &Verified) -> Vec<(Tier, Finding)> {
+    verified.copies.iter().map(|copy| (copy.tier, copy.finding)).collect()
+}
+
+#[actix::test]
+async fn a_good_copy_is_found_intact_and_put_down() {
+    let scene = Scene::new();
+    let (instance, hash) = (scene.instance(), scene.stored(1));
+    let verified = instance.verify(hash).await;
+    assert_eq!((findings(&verified), verified.quarantined), (vec![(Tier::Hot, Finding::Intact)], false));
+    let looks = scene.records.looks();
+    assert_eq!((looks.len(), looks[0].kind, looks[0].found_bytes), (1, VerificationKind::OnDemand, Some(SIZE as u64)));
+    let unknown = instance.verifier.verify(ContentHash::from_bytes([9; 32]), VerificationKind::OnDemand, None).await;
+    assert_eq!(unknown.expect("looked"), None);
+}
+
+#[actix::test]
+async fn damage_without_a_good_copy_is_kept_from_readers_until_good_bytes_come() {
+    let scene = Scene::new();
+    type Damage = fn(&Scene, ContentHash);
+    let cases: [(Finding, Damage); 3] = [
+        (Finding::Corrupt, |scene, hash| scene.rotten(hash, Tier::Hot)),
+        (Finding::WrongSize, |scene, hash| scene.blobs.damage_copy(hash, Tier::Hot, content(SIZE - 5))),
+        (Finding::Missing, |scene, hash| scene.blobs.lose_copy(hash, Tier::Hot)),
+    ];
+    for (seed, (finding, damage)) in (1..).zip(cases) {
+        let (instance, hash) = (scene.instance(), scene.stored(seed));
+        let good = scene.read(hash).await.expect("good bytes");
+        // Also what is in memory, and what is open, is kept from readers.
+        let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
+        instance.store.read(&open, 0..10, 10).await.expect("read");
+        damage(&scene, hash);
+        let verified = instance.verify(hash).await;
+        assert_eq!((findings(&verified), verified.quarantined), (vec![(Tier::Hot, finding)], true));
+        assert!(matches!(instance.store.open(hash, SIZE as u64).await, Err(PortError::Corrupt(_))));
+        assert!(matches!(instance.store.read(&open, 0..10, 10).await, Err(PortError::Corrupt(_))));
+        assert_eq!(scene.records.quarantined(None, 10).await.expect("a page"), [hash]);
+        // The same bytes came again.
+        scene.blobs.put(good);
+        let verified = instance.verify(hash).await;
+        assert!(!verified.quarantined);
+        assert!(scene.records.quarantined(None, 10).await.expect("a page").is_empty());
+        let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
+        instance.store.read(&open, 0..10, 10).await.expect("read");
+    }
+}
+
+#[actix::test]
+async fn a_damaged_copy_is_mended_from_another_tier() {
+    let scene = Scene::new();
+    let instance = scene.instance();
+    for (seed, lost) in (1..).zip([false, true]) {
+        let hash = scene.stored(seed);
+        let good = scene.read(hash).await.expect("good bytes");
+        scene.copy(hash, Tier::Cold).await;
+        if lost {
+            scene.blobs.lose_copy(hash, Tier::Hot);
+        } else {
+            scene.rotten(hash, Tier::Hot);
+        }
+        let verified = instance.verify(hash).await;
+        assert_eq!((verified.repaired.as_slice(), verified.quarantined), ([Tier::Hot].as_slice(), false));
+        assert_eq!(scene.read(hash).await.expect("readable"), good);
+        let verified = instance.verify(hash).await;
+        assert_eq!(findings(&verified), [(Tier::Hot, Finding::Intact), (Tier::Cold, Finding::Intact)]);
+    }
+    // A copy that nobody needs is not mended, but goes.
+    let hash = scene.stored(9);
+    scene.copy(hash, Tier::Warm).await;
+    scene.rotten(hash, Tier::Warm);
+    assert!(!instance.verify(hash).await.quarantined);
+    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot]);
+    assert!(scene.records.quarantined(None, 10).await.expect("a page").is_empty());
+}
+
+#[actix::test]
+async fn a_repair_that_breaks_off_leaves_the_quarantine_and_the_next_look_ends_it() {
+    for call in ["create_copy", "write", "commit"] {
+        let scene = Scene::new();
+        let (instance, hash) = (scene.instance(), scene.stored(1));
+        scene.copy(hash, Tier::Cold).await;
+        scene.rotten(hash, Tier::Hot);
+        scene.blobs.script().next(call, [Fault::Unavailable]);
+        assert!(instance.verifier.verify(hash, VerificationKind::Walk, None).await.is_err(), "{call}");
+        assert!(matches!(instance.store.open(hash, SIZE as u64).await, Err(PortError::Corrupt(_))), "{call}");
+        assert!(!instance.verify(hash).await.quarantined, "{call}");
+        assert_eq!(scene.blobs.unfinished(), 0, "{call}");
+    }
+}
+
+#[actix::test]
+async fn every_instance_hears_what_is_kept_from_readers() {
+    let scene = Scene::new();
+    let (one, other, hash) = (scene.instance(), scene.instance(), scene.stored(1));
+    tokio::spawn(quarantine::follow(other.store.clone(), scene.records.clone()));
+    scene.rotten(hash, Tier::Hot);
+    assert!(one.verify(hash).await.quarantined);
+    other.store.quarantine().heard(Some(&Tag::Content(hash)));
+    eventually("the other instance refuses it", || other.store.quarantine().holds(hash)).await;
+    scene.records.lift_quarantine(hash).await.expect("lifted");
+    // A database that does not answer is asked again.
+    scene.records.script.next("quarantined", [Fault::Unavailable]);
+    other.store.quarantine().heard(None);
+    eventually("the other instance has it again", || other.store.quarantine().is_empty()).await;
+}
+
+/// The steps at which a move may break: each call of a port, failing without and with its work done.
+#[actix::test]
+async fn a_move_that_breaks_at_any_step_is_ended_by_another_instance_and_never_noticed() {
+    let in_store = ["open_copy", "read_at", "create_copy", "write", "commit", "leave_copy"];
+    let in_records = ["begin_move", "stored_content", "note_verifications", "switch_tier"];
+    for (call, in_store) in in_store.map(|call| (call, true)).into_iter().chain(in_records.map(|call| (call, false))) {
+        for fault in [Fault::Unavailable, Fault::AnswerLost] {
+            for nth in 0..4 {
+                let scene = Scene::new();
+                let hash = scene.stored(1);
+                let good = scene.read(hash).await.expect("good bytes");
+                let script: &Script = if in_store { scene.blobs.script() } else { &scene.records.script };
+                script.next(call, std::iter::repeat_n(None, nth).chain([Some(fault)]));
+                // It may break before it was put down: then whoever asked is told, and asks again.
+                let asked = scene.instance().move_to(hash, Tier::Cold).await;
+                // There may be fewer such calls in a move.
+                script.end();
+                let what = format!("{call} {nth} {fault:?} {asked:?}");
+                assert_eq!(scene.read(hash).await.expect("readable"), good, "{what}");
+                let other = scene.instance();
+                if scene.records.move_of(hash).is_none() {
+                    other.move_to(hash, Tier::Cold).await.expect("moved");
+                }
+                for _ in 0..3 {
+                    scene.clock.advance(Duration::from_secs(601));
+                    let _ = other.keeper.end_moves().await;
+                    assert_eq!(scene.read(hash).await.expect("readable"), good, "{what}");
+                }
+                assert_eq!(scene.blobs.tiers_of(hash), [Tier::Cold], "{what}");
+                assert_eq!(scene.records.tier(hash), Some(Tier::Cold), "{what}");
+                assert_eq!(scene.records.move_of(hash), None, "{what}");
+                assert_eq!(scene.blobs.unfinished(), 0, "{what}");
+                assert!(!other.verify(hash).await.quarantined, "{what}");
+            }
+        }
+    }
+}
+
+#[actix::test]
+async fn old_copies_stay_for_the_grace_period_and_go_only_when_the_new_one_stands() {
+    let scene = Scene::new();
+    let (instance, hash) = (scene.instance(), scene.stored(1));
+    let good = scene.read(hash).await.expect("good bytes");
+    instance.move_to(hash, Tier::Warm).await.expect("moved");
+    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm]);
+    instance.keeper.end_moves().await.expect("nothing is due");
+    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm]);
+    // The new copy is lost before the old one went: the old one mends it.
+    scene.blobs.lose_copy(hash, Tier::Warm);
+    scene.clock.advance(Duration::from_secs(601));
+    instance.keeper.end_moves().await.expect("mended");
+    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm]);
+    instance.keeper.end_moves().await.expect("removed");
+    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Warm]);
+    assert_eq!(scene.read(hash).await.expect("readable"), good);
+}
+
+#[actix::test]
+async fn a_content_is_moved_by_one_and_damaged_content_by_nobody() {
+    let scene = Scene::new();
+    let (one, other, hash) = (scene.instance(), scene.instance(), scene.stored(1));
+    let held = scene.blobs.script().hold("commit");
+    let moving = actix::spawn({
+        let mover = one.mover.clone();
+        async move {
+            let Begun::Ours(at) = mover.begin(hash, Tier::Cold).await.expect("begun") else { panic!("it is ours") };
+            mover.carry_out(&at, None).await
+        }
+    });
+    eventually("it is being copied", || scene.blobs.script().calls("commit").len() == 1).await;
+    assert!(
+        matches!(other.mover.begin(hash, Tier::Cold).await, Ok(Begun::Known(at)) if at.state == MoveState::Copying)
+    );
+    assert!(matches!(other.mover.begin(hash, Tier::Warm).await, Err(MoveError::Busy(at)) if at.to == Tier::Cold));
+    drop(held);
+    moving.await.expect("no panic").expect("moved");
+
+    let damaged = scene.stored(2);
+    scene.rotten(damaged, Tier::Hot);
+    assert!(matches!(one.move_to(damaged, Tier::Cold).await, Err(MoveError::Damaged)));
+    assert_eq!(scene.records.move_of(damaged), None);
+    assert!(one.store.quarantine().holds(damaged));
+    assert!(matches!(one.move_to(ContentHash::from_bytes([9; 32]), Tier::Cold).await, Err(MoveError::NotStored)));
+}
+
+#[actix::test]
+async fn the_walk_verifies_everything_once_a_lap_and_goes_on_where_it_was() {
+    let scene = Scene::new();
+    let instance = scene.instance();
+    let mut stored: Vec<_> = (0..5).map(|seed| scene.stored(seed)).collect();
+    stored.sort_unstable();
+    scene.rotten(stored[3], Tier::Hot);
+    // Another instance had come so far when it died.
+    let dead = NodeId::random();
+    let progress = penstock_actors::model::TaskProgress {
+        after: Some(stored[1]),
+        lap_began_at: Some(scene.clock.now()),
+        whole_lap_began_at: None,
+    };
+    scene
+        .records
+        .claim_task(StorageTask::Walk, dead, scene.clock.now(), Duration::from_secs(60))
+        .await
+        .expect("claimed");
+    scene.records.advance_task(StorageTask::Walk, dead, &progress).await.expect("kept");
+    instance.keeper.walk().await.expect("not this one's turn");
+    assert_eq!(scene.records.looks(), []);
+    scene.clock.advance(Duration::from_secs(61));
+    instance.keeper.walk().await.expect("walked");
+    let seen: Vec<_> = scene.records.looks().iter().map(|look| look.content_hash).collect();
+    assert_eq!(seen, stored[2..]);
+    assert!(instance.store.quarantine().holds(stored[3]));
+    instance.keeper.walk().await.expect("not due");
+    assert_eq!(scene.records.looks().len(), 3);
+    scene.clock.advance(31 * DAY);
+    instance.keeper.walk().await.expect("walked");
+    assert_eq!(scene.records.looks().len(), 3 + 5);
+}
+
+#[actix::test]
+async fn content_goes_to_colder_tiers_by_its_last_use() {
+    let scene = Scene::new();
+    let instance = scene.instance();
+    let (used, unused) = (scene.stored(1), scene.stored(2));
+    let mut ages = Vec::new();
+    let mut at = 0;
+    // The used one is streamed on the first two of these days.
+    for day in [29, 32, 62, 63, 91, 123] {
+        scene.clock.advance((day - at) * DAY);
+        at = day;
+        if day <= 32 {
+            instance.uses.used(used, scene.clock.now());
+        }
+        instance.keeper.tidy().await.expect("told");
+        instance.keeper.lifecycle().await.expect("a lap");
+        ages.push((day, scene.records.tier(used).expect("stored"), scene.records.tier(unused).expect("stored")));
+    }
+    use Tier::{Cold, Hot, Warm};
+    assert_eq!(
+        ages,
+        [(29, Hot, Hot), (32, Hot, Warm), (62, Hot, Warm), (63, Warm, Warm), (91, Warm, Cold), (123, Cold, Cold)]
+    );
+    assert_eq!(scene.records.uses().len(), 1);
+}

@@ -1,0 +1,412 @@
+//! Looks at stored copies, the quarantine, moves between tiers, and the last use of content.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use penstock_actors::{
+    ids::{ContentHash, NodeId, VerificationId},
+    model::{
+        ContentMove, Finding, HistoryPlace, MoveState, StorageTask, StoredContent, TaskProgress, Tier, Verification,
+        VerificationKind,
+    },
+    ports::{Claim, MoveBegun, PortResult, StorageRecords},
+};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{
+    PostgresStore,
+    columns::{Columns, bytes_32, exact},
+    db::Statement,
+};
+
+/// By the primary key.
+const NOTE_VERIFICATIONS: Statement = Statement {
+    name: "note_verifications",
+    sql: "
+        INSERT INTO storage_verifications (verification_id, content_hash, verification_type, tier, finding,
+            expected_bytes, found_bytes, node_id, verified_at)
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        ON CONFLICT (verification_id) DO NOTHING",
+    types: &[
+        Type::UUID_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::UUID_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+    ],
+};
+
+/// By `storage_verifications_content`, once for each kind: the index is in the order of time within one.
+const VERIFICATIONS: Statement = Statement {
+    name: "verifications",
+    sql: "
+        SELECT page.*
+        FROM unnest($2) AS asked (kind)
+        CROSS JOIN LATERAL (
+            SELECT verification_id, content_hash, verification_type, tier, finding, expected_bytes, found_bytes, node_id,
+                verified_at
+            FROM storage_verifications v
+            WHERE v.content_hash = $1 AND v.verification_type = asked.kind
+                AND v.verified_at <= $3 AND (v.verified_at, v.verification_id) < ($3, $4)
+            ORDER BY v.verified_at DESC, v.verification_id DESC
+            LIMIT $5
+        ) AS page
+        ORDER BY page.verified_at DESC, page.verification_id DESC
+        LIMIT $5",
+    types: &[Type::BYTEA, Type::TEXT_ARRAY, Type::TIMESTAMPTZ, Type::UUID, Type::INT8],
+};
+
+/// By `storage_verifications_age`, then by the rows' places, which stand still while they are locked.
+const FORGET_VERIFICATIONS: Statement = Statement {
+    name: "forget_verifications",
+    sql: "
+        DELETE FROM storage_verifications
+        WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM storage_verifications WHERE verified_at < $1 ORDER BY verified_at LIMIT $2
+            FOR UPDATE SKIP LOCKED))",
+    types: &[Type::TIMESTAMPTZ, Type::INT8],
+};
+
+/// By the primary keys.
+const QUARANTINE: Statement = Statement {
+    name: "quarantine",
+    sql: "
+        INSERT INTO storage_quarantine (content_hash, since)
+        SELECT content_hash, $2 FROM overlay_storage_index WHERE content_hash = $1
+        ON CONFLICT (content_hash) DO NOTHING",
+    types: &[Type::BYTEA, Type::TIMESTAMPTZ],
+};
+
+/// By the primary key.
+const LIFT_QUARANTINE: Statement = Statement {
+    name: "lift_quarantine",
+    sql: "DELETE FROM storage_quarantine WHERE content_hash = $1",
+    types: &[Type::BYTEA],
+};
+
+/// By the primary key, in its order.
+const QUARANTINED: Statement = Statement {
+    name: "quarantined",
+    sql: "SELECT content_hash FROM storage_quarantine WHERE content_hash > $1 ORDER BY content_hash LIMIT $2",
+    types: &[Type::BYTEA, Type::INT8],
+};
+
+/// By the primary key.
+const QUARANTINED_AMONG: Statement = Statement {
+    name: "quarantined_among",
+    sql: "SELECT content_hash FROM storage_quarantine WHERE content_hash = ANY ($1)",
+    types: &[Type::BYTEA_ARRAY],
+};
+
+/// By the primary keys.
+const STORED_CONTENT: Statement = Statement {
+    name: "stored_content",
+    sql: "
+        SELECT c.content_hash, c.size_bytes, c.tier, c.stored_at, u.used_on
+        FROM overlay_storage_index c LEFT JOIN content_uses u ON u.content_hash = c.content_hash
+        WHERE c.content_hash = $1 AND c.state = 'stored'",
+    types: &[Type::BYTEA],
+};
+
+/// By the primary keys, in their order.
+const STORED_AFTER: Statement = Statement {
+    name: "stored_after",
+    sql: "
+        SELECT c.content_hash, c.size_bytes, c.tier, c.stored_at, u.used_on
+        FROM (
+            SELECT content_hash, size_bytes, tier, stored_at
+            FROM overlay_storage_index
+            WHERE content_hash > $1 AND state = 'stored'
+            ORDER BY content_hash
+            LIMIT $2
+        ) AS c
+        LEFT JOIN LATERAL (SELECT used_on FROM content_uses u WHERE u.content_hash = c.content_hash) AS u ON true
+        ORDER BY c.content_hash",
+    types: &[Type::BYTEA, Type::INT8],
+};
+
+/// By the primary key. In order, so that instances which note the same contents do not lock each other out.
+const NOTE_USES: Statement = Statement {
+    name: "note_uses",
+    sql: "
+        INSERT INTO content_uses AS u (content_hash, used_on)
+        SELECT DISTINCT content_hash, $2 FROM unnest($1) AS used (content_hash) ORDER BY content_hash
+        ON CONFLICT (content_hash) DO UPDATE SET used_on = excluded.used_on WHERE u.used_on < excluded.used_on",
+    types: &[Type::BYTEA_ARRAY, Type::DATE],
+};
+
+/// By the primary key. A task that another node has comes back as it was.
+const CLAIM_TASK: Statement = Statement {
+    name: "claim_task",
+    sql: "
+        WITH taken AS (
+            INSERT INTO storage_tasks AS t (task, node_id, held_until) VALUES ($1, $2, $4)
+            ON CONFLICT (task) DO UPDATE SET node_id = excluded.node_id, held_until = excluded.held_until
+            WHERE t.node_id = excluded.node_id OR t.held_until < $3
+            RETURNING after_hash, lap_began_at, whole_lap_began_at
+        )
+        SELECT true AS is_ours, after_hash, lap_began_at, whole_lap_began_at FROM taken
+        UNION ALL
+        SELECT false, after_hash, lap_began_at, whole_lap_began_at
+        FROM storage_tasks WHERE task = $1 AND NOT EXISTS (SELECT FROM taken)",
+    types: &[Type::TEXT, Type::UUID, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ],
+};
+
+/// By the primary key.
+const ADVANCE_TASK: Statement = Statement {
+    name: "advance_task",
+    sql: "
+        UPDATE storage_tasks SET after_hash = $3, lap_began_at = $4, whole_lap_began_at = $5
+        WHERE task = $1 AND node_id = $2",
+    types: &[Type::TEXT, Type::UUID, Type::BYTEA, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ],
+};
+
+/// By the primary keys.
+const BEGIN_MOVE: Statement = Statement {
+    name: "begin_move",
+    sql: "
+        WITH content AS (
+            SELECT content_hash, size_bytes FROM overlay_storage_index WHERE content_hash = $1 AND state = 'stored'
+        ),
+        begun AS (
+            INSERT INTO storage_moves AS m (content_hash, to_tier, state, since)
+            SELECT content_hash, $2, 'copying', $3 FROM content
+            ON CONFLICT (content_hash) DO UPDATE SET
+                to_tier = excluded.to_tier, state = excluded.state, since = excluded.since
+            WHERE (m.state = 'copying' AND m.since < $4) OR (m.state = 'leaving' AND m.to_tier <> excluded.to_tier)
+            RETURNING true AS is_ours, content_hash, to_tier, state, since
+        )
+        SELECT m.is_ours, m.content_hash, content.size_bytes, m.to_tier, m.state, m.since
+        FROM (
+            SELECT * FROM begun
+            UNION ALL
+            SELECT false, content_hash, to_tier, state, since
+            FROM storage_moves WHERE content_hash = $1 AND NOT EXISTS (SELECT FROM begun)
+        ) AS m
+        CROSS JOIN content",
+    types: &[Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ],
+};
+
+/// By the primary key.
+const KEEP_MOVE: Statement = Statement {
+    name: "keep_move",
+    sql: "
+        UPDATE storage_moves SET since = $3 WHERE content_hash = $1 AND to_tier = $2 AND state = 'copying'",
+    types: &[Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ],
+};
+
+/// By the primary keys.
+const SWITCH_TIER: Statement = Statement {
+    name: "switch_tier",
+    sql: "
+        WITH switched AS (
+            UPDATE storage_moves SET state = 'leaving', since = $3 WHERE content_hash = $1 AND to_tier = $2
+            RETURNING content_hash
+        ),
+        told AS (
+            UPDATE overlay_storage_index c SET tier = $2 FROM switched s
+            WHERE c.content_hash = s.content_hash AND c.tier <> $2
+        )
+        SELECT content_hash FROM switched",
+    types: &[Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ],
+};
+
+/// By the primary key.
+const END_MOVE: Statement = Statement {
+    name: "end_move",
+    sql: "DELETE FROM storage_moves WHERE content_hash = $1 AND to_tier = $2 AND state = $3",
+    types: &[Type::BYTEA, Type::TEXT, Type::TEXT],
+};
+
+/// By `storage_moves_state`, and the primary key of the storage index.
+const MOVES: Statement = Statement {
+    name: "moves",
+    sql: "
+        SELECT m.content_hash, c.size_bytes, m.to_tier, m.state, m.since
+        FROM (
+            SELECT * FROM storage_moves WHERE state = $1 AND since < $2 ORDER BY since LIMIT $3
+        ) AS m
+        JOIN LATERAL (SELECT size_bytes FROM overlay_storage_index c WHERE c.content_hash = m.content_hash) AS c ON true
+        ORDER BY m.since",
+    types: &[Type::TEXT, Type::TIMESTAMPTZ, Type::INT8],
+};
+
+/// Before every name.
+const FIRST: &[u8] = &[];
+
+#[async_trait]
+impl StorageRecords for PostgresStore {
+    async fn note_verifications(&self, rows: &[Verification]) -> PortResult<()> {
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.verification_id.as_uuid()).collect();
+        let contents: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_bytes().as_slice()).collect();
+        let kinds: Vec<&str> = rows.iter().map(|row| row.kind.as_str()).collect();
+        let tiers: Vec<&str> = rows.iter().map(|row| row.tier.as_str()).collect();
+        let findings: Vec<&str> = rows.iter().map(|row| row.finding.as_str()).collect();
+        let expected = rows.iter().map(|row| exact(row.expected_bytes)).collect::<PortResult<Vec<i64>>>()?;
+        let found = rows.iter().map(|row| row.found_bytes.map(exact).transpose());
+        let found = found.collect::<PortResult<Vec<Option<i64>>>>()?;
+        let nodes: Vec<Uuid> = rows.iter().map(|row| row.node.as_uuid()).collect();
+        let times: Vec<Timestamp> = rows.iter().map(|row| row.verified_at).collect();
+        let params: [super::db::Param<'_>; 9] =
+            [&ids, &contents, &kinds, &tiers, &findings, &expected, &found, &nodes, &times];
+        self.upkeep.execute(&NOTE_VERIFICATIONS, &params).await.map(drop)
+    }
+
+    async fn verifications(
+        &self,
+        hash: ContentHash,
+        kind: Option<VerificationKind>,
+        after: Option<HistoryPlace>,
+        limit: u32,
+    ) -> PortResult<Vec<Verification>> {
+        let kinds = kind.map_or_else(|| VerificationKind::ALL.to_vec(), |kind| vec![kind]);
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        // The end of PostgreSQL's own time is earlier than that of ours.
+        let at = after.map_or(LAST_MOMENT, |place| place.verified_at);
+        let id = after.map_or(Uuid::max(), |place| place.verification_id.as_uuid());
+        let params: [super::db::Param<'_>; 5] = [&hash.as_bytes().as_slice(), &kinds, &at, &id, &i64::from(limit)];
+        let rows = self.db.rows(&VERIFICATIONS, &params).await?;
+        rows.iter().map(|row| verification(&Columns(row))).collect()
+    }
+
+    async fn forget_verifications(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
+        self.upkeep.execute(&FORGET_VERIFICATIONS, &[&before, &i64::from(limit)]).await
+    }
+
+    async fn quarantine(&self, hash: ContentHash, now: Timestamp) -> PortResult<bool> {
+        Ok(self.db.execute(&QUARANTINE, &[&hash.as_bytes().as_slice(), &now]).await? == 1)
+    }
+
+    async fn lift_quarantine(&self, hash: ContentHash) -> PortResult<bool> {
+        Ok(self.db.execute(&LIFT_QUARANTINE, &[&hash.as_bytes().as_slice()]).await? == 1)
+    }
+
+    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<ContentHash>> {
+        let after = after.as_ref().map_or(FIRST, |hash| hash.as_bytes());
+        let rows = self.db.rows(&QUARANTINED, &[&after, &i64::from(limit)]).await?;
+        rows.iter().map(|row| Columns(row).hash("content_hash")).collect()
+    }
+
+    async fn quarantined_among(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {
+        let asked: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
+        let rows = self.db.rows(&QUARANTINED_AMONG, &[&asked]).await?;
+        rows.iter().map(|row| Columns(row).hash("content_hash")).collect()
+    }
+
+    async fn stored_content(&self, hash: ContentHash) -> PortResult<Option<StoredContent>> {
+        let row = self.db.row_opt(&STORED_CONTENT, &[&hash.as_bytes().as_slice()]).await?;
+        row.map(|row| stored_content(&Columns(&row))).transpose()
+    }
+
+    async fn stored_after(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<StoredContent>> {
+        let after = after.as_ref().map_or(FIRST, |hash| hash.as_bytes());
+        let rows = self.upkeep.rows(&STORED_AFTER, &[&after, &i64::from(limit)]).await?;
+        rows.iter().map(|row| stored_content(&Columns(row))).collect()
+    }
+
+    async fn note_uses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()> {
+        let used: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
+        self.upkeep.execute(&NOTE_USES, &[&used, &day]).await.map(drop)
+    }
+
+    async fn claim_task(&self, task: StorageTask, node: NodeId, now: Timestamp, ttl: Duration) -> PortResult<Claim> {
+        let until = now.saturating_add(ttl).unwrap_or(now);
+        let row = self.upkeep.row_opt(&CLAIM_TASK, &[&task.as_str(), &node.as_uuid(), &now, &until]).await?;
+        // Nothing comes where another node made the row a moment ago: then it has the task.
+        let Some(row) = row else { return Ok(Claim { progress: TaskProgress::default(), is_ours: false }) };
+        let row = Columns(&row);
+        let after = row.get::<Option<&[u8]>>("after_hash")?;
+        let progress = TaskProgress {
+            after: after.map(|hash| bytes_32("after_hash", hash).map(ContentHash::from_bytes)).transpose()?,
+            lap_began_at: row.get("lap_began_at")?,
+            whole_lap_began_at: row.get("whole_lap_began_at")?,
+        };
+        Ok(Claim { progress, is_ours: row.get("is_ours")? })
+    }
+
+    async fn advance_task(&self, task: StorageTask, node: NodeId, progress: &TaskProgress) -> PortResult<bool> {
+        let after = progress.after.as_ref().map(|hash| hash.as_bytes().as_slice());
+        let params: [super::db::Param<'_>; 5] =
+            [&task.as_str(), &node.as_uuid(), &after, &progress.lap_began_at, &progress.whole_lap_began_at];
+        Ok(self.upkeep.execute(&ADVANCE_TASK, &params).await? == 1)
+    }
+
+    async fn begin_move(
+        &self,
+        hash: ContentHash,
+        to: Tier,
+        now: Timestamp,
+        stale: Timestamp,
+    ) -> PortResult<Option<MoveBegun>> {
+        let params: [super::db::Param<'_>; 4] = [&hash.as_bytes().as_slice(), &to.as_str(), &now, &stale];
+        let row = self.db.row_opt(&BEGIN_MOVE, &params).await?;
+        row.map(|row| {
+            let row = Columns(&row);
+            Ok(MoveBegun { at: content_move(&row)?, is_ours: row.get("is_ours")? })
+        })
+        .transpose()
+    }
+
+    async fn keep_move(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
+        Ok(self.upkeep.execute(&KEEP_MOVE, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await? == 1)
+    }
+
+    async fn switch_tier(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
+        let row = self.db.row_opt(&SWITCH_TIER, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await?;
+        Ok(row.is_some())
+    }
+
+    async fn end_move(&self, hash: ContentHash, to: Tier, state: MoveState) -> PortResult<bool> {
+        let params: [super::db::Param<'_>; 3] = [&hash.as_bytes().as_slice(), &to.as_str(), &state.as_str()];
+        Ok(self.db.execute(&END_MOVE, &params).await? == 1)
+    }
+
+    async fn moves(&self, state: MoveState, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
+        let rows = self.upkeep.rows(&MOVES, &[&state.as_str(), &before, &i64::from(limit)]).await?;
+        rows.iter().map(|row| content_move(&Columns(row))).collect()
+    }
+}
+
+/// The end of the year 9998: after every look, and within the time of both sides.
+const LAST_MOMENT: Timestamp = Timestamp::constant(253_370_764_799, 0);
+
+fn verification(row: &Columns<'_>) -> PortResult<Verification> {
+    Ok(Verification {
+        verification_id: VerificationId::from_uuid(row.get("verification_id")?),
+        content_hash: row.hash("content_hash")?,
+        kind: row.word("verification_type", VerificationKind::parse)?,
+        tier: row.word("tier", Tier::parse)?,
+        finding: row.word("finding", Finding::parse)?,
+        expected_bytes: row.amount("expected_bytes")?,
+        found_bytes: row.amount_opt("found_bytes")?,
+        node: NodeId::from_uuid(row.get("node_id")?),
+        verified_at: row.get("verified_at")?,
+    })
+}
+
+fn stored_content(row: &Columns<'_>) -> PortResult<StoredContent> {
+    let used_on: Option<Date> = row.get("used_on")?;
+    Ok(StoredContent {
+        content_hash: row.hash("content_hash")?,
+        size_bytes: row.amount("size_bytes")?,
+        tier: row.word("tier", Tier::parse)?,
+        stored_at: row.get("stored_at")?,
+        used_on: used_on.and_then(|day| Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())),
+    })
+}
+
+fn content_move(row: &Columns<'_>) -> PortResult<ContentMove> {
+    Ok(ContentMove {
+        content_hash: row.hash("content_hash")?,
+        size_bytes: row.amount("size_bytes")?,
+        to: row.word("to_tier", Tier::parse)?,
+        state: row.word("state", MoveState::parse)?,
+        since: row.get("since")?,
+    })
+}

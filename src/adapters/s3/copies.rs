@@ -1,0 +1,106 @@
+//! The copy of a content in one tier, for those who verify, mend and move copies.
+//!
+//! A copy that readers are sent away from has its manifest retired, so that nobody finds it who does not ask for it; its data
+//! stays where it was for those who have it open, until a sweep that comes after them all.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use penstock_actors::{
+    ids::ContentHash,
+    model::Tier,
+    ports::{BlobSource, PortError, PortResult},
+};
+
+use super::{
+    bucket::Bucket,
+    manifest::{self, Manifest},
+    on_io,
+    store::{Placed, Store, found, size_of},
+};
+
+/// A copy as it stands.
+pub(super) struct StandingCopy {
+    pub(super) placed: Placed,
+    /// Of the data that is there.
+    pub(super) size_bytes: u64,
+    pub(super) is_left: bool,
+}
+
+impl Store {
+    /// The copy in a tier; `None` when it has none, or the data of the one that it had is gone.
+    pub(super) async fn copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StandingCopy>> {
+        let bucket = self.bucket(tier)?;
+        let (placed, is_left) = match self.manifest_in(bucket, hash).await? {
+            Some(placed) => (placed, false),
+            None => match self.retired_in(bucket, hash).await? {
+                Some(placed) => (placed, true),
+                None => return Ok(None),
+            },
+        };
+        let size_bytes = size_of(bucket, &placed.manifest.data).await?;
+        Ok(size_bytes.map(|size_bytes| StandingCopy { placed, size_bytes, is_left }))
+    }
+
+    async fn retired_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<Option<Placed>> {
+        let whole = found(bucket.fetch(&self.keys.retired(hash), manifest::LARGEST).await)?;
+        let Some(whole) = whole else { return Ok(None) };
+        let manifest = Manifest::decode(&whole.bytes, hash)?;
+        Ok(Some(Placed { bucket: Arc::clone(bucket), manifest }))
+    }
+
+    pub(super) async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+        let bucket = self.bucket(tier)?;
+        if size_of(bucket, &self.keys.blob(hash)).await?.is_none() {
+            return Ok(false);
+        }
+        // One that was left before and came again is not named by anything once its manifest is overwritten.
+        self.purge_in(bucket, hash).await?;
+        let left = self.retire_in(bucket, hash).await;
+        self.forget(hash).await;
+        Ok(left?)
+    }
+
+    /// Takes a copy out of sight, and leaves its data to the sweep.
+    pub(super) async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+        let bucket = self.bucket(tier)?;
+        self.leave_copy(hash, tier).await?;
+        self.purge_in(bucket, hash).await
+    }
+}
+
+/// The data of one copy, wherever else the content may be.
+#[derive(Clone)]
+pub(super) struct CopySource {
+    store: Arc<Store>,
+    placed: Arc<Placed>,
+    /// Of the data that is there, which may not be what the manifest says.
+    size_bytes: u64,
+}
+
+impl CopySource {
+    pub(super) fn new(store: Arc<Store>, placed: Arc<Placed>, size_bytes: u64) -> Self {
+        Self { store, placed, size_bytes }
+    }
+}
+
+#[async_trait]
+impl BlobSource for CopySource {
+    async fn read_at(&self, offset: u64, len: usize) -> PortResult<Bytes> {
+        let end = offset.saturating_add(len as u64);
+        if end > self.size_bytes {
+            return Err(PortError::Corrupt(format!("the copy ends before byte {end}")));
+        }
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let Self { store, placed, size_bytes } = self.clone();
+        let io = store.io.clone();
+        on_io(&io, async move { Ok(placed.bucket.read(&placed.manifest.data, offset..end, size_bytes).await?) }).await
+    }
+
+    fn is_steady(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,262 @@
+//! What operators ask of stored content: look at it, tell what was found, take it to another tier.
+//!
+//! Such work may take longer than a client or a balancer waits. It then goes on without them: the answer is 202 after
+//! [`PATIENCE`], and asking again tells how it is.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use penstock_actors::{
+    admission::Permit,
+    ids::{ContentHash, VerificationId},
+    model::{HistoryPlace, MoveState, Tier, Verification, VerificationKind},
+    mover::{Begun, MoveError},
+    ports::StorageRecords,
+    system::Node,
+    verifier::Verified,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::{
+    JsonBody, Problem, ProblemType, answer,
+    auth::Admin,
+    problem::Violation,
+    routing,
+    streaming::{SOON, unreadable},
+    validation::{Validate, Violations},
+};
+
+/// How long an answer waits for the work: less than balancers wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// Looks in one page unless the caller says otherwise.
+const PAGE: u32 = 100;
+
+/// The largest page: some 300 KiB of JSON.
+const MAX_PAGE: u32 = 1000;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(web::resource("/v1/storage/verify/{contentHash}").route(web::post().to(verify)))
+        .service(web::resource("/v1/storage/verifications/{contentHash}").route(routing::read().to(history)))
+        .service(web::resource("/v1/storage/move/{contentHash}").route(web::post().to(move_content)));
+}
+
+/// The right to have the storage worked on.
+fn enter(node: &Node) -> Result<Permit, Problem> {
+    node.storage_work.try_admit(1).ok_or_else(|| Problem::new(ProblemType::Overloaded).retry_after(SOON))
+}
+
+/// Runs work to its end, and waits for that for a while; `None` when it goes on.
+async fn for_a_while<T: 'static>(
+    permit: Permit,
+    work: impl Future<Output = Result<T, Problem>> + 'static,
+) -> Result<Option<T>, Problem> {
+    let work = async move {
+        let done = work.await;
+        drop(permit);
+        // Somebody should read it where nobody waits any more.
+        if let Err(problem) = &done {
+            tracing::debug!(%problem, cause = problem.cause(), "work on stored content failed");
+        }
+        done
+    };
+    match tokio::time::timeout(PATIENCE, actix_web::rt::spawn(work.in_current_span())).await {
+        Ok(Ok(done)) => done.map(Some),
+        Ok(Err(stopped)) => Err(Problem::new(ProblemType::Internal).caused_by(stopped)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Work that is accepted and goes on.
+fn under_way(hash: ContentHash, status: &str) -> HttpResponse {
+    answer::no_store(HttpResponse::Accepted()).json(json!({ "contentHash": hash, "status": status }))
+}
+
+async fn verify(_: Admin, hash: Path<String>, node: Data<Node>) -> Result<HttpResponse, Problem> {
+    let hash: ContentHash = hash.parse()?;
+    let permit = enter(&node)?;
+    let verifier = node.verifier.clone();
+    let look = async move { Ok(verifier.verify(hash, VerificationKind::OnDemand, None).await?) };
+    match for_a_while(permit, look).await? {
+        Some(Some(verified)) => Ok(answer::ok(&shown(&verified))),
+        Some(None) => Err(ProblemType::ContentNotStored.into()),
+        None => Ok(under_way(hash, "under_way")),
+    }
+}
+
+fn shown(verified: &Verified) -> Value {
+    let content = &verified.content;
+    let status = match (verified.quarantined, verified.repaired.is_empty()) {
+        (true, _) => "damaged",
+        (false, false) => "repaired",
+        (false, true) => "intact",
+    };
+    let copies: Vec<_> = verified
+        .copies
+        .iter()
+        .map(|copy| json!({ "tier": copy.tier, "finding": copy.finding, "foundBytes": copy.found_bytes }))
+        .collect();
+    json!({
+        "contentHash": content.content_hash,
+        "sizeBytes": content.size_bytes,
+        "tier": content.tier,
+        "status": status,
+        "quarantined": verified.quarantined,
+        "copies": copies,
+        "repaired": verified.repaired,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Which {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn history(
+    _: Admin,
+    hash: Path<String>,
+    which: Query<Which>,
+    records: Data<dyn StorageRecords>,
+) -> Result<HttpResponse, Problem> {
+    let malformed = |detail: String| Problem::new(ProblemType::MalformedRequest).detail(detail);
+    let hash: ContentHash = hash.parse()?;
+    let after = which.cursor.as_deref().map(read_cursor).transpose()?;
+    let limit = which.limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(malformed(format!("limit must be 1 to {MAX_PAGE}")));
+    }
+    let kind = match which.kind.as_deref() {
+        None => None,
+        Some(word) => Some(VerificationKind::parse(word).ok_or_else(|| {
+            let known: Vec<_> = VerificationKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            malformed(format!("type is one of {}", known.join(", ")))
+        })?),
+    };
+    // One more than is shown tells whether there are more.
+    let mut rows = records.verifications(hash, kind, after, limit + 1).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).map(write_cursor);
+    let items: Vec<_> = rows.iter().map(row).collect();
+    Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
+}
+
+fn row(look: &Verification) -> Value {
+    json!({
+        "verificationId": look.verification_id,
+        "contentHash": look.content_hash,
+        "type": look.kind,
+        "tier": look.tier,
+        "finding": look.finding,
+        "expectedBytes": look.expected_bytes,
+        "foundBytes": look.found_bytes,
+        "nodeId": look.node,
+        "verifiedAt": look.verified_at,
+    })
+}
+
+/// A cursor is opaque: the last row's time and id.
+fn write_cursor(last: &Verification) -> String {
+    let mut bytes = last.verified_at.as_microsecond().to_be_bytes().to_vec();
+    bytes.extend_from_slice(last.verification_id.as_uuid().as_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read_cursor(text: &str) -> Result<HistoryPlace, Problem> {
+    let read = || {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (time, id) = bytes.split_first_chunk::<8>()?;
+        let verified_at = Timestamp::from_microsecond(i64::from_be_bytes(*time)).ok()?;
+        Some(HistoryPlace { verified_at, verification_id: VerificationId::from_uuid(Uuid::from_slice(id).ok()?) })
+    };
+    read()
+        .ok_or_else(|| Problem::new(ProblemType::MalformedRequest).detail("the cursor is not one that this node gave"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    tier: String,
+}
+
+impl Validate for Move {
+    fn validate(&self, violations: &mut Violations) {
+        violations.require(Tier::parse(&self.tier).is_some(), "tier", "must be hot, warm or cold");
+    }
+}
+
+async fn move_content(
+    _: Admin,
+    hash: Path<String>,
+    node: Data<Node>,
+    body: JsonBody<Move>,
+) -> Result<HttpResponse, Problem> {
+    let hash: ContentHash = hash.parse()?;
+    let asked = body.read().await?;
+    let Some(to) = Tier::parse(&asked.tier) else { return Err(ProblemType::ValidationFailed.into()) };
+    let permit = enter(&node)?;
+    let mover = node.mover.clone();
+    let carried = async move {
+        match mover.begin(hash, to).await.map_err(problem_of)? {
+            Begun::Ours(at) => {
+                mover.carry_out(&at, None).await.map_err(problem_of)?;
+                Ok(MoveState::Leaving)
+            }
+            Begun::Known(at) => Ok(at.state),
+        }
+    };
+    match for_a_while(permit, carried).await? {
+        Some(MoveState::Leaving) => Ok(answer::ok(&json!({ "contentHash": hash, "tier": to, "status": "moved" }))),
+        Some(MoveState::Copying) | None => Ok(under_way(hash, "copying")),
+    }
+}
+
+fn problem_of(error: MoveError) -> Problem {
+    match error {
+        MoveError::NotStored => ProblemType::ContentNotStored.into(),
+        MoveError::NoTier(tier) => {
+            let detail = format!("there is no {tier} tier on this node").into();
+            Problem::from(vec![Violation { path: "tier".to_owned(), detail }])
+        }
+        MoveError::Busy(at) => Problem::new(ProblemType::ContentMoving).with("tier", at.to.as_str()).retry_after(SOON),
+        MoveError::Damaged => unreadable(&penstock_actors::ports::PortError::Corrupt("no copy is good".to_owned())),
+        MoveError::Port(error) => Problem::from(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_and_a_made_up_one_is_refused() {
+        let look = Verification {
+            verification_id: VerificationId::next(),
+            content_hash: ContentHash::from_bytes([1; 32]),
+            kind: VerificationKind::Walk,
+            tier: Tier::Hot,
+            finding: penstock_actors::model::Finding::Intact,
+            expected_bytes: 1,
+            found_bytes: Some(1),
+            node: penstock_actors::ids::NodeId::random(),
+            verified_at: "2026-01-02T03:04:05.678901Z".parse().expect("a time"),
+        };
+        let place = HistoryPlace { verified_at: look.verified_at, verification_id: look.verification_id };
+        assert_eq!(read_cursor(&write_cursor(&look)).ok(), Some(place));
+        for bad in ["", "AAAA", "not base64!", &"A".repeat(200)] {
+            assert!(read_cursor(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What is known of stored copies, as metrics. The actors keep plain counters; they are read at each scrape.
+
+use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
+
+use penstock_actors::{
+    clock::{Clock as _, SystemClock},
+    model::{Finding, Tier},
+    system::Node,
+};
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Metric, MetricFamily, MetricType},
+};
+
+use super::cache::{family, metric};
+
+const VERIFIED_BYTES: (&str, &str) =
+    ("penstock_storage_verified_bytes_total", "Bytes of stored copies that were read and hashed.");
+const VERIFICATIONS: (&str, &str) =
+    ("penstock_storage_verifications_total", "Copies that were looked at, by what was found.");
+const REPAIRED: (&str, &str) = ("penstock_storage_repaired_total", "Damaged copies that were written anew.");
+const FAILED: (&str, &str) = (
+    "penstock_storage_verification_failures_total",
+    "Contents that the walk passed over, since they could not be read.",
+);
+const QUARANTINED: (&str, &str) =
+    ("penstock_storage_quarantined", "Contents that readers do not get because they are damaged.");
+const LAG: (&str, &str) = (
+    "penstock_storage_verification_lag_seconds",
+    "Since the last whole lap of the walk began: all that was stored then was verified since. Absent before there is one.",
+);
+const MOVES: (&str, &str) = ("penstock_storage_moves_total", "Contents that went to another tier, by tier.");
+const MOVED_BYTES: (&str, &str) = ("penstock_storage_moved_bytes_total", "Bytes that went to another tier.");
+const MOVES_FAILED: (&str, &str) = ("penstock_storage_move_failures_total", "Moves that were broken off.");
+
+/// Reads the node's own counters at each scrape.
+pub(super) struct StorageCollector {
+    node: Node,
+    descs: Vec<Desc>,
+}
+
+impl StorageCollector {
+    pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
+        let desc = |(name, help): (&str, &str), labels: &[&str]| {
+            let labels = labels.iter().map(ToString::to_string).collect();
+            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
+        };
+        let descs = vec![
+            desc(VERIFIED_BYTES, &[])?,
+            desc(VERIFICATIONS, &["finding"])?,
+            desc(REPAIRED, &[])?,
+            desc(FAILED, &[])?,
+            desc(QUARANTINED, &[])?,
+            desc(LAG, &[])?,
+            desc(MOVES, &["tier"])?,
+            desc(MOVED_BYTES, &[])?,
+            desc(MOVES_FAILED, &[])?,
+        ];
+        Ok(Self { node, descs })
+    }
+}
+
+impl Collector for StorageCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counters = self.node.verifier.counters();
+        let one = |(name, help): (&str, &str), kind, value| {
+            family(name, help, kind, vec![metric(kind, std::iter::empty(), value)])
+        };
+        let counter = |of, value: &std::sync::atomic::AtomicU64| one(of, MetricType::COUNTER, value.load(Relaxed));
+        let labelled =
+            |(name, help): (&str, &str), metrics: Vec<Metric>| family(name, help, MetricType::COUNTER, metrics);
+        let findings = Finding::ALL.iter().map(|finding| {
+            let value = counters.findings[*finding as usize].load(Relaxed);
+            metric(MetricType::COUNTER, std::iter::once(("finding", finding.as_str())), value)
+        });
+        let moves = Tier::ALL.iter().map(|tier| {
+            let value = counters.moved[*tier as usize].load(Relaxed);
+            metric(MetricType::COUNTER, std::iter::once(("tier", tier.as_str())), value)
+        });
+        let mut families = vec![
+            counter(VERIFIED_BYTES, &counters.verified_bytes),
+            labelled(VERIFICATIONS, findings.collect()),
+            counter(REPAIRED, &counters.repaired),
+            counter(FAILED, &counters.failed),
+            one(QUARANTINED, MetricType::GAUGE, self.node.content.quarantine().len() as u64),
+            labelled(MOVES, moves.collect()),
+            counter(MOVED_BYTES, &counters.moved_bytes),
+            counter(MOVES_FAILED, &counters.moves_failed),
+        ];
+        let began = counters.whole_lap_began_at.load(Relaxed);
+        if began > 0 {
+            let now = u64::try_from(SystemClock.now().as_second()).unwrap_or(0);
+            families.push(one(LAG, MetricType::GAUGE, now.saturating_sub(began)));
+        }
+        families
+    }
+}

@@ -502,6 +502,19 @@ fn a_broken_rule_is_told_with_the_keys_it_is_about() {
         "[quota]\nheartbeat = \"20s\"",
         "quota.lease_ttl = \"60s\" (from default): must be longer than 3 times quota.heartbeat, which is 20s",
     );
+    told(
+        "[lifecycle]\nwarm_after = \"30days\"",
+        "lifecycle.warm_after = \"30days\" (from FILE): must be 0s without a warm tier (storage.warm_root or s3.bucket_warm)",
+    );
+    told(
+        "[storage]\ncold_root = \"/cold\"\n[lifecycle]\ncold_after = \"1h\"",
+        "lifecycle.cold_after = \"1h\" (from FILE): must be 0s or at least 1day, because uses are known to the day",
+    );
+    told(
+        "[storage]\ncold_root = \"/cold\"\n[lifecycle]\ngrace = \"2h\"",
+        "lifecycle.grace = \"2h\" (from FILE): must be shorter than janitor.temporary_age, or a sweep brings back what a move \
+         has left",
+    );
     told("[uploads]\nconcurrent = 0", "uploads.concurrent = 0 (from FILE): must be at least 1");
     told("[usage]\nbatch_age = \"0s\"", "usage.batch_age = \"0s\" (from FILE): must be longer than no time");
     told(

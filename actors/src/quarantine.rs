@@ -59,7 +59,7 @@ struct Heard {
 impl Quarantine {
     /// Whether readers do not get a content.
     pub fn holds(&self, hash: ContentHash) -> bool {
-        self.len() > 0 && self.0.kept.read().unwrap_or_else(PoisonError::into_inner).contains(&hash)
+        !self.is_empty() && self.0.kept.read().unwrap_or_else(PoisonError::into_inner).contains(&hash)
     }
 
     /// How many contents readers do not get.

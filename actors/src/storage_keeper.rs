@@ -201,15 +201,11 @@ impl Keeper {
             if self.deps.content.quarantine().holds(content.content_hash) {
                 return Ok(());
             }
-            match self.move_to(&content, to).await {
-                Err(MoveError::Port(error)) => {
-                    tracing::warn!(content_hash = %content.content_hash, %to, %error, "content was not moved");
+            if let Err(error) = self.move_to(&content, to).await {
+                tracing::warn!(content_hash = %content.content_hash, %to, %error, "content was not moved");
+                if matches!(error, MoveError::Port(_)) {
                     tokio::time::sleep(PAUSE).await;
                 }
-                Err(error) => {
-                    tracing::warn!(content_hash = %content.content_hash, %to, %error, "content was not moved")
-                }
-                Ok(()) => {}
             }
             Ok(())
         });

@@ -101,7 +101,7 @@ impl Lifecycle {
             "be 0s without a cold tier (storage.cold_root or s3.bucket_cold)",
         );
         rules.require(
-            self.grace < temporary_age,
+            self.grace < temporary_age || !(has_warm || has_cold),
             &["lifecycle.grace", "janitor.temporary_age"],
             "be shorter than janitor.temporary_age, or a sweep brings back what a move has left",
         );

@@ -65,7 +65,7 @@ async fn readiness_tells_each_dependency_and_gives_up_only_when_nothing_could_be
     let answer = ready().await;
     assert_eq!(answer.status, StatusCode::OK);
     let ok = json!({ "database": "ok", "storage": "ok", "sharedState": "ok" });
-    assert_eq!(answer.json(), json!({ "status": "ok", "dependencies": ok }));
+    assert_eq!(answer.json(), json!({ "status": "ok", "dependencies": ok, "quarantined": 0 }));
 
     node.world.shared_is_down.store(true, Relaxed);
     let answer = ready().await;

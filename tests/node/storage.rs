@@ -309,7 +309,8 @@ async fn objects_move_under_their_readers_and_are_mended() {
     content_moves_under_its_readers(&node, async |hash| {
         let mut have = Vec::new();
         for (bucket, tier) in BUCKETS.into_iter().zip(["hot", "warm", "cold"]) {
-            if buckets.keys(bucket, "blobs").await.iter().any(|key| key.ends_with(hash)) {
+            let (seen, left) = (buckets.keys(bucket, "blobs").await, buckets.keys(bucket, "retired").await);
+            if seen.iter().chain(&left).any(|key| key.ends_with(hash)) {
                 have.push(tier);
             }
         }
@@ -326,8 +327,8 @@ async fn objects_move_under_their_readers_and_are_mended() {
         let mut damaged = bytes.clone();
         damaged[SIZE / 2] ^= 1;
         match finding {
-            "corrupt" => buckets.put(BUCKETS[0], &data, damaged.into()).await,
-            "wrong_size" => buckets.put(BUCKETS[0], &data, damaged[..1000].to_vec().into()).await,
+            "corrupt" => buckets.put(BUCKETS[0], &data, damaged).await,
+            "wrong_size" => buckets.put(BUCKETS[0], &data, damaged[..1000].to_vec()).await,
             _ => buckets.remove(BUCKETS[0], &data).await,
         }
         let found = verify(&node, &paid.hash).await;

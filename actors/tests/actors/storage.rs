@@ -106,7 +106,7 @@ impl Scene {
 
     async fn copy(&self, hash: ContentHash, tier: Tier) {
         let bytes = self.read(hash).await.expect("a good copy");
-        let leaves: Vec<_> = bytes.chunks(LEAF_BYTES as usize).map(|leaf| leaf_hash(leaf)).collect();
+        let leaves: Vec<_> = bytes.chunks(LEAF_BYTES as usize).map(leaf_hash).collect();
         let mut sink = self.blobs.create_copy(tier).await.expect("a sink");
         sink.write(bytes).await.expect("written");
         sink.commit(hash, &leaves).await.expect("committed");

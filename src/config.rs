@@ -22,6 +22,7 @@ mod s3;
 mod secret;
 mod server;
 mod sessions;
+mod signatures;
 mod sources;
 mod sqlite;
 mod storage;
@@ -58,6 +59,7 @@ pub use s3::S3;
 pub use secret::Secret;
 pub use server::Server;
 pub use sessions::Sessions;
+pub use signatures::Signatures;
 pub use sources::{Origin, Override, Sources};
 pub use sqlite::Sqlite;
 pub use storage::{Storage, StorageBackend};
@@ -91,6 +93,7 @@ pub struct Config {
     pub usage: Usage,
     pub uploads: Uploads,
     pub sessions: Sessions,
+    pub signatures: Signatures,
     pub rate_limits: RateLimits,
     pub cache: Cache,
     pub catalogue: Catalogue,
@@ -184,6 +187,7 @@ impl Config {
         self.usage.check(&mut rules);
         self.uploads.check(&mut rules);
         self.sessions.check(&mut rules);
+        self.signatures.check(&mut rules);
         self.rate_limits.check(&mut rules);
         self.cache.check(&mut rules);
         self.catalogue.check(&mut rules);

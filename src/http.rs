@@ -12,7 +12,8 @@
 //!    is refused has cost neither a look-up nor a byte of its body, and so that every answer, also to a path that leads nowhere,
 //!    tells its client what is left.
 //! 6. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
-//! 7. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
+//! 7. [`compare_signed_body`]: before anything reads a byte of the body.
+//! 8. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
 //!    document to all the others.
 //!
 //! # What does not come through here
@@ -39,9 +40,11 @@ mod catalog;
 mod compression;
 mod content;
 mod data;
+mod digest;
 mod governance;
 mod head_limit;
 mod health;
+mod identities;
 mod leaving;
 mod lineage;
 mod observe;
@@ -54,12 +57,14 @@ mod receipts;
 pub mod routing;
 mod scrape;
 mod sessions;
+mod signed_body;
 mod storage;
 mod streaming;
 mod usage;
 pub mod validation;
 
 pub use announcer::Announcer;
+pub use auth::SignedRequests;
 pub use body::JsonBody;
 pub use catalog::CatalogueSettings;
 pub use content::UploadSettings;
@@ -74,7 +79,7 @@ pub use streaming::{ContentSizes, StreamingSettings};
 
 use self::{
     compression::compress, head_limit::limit_head, leaving::close_when_leaving, observe::observe,
-    problem::document_refusals, rate_limit::limit_rate,
+    problem::document_refusals, rate_limit::limit_rate, signed_body::compare_signed_body,
 };
 use crate::telemetry::metrics::HttpMetrics;
 
@@ -98,6 +103,7 @@ pub fn app(
     // The one that is wrapped last is the outermost.
     App::new()
         .wrap(from_fn(document_refusals))
+        .wrap(from_fn(compare_signed_body))
         .wrap(from_fn(compress))
         .wrap(from_fn(move |request, next| limit_rate(Arc::clone(&rates), request, next)))
         .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
@@ -125,6 +131,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
     lineage::configure(cfg);
     producers::configure(cfg);
     storage::configure(cfg);
+    identities::configure(cfg);
     admin::configure(cfg);
     health::configure(cfg);
     scrape::configure(cfg);

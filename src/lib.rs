@@ -10,6 +10,7 @@ pub mod http;
 pub mod keys;
 pub mod lineage;
 pub mod serve;
+pub mod signatures;
 pub mod telemetry;
 pub mod warming;
 pub mod wiring;

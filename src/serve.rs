@@ -34,7 +34,7 @@ use crate::{
     config::Config,
     data_dir::DataDir,
     http::{
-        self, Announcer, CatalogueSettings, RateGate, RateGateParts, Readiness, SessionSettings, Shell,
+        self, Announcer, CatalogueSettings, RateGate, RateGateParts, Readiness, SessionSettings, Shell, SignedRequests,
         StreamingSettings, UploadSettings,
     },
     keys::{self, AdminKey, KeyRing},
@@ -282,6 +282,8 @@ fn build(
     let cache = Data::new(world.cache.clone());
     let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
     let (sizes, uses) = (Data::from(Arc::clone(&world.sizes)), Data::from(Arc::clone(&world.uses)));
+    let identities = Arc::clone(&world.identities);
+    let signed: Data<SignedRequests> = Data::new(wiring::signed_requests(config, world, &metrics)?);
     let deliverer = Data::new(wiring::deliverer(config, world));
     let facet_assets = u32::try_from(config.catalogue.facet_assets).unwrap_or(u32::MAX);
     let catalogue = Data::new(CatalogueSettings { facet_assets });
@@ -304,6 +306,8 @@ fn build(
             .app_data(uses.clone())
             .app_data(deliverer.clone())
             .app_data(uploads.clone())
+            .app_data(signed.clone())
+            .app_data(Data::from(Arc::clone(&identities)))
             .app_data(sessions.clone())
             .app_data(lineage.clone())
             .app_data(events.clone())

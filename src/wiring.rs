@@ -3,6 +3,7 @@
 mod delivery;
 mod governance;
 mod lineage;
+mod signed;
 mod storage;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -17,8 +18,8 @@ use penstock_actors::{
     lineage::LineagePorts,
     model::{Credit, LeaseSizing},
     ports::{
-        Catalog, Changes, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies, Receipts, Search, SharedCache,
-        SharedState, StorageRecords, Upkeep, UrlSigner,
+        Catalog, Changes, Identities, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies, Receipts, Search,
+        SharedCache, SharedState, StorageRecords, Upkeep, UrlSigner,
     },
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
@@ -33,7 +34,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     adapters::{
-        cached::{CachedCatalog, CachedPolicies, CachedReceipts},
+        cached::{CachedCatalog, CachedIdentities, CachedPolicies, CachedReceipts},
         in_process::InProcessState,
         postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
@@ -49,6 +50,7 @@ pub use delivery::deliverer;
 pub use governance::governor;
 use lineage::LineageFaces;
 pub use lineage::{lineage_http_settings, lineage_settings};
+pub use signed::signed_requests;
 
 /// The longest wait between two attempts to reach the database at start.
 const LONGEST_START_WAIT: Duration = Duration::from_secs(5);
@@ -70,6 +72,8 @@ pub struct World {
     pub lineage: LineagePorts,
     /// Governance policies through the caches, for handlers.
     pub policies: Arc<dyn Policies>,
+    /// Through the caches.
+    pub identities: Arc<dyn Identities>,
     /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -114,6 +118,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone(), Arc::clone(&uses))),
         receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
         policies: Arc::new(CachedPolicies::new(Arc::clone(&database.policies), cache.clone())),
+        identities: Arc::new(CachedIdentities::new(database.identities, cache.clone())),
         cache,
         shared_cache,
         uses,
@@ -188,6 +193,7 @@ pub struct Database {
     pub lineage: LineageFaces,
     pub policies: Arc<dyn Policies>,
     pub storage: Arc<dyn StorageRecords>,
+    pub identities: Arc<dyn Identities>,
     pub pool: Option<PostgresStore>,
 }
 
@@ -201,6 +207,7 @@ impl Database {
             + Receipts
             + Search
             + Policies
+            + Identities
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
@@ -216,6 +223,7 @@ impl Database {
             lineage: LineageFaces::of(store),
             policies: Arc::<S>::clone(store),
             storage: Arc::<S>::clone(store),
+            identities: Arc::<S>::clone(store),
             pool,
         }
     }
@@ -342,6 +350,7 @@ pub fn cache_settings(config: &Config) -> TieredSettings {
             lineage: cache.lineage_ttl,
             policies: cache.policies_ttl,
             receipts: cache.receipts_ttl,
+            identities: cache.identities_ttl,
         },
         stale: cache.stale,
         negative_ttl: cache.negative_ttl,

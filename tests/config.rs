@@ -669,7 +669,10 @@ fn one_variable_sets_the_times_of_the_caches() {
     assert_eq!(Config::load(&general).unwrap().cache.assets_ttl, Duration::from_secs(1));
     for (json, told) in [
         ("[]", "must be an object of seconds by cache"),
-        (r#"{"asset": 1}"#, "must be one of assets, listings, lineage, sessions, policies, prices, receipts, quota"),
+        (
+            r#"{"asset": 1}"#,
+            "must be one of assets, listings, lineage, sessions, policies, prices, receipts, identities, quota",
+        ),
         (r#"{"assets": "1m"}"#, "must be whole seconds, not negative"),
         (r#"{"assets": -1}"#, "must be whole seconds, not negative"),
         (r#"{"quota": 0}"#, "quota.entry_ttl = \"0s\" (from CACHE_TTLS_JSON): must be longer than no time"),

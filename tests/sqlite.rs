@@ -11,7 +11,8 @@ use penstock_actors::{
     model::{ApiKey, NewProducer, NodeEpoch, Role},
     ports::{Catalog as _, Ledger as _, PortError, Receipts as _, Upkeep as _},
     testkit::{
-        catalog_suite, changes_suite, ledger_suite, lineage_suite, policies_suite, search_suite, storage_records_suite,
+        catalog_suite, changes_suite, identities_suite, ledger_suite, lineage_suite, policies_suite, search_suite,
+        storage_records_suite,
     },
 };
 use tempfile::TempDir;
@@ -40,6 +41,12 @@ fn fresh(folder: &TempDir) -> SqliteStore {
 async fn the_catalogue_keeps_the_promises_of_its_port() {
     let folder = folder();
     catalog_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test]
+async fn identities_keep_the_promises_of_their_port() {
+    let folder = folder();
+    identities_suite::run(Arc::new(fresh(&folder))).await;
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use penstock_actors::{
     },
     node_life::NodeLife,
     ports::{
-        Invalidations, Ledger, PortResult, ReceiptView, Reclaimed, Refill, SettleBatch, Settled, SharedState, Slot,
-        Tag, Want,
+        Invalidations, Ledger, OneUse, PortResult, ReceiptView, Reclaimed, Refill, SettleBatch, Settled, SharedState,
+        Slot, Tag, Use, UseTerms, Want,
     },
     quota_book::{Ask, BookSettings, Decision, Demand, Freshness, Moment, QuotaBook},
     quota_cache::{Ended, QuotaDeps, QuotaHandle, QuotaSettings},
@@ -230,6 +230,10 @@ impl SharedState for Memory {
         _: Duration,
     ) -> PortResult<Option<SessionProgress>> {
         Ok(None)
+    }
+
+    async fn use_once(&self, _: OneUse, _: UseTerms) -> PortResult<Use> {
+        Ok(Use::First)
     }
 
     async fn invalidate(&self, _: &[Tag]) -> PortResult<()> {

@@ -10,6 +10,8 @@ use uuid::Uuid;
 pub enum InvalidId {
     #[error("a content hash is 64 lower-case hexadecimal characters")]
     ContentHash,
+    #[error("an identity key is 66 lower-case hexadecimal characters: a compressed secp256k1 public key")]
+    IdentityKey,
     #[error("a {0} is a UUID, such as 67e55044-10b1-426f-9247-bb680e5fe0c8")]
     Uuid(&'static str),
     #[error("the id of a policy has 1 to 64 characters out of a-z, 0-9 and -")]

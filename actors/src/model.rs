@@ -3,6 +3,7 @@
 mod asset;
 mod content;
 mod credit;
+mod identity;
 mod lease;
 mod lineage;
 mod policy;
@@ -17,6 +18,7 @@ mod window;
 pub use asset::{Asset, NewAsset};
 pub use content::{ContentMeta, LEAF_BYTES, LeafHash, leaf_count};
 pub use credit::Credit;
+pub use identity::{Binding, IdentityKey};
 pub use lease::{LeaseSizing, LostLease, NodeEpoch};
 pub use lineage::{
     Direction, EventHash, EventKind, FACETS_KEPT, Facet, Facets, Graph, GraphNode, LineageEdge, LineageEvent,

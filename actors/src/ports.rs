@@ -6,6 +6,7 @@ mod blob_store;
 mod catalog;
 mod changes;
 mod error;
+mod identities;
 mod ledger;
 mod lineage_store;
 mod policies;
@@ -20,6 +21,7 @@ pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob, StoredCopy, Sw
 pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use error::{PortError, PortResult};
+pub use identities::{Bound, IDENTITIES, Identities};
 pub use ledger::{
     AuditDifference, AuditPage, Ledger, NewReceipt, QuotaView, ReceiptView, Receipts, Reclaimed, Refill, Release,
     SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
@@ -34,6 +36,6 @@ pub use search::{Facets, Hit, Media, Search, SearchPage, SearchPlace, Wish};
 pub use shared_cache::{
     CacheName, CacheTag, EntryKey, KeyPattern, Loader, Look, Seen, SharedCache, SharedValue, UseList, Version,
 };
-pub use shared_state::{Invalidations, SharedState, Slot};
+pub use shared_state::{Invalidations, OneUse, SharedState, Slot, Use, UseTerms};
 pub use storage_records::{Claim, MoveBegun, StorageRecords};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

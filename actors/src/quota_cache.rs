@@ -210,7 +210,12 @@ impl QuotaHandle {
             Tag::Recall(id) => {
                 self.shard(*id).link.tell(Recall(*id));
             }
-            Tag::Asset(_) | Tag::Lineage | Tag::Governance(_) | Tag::Content(_) | Tag::Entries(_) => {}
+            Tag::Asset(_)
+            | Tag::Lineage
+            | Tag::Governance(_)
+            | Tag::Content(_)
+            | Tag::Identity(_)
+            | Tag::Entries(_) => {}
         }
     }
 

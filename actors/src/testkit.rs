@@ -8,6 +8,7 @@ pub mod catalog_suite;
 pub mod changes_suite;
 pub mod clock;
 pub mod dice;
+pub mod identities_suite;
 pub mod ledger_suite;
 pub mod lineage_suite;
 pub mod memory_blobs;

@@ -77,6 +77,7 @@ pub struct CacheTtls {
     pub lineage: Duration,
     pub policies: Duration,
     pub receipts: Duration,
+    pub identities: Duration,
 }
 
 impl CacheTtls {
@@ -87,6 +88,7 @@ impl CacheTtls {
             CacheName::Lineage => self.lineage,
             CacheName::Policies => self.policies,
             CacheName::Receipts => self.receipts,
+            CacheName::Identities => self.identities,
         }
     }
 

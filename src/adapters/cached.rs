@@ -12,12 +12,14 @@
 //! [`TieredCache`]: penstock_actors::tiered_cache::TieredCache
 
 mod catalog;
+mod identities;
 mod lineage;
 mod policies;
 mod receipts;
 mod search;
 
 pub use catalog::CachedCatalog;
+pub use identities::CachedIdentities;
 pub use lineage::CachedLineage;
 pub use policies::CachedPolicies;
 pub use receipts::CachedReceipts;

@@ -1,11 +1,12 @@
 //! Shared state in this process: all the "instances" that share it are this one.
 //!
-//! Everything is in memory behind two locks that are held for a few lines and never across an await, so the futures finish
+//! Everything is in memory behind three locks that are held for a few lines and never across an await, so the futures finish
 //! at their first poll. It is bounded: sessions by number, the least recently used going first; stream slots by the streams
-//! that run, which admission bounds, and by their time to live. Time is the monotonic clock that it was given.
+//! that run, which admission bounds, and by their time to live; what may be done once by what the caller allows. Time is the monotonic clock that it was given.
 
 pub(super) mod sessions;
 pub(super) mod slots;
+pub(super) mod uses;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,12 +19,13 @@ use penstock_actors::{
     clock::Clock,
     ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{Invalidations, PortResult, SharedState, Slot, Tag},
+    ports::{Invalidations, OneUse, PortResult, SharedState, Slot, Tag, Use, UseTerms},
 };
 use tokio::sync::broadcast;
 
 use sessions::Sessions;
 use slots::Slots;
+use uses::Uses;
 
 /// Sessions kept unless [`InProcessState::bounded_to`] says otherwise: some 30 MB when full.
 pub const SESSIONS: usize = 100_000;
@@ -37,15 +39,18 @@ pub struct InProcessState {
     clock: Arc<dyn Clock>,
     slots: Mutex<Slots>,
     sessions: Mutex<Sessions>,
+    uses: Mutex<Uses>,
     tags: broadcast::Sender<Tag>,
 }
 
 impl InProcessState {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let now = clock.now();
         Self {
             clock,
             slots: Mutex::default(),
             sessions: Mutex::new(Sessions::bounded_to(SESSIONS)),
+            uses: Mutex::new(Uses::since(now)),
             tags: broadcast::Sender::new(TAGS),
         }
     }
@@ -110,6 +115,11 @@ impl SharedState for InProcessState {
             session.progress.add(bytes, position, at);
             session.progress
         }))
+    }
+
+    async fn use_once(&self, once: OneUse, terms: UseTerms) -> PortResult<Use> {
+        let now = self.clock.now();
+        held(&self.uses).once(once, terms, now)
     }
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {

@@ -16,6 +16,7 @@ mod db;
 mod error;
 mod gate;
 mod governance;
+mod identities;
 mod ledger;
 mod lineage;
 mod migrations;
@@ -156,13 +157,14 @@ impl PostgresStore {
         match change {
             Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id), Topic::Catalogue]),
             Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
-            // Receipts and their windows, governance, and what is known of stored copies are read from the primary alone; cached
-            // entries are nothing of ours.
+            // Receipts and their windows, governance, identities, and what is known of stored copies are read from the primary alone;
+            // cached entries are nothing of ours.
             Some(
                 Tag::Receipt(_)
                 | Tag::Lineage
                 | Tag::Governance(_)
                 | Tag::Content(_)
+                | Tag::Identity(_)
                 | Tag::Recall(_)
                 | Tag::Entries(_),
             ) => {}

@@ -3,6 +3,7 @@
 //! - `put` stores a file as content and prints its hash,
 //! - `publish` makes an asset of a content and prints its version id,
 //! - `receipt` makes a receipt for an asset and prints its id,
+//! - `identity` prints the public key of an identity key, which it makes if there is none,
 //! - `get` streams a content under a receipt into a file.
 //!
 //! Standard output carries the result alone, so that a command can stand in `$(..)`; progress and notes go to standard
@@ -15,6 +16,7 @@ use clap::Subcommand;
 
 pub mod failure;
 pub mod get;
+pub mod identity;
 pub mod node;
 mod progress;
 pub mod publish;
@@ -23,7 +25,7 @@ pub mod receipt;
 pub mod retry;
 
 use self::failure::Printable;
-pub use self::{get::GetArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs};
+pub use self::{get::GetArgs, identity::IdentityArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs};
 
 /// A command that a client of a node runs.
 #[derive(Debug, Subcommand)]
@@ -34,6 +36,8 @@ pub enum ClientCommand {
     Publish(PublishArgs),
     /// Make a receipt for an asset and print its id
     Receipt(ReceiptArgs),
+    /// Print the public key of an identity key, for an admin to bind; the key is made if the file is not there
+    Identity(IdentityArgs),
     /// Stream a content under a receipt into a file
     Get(GetArgs),
 }
@@ -57,6 +61,10 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
             let receipt = receipt::receipt(&args).await?;
             tell_warnings(&receipt)?;
             print_answer(&receipt, "receiptId", args.json)
+        }
+        ClientCommand::Identity(args) => {
+            let identity = identity::identity(&args)?;
+            writeln!(io::stdout(), "{identity}").context("cannot write to standard output")
         }
         ClientCommand::Get(args) => get::get(&args).await,
     }

@@ -1,4 +1,4 @@
-//! `[cache]`: what is kept of assets, receipts, policies, listings and lineage, in this process and where instances share it.
+//! `[cache]`: what is kept of assets, receipts, policies, identities, listings and lineage, in this process and where instances share it.
 
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ pub struct Cache {
     /// How long it is kept what a receipt says.
     #[serde(deserialize_with = "value::duration")]
     pub receipts_ttl: Duration,
+    /// How long it is believed whom an identity key speaks for.
+    #[serde(deserialize_with = "value::duration")]
+    pub identities_ttl: Duration,
     /// How long a value is served past its time to live while it is refreshed.
     #[serde(deserialize_with = "value::duration")]
     pub stale: Duration,

@@ -7,7 +7,7 @@ use super::{effective::Effective, problem::Problem, sources::Origin};
 const VARIABLE: &str = "CACHE_TTLS_JSON";
 
 /// Names in the variable, and the keys they set.
-const TTLS: [(&str, &str); 8] = [
+const TTLS: [(&str, &str); 9] = [
     ("assets", "cache.assets_ttl"),
     ("listings", "cache.listings_ttl"),
     ("lineage", "cache.lineage_ttl"),
@@ -15,6 +15,7 @@ const TTLS: [(&str, &str); 8] = [
     ("policies", "cache.policies_ttl"),
     ("prices", "cache.prices_ttl"),
     ("receipts", "cache.receipts_ttl"),
+    ("identities", "cache.identities_ttl"),
     ("quota", "quota.entry_ttl"),
 ];
 

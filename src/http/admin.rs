@@ -47,7 +47,7 @@ impl Validate for Invalidate {
             violations.require(
                 read_tag(tag).is_some(),
                 path,
-                "must be receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH or recall:ID",
+                "must be receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, identity:KEY or recall:ID",
             );
         }
     }
@@ -57,7 +57,13 @@ fn read_tag(text: &str) -> Option<Tag> {
     text.parse().ok().filter(|tag| match tag {
         Tag::Policy(name) => is_tier_name(name),
         Tag::Entries(_) => false,
-        Tag::Receipt(_) | Tag::Asset(_) | Tag::Lineage | Tag::Governance(_) | Tag::Content(_) | Tag::Recall(_) => true,
+        Tag::Receipt(_)
+        | Tag::Asset(_)
+        | Tag::Lineage
+        | Tag::Governance(_)
+        | Tag::Content(_)
+        | Tag::Identity(_)
+        | Tag::Recall(_) => true,
     })
 }
 

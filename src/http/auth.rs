@@ -1,4 +1,5 @@
-//! Who calls: the extractors [`Producer`] and [`Admin`] over `Authorization: Bearer KEY`.
+//! Who calls: the extractors [`Producer`] and [`Admin`] over `Authorization: Bearer KEY`, or, for producers, over a request that is
+//! signed with an identity key.
 //!
 //! They need the head of a request only, and bodies are read by handlers ([`JsonBody`](super::JsonBody) and uploads alike),
 //! so a call without a valid key is refused before the first byte of its body is read.
@@ -18,10 +19,15 @@ use penstock_actors::{
 use super::{Problem, ProblemType};
 use crate::keys::KeyRing;
 
+mod signed;
+
+pub use signed::SignedRequests;
+pub(super) use signed::says_so as is_signed;
+
 /// The longest secret that is looked up: made ones have 46 characters, configured ones may be longer.
 const SECRET_CHARS: usize = 512;
 
-/// A caller with a producer's or an admin's key.
+/// A caller with a producer's or an admin's key, or who signs with an identity key of a producer.
 #[derive(Debug, Clone, Copy)]
 pub struct Producer {
     pub producer_id: ProducerId,
@@ -56,13 +62,16 @@ impl FromRequest for Producer {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
+            if is_signed(request.headers()) {
+                return Ok(Self { producer_id: signer(&request).await?, role: Role::Producer });
+            }
             let key = authenticate(&request).await?;
             Ok(Self { producer_id: key.producer_id, role: key.role })
         })
     }
 }
 
-/// A caller with an admin's key.
+/// A caller with an admin's key. No identity key is an admin's.
 #[derive(Debug, Clone, Copy)]
 pub struct Admin;
 
@@ -73,12 +82,25 @@ impl FromRequest for Admin {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            match authenticate(&request).await?.role {
+            let role = if is_signed(request.headers()) {
+                signer(&request).await.map(|_| Role::Producer)?
+            } else {
+                authenticate(&request).await?.role
+            };
+            match role {
                 Role::Admin => Ok(Self),
                 Role::Producer => Err(Problem::new(ProblemType::Forbidden).detail("this call needs an admin key")),
             }
         })
     }
+}
+
+/// Whom the identity key speaks for that a request is signed with.
+async fn signer(request: &HttpRequest) -> Result<ProducerId, Problem> {
+    let signed = request
+        .app_data::<web::Data<SignedRequests>>()
+        .ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the server was built without signed requests"))?;
+    signed.producer(request).await
 }
 
 async fn authenticate(request: &HttpRequest) -> Result<ApiKey, Problem> {

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Problem, ProblemType,
     problem::Violation,
+    signed_body::unreadable,
     validation::{Validate, Violations},
 };
 
@@ -83,7 +84,7 @@ pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
 async fn collect(mut payload: web::Payload) -> Result<BytesMut, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(part) = payload.next().await {
-        let part = part.map_err(|error| Problem::new(ProblemType::UploadIncomplete).caused_by(error))?;
+        let part = part.map_err(|error| unreadable(&error))?;
         if bytes.len() + part.len() > JSON_BYTES {
             return Err(Problem::new(ProblemType::UploadTooLarge).with("limit", JSON_BYTES));
         }

@@ -7,7 +7,6 @@ use actix_web::{
     http::header,
     web::{self, Data, Payload, Query, ServiceConfig},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::StreamExt as _;
 use penstock_actors::{
     ids::ContentHash,
@@ -18,7 +17,13 @@ use penstock_actors::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Problem, ProblemType, Readiness, answer, auth::Producer, validation::is_media_type};
+use super::{
+    Problem, ProblemType, Readiness, answer,
+    auth::Producer,
+    digest::sha256_in,
+    signed_body::{SignedBody, unreadable},
+    validation::is_media_type,
+};
 
 /// What content is when its producer does not say.
 const DEFAULT_MEDIA_TYPE: &str = "application/octet-stream";
@@ -97,43 +102,25 @@ async fn receive(mut body: Payload, upload: &mut Upload, idle_timeout: Duration)
             .map_err(|_| Problem::from(ProblemType::RequestTimeout))?;
         match part {
             Some(Ok(part)) => upload.write(part).await.map_err(problem_of)?,
-            Some(Err(error)) => return Err(Problem::new(ProblemType::UploadIncomplete).caused_by(error)),
+            Some(Err(error)) => return Err(unreadable(&error)),
             None => return Ok(()),
         }
     }
 }
 
-/// The hash that the client says its bytes have, by query, by `Repr-Digest` (RFC 9530), or by both alike.
+/// The hash that the client says its bytes have, by query, by `Repr-Digest` (RFC 9530), by what it signed, or by all alike.
 fn expected_hash(request: &HttpRequest, in_query: Option<&str>) -> Result<Option<ContentHash>, Problem> {
     let in_query = in_query.map(str::parse::<ContentHash>).transpose()?;
-    let in_header = match request.headers().get("repr-digest") {
-        Some(value) => sha256_of(value.to_str().map_err(|_| bad_digest())?)?,
-        None => None,
-    };
-    match (in_query, in_header) {
-        (Some(one), Some(other)) if one != other => {
-            Err(Problem::new(ProblemType::MalformedRequest).detail("contentHash and Repr-Digest differ"))
-        }
-        (in_query, in_header) => Ok(in_query.or(in_header)),
+    let in_header = sha256_in(request.headers(), "repr-digest")?;
+    // Of a signed request, the digest that was signed. It is compared where all content is hashed.
+    let signed = SignedBody::claim(request);
+    let given: Vec<_> = [in_query, in_header, signed].into_iter().flatten().collect();
+    if given.windows(2).any(|pair| pair[0] != pair[1]) {
+        return Err(
+            Problem::new(ProblemType::MalformedRequest).detail("contentHash and the digests in the head differ")
+        );
     }
-}
-
-/// The SHA-256 in a `Repr-Digest`. Other algorithms are ignored, as the RFC asks.
-fn sha256_of(field: &str) -> Result<Option<ContentHash>, Problem> {
-    for item in field.split(',') {
-        let Some((algorithm, value)) = item.trim().split_once('=') else { return Err(bad_digest()) };
-        if !algorithm.trim().eq_ignore_ascii_case("sha-256") {
-            continue;
-        }
-        let encoded = value.trim().strip_prefix(':').and_then(|rest| rest.strip_suffix(':')).ok_or_else(bad_digest)?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| bad_digest())?;
-        return Ok(Some(ContentHash::from_bytes(bytes.try_into().map_err(|_| bad_digest())?)));
-    }
-    Ok(None)
-}
-
-fn bad_digest() -> Problem {
-    Problem::new(ProblemType::MalformedRequest).detail("Repr-Digest is not of the form sha-256=:BASE64:")
+    Ok(given.first().copied())
 }
 
 fn media_type(request: &HttpRequest) -> Result<String, Problem> {
@@ -172,21 +159,5 @@ fn problem_of(error: IngestError) -> Problem {
             .with("actual", actual.to_string()),
         IngestError::Overloaded => Problem::new(ProblemType::Overloaded).retry_after(SOON),
         IngestError::Port(error) => Problem::from(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_digest_is_found_among_others() {
-        let hash = ContentHash::from_bytes([9; 32]);
-        let field = format!("sha-512=:AAAA:, SHA-256=:{}:", STANDARD.encode([9; 32]));
-        assert_eq!(sha256_of(&field).expect("well-formed"), Some(hash));
-        assert_eq!(sha256_of("md5=:AAAA:").expect("well-formed"), None);
-        for bad in ["sha-256=AAAA", "sha-256=:AAAA:", "sha-256=:!:", "sha-256"] {
-            assert!(sha256_of(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -131,7 +131,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.kind.status());
         answer.insert_header((header::CACHE_CONTROL, "no-store"));
-        if self.kind == ProblemType::Unauthorized {
+        if matches!(self.kind, ProblemType::Unauthorized | ProblemType::SignatureRefused) {
             answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         for (name, value) in &self.parts.headers {

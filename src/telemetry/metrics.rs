@@ -16,6 +16,7 @@ mod node;
 mod rates;
 mod redis;
 mod s3;
+mod signatures;
 mod storage;
 
 pub use self::redis::{RedisMetrics, RedisOutcome};
@@ -27,6 +28,7 @@ pub use node::JanitorMetrics;
 use penstock_actors::{lineage::Lineage, system::Node, tiered_cache::TieredCache};
 pub use rates::RateMetrics;
 pub use s3::S3Metrics;
+pub use signatures::{SignatureMetrics, Signed};
 
 use self::{
     cache::CacheCollector,

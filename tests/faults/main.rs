@@ -22,6 +22,8 @@ mod s3;
 mod s3_proxy;
 #[path = "../support/shipped.rs"]
 mod shipped;
+#[path = "../support/signing.rs"]
+mod signing;
 
 mod clients;
 mod crashes;
@@ -35,6 +37,7 @@ mod s3_storage;
 mod server;
 mod shared_state;
 mod shutdown;
+mod signed;
 mod still;
 mod storage;
 mod two_nodes;

@@ -196,7 +196,7 @@ impl Node {
 /// Caches of an instance that is alone, all of them off.
 fn cache() -> TieredCache {
     let off = std::time::Duration::ZERO;
-    let ttls = CacheTtls { assets: off, listings: off, lineage: off, policies: off, receipts: off };
+    let ttls = CacheTtls { assets: off, listings: off, lineage: off, policies: off, receipts: off, identities: off };
     let settings = TieredSettings { memory: 1 << 20, ttls, stale: off, negative_ttl: off, patience: off };
     let io = tokio::runtime::Handle::current();
     TieredCache::new(settings, TieredDeps { shared: None, clock: Arc::new(ManualClock::at(NOW)), io })

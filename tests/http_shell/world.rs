@@ -1,7 +1,7 @@
 //! The ports in memory, as far as the shell and the cold endpoints use them, with switches for what may fail.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -19,8 +19,8 @@ use penstock_actors::{
     },
     ports::{
         AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, NewAssetError,
-        NewReceipt, PortError, PortResult, QuotaView, Receipts, SharedState, Slot, StatusChange, StoredBlob,
-        StoredCopy, Sweep, Tag, Upkeep, UsagePage,
+        NewReceipt, OneUse, PortError, PortResult, QuotaView, Receipts, SharedState, Slot, StatusChange, StoredBlob,
+        StoredCopy, Sweep, Tag, Upkeep, UsagePage, Use, UseTerms,
     },
 };
 use tokio::sync::broadcast;
@@ -40,6 +40,7 @@ struct Tables {
 /// All ports of one server.
 pub(crate) struct World {
     tables: Mutex<Tables>,
+    used: Mutex<HashSet<[u8; 32]>>,
     published: broadcast::Sender<Tag>,
     pub(crate) database_is_down: AtomicBool,
     pub(crate) storage_is_down: AtomicBool,
@@ -51,6 +52,7 @@ impl World {
     pub(crate) fn new() -> Self {
         Self {
             tables: Mutex::default(),
+            used: Mutex::default(),
             published: broadcast::channel(16).0,
             database_is_down: AtomicBool::default(),
             storage_is_down: AtomicBool::default(),
@@ -269,6 +271,12 @@ impl SharedState for World {
         _: Duration,
     ) -> PortResult<Option<SessionProgress>> {
         unreachable!("{UNUSED}")
+    }
+
+    async fn use_once(&self, once: OneUse, _: UseTerms) -> PortResult<Use> {
+        answers(&self.shared_is_down, "shared state")?;
+        let mut used = self.used.lock().expect("tests do not panic here");
+        Ok(if used.insert(once.name) { Use::First } else { Use::Again })
     }
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {

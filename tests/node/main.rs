@@ -9,6 +9,8 @@ mod node;
 mod postgres;
 #[path = "../support/s3.rs"]
 mod s3;
+#[path = "../support/signing.rs"]
+mod signing;
 
 mod api;
 mod catalogue;
@@ -19,6 +21,7 @@ mod on_s3;
 mod real_clients;
 mod refusals;
 mod shell;
+mod signed;
 mod storage;
 mod streams;
 mod uploads;

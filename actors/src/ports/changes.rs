@@ -10,10 +10,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{KeyPattern, PortResult};
-use crate::ids::{ContentHash, PolicyId, ReceiptId, VersionId};
+use crate::{
+    ids::{ContentHash, PolicyId, ReceiptId, VersionId},
+    model::IdentityKey,
+};
 
 /// What a cached answer depends on; telling of the tag drops it everywhere. As text: `receipt:ID`, `policy:NAME`, `asset:ID`,
-/// `lineage:graph`, `governance:ID`, `content:HASH`.
+/// `lineage:graph`, `governance:ID`, `content:HASH`, `identity:KEY`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tag {
     Receipt(ReceiptId),
@@ -25,6 +28,8 @@ pub enum Tag {
     Governance(PolicyId),
     /// Where a content is, or whether readers may have it; never its bytes.
     Content(ContentHash),
+    /// Whom an identity key speaks for.
+    Identity(IdentityKey),
     /// `recall:ID`. Not a change: credit of this receipt that lies idle on an instance is wanted by another one.
     Recall(ReceiptId),
     /// `entries:PATTERN`. Not a change either: an operator wants the cached entries gone whose key matches.
@@ -40,6 +45,7 @@ impl fmt::Display for Tag {
             Self::Lineage => f.write_str("lineage:graph"),
             Self::Governance(id) => write!(f, "governance:{id}"),
             Self::Content(hash) => write!(f, "content:{hash}"),
+            Self::Identity(key) => write!(f, "identity:{key}"),
             Self::Recall(id) => write!(f, "recall:{id}"),
             Self::Entries(pattern) => write!(f, "entries:{}", pattern.as_str()),
         }
@@ -49,7 +55,8 @@ impl fmt::Display for Tag {
 /// The text names no tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, recall:ID or entries:PATTERN"
+    "a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, identity:KEY, recall:ID or \
+     entries:PATTERN"
 )]
 pub struct UnknownTag;
 
@@ -63,6 +70,7 @@ impl FromStr for Tag {
             "asset" => name.parse().map(Self::Asset).map_err(|_| UnknownTag),
             "governance" => name.parse().map(Self::Governance).map_err(|_| UnknownTag),
             "content" => name.parse().map(Self::Content).map_err(|_| UnknownTag),
+            "identity" => name.parse().map(Self::Identity).map_err(|_| UnknownTag),
             "recall" => name.parse().map(Self::Recall).map_err(|_| UnknownTag),
             "entries" => KeyPattern::parse(name).map(Self::Entries).ok_or(UnknownTag),
             "lineage" if name == "graph" => Ok(Self::Lineage),
@@ -121,6 +129,7 @@ mod tests {
             Tag::Lineage,
             Tag::Governance("open-data".parse().expect("an id")),
             Tag::Content(ContentHash::from_bytes([0xa7; 32])),
+            Tag::Identity(format!("02{}", "0a".repeat(32)).parse().expect("a key")),
             Tag::Recall(ReceiptId::random()),
             Tag::Entries(KeyPattern::parse("assets:*").expect("a pattern")),
         ] {

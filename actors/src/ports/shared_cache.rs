@@ -12,7 +12,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{PortResult, Tag};
-use crate::ids::{PolicyId, ReceiptId, VersionId};
+use crate::{
+    ids::{PolicyId, ReceiptId, VersionId},
+    model::IdentityKey,
+};
 
 /// The caches. Each has a time to live of its own, and is a label of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,10 +30,13 @@ pub enum CacheName {
     Policies,
     /// What a receipt says, by its id; never what is left of its quota.
     Receipts,
+    /// Whom an identity key speaks for, by the key.
+    Identities,
 }
 
 impl CacheName {
-    pub const ALL: [Self; 5] = [Self::Assets, Self::Listings, Self::Lineage, Self::Policies, Self::Receipts];
+    pub const ALL: [Self; 6] =
+        [Self::Assets, Self::Listings, Self::Lineage, Self::Policies, Self::Receipts, Self::Identities];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,6 +45,7 @@ impl CacheName {
             Self::Lineage => "lineage",
             Self::Policies => "policies",
             Self::Receipts => "receipts",
+            Self::Identities => "identities",
         }
     }
 
@@ -88,6 +95,10 @@ impl CacheTag {
         Self(format!("governance:{id}").into())
     }
 
+    pub fn identity(key: &IdentityKey) -> Self {
+        Self(format!("identity:{key}").into())
+    }
+
     /// The tags whose entries show what this change has changed. The one list of what invalidates what.
     pub fn reached_by(change: &Tag) -> Vec<Self> {
         match change {
@@ -96,6 +107,7 @@ impl CacheTag {
             Tag::Asset(id) => vec![Self::asset(*id), Self::LISTINGS],
             Tag::Lineage => vec![Self::LINEAGE],
             Tag::Governance(id) => vec![Self::governance(id)],
+            Tag::Identity(key) => vec![Self::identity(key)],
             // What is cached of a content never changes: its size and its media type.
             Tag::Content(_) | Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
         }

@@ -20,6 +20,38 @@ pub enum Slot {
     Full(u32),
 }
 
+/// Something that may be done once: a signed request, say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OneUse {
+    /// Names it. Evenly spread, as a hash is.
+    pub name: [u8; 32],
+    /// When whoever made it says that it was made.
+    pub made_at: Timestamp,
+}
+
+/// When something that may be done once may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UseTerms {
+    /// For so long after it was made.
+    pub window: Duration,
+    /// By so much its maker's clock may be ahead.
+    pub ahead: Duration,
+    /// Uses that are remembered; further ones are refused as unavailable, for none may be forgotten before its time.
+    pub uses: u32,
+}
+
+/// The answer to a wish to do something that may be done once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    First,
+    /// Somebody has done it, on this or another instance.
+    Again,
+    /// It was made too long ago, or lies too far ahead, by the state's clock, which is this.
+    Stale(Timestamp),
+    /// It may have been done: what the state remembers does not go back to when it was made. What is made after so long will do.
+    Forgotten(Duration),
+}
+
 /// Tags as they are published, on every instance. A hint that makes things quick: the log of changes
 /// ([`Changes`](super::Changes)) tells of every change whose message was lost.
 pub type Invalidations = broadcast::Receiver<Tag>;
@@ -53,6 +85,14 @@ pub trait SharedState: Send + Sync + 'static {
         at: Timestamp,
         ttl: Duration,
     ) -> PortResult<Option<SessionProgress>>;
+
+    /// Whether this is the first use within its time. Of all who ask, on all instances, one is told so, whatever the state has
+    /// lost: what it may have forgotten is not the first. One clock decides, the state's own.
+    ///
+    /// # Errors
+    /// Without the state nobody can tell: every error means that it must not be done. It may be remembered all the same, so a
+    /// new one is made for another attempt.
+    async fn use_once(&self, once: OneUse, terms: UseTerms) -> PortResult<Use>;
 
     /// Tells every instance that listens that what depends on these tags has changed.
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()>;

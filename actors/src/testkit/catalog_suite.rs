@@ -58,7 +58,7 @@ fn producer_with_key(role: Role) -> NewProducer {
 }
 
 /// A producer that the store knows.
-async fn producer<S: Catalog>(store: &S) -> ProducerId {
+pub(super) async fn producer<S: Catalog>(store: &S) -> ProducerId {
     let new = producer_with_key(Role::Producer);
     store.create_producer(&new).await.expect("a producer is made");
     new.key.producer_id

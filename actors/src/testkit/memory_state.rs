@@ -14,15 +14,16 @@ use super::script::Script;
 use crate::{
     ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{Invalidations, PortResult, SharedState, Slot, Tag},
+    ports::{Invalidations, OneUse, PortResult, SharedState, Slot, Tag, Use, UseTerms},
 };
 
-/// Shared state in memory. Slots and sessions do not end by themselves, so that what was forgotten shows.
+/// Shared state in memory. Slots, sessions and uses do not end by themselves, so that what was forgotten shows.
 pub struct MemoryState {
     /// What it does wrong.
     pub script: Script,
     slots: Mutex<HashMap<ReceiptId, HashSet<UsageId>>>,
     sessions: Mutex<HashMap<SessionId, Session>>,
+    uses: Mutex<HashSet<[u8; 32]>>,
     tags: broadcast::Sender<Tag>,
 }
 
@@ -40,7 +41,13 @@ impl MemoryState {
     /// A receiver of invalidations may be this many tags behind.
     pub fn following(tags: usize) -> Self {
         let script = Script::default();
-        Self { script, slots: Mutex::default(), sessions: Mutex::default(), tags: broadcast::Sender::new(tags) }
+        Self {
+            script,
+            slots: Mutex::default(),
+            sessions: Mutex::default(),
+            uses: Mutex::default(),
+            tags: broadcast::Sender::new(tags),
+        }
     }
 
     /// Slots taken, of all receipts.
@@ -105,6 +112,11 @@ impl SharedState for MemoryState {
             }))
         };
         self.script.play("add_progress", 1, work).await
+    }
+
+    async fn use_once(&self, once: OneUse, _: UseTerms) -> PortResult<Use> {
+        let work = || Ok(if held(&self.uses).insert(once.name) { Use::First } else { Use::Again });
+        self.script.play("use_once", 1, work).await
     }
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::{
     ids::{ContentHash, ReceiptId, SessionId, UsageId, VersionId},
     model::{Session, SessionProgress},
-    ports::{SharedState, Slot, Tag},
+    ports::{OneUse, PortError, SharedState, Slot, Tag, Use, UseTerms},
 };
 
 const TTL: Duration = Duration::from_secs(3);
@@ -35,6 +35,11 @@ pub async fn run(state: Arc<dyn SharedState>, advance: impl AsyncFn(Duration)) {
     a_session_is_found_until_its_time_is_over(state, advance).await;
     progress_adds_up_and_keeps_a_session_alive(state, advance).await;
     what_many_streams_add_at_once_is_all_there(state).await;
+    of_many_who_use_a_thing_one_is_the_first(state).await;
+    what_is_stale_or_lies_ahead_is_not_used(state).await;
+    a_use_is_remembered_as_long_as_it_is_fresh(state, advance).await;
+    what_was_made_before_the_state_is_forgotten_not_first(state).await;
+    without_room_nobody_is_the_first(state).await;
     what_is_invalidated_reaches_every_listener_in_order(state).await;
     a_listener_that_falls_behind_is_told(state).await;
 }
@@ -146,6 +151,80 @@ async fn what_many_streams_add_at_once_is_all_there(state: &dyn SharedState) {
     let kept = state.session(session.session_id).await.expect("looked").expect("it is there");
     let expected = SessionProgress { streams: 100, bytes_delivered: 5050, position: 100, last_active: Some(at) };
     assert_eq!(kept.progress, expected);
+}
+
+/// Nobody's clock is ahead, so that a state which has just begun remembers what is made after it.
+const TERMS: UseTerms = UseTerms { window: TTL, ahead: Duration::ZERO, uses: 10_000 };
+
+/// Something made now, by the state's clock.
+async fn made_now(state: &dyn SharedState) -> OneUse {
+    let never = OneUse { name: random_name(), made_at: Timestamp::UNIX_EPOCH };
+    let Use::Stale(made_at) = state.use_once(never, TERMS).await.expect("asked") else { panic!("made in 1970") };
+    OneUse { name: random_name(), made_at }
+}
+
+fn random_name() -> [u8; 32] {
+    let mut name = [0; 32];
+    name[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    name
+}
+
+async fn of_many_who_use_a_thing_one_is_the_first(state: &dyn SharedState) {
+    let (once, other) = (made_now(state).await, made_now(state).await);
+    let answers = join_all((0..50).map(async |_| state.use_once(once, TERMS).await.expect("asked"))).await;
+    assert_eq!(answers.iter().filter(|answer| **answer == Use::First).count(), 1, "{answers:?}");
+    assert!(answers.iter().all(|answer| matches!(answer, Use::First | Use::Again)), "{answers:?}");
+    assert_eq!(state.use_once(other, TERMS).await.expect("asked"), Use::First);
+}
+
+async fn what_is_stale_or_lies_ahead_is_not_used(state: &dyn SharedState) {
+    let now = made_now(state).await;
+    let far = OneUse { made_at: now.made_at + TTL * 10, ..now };
+    assert!(matches!(state.use_once(far, TERMS).await.expect("asked"), Use::Stale(_)));
+    let old = OneUse { made_at: now.made_at - TTL, ..now };
+    assert!(matches!(state.use_once(old, TERMS).await.expect("asked"), Use::Stale(_)));
+    // Neither has used it up.
+    assert_eq!(state.use_once(now, TERMS).await.expect("asked"), Use::First);
+    let ahead = OneUse { name: random_name(), ..far };
+    let wider = UseTerms { ahead: TTL * 20, ..TERMS };
+    // As far as makers' clocks may be ahead, a state forgets; so it is one or the other, and never stale.
+    assert!(matches!(state.use_once(ahead, wider).await.expect("asked"), Use::First | Use::Forgotten(_)));
+}
+
+async fn a_use_is_remembered_as_long_as_it_is_fresh(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
+    let once = made_now(state).await;
+    assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::First);
+    advance(PART).await;
+    assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::Again);
+    advance(PART).await;
+    assert!(matches!(state.use_once(once, TERMS).await.expect("asked"), Use::Stale(_)));
+}
+
+async fn what_was_made_before_the_state_is_forgotten_not_first(state: &dyn SharedState) {
+    let long = UseTerms { window: Duration::from_hours(24 * 1000), ..TERMS };
+    let now = made_now(state).await;
+    let before = OneUse { made_at: now.made_at - Duration::from_hours(24 * 500), ..now };
+    for _ in 0..2 {
+        assert!(matches!(state.use_once(before, long).await.expect("asked"), Use::Forgotten(_)));
+    }
+}
+
+async fn without_room_nobody_is_the_first(state: &dyn SharedState) {
+    let narrow = UseTerms { uses: 16, ..TERMS };
+    let (mut first, mut refused) = (0, 0);
+    for _ in 0..200 {
+        let once = made_now(state).await;
+        match state.use_once(once, narrow).await {
+            Ok(Use::First) => first += 1,
+            Err(PortError::Unavailable { .. }) => {
+                refused += 1;
+                // It may be used when there is room again: nothing was noted.
+                assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::First);
+            }
+            answer => panic!("{answer:?}"),
+        }
+    }
+    assert!(first <= 16 && refused >= 184, "{first} {refused}");
 }
 
 async fn what_is_invalidated_reaches_every_listener_in_order(state: &dyn SharedState) {

@@ -68,7 +68,14 @@ impl Default for Bench {
 pub(crate) fn settings() -> TieredSettings {
     TieredSettings {
         memory: 8 << 20,
-        ttls: CacheTtls { assets: TTL, listings: TTL, lineage: TTL, policies: Duration::ZERO, receipts: TTL },
+        ttls: CacheTtls {
+            assets: TTL,
+            listings: TTL,
+            lineage: TTL,
+            policies: Duration::ZERO,
+            receipts: TTL,
+            identities: TTL,
+        },
         stale: STALE,
         negative_ttl: NEGATIVE,
         patience: Duration::from_millis(500),

@@ -5,7 +5,7 @@
 //! slots of running streams are put back, at once after a fault and with the next refresh in any case, and those given back
 //! meanwhile are taken out. **Sessions** that this instance has seen are kept here too, are found and go on here while Redis is
 //! gone, and are put back when it has returned, with what was added meanwhile. **Tags** are told to this instance's listeners
-//! first, and to the others over pub/sub.
+//! first, and to the others over pub/sub. What may be done **once** is decided by Redis alone: without it, nobody can tell.
 //!
 //! What nobody waits for (a slot given back, progress) shares the round trip of what somebody waits for, ahead of it in the
 //! queue. So a stream costs at most one round trip when there is traffic, and its predecessor's slot is free when it asks.
@@ -16,6 +16,7 @@
 mod sessions;
 mod slots;
 mod tags;
+mod uses;
 
 use std::{
     collections::HashMap,
@@ -29,7 +30,7 @@ use penstock_actors::{
     clock::Clock,
     ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{Invalidations, PortResult, SharedState, Slot, Tag},
+    ports::{Invalidations, OneUse, PortResult, SharedState, Slot, Tag, Use, UseTerms},
 };
 use redis::Value;
 use tokio::sync::{broadcast, watch};
@@ -112,6 +113,15 @@ impl RedisState {
 
     async fn ask(&self, call: Call, haste: Haste) -> Result<Value, Failure> {
         self.link.try_all(vec![call], haste).await.pop().unwrap_or(Err(Failure::Open))
+    }
+
+    /// Has Redis remember from now on what is used once, unless it does. Else the first to ask would be told that what came
+    /// before is forgotten.
+    async fn begin_to_remember(&self) {
+        for failure in self.link.try_all(uses::begin(&self.link), Haste::Now).await.into_iter().filter_map(Result::err)
+        {
+            tracing::debug!(%failure, "Redis remembers uses from the first one on");
+        }
     }
 
     /// Tells Redis of everything that it has missed, and of the slots that it may have lost.
@@ -250,8 +260,12 @@ impl Own {
 
 /// Puts back what Redis may lack each time it begins to serve.
 async fn put_back_after_faults(state: Weak<RedisState>, mut recoveries: watch::Receiver<u64>) {
+    if let Some(state) = state.upgrade() {
+        state.begin_to_remember().await;
+    }
     while recoveries.changed().await.is_ok() {
         let Some(state) = state.upgrade() else { return };
+        state.begin_to_remember().await;
         state.put_back().await;
     }
 }
@@ -398,6 +412,10 @@ impl SharedState for RedisState {
             }
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    async fn use_once(&self, once: OneUse, terms: UseTerms) -> PortResult<Use> {
+        uses::used(self.ask(uses::use_once(&self.link, once, terms), Haste::Now).await?)
     }
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::ContentHash,
+    model::IdentityKey,
     ports::{Change, ChangeMark, ChangePage, Changes, PortResult, Tag},
 };
 use rusqlite::{Connection, named_params};
@@ -73,6 +74,7 @@ fn tag(kind: &str, subject: Vec<u8>) -> Option<Tag> {
     let name = match kind {
         "policy" | "governance" | "entries" | "lineage" => String::from_utf8(subject).ok()?,
         "content" => ContentHash::from_bytes(subject.try_into().ok()?).to_string(),
+        "identity" => IdentityKey::from_bytes(subject.try_into().ok()?).ok()?.to_string(),
         _ => Uuid::from_slice(&subject).ok()?.to_string(),
     };
     format!("{kind}:{name}").parse().ok()
@@ -87,6 +89,7 @@ pub(super) fn note(conn: &Connection, tags: &[Tag]) -> rusqlite::Result<()> {
             Tag::Asset(id) => ("asset", id.as_uuid().as_bytes().to_vec()),
             Tag::Lineage => ("lineage", b"graph".to_vec()),
             Tag::Content(hash) => ("content", hash.as_bytes().to_vec()),
+            Tag::Identity(key) => ("identity", key.as_bytes().to_vec()),
             Tag::Policy(name) => ("policy", name.clone().into_bytes()),
             Tag::Governance(id) => ("governance", id.as_str().into()),
             Tag::Entries(pattern) => ("entries", pattern.as_str().into()),

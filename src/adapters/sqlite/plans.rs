@@ -3,15 +3,19 @@
 use rusqlite::Connection;
 
 use super::{
-    catalog::*, changes::*, governance, leases::*, ledger::nodes::*, ledger::reclaim::*, ledger::refill::*, lineage,
-    policies::*, receipts::*, search::*, storage, testing::Database, upkeep::audit::*, upkeep::prune::*, upkeep::*,
-    usage::*, windows::*,
+    catalog::*, changes::*, governance, identities::*, leases::*, ledger::nodes::*, ledger::reclaim::*,
+    ledger::refill::*, lineage, policies::*, receipts::*, search::*, storage, testing::Database, upkeep::audit::*,
+    upkeep::prune::*, upkeep::*, usage::*, windows::*,
 };
 
 /// Every statement of the adapter, with the index that its comment promises, where one is named.
 const STATEMENTS: &[(&str, &str)] = &[
     (CREATE_PRODUCER, ""),
     (CREATE_KEY, ""),
+    (IDENTITY, "PRIMARY KEY"),
+    (BIND_IDENTITY, ""),
+    (UNBIND_IDENTITY, "PRIMARY KEY"),
+    (IDENTITIES_OF_PRODUCER, "producer_identities_producer"),
     (KEY, "sqlite_autoindex_api_keys_2"),
     (REPLACE_KEY_SECRET, "PRIMARY KEY"),
     (CONTENT, "PRIMARY KEY"),
@@ -166,6 +170,7 @@ const ROWS: &str = "
         FROM n;
     INSERT INTO producers SELECT id, 'producer', i FROM ids;
     INSERT INTO api_keys SELECT id, id, 'producer', hash, i, NULL FROM ids;
+    INSERT INTO producer_identities SELECT CAST(printf('%033d', i) AS BLOB), owner, i FROM ids;
     INSERT INTO overlay_storage_index SELECT hash, i, 'text/plain', 'stored', 'hot', owner, i, i FROM ids;
     DROP TRIGGER assets_made;
     INSERT INTO assets SELECT id, hash, 'asset', '', 'text/plain', NULL, '{}', owner, i FROM ids;

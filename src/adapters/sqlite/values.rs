@@ -9,8 +9,8 @@ use penstock_actors::{
         VersionId,
     },
     model::{
-        Credit, EventHash, Facets, Finding, MoveState, NamespaceKey, NodeKey, NodeKind, Outcome, ReceiptStatus, Role,
-        RunState, Tier, VerificationKind, WindowKind,
+        Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey, NodeKind, Outcome,
+        ReceiptStatus, Role, RunState, Tier, VerificationKind, WindowKind,
     },
     ports::{Occasion, Told},
 };
@@ -90,6 +90,19 @@ impl ToSql for Sql<ContentHash> {
 impl FromSql for Sql<ContentHash> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         <[u8; 32]>::column_result(value).map(|bytes| Self(ContentHash::from_bytes(bytes)))
+    }
+}
+
+impl ToSql for Sql<IdentityKey> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.as_bytes().as_slice()))
+    }
+}
+
+impl FromSql for Sql<IdentityKey> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let bytes = <[u8; 33]>::column_result(value)?;
+        IdentityKey::from_bytes(bytes).map(Self).map_err(|error| FromSqlError::Other(error.into()))
     }
 }
 

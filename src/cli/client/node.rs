@@ -1,4 +1,5 @@
-//! The node that a command speaks to: its address, the key that opens it, and one HTTP client.
+//! The node that a command speaks to: its address, what opens it (a key, or the signature of an identity key), and one HTTP
+//! client.
 
 use std::{
     fs, io,
@@ -7,11 +8,18 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use clap::Args;
-use reqwest::{Client, Method, RequestBuilder, Response, Url};
+use jiff::Timestamp;
+use reqwest::{
+    Body, Client, Method, RequestBuilder, Response, Url,
+    header::{HeaderName, HeaderValue},
+};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
+use crate::signatures::{Audience, Signer, Unsigned, is_signed};
 
 /// Where a node keeps its data unless told otherwise.
 const DEFAULT_DATA_DIR: &str = "./data";
@@ -40,6 +48,14 @@ pub struct KeyArgs {
     #[arg(long, env = "PENSTOCK_KEY", hide_env_values = true)]
     pub key: Option<String>,
 
+    /// Sign with the identity key in this file instead, as `penstock identity` makes it
+    #[arg(long, env = "PENSTOCK_IDENTITY_KEY", value_name = "FILE", conflicts_with_all = ["key", "data_dir"])]
+    pub identity_key: Option<PathBuf>,
+
+    /// The address that the request is signed for, where the node is not called by the one that its operator has set
+    #[arg(long, env = "PENSTOCK_AUDIENCE", value_name = "ORIGIN", requires = "identity_key")]
+    pub audience: Option<String>,
+
     /// The data folder of the node whose admin key to use [default: ./data, for a node on this machine]
     #[arg(long, env = "PENSTOCK_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -49,7 +65,14 @@ pub struct KeyArgs {
 pub(super) struct Node {
     client: Client,
     server: Url,
-    key: Option<String>,
+    opens: Opens,
+}
+
+/// What goes with a request so that it is let in.
+enum Opens {
+    Nothing,
+    Key(String),
+    Signature(Box<Signer>, Audience),
 }
 
 impl Node {
@@ -58,13 +81,21 @@ impl Node {
         if !matches!(args.server.scheme(), "http" | "https") || args.server.cannot_be_a_base() {
             bail!("the address of a node begins with http:// or https://, unlike `{}`", args.server);
         }
-        Ok(Self { client: client()?, server: args.server.clone(), key: None })
+        Ok(Self { client: client()?, server: args.server.clone(), opens: Opens::Nothing })
     }
 
     /// A node whose producer's calls are used.
     pub(super) fn open_with_key(args: &NodeArgs, key: &KeyArgs) -> anyhow::Result<Self> {
-        let key = find_key(key, is_this_machine(&args.server))?;
-        Ok(Self { key: Some(key), ..Self::open(args)? })
+        let opens = match &key.identity_key {
+            Some(file) => {
+                let signer = Signer::from_file(file).with_context(|| format!("cannot sign with {}", file.display()))?;
+                let called = || args.server.origin().ascii_serialization();
+                let audience = key.audience.clone().unwrap_or_else(called);
+                Opens::Signature(Box::new(signer), Audience::of(&audience))
+            }
+            None => Opens::Key(find_key(key, is_this_machine(&args.server))?),
+        };
+        Ok(Self { opens, ..Self::open(args)? })
     }
 
     /// A request for the path below the node's address, which may itself have a path.
@@ -74,15 +105,39 @@ impl Node {
         segments.pop_if_empty().extend(path);
         drop(segments);
         let request = self.client.request(method, url);
-        Ok(match &self.key {
-            Some(key) => request.bearer_auth(key),
-            None => request,
+        Ok(match &self.opens {
+            Opens::Key(key) => request.bearer_auth(key),
+            Opens::Nothing | Opens::Signature(..) => request,
         })
+    }
+
+    /// Signs a request that is complete, each attempt anew, where that is what opens the node. A body that is streamed comes
+    /// with its digest; that of another one is added.
+    pub(super) fn signed(&self, request: RequestBuilder) -> anyhow::Result<RequestBuilder> {
+        let Opens::Signature(signer, audience) = &self.opens else { return Ok(request) };
+        let (client, request) = request.build_split();
+        let mut request = request?;
+        if let Some(body) = request.body().and_then(Body::as_bytes).filter(|body| !body.is_empty()) {
+            let digest = format!("sha-256=:{}:", BASE64.encode(Sha256::digest(body)));
+            request.headers_mut().insert("content-digest", digest.parse()?);
+        }
+        let url = request.url();
+        // What stands before it is for the proxy that the node is behind.
+        let path = url.path().strip_prefix(self.server.path().trim_end_matches('/')).unwrap_or(url.path());
+        let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let fields = fields.filter(|(name, _)| is_signed(name)).collect();
+        let unsigned = Unsigned { method: request.method().as_str(), path, query: url.query(), fields };
+        let proof = signer.sign(&unsigned, *audience, Timestamp::now())?;
+        for (name, value) in proof {
+            request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::try_from(value)?);
+        }
+        Ok(RequestBuilder::from_parts(client, request))
     }
 
     /// Posts JSON and reads the JSON answer. Never again on its own: a second asset or receipt is not the first.
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
-        let response = send_and_expect_success(self.request(Method::POST, path)?.json(body)).await?;
+        let request = self.signed(self.request(Method::POST, path)?.json(body))?;
+        let response = send_and_expect_success(request).await?;
         Ok(read_json(response).await?)
     }
 }
@@ -143,7 +198,7 @@ fn find_key(args: &KeyArgs, this_machine: bool) -> anyhow::Result<String> {
     let folder = match &args.data_dir {
         Some(folder) => folder.as_path(),
         None if this_machine => Path::new(DEFAULT_DATA_DIR),
-        None => bail!("a key is needed: give --key or PENSTOCK_KEY"),
+        None => bail!("a key is needed: give --key or PENSTOCK_KEY, or sign with --identity-key"),
     };
     let file = folder.join(ADMIN_KEY_FILE);
     match fs::read_to_string(&file) {
@@ -166,7 +221,7 @@ mod tests {
     fn the_key_of_a_data_folder_is_used_when_none_is_given() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(ADMIN_KEY_FILE), "secret\n").unwrap();
-        let mut args = KeyArgs { key: None, data_dir: Some(folder.path().into()) };
+        let mut args = KeyArgs { key: None, identity_key: None, audience: None, data_dir: Some(folder.path().into()) };
         assert_eq!(find_key(&args, false).unwrap(), "secret");
         args.key = Some(" ".into());
         assert_eq!(find_key(&args, false).unwrap(), "secret");
@@ -176,8 +231,9 @@ mod tests {
 
     #[test]
     fn an_assumed_folder_is_never_read_for_another_machine() {
-        let end = find_key(&KeyArgs { key: None, data_dir: None }, false).unwrap_err();
-        assert_eq!(end.to_string(), "a key is needed: give --key or PENSTOCK_KEY");
+        let end =
+            find_key(&KeyArgs { key: None, identity_key: None, audience: None, data_dir: None }, false).unwrap_err();
+        assert_eq!(end.to_string(), "a key is needed: give --key or PENSTOCK_KEY, or sign with --identity-key");
     }
 
     #[test]

@@ -141,7 +141,7 @@ async fn attempt(
         .header(header::CONTENT_LENGTH, measured.size_bytes)
         .header("repr-digest", format!("sha-256=:{}:", BASE64.encode(measured.digest)))
         .body(Body::wrap_stream(parts(source, measured.size_bytes, progress.clone())));
-    Ok(match send_and_expect_success(request).await {
+    Ok(match send_and_expect_success(node.signed(request)?).await {
         Ok(response) => read_json(response).await,
         Err(failure) => Err(failure),
     })

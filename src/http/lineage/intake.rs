@@ -21,7 +21,10 @@ use penstock_actors::{
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    super::{Problem, ProblemType, answer, auth::Producer, body::check_media_type, problem::Violation},
+    super::{
+        Problem, ProblemType, answer, auth::Producer, body::check_media_type, problem::Violation,
+        signed_body::unreadable,
+    },
     LineageHttpSettings,
     node_id::{path_of_node, path_of_run},
 };
@@ -218,7 +221,7 @@ impl Body {
         let receiving = async {
             let mut bytes = BytesMut::new();
             while let Some(part) = payload.next().await {
-                let part = part.map_err(|error| Problem::new(ProblemType::UploadIncomplete).caused_by(error))?;
+                let part = part.map_err(|error| unreadable(&error))?;
                 if bytes.len() + part.len() > most {
                     return Err(too_large());
                 }

@@ -46,6 +46,8 @@ catalogue! {
     MethodNotAllowed, "method-not-allowed", METHOD_NOT_ALLOWED, "This resource does not take the method";
     PreconditionFailed, "precondition-failed", PRECONDITION_FAILED, "A precondition of the request does not hold";
     Unauthorized, "unauthorized", UNAUTHORIZED, "The call needs a valid key";
+    /// The member `reason` says why.
+    SignatureRefused, "signature-refused", UNAUTHORIZED, "The signature of the request does not count";
     Forbidden, "forbidden", FORBIDDEN, "The key does not allow this";
     UnknownReceipt, "unknown-receipt", NOT_FOUND, "There is no such receipt";
     ReceiptNotConfirmed, "receipt-not-confirmed", FORBIDDEN, "The receipt is not confirmed";
@@ -72,6 +74,7 @@ catalogue! {
     UnknownAsset, "unknown-asset", NOT_FOUND, "There is no such asset";
     UnknownLineage, "unknown-lineage", NOT_FOUND, "Lineage knows nothing of this";
     UnknownTier, "unknown-tier", UNPROCESSABLE_ENTITY, "There is no such quota tier";
+    IdentityTaken, "identity-taken", CONFLICT, "The identity key speaks for another producer";
     DigestMismatch, "digest-mismatch", UNPROCESSABLE_ENTITY, "The bytes do not have the digest that was given";
     UploadTooLarge, "upload-too-large", PAYLOAD_TOO_LARGE, "The body is larger than this node takes";
     UploadIncomplete, "upload-incomplete", BAD_REQUEST, "The body ended early";

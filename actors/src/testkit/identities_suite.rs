@@ -1,0 +1,140 @@
+//! What every [`Identities`] promises. Each promise makes its own producers and keys, so the suite may share a database.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+use super::catalog_suite;
+use crate::{
+    clock::to_micros,
+    ids::ProducerId,
+    model::{Binding, IdentityKey},
+    ports::{Bound, Catalog, ChangeMark, Changes, Identities, PortError, Tag},
+};
+
+/// Lines of the log in one page: more than anything here changes at a time.
+const PAGE: u32 = 1000;
+
+/// An adapter that keeps identities beside producers and the log of changes.
+pub trait IdentityStore: Identities + Catalog + Changes {}
+
+impl<S: Identities + Catalog + Changes> IdentityStore for S {}
+
+/// Runs every promise.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run(store: Arc<impl IdentityStore>) {
+    let store = &*store;
+    a_key_speaks_for_the_producer_that_it_was_bound_to(store).await;
+    a_key_that_is_bound_again_stays_as_it_was(store).await;
+    a_key_speaks_for_one_producer_only(store).await;
+    of_producers_who_want_one_key_one_gets_it(store).await;
+    a_key_for_nobody_is_not_bound(store).await;
+    a_key_that_was_taken_away_speaks_for_nobody(store).await;
+    every_change_of_a_key_stands_in_the_log(store).await;
+}
+
+fn key() -> IdentityKey {
+    let mut bytes = [0; 33];
+    bytes[0] = 2;
+    bytes[1..17].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    bytes[17..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    IdentityKey::from_bytes(bytes).expect("a compressed key")
+}
+
+fn now() -> Timestamp {
+    to_micros(Timestamp::now())
+}
+
+async fn bind(store: &impl Identities, key: IdentityKey, producer: ProducerId) -> Bound {
+    store.bind_identity(key, producer, now()).await.expect("an answer")
+}
+
+async fn speaks_for(store: &impl Identities, key: IdentityKey) -> Option<ProducerId> {
+    store.identity(key).await.expect("an answer")
+}
+
+async fn a_key_speaks_for_the_producer_that_it_was_bound_to(store: &impl IdentityStore) {
+    let (producer, first, second) = (catalog_suite::producer(store).await, key(), key());
+    assert_eq!(speaks_for(store, first).await, None);
+    let Bound::New(one) = bind(store, first, producer).await else { panic!("it is new") };
+    assert_eq!((one.identity_key, one.producer_id), (first, producer));
+    let Bound::New(other) = bind(store, second, producer).await else { panic!("it is new") };
+    assert_eq!(speaks_for(store, first).await, Some(producer));
+    assert_eq!(speaks_for(store, second).await, Some(producer));
+    let listed: Vec<Binding> = store.identities(producer).await.expect("an answer");
+    assert_eq!(listed, [one, other], "the oldest first");
+}
+
+async fn a_key_that_is_bound_again_stays_as_it_was(store: &impl IdentityStore) {
+    let (producer, key) = (catalog_suite::producer(store).await, key());
+    let Bound::New(made) = bind(store, key, producer).await else { panic!("it is new") };
+    assert_eq!(bind(store, key, producer).await, Bound::Already(made));
+}
+
+async fn a_key_speaks_for_one_producer_only(store: &impl IdentityStore) {
+    let (owner, other) = (catalog_suite::producer(store).await, catalog_suite::producer(store).await);
+    let key = key();
+    bind(store, key, owner).await;
+    assert_eq!(bind(store, key, other).await, Bound::Taken);
+    assert!(!store.unbind_identity(key, other).await.expect("an answer"), "it is not the other's to take away");
+    assert_eq!(speaks_for(store, key).await, Some(owner));
+    assert_eq!(store.identities(other).await.expect("an answer"), []);
+}
+
+async fn of_producers_who_want_one_key_one_gets_it(store: &impl IdentityStore) {
+    let producers = join_all((0..8).map(|_| catalog_suite::producer(store))).await;
+    let key = key();
+    let answers = join_all(producers.iter().map(|producer| bind(store, key, *producer))).await;
+    let winners: Vec<_> = answers
+        .iter()
+        .filter_map(|bound| match bound {
+            Bound::New(binding) => Some(binding.producer_id),
+            Bound::Taken => None,
+            Bound::Already(_) => panic!("each asks for itself"),
+        })
+        .collect();
+    assert_eq!(winners.len(), 1, "{answers:?}");
+    assert_eq!(speaks_for(store, key).await, Some(winners[0]));
+}
+
+async fn a_key_for_nobody_is_not_bound(store: &impl IdentityStore) {
+    let key = key();
+    let bound = store.bind_identity(key, ProducerId::next(), now()).await;
+    assert!(matches!(bound, Err(PortError::NotFound("producer"))), "{bound:?}");
+    assert_eq!(speaks_for(store, key).await, None);
+}
+
+async fn a_key_that_was_taken_away_speaks_for_nobody(store: &impl IdentityStore) {
+    let (producer, other) = (catalog_suite::producer(store).await, catalog_suite::producer(store).await);
+    let key = key();
+    bind(store, key, producer).await;
+    assert!(store.unbind_identity(key, producer).await.expect("an answer"));
+    assert!(!store.unbind_identity(key, producer).await.expect("an answer"), "it is gone");
+    assert_eq!(speaks_for(store, key).await, None);
+    assert!(matches!(bind(store, key, other).await, Bound::New(_)), "it is free for another");
+}
+
+async fn every_change_of_a_key_stands_in_the_log(store: &impl IdentityStore) {
+    let (producer, key) = (catalog_suite::producer(store).await, key());
+    let mark = here(store).await;
+    bind(store, key, producer).await;
+    assert!(is_told(store, mark, key).await, "other instances may believe that it speaks for nobody");
+    let mark = here(store).await;
+    store.unbind_identity(key, producer).await.expect("an answer");
+    assert!(is_told(store, mark, key).await);
+    let mark = here(store).await;
+    store.note_changes(&[Tag::Identity(key)]).await.expect("noted");
+    assert!(is_told(store, mark, key).await);
+}
+
+async fn here(store: &impl Changes) -> ChangeMark {
+    store.changes(None, PAGE).await.expect("read").mark
+}
+
+async fn is_told(store: &impl Changes, mark: ChangeMark, key: IdentityKey) -> bool {
+    let page = store.changes(Some(mark), PAGE).await.expect("read");
+    page.changes.iter().any(|change| change.tag == Tag::Identity(key))
+}

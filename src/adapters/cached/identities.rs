@@ -1,0 +1,51 @@
+//! Whom identity keys speak for, by key. Each signed request asks.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::ProducerId,
+    model::{Binding, IdentityKey},
+    ports::{Bound, CacheName, CacheTag, Identities, PortResult, Tag},
+    tiered_cache::TieredCache,
+};
+
+/// Identity keys, read from the cache.
+pub struct CachedIdentities {
+    inner: Arc<dyn Identities>,
+    cache: TieredCache,
+}
+
+impl CachedIdentities {
+    pub fn new(inner: Arc<dyn Identities>, cache: TieredCache) -> Self {
+        Self { inner, cache }
+    }
+}
+
+#[async_trait]
+impl Identities for CachedIdentities {
+    async fn identity(&self, key: IdentityKey) -> PortResult<Option<ProducerId>> {
+        let inner = Arc::clone(&self.inner);
+        let load = move || async move { inner.identity(key).await };
+        let found = self.cache.get(CacheName::Identities, &key.to_string(), &[CacheTag::identity(&key)], load).await?;
+        Ok(found.map(|producer| *producer))
+    }
+
+    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<Bound> {
+        let bound = self.inner.bind_identity(key, producer, now).await;
+        self.cache.changed(&Tag::Identity(key)).await;
+        bound
+    }
+
+    async fn unbind_identity(&self, key: IdentityKey, producer: ProducerId) -> PortResult<bool> {
+        let unbound = self.inner.unbind_identity(key, producer).await;
+        // Also when the answer was lost, and when it was gone already: what is cached may be older than that.
+        self.cache.changed(&Tag::Identity(key)).await;
+        unbound
+    }
+
+    async fn identities(&self, producer: ProducerId) -> PortResult<Vec<Binding>> {
+        self.inner.identities(producer).await
+    }
+}

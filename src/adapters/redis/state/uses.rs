@@ -1,0 +1,89 @@
+//! What may be done once, in Redis: sorted sets of names by the time when they need not be remembered any more, all on the
+//! server's clock, so that the clocks of instances do not matter.
+//!
+//! A set holds, as a member of its own, since when it remembers. So a set that Redis has lost (a restart, `FLUSHALL`, an
+//! eviction) is lost whole, and the one in its place says that it does not know what was before. Sets have no time to live:
+//! none expires or is evicted by `volatile-*`, and each use of one clears it of what is over.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use penstock_actors::ports::{OneUse, PortError, PortResult, Use, UseTerms};
+use redis::Value;
+
+use super::super::{
+    error::REDIS,
+    link::{RedisLink, typed},
+    script::{Call, Script},
+};
+
+/// Sets, by the first half byte of a name: spread over the servers of a cluster, and a step of clearing stays short.
+const SETS: u32 = 16;
+
+/// The server's time in milliseconds, and since when the set remembers: a negative score, which clearing leaves alone.
+macro_rules! use_script {
+    ($code:literal) => {
+        concat!(
+            "local time = redis.call('TIME')\n",
+            "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n",
+            "local since = redis.call('ZSCORE', KEYS[1], 'since')\n",
+            "if since then since = -tonumber(since) else\n",
+            "  since = now\n",
+            "  redis.call('ZADD', KEYS[1], -now, 'since')\n",
+            "end\n",
+            $code
+        )
+    };
+}
+
+/// Begins to remember, if that was not begun.
+static BEGIN: Script = Script::new("uses_begin", use_script!(""));
+
+/// ARGV: name, when it was made, window, how far ahead it may be, names in the set at most. Answers a word and a number.
+static USE: Script = Script::new(
+    "use_once",
+    use_script!(
+        "local made, window, ahead = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now)
+if made + window <= now or made - now > ahead then return {'stale', now} end
+if made <= since + ahead then return {'forgotten', since + ahead - now} end
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {'again', 0} end
+if redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[5]) then return {'full', 0} end
+redis.call('ZADD', KEYS[1], made + window, ARGV[1])
+return {'first', 0}"
+    ),
+);
+
+fn key(link: &RedisLink, set: u32) -> String {
+    link.key("uses", format_args!("{set:x}"))
+}
+
+/// The calls that have every set remember from now on.
+pub(super) fn begin(link: &RedisLink) -> Vec<Call> {
+    (0..SETS).map(|set| BEGIN.on(&[&key(link, set)])).collect()
+}
+
+pub(super) fn use_once(link: &RedisLink, once: OneUse, terms: UseTerms) -> Call {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    USE.on(&[&key(link, u32::from(once.name[0] >> 4))])
+        .arg(once.name.as_slice())
+        .arg(once.made_at.as_millisecond())
+        .arg(millis(terms.window))
+        .arg(millis(terms.ahead))
+        .arg((terms.uses / SETS).max(1))
+}
+
+/// What the answer to [`use_once`] means.
+pub(super) fn used(answer: Value) -> PortResult<Use> {
+    let (word, number): (String, i64) = typed(answer)?;
+    match word.as_str() {
+        "first" => Ok(Use::First),
+        "again" => Ok(Use::Again),
+        "stale" => {
+            Timestamp::from_millisecond(number).map(Use::Stale).map_err(|error| PortError::rejected(REDIS, error))
+        }
+        "forgotten" => Ok(Use::Forgotten(Duration::from_millis(number.try_into().unwrap_or_default()))),
+        "full" => Err(PortError::unavailable(REDIS, "the memory of what was used is full")),
+        word => Err(PortError::rejected(REDIS, format!("{word} is no answer"))),
+    }
+}

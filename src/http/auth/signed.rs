@@ -1,0 +1,162 @@
+//! Callers who sign their requests with an identity key.
+//!
+//! # In this order, and why
+//! 1. The fields are read, and whether the request is for this installation: that costs nothing.
+//! 2. The signature is verified, the dearest step. Its verdict is never remembered: the only request that it could be asked
+//!    about again is a replay.
+//! 3. Whom the key speaks for, from the caches. Only who holds a key learns whether it is known.
+//! 4. Whether this is its first use within its time, by the shared state, which decides by its own clock. Last, so that
+//!    nobody but a known signer puts anything into that memory; and before anything is done for the request.
+//!
+//! Without the shared state nobody can tell a replay from a first use, so the request is refused with 503. Calls with a key
+//! go on.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest,
+    http::header::{self, HeaderMap},
+};
+use jiff::Timestamp;
+use penstock_actors::{
+    clock::Clock,
+    ids::ProducerId,
+    ports::{Identities, OneUse, PortError, SharedState, Use, UseTerms},
+};
+
+use crate::{
+    http::{Problem, ProblemType, signed_body::SignedBody},
+    signatures::{Audience, MalformedProof, Message, Proof, TIMESTAMP, is_proof, is_signed, signed_at},
+    telemetry::metrics::{SignatureMetrics, Signed},
+};
+
+/// What signed requests are judged by.
+pub struct SignedRequests {
+    pub audiences: Vec<Audience>,
+    pub terms: UseTerms,
+    pub identities: Arc<dyn Identities>,
+    pub shared: Arc<dyn SharedState>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: SignatureMetrics,
+}
+
+/// Why a request does not count as signed.
+struct Refusal {
+    outcome: Signed,
+    problem: Problem,
+}
+
+impl Refusal {
+    fn of(outcome: Signed, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        let problem = Problem::new(ProblemType::SignatureRefused).detail(detail).with("reason", outcome.as_str());
+        Self { outcome, problem }
+    }
+}
+
+impl From<MalformedProof> for Refusal {
+    fn from(error: MalformedProof) -> Self {
+        Self::of(Signed::Malformed, error.to_string())
+    }
+}
+
+impl From<PortError> for Refusal {
+    fn from(error: PortError) -> Self {
+        Self { outcome: Signed::Unavailable, problem: error.into() }
+    }
+}
+
+/// Whether a request says that it is signed.
+pub(in crate::http) fn says_so(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| is_proof(name.as_str()))
+}
+
+impl SignedRequests {
+    /// Whom the signer of a request speaks for.
+    ///
+    /// # Errors
+    /// `signature-refused` with the member `reason`; what the ports answer.
+    pub(super) async fn producer(&self, request: &HttpRequest) -> Result<ProducerId, Problem> {
+        let judged = self.judge(request).await;
+        self.metrics.checked(judged.as_ref().map_or_else(|refusal| refusal.outcome, |_| Signed::Accepted));
+        judged.map_err(|refusal| refusal.problem)
+    }
+
+    async fn judge(&self, request: &HttpRequest) -> Result<ProducerId, Refusal> {
+        if self.audiences.is_empty() {
+            return Err(Refusal::of(Signed::NotTaken, "this node takes no signed requests; send a key"));
+        }
+        let (proof, signed_at) = self.verified(request)?;
+        let producer = self.identities.identity(proof.identity).await?;
+        let producer = producer.ok_or_else(|| {
+            Refusal::of(Signed::UnknownIdentity, "the identity key speaks for no producer of this node")
+        })?;
+        let once = OneUse { name: name_of(&proof), made_at: signed_at };
+        match self.shared.use_once(once, self.terms).await? {
+            Use::First => Ok(producer),
+            Use::Again => Err(Refusal::of(Signed::Replayed, "the request was sent before; sign it anew")),
+            Use::Stale(now) => Err(self.stale(signed_at, now)),
+            Use::Forgotten(wait) => {
+                let detail = "it is not known any more whether the request was sent before; sign it anew";
+                let problem = Problem::new(ProblemType::DependencyUnavailable).detail(detail).retry_after(wait);
+                Err(Refusal { outcome: Signed::Forgotten, problem })
+            }
+        }
+    }
+
+    /// What the request says of its signer, once the signature has been verified.
+    fn verified(&self, request: &HttpRequest) -> Result<(Proof, Timestamp), Refusal> {
+        let headers = request.headers();
+        if headers.contains_key(header::AUTHORIZATION) {
+            return Err(Refusal::of(Signed::Malformed, "send Authorization or a signature, not both"));
+        }
+        let proof = Proof::read(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))?;
+        let fields: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .filter(|(name, _)| is_signed(name))
+            .collect();
+        // A proxy may join two of one name, or take the other.
+        if fields.iter().any(|(name, _)| fields.iter().filter(|(other, _)| other == name).nth(1).is_some()) {
+            return Err(Refusal::of(Signed::Malformed, "a field that is signed is there twice"));
+        }
+        let timestamp = fields.iter().find(|(name, _)| *name == TIMESTAMP).map(|(_, value)| signed_at(value));
+        let timestamp = timestamp.unwrap_or(Err(MalformedProof::Missing(TIMESTAMP)))?;
+        SignedBody::check_head(request).map_err(|detail| Refusal::of(Signed::Malformed, detail))?;
+        if !self.audiences.contains(&proof.audience) {
+            let detail = "x-bsv-auth-your-nonce is not the SHA-256 of an address under which this node is reached";
+            return Err(Refusal::of(Signed::OtherAudience, detail));
+        }
+        let message = Message {
+            request_id: proof.request_id,
+            method: request.method().as_str(),
+            path: request.uri().path(),
+            query: request.uri().query(),
+            fields,
+        };
+        if !proof.verifies(&message) {
+            return Err(Refusal::of(Signed::BadSignature, "the identity key has not signed this request"));
+        }
+        Ok((proof, timestamp))
+    }
+
+    fn stale(&self, signed_at: Timestamp, now: Timestamp) -> Refusal {
+        tracing::debug!(%signed_at, %now, here = %self.clock.now(), "a signed request is too old or lies ahead");
+        let mut refusal =
+            Refusal::of(Signed::Stale, "the request was signed too long ago, or by a clock that is ahead");
+        refusal.problem = refusal
+            .problem
+            .with("now", now.as_millisecond())
+            .with("timestamp", signed_at.as_millisecond())
+            .with("windowSeconds", self.terms.window.as_secs_f64())
+            .with("aheadSeconds", self.terms.ahead.as_secs_f64());
+        refusal
+    }
+}
+
+/// What a request is remembered by. The nonce is its signer's own, so nobody uses up another's.
+fn name_of(proof: &Proof) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(proof.identity.as_bytes());
+    hasher.update(&proof.nonce);
+    *hasher.finalize().as_bytes()
+}

@@ -1,0 +1,87 @@
+//! The identity keys of producers: an admin says whom a key speaks for.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, ServiceConfig},
+};
+use penstock_actors::{
+    clock::Clock,
+    ids::ProducerId,
+    model::IdentityKey,
+    ports::{Bound, Identities, Tag},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Announcer, JsonBody, Problem, ProblemType, answer,
+    auth::Admin,
+    routing,
+    validation::{Validate, Violations},
+};
+use crate::signatures::is_on_curve;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(
+        web::resource("/v1/producers/{producerId}/identities")
+            .route(routing::read().to(list))
+            .route(web::post().to(bind)),
+    )
+    .service(web::resource("/v1/producers/{producerId}/identities/{identityKey}").route(web::delete().to(unbind)));
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct BindIdentity {
+    identity_key: IdentityKey,
+}
+
+impl Validate for BindIdentity {
+    fn validate(&self, violations: &mut Violations) {
+        violations.require(is_on_curve(&self.identity_key), "identityKey", "must be a point of secp256k1");
+    }
+}
+
+async fn bind(
+    _: Admin,
+    (identities, announcer): (Data<dyn Identities>, Data<Announcer>),
+    clock: Data<dyn Clock>,
+    producer: Path<String>,
+    body: JsonBody<BindIdentity>,
+) -> Result<HttpResponse, Problem> {
+    let producer: ProducerId = producer.parse()?;
+    let key = body.read().await?.identity_key;
+    answer::to_the_end(async move {
+        let bound = identities.bind_identity(key, producer, clock.now()).await?;
+        announcer.publish(Tag::Identity(key)).await;
+        match bound {
+            Bound::New(binding) => Ok(answer::created(&format!("/v1/producers/{producer}/identities/{key}"), &binding)),
+            Bound::Already(binding) => Ok(answer::ok(&binding)),
+            Bound::Taken => Err(Problem::from(ProblemType::IdentityTaken)),
+        }
+    })
+    .await
+}
+
+async fn list(_: Admin, identities: Data<dyn Identities>, producer: Path<String>) -> Result<HttpResponse, Problem> {
+    let bound = identities.identities(producer.parse()?).await?;
+    Ok(answer::ok(&json!({ "items": bound })))
+}
+
+async fn unbind(
+    _: Admin,
+    (identities, announcer): (Data<dyn Identities>, Data<Announcer>),
+    which: Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    let (producer, key) = which.into_inner();
+    let (producer, key): (ProducerId, IdentityKey) = (producer.parse()?, key.parse()?);
+    answer::to_the_end(async move {
+        let unbound = identities.unbind_identity(key, producer).await?;
+        announcer.publish(Tag::Identity(key)).await;
+        if !unbound {
+            return Err(Problem::new(ProblemType::NotFound).detail("the identity key does not speak for this producer"));
+        }
+        Ok(answer::no_store(HttpResponse::NoContent()).finish())
+    })
+    .await
+}

@@ -1,0 +1,155 @@
+//! The header fields that say who signed a request, for whom, and with what signature.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use k256::ecdsa::{Signature, signature::Verifier as _};
+use penstock_actors::model::IdentityKey;
+use sha2::{Digest as _, Sha256};
+
+use super::{derivation, message::Message};
+
+/// The version of BRC-103 that its implementations say.
+pub(super) const VERSION: &str = "0.1";
+
+pub(super) const PREFIX: &str = "x-bsv-";
+const PROOF_PREFIX: &str = "x-bsv-auth-";
+
+pub(super) const VERSION_FIELD: &str = "x-bsv-auth-version";
+pub(super) const IDENTITY_FIELD: &str = "x-bsv-auth-identity-key";
+pub(super) const NONCE_FIELD: &str = "x-bsv-auth-nonce";
+pub(super) const YOUR_NONCE_FIELD: &str = "x-bsv-auth-your-nonce";
+pub(super) const REQUEST_ID_FIELD: &str = "x-bsv-auth-request-id";
+pub(super) const SIGNATURE_FIELD: &str = "x-bsv-auth-signature";
+
+/// When a request was signed, in milliseconds since 1970. It is a field like others that are signed, none of the proof's own.
+pub const TIMESTAMP: &str = "x-bsv-timestamp";
+
+/// The longest signature: two numbers of 33 bytes in DER.
+const SIGNATURE_BYTES: usize = 72;
+
+/// Digits of a time in milliseconds; it is enough until the year 5138.
+const TIMESTAMP_DIGITS: usize = 14;
+
+/// Whether a header field belongs to the proof. The name is in lower case.
+pub fn is_proof(name: &str) -> bool {
+    name.starts_with(PROOF_PREFIX)
+}
+
+/// Whom a request is signed for: the SHA-256 of the origin that the signer calls, in place of a nonce of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audience(pub(super) [u8; 32]);
+
+impl Audience {
+    /// Of an origin such as `https://node.example.com`.
+    pub fn of(origin: &str) -> Self {
+        Self(Sha256::digest(origin.as_bytes()).into())
+    }
+}
+
+/// Why a proof cannot be read. What it says is for the signer's developer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedProof {
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    #[error("{0} is there twice")]
+    Twice(&'static str),
+    #[error("there is a field of x-bsv-auth- that this node does not know")]
+    Unknown,
+    #[error("{0} is not 32 bytes in base64")]
+    NoNonce(&'static str),
+    #[error("x-bsv-auth-identity-key is not 66 lower-case hexadecimal characters: a compressed public key")]
+    IdentityKey,
+    #[error(
+        "x-bsv-auth-signature is not an ECDSA signature, DER in lower-case hexadecimal characters, with the lower s"
+    )]
+    Signature,
+    #[error("x-bsv-auth-version is not 0.1")]
+    Version,
+    #[error("x-bsv-timestamp is not a time in milliseconds since 1970")]
+    Timestamp,
+}
+
+/// What the fields say. That it was signed says only [`verifies`](Self::verifies).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    pub identity: IdentityKey,
+    /// Chosen by the signer for this request alone.
+    pub nonce: [u8; 32],
+    pub audience: Audience,
+    pub request_id: [u8; 32],
+    pub signature: Signature,
+}
+
+impl Proof {
+    /// Reads the fields of the proof; others are passed over. Names are in lower case.
+    ///
+    /// # Errors
+    /// When one is missing, is there twice, or has a form of its own.
+    pub fn read<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, MalformedProof> {
+        const FIELDS: [&str; 6] =
+            [VERSION_FIELD, IDENTITY_FIELD, NONCE_FIELD, YOUR_NONCE_FIELD, REQUEST_ID_FIELD, SIGNATURE_FIELD];
+        let mut found: [Option<&[u8]>; FIELDS.len()] = [None; FIELDS.len()];
+        for (name, value) in fields.into_iter().filter(|(name, _)| is_proof(name)) {
+            let place = FIELDS.iter().position(|field| *field == name).ok_or(MalformedProof::Unknown)?;
+            if found[place].replace(value).is_some() {
+                return Err(MalformedProof::Twice(FIELDS[place]));
+            }
+        }
+        let field = |place: usize| found[place].ok_or(MalformedProof::Missing(FIELDS[place]));
+        if field(0)? != VERSION.as_bytes() {
+            return Err(MalformedProof::Version);
+        }
+        let identity = std::str::from_utf8(field(1)?).ok().and_then(|text| text.parse().ok());
+        let nonce = |place: usize| nonce(field(place)?).ok_or(MalformedProof::NoNonce(FIELDS[place]));
+        Ok(Self {
+            identity: identity.ok_or(MalformedProof::IdentityKey)?,
+            nonce: nonce(2)?,
+            audience: Audience(nonce(3)?),
+            request_id: nonce(4)?,
+            signature: signature(field(5)?).ok_or(MalformedProof::Signature)?,
+        })
+    }
+
+    /// Whether the identity has signed this message, with this nonce and for this audience. Nothing in it is secret.
+    pub fn verifies(&self, message: &Message<'_>) -> bool {
+        let key = derivation::verifying_key(&self.identity, &key_id(&self.nonce, self.audience));
+        key.is_some_and(|key| key.verify(&message.bytes(), &self.signature).is_ok())
+    }
+}
+
+/// When a request says that it was signed.
+pub fn signed_at(value: &[u8]) -> Result<Timestamp, MalformedProof> {
+    let digits = std::str::from_utf8(value)
+        .ok()
+        .filter(|text| (1..=TIMESTAMP_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let millis = digits.and_then(|digits| digits.parse().ok());
+    millis.and_then(|millis| Timestamp::from_millisecond(millis).ok()).ok_or(MalformedProof::Timestamp)
+}
+
+/// The id of the key that signs: this request's nonce and the audience, as BRC-103 joins the nonces of two peers.
+pub(super) fn key_id(nonce: &[u8; 32], audience: Audience) -> String {
+    format!("{} {}", STANDARD.encode(nonce), STANDARD.encode(audience.0))
+}
+
+/// 32 bytes in their one base64 form.
+fn nonce(text: &[u8]) -> Option<[u8; 32]> {
+    if text.len() != 44 {
+        return None;
+    }
+    STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+/// A signature in strict DER. Of the two that each one comes to, only that with the lower s counts.
+fn signature(text: &[u8]) -> Option<Signature> {
+    if !text.len().is_multiple_of(2) || text.len() > 2 * SIGNATURE_BYTES {
+        return None;
+    }
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let der: Option<Vec<u8>> = text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
+    let signature = Signature::from_der(&der?).ok()?;
+    (signature.normalize_s() == signature).then_some(signature)
+}

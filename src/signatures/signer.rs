@@ -1,0 +1,104 @@
+//! Signing: what a client does.
+
+use std::{fs, io, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use k256::ecdsa::{Signature, SigningKey, signature::Signer as _};
+use penstock_actors::model::IdentityKey;
+
+use super::{
+    derivation,
+    message::Message,
+    proof::{
+        Audience, IDENTITY_FIELD, NONCE_FIELD, REQUEST_ID_FIELD, SIGNATURE_FIELD, TIMESTAMP, VERSION, VERSION_FIELD,
+        YOUR_NONCE_FIELD, key_id,
+    },
+};
+
+/// Why nothing can be signed. The key is never shown.
+#[derive(Debug, thiserror::Error)]
+pub enum SignerError {
+    #[error("the identity key cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("an identity key is a file with 64 hexadecimal characters: a private key of secp256k1")]
+    NoKey,
+    #[error("the system gives no randomness: {0}")]
+    NoRandomness(#[from] getrandom::Error),
+}
+
+/// A request that is to be signed.
+#[derive(Debug, Clone)]
+pub struct Unsigned<'a> {
+    pub method: &'a str,
+    /// As the node sees it.
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    /// The fields that [`is_signed`](super::is_signed) names, but for the time.
+    pub fields: Vec<(&'a str, &'a [u8])>,
+}
+
+/// A private identity key.
+pub struct Signer {
+    root: SigningKey,
+    identity: IdentityKey,
+}
+
+impl Signer {
+    /// The key in a file, as 64 hexadecimal characters.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub fn from_file(path: &Path) -> Result<Self, SignerError> {
+        Self::from_hex(fs::read_to_string(path)?.trim()).ok_or(SignerError::NoKey)
+    }
+
+    /// A key as 64 hexadecimal characters; `None` when it is none.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits: Vec<u8> =
+            text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+        let bytes: Vec<u8> =
+            digits.chunks(2).filter(|pair| pair.len() == 2).map(|pair| pair[0] << 4 | pair[1]).collect();
+        let root = SigningKey::from_slice(&bytes).ok().filter(|_| digits.len() == 64)?;
+        Some(Self { identity: derivation::identity_of(&root)?, root })
+    }
+
+    /// The public key, by which others know this one.
+    pub fn identity(&self) -> IdentityKey {
+        self.identity
+    }
+
+    /// Signs a request for an audience: the fields to send with it.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn sign(
+        &self,
+        request: &Unsigned<'_>,
+        audience: Audience,
+        at: Timestamp,
+    ) -> Result<Vec<(&'static str, String)>, SignerError> {
+        let (mut nonce, mut request_id) = ([0; 32], [0; 32]);
+        getrandom::fill(&mut nonce)?;
+        getrandom::fill(&mut request_id)?;
+        let timestamp = at.as_millisecond().to_string();
+        let mut fields = request.fields.clone();
+        fields.push((TIMESTAMP, timestamp.as_bytes()));
+        let &Unsigned { method, path, query, .. } = request;
+        let message = Message { request_id, method, path, query, fields };
+        // There is none for one nonce of 2^256: then another is tried by whoever tries again.
+        let key = derivation::signing_key(&self.root, &key_id(&nonce, audience)).ok_or(SignerError::NoKey)?;
+        let signature: Signature = key.sign(&message.bytes());
+        let der = signature.normalize_s().to_der();
+        let hex = der.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(vec![
+            (VERSION_FIELD, VERSION.to_owned()),
+            (IDENTITY_FIELD, self.identity.to_string()),
+            (NONCE_FIELD, STANDARD.encode(nonce)),
+            (YOUR_NONCE_FIELD, STANDARD.encode(audience.0)),
+            (REQUEST_ID_FIELD, STANDARD.encode(request_id)),
+            (SIGNATURE_FIELD, hex),
+            (TIMESTAMP, timestamp),
+        ])
+    }
+}

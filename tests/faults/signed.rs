@@ -1,0 +1,114 @@
+//! Signed requests on several instances: one counts once, whichever it is sent to, and whatever becomes of Redis.
+
+use futures_util::future::join_all;
+use reqwest::{RequestBuilder, StatusCode};
+
+use crate::{
+    node::{ADMIN_KEY, Setup, TestNode, expect, expect_problem},
+    postgres::TestDatabase,
+    redis_server::RedisServer,
+    signing::{KEY, bind, producer_of, publishing, signed, signer, taking, unbind},
+    still::eventually,
+};
+
+/// Two nodes on one database and one Redis.
+async fn two(database: &TestDatabase, redis: &RedisServer, blobs: &std::path::Path) -> (TestNode, TestNode) {
+    let setup = || {
+        taking(Setup::on_database_of(&database.url()))
+            .env("DATA_ROOT", blobs.to_str().unwrap())
+            .env("REDIS_URL", redis.url())
+            .env("PENSTOCK_REDIS__RESPONSE_TIMEOUT", "2s")
+            .env("PENSTOCK_REDIS__BREAKER_PERIOD", "200ms")
+            .start()
+    };
+    tokio::join!(setup(), setup())
+}
+
+/// The same bytes, to another node.
+fn at(node: &TestNode, request: &RequestBuilder) -> RequestBuilder {
+    let (client, request) = request.try_clone().unwrap().build_split();
+    let mut request = request.unwrap();
+    let port = node.url("").rsplit(':').next().and_then(|port| port.parse().ok());
+    request.url_mut().set_port(port).unwrap();
+    RequestBuilder::from_parts(client, request)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_request_counts_once_on_all_instances_together() {
+    let (database, redis) = (TestDatabase::empty().await, RedisServer::start());
+    let blobs = tempfile::tempdir().unwrap();
+    let (mut one, mut other) = two(&database, &redis, blobs.path()).await;
+    let me = signer(KEY);
+    let producer = producer_of(&one, &me).await;
+    let hash = one.put(b"content", "text/plain").await;
+
+    let once = signed(publishing(&one, &hash), &me);
+    expect(once.try_clone().unwrap().send().await.unwrap(), &[201]).await;
+    for node in [&one, &other] {
+        let problem = expect_problem(at(node, &once).send().await.unwrap(), 401, "signature-refused").await;
+        assert_eq!(problem["reason"], "replayed");
+    }
+    // Many at once, at both: one is the first.
+    for _ in 0..5 {
+        let once = signed(publishing(&other, &hash), &me);
+        let sent = (0..20).map(|turn| at([&one, &other][turn % 2], &once).send());
+        let statuses: Vec<_> = join_all(sent).await.into_iter().map(|answer| answer.unwrap().status()).collect();
+        let made = statuses.iter().filter(|status| **status == StatusCode::CREATED).count();
+        assert_eq!(made, 1, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == StatusCode::UNAUTHORIZED).count(), 19, "{statuses:?}");
+    }
+
+    // A key that is taken away through one instance stops on the other, and begins again.
+    unbind(&one, &producer, &me).await;
+    eventually("the key has stopped", async || {
+        signed(publishing(&other, &hash), &me).send().await.unwrap().status() == StatusCode::UNAUTHORIZED
+    })
+    .await;
+    bind(&one, &producer, &me).await;
+    eventually("the key works again", async || {
+        signed(publishing(&other, &hash), &me).send().await.unwrap().status() == StatusCode::CREATED
+    })
+    .await;
+    one.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_nothing_that_is_signed_counts_and_nothing_counts_again_when_it_is_back() {
+    let (database, mut redis) = (TestDatabase::empty().await, RedisServer::start());
+    let blobs = tempfile::tempdir().unwrap();
+    let (mut one, mut other) = two(&database, &redis, blobs.path()).await;
+    let me = signer(KEY);
+    producer_of(&one, &me).await;
+    let hash = one.put(b"content", "text/plain").await;
+    let used = signed(publishing(&one, &hash), &me);
+    expect(used.try_clone().unwrap().send().await.unwrap(), &[201]).await;
+
+    redis.kill();
+    expect_problem(signed(publishing(&one, &hash), &me).send().await.unwrap(), 503, "dependency-unavailable").await;
+    expect_problem(at(&other, &used).send().await.unwrap(), 503, "dependency-unavailable").await;
+    // A key needs no Redis.
+    expect(publishing(&one, &hash).bearer_auth(ADMIN_KEY).send().await.unwrap(), &[201]).await;
+
+    // It comes back without what it had, and so does not know what was used before.
+    redis.restart();
+    eventually("signed requests count again", async || {
+        signed(publishing(&one, &hash), &me).send().await.unwrap().status() == StatusCode::CREATED
+    })
+    .await;
+    for node in [&one, &other] {
+        expect_problem(at(node, &used).send().await.unwrap(), 503, "dependency-unavailable").await;
+    }
+    let used = signed(publishing(&one, &hash), &me);
+    expect(used.try_clone().unwrap().send().await.unwrap(), &[201]).await;
+    redis.flush();
+    expect_problem(at(&other, &used).send().await.unwrap(), 503, "dependency-unavailable").await;
+    eventually("signed requests count after the flush", async || {
+        signed(publishing(&other, &hash), &me).send().await.unwrap().status() == StatusCode::CREATED
+    })
+    .await;
+    assert!(one.metric("penstock_signed_requests_total", "outcome=\"unavailable\"").await >= 1.0);
+    assert!(other.metric("penstock_signed_requests_total", "outcome=\"forgotten\"").await >= 1.0);
+    one.finish().await;
+    other.finish().await;
+}

@@ -1,9 +1,14 @@
 //! The catalogue: what was published is found, by words and filters, page by page.
 
+use std::time::{Duration, Instant};
+
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde_json::{Value, json};
 
-use crate::node::{TestNode, expect, expect_problem, text};
+use crate::{
+    node::{Setup, TestNode, expect, expect_problem, text},
+    postgres::TestDatabase,
+};
 
 /// Publishes an asset; what it was answered.
 async fn publish(node: &TestNode, asset: Value) -> Value {
@@ -76,6 +81,37 @@ on_both!(what_is_published_is_found_at_once, async |node: &mut TestNode| {
     let dear = catalog(node, &[("minPrice", "1000")]).await;
     assert_eq!(dear["items"][0]["priceSatoshis"], 1000);
 });
+
+/// Asks until the page has this asset under this name at this price.
+async fn until_listed(node: &TestNode, name: &str, price: u64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let page = catalog(node, &[("q", "tide")]).await;
+        let item = &page["items"][0];
+        if item["name"] == name && item["priceSatoshis"] == price {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_instance_publishes_another_one_lists() {
+    let database = TestDatabase::empty().await;
+    // Without Redis: they have the log of changes in common and nothing else. What is in memory would last for an hour.
+    let setup = || Setup::on_database_of(&database.url()).env("CACHE_TTLS_JSON", r#"{"listings":3600}"#).start();
+    let (mut one, mut other) = tokio::join!(setup(), setup());
+    assert_eq!(names(&catalog(&other, &[("q", "tide")]).await), [""; 0]);
+    let made = publish(&one, json!({ "name": "Tide tables" })).await;
+    assert_eq!(names(&catalog(&one, &[("q", "tide")]).await), ["Tide tables"], "who published it finds it at once");
+    until_listed(&other, "Tide tables", 0).await;
+    let price = format!("/v1/assets/{}/price", text(&made, "versionId"));
+    expect(one.admin(Method::PUT, &price).json(&json!({ "satoshis": 7 })).send().await.unwrap(), &[200]).await;
+    until_listed(&other, "Tide tables", 7).await;
+    one.finish().await;
+    other.finish().await;
+}
 
 on_both!(pages_go_on_where_they_stopped_although_assets_are_added, async |node: &mut TestNode| {
     for number in 0..5 {

@@ -2,7 +2,7 @@
 //!
 //! The server itself says how often it has scanned a table, which sees into functions as a plan does not.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use jiff::Timestamp;
 use penstock::adapters::postgres::{PostgresSettings, PostgresStore};
@@ -21,7 +21,7 @@ use penstock_actors::{
     search::TextQuery,
 };
 use tokio::task::yield_now;
-use tokio_postgres::Client;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::support::{TestDatabase, round_trips, store};
 
@@ -353,10 +353,45 @@ const ENTER: &str = "
     SELECT penstock_enter_assets(array_agg(md5('asset' || n)::uuid), NULL) FROM generate_series(1, 12000) n;
     ANALYZE asset_search, asset_words;";
 
+/// Two words, as the adapter asks for them, and facets.
+const TWO_WORDS: &str = "
+    SELECT m.rank, m.number, a.name
+    FROM penstock_search($$(('^name') & ({^}))$$, $$(('name') & ({}))$$, $$(('name' | '=name') & (({}) | ({=})))$$, '119',
+        NULL, NULL, NULL, NULL, 0, 9223372036854775807, NULL, NULL, NULL, 21) m
+    LEFT JOIN assets a USING (version_id);
+    SELECT * FROM penstock_facets($$(('name' | '=name') & ('119' | '=119'))$$, NULL, NULL, NULL, NULL, 'text', 0,
+        9223372036854775807, 1000, 10)";
+
+/// The plans by which the server ran some statements, those within functions included.
+async fn plans(database: &TestDatabase, statements: &str) -> Vec<String> {
+    let (client, mut connection) = database.config().connect(NoTls).await.expect("a connection");
+    let plans = tokio::spawn(async move {
+        let mut plans = Vec::new();
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notice(notice) = message.expect("a message") {
+                plans.push(notice.message().to_owned());
+            }
+        }
+        plans
+    });
+    let explain =
+        "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;
+        SET client_min_messages = log";
+    client.batch_execute(explain).await.expect("explained");
+    client.batch_execute(statements).await.expect("run");
+    drop(client);
+    plans.await.expect("plans")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_search_never_scans_a_large_table() {
     let large = Large::new().await;
     large.client.batch_execute(ENTER).await.expect("entered");
+    let plans = plans(&large.database, TWO_WORDS).await;
+    let found_by = |index: &str| plans.iter().filter(|plan| plan.contains(index)).count();
+    assert!(found_by("Bitmap Index Scan on asset_search_document") >= 2, "a page, and facets: {plans:#?}");
+    assert!(found_by("using asset_words") >= 1, "what begins with the last word: {plans:#?}");
+    assert_eq!(found_by("Seq Scan"), 0, "{plans:#?}");
     let producer = ProducerId::from_uuid(large.id("producer", 5).await);
     let text = |typed: &str| Wish { text: TextQuery::parse(typed).ok(), ..Wish::default() };
     let dataset = Wish { dataset_id: Some("dataset 7".into()), ..Wish::default() };

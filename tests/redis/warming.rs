@@ -87,12 +87,22 @@ async fn what_one_node_changes_another_one_shows() {
     let before = queries(&other).await;
     assert_eq!(shown(&other).await, (json!(0), json!("confirmed")));
     assert_eq!(queries(&other).await, before, "it is from memory");
+    let listed = async |node: &TestNode| {
+        let page = expect(node.get("/v1/catalog?q=x").send().await.unwrap(), &[200]).await;
+        page["items"].as_array().expect("items").iter().map(|item| item["priceSatoshis"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&other).await, [json!(0)]);
 
     let price = one.admin(Method::PUT, &format!("/v1/assets/{version}/price")).json(&json!({ "satoshis": 7 }));
     expect(price.send().await.unwrap(), &[200]).await;
     expect(one.set_status(&receipt, "refunded").await, &[200]).await;
     assert_eq!(shown(&one).await, (json!(7), json!("refunded")), "who changed it sees it at once");
+    assert_eq!(listed(&one).await, [json!(7)]);
     until("the other one shows it", async || shown(&other).await == (json!(7), json!("refunded"))).await;
+    until("and lists it", async || listed(&other).await == [json!(7)]).await;
+    one.publish(&hash, "x").await;
+    assert_eq!(listed(&one).await, [json!(0), json!(7)]);
+    until("the other one lists the new one too", async || listed(&other).await == [json!(0), json!(7)]).await;
 
     // Removed by pattern, an entry is loaded anew wherever it is asked for.
     let body = json!({ "pattern": format!("assets:{version}") });

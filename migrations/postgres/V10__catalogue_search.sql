@@ -13,8 +13,9 @@
 --     '=tide'   in the texts of policy_meta             '#0..'   the assets whose numbers share all bits but the last 12;
 --                                                                '#1..' the last 15, '#2..' 18, '#3..' 20
 --
--- The three kinds of words are the weights A to C: a search asks for one after the other. The spans '#' make "the newest
--- first" cheap: a search looks into the newest span, then into ever larger ones behind it, and stops when it has enough.
+-- The three kinds of words are the weights A to C. Where few assets are found, all of them are looked at. Where many are, a
+-- search asks for one weight after the other, and the spans '#' make "the newest first" cheap: it looks into the newest span, then
+-- into ever larger ones behind it, and stops when it has enough.
 --
 -- PostgreSQL must have been built with ICU and the database must be in UTF-8, as every packaged one is.
 
@@ -267,21 +268,38 @@ AS $$
     WHERE tag IS NOT NULL
 $$;
 
--- Up to `wanted` assets below a number that a query finds, the newest first. It looks into spans of some 4,000, 32,000 and
--- 256,000 assets and then of a million each. When that has taken longer than a second, as it can when very common words are
--- never together, it ends with a row that has only a number: it has looked at everything down to there.
-CREATE FUNCTION penstock_matches(query tsquery, below bigint, dataset text, cheapest bigint, dearest bigint, wanted bigint)
-RETURNS TABLE (number bigint, version_id uuid, producer_id uuid, dataset_id text, media_type text)
+-- How many assets a query finds, as far as the statistics tell. Those know the common words; others are thought to be more
+-- frequent than they are.
+CREATE FUNCTION penstock_expected(query tsquery) RETURNS bigint
+LANGUAGE plpgsql STRICT
+SET enable_seqscan = off
+AS $$
+DECLARE
+    plan json;
+BEGIN
+    EXECUTE format('EXPLAIN (FORMAT JSON) SELECT FROM asset_search WHERE document @@ %L', query) INTO plan;
+    RETURN plan #>> '{0,Plan,Plan Rows}';
+END
+$$;
+
+-- Up to `wanted` assets below a number that a query finds and a better one does not, the newest first. Where it may be many, it
+-- looks into spans of some 4,000, 32,000 and 256,000 assets and then of a million each; a few thousand are read as they are, for
+-- the list of a span is as long as the span. When that has taken longer than a second, as it can when very common words are never
+-- together, it ends with a row that has only a number: it has looked at everything down to there.
+CREATE FUNCTION penstock_matches(
+    query tsquery, better tsquery, below bigint, dataset text, cheapest bigint, dearest bigint, wanted bigint
+) RETURNS TABLE (number bigint, version_id uuid, producer_id uuid, dataset_id text, media_type text)
 LANGUAGE plpgsql STABLE ROWS 20
 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_custom_plan
 AS $$
 #variable_conflict use_column
 DECLARE
     head bigint := (SELECT max(s.number) + 1 FROM asset_search s WHERE s.number < below);
-    level integer := 0;
+    expected bigint := penstock_expected(query);
+    level integer := CASE WHEN expected > 50000 THEN 0 ELSE 1 END;
     bits integer;
     span bigint;
-    spanned tsquery;
+    looked_for tsquery := query;
     found bigint := 0;
     more bigint;
 BEGIN
@@ -293,19 +311,24 @@ BEGIN
         RETURN;
     END IF;
     WHILE found < wanted AND head IS NOT NULL LOOP
-        bits := (ARRAY[12, 15, 18, 20])[level + 1];
-        span := (head - 1) >> bits;
-        spanned := query && format('''#%s%s''', level, to_hex(span))::tsquery;
-        -- Found first and ordered then, so that nobody thinks of walking along the numbers instead.
+        IF expected > 3000 THEN
+            bits := (ARRAY[12, 15, 18, 20])[level + 1];
+            span := (head - 1) >> bits;
+            looked_for := query && format('''#%s%s''', level, to_hex(span))::tsquery;
+        END IF;
+        -- Found first and ordered then, so that nobody thinks of walking along the numbers instead. What is better is not among
+        -- what the index looks for, which would then walk along the lists of those words too.
         RETURN QUERY
             WITH hits AS MATERIALIZED (
                 SELECT s.number, s.version_id, s.producer_id, s.dataset_id, s.media_type
                 FROM asset_search s
-                WHERE s.document @@ spanned AND s.number < head AND s.satoshis BETWEEN cheapest AND dearest
+                WHERE s.document @@ looked_for AND s.number < head AND s.satoshis BETWEEN cheapest AND dearest
+                  AND (better IS NULL OR NOT s.document @@ better)
                   -- The tag is a digest of it.
                   AND (dataset IS NULL OR s.dataset_id = dataset)
             )
             SELECT * FROM hits ORDER BY number DESC LIMIT wanted - found;
+        EXIT WHEN expected <= 3000;
         GET DIAGNOSTICS more = ROW_COUNT;
         found := found + more;
         -- What is next below the span: numbers may have gaps.
@@ -317,6 +340,30 @@ BEGIN
             RETURN;
         END IF;
     END LOOP;
+END
+$$;
+
+-- A page of a query that finds few assets, as penstock_search orders them: all of them are looked at, once for all ranks.
+CREATE FUNCTION penstock_few(
+    in_name tsquery, in_description tsquery, query tsquery, dataset text, cheapest bigint, dearest bigint,
+    newest bigint, last_rank smallint, last_number bigint, wanted bigint
+) RETURNS TABLE (rank smallint, number bigint, version_id uuid)
+LANGUAGE plpgsql STABLE ROWS 20
+SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_custom_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        WITH hits AS MATERIALIZED (
+            SELECT s.number, s.version_id,
+                (CASE WHEN s.document @@ in_name THEN 3 WHEN s.document @@ in_description THEN 2 ELSE 1 END)::smallint AS rank
+            FROM asset_search s
+            WHERE s.document @@ query AND s.number <= newest AND s.satoshis BETWEEN cheapest AND dearest
+              AND (dataset IS NULL OR s.dataset_id = dataset)
+        )
+        SELECT h.rank, h.number, h.version_id FROM hits h
+        WHERE last_rank IS NULL OR (h.rank, h.number) < (last_rank, last_number)
+        ORDER BY h.rank DESC, h.number DESC LIMIT wanted;
 END
 $$;
 
@@ -334,21 +381,31 @@ DECLARE
     filter tsquery := penstock_filter(producer, dataset, media, family);
     queries tsquery[] := ARRAY[
         penstock_query(anywhere, beginning), penstock_query(in_description, beginning), penstock_query(in_name, beginning)];
-    query tsquery;
+    query tsquery := coalesce(queries[1] && filter, queries[1]);
     below bigint;
     missing bigint := wanted;
 BEGIN
     newest := coalesce(newest_seen, (SELECT max(s.number) FROM asset_search s));
+    IF penstock_expected(query) <= 3000 THEN
+        FOR rank, number, version_id IN
+            SELECT f.rank, f.number, f.version_id
+            FROM penstock_few(queries[3], queries[2], query, dataset, cheapest, dearest, newest, last_rank, last_number,
+                              wanted) AS f
+        LOOP
+            RETURN NEXT;
+        END LOOP;
+        RETURN;
+    END IF;
     FOR place IN REVERSE CASE WHEN anywhere IS NULL THEN 1 ELSE coalesce(last_rank, 3) END .. 1 LOOP
         query := queries[place];
         CONTINUE WHEN query IS NULL AND anywhere IS NOT NULL;
-        -- What a better place had is not repeated.
-        query := coalesce(query && !! queries[place + 1], query);
         query := coalesce(query && filter, query, filter);
         below := CASE WHEN place = last_rank THEN last_number ELSE newest + 1 END;
         rank := place;
         FOR number, version_id IN
-            SELECT m.number, m.version_id FROM penstock_matches(query, below, dataset, cheapest, dearest, missing) AS m
+            -- What a better place had is not repeated.
+            SELECT m.number, m.version_id
+            FROM penstock_matches(query, queries[place + 1], below, dataset, cheapest, dearest, missing) AS m
         LOOP
             RETURN NEXT;
             missing := missing - 1;
@@ -373,8 +430,8 @@ AS $$
     ),
     found AS MATERIALIZED (
         SELECT m.*
-        FROM asked, penstock_matches(coalesce(query && filter, query, filter), 9223372036854775807, dataset, cheapest,
-                                     dearest, most + 1) AS m
+        FROM asked, penstock_matches(coalesce(query && filter, query, filter), NULL, 9223372036854775807, dataset,
+                                     cheapest, dearest, most + 1) AS m
     ),
     counted AS MATERIALIZED (SELECT * FROM found WHERE version_id IS NOT NULL ORDER BY number DESC LIMIT most)
     (SELECT 'dataset', dataset_id, count(*) FROM counted WHERE dataset_id IS NOT NULL GROUP BY dataset_id

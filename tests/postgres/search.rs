@@ -1,10 +1,13 @@
-//! The search on PostgreSQL, as far as it is PostgreSQL's own: words in SQL, what was there before, and pages that stop.
+//! The search on PostgreSQL, as far as it is PostgreSQL's own: words in SQL, what was there before, both ways of looking, and pages
+//! that stop.
+
+use std::sync::Arc;
 
 use penstock::adapters::postgres::migrate;
 use penstock_actors::{
     ports::{Search, Wish},
     search::{TextQuery, words},
-    testkit::dice::Dice,
+    testkit::{dice::Dice, search_suite},
 };
 use tokio_postgres::Client;
 
@@ -109,6 +112,18 @@ async fn what_was_there_before_the_search_is_found_behind_what_came_since() {
     assert_eq!(pages(&store, 100).await.0.len(), 19);
 }
 
+/// Makes every query one that is thought to find many assets, so that it looks into spans.
+const MANY_EXPECTED: &str = "CREATE OR REPLACE FUNCTION penstock_expected(query tsquery) RETURNS bigint
+    LANGUAGE sql STRICT AS 'SELECT 1000000::bigint'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_many_assets_keeps_the_same_promises() {
+    let database = TestDatabase::migrated().await;
+    database.client().await.batch_execute(MANY_EXPECTED).await.expect("replaced");
+    let (store, _metrics) = store(database.settings()).await;
+    search_suite::run(Arc::new(store)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_takes_too_long_ends_early_and_the_next_goes_on() {
     let database = TestDatabase::migrated().await;
@@ -127,6 +142,7 @@ async fn a_page_that_takes_too_long_ends_early_and_the_next_goes_on() {
         .expect("the function")
         .get(0);
     client.batch_execute(&hasty).await.expect("replaced");
+    client.batch_execute(MANY_EXPECTED).await.expect("replaced");
     let (names, count) = pages(&store, 10).await;
     assert_eq!(names, newest_first());
     assert!(count > 10, "every million has a page of its own: {count}");

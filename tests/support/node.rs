@@ -113,8 +113,8 @@ impl Setup {
         if let Some(database) = &database {
             env.push(("DATABASE_URL".to_owned(), database.url()));
         }
-        // Every request of a test is logged where the test's output is.
-        env.push(("PENSTOCK_LOG__LEVEL".to_owned(), "info,penstock=debug".to_owned()));
+        // Every request of a test is logged where the test's output is, unless it says otherwise.
+        env.insert(0, ("PENSTOCK_LOG__LEVEL".to_owned(), "info,penstock=debug".to_owned()));
         let mut node = TestNode { folder, database, env, process: None, base: String::new(), client: client() };
         node.boot().await;
         node

@@ -98,11 +98,18 @@ fn event(number: usize, at: jiff::Timestamp, into: &mut String) {
     );
 }
 
+/// Sends events as a client does: what the node cannot take now is sent again.
 async fn send(node: &TestNode, path: &str, body: String) {
-    let request = node.admin(Method::POST, path).header("content-type", "application/json").body(body);
-    let answer = request.send().await.expect("an answer");
-    let (status, text) = (answer.status(), answer.text().await.expect("text"));
-    assert!(status.is_success() && !text.contains("partial_success"), "{status}: {text}");
+    loop {
+        let request = node.admin(Method::POST, path).header("content-type", "application/json").body(body.clone());
+        let answer = request.send().await.expect("an answer");
+        let (status, text) = (answer.status(), answer.text().await.expect("text"));
+        if status != reqwest::StatusCode::SERVICE_UNAVAILABLE {
+            assert!(status.is_success() && !text.contains("partial_success"), "{status}: {text}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn ingest(node: &TestNode, many: usize) {

@@ -237,6 +237,31 @@ on_both!(the_origin_of_a_content_is_what_lineage_knows_of_it, async |node: &mut 
     assert_eq!(evaluate(node, "origin", &version).await["decision"], "allow");
 });
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_of_a_later_program_shuts_the_gate_and_nothing_else() {
+    let mut node = Setup::new(On::Sqlite).env("PENSTOCK_GOVERNANCE__POLICY", "house").start().await;
+    expect(put(&node, "house", &licences(&["MIT"])).await, &[201]).await;
+    let hash = node.put(b"later", "text/plain").await;
+    let made = expect(publish(&node, &hash, &json!({ "license": "MIT" })).await, &[201]).await;
+    let version = text(&made, "versionId");
+    let receipt = text(&expect(sell(&node, &version).await, &[201]).await, "receiptId");
+    assert!(node.terminate().await.success());
+    let file = rusqlite::Connection::open(node.data_dir().join("penstock.sqlite3")).unwrap();
+    let later = r#"UPDATE policies SET document = '{"rules":[{"id":"a","require":{"moonPhase":"full"}}]}'"#;
+    assert_eq!(file.execute(later, []).unwrap(), 1);
+    drop(file);
+    node.boot().await;
+    expect_problem(publish(&node, &hash, &json!({ "license": "MIT" })).await, 503, "policy-missing").await;
+    expect_problem(sell(&node, &version).await, 503, "policy-missing").await;
+    let shown = node.admin(Method::GET, "/v1/policies/house").send().await.unwrap();
+    expect_problem(shown, 500, "internal").await;
+    let stream = node.get(&format!("/v1/streaming/data/{hash}?receiptId={receipt}")).send().await.unwrap();
+    assert_eq!(stream.bytes().await.unwrap(), "later");
+    expect(put(&node, "house", &licences(&["MIT"])).await, &[200]).await;
+    expect(publish(&node, &hash, &json!({ "license": "MIT" })).await, &[201]).await;
+    node.finish().await;
+}
+
 on_both!(what_policies_came_to_is_forgotten_by_the_janitor, async |node: &mut TestNode| {
     expect(put(node, "house", &licences(&["MIT"])).await, &[201]).await;
     let hash = node.put(b"old", "text/plain").await;

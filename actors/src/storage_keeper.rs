@@ -270,6 +270,10 @@ impl Keeper {
                 }
             }
             for at in deps.records.moves(MoveState::Leaving, before(now, settings.grace), STEP).await? {
+                // What is in quarantine is looked at again now and then, and cleared once it is good.
+                if deps.content.quarantine().holds(at.content_hash) {
+                    continue;
+                }
                 if !deps.mover.clear(&at).await? {
                     // What is left of it is looked at, and mended from the copies that were to go.
                     deps.verifier.verify(at.content_hash, VerificationKind::Move, Some(&self.move_pace)).await?;

@@ -341,6 +341,37 @@ async fn objects_move_under_their_readers_and_are_mended() {
     node.finish().await;
 }
 
+/// What is not used goes to colder tiers by itself, one after the other, and what is used stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_goes_to_colder_tiers_by_its_last_use() {
+    let mut node = tiered(On::Postgres).start().await;
+    let tiers = Tiers::of(&node).await;
+    let mut paid = Vec::new();
+    for seed in 1..=3 {
+        paid.push(node.paid(&sample(seed, SIZE), "unlimited").await);
+    }
+    // All are old; the first one was used today, and a node that stops has told of it.
+    assert!(is_whole(&node, &paid[0]).await);
+    assert!(node.terminate().await.success());
+    let client = node.database.as_ref().unwrap().client().await;
+    for (paid, hours) in paid.iter().zip([1000, 30, 90]) {
+        let age = format!(
+            "UPDATE overlay_storage_index SET stored_at = now() - interval '{hours} hours'
+             WHERE content_hash = decode('{}', 'hex')",
+            paid.hash
+        );
+        client.batch_execute(&age).await.unwrap();
+    }
+    node.set_env("PENSTOCK_LIFECYCLE__WARM_AFTER", "1day");
+    node.set_env("PENSTOCK_LIFECYCLE__COLD_AFTER", "3days");
+    node.boot().await;
+    for (paid, tier) in paid.iter().zip(["hot", "warm", "cold"]) {
+        eventually(&format!("it is in the {tier} tier"), async || tiers.have(&paid.hash) == [tier]).await;
+        assert!(is_whole(&node, paid).await);
+    }
+    node.finish().await;
+}
+
 /// A node that is killed while it copies leaves a content that is whole, and a move that is ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_move_whose_node_is_killed_is_ended_after_its_restart() {

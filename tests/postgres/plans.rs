@@ -9,14 +9,16 @@ use penstock::adapters::postgres::{PostgresSettings, PostgresStore};
 use penstock_actors::{
     clock::{Clock, SystemClock},
     governance::{Decision, Policy, Verdict},
-    ids::{ContentHash, KeyId, NodeId, PolicyId, PolicyRunId, ProducerId, ReceiptId, UsageId, VersionId},
+    ids::{
+        ContentHash, KeyId, NodeId, PolicyId, PolicyRunId, ProducerId, ReceiptId, UsageId, VerificationId, VersionId,
+    },
     model::{
-        ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, NewAsset, NewProducer, NodeEpoch, Outcome, ReceiptStatus,
-        Role, UsageRow,
+        ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, MoveState, NewAsset, NewProducer, NodeEpoch, Outcome,
+        ReceiptStatus, Role, StorageTask, TaskProgress, Tier, UsageRow, Verification,
     },
     ports::{
         Catalog, ChangeMark, Changes, Ledger, Media, NewReceipt, Occasion, Policies, PolicyRun, Receipts, Release,
-        RunMark, Search, SettleBatch, Upkeep, Want, Wish,
+        RunMark, Search, SettleBatch, StorageRecords, Upkeep, Want, Wish,
     },
     search::TextQuery,
 };
@@ -68,6 +70,13 @@ const FILL: &str = "
     INSERT INTO policy_runs SELECT md5('run' || n)::uuid, 'p' || n % 10, 1, md5('asset' || n % 100)::uuid, 'evaluate',
         'allow', now() - n * interval '1 second',
         '{\"decision\": \"allow\", \"reasons\": [], \"passed\": [], \"notApplicable\": []}' FROM generate_series(1, 100000) n;
+    INSERT INTO storage_verifications SELECT md5('look' || n)::uuid, sha256(('content' || n % 1000)::bytea), 'walk', 'hot',
+        'intact', 1000, 1000, md5('node')::uuid, now() - n * interval '1 second' FROM generate_series(1, 100000) n;
+    INSERT INTO storage_quarantine SELECT sha256(('content' || n)::bytea), now() FROM generate_series(1, 100000) n;
+    INSERT INTO storage_moves SELECT sha256(('content' || n)::bytea), 'cold',
+        CASE WHEN n % 2 = 0 THEN 'leaving' ELSE 'copying' END, now() - n * interval '1 second'
+        FROM generate_series(1, 100000) n;
+    INSERT INTO content_uses SELECT sha256(('content' || n)::bytea), now() FROM generate_series(1, 100000) n;
     RESET session_replication_role;
     ANALYZE;";
 
@@ -277,6 +286,95 @@ async fn the_catalogue_never_scans_a_large_table() {
     large
         .call("a price", async |store| assert!(store.set_price(version, 2, Some(producer), now).await.expect("priced")))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_stored_copies_is_never_found_by_a_scan() {
+    let large = Large::new().await;
+    let (now, ttl) = (SystemClock.now(), Duration::from_secs(60));
+    let content = ContentHash::from_bytes(large.hash("content", 5).await);
+    let node = NodeId::random();
+    large
+        .call("history", async |store| {
+            let page = store.verifications(content, None, None, 20).await.expect("read");
+            let last = page.last().expect("a page of them");
+            assert_eq!((page.len(), last.content_hash), (20, content));
+        })
+        .await;
+    let mut look = large_look(&large, content).await;
+    look.verification_id = VerificationId::next();
+    large.call("a look", async |store| store.note_verifications(&[look.clone()]).await.expect("noted")).await;
+    let old = now - Duration::from_secs(50_000);
+    large
+        .call("forgetting", async |store| {
+            assert_eq!(store.forget_verifications(old, 100).await.expect("forgotten"), 100);
+        })
+        .await;
+    large.call("a lift", async |store| assert!(store.lift_quarantine(content).await.expect("lifted"))).await;
+    large.call("a quarantine", async |store| assert!(store.quarantine(content, now).await.expect("kept"))).await;
+    large
+        .call("the list", async |store| {
+            assert_eq!(store.quarantined(Some(content), 50).await.expect("read").len(), 50);
+        })
+        .await;
+    large
+        .call("a look-up", async |store| {
+            assert_eq!(store.quarantined_among(&[content]).await.expect("read"), [content]);
+        })
+        .await;
+    large.call("a content", async |store| assert!(store.stored_content(content).await.expect("read").is_some())).await;
+    large
+        .call("a page of a lap", async |store| {
+            assert_eq!(store.stored_after(Some(content), 500).await.expect("read").len(), 500);
+        })
+        .await;
+    large
+        .call("uses", async |store| {
+            store.note_uses(&[content], jiff::civil::Date::constant(2100, 1, 1)).await.expect("noted");
+        })
+        .await;
+    large
+        .call("a claim", async |store| {
+            assert!(store.claim_task(StorageTask::Walk, node, now, ttl).await.expect("claimed").is_ours);
+        })
+        .await;
+    large
+        .call("progress", async |store| {
+            let progress = TaskProgress { after: Some(content), ..TaskProgress::default() };
+            assert!(store.advance_task(StorageTask::Walk, node, &progress).await.expect("kept"));
+        })
+        .await;
+    large
+        .call("a move", async |store| {
+            assert!(store.begin_move(content, Tier::Warm, now, now).await.expect("begun").expect("stored").is_ours);
+        })
+        .await;
+    large
+        .call("a kept move", async |store| {
+            assert!(store.keep_move(content, Tier::Warm, now).await.expect("kept"));
+        })
+        .await;
+    large
+        .call("a switch", async |store| {
+            assert!(store.switch_tier(content, Tier::Warm, now).await.expect("switched"));
+        })
+        .await;
+    large
+        .call("an ended move", async |store| {
+            assert!(store.end_move(content, Tier::Warm, MoveState::Leaving).await.expect("ended"));
+        })
+        .await;
+    large
+        .call("moves that are due", async |store| {
+            assert_eq!(store.moves(MoveState::Leaving, old, 100).await.expect("read").len(), 100);
+        })
+        .await;
+}
+
+/// A look that the store has.
+async fn large_look(large: &Large, content: ContentHash) -> Verification {
+    let (store, _) = store(large.database.settings()).await;
+    store.verifications(content, None, None, 1).await.expect("read").remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]

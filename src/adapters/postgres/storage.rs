@@ -114,20 +114,17 @@ const STORED_CONTENT: Statement = Statement {
     types: &[Type::BYTEA],
 };
 
-/// By the primary keys, in their order.
+/// By the primary keys, in their order. A subquery and not a join: for a page of this size the planner would read all uses and
+/// hash them.
 const STORED_AFTER: Statement = Statement {
     name: "stored_after",
     sql: "
-        SELECT c.content_hash, c.size_bytes, c.tier, c.stored_at, u.used_on
-        FROM (
-            SELECT content_hash, size_bytes, tier, stored_at
-            FROM overlay_storage_index
-            WHERE content_hash > $1 AND state = 'stored'
-            ORDER BY content_hash
-            LIMIT $2
-        ) AS c
-        LEFT JOIN LATERAL (SELECT used_on FROM content_uses u WHERE u.content_hash = c.content_hash) AS u ON true
-        ORDER BY c.content_hash",
+        SELECT c.content_hash, c.size_bytes, c.tier, c.stored_at,
+            (SELECT u.used_on FROM content_uses u WHERE u.content_hash = c.content_hash) AS used_on
+        FROM overlay_storage_index c
+        WHERE c.content_hash > $1 AND c.state = 'stored'
+        ORDER BY c.content_hash
+        LIMIT $2",
     types: &[Type::BYTEA, Type::INT8],
 };
 
@@ -224,16 +221,17 @@ const END_MOVE: Statement = Statement {
     types: &[Type::BYTEA, Type::TEXT, Type::TEXT],
 };
 
-/// By `storage_moves_state`, and the primary key of the storage index.
+/// By `storage_moves_state`, and the primary key of the storage index, which has every content that moves.
 const MOVES: Statement = Statement {
     name: "moves",
     sql: "
-        SELECT m.content_hash, c.size_bytes, m.to_tier, m.state, m.since
-        FROM (
-            SELECT * FROM storage_moves WHERE state = $1 AND since < $2 ORDER BY since LIMIT $3
-        ) AS m
-        JOIN LATERAL (SELECT size_bytes FROM overlay_storage_index c WHERE c.content_hash = m.content_hash) AS c ON true
-        ORDER BY m.since",
+        SELECT m.content_hash,
+            (SELECT c.size_bytes FROM overlay_storage_index c WHERE c.content_hash = m.content_hash) AS size_bytes,
+            m.to_tier, m.state, m.since
+        FROM storage_moves m
+        WHERE m.state = $1 AND m.since < $2
+        ORDER BY m.since
+        LIMIT $3",
     types: &[Type::TEXT, Type::TIMESTAMPTZ, Type::INT8],
 };
 

@@ -32,7 +32,12 @@ use tokio::runtime::Handle;
 
 use crate::s3::TestBuckets;
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
+
+const ALONE: &str = "SHA-256 alone, in memory, the fastest 8 MiB";
+
+/// Short enough that some are not interrupted.
+const STRETCH: usize = 8 << 20;
 
 /// Larger than the processor's caches, smaller than the system's cache of files.
 const LARGE: usize = 256 << 20;
@@ -54,7 +59,7 @@ async fn main() {
 
     let mut figures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..=ROUNDS {
-        let mut measured = vec![("SHA-256 alone, a leaf at a time in memory", sha_256(&sample))];
+        let mut measured = vec![(ALONE, sha_256(&sample))];
         for (name, scene) in &stores {
             measured.push((*name, scene.verified(&sample, None).await));
         }
@@ -65,15 +70,13 @@ async fn main() {
             }
         }
     }
-    let mut alone = 0.0;
+    let best = |rounds: &[f64]| rounds.iter().copied().fold(0.0, f64::max);
+    let alone = best(&figures[ALONE]);
     for (what, mut rounds) in figures {
         rounds.sort_by(f64::total_cmp);
-        let (least, median, most) = (rounds[0], rounds[rounds.len() / 2], rounds[rounds.len() - 1]);
-        if what.starts_with("SHA-256") {
-            alone = median;
-        }
-        let part = 100.0 * median / alone;
-        println!("{what:<44} {median:>8.0} MiB/s  {part:>4.0} %   ({least:.0} to {most:.0})");
+        // Other work on the machine only ever slows a round.
+        let (median, best) = (rounds[rounds.len() / 2], best(&rounds));
+        println!("{what:<44} best {best:>6.0} MiB/s  {:>4.0} %   median {median:.0}", 100.0 * best / alone);
     }
 
     for mebibytes_a_second in [4_u64, 16, 64, 256] {
@@ -127,15 +130,19 @@ impl Scene {
     }
 }
 
-/// What this machine hashes in MiB a second, as an upload does.
+/// What this machine hashes in MiB a second on one core when nothing disturbs it.
 fn sha_256(sample: &Sample) -> f64 {
-    let began = Instant::now();
-    let mut whole = Sha256::new();
-    for leaf in sample.bytes.chunks(LEAF_BYTES as usize) {
-        whole.update(leaf);
+    let mut best = 0.0_f64;
+    for stretch in sample.bytes.chunks(STRETCH) {
+        let began = Instant::now();
+        let mut hash = Sha256::new();
+        for leaf in stretch.chunks(LEAF_BYTES as usize) {
+            hash.update(leaf);
+        }
+        black_box(hash.finalize());
+        best = best.max(mebibytes(stretch.len(), began.elapsed()));
     }
-    black_box(whole.finalize());
-    mebibytes(sample.bytes.len(), began.elapsed())
+    best
 }
 
 fn mebibytes(bytes: usize, took: Duration) -> f64 {

@@ -37,6 +37,9 @@ pub type ChangeListener = Arc<dyn Fn(Option<&Tag>) + Send + Sync>;
 #[derive(Clone)]
 pub struct FollowerDeps {
     pub changes: Arc<dyn Changes>,
+    /// Where the log ended before anything was kept in memory. `None`: it could not be read, so what is read first may have been
+    /// preceded by anything.
+    pub from: Option<ChangeMark>,
     pub clock: Arc<dyn Clock>,
     /// From the end of one poll to the next.
     pub interval: Duration,
@@ -53,9 +56,13 @@ struct Place {
 }
 
 impl Place {
+    fn at(mark: Option<ChangeMark>, now: Instant) -> Self {
+        Self { mark, read_at: mark.map(|_| now), ..Self::default() }
+    }
+
     /// Takes a page in; which tags are news. `None`: anything may have changed.
     fn advance(&mut self, page: ChangePage, now: Instant) -> Option<Vec<Tag>> {
-        let gap = self.read_at.is_some_and(|at| now.saturating_duration_since(at) > GAP);
+        let gap = self.read_at.is_none_or(|at| now.saturating_duration_since(at) > GAP);
         self.mark = Some(page.mark);
         self.read_at = Some(now);
         // What this page did not repeat is behind the mark and never comes again.
@@ -76,7 +83,8 @@ pub struct ChangeFollower {
 
 impl ChangeFollower {
     pub fn start(deps: FollowerDeps, arbiter: &ArbiterHandle) -> Addr<Self> {
-        Self::start_in_arbiter(arbiter, |_| Self { deps, place: Place::default() })
+        let place = Place::at(deps.from, deps.clock.monotonic());
+        Self::start_in_arbiter(arbiter, |_| Self { deps, place })
     }
 
     fn poll(&mut self, ctx: &mut Context<Self>) {
@@ -128,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_line_that_is_read_again_is_told_of_once() {
-        let (mut place, now) = (Place::default(), Instant::now());
+        let now = Instant::now();
+        let mut place = Place::at(Some(ChangeMark(0)), now);
         let news = |place: &mut Place, ids: &[i64], mark| place.advance(page(ids, mark), now).map(|tags| tags.len());
         assert_eq!(news(&mut place, &[], 1), Some(0));
         assert_eq!(news(&mut place, &[5, 7], 1), Some(2));
@@ -139,7 +148,8 @@ mod tests {
 
     #[test]
     fn after_a_long_gap_or_a_flood_anything_may_have_changed() {
-        let (mut place, now) = (Place::default(), Instant::now());
+        let now = Instant::now();
+        let mut place = Place::at(Some(ChangeMark(0)), now);
         assert_eq!(place.advance(page(&[], 1), now), Some(Vec::new()));
         assert_eq!(place.advance(page(&[2], 3), now + GAP + Duration::from_secs(1)), None);
         let flood = ChangePage {
@@ -148,5 +158,13 @@ mod tests {
             anything: true,
         };
         assert_eq!(place.advance(flood, now + GAP), None);
+    }
+
+    #[test]
+    fn before_the_first_page_of_a_log_that_could_not_be_read_anything_may_have_changed() {
+        let now = Instant::now();
+        let mut place = Place::at(None, now);
+        assert_eq!(place.advance(page(&[], 1), now), None);
+        assert_eq!(place.advance(page(&[2], 3), now).map(|tags| tags.len()), Some(1));
     }
 }

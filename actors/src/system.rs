@@ -149,6 +149,8 @@ impl Node {
         io: Handle,
     ) -> PortResult<Self> {
         let Ports { ledger, shared, clock, .. } = ports;
+        // Before anything is kept in memory: what changes from here on is read in the log.
+        let from = ports.changes.changes(None, 1).await.ok().map(|page| page.mark);
         let life = Arc::new(NodeLife::new(node, clock.now().as_microsecond(), clock.monotonic()));
         let ledger_arbiter = Arbiter::new().handle();
         let usage = UsageHandle::start(
@@ -200,6 +202,7 @@ impl Node {
         let follower = ChangeFollower::start(
             FollowerDeps {
                 changes: Arc::clone(&ports.changes),
+                from,
                 clock: Arc::clone(clock),
                 interval: settings.change_poll,
                 listener: Arc::clone(&listener),

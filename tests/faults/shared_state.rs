@@ -179,8 +179,11 @@ async fn a_stream_costs_one_round_trip_at_most_and_none_without_a_limit() {
     }
     let taken = trips().await - before;
     assert!((STREAMS as f64..=STREAMS as f64 + TIMERS).contains(&taken), "{taken}");
-    let found = expect(node.get(&format!("/v1/streaming/sessions/{session}")).send().await.unwrap(), &[200]).await;
-    assert_eq!(found["streams"], STREAMS, "{found}");
+    eventually("the session has all of it", async || {
+        let found = node.get(&format!("/v1/streaming/sessions/{session}")).send().await.unwrap();
+        expect(found, &[200]).await["streams"] == STREAMS
+    })
+    .await;
 
     let before = trips().await;
     for _ in 0..STREAMS {

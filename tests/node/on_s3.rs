@@ -107,6 +107,7 @@ async fn content_that_no_catalogue_knows_is_swept_up() {
     let mut node = setup(On::Sqlite, &buckets)
         .env("PENSTOCK_S3__PART_TIMEOUT", "500ms")
         .env("PENSTOCK_JANITOR__TEMPORARY_AGE", "4s")
+        .env("PENSTOCK_LIFECYCLE__GRACE", "1s")
         .env("PENSTOCK_UPLOADS__IDLE_TIMEOUT", "3s")
         .env("PENSTOCK_JANITOR__INTERVAL", "200ms")
         .start()

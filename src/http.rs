@@ -48,6 +48,7 @@ mod identities;
 mod leaving;
 mod lineage;
 mod observe;
+mod paging;
 mod policies;
 pub mod problem;
 mod producers;

@@ -9,6 +9,7 @@ mod error;
 mod identities;
 mod ledger;
 mod lineage_store;
+mod page;
 mod policies;
 mod rate_limits;
 mod search;
@@ -24,13 +25,14 @@ pub use error::{PortError, PortResult};
 pub use identities::{Bound, IDENTITIES, Identities};
 pub use ledger::{
     AuditDifference, AuditPage, Ledger, NewReceipt, QuotaView, ReceiptView, Receipts, Reclaimed, Refill, Release,
-    SettleBatch, Settled, StatusChange, Upkeep, UsagePage, Want,
+    SettleBatch, Settled, StatusChange, Upkeep, Want,
 };
 pub use lineage_store::{
     BODY_BYTES, EVENTS, Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS,
     SEARCHED, Told, WindowState,
 };
-pub use policies::{Occasion, Page, Policies, PolicyRun, PolicySummary, Provenance, Put, RunMark, StoredPolicy};
+pub use page::Page;
+pub use policies::{Occasion, Policies, PolicyRun, PolicySummary, Provenance, Put, RunMark, StoredPolicy};
 pub use rate_limits::{Grant, RateLimits};
 pub use search::{Facets, Hit, Media, Search, SearchPage, SearchPlace, Wish};
 pub use shared_cache::{

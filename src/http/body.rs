@@ -106,11 +106,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             let end = path.floor_char_boundary(PATH_BYTES);
             Problem::from(vec![Violation { path: path[..end].to_owned(), detail: "is nested too deep".into() }])
         } else {
-            Problem::new(ProblemType::MalformedRequest).detail(format!("the body is not JSON: {told}"))
+            Problem::malformed(format!("the body is not JSON: {told}"))
         }
     })?;
-    text.end().map_err(|error| {
-        Problem::new(ProblemType::MalformedRequest).detail(format!("the body goes on after its JSON: {error}"))
-    })?;
+    text.end().map_err(|error| Problem::malformed(format!("the body goes on after its JSON: {error}")))?;
     Ok(value)
 }

@@ -16,7 +16,7 @@ use penstock_actors::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, ProblemType, answer, routing, validation::is_media_range};
+use super::{Problem, answer, paging, routing, validation::is_media_range};
 
 mod cursor;
 
@@ -65,14 +65,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn limit(&self) -> Result<u32, Problem> {
-        let limit = self.limit.unwrap_or(PAGE);
-        if (1..=MAX_PAGE).contains(&limit) { Ok(limit) } else { Err(wrong(format!("limit must be 1 to {MAX_PAGE}"))) }
-    }
-
     fn wish(&self) -> Result<Wish, Problem> {
         if self.min_price.zip(self.max_price).is_some_and(|(least, most)| least > most) {
-            return Err(wrong("minPrice must not be above maxPrice"));
+            return Err(Problem::malformed("minPrice must not be above maxPrice"));
         }
         Ok(Wish {
             text: self.text()?,
@@ -86,19 +81,19 @@ impl Asked {
 
     fn text(&self) -> Result<Option<TextQuery>, Problem> {
         if self.q.chars().count() > MAX_TEXT {
-            return Err(wrong(format!("q must have at most {MAX_TEXT} characters")));
+            return Err(Problem::malformed(format!("q must have at most {MAX_TEXT} characters")));
         }
         match TextQuery::parse(&self.q) {
             Ok(text) => Ok(Some(text)),
             Err(TextQueryError::NoWords) if self.q.trim().is_empty() => Ok(None),
-            Err(error) => Err(wrong(format!("q cannot be searched for: {error}"))),
+            Err(error) => Err(Problem::malformed(format!("q cannot be searched for: {error}"))),
         }
     }
 
     fn dataset_id(&self) -> Result<Option<String>, Problem> {
         let id = given(&self.dataset_id);
         if id.is_some_and(|id| id.chars().count() > 256 || id.chars().any(char::is_control)) {
-            return Err(wrong("datasetId must have at most 256 characters and no control characters"));
+            return Err(Problem::malformed("datasetId must have at most 256 characters and no control characters"));
         }
         Ok(id.map(str::to_owned))
     }
@@ -106,7 +101,9 @@ impl Asked {
     fn media(&self) -> Result<Option<Media>, Problem> {
         let Some(media) = given(&self.media_type) else { return Ok(None) };
         if !is_media_range(media) {
-            return Err(wrong("mediaType must be a media type without parameters, or a family, such as video/*"));
+            return Err(Problem::malformed(
+                "mediaType must be a media type without parameters, or a family, such as video/*",
+            ));
         }
         let media = media.to_ascii_lowercase();
         Ok(Some(match media.strip_suffix("/*") {
@@ -120,16 +117,12 @@ fn given(value: &str) -> Option<&str> {
     Some(value).filter(|value| !value.is_empty())
 }
 
-fn wrong(detail: impl Into<String>) -> Problem {
-    Problem::new(ProblemType::MalformedRequest).detail(detail.into())
-}
-
 async fn list(
     search: Data<dyn Search>,
     settings: Data<CatalogueSettings>,
     asked: Query<Asked>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = asked.limit()?;
+    let limit = paging::limit(asked.limit, PAGE, MAX_PAGE)?;
     let wish = asked.wish()?;
     let behind = given(&asked.cursor).map(|text| cursor::read(text, &wish)).transpose()?;
     let counting: OptionFuture<_> =

@@ -116,9 +116,7 @@ fn expected_hash(request: &HttpRequest, in_query: Option<&str>) -> Result<Option
     let signed = SignedBody::claim(request);
     let given: Vec<_> = [in_query, in_header, signed].into_iter().flatten().collect();
     if given.windows(2).any(|pair| pair[0] != pair[1]) {
-        return Err(
-            Problem::new(ProblemType::MalformedRequest).detail("contentHash and the digests in the head differ")
-        );
+        return Err(Problem::malformed("contentHash and the digests in the head differ"));
     }
     Ok(given.first().copied())
 }
@@ -134,7 +132,7 @@ fn media_type(request: &HttpRequest) -> Result<String, Problem> {
     let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(DEFAULT_MEDIA_TYPE.to_owned()) };
     let text = value.to_str().unwrap_or_default();
     if !is_media_type(text) {
-        return Err(Problem::new(ProblemType::MalformedRequest).detail("Content-Type is not a media type"));
+        return Err(Problem::malformed("Content-Type is not a media type"));
     }
     Ok(text.to_owned())
 }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use super::{
     Problem, ProblemType, routing,
-    streaming::{self, Asked, ContentHeaders, Deps, Entry, RightQuery, counted, malformed},
+    streaming::{self, Asked, ContentHeaders, Deps, Entry, RightQuery, counted},
 };
 use crate::telemetry::metrics::Mode;
 
@@ -61,13 +61,13 @@ async fn data(
     deps: Deps,
     deliverer: Data<Deliverer>,
 ) -> Result<HttpResponse, Problem> {
-    let hash = query.content_hash.as_deref().ok_or_else(|| malformed("contentHash is missing"))?;
+    let hash = query.content_hash.as_deref().ok_or_else(|| Problem::malformed("contentHash is missing"))?;
     let asked = Asked::read(&request, hash, &right)?;
     // It has no meaning where there is no URL, and is read all the same.
     let redirect = match query.redirect.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
-        Some(_) => return Err(malformed("redirect is true or false")),
+        Some(_) => return Err(Problem::malformed("redirect is true or false")),
     };
     let (mode, delegator, trusted) = match &**deliverer {
         Deliverer::Node => return streaming::serve(&request, asked, &deps).await,

@@ -4,7 +4,7 @@ use actix_web::http::header::HeaderMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock_actors::ids::ContentHash;
 
-use super::{Problem, ProblemType};
+use super::Problem;
 
 /// The SHA-256 that a field gives, if it is there and gives one. Other algorithms are ignored, as the RFC asks.
 ///
@@ -12,8 +12,7 @@ use super::{Problem, ProblemType};
 /// `malformed-request` when the field cannot be read.
 pub(super) fn sha256_in(headers: &HeaderMap, name: &'static str) -> Result<Option<ContentHash>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
-    let bad =
-        || Problem::new(ProblemType::MalformedRequest).detail(format!("{name} is not of the form sha-256=:BASE64:"));
+    let bad = || Problem::malformed(format!("{name} is not of the form sha-256=:BASE64:"));
     sha256_of(value.to_str().map_err(|_| bad())?).ok_or_else(bad)
 }
 

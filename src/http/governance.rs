@@ -5,8 +5,6 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, Path, Query, ServiceConfig},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock,
     governance::{Facts, Flaw, Policy},
@@ -16,11 +14,11 @@ use penstock_actors::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::{
     Announcer, JsonBody, Problem, ProblemType, answer,
     auth::Admin,
+    paging,
     problem::Violation,
     routing,
     validation::{Validate, Violations},
@@ -50,8 +48,8 @@ struct Which {
 
 async fn list(_: Admin, policies: Data<dyn Policies>, which: Query<Which>) -> Result<HttpResponse, Problem> {
     let after = which.cursor.as_deref().map(read_list_cursor).transpose()?;
-    let page = policies.documents(after.as_ref(), limit(which.limit)?).await?;
-    let next = page.items.last().filter(|_| page.more).map(|last| URL_SAFE_NO_PAD.encode(last.policy_id.as_str()));
+    let page = policies.documents(after.as_ref(), paging::limit(which.limit, PAGE, MAX_PAGE)?).await?;
+    let next = page.items.last().filter(|_| page.more).map(|last| paging::cursor(last.policy_id.as_str()));
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
@@ -155,7 +153,7 @@ async fn runs(
 ) -> Result<HttpResponse, Problem> {
     let id: PolicyId = id.parse()?;
     let after = which.cursor.as_deref().map(read_run_cursor).transpose()?;
-    let (asset, limit) = (which.version_id.parse()?, limit(which.limit)?);
+    let (asset, limit) = (which.version_id.parse()?, paging::limit(which.limit, PAGE, MAX_PAGE)?);
     let page = policies.policy_runs(&id, asset, after, limit).await?;
     if page.items.is_empty() && policies.document(&id).await.is_ok_and(|found| found.is_none()) {
         return Err(ProblemType::UnknownPolicy.into());
@@ -164,38 +162,17 @@ async fn runs(
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
-fn limit(asked: Option<u32>) -> Result<u32, Problem> {
-    let limit = asked.unwrap_or(PAGE);
-    if (1..=MAX_PAGE).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(Problem::new(ProblemType::MalformedRequest).detail(format!("limit must be 1 to {MAX_PAGE}")))
-}
-
 fn read_list_cursor(text: &str) -> Result<PolicyId, Problem> {
-    let id = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    id.and_then(|id| id.parse().ok()).ok_or_else(foreign_cursor)
+    paging::place(text, |id| String::from_utf8(id).ok()?.parse().ok())
 }
 
-/// A cursor is opaque: base64url of the last run's time and id today, whatever is needed tomorrow.
 fn write_run_cursor(last: RunMark) -> String {
-    let mut bytes = last.evaluated_at.as_microsecond().to_be_bytes().to_vec();
-    bytes.extend_from_slice(last.run_id.as_uuid().as_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
+    paging::cursor_in_time(last.evaluated_at, last.run_id.as_uuid())
 }
 
 fn read_run_cursor(text: &str) -> Result<RunMark, Problem> {
-    let bytes: Option<[u8; 24]> = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-    let mark = bytes.and_then(|bytes| {
-        let (time, id) = bytes.split_first_chunk::<8>()?;
-        let evaluated_at = Timestamp::from_microsecond(i64::from_be_bytes(*time)).ok()?;
-        Some(RunMark { evaluated_at, run_id: PolicyRunId::from_uuid(Uuid::from_slice(id).ok()?) })
-    });
-    mark.ok_or_else(foreign_cursor)
-}
-
-fn foreign_cursor() -> Problem {
-    Problem::new(ProblemType::MalformedRequest).detail("the cursor is not one that this node gave")
+    let (evaluated_at, id) = paging::place_in_time(text)?;
+    Ok(RunMark { evaluated_at, run_id: PolicyRunId::from_uuid(id) })
 }
 
 #[cfg(test)]
@@ -207,10 +184,10 @@ mod tests {
         let evaluated_at = "2027-03-04T05:06:07.000008Z".parse().expect("a time");
         let mark = RunMark { evaluated_at, run_id: PolicyRunId::next() };
         assert_eq!(read_run_cursor(&write_run_cursor(mark)).ok(), Some(mark));
-        for bad in ["", "AAAA", "not base64!", &URL_SAFE_NO_PAD.encode([0xff; 23]), &"f".repeat(32)] {
+        for bad in ["", "AAAA", "not base64!", &paging::cursor([0xff; 23]), &"f".repeat(32)] {
             assert!(read_run_cursor(bad).is_err(), "{bad:?}");
         }
-        assert!(read_list_cursor(&URL_SAFE_NO_PAD.encode("open-data")).is_ok());
-        assert!(read_list_cursor(&URL_SAFE_NO_PAD.encode("Open Data")).is_err());
+        assert!(read_list_cursor(&paging::cursor("open-data")).is_ok());
+        assert!(read_list_cursor(&paging::cursor("Open Data")).is_err());
     }
 }

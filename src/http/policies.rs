@@ -137,8 +137,7 @@ async fn put(
 ) -> Result<HttpResponse, Problem> {
     let name = name.into_inner();
     if !is_tier_name(&name) {
-        return Err(Problem::new(ProblemType::MalformedRequest)
-            .detail("the name of a policy has 1 to 64 characters out of a-z, 0-9 and -"));
+        return Err(Problem::malformed("the name of a policy has 1 to 64 characters out of a-z, 0-9 and -"));
     }
     let policy = body.read().await?.into_policy(name);
     answer::to_the_end(async move {

@@ -52,6 +52,11 @@ impl Problem {
         Self { kind, parts: Box::default() }
     }
 
+    /// A request that cannot be read: `malformed-request`, with what is wrong with it.
+    pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ProblemType::MalformedRequest).detail(detail)
+    }
+
     /// What is wrong with this request, in a sentence for the client's developer.
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.parts.detail = Some(detail.into());
@@ -169,7 +174,7 @@ impl From<&PortError> for Problem {
 /// The text of an id cannot be read.
 impl From<InvalidId> for Problem {
     fn from(error: InvalidId) -> Self {
-        Self::new(ProblemType::MalformedRequest).detail(error.to_string())
+        Self::malformed(error.to_string())
     }
 }
 

@@ -9,25 +9,23 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, Path, Query, ServiceConfig},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jiff::Timestamp;
 use penstock_actors::{
     admission::Permit,
     ids::{ContentHash, VerificationId},
     model::{HistoryPlace, MoveState, Tier, Verification, VerificationKind},
     mover::{Begun, MoveError},
-    ports::StorageRecords,
+    ports::{Page, StorageRecords},
     system::Node,
     verifier::Verified,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::Instrument as _;
-use uuid::Uuid;
 
 use super::{
     JsonBody, Problem, ProblemType, answer,
     auth::Admin,
+    paging,
     problem::Violation,
     routing,
     streaming::{SOON, unreadable},
@@ -130,26 +128,20 @@ async fn history(
     which: Query<Which>,
     records: Data<dyn StorageRecords>,
 ) -> Result<HttpResponse, Problem> {
-    let malformed = |detail: String| Problem::new(ProblemType::MalformedRequest).detail(detail);
     let hash: ContentHash = hash.parse()?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;
-    let limit = which.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(malformed(format!("limit must be 1 to {MAX_PAGE}")));
-    }
+    let limit = paging::limit(which.limit, PAGE, MAX_PAGE)?;
     let kind = match which.kind.as_deref() {
         None => None,
         Some(word) => Some(VerificationKind::parse(word).ok_or_else(|| {
             let known: Vec<_> = VerificationKind::ALL.iter().map(|kind| kind.as_str()).collect();
-            malformed(format!("type is one of {}", known.join(", ")))
+            Problem::malformed(format!("type is one of {}", known.join(", ")))
         })?),
     };
     // One more than is shown tells whether there are more.
-    let mut rows = records.verifications(hash, kind, after, limit + 1).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| more).map(write_cursor);
-    let items: Vec<_> = rows.iter().map(row).collect();
+    let page = Page::of(records.verifications(hash, kind, after, limit + 1).await?, limit);
+    let next = page.items.last().filter(|_| page.more).map(write_cursor);
+    let items: Vec<_> = page.items.iter().map(row).collect();
     Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
 }
 
@@ -167,22 +159,13 @@ fn row(look: &Verification) -> Value {
     })
 }
 
-/// A cursor is opaque: the last row's time and id.
 fn write_cursor(last: &Verification) -> String {
-    let mut bytes = last.verified_at.as_microsecond().to_be_bytes().to_vec();
-    bytes.extend_from_slice(last.verification_id.as_uuid().as_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
+    paging::cursor_in_time(last.verified_at, last.verification_id.as_uuid())
 }
 
 fn read_cursor(text: &str) -> Result<HistoryPlace, Problem> {
-    let read = || {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (time, id) = bytes.split_first_chunk::<8>()?;
-        let verified_at = Timestamp::from_microsecond(i64::from_be_bytes(*time)).ok()?;
-        Some(HistoryPlace { verified_at, verification_id: VerificationId::from_uuid(Uuid::from_slice(id).ok()?) })
-    };
-    read()
-        .ok_or_else(|| Problem::new(ProblemType::MalformedRequest).detail("the cursor is not one that this node gave"))
+    let (verified_at, id) = paging::place_in_time(text)?;
+    Ok(HistoryPlace { verified_at, verification_id: VerificationId::from_uuid(id) })
 }
 
 #[derive(Deserialize)]

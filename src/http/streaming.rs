@@ -140,7 +140,7 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn read(request: &HttpRequest, hash: &str, query: &RightQuery) -> Result<Self, Problem> {
         let receipt = one_of(request, "x-receipt-id", "receiptId", query.receipt_id.as_deref())?
-            .ok_or_else(|| malformed("send the receipt as receiptId or X-Receipt-Id"))?;
+            .ok_or_else(|| Problem::malformed("send the receipt as receiptId or X-Receipt-Id"))?;
         let session = one_of(request, "x-session-id", "sessionId", query.session_id.as_deref())?;
         Ok(Self { hash: hash.parse()?, receipt: receipt.parse()?, session: session.map(str::parse).transpose()? })
     }
@@ -158,19 +158,15 @@ fn one_of<'a>(
     in_query: Option<&'a str>,
 ) -> Result<Option<&'a str>, Problem> {
     let in_header = match request.headers().get(header) {
-        Some(value) => Some(value.to_str().map_err(|_| malformed(format!("{header} is not text")))?),
+        Some(value) => Some(value.to_str().map_err(|_| Problem::malformed(format!("{header} is not text")))?),
         None => None,
     };
     match (in_header, in_query) {
         (Some(header_value), Some(query_value)) if header_value != query_value => {
-            Err(malformed(format!("{header} and {parameter} differ")))
+            Err(Problem::malformed(format!("{header} and {parameter} differ")))
         }
         (in_header, in_query) => Ok(in_header.or(in_query)),
     }
-}
-
-pub(super) fn malformed(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
-    Problem::new(ProblemType::MalformedRequest).detail(detail)
 }
 
 /// Answers by a stream of the node's own.

@@ -4,7 +4,6 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, Query, ServiceConfig},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use penstock_actors::{
     ids::UsageId,
     ports::{Catalog, Receipts},
@@ -13,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Problem, ProblemType, answer, auth::Producer, receipts::must_own, routing};
+use super::{Problem, answer, auth::Producer, paging, receipts::must_own, routing};
 
 /// Rows of a page unless the caller says otherwise: some 25 KiB of JSON.
 const PAGE: u32 = 100;
@@ -40,28 +39,20 @@ async fn list(
 ) -> Result<HttpResponse, Problem> {
     let id = which.receipt_id.parse()?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;
-    let limit = which.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::new(ProblemType::MalformedRequest).detail(format!("limit must be 1 to {MAX_PAGE}")));
-    }
+    let limit = paging::limit(which.limit, PAGE, MAX_PAGE)?;
     must_own(&producer, &**catalog, &**receipts, id).await?;
     let page = receipts.usage(id, after, limit).await?;
-    let next = page.rows.last().filter(|_| page.more).map(|row| write_cursor(row.usage_id));
-    Ok(answer::ok(&json!({ "items": page.rows, "nextCursor": next })))
+    let next = page.items.last().filter(|_| page.more).map(|row| write_cursor(row.usage_id));
+    Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
-/// A cursor is opaque: base64url of the last row's id today, whatever is needed tomorrow.
+/// Of the last row's id.
 fn write_cursor(last: UsageId) -> String {
-    URL_SAFE_NO_PAD.encode(last.as_uuid().as_bytes())
+    paging::cursor(last.as_uuid().as_bytes())
 }
 
 fn read_cursor(text: &str) -> Result<UsageId, Problem> {
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .ok()
-        .and_then(|bytes| Uuid::from_slice(&bytes).ok())
-        .map(UsageId::from_uuid)
-        .ok_or_else(|| Problem::new(ProblemType::MalformedRequest).detail("the cursor is not one that this node gave"))
+    paging::place(text, |id| Uuid::from_slice(&id).ok().map(UsageId::from_uuid))
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use penstock_actors::{
     },
     ports::{
         AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, NewAssetError,
-        NewReceipt, OneUse, PortError, PortResult, QuotaView, Receipts, SharedState, Slot, StatusChange, StoredBlob,
-        StoredCopy, Sweep, Tag, Upkeep, UsagePage, Use, UseTerms,
+        NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SharedState, Slot, StatusChange,
+        StoredBlob, StoredCopy, Sweep, Tag, Upkeep, Use, UseTerms,
     },
 };
 use tokio::sync::broadcast;
@@ -210,14 +210,12 @@ impl Receipts for World {
         unreachable!("{UNUSED}")
     }
 
-    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<UsagePage> {
+    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<Page<UsageRow>> {
         let tables = self.tables()?;
         let mut rows: Vec<_> = tables.usage.iter().filter(|row| row.receipt_id == id).cloned().collect();
         rows.sort_by_key(|row| row.usage_id);
         rows.retain(|row| after.is_none_or(|after| row.usage_id > after));
-        let more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        Ok(UsagePage { rows, more })
+        Ok(Page::of(rows, limit))
     }
 }
 

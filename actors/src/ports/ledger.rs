@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::PortResult;
+use super::{Page, PortResult};
 use crate::{
     ids::{ContentHash, ReceiptId, UsageId, VersionId},
     model::{
@@ -63,7 +63,7 @@ pub trait Receipts: Send + Sync + 'static {
     async fn quota(&self, id: ReceiptId, now: Timestamp) -> PortResult<Option<QuotaView>>;
 
     /// Usage rows of a receipt in the order of their ids, after `after`.
-    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<UsagePage>;
+    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<Page<UsageRow>>;
 }
 
 /// A receipt's windows with the policy that limits them.
@@ -72,14 +72,6 @@ pub struct QuotaView {
     pub policy: QuotaPolicy,
     /// Hour, day, month.
     pub windows: [WindowUsage; 3],
-}
-
-/// A page of usage rows.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UsagePage {
-    pub rows: Vec<UsageRow>,
-    /// Whether rows follow after the last one of this page.
-    pub more: bool,
 }
 
 /// A receipt that the quota cache misses, or whose lease is short.

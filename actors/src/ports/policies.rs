@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::PortResult;
+use super::{Page, PortResult};
 use crate::{
     governance::{Policy, Verdict},
     ids::{ContentHash, PolicyId, PolicyRunId, VersionId},
@@ -97,23 +97,6 @@ pub struct RunMark {
 impl From<&PolicyRun> for RunMark {
     fn from(run: &PolicyRun) -> Self {
         Self { evaluated_at: run.evaluated_at, run_id: run.run_id }
-    }
-}
-
-/// Part of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
-    pub items: Vec<T>,
-    /// Whether items follow after the last one of this page.
-    pub more: bool,
-}
-
-impl<T> Page<T> {
-    /// From up to one item more than `limit`, which tells whether there are more.
-    pub fn of(mut items: Vec<T>, limit: u32) -> Self {
-        let more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        Self { items, more }
     }
 }
 

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    model::{QuotaPolicy, Receipt, ReceiptStatus},
-    ports::{CacheName, CacheTag, NewReceipt, PortResult, QuotaView, Receipts, StatusChange, Tag, UsagePage},
+    model::{QuotaPolicy, Receipt, ReceiptStatus, UsageRow},
+    ports::{CacheName, CacheTag, NewReceipt, Page, PortResult, QuotaView, Receipts, StatusChange, Tag},
     tiered_cache::TieredCache,
 };
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ impl Receipts for CachedReceipts {
         self.inner.quota(id, now).await
     }
 
-    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<UsagePage> {
+    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<Page<UsageRow>> {
         self.inner.usage(id, after, limit).await
     }
 }

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    model::{QuotaPolicy, Receipt, ReceiptStatus, WindowKind, WindowSet, WindowUsage},
-    ports::{NewReceipt, PortError, PortResult, QuotaView, Receipts, StatusChange, UsagePage},
+    model::{QuotaPolicy, Receipt, ReceiptStatus, UsageRow, WindowKind, WindowSet, WindowUsage},
+    ports::{NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, StatusChange},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -247,12 +247,11 @@ impl Receipts for PostgresStore {
         Ok(Some(QuotaView { policy: Columns(first).policy()?, windows }))
     }
 
-    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<UsagePage> {
+    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<Page<UsageRow>> {
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
         let params: [Param<'_>; 3] = [&id.as_uuid(), &after, &(i64::from(limit) + 1)];
         let rows = self.replicas.rows(Topic::Usage(id), &USAGE, &params).await?;
-        let size = usize::try_from(limit).unwrap_or(usize::MAX);
-        let page = rows.iter().take(size).map(|row| Columns(row).usage_row()).collect::<PortResult<_>>()?;
-        Ok(UsagePage { rows: page, more: rows.len() > size })
+        let rows = rows.iter().map(|row| Columns(row).usage_row()).collect::<PortResult<_>>()?;
+        Ok(Page::of(rows, limit))
     }
 }

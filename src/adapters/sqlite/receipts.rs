@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    model::{QuotaPolicy, Receipt, ReceiptStatus, WindowSet},
-    ports::{NewReceipt, PortError, PortResult, QuotaView, Receipts, StatusChange, UsagePage},
+    model::{QuotaPolicy, Receipt, ReceiptStatus, UsageRow, WindowSet},
+    ports::{NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, StatusChange},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -75,7 +75,7 @@ impl Receipts for SqliteStore {
         self.workers.read("quota", move |conn| Ok(quota(conn, id, now)?)).await
     }
 
-    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<UsagePage> {
+    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<Page<UsageRow>> {
         self.workers.read("usage", move |conn| Ok(usage::page(conn, id, after, limit)?)).await
     }
 }

@@ -3,7 +3,7 @@
 use penstock_actors::{
     ids::{NodeId, ReceiptId, UsageId},
     model::{Credit, UsageRow},
-    ports::UsagePage,
+    ports::Page,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -52,16 +52,14 @@ pub(super) fn page(
     receipt: ReceiptId,
     after: Option<UsageId>,
     limit: u32,
-) -> rusqlite::Result<UsagePage> {
+) -> rusqlite::Result<Page<UsageRow>> {
     // The nil id sorts before every id that is ever made.
     let after = after.unwrap_or(UsageId::from_uuid(uuid::Uuid::nil()));
     let mut statement = conn.prepare_cached(USAGE_PAGE)?;
     // One more than asked for tells whether more follow.
     let key = named_params! { ":receipt": Sql(receipt), ":after": Sql(after), ":limit": i64::from(limit) + 1 };
-    let mut rows = statement.query_map(key, usage_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    Ok(UsagePage { rows, more })
+    let rows = statement.query_map(key, usage_row)?.collect::<rusqlite::Result<_>>()?;
+    Ok(Page::of(rows, limit))
 }
 
 fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {

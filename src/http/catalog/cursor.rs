@@ -4,14 +4,12 @@
 //! taken from another search is refused rather than answered with a page of something else. It needs no secret: a place that
 //! somebody makes up shows them nothing that they could not list.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use penstock_actors::{
     ports::{SearchPlace, Wish},
     search::Found,
 };
 
-use super::wrong;
-use crate::http::Problem;
+use crate::http::{Problem, paging};
 
 /// Of the form below. Another form gets another number, and the old one is read for a release.
 const VERSION: u8 = 1;
@@ -29,21 +27,23 @@ pub(super) fn write(place: SearchPlace, wish: &Wish) -> String {
     bytes.extend(place.number.to_be_bytes());
     bytes.extend(digest(wish));
     bytes.extend(checksum(&bytes));
-    URL_SAFE_NO_PAD.encode(bytes)
+    paging::cursor(bytes)
 }
 
 /// # Errors
 /// `malformed-request` when it is no cursor, or belongs to another search.
 pub(super) fn read(text: &str, wish: &Wish) -> Result<SearchPlace, Problem> {
-    let (place, digest_of_its_own) = decode(text).ok_or_else(|| wrong("the cursor is not one that this node gave"))?;
+    let (place, digest_of_its_own) = paging::place(text, decode)?;
     if digest_of_its_own != digest(wish) {
-        return Err(wrong("the cursor belongs to another search: q and the filters must stay as they were"));
+        return Err(Problem::malformed(
+            "the cursor belongs to another search: q and the filters must stay as they were",
+        ));
     }
     Ok(place)
 }
 
-fn decode(text: &str) -> Option<(SearchPlace, [u8; DIGEST])> {
-    let bytes: [u8; LENGTH] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+fn decode(bytes: Vec<u8>) -> Option<(SearchPlace, [u8; DIGEST])> {
+    let bytes: [u8; LENGTH] = bytes.try_into().ok()?;
     let (body, sum) = bytes.split_at(LENGTH - CHECKSUM);
     if sum != checksum(body) || body[0] != VERSION {
         return None;

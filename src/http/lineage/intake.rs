@@ -168,7 +168,7 @@ fn violations(faults: Vec<Fault>) -> Vec<Violation> {
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
-    Problem::new(ProblemType::MalformedRequest).detail(format!("the body is not the JSON that it should be: {error}"))
+    Problem::malformed(format!("the body is not the JSON that it should be: {error}"))
 }
 
 /// Does what takes more than a moment on a thread that nobody else waits for.
@@ -240,9 +240,7 @@ impl Body {
         let bytes = if self.gzip {
             let mut bytes = Vec::new();
             let read = MultiGzDecoder::new(&*self.bytes).take(most as u64 + 1).read_to_end(&mut bytes);
-            read.map_err(|error| {
-                Problem::new(ProblemType::MalformedRequest).detail(format!("the body is not gzip: {error}"))
-            })?;
+            read.map_err(|error| Problem::malformed(format!("the body is not gzip: {error}")))?;
             if bytes.len() > most {
                 return Err(Problem::new(ProblemType::UploadTooLarge).with("limit", most));
             }
@@ -250,8 +248,7 @@ impl Body {
         } else {
             self.bytes.to_vec()
         };
-        String::from_utf8(bytes)
-            .map_err(|_| Problem::new(ProblemType::MalformedRequest).detail("the body is not UTF-8"))
+        String::from_utf8(bytes).map_err(|_| Problem::malformed("the body is not UTF-8"))
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn resolve(text: &str, store: &dyn LineageStore) -> Result<Node
         let known = store.nodes(&keys).await?;
         if known.len() > 1 {
             let names: Vec<String> = known.iter().map(|node| node.name.to_string()).collect();
-            return Err(malformed(format!("node may mean {}", names.join(" or "))));
+            return Err(Problem::malformed(format!("node may mean {}", names.join(" or "))));
         }
         candidates = known.into_iter().map(|node| node.name).collect();
     }
@@ -69,18 +69,16 @@ pub(super) fn unknown() -> Problem {
     ProblemType::UnknownLineage.into()
 }
 
-fn malformed(detail: String) -> Problem {
-    Problem::new(ProblemType::MalformedRequest).detail(detail)
-}
-
 /// All nodes that a text may mean.
 fn candidates(text: &str) -> Result<Vec<NodeName>, Problem> {
-    let form = || malformed("node is of the form dataset:NAMESPACE:NAME or job:NAMESPACE:NAME".into());
+    let form = || Problem::malformed("node is of the form dataset:NAMESPACE:NAME or job:NAMESPACE:NAME");
     let (kind, rest) = text.split_once(':').ok_or_else(form)?;
     let kind = NodeKind::parse(kind).ok_or_else(form)?;
     let colons: Vec<usize> = rest.match_indices(':').map(|(place, _)| place).collect();
     if colons.len() > COLONS {
-        return Err(malformed("node has too many colons: encode those of the namespace and of the name as %3A".into()));
+        return Err(Problem::malformed(
+            "node has too many colons: encode those of the namespace and of the name as %3A",
+        ));
     }
     let mut nodes: Vec<NodeName> = Vec::new();
     for place in colons {

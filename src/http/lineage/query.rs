@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    super::{Problem, ProblemType, answer},
+    super::{Problem, answer, paging},
     LineageHttpSettings,
     node_id::{resolve, unknown},
     show::{self, Format},
@@ -70,7 +70,7 @@ pub(super) async fn graph(
 ) -> Result<HttpResponse, Problem> {
     let depth = query.depth.unwrap_or(DEPTH);
     if !(1..=MAX_DEPTH).contains(&depth) {
-        return Err(malformed(format!("depth must be 1 to {MAX_DEPTH}")));
+        return Err(Problem::malformed(format!("depth must be 1 to {MAX_DEPTH}")));
     }
     let direction = query.direction.map_or(Direction::Both, Direction::from);
     let root = resolve(&query.node, &**store).await?;
@@ -139,17 +139,10 @@ pub(super) struct SearchQuery {
 
 /// `GET /v1/openlineage/search`.
 pub(super) async fn search(query: Query<SearchQuery>, store: Data<dyn LineageStore>) -> Result<HttpResponse, Problem> {
-    let limit = query.limit.unwrap_or(FOUND);
-    if !(1..=MAX_FOUND).contains(&limit) {
-        return Err(malformed(format!("limit must be 1 to {MAX_FOUND}")));
-    }
+    let limit = paging::limit(query.limit, FOUND, MAX_FOUND)?;
     let mut words = words_of(&query.q);
     words.truncate(MAX_WORDS);
     // Nothing to look for is found nowhere.
     let found = if words.is_empty() { Vec::new() } else { store.search(&words, limit).await? };
     Ok(answer::ok(&json!({ "items": show::nodes(&found) })))
-}
-
-fn malformed(detail: String) -> Problem {
-    Problem::new(ProblemType::MalformedRequest).detail(detail)
 }

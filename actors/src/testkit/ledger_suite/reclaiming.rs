@@ -78,7 +78,7 @@ async fn a_lost_lease_is_charged(store: &Store) {
     scene.reclaim(LostLease::Charge).await;
     scene.assert_windows(Credit::new(300, 3), NOTHING).await;
     let page = store.usage(scene.receipt, None, 10).await.expect("usage");
-    let [row] = page.rows.as_slice() else { panic!("one row stands for the lost lease: {page:?}") };
+    let [row] = page.items.as_slice() else { panic!("one row stands for the lost lease: {page:?}") };
     assert_eq!(row.outcome, Outcome::LostLease);
     assert_eq!(row.credit(), Credit::new(300, 3));
     assert_eq!(row.started_at, WindowKind::Hour.window(scene.now).start);
@@ -94,7 +94,7 @@ async fn a_lost_lease_is_released(store: &Store) {
     scene.dies(node).await;
     scene.reclaim(LostLease::Release).await;
     scene.assert_windows(NOTHING, NOTHING).await;
-    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").rows, []);
+    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").items, []);
     scene.lease(other, Credit::new(1000, 10)).await;
 }
 
@@ -120,7 +120,7 @@ async fn late_rows_explain_what_a_lost_lease_was_charged_for(store: &Store) {
 
 async fn rest_of_the_charge(scene: &Scene) -> Option<Credit> {
     let page = scene.store.usage(scene.receipt, None, 100).await.expect("usage");
-    page.rows.iter().find(|row| row.outcome == Outcome::LostLease).map(UsageRow::credit)
+    page.items.iter().find(|row| row.outcome == Outcome::LostLease).map(UsageRow::credit)
 }
 
 async fn late_rows_beyond_the_charge_count_in_full(store: &Store) {

@@ -141,7 +141,7 @@ async fn an_unknown_receipt_rejects_the_whole_batch(store: &Store) {
     };
     assert!(matches!(store.settle(&batch).await, Err(PortError::Rejected { .. })));
     scene.assert_windows(NOTHING, Credit::new(500, 5)).await;
-    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").rows, []);
+    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").items, []);
     assert_eq!(scene.settle(node, 1, vec![good], vec![]).await, 1, "the sequence was not used up");
     scene.assert_windows(Credit::new(100, 1), Credit::new(400, 4)).await;
 }
@@ -186,7 +186,7 @@ async fn rows_count_in_the_windows_of_their_start(store: &Store) {
     scene.now = last;
     scene.assert_windows(Credit::new(100, 1), Credit::new(900, 9)).await;
     let page = store.usage(scene.receipt, None, 10).await.expect("usage");
-    assert_eq!(page.rows, [before, after], "rows come back as they were settled, in the order of their ids");
+    assert_eq!(page.items, [before, after], "rows come back as they were settled, in the order of their ids");
 }
 
 async fn rows_of_every_outcome_count_and_come_back_as_such(store: &Store) {
@@ -196,7 +196,7 @@ async fn rows_of_every_outcome_count_and_come_back_as_such(store: &Store) {
     let rows = Outcome::ALL.map(|outcome| UsageRow { outcome, ..scene.row(node, 100) });
     assert_eq!(scene.settle(node, 1, rows.to_vec(), vec![]).await, 6);
     scene.assert_windows(Credit::new(600, 6), NOTHING).await;
-    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").rows, rows);
+    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").items, rows);
 }
 
 async fn rows_of_an_earlier_epoch_are_taken_off_its_lease(store: &Store) {

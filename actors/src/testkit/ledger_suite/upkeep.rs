@@ -36,9 +36,9 @@ async fn usage_comes_in_pages(store: &Store) {
     let (mut read, mut after, mut pages) = (Vec::new(), None, 0);
     loop {
         let page = store.usage(scene.receipt, after, 3).await.expect("a page");
-        assert!(page.rows.len() <= 3);
-        after = page.rows.last().map(|row| row.usage_id);
-        read.extend(page.rows);
+        assert!(page.items.len() <= 3);
+        after = page.items.last().map(|row| row.usage_id);
+        read.extend(page.items);
         pages += 1;
         if !page.more {
             break;
@@ -46,7 +46,7 @@ async fn usage_comes_in_pages(store: &Store) {
     }
     assert_eq!((read, pages), (rows, 3));
     let page = store.usage(ReceiptId::random(), None, 3).await.expect("a page");
-    assert!(page.rows.is_empty() && !page.more);
+    assert!(page.items.is_empty() && !page.more);
 }
 
 async fn open_receipts_past_their_time_expire(store: &Store) {
@@ -89,8 +89,8 @@ async fn old_windows_go_with_their_rows(store: &Store) {
     assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 1);
     assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 0);
     let page = store.usage(scene.receipt, None, 10).await.expect("usage");
-    assert_eq!(page.rows.len(), 1, "the rows of the old month are gone");
-    assert_eq!(page.rows[0].bytes_sent, 5);
+    assert_eq!(page.items.len(), 1, "the rows of the old month are gone");
+    assert_eq!(page.items[0].bytes_sent, 5);
     old.assert_windows(Credit::ZERO, Credit::ZERO).await;
     scene.assert_windows(Credit::new(5, 1), Credit::ZERO).await;
 }
@@ -150,7 +150,7 @@ async fn preparing_twice_makes_nothing_new(store: &Store) {
     assert_eq!(store.prepare(scene.now, 4).await.expect("prepared"), 0);
     later.settle(node, 2, vec![later.row(node, 20)], vec![]).await;
     later.assert_windows(Credit::new(30, 2), Credit::ZERO).await;
-    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").rows.len(), 2);
+    assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").items.len(), 2);
 }
 
 async fn an_audit_visits_every_receipt_once(store: &Store) {

@@ -147,7 +147,7 @@ async fn late_rows_of_a_lost_instance_explain_what_its_lease_was_charged_for() {
     store.settle(&batch(node, 1, vec![row(&receipt, 400, Some(1))])).await.expect("settled");
     assert_eq!(hour(&store, &receipt).await, (Credit::new(1000, 2), Credit::ZERO));
     let page = store.usage(receipt.receipt_id, None, 10).await.expect("usage");
-    let lost = page.rows.iter().find(|row| row.outcome == Outcome::LostLease).expect("the charge");
+    let lost = page.items.iter().find(|row| row.outcome == Outcome::LostLease).expect("the charge");
     assert_eq!(lost.credit(), Credit::new(600, 1));
     assert_eq!(lost.started_at, WindowSet::at(noon()).hour().start);
 
@@ -155,7 +155,7 @@ async fn late_rows_of_a_lost_instance_explain_what_its_lease_was_charged_for() {
     store.settle(&batch(node, 2, vec![row(&receipt, 700, Some(1))])).await.expect("settled");
     assert_eq!(hour(&store, &receipt).await, (Credit::new(1100, 2), Credit::ZERO));
     let page = store.usage(receipt.receipt_id, None, 10).await.expect("usage");
-    assert!(page.rows.iter().all(|row| row.outcome == Outcome::Completed));
+    assert!(page.items.iter().all(|row| row.outcome == Outcome::Completed));
     assert_audited(&store).await;
 }
 

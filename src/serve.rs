@@ -112,6 +112,11 @@ impl Server {
                 cache.heard(change);
             }),
         };
+        // Before the node, whose background work would stand in line for connections with what a start cannot do without.
+        let lineage = Lineage::start(&world.lineage, wiring::lineage_settings(config))
+            .await
+            .context("the database did not take lineage in")?;
+        metrics.observe_lineage(lineage.clone())?;
         let settings = wiring::node_settings(config, cores());
         let node = Node::start(&world.ports, &settings, data_dir.node(), observers, io.clone())
             .await
@@ -119,10 +124,6 @@ impl Server {
         metrics.observe_node(node.clone(), world.pool.clone())?;
         metrics.observe_cache(world.cache.clone())?;
         io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
-        let lineage = Lineage::start(&world.lineage, wiring::lineage_settings(config))
-            .await
-            .context("the database did not take lineage in")?;
-        metrics.observe_lineage(lineage.clone())?;
 
         let listener = TcpListener::bind(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;

@@ -6,6 +6,7 @@ pub mod adapters;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
+pub mod door;
 pub mod http;
 pub mod keys;
 pub mod lineage;

@@ -2,8 +2,8 @@
 //!
 //! # Shutdown
 //! 1. SIGTERM or SIGINT: `/health/ready` says draining and connections are closed after their answer, but everybody is served
-//!    for `server.drain_notice`.
-//! 2. The listener closes, and a moment later new streams and uploads are refused; running requests have `server.drain_grace` to end, then
+//!    for `server.drain_notice`. Then nobody new is let in, and who has come in by then is served.
+//! 2. The listener closes, and new streams and uploads are refused; running requests have `server.drain_grace` to end, then
 //!    their connections are closed, which settles their streams by what was sent.
 //! 3. Lineage that is under way is kept, leases go back, and usage is flushed to the ledger: awaited, with a deadline.
 //! 4. Exit 0. A second signal at any point exits at once.
@@ -33,6 +33,7 @@ use crate::{
     adapters::cached::CachedSearch,
     config::Config,
     data_dir::DataDir,
+    door::Door,
     http::{
         self, Announcer, CatalogueSettings, RateGate, RateGateParts, Readiness, SessionSettings, Shell, SignedRequests,
         StreamingSettings, UploadSettings,
@@ -49,14 +50,11 @@ use crate::{
 /// How long the last flush may take.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long those are served whose connections came in just before the listener closed, of a node that gave notice.
+/// How long the listener goes on accepting whoever has come in, of a node that gave notice.
 const LAST_IN: Duration = Duration::from_millis(500);
 
 /// How often the actors are looked after.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-
-/// Connections that wait to be accepted. A burst of a thousand new streams fits.
-const BACKLOG: u32 = 2048;
 
 /// What a connection keeps to be written. As much as a piece of content, it is the memory of a stream whose reader is slow.
 const WRITE_BUFFER: usize = 32 << 10;
@@ -68,6 +66,7 @@ pub struct Server {
     pub world: World,
     pub node: Node,
     lineage: Lineage,
+    door: Door,
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     readiness: Data<Readiness>,
@@ -125,7 +124,7 @@ impl Server {
         metrics.observe_cache(world.cache.clone())?;
         io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
 
-        let listener = TcpListener::bind(config.server.bind)
+        let (door, listener) = Door::open(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
         let readiness = Data::new(Readiness::of(node.content.quarantine().clone()));
@@ -143,6 +142,7 @@ impl Server {
             world,
             node,
             lineage,
+            door,
             handle,
             serving,
             readiness,
@@ -172,11 +172,12 @@ impl Server {
         self.readiness.leave();
         let draining = async {
             tokio::time::sleep(notice).await;
-            tracing::info!("draining: no new streams, running ones may end");
-            // The listener first: who was still let in is served, so that a balancer that learns of it by refused connections
-            // has had no refusal before.
-            let stopped = self.handle.stop(true);
+            if let Err(error) = self.door.shut() {
+                tracing::warn!(%error, "who connects just now may be reset");
+            }
             tokio::time::sleep(notice.min(LAST_IN)).await;
+            tracing::info!("draining: no new streams, running ones may end");
+            let stopped = self.handle.stop(true);
             self.readiness.drain();
             stopped.await;
             if !self.lineage.drain(DRAIN_PATIENCE).await {
@@ -331,7 +332,6 @@ fn build(
     let stall_timeout = config.server.stall_timeout;
     let server = HttpServer::new(factory)
         .workers(workers)
-        .backlog(BACKLOG)
         .max_connections(config.server.max_connections.div_ceil(workers))
         .client_request_timeout(config.server.header_timeout)
         .keep_alive(config.server.keep_alive)

@@ -1,0 +1,106 @@
+//! The door: the socket that listens, and how it closes on nobody who is already inside.
+//!
+//! A client is connected as soon as the kernel says so, whether or not anybody has accepted the connection yet. A listener that
+//! closes resets those that wait, and who had sent a request by then cannot know what became of it: a balancer repeats a GET,
+//! but must not repeat a POST. So the door is [shut](Door::shut) before the listener closes: from then on the kernel drops what asks
+//! for a new connection, and whoever is inside is accepted. Who was dropped asks again a second later (RFC 6298, section 2), is
+//! refused outright, and turns to another instance with nothing lost.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait to be accepted. A burst of a thousand new streams fits.
+const BACKLOG: i32 = 2048;
+
+/// The socket that listens, shared with the server that accepts from it.
+pub struct Door(Socket);
+
+impl Door {
+    /// Listens; the listener is for whoever accepts.
+    ///
+    /// # Errors
+    /// What the system says of the address.
+    pub fn open(address: SocketAddr) -> io::Result<(Self, TcpListener)> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // Connections of a node that was here before are no reason to wait.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = socket.try_clone()?.into();
+        Ok((Self(socket), listener))
+    }
+
+    /// Lets nobody in any more. Whoever is inside waits until it is accepted.
+    ///
+    /// # Errors
+    /// What the system says; then the door is as open as before.
+    #[cfg(target_os = "linux")]
+    pub fn shut(self) -> io::Result<()> {
+        self.0.attach_filter(&filter::NO_SYN)
+    }
+
+    /// Other systems have no such filter.
+    #[cfg(not(target_os = "linux"))]
+    pub fn shut(self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod filter {
+    use socket2::SockFilter;
+
+    // linux/bpf_common.h: what an instruction is, with what it works on.
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+
+    /// Where the flags are in the header of a segment, at which a filter begins to read (RFC 9293, section 3.1).
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+
+    /// Drops segments that ask for a connection, and keeps those of connections that are being made.
+    pub(super) const NO_SYN: [SockFilter; 4] = [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream,
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[test]
+    fn who_is_inside_is_accepted_after_the_door_was_shut_and_nobody_else_comes_in() {
+        let (door, listener) = Door::open((std::net::Ipv4Addr::LOCALHOST, 0).into()).expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let mut inside = TcpStream::connect(address).expect("let in");
+        inside.write_all(b"a request").expect("sent");
+        door.shut().expect("shut");
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(200)).expect_err("nobody is let in");
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+
+        let (mut accepted, _) = listener.accept().expect("it waited");
+        drop(listener);
+        let mut request = [0; 9];
+        accepted.read_exact(&mut request).expect("received");
+        accepted.write_all(b"an answer").expect("answered");
+        let mut answer = [0; 9];
+        inside.read_exact(&mut answer).expect("nothing was reset");
+        assert_eq!((&request, &answer), (b"a request", b"an answer"));
+        let refused = TcpStream::connect(address).expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

@@ -228,6 +228,28 @@ async fn no_stream_is_refused_for_one_that_a_hung_server_took_when_nobody_waited
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_stream_is_refused_for_one_whose_end_another_instance_could_not_tell_yet() {
+    let server = RedisServer::start();
+    let patient = RedisSettings {
+        response_timeout: Duration::from_millis(300),
+        breaker_period: Duration::from_millis(1500),
+        ..settings(server.servers())
+    };
+    let (one, other) = (instance(&patient).await, instance(&patient).await);
+    let (receipt, stream) = (ReceiptId::random(), UsageId::next());
+    assert_eq!(take(&other, receipt, stream, 1).await, Slot::Taken);
+    server.pause();
+    until("one notices", async || one.ping().await.is_err()).await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    until("the other notices later", async || other.ping().await.is_err()).await;
+    other.release_slot(receipt, stream).await.expect("given back there");
+    server.resume();
+    until_back(&one).await;
+    // The other one looks again only about a second later.
+    assert_eq!(take(&one, receipt, UsageId::next(), 1).await, Slot::Taken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slot_given_back_while_redis_hung_is_taken_out_when_it_goes_on() {
     let server = RedisServer::start();
     let settings = RedisSettings { response_timeout: Duration::from_millis(300), ..settings(server.servers()) };

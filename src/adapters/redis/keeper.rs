@@ -60,8 +60,7 @@ async fn keep(lane: Arc<Lane>, settings: RedisSettings, shared: Weak<Shared>) {
         } else {
             tracing::info!(server = lane.address, "connected to Redis");
         }
-        connected_before = true;
-        link.came_up();
+        link.came_up(std::mem::replace(&mut connected_before, true));
         drop(link);
         watch(&lane, settings.breaker_period).await;
     }

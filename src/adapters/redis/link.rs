@@ -1,7 +1,7 @@
 //! The link: finds the lane of each call, and bounds the wait for its answer.
 
 use std::{
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     route: Route,
     /// Counts how often a server has begun to serve.
     ups: watch::Sender<u64>,
+    /// When a server last came back after a fault.
+    back_since: Mutex<Option<Instant>>,
 }
 
 enum Route {
@@ -48,7 +50,11 @@ impl Shared {
         }
     }
 
-    pub(super) fn came_up(&self) {
+    /// A server serves, after a fault or for the first time.
+    pub(super) fn came_up(&self, after_fault: bool) {
+        if after_fault {
+            *self.back_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         self.ups.send_modify(|ups| *ups += 1);
     }
 
@@ -161,6 +167,7 @@ impl RedisLink {
             me: Weak::clone(me),
             route,
             ups: watch::Sender::new(0),
+            back_since: Mutex::new(None),
         });
         match (&shared.settings.servers, &shared.route) {
             (Servers::Single(info), Route::Single(kept)) => {
@@ -288,6 +295,13 @@ impl RedisLink {
     /// Whether every server that has keys serves, as far as is known. Costs nothing.
     pub fn is_up(&self) -> bool {
         self.shared.masters().is_some_and(|masters| masters.iter().all(|lane| !lane.is_open()))
+    }
+
+    /// Whether a server came back so lately that other instances may not have noticed yet: they look again after a breaker
+    /// period, and what they have to tell then takes a while.
+    pub(super) fn is_just_back(&self) -> bool {
+        let back_since = *self.shared.back_since.lock().unwrap_or_else(PoisonError::into_inner);
+        back_since.is_some_and(|since| since.elapsed() < 2 * self.shared.settings.breaker_period)
     }
 
     /// The servers as gauges show them.

@@ -20,6 +20,7 @@ mod uses;
 
 use std::{
     collections::HashMap,
+    ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
@@ -54,6 +55,10 @@ const STEP: usize = 256;
 /// the least: a queue is not the only thing that takes time.
 const GATHERINGS: u32 = 4;
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
+/// The longest wait between two questions while other instances may have something to tell. It doubles up to this, for Redis has
+/// enough to do just then.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 /// Stream slots, sessions and word of changes on Redis.
 pub struct RedisState {
@@ -113,6 +118,39 @@ impl RedisState {
 
     async fn ask(&self, call: Call, haste: Haste) -> Result<Value, Failure> {
         self.link.try_all(vec![call], haste).await.pop().unwrap_or(Err(Failure::Open))
+    }
+
+    /// Asks for a slot once. Goes on with a refusal by Redis, and ends with anything else, also with what this instance decides by
+    /// itself.
+    async fn ask_for_slot(
+        &self,
+        receipt: ReceiptId,
+        stream: UsageId,
+        limit: u32,
+        ttl: Duration,
+    ) -> PortResult<ControlFlow<Slot, Slot>> {
+        let now = self.clock.monotonic();
+        let answer = match self.ask(slots::take(&self.link, receipt, stream, limit, ttl), Haste::Now).await {
+            Ok(answer) => slots::taken(answer)?,
+            Err(failure) if failure.is_unavailability() => {
+                let mut own = self.own();
+                own.slot_ttl = ttl;
+                let slot = own.slots.take(receipt, stream, limit, now, now + ttl);
+                if slot != Slot::Taken && !failure.is_unsent() {
+                    // Redis may have given what is refused here.
+                    own.gave_back((receipt, stream));
+                }
+                return Ok(ControlFlow::Break(slot));
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        if answer != Slot::Taken {
+            return Ok(ControlFlow::Continue(answer));
+        }
+        let mut own = self.own();
+        own.slot_ttl = ttl;
+        // Whatever the limit here: Redis has decided.
+        Ok(ControlFlow::Break(own.slots.take(receipt, stream, u32::MAX, now, now + ttl)))
     }
 
     /// Has Redis remember from now on what is used once, unless it does. Else the first to ask would be told that what came
@@ -273,38 +311,25 @@ async fn put_back_after_faults(state: Weak<RedisState>, mut recoveries: watch::R
 #[async_trait]
 impl SharedState for RedisState {
     async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<Slot> {
-        // Without a limit above zero there is nothing that somebody might give back.
-        let mut once_more = limit > 0;
+        let mut wait = (self.link.gather() * GATHERINGS).max(SHORTEST_WAIT);
+        let mut asked_before = false;
         loop {
-            let now = self.clock.monotonic();
-            let slot = match self.ask(slots::take(&self.link, receipt, stream, limit, ttl), Haste::Now).await {
-                Ok(answer) => slots::taken(answer)?,
-                Err(failure) if failure.is_unavailability() => {
-                    let mut own = self.own();
-                    own.slot_ttl = ttl;
-                    let slot = own.slots.take(receipt, stream, limit, now, now + ttl);
-                    if slot != Slot::Taken && !failure.is_unsent() {
-                        // Redis may have given what is refused here.
-                        own.gave_back((receipt, stream));
-                    }
-                    return Ok(slot);
-                }
-                Err(failure) => return Err(failure.into()),
+            let refused = match self.ask_for_slot(receipt, stream, limit, ttl).await? {
+                ControlFlow::Break(slot) => return Ok(slot),
+                ControlFlow::Continue(refused) => refused,
             };
-            if slot == Slot::Taken {
-                let mut own = self.own();
-                own.slot_ttl = ttl;
-                // Whatever the limit here: Redis has decided.
-                return Ok(own.slots.take(receipt, stream, u32::MAX, now, now + ttl));
+            // Without a limit above zero there is nothing that somebody might give back.
+            if limit == 0 || (asked_before && !self.link.is_just_back()) {
+                return Ok(refused);
             }
-            if !std::mem::take(&mut once_more) {
-                return Ok(slot);
-            }
+            asked_before = true;
             // A server that hung may just have carried out what this instance had given up on: those streams are over, and count
             // until it hears so.
             self.tell_missed().await;
-            // Another instance may have a slot on its way back that its client knows to be free.
-            tokio::time::sleep((self.link.gather() * GATHERINGS).max(SHORTEST_WAIT)).await;
+            // Another instance may have a slot on its way back that its client knows to be free; just after a fault it may still
+            // have to notice that it can be told.
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 

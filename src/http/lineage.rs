@@ -6,6 +6,7 @@ mod intake;
 mod node_id;
 mod query;
 mod show;
+mod walked;
 
 use actix_web::web::{self, ServiceConfig};
 

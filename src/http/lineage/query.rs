@@ -16,7 +16,8 @@ use super::{
     super::{Problem, answer, paging},
     LineageHttpSettings,
     node_id::{resolve, unknown},
-    show::{self, Format},
+    show,
+    walked::{Format, Walked},
 };
 
 /// Edges from the root unless the caller says otherwise: two jobs far on either side.
@@ -83,7 +84,7 @@ pub(super) async fn graph(
         budget: settings.graph_time,
     };
     let graph = store.graph(&walk).await?.ok_or_else(unknown)?;
-    Ok(answer::ok(&show::graph(&root, depth, direction, query.format.unwrap_or(Format::Simple), &graph)))
+    Ok(answer::ok(&Walked::new(&root, depth, direction, query.format.unwrap_or(Format::Simple), &graph)))
 }
 
 /// `GET /v1/openlineage/nodes/dataset/{namespace}/{name}`.

@@ -1,124 +1,54 @@
 //! Lineage as JSON.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use penstock_actors::model::{
-    Direction, Graph, LineageNode, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail, RunSummary,
-};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use jiff::Timestamp;
+use penstock_actors::model::{LineageNode, NodeDetail, NodeKind, NodeName, RunDetail, RunSummary};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
-/// How a graph is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Format {
-    /// Nodes and edges.
-    Simple,
-    /// The elements of Cytoscape.js.
-    Cyto,
-}
-
-pub(super) const fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Up => "up",
-        Direction::Down => "down",
-        Direction::Both => "both",
-    }
-}
-
+/// A job or a dataset, of a walk with how far from its root.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Node<'a> {
-    id: String,
+pub(super) struct Node<'a> {
+    #[serde(serialize_with = "as_text")]
+    id: &'a NodeName,
     kind: NodeKind,
     namespace: &'a str,
     name: &'a str,
-    first_seen: String,
-    last_seen: String,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
     events: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     depth: Option<u32>,
 }
 
 impl<'a> Node<'a> {
-    fn of(node: &'a LineageNode, depth: Option<u32>) -> Self {
+    pub(super) fn of(node: &'a LineageNode, depth: Option<u32>) -> Self {
         Self {
-            id: node.name.to_string(),
+            id: &node.name,
             kind: node.name.kind,
             namespace: &node.name.namespace,
             name: &node.name.name,
-            first_seen: node.first_seen.to_string(),
-            last_seen: node.last_seen.to_string(),
+            first_seen: node.first_seen,
+            last_seen: node.last_seen,
             events: node.events,
             depth,
         }
     }
+
+    pub(super) const fn name(&self) -> &'a NodeName {
+        self.id
+    }
+}
+
+/// As `KIND:NAMESPACE:NAME`.
+pub(super) fn as_text<S: Serializer>(name: &NodeName, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(name)
 }
 
 pub(super) fn nodes(nodes: &[LineageNode]) -> Value {
     nodes.iter().map(|node| json!(Node::of(node, None))).collect()
-}
-
-/// The answer to a walk.
-pub(super) fn graph(root: &NodeName, depth: u32, way: Direction, format: Format, graph: &Graph) -> Value {
-    let mut answer = Map::new();
-    answer.insert("node".into(), root.to_string().into());
-    answer.insert("depth".into(), depth.into());
-    answer.insert("direction".into(), direction(way).into());
-    match format {
-        Format::Simple => simple(graph, &mut answer),
-        Format::Cyto => cyto(graph, &mut answer),
-    }
-    let stats = json!({ "nodes": graph.nodes.len(), "edges": graph.edges.len(), "truncated": graph.truncated });
-    answer.insert("stats".into(), stats);
-    answer.into()
-}
-
-fn ids(graph: &Graph) -> HashMap<NodeKey, String> {
-    graph.nodes.iter().map(|node| (node.node.name.key(), node.node.name.to_string())).collect()
-}
-
-fn simple(graph: &Graph, answer: &mut Map<String, Value>) {
-    let ids = ids(graph);
-    let nodes: Value = graph.nodes.iter().map(|node| json!(Node::of(&node.node, Some(node.depth)))).collect();
-    let edges: Value = graph
-        .edges
-        .iter()
-        .map(|edge| {
-            json!({
-                "source": ids.get(&edge.source),
-                "target": ids.get(&edge.target),
-                "firstSeen": edge.first_seen.to_string(),
-                "lastSeen": edge.last_seen.to_string(),
-                "events": edge.events,
-            })
-        })
-        .collect();
-    answer.insert("nodes".into(), nodes);
-    answer.insert("edges".into(), edges);
-}
-
-fn cyto(graph: &Graph, answer: &mut Map<String, Value>) {
-    let ids = ids(graph);
-    let nodes: Value = graph
-        .nodes
-        .iter()
-        .map(|node| {
-            let mut data = json!(Node::of(&node.node, Some(node.depth)));
-            data["label"] = node.node.name.name.as_str().into();
-            json!({ "data": data, "classes": node.node.name.kind })
-        })
-        .collect();
-    let edges: Value = graph
-        .edges
-        .iter()
-        .enumerate()
-        .map(|(number, edge)| {
-            let (source, target) = (ids.get(&edge.source), ids.get(&edge.target));
-            json!({ "data": { "id": format!("e{number}"), "source": source, "target": target, "events": edge.events } })
-        })
-        .collect();
-    answer.insert("elements".into(), json!({ "nodes": nodes, "edges": edges }));
 }
 
 /// A job or a dataset with what stands next to it.

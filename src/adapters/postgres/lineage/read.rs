@@ -1,9 +1,6 @@
 //! The graph out: walks, nodes, runs, search.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -57,75 +54,66 @@ const NODE: Statement = Statement {
 
 /// Edges by the primary key on the way down and by `lineage_edges_target` on the way up, nodes by their primary key.
 ///
-/// A row of a walk is a level: the nodes that are new on it, all nodes so far, and the edges that led there. So every node
-/// is looked at once, at its least depth, and a cycle ends where it closes. What is read of a level is bounded by the
-/// edges that the answer may still have, however many a node has, and no level begins after the budget.
+/// A row of the walk is a level, down and up together: the nodes that are new on it, all nodes so far on either way, and the
+/// edges that led there. So every node is looked at once a way, at its least depth, and a cycle ends where it closes. What is
+/// read of a level is bounded by the edges that the answer may still have, however many a node has, and no level begins after
+/// the budget.
 ///
-/// A level reads one edge more than it may, and takes one node more, so that the answer can say that there was more.
+/// A level reads one edge more than it may, and takes one node more, so that the answer can say that there was more. Which
+/// nodes it takes of too many is decided by their keys: a question has one answer. Ways that met, as they do in a cycle, are
+/// counted together only when they are too many apart, for that takes time.
 const GRAPH: Statement = Statement {
     name: "lineage_graph",
     sql: "
-        WITH RECURSIVE down AS (
-            SELECT 0 AS depth, ARRAY[$1::uuid] AS fresh, ARRAY[$1::uuid] AS seen, 0 AS read, false AS late,
+        WITH RECURSIVE walk AS (
+            SELECT 0 AS depth, ARRAY(SELECT $1::uuid WHERE $2) AS below, ARRAY(SELECT $1::uuid WHERE $3) AS above,
+                   ARRAY(SELECT $1::uuid WHERE $2) AS seen_below, ARRAY(SELECT $1::uuid WHERE $3) AS seen_above,
+                   0 AS read, false AS late,
                    '{}'::uuid[] AS sources, '{}'::uuid[] AS targets, '{}'::timestamptz[] AS firsts,
                    '{}'::timestamptz[] AS lasts, '{}'::bigint[] AS counts
-            WHERE $2
             UNION ALL
-            SELECT w.depth + 1, n.fresh, w.seen || n.fresh, w.read + cardinality(n.sources),
-                   clock_timestamp() > statement_timestamp() + make_interval(secs => $7), n.sources, n.targets, n.firsts, n.lasts, n.counts
-            FROM down w CROSS JOIN LATERAL (
+            SELECT w.depth + 1, n.below, n.above, w.seen_below || n.below, w.seen_above || n.above,
+                   w.read + coalesce(cardinality(n.sources), 0), clock_timestamp() > statement_timestamp() + make_interval(secs => $7),
+                   n.sources, n.targets, n.firsts, n.lasts, n.counts
+            FROM walk w CROSS JOIN LATERAL (
                 WITH level AS MATERIALIZED (
-                    SELECT e.* FROM unnest(w.fresh) AS f (node_key) CROSS JOIN LATERAL (
-                        SELECT source_key, target_key, first_seen, last_seen, events FROM lineage_edges
-                        WHERE source_key = f.node_key LIMIT $6 + 1 - w.read) AS e
+                    (SELECT true AS down, e.* FROM unnest(w.below) AS f (node_key) CROSS JOIN LATERAL (
+                         SELECT source_key, target_key, first_seen, last_seen, events FROM lineage_edges
+                         WHERE source_key = f.node_key LIMIT $6 + 1 - w.read) AS e
+                     UNION ALL
+                     SELECT false, e.* FROM unnest(w.above) AS f (node_key) CROSS JOIN LATERAL (
+                         SELECT source_key, target_key, first_seen, last_seen, events FROM lineage_edges
+                         WHERE target_key = f.node_key LIMIT $6 + 1 - w.read) AS e)
                     LIMIT $6 + 1 - w.read
                 )
-                SELECT ARRAY(SELECT target_key FROM level EXCEPT SELECT unnest(w.seen)
-                             LIMIT $5 + 1 - cardinality(w.seen)) AS fresh,
-                       ARRAY(SELECT source_key FROM level) AS sources, ARRAY(SELECT target_key FROM level) AS targets,
-                       ARRAY(SELECT first_seen FROM level) AS firsts, ARRAY(SELECT last_seen FROM level) AS lasts,
-                       ARRAY(SELECT events FROM level) AS counts
+                SELECT ARRAY(SELECT target_key FROM level WHERE down EXCEPT SELECT unnest(w.seen_below)
+                             ORDER BY 1 LIMIT $5 + 1 - cardinality(w.seen_below)) AS below,
+                       ARRAY(SELECT source_key FROM level WHERE NOT down EXCEPT SELECT unnest(w.seen_above)
+                             ORDER BY 1 LIMIT $5 + 1 - cardinality(w.seen_above)) AS above,
+                       array_agg(source_key) AS sources, array_agg(target_key) AS targets, array_agg(first_seen) AS firsts,
+                       array_agg(last_seen) AS lasts, array_agg(events) AS counts
+                FROM level
             ) AS n
-            WHERE w.depth < $4 AND cardinality(w.fresh) > 0 AND cardinality(w.seen) <= $5 AND w.read <= $6 AND NOT w.late
+            WHERE w.depth < $4 AND cardinality(w.below) + cardinality(w.above) > 0 AND w.read <= $6 AND NOT w.late
+              AND (cardinality(w.seen_below) + cardinality(w.seen_above) <= $5
+                   OR (SELECT count(*) FROM (SELECT unnest(w.seen_below) UNION SELECT unnest(w.seen_above)) AS u) <= $5)
         ),
-        up AS (
-            SELECT 0 AS depth, ARRAY[$1::uuid] AS fresh, ARRAY[$1::uuid] AS seen, 0 AS read, false AS late,
-                   '{}'::uuid[] AS sources, '{}'::uuid[] AS targets, '{}'::timestamptz[] AS firsts,
-                   '{}'::timestamptz[] AS lasts, '{}'::bigint[] AS counts
-            WHERE $3
-            UNION ALL
-            SELECT w.depth + 1, n.fresh, w.seen || n.fresh, w.read + cardinality(n.sources),
-                   clock_timestamp() > statement_timestamp() + make_interval(secs => $7), n.sources, n.targets, n.firsts, n.lasts, n.counts
-            FROM up w CROSS JOIN LATERAL (
-                WITH level AS MATERIALIZED (
-                    SELECT e.* FROM unnest(w.fresh) AS f (node_key) CROSS JOIN LATERAL (
-                        SELECT source_key, target_key, first_seen, last_seen, events FROM lineage_edges
-                        WHERE target_key = f.node_key LIMIT $6 + 1 - w.read) AS e
-                    LIMIT $6 + 1 - w.read
-                )
-                SELECT ARRAY(SELECT source_key FROM level EXCEPT SELECT unnest(w.seen)
-                             LIMIT $5 + 1 - cardinality(w.seen)) AS fresh,
-                       ARRAY(SELECT source_key FROM level) AS sources, ARRAY(SELECT target_key FROM level) AS targets,
-                       ARRAY(SELECT first_seen FROM level) AS firsts, ARRAY(SELECT last_seen FROM level) AS lasts,
-                       ARRAY(SELECT events FROM level) AS counts
-            ) AS n
-            WHERE w.depth < $4 AND cardinality(w.fresh) > 0 AND cardinality(w.seen) <= $5 AND w.read <= $6 AND NOT w.late
-        ),
-        levels AS MATERIALIZED (SELECT * FROM down UNION ALL SELECT * FROM up),
         found AS MATERIALIZED (
-            SELECT node_key, min(depth) AS depth FROM levels CROSS JOIN LATERAL unnest(fresh) AS f (node_key)
-            GROUP BY node_key ORDER BY 2 LIMIT $5 + 1
+            SELECT node_key, min(depth) AS depth FROM walk CROSS JOIN LATERAL unnest(below || above) AS f (node_key)
+            GROUP BY node_key ORDER BY 2, 1 LIMIT $5 + 1
         )
         SELECT f.depth, f.node_key, NULL::uuid AS target_key, n.kind, n.namespace, n.name, n.first_seen, n.last_seen,
                n.events, NULL::boolean AS late
-        FROM found f JOIN lineage_nodes n ON n.node_key = f.node_key
+        FROM (SELECT * FROM found ORDER BY node_key) AS f JOIN lineage_nodes n ON n.node_key = f.node_key
         UNION ALL
-        SELECT l.depth, e.source, e.target, NULL, NULL, NULL, e.first, e.last, e.count, NULL
-        FROM levels l CROSS JOIN LATERAL unnest(l.sources, l.targets, l.firsts, l.lasts, l.counts)
+        SELECT w.depth, e.source, e.target, NULL, NULL, NULL, e.first, e.last, e.count, NULL
+        FROM walk w CROSS JOIN LATERAL unnest(w.sources, w.targets, w.firsts, w.lasts, w.counts)
             AS e (source, target, first, last, count)
+        WHERE e.source IN (SELECT node_key FROM found) AND e.target IN (SELECT node_key FROM found)
         UNION ALL
-        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
-        WHERE EXISTS (SELECT FROM levels WHERE late AND depth < $4 AND cardinality(fresh) > 0)",
+        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, late
+        FROM walk
+        WHERE read > $6 OR (late AND depth < $4 AND cardinality(below) + cardinality(above) > 0)",
     types: &[
         Type::UUID,
         Type::BOOL,
@@ -280,40 +268,40 @@ fn run(row: &Columns<'_>) -> PortResult<RunSummary> {
     })
 }
 
-/// Nodes, edges, and perhaps a word that the budget was over; what is beyond the bounds only says that there was more.
+/// Nodes, the edges between them, and perhaps a word that the walk was cut; what is beyond the bounds only says that there was
+/// more.
 fn graph(rows: &[Row], walk: &Walk) -> PortResult<Option<Graph>> {
     let mut nodes: Vec<(NodeKey, GraphNode)> = Vec::new();
-    let mut edges: HashMap<(NodeKey, NodeKey), LineageEdge> = HashMap::new();
-    let mut late = false;
+    let mut edges: Vec<LineageEdge> = Vec::new();
+    let (mut truncated, mut late) = (false, false);
     for row in rows {
         let row = Columns(row);
-        if row.get::<Option<bool>>("late")?.is_some() {
-            late = true;
+        if let Some(by_budget) = row.get::<Option<bool>>("late")? {
+            truncated = true;
+            late |= by_budget;
             continue;
         }
         let source = node_key(&row, "node_key")?;
         if let Some(target) = row.get::<Option<Uuid>>("target_key")? {
             let target = NodeKey(target.into_bytes());
             let (first_seen, last_seen) = (row.get("first_seen")?, row.get("last_seen")?);
-            edges.insert(
-                (source, target),
-                LineageEdge { source, target, first_seen, last_seen, events: row.amount("events")? },
-            );
+            edges.push(LineageEdge { source, target, first_seen, last_seen, events: row.amount("events")? });
         } else {
             let depth = u32::try_from(row.get::<i32>("depth")?).unwrap_or(0);
             nodes.push((source, GraphNode { node: node(&row)?, depth }));
         }
     }
-    nodes.sort_by_key(|(_, node)| node.depth);
+    nodes.sort_unstable_by_key(|(key, node)| (node.depth, *key));
     if nodes.first().is_none_or(|(key, _)| *key != walk.root) {
         return Ok(None);
     }
-    let truncated = late || nodes.len() > walk.nodes as usize || edges.len() > walk.edges as usize;
-    nodes.truncate(walk.nodes as usize);
-    let known: HashSet<NodeKey> = nodes.iter().map(|(key, _)| *key).collect();
-    let mut edges: Vec<LineageEdge> =
-        edges.into_values().filter(|edge| known.contains(&edge.source) && known.contains(&edge.target)).collect();
+    truncated |= nodes.len() > walk.nodes as usize;
+    let beyond = nodes.split_off(nodes.len().min(walk.nodes as usize));
+    edges.retain(|edge| !beyond.iter().any(|(key, _)| *key == edge.source || *key == edge.target));
+    // An edge of a cycle may have been taken on the way down and on the way up.
     edges.sort_unstable_by_key(|edge| (edge.source, edge.target));
+    edges.dedup_by_key(|edge| (edge.source, edge.target));
+    truncated |= edges.len() > walk.edges as usize;
     edges.truncate(walk.edges as usize);
     Ok(Some(Graph { nodes: nodes.into_iter().map(|(_, node)| node).collect(), edges, truncated, late }))
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use penstock::{
     adapters::{
-        cached::{CachedCatalog, CachedPolicies, CachedReceipts, CachedSearch},
+        cached::{CachedCatalog, CachedLineage, CachedLineageUpkeep, CachedPolicies, CachedReceipts, CachedSearch},
         sqlite::{SqliteSettings, SqliteStore, migrate},
     },
     config::{Config, Sources},
@@ -17,8 +17,15 @@ use penstock_actors::{
     clock::SystemClock,
     governance::Policy,
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, VersionId},
-    model::{ApiKey, ContentMeta, NewAsset, NewProducer, QuotaPolicy, ReceiptStatus, Role},
-    ports::{Catalog, NewReceipt, Policies as _, PortError, Receipts, Search, StatusChange, Tag, Wish},
+    lineage_event::{EventBounds, read},
+    model::{
+        ApiKey, ContentMeta, Direction, EventKind, LineageEvent, NewAsset, NewProducer, NodeName, QuotaPolicy,
+        ReceiptStatus, Role, Walk,
+    },
+    ports::{
+        Catalog, LineageStore as _, LineageUpkeep as _, NewReceipt, Policies as _, PortError, Receipts, Search,
+        StatusChange, Tag, Wish,
+    },
     testkit::{catalog_suite, policies_suite},
     tiered_cache::{TieredCache, TieredDeps},
 };
@@ -258,4 +265,42 @@ async fn a_search_waits_for_its_turn_and_what_is_known_waits_for_nobody() {
     assert!(matches!(refused, Err(PortError::Unavailable { retry_after: Some(_), .. })), "{refused:?}");
     drop(taken);
     search.search(&Wish { min_price: Some(2), ..dear }, None, 10).await.expect("its turn");
+}
+
+/// A job that was seen at `time`, with what it reads.
+fn job_event(time: &str) -> LineageEvent {
+    let body = serde_json::json!({
+        "eventTime": time, "job": { "namespace": "etl", "name": "load" }, "inputs": [{ "namespace": "db", "name": "in" }],
+    });
+    let bounds = Config::load(&Sources::default()).expect("the defaults").lineage.bounds();
+    let bounds = EventBounds { window: Duration::from_hours(24 * 365 * 50), ..bounds };
+    read(EventKind::Job, &body, body.to_string(), &bounds, jiff::Timestamp::now()).expect("an event")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_the_graph_leaves_the_walks_in_the_cache() {
+    let scene = Scene::new();
+    let lineage = CachedLineage::new(scene.store.clone(), scene.cache.clone(), Arc::new(SystemClock));
+    let upkeep = CachedLineageUpkeep::new(scene.store.clone(), scene.cache.clone());
+    let event = job_event("2026-01-01T00:00:00Z");
+    lineage.ingest(&[event], jiff::Timestamp::now()).await.expect("kept");
+    let walk = Walk {
+        root: NodeName::job("etl", "load").key(),
+        direction: Direction::Both,
+        depth: 1,
+        nodes: 10,
+        edges: 10,
+        budget: Duration::from_secs(10),
+    };
+    let edges = async || lineage.graph(&walk).await.expect("asked").map(|graph| graph.edges.len());
+    assert_eq!((edges().await, edges().await), (Some(1), Some(1)));
+    assert_eq!(scene.asked("lineage_graph"), 1);
+    let token = upkeep.lease_pruning(uuid::Uuid::nil(), Duration::from_secs(60)).await.expect("asked").expect("free");
+    let day = |text: &str| text.parse().expect("a day");
+    assert_eq!(upkeep.prune_edges(token, day("2026-01-01"), 10).await.expect("a step"), 0);
+    assert_eq!((edges().await, scene.asked("lineage_graph")), (Some(1), 1), "nothing has left");
+    assert_eq!(upkeep.prune_edges(token, day("2026-01-02"), 10).await.expect("a step"), 1);
+    assert_eq!(edges().await, Some(0));
+    assert_eq!(upkeep.prune_nodes(token, day("2026-01-02"), 10).await.expect("a step"), 2);
+    assert_eq!(edges().await, None);
 }

@@ -6,7 +6,8 @@
 //! without anything; and what the outbox could not tell for a window's time.
 //!
 //! **Steps.** Each is one short transaction, oldest first, that takes only what nobody else holds; a pause follows it. A
-//! step is as long as [`AIM`](crate::lineage_stride::AIM) allows, so no lock is held for over 50 ms.
+//! step is as long as [`AIM`](crate::lineage_stride::AIM) allows, so no lock is held for over 50 ms, and the pause as long as the
+//! [pace](crate::lineage_stride::Pace) allows, so that the window keeps its size whatever comes in.
 //! **One at a time.** A lease in the database says which instance prunes. Every step is refused when the lease is not held
 //! any more, so an instance that was stopped for a while cannot prune beside its successor. **When it is killed** the lease
 //! runs out, and whoever takes it goes on with what is still there: a step happened or did not.
@@ -26,13 +27,13 @@ use uuid::Uuid;
 use crate::{
     clock::Clock,
     lineage_event::{day_of, start_of},
-    lineage_stride::Stride,
+    lineage_stride::{Pace, Stride},
     ports::{LineageOutbox, LineageUpkeep, PortError, PortResult},
 };
 
 /// Steps of one kind in one pass. What is left waits for the next pass, which then comes at once: so no kind starves the
-/// others, and the counts are never old.
-const STEPS: u32 = 200;
+/// others, the counts are never old, and a pace that is too slow is noticed soon.
+const STEPS: u32 = 50;
 
 /// Namespaces that a pass trims; the fullest first.
 const NAMESPACES: u32 = 100;
@@ -51,7 +52,7 @@ pub struct PrunerSettings {
     pub interval: Duration,
     /// Rows of a step at most.
     pub step: u32,
-    /// Between two steps, so that foreground work comes first.
+    /// Between two steps, so that foreground work comes first. Shorter while more comes in than leaves.
     pub pause: Duration,
     /// So long after its death another instance goes on for this one.
     pub lease_ttl: Duration,
@@ -265,7 +266,8 @@ pub struct PrunerHandle {
 impl PrunerHandle {
     pub fn start(deps: PrunerDeps, settings: PrunerSettings, arbiter: &ArbiterHandle) -> Self {
         let counters = Arc::new(PrunerCounters::default());
-        let pruner = LineagePruner { deps, settings, counters: Arc::clone(&counters) };
+        let pace = Pace::new(settings.pause);
+        let pruner = LineagePruner { deps, settings, pace, counters: Arc::clone(&counters) };
         Self { addr: LineagePruner::start_in_arbiter(arbiter, |_| pruner), counters }
     }
 
@@ -282,15 +284,20 @@ impl PrunerHandle {
 pub struct LineagePruner {
     deps: PrunerDeps,
     settings: PrunerSettings,
+    pace: Pace,
     counters: Arc<PrunerCounters>,
 }
 
 impl LineagePruner {
     fn run(&mut self, ctx: &mut Context<Self>) {
-        let (deps, settings, counters) = (self.deps.clone(), self.settings, Arc::clone(&self.counters));
+        let (deps, counters) = (self.deps.clone(), Arc::clone(&self.counters));
+        let settings = PrunerSettings { pause: self.pace.pause(), ..self.settings };
         let round = async move { pass(&deps, &settings, &counters).await };
         ctx.spawn(round.into_actor(self).map(|passed, pruner, ctx| {
-            let wait = if passed == Passed::More { pruner.settings.pause } else { pruner.settings.interval };
+            if passed != Passed::Elsewhere {
+                pruner.pace.passed(pruner.counters.excess.load(Relaxed));
+            }
+            let wait = if passed == Passed::More { pruner.pace.pause() } else { pruner.settings.interval };
             ctx.run_later(wait, Self::run);
         }));
     }

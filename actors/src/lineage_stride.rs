@@ -1,12 +1,19 @@
-//! How many rows a step of pruning takes: as many as it can within the time that nobody minds waiting.
+//! How many rows a step of pruning takes, and how long the rest after it is.
 //!
-//! Only arithmetic: it is told how long a step took. How long a row takes depends on the machine, on what else it does, and
-//! on how long the events are, so no number in a configuration would do.
+//! **[`Stride`]**: as many rows as fit into the time that nobody minds waiting. How long a row takes depends on the machine, on
+//! what else it does, and on how long the events are, so no number in a configuration would do. **[`Pace`]**: as slow as may
+//! be, since what runs beside pruning comes first, but no slower than what comes in.
+//!
+//! Only arithmetic: it is told how long a step took, and how much a pass left over.
 
 use std::time::Duration;
 
-/// A step should take so long at most: half of the 50 ms for which no lock may be held, since the next one may be slower.
-pub const AIM: Duration = Duration::from_millis(25);
+/// A step should take so long at most: a fifth of the 50 ms for which no lock may be held, since the next one may be slower, and
+/// who wants the processor meanwhile should hardly notice.
+pub const AIM: Duration = Duration::from_millis(10);
+
+/// The shortest rest; less is none.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// The fewest rows that a step takes: fewer would not end a step sooner, for a round trip has its price too.
 const FEWEST: u32 = 10;
@@ -39,6 +46,38 @@ impl Stride {
     }
 }
 
+/// The rest between two steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    pause: Duration,
+    longest: Duration,
+    /// What the last pass left over.
+    excess: Option<u64>,
+}
+
+impl Pace {
+    /// Begins with the longest rest.
+    pub const fn new(longest: Duration) -> Self {
+        Self { pause: longest, longest, excess: None }
+    }
+
+    pub const fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// A pass left so much over. More than the one before: more came in than left. Only who has nothing left to do may rest more:
+    /// who rested more as soon as the rest became less would fall behind again, a little further each time.
+    pub fn passed(&mut self, excess: u64) {
+        let before = self.excess.replace(excess);
+        if excess == 0 {
+            self.pause = (self.pause * 2).max(SHORTEST_PAUSE).min(self.longest);
+        } else if before.is_some_and(|before| excess > before) {
+            let shorter = self.pause / 2;
+            self.pause = if shorter < SHORTEST_PAUSE { Duration::ZERO } else { shorter };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -61,13 +100,55 @@ mod tests {
     }
 
     #[test]
+    fn who_falls_behind_rests_less_and_who_keeps_up_rests_as_long_as_may_be() {
+        let longest = Duration::from_millis(200);
+        let mut pace = Pace::new(longest);
+        pace.passed(1_000_000);
+        assert_eq!(pace.pause(), longest, "a window that was made smaller is no hurry");
+        for excess in 1_000_001..1_000_009 {
+            pace.passed(excess);
+        }
+        assert_eq!(pace.pause(), Duration::ZERO);
+        pace.passed(1);
+        assert_eq!(pace.pause(), Duration::ZERO, "not yet");
+        pace.passed(0);
+        assert_eq!(pace.pause(), SHORTEST_PAUSE);
+        for _ in 0..8 {
+            pace.passed(0);
+        }
+        assert_eq!(pace.pause(), longest);
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_stays_bounded_while_less_comes_in_than_steps_can_remove(
+            step_rows in 100_u64..2000,
+            share in 0.1_f64..0.7,
+        ) {
+            // Steps of 10 ms without a rest remove so much a second, and a share of it comes in.
+            let most = step_rows as f64 * 100.0;
+            let comes_in = most * share;
+            let (mut pace, mut excess, mut highest) = (Pace::new(Duration::from_millis(200)), 0.0_f64, 0.0_f64);
+            for _ in 0..1000 {
+                let step = 0.01 + pace.pause().as_secs_f64();
+                for _ in 0..50 {
+                    excess = (excess + comes_in * step - step_rows as f64).max(0.0);
+                }
+                highest = highest.max(excess);
+                pace.passed(excess as u64);
+            }
+            prop_assert!(highest < comes_in * 40.0, "what comes in within {:.0} s", highest / comes_in);
+        }
+    }
+
+    #[test]
     fn steps_that_find_little_say_nothing_of_more() {
         let mut stride = Stride::new(10_000);
         stride.stepped(3, Duration::from_millis(1));
         assert_eq!(stride.rows(), 100);
         stride.stepped(100, Duration::from_millis(1));
         assert_eq!(stride.rows(), 200);
-        stride.stepped(200, Duration::from_millis(26));
+        stride.stepped(200, Duration::from_millis(11));
         assert_eq!(stride.rows(), 100);
     }
 }

@@ -14,6 +14,7 @@
 mod catalog;
 mod identities;
 mod lineage;
+mod lineage_upkeep;
 mod policies;
 mod receipts;
 mod search;
@@ -21,6 +22,7 @@ mod search;
 pub use catalog::CachedCatalog;
 pub use identities::CachedIdentities;
 pub use lineage::CachedLineage;
+pub use lineage_upkeep::CachedLineageUpkeep;
 pub use policies::CachedPolicies;
 pub use receipts::CachedReceipts;
 pub use search::CachedSearch;

@@ -12,7 +12,11 @@ use penstock_actors::{
     tiered_cache::TieredCache,
 };
 
-use crate::{adapters::cached::CachedLineage, config::Config, http::LineageHttpSettings};
+use crate::{
+    adapters::cached::{CachedLineage, CachedLineageUpkeep},
+    config::Config,
+    http::LineageHttpSettings,
+};
 
 /// One store by its faces of lineage.
 pub struct LineageFaces {
@@ -26,10 +30,11 @@ impl LineageFaces {
         Self { store: Arc::<S>::clone(store), outbox: Arc::<S>::clone(store), upkeep: Arc::<S>::clone(store) }
     }
 
-    /// What lineage works on: walks come from the cache, and what is kept invalidates it.
+    /// What lineage works on: walks come from the cache, and what comes into the graph or leaves it invalidates them.
     pub(super) fn ports(self, clock: Arc<dyn Clock>, cache: TieredCache) -> LineagePorts {
+        let upkeep = Arc::new(CachedLineageUpkeep::new(self.upkeep, cache.clone()));
         let store = Arc::new(CachedLineage::new(self.store, cache, Arc::clone(&clock)));
-        LineagePorts { store, outbox: self.outbox, upkeep: self.upkeep, clock }
+        LineagePorts { store, outbox: self.outbox, upkeep, clock }
     }
 }
 

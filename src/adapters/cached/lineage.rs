@@ -1,7 +1,7 @@
 //! Walks through the graph of lineage, by what was asked.
 //!
-//! All of them depend on one tag. It is invalidated when the graph has a job, a dataset or an edge that it had not, so that
-//! those show at once; how often and when something was last seen may be as old as the cache keeps its entries. In a graph
+//! All of them depend on one tag. It is invalidated when the graph has a job, a dataset or an edge that it had not, or has one no
+//! more, so that this shows at once; how often and when something was last seen may be as old as the cache keeps its entries. In a graph
 //! that events merely confirm, which is what they mostly do, answers stay.
 
 use std::{sync::Arc, time::Duration};

@@ -117,7 +117,7 @@ const PRUNE_RUNS: Statement = Statement {
     types: &[Type::INT8, Type::DATE, Type::INT8],
 };
 
-/// By `lineage_edges_last_day`.
+/// By `lineage_edges_last_day`. The log of changes says so, for walks that other instances have in memory.
 const PRUNE_EDGES: Statement = Statement {
     name: "prune_lineage_edges",
     sql: "
@@ -130,12 +130,13 @@ const PRUNE_EDGES: Statement = Statement {
         gone AS (
             DELETE FROM lineage_edges e USING due
             WHERE e.source_key = due.source_key AND e.target_key = due.target_key AND e.last_day < $2 RETURNING 1
-        )
+        ),
+        told AS (INSERT INTO change_log (tag) SELECT 'lineage:graph' FROM gone LIMIT 1)
         SELECT (SELECT count(*) FROM gone) AS gone FROM held",
     types: &[Type::INT8, Type::DATE, Type::INT8],
 };
 
-/// By `lineage_nodes_last_day`; edges by the primary key and by `lineage_edges_target`.
+/// By `lineage_nodes_last_day`; edges by the primary key and by `lineage_edges_target`. The log of changes says so.
 const PRUNE_NODES: Statement = Statement {
     name: "prune_lineage_nodes",
     sql: "
@@ -150,7 +151,8 @@ const PRUNE_NODES: Statement = Statement {
         ),
         gone AS (
             DELETE FROM lineage_nodes n USING due WHERE n.node_key = due.node_key AND n.last_day < $2 RETURNING 1
-        )
+        ),
+        told AS (INSERT INTO change_log (tag) SELECT 'lineage:graph' FROM gone LIMIT 1)
         SELECT (SELECT count(*) FROM gone) AS gone FROM held",
     types: &[Type::INT8, Type::DATE, Type::INT8],
 };

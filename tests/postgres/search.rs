@@ -70,11 +70,15 @@ fn tide() -> Wish {
     Wish { text: TextQuery::parse("tide").ok(), ..Wish::default() }
 }
 
-/// The names on all pages, and how many pages those were.
 async fn pages(store: &impl Search, limit: u32) -> (Vec<String>, usize) {
+    names_on_all_pages(store, &tide(), limit).await
+}
+
+/// The names on all pages, and how many pages those were.
+async fn names_on_all_pages(store: &impl Search, wish: &Wish, limit: u32) -> (Vec<String>, usize) {
     let (mut names, mut pages, mut behind) = (Vec::new(), 0, None);
     loop {
-        let page = store.search(&tide(), behind, limit).await.expect("searched");
+        let page = store.search(wish, behind, limit).await.expect("searched");
         names.extend(page.hits.into_iter().map(|hit| hit.asset.name));
         pages += 1;
         behind = page.next;
@@ -110,6 +114,29 @@ async fn what_was_there_before_the_search_is_found_behind_what_came_since() {
     let ebb = Wish { text: TextQuery::parse("ebb").ok(), ..Wish::default() };
     assert_eq!(store.search(&ebb, None, 10).await.expect("searched").hits.len(), 1);
     assert_eq!(pages(&store, 100).await.0.len(), 19);
+}
+
+/// Assets enough for several steps, in one statement, as an operator brings a catalogue in; then all of them changed in one.
+const BULK: [&str; 2] = [
+    "INSERT INTO assets SELECT md5('bulk' || n)::uuid, sha256('content'), 'ebb ' || n, '', 'text/plain', NULL, '{}',
+        md5('producer')::uuid, now() FROM generate_series(1, 2500) n;
+    INSERT INTO prices SELECT version_id, 1, now() FROM assets WHERE name LIKE 'ebb %'",
+    "UPDATE assets SET name = replace(name, 'ebb', 'flood') WHERE name LIKE 'ebb %'",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn assets_that_come_in_at_once_are_found_in_their_order_also_when_they_change_at_once() {
+    let database = TestDatabase::migrated().await;
+    let client = database.client().await;
+    client.batch_execute(OLDER).await.expect("a producer with a content");
+    let (store, _metrics) = store(database.settings()).await;
+    for (statement, word) in BULK.into_iter().zip(["ebb", "flood"]) {
+        client.batch_execute(statement).await.expect("done");
+        let wish = Wish { text: TextQuery::parse(word).ok(), ..Wish::default() };
+        let found = names_on_all_pages(&store, &wish, 100).await.0;
+        let newest_first: Vec<_> = (1..=2500).rev().map(|n| format!("{word} {n}")).collect();
+        assert_eq!(found, newest_first, "{word}");
+    }
 }
 
 /// Makes every query one that is thought to find many assets, so that it looks into spans.

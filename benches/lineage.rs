@@ -94,7 +94,7 @@ async fn restart(node: &mut TestNode, settings: &[(&str, &str)]) {
 fn hundredths(times: &mut [f64]) -> String {
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times.get(((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1))).copied();
-    let shown = |part| at(part).map_or_else(|| "-".to_owned(), |time: f64| format!("{time:.1}"));
+    let shown = |part| at(part).map_or_else(|| "-".to_owned(), |time: f64| format!("{time:.2}"));
     format!("p50 {:>6} ms  p95 {:>6} ms  p99 {:>6} ms  max {:>6} ms", shown(0.5), shown(0.95), shown(0.99), shown(1.0))
 }
 

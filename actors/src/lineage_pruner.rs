@@ -33,7 +33,7 @@ use crate::{
 
 /// Steps of one kind in one pass. What is left waits for the next pass, which then comes at once: so no kind starves the
 /// others, the counts are never old, and a pace that is too slow is noticed soon.
-const STEPS: u32 = 50;
+const STEPS: u32 = 20;
 
 /// Namespaces that a pass trims; the fullest first.
 const NAMESPACES: u32 = 100;

@@ -128,10 +128,10 @@ mod tests {
             // Steps of 10 ms without a rest remove so much a second, and a share of it comes in.
             let most = step_rows as f64 * 100.0;
             let comes_in = most * share;
-            let (mut pace, mut excess, mut highest) = (Pace::new(Duration::from_millis(200)), 0.0_f64, 0.0_f64);
+            let (mut pace, mut excess, mut highest) = (Pace::new(Duration::from_millis(500)), 0.0_f64, 0.0_f64);
             for _ in 0..1000 {
                 let step = 0.01 + pace.pause().as_secs_f64();
-                for _ in 0..50 {
+                for _ in 0..20 {
                     excess = (excess + comes_in * step - step_rows as f64).max(0.0);
                 }
                 highest = highest.max(excess);

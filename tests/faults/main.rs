@@ -32,6 +32,7 @@ mod database;
 mod disk;
 mod limits;
 mod memory;
+mod moves;
 mod revocation;
 mod s3_storage;
 mod server;

@@ -247,17 +247,17 @@ async fn a_step_that_fails_ends_the_pass_and_the_next_one_goes_on() {
 
 #[actix::test]
 async fn more_than_a_pass_may_do_is_said_so() {
-    let bench = filled(45).await;
+    let bench = filled(15).await;
     let counters = PrunerCounters::default();
     let narrow = PrunerSettings { step: 1, ..settings(0) };
-    // 50 steps of one event: the pass is bounded, although here it comes to its end.
+    // 20 steps of one event: the pass is bounded, although here it comes to its end.
     assert_eq!(pass(&pruner(&bench, Uuid::new_v4()), &narrow, &counters).await, Passed::Done);
     assert_eq!(bench.store.kept(), 0);
-    let events = (0..75).map(|second| bench.event("a", second)).collect();
+    let events = (0..30).map(|second| bench.event("a", second)).collect();
     bench.offer(events).await.expect("answered").expect("kept");
     bench.store.lease_goes_to(Uuid::nil());
     assert_eq!(pass(&pruner(&bench, Uuid::nil()), &narrow, &counters).await, Passed::More);
-    assert_eq!((bench.store.kept(), counted(&counters.excess)), (25, 25));
+    assert_eq!((bench.store.kept(), counted(&counters.excess)), (10, 10));
     assert_eq!(pass(&pruner(&bench, Uuid::nil()), &narrow, &counters).await, Passed::Done);
     bench.end().await;
 }

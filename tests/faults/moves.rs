@@ -1,0 +1,112 @@
+//! Work on stored content while S3 fails under it, and when it takes longer than anybody waits.
+
+use std::time::Duration;
+
+use penstock::adapters::s3::ClientKind;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    node::{On, Paid, Setup, TestNode, expect, hex_sha256, sample},
+    s3::{BUCKETS, TestBuckets},
+    s3_proxy::{Fault, S3Proxy},
+    still::eventually,
+};
+
+const SIZE: usize = 24 << 20;
+
+/// A node on S3 behind a proxy, with little patience unless the test has more.
+async fn scene(more: &[(&'static str, &'static str)]) -> (TestBuckets, S3Proxy, TestNode) {
+    let mut buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let proxy = S3Proxy::before(&buckets.endpoint).await;
+    buckets.endpoint = proxy.endpoint();
+    let node = Setup::new(On::Sqlite)
+        .envs(buckets.env())
+        .env("PENSTOCK_S3__IDLE_TIMEOUT", "1s")
+        .env("PENSTOCK_S3__RETRY_TIME", "3s")
+        .env("PENSTOCK_S3__PART_TIMEOUT", "3s")
+        .env("PENSTOCK_LIFECYCLE__GRACE", "1s")
+        .env("PENSTOCK_STREAMS__MEMORY_CACHE", "0")
+        .env("PENSTOCK_VERIFICATION__RATE", "0B")
+        .env("PENSTOCK_VERIFICATION__INTERVAL", "200ms")
+        .envs(more.iter().map(|(name, value)| (*name, (*value).to_owned())))
+        .start()
+        .await;
+    (buckets, proxy, node)
+}
+
+async fn is_whole(node: &TestNode, paid: &Paid) -> bool {
+    let answer = node.stream(paid).send().await.unwrap();
+    answer.status() == 200 && hex_sha256(&answer.bytes().await.unwrap()) == paid.hash
+}
+
+/// The tiers that have a content, or what is left of it there.
+async fn have(buckets: &TestBuckets, hash: &str) -> Vec<&'static str> {
+    let mut have = Vec::new();
+    for (bucket, tier) in BUCKETS.into_iter().zip(["hot", "warm", "cold"]) {
+        let (seen, left) = (buckets.keys(bucket, "blobs").await, buckets.keys(bucket, "retired").await);
+        if seen.iter().chain(&left).any(|key| key.ends_with(hash)) {
+            have.push(tier);
+        }
+    }
+    have
+}
+
+fn moving(node: &TestNode, paid: &Paid, tier: &str) -> reqwest::RequestBuilder {
+    node.admin(Method::POST, &format!("/v1/storage/move/{}", paid.hash)).json(&json!({ "tier": tier }))
+}
+
+/// A move whose node dies while S3 takes a part, or whose S3 fails at any of its writes, is ended by whoever finds it. The content is
+/// whole all the while, and in one place afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_is_broken_off_anywhere_is_ended_and_its_readers_never_notice() {
+    let (buckets, proxy, mut node) = scene(&[]).await;
+    let paid = node.paid(&sample(1, SIZE), "unlimited").await;
+
+    proxy.break_next(1, "part", "data", Fault::Hang);
+    let call = tokio::spawn(moving(&node, &paid, "cold").send());
+    eventually("a part hangs", async || proxy.seen().iter().any(|seen| seen.is("part", "data"))).await;
+    node.kill().await;
+    assert!(call.await.unwrap().is_err(), "it was killed before it answered");
+    proxy.heal();
+    node.boot().await;
+    assert!(is_whole(&node, &paid).await);
+    eventually("somebody ended it", async || have(&buckets, &paid.hash).await == ["cold"]).await;
+    assert!(is_whole(&node, &paid).await);
+
+    for (tier, operation, folder, fault) in [
+        ("warm", "part", "data", Fault::CutRequest(1 << 20)),
+        ("hot", "put", "blobs", Fault::Lose),
+        ("warm", "complete", "data", Fault::Lose),
+        ("cold", "put", "blobs", Fault::Answer(500, "InternalError")),
+    ] {
+        proxy.break_next(1, operation, folder, fault);
+        let answer = moving(&node, &paid, tier).send().await.unwrap();
+        assert!([200, 202, 503].contains(&answer.status().as_u16()), "{}", answer.status());
+        assert!(is_whole(&node, &paid).await, "{operation} {fault:?}");
+        proxy.heal();
+        eventually(&format!("it is in the {tier} tier alone"), async || have(&buckets, &paid.hash).await == [tier])
+            .await;
+        assert!(is_whole(&node, &paid).await, "{operation} {fault:?}");
+    }
+    node.finish().await;
+}
+
+/// Nobody waits for longer than balancers do: the work goes on, and what it found is told afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_takes_long_is_accepted_and_goes_on_without_its_client() {
+    let patient = [("PENSTOCK_S3__IDLE_TIMEOUT", "60s"), ("PENSTOCK_S3__RETRY_TIME", "60s")];
+    let (_buckets, proxy, mut node) = scene(&patient).await;
+    let paid = node.paid(&sample(2, SIZE), "unlimited").await;
+    proxy.break_next(1, "get", "data", Fault::Late(Duration::from_secs(28)));
+    let call = node.admin(Method::POST, &format!("/v1/storage/verify/{}", paid.hash)).send();
+    let accepted = expect(call.await.unwrap(), &[202]).await;
+    assert_eq!(accepted, json!({ "contentHash": paid.hash, "status": "under_way" }));
+    let history = async || -> Value {
+        let path = format!("/v1/storage/verifications/{}", paid.hash);
+        expect(node.admin(Method::GET, &path).send().await.unwrap(), &[200]).await
+    };
+    assert_eq!(history().await["items"], json!([]));
+    eventually("what it found is told", async || history().await["items"][0]["finding"] == "intact").await;
+    node.finish().await;
+}

@@ -175,3 +175,82 @@ async fn ingest_without_end_stays_on_a_plateau_on_sqlite() {
 async fn ingest_without_end_stays_on_a_plateau_on_postgres() {
     stays_on_a_plateau(On::Postgres).await;
 }
+
+/// Sends new events without a pause, and in each batch some that were sent before; how many were created, once each.
+async fn sends_old_and_new(node: &TestNode, rounds: usize) -> u64 {
+    let (mut sent, mut created) = (Vec::<Value>::new(), 0);
+    for round in 0..rounds {
+        let mut batch = events(40);
+        batch.extend(
+            (0..20)
+                .filter_map(|nth| sent.len().checked_sub(1 + nth * 17 % (1 + round * 13)))
+                .map(|at| sent[at].clone()),
+        );
+        let report = post_batch(node, &batch).await;
+        created +=
+            report["results"].as_array().unwrap().iter().filter(|result| result["outcome"] == "created").count() as u64;
+        sent.extend(batch.into_iter().take(40));
+    }
+    created
+}
+
+/// Pruning moves the end of the window under batches that are on their way, with events on either side of it.
+async fn counts_everything_once_while_it_prunes(on: On) {
+    let mut node = Setup::new(on)
+        .env("PENSTOCK_LINEAGE__EMIT", "false")
+        .env("PENSTOCK_LINEAGE__WINDOW_EVENTS", WINDOW.to_string())
+        .env("PENSTOCK_LINEAGE__PRUNE_INTERVAL", "1ms")
+        .env("PENSTOCK_LINEAGE__PRUNE_STEP", "30")
+        .env("PENSTOCK_LINEAGE__PRUNE_PAUSE", "0s")
+        .start()
+        .await;
+    let senders = (0..4).map(|_| sends_old_and_new(&node, 40));
+    let created: u64 = futures_util::future::join_all(senders).await.into_iter().sum();
+    // A batch that comes when three hundred newer events are there already has left before it came.
+    let sent = 4 * 40 * 40;
+    assert!((sent / 2..=sent).contains(&created), "{created}");
+    until("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
+    let job = expect(node.get("/v1/openlineage/jobs/etl/load").send().await.unwrap(), &[200]).await;
+    assert_eq!(job["events"], created, "no event is counted twice, however often it comes");
+    assert_eq!(rows(&node).await, [WINDOW, WINDOW, 2, 3]);
+    assert_eq!(node.metric("penstock_lineage_prune_passes_total", "outcome=\"failed\"").await, 0.0);
+    assert_eq!(node.metric("penstock_lineage_events_total", "outcome=\"failed\"").await, 0.0);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_that_moves_under_a_batch_counts_everything_once_on_sqlite() {
+    counts_everything_once_while_it_prunes(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_that_moves_under_a_batch_counts_everything_once_on_postgres() {
+    counts_everything_once_while_it_prunes(On::Postgres).await;
+}
+
+/// An event from before the end of the window that is on its way while that end moves over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_the_window_passes_on_its_way_is_refused_as_one_that_came_later() {
+    let mut node = Setup::new(On::Postgres).env("PENSTOCK_LINEAGE__EMIT", "false").start().await;
+    let mut events = events(21);
+    let late = events.remove(3);
+    send(&node, &events).await;
+    let database = node.database.as_ref().unwrap();
+    let (holder, pruner) = (database.client().await, database.client().await);
+    holder.batch_execute("BEGIN; SELECT FROM lineage_nodes FOR UPDATE").await.unwrap();
+    let (report, ()) = tokio::join!(post_batch(&node, std::slice::from_ref(&late)), async {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until("the batch waits", async || pruner.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0).await;
+        let trim = "INSERT INTO lineage_leases VALUES ('pruner', gen_random_uuid(), 1000, now() + interval '1 hour')
+                ON CONFLICT (task) DO UPDATE SET token = 1000, held_until = now() + interval '1 hour';
+            SELECT penstock_trim_lineage(1000, namespace_key, 10) FROM lineage_namespaces WHERE namespace = 'etl'";
+        pruner.batch_execute(trim).await.expect("it waits for no batch");
+        holder.batch_execute("COMMIT").await.unwrap();
+    });
+    assert_eq!(report["results"][0]["outcome"], "invalid", "{report}");
+    assert_eq!(report["results"][0]["errors"][0]["path"], "eventTime", "{report}");
+    let job = expect(node.get("/v1/openlineage/jobs/etl/load").send().await.unwrap(), &[200]).await;
+    assert_eq!((&job["events"], rows(&node).await[0]), (&Value::from(20), 10));
+    node.finish().await;
+}

@@ -20,6 +20,12 @@ const TRANSIENT_CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
 /// What [`PortError::NotFound`] says when a row has no partition to go to: whoever inserted it can make one.
 pub(super) const NO_PARTITION: &str = "partition for a row";
 
+/// Raised by `penstock_ingest_lineage` when pruning has passed events of a batch while it was under way.
+const PASSED: &str = "PS002";
+
+/// What [`PortError::NotFound`] says then: what the batch knew of the window is not so any more, and it can be tried again.
+pub(super) const WINDOW: &str = "a window as it was";
+
 /// A row breaks a check. Where that names no constraint, the row is of no partition.
 const CHECK: &str = "23514";
 
@@ -40,6 +46,7 @@ pub(super) fn from_statement(error: &Error) -> PortError {
     let told = told(error);
     match code {
         FENCED => PortError::Fenced,
+        PASSED => PortError::NotFound(WINDOW),
         CHECK if error.as_db_error().is_some_and(|error| error.constraint().is_none()) => {
             PortError::NotFound(NO_PARTITION)
         }

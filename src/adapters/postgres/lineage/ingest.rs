@@ -11,7 +11,12 @@ use penstock_actors::{
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    super::{PostgresStore, columns::Columns, db::Statement, error::NO_PARTITION},
+    super::{
+        PostgresStore,
+        columns::Columns,
+        db::Statement,
+        error::{NO_PARTITION, POSTGRES, WINDOW},
+    },
     fold::Folded,
 };
 
@@ -49,21 +54,29 @@ const INGEST: Statement = Statement {
     ],
 };
 
+/// How often a batch is tried when what it needs has changed under it.
+const ATTEMPTS: u32 = 5;
+
 impl PostgresStore {
     /// Keeps a batch. A day that nobody has prepared (a first start, a clock at midnight) is prepared, and the batch tried
-    /// again: without a partition nothing of it was applied.
+    /// again: without a partition nothing of it was applied. Nor was anything when a window moved over its events meanwhile.
     pub(super) async fn keep_lineage(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Ingested> {
         let folded = Folded::of(events);
         if folded.times.is_empty() {
             return Ok(Ingested::default());
         }
-        let rows = match self.ingest_folded(&folded, now).await {
-            Err(PortError::NotFound(NO_PARTITION)) => {
-                let days: BTreeSet<_> = folded.times.iter().map(|time| day_of(*time)).collect();
-                self.prepare_days(&days.into_iter().collect::<Vec<_>>()).await?;
-                self.ingest_folded(&folded, now).await?
+        let mut attempts = 1..ATTEMPTS;
+        let rows = loop {
+            match self.ingest_folded(&folded, now).await {
+                Err(PortError::NotFound(NO_PARTITION)) if attempts.next().is_some() => {
+                    let days: BTreeSet<_> = folded.times.iter().map(|time| day_of(*time)).collect();
+                    self.prepare_days(&days.into_iter().collect::<Vec<_>>()).await?;
+                }
+                // The next attempt finds what pruning has passed on the other side.
+                Err(PortError::NotFound(WINDOW)) if attempts.next().is_some() => {}
+                Err(PortError::NotFound(what)) => return Err(PortError::unavailable(POSTGRES, what)),
+                rows => break rows?,
             }
-            rows => rows?,
         };
         let outcome = |word: &str| match word {
             "new" => Some(Kept::New),

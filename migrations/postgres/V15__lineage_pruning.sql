@@ -22,6 +22,9 @@ $$;
 
 -- Removes up to `most` of the oldest events of a namespace, with the runs of which nothing is left; how many events.
 --
+-- It looks from where it last was: what has left is in the index until it is vacuumed, and would be passed over anew by each step. Only
+-- when there is nothing behind that place does it look before it.
+--
 -- The bitmaps of two indexes are ruled out for the planner: in a partition without statistics, as every day's is in its first
 -- minutes, it took a namespace for few rows and read its whole index for each event.
 CREATE OR REPLACE FUNCTION penstock_trim_lineage(lease bigint, chosen uuid, most bigint)
@@ -31,31 +34,38 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 AS $$
 #variable_conflict use_column
 DECLARE
+    first_time timestamptz;
     last_time timestamptz;
     last_hash bytea;
     gone_runs uuid[];
     gone      bigint;
 BEGIN
     PERFORM penstock_hold_lease('pruner', lease);
-    SELECT event_time, event_hash INTO last_time, last_hash
-    FROM (
-        SELECT event_time, event_hash FROM lineage_events
-        WHERE namespace_key = chosen
-        ORDER BY event_time, event_hash
-        LIMIT most
-    ) AS oldest
-    ORDER BY event_time DESC, event_hash DESC
-    LIMIT 1;
-    IF NOT FOUND THEN
-        RETURN 0;
-    END IF;
+    SELECT pruned_until INTO first_time FROM lineage_namespaces WHERE namespace_key = chosen;
+    LOOP
+        SELECT event_time, event_hash INTO last_time, last_hash
+        FROM (
+            SELECT event_time, event_hash FROM lineage_events
+            WHERE namespace_key = chosen AND event_time >= first_time
+            ORDER BY event_time, event_hash
+            LIMIT most
+        ) AS oldest
+        ORDER BY event_time DESC, event_hash DESC
+        LIMIT 1;
+        EXIT WHEN FOUND;
+        IF first_time = '-infinity' THEN
+            RETURN 0;
+        END IF;
+        first_time := '-infinity';
+    END LOOP;
 
     UPDATE lineage_namespaces SET pruned_until = last_time, pruned_hash = last_hash
     WHERE namespace_key = chosen AND (pruned_until, pruned_hash) < (last_time, last_hash);
 
     WITH due AS MATERIALIZED (
         SELECT event_time, event_hash FROM lineage_events
-        WHERE namespace_key = chosen AND event_time <= last_time AND (event_time, event_hash) <= (last_time, last_hash)
+        WHERE namespace_key = chosen AND event_time BETWEEN first_time AND last_time
+          AND (event_time, event_hash) <= (last_time, last_hash)
         ORDER BY event_time, event_hash
         LIMIT most
         FOR UPDATE SKIP LOCKED

@@ -1,6 +1,6 @@
 //! Work on stored content while S3 fails under it, and when it takes longer than anybody waits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock::adapters::s3::ClientKind;
 use reqwest::Method;
@@ -10,10 +10,20 @@ use crate::{
     node::{On, Paid, Setup, TestNode, expect, hex_sha256, sample},
     s3::{BUCKETS, TestBuckets},
     s3_proxy::{Fault, S3Proxy},
-    still::eventually,
 };
 
 const SIZE: usize = 24 << 20;
+
+/// Longer than it takes to notice that a node is gone, and that nobody is at its work.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
 
 /// A node on S3 behind a proxy, with little patience unless the test has more.
 async fn scene(more: &[(&'static str, &'static str)]) -> (TestBuckets, S3Proxy, TestNode) {
@@ -56,13 +66,15 @@ fn moving(node: &TestNode, paid: &Paid, tier: &str) -> reqwest::RequestBuilder {
     node.admin(Method::POST, &format!("/v1/storage/move/{}", paid.hash)).json(&json!({ "tier": tier }))
 }
 
-/// A move whose node dies while S3 takes a part, or whose S3 fails at any of its writes, is ended by whoever finds it. The content is
+/// A move whose node dies while S3 takes a part, or whose S3 fails at a write, is ended by whoever finds it. The content is
 /// whole all the while, and in one place afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_move_that_is_broken_off_anywhere_is_ended_and_its_readers_never_notice() {
     let (buckets, proxy, mut node) = scene(&[]).await;
     let paid = node.paid(&sample(1, SIZE), "unlimited").await;
 
+    // What the upload asked for is of no interest.
+    proxy.seen();
     proxy.break_next(1, "part", "data", Fault::Hang);
     let call = tokio::spawn(moving(&node, &paid, "cold").send());
     eventually("a part hangs", async || proxy.seen().iter().any(|seen| seen.is("part", "data"))).await;
@@ -78,7 +90,6 @@ async fn a_move_that_is_broken_off_anywhere_is_ended_and_its_readers_never_notic
         ("warm", "part", "data", Fault::CutRequest(1 << 20)),
         ("hot", "put", "blobs", Fault::Lose),
         ("warm", "complete", "data", Fault::Lose),
-        ("cold", "put", "blobs", Fault::Answer(500, "InternalError")),
     ] {
         proxy.break_next(1, operation, folder, fault);
         let answer = moving(&node, &paid, tier).send().await.unwrap();
@@ -95,10 +106,10 @@ async fn a_move_that_is_broken_off_anywhere_is_ended_and_its_readers_never_notic
 /// Nobody waits for longer than balancers do: the work goes on, and what it found is told afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_that_takes_long_is_accepted_and_goes_on_without_its_client() {
-    let patient = [("PENSTOCK_S3__IDLE_TIMEOUT", "60s"), ("PENSTOCK_S3__RETRY_TIME", "60s")];
+    let patient = [("PENSTOCK_S3__IDLE_TIMEOUT", "20s"), ("PENSTOCK_S3__RETRY_TIME", "25s")];
     let (_buckets, proxy, mut node) = scene(&patient).await;
     let paid = node.paid(&sample(2, SIZE), "unlimited").await;
-    proxy.break_next(1, "get", "data", Fault::Late(Duration::from_secs(28)));
+    proxy.break_next(2, "get", "data", Fault::Late(Duration::from_secs(15)));
     let call = node.admin(Method::POST, &format!("/v1/storage/verify/{}", paid.hash)).send();
     let accepted = expect(call.await.unwrap(), &[202]).await;
     assert_eq!(accepted, json!({ "contentHash": paid.hash, "status": "under_way" }));

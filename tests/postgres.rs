@@ -115,3 +115,22 @@ async fn months_are_prepared_ahead_and_take_over_what_came_unprepared() {
     let partitions: Vec<String> = partitions.iter().map(|row| row.get("name")).collect();
     assert_eq!(partitions, ["streaming_usage_1999_12", "streaming_usage_2031_05", "streaming_usage_2031_06"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn instances_that_start_at_one_moment_make_one_admin() {
+    let database = TestDatabase::migrated().await;
+    let instances: Vec<_> = join_all((0..8).map(|_| store(database.settings()))).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    for round in 0..20 {
+        let secret = format!("secret-{round}");
+        let starts = instances.iter().map(|(store, _)| {
+            let (store, secret, folder) = (store.clone(), secret.clone(), folder.path().to_owned());
+            tokio::spawn(async move { penstock::keys::ensure_admin(&store, Some(&secret), &folder).await.map(drop) })
+        });
+        for started in join_all(starts).await {
+            started.expect("no panic").expect("it starts");
+        }
+        let admin = "DELETE FROM api_keys; DELETE FROM producers";
+        database.client().await.batch_execute(admin).await.expect("as if nobody had started yet");
+    }
+}

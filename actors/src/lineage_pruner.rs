@@ -6,7 +6,7 @@
 //! without anything; and what the outbox could not tell for a window's time.
 //!
 //! **Steps.** Each is one short transaction, oldest first, that takes only what nobody else holds; a pause follows it. A
-//! step is as long as [`AIM`](crate::lineage_stride::AIM) allows, so no lock is held for over 50 ms, and the pause as long as the
+//! step is as long as [`AIM`](crate::lineage_stride::AIM) allows, so that locks are short, and the pause as long as the
 //! [pace](crate::lineage_stride::Pace) allows, so that the window keeps its size whatever comes in.
 //! **One at a time.** A lease in the database says which instance prunes. Every step is refused when the lease is not held
 //! any more, so an instance that was stopped for a while cannot prune beside its successor. **When it is killed** the lease

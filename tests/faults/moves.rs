@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     node::{On, Paid, Setup, TestNode, expect, hex_sha256, sample},
-    s3::{BUCKETS, TestBuckets},
+    s3::TestBuckets,
     s3_proxy::{Fault, S3Proxy},
 };
 
@@ -50,18 +50,6 @@ async fn is_whole(node: &TestNode, paid: &Paid) -> bool {
     answer.status() == 200 && hex_sha256(&answer.bytes().await.unwrap()) == paid.hash
 }
 
-/// The tiers that have a content, or what is left of it there.
-async fn have(buckets: &TestBuckets, hash: &str) -> Vec<&'static str> {
-    let mut have = Vec::new();
-    for (bucket, tier) in BUCKETS.into_iter().zip(["hot", "warm", "cold"]) {
-        let (seen, left) = (buckets.keys(bucket, "blobs").await, buckets.keys(bucket, "retired").await);
-        if seen.iter().chain(&left).any(|key| key.ends_with(hash)) {
-            have.push(tier);
-        }
-    }
-    have
-}
-
 fn moving(node: &TestNode, paid: &Paid, tier: &str) -> reqwest::RequestBuilder {
     node.admin(Method::POST, &format!("/v1/storage/move/{}", paid.hash)).json(&json!({ "tier": tier }))
 }
@@ -83,7 +71,7 @@ async fn a_move_that_is_broken_off_anywhere_is_ended_and_its_readers_never_notic
     proxy.heal();
     node.boot().await;
     assert!(is_whole(&node, &paid).await);
-    eventually("somebody ended it", async || have(&buckets, &paid.hash).await == ["cold"]).await;
+    eventually("somebody ended it", async || buckets.tiers_with(&paid.hash).await == ["cold"]).await;
     assert!(is_whole(&node, &paid).await);
 
     for (tier, operation, folder, fault) in [
@@ -96,7 +84,7 @@ async fn a_move_that_is_broken_off_anywhere_is_ended_and_its_readers_never_notic
         assert!([200, 202, 503].contains(&answer.status().as_u16()), "{}", answer.status());
         assert!(is_whole(&node, &paid).await, "{operation} {fault:?}");
         proxy.heal();
-        eventually(&format!("it is in the {tier} tier alone"), async || have(&buckets, &paid.hash).await == [tier])
+        eventually(&format!("it is in the {tier} tier alone"), async || buckets.tiers_with(&paid.hash).await == [tier])
             .await;
         assert!(is_whole(&node, &paid).await, "{operation} {fault:?}");
     }

@@ -306,17 +306,7 @@ async fn objects_move_under_their_readers_and_are_mended() {
     let soon = [("PENSTOCK_LIFECYCLE__GRACE", "1s"), ("PENSTOCK_VERIFICATION__INTERVAL", "200ms")];
     let soon = soon.map(|(name, value)| (name, value.to_owned()));
     let mut node = Setup::new(On::Postgres).envs(buckets.env()).envs(soon).start().await;
-    content_moves_under_its_readers(&node, async |hash| {
-        let mut have = Vec::new();
-        for (bucket, tier) in BUCKETS.into_iter().zip(["hot", "warm", "cold"]) {
-            let (seen, left) = (buckets.keys(bucket, "blobs").await, buckets.keys(bucket, "retired").await);
-            if seen.iter().chain(&left).any(|key| key.ends_with(hash)) {
-                have.push(tier);
-            }
-        }
-        have
-    })
-    .await;
+    content_moves_under_its_readers(&node, async |hash| buckets.tiers_with(hash).await).await;
 
     // Rot, a cut and absence of the data; then good bytes come again.
     for (seed, finding) in (10..).zip(["corrupt", "wrong_size", "missing"]) {

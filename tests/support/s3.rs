@@ -109,6 +109,18 @@ impl TestBuckets {
         found.into_iter().map(|object| below(object.location)).collect()
     }
 
+    /// The tiers that have a content, or what is left of it there.
+    pub(crate) async fn tiers_with(&self, hash: &str) -> Vec<&'static str> {
+        let mut with = Vec::new();
+        for (bucket, tier) in BUCKETS.into_iter().zip(["hot", "warm", "cold"]) {
+            let (seen, left) = (self.keys(bucket, "blobs").await, self.keys(bucket, "retired").await);
+            if seen.iter().chain(&left).any(|key| key.ends_with(hash)) {
+                with.push(tier);
+            }
+        }
+        with
+    }
+
     /// What is in this folder, in all buckets.
     pub(crate) async fn all_keys(&self, folder: &str) -> Vec<String> {
         let mut keys = Vec::new();

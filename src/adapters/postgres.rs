@@ -24,6 +24,7 @@ mod pool;
 mod receipts;
 mod replicas;
 mod search;
+mod session;
 mod storage;
 mod tls;
 mod upkeep;
@@ -68,7 +69,8 @@ pub struct PostgresSettings {
     pub create_timeout: Duration,
     /// How long the check of an idle connection may take.
     pub recycle_timeout: Duration,
-    /// How long a statement may take. It is then cancelled on the server and its connection closed.
+    /// How long a statement may take. It is then cancelled on the server, unless a pooler is in between, and its connection
+    /// closed.
     pub statement_timeout: Duration,
     pub statement_mode: StatementMode,
     pub replicas: ReplicaSettings,

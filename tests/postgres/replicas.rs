@@ -1,6 +1,6 @@
 //! Reads that may lag, on a real streaming replica: when it serves, and when the primary does.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock::{
     adapters::postgres::{PostgresSettings, PostgresStore, ReplicaSettings, TlsSettings, migrate},
@@ -21,6 +21,26 @@ use crate::{
 
 /// Long enough that a busy machine does not make a healthy replica look old, short enough to wait for.
 const MAX_LAG: Duration = Duration::from_secs(4);
+
+/// How long a replica may take to be seen, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Checks until these replicas serve, or do not.
+async fn until(store: &PostgresStore, metrics: &Metrics, wanted: &[(&str, bool)]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        store.check_replicas().await;
+        let told = metrics.render().expect("text");
+        let is_so = |(number, serves): &(&str, bool)| {
+            told.contains(&format!("penstock_db_replica_serves{{replica=\"{number}\"}} {}", i32::from(*serves)))
+        };
+        if wanted.iter().all(is_so) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{told}");
+        yield_now().await;
+    }
+}
 
 /// A primary, a replica of it, and a store on both.
 struct Pair {
@@ -44,14 +64,7 @@ impl Pair {
 
     /// Checks until the replica serves, or does not.
     async fn until_serves(&self, serves: bool) {
-        let wanted = format!("penstock_db_replica_serves{{replica=\"1\"}} {}", i32::from(serves));
-        loop {
-            self.store.check_replicas().await;
-            if self.metrics.render().expect("text").contains(&wanted) {
-                return;
-            }
-            yield_now().await;
-        }
+        until(&self.store, &self.metrics, &[("1", serves)]).await;
     }
 
     /// The reads that a server has answered.
@@ -157,14 +170,7 @@ async fn what_a_replica_does_not_have_yet_is_looked_for_on_the_primary() {
     let servers = [&pair.replica, &pair.primary, &second].map(|server| (server.config(), TlsSettings::default()));
     let replicas = ReplicaSettings { servers: servers.into(), max_lag: MAX_LAG };
     let (store, metrics) = store(PostgresSettings { replicas, ..generous(pair.primary.config()) }).await;
-    let serve = |numbers: [&str; 2]| {
-        let told = metrics.render().expect("text");
-        numbers.iter().all(|number| told.contains(&format!("penstock_db_replica_serves{{replica=\"{number}\"}} 1")))
-    };
-    while !serve(["1", "3"]) {
-        store.check_replicas().await;
-    }
-    assert!(metrics.render().expect("text").contains("penstock_db_replica_serves{replica=\"2\"} 0"));
+    until(&store, &metrics, &[("1", true), ("2", false), ("3", true)]).await;
     for _ in 0..10 {
         store.policies().await.expect("an answer");
     }

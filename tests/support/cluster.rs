@@ -17,10 +17,14 @@ use nix::{
     unistd::{Pid, Uid, User},
 };
 use tempfile::TempDir;
+use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// How long a server may take to start on a busy machine before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long whoever listens at its port may take to answer, before that is taken for no answer.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
 /// Small, quick to start, and nothing of it outlives the test.
 const OPTIONS: &[&str] =
@@ -108,8 +112,7 @@ impl Cluster {
             let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
             self.process = Some(process.expect("postgres runs"));
             while self.is_running() {
-                if let Ok((client, connection)) = self.config().connect(NoTls).await {
-                    drop((client, connection));
+                if timeout(ANSWER, self.is_ours()).await == Ok(true) {
                     return;
                 }
                 assert!(Instant::now() < deadline, "{}", self.told());
@@ -119,6 +122,14 @@ impl Cluster {
             assert!(Instant::now() < deadline, "{}", self.told());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Whoever took the port before us may be another test's server, or let a connection wait for ever.
+    async fn is_ours(&self) -> bool {
+        let Ok((client, connection)) = self.config().connect(NoTls).await else { return false };
+        tokio::spawn(connection);
+        let folder = client.query_one("SHOW data_directory", &[]).await.map(|row| row.get::<_, String>(0));
+        folder.is_ok_and(|folder| Path::new(&folder) == self.data())
     }
 
     fn log(&self) -> PathBuf {

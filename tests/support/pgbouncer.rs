@@ -10,10 +10,11 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::Host};
 
 use crate::{
-    cluster::{as_owner, free_port, give},
+    cluster::{ANSWER, as_owner, free_port, give},
     shipped::shipped,
 };
 
@@ -46,7 +47,8 @@ impl PgBouncer {
         loop {
             let (config, mut process) = spawn(folder.path(), to, settings);
             while process.0.try_wait().expect("a child").is_none() {
-                if config.connect(NoTls).await.is_ok() {
+                // Whoever took the port may let a connection wait for ever.
+                if let Ok(Ok(_answered)) = timeout(ANSWER, config.connect(NoTls)).await {
                     return Self { config, process, _folder: folder };
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

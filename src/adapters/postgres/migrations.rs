@@ -6,7 +6,12 @@ use anyhow::{Context, bail, ensure};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Config, Error, error::SqlState};
 
-use super::{PostgresSettings, error::told, tls::Tls};
+use super::{
+    PostgresSettings,
+    error::told,
+    session::{is_own, is_pooler, marked},
+    tls::Tls,
+};
 
 mod embedded {
     refinery::embed_migrations!("migrations/postgres");
@@ -16,11 +21,7 @@ mod embedded {
 /// spells "penstock" in ASCII.
 const LOCK: i64 = 0x7065_6e73_746f_636b;
 
-/// A setting of the session that a migrating connection asks for. It means nothing to PostgreSQL; it arrives only where
-/// the session is ours alone.
-const OWN_SESSION: &str = "-c penstock.own_session=yes";
-
-/// What to do where it does not arrive.
+/// What to do where the session is not ours.
 const NO_SESSION: &str = "this connection leads to a pooler such as PgBouncer, which keeps no session for the lock that \
     migrations need: run `penstock migrate` with a URL of the server itself, and serve with database.migrate_at_start = \
     false (PENSTOCK_DATABASE__MIGRATE_AT_START=false)";
@@ -52,13 +53,10 @@ const LOGGED_EVERY: i64 = 50_000;
 /// When the server does not answer, there is a pooler in front of it, a migration fails, or one that was applied has been
 /// changed since.
 pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
-    let mut config = settings.config.clone();
-    config.options(match config.get_options() {
-        Some(options) => format!("{options} {OWN_SESSION}"),
-        None => OWN_SESSION.to_owned(),
-    });
-    let (mut client, driver) = open(config, settings).await?;
-    ensure_own_session(&client).await?;
+    let (mut client, driver) = open(marked(&settings.config), settings).await?;
+    if !is_own(&client).await.context("cannot ask for the session")? {
+        return Err(Hopeless(NO_SESSION.to_owned()).into());
+    }
     client
         .batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))
         .await
@@ -128,22 +126,9 @@ async fn open(
     }
 }
 
-/// PgBouncer refuses options of a session that it cannot keep.
-fn is_pooler(error: &Error) -> bool {
-    error.code() == Some(&SqlState::PROTOCOL_VIOLATION)
-        && error.as_db_error().is_some_and(|error| error.message().contains("startup parameter"))
-}
-
 /// One side refused the other's certificate, or the server offers no TLS. A handshake that merely broke is none of these.
 fn is_distrust(error: &Error) -> bool {
     let Some(cause) = error.source() else { return false };
     let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     inner.is_some_and(|inner| inner.is::<rustls::Error>()) || cause.to_string() == "server does not support TLS"
-}
-
-/// A pooler that was told to pass over options would have let the connection through.
-async fn ensure_own_session(client: &Client) -> anyhow::Result<()> {
-    const IS_OWN: &str = "SELECT current_setting('penstock.own_session', true) IS NOT DISTINCT FROM 'yes'";
-    let row = client.query_typed_one(IS_OWN, &[]).await.context("cannot ask for the session")?;
-    if row.get(0) { Ok(()) } else { Err(Hopeless(NO_SESSION.to_owned()).into()) }
 }

@@ -3,8 +3,11 @@
 use std::{
     future::{Future, poll_fn},
     ops::Deref,
-    pin::Pin,
-    sync::Arc,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,6 +21,7 @@ use super::{
     PostgresSettings,
     error::{POSTGRES, from_pool, told, turned},
     gate::{Gate, Lane, Pass, Turned},
+    session::{is_own, is_pooler, marked},
     tls::Tls,
 };
 use crate::telemetry::DbMetrics;
@@ -41,9 +45,11 @@ pub(super) struct Pool {
     pool: deadpool_postgres::Pool,
     gate: Arc<Gate>,
     min: usize,
-    cancel_timeout: Duration,
+    end_timeout: Duration,
     tls: Tls,
     io: Handle,
+    /// Whether a pooler stands between us and the server.
+    pooled: Arc<AtomicBool>,
     metrics: Arc<DbMetrics>,
 }
 
@@ -83,7 +89,8 @@ impl Pool {
         // Whether a connection was closed is known without asking the server; a check of each would double the round
         // trips.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let connect = ConnectOn { io: io.clone(), tls: tls.clone() };
+        let pooled = Arc::default();
+        let connect = ConnectOn { io: io.clone(), tls: tls.clone(), pooled: Arc::clone(&pooled) };
         let pool = deadpool_postgres::Pool::builder(Manager::from_connect(config, connect, recycling))
             .max_size(settings.pool_max)
             .wait_timeout(Some(settings.wait_timeout))
@@ -98,9 +105,10 @@ impl Pool {
             pool,
             gate: Arc::new(Gate::new(settings.pool_max, settings.max_waiting, settings.wait_timeout)),
             min: settings.pool_min,
-            cancel_timeout: settings.create_timeout,
+            end_timeout: settings.create_timeout,
             tls,
             io,
+            pooled,
             metrics,
         })
     }
@@ -123,22 +131,26 @@ impl Pool {
     }
 
     /// Ends what a connection does where it is done, and closes it: the next caller must not wait behind it. Its place in
-    /// the pool is taken until then, so that the server never sees more connections than the pool may have.
+    /// the pool is taken until then, so that the server never sees more connections than the pool may have. Behind a pooler
+    /// the server's own time-out ends it, see [`super::session`].
     pub(super) fn abandon(&self, taken: Taken) {
-        let (connector, patience) = (self.tls.connector(), self.cancel_timeout);
+        let (connector, patience) = (self.tls.connector(), self.end_timeout);
+        let cancels = !self.pooled.load(Relaxed);
         self.io.spawn(async move {
             let Taken { object, _pass } = taken;
             let ended = async {
-                object.cancel_token().cancel_query(connector).await?;
+                if cancels {
+                    object.cancel_token().cancel_query(connector).await?;
+                }
                 // The request to cancel is not answered: the statement's end is.
                 object.check_connection().await
             };
             match timeout(patience, ended).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(error = told(&error), "a statement that took too long was not cancelled");
+                    tracing::warn!(error = told(&error), "a statement that took too long did not end well");
                 }
-                Err(_) => tracing::warn!("a statement that took too long was not cancelled in time"),
+                Err(_) => tracing::warn!("a statement that took too long has not ended in time"),
             }
             // Not used again: a request to cancel that is late would end another statement.
             drop(Object::take(object));
@@ -177,27 +189,61 @@ impl Pool {
 struct ConnectOn {
     io: Handle,
     tls: Tls,
+    /// Once a pooler was met, connections go without the mark that it cannot keep.
+    pooled: Arc<AtomicBool>,
+}
+
+type Connected = (Client, JoinHandle<()>);
+
+impl ConnectOn {
+    async fn open(&self, config: &Config) -> Result<Connected, Error> {
+        let mut opening = pin!(config.connect(self.tls.connector()));
+        let (client, connection) = poll_fn(|context| {
+            let _inside = self.io.enter();
+            opening.as_mut().poll(context)
+        })
+        .await?;
+        let driver = self.io.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::warn!(%error, "a connection to PostgreSQL broke");
+            }
+        });
+        Ok((client, driver))
+    }
+
+    /// Opens a connection to what may be a pooler, and finds out; `None` when it is one that refuses to be asked.
+    async fn open_and_ask(&self, config: &Config) -> Result<Option<Connected>, Error> {
+        match self.open(&marked(config)).await {
+            Ok(connected) if is_own(&connected.0).await? => Ok(Some(connected)),
+            Ok(connected) => {
+                self.met_a_pooler();
+                Ok(Some(connected))
+            }
+            Err(error) if is_pooler(&error) => {
+                self.met_a_pooler();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn met_a_pooler(&self) {
+        if !self.pooled.swap(true, Relaxed) {
+            tracing::info!("a pooler stands before PostgreSQL: statements that take too long are the server's to end");
+        }
+    }
 }
 
 impl Connect for ConnectOn {
-    fn connect(
-        &self,
-        config: &Config,
-    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
+    fn connect(&self, config: &Config) -> Pin<Box<dyn Future<Output = Result<Connected, Error>> + Send + '_>> {
         let config = config.clone();
         Box::pin(async move {
-            let mut opening = Box::pin(config.connect(self.tls.connector()));
-            let (client, connection) = poll_fn(|context| {
-                let _inside = self.io.enter();
-                opening.as_mut().poll(context)
-            })
-            .await?;
-            let driver = self.io.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::warn!(%error, "a connection to PostgreSQL broke");
-                }
-            });
-            Ok((client, driver))
+            if !self.pooled.load(Relaxed)
+                && let Some(connected) = self.open_and_ask(&config).await?
+            {
+                return Ok(connected);
+            }
+            self.open(&config).await
         })
     }
 }

@@ -250,6 +250,32 @@ async fn no_stream_is_refused_for_one_whose_end_another_instance_could_not_tell_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_stream_is_refused_where_a_hang_was_not_noticed() {
+    let server = RedisServer::start();
+    let unaware = settings(server.servers());
+    // So long that the test does not see the end of its rest.
+    let aware = RedisSettings { response_timeout: Duration::from_millis(300), breaker_period: HOUR, ..unaware.clone() };
+    let (one, other) = (instance(&aware).await, instance(&unaware).await);
+    let (receipt, stream) = (ReceiptId::random(), UsageId::next());
+    assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    server.pause();
+    until("one notices", async || one.ping().await.is_err()).await;
+    one.release_slot(receipt, stream).await.expect("given back there");
+    let waiting = tokio::spawn({
+        let other = Arc::clone(&other);
+        async move { take(&other, receipt, UsageId::next(), 1).await }
+    });
+    server.resume();
+    assert_eq!(waiting.await.expect("no panic"), Slot::Taken);
+    // What ends there while the server is on trial is told as well.
+    let (receipt, stream) = (ReceiptId::random(), UsageId::next());
+    assert_eq!(take(&other, receipt, stream, 1).await, Slot::Taken);
+    one.release_slot(receipt, stream).await.expect("given back");
+    assert_eq!(take(&other, receipt, UsageId::next(), 1).await, Slot::Taken);
+    assert!(one.ping().await.is_err(), "nobody waits for a server that is on trial");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slot_given_back_while_redis_hung_is_taken_out_when_it_goes_on() {
     let server = RedisServer::start();
     let settings = RedisSettings { response_timeout: Duration::from_millis(300), ..settings(server.servers()) };

@@ -1,4 +1,6 @@
-//! The circuit breaker of one server, as plain data: closed, it holds the connection to use; open, it holds nothing.
+//! The circuit breaker of one server, as plain data: closed, it holds the connection to use; open, it holds nothing. In between
+//! a server is on trial: it answers again before it has been left alone for long enough, so it is told what it has missed, and
+//! nobody waits for it yet.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,15 @@ impl Fault {
     }
 }
 
+/// What a fault changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    AsBefore,
+    /// The server did not stand its trial.
+    StillOpen,
+    Opened,
+}
+
 /// A breaker around a connection `C`.
 #[derive(Debug)]
 pub(super) struct Breaker<C> {
@@ -37,6 +48,7 @@ pub(super) struct Breaker<C> {
 #[derive(Debug)]
 enum State<C> {
     Closed { connection: C, unable: u32 },
+    Trial { connection: C, since: Instant },
     Open { since: Instant, fault: Option<Fault> },
 }
 
@@ -45,51 +57,70 @@ impl<C: Clone> Breaker<C> {
         Self { state: State::Open { since, fault: None }, generation: 0 }
     }
 
+    /// Whether nobody is to wait for the server.
     pub(super) const fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed { .. })
+    }
+
+    /// Whether there is no sense either in sending what nobody waits for.
+    pub(super) const fn is_shut(&self) -> bool {
         matches!(self.state, State::Open { .. })
     }
 
-    /// How long to leave the server alone before the first probe.
+    /// How long nobody is to wait for the server.
     pub(super) fn rest(&self, period: Duration) -> Duration {
         match self.state {
             State::Open { fault: Some(fault), .. } => fault.rest(period),
-            State::Open { fault: None, .. } | State::Closed { .. } => Duration::ZERO,
+            State::Open { fault: None, .. } | State::Trial { .. } | State::Closed { .. } => Duration::ZERO,
         }
     }
 
     /// The connection to use and its generation.
     pub(super) fn connection(&self) -> Option<(C, u64)> {
         match &self.state {
-            State::Closed { connection, .. } => Some((connection.clone(), self.generation)),
+            State::Closed { connection, .. } | State::Trial { connection, .. } => {
+                Some((connection.clone(), self.generation))
+            }
             State::Open { .. } => None,
         }
     }
 
-    /// A probe succeeded; for how long the breaker had been open.
-    pub(super) fn close(&mut self, connection: C, now: Instant) -> Duration {
-        let was_open = match self.state {
-            State::Open { since, .. } => now.saturating_duration_since(since),
-            State::Closed { .. } => Duration::ZERO,
+    /// A probe succeeded.
+    pub(super) fn try_out(&mut self, connection: C, now: Instant) {
+        let since = match self.state {
+            State::Open { since, .. } | State::Trial { since, .. } => since,
+            State::Closed { .. } => now,
         };
         self.generation += 1;
-        self.state = State::Closed { connection, unable: 0 };
-        was_open
+        self.state = State::Trial { connection, since };
     }
 
-    /// Notes what happened on the connection of a generation; whether that opened the breaker just now.
-    pub(super) fn failed(&mut self, generation: u64, fault: Fault, now: Instant) -> bool {
-        let State::Closed { unable, .. } = &mut self.state else { return false };
+    /// The trial is over; for how long nobody has waited for the server. `None` when it did not stand it.
+    pub(super) fn close(&mut self, now: Instant) -> Option<Duration> {
+        let State::Trial { connection, since } = &self.state else { return None };
+        let was_open = now.saturating_duration_since(*since);
+        self.state = State::Closed { connection: connection.clone(), unable: 0 };
+        Some(was_open)
+    }
+
+    /// Notes what happened on the connection of a generation.
+    pub(super) fn failed(&mut self, generation: u64, fault: Fault, now: Instant) -> Verdict {
         if generation != self.generation {
-            return false;
+            return Verdict::AsBefore;
         }
-        if fault == Fault::Unable {
-            *unable += 1;
-            if *unable < TOLERANCE {
-                return false;
+        let (since, verdict) = match &mut self.state {
+            State::Open { .. } => return Verdict::AsBefore,
+            State::Trial { since, .. } => (*since, Verdict::StillOpen),
+            State::Closed { unable, .. } => {
+                *unable += 1;
+                if fault == Fault::Unable && *unable < TOLERANCE {
+                    return Verdict::AsBefore;
+                }
+                (now, Verdict::Opened)
             }
-        }
-        self.state = State::Open { since: now, fault: Some(fault) };
-        true
+        };
+        self.state = State::Open { since, fault: Some(fault) };
+        verdict
     }
 
     /// Notes that the server did what it was asked.
@@ -108,7 +139,8 @@ mod tests {
 
     fn closed(now: Instant) -> Breaker<&'static str> {
         let mut breaker = Breaker::open(now);
-        breaker.close("first", now);
+        breaker.try_out("first", now);
+        assert_eq!(breaker.close(now), Some(Duration::ZERO));
         breaker
     }
 
@@ -116,30 +148,50 @@ mod tests {
     fn the_first_time_out_opens_it() {
         let now = Instant::now();
         let mut breaker = closed(now);
-        assert!(breaker.failed(1, Fault::Timeout, now));
+        assert_eq!(breaker.failed(1, Fault::Timeout, now), Verdict::Opened);
         assert_eq!(breaker.connection(), None);
-        assert!(!breaker.failed(1, Fault::Timeout, now), "it is open already");
+        assert_eq!(breaker.failed(1, Fault::Timeout, now), Verdict::AsBefore, "it is open already");
     }
 
     #[test]
     fn a_few_answers_that_it_cannot_serve_open_it_unless_it_serves_in_between() {
         let now = Instant::now();
         let mut breaker = closed(now);
-        assert!(!breaker.failed(1, Fault::Unable, now));
-        assert!(!breaker.failed(1, Fault::Unable, now));
-        breaker.served(1);
-        assert!(!breaker.failed(1, Fault::Unable, now));
-        assert!(!breaker.failed(1, Fault::Unable, now));
-        assert!(breaker.failed(1, Fault::Unable, now));
+        for _ in 0..2 {
+            assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::AsBefore);
+            assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::AsBefore);
+            breaker.served(1);
+        }
+        assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::AsBefore);
+        assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::AsBefore);
+        assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::Opened);
     }
 
     #[test]
     fn what_an_old_connection_did_says_nothing_about_the_new_one() {
         let now = Instant::now();
         let mut breaker = closed(now);
-        assert!(breaker.failed(1, Fault::Broken, now));
-        assert_eq!(breaker.close("second", now + Duration::from_secs(2)), Duration::from_secs(2));
-        assert!(!breaker.failed(1, Fault::Timeout, now));
+        assert_eq!(breaker.failed(1, Fault::Broken, now), Verdict::Opened);
+        breaker.try_out("second", now);
+        assert_eq!(breaker.close(now + Duration::from_secs(2)), Some(Duration::from_secs(2)));
+        assert_eq!(breaker.failed(1, Fault::Timeout, now), Verdict::AsBefore);
         assert_eq!(breaker.connection(), Some(("second", 2)));
+    }
+
+    #[test]
+    fn on_trial_a_server_is_told_things_and_nobody_waits_for_it() {
+        let now = Instant::now();
+        let mut breaker = closed(now);
+        assert_eq!(breaker.failed(1, Fault::Timeout, now), Verdict::Opened);
+        assert!(breaker.is_open() && breaker.is_shut());
+        breaker.try_out("second", now);
+        assert!(breaker.is_open() && !breaker.is_shut());
+        assert_eq!(breaker.connection(), Some(("second", 2)));
+        assert_eq!(breaker.failed(2, Fault::Timeout, now), Verdict::StillOpen);
+        assert!(breaker.is_shut());
+        assert_eq!(breaker.close(now), None, "it did not stand its trial");
+        breaker.try_out("third", now);
+        assert_eq!(breaker.close(now + Duration::from_secs(3)), Some(Duration::from_secs(3)), "since the first fault");
+        assert!(!breaker.is_open());
     }
 }

@@ -1,5 +1,6 @@
 //! The keeper of a lane: connects, probes, and closes the breaker again. It works in the background, so that no user's request
-//! ever is the probe.
+//! ever is the probe. After a fault that may cost users a wait again, a server that answers is on trial until the breaker's period
+//! is over: what it has missed is told at once, for other instances may not have noticed anything.
 
 use std::{
     sync::{Arc, Weak},
@@ -10,7 +11,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     task::AbortHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -48,12 +49,19 @@ impl Drop for Kept {
 }
 
 async fn keep(lane: Arc<Lane>, settings: RedisSettings, shared: Weak<Shared>) {
-    let mut connected_before = false;
+    let (mut connected_before, mut rested) = (false, Instant::now());
     loop {
-        sleep(lane.rest(settings.breaker_period)).await;
-        let connection = connect(&lane, &settings, &shared, connected_before).await;
+        rested = rested.max(Instant::now() + lane.rest(settings.breaker_period));
+        lane.try_out(connect(&lane, &settings, &shared, connected_before).await);
+        if Instant::now() < rested {
+            let Some(link) = shared.upgrade() else { return };
+            link.came_up(connected_before);
+            drop(link);
+            // Ends sooner when the server does not stand its trial.
+            let _ = timeout_at(rested, watch(&lane, settings.breaker_period)).await;
+        }
         let Some(link) = shared.upgrade() else { return };
-        let was_open = lane.close(connection);
+        let Some(was_open) = lane.close() else { continue };
         if connected_before {
             link.metrics.reconnected();
             tracing::info!(server = lane.address, after = ?was_open, "Redis serves again");
@@ -131,14 +139,16 @@ async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings)
     }
 }
 
-/// Returns when the breaker has opened. A ping now and then finds a connection that has died unnoticed, so that it costs no
-/// request a wait.
+/// Returns when the breaker has opened, or a trial has failed. A ping now and then finds a connection that has died unnoticed, so
+/// that it costs no request a wait.
 async fn watch(lane: &Lane, period: Duration) {
     loop {
-        if timeout(period, lane.opened.notified()).await.is_ok() {
-            return;
-        }
+        let told = timeout(period, lane.opened.notified()).await.is_ok();
         let Some((mut connection, generation)) = lane.connection() else { return };
+        if told {
+            // Of a connection before this one.
+            continue;
+        }
         let ping = redis::cmd("PING");
         match timeout(lane.response_timeout, ping.exec_async(&mut connection)).await {
             Ok(Ok(())) => {}

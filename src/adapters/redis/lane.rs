@@ -3,7 +3,7 @@
 //! Calls that arrive while a trip is under way go out together as the next one, in the order in which they came; so the more
 //! there is to do, the more one trip carries. What nobody waits for lies in the queue for a few milliseconds, unless something
 //! urgent takes it along. **Bound:** the queue; a call that finds it full is refused at once, and so is every call while the
-//! breaker is open. **When the server hangs,** the trip under way runs into its time-out, and everything in the queue fails
+//! breaker is open. On trial, a server is sent what nobody waits for, and the rest is refused. **When the server hangs,** the trip under way runs into its time-out, and everything in the queue fails
 //! with it. Nothing is sent twice by itself: whether a command that brought no answer was done is not known.
 
 use std::{
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    breaker::{Breaker, Fault},
+    breaker::{Breaker, Fault, Verdict},
     error::{Failure, is_fault},
     link::Shared,
     script::Call,
@@ -125,7 +125,12 @@ impl Lane {
         self.state().breaker.is_open()
     }
 
-    /// How long the server is to be left alone before the first probe.
+    /// Whether not even what nobody waits for can be sent.
+    pub(super) fn is_shut(&self) -> bool {
+        self.state().breaker.is_shut()
+    }
+
+    /// How long nobody is to wait for the server.
     pub(super) fn rest(&self, period: Duration) -> Duration {
         self.state().breaker.rest(period)
     }
@@ -134,15 +139,14 @@ impl Lane {
         self.state().breaker.connection()
     }
 
-    /// A probe succeeded on a new connection; for how long there was none.
-    pub(super) fn close(self: &Arc<Self>, connection: MultiplexedConnection) -> Duration {
-        let (was_open, trip) = {
-            let mut state = self.state();
-            let was_open = state.breaker.close(connection, Instant::now());
-            (was_open, state.next_trip())
-        };
-        self.set_out(trip);
-        was_open
+    /// A probe succeeded on a new connection.
+    pub(super) fn try_out(&self, connection: MultiplexedConnection) {
+        self.state().breaker.try_out(connection, Instant::now());
+    }
+
+    /// The trial is over; for how long nobody has waited for the server. `None` when it did not stand it.
+    pub(super) fn close(&self) -> Option<Duration> {
+        self.state().breaker.close(Instant::now())
     }
 
     /// Puts jobs into the queue, together, or refuses them at once.
@@ -150,10 +154,10 @@ impl Lane {
         let mut refused = Vec::new();
         let (trip, arm) = {
             let mut state = self.state();
-            let open = state.breaker.is_open();
+            let (open, shut) = (state.breaker.is_open(), state.breaker.is_shut());
             let mut patient = false;
             for job in jobs {
-                if open {
+                if shut || (open && job.urgent) {
                     refused.push((job, Failure::Open));
                 } else if state.queue.len() >= self.queue {
                     refused.push((job, Failure::QueueFull));
@@ -279,16 +283,24 @@ impl Lane {
 
     /// Notes what happened on a connection. If that opens the breaker, nothing that waits is sent any more.
     pub(super) fn fault(&self, generation: u64, fault: Fault, why: &str) {
-        let waiting = {
+        let (verdict, waiting) = {
             let mut state = self.state();
-            if !state.breaker.failed(generation, fault, Instant::now()) {
+            let verdict = state.breaker.failed(generation, fault, Instant::now());
+            if verdict == Verdict::AsBefore {
                 return;
             }
             state.urgent = 0;
             state.due = false;
-            std::mem::take(&mut state.queue)
+            (verdict, std::mem::take(&mut state.queue))
         };
-        tracing::warn!(server = self.address, why, "Redis does not serve; this instance goes on with its own state");
+        // Told once for each change.
+        if verdict == Verdict::Opened {
+            tracing::warn!(
+                server = self.address,
+                why,
+                "Redis does not serve; this instance goes on with its own state"
+            );
+        }
         self.opened.notify_one();
         waiting.into_iter().for_each(|job| job.fail(Failure::Open));
     }

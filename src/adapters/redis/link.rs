@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) io: Handle,
     pub(super) me: Weak<Self>,
     route: Route,
-    /// Counts how often a server has begun to serve.
+    /// Counts how often a server has begun to serve, or to be on trial.
     ups: watch::Sender<u64>,
     /// When a server last came back after a fault.
     back_since: Mutex<Option<Instant>>,
@@ -50,7 +50,7 @@ impl Shared {
         }
     }
 
-    /// A server serves, after a fault or for the first time.
+    /// A server serves or is on trial, after a fault or for the first time.
     pub(super) fn came_up(&self, after_fault: bool) {
         if after_fault {
             *self.back_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -297,6 +297,16 @@ impl RedisLink {
         self.shared.masters().is_some_and(|masters| masters.iter().all(|lane| !lane.is_open()))
     }
 
+    /// How to tell every server that has keys what nobody waits for; `None` while that is of no use. One that is on trial takes
+    /// only what is not urgent.
+    pub(super) fn haste_to_tell(&self) -> Option<Haste> {
+        let masters = self.shared.masters()?;
+        if masters.iter().any(|lane| lane.is_shut()) {
+            return None;
+        }
+        Some(if masters.iter().any(|lane| lane.is_open()) { Haste::Later } else { Haste::Now })
+    }
+
     /// Whether a server came back so lately that other instances may not have noticed yet: they look again after a breaker
     /// period, and what they have to tell then takes a while.
     pub(super) fn is_just_back(&self) -> bool {
@@ -310,7 +320,7 @@ impl RedisLink {
         RedisStatus { nodes: lanes.len(), open: lanes.iter().filter(|lane| lane.is_open()).count() }
     }
 
-    /// Changes each time a server begins to serve, after a fault or for the first time.
+    /// Changes each time a server begins to serve, after a fault or for the first time, or to be on trial.
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.shared.ups.subscribe()
     }

@@ -51,10 +51,14 @@ const UNTOLD: usize = 65_536;
 /// Calls that are made together when something is put back: a part of the queue, so that streams get on meanwhile.
 const STEP: usize = 256;
 
-/// How many times as long as what is given back may lie in a queue a stream waits before it takes a refusal, and how long at
+/// How many times as long as what is given back may lie in a queue a refused stream waits before it asks again, and how long at
 /// the least: a queue is not the only thing that takes time.
 const GATHERINGS: u32 = 4;
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
+/// How long it waits before it asks a third time, and then takes the refusal. Redis may just have hung, too shortly for this
+/// instance to notice; one that did notice finds it again within a few milliseconds, and tells what has ended.
+const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// The longest wait between two questions while other instances may have something to tell. It doubles up to this, for Redis has
 /// enough to do just then.
@@ -174,9 +178,7 @@ impl RedisState {
 
     /// Tells Redis of what has ended without it, and returns when it knows, also if somebody else is telling it.
     async fn tell_missed(&self) {
-        if !self.link.is_up() {
-            return;
-        }
+        let Some(haste) = self.link.haste_to_tell() else { return };
         let _telling = self.telling.lock().await;
         let (given_back, untold) = {
             let mut own = self.own();
@@ -188,7 +190,7 @@ impl RedisState {
         tracing::debug!(slots = given_back.len(), sessions = untold.len(), "Redis is told what it has missed");
         for step in given_back.chunks(STEP) {
             let calls = step.iter().map(|&(receipt, stream)| slots::release(&self.link, receipt, stream)).collect();
-            let answers = self.link.try_all(calls, Haste::Now).await;
+            let answers = self.link.try_all(calls, haste).await;
             let mut own = self.own();
             for (&slot, answer) in step.iter().zip(answers) {
                 if answer.is_err_and(|failure| failure.is_unavailability()) {
@@ -196,7 +198,7 @@ impl RedisState {
                 }
             }
         }
-        self.restore(untold.into_iter().collect()).await;
+        self.restore(untold.into_iter().collect(), haste).await;
     }
 
     /// Makes Redis know slots that this instance holds, as far as it still does.
@@ -239,7 +241,7 @@ impl RedisState {
     }
 
     /// Makes Redis know sessions, with what it has not been told of them.
-    async fn restore(&self, mut sessions: Vec<(SessionId, Untold)>) {
+    async fn restore(&self, mut sessions: Vec<(SessionId, Untold)>, haste: Haste) {
         let now = self.clock.monotonic();
         // Of one that is not known here any more, only what was added can be told.
         sessions.retain(|(id, untold)| untold.progress.streams > 0 || self.own().sessions.get(*id, now).is_some());
@@ -256,7 +258,7 @@ impl RedisState {
                 };
                 step.iter().map(call).collect()
             };
-            let answers = self.link.try_all(calls, Haste::Now).await;
+            let answers = self.link.try_all(calls, haste).await;
             let mut own = self.own();
             for ((id, untold), answer) in step.iter().zip(answers) {
                 match answer.map(sessions::sum) {
@@ -312,24 +314,24 @@ async fn put_back_after_faults(state: Weak<RedisState>, mut recoveries: watch::R
 impl SharedState for RedisState {
     async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<Slot> {
         let mut wait = (self.link.gather() * GATHERINGS).max(SHORTEST_WAIT);
-        let mut asked_before = false;
+        let mut asked = 0;
         loop {
             let refused = match self.ask_for_slot(receipt, stream, limit, ttl).await? {
                 ControlFlow::Break(slot) => return Ok(slot),
                 ControlFlow::Continue(refused) => refused,
             };
+            asked += 1;
             // Without a limit above zero there is nothing that somebody might give back.
-            if limit == 0 || (asked_before && !self.link.is_just_back()) {
+            if limit == 0 || (asked > 2 && !self.link.is_just_back()) {
                 return Ok(refused);
             }
-            asked_before = true;
             // A server that hung may just have carried out what this instance had given up on: those streams are over, and count
             // until it hears so.
             self.tell_missed().await;
-            // Another instance may have a slot on its way back that its client knows to be free; just after a fault it may still
-            // have to notice that it can be told.
+            // Another instance may have a slot on its way back that its client knows to be free, or may only just have been able
+            // to tell; after a longer fault it may still have to notice that it can.
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = if asked == 1 { LAST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
         }
     }
 
@@ -395,7 +397,7 @@ impl SharedState for RedisState {
         }
         let Some(lost) = self.own().sessions.get(id, now).cloned() else { return Ok(None) };
         // Redis keeps what is used for at least as long as this instance does: it has lost the session.
-        self.restore(vec![(id, Untold::default())]).await;
+        self.restore(vec![(id, Untold::default())], Haste::Now).await;
         Ok(Some(lost))
     }
 
@@ -423,7 +425,7 @@ impl SharedState for RedisState {
                 // Redis has lost it; what is known here has this stream in it.
                 None => {
                     if here.is_some() {
-                        self.restore(vec![(id, Untold::default())]).await;
+                        self.restore(vec![(id, Untold::default())], Haste::Now).await;
                     }
                     Ok(here)
                 }

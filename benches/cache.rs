@@ -92,7 +92,7 @@ async fn main() {
             percent(all.shared),
             percent(all.memory + all.shared),
             format!("{:.2} %", second.ratio() * 100.0),
-            used_memory(&server) as f64 / f64::from(1 << 20),
+            server.used_memory() as f64 / f64::from(1 << 20),
         );
     }
 }
@@ -122,12 +122,6 @@ async fn assets(client: &tokio_postgres::Client) -> Vec<VersionId> {
     }
     client.batch_execute("ANALYZE").await.expect("analyzed");
     ids.into_iter().map(VersionId::from_uuid).collect()
-}
-
-fn used_memory(server: &RedisServer) -> u64 {
-    let info: String = redis::cmd("INFO").arg("memory").query(&mut server.client()).expect("an answer");
-    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("Redis says it");
-    used.trim().parse().expect("a number")
 }
 
 /// Instances that share a Redis, and a clock that moves with the requests.
@@ -268,7 +262,7 @@ async fn redis_memory(ids: &[VersionId], store: &Arc<dyn Catalog>) {
         let server = RedisServer::start();
         let bench = Bench::new(&server, store).await;
         bench.ask_each(&ids[..kept]).await;
-        memory.push((kept, used_memory(&server)));
+        memory.push((kept, server.used_memory()));
     }
     println!("Redis memory for entries of assets, all of them kept:");
     for (kept, bytes) in &memory {

@@ -5,16 +5,19 @@
 //! clients stream. Pruning is let on and off in turns, by its lease, so that other work on the machine meets both. Run it by
 //! `./bench lineage`; a number after it is the number of events and edges.
 //!
-//! **The plateau**, by `./bench plateau`: events at full speed into a namespace that may have a hundred thousand of them, for much
-//! longer than that takes; a number after it is the number of events.
+//! **The plateau**, by `./bench plateau`: see [`plateau`].
 
 #![allow(clippy::print_stdout, reason = "the figures are what this prints")]
 
 #[path = "../tests/support/node.rs"]
 #[macro_use]
 mod node;
+#[path = "lineage/plateau.rs"]
+mod plateau;
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
+#[path = "../tests/support/redis.rs"]
+mod redis_server;
 
 use std::{
     fmt::Write as _,
@@ -55,16 +58,11 @@ const CONTENT: usize = 64 << 10;
 const PRUNING: Duration = Duration::from_secs(15);
 const RESTING: Duration = Duration::from_secs(5);
 
-/// Events that the namespace of the plateau may have, how many are sent, and how often it is looked at.
-const WINDOW: usize = 100_000;
-const HOUR_OF_EVENTS: usize = 5_000 * 3_600;
-const LOOKS: usize = 18;
-
 #[tokio::main]
 async fn main() {
     let many = std::env::args().find_map(|word| word.parse().ok());
     if std::env::args().any(|word| word == "plateau") {
-        return plateau(many.unwrap_or(HOUR_OF_EVENTS)).await;
+        return plateau::run(many).await;
     }
     let many = many.unwrap_or(MILLION);
     let mut node = Setup::new(On::Postgres)
@@ -235,59 +233,6 @@ async fn release_lease(node: &TestNode) {
 }
 
 /// Events at full speed, while what is too much leaves.
-async fn plateau(many: usize) {
-    let mut node = Setup::new(On::Postgres)
-        .env("RATE_LIMITS_JSON", r#"{"default":0}"#)
-        .env("PENSTOCK_LINEAGE__WINDOW_EVENTS", WINDOW.to_string())
-        .env("PENSTOCK_LINEAGE__EMIT", "false")
-        .start()
-        .await;
-    restart(&mut node, &[("PENSTOCK_LOG__LEVEL", "warn")]).await;
-    let client = node.database.as_ref().expect("PostgreSQL").client().await;
-    let sizes = "SELECT
-        (SELECT sum(events) FROM lineage_event_counts)::bigint,
-        (SELECT sum(pg_table_size(relid)) FROM pg_partition_tree('lineage_events'))::bigint,
-        (SELECT sum(pg_indexes_size(relid)) FROM pg_partition_tree('lineage_events'))::bigint,
-        pg_total_relation_size('lineage_runs'),
-        (pg_total_relation_size('lineage_nodes') + pg_total_relation_size('lineage_edges'))::bigint";
-    println!("{WINDOW} events may stay; sizes in MiB");
-    println!(
-        "{:>10} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "sent", "events/s", "kept", "events", "indexes", "runs", "graph", "node"
-    );
-    let sent = AtomicUsize::new(0);
-    for look in 1..=LOOKS {
-        let (until, before, began) = (many * look / LOOKS, sent.load(Relaxed), Instant::now());
-        join_all((0..SENDERS).map(|_| async {
-            while sent.load(Relaxed) < until {
-                let first = sent.fetch_add(1000, Relaxed);
-                let mut body = String::with_capacity(1_200_000);
-                for number in first..first + 1000 {
-                    body.push(if number == first { '[' } else { ',' });
-                    event(number, jiff::Timestamp::now(), &mut body);
-                }
-                send(&node, "/api/v1/lineage/batch", body + "]").await;
-            }
-        }))
-        .await;
-        let rate = (sent.load(Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
-        let row = client.query_one(sizes, &[]).await.expect("sizes");
-        let mib = |column: usize| row.get::<_, i64>(column) >> 20;
-        let resident = node.metric("process_resident_memory_bytes", "").await / f64::from(1 << 20);
-        println!(
-            "{:>10} {rate:>9.0} {:>9} {:>8} {:>8} {:>8} {:>8} {resident:>8.0}",
-            sent.load(Relaxed),
-            row.get::<_, i64>(0),
-            mib(1),
-            mib(2),
-            mib(3),
-            mib(4)
-        );
-    }
-    let longest = node.metric("penstock_lineage_longest_step_seconds", "").await * 1000.0;
-    println!("longest step of pruning: {longest:.0} ms");
-}
-
 /// What a client found: when it asked, and the milliseconds to the first byte and to the last.
 type Found = (Instant, f64, f64);
 

@@ -134,11 +134,7 @@ async fn memory() {
     let server = RedisServer::start();
     let (link, _metrics) = link(settings(server.servers())).await;
     let state = RedisState::start(link, Arc::new(SystemClock), 1);
-    let used = || {
-        let info: String = redis::cmd("INFO").arg("memory").query(&mut server.client()).expect("told");
-        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("Redis says it");
-        line.trim().parse::<f64>().expect("a number")
-    };
+    let used = || server.used_memory() as f64;
     let ttl = Duration::from_secs(3600);
     // What scripts and buffers take is not the receipts'.
     begin(&state, ttl).await;

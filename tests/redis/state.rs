@@ -368,6 +368,7 @@ async fn progress_made_while_redis_hung_is_added_once_to_what_it_kept() {
         find(&other, session.session_id).await.is_some_and(|found| found.progress.bytes_delivered == 1070)
     })
     .await;
+    until_back(&one).await;
     assert_eq!(find(&one, session.session_id).await.expect("there").progress.streams, 11);
 }
 

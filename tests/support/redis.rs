@@ -161,6 +161,13 @@ impl RedisServer {
         Client::open(self.url()).expect("a client").get_connection().expect("a connection")
     }
 
+    /// Bytes that it has taken for what it keeps.
+    pub(crate) fn used_memory(&self) -> u64 {
+        let info: String = redis::cmd("INFO").arg("memory").query(&mut self.client()).expect("told");
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("Redis says it");
+        used.trim().parse().expect("a number")
+    }
+
     pub(crate) fn flush(&self) {
         self.client().flushall::<()>().expect("flushed");
     }

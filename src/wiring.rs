@@ -1,15 +1,15 @@
-//! The composition root: configuration in, ports and node settings out. The only file that names every adapter.
+//! The composition root: configuration in, ports and node settings out. Only here is every adapter named.
 
+mod database;
 mod delivery;
 mod governance;
 mod lineage;
 mod signed;
 mod storage;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::{
     clock::{Clock, SystemClock},
     content_store::ContentSettings,
@@ -17,10 +17,7 @@ use penstock_actors::{
     janitor::JanitorSettings,
     lineage::LineagePorts,
     model::{Credit, LeaseSizing},
-    ports::{
-        Catalog, Changes, Identities, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies, Receipts, Search,
-        SharedCache, SharedState, StorageRecords, Upkeep, UrlSigner,
-    },
+    ports::{Identities, Policies, Receipts, Search, SharedCache, SharedState, UrlSigner},
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     rate_limiter::{RateLimiter, Sharing},
@@ -36,30 +33,23 @@ use crate::{
     adapters::{
         cached::{CachedCatalog, CachedIdentities, CachedPolicies, CachedReceipts},
         in_process::InProcessState,
-        postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
+        postgres::PostgresStore,
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
-        sqlite::{self, SqliteSettings, SqliteStore},
     },
-    config::{Config, DatabaseBackend, Lifecycle, RateLimitBackend},
+    config::{Config, Lifecycle, RateLimitBackend},
     http::{ContentSizes, RATE_WINDOW},
-    telemetry::{DbMetrics, Metrics, metrics::WarmMetrics},
+    telemetry::{Metrics, metrics::WarmMetrics},
     warming::{Uses, WarmSettings, Warmer},
 };
 
+pub use database::{Database, await_database, keep_pool_warm, migrate, open_database, sqlite_path, watch_replicas};
 pub use delivery::deliverer;
 pub use governance::governor;
-use lineage::LineageFaces;
 pub use lineage::{lineage_http_settings, lineage_settings};
 pub use signed::signed_requests;
 
-/// The longest wait between two attempts to reach the database at start.
-const LONGEST_START_WAIT: Duration = Duration::from_secs(5);
-
 /// A question to the quota cache waits for its queue, a refill and its retry: two statements and a wait for a connection.
 const QUESTION_ROUND_TRIPS: u32 = 2;
-
-/// How often the connection pool is topped up to its minimum: sooner than an idle one is worth missing.
-const TOP_UP_EVERY: Duration = Duration::from_secs(30);
 
 /// Everything behind the handlers and the actors.
 #[derive(Clone)]
@@ -182,162 +172,6 @@ pub fn rate_limiter(config: &Config, world: &World, node: &Node, io: &Handle) ->
     RateLimiter::new(&world.ports.clock, RATE_WINDOW, limits.subjects, sharing)
 }
 
-/// One store by its faces.
-pub struct Database {
-    pub ledger: Arc<dyn Ledger>,
-    pub upkeep: Arc<dyn Upkeep>,
-    pub catalog: Arc<dyn Catalog>,
-    pub changes: Arc<dyn Changes>,
-    pub receipts: Arc<dyn Receipts>,
-    pub search: Arc<dyn Search>,
-    pub lineage: LineageFaces,
-    pub policies: Arc<dyn Policies>,
-    pub storage: Arc<dyn StorageRecords>,
-    pub identities: Arc<dyn Identities>,
-    pub pool: Option<PostgresStore>,
-}
-
-impl Database {
-    fn of<S>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self
-    where
-        S: Ledger
-            + Upkeep
-            + Catalog
-            + Changes
-            + Receipts
-            + Search
-            + Policies
-            + Identities
-            + LineageStore
-            + LineageOutbox
-            + LineageUpkeep
-            + StorageRecords,
-    {
-        Self {
-            ledger: Arc::<S>::clone(store),
-            upkeep: Arc::<S>::clone(store),
-            catalog: Arc::<S>::clone(store),
-            changes: Arc::<S>::clone(store),
-            receipts: Arc::<S>::clone(store),
-            search: Arc::<S>::clone(store),
-            lineage: LineageFaces::of(store),
-            policies: Arc::<S>::clone(store),
-            storage: Arc::<S>::clone(store),
-            identities: Arc::<S>::clone(store),
-            pool,
-        }
-    }
-}
-
-/// Opens the database as it is.
-///
-/// # Errors
-/// When it is not there or does not answer.
-pub async fn open_database(config: &Config, metrics: &Arc<DbMetrics>, io: &Handle) -> anyhow::Result<Database> {
-    match config.database.backend {
-        DatabaseBackend::Sqlite => {
-            let settings = sqlite_settings(config);
-            let store = SqliteStore::open(&settings, Arc::clone(metrics))
-                .with_context(|| format!("cannot open {}", settings.path.display()))?;
-            Ok(Database::of(&Arc::new(store), None))
-        }
-        DatabaseBackend::Postgres => {
-            let store = PostgresStore::connect(postgres_settings(config)?, Arc::clone(metrics), io.clone())
-                .await
-                .context("cannot connect to PostgreSQL")?;
-            Ok(Database::of(&Arc::new(store.clone()), Some(store)))
-        }
-    }
-}
-
-/// Brings the database's schema up to this version; how many migrations were applied. A database that does not answer is
-/// waited for as long as the configuration allows.
-///
-/// # Errors
-/// When the database does not answer within the configured time, or a migration fails.
-pub async fn migrate(config: &Config) -> anyhow::Result<usize> {
-    match config.database.backend {
-        DatabaseBackend::Sqlite => {
-            sqlite::migrate(&sqlite_settings(config)).context("cannot migrate the SQLite database")
-        }
-        DatabaseBackend::Postgres => {
-            let settings = postgres_settings(config)?;
-            patiently(config, || postgres::migrate(&settings)).await
-        }
-    }
-}
-
-/// Waits for the database and its schema as long as the configuration allows, without changing them.
-///
-/// # Errors
-/// When it does not answer within that time, or its schema is behind.
-pub async fn await_database(config: &Config) -> anyhow::Result<()> {
-    if config.database.backend == DatabaseBackend::Sqlite {
-        return Ok(());
-    }
-    let settings = postgres_settings(config)?;
-    patiently(config, || postgres::await_schema(&settings)).await
-}
-
-async fn patiently<T, F>(config: &Config, attempt: impl FnMut() -> F) -> anyhow::Result<T>
-where
-    F: Future<Output = anyhow::Result<T>>,
-{
-    let patience = config.database.start_timeout;
-    let waits = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(LONGEST_START_WAIT)
-        .with_jitter()
-        .without_max_times()
-        .with_total_delay(Some(patience));
-    let ended = attempt
-        .retry(waits)
-        .when(|error| !postgres::is_hopeless(error))
-        .notify(|error, wait| {
-            tracing::warn!(error = format!("{error:#}"), ?wait, "PostgreSQL is not there yet");
-        })
-        .await;
-    match ended {
-        Err(error) if !postgres::is_hopeless(&error) => {
-            let patience = humantime::format_duration(patience);
-            Err(error.context(format!("PostgreSQL was not ready within {patience} (database.start_timeout)")))
-        }
-        ended => ended,
-    }
-}
-
-/// The file of the embedded database.
-pub fn sqlite_path(config: &Config) -> PathBuf {
-    config.data.dir.join("penstock.sqlite3")
-}
-
-fn sqlite_settings(config: &Config) -> SqliteSettings {
-    SqliteSettings {
-        path: sqlite_path(config),
-        readers: config.sqlite.readers,
-        busy_timeout: config.sqlite.busy_timeout,
-    }
-}
-
-fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
-    let postgres = &config.postgres;
-    let (connection, tls) = postgres.connection().map_err(|error| anyhow!("postgres.url must {error}"))?;
-    let replicas = postgres.replicas().map_err(|error| anyhow!("postgres.replica_urls must {error}"))?;
-    Ok(PostgresSettings {
-        config: connection,
-        tls,
-        pool_min: postgres.pool_min,
-        pool_max: postgres.pool_max,
-        max_waiting: postgres.max_waiting,
-        wait_timeout: postgres.wait_timeout,
-        create_timeout: postgres.create_timeout,
-        recycle_timeout: postgres.recycle_timeout,
-        statement_timeout: postgres.statement_timeout,
-        statement_mode: postgres.statement_mode,
-        replicas: ReplicaSettings { servers: replicas, max_lag: postgres.replica_max_lag },
-    })
-}
-
 /// The bounds and times of the caches.
 pub fn cache_settings(config: &Config) -> TieredSettings {
     let cache = &config.cache;
@@ -447,23 +281,4 @@ fn keeper_settings(config: &Config) -> KeeperSettings {
 
 fn saturate(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Keeps the connection pool at its minimum for as long as the process lives.
-pub async fn keep_pool_warm(pool: PostgresStore) {
-    loop {
-        if let Err(error) = pool.keep_warm().await {
-            tracing::debug!(%error, "the connection pool was not topped up");
-        }
-        tokio::time::sleep(TOP_UP_EVERY).await;
-    }
-}
-
-/// Measures the replicas' lag for as long as the process lives; ends at once where there are none.
-pub async fn watch_replicas(store: PostgresStore) {
-    let Some(every) = store.check_replicas_every() else { return };
-    loop {
-        store.check_replicas().await;
-        tokio::time::sleep(every).await;
-    }
 }

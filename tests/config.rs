@@ -1,6 +1,13 @@
 //! Configuration as an operator meets it: what a file, the environment and flags come to, and what a mistake is told.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[path = "config/addresses.rs"]
+mod addresses;
+#[path = "config/delivery.rs"]
+mod delivery;
+#[path = "config/mistakes.rs"]
+mod mistakes;
+
 use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use penstock::config::{
@@ -8,10 +15,7 @@ use penstock::config::{
     StorageBackend,
 };
 use penstock::{
-    adapters::{
-        postgres::{StatementMode, TlsIdentity, TlsMode, TlsSettings},
-        redis::Servers,
-    },
+    adapters::{postgres::StatementMode, redis::Servers},
     http::routing::RouteClass,
     telemetry::LogFormat,
 };
@@ -157,98 +161,6 @@ fn the_names_that_operators_know_set_their_keys() {
 }
 
 #[test]
-fn a_delivery_mode_has_all_that_it_needs_or_does_not_start() {
-    let key = "delivery.signing_key = \"***\" (from ";
-    let mode = |mode| ("DATA_DELIVERY_MODE", mode);
-    assert_eq!(
-        complaints("", &[mode("presigned")]),
-        [
-            "delivery.mode = \"presigned\" (from DATA_DELIVERY_MODE): must not be \"presigned\" where storage.backend is \
-          \"fs\": only object storage takes signed URLs"
-        ]
-    );
-    assert_eq!(
-        complaints("", &[mode("accel")]),
-        [
-            "server.trusted_proxies = \"\" (from default): must name the nginx in front where delivery.mode is \"accel\": \
-          nobody else understands the answer"
-        ]
-    );
-    assert_eq!(
-        complaints("", &[mode("direct")]),
-        [
-            "delivery.base_url = \"\" (from default): must be given where delivery.mode is \"direct\": \
-             it is where the CDN has the contents",
-            "delivery.signing_key = \"\" (from default): must be given where delivery.mode is \"direct\": \
-             without it, anybody could make URLs",
-        ]
-    );
-    let told = complaints("[delivery]\nsigning_key = \"hunter2\"", &[]);
-    assert_eq!(told, [format!("{key}FILE): must have at least 32 bytes, such as `openssl rand -hex 32` makes")]);
-    for url in
-        ["cdn.example.com", "ftp://cdn/x", "https://cdn/x?y", "https://me@cdn/", "https://cdn/a b", "https://cdn/../x"]
-    {
-        assert!(complaints("", &[("PENSTOCK_DELIVERY__BASE_URL", url)])[0].contains("must be of the form"), "{url}");
-    }
-    let hot = ("S3_BUCKET_HOT", "hot");
-    assert!(load("", &[mode("presigned"), hot]).is_ok());
-    assert_eq!(
-        complaints("", &[mode("presigned"), hot, ("DATA_DELIVERY_TIER", "cold")]),
-        ["delivery.tier = \"cold\" (from DATA_DELIVERY_TIER): must be a tier that has a bucket"]
-    );
-    assert_eq!(
-        complaints("", &[("DATA_DELIVERY_TIER", "warm")]),
-        [
-            "delivery.tier = \"warm\" (from DATA_DELIVERY_TIER): must be \"any\" or \"hot\" where storage.backend is \"fs\": \
-          files have one tier"
-        ]
-    );
-    let cdn = "[delivery]\nbase_url = \"https://cdn.example.com\"\nsigning_key = \"0123456789abcdef0123456789abcdef\"";
-    assert!(load(cdn, &[mode("direct"), hot]).is_ok());
-    assert_eq!(
-        complaints(cdn, &[mode("direct"), hot, ("S3_BUCKET_WARM", "warm")]),
-        [
-            "delivery.tier = \"any\" (from default): must name one tier where delivery.mode is \"direct\" and there are several \
-          buckets: a CDN has one of them behind it"
-        ]
-    );
-    for prefix in ["", "/", "_penstock", "/a/", "/a b"] {
-        let told = load(&format!("[delivery]\ninternal_prefix = {prefix:?}"), &[]);
-        assert!(told.is_err(), "{prefix}");
-    }
-    let config = load(
-        "[server]\ntrusted_proxies = \"10.0.0.0/8\"\n[delivery]\nbase_url = \"https://cdn.example.com/content/\"",
-        &[
-            mode("direct"),
-            ("DATA_DELIVERY_TIER", "hot"),
-            ("PRESIGN_TTL_SEC", "90"),
-            ("PENSTOCK_DELIVERY__SIGNING_KEY", "hunter2 hunter2 hunter2 hunter2 "),
-        ],
-    )
-    .unwrap();
-    assert_eq!((config.delivery.mode, config.delivery.tier), (DeliveryMode::Direct, DeliveryTier::Hot));
-    assert_eq!(config.delivery.url_ttl, Duration::from_secs(90));
-    assert!(!config.masked().contains("hunter") && !format!("{config:?}").contains("hunter"));
-}
-
-#[test]
-fn how_long_a_url_is_good_is_told_in_seconds_or_with_a_unit_and_is_bounded() {
-    let ttl = |text| Config::load(&env(&[("PRESIGN_TTL_SEC", text)])).map(|config| config.delivery.url_ttl.as_secs());
-    for (text, seconds) in [("1", 1), ("300", 300), ("5min", 300), (" 7 ", 7), ("43200", 43_200), ("12h", 43_200)] {
-        assert_eq!(ttl(text).ok(), Some(seconds), "{text}");
-    }
-    for text in ["0", "43201", "-1", "soon", "1.5", "500ms", "99999999999999999999"] {
-        assert!(ttl(text).is_err(), "{text}");
-    }
-    assert_eq!(load("[delivery]\nurl_ttl = 60", &[]).unwrap().delivery.url_ttl.as_secs(), 60);
-    assert_eq!(
-        complaints("", &[("PRESIGN_TTL_SEC", "soon")]),
-        ["delivery.url_ttl = \"soon\" (from PRESIGN_TTL_SEC): must be a time such as \"45s\" or \"2h\", \
-          or a whole number of seconds"]
-    );
-}
-
-#[test]
 fn the_general_name_goes_before_the_short_one_and_empty_variables_are_none() {
     let sources = env(&[("PENSTOCK_SERVER__WORKERS", ""), ("PENSTOCK_POSTGRES__HOST", "long"), ("PG_HOST", "short")]);
     let config = Config::load(&sources).unwrap();
@@ -358,229 +270,6 @@ fn trusted_proxies_are_networks_or_single_addresses() {
     for wrong in ["10.0.0.0/33", "proxy.example", "10.0.0", "10.0.0.1-10.0.0.9"] {
         assert!(of(wrong).is_err(), "{wrong}");
     }
-}
-
-#[test]
-fn a_url_takes_what_is_given_beside_it() {
-    let url = ("DATABASE_URL", "postgresql://me:old@db:6432/x?connect_timeout=3");
-    let (connection, tls) = load("", &[url, ("PG_PASSWORD", "new")]).unwrap().postgres.connection().unwrap();
-    assert_eq!(tls, TlsSettings::default());
-    assert_eq!(connection.get_hosts(), [Host::Tcp("db".into())]);
-    assert_eq!(connection.get_ports(), [6432]);
-    assert_eq!((connection.get_user(), connection.get_dbname()), (Some("me"), Some("x")));
-    assert_eq!(connection.get_password(), Some(&b"new"[..]));
-    let (bare, _) = load("", &[("DATABASE_URL", "postgres://db")]).unwrap().postgres.connection().unwrap();
-    assert_eq!((bare.get_user(), bare.get_dbname()), (Some("penstock"), Some("penstock")));
-}
-
-#[test]
-fn encryption_is_what_the_url_says_unless_a_key_says_it() {
-    let tls = |url, variables: &[_]| {
-        let url = [("DATABASE_URL", url)];
-        load("", &[&url, variables].concat()).unwrap().postgres.connection().unwrap().1
-    };
-    let verify = TlsSettings { mode: TlsMode::Verify, ..TlsSettings::default() };
-    assert_eq!(tls("postgres://db/x?sslmode=verify-full", &[]), verify);
-    assert_eq!(tls("postgres://db/x?sslmode=disable", &[("PG_TLS", "verify")]), verify);
-    assert_eq!(
-        tls("postgres://db/x?sslmode=verify-full&sslrootcert=/a.pem", &[("PG_CA_FILE", "/b.pem")]),
-        TlsSettings { ca_file: Some("/b.pem".into()), ..verify }
-    );
-    assert_eq!(
-        tls("postgres://db/x?sslcert=/c.pem&sslkey=/k.pem", &[("PG_TLS", "require")]),
-        TlsSettings {
-            mode: TlsMode::Require,
-            ca_file: None,
-            identity: Some(TlsIdentity { certificate_file: "/c.pem".into(), key_file: "/k.pem".into() }),
-        }
-    );
-}
-
-#[test]
-fn what_looks_like_encryption_and_is_none_is_refused() {
-    for (url, complaint) in [
-        (
-            "postgres://db/x?sslmode=prefer",
-            "postgres.url = \"postgres://db/x?sslmode=prefer\" (from DATABASE_URL): must have sslmode=verify-full, require or \
-             disable: prefer lets whoever is in between choose, or leaves the server's name unchecked",
-        ),
-        (
-            "postgres://db/x?sslmode=require&sslrootcert=/ca.pem",
-            "postgres.ca_file = \"\" (from default): must be left out unless postgres.tls is \"verify\" \
-             (sslmode=verify-full): nothing is verified otherwise",
-        ),
-        (
-            "postgres://db/x?sslcert=/c.pem&sslkey=/k.pem",
-            "postgres.client_certificate = \"\" (from default): must be left out unless postgres.tls is \"verify\" or \
-             \"require\"",
-        ),
-        (
-            "postgres://%2Frun%2Fpostgresql/x?sslmode=require",
-            "postgres.tls = \"\" (from default): must be \"off\" for a Unix socket, on which PostgreSQL has no TLS",
-        ),
-    ] {
-        assert_eq!(complaints("", &[("DATABASE_URL", url)]), [complaint]);
-    }
-    let alone = complaints("[postgres]\ntls = \"verify\"\nclient_key = \"/k.pem\"", &[]);
-    let why = "must be given together with postgres.client_key";
-    assert_eq!(alone, [format!("postgres.client_certificate = \"\" (from default): {why}")]);
-}
-
-#[test]
-fn of_a_url_and_a_host_the_later_layer_wins_and_within_one_it_is_a_mistake() {
-    let hosts =
-        |text, variables: &[_]| load(text, variables).unwrap().postgres.connection().unwrap().0.get_hosts().to_vec();
-    let (url, host) = ("[postgres]\nurl = \"postgres://url/x\"", "[postgres]\nhost = \"host\"\nport = 1");
-    assert_eq!(hosts(host, &[("DATABASE_URL", "postgres://url/x")]), [Host::Tcp("url".into())]);
-    assert_eq!(hosts(url, &[("PG_HOST", "host")]), [Host::Tcp("host".into())]);
-    assert_eq!(
-        complaints("", &[("DATABASE_URL", "postgres://u:pw@url/x"), ("PG_HOST", "host"), ("PG_PORT", "1")]),
-        [
-            "postgres.host = \"host\" (from PG_HOST): must not be given beside postgres.url (from DATABASE_URL)",
-            "postgres.port = 1 (from PG_PORT): must not be given beside postgres.url (from DATABASE_URL)",
-        ]
-    );
-}
-
-#[test]
-fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {
-    let told = |text: &str, variables: &[_], expected: &str| assert_eq!(complaints(text, variables), [expected]);
-    told(
-        "",
-        &[("PENSTOCK_BIND", "localhost")],
-        "server.bind = \"localhost\" (from PENSTOCK_BIND): must be an IP address and a port, such as \"0.0.0.0:8080\"",
-    );
-    told(
-        "[server]\nkeep_alive = 75",
-        &[],
-        "server.keep_alive = 75 (from FILE): invalid type: integer `75`, \
-         expected a time with its unit, such as \"500ms\", \"45s\" or \"2h\"",
-    );
-    told(
-        "",
-        &[("PENSTOCK_QUOTA__ENTRY_TTL", "45")],
-        "quota.entry_ttl = \"45\" (from PENSTOCK_QUOTA__ENTRY_TTL): \
-         must be a time with its unit, such as \"500ms\", \"45s\" or \"2h\"",
-    );
-    told(
-        "",
-        &[("MAX_RANGE_BYTES", "lots")],
-        "streams.max_range_bytes = \"lots\" (from MAX_RANGE_BYTES): must be a size such as 1048576 or \"64MiB\"",
-    );
-    told(
-        "",
-        &[("PG_POOL_MAX", "many")],
-        "postgres.pool_max = \"many\" (from PG_POOL_MAX): invalid type: string \"many\", \
-         expected a whole number, not negative and not too large",
-    );
-    told(
-        "[postgres]\nport = 70000",
-        &[],
-        "postgres.port = 70000 (from FILE): must be a whole number, not negative and not too large",
-    );
-    told(
-        "",
-        &[("STORAGE_BACKEND", "tape")],
-        "storage.backend = \"tape\" (from STORAGE_BACKEND): unknown variant `tape`, expected `fs` or `s3`",
-    );
-    told(
-        "[storage]\nverify = \"sometimes\"",
-        &[],
-        "storage.verify = \"sometimes\" (from FILE): \
-         unknown variant `sometimes`, expected one of `always`, `cold`, `never`",
-    );
-}
-
-#[test]
-fn a_broken_rule_is_told_with_the_keys_it_is_about() {
-    let told = |text: &str, expected: &str| assert_eq!(complaints(text, &[]), [expected]);
-    told(
-        "[postgres]\npool_min = 20",
-        "postgres.pool_min = 20 (from FILE): must be at most postgres.pool_max, which is 15",
-    );
-    told(
-        "[quota]\nheartbeat = \"20s\"",
-        "quota.lease_ttl = \"60s\" (from default): must be longer than 3 times quota.heartbeat, which is 20s",
-    );
-    told(
-        "[lifecycle]\nwarm_after = \"30days\"",
-        "lifecycle.warm_after = \"30days\" (from FILE): must be 0s without a warm tier (storage.warm_root or s3.bucket_warm)",
-    );
-    told(
-        "[storage]\ncold_root = \"/cold\"\n[lifecycle]\ncold_after = \"1h\"",
-        "lifecycle.cold_after = \"1h\" (from FILE): must be 0s or at least 1day, because uses are known to the day",
-    );
-    told(
-        "[storage]\ncold_root = \"/cold\"\n[lifecycle]\ngrace = \"2h\"",
-        "lifecycle.grace = \"2h\" (from FILE): must be shorter than janitor.temporary_age, or a sweep brings back what a move \
-         has left",
-    );
-    told("[uploads]\nconcurrent = 0", "uploads.concurrent = 0 (from FILE): must be at least 1");
-    told("[usage]\nbatch_age = \"0s\"", "usage.batch_age = \"0s\" (from FILE): must be longer than no time");
-    told(
-        "[usage]\nqueue_rows = 10",
-        "usage.queue_rows = 10 (from FILE): must be at least usage.batch_rows, which is 1000",
-    );
-    told(
-        "[janitor]\ntemporary_age = \"10s\"",
-        "janitor.temporary_age = \"10s\" (from FILE): must be longer than uploads.idle_timeout, \
-         or a sweep takes the file of an upload that only paused",
-    );
-    told(
-        "[janitor]\nwindow_retention = \"1day\"",
-        "janitor.window_retention = \"1day\" (from FILE): \
-         must be at least 32days, because the month that is under way must stay",
-    );
-    told(
-        "[log]\nlevel = \"info,=,\"",
-        "log.level = \"info,=,\" (from FILE): \
-         must be error, warn, info, debug, trace, or directives such as info,penstock::http=debug",
-    );
-    told(
-        "[postgres]\nurl = \"mysql://u:pw@db/x\"",
-        "postgres.url = \"mysql://u:***@db/x\" (from FILE): \
-         must be of the form postgres://user:password@host:5432/database",
-    );
-    told(
-        "[streams]\nread_ahead = \"64KiB\"",
-        "streams.read_ahead = \"64KiB\" (from FILE): must be at least 1MiB, because nothing smaller can be verified",
-    );
-}
-
-#[test]
-fn an_unknown_key_is_told_with_the_one_that_was_probably_meant() {
-    let text = "workers = 3\n[server]\nbnd = 1\n[sever]\nbind = 1\n[zoo]\nape = 1\n[server.tls]\ncert = 1";
-    assert_eq!(
-        complaints(text, &[("PENSTOCK_QUOTA__SHARD", "4")]),
-        [
-            "workers (from FILE): there is no such key; did you mean server.workers?",
-            "server.bnd (from FILE): there is no such key; did you mean server.bind?",
-            "server.tls (from FILE): there is no such key",
-            "sever.bind (from FILE): there is no such key; did you mean server.bind?",
-            "zoo.ape (from FILE): there is no such key",
-            "quota.shard (from PENSTOCK_QUOTA__SHARD): there is no such key; did you mean quota.shards?",
-        ]
-    );
-}
-
-#[test]
-fn all_that_is_wrong_is_told_at_once_and_nothing_that_only_follows_from_it() {
-    let text = "[server]\nworkers = -1\n[postgres]\npool_max = \"x\"\npool_min = 20\n[sessions]\nentries = 0";
-    let keys: Vec<_> = complaints(text, &[("PENSTOCK_BIND", "here")])
-        .iter()
-        .map(|line| line.split(' ').next().unwrap().to_owned())
-        .collect();
-    assert_eq!(keys, ["server.workers", "postgres.pool_max", "server.bind", "sessions.entries"]);
-}
-
-#[test]
-fn a_file_that_cannot_be_read_or_parsed_is_named_with_the_line_but_not_its_text() {
-    let missing = Sources { file: Some("/nowhere/penstock.toml".into()), ..Sources::default() };
-    let error = Config::load(&missing).unwrap_err().to_string();
-    assert!(error.contains("/nowhere/penstock.toml: cannot be read: "), "{error}");
-    let told = complaints("[server]\nadmin_key = \"hunter2\n", &[]);
-    assert!(told[0].starts_with("FILE: line 2: ") && told.len() == 1, "{told:?}");
-    assert!(!told[0].contains("hunter2"), "{told:?}");
 }
 
 #[test]

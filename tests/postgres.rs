@@ -8,6 +8,8 @@ mod changes;
 mod cluster;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "postgres/large.rs"]
+mod large;
 #[path = "support/pgbouncer.rs"]
 mod pgbouncer;
 #[path = "postgres/plans.rs"]
@@ -18,6 +20,8 @@ mod proxy;
 mod replicas;
 #[path = "postgres/search.rs"]
 mod search;
+#[path = "postgres/search_plans.rs"]
+mod search_plans;
 #[path = "support/shipped.rs"]
 mod shipped;
 #[path = "support/postgres.rs"]
@@ -31,7 +35,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use penstock::adapters::postgres::{PostgresSettings, StatementMode, migrate};
+use penstock::adapters::postgres::{PostgresSettings, StatementMode, is_hopeless, migrate};
 use penstock_actors::{
     ids::KeyId,
     ports::Upkeep,
@@ -88,6 +92,20 @@ async fn ten_instances_that_start_at_once_migrate_once() {
     let migrations = std::fs::read_dir("migrations/postgres").expect("the migrations").count();
     assert_eq!(applied.pop(), Some(migrations), "one instance applies them all");
     assert_eq!(applied, [0; 9]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_fails_by_itself_says_why_and_is_not_waited_for() {
+    let (changed, foreign) = (TestDatabase::migrated().await, TestDatabase::empty().await);
+    let change = "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1";
+    changed.client().await.batch_execute(change).await.expect("changed");
+    foreign.client().await.batch_execute("CREATE TABLE producers ()").await.expect("somebody else's");
+    for (database, why) in
+        [(changed, "applied migration V1__catalog is different"), (foreign, "\"producers\" already exists")]
+    {
+        let error = migrate(&database.settings()).await.expect_err("refused");
+        assert!(is_hopeless(&error) && error.to_string().contains(why), "{error:#}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,6 +56,11 @@ pub(super) fn from_statement(error: &Error) -> PortError {
     }
 }
 
+/// Whether the server or the moment is to blame, and not the statement.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(from_statement(error), PortError::Unavailable { .. })
+}
+
 /// No connection could be had: whatever the reason, another attempt may find one.
 pub(super) fn from_pool(error: PoolError) -> PortError {
     match error {

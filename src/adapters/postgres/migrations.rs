@@ -2,13 +2,13 @@
 
 use std::{error::Error as _, io};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Config, Error, error::SqlState};
 
 use super::{
     PostgresSettings,
-    error::told,
+    error::{is_passing, told},
     session::{is_own, is_pooler, marked},
     tls::Tls,
 };
@@ -26,12 +26,12 @@ const NO_SESSION: &str = "this connection leads to a pooler such as PgBouncer, w
     migrations need: run `penstock migrate` with a URL of the server itself, and serve with database.migrate_at_start = \
     false (PENSTOCK_DATABASE__MIGRATE_AT_START=false)";
 
-/// What is wrong is a setting: no waiting mends it.
+/// What is wrong is a setting or the schema: no waiting mends it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Hopeless(String);
 
-/// Whether an error of this module comes from a setting, so that trying again is of no use.
+/// Whether an error of this module comes from a setting or from what is in the database, so that trying again is of no use.
 pub fn is_hopeless(error: &anyhow::Error) -> bool {
     error.is::<Hopeless>()
 }
@@ -61,11 +61,20 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
         .batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))
         .await
         .context("cannot take the migration lock")?;
-    let report = embedded::migrations::runner().run_async(&mut client).await.context("cannot migrate")?;
+    let report = embedded::migrations::runner().run_async(&mut client).await.map_err(|error| failed(&error))?;
     enter_assets(&client).await.context("cannot enter the assets into the search")?;
     drop(client);
     driver.await.context("the migrating connection panicked")?.context("the migrating connection broke")?;
     Ok(report.applied_migrations().len())
+}
+
+/// A server that goes away comes back; what a migration fails with by itself comes again.
+fn failed(error: &refinery::Error) -> anyhow::Error {
+    match error.source().and_then(|cause| cause.downcast_ref::<Error>()) {
+        Some(cause) if is_passing(cause) => anyhow!("cannot migrate: {error}: {}", told(cause)),
+        Some(cause) => Hopeless(format!("cannot migrate: {error}: {}", told(cause))).into(),
+        None => Hopeless(format!("cannot migrate: {error}")).into(),
+    }
 }
 
 /// Finishes what V10 began: the assets that were there before it are entered into the search in small steps, each of them a

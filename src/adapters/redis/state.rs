@@ -11,18 +11,18 @@
 //! queue. So a stream costs at most one round trip when there is traffic, and its predecessor's slot is free when it asks.
 //!
 //! **Bound:** slots by the streams that run; sessions by their number, the least recently used going first; what Redis must
-//! still be told by [`UNTOLD`].
+//! still be told by [`own::UNTOLD`].
 
+mod own;
 mod sessions;
 mod slots;
 mod tags;
 mod uses;
 
 use std::{
-    collections::HashMap,
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -37,16 +37,13 @@ use redis::Value;
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
+use self::own::{Own, Untold};
 use super::{
     error::Failure,
     link::{Haste, RedisLink, typed},
     script::Call,
 };
-use crate::adapters::in_process::{TAGS, sessions::Sessions, slots::Slots};
-
-/// Sessions, and slots given back, that Redis must still be told of; what is beyond runs out there by itself. At some 150 bytes
-/// each.
-const UNTOLD: usize = 65_536;
+use crate::adapters::in_process::TAGS;
 
 /// Calls that are made together when something is put back: a part of the queue, so that streams get on meanwhile.
 const STEP: usize = 256;
@@ -76,37 +73,10 @@ pub struct RedisState {
     tags: broadcast::Sender<Tag>,
 }
 
-/// What this instance knows by itself.
-struct Own {
-    /// Slots of its running streams.
-    slots: Slots,
-    /// How long the latest of them live without a refresh.
-    slot_ttl: Duration,
-    /// Slots that were given back without Redis knowing.
-    given_back: Vec<(ReceiptId, UsageId)>,
-    /// Sessions that it has seen, as it last saw them.
-    sessions: Sessions,
-    /// What sessions came to without Redis knowing.
-    untold: HashMap<SessionId, Untold>,
-}
-
-/// What a session came to without Redis knowing, and how long it lives.
-#[derive(Debug, Clone, Copy, Default)]
-struct Untold {
-    progress: SessionProgress,
-    ttl: Duration,
-}
-
 impl RedisState {
     /// Shared state over a link; at most so many `sessions` are kept here.
     pub fn start(link: RedisLink, clock: Arc<dyn Clock>, sessions: usize) -> Arc<Self> {
-        let own = Own {
-            slots: Slots::default(),
-            slot_ttl: Duration::ZERO,
-            given_back: Vec::new(),
-            sessions: Sessions::bounded_to(sessions),
-            untold: HashMap::new(),
-        };
+        let own = Own::new(sessions);
         let (me, tags) = (Uuid::new_v4(), broadcast::Sender::new(TAGS));
         link.io().spawn(tags::follow(link.downgrade(), me, tags.clone()));
         let state =
@@ -269,31 +239,6 @@ impl RedisState {
                     Err(failure) => tracing::debug!(%failure, "it is not known whether a session was put back"),
                 }
             }
-        }
-    }
-}
-
-impl Own {
-    fn gave_back(&mut self, slot: (ReceiptId, UsageId)) {
-        if self.given_back.len() < UNTOLD {
-            self.given_back.push(slot);
-        }
-    }
-
-    fn owe(&mut self, id: SessionId, progress: SessionProgress, ttl: Duration) {
-        let known = self.untold.contains_key(&id);
-        if known || self.untold.len() < UNTOLD {
-            let owed = self.untold.entry(id).or_default();
-            owed.progress.join(&progress);
-            owed.ttl = owed.ttl.max(ttl);
-        }
-    }
-
-    /// What a session has come to on all instances together.
-    fn saw_progress(&mut self, id: SessionId, sum: SessionProgress, now: Instant) {
-        let expires = self.sessions.remaining(id, now).map(|rest| now + rest);
-        if let Some(session) = expires.and_then(|expires| self.sessions.renew(id, now, expires)) {
-            session.progress = sum;
         }
     }
 }

@@ -1,0 +1,146 @@
+//! What a mistake is told: the key, its origin, what is allowed, and all of them at once.
+
+use penstock::config::{Config, Sources};
+
+use crate::{complaints, load};
+
+#[test]
+fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {
+    let told = |text: &str, variables: &[_], expected: &str| assert_eq!(complaints(text, variables), [expected]);
+    told(
+        "",
+        &[("PENSTOCK_BIND", "localhost")],
+        "server.bind = \"localhost\" (from PENSTOCK_BIND): must be an IP address and a port, such as \"0.0.0.0:8080\"",
+    );
+    told(
+        "[server]\nkeep_alive = 75",
+        &[],
+        "server.keep_alive = 75 (from FILE): invalid type: integer `75`, \
+         expected a time with its unit, such as \"500ms\", \"45s\" or \"2h\"",
+    );
+    told(
+        "",
+        &[("PENSTOCK_QUOTA__ENTRY_TTL", "45")],
+        "quota.entry_ttl = \"45\" (from PENSTOCK_QUOTA__ENTRY_TTL): \
+         must be a time with its unit, such as \"500ms\", \"45s\" or \"2h\"",
+    );
+    told(
+        "",
+        &[("MAX_RANGE_BYTES", "lots")],
+        "streams.max_range_bytes = \"lots\" (from MAX_RANGE_BYTES): must be a size such as 1048576 or \"64MiB\"",
+    );
+    told(
+        "",
+        &[("PG_POOL_MAX", "many")],
+        "postgres.pool_max = \"many\" (from PG_POOL_MAX): invalid type: string \"many\", \
+         expected a whole number, not negative and not too large",
+    );
+    told(
+        "[postgres]\nport = 70000",
+        &[],
+        "postgres.port = 70000 (from FILE): must be a whole number, not negative and not too large",
+    );
+    told(
+        "",
+        &[("STORAGE_BACKEND", "tape")],
+        "storage.backend = \"tape\" (from STORAGE_BACKEND): unknown variant `tape`, expected `fs` or `s3`",
+    );
+    told(
+        "[storage]\nverify = \"sometimes\"",
+        &[],
+        "storage.verify = \"sometimes\" (from FILE): \
+         unknown variant `sometimes`, expected one of `always`, `cold`, `never`",
+    );
+}
+
+#[test]
+fn a_broken_rule_is_told_with_the_keys_it_is_about() {
+    let told = |text: &str, expected: &str| assert_eq!(complaints(text, &[]), [expected]);
+    told(
+        "[postgres]\npool_min = 20",
+        "postgres.pool_min = 20 (from FILE): must be at most postgres.pool_max, which is 15",
+    );
+    told(
+        "[quota]\nheartbeat = \"20s\"",
+        "quota.lease_ttl = \"60s\" (from default): must be longer than 3 times quota.heartbeat, which is 20s",
+    );
+    told(
+        "[lifecycle]\nwarm_after = \"30days\"",
+        "lifecycle.warm_after = \"30days\" (from FILE): must be 0s without a warm tier (storage.warm_root or s3.bucket_warm)",
+    );
+    told(
+        "[storage]\ncold_root = \"/cold\"\n[lifecycle]\ncold_after = \"1h\"",
+        "lifecycle.cold_after = \"1h\" (from FILE): must be 0s or at least 1day, because uses are known to the day",
+    );
+    told(
+        "[storage]\ncold_root = \"/cold\"\n[lifecycle]\ngrace = \"2h\"",
+        "lifecycle.grace = \"2h\" (from FILE): must be shorter than janitor.temporary_age, or a sweep brings back what a move \
+         has left",
+    );
+    told("[uploads]\nconcurrent = 0", "uploads.concurrent = 0 (from FILE): must be at least 1");
+    told("[usage]\nbatch_age = \"0s\"", "usage.batch_age = \"0s\" (from FILE): must be longer than no time");
+    told(
+        "[usage]\nqueue_rows = 10",
+        "usage.queue_rows = 10 (from FILE): must be at least usage.batch_rows, which is 1000",
+    );
+    told(
+        "[janitor]\ntemporary_age = \"10s\"",
+        "janitor.temporary_age = \"10s\" (from FILE): must be longer than uploads.idle_timeout, \
+         or a sweep takes the file of an upload that only paused",
+    );
+    told(
+        "[janitor]\nwindow_retention = \"1day\"",
+        "janitor.window_retention = \"1day\" (from FILE): \
+         must be at least 32days, because the month that is under way must stay",
+    );
+    told(
+        "[log]\nlevel = \"info,=,\"",
+        "log.level = \"info,=,\" (from FILE): \
+         must be error, warn, info, debug, trace, or directives such as info,penstock::http=debug",
+    );
+    told(
+        "[postgres]\nurl = \"mysql://u:pw@db/x\"",
+        "postgres.url = \"mysql://u:***@db/x\" (from FILE): \
+         must be of the form postgres://user:password@host:5432/database",
+    );
+    told(
+        "[streams]\nread_ahead = \"64KiB\"",
+        "streams.read_ahead = \"64KiB\" (from FILE): must be at least 1MiB, because nothing smaller can be verified",
+    );
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_one_that_was_probably_meant() {
+    let text = "workers = 3\n[server]\nbnd = 1\n[sever]\nbind = 1\n[zoo]\nape = 1\n[server.tls]\ncert = 1";
+    assert_eq!(
+        complaints(text, &[("PENSTOCK_QUOTA__SHARD", "4")]),
+        [
+            "workers (from FILE): there is no such key; did you mean server.workers?",
+            "server.bnd (from FILE): there is no such key; did you mean server.bind?",
+            "server.tls (from FILE): there is no such key",
+            "sever.bind (from FILE): there is no such key; did you mean server.bind?",
+            "zoo.ape (from FILE): there is no such key",
+            "quota.shard (from PENSTOCK_QUOTA__SHARD): there is no such key; did you mean quota.shards?",
+        ]
+    );
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_and_nothing_that_only_follows_from_it() {
+    let text = "[server]\nworkers = -1\n[postgres]\npool_max = \"x\"\npool_min = 20\n[sessions]\nentries = 0";
+    let keys: Vec<_> = complaints(text, &[("PENSTOCK_BIND", "here")])
+        .iter()
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(keys, ["server.workers", "postgres.pool_max", "server.bind", "sessions.entries"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_parsed_is_named_with_the_line_but_not_its_text() {
+    let missing = Sources { file: Some("/nowhere/penstock.toml".into()), ..Sources::default() };
+    let error = Config::load(&missing).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/penstock.toml: cannot be read: "), "{error}");
+    let told = complaints("[server]\nadmin_key = \"hunter2\n", &[]);
+    assert!(told[0].starts_with("FILE: line 2: ") && told.len() == 1, "{told:?}");
+    assert!(!told[0].contains("hunter2"), "{told:?}");
+}

@@ -2,7 +2,7 @@
 
 use penstock::config::{Config, Sources};
 
-use crate::{complaints, load};
+use crate::complaints;
 
 #[test]
 fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {

@@ -1,6 +1,6 @@
 //! Work on stored content while S3 fails under it, and when it takes longer than anybody waits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use penstock::adapters::s3::ClientKind;
 use reqwest::Method;
@@ -10,20 +10,13 @@ use crate::{
     node::{On, Paid, Setup, TestNode, expect, hex_sha256, sample},
     s3::TestBuckets,
     s3_proxy::{Fault, S3Proxy},
+    still::within,
 };
 
 const SIZE: usize = 24 << 20;
 
 /// Longer than it takes to notice that a node is gone, and that nobody is at its work.
 const PATIENCE: Duration = Duration::from_secs(150);
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// A node on S3 behind a proxy, with little patience unless the test has more.
 async fn scene(more: &[(&'static str, &'static str)]) -> (TestBuckets, S3Proxy, TestNode) {
@@ -65,13 +58,13 @@ async fn a_move_that_is_broken_off_anywhere_is_ended_and_its_readers_never_notic
     proxy.seen();
     proxy.break_next(1, "part", "data", Fault::Hang);
     let call = tokio::spawn(moving(&node, &paid, "cold").send());
-    eventually("a part hangs", async || proxy.seen().iter().any(|seen| seen.is("part", "data"))).await;
+    within(PATIENCE, "a part hangs", async || proxy.seen().iter().any(|seen| seen.is("part", "data"))).await;
     node.kill().await;
     assert!(call.await.unwrap().is_err(), "it was killed before it answered");
     proxy.heal();
     node.boot().await;
     assert!(is_whole(&node, &paid).await);
-    eventually("somebody ended it", async || buckets.tiers_with(&paid.hash).await == ["cold"]).await;
+    within(PATIENCE, "somebody ended it", async || buckets.tiers_with(&paid.hash).await == ["cold"]).await;
     assert!(is_whole(&node, &paid).await);
 
     for (tier, operation, folder, fault) in [
@@ -84,8 +77,10 @@ async fn a_move_that_is_broken_off_anywhere_is_ended_and_its_readers_never_notic
         assert!([200, 202, 503].contains(&answer.status().as_u16()), "{}", answer.status());
         assert!(is_whole(&node, &paid).await, "{operation} {fault:?}");
         proxy.heal();
-        eventually(&format!("it is in the {tier} tier alone"), async || buckets.tiers_with(&paid.hash).await == [tier])
-            .await;
+        within(PATIENCE, &format!("it is in the {tier} tier alone"), async || {
+            buckets.tiers_with(&paid.hash).await == [tier]
+        })
+        .await;
         assert!(is_whole(&node, &paid).await, "{operation} {fault:?}");
     }
     node.finish().await;
@@ -106,6 +101,6 @@ async fn work_that_takes_long_is_accepted_and_goes_on_without_its_client() {
         expect(node.admin(Method::GET, &path).send().await.unwrap(), &[200]).await
     };
     assert_eq!(history().await["items"], json!([]));
-    eventually("what it found is told", async || history().await["items"][0]["finding"] == "intact").await;
+    within(PATIENCE, "what it found is told", async || history().await["items"][0]["finding"] == "intact").await;
     node.finish().await;
 }

@@ -3,8 +3,8 @@
 //! Calls that arrive while a trip is under way go out together as the next one, in the order in which they came; so the more
 //! there is to do, the more one trip carries. What nobody waits for lies in the queue for a few milliseconds, unless something
 //! urgent takes it along. **Bound:** the queue; a call that finds it full is refused at once, and so is every call while the
-//! breaker is open. On trial, a server is sent what nobody waits for, and the rest is refused. **When the server hangs,** the trip under way runs into its time-out, and everything in the queue fails
-//! with it. Nothing is sent twice by itself: whether a command that brought no answer was done is not known.
+//! breaker is open. On trial, a server is sent what nobody waits for, and the rest is refused. **When the server hangs,** the trip
+//! under way runs into its time-out, and everything in the queue fails with it. Nothing is sent twice by itself: whether a command that brought no answer was done is not known.
 
 use std::{
     collections::VecDeque,

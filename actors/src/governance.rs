@@ -6,8 +6,9 @@
 //! ([`Policy::judge`]) looks at each rule and takes the gravest outcome, so neither the order of rules nor one that passes can
 //! make another one milder.
 //!
-//! A condition holds, does not, or cannot be told (a walk through lineage that was cut short). The three are combined as Kleene
-//! does, so `not` is safe; what cannot be told counts against the asset, and says so.
+//! A condition holds, does not, or cannot be told (a walk through lineage that was cut short, a list of licences of which one is
+//! among those asked for and one is not). The three are combined as Kleene does, so `not` is safe; what cannot be told counts
+//! against the asset, and says so.
 //!
 //! # Bounds
 //! A document has [`DOCUMENT_BYTES`], [`RULES`], [`CONDITIONS`] nested [`DEPTH`] deep, and [`VALUES`] in a list: judging one is
@@ -55,10 +56,12 @@ pub const FLAWS: usize = 100;
 /// Pieces of evidence for a reason.
 pub const EVIDENCE: usize = 8;
 
-/// Licences or classifications of an asset that are looked at; an asset with more of them fits no list.
+/// Licences or classifications of an asset that are looked at; of an asset with more of them nothing can be told.
 pub const TERMS: usize = 100;
 
 #[cfg(test)]
 mod page;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

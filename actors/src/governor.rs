@@ -7,6 +7,7 @@
 //! |---|---|
 //! | the policy | one, and none while it is cached |
 //! | where the content comes from | one walk with bounds, only where a rule asks for `lineageDepth` |
+//! | what the content is sent as | one, only where a rule asks for `mediaType` |
 //! | the run | one; for a receipt only when the policy does not plainly allow it |
 //!
 //! A node may be bound to a policy. While that one is missing or cannot be read nothing is published or sold: a typing error in
@@ -21,7 +22,7 @@ use crate::{
     governance::{Ancestry, Decision, Facts},
     ids::{ContentHash, PolicyId, PolicyRunId},
     model::{Direction, NodeName, Walk},
-    ports::{LineageStore, Occasion, Policies, PolicyRun, PortError, PortResult, Provenance, StoredPolicy},
+    ports::{Catalog, LineageStore, Occasion, Policies, PolicyRun, PortError, PortResult, Provenance, StoredPolicy},
 };
 
 /// Told of each judgement.
@@ -116,8 +117,13 @@ impl Governor {
             Some(most) => Some(self.deps.provenance.ancestry(facts.content_hash, most).await?),
             None => None,
         };
+        let served_as = if stored.policy.looks_at_media_type() {
+            self.deps.provenance.served_as(facts.content_hash).await?
+        } else {
+            None
+        };
         let now = self.deps.clock.now();
-        let verdict = stored.policy.judge(&Facts { ancestry, ..facts }, now);
+        let verdict = stored.policy.judge(&Facts { ancestry, served_as: served_as.as_deref(), ..facts }, now);
         (self.deps.observer)(occasion, verdict.decision);
         Ok(PolicyRun {
             run_id: PolicyRunId::next(),
@@ -137,20 +143,16 @@ const WALK_NODES: u32 = 1000;
 const WALK_EDGES: u32 = 4000;
 const WALK_TIME: Duration = Duration::from_millis(250);
 
-/// Where contents come from, by the graph of lineage: a content is the dataset `content/HASH` in the namespace of the node.
-pub struct LineageProvenance {
-    store: Arc<dyn LineageStore>,
-    namespace: String,
-}
-
-impl LineageProvenance {
-    pub fn new(store: Arc<dyn LineageStore>, namespace: impl Into<String>) -> Self {
-        Self { store, namespace: namespace.into() }
-    }
+/// Where contents come from by the graph of lineage, in which a content is the dataset `content/HASH` in the namespace of the
+/// node; what they are sent as by the catalogue.
+pub struct KnownProvenance {
+    pub lineage: Arc<dyn LineageStore>,
+    pub catalog: Arc<dyn Catalog>,
+    pub namespace: String,
 }
 
 #[async_trait]
-impl Provenance for LineageProvenance {
+impl Provenance for KnownProvenance {
     async fn ancestry(&self, content: ContentHash, most: u32) -> PortResult<Ancestry> {
         let walk = Walk {
             root: NodeName::dataset(self.namespace.as_str(), format!("content/{content}")).key(),
@@ -160,8 +162,12 @@ impl Provenance for LineageProvenance {
             edges: WALK_EDGES,
             budget: WALK_TIME,
         };
-        let Some(graph) = self.store.graph(&walk).await? else { return Ok(Ancestry::default()) };
+        let Some(graph) = self.lineage.graph(&walk).await? else { return Ok(Ancestry::default()) };
         let depth = graph.nodes.iter().map(|node| node.depth).max().unwrap_or_default();
         Ok(Ancestry { depth, cut: graph.truncated && depth < most })
+    }
+
+    async fn served_as(&self, content: ContentHash) -> PortResult<Option<String>> {
+        Ok(self.catalog.content(content).await?.map(|content| content.media_type))
     }
 }

@@ -16,7 +16,7 @@ mod usage;
 mod window;
 
 pub use asset::{Asset, NewAsset};
-pub use content::{ContentMeta, LEAF_BYTES, LeafHash, leaf_count};
+pub use content::{ContentMeta, LEAF_BYTES, LeafHash, UNSAID_MEDIA_TYPE, leaf_count};
 pub use credit::Credit;
 pub use identity::{Binding, IdentityKey};
 pub use lease::{LeaseSizing, LostLease, NodeEpoch};

@@ -1,6 +1,6 @@
 """Signs a request to a Penstock node with an identity key: pip install coincurve
 
-usage: sign.py METHOD URL KEY_FILE [BODY_FILE] [CONTENT_TYPE]
+usage: sign.py METHOD URL KEY_FILE [BODY_FILE [CONTENT_TYPE]]
 """
 
 import base64
@@ -76,7 +76,8 @@ if __name__ == "__main__":
     with open(key_file) as file:
         secret = bytes.fromhex(file.read().strip())
     body = open(rest[0], "rb").read() if rest else b""
-    content_type = rest[1] if len(rest) > 1 else ""
+    # urllib would say one of its own, and what is sent must be what is signed.
+    content_type = rest[1] if len(rest) > 1 else "application/octet-stream" if body else ""
     headers = sign(secret, method, url, body, content_type)
     request = urllib.request.Request(url, data=body or None, headers=headers, method=method)
     try:

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use penstock_actors::{
     ids::ContentHash,
     ingest::{Ingest, IngestError, Upload},
-    model::VerificationKind,
+    model::{UNSAID_MEDIA_TYPE, VerificationKind},
     system::Node,
 };
 use serde::Deserialize;
@@ -24,9 +24,6 @@ use super::{
     signed_body::{SignedBody, unreadable},
     validation::is_media_type,
 };
-
-/// What content is when its producer does not say.
-const DEFAULT_MEDIA_TYPE: &str = "application/octet-stream";
 
 /// When to come back after too many uploads.
 const SOON: Duration = Duration::from_secs(1);
@@ -129,7 +126,7 @@ fn media_type(request: &HttpRequest) -> Result<String, Problem> {
             Problem::new(ProblemType::UnsupportedMediaType).detail("content is stored as it is: send it uncoded")
         );
     }
-    let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(DEFAULT_MEDIA_TYPE.to_owned()) };
+    let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(UNSAID_MEDIA_TYPE.to_owned()) };
     let text = value.to_str().unwrap_or_default();
     if !is_media_type(text) {
         return Err(Problem::malformed("Content-Type is not a media type"));

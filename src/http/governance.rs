@@ -10,10 +10,12 @@ use penstock_actors::{
     governance::{Facts, Flaw, Policy},
     governor::Governor,
     ids::{PolicyId, PolicyRunId, VersionId},
-    ports::{Catalog, Policies, RunMark, StoredPolicy, Tag},
+    ports::{Catalog, Policies, PortError, RunMark, StoredPolicy, Tag},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
+
+use self::document::Document;
 
 use super::{
     Announcer, JsonBody, Problem, ProblemType, answer,
@@ -24,6 +26,7 @@ use super::{
     validation::{Validate, Violations},
 };
 
+mod document;
 pub(super) mod gate;
 
 /// Items of a page unless the caller says otherwise.
@@ -74,21 +77,11 @@ async fn show(
 }
 
 /// A document that this version of the program cannot read is a fault of the node, and not one of stored content.
-fn unreadable(error: penstock_actors::ports::PortError) -> Problem {
+fn unreadable(error: PortError) -> Problem {
     match error {
-        penstock_actors::ports::PortError::Corrupt(why) => Problem::new(ProblemType::Internal).caused_by(why),
+        PortError::Corrupt(why) => Problem::new(ProblemType::Internal).caused_by(why),
         error => error.into(),
     }
-}
-
-/// A document in the language of policies.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Document(Value);
-
-impl Validate for Document {
-    /// The language has its own reader, which tells all flaws with their paths.
-    fn validate(&self, _: &mut Violations) {}
 }
 
 async fn put(

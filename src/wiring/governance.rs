@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_actors::governor::{Governor, GovernorDeps, LineageProvenance};
+use penstock_actors::governor::{Governor, GovernorDeps, KnownProvenance};
 
 use super::World;
 use crate::{config::Config, telemetry::metrics::GovernanceMetrics};
@@ -11,10 +11,11 @@ use crate::{config::Config, telemetry::metrics::GovernanceMetrics};
 pub fn governor(config: &Config, world: &World, metrics: GovernanceMetrics) -> Governor {
     let deps = GovernorDeps {
         policies: Arc::clone(&world.policies),
-        provenance: Arc::new(LineageProvenance::new(
-            Arc::clone(&world.lineage.store),
-            config.lineage.namespace.as_str(),
-        )),
+        provenance: Arc::new(KnownProvenance {
+            lineage: Arc::clone(&world.lineage.store),
+            catalog: world.catalog.clone(),
+            namespace: config.lineage.namespace.clone(),
+        }),
         clock: Arc::clone(&world.ports.clock),
         observer: Arc::new(move |occasion, decision| metrics.judged(occasion, decision)),
     };

@@ -272,17 +272,19 @@ async fn the_example_in_the_documentation_signs() {
     let body = node.folder.path().join("body");
     std::fs::write(&key, KEY).unwrap();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples/sign.py");
-    let sign = async |path: &str, bytes: &[u8], media_type: &str| -> Value {
+    let sign = async |path: &str, bytes: &[u8], media_type: Option<&str>| -> Value {
         std::fs::write(&body, bytes).unwrap();
         let mut python = Command::new("python3");
-        python.arg(example).arg("POST").arg(node.url(path)).arg(&key).arg(&body).arg(media_type);
+        python.arg(example).arg("POST").arg(node.url(path)).arg(&key).arg(&body).args(media_type);
         let output = python.env("PENSTOCK_AUDIENCE", AUDIENCE).env("no_proxy", "*").output().await;
         let output = output.expect("python3 is needed (./test installs what the example needs)");
         serde_json::from_str(&line(&output)).unwrap()
     };
-    let stored = sign("/v1/content", b"what a producer has", "text/plain").await;
+    let stored = sign("/v1/content", b"what a producer has", Some("text/plain")).await;
     let asset = json!({ "contentHash": stored["contentHash"], "name": "Signed by the example" });
-    let asset = sign("/v1/assets", asset.to_string().as_bytes(), "application/json").await;
+    let asset = sign("/v1/assets", asset.to_string().as_bytes(), Some("application/json")).await;
     assert_eq!(asset["producerId"], producer);
+    let stored = sign("/v1/content", b"of a kind that it does not tell", None).await;
+    assert_eq!(stored["mediaType"], "application/octet-stream");
     node.finish().await;
 }

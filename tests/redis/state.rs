@@ -9,7 +9,7 @@ use penstock_actors::{
     clock::SystemClock,
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{PortError, SharedState, Slot, Tag},
+    ports::{OneUse, PortError, SharedState, Slot, Tag, Use, UseTerms},
     testkit::shared_state_suite,
 };
 
@@ -421,4 +421,36 @@ async fn the_rights_that_the_operators_page_names_are_enough() {
         let dry_run = redis::cmd("ACL").arg("DRYRUN").arg("node").arg(command).query::<String>(&mut admin);
         assert_eq!(dry_run.expect("asked"), "OK", "{command:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_used_is_not_the_first_again_on_a_server_that_came_back_without_its_last_moments() {
+    let mut server = RedisServer::start();
+    let state = instance(&settings(server.servers())).await;
+    let terms = UseTerms { window: HOUR, ahead: Duration::ZERO, uses: 1000 };
+    let mut name = 0;
+    let mut made_now = async || {
+        name += 1;
+        OneUse { name: [name; 32], made_at: Timestamp::now() }
+    };
+    let mut first = made_now().await;
+    until("something is the first", async || {
+        first = made_now().await;
+        state.use_once(first, terms).await.expect("asked") == Use::First
+    })
+    .await;
+    redis::cmd("SAVE").query::<()>(&mut server.client()).expect("saved");
+    let unsaved = made_now().await;
+    assert_eq!(state.use_once(unsaved, terms).await.expect("asked"), Use::First);
+    server.restart();
+    until_back(&state).await;
+    for used in [first, unsaved] {
+        assert!(matches!(state.use_once(used, terms).await.expect("asked"), Use::Forgotten(_)));
+    }
+    let new = OneUse { made_at: Timestamp::now() + Duration::from_millis(1), ..made_now().await };
+    let ahead = UseTerms { ahead: Duration::from_secs(60), ..terms };
+    assert!(
+        matches!(state.use_once(new, ahead).await.expect("asked"), Use::Forgotten(_)),
+        "its maker's clock may be ahead"
+    );
 }

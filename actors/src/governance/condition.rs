@@ -4,7 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{Facts, TERMS, Truth};
-use crate::{ids::ProducerId, model::is_of_media_range};
+use crate::{
+    ids::ProducerId,
+    model::{UNSAID_MEDIA_TYPE, is_of_media_range},
+};
 
 /// Members of `policyMeta` that hold licences, and classifications: the first that is there counts.
 pub(super) const LICENCE_FACETS: &[&str] = &["license", "licence", "dct:license"];
@@ -39,11 +42,11 @@ pub enum Condition {
         path: FacetPath,
         values: Vec<Value>,
     },
-    /// There are licences, and all of them are of these; letters of either case.
+    /// There are licences, and all of them are of these; letters of either case. It does not hold when none of them is.
     Licence(Vec<String>),
     Classification(Vec<String>),
     Producer(Vec<ProducerId>),
-    /// Media types, or families such as `video/*`.
+    /// Media types, or families such as `video/*`: what the asset is called, and what its bytes are sent as.
     MediaType(Vec<String>),
     MaxSizeBytes(u64),
     /// Since the asset was made.
@@ -63,14 +66,20 @@ impl Condition {
             Self::Not(part) => !part.truth(facts, now),
             Self::Facets(paths) => Truth::of(paths.iter().all(|path| path.find(facts.policy_meta).is_some())),
             Self::Facet { path, values } => {
-                Truth::of(path.find(facts.policy_meta).is_some_and(|found| values.contains(found)))
+                let found = path.find(facts.policy_meta);
+                Truth::of(found.is_some_and(|found| values.iter().any(|value| is_same(value, found))))
             }
-            Self::Licence(allowed) => Truth::of(all_are_of(terms(LICENCE_FACETS, facts.policy_meta), allowed)),
-            Self::Classification(allowed) => {
-                Truth::of(all_are_of(terms(CLASSIFICATION_FACETS, facts.policy_meta), allowed))
-            }
+            Self::Licence(listed) => are_listed(terms(LICENCE_FACETS, facts.policy_meta), listed),
+            Self::Classification(listed) => are_listed(terms(CLASSIFICATION_FACETS, facts.policy_meta), listed),
             Self::Producer(producers) => Truth::of(producers.contains(&facts.producer_id)),
-            Self::MediaType(ranges) => Truth::of(ranges.iter().any(|range| is_of_media_range(facts.media_type, range))),
+            Self::MediaType(ranges) => {
+                let is_listed = |media_type| ranges.iter().any(|range| is_of_media_range(media_type, range));
+                let said = facts.served_as.filter(|served_as| !is_of_media_range(served_as, UNSAID_MEDIA_TYPE));
+                match facts.served_as {
+                    None => Truth::Unknown,
+                    Some(_) => Truth::of_all([facts.media_type].into_iter().chain(said).map(|it| Some(is_listed(it)))),
+                }
+            }
             Self::MaxSizeBytes(most) => Truth::of(facts.size_bytes <= *most),
             Self::MaxAgeDays(most) => {
                 Truth::of(now.duration_since(facts.created_at) <= SignedDuration::from_hours(24 * i64::from(*most)))
@@ -87,6 +96,16 @@ impl Condition {
             // One edge farther tells that there are too many.
             Self::LineageDepth { min, max } => (*min).max(max.map(|most| most + 1)),
             _ => None,
+        }
+    }
+
+    /// Whether it matters what the content is sent as.
+    pub(super) fn looks_at_media_type(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::looks_at_media_type),
+            Self::Not(part) => part.looks_at_media_type(),
+            Self::MediaType(_) => true,
+            _ => false,
         }
     }
 
@@ -109,20 +128,34 @@ impl Condition {
     }
 }
 
-/// The value of the first of these members that is there.
+/// The value of the first of these members that is there. Null and empty texts say nothing, so they count as nothing.
 pub(super) fn terms<'a>(members: &'static [&'static str], meta: &'a Value) -> Option<(&'static str, &'a Value)> {
-    members.iter().find_map(|&member| meta.get(member).filter(|value| !value.is_null()).map(|value| (member, value)))
+    let says = |value: &&Value| !value.is_null() && value.as_str() != Some("");
+    members.iter().find_map(|&member| meta.get(member).filter(says).map(|value| (member, value)))
 }
 
-/// Whether there is a text, or a list of texts, and each of them is allowed.
-fn all_are_of(terms: Option<(&str, &Value)>, allowed: &[String]) -> bool {
-    let is_allowed = |term: &Value| {
-        term.as_str().is_some_and(|term| allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(term)))
-    };
-    match terms {
-        Some((_, Value::Array(terms))) => (1..=TERMS).contains(&terms.len()) && terms.iter().all(is_allowed),
-        Some((_, term)) => is_allowed(term),
-        None => false,
+/// Whether there is a text, or a list of texts, and each of them is listed. Where some are and others are not, or where it is
+/// not a list of texts that anybody looks through, it cannot be told: neither a list of what is allowed nor one of what is not
+/// must be passed by adding to it.
+fn are_listed(terms: Option<(&str, &Value)>, listed: &[String]) -> Truth {
+    let is_listed =
+        |term: &Value| Some(listed.iter().any(|listed| listed.eq_ignore_ascii_case(term.as_str().unwrap_or_default())));
+    match terms.map(|(_, terms)| terms) {
+        None => Truth::No,
+        Some(term @ Value::String(_)) => Truth::of_all([is_listed(term)]),
+        Some(Value::Array(terms)) if terms.is_empty() => Truth::No,
+        Some(Value::Array(terms)) if terms.len() <= TERMS => {
+            Truth::of_all(terms.iter().map(|term| term.as_str().and_then(|_| is_listed(term))))
+        }
+        Some(_) => Truth::Unknown,
+    }
+}
+
+/// Whether two values are the same. Numbers are by what they are worth, since databases do not keep how they were spelt.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) if one.is_f64() != other.is_f64() => one.as_f64() == other.as_f64(),
+        _ => one == other,
     }
 }
 

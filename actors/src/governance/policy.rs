@@ -62,11 +62,16 @@ impl Policy {
 
     /// How far lineage must be followed to judge by this; `None` when no rule asks for it.
     pub fn lineage_depth(&self) -> Option<u32> {
-        self.rules
-            .iter()
-            .flat_map(|rule| rule.when.iter().chain([&rule.require]))
-            .filter_map(Condition::lineage_depth)
-            .max()
+        self.conditions().filter_map(Condition::lineage_depth).max()
+    }
+
+    /// Whether a rule asks what the content is sent as.
+    pub fn looks_at_media_type(&self) -> bool {
+        self.conditions().any(Condition::looks_at_media_type)
+    }
+
+    fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        self.rules.iter().flat_map(|rule| rule.when.iter().chain([&rule.require]))
     }
 
     /// Judges an asset as of `now`.

@@ -14,6 +14,15 @@ impl Truth {
         if holds { Self::Yes } else { Self::No }
     }
 
+    /// Of several that are looked at as one: it holds when all of them do, and does not when none does. What cannot be looked at
+    /// may be either.
+    pub fn of_all(parts: impl IntoIterator<Item = Option<bool>>) -> Self {
+        let of = |part: Option<bool>| part.map_or(Self::Unknown, Self::of);
+        let mut parts = parts.into_iter().map(of);
+        let first = parts.next().unwrap_or(Self::Unknown);
+        parts.fold(first, |all, part| if part == all { all } else { Self::Unknown })
+    }
+
     /// Whether it is known to be `wanted`.
     pub fn is(self, wanted: bool) -> bool {
         self == Self::of(wanted)

@@ -15,12 +15,15 @@ pub const fn leaf_count(size_bytes: u64) -> u64 {
     size_bytes.div_ceil(LEAF_BYTES)
 }
 
+/// The media type of what nobody said what it is.
+pub const UNSAID_MEDIA_TYPE: &str = "application/octet-stream";
+
 /// What the storage index knows of a stored content. It never changes once stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentMeta {
     pub content_hash: ContentHash,
     pub size_bytes: u64,
-    /// As the producer gave it; `application/octet-stream` otherwise.
+    /// As the producer gave it; [`UNSAID_MEDIA_TYPE`] otherwise.
     pub media_type: String,
     pub stored_at: Timestamp,
 }

@@ -141,9 +141,12 @@ pub trait Policies: Send + Sync + 'static {
     async fn forget_policy_versions(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 }
 
-/// Where contents come from, as far as policies ask.
+/// What the node knows of a content beside what its assets say, as far as policies ask.
 #[async_trait]
 pub trait Provenance: Send + Sync + 'static {
     /// How far the origin of a content is known, followed no farther than `most` edges.
     async fn ancestry(&self, content: ContentHash, most: u32) -> PortResult<crate::governance::Ancestry>;
+
+    /// The media type that its bytes are sent as; `None` when it is not stored.
+    async fn served_as(&self, content: ContentHash) -> PortResult<Option<String>>;
 }

@@ -23,6 +23,7 @@ pub async fn run(store: Arc<impl Policies>) {
     let store = &*store;
     a_policy_is_read_as_it_was_written(store).await;
     a_change_makes_the_next_version_and_no_change_makes_none(store).await;
+    a_number_that_is_spelt_otherwise_does_not_change_a_version(store).await;
     of_many_changes_at_once_each_makes_a_version(store).await;
     policies_are_listed_by_their_ids(store).await;
     runs_are_read_newest_first_page_by_page(store).await;
@@ -112,6 +113,18 @@ async fn a_change_makes_the_next_version_and_no_change_makes_none(store: &impl P
     let first = store.document_version(&id, 1).await.expect("an answer").expect("the first version");
     assert_eq!((first.created_at, first.policy), (at, policy("CC0-1.0")));
     assert_eq!(put(store, &id, "CC0-1.0", at + 3.seconds()).await, 3, "what was is a change, too");
+}
+
+async fn a_number_that_is_spelt_otherwise_does_not_change_a_version(store: &impl Policies) {
+    let id = fresh();
+    for days in [json!(30), json!(30.0)] {
+        let rule = json!({ "id": "r", "require": { "facet": { "path": "days", "in": [days] } } });
+        let policy = Policy::read(json!({ "rules": [rule] })).expect("a policy");
+        store.put_document(&id, &policy, now()).await.expect("put");
+    }
+    let current = store.document(&id).await.expect("an answer").expect("the policy");
+    let kept = store.document_version(&id, current.version).await.expect("an answer");
+    assert_eq!(kept.as_ref(), Some(&*current));
 }
 
 async fn of_many_changes_at_once_each_makes_a_version(store: &impl Policies) {

@@ -38,6 +38,7 @@ pub async fn run(state: Arc<dyn SharedState>, advance: impl AsyncFn(Duration)) {
     of_many_who_use_a_thing_one_is_the_first(state).await;
     what_is_stale_or_lies_ahead_is_not_used(state).await;
     a_use_is_remembered_as_long_as_it_is_fresh(state, advance).await;
+    a_longer_window_does_not_bring_back_what_was_used(state, advance).await;
     what_was_made_before_the_state_is_forgotten_not_first(state).await;
     without_room_nobody_is_the_first(state).await;
     what_is_invalidated_reaches_every_listener_in_order(state).await;
@@ -198,6 +199,15 @@ async fn a_use_is_remembered_as_long_as_it_is_fresh(state: &dyn SharedState, adv
     assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::Again);
     advance(PART).await;
     assert!(matches!(state.use_once(once, TERMS).await.expect("asked"), Use::Stale(_)));
+}
+
+async fn a_longer_window_does_not_bring_back_what_was_used(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
+    let once = made_now(state).await;
+    assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::First);
+    advance(PART * 2).await;
+    assert!(matches!(state.use_once(once, TERMS).await.expect("asked"), Use::Stale(_)));
+    let longer = UseTerms { window: TTL * 100, ..TERMS };
+    assert!(matches!(state.use_once(once, longer).await.expect("asked"), Use::Stale(_)));
 }
 
 async fn what_was_made_before_the_state_is_forgotten_not_first(state: &dyn SharedState) {

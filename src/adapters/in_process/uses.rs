@@ -1,8 +1,8 @@
 //! What may be done once and was done, until its time is over.
 //!
 //! Nothing is forgotten early: when there is no room, nobody is told to be the first. What a process that ran here before may
-//! have remembered is gone with it, so whatever was made before this one began counts as forgotten. The wall clock is taken to
-//! stand still when it is set back.
+//! have remembered is gone with it, so whatever was made before this one began counts as forgotten. What was made no later than
+//! something that was let go as too old is too old for good, whatever the clock does.
 
 use std::{
     cmp::Reverse,
@@ -12,38 +12,42 @@ use std::{
 use jiff::Timestamp;
 use penstock_actors::ports::{OneUse, PortError, PortResult, Use, UseTerms};
 
-/// Uses, with the times when they need not be remembered any more.
+/// Uses, by when what was done was made.
 #[derive(Debug)]
 pub(in crate::adapters) struct Uses {
     since: Timestamp,
-    latest: Timestamp,
+    /// When the last was made of those that were let go.
+    gone: Timestamp,
     done: HashSet<[u8; 32]>,
-    /// As many as there are in the set, the next to go first.
-    by_end: BinaryHeap<Reverse<(Timestamp, [u8; 32])>>,
+    /// As many as there are in the set, the oldest to go first.
+    by_age: BinaryHeap<Reverse<(Timestamp, [u8; 32])>>,
 }
 
 impl Uses {
     pub(in crate::adapters) fn since(now: Timestamp) -> Self {
-        Self { since: now, latest: now, done: HashSet::new(), by_end: BinaryHeap::new() }
+        Self { since: now, gone: Timestamp::MIN, done: HashSet::new(), by_age: BinaryHeap::new() }
     }
 
     pub(in crate::adapters) fn once(&mut self, once: OneUse, terms: UseTerms, now: Timestamp) -> PortResult<Use> {
         let UseTerms { window, ahead, uses } = terms;
-        let now = now.max(self.latest);
-        self.latest = now;
-        while let Some(Reverse((end, name))) = self.by_end.peek().copied()
-            && end <= now
+        let too_old = now.saturating_sub(window).unwrap_or(Timestamp::MIN);
+        while let Some(Reverse((made_at, name))) = self.by_age.peek().copied()
+            && made_at <= too_old
         {
-            self.by_end.pop();
+            self.by_age.pop();
             self.done.remove(&name);
+            self.gone = self.gone.max(made_at);
         }
-        let Ok(end) = once.made_at.checked_add(window) else { return Ok(Use::Stale(now)) };
-        if end <= now || once.made_at.duration_since(now) > ahead.try_into().unwrap_or(jiff::SignedDuration::MAX) {
+        let far = once.made_at.duration_since(now) > ahead.try_into().unwrap_or(jiff::SignedDuration::MAX);
+        if once.made_at <= too_old || far {
             return Ok(Use::Stale(now));
         }
         let remembered_from = self.since.saturating_add(ahead).unwrap_or(Timestamp::MAX);
         if once.made_at <= remembered_from {
             return Ok(Use::Forgotten(remembered_from.duration_since(now).try_into().unwrap_or_default()));
+        }
+        if once.made_at <= self.gone {
+            return Ok(Use::Stale(now));
         }
         if self.done.contains(&once.name) {
             return Ok(Use::Again);
@@ -52,7 +56,7 @@ impl Uses {
             return Err(PortError::unavailable("the memory of what was used", "it is full"));
         }
         self.done.insert(once.name);
-        self.by_end.push(Reverse((end, once.name)));
+        self.by_age.push(Reverse((once.made_at, once.name)));
         Ok(Use::First)
     }
 }
@@ -85,21 +89,33 @@ mod tests {
         assert_eq!(ask(72, 66), Use::Stale(second(66)));
     }
 
+    #[test]
+    fn a_clock_that_was_far_ahead_for_a_moment_shuts_nobody_out() {
+        let mut uses = Uses::since(second(0));
+        let mut ask = |name, made, now| {
+            uses.once(OneUse { name: [name; 32], made_at: second(made) }, TERMS, second(now)).expect("room")
+        };
+        assert_eq!(ask(1, 10, 10), Use::First);
+        assert_eq!(ask(2, 11, 1_000_000), Use::Stale(second(1_000_000)));
+        assert_eq!(ask(1, 10, 12), Use::Stale(second(12)), "it was let go");
+        assert_eq!(ask(3, 12, 12), Use::First);
+    }
+
     proptest! {
         #[test]
-        fn nothing_is_the_first_twice_however_the_clock_jumps(
-            steps in prop::collection::vec((0_u8..20, 0_i64..400, 0_i64..400), 1..200),
+        fn nothing_is_the_first_twice_however_the_clock_jumps_and_the_window_changes(
+            steps in prop::collection::vec((0_u8..20, 1_u64..400, 0_i64..400), 1..200),
         ) {
             let mut uses = Uses::since(second(0));
             let mut firsts = HashSet::new();
-            for (name, made, now) in steps {
-                let once = OneUse { name: [name; 32], made_at: second(made) };
+            for (name, window, now) in steps {
                 // A name is of one thing, made at one time.
-                let once = OneUse { made_at: second(i64::from(name) * 17), ..once };
-                if uses.once(once, TERMS, second(now)).expect("room") == Use::First {
+                let once = OneUse { name: [name; 32], made_at: second(i64::from(name) * 17) };
+                let terms = UseTerms { window: Duration::from_secs(window), ..TERMS };
+                if uses.once(once, terms, second(now)).expect("room") == Use::First {
                     prop_assert!(firsts.insert(name), "{name} twice");
                 }
-                prop_assert_eq!(uses.done.len(), uses.by_end.len());
+                prop_assert_eq!(uses.done.len(), uses.by_age.len());
             }
         }
     }

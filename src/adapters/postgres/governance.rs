@@ -22,7 +22,8 @@ const PUT: Statement = Statement {
             INSERT INTO policies AS p (policy_id, version, document, created_at) VALUES ($1, 1, $2, $3)
             ON CONFLICT (policy_id) DO UPDATE SET
                 version = p.version + (p.document IS DISTINCT FROM excluded.document)::int,
-                document = excluded.document,
+                document = CASE WHEN p.document IS DISTINCT FROM excluded.document
+                    THEN excluded.document ELSE p.document END,
                 created_at = CASE WHEN p.document IS DISTINCT FROM excluded.document
                     THEN excluded.created_at ELSE p.created_at END
             RETURNING p.version, p.created_at, p.xmax = 0 AS made

@@ -1,9 +1,13 @@
-//! What may be done once, in Redis: sorted sets of names by the time when they need not be remembered any more, all on the
-//! server's clock, so that the clocks of instances do not matter.
+//! What may be done once, in Redis: sorted sets of names by the time when they were made, all on the server's clock, so that the
+//! clocks of instances do not matter.
 //!
-//! A set holds, as a member of its own, since when it remembers. So a set that Redis has lost (a restart, `FLUSHALL`, an
-//! eviction) is lost whole, and the one in its place says that it does not know what was before. Sets have no time to live:
-//! none expires or is evicted by `volatile-*`, and each use of one clears it of what is over.
+//! # What a set has lost, it says
+//! It holds since when it remembers, and in which run of the server that was noted. So a set that Redis has lost (a restart,
+//! `FLUSHALL`, an eviction), and one that a restart or a replica brought back as it was some moments ago, begins anew and says
+//! that it does not know what was before. It also holds when the last of the names was made that it has let go as too old. That
+//! is never the first again, whatever the clock does, and if another instance has a longer window.
+//!
+//! Sets have no time to live: none expires or is evicted by `volatile-*`, and each use of one clears it of what is over.
 
 use std::time::Duration;
 
@@ -20,17 +24,22 @@ use super::super::{
 /// Sets, by the first half byte of a name: spread over the servers of a cluster, and a step of clearing stays short.
 const SETS: u32 = 16;
 
-/// The server's time in milliseconds, and since when the set remembers: a negative score, which clearing leaves alone.
+/// The server's time in milliseconds, and since when the set remembers. What a set notes of itself has negative scores, which
+/// clearing leaves alone. Where nobody may ask for the run of the server, only what is lost whole is noticed.
 macro_rules! use_script {
     ($code:literal) => {
         concat!(
-            "local time = redis.call('TIME')\n",
-            "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n",
-            "local since = redis.call('ZSCORE', KEYS[1], 'since')\n",
-            "if since then since = -tonumber(since) else\n",
-            "  since = now\n",
-            "  redis.call('ZADD', KEYS[1], -now, 'since')\n",
-            "end\n",
+            "local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local info = redis.pcall('INFO', 'server')
+local run = 'run ' .. (type(info) == 'string' and string.match(info, 'run_id:(%w+)') or '')
+local since = redis.call('ZSCORE', KEYS[1], 'since')
+if since and redis.call('ZSCORE', KEYS[1], run) then since = -tonumber(since) else
+  since = now
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], -1, -1)
+  redis.call('ZADD', KEYS[1], -now, 'since', -1, run)
+end
+",
             $code
         )
     };
@@ -44,18 +53,25 @@ static USE: Script = Script::new(
     "use_once",
     use_script!(
         "local made, window, ahead = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now)
+local gone = -tonumber(redis.call('ZSCORE', KEYS[1], 'gone') or 0)
+local last = redis.call('ZREVRANGEBYSCORE', KEYS[1], now - window, 1, 'WITHSCORES', 'LIMIT', 0, 1)
+if last[2] then
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], 1, now - window)
+  gone = math.max(gone, tonumber(last[2]))
+  redis.call('ZADD', KEYS[1], -gone, 'gone')
+end
 if made + window <= now or made - now > ahead then return {'stale', now} end
 if made <= since + ahead then return {'forgotten', since + ahead - now} end
+if made <= gone then return {'stale', now} end
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {'again', 0} end
-if redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[5]) then return {'full', 0} end
-redis.call('ZADD', KEYS[1], made + window, ARGV[1])
+if redis.call('ZCOUNT', KEYS[1], 1, '+inf') >= tonumber(ARGV[5]) then return {'full', 0} end
+redis.call('ZADD', KEYS[1], made, ARGV[1])
 return {'first', 0}"
     ),
 );
 
 fn key(link: &RedisLink, set: u32) -> String {
-    link.key("uses", format_args!("{set:x}"))
+    link.key("used", format_args!("{set:x}"))
 }
 
 /// The calls that have every set remember from now on.

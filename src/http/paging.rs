@@ -25,8 +25,12 @@ pub(super) fn cursor(place: impl AsRef<[u8]>) -> String {
 /// # Errors
 /// `malformed-request` when it was not made here, or `read` finds nothing in it.
 pub(super) fn place<T>(cursor: &str, read: impl FnOnce(Vec<u8>) -> Option<T>) -> Result<T, Problem> {
-    let place = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(read);
-    place.ok_or_else(|| Problem::malformed("the cursor is not one that this node gave"))
+    URL_SAFE_NO_PAD.decode(cursor).ok().and_then(read).ok_or_else(no_cursor)
+}
+
+/// What a text is answered with that no list goes on behind.
+pub(super) fn no_cursor() -> Problem {
+    Problem::malformed("the cursor is not one that this node gave")
 }
 
 /// The cursor of an item in a list by time, where those of one moment are told apart by their id.

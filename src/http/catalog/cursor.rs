@@ -2,7 +2,8 @@
 //!
 //! A cursor carries a digest of the search that it belongs to and a checksum of itself, so that one that was cut, mistyped or
 //! taken from another search is refused rather than answered with a page of something else. It needs no secret: a place that
-//! somebody makes up shows them nothing that they could not list.
+//! somebody makes up shows them nothing that they could not list. But it must be one that there can be, since databases count on
+//! from it.
 
 use penstock_actors::{
     ports::{SearchPlace, Wish},
@@ -39,6 +40,10 @@ pub(super) fn read(text: &str, wish: &Wish) -> Result<SearchPlace, Problem> {
             "the cursor belongs to another search: q and the filters must stay as they were",
         ));
     }
+    // Without words, everything is found in the last place.
+    if wish.text.is_none() && place.found != Found::PolicyMeta {
+        return Err(paging::no_cursor());
+    }
     Ok(place)
 }
 
@@ -52,7 +57,14 @@ fn decode(bytes: Vec<u8>) -> Option<(SearchPlace, [u8; DIGEST])> {
     let (newest, rest) = body[2..].split_first_chunk()?;
     let (number, digest) = rest.split_first_chunk()?;
     let place = SearchPlace { newest: i64::from_be_bytes(*newest), found, number: i64::from_be_bytes(*number) };
-    Some((place, digest.try_into().ok()?))
+    may_be(place).then_some((place, digest.try_into().ok()?))
+}
+
+/// Whether an adapter may have given a place. Assets are numbered from zero on. A page that ended early ends before a number,
+/// which is at most the one after the newest.
+fn may_be(place: SearchPlace) -> bool {
+    let after_newest = place.newest.checked_add(1);
+    place.newest >= 0 && after_newest.is_some_and(|after| (0..=after).contains(&place.number))
 }
 
 fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
@@ -83,7 +95,7 @@ mod tests {
         Wish { text: TextQuery::parse(typed).ok(), ..Wish::default() }
     }
 
-    const PLACE: SearchPlace = SearchPlace { newest: 1 << 40, found: Found::Description, number: -7 };
+    const PLACE: SearchPlace = SearchPlace { newest: 1 << 40, found: Found::Description, number: 7 };
 
     #[test]
     fn a_cursor_belongs_to_one_search() {
@@ -97,10 +109,34 @@ mod tests {
         assert!(read(&text, &Wish { max_price: Some(5), ..wish("tide tables") }).is_err());
     }
 
+    #[test]
+    fn a_place_that_there_cannot_be_is_refused_although_its_checksum_is_right() {
+        let at = |newest, number| read(&write(SearchPlace { newest, number, ..PLACE }, &wish("a")), &wish("a"));
+        for (newest, number) in [(i64::MAX, 7), (i64::MAX, i64::MAX), (7, 9), (7, i64::MAX), (-1, 0), (-1, -1), (7, -1)]
+        {
+            assert!(at(newest, number).is_err(), "{number} of {newest}");
+        }
+        for (newest, number) in [(0, 0), (7, 7), (7, 8), (i64::MAX - 1, i64::MAX)] {
+            assert!(at(newest, number).is_ok(), "{number} of {newest}");
+        }
+        let all = Wish::default();
+        for found in Found::ALL {
+            let text = write(SearchPlace { found, ..PLACE }, &all);
+            assert_eq!(read(&text, &all).is_ok(), found == Found::PolicyMeta, "{found:?} without words");
+        }
+    }
+
+    /// A place as adapters give them.
+    fn place() -> impl Strategy<Value = SearchPlace> {
+        (0..i64::MAX, 1_u8..=3).prop_flat_map(|(newest, rank)| {
+            let found = Found::of_rank(rank).expect("a rank");
+            (0..=newest + 1).prop_map(move |number| SearchPlace { newest, found, number })
+        })
+    }
+
     proptest! {
         #[test]
-        fn a_cursor_survives_its_text(newest: i64, number: i64, rank in 1_u8..=3) {
-            let place = SearchPlace { newest, found: Found::of_rank(rank).expect("a rank"), number };
+        fn a_cursor_survives_its_text(place in place()) {
             prop_assert_eq!(read(&write(place, &wish("a")), &wish("a")).ok(), Some(place));
         }
 

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use penstock::{
     adapters::postgres::{PostgresSettings, PostgresStore, ReplicaSettings, TlsSettings, migrate},
     telemetry::Metrics,
+    wiring,
 };
 use penstock_actors::{
     clock::{Clock as _, SystemClock},
     ids::VersionId,
     model::QuotaPolicy,
-    ports::{Catalog as _, Receipts as _, Tag},
+    ports::{Catalog as _, Receipts as _, Search as _, Tag, Wish},
+    search::TextQuery,
 };
 use tokio::task::yield_now;
 
@@ -155,6 +157,40 @@ async fn a_replica_that_dies_costs_no_answer_and_is_found_again() {
     assert_eq!(pair.policies().await, ("replica", 4));
     pair.until_serves(false).await;
     assert!(pair.store.policies().await.is_err());
+}
+
+/// What every search for words asks first, replaced.
+fn searches_begin_with(statement: &str) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION penstock_expected(query tsquery) RETURNS bigint
+        LANGUAGE plpgsql STRICT AS 'BEGIN {statement}; RETURN 0; END'"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_search_takes_a_replica_out() {
+    let pair = Pair::new().await;
+    let checks = tokio::spawn(wiring::watch_replicas(pair.store.clone()));
+    let wish = Wish { text: TextQuery::parse("tide").ok(), ..Wish::default() };
+    let primary = pair.primary.client().await;
+    // One that stops after its second, one that is refused, one that never ends.
+    for (policies, begin, by_replica, by_primary) in [
+        (5, "PERFORM pg_sleep(1.2)", 1, 0),
+        (6, "RAISE EXCEPTION ''refused''", 0, 1),
+        (7, "PERFORM pg_sleep(600)", 0, 0),
+    ] {
+        primary.batch_execute(&searches_begin_with(begin)).await.expect("replaced");
+        // What comes later is replayed later.
+        pair.elsewhere(&format!("policy-{policies}")).await;
+        pair.until_replica_reads(policies).await;
+        let before = ["replica", "primary"].map(|server| pair.served_by(server));
+        let page = pair.store.search(&wish, None, 10).await;
+        let after = ["replica", "primary"].map(|server| pair.served_by(server));
+        assert_eq!(page.is_ok(), by_replica > 0, "{begin}");
+        assert_eq!([after[0] - before[0], after[1] - before[1]], [by_replica, by_primary], "{begin}");
+        assert_eq!(pair.policies().await, ("replica", policies), "{begin}");
+    }
+    checks.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use tokio_postgres::{
 
 use super::{
     StatementMode,
-    error::{POSTGRES, from_statement},
+    error::{POSTGRES, from_statement, late},
     gate::Lane,
     pool::Pool,
 };
@@ -104,8 +104,7 @@ impl Db {
             Ok(done) => done.map_err(|error| from_statement(&error))?,
             Err(_) => {
                 self.pool.abandon(client);
-                let message = format!("{name} took longer than {:?}", self.statement_timeout);
-                return Err(PortError::unavailable(POSTGRES, message));
+                return Err(late(name, self.statement_timeout));
             }
         }
         trip.succeeded();
@@ -118,8 +117,7 @@ impl Db {
             Ok(answer) => answer.map_err(|error| from_statement(&error)),
             Err(_) => {
                 self.pool.abandon(client);
-                let message = format!("{} took longer than {:?}", statement.name, self.statement_timeout);
-                Err(PortError::unavailable(POSTGRES, message))
+                Err(late(statement.name, self.statement_timeout))
             }
         }
     }

@@ -17,6 +17,10 @@ const FENCED: &str = "PS001";
 /// deadlock), resources, object state (a lock), operator intervention (a shutdown, a time-out), system error.
 const TRANSIENT_CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
 
+/// Those of them that say that the server cannot be talked to: connection, and a server that starts or stops. (A statement that
+/// was canceled is of their class too, and says nothing of the server.)
+const ENDING: [&str; 4] = ["08", "57P01", "57P02", "57P03"];
+
 /// What [`PortError::NotFound`] says when a row has no partition to go to: whoever inserted it can make one.
 pub(super) const NO_PARTITION: &str = "partition for a row";
 
@@ -36,12 +40,47 @@ const READ_ONLY: &str = "25006";
 /// is full of came within moments.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
+/// What an [`Unavailable`](PortError::Unavailable) says of the server, for whoever can ask another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It cannot be reached, or ends.
+    Gone,
+    /// It has not answered in time.
+    Late,
+    /// Nothing: it is the moment, or the statement.
+    NotItsOwn,
+}
+
+/// The source of an error that says something of the server.
+#[derive(Debug, thiserror::Error)]
+#[error("{told}")]
+struct Faulty {
+    fault: Fault,
+    told: String,
+}
+
+impl Fault {
+    pub(super) fn of(error: &PortError) -> Self {
+        let PortError::Unavailable { source, .. } = error else { return Self::NotItsOwn };
+        source.downcast_ref::<Faulty>().map_or(Self::NotItsOwn, |faulty| faulty.fault)
+    }
+
+    fn told(self, told: String) -> PortError {
+        PortError::unavailable(POSTGRES, Faulty { fault: self, told })
+    }
+}
+
+/// A server has not answered in time.
+pub(super) fn late(statement: &str, timeout: Duration) -> PortError {
+    Fault::Late.told(format!("{statement} took longer than {timeout:?}"))
+}
+
 /// A statement failed.
 pub(super) fn from_statement(error: &Error) -> PortError {
     let Some(code) = error.code().map(|state| state.code()) else {
         let broken = error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>());
         let told = told(error);
-        return if broken { PortError::unavailable(POSTGRES, told) } else { PortError::rejected(POSTGRES, told) };
+        return if broken { Fault::Gone.told(told) } else { PortError::rejected(POSTGRES, told) };
     };
     let told = told(error);
     match code {
@@ -51,6 +90,7 @@ pub(super) fn from_statement(error: &Error) -> PortError {
             PortError::NotFound(NO_PARTITION)
         }
         READ_ONLY => PortError::unavailable(POSTGRES, told),
+        code if ENDING.iter().any(|ending| code.starts_with(ending)) => Fault::Gone.told(told),
         code if TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class)) => PortError::unavailable(POSTGRES, told),
         _ => PortError::rejected(POSTGRES, told),
     }
@@ -64,8 +104,8 @@ pub(super) fn is_passing(error: &Error) -> bool {
 /// No connection could be had: whatever the reason, another attempt may find one.
 pub(super) fn from_pool(error: PoolError) -> PortError {
     match error {
-        PoolError::Backend(error) => PortError::unavailable(POSTGRES, format!("cannot connect: {}", told(&error))),
-        error => PortError::unavailable(POSTGRES, error),
+        PoolError::Backend(error) => Fault::Gone.told(format!("cannot connect: {}", told(&error))),
+        error => Fault::Gone.told(error.to_string()),
     }
 }
 

@@ -4,7 +4,10 @@
 //! `replica_max_lag`. That is measured without anybody's clock but this node's: every [`Replicas::check`] notes how far the
 //! primary's log had come at a moment, and a replica that has replayed that far holds all that was committed before that
 //! moment. (The age of the last replayed transaction would not do: it grows on an idle primary too.) A replica that is
-//! behind, does not answer or fails a read is passed over until a check finds it fit; with none fit, the primary serves.
+//! behind or does not answer is passed over until a check finds it fit; with none fit, the primary serves.
+//!
+//! What anybody may ask for must not take a replica out: an answer that says no is an answer, and a search takes as long as
+//! whoever asks makes it, which says nothing of the server while the checks find it well.
 //!
 //! Who changed something reads it: a change is noted under a [`Topic`], and reads of the topic go only to replicas that are
 //! known to hold what was committed until after the change. That is so on the instance that made it, and on one that was
@@ -23,7 +26,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use penstock_actors::ports::PortResult;
+use penstock_actors::ports::{PortError, PortResult};
 use tokio::sync::Mutex;
 use tokio_postgres::Row;
 
@@ -34,6 +37,7 @@ use self::{
 use super::{
     columns::Columns,
     db::{Db, Param, Statement},
+    error::Fault,
     gate::Lane,
     pool::PoolStatus,
 };
@@ -43,6 +47,10 @@ pub(super) use self::pins::Topic;
 
 /// A check and a read on a replica may take so long. A replica that is slower is no help: the primary answers meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A search may take so long there: the second after which it ends by itself (`penstock_matches`), and the last of its spans. And
+/// it is longer than it takes the checks to find that a replica hangs.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Checks in the time that a replica may lag: a replica that falls behind is passed over a fifth of it too early at most.
 const CHECKS: u32 = 5;
@@ -80,8 +88,20 @@ struct Replica {
     /// As operators count them: from 1, in the order of the configuration.
     number: String,
     db: Db,
+    searches: Db,
     probe: Db,
     freshness: Freshness,
+}
+
+impl Replica {
+    /// The primary answers this read. Others too, when the server is the reason; not for a table that has not come yet, a
+    /// conflict with what is replayed, or a queue before its connections.
+    fn failed(&self, statement: &Statement, error: &PortError) {
+        tracing::debug!(replica = self.number, statement = statement.name, %error, "a replica failed a read");
+        if Fault::of(error) != Fault::NotItsOwn {
+            self.freshness.forget();
+        }
+    }
 }
 
 impl Replicas {
@@ -90,6 +110,7 @@ impl Replicas {
         let replica = |(index, db): (usize, Db)| Replica {
             number: (index + 1).to_string(),
             probe: probe(&db),
+            searches: db.within(SEARCH_PATIENCE),
             db: db.within(PATIENCE),
             freshness: Freshness::default(),
         };
@@ -133,6 +154,24 @@ impl Replicas {
         }
     }
 
+    /// The rows of a search, which takes as long as whoever asks makes it.
+    ///
+    /// # Errors
+    /// Also when a replica that is well has not come to an end with it: the primary would not either.
+    pub(super) async fn search_rows(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Vec<Row>> {
+        if let Some(replica) = self.pick(Topic::Catalogue) {
+            match replica.searches.rows(statement, params).await {
+                Ok(rows) => {
+                    self.metrics.read_served("replica");
+                    return Ok(rows);
+                }
+                Err(error) if Fault::of(&error) == Fault::Late && self.is_well(replica) => return Err(error),
+                Err(error) => replica.failed(statement, &error),
+            }
+        }
+        self.by_primary(statement, params).await
+    }
+
     /// A row that is there for good once it is there. That a replica does not have it yet proves nothing.
     pub(super) async fn row_opt(
         &self,
@@ -162,10 +201,8 @@ impl Replicas {
                 self.metrics.read_served("replica");
                 Some(rows)
             }
-            // Whatever it is: a table that has not come yet, a conflict with what is replayed, a server that is gone.
             Err(error) => {
-                tracing::debug!(replica = replica.number, statement = statement.name, %error, "a replica failed a read");
-                replica.freshness.forget();
+                replica.failed(statement, &error);
                 None
             }
         }
@@ -191,6 +228,11 @@ impl Replicas {
         (0..self.replicas.len())
             .map(|step| &self.replicas[first.wrapping_add(step) % self.replicas.len()])
             .find(|replica| replica.freshness.serves(now, self.max_lag, pinned))
+    }
+
+    /// Whether the checks, which have gone on meanwhile, find a replica fit.
+    fn is_well(&self, replica: &Replica) -> bool {
+        replica.freshness.serves(Instant::now(), self.max_lag, None)
     }
 
     /// Measures how far each replica is.

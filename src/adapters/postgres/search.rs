@@ -18,7 +18,6 @@ use super::{
     catalog::asset,
     columns::{Columns, out_of_range, signed},
     db::{Param, Statement},
-    replicas::Topic,
 };
 
 mod tsquery;
@@ -135,7 +134,7 @@ impl Search for PostgresStore {
             &number,
             &wanted,
         ];
-        let rows = self.replicas.rows(Topic::Catalogue, &SEARCH, &params).await?;
+        let rows = self.replicas.search_rows(&SEARCH, &params).await?;
         let stopped =
             rows.last().filter(|row| row.try_get::<_, Option<Uuid>>("version_id").is_ok_and(|id| id.is_none()));
         let hits = &rows[..rows.len() - usize::from(stopped.is_some())];
@@ -160,7 +159,7 @@ impl Search for PostgresStore {
             &i64::from(values),
         ];
         let mut facets = Facets::default();
-        for row in self.replicas.rows(Topic::Catalogue, &SEARCH_FACETS, &params).await? {
+        for row in self.replicas.search_rows(&SEARCH_FACETS, &params).await? {
             let row = Columns(&row);
             let count = row.amount("assets")?;
             match row.get("kind")? {

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use async_trait::async_trait;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use penstock::{
     adapters::{
         cached::{CachedCatalog, CachedLineage, CachedLineageUpkeep, CachedPolicies, CachedReceipts, CachedSearch},
@@ -23,13 +27,15 @@ use penstock_actors::{
         ReceiptStatus, Role, Walk,
     },
     ports::{
-        Catalog, LineageStore as _, LineageUpkeep as _, NewReceipt, Policies as _, PortError, Receipts, Search,
-        StatusChange, Tag, Wish,
+        Catalog, Facets, LineageStore as _, LineageUpkeep as _, NewReceipt, Policies as _, PortError, PortResult,
+        Receipts, Search, SearchPage, SearchPlace, StatusChange, Tag, Wish,
     },
+    search::Found,
     testkit::{catalog_suite, policies_suite},
     tiered_cache::{TieredCache, TieredDeps},
 };
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 struct Scene {
     _folder: TempDir,
@@ -265,6 +271,55 @@ async fn a_search_waits_for_its_turn_and_what_is_known_waits_for_nobody() {
     assert!(matches!(refused, Err(PortError::Unavailable { retry_after: Some(_), .. })), "{refused:?}");
     drop(taken);
     search.search(&Wish { min_price: Some(2), ..dear }, None, 10).await.expect("its turn");
+}
+
+/// A database that is done with a search when it is told so, and says when it has begun one.
+#[derive(Default)]
+struct Slow {
+    begun: Notify,
+    done: Notify,
+}
+
+#[async_trait]
+impl Search for Slow {
+    async fn search(&self, _: &Wish, _: Option<SearchPlace>, _: u32) -> PortResult<SearchPage> {
+        self.begun.notify_one();
+        self.done.notified().await;
+        Ok(SearchPage::default())
+    }
+
+    async fn facets(&self, _: &Wish, _: u32, _: u32) -> PortResult<Facets> {
+        self.begun.notify_one();
+        self.done.notified().await;
+        Ok(Facets::default())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_whose_client_has_left_keeps_its_turn_until_the_database_is_done() {
+    let mut config = Config::load(&Sources::default()).expect("the defaults");
+    // Nothing is cached, so that every question is the database's.
+    config.cache.listings_ttl = Duration::ZERO;
+    let deps = TieredDeps { shared: None, clock: Arc::new(SystemClock), io: tokio::runtime::Handle::current() };
+    let cache = TieredCache::new(wiring::cache_settings(&config), deps);
+    let (slow, turns) = (Arc::new(Slow::default()), Admission::new("searches", 1));
+    let search = CachedSearch::new(slow.clone(), cache, turns.clone());
+    let wish = Wish::default();
+    let place = SearchPlace { newest: 1, found: Found::PolicyMeta, number: 1 };
+    let questions: [BoxFuture<'_, ()>; 3] = [
+        search.search(&wish, None, 10).map(drop).boxed(),
+        search.search(&wish, Some(place), 10).map(drop).boxed(),
+        search.facets(&wish, 10, 10).map(drop).boxed(),
+    ];
+    for question in questions {
+        tokio::select! {
+            () = question => panic!("it was not done"),
+            () = slow.begun.notified() => {}
+        }
+        assert_eq!(turns.in_use(), 1, "the client has left, and the database works on");
+        slow.done.notify_one();
+        turns.admit(1, Duration::from_secs(60)).await.expect("its turn has come back");
+    }
 }
 
 /// A job that was seen at `time`, with what it reads.

@@ -9,13 +9,13 @@
 //!
 //! Searches come from anyone, so `catalogue.searches` of them are in the database at a time and further ones wait for
 //! [`PATIENCE`], then are `Unavailable`: connections, SQLite's readers and the processor are left to streams. What the cache
-//! has waits for nobody.
+//! has waits for nobody. A search keeps its turn until the database is done with it, also when whoever asked has left.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use penstock_actors::{
-    admission::{Admission, Permit},
+    admission::Admission,
     ports::{CacheName, CacheTag, Facets, PortError, PortResult, Search, SearchPage, SearchPlace, Wish},
     tiered_cache::TieredCache,
 };
@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// When to come back after that.
 const SOON: Duration = Duration::from_secs(1);
+
+/// The name of this dependency in errors.
+const SEARCH: &str = "the search";
 
 /// The search, with first pages and facets from the cache.
 pub struct CachedSearch {
@@ -41,12 +44,22 @@ impl CachedSearch {
     }
 }
 
-async fn turn(turns: &Admission) -> PortResult<Permit> {
-    turns.admit(1, PATIENCE).await.ok_or_else(|| PortError::Unavailable {
-        dependency: "the search",
+/// Runs a call to its end when it is its turn, in a task of its own: the database goes on with it whether or not somebody waits.
+async fn in_turn<T, F>(turns: &Admission, call: F) -> PortResult<T>
+where
+    T: Send + 'static,
+    F: Future<Output = PortResult<T>> + Send + 'static,
+{
+    let turn = turns.admit(1, PATIENCE).await.ok_or_else(|| PortError::Unavailable {
+        dependency: SEARCH,
         retry_after: Some(SOON),
         source: "too many searches are under way".into(),
-    })
+    })?;
+    let call = tokio::spawn(async move {
+        let _turn = turn;
+        call.await
+    });
+    call.await.map_err(|error| PortError::unavailable(SEARCH, error))?
 }
 
 /// What a question is kept under: a digest, since a question may be long and have any characters.
@@ -58,15 +71,12 @@ fn key(kind: &str, question: &impl Serialize) -> PortResult<String> {
 #[async_trait]
 impl Search for CachedSearch {
     async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage> {
-        if behind.is_some() {
-            let _turn = turn(&self.turns).await?;
-            return self.inner.search(wish, behind, limit).await;
-        }
         let (inner, turns, asked) = (Arc::clone(&self.inner), self.turns.clone(), wish.clone());
-        let load = move || async move {
-            let _turn = turn(&turns).await?;
-            inner.search(&asked, None, limit).await.map(Some)
-        };
+        let found = async move { in_turn(&turns, async move { inner.search(&asked, behind, limit).await }).await };
+        if behind.is_some() {
+            return found.await;
+        }
+        let load = move || async move { found.await.map(Some) };
         let key = key("page", &(wish, limit))?;
         let page = self.cache.get(CacheName::Listings, &key, &[CacheTag::LISTINGS], load).await?;
         Ok(page.map(Arc::unwrap_or_clone).unwrap_or_default())
@@ -75,8 +85,7 @@ impl Search for CachedSearch {
     async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets> {
         let (inner, turns, asked) = (Arc::clone(&self.inner), self.turns.clone(), wish.clone());
         let load = move || async move {
-            let _turn = turn(&turns).await?;
-            inner.facets(&asked, most, values).await.map(Some)
+            in_turn(&turns, async move { inner.facets(&asked, most, values).await.map(Some) }).await
         };
         let key = key("facets", &(wish, most, values))?;
         let facets = self.cache.get(CacheName::Listings, &key, &[CacheTag::LISTINGS], load).await?;

@@ -3,6 +3,8 @@
 //! Anyone may ask, so what one question costs is bounded on all sides: its length, its words, the size of a page, the assets
 //! that facets count, the time of a page (the port stops by itself), and how many are under way at a time (the port again).
 
+use std::{borrow::Cow, fmt::Display, str::FromStr};
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, Query, ServiceConfig},
@@ -14,7 +16,7 @@ use penstock_actors::{
     ports::{Facets, Hit, Media, Search, Wish},
     search::{Piece, TextQuery, TextQueryError, highlight, texts},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Problem, answer, paging, routing, validation::is_media_range};
 
@@ -55,13 +57,16 @@ struct Asked {
     producer_id: String,
     #[serde(default)]
     media_type: String,
+    #[serde(default, deserialize_with = "given_value")]
     min_price: Option<u64>,
+    #[serde(default, deserialize_with = "given_value")]
     max_price: Option<u64>,
+    #[serde(default, deserialize_with = "given_value")]
     limit: Option<u32>,
     #[serde(default)]
     cursor: String,
-    #[serde(default)]
-    facets: bool,
+    #[serde(default, deserialize_with = "given_value")]
+    facets: Option<bool>,
 }
 
 impl Asked {
@@ -117,6 +122,16 @@ fn given(value: &str) -> Option<&str> {
     Some(value).filter(|value| !value.is_empty())
 }
 
+/// A value that is not a text.
+fn given_value<'de, D, T>(asked: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let text = Cow::<str>::deserialize(asked)?;
+    given(&text).map(str::parse).transpose().map_err(D::Error::custom)
+}
+
 async fn list(
     search: Data<dyn Search>,
     settings: Data<CatalogueSettings>,
@@ -126,7 +141,7 @@ async fn list(
     let wish = asked.wish()?;
     let behind = given(&asked.cursor).map(|text| cursor::read(text, &wish)).transpose()?;
     let counting: OptionFuture<_> =
-        asked.facets.then(|| search.facets(&wish, settings.facet_assets, FACET_VALUES)).into();
+        asked.facets.unwrap_or_default().then(|| search.facets(&wish, settings.facet_assets, FACET_VALUES)).into();
     let (page, facets) = futures_util::join!(search.search(&wish, behind, limit), counting);
     let (page, facets) = (page?, facets.transpose()?);
     let text = wish.text.as_ref();

@@ -72,6 +72,11 @@ on_both!(what_is_published_is_found_at_once, async |node: &mut TestNode| {
         (("minPrice", "1"), vec!["Tide tables"]),
         (("maxPrice", "249"), vec!["A film"]),
         (("q", ""), vec!["A film", "Tide tables"]),
+        (("datasetId", ""), vec!["A film", "Tide tables"]),
+        (("minPrice", ""), vec!["A film", "Tide tables"]),
+        (("maxPrice", ""), vec!["A film", "Tide tables"]),
+        (("limit", ""), vec!["A film", "Tide tables"]),
+        (("facets", ""), vec!["A film", "Tide tables"]),
     ] {
         assert_eq!(names(&catalog(node, &[query]).await), hits, "{query:?}");
     }
@@ -207,7 +212,7 @@ on_both!(whatever_is_typed_gets_a_clear_answer, async |node: &mut TestNode| {
         "limit=101",
         "limit=-1",
         "limit=x",
-        "limit=",
+        "minPrice=x",
         "minPrice=-1",
         "minPrice=2&maxPrice=1",
         "producerId=abc",

@@ -2,7 +2,7 @@
 //!
 //! - [`words()`]: the words of a text, as everything here compares them
 //! - [`TextQuery`]: what was typed, in the syntax of web searches, read once for every database
-//! - [`highlight()`]: the passage of a text that a query's words were found in
+//! - [`Highlighter`]: the passage of a text that a query's words were found in
 //!
 //! The order of results is one that any database can keep exactly, page by page, while assets are added: first where the
 //! words were found ([`Found`]), then the newest. A score that depends on what else is in the catalogue could not.
@@ -14,7 +14,7 @@ mod highlight;
 mod query;
 mod words;
 
-pub use highlight::{Piece, highlight};
+pub use highlight::{Highlighter, Piece};
 pub use query::{Alternative, Term, TextQuery, TextQueryError};
 pub use words::{MAX_WORD_CHARS, is_unspaced, words};
 

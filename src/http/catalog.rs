@@ -1,7 +1,8 @@
 //! The catalogue: what there is to stream, found by words and filters.
 //!
 //! Anyone may ask, so what one question costs is bounded on all sides: its length, its words, the size of a page, the assets
-//! that facets count, the time of a page (the port stops by itself), and how many are under way at a time (the port again).
+//! that facets count, the time of a page (the port stops by itself), how many are under way at a time (the port again), and how
+//! much text is looked through for passages.
 
 use std::{borrow::Cow, fmt::Display, str::FromStr};
 
@@ -14,7 +15,7 @@ use penstock_actors::{
     ids::ProducerId,
     model::Asset,
     ports::{Facets, Hit, Media, Search, Wish},
-    search::{Piece, TextQuery, TextQueryError, highlight, texts},
+    search::{Highlighter, Piece, TextQuery, TextQueryError, texts},
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
@@ -144,9 +145,9 @@ async fn list(
         asked.facets.unwrap_or_default().then(|| search.facets(&wish, settings.facet_assets, FACET_VALUES)).into();
     let (page, facets) = futures_util::join!(search.search(&wish, behind, limit), counting);
     let (page, facets) = (page?, facets.transpose()?);
-    let text = wish.text.as_ref();
+    let mut highlighter = wish.text.as_ref().map(Highlighter::of);
     Ok(answer::ok(&Listing {
-        items: page.hits.iter().map(|hit| Item::of(hit, text)).collect(),
+        items: page.hits.iter().map(|hit| Item::of(hit, highlighter.as_mut())).collect(),
         next_cursor: page.next.map(|place| cursor::write(place, &wish)),
         facets: facets.as_ref().map(Counts::of),
     }))
@@ -192,14 +193,14 @@ struct Highlights {
 }
 
 impl<'a> Item<'a> {
-    fn of(hit: &'a Hit, text: Option<&TextQuery>) -> Self {
+    fn of(hit: &'a Hit, highlighter: Option<&mut Highlighter<'_>>) -> Self {
         let Hit { asset, found } = hit;
-        let why = text.map(|text| Why {
+        let why = highlighter.map(|highlighter| Why {
             found_in: found.as_str(),
             highlights: Highlights {
-                name: highlight(text, &asset.name),
-                description: highlight(text, &asset.description),
-                policy_meta: texts(&asset.policy_meta).into_iter().find_map(|fact| highlight(text, fact)),
+                name: highlighter.passage(&asset.name),
+                description: highlighter.passage(&asset.description),
+                policy_meta: texts(&asset.policy_meta).into_iter().find_map(|fact| highlighter.passage(fact)),
             },
         });
         Self { asset, why }

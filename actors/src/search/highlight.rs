@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
+use unicode_normalization::char::decompose_compatible;
 
 use super::{
     query::TextQuery,
-    words::{is_separator, is_unspaced, words},
+    words::{is_dropped, is_separator, is_unspaced, words},
 };
 
 /// How much of a text is shown: two lines of a list.
@@ -17,6 +18,10 @@ const PASSAGE_CHARS: usize = 200;
 
 /// How much of that stands before the first word that was found, so that it is read in its sentence.
 const LEAD_CHARS: usize = 60;
+
+/// Bytes of text that are looked through for one query. The largest page of a hundred assets of 2 KiB each, which few are over,
+/// has less; a page of the largest assets, and a reader who asks for it all the time, must not keep a thread busy.
+const LOOKED_THROUGH: usize = 256 << 10;
 
 /// A part of a passage. One after the other they are the passage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,49 +32,59 @@ pub struct Piece {
     pub hit: bool,
 }
 
-/// The passage of `text` around the first word that the query wants, cut to some 200 characters and with an ellipsis where it
-/// was cut; `None` when none of its words is there.
-pub fn highlight(query: &TextQuery, text: &str) -> Option<Vec<Piece>> {
-    let wanted = Wanted::of(query);
-    let runs: Vec<_> = Runs { rest: text }.map(|run| (run, wanted.has(run))).collect();
-    let first_hit = runs.iter().position(|&(_, hit)| hit)?;
-
-    // Back from the first hit, then on from it, by whole runs, as far as there is room.
-    let mut from = first_hit;
-    let mut lead = 0;
-    while from > 0 {
-        lead += runs[from - 1].0.chars().count();
-        if lead > LEAD_CHARS {
-            break;
-        }
-        from -= 1;
-    }
-    let mut to = from;
-    let mut shown = 0;
-    while to < runs.len() {
-        shown += runs[to].0.chars().count();
-        if shown > PASSAGE_CHARS && to > first_hit {
-            break;
-        }
-        to += 1;
-    }
-    let mut passage = Passage::default();
-    passage.add(if from > 0 { "…" } else { "" }, false);
-    runs[from..to].iter().for_each(|&(run, hit)| passage.add(run, hit));
-    passage.add(if to < runs.len() { "…" } else { "" }, false);
-    Some(passage.pieces)
-}
-
-/// The words that a match may have been found by.
-struct Wanted<'a> {
+/// Finds the passages for one query: in one text after the other, until it has looked through so much that the rest is passed over.
+#[derive(Debug)]
+pub struct Highlighter<'a> {
+    /// The words that a match may have been found by.
     words: HashSet<&'a str>,
     prefix: Option<&'a str>,
+    left: usize,
 }
 
-impl<'a> Wanted<'a> {
-    fn of(query: &'a TextQuery) -> Self {
+impl<'a> Highlighter<'a> {
+    pub fn of(query: &'a TextQuery) -> Self {
         let words = query.wanted().flat_map(|term| &term.words).map(String::as_str).collect();
-        Self { words, prefix: query.prefix() }
+        Self { words, prefix: query.prefix(), left: LOOKED_THROUGH }
+    }
+
+    /// The passage of `text` around the first word that the query wants, cut to some 200 characters and with an ellipsis where it
+    /// was cut; `None` when none of its words is there, or the text is more than may still be looked through.
+    pub fn passage(&mut self, text: &str) -> Option<Vec<Piece>> {
+        self.left = self.left.checked_sub(text.len())?;
+        let mut runs = Runs { rest: text };
+        let mut lead = Vec::new();
+        let found = loop {
+            let run = runs.next()?;
+            if self.has(run) {
+                break run;
+            }
+            lead.push(run);
+        };
+        // Back from what was found, then on from it, by whole runs, as far as there is room.
+        let mut from = lead.len();
+        let mut shown = 0;
+        while from > 0 {
+            let longer = shown + lead[from - 1].chars().count();
+            if longer > LEAD_CHARS {
+                break;
+            }
+            shown = longer;
+            from -= 1;
+        }
+        let mut passage = Passage::default();
+        passage.add(if from > 0 { "…" } else { "" }, false);
+        lead[from..].iter().for_each(|run| passage.add(run, false));
+        passage.add(found, true);
+        shown += found.chars().count();
+        for run in runs {
+            shown += run.chars().count();
+            if shown > PASSAGE_CHARS {
+                passage.add("…", false);
+                break;
+            }
+            passage.add(run, self.has(run));
+        }
+        Some(passage.pieces)
     }
 
     fn has(&self, run: &str) -> bool {
@@ -94,7 +109,8 @@ impl Passage {
     }
 }
 
-/// The runs of a text: of characters that separate words, and of others; what is a word by itself is a run by itself.
+/// The runs of a text, so that what [`words`] takes for one word is in one run: of characters that separate words, and of others;
+/// what is a word by itself is a run by itself.
 struct Runs<'a> {
     rest: &'a str,
 }
@@ -103,13 +119,77 @@ impl<'a> Iterator for Runs<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let kind = |character| (is_separator(character), is_unspaced(character));
-        let first = kind(self.rest.chars().next()?);
-        let mut ends = self.rest.char_indices().skip(1);
-        let end = ends.find(|&(_, character)| first.1 || kind(character) != first);
-        let (run, rest) = self.rest.split_at(end.map_or(self.rest.len(), |(end, _)| end));
+        let mut so_far: Option<Shape> = None;
+        let mut end = self.rest.len();
+        for (at, character) in self.rest.char_indices() {
+            // What is dropped belongs to what it stands behind.
+            let Some(shape) = Shape::of(character) else { continue };
+            if so_far.is_some_and(|so_far| !so_far.goes_on_with(shape)) {
+                end = at;
+                break;
+            }
+            so_far = Some(so_far.map_or(shape, |so_far| so_far.and(shape)));
+        }
+        let (run, rest) = self.rest.split_at(end);
         self.rest = rest;
-        Some(run)
+        Some(run).filter(|run| !run.is_empty())
+    }
+}
+
+/// What characters are when they have been decomposed as [`words`] does it: `½` begins and ends as a digit does, `℃` begins with a sign
+/// and ends in a letter.
+#[derive(Clone, Copy)]
+struct Shape {
+    first: Kind,
+    last: Kind,
+    /// There is nothing else in it.
+    separates: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Separator,
+    Unspaced,
+    /// Makes another one of the kana before it.
+    Voicing,
+    Other,
+}
+
+impl Kind {
+    fn of(character: char) -> Self {
+        match character {
+            '\u{3099}' | '\u{309a}' => Self::Voicing,
+            _ if is_separator(character) => Self::Separator,
+            _ if is_unspaced(character) => Self::Unspaced,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Shape {
+    /// `None` of what is dropped.
+    fn of(character: char) -> Option<Self> {
+        let mut whole: Option<Self> = None;
+        decompose_compatible(character, |part| {
+            for part in part.to_lowercase().filter(|&part| !is_dropped(part)) {
+                let kind = Kind::of(part);
+                let shape = Self { first: kind, last: kind, separates: kind == Kind::Separator };
+                whole = Some(whole.map_or(shape, |whole| whole.and(shape)));
+            }
+        });
+        whole
+    }
+
+    fn and(self, next: Self) -> Self {
+        Self { first: self.first, last: next.last, separates: self.separates && next.separates }
+    }
+
+    fn goes_on_with(self, next: Self) -> bool {
+        match (self.last, next.first) {
+            (Kind::Separator, Kind::Separator) => self.separates && next.separates,
+            (Kind::Other, Kind::Other) | (Kind::Unspaced, Kind::Voicing) => true,
+            _ => false,
+        }
     }
 }
 
@@ -121,7 +201,7 @@ mod tests {
 
     /// The passage with brackets around what was found.
     fn passage(typed: &str, text: &str) -> Option<String> {
-        let pieces = highlight(&TextQuery::parse(typed).expect("a query"), text)?;
+        let pieces = Highlighter::of(&TextQuery::parse(typed).expect("a query")).passage(text)?;
         Some(
             pieces
                 .iter()
@@ -141,6 +221,15 @@ mod tests {
             ("a or b", "b & a", "[b] & [a]"),
             ("東京", "新東京駅", "新[東京]駅"),
             ("<b>", "a <b>bold</b> b", "a <[b]>bold</[b]> [b]"),
+            // What the index takes for one word.
+            ("می\u{200c}خواهم", "نمی, می\u{200c}خواهم.", "نمی, [می\u{200c}خواهم]."),
+            ("coop", "\u{ad}a co\u{ad}op", "\u{ad}a [co\u{ad}op]"),
+            ("m2", "12 m² wide", "12 [m²] wide"),
+            ("1a", "1ª, 2ª", "[1ª], 2ª"),
+            ("\"pentm\"", "Pen™ pen", "[Pen™] pen"),
+            ("が", "か\u{3099}か", "[か\u{3099}]か"),
+            ("\"c\"", "5℃ (C)", "5[℃] ([C])"),
+            ("1", "⑴, ½", "[⑴], [½]"),
         ] {
             assert_eq!(passage(typed, text).as_deref(), Some(shown), "{typed}");
         }
@@ -160,11 +249,32 @@ mod tests {
         assert_eq!(passage(&word, &word), Some(format!("[{word}]")), "a hit is never cut");
     }
 
+    #[test]
+    fn beyond_so_much_text_nothing_is_looked_for() {
+        let query = TextQuery::parse("tide").expect("a word");
+        let mut highlighter = Highlighter::of(&query);
+        let large = format!("{} tide", "x".repeat(LOOKED_THROUGH / 2));
+        assert!(highlighter.passage(&large).is_some());
+        assert!(highlighter.passage(&large).is_none(), "it is more than is left");
+        assert!(highlighter.passage("tide").is_some(), "a short one still fits");
+        assert!((0..LOOKED_THROUGH).any(|_| highlighter.passage("tide").is_none()));
+    }
+
     proptest! {
+        /// So that whatever was found can be shown.
+        #[test]
+        fn the_words_of_the_runs_are_those_of_the_text(
+            text in "[a-b 0-1\"é東かｶ゛ﾞ½²™ª⑴℃ﬁ\u{3099}\u{ad}\u{200c}\u{200d}\u{301}-]{0,30}|\\PC{0,60}"
+        ) {
+            let runs: Vec<_> = Runs { rest: &text }.collect();
+            prop_assert_eq!(runs.concat(), text.as_str());
+            prop_assert_eq!(runs.iter().flat_map(|run| words(run)).collect::<Vec<_>>(), words(&text));
+        }
+
         #[test]
         fn the_pieces_are_the_text_as_it_was(text in "[a-c \"é東-]{0,300}", typed in "[a-c]{1,3}") {
             let query = TextQuery::parse(&typed).expect("a word");
-            if let Some(pieces) = highlight(&query, &text) {
+            if let Some(pieces) = Highlighter::of(&query).passage(&text) {
                 prop_assert!(pieces.iter().any(|piece| piece.hit));
                 let whole: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
                 prop_assert!(text.contains(whole.trim_matches('…')));

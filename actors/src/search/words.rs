@@ -109,6 +109,11 @@ fn is_in(table: &[(char, char)], character: char) -> bool {
     after > 0 && table[after - 1].1 >= character
 }
 
+/// Whether a character counts for nothing, wherever it stands.
+pub(super) fn is_dropped(character: char) -> bool {
+    is_in(DROPPED, character)
+}
+
 /// Whether a character separates words.
 pub(super) fn is_separator(character: char) -> bool {
     is_in(SEPARATORS, character)
@@ -124,7 +129,7 @@ pub fn words(text: &str) -> Vec<String> {
     let folded = text
         .nfkd()
         .flat_map(char::to_lowercase)
-        .filter(|&character| !is_in(DROPPED, character))
+        .filter(|&character| !is_dropped(character))
         .nfc()
         // The same letter at the end of a word and before it.
         .map(|character| if character == 'ς' { 'σ' } else { character });

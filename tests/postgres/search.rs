@@ -151,6 +151,56 @@ async fn what_finds_many_assets_keeps_the_same_promises() {
     search_suite::run(Arc::new(store)).await;
 }
 
+/// Makes every query one that is thought to find few assets, as filters are that always go together.
+const FEW_EXPECTED: &str = "CREATE OR REPLACE FUNCTION penstock_expected(query tsquery) RETURNS bigint
+    LANGUAGE sql STRICT AS 'SELECT 1::bigint'";
+
+/// More assets than are looked at as a whole: every other one has the word in its name, the rest in the description.
+const COMMON: &str = "
+    INSERT INTO assets SELECT md5('common' || n)::uuid, sha256('content'), CASE n % 2 WHEN 0 THEN 'ebb ' ELSE 'sea ' END || n,
+        CASE n % 2 WHEN 0 THEN '' ELSE 'ebb' END, 'video/mp4', NULL, '{}', md5('producer')::uuid, now()
+    FROM generate_series(1, 12000) n";
+
+/// The assets that the first page of a family of media types reads.
+const READ_FOR_A_PAGE: &str = "
+    BEGIN;
+    DO $$ BEGIN PERFORM penstock_search(NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'video', 0, 9223372036854775807, NULL, NULL,
+        NULL, 21); END $$;
+    CREATE TEMP TABLE fetched AS SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'asset_search';
+    COMMIT";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_looks_rare_and_is_not_is_found_in_its_order_and_not_read_as_a_whole() {
+    let database = TestDatabase::migrated().await;
+    let client = database.client().await;
+    client.batch_execute(OLDER).await.expect("a producer with a content");
+    client.batch_execute(COMMON).await.expect("made");
+    client.batch_execute(FEW_EXPECTED).await.expect("replaced");
+    let (store, _metrics) = store(database.settings()).await;
+    let wish = Wish { text: TextQuery::parse("ebb").ok(), ..Wish::default() };
+    let (names, _) = names_on_all_pages(&store, &wish, 1500).await;
+    let newest_first = |name: &'static str, odd| (0..6000).rev().map(move |half| format!("{name} {}", 2 * half + odd));
+    assert_eq!(names, newest_first("ebb", 2).chain(newest_first("sea", 1)).collect::<Vec<_>>());
+    for (most, counted) in [(20_000, 12_000), (5000, 5000)] {
+        let facets = store.facets(&wish, most, 10).await.expect("counted");
+        assert_eq!((facets.counted, facets.capped), (counted, counted == 5000));
+    }
+    client.batch_execute(READ_FOR_A_PAGE).await.expect("a page");
+    let fetched: i64 = client.query_one("SELECT idx_tup_fetch FROM fetched", &[]).await.expect("counted").get(0);
+    assert!((21..8000).contains(&fetched), "{fetched} were read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asset_that_has_lost_its_price_is_listed_at_the_last_one() {
+    let database = TestDatabase::migrated().await;
+    let client = database.client().await;
+    client.batch_execute(OLDER).await.expect("assets");
+    client.batch_execute("DELETE FROM prices WHERE satoshis = 21").await.expect("gone");
+    let (store, _metrics) = store(database.settings()).await;
+    let page = store.search(&Wish { min_price: Some(21), ..tide() }, None, 10).await.expect("a page");
+    assert_eq!(page.hits.iter().map(|hit| hit.asset.price_satoshis).collect::<Vec<_>>(), [21]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_takes_too_long_ends_early_and_the_next_goes_on() {
     let database = TestDatabase::migrated().await;
@@ -175,4 +225,9 @@ async fn a_page_that_takes_too_long_ends_early_and_the_next_goes_on() {
     assert!(count > 10, "every million has a page of its own: {count}");
     let facets = store.facets(&tide(), 100, 10).await.expect("counted");
     assert!(facets.capped && facets.counted < 21, "{facets:?}");
+    // Also when there is nothing to look for but a price.
+    let cheap = Wish { max_price: Some(1), ..Wish::default() };
+    let (names, count) = names_on_all_pages(&store, &cheap, 10).await;
+    assert_eq!(names, ["tide 1"]);
+    assert!(count > 1, "{count}");
 }

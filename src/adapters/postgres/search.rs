@@ -1,4 +1,4 @@
-//! The port `Search`: full-text search over the catalogue. How it works is said where it is done, in migration V10.
+//! The port `Search`: full-text search over the catalogue. How it works is said where it is done, in migrations V10 and V18.
 //!
 //! A call is one round trip to a function. It looks into spans of the catalogue that grow, the newest first, and stops when the
 //! page is full: however many assets a common word has, few of them are looked at. When a second is over it stops too, with
@@ -25,16 +25,16 @@ mod tsquery;
 use self::tsquery::{Place, tsquery};
 
 /// By `asset_search_document` where there are words or filters, else by the primary key or `asset_search_price`; then by the
-/// primary keys.
+/// primary keys and `asset_search_version_id_key`. The price that is shown is the one that filters compare.
 const SEARCH: Statement = Statement {
     name: "search",
     sql: "
         SELECT m.newest, m.rank, m.number, m.version_id, a.content_hash, a.name, a.description, a.media_type,
-            c.size_bytes, a.dataset_id, a.policy_meta, a.producer_id, p.satoshis, a.created_at
+            c.size_bytes, a.dataset_id, a.policy_meta, a.producer_id, s.satoshis, a.created_at
         FROM penstock_search($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) m
         LEFT JOIN assets a ON a.version_id = m.version_id
         LEFT JOIN overlay_storage_index c ON c.content_hash = a.content_hash
-        LEFT JOIN prices p ON p.version_id = a.version_id
+        LEFT JOIN asset_search s ON s.version_id = m.version_id
         ORDER BY m.rank DESC, m.number DESC, m.version_id NULLS LAST",
     types: &[
         Type::TEXT,

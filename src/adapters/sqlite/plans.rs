@@ -158,7 +158,7 @@ const FROM_THE_START: &[(&str, &[&str])] = &[
 const SMALL: &[&str] = &["quota_policies", "ledger_nodes", "n", "json_each", "CONSTANT", "lineage_emission"];
 
 /// 100,000 rows in each table that grows, of 1,000 receipts; ids are numbers in 16 or 32 bytes. What is never kept
-/// needs neither syncs nor its foreign keys checked. Assets have no words: how those are read does not depend on their number.
+/// needs neither syncs nor its foreign keys checked. Assets have no words: the plan of a match does not depend on their number.
 const ROWS: &str = "
     PRAGMA synchronous = OFF;
     PRAGMA foreign_keys = OFF;

@@ -1,24 +1,38 @@
 //! The port `Search`: full-text search over the catalogue with FTS5.
 //!
-//! Results come in the order in which FTS5 reads its index anyway, the newest first, so it stops when the page is full, however
-//! many assets a common word has. Its own ranking, bm25, would have to see all of them, and would change the order of pages that
-//! somebody is reading whenever an asset is added.
+//! Results come in the order in which FTS5 reads its index anyway, the newest first, so that for whole words it stops when the page is
+//! full, however many assets a common word has. Its own ranking, bm25, would have to see all of them, and would change the order of
+//! pages that somebody is reading whenever an asset is added.
+//!
+//! A word that stands for all that begin with it has the lists of all of those merged before the first result, and what is rarely
+//! true together (words, filters, a price) is looked for to the end. So there is a clock: when a second is over, a search stops with
+//! a page that is not full and a place to go on from, as on PostgreSQL. FTS5 does not tell how far it has looked, so a search that
+//! has found nothing until then has no such place, and fails.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use penstock_actors::{
     ids::ProducerId,
-    ports::{Facets, Hit, PortResult, Search, SearchPage, SearchPlace, Wish},
+    ports::{Facets, Hit, PortError, PortResult, Search, SearchPage, SearchPlace, Wish},
     search::Found,
 };
 use rusqlite::{Connection, Row, named_params};
 
-use super::{SqliteStore, catalog::asset_from_row, values::get_opt};
+use super::{
+    SqliteStore,
+    catalog::asset_from_row,
+    failure::{DEPENDENCY, Failure},
+    values::get_opt,
+};
 
+mod clock;
 mod match_text;
 
-use self::match_text::match_text;
+use self::{clock::Clock, match_text::match_text};
+
+/// How long a search may keep a reader, of which streams need one now and then.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Served by the primary key.
 pub(super) const NEWEST: &str = "SELECT coalesce(max(number), 0) FROM asset_search";
@@ -67,54 +81,72 @@ pub(super) const LISTED_TAGS: &str = "
 impl Search for SqliteStore {
     async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage> {
         let wish = wish.clone();
-        self.workers.read("search", move |conn| Ok(search(conn, &wish, behind, limit)?)).await
+        self.workers.read("search", move |conn| search(conn, &wish, behind, limit, PATIENCE)).await
     }
 
     async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets> {
         let wish = wish.clone();
-        self.workers.read("search_facets", move |conn| Ok(facets(conn, &wish, most, values)?)).await
+        self.workers.read("search_facets", move |conn| Ok(facets(conn, &wish, most, values, PATIENCE)?)).await
     }
 }
 
-fn search(conn: &Connection, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> rusqlite::Result<SearchPage> {
+fn search(
+    conn: &Connection,
+    wish: &Wish,
+    behind: Option<SearchPlace>,
+    limit: u32,
+    time: Duration,
+) -> Result<SearchPage, Failure> {
+    let _clock = Clock::start(conn, time)?;
     let newest = match behind {
         Some(place) => place.newest,
         None => conn.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?,
     };
     // One more, to know whether there are more.
     let wanted = limit as usize + 1;
-    let mut numbered = Vec::new();
+    let mut numbered: Vec<(i64, Hit)> = Vec::new();
+    let mut is_further = false;
+    let mut stopped = None;
     for found in Found::ALL {
         let ended = behind.is_some_and(|place| found > place.found);
         // Without words, everything is found in the last place.
         let apart = wish.text.is_some() || found == Found::PolicyMeta;
-        if ended || !apart || numbered.len() == wanted {
+        if ended || !apart || numbered.len() == wanted || stopped.is_some() {
             continue;
         }
         let Some(range) = Range::of(wish, found) else { continue };
         let below = behind.filter(|place| place.found == found).map_or(newest + 1, |place| place.number);
         let hit = |row: &Row<'_>| Ok((row.get("number")?, Hit { asset: asset_from_row(row)?, found }));
-        numbered.extend(range.rows(conn, [MATCHES, LISTED], below, wanted - numbered.len(), hit)?);
+        let rows = range.rows(conn, [MATCHES, LISTED], below, wanted - numbered.len(), hit)?;
+        is_further |= rows.in_time || !rows.found.is_empty();
+        let number = rows.found.last().map_or(below, |&(number, _)| number);
+        stopped = (!rows.in_time).then_some(SearchPlace { newest, found, number });
+        numbered.extend(rows.found);
+    }
+    if stopped.is_some() && !is_further {
+        return Err(PortError::unavailable(DEPENDENCY, "a search has found nothing in its time").into());
     }
     let more = numbered.len() == wanted;
     numbered.truncate(limit as usize);
-    let next = numbered.last().filter(|_| more).map(|&(number, ref hit): &(i64, Hit)| SearchPlace {
+    let last = numbered.last().filter(|_| more).map(|&(number, ref hit): &(i64, Hit)| SearchPlace {
         newest,
         found: hit.found,
         number,
     });
-    Ok(SearchPage { hits: numbered.into_iter().map(|(_, hit)| hit).collect(), next })
+    Ok(SearchPage { hits: numbered.into_iter().map(|(_, hit)| hit).collect(), next: last.or(stopped) })
 }
 
-fn facets(conn: &Connection, wish: &Wish, most: u32, values: u32) -> rusqlite::Result<Facets> {
+fn facets(conn: &Connection, wish: &Wish, most: u32, values: u32, time: Duration) -> rusqlite::Result<Facets> {
+    let _clock = Clock::start(conn, time)?;
     let range = Range::anywhere(wish);
     let tags = |row: &Row<'_>| {
         let dataset: Option<String> = row.get("dataset_id")?;
         let producer: Option<ProducerId> = get_opt(row, "producer_id")?;
         Ok((dataset, producer, row.get::<_, String>("media_type")?))
     };
-    let mut found = range.rows(conn, [MATCHED_TAGS, LISTED_TAGS], i64::MAX, most as usize + 1, tags)?;
-    let capped = found.len() > most as usize;
+    let Rows { mut found, in_time } =
+        range.rows(conn, [MATCHED_TAGS, LISTED_TAGS], i64::MAX, most as usize + 1, tags)?;
+    let capped = !in_time || found.len() > most as usize;
     found.truncate(most as usize);
     Ok(Facets {
         datasets: top(found.iter().filter_map(|(dataset, ..)| dataset.clone()), values),
@@ -167,25 +199,39 @@ impl Range {
         below: i64,
         limit: usize,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Vec<T>> {
+    ) -> rusqlite::Result<Rows<T>> {
         let (cheapest, dearest, limit) = (self.cheapest, self.dearest, limit as i64);
-        match &self.matched {
-            Some(text) => conn
-                .prepare_cached(matched)?
-                .query_map(
-                    named_params! {
-                        ":match": text, ":below": below, ":cheapest": cheapest, ":dearest": dearest, ":limit": limit,
-                    },
-                    read,
-                )?
-                .collect(),
-            None => conn
-                .prepare_cached(listed)?
-                .query_map(
-                    named_params! { ":below": below, ":cheapest": cheapest, ":dearest": dearest, ":limit": limit },
-                    read,
-                )?
-                .collect(),
+        let mut statement = conn.prepare_cached(if self.matched.is_some() { matched } else { listed })?;
+        let rows = match &self.matched {
+            Some(text) => statement.query_map(
+                named_params! {
+                    ":match": text, ":below": below, ":cheapest": cheapest, ":dearest": dearest, ":limit": limit,
+                },
+                read,
+            )?,
+            None => statement.query_map(
+                named_params! { ":below": below, ":cheapest": cheapest, ":dearest": dearest, ":limit": limit },
+                read,
+            )?,
+        };
+        let mut found = Vec::new();
+        for row in rows {
+            match row {
+                Ok(row) => found.push(row),
+                Err(error) if clock::is_over(&error) => return Ok(Rows { found, in_time: false }),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(Rows { found, in_time: true })
     }
 }
+
+/// What a statement has found, the newest first.
+struct Rows<T> {
+    found: Vec<T>,
+    /// There is no more, or no more was wanted.
+    in_time: bool,
+}
+
+#[cfg(test)]
+mod tests;

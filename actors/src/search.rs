@@ -72,11 +72,6 @@ fn collect<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     }
 }
 
-/// The media type alone, without parameters and in lower case: what filters compare and facets count.
-pub fn media_essence(media_type: &str) -> String {
-    media_type.split_once(';').map_or(media_type, |(essence, _)| essence).trim_matches(' ').to_ascii_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -88,12 +83,6 @@ mod tests {
         let value = json!({ "a": "one", "b": [1, "two", { "three": "four" }], "c": null, "d": true });
         assert_eq!(texts(&value), ["one", "two", "four"]);
         assert_eq!(texts(&json!({})), [""; 0]);
-    }
-
-    #[test]
-    fn a_media_type_is_compared_without_its_parameters() {
-        assert_eq!(media_essence("Text/Plain; charset=utf-8"), "text/plain");
-        assert_eq!(media_essence("video/mp4"), "video/mp4");
     }
 
     #[test]

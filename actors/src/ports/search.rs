@@ -31,8 +31,9 @@ pub enum Media {
     Family(String),
 }
 
-/// A place in the results of a wish. Places are numbered as assets came in, so what is added later than the first page never
-/// appears on a later one, and nothing is shown twice or left out.
+/// A place in the results of a wish. Places are numbered as assets came in, so what is added later than the first page does not
+/// appear on a later one, and nothing is shown twice or left out. An asset that was being added while the first page was read may
+/// have been numbered already: it may appear on a later page, and changes nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SearchPlace {
     /// The newest asset when the first page was read; newer ones are passed over.

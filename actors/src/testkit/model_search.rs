@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::{
     model::Asset,
     ports::{Facets, Hit, Media, PortResult, Search, SearchPage, SearchPlace, Wish},
-    search::{Alternative, Found, Term, TextQuery, media_essence, texts, words},
+    search::{Alternative, Found, Term, TextQuery, texts, words},
 };
 
 /// Assets in the order in which they came in.
@@ -90,6 +90,11 @@ fn top<T: Ord>(values: impl Iterator<Item = T>, most: u32) -> Vec<(T, u64)> {
     counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
     counts.truncate(most as usize);
     counts
+}
+
+/// The media type alone, without parameters and in lower case, as the triggers of both databases cut it out.
+fn media_essence(media_type: &str) -> String {
+    media_type.split_once(';').map_or(media_type, |(essence, _)| essence).trim_matches(' ').to_ascii_lowercase()
 }
 
 fn is_wanted(wish: &Wish, asset: &Asset) -> bool {

@@ -5,7 +5,8 @@
 //! that slows down makes batches larger rather than more.
 //!
 //! **Bound.** Each offer carries a permit for its bytes, taken before its body was read. When there is none, whoever offers
-//! is refused. **When the store is down** the offers of the batch are told so and can be made again: an event that is
+//! is refused. A batch is bounded by what the store has to do for it as well: an offer of more is kept in several.
+//! **When the store is down** the offers of the batch are told so and can be made again: an event that is
 //! offered twice is kept once, so a lost answer counts nothing twice. **When one offer is rejected** for ever, the others of
 //! its batch are not: the batch is halved until it stands alone.
 
@@ -15,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
@@ -28,9 +29,9 @@ use crate::{
     ports::{Ingested, Kept, LineageStore, PortError, PortResult},
 };
 
-/// Bytes of events in a batch, beyond which it takes no further offer: more make the statement, and what it holds in memory
-/// here and there, larger without saving a round trip worth it.
-const BATCH_BYTES: usize = 4 << 20;
+mod batch;
+
+use self::batch::{Offer, Part, Waiting, batch_of};
 
 /// Bounds of the ingest.
 #[derive(Debug, Clone, Copy)]
@@ -63,26 +64,10 @@ pub struct LineageIngestCounters {
     pub failed: AtomicU64,
 }
 
-/// Events on their way, with whoever waits for them.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-struct Offer {
-    events: Vec<LineageEvent>,
-    /// Held until the answer is out.
-    _permit: Permit,
-    reply: oneshot::Sender<PortResult<Vec<Kept>>>,
-}
-
 /// Answered when the actor runs: until then its mailbox is bounded.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 struct Ready(oneshot::Sender<()>);
-
-impl Offer {
-    fn bytes(&self) -> usize {
-        self.events.iter().map(|event| event.body.len()).sum()
-    }
-}
 
 /// The face of the ingest.
 #[derive(Clone)]
@@ -128,7 +113,7 @@ impl LineageHandle {
     pub async fn keep(&self, events: Vec<LineageEvent>, permit: Permit) -> PortResult<Vec<Kept>> {
         let gone = || PortError::unavailable("lineage ingest", "the actor is gone");
         let (reply, answer) = oneshot::channel();
-        self.addr.try_send(Offer { events, _permit: permit, reply }).map_err(|_| gone())?;
+        self.addr.try_send(Offer::new(events, permit, reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -151,66 +136,20 @@ impl LineageHandle {
     }
 }
 
-/// Offers that wait for their batch. Only limits: no I/O, no clock of its own.
-struct Waiting {
-    settings: LineageIngestSettings,
-    offers: VecDeque<Offer>,
-    events: usize,
-    bytes: usize,
-    oldest: Option<Instant>,
-}
-
-impl Waiting {
-    fn push(&mut self, offer: Offer, now: Instant) {
-        self.events += offer.events.len();
-        self.bytes += offer.bytes();
-        self.offers.push_back(offer);
-        self.oldest.get_or_insert(now);
-    }
-
-    fn due_at(&self) -> Option<Instant> {
-        self.oldest.map(|oldest| oldest + self.settings.batch_age)
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.events >= self.settings.batch_events
-            || self.bytes >= BATCH_BYTES
-            || self.due_at().is_some_and(|due| due <= now)
-    }
-
-    /// The oldest offers up to the limits; one at least.
-    fn take(&mut self, now: Instant) -> Vec<Offer> {
-        let (mut batch, mut events, mut bytes) = (Vec::new(), 0, 0);
-        while events < self.settings.batch_events
-            && bytes < BATCH_BYTES
-            && let Some(offer) = self.offers.pop_front()
-        {
-            events += offer.events.len();
-            bytes += offer.bytes();
-            batch.push(offer);
-        }
-        self.events -= events;
-        self.bytes -= bytes;
-        // What is left has waited for this batch: its age begins anew, so that a full queue does not make small batches.
-        self.oldest = (!self.offers.is_empty()).then_some(now);
-        batch
-    }
-}
-
 pub struct LineageIngest {
     deps: LineageIngestDeps,
     counters: Arc<LineageIngestCounters>,
     waiting: Waiting,
-    /// Halves of a batch that was rejected; they go before the next batch.
-    halves: VecDeque<Vec<Offer>>,
+    /// Offers that go before those that wait, together or not at all: halves of a batch that was rejected, and what is left of an
+    /// offer that was too much for one batch.
+    ahead: VecDeque<VecDeque<Offer>>,
     in_flight: bool,
     armed: bool,
 }
 
 impl LineageIngest {
     fn new(settings: LineageIngestSettings, deps: LineageIngestDeps, counters: Arc<LineageIngestCounters>) -> Self {
-        let waiting = Waiting { settings, offers: VecDeque::new(), events: 0, bytes: 0, oldest: None };
-        Self { deps, counters, waiting, halves: VecDeque::new(), in_flight: false, armed: false }
+        Self { deps, counters, waiting: Waiting::new(settings), ahead: VecDeque::new(), in_flight: false, armed: false }
     }
 
     /// Sends a batch if one is due, or else arms the timer for when it will be.
@@ -218,8 +157,12 @@ impl LineageIngest {
         if self.in_flight {
             return;
         }
-        if let Some(half) = self.halves.pop_front() {
-            return self.send(half, ctx);
+        if let Some(mut offers) = self.ahead.pop_front() {
+            let batch = batch_of(&mut offers, self.waiting.settings());
+            if !offers.is_empty() {
+                self.ahead.push_front(offers);
+            }
+            return self.send(batch, ctx);
         }
         let now = self.deps.clock.monotonic();
         if self.waiting.is_due(now) {
@@ -237,10 +180,10 @@ impl LineageIngest {
         }
     }
 
-    fn send(&mut self, mut batch: Vec<Offer>, ctx: &mut Context<Self>) {
+    fn send(&mut self, mut batch: Vec<Part>, ctx: &mut Context<Self>) {
         self.in_flight = true;
-        let sizes: Vec<usize> = batch.iter().map(|offer| offer.events.len()).collect();
-        let events: Vec<LineageEvent> = batch.iter_mut().flat_map(|offer| offer.events.drain(..)).collect();
+        let sizes: Vec<usize> = batch.iter().map(|part| part.events.len()).collect();
+        let events: Vec<LineageEvent> = batch.iter_mut().flat_map(|part| part.events.drain(..)).collect();
         let (store, now) = (Arc::clone(&self.deps.store), self.deps.clock.now());
         let kept = async move {
             let answer = store.ingest(&events, now).await;
@@ -253,39 +196,39 @@ impl LineageIngest {
         }));
     }
 
-    fn answered(
-        &mut self,
-        batch: Vec<Offer>,
-        sizes: &[usize],
-        events: Vec<LineageEvent>,
-        answer: PortResult<Ingested>,
-    ) {
+    fn answered(&mut self, batch: Vec<Part>, sizes: &[usize], events: Vec<LineageEvent>, answer: PortResult<Ingested>) {
         match answer {
             Ok(Ingested { kept, .. }) => {
                 self.counters.batches.fetch_add(1, Relaxed);
                 self.count(&kept);
                 let mut kept = kept.into_iter();
-                for (offer, size) in batch.into_iter().zip(sizes) {
-                    // Whoever has left does not want the answer.
-                    let _ = offer.reply.send(Ok(kept.by_ref().take(*size).collect()));
+                for (Part { mut offer, .. }, size) in batch.into_iter().zip(sizes) {
+                    offer.kept.extend(kept.by_ref().take(*size));
+                    if offer.events.is_empty() {
+                        // Whoever has left does not want the answer.
+                        let _ = offer.reply.send(Ok(offer.kept));
+                    } else {
+                        self.ahead.push_front(VecDeque::from([offer]));
+                    }
                 }
             }
             Err(PortError::Rejected { .. }) if batch.len() > 1 => {
                 let mut events = events.into_iter();
-                let mut offers: Vec<Offer> = batch
+                let mut offers: VecDeque<Offer> = batch
                     .into_iter()
                     .zip(sizes)
-                    .map(|(offer, size)| Offer { events: events.by_ref().take(*size).collect(), ..offer })
+                    .map(|(part, size)| Part { events: events.by_ref().take(*size).collect(), ..part }.undone())
                     .collect();
                 let later = offers.split_off(offers.len() / 2);
-                self.halves.push_front(later);
-                self.halves.push_front(offers);
+                self.ahead.push_front(later);
+                self.ahead.push_front(offers);
             }
             Err(error) => {
-                self.counters.failed.fetch_add(events.len() as u64, Relaxed);
+                let later: usize = batch.iter().map(|part| part.offer.events.len()).sum();
+                self.counters.failed.fetch_add((events.len() + later) as u64, Relaxed);
                 tracing::warn!(%error, events = events.len(), "a batch of lineage was not kept");
                 let error = Arc::new(error);
-                for offer in batch {
+                for Part { offer, .. } in batch {
                     let _ = offer.reply.send(Err(PortError::shared(&error)));
                 }
             }

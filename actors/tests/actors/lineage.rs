@@ -140,6 +140,69 @@ async fn an_offer_that_can_never_be_kept_fails_alone() {
     bench.end().await;
 }
 
+/// An event that names so many datasets.
+fn wide(bench: &Bench, job: &str, datasets: usize) -> LineageEvent {
+    let inputs: Vec<_> = (0..datasets).map(|n| json!({ "namespace": "db", "name": format!("d{n}") })).collect();
+    let value = json!({
+        "eventTime": START, "job": { "namespace": "etl", "name": job }, "inputs": inputs, "producer": "urn:a:b", "schemaURL": "urn:a:b",
+    });
+    let bounds = EventBounds { datasets, ..bounds() };
+    lineage_event::read(EventKind::Job, &value, value.to_string(), &bounds, bench.clock.now()).expect("an event")
+}
+
+#[actix::test]
+async fn an_offer_that_is_too_much_for_one_batch_is_kept_in_several_and_answered_as_one() {
+    let bench = Bench::start().await;
+    // Some 2,000 rows each, of which a batch may have 10,000.
+    let mut events: Vec<_> = (0..11).map(|n| wide(&bench, &format!("job{n}"), 1000)).collect();
+    events.push(events[0].clone());
+    let kept = bench.offer(events.clone()).await.expect("answered").expect("kept");
+    assert_eq!((&kept[..11], kept[11]), (&[Kept::New; 11][..], Kept::Known));
+    assert_eq!(bench.store.script.calls("ingest"), [4, 4, 4]);
+    // One that is more than a batch by itself is one.
+    let huge = vec![wide(&bench, "huge", 6000), bench.event("a", 0), wide(&bench, "huger", 7000)];
+    assert_eq!(bench.offer(huge).await.expect("answered").expect("kept"), [Kept::New; 3]);
+    assert_eq!(bench.store.script.calls("ingest")[3..], [1, 1, 1]);
+    // What fails on the way can be offered again as a whole, and counts once.
+    let events: Vec<_> = (0..8).map(|n| wide(&bench, &format!("later{n}"), 1000)).collect();
+    bench.store.script.next("ingest", [None, Some(Fault::Unavailable)]);
+    bench.offer(events.clone()).await.expect("answered").expect_err("the second half");
+    let kept = bench.offer(events).await.expect("answered").expect("kept");
+    assert_eq!((&kept[..4], &kept[4..]), (&[Kept::Known; 4][..], &[Kept::New; 4][..]));
+    assert_eq!((bench.store.kept(), bench.ingest.counters().failed.load(Relaxed)), (11 + 3 + 8, 4));
+    bench.end().await;
+}
+
+#[actix::test]
+async fn an_offer_that_goes_in_several_batches_keeps_its_place_and_is_not_mixed_up_when_another_one_is_rejected() {
+    let bench = Bench::start().await;
+    let held = bench.store.script.hold("ingest");
+    let first = bench.offer(vec![bench.event("a", 0)]);
+    eventually("the first batch is under way", || bench.store.script.calls("ingest") == [1]).await;
+    let known = wide(&bench, "known", 1000);
+    let mut many: Vec<_> = (0..6).map(|n| wide(&bench, &format!("job{n}"), 1000)).collect();
+    many.push(known.clone());
+    let offers = [
+        bench.offer(vec![known]),
+        bench.offer(vec![bench.event(POISON, 1)]),
+        bench.offer(many),
+        bench.offer(vec![bench.event("b", 2)]),
+    ];
+    eventually("all have offered", || bench.ingest.queue().in_use == 500).await;
+    drop(held);
+    first.await.expect("answered").expect("kept");
+    let mut answers = Vec::new();
+    for offer in offers {
+        answers.push(offer.await.expect("answered"));
+    }
+    assert_eq!(answers[0].as_deref().expect("kept"), [Kept::New]);
+    assert!(matches!(answers[1], Err(PortError::Rejected { .. })), "{:?}", answers[1]);
+    let kept = answers[2].as_deref().expect("kept");
+    assert_eq!((&kept[..6], kept[6]), (&[Kept::New; 6][..], Kept::Known));
+    assert_eq!(answers[3].as_deref().expect("kept"), [Kept::New]);
+    bench.end().await;
+}
+
 #[actix::test]
 async fn events_are_kept_although_whoever_offered_them_has_left() {
     let bench = Bench::start().await;

@@ -11,16 +11,13 @@ use jsonschema::{
     error::{ValidationError, ValidationErrorKind},
 };
 use penstock_actors::{
-    lineage_event::{self, EventBounds, Fault, push_member},
+    lineage_event::{self, EventBounds, FAULTS, Fault, push_member},
     model::{EventKind, LineageEvent},
 };
 use serde_json::{Value, json};
 
 /// What OpenLineage publishes.
 const SCHEMA: &str = include_str!("../schemas/openlineage/2-0-2/OpenLineage.json");
-
-/// Faults told of one event: enough to mend it, and not a document of its own.
-const FAULTS: usize = 50;
 
 /// Reads events. Made once, shared by all workers.
 pub struct EventReader {
@@ -57,8 +54,8 @@ impl EventReader {
     /// # Errors
     /// What is wrong with it, by path.
     pub fn read(&self, text: &str, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| vec![Fault { path: String::new(), detail: format!("is not JSON: {error}") }])?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| vec![Fault::new("", format!("is not JSON: {error}"))])?;
         let kind = kind_of(&value);
         let validator = match kind {
             EventKind::Run => &self.run,
@@ -111,7 +108,7 @@ fn tell(error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
         ValidationErrorKind::Not { .. } => "has members of an event of another kind".to_owned(),
         _ => error.masked().to_string(),
     };
-    faults.push(Fault { path, detail });
+    faults.push(Fault::new(path, detail));
 }
 
 fn path_of(error: &ValidationError<'_>) -> String {

@@ -17,12 +17,34 @@ use crate::{
     model::{EventHash, EventKind, Facet, Facets, LineageEvent, Mention, NodeKind, NodeName, RunState},
 };
 
+/// Faults told of one event: enough to mend it, and not a document of its own.
+pub const FAULTS: usize = 50;
+
+/// Bytes of a path, and of a detail, that are told. Members may have names of any length.
+const TOLD_BYTES: usize = 512;
+
 /// What is told of an event that cannot be kept: where, and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// As in `inputs[3].name`.
     pub path: String,
     pub detail: String,
+}
+
+impl Fault {
+    /// What is too long is cut.
+    pub fn new(path: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { path: cut(path.into()), detail: cut(detail.into()) }
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > TOLD_BYTES {
+        text.truncate(text.floor_char_boundary(TOLD_BYTES));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
 }
 
 /// What a node is willing to keep.
@@ -53,7 +75,7 @@ impl EventBounds {
 /// Reads an event that fits the schema.
 ///
 /// # Errors
-/// All bounds that it breaks.
+/// The bounds that it breaks, up to [`FAULTS`] times.
 pub fn read(
     kind: EventKind,
     value: &Value,
@@ -125,7 +147,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fault(&mut self, path: impl Into<String>, detail: impl Into<String>) {
-        self.faults.push(Fault { path: path.into(), detail: detail.into() });
+        if self.faults.len() < FAULTS {
+            self.faults.push(Fault::new(path, detail));
+        }
     }
 
     fn time_of(&mut self, value: &Value, now: Timestamp) -> Timestamp {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     node::{TestNode, expect, expect_problem},
-    scene::{created, facet, graph, paths, post, run_event},
+    scene::{created, facet, graph, paths, post, post_batch, run_event},
 };
 
 fn event() -> Value {
@@ -132,6 +132,27 @@ on_both!(cycles_and_knots_end, async |node: &mut TestNode| {
         let knot = graph(node, "dataset:db:d0", &[("direction", direction), ("depth", "10")]).await;
         assert_eq!(knot["stats"], json!({ "nodes": 16, "edges": 128, "truncated": false }), "{direction}");
     }
+});
+
+on_sqlite!(a_batch_full_of_faults_has_a_short_answer_with_one_of_each_event, async |node: &mut TestNode| {
+    let nameless = json!({ "namespace": "", "name": "" });
+    let mut event = event();
+    event["inputs"] = vec![nameless; 30].into();
+    event["outputs"] = event["inputs"].clone();
+    let problem = expect_problem(post(node, &event).await, 422, "validation-failed").await;
+    assert_eq!(paths(&problem).len(), 50);
+    let report = post_batch(node, &vec![event; 40]).await;
+    let results = report["results"].as_array().unwrap();
+    let told: Vec<usize> = results.iter().map(|result| paths(result).len()).collect();
+    assert_eq!((told[0], told[39]), (50, 1));
+    assert_eq!(told.iter().sum::<usize>(), 1000 + 40);
+    assert_eq!(report["summary"]["failed"], 40);
+    let named_long = json!({ "f".repeat(500_000): 1 });
+    let mut event = run_event("START", Uuid::now_v7(), "load", &[], &[]);
+    event["run"]["facets"] = named_long;
+    let answer = post(node, &event).await;
+    assert_eq!(answer.status(), 422);
+    assert!(answer.text().await.unwrap().len() < 5000);
 });
 
 on_sqlite!(values_are_not_repeated_in_refusals, async |node: &mut TestNode| {

@@ -84,6 +84,21 @@ fn all_bounds_that_are_broken_are_told_with_their_places() {
 }
 
 #[test]
+fn of_many_faults_the_first_few_are_told_and_of_a_long_path_its_beginning() {
+    let nameless = json!({ "namespace": "", "name": "" });
+    let mut event = run_event();
+    event["inputs"] = vec![nameless; 500].into();
+    let wide = EventBounds { datasets: 1000, ..bounds() };
+    let faults = read(EventKind::Run, &event, String::new(), &wide, NOW.parse().expect("a time")).expect_err("faults");
+    assert_eq!(faults.len(), FAULTS);
+    assert_eq!((faults[0].path.as_str(), faults[1].path.as_str()), ("inputs[0].namespace", "inputs[0].name"));
+    let mut event = run_event();
+    event["run"]["facets"] = json!({ "é".repeat(100_000): "\u{0}" });
+    let told = paths(&event);
+    assert!(told[0].starts_with("run.facets[\"éé") && told[0].len() < 600, "{}", told[0].len());
+}
+
+#[test]
 fn the_window_begins_with_a_day() {
     let mut event = run_event();
     for (time, taken) in [

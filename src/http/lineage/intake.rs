@@ -36,6 +36,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// When to come back after the ingest was full: a batch takes a fraction of this.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Faults told of a batch, beyond the first of each event that has any: enough to see what is wrong with a producer. A body of 8 MiB may
+/// have more than a million.
+const BATCH_FAULTS: usize = 1000;
+
 /// Bodies up to this are checked where they arrive: it takes well under a millisecond.
 const SMALL: usize = 16 * 1024;
 
@@ -82,9 +86,11 @@ pub(super) async fn batch(
         let events: Vec<&RawValue> = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
         if events.len() > settings.max_batch_events {
             let detail = format!("has {} events, and may have {}", events.len(), settings.max_batch_events);
-            return Err(violations(vec![Fault { path: String::new(), detail }]).into());
+            return Err(violations(vec![Fault::new("", detail)]).into());
         }
-        Ok(events.into_iter().map(|event| read_one(&reader, event.get(), settings.max_event, now)).collect::<Vec<_>>())
+        let mut more = BATCH_FAULTS;
+        let read = |event: &RawValue| read_one(&reader, event.get(), settings.max_event, now);
+        Ok(events.into_iter().map(|event| read(event).map_err(|faults| few(faults, &mut more))).collect::<Vec<_>>())
     })
     .await?;
     let mut good = Vec::new();
@@ -105,9 +111,16 @@ pub(super) async fn batch(
 fn read_one(reader: &EventReader, text: &str, most: usize, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
     if text.len() > most {
         let detail = format!("has {} bytes, and may have {most}", text.len());
-        return Err(vec![Fault { path: String::new(), detail }]);
+        return Err(vec![Fault::new("", detail)]);
     }
     reader.read(text, now)
+}
+
+/// The first fault, and as many of the others as the batch may still have.
+fn few(mut faults: Vec<Fault>, more: &mut usize) -> Vec<Fault> {
+    faults.truncate(1 + *more);
+    *more -= faults.len().saturating_sub(1);
+    faults
 }
 
 /// What the specification says of batches (`status`, `summary`, `failed_events`), and a result for each event.
@@ -157,10 +170,8 @@ fn location_of(event: &LineageEvent) -> String {
 }
 
 fn left() -> Fault {
-    Fault {
-        path: "eventTime".into(),
-        detail: "lies before what the window still holds of this namespace, which has more events than it may".into(),
-    }
+    let detail = "lies before what the window still holds of this namespace, which has more events than it may";
+    Fault::new("eventTime", detail)
 }
 
 fn violations(faults: Vec<Fault>) -> Vec<Violation> {
@@ -258,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_report_has_a_result_for_each_event_in_its_place() {
-        let fault = || vec![Fault { path: "job.name".into(), detail: "must be there".into() }];
+        let fault = || vec![Fault::new("job.name", "must be there")];
         let hash = |byte| Ok(EventHash([byte; 32]));
         let places = vec![hash(1), Err(fault()), hash(2), hash(3)];
         let report = report(places, &mut [Kept::New, Kept::Known, Kept::Left].into_iter());

@@ -335,7 +335,7 @@ fn job_event(time: &str) -> LineageEvent {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_leaves_the_graph_leaves_the_walks_in_the_cache() {
     let scene = Scene::new();
-    let lineage = CachedLineage::new(scene.store.clone(), scene.cache.clone(), Arc::new(SystemClock));
+    let lineage = CachedLineage::new(scene.store.clone(), scene.cache.clone());
     let upkeep = CachedLineageUpkeep::new(scene.store.clone(), scene.cache.clone());
     let event = job_event("2026-01-01T00:00:00Z");
     lineage.ingest(&[event], jiff::Timestamp::now()).await.expect("kept");

@@ -140,6 +140,9 @@ struct Core {
     counters: Arc<TieredCounters>,
 }
 
+/// How long a value is good for, and where it comes from.
+type Load<T, L> = (fn(&T) -> Duration, L);
+
 /// What memory says of a key.
 enum InMemory {
     Fresh(Value),
@@ -187,6 +190,26 @@ impl TieredCache {
         L: FnOnce() -> F + Send + 'static,
         F: Future<Output = PortResult<Option<T>>> + Send + 'static,
     {
+        self.get_good_for(cache, id, tags, |_| Duration::MAX, load).await
+    }
+
+    /// [`get`](Self::get) of values that say how long they are good for: no longer than the cache's time to live.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    pub async fn get_good_for<T, L, F>(
+        &self,
+        cache: CacheName,
+        id: &str,
+        tags: &[CacheTag],
+        good_for: fn(&T) -> Duration,
+        load: L,
+    ) -> PortResult<Option<Arc<T>>>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = PortResult<Option<T>>> + Send + 'static,
+    {
         let core = &self.core;
         if core.settings.ttls.of(cache).is_zero() {
             core.counters.of(cache).loads.fetch_add(1, Relaxed);
@@ -201,15 +224,15 @@ impl TieredCache {
             InMemory::Stale(entry) => {
                 counters.stale.fetch_add(1, Relaxed);
                 let value = entry.value.clone();
-                self.refresh(key, tags, entry, load);
+                self.refresh(key, tags, entry, (good_for, load));
                 typed(value)
             }
-            InMemory::Nothing => typed(self.await_load(key, tags, load).await?),
+            InMemory::Nothing => typed(self.await_load(key, tags, (good_for, load)).await?),
         }
     }
 
     /// Joins the load that is under way for this key, or starts one.
-    async fn await_load<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], load: L) -> PortResult<Value>
+    async fn await_load<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], load: Load<T, L>) -> PortResult<Value>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         L: FnOnce() -> F + Send + 'static,
@@ -242,7 +265,7 @@ impl TieredCache {
     }
 
     /// Loads a value anew behind the back of whoever got the old one, unless that is under way.
-    fn refresh<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], old: Entry, load: L)
+    fn refresh<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], old: Entry, load: Load<T, L>)
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         L: FnOnce() -> F + Send + 'static,

@@ -33,7 +33,7 @@ impl LineageFaces {
     /// What lineage works on: walks come from the cache, and what comes into the graph or leaves it invalidates them.
     pub(super) fn ports(self, clock: Arc<dyn Clock>, cache: TieredCache) -> LineagePorts {
         let upkeep = Arc::new(CachedLineageUpkeep::new(self.upkeep, cache.clone()));
-        let store = Arc::new(CachedLineage::new(self.store, cache, Arc::clone(&clock)));
+        let store = Arc::new(CachedLineage::new(self.store, cache));
         LineagePorts { store, outbox: self.outbox, upkeep, clock }
     }
 }

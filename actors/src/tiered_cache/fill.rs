@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Core,
+    Core, Load,
     flights::Flight,
     memory::{Entry, Value},
 };
@@ -59,7 +59,7 @@ impl Fill {
         Self { core, key, tags, flight, old, missed: false }
     }
 
-    pub(super) async fn run<T, L, F>(mut self, load: L)
+    pub(super) async fn run<T, L, F>(mut self, (good_for, load): Load<T, L>)
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         L: FnOnce() -> F + Send + 'static,
@@ -77,7 +77,10 @@ impl Fill {
         counters.loads.fetch_add(1, Relaxed);
         let loaded = load().await;
         let kept = match loaded {
-            Ok(Some(value)) => self.arrived(value),
+            Ok(Some(value)) => {
+                let ttl = good_for(&value).min(self.core.settings.ttls.of(self.key.cache));
+                self.arrived(value, ttl)
+            }
             Ok(None) => {
                 let until = self.core.clock.monotonic() + self.core.settings.negative_ttl;
                 self.settle(None, 0, until, until);
@@ -215,11 +218,11 @@ impl Fill {
         }
     }
 
-    /// Takes a loaded value in; how the shared tier is to keep it.
-    fn arrived<T: Serialize + Send + Sync + 'static>(&mut self, value: T) -> Option<SharedValue> {
+    /// Takes a loaded value in that is good for `ttl`; how the shared tier is to keep it.
+    fn arrived<T: Serialize + Send + Sync + 'static>(&mut self, value: T, ttl: Duration) -> Option<SharedValue> {
         let encoded = serde_json::to_vec(&value);
         let core = Arc::clone(&self.core);
-        let (now, ttl) = (core.clock.monotonic(), core.settings.ttls.of(self.key.cache));
+        let now = core.clock.monotonic();
         let fresh_until = core.fresh_until(now, ttl);
         let value = Arc::new(value);
         match encoded {

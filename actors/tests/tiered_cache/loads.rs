@@ -1,6 +1,9 @@
 //! One load for a key, whoever asks, whoever leaves, and what is remembered of it.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use penstock_actors::{
@@ -9,7 +12,7 @@ use penstock_actors::{
     tiered_cache::TieredSettings,
 };
 
-use crate::bench::{Bench, NEGATIVE, STALE, TTL, eventually, settings, tag};
+use crate::bench::{Bench, Instance, NEGATIVE, STALE, TTL, eventually, settings, tag};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_who_ask_for_one_cold_key_at_once_cause_one_load() {
@@ -138,6 +141,40 @@ async fn a_value_past_its_time_is_served_while_one_refresh_runs() {
     eventually("it is refreshed elsewhere", async || other.read("a").await == Some(2)).await;
     assert_eq!(bench.source.loads(), 2);
     assert!(instance.cache.counters().of(CacheName::Assets).stale.load(Relaxed) >= 10);
+}
+
+#[tokio::test]
+async fn a_value_that_is_good_for_a_short_time_is_loaded_anew_once_after_it_on_all_instances() {
+    const SHORT: Duration = Duration::from_secs(5);
+    let bench = Bench::default();
+    bench.source.set("a", 1);
+    let (one, other) = (bench.instance(), bench.instance());
+    let read = async |instance: &Instance| {
+        let source = Arc::clone(&bench.source);
+        let load = move || async move { source.load("a").await };
+        // Odd ones are good for a short time.
+        let good_for = |value: &u64| if value % 2 == 1 { SHORT } else { Duration::MAX };
+        let value = instance.cache.get_good_for(CacheName::Assets, "a", &[tag("a")], good_for, load).await;
+        *value.expect("loaded").expect("a value")
+    };
+    assert_eq!(read(&one).await, 1);
+    eventually("it is shared", async || bench.shared.entries() == 1).await;
+    assert_eq!((read(&one).await, read(&other).await, bench.source.loads()), (1, 1, 1));
+    bench.clock.advance(SHORT);
+    bench.source.set("a", 2);
+    let held = bench.source.script.hold("load");
+    for _ in 0..10 {
+        assert_eq!((read(&one).await, read(&other).await), (1, 1), "nobody waits for a refresh");
+    }
+    eventually("a refresh runs", async || bench.source.loads() == 2).await;
+    drop(held);
+    eventually("it is refreshed", async || read(&one).await == 2 && read(&other).await == 2).await;
+    bench.clock.advance(TTL / 2);
+    assert_eq!(
+        (read(&one).await, read(&other).await, bench.source.loads()),
+        (2, 2, 2),
+        "this one is good for as long as any"
+    );
 }
 
 #[tokio::test]

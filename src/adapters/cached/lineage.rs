@@ -2,40 +2,32 @@
 //!
 //! All of them depend on one tag. It is invalidated when the graph has a job, a dataset or an edge that it had not, or has one no
 //! more, so that this shows at once; how often and when something was last seen may be as old as the cache keeps its entries. In a graph
-//! that events merely confirm, which is what they mostly do, answers stay.
+//! that events merely confirm, which is what they mostly do, answers stay. A walk that its budget cut is good for a moment only; then
+//! one that asks for it starts another walk, and until that has ended all get what was found.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    clock::Clock,
     ids::RunId,
     model::{Direction, Graph, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, Walk},
     ports::{CacheName, CacheTag, Ingested, LineageStore, PortResult, Tag},
     tiered_cache::TieredCache,
 };
-use serde::{Deserialize, Serialize};
 
-/// A walk that its budget cut is repeated after this: the database may have more time by then.
+/// A walk that its budget cut is good for so long: the database may have more time by then.
 const LATE_FOR: Duration = Duration::from_secs(5);
 
 /// Lineage, with walks from the cache.
 pub struct CachedLineage {
     inner: Arc<dyn LineageStore>,
     cache: TieredCache,
-    clock: Arc<dyn Clock>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Walked {
-    graph: Arc<Graph>,
-    at: Timestamp,
 }
 
 impl CachedLineage {
-    pub fn new(inner: Arc<dyn LineageStore>, cache: TieredCache, clock: Arc<dyn Clock>) -> Self {
-        Self { inner, cache, clock }
+    pub fn new(inner: Arc<dyn LineageStore>, cache: TieredCache) -> Self {
+        Self { inner, cache }
     }
 }
 
@@ -59,16 +51,12 @@ impl LineageStore for CachedLineage {
     }
 
     async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>> {
-        let (inner, clock, asked) = (Arc::clone(&self.inner), Arc::clone(&self.clock), *walk);
-        let load = move || async move {
-            let at = clock.now();
-            Ok(inner.graph(&asked).await?.map(|graph| Walked { graph, at }))
-        };
-        let walked = self.cache.get(CacheName::Lineage, &key_of(walk), &[CacheTag::LINEAGE], load).await?;
-        match walked {
-            Some(walked) if walked.graph.late && self.is_past(walked.at) => self.inner.graph(walk).await,
-            walked => Ok(walked.map(|walked| Arc::clone(&walked.graph))),
-        }
+        let (inner, asked) = (Arc::clone(&self.inner), *walk);
+        let load = move || async move { inner.graph(&asked).await };
+        let good_for = |graph: &Arc<Graph>| if graph.late { LATE_FOR } else { Duration::MAX };
+        let (key, tags) = (key_of(walk), [CacheTag::LINEAGE]);
+        let walked = self.cache.get_good_for(CacheName::Lineage, &key, &tags, good_for, load).await?;
+        Ok(walked.map(Arc::unwrap_or_clone))
     }
 
     async fn run(&self, id: RunId) -> PortResult<Option<RunDetail>> {
@@ -77,12 +65,6 @@ impl LineageStore for CachedLineage {
 
     async fn search(&self, words: &[String], limit: u32) -> PortResult<Vec<LineageNode>> {
         self.inner.search(words, limit).await
-    }
-}
-
-impl CachedLineage {
-    fn is_past(&self, at: Timestamp) -> bool {
-        at.checked_add(LATE_FOR).is_ok_and(|until| until < self.clock.now())
     }
 }
 
@@ -99,18 +81,97 @@ fn key_of(walk: &Walk) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use futures_util::future::join_all;
+    use penstock_actors::{
+        testkit::clock::ManualClock,
+        tiered_cache::{CacheTtls, TieredDeps, TieredSettings},
+    };
+
     use super::*;
+
+    const WALK: Walk = Walk {
+        root: NodeKey([7; 16]),
+        direction: Direction::Both,
+        depth: 4,
+        nodes: 5000,
+        edges: 20_000,
+        budget: Duration::from_secs(1),
+    };
+
+    /// A graph that takes longer than its budget, for as long as `late` is not over.
+    #[derive(Default)]
+    struct Slow {
+        walks: AtomicU64,
+        late: u64,
+    }
+
+    #[async_trait]
+    impl LineageStore for Slow {
+        async fn ingest(&self, _: &[LineageEvent], _: Timestamp) -> PortResult<Ingested> {
+            Ok(Ingested::default())
+        }
+
+        async fn nodes(&self, _: &[NodeKey]) -> PortResult<Vec<LineageNode>> {
+            Ok(Vec::new())
+        }
+
+        async fn node(&self, _: NodeKey) -> PortResult<Option<NodeDetail>> {
+            Ok(None)
+        }
+
+        async fn graph(&self, _: &Walk) -> PortResult<Option<Arc<Graph>>> {
+            let late = self.walks.fetch_add(1, SeqCst) < self.late;
+            tokio::task::yield_now().await;
+            Ok(Some(Arc::new(Graph { nodes: Vec::new(), edges: Vec::new(), truncated: late, late })))
+        }
+
+        async fn run(&self, _: RunId) -> PortResult<Option<RunDetail>> {
+            Ok(None)
+        }
+
+        async fn search(&self, _: &[String], _: u32) -> PortResult<Vec<LineageNode>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_walk_that_was_cut_by_its_budget_is_repeated_once_however_many_ask() {
+        let (clock, ttl) = (Arc::new(ManualClock::at("2026-11-01T10:30:00Z")), Duration::from_secs(600));
+        let settings = TieredSettings {
+            memory: 1 << 20,
+            ttls: CacheTtls { assets: ttl, listings: ttl, lineage: ttl, policies: ttl, receipts: ttl, identities: ttl },
+            stale: Duration::from_secs(30),
+            negative_ttl: ttl,
+            patience: ttl,
+        };
+        let deps = TieredDeps { shared: None, clock: clock.clone(), io: tokio::runtime::Handle::current() };
+        let store = Arc::new(Slow { late: 2, ..Slow::default() });
+        let lineage = CachedLineage::new(store.clone(), TieredCache::new(settings, deps));
+        let ask = async || {
+            let asked = join_all((0..50).map(|_| lineage.graph(&WALK))).await;
+            asked.into_iter().map(|graph| graph.expect("an answer").expect("a graph")).collect::<Vec<_>>()
+        };
+        let mut last = ask().await.swap_remove(0);
+        for walks in [1, 2] {
+            assert_eq!((last.late, store.walks.load(SeqCst)), (true, walks));
+            assert!(ask().await.iter().all(|graph| Arc::ptr_eq(graph, &last)));
+            clock.advance(LATE_FOR);
+            // Whoever asks meanwhile gets what was found before.
+            while Arc::ptr_eq(&ask().await[0], &last) {
+                tokio::task::yield_now().await;
+            }
+            last = ask().await.swap_remove(0);
+        }
+        clock.advance(LATE_FOR * 10);
+        assert!(ask().await.iter().all(|graph| Arc::ptr_eq(graph, &last) && !graph.late));
+        assert_eq!(store.walks.load(SeqCst), 3, "a whole one stays");
+    }
 
     #[test]
     fn walks_that_differ_in_anything_have_keys_of_their_own() {
-        let walk = Walk {
-            root: NodeKey([7; 16]),
-            direction: Direction::Both,
-            depth: 4,
-            nodes: 5000,
-            edges: 20_000,
-            budget: Duration::from_secs(1),
-        };
+        let walk = WALK;
         let others = [
             Walk { root: NodeKey([8; 16]), ..walk },
             Walk { direction: Direction::Up, ..walk },

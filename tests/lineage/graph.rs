@@ -95,6 +95,19 @@ on_both!(a_text_that_may_mean_several_nodes_means_the_one_that_exists, async |no
     assert_eq!(names(&found), ["load", "public.users"]);
 });
 
+on_both!(the_id_that_the_node_writes_means_that_node_whatever_others_there_are, async |node: &mut TestNode| {
+    let namespaces = [("a:b", "dataset:a%3Ab:c"), ("a%3Ab", "dataset:a%253Ab:c"), ("a%253Ab", "dataset:a%25253Ab:c")];
+    for (namespace, _) in namespaces {
+        let mut event = run_event("COMPLETE", Uuid::now_v7(), "load", &[], &[]);
+        event["outputs"] = json!([{ "namespace": namespace, "name": "c" }]);
+        created(node, &event).await;
+    }
+    for (namespace, id) in namespaces {
+        let found = graph(node, id, &[]).await;
+        assert_eq!((&found["node"], &found["nodes"][0]["namespace"]), (&json!(id), &json!(namespace)));
+    }
+});
+
 on_sqlite!(what_is_unknown_or_malformed_is_told_apart, async |node: &mut TestNode| {
     let ask = async |query: &[(&str, &str)]| ask(node, "/v1/openlineage/lineage", query).await;
     expect_problem(ask(&[("node", "dataset:db:nothing")]).await, 404, "unknown-lineage").await;

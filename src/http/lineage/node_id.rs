@@ -4,7 +4,8 @@
 //! `:` of the two are percent-encoded ([`NodeName`] writes it so), and the whole is then encoded as any value of a query is.
 //!
 //! People write `dataset:postgres://db:5432:public.users` all the same. Such a text has more than one colon and may mean
-//! several nodes; it is taken for the one of them that exists, and refused only where several do.
+//! several nodes; it is taken for the one of them that exists, and refused only where several do. A node that is written just so is
+//! meant before all others: what the node writes is always understood.
 
 use penstock_actors::{
     ids::RunId,
@@ -55,7 +56,10 @@ pub(super) async fn resolve(text: &str, store: &dyn LineageStore) -> Result<Node
     let mut candidates = candidates(text)?;
     if candidates.len() > 1 {
         let keys: Vec<_> = candidates.iter().map(NodeName::key).collect();
-        let known = store.nodes(&keys).await?;
+        let mut known = store.nodes(&keys).await?;
+        if let Some(place) = known.iter().position(|node| node.name.to_string() == text) {
+            return Ok(known.swap_remove(place).name);
+        }
         if known.len() > 1 {
             let names: Vec<String> = known.iter().map(|node| node.name.to_string()).collect();
             return Err(Problem::malformed(format!("node may mean {}", names.join(" or "))));

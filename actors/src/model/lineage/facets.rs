@@ -1,5 +1,7 @@
 //! Facets as a node keeps them: of each name the newest, of all names the newest few.
 //!
+//! They are text: as trees they would take many times the bytes that were counted when their event came in.
+//!
 //! Merging is commutative, associative and idempotent, so neither the order of events nor their repetition changes what
 //! comes out: of two facets of one name the one of the later event stays (of two events at one time, the one with the
 //! greater hash), and what was cut off as too old can never come back in, since times only grow.
@@ -10,7 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 /// Facets that a node keeps. The specification names some thirty.
 pub const FACETS_KEPT: usize = 64;
@@ -20,28 +22,38 @@ pub const FACETS_KEPT: usize = 64;
 const FACET_BYTES: usize = 32 * 1024;
 
 /// A facet and where it came from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Facet {
     /// Microseconds since 1970 of the event that brought it.
     pub at: i64,
     /// The beginning of that event's hash, in hex.
     pub by: String,
-    pub is: Value,
+    pub is: Box<RawValue>,
 }
 
 impl Facet {
     pub fn new(at: i64, by: String, value: &Value) -> Self {
-        let bytes = value.to_string().len();
-        let is = if bytes > FACET_BYTES {
-            json!({ "_producer": value["_producer"], "_schemaURL": value["_schemaURL"], "_omittedBytes": bytes })
-        } else {
-            value.clone()
-        };
+        let mut is = text(value);
+        let bytes = is.get().len();
+        if bytes > FACET_BYTES {
+            let [producer, schema] = ["_producer", "_schemaURL"].map(|member| &value[member]);
+            is = text(&json!({ "_producer": producer, "_schemaURL": schema, "_omittedBytes": bytes }));
+        }
         Self { at, by, is }
     }
 
     fn age(&self) -> (i64, &str) {
         (self.at, &self.by)
+    }
+}
+
+fn text(value: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("the names of members are text")
+}
+
+impl PartialEq for Facet {
+    fn eq(&self, other: &Self) -> bool {
+        self.age() == other.age() && self.is.get() == other.is.get()
     }
 }
 
@@ -86,9 +98,10 @@ impl Facets {
     }
 
     /// The facets as clients see them: without those that an event has deleted.
-    pub fn shown(&self) -> BTreeMap<&str, &Value> {
-        let present = self.0.iter().filter(|(_, facet)| facet.is["_deleted"] != true);
-        present.map(|(name, facet)| (name.as_str(), &facet.is)).collect()
+    pub fn shown(&self) -> BTreeMap<&str, Value> {
+        let read = |facet: &Facet| serde_json::from_str(facet.is.get()).unwrap_or(Value::Null);
+        let facets = self.0.iter().map(|(name, facet)| (name.as_str(), read(facet)));
+        facets.filter(|(_, facet)| facet["_deleted"] != true).collect()
     }
 }
 
@@ -130,9 +143,22 @@ mod tests {
     #[test]
     fn a_facet_too_long_to_keep_leaves_its_maker_and_its_length() {
         let value = json!({ "_producer": "urn:me:x", "_schemaURL": "urn:me:y", "text": "x".repeat(FACET_BYTES) });
-        let facet = Facet::new(1, String::new(), &value);
-        assert_eq!(facet.is["_producer"], "urn:me:x");
-        assert_eq!(facet.is["_omittedBytes"], value.to_string().len());
+        let mut facets = Facets::default();
+        facets.insert("long".into(), Facet::new(1, String::new(), &value));
+        let kept = &facets.shown()["long"];
+        assert_eq!((&kept["_producer"], &kept["_omittedBytes"]), (&json!("urn:me:x"), &json!(value.to_string().len())));
+    }
+
+    #[test]
+    fn a_facet_is_held_and_written_as_the_text_that_it_is() {
+        // As a tree each of these objects would take some hundred bytes.
+        let value = json!(vec![json!({ "a": 0 }); 1000]);
+        let mut facets = Facets::default();
+        facets.insert("many".into(), Facet::new(7, "b".into(), &value));
+        assert_eq!(facets.0["many"].is.get(), value.to_string());
+        let written = serde_json::to_string(&facets).expect("JSON");
+        assert_eq!(written, format!("{{\"many\":{{\"at\":7,\"by\":\"b\",\"is\":{value}}}}}"));
+        assert_eq!(serde_json::from_str::<Facets>(&written).expect("facets"), facets);
     }
 
     #[test]

@@ -106,7 +106,7 @@ async fn seen(store: &Store, scene: &Scene) -> BTreeMap<String, Seen> {
 }
 
 fn shown(facets: &Facets) -> Vec<(String, Value)> {
-    facets.shown().into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    facets.shown().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 async fn edges(store: &Store, scene: &Scene, root: NodeKey) -> Vec<(String, i64, i64, u64)> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use jiff::Timestamp;
 use penstock_actors::model::{EventHash, Facets, LineageEvent, NamespaceKey, NodeKey, NodeName};
-use serde_json::Value;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 /// The arguments of `penstock_ingest_lineage`. Places count from one, as in SQL.
@@ -25,7 +25,7 @@ pub(super) struct Folded<'a> {
     pub(super) node_namespaces: Vec<&'a str>,
     pub(super) node_names: Vec<&'a str>,
     pub(super) node_words: Vec<String>,
-    pub(super) node_facets: Vec<Option<Value>>,
+    pub(super) node_facets: Vec<Option<Json<Facets>>>,
     pub(super) mention_events: Vec<i32>,
     pub(super) mention_nodes: Vec<i32>,
     pub(super) edge_events: Vec<i32>,
@@ -65,7 +65,7 @@ impl<'a> Folded<'a> {
             *place = sql_place(folded.namespaces.len());
         }
         for (key, (name, facets, place)) in &mut nodes {
-            folded.add_node(*key, name, facets);
+            folded.add_node(*key, name, std::mem::take(facets));
             *place = sql_place(folded.node_keys.len());
         }
         for event in distinct {
@@ -77,13 +77,13 @@ impl<'a> Folded<'a> {
         folded
     }
 
-    fn add_node(&mut self, key: NodeKey, name: &'a NodeName, facets: &Facets) {
+    fn add_node(&mut self, key: NodeKey, name: &'a NodeName, facets: Facets) {
         self.node_keys.push(Uuid::from_bytes(key.0));
         self.node_kinds.push(name.kind.as_str());
         self.node_namespaces.push(&name.namespace);
         self.node_names.push(&name.name);
         self.node_words.push(name.words());
-        self.node_facets.push((!facets.is_empty()).then(|| serde_json::json!(facets)));
+        self.node_facets.push((!facets.is_empty()).then_some(Json(facets)));
     }
 
     fn add_event(&mut self, event: &'a LineageEvent, namespace: i32, node: impl Fn(NodeKey) -> i32) {

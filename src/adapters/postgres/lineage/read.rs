@@ -10,9 +10,12 @@ use penstock_actors::{
         EventHash, Facets, Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail,
         RunState, RunSummary, StoredEvent, Walk,
     },
-    ports::{BODY_BYTES, EVENTS, Ingested, LineageStore, NEIGHBOURS, PortError, PortResult, RUNS, SEARCHED},
+    ports::{BODY_BYTES, EVENTS, Ingested, LineageStore, NEIGHBOURS, PortResult, RUNS, SEARCHED},
 };
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::{
+    Row,
+    types::{Json, Type},
+};
 use uuid::Uuid;
 
 use super::{
@@ -178,7 +181,7 @@ impl LineageStore for PostgresStore {
         }
         let mut detail = NodeDetail {
             node: node(&Columns(first))?,
-            facets: facets(&Columns(first))?,
+            facets: Columns(first).get::<Json<Facets>>("facets")?.0,
             sources: Vec::new(),
             targets: Vec::new(),
             runs: Vec::new(),
@@ -243,10 +246,6 @@ impl LineageStore for PostgresStore {
         let rows = self.db.rows(&SEARCH, &[&query, &i64::from(SEARCHED), &i64::from(limit)]).await?;
         rows.iter().map(|row| node(&Columns(row))).collect()
     }
-}
-
-fn facets(row: &Columns<'_>) -> PortResult<Facets> {
-    serde_json::from_value(row.get("facets")?).map_err(|error| PortError::Corrupt(format!("facets: {error}")))
 }
 
 fn state(row: &Columns<'_>, column: &str) -> PortResult<Option<RunState>> {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use jiff::Timestamp;
 use penstock_actors::{
     lineage_event::day_of,
-    model::{Facets, LineageEvent, Mention, NamespaceKey},
+    model::{Facets, LineageEvent, Mention, NamespaceKey, NodeKey},
     ports::{Ingested, Kept, Tag},
 };
 use rusqlite::{Connection, OptionalExtension as _, named_params};
@@ -162,11 +162,14 @@ fn merge_node(conn: &Connection, mention: &Mention, time: Timestamp) -> Result<b
 
 /// The facets of a node with those of a mention, as JSON.
 fn merged_facets(conn: &Connection, mention: &Mention) -> rusqlite::Result<String> {
-    let known = conn
-        .prepare_cached(NODE_FACETS)?
-        .query_row(named_params! { ":key": Sql(mention.key) }, |row| get::<Facets>(row, "facets"))
-        .optional()?;
-    let mut facets = known.unwrap_or_default();
+    let mut facets = facets_of(conn, mention.key)?;
     facets.merge(mention.facets.clone());
-    Ok(serde_json::json!(facets).to_string())
+    serde_json::to_string(&facets).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// The facets of a node; none of one that is not known.
+pub(super) fn facets_of(conn: &Connection, key: NodeKey) -> rusqlite::Result<Facets> {
+    let known =
+        conn.prepare_cached(NODE_FACETS)?.query_row(named_params! { ":key": Sql(key) }, |row| get(row, "facets"));
+    Ok(known.optional()?.unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::RunId,
     model::{
-        Facets, Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, RunSummary,
+        Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, RunSummary,
         StoredEvent, Walk,
     },
     ports::{BODY_BYTES, EVENTS, Ingested, LineageStore, NEIGHBOURS, PortResult, RUNS, SEARCHED},
@@ -27,9 +27,9 @@ use super::{
     ingest, name_from, node_from,
 };
 
-/// Served by the index of its uniqueness.
+/// Served by the index of its uniqueness. Without facets, of which a node may have megabytes: a walk reads thousands of nodes.
 pub(in super::super) const NODE: &str = "
-    SELECT kind, namespace, name, first_seen, last_seen, events, facets FROM lineage_nodes WHERE node_key = :key";
+    SELECT kind, namespace, name, first_seen, last_seen, events FROM lineage_nodes WHERE node_key = :key";
 
 /// Served by `lineage_edges_target`, nodes by their key.
 pub(in super::super) const SOURCES: &str = "
@@ -82,7 +82,7 @@ impl LineageStore for SqliteStore {
         let known = move |conn: &Connection| {
             let mut nodes = Vec::new();
             for key in keys {
-                nodes.extend(node(conn, key)?.map(|(node, _)| node));
+                nodes.extend(node(conn, key)?);
             }
             Ok(nodes)
         };
@@ -115,13 +115,13 @@ impl LineageStore for SqliteStore {
     }
 }
 
-fn node(conn: &Connection, key: NodeKey) -> rusqlite::Result<Option<(LineageNode, Facets)>> {
-    let from_row = |row: &Row<'_>| Ok((node_from(row)?, get(row, "facets")?));
-    conn.prepare_cached(NODE)?.query_row(named_params! { ":key": Sql(key) }, from_row).optional()
+fn node(conn: &Connection, key: NodeKey) -> rusqlite::Result<Option<LineageNode>> {
+    conn.prepare_cached(NODE)?.query_row(named_params! { ":key": Sql(key) }, node_from).optional()
 }
 
 fn detail(conn: &Connection, key: NodeKey) -> rusqlite::Result<Option<NodeDetail>> {
-    let Some((node, facets)) = node(conn, key)? else { return Ok(None) };
+    let Some(node) = node(conn, key)? else { return Ok(None) };
+    let facets = ingest::facets_of(conn, key)?;
     let neighbours = |sql| {
         let of = named_params! { ":key": Sql(key), ":limit": NEIGHBOURS };
         conn.prepare_cached(sql)?.query_map(of, node_from)?.collect::<rusqlite::Result<Vec<_>>>()
@@ -181,10 +181,8 @@ struct Found {
 }
 
 fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
-    if node(conn, walk.root)?.is_none() {
-        return Ok(None);
-    }
     let began = Instant::now();
+    let Some(root) = node(conn, walk.root)? else { return Ok(None) };
     let mut found = Found::default();
     found.depths.insert(walk.root, 0);
     if walk.direction.goes_down() {
@@ -193,15 +191,20 @@ fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
     if walk.direction.goes_up() {
         search(conn, walk, EDGES_UP, |edge| edge.source, began, &mut found)?;
     }
-    let Found { depths, edges, late } = found;
+    let Found { mut depths, edges, mut late } = found;
+    let truncated = depths.len() > walk.nodes as usize || edges.len() > walk.edges as usize;
+    depths.remove(&walk.root);
     let mut by_depth: Vec<_> = depths.into_iter().collect();
     by_depth.sort_unstable_by_key(|(key, depth)| (*depth, *key));
-    let truncated = late || by_depth.len() > walk.nodes as usize || edges.len() > walk.edges as usize;
-    by_depth.truncate(walk.nodes as usize);
-    let mut nodes = Vec::with_capacity(by_depth.len());
-    let mut known = HashSet::with_capacity(by_depth.len());
+    by_depth.truncate((walk.nodes as usize).saturating_sub(1));
+    let mut nodes = vec![GraphNode { node: root, depth: 0 }];
+    let mut known = HashSet::from([walk.root]);
     for (key, depth) in by_depth {
-        if let Some((node, _)) = node(conn, key)? {
+        if began.elapsed() > walk.budget {
+            late = true;
+            break;
+        }
+        if let Some(node) = node(conn, key)? {
             nodes.push(GraphNode { node, depth });
             known.insert(key);
         }
@@ -210,7 +213,7 @@ fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
         edges.into_values().filter(|edge| known.contains(&edge.source) && known.contains(&edge.target)).collect();
     edges.sort_unstable_by_key(|edge| (edge.source, edge.target));
     edges.truncate(walk.edges as usize);
-    Ok(Some(Graph { nodes, edges, truncated, late }))
+    Ok(Some(Graph { nodes, edges, truncated: truncated || late, late }))
 }
 
 /// Breadth first: a node is looked at once, at its least depth, so cycles end where they close. It reads one node and one
@@ -263,4 +266,36 @@ fn edge_from(row: &Row<'_>) -> rusqlite::Result<LineageEdge> {
         last_seen: get(row, "last_seen")?,
         events: get(row, "events")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use penstock_actors::model::{Direction, NodeName};
+
+    use super::{super::super::testing::Database, *};
+
+    /// Nodes whose facets would take long to read, as these would be an error to.
+    #[test]
+    fn a_walk_and_a_look_up_read_no_facets() {
+        let database = Database::new();
+        let conn = database.raw();
+        let names = [NodeName::dataset("db", "in"), NodeName::job("etl", "load")];
+        for name in &names {
+            let node =
+                "INSERT INTO lineage_nodes (node_key, kind, namespace, name, words, facets, first_seen, last_seen,
+                last_day, events) VALUES (?1, ?2, ?3, ?4, '', '\"none\"', 1, 1, 0, 1)";
+            let values = (Sql(name.key()), Sql(name.kind), &name.namespace, &name.name);
+            conn.execute(node, values).expect("a node");
+        }
+        let [from, to] = names.map(|name| name.key());
+        let edge = "INSERT INTO lineage_edges VALUES (?1, ?2, 1, 1, 0, 1)";
+        conn.execute(edge, (Sql(from), Sql(to))).expect("an edge");
+        detail(&conn, from).expect_err("facets that are none");
+        let walk = Walk { root: from, direction: Direction::Both, depth: 2, nodes: 9, edges: 9, budget: Duration::MAX };
+        let graph = graph(&conn, &walk).expect("an answer").expect("the root");
+        assert_eq!((graph.nodes.len(), graph.edges.len(), graph.truncated), (2, 1, false));
+        assert!(node(&conn, to).expect("an answer").is_some());
+    }
 }

@@ -232,7 +232,6 @@ async fn release_lease(node: &TestNode) {
     node.database.as_ref().expect("PostgreSQL").client().await.batch_execute(sql).await.expect("released");
 }
 
-/// Events at full speed, while what is too much leaves.
 /// What a client found: when it asked, and the milliseconds to the first byte and to the last.
 type Found = (Instant, f64, f64);
 

@@ -6,6 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::Arbiter;
+use futures_util::future::join;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
@@ -73,9 +75,10 @@ impl Lineage {
         self.ingest.is_alive() && self.pruner.is_alive() && emits
     }
 
-    /// Waits until nothing is under way; false when something still is after `patience`. For shutdown, after the last
-    /// request.
+    /// Ends pruning, and waits until nothing is under way; false when something still is after `patience`. For shutdown, after
+    /// the last request.
     pub async fn drain(&self, patience: Duration) -> bool {
-        self.ingest.drain(patience).await
+        let (drained, _) = join(self.ingest.drain(patience), timeout(patience, self.pruner.stop())).await;
+        drained
     }
 }

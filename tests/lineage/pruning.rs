@@ -254,3 +254,32 @@ async fn an_event_that_the_window_passes_on_its_way_is_refused_as_one_that_came_
     assert_eq!((&job["events"], rows(&node).await[0]), (&Value::from(20), 10));
     node.finish().await;
 }
+
+/// A day's partition cannot be taken off while somebody reads it, or the table of which it is a part, in a long transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_that_a_long_reader_holds_goes_later_and_keeps_nothing_else_from_leaving() {
+    let mut node = slow(On::Postgres).env("PENSTOCK_POSTGRES__STATEMENT_TIMEOUT", "1s").start().await;
+    let database = node.database.as_ref().unwrap();
+    let (reader, other) = (database.client().await, database.client().await);
+    reader.batch_execute("BEGIN; SELECT count(*) FROM lineage_events").await.unwrap();
+    let old_day = "SELECT penstock_prepare_lineage(ARRAY['2020-01-01', '2020-01-02']::date[]);
+        INSERT INTO lineage_events VALUES ('2020-01-02 12:00Z', sha256(''), gen_random_uuid(), 'job', NULL, NULL, now(), '{}');
+        INSERT INTO lineage_event_counts VALUES ('2020-01-02', gen_random_uuid(), 1)";
+    other.batch_execute(old_day).await.unwrap();
+    let failed = async || node.metric("penstock_lineage_prune_passes_total", "outcome=\"failed\"").await;
+    until("the day could not go", async || failed().await > 0.0).await;
+    send(&node, &events(1000)).await;
+    until("what is too much has left", async || pruned(&node).await == 700.0).await;
+    until("the node says what is left", async || {
+        node.metric("penstock_lineage_kept_events", "").await == (WINDOW + 1) as f64
+    })
+    .await;
+    assert!(node.metric("penstock_lineage_prune_lag_seconds", "").await > 0.0);
+    reader.batch_execute("COMMIT").await.unwrap();
+    until("the day has gone", async || node.metric("penstock_lineage_prune_lag_seconds", "").await == 0.0).await;
+    assert_eq!(pruned(&node).await, 701.0, "a day without events counts none");
+    assert_eq!(rows(&node).await, [WINDOW, WINDOW, 2, 3]);
+    let days = "SELECT count(*) FROM pg_class WHERE relname LIKE 'lineage_events_2020%' AND relkind = 'r'";
+    assert_eq!(other.query_one(days, &[]).await.unwrap().get::<_, i64>(0), 0);
+    node.finish().await;
+}

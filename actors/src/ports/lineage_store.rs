@@ -151,9 +151,9 @@ pub trait LineageUpkeep: Send + Sync + 'static {
     /// Gives the lease back.
     async fn release_pruning(&self, token: i64) -> PortResult<()>;
 
-    /// Removes events of days before `day`: up to `limit`, or a whole day where the database can drop one. How many, and
-    /// zero when none is left.
-    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
+    /// Removes events of days before `day`: up to `limit`, or a whole day where the database can drop one. How many, perhaps none
+    /// of a day that had none; `None` when no such day is left.
+    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>>;
 
     /// Up to `limit` namespaces with more than `most` events, and how many are too many; the fullest first.
     async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>>;

@@ -28,6 +28,7 @@ pub const POISON: &str = "poison";
 struct State {
     events: BTreeMap<NamespaceKey, BTreeSet<(Timestamp, EventHash)>>,
     outbox: BTreeMap<i64, (OutboxEntry, bool)>,
+    old_edges: u64,
     holder: Option<Uuid>,
     token: i64,
 }
@@ -57,6 +58,11 @@ impl MemoryLineage {
     /// Entries that were not told yet.
     pub fn untold(&self) -> usize {
         self.state().outbox.len()
+    }
+
+    /// Gives it so many edges that are due to go.
+    pub fn has_old_edges(&self, edges: u64) {
+        self.state().old_edges = edges;
     }
 
     /// Lets every claim run out.
@@ -162,14 +168,17 @@ impl LineageUpkeep for MemoryLineage {
     }
 
     async fn lease_pruning(&self, holder: Uuid, _: Duration) -> PortResult<Option<i64>> {
-        let mut state = self.state();
-        match state.holder {
-            Some(other) if other != holder => return Ok(None),
-            Some(_) => {}
-            None => state.token += 1,
-        }
-        state.holder = Some(holder);
-        Ok(Some(state.token))
+        let work = || {
+            let mut state = self.state();
+            match state.holder {
+                Some(other) if other != holder => return Ok(None),
+                Some(_) => {}
+                None => state.token += 1,
+            }
+            state.holder = Some(holder);
+            Ok(Some(state.token))
+        };
+        self.script.play("lease_pruning", 0, work).await
     }
 
     async fn release_pruning(&self, token: i64) -> PortResult<()> {
@@ -180,7 +189,7 @@ impl LineageUpkeep for MemoryLineage {
         Ok(())
     }
 
-    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>> {
         let work = || {
             let mut state = self.state();
             state.held(token)?;
@@ -191,7 +200,7 @@ impl LineageUpkeep for MemoryLineage {
                     gone += 1;
                 }
             }
-            Ok(gone)
+            Ok((gone > 0).then_some(gone))
         };
         self.script.play("drop_days", limit as usize, work).await
     }
@@ -217,8 +226,15 @@ impl LineageUpkeep for MemoryLineage {
         self.script.play("prune_runs", 0, || self.state().held(token).map(|()| 0)).await
     }
 
-    async fn prune_edges(&self, token: i64, _: Date, _: u32) -> PortResult<u64> {
-        self.script.play("prune_edges", 0, || self.state().held(token).map(|()| 0)).await
+    async fn prune_edges(&self, token: i64, _: Date, limit: u32) -> PortResult<u64> {
+        let work = || {
+            let mut state = self.state();
+            state.held(token)?;
+            let gone = state.old_edges.min(u64::from(limit));
+            state.old_edges -= gone;
+            Ok(gone)
+        };
+        self.script.play("prune_edges", limit as usize, work).await
     }
 
     async fn prune_nodes(&self, token: i64, _: Date, _: u32) -> PortResult<u64> {

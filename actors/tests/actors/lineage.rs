@@ -17,9 +17,9 @@ use penstock_actors::{
     lineage_event::{self, EventBounds},
     lineage_ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
     lineage_own::OwnNames,
-    lineage_pruner::{Passed, PrunerCounters, PrunerDeps, PrunerSettings, pass},
+    lineage_pruner::{Passed, PrunerCounters, PrunerDeps, PrunerHandle, PrunerSettings, Troubles, pass},
     model::{EventKind, LineageEvent},
-    ports::{Kept, OutboxEntry, PortError, PortResult, Told},
+    ports::{Kept, LineageUpkeep as _, OutboxEntry, PortError, PortResult, Told},
     testkit::{
         clock::ManualClock,
         memory_lineage::{MemoryLineage, POISON},
@@ -256,20 +256,25 @@ async fn filled(events: i64) -> Bench {
     bench
 }
 
+/// A pass of somebody to whom nothing has gone wrong before.
+async fn pass_of(bench: &Bench, holder: Uuid, settings: &PrunerSettings, counters: &PrunerCounters) -> Passed {
+    pass(&pruner(bench, holder), settings, counters, &mut Troubles::default()).await
+}
+
 #[actix::test]
 async fn a_pass_removes_what_is_too_much_in_small_steps_and_no_more() {
     let bench = filled(57).await;
     let counters = PrunerCounters::default();
-    assert_eq!(pass(&pruner(&bench, Uuid::new_v4()), &settings(20), &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, Uuid::new_v4(), &settings(20), &counters).await, Passed::Done);
     assert_eq!((bench.store.kept(), counted(&counters.events)), (20, 37));
     assert_eq!(bench.store.script.calls("trim"), [10, 10, 10, 7]);
     assert_eq!((counted(&counters.kept), counted(&counters.excess), counted(&counters.lag_seconds)), (20, 0, 0));
     // When the window has moved on, the rest goes too.
     bench.clock.advance(40 * DAY);
-    assert_eq!(pass(&pruner(&bench, Uuid::nil()), &settings(20), &counters).await, Passed::Elsewhere, "one at a time");
+    assert_eq!(pass_of(&bench, Uuid::nil(), &settings(20), &counters).await, Passed::Elsewhere, "one at a time");
     bench.store.lease_goes_to(Uuid::nil());
-    assert_eq!(pass(&pruner(&bench, Uuid::nil()), &settings(20), &counters).await, Passed::Done);
-    assert_eq!(bench.store.kept(), 0);
+    assert_eq!(pass_of(&bench, Uuid::nil(), &settings(20), &counters).await, Passed::Done);
+    assert_eq!((bench.store.kept(), counted(&counters.events)), (0, 57));
     bench.end().await;
 }
 
@@ -281,28 +286,36 @@ async fn an_instance_that_has_lost_its_lease_does_nothing_more() {
     let held = bench.store.script.hold("trim");
     let passing = aside({
         let (deps, counters) = (pruner(&bench, one), Arc::clone(&counters));
-        async move { pass(&deps, &settings(20), &counters).await }
+        async move { pass(&deps, &settings(20), &counters, &mut Troubles::default()).await }
     });
     eventually("a step is under way", || bench.store.script.calls("trim") == [10]).await;
     bench.store.lease_goes_to(other);
     drop(held);
     assert_eq!(passing.await.expect("ended"), Passed::Elsewhere);
     assert_eq!((bench.store.kept(), counted(&counters.failures)), (90, 0), "the step before was its last");
-    assert_eq!(pass(&pruner(&bench, other), &settings(20), &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, other, &settings(20), &counters).await, Passed::Done);
     assert_eq!(bench.store.kept(), 20);
     bench.end().await;
 }
 
 #[actix::test]
-async fn a_step_that_fails_ends_the_pass_and_the_next_one_goes_on() {
-    for failing in ["prepare_days", "drop_days", "trim", "prune_runs", "prune_edges", "prune_nodes", "prune_namespaces"]
-    {
+async fn steps_that_fail_hold_up_no_other_kind_and_are_tried_again_after_the_interval() {
+    let failing = ["prepare_days", "drop_days", "trim", "prune_runs", "prune_edges", "prune_nodes", "prune_namespaces"];
+    for failing in failing {
         let bench = filled(30).await;
         let (deps, counters) = (pruner(&bench, Uuid::new_v4()), PrunerCounters::default());
+        let mut troubles = Troubles::default();
         bench.store.script.next(failing, [Fault::Unavailable]);
-        assert_eq!(pass(&deps, &settings(20), &counters).await, Passed::Done, "{failing}");
-        assert_eq!(counted(&counters.failures), 1, "{failing}");
-        assert_eq!(pass(&deps, &settings(20), &counters).await, Passed::Done);
+        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, Passed::Failed, "{failing}");
+        assert_eq!((counted(&counters.failures), counted(&counters.passes)), (1, 1), "{failing}");
+        let left = if failing == "trim" { 30 } else { 20 };
+        assert_eq!((bench.store.kept(), counted(&counters.kept)), (left, left as u64), "{failing}");
+        let tried = bench.store.script.calls(failing).len();
+        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, Passed::Failed, "{failing}");
+        assert_eq!(bench.store.script.calls(failing).len(), tried, "{failing}: not at once");
+        bench.clock.advance(DAY);
+        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, Passed::Done, "{failing}");
+        assert!(bench.store.script.calls(failing).len() > tried, "{failing}");
         assert_eq!((bench.store.kept(), counted(&counters.failures)), (20, 1), "{failing}");
         bench.end().await;
     }
@@ -314,14 +327,80 @@ async fn more_than_a_pass_may_do_is_said_so() {
     let counters = PrunerCounters::default();
     let narrow = PrunerSettings { step: 1, ..settings(0) };
     // 20 steps of one event: the pass is bounded, although here it comes to its end.
-    assert_eq!(pass(&pruner(&bench, Uuid::new_v4()), &narrow, &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, Uuid::new_v4(), &narrow, &counters).await, Passed::Done);
     assert_eq!(bench.store.kept(), 0);
     let events = (0..30).map(|second| bench.event("a", second)).collect();
     bench.offer(events).await.expect("answered").expect("kept");
     bench.store.lease_goes_to(Uuid::nil());
-    assert_eq!(pass(&pruner(&bench, Uuid::nil()), &narrow, &counters).await, Passed::More);
+    assert_eq!(pass_of(&bench, Uuid::nil(), &narrow, &counters).await, Passed::More);
     assert_eq!((bench.store.kept(), counted(&counters.excess)), (10, 10));
-    assert_eq!(pass(&pruner(&bench, Uuid::nil()), &narrow, &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, Uuid::nil(), &narrow, &counters).await, Passed::Done);
+    bench.end().await;
+}
+
+#[actix::test]
+async fn jobs_and_datasets_wait_until_no_old_edge_is_left() {
+    let bench = filled(1).await;
+    let (holder, counters) = (Uuid::new_v4(), PrunerCounters::default());
+    // A pass has 20 steps of 10.
+    bench.store.has_old_edges(250);
+    assert_eq!(pass_of(&bench, holder, &settings(20), &counters).await, Passed::More);
+    assert_eq!(bench.store.script.calls("prune_nodes").len(), 0);
+    assert_eq!(pass_of(&bench, holder, &settings(20), &counters).await, Passed::Done);
+    assert_eq!((counted(&counters.edges), bench.store.script.calls("prune_nodes").len()), (250, 1));
+    bench.end().await;
+}
+
+#[actix::test]
+async fn who_does_not_prune_any_more_does_not_say_what_the_window_holds() {
+    let bench = filled(57).await;
+    let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let (counters, others) = (PrunerCounters::default(), PrunerCounters::default());
+    bench.clock.advance(40 * DAY);
+    // The oldest day cannot go, and neither can what is too much: there is something to tell.
+    bench.store.script.next("drop_days", [Fault::Unavailable]);
+    bench.store.script.next("trim", [Fault::Unavailable]);
+    assert_eq!(pass_of(&bench, one, &settings(20), &counters).await, Passed::Failed);
+    assert_eq!((counted(&counters.kept), counted(&counters.excess)), (57, 37));
+    assert!(counted(&counters.lag_seconds) > 0);
+    bench.store.lease_goes_to(other);
+    assert_eq!(pass_of(&bench, one, &settings(20), &counters).await, Passed::Elsewhere);
+    assert_eq!(
+        (counted(&counters.kept), counted(&counters.excess), counted(&counters.lag_seconds)),
+        (0, 0, 0),
+        "the other one says it"
+    );
+    bench.store.script.next("drop_days", [Fault::Unavailable]);
+    assert_eq!(pass_of(&bench, other, &settings(20), &others).await, Passed::Failed);
+    assert_eq!(counted(&others.kept), 20);
+    bench.end().await;
+}
+
+#[actix::test]
+async fn the_lease_is_kept_between_passes_and_given_back_at_a_clean_stop() {
+    let bench = filled(1).await;
+    let other = Uuid::new_v4();
+    let short = PrunerSettings { lease_ttl: Duration::from_millis(30), ..settings(20) };
+    let pruner = PrunerHandle::start(pruner(&bench, Uuid::new_v4()), short, &bench.arbiter.handle());
+    eventually("the lease was renewed", || bench.store.script.calls("lease_pruning").len() >= 4).await;
+    assert_eq!(counted(&pruner.counters().passes), 1, "the interval is long");
+    assert_eq!(bench.store.lease_pruning(other, PATIENCE).await.expect("an answer"), None);
+    pruner.stop().await;
+    assert!(bench.store.lease_pruning(other, PATIENCE).await.expect("an answer").is_some());
+    assert!(pruner.is_alive());
+    bench.end().await;
+}
+
+#[actix::test]
+async fn a_clean_stop_does_not_wait_for_a_pass_that_is_under_way() {
+    let bench = filled(100).await;
+    let held = bench.store.script.hold("trim");
+    let pruner = PrunerHandle::start(pruner(&bench, Uuid::new_v4()), settings(20), &bench.arbiter.handle());
+    eventually("a step is under way", || bench.store.script.calls("trim") == [10]).await;
+    pruner.stop().await;
+    drop(held);
+    assert!(bench.store.lease_pruning(Uuid::nil(), PATIENCE).await.expect("an answer").is_some());
+    assert_eq!(bench.store.kept(), 90);
     bench.end().await;
 }
 

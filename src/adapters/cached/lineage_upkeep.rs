@@ -45,7 +45,7 @@ impl LineageUpkeep for CachedLineageUpkeep {
         self.inner.release_pruning(token).await
     }
 
-    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>> {
         self.inner.drop_days(token, day, limit).await
     }
 

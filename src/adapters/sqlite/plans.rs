@@ -127,11 +127,13 @@ const STATEMENTS: &[(&str, &str)] = &[
     (lineage::upkeep::TRIM, "lineage_events_namespace"),
     (lineage::upkeep::MOVE_WINDOW, "PRIMARY KEY"),
     (lineage::upkeep::UNCOUNT, "PRIMARY KEY"),
+    (lineage::upkeep::FORGET_COUNT, "PRIMARY KEY"),
     (lineage::upkeep::FORGET_COUNTS, "PRIMARY KEY"),
     (lineage::upkeep::FORGET_RUN, "lineage_events_run"),
     (lineage::upkeep::PRUNE_RUNS, "lineage_runs_last_day"),
     (lineage::upkeep::PRUNE_EDGES, "lineage_edges_last_day"),
     (lineage::upkeep::PRUNE_NODES, "lineage_nodes_last_day"),
+    (lineage::upkeep::FORGET_NAMESPACE, "PRIMARY KEY"),
     (NEWEST, ""),
     // M: by what is to be matched, and in this index's own order, for nothing else sorts.
     (MATCHES, "VIRTUAL TABLE INDEX 192:M"),
@@ -141,8 +143,8 @@ const STATEMENTS: &[(&str, &str)] = &[
 ];
 
 /// Statements that begin at the start of what they name and stop after a few rows: those of the outbox, search, and the
-/// newest events of a run, which also sort these few. And the ones of the pruner that read the counts, of which there is a
-/// row for each namespace and day.
+/// newest events of a run, which also sort these few. And the ones by which a reader tells the pruner what there is to do: they read
+/// the namespaces, or the counts, of which there is a row for each namespace and day.
 const FROM_THE_START: &[(&str, &[&str])] = &[
     (lineage::outbox::CLAIM, &["lineage_outbox"]),
     (lineage::outbox::PRUNE_OUTBOX, &["lineage_outbox"]),
@@ -150,7 +152,7 @@ const FROM_THE_START: &[(&str, &[&str])] = &[
     (lineage::read::EVENTS_OF_RUN, &["lineage_events_run"]),
     (lineage::upkeep::CROWDED, &["lineage_event_counts"]),
     (lineage::upkeep::WINDOW, &["lineage_event_counts", "(subquery-1)"]),
-    (lineage::upkeep::PRUNE_NAMESPACES, &["lineage_namespaces", "lineage_event_counts"]),
+    (lineage::upkeep::EMPTY_NAMESPACES, &["n"]),
 ];
 
 /// What may be read as a whole: a table has one row, or one per tier or per recent life of an instance, a list

@@ -16,6 +16,7 @@ pub(super) async fn run(store: &Store) {
     a_namespace_keeps_its_newest_events(store).await;
     what_has_left_is_not_counted_again(store).await;
     a_run_goes_with_its_last_event(store).await;
+    a_run_stays_for_its_events_in_another_namespace(store).await;
     old_days_leave_and_the_graph_stays(store).await;
     what_nothing_refers_to_goes(store).await;
     the_days_ahead_can_be_prepared(store).await;
@@ -145,6 +146,20 @@ async fn a_run_goes_with_its_last_event(store: &Store) {
     release(store, token).await;
 }
 
+async fn a_run_stays_for_its_events_in_another_namespace(store: &Store) {
+    let (one, other, run) = (Scene::new(), Scene::new(), Uuid::new_v4());
+    let other = Scene { base: one.base, ..other };
+    ingest(store, &[other.run("START", 0, run, "load", &[], &[]), one.run("COMPLETE", 1, run, "load", &[], &[])]).await;
+    let known =
+        async || store.run(crate::ids::RunId::from_uuid(run)).await.expect("an answer").map(|run| run.history.len());
+    let token = leased(store).await;
+    assert_eq!(store.trim(token, NamespaceKey::of(&one.namespace), 10).await.expect("held"), 1);
+    assert_eq!(known().await, Some(1), "the older event is there");
+    assert_eq!(store.trim(token, NamespaceKey::of(&other.namespace), 10).await.expect("held"), 1);
+    assert_eq!(known().await, None);
+    release(store, token).await;
+}
+
 async fn old_days_leave_and_the_graph_stays(store: &Store) {
     let scene = Scene { namespace: namespace(), base: at(now(), -400 * DAY) };
     let old: Vec<_> =
@@ -153,9 +168,14 @@ async fn old_days_leave_and_the_graph_stays(store: &Store) {
     ingest(store, &old).await;
     ingest(store, std::slice::from_ref(&fresh)).await;
     let cut = day_of(at(scene.base, 4 * DAY));
+    store.prepare_days(&[day_of(at(scene.base, -DAY))]).await.expect("prepared");
     let before = store.window(0).await.expect("an answer").events;
     let token = leased(store).await;
-    while store.drop_days(token, cut, 3).await.expect("held") > 0 {}
+    let mut dropped = 0;
+    while let Some(gone) = store.drop_days(token, cut, 3).await.expect("held") {
+        dropped += gone;
+    }
+    assert_eq!(dropped, 4, "days without events count nothing");
     let window = store.window(0).await.expect("an answer");
     assert_eq!((before - window.events, window.oldest_day), (4, Some(cut)));
     assert_eq!(store.prune_runs(token, cut, 3).await.expect("held"), 3);
@@ -182,7 +202,7 @@ async fn what_nothing_refers_to_goes(store: &Store) {
     ingest(store, &[scene.run("COMPLETE", 500 * DAY, Uuid::new_v4(), "alive", &["both"], &[])]).await;
     let cut = day_of(at(scene.base, DAY));
     let token = leased(store).await;
-    while store.drop_days(token, cut, 1000).await.expect("held") > 0 {}
+    while store.drop_days(token, cut, 1000).await.expect("held").is_some() {}
     assert_eq!(store.prune_nodes(token, cut, 100).await.expect("held"), 0, "they have edges");
     assert_eq!(store.prune_edges(token, cut, 2).await.expect("held"), 2);
     assert_eq!(store.prune_edges(token, cut, 2).await.expect("held"), 1);
@@ -199,7 +219,7 @@ async fn what_nothing_refers_to_goes(store: &Store) {
     // A namespace of which nothing is left is forgotten; one with an event is not.
     let empty = Scene { namespace: namespace(), base: scene.base };
     ingest(store, &[empty.run("COMPLETE", 0, Uuid::new_v4(), "only", &[], &[])]).await;
-    while store.drop_days(token, cut, 1000).await.expect("held") > 0 {}
+    while store.drop_days(token, cut, 1000).await.expect("held").is_some() {}
     let forgotten = store.prune_namespaces(token, cut, 1000).await.expect("held");
     assert!(forgotten >= 1);
     assert_eq!(store.prune_namespaces(token, cut, 1000).await.expect("held"), 0);

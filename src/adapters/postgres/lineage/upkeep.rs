@@ -212,13 +212,13 @@ impl LineageUpkeep for PostgresStore {
         self.upkeep.execute(&RELEASE, &[&token]).await.map(drop)
     }
 
-    async fn drop_days(&self, token: i64, day: Date, _limit: u32) -> PortResult<u64> {
+    async fn drop_days(&self, token: i64, day: Date, _limit: u32) -> PortResult<Option<u64>> {
         let row = self.upkeep.row(&OLD_DAYS, &[&day, &token]).await?;
         let row = Columns(&row);
         let Some(partition) = row.get::<Option<&str>>("partition")? else {
             // Whatever was counted for these days is gone with them.
             self.upkeep.rows(&FORGET_COUNTS, &[&token, &day]).await?;
-            return Ok(0);
+            return Ok(None);
         };
         // The name was matched against digits, so it needs no quotes.
         if row.get("attached")? {
@@ -230,8 +230,7 @@ impl LineageUpkeep for PostgresStore {
         let day: Date = partition["lineage_events_".len()..].replace('_', "-").parse().unwrap_or(day);
         let next = day.tomorrow().unwrap_or(day);
         let forgotten = self.upkeep.row(&FORGET_COUNTS, &[&token, &next]).await?;
-        // A day without events was dropped too: there may be more.
-        Ok(Columns(&forgotten).amount("events")?.max(1))
+        Columns(&forgotten).amount("events").map(Some)
     }
 
     async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {

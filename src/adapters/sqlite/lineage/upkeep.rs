@@ -2,7 +2,7 @@
 //!
 //! A step holds the one writer for as long as it takes; the pruner makes its steps as long as that is short.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date};
@@ -11,7 +11,7 @@ use penstock_actors::{
     model::NamespaceKey,
     ports::{LineageUpkeep, PortError, PortResult, WindowState},
 };
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params};
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use uuid::Uuid;
 
 use super::super::{
@@ -56,15 +56,21 @@ pub(in super::super) const MOVE_WINDOW: &str = "
 
 /// Served by the primary key.
 pub(in super::super) const UNCOUNT: &str = "
-    UPDATE lineage_event_counts SET events = events - 1 WHERE day = :day AND namespace_key = :namespace";
+    UPDATE lineage_event_counts SET events = events - :events WHERE day = :day AND namespace_key = :namespace";
 
 /// Served by the primary key.
-pub(in super::super) const FORGET_COUNTS: &str = "DELETE FROM lineage_event_counts WHERE day < :day AND events = 0";
+pub(in super::super) const FORGET_COUNT: &str = "
+    DELETE FROM lineage_event_counts WHERE day = :day AND namespace_key = :namespace AND events = 0";
 
-/// Served by the primary key, events by theirs. Events go oldest first, so a run whose newest one is gone has none.
+/// Served by the primary key. Of days without events: counts of zero that versions before this one left behind.
+pub(in super::super) const FORGET_COUNTS: &str = "
+    DELETE FROM lineage_event_counts WHERE (day, namespace_key) IN (
+        SELECT day, namespace_key FROM lineage_event_counts WHERE day < :day LIMIT :limit)";
+
+/// Served by the primary key, events by `lineage_events_run`: those of a run may be of several namespaces.
 pub(in super::super) const FORGET_RUN: &str = "
     DELETE FROM lineage_runs WHERE run_id = :run AND NOT EXISTS (
-        SELECT 1 FROM lineage_events e WHERE e.run_id = lineage_runs.run_id AND e.event_time = lineage_runs.last_seen)";
+        SELECT 1 FROM lineage_events e WHERE e.run_id = lineage_runs.run_id)";
 
 /// A row for each namespace and day.
 pub(in super::super) const CROWDED: &str = "
@@ -81,7 +87,8 @@ pub(in super::super) const PRUNE_EDGES: &str = "
     DELETE FROM lineage_edges WHERE (source_key, target_key) IN (
         SELECT source_key, target_key FROM lineage_edges WHERE last_day < :day ORDER BY last_day LIMIT :limit)";
 
-/// Served by `lineage_nodes_last_day`, edges by their primary key and `lineage_edges_target`.
+/// Served by `lineage_nodes_last_day`, edges by their primary key and `lineage_edges_target`. Bounded when no old edge is left, for
+/// then no old node has any.
 pub(in super::super) const PRUNE_NODES: &str = "
     DELETE FROM lineage_nodes WHERE node_id IN (
         SELECT node_id FROM lineage_nodes n WHERE last_day < :day
@@ -89,11 +96,17 @@ pub(in super::super) const PRUNE_NODES: &str = "
             AND NOT EXISTS (SELECT 1 FROM lineage_edges e WHERE e.target_key = n.node_key)
         ORDER BY last_day LIMIT :limit)";
 
-/// Namespaces are few beside everything else: this reads all of them, and the counts once.
-pub(in super::super) const PRUNE_NAMESPACES: &str = "
-    DELETE FROM lineage_namespaces WHERE namespace_key IN (
-        SELECT namespace_key FROM lineage_namespaces WHERE pruned_until < :before
-            AND namespace_key NOT IN (SELECT namespace_key FROM lineage_event_counts) LIMIT :limit)";
+/// Namespaces are few beside everything else: a reader looks at all of them, so that the writer need not. Events by
+/// `lineage_events_namespace`.
+pub(in super::super) const EMPTY_NAMESPACES: &str = "
+    SELECT namespace_key FROM lineage_namespaces n WHERE pruned_until < :before
+        AND NOT EXISTS (SELECT 1 FROM lineage_events e WHERE e.namespace_key = n.namespace_key)
+    LIMIT :limit";
+
+/// Served by the primary key, events by `lineage_events_namespace`: one may have come meanwhile.
+pub(in super::super) const FORGET_NAMESPACE: &str = "
+    DELETE FROM lineage_namespaces WHERE namespace_key = :namespace AND pruned_until < :before
+        AND NOT EXISTS (SELECT 1 FROM lineage_events e WHERE e.namespace_key = lineage_namespaces.namespace_key)";
 
 /// A row for each namespace and day.
 pub(in super::super) const WINDOW: &str = "
@@ -129,21 +142,45 @@ fn gone(row: &Row<'_>) -> rusqlite::Result<Gone> {
     })
 }
 
+/// A namespace has no count of a day on which it has no event any more.
 fn uncount(conn: &Connection, events: &[Gone]) -> rusqlite::Result<()> {
-    let mut statement = conn.prepare_cached(UNCOUNT)?;
+    let mut counts = HashMap::<(Date, NamespaceKey), u64>::new();
     for event in events {
-        statement.execute(named_params! { ":day": Sql(day_of(event.time)), ":namespace": Sql(event.namespace) })?;
+        *counts.entry((day_of(event.time), event.namespace)).or_default() += 1;
+    }
+    let (mut uncount, mut forget) = (conn.prepare_cached(UNCOUNT)?, conn.prepare_cached(FORGET_COUNT)?);
+    for ((day, namespace), events) in counts {
+        uncount.execute(named_params! { ":day": Sql(day), ":namespace": Sql(namespace), ":events": Sql(events) })?;
+        forget.execute(named_params! { ":day": Sql(day), ":namespace": Sql(namespace) })?;
     }
     Ok(())
 }
 
-fn drop_days(conn: &Connection, token: i64, day: Date, limit: u32) -> Result<u64, Failure> {
+fn drop_days(conn: &Connection, token: i64, day: Date, limit: u32) -> Result<Option<u64>, Failure> {
     held(conn, token)?;
     let old = named_params! { ":before": Sql(start_of(day)), ":limit": limit };
     let events = conn.prepare_cached(DROP_OLD)?.query_map(old, gone)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    if events.is_empty() {
+        conn.prepare_cached(FORGET_COUNTS)?.execute(named_params! { ":day": Sql(day), ":limit": limit })?;
+        return Ok(None);
+    }
     uncount(conn, &events)?;
-    conn.prepare_cached(FORGET_COUNTS)?.execute(named_params! { ":day": Sql(day) })?;
-    Ok(events.len() as u64)
+    Ok(Some(events.len() as u64))
+}
+
+fn forget_namespaces(
+    conn: &Connection,
+    token: i64,
+    before: Timestamp,
+    namespaces: &[NamespaceKey],
+) -> Result<u64, Failure> {
+    held(conn, token)?;
+    let mut forget = conn.prepare_cached(FORGET_NAMESPACE)?;
+    let mut gone = 0;
+    for namespace in namespaces {
+        gone += forget.execute(named_params! { ":namespace": Sql(*namespace), ":before": Sql(before) })? as u64;
+    }
+    Ok(gone)
 }
 
 fn trim(conn: &Connection, token: i64, namespace: NamespaceKey, limit: u32) -> Result<u64, Failure> {
@@ -167,15 +204,15 @@ impl SqliteStore {
     /// A step that is one statement with a day and a limit.
     async fn prune(
         &self,
-        name: &'static str,
-        sql: &'static str,
+        (name, sql): (&'static str, &'static str),
         token: i64,
-        (before, limit): ((&'static str, impl ToSql + Send + 'static), u32),
+        day: Date,
+        limit: u32,
     ) -> PortResult<u64> {
         let step = move |conn: &Connection| {
             held(conn, token)?;
-            let parameters: [(&str, &dyn ToSql); 2] = [(before.0, &before.1), (":limit", &limit)];
-            Ok(conn.prepare_cached(sql)?.execute(parameters.as_slice())? as u64)
+            let old = named_params! { ":day": Sql(day), ":limit": limit };
+            Ok(conn.prepare_cached(sql)?.execute(old)? as u64)
         };
         self.workers.write(name, step).await
     }
@@ -206,7 +243,7 @@ impl LineageUpkeep for SqliteStore {
         self.workers.write("release_pruning", release).await
     }
 
-    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>> {
         self.workers.write("drop_lineage_days", move |conn| drop_days(conn, token, day, limit)).await
     }
 
@@ -225,20 +262,28 @@ impl LineageUpkeep for SqliteStore {
     }
 
     async fn prune_runs(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune("prune_lineage_runs", PRUNE_RUNS, token, ((":day", Sql(day)), limit)).await
+        self.prune(("prune_lineage_runs", PRUNE_RUNS), token, day, limit).await
     }
 
     async fn prune_edges(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune("prune_lineage_edges", PRUNE_EDGES, token, ((":day", Sql(day)), limit)).await
+        self.prune(("prune_lineage_edges", PRUNE_EDGES), token, day, limit).await
     }
 
     async fn prune_nodes(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune("prune_lineage_nodes", PRUNE_NODES, token, ((":day", Sql(day)), limit)).await
+        self.prune(("prune_lineage_nodes", PRUNE_NODES), token, day, limit).await
     }
 
     async fn prune_namespaces(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        let before = (":before", Sql(start_of(day)));
-        self.prune("prune_lineage_namespaces", PRUNE_NAMESPACES, token, (before, limit)).await
+        let before = start_of(day);
+        let empty = move |conn: &Connection| {
+            let mut statement = conn.prepare_cached(EMPTY_NAMESPACES)?;
+            let wanted = named_params! { ":before": Sql(before), ":limit": limit };
+            let keys = statement.query_map(wanted, |row| get(row, "namespace_key"))?;
+            Ok(keys.collect::<rusqlite::Result<Vec<NamespaceKey>>>()?)
+        };
+        let empty = self.workers.read("empty_lineage_namespaces", empty).await?;
+        let forget = move |conn: &Connection| forget_namespaces(conn, token, before, &empty);
+        self.workers.write("prune_lineage_namespaces", forget).await
     }
 
     async fn window(&self, most: u64) -> PortResult<WindowState> {
@@ -254,5 +299,39 @@ impl LineageUpkeep for SqliteStore {
             Ok(state)
         };
         self.workers.read("lineage_window", window).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::testing::Database, *};
+
+    /// What is left of the counts when events have gone by age and by number.
+    #[tokio::test]
+    async fn no_count_of_nothing_stays() {
+        let database = Database::new();
+        let store = database.open();
+        let conn = database.raw();
+        conn.execute_batch(
+            "INSERT INTO lineage_events SELECT 86400000000 * value + 1, CAST(printf('%032d', value) AS BLOB), zeroblob(16), 'job', NULL,
+                NULL, 1, '{}' FROM json_each('[1, 2, 3, 4]');
+             INSERT INTO lineage_event_counts SELECT value, zeroblob(16), 1 FROM json_each('[1, 2, 3, 4]');
+             INSERT INTO lineage_event_counts SELECT 0, CAST(printf('%016d', value) AS BLOB), 0 FROM json_each('[1, 2, 3]')",
+        )
+        .expect("rows");
+        let counts = || {
+            let mut days = conn.prepare("SELECT day FROM lineage_event_counts ORDER BY day").expect("a statement");
+            days.query_map([], |row| row.get(0)).expect("rows").collect::<rusqlite::Result<Vec<i64>>>().expect("days")
+        };
+        let token = store.lease_pruning(Uuid::nil(), Duration::from_secs(600)).await.expect("an answer").expect("free");
+        assert_eq!(store.trim(token, NamespaceKey([0; 16]), 1).await.expect("held"), 1);
+        assert_eq!(counts(), [0, 0, 0, 2, 3, 4]);
+        let day = |day| Date::constant(1970, 1, day);
+        assert_eq!(store.drop_days(token, day(4), 10).await.expect("held"), Some(1));
+        assert_eq!(counts(), [0, 0, 0, 3, 4]);
+        assert_eq!(store.drop_days(token, day(4), 2).await.expect("held"), None);
+        assert_eq!(counts(), [0, 3, 4], "what was left behind goes a few at a time");
+        assert_eq!(store.drop_days(token, day(4), 2).await.expect("held"), None);
+        assert_eq!(counts(), [3, 4]);
     }
 }

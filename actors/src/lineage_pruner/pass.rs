@@ -1,0 +1,308 @@
+//! One pass: each kind of what leaves has its steps, and none waits for another one that fails.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::{Timestamp, civil::Date};
+
+use super::{PrunerCounters, PrunerDeps, PrunerSettings, RENEW_AFTER};
+use crate::{
+    lineage_event::{day_of, start_of},
+    lineage_stride::Stride,
+    ports::{PortError, PortResult},
+};
+
+/// Steps of one kind in one pass, or of one namespace that has too much. What is left waits for the next pass, which then comes
+/// at once: so no kind starves the others, the counts are never old, and a pace that is too slow is noticed soon.
+const STEPS: u32 = 20;
+
+/// Namespaces that a pass trims; the fullest first.
+const NAMESPACES: u32 = 100;
+
+/// Days that are prepared, from today on: so long the pruner may be out of action unnoticed. A day that is missing is made
+/// by whoever needs it, and costs that one a round trip.
+const DAYS_AHEAD: i64 = 3;
+
+/// How a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// Another instance prunes.
+    Elsewhere,
+    Done,
+    /// There is more to do.
+    More,
+    /// Nothing is left but what failed.
+    Failed,
+}
+
+/// What a pass does, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Ahead,
+    Days,
+    Excess,
+    Runs,
+    Edges,
+    Nodes,
+    Namespaces,
+    Untold,
+    Window,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ahead => "days ahead",
+            Self::Days => "days that are over",
+            Self::Excess => "events that are too many",
+            Self::Runs => "runs",
+            Self::Edges => "edges",
+            Self::Nodes => "jobs and datasets",
+            Self::Namespaces => "namespaces",
+            Self::Untold => "entries that were not told",
+            Self::Window => "what is left",
+        }
+    }
+}
+
+/// Kinds that failed, and when. Such a kind waits for the interval, however soon the next pass comes: an attempt may cost a time-out,
+/// as that of a day that a long reader holds does, and the others had to wait for it each time.
+#[derive(Debug, Default)]
+pub struct Troubles(HashMap<Kind, Instant>);
+
+/// What a step came to.
+struct Step {
+    gone: u64,
+    /// Whether there may be more.
+    more: bool,
+}
+
+impl Step {
+    /// Of a step that removes up to `rows`.
+    fn of(gone: u64, rows: u32) -> Self {
+        Self { gone, more: gone >= u64::from(rows) }
+    }
+}
+
+/// The lease is lost.
+struct Fenced;
+
+/// One pass of pruning.
+pub async fn pass(
+    deps: &PrunerDeps,
+    settings: &PrunerSettings,
+    counters: &PrunerCounters,
+    troubles: &mut Troubles,
+) -> Passed {
+    let renewed = deps.clock.monotonic();
+    let token = match deps.upkeep.lease_pruning(deps.holder, settings.lease_ttl).await {
+        Ok(Some(token)) => token,
+        Ok(None) => {
+            counters.forget_window();
+            return Passed::Elsewhere;
+        }
+        Err(error) => {
+            counters.failures.fetch_add(1, Relaxed);
+            tracing::warn!(%error, "lineage was not pruned; the next pass tries again");
+            return Passed::Failed;
+        }
+    };
+    let mut pass = Pass { deps, settings, counters, troubles, token, renewed, more: false, failed: false };
+    if let Err(Fenced) = pass.all().await {
+        tracing::warn!("another instance prunes lineage now");
+        counters.forget_window();
+        return Passed::Elsewhere;
+    }
+    counters.passes.fetch_add(1, Relaxed);
+    match pass {
+        Pass { more: true, .. } => Passed::More,
+        Pass { failed: true, .. } => Passed::Failed,
+        _ => Passed::Done,
+    }
+}
+
+struct Pass<'a> {
+    deps: &'a PrunerDeps,
+    settings: &'a PrunerSettings,
+    counters: &'a PrunerCounters,
+    troubles: &'a mut Troubles,
+    token: i64,
+    renewed: Instant,
+    more: bool,
+    failed: bool,
+}
+
+impl Pass<'_> {
+    async fn all(&mut self) -> Result<(), Fenced> {
+        let (now, counters, settings) = (self.deps.clock.now(), self.counters, self.settings);
+        let (first_day, oldest) = (day_of(before(now, settings.window)), day_of(before(now, settings.graph)));
+        let (upkeep, outbox) = (Arc::clone(&self.deps.upkeep), Arc::clone(&self.deps.outbox));
+
+        if self.is_due(Kind::Ahead) {
+            let today = day_of(now);
+            let days: Vec<Date> = (0..=DAYS_AHEAD).filter_map(|ahead| days_after(today, ahead)).collect();
+            let made = upkeep.prepare_days(&days).await;
+            self.went(Kind::Ahead, made)?;
+        }
+        self.repeat(Kind::Days, &counters.events, async |token, rows| {
+            let gone = upkeep.drop_days(token, first_day, rows).await?;
+            Ok(Step { gone: gone.unwrap_or(0), more: gone.is_some() })
+        })
+        .await?;
+        self.trim().await?;
+        self.repeat(Kind::Runs, &counters.runs, async |token, rows| {
+            upkeep.prune_runs(token, first_day, rows).await.map(|gone| Step::of(gone, rows))
+        })
+        .await?;
+        let no_edge_is_left = self
+            .repeat(Kind::Edges, &counters.edges, async |token, rows| {
+                upkeep.prune_edges(token, oldest, rows).await.map(|gone| Step::of(gone, rows))
+            })
+            .await?;
+        // An old job or dataset has old edges only. Until those are gone a step would pass over all that they touch, to find the few
+        // that none does.
+        if no_edge_is_left {
+            self.repeat(Kind::Nodes, &counters.nodes, async |token, rows| {
+                upkeep.prune_nodes(token, oldest, rows).await.map(|gone| Step::of(gone, rows))
+            })
+            .await?;
+        }
+        self.repeat(Kind::Namespaces, &counters.namespaces, async |token, rows| {
+            upkeep.prune_namespaces(token, first_day, rows).await.map(|gone| Step::of(gone, rows))
+        })
+        .await?;
+        let untold = before(now, settings.window);
+        self.repeat(Kind::Untold, &counters.untold, async |_, rows| {
+            outbox.prune_outbox(untold, rows).await.map(|gone| Step::of(gone, rows))
+        })
+        .await?;
+
+        let window = upkeep.window(settings.window_events).await;
+        if let Some(window) = self.went(Kind::Window, window)? {
+            counters.kept.store(window.events, Relaxed);
+            counters.excess.store(window.excess, Relaxed);
+            let lag = window.oldest_day.map_or(0, |day| start_of(first_day).as_second() - start_of(day).as_second());
+            counters.lag_seconds.store(u64::try_from(lag).unwrap_or(0), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// What namespaces have too much.
+    async fn trim(&mut self) -> Result<(), Fenced> {
+        if !self.is_due(Kind::Excess) {
+            return Ok(());
+        }
+        let upkeep = Arc::clone(&self.deps.upkeep);
+        let crowded = upkeep.crowded(self.settings.window_events, NAMESPACES).await;
+        for (namespace, mut left) in self.went(Kind::Excess, crowded)?.unwrap_or_default() {
+            let counters = self.counters;
+            let steps = self.steps(&counters.events, async |token, rows| {
+                let wanted = rows.min(u32::try_from(left).unwrap_or(u32::MAX));
+                let gone = if wanted == 0 { 0 } else { upkeep.trim(token, namespace, wanted).await? };
+                left = left.saturating_sub(gone);
+                Ok(Step::of(gone, rows))
+            });
+            let steps = steps.await;
+            if self.went(Kind::Excess, steps)?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of a kind; whether all of it is gone.
+    async fn repeat(
+        &mut self,
+        kind: Kind,
+        counter: &AtomicU64,
+        step: impl AsyncFnMut(i64, u32) -> PortResult<Step>,
+    ) -> Result<bool, Fenced> {
+        if !self.is_due(kind) {
+            return Ok(false);
+        }
+        let steps = self.steps(counter, step).await;
+        Ok(self.went(kind, steps)?.unwrap_or(false))
+    }
+
+    /// Repeats a step until it says that nothing is left; whether it has.
+    async fn steps(
+        &mut self,
+        counter: &AtomicU64,
+        mut step: impl AsyncFnMut(i64, u32) -> PortResult<Step>,
+    ) -> PortResult<bool> {
+        let mut stride = Stride::new(self.settings.step);
+        for _ in 0..STEPS {
+            self.keep_lease().await?;
+            let began = self.deps.clock.monotonic();
+            let Step { gone, more } = step(self.token, stride.rows()).await?;
+            let took = self.deps.clock.monotonic().saturating_duration_since(began);
+            counter.fetch_add(gone, Relaxed);
+            self.counters.longest_step.fetch_max(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+            if !more {
+                return Ok(true);
+            }
+            stride.stepped(gone, took);
+            tokio::time::sleep(self.settings.pause).await;
+        }
+        self.more = true;
+        Ok(false)
+    }
+
+    /// Whether a kind is to be done in this pass.
+    fn is_due(&mut self, kind: Kind) -> bool {
+        let now = self.deps.clock.monotonic();
+        let rests =
+            self.troubles.0.get(&kind).is_some_and(|at| now.saturating_duration_since(*at) < self.settings.interval);
+        if rests {
+            self.failed = true;
+        } else {
+            self.troubles.0.remove(&kind);
+        }
+        !rests
+    }
+
+    /// What something came to; `None` when it failed. Then the other kinds go on, but for a lease that is lost.
+    fn went<T>(&mut self, kind: Kind, came: PortResult<T>) -> Result<Option<T>, Fenced> {
+        match came {
+            Ok(value) => Ok(Some(value)),
+            Err(PortError::Fenced) => Err(Fenced),
+            Err(error) => {
+                self.counters.failures.fetch_add(1, Relaxed);
+                self.failed = true;
+                self.troubles.0.insert(kind, self.deps.clock.monotonic());
+                tracing::warn!(%error, kind = kind.as_str(), "a step of pruning lineage failed; a later pass goes on there");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Renews the lease in good time.
+    async fn keep_lease(&mut self) -> PortResult<()> {
+        let now = self.deps.clock.monotonic();
+        if now.saturating_duration_since(self.renewed) < self.settings.lease_ttl / RENEW_AFTER {
+            return Ok(());
+        }
+        match self.deps.upkeep.lease_pruning(self.deps.holder, self.settings.lease_ttl).await? {
+            Some(token) => {
+                self.token = token;
+                self.renewed = now;
+                Ok(())
+            }
+            None => Err(PortError::Fenced),
+        }
+    }
+}
+
+fn before(now: Timestamp, age: Duration) -> Timestamp {
+    now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH)
+}
+
+fn days_after(day: Date, days: i64) -> Option<Date> {
+    day.checked_add(jiff::Span::new().try_days(days).ok()?).ok()
+}

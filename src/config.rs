@@ -217,6 +217,9 @@ impl Config {
             &["janitor.temporary_age", "uploads.idle_timeout"],
             "be longer than uploads.idle_timeout, or a sweep takes the file of an upload that only paused",
         );
+        if self.storage.backend == StorageBackend::Fs {
+            self.storage.check_with(&self.blob_root(), rules);
+        }
         self.lifecycle.check_with(&self.storage, &self.s3, self.janitor.temporary_age, rules);
         self.delivery.check_with(&self.server, &self.storage, &self.s3, rules);
         rules.require(

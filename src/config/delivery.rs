@@ -117,7 +117,7 @@ impl Delivery {
         rules.require(
             !files || matches!(self.tier, DeliveryTier::Any | DeliveryTier::Hot),
             &["delivery.tier", "storage.backend"],
-            "be \"any\" or \"hot\" where storage.backend is \"fs\": files have one tier",
+            "be \"any\" or \"hot\" where storage.backend is \"fs\": of files, URLs are given for the hot tier alone",
         );
         let bucket_is_missing = match self.tier {
             DeliveryTier::Any | DeliveryTier::Hot => false,

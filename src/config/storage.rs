@@ -1,9 +1,11 @@
 //! `[storage]`: where blobs are, and when they are verified.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use penstock_actors::content_store::Verify;
 use serde::Deserialize;
+
+use super::problem::Rules;
 
 /// What keeps the blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -21,13 +23,30 @@ pub struct Storage {
     pub backend: StorageBackend,
     /// The folder of the blobs; empty means `blobs` in the data folder, see [`Config::blob_root`](super::Config::blob_root).
     pub root: PathBuf,
-    /// Folders of the colder tiers; empty means none.
+    /// Folders of the colder tiers; empty means none. Each is another one: where two are the same, an old copy is the new one, and the
+    /// end of a move removes it.
     pub warm_root: PathBuf,
     pub cold_root: PathBuf,
     pub verify: Verify,
 }
 
 impl Storage {
+    /// `root` is the folder of the blobs, wherever it was said.
+    pub(super) fn check_with(&self, root: &Path, rules: &mut Rules) {
+        let steps = |path: &Path| path.components().filter(|step| *step != Component::CurDir).collect::<PathBuf>();
+        let differ = |one: &Path, other: &Path| one.as_os_str().is_empty() || steps(one) != steps(other);
+        rules.require(
+            differ(&self.warm_root, root),
+            &["storage.warm_root", "storage.root"],
+            "be another folder than storage.root",
+        );
+        rules.require(
+            differ(&self.cold_root, root) && differ(&self.cold_root, &self.warm_root),
+            &["storage.cold_root", "storage.root", "storage.warm_root"],
+            "be another folder than storage.root and storage.warm_root",
+        );
+    }
+
     /// The folder of a colder tier, where there is one.
     pub fn colder(root: &Path) -> Option<PathBuf> {
         (!root.as_os_str().is_empty()).then(|| root.to_owned())

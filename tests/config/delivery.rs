@@ -50,7 +50,7 @@ fn a_delivery_mode_has_all_that_it_needs_or_does_not_start() {
         complaints("", &[("DATA_DELIVERY_TIER", "warm")]),
         [
             "delivery.tier = \"warm\" (from DATA_DELIVERY_TIER): must be \"any\" or \"hot\" where storage.backend is \"fs\": \
-          files have one tier"
+          of files, URLs are given for the hot tier alone"
         ]
     );
     let cdn = "[delivery]\nbase_url = \"https://cdn.example.com\"\nsigning_key = \"0123456789abcdef0123456789abcdef\"";

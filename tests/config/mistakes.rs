@@ -54,6 +54,23 @@ fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {
 }
 
 #[test]
+fn tiers_have_folders_of_their_own() {
+    let hot = "must be another folder than storage.root";
+    let others = "must be another folder than storage.root and storage.warm_root";
+    for (roots, expected) in [
+        ("root = \"/a\"\nwarm_root = \"/a/\"", format!("storage.warm_root = \"/a/\" (from FILE): {hot}")),
+        ("root = \"/a\"\ncold_root = \"/a\"", format!("storage.cold_root = \"/a\" (from FILE): {others}")),
+        ("warm_root = \"data/blobs\"", format!("storage.warm_root = \"data/blobs\" (from FILE): {hot}")),
+        ("warm_root = \"/b\"\ncold_root = \"/b\"", format!("storage.cold_root = \"/b\" (from FILE): {others}")),
+    ] {
+        let text = format!("[data]\ndir = \"./data\"\n[storage]\n{roots}");
+        assert_eq!(complaints(&text, &[]), [expected]);
+    }
+    let text = "[storage]\nroot = \"/a\"\nwarm_root = \"/a/warm\"\ncold_root = \"/b\"";
+    assert!(crate::load(text, &[]).is_ok());
+}
+
+#[test]
 fn a_broken_rule_is_told_with_the_keys_it_is_about() {
     let told = |text: &str, expected: &str| assert_eq!(complaints(text, &[]), [expected]);
     told(

@@ -242,6 +242,11 @@ async fn what_is_known_of_stored_copies_is_never_found_by_a_scan() {
         })
         .await;
     large
+        .call("the move of a content", async |store| {
+            assert!(store.move_of(content).await.expect("read").is_some());
+        })
+        .await;
+    large
         .call("a switch", async |store| {
             assert!(store.switch_tier(content, Tier::Warm, now).await.expect("switched"));
         })

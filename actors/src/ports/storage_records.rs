@@ -99,6 +99,9 @@ pub trait StorageRecords: Send + Sync + 'static {
     /// The move is over; only if it still is one to this tier, in this state.
     async fn end_move(&self, hash: ContentHash, to: Tier, state: MoveState) -> PortResult<bool>;
 
+    /// The move of a content, if it has one.
+    async fn move_of(&self, hash: ContentHash) -> PortResult<Option<ContentMove>>;
+
     /// Up to `limit` moves that came into this state before a time, the oldest first.
     async fn moves(&self, state: MoveState, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>>;
 }

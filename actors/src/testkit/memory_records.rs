@@ -63,8 +63,8 @@ impl MemoryRecords {
         self.books().uses.iter().map(|(&hash, &day)| (hash, day)).collect()
     }
 
-    /// The move of a content, if it has one.
-    pub fn move_of(&self, hash: ContentHash) -> Option<ContentMove> {
+    /// The move of a content, whatever goes wrong.
+    pub fn known_move(&self, hash: ContentHash) -> Option<ContentMove> {
         self.books().moves.get(&hash).copied()
     }
 }
@@ -167,7 +167,7 @@ impl StorageRecords for MemoryRecords {
                 books.tasks.entry(task.as_str()).or_insert((node, now, TaskProgress::default()));
             let is_ours = *holder == node || *until < now;
             if is_ours {
-                (*holder, *until) = (node, now.saturating_add(ttl).unwrap_or(now));
+                (*holder, *until) = (node, now.saturating_add(ttl).unwrap_or(Timestamp::MAX));
             }
             Ok(Claim { progress: *progress, is_ours })
         };
@@ -247,11 +247,18 @@ impl StorageRecords for MemoryRecords {
         self.script.play("end_move", 1, work).await
     }
 
+    async fn move_of(&self, hash: ContentHash) -> PortResult<Option<ContentMove>> {
+        self.script.play("move_of", 1, || Ok(self.known_move(hash))).await
+    }
+
     async fn moves(&self, state: MoveState, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
         let work = || {
             let books = self.books();
             let due = books.moves.values().filter(|at| at.state == state && at.since < before);
-            Ok(due.take(limit as usize).copied().collect())
+            let mut due: Vec<_> = due.copied().collect();
+            due.sort_by_key(|at| at.since);
+            due.truncate(limit as usize);
+            Ok(due)
         };
         self.script.play("moves", limit as usize, work).await
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use jiff::{Timestamp, ToSpan as _, civil::Date};
 
 use super::catalog_suite;
@@ -23,6 +24,7 @@ pub async fn run<S: StorageRecords + Catalog + Changes>(store: Arc<S>) {
     stored_contents_are_walked_in_order_with_their_last_use(store).await;
     a_task_is_one_nodes_until_its_time_is_over(store).await;
     a_move_is_carried_out_by_one(store).await;
+    a_move_that_several_begin_at_once_is_one_and_known_to_all(store).await;
     a_move_that_is_over_may_turn_round(store).await;
 }
 
@@ -195,6 +197,7 @@ async fn a_move_is_carried_out_by_one<S: StorageRecords + Catalog + Changes>(sto
         assert!(!second.is_ours, "somebody is at it");
         assert_eq!(second.at, begun.at);
     }
+    assert_eq!(store.move_of(hash).await.expect("looked"), Some(begun.at));
     assert!(store.keep_move(hash, Tier::Cold, now + 30.seconds()).await.expect("kept"));
     assert!(!store.keep_move(hash, Tier::Warm, now).await.expect("there is none to this tier"));
     let copying = store.moves(MoveState::Copying, now + 30.seconds(), 100).await.expect("a page");
@@ -217,6 +220,23 @@ async fn a_move_is_carried_out_by_one<S: StorageRecords + Catalog + Changes>(sto
     assert!(store.end_move(hash, Tier::Cold, MoveState::Leaving).await.expect("ended"));
     let leaving = store.moves(MoveState::Leaving, now + 1.hour(), 1000).await.expect("a page");
     assert!(!leaving.iter().any(|at| at.content_hash == hash));
+    assert_eq!(store.move_of(hash).await.expect("looked"), None);
+}
+
+async fn a_move_that_several_begin_at_once_is_one_and_known_to_all<S: StorageRecords + Catalog>(store: &S) {
+    let now = at("2026-01-02T03:04:05Z");
+    for _ in 0..20 {
+        let hash = content(store).await;
+        let asked = (0..8).map(|n| {
+            let to = if n % 2 == 0 { Tier::Warm } else { Tier::Cold };
+            async move { store.begin_move(hash, to, now, now - 60.seconds()).await }
+        });
+        let begun = join_all(asked).await.into_iter().map(|begun| begun.expect("asked").expect("it is stored"));
+        let begun: Vec<_> = begun.collect();
+        assert_eq!(begun.iter().filter(|begun| begun.is_ours).count(), 1);
+        assert!(begun.iter().all(|other| other.at == begun[0].at), "{begun:?}");
+        assert!(store.end_move(hash, begun[0].at.to, MoveState::Copying).await.expect("ended"));
+    }
 }
 
 async fn a_move_that_is_over_may_turn_round<S: StorageRecords + Catalog>(store: &S) {

@@ -27,26 +27,27 @@ use crate::{
     rig::{START, eventually},
 };
 
-const SIZE: usize = 3 * LEAF_BYTES as usize + 77;
-const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const SIZE: usize = 3 * LEAF_BYTES as usize + 77;
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 /// What instances share.
-struct Scene {
-    clock: Arc<ManualClock>,
-    blobs: MemoryBlobs,
-    records: Arc<MemoryRecords>,
+pub(crate) struct Scene {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) blobs: MemoryBlobs,
+    pub(crate) records: Arc<MemoryRecords>,
 }
 
 /// An instance.
-struct Instance {
-    store: ContentStore,
-    verifier: Verifier,
-    mover: Mover,
-    keeper: Keeper,
+pub(crate) struct Instance {
+    pub(crate) store: ContentStore,
+    pub(crate) verifier: Verifier,
+    pub(crate) mover: Mover,
+    pub(crate) keeper: Keeper,
+    pub(crate) deps: KeeperDeps,
     uses: Arc<LastUses>,
 }
 
-fn settings() -> KeeperSettings {
+pub(crate) fn settings() -> KeeperSettings {
     KeeperSettings {
         interval: Duration::from_secs(1),
         verify_rate: Some(1 << 40),
@@ -60,11 +61,11 @@ fn settings() -> KeeperSettings {
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { clock: Arc::new(ManualClock::at(START)), blobs: MemoryBlobs::default(), records: Arc::default() }
     }
 
-    fn instance(&self) -> Instance {
+    pub(crate) fn instance(&self) -> Instance {
         let content = ContentSettings { memory_cache: 64 << 20, read_ahead: 64 << 20, verify: Verify::Cold };
         let store = ContentStore::new(Arc::new(self.blobs.clone()), content, Handle::current());
         let node = NodeId::random();
@@ -86,11 +87,11 @@ impl Scene {
             clock: self.clock.clone(),
             node,
         };
-        Instance { store, verifier, mover, keeper: Keeper::new(deps, settings()), uses }
+        Instance { store, verifier, mover, keeper: Keeper::new(deps.clone(), settings()), deps, uses }
     }
 
     /// Content that is stored in the hot tier.
-    fn stored(&self, seed: u8) -> ContentHash {
+    pub(crate) fn stored(&self, seed: u8) -> ContentHash {
         let mut bytes = content(SIZE);
         bytes[0] = seed;
         let hash = self.blobs.put(bytes);
@@ -99,12 +100,12 @@ impl Scene {
     }
 
     /// What readers get.
-    async fn read(&self, hash: ContentHash) -> Result<bytes::Bytes, PortError> {
+    pub(crate) async fn read(&self, hash: ContentHash) -> Result<bytes::Bytes, PortError> {
         let blob = self.blobs.open(hash).await?;
         blob.source.read_at(0, usize::try_from(blob.size_bytes).expect("small")).await
     }
 
-    async fn copy(&self, hash: ContentHash, tier: Tier) {
+    pub(crate) async fn copy(&self, hash: ContentHash, tier: Tier) {
         let bytes = self.read(hash).await.expect("a good copy");
         let leaves: Vec<_> = bytes.chunks(LEAF_BYTES as usize).map(leaf_hash).collect();
         let mut sink = self.blobs.create_copy(tier).await.expect("a sink");
@@ -112,7 +113,7 @@ impl Scene {
         sink.commit(hash, &leaves).await.expect("committed");
     }
 
-    fn rotten(&self, hash: ContentHash, tier: Tier) {
+    pub(crate) fn rotten(&self, hash: ContentHash, tier: Tier) {
         let mut bytes = content(SIZE);
         bytes[SIZE - 1] ^= 1;
         self.blobs.damage_copy(hash, tier, bytes);
@@ -124,12 +125,12 @@ fn leaf_hash(leaf: &[u8]) -> penstock_actors::model::LeafHash {
 }
 
 impl Instance {
-    async fn verify(&self, hash: ContentHash) -> Verified {
+    pub(crate) async fn verify(&self, hash: ContentHash) -> Verified {
         let verified = self.verifier.verify(hash, VerificationKind::OnDemand, None).await;
         verified.expect("looked").expect("stored")
     }
 
-    async fn move_to(&self, hash: ContentHash, to: Tier) -> Result<(), MoveError> {
+    pub(crate) async fn move_to(&self, hash: ContentHash, to: Tier) -> Result<(), MoveError> {
         match self.mover.begin(hash, to).await? {
             Begun::Ours(at) => self.mover.carry_out(&at, None).await,
             Begun::Known(_) => Ok(()),
@@ -137,7 +138,7 @@ impl Instance {
     }
 }
 
-fn findings(verified: &Verified) -> Vec<(Tier, Finding)> {
+pub(crate) fn findings(verified: &Verified) -> Vec<(Tier, Finding)> {
     verified.copies.iter().map(|copy| (copy.tier, copy.finding)).collect()
 }
 
@@ -263,7 +264,7 @@ async fn a_move_that_breaks_at_any_step_is_ended_by_another_instance_and_never_n
                 let what = format!("{call} {nth} {fault:?} {asked:?}");
                 assert_eq!(scene.read(hash).await.expect("readable"), good, "{what}");
                 let other = scene.instance();
-                if scene.records.move_of(hash).is_none() {
+                if scene.records.known_move(hash).is_none() {
                     other.move_to(hash, Tier::Cold).await.expect("moved");
                 }
                 for _ in 0..3 {
@@ -273,7 +274,7 @@ async fn a_move_that_breaks_at_any_step_is_ended_by_another_instance_and_never_n
                 }
                 assert_eq!(scene.blobs.tiers_of(hash), [Tier::Cold], "{what}");
                 assert_eq!(scene.records.tier(hash), Some(Tier::Cold), "{what}");
-                assert_eq!(scene.records.move_of(hash), None, "{what}");
+                assert_eq!(scene.records.known_move(hash), None, "{what}");
                 assert_eq!(scene.blobs.unfinished(), 0, "{what}");
                 assert!(!other.verify(hash).await.quarantined, "{what}");
             }
@@ -323,7 +324,7 @@ async fn a_content_is_moved_by_one_and_damaged_content_by_nobody() {
     let damaged = scene.stored(2);
     scene.rotten(damaged, Tier::Hot);
     assert!(matches!(one.move_to(damaged, Tier::Cold).await, Err(MoveError::Damaged)));
-    assert_eq!(scene.records.move_of(damaged), None);
+    assert_eq!(scene.records.known_move(damaged), None);
     assert!(one.store.quarantine().holds(damaged));
     assert!(matches!(one.move_to(ContentHash::from_bytes([9; 32]), Tier::Cold).await, Err(MoveError::NotStored)));
 }

@@ -1,5 +1,7 @@
 //! Looks at stored copies, the quarantine, moves between tiers, and the last use of content.
 
+mod moves;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +12,7 @@ use penstock_actors::{
         ContentMove, Finding, HistoryPlace, MoveState, StorageTask, StoredContent, TaskProgress, Tier, Verification,
         VerificationKind,
     },
-    ports::{Claim, MoveBegun, PortResult, StorageRecords},
+    ports::{Claim, MoveBegun, PortError, PortResult, StorageRecords},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -19,7 +21,9 @@ use super::{
     PostgresStore,
     columns::{Columns, bytes_32, exact},
     db::Statement,
+    error::POSTGRES,
 };
+use moves::content_move;
 
 /// By the primary key.
 const NOTE_VERIFICATIONS: Statement = Statement {
@@ -164,77 +168,6 @@ const ADVANCE_TASK: Statement = Statement {
     types: &[Type::TEXT, Type::UUID, Type::BYTEA, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ],
 };
 
-/// By the primary keys.
-const BEGIN_MOVE: Statement = Statement {
-    name: "begin_move",
-    sql: "
-        WITH content AS (
-            SELECT content_hash, size_bytes FROM overlay_storage_index WHERE content_hash = $1 AND state = 'stored'
-        ),
-        begun AS (
-            INSERT INTO storage_moves AS m (content_hash, to_tier, state, since)
-            SELECT content_hash, $2, 'copying', $3 FROM content
-            ON CONFLICT (content_hash) DO UPDATE SET
-                to_tier = excluded.to_tier, state = excluded.state, since = excluded.since
-            WHERE (m.state = 'copying' AND m.since < $4) OR (m.state = 'leaving' AND m.to_tier <> excluded.to_tier)
-            RETURNING true AS is_ours, content_hash, to_tier, state, since
-        )
-        SELECT m.is_ours, m.content_hash, content.size_bytes, m.to_tier, m.state, m.since
-        FROM (
-            SELECT * FROM begun
-            UNION ALL
-            SELECT false, content_hash, to_tier, state, since
-            FROM storage_moves WHERE content_hash = $1 AND NOT EXISTS (SELECT FROM begun)
-        ) AS m
-        CROSS JOIN content",
-    types: &[Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ],
-};
-
-/// By the primary key.
-const KEEP_MOVE: Statement = Statement {
-    name: "keep_move",
-    sql: "
-        UPDATE storage_moves SET since = $3 WHERE content_hash = $1 AND to_tier = $2 AND state = 'copying'",
-    types: &[Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ],
-};
-
-/// By the primary keys.
-const SWITCH_TIER: Statement = Statement {
-    name: "switch_tier",
-    sql: "
-        WITH switched AS (
-            UPDATE storage_moves SET state = 'leaving', since = $3 WHERE content_hash = $1 AND to_tier = $2
-            RETURNING content_hash
-        ),
-        told AS (
-            UPDATE overlay_storage_index c SET tier = $2 FROM switched s
-            WHERE c.content_hash = s.content_hash AND c.tier <> $2
-        )
-        SELECT content_hash FROM switched",
-    types: &[Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ],
-};
-
-/// By the primary key.
-const END_MOVE: Statement = Statement {
-    name: "end_move",
-    sql: "DELETE FROM storage_moves WHERE content_hash = $1 AND to_tier = $2 AND state = $3",
-    types: &[Type::BYTEA, Type::TEXT, Type::TEXT],
-};
-
-/// By `storage_moves_state`, and the primary key of the storage index, which has every content that moves.
-const MOVES: Statement = Statement {
-    name: "moves",
-    sql: "
-        SELECT m.content_hash,
-            (SELECT c.size_bytes FROM overlay_storage_index c WHERE c.content_hash = m.content_hash) AS size_bytes,
-            m.to_tier, m.state, m.since
-        FROM storage_moves m
-        WHERE m.state = $1 AND m.since < $2
-        ORDER BY m.since
-        LIMIT $3",
-    types: &[Type::TEXT, Type::TIMESTAMPTZ, Type::INT8],
-};
-
 /// Before every name.
 const FIRST: &[u8] = &[];
 
@@ -314,7 +247,7 @@ impl StorageRecords for PostgresStore {
     }
 
     async fn claim_task(&self, task: StorageTask, node: NodeId, now: Timestamp, ttl: Duration) -> PortResult<Claim> {
-        let until = now.saturating_add(ttl).unwrap_or(now);
+        let until = now.saturating_add(ttl).unwrap_or(LAST_MOMENT);
         let row = self.upkeep.row_opt(&CLAIM_TASK, &[&task.as_str(), &node.as_uuid(), &now, &until]).await?;
         // Nothing comes where another node made the row a moment ago: then it has the task.
         let Some(row) = row else { return Ok(Claim { progress: TaskProgress::default(), is_ours: false }) };
@@ -343,30 +276,37 @@ impl StorageRecords for PostgresStore {
         stale: Timestamp,
     ) -> PortResult<Option<MoveBegun>> {
         let params: [super::db::Param<'_>; 4] = [&hash.as_bytes().as_slice(), &to.as_str(), &now, &stale];
-        let row = self.db.row_opt(&BEGIN_MOVE, &params).await?;
-        row.map(|row| {
+        for _ in 0..moves::ATTEMPTS {
+            let Some(row) = self.db.row_opt(&moves::BEGIN, &params).await? else { return Ok(None) };
             let row = Columns(&row);
-            Ok(MoveBegun { at: content_move(&row)?, is_ours: row.get("is_ours")? })
-        })
-        .transpose()
+            if let Some(is_ours) = row.get::<Option<bool>>("is_ours")? {
+                return Ok(Some(MoveBegun { at: content_move(&row)?, is_ours }));
+            }
+        }
+        Err(PortError::unavailable(POSTGRES, "the move is changed by others again and again"))
     }
 
     async fn keep_move(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
-        Ok(self.upkeep.execute(&KEEP_MOVE, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await? == 1)
+        Ok(self.upkeep.execute(&moves::KEEP, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await? == 1)
     }
 
     async fn switch_tier(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
-        let row = self.db.row_opt(&SWITCH_TIER, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await?;
+        let row = self.db.row_opt(&moves::SWITCH, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await?;
         Ok(row.is_some())
     }
 
     async fn end_move(&self, hash: ContentHash, to: Tier, state: MoveState) -> PortResult<bool> {
         let params: [super::db::Param<'_>; 3] = [&hash.as_bytes().as_slice(), &to.as_str(), &state.as_str()];
-        Ok(self.db.execute(&END_MOVE, &params).await? == 1)
+        Ok(self.db.execute(&moves::END, &params).await? == 1)
+    }
+
+    async fn move_of(&self, hash: ContentHash) -> PortResult<Option<ContentMove>> {
+        let row = self.upkeep.row_opt(&moves::OF_CONTENT, &[&hash.as_bytes().as_slice()]).await?;
+        row.map(|row| content_move(&Columns(&row))).transpose()
     }
 
     async fn moves(&self, state: MoveState, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
-        let rows = self.upkeep.rows(&MOVES, &[&state.as_str(), &before, &i64::from(limit)]).await?;
+        let rows = self.upkeep.rows(&moves::DUE, &[&state.as_str(), &before, &i64::from(limit)]).await?;
         rows.iter().map(|row| content_move(&Columns(row))).collect()
     }
 }
@@ -396,15 +336,5 @@ fn stored_content(row: &Columns<'_>) -> PortResult<StoredContent> {
         tier: row.word("tier", Tier::parse)?,
         stored_at: row.get("stored_at")?,
         used_on: used_on.and_then(|day| Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())),
-    })
-}
-
-fn content_move(row: &Columns<'_>) -> PortResult<ContentMove> {
-    Ok(ContentMove {
-        content_hash: row.hash("content_hash")?,
-        size_bytes: row.amount("size_bytes")?,
-        to: row.word("to_tier", Tier::parse)?,
-        state: row.word("state", MoveState::parse)?,
-        since: row.get("since")?,
     })
 }

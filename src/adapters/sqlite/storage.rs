@@ -296,6 +296,14 @@ impl StorageRecords for SqliteStore {
         self.workers.write("end_move", end).await
     }
 
+    async fn move_of(&self, hash: ContentHash) -> PortResult<Option<ContentMove>> {
+        let read = move |conn: &Connection| {
+            let mut select = conn.prepare_cached(MOVE)?;
+            Ok(select.query_row(named_params! { ":content": Sql(hash) }, content_move).optional()?)
+        };
+        self.workers.read("move_of", read).await
+    }
+
     async fn moves(&self, state: MoveState, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
         let read = move |conn: &Connection| {
             let range = named_params! { ":state": Sql(state), ":before": Sql(before), ":limit": limit };

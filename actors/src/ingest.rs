@@ -83,19 +83,10 @@ impl Ingest {
         Self { blobs, catalog, clock, io, admission, max_bytes: settings.max_bytes, quarantine: Quarantine::default() }
     }
 
-    /// Replaces stored copies of what is in this quarantine by what is uploaded.
+    /// Keeps what is uploaded of what is in this quarantine, although there are copies: a store may take them for intact by their size.
+    /// They stay until somebody has looked at the new one.
     pub fn mending(self, quarantine: Quarantine) -> Self {
         Self { quarantine, ..self }
-    }
-
-    /// Takes damaged copies out of the way of good bytes: a store may take them for intact by their size.
-    async fn clear_damaged(&self, hash: ContentHash) -> PortResult<()> {
-        if self.quarantine.holds(hash) {
-            for tier in self.blobs.tiers() {
-                self.blobs.remove_copy(hash, tier).await?;
-            }
-        }
-        Ok(())
     }
 
     pub const fn max_bytes(&self) -> u64 {
@@ -143,6 +134,11 @@ impl Writer {
         self.ask(Command::Digest).await
     }
 
+    /// Has the blob [kept](BlobSink::replace) whatever is there under its name.
+    pub(crate) async fn replace(&mut self) -> PortResult<()> {
+        self.ask(Command::Replace).await
+    }
+
     /// Makes the blob visible under the name that it has.
     pub(crate) async fn commit(&mut self) -> PortResult<()> {
         self.ask(Command::Commit).await
@@ -172,6 +168,7 @@ enum Command {
     Write(Bytes),
     /// What was written so far hashes to what?
     Digest(oneshot::Sender<(ContentHash, u64)>),
+    Replace(oneshot::Sender<()>),
     Commit(oneshot::Sender<()>),
 }
 
@@ -213,7 +210,9 @@ impl Upload {
         let catalog = Arc::clone(&self.ingest.catalog);
         let meta = ContentMeta { content_hash: hash, size_bytes, media_type, stored_at: self.ingest.clock.now() };
         catalog.announce_content(&meta, producer).await?;
-        self.ingest.clear_damaged(hash).await?;
+        if self.ingest.quarantine.holds(hash) {
+            self.writer.replace().await?;
+        }
         // Also where the content is stored already: what was lost or damaged since is so brought back.
         self.writer.commit().await?;
         let created = catalog.complete_content(hash).await?;
@@ -234,6 +233,10 @@ async fn write_out(mut sink: Box<dyn BlobSink>, mut inbox: mpsc::Receiver<Comman
             }
             Command::Digest(reply) => {
                 let _ = reply.send(hashes.finish());
+            }
+            Command::Replace(reply) => {
+                sink.replace();
+                let _ = reply.send(());
             }
             Command::Commit(reply) => {
                 sink.commit(hashes.finish().0, &hashes.leaves).await?;

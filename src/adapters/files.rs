@@ -119,12 +119,19 @@ impl FileBlobs {
         })
         .await
     }
+
+    async fn sink(&self, tier: Tier, tiers: Option<Arc<[Root]>>) -> PortResult<Box<dyn BlobSink>> {
+        let create =
+            |layout: &Arc<Layout>| Ok(Box::new(FileSink::create(Arc::clone(layout), tiers)?) as Box<dyn BlobSink>);
+        self.blocking_in(tier, create).await
+    }
 }
 
 #[async_trait]
 impl BlobStore for FileBlobs {
     async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
-        self.create_copy(Tier::Hot).await
+        let tiers = Arc::clone(&self.tiers);
+        self.sink(Tier::Hot, Some(tiers)).await
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
@@ -223,7 +230,7 @@ impl BlobStore for FileBlobs {
     }
 
     async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
-        self.blocking_in(tier, |layout| Ok(Box::new(FileSink::create(Arc::clone(layout))?) as Box<dyn BlobSink>)).await
+        self.sink(tier, None).await
     }
 
     async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
@@ -266,11 +273,15 @@ fn open_hottest(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc
 fn open_one_of(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
     let (mut left, mut failed) = (Vec::new(), None);
     for Root { layout, .. } in tiers {
-        if is_there(&layout.left(hash))? {
-            left.push(layout);
-            continue;
-        }
-        match open_checked(layout, hash) {
+        let opened = match is_there(&layout.left(hash)) {
+            Ok(true) => {
+                left.push(layout);
+                continue;
+            }
+            Ok(false) => open_checked(layout, hash),
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok(opened) => return Ok(opened),
             Err(PortError::NotFound(_)) => {}
             // A colder tier may have it; if none has, this is what is wrong.
@@ -285,6 +296,19 @@ fn open_one_of(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<
         }
     }
     Err(failed.unwrap_or(PortError::NotFound("blob")))
+}
+
+/// Whether a content is in a colder tier alone, in a copy that readers use. What the hot tier has itself does not count: a new copy
+/// takes its place, which mends it should it be damaged.
+fn is_in_colder(tiers: &[Root], hash: ContentHash, size_bytes: u64) -> bool {
+    let [hot, colder @ ..] = tiers else { return false };
+    if colder.is_empty() || !matches!(is_there(&hot.layout.blob(hash)), Ok(false)) {
+        return false;
+    }
+    colder.iter().any(|Root { layout, .. }| {
+        matches!(is_there(&layout.left(hash)), Ok(false))
+            && open_checked(layout, hash).is_ok_and(|(_, stored, _)| stored == size_bytes)
+    })
 }
 
 /// Opens a blob and its leaf list, and checks each against the other. The file is opened first: from then on the blob can

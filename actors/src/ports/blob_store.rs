@@ -86,8 +86,13 @@ pub struct Sweep {
 pub trait BlobSink: Send {
     async fn write(&mut self, part: Bytes) -> PortResult<()>;
 
+    /// From now on the bytes are to be kept whatever is there under their name, and in its place where they are in the same tier: what
+    /// looks intact may not be. So it is with every [copy in one tier](BlobStore::create_copy).
+    fn replace(&mut self);
+
     /// Makes the bytes durable under their name, with their hash list, and then visible: all or nothing. Where the name
-    /// exists, the same bytes are there already and the new ones replace or are dropped.
+    /// exists, the same bytes are there already, and the new ones replace them or are dropped; they are dropped where a colder tier
+    /// alone has them, in a copy that readers use.
     async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()>;
 }
 

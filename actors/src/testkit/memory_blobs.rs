@@ -20,6 +20,14 @@ use crate::{
 struct Blob {
     bytes: Bytes,
     leaves: Arc<[LeafHash]>,
+    /// As a disk refuses to.
+    unreadable: bool,
+}
+
+impl Blob {
+    fn of(bytes: Bytes, leaves: Arc<[LeafHash]>) -> Arc<Self> {
+        Arc::new(Self { bytes, leaves, unreadable: false })
+    }
 }
 
 /// A colder tier's copies, and those of any tier that readers were sent away from.
@@ -67,7 +75,7 @@ impl MemoryBlobs {
     pub fn put(&self, content: impl Into<Bytes>) -> ContentHash {
         let bytes: Bytes = content.into();
         let (hash, leaves) = (hash_of(&bytes), leaves_of(&bytes));
-        held(&self.0.blobs).insert(hash, Arc::new(Blob { bytes, leaves }));
+        held(&self.0.blobs).insert(hash, Blob::of(bytes, leaves));
         hash
     }
 
@@ -78,7 +86,7 @@ impl MemoryBlobs {
     pub fn damage(&self, hash: ContentHash, bytes: impl Into<Bytes>) {
         let mut blobs = held(&self.0.blobs);
         let leaves = Arc::clone(&blobs.get(&hash).expect("a blob to damage").leaves);
-        blobs.insert(hash, Arc::new(Blob { bytes: bytes.into(), leaves }));
+        blobs.insert(hash, Blob::of(bytes.into(), leaves));
     }
 
     /// Replaces the bytes of the copy in one tier, and leaves its name and its hash list as they are.
@@ -87,7 +95,26 @@ impl MemoryBlobs {
     /// When there is no such copy.
     pub fn damage_copy(&self, hash: ContentHash, tier: Tier, bytes: impl Into<Bytes>) {
         let leaves = Arc::clone(&self.0.copy(hash, tier).expect("a copy to damage").leaves);
-        self.0.put(hash, tier, Blob { bytes: bytes.into(), leaves });
+        self.0.put(hash, tier, Blob::of(bytes.into(), leaves));
+    }
+
+    /// Removes the hash list of the copy in one tier, and leaves its bytes as they are.
+    ///
+    /// # Panics
+    /// When there is no such copy.
+    pub fn damage_list(&self, hash: ContentHash, tier: Tier) {
+        let bytes = self.0.copy(hash, tier).expect("a copy to damage").bytes.clone();
+        self.0.put(hash, tier, Blob::of(bytes, Arc::default()));
+    }
+
+    /// Has each read of the copy in one tier fail, until it is written anew.
+    ///
+    /// # Panics
+    /// When there is no such copy.
+    pub fn refuse_reads(&self, hash: ContentHash, tier: Tier) {
+        let copy = self.0.copy(hash, tier).expect("a copy to damage");
+        let (bytes, leaves) = (copy.bytes.clone(), Arc::clone(&copy.leaves));
+        self.0.put(hash, tier, Arc::new(Blob { bytes, leaves, unreadable: true }));
     }
 
     /// Removes the copy in one tier, as somebody might who meddles.
@@ -124,11 +151,11 @@ impl Shelf {
         }
     }
 
-    fn put(&self, hash: ContentHash, tier: Tier, blob: Blob) {
+    fn put(&self, hash: ContentHash, tier: Tier, blob: Arc<Blob>) {
         held(&self.colder).left.remove(&(tier, hash));
         match tier {
-            Tier::Hot => held(&self.blobs).insert(hash, Arc::new(blob)),
-            tier => held(&self.colder).copies.insert((tier, hash), Arc::new(blob)),
+            Tier::Hot => held(&self.blobs).insert(hash, blob),
+            tier => held(&self.colder).copies.insert((tier, hash), blob),
         };
     }
 
@@ -270,6 +297,9 @@ impl BlobSource for Source {
             let start = offset as usize;
             let end = start + len;
             let all = &self.blob.bytes;
+            if self.blob.unreadable {
+                return Err(PortError::unavailable("the disk", "it gave an error"));
+            }
             if end > all.len() {
                 return Err(PortError::Corrupt(format!("{} bytes where {end} should be", all.len())));
             }
@@ -296,12 +326,15 @@ impl BlobSink for Sink {
         self.shelf.script.play("write", part.len(), work).await
     }
 
+    /// All that is written here is.
+    fn replace(&mut self) {}
+
     async fn commit(mut self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
         let bytes = Bytes::from(std::mem::take(&mut self.bytes));
         let work = || {
             assert_eq!(hash_of(&bytes), hash, "the name of what was written");
             assert_eq!(*leaves_of(&bytes), *leaves, "the hash list of what was written");
-            self.shelf.put(hash, self.tier, Blob { bytes, leaves: leaves.into() });
+            self.shelf.put(hash, self.tier, Blob::of(bytes, leaves.into()));
             Ok(())
         };
         self.shelf.script.play("commit", 1, work).await

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use penstock_actors::{
     ids::ProducerId,
     ingest::{IngestError, Ingested, Upload},
-    model::LEAF_BYTES,
+    model::{LEAF_BYTES, Tier},
     ports::PortError,
     testkit::{memory_blobs::hash_of, script::Fault},
 };
@@ -121,6 +121,22 @@ async fn an_upload_that_fails_at_its_end_can_be_repeated() {
     let done = finish(begin_with(&rig, &bytes).await).await.expect("at last");
     assert_eq!(done.meta.content_hash, hash_of(&bytes));
     assert_eq!((rig.blobs.names().len(), rig.index.announced()), (1, 0));
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn content_in_quarantine_that_comes_again_takes_nothing_away_before_it_is_there() {
+    let rig = Rig::start().await;
+    let bytes = content(1000);
+    let hash = finish(begin_with(&rig, &bytes).await).await.expect("stored").meta.content_hash;
+    rig.node.content.quarantine().set(hash, true);
+    for fault in [Fault::Unavailable, Fault::Full] {
+        rig.blobs.script().next("commit", [fault]);
+        assert!(finish(begin_with(&rig, &bytes).await).await.is_err());
+        assert_eq!(rig.blobs.tiers_of(hash), [Tier::Hot], "{fault:?}");
+    }
+    finish(begin_with(&rig, &bytes).await).await.expect("stored again");
+    assert_eq!(rig.blobs.tiers_of(hash), [Tier::Hot]);
     rig.end_alone().await;
 }
 

@@ -16,8 +16,10 @@ use penstock_actors::{
 };
 
 use super::{
+    Root,
     fault::{STORE, fault},
     folder::{remove, remove_stray_leaves},
+    is_in_colder,
     layout::{Layout, sync_folder},
 };
 use crate::adapters::leaf_list::LeafList;
@@ -68,15 +70,17 @@ impl Drop for Temporary {
 #[derive(Debug)]
 pub(super) struct FileSink {
     layout: Arc<Layout>,
+    /// Where there may be the same content already, such that this one is not needed.
+    tiers: Option<Arc<[Root]>>,
     file: File,
     temporary: Temporary,
     size_bytes: u64,
 }
 
 impl FileSink {
-    pub(super) fn create(layout: Arc<Layout>) -> PortResult<Self> {
+    pub(super) fn create(layout: Arc<Layout>, tiers: Option<Arc<[Root]>>) -> PortResult<Self> {
         let (temporary, file) = Temporary::create(layout.temporary())?;
-        Ok(Self { layout, file, temporary, size_bytes: 0 })
+        Ok(Self { layout, tiers, file, temporary, size_bytes: 0 })
     }
 }
 
@@ -88,10 +92,17 @@ impl BlobSink for FileSink {
         Ok(())
     }
 
+    fn replace(&mut self) {
+        self.tiers = None;
+    }
+
     async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
-        let Self { layout, file, temporary, size_bytes } = *self;
+        let Self { layout, tiers, file, temporary, size_bytes } = *self;
         if leaves.len() as u64 != leaf_count(size_bytes) {
             return Err(PortError::rejected(STORE, format!("{} leaves for {size_bytes} bytes", leaves.len())));
+        }
+        if tiers.is_some_and(|tiers| is_in_colder(&tiers, hash, size_bytes)) {
+            return Ok(());
         }
         file.sync_all().map_err(fault("sync", temporary.path()))?;
         let (list, mut list_file) = Temporary::create(temporary.path().with_added_extension("leaves"))?;

@@ -103,6 +103,11 @@ impl Pending {
         Ok(pending)
     }
 
+    /// Has it take the place of data that looks intact.
+    pub(super) fn replace(&mut self) {
+        self.place.replaces = true;
+    }
+
     async fn mark(&mut self) -> PortResult<()> {
         self.fate = Fate::Remove;
         self.write_marker().await?;

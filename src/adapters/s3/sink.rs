@@ -66,6 +66,13 @@ impl BlobSink for S3Sink {
         }
     }
 
+    fn replace(&mut self) {
+        self.place.replaces = true;
+        if let Some(pending) = &mut self.pending {
+            pending.replace();
+        }
+    }
+
     async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
         let Self { store, place, buffer, size_bytes, pending } = *self;
         if leaves.len() as u64 != leaf_count(size_bytes) {

@@ -19,6 +19,7 @@ pub(super) async fn run(store: &dyn BlobStore) {
         content_moves_there_and_back_under_its_readers(store, tier).await;
         a_content_is_read_from_what_is_left_of_it(store, tier).await;
         content_in_this_tier_is_one_content(store, tier).await;
+        content_of_this_tier_that_comes_again_is_not_stored_twice(store, tier).await;
     }
 }
 
@@ -129,6 +130,25 @@ async fn a_content_is_read_from_what_is_left_of_it(store: &dyn BlobStore, tier: 
     store.remove_copy(sample.hash, Tier::Hot).await.expect("removed");
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
     assert!(store.exists(sample.hash).await.expect("looked"));
+}
+
+async fn content_of_this_tier_that_comes_again_is_not_stored_twice(store: &dyn BlobStore, tier: Tier) {
+    let sample = Sample::of(1000);
+    sample.copy_to(store, tier).await.expect("copied");
+    sample.store(store).await.expect("stored before");
+    assert_eq!(copies(store, &sample).await, [(tier, false)]);
+    // Unless that is what it is for: what is there only looks intact.
+    let mut sink = store.create().await.expect("created");
+    sink.write(sample.bytes.clone()).await.expect("written");
+    sink.replace();
+    sink.commit(sample.hash, &sample.leaves).await.expect("committed");
+    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, false)]);
+    store.remove_copy(sample.hash, Tier::Hot).await.expect("removed");
+    // Or what is there is about to go.
+    assert!(store.leave_copy(sample.hash, tier).await.expect("left"));
+    sample.store(store).await.expect("stored");
+    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, true)]);
+    assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
 async fn content_in_this_tier_is_one_content(store: &dyn BlobStore, tier: Tier) {

@@ -327,19 +327,25 @@ impl ContentStore {
         let error = match content.source.read_at(range.start, length).await {
             Ok(bytes) if bytes.len() == length => return Ok(bytes),
             Ok(bytes) => PortError::Corrupt(format!("{} bytes of {} at {range:?}", bytes.len(), content.hash)),
-            Err(error) => error,
+            Err(error) => {
+                if content.source.is_steady() {
+                    // An open file that cannot be read: a network may come back, but a disk has lost it.
+                    self.suspect(content.hash);
+                }
+                error
+            }
         };
         Err(self.failed(content.hash, error).await)
     }
 
-    /// Counts damage, and forgets the open blob: once it is repaired, the next stream has to open the new one.
-    async fn failed(&self, hash: ContentHash, error: PortError) -> PortError {
+    /// Takes note that a content could not be had, of whoever was told by the index that it is stored: counts damage, has a verifier look
+    /// at it, and forgets the open blob, for once it is repaired the next stream has to open the new one.
+    pub async fn failed(&self, hash: ContentHash, error: PortError) -> PortError {
         if matches!(error, PortError::Corrupt(_)) {
             self.counters.corrupt.fetch_add(1, Relaxed);
             tracing::error!(%error, "stored content is damaged");
-            self.open.invalidate(&hash).await;
         }
-        // Whoever reads it was told by the index that it is stored.
+        self.open.invalidate(&hash).await;
         if matches!(error, PortError::Corrupt(_) | PortError::NotFound(_)) {
             self.suspect(hash);
         }

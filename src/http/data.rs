@@ -168,7 +168,9 @@ async fn delegate(
             streaming::inspect(&asked, deps).await?;
             Err(Problem::new(ProblemType::DependencyUnavailable).retry_after(streaming::SOON))
         }
-        Err(NotDelegated::Store(error)) => Err(streaming::unreadable(&error)),
+        Err(NotDelegated::Store(error)) => {
+            Err(streaming::unreadable(&deps.node.content.failed(asked.hash, error).await))
+        }
     }
 }
 

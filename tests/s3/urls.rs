@@ -59,9 +59,11 @@ on_each_client!(urls_are_given_for_the_tier_that_is_delivered_from, async |bucke
     assert_eq!(S3Urls::new(blobs.clone(), Some(Tier::Hot)).sign(&wanted(sample.hash)).await.unwrap(), None);
     let signed = S3Urls::new(blobs.clone(), None).sign(&wanted(sample.hash)).await.unwrap().unwrap();
     assert_eq!(get(signed.url).await.body, sample.bytes);
-    // And is lost: a URL that leads nowhere is not given.
-    buckets.remove(BUCKETS[2], &data).await;
+    // And is damaged, and lost: a URL that leads nowhere, or not to all of it, is not given.
+    buckets.put(BUCKETS[2], &data, sample.bytes[..999].to_vec()).await;
     let urls = S3Urls::new(blobs, None);
+    assert!(matches!(urls.sign(&wanted(sample.hash)).await, Err(PortError::Corrupt(_))));
+    buckets.remove(BUCKETS[2], &data).await;
     assert!(matches!(urls.sign(&wanted(sample.hash)).await, Err(PortError::NotFound(_))));
     assert!(matches!(urls.path(Sample::of(10).hash).await, Err(PortError::NotFound(_))));
 });

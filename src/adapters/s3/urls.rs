@@ -13,7 +13,7 @@ use super::{
     S3Blobs, Tier,
     client::SignedGet,
     failure::STORE,
-    store::{Placed, Store, size_of},
+    store::{Placed, Store, has_data, size_of},
 };
 use crate::adapters::urls::Origin;
 
@@ -31,14 +31,19 @@ impl S3Urls {
     }
 
     /// Where a content is now. The manifest in memory may be out of date, and a URL cannot be corrected, so its data is looked
-    /// for.
+    /// for, and that all of it is there.
     async fn place(store: &Store, tier: Option<Tier>, hash: ContentHash) -> PortResult<Option<Arc<Placed>>> {
         let mut placed = store.open(hash).await?;
-        if size_of(&placed.bucket, &placed.manifest.data).await?.is_none() {
+        if !has_data(&placed.bucket, &placed.manifest).await? {
             placed = store.open_afresh(hash).await?;
-            if size_of(&placed.bucket, &placed.manifest.data).await?.is_none() {
+            let size = placed.manifest.size_bytes;
+            let found = size_of(&placed.bucket, &placed.manifest.data).await?;
+            if found != Some(size) {
                 store.forget(hash).await;
-                return Err(PortError::NotFound("blob"));
+                return Err(match found {
+                    None => PortError::NotFound("blob"),
+                    Some(found) => PortError::Corrupt(format!("blob {hash} has {found} bytes of {size}")),
+                });
             }
         }
         Ok(tier.is_none_or(|tier| placed.bucket.tier == tier).then_some(placed))

@@ -1,6 +1,6 @@
 //! Time as a dependency, so that tests move the clock rather than sleep.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -30,4 +30,9 @@ impl Clock for SystemClock {
 /// Drops what a database would drop, so that a time read back equals the time written.
 pub fn to_micros(time: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
+/// The moment that lies so far back.
+pub(crate) fn before(now: Timestamp, age: Duration) -> Timestamp {
+    now.checked_sub(age).unwrap_or(Timestamp::MIN)
 }

@@ -7,11 +7,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
-use jiff::Timestamp;
 
 use crate::{
     change_follower,
-    clock::Clock,
+    clock::{Clock, before},
     ids::ContentHash,
     model::LostLease,
     ports::{BlobStore, Catalog, Changes, Ledger, Policies, PortResult, Upkeep},
@@ -183,10 +182,6 @@ pub async fn dry_run(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResu
         orphans_removed: orphans,
         ..PassReport::default()
     })
-}
-
-fn before(now: Timestamp, age: Duration) -> Timestamp {
-    now.checked_sub(age).unwrap_or(Timestamp::MIN)
 }
 
 impl PassReport {

@@ -16,6 +16,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
+    clock::before,
     ids::ContentHash,
     model::{ContentMove, MoveState, StoredContent, Tier, VerificationKind},
     pacer::Pacer,
@@ -71,7 +72,7 @@ impl Mover {
     /// # Errors
     /// When there is no such content or tier, or it is on its way to another one; the database's.
     pub async fn begin(&self, hash: ContentHash, to: Tier) -> Result<Begun, MoveError> {
-        if !self.verifier.blobs.tiers().contains(&to) {
+        if !self.has_tier(to) {
             return Err(MoveError::NoTier(to));
         }
         let now = self.now();
@@ -149,26 +150,29 @@ impl Mover {
 
     /// Makes sure that a tier has a good copy; false when there is none anywhere to make it from.
     async fn bring(&self, content: &StoredContent, to: Tier, pace: Option<&Pacer>) -> PortResult<bool> {
-        if self.verifier.stands(content, to).await? && self.verifier.is_intact(content, to, pace).await? {
+        // One that cannot be read is written anew.
+        let stands = matches!(self.verifier.stands(content, to).await, Ok(true));
+        if stands && matches!(self.verifier.is_intact(content, to, pace).await, Ok(true)) {
             return Ok(true);
         }
         let mut sources = self.verifier.blobs.tiers();
         // The one that readers use is the likeliest to be good.
         sources.sort_by_key(|&tier| tier != content.tier);
-        for from in sources {
-            if self.verifier.rewrite(content, from, to, VerificationKind::Move, pace).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let written = self.verifier.rewrite_from(content, sources, to, VerificationKind::Move, pace).await?;
+        Ok(written.is_some())
     }
 
     /// Removes the copies that a move has left, once its new one stands; false when it does not, and nothing was removed.
+    /// What was listed may be old: a move that has turned round since, or is over, is left alone.
     ///
     /// # Errors
     /// The store's or the database's; the next time goes on.
     pub async fn clear(&self, at: &ContentMove) -> PortResult<bool> {
         let Verifier { blobs, records, .. } = &self.verifier;
+        let now = records.move_of(at.content_hash).await?;
+        if now.is_none_or(|now| (now.to, now.state) != (at.to, MoveState::Leaving)) {
+            return Ok(true);
+        }
         let Some(content) = records.stored_content(at.content_hash).await? else { return Ok(false) };
         if content.tier != at.to || !self.verifier.stands(&content, at.to).await? {
             return Ok(false);
@@ -181,11 +185,12 @@ impl Mover {
         Ok(true)
     }
 
+    /// Whether content can be in a tier.
+    pub(crate) fn has_tier(&self, tier: Tier) -> bool {
+        self.verifier.blobs.tiers().contains(&tier)
+    }
+
     fn now(&self) -> Timestamp {
         self.verifier.clock.now()
     }
-}
-
-pub(crate) fn before(now: Timestamp, age: Duration) -> Timestamp {
-    now.checked_sub(age).unwrap_or(Timestamp::MIN)
 }

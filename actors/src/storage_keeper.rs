@@ -6,32 +6,32 @@
 //! | verify what a reader found damaged | the reader's | at once |
 //! | move what is not used to colder tiers | one at a time | a lap a day, where ages are configured |
 //! | end moves that were left behind, remove the copies that moves have left | one at a time | all the time |
-//! | look again at what is in quarantine | the same | every [`RECHECK_EVERY`] |
+//! | look again at what is in quarantine | the same, beside that | every [`RECHECK_EVERY`] |
 //! | tell on which day content was used, forget old looks | each | all the time |
 //!
 //! What one instance does at a time is a task in the database, which a node has for [`TTL`] and keeps while it lives. Where a lap is
 //! stands there too, so after a crash another instance goes on where this one was, but for the contents since the last
 //! [`SAVE_EVERY`].
 //!
-//! **Bound.** One content at a time for each of these, read at the configured pace; rows in steps of [`STEP`]. **When the database
-//! or the store does not answer**, it is asked again after a pause; nothing is taken for verified that was not.
+//! **Bound.** One content at a time for each of these, rows in steps of [`STEP`]. What nobody waits for is read at the configured pace,
+//! what a reader came upon as fast as the storage gives. **When the database or the store does not answer**, it is asked again after a
+//! pause; nothing is taken for verified that was not, and what is wrong with one content holds up no other.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod moves;
+
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext as _, Context, WrapFuture as _};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, before},
     content_store::ContentStore,
     ids::NodeId,
     last_uses::LastUses,
-    model::{MoveState, StorageTask, StoredContent, TaskProgress, Tier, VerificationKind},
-    mover::{Begun, MoveError, Mover, STALE, before},
+    model::{StorageTask, StoredContent, TaskProgress, Tier, VerificationKind},
+    mover::{Begun, MoveError, Mover},
     pacer::Pacer,
     ports::{PortError, PortResult, StorageRecords},
     verifier::Verifier,
@@ -111,15 +111,17 @@ impl Actor for StorageKeeper {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let keeper = Keeper::new(self.deps.clone(), self.settings);
+        let interval = self.settings.interval;
         if self.settings.verify_rate.is_some() {
-            ctx.spawn(keeper.clone().for_ever("the walk", Keeper::walk).into_actor(self));
+            ctx.spawn(keeper.clone().for_ever("the walk", interval, Keeper::walk).into_actor(self));
+            ctx.spawn(keeper.clone().for_ever("the quarantine", RECHECK_EVERY, Keeper::recheck).into_actor(self));
             ctx.spawn(keeper.clone().suspects().into_actor(self));
         }
         if self.settings.warm_after.is_some() || self.settings.cold_after.is_some() {
-            ctx.spawn(keeper.clone().for_ever("the lifecycle", Keeper::lifecycle).into_actor(self));
+            ctx.spawn(keeper.clone().for_ever("the lifecycle", interval, Keeper::lifecycle).into_actor(self));
         }
-        ctx.spawn(keeper.clone().for_ever("moves", Keeper::end_moves).into_actor(self));
-        ctx.spawn(keeper.for_ever("records", Keeper::tidy).into_actor(self));
+        ctx.spawn(keeper.clone().for_ever("moves", interval, Keeper::end_moves).into_actor(self));
+        ctx.spawn(keeper.for_ever("records", interval, Keeper::tidy).into_actor(self));
     }
 }
 
@@ -130,8 +132,6 @@ pub struct Keeper {
     settings: KeeperSettings,
     verify_pace: Option<Arc<Pacer>>,
     move_pace: Arc<Pacer>,
-    /// When what is in quarantine was last looked at by this instance.
-    rechecked_at: Arc<Mutex<Instant>>,
 }
 
 impl Keeper {
@@ -139,10 +139,10 @@ impl Keeper {
         let now = deps.clock.monotonic();
         let verify_pace = settings.verify_rate.map(|rate| Arc::new(Pacer::at_rate(rate, now)));
         let move_pace = Arc::new(Pacer::at_rate(settings.move_rate, now));
-        Self { deps, settings, verify_pace, move_pace, rechecked_at: Arc::new(Mutex::new(Instant::now())) }
+        Self { deps, settings, verify_pace, move_pace }
     }
 
-    async fn for_ever(self, what: &'static str, round: impl AsyncFn(&Self) -> PortResult<()>) {
+    async fn for_ever(self, what: &'static str, every: Duration, round: impl AsyncFn(&Self) -> PortResult<()>) {
         let mut silent = false;
         loop {
             match round(&self).await {
@@ -153,7 +153,7 @@ impl Keeper {
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(self.settings.interval).await;
+            tokio::time::sleep(every).await;
         }
     }
 
@@ -183,7 +183,7 @@ impl Keeper {
     async fn suspects(self) {
         loop {
             let hash = self.deps.content.next_suspect().await;
-            let look = self.deps.verifier.verify(hash, VerificationKind::Read, self.verify_pace.as_deref());
+            let look = self.deps.verifier.verify(hash, VerificationKind::Read, None);
             if let Err(error) = look.await {
                 tracing::warn!(content_hash = %hash, %error, "damage that a reader found was not looked at");
                 tokio::time::sleep(PAUSE).await;
@@ -235,69 +235,6 @@ impl Keeper {
             Tier::Hot
         };
         (wanted > content.tier).then_some(wanted)
-    }
-
-    /// Ends moves that were left behind, and removes the copies that moves have left.
-    ///
-    /// # Errors
-    /// The database's or the store's.
-    pub async fn end_moves(&self) -> PortResult<()> {
-        let Self { deps, settings, .. } = self;
-        if !self.claim(StorageTask::Moves).await?.1 {
-            return Ok(());
-        }
-        let work = async {
-            let now = deps.clock.now();
-            for at in deps.records.moves(MoveState::Copying, before(now, STALE), STEP).await? {
-                match deps.mover.begin(at.content_hash, at.to).await {
-                    Ok(Begun::Ours(at)) => {
-                        tracing::info!(content_hash = %at.content_hash, to = %at.to, "a move that was left behind goes on");
-                        match deps.mover.carry_out(&at, Some(&self.move_pace)).await {
-                            Err(MoveError::Port(error)) => return Err(error),
-                            Err(error) => {
-                                tracing::warn!(content_hash = %at.content_hash, %error, "content was not moved");
-                            }
-                            Ok(()) => {}
-                        }
-                    }
-                    Ok(Begun::Known(_)) | Err(MoveError::Busy(_) | MoveError::NotStored) => {}
-                    Err(MoveError::NoTier(to)) => {
-                        tracing::warn!(%to, "a move to a tier that is gone is given up");
-                        deps.records.end_move(at.content_hash, at.to, MoveState::Copying).await?;
-                    }
-                    Err(MoveError::Port(error)) => return Err(error),
-                    Err(error) => tracing::warn!(content_hash = %at.content_hash, %error, "content was not moved"),
-                }
-            }
-            for at in deps.records.moves(MoveState::Leaving, before(now, settings.grace), STEP).await? {
-                // What is in quarantine is looked at again now and then, and cleared once it is good.
-                if deps.content.quarantine().holds(at.content_hash) {
-                    continue;
-                }
-                if !deps.mover.clear(&at).await? {
-                    // What is left of it is looked at, and mended from the copies that were to go.
-                    deps.verifier.verify(at.content_hash, VerificationKind::Move, Some(&self.move_pace)).await?;
-                }
-            }
-            self.recheck().await
-        };
-        self.while_keeping(StorageTask::Moves, work).await
-    }
-
-    /// Looks again at what is in quarantine, now and then.
-    async fn recheck(&self) -> PortResult<()> {
-        let Some(pace) = self.verify_pace.as_deref() else { return Ok(()) };
-        {
-            let mut at = self.rechecked_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if at.elapsed() < RECHECK_EVERY {
-                return Ok(());
-            }
-            *at = Instant::now();
-        }
-        for hash in self.deps.records.quarantined(None, STEP).await? {
-            self.deps.verifier.verify(hash, VerificationKind::Walk, Some(pace)).await?;
-        }
-        Ok(())
     }
 
     /// Tells on which days content was used, and forgets old looks.

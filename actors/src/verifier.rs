@@ -2,13 +2,18 @@
 //!
 //! A look re-computes the SHA-256 of all bytes, which is the content's name, in every tier that has a copy. What is found is put
 //! down; a second look has to agree before anything is done about it, so that a copy which moved meanwhile is not taken for lost.
-//! Then, in this order: the content goes into quarantine, for every instance; where a copy is good, it is written in place of the
-//! bad one and looked at; the quarantine is lifted. Whatever is interrupted leaves the content in quarantine, and the next look
-//! goes on: nothing here needs to be remembered.
+//! Then, in this order: the content goes into quarantine, for every instance; where a copy is good, the one in the content's own tier
+//! is written anew from it and looked at; only then bad copies in other tiers go; the quarantine is lifted. Whatever is interrupted
+//! leaves the content in quarantine, and the next look goes on: nothing here needs to be remembered.
+//!
+//! A copy that cannot be read is no damage: a disk or a bucket may be away. The others are looked at all the same, and the one in
+//! the content's own tier is written anew if one of them is good; if none is, nothing is done and the look has failed.
 //!
 //! No actor is in the path: a look has no state but its own. **Bound.** Bytes are read one leaf ahead of the hashing, which has a
 //! blocking thread of its own, so a look holds at most [`AHEAD`] leaves and two; how many looks there are at a time is the caller's
 //! to bound, as is their pace.
+
+mod mending;
 
 use std::{
     sync::{
@@ -27,7 +32,6 @@ use crate::{
     clock::Clock,
     content_store::ContentStore,
     ids::{ContentHash, NodeId, VerificationId},
-    ingest::Writer,
     model::{Finding, LEAF_BYTES, StoredContent, Tier, Verification, VerificationKind},
     pacer::Pacer,
     ports::{BlobSource, BlobStore, PortError, PortResult, StorageRecords, StoredCopy},
@@ -91,8 +95,25 @@ pub struct Verified {
     pub copies: Vec<CopyFound>,
     /// Tiers whose copy was written anew.
     pub repaired: Vec<Tier>,
+    /// Tiers whose copy was damaged and nobody needed.
+    pub removed: Vec<Tier>,
     /// Whether readers are kept from it now.
     pub quarantined: bool,
+}
+
+/// What a look came to.
+struct Look {
+    copies: Vec<CopyFound>,
+    /// Tiers that could not be looked at. Nothing is known of what they have.
+    unread: Vec<(Tier, PortError)>,
+}
+
+impl Look {
+    /// Whether there is nothing to mend: no copy is bad, and the one that should be there was read.
+    fn is_good(&self, content: &StoredContent) -> bool {
+        let is_read = self.unread.iter().all(|(tier, _)| *tier != content.tier);
+        is_read && !self.copies.iter().any(CopyFound::is_bad)
+    }
 }
 
 /// Looks at stored copies.
@@ -143,6 +164,8 @@ impl Verifier {
 
     /// Looks at all copies of a content, and does what there is to do about them. `None` when it is not stored.
     ///
+    /// The pace is that of a search: what is found damaged is looked at again, and mended, as fast as the storage gives.
+    ///
     /// # Errors
     /// The store's or the database's, also when it is in the middle of a repair: the quarantine then stays.
     pub async fn verify(
@@ -160,46 +183,78 @@ impl Verifier {
         &self,
         mut content: StoredContent,
         kind: VerificationKind,
-        pace: Option<&Pacer>,
+        mut pace: Option<&Pacer>,
     ) -> PortResult<Option<Verified>> {
         let hash = content.content_hash;
-        let mut copies = self.look(&content, pace).await?;
-        if copies.iter().any(CopyFound::is_bad) {
-            // It may have been moved, or mended, under our eyes.
-            let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
-            content = now;
-            copies = self.look(&content, pace).await?;
+        loop {
+            let mut look = self.look(&content, pace).await?;
+            if !look.is_good(&content) {
+                pace = None;
+                // It may have been moved, or mended, under our eyes.
+                let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
+                content = now;
+                look = self.look(&content, pace).await?;
+            }
+            for copy in &look.copies {
+                self.counters.found(copy.finding);
+            }
+            let looks: Vec<_> = look.copies.iter().map(|copy| self.noted(&content, kind, copy)).collect();
+            self.records.note_verifications(&looks).await?;
+            let is_good = look.is_good(&content);
+            let Look { copies, mut unread } = look;
+            // Where no copy is good, the good one may be among those that could not be read.
+            let is_known = unread.is_empty() || copies.iter().any(|copy| copy.has_bytes);
+            let mut verified =
+                Verified { content, copies, repaired: Vec::new(), removed: Vec::new(), quarantined: false };
+            if is_good {
+                if kind != VerificationKind::Walk || self.content.quarantine().holds(hash) {
+                    self.release(hash).await?;
+                }
+            } else if is_known && !self.mend(&mut verified).await? {
+                let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
+                content = now;
+                continue;
+            }
+            unread.retain(|(tier, _)| !verified.repaired.contains(tier));
+            return match unread.into_iter().next() {
+                Some((_, error)) => Err(error),
+                None => Ok(Some(verified)),
+            };
         }
-        for copy in &copies {
-            self.counters.found(copy.finding);
-        }
-        let looks: Vec<_> = copies.iter().map(|copy| self.noted(&content, kind, copy)).collect();
-        self.records.note_verifications(&looks).await?;
-        let mut verified = Verified { content, copies, repaired: Vec::new(), quarantined: false };
-        if verified.copies.iter().any(CopyFound::is_bad) {
-            self.mend(&mut verified, pace).await?;
-        } else if kind != VerificationKind::Walk || self.content.quarantine().holds(hash) {
-            self.release(hash).await?;
-        }
-        Ok(Some(verified))
     }
 
     /// What there is in each tier; a tier without a copy is told of only if it should have one.
-    async fn look(&self, content: &StoredContent, pace: Option<&Pacer>) -> PortResult<Vec<CopyFound>> {
-        let mut found = Vec::new();
-        let mut has_one = false;
-        for tier in self.blobs.tiers() {
-            let copy = self.look_in(content, tier, pace).await?;
-            has_one |= tier == content.tier;
-            if copy.finding != Finding::Missing || tier == content.tier {
-                found.push(copy);
+    ///
+    /// # Errors
+    /// The store's, when no copy could be looked at.
+    async fn look(&self, content: &StoredContent, mut pace: Option<&Pacer>) -> PortResult<Look> {
+        let (mut copies, mut unread) = (Vec::new(), Vec::new());
+        let tiers = self.blobs.tiers();
+        for &tier in &tiers {
+            match self.look_in(content, tier, pace).await {
+                Ok(copy) if copy.finding == Finding::Missing && tier != content.tier => {}
+                Ok(copy) => {
+                    if copy.is_bad() {
+                        pace = None;
+                    }
+                    copies.push(copy);
+                }
+                Err(error) => {
+                    tracing::warn!(content_hash = %content.content_hash, %tier, %error, "a copy cannot be looked at");
+                    unread.push((tier, error));
+                }
             }
         }
-        if !has_one {
+        if !tiers.contains(&content.tier) {
             // The tier was taken out of the configuration: what it had is not there.
-            found.push(CopyFound::missing(content.tier));
+            copies.push(CopyFound::missing(content.tier));
         }
-        Ok(found)
+        if copies.is_empty()
+            && let Some((_, error)) = unread.pop()
+        {
+            return Err(error);
+        }
+        Ok(Look { copies, unread })
     }
 
     async fn look_in(&self, content: &StoredContent, tier: Tier, pace: Option<&Pacer>) -> PortResult<CopyFound> {
@@ -271,97 +326,15 @@ impl Verifier {
         }
     }
 
-    /// Keeps readers from a damaged content, and mends it where that can be done.
-    async fn mend(&self, verified: &mut Verified, pace: Option<&Pacer>) -> PortResult<()> {
-        let content = verified.content;
-        let hash = content.content_hash;
-        let bad: Vec<_> = verified.copies.iter().copied().filter(CopyFound::is_bad).collect();
-        let what = bad.iter().map(|copy| format!("{} {}", copy.tier, copy.finding)).collect::<Vec<_>>().join(", ");
-        tracing::error!(content_hash = %hash, what, "stored content is damaged; readers do not get it until it is mended");
-        self.quarantine(hash).await?;
-        verified.quarantined = true;
-        let Some(good) = verified.copies.iter().find(|copy| copy.has_bytes).copied() else { return Ok(()) };
-        for copy in bad {
-            if copy.tier != content.tier {
-                // Nobody needs it.
-                self.blobs.remove_copy(hash, copy.tier).await?;
-                continue;
-            }
-            if !self.rewrite(&content, good.tier, copy.tier, VerificationKind::Repair, pace).await? {
-                return Ok(());
-            }
-            self.counters.repaired.fetch_add(1, Relaxed);
-            verified.repaired.push(copy.tier);
-        }
-        tracing::warn!(content_hash = %hash, from = %good.tier, "damaged content is mended");
-        self.release(hash).await?;
-        verified.quarantined = false;
-        Ok(())
-    }
-
-    /// Keeps a content from readers, on this instance at once.
-    pub(crate) async fn quarantine(&self, hash: ContentHash) -> PortResult<()> {
-        self.content.quarantine().set(hash, true);
-        self.content.forget(hash).await;
-        self.records.quarantine(hash, self.clock.now()).await.map(drop)
-    }
-
-    /// Lets readers have a content.
-    pub(crate) async fn release(&self, hash: ContentHash) -> PortResult<()> {
-        if !self.content.quarantine().holds(hash) && self.records.quarantined_among(&[hash]).await?.is_empty() {
-            return Ok(());
-        }
-        self.records.lift_quarantine(hash).await?;
-        self.content.forget(hash).await;
-        self.content.quarantine().set(hash, false);
-        tracing::info!(content_hash = %hash, "readers get the content again");
-        Ok(())
-    }
-
-    /// Writes the copy of one tier into another, or into the same one anew, and looks at what was written; false when the bytes
-    /// that were read or written are not the content's: nothing new is visible then.
-    pub(crate) async fn rewrite(
-        &self,
-        content: &StoredContent,
-        from: Tier,
-        to: Tier,
-        kind: VerificationKind,
-        pace: Option<&Pacer>,
-    ) -> PortResult<bool> {
-        let hash = content.content_hash;
-        let Some(copy) = self.blobs.open_copy(hash, from).await? else { return Ok(false) };
-        if copy.size_bytes != content.size_bytes {
-            return Ok(false);
-        }
-        let mut writer = Writer::start(self.blobs.create_copy(to).await?, &self.io);
-        let mut pieces = Pieces::of(copy.size_bytes);
-        while let Some((at, length)) = pieces.next() {
-            keep_pace(pace, length).await;
-            match copy.source.read_at(at, length as usize).await {
-                Ok(part) => writer.write(part).await?,
-                Err(PortError::Corrupt(_) | PortError::NotFound(_)) => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        if writer.digest().await? != (hash, content.size_bytes) {
-            return Ok(false);
-        }
-        writer.commit().await?;
-        let written = self.look_in(content, to, pace).await?;
-        self.counters.found(written.finding);
-        self.records.note_verifications(&[self.noted(content, kind, &written)]).await?;
-        let is_intact = written.finding == Finding::Intact;
-        if !is_intact && from != to {
-            // Nobody is to read what was not written as it should be.
-            self.blobs.remove_copy(hash, to).await?;
-        }
-        Ok(is_intact)
-    }
-
     /// Whether a copy is there that readers can use, without reading all of it.
     pub(crate) async fn stands(&self, content: &StoredContent, tier: Tier) -> PortResult<bool> {
-        let copy = self.blobs.open_copy(content.content_hash, tier).await?;
-        Ok(copy.is_some_and(|copy| copy.is_usable && !copy.is_left && copy.size_bytes == content.size_bytes))
+        match self.blobs.open_copy(content.content_hash, tier).await {
+            Ok(copy) => {
+                Ok(copy.is_some_and(|copy| copy.is_usable && !copy.is_left && copy.size_bytes == content.size_bytes))
+            }
+            Err(PortError::Corrupt(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// As [`look_in`](Self::look_in), put down as part of a move.

@@ -110,6 +110,7 @@ fn shown(verified: &Verified) -> Value {
         "quarantined": verified.quarantined,
         "copies": copies,
         "repaired": verified.repaired,
+        "removed": verified.removed,
     })
 }
 

@@ -201,6 +201,60 @@ async fn what_a_reader_finds_damaged_is_mended_from_another_tier() {
     node.finish().await;
 }
 
+/// Content that comes again while it is in a colder tier stays there alone; what is damaged there is mended by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_comes_again_goes_to_where_it_is() {
+    let mut node = tiered(On::Sqlite).start().await;
+    let tiers = Tiers::of(&node).await;
+    let bytes = sample(1, SIZE);
+    let paid = node.paid(&bytes, "unlimited").await;
+    expect(move_to(&node, &paid.hash, "cold").await, &[200]).await;
+    eventually("the old copy is gone", async || tiers.have(&paid.hash) == ["cold"]).await;
+    node.put(&bytes, "application/octet-stream").await;
+    assert_eq!(tiers.have(&paid.hash), ["cold"]);
+    rot(&tiers.blob("cold", &paid.hash));
+    assert_eq!(verify(&node, &paid.hash).await["status"], "damaged");
+    node.put(&bytes, "application/octet-stream").await;
+    assert!(is_whole(&node, &paid).await);
+    assert_eq!(quarantined(&node).await, 0);
+    assert!(tiers.have(&paid.hash).contains(&"cold"));
+    let verified = verify(&node, &paid.hash).await;
+    assert_eq!((&verified["status"], &verified["tier"]), (&json!("intact"), &json!("cold")));
+    node.finish().await;
+}
+
+/// A file that cannot be read is not taken for damaged, but it is written anew where another tier has its bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_read_is_written_anew_or_left_alone() {
+    let mut node = tiered(On::Sqlite).env("PENSTOCK_LIFECYCLE__GRACE", "50min").start().await;
+    let tiers = Tiers::of(&node).await;
+    let paid = node.paid(&sample(1, SIZE), "unlimited").await;
+    // A name that leads to itself: nobody can open it, and nobody can say that there is nothing.
+    let refuse = |path: &Path| {
+        let aside = path.with_added_extension("aside");
+        fs::rename(path, &aside).unwrap();
+        std::os::unix::fs::symlink(path, path).unwrap();
+        aside
+    };
+    let hot = tiers.blob("hot", &paid.hash);
+    let aside = refuse(&hot);
+    let failed = node.admin(Method::POST, &format!("/v1/storage/verify/{}", paid.hash)).send().await.unwrap();
+    expect_problem(failed, 503, "dependency-unavailable").await;
+    assert_eq!(quarantined(&node).await, 0);
+    fs::rename(&aside, &hot).unwrap();
+    assert!(is_whole(&node, &paid).await, "it has come back by itself");
+
+    expect(move_to(&node, &paid.hash, "warm").await, &[200]).await;
+    fs::remove_file(refuse(&tiers.blob("warm", &paid.hash))).unwrap();
+    assert!(is_whole(&node, &paid).await, "from what is left in the hot tier");
+    let verified = verify(&node, &paid.hash).await;
+    assert_eq!((&verified["status"], &verified["repaired"]), (&json!("repaired"), &json!(["warm"])), "{verified}");
+    assert!(is_whole(&node, &paid).await);
+    let verified = verify(&node, &paid.hash).await;
+    assert_eq!((&verified["status"], &verified["removed"]), (&json!("intact"), &json!([])), "{verified}");
+    node.finish().await;
+}
+
 /// The walk comes by without anybody asking.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_walk_finds_what_nobody_reads() {

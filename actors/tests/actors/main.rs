@@ -11,6 +11,7 @@ mod governor;
 mod ingest;
 mod janitor;
 mod lineage;
+mod mending;
 mod quota;
 mod quota_faults;
 mod rig;

@@ -7,7 +7,8 @@ use reqwest::StatusCode;
 
 use crate::{
     node::{Paid, sample},
-    pair::{Pair, answers, behind_both, eventually},
+    pair::{Pair, answers, behind_both},
+    patience::eventually,
 };
 
 const CLIENTS: usize = 3;

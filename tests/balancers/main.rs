@@ -6,6 +6,8 @@
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[path = "../support/shipped.rs"]

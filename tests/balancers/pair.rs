@@ -1,7 +1,5 @@
 //! Two nodes on one database with the same blobs, behind a balancer.
 
-use std::time::{Duration, Instant};
-
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -11,9 +9,6 @@ use crate::{
     node::{ADMIN_KEY, Paid, Setup, TestNode, expect},
     postgres::TestDatabase,
 };
-
-/// How long anything may take on a busy machine before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test behind both balancers.
 macro_rules! behind_both {
@@ -91,15 +86,6 @@ impl Pair {
         for node in &mut self.nodes {
             node.finish().await;
         }
-    }
-}
-
-/// Waits until something holds; `what` says what, for when it never does.
-pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

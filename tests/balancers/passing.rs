@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     node::{expect, hex_sha256, sample},
-    pair::{Pair, behind_both, eventually},
+    pair::{Pair, behind_both},
+    patience::eventually,
 };
 
 behind_both!(streams_ranges_and_names_arrive_as_from_the_node_itself, async |kind| {

@@ -23,6 +23,7 @@ use crate::{
     given::{ask, header, outsider, path, rows, url},
     nginx::Nginx,
     node::{On, Paid, Setup, TestNode, expect, expect_problem, hex_sha256, sample, text},
+    patience::eventually,
     shipped::shipped,
 };
 
@@ -281,7 +282,13 @@ async fn content_whose_bytes_are_gone_is_charged_nothing() {
     assert_eq!(node.charged(&paid.receipt).await, (0, 0));
     assert_eq!(node.metric("penstock_deliveries_total", "mode=\"direct\",outcome=\"failed\"").await, 1.0);
     std::fs::rename(blob.with_extension("away"), &blob).unwrap();
-    ask(&node, &paid).await;
+    // That somebody came upon it has set off a look, which may still be under way.
+    eventually("readers get it again", async || {
+        let verify = format!("/v1/storage/verify/{}", paid.hash);
+        expect(node.admin(Method::POST, &verify).send().await.unwrap(), &[200]).await;
+        node.get(&path(&paid)).send().await.unwrap().status() != 503
+    })
+    .await;
     assert_eq!(node.charged(&paid.receipt).await, (1000, 1));
     node.finish().await;
 }

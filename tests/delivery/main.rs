@@ -7,6 +7,8 @@ mod nginx;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[path = "../support/s3.rs"]

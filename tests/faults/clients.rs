@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::{
     node::{On, Setup, TestNode, sample},
-    still::{at_rest, bytes_of, eventually, open_blobs_and_sockets, usage_rows},
+    patience::eventually,
+    still::{at_rest, bytes_of, open_blobs_and_sockets, usage_rows},
     wire::Wire,
 };
 

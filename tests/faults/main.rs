@@ -8,6 +8,8 @@ mod cluster;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/pgbouncer.rs"]
 mod pgbouncer;
 #[path = "../support/postgres.rs"]

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{
     node::{On, Paid, Setup, TestNode, expect, hex_sha256, sample},
+    patience::within,
     s3::TestBuckets,
     s3_proxy::{Fault, S3Proxy},
-    still::within,
 };
 
 const SIZE: usize = 24 << 20;

@@ -6,9 +6,10 @@ use reqwest::Method;
 
 use crate::{
     node::{On, Paid, Setup, TestNode, expect, expect_problem, hex_sha256, sample},
+    patience::eventually,
     s3::TestBuckets,
     s3_proxy::{Fault, S3Proxy},
-    still::{eventually, nothing_held, usage_rows},
+    still::{nothing_held, usage_rows},
 };
 
 /// Three leaves of 1 MiB, the last one short.

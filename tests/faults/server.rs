@@ -8,8 +8,9 @@ use serde_json::json;
 use crate::{
     cluster::Cluster,
     node::{Paid, Setup, TestNode, expect_problem, sample},
+    patience::eventually,
     pgbouncer::PgBouncer,
-    still::{at_rest, bytes_of, eventually, usage_rows},
+    still::{at_rest, bytes_of, usage_rows},
 };
 
 const SIZE: usize = 50_000;

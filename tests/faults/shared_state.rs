@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     node::{On, Paid, Setup, TestNode, expect, expect_problem, sample},
+    patience::eventually,
     postgres::TestDatabase,
     redis_server::RedisServer,
-    still::{at_rest, bytes_of, eventually, usage_rows},
+    still::{at_rest, bytes_of, usage_rows},
     wire::Wire,
 };
 

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::{
     node::{On, Paid, Setup, TestNode, sample},
-    still::{bytes_of, eventually, usage_rows},
+    patience::eventually,
+    still::{bytes_of, usage_rows},
     wire::Wire,
 };
 

@@ -5,10 +5,10 @@ use reqwest::{RequestBuilder, StatusCode};
 
 use crate::{
     node::{ADMIN_KEY, Setup, TestNode, expect, expect_problem},
+    patience::eventually,
     postgres::TestDatabase,
     redis_server::RedisServer,
     signing::{KEY, bind, producer_of, publishing, signed, signer, taking, unbind},
-    still::eventually,
 };
 
 /// Two nodes on one database and one Redis.

@@ -1,32 +1,14 @@
 //! What every fault must leave behind: nothing.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf};
 
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::node::{TestNode, expect};
-
-/// How long anything may take on a busy machine before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until something holds; `what` says what, for when it never does.
-pub(crate) async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
-    within(PATIENCE, what, holds).await;
-}
-
-/// As [`eventually`], for what may take longer.
-pub(crate) async fn within(patience: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + patience;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
+use crate::{
+    node::{TestNode, expect},
+    patience::eventually,
+};
 
 /// Waits until nothing runs, nothing is held, and no temporary file is left.
 pub(crate) async fn at_rest(node: &TestNode) {

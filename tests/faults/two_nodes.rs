@@ -58,7 +58,7 @@ async fn two_nodes_never_overshoot_a_quota_by_a_byte() {
 
     // What one of them holds unused comes back, and then the quota can be used up on either.
     let mut delivered = delivered;
-    crate::still::eventually("all of the quota can be had", async || {
+    crate::patience::eventually("all of the quota can be had", async || {
         for node in nodes {
             let answer = node.stream(&paid).send().await.unwrap();
             if answer.status() == 200 {

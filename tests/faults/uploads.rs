@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::{
     node::{On, Setup, TestNode, expect, expect_problem, hex_sha256, sample},
-    still::{at_rest, blob, eventually, temporary_files, visible_blobs},
+    patience::eventually,
+    still::{at_rest, blob, temporary_files, visible_blobs},
     wire::Wire,
 };
 

@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     node::{ADMIN_KEY, Paid, TestNode},
-    still::PATIENCE,
+    patience::PATIENCE,
 };
 
 /// Small, so that little of a body is in the kernel and most of it waits in the node.

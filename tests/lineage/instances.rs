@@ -1,6 +1,6 @@
 //! Two nodes on one database, and a database that goes away.
 
-use std::{cell::Cell, net::SocketAddr, time::Duration};
+use std::{cell::Cell, net::SocketAddr};
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     node::{On, Setup, TestNode, expect, expect_problem},
+    patience::eventually,
     postgres::TestDatabase,
     proxy::Proxy,
     scene::{created, graph, names, post, post_batch, run_event},
@@ -19,14 +20,6 @@ async fn two_nodes(settings: &[(&'static str, &str)]) -> [TestNode; 2] {
     let one = Setup::new(On::Postgres).envs(settings()).start().await;
     let url = one.database.as_ref().unwrap().url();
     [one, Setup::on_database_of(&url).envs(settings()).start().await]
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    while !holds().await {
-        assert!(std::time::Instant::now() < deadline, "it never came to pass that {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,7 +33,7 @@ async fn what_one_node_is_told_the_other_shows_although_it_has_an_answer_in_its_
         ["clean", "load", "raw"],
         "where it was told, at once"
     );
-    until("the other node shows it", async || names(&graph(&other, "dataset:db:raw", &[]).await).len() == 3).await;
+    eventually("the other node shows it", async || names(&graph(&other, "dataset:db:raw", &[]).await).len() == 3).await;
     // Whichever of the two an event comes to, it is kept once.
     let event = run_event("COMPLETE", Uuid::now_v7(), "load", &["raw"], &["clean"]);
     created(&other, &event).await;
@@ -57,7 +50,8 @@ async fn two_nodes_tell_of_each_thing_once() {
         node.put(format!("content {number}").as_bytes(), "text/plain").await;
     }
     let sum = async |name: &str, labels: &str| one.metric(name, labels).await + other.metric(name, labels).await;
-    until("all has been told", async || sum("penstock_lineage_told_total", "outcome=\"told\"").await >= 30.0).await;
+    eventually("all has been told", async || sum("penstock_lineage_told_total", "outcome=\"told\"").await >= 30.0)
+        .await;
     assert_eq!(sum("penstock_lineage_told_total", "outcome=\"told\"").await, 30.0);
     assert_eq!(sum("penstock_lineage_events_total", "outcome=\"new\"").await, 30.0);
     assert_eq!(sum("penstock_lineage_events_total", "outcome=\"known\"").await, 0.0, "nobody was told the same twice");
@@ -104,9 +98,9 @@ async fn events_that_a_database_that_went_away_did_not_take_are_refused_and_kept
         for _ in 0..5 {
             let (before, after) = (refused.get(), answered.get() + 10);
             proxy.stop().await;
-            until("somebody is refused", async || refused.get() > before).await;
+            eventually("somebody is refused", async || refused.get() > before).await;
             proxy.start();
-            until("events are kept again", async || answered.get() >= after).await;
+            eventually("events are kept again", async || answered.get() >= after).await;
         }
         over.set(true);
     };

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     node::{On, Setup, TestNode, expect},
+    patience::eventually,
     scene::{created, graph, post_batch, run_event},
 };
 
@@ -26,14 +27,6 @@ async fn send(node: &TestNode, events: &[Value]) {
 /// How many events have been pruned by this process.
 async fn pruned(node: &TestNode) -> f64 {
     node.metric("penstock_lineage_pruned_total", "kind=\"event\"").await
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !holds().await {
-        assert!(std::time::Instant::now() < deadline, "it never came to pass that {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
 }
 
 /// Rows of lineage's tables, read behind the node's back: events, runs, edges, nodes.
@@ -91,13 +84,14 @@ async fn is_killed_and_goes_on(on: On) {
     let mut node = slow(on).start().await;
     let events = events(3000);
     send(&node, &events).await;
-    until("pruning has begun", async || pruned(&node).await >= 100.0).await;
+    eventually("pruning has begun", async || pruned(&node).await >= 100.0).await;
     node.kill().await;
     let [left, ..] = rows(&node).await;
     assert!((WINDOW + 1..3000).contains(&left), "it was in the middle: {left}");
     node.boot().await;
-    until("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
-    until("the node says so", async || node.metric("penstock_lineage_kept_events", "").await == WINDOW as f64).await;
+    eventually("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
+    eventually("the node says so", async || node.metric("penstock_lineage_kept_events", "").await == WINDOW as f64)
+        .await;
     assert_eq!(node.metric("penstock_lineage_excess_events", "").await, 0.0);
     assert_eq!(pruned(&node).await, (left - WINDOW) as f64);
     nothing_is_lost(&node, &events).await;
@@ -119,7 +113,7 @@ async fn of_two_nodes_one_prunes_and_the_other_goes_on_when_it_dies() {
     let mut one = slow(On::Postgres).start().await;
     let url = one.database.as_ref().unwrap().url();
     let passes = async |node: &TestNode| node.metric("penstock_lineage_prune_passes_total", "outcome=\"ended\"").await;
-    until("the first node prunes", async || passes(&one).await > 0.0).await;
+    eventually("the first node prunes", async || passes(&one).await > 0.0).await;
     let mut other = Setup::on_database_of(&url)
         .env("PENSTOCK_LINEAGE__EMIT", "false")
         .env("PENSTOCK_LINEAGE__WINDOW_EVENTS", WINDOW.to_string())
@@ -129,10 +123,10 @@ async fn of_two_nodes_one_prunes_and_the_other_goes_on_when_it_dies() {
         .await;
     let events = events(2000);
     send(&other, &events).await;
-    until("pruning has begun", async || pruned(&one).await >= 100.0).await;
+    eventually("pruning has begun", async || pruned(&one).await >= 100.0).await;
     assert_eq!((passes(&other).await, pruned(&other).await), (0.0, 0.0), "one at a time");
     one.kill().await;
-    until("the other one has gone on", async || rows(&one).await[0] == WINDOW).await;
+    eventually("the other one has gone on", async || rows(&one).await[0] == WINDOW).await;
     assert!(pruned(&other).await > 0.0);
     // What the graph says is not the business of who prunes. The answers come from the node that is left.
     let way = graph(&other, "job:etl:load", &[]).await;
@@ -151,7 +145,7 @@ async fn stays_on_a_plateau(on: On) {
     for round in 1..=12_u64 {
         send(&node, &events(1000)).await;
         // However much came before, no round leaves more behind than the one before it.
-        until("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
+        eventually("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
         assert_eq!(rows(&node).await, [WINDOW, WINDOW, 2, 3], "round {round}");
         let job = expect(node.get("/v1/openlineage/jobs/etl/load").send().await.unwrap(), &[200]).await;
         assert_eq!(job["events"], round * 1000);
@@ -161,7 +155,7 @@ async fn stays_on_a_plateau(on: On) {
     quiet["job"]["namespace"] = "quiet".into();
     created(&node, &quiet).await;
     send(&node, &events(1000)).await;
-    until("the window holds what it may", async || rows(&node).await[0] == WINDOW + 1).await;
+    eventually("the window holds what it may", async || rows(&node).await[0] == WINDOW + 1).await;
     assert_eq!(node.metric("penstock_lineage_prune_passes_total", "outcome=\"failed\"").await, 0.0);
     node.finish().await;
 }
@@ -209,7 +203,7 @@ async fn counts_everything_once_while_it_prunes(on: On) {
     // A batch that comes when three hundred newer events are there already has left before it came.
     let sent = 4 * 40 * 40;
     assert!((sent / 2..=sent).contains(&created), "{created}");
-    until("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
+    eventually("the window holds what it may", async || rows(&node).await[0] == WINDOW).await;
     let job = expect(node.get("/v1/openlineage/jobs/etl/load").send().await.unwrap(), &[200]).await;
     assert_eq!(job["events"], created, "no event is counted twice, however often it comes");
     assert_eq!(rows(&node).await, [WINDOW, WINDOW, 2, 3]);
@@ -241,7 +235,8 @@ async fn an_event_that_the_window_passes_on_its_way_is_refused_as_one_that_came_
     let (report, ()) = tokio::join!(post_batch(&node, std::slice::from_ref(&late)), async {
         let waiting =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        until("the batch waits", async || pruner.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0).await;
+        eventually("the batch waits", async || pruner.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0)
+            .await;
         let trim = "INSERT INTO lineage_leases VALUES ('pruner', gen_random_uuid(), 1000, now() + interval '1 hour')
                 ON CONFLICT (task) DO UPDATE SET token = 1000, held_until = now() + interval '1 hour';
             SELECT penstock_trim_lineage(1000, namespace_key, 10) FROM lineage_namespaces WHERE namespace = 'etl'";
@@ -261,22 +256,23 @@ async fn a_day_that_a_long_reader_holds_goes_later_and_keeps_nothing_else_from_l
     let mut node = slow(On::Postgres).env("PENSTOCK_POSTGRES__STATEMENT_TIMEOUT", "1s").start().await;
     let database = node.database.as_ref().unwrap();
     let (reader, other) = (database.client().await, database.client().await);
-    reader.batch_execute("BEGIN; SELECT count(*) FROM lineage_events").await.unwrap();
+    // Its snapshot stays to the end, as that of a dump does: a detachment that was begun is not ended before.
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM lineage_events").await.unwrap();
     let old_day = "SELECT penstock_prepare_lineage(ARRAY['2020-01-01', '2020-01-02']::date[]);
         INSERT INTO lineage_events VALUES ('2020-01-02 12:00Z', sha256(''), gen_random_uuid(), 'job', NULL, NULL, now(), '{}');
         INSERT INTO lineage_event_counts VALUES ('2020-01-02', gen_random_uuid(), 1)";
     other.batch_execute(old_day).await.unwrap();
     let failed = async || node.metric("penstock_lineage_prune_passes_total", "outcome=\"failed\"").await;
-    until("the day could not go", async || failed().await > 0.0).await;
+    eventually("the day could not go", async || failed().await > 0.0).await;
     send(&node, &events(1000)).await;
-    until("what is too much has left", async || pruned(&node).await == 700.0).await;
-    until("the node says what is left", async || {
+    eventually("what is too much has left", async || pruned(&node).await == 700.0).await;
+    eventually("the node says what is left", async || {
         node.metric("penstock_lineage_kept_events", "").await == (WINDOW + 1) as f64
     })
     .await;
     assert!(node.metric("penstock_lineage_prune_lag_seconds", "").await > 0.0);
     reader.batch_execute("COMMIT").await.unwrap();
-    until("the day has gone", async || node.metric("penstock_lineage_prune_lag_seconds", "").await == 0.0).await;
+    eventually("the day has gone", async || node.metric("penstock_lineage_prune_lag_seconds", "").await == 0.0).await;
     assert_eq!(pruned(&node).await, 701.0, "a day without events counts none");
     assert_eq!(rows(&node).await, [WINDOW, WINDOW, 2, 3]);
     let days = "SELECT count(*) FROM pg_class WHERE relname LIKE 'lineage_events_2020%' AND relkind = 'r'";

@@ -1,13 +1,12 @@
 //! The main job with blobs in S3: what is on files elsewhere is the same here.
 
-use std::time::{Duration, Instant};
-
 use penstock::adapters::s3::ClientKind;
 use penstock_actors::testkit::blob_store_suite::Sample;
 use reqwest::Method;
 
 use crate::{
     node::{On, Setup, expect, expect_problem, sample},
+    patience::eventually,
     s3::TestBuckets,
 };
 
@@ -121,12 +120,4 @@ async fn content_that_no_catalogue_knows_is_swept_up() {
     assert!(buckets.all_keys("blobs").await[0].ends_with(&kept));
     assert!(buckets.all_keys("retired").await.is_empty());
     node.finish().await;
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use penstock::adapters::s3::ClientKind;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     node::{On, Paid, Setup, TestNode, expect, expect_problem, hex_sha256, sample},
+    patience::within,
     s3::{BUCKETS, TestBuckets},
 };
 
@@ -20,14 +21,6 @@ const SIZE: usize = (3 << 20) + 4321;
 
 /// How long anything may take on a busy machine before a test gives up: longer than it takes to notice that a node is gone.
 const PATIENCE: Duration = Duration::from_secs(150);
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// A node whose files have three tiers, and whose old copies go soon.
 fn tiered(on: On) -> Setup {
@@ -189,7 +182,7 @@ async fn what_a_reader_finds_damaged_is_mended_from_another_tier() {
     rot(&tiers.blob("warm", &paid.hash));
     let answer = node.stream(&paid).send().await.unwrap();
     assert!(answer.bytes().await.is_err(), "it does not look like a whole answer");
-    eventually("it is mended", async || {
+    within(PATIENCE, "it is mended", async || {
         node.metric("penstock_storage_repaired_total", "").await == 1.0 && quarantined(&node).await == 0
     })
     .await;
@@ -209,7 +202,7 @@ async fn content_that_comes_again_goes_to_where_it_is() {
     let bytes = sample(1, SIZE);
     let paid = node.paid(&bytes, "unlimited").await;
     expect(move_to(&node, &paid.hash, "cold").await, &[200]).await;
-    eventually("the old copy is gone", async || tiers.have(&paid.hash) == ["cold"]).await;
+    within(PATIENCE, "the old copy is gone", async || tiers.have(&paid.hash) == ["cold"]).await;
     node.put(&bytes, "application/octet-stream").await;
     assert_eq!(tiers.have(&paid.hash), ["cold"]);
     rot(&tiers.blob("cold", &paid.hash));
@@ -263,13 +256,13 @@ async fn the_walk_finds_what_nobody_reads() {
     let (sound, damaged) =
         (node.put(&sample(1, SIZE), "text/plain").await, node.put(&sample(2, SIZE), "text/plain").await);
     rot(&tiers.blob("hot", &damaged));
-    eventually("the walk has seen both", async || {
+    within(PATIENCE, "the walk has seen both", async || {
         quarantined(&node).await == 1
             && !history(&node, &sound, "?type=walk").await["items"].as_array().unwrap().is_empty()
     })
     .await;
     assert_eq!(history(&node, &damaged, "?type=walk&limit=1").await["items"][0]["finding"], "corrupt");
-    eventually("a whole lap is told", async || {
+    within(PATIENCE, "a whole lap is told", async || {
         let page = node.get("/metrics").send().await.unwrap().text().await.unwrap();
         page.contains("penstock_storage_verification_lag_seconds ")
     })
@@ -292,7 +285,7 @@ async fn every_instance_keeps_damaged_content_from_its_readers() {
     let file = fs::File::options().write(true).open(tiers.blob("hot", &paid.hash)).unwrap();
     file.write_all_at(&[!bytes[bytes.len() - 1]], bytes.len() as u64 - 1).unwrap();
     assert_eq!(verify(&one, &paid.hash).await["status"], "damaged");
-    eventually("the other instance knows", async || quarantined(&other).await == 1).await;
+    within(PATIENCE, "the other instance knows", async || quarantined(&other).await == 1).await;
     for node in [&one, &other] {
         expect_problem(node.stream(&paid).send().await.unwrap(), 503, "content-unavailable").await;
     }
@@ -306,7 +299,7 @@ async fn every_instance_keeps_damaged_content_from_its_readers() {
     assert!(broken, "it does not look like a whole answer");
     assert!(got.len() < bytes.len() && got == bytes[..got.len()], "what was sent is what was stored");
     one.put(&bytes, "application/octet-stream").await;
-    eventually("the other instance has it again", async || quarantined(&other).await == 0).await;
+    within(PATIENCE, "the other instance has it again", async || quarantined(&other).await == 0).await;
     for node in [&one, &other] {
         assert!(is_whole(node, &paid).await);
     }
@@ -326,7 +319,7 @@ async fn content_moves_under_its_readers(node: &TestNode, copies: impl AsyncFn(&
         let moved = expect(moved, &[200]).await;
         assert_eq!(moved, json!({ "contentHash": paid.hash, "tier": tier, "status": "moved" }));
         assert!(is_whole(node, &paid).await);
-        eventually(&format!("the {old} copy is gone"), async || copies(&paid.hash).await == [tier]).await;
+        within(PATIENCE, &format!("the {old} copy is gone"), async || copies(&paid.hash).await == [tier]).await;
         while let Some(piece) = running.chunk().await.unwrap() {
             got.extend(piece);
         }
@@ -414,7 +407,7 @@ async fn content_goes_to_colder_tiers_by_its_last_use() {
     node.set_env("PENSTOCK_LIFECYCLE__COLD_AFTER", "3days");
     node.boot().await;
     for (paid, tier) in paid.iter().zip(["hot", "warm", "cold"]) {
-        eventually(&format!("it is in the {tier} tier"), async || tiers.have(&paid.hash) == [tier]).await;
+        within(PATIENCE, &format!("it is in the {tier} tier"), async || tiers.have(&paid.hash) == [tier]).await;
         assert!(is_whole(&node, paid).await);
     }
     node.finish().await;
@@ -436,7 +429,7 @@ async fn a_move_whose_node_is_killed_is_ended_after_its_restart() {
     assert!(moving.await.unwrap().is_err(), "it was killed before it answered");
     node.boot().await;
     assert!(is_whole(&node, &paid).await);
-    eventually("somebody ended it", async || tiers.have(&paid.hash) == ["cold"]).await;
+    within(PATIENCE, "somebody ended it", async || tiers.have(&paid.hash) == ["cold"]).await;
     assert!(is_whole(&node, &paid).await);
     assert_eq!(verify(&node, &paid.hash).await["tier"], "cold");
     node.finish().await;

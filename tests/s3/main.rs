@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/s3.rs"]
 #[macro_use]
 mod s3;
@@ -18,7 +20,7 @@ mod tiers;
 mod uploads;
 mod urls;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use penstock::{adapters::s3::S3Blobs, telemetry::Metrics};
@@ -28,7 +30,10 @@ use penstock_actors::{
     testkit::blob_store_suite::Sample,
 };
 
-use crate::s3::{BUCKETS, TestBuckets};
+use crate::{
+    patience::eventually,
+    s3::{BUCKETS, TestBuckets},
+};
 
 /// An age that nothing of a test run reaches.
 const OLD: Duration = Duration::from_secs(3600);
@@ -37,15 +42,6 @@ const OLD: Duration = Duration::from_secs(3600);
 const LARGE: usize = (5 << 20) + 4321;
 
 const HOT: &str = BUCKETS[0];
-
-/// Waits until something holds; `what` says what, for when it never does.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 impl TestBuckets {
     async fn stored(&self, blobs: &S3Blobs, size: usize) -> Sample {

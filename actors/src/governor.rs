@@ -7,7 +7,7 @@
 //! |---|---|
 //! | the policy | one, and none while it is cached |
 //! | where the content comes from | one walk with bounds, only where a rule asks for `lineageDepth` |
-//! | what the content is sent as | one, only where a rule asks for `mediaType` |
+//! | what the content is sent as | one, only where a rule asks for `mediaType` and the caller does not know |
 //! | the run | one; for a receipt only when the policy does not plainly allow it |
 //!
 //! A node may be bound to a policy. While that one is missing or cannot be read nothing is published or sold: a typing error in
@@ -117,10 +117,9 @@ impl Governor {
             Some(most) => Some(self.deps.provenance.ancestry(facts.content_hash, most).await?),
             None => None,
         };
-        let served_as = if stored.policy.looks_at_media_type() {
-            self.deps.provenance.served_as(facts.content_hash).await?
-        } else {
-            None
+        let served_as = match facts.served_as {
+            None if stored.policy.looks_at_media_type() => self.deps.provenance.served_as(facts.content_hash).await?,
+            known => known.map(str::to_owned),
         };
         let now = self.deps.clock.now();
         let verdict = stored.policy.judge(&Facts { ancestry, served_as: served_as.as_deref(), ..facts }, now);

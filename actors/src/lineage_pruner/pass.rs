@@ -6,13 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use jiff::{Timestamp, civil::Date};
 
 use super::{PrunerCounters, PrunerDeps, PrunerSettings, RENEW_AFTER};
 use crate::{
+    clock::before,
     lineage_event::{day_of, start_of},
     lineage_stride::Stride,
     ports::{PortError, PortResult},
@@ -141,7 +142,9 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn all(&mut self) -> Result<(), Fenced> {
         let (now, counters, settings) = (self.deps.clock.now(), self.counters, self.settings);
-        let (first_day, oldest) = (day_of(before(now, settings.window)), day_of(before(now, settings.graph)));
+        let since = |age| before(now, age).max(Timestamp::UNIX_EPOCH);
+        let over = since(settings.window);
+        let (first_day, oldest) = (day_of(over), day_of(since(settings.graph)));
         let (upkeep, outbox) = (Arc::clone(&self.deps.upkeep), Arc::clone(&self.deps.outbox));
 
         if self.is_due(Kind::Ahead) {
@@ -177,9 +180,8 @@ impl Pass<'_> {
             upkeep.prune_namespaces(token, first_day, rows).await.map(|gone| Step::of(gone, rows))
         })
         .await?;
-        let untold = before(now, settings.window);
         self.repeat(Kind::Untold, &counters.untold, async |_, rows| {
-            outbox.prune_outbox(untold, rows).await.map(|gone| Step::of(gone, rows))
+            outbox.prune_outbox(over, rows).await.map(|gone| Step::of(gone, rows))
         })
         .await?;
 
@@ -297,10 +299,6 @@ impl Pass<'_> {
             None => Err(PortError::Fenced),
         }
     }
-}
-
-fn before(now: Timestamp, age: Duration) -> Timestamp {
-    now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH)
 }
 
 fn days_after(day: Date, days: i64) -> Option<Date> {

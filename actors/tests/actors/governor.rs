@@ -144,6 +144,10 @@ async fn what_a_content_is_sent_as_counts_beside_what_the_asset_calls_it() {
         assert_eq!(run.expect("the policy is there").verdict.decision, decision, "{served_as}");
     }
     assert_eq!(scene.calls("served_as"), 4, "one question for each");
+    let known = Facts { served_as: Some("text/html"), ..facts(&meta, scene.clock.now()) };
+    let run = scene.governor.evaluate(&id(), known).await.expect("judged").expect("the policy is there");
+    assert_eq!(run.verdict.decision, Decision::Block);
+    assert_eq!(scene.calls("served_as"), 4, "whoever asks knows it");
     scene.put(licence()).await;
     scene.governor.evaluate(&id(), facts(&meta, scene.clock.now())).await.expect("judged");
     assert_eq!(scene.calls("served_as"), 4, "no rule asks for it");

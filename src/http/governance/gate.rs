@@ -58,7 +58,7 @@ pub(in crate::http) async fn before_publishing(
         policy_meta: &asset.policy_meta,
         producer_id: asset.producer_id,
         media_type: asset.media_type.as_deref().unwrap_or(&content.media_type),
-        served_as: None,
+        served_as: Some(&content.media_type),
         size_bytes: content.size_bytes,
         created_at: asset.created_at,
         ancestry: None,

@@ -10,13 +10,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod characters;
 mod highlight;
 mod query;
 mod words;
 
+pub use characters::is_unspaced;
 pub use highlight::{Highlighter, Piece};
 pub use query::{Alternative, Term, TextQuery, TextQueryError};
-pub use words::{MAX_WORD_CHARS, is_unspaced, words};
+pub use words::{MAX_WORD_CHARS, words};
 
 /// Where the words of a query were found: the first order of the results, the best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -116,6 +116,33 @@ async fn what_was_there_before_the_search_is_found_behind_what_came_since() {
     assert_eq!(pages(&store, 100).await.0.len(), 19);
 }
 
+/// What the release before this one entered: its words told `ß` and `ss` apart.
+const OTHER_WORDS: &str = "
+    SET session_replication_role = replica;
+    UPDATE assets SET name = 'Lange Straße' WHERE name = 'tide 7';
+    RESET session_replication_role;
+    INSERT INTO asset_search_refold (below) VALUES (9223372036854775807);";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_entered_with_other_words_is_entered_anew_where_it_stood() {
+    let database = TestDatabase::migrated().await;
+    let client = database.client().await;
+    client.batch_execute(OLDER).await.expect("older assets");
+    migrate(&database.settings()).await.expect("entered");
+    client.batch_execute(OTHER_WORDS).await.expect("other words");
+    let (store, _metrics) = store(database.settings()).await;
+    let strasse = Wish { text: TextQuery::parse("STRASSE").ok(), ..Wish::default() };
+    assert!(store.search(&strasse, None, 10).await.expect("searched").hits.is_empty());
+    let numbers = "SELECT array_agg(number ORDER BY version_id) FROM asset_search";
+    let before: Vec<i64> = client.query_one(numbers, &[]).await.expect("numbers").get(0);
+    migrate(&database.settings()).await.expect("entered anew");
+    assert_eq!(names_on_all_pages(&store, &strasse, 10).await.0, ["Lange Straße"]);
+    let after: Vec<i64> = client.query_one(numbers, &[]).await.expect("numbers").get(0);
+    assert_eq!(before, after, "the order of results is as it was");
+    let rest: Vec<_> = newest_first().into_iter().filter(|name| name != "tide 7").collect();
+    assert_eq!(pages(&store, 10).await.0, rest);
+}
+
 /// Assets enough for several steps, in one statement, as an operator brings a catalogue in; then all of them changed in one.
 const BULK: [&str; 2] = [
     "INSERT INTO assets SELECT md5('bulk' || n)::uuid, sha256('content'), 'ebb ' || n, '', 'text/plain', NULL, '{}',

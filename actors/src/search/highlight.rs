@@ -9,8 +9,9 @@ use serde::Serialize;
 use unicode_normalization::char::decompose_compatible;
 
 use super::{
+    characters::{folded, is_separator, is_unspaced},
     query::TextQuery,
-    words::{is_dropped, is_separator, is_unspaced, words},
+    words::words,
 };
 
 /// How much of a text is shown: two lines of a list.
@@ -171,7 +172,7 @@ impl Shape {
     fn of(character: char) -> Option<Self> {
         let mut whole: Option<Self> = None;
         decompose_compatible(character, |part| {
-            for part in part.to_lowercase().filter(|&part| !is_dropped(part)) {
+            for part in folded(part) {
                 let kind = Kind::of(part);
                 let shape = Self { first: kind, last: kind, separates: kind == Kind::Separator };
                 whole = Some(whole.map_or(shape, |whole| whole.and(shape)));
@@ -218,6 +219,9 @@ mod tests {
             ("\"tab\"", "Tables and tab", "Tables and [tab]"),
             ("sao ete", "São Paulo en Été", "[São] Paulo en [Été]"),
             ("tide -sea", "sea tide", "sea [tide]"),
+            ("strasse", "Die Straße, die", "Die [Straße], die"),
+            ("محمد", "عن مُحَمَّد", "عن [مُحَمَّد]"),
+            ("l'eau", "L’eau de", "[L]’[eau] de"),
             ("a or b", "b & a", "[b] & [a]"),
             ("東京", "新東京駅", "新[東京]駅"),
             ("<b>", "a <b>bold</b> b", "a <[b]>bold</[b]> [b]"),

@@ -3,7 +3,7 @@
 //! | typed | means |
 //! |---|---|
 //! | `tide tables` | both words, in any order |
-//! | `"tide tables"` | side by side, in this order |
+//! | `"tide tables"`, `“tide tables”` | side by side, in this order |
 //! | `tide or tables` | either; `or` binds less tightly than standing side by side |
 //! | `tide -tables` | not this word or `"phrase"` |
 //! | `CC-BY-4.0` | what is joined by punctuation is a phrase of its words |
@@ -13,7 +13,7 @@
 
 use serde::Serialize;
 
-use super::words::{is_unspaced, words};
+use super::{characters::is_unspaced, words::words};
 
 /// Words in one query. More says nothing about an asset, and each costs a look into an index or several.
 const MAX_WORDS: usize = 32;
@@ -123,6 +123,10 @@ fn is_space(character: char) -> bool {
     character.is_whitespace() || character.is_control()
 }
 
+/// Quotes as keyboards and telephones type them, in English, German, French and fullwidth. Which one opens and which one closes a
+/// phrase differs between languages, so any does either.
+const QUOTES: &[char] = &['"', '“', '”', '„', '‟', '«', '»', '＂'];
+
 /// A run of characters, or what stands between quotes.
 struct Token<'a> {
     text: &'a str,
@@ -138,17 +142,17 @@ impl<'a> Token<'a> {
         // A dash negates what it stands directly before; alone it is a dash.
         let negated = bare.len() < text.len() && !bare.is_empty() && !bare.starts_with(is_space);
         let text = if negated { bare } else { text };
-        if let Some((phrase, behind)) = text.strip_prefix('"').and_then(|inside| inside.split_once('"')) {
+        if let Some((phrase, behind)) = text.strip_prefix(QUOTES).and_then(|inside| inside.split_once(QUOTES)) {
             *rest = behind;
             return Some(Self { text: phrase, quoted: true, negated });
         }
         // A quote without its pair is passed over.
-        let text = text.strip_prefix('"').unwrap_or(text);
+        let text = text.strip_prefix(QUOTES).unwrap_or(text);
         if text.is_empty() {
             *rest = text;
             return None;
         }
-        let end = text.find(|character| is_space(character) || character == '"').unwrap_or(text.len());
+        let end = text.find(|character| is_space(character) || QUOTES.contains(&character)).unwrap_or(text.len());
         *rest = &text[end..];
         Some(Self { text: &text[..end], quoted: false, negated })
     }
@@ -190,6 +194,11 @@ mod tests {
             ("Tide  TABLES", "tide&tables*"),
             ("\"tide tables\"", "\"tide tables\""),
             ("tide \"of the\" year", "tide&\"of the\"&year*"),
+            ("“tide tables”", "\"tide tables\""),
+            ("-„tide tables“ sea", "sea*&!\"tide tables\""),
+            ("«tide tables» or ＂a sea＂", "\"tide tables\"|\"a sea\""),
+            ("tide “sea", "tide&sea*"),
+            ("don’t", "\"don t\""),
             ("tide or tables", "tide|tables*"),
             ("a b OR c d", "a&b|c&d"),
             ("tide -tables", "tide&!tables"),

@@ -77,22 +77,30 @@ fn failed(error: &refinery::Error) -> anyhow::Error {
     }
 }
 
-/// Finishes what V10 began: the assets that were there before it are entered into the search in small steps, each of them a
-/// transaction, so that nobody waits. A process that dies leaves the rest to the next.
+/// Enters assets anew, as far as a migration changed what they are found by: a step at a time.
+const STEPS: [&str; 2] = ["SELECT penstock_backfill_search($1)", "SELECT penstock_refold_search($1)"];
+
+/// Finishes what V10 and V31 began: assets are entered into the search in small steps, each of them a transaction, so that no
+/// request waits for long. A process that dies leaves the rest to the next.
 async fn enter_assets(client: &Client) -> Result<(), tokio_postgres::Error> {
     let mut entered = 0;
-    loop {
-        let step = client.query_one("SELECT penstock_backfill_search($1)", &[&ASSETS_PER_STEP]).await?;
-        match step.get::<_, i64>(0) {
-            0 if entered == 0 => return Ok(()),
-            // So that the first searches are planned by what is there.
-            0 => return client.batch_execute("ANALYZE asset_search, asset_words").await,
-            more => entered += more,
-        }
-        if entered % LOGGED_EVERY == 0 {
-            tracing::info!(assets = entered, "entering the assets into the search");
+    for step in STEPS {
+        loop {
+            let more: i64 = client.query_one(step, &[&ASSETS_PER_STEP]).await?.get(0);
+            if more == 0 {
+                break;
+            }
+            entered += more;
+            if entered % LOGGED_EVERY == 0 {
+                tracing::info!(assets = entered, "entering the assets into the search");
+            }
         }
     }
+    if entered == 0 {
+        return Ok(());
+    }
+    // So that the first searches are planned by what is there.
+    client.batch_execute("ANALYZE asset_search, asset_words").await
 }
 
 /// Succeeds when the server answers and has the schema of this version, or a later one.

@@ -49,6 +49,7 @@ mod tests {
     use refinery::Target;
 
     use super::*;
+    use crate::adapters::sqlite::functions;
 
     /// A table that is made anew takes its rows along.
     #[test]
@@ -77,5 +78,37 @@ mod tests {
         assert_eq!(row(&conn), kept);
         conn.execute("UPDATE streaming_usage SET outcome = 'delegated'", []).expect("an outcome");
         conn.execute("UPDATE streaming_usage SET outcome = 'lost'", []).expect_err("no outcome");
+    }
+
+    /// An asset that the release before entered, with words that told `ß` and `ss` apart.
+    const OTHER_WORDS: &str = "
+        PRAGMA foreign_keys = OFF;
+        INSERT INTO producers (producer_id, name, created_at) VALUES (zeroblob(16), 'producer', 1);
+        INSERT INTO assets (version_id, content_hash, name, description, media_type, policy_meta, producer_id, created_at)
+            VALUES (zeroblob(16), zeroblob(32), 'Lange Straße', '', 'text/plain', '{}', zeroblob(16), 1),
+                (CAST('0123456789abcdef' AS BLOB), zeroblob(32), 'tide', '', 'text/plain', '{}', zeroblob(16), 1);
+        DELETE FROM asset_texts WHERE rowid = 1;
+        INSERT INTO asset_texts (rowid, name, description, policy_meta, tags) VALUES (1, 'lange straße', '', '', '¦all');";
+
+    #[test]
+    fn what_was_entered_with_other_words_is_entered_anew_where_it_stood() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("penstock.db");
+        let settings = SqliteSettings { path: path.clone(), readers: 1, busy_timeout: Duration::from_secs(60) };
+        let mut conn = Connection::open(&path).expect("a file");
+        functions::add(&conn).expect("functions");
+        embedded::migrations::runner().set_target(Target::Version(21)).run(&mut conn).expect("migrated");
+        conn.execute_batch(OTHER_WORDS).expect("assets");
+        let found = |conn: &Connection, words: &str| -> Vec<i64> {
+            let mut numbers =
+                conn.prepare("SELECT rowid FROM asset_texts WHERE asset_texts MATCH ?1").expect("a query");
+            let rows = numbers.query_map([words], |row| row.get(0)).expect("rows");
+            rows.collect::<Result<_, _>>().expect("numbers")
+        };
+        assert_eq!((found(&conn, "strasse"), found(&conn, "tide")), (vec![], vec![2]));
+        drop(conn);
+        migrate(&settings).expect("migrated");
+        let conn = Connection::open(&path).expect("a file");
+        assert_eq!((found(&conn, "strasse"), found(&conn, "straße"), found(&conn, "tide")), (vec![1], vec![], vec![2]));
     }
 }

@@ -13,6 +13,7 @@ mod governance;
 mod http;
 mod lineage;
 mod node;
+mod process;
 mod rates;
 mod redis;
 mod s3;
@@ -34,6 +35,7 @@ use self::{
     cache::CacheCollector,
     lineage::LineageCollector,
     node::{NodeCollector, QueueGauges},
+    process::Process,
     storage::StorageCollector,
 };
 use crate::adapters::{postgres::PostgresStore, redis::RedisLink};
@@ -57,7 +59,7 @@ impl Metrics {
     /// When two metrics have one name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        registry.register(Box::new(Process::this()))?;
         let db = Arc::new(DbMetrics::new(&registry)?);
         let http = Arc::new(HttpMetrics::new(&registry)?);
         let redis = Arc::new(RedisMetrics::new(&registry)?);

@@ -7,13 +7,14 @@
 //!    others refuse, and counts the bytes that really go out, compressed ones too.
 //! 2. `X-Content-Type-Options: nosniff` on every answer, refusals of the next ones among them.
 //! 3. [`close_when_leaving`]: on every answer as well.
-//! 4. [`limit_head`]: before anything looks at the header fields.
-//! 5. [`limit_rate`]: inside of the bound on heads, for it reads fields; outside of all that does work for the request, so that what
+//! 4. [`serve_older_clients`]: outside of all that may make the length of an answer unknown.
+//! 5. [`limit_head`]: before anything looks at the header fields.
+//! 6. [`limit_rate`]: inside of the bound on heads, for it reads fields; outside of all that does work for the request, so that what
 //!    is refused has cost neither a look-up nor a byte of its body, and so that every answer, also to a path that leads nowhere,
 //!    tells its client what is left.
-//! 6. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
-//! 7. [`compare_signed_body`]: before anything reads a byte of the body.
-//! 8. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
+//! 7. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
+//! 8. [`compare_signed_body`]: before anything reads a byte of the body.
+//! 9. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
 //!    document to all the others.
 //!
 //! # What does not come through here
@@ -48,6 +49,7 @@ mod identities;
 mod leaving;
 mod lineage;
 mod observe;
+mod older_clients;
 mod paging;
 mod policies;
 pub mod problem;
@@ -80,7 +82,8 @@ pub use streaming::{ContentSizes, StreamingSettings};
 
 use self::{
     compression::compress, head_limit::limit_head, leaving::close_when_leaving, observe::observe,
-    problem::document_refusals, rate_limit::limit_rate, signed_body::compare_signed_body,
+    older_clients::serve_older_clients, problem::document_refusals, rate_limit::limit_rate,
+    signed_body::compare_signed_body,
 };
 use crate::telemetry::metrics::HttpMetrics;
 
@@ -108,6 +111,7 @@ pub fn app(
         .wrap(from_fn(compress))
         .wrap(from_fn(move |request, next| limit_rate(Arc::clone(&rates), request, next)))
         .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
+        .wrap(from_fn(serve_older_clients))
         .wrap(from_fn(close_when_leaving))
         .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))

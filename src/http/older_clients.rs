@@ -1,0 +1,25 @@
+//! Clients of HTTP/1.0, which know no chunks (RFC 9112, section 6.1), such as nginx towards what is behind it, by default.
+//!
+//! What has no known length goes to them as it is, and ends where the connection does.
+
+use actix_web::{
+    body::{BodySize, BoxBody, MessageBody as _},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{ConnectionType, Version},
+    middleware::Next,
+};
+
+/// Sends a body of unknown length to a client of HTTP/1.0 without chunks, and closes the connection after it.
+pub(super) async fn serve_older_clients(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let knows_chunks = request.version() >= Version::HTTP_11;
+    let mut answer = next.call(request).await?;
+    if !knows_chunks && answer.response().body().size() == BodySize::Stream {
+        let head = answer.response_mut().head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
+    Ok(answer)
+}

@@ -11,6 +11,7 @@ pub mod http;
 pub mod keys;
 pub mod lineage;
 pub mod serve;
+pub mod signals;
 pub mod signatures;
 pub mod telemetry;
 pub mod warming;

@@ -1,6 +1,6 @@
 //! The `penstock` binary.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
 use penstock::cli::Cli;
@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("penstock: {error:#}");
+            // Where the terminal is gone there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "penstock: {error:#}");
             ExitCode::FAILURE
         }
     }

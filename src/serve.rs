@@ -1,12 +1,12 @@
 //! The server: starts everything in order, and stops it in order.
 //!
 //! # Shutdown
-//! 1. SIGTERM or SIGINT: `/health/ready` says draining and connections are closed after their answer, but everybody is served
+//! 1. A [signal](crate::signals) that asks for it: `/health/ready` says draining and connections are closed after their answer, but everybody is served
 //!    for `server.drain_notice`. Then nobody new is let in, and who has come in by then is served.
 //! 2. The listener closes, and new streams and uploads are refused; running requests have `server.drain_grace` to end, then
 //!    their connections are closed, which settles their streams by what was sent.
 //! 3. Lineage that is under way is kept, leases go back, and usage is flushed to the ledger: awaited, with a deadline.
-//! 4. Exit 0. A second signal at any point exits at once.
+//! 4. Exit 0. A second one, unless it is SIGHUP, exits at once at any point.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -24,10 +24,7 @@ use penstock_actors::{
     system::{DrainReport, Node, Observers},
 };
 use socket2::SockRef;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
 use crate::{
     adapters::cached::CachedSearch,
@@ -40,6 +37,7 @@ use crate::{
     },
     keys::{self, AdminKey, KeyRing},
     lineage::EventReader,
+    signals::Signals,
     telemetry::{
         Metrics,
         metrics::{GovernanceMetrics, JanitorMetrics, RateMetrics},
@@ -70,7 +68,7 @@ pub struct Server {
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     readiness: Data<Readiness>,
-    signals: [Signal; 2],
+    signals: Signals,
     notice: Duration,
     /// Held until the end: the folder is this process's own.
     _data_dir: DataDir,
@@ -82,7 +80,7 @@ impl Server {
     /// # Errors
     /// What could not be opened or bound, and why.
     pub async fn start(config: &Config, io: &tokio::runtime::Handle) -> anyhow::Result<Self> {
-        let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+        let signals = Signals::listen()?;
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit of open files was not raised; it bounds connections");
         }
@@ -157,10 +155,11 @@ impl Server {
     /// # Errors
     /// When an actor died or the listener failed: the process should exit with a failure, so that it is restarted.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let [mut terminate, mut interrupt] = self.signals;
         let failure = tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
+            signal = self.signals.stop() => {
+                tracing::info!(signal, "the node was asked to stop");
+                None
+            }
             ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
             () = watch(&self.node, &self.lineage) => Some("an actor died".to_owned()),
         };
@@ -191,8 +190,7 @@ impl Server {
         };
         let report = tokio::select! {
             report = draining => report,
-            _ = terminate.recv() => bail!("stopped by a second signal before the drain had ended"),
-            _ = interrupt.recv() => bail!("stopped by a second signal before the drain had ended"),
+            signal = self.signals.stop_now() => bail!("stopped by a second signal, {signal}, before the drain had ended"),
         };
         let DrainReport { streams, unsettled } = report;
         if streams > 0 || unsettled > 0 {

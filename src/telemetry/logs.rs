@@ -26,7 +26,8 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter: EnvFilter =
         filter.parse().map_err(|error| anyhow!("{error}")).context("the log filter is not valid")?;
     let lines = tracing_subscriber::registry().with(filter);
-    let text = fmt::layer().with_writer(std::io::stderr);
+    // A line that cannot be written is lost: of that to tell on the same way would end the process, as when its terminal is closed.
+    let text = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     // A logger that is there already is kept, which is no error.
     let _kept = match format {
         LogFormat::Text => lines.with(text.with_ansi(std::io::stderr().is_terminal())).try_init(),

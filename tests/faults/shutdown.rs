@@ -53,6 +53,45 @@ on_both!(sigterm_lets_running_streams_end_and_starts_none, async |node: &mut Tes
     assert_eq!(node.quota(&paid.receipt).await["windows"]["hour"]["bytesReserved"], 0, "no lease is left");
 });
 
+/// A terminal that is closed sends SIGHUP, often twice, and takes no line of the log any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_terminal_is_closed_drains_as_with_sigterm() {
+    let mut node = TestNode::start(On::Sqlite).await;
+    let (paid, bytes) = slow(&node, 65, 2 << 20).await;
+    let other = node.paid(&sample(66, 1000), "unlimited").await;
+    assert!(node.terminate().await.success());
+    drop(node.boot_with_stderr().await);
+    let mut wire = Wire::streaming(&node, &paid).await;
+    let mut got = wire.read_on(100_000).await;
+    node.signal(libc::SIGHUP);
+    node.signal(libc::SIGHUP);
+    eventually("new streams are refused", async || refuses_new_streams(&node, &other).await).await;
+    node.signal(libc::SIGHUP);
+    got.extend(wire.read_on(bytes.len() - got.len()).await);
+    assert!(got == bytes, "a running stream is delivered to its end: {} bytes", got.len());
+    assert!(node.ended().await.success());
+
+    node.boot().await;
+    assert_eq!(node.charged(&paid.receipt).await, (bytes.len() as u64, 1));
+    assert_eq!(node.quota(&paid.receipt).await["windows"]["hour"]["bytesReserved"], 0, "no lease is left");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rotates_logs_stops_nothing_and_ctrl_backslash_drains() {
+    let mut node = TestNode::start(On::Sqlite).await;
+    let paid = node.paid(&sample(67, 1000), "unlimited").await;
+    for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGUSR1] {
+        node.signal(signal);
+        assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap().len(), 1000);
+    }
+    node.signal(libc::SIGQUIT);
+    assert!(node.ended().await.success());
+    node.boot().await;
+    assert_eq!(node.charged(&paid.receipt).await, (3000, 3));
+    node.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_gives_notice_serves_until_balancers_have_seen_it() {
     let mut node = Setup::new(On::Sqlite).env("PENSTOCK_SERVER__DRAIN_NOTICE", "3s").start().await;

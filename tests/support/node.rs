@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStderr, Command},
 };
 
 use crate::postgres::TestDatabase;
@@ -173,7 +173,21 @@ impl TestNode {
 
     /// Starts the process and waits until it listens.
     pub(crate) async fn boot(&mut self) {
-        let mut process = self.command().arg("serve").stdout(Stdio::piped()).spawn().expect("the binary starts");
+        let process = self.command().arg("serve").stdout(Stdio::piped()).spawn().expect("the binary starts");
+        self.listening(process).await;
+    }
+
+    /// As [`boot`](Self::boot); what the node logs goes to the caller.
+    pub(crate) async fn boot_with_stderr(&mut self) -> ChildStderr {
+        let mut command = self.command();
+        let started = command.arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process = started.expect("the binary starts");
+        let stderr = process.stderr.take().expect("piped");
+        self.listening(process).await;
+        stderr
+    }
+
+    async fn listening(&mut self, mut process: Child) {
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
         let listening = async {
             while let Some(line) = lines.next_line().await.expect("text") {

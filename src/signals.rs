@@ -1,0 +1,100 @@
+//! Signals: what a terminal, a shell, a supervisor and a rotator of logs send to the node, and what they mean here.
+//!
+//! | signal | who sends it | what it means |
+//! |---|---|---|
+//! | SIGTERM, SIGINT, SIGQUIT | a supervisor; Ctrl-C and Ctrl-\ | drain; while it drains, exit at once |
+//! | SIGHUP | a terminal that is closed, a shell that ends | drain; never more than that, for it often comes twice |
+//! | SIGUSR1, SIGUSR2 | rotators of logs, by habit | nothing: the node keeps no file of logs open |
+//!
+//! A node that was started with SIGHUP ignored, as by `nohup`, goes on ignoring it.
+
+use std::{fs, future::pending, io};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals of this process, from when they are listened for.
+pub struct Signals {
+    stops: [(Signal, &'static str); 3],
+    hangup: Option<Signal>,
+    users: [Signal; 2],
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When the system does not let it.
+    pub fn listen() -> io::Result<Self> {
+        let hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self {
+            stops: [
+                (signal(SignalKind::terminate())?, "SIGTERM"),
+                (signal(SignalKind::interrupt())?, "SIGINT"),
+                (signal(SignalKind::quit())?, "SIGQUIT"),
+            ],
+            hangup,
+            users: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
+    }
+
+    /// Waits for a signal that asks the node to stop; its name.
+    pub async fn stop(&mut self) -> &'static str {
+        loop {
+            let [terminate, interrupt, quit] = &mut self.stops;
+            let [one, two] = &mut self.users;
+            tokio::select! {
+                _ = terminate.0.recv() => return terminate.1,
+                _ = interrupt.0.recv() => return interrupt.1,
+                _ = quit.0.recv() => return quit.1,
+                () = next(&mut self.hangup) => return "SIGHUP",
+                _ = one.recv() => {}
+                _ = two.recv() => {}
+            }
+            tracing::info!("SIGUSR1 and SIGUSR2 mean nothing to this node: it goes on");
+        }
+    }
+
+    /// While the node drains: waits for a signal that asks it to stop at once; its name.
+    pub async fn stop_now(&mut self) -> &'static str {
+        loop {
+            let name = self.stop().await;
+            if name != "SIGHUP" {
+                return name;
+            }
+        }
+    }
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => pending().await,
+    }
+}
+
+/// Whether whoever started this process has had it ignore a signal.
+fn is_ignored(kind: SignalKind) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, kind))
+}
+
+fn ignores(status: &str, kind: SignalKind) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (kind.as_raw_value() - 1)) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nohup_ignores_is_read_from_the_system() {
+        let status =
+            |mask| format!("Name:\tpenstock\nSigBlk:\t0000000000000000\nSigIgn:\t{mask}\nSigCgt:\t0000000000004a03\n");
+        assert!(ignores(&status("0000000000001001"), SignalKind::hangup()));
+        assert!(!ignores(&status("0000000000001000"), SignalKind::hangup()));
+        assert!(!ignores("", SignalKind::hangup()));
+    }
+}

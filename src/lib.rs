@@ -4,10 +4,12 @@
 
 pub mod adapters;
 pub mod cli;
+pub mod client_socket;
 pub mod config;
 pub mod data_dir;
 pub mod door;
 pub mod http;
+pub mod http_server;
 pub mod keys;
 pub mod lineage;
 pub mod serve;

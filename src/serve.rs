@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{HttpServer, dev::ServerHandle, rt::net::TcpStream, web::Data};
+use actix_web::{dev::ServerHandle, web::Data};
 use anyhow::{Context as _, bail};
 use penstock_actors::{
     governor::{GovernError, Governor},
@@ -23,7 +23,6 @@ use penstock_actors::{
     rate_limiter::RateLimiter,
     system::{DrainReport, Node, Observers},
 };
-use socket2::SockRef;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -35,6 +34,7 @@ use crate::{
         self, Announcer, CatalogueSettings, RateGate, RateGateParts, Readiness, SessionSettings, Shell, SignedRequests,
         StreamingSettings, UploadSettings,
     },
+    http_server::Serving,
     keys::{self, AdminKey, KeyRing},
     lineage::EventReader,
     signals::Signals,
@@ -53,9 +53,6 @@ const LAST_IN: Duration = Duration::from_millis(500);
 
 /// How often the actors are looked after.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-
-/// What a connection keeps to be written. As much as a piece of content, it is the memory of a stream whose reader is slow.
-const WRITE_BUFFER: usize = 32 << 10;
 
 /// A running server.
 pub struct Server {
@@ -326,30 +323,13 @@ fn build(
             .app_data(Data::from(Arc::clone(&ports.clock)))
             .configure(http::configure)
     };
-    let workers = if config.server.workers == 0 { cores() } else { config.server.workers };
-    let stall_timeout = config.server.stall_timeout;
-    let server = HttpServer::new(factory)
-        .workers(workers)
-        .max_connections(config.server.max_connections.div_ceil(workers))
-        .client_request_timeout(config.server.header_timeout)
-        .keep_alive(config.server.keep_alive)
-        // Whole seconds, rounded up: nobody is cut before their time.
-        .shutdown_timeout(config.server.drain_grace.as_secs_f64().ceil() as u64)
-        .h1_write_buffer_size(WRITE_BUFFER)
-        // A client that closes its side has left: its stream ends at once rather than at the next write.
-        .h1_allow_half_closed(false)
-        .tcp_nodelay(true)
-        .disable_signals()
-        .on_connect(move |connection, _| {
-            // The kernel closes a connection whose peer takes nothing for so long; a stream that nobody reads then ends.
-            if let Some(stream) = connection.downcast_ref::<TcpStream>()
-                && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(stall_timeout))
-            {
-                tracing::debug!(%error, "a connection has no stall timeout");
-            }
-        })
-        .listen(listener)
-        .context("cannot listen")?
-        .run();
-    Ok(server)
+    let serving = Serving {
+        workers: if config.server.workers == 0 { cores() } else { config.server.workers },
+        max_connections: config.server.max_connections,
+        header_timeout: config.server.header_timeout,
+        keep_alive: config.server.keep_alive,
+        stall_timeout: config.server.stall_timeout,
+        drain_grace: config.server.drain_grace,
+    };
+    serving.serve(listener, factory).context("cannot listen")
 }

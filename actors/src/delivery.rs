@@ -1,14 +1,16 @@
 //! `Delivery`: the body of one stream, from the open blob to the connection.
 //!
-//! It paces, looks for revocation with each piece, counts what the connection took, and settles exactly once: at the end, or
-//! when it is dropped because the client left or the node stops. A piece counts as taken when the connection comes back for
-//! more, since it does so only after the piece went to its socket; the last piece counts when the end is asked for.
+//! It paces, looks for revocation with each piece, counts what left the node, and settles exactly once: at the end, or
+//! when it is dropped because the client left or the node stops. A stream whose end is asked for was taken whole by its
+//! connection, and is charged whole. One that ends before is charged for what its [`Connection`] sent: it is cut, and what is
+//! unsent then never leaves the node.
 
 use std::{
     collections::VecDeque,
     future::Future,
     ops::Range,
     pin::Pin,
+    sync::Weak,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,10 +22,12 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     admission::Permit,
+    connection::Connection,
     content_store::{ContentStore, Held},
     model::Outcome,
     ports::{PortError, PortResult},
     quota_cache::{Ended, Reservation},
+    revocation::Watch,
     storage_stream::{Leaves, PIECE_BYTES, READ_PATIENCE, StorageStream},
 };
 
@@ -61,6 +65,36 @@ impl Plan {
         let framing: usize = self.parts.iter().map(|part| part.framing.len()).sum();
         self.content_bytes() + (framing + self.tail.len()) as u64
     }
+
+    /// What the first bytes of the answer are: how much of them is content, and the highest offset of it.
+    fn reached(&self, mut body_bytes: u64) -> Reached {
+        let mut reached = Reached::default();
+        for Part { framing, range } in &self.parts {
+            body_bytes = body_bytes.saturating_sub(framing.len() as u64);
+            let content = body_bytes.min(range.end - range.start);
+            if content > 0 {
+                reached.content_bytes += content;
+                reached.position = reached.position.max(range.start + content);
+            }
+            body_bytes -= content;
+        }
+        reached
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Reached {
+    content_bytes: u64,
+    position: u64,
+}
+
+/// A stream that was let in, and where it goes.
+pub struct Order {
+    pub plan: Plan,
+    pub reservation: Reservation,
+    pub permit: Permit,
+    /// Where nothing is known of the connection, what is handed over counts as sent.
+    pub connection: Weak<dyn Connection>,
 }
 
 /// Why a delivery broke off. The connection is then reset: an error never looks like an end.
@@ -75,21 +109,24 @@ pub enum DeliveryError {
 /// The body of one stream.
 pub struct Delivery {
     plan: Plan,
+    /// The part that is being handed over.
+    part: usize,
     source: Source,
     /// Content that was read and not handed over yet.
     leaf: Option<Held>,
-    /// Content left of the first part.
+    /// Content left of the part.
     left: u64,
     framing: Bytes,
+    tail: Bytes,
     reservation: Option<Reservation>,
     /// A piece that waits for its time.
     paused: Option<(Bytes, Pin<Box<Sleep>>, Instant)>,
-    /// Handed over and not known to be taken.
-    unconfirmed: u64,
-    sent: u64,
+    /// Bytes of the answer that were handed over.
+    handed_over: u64,
     /// Content bytes still to be handed over.
     remaining: u64,
-    position: u64,
+    connection: Weak<dyn Connection>,
+    watch: Option<Watch>,
     _stream_permit: Permit,
 }
 
@@ -104,13 +141,8 @@ impl Delivery {
     ///
     /// # Errors
     /// The store's; the reservation is then given back.
-    pub async fn open(
-        store: &ContentStore,
-        plan: Plan,
-        reservation: Reservation,
-        stream_permit: Permit,
-        arbiter: &ArbiterHandle,
-    ) -> PortResult<Self> {
+    pub async fn open(store: &ContentStore, order: Order, arbiter: &ArbiterHandle) -> PortResult<Self> {
+        let Order { plan, reservation, permit, connection } = order;
         let view = &reservation.grant().view;
         let Some(meta) = &view.content else { return Err(PortError::NotFound("content")) };
         let mut ranges: VecDeque<Range<u64>> = plan.parts.iter().map(|part| part.range.clone()).collect();
@@ -139,29 +171,60 @@ impl Delivery {
         Ok(Self {
             left: first.map_or(0, |part| part.range.end - part.range.start),
             framing: first.map_or_else(Bytes::new, |part| part.framing.clone()),
+            tail: plan.tail.clone(),
             remaining: plan.content_bytes(),
             plan,
+            part: 0,
             source,
             leaf,
             reservation: Some(reservation),
             paused: None,
-            unconfirmed: 0,
-            sent: 0,
-            position: 0,
-            _stream_permit: stream_permit,
+            handed_over: 0,
+            connection,
+            watch: None,
+            _stream_permit: permit,
         })
     }
 
-    fn settle(&mut self, outcome: Outcome) {
-        if let Some(reservation) = self.reservation.take() {
-            reservation.settle(Ended { bytes_sent: self.sent, position: self.position, outcome });
+    fn settle(&mut self, sent: u64, outcome: Outcome) {
+        let Some(reservation) = self.reservation.take() else { return };
+        if let Some(watch) = self.watch.take() {
+            reservation.grant().revocation.leave(watch);
         }
+        let Reached { content_bytes, position } = self.plan.reached(sent);
+        reservation.settle(Ended { bytes_sent: content_bytes, position, outcome });
+    }
+
+    /// Ends before the end: by what has left the node, of which there is no more afterwards.
+    fn break_off(&mut self, outcome: Outcome) {
+        if self.reservation.is_none() {
+            return;
+        }
+        let mut unsent = 0;
+        // An answer of which nothing was handed over may still become another one.
+        if self.handed_over > 0
+            && let Some(connection) = self.connection.upgrade()
+        {
+            connection.cut();
+            unsent = connection.unsent();
+        }
+        self.settle(self.handed_over.saturating_sub(unsent), outcome);
     }
 
     fn fail(&mut self, error: DeliveryError) -> Poll<Option<Result<Bytes, DeliveryError>>> {
-        let outcome = if matches!(error, DeliveryError::Revoked) { Outcome::Revoked } else { Outcome::Failed };
-        self.settle(outcome);
+        let outcome = match &error {
+            DeliveryError::Revoked => Outcome::Revoked,
+            DeliveryError::Storage(error) => {
+                tracing::warn!(%error, "content could not be read any further: its stream is cut");
+                Outcome::Failed
+            }
+        };
+        self.break_off(outcome);
         Poll::Ready(Some(Err(error)))
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.reservation.as_ref().is_some_and(|reservation| reservation.grant().revocation.is_raised())
     }
 
     /// The next piece of content, as it comes from the store.
@@ -180,29 +243,29 @@ impl Delivery {
         Poll::Ready(Ok(leaf.bytes.split_to(length)))
     }
 
-    /// Hands a piece over.
-    fn hand_over(&mut self, piece: Bytes) -> Poll<Option<Result<Bytes, DeliveryError>>> {
+    /// Hands a piece of content over.
+    fn hand_over_content(&mut self, piece: Bytes) -> Poll<Option<Result<Bytes, DeliveryError>>> {
         let length = piece.len() as u64;
         self.left -= length.min(self.left);
         self.remaining -= length.min(self.remaining);
-        self.unconfirmed = length;
-        if self.remaining == 0
-            && let Some(reservation) = &mut self.reservation
-        {
-            reservation.release_slot();
+        if let Some(reservation) = &mut self.reservation {
+            if self.remaining == 0 {
+                reservation.release_slot();
+            } else if self.watch.is_none() {
+                // What fits in one piece is gone before anybody could stop it.
+                self.watch = Some(reservation.grant().revocation.watch(&self.connection));
+            }
         }
-        Poll::Ready(Some(Ok(piece)))
+        self.hand_over(piece)
     }
 
-    /// The connection came back: what it was given has gone to its socket.
-    fn confirm(&mut self) {
-        let taken = std::mem::take(&mut self.unconfirmed);
-        self.sent += taken;
-        if taken > 0
-            && let Some(part) = self.plan.parts.front()
-        {
-            self.position = self.position.max(part.range.end - self.left);
+    fn hand_over(&mut self, bytes: Bytes) -> Poll<Option<Result<Bytes, DeliveryError>>> {
+        let length = bytes.len() as u64;
+        self.handed_over += length;
+        if let Some(connection) = self.connection.upgrade() {
+            connection.handed_over(length);
         }
+        Poll::Ready(Some(Ok(bytes)))
     }
 }
 
@@ -215,9 +278,10 @@ impl Stream for Delivery {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        this.confirm();
-        let Some(reservation) = &this.reservation else { return Poll::Ready(None) };
-        if reservation.grant().revocation.is_raised() {
+        if this.reservation.is_none() {
+            return Poll::Ready(None);
+        }
+        if this.is_revoked() {
             return this.fail(DeliveryError::Revoked);
         }
         while let Some((piece, mut sleep, due)) = this.paused.take() {
@@ -227,25 +291,28 @@ impl Stream for Delivery {
             }
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return this.hand_over(piece);
+                return this.hand_over_content(piece);
             }
             this.paused = Some((piece, Box::pin(tokio::time::sleep(left.min(LONGEST_PAUSE))), due));
         }
         if !this.framing.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut this.framing))));
+            let framing = std::mem::take(&mut this.framing);
+            return this.hand_over(framing);
         }
         while this.left == 0 {
-            this.plan.parts.pop_front();
-            let Some(part) = this.plan.parts.front() else {
-                if !this.plan.tail.is_empty() {
-                    return Poll::Ready(Some(Ok(std::mem::take(&mut this.plan.tail))));
+            this.part += 1;
+            let Some(part) = this.plan.parts.get(this.part) else {
+                if !this.tail.is_empty() {
+                    let tail = std::mem::take(&mut this.tail);
+                    return this.hand_over(tail);
                 }
-                this.settle(Outcome::Completed);
+                this.settle(this.handed_over, Outcome::Completed);
                 return Poll::Ready(None);
             };
             this.left = part.range.end - part.range.start;
             if !part.framing.is_empty() {
-                return Poll::Ready(Some(Ok(part.framing.clone())));
+                let framing = part.framing.clone();
+                return this.hand_over(framing);
             }
         }
         let piece = match ready!(this.poll_piece(cx)) {
@@ -256,7 +323,7 @@ impl Stream for Delivery {
         let now = Instant::now();
         let wait = pacer.map_or(Duration::ZERO, |pacer| pacer.take(piece.len(), now.into_std()));
         if wait.is_zero() {
-            return this.hand_over(piece);
+            return this.hand_over_content(piece);
         }
         let mut sleep = Box::pin(tokio::time::sleep(wait.min(LONGEST_PAUSE)));
         // Polled once here, so that it is known to wake this task.
@@ -271,6 +338,24 @@ impl Stream for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.settle(Outcome::Aborted);
+        self.break_off(if self.is_revoked() { Outcome::Revoked } else { Outcome::Aborted });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_content_of_the_beginning_of_an_answer() {
+        let part = |framing: &'static [u8], range| Part { framing: Bytes::from_static(framing), range };
+        let parts = VecDeque::from([part(b"--", 90..100), part(b"", 0..0), part(b"---", 0..5)]);
+        let plan = Plan { parts, tail: Bytes::from_static(b"--") };
+        let reached = [0, 2, 3, 12, 15, 16, 20, 22].map(|bytes| {
+            let Reached { content_bytes, position } = plan.reached(bytes);
+            (content_bytes, position)
+        });
+        assert_eq!(reached, [(0, 0), (0, 0), (1, 91), (10, 100), (10, 100), (11, 100), (15, 100), (15, 100)]);
+        assert_eq!(plan.reached(plan.body_bytes()).content_bytes, plan.content_bytes());
     }
 }

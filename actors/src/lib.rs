@@ -14,7 +14,7 @@
 //! | [`storage_keeper`] | verification, moves and ages of stored content | storage records, blob store |
 //!
 //! A stream passes through [`quota_cache`] (acquire), [`content_store`] (verified reads) and [`delivery`] (pace, count,
-//! settle), or through [`delegation`] where somebody else delivers; an upload through [`ingest`]. Bytes never pass through a
+//! settle) over the [`connection`] to its client, or through [`delegation`] where somebody else delivers; an upload through [`ingest`]. Bytes never pass through a
 //! mailbox. The arithmetic stands alone in [`quota_book`], [`usage_batch`], [`pacer`] and [`model`]; queues are bounded by
 //! [`admission`] and by nothing else.
 //!
@@ -25,6 +25,7 @@
 pub mod admission;
 pub mod change_follower;
 pub mod clock;
+pub mod connection;
 pub mod content_store;
 pub mod delegation;
 pub mod delivery;
@@ -54,6 +55,7 @@ pub mod rate_counters;
 pub mod rate_limiter;
 pub mod rate_window;
 pub mod refusal;
+pub mod revocation;
 pub mod search;
 pub mod storage_keeper;
 pub mod storage_stream;

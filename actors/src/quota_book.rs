@@ -10,10 +10,7 @@ mod entry;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,6 +23,7 @@ use crate::{
     pacer::Pacer,
     ports::{ReceiptView, Refill, Release, Want},
     refusal::Refusal,
+    revocation::Revocation,
 };
 
 /// The first lease covers this many streams like the one that asks; each further one doubles it. A receipt that streams
@@ -84,20 +82,6 @@ pub enum Freshness {
     Required,
     /// The ledger is down: what is in memory goes on.
     AnyAge,
-}
-
-/// Raised when a receipt loses its right to stream; running streams look at it with each piece.
-#[derive(Debug, Default)]
-pub struct Revocation(AtomicBool);
-
-impl Revocation {
-    pub fn is_raised(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn raise(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A granted stream.

@@ -17,7 +17,7 @@ use crate::{
     change_follower::{ChangeFollower, ChangeListener, FollowerDeps},
     clock::Clock,
     content_store::{ContentSettings, ContentStore},
-    delivery::{Delivery, Plan},
+    delivery::{Delivery, Order},
     ids::{ContentHash, NodeId, ReceiptId},
     ingest::{Ingest, IngestSettings},
     janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
@@ -30,7 +30,7 @@ use crate::{
         Upkeep,
     },
     quarantine,
-    quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings, Reservation},
+    quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings},
     storage_keeper::{self, KeeperSettings, StorageKeeper},
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
     verifier::{Verifier, VerifierDeps},
@@ -259,13 +259,8 @@ impl Node {
     ///
     /// # Errors
     /// As [`Delivery::open`].
-    pub async fn deliver(
-        &self,
-        plan: Plan,
-        reservation: Reservation,
-        permit: crate::admission::Permit,
-    ) -> PortResult<Delivery> {
-        Delivery::open(&self.content, plan, reservation, permit, &self.storage).await
+    pub async fn deliver(&self, order: Order) -> PortResult<Delivery> {
+        Delivery::open(&self.content, order, &self.storage).await
     }
 
     /// Whether every actor lives. One that panicked is gone for good: the node should exit, loudly.

@@ -7,6 +7,7 @@ pub mod blob_store_suite;
 pub mod catalog_suite;
 pub mod changes_suite;
 pub mod clock;
+pub mod connection;
 pub mod dice;
 pub mod identities_suite;
 pub mod ledger_suite;

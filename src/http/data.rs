@@ -109,7 +109,7 @@ async fn by_url(
         Handed::Over(answer) => Ok(Given::Elsewhere(answer)),
         Handed::Back(entry) => {
             let ranges = streaming::select(request, &asked, deps).await?;
-            Ok(Given::Streamed(streaming::send(*entry, ranges, deps).await?))
+            Ok(Given::Streamed(streaming::send(request, *entry, ranges, deps).await?))
         }
     }
 }
@@ -136,7 +136,7 @@ async fn by_proxy(
         |headers: &ContentHeaders, view: &ReceiptView, signed: &SignedUrl| Ok(headers.internal(signed, rate(view)));
     match delegate(asked, deps, demand, delegator, hand_over).await? {
         Handed::Over(answer) => Ok(Given::Elsewhere(answer)),
-        Handed::Back(entry) => Ok(Given::Streamed(streaming::send(*entry, ranges, deps).await?)),
+        Handed::Back(entry) => Ok(Given::Streamed(streaming::send(request, *entry, ranges, deps).await?)),
     }
 }
 

@@ -4,7 +4,10 @@
 //! handler, and settles itself when it ends or is dropped. Preconditions come before ranges (RFC 9110, section 13.2.2), and
 //! the receipt before both: who may not stream learns nothing about the content.
 
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    sync::Weak,
+};
 
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse,
@@ -16,7 +19,8 @@ use actix_web::{
 use moka::future::Cache;
 use penstock_actors::{
     admission::Permit,
-    delivery::Plan,
+    connection::Connection,
+    delivery::{Order, Plan},
     ids::{ContentHash, ReceiptId, SessionId},
     quota_book::{Ask, Demand},
     quota_cache::Reservation,
@@ -37,6 +41,7 @@ pub(super) use self::{
 };
 use super::{Problem, ProblemType, Readiness};
 use crate::{
+    client_socket::ClientSocket,
     telemetry::{
         Metrics,
         metrics::{Given, Mode},
@@ -219,7 +224,7 @@ pub(super) async fn stream(request: &HttpRequest, asked: Asked, deps: &Deps) -> 
     let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
     let entry = let_in(asked, deps, demand).await?;
     deps.uses.content(&asked.hash);
-    send(entry, ranges, deps).await
+    send(request, entry, ranges, deps).await
 }
 
 /// Whether the receipt lets a stream in, and what the content is.
@@ -267,13 +272,20 @@ pub(super) async fn let_in(asked: Asked, deps: &Deps, demand: Demand) -> Result<
 }
 
 /// Opens the body of a stream that was let in for at least this much.
-pub(super) async fn send(entry: Entry, ranges: Option<RangeAnswer>, deps: &Deps) -> Result<HttpResponse, Problem> {
+pub(super) async fn send(
+    request: &HttpRequest,
+    entry: Entry,
+    ranges: Option<RangeAnswer>,
+    deps: &Deps,
+) -> Result<HttpResponse, Problem> {
     let Entry { reservation, headers, permit } = entry;
     let plan = match &ranges {
         Some(ranges) => ranges.plan(&headers),
         None => Plan::single(0..headers.size),
     };
     let length = plan.body_bytes();
-    let delivery = deps.node.deliver(plan, reservation, permit).await.map_err(|error| unreadable(&error))?;
+    let connection = request.conn_data::<Weak<dyn Connection>>().cloned().unwrap_or_else(ClientSocket::unknown);
+    let order = Order { plan, reservation, permit, connection };
+    let delivery = deps.node.deliver(order).await.map_err(|error| unreadable(&error))?;
     Ok(headers.answer(ranges.as_ref(), SizedStream::new(length, delivery)))
 }

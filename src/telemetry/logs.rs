@@ -17,14 +17,20 @@ pub enum LogFormat {
     Json,
 }
 
+/// What ends a connection is an error to the framework, whoever's fault it is, and it names no peer. `http_server` tells of the same
+/// ends, with their peer, at the level of debugging.
+const REPLACED: &str = "actix_http::h1::dispatcher=off";
+
 /// Starts logging for the process, with a filter such as `info,penstock::access=warn`. The first start wins: a second server
 /// in the process logs to the same place.
 ///
 /// # Errors
 /// When the filter cannot be read.
 pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter: EnvFilter =
-        filter.parse().map_err(|error| anyhow!("{error}")).context("the log filter is not valid")?;
+    let filter: EnvFilter = format!("{REPLACED},{filter}")
+        .parse()
+        .map_err(|error| anyhow!("{error}"))
+        .context("the log filter is not valid")?;
     let lines = tracing_subscriber::registry().with(filter);
     // A line that cannot be written is lost: of that to tell on the same way would end the process, as when its terminal is closed.
     let text = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);

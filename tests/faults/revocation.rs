@@ -29,6 +29,7 @@ on_both!(a_refunded_receipt_stops_its_running_stream_and_starts_none, async |nod
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0]["outcome"], "revoked");
     let charged = bytes_of(&rows);
-    assert!(charged >= (first.len() + rest.len()) as u64 && charged < bytes.len() as u64 / 2, "{charged}");
+    let received = (first.len() + rest.len()) as u64;
+    assert!((received..=received + (64 << 10)).contains(&charged), "{charged} of {received}");
     assert_eq!(node.charged(&paid.receipt).await, (charged, 1));
 });

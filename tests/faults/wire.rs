@@ -1,6 +1,6 @@
 //! A client that decides for itself when it reads and when it leaves.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -54,6 +54,16 @@ impl Wire {
         wire
     }
 
+    /// This end's address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("connected")
+    }
+
+    /// Closes this side.
+    pub(crate) async fn send_no_more(&mut self) {
+        self.stream.shutdown().await.expect("closed");
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("sent");
     }
@@ -90,9 +100,14 @@ impl Wire {
 
     /// As [`read_on`](Self::read_on), with a pause after each 64 KiB.
     pub(crate) async fn read_slowly(&mut self, at_most: usize, pause: Duration) -> Vec<u8> {
+        self.read_by(64 << 10, at_most, pause).await
+    }
+
+    /// As [`read_on`](Self::read_on), with a pause after each `step` bytes.
+    pub(crate) async fn read_by(&mut self, step: usize, at_most: usize, pause: Duration) -> Vec<u8> {
         let mut bytes = Vec::new();
         while bytes.len() < at_most {
-            let part = self.read_on((at_most - bytes.len()).min(64 << 10)).await;
+            let part = self.read_on((at_most - bytes.len()).min(step)).await;
             if part.is_empty() {
                 break;
             }

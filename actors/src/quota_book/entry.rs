@@ -7,13 +7,14 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Ask, Demand, FIRST_LOOK_AHEAD, Grant, LAST_LOOK_AHEAD, Moment, Revocation};
+use super::{Ask, Demand, FIRST_LOOK_AHEAD, Grant, LAST_LOOK_AHEAD, Moment};
 use crate::{
     ids::ReceiptId,
     model::{Credit, ReceiptStatus, Window, WindowUsage},
     pacer::Pacer,
     ports::{ReceiptView, Release, Want},
     refusal::{Exhausted, Refusal},
+    revocation::Revocation,
 };
 
 /// When to come back for credit that is reserved but not used.

@@ -18,7 +18,7 @@ use crate::{
 /// What a stream came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Payload bytes that the connection took.
+    /// Payload bytes that are charged.
     pub bytes_sent: u64,
     /// The highest offset delivered: where a session goes on.
     pub position: u64,

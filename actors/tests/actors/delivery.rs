@@ -9,10 +9,10 @@ use penstock_actors::{
     model::{Credit, LEAF_BYTES, Outcome, QuotaPolicy, ReceiptStatus, UsageRow},
     ports::{PortError, Tag},
     quota_book::Demand,
-    testkit::script::Fault,
+    testkit::{connection::TestConnection, script::Fault},
 };
 
-use crate::rig::{Rig, bytes};
+use crate::rig::{Rig, bytes, eventually};
 
 const MIB: usize = LEAF_BYTES as usize;
 
@@ -101,28 +101,55 @@ async fn of_a_multipart_answer_the_framing_is_not_charged() {
 }
 
 #[actix::test]
-async fn a_client_that_leaves_after_any_piece_is_charged_for_what_its_connection_took() {
+async fn a_client_that_leaves_is_charged_for_the_content_that_its_connection_sent() {
     let rig = Rig::start().await;
     let size = MIB + 70_000;
-    let pieces = size.div_ceil(65_536);
     let hash = rig.blobs.put(content(size));
-    for polls in 0..=pieces + 1 {
+    let piece = 32 << 10;
+    for (polls, held_back) in [(0, 0), (1, 0), (1, 1000), (1, piece), (2, piece + 1), (3, 10 * piece), (34, 0), (36, 5)]
+    {
         let right = rig.receipt_for(bytes(1 << 30), hash, size as u64);
-        let mut delivery = rig.deliver(&right).await;
-        let mut taken = 0;
+        let connection = TestConnection::new();
+        let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
+        let opened = rig.open_to(&connection, reservation, Plan::single(0..right.size)).await;
+        let mut delivery = opened.expect("readable");
         let mut out = 0;
         for _ in 0..polls {
-            // Asking for more says that the last piece was taken.
-            taken = out;
             if let Some(piece) = delivery.next().await {
                 out += piece.expect("readable").len() as u64;
             }
         }
+        assert_eq!(connection.all_handed_over(), out);
+        connection.hold_back(held_back);
         drop(delivery);
         rig.settled().await;
-        let requests = u64::from(taken > 0);
-        assert_eq!(rig.ledger.hour(right.id, rig.now()).0, Credit::new(taken, requests), "left after {polls} polls");
+        // Whose end was asked for is whole, whatever is still on its way.
+        let whole = polls == 36;
+        assert_eq!(connection.is_cut(), polls > 0 && !whole, "after {polls} polls");
+        let sent = if whole { size as u64 } else { out.saturating_sub(held_back) };
+        let charged = Credit::new(sent, u64::from(sent > 0));
+        assert_eq!(rig.ledger.hour(right.id, rig.now()).0, charged, "{polls} polls, {held_back} held back");
     }
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_refund_cuts_the_connection_while_it_takes_nothing() {
+    let rig = Rig::start().await;
+    let right = rig.receipt_to(bytes(1 << 30), content(3 * MIB));
+    let connection = TestConnection::new();
+    let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
+    let opened = rig.open_to(&connection, reservation, Plan::single(0..right.size)).await;
+    let mut delivery = opened.expect("readable");
+    let first = delivery.next().await.expect("a piece").expect("readable").len() as u64;
+    connection.hold_back(1000);
+    rig.ledger.set_status(right.id, ReceiptStatus::Refunded);
+    rig.node.quota.invalidate(&Tag::Receipt(right.id));
+    // Nobody asks for the next piece.
+    eventually("the connection is cut", || connection.is_cut()).await;
+    drop(delivery);
+    let row = only_row(&rig).await;
+    assert_eq!((row.bytes_sent, row.outcome), (first - 1000, Outcome::Revoked));
     rig.end_alone().await;
 }
 
@@ -175,8 +202,7 @@ async fn what_cannot_be_read_at_all_is_charged_nothing() {
     for call in ["open", "read_at"] {
         rig.blobs.script().next(call, [Fault::Unavailable]);
         let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
-        let permit = rig.node.streams.try_admit(1).expect("room");
-        let opened = rig.node.deliver(Plan::single(0..right.size), reservation, permit).await;
+        let opened = rig.open(reservation, Plan::single(0..right.size)).await;
         assert!(matches!(opened.err(), Some(PortError::Unavailable { .. })), "{call}");
     }
     rig.settled().await;
@@ -195,8 +221,7 @@ async fn a_truncated_blob_is_an_error_at_every_length() {
         let right = rig.receipt_for(bytes(1 << 30), hash, good.len() as u64);
         rig.blobs.damage(right.hash, good[..kept].to_vec());
         let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
-        let permit = rig.node.streams.try_admit(1).expect("room");
-        let opened = rig.node.deliver(Plan::single(0..right.size), reservation, permit).await;
+        let opened = rig.open(reservation, Plan::single(0..right.size)).await;
         assert!(matches!(opened.err(), Some(PortError::Corrupt(_))), "{kept} bytes are left");
     }
     rig.end_alone().await;

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock as _,
     content_store::{ContentSettings, Verify},
-    delivery::{Delivery, Plan},
+    delivery::{Delivery, Order, Plan},
     ids::{ContentHash, NodeId, ReceiptId, VersionId},
     ingest::IngestSettings,
     janitor::JanitorSettings,
     model::{ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus},
-    ports::ReceiptView,
+    ports::{PortResult, ReceiptView},
     quota_book::{Ask, BookSettings, Demand},
     quota_cache::{Ended, QuotaSettings, Reservation},
     refusal::Refusal,
@@ -20,6 +20,7 @@ use penstock_actors::{
     system::{Node, NodeSettings, Observers, Ports},
     testkit::{
         clock::ManualClock,
+        connection::TestConnection,
         memory_blobs::{MemoryBlobs, hash_of},
         memory_index::MemoryIndex,
         memory_policies::MemoryPolicies,
@@ -260,8 +261,23 @@ impl Rig {
     }
 
     pub(crate) async fn deliver_plan(&self, reservation: Reservation, plan: Plan) -> Delivery {
+        self.open(reservation, plan).await.expect("readable")
+    }
+
+    pub(crate) async fn open(&self, reservation: Reservation, plan: Plan) -> PortResult<Delivery> {
+        self.open_to(&TestConnection::new(), reservation, plan).await
+    }
+
+    /// Opens the body of a stream over a connection.
+    pub(crate) async fn open_to(
+        &self,
+        connection: &Arc<TestConnection>,
+        reservation: Reservation,
+        plan: Plan,
+    ) -> PortResult<Delivery> {
         let permit = self.node.streams.try_admit(1).expect("room for a stream");
-        self.node.deliver(plan, reservation, permit).await.expect("readable")
+        let connection = connection.weak();
+        self.node.deliver(Order { plan, reservation, permit, connection }).await
     }
 
     /// Round trips for refills so far.

@@ -1,0 +1,316 @@
+//! The socket of one client, as the server reads and writes it, and as a delivery sees it.
+//!
+//! Three buffers stand between a delivery and the network: what the server has gathered to be written, what the kernel has taken
+//! and not sent, and what is on its way. The first is counted here, since the server offers all of it with each write.
+//! The second is asked of the kernel. The third has left this node.
+//!
+//! # Cutting
+//! A connection is cut from any thread. From then on the kernel hears nothing of the client, so it has no reason to send more;
+//! the server's next read or write fails, which closes the socket, and closing it resets the connection and drops what is
+//! unsent. What was sent before is with the client's own system, and its to read.
+
+use std::{
+    io,
+    net::Shutdown,
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use penstock_actors::connection::Connection;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+};
+
+/// The kernel takes more to send once it has less than this unsent. A client that leaves without reading makes no more
+/// go through the node's memory, a slow one holds no more of it, and an answer that was taken whole has at most this much
+/// still to go. Less would cost speed where the network is fast and the node is busy (docs/performance.md).
+pub const MOST_UNSENT: u32 = 256 << 10;
+
+/// The socket of one client.
+pub struct ClientSocket(Arc<Inner>);
+
+struct Inner {
+    stream: TcpStream,
+    /// Bytes that were handed over and that the kernel has not taken.
+    buffered: AtomicU64,
+    is_cut: AtomicBool,
+    /// The task that serves the connection.
+    server: AtomicWaker,
+}
+
+impl ClientSocket {
+    /// A client that has just connected. One that takes nothing for `stall_timeout` is let go by the kernel; a stream that nobody
+    /// reads then ends.
+    pub fn accepted(stream: TcpStream, stall_timeout: Duration) -> Self {
+        let socket = SockRef::from(&stream);
+        let settings = [
+            ("no delay", socket.set_tcp_nodelay(true)),
+            #[cfg(target_os = "linux")]
+            ("stall timeout", socket.set_tcp_user_timeout(Some(stall_timeout))),
+            #[cfg(target_os = "linux")]
+            ("low-water mark", socket.set_tcp_notsent_lowat(MOST_UNSENT)),
+        ];
+        for (name, set) in settings {
+            if let Err(error) = set {
+                tracing::debug!(name, %error, "a connection goes without an option of its socket");
+            }
+        }
+        let (buffered, is_cut, server) = (AtomicU64::new(0), AtomicBool::new(false), AtomicWaker::new());
+        Self(Arc::new(Inner { stream, buffered, is_cut, server }))
+    }
+
+    /// For those who hand over what the server writes.
+    pub fn connection(&self) -> Weak<dyn Connection> {
+        let inner: Weak<Inner> = Arc::downgrade(&self.0);
+        inner
+    }
+
+    /// A connection of which nothing is known.
+    pub fn unknown() -> Weak<dyn Connection> {
+        Weak::<Inner>::new()
+    }
+}
+
+impl Inner {
+    /// Has the server woken when the connection is cut, and fails when it is.
+    fn go_on(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.server.register(cx.waker());
+        if self.is_cut.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the node cut the connection"));
+        }
+        Ok(())
+    }
+
+    /// Makes a call that moves up to `room` bytes. One that moves fewer has found the kernel's buffer empty, or full: the
+    /// socket then counts as not ready, which saves the call that would only be told so.
+    fn transfer(
+        &self,
+        interest: Interest,
+        room: usize,
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let mut moved = None;
+        let answer = self.stream.try_io(interest, || {
+            let count = call()?;
+            if 0 < count && count < room {
+                moved = Some(count);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        });
+        match (moved, answer) {
+            (Some(count), _) => Some(Ok(count)),
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+            (None, answer) => Some(answer),
+        }
+    }
+}
+
+impl Connection for Inner {
+    fn handed_over(&self, bytes: u64) {
+        self.buffered.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn unsent(&self) -> u64 {
+        self.buffered.load(Ordering::Relaxed) + kernel::unsent(&self.stream)
+    }
+
+    fn cut(&self) {
+        if self.is_cut.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let socket = SockRef::from(&self.stream);
+        if let Err(error) = kernel::deafen(&socket).and_then(|()| socket.set_linger(Some(Duration::ZERO))) {
+            tracing::debug!(%error, "a connection that is cut may still send what the kernel has taken");
+        }
+        self.server.wake();
+    }
+}
+
+impl AsyncRead for ClientSocket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let inner = &*self.0;
+        loop {
+            ready!(inner.stream.poll_read_ready(cx))?;
+            let read = inner.transfer(Interest::READABLE, buffer.remaining(), || inner.stream.try_read_buf(buffer));
+            if let Some(read) = read {
+                return Poll::Ready(read.map(drop));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for ClientSocket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let inner = &*self.0;
+        inner.go_on(cx)?;
+        inner.buffered.store(bytes.len() as u64, Ordering::Relaxed);
+        loop {
+            ready!(inner.stream.poll_write_ready(cx))?;
+            let written = inner.transfer(Interest::WRITABLE, bytes.len(), || inner.stream.try_write(bytes));
+            if let Some(written) = written {
+                if let Ok(count) = written {
+                    inner.buffered.store((bytes.len() - count) as u64, Ordering::Relaxed);
+                }
+                return Poll::Ready(written);
+            }
+        }
+    }
+
+    /// The server comes here each time that it has done what there was to do.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.go_on(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match SockRef::from(&self.0.stream).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            shut => shut,
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::{io, os::fd::AsFd};
+
+    use nix::{
+        libc,
+        sys::socket::{GetSockOpt as _, sockopt::GetStruct},
+    };
+    use socket2::{SockFilter, SockRef};
+
+    /// The beginning of `struct tcp_info` (linux/tcp.h), which grows at its end only.
+    #[derive(Debug, Clone, Copy)]
+    #[repr(C)]
+    struct TcpInfo {
+        states: [u8; 8],
+        times_and_counts: [u32; 24],
+        rates_and_bytes: [u64; 4],
+        segments: [u32; 2],
+        notsent_bytes: u32,
+        min_rtt: u32,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    struct TcpInfoOption;
+
+    nix::getsockopt_impl!(TcpInfoOption, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfo, GetStruct<TcpInfo>);
+
+    /// What the kernel has taken and never sent, also of a connection that has ended. Nothing, when it does not say.
+    pub(super) fn unsent(socket: &impl AsFd) -> u64 {
+        TcpInfoOption.get(socket).map_or(0, |info| u64::from(info.notsent_bytes))
+    }
+
+    /// A program that accepts nothing of any segment (linux/bpf_common.h: return a constant).
+    const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
+
+    /// From now on the kernel drops what the client sends, its acknowledgements among it.
+    pub(super) fn deafen(socket: &SockRef<'_>) -> io::Result<()> {
+        socket.attach_filter(&NOTHING)
+    }
+}
+
+/// Other systems tell less: what their kernel has taken counts as sent.
+#[cfg(not(target_os = "linux"))]
+mod kernel {
+    use std::{io, os::fd::AsFd};
+
+    use socket2::SockRef;
+
+    pub(super) fn unsent(_: &impl AsFd) -> u64 {
+        0
+    }
+
+    pub(super) fn deafen(_: &SockRef<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn pair() -> (ClientSocket, TcpStream) {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("let in");
+        let (stream, _) = listener.accept().await.expect("it waited");
+        (ClientSocket::accepted(stream, Duration::from_secs(60)), client)
+    }
+
+    /// Writes until the kernel takes no more; returns what it took.
+    async fn fill(socket: &mut ClientSocket) -> u64 {
+        let piece = [7; 32 << 10];
+        let mut taken = 0;
+        std::future::poll_fn(|cx| {
+            loop {
+                match Pin::new(&mut *socket).poll_write(cx, &piece) {
+                    Poll::Ready(written) => taken += written.expect("connected") as u64,
+                    Poll::Pending => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
+        taken
+    }
+
+    #[tokio::test]
+    async fn what_a_client_gets_of_a_connection_that_is_cut_is_what_was_not_unsent() {
+        let (mut socket, mut client) = pair().await;
+        let connection = socket.connection().upgrade().expect("open");
+        let taken = fill(&mut socket).await;
+        let piece = 32 << 10;
+        assert!(connection.unsent() > piece, "nobody reads");
+        assert!(
+            connection.unsent() < u64::from(MOST_UNSENT) + 4 * piece,
+            "and the kernel takes no more than it should"
+        );
+        let mut some = vec![0; 100_000];
+        client.read_exact(&mut some).await.expect("sent");
+        connection.cut();
+        let sent = taken + piece - connection.unsent();
+        let closed = socket.write_all(b"more").await.expect_err("the server is told");
+        assert_eq!(closed.kind(), io::ErrorKind::ConnectionAborted);
+        drop((socket, connection));
+        let mut rest = Vec::new();
+        let reset = client.read_to_end(&mut rest).await.expect_err("no end that looks right");
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!((some.len() + rest.len()) as u64, sent);
+    }
+
+    #[tokio::test]
+    async fn what_was_unsent_is_known_after_the_client_has_reset_the_connection() {
+        let (mut socket, client) = pair().await;
+        let connection = socket.connection().upgrade().expect("open");
+        fill(&mut socket).await;
+        let unsent = connection.unsent();
+        // There is something to read, so that closing resets.
+        drop(client);
+        socket.read_u8().await.expect_err("it is gone");
+        assert_eq!(connection.unsent(), unsent);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_waits_for_its_client_is_woken_by_the_cut() {
+        let (mut socket, _client) = pair().await;
+        let connection = socket.connection();
+        let served = tokio::spawn(async move { socket.write_all(&vec![7; 64 << 20]).await });
+        tokio::task::yield_now().await;
+        connection.upgrade().expect("it waits").cut();
+        served.await.expect("no panic").expect_err("cut");
+        assert!(connection.upgrade().is_none(), "nobody keeps it open");
+    }
+}

@@ -1,0 +1,110 @@
+//! The HTTP server: the framework's, over sockets of our own ([`ClientSocket`]).
+//!
+//! The framework's `HttpServer` hides what it writes to. Its parts are put together here in the same way, with a socket that
+//! tells what has left the node, and with an end of each connection that is logged with its peer.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use actix_http::{HttpService, Request, Response, error::DispatchError};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, map_config};
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{AppConfig, Server, Service},
+    rt::net::TcpStream,
+};
+
+use crate::client_socket::ClientSocket;
+
+/// What a connection keeps to be written. As much as a piece of content, it is the memory of a stream whose reader is slow.
+const WRITE_BUFFER: usize = 32 << 10;
+
+/// How long what is left of a request is read after it was refused, so that its client sees the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How connections are served.
+#[derive(Debug, Clone, Copy)]
+pub struct Serving {
+    pub workers: usize,
+    /// Of all workers together.
+    pub max_connections: usize,
+    /// For the first head on a connection.
+    pub header_timeout: Duration,
+    /// Between requests.
+    pub keep_alive: Duration,
+    /// A client that takes nothing for so long is let go.
+    pub stall_timeout: Duration,
+    /// For running requests, once the server stops.
+    pub drain_grace: Duration,
+}
+
+impl Serving {
+    /// Serves what connects to the listener, with an application for each worker.
+    ///
+    /// # Errors
+    /// When the listener cannot be used.
+    pub fn serve<F, I, S, B>(self, listener: TcpListener, application: F) -> io::Result<Server>
+    where
+        F: Fn() -> I + Send + Clone + 'static,
+        I: IntoServiceFactory<S, Request>,
+        S: ServiceFactory<Request, Config = AppConfig> + 'static,
+        S::Error: Into<Error> + 'static,
+        S::InitError: fmt::Debug,
+        S::Response: Into<Response<B>> + 'static,
+        <S::Service as Service<Request>>::Future: 'static,
+        S::Service: 'static,
+        B: MessageBody + 'static,
+    {
+        let address = listener.local_addr()?;
+        let builder = Server::build();
+        let stopping = builder.graceful_shutdown_signal();
+        let factory = move || {
+            let stopping = stopping.clone();
+            let application = application().into_factory().map_err(|error| error.into().error_response());
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .keep_alive(self.keep_alive)
+                .client_request_timeout(self.header_timeout)
+                .client_disconnect_timeout(LINGER)
+                .local_addr(address)
+                .h1_write_buffer_size(WRITE_BUFFER)
+                // A client that has asked for all that it wants may close its side and still gets the answer.
+                .h1_allow_half_closed(true)
+                .on_connect_ext(|socket: &ClientSocket, data| {
+                    data.insert(socket.connection());
+                })
+                .h1(map_config(application, |()| AppConfig::default()));
+            apply_fn_factory(http, move |stream: TcpStream, http| {
+                let peer = stream.peer_addr().ok();
+                let served = http.call((ClientSocket::accepted(stream, self.stall_timeout), peer));
+                async move { served.await.inspect_err(|error| tell_of_end(peer, error)) }
+            })
+        };
+        let server = builder
+            .workers(self.workers)
+            .max_concurrent_connections(self.max_connections.div_ceil(self.workers))
+            // Whole seconds, rounded up: nobody is cut before their time.
+            .shutdown_timeout(self.drain_grace.as_secs_f64().ceil() as u64)
+            .disable_signals()
+            .listen("http", listener, factory)?;
+        Ok(server.run())
+    }
+}
+
+/// A connection that ended otherwise than after an answer is its client's affair, so it is told to those who look closer.
+fn tell_of_end(peer: Option<SocketAddr>, error: &DispatchError) {
+    let peer = peer.map(tracing::field::display);
+    match error {
+        DispatchError::Parse(error) => {
+            tracing::debug!(peer, %error, "a client sent what is no request of HTTP/1: its connection is closed");
+        }
+        error => tracing::debug!(peer, %error, "a connection broke off"),
+    }
+}

@@ -1,0 +1,100 @@
+//! Clients that speak something else than HTTP/1.1, or an older version of it, or that ask before they send.
+
+use std::io::Read as _;
+
+use flate2::read::GzDecoder;
+use tokio::io::AsyncReadExt as _;
+
+use crate::{
+    node::{ADMIN_KEY, On, Setup, TestNode, sample},
+    patience::eventually,
+    wire::Wire,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_request_is_told_with_its_peer_and_is_no_error_of_the_node() {
+    let mut node = Setup::new(On::Sqlite).start().await;
+    assert!(node.terminate().await.success());
+    let mut stderr = node.boot_with_stderr().await;
+    let log = tokio::spawn(async move {
+        let mut log = String::new();
+        stderr.read_to_string(&mut log).await.expect("text");
+        log
+    });
+    let mut peers = Vec::new();
+    let strangers: [&[u8]; 3] = [
+        // The beginning of a TLS handshake.
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\n\r\n",
+    ];
+    for stranger in strangers {
+        let mut wire = Wire::to(&node).await;
+        peers.push(wire.address());
+        wire.send(stranger).await;
+        wire.send_no_more().await;
+        let answer = String::from_utf8_lossy(&wire.read_on(10_000).await).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 4"), "{stranger:?} is refused: {answer}");
+    }
+    eventually("the connections are over", async || node.metric("penstock_http_requests_in_flight", "").await == 1.0)
+        .await;
+    node.finish().await;
+    let log = log.await.expect("read to the end");
+    for peer in peers {
+        let of_peer: Vec<_> = log.lines().filter(|line| line.contains(&peer.to_string())).collect();
+        assert!(!of_peer.is_empty(), "{peer} is in the log:\n{log}");
+        assert!(of_peer.iter().all(|line| line.contains("DEBUG")), "{of_peer:?}");
+    }
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+on_sqlite!(a_client_of_http_1_0_gets_no_chunks, async |node: &mut TestNode| {
+    // Long enough to be compressed, so that its length is not known ahead.
+    for tier in 0..20 {
+        node.tier(&format!("tier-{tier}"), serde_json::json!({ "bytesPerHour": 1000 })).await;
+    }
+    let problem = format!("/v1/streaming/quotas/{}", "0".repeat(2000));
+    for (path, kept) in
+        [("/v1/streaming/policies", true), ("/metrics", false), (&problem, true), ("/health/live", true)]
+    {
+        for coding in ["gzip", "identity"] {
+            let mut wire = Wire::to(node).await;
+            let connection = if kept { "connection: keep-alive\r\n" } else { "" };
+            let head = format!(
+                "GET {path} HTTP/1.0\r\nauthorization: Bearer {ADMIN_KEY}\r\naccept-encoding: {coding}\r\n{connection}\r\n"
+            );
+            wire.send(head.as_bytes()).await;
+            let head = wire.head().await;
+            assert!(head.starts_with("HTTP/1.0 "), "{head}");
+            let head = head.to_lowercase();
+            assert!(!head.contains("transfer-encoding"), "{path}: {head}");
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let body = match length {
+                Some(length) => wire.read_on(length.parse().expect("a number")).await,
+                // It ends where the connection does.
+                None => {
+                    assert!(!head.contains("connection: keep-alive"), "{path}: {head}");
+                    wire.read_on(usize::MAX).await
+                }
+            };
+            let mut text = String::new();
+            if head.contains("content-encoding: gzip") {
+                assert!(length.is_none(), "{path}: this is the case that matters");
+                GzDecoder::new(&body[..]).read_to_string(&mut text).expect("whole");
+            } else {
+                text = String::from_utf8(body).expect("text");
+            }
+            assert!(
+                text.starts_with(if path == "/metrics" { "# HELP" } else { "{" }) && text.trim_end().len() > 10,
+                "{text}"
+            );
+        }
+    }
+    let bytes = sample(21, 200_000);
+    let paid = node.paid(&bytes, "unlimited").await;
+    let mut wire = Wire::to(node).await;
+    let path = format!("/v1/streaming/data/{}?receiptId={}", paid.hash, paid.receipt);
+    wire.send(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await;
+    assert!(wire.head().await.to_lowercase().contains("content-length: 200000"));
+    assert_eq!(wire.read_on(usize::MAX).await, bytes);
+});

@@ -18,7 +18,10 @@ use actix_web::{
     rt::net::TcpStream,
 };
 
+use self::asked_first::asked_first;
 use crate::client_socket::ClientSocket;
+
+mod asked_first;
 
 /// What a connection keeps to be written. As much as a piece of content, it is the memory of a stream whose reader is slow.
 const WRITE_BUFFER: usize = 32 << 10;
@@ -65,6 +68,7 @@ impl Serving {
         let factory = move || {
             let stopping = stopping.clone();
             let application = application().into_factory().map_err(|error| error.into().error_response());
+            let (application, gatekeeper) = asked_first(map_config(application, |()| AppConfig::default()));
             let http = HttpService::build()
                 .graceful_shutdown_signal(move || {
                     let stopping = stopping.clone();
@@ -80,7 +84,8 @@ impl Serving {
                 .on_connect_ext(|socket: &ClientSocket, data| {
                     data.insert(socket.connection());
                 })
-                .h1(map_config(application, |()| AppConfig::default()));
+                .expect(gatekeeper)
+                .h1(application);
             apply_fn_factory(http, move |stream: TcpStream, http| {
                 let peer = stream.peer_addr().ok();
                 let served = http.call((ClientSocket::accepted(stream, self.stall_timeout), peer));

@@ -98,3 +98,40 @@ on_sqlite!(a_client_of_http_1_0_gets_no_chunks, async |node: &mut TestNode| {
     assert!(wire.head().await.to_lowercase().contains("content-length: 200000"));
     assert_eq!(wire.read_on(usize::MAX).await, bytes);
 });
+
+on_sqlite!(a_client_that_asks_before_it_sends_is_refused_before_it_sends, async |node: &mut TestNode| {
+    let bytes = sample(22, 100_000);
+    let ask = |path: &str, key: &str, length: u64| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {key}\r\ncontent-length: {length}\r\n\
+             expect: 100-continue\r\n\r\n"
+        )
+    };
+    let length = bytes.len() as u64;
+    for (asked, status) in [
+        (ask("/v1/content", "no-such-key", length), 401),
+        (ask("/v1/content", ADMIN_KEY, 1 << 60), 413),
+        (ask("/v1/content?contentHash=x", ADMIN_KEY, length), 400),
+        (ask("/v1/nowhere", ADMIN_KEY, length), 404),
+        (ask("/v1/assets", "no-such-key", length), 401),
+    ] {
+        let mut wire = Wire::to(node).await;
+        wire.send(asked.as_bytes()).await;
+        let head = wire.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{asked}: {head}");
+        assert!(head.contains("application/problem+json") && head.contains("x-request-id"), "{head}");
+        assert!(head.to_lowercase().contains("connection: close"), "the body will not come: {head}");
+    }
+    for _ in 0..2 {
+        let mut wire = Wire::to(node).await;
+        wire.send(ask("/v1/content", ADMIN_KEY, length).as_bytes()).await;
+        assert_eq!(wire.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+        wire.send(&bytes).await;
+        let head = wire.head().await;
+        assert!(head.starts_with("HTTP/1.1 20"), "{head}");
+    }
+    // What has no body to wait for is answered at once.
+    let mut wire = Wire::to(node).await;
+    wire.send(b"GET /health/live HTTP/1.1\r\nhost: node\r\nexpect: 100-continue\r\n\r\n").await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 200 "));
+});

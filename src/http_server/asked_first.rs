@@ -1,0 +1,220 @@
+//! `Expect: 100-continue`: a client that asks first is told to go on when its body is wanted, and not before.
+//!
+//! The framework says "100 Continue" before it calls the application, which then may refuse what is already on its way. Here the
+//! application begins first. When it reads the body, the framework is let go on: it says "100 Continue" and calls the application,
+//! which is the call that has [`Begun`]. When the application answers without the body, be it with 401, 404, 413 or 429,
+//! that answer is all that the client gets.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Ready, poll_fn, ready},
+    marker::PhantomData,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use actix_http::{HttpMessage as _, Payload, Request, Response, body::BoxBody, error::PayloadError};
+use actix_service::{Service, ServiceFactory};
+use actix_web::{body::MessageBody, web::Bytes};
+use futures_util::{
+    Stream, TryFutureExt as _,
+    future::{Either, LocalBoxFuture, MapOk},
+};
+
+/// The application of a worker, once it is made.
+type Shared<S> = Rc<RefCell<Option<Rc<S>>>>;
+
+/// A call of the application that has begun and waits for its body. It travels in the request that the framework goes on with.
+struct Begun<B, E>(LocalBoxFuture<'static, Result<Response<B>, E>>);
+
+/// Makes the two services of a worker: the application, and what the framework asks whether a body may come.
+pub(super) fn asked_first<F, B>(application: F) -> (Application<F, B>, Gatekeeper<F::Service, B>)
+where
+    F: ServiceFactory<Request, Config = ()>,
+{
+    let service = Shared::default();
+    let gatekeeper = Gatekeeper { service: Rc::clone(&service), body: PhantomData };
+    (Application { factory: application, service, body: PhantomData }, gatekeeper)
+}
+
+pub(super) struct Application<F: ServiceFactory<Request>, B> {
+    factory: F,
+    service: Shared<F::Service>,
+    body: PhantomData<B>,
+}
+
+impl<F, B> ServiceFactory<Request> for Application<F, B>
+where
+    F: ServiceFactory<Request, Config = ()>,
+    F::Response: Into<Response<B>>,
+    F::Error: 'static,
+    F::Service: 'static,
+    F::Future: 'static,
+    B: 'static,
+{
+    type Response = Response<B>;
+    type Error = F::Error;
+    type Config = ();
+    type Service = Applied<F::Service, B>;
+    type InitError = F::InitError;
+    type Future = LocalBoxFuture<'static, Result<Self::Service, F::InitError>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        let (made, shared) = (self.factory.new_service(()), Rc::clone(&self.service));
+        Box::pin(async move {
+            let service = Rc::new(made.await?);
+            *shared.borrow_mut() = Some(Rc::clone(&service));
+            Ok(Applied { service, body: PhantomData })
+        })
+    }
+}
+
+pub(super) struct Applied<S, B> {
+    service: Rc<S>,
+    body: PhantomData<B>,
+}
+
+impl<S, B> Service<Request> for Applied<S, B>
+where
+    S: Service<Request>,
+    S::Response: Into<Response<B>>,
+    S::Error: 'static,
+    B: 'static,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = Either<
+        MapOk<S::Future, fn(S::Response) -> Response<B>>,
+        LocalBoxFuture<'static, Result<Response<B>, S::Error>>,
+    >;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&self, request: Request) -> Self::Future {
+        let begun = request.extensions_mut().remove::<Begun<B, S::Error>>();
+        match begun {
+            Some(Begun(call)) => Either::Right(call),
+            None => Either::Left(self.service.call(request).map_ok(Into::into)),
+        }
+    }
+}
+
+pub(super) struct Gatekeeper<S, B> {
+    service: Shared<S>,
+    body: PhantomData<B>,
+}
+
+impl<S, B> Clone for Gatekeeper<S, B> {
+    fn clone(&self) -> Self {
+        Self { service: Rc::clone(&self.service), body: PhantomData }
+    }
+}
+
+impl<S, B> ServiceFactory<Request> for Gatekeeper<S, B>
+where
+    S: Service<Request> + 'static,
+    S::Response: Into<Response<B>> + 'static,
+    S::Error: Into<Response<BoxBody>> + 'static,
+    S::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = Request;
+    type Error = Response<BoxBody>;
+    type Config = ();
+    type Service = Self;
+    type InitError = ();
+    type Future = Ready<Result<Self, ()>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        ready(Ok(self.clone()))
+    }
+}
+
+impl<S, B> Service<Request> for Gatekeeper<S, B>
+where
+    S: Service<Request> + 'static,
+    S::Response: Into<Response<B>> + 'static,
+    S::Error: Into<Response<BoxBody>> + 'static,
+    S::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = Request;
+    /// The answer without the body.
+    type Error = Response<BoxBody>;
+    type Future = LocalBoxFuture<'static, Result<Request, Response<BoxBody>>>;
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&self, mut request: Request) -> Self::Future {
+        let Some(service) = self.service.borrow().clone() else {
+            // The framework makes all services of a worker before it calls any.
+            return Box::pin(ready(Err(Response::internal_server_error().map_into_boxed_body())));
+        };
+        let wish = Rc::new(Wish::default());
+        let body = AskedFor { body: request.take_payload(), wish: Rc::clone(&wish) };
+        *request.payload() = Payload::Stream { payload: Box::pin(body) };
+        let mut call: LocalBoxFuture<'static, Result<Response<B>, S::Error>> =
+            Box::pin(service.call(request).map_ok(Into::into));
+        Box::pin(async move {
+            let answer = poll_fn(|cx| match call.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending if wish.is_there() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            match answer.await {
+                Some(Ok(answer)) => Err(answer.map_into_boxed_body()),
+                Some(Err(error)) => Err(error.into()),
+                None => {
+                    wish.grant();
+                    let request = Request::new();
+                    request.extensions_mut().insert(Begun(call));
+                    Ok(request)
+                }
+            }
+        })
+    }
+}
+
+/// The application's wish to read the body.
+#[derive(Default)]
+struct Wish {
+    granted: Cell<bool>,
+    /// Whoever reads.
+    reader: RefCell<Option<Waker>>,
+}
+
+impl Wish {
+    fn is_there(&self) -> bool {
+        self.reader.borrow().is_some()
+    }
+
+    fn grant(&self) {
+        self.granted.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// A body that does not come before it may.
+struct AskedFor {
+    body: Payload,
+    wish: Rc<Wish>,
+}
+
+impl Stream for AskedFor {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.wish.granted.get() {
+            return Pin::new(&mut self.body).poll_next(cx);
+        }
+        *self.wish.reader.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}

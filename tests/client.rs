@@ -10,8 +10,14 @@ use clap::Parser;
 use penstock::cli::client::{self, ClientCommand};
 use serde_json::json;
 
+#[path = "client/lines.rs"]
+mod lines;
 #[path = "client/node.rs"]
 mod node;
+#[path = "client/places.rs"]
+mod places;
+#[path = "support/slow_line.rs"]
+mod slow_line;
 
 use node::{Act, Node, content, hex};
 

@@ -23,6 +23,7 @@ pub mod publish;
 pub mod put;
 pub mod receipt;
 pub mod retry;
+mod silence;
 
 use self::failure::Printable;
 pub use self::{get::GetArgs, identity::IdentityArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs};

@@ -1,6 +1,7 @@
 //! A node that does what a test tells it to, and remembers what it was asked.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
@@ -78,6 +79,7 @@ impl State {
 
 pub(super) struct Node {
     pub(super) url: String,
+    address: SocketAddr,
     pub(super) state: Arc<State>,
     server: ServerHandle,
     folder: tempfile::TempDir,
@@ -100,11 +102,15 @@ impl Node {
         .disable_signals()
         .bind(("127.0.0.1", 0))
         .unwrap();
-        let url = format!("http://{}", server.addrs()[0]);
+        let address = server.addrs()[0];
         let server = server.run();
         let handle = server.handle();
         actix_web::rt::spawn(server);
-        Self { url, state, server: handle, folder: tempfile::tempdir().unwrap() }
+        Self { url: format!("http://{address}"), address, state, server: handle, folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(super) fn file(&self) -> PathBuf {
@@ -112,7 +118,8 @@ impl Node {
     }
 
     pub(super) fn part(&self) -> PathBuf {
-        self.folder.path().join("film.mp4.part")
+        let hash = hex(&self.state.content);
+        self.folder.path().join(format!("film.mp4.{}.part", &hash[..16]))
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {

@@ -9,6 +9,8 @@ use reqwest::{Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::silence::Silence;
+
 /// Longest refusal that is read. A problem document is a few hundred bytes; what is longer is not one.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
@@ -48,8 +50,14 @@ impl Failure {
         Self::Passing { reason: what, retry_after: None }
     }
 
+    /// A connection that carried nothing for so long.
+    pub(super) fn silent(longest: Duration) -> Self {
+        let reason = format!("the connection carried nothing for {}", humantime::format_duration(longest));
+        Self::Passing { reason, retry_after: None }
+    }
+
     /// An answer that refuses.
-    pub(super) async fn refusal(mut response: Response) -> Self {
+    pub(super) async fn refusal(mut response: Response, silence: Silence) -> Self {
         let status = response.status();
         let retry_after = response
             .headers()
@@ -58,7 +66,7 @@ impl Failure {
             .and_then(|value| parse_retry_after(value, Timestamp::now()));
         let mut body = Vec::new();
         // A refusal whose text is lost on the way is still a refusal.
-        while let Ok(Some(part)) = response.chunk().await {
+        while let Ok(Some(part)) = silence.bound(response.chunk()).await {
             body.extend_from_slice(&part[..part.len().min(MAX_REFUSAL_BYTES - body.len())]);
             if body.len() == MAX_REFUSAL_BYTES {
                 break;

@@ -1,9 +1,9 @@
 //! `penstock get`: streams a content under a receipt into a file, and proves that it is the content.
 //!
-//! Bytes go to `FILE.part`. What lies there from an earlier run is hashed and kept; every attempt asks for the rest only
-//! (`Range`, with `If-Range` on the content's `ETag`), so that no byte is paid for twice. When the last byte is in, the hash
-//! of all of them must be the one that was asked for: then the file gets its name, else it is deleted. Memory is bounded by
-//! one part of the answer and the file's write buffer.
+//! Bytes go to `FILE.HASH.part`. What lies there from an earlier run is hashed and kept; every attempt asks for the rest only
+//! (`Range`, with `If-Range` on the content's `ETag`), and nothing is asked for when FILE is the content already, so that no
+//! byte is paid for twice. When the last byte is in, the hash of all of them must be the one that was asked for: then the file
+//! gets its name, else it is deleted. Memory is bounded by one part of the answer and the file's write buffer.
 
 use std::path::PathBuf;
 
@@ -18,13 +18,15 @@ mod content_range;
 mod destination;
 mod part_file;
 mod pipe;
+mod target;
 
-use self::{content_range::ContentRange, destination::Destination};
+use self::{content_range::ContentRange, destination::Destination, target::Target};
 use super::{
     failure::Failure,
-    node::{self, Node, NodeArgs},
+    node::{Node, NodeArgs},
     progress::Progress,
     retry::{Retries, RetryArgs},
+    silence::Silence,
 };
 
 /// The content to stream, and where it goes.
@@ -37,7 +39,7 @@ pub struct GetArgs {
     #[arg(long, value_name = "ID")]
     pub receipt: ReceiptId,
 
-    /// The file to write, or `-` for standard output
+    /// The file to write, or `-` for standard output; pipes and devices are written into, links are followed
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 
@@ -54,7 +56,14 @@ pub struct GetArgs {
 /// When the node refuses or cannot be reached, the file cannot be written, or the bytes do not have the hash.
 pub async fn get(args: &GetArgs) -> anyhow::Result<()> {
     let node = Node::open(&args.node)?;
-    let mut destination = Destination::open(&args.output).await?;
+    let target = Target::of(&args.output)?;
+    if let Target::File(path) = &target
+        && part_file::is_content(path, args.hash).await?
+    {
+        Progress::new("streaming", None).note(&format!("{} is this content already", args.output.display()));
+        return Ok(());
+    }
+    let mut destination = Destination::open(target, args.hash).await?;
     let resumed_at = destination.len();
     // A download that was stopped between its last byte and its name needs nothing from the node.
     if resumed_at == 0 || destination.digest() != *args.hash.as_bytes() {
@@ -70,7 +79,7 @@ async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> a
     let mut furthest = destination.len();
     loop {
         let request = request(node, args, destination.len())?;
-        let ended = attempt(request, args.hash, destination, &progress).await;
+        let ended = attempt(request, args.hash, node.silence(), destination, &progress).await;
         // What came in before the connection was lost is kept, also when this process ends in the pause.
         destination.flush().await?;
         let failure = match ended? {
@@ -126,11 +135,12 @@ enum Reach {
 async fn attempt(
     request: RequestBuilder,
     hash: ContentHash,
+    silence: Silence,
     destination: &mut Destination,
     progress: &Progress,
 ) -> anyhow::Result<Result<Reach, Failure>> {
-    let answer = match node::send(request).await {
-        Ok(response) => Answer::judge(response, hash, destination.len()).await,
+    let answer = match silence.bound(request.send()).await {
+        Ok(response) => Answer::judge(response, hash, destination.len(), silence).await,
         Err(failure) => Err(failure),
     };
     let (mut response, total) = match answer {
@@ -150,13 +160,13 @@ async fn attempt(
     progress.expect(total);
     progress.set(destination.len());
     loop {
-        match response.chunk().await {
+        match silence.bound(response.chunk()).await {
             Ok(Some(part)) => {
                 destination.write(&part).await?;
                 progress.advance(part.len());
             }
             Ok(None) => break,
-            Err(error) => return Ok(Err(Failure::transport(&error))),
+            Err(failure) => return Ok(Err(failure)),
         }
     }
     // HTTP has watched over the length of this answer; this one watches over the length of the whole.
@@ -175,7 +185,7 @@ enum Answer {
 }
 
 impl Answer {
-    async fn judge(response: Response, hash: ContentHash, have: u64) -> Result<Self, Failure> {
+    async fn judge(response: Response, hash: ContentHash, have: u64, silence: Silence) -> Result<Self, Failure> {
         match response.status() {
             StatusCode::OK => Ok(Self::Whole(response)),
             StatusCode::PARTIAL_CONTENT => {
@@ -183,7 +193,9 @@ impl Answer {
                 Ok(Self::Rest { response, total })
             }
             StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => Ok(Self::NothingLeft),
-            status if status.is_client_error() || status.is_server_error() => Err(Failure::refusal(response).await),
+            status if status.is_client_error() || status.is_server_error() => {
+                Err(Failure::refusal(response, silence).await)
+            }
             status => Err(Failure::Final(format!("the node answered {status}, which is no answer to a download"))),
         }
     }

@@ -18,7 +18,7 @@ use reqwest::{
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::failure::Failure;
+use super::{failure::Failure, silence::Silence};
 use crate::signatures::{Audience, Signer, Unsigned, is_signed};
 
 /// Where a node keeps its data unless told otherwise.
@@ -27,11 +27,9 @@ const DEFAULT_DATA_DIR: &str = "./data";
 /// The file in the data folder in which a node keeps the admin key that it made for itself.
 const ADMIN_KEY_FILE: &str = "admin-key";
 
-/// A node that cannot be connected to in this time is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection that carries nothing for this long is dead. Well above the slowest pause of a paced stream.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A node that cannot be connected to in this time is not there: four attempts of the system's, TLS and a proxy's answer on a line
+/// that is full.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which node.
 #[derive(Debug, Clone, Args)]
@@ -39,6 +37,11 @@ pub struct NodeArgs {
     /// The node's address
     #[arg(long, env = "PENSTOCK_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub server: Url,
+
+    /// How long a connection may carry nothing before it counts as lost; a file that is sent has five times as long
+    // Well above the slowest pause of a paced stream. The work itself may take as long as it takes.
+    #[arg(long, default_value = "1m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub max_silence: Duration,
 }
 
 /// What opens a producer's calls.
@@ -66,6 +69,7 @@ pub(super) struct Node {
     client: Client,
     server: Url,
     opens: Opens,
+    silence: Silence,
 }
 
 /// What goes with a request so that it is let in.
@@ -81,7 +85,8 @@ impl Node {
         if !matches!(args.server.scheme(), "http" | "https") || args.server.cannot_be_a_base() {
             bail!("the address of a node begins with http:// or https://, unlike `{}`", args.server);
         }
-        Ok(Self { client: client()?, server: args.server.clone(), opens: Opens::Nothing })
+        let silence = Silence::of(args.max_silence);
+        Ok(Self { client: client(silence)?, server: args.server.clone(), opens: Opens::Nothing, silence })
     }
 
     /// A node whose producer's calls are used.
@@ -96,6 +101,10 @@ impl Node {
             None => Opens::Key(find_key(key, is_this_machine(&args.server))?),
         };
         Ok(Self { opens, ..Self::open(args)? })
+    }
+
+    pub(super) const fn silence(&self) -> Silence {
+        self.silence
     }
 
     /// A request for the path below the node's address, which may itself have a path.
@@ -137,45 +146,38 @@ impl Node {
     /// Posts JSON and reads the JSON answer. Never again on its own: a second asset or receipt is not the first.
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
         let request = self.signed(self.request(Method::POST, path)?.json(body))?;
-        let response = send_and_expect_success(request).await?;
-        Ok(read_json(response).await?)
+        let response = self.silence.bound(request.send()).await?;
+        Ok(self.read_json(expect_success(response, self.silence).await?).await?)
+    }
+
+    /// The JSON of an answer. The nodes' answers are a few hundred bytes.
+    pub(super) async fn read_json(&self, response: Response) -> Result<Value, Failure> {
+        let status = response.status();
+        let bytes = self.silence.bound(response.bytes()).await?;
+        serde_json::from_slice(&bytes).map_err(|_| {
+            Failure::Final(format!("the answer ({status}) is not JSON: is this the address of a Penstock node?"))
+        })
     }
 }
 
-/// Sends a request, whatever the answer may be.
-pub(super) async fn send(request: RequestBuilder) -> Result<Response, Failure> {
-    request.send().await.map_err(|error| Failure::transport(&error))
-}
-
-/// Sends a request; an answer that refuses is a failure.
-pub(super) async fn send_and_expect_success(request: RequestBuilder) -> Result<Response, Failure> {
-    let response = send(request).await?;
+/// An answer that refuses is a failure.
+pub(super) async fn expect_success(response: Response, silence: Silence) -> Result<Response, Failure> {
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
-        return Err(Failure::refusal(response).await);
+        return Err(Failure::refusal(response, silence).await);
     }
     Ok(response)
 }
 
-/// The JSON of an answer. The nodes' answers are a few hundred bytes.
-pub(super) async fn read_json(response: Response) -> Result<Value, Failure> {
-    let status = response.status();
-    response.json().await.map_err(|error| {
-        if error.is_decode() {
-            Failure::Final(format!("the answer ({status}) is not JSON: is this the address of a Penstock node?"))
-        } else {
-            Failure::transport(&error)
-        }
-    })
-}
-
-fn client() -> anyhow::Result<Client> {
+fn client(silence: Silence) -> anyhow::Result<Client> {
     // The provider is for the process. It is there already when another client was made: that is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(SILENCE_TIMEOUT)
+        // Also what the system has not got rid of counts as silence. Its own limit is half a minute, and less than what a node may
+        // need to go on reading.
+        .tcp_user_timeout(silence.while_sending().longest())
         .build()
         .context("cannot set up the HTTP client")
 }
@@ -253,7 +255,8 @@ mod tests {
     #[test]
     fn a_node_behind_a_path_keeps_its_path() {
         for server in ["http://127.0.0.1:1/edge", "http://127.0.0.1:1/edge/"] {
-            let node = Node::open(&NodeArgs { server: server.parse().unwrap() }).unwrap();
+            let node = Node::open(&NodeArgs { server: server.parse().unwrap(), max_silence: Duration::from_secs(60) })
+                .unwrap();
             let request = node.request(Method::GET, &["v1", "content"]).unwrap().build().unwrap();
             assert_eq!(request.url().as_str(), "http://127.0.0.1:1/edge/v1/content");
         }

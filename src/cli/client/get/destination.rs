@@ -1,26 +1,37 @@
-//! Where the bytes of a content go, hashed on their way: into a file by its part, or into a pipe.
+//! Where the bytes of a content go, hashed on their way: into a file by its part, or into what cannot go back.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use penstock_actors::ids::ContentHash;
+use tokio::io::AsyncWrite;
 
-use super::{part_file::PartFile, pipe::Pipe};
+use super::{part_file::PartFile, pipe::Pipe, target::Target};
 
-/// A file in the making, or standard output.
+/// A file in the making, or what is written into: standard output, a pipe, a device.
 pub(super) enum Destination {
     File(PartFile),
-    Pipe(Pipe<tokio::io::Stdout>),
+    Pipe(Pipe<Box<dyn AsyncWrite + Send + Unpin>>),
 }
 
 impl Destination {
-    /// Opens the place, with what an earlier run has left there.
-    pub(super) async fn open(output: &Path) -> anyhow::Result<Self> {
-        Ok(if output.as_os_str() == "-" {
-            Self::Pipe(Pipe::new(tokio::io::stdout()))
-        } else {
-            Self::File(PartFile::open(output).await?)
+    /// Opens the place for a content, with what an earlier run has left of it there.
+    pub(super) async fn open(target: Target, content: ContentHash) -> anyhow::Result<Self> {
+        Ok(match target {
+            Target::StandardOutput => Self::Pipe(Pipe::new(Box::new(tokio::io::stdout()), "standard output".into())),
+            Target::Stream(path) => Self::stream(path).await?,
+            Target::File(path) => Self::File(PartFile::open(&path, content).await?),
         })
+    }
+
+    /// Opens what is there as it is. A pipe waits for its reader.
+    async fn stream(path: PathBuf) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        // A file that a shell has open for this process is added to: what is in it is not this command's.
+        let is_file = tokio::fs::metadata(&path).await.is_ok_and(|standing| standing.is_file());
+        let opened = tokio::fs::File::options().write(true).append(is_file).open(&path).await;
+        let file = opened.with_context(|| format!("cannot write to {name}"))?;
+        Ok(Self::Pipe(Pipe::new(Box::new(file), name)))
     }
 
     /// The bytes of the content that are there: the place of the next one.

@@ -1,27 +1,35 @@
-//! `FILE.part`: the bytes of a content that are there so far, beside the name that they will get.
+//! `FILE.HASH.part`: the bytes of a content that are there so far, beside the name that they will get.
 //!
-//! The part is locked while a download writes to it, so that two cannot mix their bytes. It gets its name only when it is on
-//! the disk (fsync, rename, fsync of the folder), so FILE is never a beginning of something.
+//! The part's name has the first digits of the content's hash, so that what another content left under the same name is not
+//! taken for this one's beginning. The part is locked while a download writes to it, so that two cannot mix their bytes. It
+//! gets its name only when it is on the disk (fsync, rename, fsync of the folder), so FILE is never a beginning of something.
 
 use std::{
     ffi::OsString,
-    fs::{self, File, TryLockError},
+    fs::{self, File, Permissions, TryLockError},
     io::{self, Read},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
+use penstock_actors::ids::ContentHash;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 
-use super::super::progress::Progress;
+use super::{super::progress::Progress, target};
 
 /// Bytes gathered before they are written. Parts of an answer come in a few KiB; a write each would be mostly system call.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
 /// Bytes read at a time while the part of an earlier run is hashed.
 const READ_BYTES: usize = 256 * 1024;
+
+/// Digits of the content's hash in the name of its part: no two contents of a folder share so many.
+const HASH_DIGITS: usize = 16;
+
+/// The part: its owner reads and writes it, whatever the file that it replaces allows.
+const OWNER_MODE: u32 = 0o600;
 
 /// A file in the making.
 pub(super) struct PartFile {
@@ -33,16 +41,24 @@ pub(super) struct PartFile {
 }
 
 impl PartFile {
-    /// Opens the part beside `target` and hashes what an earlier run has left in it.
-    pub(super) async fn open(target: &Path) -> anyhow::Result<Self> {
-        if target.is_dir() {
-            bail!("{} is a folder, not a file", target.display());
-        }
-        let path = part_path(target);
-        let opening = path.clone();
-        let (file, hasher, len) = tokio::task::spawn_blocking(move || open_and_hash(&opening))
-            .await
-            .context("the reading of the part was stopped")??;
+    /// Opens the part of a content beside `target` and hashes what an earlier run has left in it.
+    pub(super) async fn open(target: &Path, content: ContentHash) -> anyhow::Result<Self> {
+        let names = part_names(target, content);
+        let mode = target::standing(target).map(|standing| standing.permissions().mode());
+        let opening = move || -> anyhow::Result<_> {
+            let (mut file, path) = open(names)?;
+            lock(&file, &path)?;
+            // What others may not read must not be theirs to read while it is in the making.
+            if let Some(mode) = mode {
+                let narrowed = file.set_permissions(Permissions::from_mode(mode | OWNER_MODE));
+                narrowed.with_context(|| format!("cannot set the mode of {}", path.display()))?;
+            }
+            let (mut hasher, mut len) = (Sha256::new(), 0);
+            hash_all(&mut file, &mut hasher, &mut len).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((file, path, hasher, len))
+        };
+        let (file, path, hasher, len) =
+            tokio::task::spawn_blocking(opening).await.context("the reading of the part was stopped")??;
         let file = BufWriter::with_capacity(WRITE_BUFFER_BYTES, tokio::fs::File::from_std(file));
         Ok(Self { target: target.into(), path, file, hasher, len })
     }
@@ -81,9 +97,11 @@ impl PartFile {
         self.file.get_ref().sync_all().await.with_context(|| self.cannot("write"))?;
         let Self { path, target, .. } = self;
         let naming = move || {
+            if let Some(standing) = target::standing(&target) {
+                fs::set_permissions(&path, standing.permissions())?;
+            }
             fs::rename(&path, &target)?;
-            let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            File::open(target::folder_of(&target))?.sync_all()
         };
         tokio::task::spawn_blocking(naming).await.context("the naming was stopped")?.context("cannot name the file")
     }
@@ -98,24 +116,51 @@ impl PartFile {
     }
 }
 
-fn part_path(target: &Path) -> PathBuf {
-    let mut name = OsString::from(target);
-    name.push(".part");
-    name.into()
+/// Whether a file is a content already.
+pub(super) async fn is_content(path: &Path, content: ContentHash) -> anyhow::Result<bool> {
+    if target::standing(path).is_none() {
+        return Ok(false);
+    }
+    let path = path.to_owned();
+    let reading = move || {
+        let mut hasher = Sha256::new();
+        let read = File::open(path).and_then(|mut file| hash_all(&mut file, &mut hasher, &mut 0));
+        // What cannot be read is replaced like any other file.
+        read.is_ok() && <[u8; 32]>::from(hasher.finalize()) == *content.as_bytes()
+    };
+    tokio::task::spawn_blocking(reading).await.context("the reading of the file was stopped")
 }
 
-fn open_and_hash(path: &Path) -> anyhow::Result<(File, Sha256, u64)> {
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    lock(&file, path)?;
-    let (mut hasher, mut len) = (Sha256::new(), 0);
-    hash_all(&mut file, &mut hasher, &mut len).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok((file, hasher, len))
+/// What the part may be called: by its target, and shortly where the file system takes no name that is so long.
+fn part_names(target: &Path, content: ContentHash) -> [PathBuf; 2] {
+    let digits = &content.to_string()[..HASH_DIGITS];
+    let mut name = OsString::from(target);
+    name.push(format!(".{digits}.part"));
+    [name.into(), target::folder_of(target).join(format!("penstock-{digits}.part"))]
+}
+
+/// Opens the part by the first name that the file system takes, and makes it if it is not there.
+fn open([name, short]: [PathBuf; 2]) -> anyhow::Result<(File, PathBuf)> {
+    match open_regular(&name) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
+            open_regular(&short).map(|file| (file, short.clone())).with_context(|| cannot_write(&short))
+        }
+        opened => opened.map(|file| (file, name.clone())).with_context(|| cannot_write(&name)),
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+/// A link, a pipe or a device by this name is not a part of ours.
+fn open_regular(path: &Path) -> io::Result<File> {
+    match fs::symlink_metadata(path) {
+        Ok(standing) if !standing.is_file() => return Err(io::Error::other("it is no regular file")),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::options().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
@@ -127,7 +172,7 @@ fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
         }
     }
     // Between the opening and the lock, a download that ended may have given this very file its name.
-    let (ours, there) = (file.metadata()?, fs::metadata(path));
+    let (ours, there) = (file.metadata()?, fs::symlink_metadata(path));
     if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
         Ok(())
     } else {
@@ -157,29 +202,35 @@ fn hash_all(file: &mut File, hasher: &mut Sha256, len: &mut u64) -> io::Result<(
 mod tests {
     use super::*;
 
+    const CONTENT: ContentHash = ContentHash::from_bytes([0xab; 32]);
+
+    async fn part_of(target: &Path) -> PartFile {
+        PartFile::open(target, CONTENT).await.unwrap()
+    }
+
     #[tokio::test]
     async fn what_an_earlier_run_left_is_counted_and_hashed() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("film.mp4");
-        let mut part = PartFile::open(&target).await.unwrap();
+        let mut part = part_of(&target).await;
         part.write(b"first, ").await.unwrap();
         part.flush().await.unwrap();
         drop(part);
 
-        let mut part = PartFile::open(&target).await.unwrap();
+        let mut part = part_of(&target).await;
         assert_eq!(part.len(), 7);
         part.write(b"second").await.unwrap();
         assert_eq!(part.digest(), <[u8; 32]>::from(Sha256::digest(b"first, second")));
         part.keep().await.unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"first, second");
-        assert!(!part_path(&target).exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the part has become the file");
     }
 
     #[tokio::test]
     async fn a_restart_forgets_what_was_there() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("file");
-        let mut part = PartFile::open(&target).await.unwrap();
+        let mut part = part_of(&target).await;
         part.write(b"a long beginning of something else").await.unwrap();
         part.restart().await.unwrap();
         part.write(b"this").await.unwrap();
@@ -192,8 +243,61 @@ mod tests {
     async fn two_downloads_never_write_one_part() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("file");
-        let _first = PartFile::open(&target).await.unwrap();
-        let second = PartFile::open(&target).await.err().unwrap();
+        let _first = part_of(&target).await;
+        let second = PartFile::open(&target, CONTENT).await.err().unwrap();
         assert!(second.to_string().starts_with("another download is writing"), "{second}");
+    }
+
+    #[tokio::test]
+    async fn two_contents_under_one_name_have_a_part_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("file");
+        let mut one = part_of(&target).await;
+        one.write(b"of one").await.unwrap();
+        one.flush().await.unwrap();
+        let other = PartFile::open(&target, ContentHash::from_bytes([0xcd; 32])).await.unwrap();
+        assert_eq!(other.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_longest_name_of_a_file_has_a_part_too() {
+        let folder = tempfile::tempdir().unwrap();
+        // 255 bytes, as most file systems take them.
+        let target = folder.path().join(format!("{}.mp4", "ä".repeat(125)) + "x");
+        for expected in [0, 5] {
+            let mut part = part_of(&target).await;
+            assert_eq!(part.len(), expected, "it is found again");
+            if expected > 0 {
+                part.keep().await.unwrap();
+                break;
+            }
+            part.write(b"bytes").await.unwrap();
+            part.flush().await.unwrap();
+        }
+        assert_eq!(fs::read(&target).unwrap(), b"bytes");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_gives_its_mode_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("file");
+        fs::write(&target, "secret").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o640)).unwrap();
+        let part = part_of(&target).await;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&part.path), 0o640, "nor is it for others to read before");
+        part.keep().await.unwrap();
+        assert_eq!(mode(&target), 0o640);
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_a_part_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, other) = (folder.path().join("file"), folder.path().join("other"));
+        fs::write(&other, "of somebody").unwrap();
+        std::os::unix::fs::symlink(&other, &part_names(&target, CONTENT)[0]).unwrap();
+        let refused = PartFile::open(&target, CONTENT).await.err().unwrap();
+        assert!(format!("{refused:#}").ends_with("it is no regular file"), "{refused:#}");
+        assert_eq!(fs::read(&other).unwrap(), b"of somebody");
     }
 }

@@ -1,4 +1,4 @@
-//! Standard output as a destination: bytes that are out cannot be taken back.
+//! A pipe, a device or standard output as a destination: bytes that are out cannot be taken back.
 //!
 //! When the content has to come again from its first byte, what was written already is compared by its hash instead of
 //! written twice, and only what follows goes out.
@@ -10,6 +10,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 /// A writer that cannot go back.
 pub(super) struct Pipe<W> {
     out: W,
+    /// As errors call it.
+    name: String,
     /// Of the bytes of the current pass.
     hasher: Sha256,
     len: u64,
@@ -24,8 +26,8 @@ struct Written {
 }
 
 impl<W: AsyncWrite + Unpin> Pipe<W> {
-    pub(super) fn new(out: W) -> Self {
-        Self { out, hasher: Sha256::new(), len: 0, ahead: None }
+    pub(super) fn new(out: W, name: String) -> Self {
+        Self { out, name, hasher: Sha256::new(), len: 0, ahead: None }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -42,14 +44,14 @@ impl<W: AsyncWrite + Unpin> Pipe<W> {
             self.take(known, &mut bytes);
             self.compare()?;
         }
-        self.out.write_all(bytes).await.context("cannot write to standard output")?;
+        self.out.write_all(bytes).await.with_context(|| format!("cannot write to {}", self.name))?;
         let rest = bytes.len();
         self.take(rest, &mut bytes);
         Ok(())
     }
 
     pub(super) async fn flush(&mut self) -> anyhow::Result<()> {
-        self.out.flush().await.context("cannot write to standard output")
+        self.out.flush().await.with_context(|| format!("cannot write to {}", self.name))
     }
 
     pub(super) fn restart(&mut self) {
@@ -84,7 +86,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_written_twice() {
-        let mut pipe = Pipe::new(Vec::new());
+        let mut pipe = Pipe::new(Vec::new(), "a pipe".into());
         pipe.write(b"abcd").await.unwrap();
         pipe.restart();
         pipe.write(b"ab").await.unwrap();
@@ -99,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_content_that_changed_is_noticed_before_more_is_written() {
-        let mut pipe = Pipe::new(Vec::new());
+        let mut pipe = Pipe::new(Vec::new(), "a pipe".into());
         pipe.write(b"abcd").await.unwrap();
         pipe.restart();
         assert!(pipe.write(b"abXdef").await.is_err());

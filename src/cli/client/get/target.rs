@@ -1,0 +1,154 @@
+//! What the name of an output stands for.
+//!
+//! A regular file, or a name that is free, gets its bytes when they are whole: another file takes its place. What is there
+//! and is no regular file (a device, a pipe, a terminal) is written into, and links are followed, as by `curl -o` and
+//! `wget -O`: to replace one of these would destroy it. All that can be known of the place is looked at before anything is
+//! asked of the node, because what the node sends is charged.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::ErrorKind,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+/// Links that are followed before it is taken for a circle, as by the system.
+const MOST_LINKS: usize = 40;
+
+/// Where bytes go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    StandardOutput,
+    /// What is written into.
+    Stream(PathBuf),
+    /// What is made or replaced, without a link on its way.
+    File(PathBuf),
+}
+
+impl Target {
+    /// Looks at what is there.
+    pub(super) fn of(output: &Path) -> anyhow::Result<Self> {
+        if output.as_os_str() == "-" {
+            return Ok(Self::StandardOutput);
+        }
+        let cannot_write = || format!("cannot write {}", output.display());
+        let path = match follow(output).with_context(cannot_write)? {
+            Self::File(path) => path,
+            descriptor => return Ok(descriptor),
+        };
+        let standing = match fs::metadata(&path) {
+            Ok(standing) => standing,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::File(path)),
+            Err(error) => return Err(error).with_context(cannot_write),
+        };
+        if standing.is_dir() {
+            bail!("{} is a folder, not a file", output.display());
+        }
+        if !standing.is_file() {
+            return Ok(Self::Stream(path));
+        }
+        may_be_written(&path).with_context(cannot_write)?;
+        Ok(Self::File(path))
+    }
+}
+
+/// The end of a chain of links, which need not be there.
+fn follow(output: &Path) -> anyhow::Result<Target> {
+    if output.as_os_str().as_bytes().ends_with(b"/") {
+        bail!("{} is a folder, not a file", output.display());
+    }
+    let mut path = output.to_owned();
+    for _ in 0..MOST_LINKS {
+        if let Some(descriptor) = open_descriptor(&path) {
+            return Ok(descriptor);
+        }
+        match fs::read_link(&path) {
+            Ok(next) => path = folder_of(&path).join(next),
+            // It is no link, or it is not there.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
+                return Ok(Target::File(path));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!("there are too many links")
+}
+
+/// `/dev/stdout`, `/dev/fd/63` and their like lead to a file that a process has open: whatever it is, it is written into.
+fn open_descriptor(path: &Path) -> Option<Target> {
+    let folder = folder_of(path).canonicalize().ok()?;
+    if !(folder.starts_with("/proc") && folder.ends_with("fd")) {
+        return None;
+    }
+    let own = Path::new("/proc/self/fd").canonicalize().is_ok_and(|own| own == folder);
+    let is_standard_output = own && path.file_name().is_some_and(|name| name == "1");
+    Some(if is_standard_output { Target::StandardOutput } else { Target::Stream(path.to_owned()) })
+}
+
+/// A file that is write-protected is not replaced.
+fn may_be_written(path: &Path) -> std::io::Result<()> {
+    match File::options().write(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error),
+        // That a program runs from it keeps nobody from giving its name to another file.
+        _ => Ok(()),
+    }
+}
+
+/// The folder that a path names something in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What is known of a regular file that stands where a content is to go.
+pub(super) fn standing(path: &Path) -> Option<Metadata> {
+    fs::symlink_metadata(path).ok().filter(Metadata::is_file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_followed_to_their_end_whether_it_is_there_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("other")).unwrap();
+        symlink("other/second", at("first")).unwrap();
+        symlink("third", at("other/second")).unwrap();
+        assert_eq!(Target::of(&at("first")).unwrap(), Target::File(at("other/third")));
+        fs::write(at("other/third"), "old").unwrap();
+        assert_eq!(Target::of(&at("first")).unwrap(), Target::File(at("other/third")));
+
+        symlink("circle", at("circle")).unwrap();
+        let end = Target::of(&at("circle")).unwrap_err();
+        assert!(format!("{end:#}").ends_with("there are too many links"), "{end:#}");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_written_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("nothing");
+        symlink("/dev/null", &link).unwrap();
+        assert_eq!(Target::of(&link).unwrap(), Target::Stream("/dev/null".into()));
+        assert_eq!(Target::of(Path::new("/dev/stdout")).unwrap(), Target::StandardOutput);
+        assert_eq!(Target::of(Path::new("/dev/fd/1")).unwrap(), Target::StandardOutput);
+        assert!(matches!(Target::of(Path::new("/dev/stderr")).unwrap(), Target::Stream(_)));
+        assert_eq!(Target::of(Path::new("-")).unwrap(), Target::StandardOutput);
+    }
+
+    #[test]
+    fn what_can_never_be_written_is_told_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, long) = (folder.path().join("file"), folder.path().join("n".repeat(300)));
+        fs::write(&file, "a file").unwrap();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
+        assert_eq!(Target::of(&file).is_err(), !nix::unistd::geteuid().is_root(), "none but root may write it");
+        for output in [folder.path().to_owned(), folder.path().join("new/"), file.join("below"), long] {
+            assert!(Target::of(&output).is_err(), "{}", output.display());
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What is stored: a file, or what comes through a pipe.
+//!
+//! Its hash goes with the request, and a request that failed is made again, so the bytes are read twice and more. A file
+//! is read where it is. What comes through a pipe comes once: it is first written to a temporary file without a name, in
+//! the folder that `TMPDIR` names, and is gone with the process.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, stream};
+use penstock_actors::ids::ContentHash;
+use sha2::{Digest, Sha256};
+
+use super::super::{progress::Progress, silence::Moved};
+
+/// Bytes read at a time: few enough system calls to keep up with a fast disk, little enough to lie in a cache.
+const PART_BYTES: usize = 256 * 1024;
+
+/// Bytes that can be read again and again.
+pub(super) struct Source {
+    file: Arc<File>,
+    pub(super) size_bytes: u64,
+    pub(super) digest: [u8; 32],
+}
+
+impl Source {
+    /// Opens and hashes what there is, off the runtime's threads: hashing is work, not waiting.
+    pub(super) async fn open(input: PathBuf) -> anyhow::Result<Self> {
+        let shown = shown(&input);
+        let measuring = tokio::task::spawn_blocking(move || read(&input));
+        measuring.await.context("the hashing was stopped")?.with_context(|| format!("cannot read {shown}"))
+    }
+
+    pub(super) fn hash(&self) -> ContentHash {
+        ContentHash::from_bytes(self.digest)
+    }
+
+    /// The bytes in parts, no more than were measured: what grew in the meantime stays out, what shrank ends in an error.
+    pub(super) fn parts(&self, progress: Progress, moved: Moved) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+        let (file, size) = (Arc::clone(&self.file), self.size_bytes);
+        stream::try_unfold(0, move |place| {
+            let (file, progress, moved) = (Arc::clone(&file), progress.clone(), moved.clone());
+            async move {
+                moved.tell();
+                let length = usize::try_from(size - place).map_or(PART_BYTES, |left| left.min(PART_BYTES));
+                if length == 0 {
+                    return Ok(None);
+                }
+                let reading = tokio::task::spawn_blocking(move || part_at(&file, place, length));
+                let part = reading.await.map_err(io::Error::other)??;
+                progress.advance(part.len());
+                let next = place + part.len() as u64;
+                Ok(Some((part, next)))
+            }
+        })
+    }
+}
+
+fn shown(input: &Path) -> String {
+    if is_standard_input(input) { "standard input".to_owned() } else { input.display().to_string() }
+}
+
+pub(super) fn is_standard_input(input: &Path) -> bool {
+    input.as_os_str() == "-"
+}
+
+fn read(input: &Path) -> io::Result<Source> {
+    if is_standard_input(input) {
+        return spool(io::stdin().lock());
+    }
+    let file = File::open(input)?;
+    let standing = file.metadata()?;
+    if standing.is_dir() {
+        return Err(io::Error::other("it is a folder, not a file"));
+    }
+    if !standing.is_file() {
+        return spool(file);
+    }
+    let progress = Progress::new("hashing", Some(standing.len()));
+    let (size_bytes, digest) = measure(&file, &progress, |_| Ok(()))?;
+    Ok(Source { file: Arc::new(file), size_bytes, digest })
+}
+
+/// Keeps what comes once.
+fn spool(from: impl Read) -> io::Result<Source> {
+    let in_folder = |error: io::Error| {
+        let folder = std::env::temp_dir();
+        io::Error::new(error.kind(), format!("cannot keep it in {}: {error}", folder.display()))
+    };
+    let mut kept = tempfile::tempfile().map_err(in_folder)?;
+    let progress = Progress::new("reading", None);
+    let (size_bytes, digest) = measure(from, &progress, |part| kept.write_all(part).map_err(in_folder))?;
+    Ok(Source { file: Arc::new(kept), size_bytes, digest })
+}
+
+/// Reads to the end: how much there was, and its SHA-256.
+fn measure(
+    mut from: impl Read,
+    progress: &Progress,
+    mut keep: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<(u64, [u8; 32])> {
+    let (mut hasher, mut size_bytes) = (Sha256::new(), 0);
+    let mut part = vec![0; PART_BYTES];
+    loop {
+        let count = match from.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(&part[..count]);
+        keep(&part[..count])?;
+        size_bytes += count as u64;
+        progress.advance(count);
+    }
+    progress.clear();
+    Ok((size_bytes, hasher.finalize().into()))
+}
+
+fn part_at(file: &File, place: u64, length: usize) -> io::Result<Bytes> {
+    let mut part = BytesMut::zeroed(length);
+    file.read_exact_at(&mut part, place).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the file became shorter while it was sent"),
+        _ => error,
+    })?;
+    Ok(part.freeze())
+}

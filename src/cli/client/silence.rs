@@ -1,0 +1,103 @@
+//! How long a connection may carry nothing before it counts as lost.
+//!
+//! Nothing here limits how long work may take: a line may be as slow as it likes while it carries bytes, one way or the other.
+//! Of a body that is sent, this program sees only how the system takes it; some megabytes may lie in the system's buffers, which a
+//! slow line empties later, and a node works on what it has before it answers. So a request that sends a file has
+//! [`SENDING_FACTOR`] times the patience, from the last piece that the system took.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::timeout};
+
+use super::failure::Failure;
+
+/// With the default of a minute: 4 MiB in the system's buffers (`tcp_wmem`) leave within five minutes at 14 kB/s, and a node that
+/// waits for its own storage has answered by then.
+pub(super) const SENDING_FACTOR: u32 = 5;
+
+/// The longest silence.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    longest: Duration,
+}
+
+/// Tells that a piece of a body was taken. Clones tell of the same body.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Moved(Arc<Notify>);
+
+impl Moved {
+    pub(super) fn tell(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Silence {
+    pub(super) const fn of(longest: Duration) -> Self {
+        Self { longest }
+    }
+
+    pub(super) fn while_sending(self) -> Self {
+        Self { longest: self.longest.saturating_mul(SENDING_FACTOR) }
+    }
+
+    pub(super) const fn longest(self) -> Duration {
+        self.longest
+    }
+
+    /// Waits for the next that the node sends.
+    pub(super) async fn bound<T>(self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T, Failure> {
+        match timeout(self.longest, next).await {
+            Ok(ended) => ended.map_err(|error| Failure::transport(&error)),
+            Err(_) => Err(Failure::silent(self.longest)),
+        }
+    }
+
+    /// Waits for the answer to a request whose body tells how it moves.
+    pub(super) async fn bound_by<T>(
+        self,
+        moved: &Moved,
+        answer: impl Future<Output = reqwest::Result<T>>,
+    ) -> Result<T, Failure> {
+        let silence = self.while_sending();
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            tokio::select! {
+                ended = &mut answer => return ended.map_err(|error| Failure::transport(&error)),
+                told = timeout(silence.longest, moved.0.notified()) => {
+                    if told.is_err() {
+                        return Err(Failure::silent(silence.longest));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENCE: Silence = Silence::of(Duration::from_secs(60));
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_take_for_ever_while_it_moves() {
+        let moved = Moved::default();
+        let answer = async {
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_secs(299)).await;
+                moved.tell();
+            }
+            Ok(())
+        };
+        assert!(SILENCE.bound_by(&moved, answer).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_what_waits() {
+        let never = std::future::pending::<reqwest::Result<()>>;
+        let lost = SILENCE.bound(never()).await.unwrap_err();
+        assert_eq!(lost.to_string(), "the connection carried nothing for 1m");
+        let lost = SILENCE.bound_by(&Moved::default(), never()).await.unwrap_err();
+        assert_eq!(lost.to_string(), "the connection carried nothing for 5m");
+    }
+}

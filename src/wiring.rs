@@ -47,6 +47,7 @@ pub use delivery::deliverer;
 pub use governance::governor;
 pub use lineage::{lineage_http_settings, lineage_settings};
 pub use signed::signed_requests;
+pub use storage::open as open_storage;
 
 /// A question to the quota cache waits for its queue, a refill and its retry: two statements and a wait for a connection.
 const QUESTION_ROUND_TRIPS: u32 = 2;
@@ -85,13 +86,8 @@ pub struct World {
 /// What cannot be opened, and why.
 pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<World> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let sessions = config.sessions.entries;
-    let redis = open_redis(config, metrics, io).await?;
-    let shared: Arc<dyn SharedState> = match &redis {
-        Some(link) => RedisState::start(link.clone(), Arc::clone(&clock), sessions),
-        None => Arc::new(InProcessState::new(Arc::clone(&clock)).bounded_to(sessions)),
-    };
-    let (blobs, urls) = storage::open(config, metrics, io).await?;
+    let (shared, redis) = open_shared_state(config, metrics, io).await?;
+    let (blobs, urls) = open_storage(config, metrics, io).await?;
     let database = open_database(config, &metrics.db, io).await?;
     let settings = cache_settings(config);
     let shared_cache = redis.clone().map(|link| {
@@ -130,6 +126,25 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         pool: database.pool,
         redis,
     })
+}
+
+/// What instances share, and the link to Redis where they share it there.
+///
+/// # Errors
+/// What is wrong with the configuration. Redis need not be there yet.
+pub async fn open_shared_state(
+    config: &Config,
+    metrics: &Metrics,
+    io: &Handle,
+) -> anyhow::Result<(Arc<dyn SharedState>, Option<RedisLink>)> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let sessions = config.sessions.entries;
+    let redis = open_redis(config, metrics, io).await?;
+    let shared: Arc<dyn SharedState> = match &redis {
+        Some(link) => RedisState::start(link.clone(), clock, sessions),
+        None => Arc::new(InProcessState::new(clock).bounded_to(sessions)),
+    };
+    Ok((shared, redis))
 }
 
 /// The link to Redis, if the configuration names one. Redis need not be there yet.

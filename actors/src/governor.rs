@@ -72,7 +72,7 @@ impl Governor {
     /// Why nothing is published or sold.
     pub async fn standing(&self) -> Result<(), GovernError> {
         match &self.bound_to {
-            Some(id) => self.node_policy(id).await.map(drop),
+            Some(id) => policy_in_force(&*self.deps.policies, id).await.map(drop),
             None => Ok(()),
         }
     }
@@ -95,21 +95,12 @@ impl Governor {
     /// When the policy is missing or a port does not answer: nothing may then be published or sold.
     pub async fn gate(&self, occasion: Occasion, facts: Facts<'_>) -> Result<Option<PolicyRun>, GovernError> {
         let Some(id) = &self.bound_to else { return Ok(None) };
-        let policy = self.node_policy(id).await?;
+        let policy = policy_in_force(&*self.deps.policies, id).await?;
         let run = self.judge(&policy, occasion, facts).await?;
         if occasion != Occasion::Receipt || run.verdict.decision != Decision::Allow {
             self.deps.policies.record_run(&run).await?;
         }
         Ok(Some(run))
-    }
-
-    async fn node_policy(&self, id: &PolicyId) -> Result<Arc<StoredPolicy>, GovernError> {
-        match self.deps.policies.document(id).await {
-            Ok(Some(policy)) => Ok(policy),
-            Ok(None) => Err(GovernError::Missing(id.clone())),
-            Err(error @ PortError::Corrupt(_)) => Err(GovernError::Unreadable(id.clone(), error)),
-            Err(error) => Err(error.into()),
-        }
     }
 
     async fn judge(&self, stored: &StoredPolicy, occasion: Occasion, facts: Facts<'_>) -> PortResult<PolicyRun> {
@@ -133,6 +124,19 @@ impl Governor {
             evaluated_at: now,
             verdict,
         })
+    }
+}
+
+/// The policy that a node obeys, as it stands.
+///
+/// # Errors
+/// Why nothing is published or sold.
+pub async fn policy_in_force(policies: &dyn Policies, id: &PolicyId) -> Result<Arc<StoredPolicy>, GovernError> {
+    match policies.document(id).await {
+        Ok(Some(policy)) => Ok(policy),
+        Ok(None) => Err(GovernError::Missing(id.clone())),
+        Err(error @ PortError::Corrupt(_)) => Err(GovernError::Unreadable(id.clone(), error)),
+        Err(error) => Err(error.into()),
     }
 }
 

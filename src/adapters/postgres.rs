@@ -148,6 +148,11 @@ impl PostgresStore {
         self.replicas.check().await;
     }
 
+    /// Whether each replica, in the order of the configuration, answers and is a replica.
+    pub async fn ping_replicas(&self) -> Vec<PortResult<()>> {
+        self.replicas.ping().await
+    }
+
     /// How often [`Self::check_replicas`] is to be called; `None` when there are no replicas.
     pub fn check_replicas_every(&self) -> Option<Duration> {
         self.replicas.check_every()

@@ -17,7 +17,10 @@ use crate::{
 };
 
 /// The blob store, and what gives URLs of its contents in the configured mode, if any does.
-pub(super) async fn open(
+///
+/// # Errors
+/// What only an operator can put right. Storage that is away may come back.
+pub async fn open(
     config: &Config,
     metrics: &Metrics,
     io: &Handle,

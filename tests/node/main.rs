@@ -16,6 +16,7 @@ mod signing;
 
 mod api;
 mod catalogue;
+mod checks;
 mod exactness;
 mod governance;
 mod main_job;

@@ -37,7 +37,7 @@ use self::{
 use super::{
     columns::Columns,
     db::{Db, Param, Statement},
-    error::Fault,
+    error::{Fault, POSTGRES},
     gate::Lane,
     pool::PoolStatus,
 };
@@ -233,6 +233,15 @@ impl Replicas {
     /// Whether the checks, which have gone on meanwhile, find a replica fit.
     fn is_well(&self, replica: &Replica) -> bool {
         replica.freshness.serves(Instant::now(), self.max_lag, None)
+    }
+
+    /// Whether each replica answers and is one.
+    pub(super) async fn ping(&self) -> Vec<PortResult<()>> {
+        join_all(self.replicas.iter().map(|replica| async move {
+            let replayed = position(&replica.probe, &REPLAYED_LOG).await?;
+            replayed.map(drop).ok_or_else(|| PortError::rejected(POSTGRES, "this server is nobody's replica"))
+        }))
+        .await
     }
 
     /// Measures how far each replica is.

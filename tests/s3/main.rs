@@ -10,12 +10,15 @@ mod patience;
 mod s3;
 #[path = "../support/s3_proxy.rs"]
 mod s3_proxy;
+#[path = "../support/slow_line.rs"]
+mod slow_line;
 
 mod commits;
 mod configuration;
 mod conformance;
 mod credentials;
 mod reads;
+mod slow_lines;
 mod tiers;
 mod uploads;
 mod urls;

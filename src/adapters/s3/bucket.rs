@@ -4,6 +4,9 @@
 //! is repeated until `retry_time` has passed since it began, and cut off there; one that sends a body has the time of
 //! [`SENDING_ATTEMPTS`] attempts. A read that broke off goes on at the byte where it broke. All calls may be repeated: what a
 //! repeated write finds of itself is for the caller to recognise.
+//!
+//! A line that is slow is not a storage that hangs: what comes gives a call the time that it takes on the [`SLOWEST_LINE`], and data
+//! that could not be sent in `part_timeout` is sent again, once, with as much time as it takes there.
 
 use std::{
     future::Future,
@@ -30,6 +33,9 @@ use crate::telemetry::S3Metrics;
 /// Times `part_timeout` that a call which sends a body may take with all its attempts.
 pub(crate) const SENDING_ATTEMPTS: u32 = 3;
 
+/// Bytes a second of the slowest line that a call goes on over: half a megabit.
+const SLOWEST_LINE: f64 = 65_536.0;
+
 /// Between attempts: first so long, then twice as long each time, each with jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -52,6 +58,11 @@ impl Patience {
     }
 }
 
+/// How long so many bytes take on the slowest line.
+pub(super) fn carry_time(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / SLOWEST_LINE)
+}
+
 /// A bucket.
 pub(super) struct Bucket {
     pub(super) tier: Tier,
@@ -60,6 +71,23 @@ pub(super) struct Bucket {
     metrics: Arc<S3Metrics>,
     /// Whether the storage knows conditional writes. Found out by the first one.
     conditional: AtomicBool,
+    /// Whether the last data that was sent took longer than `part_timeout`, so that the next is not cut off there.
+    is_slow: AtomicBool,
+}
+
+/// Where an attempt at a read puts what comes.
+struct Pouring<'a> {
+    bytes: &'a mut BytesMut,
+    limit: usize,
+    /// Moves with what comes.
+    deadline: &'a mut Instant,
+}
+
+/// A part of data that is sent.
+pub(super) struct Part<'a> {
+    pub(super) key: &'a str,
+    pub(super) upload: &'a str,
+    pub(super) number: u32,
 }
 
 /// An object that was read whole.
@@ -70,7 +98,7 @@ pub(super) struct Whole {
 
 impl Bucket {
     pub(super) fn new(tier: Tier, client: Arc<dyn BucketClient>, patience: Patience, metrics: Arc<S3Metrics>) -> Self {
-        Self { tier, client, patience, metrics, conditional: AtomicBool::new(true) }
+        Self { tier, client, patience, metrics, conditional: AtomicBool::new(true), is_slow: AtomicBool::default() }
     }
 
     /// Exactly this range of an object, which is not empty, into memory.
@@ -85,8 +113,8 @@ impl Bucket {
             let had = got.len();
             let rest = range.start + had as u64..range.end;
             let began = Instant::now();
-            let poured = self.pour(key, Some(rest.clone()), |object| same_size(object, size), &mut got, length);
-            let ended = timeout_at(retries.deadline, poured).await.unwrap_or_else(|_| Err(self.silent()));
+            let into = Pouring { bytes: &mut got, limit: length, deadline: &mut retries.deadline };
+            let ended = self.pour(key, Some(rest.clone()), |object| same_size(object, size), into).await;
             self.metrics.request_finished("get", outcome(&ended), began.into_std());
             match ended {
                 Ok(_) => return Ok(got.freeze()),
@@ -103,12 +131,20 @@ impl Bucket {
 
     /// A whole object of at most `limit` bytes.
     pub(super) async fn fetch(&self, key: &str, limit: usize) -> Attempt<Whole> {
-        // Each piece has its own time-out inside: an answer that goes on coming is not cut before the whole call is.
-        let retry_time = self.patience.retry_time;
-        self.repeat("get", retry_time, retry_time, || self.fetch_once(key, limit)).await
+        let mut retries = self.retries(self.patience.retry_time);
+        loop {
+            let began = Instant::now();
+            let whole = self.fetch_once(key, limit, retries.deadline).await;
+            self.metrics.request_finished("get", outcome(&whole), began.into_std());
+            match whole {
+                Ok(whole) => return Ok(whole),
+                Err(failure) => retries.wait(failure, "get", &self.metrics).await?,
+            }
+        }
     }
 
-    async fn fetch_once(&self, key: &str, limit: usize) -> Attempt<Whole> {
+    /// What comes moves the deadline of this attempt alone: the next one begins with the first byte again.
+    async fn fetch_once(&self, key: &str, limit: usize, mut deadline: Instant) -> Attempt<Whole> {
         let small = |object: &Object| {
             if object.size <= limit as u64 {
                 return Ok(());
@@ -116,7 +152,8 @@ impl Bucket {
             Err(Failure::new(Kind::Refused, format_args!("{} bytes where at most {limit} should be", object.size)))
         };
         let mut bytes = BytesMut::new();
-        let tag = self.pour(key, None, small, &mut bytes, limit).await?;
+        let into = Pouring { bytes: &mut bytes, limit, deadline: &mut deadline };
+        let tag = self.pour(key, None, small, into).await?;
         Ok(Whole { bytes: bytes.freeze(), tag })
     }
 
@@ -126,19 +163,20 @@ impl Bucket {
         key: &str,
         range: Option<Range<u64>>,
         accept: impl FnOnce(&Object) -> Attempt<()>,
-        into: &mut BytesMut,
-        limit: usize,
+        into: Pouring<'_>,
     ) -> Attempt<Option<String>> {
+        let Pouring { bytes, limit, deadline } = into;
         let missing = range.as_ref().map(|range| range.end - range.start);
-        let mut object = self.in_time(self.client.get(key, range)).await?;
+        let mut object = self.in_time_until(*deadline, self.client.get(key, range)).await?;
         accept(&object)?;
         let mut missing = missing.unwrap_or(object.size);
-        while let Some(piece) = self.in_time(async { object.body.next().await.transpose() }).await? {
-            if piece.len() as u64 > missing || into.len() + piece.len() > limit {
+        while let Some(piece) = self.in_time_until(*deadline, async { object.body.next().await.transpose() }).await? {
+            if piece.len() as u64 > missing || bytes.len() + piece.len() > limit {
                 return Err(Failure::new(Kind::Broken, "more bytes came than were asked for"));
             }
             missing -= piece.len() as u64;
-            into.extend_from_slice(&piece);
+            *deadline += carry_time(piece.len());
+            bytes.extend_from_slice(&piece);
             self.metrics.received(piece.len());
         }
         if missing > 0 {
@@ -195,8 +233,15 @@ impl Bucket {
         self.ask("begin", || self.client.begin(key)).await
     }
 
-    pub(super) async fn part(&self, key: &str, upload: &str, number: u32, body: &Bytes) -> Attempt<String> {
-        self.send("part", body, || self.client.part(key, upload, number, body.clone())).await
+    /// Sends a part of some data. When `part_timeout` was too short, an attempt may take `slowest`.
+    pub(super) async fn part(&self, part: Part<'_>, body: &Bytes, slowest: Duration) -> Attempt<String> {
+        let Part { key, upload, number } = part;
+        self.send_data("part", body, slowest, || self.client.part(key, upload, number, body.clone())).await
+    }
+
+    /// Writes an object of data, with as much patience as for a part.
+    pub(super) async fn put_data(&self, key: &str, body: &Bytes, slowest: Duration) -> Attempt<()> {
+        self.send_data("put", body, slowest, || self.client.put(key, body.clone(), Expected::Anything)).await
     }
 
     pub(super) async fn complete(&self, key: &str, upload: &str, parts: &[String]) -> Attempt<()> {
@@ -222,6 +267,43 @@ impl Bucket {
     {
         let Patience { idle_timeout, retry_time, .. } = self.patience;
         self.repeat(operation, idle_timeout, retry_time, || timed(idle_timeout, attempt())).await
+    }
+
+    /// A call that sends a body which may take long on a slow line.
+    async fn send_data<T, F>(
+        &self,
+        operation: &'static str,
+        body: &Bytes,
+        slowest: Duration,
+        attempt: impl Fn() -> F,
+    ) -> Attempt<T>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let part_timeout = self.patience.part_timeout;
+        let longer = slowest.saturating_sub(part_timeout);
+        let mut is_slow = self.is_slow.load(Relaxed);
+        let mut retries = self.retries(self.patience.sending_time() + if is_slow { longer } else { Duration::ZERO });
+        loop {
+            let began = Instant::now();
+            let allowed = if is_slow { part_timeout + longer } else { part_timeout };
+            let answer = timed(allowed.min(retries.deadline - began), attempt()).await;
+            self.metrics.request_finished(operation, outcome(&answer), began.into_std());
+            match answer {
+                Ok(answer) => {
+                    self.is_slow.store(began.elapsed() > part_timeout, Relaxed);
+                    self.metrics.sent(body.len());
+                    return Ok(answer);
+                }
+                Err(failure) => {
+                    if failure.kind == Kind::Silent && !is_slow {
+                        is_slow = true;
+                        retries.deadline += longer;
+                    }
+                    retries.wait(failure, operation, &self.metrics).await?;
+                }
+            }
+        }
     }
 
     /// A call that sends a body.
@@ -265,8 +347,10 @@ impl Bucket {
         timed(self.patience.idle_timeout, answer).await
     }
 
-    fn silent(&self) -> Failure {
-        Failure::silent(self.patience.idle_timeout)
+    async fn in_time_until<T>(&self, deadline: Instant, answer: impl Future<Output = Attempt<T>>) -> Attempt<T> {
+        let idle_timeout = self.patience.idle_timeout;
+        let until = deadline.min(Instant::now() + idle_timeout);
+        timeout_at(until, answer).await.unwrap_or_else(|_| Err(Failure::silent(idle_timeout)))
     }
 
     fn retries(&self, total: Duration) -> Retries {

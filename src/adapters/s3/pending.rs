@@ -22,7 +22,7 @@ use penstock_actors::{
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    bucket::Bucket,
+    bucket::{Bucket, Part},
     client::{Attempt, Expected},
     failure::{Failure, Kind, STORE},
     manifest::{self, Manifest},
@@ -147,7 +147,11 @@ impl Pending {
         self.tags.push(None);
         let (number, bucket) = (self.tags.len(), Arc::clone(&self.place.bucket));
         let (key, upload) = (self.marker.data.clone(), self.marker.upload.clone().unwrap_or_default());
-        let send = async move { (number, bucket.part(&key, &upload, number as u32, &body).await) };
+        let slowest = self.store.slowest_sending(body.len());
+        let send = async move {
+            let part = Part { key: &key, upload: &upload, number: number as u32 };
+            (number, bucket.part(part, &body, slowest).await)
+        };
         self.parts.spawn_on(send, &self.store.io);
         Ok(())
     }
@@ -186,7 +190,8 @@ impl Pending {
     /// Sends the data as one object.
     pub(super) async fn whole(&mut self, body: &Bytes) -> PortResult<()> {
         self.fate = Fate::RemoveAndMark;
-        let sent = self.place.bucket.put(&self.marker.data, body, Expected::Anything).await;
+        let slowest = self.store.slowest_sending(body.len());
+        let sent = self.place.bucket.put_data(&self.marker.data, body, slowest).await;
         if sent.as_ref().err().is_none_or(|failure| !failure.is_passing()) {
             self.fate = Fate::Remove;
         }

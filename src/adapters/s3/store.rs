@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use super::{
     S3Settings,
-    bucket::Bucket,
+    bucket::{Bucket, SENDING_ATTEMPTS, carry_time},
     client::{Attempt, Expected},
     failure::{Kind, STORE},
     keys::Keys,
@@ -73,6 +73,12 @@ impl Store {
             unfinished_age: settings.unfinished_age,
             manifests,
         }
+    }
+
+    /// How long an attempt to send data may take at most: as long as on the slowest line, and no longer than lets all attempts
+    /// end before a sweep takes the upload for given up.
+    pub(super) fn slowest_sending(&self, bytes: usize) -> Duration {
+        carry_time(bytes).min(self.unfinished_age / (SENDING_ATTEMPTS * 4))
     }
 
     /// The bucket of a tier.

@@ -25,11 +25,19 @@ function verify(r) {
     return Date.now() < Number(said(signed, 'expires')) * 1000 ? 'yes' : 'no';
 }
 
-// Says what the URL wants to be said of the content. It was verified before.
+// Says what the URL wants to be said of the content, which was verified before, and what a browser may do with it: strangers have
+// uploaded it, so no script of it runs, and pages of every origin may show it. A video that is opened by itself is a page that asks
+// for the same address again, so it stays of this origin.
 function describe(r) {
     if (r.status === 200 || r.status === 206) {
-        r.headersOut['Content-Type'] = decodeURIComponent(said(r.variables.request_uri, 'type'));
+        const type = decodeURIComponent(said(r.variables.request_uri, 'type'));
+        r.headersOut['Content-Type'] = type;
         r.headersOut['Content-Disposition'] = decodeURIComponent(said(r.variables.request_uri, 'disposition'));
+        r.headersOut['Content-Security-Policy'] = /^(audio|video)\//i.test(type)
+            ? "sandbox allow-same-origin; default-src 'none'; media-src 'self'"
+            : "sandbox; default-src 'none'";
+        r.headersOut['Cross-Origin-Resource-Policy'] = 'cross-origin';
+        r.headersOut['X-Content-Type-Options'] = 'nosniff';
     }
 }
 

@@ -277,7 +277,10 @@ fn build(
     let node = Data::new(node.clone());
     let metrics = Data::from(Arc::clone(metrics));
     let cache = Data::new(world.cache.clone());
-    let streaming = Data::new(StreamingSettings { max_range_bytes: config.streams.max_range_bytes });
+    let streaming = Data::new(StreamingSettings {
+        max_range_bytes: config.streams.max_range_bytes,
+        content_host: config.delivery.content_host(),
+    });
     let (sizes, uses) = (Data::from(Arc::clone(&world.sizes)), Data::from(Arc::clone(&world.uses)));
     let identities = Arc::clone(&world.identities);
     let signed: Data<SignedRequests> = Data::new(wiring::signed_requests(config, world, &metrics)?);

@@ -60,7 +60,6 @@ fn judge(bencher: Bencher<'_, '_>, document: Value, meta: &Value) {
         policy_meta: meta,
         producer_id: ProducerId::next(),
         media_type: "text/csv",
-        served_as: Some("text/csv"),
         size_bytes: 1000,
         created_at: now,
         ancestry: Some(Ancestry { depth: 3, cut: false }),

@@ -7,7 +7,6 @@
 //! |---|---|
 //! | the policy | one, and none while it is cached |
 //! | where the content comes from | one walk with bounds, only where a rule asks for `lineageDepth` |
-//! | what the content is sent as | one, only where a rule asks for `mediaType` and the caller does not know |
 //! | the run | one; for a receipt only when the policy does not plainly allow it |
 //!
 //! A node may be bound to a policy. While that one is missing or cannot be read nothing is published or sold: a typing error in
@@ -22,7 +21,7 @@ use crate::{
     governance::{Ancestry, Decision, Facts},
     ids::{ContentHash, PolicyId, PolicyRunId},
     model::{Direction, NodeName, Walk},
-    ports::{Catalog, LineageStore, Occasion, Policies, PolicyRun, PortError, PortResult, Provenance, StoredPolicy},
+    ports::{LineageStore, Occasion, Policies, PolicyRun, PortError, PortResult, Provenance, StoredPolicy},
 };
 
 /// Told of each judgement.
@@ -108,12 +107,8 @@ impl Governor {
             Some(most) => Some(self.deps.provenance.ancestry(facts.content_hash, most).await?),
             None => None,
         };
-        let served_as = match facts.served_as {
-            None if stored.policy.looks_at_media_type() => self.deps.provenance.served_as(facts.content_hash).await?,
-            known => known.map(str::to_owned),
-        };
         let now = self.deps.clock.now();
-        let verdict = stored.policy.judge(&Facts { ancestry, served_as: served_as.as_deref(), ..facts }, now);
+        let verdict = stored.policy.judge(&Facts { ancestry, ..facts }, now);
         (self.deps.observer)(occasion, verdict.decision);
         Ok(PolicyRun {
             run_id: PolicyRunId::next(),
@@ -147,10 +142,9 @@ const WALK_EDGES: u32 = 4000;
 const WALK_TIME: Duration = Duration::from_millis(250);
 
 /// Where contents come from by the graph of lineage, in which a content is the dataset `content/HASH` in the namespace of the
-/// node; what they are sent as by the catalogue.
+/// node.
 pub struct KnownProvenance {
     pub lineage: Arc<dyn LineageStore>,
-    pub catalog: Arc<dyn Catalog>,
     pub namespace: String,
 }
 
@@ -168,9 +162,5 @@ impl Provenance for KnownProvenance {
         let Some(graph) = self.lineage.graph(&walk).await? else { return Ok(Ancestry::default()) };
         let depth = graph.nodes.iter().map(|node| node.depth).max().unwrap_or_default();
         Ok(Ancestry { depth, cut: graph.truncated && depth < most })
-    }
-
-    async fn served_as(&self, content: ContentHash) -> PortResult<Option<String>> {
-        Ok(self.catalog.content(content).await?.map(|content| content.media_type))
     }
 }

@@ -216,7 +216,7 @@ impl Upload {
         // Also where the content is stored already: what was lost or damaged since is so brought back.
         self.writer.commit().await?;
         let created = catalog.complete_content(hash).await?;
-        let meta = if created { meta } else { catalog.content(hash).await?.unwrap_or(meta) };
+        let meta = if created { meta } else { catalog.content_of(hash, producer).await?.unwrap_or(meta) };
         Ok(Ingested { meta, created })
     }
 }

@@ -54,6 +54,8 @@ pub struct Delivery {
     pub signing_key_id: String,
     /// What nginx's internal locations begin with.
     pub internal_prefix: String,
+    /// An origin under which clients reach content and nothing else that they trust; empty where there is none.
+    pub content_origin: String,
 }
 
 impl Delivery {
@@ -85,6 +87,11 @@ impl Delivery {
             &["delivery.internal_prefix"],
             "be a path such as /_penstock, without a slash at its end",
         );
+        rules.require(
+            self.content_origin.is_empty() || host_of(&self.content_origin).is_some(),
+            &["delivery.content_origin"],
+            "be of the form https://content.example.com, without a path",
+        );
         if self.mode == DeliveryMode::Direct {
             rules.require(
                 !self.base_url.is_empty(),
@@ -101,6 +108,11 @@ impl Delivery {
 }
 
 impl Delivery {
+    /// What requests to the content's own origin have as `Host`; empty where there is none.
+    pub(crate) fn content_host(&self) -> String {
+        host_of(&self.content_origin).unwrap_or_default()
+    }
+
     /// What a mode needs of other sections.
     pub(super) fn check_with(&self, server: &Server, storage: &Storage, s3: &S3, rules: &mut Rules) {
         let files = storage.backend == StorageBackend::Fs;
@@ -136,6 +148,14 @@ impl Delivery {
             "name one tier where delivery.mode is \"direct\" and there are several buckets: a CDN has one of them behind it",
         );
     }
+}
+
+/// The host of an origin, with its port unless that is the scheme's own.
+fn host_of(origin: &str) -> Option<String> {
+    let url = Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let is_origin = origin.trim_end_matches('/').eq_ignore_ascii_case(&url.origin().ascii_serialization());
+    let host = url.host_str().filter(|_| is_origin)?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 /// Whether a path and a signature may follow a URL.

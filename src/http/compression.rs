@@ -3,16 +3,23 @@
 //! The framework's own middleware has no least size, compresses content too and leaves a strong `ETag` on bytes that it
 //! changed. This one compresses only what it knows to be ours, over 1 KiB, and weakens the `ETag`.
 
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use actix_http::encoding::Encoder;
 use actix_web::{
-    body::{BodySize, BoxBody, MessageBody as _},
+    body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        Method,
+        Method, StatusCode,
         header::{self, AcceptEncoding, ContentEncoding, Encoding, Header as _, HeaderMap, HeaderValue},
     },
     middleware::Next,
 };
+use bytes::Bytes;
 
 use super::{problem, routing};
 
@@ -25,19 +32,52 @@ pub(super) async fn compress(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let wanted = negotiate(&request);
-    // What GET would send is not known before it is made, so HEAD names no encoding and no length that would not hold.
     let head_only = request.method() == Method::HEAD;
     let mut answer = next.call(request).await?;
-    let is_ours = is_compressible(answer.headers())
-        && !answer.request().match_pattern().is_some_and(|template| routing::carries_content(&template));
-    if !is_ours {
+    if answer.request().match_pattern().is_some_and(|template| routing::carries_content(&template)) {
         return Ok(answer);
     }
-    answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if answer.status() == StatusCode::NOT_MODIFIED {
+        // It has no body, and stands for one that was chosen (RFC 9110, section 15.4.5).
+        vary(answer.headers_mut());
+        return Ok(answer);
+    }
+    if !is_compressible(answer.headers()) {
+        return Ok(answer);
+    }
     let large = matches!(answer.response().body().size(), BodySize::Sized(bytes) if bytes > LEAST_BYTES);
-    let Some(encoding) = wanted.filter(|_| large && !head_only) else { return Ok(answer) };
+    let Some(encoding) = wanted.filter(|_| large) else {
+        vary(answer.headers_mut());
+        return Ok(answer);
+    };
     weaken_etag(answer.headers_mut());
+    if head_only {
+        // As for GET, whose length is not known before it is made.
+        answer.headers_mut().insert(header::CONTENT_ENCODING, encoding.to_header_value());
+        vary(answer.headers_mut());
+        return Ok(answer.map_body(|_, _| BoxBody::new(Unmeasured)));
+    }
+    // The encoder says what the answer varies with.
     Ok(answer.map_body(|head, body| BoxBody::new(Encoder::response(encoding, head, body))))
+}
+
+fn vary(headers: &mut HeaderMap) {
+    headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+}
+
+/// The body of an answer to HEAD: none, and no length.
+struct Unmeasured;
+
+impl MessageBody for Unmeasured {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
 }
 
 /// The encoding that the client likes best of ours. A client that takes none of them, nor identity, gets identity: that

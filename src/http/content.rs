@@ -11,18 +11,20 @@ use futures_util::StreamExt as _;
 use penstock_actors::{
     ids::ContentHash,
     ingest::{Ingest, IngestError, Upload},
-    model::{UNSAID_MEDIA_TYPE, VerificationKind},
+    model::VerificationKind,
     system::Node,
 };
 use serde::Deserialize;
 use serde_json::json;
 
+mod said;
+
+use self::said::Said;
 use super::{
     Problem, ProblemType, Readiness, answer,
     auth::Producer,
     digest::sha256_in,
     signed_body::{SignedBody, unreadable},
-    validation::is_media_type,
 };
 
 /// When to come back after too many uploads.
@@ -56,14 +58,14 @@ async fn upload(
         return Err(Problem::new(ProblemType::ShuttingDown).retry_after(SOON));
     }
     let expected = expected_hash(&request, query.content_hash.as_deref())?;
-    let media_type = media_type(&request)?;
+    let mut said = Said::read(&request, expected.is_some())?;
     refuse_declared_excess(&request, &node.ingest)?;
     let mut upload = node.ingest.begin().await.map_err(problem_of)?;
-    receive(body, &mut upload, settings.idle_timeout).await?;
+    receive(body, &mut upload, &mut said, settings.idle_timeout).await?;
     // All bytes are here: what is left happens whether the client waits for the answer or not.
     let here = node.clone();
     let finish = async move {
-        let ingested = upload.finish(expected, media_type, producer.producer_id).await.map_err(problem_of)?;
+        let ingested = upload.finish(expected, said.media_type, producer.producer_id).await.map_err(problem_of)?;
         mended(&here, ingested.meta.content_hash).await;
         Ok(ingested)
     };
@@ -92,15 +94,23 @@ async fn mended(node: &Node, hash: ContentHash) {
 }
 
 /// Moves the body on, part by part, as fast as the disk takes it.
-async fn receive(mut body: Payload, upload: &mut Upload, idle_timeout: Duration) -> Result<(), Problem> {
+async fn receive(
+    mut body: Payload,
+    upload: &mut Upload,
+    said: &mut Said,
+    idle_timeout: Duration,
+) -> Result<(), Problem> {
     loop {
         let part = tokio::time::timeout(idle_timeout, body.next())
             .await
             .map_err(|_| Problem::from(ProblemType::RequestTimeout))?;
         match part {
-            Some(Ok(part)) => upload.write(part).await.map_err(problem_of)?,
+            Some(Ok(part)) => {
+                said.look_at(&part)?;
+                upload.write(part).await.map_err(problem_of)?;
+            }
             Some(Err(error)) => return Err(unreadable(&error)),
-            None => return Ok(()),
+            None => return said.end(),
         }
     }
 }
@@ -116,22 +126,6 @@ fn expected_hash(request: &HttpRequest, in_query: Option<&str>) -> Result<Option
         return Err(Problem::malformed("contentHash and the digests in the head differ"));
     }
     Ok(given.first().copied())
-}
-
-fn media_type(request: &HttpRequest) -> Result<String, Problem> {
-    if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
-        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return Err(
-            Problem::new(ProblemType::UnsupportedMediaType).detail("content is stored as it is: send it uncoded")
-        );
-    }
-    let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(UNSAID_MEDIA_TYPE.to_owned()) };
-    let text = value.to_str().unwrap_or_default();
-    if !is_media_type(text) {
-        return Err(Problem::malformed("Content-Type is not a media type"));
-    }
-    Ok(text.to_owned())
 }
 
 /// A body that says that it is too large is refused before it is sent. One that does not say is counted.

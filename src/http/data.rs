@@ -62,7 +62,7 @@ async fn data(
     deliverer: Data<Deliverer>,
 ) -> Result<HttpResponse, Problem> {
     let hash = query.content_hash.as_deref().ok_or_else(|| Problem::malformed("contentHash is missing"))?;
-    let asked = Asked::read(&request, hash, &right)?;
+    let asked = Asked::read(&request, hash, &right, &deps)?;
     // It has no meaning where there is no URL, and is read all the same.
     let redirect = match query.redirect.as_deref() {
         None | Some("false") => false,

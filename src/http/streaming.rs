@@ -13,7 +13,10 @@ use actix_web::{
     FromRequest, HttpRequest, HttpResponse,
     body::SizedStream,
     dev::Payload,
-    http::Method,
+    http::{
+        Method,
+        header::{self, HeaderValue},
+    },
     web::{self, Data, Path, Query, ServiceConfig},
 };
 use moka::future::Cache;
@@ -28,13 +31,17 @@ use penstock_actors::{
 };
 use serde::Deserialize;
 
+mod browsers;
 mod conditions;
 mod headers;
 mod range;
 mod refusal;
 
 pub(crate) use self::refusal::problem_of;
-use self::{conditions::Precondition, range::RangeAnswer};
+use self::{
+    conditions::{Precondition, RangeWish},
+    range::RangeAnswer,
+};
 pub(super) use self::{
     headers::ContentHeaders,
     refusal::{SOON, unreadable},
@@ -53,11 +60,14 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/v1/streaming/data/{contentHash}").route(super::routing::read().to(by_path)));
 }
 
-/// How ranges are answered.
-#[derive(Debug, Clone, Copy)]
+/// How content is answered with.
+#[derive(Debug, Clone)]
 pub struct StreamingSettings {
     /// The longest range of one answer in bytes; 0 is no limit. A longer one is answered by its beginning.
     pub max_range_bytes: u64,
+    /// The host, as `content.example.com:8443`, under which clients reach content and nothing else that they trust; empty where
+    /// there is none.
+    pub content_host: String,
 }
 
 /// Sizes of contents, which never change: what a range is read against before the receipt is asked about.
@@ -95,6 +105,13 @@ pub(super) struct Deps {
 }
 
 impl Deps {
+    /// Whether a request came to the address that has nothing but content.
+    fn is_among_content(&self, request: &HttpRequest) -> bool {
+        let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+        !self.settings.content_host.is_empty()
+            && host.is_some_and(|host| host.eq_ignore_ascii_case(self.settings.content_host.as_bytes()))
+    }
+
     /// Whether a range may be answered by its beginning alone.
     pub(super) fn shortens_ranges(&self) -> bool {
         self.settings.max_range_bytes > 0
@@ -130,7 +147,7 @@ async fn by_path(
     query: Query<RightQuery>,
     deps: Deps,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::read(&request, &hash, &query)?;
+    let asked = Asked::read(&request, &hash, &query, &deps)?;
     serve(&request, asked, &deps).await
 }
 
@@ -140,14 +157,21 @@ pub(super) struct Asked {
     pub(super) hash: ContentHash,
     pub(super) receipt: ReceiptId,
     session: Option<SessionId>,
+    /// At an address that has nothing but content.
+    among_content: bool,
 }
 
 impl Asked {
-    pub(super) fn read(request: &HttpRequest, hash: &str, query: &RightQuery) -> Result<Self, Problem> {
+    pub(super) fn read(request: &HttpRequest, hash: &str, query: &RightQuery, deps: &Deps) -> Result<Self, Problem> {
         let receipt = one_of(request, "x-receipt-id", "receiptId", query.receipt_id.as_deref())?
             .ok_or_else(|| Problem::malformed("send the receipt as receiptId or X-Receipt-Id"))?;
         let session = one_of(request, "x-session-id", "sessionId", query.session_id.as_deref())?;
-        Ok(Self { hash: hash.parse()?, receipt: receipt.parse()?, session: session.map(str::parse).transpose()? })
+        Ok(Self {
+            hash: hash.parse()?,
+            receipt: receipt.parse()?,
+            session: session.map(str::parse).transpose()?,
+            among_content: deps.is_among_content(request),
+        })
     }
 
     const fn ask(&self, demand: Demand) -> Ask {
@@ -162,10 +186,14 @@ fn one_of<'a>(
     parameter: &'static str,
     in_query: Option<&'a str>,
 ) -> Result<Option<&'a str>, Problem> {
-    let in_header = match request.headers().get(header) {
+    let mut values = request.headers().get_all(header);
+    let in_header = match values.next() {
         Some(value) => Some(value.to_str().map_err(|_| Problem::malformed(format!("{header} is not text")))?),
         None => None,
     };
+    if values.next().is_some() {
+        return Err(Problem::malformed(format!("{header} is there twice")));
+    }
     match (in_header, in_query) {
         (Some(header_value), Some(query_value)) if header_value != query_value => {
             Err(Problem::malformed(format!("{header} and {parameter} differ")))
@@ -192,14 +220,15 @@ pub(super) async fn without_content(
     if deps.readiness.is_draining() {
         return Err(Problem::new(ProblemType::ShuttingDown).retry_after(SOON));
     }
-    let precondition = conditions::evaluate(request, asked.hash);
-    if request.method() != Method::HEAD && precondition.is_none() {
+    let is_head = request.method() == Method::HEAD;
+    if !is_head && !conditions::are_there(request) {
         return Ok(None);
     }
     let headers = inspect(asked, deps).await?;
-    match precondition {
+    match conditions::evaluate(request, asked.hash, headers.stored_at) {
         Some(Precondition::NotModified) => Ok(Some(headers.not_modified())),
         Some(Precondition::Failed) => Err(ProblemType::PreconditionFailed.into()),
+        None if !is_head => Ok(None),
         None => {
             deps.node.content.admit(asked.hash).map_err(|error| unreadable(&error))?;
             Ok(Some(headers.head()))
@@ -238,15 +267,21 @@ pub(super) async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders
 /// The ranges that are asked for, read against the size of the content; `None` for all of it. A bad range is told only to
 /// whoever may stream.
 pub(super) async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) -> Result<Option<RangeAnswer>, Problem> {
-    if !conditions::range_applies(request, asked.hash) {
-        return Ok(None);
-    }
-    if let Some(size) = deps.sizes.0.get(&asked.hash).await
+    let stored_at = match conditions::range_wish(request, asked.hash) {
+        RangeWish::None => return Ok(None),
+        RangeWish::Always => None,
+        RangeWish::StoredAt(second) => Some(second),
+    };
+    if stored_at.is_none()
+        && let Some(size) = deps.sizes.0.get(&asked.hash).await
         && let Ok(selected) = range::select(request, size, &deps.settings)
     {
         return Ok(selected);
     }
     let headers = inspect(asked, deps).await?;
+    if stored_at.is_some_and(|second| second != headers.stored_at.as_second()) {
+        return Ok(None);
+    }
     range::select(request, headers.size, &deps.settings)
 }
 

@@ -13,7 +13,6 @@ pub fn governor(config: &Config, world: &World, metrics: GovernanceMetrics) -> G
         policies: Arc::clone(&world.policies),
         provenance: Arc::new(KnownProvenance {
             lineage: Arc::clone(&world.lineage.store),
-            catalog: world.catalog.clone(),
             namespace: config.lineage.namespace.clone(),
         }),
         clock: Arc::clone(&world.ports.clock),

@@ -100,6 +100,10 @@ impl Catalog for World {
         Ok(self.tables()?.keys.get_mut(&id).map(|key| key.secret_hash = *secret_hash).is_some())
     }
 
+    async fn content_of(&self, hash: ContentHash, _: ProducerId) -> PortResult<Option<ContentMeta>> {
+        self.content(hash).await
+    }
+
     async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>> {
         let stored = self.tables()?.stored.contains(&hash);
         Ok(stored.then(|| ContentMeta {

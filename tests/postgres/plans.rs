@@ -132,6 +132,11 @@ async fn the_catalogue_never_scans_a_large_table() {
         })
         .await;
     large.call("content", async |store| assert!(store.content(content).await.expect("read").is_some())).await;
+    large
+        .call("content of a producer", async |store| {
+            assert!(store.content_of(content, producer).await.expect("read").is_some());
+        })
+        .await;
     let announced = ContentMeta {
         content_hash: ContentHash::from_bytes([3; 32]),
         size_bytes: 1,

@@ -4,10 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{Facts, TERMS, Truth};
-use crate::{
-    ids::ProducerId,
-    model::{UNSAID_MEDIA_TYPE, is_of_media_range},
-};
+use crate::{ids::ProducerId, model::is_of_media_range};
 
 /// Members of `policyMeta` that hold licences, and classifications: the first that is there counts.
 pub(super) const LICENCE_FACETS: &[&str] = &["license", "licence", "dct:license"];
@@ -46,7 +43,7 @@ pub enum Condition {
     Licence(Vec<String>),
     Classification(Vec<String>),
     Producer(Vec<ProducerId>),
-    /// Media types, or families such as `video/*`: what the asset is called, and what its bytes are sent as.
+    /// Media types, or families such as `video/*`.
     MediaType(Vec<String>),
     MaxSizeBytes(u64),
     /// Since the asset was made.
@@ -72,14 +69,7 @@ impl Condition {
             Self::Licence(listed) => are_listed(terms(LICENCE_FACETS, facts.policy_meta), listed),
             Self::Classification(listed) => are_listed(terms(CLASSIFICATION_FACETS, facts.policy_meta), listed),
             Self::Producer(producers) => Truth::of(producers.contains(&facts.producer_id)),
-            Self::MediaType(ranges) => {
-                let is_listed = |media_type| ranges.iter().any(|range| is_of_media_range(media_type, range));
-                let said = facts.served_as.filter(|served_as| !is_of_media_range(served_as, UNSAID_MEDIA_TYPE));
-                match facts.served_as {
-                    None => Truth::Unknown,
-                    Some(_) => Truth::of_all([facts.media_type].into_iter().chain(said).map(|it| Some(is_listed(it)))),
-                }
-            }
+            Self::MediaType(ranges) => Truth::of(ranges.iter().any(|range| is_of_media_range(facts.media_type, range))),
             Self::MaxSizeBytes(most) => Truth::of(facts.size_bytes <= *most),
             Self::MaxAgeDays(most) => {
                 Truth::of(now.duration_since(facts.created_at) <= SignedDuration::from_hours(24 * i64::from(*most)))
@@ -96,16 +86,6 @@ impl Condition {
             // One edge farther tells that there are too many.
             Self::LineageDepth { min, max } => (*min).max(max.map(|most| most + 1)),
             _ => None,
-        }
-    }
-
-    /// Whether it matters what the content is sent as.
-    pub(super) fn looks_at_media_type(&self) -> bool {
-        match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::looks_at_media_type),
-            Self::Not(part) => part.looks_at_media_type(),
-            Self::MediaType(_) => true,
-            _ => false,
         }
     }
 

@@ -87,13 +87,7 @@ impl<'a> Explainer<'a> {
                 self.note(path, "producerId".into(), wanted, one_of(producers.iter()), Some(&found));
             }
             Condition::MediaType(ranges) => {
-                let found = match facts.served_as {
-                    Some(served_as) if served_as != facts.media_type => {
-                        format!("{}, sent as {served_as}", facts.media_type)
-                    }
-                    _ => facts.media_type.to_owned(),
-                };
-                self.note(path, "mediaType".into(), wanted, one_of(ranges.iter()), Some(&found.into()));
+                self.note(path, "mediaType".into(), wanted, one_of(ranges.iter()), Some(&facts.media_type.into()));
             }
             Condition::MaxSizeBytes(most) => {
                 let expected = format!("at most {most}");

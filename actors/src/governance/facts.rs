@@ -25,11 +25,8 @@ pub struct Facts<'a> {
     /// Always an object.
     pub policy_meta: &'a Value,
     pub producer_id: ProducerId,
-    /// What the asset is called.
+    /// What the asset is called, and its bytes are sent as.
     pub media_type: &'a str,
-    /// What the bytes are sent as, whatever the asset is called; `None`: nobody looked, since the policy does not ask, or there
-    /// is no such content.
-    pub served_as: Option<&'a str>,
     pub size_bytes: u64,
     pub created_at: Timestamp,
     /// `None`: nobody looked, since the policy does not ask.
@@ -44,7 +41,6 @@ impl<'a> From<&'a Asset> for Facts<'a> {
             policy_meta: &asset.policy_meta,
             producer_id: asset.producer_id,
             media_type: &asset.media_type,
-            served_as: None,
             size_bytes: asset.size_bytes,
             created_at: asset.created_at,
             ancestry: None,

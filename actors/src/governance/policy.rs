@@ -65,11 +65,6 @@ impl Policy {
         self.conditions().filter_map(Condition::lineage_depth).max()
     }
 
-    /// Whether a rule asks what the content is sent as.
-    pub fn looks_at_media_type(&self) -> bool {
-        self.conditions().any(Condition::looks_at_media_type)
-    }
-
     fn conditions(&self) -> impl Iterator<Item = &Condition> {
         self.rules.iter().flat_map(|rule| rule.when.iter().chain([&rule.require]))
     }

@@ -17,7 +17,6 @@ pub(super) fn facts(meta: &Value) -> Facts<'_> {
         policy_meta: meta,
         producer_id: PRODUCER.parse().expect("an id"),
         media_type: "video/mp4; codecs=avc1",
-        served_as: Some("video/mp4"),
         size_bytes: 1000,
         created_at: now() - (10 * 24).hours(),
         ancestry: Some(Ancestry { depth: 3, cut: false }),

@@ -18,12 +18,13 @@ pub const fn leaf_count(size_bytes: u64) -> u64 {
 /// The media type of what nobody said what it is.
 pub const UNSAID_MEDIA_TYPE: &str = "application/octet-stream";
 
-/// What the storage index knows of a stored content. It never changes once stored.
+/// What the storage index knows of a stored content. All but the media type never changes once stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentMeta {
     pub content_hash: ContentHash,
     pub size_bytes: u64,
-    /// As the producer gave it; [`UNSAID_MEDIA_TYPE`] otherwise.
+    /// A hash has none by itself: this is what the one calls it for whom it was looked up. For a receipt that is its asset; for a
+    /// producer, what it said when it uploaded the bytes; [`UNSAID_MEDIA_TYPE`] where nothing was said.
     pub media_type: String,
     pub stored_at: Timestamp,
 }

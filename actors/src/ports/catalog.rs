@@ -30,11 +30,15 @@ pub trait Catalog: Send + Sync + 'static {
     /// Replaces the secret of a key, keeping its id; false when there is no such key.
     async fn replace_key_secret(&self, id: KeyId, secret_hash: &[u8; 32]) -> PortResult<bool>;
 
-    /// What the index knows of a stored content; `None` also while its upload has not been completed.
+    /// What the index knows of a stored content; `None` also while its upload has not been completed. The media type is what
+    /// was said by the producer who stored it.
     async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>>;
 
-    /// Announces content before its blob becomes visible, so that a sweep leaves the blob alone. For content that is
-    /// stored already nothing changes. Refreshes the age of an announcement that is there.
+    /// The same, with the media type that this producer said last when it uploaded these bytes, whoever else has them.
+    async fn content_of(&self, hash: ContentHash, producer: ProducerId) -> PortResult<Option<ContentMeta>>;
+
+    /// Announces content before its blob becomes visible, so that a sweep leaves the blob alone. Of content that is
+    /// stored already only what this producer says that it is changes. Refreshes the age of an announcement that is there.
     async fn announce_content(&self, meta: &ContentMeta, by: ProducerId) -> PortResult<()>;
 
     /// Marks announced content as stored. True when this call did it, false when it was stored before.
@@ -46,7 +50,7 @@ pub trait Catalog: Send + Sync + 'static {
     /// Withdraws up to `limit` announcements older than `before` that were never completed; how many.
     async fn withdraw_announcements(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 
-    /// Makes an asset with its price.
+    /// Makes an asset with its price. Without a media type it has that of [`Self::content_of`] its producer.
     async fn create_asset(&self, new: &NewAsset) -> Result<Asset, NewAssetError>;
 
     /// An asset with its price, in one query.

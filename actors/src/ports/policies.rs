@@ -146,7 +146,4 @@ pub trait Policies: Send + Sync + 'static {
 pub trait Provenance: Send + Sync + 'static {
     /// How far the origin of a content is known, followed no farther than `most` edges.
     async fn ancestry(&self, content: ContentHash, most: u32) -> PortResult<crate::governance::Ancestry>;
-
-    /// The media type that its bytes are sent as; `None` when it is not stored.
-    async fn served_as(&self, content: ContentHash) -> PortResult<Option<String>>;
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     clock::to_micros,
     ids::{ContentHash, KeyId, ProducerId, VersionId},
-    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role},
+    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role, UNSAID_MEDIA_TYPE},
     ports::{Catalog, PortError, PortResult},
 };
 

@@ -66,6 +66,10 @@ impl Catalog for MemoryIndex {
         self.script.play("content", 1, work).await
     }
 
+    async fn content_of(&self, hash: ContentHash, _: ProducerId) -> PortResult<Option<ContentMeta>> {
+        self.content(hash).await
+    }
+
     async fn announce_content(&self, meta: &ContentMeta, _: ProducerId) -> PortResult<()> {
         let work = || {
             self.contents().entry(meta.content_hash).or_insert_with(|| (meta.clone(), false));

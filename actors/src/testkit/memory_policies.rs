@@ -154,16 +154,11 @@ pub struct MemoryProvenance {
     /// What it does wrong, and how often it was asked.
     pub script: Script,
     known: Mutex<Ancestry>,
-    served_as: Mutex<Option<String>>,
 }
 
 impl MemoryProvenance {
     pub fn set(&self, known: Ancestry) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
-    }
-
-    pub fn serve_as(&self, media_type: &str) {
-        *self.served_as.lock().unwrap_or_else(PoisonError::into_inner) = Some(media_type.to_owned());
     }
 }
 
@@ -176,10 +171,5 @@ impl Provenance for MemoryProvenance {
             Ok(Ancestry { depth, cut: known.cut && depth < most })
         };
         self.script.play("ancestry", most as usize, work).await
-    }
-
-    async fn served_as(&self, _: ContentHash) -> PortResult<Option<String>> {
-        let work = || Ok(self.served_as.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        self.script.play("served_as", 1, work).await
     }
 }

@@ -68,7 +68,6 @@ fn facts(meta: &Value, created_at: Timestamp) -> Facts<'_> {
         policy_meta: meta,
         producer_id: ProducerId::next(),
         media_type: "text/csv",
-        served_as: None,
         size_bytes: 10,
         created_at,
         ancestry: None,
@@ -125,32 +124,6 @@ async fn lineage_is_asked_once_and_no_farther_than_a_rule_looks() {
         assert_eq!(run.expect("the policy is there").verdict.decision, decision, "{depth} {cut}");
     }
     assert_eq!(scene.provenance.script.calls("ancestry"), [5; 6]);
-}
-
-#[actix::test]
-async fn what_a_content_is_sent_as_counts_beside_what_the_asset_calls_it() {
-    let rules = json!([{ "id": "tables", "require": { "mediaType": ["text/csv", "text/plain"] } }]);
-    let scene = Scene::bound(Some(rules)).await;
-    let meta = json!({});
-    for (served_as, decision) in [
-        ("text/csv; charset=utf-8", Decision::Allow),
-        ("text/plain", Decision::Allow),
-        ("text/html", Decision::Block),
-        // Nobody said what it is, so it is what the asset calls it.
-        ("application/octet-stream", Decision::Allow),
-    ] {
-        scene.provenance.serve_as(served_as);
-        let run = scene.governor.evaluate(&id(), facts(&meta, scene.clock.now())).await.expect("judged");
-        assert_eq!(run.expect("the policy is there").verdict.decision, decision, "{served_as}");
-    }
-    assert_eq!(scene.calls("served_as"), 4, "one question for each");
-    let known = Facts { served_as: Some("text/html"), ..facts(&meta, scene.clock.now()) };
-    let run = scene.governor.evaluate(&id(), known).await.expect("judged").expect("the policy is there");
-    assert_eq!(run.verdict.decision, Decision::Block);
-    assert_eq!(scene.calls("served_as"), 4, "whoever asks knows it");
-    scene.put(licence()).await;
-    scene.governor.evaluate(&id(), facts(&meta, scene.clock.now())).await.expect("judged");
-    assert_eq!(scene.calls("served_as"), 4, "no rule asks for it");
 }
 
 #[actix::test]

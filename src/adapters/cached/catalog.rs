@@ -59,6 +59,10 @@ impl Catalog for CachedCatalog {
         self.inner.content(hash).await
     }
 
+    async fn content_of(&self, hash: ContentHash, producer: ProducerId) -> PortResult<Option<ContentMeta>> {
+        self.inner.content_of(hash, producer).await
+    }
+
     async fn announce_content(&self, meta: &ContentMeta, by: ProducerId) -> PortResult<()> {
         self.inner.announce_content(meta, by).await
     }

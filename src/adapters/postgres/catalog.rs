@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ContentHash, KeyId, ProducerId, VersionId},
-    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role},
+    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role, UNSAID_MEDIA_TYPE},
     ports::{Catalog, NewAssetError, PortResult},
 };
 use tokio_postgres::types::Type;
@@ -54,19 +54,37 @@ const CONTENT: Statement = Statement {
     types: &[Type::BYTEA],
 };
 
-/// By the primary key.
+/// By the primary keys. What is in the index holds for the producer who stored it, until that one says something else.
+const CONTENT_OF: Statement = Statement {
+    name: "content_of",
+    sql: "
+        SELECT c.content_hash, c.size_bytes, c.stored_at,
+               coalesce(said.media_type, CASE WHEN c.producer_id = $2 THEN c.media_type END, 'application/octet-stream')
+                   AS media_type
+        FROM overlay_storage_index c
+        LEFT JOIN content_media_types said ON said.content_hash = c.content_hash AND said.producer_id = $2
+        WHERE c.content_hash = $1 AND c.state = 'stored'",
+    types: &[Type::BYTEA, Type::UUID],
+};
+
+/// By the primary keys.
 const ANNOUNCE_CONTENT: Statement = Statement {
     name: "announce_content",
     sql: "
-        INSERT INTO overlay_storage_index AS c (content_hash, size_bytes, media_type, state, producer_id, announced_at)
-        VALUES ($1, $2, $3, 'announced', $4, $5)
-        ON CONFLICT (content_hash) DO UPDATE SET
-            size_bytes = excluded.size_bytes,
-            media_type = excluded.media_type,
-            producer_id = excluded.producer_id,
-            announced_at = greatest(c.announced_at, excluded.announced_at)
-        WHERE c.state = 'announced'",
-    types: &[Type::BYTEA, Type::INT8, Type::TEXT, Type::UUID, Type::TIMESTAMPTZ],
+        WITH announced AS (
+            INSERT INTO overlay_storage_index AS c
+                (content_hash, size_bytes, media_type, state, producer_id, announced_at)
+            VALUES ($1, $2, $3, 'announced', $4, $5)
+            ON CONFLICT (content_hash) DO UPDATE SET
+                size_bytes = excluded.size_bytes,
+                media_type = excluded.media_type,
+                producer_id = excluded.producer_id,
+                announced_at = greatest(c.announced_at, excluded.announced_at)
+            WHERE c.state = 'announced'
+        )
+        INSERT INTO content_media_types (content_hash, producer_id, media_type) SELECT $1, $4, $3 WHERE $6
+        ON CONFLICT (content_hash, producer_id) DO UPDATE SET media_type = excluded.media_type",
+    types: &[Type::BYTEA, Type::INT8, Type::TEXT, Type::UUID, Type::TIMESTAMPTZ, Type::BOOL],
 };
 
 /// By the primary key. The time is the one that the announcement gave.
@@ -112,8 +130,12 @@ const CREATE_ASSET: Statement = Statement {
     name: "create_asset",
     sql: "
         WITH content AS (
-            SELECT content_hash, size_bytes, media_type FROM overlay_storage_index WHERE content_hash = $2
-                AND state = 'stored'
+            SELECT c.content_hash, c.size_bytes,
+                   coalesce(said.media_type, CASE WHEN c.producer_id = $8 THEN c.media_type END,
+                            'application/octet-stream') AS media_type
+            FROM overlay_storage_index c
+            LEFT JOIN content_media_types said ON said.content_hash = c.content_hash AND said.producer_id = $8
+            WHERE c.content_hash = $2 AND c.state = 'stored'
         ),
         made AS (
             INSERT INTO assets AS a (version_id, content_hash, name, description, media_type, dataset_id, policy_meta,
@@ -200,13 +222,19 @@ impl Catalog for PostgresStore {
         row.map(|row| content_meta(&Columns(&row))).transpose()
     }
 
+    async fn content_of(&self, hash: ContentHash, producer: ProducerId) -> PortResult<Option<ContentMeta>> {
+        let row = self.db.row_opt(&CONTENT_OF, &[&hash.as_bytes().as_slice(), &producer.as_uuid()]).await?;
+        row.map(|row| content_meta(&Columns(&row))).transpose()
+    }
+
     async fn announce_content(&self, meta: &ContentMeta, by: ProducerId) -> PortResult<()> {
-        let params: [super::db::Param<'_>; 5] = [
+        let params: [super::db::Param<'_>; 6] = [
             &meta.content_hash.as_bytes().as_slice(),
             &exact(meta.size_bytes)?,
             &meta.media_type,
             &by.as_uuid(),
             &meta.stored_at,
+            &(meta.media_type != UNSAID_MEDIA_TYPE),
         ];
         self.db.execute(&ANNOUNCE_CONTENT, &params).await.map(drop)
     }

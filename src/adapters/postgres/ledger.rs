@@ -33,7 +33,7 @@ const REFILL: Statement = Statement {
     sql: "
         SELECT t.*, r.receipt_id IS NOT NULL AS known,
                r.version_id, r.content_hash, r.quota_tier, r.status, r.expires_at, r.total_satoshis, r.created_at,
-               r.epoch, a.name AS asset_name, c.state AS content_state, c.size_bytes, c.media_type, c.stored_at,
+               r.epoch, a.name AS asset_name, a.media_type, c.state AS content_state, c.size_bytes, c.stored_at,
                p.policy_name, p.description, p.bytes_per_hour, p.bytes_per_day, p.bytes_per_month,
                p.requests_per_hour, p.requests_per_day, p.requests_per_month, p.max_concurrent_streams,
                p.max_bandwidth_mbps, p.burst_bytes_allowance, p.burst_duration_minutes, p.max_file_size_bytes,

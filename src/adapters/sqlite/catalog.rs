@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ContentHash, KeyId, ProducerId, VersionId},
-    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer},
+    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, UNSAID_MEDIA_TYPE},
     ports::{Catalog, NewAssetError, PortResult},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
@@ -38,6 +38,20 @@ pub(super) const CONTENT: &str = "
     SELECT content_hash, size_bytes, media_type, stored_at FROM overlay_storage_index
     WHERE content_hash = :content AND state = 'stored'";
 
+/// Served by the primary keys. What is in the index holds for the producer who stored it, until that one says something else.
+pub(super) const CONTENT_OF: &str = "
+    SELECT c.content_hash, c.size_bytes, c.stored_at,
+        coalesce(said.media_type, iif(c.producer_id = :producer, c.media_type, NULL), 'application/octet-stream')
+            AS media_type
+    FROM overlay_storage_index c
+    LEFT JOIN content_media_types said ON said.content_hash = c.content_hash AND said.producer_id = :producer
+    WHERE c.content_hash = :content AND c.state = 'stored'";
+
+/// Served by the primary key.
+pub(super) const SAY_MEDIA_TYPE: &str = "
+    INSERT INTO content_media_types (content_hash, producer_id, media_type) VALUES (:content, :producer, :media_type)
+    ON CONFLICT (content_hash, producer_id) DO UPDATE SET media_type = excluded.media_type";
+
 /// Served by the primary key. What is announced again is taken as it is announced last, and is never made older.
 pub(super) const ANNOUNCE_CONTENT: &str = "
     INSERT INTO overlay_storage_index (content_hash, size_bytes, media_type, state, producer_id, announced_at)
@@ -64,13 +78,16 @@ pub(super) const WITHDRAW_ANNOUNCEMENTS: &str = "
         WHERE state = 'announced' AND announced_at < :before
         ORDER BY announced_at LIMIT :limit)";
 
-/// Served by the primary key of the storage index. The asset of a call that is repeated is left as it is.
+/// Served by the primary keys of the storage index and of what producers say. The asset of a call that is repeated is left as it is.
 pub(super) const CREATE_ASSET: &str = "
     INSERT INTO assets
         (version_id, content_hash, name, description, media_type, dataset_id, policy_meta, producer_id, created_at)
-    SELECT :version, content_hash, :name, :description, coalesce(:media_type, media_type), :dataset, :policy_meta,
-        :producer, :now
-    FROM overlay_storage_index WHERE content_hash = :content AND state = 'stored'
+    SELECT :version, c.content_hash, :name, :description,
+        coalesce(:media_type, said.media_type, iif(c.producer_id = :producer, c.media_type, NULL), 'application/octet-stream'),
+        :dataset, :policy_meta, :producer, :now
+    FROM overlay_storage_index c
+    LEFT JOIN content_media_types said ON said.content_hash = c.content_hash AND said.producer_id = :producer
+    WHERE c.content_hash = :content AND c.state = 'stored'
     ON CONFLICT (version_id) DO NOTHING";
 
 /// Served by the primary key.
@@ -118,7 +135,20 @@ impl Catalog for SqliteStore {
     }
 
     async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>> {
-        self.workers.read("content", move |conn| Ok(content(conn, hash)?)).await
+        let find = move |conn: &Connection| {
+            let mut select = conn.prepare_cached(CONTENT)?;
+            Ok(select.query_row(named_params! { ":content": Sql(hash) }, content_from_row).optional()?)
+        };
+        self.workers.read("content", find).await
+    }
+
+    async fn content_of(&self, hash: ContentHash, producer: ProducerId) -> PortResult<Option<ContentMeta>> {
+        let find = move |conn: &Connection| {
+            let mut select = conn.prepare_cached(CONTENT_OF)?;
+            let which = named_params! { ":content": Sql(hash), ":producer": Sql(producer) };
+            Ok(select.query_row(which, content_from_row).optional()?)
+        };
+        self.workers.read("content_of", find).await
     }
 
     async fn announce_content(&self, meta: &ContentMeta, by: ProducerId) -> PortResult<()> {
@@ -128,6 +158,11 @@ impl Catalog for SqliteStore {
                 ":content": Sql(meta.content_hash), ":size": Sql(meta.size_bytes), ":media_type": meta.media_type,
                 ":producer": Sql(by), ":now": Sql(meta.stored_at),
             })?;
+            if meta.media_type != UNSAID_MEDIA_TYPE {
+                conn.prepare_cached(SAY_MEDIA_TYPE)?.execute(named_params! {
+                    ":content": Sql(meta.content_hash), ":producer": Sql(by), ":media_type": meta.media_type,
+                })?;
+            }
             Ok(())
         };
         self.workers.write("announce_content", announce).await
@@ -204,16 +239,13 @@ fn key(conn: &Connection, secret: &[u8; 32]) -> rusqlite::Result<Option<ApiKey>>
     conn.prepare_cached(KEY)?.query_row(named_params! { ":secret": secret }, from_row).optional()
 }
 
-fn content(conn: &Connection, hash: ContentHash) -> rusqlite::Result<Option<ContentMeta>> {
-    let from_row = |row: &Row<'_>| {
-        Ok(ContentMeta {
-            content_hash: get(row, "content_hash")?,
-            size_bytes: get(row, "size_bytes")?,
-            media_type: row.get("media_type")?,
-            stored_at: get(row, "stored_at")?,
-        })
-    };
-    conn.prepare_cached(CONTENT)?.query_row(named_params! { ":content": Sql(hash) }, from_row).optional()
+fn content_from_row(row: &Row<'_>) -> rusqlite::Result<ContentMeta> {
+    Ok(ContentMeta {
+        content_hash: get(row, "content_hash")?,
+        size_bytes: get(row, "size_bytes")?,
+        media_type: row.get("media_type")?,
+        stored_at: get(row, "stored_at")?,
+    })
 }
 
 fn unknown_content(conn: &Connection, hashes: &[ContentHash]) -> rusqlite::Result<Vec<ContentHash>> {

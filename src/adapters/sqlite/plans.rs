@@ -19,6 +19,8 @@ const STATEMENTS: &[(&str, &str)] = &[
     (KEY, "sqlite_autoindex_api_keys_2"),
     (REPLACE_KEY_SECRET, "PRIMARY KEY"),
     (CONTENT, "PRIMARY KEY"),
+    (CONTENT_OF, "PRIMARY KEY"),
+    (SAY_MEDIA_TYPE, ""),
     (ANNOUNCE_CONTENT, ""),
     (COMPLETE_CONTENT, "PRIMARY KEY"),
     (CONTENT_KNOWN, "PRIMARY KEY"),

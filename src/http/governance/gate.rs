@@ -39,7 +39,7 @@ impl Passed {
 }
 
 /// Judges an asset that is about to be made. Where the node obeys a policy it looks the content up first: what the asset does not
-/// say of itself is the content's.
+/// say of itself is what its producer said of the content.
 ///
 /// # Errors
 /// `policy-blocked`, `policy-missing`, `validation-failed` when the content is not stored, or what the ports answer.
@@ -51,14 +51,14 @@ pub(in crate::http) async fn before_publishing(
     if governor.bound_to().is_none() {
         return Ok(Passed(Vec::new()));
     }
-    let content = catalog.content(asset.content_hash).await?.ok_or(NewAssetError::ContentNotStored)?;
+    let content =
+        catalog.content_of(asset.content_hash, asset.producer_id).await?.ok_or(NewAssetError::ContentNotStored)?;
     let facts = Facts {
         version_id: asset.version_id,
         content_hash: asset.content_hash,
         policy_meta: &asset.policy_meta,
         producer_id: asset.producer_id,
         media_type: asset.media_type.as_deref().unwrap_or(&content.media_type),
-        served_as: Some(&content.media_type),
         size_bytes: content.size_bytes,
         created_at: asset.created_at,
         ancestry: None,

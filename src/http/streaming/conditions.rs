@@ -1,13 +1,18 @@
-//! Conditional requests (RFC 9110, section 13). The entity tag is the content hash: strong, and the same for ever. There is
-//! no date of modification, so conditions on dates do not apply.
+//! Conditional requests (RFC 9110, section 13). The entity tag is the content hash: strong, and the same for ever. The date of
+//! modification is when the content was stored; where a request has both, the tag decides.
+
+use std::time::SystemTime;
 
 use actix_web::{
     HttpRequest,
     http::{
         Method,
-        header::{self, EntityTag, Header, IfMatch, IfNoneMatch, IfRange},
+        header::{
+            self, EntityTag, Header, HttpDate, IfMatch, IfModifiedSince, IfNoneMatch, IfRange, IfUnmodifiedSince,
+        },
     },
 };
+use jiff::Timestamp;
 use penstock_actors::ids::ContentHash;
 
 /// A precondition that decides the answer.
@@ -19,8 +24,16 @@ pub(super) enum Precondition {
     Failed,
 }
 
-/// Evaluates `If-Match`, then `If-None-Match`. A field that cannot be read does not match anything.
-pub(super) fn evaluate(request: &HttpRequest, hash: ContentHash) -> Option<Precondition> {
+/// Whether the request has a condition that may decide the answer.
+pub(super) fn are_there(request: &HttpRequest) -> bool {
+    [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE]
+        .iter()
+        .any(|condition| request.headers().contains_key(condition))
+}
+
+/// Evaluates the conditions in the order of section 13.2.2. A tag that cannot be read does not match anything; a date that cannot be
+/// read is no condition.
+pub(super) fn evaluate(request: &HttpRequest, hash: ContentHash, stored_at: Timestamp) -> Option<Precondition> {
     let headers = request.headers();
     let tag = || EntityTag::new_strong(hash.to_string());
     if headers.contains_key(header::IF_MATCH) {
@@ -32,6 +45,10 @@ pub(super) fn evaluate(request: &HttpRequest, hash: ContentHash) -> Option<Preco
         if !matches {
             return Some(Precondition::Failed);
         }
+    } else if let Ok(IfUnmodifiedSince(date)) = IfUnmodifiedSince::parse(request)
+        && stored_at.as_second() > second(date)
+    {
+        return Some(Precondition::Failed);
     }
     if headers.contains_key(header::IF_NONE_MATCH) {
         let matches = match IfNoneMatch::parse(request) {
@@ -42,21 +59,42 @@ pub(super) fn evaluate(request: &HttpRequest, hash: ContentHash) -> Option<Preco
         if matches {
             return Some(Precondition::NotModified);
         }
+    } else if let Ok(IfModifiedSince(date)) = IfModifiedSince::parse(request)
+        && stored_at.as_second() <= second(date)
+    {
+        return Some(Precondition::NotModified);
     }
     None
 }
 
-/// Whether the request has a range that is to be looked at: a GET (RFC 9110, section 14.2) whose `If-Range`, if there is
-/// one, holds by a strong comparison. A date never holds, for there is nothing to compare it with.
-pub(super) fn range_applies(request: &HttpRequest, hash: ContentHash) -> bool {
+/// Whether a range is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RangeWish {
+    /// There is none, or `If-Range` does not hold.
+    None,
+    Always,
+    /// Only of what was stored at this second of the Unix time.
+    StoredAt(i64),
+}
+
+/// What the request wants of ranges, which are for GET alone (RFC 9110, section 14.2). `If-Range` holds by a strong comparison: the
+/// same tag, or exactly the same date.
+pub(super) fn range_wish(request: &HttpRequest, hash: ContentHash) -> RangeWish {
     if request.method() != Method::GET || !request.headers().contains_key(header::RANGE) {
-        return false;
+        return RangeWish::None;
     }
     if !request.headers().contains_key(header::IF_RANGE) {
-        return true;
+        return RangeWish::Always;
     }
     match IfRange::parse(request) {
-        Ok(IfRange::EntityTag(tag)) => tag.strong_eq(&EntityTag::new_strong(hash.to_string())),
-        Ok(IfRange::Date(_)) | Err(_) => false,
+        Ok(IfRange::EntityTag(tag)) if tag.strong_eq(&EntityTag::new_strong(hash.to_string())) => RangeWish::Always,
+        Ok(IfRange::Date(date)) => RangeWish::StoredAt(second(date)),
+        Ok(IfRange::EntityTag(_)) | Err(_) => RangeWish::None,
     }
+}
+
+/// Seconds since 1970; of a date before that, none.
+fn second(date: HttpDate) -> i64 {
+    let since = SystemTime::from(date).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,14 +1,17 @@
 //! The header fields of content.
 
+use std::time::SystemTime;
+
 use actix_web::{
     HttpResponse, HttpResponseBuilder,
     body::{BodySize, BoxBody, MessageBody, SizedStream},
     http::{
         StatusCode,
-        header::{self, ContentDisposition, DispositionParam, DispositionType, ExtendedValue, HeaderName},
+        header::{self, ContentDisposition, DispositionType, HeaderName, HttpDate},
     },
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
 use penstock_actors::{
     delivery::Delivery,
     ids::{ContentHash, SessionId},
@@ -16,17 +19,24 @@ use penstock_actors::{
     quota_book::Grant,
 };
 
-use super::{Asked, range::RangeAnswer};
+use super::{Asked, browsers, range::RangeAnswer};
 use crate::http::Problem;
 
 mod handed_over;
 
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
+/// Pages of every origin may show content, also those that are isolated from all others (`Cross-Origin-Embedder-Policy`): the
+/// receipt is the right, not the page.
+pub(super) const FOR_EVERY_PAGE: (HeaderName, &str) =
+    (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
+
 /// What is said of a content in every answer that carries or describes it.
 pub(in crate::http) struct ContentHeaders {
     pub(super) size: u64,
     pub(super) media_type: String,
+    /// When it was stored. Content never changes, but it may go and come again.
+    pub(super) stored_at: Timestamp,
     hash: ContentHash,
     asked: Asked,
     session: SessionId,
@@ -44,6 +54,8 @@ impl ContentHeaders {
         Ok(Self {
             size: meta.size_bytes,
             media_type: meta.media_type.clone(),
+            // No answer may say that what it carries was made after it (RFC 9110, section 8.8.2.1).
+            stored_at: meta.stored_at.min(grant.started_at),
             hash: asked.hash,
             asked: *asked,
             // Without a session of the client's the stream gets a name of its own, for its logs.
@@ -58,7 +70,11 @@ impl ContentHeaders {
     fn describe(&self, builder: &mut HttpResponseBuilder) {
         builder
             .insert_header((header::ETAG, format!("\"{}\"", self.hash)))
-            .insert_header((header::CACHE_CONTROL, "private"))
+            .insert_header(header::LastModified(HttpDate::from(SystemTime::from(self.stored_at))))
+            // A browser may keep it, and asks each time: the right may have gone, and a cache would guess how long it is good.
+            .insert_header((header::CACHE_CONTROL, "private, no-cache"))
+            .insert_header((header::CONTENT_SECURITY_POLICY, browsers::security_policy(&self.media_type)))
+            .insert_header(FOR_EVERY_PAGE)
             .insert_header((header::ACCEPT_RANGES, "bytes"))
             .insert_header((REPR_DIGEST, self.repr_digest()));
         self.identify(builder);
@@ -79,9 +95,13 @@ impl ContentHeaders {
         format!("sha-256=:{}:", STANDARD.encode(self.hash.as_bytes()))
     }
 
-    /// `Content-Disposition`, whoever says it.
+    /// `Content-Disposition` for whoever else delivers, at an address that may have more than content.
     pub(in crate::http) fn disposition(&self) -> ContentDisposition {
-        disposition(&self.name)
+        self.shown_if(browsers::only_shows(&self.media_type))
+    }
+
+    fn shown_if(&self, shown: bool) -> ContentDisposition {
+        browsers::disposition(&self.name, if shown { DispositionType::Inline } else { DispositionType::Attachment })
     }
 
     /// 304.
@@ -105,7 +125,7 @@ impl ContentHeaders {
         let status = if ranges.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
         let mut builder = HttpResponse::build(status);
         self.describe(&mut builder);
-        builder.insert_header(self.disposition());
+        builder.insert_header(self.shown_if(self.asked.among_content || browsers::only_shows(&self.media_type)));
         let media_type = ranges.and_then(RangeAnswer::multipart_type);
         builder.content_type(media_type.as_deref().unwrap_or(&self.media_type));
         if let Some(range) = ranges.and_then(|ranges| ranges.content_range(self.size)) {
@@ -113,35 +133,6 @@ impl ContentHeaders {
         }
         builder
     }
-}
-
-/// `Content-Disposition` by RFC 6266: a plain name for old clients and the exact one beside it. A name is never a path: what
-/// separates folders, and what terminals and shells act on, is replaced.
-fn disposition(name: &str) -> ContentDisposition {
-    let safe: String =
-        name.chars()
-            .map(|c| {
-                if c.is_control() || matches!(c, '/' | '\\' | '"' | ':' | '<' | '>' | '|' | '?' | '*') {
-                    '_'
-                } else {
-                    c
-                }
-            })
-            .collect();
-    let safe = match safe.trim_matches(['.', ' ']) {
-        "" => "content",
-        trimmed => trimmed,
-    };
-    let ascii: String = safe.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
-    let mut parameters = vec![DispositionParam::Filename(ascii.clone())];
-    if ascii != safe {
-        parameters.push(DispositionParam::FilenameExt(ExtendedValue {
-            charset: header::Charset::Ext("UTF-8".to_owned()),
-            language_tag: None,
-            value: safe.as_bytes().to_vec(),
-        }));
-    }
-    ContentDisposition { disposition: DispositionType::Inline, parameters }
 }
 
 /// The body of a HEAD: announces its length and has no bytes.
@@ -159,24 +150,5 @@ impl MessageBody for Announced {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<bytes::Bytes, Self::Error>>> {
         std::task::Poll::Ready(None)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_safe_and_survive() {
-        for (name, expected) in [
-            ("film.mp4", "inline; filename=\"film.mp4\""),
-            ("../../etc/passwd", "inline; filename=\"_.._etc_passwd\""),
-            ("a\"; filename=\"b", "inline; filename=\"a_; filename=_b\""),
-            ("x\r\nSet-Cookie: y", "inline; filename=\"x__Set-Cookie_ y\""),
-            ("...", "inline; filename=\"content\""),
-            ("Füße.txt", "inline; filename=\"F__e.txt\"; filename*=UTF-8''F%C3%BC%C3%9Fe.txt"),
-        ] {
-            assert_eq!(disposition(name).to_string(), expected, "{name:?}");
-        }
     }
 }

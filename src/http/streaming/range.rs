@@ -148,7 +148,7 @@ mod tests {
 
     fn read(field: &str, size: u64, max_range_bytes: u64) -> Result<Vec<Range<u64>>, u16> {
         let request = TestRequest::get().insert_header((header::RANGE, field)).to_http_request();
-        match select(&request, size, &StreamingSettings { max_range_bytes }) {
+        match select(&request, size, &StreamingSettings { max_range_bytes, content_host: String::new() }) {
             Ok(None) => Ok(vec![]),
             Ok(Some(answer)) => Ok(answer.ranges),
             Err(problem) => Err(problem.kind().status().as_u16()),

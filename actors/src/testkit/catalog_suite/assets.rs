@@ -7,7 +7,7 @@ pub(super) async fn run<S: Catalog>(store: &S) {
     an_asset_is_read_back_as_it_was_made(store).await;
     an_unknown_asset_is_not_found(store).await;
     an_asset_needs_stored_content(store).await;
-    an_asset_without_a_media_type_has_that_of_its_content(store).await;
+    an_asset_without_a_media_type_has_what_its_producer_said_of_the_content(store).await;
     an_asset_that_is_made_twice_is_one_asset(store).await;
     names_keep_every_character(store).await;
     policy_meta_keeps_its_structure(store).await;
@@ -52,13 +52,17 @@ async fn an_asset_needs_stored_content<S: Catalog>(store: &S) {
     }
 }
 
-async fn an_asset_without_a_media_type_has_that_of_its_content<S: Catalog>(store: &S) {
-    let by = producer(store).await;
-    let content = stored_content(store, by).await;
-    let new = NewAsset { media_type: None, dataset_id: None, ..new_asset(content.content_hash, by) };
-    let made = store.create_asset(&new).await.expect("an asset is made");
-    assert_eq!(made.media_type, content.media_type);
-    assert_eq!(made.dataset_id, None);
+async fn an_asset_without_a_media_type_has_what_its_producer_said_of_the_content<S: Catalog>(store: &S) {
+    let (first, second, silent) = (producer(store).await, producer(store).await, producer(store).await);
+    let content = stored_content(store, first).await;
+    let again = ContentMeta { media_type: "text/x-second".into(), ..content.clone() };
+    store.announce_content(&again, second).await.expect("content is announced");
+    for (by, expected) in [(first, &*content.media_type), (second, "text/x-second"), (silent, UNSAID_MEDIA_TYPE)] {
+        let new = NewAsset { media_type: None, dataset_id: None, ..new_asset(content.content_hash, by) };
+        let made = store.create_asset(&new).await.expect("an asset is made");
+        assert_eq!(made.media_type, expected);
+        assert_eq!(made.dataset_id, None);
+    }
 }
 
 async fn an_asset_that_is_made_twice_is_one_asset<S: Catalog>(store: &S) {

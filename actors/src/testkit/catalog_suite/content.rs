@@ -6,6 +6,7 @@ pub(super) async fn run<S: Catalog>(store: &S) {
     content_is_there_once_it_is_completed(store).await;
     content_is_completed_once(store).await;
     announcing_stored_content_changes_nothing(store).await;
+    each_producer_says_for_itself_what_a_content_is(store).await;
     content_is_stored_as_it_was_announced_last(store).await;
     an_announcement_is_known_before_it_is_completed(store).await;
     an_announcement_that_is_never_completed_is_withdrawn(store).await;
@@ -39,6 +40,31 @@ async fn announcing_stored_content_changes_nothing<S: Catalog>(store: &S) {
     let again = ContentMeta { media_type: "text/plain".into(), stored_at: meta.stored_at + 1.hour(), ..meta.clone() };
     store.announce_content(&again, other).await.expect("content is announced");
     assert_eq!(store.content(meta.content_hash).await.expect("an answer"), Some(meta));
+}
+
+async fn each_producer_says_for_itself_what_a_content_is<S: Catalog>(store: &S) {
+    let (first, second, silent) = (producer(store).await, producer(store).await, producer(store).await);
+    let meta = ContentMeta { media_type: "text/html".into(), ..random_content() };
+    store.announce_content(&meta, first).await.expect("content is announced");
+    assert_eq!(store.content_of(meta.content_hash, first).await.expect("an answer"), None, "it is not complete");
+    assert!(store.complete_content(meta.content_hash).await.expect("an answer"));
+    let said = async |by, media_type: &str| {
+        let meta = ContentMeta { media_type: media_type.into(), ..meta.clone() };
+        store.announce_content(&meta, by).await.expect("content is announced");
+    };
+    let is = async |by| {
+        let found = store.content_of(meta.content_hash, by).await.expect("an answer").expect("it is stored");
+        assert_eq!(ContentMeta { media_type: meta.media_type.clone(), ..found.clone() }, meta);
+        found.media_type
+    };
+    said(second, "video/mp4").await;
+    said(silent, UNSAID_MEDIA_TYPE).await;
+    assert_eq!((&*is(first).await, &*is(second).await), ("text/html", "video/mp4"));
+    assert_eq!(is(silent).await, UNSAID_MEDIA_TYPE, "what others say is not for it");
+    said(first, "text/plain").await;
+    said(second, UNSAID_MEDIA_TYPE).await;
+    assert_eq!(is(first).await, "text/plain", "it may say something else later");
+    assert_eq!(is(second).await, "video/mp4", "who says nothing takes nothing back");
 }
 
 async fn content_is_stored_as_it_was_announced_last<S: Catalog>(store: &S) {

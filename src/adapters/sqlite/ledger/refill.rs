@@ -28,7 +28,7 @@ pub(in super::super) const RECEIPT_VIEW: &str = "
         p.policy_name, p.description AS policy_description, p.bytes_per_hour, p.bytes_per_day, p.bytes_per_month,
         p.requests_per_hour, p.requests_per_day, p.requests_per_month, p.max_concurrent_streams, p.max_bandwidth_mbps,
         p.burst_bytes_allowance, p.burst_duration_minutes, p.max_file_size_bytes, p.allowed_content_types,
-        a.name AS asset_name, c.size_bytes, c.media_type, c.stored_at
+        a.name AS asset_name, a.media_type, c.size_bytes, c.stored_at
     FROM overlay_receipts r
     JOIN quota_policies p ON p.policy_name = r.quota_tier
     JOIN assets a ON a.version_id = r.version_id

@@ -13,7 +13,7 @@ use penstock_actors::{
 };
 use serde::Serialize;
 
-use super::ContentHeaders;
+use super::{ContentHeaders, FOR_EVERY_PAGE};
 use crate::http::{Problem, ProblemType, answer::no_store};
 
 const ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
@@ -97,7 +97,7 @@ impl ContentHeaders {
     fn for_one_client(&self, builder: HttpResponseBuilder) -> HttpResponseBuilder {
         let mut builder = no_store(builder);
         self.identify(&mut builder);
-        builder.insert_header((header::REFERRER_POLICY, "no-referrer"));
+        builder.insert_header((header::REFERRER_POLICY, "no-referrer")).insert_header(FOR_EVERY_PAGE);
         builder
     }
 }

@@ -29,9 +29,9 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The kernel takes more to send once it has less than this unsent. A client that leaves without reading makes no more
-/// go through the node's memory, a slow one holds no more of it, and an answer that was taken whole has at most this much
-/// still to go. Less would cost speed where the network is fast and the node is busy (docs/performance.md).
+/// The kernel takes more to send only while it has less than this unsent, which bounds what a slow client holds of the kernel's
+/// memory, and what is read for a client that leaves. Less would cost speed where the network is fast and the node is
+/// busy (docs/performance.md).
 pub const MOST_UNSENT: u32 = 256 << 10;
 
 /// The socket of one client.
@@ -42,6 +42,8 @@ struct Inner {
     /// Bytes that were handed over and that the kernel has not taken.
     buffered: AtomicU64,
     is_cut: AtomicBool,
+    /// The client has closed its side, so no read tells how the connection goes on.
+    has_ended: AtomicBool,
     /// The task that serves the connection.
     server: AtomicWaker,
 }
@@ -63,8 +65,13 @@ impl ClientSocket {
                 tracing::debug!(name, %error, "a connection goes without an option of its socket");
             }
         }
-        let (buffered, is_cut, server) = (AtomicU64::new(0), AtomicBool::new(false), AtomicWaker::new());
-        Self(Arc::new(Inner { stream, buffered, is_cut, server }))
+        Self(Arc::new(Inner {
+            stream,
+            buffered: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            server: AtomicWaker::new(),
+        }))
     }
 
     /// For those who hand over what the server writes.
@@ -85,6 +92,11 @@ impl Inner {
         self.server.register(cx.waker());
         if self.is_cut.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the node cut the connection"));
+        }
+        if self.has_ended.load(Ordering::Relaxed)
+            && let Some(error) = self.stream.take_error()?
+        {
+            return Err(error);
         }
         Ok(())
     }
@@ -142,6 +154,9 @@ impl AsyncRead for ClientSocket {
             ready!(inner.stream.poll_read_ready(cx))?;
             let read = inner.transfer(Interest::READABLE, buffer.remaining(), || inner.stream.try_read_buf(buffer));
             if let Some(read) = read {
+                if matches!(read, Ok(0)) {
+                    inner.has_ended.store(true, Ordering::Relaxed);
+                }
                 return Poll::Ready(read.map(drop));
             }
         }
@@ -301,6 +316,22 @@ mod tests {
         drop(client);
         socket.read_u8().await.expect_err("it is gone");
         assert_eq!(connection.unsent(), unsent);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closed_its_side_and_then_leaves_is_noticed_without_a_write() {
+        let (mut socket, mut client) = pair().await;
+        fill(&mut socket).await;
+        client.shutdown().await.expect("closed");
+        assert_eq!(socket.read(&mut [0; 10]).await.expect("an end"), 0);
+        socket.flush().await.expect("it still listens");
+        drop(client);
+        let mut flushed = socket.flush().await;
+        while flushed.is_ok() {
+            tokio::task::yield_now().await;
+            flushed = socket.flush().await;
+        }
+        assert!(flushed.is_err());
     }
 
     #[tokio::test]

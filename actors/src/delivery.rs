@@ -1,9 +1,8 @@
 //! `Delivery`: the body of one stream, from the open blob to the connection.
 //!
 //! It paces, looks for revocation with each piece, counts what left the node, and settles exactly once: at the end, or
-//! when it is dropped because the client left or the node stops. A stream whose end is asked for was taken whole by its
-//! connection, and is charged whole. One that ends before is charged for what its [`Connection`] sent: it is cut, and what is
-//! unsent then never leaves the node.
+//! when it is dropped because the client left or the node stops. It ends when all of it has left the node. One that breaks
+//! off before is charged for what its [`Connection`] has sent: it is cut, and the rest never leaves the node.
 
 use std::{
     collections::VecDeque,
@@ -33,6 +32,11 @@ use crate::{
 
 /// A paced stream looks for revocation at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often a stream of which all was handed over looks whether it has left the node: at first, and at most. A client that goes
+/// on with its next request on the same connection waits no longer than this.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(25);
 
 /// A part of an answer: bytes that are not content (a multipart header), then a range of the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,11 +127,20 @@ pub struct Delivery {
     paused: Option<(Bytes, Pin<Box<Sleep>>, Instant)>,
     /// Bytes of the answer that were handed over.
     handed_over: u64,
+    /// All was handed over, and has not left the node.
+    leaving: Option<Leaving>,
     /// Content bytes still to be handed over.
     remaining: u64,
     connection: Weak<dyn Connection>,
     watch: Option<Watch>,
     _stream_permit: Permit,
+}
+
+/// When to look next whether all has left.
+enum Leaving {
+    /// Once the server has written what it was given last.
+    Written,
+    After(Pin<Box<Sleep>>, Duration),
 }
 
 enum Source {
@@ -180,6 +193,7 @@ impl Delivery {
             reservation: Some(reservation),
             paused: None,
             handed_over: 0,
+            leaving: None,
             connection,
             watch: None,
             _stream_permit: permit,
@@ -225,6 +239,32 @@ impl Delivery {
 
     fn is_revoked(&self) -> bool {
         self.reservation.as_ref().is_some_and(|reservation| reservation.grant().revocation.is_raised())
+    }
+
+    /// Waits until all that was handed over has left the node. What is one piece at most is not worth the wait.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.handed_over <= PIECE_BYTES {
+            return Poll::Ready(());
+        }
+        loop {
+            let pause = match &mut self.leaving {
+                None => None,
+                Some(Leaving::Written) => Some(FIRST_LOOK),
+                Some(Leaving::After(sleep, pause)) => {
+                    ready!(sleep.as_mut().poll(cx));
+                    Some((*pause * 2).min(LAST_LOOK))
+                }
+            };
+            if self.connection.upgrade().is_none_or(|connection| connection.unsent() == 0) {
+                return Poll::Ready(());
+            }
+            let Some(pause) = pause else {
+                self.leaving = Some(Leaving::Written);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            self.leaving = Some(Leaving::After(Box::pin(tokio::time::sleep(pause)), pause));
+        }
     }
 
     /// The next piece of content, as it comes from the store.
@@ -306,6 +346,7 @@ impl Stream for Delivery {
                     let tail = std::mem::take(&mut this.tail);
                     return this.hand_over(tail);
                 }
+                ready!(this.poll_left(cx));
                 this.settle(this.handed_over, Outcome::Completed);
                 return Poll::Ready(None);
             };

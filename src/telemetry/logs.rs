@@ -32,7 +32,7 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
         .map_err(|error| anyhow!("{error}"))
         .context("the log filter is not valid")?;
     let lines = tracing_subscriber::registry().with(filter);
-    // A line that cannot be written is lost: of that to tell on the same way would end the process, as when its terminal is closed.
+    // A line that cannot be written is lost. To report that on the same stream would panic, as when the terminal is closed.
     let text = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     // A logger that is there already is kept, which is no error.
     let _kept = match format {

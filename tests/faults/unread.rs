@@ -34,6 +34,17 @@ on_both!(what_a_client_leaves_unread_in_the_node_is_not_charged, async |node: &m
     let rows = usage_rows(node, &paid.receipt).await;
     assert_eq!(bytes_of(&rows), node.charged(&paid.receipt).await.0);
     assert!(rows.iter().all(|row| row["outcome"] == "aborted"), "{rows:?}");
+
+    // All of this is in the kernels.
+    let bytes = sample(15, 250_000);
+    let small = node.paid(&bytes, "roomy").await;
+    let wire = Wire::streaming(node, &small).await;
+    let received = at_a_standstill(wire.address()).await.unread;
+    assert!(received < bytes.len() as u64);
+    drop(wire);
+    at_rest(node).await;
+    let (charged, _) = node.charged(&small.receipt).await;
+    assert!((received..=received + SEGMENT).contains(&charged), "{charged} charged, {received} received");
 });
 
 on_both!(a_refund_cuts_a_client_that_reads_nothing_and_drops_what_was_not_sent, async |node: &mut TestNode| {

@@ -12,6 +12,8 @@ use penstock_actors::{
     testkit::{connection::TestConnection, script::Fault},
 };
 
+use tokio::time::timeout;
+
 use crate::rig::{Rig, bytes, eventually};
 
 const MIB: usize = LEAF_BYTES as usize;
@@ -106,7 +108,7 @@ async fn a_client_that_leaves_is_charged_for_the_content_that_its_connection_sen
     let size = MIB + 70_000;
     let hash = rig.blobs.put(content(size));
     let piece = 32 << 10;
-    for (polls, held_back) in [(0, 0), (1, 0), (1, 1000), (1, piece), (2, piece + 1), (3, 10 * piece), (34, 0), (36, 5)]
+    for (polls, held_back) in [(0, 0), (1, 0), (1, 1000), (1, piece), (2, piece + 1), (3, 10 * piece), (34, 0), (36, 0)]
     {
         let right = rig.receipt_for(bytes(1 << 30), hash, size as u64);
         let connection = TestConnection::new();
@@ -123,12 +125,42 @@ async fn a_client_that_leaves_is_charged_for_the_content_that_its_connection_sen
         connection.hold_back(held_back);
         drop(delivery);
         rig.settled().await;
-        // Whose end was asked for is whole, whatever is still on its way.
         let whole = polls == 36;
         assert_eq!(connection.is_cut(), polls > 0 && !whole, "after {polls} polls");
         let sent = if whole { size as u64 } else { out.saturating_sub(held_back) };
         let charged = Credit::new(sent, u64::from(sent > 0));
         assert_eq!(rig.ledger.hour(right.id, rig.now()).0, charged, "{polls} polls, {held_back} held back");
+    }
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_stream_ends_when_all_of_it_has_left() {
+    let rig = Rig::start().await;
+    let size = 100_000;
+    let hash = rig.blobs.put(content(size));
+    for leaves in [true, false] {
+        let right = rig.receipt_for(bytes(1 << 30), hash, size as u64);
+        let connection = TestConnection::new();
+        connection.hold_back(40_000);
+        let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
+        let opened = rig.open_to(&connection, reservation, Plan::single(0..right.size)).await;
+        let mut delivery = opened.expect("readable");
+        while connection.all_handed_over() < size as u64 {
+            delivery.next().await.expect("a piece").expect("readable");
+        }
+        assert!(timeout(Duration::from_millis(100), delivery.next()).await.is_err(), "some of it is still here");
+        assert_eq!(rig.active(), 1);
+        if leaves {
+            drop(delivery);
+        } else {
+            connection.hold_back(0);
+            assert!(delivery.next().await.is_none(), "the end");
+        }
+        rig.settled().await;
+        let charged = if leaves { size as u64 - 40_000 } else { size as u64 };
+        assert_eq!(rig.ledger.hour(right.id, rig.now()).0, Credit::new(charged, 1));
+        assert_eq!(connection.is_cut(), leaves);
     }
     rig.end_alone().await;
 }

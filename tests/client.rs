@@ -256,6 +256,8 @@ async fn what_cannot_be_meant_is_a_usage_error() {
         &["get", &hex(b""), "--receipt", "7", "-o", "file"],
         &["publish", "--content", &hex(b""), "--name", "a", "--meta", "[1]"],
         &["receipt", "--asset", RECEIPT, "--status", "paid"],
+        &["receipt", "--asset", RECEIPT, "--expires", "2020-01-31T12:00:00Z"],
+        &["receipt", "--asset", RECEIPT, "--server", "localhost:8080"],
     ] {
         let usage = penstock(args).await.unwrap_err().downcast::<clap::Error>().unwrap();
         assert_eq!(usage.exit_code(), 2, "{args:?}");

@@ -18,6 +18,7 @@ mod api;
 mod catalogue;
 mod checks;
 mod exactness;
+mod field;
 mod governance;
 mod main_job;
 mod on_s3;

@@ -5,7 +5,9 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::node::{Paid, TestNode, expect, sample};
+use crate::node::{On, Paid, Setup, TestNode, expect, sample};
+
+const README: &str = include_str!("../../README.md");
 
 async fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output().await;
@@ -72,6 +74,57 @@ on_sqlite!(wget_resumes, async |node: &mut TestNode| {
     assert!(std::fs::read(&target).unwrap() == bytes);
     assert_eq!(node.charged(&paid.receipt).await, (999_999, 1));
 });
+
+/// The README's command that fetches what is missing of a content, as a shell runs it in the node's folder.
+async fn fetch_as_the_readme_does(node: &TestNode, paid: &Paid) {
+    let (first, last) = ("echo \"$HASH  copy.mp4\"", "-o copy.mp4");
+    let from = README.find(first).expect("the README tells how to fetch content");
+    let command = &README[from..from + README[from..].find(last).expect("its end") + last.len()];
+    let command = command.replace("http://127.0.0.1:8080", &node.url(""));
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", &command]).current_dir(node.folder.path());
+    let ended = shell.env("HASH", &paid.hash).env("RECEIPT", &paid.receipt).output().await.unwrap();
+    assert!(ended.status.success(), "{command}: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
+on_sqlite!(the_command_of_the_readme_may_be_run_again, async |node: &mut TestNode| {
+    let bytes = sample(83, 3_000_000);
+    let paid = node.paid(&bytes, "standard").await;
+    let copy = node.folder.path().join("copy.mp4");
+    std::fs::write(&copy, &bytes[..1_000_000]).unwrap();
+    for _ in 0..2 {
+        fetch_as_the_readme_does(node, &paid).await;
+        assert!(std::fs::read(&copy).unwrap() == bytes);
+        assert_eq!(node.charged(&paid.receipt).await, (2_000_000, 1), "the second time costs nothing");
+    }
+});
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_ranges_are_short_our_client_asks_on_and_others_must_be_told_to() {
+    let mut node = Setup::new(On::Sqlite).env("MAX_RANGE_BYTES", "256KiB").start().await;
+    let bytes = sample(84, 600_000);
+    let paid = node.paid(&bytes, "standard").await;
+    // As the configuration, the README and the API's page say: it ends early, and says that all is well.
+    let copy = node.folder.path().join("copy.mp4");
+    std::fs::write(&copy, &bytes[..1000]).unwrap();
+    run("curl", &["-sSf", "-C", "-", "-o", copy.to_str().unwrap(), &url(&node, &paid)]).await;
+    assert_eq!(std::fs::metadata(&copy).unwrap().len(), 1000 + (256 << 10));
+    while std::fs::read(&copy).unwrap() != bytes {
+        fetch_as_the_readme_does(&node, &paid).await;
+    }
+
+    let target = node.folder.path().join("own.bin");
+    let server = node.url("");
+    let get = ["get", &paid.hash, "--receipt", &paid.receipt, "-o", target.to_str().unwrap(), "--server", &server];
+    let before = node.charged(&paid.receipt).await.0;
+    let part = node.folder.path().join(format!("own.bin.{}.part", &paid.hash[..16]));
+    std::fs::write(&part, &bytes[..1000]).unwrap();
+    let got = node.run(&get).await;
+    assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+    assert!(std::fs::read(&target).unwrap() == bytes && !part.exists());
+    assert_eq!(node.charged(&paid.receipt).await.0 - before, 599_000, "each byte once");
+    node.finish().await;
+}
 
 /// Half a minute of film whose index is at the end, so that a player must seek before it can begin.
 async fn film(node: &TestNode) -> Vec<u8> {

@@ -35,7 +35,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgs {
     /// The node's address
-    #[arg(long, env = "PENSTOCK_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long, env = "PENSTOCK_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = address
+    )]
     pub server: Url,
 
     /// How long a connection may carry nothing before it counts as lost; a file that is sent has five times as long
@@ -82,9 +84,6 @@ enum Opens {
 impl Node {
     /// A node whose public calls are used: the receipt is the right.
     pub(super) fn open(args: &NodeArgs) -> anyhow::Result<Self> {
-        if !matches!(args.server.scheme(), "http" | "https") || args.server.cannot_be_a_base() {
-            bail!("the address of a node begins with http:// or https://, unlike `{}`", args.server);
-        }
         let silence = Silence::of(args.max_silence);
         Ok(Self { client: client(silence)?, server: args.server.clone(), opens: Opens::Nothing, silence })
     }
@@ -158,6 +157,12 @@ impl Node {
             Failure::Final(format!("the answer ({status}) is not JSON: is this the address of a Penstock node?"))
         })
     }
+}
+
+/// The address of a node. Nothing is guessed: a key goes there.
+fn address(text: &str) -> Result<Url, String> {
+    let url = text.trim().parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| "the address of a node begins with http:// or https://".to_owned())
 }
 
 /// An answer that refuses is a failure.
@@ -249,6 +254,16 @@ mod tests {
             ("http://localhost.example", false),
         ] {
             assert_eq!(is_this_machine(&address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_says_how_it_is_spoken_to() {
+        for text in ["http://127.0.0.1:8080", "HTTPS://node.example/", " http://[::1]:8080\n"] {
+            assert!(address(text).is_ok(), "{text}");
+        }
+        for text in ["127.0.0.1:8080", "localhost:8080", "node.example", "ftp://node.example", "http://", ""] {
+            assert_eq!(address(text).unwrap_err(), "the address of a node begins with http:// or https://", "{text}");
         }
     }
 

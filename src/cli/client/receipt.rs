@@ -38,11 +38,14 @@ pub struct ReceiptArgs {
 }
 
 fn expiry(text: &str) -> Result<Timestamp, String> {
+    let now = Timestamp::now();
     if let Ok(time) = text.parse() {
-        return Ok(time);
+        // Nobody could use what is paid for then.
+        return if time > now { Ok(time) } else { Err("this time is over".to_owned()) };
     }
-    let span = humantime::parse_duration(text).map_err(|_| "neither a time nor a span such as 7d".to_owned())?;
-    Timestamp::now().checked_add(span).map_err(|error| error.to_string())
+    let neither = || "neither a time such as 2030-01-31T12:00:00Z nor a span such as 7d".to_owned();
+    let span = humantime::parse_duration(text).map_err(|_| neither())?;
+    now.checked_add(span).map_err(|_| "no such time: it is more than 7,000 years from now".to_owned())
 }
 
 /// Makes the receipt; the answer is the node's.
@@ -77,6 +80,10 @@ mod tests {
     fn an_expiry_is_a_time_or_a_span() {
         assert_eq!(expiry("2030-01-31T12:00:00Z").unwrap().as_second(), 1_896_091_200);
         assert!(expiry("7d").unwrap() > Timestamp::now());
-        assert!(expiry("tomorrow").is_err());
+        for text in ["tomorrow", "2030-01-31", ""] {
+            assert!(expiry(text).unwrap_err().starts_with("neither a time such as"), "{text}");
+        }
+        assert_eq!(expiry("2020-01-31T12:00:00Z").unwrap_err(), "this time is over");
+        assert_eq!(expiry("9000y").unwrap_err(), "no such time: it is more than 7,000 years from now");
     }
 }

@@ -152,3 +152,23 @@ async fn instances_that_start_at_one_moment_make_one_admin() {
         database.client().await.batch_execute(admin).await.expect("as if nobody had started yet");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_reads_in_psql_what_each_table_and_column_is() {
+    // Parts of a partitioned table are as the whole; what refinery keeps is its own.
+    const SILENT: &str = "
+        SELECT concat_ws('.', relname, attname) FROM (
+            SELECT oid, relname, NULL AS attname, obj_description(oid, 'pg_class') AS told FROM pg_class
+            WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace
+            UNION ALL
+            SELECT c.oid, relname, attname, col_description(c.oid, attnum)
+            FROM pg_class c JOIN pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+            WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace
+        ) AS each
+        WHERE told IS NULL AND relname <> 'refinery_schema_history'
+        ORDER BY 1";
+    let database = TestDatabase::migrated().await;
+    let silent = database.client().await.query(SILENT, &[]).await.expect("an answer");
+    let silent: Vec<String> = silent.iter().map(|row| row.get(0)).collect();
+    assert!(silent.is_empty(), "a later migration has to say what these are (COMMENT ON): {silent:?}");
+}

@@ -6,10 +6,14 @@ mod authority;
 mod changes;
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "postgres/defaults.rs"]
+mod defaults;
 #[path = "postgres/faults.rs"]
 mod faults;
 #[path = "postgres/large.rs"]
 mod large;
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/pgbouncer.rs"]
 mod pgbouncer;
 #[path = "postgres/plans.rs"]
@@ -26,6 +30,8 @@ mod search_plans;
 mod shipped;
 #[path = "support/postgres.rs"]
 mod support;
+#[path = "postgres/switchover.rs"]
+mod switchover;
 #[path = "postgres/pgbouncer.rs"]
 mod through_pgbouncer;
 #[path = "postgres/tls.rs"]

@@ -21,6 +21,7 @@ mod ledger;
 mod lineage;
 mod migrations;
 mod pool;
+mod reach;
 mod receipts;
 mod replicas;
 mod search;
@@ -40,9 +41,9 @@ use self::{
     error::POSTGRES,
     gate::Lane,
     pool::Pool,
+    reach::{Reach, Role},
     replicas::{Replicas, Topic},
     tls::Tls,
-    upkeep::Pulse,
 };
 pub use self::{
     migrations::{await_schema, is_hopeless, migrate},
@@ -65,7 +66,7 @@ pub struct PostgresSettings {
     pub max_waiting: usize,
     /// How long a call waits for a connection when all are taken.
     pub wait_timeout: Duration,
-    /// How long opening a connection may take.
+    /// How long opening a connection may take, all addresses together.
     pub create_timeout: Duration,
     /// How long the check of an idle connection may take.
     pub recycle_timeout: Duration,
@@ -107,7 +108,6 @@ pub struct PostgresStore {
     upkeep: Db,
     /// For clients' requests that may see what was true a moment ago.
     replicas: Replicas,
-    pulse: Arc<Pulse>,
 }
 
 impl PostgresStore {
@@ -116,20 +116,20 @@ impl PostgresStore {
     /// # Errors
     /// `Unavailable` when the server does not answer, `Rejected` when the settings contradict each other.
     pub async fn connect(settings: PostgresSettings, metrics: Arc<DbMetrics>, io: Handle) -> PortResult<Self> {
-        let open = |config, tls: &TlsSettings| {
+        let open = |config: &tokio_postgres::Config, tls: &TlsSettings, role| {
             let tls = Tls::load(tls).map_err(|error| PortError::rejected(POSTGRES, error))?;
-            let pool = Pool::new(config, tls, &settings, Arc::clone(&metrics), io.clone())?;
+            let reach = Reach::new(config.clone(), tls, settings.create_timeout, role, io.clone());
+            let pool = Pool::new(reach, &settings, Arc::clone(&metrics))?;
             Ok::<_, PortError>(Db::new(pool, settings.statement_mode, settings.statement_timeout, Arc::clone(&metrics)))
         };
-        let db = open(&settings.config, &settings.tls)?;
+        let db = open(&settings.config, &settings.tls, Role::Primary)?;
         let servers = settings.replicas.servers.iter();
-        let servers = servers.map(|(config, tls)| open(config, tls)).collect::<PortResult<Vec<_>>>()?;
+        let servers = servers.map(|(config, tls)| open(config, tls, Role::Replica)).collect::<PortResult<Vec<_>>>()?;
         db.pool().keep_warm().await?;
         Ok(Self {
             ledger: db.in_lane(Lane::Ledger),
             upkeep: db.in_lane(Lane::Upkeep),
             replicas: Replicas::new(&db, servers, settings.replicas.max_lag, metrics),
-            pulse: Arc::default(),
             db,
         })
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 
 use self::url::{InvalidUrl, TlsOfUrl};
 use super::{Secret, problem::Rules, value};
@@ -157,6 +157,11 @@ impl Postgres {
             Ok((connection, tls)) => {
                 let named = !connection.get_hosts().is_empty();
                 rules.require(self.url.is_empty() || named, &["postgres.url"], "name a host");
+                rules.require(
+                    connection.get_target_session_attrs() != TargetSessionAttrs::ReadOnly,
+                    &["postgres.url"],
+                    "not have target_session_attrs=read-only: the node writes; servers to read from are postgres.replica_urls",
+                );
                 check_tls(rules, &connection, &tls);
                 self.check_replicas(rules);
             }

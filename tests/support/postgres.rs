@@ -27,11 +27,16 @@ impl TestDatabase {
     /// # Panics
     /// When there is no server to test against.
     pub(crate) async fn empty() -> Self {
+        Self::made_with("").await
+    }
+
+    /// An empty database that is made with these options of `CREATE DATABASE`.
+    pub(crate) async fn made_with(options: &str) -> Self {
         let url = std::env::var(SERVER).unwrap_or_else(|_| panic!("{SERVER} is not set: run ./test"));
         let server: Config = url.parse().expect("a URL of PostgreSQL");
         let name = format!("penstock_test_{}", Uuid::new_v4().simple());
         let admin = client(&server).await;
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("created");
+        admin.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.expect("created");
         Self { server, name }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::Object;
+use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt;
 use penstock_actors::ports::{PortError, PortResult};
 use tokio::time::timeout;
@@ -17,9 +17,9 @@ use tokio_postgres::{
 
 use super::{
     StatementMode,
-    error::{POSTGRES, from_statement, late},
+    error::{POSTGRES, Verdict, from_statement, late, only_reads, told},
     gate::Lane,
-    pool::Pool,
+    pool::{Pool, Taken},
 };
 use crate::telemetry::DbMetrics;
 
@@ -30,6 +30,13 @@ pub(super) struct Statement {
     /// The parameters' types, so that the server need not be asked before a statement without a name.
     pub(super) types: &'static [Type],
 }
+
+/// No table at all. A standby, and a server that was told to take no writes for now, says so.
+const PING: Statement = Statement {
+    name: "ping",
+    sql: "SELECT current_setting('transaction_read_only')::boolean AS only_reads",
+    types: &[],
+};
 
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 
@@ -101,7 +108,8 @@ impl Db {
         let client = self.pool.get(self.lane).await?;
         let trip = RoundTrip::begin(&self.metrics, name);
         match timeout(self.statement_timeout, client.batch_execute(sql)).await {
-            Ok(done) => done.map_err(|error| from_statement(&error))?,
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(self.failed(client, &error)),
             Err(_) => {
                 self.pool.abandon(client);
                 return Err(late(name, self.statement_timeout));
@@ -111,10 +119,26 @@ impl Db {
         Ok(())
     }
 
+    /// Succeeds when the server answers and takes writes; one that does not is left.
+    pub(super) async fn ping(&self) -> PortResult<()> {
+        let (client, answer) = self.run_on_one(&PING, &[]).await?;
+        if answer.rows.first().is_some_and(|row| row.get(0)) {
+            self.pool.leave(client, "it only reads");
+            return Err(only_reads());
+        }
+        Ok(())
+    }
+
     async fn run(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Answer> {
+        self.run_on_one(statement, params).await.map(|(_client, answer)| answer)
+    }
+
+    /// What a statement returned, with the connection that it ran on.
+    async fn run_on_one(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<(Taken, Answer)> {
         let client = self.pool.get(self.lane).await?;
         match timeout(self.statement_timeout, self.ask(&client, statement, params)).await {
-            Ok(answer) => answer.map_err(|error| from_statement(&error)),
+            Ok(Ok(answer)) => Ok((client, answer)),
+            Ok(Err(error)) => Err(self.failed(client, &error)),
             Err(_) => {
                 self.pool.abandon(client);
                 Err(late(statement.name, self.statement_timeout))
@@ -122,7 +146,17 @@ impl Db {
         }
     }
 
-    async fn ask(&self, client: &Object, statement: &Statement, params: &[Param<'_>]) -> Result<Answer, Error> {
+    /// What a failed statement means, to the caller and to its connection.
+    fn failed(&self, client: Taken, error: &Error) -> PortError {
+        match Verdict::of(error) {
+            Verdict::Server => self.pool.leave(client, &told(error)),
+            Verdict::Connection => Pool::discard(client),
+            Verdict::Statement => {}
+        }
+        from_statement(error)
+    }
+
+    async fn ask(&self, client: &ClientWrapper, statement: &Statement, params: &[Param<'_>]) -> Result<Answer, Error> {
         let params = params.iter().copied();
         let (trip, stream) = match self.mode {
             StatementMode::Named => {

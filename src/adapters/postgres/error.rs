@@ -2,11 +2,11 @@
 
 use std::{error::Error as _, io, time::Duration};
 
-use deadpool_postgres::PoolError;
+use deadpool::managed::PoolError;
 use penstock_actors::ports::PortError;
 use tokio_postgres::Error;
 
-use super::gate::Turned;
+use super::{gate::Turned, reach::Unreached};
 
 pub(super) const POSTGRES: &str = "postgresql";
 
@@ -33,12 +33,44 @@ pub(super) const WINDOW: &str = "a window as it was";
 /// A row breaks a check. Where that names no constraint, the row is of no partition.
 const CHECK: &str = "23514";
 
-/// A write reached a server that only reads, as during a failover.
+/// A write reached a server that only reads, as after a switchover.
 const READ_ONLY: &str = "25006";
+
+/// What a server says of itself, whatever it was asked: it only reads, it stops, it crashed, it does not let anybody in, the
+/// database was dropped.
+const OF_THE_SERVER: [&str; 5] = [READ_ONLY, "57P01", "57P02", "57P03", "57P04"];
+
+/// What is said of one connection: it broke, or was idle for too long.
+const OF_THE_CONNECTION: [&str; 2] = ["08", "57P05"];
 
 /// When to come back after the queue for a connection was full. It drains within the time that one waits in it, and what it
 /// is full of came within moments.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
+
+/// What a failed statement says of the connection that it ran on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its server is of no use any more, and so are the other connections to it.
+    Server,
+    /// It is of no use any more.
+    Connection,
+    /// Nothing. One that is closed is known to be.
+    Statement,
+}
+
+impl Verdict {
+    pub(super) fn of(error: &Error) -> Self {
+        let is_of =
+            |codes: &[&str]| error.code().is_some_and(|code| codes.iter().any(|of| code.code().starts_with(of)));
+        if is_of(&OF_THE_SERVER) {
+            Self::Server
+        } else if is_of(&OF_THE_CONNECTION) {
+            Self::Connection
+        } else {
+            Self::Statement
+        }
+    }
+}
 
 /// What an [`Unavailable`](PortError::Unavailable) says of the server, for whoever can ask another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +107,11 @@ pub(super) fn late(statement: &str, timeout: Duration) -> PortError {
     Fault::Late.told(format!("{statement} took longer than {timeout:?}"))
 }
 
+/// A server takes no writes.
+pub(super) fn only_reads() -> PortError {
+    Fault::Gone.told("the server only reads: it is a standby, or default_transaction_read_only is on".to_owned())
+}
+
 /// A statement failed.
 pub(super) fn from_statement(error: &Error) -> PortError {
     let Some(code) = error.code().map(|state| state.code()) else {
@@ -89,7 +126,7 @@ pub(super) fn from_statement(error: &Error) -> PortError {
         CHECK if error.as_db_error().is_some_and(|error| error.constraint().is_none()) => {
             PortError::NotFound(NO_PARTITION)
         }
-        READ_ONLY => PortError::unavailable(POSTGRES, told),
+        READ_ONLY => Fault::Gone.told(told),
         code if ENDING.iter().any(|ending| code.starts_with(ending)) => Fault::Gone.told(told),
         code if TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class)) => PortError::unavailable(POSTGRES, told),
         _ => PortError::rejected(POSTGRES, told),
@@ -102,9 +139,9 @@ pub(super) fn is_passing(error: &Error) -> bool {
 }
 
 /// No connection could be had: whatever the reason, another attempt may find one.
-pub(super) fn from_pool(error: PoolError) -> PortError {
+pub(super) fn from_pool(error: PoolError<Unreached>) -> PortError {
     match error {
-        PoolError::Backend(error) => Fault::Gone.told(format!("cannot connect: {}", told(&error))),
+        PoolError::Backend(unreached) => Fault::Gone.told(format!("cannot connect: {unreached}")),
         error => Fault::Gone.told(error.to_string()),
     }
 }

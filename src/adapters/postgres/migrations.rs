@@ -1,15 +1,16 @@
 //! Migrations, compiled in, applied by whichever instance comes first.
 
-use std::{error::Error as _, io};
+use std::error::Error as _;
 
-use anyhow::{Context, anyhow, bail, ensure};
-use tokio::{task::JoinHandle, time::timeout};
+use anyhow::{Context, anyhow, ensure};
+use deadpool_postgres::ClientWrapper;
+use tokio::runtime::Handle;
 use tokio_postgres::{Client, Config, Error, error::SqlState};
 
 use super::{
     PostgresSettings,
     error::{is_passing, told},
-    session::{is_own, is_pooler, marked},
+    reach::{Reach, Role},
     tls::Tls,
 };
 
@@ -25,6 +26,13 @@ const LOCK: i64 = 0x7065_6e73_746f_636b;
 const NO_SESSION: &str = "this connection leads to a pooler such as PgBouncer, which keeps no session for the lock that \
     migrations need: run `penstock migrate` with a URL of the server itself, and serve with database.migrate_at_start = \
     false (PENSTOCK_DATABASE__MIGRATE_AT_START=false)";
+
+/// A migration takes as long as it takes, whatever the time-outs of the role are.
+const UNBOUNDED: &str =
+    "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0";
+
+/// That of them which a server older than PostgreSQL 17 does not know, and so cannot be an option of the session.
+const UNBOUNDED_LATER: &str = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
 
 /// What is wrong is a setting or the schema: no waiting mends it.
 #[derive(Debug, thiserror::Error)]
@@ -53,18 +61,24 @@ const LOGGED_EVERY: i64 = 50_000;
 /// When the server does not answer, there is a pooler in front of it, a migration fails, or one that was applied has been
 /// changed since.
 pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
-    let (mut client, driver) = open(marked(&settings.config), settings).await?;
-    if !is_own(&client).await.context("cannot ask for the session")? {
+    let mut config = settings.config.clone();
+    config.options(match config.get_options() {
+        Some(options) => format!("{options} {UNBOUNDED}"),
+        None => UNBOUNDED.to_owned(),
+    });
+    let reach = reach(config, settings)?;
+    let opened = open(&reach).await;
+    if reach.is_pooled() {
         return Err(Hopeless(NO_SESSION.to_owned()).into());
     }
+    let mut client = opened?;
+    client.execute(UNBOUNDED_LATER, &[]).await.context("cannot lift the session's time-outs")?;
     client
         .batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))
         .await
         .context("cannot take the migration lock")?;
-    let report = embedded::migrations::runner().run_async(&mut client).await.map_err(|error| failed(&error))?;
+    let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| failed(&error))?;
     enter_assets(&client).await.context("cannot enter the assets into the search")?;
-    drop(client);
-    driver.await.context("the migrating connection panicked")?.context("the migrating connection broke")?;
     Ok(report.applied_migrations().len())
 }
 
@@ -109,7 +123,7 @@ async fn enter_assets(client: &Client) -> Result<(), tokio_postgres::Error> {
 /// When it does not answer, or its schema is behind.
 pub async fn await_schema(settings: &PostgresSettings) -> anyhow::Result<()> {
     const VERSION: &str = "SELECT max(version) FROM refinery_schema_history";
-    let (client, _driver) = open(settings.config.clone(), settings).await?;
+    let client = open(&reach(settings.config.clone(), settings)?).await?;
     // Without a name, for there may be a PgBouncer in between.
     let version = match client.query_typed_opt(VERSION, &[]).await {
         Ok(row) => row.and_then(|row| row.get::<_, Option<i32>>(0)).unwrap_or_default(),
@@ -125,27 +139,19 @@ pub async fn await_schema(settings: &PostgresSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(
-    mut config: Config,
-    settings: &PostgresSettings,
-) -> anyhow::Result<(Client, JoinHandle<Result<(), Error>>)> {
+fn reach(config: Config, settings: &PostgresSettings) -> anyhow::Result<Reach> {
     let tls = Tls::load(&settings.tls).map_err(|error| Hopeless(error.to_string()))?;
-    tls.apply(&mut config);
-    match timeout(settings.create_timeout, config.connect(tls.connector())).await {
-        Ok(Ok((client, connection))) => Ok((client, tokio::spawn(connection))),
-        Ok(Err(error)) if is_pooler(&error) => Err(Hopeless(NO_SESSION.to_owned()).into()),
-        Ok(Err(error)) if is_distrust(&error) => {
-            Err(Hopeless(format!("no TLS connection to PostgreSQL can be trusted (postgres.tls): {}", told(&error)))
-                .into())
-        }
-        Ok(Err(error)) => Err(error).context("cannot connect to PostgreSQL"),
-        Err(_) => bail!("PostgreSQL did not answer in time"),
-    }
+    Ok(Reach::new(config, tls, settings.create_timeout, Role::Primary, Handle::current()))
 }
 
-/// One side refused the other's certificate, or the server offers no TLS. A handshake that merely broke is none of these.
-fn is_distrust(error: &Error) -> bool {
-    let Some(cause) = error.source() else { return false };
-    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    inner.is_some_and(|inner| inner.is::<rustls::Error>()) || cause.to_string() == "server does not support TLS"
+async fn open(reach: &Reach) -> anyhow::Result<ClientWrapper> {
+    reach.open().await.map_err(|unreached| {
+        if unreached.is_distrust() {
+            Hopeless(format!("no TLS connection to PostgreSQL can be trusted (postgres.tls): {unreached}")).into()
+        } else if unreached.is_hopeless() {
+            Hopeless(unreached.to_string()).into()
+        } else {
+            anyhow!("cannot connect to PostgreSQL: {unreached}")
+        }
+    })
 }

@@ -1,28 +1,22 @@
 //! The pool: connections that stay warm, and whose traffic does not depend on the thread that asked for them.
 
 use std::{
-    future::{Future, poll_fn},
     ops::Deref,
-    pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
+use deadpool::managed::{self, Manager, Metrics, QueueMode, RecycleError, RecycleResult};
+use deadpool_postgres::{ClientWrapper, Runtime};
 use futures_util::future::join_all;
 use penstock_actors::ports::{PortError, PortResult};
-use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
-use tokio_postgres::{Client, Config, Error};
+use tokio::time::timeout;
 
 use super::{
     PostgresSettings,
     error::{POSTGRES, from_pool, told, turned},
     gate::{Gate, Lane, Pass, Turned},
-    session::{is_own, is_pooler, marked},
-    tls::Tls,
+    reach::{Reach, Unreached},
 };
 use crate::telemetry::DbMetrics;
 
@@ -42,62 +36,45 @@ pub struct PoolStatus {
 
 #[derive(Clone)]
 pub(super) struct Pool {
-    pool: deadpool_postgres::Pool,
+    pool: managed::Pool<Connections>,
     gate: Arc<Gate>,
     min: usize,
-    end_timeout: Duration,
-    tls: Tls,
-    io: Handle,
-    /// Whether a pooler stands between us and the server.
-    pooled: Arc<AtomicBool>,
+    reach: Reach,
+    condemned: Arc<Condemned>,
     metrics: Arc<DbMetrics>,
 }
 
 /// A connection that is taken until it is dropped.
 pub(super) struct Taken {
     // First, so that the connection is back before its permit is.
-    object: Object,
+    object: managed::Object<Connections>,
     _pass: Pass,
 }
 
 impl Deref for Taken {
-    type Target = Object;
+    type Target = ClientWrapper;
 
-    fn deref(&self) -> &Object {
+    fn deref(&self) -> &ClientWrapper {
         &self.object
     }
 }
 
 impl Pool {
-    /// Connections to the server of `config`.
-    pub(super) fn new(
-        config: &Config,
-        tls: Tls,
-        settings: &PostgresSettings,
-        metrics: Arc<DbMetrics>,
-        io: Handle,
-    ) -> PortResult<Self> {
+    /// Connections by one way.
+    pub(super) fn new(reach: Reach, settings: &PostgresSettings, metrics: Arc<DbMetrics>) -> PortResult<Self> {
         if settings.pool_max == 0 || settings.pool_min > settings.pool_max {
             let message = format!("a pool of {} to {} connections is none", settings.pool_min, settings.pool_max);
             return Err(PortError::rejected(POSTGRES, message));
         }
-        let mut config = config.clone();
-        tls.apply(&mut config);
-        if config.get_application_name().is_none() {
-            config.application_name("penstock");
-        }
-        // Whether a connection was closed is known without asking the server; a check of each would double the round
-        // trips.
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pooled = Arc::default();
-        let connect = ConnectOn { io: io.clone(), tls: tls.clone(), pooled: Arc::clone(&pooled) };
-        let pool = deadpool_postgres::Pool::builder(Manager::from_connect(config, connect, recycling))
+        let condemned = Arc::<Condemned>::default();
+        let connections = Connections { reach: reach.clone(), condemned: Arc::clone(&condemned) };
+        // How long a connection may take to open is the way's to bound.
+        let pool = managed::Pool::builder(connections)
             .max_size(settings.pool_max)
             .wait_timeout(Some(settings.wait_timeout))
-            .create_timeout(Some(settings.create_timeout))
             .recycle_timeout(Some(settings.recycle_timeout))
             // The last one back is the first one out, so that what a peak left over goes idle and can be closed.
-            .queue_mode(deadpool_postgres::QueueMode::Lifo)
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| PortError::rejected(POSTGRES, error))?;
@@ -105,10 +82,8 @@ impl Pool {
             pool,
             gate: Arc::new(Gate::new(settings.pool_max, settings.max_waiting, settings.wait_timeout)),
             min: settings.pool_min,
-            end_timeout: settings.create_timeout,
-            tls,
-            io,
-            pooled,
+            reach,
+            condemned,
             metrics,
         })
     }
@@ -134,9 +109,9 @@ impl Pool {
     /// the pool is taken until then, so that the server never sees more connections than the pool may have. Behind a pooler
     /// the server's own time-out ends it, see [`super::session`].
     pub(super) fn abandon(&self, taken: Taken) {
-        let (connector, patience) = (self.tls.connector(), self.end_timeout);
-        let cancels = !self.pooled.load(Relaxed);
-        self.io.spawn(async move {
+        let (connector, patience) = (self.reach.tls().connector(), self.reach.within());
+        let cancels = !self.reach.is_pooled();
+        self.reach.io().spawn(async move {
             let Taken { object, _pass } = taken;
             let ended = async {
                 if cancels {
@@ -153,8 +128,22 @@ impl Pool {
                 Err(_) => tracing::warn!("a statement that took too long has not ended in time"),
             }
             // Not used again: a request to cancel that is late would end another statement.
-            drop(Object::take(object));
+            drop(managed::Object::take(object));
         });
+    }
+
+    /// Closes a connection that has failed a statement. Its place in the pool is free at once.
+    pub(super) fn discard(taken: Taken) {
+        drop(managed::Object::take(taken.object));
+    }
+
+    /// Leaves the server that a connection leads to: neither it nor any that was opened before now is used again.
+    pub(super) fn leave(&self, taken: Taken, why: &str) {
+        if self.condemned.note(managed::Object::metrics(&taken.object).created) {
+            tracing::warn!(why, "a server of PostgreSQL is left: its connections are closed, and new ones are opened");
+        }
+        Self::discard(taken);
+        self.pool.retain(|_, usage| !self.condemned.holds(usage.created));
     }
 
     pub(super) fn status(&self) -> PoolStatus {
@@ -182,68 +171,64 @@ impl Pool {
     }
 }
 
-/// Opens connections on the I/O runtime.
+/// Opens connections for the pool, and looks at those that come back.
+struct Connections {
+    reach: Reach,
+    condemned: Arc<Condemned>,
+}
+
+impl Manager for Connections {
+    type Type = ClientWrapper;
+    type Error = Unreached;
+
+    async fn create(&self) -> Result<ClientWrapper, Unreached> {
+        self.reach.open().await
+    }
+
+    async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<Unreached> {
+        // Whether it was closed is known without asking the server; a check of each would double the round trips.
+        if client.is_closed() || self.condemned.holds(metrics.created) {
+            return Err(RecycleError::message("it is closed, or leads to a server that is left"));
+        }
+        Ok(())
+    }
+}
+
+/// Which connections are not used again: all that were opened until some moment.
 ///
-/// A socket belongs to the runtime that opened it. Opened by whoever happens to call, it would be served by, and die
-/// with, that web worker or arbiter.
-struct ConnectOn {
-    io: Handle,
-    tls: Tls,
-    /// Once a pooler was met, connections go without the mark that it cannot keep.
-    pooled: Arc<AtomicBool>,
-}
+/// A server that begins to end, or becomes a standby, says so on one connection. The others lead to it too. Those that were opened
+/// since lead to whichever server the name leads to now, and what an old connection says late does not concern them.
+#[derive(Debug, Default)]
+struct Condemned(Mutex<Option<Instant>>);
 
-type Connected = (Client, JoinHandle<()>);
-
-impl ConnectOn {
-    async fn open(&self, config: &Config) -> Result<Connected, Error> {
-        let mut opening = pin!(config.connect(self.tls.connector()));
-        let (client, connection) = poll_fn(|context| {
-            let _inside = self.io.enter();
-            opening.as_mut().poll(context)
-        })
-        .await?;
-        let driver = self.io.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(%error, "a connection to PostgreSQL broke");
-            }
-        });
-        Ok((client, driver))
+impl Condemned {
+    /// Notes what was said on a connection that was opened then; whether it is news.
+    fn note(&self, opened: Instant) -> bool {
+        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = until.is_none_or(|until| opened > until);
+        if is_news {
+            *until = Some(Instant::now());
+        }
+        is_news
     }
 
-    /// Opens a connection to what may be a pooler, and finds out; `None` when it is one that refuses to be asked.
-    async fn open_and_ask(&self, config: &Config) -> Result<Option<Connected>, Error> {
-        match self.open(&marked(config)).await {
-            Ok(connected) if is_own(&connected.0).await? => Ok(Some(connected)),
-            Ok(connected) => {
-                self.met_a_pooler();
-                Ok(Some(connected))
-            }
-            Err(error) if is_pooler(&error) => {
-                self.met_a_pooler();
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn met_a_pooler(&self) {
-        if !self.pooled.swap(true, Relaxed) {
-            tracing::info!("a pooler stands before PostgreSQL: statements that take too long are the server's to end");
-        }
+    fn holds(&self, opened: Instant) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| opened <= until)
     }
 }
 
-impl Connect for ConnectOn {
-    fn connect(&self, config: &Config) -> Pin<Box<dyn Future<Output = Result<Connected, Error>> + Send + '_>> {
-        let config = config.clone();
-        Box::pin(async move {
-            if !self.pooled.load(Relaxed)
-                && let Some(connected) = self.open_and_ask(&config).await?
-            {
-                return Ok(connected);
-            }
-            self.open(&config).await
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_old_connection_says_late_concerns_no_new_one() {
+        let (condemned, start) = (Condemned::default(), Instant::now());
+        assert!(!condemned.holds(start));
+        assert!(condemned.note(start), "the first that says it");
+        assert!(!condemned.note(start), "another one to the same server");
+        let opened = Instant::now() + Duration::from_secs(1);
+        assert!(condemned.holds(start) && !condemned.holds(opened));
+        assert!(condemned.note(opened), "the next server is left as well");
     }
 }

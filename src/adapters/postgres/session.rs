@@ -1,14 +1,23 @@
-//! Whether a connection's session is our own, or that of a pooler between us and the server.
+//! What the statements rely on in a session, and whether the session is our own or that of a pooler between us and the server.
 //!
-//! A pooler keeps no session for the lock that migrations need. And a request to cancel must not go through one: PgBouncer
+//! A role, a database or a server may have defaults of its own. Where the session is ours, it is opened with those that the
+//! statements need. A pooler keeps no session: a `SET` would go to whichever of its connections happens to be free, and stay there
+//! for others. So behind one nothing is set, and a connection whose defaults are other ones is refused, with what to do.
+//!
+//! A pooler keeps no session for the lock that migrations need either. And a request to cancel must not go through one: PgBouncer
 //! 1.18 ends of it now and then, with the connections of all instances (its issues 801, 822 and 904).
 
 use tokio_postgres::{Client, Config, Error, error::SqlState};
 
-/// An option that only a session of the server's own has. A name with a dot needs no rights.
-const OWN_SESSION: &str = "-c penstock.own_session=yes";
+/// What each statement relies on: it sees what was committed before it, and a backslash in a text is one. And an option that
+/// only a session of the server's own has; a name with a dot needs no rights.
+const OWN_SESSION: &str = "-c default_transaction_isolation=read\\ committed -c standard_conforming_strings=on -c TimeZone=UTC \
+                           -c penstock.own_session=yes";
 
-/// The same way, with a mark on the session that [`is_own`] finds if it arrives.
+/// The encoding that names, words and JSON are in.
+const ENCODING: &str = "UTF8";
+
+/// The same way, with a session of our own if it arrives.
 pub(super) fn marked(config: &Config) -> Config {
     let mut marked = config.clone();
     marked.options(match config.get_options() {
@@ -27,8 +36,79 @@ pub(super) fn is_pooler(error: &Error) -> bool {
     })
 }
 
-/// Whether the mark has arrived. A pooler that was told to pass over options lets a [`marked`] connection through.
-pub(super) async fn is_own(client: &Client) -> Result<bool, Error> {
-    const IS_OWN: &str = "SELECT current_setting('penstock.own_session', true) IS NOT DISTINCT FROM 'yes'";
-    Ok(client.query_typed_one(IS_OWN, &[]).await?.get(0))
+/// What a session is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Session {
+    /// Whether the mark has arrived. A pooler that was told to pass over options lets a [`marked`] connection through.
+    pub(super) is_own: bool,
+    /// Whether it takes no writes.
+    pub(super) only_reads: bool,
+    database: String,
+    encoding: String,
+    isolation: String,
+    standard_strings: bool,
+}
+
+impl Session {
+    /// Asks the server, in one round trip and without a name, for there may be a pooler in between.
+    pub(super) async fn of(client: &Client) -> Result<Self, Error> {
+        const FACTS: &str = "
+            SELECT current_setting('penstock.own_session', true) IS NOT DISTINCT FROM 'yes',
+                   current_setting('transaction_read_only')::boolean, current_database()::text,
+                   current_setting('server_encoding'), current_setting('default_transaction_isolation'),
+                   current_setting('standard_conforming_strings')::boolean";
+        let facts = client.query_typed_one(FACTS, &[]).await?;
+        Ok(Self {
+            is_own: facts.try_get(0)?,
+            only_reads: facts.try_get(1)?,
+            database: facts.try_get(2)?,
+            encoding: facts.try_get(3)?,
+            isolation: facts.try_get(4)?,
+            standard_strings: facts.try_get(5)?,
+        })
+    }
+
+    /// Why statements would go wrong in it, and what to do.
+    pub(super) fn flaw(&self) -> Option<String> {
+        let Self { database, encoding, isolation, .. } = self;
+        if encoding != ENCODING {
+            return Some(format!(
+                "the database \"{database}\" has the encoding {encoding} and Penstock needs {ENCODING}: make another one, with \
+                 CREATE DATABASE ... ENCODING '{ENCODING}' TEMPLATE template0"
+            ));
+        }
+        let (name, value, needed) = match (isolation.as_str(), self.standard_strings) {
+            ("read committed", true) => return None,
+            ("read committed", false) => ("standard_conforming_strings", "off", "on"),
+            (isolation, _) => ("default_transaction_isolation", isolation, "read committed"),
+        };
+        Some(format!(
+            "sessions of the pooler before PostgreSQL have {name} = '{value}' and Penstock needs '{needed}': set it where the \
+             pooler connects (connect_query of PgBouncer), or with ALTER ROLE ... SET {name} = '{needed}'"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_used_only_when_statements_can_rely_on_it() {
+        let good = Session {
+            is_own: false,
+            only_reads: false,
+            database: "penstock".into(),
+            encoding: "UTF8".into(),
+            isolation: "read committed".into(),
+            standard_strings: true,
+        };
+        assert_eq!(good.flaw(), None);
+        let latin = Session { encoding: "LATIN1".into(), ..good.clone() };
+        assert!(latin.flaw().is_some_and(|why| why.contains("LATIN1") && why.contains("ENCODING 'UTF8'")));
+        let strict = Session { isolation: "serializable".into(), ..good.clone() };
+        assert!(strict.flaw().is_some_and(|why| why.contains("default_transaction_isolation = 'serializable'")));
+        let old = Session { standard_strings: false, ..good };
+        assert!(old.flaw().is_some_and(|why| why.contains("standard_conforming_strings = 'off'")));
+    }
 }

@@ -4,7 +4,8 @@
 //! are read when a store is opened; what is renewed on the disk is taken up with the next start.
 
 use std::{
-    fmt,
+    error::Error as _,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -112,6 +113,13 @@ impl TlsIdentity {
             .map_err(|error| unusable(&self.key_file, &error.to_string()))?;
         Ok((certificates(&self.certificate_file)?, key))
     }
+}
+
+/// Whether one side refused the other's certificate, or the server offers no TLS. A handshake that merely broke is none of these.
+pub(super) fn is_distrust(error: &tokio_postgres::Error) -> bool {
+    let Some(cause) = error.source() else { return false };
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>()) || cause.to_string() == "server does not support TLS"
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, UnusableTls> {

@@ -1,7 +1,5 @@
 //! Housekeeping in bounded steps. Rows that somebody else holds are skipped: the next step finds them.
 
-use std::time::Instant;
-
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
@@ -9,18 +7,10 @@ use penstock_actors::{
     model::WindowKind,
     ports::{AuditDifference, AuditPage, PortResult, Upkeep},
 };
-use tokio::sync::Mutex;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{
-    PostgresStore,
-    columns::Columns,
-    db::{Db, Statement},
-};
-
-/// No table at all.
-const PING: Statement = Statement { name: "ping", sql: "SELECT 1", types: &[] };
+use super::{PostgresStore, columns::Columns, db::Statement};
 
 /// By `overlay_receipts_open`.
 const EXPIRE: Statement = Statement {
@@ -146,34 +136,11 @@ const AUDIT: Statement = Statement {
     types: &[Type::UUID, Type::INT8],
 };
 
-/// Whether the server answers, asked by any number of callers in one round trip at a time.
-///
-/// It is asked in the ledger's lane, since a node whose requests wait for connections has a busy database and not a silent
-/// one. One at a time, or whoever floods the health checks would have the ledger's connections.
-#[derive(Default)]
-pub(super) struct Pulse {
-    /// When the server was last asked something that it answered.
-    felt: Mutex<Option<Instant>>,
-}
-
-impl Pulse {
-    async fn feel(&self, ledger: &Db) -> PortResult<()> {
-        let called = Instant::now();
-        let mut felt = self.felt.lock().await;
-        if felt.is_some_and(|asked| asked >= called) {
-            return Ok(());
-        }
-        let asked = Instant::now();
-        ledger.execute(&PING, &[]).await?;
-        *felt = Some(asked);
-        Ok(())
-    }
-}
-
 #[async_trait]
 impl Upkeep for PostgresStore {
     async fn ping(&self) -> PortResult<()> {
-        self.pulse.feel(&self.ledger).await
+        // In the ledger's lane: a node whose requests wait for connections has a busy database and not a silent one.
+        self.ledger.ping().await
     }
 
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {

@@ -3,6 +3,7 @@
 //! [`wiring`] is the only place that names everything; [`serve`] starts and stops it in order.
 
 pub mod adapters;
+pub mod antechamber;
 pub mod cli;
 pub mod client_socket;
 pub mod config;

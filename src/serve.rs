@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     adapters::cached::CachedSearch,
+    antechamber::Antechamber,
     config::Config,
     data_dir::DataDir,
     door::Door,
@@ -82,12 +83,18 @@ impl Server {
             tracing::warn!(%error, "the limit of open files was not raised; it bounds connections");
         }
         let data_dir = DataDir::take(&config.data.dir)?;
+        let (door, listener) = Door::open(config.server.bind)
+            .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
+        let address = listener.local_addr()?;
+        // Whoever looks after the process must not take one that waits for its database for one that hangs.
+        let antechamber = Antechamber::open(listener.try_clone()?)?;
         let metrics = Arc::new(Metrics::new()?);
         if config.database.migrate_at_start {
             wiring::migrate(config).await?;
         } else {
             wiring::await_database(config).await?;
         }
+        antechamber.database_is_there();
         let world = wiring::open(config, &metrics, io).await?;
         if let Some(pool) = world.pool.clone() {
             io.spawn(wiring::watch_replicas(pool.clone()));
@@ -119,14 +126,12 @@ impl Server {
         metrics.observe_cache(world.cache.clone())?;
         io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
 
-        let (door, listener) = Door::open(config.server.bind)
-            .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
-        let address = listener.local_addr()?;
-        let readiness = Data::new(Readiness::of(node.content.quarantine().clone()));
+        let readiness = Data::new(Readiness::of(node.content.quarantine().clone(), config.quota.lease_ttl));
         let limiter = wiring::rate_limiter(config, &world, &node, io);
         let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
         tell_of_policy(&governor).await;
         let actors = Actors { node: &node, lineage: &lineage, governor, limiter };
+        antechamber.close().await;
         let http = build(config, &world, actors, &metrics, readiness.clone(), listener)?;
         let handle = http.handle();
         let serving = actix_web::rt::spawn(http);

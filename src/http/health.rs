@@ -1,13 +1,17 @@
 //! `/health/live` and `/health/ready`: what a balancer asks every few seconds.
 //!
-//! Live means that the process answers. Ready means that a stream could be served: a node goes on from memory when one
-//! dependency is down, so it says `degraded` with 200 and stays in rotation; taking every node out because the one
-//! database is down would end the streams that need no database.
+//! Live means that the process answers; it says so already while the node starts ([`crate::antechamber`]). Ready means that
+//! requests are better sent here than not: 503 is for a node that leaves, that has not started, or whose memory is over, which
+//! another instance may be spared. A dependency that all instances share is no reason to take one out, or all would go at once: the
+//! node goes on from memory, and says `degraded` with 200.
+//!
+//! The answer comes at once, whatever hangs: balancers give up after a second, and would take a node out for its database.
+
+mod looks;
 
 use std::{
-    fmt::Display,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -26,16 +30,8 @@ use penstock_actors::{
 };
 use serde::Serialize;
 
+use self::looks::{Dependency, Found};
 use super::{answer, routing};
-
-/// How long a dependency may take to answer: longer than any healthy one takes, shorter than a balancer waits.
-const DEADLINE: Duration = Duration::from_secs(1);
-
-/// A dependency that takes longer than this is degraded: a healthy one answers within a few milliseconds.
-const SLOW: Duration = Duration::from_millis(250);
-
-/// How long a node can serve without its database: receipts stay in memory for at most this long.
-const MEMORY: Duration = Duration::from_secs(60);
 
 /// As the log names them.
 const DEPENDENCIES: [&str; 4] = ["database", "storage", "shared state", "governance"];
@@ -45,21 +41,26 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         .service(web::resource("/health/ready").route(routing::read().to(ready)));
 }
 
-/// Whether this instance wants new streams, and since when its database is silent. One for the whole process.
+/// Whether this instance wants new streams, and what is known of its dependencies. One for the whole process.
 #[derive(Debug, Default)]
 pub struct Readiness {
     leaving: AtomicBool,
     draining: AtomicBool,
+    /// How long the node can serve without its database.
+    memory: Duration,
     database_silent_since: Mutex<Option<Instant>>,
     quarantine: Quarantine,
+    /// In the order of [`DEPENDENCIES`].
+    looks: [Arc<Dependency>; 4],
     /// The states as they were told last, in the order of [`DEPENDENCIES`].
     told: Mutex<[State; 4]>,
 }
 
 impl Readiness {
-    /// Of a node whose readers do not get what is in this quarantine.
-    pub fn of(quarantine: Quarantine) -> Self {
-        Self { quarantine, ..Self::default() }
+    /// Of a node whose readers do not get what is in this quarantine, and which can serve so long without its database: as long
+    /// as what it holds of the ledger counts.
+    pub fn of(quarantine: Quarantine, memory: Duration) -> Self {
+        Self { quarantine, memory, ..Self::default() }
     }
 
     /// From now on the node is not ready, and closes each connection after its answer, but goes on to serve whoever comes:
@@ -94,9 +95,9 @@ impl Readiness {
     }
 
     /// Tells in the log what has changed since the last look, for balancers look often. In the order of [`DEPENDENCIES`].
-    fn note(&self, checked: &[Checked; 4]) {
+    fn note(&self, found: &[Found; 4]) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((told, dependency), (state, why)) in told.iter_mut().zip(DEPENDENCIES).zip(checked) {
+        for ((told, dependency), Found { state, why, .. }) in told.iter_mut().zip(DEPENDENCIES).zip(found) {
             match (std::mem::replace(told, *state), *state) {
                 (before, now) if before == now => {}
                 (_, State::Ok) => tracing::info!(dependency, "a dependency is well again"),
@@ -112,42 +113,49 @@ impl Readiness {
         if self.is_leaving() {
             return State::Draining;
         }
-        if database == State::Down && (storage == State::Down || silent_for >= MEMORY) {
+        if database == State::Down && (storage == State::Down || silent_for >= self.memory) {
             return State::Down;
         }
         if states.iter().all(|state| *state == State::Ok) { State::Ok } else { State::Degraded }
     }
 }
 
-/// A dependency's state, and why it is not well.
-type Checked = (State, String);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
     Ok,
-    /// A dependency: slow. The node: it serves what it can without the dependency that is down.
+    /// A dependency: slow, or not heard of yet. The node: it serves what it can without the dependency that is down.
     Degraded,
     Down,
     Draining,
 }
 
+/// Something of each dependency.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Dependencies {
-    database: State,
-    storage: State,
-    shared_state: State,
+struct Each<T> {
+    database: T,
+    storage: T,
+    shared_state: T,
     /// Where the node obeys a policy: whether that is there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    governance: Option<State>,
+    governance: Option<T>,
+}
+
+impl<T> Each<T> {
+    fn of([database, storage, shared_state, governance]: [T; 4], is_governed: bool) -> Self {
+        Self { database, storage, shared_state, governance: is_governed.then_some(governance) }
+    }
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Report {
     status: State,
-    dependencies: Dependencies,
+    dependencies: Each<State>,
+    /// How many milliseconds ago each state was found; `null` for one that has not been found yet.
+    age_ms: Each<Option<u64>>,
     /// Contents that readers do not get because they are damaged. The others are served, so it does not change the status.
     quarantined: usize,
 }
@@ -161,35 +169,28 @@ async fn ready(
     (ledger, storage, shared): (Data<dyn Upkeep>, Data<dyn BlobStore>, Data<dyn SharedState>),
     (clock, governor): (Data<dyn Clock>, Data<Governor>),
 ) -> HttpResponse {
-    let standing = async { governor.standing().await.map_err(|error| error.to_string()) };
-    let checked = futures_util::join!(
-        check(ledger.ping(), &**clock),
-        check(storage.ping(), &**clock),
-        check(shared.ping(), &**clock),
-        check(standing, &**clock),
+    let is_governed = governor.bound_to().is_some();
+    let clock = clock.into_inner();
+    let [of_ledger, of_storage, of_shared, of_governance] = &readiness.looks;
+    let found: [Found; 4] = futures_util::join!(
+        of_ledger.look(&clock, async move { ledger.ping().await }),
+        of_storage.look(&clock, async move { storage.ping().await }),
+        of_shared.look(&clock, async move { shared.ping().await }),
+        of_governance.look(&clock, async move { governor.standing().await }),
     )
     .into();
-    readiness.note(&checked);
-    let states = checked.map(|(state, _)| state);
+    readiness.note(&found);
+    let states = found.each_ref().map(|found| found.state);
     let status = readiness.judge(states, clock.monotonic());
     let serves = matches!(status, State::Ok | State::Degraded);
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let [database, storage, shared_state, governance] = states;
-    let governance = governor.bound_to().is_some().then_some(governance);
-    let dependencies = Dependencies { database, storage, shared_state, governance };
-    let report = Report { status, dependencies, quarantined: readiness.quarantine.len() };
-    answer::no_store(HttpResponse::build(code)).json(report)
-}
-
-/// Asks a dependency whether it is there.
-async fn check<E: Display>(ping: impl Future<Output = Result<(), E>>, clock: &dyn Clock) -> Checked {
-    let began = clock.monotonic();
-    match tokio::time::timeout(DEADLINE, ping).await {
-        Ok(Ok(())) if clock.monotonic().saturating_duration_since(began) <= SLOW => (State::Ok, String::new()),
-        Ok(Ok(())) => (State::Degraded, "it answers slowly".to_owned()),
-        Ok(Err(error)) => (State::Down, error.to_string()),
-        Err(_) => (State::Down, format!("no answer within {DEADLINE:?}")),
-    }
+    let ages = found.map(|found| found.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
+    answer::no_store(HttpResponse::build(code)).json(Report {
+        status,
+        dependencies: Each::of(states, is_governed),
+        age_ms: Each::of(ages, is_governed),
+        quarantined: readiness.quarantine.len(),
+    })
 }
 
 #[cfg(test)]
@@ -197,23 +198,29 @@ mod tests {
     use super::State::{Degraded, Down, Draining, Ok};
     use super::*;
 
+    const MEMORY: Duration = Duration::from_secs(60);
+
+    fn readiness() -> Readiness {
+        Readiness::of(Quarantine::default(), MEMORY)
+    }
+
     #[test]
     fn a_node_is_ready_while_any_stream_could_be_served() {
         let now = Instant::now();
-        let judge = |database, storage, shared| Readiness::default().judge([database, storage, shared, State::Ok], now);
+        let judge = |database, storage, shared| readiness().judge([database, storage, shared, State::Ok], now);
         assert_eq!(judge(Ok, Ok, Ok), Ok);
         assert_eq!(judge(Ok, Ok, Down), Degraded);
         assert_eq!(judge(Ok, Down, Ok), Degraded);
         assert_eq!(judge(Down, Ok, Ok), Degraded);
         assert_eq!(judge(Degraded, Ok, Ok), Degraded);
         assert_eq!(judge(Down, Down, Ok), Down);
-        let without_its_policy = Readiness::default().judge([Ok, Ok, Ok, Down], now);
+        let without_its_policy = readiness().judge([Ok, Ok, Ok, Down], now);
         assert_eq!(without_its_policy, Degraded, "streams go on");
     }
 
     #[test]
     fn without_its_database_a_node_is_ready_as_long_as_its_memory_lasts() {
-        let (readiness, start) = (Readiness::default(), Instant::now());
+        let (readiness, start) = (readiness(), Instant::now());
         assert_eq!(readiness.judge([Down, Ok, Ok, Ok], start), Degraded);
         assert_eq!(readiness.judge([Down, Ok, Ok, Ok], start + MEMORY), Down);
         assert_eq!(readiness.judge([Ok; 4], start + MEMORY), Ok);
@@ -223,7 +230,7 @@ mod tests {
     #[test]
     fn a_draining_node_is_never_ready() {
         for go in [Readiness::leave, Readiness::drain] {
-            let readiness = Readiness::default();
+            let readiness = readiness();
             go(&readiness);
             assert_eq!(readiness.judge([Ok; 4], Instant::now()), Draining);
         }

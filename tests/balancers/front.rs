@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 /// A running balancer.
 pub(crate) struct Front {
     address: String,
-    _folder: TempDir,
+    folder: TempDir,
     _process: Child,
 }
 
@@ -48,7 +48,7 @@ impl Front {
             let mut process = command.spawn().unwrap_or_else(|error| panic!("./test installs {kind:?}: {error}"));
             while process.try_wait().unwrap().is_none() {
                 if TcpStream::connect(&address).await.is_ok() {
-                    return Self { address, _folder: folder, _process: process };
+                    return Self { address, folder, _process: process };
                 }
                 assert!(Instant::now() < deadline, "{kind:?} does not listen");
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -56,6 +56,11 @@ impl Front {
             let said = fs::read_to_string(folder.path().join("log")).unwrap();
             assert!(said.contains("in use"), "{kind:?} does not start: {said}");
         }
+    }
+
+    /// What the balancer has said so far.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../support/cluster.rs"]
+mod cluster;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
@@ -15,6 +17,7 @@ mod shipped;
 
 mod compose;
 mod front;
+mod hanging;
 mod leaving;
 mod pair;
 mod passing;

@@ -33,16 +33,22 @@ pub(crate) use behind_both;
 pub(crate) struct Pair {
     pub(crate) nodes: [TestNode; 2],
     pub(crate) front: Front,
-    _database: TestDatabase,
+    _database: Option<TestDatabase>,
     _blobs: TempDir,
 }
 
 impl Pair {
     pub(crate) async fn behind(kind: Kind, settings: &[(&str, &str)]) -> Self {
         let database = TestDatabase::empty().await;
+        let url = database.url();
+        Self { _database: Some(database), ..Self::on_database_of(&url, kind, settings).await }
+    }
+
+    /// On a database that belongs to the test.
+    pub(crate) async fn on_database_of(url: &str, kind: Kind, settings: &[(&str, &str)]) -> Self {
         let blobs = tempfile::tempdir().unwrap();
         let setup = || {
-            let mut setup = Setup::on_database_of(&database.url())
+            let mut setup = Setup::on_database_of(url)
                 .env("DATA_ROOT", blobs.path().to_str().unwrap())
                 .env("PENSTOCK_SERVER__TRUSTED_PROXIES", "127.0.0.1")
                 .env("PENSTOCK_USAGE__BATCH_AGE", "20ms");
@@ -53,7 +59,7 @@ impl Pair {
         };
         let (one, other) = tokio::join!(setup(), setup());
         let front = Front::before(kind, [one.address(), other.address()]).await;
-        Self { nodes: [one, other], front, _database: database, _blobs: blobs }
+        Self { nodes: [one, other], front, _database: None, _blobs: blobs }
     }
 
     /// A request through the balancer.

@@ -10,8 +10,9 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_postgres::config::Host;
 
 use crate::{
+    cluster::free_port,
     cutter::Cutter,
-    node::{Setup, expect_problem, sample},
+    node::{Setup, client, expect, expect_problem, sample},
     patience::eventually,
     postgres::TestDatabase,
     proxy::Proxy,
@@ -78,6 +79,29 @@ async fn a_database_that_comes_late_is_waited_for() {
         proxy.start();
     };
     let (mut node, ()) = tokio::join!(setup(&database, address).start(), later);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_waits_for_its_database_says_that_it_lives_and_what_it_waits_for() {
+    let database = TestDatabase::empty().await;
+    let mut proxy = Proxy::started(server(&database)).await;
+    proxy.stop().await;
+    let place = free_port();
+    let setup = setup(&database, proxy.address()).env("PENSTOCK_BIND", format!("127.0.0.1:{place}"));
+    let starting = tokio::spawn(setup.start());
+    let client = client();
+    let ask = async |path: &str| client.get(format!("http://127.0.0.1:{place}{path}")).send().await;
+    eventually("it lives", async || ask("/health/live").await.is_ok_and(|answer| answer.status() == 200)).await;
+    let ready = expect(ask("/health/ready").await.unwrap(), &[503]).await;
+    assert_eq!(ready["status"], "starting");
+    assert!(ready["reason"].as_str().unwrap().contains("the database does not answer yet"), "{ready}");
+    let refused = expect_problem(ask("/v1/catalog").await.unwrap(), 503, "dependency-unavailable").await;
+    assert!(refused["detail"].as_str().unwrap().starts_with("the node starts"), "{refused}");
+
+    proxy.start();
+    let mut node = starting.await.unwrap();
+    assert_eq!(expect(node.get("/health/ready").send().await.unwrap(), &[200]).await["status"], "ok");
     node.finish().await;
 }
 

@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::{
     cluster::Cluster,
-    node::{Paid, Setup, TestNode, expect_problem, sample},
+    node::{Paid, Setup, TestNode, expect, expect_problem, sample},
     patience::eventually,
     pgbouncer::PgBouncer,
     still::{at_rest, bytes_of, usage_rows},
@@ -118,6 +119,26 @@ async fn streams_survive(
     leased.is_charged().await;
     assert_eq!(node.get("/health/ready").send().await.unwrap().status(), 200);
     // With an audit of the whole ledger.
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_only_reads_is_down_and_well_again_when_it_takes_writes() {
+    let cluster = Cluster::start(&[]).await;
+    let mut node = Setup::on_database_of(&cluster.url()).start().await;
+    let paid = node.paid(&sample(84, 1000), "unlimited").await;
+    let client = cluster.client().await;
+    for (only_reads, says, sells) in [(true, "down", 503), (false, "ok", 201)] {
+        client.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {only_reads}")).await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        eventually("readiness asks for a server that can write", async || {
+            let ready = expect(node.get("/health/ready").send().await.unwrap(), &[200]).await;
+            ready["dependencies"]["database"] == says
+        })
+        .await;
+        let receipt = node.admin(Method::POST, "/v1/receipts").json(&json!({ "versionId": paid.version }));
+        expect(receipt.send().await.unwrap(), &[sells]).await;
+    }
     node.finish().await;
 }
 

@@ -22,6 +22,7 @@ use penstock_actors::{
     ids::{ContentHash, KeyId, PolicyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
     ports::{BlobStore, Catalog, Policies, Receipts, SharedState, Upkeep},
+    quarantine::Quarantine,
     rate_limiter::RateLimiter,
     testkit::{
         clock::ManualClock,
@@ -121,7 +122,7 @@ impl Node {
         let rates = Arc::new(RateGate::new(parts, per_minute));
         Self {
             world,
-            readiness: Data::default(),
+            readiness: Data::new(Readiness::of(Quarantine::default(), std::time::Duration::from_secs(60))),
             metrics,
             clock,
             policies: Arc::default(),

@@ -381,7 +381,7 @@ impl TestNode {
 }
 
 /// A client without a proxy. Nothing here is encrypted, but the client wants a provider all the same.
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().build().expect("a client")

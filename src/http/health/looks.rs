@@ -1,0 +1,161 @@
+//! Looks at dependencies: what each of them was like when it last answered, or failed to.
+//!
+//! A look is a task of its own. It goes on when the request that asked for it has been answered, and all requests that come
+//! meanwhile share it, so that however many balancers ask, a dependency is asked one thing at a time. An answer waits for a look no
+//! longer than a healthy dependency takes: one that hangs makes itself slow and not the answer.
+
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use penstock_actors::clock::Clock;
+
+use super::State;
+
+/// How long a dependency may take to answer. Nobody waits for it, and what takes longer helps no stream.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// A dependency that takes longer than this is degraded: a healthy one answers within a few milliseconds. And an answer waits for
+/// no look longer than this: balancers give up after a second.
+pub(super) const SLOW: Duration = Duration::from_millis(250);
+
+/// A dependency, as it is known.
+#[derive(Debug, Default)]
+pub(super) struct Dependency(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    last: Option<Look>,
+    under_way: Option<Shared<BoxFuture<'static, ()>>>,
+}
+
+/// What a look found.
+#[derive(Debug, Clone)]
+struct Look {
+    state: State,
+    why: String,
+    ended: Instant,
+}
+
+/// What an answer says of a dependency.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) state: State,
+    /// Why it is not well.
+    pub(super) why: String,
+    /// Since the last look ended; `None` when none has ended yet.
+    pub(super) age: Option<Duration>,
+}
+
+impl Dependency {
+    /// Looks at the dependency by `ping`, unless a look is under way, and waits for its end as long as an answer may.
+    pub(super) async fn look<E: Display>(
+        self: &Arc<Self>,
+        clock: &Arc<dyn Clock>,
+        ping: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) -> Found {
+        let ended = tokio::time::timeout(SLOW, self.begin(clock, ping)).await.is_ok();
+        let last = self.known().last.clone();
+        let age = last.as_ref().map(|last| clock.monotonic().saturating_duration_since(last.ended));
+        match last {
+            Some(Look { state, why, .. }) if ended || state == State::Down => Found { state, why, age },
+            _ => Found { state: State::Degraded, why: format!("no answer within {SLOW:?} yet"), age },
+        }
+    }
+
+    fn begin<E: Display>(
+        self: &Arc<Self>,
+        clock: &Arc<dyn Clock>,
+        ping: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) -> Shared<BoxFuture<'static, ()>> {
+        let mut known = self.known();
+        // One that died with the thread that it ran on is no reason not to look again.
+        if let Some(under_way) = known.under_way.as_ref().filter(|look| look.peek().is_none()) {
+            return under_way.clone();
+        }
+        let (this, clock) = (Arc::clone(self), Arc::clone(clock));
+        let look = tokio::spawn(async move {
+            let look = look_at(ping, &*clock).await;
+            let mut known = this.known();
+            known.last = Some(look);
+            known.under_way = None;
+        });
+        let under_way = look.map(drop).boxed().shared();
+        known.under_way = Some(under_way.clone());
+        under_way
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A poisoned lock holds a whole value: nothing between lock and unlock can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn look_at<E: Display>(ping: impl Future<Output = Result<(), E>>, clock: &dyn Clock) -> Look {
+    let began = clock.monotonic();
+    let answer = tokio::time::timeout(DEADLINE, ping).await;
+    let ended = clock.monotonic();
+    let (state, why) = match answer {
+        Ok(Ok(())) if ended.saturating_duration_since(began) <= SLOW => (State::Ok, String::new()),
+        Ok(Ok(())) => (State::Degraded, "it answers slowly".to_owned()),
+        Ok(Err(error)) => (State::Down, error.to_string()),
+        Err(_) => (State::Down, format!("no answer within {DEADLINE:?}")),
+    };
+    Look { state, why, ended }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use penstock_actors::{clock::SystemClock, ports::PortError};
+
+    use super::*;
+
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dependency_that_hangs_is_slow_at_once_and_down_with_the_next_answer() {
+        let (dependency, clock) = (Arc::<Dependency>::default(), clock());
+        let hang = || dependency.look(&clock, std::future::pending::<Result<(), PortError>>());
+        let began = tokio::time::Instant::now();
+        let first = hang().await;
+        assert_eq!(began.elapsed(), SLOW, "the answer does not hang");
+        assert_eq!((first.state, first.age), (State::Degraded, None));
+        tokio::time::sleep(DEADLINE).await;
+        let second = hang().await;
+        assert_eq!(second.state, State::Down);
+        assert!(second.age.is_some() && second.why.contains("no answer within 1s"), "{second:?}");
+        let well = dependency.look(&clock, async { Ok::<_, PortError>(()) });
+        let third = well.await;
+        assert_eq!(third.state, State::Down, "the look that is under way is shared");
+        tokio::time::sleep(DEADLINE).await;
+        assert_eq!(dependency.look(&clock, async { Ok::<_, PortError>(()) }).await.state, State::Ok);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_ask_a_dependency_is_asked_one_thing_at_a_time() {
+        let (dependency, clock, asked) = (Arc::<Dependency>::default(), clock(), Arc::<AtomicU32>::default());
+        let look = || {
+            let asked = Arc::clone(&asked);
+            dependency.look(&clock, async move {
+                asked.fetch_add(1, Relaxed);
+                tokio::time::sleep(SLOW / 2).await;
+                Ok::<_, PortError>(())
+            })
+        };
+        let answers = futures_util::future::join_all((0..100).map(|_| look())).await;
+        assert!(answers.iter().all(|found| found.state == State::Ok));
+        assert_eq!(asked.load(Relaxed), 1);
+        look().await;
+        assert_eq!(asked.load(Relaxed), 2, "the next one is asked anew");
+    }
+}

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     clock::to_micros,
-    model::{EventHash, EventKind, Facet, Facets, LineageEvent, Mention, NodeKind, NodeName, RunState},
+    model::{Bringer, EventHash, EventKind, Facet, Facets, LineageEvent, Mention, NodeKind, NodeName, RunState},
 };
 
 /// Faults told of one event: enough to mend it, and not a document of its own.
@@ -54,6 +54,8 @@ pub struct EventBounds {
     pub datasets: usize,
     /// Facets of an event, wherever they are.
     pub facets: usize,
+    /// Bytes of a facet that is kept with its job or dataset. A longer one is in its event alone.
+    pub facet_bytes: usize,
     /// Bytes of a namespace.
     pub namespace: usize,
     /// Bytes of a name.
@@ -83,9 +85,9 @@ pub fn read(
     bounds: &EventBounds,
     now: Timestamp,
 ) -> Result<LineageEvent, Vec<Fault>> {
-    let hash = hash_of(value);
+    let (hash, run) = (hash_of(value), value["run"]["runId"].as_str());
     let mut reader =
-        Reader { bounds, hash, time: Timestamp::UNIX_EPOCH, facets: 0, mentions: Vec::new(), faults: Vec::new() };
+        Reader { bounds, hash, run, time: Timestamp::UNIX_EPOCH, facets: 0, mentions: Vec::new(), faults: Vec::new() };
     reader.time = reader.time_of(&value["eventTime"], now);
     let subject = match kind {
         EventKind::Run | EventKind::Job => reader.mention(NodeKind::Job, &value["job"], "job"),
@@ -139,6 +141,8 @@ pub fn push_member(path: &mut String, member: &str) {
 struct Reader<'a> {
     bounds: &'a EventBounds,
     hash: EventHash,
+    /// The run that the event is of.
+    run: Option<&'a str>,
     time: Timestamp,
     facets: usize,
     mentions: Vec<Mention>,
@@ -222,9 +226,9 @@ impl Reader<'_> {
         let Some(members) = value.as_object().filter(|members| members.len() <= self.bounds.facets) else {
             return facets;
         };
-        let (at, by) = (self.time.as_microsecond(), self.hash.to_string()[..16].to_owned());
+        let by = Bringer { hash: self.hash, at: self.time.as_microsecond(), run: self.run };
         for (name, value) in members {
-            facets.insert(name.clone(), Facet::new(at, by.clone(), value));
+            facets.insert(name.clone(), Facet::new(&by, value, self.bounds.facet_bytes));
         }
         facets.trim();
         facets

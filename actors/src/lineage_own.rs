@@ -212,6 +212,7 @@ mod tests {
         let bounds = EventBounds {
             datasets: 10,
             facets: 10,
+            facet_bytes: 1000,
             namespace: 100,
             name: 500,
             window: Duration::from_secs(30 * 86_400),

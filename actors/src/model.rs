@@ -21,7 +21,7 @@ pub use credit::Credit;
 pub use identity::{Binding, IdentityKey};
 pub use lease::{LeaseSizing, LostLease, NodeEpoch};
 pub use lineage::{
-    Direction, EventHash, EventKind, FACETS_KEPT, Facet, Facets, Graph, GraphNode, LineageEdge, LineageEvent,
+    Bringer, Direction, EventHash, EventKind, FACETS_KEPT, Facet, Facets, Graph, GraphNode, LineageEdge, LineageEvent,
     LineageNode, Mention, NamespaceKey, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail, RunState, RunSummary,
     StoredEvent, Walk, words_of,
 };

@@ -11,6 +11,9 @@ use super::{problem::Rules, value};
 const NAMESPACE_BYTES: usize = 1024;
 const NAME_BYTES: usize = 2048;
 
+/// The most that a facet may be allowed to have: a job or a dataset keeps up to 64 of them in one row.
+const MOST_FACET: u64 = 1 << 20;
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lineage {
@@ -47,6 +50,9 @@ pub struct Lineage {
     /// Facets of one event.
     #[serde(deserialize_with = "value::count")]
     pub max_facets: usize,
+    /// Bytes of a facet that is kept with its job or dataset.
+    #[serde(deserialize_with = "value::size")]
+    pub max_facet: u64,
     /// How far ahead a producer's clock may be.
     #[serde(deserialize_with = "value::duration")]
     pub ahead: Duration,
@@ -81,10 +87,11 @@ pub struct Lineage {
 
 impl Lineage {
     /// What is kept of events.
-    pub const fn bounds(&self) -> EventBounds {
+    pub fn bounds(&self) -> EventBounds {
         EventBounds {
             datasets: self.max_datasets,
             facets: self.max_facets,
+            facet_bytes: usize::try_from(self.max_facet).unwrap_or(usize::MAX),
             namespace: NAMESPACE_BYTES,
             name: NAME_BYTES,
             window: self.window,
@@ -115,6 +122,7 @@ impl Lineage {
         rules.some_time(self.emit_interval, &["lineage.emit_interval"]);
         rules.at_least_one(self.batch_events, &["lineage.batch_events"]);
         rules.at_least_one(self.max_event, &["lineage.max_event"]);
+        rules.require(self.max_facet <= MOST_FACET, &["lineage.max_facet"], "be at most 1 MiB");
         rules.require(
             self.max_batch >= self.max_event,
             &["lineage.max_batch", "lineage.max_event"],

@@ -10,6 +10,7 @@ fn reader() -> EventReader {
     EventReader::new(EventBounds {
         datasets: 100,
         facets: 100,
+        facet_bytes: 1000,
         namespace: 1024,
         name: 2048,
         window: Duration::from_secs(30 * 86_400),

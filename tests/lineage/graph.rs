@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     node::{On, Setup, TestNode, expect, expect_problem},
-    scene::{ask, created, graph, names, post_batch, run_event},
+    scene::{ask, created, facet, graph, names, post_batch, run_event},
 };
 
 on_both!(a_walk_goes_up_down_or_both_ways_as_deep_as_it_is_asked_to, async |node: &mut TestNode| {
@@ -197,3 +197,32 @@ async fn an_answer_that_was_cut_says_so_on_sqlite() {
 async fn an_answer_that_was_cut_says_so_on_postgres() {
     says_that_it_was_cut(On::Postgres).await;
 }
+
+on_both!(a_wide_schema_is_kept_and_one_that_is_too_long_is_linked_to_its_event, async |node: &mut TestNode| {
+    let columns = |count: usize| -> Value {
+        (0..count)
+            .map(|n| json!({ "name": format!("column_{n}"), "type": "VARCHAR(255)", "description": "words" }))
+            .collect()
+    };
+    let (wide, longer) = (facet(columns(3500)), facet(columns(6000)));
+    assert!(wide.to_string().len() > 200_000 && longer.to_string().len() > 256 << 10);
+    let run = Uuid::now_v7();
+    let mut event = run_event("COMPLETE", run, "load", &[], &["kept"]);
+    event["outputs"][0]["facets"] = json!({ "schema": wide, "longer": longer });
+    let hash = created(node, &event).await["eventHash"].clone();
+    let shown = expect(ask(node, "/v1/openlineage/nodes/dataset/db/kept", &[]).await, &[200]).await;
+    assert!(shown["facets"]["schema"] == wide, "every column is there");
+    let link = json!({
+        "_producer": longer["_producer"],
+        "_schemaURL": longer["_schemaURL"],
+        "_omittedBytes": longer.to_string().len(),
+        "_eventHash": hash,
+        "_runId": run,
+    });
+    assert_eq!(shown["facets"]["longer"], link);
+    // Where the link leads.
+    let whole = ask(node, &format!("/v1/openlineage/runs/{run}"), &[("include", "events")]).await;
+    let whole = expect(whole, &[200]).await;
+    assert_eq!(whole["history"][0]["eventHash"], hash);
+    assert!(whole.to_string().contains("column_5999"));
+});

@@ -9,6 +9,7 @@ fn bounds() -> EventBounds {
     EventBounds {
         datasets: 3,
         facets: 5,
+        facet_bytes: 1000,
         namespace: 20,
         name: 30,
         window: Duration::from_secs(30 * 86_400),

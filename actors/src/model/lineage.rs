@@ -6,7 +6,7 @@ mod name;
 mod view;
 
 pub use event::{EventHash, EventKind, LineageEvent, Mention, RunState};
-pub use facets::{FACETS_KEPT, Facet, Facets};
+pub use facets::{Bringer, FACETS_KEPT, Facet, Facets};
 pub use name::{NamespaceKey, NodeKey, NodeKind, NodeName, words_of};
 pub use view::{
     Direction, Graph, GraphNode, LineageEdge, LineageNode, NodeDetail, RunDetail, RunSummary, StoredEvent, Walk,

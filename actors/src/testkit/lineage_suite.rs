@@ -109,6 +109,7 @@ fn bounds() -> EventBounds {
     EventBounds {
         datasets: 10_000,
         facets: 1000,
+        facet_bytes: 256 << 10,
         namespace: 1024,
         name: 2048,
         window: Duration::from_secs(3650 * 86_400),

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn bounds() -> EventBounds {
-    EventBounds { datasets: 10, facets: 10, namespace: 100, name: 500, window: 30 * DAY, ahead: DAY }
+    EventBounds { datasets: 10, facets: 10, facet_bytes: 1000, namespace: 100, name: 500, window: 30 * DAY, ahead: DAY }
 }
 
 /// Lineage with its store in memory, and an ingest before it.

@@ -14,12 +14,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
+use super::EventHash;
+
 /// Facets that a node keeps. The specification names some thirty.
 pub const FACETS_KEPT: usize = 64;
 
-/// The longest facet that a node keeps, in bytes of JSON. Of a longer one it keeps who made it and how long it is; the
-/// event that brought it has all of it.
-const FACET_BYTES: usize = 32 * 1024;
+/// So much of an event's hash tells which of two facets of one time stays.
+const HASH_KEPT: usize = 16;
 
 /// A facet and where it came from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,15 +32,34 @@ pub struct Facet {
     pub is: Box<RawValue>,
 }
 
+/// The event that brings facets.
+#[derive(Debug, Clone, Copy)]
+pub struct Bringer<'a> {
+    pub hash: EventHash,
+    /// Microseconds since 1970.
+    pub at: i64,
+    /// As the event has it, where it is of a run.
+    pub run: Option<&'a str>,
+}
+
 impl Facet {
-    pub fn new(at: i64, by: String, value: &Value) -> Self {
+    /// A facet as it is kept. Of one that is longer than `most` bytes of JSON that is who made it, how long it is, and where all of
+    /// it is: in the event that brought it.
+    pub fn new(by: &Bringer<'_>, value: &Value, most: usize) -> Self {
+        let hash = by.hash.to_string();
         let mut is = text(value);
         let bytes = is.get().len();
-        if bytes > FACET_BYTES {
+        if bytes > most {
             let [producer, schema] = ["_producer", "_schemaURL"].map(|member| &value[member]);
-            is = text(&json!({ "_producer": producer, "_schemaURL": schema, "_omittedBytes": bytes }));
+            let mut link = json!({
+                "_producer": producer, "_schemaURL": schema, "_omittedBytes": bytes, "_eventHash": hash,
+            });
+            if let Some(run) = by.run {
+                link["_runId"] = run.into();
+            }
+            is = text(&link);
         }
-        Self { at, by, is }
+        Self { at: by.at, by: hash[..HASH_KEPT].to_owned(), is }
     }
 
     fn age(&self) -> (i64, &str) {
@@ -111,6 +131,12 @@ mod tests {
 
     use super::*;
 
+    const MOST: usize = 32 << 10;
+
+    fn new(at: i64, by: u8, value: &Value) -> Facet {
+        Facet::new(&Bringer { hash: EventHash([by; 32]), at, run: None }, value, MOST)
+    }
+
     fn facets() -> impl Strategy<Value = Facets> {
         let facet = (0..100_u8, 0..5_i64, 0..3_u8, 0..1000_u16);
         proptest::collection::vec(facet, 0..120).prop_map(|given| {
@@ -118,7 +144,7 @@ mod tests {
             for (name, at, by, value) in given {
                 // What an event says of a facet is one thing only.
                 let _ = value;
-                facets.insert(format!("f{name}"), Facet::new(at, format!("{by}"), &json!({ "v": [name, at, by] })));
+                facets.insert(format!("f{name}"), new(at, by, &json!({ "v": [name, at, by] })));
             }
             facets.trim();
             facets
@@ -141,12 +167,21 @@ mod tests {
     }
 
     #[test]
-    fn a_facet_too_long_to_keep_leaves_its_maker_and_its_length() {
-        let value = json!({ "_producer": "urn:me:x", "_schemaURL": "urn:me:y", "text": "x".repeat(FACET_BYTES) });
-        let mut facets = Facets::default();
-        facets.insert("long".into(), Facet::new(1, String::new(), &value));
-        let kept = &facets.shown()["long"];
-        assert_eq!((&kept["_producer"], &kept["_omittedBytes"]), (&json!("urn:me:x"), &json!(value.to_string().len())));
+    fn a_facet_too_long_to_keep_leaves_its_maker_its_length_and_where_it_is() {
+        let value = json!({ "_producer": "urn:me:x", "_schemaURL": "urn:me:y", "text": "x".repeat(100) });
+        let bytes = value.to_string().len();
+        let brought = |run, most| {
+            let mut facets = Facets::default();
+            facets.insert("long".into(), Facet::new(&Bringer { hash: EventHash([7; 32]), at: 1, run }, &value, most));
+            facets.shown()["long"].clone()
+        };
+        assert_eq!(brought(None, bytes), value, "it just fits");
+        let mut link = json!({
+            "_producer": "urn:me:x", "_schemaURL": "urn:me:y", "_omittedBytes": bytes, "_eventHash": "07".repeat(32),
+        });
+        assert_eq!(brought(None, bytes - 1), link);
+        link["_runId"] = "a-run".into();
+        assert_eq!(brought(Some("a-run"), bytes - 1), link);
     }
 
     #[test]
@@ -154,19 +189,19 @@ mod tests {
         // As a tree each of these objects would take some hundred bytes.
         let value = json!(vec![json!({ "a": 0 }); 1000]);
         let mut facets = Facets::default();
-        facets.insert("many".into(), Facet::new(7, "b".into(), &value));
+        facets.insert("many".into(), new(7, 0xb, &value));
         assert_eq!(facets.0["many"].is.get(), value.to_string());
         let written = serde_json::to_string(&facets).expect("JSON");
-        assert_eq!(written, format!("{{\"many\":{{\"at\":7,\"by\":\"b\",\"is\":{value}}}}}"));
+        assert_eq!(written, format!("{{\"many\":{{\"at\":7,\"by\":\"0b0b0b0b0b0b0b0b\",\"is\":{value}}}}}"));
         assert_eq!(serde_json::from_str::<Facets>(&written).expect("facets"), facets);
     }
 
     #[test]
     fn a_deleted_facet_is_not_shown_and_stays_deleted() {
         let mut facets = Facets::default();
-        facets.insert("schema".into(), Facet::new(2, "a".into(), &json!({ "_deleted": true })));
-        facets.insert("schema".into(), Facet::new(1, "b".into(), &json!({ "fields": [] })));
-        facets.insert("owner".into(), Facet::new(1, "b".into(), &json!({ "name": "me" })));
+        facets.insert("schema".into(), new(2, 1, &json!({ "_deleted": true })));
+        facets.insert("schema".into(), new(1, 2, &json!({ "fields": [] })));
+        facets.insert("owner".into(), new(1, 2, &json!({ "name": "me" })));
         assert_eq!(facets.shown().into_keys().collect::<Vec<_>>(), ["owner"]);
     }
 }

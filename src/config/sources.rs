@@ -111,7 +111,7 @@ pub(super) fn settings_in<'e>(
     problems: &mut Vec<Problem>,
 ) -> Vec<(&'e str, String, Cow<'e, str>)> {
     let mut found = Vec::new();
-    for (name, value) in env.iter().filter(|(_, value)| !value.is_empty()) {
+    for (name, value) in env.iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value)) {
         if let Some(key) = general_key(name) {
             found.push((true, name.as_str(), key, Cow::Borrowed(value.as_str())));
         } else if let Some((_, key)) = NAMES.iter().find(|(known, _)| known == name) {
@@ -127,6 +127,12 @@ pub(super) fn settings_in<'e>(
     }
     found.sort();
     found.into_iter().map(|(_, name, key, value)| (name, key, value)).collect()
+}
+
+/// Kubernetes and Docker tell containers where each service is, by names such as `PG_PORT=tcp://10.0.0.1:5432` for one called pg, whether
+/// it is meant for them or not. No port is written so.
+fn is_service_link(name: &str, value: &str) -> bool {
+    name.ends_with("_PORT") && value.contains("://")
 }
 
 fn numbers_in(json: &str) -> Result<BTreeMap<String, u64>, String> {

@@ -1,6 +1,9 @@
 //! Where servers are and how they are spoken to: URLs, what is given beside them, and encryption.
 
-use penstock::adapters::postgres::{TlsIdentity, TlsMode, TlsSettings};
+use penstock::{
+    adapters::postgres::{TlsIdentity, TlsMode, TlsSettings},
+    config::DatabaseBackend,
+};
 use tokio_postgres::config::Host;
 
 use crate::{complaints, load};
@@ -85,4 +88,25 @@ fn of_a_url_and_a_host_the_later_layer_wins_and_within_one_it_is_a_mistake() {
             "postgres.port = 1 (from PG_PORT): must not be given beside postgres.url (from DATABASE_URL)",
         ]
     );
+}
+
+#[test]
+fn what_an_orchestrator_tells_of_a_service_is_no_setting() {
+    let told =
+        [("PG_PORT", "tcp://10.0.0.1:5432"), ("PG_PORT_5432_TCP_ADDR", "10.0.0.1"), ("PG_SERVICE_HOST", "10.0.0.1")];
+    let config = load("", &told).unwrap();
+    assert_eq!(config.database.backend, DatabaseBackend::Sqlite);
+    assert_eq!(config.postgres.port, 5432);
+    assert_eq!(load("", &[("PG_HOST", "db"), ("PG_PORT", "6432")]).unwrap().postgres.port, 6432);
+    assert!(complaints("", &[("PG_PORT", "six")])[0].contains("PG_PORT"), "what may be meant is not passed over");
+}
+
+#[test]
+fn several_servers_can_be_named_as_long_as_the_node_may_write() {
+    let several = ("DATABASE_URL", "postgres://one,two:6432/x?target_session_attrs=read-write");
+    let (connection, _) = load("", &[several]).unwrap().postgres.connection().unwrap();
+    assert_eq!((connection.get_hosts().len(), connection.get_ports()), (2, &[5432, 6432][..]));
+    let reader = ("DATABASE_URL", "postgres://one,two/x?target_session_attrs=read-only");
+    let said = complaints("", &[reader]).join(" ");
+    assert!(said.contains("target_session_attrs=read-only") && said.contains("postgres.replica_urls"), "{said}");
 }

@@ -3,6 +3,7 @@
 COMMENT ON TABLE api_keys IS 'Keys by which producers and admins call the API.';
 COMMENT ON COLUMN api_keys.key_id IS 'Names the key; it is no secret.';
 COMMENT ON COLUMN api_keys.producer_id IS 'Whose key it is.';
+COMMENT ON COLUMN api_keys.name IS 'What an administrator calls it, to know it again.';
 COMMENT ON COLUMN api_keys.role IS 'admin or producer.';
 COMMENT ON COLUMN api_keys.secret_hash IS 'SHA-256 of the secret. The secret itself is kept nowhere.';
 COMMENT ON COLUMN api_keys.created_at IS 'When it was made.';
@@ -44,6 +45,11 @@ COMMENT ON COLUMN change_log.change_id IS
 COMMENT ON COLUMN change_log.txid IS 'The transaction that made it: instances read by this.';
 COMMENT ON COLUMN change_log.tag IS 'What has changed, such as receipt:ID.';
 COMMENT ON COLUMN change_log.changed_at IS 'When.';
+
+COMMENT ON TABLE content_media_types IS 'What each producer says that a content is, for what it sells of it.';
+COMMENT ON COLUMN content_media_types.content_hash IS 'SHA-256 of the content.';
+COMMENT ON COLUMN content_media_types.producer_id IS 'Who says it.';
+COMMENT ON COLUMN content_media_types.media_type IS 'What it is.';
 
 COMMENT ON TABLE content_uses IS 'On which day a content was last used, for moving it between tiers.';
 COMMENT ON COLUMN content_uses.content_hash IS 'SHA-256 of the content.';

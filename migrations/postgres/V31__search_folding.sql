@@ -58,6 +58,9 @@ CREATE TABLE asset_search_refold (
     below bigint NOT NULL
 );
 INSERT INTO asset_search_refold (below) VALUES (9223372036854775807);
+COMMENT ON TABLE asset_search_refold IS 'How far assets have been entered anew since their words are folded otherwise. One row.';
+COMMENT ON COLUMN asset_search_refold.one IS 'Keeps it one row.';
+COMMENT ON COLUMN asset_search_refold.below IS 'Assets below this number are still to be looked at; the row goes when none is left.';
 
 -- Enters up to `most` assets anew, the newest first, each under the number that it has; how many it looked at. Texts in ASCII have
 -- the words that they had.

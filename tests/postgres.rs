@@ -46,8 +46,8 @@ use penstock_actors::{
     ids::KeyId,
     ports::Upkeep,
     testkit::{
-        catalog_suite, changes_suite, identities_suite, ledger_suite, lineage_suite, policies_suite, search_suite,
-        storage_records_suite,
+        catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
+        policies_suite, search_suite, storage_records_suite,
     },
 };
 use support::{TestDatabase, store};
@@ -63,6 +63,7 @@ async fn run_the_suite(statement_mode: StatementMode) {
     policies_suite::run(Arc::clone(&store)).await;
     storage_records_suite::run(Arc::clone(&store)).await;
     identities_suite::run(Arc::clone(&store)).await;
+    installations_suite::run(&*store).await;
     let client = database.client().await;
     catalog_suite::a_revoked_key_is_not_found(&*store, async |key: KeyId| {
         let revoke = "UPDATE api_keys SET revoked_at = created_at WHERE key_id = $1";

@@ -9,10 +9,10 @@ use penstock::{
 use penstock_actors::{
     ids::{KeyId, NodeId, ProducerId},
     model::{ApiKey, NewProducer, NodeEpoch, Role},
-    ports::{Catalog as _, Ledger as _, PortError, Receipts as _, Upkeep as _},
+    ports::{Catalog as _, Installations as _, Ledger as _, PortError, Receipts as _, Upkeep as _},
     testkit::{
-        catalog_suite, changes_suite, identities_suite, ledger_suite, lineage_suite, policies_suite, search_suite,
-        storage_records_suite,
+        catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
+        policies_suite, search_suite, storage_records_suite,
     },
 };
 use tempfile::TempDir;
@@ -47,6 +47,20 @@ async fn the_catalogue_keeps_the_promises_of_its_port() {
 async fn identities_keep_the_promises_of_their_port() {
     let folder = folder();
     identities_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test]
+async fn the_installation_keeps_the_promises_of_its_port() {
+    let folder = folder();
+    installations_suite::run(&fresh(&folder)).await;
+}
+
+#[tokio::test]
+async fn an_installation_stays_the_same_and_another_database_is_another_one() {
+    let (folder, other) = (folder(), folder());
+    let made = fresh(&folder).installation().await.expect("an installation");
+    assert_eq!(fresh(&folder).installation().await.expect("an installation"), made);
+    assert_ne!(fresh(&other).installation().await.expect("an installation").installation_id, made.installation_id);
 }
 
 #[tokio::test]

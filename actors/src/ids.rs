@@ -231,6 +231,13 @@ uuid_id!(
 ordered_id!(KeyId);
 
 uuid_id!(
+    /// One installation: a database, and the stores and instances that belong to it.
+    InstallationId,
+    "installation id"
+);
+random_id!(InstallationId);
+
+uuid_id!(
     /// One instance, for as long as its data folder lives.
     NodeId,
     "node id"

@@ -7,6 +7,7 @@ mod catalog;
 mod changes;
 mod error;
 mod identities;
+mod installations;
 mod ledger;
 mod lineage_store;
 mod page;
@@ -23,6 +24,7 @@ pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use error::{PortError, PortResult};
 pub use identities::{Bound, IDENTITIES, Identities};
+pub use installations::Installations;
 pub use ledger::{
     AuditDifference, AuditPage, Ledger, NewReceipt, QuotaView, ReceiptView, Receipts, Reclaimed, Refill, Release,
     SettleBatch, Settled, StatusChange, Upkeep, Want,

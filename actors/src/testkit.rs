@@ -10,6 +10,7 @@ pub mod clock;
 pub mod connection;
 pub mod dice;
 pub mod identities_suite;
+pub mod installations_suite;
 pub mod ledger_suite;
 pub mod lineage_suite;
 pub mod memory_blobs;

@@ -17,6 +17,7 @@ mod error;
 mod gate;
 mod governance;
 mod identities;
+mod installations;
 mod ledger;
 mod lineage;
 mod migrations;

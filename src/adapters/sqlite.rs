@@ -1,6 +1,6 @@
 //! The ledger and the catalogue on SQLite: the embedded default, one file, no service.
 //!
-//! [`SqliteStore`] implements `Catalog`, `Identities`, `Receipts`, `Ledger`, `Upkeep`, `Changes`, `Policies` and `StorageRecords`, one file per port below this one. Each
+//! [`SqliteStore`] implements `Catalog`, `Identities`, `Installations`, `Receipts`, `Ledger`, `Upkeep`, `Changes`, `Policies` and `StorageRecords`, one file per port below this one. Each
 //! method is one job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of
 //! grants and settlement is written in Rust between plain statements, in one transaction. A job is one round trip in
 //! the metrics.
@@ -22,6 +22,7 @@ mod failure;
 mod functions;
 mod governance;
 mod identities;
+mod installations;
 mod leases;
 mod ledger;
 mod lineage;

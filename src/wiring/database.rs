@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
-    Catalog, Changes, Identities, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies, Receipts, Search,
-    StorageRecords, Upkeep,
+    Catalog, Changes, Identities, Installations, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies,
+    Receipts, Search, StorageRecords, Upkeep,
 };
 use tokio::runtime::Handle;
 
@@ -38,6 +38,7 @@ pub struct Database {
     pub policies: Arc<dyn Policies>,
     pub storage: Arc<dyn StorageRecords>,
     pub identities: Arc<dyn Identities>,
+    pub installations: Arc<dyn Installations>,
     pub pool: Option<PostgresStore>,
 }
 
@@ -52,6 +53,7 @@ impl Database {
             + Search
             + Policies
             + Identities
+            + Installations
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
@@ -68,6 +70,7 @@ impl Database {
             policies: Arc::<S>::clone(store),
             storage: Arc::<S>::clone(store),
             identities: Arc::<S>::clone(store),
+            installations: Arc::<S>::clone(store),
             pool,
         }
     }

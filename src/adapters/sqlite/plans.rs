@@ -3,9 +3,9 @@
 use rusqlite::Connection;
 
 use super::{
-    catalog::*, changes::*, governance, identities::*, leases::*, ledger::nodes::*, ledger::reclaim::*,
-    ledger::refill::*, lineage, policies::*, receipts::*, search::*, storage, testing::Database, upkeep::audit::*,
-    upkeep::prune::*, upkeep::*, usage::*, windows::*,
+    catalog::*, changes::*, governance, identities::*, installations::*, leases::*, ledger::nodes::*,
+    ledger::reclaim::*, ledger::refill::*, lineage, policies::*, receipts::*, search::*, storage, testing::Database,
+    upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
 };
 
 /// Every statement of the adapter, with the index that its comment promises, where one is named.
@@ -16,6 +16,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     (BIND_IDENTITY, ""),
     (UNBIND_IDENTITY, "PRIMARY KEY"),
     (IDENTITIES_OF_PRODUCER, "producer_identities_producer"),
+    (INSTALLATION, ""),
     (KEY, "sqlite_autoindex_api_keys_2"),
     (REPLACE_KEY_SECRET, "PRIMARY KEY"),
     (CONTENT, "PRIMARY KEY"),
@@ -159,7 +160,8 @@ const FROM_THE_START: &[(&str, &[&str])] = &[
 
 /// What may be read as a whole: a table has one row, or one per tier or per recent life of an instance, a list
 /// is a parameter.
-const SMALL: &[&str] = &["quota_policies", "ledger_nodes", "n", "json_each", "CONSTANT", "lineage_emission"];
+const SMALL: &[&str] =
+    &["quota_policies", "ledger_nodes", "n", "json_each", "CONSTANT", "lineage_emission", "installation"];
 
 /// 100,000 rows in each table that grows, of 1,000 receipts; ids are numbers in 16 or 32 bytes. What is never kept
 /// needs neither syncs nor its foreign keys checked. Assets have no words: the plan of a match does not depend on their number.

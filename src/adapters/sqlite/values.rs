@@ -5,8 +5,8 @@ use jiff::{Span, Timestamp, civil::Date};
 use penstock_actors::{
     governance::{Decision, Verdict},
     ids::{
-        ContentHash, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VerificationId,
-        VersionId,
+        ContentHash, InstallationId, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId,
+        VerificationId, VersionId,
     },
     model::{
         Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey, NodeKind, Outcome,
@@ -61,7 +61,19 @@ macro_rules! uuid_columns {
     )*};
 }
 
-uuid_columns!(KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, UsageId, VerificationId, VersionId);
+uuid_columns!(
+    InstallationId,
+    KeyId,
+    NodeId,
+    PolicyRunId,
+    ProducerId,
+    ReceiptId,
+    RunId,
+    SessionId,
+    UsageId,
+    VerificationId,
+    VersionId
+);
 
 macro_rules! byte_columns {
     ($($key:ident),*) => {$(

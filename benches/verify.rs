@@ -23,7 +23,7 @@ use penstock_actors::{
     ids::NodeId,
     model::{LEAF_BYTES, Tier, VerificationKind},
     pacer::Pacer,
-    ports::BlobStore,
+    ports::{BlobStore, StoreMarks as _},
     testkit::{blob_store_suite::Sample, memory_records::MemoryRecords},
     verifier::{Verifier, VerifierDeps},
 };
@@ -49,7 +49,9 @@ const SECONDS: f64 = 4.0;
 async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = FilesSettings { root: folder.path().to_path_buf(), warm: None, cold: None };
-    let files: Arc<dyn BlobStore> = Arc::new(FileBlobs::open(settings, Handle::current()).expect("a store"));
+    let files = FileBlobs::new(settings, Handle::current());
+    files.prepare(Tier::Hot).await.expect("a store");
+    let files: Arc<dyn BlobStore> = Arc::new(files);
     let objects: Arc<dyn BlobStore> = Arc::new(TestBuckets::new(ClientKind::ObjectStore).store().await);
     let sample = Sample::of(LARGE);
     for store in [&files, &objects] {

@@ -10,4 +10,5 @@ pub mod postgres;
 pub mod redis;
 pub mod s3;
 pub mod sqlite;
+mod store_mark;
 pub mod urls;

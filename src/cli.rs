@@ -16,6 +16,7 @@ use crate::{
     telemetry, wiring,
 };
 
+mod adopt_store;
 mod audit;
 mod check;
 pub mod client;
@@ -48,6 +49,8 @@ enum Command {
     Audit(Settings),
     /// Show what the Janitor would remove from the storage
     Sweep(sweep::SweepArgs),
+    /// Mark a store of blobs as belonging to the database, after showing what was found
+    AdoptStore(adopt_store::AdoptStoreArgs),
     /// Show the configuration in force, and whether each dependency answers
     Check(Settings),
     #[command(flatten)]
@@ -121,6 +124,10 @@ impl Cli {
             Command::Sweep(args) => {
                 let config = args.settings.load()?;
                 with_io(&config, async |io| sweep::run(&config, &io).await)
+            }
+            Command::AdoptStore(args) => {
+                let config = args.settings.load()?;
+                with_io(&config, async |io| adopt_store::run(&args, &config, &io).await)
             }
             Command::Check(settings) => {
                 let config = settings.load()?;

@@ -96,6 +96,7 @@ impl Server {
         }
         antechamber.database_is_there();
         let world = wiring::open(config, &metrics, io).await?;
+        wiring::take_stores_into_use(config, &world).await?;
         if let Some(pool) = world.pool.clone() {
             io.spawn(wiring::watch_replicas(pool.clone()));
             io.spawn(wiring::keep_pool_warm(pool));

@@ -22,6 +22,7 @@ use penstock_actors::{
     quota_cache::QuotaSettings,
     rate_limiter::{RateLimiter, Sharing},
     storage_keeper::KeeperSettings,
+    store_guard::{GuardedBlobs, StoreGuard},
     system::{Node, NodeSettings, Ports},
     tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     usage_batch::BatchLimits,
@@ -36,7 +37,7 @@ use crate::{
         postgres::PostgresStore,
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
     },
-    config::{Config, Lifecycle, RateLimitBackend},
+    config::{Config, Lifecycle, RateLimitBackend, StorageBackend},
     http::{ContentSizes, RATE_WINDOW},
     telemetry::{Metrics, metrics::WarmMetrics},
     warming::{Uses, WarmSettings, Warmer},
@@ -61,6 +62,8 @@ pub struct World {
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
     pub lineage: LineagePorts,
+    /// Whether the stores of blobs are this installation's own.
+    pub store: Arc<StoreGuard>,
     /// Governance policies through the caches, for handlers.
     pub policies: Arc<dyn Policies>,
     /// Through the caches.
@@ -89,6 +92,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     let (shared, redis) = open_shared_state(config, metrics, io).await?;
     let (blobs, urls) = open_storage(config, metrics, io).await?;
     let database = open_database(config, &metrics.db, io).await?;
+    let store = StoreGuard::new(blobs, database.installations, Arc::clone(&database.catalog));
     let settings = cache_settings(config);
     let shared_cache = redis.clone().map(|link| {
         let longest = settings.ttls.longest() + settings.stale;
@@ -115,12 +119,13 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             catalog: database.catalog,
             changes: database.changes,
             policies: database.policies,
-            blobs,
+            blobs: Arc::new(GuardedBlobs(Arc::clone(&store))),
             shared,
             storage: database.storage,
             clock: Arc::clone(&clock),
         },
         lineage: database.lineage.ports(clock, cache_of_lineage),
+        store,
         urls,
         search: database.search,
         pool: database.pool,
@@ -145,6 +150,19 @@ pub async fn open_shared_state(
         None => Arc::new(InProcessState::new(clock).bounded_to(sessions)),
     };
     Ok((shared, redis))
+}
+
+/// Marks stores of blobs that are new, and tells in the log of those that are not this installation's own.
+///
+/// # Errors
+/// When a folder cannot be read or written. An S3 that does not answer may come later: stores are looked at again and again.
+pub async fn take_stores_into_use(config: &Config, world: &World) -> anyhow::Result<()> {
+    let Err(error) = world.store.take_into_use().await else { return Ok(()) };
+    if config.storage.backend == StorageBackend::Fs {
+        return Err(error).with_context(|| format!("cannot use the blob folder {}", config.blob_root().display()));
+    }
+    tracing::warn!(%error, "the node goes on without its store of blobs, and looks at it again");
+    Ok(())
 }
 
 /// The link to Redis, if the configuration names one. Redis need not be there yet.

@@ -13,7 +13,9 @@ use penstock::adapters::{
     in_process::InProcessState,
 };
 use penstock_actors::{
-    ports::{BlobStore, PortError, Sweep},
+    ids::InstallationId,
+    model::Tier,
+    ports::{BlobStore, Mark, PortError, StoreMarks as _, Sweep},
     testkit::{
         blob_store_suite::{self, Sample},
         clock::ManualClock,
@@ -34,7 +36,7 @@ struct Store {
 impl Store {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let blobs = open(root.path()).unwrap();
+        let blobs = open(root.path());
         Self { root, blobs }
     }
 
@@ -85,8 +87,16 @@ impl Store {
     }
 }
 
-fn open(root: &Path) -> Result<FileBlobs, PortError> {
-    FileBlobs::open(FilesSettings { root: root.to_path_buf(), warm: None, cold: None }, Handle::current())
+/// A store in a folder, as one that was prepared.
+fn open(root: &Path) -> FileBlobs {
+    for folder in ["blobs", "tmp", "retired", "locks"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    unprepared(root)
+}
+
+fn unprepared(root: &Path) -> FileBlobs {
+    FileBlobs::new(FilesSettings { root: root.to_path_buf(), warm: None, cold: None }, Handle::current())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +111,10 @@ async fn files_in_three_tiers_keep_the_promises_of_a_blob_store() {
     let roots = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [root, warm, cold] = [0, 1, 2].map(|at| roots[at].path().to_path_buf());
     let settings = FilesSettings { root, warm: Some(warm), cold: Some(cold) };
-    let blobs = FileBlobs::open(settings, Handle::current()).unwrap();
+    let blobs = FileBlobs::new(settings, Handle::current());
+    for tier in blobs.tiers() {
+        blobs.prepare(tier).await.unwrap();
+    }
     blob_store_suite::run(Arc::new(blobs)).await;
     for root in roots {
         assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
@@ -120,7 +133,7 @@ async fn a_blob_is_a_plain_file_and_survives_a_restart() {
     let store = Store::new();
     let sample = store.stored(3_000_000).await;
     assert_eq!(fs::read(store.blob(&sample)).unwrap(), sample.bytes);
-    let reopened = open(store.root.path()).unwrap();
+    let reopened = open(store.root.path());
     let blob = reopened.open(sample.hash).await.unwrap();
     assert_eq!(*blob.leaves, *sample.leaves);
 }
@@ -250,7 +263,7 @@ async fn uploads_retirements_and_purges_of_one_content_never_leave_a_blob_withou
     let store = Store::new();
     let sample = Arc::new(Sample::of(1000));
     // A second instance on the same root: the order must hold across processes, not only across threads.
-    let instances = [store.blobs.clone(), open(store.root.path()).unwrap()];
+    let instances = [store.blobs.clone(), open(store.root.path())];
     let mut tasks = tokio::task::JoinSet::new();
     for blobs in instances.clone() {
         let sample = Arc::clone(&sample);
@@ -292,7 +305,8 @@ async fn a_root_that_cannot_be_made_is_named_in_the_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");
     fs::write(&file, b"").unwrap();
-    let error = open(&file.join("root")).unwrap_err().to_string();
+    let store = unprepared(&file.join("root"));
+    let error = store.set_mark(Tier::Hot, InstallationId::random(), false).await.unwrap_err().to_string();
     assert!(error.starts_with("blob storage is unavailable: cannot create the folder "), "{error}");
     assert!(error.contains("a-file/root"), "{error}");
 }
@@ -303,4 +317,26 @@ async fn a_store_whose_folder_was_taken_away_says_so() {
     fs::remove_dir_all(store.root.path()).unwrap();
     assert!(matches!(store.blobs.ping().await, Err(PortError::Unavailable { .. })));
     assert!(matches!(store.blobs.create().await, Err(PortError::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn a_mark_is_made_once_and_replaced_only_when_that_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("a/new/root");
+    let store = unprepared(&root);
+    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::None { is_empty: true });
+    assert!(!root.exists(), "a look makes nothing");
+    let (one, other) = (InstallationId::random(), InstallationId::random());
+    store.set_mark(Tier::Hot, one, false).await.unwrap();
+    store.set_mark(Tier::Hot, other, false).await.unwrap();
+    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Of(one));
+    store.ping().await.unwrap();
+    store.set_mark(Tier::Hot, other, true).await.unwrap();
+    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Of(other));
+
+    Sample::of(10).store(&store).await.unwrap();
+    fs::write(root.join("penstock-store"), "something else").unwrap();
+    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Unreadable);
+    fs::remove_file(root.join("penstock-store")).unwrap();
+    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::None { is_empty: false });
 }

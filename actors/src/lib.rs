@@ -59,6 +59,7 @@ pub mod revocation;
 pub mod search;
 pub mod storage_keeper;
 pub mod storage_stream;
+pub mod store_guard;
 pub mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -17,6 +17,7 @@ mod search;
 mod shared_cache;
 mod shared_state;
 mod storage_records;
+mod store_marks;
 mod url_signer;
 
 pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob, StoredCopy, Sweep};
@@ -42,4 +43,5 @@ pub use shared_cache::{
 };
 pub use shared_state::{Invalidations, OneUse, SharedState, Slot, Use, UseTerms};
 pub use storage_records::{Claim, MoveBegun, StorageRecords};
+pub use store_marks::{Mark, StoreMarks};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

@@ -6,6 +6,7 @@
 //! ROOT/blobs/ab/cd/HASH.left     readers were sent to another tier, and the blob is about to go
 //! ROOT/tmp/UNIQUE                an upload under way; ROOT/tmp/UNIQUE.HASH once it is being committed
 //! ROOT/retired/HASH              out of sight, until it is restored or purged
+//! ROOT/penstock-store            whose store this is: see [`marks`]
 //! ROOT/locks/ab                  held for the few renames that must not mix, across threads and processes
 //! ```
 //!
@@ -26,11 +27,12 @@
 mod fault;
 mod folder;
 mod layout;
+mod marks;
 mod sink;
 mod source;
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -77,23 +79,12 @@ struct Root {
 }
 
 impl FileBlobs {
-    /// Makes the folders that are missing and proves that they can be written. `io` runs everything that blocks.
-    ///
-    /// # Errors
-    /// `Unavailable`, naming the path, when a root cannot be made or written; `Full` when there is no room.
-    pub fn open(settings: FilesSettings, io: Handle) -> PortResult<Self> {
+    /// The store in these folders, which are left as they are. `io` runs everything that blocks.
+    pub fn new(settings: FilesSettings, io: Handle) -> Self {
         let FilesSettings { root, warm, cold } = settings;
-        let mut tiers = Vec::new();
-        for (tier, root) in [(Tier::Hot, Some(root)), (Tier::Warm, warm), (Tier::Cold, cold)] {
-            let Some(root) = root else { continue };
-            let layout = Layout::at(root);
-            for folder in layout.folders() {
-                fs::create_dir_all(&folder).map_err(fault("create the folder", &folder))?;
-            }
-            probe(&layout)?;
-            tiers.push(Root { tier, layout: Arc::new(layout) });
-        }
-        Ok(Self { tiers: tiers.into(), io })
+        let roots = [(Tier::Hot, Some(root)), (Tier::Warm, warm), (Tier::Cold, cold)];
+        let tier = |(tier, root): (Tier, Option<PathBuf>)| Some(Root { tier, layout: Arc::new(Layout::at(root?)) });
+        Self { tiers: roots.into_iter().filter_map(tier).collect(), io }
     }
 
     async fn blocking<T: Send + 'static>(

@@ -24,6 +24,7 @@ mod housekeeping;
 mod keys;
 mod manifest;
 mod marker;
+mod marks;
 mod pending;
 mod sink;
 mod source;

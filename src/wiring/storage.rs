@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use penstock_actors::ports::{BlobStore, UrlSigner};
+use penstock_actors::ports::{StoreMarks, UrlSigner};
 use tokio::runtime::Handle;
 
 use super::delivery;
@@ -16,7 +16,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// The blob store, and what gives URLs of its contents in the configured mode, if any does.
+/// The blob store as it is, and what gives URLs of its contents in the configured mode, if any does.
 ///
 /// # Errors
 /// What only an operator can put right. Storage that is away may come back.
@@ -24,15 +24,13 @@ pub async fn open(
     config: &Config,
     metrics: &Metrics,
     io: &Handle,
-) -> anyhow::Result<(Arc<dyn BlobStore>, Option<Arc<dyn UrlSigner>>)> {
+) -> anyhow::Result<(Arc<dyn StoreMarks>, Option<Arc<dyn UrlSigner>>)> {
     match config.storage.backend {
         StorageBackend::Fs => {
             let root = config.blob_root();
             let warm = Storage::colder(&config.storage.warm_root);
             let cold = Storage::colder(&config.storage.cold_root);
-            let blobs = FileBlobs::open(FilesSettings { root: root.clone(), warm, cold }, io.clone())
-                .with_context(|| format!("cannot open the blob folder {}", root.display()))?;
-            let blobs = Arc::new(blobs);
+            let blobs = Arc::new(FileBlobs::new(FilesSettings { root, warm, cold }, io.clone()));
             let urls = delivery::url_signer(config, Arc::<FileBlobs>::clone(&blobs), None);
             Ok((blobs, urls))
         }

@@ -27,6 +27,7 @@ mod refusals;
 mod shell;
 mod signed;
 mod storage;
+mod stores;
 mod streams;
 mod uploads;
 mod wire;

@@ -10,6 +10,7 @@ use penstock_actors::{ids::ContentHash, ports::PortResult};
 use uuid::Uuid;
 
 use super::fault::fault;
+use crate::adapters::store_mark;
 
 /// The folders under one root. Two levels of 256 shards keep a folder at some 15 blobs when there are a million.
 #[derive(Debug)]
@@ -24,6 +25,15 @@ impl Layout {
 
     pub(super) fn folders(&self) -> [PathBuf; 4] {
         [self.blobs_folder(), self.temporary_folder(), self.retired_folder(), self.root.join("locks")]
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Says whose store this is.
+    pub(super) fn mark(&self) -> PathBuf {
+        self.root.join(store_mark::NAME)
     }
 
     pub(super) fn blobs_folder(&self) -> PathBuf {
@@ -80,7 +90,16 @@ impl Layout {
     /// Holds off all other renames of this content, in this process and in others on the same root, until it is dropped.
     /// A lock of the system's: it goes with its process, however that ends.
     pub(super) fn lock(&self, hash: ContentHash) -> PortResult<File> {
-        let path = self.root.join("locks").join(&hash.to_string()[..2]);
+        self.lock_by(&hash.to_string()[..2])
+    }
+
+    /// Holds off all other changes of the mark.
+    pub(super) fn lock_mark(&self) -> PortResult<File> {
+        self.lock_by(store_mark::NAME)
+    }
+
+    fn lock_by(&self, name: &str) -> PortResult<File> {
+        let path = self.root.join("locks").join(name);
         let lock = File::options().create(true).append(true).open(&path).map_err(fault("open", &path))?;
         lock.lock().map_err(fault("lock", &path))?;
         Ok(lock)

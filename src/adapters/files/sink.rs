@@ -49,7 +49,7 @@ impl Temporary {
     }
 
     /// Gives the file its place. What was there is replaced in the same instant.
-    fn put(mut self, place: &Path) -> PortResult<()> {
+    pub(super) fn put(mut self, place: &Path) -> PortResult<()> {
         fs::rename(&self.path, place).map_err(fault("put in place", place))?;
         self.in_place = true;
         Ok(())

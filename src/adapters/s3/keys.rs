@@ -5,6 +5,7 @@
 //! PREFIX/retired/ab/HASH    the manifest of one that is out of sight, until it is restored or purged
 //! PREFIX/data/ab/UNIQUE     the bytes, exactly as they were sent
 //! PREFIX/uploads/UNIQUE     the marker of data that no manifest may name: an upload under way, or data to be removed
+//! PREFIX/penstock-store     whose store this is, see [`marks`](super::marks)
 //! PREFIX/probe              shows that the bucket can be read and written
 //! ```
 //!
@@ -13,6 +14,8 @@
 
 use penstock_actors::ids::ContentHash;
 use uuid::Uuid;
+
+use crate::adapters::store_mark;
 
 /// The keys under one prefix.
 #[derive(Debug, Clone)]
@@ -54,6 +57,16 @@ impl Keys {
 
     pub(super) fn marker(&self, data: &str) -> String {
         format!("{}uploads/{}", self.prefix, last(data))
+    }
+
+    /// Says whose store this is.
+    pub(super) fn mark(&self) -> String {
+        format!("{}{}", self.prefix, store_mark::NAME)
+    }
+
+    /// What content is kept in, whole or in part.
+    pub(super) fn folders(&self) -> [String; 4] {
+        [self.blobs(), self.all_retired(), format!("{}data/", self.prefix), self.markers()]
     }
 
     pub(super) fn probe(&self) -> String {

@@ -39,6 +39,8 @@ pub(super) struct Store {
     pub(super) tiers: Vec<Arc<Bucket>>,
     pub(super) hot: Arc<Bucket>,
     pub(super) keys: Keys,
+    /// Where each tier is, for people to read.
+    pub(super) places: Vec<(Tier, String)>,
     /// Connections and clean-up run here, whoever asks.
     pub(super) io: Handle,
     pub(super) part_bytes: usize,
@@ -63,7 +65,12 @@ impl Store {
                 u32::try_from(bytes).unwrap_or(u32::MAX)
             })
             .build();
+        let place =
+            |(tier, name): (Tier, &String)| (tier, format!("s3://{name}/{}", settings.prefix.trim_matches('/')));
+        let names = [(Tier::Warm, settings.bucket_warm.as_ref()), (Tier::Cold, settings.bucket_cold.as_ref())];
+        let colder_names = names.into_iter().filter_map(|(tier, name)| Some((tier, name?)));
         Self {
+            places: std::iter::once((Tier::Hot, &settings.bucket_hot)).chain(colder_names).map(place).collect(),
             tiers: std::iter::once(Arc::clone(&hot)).chain(colder).collect(),
             hot,
             keys: Keys::below(&settings.prefix),

@@ -17,6 +17,8 @@ const STATEMENTS: &[(&str, &str)] = &[
     (UNBIND_IDENTITY, "PRIMARY KEY"),
     (IDENTITIES_OF_PRODUCER, "producer_identities_producer"),
     (INSTALLATION, ""),
+    (STORE, "PRIMARY KEY"),
+    (NOTE_STORE, ""),
     (KEY, "sqlite_autoindex_api_keys_2"),
     (REPLACE_KEY_SECRET, "PRIMARY KEY"),
     (CONTENT, "PRIMARY KEY"),

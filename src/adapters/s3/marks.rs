@@ -1,0 +1,72 @@
+//! The mark of each bucket's prefix, which says whose store it is.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use penstock_actors::{
+    ids::{ContentHash, InstallationId},
+    model::Tier,
+    ports::{Mark, PortResult, StoreMarks},
+};
+
+use super::{
+    S3Blobs,
+    client::Expected,
+    keys,
+    store::{Store, found, written},
+};
+use crate::adapters::store_mark;
+
+#[async_trait]
+impl StoreMarks for S3Blobs {
+    fn place(&self, tier: Tier) -> String {
+        let place = self.store.places.iter().find(|(of, _)| *of == tier);
+        place.map(|(_, place)| place.clone()).unwrap_or_default()
+    }
+
+    async fn mark(&self, tier: Tier) -> PortResult<Mark> {
+        self.on_io(async move |store| store.mark(tier).await).await
+    }
+
+    async fn set_mark(&self, tier: Tier, of: InstallationId, replace: bool) -> PortResult<()> {
+        self.on_io(async move |store| store.set_mark(tier, of, replace).await).await
+    }
+
+    /// Keys need no folders.
+    async fn prepare(&self, _: Tier) -> PortResult<()> {
+        Ok(())
+    }
+
+    async fn sample(&self, tier: Tier, after: ContentHash, limit: usize) -> PortResult<Vec<ContentHash>> {
+        self.on_io(async move |store| {
+            let listed = store.bucket(tier)?.list(&store.keys.blobs(), &store.keys.blob(after), limit).await?;
+            Ok(listed.iter().filter_map(|listed| keys::content(&listed.key)).collect())
+        })
+        .await
+    }
+}
+
+impl Store {
+    async fn mark(&self, tier: Tier) -> PortResult<Mark> {
+        let bucket = self.bucket(tier)?;
+        if let Some(whole) = found(bucket.fetch(&self.keys.mark(), store_mark::LARGEST).await)? {
+            return Ok(store_mark::decode(&whole.bytes));
+        }
+        let folders = self.keys.folders();
+        let first = try_join_all(folders.iter().map(|folder| bucket.list(folder, "", 1))).await?;
+        Ok(Mark::None { is_empty: first.iter().all(Vec::is_empty) })
+    }
+
+    async fn set_mark(&self, tier: Tier, of: InstallationId, replace: bool) -> PortResult<()> {
+        let (bucket, key) = (self.bucket(tier)?, self.keys.mark());
+        let body = Bytes::from(store_mark::encode(of));
+        // Looked for first, because not every storage knows conditional writes.
+        if !replace && found(bucket.head(&key).await)?.is_some() {
+            return Ok(());
+        }
+        let expected = if replace { Expected::Anything } else { Expected::Absent };
+        // Whoever was first: what stands then is looked at again.
+        written(bucket.put(&key, &body, expected).await)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! `penstock adopt-store`: marks a store of blobs as this installation's, after it has shown what it found.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use penstock_actors::{
+    model::Tier,
+    store_guard::{Standing, StoreGuard},
+};
+use tokio::runtime::Handle;
+
+use super::{Settings, print};
+use crate::{config::Config, telemetry::Metrics, wiring};
+
+#[derive(Debug, Args)]
+pub(crate) struct AdoptStoreArgs {
+    /// The tier whose store is meant: hot, warm or cold [default: each that is not marked yet]
+    #[arg(long, value_name = "TIER", value_parser = |tier: &str| tier.parse::<Tier>().map_err(|error| error.to_string()))]
+    tier: Option<Tier>,
+
+    /// Adopt also what does not look like this installation's
+    #[arg(long)]
+    yes: bool,
+
+    #[command(flatten)]
+    pub(super) settings: Settings,
+}
+
+pub(super) async fn run(args: &AdoptStoreArgs, config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
+    let metrics = Metrics::new()?;
+    let world = wiring::open(config, &metrics, io).await?;
+    let installation = world.store.installation().await.context("cannot read the installation of the database")?;
+    print(&format!("installation {}, since {}", installation.installation_id, installation.created_at))?;
+    let tiers: Vec<_> =
+        world.ports.blobs.tiers().into_iter().filter(|tier| args.tier.is_none_or(|wanted| wanted == *tier)).collect();
+    ensure!(!tiers.is_empty(), "no such tier is configured");
+    let mut code = ExitCode::SUCCESS;
+    for tier in tiers {
+        if !adopt(&world.store, tier, args.yes).await? {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// Adopts the store of one tier; false when that needs a yes.
+async fn adopt(store: &StoreGuard, tier: Tier, yes: bool) -> anyhow::Result<bool> {
+    let place = store.place(tier);
+    let standing = store.standing(tier).await.with_context(|| format!("cannot look at the {tier} store at {place}"))?;
+    let (found, is_safe) = match &standing {
+        Standing::Ours => {
+            print(&format!("the {tier} store at {place} carries this installation's mark: nothing is to be done"))?;
+            return Ok(true);
+        }
+        Standing::New => ("is empty, and the database knows of none: `penstock serve` would mark it".to_owned(), true),
+        Standing::Older(evidence) => (format!("has no mark; {evidence}"), true),
+        Standing::Unmarked(evidence) => (format!("has no mark; {evidence}"), false),
+        Standing::Foreign(other) => (format!("carries the mark of another installation, {other}"), false),
+        Standing::Gone(known) => (format!("is empty or missing; the installation's was last at {known}"), false),
+        Standing::Unreadable => ("has something else in the place of its mark".to_owned(), false),
+    };
+    print(&format!("the {tier} store at {place} {found}"))?;
+    if !is_safe && !yes {
+        print(
+            "  it was left as it is. If it is the right one, run this again with --yes: content that the database does not know \
+            counts as garbage then, and content that the store does not have as lost",
+        )?;
+        return Ok(false);
+    }
+    store.adopt(tier).await.with_context(|| format!("cannot mark the {tier} store at {place}"))?;
+    print("  it is marked as this installation's now; a node that runs notices within some seconds")?;
+    Ok(true)
+}

@@ -66,7 +66,12 @@ async fn nginx_sends_what_the_node_has_charged(on: On) {
         );
         assert_eq!(header(&answer, "etag"), format!("\"{}\"", paid.hash));
         assert_eq!(header(&answer, "content-length"), size.to_string());
-        assert_eq!((header(&answer, "cache-control"), header(&answer, "last-modified")), ("private", ""));
+        assert_eq!(header(&answer, "cache-control"), "private, no-cache");
+        assert!(header(&answer, "content-security-policy").starts_with("sandbox"));
+        assert_eq!(header(&answer, "cross-origin-resource-policy"), "cross-origin");
+        assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
+        let stored = node.stream(&paid).header("if-none-match", "*").send().await.unwrap();
+        assert_eq!(header(&answer, "last-modified"), header(&stored, "last-modified"), "not that of the file");
         assert_eq!((header(&answer, "x-receipt-id"), header(&answer, "x-quota-tier")), (&*paid.receipt, "premium"));
         assert!(!header(&answer, "repr-digest").is_empty() && !header(&answer, "x-request-id").is_empty());
         for internal in ["x-accel-redirect", "x-accel-limit-rate"] {
@@ -137,8 +142,8 @@ async fn what_nginx_would_answer_differently_the_node_streams_itself() {
         (vec![("if-match", &*tag)], 200, 100_000),
         (vec![("range", "bytes=0-9"), ("if-range", &*tag)], 206, 10),
         (vec![("range", "bytes=0-9"), ("if-range", "\"other\"")], 200, 100_000),
-        (vec![("if-modified-since", "Thu, 01 Jan 2099 00:00:00 GMT")], 200, 100_000),
-        (vec![("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT")], 200, 100_000),
+        (vec![("if-modified-since", "Thu, 01 Jan 1970 00:00:00 GMT")], 200, 100_000),
+        (vec![("if-unmodified-since", "Thu, 01 Jan 2099 00:00:00 GMT")], 200, 100_000),
         (vec![("range", "bytes=0-99999999999999999999")], 206, 100_000),
         (vec![("range", "items=0-9")], 200, 100_000),
     ] {
@@ -157,6 +162,8 @@ async fn what_nginx_would_answer_differently_the_node_streams_itself() {
     assert_eq!(node.metric("penstock_deliveries_total", "mode=\"stream\",outcome=\"given\"").await, 8.0);
     // Where a condition decides, nothing is sent or charged.
     assert_eq!(get(&nginx, &paid, &[("if-none-match", &tag)]).await.status(), 304);
+    let since = ("if-modified-since", "Thu, 01 Jan 2099 00:00:00 GMT");
+    assert_eq!(get(&nginx, &paid, &[since]).await.status(), 304);
     expect_problem(get(&nginx, &paid, &[("if-match", "\"other\"")]).await, 412, "precondition-failed").await;
     assert_eq!(node.charged(&paid.receipt).await, (charged, 8));
     // A tag that does not match lets nginx send.

@@ -144,6 +144,9 @@ async fn a_url_gives_all_of_the_content_and_is_charged_once(on: On) {
         header(&got, "content-disposition"),
         "inline; filename=\"F__e.mp4\"; filename*=UTF-8''F%C3%BC%C3%9Fe.mp4"
     );
+    assert!(header(&got, "content-security-policy").starts_with("sandbox"));
+    assert_eq!(header(&got, "cross-origin-resource-policy"), "cross-origin");
+    assert_eq!(header(&got, "x-content-type-options"), "nosniff");
     let got = got.bytes().await.unwrap();
     let digest = STANDARD.encode(Sha256::digest(&got));
     assert_eq!(metadata["reprDigest"], format!("sha-256=:{digest}:"));

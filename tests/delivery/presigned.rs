@@ -236,7 +236,11 @@ async fn nginx_fetches_from_the_storage_what_the_node_has_charged() {
         "inline; filename=\"F__e.mp4\"; filename*=UTF-8''F%C3%BC%C3%9Fe.mp4"
     );
     assert_eq!((header(&answer, "x-receipt-id"), header(&answer, "x-quota-tier")), (&*paid.receipt, "premium"));
-    assert!(!header(&answer, "repr-digest").is_empty() && header(&answer, "last-modified").is_empty());
+    let stored = node.stream(&paid).header("if-none-match", "*").send().await.unwrap();
+    assert_eq!(header(&answer, "last-modified"), header(&stored, "last-modified"));
+    assert!(!header(&answer, "repr-digest").is_empty());
+    assert!(header(&answer, "content-security-policy").starts_with("sandbox"));
+    assert_eq!(header(&answer, "cross-origin-resource-policy"), "cross-origin");
     assert!(answer.bytes().await.unwrap() == bytes);
     let part = request().header("range", "bytes=100-199").send().await.unwrap();
     assert_eq!(header(&part, "content-range"), "bytes 100-199/3000000");

@@ -61,6 +61,50 @@ on_sqlite!(curl_uploads_and_the_node_keeps_what_it_sent, async |node: &mut TestN
     assert_eq!(answer["created"], false);
 });
 
+on_sqlite!(a_form_is_never_taken_for_the_file_in_it, async |node: &mut TestNode| {
+    let (film, lines) = (node.folder.path().join("film.mp4"), node.folder.path().join("lines.txt"));
+    let bytes = sample(83, 200_000);
+    std::fs::write(&film, &bytes).unwrap();
+    std::fs::write(&lines, "line 1\nline 2\n").unwrap();
+    let key = format!("Authorization: Bearer {}", crate::node::ADMIN_KEY);
+    let call = node.url("/v1/content");
+    let send = async |arguments: &[&str]| -> (u64, Value) {
+        let common = ["-sS", "-X", "POST", &call, "-H", &key, "-w", "%{http_code}"];
+        let said = String::from_utf8(run("curl", &[&common[..], arguments].concat()).await.stdout).unwrap();
+        let (answer, status) = said.split_at(said.len() - 3);
+        (status.parse().unwrap(), serde_json::from_str(answer).unwrap())
+    };
+    let at = |flag: &str, file: &std::path::Path| format!("{flag}{}", file.display());
+    for form in [["-F", &at("file=@", &film)], ["-d", &at("@", &film)], ["-d", &at("@", &lines)], ["-d", "name=value"]]
+    {
+        let (status, problem) = send(&form).await;
+        assert_eq!(
+            (status, &problem["type"]),
+            (415, &json!("urn:penstock:problem:unsupported-media-type")),
+            "{form:?}"
+        );
+        assert!(problem["detail"].as_str().unwrap().contains("curl -X POST -T FILE -H 'Content-Type: "), "{problem}");
+    }
+    // curl's own default is nothing that anybody chose, so it does not stay.
+    let (status, made) = send(&["--data-binary", &at("@", &film)]).await;
+    assert_eq!((status, &made["mediaType"]), (201, &json!("application/octet-stream")));
+    assert_eq!(made["contentHash"], crate::node::hex_sha256(&bytes));
+    let (status, again) = send(&["-H", "Content-Type: video/mp4", "--data-binary", &at("@", &film)]).await;
+    assert_eq!((status, &again["mediaType"]), (200, &json!("video/mp4")));
+    let (status, lines) = send(&["--data-binary", &at("@", &lines)]).await;
+    assert_eq!((status, &lines["sizeBytes"]), (201, &json!(14)));
+});
+
+on_sqlite!(curl_fetches_nothing_that_it_has, async |node: &mut TestNode| {
+    let paid = node.paid(&sample(84, 10_000), "standard").await;
+    let target = node.folder.path().join("have.bin");
+    let path = target.to_str().unwrap();
+    for charged in [10_000, 10_000] {
+        run("curl", &["-sSf", "-R", "-z", path, "-o", path, &url(node, &paid)]).await;
+        assert_eq!(node.charged(&paid.receipt).await, (charged, 1));
+    }
+});
+
 on_sqlite!(wget_resumes, async |node: &mut TestNode| {
     let bytes = sample(82, 3_000_000);
     let paid = node.paid(&bytes, "standard").await;

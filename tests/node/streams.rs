@@ -138,6 +138,46 @@ on_sqlite!(if_range_holds_by_a_strong_tag_only, async |node: &mut TestNode| {
     assert_eq!(answer.send().await.unwrap().status(), 200);
 });
 
+on_both!(dates_are_compared_with_when_the_content_was_stored, async |node: &mut TestNode| {
+    let paid = node.paid(&sample(19, 1000), "unlimited").await;
+    let stored = node.stream(&paid).send().await.unwrap().headers()["last-modified"].to_str().unwrap().to_owned();
+    let (before, after) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sat, 06 Nov 2094 08:49:37 GMT");
+    let tag = format!("\"{}\"", paid.hash);
+    for (fields, status) in [
+        (vec![("if-modified-since", &*stored)], 304),
+        (vec![("if-modified-since", after)], 304),
+        (vec![("if-modified-since", before)], 200),
+        (vec![("if-modified-since", "nonsense")], 200),
+        (vec![("if-unmodified-since", &*stored)], 200),
+        (vec![("if-unmodified-since", before)], 412),
+        (vec![("range", "bytes=0-9"), ("if-range", &*stored)], 206),
+        (vec![("range", "bytes=0-9"), ("if-range", after)], 200),
+        // The tag decides where there is one.
+        (vec![("if-modified-since", after), ("if-none-match", "\"other\"")], 200),
+        (vec![("if-modified-since", before), ("if-none-match", &*tag)], 304),
+        (vec![("if-unmodified-since", before), ("if-match", &*tag)], 200),
+    ] {
+        let request = fields.iter().fold(node.stream(&paid), |request, &(name, value)| request.header(name, value));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{fields:?}");
+        if status == 304 {
+            assert_eq!(answer.headers()["last-modified"], &*stored);
+        }
+        answer.bytes().await.unwrap();
+    }
+    let head = node.client.head(node.url(&format!("/v1/streaming/data/{}?receiptId={}", paid.hash, paid.receipt)));
+    assert_eq!(head.header("if-modified-since", &stored).send().await.unwrap().status(), 304);
+});
+
+on_sqlite!(a_receipt_that_is_sent_twice_is_refused, async |node: &mut TestNode| {
+    let (paid, other) = (node.paid(&sample(18, 10), "unlimited").await, node.paid(&sample(17, 10), "unlimited").await);
+    for second in [&paid.receipt, &other.receipt] {
+        let answer = node.stream(&paid).header("x-receipt-id", second).send().await.unwrap();
+        expect_problem(answer, 400, "malformed-request").await;
+    }
+    assert_eq!(node.charged(&paid.receipt).await, (0, 0));
+});
+
 on_both!(preconditions_come_in_their_order_and_before_ranges, async |node: &mut TestNode| {
     let paid = node.paid(&sample(15, 1000), "unlimited").await;
     let (tag, weak, other) = (format!("\"{}\"", paid.hash), format!("W/\"{}\"", paid.hash), "\"other\"".to_owned());
@@ -166,7 +206,7 @@ on_both!(preconditions_come_in_their_order_and_before_ranges, async |node: &mut 
         match status {
             304 => {
                 assert_eq!(answer.headers()["etag"], tag.as_str());
-                assert_eq!(answer.headers()["cache-control"], "private");
+                assert_eq!(answer.headers()["cache-control"], "private, no-cache");
                 assert_eq!(answer.bytes().await.unwrap(), "");
             }
             412 => drop(expect_problem(answer, 412, "precondition-failed").await),
@@ -217,7 +257,9 @@ on_both!(head_says_what_get_says, async |node: &mut TestNode| {
         ("content-length", &length),
         ("content-type", "video/mp4"),
         ("content-disposition", "inline; filename=\"a _film_.mp4\""),
-        ("cache-control", "private"),
+        ("cache-control", "private, no-cache"),
+        ("content-security-policy", "sandbox allow-same-origin; default-src 'none'; media-src 'self'"),
+        ("cross-origin-resource-policy", "cross-origin"),
         ("x-content-type-options", "nosniff"),
         ("x-receipt-id", &receipt),
         ("x-session-id", session),

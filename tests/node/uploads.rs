@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::{
-    node::{ADMIN_KEY, On, Setup, TestNode, expect, expect_problem, hex_sha256, sample},
+    node::{ADMIN_KEY, On, Setup, TestNode, expect, expect_problem, hex_sha256, sample, text},
     wire,
 };
 
@@ -83,7 +83,7 @@ on_both!(the_same_content_twice_is_one_blob, async |node: &mut TestNode| {
     let stored = files(node);
     let second = expect(send("text/plain").await.unwrap(), &[200]).await;
     assert_eq!(second["created"], false);
-    assert_eq!(second["mediaType"], "video/mp4", "the first producer said what it is");
+    assert_eq!(second["mediaType"], "text/plain", "a producer may say something else later");
     until_files_are(node, &stored).await;
 });
 
@@ -178,6 +178,42 @@ on_both!(a_client_that_leaves_in_the_middle_leaves_nothing, async |node: &mut Te
         drop(connection);
         assert_nothing_kept(node, &hex_sha256(&bytes)).await;
         assert_nothing_kept(node, &hex_sha256(&bytes[..2_000_000])).await;
+    }
+});
+
+on_both!(an_asset_is_sent_and_judged_as_its_producer_says_whoever_had_the_bytes_first, async |node: &mut TestNode| {
+    node.tier("films", json!({ "allowedContentTypes": ["video/*"] })).await;
+    let mut keys = Vec::new();
+    for name in ["first", "second", "silent"] {
+        let made = node.admin(Method::POST, "/v1/producers").json(&json!({ "name": name })).send().await.unwrap();
+        keys.push(text(&expect(made, &[201]).await, "key"));
+    }
+    let bytes = sample(60, 1000);
+    let by = |key: &str, path: &str| node.client.request(Method::POST, node.url(path)).bearer_auth(key);
+    let put = async |key: &str, media_type: Option<&str>| {
+        let request = by(key, "/v1/content").body(bytes.clone());
+        let request = media_type.into_iter().fold(request, |request, kind| request.header("content-type", kind));
+        text(&expect(request.send().await.unwrap(), &[200, 201]).await, "mediaType")
+    };
+    assert_eq!(put(&keys[0], Some("text/html")).await, "text/html");
+    assert_eq!(put(&keys[1], Some("video/mp4")).await, "video/mp4", "what another said is not for this one");
+    assert_eq!(put(&keys[2], None).await, "application/octet-stream");
+    let hash = hex_sha256(&bytes);
+    for (key, said, kind, status) in [
+        (&keys[0], None, "text/html", 403),
+        (&keys[1], None, "video/mp4", 200),
+        (&keys[2], None, "application/octet-stream", 403),
+        (&keys[2], Some("video/webm"), "video/webm", 200),
+    ] {
+        let asset = json!({ "contentHash": hash, "name": "a film", "mediaType": said });
+        let asset = expect(by(key, "/v1/assets").json(&asset).send().await.unwrap(), &[201]).await;
+        assert_eq!(asset["mediaType"], kind);
+        let sold = json!({ "versionId": asset["versionId"], "quotaTier": "films" });
+        let sold = expect(by(key, "/v1/receipts").json(&sold).send().await.unwrap(), &[201]).await;
+        let path = format!("/v1/streaming/data/{hash}?receiptId={}", text(&sold, "receiptId"));
+        let head = node.client.head(node.url(&path)).send().await.unwrap();
+        assert_eq!(head.headers()["content-type"], kind);
+        assert_eq!(node.get(&path).send().await.unwrap().status(), status, "{kind}");
     }
 });
 

@@ -1,0 +1,16 @@
+//! Content in a real browser: what strangers upload never acts on the node's origin, and plays and shows all the same.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/node.rs"]
+#[macro_use]
+mod node;
+#[path = "../support/patience.rs"]
+mod patience;
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod chromium;
+mod documents;
+mod media;
+mod site;

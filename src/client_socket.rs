@@ -8,11 +8,17 @@
 //! A connection is cut from any thread. From then on the kernel hears nothing of the client, so it has no reason to send more;
 //! the server's next read or write fails, which closes the socket, and closing it resets the connection and drops what is
 //! unsent. What was sent before is with the client's own system, and its to read.
+//!
+//! # Reading
+//! The server reads one request at a time ([`turns`]). What has come of the next ones is kept here: no more than one read brought.
 
 use std::{
+    cell::RefCell,
     io,
+    mem::MaybeUninit,
     net::Shutdown,
     pin::Pin,
+    rc::Rc,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf as _, Bytes};
 use futures_util::task::AtomicWaker;
 use penstock_actors::connection::Connection;
 use socket2::SockRef;
@@ -29,13 +36,22 @@ use tokio::{
     net::TcpStream,
 };
 
+mod turns;
+
+pub use turns::{Framing, Turns};
+
 /// The kernel takes more to send only while it has less than this unsent, which bounds what a slow client holds of the kernel's
 /// memory, and what is read for a client that leaves. Less would cost speed where the network is fast and the node is
 /// busy (docs/performance.md).
 pub const MOST_UNSENT: u32 = 256 << 10;
 
 /// The socket of one client.
-pub struct ClientSocket(Arc<Inner>);
+pub struct ClientSocket {
+    inner: Arc<Inner>,
+    turns: Rc<RefCell<Turns>>,
+    /// What has come before its turn.
+    early: Bytes,
+}
 
 struct Inner {
     stream: TcpStream,
@@ -49,8 +65,8 @@ struct Inner {
 }
 
 impl ClientSocket {
-    /// A client that has just connected. One that takes nothing for `stall_timeout` is let go by the kernel; a stream that nobody
-    /// reads then ends.
+    /// A client that has just connected. The kernel ends the connection of one that takes nothing for
+    /// `stall_timeout`; its stream then ends too.
     pub fn accepted(stream: TcpStream, stall_timeout: Duration) -> Self {
         let socket = SockRef::from(&stream);
         let settings = [
@@ -65,19 +81,25 @@ impl ClientSocket {
                 tracing::debug!(name, %error, "a connection goes without an option of its socket");
             }
         }
-        Self(Arc::new(Inner {
+        let inner = Inner {
             stream,
             buffered: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             server: AtomicWaker::new(),
-        }))
+        };
+        Self { inner: Arc::new(inner), turns: Rc::default(), early: Bytes::new() }
     }
 
     /// For those who hand over what the server writes.
     pub fn connection(&self) -> Weak<dyn Connection> {
-        let inner: Weak<Inner> = Arc::downgrade(&self.0);
+        let inner: Weak<Inner> = Arc::downgrade(&self.inner);
         inner
+    }
+
+    /// For the server, to tell when it begins with a request and when it has answered it.
+    pub fn turns(&self) -> Rc<RefCell<Turns>> {
+        Rc::clone(&self.turns)
     }
 
     /// A connection of which nothing is known.
@@ -98,6 +120,12 @@ impl Inner {
         {
             return Err(error);
         }
+        Ok(())
+    }
+
+    /// The client has closed its side.
+    fn ended(&self) -> io::Result<()> {
+        self.has_ended.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -147,25 +175,67 @@ impl Connection for Inner {
     }
 }
 
+impl ClientSocket {
+    /// Looks for the end of a client that is not to be read yet.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inner = &*self.inner;
+        while self.early.is_empty() {
+            ready!(inner.stream.poll_read_ready(cx))?;
+            let mut byte = [MaybeUninit::uninit()];
+            let peeked = inner.stream.try_io(Interest::READABLE, || SockRef::from(&inner.stream).peek(&mut byte));
+            match peeked {
+                Ok(0) => return Poll::Ready(inner.ended()),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.turns.borrow_mut().wait(cx.waker());
+        Poll::Pending
+    }
+}
+
 impl AsyncRead for ClientSocket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let inner = &*self.0;
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let mut turns = this.turns.borrow_mut();
+        if !turns.may_read() {
+            drop(turns);
+            return this.poll_end(cx);
+        }
+        if !this.early.is_empty() {
+            let room = this.early.len().min(buffer.remaining());
+            let count = turns.take(&this.early[..room]);
+            buffer.put_slice(&this.early[..count]);
+            this.early.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        let inner = &*this.inner;
+        let before = buffer.filled().len();
         loop {
             ready!(inner.stream.poll_read_ready(cx))?;
             let read = inner.transfer(Interest::READABLE, buffer.remaining(), || inner.stream.try_read_buf(buffer));
-            if let Some(read) = read {
-                if matches!(read, Ok(0)) {
-                    inner.has_ended.store(true, Ordering::Relaxed);
+            return Poll::Ready(match read {
+                None => continue,
+                Some(Ok(0)) => inner.ended(),
+                Some(Ok(_)) => {
+                    let come = &buffer.filled()[before..];
+                    let count = turns.take(come);
+                    if count < come.len() {
+                        this.early = Bytes::copy_from_slice(&come[count..]);
+                        buffer.set_filled(before + count);
+                    }
+                    Ok(())
                 }
-                return Poll::Ready(read.map(drop));
-            }
+                Some(Err(error)) => Err(error),
+            });
         }
     }
 }
 
 impl AsyncWrite for ClientSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let inner = &*self.0;
+        let inner = &*self.inner;
         inner.go_on(cx)?;
         inner.buffered.store(bytes.len() as u64, Ordering::Relaxed);
         loop {
@@ -182,11 +252,11 @@ impl AsyncWrite for ClientSocket {
 
     /// The server comes here each time that it has done what there was to do.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.go_on(cx))
+        Poll::Ready(self.inner.go_on(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match SockRef::from(&self.0.stream).shutdown(Shutdown::Write) {
+        Poll::Ready(match SockRef::from(&self.inner.stream).shutdown(Shutdown::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             shut => shut,
         })
@@ -288,7 +358,7 @@ mod tests {
         let connection = socket.connection().upgrade().expect("open");
         let taken = fill(&mut socket).await;
         let piece = 32 << 10;
-        assert!(connection.unsent() > piece, "nobody reads");
+        assert!(connection.unsent() > piece, "the client reads nothing");
         assert!(
             connection.unsent() < u64::from(MOST_UNSENT) + 4 * piece,
             "and the kernel takes no more than it should"
@@ -335,13 +405,50 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_leaves_is_noticed_while_what_it_sent_is_not_to_be_read_yet() {
+        let (mut socket, mut client) = pair().await;
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+        let mut head = [0; 100];
+        assert_eq!(socket.read(&mut head).await.expect("a head"), 18);
+        socket.turns().borrow_mut().begin(Framing::Length(0));
+        drop(client);
+        assert_eq!(socket.read(&mut head).await.expect("an end"), 0);
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_its_turn_wakes_the_server_when_its_turn_comes() {
+        let (mut socket, mut client) = pair().await;
+        let get = b"GET / HTTP/1.1\r\n\r\n";
+        client.write_all(&get.repeat(2)).await.expect("sent");
+        let turns = socket.turns();
+        let mut head = [0; 100];
+        assert_eq!(socket.read(&mut head).await.expect("a head"), get.len());
+        turns.borrow_mut().begin(Framing::Length(0));
+        let next = async {
+            assert_eq!(socket.read(&mut head).await.expect("a head"), get.len());
+            assert_eq!(head[..get.len()], get[..]);
+        };
+        let answer = async {
+            tokio::task::yield_now().await;
+            turns.borrow_mut().answered();
+        };
+        tokio::join!(next, answer);
+    }
+
+    #[tokio::test]
     async fn a_server_that_waits_for_its_client_is_woken_by_the_cut() {
         let (mut socket, _client) = pair().await;
         let connection = socket.connection();
-        let served = tokio::spawn(async move { socket.write_all(&vec![7; 64 << 20]).await });
-        tokio::task::yield_now().await;
-        connection.upgrade().expect("it waits").cut();
-        served.await.expect("no panic").expect_err("cut");
-        assert!(connection.upgrade().is_none(), "nobody keeps it open");
+        let cutter = {
+            let connection = connection.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                connection.upgrade().expect("it waits").cut();
+            })
+        };
+        socket.write_all(&vec![7; 64 << 20]).await.expect_err("cut");
+        drop(socket);
+        cutter.join().expect("no panic");
+        assert!(connection.upgrade().is_none(), "no handle keeps it open");
     }
 }

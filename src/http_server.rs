@@ -22,6 +22,7 @@ use self::asked_first::asked_first;
 use crate::client_socket::ClientSocket;
 
 mod asked_first;
+mod turn;
 
 /// What a connection keeps to be written. As much as a piece of content, it is the memory of a stream whose reader is slow.
 const WRITE_BUFFER: usize = 32 << 10;
@@ -83,6 +84,7 @@ impl Serving {
                 .h1_allow_half_closed(true)
                 .on_connect_ext(|socket: &ClientSocket, data| {
                     data.insert(socket.connection());
+                    data.insert(socket.turns());
                 })
                 .expect(gatekeeper)
                 .h1(application);
@@ -95,7 +97,7 @@ impl Serving {
         let server = builder
             .workers(self.workers)
             .max_concurrent_connections(self.max_connections.div_ceil(self.workers))
-            // Whole seconds, rounded up: nobody is cut before their time.
+            // Whole seconds, rounded up: no request is cut before its time.
             .shutdown_timeout(self.drain_grace.as_secs_f64().ceil() as u64)
             .disable_signals()
             .listen("http", listener, factory)?;

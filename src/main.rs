@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            // Where the terminal is gone there is nobody to tell.
+            // When the terminal is gone this fails, and there is no other place to tell.
             let _ = writeln!(std::io::stderr(), "penstock: {error:#}");
             ExitCode::FAILURE
         }

@@ -74,7 +74,7 @@ async fn next(signal: &mut Option<Signal>) {
     }
 }
 
-/// Whether whoever started this process has had it ignore a signal.
+/// Whether this process was started with a signal ignored.
 fn is_ignored(kind: SignalKind) -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, kind))
 }

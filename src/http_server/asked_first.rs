@@ -18,15 +18,17 @@ use actix_http::{HttpMessage as _, Payload, Request, Response, body::BoxBody, er
 use actix_service::{Service, ServiceFactory};
 use actix_web::{body::MessageBody, web::Bytes};
 use futures_util::{
-    Stream, TryFutureExt as _,
-    future::{Either, LocalBoxFuture, MapOk},
+    Stream,
+    future::{Either, LocalBoxFuture},
 };
+
+use super::turn::{Answer, Call, Turn};
 
 /// The application of a worker, once it is made.
 type Shared<S> = Rc<RefCell<Option<Rc<S>>>>;
 
 /// A call of the application that has begun and waits for its body. It travels in the request that the framework goes on with.
-struct Begun<B, E>(LocalBoxFuture<'static, Result<Response<B>, E>>);
+struct Begun<B, E>(LocalBoxFuture<'static, Result<Response<Answer<B>>, E>>);
 
 /// Makes the two services of a worker: the application, and what the framework asks whether a body may come.
 pub(super) fn asked_first<F, B>(application: F) -> (Application<F, B>, Gatekeeper<F::Service, B>)
@@ -53,7 +55,7 @@ where
     F::Future: 'static,
     B: 'static,
 {
-    type Response = Response<B>;
+    type Response = Response<Answer<B>>;
     type Error = F::Error;
     type Config = ();
     type Service = Applied<F::Service, B>;
@@ -82,22 +84,22 @@ where
     S::Error: 'static,
     B: 'static,
 {
-    type Response = Response<B>;
+    type Response = Response<Answer<B>>;
     type Error = S::Error;
-    type Future = Either<
-        MapOk<S::Future, fn(S::Response) -> Response<B>>,
-        LocalBoxFuture<'static, Result<Response<B>, S::Error>>,
-    >;
+    type Future = Either<Call<S::Future, B>, LocalBoxFuture<'static, Result<Response<Answer<B>>, S::Error>>>;
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
     }
 
-    fn call(&self, request: Request) -> Self::Future {
+    fn call(&self, mut request: Request) -> Self::Future {
         let begun = request.extensions_mut().remove::<Begun<B, S::Error>>();
         match begun {
             Some(Begun(call)) => Either::Right(call),
-            None => Either::Left(self.service.call(request).map_ok(Into::into)),
+            None => {
+                let turn = Turn::begin(&mut request);
+                Either::Left(Call::new(self.service.call(request), turn))
+            }
         }
     }
 }
@@ -155,11 +157,12 @@ where
             // The framework makes all services of a worker before it calls any.
             return Box::pin(ready(Err(Response::internal_server_error().map_into_boxed_body())));
         };
+        let turn = Turn::begin(&mut request);
         let wish = Rc::new(Wish::default());
         let body = AskedFor { body: request.take_payload(), wish: Rc::clone(&wish) };
         *request.payload() = Payload::Stream { payload: Box::pin(body) };
-        let mut call: LocalBoxFuture<'static, Result<Response<B>, S::Error>> =
-            Box::pin(service.call(request).map_ok(Into::into));
+        let mut call: LocalBoxFuture<'static, Result<Response<Answer<B>>, S::Error>> =
+            Box::pin(Call::new(service.call(request), turn));
         Box::pin(async move {
             let answer = poll_fn(|cx| match call.as_mut().poll(cx) {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
@@ -184,7 +187,7 @@ where
 #[derive(Default)]
 struct Wish {
     granted: Cell<bool>,
-    /// Whoever reads.
+    /// The task that reads.
     reader: RefCell<Option<Waker>>,
 }
 

@@ -17,7 +17,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What ends a connection is an error to the framework, whoever's fault it is, and it names no peer. `http_server` tells of the same
+/// The framework logs each end of a connection as an error, also where the client is at fault, and names no peer. `http_server` tells of the same
 /// ends, with their peer, at the level of debugging.
 const REPLACED: &str = "actix_http::h1::dispatcher=off";
 

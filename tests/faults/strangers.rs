@@ -8,6 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::{
     node::{ADMIN_KEY, On, Setup, TestNode, sample},
     patience::eventually,
+    still::at_rest,
     wire::Wire,
 };
 
@@ -134,4 +135,34 @@ on_sqlite!(a_client_that_asks_before_it_sends_is_refused_before_it_sends, async 
     let mut wire = Wire::to(node).await;
     wire.send(b"GET /health/live HTTP/1.1\r\nhost: node\r\nexpect: 100-continue\r\n\r\n").await;
     assert!(wire.head().await.starts_with("HTTP/1.1 200 "));
+});
+
+on_sqlite!(requests_that_are_sent_ahead_get_their_own_answers, async |node: &mut TestNode| {
+    let bytes = sample(23, 100_000);
+    let paid = node.paid(&bytes, "unlimited").await;
+    let stream =
+        format!("GET /v1/streaming/data/{} HTTP/1.1\r\nhost: x\r\nx-receipt-id: {}\r\n\r\n", paid.hash, paid.receipt);
+    let upload = format!(
+        "POST /v1/content HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\ntransfer-encoding: chunked\r\n\r\n\
+         5\r\nhello\r\n0\r\n\r\n"
+    );
+    let last = "GET /health/live HTTP/1.0\r\n\r\n";
+    let head = "HEAD /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut wire = Wire::to(node).await;
+    wire.send([&stream, head, &upload, head, &stream, last].concat().as_bytes()).await;
+    wire.send_no_more().await;
+    for asked in [&stream[..], head, &upload, head, &stream] {
+        let answer = wire.head().await;
+        assert!(answer.starts_with("HTTP/1.1 20") && !answer.contains("connection: close"), "{asked}: {answer}");
+        if asked == stream {
+            assert_eq!(wire.read_on(bytes.len()).await, bytes);
+        } else if asked == upload {
+            let length = answer.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+            assert!(wire.read_on(length.parse().expect("a number")).await.starts_with(b"{"));
+        }
+    }
+    let answer = String::from_utf8(wire.read_on(10_000).await).expect("text");
+    assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("}"), "{answer}");
+    at_rest(node).await;
+    assert_eq!(node.charged(&paid.receipt).await, (2 * bytes.len() as u64, 2));
 });

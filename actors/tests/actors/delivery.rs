@@ -177,7 +177,7 @@ async fn a_refund_cuts_the_connection_while_it_takes_nothing() {
     connection.hold_back(1000);
     rig.ledger.set_status(right.id, ReceiptStatus::Refunded);
     rig.node.quota.invalidate(&Tag::Receipt(right.id));
-    // Nobody asks for the next piece.
+    // The server asks for no further piece.
     eventually("the connection is cut", || connection.is_cut()).await;
     drop(delivery);
     let row = only_row(&rig).await;

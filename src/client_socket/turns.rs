@@ -1,0 +1,290 @@
+//! Turns: the server is given one request at a time.
+//!
+//! A client may send its next request before it has the answer to the last one (RFC 9112, section 9.3.2). The framework then reads
+//! ahead, and begins the earlier answer with the version, the `Connection` and the method of the later request: the answer to a GET
+//! that a HEAD follows has no body. So what follows a request is held back until its answer has ended.
+//!
+//! Where a head ends is found here; what follows it, the server says when it [begins](Turns::begin) with it.
+
+use std::task::Waker;
+
+/// What comes after the head of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    Length(u64),
+    Chunked,
+    /// To the end of the connection.
+    Endless,
+}
+
+/// What of the bytes of a client is for the server to read now.
+#[derive(Debug, Default)]
+pub struct Turns {
+    state: State,
+    /// Something has come that is not to be read yet.
+    waiting: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum State {
+    Head(Head),
+    /// A head is whole, and the server has not begun with it.
+    Whole {
+        looked: bool,
+    },
+    Body {
+        body: Body,
+        answered: bool,
+    },
+    /// The request is whole, and its answer is not.
+    Answering,
+    /// Nothing is held back any more.
+    Free,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Head(Head::default())
+    }
+}
+
+impl Turns {
+    /// Whether the server is to read now.
+    pub(super) fn may_read(&mut self) -> bool {
+        match &mut self.state {
+            State::Head(_) | State::Body { .. } | State::Free => true,
+            State::Answering => false,
+            // It has seen the head and still wants more: it knows better.
+            State::Whole { looked: true } => {
+                self.state = State::Free;
+                true
+            }
+            State::Whole { looked } => {
+                *looked = true;
+                false
+            }
+        }
+    }
+
+    /// Has the server woken when more is to be read.
+    pub(super) fn wait(&mut self, server: &Waker) {
+        self.waiting = Some(server.clone());
+    }
+
+    /// How many of these bytes, which follow those before, are for the server to read now.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+        match &mut self.state {
+            State::Head(head) => {
+                let taken = bytes.iter().position(|&byte| head.ends_with(byte));
+                match taken {
+                    Some(last) => {
+                        self.state = State::Whole { looked: false };
+                        last + 1
+                    }
+                    None => bytes.len(),
+                }
+            }
+            State::Body { body, answered } => {
+                let (taken, ended) = body.take(bytes);
+                if ended {
+                    self.state = if *answered { State::default() } else { State::Answering };
+                }
+                taken
+            }
+            State::Whole { .. } | State::Answering => 0,
+            State::Free => bytes.len(),
+        }
+    }
+
+    /// The server begins with a request.
+    pub fn begin(&mut self, framing: Framing) {
+        let body = match framing {
+            Framing::Length(length) => Body::Length(length),
+            Framing::Chunked => Body::Chunks(Chunks::default()),
+            Framing::Endless => return self.free(),
+        };
+        if matches!(self.state, State::Whole { .. }) {
+            self.state =
+                if framing == Framing::Length(0) { State::Answering } else { State::Body { body, answered: false } };
+            if framing != Framing::Length(0) {
+                self.wake();
+            }
+        }
+    }
+
+    /// The answer to the request has ended.
+    pub fn answered(&mut self) {
+        match &mut self.state {
+            State::Answering => self.state = State::default(),
+            State::Body { answered, .. } => *answered = true,
+            State::Head(_) | State::Whole { .. } | State::Free => {}
+        }
+        self.wake();
+    }
+
+    fn free(&mut self) {
+        self.state = State::Free;
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(server) = self.waiting.take() {
+            server.wake();
+        }
+    }
+}
+
+/// Looks for the empty line after a head. Empty lines before it do not count (RFC 9112, section 2.2).
+#[derive(Debug, Default)]
+struct Head {
+    begun: bool,
+    /// Since the last line feed nothing has come, but for a carriage return.
+    at_line_start: bool,
+}
+
+impl Head {
+    fn ends_with(&mut self, byte: u8) -> bool {
+        match byte {
+            b'\n' if self.begun && self.at_line_start => return true,
+            b'\n' => self.at_line_start = true,
+            b'\r' => {}
+            _ => {
+                self.begun = true;
+                self.at_line_start = false;
+            }
+        }
+        false
+    }
+}
+
+#[derive(Debug)]
+enum Body {
+    Length(u64),
+    Chunks(Chunks),
+}
+
+impl Body {
+    /// How many of the bytes belong to it, and whether it ends with them.
+    fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
+        match self {
+            Self::Length(left) => {
+                let taken = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= taken as u64;
+                (taken, *left == 0)
+            }
+            Self::Chunks(chunks) => chunks.take(bytes),
+        }
+    }
+}
+
+/// Where in a chunked body it is (RFC 9112, section 7.1).
+#[derive(Debug)]
+enum Chunks {
+    /// In the line that says the size of a chunk; `None` once something else than a digit has come.
+    Size { size: u64, reads: bool },
+    /// In a chunk and the line end after it.
+    Data { left: u64 },
+    /// After the last chunk, in fields that end with an empty line.
+    Trailer { empty: bool },
+}
+
+impl Default for Chunks {
+    fn default() -> Self {
+        Self::Size { size: 0, reads: true }
+    }
+}
+
+impl Chunks {
+    fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            match self {
+                Self::Data { left } => {
+                    let taken = usize::try_from(*left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
+                    *left -= taken as u64;
+                    at += taken;
+                    if *left == 0 {
+                        *self = Self::default();
+                    }
+                    continue;
+                }
+                Self::Size { size: 0, .. } if byte == b'\n' => *self = Self::Trailer { empty: true },
+                // With its line end.
+                Self::Size { size, .. } if byte == b'\n' => *self = Self::Data { left: size.saturating_add(2) },
+                Self::Size { size, reads } => match char::from(byte).to_digit(16) {
+                    Some(digit) if *reads => *size = size.saturating_mul(16).saturating_add(u64::from(digit)),
+                    _ => *reads = false,
+                },
+                Self::Trailer { empty: true } if byte == b'\n' => return (at + 1, true),
+                Self::Trailer { empty } => *empty = byte == b'\n' || (*empty && byte == b'\r'),
+            }
+            at += 1;
+        }
+        (at, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// What is taken of the bytes, in pieces of this size, until it may not be read any more.
+    fn taken(turns: &mut Turns, bytes: &[u8], piece: usize) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && !matches!(turns.state, State::Whole { .. } | State::Answering) {
+            let piece = &bytes[at..bytes.len().min(at + piece)];
+            let count = turns.take(piece);
+            at += count;
+            if count < piece.len() {
+                break;
+            }
+        }
+        at
+    }
+
+    #[test]
+    fn one_request_is_read_at_a_time_however_it_comes() {
+        let chunked: &[u8] = b"5;a=b\r\nhello\r\n1\r\n\n\r\n0\r\nx: y\r\n\r\n";
+        for piece in 1..40 {
+            for (body, framing) in
+                [(&b""[..], Framing::Length(0)), (b"hello", Framing::Length(5)), (chunked, Framing::Chunked)]
+            {
+                let mut turns = Turns::default();
+                for _ in 0..3 {
+                    let bytes = [b"\r\n", GET, body, GET, body].concat();
+                    assert_eq!(taken(&mut turns, &bytes, piece), 2 + GET.len());
+                    assert!(!turns.may_read());
+                    turns.begin(framing);
+                    assert_eq!(taken(&mut turns, &bytes[2 + GET.len()..], piece), body.len(), "{framing:?} by {piece}");
+                    assert!(!turns.may_read());
+                    turns.answered();
+                    assert!(turns.may_read());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_answered_before_it_has_come_is_read_to_its_end() {
+        let mut turns = Turns::default();
+        assert_eq!(taken(&mut turns, GET, 100), GET.len());
+        turns.begin(Framing::Length(5));
+        assert_eq!(turns.take(b"he"), 2);
+        turns.answered();
+        assert_eq!(turns.take(b"lloGET"), 3);
+        assert!(turns.may_read());
+        assert_eq!(turns.take(GET), GET.len());
+        assert!(matches!(turns.state, State::Whole { .. }));
+    }
+
+    #[test]
+    fn a_server_that_goes_on_reading_after_a_head_is_not_held_up() {
+        let mut turns = Turns::default();
+        turns.take(GET);
+        assert!(!turns.may_read());
+        assert!(turns.may_read(), "it wants more");
+        assert_eq!(turns.take(b"more"), 4);
+    }
+}

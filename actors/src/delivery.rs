@@ -203,7 +203,7 @@ impl Delivery {
     fn settle(&mut self, sent: u64, outcome: Outcome) {
         let Some(reservation) = self.reservation.take() else { return };
         if let Some(watch) = self.watch.take() {
-            reservation.grant().revocation.leave(watch);
+            reservation.grant().revocation.leave(&watch);
         }
         let Reached { content_bytes, position } = self.plan.reached(sent);
         reservation.settle(Ended { bytes_sent: content_bytes, position, outcome });

@@ -57,7 +57,7 @@ impl Revocation {
     }
 
     /// Leaves a connection alone from now on.
-    pub fn leave(&self, watch: Watch) {
+    pub fn leave(&self, watch: &Watch) {
         self.lock().connections.remove(&watch.0);
     }
 
@@ -114,7 +114,7 @@ mod tests {
         let lines: [Arc<Counted>; 3] = Default::default();
         revocation.watch(&weak(&lines[0]));
         let ended = revocation.watch(&weak(&lines[1]));
-        revocation.leave(ended);
+        revocation.leave(&ended);
         let gone = Arc::new(Counted::default());
         revocation.watch(&weak(&gone));
         drop(gone);

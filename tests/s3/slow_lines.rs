@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use penstock::adapters::s3::{Patience, S3Settings};
-use penstock_actors::ports::BlobStore as _;
 
 use crate::{
     LARGE, read_whole,

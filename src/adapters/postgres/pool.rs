@@ -182,7 +182,8 @@ impl Manager for Connections {
     type Error = Unreached;
 
     async fn create(&self) -> Result<ClientWrapper, Unreached> {
-        self.reach.open().await
+        // Large, and seldom run: it must not be a part of each call that takes a connection.
+        Box::pin(self.reach.open()).await
     }
 
     async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<Unreached> {

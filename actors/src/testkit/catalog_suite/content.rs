@@ -54,7 +54,7 @@ async fn each_producer_says_for_itself_what_a_content_is<S: Catalog>(store: &S) 
     };
     let is = async |by| {
         let found = store.content_of(meta.content_hash, by).await.expect("an answer").expect("it is stored");
-        assert_eq!(ContentMeta { media_type: meta.media_type.clone(), ..found.clone() }, meta);
+        assert_eq!(ContentMeta { media_type: meta.media_type.clone(), ..found }, meta);
         found.media_type
     };
     said(second, "video/mp4").await;

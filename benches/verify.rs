@@ -112,6 +112,7 @@ impl Scene {
             clock: Arc::new(SystemClock),
             node: NodeId::random(),
             io: Handle::current(),
+            missing_per_hour: 30,
         });
         let scene = Self { blobs, records, verifier };
         scene.know(sample);

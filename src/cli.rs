@@ -47,7 +47,7 @@ enum Command {
     Migrate(Settings),
     /// Compare every quota window with its usage rows and leases
     Audit(Settings),
-    /// Show what the Janitor would remove from the storage
+    /// Show what the Janitor would remove from the storage, or confirm it
     Sweep(sweep::SweepArgs),
     /// Mark a store of blobs as belonging to the database, after showing what was found
     AdoptStore(adopt_store::AdoptStoreArgs),
@@ -123,7 +123,7 @@ impl Cli {
             }
             Command::Sweep(args) => {
                 let config = args.settings.load()?;
-                with_io(&config, async |io| sweep::run(&config, &io).await)
+                with_io(&config, async |io| sweep::run(&args, &config, &io).await)
             }
             Command::AdoptStore(args) => {
                 let config = args.settings.load()?;

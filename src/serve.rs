@@ -127,7 +127,8 @@ impl Server {
         metrics.observe_cache(world.cache.clone())?;
         io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
 
-        let readiness = Data::new(Readiness::of(node.content.quarantine().clone(), config.quota.lease_ttl));
+        let doubt = Arc::clone(node.verifier.doubt());
+        let readiness = Data::new(Readiness::of(node.content.quarantine().clone(), config.quota.lease_ttl, doubt));
         let limiter = wiring::rate_limiter(config, &world, &node, io);
         let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
         tell_of_policy(&governor).await;

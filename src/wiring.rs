@@ -92,7 +92,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     let (shared, redis) = open_shared_state(config, metrics, io).await?;
     let (blobs, urls) = open_storage(config, metrics, io).await?;
     let database = open_database(config, &metrics.db, io).await?;
-    let store = StoreGuard::new(blobs, database.installations, Arc::clone(&database.catalog));
+    let store = StoreGuard::new(blobs, Arc::clone(&database.installations), Arc::clone(&database.catalog));
     let settings = cache_settings(config);
     let shared_cache = redis.clone().map(|link| {
         let longest = settings.ttls.longest() + settings.stale;
@@ -122,6 +122,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             blobs: Arc::new(GuardedBlobs(Arc::clone(&store))),
             shared,
             storage: database.storage,
+            installations: database.installations,
             clock: Arc::clone(&clock),
         },
         lineage: database.lineage.ports(clock, cache_of_lineage),
@@ -285,6 +286,8 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             step: janitor.step,
             lost_lease: quota.lost_lease,
             temporary_age: janitor.temporary_age,
+            trash_ttl: janitor.trash_ttl,
+            orphan_share: janitor.orphan_share,
             window_retention: janitor.window_retention,
             policy_retention: config.governance.run_retention,
             months_ahead: janitor.months_ahead,
@@ -304,6 +307,7 @@ fn keeper_settings(config: &Config) -> KeeperSettings {
         interval: verification.interval,
         verify_rate: verification.walk_rate(),
         verify_every: verification.every,
+        missing_per_hour: verification.missing_per_hour,
         retention: verification.retention,
         warm_after: Lifecycle::age(lifecycle.warm_after),
         cold_after: Lifecycle::age(lifecycle.cold_after),

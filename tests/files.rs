@@ -71,7 +71,7 @@ impl Store {
         let listed = self.blobs.list(None, Duration::ZERO, usize::MAX).await.unwrap();
         matches!(self.blobs.open(sample.hash).await, Err(PortError::NotFound(_)))
             && !self.blobs.exists(sample.hash).await.unwrap()
-            && !listed.contains(&sample.hash)
+            && listed.iter().all(|listed| listed.hash != sample.hash)
     }
 
     async fn corruption(&self, sample: &Sample) -> String {
@@ -89,7 +89,7 @@ impl Store {
 
 /// A store in a folder, as one that was prepared.
 fn open(root: &Path) -> FileBlobs {
-    for folder in ["blobs", "tmp", "retired", "locks"] {
+    for folder in ["blobs", "tmp", "retired", "trash", "locks"] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
     unprepared(root)
@@ -145,7 +145,7 @@ async fn a_kill_during_the_upload_leaves_nothing_visible_and_the_sweep_removes_i
     store.temporary("upload", &sample.bytes[..600], 2 * HOUR);
     store.temporary("upload.leaves", b"half a li", 2 * HOUR);
     assert!(store.is_not_found(&sample).await);
-    assert_eq!(store.sweep(HOUR, usize::MAX, false).await, Sweep { files: 2, bytes: 609 });
+    assert_eq!(store.sweep(HOUR, usize::MAX, false).await, Sweep { files: 2, bytes: 609, refused: 0 });
     assert_eq!(store.temporaries(), 0);
 }
 
@@ -157,7 +157,7 @@ async fn a_kill_between_the_list_and_the_blob_leaves_nothing_visible_and_the_swe
     fs::remove_file(store.blob(&sample)).unwrap();
     store.temporary(&format!("upload.{}", sample.hash), &sample.bytes, 2 * HOUR);
     assert!(store.is_not_found(&sample).await);
-    assert_eq!(store.sweep(HOUR, usize::MAX, false).await, Sweep { files: 1, bytes: 1000 });
+    assert_eq!(store.sweep(HOUR, usize::MAX, false).await, Sweep { files: 1, bytes: 1000, refused: 0 });
     assert!(!store.leaves(&sample).exists());
     assert_eq!(store.temporaries(), 0);
 }
@@ -208,10 +208,10 @@ async fn a_sweep_honours_age_limit_and_dry_run() {
         store.temporary(&format!("old-{number}"), b"12345", 2 * HOUR);
     }
     let young = store.temporary("young", b"123", HOUR / 2);
-    assert_eq!(store.sweep(HOUR, usize::MAX, true).await, Sweep { files: 3, bytes: 15 });
+    assert_eq!(store.sweep(HOUR, usize::MAX, true).await, Sweep { files: 3, bytes: 15, refused: 0 });
     assert_eq!(store.temporaries(), 4);
-    assert_eq!(store.sweep(HOUR, 2, false).await, Sweep { files: 2, bytes: 10 });
-    assert_eq!(store.sweep(HOUR, 2, false).await, Sweep { files: 1, bytes: 5 });
+    assert_eq!(store.sweep(HOUR, 2, false).await, Sweep { files: 2, bytes: 10, refused: 0 });
+    assert_eq!(store.sweep(HOUR, 2, false).await, Sweep { files: 1, bytes: 5, refused: 0 });
     assert_eq!(store.sweep(HOUR, 2, false).await, Sweep::default());
     assert!(young.exists());
 }
@@ -271,6 +271,7 @@ async fn uploads_retirements_and_purges_of_one_content_never_leave_a_blob_withou
             for _ in 0..50 {
                 sample.store(&blobs).await.unwrap();
                 blobs.retire(sample.hash).await.unwrap();
+                blobs.discard(sample.hash).await.unwrap();
                 blobs.purge(sample.hash).await.unwrap();
             }
         });
@@ -297,7 +298,8 @@ async fn files_that_are_not_blobs_are_not_listed() {
     let sample = store.stored(10).await;
     fs::write(store.blob(&sample).with_file_name("notes.txt"), b"").unwrap();
     fs::create_dir(store.blob(&sample).with_file_name("a-folder")).unwrap();
-    assert_eq!(store.blobs.list(None, Duration::ZERO, 10).await.unwrap(), [sample.hash]);
+    let listed = store.blobs.list(None, Duration::ZERO, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|listed| listed.hash).collect::<Vec<_>>(), [sample.hash]);
 }
 
 #[tokio::test]

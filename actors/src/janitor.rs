@@ -4,6 +4,8 @@
 //! step that fails does not keep the others from running. The next pass is armed when one ends, so passes never overlap.
 //! Any number of instances may run a Janitor at once: every step takes only what nobody else holds.
 
+mod orphans;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
@@ -11,10 +13,11 @@ use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, W
 use crate::{
     change_follower,
     clock::{Clock, before},
-    ids::ContentHash,
     model::LostLease,
-    ports::{BlobStore, Catalog, Changes, Ledger, Policies, PortResult, Upkeep},
+    ports::{BlobStore, Catalog, Changes, Installations, Ledger, Policies, PortResult, Upkeep},
 };
+
+pub use orphans::{Orphans, Round};
 
 /// Steps of one kind in one pass: what is left waits for the next pass, so that one kind cannot starve the others.
 const STEPS_PER_PASS: usize = 20;
@@ -30,8 +33,12 @@ pub struct JanitorSettings {
     /// Rows or files per step.
     pub step: u32,
     pub lost_lease: LostLease,
-    /// Remains of uploads, announcements, and blobs that nobody knows are removed at this age: longer than any upload.
+    /// Remains of uploads, announcements, and blobs that nobody knows are taken at this age: longer than any upload.
     pub temporary_age: Duration,
+    /// Blobs that nobody knows stay in the trash for so long before they are removed for good.
+    pub trash_ttl: Duration,
+    /// Of the blobs that are looked at in one step, the share that may go to the trash without an operator's word.
+    pub orphan_share: f64,
     /// Windows and their usage rows are kept for so long after the window's end.
     pub window_retention: Duration,
     /// Runs of governance policies, and versions that were replaced, are kept for so long.
@@ -49,6 +56,7 @@ pub struct JanitorDeps {
     pub changes: Arc<dyn Changes>,
     pub policies: Arc<dyn Policies>,
     pub blobs: Arc<dyn BlobStore>,
+    pub installations: Arc<dyn Installations>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -67,16 +75,24 @@ pub struct PassReport {
     pub announcements_withdrawn: u64,
     pub temporary_files: u64,
     pub temporary_bytes: u64,
-    pub orphans_removed: u64,
+    /// Blobs that the index does not know, and that went to the trash.
+    pub orphans_trashed: u64,
+    /// Those that were left alone: too many at once, or older than the index.
+    pub orphans_held: u64,
+    pub trash_recovered: u64,
+    /// Blobs that were in the trash for so long that they were removed for good.
+    pub trash_removed: u64,
+    pub trash_removed_bytes: u64,
+    /// Unfinished uploads that the storage refuses to remove.
+    pub uploads_refused: u64,
     pub failures: u64,
 }
 
 /// Receives each pass's report.
 pub type Observer = Arc<dyn Fn(&PassReport) + Send + Sync>;
 
-/// Runs one pass. It looks for orphans `after` where the last pass stopped, and leaves there where the next one goes on: a
-/// pass is bounded, and so passes that all began at the first blob would never see the last.
-pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, after: &mut Option<ContentHash>) -> PassReport {
+/// Runs one pass. It looks for orphans where the last pass of this round stopped.
+pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, round: &mut Round) -> PassReport {
     let mut report = PassReport::default();
     let now = deps.clock.now();
     let step = settings.step;
@@ -116,51 +132,14 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, after: &mut Op
     report.temporary_files = swept.files;
     report.temporary_bytes = swept.bytes;
 
-    let orphans = remove_orphans(deps, settings, after, false).await;
-    report.orphans_removed = report.kept("orphans", orphans);
+    report.uploads_refused = swept.refused;
+
+    // What comes back from the trash is known, and no orphan.
+    let looked = orphans::look_through_trash(deps, settings, round, now, &mut report).await;
+    report.kept("trash", looked);
+    let collected = orphans::collect(deps, settings, round, Orphans::Bounded, &mut report).await;
+    report.kept("orphans", collected);
     report
-}
-
-/// Blobs that the storage index does not know: taken out of sight, looked up once more, and only then removed. An upload
-/// announces its content before its blob becomes visible, so one that arrives in between brings the blob back.
-async fn remove_orphans(
-    deps: &JanitorDeps,
-    settings: &JanitorSettings,
-    after: &mut Option<ContentHash>,
-    dry_run: bool,
-) -> PortResult<u64> {
-    let mut removed = 0;
-    let step = settings.step as usize;
-    for _ in 0..STEPS_PER_PASS {
-        let page = deps.blobs.list(*after, settings.temporary_age, step).await?;
-        for hash in deps.catalog.unknown_content(&page).await? {
-            removed += u64::from(dry_run || remove_orphan(deps, hash).await?);
-        }
-        // After a page that is not full comes the first one again.
-        *after = page.last().copied().filter(|_| page.len() == step);
-        if after.is_none() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(removed)
-}
-
-async fn remove_orphan(deps: &JanitorDeps, hash: ContentHash) -> PortResult<bool> {
-    if !deps.blobs.retire(hash).await? {
-        return Ok(false);
-    }
-    match deps.catalog.unknown_content(&[hash]).await {
-        Ok(unknown) if !unknown.is_empty() => {
-            deps.blobs.purge(hash).await?;
-            Ok(true)
-        }
-        known => {
-            // Also when nobody can tell: an upload may have made it visible a moment ago.
-            deps.blobs.restore(hash).await?;
-            known.map(|_| false)
-        }
-    }
 }
 
 /// What the storage steps of a pass would remove.
@@ -169,19 +148,31 @@ async fn remove_orphan(deps: &JanitorDeps, hash: ContentHash) -> PortResult<bool
 /// The store's or the catalogue's.
 pub async fn dry_run(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResult<PassReport> {
     let swept = deps.blobs.sweep(settings.temporary_age, usize::MAX, true).await?;
-    let (mut orphans, mut after) = (0, None);
-    loop {
-        orphans += remove_orphans(deps, settings, &mut after, true).await?;
-        if after.is_none() {
-            break;
-        }
-    }
+    let report = whole_lap(deps, settings, Orphans::Counted).await?;
     Ok(PassReport {
         temporary_files: swept.files,
         temporary_bytes: swept.bytes,
-        orphans_removed: orphans,
-        ..PassReport::default()
+        uploads_refused: swept.refused,
+        ..report
     })
+}
+
+/// Puts all blobs that the index does not know into the trash, as an operator has confirmed.
+///
+/// # Errors
+/// The store's or the catalogue's.
+pub async fn discard_orphans(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResult<PassReport> {
+    whole_lap(deps, settings, Orphans::Confirmed).await
+}
+
+async fn whole_lap(deps: &JanitorDeps, settings: &JanitorSettings, how: Orphans) -> PortResult<PassReport> {
+    let (mut report, mut round) = (PassReport::default(), Round::default());
+    loop {
+        orphans::collect(deps, settings, &mut round, how, &mut report).await?;
+        if round == Round::default() {
+            return Ok(report);
+        }
+    }
 }
 
 impl PassReport {
@@ -219,7 +210,7 @@ pub struct Janitor {
     settings: JanitorSettings,
     observer: Observer,
     /// Where the next pass goes on looking for orphans.
-    after: Option<ContentHash>,
+    round: Round,
 }
 
 impl Janitor {
@@ -229,15 +220,15 @@ impl Janitor {
         observer: Observer,
         arbiter: &ArbiterHandle,
     ) -> Addr<Self> {
-        Self::start_in_arbiter(arbiter, move |_| Self { deps, settings, observer, after: None })
+        Self::start_in_arbiter(arbiter, move |_| Self { deps, settings, observer, round: Round::default() })
     }
 
     fn run(&mut self, ctx: &mut Context<Self>) {
         let (deps, settings) = (self.deps.clone(), self.settings);
-        let mut after = self.after;
-        let round = async move { (pass(&deps, &settings, &mut after).await, after) };
-        ctx.spawn(round.into_actor(self).map(|(report, after), janitor, ctx| {
-            janitor.after = after;
+        let mut round = self.round;
+        let passing = async move { (pass(&deps, &settings, &mut round).await, round) };
+        ctx.spawn(passing.into_actor(self).map(|(report, round), janitor, ctx| {
+            janitor.round = round;
             (janitor.observer)(&report);
             ctx.run_later(janitor.settings.interval, Self::run);
         }));

@@ -20,7 +20,7 @@ mod storage_records;
 mod store_marks;
 mod url_signer;
 
-pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob, StoredCopy, Sweep};
+pub use blob_store::{BlobSink, BlobSource, BlobStore, ListedBlob, StoredBlob, StoredCopy, Sweep};
 pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use error::{PortError, PortResult};

@@ -71,6 +71,8 @@ pub struct KeeperSettings {
     pub verify_rate: Option<u64>,
     /// From the beginning of a lap of the walk to that of the next one.
     pub verify_every: Duration,
+    /// Contents that an instance tells to be missing within an hour, at most.
+    pub missing_per_hour: u32,
     /// How long looks are kept.
     pub retention: Duration,
     /// Content that was not used for so long goes to the tier; `None`: none does.

@@ -31,8 +31,8 @@ use crate::{
     ids::ContentHash,
     model::{Installation, LeafHash, Tier},
     ports::{
-        BlobSink, BlobStore, Catalog, Installations, Mark, PortError, PortResult, StoreMarks, StoredBlob, StoredCopy,
-        Sweep,
+        BlobSink, BlobStore, Catalog, Installations, ListedBlob, Mark, PortError, PortResult, StoreMarks, StoredBlob,
+        StoredCopy, Sweep,
     },
 };
 
@@ -275,13 +275,13 @@ impl BlobStore for GuardedBlobs {
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
-        match self.store().open(hash).await {
-            Err(PortError::NotFound(what)) => {
-                self.0.absent().await?;
-                Err(PortError::NotFound(what))
-            }
-            opened => opened,
-        }
+        let missing = match self.store().open(hash).await {
+            Err(PortError::NotFound(what)) => what,
+            opened => return opened,
+        };
+        self.0.absent().await?;
+        // Only what the index knows is asked for, so it does not belong in the trash.
+        if self.recover(hash).await? { self.store().open(hash).await } else { Err(PortError::NotFound(missing)) }
     }
 
     async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
@@ -292,7 +292,7 @@ impl BlobStore for GuardedBlobs {
         Ok(exists)
     }
 
-    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ContentHash>> {
+    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
         self.0.check_all(Duration::ZERO).await?;
         self.store().list(after, min_age, limit).await
     }
@@ -306,7 +306,25 @@ impl BlobStore for GuardedBlobs {
         self.store().restore(hash).await
     }
 
-    async fn purge(&self, hash: ContentHash) -> PortResult<()> {
+    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
+        self.0.check_all(RECENT).await?;
+        self.store().discard(hash).await
+    }
+
+    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        self.0.check_all(Duration::ZERO).await?;
+        self.store().trashed(after, limit).await
+    }
+
+    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
+        let recovered = self.store().recover(hash).await?;
+        if recovered {
+            tracing::warn!(content_hash = %hash, "a blob is back from the trash");
+        }
+        Ok(recovered)
+    }
+
+    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
         self.0.check_all(RECENT).await?;
         self.store().purge(hash).await
     }
@@ -327,7 +345,10 @@ impl BlobStore for GuardedBlobs {
             // What is said to be damaged may have been read while the store went away.
             other => {
                 self.0.check(tier, Duration::ZERO).await?;
-                other
+                match other {
+                    Ok(None) if self.recover(hash).await? => self.store().open_copy(hash, tier).await,
+                    other => other,
+                }
             }
         }
     }

@@ -26,8 +26,8 @@ use crate::{
     mover::Mover,
     node_life::NodeLife,
     ports::{
-        BlobStore, Catalog, Changes, Invalidations, Ledger, Policies, PortResult, SharedState, StorageRecords, Tag,
-        Upkeep,
+        BlobStore, Catalog, Changes, Installations, Invalidations, Ledger, Policies, PortResult, SharedState,
+        StorageRecords, Tag, Upkeep,
     },
     quarantine,
     quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings},
@@ -53,6 +53,7 @@ pub struct Ports {
     pub blobs: Arc<dyn BlobStore>,
     pub shared: Arc<dyn SharedState>,
     pub storage: Arc<dyn StorageRecords>,
+    pub installations: Arc<dyn Installations>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -65,6 +66,7 @@ impl From<&Ports> for JanitorDeps {
             changes: Arc::clone(&ports.changes),
             policies: Arc::clone(&ports.policies),
             blobs: Arc::clone(&ports.blobs),
+            installations: Arc::clone(&ports.installations),
             clock: Arc::clone(&ports.clock),
         }
     }
@@ -218,6 +220,7 @@ impl Node {
             clock: Arc::clone(clock),
             node,
             io: io.clone(),
+            missing_per_hour: settings.storage.missing_per_hour,
         });
         let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastUses>::default());
         let keeper_deps = storage_keeper::KeeperDeps {

@@ -16,6 +16,7 @@ pub mod lineage_suite;
 pub mod memory_blobs;
 pub mod memory_cache;
 pub mod memory_index;
+pub mod memory_installations;
 pub mod memory_lineage;
 pub mod memory_policies;
 pub mod memory_records;

@@ -13,6 +13,7 @@
 //! blocking thread of its own, so a look holds at most [`AHEAD`] leaves and two; how many looks there are at a time is the caller's
 //! to bound, as is their pace.
 
+mod doubt;
 mod mending;
 
 use std::{
@@ -27,6 +28,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::mpsc};
+
+pub use doubt::Doubt;
 
 use crate::{
     clock::Clock,
@@ -126,6 +129,7 @@ pub struct Verifier {
     pub(crate) node: NodeId,
     pub(crate) io: Handle,
     pub(crate) counters: Arc<StorageCounters>,
+    doubt: Arc<Doubt>,
 }
 
 /// What a verifier depends on.
@@ -139,16 +143,24 @@ pub struct VerifierDeps {
     pub node: NodeId,
     /// Reads and hashes run here.
     pub io: Handle,
+    /// Contents that this instance tells to be missing within an hour, at most: with more it doubts itself.
+    pub missing_per_hour: u32,
 }
 
 impl Verifier {
     pub fn new(deps: VerifierDeps) -> Self {
-        let VerifierDeps { blobs, records, content, clock, node, io } = deps;
-        Self { blobs, records, content, clock, node, io, counters: Arc::default() }
+        let VerifierDeps { blobs, records, content, clock, node, io, missing_per_hour } = deps;
+        let doubt = Arc::new(Doubt::of(missing_per_hour));
+        Self { blobs, records, content, clock, node, io, counters: Arc::default(), doubt }
     }
 
     pub fn counters(&self) -> &StorageCounters {
         &self.counters
+    }
+
+    /// What this instance thinks of its own findings.
+    pub fn doubt(&self) -> &Arc<Doubt> {
+        &self.doubt
     }
 
     /// A content could not be looked at.
@@ -194,6 +206,13 @@ impl Verifier {
                 let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
                 content = now;
                 look = self.look(&content, pace).await?;
+            }
+            let is_missing = |copy: &CopyFound| copy.tier == content.tier && copy.finding == Finding::Missing;
+            if look.copies.iter().any(is_missing) && !self.doubt.may_tell(hash, self.clock.monotonic()) {
+                return Err(PortError::unavailable(
+                    "stored content",
+                    "too much is missing here at once to be believed",
+                ));
             }
             for copy in &look.copies {
                 self.counters.found(copy.finding);

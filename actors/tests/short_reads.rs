@@ -14,7 +14,7 @@ use penstock_actors::{
     content_store::{ContentSettings, ContentStore, OpenContent, Verify},
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash, Tier},
-    ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
+    ports::{BlobSink, BlobSource, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
@@ -82,7 +82,7 @@ impl BlobStore for Blobs {
         Ok(true)
     }
 
-    async fn list(&self, _: Option<ContentHash>, _: Duration, _: usize) -> PortResult<Vec<ContentHash>> {
+    async fn list(&self, _: Option<ContentHash>, _: Duration, _: usize) -> PortResult<Vec<ListedBlob>> {
         Ok(Vec::new())
     }
 
@@ -94,8 +94,20 @@ impl BlobStore for Blobs {
         Ok(())
     }
 
-    async fn purge(&self, _: ContentHash) -> PortResult<()> {
+    async fn discard(&self, _: ContentHash) -> PortResult<()> {
         Ok(())
+    }
+
+    async fn trashed(&self, _: Option<ContentHash>, _: usize) -> PortResult<Vec<ListedBlob>> {
+        Ok(Vec::new())
+    }
+
+    async fn recover(&self, _: ContentHash) -> PortResult<bool> {
+        Ok(false)
+    }
+
+    async fn purge(&self, _: ContentHash) -> PortResult<u64> {
+        Ok(0)
     }
 
     async fn sweep(&self, _: Duration, _: usize, _: bool) -> PortResult<Sweep> {

@@ -5,7 +5,8 @@
 //! ROOT/blobs/ab/cd/HASH.leaves   the leaf hashes, with a checksum of their own
 //! ROOT/blobs/ab/cd/HASH.left     readers were sent to another tier, and the blob is about to go
 //! ROOT/tmp/UNIQUE                an upload under way; ROOT/tmp/UNIQUE.HASH once it is being committed
-//! ROOT/retired/HASH              out of sight, until it is restored or purged
+//! ROOT/retired/HASH              out of sight, until it is restored or discarded
+//! ROOT/trash/ab/HASH             discarded, until it is recovered or purged
 //! ROOT/penstock-store            whose store this is: see [`marks`]
 //! ROOT/locks/ab                  held for the few renames that must not mix, across threads and processes
 //! ```
@@ -15,7 +16,7 @@
 //! puts the blob in place: the blob's rename is the one step that makes it visible. Retiring and restoring are each one
 //! rename of the blob; the list stays where it is, being a function of the content, and goes with the purge.
 //! What a kill leaves is in `tmp/` and `retired/`: [`sweep`](BlobStore::sweep) removes the former, and puts a blob back
-//! that somebody retired and then neither restored nor purged, because content that is kept too long costs space, and
+//! that somebody retired and then neither restored nor discarded, because content that is kept too long costs space, and
 //! content that vanishes costs a customer.
 //!
 //! A tier is a root of its own, with all of this in it, on whatever disk the operator gave it. Copies in several tiers are
@@ -30,6 +31,7 @@ mod layout;
 mod marks;
 mod sink;
 mod source;
+mod trash;
 
 use std::{
     fs::File,
@@ -43,7 +45,7 @@ use async_trait::async_trait;
 use penstock_actors::{
     ids::ContentHash,
     model::{LeafHash, Tier},
-    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
+    ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use tokio::runtime::Handle;
 
@@ -142,16 +144,13 @@ impl BlobStore for FileBlobs {
         .await
     }
 
-    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ContentHash>> {
+    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
         self.blocking(move |tiers| {
             let mut all = Vec::new();
             for root in tiers {
                 all.extend(folder::list(&root.layout, after, min_age, limit)?);
             }
-            all.sort_unstable();
-            all.dedup();
-            all.truncate(limit);
-            Ok(all)
+            Ok(ListedBlob::merged(all, limit))
         })
         .await
     }
@@ -178,8 +177,34 @@ impl BlobStore for FileBlobs {
         .await
     }
 
-    async fn purge(&self, hash: ContentHash) -> PortResult<()> {
-        self.blocking(move |tiers| tiers.iter().try_for_each(|root| folder::purge(&root.layout, hash))).await
+    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
+        self.blocking(move |tiers| tiers.iter().try_for_each(|root| trash::discard(&root.layout, hash))).await
+    }
+
+    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        self.blocking(move |tiers| {
+            let mut all = Vec::new();
+            for root in tiers {
+                all.extend(trash::list(&root.layout, after, limit)?);
+            }
+            Ok(ListedBlob::merged(all, limit))
+        })
+        .await
+    }
+
+    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
+        self.blocking(move |tiers| {
+            let mut any = false;
+            for root in tiers {
+                any |= trash::recover(&root.layout, hash)?;
+            }
+            Ok(any)
+        })
+        .await
+    }
+
+    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
+        self.blocking(move |tiers| tiers.iter().map(|root| trash::purge(&root.layout, hash)).sum()).await
     }
 
     async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
@@ -190,8 +215,8 @@ impl BlobStore for FileBlobs {
                     folder::undo_forgotten_retirements(layout, min_age, limit)?;
                 }
                 let left = usize::try_from(limit as u64 - swept.files).unwrap_or(usize::MAX);
-                let Sweep { files, bytes } = folder::sweep(layout, min_age, left, dry_run)?;
-                swept = Sweep { files: swept.files + files, bytes: swept.bytes + bytes };
+                let Sweep { files, bytes, .. } = folder::sweep(layout, min_age, left, dry_run)?;
+                swept = Sweep { files: swept.files + files, bytes: swept.bytes + bytes, ..swept };
             }
             Ok(swept)
         })

@@ -29,6 +29,7 @@ mod pending;
 mod sink;
 mod source;
 mod store;
+mod trash;
 mod urls;
 mod via_object_store;
 #[cfg(feature = "rusoto")]
@@ -41,7 +42,7 @@ use futures_util::future::try_join_all;
 use penstock_actors::{
     ids::ContentHash,
     model::Tier,
-    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
+    ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use serde::Deserialize;
 use tokio::{runtime::Handle, task::JoinSet};
@@ -223,7 +224,7 @@ impl BlobStore for S3Blobs {
         self.on_io(async move |store| store.exists(hash).await).await
     }
 
-    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ContentHash>> {
+    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
         self.on_io(async move |store| store.list(after, min_age, limit).await).await
     }
 
@@ -235,7 +236,19 @@ impl BlobStore for S3Blobs {
         self.on_io(async move |store| store.restore(hash).await).await
     }
 
-    async fn purge(&self, hash: ContentHash) -> PortResult<()> {
+    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
+        self.on_io(async move |store| store.discard(hash).await).await
+    }
+
+    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        self.on_io(async move |store| store.trashed(after, limit).await).await
+    }
+
+    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
+        self.on_io(async move |store| store.recover(hash).await).await
+    }
+
+    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
         self.on_io(async move |store| store.purge(hash).await).await
     }
 

@@ -3,10 +3,14 @@
 //! Every dependency that is configured is opened and asked by itself, side by side with the others: what one does not answer
 //! says nothing of the next, and a first start needs all of them.
 
-use std::{fmt::Display, process::ExitCode, time::Duration};
+use std::{fmt::Display, process::ExitCode, sync::Arc, time::Duration};
 
 use futures_util::future::join;
-use penstock_actors::governor::policy_in_force;
+use penstock_actors::{
+    governor::policy_in_force,
+    ports::{Mark, PortResult, StoreMarks},
+    store_guard::{Standing, StoreGuard},
+};
 use tokio::runtime::Handle;
 
 use super::print;
@@ -32,9 +36,11 @@ enum Answer {
 pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
     print(&config.masked())?;
     let metrics = Metrics::new()?;
-    let (database, (storage, shared)) =
-        join(database(config, &metrics, io), join(storage(config, &metrics, io), shared_state(config, &metrics, io)))
-            .await;
+    let with_storage = async {
+        let (told, found) = database(config, &metrics, io).await;
+        (told, ("storage".to_owned(), storage(config, &metrics, io, found).await))
+    };
+    let ((database, storage), shared) = join(with_storage, shared_state(config, &metrics, io)).await;
     let mut code = ExitCode::SUCCESS;
     for (name, answer) in database.into_iter().chain([storage, shared]) {
         let said = match answer {
@@ -50,20 +56,29 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     Ok(code)
 }
 
+/// What there is of a database, for stores to belong to.
+enum Found {
+    /// None: the first start makes it, and it then belongs to no store that is there.
+    New,
+    Opened(Box<Database>),
+    Silent,
+}
+
 /// The database, its replicas, and the policy in it that the node obeys.
-async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> Vec<Told> {
+async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> (Vec<Told>, Found) {
     let is_new = config.database.backend == DatabaseBackend::Sqlite && !wiring::sqlite_path(config).exists();
     let policy = config.governance.policy.as_ref();
     let named = |name: &str, answer| (name.to_owned(), answer);
     if is_new {
         let of_policy = policy.map(|_| named("governance", Answer::NotThereYet));
-        return [named("database", Answer::NotThereYet)].into_iter().chain(of_policy).collect();
+        return ([named("database", Answer::NotThereYet)].into_iter().chain(of_policy).collect(), Found::New);
     }
     let opened = match wiring::open_database(config, &metrics.db, io).await {
         Ok(opened) => opened,
         Err(error) => {
             let of_policy = policy.map(|_| named("governance", Answer::Fault("it is in the database".to_owned())));
-            return [named("database", Answer::Fault(format!("{error:#}")))].into_iter().chain(of_policy).collect();
+            let fault = named("database", Answer::Fault(format!("{error:#}")));
+            return ([fault].into_iter().chain(of_policy).collect(), Found::Silent);
         }
     };
     let mut told = vec![named("database", answers(opened.upkeep.ping()).await)];
@@ -72,7 +87,7 @@ async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> Vec<Told> 
         let standing = async { policy_in_force(&*opened.policies, id).await.map(drop) };
         told.push(named("governance", answers(standing).await));
     }
-    told
+    (told, Found::Opened(Box::new(opened)))
 }
 
 /// As operators count them: from 1, in the order of the configuration.
@@ -83,17 +98,63 @@ async fn replicas(opened: &Database) -> Vec<Told> {
     (1..).zip(pings).map(told).collect()
 }
 
-async fn storage(config: &Config, metrics: &Metrics, io: &Handle) -> Told {
-    let is_new = config.storage.backend == StorageBackend::Fs && !config.blob_root().exists();
-    let answer = if is_new {
-        Answer::NotThereYet
-    } else {
-        match wiring::open_storage(config, metrics, io).await {
-            Ok((blobs, _)) => answers(blobs.ping()).await,
-            Err(error) => Answer::Fault(format!("{error:#}")),
-        }
+/// The stores of blobs: whether they belong to the database, and answer.
+async fn storage(config: &Config, metrics: &Metrics, io: &Handle, database: Found) -> Answer {
+    let blobs = match wiring::open_storage(config, metrics, io).await {
+        Ok((blobs, _)) => blobs,
+        Err(error) => return Answer::Fault(format!("{error:#}")),
     };
-    ("storage".to_owned(), answer)
+    // One attempt, where the look for a mark makes many.
+    if config.storage.backend == StorageBackend::S3
+        && let fault @ Answer::Fault(_) = answers(blobs.ping()).await
+    {
+        return fault;
+    }
+    let standings = match database {
+        Found::New => without_database(&*blobs).await,
+        Found::Opened(database) => {
+            let guard = StoreGuard::new(Arc::clone(&blobs), database.installations, database.catalog);
+            standings(&guard, &*blobs).await
+        }
+        Found::Silent => Ok(Answer::Ok),
+    };
+    match standings {
+        Ok(Answer::Ok) => answers(blobs.ping()).await,
+        // A bucket that holds nothing yet is there.
+        Ok(Answer::NotThereYet) if config.storage.backend == StorageBackend::S3 => Answer::Ok,
+        Ok(answer) => answer,
+        Err(error) => Answer::Fault(error.to_string()),
+    }
+}
+
+/// What the stores of all tiers are to the database: the worst of it.
+async fn standings(guard: &StoreGuard, blobs: &dyn StoreMarks) -> PortResult<Answer> {
+    let mut answer = Answer::Ok;
+    for tier in blobs.tiers() {
+        let standing = guard.standing(tier).await?;
+        match standing {
+            Standing::Ours | Standing::Older(_) => {}
+            Standing::New => answer = Answer::NotThereYet,
+            refused => {
+                return Ok(Answer::Fault(refused.refusal(tier, &guard.place(tier), guard.installation().await?)));
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// A database that is not there yet knows no store, so one that holds something is not its own.
+async fn without_database(blobs: &dyn StoreMarks) -> PortResult<Answer> {
+    for tier in blobs.tiers() {
+        if blobs.mark(tier).await? != (Mark::None { is_empty: true }) {
+            let place = blobs.place(tier);
+            return Ok(Answer::Fault(format!(
+                "there is a {tier} store at {place}, but no database that it belongs to: check DATABASE_URL and the data folder, \
+                 or run `penstock migrate` and then `penstock adopt-store`"
+            )));
+        }
+    }
+    Ok(Answer::NotThereYet)
 }
 
 async fn shared_state(config: &Config, metrics: &Metrics, io: &Handle) -> Told {

@@ -1,7 +1,8 @@
-//! `penstock sweep --dry-run`: what the Janitor would remove from the storage.
+//! `penstock sweep`: what the Janitor would remove from the storage, and what it leaves alone until an operator confirms it.
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 use penstock_actors::janitor::{self, JanitorDeps};
 use tokio::runtime::Handle;
@@ -10,23 +11,37 @@ use super::{Settings, print};
 use crate::{config::Config, telemetry::Metrics, wiring};
 
 #[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["dry_run", "confirm"])]
 pub(crate) struct SweepArgs {
     /// Only show; the Janitor of a running node removes
-    #[arg(long, required = true)]
+    #[arg(long)]
     dry_run: bool,
+
+    /// Put all blobs that the database does not know into the trash, however many and however old
+    #[arg(long)]
+    confirm: bool,
 
     #[command(flatten)]
     pub(super) settings: Settings,
 }
 
-pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: &SweepArgs, config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new()?;
     let world = wiring::open(config, &metrics, io).await?;
     let deps = JanitorDeps::from(&world.ports);
     let settings = wiring::node_settings(config, 1).janitor;
+    if args.confirm {
+        world.store.take_into_use().await.context("cannot look at the store of blobs")?;
+        let report = janitor::discard_orphans(&deps, &settings).await?;
+        let ttl = humantime::format_duration(settings.trash_ttl);
+        return print(&format!(
+            "{} blobs that the index does not know went to the trash, where they stay for {ttl}",
+            report.orphans_trashed
+        ));
+    }
     let report = janitor::dry_run(&deps, &settings).await?;
     print(&format!(
-        "{} temporary files of {} bytes, {} blobs that the index does not know",
-        report.temporary_files, report.temporary_bytes, report.orphans_removed
+        "{} temporary files of {} bytes, {} blobs that the index does not know, {} uploads that the storage refuses to remove",
+        report.temporary_files, report.temporary_bytes, report.orphans_trashed, report.uploads_refused
     ))
 }

@@ -21,6 +21,11 @@ pub struct Janitor {
     /// Age at which temporary files count as left behind.
     #[serde(deserialize_with = "value::duration")]
     pub temporary_age: Duration,
+    /// How long blobs that the index does not know stay in the trash.
+    #[serde(deserialize_with = "value::duration")]
+    pub trash_ttl: Duration,
+    /// Of the blobs in one step, the share that may go to the trash without an operator's word.
+    pub orphan_share: f64,
     /// How long usage and its windows are kept.
     #[serde(deserialize_with = "value::duration")]
     pub window_retention: Duration,
@@ -33,6 +38,8 @@ impl Janitor {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.some_time(self.interval, &["janitor.interval"]);
         rules.at_least_one(self.step, &["janitor.step"]);
+        rules.some_time(self.trash_ttl, &["janitor.trash_ttl"]);
+        rules.require((0.0..=1.0).contains(&self.orphan_share), &["janitor.orphan_share"], "be a share from 0 to 1");
         rules.require(
             self.window_retention >= LONGEST_WINDOW,
             &["janitor.window_retention"],

@@ -18,6 +18,9 @@ pub struct Verification {
     /// From the beginning of a lap of the walk to that of the next one.
     #[serde(deserialize_with = "value::duration")]
     pub every: Duration,
+    /// Contents that an instance tells to be missing within an hour, at most.
+    #[serde(deserialize_with = "value::count")]
+    pub missing_per_hour: u32,
     /// How long it is kept what was found.
     #[serde(deserialize_with = "value::duration")]
     pub retention: Duration,
@@ -29,6 +32,7 @@ pub struct Verification {
 impl Verification {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.some_time(self.every, &["verification.every"]);
+        rules.at_least_one(self.missing_per_hour, &["verification.missing_per_hour"]);
         rules.some_time(self.retention, &["verification.retention"]);
         rules.some_time(self.interval, &["verification.interval"]);
     }

@@ -27,6 +27,7 @@ use penstock_actors::{
     governor::Governor,
     ports::{BlobStore, SharedState, Upkeep},
     quarantine::Quarantine,
+    verifier::Doubt,
 };
 use serde::Serialize;
 
@@ -52,15 +53,27 @@ pub struct Readiness {
     quarantine: Quarantine,
     /// In the order of [`DEPENDENCIES`].
     looks: [Arc<Dependency>; 4],
+    /// What this instance thinks of what it finds missing; `None` where nothing is looked at.
+    doubt: Option<Arc<Doubt>>,
     /// The states as they were told last, in the order of [`DEPENDENCIES`].
     told: Mutex<[State; 4]>,
 }
 
 impl Readiness {
-    /// Of a node whose readers do not get what is in this quarantine, and which can serve so long without its database: as long
-    /// as what it holds of the ledger counts.
-    pub fn of(quarantine: Quarantine, memory: Duration) -> Self {
-        Self { quarantine, memory, ..Self::default() }
+    /// Of a node whose readers do not get what is in this quarantine, which can serve so long without its database (as long as what
+    /// it holds of the ledger counts), and which has such doubts about its own findings.
+    pub fn of(quarantine: Quarantine, memory: Duration, doubt: Arc<Doubt>) -> Self {
+        Self { quarantine, memory, doubt: Some(doubt), ..Self::default() }
+    }
+
+    /// A storage that answers, but lacks more than the node believes, is degraded.
+    fn doubted(&self, storage: Found, now: Instant) -> Found {
+        let is_doubting = self.doubt.as_ref().is_some_and(|doubt| doubt.is_doubting(now));
+        if is_doubting && storage.state == State::Ok {
+            let why = "more content is missing than this instance believes".to_owned();
+            return Found { state: State::Degraded, why, ..storage };
+        }
+        storage
     }
 
     /// From now on the node is not ready, and closes each connection after its answer, but goes on to serve whoever comes:
@@ -172,13 +185,13 @@ async fn ready(
     let is_governed = governor.bound_to().is_some();
     let clock = clock.into_inner();
     let [of_ledger, of_storage, of_shared, of_governance] = &readiness.looks;
-    let found: [Found; 4] = futures_util::join!(
+    let (database, storage, shared, governance) = futures_util::join!(
         of_ledger.look(&clock, async move { ledger.ping().await }),
         of_storage.look(&clock, async move { storage.ping().await }),
         of_shared.look(&clock, async move { shared.ping().await }),
         of_governance.look(&clock, async move { governor.standing().await }),
-    )
-    .into();
+    );
+    let found = [database, readiness.doubted(storage, clock.monotonic()), shared, governance];
     readiness.note(&found);
     let states = found.each_ref().map(|found| found.state);
     let status = readiness.judge(states, clock.monotonic());
@@ -201,7 +214,7 @@ mod tests {
     const MEMORY: Duration = Duration::from_secs(60);
 
     fn readiness() -> Readiness {
-        Readiness::of(Quarantine::default(), MEMORY)
+        Readiness { memory: MEMORY, ..Readiness::default() }
     }
 
     #[test]

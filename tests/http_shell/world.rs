@@ -18,9 +18,9 @@ use penstock_actors::{
         SessionProgress, Tier, UsageRow,
     },
     ports::{
-        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, NewAssetError,
-        NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SharedState, Slot, StatusChange,
-        StoredBlob, StoredCopy, Sweep, Tag, Upkeep, Use, UseTerms,
+        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, ListedBlob,
+        NewAssetError, NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SharedState, Slot,
+        StatusChange, StoredBlob, StoredCopy, Sweep, Tag, Upkeep, Use, UseTerms,
     },
 };
 use tokio::sync::broadcast;
@@ -340,7 +340,7 @@ impl BlobStore for World {
         unreachable!("{UNUSED}")
     }
 
-    async fn list(&self, _: Option<ContentHash>, _: Duration, _: usize) -> PortResult<Vec<ContentHash>> {
+    async fn list(&self, _: Option<ContentHash>, _: Duration, _: usize) -> PortResult<Vec<ListedBlob>> {
         unreachable!("{UNUSED}")
     }
 
@@ -352,7 +352,19 @@ impl BlobStore for World {
         unreachable!("{UNUSED}")
     }
 
-    async fn purge(&self, _: ContentHash) -> PortResult<()> {
+    async fn discard(&self, _: ContentHash) -> PortResult<()> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn trashed(&self, _: Option<ContentHash>, _: usize) -> PortResult<Vec<ListedBlob>> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn recover(&self, _: ContentHash) -> PortResult<bool> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn purge(&self, _: ContentHash) -> PortResult<u64> {
         unreachable!("{UNUSED}")
     }
 

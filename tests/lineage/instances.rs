@@ -16,7 +16,10 @@ use crate::{
 };
 
 async fn two_nodes(settings: &[(&'static str, &str)]) -> [TestNode; 2] {
-    let settings = || settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
+    // Both keep content in one place.
+    let blobs = tempfile::tempdir().unwrap().keep();
+    let blobs = [("DATA_ROOT", blobs.to_str().unwrap().to_owned())];
+    let settings = || settings.iter().map(|(name, value)| (*name, (*value).to_owned())).chain(blobs.clone());
     let one = Setup::new(On::Postgres).envs(settings()).start().await;
     let url = one.database.as_ref().unwrap().url();
     [one, Setup::on_database_of(&url).envs(settings()).start().await]

@@ -101,23 +101,25 @@ async fn content_that_no_catalogue_knows_is_swept_up() {
     let buckets = TestBuckets::new(ClientKind::ObjectStore);
     let blobs = buckets.store().await;
     let (one, large) = (Sample::of(1000), Sample::of(6_000_000));
-    one.store(&blobs).await.unwrap();
-    large.store(&blobs).await.unwrap();
     let mut node = setup(On::Sqlite, &buckets)
         .env("PENSTOCK_S3__PART_TIMEOUT", "500ms")
         .env("PENSTOCK_JANITOR__TEMPORARY_AGE", "4s")
         .env("PENSTOCK_LIFECYCLE__GRACE", "1s")
         .env("PENSTOCK_UPLOADS__IDLE_TIMEOUT", "3s")
         .env("PENSTOCK_JANITOR__INTERVAL", "200ms")
+        .env("PENSTOCK_JANITOR__TRASH_TTL", "1s")
         .start()
         .await;
+    one.store(&blobs).await.unwrap();
+    large.store(&blobs).await.unwrap();
     let kept = node.put(b"kept", "text/plain").await;
-    node.metric_becomes("penstock_janitor_items_total", "orphaned_blob", 2.0).await;
+    node.metric_becomes("penstock_janitor_items_total", "trash_removed", 2.0).await;
     eventually("their bytes go too, once nobody can be reading them", async || {
         buckets.all_keys("data").await.len() == 1 && buckets.all_keys("uploads").await.is_empty()
     })
     .await;
     assert!(buckets.all_keys("blobs").await[0].ends_with(&kept));
-    assert!(buckets.all_keys("retired").await.is_empty());
+    assert!(buckets.all_keys("retired").await.is_empty() && buckets.all_keys("trash").await.is_empty());
+    assert!(node.metric("penstock_storage_trash_removed_bytes_total", "").await == 6_001_000.0);
     node.finish().await;
 }

@@ -42,9 +42,13 @@ fn age(files: &[PathBuf]) {
     }
 }
 
-async fn storage(node: &TestNode) -> String {
-    let ready = node.get("/health/ready").send().await.unwrap().json::<serde_json::Value>().await.unwrap();
-    ready["dependencies"]["storage"].as_str().unwrap().to_owned()
+/// Waits until the node says this of its storage: what it says may be of a look from before.
+async fn storage_is(node: &TestNode, state: &str) {
+    eventually("the storage is as it should be", async || {
+        let ready = node.get("/health/ready").send().await.unwrap().json::<serde_json::Value>().await.unwrap();
+        ready["dependencies"]["storage"] == state
+    })
+    .await;
 }
 
 async fn checked(node: &TestNode) -> (bool, String) {
@@ -83,14 +87,14 @@ async fn the_right_blobs_with_an_empty_database_are_left_alone(on: On) {
     for seed in 2..5 {
         node.put(&sample(seed, SIZE), "text/plain").await;
     }
-    assert_eq!(storage(&node).await, "ok");
+    storage_is(&node, "ok").await;
     node.finish().await;
     let kept = blobs(root.path());
     assert_eq!(kept.len(), 4);
     age(&kept);
 
     let mut other = swept_often(on, root.path()).start().await;
-    assert_eq!(storage(&other).await, "down");
+    storage_is(&other, "down").await;
     eventually("several passes of the janitor", async || passes(&other).await >= 4.0).await;
     assert_eq!(blobs(root.path()), kept);
     expect_problem(upload(&other, b"lost").await, 503, "dependency-unavailable").await;
@@ -98,12 +102,12 @@ async fn the_right_blobs_with_an_empty_database_are_left_alone(on: On) {
     assert!(!is_well && told.contains("belongs to installation") && told.contains("adopt-store"), "{told}");
     let (adopted, told) = adopt(&other, &[]).await;
     assert!(!adopted && told.contains("another installation") && told.contains("--yes"), "{told}");
-    assert_eq!(storage(&other).await, "down");
+    storage_is(&other, "down").await;
     assert_eq!(blobs(root.path()), kept);
     other.finish().await;
 
     node.boot().await;
-    assert_eq!(storage(&node).await, "ok");
+    storage_is(&node, "ok").await;
     assert!(is_whole(&node, &paid).await, "with its own database all is as it was");
     node.finish().await;
 }
@@ -124,7 +128,7 @@ async fn a_store_that_is_adopted_is_used_by_the_running_node() {
     let mut node = swept_often(On::Sqlite, root.path()).start().await;
     let paid = node.paid(&sample(1, SIZE), "unlimited").await;
     fs::remove_file(root.path().join("penstock-store")).unwrap();
-    assert_eq!(storage(&node).await, "down");
+    storage_is(&node, "down").await;
     let (is_well, told) = checked(&node).await;
     assert!(!is_well && told.contains("has no mark") && told.contains("knows 1 of 1"), "{told}");
     let (adopted, told) = adopt(&node, &["--tier", "warm"]).await;
@@ -133,7 +137,7 @@ async fn a_store_that_is_adopted_is_used_by_the_running_node() {
     assert!(!adopted && told.contains("--yes"), "the database knows of a store, and this is not it: {told}");
     let (adopted, told) = adopt(&node, &["--yes"]).await;
     assert!(adopted, "{told}");
-    assert_eq!(storage(&node).await, "ok");
+    storage_is(&node, "ok").await;
     assert!(is_whole(&node, &paid).await);
     node.put(&sample(2, SIZE), "text/plain").await;
     let (adopted, told) = adopt(&node, &["--tier", "hot"]).await;
@@ -155,7 +159,7 @@ async fn a_store_from_before_there_were_marks_is_known_by_its_contents() {
     let (is_well, told) = checked(&node).await;
     assert!(is_well && !mark.exists(), "a look changes nothing: {told}");
     node.boot().await;
-    assert_eq!(storage(&node).await, "ok");
+    storage_is(&node, "ok").await;
     assert!(mark.exists());
     assert!(is_whole(&node, &paid).await);
     node.finish().await;
@@ -175,19 +179,19 @@ async fn a_disk_that_is_unmounted_for_a_while_is_neither_damage_nor_new() {
     let verify = node.admin(Method::POST, &format!("/v1/storage/verify/{}", paid.hash)).send().await.unwrap();
     expect_problem(verify, 503, "dependency-unavailable").await;
     expect_problem(upload(&node, b"lost").await, 503, "dependency-unavailable").await;
-    assert_eq!(storage(&node).await, "down");
+    storage_is(&node, "down").await;
     let (is_well, told) = checked(&node).await;
     assert!(!is_well && told.contains("mounted") && told.contains(mount.to_str().unwrap()), "{told}");
     node.terminate().await;
     node.boot().await;
-    assert_eq!(storage(&node).await, "down", "nor is it new after a start");
+    storage_is(&node, "down").await;
     let looks = node.admin(Method::GET, &format!("/v1/storage/verifications/{}", paid.hash)).send().await.unwrap();
     assert_eq!(expect(looks, &[200]).await["items"], serde_json::json!([]), "nothing was found");
     assert_eq!(fs::read_dir(&mount).unwrap().count(), 0, "nothing was made in its place");
 
     fs::remove_dir(&mount).unwrap();
     fs::rename(&away, &mount).unwrap();
-    assert_eq!(storage(&node).await, "ok");
+    storage_is(&node, "ok").await;
     assert!(is_whole(&node, &paid).await && is_whole(&node, &unread).await);
     node.put(&sample(3, SIZE), "text/plain").await;
     node.finish().await;
@@ -206,7 +210,7 @@ async fn an_instance_without_its_mount_takes_nothing_from_the_others() {
         paid.push(one.paid(&sample(seed, SIZE), "unlimited").await);
     }
     let mut other = setup(&hole).start().await;
-    assert_eq!(storage(&other).await, "down");
+    storage_is(&other, "down").await;
     expect_problem(upload(&other, b"lost").await, 503, "dependency-unavailable").await;
     for paid in &paid {
         expect_problem(other.stream(paid).send().await.unwrap(), 503, "dependency-unavailable").await;
@@ -215,7 +219,8 @@ async fn an_instance_without_its_mount_takes_nothing_from_the_others() {
         assert!(is_whole(&one, paid).await);
     }
     assert!(!hole.exists());
-    assert_eq!((storage(&one).await.as_str(), one.metric("penstock_storage_quarantined", "").await), ("ok", 0.0));
+    storage_is(&one, "ok").await;
+    assert_eq!(one.metric("penstock_storage_quarantined", "").await, 0.0);
     assert_eq!(other.metric("penstock_storage_quarantined", "").await, 0.0);
     for node in [&mut one, &mut other] {
         node.finish().await;
@@ -228,7 +233,7 @@ async fn two_installations_in_one_bucket(client: ClientKind) {
     let paid = one.paid(&sample(1, SIZE), "unlimited").await;
     let setup = Setup::new(On::Sqlite).envs(buckets.env()).env("PENSTOCK_JANITOR__INTERVAL", "50ms");
     let mut other = setup.env("PENSTOCK_JANITOR__TEMPORARY_AGE", "20min").start().await;
-    assert_eq!(storage(&other).await, "down");
+    storage_is(&other, "down").await;
     expect_problem(upload(&other, b"lost").await, 503, "dependency-unavailable").await;
     eventually("several passes of the janitor", async || passes(&other).await >= 4.0).await;
     assert!(is_whole(&one, &paid).await);
@@ -241,7 +246,7 @@ async fn two_installations_in_one_bucket(client: ClientKind) {
     one.terminate().await;
     one.set_env("PENSTOCK_S3__PREFIX", &format!("{}-wrong", buckets.prefix));
     one.boot().await;
-    assert_eq!(storage(&one).await, "down");
+    storage_is(&one, "down").await;
     let (_, told) = checked(&one).await;
     assert!(told.contains("is empty or missing") && told.contains(&buckets.prefix), "{told}");
     one.finish().await;
@@ -256,4 +261,110 @@ async fn two_installations_in_one_bucket_do_not_touch_each_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_installations_in_one_bucket_do_not_touch_each_other_by_the_other_client() {
     two_installations_in_one_bucket(ClientKind::Rusoto).await;
+}
+
+fn copy_database(from: &Path, to: &Path) {
+    let database = rusqlite::Connection::open(from).unwrap();
+    database.execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
+}
+
+/// With nothing left of what was there before.
+fn restore_database(from: &Path, to: &Path) {
+    for beside in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{beside}", to.display()));
+    }
+    fs::copy(from, to).unwrap();
+}
+
+/// A dump from before an upload is restored: the blob goes out of sight, and is back with the database that knows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_database_does_not_know_comes_back_with_the_newer_one() {
+    let root = tempfile::tempdir().unwrap();
+    let mut node = swept_often(On::Sqlite, root.path()).start().await;
+    let early = node.paid(&sample(1, SIZE), "unlimited").await;
+    node.terminate().await;
+    let database = node.data_dir().join("penstock.sqlite3");
+    let (dump, newer) = (database.with_extension("dump"), database.with_extension("newer"));
+    copy_database(&database, &dump);
+    node.boot().await;
+    let late = node.paid(&sample(2, SIZE), "unlimited").await;
+    node.terminate().await;
+    copy_database(&database, &newer);
+    age(&blobs(&root.path().join("blobs")));
+
+    // As old as the blobs are made to be: a database that began after them would leave them alone.
+    let restored = rusqlite::Connection::open(&dump).unwrap();
+    restored.execute("UPDATE installation SET created_at = 0", []).unwrap();
+    drop(restored);
+    restore_database(&dump, &database);
+    node.boot().await;
+    let trash = root.path().join("trash");
+    eventually("the blob is in the trash", async || blobs(&trash).len() == 1).await;
+    assert_eq!(node.metric("penstock_janitor_items_total", "orphan_trashed").await, 1.0);
+    assert!(is_whole(&node, &early).await);
+    node.terminate().await;
+
+    restore_database(&newer, &database);
+    node.boot().await;
+    assert!(is_whole(&node, &late).await, "a reader need not wait for the janitor");
+    assert!(is_whole(&node, &early).await);
+    assert_eq!((blobs(&trash).len(), blobs(&root.path().join("blobs")).len()), (0, 2));
+    node.finish().await;
+}
+
+/// An index that began after the blobs were written never takes them for garbage by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_older_than_the_database_goes_to_the_trash_only_when_that_is_confirmed() {
+    let root = tempfile::tempdir().unwrap();
+    let mut node = swept_often(On::Sqlite, root.path()).start().await;
+    node.put(&sample(1, SIZE), "text/plain").await;
+    node.finish().await;
+    age(&blobs(root.path()));
+    let mut other = swept_often(On::Sqlite, root.path()).start().await;
+    let (adopted, told) = adopt(&other, &["--yes"]).await;
+    assert!(adopted, "{told}");
+    storage_is(&other, "ok").await;
+    other.metric_becomes("penstock_janitor_left_alone", "orphan", 1.0).await;
+    assert_eq!(blobs(&root.path().join("blobs")).len(), 1);
+    let swept = async |how: &str| {
+        let swept = other.run(&["sweep", how]).await;
+        assert!(swept.status.success());
+        String::from_utf8(swept.stdout).unwrap()
+    };
+    assert!(swept("--dry-run").await.contains(" 1 blobs that the index does not know"));
+    assert_eq!(blobs(&root.path().join("blobs")).len(), 1);
+    assert!(swept("--confirm").await.starts_with("1 blobs that the index does not know went to the trash"));
+    assert_eq!((blobs(&root.path().join("blobs")).len(), blobs(&root.path().join("trash")).len()), (0, 1));
+    other.finish().await;
+}
+
+/// A folder of which a part is gone, with its mark still there: the instance doubts itself before it takes all of it from the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_misses_much_at_once_doubts_itself() {
+    let root = tempfile::tempdir().unwrap();
+    let setup = swept_often(On::Sqlite, root.path()).env("PENSTOCK_VERIFICATION__MISSING_PER_HOUR", "2");
+    let mut node = setup.env("PENSTOCK_VERIFICATION__INTERVAL", "100ms").start().await;
+    let mut hashes = Vec::new();
+    for seed in 0..5 {
+        hashes.push(node.put(&sample(seed, SIZE), "text/plain").await);
+    }
+    for blob in blobs(root.path()) {
+        fs::remove_file(blob).unwrap();
+    }
+    let verify =
+        async |hash: &str| node.admin(Method::POST, &format!("/v1/storage/verify/{hash}")).send().await.unwrap();
+    for hash in &hashes[..2] {
+        assert_eq!(expect(verify(hash).await, &[200]).await["copies"][0]["finding"], "missing");
+    }
+    storage_is(&node, "ok").await;
+    for hash in &hashes[2..] {
+        expect_problem(verify(hash).await, 503, "dependency-unavailable").await;
+    }
+    storage_is(&node, "degraded").await;
+    assert!(node.metric("penstock_storage_missing_held_back_total", "").await >= 3.0);
+    assert_eq!(node.metric("penstock_storage_quarantined", "").await, 2.0);
+    let looks = node.admin(Method::GET, &format!("/v1/storage/verifications/{}", hashes[4])).send().await.unwrap();
+    assert_eq!(expect(looks, &[200]).await["items"], serde_json::json!([]), "nothing is put down");
+    expect(verify(&hashes[0]).await, &[200]).await;
+    node.finish().await;
 }

@@ -196,6 +196,7 @@ on_each_client!(uploading_damaged_content_again_heals_it, async |buckets: TestBu
             }
         }
         assert!(blobs.retire(sample.hash).await.unwrap());
+        blobs.discard(sample.hash).await.unwrap();
         blobs.purge(sample.hash).await.unwrap();
         for key in buckets.keys(HOT, "data").await {
             buckets.remove(HOT, &key).await;
@@ -210,11 +211,12 @@ on_each_client!(what_is_purged_stays_readable_until_a_sweep_finds_it_old, async 
     let source = blobs.open(sample.hash).await.unwrap().source;
     assert!(blobs.retire(sample.hash).await.unwrap());
     assert_eq!(buckets.leftovers().await, [1, 0, 1, 0]);
+    blobs.discard(sample.hash).await.unwrap();
     blobs.purge(sample.hash).await.unwrap();
     assert_eq!(buckets.leftovers().await, [1, 1, 0, 0]);
     assert_eq!(sweep(&blobs, OLD).await, Sweep::default());
     assert_eq!(source.read_at(0, 1000).await.unwrap(), sample.bytes);
-    assert_eq!(sweep(&blobs, Duration::ZERO).await, Sweep { files: 1, bytes: 1000 });
+    assert_eq!(sweep(&blobs, Duration::ZERO).await, Sweep { files: 1, bytes: 1000, refused: 0 });
     assert_eq!(buckets.leftovers().await, [0; 4]);
     assert!(matches!(source.read_at(0, 1000).await, Err(PortError::NotFound(_))));
 });
@@ -249,3 +251,38 @@ on_each_client!(what_is_not_the_stores_own_is_left_alone, async |buckets: TestBu
     assert_eq!(listed(&blobs).await, [sample.hash]);
     assert_eq!(buckets.leftovers().await, [1, 1, 1, 0]);
 });
+
+on_each_client!(
+    an_upload_that_the_storage_refuses_to_remove_is_set_aside_and_tried_rarely,
+    async |mut buckets: TestBuckets| {
+        let (_, proxy) = behind_proxy(&mut buckets).await;
+        let settings = S3Settings { unfinished_age: Duration::from_millis(100), ..buckets.settings() };
+        let (blobs, _) = buckets.open(&settings).await.unwrap();
+        std::mem::forget(written(&blobs, &Sample::of(LARGE)).await.unwrap());
+        proxy.rule(|seen| seen.is("abort", "data").then_some(Fault::Answer(403, "AccessDenied")));
+        let refused = Sweep { refused: 1, ..Sweep::default() };
+        assert_eq!(sweep(&blobs, OLD).await, Sweep::default());
+        assert_eq!(sweep(&blobs, Duration::ZERO).await, refused, "it is no failure");
+        assert_eq!(buckets.leftovers().await, [0, 0, 0, 1], "it is in nobody's way");
+        assert_eq!(buckets.all_keys("refused").await.len(), 1);
+        // Since the last time.
+        let attempts = || proxy.seen().iter().filter(|seen| seen.is("abort", "data")).count();
+        assert!(attempts() > 0);
+        for _ in 0..3 {
+            assert_eq!(sweep(&blobs, OLD).await, refused, "it is told of, and not tried again each time");
+        }
+        assert_eq!(attempts(), 0);
+        assert_eq!(blobs.sweep(Duration::ZERO, usize::MAX, true).await.unwrap(), refused);
+        eventually("it is tried again, in vain", async || {
+            assert_eq!(sweep(&blobs, Duration::ZERO).await, refused);
+            attempts() > 0
+        })
+        .await;
+        proxy.heal();
+        eventually("nothing is left", async || {
+            sweep(&blobs, Duration::ZERO).await == Sweep::default() && buckets.unfinished().await.is_empty()
+        })
+        .await;
+        assert!(buckets.all_keys("refused").await.is_empty());
+    }
+);

@@ -92,7 +92,8 @@ async fn read_whole(blobs: &S3Blobs, sample: &Sample) -> PortResult<Bytes> {
 }
 
 async fn listed(blobs: &S3Blobs) -> Vec<ContentHash> {
-    blobs.list(None, Duration::ZERO, usize::MAX).await.unwrap()
+    let listed = blobs.list(None, Duration::ZERO, usize::MAX).await.unwrap();
+    listed.into_iter().map(|listed| listed.hash).collect()
 }
 
 async fn sweep(blobs: &S3Blobs, min_age: Duration) -> Sweep {

@@ -43,6 +43,7 @@ on_each_client!(content_in_a_colder_tier_is_content, async |buckets: TestBuckets
     blobs.restore(sample.hash).await.unwrap();
     assert_eq!(read_whole(&blobs, &sample).await.unwrap(), sample.bytes);
     assert!(blobs.retire(sample.hash).await.unwrap());
+    blobs.discard(sample.hash).await.unwrap();
     blobs.purge(sample.hash).await.unwrap();
     sweep(&blobs, Duration::ZERO).await;
     assert_eq!(buckets.leftovers().await, [0; 4]);

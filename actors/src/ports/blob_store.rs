@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::PortResult;
 use crate::{
@@ -29,18 +30,29 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Whether a blob is there, without opening it.
     async fn exists(&self, hash: ContentHash) -> PortResult<bool>;
 
-    /// Up to `limit` blobs whose name sorts after `after`, in order, that were written at least `min_age` ago.
-    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ContentHash>>;
+    /// Up to `limit` blobs whose name sorts after `after`, in order, that were written at least `min_age` ago; with the time when
+    /// the oldest copy was written.
+    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>>;
 
-    /// Takes a blob out of sight. It can be brought back by [`restore`](Self::restore) until [`purge`](Self::purge).
+    /// Takes a blob out of sight. It can be brought back by [`restore`](Self::restore) until [`discard`](Self::discard).
     /// False when there is none.
     async fn retire(&self, hash: ContentHash) -> PortResult<bool>;
 
     /// Brings a retired blob back.
     async fn restore(&self, hash: ContentHash) -> PortResult<()>;
 
-    /// Removes a retired blob for good. Removing what is not there succeeds.
-    async fn purge(&self, hash: ContentHash) -> PortResult<()>;
+    /// Puts a retired blob into the trash, from which it can be brought back by [`recover`](Self::recover) until
+    /// [`purge`](Self::purge). That there is none is as good.
+    async fn discard(&self, hash: ContentHash) -> PortResult<()>;
+
+    /// Up to `limit` blobs in the trash whose name sorts after `after`, in order; with the time when they came there.
+    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>>;
+
+    /// Brings a blob back from the trash; false when it is not there, or there is one of its name in sight.
+    async fn recover(&self, hash: ContentHash) -> PortResult<bool>;
+
+    /// Removes a blob that is in the trash for good; its bytes. Removing what is not there succeeds.
+    async fn purge(&self, hash: ContentHash) -> PortResult<u64>;
 
     /// Removes up to `limit` remains of unfinished uploads that are at least `min_age` old. With `dry_run` it only counts.
     async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep>;
@@ -71,11 +83,31 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn ping(&self) -> PortResult<()>;
 }
 
+/// A blob as it is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedBlob {
+    pub hash: ContentHash,
+    /// Since when it is there, by the store's clock.
+    pub since: Timestamp,
+}
+
+impl ListedBlob {
+    /// One page of what several tiers list: a blob in more than one of them is listed once, since the earliest time.
+    pub fn merged(mut all: Vec<Self>, limit: usize) -> Vec<Self> {
+        all.sort_unstable();
+        all.dedup_by_key(|listed| listed.hash);
+        all.truncate(limit);
+        all
+    }
+}
+
 /// What a sweep removed, or would remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sweep {
     pub files: u64,
     pub bytes: u64,
+    /// Unfinished uploads that the storage refuses to remove: they are there, and tried again rarely.
+    pub refused: u64,
 }
 
 /// A blob being written. Dropping it before [`commit`](Self::commit) leaves nothing that a reader could see, and removes

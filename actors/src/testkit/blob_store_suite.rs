@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash},
-    ports::{BlobStore, PortError},
+    ports::{BlobStore, ListedBlob, PortError},
 };
 
 /// An age that nothing of a test run reaches.
@@ -35,8 +35,8 @@ pub async fn run(store: Arc<dyn BlobStore>) {
     blobs_are_listed_in_order_page_by_page(store).await;
     a_young_blob_is_not_listed(store).await;
     a_retired_blob_is_out_of_sight_until_it_is_restored(store).await;
-    a_purged_blob_cannot_be_restored(store).await;
-    content_that_comes_back_while_retired_stays(store).await;
+    a_discarded_blob_is_in_the_trash_until_it_is_recovered_or_purged(store).await;
+    content_that_comes_back_while_it_is_out_of_sight_stays(store).await;
     an_open_blob_outlives_its_name(store).await;
     a_sweep_spares_the_young_and_a_dry_run_spares_all(store).await;
     copies::run(store).await;
@@ -115,7 +115,7 @@ async fn the_same_content_twice_is_one_blob(store: &dyn BlobStore) {
     sample.store(store).await.expect("stored again");
     let before = predecessor(sample.hash);
     let listed = store.list(Some(before), Duration::ZERO, 1).await.expect("listed");
-    assert_eq!(listed, [sample.hash]);
+    assert_eq!(hashes(&listed), [sample.hash]);
     let blob = store.open(sample.hash).await.expect("opened");
     assert_eq!(blob.source.read_at(0, 1000).await.expect("read"), sample.bytes);
 }
@@ -160,7 +160,9 @@ async fn what_is_not_there_is_not_found(store: &dyn BlobStore) {
     assert!(matches!(store.open(absent).await, Err(PortError::NotFound(_))));
     assert!(!store.retire(absent).await.expect("nothing to retire"));
     assert!(matches!(store.restore(absent).await, Err(PortError::NotFound(_))));
-    store.purge(absent).await.expect("removing what is not there succeeds");
+    store.discard(absent).await.expect("discarding what is not there succeeds");
+    assert!(!store.recover(absent).await.expect("looked"));
+    assert_eq!(store.purge(absent).await.expect("removing what is not there succeeds"), 0);
 }
 
 async fn blobs_are_listed_in_order_page_by_page(store: &dyn BlobStore) {
@@ -172,7 +174,7 @@ async fn blobs_are_listed_in_order_page_by_page(store: &dyn BlobStore) {
     }
     let mut listed = Vec::new();
     loop {
-        let page = store.list(listed.last().copied(), Duration::ZERO, 7).await.expect("listed");
+        let page = hashes(&store.list(listed.last().copied(), Duration::ZERO, 7).await.expect("listed"));
         assert!(page.len() <= 7);
         if page.is_empty() {
             break;
@@ -187,7 +189,7 @@ async fn a_young_blob_is_not_listed(store: &dyn BlobStore) {
     let sample = Sample::of(10);
     sample.store(store).await.expect("stored");
     let listed = store.list(Some(predecessor(sample.hash)), OLD, 1).await.expect("listed");
-    assert!(!listed.contains(&sample.hash));
+    assert!(!hashes(&listed).contains(&sample.hash));
 }
 
 async fn a_retired_blob_is_out_of_sight_until_it_is_restored(store: &dyn BlobStore) {
@@ -197,7 +199,7 @@ async fn a_retired_blob_is_out_of_sight_until_it_is_restored(store: &dyn BlobSto
     assert!(!store.exists(sample.hash).await.expect("looked"));
     assert!(matches!(store.open(sample.hash).await, Err(PortError::NotFound(_))));
     let listed = store.list(Some(predecessor(sample.hash)), Duration::ZERO, 1).await.expect("listed");
-    assert!(!listed.contains(&sample.hash));
+    assert!(!hashes(&listed).contains(&sample.hash));
     store.restore(sample.hash).await.expect("restored");
     store.restore(sample.hash).await.expect("restoring what is in sight succeeds");
     let blob = store.open(sample.hash).await.expect("opened");
@@ -205,32 +207,73 @@ async fn a_retired_blob_is_out_of_sight_until_it_is_restored(store: &dyn BlobSto
     assert_eq!(blob.source.read_at(0, 1000).await.expect("read"), sample.bytes);
 }
 
-async fn a_purged_blob_cannot_be_restored(store: &dyn BlobStore) {
+async fn a_discarded_blob_is_in_the_trash_until_it_is_recovered_or_purged(store: &dyn BlobStore) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
-    assert!(store.retire(sample.hash).await.expect("retired"));
-    store.purge(sample.hash).await.expect("purged");
-    store.purge(sample.hash).await.expect("purged again");
+    assert!(!store.recover(sample.hash).await.expect("looked"), "it is in sight");
+    discard(store, &sample).await;
+    store.discard(sample.hash).await.expect("discarded again");
+    assert!(!store.exists(sample.hash).await.expect("looked"));
+    assert!(matches!(store.open(sample.hash).await, Err(PortError::NotFound(_))));
     assert!(matches!(store.restore(sample.hash).await, Err(PortError::NotFound(_))));
+    let listed = store.list(Some(predecessor(sample.hash)), Duration::ZERO, 1).await.expect("listed");
+    assert!(!hashes(&listed).contains(&sample.hash));
+    assert_eq!(hashes(&trash_from(store, &sample).await), [sample.hash]);
+    store.sweep(Duration::ZERO, usize::MAX, false).await.expect("swept");
+    assert!(store.recover(sample.hash).await.expect("recovered"));
+    assert!(!store.recover(sample.hash).await.expect("looked"), "once");
+    assert!(!hashes(&trash_from(store, &sample).await).contains(&sample.hash));
+    let blob = store.open(sample.hash).await.expect("opened");
+    assert_eq!(*blob.leaves, *sample.leaves);
+    assert_eq!(blob.source.read_at(0, 1000).await.expect("read"), sample.bytes);
+
+    discard(store, &sample).await;
+    assert_eq!(store.purge(sample.hash).await.expect("purged"), 1000);
+    assert_eq!(store.purge(sample.hash).await.expect("purged again"), 0);
+    assert!(!store.recover(sample.hash).await.expect("looked"));
+    assert!(!hashes(&trash_from(store, &sample).await).contains(&sample.hash));
     sample.store(store).await.expect("stored anew");
     assert!(store.exists(sample.hash).await.expect("looked"));
 }
 
-async fn content_that_comes_back_while_retired_stays(store: &dyn BlobStore) {
+async fn content_that_comes_back_while_it_is_out_of_sight_stays(store: &dyn BlobStore) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
     assert!(store.retire(sample.hash).await.expect("retired"));
     sample.store(store).await.expect("stored anew");
+    store.discard(sample.hash).await.expect("discarded");
+    assert!(!store.recover(sample.hash).await.expect("looked"), "there is one in sight");
     store.purge(sample.hash).await.expect("purged");
     let blob = store.open(sample.hash).await.expect("the new blob is not what was retired");
     assert_eq!(blob.source.read_at(0, 1000).await.expect("read"), sample.bytes);
+    for _ in 0..2 {
+        discard(store, &sample).await;
+        sample.store(store).await.expect("stored anew");
+    }
+    store.sweep(Duration::ZERO, usize::MAX, false).await.expect("swept");
+    let blob = store.open(sample.hash).await.expect("opened");
+    assert_eq!(blob.source.read_at(0, 1000).await.expect("read"), sample.bytes);
+    store.purge(sample.hash).await.expect("purged");
+}
+
+async fn discard(store: &dyn BlobStore, sample: &Sample) {
+    assert!(store.retire(sample.hash).await.expect("retired"));
+    store.discard(sample.hash).await.expect("discarded");
+}
+
+async fn trash_from(store: &dyn BlobStore, sample: &Sample) -> Vec<ListedBlob> {
+    store.trashed(Some(predecessor(sample.hash)), 1).await.expect("listed")
+}
+
+fn hashes(listed: &[ListedBlob]) -> Vec<ContentHash> {
+    listed.iter().map(|listed| listed.hash).collect()
 }
 
 async fn an_open_blob_outlives_its_name(store: &dyn BlobStore) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
     let blob = store.open(sample.hash).await.expect("opened");
-    assert!(store.retire(sample.hash).await.expect("retired"));
+    discard(store, &sample).await;
     store.purge(sample.hash).await.expect("purged");
     assert_eq!(blob.source.read_at(0, 1000).await.expect("read"), sample.bytes);
 }

@@ -8,13 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::script::Script;
 use crate::{
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash, Tier, leaf_count},
-    ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
+    ports::{BlobSink, BlobSource, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 
 struct Blob {
@@ -44,6 +45,9 @@ struct Shelf {
     blobs: Mutex<BTreeMap<ContentHash, Arc<Blob>>>,
     colder: Mutex<Colder>,
     retired: Mutex<HashMap<ContentHash, Arc<Blob>>>,
+    trash: Mutex<BTreeMap<ContentHash, (Arc<Blob>, Timestamp)>>,
+    /// What the store's clock shows.
+    now: Mutex<Timestamp>,
     /// Blobs that are being written.
     unfinished: Mutex<usize>,
 }
@@ -135,6 +139,16 @@ impl MemoryBlobs {
     /// Blobs that are out of sight.
     pub fn retired(&self) -> usize {
         held(&self.0.retired).len()
+    }
+
+    /// Blobs in the trash.
+    pub fn trash(&self) -> Vec<ContentHash> {
+        held(&self.0.trash).keys().copied().collect()
+    }
+
+    /// From now on the store's clock shows this: blobs count as written then, and what goes to the trash as gone there then.
+    pub fn set_clock(&self, now: Timestamp) {
+        *held(&self.0.now) = now;
     }
 
     /// Blobs that are being written.
@@ -242,10 +256,11 @@ impl BlobStore for MemoryBlobs {
         self.0.script.play("exists", 1, || Ok(self.0.hottest(hash).is_some())).await
     }
 
-    async fn list(&self, after: Option<ContentHash>, _: Duration, limit: usize) -> PortResult<Vec<ContentHash>> {
+    async fn list(&self, after: Option<ContentHash>, _: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
         let work = || {
-            let blobs = held(&self.0.blobs);
-            Ok(blobs.keys().copied().filter(|&hash| after.is_none_or(|after| hash > after)).take(limit).collect())
+            let (blobs, since) = (held(&self.0.blobs), *held(&self.0.now));
+            let hashes = blobs.keys().copied().filter(|&hash| after.is_none_or(|after| hash > after));
+            Ok(hashes.take(limit).map(|hash| ListedBlob { hash, since }).collect())
         };
         self.0.script.play("list", limit, work).await
     }
@@ -268,10 +283,42 @@ impl BlobStore for MemoryBlobs {
         self.0.script.play("restore", 1, work).await
     }
 
-    async fn purge(&self, hash: ContentHash) -> PortResult<()> {
+    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
         let work = || {
-            held(&self.0.retired).remove(&hash);
+            if let Some(blob) = held(&self.0.retired).remove(&hash) {
+                held(&self.0.trash).insert(hash, (blob, *held(&self.0.now)));
+            }
             Ok(())
+        };
+        self.0.script.play("discard", 1, work).await
+    }
+
+    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        let work = || {
+            let trash = held(&self.0.trash);
+            let listed = trash.iter().filter(|(hash, _)| after.is_none_or(|after| **hash > after));
+            Ok(listed.take(limit).map(|(&hash, &(_, since))| ListedBlob { hash, since }).collect())
+        };
+        self.0.script.play("trashed", limit, work).await
+    }
+
+    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
+        let work = || {
+            let mut blobs = held(&self.0.blobs);
+            if blobs.contains_key(&hash) {
+                return Ok(false);
+            }
+            let Some((blob, _)) = held(&self.0.trash).remove(&hash) else { return Ok(false) };
+            blobs.insert(hash, blob);
+            Ok(true)
+        };
+        self.0.script.play("recover", 1, work).await
+    }
+
+    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
+        let work = || {
+            let removed = held(&self.0.trash).remove(&hash);
+            Ok(removed.map_or(0, |(blob, _)| blob.bytes.len() as u64))
         };
         self.0.script.play("purge", 1, work).await
     }

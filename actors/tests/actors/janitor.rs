@@ -1,11 +1,13 @@
 //! The Janitor: it removes what nobody knows, and nothing else, whatever fails beside it.
 
+use std::{sync::Arc, time::Duration};
+
 use penstock_actors::{
     ids::ProducerId,
-    janitor::{self, JanitorDeps, JanitorSettings, PassReport},
+    janitor::{self, JanitorDeps, JanitorSettings, PassReport, Round},
     model::ContentMeta,
     ports::Catalog as _,
-    testkit::{memory_blobs::hash_of, script::Fault},
+    testkit::{memory_blobs::hash_of, memory_installations::MemoryInstallations, script::Fault},
 };
 
 use crate::rig::{self, World, aside, eventually};
@@ -19,6 +21,7 @@ fn deps(world: &World) -> JanitorDeps {
         changes: ports.changes,
         policies: ports.policies,
         blobs: ports.blobs,
+        installations: ports.installations,
         clock: ports.clock,
     }
 }
@@ -28,7 +31,7 @@ fn settings() -> JanitorSettings {
 }
 
 async fn pass(world: &World) -> PassReport {
-    janitor::pass(&deps(world), &settings(), &mut None).await
+    janitor::pass(&deps(world), &settings(), &mut Round::default()).await
 }
 
 async fn announce(world: &World, content: &'static [u8]) {
@@ -41,7 +44,7 @@ async fn announce(world: &World, content: &'static [u8]) {
     world.index.announce_content(&meta, ProducerId::next()).await.expect("announced");
 }
 
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     "prepare",
     "reclaim",
     "expire_receipts",
@@ -51,6 +54,7 @@ const STEPS: [&str; 11] = [
     "forget_policy_versions",
     "withdraw_announcements",
     "sweep",
+    "trashed",
     "list",
     "unknown_content",
 ];
@@ -74,14 +78,14 @@ async fn a_step_that_fails_does_not_keep_the_others_from_running() {
 }
 
 #[actix::test]
-async fn a_blob_that_nobody_knows_is_removed_and_one_that_is_announced_stays() {
+async fn a_blob_that_nobody_knows_goes_to_the_trash_and_one_that_is_announced_stays() {
     let world = World::default();
     world.blobs.put(&b"orphan"[..]);
     let known = world.blobs.put(&b"known"[..]);
     announce(&world, b"known").await;
-    assert_eq!(janitor::dry_run(&deps(&world), &settings()).await.expect("looked").orphans_removed, 1);
+    assert_eq!(janitor::dry_run(&deps(&world), &settings()).await.expect("looked").orphans_trashed, 1);
     assert_eq!(world.blobs.names().len(), 2, "a dry run removes nothing");
-    assert_eq!(pass(&world).await.orphans_removed, 1);
+    assert_eq!(pass(&world).await.orphans_trashed, 1);
     assert_eq!((world.blobs.names(), world.blobs.retired()), (vec![known], 0));
 }
 
@@ -97,7 +101,7 @@ async fn a_blob_that_is_announced_while_it_is_removed_comes_back() {
     eventually("it is out of sight", || world.blobs.retired() == 1).await;
     announce(&world, b"late").await;
     drop(held);
-    assert_eq!(passing.await.expect("passed").orphans_removed, 0);
+    assert_eq!(passing.await.expect("passed").orphans_trashed, 0);
     assert_eq!((world.blobs.names(), world.blobs.retired()), (vec![hash], 0));
 }
 
@@ -107,9 +111,9 @@ async fn a_blob_that_cannot_be_looked_up_again_comes_back() {
     let hash = world.blobs.put(&b"who knows"[..]);
     world.index.script.next("unknown_content", [None, Some(Fault::Unavailable)]);
     let report = pass(&world).await;
-    assert_eq!((report.orphans_removed, report.failures), (0, 1));
+    assert_eq!((report.orphans_trashed, report.failures), (0, 1));
     assert_eq!((world.blobs.names(), world.blobs.retired()), (vec![hash], 0));
-    assert_eq!(pass(&world).await.orphans_removed, 1, "the next pass can tell");
+    assert_eq!(pass(&world).await.orphans_trashed, 1, "the next pass can tell");
 }
 
 #[actix::test]
@@ -124,9 +128,60 @@ async fn passes_come_to_every_blob_of_a_large_store() {
     }
     let orphan = (1000_u32..).map(|n| n.to_be_bytes()).find(|bytes| hash_of(bytes).as_bytes()[..1] == [0xff]);
     world.blobs.put(orphan.expect("a name at the end").to_vec());
-    let (deps, mut after, mut removed) = (deps(&world), None, 0);
+    let (deps, mut round, mut removed) = (deps(&world), Round::default(), 0);
     for _ in 0..4 {
-        removed += janitor::pass(&deps, &settings, &mut after).await.orphans_removed;
+        removed += janitor::pass(&deps, &settings, &mut round).await.orphans_trashed;
     }
     assert_eq!((removed, world.blobs.names().len()), (1, 90));
+}
+
+#[actix::test]
+async fn what_is_in_the_trash_comes_back_when_it_is_known_and_goes_when_its_time_is_over() {
+    let world = World::default();
+    let (known, unknown) = (world.blobs.put(&b"known again"[..]), world.blobs.put(&b"orphan"[..]));
+    world.blobs.set_clock(world.now());
+    assert_eq!(pass(&world).await.orphans_trashed, 2);
+    assert_eq!((world.blobs.names(), world.blobs.trash().len()), (vec![], 2));
+    announce(&world, b"known again").await;
+    let report = pass(&world).await;
+    assert_eq!((report.trash_recovered, report.trash_removed), (1, 0));
+    assert_eq!((world.blobs.names(), world.blobs.trash()), (vec![known], vec![unknown]));
+    world.clock.advance(settings().trash_ttl - Duration::from_secs(1));
+    assert_eq!(pass(&world).await.trash_removed, 0);
+    world.clock.advance(Duration::from_secs(1));
+    let report = pass(&world).await;
+    assert_eq!((report.trash_removed, report.trash_removed_bytes), (1, 6));
+    assert_eq!((world.blobs.names(), world.blobs.trash()), (vec![known], vec![]));
+}
+
+#[actix::test]
+async fn an_index_that_knows_little_of_the_store_empties_it_only_when_that_is_confirmed() {
+    let world = World::default();
+    for n in 0_u32..30 {
+        world.blobs.put(n.to_be_bytes().to_vec());
+        if n >= 12 {
+            announce(&world, n.to_be_bytes().to_vec().leak()).await;
+        }
+    }
+    let (deps, settings) = (deps(&world), JanitorSettings { step: 500, ..settings() });
+    let mut round = Round::default();
+    for _ in 0..3 {
+        let report = janitor::pass(&deps, &settings, &mut round).await;
+        assert_eq!((report.orphans_trashed, report.orphans_held), (0, 12));
+    }
+    assert_eq!(world.blobs.names().len(), 30);
+    let confirmed = janitor::discard_orphans(&deps, &settings).await.expect("discarded");
+    assert_eq!((confirmed.orphans_trashed, world.blobs.names().len(), world.blobs.trash().len()), (12, 18, 12));
+}
+
+#[actix::test]
+async fn an_index_that_is_younger_than_a_blob_never_takes_it_for_garbage() {
+    let mut world = World::default();
+    world.blobs.put(&b"older than the index"[..]);
+    world.blobs.set_clock(world.now());
+    world.installations = Arc::new(MemoryInstallations::since(world.now() + Duration::from_secs(1)));
+    let report = pass(&world).await;
+    assert_eq!((report.orphans_trashed, report.orphans_held, report.failures), (0, 1, 0));
+    world.blobs.set_clock(world.now() + Duration::from_secs(1));
+    assert_eq!(pass(&world).await.orphans_trashed, 1, "as old as the index");
 }

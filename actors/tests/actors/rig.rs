@@ -23,6 +23,7 @@ use penstock_actors::{
         connection::TestConnection,
         memory_blobs::{MemoryBlobs, hash_of},
         memory_index::MemoryIndex,
+        memory_installations::MemoryInstallations,
         memory_policies::MemoryPolicies,
         memory_records::MemoryRecords,
         memory_state::MemoryState,
@@ -66,6 +67,7 @@ pub(crate) struct World {
     pub(crate) index: Arc<MemoryIndex>,
     pub(crate) policies: Arc<MemoryPolicies>,
     pub(crate) records: Arc<MemoryRecords>,
+    pub(crate) installations: Arc<MemoryInstallations>,
 }
 
 impl Default for World {
@@ -79,6 +81,7 @@ impl Default for World {
             index: Arc::default(),
             policies: Arc::default(),
             records: Arc::default(),
+            installations: Arc::default(),
         }
     }
 }
@@ -190,6 +193,8 @@ pub(crate) fn settings() -> NodeSettings {
             step: 10,
             lost_lease: LostLease::Charge,
             temporary_age: Duration::from_secs(3600),
+            trash_ttl: Duration::from_secs(30 * 86_400),
+            orphan_share: 0.1,
             window_retention: Duration::from_secs(400 * 86_400),
             policy_retention: Duration::from_secs(400 * 86_400),
             months_ahead: 3,
@@ -198,6 +203,7 @@ pub(crate) fn settings() -> NodeSettings {
             interval: Duration::from_secs(3600),
             verify_rate: None,
             verify_every: Duration::from_secs(86_400),
+            missing_per_hour: 30,
             retention: Duration::from_secs(90 * 86_400),
             warm_after: None,
             cold_after: None,
@@ -342,6 +348,7 @@ impl World {
             blobs: Arc::new(self.blobs.clone()),
             shared: self.shared.clone(),
             storage: self.records.clone(),
+            installations: self.installations.clone(),
             clock: self.clock.clone(),
         }
     }

@@ -52,6 +52,7 @@ pub(crate) fn settings() -> KeeperSettings {
         interval: Duration::from_secs(1),
         verify_rate: Some(1 << 40),
         verify_every: 30 * DAY,
+        missing_per_hour: 30,
         retention: 90 * DAY,
         warm_after: Some(30 * DAY),
         cold_after: Some(90 * DAY),
@@ -76,6 +77,7 @@ impl Scene {
             clock: self.clock.clone(),
             node,
             io: Handle::current(),
+            missing_per_hour: settings().missing_per_hour,
         });
         let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastUses>::default());
         let deps = KeeperDeps {

@@ -8,9 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use penstock_actors::{
     ids::ContentHash,
-    ports::{PortResult, Sweep},
+    ports::{ListedBlob, PortResult, Sweep},
 };
 
 use super::{
@@ -24,25 +25,24 @@ pub(super) fn list(
     after: Option<ContentHash>,
     min_age: Duration,
     limit: usize,
-) -> PortResult<Vec<ContentHash>> {
-    let now = SystemTime::now();
+) -> PortResult<Vec<ListedBlob>> {
     let after = after.map(|hash| hash.to_string()).unwrap_or_default();
     let mut found = Vec::new();
-    for outer in sorted_from(&layout.blobs_folder(), after.get(..2))? {
+    for outer in in_order(&layout.blobs_folder(), after.get(..2))? {
         // Within the first shard, only what follows; within later ones, everything.
         let inner_after = after.get(2..4).filter(|_| outer.file_name() == after[..2]);
-        for inner in sorted_from(&outer.path(), inner_after)? {
-            for entry in sorted_from(&inner.path(), None)? {
-                let Some(hash) = content_hash(&entry) else { continue };
+        for inner in in_order(&outer.path(), inner_after)? {
+            for entry in in_order(&inner.path(), None)? {
+                if content_hash(&entry).is_none() {
+                    continue;
+                }
                 if entry.file_name() <= *after.as_str() {
                     continue;
                 }
                 if found.len() == limit {
                     return Ok(found);
                 }
-                if is_old(&entry, now, min_age, modified) {
-                    found.push(hash);
-                }
+                found.extend(listed(&entry, min_age, modified));
             }
         }
     }
@@ -75,7 +75,7 @@ pub(super) fn sweep(layout: &Layout, min_age: Duration, limit: usize, dry_run: b
     Ok(swept)
 }
 
-/// Puts back what was retired at least `min_age` ago and neither restored nor purged since: whoever retired it is gone,
+/// Puts back what was retired at least `min_age` ago and neither restored nor discarded since: whoever retired it is gone,
 /// and whether the content is still wanted was not decided.
 pub(super) fn undo_forgotten_retirements(layout: &Layout, min_age: Duration, limit: usize) -> PortResult<()> {
     let now = SystemTime::now();
@@ -131,13 +131,6 @@ pub(super) fn restore(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     Ok(true)
 }
 
-/// Removes a retired blob for good.
-pub(super) fn purge(layout: &Layout, hash: ContentHash) -> PortResult<()> {
-    let _held = layout.lock(hash)?;
-    remove(&layout.retired(hash))?;
-    remove_stray_leaves(layout, hash)
-}
-
 /// Marks a blob, durably, as one that readers were sent away from; false when there is none, or it was marked before.
 pub(super) fn leave(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     let _held = layout.lock(hash)?;
@@ -161,7 +154,7 @@ pub(super) fn remove_all_of(layout: &Layout, hash: ContentHash) -> PortResult<()
 
 /// Removes a leaf list and a mark that belong to no blob. The caller holds the content's lock.
 pub(super) fn remove_stray_leaves(layout: &Layout, hash: ContentHash) -> PortResult<()> {
-    for owner in [layout.blob(hash), layout.retired(hash)] {
+    for owner in [layout.blob(hash), layout.retired(hash), layout.trashed(hash)] {
         if owner.try_exists().map_err(fault("look for", &owner))? {
             return Ok(());
         }
@@ -187,9 +180,21 @@ fn modified(metadata: &Metadata) -> io::Result<SystemTime> {
 }
 
 /// When the file got its present name: a rename leaves the time of modification alone, but not this one.
-fn renamed(metadata: &Metadata) -> io::Result<SystemTime> {
+pub(super) fn renamed(metadata: &Metadata) -> io::Result<SystemTime> {
     let seconds = u64::try_from(metadata.ctime()).map_err(io::Error::other)?;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// A blob with the time that is read from its file; `None` for what is no blob, or not that old.
+pub(super) fn listed(
+    entry: &DirEntry,
+    min_age: Duration,
+    since: fn(&Metadata) -> io::Result<SystemTime>,
+) -> Option<ListedBlob> {
+    let hash = content_hash(entry)?;
+    aged(entry, SystemTime::now(), min_age, since)?;
+    let since = since(&entry.metadata().ok()?).ok()?;
+    Some(ListedBlob { hash, since: Timestamp::try_from(since).ok()? })
 }
 
 /// The size of a file that is at least `min_age` old. `None` for a younger one and one that is gone by now; a time in the
@@ -215,7 +220,7 @@ fn is_old(
 }
 
 /// What a folder holds, by name, from a name on.
-fn sorted_from(folder: &Path, from: Option<&str>) -> PortResult<Vec<DirEntry>> {
+pub(super) fn in_order(folder: &Path, from: Option<&str>) -> PortResult<Vec<DirEntry>> {
     let mut all = entries(folder)?.collect::<Result<Vec<_>, _>>().map_err(fault("list", folder))?;
     all.retain(|entry| from.is_none_or(|from| *entry.file_name() >= *from));
     all.sort_by_key(DirEntry::file_name);

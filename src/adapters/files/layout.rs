@@ -23,8 +23,9 @@ impl Layout {
         Self { root }
     }
 
-    pub(super) fn folders(&self) -> [PathBuf; 4] {
-        [self.blobs_folder(), self.temporary_folder(), self.retired_folder(), self.root.join("locks")]
+    pub(super) fn folders(&self) -> [PathBuf; 5] {
+        let locks = self.root.join("locks");
+        [self.blobs_folder(), self.temporary_folder(), self.retired_folder(), self.trash_folder(), locks]
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -46,6 +47,19 @@ impl Layout {
 
     pub(super) fn retired_folder(&self) -> PathBuf {
         self.root.join("retired")
+    }
+
+    pub(super) fn trash_folder(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// The folder of a blob in the trash.
+    pub(super) fn trash_shard(&self, hash: ContentHash) -> PathBuf {
+        self.trash_folder().join(&hash.to_string()[..2])
+    }
+
+    pub(super) fn trashed(&self, hash: ContentHash) -> PathBuf {
+        self.trash_shard(hash).join(hash.to_string())
     }
 
     /// The folder of a blob and its leaf list.

@@ -59,7 +59,11 @@ impl StoreMarks for FileBlobs {
     }
 
     async fn sample(&self, tier: Tier, after: ContentHash, limit: usize) -> PortResult<Vec<ContentHash>> {
-        self.blocking_in(tier, move |layout| folder::list(layout, Some(after), Duration::ZERO, limit)).await
+        self.blocking_in(tier, move |layout| {
+            let listed = folder::list(layout, Some(after), Duration::ZERO, limit)?;
+            Ok(listed.into_iter().map(|listed| listed.hash).collect())
+        })
+        .await
     }
 }
 
@@ -78,7 +82,7 @@ fn mark(layout: &Layout) -> PortResult<Mark> {
     if let Some(mark) = read(layout)? {
         return Ok(mark);
     }
-    let kept = [layout.blobs_folder(), layout.retired_folder()];
+    let kept = [layout.blobs_folder(), layout.retired_folder(), layout.trash_folder()];
     for folder in kept {
         if holds_a_file(&folder).map_err(fault("look into", &folder))? {
             return Ok(Mark::None { is_empty: false });

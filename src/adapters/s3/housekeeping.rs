@@ -2,15 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, future::try_join_all, stream};
+use jiff::Timestamp;
 use penstock_actors::{
     ids::ContentHash,
-    ports::{PortError, PortResult, Sweep},
+    ports::{ListedBlob, PortError, PortResult, Sweep},
 };
 
 use super::{
     bucket::Bucket,
-    client::{Attempt, Listed},
+    client::{Attempt, Expected, Listed},
+    failure::{Failure, Kind},
     keys,
     marker::{self, Marker},
     store::{Store, found},
@@ -18,6 +21,10 @@ use super::{
 
 /// Keys in one answer: as many as S3 gives at a time.
 const PAGE: usize = 1000;
+
+/// An upload that the storage has refused to remove is tried again after so many times the age at which it was first: once a day by
+/// default.
+const REFUSED_AGAIN: u32 = 24;
 
 /// Markers that are looked into at a time.
 const AT_A_TIME: usize = 8;
@@ -29,16 +36,12 @@ impl Store {
         after: Option<ContentHash>,
         min_age: Duration,
         limit: usize,
-    ) -> PortResult<Vec<ContentHash>> {
+    ) -> PortResult<Vec<ListedBlob>> {
         let prefix = self.keys.blobs();
         let after = after.map(|hash| self.keys.blob(hash)).unwrap_or_default();
         let pages = self.tiers.iter().map(|bucket| aged(bucket, &prefix, &after, min_age, limit));
         let pages = try_join_all(pages).await?;
-        let mut hashes: Vec<_> = pages.iter().flatten().filter_map(|listed| keys::content(&listed.key)).collect();
-        hashes.sort_unstable();
-        hashes.dedup();
-        hashes.truncate(limit);
-        Ok(hashes)
+        Ok(ListedBlob::merged(pages.iter().flatten().filter_map(listed).collect(), limit))
     }
 
     /// Looks into old markers, and removes what belongs to nobody.
@@ -61,6 +64,7 @@ impl Store {
                 }
             }
         }
+        swept.refused = self.look_at_refused(min_age, limit, dry_run).await?;
         failed.map_or(Ok(swept), Err)
     }
 
@@ -82,17 +86,77 @@ impl Store {
         };
         if !dry_run {
             if !is_named {
-                if let Some(upload) = &upload {
-                    found(bucket.abort(&data, upload).await)?;
-                }
+                let aborted = match &upload {
+                    Some(upload) => bucket.abort(&data, upload).await,
+                    None => Ok(()),
+                };
                 bucket.delete(&data).await?;
+                if let Err(failure) = found(aborted) {
+                    self.set_aside(bucket, key, &data, &whole.bytes, failure).await?;
+                    return Ok(None);
+                }
             }
             bucket.delete(key).await?;
         }
         Ok(Some(if is_named { 0 } else { size_bytes }))
     }
 
-    /// Puts back what was retired at least `min_age` ago and neither restored nor purged since: whoever retired it is gone,
+    /// Puts the marker of an upload aside that the storage refuses to remove. It is in nobody's way there, and tried again rarely.
+    async fn set_aside(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        data: &str,
+        marker: &Bytes,
+        failure: Failure,
+    ) -> PortResult<()> {
+        if failure.is_passing() || failure.kind == Kind::NoBucket {
+            return Err(failure.into());
+        }
+        tracing::warn!(
+            tier = %bucket.tier, data, %failure,
+            "the storage refuses to remove an unfinished upload (AbortMultipartUpload): its parts stay, and are tried again after 24 times janitor.temporary_age"
+        );
+        bucket.put(&self.keys.refused(data), marker, Expected::Anything).await?;
+        Ok(bucket.delete(key).await?)
+    }
+
+    /// Tries again to remove uploads that the storage has refused to, long after the last time; how many are left.
+    async fn look_at_refused(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<u64> {
+        let (mut left, again) = (0, min_age.max(self.unfinished_age * REFUSED_AGAIN));
+        for bucket in &self.tiers {
+            let all = aged(bucket, &self.keys.all_refused(), "", Duration::ZERO, limit).await?;
+            left += all.len() as u64;
+            for listed in all {
+                if dry_run {
+                    tracing::warn!(tier = %bucket.tier, key = listed.key, "the storage refuses to remove an unfinished upload");
+                    continue;
+                }
+                let age = SystemTime::now().duration_since(listed.modified).unwrap_or_default();
+                if age >= again && self.retry_refused(bucket, &listed.key).await? {
+                    left -= 1;
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// Whether an upload that was refused to be removed is gone now.
+    async fn retry_refused(&self, bucket: &Bucket, key: &str) -> PortResult<bool> {
+        let Some(whole) = found(bucket.fetch(key, marker::LARGEST).await)? else { return Ok(true) };
+        if let Some(Marker { data, upload: Some(upload), .. }) = Marker::decode(&whole.bytes)
+            && let Err(failure) = found(bucket.abort(&data, &upload).await)
+        {
+            tracing::debug!(tier = %bucket.tier, data, %failure, "the storage still refuses to remove an unfinished upload");
+            // Its age is that of the last attempt.
+            bucket.put(key, &whole.bytes, Expected::Anything).await?;
+            return Ok(false);
+        }
+        bucket.delete(key).await?;
+        Ok(true)
+    }
+
+    /// Puts back what was retired at least `min_age` ago and neither restored nor discarded since: whoever retired it is gone,
     /// and whether the content is still wanted was not decided.
     pub(super) async fn undo_forgotten_retirements(&self, min_age: Duration, limit: usize) -> PortResult<()> {
         for bucket in &self.tiers {
@@ -107,8 +171,19 @@ impl Store {
     }
 }
 
+/// A content by its manifest, since that was written.
+pub(super) fn listed(object: &Listed) -> Option<ListedBlob> {
+    Some(ListedBlob { hash: keys::content(&object.key)?, since: Timestamp::try_from(object.modified).ok()? })
+}
+
 /// Up to `limit` objects that were written at least `min_age` ago, by the storage's clock; a time in the future counts as now.
-async fn aged(bucket: &Bucket, prefix: &str, after: &str, min_age: Duration, limit: usize) -> Attempt<Vec<Listed>> {
+pub(super) async fn aged(
+    bucket: &Bucket,
+    prefix: &str,
+    after: &str,
+    min_age: Duration,
+    limit: usize,
+) -> Attempt<Vec<Listed>> {
     let now = SystemTime::now();
     let is_old = |listed: &Listed| now.duration_since(listed.modified).unwrap_or_default() >= min_age;
     let (mut all, mut after) = (Vec::new(), after.to_owned());

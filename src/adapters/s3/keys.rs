@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! PREFIX/blobs/ab/HASH      the manifest of a content that is in sight
-//! PREFIX/retired/ab/HASH    the manifest of one that is out of sight, until it is restored or purged
+//! PREFIX/retired/ab/HASH    the manifest of one that is out of sight, until it is restored or discarded
+//! PREFIX/trash/ab/HASH      the manifest of one that was discarded, until it is recovered or purged
 //! PREFIX/data/ab/UNIQUE     the bytes, exactly as they were sent
 //! PREFIX/uploads/UNIQUE     the marker of data that no manifest may name: an upload under way, or data to be removed
+//! PREFIX/refused/UNIQUE     the marker of an upload in parts that the storage refuses to remove
 //! PREFIX/penstock-store     whose store this is, see [`marks`](super::marks)
 //! PREFIX/probe              shows that the bucket can be read and written
 //! ```
@@ -46,6 +48,23 @@ impl Keys {
         in_folder(&self.all_retired(), &hash.to_string())
     }
 
+    pub(super) fn trash(&self) -> String {
+        format!("{}trash/", self.prefix)
+    }
+
+    pub(super) fn trashed(&self, hash: ContentHash) -> String {
+        in_folder(&self.trash(), &hash.to_string())
+    }
+
+    /// Uploads in parts that the storage refuses to remove.
+    pub(super) fn all_refused(&self) -> String {
+        format!("{}refused/", self.prefix)
+    }
+
+    pub(super) fn refused(&self, data: &str) -> String {
+        format!("{}{}", self.all_refused(), last(data))
+    }
+
     /// A key that nobody else uses, and the key of its marker.
     pub(super) fn new_data(&self) -> String {
         in_folder(&format!("{}data/", self.prefix), &Uuid::new_v4().simple().to_string())
@@ -65,8 +84,8 @@ impl Keys {
     }
 
     /// What content is kept in, whole or in part.
-    pub(super) fn folders(&self) -> [String; 4] {
-        [self.blobs(), self.all_retired(), format!("{}data/", self.prefix), self.markers()]
+    pub(super) fn folders(&self) -> [String; 5] {
+        [self.blobs(), self.all_retired(), self.trash(), format!("{}data/", self.prefix), self.markers()]
     }
 
     pub(super) fn probe(&self) -> String {

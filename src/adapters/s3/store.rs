@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{
-    StreamExt as _,
-    future::{try_join, try_join_all},
-    stream::FuturesOrdered,
-};
+use futures_util::{StreamExt as _, future::try_join_all, stream::FuturesOrdered};
 use moka::future::Cache;
 use penstock_actors::{
     ids::ContentHash,
@@ -191,16 +187,17 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes retired manifests. Their data stays until a sweep that comes after all who may be reading it.
-    pub(super) async fn purge(&self, hash: ContentHash) -> PortResult<()> {
-        try_join_all(self.tiers.iter().map(|bucket| self.purge_in(bucket, hash))).await.map(drop)
+    /// Removes a retired manifest. Its data stays until a sweep that comes after all who may be reading it.
+    pub(super) async fn purge_in(&self, bucket: &Bucket, hash: ContentHash) -> PortResult<()> {
+        self.forget_manifest(bucket, &self.keys.retired(hash), hash).await.map(drop)
     }
 
-    pub(super) async fn purge_in(&self, bucket: &Bucket, hash: ContentHash) -> PortResult<()> {
-        let retired = self.keys.retired(hash);
-        let Some(whole) = found(bucket.fetch(&retired, manifest::LARGEST).await)? else { return Ok(()) };
+    /// Removes a manifest that is out of sight, and leaves its data to a sweep; the bytes of it.
+    pub(super) async fn forget_manifest(&self, bucket: &Bucket, key: &str, hash: ContentHash) -> PortResult<u64> {
+        let Some(whole) = found(bucket.fetch(key, manifest::LARGEST).await)? else { return Ok(0) };
         self.leave_to_sweep(bucket, &whole.bytes, hash).await?;
-        Ok(bucket.delete(&retired).await?)
+        bucket.delete(key).await?;
+        Ok(Manifest::decode(&whole.bytes, hash).map_or(0, |manifest| manifest.size_bytes))
     }
 
     /// Marks the data that a manifest names, as data that a sweep should look at.
@@ -215,12 +212,11 @@ impl Store {
         Ok(bucket.put(&key, &marker.encode(), Expected::Anything).await?)
     }
 
-    /// Whether a manifest of this content, in sight or retired, names this data. A damaged one may.
+    /// Whether a manifest of this content, in sight, retired or in the trash, names this data. A damaged one may.
     pub(super) async fn is_named(&self, bucket: &Bucket, hash: ContentHash, data: &str) -> PortResult<bool> {
-        let (blob, retired) = (self.keys.blob(hash), self.keys.retired(hash));
-        let (in_sight, retired) =
-            try_join(names(bucket, &blob, hash, data), names(bucket, &retired, hash, data)).await?;
-        Ok(in_sight || retired)
+        let keys = [self.keys.blob(hash), self.keys.retired(hash), self.keys.trashed(hash)];
+        let named = try_join_all(keys.iter().map(|key| names(bucket, key, hash, data))).await?;
+        Ok(named.contains(&true))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use penstock_actors::{janitor::PassReport, system::Node};
 use prometheus::{
-    IntCounterVec, IntGaugeVec, Opts, Registry,
+    IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     core::{Collector, Desc},
     proto,
 };
@@ -200,6 +200,8 @@ fn signed(value: u64) -> i64 {
 /// What the Janitor did.
 pub struct JanitorMetrics {
     removed: IntCounterVec,
+    removed_bytes: IntCounter,
+    left_alone: IntGaugeVec,
 }
 
 impl JanitorMetrics {
@@ -211,10 +213,24 @@ impl JanitorMetrics {
             &["kind"],
         )?;
         registry.register(Box::new(removed.clone()))?;
-        Ok(Self { removed })
+        let removed_bytes = IntCounter::new(
+            "penstock_storage_trash_removed_bytes_total",
+            "Bytes of blobs that were removed from the trash for good.",
+        )?;
+        registry.register(Box::new(removed_bytes.clone()))?;
+        let left_alone = IntGaugeVec::new(
+            Opts::new("penstock_janitor_left_alone", "What the Janitor's last pass left to an operator, by kind."),
+            &["kind"],
+        )?;
+        registry.register(Box::new(left_alone.clone()))?;
+        Ok(Self { removed, removed_bytes, left_alone })
     }
 
     pub fn pass_ended(&self, report: &PassReport) {
+        self.removed_bytes.inc_by(report.trash_removed_bytes);
+        for (kind, count) in [("orphan", report.orphans_held), ("refused_upload", report.uploads_refused)] {
+            self.left_alone.with_label_values(&[kind]).set(signed(count));
+        }
         for (kind, count) in [
             ("lease_reclaimed", report.leases_reclaimed),
             ("receipt_expired", report.receipts_expired),
@@ -226,7 +242,9 @@ impl JanitorMetrics {
             ("policy_version_forgotten", report.policy_versions_forgotten),
             ("announcement_withdrawn", report.announcements_withdrawn),
             ("temporary_file", report.temporary_files),
-            ("orphaned_blob", report.orphans_removed),
+            ("orphan_trashed", report.orphans_trashed),
+            ("trash_recovered", report.trash_recovered),
+            ("trash_removed", report.trash_removed),
             ("failed_step", report.failures),
         ] {
             self.removed.with_label_values(&[kind]).inc_by(count);

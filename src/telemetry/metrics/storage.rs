@@ -29,6 +29,10 @@ const LAG: (&str, &str) = (
     "penstock_storage_verification_lag_seconds",
     "Since the last whole lap of the walk began: all that was stored then was verified since. Absent before there is one.",
 );
+const HELD_BACK: (&str, &str) = (
+    "penstock_storage_missing_held_back_total",
+    "Times that a content seemed to be missing, but so much else was that this instance did not believe it.",
+);
 const MOVES: (&str, &str) = ("penstock_storage_moves_total", "Contents that went to another tier, by tier.");
 const MOVED_BYTES: (&str, &str) = ("penstock_storage_moved_bytes_total", "Bytes that went to another tier.");
 const MOVES_FAILED: (&str, &str) = ("penstock_storage_move_failures_total", "Moves that were broken off.");
@@ -51,6 +55,7 @@ impl StorageCollector {
             desc(REPAIRED, &[])?,
             desc(FAILED, &[])?,
             desc(QUARANTINED, &[])?,
+            desc(HELD_BACK, &[])?,
             desc(LAG, &[])?,
             desc(MOVES, &["tier"])?,
             desc(MOVED_BYTES, &[])?,
@@ -87,6 +92,7 @@ impl Collector for StorageCollector {
             counter(REPAIRED, &counters.repaired),
             counter(FAILED, &counters.failed),
             one(QUARANTINED, MetricType::GAUGE, self.node.content.quarantine().len() as u64),
+            one(HELD_BACK, MetricType::COUNTER, self.node.verifier.doubt().held_back()),
             labelled(MOVES, moves.collect()),
             counter(MOVED_BYTES, &counters.moved_bytes),
             counter(MOVES_FAILED, &counters.moves_failed),

@@ -1,0 +1,78 @@
+//! The trash: manifests of contents that nobody knew, out of sight. Their data stays where it is, named by them, until they are
+//! brought back or removed for good, after which it is left to a sweep.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::try_join_all;
+use penstock_actors::{
+    ids::ContentHash,
+    ports::{ListedBlob, PortResult},
+};
+
+use super::{
+    bucket::Bucket,
+    client::Expected,
+    housekeeping::{aged, listed},
+    manifest,
+    store::{Store, found, size_of, written},
+};
+
+impl Store {
+    /// Puts retired manifests into the trash.
+    pub(super) async fn discard(&self, hash: ContentHash) -> PortResult<()> {
+        try_join_all(self.tiers.iter().map(|bucket| self.discard_in(bucket, hash))).await.map(drop)
+    }
+
+    async fn discard_in(&self, bucket: &Bucket, hash: ContentHash) -> PortResult<()> {
+        let (retired, trashed) = (self.keys.retired(hash), self.keys.trashed(hash));
+        let Some(whole) = found(bucket.fetch(&retired, manifest::LARGEST).await)? else { return Ok(()) };
+        // One that came here before names other data, which nothing would name once it is overwritten.
+        if let Some(earlier) = found(bucket.fetch(&trashed, manifest::LARGEST).await)?
+            && earlier.bytes != whole.bytes
+        {
+            self.leave_to_sweep(bucket, &earlier.bytes, hash).await?;
+        }
+        bucket.put(&trashed, &whole.bytes, Expected::Anything).await?;
+        Ok(bucket.delete(&retired).await?)
+    }
+
+    /// Contents in the trash of any tier.
+    pub(super) async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        let after = after.map(|hash| self.keys.trashed(hash)).unwrap_or_default();
+        let prefix = self.keys.trash();
+        let pages = self.tiers.iter().map(|bucket| aged(bucket, &prefix, &after, Duration::ZERO, limit));
+        let pages = try_join_all(pages).await?;
+        Ok(ListedBlob::merged(pages.iter().flatten().filter_map(listed).collect(), limit))
+    }
+
+    /// Brings manifests back; false when none was here, or there are others in sight.
+    pub(super) async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
+        let key = self.keys.trashed(hash);
+        let here = try_join_all(self.tiers.iter().map(|bucket| size_of(bucket, &key))).await?;
+        if here.iter().all(Option::is_none) || self.exists(hash).await? {
+            return Ok(false);
+        }
+        let recovered = try_join_all(self.tiers.iter().map(|bucket| self.recover_in(bucket, hash))).await?;
+        self.forget(hash).await;
+        Ok(recovered.contains(&true))
+    }
+
+    async fn recover_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<bool> {
+        let (blob, trashed) = (self.keys.blob(hash), self.keys.trashed(hash));
+        let Some(whole) = found(bucket.fetch(&trashed, manifest::LARGEST).await)? else { return Ok(false) };
+        // Looked for first, because not every storage knows conditional writes.
+        if size_of(bucket, &blob).await?.is_some() || !written(bucket.put(&blob, &whole.bytes, Expected::Absent).await)?
+        {
+            return Ok(false);
+        }
+        bucket.delete(&trashed).await?;
+        Ok(true)
+    }
+
+    /// Removes manifests in the trash; the bytes of their data, which stays until a sweep that comes after all who may be reading it.
+    pub(super) async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
+        let key = self.keys.trashed(hash);
+        let purged = try_join_all(self.tiers.iter().map(|bucket| self.forget_manifest(bucket, &key, hash))).await?;
+        Ok(purged.iter().sum())
+    }
+}

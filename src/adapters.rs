@@ -9,6 +9,7 @@ mod leaf_list;
 pub mod postgres;
 pub mod redis;
 pub mod s3;
+mod schema;
 pub mod sqlite;
 mod store_mark;
 pub mod urls;

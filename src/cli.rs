@@ -18,10 +18,13 @@ use crate::{
 
 mod adopt_store;
 mod audit;
+mod backup;
 mod check;
 pub mod client;
 mod demo;
+mod restore;
 mod sweep;
+mod usage;
 
 /// Threads that drive connections to the database and run short tasks of storage.
 const IO_WORKERS: usize = 2;
@@ -47,6 +50,15 @@ enum Command {
     Migrate(Settings),
     /// Compare every quota window with its usage rows and leases
     Audit(Settings),
+    /// Write a consistent copy of the database to a file while the node runs, with a list of its content beside it
+    Backup(backup::BackupArgs),
+    /// Put a copy that `penstock backup` has written in the database's place, while no node runs
+    Restore(restore::RestoreArgs),
+    /// Say that the database was restored: what instances had leased is released, and nothing is charged for it
+    RestoreDone(Settings),
+    /// Show usage that could not be settled
+    #[command(subcommand)]
+    Usage(usage::UsageCommand),
     /// Show what the Janitor would remove from the storage, or confirm it
     Sweep(sweep::SweepArgs),
     /// Mark a store of blobs as belonging to the database, after showing what was found
@@ -120,6 +132,22 @@ impl Cli {
             Command::Audit(settings) => {
                 let config = settings.load()?;
                 with_io(&config, async |io| audit::run(&config, &io).await)
+            }
+            Command::Backup(args) => {
+                let config = args.settings.load()?;
+                with_io(&config, async |_| backup::run(&config, &args.file))
+            }
+            Command::Restore(args) => {
+                let config = args.settings.load()?;
+                with_io(&config, async |io| restore::run(&config, &args.file, &io).await)
+            }
+            Command::RestoreDone(settings) => {
+                let config = settings.load()?;
+                with_io(&config, async |io| restore::done(&config, &io).await)
+            }
+            Command::Usage(usage::UsageCommand::Rejected(settings)) => {
+                let config = settings.load()?;
+                with_io(&config, async |io| usage::rejected(&config, &io).await)
             }
             Command::Sweep(args) => {
                 let config = args.settings.load()?;

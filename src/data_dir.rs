@@ -3,12 +3,21 @@
 use std::{
     fs::{self, File, TryLockError},
     io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail};
 use penstock_actors::ids::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// One folder on one machine, for as long as the machine runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    boot: String,
+    device: u64,
+    inode: u64,
+}
 
 /// An instance's data folder, held by this process.
 #[derive(Debug)]
@@ -16,7 +25,7 @@ pub struct DataDir {
     path: PathBuf,
     node: NodeId,
     /// The lock ends with the process, however it ends.
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -48,7 +57,26 @@ impl DataDir {
             }
         }
         let node = node_id(&path.join("node-id"))?;
-        Ok(Self { path: path.to_owned(), node, _lock: lock })
+        Ok(Self { path: path.to_owned(), node, lock })
+    }
+
+    /// What tells this folder on this machine, since its last start, from every copy of it: no process but this one can hold the
+    /// lock of it. `None` where the system does not say.
+    pub fn place(&self) -> Option<Place> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let lock = self.lock.metadata().ok()?;
+        Some(Place { boot: boot.trim().to_owned(), device: lock.dev(), inode: lock.ino() })
+    }
+
+    /// Gives this instance a new name in the ledger; the file of the last one stays beside it.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn rename_node(&mut self) -> anyhow::Result<()> {
+        let (path, last) = (self.path.join("node-id"), self.path.join("node-id.last"));
+        fs::rename(&path, &last).with_context(|| format!("cannot rename {}", path.display()))?;
+        self.node = node_id(&path)?;
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {
@@ -89,5 +117,30 @@ mod tests {
         assert!(taken.contains("another penstock"), "{taken}");
         drop(first);
         assert_eq!(DataDir::take(&path).expect("free again").node(), node);
+    }
+
+    #[test]
+    fn a_copy_of_a_folder_is_another_place_and_a_new_name_is_kept() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let path = parent.path().join("data");
+        let first = DataDir::take(&path).expect("free");
+        let (node, place) = (first.node(), first.place());
+        assert!(place.is_some(), "Linux says it");
+        drop(first);
+        let mut again = DataDir::take(&path).expect("free again");
+        assert_eq!(again.place(), place);
+        again.rename_node().expect("a new name");
+        let renamed = again.node();
+        assert_ne!(renamed, node);
+        drop(again);
+        assert_eq!(DataDir::take(&path).expect("free again").node(), renamed);
+        let copy = parent.path().join("copy");
+        fs::create_dir(&copy).expect("a folder");
+        for file in ["lock", "node-id"] {
+            fs::copy(path.join(file), copy.join(file)).expect("copied");
+        }
+        let copy = DataDir::take(&copy).expect("free");
+        assert_eq!(copy.node(), renamed);
+        assert_ne!(copy.place(), place);
     }
 }

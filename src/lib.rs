@@ -11,6 +11,7 @@ pub mod data_dir;
 pub mod door;
 pub mod http;
 pub mod http_server;
+pub mod identity;
 pub mod keys;
 pub mod lineage;
 pub mod serve;

@@ -26,9 +26,9 @@ use penstock_actors::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    adapters::cached::CachedSearch,
+    adapters::{cached::CachedSearch, sqlite::DatabaseFile},
     antechamber::Antechamber,
-    config::Config,
+    config::{Config, DatabaseBackend},
     data_dir::DataDir,
     door::Door,
     http::{
@@ -36,6 +36,7 @@ use crate::{
         StreamingSettings, UploadSettings,
     },
     http_server::Serving,
+    identity::{self, IdentityDeps, LifeFile},
     keys::{self, AdminKey, KeyRing},
     lineage::EventReader,
     signals::Signals,
@@ -82,7 +83,7 @@ impl Server {
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit of open files was not raised; it bounds connections");
         }
-        let data_dir = DataDir::take(&config.data.dir)?;
+        let mut data_dir = DataDir::take(&config.data.dir)?;
         let (door, listener) = Door::open(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
@@ -101,6 +102,11 @@ impl Server {
             io.spawn(wiring::watch_replicas(pool.clone()));
             io.spawn(wiring::keep_pool_warm(pool));
         }
+        let life = LifeFile::of(&data_dir);
+        let ports = &world.ports;
+        let alone = config.database.backend == DatabaseBackend::Sqlite;
+        let deps = IdentityDeps { ledger: &*ports.ledger, timelines: &*ports.timelines, alone };
+        identity::settle(&mut data_dir, &life, &deps).await?;
         let configured = config.server.admin_key.expose();
         let configured = (!configured.is_empty()).then_some(configured);
         let admin = keys::ensure_admin(&*world.ports.catalog, configured, data_dir.path()).await?;
@@ -108,6 +114,7 @@ impl Server {
         let janitor = JanitorMetrics::new(metrics.registry())?;
         let (store, cache) = (world.pool.clone(), world.cache.clone());
         let observers = Observers {
+            lives: Arc::new(move |record: &_| life.write(record)),
             janitor: Arc::new(move |report: &_| janitor.pass_ended(report)),
             changes: Arc::new(move |change| {
                 store.iter().for_each(|store| store.heard(change));
@@ -165,7 +172,7 @@ impl Server {
                 None
             }
             ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
-            () = watch(&self.node, &self.lineage) => Some("an actor died".to_owned()),
+            failure = watch(&self.node, &self.lineage, self.world.file.as_deref()) => Some(failure),
         };
         // Who has failed had better be gone.
         let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
@@ -208,9 +215,22 @@ impl Server {
     }
 }
 
-/// Returns when an actor is gone.
-async fn watch(node: &Node, lineage: &Lineage) {
-    while node.is_alive() && lineage.is_alive() {
+/// Returns when the node cannot go on, with the reason.
+async fn watch(node: &Node, lineage: &Lineage, file: Option<&DatabaseFile>) -> String {
+    loop {
+        if !(node.is_alive() && lineage.is_alive()) {
+            return "an actor died".to_owned();
+        }
+        if node.has_namesake() {
+            return "another process lives under this node's identity".to_owned();
+        }
+        if let Some(file) = file.filter(|file| file.is_replaced()) {
+            return format!(
+                "{} was replaced or removed while the node ran: what is written now is lost; stop the node before a restore \
+                 (penstock restore)",
+                file.path().display()
+            );
+        }
         tokio::time::sleep(WATCH_EVERY).await;
     }
 }

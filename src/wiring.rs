@@ -36,6 +36,7 @@ use crate::{
         in_process::InProcessState,
         postgres::PostgresStore,
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
+        sqlite::DatabaseFile,
     },
     config::{Config, Lifecycle, RateLimitBackend, StorageBackend},
     http::{ContentSizes, RATE_WINDOW},
@@ -43,7 +44,9 @@ use crate::{
     warming::{Uses, WarmSettings, Warmer},
 };
 
-pub use database::{Database, await_database, keep_pool_warm, migrate, open_database, sqlite_path, watch_replicas};
+pub use database::{
+    Database, await_database, keep_pool_warm, migrate, open_database, sqlite_path, sqlite_settings, watch_replicas,
+};
 pub use delivery::deliverer;
 pub use governance::governor;
 pub use lineage::{lineage_http_settings, lineage_settings};
@@ -79,6 +82,8 @@ pub struct World {
     pub sizes: Arc<ContentSizes>,
     /// Keeps the connection pool warm; `None` where there is no pool.
     pub pool: Option<PostgresStore>,
+    /// The database's file; `None` where it is a server.
+    pub file: Option<Arc<DatabaseFile>>,
     /// The link to Redis; `None` where state is kept in this process.
     pub redis: Option<RedisLink>,
 }
@@ -118,6 +123,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             upkeep: database.upkeep,
             catalog: database.catalog,
             changes: database.changes,
+            timelines: database.timelines,
             policies: database.policies,
             blobs: Arc::new(GuardedBlobs(Arc::clone(&store))),
             shared,
@@ -130,6 +136,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         urls,
         search: database.search,
         pool: database.pool,
+        file: database.file,
         redis,
     })
 }

@@ -37,14 +37,15 @@ mod through_pgbouncer;
 #[path = "postgres/tls.rs"]
 mod tls;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use penstock::adapters::postgres::{PostgresSettings, StatementMode, is_hopeless, migrate};
+use penstock::adapters::postgres::{PostgresSettings, StatementMode, await_schema, is_hopeless, migrate};
 use penstock_actors::{
-    ids::KeyId,
-    ports::Upkeep,
+    ids::{KeyId, NodeId},
+    model::{LostLease, NodeEpoch},
+    ports::{Changes as _, Ledger as _, PortError, Reclaimed, SettleBatch, Timelines as _, Upkeep},
     testkit::{
         catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
         policies_suite, search_suite, storage_records_suite,
@@ -113,6 +114,60 @@ async fn a_migration_that_fails_by_itself_says_why_and_is_not_waited_for() {
         let error = migrate(&database.settings()).await.expect_err("refused");
         assert!(is_hopeless(&error) && error.to_string().contains(why), "{error:#}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_runs_on_the_schema_of_a_later_one_as_long_as_that_lets_it_in() {
+    let database = TestDatabase::migrated().await;
+    let (client, settings) = (database.client().await, database.settings());
+    let later = "INSERT INTO refinery_schema_history
+        SELECT max(version) + 1, 'of_the_next_release', '2026-12-01T00:00:00Z', '1' FROM refinery_schema_history";
+    client.batch_execute(later).await.expect("a later build has migrated");
+    assert_eq!(migrate(&settings).await.expect("let in"), 0);
+    await_schema(&settings).await.expect("let in");
+    let raise = "UPDATE schema_floor SET least_version = (SELECT max(version) FROM refinery_schema_history)";
+    client.batch_execute(raise).await.expect("raised");
+    for refused in [migrate(&settings).await.map(drop), await_schema(&settings).await] {
+        let error = refused.expect_err("refused");
+        assert!(is_hopeless(&error) && error.to_string().contains("of a later release"), "{error:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_restored_settles_and_charges_nothing_until_its_timeline_begins() {
+    let database = TestDatabase::migrated().await;
+    let (store, _metrics) = store(database.settings()).await;
+    let client = database.client().await;
+    let by = NodeEpoch { node: NodeId::random(), epoch: 1 };
+    store.heartbeat(by, Duration::from_secs(3600)).await.expect("alive");
+    let first = store.timeline().await.expect("a timeline");
+    assert!(!first.moved);
+
+    // As it is while a dump is being restored.
+    client.batch_execute("REFRESH MATERIALIZED VIEW penstock_whole WITH NO DATA").await.expect("emptied");
+    let empty = SettleBatch { node: by, sequence: 1, rows: Vec::new(), releases: Vec::new() };
+    for refused in [
+        store.timeline().await.map(drop),
+        store.changes(None, 1).await.map(drop),
+        store.settle(&empty).await.map(drop),
+        store.reclaim(by, LostLease::Charge, Timestamp::now(), 10).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(PortError::Unavailable { .. })), "{refused:?}");
+    }
+
+    // As it is when that has ended.
+    let restored = "REFRESH MATERIALIZED VIEW penstock_whole; UPDATE timelines SET home = '1:2:3'";
+    client.batch_execute(restored).await.expect("restored");
+    assert!(store.timeline().await.expect("a timeline").moved);
+    assert!(store.changes(None, 1).await.expect("a page").timeline.moved);
+    assert!(matches!(store.settle(&empty).await, Err(PortError::Unavailable { .. })));
+    let reclaimed = store.reclaim(by, LostLease::Charge, Timestamp::now(), 10).await.expect("answered");
+    assert_eq!(reclaimed, Reclaimed::default());
+    store.begin_timeline(first.timeline_id, "a test").await.expect("begun");
+    let now = store.timeline().await.expect("a timeline");
+    assert!(!now.moved && now.timeline_id != first.timeline_id, "{now:?}");
+    store.settle(&empty).await.expect("settled");
+    assert!(matches!(store.heartbeat(by, Duration::from_secs(60)).await, Err(PortError::Fenced)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

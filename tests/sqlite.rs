@@ -9,7 +9,7 @@ use penstock::{
 use penstock_actors::{
     ids::{KeyId, NodeId, ProducerId},
     model::{ApiKey, NewProducer, NodeEpoch, Role},
-    ports::{Catalog as _, Installations as _, Ledger as _, PortError, Receipts as _, Upkeep as _},
+    ports::{Catalog as _, Installations as _, Ledger as _, PortError, Receipts as _, Timelines as _, Upkeep as _},
     testkit::{
         catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
         policies_suite, search_suite, storage_records_suite,
@@ -61,6 +61,41 @@ async fn an_installation_stays_the_same_and_another_database_is_another_one() {
     let made = fresh(&folder).installation().await.expect("an installation");
     assert_eq!(fresh(&folder).installation().await.expect("an installation"), made);
     assert_ne!(fresh(&other).installation().await.expect("an installation").installation_id, made.installation_id);
+}
+
+#[tokio::test]
+async fn a_copy_of_the_file_is_in_another_place_until_a_timeline_is_begun_there() {
+    let (folder, other) = (folder(), folder());
+    let store = fresh(&folder);
+    let first = store.timeline().await.expect("a timeline");
+    assert!(!first.moved);
+    drop(store);
+    std::fs::copy(&settings(&folder).path, &settings(&other).path).expect("copied");
+    let copy = fresh(&other);
+    let moved = copy.timeline().await.expect("a timeline");
+    assert!(moved.moved && moved.timeline_id == first.timeline_id, "{moved:?}");
+    let begun = copy.begin_timeline(first.timeline_id, "a test").await.expect("begun");
+    let now = copy.timeline().await.expect("a timeline");
+    assert!(!now.moved && now.timeline_id == begun.timeline_id && now.timeline_id != first.timeline_id, "{now:?}");
+    drop(copy);
+    assert_eq!(fresh(&other).timeline().await.expect("a timeline"), now);
+    assert_eq!(fresh(&folder).timeline().await.expect("a timeline"), first, "the one that was copied goes on");
+}
+
+#[test]
+fn a_build_runs_on_the_schema_of_a_later_one_as_long_as_that_lets_it_in() {
+    let folder = folder();
+    let settings = settings(&folder);
+    migrate(&settings).expect("migrated");
+    let conn = rusqlite::Connection::open(&settings.path).expect("open");
+    let later = "INSERT INTO refinery_schema_history
+        SELECT max(version) + 1, 'of_the_next_release', '2026-12-01T00:00:00Z', '1' FROM refinery_schema_history";
+    conn.execute_batch(later).expect("a later build has migrated");
+    assert_eq!(migrate(&settings).expect("let in"), 0);
+    let raise = "UPDATE schema_floor SET least_version = (SELECT max(version) FROM refinery_schema_history)";
+    conn.execute_batch(raise).expect("raised");
+    let refused = migrate(&settings).expect_err("refused").to_string();
+    assert!(refused.contains("of a later release"), "{refused}");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use penstock_actors::{
     node_life::NodeLife,
     ports::{
         Invalidations, Ledger, OneUse, PortResult, ReceiptView, Reclaimed, Refill, SettleBatch, Settled, SharedState,
-        Slot, Tag, Use, UseTerms, Want,
+        Slot, Standing, Tag, Use, UseTerms, Want,
     },
     quota_book::{Ask, BookSettings, Decision, Demand, Freshness, Moment, QuotaBook},
     quota_cache::{Ended, QuotaDeps, QuotaHandle, QuotaSettings},
@@ -190,7 +190,15 @@ impl Ledger for Memory {
         Ok(1)
     }
 
-    async fn reclaim(&self, _: LostLease, _: Timestamp, _: u32) -> PortResult<Reclaimed> {
+    async fn standing(&self, _: NodeId) -> PortResult<Option<Standing>> {
+        Ok(None)
+    }
+
+    async fn declare_dead(&self, _: NodeEpoch) -> PortResult<()> {
+        Ok(())
+    }
+
+    async fn reclaim(&self, _: NodeEpoch, _: LostLease, _: Timestamp, _: u32) -> PortResult<Reclaimed> {
         Ok(Reclaimed::default())
     }
 }

@@ -4,6 +4,9 @@
 //! its streams here within one interval of its transaction, whoever wrote it and whatever else is down. Messages from the
 //! shared state come on top and are passed on at once.
 //!
+//! Each page says which timeline the database is in. Where it is another one than before, or the database was restored and nobody has
+//! said so yet, a mark says nothing: everything counts as changed, and this node's epoch is of the past.
+//!
 //! **Bound.** One statement under way, [`PAGE`] lines at a time; when more has changed, everything counts as changed. Lines
 //! that may be read again are remembered by id, no longer than they may. **When the log cannot be read** what is in memory goes
 //! on until its time is over; after a gap longer than [`GAP`] everything counts as changed, since the log may have been cut.
@@ -15,10 +18,14 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
-    ports::{ChangeMark, ChangePage, Changes, PortResult, Tag},
+    ids::TimelineId,
+    model::{NewTimeline, Timeline},
+    node_life::NodeLife,
+    ports::{ChangeMark, ChangePage, Changes, PortResult, Tag, Timelines},
 };
 
 /// Lines in one page. At 100 bytes each it is a MB at most; more changes within one interval are a migration, not traffic.
@@ -30,6 +37,9 @@ const GAP: Duration = Duration::from_secs(600);
 /// How long lines stay in the log.
 pub const KEPT: Duration = Duration::from_secs(3600);
 
+/// Why a history ends, where the database finds itself in another place than it was begun in.
+const RESTORED: &str = "the database was restored from a dump or a copy";
+
 /// Told of each change; `None`: anything may have changed. It must not block.
 pub type ChangeListener = Arc<dyn Fn(Option<&Tag>) + Send + Sync>;
 
@@ -37,9 +47,14 @@ pub type ChangeListener = Arc<dyn Fn(Option<&Tag>) + Send + Sync>;
 #[derive(Clone)]
 pub struct FollowerDeps {
     pub changes: Arc<dyn Changes>,
+    pub timelines: Arc<dyn Timelines>,
     /// Where the log ended before anything was kept in memory. `None`: it could not be read, so what is read first may have been
     /// preceded by anything.
     pub from: Option<ChangeMark>,
+    /// The life of this node, which ends with its timeline.
+    pub life: Arc<NodeLife>,
+    /// Wakes the keeper of the node's life.
+    pub fenced: Arc<Notify>,
     pub clock: Arc<dyn Clock>,
     /// From the end of one poll to the next.
     pub interval: Duration,
@@ -75,6 +90,16 @@ impl Place {
     }
 }
 
+/// Begins a timeline for a database that was restored.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn begin_after_restore(timelines: &dyn Timelines, after: TimelineId) -> PortResult<Timeline> {
+    let NewTimeline { timeline_id, leases, bytes } = timelines.begin_timeline(after, RESTORED).await?;
+    tracing::error!(timeline = %timeline_id, leases, bytes, reason = RESTORED, "a new timeline begins; what was leased is released");
+    Ok(Timeline { timeline_id, moved: false })
+}
+
 /// The actor behind the polls.
 pub struct ChangeFollower {
     deps: FollowerDeps,
@@ -89,7 +114,15 @@ impl ChangeFollower {
 
     fn poll(&mut self, ctx: &mut Context<Self>) {
         let (changes, mark) = (Arc::clone(&self.deps.changes), self.place.mark);
-        let read = async move { changes.changes(mark, PAGE).await };
+        let timelines = Arc::clone(&self.deps.timelines);
+        let read = async move {
+            let mut page = changes.changes(mark, PAGE).await?;
+            if page.timeline.moved {
+                page.timeline = begin_after_restore(&*timelines, page.timeline.timeline_id).await?;
+                page.anything = true;
+            }
+            Ok(page)
+        };
         ctx.spawn(read.into_actor(self).map(|page, follower, ctx| {
             follower.read(page);
             ctx.run_later(follower.deps.interval, Self::poll);
@@ -98,7 +131,16 @@ impl ChangeFollower {
 
     fn read(&mut self, page: PortResult<ChangePage>) {
         match page {
-            Ok(page) => {
+            Ok(mut page) => {
+                if self.deps.life.enter(page.timeline.timeline_id) {
+                    tracing::error!(
+                        timeline = %page.timeline.timeline_id,
+                        "the database is in another timeline: it was restored. This node drops what it holds, looks at the receipts \
+                         of running streams again, and goes on under a new epoch"
+                    );
+                    page.anything = true;
+                    self.deps.fenced.notify_one();
+                }
                 if std::mem::take(&mut self.place.silent) {
                     tracing::info!("the log of changes is read again");
                 }
@@ -129,9 +171,13 @@ mod tests {
     use super::*;
     use crate::{ids::ReceiptId, ports::Change};
 
+    fn timeline() -> Timeline {
+        Timeline { timeline_id: TimelineId::from_uuid(uuid::Uuid::nil()), moved: false }
+    }
+
     fn page(ids: &[i64], mark: i64) -> ChangePage {
         let changes = ids.iter().map(|&id| Change { id, tag: Tag::Policy(id.to_string()) }).collect();
-        ChangePage { changes, mark: ChangeMark(mark), anything: false }
+        ChangePage { changes, mark: ChangeMark(mark), timeline: timeline(), anything: false }
     }
 
     #[test]
@@ -155,6 +201,7 @@ mod tests {
         let flood = ChangePage {
             changes: vec![Change { id: 9, tag: Tag::Receipt(ReceiptId::random()) }],
             mark: ChangeMark(9),
+            timeline: timeline(),
             anything: true,
         };
         assert_eq!(place.advance(flood, now + GAP), None);

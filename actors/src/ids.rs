@@ -238,6 +238,13 @@ uuid_id!(
 random_id!(InstallationId);
 
 uuid_id!(
+    /// One history of a database: a restore begins another one.
+    TimelineId,
+    "timeline id"
+);
+random_id!(TimelineId);
+
+uuid_id!(
     /// One instance, for as long as its data folder lives.
     NodeId,
     "node id"

@@ -2,6 +2,8 @@
 //!
 //! One statement renews the node's epoch, however many leases it holds. When the ledger says that the epoch is gone (it was
 //! silent for too long and another node reclaimed it), all leases in memory are forfeit and the node starts a new epoch.
+//! A later epoch that is alive, and that this process did not make, is another process with the same identity: a copy of the
+//! data folder. Then this node takes no more leases and ends, rather than that the two take each other's.
 //! The validity of leases is counted from before the heartbeat was sent, so this node stops spending before the ledger
 //! takes back.
 
@@ -12,20 +14,28 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
-    node_life::NodeLife,
-    ports::{Ledger, PortError, PortResult},
+    node_life::{LifeRecord, NodeLife},
+    ports::{Ledger, PortError, PortResult, Standing, Timelines},
     quota_cache::QuotaHandle,
 };
+
+/// Told of an epoch before its first heartbeat is sent, and with each heartbeat that the ledger has acknowledged.
+pub type LifeListener = Arc<dyn Fn(&LifeRecord) + Send + Sync>;
+
+/// Why a history ends, where a node knows of more than the database has.
+const BEHIND: &str = "the database is behind what a node knows to be committed";
 
 /// What the keeper depends on.
 #[derive(Clone)]
 pub struct KeeperDeps {
     pub ledger: Arc<dyn Ledger>,
+    pub timelines: Arc<dyn Timelines>,
     pub clock: Arc<dyn Clock>,
     pub life: Arc<NodeLife>,
     pub quota: QuotaHandle,
     /// Told by the quota shards when a refill was fenced.
     pub fenced: Arc<Notify>,
+    pub lives: LifeListener,
     /// Leases live so long without a heartbeat.
     pub ttl: Duration,
     /// From one heartbeat to the next: several may be lost before the leases are.
@@ -35,29 +45,71 @@ pub struct KeeperDeps {
 /// Sends one heartbeat; after a fence, starts a new epoch and sends another.
 ///
 /// # Errors
-/// When the ledger cannot be reached: leases then stay valid until their time is over.
+/// When the ledger cannot be reached: leases then stay valid until their time is over. `Fenced` when another process lives under
+/// this node's identity.
 pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
-    // How far ahead of the last epoch the next one is at least. It doubles with each fence in a row: the ledger may know an
-    // epoch far ahead, of a life whose clock was wrong, and counting up to it one by one would take for ever.
-    let mut step = 1;
+    let life = &deps.life;
+    if life.is_displaced() {
+        begin_epoch(deps).await?;
+    }
     loop {
         let sent = deps.clock.monotonic();
-        match deps.ledger.heartbeat(deps.life.current(), deps.ttl).await {
+        match deps.ledger.heartbeat(life.current(), deps.ttl).await {
             Ok(()) => {
-                deps.life.renew(sent, deps.ttl);
+                life.renew(sent, deps.ttl);
+                (deps.lives)(&life.record());
                 return Ok(());
             }
-            Err(PortError::Fenced) => {
-                // Microseconds grow, and stay ahead of an epoch that a clock set back would repeat.
-                let epoch = deps.clock.now().as_microsecond().max(deps.life.current().epoch.saturating_add(step));
-                step = step.saturating_mul(2);
-                tracing::warn!(epoch, "this node's leases were reclaimed; it goes on under a new epoch");
-                deps.life.restart(epoch);
-                deps.quota.forfeit();
-            }
+            Err(PortError::Fenced) => begin_epoch(deps).await?,
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Goes on under a new epoch, unless another process has this identity.
+async fn begin_epoch(deps: &KeeperDeps) -> PortResult<()> {
+    let current = deps.life.current();
+    let known = deps.ledger.standing(current.node).await?;
+    if let Some(later) = known.filter(|known| known.alive && known.epoch > current.epoch) {
+        if !deps.life.has_namesake() {
+            tracing::error!(
+                node = %current.node,
+                epoch = later.epoch,
+                "another process lives under this node's identity: one data folder is a copy of the other; this node takes no \
+                 more leases and stops, and takes an identity of its own when it is started again"
+            );
+        }
+        deps.life.meet_namesake();
+        return Err(PortError::Fenced);
+    }
+    // Microseconds grow, and stay ahead of an epoch that a clock set back would repeat.
+    let last = known.map_or(current.epoch, |known| known.epoch.max(current.epoch));
+    let epoch = deps.clock.now().as_microsecond().max(last.saturating_add(1));
+    tracing::warn!(epoch, "this node's leases were reclaimed; it goes on under a new epoch");
+    deps.life.restart(epoch);
+    (deps.lives)(&deps.life.record());
+    deps.quota.forfeit();
+    Ok(())
+}
+
+/// Whether the ledger has forgotten what it acknowledged: then it is in the past, and a new history is begun. Everything else
+/// follows from that, on all instances.
+///
+/// # Errors
+/// When the ledger cannot be reached.
+pub async fn is_behind(deps: &KeeperDeps) -> PortResult<bool> {
+    let (life, beats) = (deps.life.current(), deps.life.beats());
+    if beats == 0
+        || deps.life.is_displaced()
+        || !Standing::is_behind(deps.ledger.standing(life.node).await?, life.epoch, beats)
+    {
+        return Ok(false);
+    }
+    let timeline = deps.timelines.timeline().await?;
+    tracing::error!(beats, reason = BEHIND, "the database was set back; a new timeline begins");
+    deps.timelines.begin_timeline(timeline.timeline_id, BEHIND).await?;
+    deps.life.forget_beats();
+    Ok(true)
 }
 
 /// Learns how many instances share the ledger. What was last seen stands while it does not answer.
@@ -83,8 +135,16 @@ impl LeaseKeeper {
         let deps = self.deps.clone();
         let round = async move {
             let _ = tokio::time::timeout(deps.heartbeat, deps.fenced.notified()).await;
-            match beat(&deps).await {
+            let beaten = match is_behind(&deps).await {
+                // The follower of changes sees the new timeline, and asks for a new epoch.
+                Ok(true) => return,
+                Ok(false) => beat(&deps).await,
+                Err(error) => Err(error),
+            };
+            match beaten {
                 Ok(()) => count_instances(&deps).await,
+                // Said when it was found.
+                Err(_) if deps.life.has_namesake() => {}
                 Err(error) => tracing::warn!(%error, "the ledger did not answer the heartbeat"),
             }
         };

@@ -13,6 +13,7 @@ mod receipt;
 mod session;
 mod storage;
 mod subject;
+mod timeline;
 mod usage;
 mod window;
 
@@ -36,5 +37,6 @@ pub use storage::{
     Verification, VerificationKind,
 };
 pub use subject::{Client, Subject};
+pub use timeline::{NewTimeline, Timeline};
 pub use usage::{Outcome, UsageRow};
 pub use window::{Window, WindowKind, WindowSet, WindowUsage};

@@ -3,11 +3,17 @@
 //! Shared by reading: the lease keeper alone writes it, the quota shards read it with each decision.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use crate::{ids::NodeId, model::NodeEpoch};
+use crate::{
+    ids::{NodeId, TimelineId},
+    model::NodeEpoch,
+};
 
 /// Epoch and validity of this node's leases.
 #[derive(Debug)]
@@ -18,11 +24,39 @@ pub struct NodeLife {
     /// Milliseconds after `began` until which leases may be spent; 0 is never.
     valid_until: AtomicU64,
     instances: AtomicU32,
+    /// Heartbeats of this epoch that the ledger has acknowledged.
+    beats: AtomicU64,
+    namesake: AtomicBool,
+    /// The history that the epoch is of.
+    timeline: Mutex<Option<TimelineId>>,
+    /// The database is in another history than the epoch.
+    displaced: AtomicBool,
+    restores: AtomicU64,
+}
+
+/// What is worth knowing of a node's life when its process is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LifeRecord {
+    pub life: NodeEpoch,
+    /// Heartbeats of the epoch that the ledger has acknowledged.
+    pub beats: u64,
+    pub timeline: Option<TimelineId>,
 }
 
 impl NodeLife {
     pub const fn new(node: NodeId, epoch: i64, began: Instant) -> Self {
-        Self { node, epoch: AtomicI64::new(epoch), began, valid_until: AtomicU64::new(0), instances: AtomicU32::new(1) }
+        Self {
+            node,
+            epoch: AtomicI64::new(epoch),
+            began,
+            valid_until: AtomicU64::new(0),
+            instances: AtomicU32::new(1),
+            beats: AtomicU64::new(0),
+            namesake: AtomicBool::new(false),
+            timeline: Mutex::new(None),
+            displaced: AtomicBool::new(false),
+            restores: AtomicU64::new(0),
+        }
     }
 
     pub fn current(&self) -> NodeEpoch {
@@ -49,11 +83,66 @@ impl NodeLife {
     pub(crate) fn renew(&self, sent: Instant, ttl: Duration) {
         let until = sent.saturating_duration_since(self.began) + ttl;
         self.valid_until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+        self.beats.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Heartbeats of this epoch that the ledger has acknowledged: it knows no fewer, unless it was set back.
+    pub(crate) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn record(&self) -> LifeRecord {
+        LifeRecord { life: self.current(), beats: self.beats(), timeline: *self.history() }
+    }
+
+    fn history(&self) -> MutexGuard<'_, Option<TimelineId>> {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The history that the database is in. Where it is another one than before, this epoch is of the past: nothing is spent until
+    /// the next one begins. True then.
+    pub(crate) fn enter(&self, timeline: TimelineId) -> bool {
+        let last = self.history().replace(timeline);
+        let displaced = last.is_some_and(|last| last != timeline);
+        if displaced {
+            self.restores.fetch_add(1, Ordering::Relaxed);
+            self.displaced.store(true, Ordering::Release);
+            self.valid_until.store(0, Ordering::Release);
+        }
+        displaced
+    }
+
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.displaced.load(Ordering::Acquire)
+    }
+
+    /// Times that the database turned out to have been restored.
+    pub fn restores(&self) -> u64 {
+        self.restores.load(Ordering::Relaxed)
+    }
+
+    /// The ledger has forgotten what it acknowledged: nothing is spent, and nothing is expected of it, until it has taken the next
+    /// heartbeat.
+    pub(crate) fn forget_beats(&self) {
+        self.valid_until.store(0, Ordering::Release);
+        self.beats.store(0, Ordering::Release);
+    }
+
+    /// Another process lives under this node's identity: nothing is spent any more.
+    pub(crate) fn meet_namesake(&self) {
+        self.valid_until.store(0, Ordering::Release);
+        self.namesake.store(true, Ordering::Release);
+    }
+
+    pub fn has_namesake(&self) -> bool {
+        self.namesake.load(Ordering::Acquire)
     }
 
     /// Starts a new epoch after the ledger has fenced the old one: no lease is valid until the next heartbeat.
     pub(crate) fn restart(&self, epoch: i64) {
         self.valid_until.store(0, Ordering::Release);
+        self.beats.store(0, Ordering::Release);
+        self.displaced.store(false, Ordering::Release);
         self.epoch.store(epoch, Ordering::Release);
     }
 }

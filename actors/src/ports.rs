@@ -18,6 +18,7 @@ mod shared_cache;
 mod shared_state;
 mod storage_records;
 mod store_marks;
+mod timelines;
 mod url_signer;
 
 pub use blob_store::{BlobSink, BlobSource, BlobStore, ListedBlob, StoredBlob, StoredCopy, Sweep};
@@ -28,7 +29,7 @@ pub use identities::{Bound, IDENTITIES, Identities};
 pub use installations::Installations;
 pub use ledger::{
     AuditDifference, AuditPage, Ledger, NewReceipt, QuotaView, ReceiptView, Receipts, Reclaimed, Refill, Release,
-    SettleBatch, Settled, StatusChange, Upkeep, Want,
+    SetAside, SettleBatch, Settled, Standing, StatusChange, Upkeep, Want,
 };
 pub use lineage_store::{
     BODY_BYTES, EVENTS, Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS,
@@ -44,4 +45,5 @@ pub use shared_cache::{
 pub use shared_state::{Invalidations, OneUse, SharedState, Slot, Use, UseTerms};
 pub use storage_records::{Claim, MoveBegun, StorageRecords};
 pub use store_marks::{Mark, StoreMarks};
+pub use timelines::Timelines;
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

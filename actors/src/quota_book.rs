@@ -201,6 +201,10 @@ impl QuotaBook {
     pub fn apply(&mut self, id: ReceiptId, refill: Refill, moment: &Moment) -> Option<Release> {
         let Some(view) = refill.view else {
             let until = moment.monotonic + self.settings.negative_ttl;
+            // A receipt goes only with the history that it was made in; no right is left to stream by.
+            if let Some(Known::Receipt(entry)) = self.entries.get(&id) {
+                entry.revocation.raise();
+            }
             self.insert(id, Known::Nothing { until }, until);
             return None;
         };

@@ -20,14 +20,14 @@ use crate::{
     delivery::{Delivery, Order},
     ids::{ContentHash, NodeId, ReceiptId},
     ingest::{Ingest, IngestSettings},
-    janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
+    janitor::{Janitor, JanitorDeps, JanitorParts, JanitorSettings, Observer},
     last_uses::LastUses,
-    lease_keeper::{KeeperDeps, LeaseKeeper, beat, count_instances},
+    lease_keeper::{KeeperDeps, LeaseKeeper, LifeListener, beat, count_instances},
     mover::Mover,
     node_life::NodeLife,
     ports::{
         BlobStore, Catalog, Changes, Installations, Invalidations, Ledger, Policies, PortResult, SharedState,
-        StorageRecords, Tag, Upkeep,
+        StorageRecords, Tag, Timelines, Upkeep,
     },
     quarantine,
     quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings},
@@ -49,6 +49,7 @@ pub struct Ports {
     pub upkeep: Arc<dyn Upkeep>,
     pub catalog: Arc<dyn Catalog>,
     pub changes: Arc<dyn Changes>,
+    pub timelines: Arc<dyn Timelines>,
     pub policies: Arc<dyn Policies>,
     pub blobs: Arc<dyn BlobStore>,
     pub shared: Arc<dyn SharedState>,
@@ -95,6 +96,8 @@ pub struct NodeSettings {
 /// Who is told of what a node does.
 #[derive(Clone)]
 pub struct Observers {
+    /// Told of this node's epochs, so that the next process of this identity knows them.
+    pub lives: LifeListener,
     /// Told of each pass of the Janitor.
     pub janitor: Observer,
     /// Told of each change, made here or elsewhere, beside the quota cache.
@@ -152,8 +155,12 @@ impl Node {
     ) -> PortResult<Self> {
         let Ports { ledger, shared, clock, .. } = ports;
         // Before anything is kept in memory: what changes from here on is read in the log.
-        let from = ports.changes.changes(None, 1).await.ok().map(|page| page.mark);
+        let from = ports.changes.changes(None, 1).await.ok();
         let life = Arc::new(NodeLife::new(node, clock.now().as_microsecond(), clock.monotonic()));
+        if let Some(from) = &from {
+            life.enter(from.timeline.timeline_id);
+        }
+        (observers.lives)(&life.record());
         let ledger_arbiter = Arbiter::new().handle();
         let usage = UsageHandle::start(
             settings.usage,
@@ -174,10 +181,12 @@ impl Node {
 
         let keeper = KeeperDeps {
             ledger: Arc::clone(ledger),
+            timelines: Arc::clone(&ports.timelines),
             clock: Arc::clone(clock),
             life: Arc::clone(&life),
             quota: quota.clone(),
-            fenced,
+            fenced: Arc::clone(&fenced),
+            lives: Arc::clone(&observers.lives),
             ttl: settings.lease_ttl,
             heartbeat: settings.heartbeat,
         };
@@ -204,7 +213,10 @@ impl Node {
         let follower = ChangeFollower::start(
             FollowerDeps {
                 changes: Arc::clone(&ports.changes),
-                from,
+                timelines: Arc::clone(&ports.timelines),
+                from: from.map(|page| page.mark),
+                life: Arc::clone(&life),
+                fenced,
                 clock: Arc::clone(clock),
                 interval: settings.change_poll,
                 listener: Arc::clone(&listener),
@@ -212,7 +224,13 @@ impl Node {
             &ledger_arbiter,
         );
 
-        let janitor = Janitor::start(JanitorDeps::from(ports), settings.janitor, observers.janitor, &ledger_arbiter);
+        let janitor = JanitorParts {
+            deps: JanitorDeps::from(ports),
+            settings: settings.janitor,
+            life: Arc::clone(&life),
+            observer: observers.janitor,
+        };
+        let janitor = Janitor::start(janitor, &ledger_arbiter);
         let verifier = Verifier::new(VerifierDeps {
             blobs: Arc::clone(&ports.blobs),
             records: Arc::clone(&ports.storage),
@@ -276,6 +294,16 @@ impl Node {
     /// Somebody is given a content.
     pub fn used(&self, hash: ContentHash) {
         self.uses.used(hash, self.clock.now());
+    }
+
+    /// Whether another process lives under this node's identity. This one then takes no more leases, and should end.
+    pub fn has_namesake(&self) -> bool {
+        self.life.has_namesake()
+    }
+
+    /// Times that the database turned out to have been restored while this node ran.
+    pub fn restores(&self) -> u64 {
+        self.life.restores()
     }
 
     /// Drops what this instance holds that depends on the tag.

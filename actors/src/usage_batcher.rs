@@ -5,9 +5,9 @@
 //!
 //! **Bound.** Each row carries a permit of the usage queue that its stream took before its first byte. When there is none,
 //! new streams are refused; running ones go on and always have room. **When the ledger is down** the batch is retried with
-//! back-off until it is taken. **A row that the ledger can never take** is found by halving its batch, logged whole, and
-//! counted: nothing is dropped in silence. **What a crash loses:** the rows in memory; their lease is charged when it is
-//! reclaimed.
+//! back-off until it is taken. **A row that the ledger can never take** is found by halving its batch, logged whole, counted,
+//! and set aside in the database for a person to decide about: nothing is dropped. **What a crash loses:** the rows in memory;
+//! their lease is charged when it is reclaimed.
 
 use std::{
     collections::VecDeque,
@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     model::UsageRow,
     node_life::NodeLife,
-    ports::{Ledger, PortError, PortResult, Release, SettleBatch, Settled},
+    ports::{Ledger, PortError, PortResult, Release, SettleBatch},
     usage_batch::{BatchLimits, UsageBatch},
 };
 
@@ -61,7 +61,9 @@ pub struct UsageCounters {
     pub bytes_settled: AtomicU64,
     pub batches: AtomicU64,
     pub retries: AtomicU64,
-    /// Rows that the ledger can never take, or that came after the batcher was gone; must be 0.
+    /// Rows that the ledger can never take, which are set aside.
+    pub set_aside: AtomicU64,
+    /// Rows that could not be set aside either, or that came after the batcher was gone; must be 0.
     pub dropped: AtomicU64,
 }
 
@@ -265,7 +267,7 @@ impl UsageBatcher {
             rows: load.rows.iter().map(|record| record.row.clone()).collect(),
             releases: load.releases.clone(),
         };
-        let settled = settle_until_answered(Arc::clone(&self.deps.ledger), batch, Arc::clone(&self.counters));
+        let settled = take(Arc::clone(&self.deps.ledger), batch, Arc::clone(&self.counters));
         ctx.spawn(settled.into_actor(self).map(move |answer, batcher, ctx| {
             batcher.in_flight = false;
             batcher.settled(load, &answer);
@@ -273,9 +275,13 @@ impl UsageBatcher {
         }));
     }
 
-    fn settled(&mut self, load: Load, answer: &PortResult<Settled>) {
+    fn settled(&mut self, load: Load, answer: &PortResult<Taken>) {
         match answer {
-            Ok(_) => {
+            Ok(Taken::SetAside) => {
+                self.counters.set_aside.fetch_add(load.rows.len() as u64, Relaxed);
+                self.finish(&load);
+            }
+            Ok(Taken::Settled) => {
                 let bytes: u64 = load.rows.iter().map(|record| record.row.bytes_sent).sum();
                 self.counters.batches.fetch_add(1, Relaxed);
                 self.counters.settled.fetch_add(load.rows.len() as u64, Relaxed);
@@ -302,20 +308,41 @@ impl UsageBatcher {
     }
 }
 
-/// Repeats a batch, the same one, until the ledger has taken it or says that it never will.
-async fn settle_until_answered(
-    ledger: Arc<dyn Ledger>,
-    batch: SettleBatch,
-    counters: Arc<UsageCounters>,
-) -> PortResult<Settled> {
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Settled,
+    /// It was one row that can never be settled.
+    SetAside,
+}
+
+/// Settles a batch. What it is that the ledger never takes is known when it is one row: that is set aside.
+async fn take(ledger: Arc<dyn Ledger>, batch: SettleBatch, counters: Arc<UsageCounters>) -> PortResult<Taken> {
+    let rows = batch.rows.len();
+    let rejected = match until_answered(|| ledger.settle(&batch), rows, &counters).await {
+        Ok(_) => return Ok(Taken::Settled),
+        Err(error) => error,
+    };
+    let ([row], []) = (batch.rows.as_slice(), batch.releases.as_slice()) else { return Err(rejected) };
+    let reason = rejected.to_string();
+    tracing::error!(error = %rejected, ?row, "the ledger can never take this usage; it is set aside (penstock usage rejected)");
+    until_answered(|| ledger.set_aside(batch.node.node, row, &reason), rows, &counters).await?;
+    Ok(Taken::SetAside)
+}
+
+/// Repeats a call until the ledger has answered it or says that it never will.
+async fn until_answered<T, F>(call: impl Fn() -> F, rows: usize, counters: &UsageCounters) -> PortResult<T>
+where
+    F: Future<Output = PortResult<T>>,
+{
     let mut waits = backoff();
     loop {
-        match ledger.settle(&batch).await {
+        match call().await {
             Err(error) if !matches!(error, PortError::Rejected { .. }) => {
                 counters.retries.fetch_add(1, Relaxed);
                 // Jitter comes on top of the longest delay.
                 let wait = waits.next().unwrap_or(LONGEST_RETRY).min(LONGEST_RETRY);
-                tracing::warn!(%error, rows = batch.rows.len(), ?wait, "usage is not settled yet");
+                tracing::warn!(%error, rows, ?wait, "usage is not settled yet");
                 tokio::time::sleep(wait).await;
             }
             answer => return answer,

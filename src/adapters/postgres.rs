@@ -27,7 +27,9 @@ mod receipts;
 mod replicas;
 mod search;
 mod session;
+mod set_aside;
 mod storage;
+mod timelines;
 mod tls;
 mod upkeep;
 

@@ -1,6 +1,6 @@
 //! The ledger and the catalogue on SQLite: the embedded default, one file, no service.
 //!
-//! [`SqliteStore`] implements `Catalog`, `Identities`, `Installations`, `Receipts`, `Ledger`, `Upkeep`, `Changes`, `Policies` and `StorageRecords`, one file per port below this one. Each
+//! [`SqliteStore`] implements `Catalog`, `Identities`, `Installations`, `Receipts`, `Ledger`, `Upkeep`, `Changes`, `Policies` and `StorageRecords`, `Timelines`, one file per port below this one. Each
 //! method is one job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of
 //! grants and settlement is written in Rust between plain statements, in one transaction. A job is one round trip in
 //! the metrics.
@@ -10,15 +10,17 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use penstock_actors::ports::PortResult;
+use penstock_actors::ports::{PortError, PortResult};
 
-use self::workers::Workers;
+use self::{failure::DEPENDENCY, workers::Workers};
 use crate::telemetry::DbMetrics;
 
+mod backup;
 mod catalog;
 mod changes;
 mod connection;
 mod failure;
+mod file;
 mod functions;
 mod governance;
 mod identities;
@@ -30,7 +32,9 @@ mod migrate;
 mod policies;
 mod receipts;
 mod search;
+mod set_aside;
 mod storage;
+mod timelines;
 mod upkeep;
 mod usage;
 mod values;
@@ -42,6 +46,8 @@ mod plans;
 #[cfg(test)]
 mod testing;
 
+pub use backup::{Copy, back_up, blob_list, restore};
+pub use file::DatabaseFile;
 pub use migrate::migrate;
 
 /// Where the database is, and how it is used.
@@ -60,6 +66,8 @@ pub struct SqliteSettings {
 #[derive(Clone)]
 pub struct SqliteStore {
     workers: Arc<Workers>,
+    /// What tells the file from its copies.
+    home: Arc<str>,
 }
 
 impl SqliteStore {
@@ -69,6 +77,12 @@ impl SqliteStore {
     /// # Errors
     /// `Unavailable` when the file is not there or cannot be opened.
     pub fn open(settings: &SqliteSettings, metrics: Arc<DbMetrics>) -> PortResult<Self> {
-        Ok(Self { workers: Arc::new(Workers::start(settings, metrics)?) })
+        let home = file::home(&settings.path).map_err(|error| PortError::unavailable(DEPENDENCY, error))?.into();
+        Ok(Self { workers: Arc::new(Workers::start(settings, metrics)?), home })
+    }
+
+    /// The file that is open.
+    pub fn file(&self) -> &Arc<DatabaseFile> {
+        self.workers.file()
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
     Catalog, Changes, Identities, Installations, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies,
-    Receipts, Search, StorageRecords, Upkeep,
+    Receipts, Search, StorageRecords, Timelines, Upkeep,
 };
 use tokio::runtime::Handle;
 
@@ -14,7 +14,7 @@ use super::lineage::LineageFaces;
 use crate::{
     adapters::{
         postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
-        sqlite::{self, SqliteSettings, SqliteStore},
+        sqlite::{self, DatabaseFile, SqliteSettings, SqliteStore},
     },
     config::{Config, DatabaseBackend},
     telemetry::DbMetrics,
@@ -39,11 +39,14 @@ pub struct Database {
     pub storage: Arc<dyn StorageRecords>,
     pub identities: Arc<dyn Identities>,
     pub installations: Arc<dyn Installations>,
+    pub timelines: Arc<dyn Timelines>,
     pub pool: Option<PostgresStore>,
+    /// The file; `None` where the database is a server.
+    pub file: Option<Arc<DatabaseFile>>,
 }
 
 impl Database {
-    fn of<S>(store: &Arc<S>, pool: Option<PostgresStore>) -> Self
+    fn of<S>(store: &Arc<S>) -> Self
     where
         S: Ledger
             + Upkeep
@@ -54,6 +57,7 @@ impl Database {
             + Policies
             + Identities
             + Installations
+            + Timelines
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
@@ -71,7 +75,9 @@ impl Database {
             storage: Arc::<S>::clone(store),
             identities: Arc::<S>::clone(store),
             installations: Arc::<S>::clone(store),
-            pool,
+            timelines: Arc::<S>::clone(store),
+            pool: None,
+            file: None,
         }
     }
 }
@@ -86,13 +92,14 @@ pub async fn open_database(config: &Config, metrics: &Arc<DbMetrics>, io: &Handl
             let settings = sqlite_settings(config);
             let store = SqliteStore::open(&settings, Arc::clone(metrics))
                 .with_context(|| format!("cannot open {}", settings.path.display()))?;
-            Ok(Database::of(&Arc::new(store), None))
+            let file = Some(Arc::clone(store.file()));
+            Ok(Database { file, ..Database::of(&Arc::new(store)) })
         }
         DatabaseBackend::Postgres => {
             let store = PostgresStore::connect(postgres_settings(config)?, Arc::clone(metrics), io.clone())
                 .await
                 .context("cannot connect to PostgreSQL")?;
-            Ok(Database::of(&Arc::new(store.clone()), Some(store)))
+            Ok(Database { pool: Some(store.clone()), ..Database::of(&Arc::new(store)) })
         }
     }
 }
@@ -158,7 +165,7 @@ pub fn sqlite_path(config: &Config) -> PathBuf {
     config.data.dir.join("penstock.sqlite3")
 }
 
-fn sqlite_settings(config: &Config) -> SqliteSettings {
+pub fn sqlite_settings(config: &Config) -> SqliteSettings {
     SqliteSettings {
         path: sqlite_path(config),
         readers: config.sqlite.readers,

@@ -19,7 +19,7 @@ use penstock_actors::{
     },
     ports::{
         AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, ListedBlob,
-        NewAssetError, NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SharedState, Slot,
+        NewAssetError, NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SetAside, SharedState, Slot,
         StatusChange, StoredBlob, StoredCopy, Sweep, Tag, Upkeep, Use, UseTerms,
     },
 };
@@ -301,6 +301,10 @@ impl SharedState for World {
 
 #[async_trait]
 impl Upkeep for World {
+    async fn usage_set_aside(&self, _: Option<UsageId>, _: u32) -> PortResult<Vec<SetAside>> {
+        unreachable!("{UNUSED}")
+    }
+
     async fn ping(&self) -> PortResult<()> {
         self.tables().map(drop)
     }

@@ -73,7 +73,7 @@ async fn the_ledger_never_scans_a_large_table() {
     large.call("a last heartbeat", async |store| store.heartbeat(dead, Duration::ZERO).await.expect("alive")).await;
     large
         .call("a reclaim", async |store| {
-            assert_eq!(store.reclaim(LostLease::Charge, now, 100).await.expect("reclaimed").leases, 100);
+            assert_eq!(store.reclaim(node, LostLease::Charge, now, 100).await.expect("reclaimed").leases, 100);
         })
         .await;
     let lost = ReceiptId::from_uuid(large.id("receipt", 6).await);

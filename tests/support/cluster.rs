@@ -210,7 +210,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// A program of PostgreSQL's, of the newest version that Debian keeps, or as the shell finds it.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
     let newest = versions

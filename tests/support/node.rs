@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "shared by test binaries that each use a part of it")]
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     time::Duration,
 };
@@ -79,11 +79,12 @@ macro_rules! on_sqlite {
 pub(crate) struct Setup {
     on: On,
     env: Vec<(String, String)>,
+    data: Option<PathBuf>,
 }
 
 impl Setup {
     pub(crate) fn new(on: On) -> Self {
-        Self { on, env: Vec::new() }
+        Self { on, env: Vec::new(), data: None }
     }
 
     /// On a PostgreSQL that belongs to somebody else: of another node, or behind a proxy.
@@ -94,6 +95,12 @@ impl Setup {
     /// A setting by its variable, as `PENSTOCK_QUOTA__LEASE_TTL`.
     pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With a copy of another node's data folder.
+    pub(crate) fn with_copy_of(mut self, data: PathBuf) -> Self {
+        self.data = Some(data);
         self
     }
 
@@ -115,6 +122,9 @@ impl Setup {
         }
         // Every request of a test is logged where the test's output is, unless it says otherwise.
         env.insert(0, ("PENSTOCK_LOG__LEVEL".to_owned(), "info,penstock=debug".to_owned()));
+        if let Some(data) = &self.data {
+            copy_folder(data, &folder.path().join("data"));
+        }
         let mut node = TestNode { folder, database, env, process: None, base: String::new(), client: client() };
         node.boot().await;
         node
@@ -377,6 +387,19 @@ impl TestNode {
     /// Open files of the process.
     pub(crate) fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a running node").count()
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
     }
 }
 

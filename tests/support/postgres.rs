@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "shared by test binaries that each use a part of it")]
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{path::Path, process::Command, sync::Arc, thread, time::Duration};
 
 use penstock::{
     adapters::postgres::{PostgresSettings, PostgresStore, ReplicaSettings, StatementMode, TlsSettings, migrate},
@@ -53,6 +53,20 @@ impl TestDatabase {
         config
     }
 
+    /// A dump of it, by the server's own tool.
+    pub(crate) fn dump(&self, program: &Path, file: &Path) {
+        let url = self.url();
+        run(Command::new(program).args(["-Fc", "-d", &url, "-f"]).arg(file));
+    }
+
+    /// Makes the database anew, whoever uses it, from a dump.
+    pub(crate) async fn restore(&self, program: &Path, file: &Path) {
+        let admin = client(&self.server).await;
+        admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await.expect("dropped");
+        admin.batch_execute(&format!("CREATE DATABASE {}", self.name)).await.expect("created");
+        run(Command::new(program).args(["--exit-on-error", "-d", &self.url()]).arg(file));
+    }
+
     /// The URL under which a node finds the database.
     pub(crate) fn url(&self) -> String {
         let server = std::env::var(SERVER).expect("the server was found before");
@@ -86,6 +100,11 @@ impl Drop for TestDatabase {
             eprintln!("the database {} could not be dropped", self.name);
         }
     }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the server's tools are installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Settings that are generous where a test is about something else.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::{KeyPattern, PortResult};
 use crate::{
     ids::{ContentHash, PolicyId, ReceiptId, VersionId},
-    model::IdentityKey,
+    model::{IdentityKey, Timeline},
 };
 
 /// What a cached answer depends on; telling of the tag drops it everywhere. As text: `receipt:ID`, `policy:NAME`, `asset:ID`,
@@ -98,6 +98,8 @@ pub struct ChangePage {
     pub changes: Vec<Change>,
     /// Where to read on.
     pub mark: ChangeMark,
+    /// The history that this was read in. A mark of another one says nothing.
+    pub timeline: Timeline,
     /// More has changed than was read, or the log does not go back to where it was asked from: anything may have changed.
     pub anything: bool,
 }

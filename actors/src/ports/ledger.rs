@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{Page, PortResult};
 use crate::{
-    ids::{ContentHash, ReceiptId, UsageId, VersionId},
+    ids::{ContentHash, NodeId, ReceiptId, UsageId, VersionId},
     model::{
         ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, QuotaPolicy, Receipt, ReceiptStatus, UsageRow,
         WindowKind, WindowUsage,
@@ -152,8 +152,39 @@ pub struct Reclaimed {
     pub leases: u64,
     /// The credit that was charged or released.
     pub credit: Credit,
+    /// Leases among them that were released whatever the mode says, since no crash explains their loss.
+    pub spared_leases: u64,
+    /// The credit of the spared leases.
+    pub spared: Credit,
     /// Whether expired leases may be left for a further step.
     pub more: bool,
+}
+
+/// A usage row that could not be settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    pub row: UsageRow,
+    pub node: NodeId,
+    pub set_aside_at: Timestamp,
+    /// Why the ledger did not take it.
+    pub reason: String,
+}
+
+/// The latest epoch of a node, as the ledger knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub epoch: i64,
+    /// Heartbeats of the epoch that the ledger has taken.
+    pub beats: u64,
+    /// Whether it is neither fenced nor past its time.
+    pub alive: bool,
+}
+
+impl Standing {
+    /// Whether the ledger knows less than it acknowledged: so many heartbeats of an epoch.
+    pub fn is_behind(known: Option<Self>, epoch: i64, beats: u64) -> bool {
+        known.is_none_or(|known| known.epoch < epoch || known.epoch == epoch && known.beats < beats)
+    }
 }
 
 /// Leases and settlement: the calls behind the hot path.
@@ -186,18 +217,34 @@ pub trait Ledger: Send + Sync + 'static {
     /// `Rejected` when a row can never be inserted (its receipt does not exist); nothing of the batch is then applied.
     async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled>;
 
+    /// Keeps a row that can never be settled for a person to decide about. It is in no window. A repeat keeps it once.
+    async fn set_aside(&self, node: NodeId, row: &UsageRow, reason: &str) -> PortResult<()>;
+
     /// Makes the node's epoch known, or keeps it alive for another `ttl` by the ledger's own clock.
     ///
     /// # Errors
     /// `Fenced` when this epoch was reclaimed, or a later epoch of this node is known.
     async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()>;
 
-    /// Nodes alive now.
+    /// The latest epoch of a node; `None` when the ledger knows none.
+    async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>>;
+
+    /// Ends the time of an epoch whose process is known to be gone, so that its leases need not be waited for.
+    async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()>;
+
+    /// Nodes alive now. An epoch that a later one of its node has replaced is no node more.
     async fn nodes_alive(&self) -> PortResult<u64>;
 
-    /// Takes back up to `limit` leases of epochs that are no longer alive: their heartbeat ran out, or a later epoch of
-    /// the same node is known. An epoch is fenced in the same transaction that takes the first of its leases.
-    async fn reclaim(&self, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed>;
+    /// Takes back up to `limit` leases of epochs whose heartbeat ran out. An epoch is fenced in the same transaction that
+    /// takes the first of its leases.
+    ///
+    /// `by` is the epoch of the caller. A caller that is not alive itself takes nothing: a caller that slept, or a clock that
+    /// jumped, tells nothing about the others. A caller that was late takes nothing either until it has been in time twice,
+    /// so that the others have had the time to say that they live.
+    ///
+    /// An epoch that a later one of its node replaced while it was alive was not lost in a crash: two processes have one
+    /// identity. Its leases are released whatever `mode` says.
+    async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed>;
 }
 
 /// A window that does not equal the sum of its usage rows, or reserves that do not equal its leases.
@@ -240,6 +287,9 @@ pub trait Upkeep: Send + Sync + 'static {
 
     /// Makes what the next `months` months will need (partitions, where the database has them); how many were made.
     async fn prepare(&self, now: Timestamp, months: u32) -> PortResult<u64>;
+
+    /// Usage rows that were set aside, in the order of their ids, after `after`.
+    async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>>;
 
     /// Compares the windows of up to `limit` receipts after `after` with their usage rows and leases.
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage>;

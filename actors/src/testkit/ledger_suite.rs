@@ -10,17 +10,18 @@ mod receipts;
 mod reclaiming;
 mod scene;
 mod settlement;
+mod timelines;
 mod upkeep;
 mod walk;
 
 use std::sync::Arc;
 
-use crate::ports::{Catalog, Ledger, Receipts, Upkeep};
+use crate::ports::{Catalog, Ledger, Receipts, Timelines, Upkeep};
 
 /// An adapter that keeps the ledger and the catalogue: receipts are made for assets.
-pub trait LedgerStore: Ledger + Receipts + Upkeep + Catalog {}
+pub trait LedgerStore: Ledger + Receipts + Upkeep + Catalog + Timelines {}
 
-impl<S: Ledger + Receipts + Upkeep + Catalog> LedgerStore for S {}
+impl<S: Ledger + Receipts + Upkeep + Catalog + Timelines> LedgerStore for S {}
 
 /// The adapter under test.
 type Store = Arc<dyn LedgerStore>;
@@ -36,6 +37,7 @@ pub async fn run(store: Arc<impl LedgerStore>) {
     Box::pin(settlement::run(&store)).await;
     Box::pin(reclaiming::run(&store)).await;
     Box::pin(upkeep::run(&store)).await;
+    Box::pin(timelines::run(&store)).await;
     for seed in walk::SEEDS {
         Box::pin(walk::used_and_reserved_never_pass_the_limit_and_nothing_is_lost(&store, seed)).await;
     }

@@ -1,5 +1,7 @@
 //! A ledger in memory that keeps windows and leases, and stops the test that breaks one of its invariants.
 
+mod upkeep;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,38 +10,55 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::script::Script;
 use crate::{
     clock::Clock,
-    ids::{NodeId, ReceiptId, UsageId},
+    ids::{NodeId, ReceiptId, TimelineId, UsageId},
     model::{
-        Credit, LeaseSizing, LostLease, NodeEpoch, QuotaPolicy, ReceiptStatus, UsageRow, Window, WindowKind, WindowSet,
-        WindowUsage,
+        Credit, LeaseSizing, LostLease, NodeEpoch, QuotaPolicy, ReceiptStatus, Timeline, UsageRow, Window, WindowKind,
+        WindowSet, WindowUsage,
     },
     ports::{
-        AuditPage, Change, ChangeMark, ChangePage, Changes, Ledger, PortError, PortResult, ReceiptView, Reclaimed,
-        Refill, Release, SettleBatch, Settled, Tag, Upkeep, Want,
+        Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, Release, SetAside, SettleBatch, Settled,
+        Standing, Tag, Want,
     },
 };
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The node's epoch, the receipt and the start of the hour name a lease.
 type LeaseKey = (NodeEpoch, ReceiptId, Timestamp);
 
-#[derive(Default)]
+#[derive(Clone)]
 struct Books {
     receipts: HashMap<ReceiptId, ReceiptView>,
     windows: HashMap<(ReceiptId, Window), (Credit, Credit)>,
     leases: HashMap<LeaseKey, Credit>,
     /// Charged when their lease was reclaimed, less what late rows have explained.
     charged: HashMap<LeaseKey, Credit>,
-    nodes: HashMap<NodeId, (i64, Instant)>,
+    nodes: HashMap<NodeEpoch, Life>,
     fenced: HashSet<NodeEpoch>,
     watermarks: HashMap<NodeEpoch, i64>,
     rows: HashMap<UsageId, UsageRow>,
     poison: HashSet<ReceiptId>,
     log: Vec<Tag>,
+    set_aside: Vec<SetAside>,
+    timeline: Timeline,
 }
+
+/// What is known of an epoch.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    until: Instant,
+    beats: u64,
+    /// Its leases are released when it is over: a later epoch replaced it while it was alive.
+    spared: bool,
+}
+
+/// What a ledger can be restored from.
+pub struct Restorable(Books);
 
 /// A ledger in memory.
 pub struct ModelLedger {
@@ -51,7 +70,7 @@ pub struct ModelLedger {
 
 impl ModelLedger {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { script: Script::default(), clock, books: Mutex::default() }
+        Self { script: Script::default(), clock, books: Mutex::new(Books::new()) }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -80,6 +99,19 @@ impl ModelLedger {
         books.receipts.get_mut(&id).expect("a receipt").policy = policy;
     }
 
+    /// The database is restored: what was committed since `earlier` is gone. A dump is then in another place than it was, a copy of
+    /// files is not.
+    pub fn restore(&self, earlier: Restorable, moved: bool) {
+        let mut books = self.books();
+        *books = earlier.0;
+        books.timeline.moved = moved;
+    }
+
+    /// A dump.
+    pub fn dump(&self) -> Restorable {
+        Restorable(self.books().clone())
+    }
+
     /// Rows of this receipt are rejected from now on.
     pub fn poison(&self, id: ReceiptId) {
         self.books().poison.insert(id);
@@ -88,14 +120,26 @@ impl ModelLedger {
     /// The heartbeats of a node are over: anybody may reclaim its leases.
     pub fn stop_hearing(&self, node: NodeId) {
         let now = self.clock.monotonic();
-        if let Some((_, until)) = self.books().nodes.get_mut(&node) {
-            *until = now;
+        let mut books = self.books();
+        for (_, life) in books.nodes.iter_mut().filter(|(epoch, _)| epoch.node == node) {
+            life.until = now;
         }
+    }
+
+    /// Another node takes what is not kept alive.
+    ///
+    /// # Panics
+    /// When the ledger is scripted to fail.
+    pub async fn reclaim_all(&self, mode: LostLease) {
+        let by = NodeEpoch { node: NodeId::from_uuid(Uuid::from_u128(1)), epoch: 1 };
+        self.books().nodes.insert(by, Life { until: self.clock.monotonic() + HOUR, beats: 1, spared: false });
+        while self.reclaim(by, mode, self.clock.now(), 10).await.expect("reclaimed").more {}
+        self.books().nodes.remove(&by);
     }
 
     /// The epoch that a node is known by.
     pub fn epoch(&self, node: NodeId) -> Option<i64> {
-        self.books().nodes.get(&node).map(|&(epoch, _)| epoch)
+        self.books().latest(node).map(|(epoch, _)| epoch)
     }
 
     /// Usage rows in the ledger.
@@ -138,6 +182,23 @@ impl ModelLedger {
 }
 
 impl Books {
+    fn new() -> Self {
+        Self {
+            receipts: HashMap::new(),
+            windows: HashMap::new(),
+            leases: HashMap::new(),
+            charged: HashMap::new(),
+            nodes: HashMap::new(),
+            fenced: HashSet::new(),
+            watermarks: HashMap::new(),
+            rows: HashMap::new(),
+            poison: HashSet::new(),
+            log: Vec::new(),
+            set_aside: Vec::new(),
+            timeline: Timeline { timeline_id: TimelineId::random(), moved: false },
+        }
+    }
+
     fn usage(&self, id: ReceiptId, now: Timestamp) -> [WindowUsage; 3] {
         let set = WindowSet::at(now);
         WindowKind::ALL.map(|kind| {
@@ -156,7 +217,12 @@ impl Books {
     }
 
     fn is_alive(&self, node: NodeEpoch) -> bool {
-        !self.fenced.contains(&node) && self.nodes.get(&node.node).is_some_and(|&(epoch, _)| epoch == node.epoch)
+        !self.fenced.contains(&node) && self.nodes.contains_key(&node)
+    }
+
+    fn latest(&self, node: NodeId) -> Option<(i64, Life)> {
+        let epochs = self.nodes.iter().filter(|(epoch, _)| epoch.node == node);
+        epochs.map(|(epoch, life)| (epoch.epoch, *life)).max_by_key(|&(epoch, _)| epoch)
     }
 
     fn refill(&mut self, node: NodeEpoch, want: &Want, sizing: LeaseSizing, now: Timestamp) -> Refill {
@@ -243,7 +309,8 @@ impl Ledger for ModelLedger {
             if batch.sequence <= watermark {
                 return Ok(Settled::default());
             }
-            if batch.rows.iter().any(|row| books.poison.contains(&row.receipt_id)) {
+            let is_taken = |id| books.receipts.contains_key(id) && !books.poison.contains(id);
+            if !batch.rows.iter().all(|row| is_taken(&row.receipt_id)) {
                 return Err(PortError::rejected("the model ledger", "a row can never be taken"));
             }
             books.watermarks.insert(batch.node, batch.sequence);
@@ -262,30 +329,70 @@ impl Ledger for ModelLedger {
         self.script.play("settle", batch.rows.len(), work).await
     }
 
+    async fn set_aside(&self, node: NodeId, row: &UsageRow, reason: &str) -> PortResult<()> {
+        let work = || {
+            let (mut books, set_aside_at) = (self.books(), self.clock.now());
+            books.set_aside.push(SetAside { row: row.clone(), node, set_aside_at, reason: reason.to_owned() });
+            Ok(())
+        };
+        self.script.play("set_aside", 1, work).await
+    }
+
     async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
         let work = || {
             let mut books = self.books();
-            let known = books.nodes.get(&node.node).map(|&(epoch, _)| epoch);
+            let known = books.latest(node.node).map(|(epoch, _)| epoch);
             if books.fenced.contains(&node) || known.is_some_and(|known| known > node.epoch) {
                 return Err(PortError::Fenced);
             }
-            books.nodes.insert(node.node, (node.epoch, self.clock.monotonic() + ttl));
+            let now = self.clock.monotonic();
+            for (earlier, life) in &mut books.nodes {
+                life.spared |= earlier.node == node.node && earlier.epoch < node.epoch && life.until > now;
+            }
+            let life = books.nodes.entry(node).or_insert(Life { until: now, beats: 0, spared: false });
+            life.until = now + ttl;
+            life.beats += 1;
             Ok(())
         };
         self.script.play("heartbeat", 1, work).await
     }
 
-    async fn nodes_alive(&self) -> PortResult<u64> {
-        let now = self.clock.monotonic();
-        Ok(self.books().nodes.values().filter(|&&(_, until)| until > now).count() as u64)
+    async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>> {
+        let work = || {
+            let (books, now) = (self.books(), self.clock.monotonic());
+            Ok(books.latest(node).map(|(epoch, life)| {
+                let alive = life.until > now && !books.fenced.contains(&NodeEpoch { node, epoch });
+                Standing { epoch, beats: life.beats, alive }
+            }))
+        };
+        self.script.play("standing", 1, work).await
     }
 
-    async fn reclaim(&self, mode: LostLease, _: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+    async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()> {
         let work = || {
             let (mut books, now) = (self.books(), self.clock.monotonic());
-            let dead = |node: NodeEpoch| {
-                books.nodes.get(&node.node).is_none_or(|&(epoch, until)| epoch != node.epoch || until <= now)
-            };
+            if let Some(life) = books.nodes.get_mut(&node) {
+                life.until = life.until.min(now);
+            }
+            Ok(())
+        };
+        self.script.play("declare_dead", 1, work).await
+    }
+
+    async fn nodes_alive(&self) -> PortResult<u64> {
+        let (books, now) = (self.books(), self.clock.monotonic());
+        let alive: HashSet<NodeId> =
+            books.nodes.iter().filter(|(_, life)| life.until > now).map(|(epoch, _)| epoch.node).collect();
+        Ok(alive.len() as u64)
+    }
+
+    async fn reclaim(&self, by: NodeEpoch, mode: LostLease, _: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+        let work = || {
+            let (mut books, now) = (self.books(), self.clock.monotonic());
+            let dead = |node: NodeEpoch| books.nodes.get(&node).is_none_or(|life| life.until <= now);
+            if dead(by) {
+                return Ok(Reclaimed::default());
+            }
             let mut keys: Vec<LeaseKey> = books.leases.keys().copied().filter(|key| dead(key.0)).collect();
             let more = keys.len() > limit as usize;
             keys.truncate(limit as usize);
@@ -293,6 +400,8 @@ impl Ledger for ModelLedger {
             for key in keys {
                 books.fenced.insert(key.0);
                 let held = books.leases.remove(&key).unwrap_or_default();
+                let spared = mode == LostLease::Charge && books.nodes.get(&key.0).is_some_and(|life| life.spared);
+                let mode = if spared { LostLease::Release } else { mode };
                 let charged = if mode == LostLease::Charge { held } else { Credit::ZERO };
                 books.change(key.1, key.2, |used, reserved| {
                     *reserved -= held;
@@ -303,67 +412,13 @@ impl Ledger for ModelLedger {
                 }
                 reclaimed.leases += 1;
                 reclaimed.credit += held;
+                if spared {
+                    reclaimed.spared_leases += 1;
+                    reclaimed.spared += held;
+                }
             }
             Ok(reclaimed)
         };
         self.script.play("reclaim", 1, work).await
-    }
-}
-
-/// Housekeeping that has nothing to keep: what a step was asked is on record, and it may fail as any other.
-#[async_trait]
-impl Upkeep for ModelLedger {
-    async fn ping(&self) -> PortResult<()> {
-        self.script.play("ping", 1, || Ok(())).await
-    }
-
-    async fn expire_receipts(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
-        self.script.play("expire_receipts", limit as usize, || Ok(0)).await
-    }
-
-    async fn prune_windows(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
-        self.script.play("prune_windows", limit as usize, || Ok(0)).await
-    }
-
-    async fn prune_nodes(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
-        self.script.play("prune_nodes", limit as usize, || Ok(0)).await
-    }
-
-    async fn prepare(&self, _: Timestamp, months: u32) -> PortResult<u64> {
-        self.script.play("prepare", months as usize, || Ok(0)).await
-    }
-
-    async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {
-        self.check();
-        Ok(AuditPage::default())
-    }
-}
-
-/// A line's id is its place.
-#[async_trait]
-impl Changes for ModelLedger {
-    async fn changes(&self, after: Option<ChangeMark>, limit: u32) -> PortResult<ChangePage> {
-        let work = || {
-            let books = self.books();
-            let end = books.log.len();
-            let from = after.map_or(end, |mark| usize::try_from(mark.0).unwrap_or(end));
-            let changes = books.log.iter().enumerate().skip(from).take(limit as usize);
-            let changes = changes.map(|(id, tag)| Change { id: id as i64, tag: tag.clone() }).collect();
-            Ok(ChangePage { changes, mark: ChangeMark(end as i64), anything: end - from > limit as usize })
-        };
-        self.script.play("changes", 1, work).await
-    }
-
-    async fn note_changes(&self, tags: &[Tag]) -> PortResult<()> {
-        self.script
-            .play("note_changes", tags.len(), || {
-                self.books().log.extend_from_slice(tags);
-                Ok(())
-            })
-            .await
-    }
-
-    async fn forget_changes(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
-        self.script.play("forget_changes", limit as usize, || Ok(0)).await
     }
 }

@@ -138,6 +138,7 @@ impl Cluster {
     /// The process is gone, with its streams and what they had sent unsettled; it starts again.
     fn crash(&mut self, at: usize) {
         let id = self.nodes[at].id;
+        now(self.world.ledger.declare_dead(id)).expect("its process is gone");
         self.nodes[at] = Instance::new(NodeEpoch { epoch: id.epoch + 1, ..id });
         now(self.world.ledger.heartbeat(self.nodes[at].id, LEASE_TTL)).expect("a new life");
     }
@@ -156,7 +157,7 @@ impl Cluster {
     }
 
     fn reclaim(&mut self) {
-        while now(self.world.ledger.reclaim(self.mode, self.world.now(), 2)).expect("reclaimed").more {}
+        now(self.world.ledger.reclaim_all(self.mode));
     }
 
     fn give_back(&mut self, at: usize, all: bool) {

@@ -12,13 +12,8 @@ use penstock_actors::{
 
 use crate::{
     quota::Owned as _,
-    rig::{LEASE_TTL, Rig, World, aside, bytes, completed, eventually},
+    rig::{LEASE_TTL, Rig, aside, bytes, completed, eventually},
 };
-
-/// Another node takes what is not kept alive.
-async fn reclaim(world: &World, mode: LostLease) {
-    while world.ledger.reclaim(mode, world.now(), 10).await.expect("reclaimed").more {}
-}
 
 #[actix::test]
 async fn a_lease_is_not_spent_after_its_validity() {
@@ -47,7 +42,7 @@ async fn a_fenced_node_forfeits_its_leases_and_goes_on_under_a_new_epoch() {
         rig.clock.advance(LEASE_TTL);
         rig.ledger.script.set_down(false);
         rig.ledger.stop_hearing(rig.id);
-        reclaim(&rig, mode).await;
+        rig.ledger.reclaim_all(mode).await;
         eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
         // The old stream settles under its old epoch, the new one leases under the new.
         rig.acquire(&right, Demand::Whole).await.expect("let in again").settle(completed(100));
@@ -71,7 +66,7 @@ async fn a_lease_of_a_reclaimed_epoch_that_arrives_late_is_not_spent() {
     let asking = aside(rig.node.quota.clone().acquire_owned(right, Demand::Whole));
     eventually("a lease is taken, and its answer is held back", || !rig.ledger.leased().is_empty()).await;
     rig.ledger.stop_hearing(rig.id);
-    reclaim(&rig, LostLease::Charge).await;
+    rig.ledger.reclaim_all(LostLease::Charge).await;
     eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
     drop(held);
     let answer = asking.await.expect("answered");
@@ -89,7 +84,7 @@ async fn a_fence_that_a_refill_meets_is_answered_by_a_new_epoch_at_once() {
     rig.acquire(&right, Demand::Whole).await.expect("let in").settle(completed(100));
     rig.settled().await;
     rig.ledger.stop_hearing(rig.id);
-    reclaim(&rig, LostLease::Release).await;
+    rig.ledger.reclaim_all(LostLease::Release).await;
     let other = rig.receipt(bytes(1000), 100);
     assert!(matches!(rig.acquire(&other, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
     eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
@@ -100,10 +95,10 @@ async fn a_fence_that_a_refill_meets_is_answered_by_a_new_epoch_at_once() {
 #[actix::test]
 async fn a_node_whose_clock_was_set_back_finds_an_epoch_of_its_own() {
     let rig = Rig::start().await;
-    // In an earlier life the clock was a year ahead.
+    // In an earlier life, which is over, the clock was a year ahead.
     let year = 365 * 86_400 * 1_000_000;
     let ahead = NodeEpoch { node: rig.id, epoch: rig.now().as_microsecond() + year };
-    rig.ledger.heartbeat(ahead, LEASE_TTL).await.expect("known");
+    rig.ledger.heartbeat(ahead, Duration::ZERO).await.expect("known");
     eventually("the node is past it", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > ahead.epoch)).await;
     let right = rig.receipt(bytes(1000), 100);
     eventually_let_in(&rig, &right).await;
@@ -164,8 +159,24 @@ async fn a_refill_whose_answer_was_lost_never_lets_more_in_than_the_limit() {
     // The lease that nobody knows of holds the budget until the epoch is reclaimed.
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Quota { .. })));
     rig.ledger.stop_hearing(rig.id);
-    reclaim(&rig, LostLease::Release).await;
+    rig.ledger.reclaim_all(LostLease::Release).await;
     rig.clock.advance(Duration::from_secs(2));
     eventually_let_in(&rig, &right).await;
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_node_that_meets_a_namesake_takes_no_more_leases_and_gives_back_what_it_holds() {
+    let rig = Rig::start().await;
+    let right = rig.receipt(bytes(10_000), 100);
+    let running = rig.acquire(&right, Demand::Whole).await.expect("let in");
+    let namesake = NodeEpoch { node: rig.id, epoch: rig.now().as_microsecond() + 1_000_000 };
+    rig.ledger.heartbeat(namesake, LEASE_TTL).await.expect("another process of this identity");
+    eventually("they meet", || rig.node.has_namesake()).await;
+    assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
+    assert_eq!(rig.ledger.epoch(rig.id), Some(namesake.epoch), "it does not chase the other one's epoch");
+    running.settle(completed(60));
+    rig.settled().await;
+    assert_eq!(rig.ledger.hour(right.id, rig.now()).0, Credit::new(60, 1), "what was sent is charged, and no more");
     rig.end_alone().await;
 }

@@ -14,6 +14,7 @@ mod lineage;
 mod mending;
 mod quota;
 mod quota_faults;
+mod restores;
 mod rig;
 mod slots;
 mod storage;

@@ -251,7 +251,7 @@ impl Rig {
         change(&mut settings);
         let io = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let id = NodeId::random();
-        let observers = Observers { janitor: Arc::new(|_| {}), changes: Arc::new(|_| {}) };
+        let observers = Observers { lives: Arc::new(|_| {}), janitor: Arc::new(|_| {}), changes: Arc::new(|_| {}) };
         let node = Node::start(&world.ports(), &settings, id, observers, io.handle().clone()).await;
         Self { node: node.expect("a node"), id, world: world.clone(), io: Some(io), ended: false }
     }
@@ -324,7 +324,7 @@ impl Rig {
         let (quota, usage) = (self.node.quota.counters(), self.node.usage.counters());
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::SeqCst);
         assert_eq!(load(&quota.lost_settlements), 0, "no settlement was lost");
-        assert_eq!(load(&usage.recorded), load(&usage.settled) + load(&usage.dropped), "every row came to an end");
+        assert_eq!(load(&usage.recorded), load(&usage.settled) + load(&usage.set_aside), "every row came to an end");
         assert!(self.node.is_alive(), "no actor died");
         self.ledger.check();
     }
@@ -344,6 +344,7 @@ impl World {
             upkeep: self.ledger.clone(),
             catalog: self.index.clone(),
             changes: self.ledger.clone(),
+            timelines: self.ledger.clone(),
             policies: self.policies.clone(),
             blobs: Arc::new(self.blobs.clone()),
             shared: self.shared.clone(),

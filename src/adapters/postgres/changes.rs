@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use penstock_actors::ports::{Change, ChangeMark, ChangePage, Changes, PortResult, Tag};
+use penstock_actors::ports::{Change, ChangeMark, ChangePage, Changes, PortError, PortResult, Tag};
 use tokio_postgres::types::Type;
 
-use super::{PostgresStore, columns::Columns, db::Statement};
+use super::{PostgresStore, columns::Columns, db::Statement, timelines::timeline};
 
 /// By the primary key. `oldest` is the oldest transaction that was running: all below it are over, so whatever they wrote is
 /// in this answer or in an earlier one, and the next question begins there. One row comes even when nothing has changed.
@@ -14,8 +14,9 @@ use super::{PostgresStore, columns::Columns, db::Statement};
 const CHANGES: Statement = Statement {
     name: "changes",
     sql: "
-        SELECT now.oldest, log.change_id, log.tag
+        SELECT now.oldest, t.timeline_id, t.moved, log.change_id, log.tag
         FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest) AS now
+        CROSS JOIN penstock_timeline() AS t
         LEFT JOIN LATERAL (
             SELECT change_id, tag FROM change_log WHERE txid >= $1 ORDER BY txid, change_id LIMIT $2
         ) AS log ON true",
@@ -45,7 +46,8 @@ impl Changes for PostgresStore {
         // Beyond every transaction: only the mark comes back.
         let from = after.map_or(i64::MAX, |mark| mark.0);
         let rows = self.ledger.rows(&CHANGES, &[&from, &(i64::from(limit) + 1)]).await?;
-        let oldest = rows.first().map(|row| Columns(row).get("oldest")).transpose()?.unwrap_or(from);
+        let first = rows.first().ok_or_else(|| PortError::Corrupt("the table timelines has no row".to_owned()))?;
+        let (oldest, timeline) = (Columns(first).get("oldest")?, timeline(&Columns(first))?);
         let mut changes = Vec::with_capacity(rows.len());
         let mut anything = after.is_some() && oldest < from || rows.len() > limit as usize;
         for row in rows.iter().map(Columns) {
@@ -56,7 +58,7 @@ impl Changes for PostgresStore {
                 Err(_) => anything = true,
             }
         }
-        Ok(ChangePage { changes, mark: ChangeMark(oldest), anything })
+        Ok(ChangePage { changes, mark: ChangeMark(oldest), timeline, anything })
     }
 
     async fn note_changes(&self, tags: &[Tag]) -> PortResult<()> {

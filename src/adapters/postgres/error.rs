@@ -21,6 +21,10 @@ const TRANSIENT_CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
 /// was canceled is of their class too, and says nothing of the server.)
 const ENDING: [&str; 4] = ["08", "57P01", "57P02", "57P03"];
 
+/// Classes that say that what the statement is about is not there, or not as this program made it: tables while a dump is being restored,
+/// a right that was taken away. That says nothing of the rows, which must be kept until it is mended.
+const SCHEMA_CLASSES: [&str; 2] = ["42", "3F"];
+
 /// What [`PortError::NotFound`] says when a row has no partition to go to: whoever inserted it can make one.
 pub(super) const NO_PARTITION: &str = "partition for a row";
 
@@ -128,14 +132,18 @@ pub(super) fn from_statement(error: &Error) -> PortError {
         }
         READ_ONLY => Fault::Gone.told(told),
         code if ENDING.iter().any(|ending| code.starts_with(ending)) => Fault::Gone.told(told),
-        code if TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class)) => PortError::unavailable(POSTGRES, told),
+        code if TRANSIENT_CLASSES.iter().chain(&SCHEMA_CLASSES).any(|class| code.starts_with(class)) => {
+            PortError::unavailable(POSTGRES, told)
+        }
         _ => PortError::rejected(POSTGRES, told),
     }
 }
 
-/// Whether the server or the moment is to blame, and not the statement.
+/// Whether the server or the moment is to blame, and not the statement or the schema that it meets.
 pub(super) fn is_passing(error: &Error) -> bool {
-    matches!(from_statement(error), PortError::Unavailable { .. })
+    let of_schema =
+        error.code().is_some_and(|state| SCHEMA_CLASSES.iter().any(|class| state.code().starts_with(class)));
+    !of_schema && matches!(from_statement(error), PortError::Unavailable { .. })
 }
 
 /// No connection could be had: whatever the reason, another attempt may find one.

@@ -8,9 +8,11 @@ use std::{collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    ids::{ReceiptId, UsageId},
-    model::{ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, WindowKind, WindowSet},
-    ports::{Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, Release, SettleBatch, Settled, Want},
+    ids::{NodeId, ReceiptId, UsageId},
+    model::{ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow, WindowKind, WindowSet},
+    ports::{
+        Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, Release, SettleBatch, Settled, Standing, Want,
+    },
 };
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
@@ -19,7 +21,9 @@ use super::{
     PostgresStore,
     columns::{Columns, signed},
     db::Statement,
+    error::POSTGRES,
     replicas::Topic,
+    set_aside,
 };
 
 /// A lease for more than this is a mistake or a limit's absence (2^50 bytes are a PiB); as many leases of it as a
@@ -57,12 +61,14 @@ const REFILL: Statement = Statement {
     ],
 };
 
-/// Usage, windows, leases and the node by their primary keys, inside the function.
+/// Usage, windows, leases and the node by their primary keys, inside the function. No row comes from a database that was restored and
+/// has no timeline of its own yet.
 const SETTLE: Statement = Statement {
     name: "settle",
     sql: "
         SELECT penstock_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-            AS inserted",
+            AS inserted
+        WHERE NOT (SELECT moved FROM penstock_timeline())",
     types: &[
         Type::UUID,
         Type::INT8,
@@ -89,25 +95,51 @@ const SETTLE: Statement = Statement {
 /// function.
 const RECLAIM: Statement = Statement {
     name: "reclaim",
-    sql: "SELECT taken_leases, taken_bytes, taken_requests, more FROM penstock_reclaim($1, $2, $3)",
-    types: &[Type::TIMESTAMPTZ, Type::INT8, Type::UUID_ARRAY],
+    sql: "
+        SELECT taken_leases, taken_bytes, taken_requests, spared_leases, spared_bytes, spared_requests, more
+        FROM penstock_reclaim_by($1, $2, $3, $4, $5)",
+    types: &[Type::UUID, Type::INT8, Type::TIMESTAMPTZ, Type::INT8, Type::UUID_ARRAY],
 };
 
 /// The node's epochs by the primary key.
 const HEARTBEAT: Statement = Statement {
     name: "heartbeat",
     sql: "
-        INSERT INTO ledger_nodes AS n (node_id, epoch, alive_until)
-        SELECT $1, $2, clock_timestamp() + make_interval(secs => $3)
+        INSERT INTO ledger_nodes AS n (node_id, epoch, alive_until, beats)
+        SELECT $1, $2, clock_timestamp() + make_interval(secs => $3), 1
         WHERE NOT EXISTS (SELECT FROM ledger_nodes later WHERE later.node_id = $1 AND later.epoch > $2)
-        ON CONFLICT (node_id, epoch) DO UPDATE SET alive_until = excluded.alive_until WHERE NOT n.fenced",
+        ON CONFLICT (node_id, epoch) DO UPDATE SET
+            alive_until = excluded.alive_until, beats = n.beats + 1,
+            on_time = CASE WHEN n.alive_until > clock_timestamp() THEN n.on_time + 1 ELSE 0 END
+        WHERE NOT n.fenced",
     types: &[Type::UUID, Type::INT8, Type::FLOAT8],
 };
 
-/// By `ledger_nodes_alive`.
+/// The latest epoch of a node, by the primary key.
+const STANDING: Statement = Statement {
+    name: "standing",
+    sql: "
+        SELECT epoch, beats, NOT fenced AND alive_until > clock_timestamp() AS alive
+        FROM ledger_nodes WHERE node_id = $1 ORDER BY epoch DESC LIMIT 1",
+    types: &[Type::UUID],
+};
+
+/// By the primary key.
+const DECLARE_DEAD: Statement = Statement {
+    name: "declare_dead",
+    sql: "
+        UPDATE ledger_nodes SET alive_until = clock_timestamp()
+        WHERE node_id = $1 AND epoch = $2 AND alive_until > clock_timestamp()",
+    types: &[Type::UUID, Type::INT8],
+};
+
+/// By `ledger_nodes_alive`, later epochs by the primary key.
 const NODES_ALIVE: Statement = Statement {
     name: "nodes_alive",
-    sql: "SELECT count(*) AS alive FROM ledger_nodes WHERE NOT fenced AND alive_until > clock_timestamp()",
+    sql: "
+        SELECT count(*) AS alive FROM ledger_nodes n
+        WHERE NOT fenced AND alive_until > clock_timestamp() AND NOT EXISTS (
+            SELECT FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch)",
     types: &[],
 };
 
@@ -176,7 +208,7 @@ impl Ledger for PostgresStore {
 
         let row = self
             .ledger
-            .row(
+            .row_opt(
                 &SETTLE,
                 &[
                     &batch.node.node.as_uuid(),
@@ -201,8 +233,14 @@ impl Ledger for PostgresStore {
             )
             .await;
         self.replicas.changed(rows.iter().map(|row| Topic::Usage(row.receipt_id)));
-        let row = row?;
+        let row = row?.ok_or_else(|| {
+            PortError::unavailable(POSTGRES, "the database was restored, and no timeline has begun in it yet")
+        })?;
         Ok(Settled { inserted: Columns(&row).amount("inserted")? })
+    }
+
+    async fn set_aside(&self, node: NodeId, row: &UsageRow, reason: &str) -> PortResult<()> {
+        set_aside::set_aside(self, node, row, reason).await
     }
 
     async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
@@ -215,16 +253,32 @@ impl Ledger for PostgresStore {
         Columns(&row).amount("alive")
     }
 
-    async fn reclaim(&self, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+    async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>> {
+        let row = self.ledger.row_opt(&STANDING, &[&node.as_uuid()]).await?;
+        let standing = |row: &Row| {
+            let row = Columns(row);
+            Ok(Standing { epoch: row.get("epoch")?, beats: row.amount("beats")?, alive: row.get("alive")? })
+        };
+        row.as_ref().map(standing).transpose()
+    }
+
+    async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()> {
+        self.ledger.execute(&DECLARE_DEAD, &[&node.node.as_uuid(), &node.epoch]).await.map(drop)
+    }
+
+    async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
         let charges: Option<Vec<Uuid>> = match mode {
             LostLease::Charge => Some((0..limit).map(|_| UsageId::next().as_uuid()).collect()),
             LostLease::Release => None,
         };
-        let row = self.upkeep.row(&RECLAIM, &[&now, &i64::from(limit), &charges]).await?;
+        let (node, epoch, most) = (by.node.as_uuid(), by.epoch, i64::from(limit));
+        let row = self.upkeep.row(&RECLAIM, &[&node, &epoch, &now, &most, &charges]).await?;
         let row = Columns(&row);
         Ok(Reclaimed {
             leases: row.amount("taken_leases")?,
             credit: row.credit("taken_bytes", "taken_requests")?,
+            spared_leases: row.amount("spared_leases")?,
+            spared: row.credit("spared_bytes", "spared_requests")?,
             more: row.get("more")?,
         })
     }

@@ -13,6 +13,7 @@ use super::{
     reach::{Reach, Role},
     tls::Tls,
 };
+use crate::adapters::schema::Versions;
 
 mod embedded {
     refinery::embed_migrations!("migrations/postgres");
@@ -58,8 +59,8 @@ const LOGGED_EVERY: i64 = 50_000;
 /// connection.
 ///
 /// # Errors
-/// When the server does not answer, there is a pooler in front of it, a migration fails, or one that was applied has been
-/// changed since.
+/// When the server does not answer, there is a pooler in front of it, a migration fails, one that was applied has been changed
+/// since, or a later build made the schema and it does not let this one in.
 pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
     let mut config = settings.config.clone();
     config.options(match config.get_options() {
@@ -77,6 +78,10 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
         .batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))
         .await
         .context("cannot take the migration lock")?;
+    if known(&client).await?.is_some_and(Versions::is_later) {
+        // The later build has done all that this one would.
+        return Ok(0);
+    }
     let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| failed(&error))?;
     enter_assets(&client).await.context("cannot enter the assets into the search")?;
     Ok(report.applied_migrations().len())
@@ -120,23 +125,46 @@ async fn enter_assets(client: &Client) -> Result<(), tokio_postgres::Error> {
 /// Succeeds when the server answers and has the schema of this version, or a later one.
 ///
 /// # Errors
-/// When it does not answer, or its schema is behind.
+/// When it does not answer, or its schema is behind or does not let this build in.
 pub async fn await_schema(settings: &PostgresSettings) -> anyhow::Result<()> {
-    const VERSION: &str = "SELECT max(version) FROM refinery_schema_history";
     let client = open(&reach(settings.config.clone(), settings)?).await?;
-    // Without a name, for there may be a PgBouncer in between.
-    let version = match client.query_typed_opt(VERSION, &[]).await {
-        Ok(row) => row.and_then(|row| row.get::<_, Option<i32>>(0)).unwrap_or_default(),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
-        Err(error) => return Err(error).context("cannot read the version of the schema"),
-    };
-    let needed = embedded::migrations::runner().get_migrations().iter().map(|migration| migration.version()).max();
-    let needed = needed.unwrap_or_default();
+    let versions = known(&client).await?;
+    let (version, needed) = versions.map_or((0, newest()), |versions| (versions.schema, versions.build));
     ensure!(
-        i64::from(version) >= i64::from(needed),
+        version >= needed,
         "the schema is at version {version} and this build needs {needed}: run `penstock migrate` against the server itself"
     );
     Ok(())
+}
+
+fn newest() -> i64 {
+    let runner = embedded::migrations::runner();
+    runner.get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or_default()
+}
+
+/// What this build and the schema know of each other; `None` before the first migration. Hopeless when a later build made the schema
+/// and it does not let this one in.
+async fn known(client: &Client) -> anyhow::Result<Option<Versions>> {
+    const SCHEMA: &str = "SELECT max(version) FROM refinery_schema_history";
+    const FLOOR: &str = "SELECT least_version FROM schema_floor";
+    let Some(schema) = number(client, SCHEMA).await.context("cannot read the version of the schema")? else {
+        return Ok(None);
+    };
+    let least = number(client, FLOOR).await.context("cannot read what the schema asks of a build")?;
+    let versions = Versions { schema, build: newest(), least };
+    match versions.refusal() {
+        Some(refusal) => Err(Hopeless(refusal).into()),
+        None => Ok(Some(versions)),
+    }
+}
+
+/// A number of a table that may not be there. Asked without a name, for there may be a PgBouncer in between.
+async fn number(client: &Client, sql: &str) -> Result<Option<i64>, Error> {
+    match client.query_typed_opt(sql, &[]).await {
+        Ok(row) => Ok(row.and_then(|row| row.get::<_, Option<i32>>(0)).map(i64::from)),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn reach(config: Config, settings: &PostgresSettings) -> anyhow::Result<Reach> {

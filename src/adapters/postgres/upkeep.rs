@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    ids::ReceiptId,
+    ids::{ReceiptId, UsageId},
     model::WindowKind,
-    ports::{AuditDifference, AuditPage, PortResult, Upkeep},
+    ports::{AuditDifference, AuditPage, PortResult, SetAside, Upkeep},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{PostgresStore, columns::Columns, db::Statement};
+use super::{PostgresStore, columns::Columns, db::Statement, set_aside};
 
 /// By `overlay_receipts_open`.
 const EXPIRE: Statement = Statement {
@@ -163,6 +163,10 @@ impl Upkeep for PostgresStore {
             tracing::warn!(rows = moved, "usage had come for months without a partition; it was moved to one");
         }
         Columns(&row).amount("partitions_made")
+    }
+
+    async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>> {
+        set_aside::page(self, after, limit).await
     }
 
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage> {

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::ContentHash,
-    model::IdentityKey,
+    model::{IdentityKey, Timeline},
     ports::{Change, ChangeMark, ChangePage, Changes, PortResult, Tag},
 };
 use rusqlite::{Connection, named_params};
 use uuid::Uuid;
 
-use super::{SqliteStore, values::Sql};
+use super::{SqliteStore, timelines, values::Sql};
 
 /// The newest line; the table's own tree is in this order.
 pub(super) const NEWEST_CHANGE: &str = "SELECT coalesce(max(change_id), 0) FROM change_log";
@@ -30,7 +30,12 @@ pub(super) const FORGET_CHANGES: &str = "
 #[async_trait]
 impl Changes for SqliteStore {
     async fn changes(&self, after: Option<ChangeMark>, limit: u32) -> PortResult<ChangePage> {
-        self.workers.read("changes", move |conn| Ok(page(conn, after, limit)?)).await
+        let home = self.home.clone();
+        let read = move |conn: &Connection| {
+            let timeline = timelines::timeline(conn, &home)?;
+            Ok(page(conn, after, limit, timeline)?)
+        };
+        self.workers.read("changes", read).await
     }
 
     async fn note_changes(&self, tags: &[Tag]) -> PortResult<()> {
@@ -47,10 +52,10 @@ impl Changes for SqliteStore {
     }
 }
 
-fn page(conn: &Connection, after: Option<ChangeMark>, limit: u32) -> rusqlite::Result<ChangePage> {
+fn page(conn: &Connection, after: Option<ChangeMark>, limit: u32, timeline: Timeline) -> rusqlite::Result<ChangePage> {
     let newest: i64 = conn.prepare_cached(NEWEST_CHANGE)?.query_row([], |row| row.get(0))?;
     let Some(ChangeMark(after)) = after else {
-        return Ok(ChangePage { changes: Vec::new(), mark: ChangeMark(newest), anything: false });
+        return Ok(ChangePage { changes: Vec::new(), mark: ChangeMark(newest), timeline, anything: false });
     };
     let mut select = conn.prepare_cached(CHANGES)?;
     let mut rows = select.query(named_params! { ":after": after, ":limit": i64::from(limit) + 1 })?;
@@ -67,7 +72,7 @@ fn page(conn: &Connection, after: Option<ChangeMark>, limit: u32) -> rusqlite::R
         anything = true;
         mark = newest;
     }
-    Ok(ChangePage { changes, mark: ChangeMark(mark), anything })
+    Ok(ChangePage { changes, mark: ChangeMark(mark), timeline, anything })
 }
 
 fn tag(kind: &str, subject: Vec<u8>) -> Option<Tag> {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    model::{LeaseSizing, LostLease, NodeEpoch},
-    ports::{Ledger, PortResult, Reclaimed, Refill, SettleBatch, Settled, Want},
+    ids::NodeId,
+    model::{LeaseSizing, LostLease, NodeEpoch, UsageRow},
+    ports::{Ledger, PortResult, Reclaimed, Refill, SettleBatch, Settled, Standing, Want},
 };
 use rusqlite::Connection;
 
-use super::SqliteStore;
+use super::{SqliteStore, set_aside};
 
 pub(super) mod nodes;
 pub(super) mod reclaim;
@@ -44,6 +45,11 @@ impl Ledger for SqliteStore {
         self.workers.write("settle", move |conn| settle::settle(conn, &batch)).await
     }
 
+    async fn set_aside(&self, node: NodeId, row: &UsageRow, reason: &str) -> PortResult<()> {
+        let (row, reason) = (row.clone(), reason.to_owned());
+        self.workers.write("set_aside", move |conn| Ok(set_aside::set_aside(conn, node, &row, &reason)?)).await
+    }
+
     async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
         self.workers.write("heartbeat", move |conn| nodes::heartbeat(conn, node, ttl)).await
     }
@@ -52,7 +58,15 @@ impl Ledger for SqliteStore {
         self.workers.read("nodes_alive", |conn| Ok(nodes::alive(conn)?)).await
     }
 
-    async fn reclaim(&self, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
-        self.workers.write("reclaim", move |conn| reclaim::reclaim(conn, mode, now, limit)).await
+    async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>> {
+        self.workers.read("standing", move |conn| Ok(nodes::standing(conn, node)?)).await
+    }
+
+    async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()> {
+        self.workers.write("declare_dead", move |conn| Ok(nodes::declare_dead(conn, node)?)).await
+    }
+
+    async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+        self.workers.write("reclaim", move |conn| reclaim::reclaim(conn, by, mode, reclaim::Step { now, limit })).await
     }
 }

@@ -6,10 +6,11 @@
 
 use std::{fs::File, path::PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rusqlite::Connection;
 
-use super::{SqliteSettings, connection};
+use super::{SqliteSettings, connection, file, timelines};
+use crate::adapters::schema::Versions;
 
 mod embedded {
     refinery::embed_migrations!("migrations/sqlite");
@@ -19,7 +20,7 @@ mod embedded {
 /// Any number of processes may call this at once. It blocks.
 ///
 /// # Errors
-/// When the file cannot be opened or locked, or holds migrations that this version does not know.
+/// When the file cannot be opened or locked, or was made by a later version and does not let this one in.
 pub fn migrate(settings: &SqliteSettings) -> anyhow::Result<usize> {
     let path = settings.path.display();
     let lock_path = lock_path(settings);
@@ -27,12 +28,47 @@ pub fn migrate(settings: &SqliteSettings) -> anyhow::Result<usize> {
     lock.lock().with_context(|| format!("cannot lock {}", lock_path.display()))?;
     let mut conn = Connection::open(&settings.path).with_context(|| format!("cannot open {path}"))?;
     connection::prepare_writer(&conn, settings).with_context(|| format!("cannot set up {path}"))?;
+    let versions = Versions {
+        schema: number(&conn, SCHEMA)
+            .with_context(|| format!("cannot read the version of {path}"))?
+            .unwrap_or_default(),
+        build: newest(),
+        least: number(&conn, FLOOR).with_context(|| format!("cannot read what {path} asks of a build"))?,
+    };
+    if let Some(refusal) = versions.refusal() {
+        bail!(refusal);
+    }
+    if versions.is_later() {
+        return Ok(0);
+    }
     // Grouped: a migration and its line in the history commit together, so a kill in between leaves neither.
     let report = embedded::migrations::runner()
         .set_grouped(true)
         .run(&mut conn)
         .with_context(|| format!("cannot migrate {path}"))?;
+    let home = file::home(&settings.path).with_context(|| format!("cannot look at {path}"))?;
+    timelines::settle_in(&conn, &home).with_context(|| format!("cannot write to {path}"))?;
     Ok(report.applied_migrations().len())
+}
+
+/// The newest migration that was applied; a table that has some tens.
+const SCHEMA: &str = "SELECT max(version) FROM refinery_schema_history";
+
+/// A table of one row.
+const FLOOR: &str = "SELECT least_version FROM schema_floor";
+
+fn newest() -> i64 {
+    let runner = embedded::migrations::runner();
+    runner.get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or_default()
+}
+
+/// A number of a table that may not be there.
+fn number(conn: &Connection, sql: &str) -> rusqlite::Result<Option<i64>> {
+    let table = sql.rsplit(' ').next().unwrap_or_default();
+    if !conn.table_exists(None, table)? {
+        return Ok(None);
+    }
+    conn.query_row(sql, [], |row| row.get(0))
 }
 
 /// The lock's file stays: removing it would let two processes lock two different files of one name.

@@ -4,8 +4,8 @@ use rusqlite::Connection;
 
 use super::{
     catalog::*, changes::*, governance, identities::*, installations::*, leases::*, ledger::nodes::*,
-    ledger::reclaim::*, ledger::refill::*, lineage, policies::*, receipts::*, search::*, storage, testing::Database,
-    upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
+    ledger::reclaim::*, ledger::refill::*, lineage, policies::*, receipts::*, search::*, set_aside::*, storage,
+    testing::Database, timelines::*, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
 };
 
 /// Every statement of the adapter, with the index that its comment promises, where one is named.
@@ -50,13 +50,22 @@ const STATEMENTS: &[(&str, &str)] = &[
     (LOSE_LEASE, "PRIMARY KEY"),
     (DELETE_LEASE, "PRIMARY KEY"),
     (HEARTBEAT, "PRIMARY KEY"),
+    (STANDING, "PRIMARY KEY"),
+    (DECLARE_DEAD, "PRIMARY KEY"),
+    (MAY_RECLAIM, "PRIMARY KEY"),
     (NODE_ALIVE, "PRIMARY KEY"),
     (NODES_ALIVE, ""),
     (KNOW_NODE, ""),
     (ADVANCE_WATERMARK, "PRIMARY KEY"),
-    (FENCE_DEAD, "PRIMARY KEY"),
+    (FENCE_DEAD, ""),
     (DEAD_LEASES, "quota_leases_node"),
     (INSERT_USAGE, ""),
+    (SET_ASIDE, ""),
+    (USAGE_SET_ASIDE, "PRIMARY KEY"),
+    (TIMELINE, ""),
+    (SETTLE_IN, ""),
+    (BEGIN, ""),
+    (END_EPOCHS, "quota_leases_node"),
     (USAGE_PAGE, "streaming_usage_receipt"),
     (USAGE_CREDIT, "PRIMARY KEY"),
     (SET_USAGE_CREDIT, "PRIMARY KEY"),
@@ -163,7 +172,7 @@ const FROM_THE_START: &[(&str, &[&str])] = &[
 /// What may be read as a whole: a table has one row, or one per tier or per recent life of an instance, a list
 /// is a parameter.
 const SMALL: &[&str] =
-    &["quota_policies", "ledger_nodes", "n", "json_each", "CONSTANT", "lineage_emission", "installation"];
+    &["quota_policies", "ledger_nodes", "n", "json_each", "CONSTANT", "lineage_emission", "installation", "timelines"];
 
 /// 100,000 rows in each table that grows, of 1,000 receipts; ids are numbers in 16 or 32 bytes. What is never kept
 /// needs neither syncs nor its foreign keys checked. Assets have no words: the plan of a match does not depend on their number.
@@ -186,7 +195,8 @@ const ROWS: &str = "
     INSERT INTO prices SELECT id, i, i FROM ids;
     INSERT INTO overlay_receipts SELECT id, id, hash, 'standard', 'confirmed', i, i, 0, i, i FROM ids;
     INSERT INTO quota_usage_windows SELECT owner, 'hour', i, i + 1, i, 0, 1, 0 FROM ids;
-    INSERT INTO ledger_nodes VALUES (CAST(printf('%016d', 1) AS BLOB), 1, 0, 1, 0);
+    INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced, watermark)
+        VALUES (CAST(printf('%016d', 1) AS BLOB), 1, 0, 1, 0);
     INSERT INTO quota_leases SELECT owner, CAST(printf('%016d', 1) AS BLOB), 1, i, i, 1, 'live', NULL FROM ids;
     INSERT INTO streaming_usage SELECT id, owner, hash, NULL, NULL, i, i, i, 1, 'completed', 1 FROM ids;
     INSERT INTO policies SELECT 'p' || i, 1, '{}', i FROM ids;

@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    ids::ReceiptId,
-    ports::{AuditPage, PortResult, Upkeep},
+    ids::{ReceiptId, UsageId},
+    ports::{AuditPage, PortResult, SetAside, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 
-use super::{SqliteStore, values::Sql};
+use super::{SqliteStore, set_aside, values::Sql};
 
 pub(super) mod audit;
 pub(super) mod prune;
@@ -48,6 +48,10 @@ impl Upkeep for SqliteStore {
     /// SQLite has no partitions to make ahead.
     async fn prepare(&self, _now: Timestamp, _months: u32) -> PortResult<u64> {
         Ok(0)
+    }
+
+    async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>> {
+        self.workers.read("usage_set_aside", move |conn| Ok(set_aside::page(conn, after, limit)?)).await
     }
 
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage> {

@@ -62,7 +62,7 @@ pub(super) fn page(
     Ok(Page::of(rows, limit))
 }
 
-fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
+pub(super) fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
     Ok(UsageRow {
         usage_id: get(row, "usage_id")?,
         receipt_id: get(row, "receipt_id")?,

@@ -22,7 +22,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    SqliteSettings, connection,
+    DatabaseFile, SqliteSettings, connection,
     failure::{DEPENDENCY, Failure, port_error},
 };
 use crate::telemetry::DbMetrics;
@@ -98,6 +98,7 @@ fn not_committed(error: &rusqlite::Error) -> PortError {
 pub(super) struct Workers {
     queues: Option<Queues>,
     threads: Vec<JoinHandle<()>>,
+    file: Arc<DatabaseFile>,
     metrics: Arc<DbMetrics>,
 }
 
@@ -108,11 +109,14 @@ struct Queues {
 
 impl Workers {
     pub(super) fn start(settings: &SqliteSettings, metrics: Arc<DbMetrics>) -> PortResult<Self> {
+        let file = DatabaseFile::of(&settings.path).map_err(|error| PortError::unavailable(DEPENDENCY, error))?;
+        let file = Arc::new(file);
         let (writes, write_jobs) = mpsc::channel(QUEUE_JOBS);
         let (reads, read_jobs) = mpsc::channel(QUEUE_JOBS);
-        let mut workers = Self { queues: Some(Queues { writes, reads }), threads: Vec::new(), metrics };
+        let mut workers =
+            Self { queues: Some(Queues { writes, reads }), threads: Vec::new(), file: Arc::clone(&file), metrics };
         let writer = connection::open_writer(settings).map_err(port_error)?;
-        workers.spawn("sqlite-writer".to_owned(), move || serve_writes(&writer, write_jobs))?;
+        workers.spawn("sqlite-writer".to_owned(), move || serve_writes(&writer, &file, write_jobs))?;
         // The readers share one queue: whoever is free holds the lock and waits for the next job.
         let read_jobs = Arc::new(Mutex::new(read_jobs));
         for number in 0..settings.readers.max(1) {
@@ -121,6 +125,11 @@ impl Workers {
             workers.spawn(format!("sqlite-read-{number}"), move || serve_reads(&reader, &jobs))?;
         }
         Ok(workers)
+    }
+
+    /// The file that the connections are to.
+    pub(super) const fn file(&self) -> &Arc<DatabaseFile> {
+        &self.file
     }
 
     fn spawn(&mut self, name: String, serve: impl FnOnce() + Send + 'static) -> PortResult<()> {
@@ -194,10 +203,10 @@ impl Drop for Workers {
     }
 }
 
-fn serve_writes(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+fn serve_writes(conn: &Connection, file: &DatabaseFile, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
     let mut group = Vec::with_capacity(GROUP_JOBS);
     while jobs.blocking_recv_many(&mut group, GROUP_JOBS) > 0 {
-        let committed = run_group(conn, &mut group);
+        let committed = run_group(conn, file, &mut group);
         for job in group.drain(..) {
             job.answer(committed.as_ref().map(|&()| ()));
         }
@@ -205,8 +214,13 @@ fn serve_writes(conn: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
 }
 
 /// An error of a whole transaction (a full disk, a lock that another process holds) makes SQLite undo it, or drops it
-/// here.
-fn run_group(conn: &Connection, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+/// here. Nothing is committed to a file that has lost its name: it would be answered for, and lost.
+fn run_group(conn: &Connection, file: &DatabaseFile, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    if file.is_replaced() {
+        let moved = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED);
+        let why = format!("{} was replaced or removed while it was open", file.path().display());
+        return Err(rusqlite::Error::SqliteFailure(moved, Some(why)));
+    }
     let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
     for job in group {
         conn.prepare_cached("SAVEPOINT job")?.execute([])?;

@@ -34,7 +34,7 @@ impl NodeCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
-        let rows: [Row; 26] = [
+        let rows: [Row; 28] = [
             ("penstock_quota_hits_total", COUNTER, "Questions to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
@@ -88,9 +88,24 @@ impl NodeCollector {
             ("penstock_usage_retries_total", COUNTER, "Batches tried again after the ledger did not answer.", |node| {
                 load(&node.usage.counters().retries)
             }),
-            ("penstock_usage_dropped_total", COUNTER, "Usage rows that can never be settled; must be 0.", |node| {
-                load(&node.usage.counters().dropped)
-            }),
+            (
+                "penstock_usage_set_aside_total",
+                COUNTER,
+                "Usage rows that can never be settled, kept for a person to decide about.",
+                |node| load(&node.usage.counters().set_aside),
+            ),
+            (
+                "penstock_usage_dropped_total",
+                COUNTER,
+                "Usage rows that could not be kept anywhere; must be 0.",
+                |node| load(&node.usage.counters().dropped),
+            ),
+            (
+                "penstock_database_restores_total",
+                COUNTER,
+                "Times that the database turned out to have been restored while the node ran.",
+                Node::restores,
+            ),
             ("penstock_content_cache_hits_total", COUNTER, "Leaves of content found in memory.", |node| {
                 load(&node.content.counters().hits)
             }),
@@ -233,6 +248,7 @@ impl JanitorMetrics {
         }
         for (kind, count) in [
             ("lease_reclaimed", report.leases_reclaimed),
+            ("lease_spared", report.leases_spared),
             ("receipt_expired", report.receipts_expired),
             ("window_pruned", report.windows_pruned),
             ("node_forgotten", report.nodes_forgotten),

@@ -95,8 +95,9 @@ impl QuotaShard {
             return None;
         }
         self.recalls.reclaimed_at = Some(now);
-        let (ledger, mode, wall) = (Arc::clone(&self.deps.ledger), self.settings.lost_lease, self.deps.clock.now());
-        Some(async move { Ok(ledger.reclaim(mode, wall, RECLAIM_STEP).await?.leases) })
+        let (ledger, by) = (Arc::clone(&self.deps.ledger), self.deps.life.current());
+        let (mode, wall) = (self.settings.lost_lease, self.deps.clock.now());
+        Some(async move { Ok(ledger.reclaim(by, mode, wall, RECLAIM_STEP).await?.leases) })
     }
 
     /// Gives back what lies idle of a receipt, at once, unless this shard is the one that asked for it.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{
     Store,
-    scene::{Scene, limited},
+    scene::{Scene, limited, reclaim, reclaimer},
 };
 use crate::{
     ids::NodeId,
     model::{Credit, LostLease, NodeEpoch, Outcome, UsageRow, WindowKind},
-    ports::PortError,
+    ports::{PortError, Standing},
 };
 
 pub(super) async fn run(store: &Store) {
@@ -22,6 +22,9 @@ pub(super) async fn run(store: &Store) {
     late_rows_beyond_the_charge_count_in_full(store).await;
     late_rows_after_a_release_count_in_full(store).await;
     a_restarted_nodes_earlier_leases_are_reclaimed(store).await;
+    a_namesake_takes_no_leases_and_what_is_lost_to_it_is_released(store).await;
+    a_reclaimer_that_is_late_takes_nothing_until_the_others_had_their_time(store).await;
+    the_latest_epoch_of_a_node_is_known_with_its_heartbeats(store).await;
     reclaiming_is_bounded_and_says_whether_more_is_left(store).await;
     many_reclaimers_at_once_charge_once(store).await;
     leases_of_several_hours_come_off_their_own_windows(store).await;
@@ -33,7 +36,7 @@ const TTL: Duration = Duration::from_secs(3600);
 async fn a_heartbeat_makes_a_node_known_and_a_later_epoch_ends_the_earlier(store: &Store) {
     let anytime = "2030-01-01T00:00:00Z".parse().expect("a time");
     // Fences what others left behind, so that only this node's epochs change the count.
-    store.reclaim(LostLease::Charge, anytime, 1000).await.expect("reclaimed");
+    reclaim(store, LostLease::Charge, anytime, 1000).await;
     let node = NodeEpoch { node: NodeId::random(), epoch: 1 };
     let before = store.nodes_alive().await.expect("counted");
     for _ in 0..2 {
@@ -44,7 +47,7 @@ async fn a_heartbeat_makes_a_node_known_and_a_later_epoch_ends_the_earlier(store
     store.heartbeat(later, TTL).await.expect("alive");
     assert!(matches!(store.heartbeat(node, TTL).await, Err(PortError::Fenced)));
     store.heartbeat(later, Duration::ZERO).await.expect("its last");
-    store.reclaim(LostLease::Charge, anytime, 1000).await.expect("reclaimed");
+    reclaim(store, LostLease::Charge, anytime, 1000).await;
     assert_eq!(store.nodes_alive().await.expect("counted"), before);
     assert!(matches!(store.heartbeat(later, TTL).await, Err(PortError::Fenced)));
 }
@@ -158,6 +161,62 @@ async fn a_restarted_nodes_earlier_leases_are_reclaimed(store: &Store) {
     assert!(matches!(scene.refill(first, want).await, Err(PortError::Fenced)));
 }
 
+async fn a_namesake_takes_no_leases_and_what_is_lost_to_it_is_released(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let first = scene.node().await;
+    scene.lease(first, Credit::new(300, 3)).await;
+    let namesake = scene.replaced(first).await;
+    scene.lease(namesake, Credit::new(200, 2)).await;
+    // While its time is not over, what the first one holds stays its own.
+    scene.reclaim(LostLease::Charge).await;
+    scene.assert_windows(NOTHING, Credit::new(500, 5)).await;
+    assert!(matches!(store.heartbeat(first, TTL).await, Err(PortError::Fenced)), "it hears of the other one");
+    scene.settle(first, 1, vec![scene.row(first, 100)], vec![]).await;
+    store.declare_dead(first).await.expect("declared");
+    let step = reclaim(store, LostLease::Charge, scene.now, 100).await;
+    assert_eq!((step.spared_leases, step.spared), (1, Credit::new(200, 2)), "{step:?}");
+    scene.assert_windows(Credit::new(100, 1), Credit::new(200, 2)).await;
+}
+
+async fn a_reclaimer_that_is_late_takes_nothing_until_the_others_had_their_time(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    scene.reclaim(LostLease::Charge).await;
+    let (late, other) = (scene.node().await, scene.node().await);
+    scene.lease(late, Credit::new(300, 3)).await;
+    scene.lease(other, Credit::new(200, 2)).await;
+    // As when the machine slept, or the ledger's clock was set ahead: nobody's heartbeat is in time.
+    for node in [late, other] {
+        scene.dies(node).await;
+    }
+    let nothing = store.reclaim(late, LostLease::Charge, scene.now, 100).await.expect("answered");
+    assert_eq!(nothing.leases, 0, "neither its own lease nor the other's");
+    for _ in 0..2 {
+        store.heartbeat(late, TTL).await.expect("nobody has fenced it");
+        let nothing = store.reclaim(late, LostLease::Charge, scene.now, 100).await.expect("answered");
+        assert_eq!(nothing.leases, 0, "the other one has not had its time");
+    }
+    scene.assert_windows(NOTHING, Credit::new(500, 5)).await;
+    store.heartbeat(late, TTL).await.expect("alive");
+    let lost = store.reclaim(late, LostLease::Charge, scene.now, 100).await.expect("answered");
+    assert_eq!((lost.leases, lost.credit, lost.spared_leases), (1, Credit::new(200, 2), 0));
+    scene.assert_windows(Credit::new(200, 2), Credit::new(300, 3)).await;
+}
+
+async fn the_latest_epoch_of_a_node_is_known_with_its_heartbeats(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let standing = async |node: NodeEpoch| store.standing(node.node).await.expect("answered");
+    assert_eq!(standing(NodeEpoch { node: NodeId::random(), epoch: 1 }).await, None);
+    let node = scene.node().await;
+    store.heartbeat(node, TTL).await.expect("alive");
+    assert_eq!(standing(node).await, Some(Standing { epoch: 1, beats: 2, alive: true }));
+    let later = scene.restarted(node).await;
+    assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: true }));
+    store.declare_dead(later).await.expect("declared");
+    assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: false }));
+    store.reclaim(reclaimer(store).await, LostLease::Release, scene.now, 100).await.expect("reclaimed");
+    assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: false }));
+}
+
 async fn reclaiming_is_bounded_and_says_whether_more_is_left(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
     scene.reclaim(LostLease::Charge).await;
@@ -169,7 +228,7 @@ async fn reclaiming_is_bounded_and_says_whether_more_is_left(store: &Store) {
     scene.dies(node).await;
     let (mut leases, mut credit, mut steps) = (0, NOTHING, 0);
     loop {
-        let step = store.reclaim(LostLease::Charge, scene.now, 2).await.expect("reclaimed");
+        let step = reclaim(store, LostLease::Charge, scene.now, 2).await;
         assert!(step.leases <= 2);
         leases += step.leases;
         credit += step.credit;
@@ -190,9 +249,7 @@ async fn many_reclaimers_at_once_charge_once(store: &Store) {
     let reclaimers: Vec<_> = (0..6)
         .map(|_| {
             let scene = scene.clone();
-            tokio::spawn(
-                async move { scene.store.reclaim(LostLease::Charge, scene.now, 100).await.expect("reclaimed") },
-            )
+            tokio::spawn(async move { reclaim(&scene.store, LostLease::Charge, scene.now, 100).await })
         })
         .collect();
     for reclaimer in reclaimers {

@@ -6,8 +6,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use penstock_actors::{model::NodeEpoch, ports::PortError};
-use rusqlite::{Connection, named_params};
+use penstock_actors::{
+    ids::NodeId,
+    model::NodeEpoch,
+    ports::{PortError, Standing},
+};
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::super::{
     failure::Failure,
@@ -17,10 +21,27 @@ use super::super::{
 /// Served by the primary key, for the row and for later epochs of the node alike. An epoch that was late comes back as
 /// long as nobody has fenced it.
 pub(in super::super) const HEARTBEAT: &str = "
-    INSERT INTO ledger_nodes (node_id, epoch, alive_until)
-    SELECT :node, :epoch, :alive_until
+    INSERT INTO ledger_nodes (node_id, epoch, alive_until, beats)
+    SELECT :node, :epoch, :alive_until, 1
     WHERE NOT EXISTS (SELECT 1 FROM ledger_nodes WHERE node_id = :node AND epoch > :epoch)
-    ON CONFLICT (node_id, epoch) DO UPDATE SET alive_until = excluded.alive_until WHERE fenced = 0";
+    ON CONFLICT (node_id, epoch) DO UPDATE SET
+        alive_until = excluded.alive_until, beats = beats + 1,
+        on_time = CASE WHEN alive_until > :now THEN on_time + 1 ELSE 0 END
+    WHERE fenced = 0";
+
+/// Served by the primary key.
+pub(in super::super) const STANDING: &str = "
+    SELECT epoch, beats, fenced = 0 AND alive_until > :now AS alive
+    FROM ledger_nodes WHERE node_id = :node ORDER BY epoch DESC LIMIT 1";
+
+/// Served by the primary key.
+pub(in super::super) const DECLARE_DEAD: &str = "
+    UPDATE ledger_nodes SET alive_until = :now WHERE node_id = :node AND epoch = :epoch AND alive_until > :now";
+
+/// Served by the primary key. Who was late, or is, judges no other epoch.
+pub(in super::super) const MAY_RECLAIM: &str = "
+    SELECT 1 FROM ledger_nodes
+    WHERE node_id = :node AND epoch = :epoch AND fenced = 0 AND alive_until > :now AND on_time >= 2";
 
 /// Served by the primary key.
 pub(in super::super) const NODE_ALIVE: &str = "
@@ -45,17 +66,15 @@ pub(in super::super) const ADVANCE_WATERMARK: &str = "
     UPDATE ledger_nodes SET watermark = :sequence
     WHERE node_id = :node AND epoch = :epoch AND watermark < :sequence";
 
-/// Reads the whole table, as `NODES_ALIVE` does; the later epoch is found by the primary key.
-pub(in super::super) const FENCE_DEAD: &str = "
-    UPDATE ledger_nodes SET fenced = 1
-    WHERE fenced = 0 AND (alive_until <= :now OR EXISTS (
-        SELECT 1 FROM ledger_nodes later
-        WHERE later.node_id = ledger_nodes.node_id AND later.epoch > ledger_nodes.epoch))";
+/// Reads the whole table, as `NODES_ALIVE` does.
+pub(in super::super) const FENCE_DEAD: &str =
+    "UPDATE ledger_nodes SET fenced = 1 WHERE fenced = 0 AND alive_until <= :now";
 
 pub(super) fn heartbeat(conn: &Connection, node: NodeEpoch, ttl: Duration) -> Result<(), Failure> {
-    let alive_until = Timestamp::now().checked_add(ttl).unwrap_or(Timestamp::MAX);
+    let now = Timestamp::now();
+    let alive_until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
     let changed = conn.prepare_cached(HEARTBEAT)?.execute(named_params! {
-        ":node": Sql(node.node), ":epoch": node.epoch, ":alive_until": Sql(alive_until),
+        ":node": Sql(node.node), ":epoch": node.epoch, ":alive_until": Sql(alive_until), ":now": Sql(now),
     })?;
     if changed == 1 { Ok(()) } else { Err(PortError::Fenced.into()) }
 }
@@ -84,8 +103,30 @@ pub(super) fn advance_watermark(conn: &Connection, node: NodeEpoch, sequence: i6
     Ok(advanced == 1)
 }
 
-/// Fences every epoch whose heartbeat ran out, or that a later epoch of its node has replaced.
-pub(super) fn fence_dead(conn: &Connection) -> rusqlite::Result<()> {
-    conn.prepare_cached(FENCE_DEAD)?.execute(named_params! { ":now": Sql(Timestamp::now()) })?;
+pub(super) fn standing(conn: &Connection, node: NodeId) -> rusqlite::Result<Option<Standing>> {
+    let from_row =
+        |row: &Row<'_>| Ok(Standing { epoch: row.get("epoch")?, beats: get(row, "beats")?, alive: row.get("alive")? });
+    conn.prepare_cached(STANDING)?
+        .query_row(named_params! { ":node": Sql(node), ":now": Sql(Timestamp::now()) }, from_row)
+        .optional()
+}
+
+pub(super) fn declare_dead(conn: &Connection, node: NodeEpoch) -> rusqlite::Result<()> {
+    conn.prepare_cached(DECLARE_DEAD)?.execute(named_params! {
+        ":node": Sql(node.node), ":epoch": node.epoch, ":now": Sql(Timestamp::now()),
+    })?;
     Ok(())
+}
+
+/// Fences every epoch whose heartbeat ran out, for a caller that is alive itself; false when it is not. Both are told by one look at
+/// the clock.
+pub(super) fn fence_dead(conn: &Connection, by: NodeEpoch) -> rusqlite::Result<bool> {
+    let now = Timestamp::now();
+    let may = conn.prepare_cached(MAY_RECLAIM)?.exists(named_params! {
+        ":node": Sql(by.node), ":epoch": by.epoch, ":now": Sql(now),
+    })?;
+    if may {
+        conn.prepare_cached(FENCE_DEAD)?.execute(named_params! { ":now": Sql(now) })?;
+    }
+    Ok(may)
 }

@@ -21,7 +21,7 @@ use super::{
 
 /// Goes through the few nodes, and finds the leases of each by `quota_leases_node`. CROSS JOIN keeps this order.
 pub(in super::super) const DEAD_LEASES: &str = "
-    SELECT l.receipt_id, l.node_id, l.epoch, l.hour_start, l.bytes, l.requests, r.content_hash
+    SELECT l.receipt_id, l.node_id, l.epoch, l.hour_start, l.bytes, l.requests, r.content_hash, n.spared
     FROM ledger_nodes n
     CROSS JOIN quota_leases l ON l.node_id = n.node_id AND l.epoch = n.epoch
     CROSS JOIN overlay_receipts r ON r.receipt_id = l.receipt_id
@@ -33,16 +33,37 @@ struct DeadLease {
     key: LeaseKey,
     amount: Credit,
     content_hash: ContentHash,
+    /// No crash explains its loss.
+    spared: bool,
 }
 
-pub(super) fn reclaim(conn: &Connection, mode: LostLease, now: Timestamp, limit: u32) -> Result<Reclaimed, Failure> {
-    nodes::fence_dead(conn)?;
+/// When a step is, and how many leases it may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    pub(super) now: Timestamp,
+    pub(super) limit: u32,
+}
+
+pub(super) fn reclaim(
+    conn: &Connection,
+    by: NodeEpoch,
+    mode: LostLease,
+    Step { now, limit }: Step,
+) -> Result<Reclaimed, Failure> {
+    if !nodes::fence_dead(conn, by)? {
+        return Ok(Reclaimed::default());
+    }
     let mut dead = dead_leases(conn, i64::from(limit) + 1)?;
     let more = dead.len() > limit as usize;
     dead.truncate(limit as usize);
     let mut reclaimed = Reclaimed { more, ..Reclaimed::default() };
     for lease in &dead {
         match mode {
+            LostLease::Charge if lease.spared => {
+                leases::delete(conn, lease.key)?;
+                reclaimed.spared_leases += 1;
+                reclaimed.spared += lease.amount;
+            }
             LostLease::Charge => charge(conn, lease, now)?,
             LostLease::Release => leases::delete(conn, lease.key)?,
         }
@@ -62,6 +83,7 @@ fn dead_leases(conn: &Connection, limit: i64) -> rusqlite::Result<Vec<DeadLease>
             key: LeaseKey { receipt: get(row, "receipt_id")?, node, hour: get(row, "hour_start")? },
             amount: get_credit(row, "bytes", "requests")?,
             content_hash: get(row, "content_hash")?,
+            spared: row.get("spared")?,
         })
     };
     conn.prepare_cached(DEAD_LEASES)?.query_map(named_params! { ":limit": limit }, from_row)?.collect()

@@ -1,0 +1,70 @@
+//! Which file the database is: whether it is still the one that was opened, and whether it is a copy.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+/// A database file that is open. Its name may come to lead to another one: a restore, say, under a running node. What is then written
+/// goes to a file without a name, and is lost.
+#[derive(Debug)]
+pub struct DatabaseFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl DatabaseFile {
+    /// # Errors
+    /// When there is no such file.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let file = fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: file.dev(), inode: file.ino() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the name leads to another file, or to none. What cannot be looked at is not taken for replaced.
+    pub fn is_replaced(&self) -> bool {
+        match fs::metadata(&self.path) {
+            Ok(file) => (file.dev(), file.ino()) != (self.device, self.inode),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
+/// What tells a file from its copies, for as long as it is on its file system: its number and, where the file system knows, when it was
+/// made, since numbers are used again.
+pub(super) fn home(path: &Path) -> io::Result<String> {
+    let file = fs::metadata(path)?;
+    let made = file.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos());
+    Ok(format!("{}:{made}", file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_or_removed_is_noticed_and_one_that_was_written_to_is_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, copy) = (folder.path().join("a"), folder.path().join("b"));
+        fs::write(&path, "one").expect("written");
+        let (file, at_home) = (DatabaseFile::of(&path).expect("a file"), home(&path).expect("a file"));
+        // Held open, as a database is, so that its number is not used again.
+        let _open = fs::File::open(&path).expect("open");
+        fs::write(&path, "other").expect("written");
+        assert!(!file.is_replaced());
+        assert_eq!(home(&path).expect("a file"), at_home);
+        fs::copy(&path, &copy).expect("copied");
+        assert_ne!(home(&copy).expect("a file"), at_home);
+        fs::rename(&copy, &path).expect("replaced");
+        assert!(file.is_replaced());
+        fs::remove_file(&path).expect("removed");
+        assert!(file.is_replaced());
+    }
+}

@@ -1,0 +1,52 @@
+//! Usage that could not be settled, and is kept for a person to decide about.
+
+use penstock_actors::{
+    ids::{NodeId, UsageId},
+    model::UsageRow,
+    ports::SetAside,
+};
+use rusqlite::{Connection, Row, named_params};
+
+use super::{
+    usage::usage_row,
+    values::{Sql, get},
+};
+
+/// The primary key makes a repeated row count once.
+pub(super) const SET_ASIDE: &str = "
+    INSERT INTO usage_set_aside
+        (usage_id, node_id, receipt_id, content_hash, session_id, started_at, finished_at, bytes_sent, requests,
+         outcome, lease_epoch, reason)
+    VALUES (:usage, :node, :receipt, :content, :session, :started, :finished, :bytes, :requests, :outcome, :epoch,
+        :reason)
+    ON CONFLICT (usage_id) DO NOTHING";
+
+/// Served by the primary key.
+pub(super) const USAGE_SET_ASIDE: &str =
+    "SELECT * FROM usage_set_aside WHERE usage_id > :after ORDER BY usage_id LIMIT :limit";
+
+pub(super) fn set_aside(conn: &Connection, node: NodeId, row: &UsageRow, reason: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(SET_ASIDE)?.execute(named_params! {
+        ":usage": Sql(row.usage_id), ":receipt": Sql(row.receipt_id), ":content": Sql(row.content_hash),
+        ":session": row.session_id.map(Sql), ":node": Sql(node),
+        ":started": Sql(row.started_at), ":finished": Sql(row.finished_at),
+        ":bytes": Sql(row.bytes_sent), ":requests": Sql(row.requests),
+        ":outcome": Sql(row.outcome), ":epoch": row.lease_epoch, ":reason": reason,
+    })?;
+    Ok(())
+}
+
+pub(super) fn page(conn: &Connection, after: Option<UsageId>, limit: u32) -> rusqlite::Result<Vec<SetAside>> {
+    // The nil id sorts before every id that is ever made.
+    let after = after.unwrap_or(UsageId::from_uuid(uuid::Uuid::nil()));
+    let kept = |row: &Row<'_>| {
+        Ok(SetAside {
+            row: usage_row(row)?,
+            node: get(row, "node_id")?,
+            set_aside_at: get(row, "set_aside_at")?,
+            reason: row.get("reason")?,
+        })
+    };
+    let page = named_params! { ":after": Sql(after), ":limit": limit };
+    conn.prepare_cached(USAGE_SET_ASIDE)?.query_map(page, kept)?.collect()
+}

@@ -1,0 +1,53 @@
+//! `penstock usage rejected`: usage that could not be settled, one JSON object a line.
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Subcommand;
+use penstock_actors::ports::SetAside;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::{Settings, print};
+use crate::{config::Config, telemetry::Metrics, wiring};
+
+/// Rows per step.
+const STEP: u32 = 500;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UsageCommand {
+    /// Usage that the ledger can never take, since its receipt is gone, say: it is in no window, and no one is charged for it
+    Rejected(Settings),
+}
+
+pub(super) async fn rejected(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
+    let metrics = Metrics::new()?;
+    let database = wiring::open_database(config, &Arc::clone(&metrics.db), io).await?;
+    let mut after = None;
+    loop {
+        let page = database.upkeep.usage_set_aside(after, STEP).await?;
+        for kept in &page {
+            print(&describe(kept).to_string())?;
+        }
+        match page.last() {
+            Some(last) if page.len() == STEP as usize => after = Some(last.row.usage_id),
+            _ => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn describe(SetAside { row, node, set_aside_at, reason }: &SetAside) -> Value {
+    json!({
+        "usageId": row.usage_id,
+        "receiptId": row.receipt_id,
+        "contentHash": row.content_hash,
+        "sessionId": row.session_id,
+        "nodeId": node,
+        "startedAt": row.started_at,
+        "finishedAt": row.finished_at,
+        "bytesSent": row.bytes_sent,
+        "requests": row.requests,
+        "outcome": row.outcome.as_str(),
+        "setAsideAt": set_aside_at,
+        "reason": reason,
+    })
+}

@@ -21,6 +21,7 @@ mod audit;
 mod backup;
 mod check;
 pub mod client;
+mod confirm_clock;
 mod demo;
 mod restore;
 mod sweep;
@@ -63,6 +64,8 @@ enum Command {
     Sweep(sweep::SweepArgs),
     /// Mark a store of blobs as belonging to the database, after showing what was found
     AdoptStore(adopt_store::AdoptStoreArgs),
+    /// Say that the database's clock is right, after it leapt or all instances were stopped for long
+    ConfirmClock(Settings),
     /// Show the configuration in force, and whether each dependency answers
     Check(Settings),
     #[command(flatten)]
@@ -156,6 +159,10 @@ impl Cli {
             Command::AdoptStore(args) => {
                 let config = args.settings.load()?;
                 with_io(&config, async |io| adopt_store::run(&args, &config, &io).await)
+            }
+            Command::ConfirmClock(settings) => {
+                let config = settings.load()?;
+                with_io(&config, async |io| confirm_clock::run(&config, &io).await)
             }
             Command::Check(settings) => {
                 let config = settings.load()?;

@@ -5,6 +5,7 @@
 
 mod cache;
 mod catalogue;
+mod clock;
 mod data;
 mod database;
 mod delivery;
@@ -44,6 +45,7 @@ use toml::Table;
 pub use self::redis::Redis;
 pub use cache::Cache;
 pub use catalogue::Catalogue;
+pub use clock::Clock;
 pub use data::Data;
 pub use database::{Database, DatabaseBackend};
 pub use delivery::{Delivery, DeliveryMode, DeliveryTier};
@@ -97,6 +99,7 @@ pub struct Config {
     pub rate_limits: RateLimits,
     pub cache: Cache,
     pub catalogue: Catalogue,
+    pub clock: Clock,
     pub janitor: Janitor,
     pub lineage: Lineage,
     pub governance: Governance,
@@ -191,6 +194,7 @@ impl Config {
         self.rate_limits.check(&mut rules);
         self.cache.check(&mut rules);
         self.catalogue.check(&mut rules);
+        self.clock.check(&mut rules);
         self.janitor.check(&mut rules);
         self.lineage.check(&mut rules);
         self.governance.check(&mut rules);

@@ -132,10 +132,12 @@ impl Server {
             .context("the ledger did not take this node in")?;
         metrics.observe_node(node.clone(), world.pool.clone())?;
         metrics.observe_cache(world.cache.clone())?;
+        metrics.observe_clock(Arc::clone(&world.ports.watch))?;
         io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
 
         let doubt = Arc::clone(node.verifier.doubt());
-        let readiness = Data::new(Readiness::of(node.content.quarantine().clone(), config.quota.lease_ttl, doubt));
+        let readiness = Readiness::of(node.content.quarantine().clone(), config.quota.lease_ttl, doubt);
+        let readiness = Data::new(readiness.watching(Arc::clone(&world.ports.watch)));
         let limiter = wiring::rate_limiter(config, &world, &node, io);
         let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
         tell_of_policy(&governor).await;

@@ -1,5 +1,6 @@
 //! The composition root: configuration in, ports and node settings out. Only here is every adapter named.
 
+mod clock;
 mod database;
 mod delivery;
 mod governance;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use penstock_actors::{
-    clock::{Clock, SystemClock},
+    clock::Clock,
     content_store::ContentSettings,
     ingest::IngestSettings,
     janitor::JanitorSettings,
@@ -44,6 +45,7 @@ use crate::{
     warming::{Uses, WarmSettings, Warmer},
 };
 
+pub use clock::watch_clock;
 pub use database::{
     Database, await_database, keep_pool_warm, migrate, open_database, sqlite_path, sqlite_settings, watch_replicas,
 };
@@ -93,10 +95,12 @@ pub struct World {
 /// # Errors
 /// What cannot be opened, and why.
 pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<World> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (shared, redis) = open_shared_state(config, metrics, io).await?;
-    let (blobs, urls) = open_storage(config, metrics, io).await?;
     let database = open_database(config, &metrics.db, io).await?;
+    let (clock, watch) = watch_clock(config, &database);
+    watch.measure().await.context("cannot ask the database for its time")?;
+    let clock: Arc<dyn Clock> = clock;
+    let (shared, redis) = open_shared_state(config, metrics, Arc::clone(&clock), io).await?;
+    let (blobs, urls) = open_storage(config, metrics, io).await?;
     let store = StoreGuard::new(blobs, Arc::clone(&database.installations), Arc::clone(&database.catalog));
     let settings = cache_settings(config);
     let shared_cache = redis.clone().map(|link| {
@@ -130,8 +134,9 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             storage: database.storage,
             installations: database.installations,
             clock: Arc::clone(&clock),
+            watch: Arc::clone(&watch),
         },
-        lineage: database.lineage.ports(clock, cache_of_lineage),
+        lineage: database.lineage.ports(clock, watch, cache_of_lineage),
         store,
         urls,
         search: database.search,
@@ -148,9 +153,9 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
 pub async fn open_shared_state(
     config: &Config,
     metrics: &Metrics,
+    clock: Arc<dyn Clock>,
     io: &Handle,
 ) -> anyhow::Result<(Arc<dyn SharedState>, Option<RedisLink>)> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let sessions = config.sessions.entries;
     let redis = open_redis(config, metrics, io).await?;
     let shared: Arc<dyn SharedState> = match &redis {

@@ -48,7 +48,7 @@ use penstock_actors::{
     ports::{Changes as _, Ledger as _, PortError, Reclaimed, SettleBatch, Timelines as _, Upkeep},
     testkit::{
         catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
-        policies_suite, search_suite, storage_records_suite,
+        policies_suite, search_suite, storage_records_suite, timekeeper_suite,
     },
 };
 use support::{TestDatabase, store};
@@ -57,6 +57,7 @@ async fn run_the_suite(statement_mode: StatementMode) {
     let database = TestDatabase::migrated().await;
     let (store, _metrics) = store(PostgresSettings { statement_mode, ..database.settings() }).await;
     let store = Arc::new(store);
+    timekeeper_suite::run(Arc::clone(&store)).await;
     ledger_suite::run(Arc::clone(&store)).await;
     catalog_suite::run(Arc::clone(&store)).await;
     changes_suite::run(Arc::clone(&store)).await;
@@ -88,6 +89,22 @@ async fn lineage_keeps_the_promises_of_its_ports() {
     let database = TestDatabase::migrated().await;
     let (store, _metrics) = store(database.settings()).await;
     lineage_suite::run(Arc::new(store)).await;
+}
+
+/// An operator's defaults for the database: not one of them may move the end of an hour, a day or a month.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_in_another_time_zone_keeps_the_same_windows_and_days() {
+    let database = TestDatabase::empty().await;
+    let client = database.client().await;
+    let name: String = client.query_one("SELECT current_database()::text", &[]).await.expect("a name").get(0);
+    for default in ["timezone = 'Asia/Kathmandu'", "datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'"] {
+        client.batch_execute(&format!("ALTER DATABASE {name} SET {default}")).await.expect("set");
+    }
+    migrate(&database.settings()).await.expect("migrated");
+    let (store, _metrics) = store(database.settings()).await;
+    let store = Arc::new(store);
+    ledger_suite::run(Arc::clone(&store)).await;
+    lineage_suite::run(store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
 
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
@@ -11,6 +12,10 @@ pub trait Clock: Send + Sync + 'static {
 
     /// A clock that never goes back, for deadlines.
     fn monotonic(&self) -> Instant;
+
+    /// Real time since some moment before the process began. It never goes back, nobody can set it, and it counts the time that the
+    /// machine sleeps, which [`monotonic`](Self::monotonic) does not: what the wall clock is measured by.
+    fn uptime(&self) -> Duration;
 }
 
 /// The machine's clocks.
@@ -24,6 +29,11 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Instant {
         Instant::now()
+    }
+
+    fn uptime(&self) -> Duration {
+        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had this clock since 2.6.39");
+        since_boot.into()
     }
 }
 

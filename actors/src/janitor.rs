@@ -3,16 +3,21 @@
 //! A pass is a sequence of small bounded steps with a pause between them; it never holds a lock or a thread for long, and a
 //! step that fails does not keep the others from running. The next pass is armed when one ends, so passes never overlap.
 //! Any number of instances may run a Janitor at once: every step takes only what nobody else holds.
+//!
+//! What cannot be undone goes by a time that [`ClockWatch`] has proven, and waits while there is none. Dead instances are told by the
+//! ledger alone, and what months to come need can be made too early, so neither waits.
 
 mod orphans;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use jiff::Timestamp;
 
 use crate::{
     change_follower,
     clock::{Clock, before},
+    clock_watch::ClockWatch,
     model::{LostLease, NodeEpoch},
     node_life::NodeLife,
     ports::{BlobStore, Catalog, Changes, Installations, Ledger, Policies, PortResult, Upkeep},
@@ -59,6 +64,7 @@ pub struct JanitorDeps {
     pub blobs: Arc<dyn BlobStore>,
     pub installations: Arc<dyn Installations>,
     pub clock: Arc<dyn Clock>,
+    pub watch: Arc<ClockWatch>,
 }
 
 /// What one pass did, or with a dry run would do.
@@ -70,6 +76,7 @@ pub struct PassReport {
     pub leases_spared: u64,
     pub bytes_spared: u64,
     pub receipts_expired: u64,
+    pub receipts_restored: u64,
     pub windows_pruned: u64,
     pub nodes_forgotten: u64,
     pub partitions_made: u64,
@@ -125,7 +132,25 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch,
         );
     }
 
+    let proven = deps.watch.proven().await;
+    if let Some(now) = report.kept("prove the time", proven) {
+        remove(deps, settings, round, now, &mut report).await;
+    }
+    report
+}
+
+/// The steps that cannot be undone, as of a time that is proven.
+async fn remove(
+    deps: &JanitorDeps,
+    settings: &JanitorSettings,
+    round: &mut Round,
+    now: Timestamp,
+    report: &mut PassReport,
+) {
+    let step = settings.step;
     let old = before(now, settings.temporary_age);
+    // What a clock that was ahead has expired comes back.
+    report.receipts_restored = report.repeat("restore", step, || deps.upkeep.restore_receipts(now, step)).await;
     report.receipts_expired = report.repeat("expire", step, || deps.upkeep.expire_receipts(now, step)).await;
     let retention = before(now, settings.window_retention);
     report.windows_pruned = report.repeat("prune windows", step, || deps.upkeep.prune_windows(retention, step)).await;
@@ -149,11 +174,10 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch,
     report.uploads_refused = swept.refused;
 
     // What comes back from the trash is known, and no orphan.
-    let looked = orphans::look_through_trash(deps, settings, round, now, &mut report).await;
+    let looked = orphans::look_through_trash(deps, settings, round, now, report).await;
     report.kept("trash", looked);
-    let collected = orphans::collect(deps, settings, round, Orphans::Bounded, &mut report).await;
+    let collected = orphans::collect(deps, settings, round, Orphans::Bounded, report).await;
     report.kept("orphans", collected);
-    report
 }
 
 /// What the storage steps of a pass would remove.

@@ -5,7 +5,7 @@
 //! A later epoch that is alive, and that this process did not make, is another process with the same identity: a copy of the
 //! data folder. Then this node takes no more leases and ends, rather than that the two take each other's.
 //! The validity of leases is counted from before the heartbeat was sent, so this node stops spending before the ledger
-//! takes back.
+//! takes back. With each heartbeat the database's clock is measured, by which this instance chooses windows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
+    clock_watch::ClockWatch,
     node_life::{LifeRecord, NodeLife},
     ports::{Ledger, PortError, PortResult, Standing, Timelines},
     quota_cache::QuotaHandle,
@@ -120,19 +121,27 @@ pub async fn count_instances(deps: &KeeperDeps) {
     }
 }
 
+/// Learns how the database's clock stands. It goes on as it was known while the ledger does not answer.
+async fn measure_clock(watch: &ClockWatch) {
+    if let Err(error) = watch.measure().await {
+        tracing::debug!(%error, "the database's clock was not measured");
+    }
+}
+
 /// The actor behind the heartbeat.
 pub struct LeaseKeeper {
     deps: KeeperDeps,
+    watch: Arc<ClockWatch>,
 }
 
 impl LeaseKeeper {
-    pub fn start(deps: KeeperDeps, arbiter: &ArbiterHandle) -> Addr<Self> {
-        Self::start_in_arbiter(arbiter, |_| Self { deps })
+    pub fn start(deps: KeeperDeps, watch: Arc<ClockWatch>, arbiter: &ArbiterHandle) -> Addr<Self> {
+        Self::start_in_arbiter(arbiter, |_| Self { deps, watch })
     }
 
     /// Waits for the next time, or for a fence; beats; and does it again.
     fn wait_and_beat(&mut self, ctx: &mut Context<Self>) {
-        let deps = self.deps.clone();
+        let (deps, watch) = (self.deps.clone(), Arc::clone(&self.watch));
         let round = async move {
             let _ = tokio::time::timeout(deps.heartbeat, deps.fenced.notified()).await;
             let beaten = match is_behind(&deps).await {
@@ -142,7 +151,10 @@ impl LeaseKeeper {
                 Err(error) => Err(error),
             };
             match beaten {
-                Ok(()) => count_instances(&deps).await,
+                Ok(()) => {
+                    count_instances(&deps).await;
+                    measure_clock(&watch).await;
+                }
                 // Said when it was found.
                 Err(_) if deps.life.has_namesake() => {}
                 Err(error) => tracing::warn!(%error, "the ledger did not answer the heartbeat"),

@@ -25,6 +25,7 @@
 pub mod admission;
 pub mod change_follower;
 pub mod clock;
+pub mod clock_watch;
 pub mod connection;
 pub mod content_store;
 pub mod delegation;
@@ -36,6 +37,7 @@ pub mod ingest;
 pub mod janitor;
 pub mod last_uses;
 pub mod lease_keeper;
+pub mod ledger_clock;
 pub mod lineage;
 pub mod lineage_emitter;
 pub mod lineage_event;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
+    clock_watch::ClockWatch,
     lineage_emitter::{EmitterDeps, EmitterHandle, EmitterSettings},
     lineage_ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
     lineage_pruner::{PrunerDeps, PrunerHandle, PrunerSettings},
@@ -25,6 +26,7 @@ pub struct LineagePorts {
     pub outbox: Arc<dyn LineageOutbox>,
     pub upkeep: Arc<dyn LineageUpkeep>,
     pub clock: Arc<dyn Clock>,
+    pub watch: Arc<ClockWatch>,
 }
 
 /// Bounds and times of lineage.
@@ -50,7 +52,7 @@ impl Lineage {
     /// # Errors
     /// When the database does not take the word of whether it is to tell of itself.
     pub async fn start(ports: &LineagePorts, settings: LineageSettings) -> PortResult<Self> {
-        let LineagePorts { store, outbox, upkeep, clock } = ports;
+        let LineagePorts { store, outbox, upkeep, clock, watch } = ports;
         outbox.set_telling(settings.emitter.is_some()).await?;
         let arbiter = Arbiter::new().handle();
         let deps = LineageIngestDeps { store: Arc::clone(store), clock: Arc::clone(clock) };
@@ -60,6 +62,7 @@ impl Lineage {
             upkeep: Arc::clone(upkeep),
             outbox: Arc::clone(outbox),
             clock: Arc::clone(clock),
+            watch: Arc::clone(watch),
             holder: Uuid::new_v4(),
         };
         let pruner = PrunerHandle::start(deps, settings.pruner, &arbiter);

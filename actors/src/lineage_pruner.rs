@@ -12,7 +12,7 @@
 //! **One at a time.** A lease in the database says which instance prunes; it is kept from one pass to the next, and given back at a
 //! clean stop. Every step is refused when the lease is not held any more, so an instance that was stopped for a while cannot prune
 //! beside its successor. **When it is killed** the lease runs out, and whoever takes it goes on with what is still there: a step
-//! happened or did not.
+//! happened or did not. **While the time cannot be relied on** what goes by age stays; what a namespace has too much goes all the same.
 
 use std::{
     sync::{
@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
+    clock_watch::ClockWatch,
     lineage_stride::Pace,
     ports::{LineageOutbox, LineageUpkeep, PortResult},
 };
@@ -67,6 +68,7 @@ pub struct PrunerDeps {
     pub upkeep: Arc<dyn LineageUpkeep>,
     pub outbox: Arc<dyn LineageOutbox>,
     pub clock: Arc<dyn Clock>,
+    pub watch: Arc<ClockWatch>,
     /// This instance, for as long as it runs.
     pub holder: Uuid,
 }

@@ -18,6 +18,7 @@ mod shared_cache;
 mod shared_state;
 mod storage_records;
 mod store_marks;
+mod timekeeper;
 mod timelines;
 mod url_signer;
 
@@ -45,5 +46,6 @@ pub use shared_cache::{
 pub use shared_state::{Invalidations, OneUse, SharedState, Slot, Use, UseTerms};
 pub use storage_records::{Claim, MoveBegun, StorageRecords};
 pub use store_marks::{Mark, StoreMarks};
+pub use timekeeper::Timekeeper;
 pub use timelines::Timelines;
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

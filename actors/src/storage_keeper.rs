@@ -16,6 +16,8 @@
 //! **Bound.** One content at a time for each of these, rows in steps of [`STEP`]. What nobody waits for is read at the configured pace,
 //! what a reader came upon as fast as the storage gives. **When the database or the store does not answer**, it is asked again after a
 //! pause; nothing is taken for verified that was not, and what is wrong with one content holds up no other.
+//!
+//! Copies that moves have left, old looks, and content that goes to a colder tier by its age wait while the time cannot be relied on.
 
 mod moves;
 
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::{
     clock::{Clock, before},
+    clock_watch::ClockWatch,
     content_store::ContentStore,
     ids::NodeId,
     last_uses::LastUses,
@@ -93,6 +96,7 @@ pub struct KeeperDeps {
     pub mover: Mover,
     pub uses: Arc<LastUses>,
     pub clock: Arc<dyn Clock>,
+    pub watch: Arc<ClockWatch>,
     pub node: NodeId,
 }
 
@@ -198,6 +202,9 @@ impl Keeper {
     /// # Errors
     /// The database's. What cannot be moved is tried again with the next lap.
     pub async fn lifecycle(&self) -> PortResult<()> {
+        if self.deps.watch.proven().await?.is_none() {
+            return Ok(());
+        }
         let lap = self.lap(StorageTask::Lifecycle, LIFECYCLE_EVERY, async |content| {
             let Some(to) = self.wanted_tier(&content) else { return Ok(()) };
             if self.deps.content.quarantine().holds(content.content_hash) {
@@ -245,7 +252,8 @@ impl Keeper {
     /// The database's.
     pub async fn tidy(&self) -> PortResult<()> {
         flush_uses(&self.deps.uses, &*self.deps.records).await?;
-        let old = before(self.deps.clock.now(), self.settings.retention);
+        let Some(now) = self.deps.watch.proven().await? else { return Ok(()) };
+        let old = before(now, self.settings.retention);
         self.deps.records.forget_verifications(old, STEP).await.map(drop)
     }
 

@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{Addr, Arbiter, ArbiterHandle};
+use jiff::Timestamp;
 use tokio::{
     runtime::Handle,
     sync::{Notify, broadcast::error::RecvError},
@@ -16,6 +17,7 @@ use crate::{
     admission::{Admission, AdmissionSnapshot},
     change_follower::{ChangeFollower, ChangeListener, FollowerDeps},
     clock::Clock,
+    clock_watch::ClockWatch,
     content_store::{ContentSettings, ContentStore},
     delivery::{Delivery, Order},
     ids::{ContentHash, NodeId, ReceiptId},
@@ -55,7 +57,10 @@ pub struct Ports {
     pub shared: Arc<dyn SharedState>,
     pub storage: Arc<dyn StorageRecords>,
     pub installations: Arc<dyn Installations>,
+    /// The time that all instances go by.
     pub clock: Arc<dyn Clock>,
+    /// Whether that time can be relied on.
+    pub watch: Arc<ClockWatch>,
 }
 
 impl From<&Ports> for JanitorDeps {
@@ -69,6 +74,7 @@ impl From<&Ports> for JanitorDeps {
             blobs: Arc::clone(&ports.blobs),
             installations: Arc::clone(&ports.installations),
             clock: Arc::clone(&ports.clock),
+            watch: Arc::clone(&ports.watch),
         }
     }
 }
@@ -194,7 +200,7 @@ impl Node {
         quota.started().await;
         beat(&keeper).await?;
         count_instances(&keeper).await;
-        let keeper = LeaseKeeper::start(keeper, &ledger_arbiter);
+        let keeper = LeaseKeeper::start(keeper, Arc::clone(&ports.watch), &ledger_arbiter);
         let content = ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone());
         content.quarantine().load(&*ports.storage).await?;
         io.spawn(quarantine::follow(content.clone(), Arc::clone(&ports.storage)));
@@ -248,6 +254,7 @@ impl Node {
             mover: mover.clone(),
             uses: Arc::clone(&uses),
             clock: Arc::clone(clock),
+            watch: Arc::clone(&ports.watch),
             node,
         };
         let storage_keeper = StorageKeeper::start(keeper_deps, settings.storage, &ledger_arbiter);
@@ -289,6 +296,11 @@ impl Node {
         let tasks = self.keeper.connected() && self.follower.connected() && self.janitor.connected();
         let tasks = tasks && self.storage_keeper.connected();
         self.quota.is_alive() && self.usage.is_alive() && tasks
+    }
+
+    /// The time that all instances go by.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Somebody is given a content.

@@ -29,6 +29,7 @@ mod search;
 mod session;
 mod set_aside;
 mod storage;
+mod timekeeper;
 mod timelines;
 mod tls;
 mod upkeep;

@@ -34,6 +34,7 @@ mod receipts;
 mod search;
 mod set_aside;
 mod storage;
+mod timekeeper;
 mod timelines;
 mod upkeep;
 mod usage;

@@ -7,6 +7,7 @@ use std::{fmt::Display, process::ExitCode, sync::Arc, time::Duration};
 
 use futures_util::future::join;
 use penstock_actors::{
+    clock::SystemClock,
     governor::policy_in_force,
     ports::{Mark, PortResult, StoreMarks},
     store_guard::{Standing, StoreGuard},
@@ -82,12 +83,23 @@ async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> (Vec<Told>
         }
     };
     let mut told = vec![named("database", answers(opened.upkeep.ping()).await)];
+    told.push(named("clock", answers(clock(config, &opened)).await));
     told.extend(replicas(&opened).await);
     if let Some(id) = policy {
         let standing = async { policy_in_force(&*opened.policies, id).await.map(drop) };
         told.push(named("governance", answers(standing).await));
     }
     (told, Found::Opened(Box::new(opened)))
+}
+
+/// Why the time cannot be relied on, if so.
+async fn clock(config: &Config, opened: &Database) -> Result<(), String> {
+    let (_, watch) = wiring::watch_clock(config, opened);
+    match watch.doubt().await {
+        Ok(None) => Ok(()),
+        Ok(Some(doubt)) => Err(format!("{doubt}: nothing is removed or expired meanwhile")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// As operators count them: from 1, in the order of the configuration.
@@ -158,7 +170,7 @@ async fn without_database(blobs: &dyn StoreMarks) -> PortResult<Answer> {
 }
 
 async fn shared_state(config: &Config, metrics: &Metrics, io: &Handle) -> Told {
-    let answer = match wiring::open_shared_state(config, metrics, io).await {
+    let answer = match wiring::open_shared_state(config, metrics, Arc::new(SystemClock), io).await {
         Ok((shared, _)) => answers(shared.ping()).await,
         Err(error) => Answer::Fault(format!("{error:#}")),
     };

@@ -3,7 +3,8 @@
 //! Live means that the process answers; it says so already while the node starts ([`crate::antechamber`]). Ready means that
 //! requests are better sent here than not: 503 is for a node that leaves, that has not started, or whose memory is over, which
 //! another instance may be spared. A dependency that all instances share is no reason to take one out, or all would go at once: the
-//! node goes on from memory, and says `degraded` with 200.
+//! node goes on from memory, and says `degraded` with 200. A node whose clock is far from the database's is not ready: what it does by
+//! that clock, such as the URLs that object storage has signed, would be wrong.
 //!
 //! The answer comes at once, whatever hangs: balancers give up after a second, and would take a node out for its database.
 
@@ -24,6 +25,7 @@ use actix_web::{
 };
 use penstock_actors::{
     clock::Clock,
+    clock_watch::ClockWatch,
     governor::Governor,
     ports::{BlobStore, SharedState, Upkeep},
     quarantine::Quarantine,
@@ -55,6 +57,7 @@ pub struct Readiness {
     looks: [Arc<Dependency>; 4],
     /// What this instance thinks of what it finds missing; `None` where nothing is looked at.
     doubt: Option<Arc<Doubt>>,
+    clocks: Option<Arc<ClockWatch>>,
     /// The states as they were told last, in the order of [`DEPENDENCIES`].
     told: Mutex<[State; 4]>,
 }
@@ -76,6 +79,12 @@ impl Readiness {
         storage
     }
 
+    /// Of a node that is not ready while its clock is far from the database's.
+    #[must_use]
+    pub fn watching(self, clocks: Arc<ClockWatch>) -> Self {
+        Self { clocks: Some(clocks), ..self }
+    }
+
     /// From now on the node is not ready, and closes each connection after its answer, but goes on to serve whoever comes:
     /// balancers need a moment to see it.
     pub fn leave(&self) {
@@ -94,6 +103,12 @@ impl Readiness {
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// By how many seconds this machine's clock is ahead of the database's, when that is more than is allowed.
+    fn clock_skew(&self) -> Option<f64> {
+        let clocks = self.clocks.as_ref().filter(|clocks| clocks.is_skewed())?;
+        Some(clocks.skew().as_secs_f64())
     }
 
     /// Notes whether the database answered; for how long it has not.
@@ -125,6 +140,9 @@ impl Readiness {
         let silent_for = self.database_silent_for(database != State::Down, now);
         if self.is_leaving() {
             return State::Draining;
+        }
+        if self.clock_skew().is_some() {
+            return State::Down;
         }
         if database == State::Down && (storage == State::Down || silent_for >= self.memory) {
             return State::Down;
@@ -171,6 +189,9 @@ struct Report {
     age_ms: Each<Option<u64>>,
     /// Contents that readers do not get because they are damaged. The others are served, so it does not change the status.
     quarantined: usize,
+    /// By how much this machine's clock is ahead of the database's, when that is more than is allowed: the node is not ready then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_skew_seconds: Option<f64>,
 }
 
 async fn live() -> HttpResponse {
@@ -203,6 +224,7 @@ async fn ready(
         dependencies: Each::of(states, is_governed),
         age_ms: Each::of(ages, is_governed),
         quarantined: readiness.quarantine.len(),
+        clock_skew_seconds: readiness.clock_skew(),
     })
 }
 

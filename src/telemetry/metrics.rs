@@ -8,6 +8,7 @@ use std::{
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 mod cache;
+mod clock;
 mod delivery;
 mod governance;
 mod http;

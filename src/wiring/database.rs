@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
     Catalog, Changes, Identities, Installations, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies,
-    Receipts, Search, StorageRecords, Timelines, Upkeep,
+    Receipts, Search, StorageRecords, Timekeeper, Timelines, Upkeep,
 };
 use tokio::runtime::Handle;
 
@@ -39,6 +39,7 @@ pub struct Database {
     pub storage: Arc<dyn StorageRecords>,
     pub identities: Arc<dyn Identities>,
     pub installations: Arc<dyn Installations>,
+    pub timekeeper: Arc<dyn Timekeeper>,
     pub timelines: Arc<dyn Timelines>,
     pub pool: Option<PostgresStore>,
     /// The file; `None` where the database is a server.
@@ -61,7 +62,8 @@ impl Database {
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
-            + StorageRecords,
+            + StorageRecords
+            + Timekeeper,
     {
         Self {
             ledger: Arc::<S>::clone(store),
@@ -75,6 +77,7 @@ impl Database {
             storage: Arc::<S>::clone(store),
             identities: Arc::<S>::clone(store),
             installations: Arc::<S>::clone(store),
+            timekeeper: Arc::<S>::clone(store),
             timelines: Arc::<S>::clone(store),
             pool: None,
             file: None,

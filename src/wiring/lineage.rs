@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use penstock_actors::{
     clock::Clock,
+    clock_watch::ClockWatch,
     lineage::{LineagePorts, LineageSettings},
     lineage_emitter::EmitterSettings,
     lineage_ingest::LineageIngestSettings,
@@ -31,10 +32,10 @@ impl LineageFaces {
     }
 
     /// What lineage works on: walks come from the cache, and what comes into the graph or leaves it invalidates them.
-    pub(super) fn ports(self, clock: Arc<dyn Clock>, cache: TieredCache) -> LineagePorts {
+    pub(super) fn ports(self, clock: Arc<dyn Clock>, watch: Arc<ClockWatch>, cache: TieredCache) -> LineagePorts {
         let upkeep = Arc::new(CachedLineageUpkeep::new(self.upkeep, cache.clone()));
         let store = Arc::new(CachedLineage::new(self.store, cache));
-        LineagePorts { store, outbox: self.outbox, upkeep, clock }
+        LineagePorts { store, outbox: self.outbox, upkeep, clock, watch }
     }
 }
 

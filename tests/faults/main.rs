@@ -5,6 +5,8 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[path = "../support/faketime.rs"]
+mod faketime;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
@@ -28,6 +30,7 @@ mod shipped;
 mod signing;
 
 mod clients;
+mod clocks;
 mod crashes;
 mod cutter;
 mod database;

@@ -313,6 +313,10 @@ impl Upkeep for World {
         unreachable!("{UNUSED}")
     }
 
+    async fn restore_receipts(&self, _: Timestamp, _: u32) -> PortResult<u64> {
+        unreachable!("{UNUSED}")
+    }
+
     async fn prune_windows(&self, _: Timestamp, _: u32) -> PortResult<u64> {
         unreachable!("{UNUSED}")
     }

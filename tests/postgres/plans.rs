@@ -101,6 +101,11 @@ async fn the_ledger_never_scans_a_large_table() {
     large.call("a quota", async |store| assert!(store.quota(receipt, now).await.expect("read").is_some())).await;
     large.call("usage", async |store| drop(store.usage(receipt, None, 50).await.expect("read"))).await;
     large.call("expiry", async |store| assert_eq!(store.expire_receipts(now, 100).await.expect("expired"), 1)).await;
+    // As if its clock had been ahead.
+    let restored = async |store: &PostgresStore| {
+        assert_eq!(store.restore_receipts(now - Duration::from_secs(86_400), 100).await.expect("restored"), 1);
+    };
+    large.call("receipts that come back", restored).await;
     large.call("an audit", async |store| drop(store.audit(None, 20).await.expect("audited"))).await;
     large
         .call("pruning nodes", async |store| {

@@ -5,6 +5,8 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[path = "../support/faketime.rs"]
+mod faketime;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;

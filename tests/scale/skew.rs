@@ -3,26 +3,17 @@
 use serde_json::json;
 
 use crate::{
+    faketime::ahead,
     fleet::{Fleet, Got},
     node::sample,
 };
-
-/// What makes a process believe in another time. The test command installs it.
-const LIBRARY: &str = "faketime/libfaketime.so.1";
-
-/// Where the library is: Debian keeps it in the folder of the machine's kind.
-fn library() -> String {
-    let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let found = folders.map(|folder| folder.join(LIBRARY)).find(|path| path.exists());
-    found.expect("libfaketime is installed by ./test (on Debian: apt-get install faketime)").display().to_string()
-}
 
 /// Every second instance is five seconds ahead. Time itself goes on as it does.
 fn skewed(number: usize) -> Vec<(&'static str, String)> {
     if number.is_multiple_of(2) {
         return Vec::new();
     }
-    vec![("LD_PRELOAD", library()), ("FAKETIME", "+5s".to_owned()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())]
+    ahead("+5s").into()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

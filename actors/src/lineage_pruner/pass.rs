@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::{Timestamp, civil::Date};
@@ -46,6 +46,7 @@ pub enum Passed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Ahead,
+    Time,
     Days,
     Excess,
     Runs,
@@ -60,6 +61,7 @@ impl Kind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ahead => "days ahead",
+            Self::Time => "the time",
             Self::Days => "days that are over",
             Self::Excess => "events that are too many",
             Self::Runs => "runs",
@@ -142,10 +144,8 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn all(&mut self) -> Result<(), Fenced> {
         let (now, counters, settings) = (self.deps.clock.now(), self.counters, self.settings);
-        let since = |age| before(now, age).max(Timestamp::UNIX_EPOCH);
-        let over = since(settings.window);
-        let (first_day, oldest) = (day_of(over), day_of(since(settings.graph)));
-        let (upkeep, outbox) = (Arc::clone(&self.deps.upkeep), Arc::clone(&self.deps.outbox));
+        let first_day = day_of(since(now, settings.window));
+        let upkeep = Arc::clone(&self.deps.upkeep);
 
         if self.is_due(Kind::Ahead) {
             let today = day_of(now);
@@ -153,12 +153,42 @@ impl Pass<'_> {
             let made = upkeep.prepare_days(&days).await;
             self.went(Kind::Ahead, made)?;
         }
-        self.repeat(Kind::Days, &counters.events, async |token, rows| {
+        let proven = self.deps.watch.proven().await;
+        let proven = self.went(Kind::Time, proven)?.flatten();
+        if let Some(now) = proven {
+            self.drop_days(day_of(since(now, settings.window))).await?;
+        }
+        self.trim().await?;
+        if let Some(now) = proven {
+            self.prune(now).await?;
+        }
+
+        let window = upkeep.window(settings.window_events).await;
+        if let Some(window) = self.went(Kind::Window, window)? {
+            counters.kept.store(window.events, Relaxed);
+            counters.excess.store(window.excess, Relaxed);
+            let lag = window.oldest_day.map_or(0, |day| start_of(first_day).as_second() - start_of(day).as_second());
+            counters.lag_seconds.store(u64::try_from(lag).unwrap_or(0), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The days that are over.
+    async fn drop_days(&mut self, first_day: Date) -> Result<(), Fenced> {
+        let (upkeep, counters) = (Arc::clone(&self.deps.upkeep), self.counters);
+        let dropped = self.repeat(Kind::Days, &counters.events, async |token, rows| {
             let gone = upkeep.drop_days(token, first_day, rows).await?;
             Ok(Step { gone: gone.unwrap_or(0), more: gone.is_some() })
-        })
-        .await?;
-        self.trim().await?;
+        });
+        dropped.await.map(drop)
+    }
+
+    /// What else goes by its age.
+    async fn prune(&mut self, now: Timestamp) -> Result<(), Fenced> {
+        let (counters, settings) = (self.counters, self.settings);
+        let over = since(now, settings.window);
+        let (first_day, oldest) = (day_of(over), day_of(since(now, settings.graph)));
+        let (upkeep, outbox) = (Arc::clone(&self.deps.upkeep), Arc::clone(&self.deps.outbox));
         self.repeat(Kind::Runs, &counters.runs, async |token, rows| {
             upkeep.prune_runs(token, first_day, rows).await.map(|gone| Step::of(gone, rows))
         })
@@ -180,19 +210,10 @@ impl Pass<'_> {
             upkeep.prune_namespaces(token, first_day, rows).await.map(|gone| Step::of(gone, rows))
         })
         .await?;
-        self.repeat(Kind::Untold, &counters.untold, async |_, rows| {
+        let untold = self.repeat(Kind::Untold, &counters.untold, async |_, rows| {
             outbox.prune_outbox(over, rows).await.map(|gone| Step::of(gone, rows))
-        })
-        .await?;
-
-        let window = upkeep.window(settings.window_events).await;
-        if let Some(window) = self.went(Kind::Window, window)? {
-            counters.kept.store(window.events, Relaxed);
-            counters.excess.store(window.excess, Relaxed);
-            let lag = window.oldest_day.map_or(0, |day| start_of(first_day).as_second() - start_of(day).as_second());
-            counters.lag_seconds.store(u64::try_from(lag).unwrap_or(0), Relaxed);
-        }
-        Ok(())
+        });
+        untold.await.map(drop)
     }
 
     /// What namespaces have too much.
@@ -299,6 +320,11 @@ impl Pass<'_> {
             None => Err(PortError::Fenced),
         }
     }
+}
+
+/// So long ago, as far as there are days.
+fn since(now: Timestamp, age: Duration) -> Timestamp {
+    before(now, age).max(Timestamp::UNIX_EPOCH)
 }
 
 fn days_after(day: Date, days: i64) -> Option<Date> {

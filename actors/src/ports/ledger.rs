@@ -275,8 +275,12 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Answers when the database does.
     async fn ping(&self) -> PortResult<()>;
 
-    /// Marks up to `limit` open receipts past their time as expired; how many.
+    /// Marks up to `limit` open receipts past their time as expired, and keeps what they were; how many.
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64>;
+
+    /// Makes up to `limit` receipts that [`expire_receipts`](Self::expire_receipts) marked, and whose time is not over, what they were
+    /// before; how many. They were marked by a clock that was ahead.
+    async fn restore_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64>;
 
     /// Removes up to `limit` windows that ended before `before`, with the usage rows that they sum up; how many windows.
     /// Windows with reserved credit stay.

@@ -21,12 +21,14 @@ impl Keeper {
             return Ok(());
         }
         let work = async {
-            let now = deps.clock.now();
             let mut ended = Ok(());
-            for at in deps.records.moves(MoveState::Leaving, before(now, settings.grace), STEP).await? {
-                let cleared = self.clear(&at).await;
-                ended = ended.and(cleared);
+            if let Some(now) = deps.watch.proven().await? {
+                for at in deps.records.moves(MoveState::Leaving, before(now, settings.grace), STEP).await? {
+                    let cleared = self.clear(&at).await;
+                    ended = ended.and(cleared);
+                }
             }
+            let now = deps.clock.now();
             for at in deps.records.moves(MoveState::Copying, before(now, STALE), STEP).await? {
                 let moved = self.go_on_with(&at).await;
                 ended = ended.and(moved);

@@ -1,12 +1,12 @@
 //! What other instances do: changes that are only read in the log, idle credit that is called back, and instances that died.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use penstock_actors::{
-    model::{Credit, LostLease, ReceiptStatus},
+    model::{Credit, LostLease, QuotaPolicy, ReceiptStatus},
     quota_book::Demand,
     refusal::Refusal,
-    testkit::script::Fault,
+    testkit::{clock::ManualClock, script::Fault},
 };
 
 use crate::rig::{LEASE_TTL, Rig, World, bytes, completed, eventually};
@@ -92,6 +92,20 @@ async fn a_quota_is_used_to_its_end_although_its_last_part_is_leased_elsewhere()
     one.settled().await;
     let (used, reserved) = world.ledger.hour(right.id, world.now());
     assert_eq!((used, reserved.bytes), (Credit::new(10_000, 100), 0));
+    one.end().await;
+    other.end_alone().await;
+}
+
+#[actix::test]
+async fn an_hour_is_one_hour_on_instances_whose_clocks_are_an_hour_apart() {
+    let world = World::default();
+    let ahead = World { clock: Arc::new(ManualClock::at("2026-11-01T11:30:00Z")), ..world.clone() };
+    let one = Rig::join(&world, |_| {}).await;
+    let other = Rig::join(&ahead, |_| {}).await;
+    eventually("the database's clock is measured", || other.node.now() == world.now()).await;
+    let hourly = QuotaPolicy { policy_name: "hourly".into(), bytes_per_hour: Some(10_000), ..QuotaPolicy::default() };
+    let right = world.receipt(hourly, 100);
+    assert_eq!(exhaust(&[&one, &other], &right).await, 100, "one limit for one hour");
     one.end().await;
     other.end_alone().await;
 }

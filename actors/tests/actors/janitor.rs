@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use penstock_actors::{
     ids::{NodeId, ProducerId},
     janitor::{self, JanitorDeps, JanitorSettings, PassReport, Round},
@@ -23,6 +24,7 @@ fn deps(world: &World) -> JanitorDeps {
         blobs: ports.blobs,
         installations: ports.installations,
         clock: ports.clock,
+        watch: ports.watch,
     }
 }
 
@@ -49,9 +51,11 @@ async fn announce(world: &World, content: &'static [u8]) {
     world.index.announce_content(&meta, ProducerId::next()).await.expect("announced");
 }
 
-const STEPS: [&str; 12] = [
+/// Of these, the first two go by no clock that could be wrong, or can be made too early.
+const STEPS: [&str; 13] = [
     "prepare",
     "reclaim",
+    "restore_receipts",
     "expire_receipts",
     "prune_windows",
     "prune_nodes",
@@ -171,7 +175,7 @@ async fn an_index_that_knows_little_of_the_store_empties_it_only_when_that_is_co
     let (deps, settings) = (deps(&world), JanitorSettings { step: 500, ..settings() });
     let mut round = Round::default();
     for _ in 0..3 {
-        let report = janitor::pass(&deps, &settings, &mut round).await;
+        let report = janitor::pass(&deps, &settings, nobody(), &mut round).await;
         assert_eq!((report.orphans_trashed, report.orphans_held), (0, 12));
     }
     assert_eq!(world.blobs.names().len(), 30);
@@ -189,4 +193,56 @@ async fn an_index_that_is_younger_than_a_blob_never_takes_it_for_garbage() {
     assert_eq!((report.orphans_trashed, report.orphans_held, report.failures), (0, 1, 0));
     world.blobs.set_clock(world.now() + Duration::from_secs(1));
     assert_eq!(pass(&world).await.orphans_trashed, 1, "as old as the index");
+}
+
+/// How often the steps came that cannot be undone.
+fn removals(world: &World) -> usize {
+    let scripts = [&world.ledger.script, &world.policies.script, &world.index.script, world.blobs.script()];
+    STEPS[2..].iter().map(|step| scripts.iter().map(|script| script.calls(step).len()).sum::<usize>()).sum()
+}
+
+#[actix::test]
+async fn a_clock_that_leaps_removes_and_expires_nothing_until_it_comes_back() {
+    let month = Duration::from_secs(31 * 86_400);
+    for restarts in [false, true] {
+        let world = World::default();
+        let (start, mut running) = (world.now(), deps(&world));
+        janitor::pass(&running, &settings(), nobody(), &mut Round::default()).await;
+        let before = removals(&world);
+        world.blobs.put(&b"orphan"[..]);
+        world.clock.set(start + month);
+        if restarts {
+            running = deps(&world);
+        }
+        for _ in 0..3 {
+            let report = janitor::pass(&running, &settings(), nobody(), &mut Round::default()).await;
+            assert_eq!((report.failures, removals(&world)), (0, before), "restarted: {restarts}");
+            world.clock.advance(Duration::from_secs(60));
+        }
+        let reclaims = world.ledger.script.calls("reclaim").len();
+        assert_eq!(reclaims, 4, "the dead are taken back all the same");
+        world.clock.set(start);
+        assert_eq!(janitor::pass(&running, &settings(), nobody(), &mut Round::default()).await.orphans_trashed, 1);
+    }
+}
+
+#[actix::test]
+async fn an_instance_whose_clock_is_not_the_databases_removes_nothing() {
+    let world = World::default();
+    for hours in [1, -1] {
+        world.time.is_ahead_by(SignedDuration::from_hours(hours));
+        assert_eq!(pass(&world).await.failures, 0);
+        assert_eq!(removals(&world), 0);
+    }
+    world.time.is_ahead_by(SignedDuration::ZERO);
+    pass(&world).await;
+    assert!(removals(&world) > 0);
+}
+
+#[actix::test]
+async fn without_the_databases_time_nothing_is_removed() {
+    let world = World::default();
+    world.time.script.next("time", [Fault::Unavailable]);
+    assert_eq!(pass(&world).await.failures, 1);
+    assert_eq!(removals(&world), 0);
 }

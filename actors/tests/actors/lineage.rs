@@ -29,7 +29,7 @@ use penstock_actors::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::rig::{START, aside, eventually};
+use crate::rig::{START, aside, eventually, watch_of};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -230,7 +230,13 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 fn pruner(bench: &Bench, holder: Uuid) -> PrunerDeps {
-    PrunerDeps { upkeep: bench.store.clone(), outbox: bench.store.clone(), clock: bench.clock.clone(), holder }
+    PrunerDeps {
+        upkeep: bench.store.clone(),
+        outbox: bench.store.clone(),
+        clock: bench.clock.clone(),
+        watch: watch_of(&bench.clock),
+        holder,
+    }
 }
 
 fn settings(window_events: u64) -> PrunerSettings {

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock as _,
+    clock_watch::{ClockWatch, WatchSettings},
     content_store::{ContentSettings, Verify},
     delivery::{Delivery, Order, Plan},
     ids::{ContentHash, NodeId, ReceiptId, VersionId},
     ingest::IngestSettings,
     janitor::JanitorSettings,
+    ledger_clock::LedgerClock,
     model::{ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus},
     ports::{PortResult, ReceiptView},
     quota_book::{Ask, BookSettings, Demand},
@@ -27,6 +29,7 @@ use penstock_actors::{
         memory_policies::MemoryPolicies,
         memory_records::MemoryRecords,
         memory_state::MemoryState,
+        memory_time::MemoryTime,
         model_ledger::ModelLedger,
     },
     usage_batch::BatchLimits,
@@ -61,6 +64,8 @@ pub(crate) fn aside<T: 'static>(future: impl Future<Output = T> + 'static) -> to
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
+    /// The database's clock.
+    pub(crate) time: Arc<MemoryTime>,
     pub(crate) ledger: Arc<ModelLedger>,
     pub(crate) shared: Arc<MemoryState>,
     pub(crate) blobs: MemoryBlobs,
@@ -75,6 +80,7 @@ impl Default for World {
         let clock = Arc::new(ManualClock::at(START));
         Self {
             ledger: Arc::new(ModelLedger::new(clock.clone())),
+            time: Arc::new(MemoryTime::new(clock.clone())),
             clock,
             shared: Arc::default(),
             blobs: MemoryBlobs::default(),
@@ -84,6 +90,22 @@ impl Default for World {
             installations: Arc::default(),
         }
     }
+}
+
+/// What looks after the time of a database, by a clock of it.
+pub(crate) fn watch(clock: Arc<LedgerClock>, time: &Arc<MemoryTime>) -> Arc<ClockWatch> {
+    let settings = WatchSettings {
+        max_skew: Duration::from_secs(300),
+        longest_pause: Duration::from_secs(7 * 86_400),
+        patience: Duration::from_secs(86_400),
+    };
+    Arc::new(ClockWatch::new(clock, time.clone(), settings))
+}
+
+/// What looks after the time of a database that shows this clock's.
+pub(crate) fn watch_of(clock: &Arc<ManualClock>) -> Arc<ClockWatch> {
+    let time = Arc::new(MemoryTime::new(clock.clone()));
+    watch(Arc::new(LedgerClock::new(clock.clone(), time.clone())), &time)
 }
 
 /// A receipt that the ledger knows, and the content that it is for.
@@ -339,6 +361,7 @@ impl Rig {
 
 impl World {
     pub(crate) fn ports(&self) -> Ports {
+        let clock = Arc::new(LedgerClock::new(self.clock.clone(), self.time.clone()));
         Ports {
             ledger: self.ledger.clone(),
             upkeep: self.ledger.clone(),
@@ -350,7 +373,8 @@ impl World {
             shared: self.shared.clone(),
             storage: self.records.clone(),
             installations: self.installations.clone(),
-            clock: self.clock.clone(),
+            watch: watch(Arc::clone(&clock), &self.time),
+            clock,
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     delivery::content,
-    rig::{START, eventually},
+    rig::{START, eventually, watch_of},
 };
 
 pub(crate) const SIZE: usize = 3 * LEAF_BYTES as usize + 77;
@@ -87,6 +87,7 @@ impl Scene {
             mover: mover.clone(),
             uses: uses.clone(),
             clock: self.clock.clone(),
+            watch: watch_of(&self.clock),
             node,
         };
         Instance { store, verifier, mover, keeper: Keeper::new(deps.clone(), settings()), deps, uses }

@@ -17,6 +17,7 @@ use penstock_actors::{
 use super::{
     fault::fault,
     layout::{Layout, sync_folder},
+    sink::Temporary,
 };
 
 /// Blobs in the order of their names. One shard's names are in memory at a time.
@@ -26,6 +27,7 @@ pub(super) fn list(
     min_age: Duration,
     limit: usize,
 ) -> PortResult<Vec<ListedBlob>> {
+    let now = time_of(layout)?;
     let after = after.map(|hash| hash.to_string()).unwrap_or_default();
     let mut found = Vec::new();
     for outer in in_order(&layout.blobs_folder(), after.get(..2))? {
@@ -42,7 +44,7 @@ pub(super) fn list(
                 if found.len() == limit {
                     return Ok(found);
                 }
-                found.extend(listed(&entry, min_age, modified));
+                found.extend(listed(&entry, now, min_age, modified));
             }
         }
     }
@@ -53,7 +55,7 @@ pub(super) fn list(
 ///
 /// An upload that goes on touches its file, so only what stood still for `min_age` is taken.
 pub(super) fn sweep(layout: &Layout, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
-    let now = SystemTime::now();
+    let now = time_of(layout)?;
     let folder = layout.temporary_folder();
     let mut swept = Sweep::default();
     for entry in entries(&folder)? {
@@ -78,7 +80,7 @@ pub(super) fn sweep(layout: &Layout, min_age: Duration, limit: usize, dry_run: b
 /// Puts back what was retired at least `min_age` ago and neither restored nor discarded since: whoever retired it is gone,
 /// and whether the content is still wanted was not decided.
 pub(super) fn undo_forgotten_retirements(layout: &Layout, min_age: Duration, limit: usize) -> PortResult<()> {
-    let now = SystemTime::now();
+    let now = time_of(layout)?;
     let folder = layout.retired_folder();
     let mut forgotten = Vec::new();
     for entry in entries(&folder)? {
@@ -171,6 +173,13 @@ pub(super) fn remove(path: &Path) -> PortResult<()> {
     }
 }
 
+/// The time of the file system, by which its files are dated: the age of a file on a share is then the same for every instance, whatever
+/// its own clock shows. A file is made to see it.
+pub(super) fn time_of(layout: &Layout) -> PortResult<SystemTime> {
+    let (temporary, file) = Temporary::create(layout.temporary())?;
+    file.metadata().and_then(|metadata| modified(&metadata)).map_err(fault("stat", temporary.path()))
+}
+
 fn content_hash(entry: &DirEntry) -> Option<ContentHash> {
     entry.file_name().to_str()?.parse().ok()
 }
@@ -188,11 +197,12 @@ pub(super) fn renamed(metadata: &Metadata) -> io::Result<SystemTime> {
 /// A blob with the time that is read from its file; `None` for what is no blob, or not that old.
 pub(super) fn listed(
     entry: &DirEntry,
+    now: SystemTime,
     min_age: Duration,
     since: fn(&Metadata) -> io::Result<SystemTime>,
 ) -> Option<ListedBlob> {
     let hash = content_hash(entry)?;
-    aged(entry, SystemTime::now(), min_age, since)?;
+    aged(entry, now, min_age, since)?;
     let since = since(&entry.metadata().ok()?).ok()?;
     Some(ListedBlob { hash, since: Timestamp::try_from(since).ok()? })
 }

@@ -9,7 +9,7 @@ use penstock_actors::{
 
 use super::{
     fault::fault,
-    folder::{in_order, remove_stray_leaves, renamed},
+    folder::{in_order, listed, remove_stray_leaves, renamed, time_of},
     layout::{Layout, sync_folder},
 };
 
@@ -34,6 +34,7 @@ pub(super) fn discard(layout: &Layout, hash: ContentHash) -> PortResult<()> {
 
 /// Blobs in the order of their names, with the time of the rename that brought them here.
 pub(super) fn list(layout: &Layout, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
+    let now = time_of(layout)?;
     let after = after.map(|hash| hash.to_string()).unwrap_or_default();
     let mut found = Vec::new();
     for shard in in_order(&layout.trash_folder(), after.get(..2))? {
@@ -44,7 +45,7 @@ pub(super) fn list(layout: &Layout, after: Option<ContentHash>, limit: usize) ->
             if found.len() == limit {
                 return Ok(found);
             }
-            found.extend(super::folder::listed(&entry, Duration::ZERO, renamed));
+            found.extend(listed(&entry, now, Duration::ZERO, renamed));
         }
     }
     Ok(found)

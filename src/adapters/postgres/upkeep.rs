@@ -16,7 +16,7 @@ use super::{PostgresStore, columns::Columns, db::Statement, set_aside};
 const EXPIRE: Statement = Statement {
     name: "expire_receipts",
     sql: "
-        UPDATE overlay_receipts r SET status = 'expired', epoch = r.epoch + 1, updated_at = $1
+        UPDATE overlay_receipts r SET expired_from = r.status, status = 'expired', epoch = r.epoch + 1, updated_at = $1
         FROM (
             SELECT receipt_id
             FROM overlay_receipts
@@ -26,6 +26,24 @@ const EXPIRE: Statement = Statement {
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS due
         WHERE r.receipt_id = due.receipt_id",
+    types: &[Type::TIMESTAMPTZ, Type::INT8],
+};
+
+/// By `overlay_receipts_expired`.
+const RESTORE: Statement = Statement {
+    name: "restore_receipts",
+    sql: "
+        UPDATE overlay_receipts r
+        SET status = r.expired_from, expired_from = NULL, epoch = r.epoch + 1, updated_at = $1
+        FROM (
+            SELECT receipt_id
+            FROM overlay_receipts
+            WHERE expired_from IS NOT NULL AND expires_at > $1
+            ORDER BY expires_at
+            LIMIT $2
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS early
+        WHERE r.receipt_id = early.receipt_id",
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 
@@ -145,6 +163,10 @@ impl Upkeep for PostgresStore {
 
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {
         self.upkeep.execute(&EXPIRE, &[&now, &i64::from(limit)]).await
+    }
+
+    async fn restore_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {
+        self.upkeep.execute(&RESTORE, &[&now, &i64::from(limit)]).await
     }
 
     async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64> {

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::{
     catalog::*, changes::*, governance, identities::*, installations::*, leases::*, ledger::nodes::*,
     ledger::reclaim::*, ledger::refill::*, lineage, policies::*, receipts::*, search::*, set_aside::*, storage,
-    testing::Database, timelines::*, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
+    testing::Database, timekeeper, timelines::*, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
 };
 
 /// Every statement of the adapter, with the index that its comment promises, where one is named.
@@ -71,6 +71,9 @@ const STATEMENTS: &[(&str, &str)] = &[
     (SET_USAGE_CREDIT, "PRIMARY KEY"),
     (DELETE_USAGE, "PRIMARY KEY"),
     (EXPIRE_RECEIPTS, "overlay_receipts_open"),
+    (RESTORE_RECEIPTS, "overlay_receipts_expired"),
+    (timekeeper::TRUSTED_TIME, ""),
+    (timekeeper::TRUST_TIME, ""),
     (NEWEST_CHANGE, ""),
     (CHANGES, "PRIMARY KEY"),
     (NOTE_CHANGE, ""),
@@ -171,8 +174,17 @@ const FROM_THE_START: &[(&str, &[&str])] = &[
 
 /// What may be read as a whole: a table has one row, or one per tier or per recent life of an instance, a list
 /// is a parameter.
-const SMALL: &[&str] =
-    &["quota_policies", "ledger_nodes", "n", "json_each", "CONSTANT", "lineage_emission", "installation", "timelines"];
+const SMALL: &[&str] = &[
+    "quota_policies",
+    "ledger_nodes",
+    "n",
+    "json_each",
+    "CONSTANT",
+    "lineage_emission",
+    "installation",
+    "timelines",
+    "ledger_clock",
+];
 
 /// 100,000 rows in each table that grows, of 1,000 receipts; ids are numbers in 16 or 32 bytes. What is never kept
 /// needs neither syncs nor its foreign keys checked. Assets have no words: the plan of a match does not depend on their number.
@@ -186,14 +198,14 @@ const ROWS: &str = "
             CAST(printf('%016d', i % 1000 + 1) AS BLOB) AS owner
         FROM n;
     INSERT INTO producers SELECT id, 'producer', i FROM ids;
-    INSERT INTO api_keys SELECT id, id, 'producer', hash, i, NULL FROM ids;
+    INSERT INTO api_keys SELECT id, id, 'producer', hash, i, NULL, 'name' FROM ids;
     INSERT INTO producer_identities SELECT CAST(printf('%033d', i) AS BLOB), owner, i FROM ids;
     INSERT INTO overlay_storage_index SELECT hash, i, 'text/plain', 'stored', 'hot', owner, i, i FROM ids;
     DROP TRIGGER assets_made;
     INSERT INTO assets SELECT id, hash, 'asset', '', 'text/plain', NULL, '{}', owner, i FROM ids;
     INSERT INTO asset_search SELECT i, id, owner, NULL, 'text/plain', i FROM ids;
     INSERT INTO prices SELECT id, i, i FROM ids;
-    INSERT INTO overlay_receipts SELECT id, id, hash, 'standard', 'confirmed', i, i, 0, i, i FROM ids;
+    INSERT INTO overlay_receipts SELECT id, id, hash, 'standard', 'confirmed', i, i, 0, i, i, NULL FROM ids;
     INSERT INTO quota_usage_windows SELECT owner, 'hour', i, i + 1, i, 0, 1, 0 FROM ids;
     INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced, watermark)
         VALUES (CAST(printf('%016d', 1) AS BLOB), 1, 0, 1, 0);

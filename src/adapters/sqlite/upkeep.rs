@@ -15,10 +15,18 @@ pub(super) mod prune;
 
 /// Served by `overlay_receipts_open`, longest expired first.
 pub(super) const EXPIRE_RECEIPTS: &str = "
-    UPDATE overlay_receipts SET status = 'expired', epoch = epoch + 1, updated_at = :now
+    UPDATE overlay_receipts SET expired_from = status, status = 'expired', epoch = epoch + 1, updated_at = :now
     WHERE receipt_id IN (
         SELECT receipt_id FROM overlay_receipts
         WHERE status IN ('pending', 'confirmed', 'settled') AND expires_at <= :now
+        ORDER BY expires_at LIMIT :limit)";
+
+/// Served by `overlay_receipts_expired`.
+pub(super) const RESTORE_RECEIPTS: &str = "
+    UPDATE overlay_receipts SET status = expired_from, expired_from = NULL, epoch = epoch + 1, updated_at = :now
+    WHERE receipt_id IN (
+        SELECT receipt_id FROM overlay_receipts
+        WHERE expired_from IS NOT NULL AND expires_at > :now
         ORDER BY expires_at LIMIT :limit)";
 
 #[async_trait]
@@ -34,6 +42,14 @@ impl Upkeep for SqliteStore {
             Ok(conn.prepare_cached(EXPIRE_RECEIPTS)?.execute(range)? as u64)
         };
         self.workers.write("expire_receipts", expire).await
+    }
+
+    async fn restore_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {
+        let restore = move |conn: &Connection| {
+            let range = named_params! { ":now": Sql(now), ":limit": limit };
+            Ok(conn.prepare_cached(RESTORE_RECEIPTS)?.execute(range)? as u64)
+        };
+        self.workers.write("restore_receipts", restore).await
     }
 
     async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64> {

@@ -250,6 +250,7 @@ impl JanitorMetrics {
             ("lease_reclaimed", report.leases_reclaimed),
             ("lease_spared", report.leases_spared),
             ("receipt_expired", report.receipts_expired),
+            ("receipt_restored", report.receipts_restored),
             ("window_pruned", report.windows_pruned),
             ("node_forgotten", report.nodes_forgotten),
             ("partition_made", report.partitions_made),

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use penstock_actors::{
-    clock::{Clock as _, SystemClock},
     model::{Finding, Tier},
     system::Node,
 };
@@ -99,7 +98,8 @@ impl Collector for StorageCollector {
         ];
         let began = counters.whole_lap_began_at.load(Relaxed);
         if began > 0 {
-            let now = u64::try_from(SystemClock.now().as_second()).unwrap_or(0);
+            // Written by the clock that it is compared with.
+            let now = u64::try_from(self.node.now().as_second()).unwrap_or(0);
             families.push(one(LAG, MetricType::GAUGE, now.saturating_sub(began)));
         }
         families

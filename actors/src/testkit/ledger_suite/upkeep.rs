@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ids::{NodeId, ReceiptId},
-    model::{Credit, LostLease, NodeEpoch, ReceiptStatus, UsageRow, WindowKind},
+    model::{Credit, LostLease, NodeEpoch, Receipt, ReceiptStatus, UsageRow, WindowKind},
     ports::{NewReceipt, PortError, StatusChange},
 };
 
@@ -18,6 +18,7 @@ pub(super) async fn run(store: &Store) {
     store.ping().await.expect("an answer");
     usage_comes_in_pages(store).await;
     open_receipts_past_their_time_expire(store).await;
+    receipts_that_a_wrong_clock_expired_come_back_as_they_were(store).await;
     old_windows_go_with_their_rows(store).await;
     windows_with_reserved_credit_stay(store).await;
     fenced_epochs_without_leases_are_forgotten(store).await;
@@ -68,6 +69,55 @@ async fn open_receipts_past_their_time_expire(store: &Store) {
     assert_eq!(open.status, ReceiptStatus::Confirmed);
     let late = store.set_receipt_status(scene.receipt, ReceiptStatus::Expired, scene.now).await.expect("answered");
     assert!(matches!(late, StatusChange::Changed(receipt) if receipt.status == ReceiptStatus::Expired));
+}
+
+async fn receipts_that_a_wrong_clock_expired_come_back_as_they_were(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    // Soon, so that what other scenarios have made stays as it is.
+    let expires_at = scene.now + Duration::from_secs(1800);
+    let mut receipts = Vec::new();
+    for status in ReceiptStatus::ALL {
+        let new = NewReceipt { status, expires_at, ..scene.new_receipt() };
+        receipts.push(store.create_receipt(&new).await.expect("a receipt"));
+    }
+    let early = NewReceipt { expires_at: scene.now, ..scene.new_receipt() };
+    let early = store.create_receipt(&early).await.expect("a receipt");
+    // A producer ends one by hand: that is no clock's doing.
+    let ended = store.create_receipt(&NewReceipt { expires_at, ..scene.new_receipt() }).await.expect("a receipt");
+    let by_hand = store.set_receipt_status(ended.receipt_id, ReceiptStatus::Expired, scene.now).await;
+    assert!(matches!(by_hand, Ok(StatusChange::Changed(_))));
+
+    let ahead = scene.now + Duration::from_secs(3600);
+    while store.expire_receipts(ahead, 100).await.expect("expired") > 0 {}
+    let open = |receipt: &Receipt| receipt.status_at(ahead) != receipt.status;
+    for before in &receipts {
+        let wrong = store.receipt(before.receipt_id).await.expect("read").expect("there");
+        assert_eq!(wrong.status, before.status_at(ahead));
+    }
+    let expected = receipts.iter().filter(|receipt| open(receipt)).count() as u64;
+    let mut restored = store.restore_receipts(scene.now, 1).await.expect("restored");
+    assert_eq!(restored, 1, "as many as allowed");
+    loop {
+        match store.restore_receipts(scene.now, 100).await.expect("restored") {
+            0 => break,
+            more => restored += more,
+        }
+    }
+    assert!(restored >= expected, "{restored} of {expected}");
+    for before in &receipts {
+        let after = store.receipt(before.receipt_id).await.expect("read").expect("there");
+        assert_eq!(after.status, before.status);
+        assert_eq!(
+            after.epoch,
+            before.epoch + if open(before) { 2 } else { 0 },
+            "each change counts, {}",
+            before.status
+        );
+    }
+    for expired in [early, ended] {
+        let after = store.receipt(expired.receipt_id).await.expect("read").expect("there");
+        assert_eq!(after.status, ReceiptStatus::Expired);
+    }
 }
 
 /// A moment in a month that no other scenario touches.

@@ -46,6 +46,10 @@ impl Upkeep for ModelLedger {
         self.script.play("expire_receipts", limit as usize, || Ok(0)).await
     }
 
+    async fn restore_receipts(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
+        self.script.play("restore_receipts", limit as usize, || Ok(0)).await
+    }
+
     async fn prune_windows(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
         self.script.play("prune_windows", limit as usize, || Ok(0)).await
     }

@@ -1,0 +1,186 @@
+//! Whether a time can be right: arithmetic, without a clock of its own.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::WatchSettings;
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    wall: Timestamp,
+    uptime: Duration,
+}
+
+impl Anchor {
+    /// By how much the wall clock has gained on the uptime since.
+    fn gained(&self, now: Self) -> SignedDuration {
+        let passed = now.uptime.saturating_sub(self.uptime);
+        now.wall.duration_since(self.wall) - SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX)
+    }
+}
+
+/// What an instance remembers of the times that it was asked about.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    /// The last time that was right.
+    right: Option<Anchor>,
+    /// Since when a time is in doubt.
+    doubted: Option<Anchor>,
+}
+
+impl Judge {
+    /// Judges a time; by how much it is later than it can be shown to be, or `None` when it is right. `trusted` is the last time that an
+    /// instance took for right, as the database knows it.
+    ///
+    /// A time that is too early is taken for right: what is judged by it is removed or expired later, never sooner.
+    pub(super) fn judge(
+        &mut self,
+        wall: Timestamp,
+        uptime: Duration,
+        trusted: Option<Timestamp>,
+        settings: &WatchSettings,
+    ) -> Option<SignedDuration> {
+        let now = Anchor { wall, uptime };
+        let tolerance = signed(settings.max_skew);
+        let since_trusted = trusted.map(|trusted| wall.duration_since(trusted));
+        // Another instance has just shown it, or an operator said so.
+        let is_confirmed = since_trusted.is_some_and(|since| since <= tolerance);
+        let ahead = match (&self.right, since_trusted) {
+            (Some(right), _) => right.gained(now) - tolerance,
+            // For so long all instances may have been stopped.
+            (None, Some(since)) => since - signed(settings.longest_pause),
+            (None, None) => SignedDuration::ZERO,
+        };
+        if is_confirmed || ahead <= SignedDuration::ZERO || self.has_been_steady(now, settings) {
+            *self = Self { right: Some(now), doubted: None };
+            return None;
+        }
+        Some(ahead)
+    }
+
+    /// Whether the clock has gone as it should for long enough since it came into doubt.
+    fn has_been_steady(&mut self, now: Anchor, settings: &WatchSettings) -> bool {
+        match self.doubted {
+            Some(since) if since.gained(now).abs() <= signed(settings.max_skew) => {
+                now.uptime.saturating_sub(since.uptime) >= settings.patience
+            }
+            // It came into doubt just now, or it was set once more.
+            _ => {
+                self.doubted = Some(now);
+                false
+            }
+        }
+    }
+}
+
+fn signed(time: Duration) -> SignedDuration {
+    SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3600;
+    const DAY: u64 = 24 * HOUR;
+    const SETTINGS: WatchSettings = WatchSettings {
+        max_skew: Duration::from_secs(300),
+        longest_pause: Duration::from_secs(7 * DAY),
+        patience: Duration::from_secs(DAY),
+    };
+
+    /// An instance, and the database that it writes the time into when it takes it for right.
+    #[derive(Default)]
+    struct Scene {
+        judge: Judge,
+        trusted: Option<Timestamp>,
+    }
+
+    impl Scene {
+        /// Whether the time is right that the wall clock shows when so many seconds of real time have passed.
+        fn trusts(&mut self, wall: u64, real: u64) -> bool {
+            let at = Timestamp::from_second(1_800_000_000 + i64::try_from(wall).expect("small")).expect("a time");
+            let ahead = self.judge.judge(at, Duration::from_secs(real), self.trusted, &SETTINGS);
+            if ahead.is_none() {
+                self.trusted = Some(at);
+            }
+            ahead.is_none()
+        }
+
+        fn restarts(&mut self) {
+            self.judge = Judge::default();
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_with_real_time_is_right() {
+        let mut scene = Scene::default();
+        assert!(scene.trusts(0, 0), "a database that no instance has used has nothing to lose");
+        assert!(scene.trusts(60, 60));
+        assert!(scene.trusts(60 + 90 * DAY, 60 + 90 * DAY), "however long the machine was asleep");
+        assert!(scene.trusts(60 + 90 * DAY + 250, 60 + 90 * DAY), "a small step is a time server's");
+    }
+
+    #[test]
+    fn a_clock_that_leaps_while_the_instance_runs_is_in_doubt_until_it_comes_back() {
+        let mut scene = Scene::default();
+        assert!(scene.trusts(0, 0));
+        assert!(!scene.trusts(HOUR + 60, 60));
+        assert!(!scene.trusts(HOUR + 120, 120));
+        assert!(scene.trusts(180, 180));
+    }
+
+    #[test]
+    fn a_clock_that_is_far_ahead_at_the_start_is_in_doubt() {
+        for ahead in [31 * DAY, 800 * DAY] {
+            let mut scene = Scene::default();
+            assert!(scene.trusts(0, 0));
+            scene.restarts();
+            assert!(!scene.trusts(ahead, 60));
+            assert!(!scene.trusts(ahead + 40, 100));
+            scene.restarts();
+            assert!(scene.trusts(200, 200), "the right time again");
+        }
+    }
+
+    #[test]
+    fn instances_that_were_stopped_over_a_weekend_are_not_in_doubt() {
+        let mut scene = Scene::default();
+        assert!(scene.trusts(0, 0));
+        scene.restarts();
+        assert!(scene.trusts(3 * DAY, 3 * DAY));
+    }
+
+    #[test]
+    fn after_a_day_of_steady_time_a_clock_is_believed() {
+        let mut scene = Scene::default();
+        assert!(scene.trusts(0, 0));
+        scene.restarts();
+        assert!(!scene.trusts(31 * DAY, 60));
+        assert!(!scene.trusts(32 * DAY - 60, DAY));
+        assert!(!scene.trusts(40 * DAY, DAY + 30), "it was set again: the day begins anew");
+        assert!(!scene.trusts(41 * DAY - 60, 2 * DAY - 60));
+        assert!(scene.trusts(41 * DAY, 2 * DAY + 30));
+        assert!(scene.trusts(41 * DAY + 60, 2 * DAY + 90));
+    }
+
+    #[test]
+    fn what_another_instance_or_an_operator_has_confirmed_is_right() {
+        let mut scene = Scene::default();
+        assert!(scene.trusts(0, 0));
+        assert!(!scene.trusts(31 * DAY, 60));
+        scene.trusted = scene.trusted.map(|at| at + Duration::from_secs(31 * DAY));
+        assert!(scene.trusts(31 * DAY + 60, 120));
+        assert!(scene.trusts(31 * DAY + 120, 180));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_is_right_and_one_that_leaps_forward_again_is_not() {
+        let mut scene = Scene::default();
+        assert!(scene.trusts(31 * DAY, 0), "a database that is new, at a wrong time");
+        assert!(scene.trusts(0, 60));
+        assert!(!scene.trusts(31 * DAY, 120), "what was trusted once, wrongly, is forgotten");
+    }
+}

@@ -1,0 +1,45 @@
+//! How the clocks stand.
+
+use std::sync::Arc;
+
+use penstock_actors::clock_watch::ClockWatch;
+use prometheus::{Gauge, IntGauge, Registry};
+
+use super::Metrics;
+
+/// Gauges of the time.
+struct ClockGauges {
+    skew: Gauge,
+    in_doubt: IntGauge,
+}
+
+impl ClockGauges {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let skew = Gauge::new(
+            "penstock_clock_skew_seconds",
+            "By how much this machine's clock is ahead of the database's; negative when it is behind.",
+        )?;
+        let in_doubt = IntGauge::new(
+            "penstock_clock_in_doubt",
+            "1 while the time cannot be relied on, so that nothing is removed or expired; must be 0.",
+        )?;
+        registry.register(Box::new(skew.clone()))?;
+        registry.register(Box::new(in_doubt.clone()))?;
+        Ok(Self { skew, in_doubt })
+    }
+}
+
+impl Metrics {
+    /// Shows how the clocks stand.
+    ///
+    /// # Errors
+    /// When clocks are shown already.
+    pub fn observe_clock(&self, watch: Arc<ClockWatch>) -> Result<(), prometheus::Error> {
+        let gauges = ClockGauges::new(self.registry())?;
+        self.before_scrape(move || {
+            gauges.skew.set(watch.skew().as_secs_f64());
+            gauges.in_doubt.set(i64::from(watch.is_in_doubt()));
+        });
+        Ok(())
+    }
+}

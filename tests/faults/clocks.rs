@@ -1,0 +1,211 @@
+//! Clocks that are wrong: what cannot be undone is not done on their word, and an hour is an hour on all instances.
+
+use std::fs;
+
+use jiff::Timestamp;
+use penstock_actors::model::WindowKind;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{
+    faketime::ahead,
+    node::{On, Paid, Setup, TestNode, expect, sample, text},
+    patience::eventually,
+    postgres::TestDatabase,
+    still::{bytes_of, nothing_held, storage, usage_rows},
+};
+
+const SIZE: u64 = 100_000;
+
+/// A receipt that is paid for and was used, beside one whose refund is a line in the log of changes.
+async fn used(node: &TestNode) -> Paid {
+    let paid = node.paid(&sample(80, SIZE as usize), "standard").await;
+    assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap().len() as u64, SIZE);
+    let refunded = node.receipt(&paid.version, json!({ "quotaTier": "standard" })).await;
+    assert_eq!(node.set_status(&refunded, "refunded").await.status(), 200);
+    nothing_held(node).await;
+    paid
+}
+
+/// Whether the receipt lets a stream in, which is then read to its end.
+async fn streams(node: &TestNode, paid: &Paid) -> bool {
+    let answer = node.stream(paid).send().await.unwrap();
+    answer.status() == 200 && answer.bytes().await.unwrap().len() as u64 == SIZE
+}
+
+/// The status that the ledger has, whatever the time is.
+async fn status(node: &TestNode, paid: &Paid) -> String {
+    let receipt = node.get(&format!("/v1/receipts/{}", paid.receipt)).send().await.unwrap();
+    text(&expect(receipt, &[200]).await, "status")
+}
+
+struct Pair {
+    database: TestDatabase,
+    blobs: TempDir,
+}
+
+impl Pair {
+    async fn new() -> Self {
+        Self { database: TestDatabase::empty().await, blobs: tempfile::tempdir().unwrap() }
+    }
+
+    fn setup(&self) -> Setup {
+        Setup::on_database_of(&self.database.url())
+            .env("DATA_ROOT", self.blobs.path().to_str().unwrap())
+            .env("PENSTOCK_JANITOR__INTERVAL", "100ms")
+            .env("PENSTOCK_QUOTA__HEARTBEAT", "300ms")
+            .env("PENSTOCK_QUOTA__ENTRY_TTL", "300ms")
+            .env("PENSTOCK_QUOTA__REFUSAL_TTL", "50ms")
+            .env("PENSTOCK_USAGE__BATCH_AGE", "20ms")
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        let client = self.database.client().await;
+        client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_whose_clocks_are_ahead_take_no_receipt_and_forget_nothing() {
+    let pair = Pair::new().await;
+    let mut right = pair.setup().start().await;
+    let paid = used(&right).await;
+    // Of an upload that goes on at the right instance.
+    let upload = pair.blobs.path().join("tmp").join("upload");
+    fs::write(&upload, b"half").unwrap();
+    let changes = pair.count("change_log").await;
+    assert!(changes > 0);
+
+    for by in ["+1h", "+31d"] {
+        let mut wrong = pair.setup().envs(ahead(by)).start().await;
+        wrong.metric_becomes("penstock_clock_in_doubt", "", 1.0).await;
+        assert!(wrong.metric("penstock_clock_skew_seconds", "").await > 3500.0);
+        let ready = wrong.get("/health/ready").send().await.unwrap();
+        let ready = expect(ready, &[503]).await;
+        assert_eq!(ready["status"], "down", "{ready}");
+        assert!(ready["clockSkewSeconds"].as_f64().unwrap() > 3500.0, "{ready}");
+        let check = wrong.run(&["check"]).await;
+        let told = String::from_utf8(check.stdout).unwrap();
+        assert!(!check.status.success() && told.contains("clock: this machine's clock is"), "{told}");
+
+        assert!(streams(&wrong, &paid).await, "by the database's time it is paid for");
+        assert_eq!(status(&wrong, &paid).await, "confirmed");
+        assert!(wrong.terminate().await.success());
+    }
+
+    assert!(streams(&right, &paid).await);
+    assert!(pair.count("change_log").await >= changes, "the word of the refund is there");
+    assert_eq!(pair.count("overlay_receipts WHERE status = 'expired'").await, 0);
+    assert!(upload.exists(), "the upload goes on");
+    nothing_held(&right).await;
+    assert_eq!(bytes_of(&usage_rows(&right, &paid.receipt).await), 4 * SIZE);
+    assert_eq!(right.metric("penstock_clock_in_doubt", "").await, 0.0);
+    right.finish().await;
+}
+
+/// The hour of the true time.
+fn hour() -> i64 {
+    WindowKind::Hour.window(Timestamp::now()).start.as_second() / 3600
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hour_is_one_hour_on_instances_whose_clocks_are_an_hour_apart() {
+    const LIMIT: u64 = 20 * SIZE;
+    let pair = Pair::new().await;
+    let mut right = pair.setup().start().await;
+    let mut wrong = pair.setup().envs(ahead("+1h")).start().await;
+    right.tier("hourly", json!({ "bytesPerHour": LIMIT })).await;
+    let began = hour();
+    let paid = right.paid(&sample(81, SIZE as usize), "hourly").await;
+
+    let mut delivered = 0;
+    eventually("both refuse", async || {
+        let mut refused = 0;
+        for node in [&wrong, &right] {
+            let answer = node.stream(&paid).send().await.unwrap();
+            if answer.status() == 200 {
+                delivered += answer.bytes().await.unwrap().len() as u64;
+            } else {
+                refused += 1;
+            }
+        }
+        refused == 2 && delivered >= LIMIT
+    })
+    .await;
+    // The test may run from one hour into the next.
+    let hours = 1 + hour().abs_diff(began);
+    assert!(delivered <= LIMIT * hours, "{delivered} bytes in {hours} hours of {LIMIT}");
+    assert!(wrong.terminate().await.success());
+    nothing_held(&right).await;
+    assert_eq!(right.charged(&paid.receipt).await.0, delivered);
+    right.finish().await;
+}
+
+/// Lines that the log of changes has. The node must not run.
+fn changes(node: &TestNode) -> i64 {
+    let file = node.data_dir().join("penstock.sqlite3");
+    let conn = rusqlite::Connection::open(file).unwrap();
+    conn.query_row("SELECT count(*) FROM change_log", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_on_sqlite_that_starts_years_ahead_forgets_nothing_before_it_is_told() {
+    let mut node = Setup::new(On::Sqlite)
+        .env("PENSTOCK_JANITOR__INTERVAL", "100ms")
+        .env("PENSTOCK_USAGE__BATCH_AGE", "20ms")
+        .start()
+        .await;
+    let paid = used(&node).await;
+    assert!(node.terminate().await.success());
+    let noted = changes(&node);
+    assert!(noted > 0);
+
+    set_clock(&mut node, Some("+800d"));
+    node.boot().await;
+    node.metric_becomes("penstock_clock_in_doubt", "", 1.0).await;
+    let check = node.run(&["check"]).await;
+    let told = String::from_utf8(check.stdout).unwrap();
+    assert!(!check.status.success() && told.contains("later than it can be shown to be"), "{told}");
+    // A file is as old as the file system says, whatever the node's clock shows.
+    fs::write(storage(&node).join("tmp").join("upload"), b"half").unwrap();
+    let swept = node.run(&["sweep", "--dry-run"]).await;
+    let swept = String::from_utf8(swept.stdout).unwrap();
+    assert!(swept.starts_with("0 temporary files"), "{swept}");
+    fs::remove_file(storage(&node).join("tmp").join("upload")).expect("it was not swept");
+    assert!(node.terminate().await.success());
+    assert!(changes(&node) >= noted);
+
+    set_clock(&mut node, None);
+    node.boot().await;
+    assert!(streams(&node, &paid).await, "it was not taken");
+    nothing_held(&node).await;
+    assert_eq!(bytes_of(&usage_rows(&node, &paid.receipt).await), 2 * SIZE);
+    assert!(node.terminate().await.success());
+
+    // An operator takes the wrong time for right. What that expires comes back with the right time.
+    set_clock(&mut node, Some("+31d"));
+    node.boot().await;
+    node.metric_becomes("penstock_clock_in_doubt", "", 1.0).await;
+    let confirmed = node.run(&["confirm-clock"]).await;
+    assert!(confirmed.status.success(), "{}", String::from_utf8_lossy(&confirmed.stderr));
+    node.metric_becomes("penstock_clock_in_doubt", "", 0.0).await;
+    node.metric_becomes("penstock_janitor_items_total", "receipt_expired", 1.0).await;
+    assert!(node.terminate().await.success());
+
+    set_clock(&mut node, None);
+    node.boot().await;
+    node.metric_becomes("penstock_janitor_items_total", "receipt_restored", 1.0).await;
+    assert!(streams(&node, &paid).await, "it is what it was");
+    nothing_held(&node).await;
+    node.finish().await;
+}
+
+/// The wall clock of the node's next start.
+fn set_clock(node: &mut TestNode, by: Option<&str>) {
+    // Nothing is loaded under this name.
+    let right = [("LD_PRELOAD", String::new()), ("FAKETIME", String::new())];
+    match by {
+        Some(by) => ahead(by).iter().for_each(|(name, value)| node.set_env(name, value)),
+        None => right.iter().for_each(|(name, value)| node.set_env(name, value)),
+    }
+}

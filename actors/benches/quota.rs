@@ -118,7 +118,17 @@ async fn start() -> QuotaHandle {
         lost_lease: LostLease::Charge,
     };
     let quota = QuotaHandle::start(settings, &deps, &[Arbiter::new().handle()]);
-    let keeper = KeeperDeps { ledger, clock, life, quota: quota.clone(), fenced, ttl: LONG, heartbeat: LONG };
+    let keeper = KeeperDeps {
+        ledger,
+        timelines: Arc::new(Memory),
+        clock,
+        life,
+        quota: quota.clone(),
+        fenced,
+        lives: Arc::new(|_| ()),
+        ttl: LONG,
+        heartbeat: LONG,
+    };
     beat(&keeper).await.expect("the ledger in memory takes every heartbeat");
     // A mailbox is bounded until its actor has started, so a burst waits for that.
     stream(&quota, ask()).await;
@@ -182,6 +192,10 @@ impl Ledger for Memory {
         Ok(Settled { inserted: batch.rows.len() as u64 })
     }
 
+    async fn set_aside(&self, _: NodeId, _: &UsageRow, _: &str) -> PortResult<()> {
+        Ok(())
+    }
+
     async fn heartbeat(&self, _: NodeEpoch, _: Duration) -> PortResult<()> {
         Ok(())
     }
@@ -200,6 +214,17 @@ impl Ledger for Memory {
 
     async fn reclaim(&self, _: NodeEpoch, _: LostLease, _: Timestamp, _: u32) -> PortResult<Reclaimed> {
         Ok(Reclaimed::default())
+    }
+}
+
+#[async_trait]
+impl Timelines for Memory {
+    async fn timeline(&self) -> PortResult<Timeline> {
+        Ok(Timeline { timeline_id: TimelineId::from_uuid(Uuid::nil()), moved: false })
+    }
+
+    async fn begin_timeline(&self, after: TimelineId, _: &str) -> PortResult<NewTimeline> {
+        Ok(NewTimeline { timeline_id: after, leases: 0, bytes: 0 })
     }
 }
 

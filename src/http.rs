@@ -34,6 +34,7 @@ use actix_web::{
 mod admin;
 mod announcer;
 pub mod answer;
+mod api_keys;
 mod assets;
 pub mod auth;
 pub mod body;
@@ -137,6 +138,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
     producers::configure(cfg);
     storage::configure(cfg);
     identities::configure(cfg);
+    api_keys::configure(cfg);
     admin::configure(cfg);
     health::configure(cfg);
     scrape::configure(cfg);

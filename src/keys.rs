@@ -5,7 +5,7 @@
 mod admin;
 mod ring;
 
-pub use admin::{ADMIN, AdminKey, ensure_admin};
+pub use admin::{ADMIN, ADMIN_KEY, AdminKey, ensure_admin};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub use ring::KeyRing;
 

@@ -113,12 +113,15 @@ impl Server {
 
         let janitor = JanitorMetrics::new(metrics.registry())?;
         let (store, cache) = (world.pool.clone(), world.cache.clone());
+        let keys = Data::new(KeyRing::new(Arc::clone(&world.ports.catalog)));
+        let ring = keys.clone();
         let observers = Observers {
             lives: Arc::new(move |record: &_| life.write(record)),
             janitor: Arc::new(move |report: &_| janitor.pass_ended(report)),
             changes: Arc::new(move |change| {
                 store.iter().for_each(|store| store.heard(change));
                 cache.heard(change);
+                ring.heard(change);
             }),
         };
         // Before the node, whose background work would stand in line for connections with what a start cannot do without.
@@ -141,7 +144,7 @@ impl Server {
         let limiter = wiring::rate_limiter(config, &world, &node, io);
         let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
         tell_of_policy(&governor).await;
-        let actors = Actors { node: &node, lineage: &lineage, governor, limiter };
+        let actors = Actors { node: &node, lineage: &lineage, governor, limiter, keys };
         antechamber.close().await;
         let http = build(config, &world, actors, &metrics, readiness.clone(), listener)?;
         let handle = http.handle();
@@ -277,12 +280,13 @@ struct Actors<'a> {
     lineage: &'a Lineage,
     governor: Governor,
     limiter: RateLimiter,
+    keys: Data<KeyRing>,
 }
 
 fn build(
     config: &Config,
     world: &World,
-    Actors { node, lineage, governor, limiter }: Actors<'_>,
+    Actors { node, lineage, governor, limiter, keys }: Actors<'_>,
     metrics: &Arc<Metrics>,
     readiness: Data<Readiness>,
     listener: TcpListener,
@@ -291,7 +295,6 @@ fn build(
     let catalog: Arc<dyn Catalog> = world.catalog.clone();
     let receipts = Arc::clone(&world.receipts);
     let (policies, governor) = (Arc::clone(&world.policies), Data::new(governor));
-    let keys = Data::new(KeyRing::new(Arc::clone(&ports.catalog)));
     let shell = Shell {
         metrics: Arc::clone(&metrics.http),
         max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
@@ -311,7 +314,7 @@ fn build(
         content_host: config.delivery.content_host(),
     });
     let (sizes, uses) = (Data::from(Arc::clone(&world.sizes)), Data::from(Arc::clone(&world.uses)));
-    let identities = Arc::clone(&world.identities);
+    let (identities, api_keys) = (Arc::clone(&world.identities), Arc::clone(&world.api_keys));
     let signed: Data<SignedRequests> = Data::new(wiring::signed_requests(config, world, &metrics)?);
     let deliverer = Data::new(wiring::deliverer(config, world));
     let facet_assets = u32::try_from(config.catalogue.facet_assets).unwrap_or(u32::MAX);
@@ -337,6 +340,7 @@ fn build(
             .app_data(uploads.clone())
             .app_data(signed.clone())
             .app_data(Data::from(Arc::clone(&identities)))
+            .app_data(Data::from(Arc::clone(&api_keys)))
             .app_data(sessions.clone())
             .app_data(lineage.clone())
             .app_data(events.clone())

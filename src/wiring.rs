@@ -18,7 +18,7 @@ use penstock_actors::{
     janitor::JanitorSettings,
     lineage::LineagePorts,
     model::{Credit, LeaseSizing},
-    ports::{Identities, Policies, Receipts, Search, SharedCache, SharedState, UrlSigner},
+    ports::{ApiKeys, Identities, Policies, Receipts, Search, SharedCache, SharedState, UrlSigner},
     quota_book::BookSettings,
     quota_cache::QuotaSettings,
     rate_limiter::{RateLimiter, Sharing},
@@ -73,6 +73,7 @@ pub struct World {
     pub policies: Arc<dyn Policies>,
     /// Through the caches.
     pub identities: Arc<dyn Identities>,
+    pub api_keys: Arc<dyn ApiKeys>,
     /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -118,6 +119,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
         policies: Arc::new(CachedPolicies::new(Arc::clone(&database.policies), cache.clone())),
         identities: Arc::new(CachedIdentities::new(database.identities, cache.clone())),
+        api_keys: database.api_keys,
         cache,
         shared_cache,
         uses,

@@ -47,8 +47,8 @@ use penstock_actors::{
     model::{LostLease, NodeEpoch},
     ports::{Changes as _, Ledger as _, PortError, Reclaimed, SettleBatch, Timelines as _, Upkeep},
     testkit::{
-        catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
-        policies_suite, search_suite, storage_records_suite, timekeeper_suite,
+        api_keys_suite, catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite,
+        lineage_suite, policies_suite, search_suite, storage_records_suite, timekeeper_suite,
     },
 };
 use support::{TestDatabase, store};
@@ -66,6 +66,7 @@ async fn run_the_suite(statement_mode: StatementMode) {
     storage_records_suite::run(Arc::clone(&store)).await;
     identities_suite::run(Arc::clone(&store)).await;
     installations_suite::run(&*store).await;
+    api_keys_suite::run(Arc::clone(&store)).await;
     let client = database.client().await;
     catalog_suite::a_revoked_key_is_not_found(&*store, async |key: KeyId| {
         let revoke = "UPDATE api_keys SET revoked_at = created_at WHERE key_id = $1";

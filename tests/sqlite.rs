@@ -11,8 +11,8 @@ use penstock_actors::{
     model::{ApiKey, NewProducer, NodeEpoch, Role},
     ports::{Catalog as _, Installations as _, Ledger as _, PortError, Receipts as _, Timelines as _, Upkeep as _},
     testkit::{
-        catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite, lineage_suite,
-        policies_suite, search_suite, storage_records_suite, timekeeper_suite,
+        api_keys_suite, catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite,
+        lineage_suite, policies_suite, search_suite, storage_records_suite, timekeeper_suite,
     },
 };
 use tempfile::TempDir;
@@ -61,6 +61,12 @@ async fn an_installation_stays_the_same_and_another_database_is_another_one() {
     let made = fresh(&folder).installation().await.expect("an installation");
     assert_eq!(fresh(&folder).installation().await.expect("an installation"), made);
     assert_ne!(fresh(&other).installation().await.expect("an installation").installation_id, made.installation_id);
+}
+
+#[tokio::test]
+async fn keys_keep_the_promises_of_their_port() {
+    let folder = folder();
+    api_keys_suite::run(Arc::new(fresh(&folder))).await;
 }
 
 #[tokio::test]

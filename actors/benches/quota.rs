@@ -220,7 +220,7 @@ impl Ledger for Memory {
 #[async_trait]
 impl Timelines for Memory {
     async fn timeline(&self) -> PortResult<Timeline> {
-        Ok(Timeline { timeline_id: TimelineId::from_uuid(Uuid::nil()), moved: false })
+        Ok(Timeline { timeline_id: TimelineId::random(), moved: false })
     }
 
     async fn begin_timeline(&self, after: TimelineId, _: &str) -> PortResult<NewTimeline> {

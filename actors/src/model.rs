@@ -29,7 +29,7 @@ pub use lineage::{
     StoredEvent, Walk, words_of,
 };
 pub use policy::{Limits, QuotaPolicy, is_of_media_range};
-pub use producer::{ApiKey, NewProducer, Role};
+pub use producer::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo, Role};
 pub use receipt::{Receipt, ReceiptStatus};
 pub use session::{Session, SessionProgress};
 pub use storage::{

@@ -2,6 +2,7 @@
 //!
 //! A port has few methods, is batch-shaped where the hot path batches, and says what a caller may conclude from an error.
 
+mod api_keys;
 mod blob_store;
 mod catalog;
 mod changes;
@@ -22,6 +23,7 @@ mod timekeeper;
 mod timelines;
 mod url_signer;
 
+pub use api_keys::ApiKeys;
 pub use blob_store::{BlobSink, BlobSource, BlobStore, ListedBlob, StoredBlob, StoredCopy, Sweep};
 pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};

@@ -215,6 +215,7 @@ impl QuotaHandle {
             | Tag::Governance(_)
             | Tag::Content(_)
             | Tag::Identity(_)
+            | Tag::Key(_)
             | Tag::Entries(_) => {}
         }
     }

@@ -3,6 +3,7 @@
 //! A suite states what a port promises. Every adapter runs it unchanged, so that two adapters cannot drift apart. The ports
 //! in memory serve the tests of the actors: they record what they are asked, and delay, fail or fence as a test says.
 
+pub mod api_keys_suite;
 pub mod blob_store_suite;
 pub mod catalog_suite;
 pub mod changes_suite;

@@ -9,6 +9,7 @@
 //! `wait_timeout`, a statement by `statement_timeout`. What does not fit is
 //! [`Unavailable`](penstock_actors::ports::PortError::Unavailable). Which calls go first is in [`gate`].
 
+mod api_keys;
 mod catalog;
 mod changes;
 mod columns;
@@ -176,6 +177,7 @@ impl PostgresStore {
                 | Tag::Governance(_)
                 | Tag::Content(_)
                 | Tag::Identity(_)
+                | Tag::Key(_)
                 | Tag::Recall(_)
                 | Tag::Entries(_),
             ) => {}

@@ -15,6 +15,7 @@ use penstock_actors::ports::{PortError, PortResult};
 use self::{failure::DEPENDENCY, workers::Workers};
 use crate::telemetry::DbMetrics;
 
+mod api_keys;
 mod backup;
 mod catalog;
 mod changes;

@@ -4,6 +4,7 @@
 //! - `publish` makes an asset of a content and prints its version id,
 //! - `receipt` makes a receipt for an asset and prints its id,
 //! - `identity` prints the public key of an identity key, which it makes if there is none,
+//! - `keys` prints what an administrator sees of keys, a line of JSON each,
 //! - `get` streams a content under a receipt into a file.
 //!
 //! Standard output carries the result alone, so that a command can stand in `$(..)`; progress and notes go to standard
@@ -17,6 +18,7 @@ use clap::Subcommand;
 pub mod failure;
 pub mod get;
 pub mod identity;
+pub mod keys;
 pub mod node;
 mod progress;
 pub mod publish;
@@ -26,7 +28,9 @@ pub mod retry;
 mod silence;
 
 use self::failure::Printable;
-pub use self::{get::GetArgs, identity::IdentityArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs};
+pub use self::{
+    get::GetArgs, identity::IdentityArgs, keys::KeysArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs,
+};
 
 /// A command that a client of a node runs.
 #[derive(Debug, Subcommand)]
@@ -39,6 +43,8 @@ pub enum ClientCommand {
     Receipt(ReceiptArgs),
     /// Print the public key of an identity key, for an admin to bind; the key is made if the file is not there
     Identity(IdentityArgs),
+    /// List, make, rotate and revoke the API keys of producers and administrators
+    Keys(KeysArgs),
     /// Stream a content under a receipt into a file
     Get(GetArgs),
 }
@@ -66,6 +72,13 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
         ClientCommand::Identity(args) => {
             let identity = identity::identity(&args)?;
             writeln!(io::stdout(), "{identity}").context("cannot write to standard output")
+        }
+        ClientCommand::Keys(args) => {
+            let answers = keys::keys(&args).await?;
+            answers
+                .iter()
+                .try_for_each(|answer| writeln!(io::stdout(), "{answer}"))
+                .context("cannot write to standard output")
         }
         ClientCommand::Get(args) => get::get(&args).await,
     }

@@ -47,7 +47,7 @@ impl Validate for Invalidate {
             violations.require(
                 read_tag(tag).is_some(),
                 path,
-                "must be receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, identity:KEY or recall:ID",
+                "must be receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, identity:KEY, key:ID or recall:ID",
             );
         }
     }
@@ -63,6 +63,7 @@ fn read_tag(text: &str) -> Option<Tag> {
         | Tag::Governance(_)
         | Tag::Content(_)
         | Tag::Identity(_)
+        | Tag::Key(_)
         | Tag::Recall(_) => true,
     })
 }

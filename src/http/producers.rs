@@ -2,26 +2,51 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, ServiceConfig},
+    web::{self, Data, Query, ServiceConfig},
 };
 use penstock_actors::{
     clock::Clock,
     ids::{KeyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
-    ports::Catalog,
+    ports::{ApiKeys, Catalog},
 };
 use serde::Deserialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{
     JsonBody, Problem, ProblemType, answer,
     auth::Admin,
+    paging, routing,
     validation::{Validate, Violations},
 };
 use crate::keys;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/producers").route(web::post().to(create)));
+    cfg.service(web::resource("/v1/producers").route(routing::read().to(list)).route(web::post().to(create)));
+}
+
+/// Producers on a page.
+const PAGE: u32 = 100;
+
+/// Producers on the longest page.
+const LONGEST_PAGE: u32 = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pages {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+async fn list(_: Admin, keys: Data<dyn ApiKeys>, query: Query<Pages>) -> Result<HttpResponse, Problem> {
+    let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
+    let after = query.cursor.as_deref().map(|cursor| paging::place(cursor, |place| Uuid::from_slice(&place).ok()));
+    let after = after.transpose()?.map(ProducerId::from_uuid);
+    let items = keys.producers(after, limit).await?;
+    let more = items.last().filter(|_| items.len() == limit as usize);
+    let next = more.map(|last| paging::cursor(last.producer_id.as_uuid().as_bytes()));
+    Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
 }
 
 #[derive(Deserialize)]

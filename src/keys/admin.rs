@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use super::{SecretHash, generate, hash};
 
-/// The admin, as a producer. It and its key have the same ids on every node and database, so that a start finds what an earlier one made.
+/// The admin, as a producer. It and its first key, which is the configuration's, have the same ids on every node and database, so that a start finds what an earlier one made.
 pub const ADMIN: ProducerId = ProducerId::from_uuid(Uuid::from_u128(1));
-const ADMIN_KEY: KeyId = KeyId::from_uuid(Uuid::from_u128(1));
+pub const ADMIN_KEY: KeyId = KeyId::from_uuid(Uuid::from_u128(1));
 
 /// The file in the data folder that holds a made key.
 const FILE: &str = "admin-key";

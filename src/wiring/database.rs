@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
-    Catalog, Changes, Identities, Installations, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies,
+    ApiKeys, Catalog, Changes, Identities, Installations, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies,
     Receipts, Search, StorageRecords, Timekeeper, Timelines, Upkeep,
 };
 use tokio::runtime::Handle;
@@ -39,6 +39,7 @@ pub struct Database {
     pub storage: Arc<dyn StorageRecords>,
     pub identities: Arc<dyn Identities>,
     pub installations: Arc<dyn Installations>,
+    pub api_keys: Arc<dyn ApiKeys>,
     pub timekeeper: Arc<dyn Timekeeper>,
     pub timelines: Arc<dyn Timelines>,
     pub pool: Option<PostgresStore>,
@@ -59,6 +60,7 @@ impl Database {
             + Identities
             + Installations
             + Timelines
+            + ApiKeys
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
@@ -79,6 +81,7 @@ impl Database {
             installations: Arc::<S>::clone(store),
             timekeeper: Arc::<S>::clone(store),
             timelines: Arc::<S>::clone(store),
+            api_keys: Arc::<S>::clone(store),
             pool: None,
             file: None,
         }

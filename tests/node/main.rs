@@ -20,6 +20,7 @@ mod checks;
 mod exactness;
 mod field;
 mod governance;
+mod keys;
 mod main_job;
 mod on_s3;
 mod real_clients;

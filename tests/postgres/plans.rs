@@ -11,12 +11,12 @@ use penstock_actors::{
         ContentHash, KeyId, NodeId, PolicyId, PolicyRunId, ProducerId, ReceiptId, UsageId, VerificationId, VersionId,
     },
     model::{
-        ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, MoveState, NewAsset, NewProducer, NodeEpoch, Outcome,
-        ReceiptStatus, Role, StorageTask, TaskProgress, Tier, UsageRow, Verification,
+        ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, MoveState, NewAsset, NewKey, NewProducer, NodeEpoch,
+        Outcome, ReceiptStatus, Role, StorageTask, TaskProgress, Tier, UsageRow, Verification,
     },
     ports::{
-        Catalog, ChangeMark, Changes, Ledger, NewReceipt, Occasion, Policies, PolicyRun, Receipts, Release, RunMark,
-        SettleBatch, StorageRecords, Upkeep, Want,
+        ApiKeys, Catalog, ChangeMark, Changes, Ledger, NewReceipt, Occasion, Policies, PolicyRun, Receipts, Release,
+        RunMark, SettleBatch, StorageRecords, Upkeep, Want,
     },
 };
 
@@ -131,6 +131,24 @@ async fn the_catalogue_never_scans_a_large_table() {
     let new = NewProducer { name: "name".into(), key, created_at: now };
     large.call("a new producer", async |store| store.create_producer(&new).await.expect("made")).await;
     large.call("a key", async |store| assert!(store.key(&secret).await.expect("read").is_some())).await;
+    large
+        .call("keys", async |store| assert_eq!(store.keys(new.key.producer_id, None, 10).await.expect("read").len(), 1))
+        .await;
+    large
+        .call("producers", async |store| {
+            assert_eq!(store.producers(Some(producer), 10).await.expect("read").len(), 10);
+        })
+        .await;
+    let further = ApiKey { key_id: KeyId::next(), secret_hash: [4; 32], ..new.key.clone() };
+    let further = NewKey { key: further, name: String::new(), created_at: now };
+    large.call("a further key", async |store| store.add_key(&further).await.expect("added")).await;
+    let (key, owner) = (further.key.key_id, further.key.producer_id);
+    large
+        .call("rotation", async |store| {
+            assert!(store.rotate_key(key, owner, &[5; 32]).await.expect("rotated").is_some());
+        })
+        .await;
+    large.call("revocation", async |store| assert!(store.revoke_key(key, owner, now).await.expect("revoked"))).await;
     large
         .call("a new secret", async |store| {
             assert!(store.replace_key_secret(new.key.key_id, &[2; 32]).await.expect("replaced"));

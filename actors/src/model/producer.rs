@@ -32,6 +32,37 @@ pub struct ApiKey {
     pub secret_hash: [u8; 32],
 }
 
+/// A key that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKey {
+    pub key: ApiKey,
+    /// What an administrator calls it, to know it again; may be empty.
+    pub name: String,
+    pub created_at: Timestamp,
+}
+
+/// A key as it is listed: neither its secret nor the hash of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyInfo {
+    pub key_id: KeyId,
+    pub producer_id: ProducerId,
+    pub role: Role,
+    pub name: String,
+    pub created_at: Timestamp,
+    /// Since when it opens nothing.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A producer as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProducerInfo {
+    pub producer_id: ProducerId,
+    pub name: String,
+    pub created_at: Timestamp,
+}
+
 /// A producer with its first key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewProducer {

@@ -11,12 +11,12 @@ use jiff::Timestamp;
 
 use super::{KeyPattern, PortResult};
 use crate::{
-    ids::{ContentHash, PolicyId, ReceiptId, VersionId},
+    ids::{ContentHash, KeyId, PolicyId, ReceiptId, VersionId},
     model::{IdentityKey, Timeline},
 };
 
 /// What a cached answer depends on; telling of the tag drops it everywhere. As text: `receipt:ID`, `policy:NAME`, `asset:ID`,
-/// `lineage:graph`, `governance:ID`, `content:HASH`, `identity:KEY`.
+/// `lineage:graph`, `governance:ID`, `content:HASH`, `identity:KEY`, `key:ID`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tag {
     Receipt(ReceiptId),
@@ -30,6 +30,8 @@ pub enum Tag {
     Content(ContentHash),
     /// Whom an identity key speaks for.
     Identity(IdentityKey),
+    /// What an API key opens.
+    Key(KeyId),
     /// `recall:ID`. Not a change: credit of this receipt that lies idle on an instance is wanted by another one.
     Recall(ReceiptId),
     /// `entries:PATTERN`. Not a change either: an operator wants the cached entries gone whose key matches.
@@ -46,6 +48,7 @@ impl fmt::Display for Tag {
             Self::Governance(id) => write!(f, "governance:{id}"),
             Self::Content(hash) => write!(f, "content:{hash}"),
             Self::Identity(key) => write!(f, "identity:{key}"),
+            Self::Key(id) => write!(f, "key:{id}"),
             Self::Recall(id) => write!(f, "recall:{id}"),
             Self::Entries(pattern) => write!(f, "entries:{}", pattern.as_str()),
         }
@@ -55,8 +58,8 @@ impl fmt::Display for Tag {
 /// The text names no tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, identity:KEY, recall:ID or \
-     entries:PATTERN"
+    "a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, identity:KEY, key:ID, \
+     recall:ID or entries:PATTERN"
 )]
 pub struct UnknownTag;
 
@@ -71,6 +74,7 @@ impl FromStr for Tag {
             "governance" => name.parse().map(Self::Governance).map_err(|_| UnknownTag),
             "content" => name.parse().map(Self::Content).map_err(|_| UnknownTag),
             "identity" => name.parse().map(Self::Identity).map_err(|_| UnknownTag),
+            "key" => name.parse().map(Self::Key).map_err(|_| UnknownTag),
             "recall" => name.parse().map(Self::Recall).map_err(|_| UnknownTag),
             "entries" => KeyPattern::parse(name).map(Self::Entries).ok_or(UnknownTag),
             "lineage" if name == "graph" => Ok(Self::Lineage),
@@ -132,6 +136,7 @@ mod tests {
             Tag::Governance("open-data".parse().expect("an id")),
             Tag::Content(ContentHash::from_bytes([0xa7; 32])),
             Tag::Identity(format!("02{}", "0a".repeat(32)).parse().expect("a key")),
+            Tag::Key(KeyId::next()),
             Tag::Recall(ReceiptId::random()),
             Tag::Entries(KeyPattern::parse("assets:*").expect("a pattern")),
         ] {

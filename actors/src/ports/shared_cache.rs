@@ -108,8 +108,8 @@ impl CacheTag {
             Tag::Lineage => vec![Self::LINEAGE],
             Tag::Governance(id) => vec![Self::governance(id)],
             Tag::Identity(key) => vec![Self::identity(key)],
-            // What is cached of a content never changes: its size and its media type.
-            Tag::Content(_) | Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
+            // What is cached of a content never changes, and each instance has its own memory of keys.
+            Tag::Content(_) | Tag::Key(_) | Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
         }
     }
 

@@ -298,13 +298,16 @@ impl Catalog for PostgresStore {
 }
 
 fn api_key(row: &Columns<'_>) -> PortResult<ApiKey> {
-    let role = |word: &str| [Role::Producer, Role::Admin].into_iter().find(|role| role.as_str() == word);
     Ok(ApiKey {
         key_id: KeyId::from_uuid(row.get("key_id")?),
         producer_id: ProducerId::from_uuid(row.get("producer_id")?),
-        role: row.word("role", role)?,
+        role: role(row)?,
         secret_hash: bytes_32("secret_hash", row.get("secret_hash")?)?,
     })
+}
+
+pub(super) fn role(row: &Columns<'_>) -> PortResult<Role> {
+    row.word("role", |word| [Role::Producer, Role::Admin].into_iter().find(|role| role.as_str() == word))
 }
 
 fn content_meta(row: &Columns<'_>) -> PortResult<ContentMeta> {

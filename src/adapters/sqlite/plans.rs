@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::{
-    catalog::*, changes::*, governance, identities::*, installations::*, leases::*, ledger::nodes::*,
+    api_keys::*, catalog::*, changes::*, governance, identities::*, installations::*, leases::*, ledger::nodes::*,
     ledger::reclaim::*, ledger::refill::*, lineage, policies::*, receipts::*, search::*, set_aside::*, storage,
     testing::Database, timekeeper, timelines::*, upkeep::audit::*, upkeep::prune::*, upkeep::*, usage::*, windows::*,
 };
@@ -12,6 +12,11 @@ use super::{
 const STATEMENTS: &[(&str, &str)] = &[
     (CREATE_PRODUCER, ""),
     (CREATE_KEY, ""),
+    (PRODUCERS, "PRIMARY KEY"),
+    (KEYS_OF_PRODUCER, "api_keys_producer"),
+    (ADD_KEY, ""),
+    (ROTATE_KEY, "PRIMARY KEY"),
+    (REVOKE_KEY, "PRIMARY KEY"),
     (IDENTITY, "PRIMARY KEY"),
     (BIND_IDENTITY, ""),
     (UNBIND_IDENTITY, "PRIMARY KEY"),

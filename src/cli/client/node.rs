@@ -143,6 +143,17 @@ impl Node {
     }
 
     /// Posts JSON and reads the JSON answer. Never again on its own: a second asset or receipt is not the first.
+    pub(super) async fn call(&self, method: Method, path: &[&str]) -> anyhow::Result<()> {
+        send_and_expect_success(self.signed(self.request(method, path)?)?).await?;
+        Ok(())
+    }
+
+    /// A page of a list, from this cursor on.
+    pub(super) async fn page(&self, path: &[&str], cursor: Option<&str>) -> anyhow::Result<Value> {
+        let request = self.request(Method::GET, path)?.query(&cursor.map(|cursor| ("cursor", cursor)));
+        Ok(read_json(send_and_expect_success(self.signed(request)?).await?).await?)
+    }
+
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
         let request = self.signed(self.request(Method::POST, path)?.json(body))?;
         let response = self.silence.bound(request.send()).await?;

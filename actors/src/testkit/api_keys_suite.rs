@@ -1,0 +1,172 @@
+//! What every [`ApiKeys`] promises. Each promise makes its own producers and keys, so the suite may share a database.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::catalog_suite;
+use crate::{
+    clock::to_micros,
+    ids::{KeyId, ProducerId},
+    model::{ApiKey, KeyInfo, NewKey, Role},
+    ports::{ApiKeys, Catalog, ChangeMark, Changes, PortError, Tag},
+};
+
+/// Lines of the log in one page: more than anything here changes at a time.
+const PAGE: u32 = 1000;
+
+/// An adapter that keeps keys beside producers and the log of changes.
+pub trait KeyStore: ApiKeys + Catalog + Changes {}
+
+impl<S: ApiKeys + Catalog + Changes> KeyStore for S {}
+
+/// Runs every promise.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run(store: Arc<impl KeyStore>) {
+    let store = &*store;
+    a_further_key_opens_and_is_listed(store).await;
+    a_key_for_nobody_is_not_made(store).await;
+    a_rotated_key_keeps_its_id_and_ends_its_old_secret(store).await;
+    a_revoked_key_opens_nothing_and_stays_in_the_list(store).await;
+    a_key_is_its_own_producers_alone(store).await;
+    keys_and_producers_are_listed_page_by_page(store).await;
+    every_end_of_a_secret_stands_in_the_log(store).await;
+}
+
+fn secret() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+    bytes[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+    bytes
+}
+
+fn new_key(producer_id: ProducerId, name: &str) -> NewKey {
+    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: secret() };
+    NewKey { key, name: name.into(), created_at: to_micros(Timestamp::now()) }
+}
+
+async fn added(store: &impl KeyStore, producer: ProducerId) -> NewKey {
+    let new = new_key(producer, "a machine's");
+    store.add_key(&new).await.expect("added");
+    new
+}
+
+async fn opens(store: &impl KeyStore, secret: &[u8; 32]) -> Option<KeyId> {
+    store.key(secret).await.expect("an answer").map(|key| key.key_id)
+}
+
+async fn listed(store: &impl KeyStore, producer: ProducerId) -> Vec<KeyInfo> {
+    store.keys(producer, None, PAGE).await.expect("an answer")
+}
+
+async fn a_further_key_opens_and_is_listed(store: &impl KeyStore) {
+    let producer = catalog_suite::producer(store).await;
+    let first = listed(store, producer).await;
+    assert_eq!((first.len(), &*first[0].name, first[0].revoked_at), (1, "", None), "the one that it was made with");
+    let new = added(store, producer).await;
+    assert_eq!(opens(store, &new.key.secret_hash).await, Some(new.key.key_id));
+    let info = KeyInfo {
+        key_id: new.key.key_id,
+        producer_id: producer,
+        role: Role::Producer,
+        name: new.name,
+        created_at: new.created_at,
+        revoked_at: None,
+    };
+    assert!(listed(store, producer).await.contains(&info));
+}
+
+async fn a_key_for_nobody_is_not_made(store: &impl KeyStore) {
+    let new = new_key(ProducerId::next(), "");
+    let made = store.add_key(&new).await;
+    assert!(matches!(made, Err(PortError::NotFound("producer"))), "{made:?}");
+    assert_eq!(opens(store, &new.key.secret_hash).await, None);
+}
+
+async fn a_rotated_key_keeps_its_id_and_ends_its_old_secret(store: &impl KeyStore) {
+    let producer = catalog_suite::producer(store).await;
+    let (new, next) = (added(store, producer).await, secret());
+    let rotated = store.rotate_key(new.key.key_id, producer, &next).await.expect("an answer").expect("rotated");
+    assert_eq!((rotated.key_id, rotated.created_at), (new.key.key_id, new.created_at));
+    assert_eq!(opens(store, &new.key.secret_hash).await, None);
+    assert_eq!(opens(store, &next).await, Some(new.key.key_id));
+}
+
+async fn a_revoked_key_opens_nothing_and_stays_in_the_list(store: &impl KeyStore) {
+    let producer = catalog_suite::producer(store).await;
+    let (new, at) = (added(store, producer).await, to_micros(Timestamp::now()));
+    assert!(store.revoke_key(new.key.key_id, producer, at).await.expect("an answer"));
+    assert_eq!(opens(store, &new.key.secret_hash).await, None);
+    let later = at + std::time::Duration::from_secs(1);
+    assert!(store.revoke_key(new.key.key_id, producer, later).await.expect("an answer"), "as often as anybody likes");
+    let keys = listed(store, producer).await;
+    let revoked = keys.iter().find(|key| key.key_id == new.key.key_id).expect("it is still known");
+    assert_eq!(revoked.revoked_at, Some(at));
+    assert_eq!(store.rotate_key(new.key.key_id, producer, &secret()).await.expect("an answer"), None, "for good");
+}
+
+async fn a_key_is_its_own_producers_alone(store: &impl KeyStore) {
+    let (owner, other) = (catalog_suite::producer(store).await, catalog_suite::producer(store).await);
+    let new = added(store, owner).await;
+    assert!(!store.revoke_key(new.key.key_id, other, new.created_at).await.expect("an answer"));
+    assert_eq!(store.rotate_key(new.key.key_id, other, &secret()).await.expect("an answer"), None);
+    assert!(!store.revoke_key(KeyId::next(), owner, new.created_at).await.expect("an answer"));
+    assert_eq!(opens(store, &new.key.secret_hash).await, Some(new.key.key_id));
+}
+
+async fn keys_and_producers_are_listed_page_by_page(store: &impl KeyStore) {
+    let producer = catalog_suite::producer(store).await;
+    for _ in 0..3 {
+        added(store, producer).await;
+    }
+    let all = listed(store, producer).await;
+    let mut pages: Vec<KeyInfo> = Vec::new();
+    loop {
+        let after = pages.last().map(|last| (last.created_at, last.key_id));
+        let page = store.keys(producer, after, 3).await.expect("an answer");
+        pages.extend(page.iter().cloned());
+        if page.len() < 3 {
+            break;
+        }
+    }
+    assert_eq!((pages.len(), &pages), (4, &all));
+    let mut producers = Vec::new();
+    loop {
+        let page = store.producers(producers.last().copied(), 50).await.expect("an answer");
+        producers.extend(page.iter().map(|producer| producer.producer_id));
+        if page.len() < 50 {
+            break;
+        }
+    }
+    assert!(producers.contains(&producer) && producers.is_sorted());
+}
+
+async fn every_end_of_a_secret_stands_in_the_log(store: &impl KeyStore) {
+    let producer = catalog_suite::producer(store).await;
+    let new = added(store, producer).await;
+    let id = new.key.key_id;
+    let mark = here(store).await;
+    store.rotate_key(id, producer, &secret()).await.expect("rotated");
+    assert!(is_told(store, mark, id).await);
+    let mark = here(store).await;
+    store.replace_key_secret(id, &secret()).await.expect("replaced");
+    assert!(is_told(store, mark, id).await);
+    let mark = here(store).await;
+    store.revoke_key(id, producer, new.created_at).await.expect("revoked");
+    assert!(is_told(store, mark, id).await);
+    let mark = here(store).await;
+    store.note_changes(&[Tag::Key(id)]).await.expect("noted");
+    assert!(is_told(store, mark, id).await);
+}
+
+async fn here(store: &impl Changes) -> ChangeMark {
+    store.changes(None, PAGE).await.expect("read").mark
+}
+
+async fn is_told(store: &impl Changes, mark: ChangeMark, id: KeyId) -> bool {
+    let page = store.changes(Some(mark), PAGE).await.expect("read");
+    page.changes.iter().any(|change| change.tag == Tag::Key(id))
+}

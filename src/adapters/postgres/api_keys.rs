@@ -1,0 +1,119 @@
+//! The port `ApiKeys`. Always on the primary: a key that was revoked must not look valid on a replica that lags.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use penstock_actors::{
+    ids::{KeyId, ProducerId},
+    model::{KeyInfo, NewKey, ProducerInfo},
+    ports::{ApiKeys, PortError, PortResult},
+};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{PostgresStore, catalog::role, columns::Columns, db::Statement};
+
+/// In the order of the primary key.
+const PRODUCERS: Statement = Statement {
+    name: "producers",
+    sql: "SELECT producer_id, name, created_at FROM producers WHERE producer_id > $1 ORDER BY producer_id LIMIT $2",
+    types: &[Type::UUID, Type::INT8],
+};
+
+/// By `api_keys_producer`, in its order.
+const OF_PRODUCER: Statement = Statement {
+    name: "keys",
+    sql: "
+        SELECT key_id, producer_id, role, name, created_at, revoked_at FROM api_keys
+        WHERE producer_id = $1 AND (created_at, key_id) > ($2, $3)
+        ORDER BY created_at, key_id LIMIT $4",
+    types: &[Type::UUID, Type::TIMESTAMPTZ, Type::UUID, Type::INT8],
+};
+
+/// By the primary key of producers.
+const ADD: Statement = Statement {
+    name: "add_key",
+    sql: "
+        INSERT INTO api_keys (key_id, producer_id, role, secret_hash, name, created_at)
+        SELECT $1, producer_id, $3, $4, $5, $6 FROM producers WHERE producer_id = $2",
+    types: &[Type::UUID, Type::UUID, Type::TEXT, Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ],
+};
+
+/// By the primary key.
+const ROTATE: Statement = Statement {
+    name: "rotate_key",
+    sql: "
+        UPDATE api_keys SET secret_hash = $3 WHERE key_id = $1 AND producer_id = $2 AND revoked_at IS NULL
+        RETURNING key_id, producer_id, role, name, created_at, revoked_at",
+    types: &[Type::UUID, Type::UUID, Type::BYTEA],
+};
+
+/// By the primary key.
+const REVOKE: Statement = Statement {
+    name: "revoke_key",
+    sql: "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) WHERE key_id = $1 AND producer_id = $2",
+    types: &[Type::UUID, Type::UUID, Type::TIMESTAMPTZ],
+};
+
+#[async_trait]
+impl ApiKeys for PostgresStore {
+    async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Vec<ProducerInfo>> {
+        let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
+        let rows = self.db.rows(&PRODUCERS, &[&after, &i64::from(limit)]).await?;
+        let producer = |row: Columns<'_>| {
+            Ok(ProducerInfo {
+                producer_id: ProducerId::from_uuid(row.get("producer_id")?),
+                name: row.get("name")?,
+                created_at: row.get("created_at")?,
+            })
+        };
+        rows.iter().map(|row| producer(Columns(row))).collect()
+    }
+
+    async fn keys(
+        &self,
+        producer: ProducerId,
+        after: Option<(Timestamp, KeyId)>,
+        limit: u32,
+    ) -> PortResult<Vec<KeyInfo>> {
+        let (at, after) = after.map_or((Timestamp::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.as_uuid()));
+        let rows = self.db.rows(&OF_PRODUCER, &[&producer.as_uuid(), &at, &after, &i64::from(limit)]).await?;
+        rows.iter().map(|row| info(&Columns(row))).collect()
+    }
+
+    async fn add_key(&self, new: &NewKey) -> PortResult<()> {
+        let key = &new.key;
+        let params: [super::db::Param<'_>; 6] = [
+            &key.key_id.as_uuid(),
+            &key.producer_id.as_uuid(),
+            &key.role.as_str(),
+            &key.secret_hash.as_slice(),
+            &new.name,
+            &new.created_at,
+        ];
+        match self.db.execute(&ADD, &params).await? {
+            0 => Err(PortError::NotFound("producer")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn rotate_key(&self, id: KeyId, producer: ProducerId, secret_hash: &[u8; 32]) -> PortResult<Option<KeyInfo>> {
+        let params: [super::db::Param<'_>; 3] = [&id.as_uuid(), &producer.as_uuid(), &secret_hash.as_slice()];
+        let row = self.db.row_opt(&ROTATE, &params).await?;
+        row.map(|row| info(&Columns(&row))).transpose()
+    }
+
+    async fn revoke_key(&self, id: KeyId, producer: ProducerId, now: Timestamp) -> PortResult<bool> {
+        Ok(self.db.execute(&REVOKE, &[&id.as_uuid(), &producer.as_uuid(), &now]).await? > 0)
+    }
+}
+
+fn info(row: &Columns<'_>) -> PortResult<KeyInfo> {
+    Ok(KeyInfo {
+        key_id: KeyId::from_uuid(row.get("key_id")?),
+        producer_id: ProducerId::from_uuid(row.get("producer_id")?),
+        role: role(row)?,
+        name: row.get("name")?,
+        created_at: row.get("created_at")?,
+        revoked_at: row.get("revoked_at")?,
+    })
+}

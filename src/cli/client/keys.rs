@@ -1,0 +1,95 @@
+//! `penstock keys`: the API keys of producers and administrators, for an administrator.
+
+use clap::{Args, Subcommand};
+use penstock_actors::ids::{KeyId, ProducerId};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::node::{KeyArgs, Node, NodeArgs};
+
+/// What to do with keys.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    #[command(subcommand)]
+    command: KeysCommand,
+
+    #[command(flatten)]
+    node: NodeArgs,
+
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// List the producers or, of one producer, its keys
+    List {
+        /// The producer; the administrator is 00000000-0000-0000-0000-000000000001
+        #[arg(long, value_name = "PRODUCER_ID")]
+        producer: Option<ProducerId>,
+    },
+    /// Make a further key of a producer, and show its secret
+    Create {
+        /// The producer
+        #[arg(long, value_name = "PRODUCER_ID")]
+        producer: ProducerId,
+        /// What to call the key
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// Give a key another secret, and show it: the old one opens nothing from then on, on all instances
+    Rotate(Which),
+    /// End a key for good, on all instances
+    Revoke(Which),
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// The producer
+    #[arg(long, value_name = "PRODUCER_ID")]
+    producer: ProducerId,
+    /// The key's id, as `list` shows it
+    #[arg(value_name = "KEY_ID")]
+    key: KeyId,
+}
+
+/// Does it; the answers of the node.
+///
+/// # Errors
+/// When the node refuses or cannot be reached.
+pub async fn keys(args: &KeysArgs) -> anyhow::Result<Vec<Value>> {
+    let node = Node::open_with_key(&args.node, &args.key)?;
+    match &args.command {
+        KeysCommand::List { producer: None } => list(&node, &["v1", "producers"]).await,
+        KeysCommand::List { producer: Some(producer) } => {
+            list(&node, &["v1", "producers", &producer.to_string(), "keys"]).await
+        }
+        KeysCommand::Create { producer, name } => {
+            let path = ["v1", "producers", &producer.to_string(), "keys"];
+            Ok(vec![node.post(&path, &json!({ "name": name })).await?])
+        }
+        KeysCommand::Rotate(Which { producer, key }) => {
+            let path = ["v1", "producers", &producer.to_string(), "keys", &key.to_string(), "rotate"];
+            Ok(vec![node.post(&path, &json!({})).await?])
+        }
+        KeysCommand::Revoke(Which { producer, key }) => {
+            node.call(Method::DELETE, &["v1", "producers", &producer.to_string(), "keys", &key.to_string()]).await?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// All pages of a list.
+async fn list(node: &Node, path: &[&str]) -> anyhow::Result<Vec<Value>> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let mut page = node.page(path, cursor.as_deref()).await?;
+        if let Some(items) = page["items"].as_array_mut() {
+            all.append(items);
+        }
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return Ok(all),
+        }
+    }
+}

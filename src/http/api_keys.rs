@@ -1,0 +1,162 @@
+//! The API keys of producers and administrators: an admin lists, makes, rotates and revokes them. What is taken away opens nothing any
+//! more on this instance before the answer, and on the others as soon as they hear of it.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use jiff::Timestamp;
+use penstock_actors::{
+    clock::Clock,
+    ids::{KeyId, ProducerId},
+    model::{ApiKey, KeyInfo, NewKey, Role},
+    ports::{ApiKeys, Tag},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    Announcer, JsonBody, Problem, ProblemType, answer,
+    auth::Admin,
+    paging, routing,
+    validation::{Validate, Violations},
+};
+use crate::keys::{self, ADMIN, ADMIN_KEY, NewSecret};
+
+/// Keys on a page.
+const PAGE: u32 = 100;
+
+/// Keys on the longest page.
+const LONGEST_PAGE: u32 = 1000;
+
+pub(super) fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(
+        web::resource("/v1/producers/{producerId}/keys").route(routing::read().to(list)).route(web::post().to(create)),
+    )
+    .service(web::resource("/v1/producers/{producerId}/keys/{keyId}").route(web::delete().to(revoke)))
+    .service(web::resource("/v1/producers/{producerId}/keys/{keyId}/rotate").route(web::post().to(rotate)));
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateKey {
+    #[serde(default)]
+    name: String,
+}
+
+impl Validate for CreateKey {
+    fn validate(&self, violations: &mut Violations) {
+        violations.line("name", &self.name, 0..=256);
+    }
+}
+
+/// A key with its secret, which is in this answer and nowhere else.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    info: KeyInfo,
+    key: String,
+}
+
+/// The keys of the administrator, as a producer, are those of administrators.
+fn role_of(producer: ProducerId) -> Role {
+    if producer == ADMIN { Role::Admin } else { Role::Producer }
+}
+
+fn secret() -> Result<NewSecret, Problem> {
+    keys::generate().map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))
+}
+
+async fn create(
+    _: Admin,
+    (api_keys, clock): (Data<dyn ApiKeys>, Data<dyn Clock>),
+    producer: Path<String>,
+    body: JsonBody<CreateKey>,
+) -> Result<HttpResponse, Problem> {
+    let producer_id: ProducerId = producer.parse()?;
+    let CreateKey { name } = body.read().await?;
+    let secret = secret()?;
+    let (key_id, role, created_at) = (KeyId::next(), role_of(producer_id), clock.now());
+    let info = KeyInfo { key_id, producer_id, role, name: name.clone(), created_at, revoked_at: None };
+    answer::to_the_end(async move {
+        let key = ApiKey { key_id, producer_id, role, secret_hash: secret.hash };
+        api_keys.add_key(&NewKey { key, name, created_at }).await?;
+        Ok(answer::no_store(HttpResponse::Created()).json(Shown { info, key: secret.text }))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pages {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+async fn list(
+    _: Admin,
+    api_keys: Data<dyn ApiKeys>,
+    producer: Path<String>,
+    query: Query<Pages>,
+) -> Result<HttpResponse, Problem> {
+    let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
+    let after = query.cursor.as_deref().map(paging::place_in_time).transpose()?;
+    let after: Option<(Timestamp, KeyId)> = after.map(|(at, id)| (at, KeyId::from_uuid(id)));
+    let items = api_keys.keys(producer.parse()?, after, limit).await?;
+    let more = items.last().filter(|_| items.len() == limit as usize);
+    let next = more.map(|last| paging::cursor_in_time(last.created_at, last.key_id.as_uuid()));
+    Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
+}
+
+/// Which key a path names.
+///
+/// # Errors
+/// `forbidden` for the key that the configuration gives: the next start would bring its secret back.
+fn named(which: &(String, String)) -> Result<(ProducerId, KeyId), Problem> {
+    let (producer, key): (ProducerId, KeyId) = (which.0.parse()?, which.1.parse()?);
+    if key == ADMIN_KEY {
+        let detail =
+            "this key is the configuration's: set another PENSTOCK_ADMIN_KEY and restart; the old one ends then";
+        return Err(Problem::new(ProblemType::Forbidden).detail(detail));
+    }
+    Ok((producer, key))
+}
+
+fn unknown() -> Problem {
+    Problem::new(ProblemType::NotFound).detail("the producer has no such key, or it was revoked")
+}
+
+async fn rotate(
+    _: Admin,
+    (api_keys, announcer): (Data<dyn ApiKeys>, Data<Announcer>),
+    which: Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    let (producer, key) = named(&which)?;
+    let secret = secret()?;
+    answer::to_the_end(async move {
+        let rotated = api_keys.rotate_key(key, producer, &secret.hash).await;
+        // Also when the answer of the database was lost.
+        announcer.publish(Tag::Key(key)).await;
+        let info = rotated?.ok_or_else(unknown)?;
+        Ok(answer::ok(&Shown { info, key: secret.text }))
+    })
+    .await
+}
+
+async fn revoke(
+    _: Admin,
+    (api_keys, announcer): (Data<dyn ApiKeys>, Data<Announcer>),
+    clock: Data<dyn Clock>,
+    which: Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    let (producer, key) = named(&which)?;
+    answer::to_the_end(async move {
+        let revoked = api_keys.revoke_key(key, producer, clock.now()).await;
+        announcer.publish(Tag::Key(key)).await;
+        if !revoked? {
+            return Err(unknown());
+        }
+        Ok(answer::no_store(HttpResponse::NoContent()).finish())
+    })
+    .await
+}

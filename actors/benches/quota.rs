@@ -11,16 +11,16 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use penstock_actors::{
     clock::{Clock, SystemClock},
-    ids::{ContentHash, NodeId, ReceiptId, SessionId, UsageId, VersionId},
+    ids::{ContentHash, NodeId, ReceiptId, SessionId, TimelineId, UsageId, VersionId},
     lease_keeper::{KeeperDeps, beat},
     model::{
-        ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, Outcome, QuotaPolicy, Receipt, ReceiptStatus, Session,
-        SessionProgress, WindowKind, WindowUsage,
+        ContentMeta, Credit, LeaseSizing, LostLease, NewTimeline, NodeEpoch, Outcome, QuotaPolicy, Receipt,
+        ReceiptStatus, Session, SessionProgress, Timeline, UsageRow, WindowKind, WindowUsage,
     },
     node_life::NodeLife,
     ports::{
         Invalidations, Ledger, OneUse, PortResult, ReceiptView, Reclaimed, Refill, SettleBatch, Settled, SharedState,
-        Slot, Standing, Tag, Use, UseTerms, Want,
+        Slot, Standing, Tag, Timelines, Use, UseTerms, Want,
     },
     quota_book::{Ask, BookSettings, Decision, Demand, Freshness, Moment, QuotaBook},
     quota_cache::{Ended, QuotaDeps, QuotaHandle, QuotaSettings},

@@ -1,6 +1,6 @@
 //! A node's HTTP surface in this process, over ports in memory.
 
-use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use actix_web::{
     App, Error, HttpResponse,
@@ -29,6 +29,7 @@ use penstock_actors::{
         memory_policies::{MemoryPolicies, MemoryProvenance},
     },
     tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
+    verifier::Doubt,
 };
 use serde_json::Value;
 
@@ -122,7 +123,11 @@ impl Node {
         let rates = Arc::new(RateGate::new(parts, per_minute));
         Self {
             world,
-            readiness: Data::new(Readiness::of(Quarantine::default(), std::time::Duration::from_secs(60))),
+            readiness: Data::new(Readiness::of(
+                Quarantine::default(),
+                Duration::from_secs(60),
+                Arc::new(Doubt::of(100)),
+            )),
             metrics,
             clock,
             policies: Arc::default(),

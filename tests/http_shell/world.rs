@@ -19,8 +19,8 @@ use penstock_actors::{
     },
     ports::{
         AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, ListedBlob,
-        NewAssetError, NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SetAside, SharedState, Slot,
-        StatusChange, StoredBlob, StoredCopy, Sweep, Tag, Upkeep, Use, UseTerms,
+        NewAssetError, NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SetAside, SharedState,
+        Slot, StatusChange, StoredBlob, StoredCopy, Sweep, Tag, Upkeep, Use, UseTerms,
     },
 };
 use tokio::sync::broadcast;

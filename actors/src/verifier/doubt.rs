@@ -34,7 +34,7 @@ struct Found {
 }
 
 impl Doubt {
-    pub(super) fn of(most: u32) -> Self {
+    pub fn of(most: u32) -> Self {
         Self { most: most as usize, found: Mutex::default(), held_back: AtomicU64::new(0) }
     }
 

@@ -142,18 +142,27 @@ impl Node {
         Ok(RequestBuilder::from_parts(client, request))
     }
 
-    /// Posts JSON and reads the JSON answer. Never again on its own: a second asset or receipt is not the first.
+    /// Makes a call that has no body and whose answer says nothing more.
     pub(super) async fn call(&self, method: Method, path: &[&str]) -> anyhow::Result<()> {
-        send_and_expect_success(self.signed(self.request(method, path)?)?).await?;
+        let request = self.signed(self.request(method, path)?)?;
+        let response = self.silence.bound(request.send()).await?;
+        expect_success(response, self.silence).await?;
         Ok(())
     }
 
     /// A page of a list, from this cursor on.
     pub(super) async fn page(&self, path: &[&str], cursor: Option<&str>) -> anyhow::Result<Value> {
-        let request = self.request(Method::GET, path)?.query(&cursor.map(|cursor| ("cursor", cursor)));
-        Ok(read_json(send_and_expect_success(self.signed(request)?).await?).await?)
+        let (client, request) = self.request(Method::GET, path)?.build_split();
+        let mut request = request?;
+        if let Some(cursor) = cursor {
+            request.url_mut().query_pairs_mut().append_pair("cursor", cursor);
+        }
+        let request = self.signed(RequestBuilder::from_parts(client, request))?;
+        let response = self.silence.bound(request.send()).await?;
+        Ok(self.read_json(expect_success(response, self.silence).await?).await?)
     }
 
+    /// Posts JSON and reads the JSON answer. Never again on its own: a second asset or receipt is not the first.
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
         let request = self.signed(self.request(Method::POST, path)?.json(body))?;
         let response = self.silence.bound(request.send()).await?;

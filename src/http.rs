@@ -27,6 +27,7 @@ use actix_web::{
     App, Error,
     body::BoxBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    error::QueryPayloadError,
     middleware::{DefaultHeaders, from_fn},
     web::{QueryConfig, ServiceConfig},
 };
@@ -66,6 +67,7 @@ mod storage;
 mod streaming;
 mod usage;
 pub mod validation;
+mod words;
 
 pub use announcer::Announcer;
 pub use auth::SignedRequests;
@@ -118,6 +120,16 @@ pub fn app(
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
 }
 
+/// What is wrong with a query.
+fn query_fault(error: &QueryPayloadError) -> String {
+    match error {
+        QueryPayloadError::Deserialize(error) => {
+            format!("the query cannot be read: {}", words::of_fault(&error.to_string()))
+        }
+        _ => "the query cannot be read".to_owned(),
+    }
+}
+
 /// Registers the routes. They are tried in this order, so what is asked for most comes first.
 pub fn configure(cfg: &mut ServiceConfig) {
     streaming::configure(cfg);
@@ -125,9 +137,10 @@ pub fn configure(cfg: &mut ServiceConfig) {
     content::configure(cfg);
     quotas::configure(cfg);
     sessions::configure(cfg);
-    cfg.app_data(QueryConfig::default().error_handler(|error, _| {
-        Problem::new(ProblemType::MalformedRequest).detail(format!("the query cannot be read: {error}")).into()
-    }));
+    cfg.app_data(
+        QueryConfig::default()
+            .error_handler(|error, _| Problem::new(ProblemType::MalformedRequest).detail(query_fault(&error)).into()),
+    );
     assets::configure(cfg);
     catalog::configure(cfg);
     receipts::configure(cfg);

@@ -15,6 +15,7 @@ use super::{
     Announcer, JsonBody, Problem, answer,
     auth::Admin,
     validation::{Validate, Violations, is_tier_name},
+    words,
 };
 
 /// Tags in one call: as many as a channel to the other instances takes without lagging.
@@ -27,7 +28,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Invalidate {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "words::or_default")]
     tags: Vec<String>,
     /// Names cached entries rather than what has changed: `assets:*`.
     pattern: Option<String>,

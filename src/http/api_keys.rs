@@ -20,6 +20,7 @@ use super::{
     auth::Admin,
     paging, routing,
     validation::{Validate, Violations},
+    words,
 };
 use crate::keys::{self, ADMIN, ADMIN_KEY, NewSecret};
 
@@ -40,7 +41,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateKey {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "words::or_default")]
     name: String,
 }
 

@@ -22,6 +22,7 @@ use super::{
     problem::Violation,
     routing,
     validation::{Validate, Violations},
+    words,
 };
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -35,19 +36,14 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateAsset {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "words::or_default")]
     description: String,
     content_hash: ContentHash,
     media_type: Option<String>,
     dataset_id: Option<String>,
-    #[serde(default = "no_facts")]
-    policy_meta: Value,
-    #[serde(default)]
+    policy_meta: Option<Value>,
+    #[serde(default, deserialize_with = "words::or_default")]
     price_satoshis: u64,
-}
-
-fn no_facts() -> Value {
-    Value::Object(Map::new())
 }
 
 impl Validate for CreateAsset {
@@ -60,7 +56,9 @@ impl Validate for CreateAsset {
         if let Some(dataset) = &self.dataset_id {
             violations.line("datasetId", dataset, 1..=256);
         }
-        violations.object("policyMeta", &self.policy_meta, 32 * 1024);
+        if let Some(policy_meta) = &self.policy_meta {
+            violations.object("policyMeta", policy_meta, 32 * 1024);
+        }
         violations.satoshis("priceSatoshis", self.price_satoshis);
     }
 }
@@ -79,7 +77,7 @@ async fn create(
         description: given.description,
         media_type: given.media_type,
         dataset_id: given.dataset_id,
-        policy_meta: given.policy_meta,
+        policy_meta: given.policy_meta.unwrap_or_else(|| Value::Object(Map::new())),
         producer_id: producer.producer_id,
         price_satoshis: given.price_satoshis,
         created_at: clock.now(),

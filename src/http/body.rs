@@ -13,12 +13,14 @@ use actix_web::{
 };
 use futures_util::{StreamExt as _, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{
     Problem, ProblemType,
     problem::Violation,
     signed_body::unreadable,
     validation::{Validate, Violations},
+    words,
 };
 
 /// The largest JSON body. The largest that makes sense is an asset with 8 KiB of description and 32 KiB of facts; the rest
@@ -30,6 +32,9 @@ const JSON_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How the parser tells that values are nested deeper than the 128 levels that it follows.
 const TOO_DEEP: &str = "recursion limit exceeded";
+
+/// How it tells that a number is beyond all that it can hold.
+const TOO_LARGE: &str = "number out of range";
 
 /// Bytes of a path that goes as deep as the parser.
 const PATH_BYTES: usize = 256;
@@ -99,16 +104,36 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         let told = inner.to_string();
+        let wrong = |detail: String| {
+            // The body itself has no name.
+            let path = if path == "." { "" } else { &path[..path.floor_char_boundary(PATH_BYTES)] };
+            Problem::from(vec![Violation { path: path.to_owned(), detail: detail.into() }])
+        };
         if inner.is_data() {
-            Problem::from(vec![Violation { path, detail: told.into() }])
-        } else if told.starts_with(TOO_DEEP) {
-            // Well-formed as far as it was read, and the place says more than a column of the text.
-            let end = path.floor_char_boundary(PATH_BYTES);
-            Problem::from(vec![Violation { path: path[..end].to_owned(), detail: "is nested too deep".into() }])
-        } else {
-            Problem::malformed(format!("the body is not JSON: {told}"))
+            return wrong(words::of_fault(&told));
+        }
+        // Well-formed as far as it was read, and the place says more than a column of the text.
+        if told.starts_with(TOO_DEEP) {
+            return wrong("is nested too deep".into());
+        }
+        if told.starts_with(TOO_LARGE) {
+            return wrong(words::NO_NUMBER.into());
+        }
+        // To the parser a value that is no word of an enumeration is a mistake of writing. Reading it as nothing in particular tells.
+        match serde_json::from_slice::<Value>(bytes) {
+            Ok(_) => wrong(words::NO_WORD.into()),
+            Err(error) => unreadable_json(&error),
         }
     })?;
-    text.end().map_err(|error| Problem::malformed(format!("the body goes on after its JSON: {error}")))?;
+    text.end().map_err(|error| unreadable_json(&error))?;
     Ok(value)
+}
+
+/// What is no JSON, with the place.
+fn unreadable_json(error: &serde_json::Error) -> Problem {
+    if error.is_eof() {
+        return Problem::malformed("the body is not JSON: it ends too early");
+    }
+    let (line, column) = (error.line(), error.column());
+    Problem::malformed(format!("the body is not JSON, or goes on after it: see line {line}, column {column}"))
 }

@@ -23,6 +23,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
+use crate::moment;
 
 /// How long a receipt lives when its producer does not say: the contract's default.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -38,25 +39,21 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateReceipt {
     version_id: VersionId,
-    #[serde(default = "standard")]
-    quota_tier: String,
+    quota_tier: Option<String>,
     /// May be past: the receipt is then expired from the start.
+    #[serde(default, deserialize_with = "moment::optional")]
     expires_at: Option<Timestamp>,
-    #[serde(default = "confirmed")]
-    status: ReceiptStatus,
+    status: Option<ReceiptStatus>,
 }
 
-fn standard() -> String {
-    "standard".into()
-}
-
-fn confirmed() -> ReceiptStatus {
-    ReceiptStatus::Confirmed
-}
+/// The tier of a receipt that names none.
+const USUAL_TIER: &str = "standard";
 
 impl Validate for CreateReceipt {
     fn validate(&self, violations: &mut Violations) {
-        violations.tier("quotaTier", &self.quota_tier);
+        if let Some(tier) = &self.quota_tier {
+            violations.tier("quotaTier", tier);
+        }
         // Before the epoch lies nothing that a receipt could mean, and databases differ in how far back they reach.
         let after_epoch = self.expires_at.is_none_or(|at| at >= Timestamp::UNIX_EPOCH);
         violations.require(after_epoch, "expiresAt", "must not be before 1970");
@@ -77,8 +74,8 @@ async fn create(
     let receipt = NewReceipt {
         receipt_id: ReceiptId::random(),
         version_id: given.version_id,
-        quota_tier: given.quota_tier,
-        status: given.status,
+        quota_tier: given.quota_tier.unwrap_or_else(|| USUAL_TIER.to_owned()),
+        status: given.status.unwrap_or(ReceiptStatus::Confirmed),
         expires_at: given.expires_at.map_or(now + LIFETIME, to_micros),
         created_at: now,
     };

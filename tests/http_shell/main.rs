@@ -1,5 +1,6 @@
 //! The HTTP shell and the cold endpoints, from a request to its answer, over ports in memory.
 
+mod bodies;
 mod catalogue;
 mod governance;
 mod node;

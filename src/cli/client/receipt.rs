@@ -6,6 +6,7 @@ use penstock_actors::{ids::VersionId, model::ReceiptStatus};
 use serde_json::{Value, json};
 
 use super::node::{KeyArgs, Node, NodeArgs};
+use crate::moment::moment;
 
 /// The receipt to make.
 #[derive(Debug, Args)]
@@ -39,7 +40,7 @@ pub struct ReceiptArgs {
 
 fn expiry(text: &str) -> Result<Timestamp, String> {
     let now = Timestamp::now();
-    if let Ok(time) = text.parse() {
+    if let Some(time) = moment(text) {
         // Nobody could use what is paid for then.
         return if time > now { Ok(time) } else { Err("this time is over".to_owned()) };
     }
@@ -85,5 +86,6 @@ mod tests {
         }
         assert_eq!(expiry("2020-01-31T12:00:00Z").unwrap_err(), "this time is over");
         assert_eq!(expiry("9000y").unwrap_err(), "no such time: it is more than 7,000 years from now");
+        assert_eq!(expiry("9999-12-31T23:59:59Z").unwrap(), Timestamp::MAX);
     }
 }

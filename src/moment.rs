@@ -1,0 +1,62 @@
+//! Moments that people and programs write.
+
+use jiff::{Timestamp, civil::DateTime, fmt::temporal::Pieces};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// What to say of a text that is no moment.
+pub const NO_MOMENT: &str = "must be a time such as 2030-01-31T12:00:00Z";
+
+/// The year in which the moments that can be held end, a day before it does.
+const LAST_YEAR: i16 = 9999;
+
+/// A moment as RFC 3339 writes it. Many write 9999-12-31T23:59:59Z for "never", which lies just beyond the last one that can be held
+/// in every time zone: it becomes that one.
+pub fn moment(text: &str) -> Option<Timestamp> {
+    if let Ok(at) = text.parse() {
+        return Some(at);
+    }
+    let pieces = Pieces::parse(text).ok()?;
+    let at = DateTime::from_parts(pieces.date(), pieces.time()?);
+    let is_past_the_last = at.year() == LAST_YEAR && pieces.to_numeric_offset()?.to_timestamp(at).is_err();
+    is_past_the_last.then_some(Timestamp::MAX)
+}
+
+/// A moment that may be left out.
+///
+/// # Errors
+/// When there is something else.
+pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| moment(&text).ok_or_else(|| D::Error::custom(NO_MOMENT))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_is_a_moment_and_nonsense_is_none() {
+        let last = Timestamp::MAX;
+        for never in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59.999Z",
+            "9999-12-31T00:00:00+00:00",
+            "9999-12-30T23:59:59-12:00",
+        ] {
+            assert_eq!(moment(never), Some(last), "{never}");
+        }
+        assert_eq!(moment("9999-12-30T22:00:00Z").map(|at| at < last), Some(true));
+        assert_eq!(moment("2030-01-31T12:00:00+01:00").map(Timestamp::as_second), Some(1_896_087_600));
+        for none in [
+            "",
+            "tomorrow",
+            "9999-12-31",
+            "9999-13-31T00:00:00Z",
+            "9999-12-31T23:59:59",
+            "10000-01-01T00:00:00Z",
+            "253402300799",
+        ] {
+            assert_eq!(moment(none), None, "{none}");
+        }
+    }
+}

@@ -116,7 +116,7 @@ impl Cli {
             }
             Command::Demo(args) => {
                 let (config, folder) = args.load()?;
-                let ended = with_io(&config, async |io| demo::run(&config, &io).await);
+                let ended = with_io(&config, async |io| Box::pin(demo::run(&config, &io)).await);
                 // Removed with all that the demo kept.
                 drop(folder);
                 ended

@@ -79,7 +79,7 @@ impl Server {
     /// # Errors
     /// What could not be opened or bound, and why.
     pub async fn start(config: &Config, io: &tokio::runtime::Handle) -> anyhow::Result<Self> {
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit of open files was not raised; it bounds connections");
         }
@@ -90,10 +90,10 @@ impl Server {
         // Whoever looks after the process must not take one that waits for its database for one that hangs.
         let antechamber = Antechamber::open(listener.try_clone()?)?;
         let metrics = Arc::new(Metrics::new()?);
-        if config.database.migrate_at_start {
-            wiring::migrate(config).await?;
-        } else {
-            wiring::await_database(config).await?;
+        tokio::select! {
+            ready = ready_database(config) => ready?,
+            // What a migration had begun is undone.
+            signal = signals.stop() => bail!("stopped by {signal} while it waited for its database"),
         }
         antechamber.database_is_there();
         let world = wiring::open(config, &metrics, io).await?;
@@ -217,6 +217,15 @@ impl Server {
             None if unsettled > 0 => bail!("{unsettled} usage rows did not reach the ledger"),
             None => Ok(()),
         }
+    }
+}
+
+/// Waits for the database, with the schema of this version.
+async fn ready_database(config: &Config) -> anyhow::Result<()> {
+    if config.database.migrate_at_start {
+        wiring::migrate(config).await.map(drop)
+    } else {
+        wiring::await_database(config).await
     }
 }
 

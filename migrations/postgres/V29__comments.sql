@@ -55,6 +55,10 @@ COMMENT ON TABLE content_uses IS 'On which day a content was last used, for movi
 COMMENT ON COLUMN content_uses.content_hash IS 'SHA-256 of the content.';
 COMMENT ON COLUMN content_uses.used_on IS 'The last day, in UTC.';
 
+COMMENT ON COLUMN installation.is_only IS 'Keeps it one row.';
+COMMENT ON COLUMN installation_stores.tier IS 'Which tier: hot, warm or cold.';
+COMMENT ON COLUMN installation_stores.noted_at IS 'When the store was marked.';
+
 COMMENT ON TABLE ledger_nodes IS 'Epochs of instances: what leases belong to. An instance has one for each start.';
 COMMENT ON COLUMN ledger_nodes.node_id IS 'The instance, by its data folder.';
 COMMENT ON COLUMN ledger_nodes.epoch IS 'Grows with each start.';

@@ -13,7 +13,7 @@ use crate::{
     cluster::free_port,
     cutter::Cutter,
     node::{Setup, client, expect, expect_problem, sample},
-    patience::eventually,
+    patience::{PATIENCE, eventually},
     postgres::TestDatabase,
     proxy::Proxy,
     still::{at_rest, bytes_of, usage_rows},
@@ -103,6 +103,33 @@ async fn a_node_that_waits_for_its_database_says_that_it_lives_and_what_it_waits
     let mut node = starting.await.unwrap();
     assert_eq!(expect(node.get("/health/ready").send().await.unwrap(), &[200]).await["status"], "ok");
     node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_waits_for_its_database_stops_when_it_is_asked_to() {
+    let (folder, place) = (tempfile::tempdir().unwrap(), free_port());
+    let waiting = tokio::process::Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .arg("serve")
+        .env("PENSTOCK_DATA_DIR", folder.path())
+        .env("PENSTOCK_BIND", format!("127.0.0.1:{place}"))
+        // Nothing listens on the port for multiplexers.
+        .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
+        .env("PENSTOCK_DATABASE__START_TIMEOUT", "1h")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let client = client();
+    let live = async || client.get(format!("http://127.0.0.1:{place}/health/live")).send().await.is_ok();
+    eventually("it waits", live).await;
+    let pid = i32::try_from(waiting.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, waiting.wait_with_output()).await.expect("it stops").unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("stopped by SIGTERM while it waited for its database"), "{said}");
+    assert_eq!(ended.status.code(), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,9 +76,10 @@ async fn s3_that_goes_away_takes_only_what_is_not_in_memory() {
             let upload = world.node.admin(Method::POST, "/v1/content").body(sample(3, size)).send().await.unwrap();
             expect_problem(upload, 503, "dependency-unavailable").await;
         }
-        assert_eq!(world.ready().await, (200, "\"down\"".to_owned()), "{fault:?}");
+        let says = async |state: &str| world.ready().await == (200, format!("\"{state}\""));
+        eventually("readiness says that it is down", async || says("down").await).await;
         world.proxy.heal();
-        assert_eq!(world.ready().await, (200, "\"ok\"".to_owned()), "{fault:?}");
+        eventually("and that it is well again", async || says("ok").await).await;
     }
     assert_eq!(world.node.stream(&cold).send().await.unwrap().bytes().await.unwrap(), unknown);
     let whole = world.node.charged(&cold.receipt).await;

@@ -338,7 +338,7 @@ mod tests {
 
     /// Writes until the kernel takes no more; returns what it took.
     async fn fill(socket: &mut ClientSocket) -> u64 {
-        let piece = [7; 32 << 10];
+        let piece = vec![7; 32 << 10];
         let mut taken = 0;
         std::future::poll_fn(|cx| {
             loop {

@@ -25,6 +25,7 @@ pub struct Janitor {
     #[serde(deserialize_with = "value::duration")]
     pub trash_ttl: Duration,
     /// Of the blobs in one step, the share that may go to the trash without an operator's word.
+    #[serde(deserialize_with = "value::share")]
     pub orphan_share: f64,
     /// How long usage and its windows are kept.
     #[serde(deserialize_with = "value::duration")]
@@ -39,7 +40,6 @@ impl Janitor {
         rules.some_time(self.interval, &["janitor.interval"]);
         rules.at_least_one(self.step, &["janitor.step"]);
         rules.some_time(self.trash_ttl, &["janitor.trash_ttl"]);
-        rules.require((0.0..=1.0).contains(&self.orphan_share), &["janitor.orphan_share"], "be a share from 0 to 1");
         rules.require(
             self.window_retention >= LONGEST_WINDOW,
             &["janitor.window_retention"],

@@ -101,6 +101,33 @@ pub(super) fn count<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D)
     T::try_from(number).map_err(|_| must_be(&Count))
 }
 
+/// A share of a whole.
+pub(super) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    struct Share;
+
+    impl Visitor<'_> for Share {
+        type Value = f64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a share from 0 to 1, such as 0.1")
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<f64, E> {
+            u8::try_from(number).map_err(|_| must_be(&self)).and_then(|number| self.visit_f64(number.into()))
+        }
+
+        fn visit_f64<E: Error>(self, number: f64) -> Result<f64, E> {
+            Some(number).filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| must_be(&self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+            text.trim().parse().map_err(|_| must_be(&self)).and_then(|number| self.visit_f64(number))
+        }
+    }
+
+    deserializer.deserialize_any(Share)
+}
+
 /// An address to listen on.
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;

@@ -15,8 +15,9 @@ use crate::{
     ports::{Catalog, ChangeMark, Changes, NewReceipt, Policies, Receipts, Tag},
 };
 
-/// Lines in one page: more than anything here changes at a time.
-const PAGE: u32 = 1000;
+/// Lines in one page: more than all suites together write. On PostgreSQL a poll reads again from the oldest transaction that runs on the server, which may
+/// be another test's, and so what a suite before this one has written.
+const PAGE: u32 = 100_000;
 
 /// An adapter that keeps the log beside what it logs.
 pub trait LoggedStore: Changes + Receipts + Catalog + Policies {}

@@ -60,7 +60,7 @@ pub(super) fn unlimited() -> QuotaPolicy {
 
 /// A node that is alive and takes back what others have lost; the same one in all scenarios, so that it is counted once.
 pub(super) async fn reclaimer(store: &Store) -> NodeEpoch {
-    let node = NodeId::from_uuid(Uuid::from_u128(0x7265_636c_6169_6d65_72));
+    let node = NodeId::from_uuid(Uuid::from_u128(0x0072_6563_6c61_696d_6572));
     let known = store.standing(node).await.expect("answered");
     let epoch = known.map_or(1, |known| if known.alive { known.epoch } else { known.epoch + 1 });
     let node = NodeEpoch { node, epoch };

@@ -34,6 +34,7 @@ use penstock_actors::{
     },
     node_life::NodeLife,
     ports::{Catalog, Ledger, NewReceipt, Receipts, SettleBatch, Upkeep, Want},
+    testkit::asked,
     usage_batch::BatchLimits,
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
 };
@@ -206,7 +207,7 @@ impl Scene {
         for receipts in self.receipts.chunks(128) {
             let endless = Credit::new(1 << 45, 1 << 45);
             let want = |&receipt_id| Want { receipt_id, content_hash: self.content, need: Credit::ZERO, want: endless };
-            let wants: Vec<Want> = receipts.iter().map(want).collect();
+            let wants: Vec<_> = receipts.iter().map(want).map(asked).collect();
             let answers = ledger.refill(self.node, &wants, LeaseSizing { divisor: 1 }, self.now).await.expect("leases");
             assert!(answers.iter().all(|answer| !answer.granted.is_zero()));
         }
@@ -328,7 +329,9 @@ async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
-        usage.record(scene.row(receipt, Some(scene.node.epoch)), permit);
+        let row = scene.row(receipt, Some(scene.node.epoch));
+        let spent = row.credit();
+        usage.record(row, spent, permit);
         rows += 1;
     }
     assert!(usage.flush(Duration::from_secs(60)).await, "all rows are durable");

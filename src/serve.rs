@@ -5,7 +5,8 @@
 //!    for `server.drain_notice`. Then nobody new is let in, and who has come in by then is served.
 //! 2. The listener closes, and new streams and uploads are refused; running requests have `server.drain_grace` to end, then
 //!    their connections are closed, which settles their streams by what was sent.
-//! 3. Lineage that is under way is kept, leases go back, and usage is flushed to the ledger: awaited, with a deadline.
+//! 3. Lineage that is under way is kept, leases go back, usage is flushed to the ledger, and the node's epoch is closed there:
+//!    awaited, with a deadline.
 //! 4. Exit 0. A second one, unless it is SIGHUP, exits at once at any point.
 
 use std::{
@@ -208,13 +209,18 @@ impl Server {
             report = draining => report,
             signal = self.signals.stop_now() => bail!("stopped by a second signal, {signal}, before the drain had ended"),
         };
-        let DrainReport { streams, unsettled } = report;
-        if streams > 0 || unsettled > 0 {
-            tracing::error!(streams, unsettled, "the drain left something behind; its leases will be reclaimed");
+        let DrainReport { streams, unsettled, closed } = report;
+        if !closed {
+            tracing::error!(
+                streams,
+                unsettled,
+                "the node's epoch was not closed in the ledger; what it had leased is reclaimed as after a crash"
+            );
         }
         match failure {
             Some(failure) => bail!(failure),
             None if unsettled > 0 => bail!("{unsettled} usage rows did not reach the ledger"),
+            None if !closed => bail!("the node's epoch was not closed in the ledger"),
             None => Ok(()),
         }
     }

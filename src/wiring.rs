@@ -8,7 +8,7 @@ mod lineage;
 mod signed;
 mod storage;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use penstock_actors::{
@@ -262,6 +262,13 @@ pub fn warmer(config: &Config, world: &World, node: Node, metrics: &Metrics) -> 
     })
 }
 
+/// How soon other instances give back what is called back: they hear of it by Redis, or read it in the log of changes.
+fn held_back_retry(config: &Config) -> Duration {
+    let message = Duration::from_secs(1);
+    let has_redis = matches!(config.redis.servers(), Ok(Some(_)));
+    if has_redis { message } else { message + config.quota.change_poll }
+}
+
 /// The bounds and times of the actors.
 pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
     let Config { quota, usage, streams, uploads, janitor, .. } = config;
@@ -277,6 +284,7 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
                 entry_ttl: quota.entry_ttl,
                 negative_ttl: quota.negative_ttl,
                 refusal_ttl: quota.refusal_ttl,
+                held_back_retry: held_back_retry(config),
                 lease_max: Credit::new(quota.lease_max_bytes, quota.lease_max_requests),
             },
             sizing: LeaseSizing { divisor: quota.lease_divisor },

@@ -19,8 +19,8 @@ use penstock_actors::{
     },
     node_life::NodeLife,
     ports::{
-        Invalidations, Ledger, OneUse, PortResult, ReceiptView, Reclaimed, Refill, SettleBatch, Settled, SharedState,
-        Slot, Standing, Tag, Timelines, Use, UseTerms, Want,
+        ChangeMark, ChangePage, Changes, Invalidations, Ledger, OneUse, PortResult, ReceiptView, Reclaimed, Refill,
+        RefillRequest, SettleBatch, Settled, SharedState, Slot, Standing, Tag, Timelines, Use, UseTerms,
     },
     quota_book::{Ask, BookSettings, Decision, Demand, Freshness, Moment, QuotaBook},
     quota_cache::{Ended, QuotaDeps, QuotaHandle, QuotaSettings},
@@ -66,7 +66,7 @@ fn book(bencher: Bencher<'_, '_>, receipts: usize) {
                 panic!("a warm entry with an endless lease grants");
             };
             let release =
-                book.settle(ask.receipt_id, grant.reserved, grant.reserved, grant.lease_epoch, grant.started_at);
+                book.settle(ask.receipt_id, grant.leased, grant.reserved, grant.lease_epoch, grant.started_at);
             assert!(black_box(release).is_none());
         }
     });
@@ -102,6 +102,7 @@ async fn start() -> QuotaHandle {
     let deps = QuotaDeps {
         ledger: Arc::clone(&ledger),
         shared: Arc::new(Memory),
+        changes: Arc::new(Memory),
         clock: Arc::clone(&clock),
         usage: usage.clone(),
         life: Arc::clone(&life),
@@ -137,7 +138,14 @@ async fn start() -> QuotaHandle {
 }
 
 fn book_settings() -> BookSettings {
-    BookSettings { entries: 100_000, entry_ttl: LONG, negative_ttl: LONG, refusal_ttl: LONG, lease_max: ENDLESS }
+    BookSettings {
+        entries: 100_000,
+        entry_ttl: LONG,
+        negative_ttl: LONG,
+        refusal_ttl: LONG,
+        held_back_retry: LONG,
+        lease_max: ENDLESS,
+    }
 }
 
 fn now() -> Moment {
@@ -184,8 +192,14 @@ struct Memory;
 
 #[async_trait]
 impl Ledger for Memory {
-    async fn refill(&self, _: NodeEpoch, wants: &[Want], _: LeaseSizing, now: Timestamp) -> PortResult<Vec<Refill>> {
-        Ok(wants.iter().map(|want| refill(want.receipt_id, now)).collect())
+    async fn refill(
+        &self,
+        _: NodeEpoch,
+        requests: &[RefillRequest],
+        _: LeaseSizing,
+        now: Timestamp,
+    ) -> PortResult<Vec<Refill>> {
+        Ok(requests.iter().map(|request| refill(request.want.receipt_id, now)).collect())
     }
 
     async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled> {
@@ -212,8 +226,32 @@ impl Ledger for Memory {
         Ok(())
     }
 
+    async fn leased(&self, _: NodeEpoch) -> PortResult<Credit> {
+        Ok(Credit::ZERO)
+    }
+
     async fn reclaim(&self, _: NodeEpoch, _: LostLease, _: Timestamp, _: u32) -> PortResult<Reclaimed> {
         Ok(Reclaimed::default())
+    }
+
+    async fn close(&self, _: NodeEpoch, _: u32) -> PortResult<Reclaimed> {
+        Ok(Reclaimed::default())
+    }
+}
+
+#[async_trait]
+impl Changes for Memory {
+    async fn changes(&self, _: Option<ChangeMark>, _: u32) -> PortResult<ChangePage> {
+        let timeline = Timeline { timeline_id: TimelineId::random(), moved: false };
+        Ok(ChangePage { changes: Vec::new(), mark: ChangeMark(0), anything: false, timeline })
+    }
+
+    async fn note_changes(&self, _: &[Tag]) -> PortResult<()> {
+        Ok(())
+    }
+
+    async fn forget_changes(&self, _: Timestamp, _: u32) -> PortResult<u64> {
+        Ok(0)
     }
 }
 

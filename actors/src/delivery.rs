@@ -106,6 +106,9 @@ pub struct Order {
 pub enum DeliveryError {
     #[error("the receipt lost its right to stream")]
     Revoked,
+    /// What it was let in by may have been given to others.
+    #[error("the node lost the lease of the stream")]
+    LeaseLost,
     #[error(transparent)]
     Storage(#[from] PortError),
 }
@@ -228,6 +231,7 @@ impl Delivery {
     fn fail(&mut self, error: DeliveryError) -> Poll<Option<Result<Bytes, DeliveryError>>> {
         let outcome = match &error {
             DeliveryError::Revoked => Outcome::Revoked,
+            DeliveryError::LeaseLost => self.lost_its_lease(),
             DeliveryError::Storage(error) => {
                 tracing::warn!(%error, "content could not be read any further: its stream is cut");
                 Outcome::Failed
@@ -235,6 +239,11 @@ impl Delivery {
         };
         self.break_off(outcome);
         Poll::Ready(Some(Err(error)))
+    }
+
+    fn lost_its_lease(&self) -> Outcome {
+        self.reservation.iter().for_each(Reservation::count_cut);
+        Outcome::Failed
     }
 
     fn is_revoked(&self) -> bool {
@@ -318,8 +327,9 @@ impl Stream for Delivery {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.reservation.is_none() {
-            return Poll::Ready(None);
+        let Some(reservation) = &this.reservation else { return Poll::Ready(None) };
+        if reservation.lost_its_lease() {
+            return this.fail(DeliveryError::LeaseLost);
         }
         if this.is_revoked() {
             return this.fail(DeliveryError::Revoked);
@@ -379,7 +389,16 @@ impl Stream for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.break_off(if self.is_revoked() { Outcome::Revoked } else { Outcome::Aborted });
+        let lost = self.reservation.as_ref().is_some_and(Reservation::lost_its_lease);
+        // Whoever cuts a connection may be ahead of the look that each piece takes.
+        let outcome = if lost {
+            self.lost_its_lease()
+        } else if self.is_revoked() {
+            Outcome::Revoked
+        } else {
+            Outcome::Aborted
+        };
+        self.break_off(outcome);
     }
 }
 

@@ -5,9 +5,13 @@
 //! A later epoch that is alive, and that this process did not make, is another process with the same identity: a copy of the
 //! data folder. Then this node takes no more leases and ends, rather than that the two take each other's.
 //! The validity of leases is counted from before the heartbeat was sent, so this node stops spending before the ledger
-//! takes back. With each heartbeat the database's clock is measured, by which this instance chooses windows.
+//! takes back. With each heartbeat the database's clock is measured, by which this instance chooses windows. A node that stops
+//! closes its epoch itself ([`close`]): what is left of its leases is released, not charged.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
 use tokio::sync::Notify;
@@ -15,6 +19,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::Clock,
     clock_watch::ClockWatch,
+    model::Credit,
     node_life::{LifeRecord, NodeLife},
     ports::{Ledger, PortError, PortResult, Standing, Timelines},
     quota_cache::QuotaHandle,
@@ -54,6 +59,9 @@ pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
         begin_epoch(deps).await?;
     }
     loop {
+        if deps.life.ends() {
+            return Ok(());
+        }
         let sent = deps.clock.monotonic();
         match deps.ledger.heartbeat(life.current(), deps.ttl).await {
             Ok(()) => {
@@ -61,6 +69,7 @@ pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
                 (deps.lives)(&life.record());
                 return Ok(());
             }
+            Err(PortError::Fenced) if life.ends() => return Ok(()),
             Err(PortError::Fenced) => begin_epoch(deps).await?,
             Err(error) => return Err(error),
         }
@@ -128,6 +137,55 @@ async fn measure_clock(watch: &ClockWatch) {
     }
 }
 
+/// Leases released in one step, which is one short transaction.
+const CLOSE_STEP: u32 = 500;
+
+/// Between two attempts to reach the ledger.
+const CLOSE_RETRY: Duration = Duration::from_millis(200);
+
+/// Closes the epoch of a node whose usage has all been settled, and says what was left of its leases: it had given back all
+/// that it knew of. No heartbeat follows. `None` when the ledger has not answered within `patience`.
+pub async fn close(ledger: &dyn Ledger, life: &NodeLife, patience: Duration) -> Option<Credit> {
+    life.end();
+    let closing = async {
+        let mut released = Credit::ZERO;
+        loop {
+            match ledger.close(life.current(), CLOSE_STEP).await {
+                Ok(step) => {
+                    released += step.credit;
+                    if !step.more {
+                        return released;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the ledger did not close this node's epoch; it is asked again");
+                    tokio::time::sleep(CLOSE_RETRY).await;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(patience, closing).await.ok()
+}
+
+/// Compares what the ledger has leased to this node with what the node knows of, if nothing is under way between them meanwhile.
+pub async fn compare(deps: &KeeperDeps) {
+    let held = deps.life.held();
+    let unanswered = || deps.quota.counters().unanswered.load(Relaxed);
+    let Some(before) = held.at_rest().filter(|_| unanswered() == 0) else { return };
+    match deps.ledger.leased(deps.life.current()).await {
+        Ok(leased) if held.at_rest() == Some(before) && unanswered() == 0 => {
+            let unknown = leased - before.held.min(leased);
+            deps.life.compared(unknown);
+            if !unknown.is_zero() {
+                let Credit { bytes, requests } = unknown;
+                tracing::error!(bytes, requests, "the ledger has leases of this node that it does not know of");
+            }
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "the leases were not compared"),
+    }
+}
+
 /// The actor behind the heartbeat.
 pub struct LeaseKeeper {
     deps: KeeperDeps,
@@ -144,6 +202,9 @@ impl LeaseKeeper {
         let (deps, watch) = (self.deps.clone(), Arc::clone(&self.watch));
         let round = async move {
             let _ = tokio::time::timeout(deps.heartbeat, deps.fenced.notified()).await;
+            if deps.life.ends() {
+                return;
+            }
             let beaten = match is_behind(&deps).await {
                 // The follower of changes sees the new timeline, and asks for a new epoch.
                 Ok(true) => return,
@@ -154,6 +215,7 @@ impl LeaseKeeper {
                 Ok(()) => {
                     count_instances(&deps).await;
                     measure_clock(&watch).await;
+                    compare(&deps).await;
                 }
                 // Said when it was found.
                 Err(_) if deps.life.has_namesake() => {}

@@ -4,16 +4,33 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use crate::{
+    clock::Clock,
+    held_credit::HeldCredit,
     ids::{NodeId, TimelineId},
-    model::NodeEpoch,
+    model::{Credit, NodeEpoch},
 };
+
+/// The time of the lease that a stream was let in by. Where a lost lease is released, whatever the stream sends after that time may
+/// be sent a second time by somebody else.
+pub(crate) struct LeaseTime {
+    pub(crate) life: Arc<NodeLife>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) epoch: i64,
+}
+
+impl LeaseTime {
+    /// Whether the ledger may have given the lease to others: it fenced the epoch, or was silent for as long as a lease lives.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.life.may_spend(self.clock.monotonic()) || self.life.current().epoch != self.epoch
+    }
+}
 
 /// Epoch and validity of this node's leases.
 #[derive(Debug)]
@@ -32,6 +49,13 @@ pub struct NodeLife {
     /// The database is in another history than the epoch.
     displaced: AtomicBool,
     restores: AtomicU64,
+    /// The node stops: it sends no heartbeat any more and begins no further epoch.
+    ends: AtomicBool,
+    /// What it holds.
+    held: HeldCredit,
+    /// What the ledger had leased to it at the last comparison, beyond what it holds.
+    unknown_bytes: AtomicU64,
+    unknown_requests: AtomicU64,
 }
 
 /// What is worth knowing of a node's life when its process is gone.
@@ -44,7 +68,9 @@ pub struct LifeRecord {
 }
 
 impl NodeLife {
-    pub const fn new(node: NodeId, epoch: i64, began: Instant) -> Self {
+    pub fn new(node: NodeId, epoch: i64, began: Instant) -> Self {
+        let held = HeldCredit::default();
+        held.begin(epoch);
         Self {
             node,
             epoch: AtomicI64::new(epoch),
@@ -56,6 +82,10 @@ impl NodeLife {
             timeline: Mutex::new(None),
             displaced: AtomicBool::new(false),
             restores: AtomicU64::new(0),
+            ends: AtomicBool::new(false),
+            held,
+            unknown_bytes: AtomicU64::new(0),
+            unknown_requests: AtomicU64::new(0),
         }
     }
 
@@ -67,6 +97,29 @@ impl NodeLife {
     pub fn may_spend(&self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.began);
         elapsed < Duration::from_millis(self.valid_until.load(Ordering::Acquire))
+    }
+
+    pub(crate) const fn held(&self) -> &HeldCredit {
+        &self.held
+    }
+
+    /// Credit that the ledger had leased to this node and the node did not know of, when they were last compared; must be 0.
+    pub fn unknown(&self) -> Credit {
+        Credit::new(self.unknown_bytes.load(Ordering::Relaxed), self.unknown_requests.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn compared(&self, unknown: Credit) {
+        self.unknown_bytes.store(unknown.bytes, Ordering::Relaxed);
+        self.unknown_requests.store(unknown.requests, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ends(&self) -> bool {
+        self.ends.load(Ordering::Acquire)
+    }
+
+    /// The node is about to close its epoch.
+    pub(crate) fn end(&self) {
+        self.ends.store(true, Ordering::Release);
     }
 
     /// Instances alive when the ledger was last asked, this one among them.
@@ -143,6 +196,7 @@ impl NodeLife {
         self.valid_until.store(0, Ordering::Release);
         self.beats.store(0, Ordering::Release);
         self.displaced.store(false, Ordering::Release);
+        self.held.begin(epoch);
         self.epoch.store(epoch, Ordering::Release);
     }
 }

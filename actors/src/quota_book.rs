@@ -45,6 +45,8 @@ pub struct BookSettings {
     pub negative_ttl: Duration,
     /// How long a refusal for quota is repeated without asking the ledger.
     pub refusal_ttl: Duration,
+    /// When to come back for credit that is reserved and not used: what others hold has been called back by then.
+    pub held_back_retry: Duration,
     /// The largest lease to ask for.
     pub lease_max: Credit,
 }
@@ -90,7 +92,9 @@ pub struct Grant {
     pub view: Arc<ReceiptView>,
     /// Zero for [`Demand::Inspect`].
     pub reserved: Credit,
-    /// `None` where the policy limits nothing.
+    /// What of it was taken from the lease: nothing in a dimension that the policy does not limit.
+    pub leased: Credit,
+    /// `None` where nothing was taken from a lease.
     pub lease_epoch: Option<i64>,
     pub started_at: Timestamp,
     /// What is left for this instance to grant in the tightest window; `None` without a limit on bytes.
@@ -158,26 +162,27 @@ impl QuotaBook {
             return Decision::Refused(refusal);
         }
         if ask.demand == Demand::Inspect {
-            return Decision::Granted(entry.grant(Credit::ZERO, None, moment.wall));
+            return Decision::Granted(entry.grant(Credit::ZERO, Credit::ZERO, None, moment.wall));
         }
         let need = entry.need(ask.demand);
-        if !entry.metered {
-            return Decision::Granted(entry.start(need, None, moment.wall));
+        let leased = entry.view.policy.limited_part(need);
+        if leased.is_zero() {
+            return Decision::Granted(entry.start(need, leased, None, moment.wall));
         }
         if !moment.may_spend {
             return Decision::Refused(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
         }
         if let Some(lease) = entry.lease.as_mut().filter(|lease| lease.is_current(moment))
-            && lease.available.covers(need)
+            && lease.available.covers(leased)
         {
-            lease.available -= need;
+            lease.available -= leased;
             let epoch = lease.epoch;
-            return Decision::Granted(entry.start(need, Some(epoch), moment.wall));
+            return Decision::Granted(entry.start(need, leased, Some(epoch), moment.wall));
         }
         if let Some((at, refused)) = entry.refused
             && moment.monotonic.saturating_duration_since(at) < self.settings.refusal_ttl
             && need.covers(refused)
-            && let Some(refusal) = entry.refuse_quota(need, moment)
+            && let Some(refusal) = entry.refuse_quota(need, moment, self.settings.held_back_retry)
         {
             return Decision::Refused(refusal);
         }
@@ -191,13 +196,16 @@ impl QuotaBook {
                 let need = entry.need(ask.demand);
                 entry.refused = Some((moment.monotonic, need));
                 // The windows and the refusal are of one answer, so they agree; were they not, asking again tells.
-                entry.refuse_quota(need, moment).unwrap_or(Refusal::Unavailable { retry_after: Duration::from_secs(1) })
+                entry
+                    .refuse_quota(need, moment, self.settings.held_back_retry)
+                    .unwrap_or(Refusal::Unavailable { retry_after: Duration::from_secs(1) })
             }
             _ => Refusal::UnknownReceipt,
         }
     }
 
-    /// Takes the ledger's answer in. What must go back is returned: the rest of a lease of a past hour.
+    /// Takes the ledger's answer in. What must go back is returned: the rest of a lease of a past hour, or what is not limited
+    /// any more.
     pub fn apply(&mut self, id: ReceiptId, refill: Refill, moment: &Moment) -> Option<Release> {
         let Some(view) = refill.view else {
             let until = moment.monotonic + self.settings.negative_ttl;
@@ -225,23 +233,24 @@ impl QuotaBook {
         entry.add_lease(refill.granted, refill.windows[WindowKind::Hour.index()].window, moment)
     }
 
-    /// Ends a stream: of what was reserved, `sent` is kept for the ledger to settle and the rest is free again. What
+    /// Ends a stream: of what it had leased, `sent` is kept for the ledger to settle and the rest is free again. What
     /// cannot be spent here any more is returned as a release.
     pub fn settle(
         &mut self,
         id: ReceiptId,
-        reserved: Credit,
+        leased: Credit,
         sent: Credit,
         lease_epoch: Option<i64>,
         started_at: Timestamp,
     ) -> Option<Release> {
-        let unspent = reserved - sent.min(reserved);
+        let unspent = leased - sent.min(leased);
         let entry = match self.entries.get_mut(&id) {
             Some(Known::Receipt(entry)) => entry,
             // An entry stays while a stream of it runs, so there is nothing to give back to.
             _ => return release(id, lease_epoch?, started_at, unspent),
         };
         entry.in_flight = entry.in_flight.saturating_sub(1);
+        entry.leased_in_flight = entry.leased_in_flight - leased.min(entry.leased_in_flight);
         let epoch = lease_epoch?;
         match &mut entry.lease {
             Some(lease) if lease.epoch == epoch && lease.hour.contains(started_at) => {
@@ -299,6 +308,14 @@ impl QuotaBook {
     pub fn is_held_back(&self, id: ReceiptId, need: Credit) -> bool {
         match self.entries.get(&id) {
             Some(Known::Receipt(entry)) => entry.is_held_back(need),
+            _ => false,
+        }
+    }
+
+    /// Whether more of a receipt is reserved than this instance holds: by others, or by what is not settled yet.
+    pub fn is_held_elsewhere(&self, id: ReceiptId) -> bool {
+        match self.entries.get(&id) {
+            Some(Known::Receipt(entry)) => entry.is_held_elsewhere(),
             _ => false,
         }
     }
@@ -361,6 +378,23 @@ impl QuotaBook {
                 entry.lease = entry.lease.filter(|lease| lease.epoch == epoch);
             }
         }
+    }
+
+    /// Raises the revocation of every stream that took credit from a lease; how many streams. Those that start later are not
+    /// concerned.
+    pub fn cut_leased(&mut self) -> u64 {
+        let mut streams = 0;
+        for known in self.entries.values_mut() {
+            if let Known::Receipt(entry) = known
+                && !entry.leased_in_flight.is_zero()
+                && !entry.revocation.is_raised()
+            {
+                entry.revocation.raise();
+                entry.revocation = Arc::default();
+                streams += u64::from(entry.in_flight);
+            }
+        }
+        streams
     }
 
     /// Gives every lease back, for shutdown.

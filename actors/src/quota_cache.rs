@@ -2,10 +2,11 @@
 //!
 //! It is sharded by receipt: a receipt belongs to one shard, an actor that owns a [`QuotaBook`](crate::quota_book) and
 //! decides by arithmetic. What the book lacks is fetched from the ledger in one round trip for all receipts that wait, and
-//! everybody who asks for the same receipt shares it.
+//! everybody who asks for the same receipt shares it. A refill whose answer is lost is asked again, by its name, until it is
+//! answered ([`RefillQueue`](crate::refill_queue)): a shard never forgets that it asked.
 //!
 //! **Bound.** Each question carries a permit of its shard's queue from [`QuotaHandle::acquire`] to its answer; when there is
-//! none the stream is refused as overloaded, at once. A stream that was let in carries a permit of the usage queue, so its
+//! none the stream is refused as overloaded, at once. A shard keeps as many refills without an answer as its book may hold receipts. A stream that was let in carries a permit of the usage queue, so its
 //! usage row always has room. **When the ledger is down**, receipts and leases in memory go on until the leases' time to live.
 //! **What a crash loses:** nothing of what was sent: unsettled lease credit is charged or released when it is reclaimed.
 
@@ -35,7 +36,7 @@ use crate::{
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
     model::{LeaseSizing, LostLease},
     node_life::NodeLife,
-    ports::{Ledger, SharedState, Tag},
+    ports::{Changes, Ledger, SharedState, Tag},
     quota_book::{Ask, BookSettings, Demand, Grant},
     refusal::Refusal,
     usage_batcher::UsageHandle,
@@ -64,6 +65,8 @@ pub struct QuotaSettings {
 pub struct QuotaDeps {
     pub ledger: Arc<dyn Ledger>,
     pub shared: Arc<dyn SharedState>,
+    /// Where others hear of a recall when the shared state does not reach them.
+    pub changes: Arc<dyn Changes>,
     pub clock: Arc<dyn Clock>,
     pub usage: UsageHandle,
     pub life: Arc<NodeLife>,
@@ -83,6 +86,8 @@ pub struct QuotaCounters {
     /// Round trips for refills.
     pub refills: AtomicU64,
     pub refill_errors: AtomicU64,
+    /// Refills whose outcome is not known: each is asked again until it is.
+    pub unanswered: AtomicU64,
     /// Times that other instances were asked for idle credit.
     pub recalls: AtomicU64,
     /// Receipts in memory.
@@ -91,6 +96,8 @@ pub struct QuotaCounters {
     pub active_streams: AtomicU64,
     /// Streams cut because their receipt lost its right.
     pub revoked: AtomicU64,
+    /// Streams cut because the lease that they were let in by may have been given to others.
+    pub cut: AtomicU64,
     /// Settlements that could not be delivered to their shard; must be 0.
     pub lost_settlements: AtomicU64,
 }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::connection::Connection;
 
-/// Raised when a receipt loses its right to stream. It cuts the connections of running streams; streams look at it with each piece, too.
+/// Raised when a receipt loses its right to stream, or a stream its lease. It cuts the connections of running streams; streams look at it with each piece, too.
 #[derive(Default)]
 pub struct Revocation {
     raised: AtomicBool,

@@ -24,7 +24,8 @@ use crate::{
     ingest::{Ingest, IngestSettings},
     janitor::{Janitor, JanitorDeps, JanitorParts, JanitorSettings, Observer},
     last_uses::LastUses,
-    lease_keeper::{KeeperDeps, LeaseKeeper, LifeListener, beat, count_instances},
+    lease_keeper::{self, KeeperDeps, LeaseKeeper, LifeListener, beat, count_instances},
+    model::Credit,
     mover::Mover,
     node_life::NodeLife,
     ports::{
@@ -127,6 +128,7 @@ pub struct Node {
     /// Searches of the catalogue under way: they come from anyone, and must leave the database to streams.
     pub searches: Admission,
     storage: ArbiterHandle,
+    ledger: Arc<dyn Ledger>,
     uses: Arc<LastUses>,
     records: Arc<dyn StorageRecords>,
     clock: Arc<dyn Clock>,
@@ -145,6 +147,9 @@ pub struct DrainReport {
     pub streams: u64,
     /// Usage rows that are not in the ledger.
     pub unsettled: u64,
+    /// Whether the node's epoch was closed in the ledger. If not, what is left of its leases is charged or released when its
+    /// time is over, as after a crash.
+    pub closed: bool,
 }
 
 impl Node {
@@ -177,6 +182,7 @@ impl Node {
         let deps = QuotaDeps {
             ledger: Arc::clone(ledger),
             shared: Arc::clone(shared),
+            changes: Arc::clone(&ports.changes),
             clock: Arc::clone(clock),
             usage: usage.clone(),
             life: Arc::clone(&life),
@@ -268,6 +274,7 @@ impl Node {
             verifier,
             mover,
             storage_work: Admission::new("storage_work", STORAGE_WORK),
+            ledger: Arc::clone(ledger),
             uses,
             records: Arc::clone(&ports.storage),
             clock: Arc::clone(clock),
@@ -328,6 +335,11 @@ impl Node {
         self.life.instances()
     }
 
+    /// Credit that the ledger had leased to this node and the node did not know of, when they were last compared.
+    pub fn unknown_leases(&self) -> Credit {
+        self.life.unknown()
+    }
+
     /// The queues of the node, for gauges.
     pub fn queues(&self) -> Vec<AdmissionSnapshot> {
         let single = [
@@ -348,20 +360,33 @@ impl Node {
         self.usage.flush(patience).await
     }
 
-    /// Gives leases back and waits until usage is in the ledger. For shutdown, after the last stream has ended.
+    /// Gives leases back, waits until usage is in the ledger, and closes the node's epoch there. For shutdown, after the last
+    /// stream has ended.
     pub async fn drain(&self, patience: Duration) -> DrainReport {
         // Connections that were cut may still be closing. A stream gives its permit back after it has told its end, so when
         // all permits are here, so is all that was sent.
         let all = u32::try_from(self.streams.snapshot().capacity).unwrap_or(u32::MAX);
         drop(self.streams.admit(all, CLOSING_PATIENCE).await);
         self.quota.drain().await;
-        self.usage.flush(patience).await;
+        let flushed = self.usage.flush(patience).await;
+        let (streams, unsettled) = (self.streams.in_use(), self.usage.queue().in_use);
+        // What a stream has sent and not settled is explained by its lease alone.
+        let closed = flushed && streams == 0 && unsettled == 0 && self.close(patience).await;
         // A day that is not told makes content look older than it is, by what was used in the last seconds.
         let told = tokio::time::timeout(patience, storage_keeper::flush_uses(&self.uses, &*self.records)).await;
         if !matches!(told, Ok(Ok(()))) {
             tracing::warn!("the last uses of content were not told");
         }
-        DrainReport { streams: self.streams.in_use(), unsettled: self.usage.queue().in_use }
+        DrainReport { streams, unsettled, closed }
+    }
+
+    async fn close(&self, patience: Duration) -> bool {
+        let left = lease_keeper::close(&*self.ledger, &self.life, patience).await;
+        if let Some(credit) = left.filter(|credit| !credit.is_zero()) {
+            let Credit { bytes, requests } = credit;
+            tracing::warn!(bytes, requests, "leases were left that this node did not know of; they were released");
+        }
+        left.is_some()
     }
 }
 

@@ -14,6 +14,7 @@ pub mod identities_suite;
 pub mod installations_suite;
 pub mod ledger_suite;
 pub mod lineage_suite;
+pub mod lost_statements;
 pub mod memory_blobs;
 pub mod memory_cache;
 pub mod memory_index;
@@ -34,3 +35,13 @@ pub mod shared_state_suite;
 pub mod storage_records_suite;
 pub mod timekeeper_suite;
 pub mod url_signer_suite;
+
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use crate::ports::{RefillRequest, Want};
+
+/// A request that was never asked before, by an id that is larger than those of all requests of this process.
+pub fn asked(want: Want) -> RefillRequest {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    RefillRequest::first(LAST.fetch_add(1, Relaxed) + 1, want)
+}

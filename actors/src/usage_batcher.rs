@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use crate::{
     admission::{Admission, AdmissionSnapshot, Permit},
     clock::Clock,
-    model::UsageRow,
+    model::{Credit, UsageRow},
     node_life::NodeLife,
     ports::{Ledger, PortError, PortResult, Release, SettleBatch},
     usage_batch::{BatchLimits, UsageBatch},
@@ -71,6 +71,8 @@ pub struct UsageCounters {
 #[rtype(result = "()")]
 struct Record {
     row: UsageRow,
+    /// What of it was leased.
+    spent: Credit,
     /// Held until the row is durably in the ledger.
     _permit: Permit,
 }
@@ -110,10 +112,10 @@ impl UsageHandle {
         self.admission.try_admit(1)
     }
 
-    /// Takes a row over.
-    pub fn record(&self, row: UsageRow, permit: Permit) {
+    /// Takes a row over, of which `spent` was taken from a lease.
+    pub fn record(&self, row: UsageRow, spent: Credit, permit: Permit) {
         if let Err(SendError::Closed(lost) | SendError::Full(lost)) =
-            self.addr.try_send(Record { row, _permit: permit })
+            self.addr.try_send(Record { row, spent, _permit: permit })
         {
             self.counters.dropped.fetch_add(1, Relaxed);
             tracing::error!(row = ?lost.row, "the usage batcher is gone; its lease is charged when it is reclaimed");
@@ -260,6 +262,7 @@ impl UsageBatcher {
 
     fn send(&mut self, load: Load, ctx: &mut Context<Self>) {
         self.in_flight = true;
+        self.deps.life.held().asks();
         self.sequence += 1;
         let batch = SettleBatch {
             node: self.deps.life.current(),
@@ -271,6 +274,7 @@ impl UsageBatcher {
         ctx.spawn(settled.into_actor(self).map(move |answer, batcher, ctx| {
             batcher.in_flight = false;
             batcher.settled(load, &answer);
+            batcher.deps.life.held().knows();
             batcher.advance(ctx);
         }));
     }
@@ -282,6 +286,7 @@ impl UsageBatcher {
                 self.finish(&load);
             }
             Ok(Taken::Settled) => {
+                self.took_back(&load);
                 let bytes: u64 = load.rows.iter().map(|record| record.row.bytes_sent).sum();
                 self.counters.batches.fetch_add(1, Relaxed);
                 self.counters.settled.fetch_add(load.rows.len() as u64, Relaxed);
@@ -299,6 +304,19 @@ impl UsageBatcher {
                 self.counters.dropped.fetch_add(load.rows.len() as u64, Relaxed);
                 self.finish(&load);
             }
+        }
+    }
+
+    /// What the ledger has taken off this node's leases.
+    fn took_back(&self, load: &Load) {
+        let held = self.deps.life.held();
+        for record in &load.rows {
+            if let Some(epoch) = record.row.lease_epoch {
+                held.returned(epoch, record.spent);
+            }
+        }
+        for release in &load.releases {
+            held.returned(release.epoch, release.credit);
         }
     }
 

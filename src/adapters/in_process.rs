@@ -130,6 +130,10 @@ impl SharedState for InProcessState {
         Ok(())
     }
 
+    fn reaches_others(&self) -> bool {
+        false
+    }
+
     fn invalidations(&self) -> Invalidations {
         self.tags.subscribe()
     }

@@ -2,7 +2,10 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use penstock_actors::ports::AuditDifference;
+use penstock_actors::{
+    model::Credit,
+    ports::{AuditDifference, Unheld},
+};
 use tokio::runtime::Handle;
 
 use super::print;
@@ -28,6 +31,14 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
         }
     }
     print(&format!("{windows} windows compared, {differences} differences"))?;
+    let Unheld { leases, credit } = database.upkeep.unheld().await?;
+    if leases > 0 {
+        let Credit { bytes, requests } = credit;
+        print(&format!(
+            "{leases} leases of {bytes} bytes and {requests} requests are held by no instance that is alive; the next pass of a \
+             Janitor takes them back"
+        ))?;
+    }
     Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -20,7 +20,7 @@ use penstock_actors::{
     ports::{
         AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, ListedBlob,
         NewAssetError, NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SetAside, SharedState,
-        Slot, StatusChange, StoredBlob, StoredCopy, Sweep, Tag, Upkeep, Use, UseTerms,
+        Slot, StatusChange, StoredBlob, StoredCopy, Sweep, Tag, Unheld, Upkeep, Use, UseTerms,
     },
 };
 use tokio::sync::broadcast;
@@ -327,6 +327,10 @@ impl Upkeep for World {
 
     async fn prepare(&self, _: Timestamp, _: u32) -> PortResult<u64> {
         unreachable!("{UNUSED}")
+    }
+
+    async fn unheld(&self) -> PortResult<Unheld> {
+        Ok(Unheld::default())
     }
 
     async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {

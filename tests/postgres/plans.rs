@@ -18,6 +18,7 @@ use penstock_actors::{
         ApiKeys, Catalog, ChangeMark, Changes, Ledger, NewReceipt, Occasion, Policies, PolicyRun, Receipts, Release,
         RunMark, SettleBatch, StorageRecords, Upkeep, Want,
     },
+    testkit::asked,
 };
 
 use crate::{large::Large, support::store};
@@ -53,11 +54,13 @@ async fn the_ledger_never_scans_a_large_table() {
     let sizing = LeaseSizing { divisor: 8 };
     large
         .call("a refill", async |store| {
-            let answers = store.refill(node, &[want], sizing, now).await.expect("answered");
+            let answers = store.refill(node, &[asked(want)], sizing, now).await.expect("answered");
             assert_eq!(answers[0].granted, amount);
         })
         .await;
-    large.call("a load", async |store| drop(store.refill(node, &[load], sizing, now).await.expect("answered"))).await;
+    large
+        .call("a load", async |store| drop(store.refill(node, &[asked(load)], sizing, now).await.expect("answered")))
+        .await;
 
     let mut rows = Vec::new();
     for number in 1..=200 {

@@ -35,11 +35,8 @@ pub struct LeaseSizing {
 }
 
 impl LeaseSizing {
-    /// What to grant of one dimension in one window, or `None` if `need` does not fit.
-    ///
-    /// `taken` is used plus reserved. Without a limit, everything wanted is granted.
-    pub fn grant(self, limit: Option<u64>, taken: u64, need: u64, want: u64) -> Option<u64> {
-        let Some(limit) = limit else { return Some(want.max(need)) };
+    /// What to grant of one dimension in one window, or `None` if `need` does not fit. `taken` is used plus reserved.
+    pub fn grant(self, limit: u64, taken: u64, need: u64, want: u64) -> Option<u64> {
         let remaining = limit.saturating_sub(taken);
         if need > remaining {
             return None;
@@ -50,20 +47,25 @@ impl LeaseSizing {
         Some(want.min(remaining / self.divisor.max(1)).max(need))
     }
 
-    /// What to grant when every window must agree: the smallest grant of each dimension, or `None` if any refuses.
+    /// What to grant when every window must agree: the smallest grant of each dimension, or `None` if any refuses. Nothing of
+    /// a dimension that no window limits: there is nothing to run out of, so nothing that a crash could charge.
     pub fn grant_all(
         self,
         windows: impl IntoIterator<Item = (Limits, Credit)>,
         need: Credit,
         want: Credit,
     ) -> Option<Credit> {
-        let mut granted = want.max(need);
+        let (mut bytes, mut requests) = (None, None);
+        let least = |granted: Option<u64>, share: u64| Some(granted.map_or(share, |granted: u64| granted.min(share)));
         for (limits, taken) in windows {
-            granted.bytes = granted.bytes.min(self.grant(limits.bytes, taken.bytes, need.bytes, want.bytes)?);
-            granted.requests =
-                granted.requests.min(self.grant(limits.requests, taken.requests, need.requests, want.requests)?);
+            if let Some(limit) = limits.bytes {
+                bytes = least(bytes, self.grant(limit, taken.bytes, need.bytes, want.bytes)?);
+            }
+            if let Some(limit) = limits.requests {
+                requests = least(requests, self.grant(limit, taken.requests, need.requests, want.requests)?);
+            }
         }
-        Some(granted)
+        Some(Credit::new(bytes.unwrap_or_default(), requests.unwrap_or_default()))
     }
 }
 
@@ -92,7 +94,12 @@ mod tests {
             });
             prop_assert_eq!(granted.is_some(), fits);
             if let Some(granted) = granted {
-                prop_assert!(granted.covers(need));
+                let is_limited = |of: fn(&(Limits, Credit)) -> bool| windows.clone().any(|window| of(&window));
+                let bytes = is_limited(|(limits, _)| limits.bytes.is_some());
+                let requests = is_limited(|(limits, _)| limits.requests.is_some());
+                let fits = |limited: bool, granted: u64, need: u64| granted >= need && limited || granted == 0 && !limited;
+                prop_assert!(fits(bytes, granted.bytes, need.bytes));
+                prop_assert!(fits(requests, granted.requests, need.requests));
                 for (limits, taken) in windows {
                     if let Some(limit) = limits.bytes {
                         prop_assert!(granted.bytes == 0 || taken.bytes + granted.bytes <= limit);
@@ -108,9 +115,8 @@ mod tests {
     #[test]
     fn the_last_hundredth_is_granted_only_as_needed() {
         let sizing = LeaseSizing { divisor: 8 };
-        assert_eq!(sizing.grant(Some(1000), 0, 1, 1000), Some(125));
-        assert_eq!(sizing.grant(Some(1000), 990, 3, 1000), Some(3));
-        assert_eq!(sizing.grant(Some(1000), 990, 11, 1000), None);
-        assert_eq!(sizing.grant(None, u64::MAX, 5, 100), Some(100));
+        assert_eq!(sizing.grant(1000, 0, 1, 1000), Some(125));
+        assert_eq!(sizing.grant(1000, 990, 3, 1000), Some(3));
+        assert_eq!(sizing.grant(1000, 990, 11, 1000), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::WindowKind;
+use super::{Credit, WindowKind};
 
 /// The limits of one window; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +49,17 @@ impl QuotaPolicy {
     /// Whether any window limits anything: without a limit there is nothing to lease.
     pub fn is_metered(&self) -> bool {
         WindowKind::ALL.iter().any(|&kind| self.limits(kind) != Limits::default())
+    }
+
+    /// The part of `credit` that some window limits, which is what is leased of it: nothing of a dimension without a limit.
+    pub fn limited_part(&self, credit: Credit) -> Credit {
+        let (mut bytes, mut requests) = (0, 0);
+        for kind in WindowKind::ALL {
+            let limits = self.limits(kind);
+            bytes = limits.bytes.map_or(bytes, |_| credit.bytes);
+            requests = limits.requests.map_or(requests, |_| credit.requests);
+        }
+        Credit::new(bytes, requests)
     }
 
     /// Whether the tier may stream content of this media type.

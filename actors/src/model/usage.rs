@@ -16,7 +16,7 @@ pub enum Outcome {
     Aborted,
     /// The receipt was revoked while it ran.
     Revoked,
-    /// Storage failed in the middle.
+    /// The node could not go on: its storage failed, or it lost the lease that the stream was let in by.
     Failed,
     /// Not a stream: a URL was given, under which somebody else delivers. Charged whole, whatever is fetched.
     Delegated,

@@ -86,6 +86,28 @@ pub struct Want {
     pub want: Credit,
 }
 
+/// A [`Want`] as the ledger is asked for it: under a name, so that it can be asked again until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefillRequest {
+    pub want: Want,
+    /// Names it among the requests of the node's epoch for this receipt. A later one has a larger number; the first is 1.
+    pub id: i64,
+    /// It may have been asked before: a statement that carried it was not answered, and may still be under way.
+    pub again: bool,
+}
+
+impl RefillRequest {
+    pub const fn first(id: i64, want: Want) -> Self {
+        Self { want, id, again: false }
+    }
+
+    /// The same request once more.
+    #[must_use]
+    pub const fn repeated(self) -> Self {
+        Self { again: true, ..self }
+    }
+}
+
 /// A receipt with all that a stream's admission depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReceiptView {
@@ -104,8 +126,8 @@ pub struct Refill {
     pub view: Option<ReceiptView>,
     /// Hour, day and month at `now`, after the grant.
     pub windows: [WindowUsage; 3],
-    /// What was added to this node's lease. Zero where it does not fit, or where the receipt may not stream, is for other
-    /// content, or has a policy without limits.
+    /// What this request added to the node's lease, now or when it was asked before. Zero where it does not fit, or where the
+    /// receipt may not stream or is for other content, and in a dimension that no window limits.
     pub granted: Credit,
 }
 
@@ -146,7 +168,7 @@ pub struct Settled {
     pub inserted: u64,
 }
 
-/// What one step of reclaiming found.
+/// What one step of reclaiming, or of closing an epoch, found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reclaimed {
     pub leases: u64,
@@ -156,7 +178,7 @@ pub struct Reclaimed {
     pub spared_leases: u64,
     /// The credit of the spared leases.
     pub spared: Credit,
-    /// Whether expired leases may be left for a further step.
+    /// Whether leases may be left for a further step.
     pub more: bool,
 }
 
@@ -194,16 +216,20 @@ impl Standing {
 /// - `reserved` is the sum of the live leases of the window; `used` is the sum of its usage rows.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
-    /// Loads receipts and takes leases for them, in one round trip for all. The answers are in the order of `wants`.
-    /// A receipt stands at most once in `wants`.
+    /// Loads receipts and takes leases for them, in one round trip for all. The answers are in the order of `requests`.
+    /// A receipt stands at most once in `requests`, and a node has one request for a receipt under way.
+    ///
+    /// A request grants once, however often it is asked and in whatever order its statements arrive: one that is asked
+    /// [`again`](RefillRequest::again) is told what it was granted, and when its answer is there no statement of it, nor of an
+    /// earlier one, grants anything any more. It is asked again with a `now` of the same hour.
     ///
     /// # Errors
-    /// `Fenced` when the node's epoch is not alive in the ledger. After `Unavailable` a lease may have been taken that
-    /// nobody knows of; it is reclaimed with the epoch.
+    /// `Fenced` when the node's epoch is not alive in the ledger: no statement of this epoch grants anything any more.
+    /// After `Unavailable` it may have been granted: ask again.
     async fn refill(
         &self,
         node: NodeEpoch,
-        wants: &[Want],
+        requests: &[RefillRequest],
         sizing: LeaseSizing,
         now: Timestamp,
     ) -> PortResult<Vec<Refill>>;
@@ -235,6 +261,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Nodes alive now. An epoch that a later one of its node has replaced is no node more.
     async fn nodes_alive(&self) -> PortResult<u64>;
 
+    /// The live leases of a node's epoch, added up.
+    async fn leased(&self, node: NodeEpoch) -> PortResult<Credit>;
+
     /// Takes back up to `limit` leases of epochs whose heartbeat ran out. An epoch is fenced in the same transaction that
     /// takes the first of its leases.
     ///
@@ -245,6 +274,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// An epoch that a later one of its node replaced while it was alive was not lost in a crash: two processes have one
     /// identity. Its leases are released whatever `mode` says.
     async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed>;
+
+    /// Ends the epoch of a node that stops: fences it, so that no statement that is still under way takes a lease, and
+    /// releases up to `limit` of the leases that are left. Nothing is charged, so all usage must have been settled before.
+    /// Repeating it is harmless.
+    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed>;
 }
 
 /// A window that does not equal the sum of its usage rows, or reserves that do not equal its leases.
@@ -257,6 +291,13 @@ pub struct AuditDifference {
     pub recomputed: Credit,
     /// True when it is about `reserved` against leases, false about `used` against usage rows.
     pub reserved: bool,
+}
+
+/// Live leases that no instance holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unheld {
+    pub leases: u64,
+    pub credit: Credit,
 }
 
 /// One step of the audit.
@@ -294,6 +335,9 @@ pub trait Upkeep: Send + Sync + 'static {
 
     /// Usage rows that were set aside, in the order of their ids, after `after`.
     async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>>;
+
+    /// Adds up the live leases of epochs that are not alive: a Janitor is about to take them back.
+    async fn unheld(&self) -> PortResult<Unheld>;
 
     /// Compares the windows of up to `limit` receipts after `after` with their usage rows and leases.
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage>;

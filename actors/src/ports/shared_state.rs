@@ -97,6 +97,11 @@ pub trait SharedState: Send + Sync + 'static {
     /// Tells every instance that listens that what depends on these tags has changed.
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()>;
 
+    /// Whether what is published reaches other instances. Where it does not, they read it in the log of changes at best.
+    fn reaches_others(&self) -> bool {
+        true
+    }
+
     /// Tags published from now on, this instance's own among them.
     fn invalidations(&self) -> Invalidations;
 

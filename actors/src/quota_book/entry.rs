@@ -17,9 +17,6 @@ use crate::{
     revocation::Revocation,
 };
 
-/// When to come back for credit that is reserved but not used.
-const HELD_BACK_RETRY: Duration = Duration::from_secs(1);
-
 /// One of the two dimensions of credit.
 type Dimension = fn(Credit) -> u64;
 
@@ -41,10 +38,12 @@ impl Lease {
 pub(super) struct Entry {
     pub(super) view: Arc<ReceiptView>,
     pub(super) windows: [WindowUsage; 3],
-    pub(super) metered: bool,
     pub(super) lease: Option<Lease>,
     pub(super) look_ahead: u64,
+    /// Streams that run.
     pub(super) in_flight: u32,
+    /// What they have taken from leases.
+    pub(super) leased_in_flight: Credit,
     /// `None` after an invalidation.
     pub(super) fresh_until: Option<Instant>,
     pub(super) last_used: Instant,
@@ -67,13 +66,13 @@ pub(super) fn release(receipt_id: ReceiptId, epoch: i64, window: Timestamp, cred
 impl Entry {
     pub(super) fn new(view: ReceiptView, windows: [WindowUsage; 3], fresh_until: Instant, now: Instant) -> Self {
         Self {
-            metered: view.policy.is_metered(),
             pacer: Pacer::of(&view.policy, now).map(Arc::new),
             view: Arc::new(view),
             windows,
             lease: None,
             look_ahead: FIRST_LOOK_AHEAD,
             in_flight: 0,
+            leased_in_flight: Credit::ZERO,
             fresh_until: Some(fresh_until),
             last_used: now,
             refused: None,
@@ -84,7 +83,6 @@ impl Entry {
     pub(super) fn refresh(&mut self, view: ReceiptView, windows: [WindowUsage; 3], fresh_until: Instant, now: Instant) {
         if self.view.policy != view.policy {
             self.pacer = Pacer::of(&view.policy, now).map(Arc::new);
-            self.metered = view.policy.is_metered();
         }
         if *self.view != view {
             self.view = Arc::new(view);
@@ -94,13 +92,16 @@ impl Entry {
         self.refused = None;
     }
 
-    /// Adds what the ledger granted. A lease that cannot be spent any more gives way and is returned.
+    /// Adds what the ledger granted. A lease that cannot be spent any more gives way and is returned, as is what the policy has
+    /// ceased to limit.
     pub(super) fn add_lease(&mut self, granted: Credit, hour: Window, moment: &Moment) -> Option<Release> {
         let id = self.view.receipt.receipt_id;
         let stale = match &mut self.lease {
             Some(lease) if lease.epoch == moment.epoch && lease.hour == hour => {
                 lease.available += granted;
-                return None;
+                let surplus = lease.available - self.view.policy.limited_part(lease.available);
+                lease.available -= surplus;
+                return release(id, lease.epoch, hour.start, surplus);
             }
             lease => lease.take(),
         };
@@ -157,24 +158,33 @@ impl Entry {
         };
         let mut want =
             Want { receipt_id: ask.receipt_id, content_hash: ask.content_hash, need: Credit::ZERO, want: Credit::ZERO };
-        if self.metered && !in_hand.covers(need) {
+        let need = self.view.policy.limited_part(need);
+        if !in_hand.covers(need) {
             want.need = need - need.min(in_hand);
-            let ahead = Credit::new(need.bytes.saturating_mul(self.look_ahead), self.look_ahead);
+            let ahead = Credit::new(need.bytes.saturating_mul(self.look_ahead), need.requests * self.look_ahead);
             want.want = ahead.min(lease_max).max(want.need);
             self.look_ahead = (self.look_ahead * 2).min(LAST_LOOK_AHEAD);
         }
         want
     }
 
-    pub(super) fn start(&mut self, reserved: Credit, lease_epoch: Option<i64>, now: Timestamp) -> Grant {
+    pub(super) fn start(
+        &mut self,
+        reserved: Credit,
+        leased: Credit,
+        lease_epoch: Option<i64>,
+        now: Timestamp,
+    ) -> Grant {
         self.in_flight += 1;
-        self.grant(reserved, lease_epoch, now)
+        self.leased_in_flight += leased;
+        self.grant(reserved, leased, lease_epoch, now)
     }
 
-    pub(super) fn grant(&self, reserved: Credit, lease_epoch: Option<i64>, now: Timestamp) -> Grant {
+    pub(super) fn grant(&self, reserved: Credit, leased: Credit, lease_epoch: Option<i64>, now: Timestamp) -> Grant {
         Grant {
             view: Arc::clone(&self.view),
             reserved,
+            leased,
             lease_epoch,
             started_at: now,
             remaining_bytes: self.remaining_bytes(now),
@@ -207,6 +217,13 @@ impl Entry {
         })
     }
 
+    /// Whether a window says that more is reserved than what lies idle here and what running streams have taken.
+    pub(super) fn is_held_elsewhere(&self) -> bool {
+        let idle = self.lease.map_or(Credit::ZERO, |lease| lease.available);
+        let own = idle + self.leased_in_flight;
+        self.windows.iter().any(|usage| !own.covers(usage.reserved))
+    }
+
     pub(super) fn remaining_bytes(&self, now: Timestamp) -> Option<u64> {
         let windows = self.windows.iter();
         windows
@@ -218,7 +235,7 @@ impl Entry {
     }
 
     /// The window that refuses `need`, if any does; of several, the one that opens last.
-    pub(super) fn refuse_quota(&self, need: Credit, moment: &Moment) -> Option<Refusal> {
+    pub(super) fn refuse_quota(&self, need: Credit, moment: &Moment, held_back_retry: Duration) -> Option<Refusal> {
         let mut refusal = None;
         for usage in &self.windows {
             let limits = self.view.policy.limits(usage.window.kind);
@@ -240,7 +257,7 @@ impl Entry {
                         limit,
                         used: limit - remaining,
                         remaining,
-                        retry_after: if held_back { wait.min(HELD_BACK_RETRY) } else { wait },
+                        retry_after: if held_back { wait.min(held_back_retry) } else { wait },
                     });
                 }
             }

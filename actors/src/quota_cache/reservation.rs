@@ -12,6 +12,7 @@ use crate::{
     admission::Permit,
     ids::{ReceiptId, SessionId, UsageId},
     model::{Credit, Outcome},
+    node_life::LeaseTime,
     quota_book::Grant,
 };
 
@@ -30,7 +31,7 @@ pub(super) struct Held {
     pub(super) receipt_id: ReceiptId,
     pub(super) stream: UsageId,
     pub(super) session: Option<SessionId>,
-    pub(super) reserved: Credit,
+    pub(super) leased: Credit,
     pub(super) lease_epoch: Option<i64>,
     pub(super) started_at: Timestamp,
     /// Whether a slot in the shared state is taken.
@@ -46,12 +47,20 @@ pub struct Reservation {
     grant: Grant,
     held: Option<Held>,
     link: Arc<Link>,
+    /// Where what it sends after its lease's time would pass a limit.
+    lease_time: Option<LeaseTime>,
 }
 
 impl Reservation {
     pub(super) fn new(grant: Grant, held: Held, link: Arc<Link>) -> Self {
         link.counters.active_streams.fetch_add(1, Relaxed);
-        Self { grant, held: Some(held), link }
+        Self { grant, held: Some(held), link, lease_time: None }
+    }
+
+    /// It is to end when this time is over.
+    pub(super) fn within(mut self, lease_time: Option<LeaseTime>) -> Self {
+        self.lease_time = lease_time;
+        self
     }
 
     pub(super) fn with_slot(mut self) -> Self {
@@ -63,6 +72,16 @@ impl Reservation {
 
     pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// Whether others may have been given what this stream was let in by, so that it must end.
+    pub fn lost_its_lease(&self) -> bool {
+        self.lease_time.as_ref().is_some_and(LeaseTime::is_over)
+    }
+
+    /// It is about to end because it [`lost_its_lease`](Self::lost_its_lease).
+    pub fn count_cut(&self) {
+        self.link.counters.cut.fetch_add(1, Relaxed);
     }
 
     /// Frees the stream slot ahead of the settlement, when the last piece has been handed over. A client that has read
@@ -90,11 +109,11 @@ impl Reservation {
 
     fn tell(&mut self, ended: Ended) {
         let Some(held) = self.held.take() else { return };
-        let bytes = held.reserved.bytes;
+        let leased = held.leased;
         if !self.link.tell(Settle { held, ended }) {
             self.link.counters.settled();
             self.link.counters.lost_settlements.fetch_add(1, Relaxed);
-            tracing::error!(reserved_bytes = bytes, "the quota shard is gone; its lease will be reclaimed");
+            tracing::error!(?leased, "the quota shard is gone; its lease will be reclaimed");
         }
     }
 }

@@ -21,9 +21,11 @@ use super::{
 };
 use crate::{
     ids::{ReceiptId, UsageId},
-    model::{Credit, Outcome, UsageRow},
-    ports::{Slot, Want},
+    model::{Credit, LostLease, Outcome, UsageRow},
+    node_life::LeaseTime,
+    ports::Slot,
     quota_book::{Decision, Freshness, Grant, Moment, QuotaBook},
+    refill_queue::RefillQueue,
     refusal::Refusal,
 };
 
@@ -38,11 +40,11 @@ pub(crate) struct QuotaShard {
     book: QuotaBook,
     /// Who waits for a receipt, in order of arrival; bounded by the permits they hold.
     waiting: HashMap<ReceiptId, VecDeque<Acquire>>,
-    /// What the next round trip asks for.
-    wants: Vec<Want>,
-    /// Receipts in `wants` or under way; true when one was invalidated meanwhile, so that the answer may be old already.
-    asked: HashMap<ReceiptId, bool>,
+    /// What the ledger is asked for, until it is known to be answered.
+    refills: RefillQueue,
     round_trips: usize,
+    /// This shard's part of the counter of unanswered refills, which all shards share.
+    counted_unanswered: u64,
     /// Receipts whose credit was called back from other instances.
     recalls: Recalls,
     /// Receipts whose running streams must still learn whether they may go on: the ledger did not answer.
@@ -63,9 +65,9 @@ impl QuotaShard {
             deps,
             link,
             waiting: HashMap::new(),
-            wants: Vec::new(),
-            asked: HashMap::new(),
+            refills: RefillQueue::default(),
             round_trips: 0,
+            counted_unanswered: 0,
             recalls: Recalls::default(),
             unanswered: HashSet::new(),
             slots: HashSet::new(),
@@ -92,6 +94,9 @@ impl QuotaShard {
         match self.book.acquire(&question.ask, &moment, Freshness::Required) {
             Decision::Refill(want) => {
                 self.link.counters.misses.fetch_add(1, Relaxed);
+                if self.refills.len() >= self.most_asked() && !self.refills.is_asked(want.receipt_id) {
+                    return self.refuse(question.purpose, Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+                }
                 self.waiting.entry(want.receipt_id).or_default().push_back(question);
                 self.want(want, ctx);
             }
@@ -100,6 +105,12 @@ impl QuotaShard {
                 self.conclude(question, decision, ctx);
             }
         }
+    }
+
+    /// Receipts that the ledger may be asked about at a time: as many as there may be questions, and as many of which the answer was lost
+    /// as the book may hold.
+    fn most_asked(&self) -> usize {
+        self.settings.book.entries.saturating_add(self.settings.queue as usize)
     }
 
     /// Answers a question by a decision that is not a refill.
@@ -137,7 +148,7 @@ impl QuotaShard {
             receipt_id: ask.receipt_id,
             stream,
             session,
-            reserved: grant.reserved,
+            leased: grant.leased,
             lease_epoch: grant.lease_epoch,
             started_at: grant.started_at,
             slot: false,
@@ -146,7 +157,8 @@ impl QuotaShard {
         };
         // From here on the guard owns the obligation: if the answer cannot be delivered, it undoes itself.
         let active = grant.active;
-        let reservation = Reservation::new(grant, held, Arc::clone(&self.link));
+        let lease_time = self.lease_time(&grant);
+        let reservation = Reservation::new(grant, held, Arc::clone(&self.link)).within(lease_time);
         let Some(limit) = limit else {
             let _ = reply.send(Ok(reservation));
             return;
@@ -168,9 +180,24 @@ impl QuotaShard {
         }));
     }
 
-    fn outdate(&mut self, id: ReceiptId) {
-        if let Some(outdated) = self.asked.get_mut(&id) {
-            *outdated = true;
+    /// What a stream's lease depends on, where a lost lease is released. Where it is charged, all that the stream may still send has
+    /// been charged, and it may as well go on.
+    fn lease_time(&self, grant: &Grant) -> Option<LeaseTime> {
+        let epoch = grant.lease_epoch.filter(|_| self.settings.lost_lease == LostLease::Release)?;
+        Some(LeaseTime { life: Arc::clone(&self.deps.life), clock: Arc::clone(&self.deps.clock), epoch })
+    }
+
+    /// Cuts the streams whose lease others may have been given, those that wait for a slow client among them.
+    fn cut_lost(&mut self) {
+        if self.settings.lost_lease == LostLease::Charge {
+            return;
+        }
+        let streams = self.book.cut_leased();
+        if streams > 0 {
+            tracing::warn!(
+                streams,
+                "streams are cut: the leases that they were let in by may have been given to others"
+            );
         }
     }
 
@@ -208,6 +235,10 @@ impl QuotaShard {
         for id in std::mem::take(&mut self.unanswered) {
             self.reload(id, ctx);
         }
+        self.ask_again(ctx);
+        if !self.deps.life.may_spend(self.deps.clock.monotonic()) {
+            self.cut_lost();
+        }
         ctx.run_later(SWEEP_EVERY, Self::sweep);
     }
 
@@ -216,6 +247,12 @@ impl QuotaShard {
             self.deps.usage.release(release);
         }
         self.count_entries();
+    }
+
+    fn count_unanswered(&mut self) {
+        let now = self.refills.unanswered() as u64;
+        let before = std::mem::replace(&mut self.counted_unanswered, now);
+        self.link.counters.unanswered.fetch_add(now.wrapping_sub(before), Relaxed);
     }
 
     fn count_entries(&mut self) {
@@ -231,7 +268,8 @@ impl QuotaShard {
         for release in self.book.drain() {
             self.deps.usage.release(release);
         }
-        if self.round_trips == 0 && self.wants.is_empty() {
+        // What was not answered may have been granted; it is released when the epoch is closed.
+        if self.round_trips == 0 && self.refills.is_idle() {
             for reply in self.drains.drain(..) {
                 let _ = reply.send(());
             }
@@ -291,7 +329,7 @@ impl Handler<Settle> for QuotaShard {
         // Nothing sent and not complete: as if it had never been let in.
         let delivered = ended.bytes_sent > 0 || matches!(ended.outcome, Outcome::Completed | Outcome::Delegated);
         let sent = if delivered { Credit::new(ended.bytes_sent, 1) } else { Credit::ZERO };
-        let release = self.book.settle(held.receipt_id, held.reserved, sent, held.lease_epoch, held.started_at);
+        let release = self.book.settle(held.receipt_id, held.leased, sent, held.lease_epoch, held.started_at);
         self.free_slot(held.receipt_id, held.stream, ctx);
         if delivered {
             self.add_progress(&held, ended.bytes_sent, ended.position, ctx);
@@ -307,7 +345,7 @@ impl Handler<Settle> for QuotaShard {
                 outcome: ended.outcome,
                 lease_epoch: held.lease_epoch,
             };
-            self.deps.usage.record(row, held.usage_permit);
+            self.deps.usage.record(row, sent.min(held.leased), held.usage_permit);
         }
         // After the row, so that the lease is settled before the rest of it goes back.
         if let Some(release) = release {
@@ -332,13 +370,13 @@ impl Handler<Invalidate> for QuotaShard {
     fn handle(&mut self, invalidate: Invalidate, ctx: &mut Self::Context) {
         match invalidate {
             Invalidate::Receipt(id) => {
-                self.outdate(id);
+                self.refills.outdate(id);
                 if self.book.invalidate(id) {
                     self.reload(id, ctx);
                 }
             }
             Invalidate::Policy(name) => {
-                self.asked.values_mut().for_each(|outdated| *outdated = true);
+                self.refills.outdate_all();
                 let running = self.book.invalidate_policy(name.as_deref());
                 // A policy says how much, not whether. But when everything is in doubt, so are the rights of running streams.
                 if name.is_none() {
@@ -363,7 +401,11 @@ impl Handler<Forfeit> for QuotaShard {
     type Result = ();
 
     fn handle(&mut self, _: Forfeit, _: &mut Self::Context) {
-        self.book.forfeit(self.deps.life.current().epoch);
+        let node = self.deps.life.current();
+        self.book.forfeit(node.epoch);
+        self.refills.forfeit(node);
+        self.cut_lost();
+        self.count_unanswered();
     }
 }
 

@@ -5,7 +5,9 @@
 //! reclaim, prune or expire in that database meanwhile: those calls act on whatever is due, whoever made it. No
 //! scenario sleeps: a node that has died is one whose heartbeat gave it no time to live.
 
+mod closing;
 mod leases;
+mod lost_answers;
 mod receipts;
 mod reclaiming;
 mod scene;
@@ -34,8 +36,10 @@ pub async fn run(store: Arc<impl LedgerStore>) {
     let store: Store = store;
     Box::pin(receipts::run(&store)).await;
     Box::pin(leases::run(&store)).await;
+    Box::pin(lost_answers::run(&store)).await;
     Box::pin(settlement::run(&store)).await;
     Box::pin(reclaiming::run(&store)).await;
+    Box::pin(closing::run(&store)).await;
     Box::pin(upkeep::run(&store)).await;
     Box::pin(timelines::run(&store)).await;
     for seed in walk::SEEDS {

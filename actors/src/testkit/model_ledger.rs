@@ -21,8 +21,8 @@ use crate::{
         WindowSet, WindowUsage,
     },
     ports::{
-        Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, Release, SetAside, SettleBatch, Settled,
-        Standing, Tag, Want,
+        Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SetAside, SettleBatch,
+        Settled, Standing, Tag,
     },
 };
 
@@ -36,6 +36,8 @@ struct Books {
     receipts: HashMap<ReceiptId, ReceiptView>,
     windows: HashMap<(ReceiptId, Window), (Credit, Credit)>,
     leases: HashMap<LeaseKey, Credit>,
+    /// The last request of each node's epoch for a receipt, and what it was granted.
+    answered: HashMap<(NodeEpoch, ReceiptId), (i64, Credit)>,
     /// Charged when their lease was reclaimed, less what late rows have explained.
     charged: HashMap<LeaseKey, Credit>,
     nodes: HashMap<NodeEpoch, Life>,
@@ -187,6 +189,7 @@ impl Books {
             receipts: HashMap::new(),
             windows: HashMap::new(),
             leases: HashMap::new(),
+            answered: HashMap::new(),
             charged: HashMap::new(),
             nodes: HashMap::new(),
             fenced: HashSet::new(),
@@ -225,7 +228,8 @@ impl Books {
         epochs.map(|(epoch, life)| (epoch.epoch, *life)).max_by_key(|&(epoch, _)| epoch)
     }
 
-    fn refill(&mut self, node: NodeEpoch, want: &Want, sizing: LeaseSizing, now: Timestamp) -> Refill {
+    fn refill(&mut self, node: NodeEpoch, request: &RefillRequest, sizing: LeaseSizing, now: Timestamp) -> Refill {
+        let want = &request.want;
         let id = want.receipt_id;
         let Some(view) = self.receipts.get(&id).cloned() else {
             return Refill { view: None, windows: self.usage(id, now), granted: Credit::ZERO };
@@ -236,11 +240,20 @@ impl Books {
             && view.receipt.content_hash == want.content_hash
             && view.policy.is_metered()
             && !want.want.max(need).is_zero();
+        if let Some(&(last, granted)) = self.answered.get(&(node, id))
+            && last >= request.id
+        {
+            let granted = if last == request.id { granted } else { Credit::ZERO };
+            return Refill { view: Some(view), windows: self.usage(id, now), granted };
+        }
         let mut granted = Credit::ZERO;
         if may_lease {
             let taken = self.usage(id, now);
             let taken = taken.iter().map(|row| (view.policy.limits(row.window.kind), row.used + row.reserved));
             granted = sizing.grant_all(taken, need, want.want).unwrap_or_default();
+        }
+        if request.again || !granted.is_zero() {
+            self.answered.insert((node, id), (request.id, granted));
         }
         if !granted.is_zero() {
             let hour = WindowKind::Hour.window(now).start;
@@ -254,17 +267,22 @@ impl Books {
         let (id, spent) = (row.receipt_id, row.credit());
         let hour = WindowKind::Hour.window(row.started_at).start;
         let key = row.lease_epoch.map(|epoch| (NodeEpoch { node, epoch }, id, hour));
+        // What no window limits is not leased.
+        let limited = self.receipts[&id].policy.limited_part(spent);
         if let Some(lease) = key.and_then(|key| self.leases.get_mut(&key)) {
-            assert!(lease.covers(spent), "{spent:?} was spent of a lease of {lease:?}");
-            *lease -= spent;
+            assert!(lease.covers(limited), "{spent:?} was spent of a lease of {lease:?}");
+            let taken = spent.min(*lease);
+            *lease -= taken;
             self.change(id, hour, |used, reserved| {
                 *used += spent;
-                *reserved -= spent;
+                *reserved -= taken;
             });
         } else if let Some(charged) = key.and_then(|key| self.charged.get_mut(&key)) {
             // The window was charged already: the row takes the place of the charge.
-            assert!(charged.covers(spent), "{spent:?} was spent of a reclaimed lease of {charged:?}");
-            *charged -= spent;
+            assert!(charged.covers(limited), "{spent:?} was spent of a reclaimed lease of {charged:?}");
+            let explained = spent.min(*charged);
+            *charged -= explained;
+            self.change(id, hour, |used, _| *used += spent - explained);
         } else {
             self.change(id, hour, |used, _| *used += spent);
         }
@@ -286,7 +304,7 @@ impl Ledger for ModelLedger {
     async fn refill(
         &self,
         node: NodeEpoch,
-        wants: &[Want],
+        requests: &[RefillRequest],
         sizing: LeaseSizing,
         now: Timestamp,
     ) -> PortResult<Vec<Refill>> {
@@ -295,11 +313,11 @@ impl Ledger for ModelLedger {
             if !books.is_alive(node) {
                 return Err(PortError::Fenced);
             }
-            let ids: HashSet<ReceiptId> = wants.iter().map(|want| want.receipt_id).collect();
-            assert_eq!(ids.len(), wants.len(), "a receipt stands at most once in a round trip");
-            Ok(wants.iter().map(|want| books.refill(node, want, sizing, now)).collect())
+            let ids: HashSet<ReceiptId> = requests.iter().map(|request| request.want.receipt_id).collect();
+            assert_eq!(ids.len(), requests.len(), "a receipt stands at most once in a round trip");
+            Ok(requests.iter().map(|request| books.refill(node, request, sizing, now)).collect())
         };
-        self.script.play("refill", wants.len(), work).await
+        self.script.play("refill", requests.len(), work).await
     }
 
     async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled> {
@@ -368,6 +386,12 @@ impl Ledger for ModelLedger {
         self.script.play("standing", 1, work).await
     }
 
+    async fn leased(&self, node: NodeEpoch) -> PortResult<Credit> {
+        let books = self.books();
+        let held = books.leases.iter().filter(|(key, _)| key.0 == node);
+        Ok(held.fold(Credit::ZERO, |sum, (_, &lease)| sum + lease))
+    }
+
     async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()> {
         let work = || {
             let (mut books, now) = (self.books(), self.clock.monotonic());
@@ -420,5 +444,28 @@ impl Ledger for ModelLedger {
             Ok(reclaimed)
         };
         self.script.play("reclaim", 1, work).await
+    }
+
+    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed> {
+        let work = || {
+            let mut books = self.books();
+            books.fenced.insert(node);
+            let now = self.clock.monotonic();
+            if let Some(life) = books.nodes.get_mut(&node) {
+                life.until = now;
+            }
+            let mut keys: Vec<LeaseKey> = books.leases.keys().copied().filter(|key| key.0 == node).collect();
+            let more = keys.len() > limit as usize;
+            keys.truncate(limit as usize);
+            let mut closed = Reclaimed { more, ..Reclaimed::default() };
+            for key in keys {
+                let held = books.leases.remove(&key).unwrap_or_default();
+                books.change(key.1, key.2, |_, reserved| *reserved -= held);
+                closed.leases += u64::from(!held.is_zero());
+                closed.credit += held;
+            }
+            Ok(closed)
+        };
+        self.script.play("close", 1, work).await
     }
 }

@@ -10,6 +10,7 @@ use penstock_actors::{
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, Outcome, UsageRow, WindowKind},
     ports::{Ledger as _, Release, SettleBatch},
     quota_book::{Decision, Demand, Freshness, Grant, Moment, QuotaBook},
+    testkit::asked,
 };
 use proptest::prelude::*;
 
@@ -90,7 +91,7 @@ impl Cluster {
                 Decision::Granted(grant) => return node.running.push(Stream { grant, sent: 0 }),
                 Decision::Refused(_) => return,
                 Decision::Refill(want) => {
-                    let refill = now(self.world.ledger.refill(node.id, &[want], SIZING, moment.wall));
+                    let refill = now(self.world.ledger.refill(node.id, &[asked(want)], SIZING, moment.wall));
                     let Ok(mut refills) = refill else { return };
                     let release = node.book.apply(self.right.id, refills.remove(0), &moment);
                     self.settle(at, Vec::new(), release.into_iter().collect());
@@ -118,7 +119,7 @@ impl Cluster {
         }
         let Stream { grant, sent } = node.running.swap_remove(which % node.running.len());
         let credit = Credit::new(sent, u64::from(sent > 0));
-        let release = node.book.settle(self.right.id, grant.reserved, credit, grant.lease_epoch, grant.started_at);
+        let release = node.book.settle(self.right.id, grant.leased, credit, grant.lease_epoch, grant.started_at);
         let row = UsageRow {
             usage_id: UsageId::next(),
             receipt_id: self.right.id,

@@ -1,6 +1,9 @@
 //! What other instances do: changes that are only read in the log, idle credit that is called back, and instances that died.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use penstock_actors::{
     model::{Credit, LostLease, QuotaPolicy, ReceiptStatus},
@@ -108,6 +111,44 @@ async fn an_hour_is_one_hour_on_instances_whose_clocks_are_an_hour_apart() {
     assert_eq!(exhaust(&[&one, &other], &right).await, 100, "one limit for one hour");
     one.end().await;
     other.end_alone().await;
+}
+
+#[actix::test]
+async fn credit_is_called_back_by_an_instance_that_counts_itself_alone() {
+    let world = World::default();
+    let one = Rig::join(&world, |settings| settings.heartbeat = FOR_EVER).await;
+    let other = Rig::join(&world, |_| {}).await;
+    let right = world.receipt(bytes(10_000), 100);
+    other.acquire(&right, Demand::Whole).await.expect("fits").settle(completed(100));
+    assert_eq!(one.node.instances(), 1, "it has not heard of the other one");
+    assert_eq!(exhaust(&[&one], &right).await, 99, "the first instance gets all the rest");
+    one.end().await;
+    other.end_alone().await;
+}
+
+#[actix::test]
+async fn credit_is_called_back_by_the_log_where_messages_do_not_reach_others() {
+    let world = World::default();
+    let one = Rig::join(&world, |_| {}).await;
+    let other = Rig::join(&world, |_| {}).await;
+    let right = world.receipt(bytes(10_000), 100);
+    other.acquire(&right, Demand::Whole).await.expect("fits").settle(completed(100));
+    world.shared.script.next("invalidate", [Fault::Unavailable; 1000]);
+    assert_eq!(exhaust(&[&one], &right).await, 99, "the first instance gets all the rest");
+    world.shared.script.end();
+    one.end().await;
+    other.end_alone().await;
+}
+
+#[actix::test]
+async fn an_instance_that_holds_all_that_is_reserved_asks_nobody() {
+    let rig = Rig::start().await;
+    let right = rig.receipt(bytes(100), 100);
+    let running = rig.acquire(&right, Demand::Whole).await.expect("fits");
+    assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Quota { .. })));
+    assert_eq!(rig.node.quota.counters().recalls.load(SeqCst), 0);
+    drop(running);
+    rig.end_alone().await;
 }
 
 #[actix::test]

@@ -1,9 +1,11 @@
 //! Leases over the life of a node: validity, fences, epochs and the hour.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
+use futures_util::StreamExt as _;
 use penstock_actors::{
-    model::{Credit, LostLease, NodeEpoch},
+    delivery::DeliveryError,
+    model::{Credit, LostLease, NodeEpoch, Outcome, QuotaPolicy},
     ports::Ledger as _,
     quota_book::Demand,
     refusal::Refusal,
@@ -156,12 +158,58 @@ async fn a_refill_whose_answer_was_lost_never_lets_more_in_than_the_limit() {
     let right = rig.receipt(bytes(100), 100);
     rig.ledger.script.next("refill", [Fault::AnswerLost]);
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
-    // The lease that nobody knows of holds the budget until the epoch is reclaimed.
+    let only =
+        rig.acquire(&right, Demand::Whole).await.expect("the refill is asked again, and told what it was granted");
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Quota { .. })));
+    only.settle(completed(100));
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_stream_ends_when_its_lease_may_have_been_given_to_others() {
+    for mode in [LostLease::Release, LostLease::Charge] {
+        let rig = Rig::with(|settings| settings.quota.lost_lease = mode).await;
+        let right = rig.receipt_to(bytes(1 << 30), vec![7; 300_000]);
+        let mut delivery = rig.deliver(&right).await;
+        let first = delivery.next().await.expect("a piece").expect("readable").len() as u64;
+        // The ledger does not answer, so nobody tells whether the lease was reclaimed.
+        rig.ledger.script.set_down(true);
+        rig.clock.advance(LEASE_TTL);
+        let next = delivery.next().await.expect("a piece, or an error");
+        match mode {
+            LostLease::Release => assert!(matches!(next, Err(DeliveryError::LeaseLost)), "{next:?}"),
+            LostLease::Charge => assert!(next.is_ok(), "all that it may send was charged"),
+        }
+        drop(delivery);
+        rig.ledger.script.set_down(false);
+        rig.settled().await;
+        let row = rig.ledger.rows().pop().expect("one stream");
+        if mode == LostLease::Release {
+            assert_eq!((row.bytes_sent, row.outcome), (first, Outcome::Failed));
+            assert_eq!(rig.node.quota.counters().cut.load(SeqCst), 1);
+        }
+        rig.end().await;
+    }
+}
+
+#[actix::test]
+async fn streams_of_a_fenced_epoch_end_and_later_ones_do_not() {
+    let rig = Rig::with(|settings| settings.quota.lost_lease = LostLease::Release).await;
+    let right = rig.receipt(bytes(10_000), 100);
+    let free = rig.receipt(QuotaPolicy::default(), 100);
+    let old = rig.ledger.epoch(rig.id).expect("known");
+    let (running, unlimited) =
+        (rig.acquire(&right, Demand::Whole).await.expect("in"), rig.acquire(&free, Demand::Whole).await.expect("in"));
     rig.ledger.stop_hearing(rig.id);
     rig.ledger.reclaim_all(LostLease::Release).await;
-    rig.clock.advance(Duration::from_secs(2));
+    eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
+    eventually("the stream is told", || running.grant().revocation.is_raised()).await;
+    assert!(running.lost_its_lease());
     eventually_let_in(&rig, &right).await;
+    let later = rig.acquire(&right, Demand::Whole).await.expect("the new epoch has a lease");
+    assert!(!later.lost_its_lease() && !later.grant().revocation.is_raised());
+    assert!(!unlimited.lost_its_lease() && !unlimited.grant().revocation.is_raised(), "it has no lease to lose");
+    drop((running, later, unlimited));
     rig.end_alone().await;
 }
 

@@ -11,6 +11,7 @@ mod governor;
 mod ingest;
 mod janitor;
 mod lineage;
+mod lost_answers;
 mod mending;
 mod quota;
 mod quota_faults;

@@ -199,6 +199,7 @@ pub(crate) fn settings() -> NodeSettings {
                 entry_ttl: Duration::from_secs(45),
                 negative_ttl: Duration::from_secs(5),
                 refusal_ttl: Duration::from_secs(1),
+                held_back_retry: Duration::from_secs(1),
                 lease_max: Credit::new(1 << 30, 1000),
             },
             sizing: LeaseSizing { divisor: 8 },
@@ -339,7 +340,7 @@ impl Rig {
         eventually("nobody waits", || self.waiting() == 0).await;
         self.settled().await;
         let report = self.node.drain(DEADLINE).await;
-        assert_eq!((report.streams, report.unsettled), (0, 0), "the drain leaves nothing");
+        assert_eq!((report.streams, report.unsettled, report.closed), (0, 0, true), "the drain leaves nothing");
         eventually("every permit is back", || self.node.queues().iter().all(|queue| queue.in_use == 0)).await;
         eventually("every slot is back", || self.shared.slots_taken() == 0).await;
         eventually("no upload is left", || self.blobs.unfinished() == 0).await;

@@ -14,6 +14,7 @@ use penstock_actors::{
     model::{Credit, LeaseSizing, Outcome, QuotaPolicy, UsageRow},
     node_life::NodeLife,
     ports::{Ledger as _, Release, Want},
+    testkit::asked,
     testkit::script::Fault,
     usage_batch::BatchLimits,
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
@@ -63,13 +64,14 @@ impl Bench {
 
     fn record(&self, row: UsageRow) {
         let permit = self.usage.admit().expect("room");
-        self.usage.record(row, permit);
+        let spent = row.lease_epoch.map_or(Credit::ZERO, |_| Credit::new(row.bytes_sent, 0));
+        self.usage.record(row, spent, permit);
     }
 
     async fn lease(&self, right: &Right, credit: Credit) {
         let want = Want { receipt_id: right.id, content_hash: right.hash, need: credit, want: credit };
         let (node, sizing) = (self.life.current(), LeaseSizing { divisor: 1 });
-        let refill = self.world.ledger.refill(node, &[want], sizing, self.world.now()).await;
+        let refill = self.world.ledger.refill(node, &[asked(want)], sizing, self.world.now()).await;
         assert_eq!(refill.expect("a lease")[0].granted, credit);
     }
 
@@ -114,9 +116,9 @@ async fn a_row_that_can_never_be_taken_lets_the_release_beside_it_through() {
     let bench = Bench::start(64).await;
     let (good, bad) = (bench.world.receipt(bytes(1000), 10), bench.world.receipt(QuotaPolicy::default(), 10));
     bench.world.ledger.poison(bad.id);
-    bench.lease(&good, Credit::new(100, 5)).await;
+    bench.lease(&good, Credit::new(100, 0)).await;
     bench.record(bench.row(&bad, 10, false));
-    bench.release(&good, Credit::new(100, 5));
+    bench.release(&good, Credit::new(100, 0));
     assert!(bench.usage.flush(Duration::from_secs(5)).await, "the batch comes to an end");
     assert_eq!(bench.set_aside(), 1);
     assert_eq!(bench.world.ledger.leased(), []);
@@ -175,7 +177,7 @@ proptest! {
         actix::System::new().block_on(async move {
             let bench = Bench::start(limit).await;
             let leased = bench.world.receipt(bytes(1 << 20), 10);
-            bench.lease(&leased, Credit::new(1 << 20, 1000)).await;
+            bench.lease(&leased, Credit::new(1 << 20, 0)).await;
             // One receipt is leased, two are not metered, and the last can never be settled.
             let others: Vec<_> = (0..3).map(|_| bench.world.receipt(QuotaPolicy::default(), 10)).collect();
             bench.world.ledger.poison(others[2].id);

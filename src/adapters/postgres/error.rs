@@ -10,7 +10,7 @@ use super::{gate::Turned, reach::Unreached};
 
 pub(super) const POSTGRES: &str = "postgresql";
 
-/// Raised by `penstock_take_leases` for an epoch that is not alive.
+/// Raised by `penstock_refill` for an epoch that is not alive.
 const FENCED: &str = "PS001";
 
 /// Classes that say something of the server or of the moment, not of the statement: connection, transaction rollback (a

@@ -1,7 +1,7 @@
 //! Leases, settlement and the nodes that hold them.
 //!
-//! The work is done by the functions of the migration `ledger_functions`, which says how they lock. Here their
-//! arguments are laid out as one array for each column, since a statement takes any number of rows that way.
+//! The work is done by the functions of the migrations `ledger_functions`, which says how they lock, and `refills_once`. Here
+//! their arguments are laid out as one array for each column, since a statement takes any number of rows that way.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,7 +11,8 @@ use penstock_actors::{
     ids::{NodeId, ReceiptId, UsageId},
     model::{ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow, WindowKind, WindowSet},
     ports::{
-        Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, Release, SettleBatch, Settled, Standing, Want,
+        Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SettleBatch, Settled,
+        Standing, Want,
     },
 };
 use tokio_postgres::{Row, types::Type};
@@ -42,7 +43,7 @@ const REFILL: Statement = Statement {
                p.requests_per_hour, p.requests_per_day, p.requests_per_month, p.max_concurrent_streams,
                p.max_bandwidth_mbps, p.burst_bytes_allowance, p.burst_duration_minutes, p.max_file_size_bytes,
                p.allowed_content_types
-        FROM penstock_take_leases($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS t
+        FROM penstock_refill($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS t
         LEFT JOIN overlay_receipts r ON r.receipt_id = t.receipt_id
         LEFT JOIN quota_policies p ON p.policy_name = r.quota_tier
         LEFT JOIN overlay_storage_index c ON c.content_hash = r.content_hash
@@ -54,6 +55,8 @@ const REFILL: Statement = Statement {
         Type::TIMESTAMPTZ,
         Type::UUID_ARRAY,
         Type::BYTEA_ARRAY,
+        Type::INT8_ARRAY,
+        Type::BOOL_ARRAY,
         Type::INT8_ARRAY,
         Type::INT8_ARRAY,
         Type::INT8_ARRAY,
@@ -101,6 +104,13 @@ const RECLAIM: Statement = Statement {
     types: &[Type::UUID, Type::INT8, Type::TIMESTAMPTZ, Type::INT8, Type::UUID_ARRAY],
 };
 
+/// The epoch by its primary key, its leases by `quota_leases_node`, the rest by primary keys, inside the function.
+const CLOSE: Statement = Statement {
+    name: "close",
+    sql: "SELECT taken_leases, taken_bytes, taken_requests, more FROM penstock_close($1, $2, $3)",
+    types: &[Type::UUID, Type::INT8, Type::INT8],
+};
+
 /// The node's epochs by the primary key.
 const HEARTBEAT: Statement = Statement {
     name: "heartbeat",
@@ -143,18 +153,30 @@ const NODES_ALIVE: Statement = Statement {
     types: &[],
 };
 
+/// By `quota_leases_node`.
+const LEASED: Statement = Statement {
+    name: "leased",
+    sql: "
+        SELECT coalesce(sum(bytes), 0)::bigint AS bytes, coalesce(sum(requests), 0)::bigint AS requests
+        FROM quota_leases WHERE node_id = $1 AND epoch = $2 AND state = 'live'",
+    types: &[Type::UUID, Type::INT8],
+};
+
 #[async_trait]
 impl Ledger for PostgresStore {
     async fn refill(
         &self,
         node: NodeEpoch,
-        wants: &[Want],
+        requests: &[RefillRequest],
         sizing: LeaseSizing,
         now: Timestamp,
     ) -> PortResult<Vec<Refill>> {
-        let receipts: Vec<Uuid> = wants.iter().map(|want| want.receipt_id.as_uuid()).collect();
-        let contents: Vec<&[u8]> = wants.iter().map(|want| want.content_hash.as_bytes().as_slice()).collect();
-        let amounts = |amount: fn(&Want) -> u64| wants.iter().map(|want| signed(amount(want))).collect::<Vec<i64>>();
+        let wants = || requests.iter().map(|request| &request.want);
+        let receipts: Vec<Uuid> = wants().map(|want| want.receipt_id.as_uuid()).collect();
+        let contents: Vec<&[u8]> = wants().map(|want| want.content_hash.as_bytes().as_slice()).collect();
+        let ids: Vec<i64> = requests.iter().map(|request| request.id).collect();
+        let again: Vec<bool> = requests.iter().map(|request| request.again).collect();
+        let amounts = |amount: fn(&Want) -> u64| wants().map(|want| signed(amount(want))).collect::<Vec<i64>>();
         let rows = self
             .ledger
             .rows(
@@ -166,6 +188,8 @@ impl Ledger for PostgresStore {
                     &now,
                     &receipts,
                     &contents,
+                    &ids,
+                    &again,
                     &amounts(|want| want.need.bytes),
                     &amounts(|want| want.need.requests.min(MOST_WANTED)),
                     &amounts(|want| want.want.bytes.min(MOST_WANTED)),
@@ -180,7 +204,7 @@ impl Ledger for PostgresStore {
             answers.insert(id, refill(row, &windows)?);
         }
         let answer = |want: &Want| answers.remove(&want.receipt_id).ok_or(PortError::NotFound("answer to a want"));
-        wants.iter().map(answer).collect()
+        wants().map(answer).collect()
     }
 
     async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled> {
@@ -266,6 +290,11 @@ impl Ledger for PostgresStore {
         self.ledger.execute(&DECLARE_DEAD, &[&node.node.as_uuid(), &node.epoch]).await.map(drop)
     }
 
+    async fn leased(&self, node: NodeEpoch) -> PortResult<Credit> {
+        let row = self.upkeep.row(&LEASED, &[&node.node.as_uuid(), &node.epoch]).await?;
+        Columns(&row).credit("bytes", "requests")
+    }
+
     async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
         let charges: Option<Vec<Uuid>> = match mode {
             LostLease::Charge => Some((0..limit).map(|_| UsageId::next().as_uuid()).collect()),
@@ -273,15 +302,27 @@ impl Ledger for PostgresStore {
         };
         let (node, epoch, most) = (by.node.as_uuid(), by.epoch, i64::from(limit));
         let row = self.upkeep.row(&RECLAIM, &[&node, &epoch, &now, &most, &charges]).await?;
-        let row = Columns(&row);
+        let spared = Columns(&row);
         Ok(Reclaimed {
-            leases: row.amount("taken_leases")?,
-            credit: row.credit("taken_bytes", "taken_requests")?,
-            spared_leases: row.amount("spared_leases")?,
-            spared: row.credit("spared_bytes", "spared_requests")?,
-            more: row.get("more")?,
+            spared_leases: spared.amount("spared_leases")?,
+            spared: spared.credit("spared_bytes", "spared_requests")?,
+            ..taken(&row)?
         })
     }
+
+    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed> {
+        taken(&self.ledger.row(&CLOSE, &[&node.node.as_uuid(), &node.epoch, &i64::from(limit)]).await?)
+    }
+}
+
+fn taken(row: &Row) -> PortResult<Reclaimed> {
+    let row = Columns(row);
+    Ok(Reclaimed {
+        leases: row.amount("taken_leases")?,
+        credit: row.credit("taken_bytes", "taken_requests")?,
+        more: row.get("more")?,
+        ..Reclaimed::default()
+    })
 }
 
 fn refill(row: &Row, windows: &WindowSet) -> PortResult<Refill> {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
     model::WindowKind,
-    ports::{AuditDifference, AuditPage, PortResult, SetAside, Upkeep},
+    ports::{AuditDifference, AuditPage, PortResult, SetAside, Unheld, Upkeep},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -154,6 +154,17 @@ const AUDIT: Statement = Statement {
     types: &[Type::UUID, Type::INT8],
 };
 
+/// All leases, and their nodes by the primary key.
+const UNHELD: Statement = Statement {
+    name: "unheld",
+    sql: "
+        SELECT count(*) AS leases, coalesce(sum(l.bytes), 0)::bigint AS bytes,
+               coalesce(sum(l.requests), 0)::bigint AS requests
+        FROM quota_leases l JOIN ledger_nodes n ON n.node_id = l.node_id AND n.epoch = l.epoch
+        WHERE l.state = 'live' AND (n.fenced OR n.alive_until <= clock_timestamp())",
+    types: &[],
+};
+
 #[async_trait]
 impl Upkeep for PostgresStore {
     async fn ping(&self) -> PortResult<()> {
@@ -189,6 +200,12 @@ impl Upkeep for PostgresStore {
 
     async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>> {
         set_aside::page(self, after, limit).await
+    }
+
+    async fn unheld(&self) -> PortResult<Unheld> {
+        let row = self.upkeep.row(&UNHELD, &[]).await?;
+        let row = Columns(&row);
+        Ok(Unheld { leases: row.amount("leases")?, credit: row.credit("bytes", "requests")? })
     }
 
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage> {

@@ -16,10 +16,18 @@ pub(super) const LEASE: &str = "
 
 /// Served by the primary key.
 pub(super) const ADD_TO_LEASE: &str = "
-    INSERT INTO quota_leases (receipt_id, node_id, epoch, hour_start, bytes, requests, state)
-    VALUES (:receipt, :node, :epoch, :hour, :bytes, :requests, 'live')
+    INSERT INTO quota_leases
+        (receipt_id, node_id, epoch, hour_start, bytes, requests, state, refill_id, refill_bytes, refill_requests)
+    VALUES (:receipt, :node, :epoch, :hour, :bytes, :requests, 'live', :refill, :bytes, :requests)
     ON CONFLICT (receipt_id, node_id, epoch, hour_start) DO UPDATE SET
-        bytes = bytes + excluded.bytes, requests = requests + excluded.requests";
+        bytes = bytes + excluded.bytes, requests = requests + excluded.requests,
+        refill_id = excluded.refill_id, refill_bytes = excluded.refill_bytes,
+        refill_requests = excluded.refill_requests";
+
+/// Served by the primary key.
+pub(super) const LAST_REFILL: &str = "
+    SELECT refill_id, refill_bytes, refill_requests FROM quota_leases
+    WHERE receipt_id = :receipt AND node_id = :node AND epoch = :epoch AND hour_start = :hour";
 
 /// Served by the primary key.
 pub(super) const SET_LEASE: &str = "
@@ -35,6 +43,11 @@ pub(super) const LOSE_LEASE: &str = "
 pub(super) const DELETE_LEASE: &str = "
     DELETE FROM quota_leases
     WHERE receipt_id = :receipt AND node_id = :node AND epoch = :epoch AND hour_start = :hour";
+
+/// Served by `quota_leases_node`.
+pub(super) const LEASED: &str = "
+    SELECT coalesce(sum(bytes), 0) AS bytes, coalesce(sum(requests), 0) AS requests
+    FROM quota_leases WHERE node_id = :node AND epoch = :epoch AND state = 'live'";
 
 /// What names a lease.
 #[derive(Debug, Clone, Copy)]
@@ -64,12 +77,26 @@ pub(super) fn load(conn: &Connection, key: LeaseKey) -> rusqlite::Result<Option<
         .optional()
 }
 
-pub(super) fn add(conn: &Connection, key: LeaseKey, credit: Credit) -> rusqlite::Result<()> {
+/// Adds what the refill of this id was granted.
+pub(super) fn add(conn: &Connection, key: LeaseKey, refill: i64, credit: Credit) -> rusqlite::Result<()> {
     conn.prepare_cached(ADD_TO_LEASE)?.execute(named_params! {
         ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":hour": Sql(key.hour),
-        ":bytes": Sql(credit.bytes), ":requests": Sql(credit.requests),
+        ":refill": refill, ":bytes": Sql(credit.bytes), ":requests": Sql(credit.requests),
     })?;
     Ok(())
+}
+
+/// The last refill that added to a lease, and what it added.
+pub(super) fn last_refill(conn: &Connection, key: LeaseKey) -> rusqlite::Result<Option<(i64, Credit)>> {
+    conn.prepare_cached(LAST_REFILL)?
+        .query_row(
+            named_params! {
+                ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch,
+                ":hour": Sql(key.hour),
+            },
+            |row| Ok((row.get("refill_id")?, get_credit(row, "refill_bytes", "refill_requests")?)),
+        )
+        .optional()
 }
 
 pub(super) fn set(conn: &Connection, key: LeaseKey, amount: Credit) -> rusqlite::Result<()> {
@@ -78,6 +105,12 @@ pub(super) fn set(conn: &Connection, key: LeaseKey, amount: Credit) -> rusqlite:
         ":bytes": Sql(amount.bytes), ":requests": Sql(amount.requests),
     })?;
     Ok(())
+}
+
+/// The live leases of an epoch, added up.
+pub(super) fn held(conn: &Connection, node: NodeEpoch) -> rusqlite::Result<Credit> {
+    let key = named_params! { ":node": Sql(node.node), ":epoch": node.epoch };
+    conn.prepare_cached(LEASED)?.query_row(key, |row| get_credit(row, "bytes", "requests"))
 }
 
 /// Marks a lease as lost, charged as the usage row `charged_as`.

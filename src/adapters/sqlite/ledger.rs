@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::NodeId,
-    model::{LeaseSizing, LostLease, NodeEpoch, UsageRow},
-    ports::{Ledger, PortResult, Reclaimed, Refill, SettleBatch, Settled, Standing, Want},
+    model::{Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow},
+    ports::{Ledger, PortResult, Reclaimed, Refill, RefillRequest, SettleBatch, Settled, Standing},
 };
 use rusqlite::Connection;
 
-use super::{SqliteStore, set_aside};
+use super::{SqliteStore, leases, set_aside};
 
+pub(super) mod close;
 pub(super) mod nodes;
 pub(super) mod reclaim;
 pub(super) mod refill;
@@ -29,13 +30,13 @@ impl Ledger for SqliteStore {
     async fn refill(
         &self,
         node: NodeEpoch,
-        wants: &[Want],
+        requests: &[RefillRequest],
         sizing: LeaseSizing,
         now: Timestamp,
     ) -> PortResult<Vec<Refill>> {
-        let only_loads = wants.iter().all(|want| want.want.is_zero());
-        let wants = wants.to_vec();
-        let refill = move |conn: &Connection| refill::refill(conn, node, &wants, sizing, now);
+        let only_loads = requests.iter().all(|request| request.want.want.is_zero());
+        let requests = requests.to_vec();
+        let refill = move |conn: &Connection| refill::refill(conn, node, &requests, sizing, now);
         // What takes no lease need not wait for those that do.
         if only_loads { self.workers.read("load", refill).await } else { self.workers.write("refill", refill).await }
     }
@@ -66,7 +67,15 @@ impl Ledger for SqliteStore {
         self.workers.write("declare_dead", move |conn| Ok(nodes::declare_dead(conn, node)?)).await
     }
 
+    async fn leased(&self, node: NodeEpoch) -> PortResult<Credit> {
+        self.workers.read("leased", move |conn| Ok(leases::held(conn, node)?)).await
+    }
+
     async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
         self.workers.write("reclaim", move |conn| reclaim::reclaim(conn, by, mode, reclaim::Step { now, limit })).await
+    }
+
+    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed> {
+        self.workers.write("close", move |conn| close::close(conn, node, limit)).await
     }
 }

@@ -4,11 +4,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{AuditPage, PortResult, SetAside, Upkeep},
+    ports::{AuditPage, PortResult, SetAside, Unheld, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 
-use super::{SqliteStore, set_aside, values::Sql};
+use super::{
+    SqliteStore, set_aside,
+    values::{Sql, get, get_credit},
+};
 
 pub(super) mod audit;
 pub(super) mod prune;
@@ -28,6 +31,19 @@ pub(super) const RESTORE_RECEIPTS: &str = "
         SELECT receipt_id FROM overlay_receipts
         WHERE expired_from IS NOT NULL AND expires_at > :now
         ORDER BY expires_at LIMIT :limit)";
+
+/// Goes through the few nodes, and finds the leases of each by `quota_leases_node`. CROSS JOIN keeps this order.
+pub(super) const UNHELD: &str = "
+    SELECT count(*) AS leases, coalesce(sum(l.bytes), 0) AS bytes, coalesce(sum(l.requests), 0) AS requests
+    FROM ledger_nodes n
+    CROSS JOIN quota_leases l ON l.node_id = n.node_id AND l.epoch = n.epoch
+    WHERE (n.fenced = 1 OR n.alive_until <= :now) AND l.state = 'live'";
+
+fn unheld(conn: &Connection) -> rusqlite::Result<Unheld> {
+    conn.prepare_cached(UNHELD)?.query_row(named_params! { ":now": Sql(Timestamp::now()) }, |row| {
+        Ok(Unheld { leases: get(row, "leases")?, credit: get_credit(row, "bytes", "requests")? })
+    })
+}
 
 #[async_trait]
 impl Upkeep for SqliteStore {
@@ -68,6 +84,10 @@ impl Upkeep for SqliteStore {
 
     async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>> {
         self.workers.read("usage_set_aside", move |conn| Ok(set_aside::page(conn, after, limit)?)).await
+    }
+
+    async fn unheld(&self) -> PortResult<Unheld> {
+        self.workers.read("unheld", |conn| Ok(unheld(conn)?)).await
     }
 
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage> {

@@ -34,7 +34,7 @@ impl NodeCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
-        let rows: [Row; 28] = [
+        let rows: [Row; 31] = [
             ("penstock_quota_hits_total", COUNTER, "Questions to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
@@ -50,6 +50,18 @@ impl NodeCollector {
             ("penstock_quota_refill_errors_total", COUNTER, "Refills that the ledger did not answer.", |node| {
                 load(&node.quota.counters().refill_errors)
             }),
+            (
+                "penstock_quota_refills_unanswered",
+                GAUGE,
+                "Receipts of which this instance does not know whether it was granted a lease; it asks again.",
+                |node| load(&node.quota.counters().unanswered),
+            ),
+            (
+                "penstock_quota_leases_unknown_bytes",
+                GAUGE,
+                "Bytes leased to this instance that it did not know of when it last compared with the ledger; must be 0.",
+                |node| node.unknown_leases().bytes,
+            ),
             (
                 "penstock_quota_recalls_total",
                 COUNTER,
@@ -67,6 +79,12 @@ impl NodeCollector {
             ("penstock_streams_revoked_total", COUNTER, "Streams cut because their receipt was revoked.", |node| {
                 load(&node.quota.counters().revoked)
             }),
+            (
+                "penstock_streams_cut_total",
+                COUNTER,
+                "Streams cut because their lease may have been given to others (quota.lost_lease is release).",
+                |node| load(&node.quota.counters().cut),
+            ),
             ("penstock_streams_active", GAUGE, "Streams let in and not settled yet.", |node| {
                 load(&node.quota.counters().active_streams)
             }),

@@ -3,7 +3,8 @@
 //! With many instances the end of a quota lies in parts on all of them. Before a stream is refused for credit that nobody has
 //! used, the other instances are asked to give back what lies idle with them, and what lost instances held is reclaimed, as
 //! soon as their time is over. So a quota is used to its end wherever the requests come in. A recall is a hint: when it is
-//! lost, the stream is refused with a short `Retry-After`, and nothing is overspent.
+//! lost, the stream is refused with a short `Retry-After`, and nothing is overspent. Whether others hold anything is told by the ledger,
+//! by what it has as reserved, and never by how many instances somebody has counted.
 //!
 //! **Bound.** One recall of a receipt at a time, [`WAITS`] tries, while the questions for that receipt wait with their permits;
 //! after it, the refusal is repeated from memory for its time to live. One reclaim a second.
@@ -58,21 +59,30 @@ impl QuotaShard {
         let tries = self.recalls.tries.entry(id).or_default();
         let wait = WAITS[*tries];
         *tries += 1;
-        let alone = self.deps.life.instances() == 1;
+        let is_first = *tries == 1;
+        let elsewhere = self.book.is_held_elsewhere(id);
         let reclaim = self.reclaim();
-        if !alone {
+        if elsewhere {
             self.link.counters.recalls.fetch_add(1, Relaxed);
+            // It may be no more than what has not been settled here.
+            self.deps.usage.hurry();
         }
-        let shared = Arc::clone(&self.deps.shared);
+        let (shared, changes) = (Arc::clone(&self.deps.shared), Arc::clone(&self.deps.changes));
         let room = async move {
             let reclaimed = match reclaim {
                 Some(reclaim) => reclaim.await.unwrap_or_default(),
                 None => 0,
             };
-            if alone {
+            if !elsewhere {
                 return reclaimed > 0;
             }
-            if let Err(error) = shared.invalidate(&[Tag::Recall(id)]).await {
+            let told =
+                if shared.reaches_others() { shared.invalidate(&[Tag::Recall(id)]).await.is_ok() } else { false };
+            // They read the log now and then: too late for this stream perhaps, and in time for the next.
+            if !told
+                && is_first
+                && let Err(error) = changes.note_changes(&[Tag::Recall(id)]).await
+            {
                 tracing::debug!(%error, "idle credit was not called back");
                 return reclaimed > 0;
             }

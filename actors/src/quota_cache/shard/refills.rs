@@ -7,9 +7,10 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::QuotaShard;
 use crate::{
     ids::ReceiptId,
-    model::{Credit, NodeEpoch, WindowKind},
+    model::{Credit, WindowKind},
     ports::{PortError, PortResult, Refill, Want},
     quota_book::{Decision, Freshness},
+    refill_queue::Trip,
 };
 
 /// Refills under way per shard. Two keep a slow round trip from blocking the receipts that come after it; what waits
@@ -21,51 +22,64 @@ const MAX_WANTS: usize = 128;
 
 impl QuotaShard {
     pub(super) fn want(&mut self, want: Want, ctx: &mut Context<Self>) {
-        if self.asked.contains_key(&want.receipt_id) {
-            return;
-        }
-        self.asked.insert(want.receipt_id, false);
-        self.wants.push(want);
+        self.refills.want(want);
         self.pump(ctx);
     }
 
     /// Sends what is wanted, as far as round trips are free.
-    fn pump(&mut self, ctx: &mut Context<Self>) {
-        while self.round_trips < MAX_ROUND_TRIPS && !self.wants.is_empty() {
-            let wants: Vec<Want> = self.wants.drain(..self.wants.len().min(MAX_WANTS)).collect();
-            let ledger = Arc::clone(&self.deps.ledger);
-            let (node, sizing, now) = (self.deps.life.current(), self.settings.sizing, self.deps.clock.now());
+    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        while self.round_trips < MAX_ROUND_TRIPS {
+            let (node, now) = (self.deps.life.current(), self.deps.clock.now());
+            let Some(trip) = self.refills.next_trip(node, now, MAX_WANTS) else { break };
+            let (ledger, sizing) = (Arc::clone(&self.deps.ledger), self.settings.sizing);
             self.round_trips += 1;
             self.link.counters.refills.fetch_add(1, Relaxed);
-            let trip = async move {
-                let answer = ledger.refill(node, &wants, sizing, now).await;
-                (wants, answer)
+            self.deps.life.held().asks();
+            let asking = async move {
+                let answer = ledger.refill(trip.node, &trip.requests, sizing, trip.at).await;
+                (trip, answer)
             };
-            ctx.spawn(trip.into_actor(self).map(move |(wants, answer), shard, ctx| {
+            ctx.spawn(asking.into_actor(self).map(move |(trip, answer), shard, ctx| {
                 shard.round_trips -= 1;
-                shard.refilled(node, &wants, answer, ctx);
+                shard.refilled(&trip, answer, ctx);
+                // In this order: until it is answered, what was lost may have been granted.
+                shard.count_unanswered();
+                shard.deps.life.held().knows();
                 shard.pump(ctx);
                 shard.finish_drain();
             }));
         }
+        self.count_unanswered();
     }
 
-    fn refilled(&mut self, node: NodeEpoch, wants: &[Want], answer: PortResult<Vec<Refill>>, ctx: &mut Context<Self>) {
+    /// Asks again what was not answered: one round trip of it, until the ledger answers.
+    pub(super) fn ask_again(&mut self, ctx: &mut Context<Self>) {
+        self.refills.ask_again(MAX_WANTS);
+        self.pump(ctx);
+    }
+
+    fn refilled(&mut self, trip: &Trip, answer: PortResult<Vec<Refill>>, ctx: &mut Context<Self>) {
         let refills = match answer {
             Ok(refills) => refills,
-            Err(error) => return self.refill_failed(wants, &error, ctx),
+            Err(error) => return self.refill_failed(trip, &error, ctx),
         };
+        // The ledger is there: what was lost may be answered now.
+        self.refills.ask_again(usize::MAX);
         let moment = self.moment();
-        for (want, mut refill) in wants.iter().zip(refills) {
+        for (request, mut refill) in trip.requests.iter().zip(refills) {
+            let want = &request.want;
             let id = want.receipt_id;
-            let outdated = self.asked.remove(&id).unwrap_or_default();
-            let reclaimed = node.epoch != moment.epoch;
+            let outdated = self.refills.answered(id);
+            let reclaimed = trip.node.epoch != moment.epoch;
             if reclaimed {
                 // A lease of an epoch that was fenced meanwhile is not this node's any more.
                 refill.granted = Credit::ZERO;
             }
             let hour_is_over = !refill.windows[WindowKind::Hour.index()].window.contains(moment.wall);
-            let refused = refill.lacking(want).filter(|_| !(outdated || reclaimed || hour_is_over));
+            // What a repeat says may be what was so when it was asked first.
+            let unsure = outdated || reclaimed || hour_is_over || request.again;
+            self.deps.life.held().granted(trip.node.epoch, refill.granted);
+            let refused = refill.lacking(want).filter(|_| !unsure);
             if let Some(release) = self.book.apply(id, refill, &moment) {
                 self.deps.usage.release(release);
             }
@@ -75,7 +89,7 @@ impl QuotaShard {
             self.retry(id, refused, ctx);
         }
         // What came in pushes out what is oldest, however fast it comes.
-        self.forget(wants.len() * 2);
+        self.forget(trip.requests.len() * 2);
     }
 
     /// Asks again for everybody who waits for a receipt. Whoever lacks no less than what the ledger has just `refused` is
@@ -114,22 +128,31 @@ impl QuotaShard {
         self.recalls.end(id);
     }
 
-    /// The ledger did not answer: what is in memory decides, whatever its age.
-    fn refill_failed(&mut self, wants: &[Want], error: &PortError, ctx: &mut Context<Self>) {
+    /// The ledger did not answer: what is in memory decides, whatever its age. What it may have granted is asked again.
+    fn refill_failed(&mut self, trip: &Trip, error: &PortError, ctx: &mut Context<Self>) {
         self.link.counters.refill_errors.fetch_add(1, Relaxed);
         if matches!(error, PortError::Fenced) {
             self.deps.fenced.notify_one();
         }
-        tracing::warn!(%error, receipts = wants.len(), "the ledger did not refill");
+        // Of an epoch that is over nothing will be granted, and what was granted is reclaimed with it.
+        let is_over = matches!(error, PortError::Fenced) || trip.node != self.deps.life.current();
+        let is_rejected = matches!(error, PortError::Rejected { .. });
+        tracing::warn!(%error, receipts = trip.requests.len(), "the ledger did not refill");
         let moment = self.moment();
-        for want in wants {
-            self.asked.remove(&want.receipt_id);
-            for question in self.waiting.remove(&want.receipt_id).unwrap_or_default() {
+        for request in &trip.requests {
+            let id = request.want.receipt_id;
+            // What is rejected was not granted, unless by a statement before it.
+            if is_over || (is_rejected && !request.again) {
+                self.refills.answered(id);
+            } else {
+                self.refills.lost(request);
+            }
+            for question in self.waiting.remove(&id).unwrap_or_default() {
                 let decision = self.book.acquire(&question.ask, &moment, Freshness::AnyAge);
                 self.conclude(question, decision, ctx);
             }
-            if self.book.must_learn(want.receipt_id) {
-                self.unanswered.insert(want.receipt_id);
+            if self.book.must_learn(id) {
+                self.unanswered.insert(id);
             }
         }
     }

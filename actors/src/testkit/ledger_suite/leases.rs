@@ -11,7 +11,8 @@ use super::{
 use crate::{
     ids::{NodeId, ReceiptId},
     model::{Credit, LeaseSizing, Limits, LostLease, NodeEpoch, QuotaPolicy, ReceiptStatus, WindowKind},
-    ports::{NewReceipt, PortError, Want},
+    ports::{NewReceipt, PortError, RefillRequest, Want},
+    testkit::asked,
 };
 
 pub(super) async fn run(store: &Store) {
@@ -20,6 +21,7 @@ pub(super) async fn run(store: &Store) {
     nothing_is_leased_to_a_receipt_that_may_not_stream(store).await;
     nothing_is_leased_without_the_content(store).await;
     a_policy_without_limits_has_nothing_to_lease(store).await;
+    nothing_is_leased_or_charged_in_a_dimension_without_a_limit(store).await;
     a_lease_is_sized_as_the_formula_says(store).await;
     a_need_that_does_not_fit_gets_nothing(store).await;
     the_last_hundredth_is_leased_only_as_needed(store).await;
@@ -58,7 +60,8 @@ async fn answers_come_in_the_order_of_the_wants(store: &Store) {
         let amount = Credit::new(number + 1, 1);
         wants.push(Want { receipt_id, content_hash: scene.content, need: amount, want: amount });
     }
-    let answers = store.refill(node, &wants, WHOLE, scene.now).await.expect("answers");
+    let requests: Vec<RefillRequest> = wants.iter().copied().map(asked).collect();
+    let answers = store.refill(node, &requests, WHOLE, scene.now).await.expect("answers");
     assert_eq!(answers.len(), wants.len());
     for (number, (want, answer)) in wants.iter().zip(answers).enumerate() {
         match answer.view {
@@ -111,6 +114,30 @@ async fn a_policy_without_limits_has_nothing_to_lease(store: &Store) {
     scene.assert_windows(NOTHING, NOTHING).await;
 }
 
+async fn nothing_is_leased_or_charged_in_a_dimension_without_a_limit(store: &Store) {
+    for (policy, leased) in [
+        (QuotaPolicy { bytes_per_day: Some(5000), ..unlimited() }, Credit::new(1000, 0)),
+        (QuotaPolicy { requests_per_month: Some(50), ..unlimited() }, Credit::new(0, 10)),
+    ] {
+        let scene = Scene::new(store, policy).await;
+        let node = scene.node().await;
+        let refill =
+            scene.refill(node, scene.want(Credit::new(100, 1), Credit::new(1000, 10))).await.expect("answered");
+        assert_eq!(refill.granted, leased);
+        scene.assert_windows(NOTHING, leased).await;
+        // A stream is used up whole, and taken off the lease as far as it was leased.
+        assert_eq!(scene.settle(node, 1, vec![scene.row(node, 300)], vec![]).await, 1);
+        let left = leased - leased.min(Credit::new(300, 1));
+        scene.assert_windows(Credit::new(300, 1), left).await;
+        scene.dies(node).await;
+        scene.reclaim(LostLease::Charge).await;
+        scene.assert_windows(Credit::new(300, 1) + left, NOTHING).await;
+        assert_eq!(scene.settle(node, 2, vec![scene.row(node, 70)], vec![]).await, 1);
+        let explained = left.min(Credit::new(70, 1));
+        scene.assert_windows(Credit::new(370, 2) + left - explained, NOTHING).await;
+    }
+}
+
 async fn a_lease_is_sized_as_the_formula_says(store: &Store) {
     let policy = QuotaPolicy { bytes_per_day: None, requests_per_month: Some(50), ..limited(10_000, 80) };
     let scene = Scene::new(store, policy).await;
@@ -125,7 +152,7 @@ async fn a_lease_is_sized_as_the_formula_says(store: &Store) {
             .map(|window| (scene.policy.limits(window.window.kind), window.used + window.reserved))
             .collect();
         let expected = sizing.grant_all(before, need, want).unwrap_or(NOTHING);
-        let answers = store.refill(node, &[scene.want(need, want)], sizing, scene.now).await.expect("answered");
+        let answers = store.refill(node, &[asked(scene.want(need, want))], sizing, scene.now).await.expect("answered");
         assert_eq!(answers[0].granted, expected, "need {need:?}, want {want:?}");
         assert_eq!(answers[0].windows, scene.windows().await);
     }
@@ -171,6 +198,10 @@ async fn leases_of_one_hour_add_up(store: &Store) {
     scene.lease(other, Credit::new(200, 1)).await;
     scene.lease(one, Credit::new(300, 2)).await;
     scene.assert_windows(NOTHING, Credit::new(600, 4)).await;
+    assert_eq!(store.leased(one).await.expect("added up"), Credit::new(400, 3));
+    scene.settle(one, 1, vec![scene.row(one, 50)], vec![]).await;
+    assert_eq!(store.leased(one).await.expect("added up"), Credit::new(350, 2));
+    assert_eq!(store.leased(scene.node().await).await.expect("added up"), NOTHING);
 }
 
 async fn every_window_limits_a_lease(store: &Store) {
@@ -209,8 +240,9 @@ async fn a_node_that_is_not_alive_gets_no_lease(store: &Store) {
 async fn many_nodes_at_once_never_pass_the_limit(store: &Store) {
     const LIMIT: u64 = 10_007;
     let scene = Scene::new(store, limited(LIMIT, 1_000_000)).await;
+    // A node has one request for a receipt under way.
     let mut nodes = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..16 {
         nodes.push(scene.node().await);
     }
     // 16 callers want 16 * 16 * 100 bytes, two and a half times the limit; what fits last is smaller than a need.
@@ -232,12 +264,14 @@ async fn many_nodes_at_once_never_pass_the_limit(store: &Store) {
 
 async fn many_receipts_at_once_in_any_order_do_not_block_each_other(store: &Store) {
     let scene = Scene::new(store, limited(1 << 40, 1 << 20)).await;
-    let node = scene.node().await;
-    let mut receipts = Vec::new();
+    let (mut nodes, mut receipts) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        nodes.push(scene.node().await);
+    }
     for _ in 0..12 {
         receipts.push(scene.another_receipt().await);
     }
-    let callers = (0..8).map(|number| {
+    let callers = nodes.into_iter().enumerate().map(|(number, node)| {
         let (scene, mut receipts) = (scene.clone(), receipts.clone());
         tokio::spawn(async move {
             for turn in 0..6 {
@@ -246,11 +280,12 @@ async fn many_receipts_at_once_in_any_order_do_not_block_each_other(store: &Stor
                     receipts.reverse();
                 }
                 let amount = Credit::new(10, 1);
-                let wants: Vec<Want> = receipts
+                let requests: Vec<RefillRequest> = receipts
                     .iter()
                     .map(|&receipt_id| Want { receipt_id, content_hash: scene.content, need: amount, want: amount })
+                    .map(asked)
                     .collect();
-                let answers = scene.store.refill(node, &wants, WHOLE, scene.now).await.expect("no deadlock");
+                let answers = scene.store.refill(node, &requests, WHOLE, scene.now).await.expect("no deadlock");
                 assert!(answers.iter().all(|answer| answer.granted == amount));
             }
         })

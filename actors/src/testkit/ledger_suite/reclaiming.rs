@@ -77,8 +77,12 @@ async fn a_lost_lease_is_charged(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
     let node = scene.node().await;
     scene.lease(node, Credit::new(300, 3)).await;
+    let before = store.unheld().await.expect("added up");
     scene.dies(node).await;
+    let after = store.unheld().await.expect("added up");
+    assert_eq!((after.leases, after.credit), (before.leases + 1, before.credit + Credit::new(300, 3)));
     scene.reclaim(LostLease::Charge).await;
+    assert_eq!(store.unheld().await.expect("added up").leases, 0);
     scene.assert_windows(Credit::new(300, 3), NOTHING).await;
     let page = store.usage(scene.receipt, None, 10).await.expect("usage");
     let [row] = page.items.as_slice() else { panic!("one row stands for the lost lease: {page:?}") };

@@ -14,6 +14,7 @@ use crate::{
         ReceiptStatus, Role, UsageRow, WindowKind, WindowUsage,
     },
     ports::{AuditPage, NewReceipt, PortResult, Reclaimed, Refill, Release, SettleBatch, Want},
+    testkit::asked,
 };
 
 /// The size of the scene's content.
@@ -181,7 +182,7 @@ impl Scene {
 
     /// One receipt's refill with everything that fits.
     pub(super) async fn refill(&self, node: NodeEpoch, want: Want) -> PortResult<Refill> {
-        let mut answers = self.store.refill(node, &[want], WHOLE, self.now).await?;
+        let mut answers = self.store.refill(node, &[asked(want)], WHOLE, self.now).await?;
         assert_eq!(answers.len(), 1, "one answer for one want");
         Ok(answers.remove(0))
     }

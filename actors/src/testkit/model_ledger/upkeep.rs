@@ -7,7 +7,7 @@ use super::{Life, ModelLedger};
 use crate::{
     ids::{ReceiptId, TimelineId, UsageId},
     model::{Credit, NewTimeline, Timeline},
-    ports::{AuditPage, Change, ChangeMark, ChangePage, Changes, PortResult, SetAside, Tag, Timelines, Upkeep},
+    ports::{AuditPage, Change, ChangeMark, ChangePage, Changes, PortResult, SetAside, Tag, Timelines, Unheld, Upkeep},
 };
 
 #[async_trait]
@@ -64,6 +64,18 @@ impl Upkeep for ModelLedger {
 
     async fn usage_set_aside(&self, _: Option<UsageId>, _: u32) -> PortResult<Vec<SetAside>> {
         Ok(self.books().set_aside.clone())
+    }
+
+    async fn unheld(&self) -> PortResult<Unheld> {
+        let (books, now) = (self.books(), self.clock.monotonic());
+        let mut unheld = Unheld::default();
+        for (key, &lease) in &books.leases {
+            if !lease.is_zero() && books.nodes.get(&key.0).is_none_or(|life| life.until <= now) {
+                unheld.leases += 1;
+                unheld.credit += lease;
+            }
+        }
+        Ok(unheld)
     }
 
     async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {

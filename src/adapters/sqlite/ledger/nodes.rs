@@ -70,6 +70,11 @@ pub(in super::super) const ADVANCE_WATERMARK: &str = "
 pub(in super::super) const FENCE_DEAD: &str =
     "UPDATE ledger_nodes SET fenced = 1 WHERE fenced = 0 AND alive_until <= :now";
 
+/// Served by the primary key. An epoch that nobody knows is made known as fenced.
+pub(in super::super) const FENCE: &str = "
+    INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced) VALUES (:node, :epoch, :now, 1)
+    ON CONFLICT (node_id, epoch) DO UPDATE SET fenced = 1";
+
 pub(super) fn heartbeat(conn: &Connection, node: NodeEpoch, ttl: Duration) -> Result<(), Failure> {
     let now = Timestamp::now();
     let alive_until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
@@ -129,4 +134,12 @@ pub(super) fn fence_dead(conn: &Connection, by: NodeEpoch) -> rusqlite::Result<b
         conn.prepare_cached(FENCE_DEAD)?.execute(named_params! { ":now": Sql(now) })?;
     }
     Ok(may)
+}
+
+/// Fences one epoch, whatever its heartbeats say.
+pub(super) fn fence(conn: &Connection, node: NodeEpoch) -> rusqlite::Result<()> {
+    conn.prepare_cached(FENCE)?.execute(named_params! {
+        ":node": Sql(node.node), ":epoch": node.epoch, ":now": Sql(Timestamp::now()),
+    })?;
+    Ok(())
 }

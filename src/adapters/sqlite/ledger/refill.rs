@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use penstock_actors::{
     model::{ContentMeta, Credit, LeaseSizing, NodeEpoch, WindowSet, WindowUsage},
-    ports::{ReceiptView, Refill, Want},
+    ports::{ReceiptView, Refill, RefillRequest, Want},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -12,14 +12,11 @@ use super::{
         failure::Failure,
         leases::{self, LeaseKey},
         policies, receipts,
-        values::{Sql, get, get_opt},
+        values::{Sql, get, get_credit, get_opt},
         windows::{self, Change},
     },
     nodes,
 };
-
-/// The largest amount that a column holds.
-const LARGEST: u64 = i64::MAX as u64;
 
 /// Served by the primary keys of receipts, policies, assets and the storage index.
 pub(in super::super) const RECEIPT_VIEW: &str = "
@@ -35,33 +32,89 @@ pub(in super::super) const RECEIPT_VIEW: &str = "
     LEFT JOIN overlay_storage_index c ON c.content_hash = r.content_hash AND c.state = 'stored'
     WHERE r.receipt_id = :receipt";
 
+/// Served by the primary key.
+pub(in super::super) const ANSWERED_AGAIN: &str = "
+    SELECT refill_id, bytes, requests FROM quota_refills_again
+    WHERE node_id = :node AND epoch = :epoch AND receipt_id = :receipt";
+
+/// Served by the primary key.
+pub(in super::super) const NOTE_AGAIN: &str = "
+    INSERT INTO quota_refills_again AS a (node_id, epoch, receipt_id, refill_id, bytes, requests)
+    VALUES (:node, :epoch, :receipt, :refill, :bytes, :requests)
+    ON CONFLICT (node_id, epoch, receipt_id) DO UPDATE SET
+        refill_id = excluded.refill_id, bytes = excluded.bytes, requests = excluded.requests
+    WHERE a.refill_id < excluded.refill_id";
+
+/// Served by the primary key.
+pub(in super::super) const FORGET_AGAIN: &str =
+    "DELETE FROM quota_refills_again WHERE node_id = :node AND epoch = :epoch";
+
 pub(super) fn refill(
     conn: &Connection,
     node: NodeEpoch,
-    wants: &[Want],
+    requests: &[RefillRequest],
     sizing: LeaseSizing,
     now: Timestamp,
 ) -> Result<Vec<Refill>, Failure> {
     nodes::check_alive(conn, node)?;
     let set = WindowSet::at(now);
-    let mut answers = Vec::with_capacity(wants.len());
-    for want in wants {
+    let mut answers = Vec::with_capacity(requests.len());
+    for request in requests {
+        let want = &request.want;
         let view = conn
             .prepare_cached(RECEIPT_VIEW)?
             .query_row(named_params! { ":receipt": Sql(want.receipt_id) }, view_from_row)
             .optional()?;
         let mut windows = windows::load(conn, want.receipt_id, &set)?;
-        let granted = view.as_ref().map_or(Credit::ZERO, |view| grant(view, want, &windows, sizing, now));
-        if !granted.is_zero() {
-            windows::add(conn, want.receipt_id, &set, Change { reserved: granted, ..Change::default() })?;
-            leases::add(conn, LeaseKey { receipt: want.receipt_id, node, hour: set.hour().start }, granted)?;
-            for window in &mut windows {
-                window.reserved += granted;
+        let mut granted = Credit::ZERO;
+        if let Some(view) = view.as_ref().filter(|_| !want.want.is_zero()) {
+            let key = LeaseKey { receipt: want.receipt_id, node, hour: set.hour().start };
+            granted = match answered(conn, key, request.id)? {
+                Some(told) => told,
+                None => {
+                    let granted = grant(view, want, &windows, sizing, now);
+                    if !granted.is_zero() {
+                        windows::add(conn, want.receipt_id, &set, Change { reserved: granted, ..Change::default() })?;
+                        leases::add(conn, key, request.id, granted)?;
+                        for window in &mut windows {
+                            window.reserved += granted;
+                        }
+                    }
+                    granted
+                }
+            };
+            if request.again {
+                note_again(conn, key, request.id, granted)?;
             }
         }
         answers.push(Refill { view, windows, granted });
     }
     Ok(answers)
+}
+
+/// What a request was granted that was answered before, or that comes after a later one that was: then nothing.
+fn answered(conn: &Connection, key: LeaseKey, id: i64) -> rusqlite::Result<Option<Credit>> {
+    let again = conn
+        .prepare_cached(ANSWERED_AGAIN)?
+        .query_row(
+            named_params! {
+                ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":receipt": Sql(key.receipt),
+            },
+            |row| Ok((row.get("refill_id")?, get_credit(row, "bytes", "requests")?)),
+        )
+        .optional()?;
+    let last = leases::last_refill(conn, key)?;
+    let known: Vec<(i64, Credit)> = last.into_iter().chain(again).filter(|&(known, _)| known >= id).collect();
+    let told = known.iter().find(|&&(known, _)| known == id).map_or(Credit::ZERO, |&(_, told)| told);
+    Ok((!known.is_empty()).then_some(told))
+}
+
+fn note_again(conn: &Connection, key: LeaseKey, id: i64, granted: Credit) -> rusqlite::Result<()> {
+    conn.prepare_cached(NOTE_AGAIN)?.execute(named_params! {
+        ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":receipt": Sql(key.receipt), ":refill": id,
+        ":bytes": Sql(granted.bytes), ":requests": Sql(granted.requests),
+    })?;
+    Ok(())
 }
 
 /// What to grant: nothing unless a stream of this content may start, and all of the need fits.
@@ -72,17 +125,10 @@ fn grant(view: &ReceiptView, want: &Want, windows: &[WindowUsage; 3], sizing: Le
         return Credit::ZERO;
     }
     let taken = windows.map(|window| window.used + window.reserved);
-    // Where a dimension has no limit, the columns' range is one.
-    let room = taken.iter().fold(Credit::new(LARGEST, LARGEST), |room, taken| {
-        room.min(Credit::new(LARGEST.saturating_sub(taken.bytes), LARGEST.saturating_sub(taken.requests)))
-    });
     // A caller that does not know the size asks for everything.
     let need = Credit::new(want.need.bytes.min(content.size_bytes), want.need.requests);
-    if !room.covers(need) {
-        return Credit::ZERO;
-    }
     let limits = windows.iter().map(|usage| view.policy.limits(usage.window.kind)).zip(taken);
-    sizing.grant_all(limits, need, want.want.min(room)).unwrap_or(Credit::ZERO)
+    sizing.grant_all(limits, need, want.want).unwrap_or(Credit::ZERO)
 }
 
 fn view_from_row(row: &Row<'_>) -> rusqlite::Result<ReceiptView> {

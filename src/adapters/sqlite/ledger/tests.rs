@@ -7,6 +7,7 @@ use penstock_actors::{
     ids::{ReceiptId, UsageId},
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, Outcome, Receipt, UsageRow, WindowSet},
     ports::{Ledger as _, PortError, Receipts as _, Refill, Release, SettleBatch, Upkeep as _, Want},
+    testkit::asked,
 };
 
 use super::super::{
@@ -22,7 +23,7 @@ fn noon() -> Timestamp {
 
 async fn refill(store: &SqliteStore, node: NodeEpoch, receipt: &Receipt, need: Credit, want: Credit) -> Refill {
     let want = Want { receipt_id: receipt.receipt_id, content_hash: receipt.content_hash, need, want };
-    store.refill(node, &[want], SIZING, noon()).await.expect("an answer").remove(0)
+    store.refill(node, &[asked(want)], SIZING, noon()).await.expect("an answer").remove(0)
 }
 
 fn row(receipt: &Receipt, bytes: u64, lease_epoch: Option<i64>) -> UsageRow {
@@ -77,19 +78,20 @@ async fn a_need_of_the_whole_content_is_its_size() {
 }
 
 #[tokio::test]
-async fn a_dimension_without_a_limit_stays_within_its_column() {
+async fn a_dimension_without_a_limit_is_not_leased_and_a_large_limit_stays_within_its_column() {
     let database = Database::new();
     let store = database.open();
     let node = live_node(&store).await;
     let receipt = metered_receipt(&store, 0, noon()).await;
     let policies = store.policies().await.expect("policies");
     let mut policy = policies.into_iter().find(|policy| policy.policy_name == receipt.quota_tier).expect("the policy");
-    policy.bytes_per_hour = None;
-    assert!(!store.put_policy(&policy, noon()).await.expect("a policy"));
     let all = Credit::new(u64::MAX, 1);
-    let first = refill(&store, node, &receipt, Credit::ZERO, all).await;
-    assert_eq!(first.granted, Credit::new(i64::MAX as u64, 1));
-    assert_eq!(refill(&store, node, &receipt, Credit::ZERO, all).await.granted, Credit::new(0, 1));
+    for (limit, granted) in [(None, 0), (Some(i64::MAX as u64), i64::MAX as u64 / 8)] {
+        policy.bytes_per_hour = limit;
+        assert!(!store.put_policy(&policy, noon()).await.expect("a policy"));
+        let refill = refill(&store, node, &receipt, Credit::ZERO, all).await;
+        assert_eq!(refill.granted, Credit::new(granted, 1));
+    }
     assert_audited(&store).await;
 }
 

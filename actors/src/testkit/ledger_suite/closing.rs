@@ -1,0 +1,116 @@
+//! A node that stops closes its epoch: nothing of it is charged, and nothing of it is taken any more.
+
+use std::time::Duration;
+
+use super::{
+    Store,
+    scene::{Scene, WHOLE, limited},
+};
+use crate::{
+    model::{Credit, LostLease},
+    ports::PortError,
+    testkit::asked,
+};
+
+const NOTHING: Credit = Credit::ZERO;
+const TTL: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(store: &Store) {
+    what_is_left_of_a_closed_epoch_is_released(store).await;
+    a_closed_epoch_takes_no_lease_and_no_heartbeat(store).await;
+    an_epoch_that_nobody_knows_is_closed_as_well(store).await;
+    closing_is_bounded_and_says_whether_more_is_left(store).await;
+    a_refill_under_way_and_the_end_of_its_epoch_leave_nothing(store).await;
+}
+
+async fn what_is_left_of_a_closed_epoch_is_released(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let (node, other) = (scene.node().await, scene.node().await);
+    scene.lease(node, Credit::new(300, 3)).await;
+    scene.lease(other, Credit::new(200, 2)).await;
+    scene.settle(node, 1, vec![scene.row(node, 100)], vec![]).await;
+    let closed = store.close(node, 100).await.expect("closed");
+    assert_eq!((closed.leases, closed.credit, closed.more), (1, Credit::new(200, 2), false));
+    scene.assert_windows(Credit::new(100, 1), Credit::new(200, 2)).await;
+    let again = store.close(node, 100).await.expect("closed");
+    assert_eq!((again.leases, again.credit), (0, NOTHING));
+    scene.reclaim(LostLease::Charge).await;
+    scene.assert_windows(Credit::new(100, 1), Credit::new(200, 2)).await;
+    // The next life of the node is not concerned.
+    let later = scene.restarted(node).await;
+    scene.lease(later, Credit::new(50, 1)).await;
+    store.close(node, 100).await.expect("closed");
+    scene.assert_windows(Credit::new(100, 1), Credit::new(250, 3)).await;
+}
+
+async fn a_closed_epoch_takes_no_lease_and_no_heartbeat(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let node = scene.node().await;
+    let alive = store.nodes_alive().await.expect("counted");
+    store.close(node, 100).await.expect("closed");
+    assert_eq!(store.nodes_alive().await.expect("counted"), alive - 1);
+    let amount = Credit::new(100, 1);
+    let request = asked(scene.want(amount, amount));
+    for request in [request, request.repeated()] {
+        let answer = store.refill(node, &[request], WHOLE, scene.now).await;
+        assert!(matches!(answer, Err(PortError::Fenced)), "{answer:?}");
+    }
+    assert!(matches!(store.heartbeat(node, TTL).await, Err(PortError::Fenced)));
+    scene.assert_windows(NOTHING, NOTHING).await;
+}
+
+async fn an_epoch_that_nobody_knows_is_closed_as_well(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let stranger = crate::model::NodeEpoch { node: crate::ids::NodeId::random(), epoch: 1 };
+    store.close(stranger, 100).await.expect("closed");
+    assert!(matches!(store.heartbeat(stranger, TTL).await, Err(PortError::Fenced)), "a heartbeat that was late");
+    scene.assert_windows(NOTHING, NOTHING).await;
+}
+
+async fn closing_is_bounded_and_says_whether_more_is_left(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let node = scene.node().await;
+    let mut scenes = Vec::new();
+    for _ in 0..5 {
+        let receipt = scene.another_receipt().await;
+        let scene = Scene { receipt, ..scene.clone() };
+        scene.lease(node, Credit::new(10, 1)).await;
+        scenes.push(scene);
+    }
+    let (mut leases, mut steps) = (0, 0);
+    loop {
+        let step = store.close(node, 2).await.expect("closed");
+        assert!(step.leases <= 2);
+        leases += step.leases;
+        steps += 1;
+        assert!(steps <= 5, "every step takes something");
+        if !step.more {
+            break;
+        }
+    }
+    assert_eq!(leases, 5);
+    for scene in scenes {
+        scene.assert_windows(NOTHING, NOTHING).await;
+    }
+}
+
+async fn a_refill_under_way_and_the_end_of_its_epoch_leave_nothing(store: &Store) {
+    let scene = Scene::new(store, limited(100_000, 10_000)).await;
+    for _ in 0..5 {
+        let node = scene.node().await;
+        let refills = (0..8).map(|_| {
+            let scene = scene.clone();
+            let request = asked(scene.want(Credit::new(10, 1), Credit::new(10, 1)));
+            tokio::spawn(async move {
+                // It may be fenced or not: either way it leaves nothing.
+                drop(scene.store.refill(node, &[request], WHOLE, scene.now).await);
+            })
+        });
+        let refills: Vec<_> = refills.collect();
+        store.close(node, 100).await.expect("closed");
+        for refill in refills {
+            refill.await.expect("no panic");
+        }
+        scene.assert_windows(NOTHING, NOTHING).await;
+    }
+}

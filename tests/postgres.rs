@@ -8,6 +8,8 @@ mod changes;
 mod cluster;
 #[path = "postgres/defaults.rs"]
 mod defaults;
+#[path = "postgres/every_plan.rs"]
+mod every_plan;
 #[path = "postgres/faults.rs"]
 mod faults;
 #[path = "postgres/large.rs"]

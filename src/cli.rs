@@ -173,7 +173,8 @@ impl Cli {
 }
 
 async fn serve(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
-    let server = Server::start(config, io).await?;
+    // Large, and run once.
+    let server = Box::pin(Server::start(config, io)).await?;
     announce(&server)?;
     server.run().await.map(|()| ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@
 //! - Of a receipt at most one request is wanted, under way or unanswered.
 //! - A request keeps its id, node epoch and hour until it is answered, or its epoch is over.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
 
 use jiff::Timestamp;
 
@@ -59,8 +59,8 @@ impl RefillQueue {
         let id = want.receipt_id;
         if self.unanswered.remove(&id) {
             self.queue.push_back(id);
-        } else if !self.asked.contains_key(&id) {
-            self.asked.insert(id, Asked { want, sent: None, outdated: false });
+        } else if let Entry::Vacant(place) = self.asked.entry(id) {
+            place.insert(Asked { want, sent: None, outdated: false });
             self.queue.push_back(id);
         }
     }

@@ -43,7 +43,8 @@ impl DemoArgs {
 }
 
 pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
-    let server = Server::start(config, io).await?;
+    // Large, and run once.
+    let server = Box::pin(Server::start(config, io)).await?;
     let receipt = prepare(&server).await?;
     announce(&server)?;
     print(&commands(&server, &receipt))?;

@@ -14,7 +14,6 @@ pub mod http_server;
 pub mod identity;
 pub mod keys;
 pub mod lineage;
-pub mod moment;
 pub mod serve;
 pub mod signals;
 pub mod signatures;

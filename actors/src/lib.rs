@@ -47,6 +47,7 @@ pub mod lineage_own;
 pub mod lineage_pruner;
 pub mod lineage_stride;
 pub mod model;
+pub mod moment;
 pub mod mover;
 pub mod node_life;
 pub mod pacer;

@@ -3,8 +3,8 @@
 //! The schema decides what an event must have (whoever takes events in checks it first); this decides what a node is
 //! willing to keep: how many datasets and facets, how long a name, and when.
 //!
-//! Events are known by the hash of their canonical form: members in the order of their names, no white space, numbers as a
-//! parser reads them. A client that formats an event anew therefore sends the same event.
+//! Events are known by the hash of their canonical form: members in the order of their names, no white space, numbers by their
+//! text (of an exponent, `E` and a missing plus are `e+`), so that two are never one because a parser cannot tell them apart. A client that formats an event anew therefore sends the same event.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     clock::to_micros,
     model::{Bringer, EventHash, EventKind, Facet, Facets, LineageEvent, Mention, NodeKind, NodeName, RunState},
+    moment::moment,
 };
 
 /// Faults told of one event: enough to mend it, and not a document of its own.
@@ -157,7 +158,7 @@ impl Reader<'_> {
     }
 
     fn time_of(&mut self, value: &Value, now: Timestamp) -> Timestamp {
-        let Ok(time) = value.as_str().unwrap_or_default().parse::<Timestamp>() else {
+        let Some(time) = moment(value.as_str().unwrap_or_default()) else {
             self.fault("eventTime", "must be a time with its offset, such as 2026-11-23T16:37:06Z");
             return Timestamp::UNIX_EPOCH;
         };

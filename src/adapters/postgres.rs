@@ -19,6 +19,7 @@ mod gate;
 mod governance;
 mod identities;
 mod installations;
+mod jsonb;
 mod ledger;
 mod lineage;
 mod migrations;

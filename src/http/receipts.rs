@@ -12,6 +12,7 @@ use penstock_actors::{
     governor::Governor,
     ids::{ReceiptId, VersionId},
     model::{Receipt, ReceiptStatus},
+    moment,
     ports::{Catalog, NewReceipt, Receipts, StatusChange, Tag},
 };
 use serde::Deserialize;
@@ -23,7 +24,6 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
-use crate::moment;
 
 /// How long a receipt lives when its producer does not say: the contract's default.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);

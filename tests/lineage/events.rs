@@ -28,6 +28,32 @@ on_both!(an_event_is_created_once_and_known_ever_after, async |node: &mut TestNo
     assert_eq!(run["job"]["id"], "job:etl:load");
 });
 
+on_both!(events_that_differ_in_one_digit_of_a_number_are_two, async |node: &mut TestNode| {
+    let run = Uuid::now_v7();
+    let mut event = run_event("RUNNING", run, "count", &["raw"], &[]);
+    event["inputs"][0]["facets"] = json!({ "rows": facet("ROWS") });
+    event["run"]["facets"] = json!({ "rows": facet("ROWS") });
+    let event = event.to_string();
+    let send = async |rows: &str, status| {
+        let body = event.replace("\"ROWS\"", rows);
+        let sent = node.admin(Method::POST, "/api/v1/lineage").header("content-type", "application/json").body(body);
+        expect(sent.send().await.unwrap(), &[status]).await
+    };
+    let rows = ["12345678901234567890123", "12345678901234567890124", "0.1234567890123456789", "1e+400"];
+    for rows in rows {
+        assert_eq!(send(rows, 201).await["outcome"], "created");
+        assert_eq!(send(rows, 200).await["outcome"], "known");
+    }
+    let shown =
+        node.get(&format!("/v1/openlineage/runs/{run}?include=events")).send().await.unwrap().text().await.unwrap();
+    for rows in rows {
+        assert!(shown.contains(&format!("\"is\":{rows}}}")), "{rows}: {shown}");
+    }
+    // Of four events at one time one has brought the facet that is kept.
+    let kept = node.get("/v1/openlineage/nodes/dataset/db/raw").send().await.unwrap().text().await.unwrap();
+    assert!(rows.iter().any(|rows| kept.contains(&format!("\"is\":{rows}}}"))), "{kept}");
+});
+
 on_both!(a_running_run_shows_at_once_and_so_does_what_it_finds_later, async |node: &mut TestNode| {
     let run = Uuid::now_v7();
     created(node, &run_event("RUNNING", run, "stream", &["raw"], &[])).await;

@@ -30,6 +30,25 @@ fn names(page: &Value) -> Vec<String> {
     page["items"].as_array().unwrap().iter().map(|item| text(item, "name")).collect()
 }
 
+on_both!(numbers_of_the_policy_meta_are_shown_as_they_were_sent, async |node: &mut TestNode| {
+    let hash = node.put(b"catalogue", "video/mp4").await;
+    let meta = r#"{"exact":[0.1234567890123456789,1e400,12345678901234567890123,1.50,-0],"title":"Gauge"}"#;
+    let body = format!(r#"{{"name":"Tides","contentHash":"{hash}","policyMeta":{meta}}}"#);
+    let made = node.admin(Method::POST, "/v1/assets").header("content-type", "application/json").body(body);
+    let made = made.send().await.unwrap();
+    let location = made.headers()["location"].to_str().unwrap().to_owned();
+    let made = made.text().await.unwrap();
+    let shown = node.get(&location).send().await.unwrap().text().await.unwrap();
+    let listed = ask(node, &[]).send().await.unwrap().text().await.unwrap();
+    let found = ask(node, &[("q", "gauge")]).send().await.unwrap().text().await.unwrap();
+    let meta = meta.replace("1e400", "1e+400");
+    for answer in [&made, &shown, &listed, &found] {
+        assert!(answer.contains(&format!("\"policyMeta\":{meta}")), "{answer}");
+    }
+    // What stands for a number in a database is no text.
+    assert_eq!(catalog(node, &[("q", "1e400")]).await["items"], json!([]));
+});
+
 on_both!(what_is_published_is_found_at_once, async |node: &mut TestNode| {
     assert_eq!(catalog(node, &[]).await, json!({ "items": [], "nextCursor": null }));
     let tables = publish(

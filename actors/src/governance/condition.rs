@@ -131,12 +131,30 @@ fn are_listed(terms: Option<(&str, &Value)>, listed: &[String]) -> Truth {
     }
 }
 
-/// Whether two values are the same. Numbers are by what they are worth, since databases do not keep how they were spelt.
+/// Whether two values are the same. Numbers are by what they are worth, however they are spelt, to the last digit.
 fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
-        (Value::Number(one), Value::Number(other)) if one.is_f64() != other.is_f64() => one.as_f64() == other.as_f64(),
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || worth(one.as_str()).is_some_and(|one| Some(one) == worth(other.as_str()))
+        }
         _ => one == other,
     }
+}
+
+/// A number without what its spelling adds: whether it is negative, its digits from the first to the last that is not zero, and the
+/// power of ten of the last. `None` where that power is beyond 64 bits.
+fn worth(number: &str) -> Option<(bool, String, i64)> {
+    let (mantissa, power) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{}{fraction}", whole.trim_start_matches('-'));
+    let shortened = digits.trim_end_matches('0');
+    let significant = shortened.trim_start_matches('0');
+    if significant.is_empty() {
+        return Some((false, String::new(), 0));
+    }
+    let ends_at = i64::try_from(digits.len() - shortened.len()).ok()? - i64::try_from(fraction.len()).ok()?;
+    let power = power.parse::<i64>().ok()?.checked_add(ends_at)?;
+    Some((whole.starts_with('-'), significant.to_owned(), power))
 }
 
 fn depth_fits(min: Option<u32>, max: Option<u32>, facts: &Facts<'_>) -> Truth {
@@ -146,4 +164,43 @@ fn depth_fits(min: Option<u32>, max: Option<u32>, facts: &Facts<'_>) -> Truth {
     let deep_enough = min.map_or(Truth::Yes, |least| if ancestry.depth >= least { Truth::Yes } else { open });
     let too_deep = max.map_or(Truth::No, |most| if ancestry.depth > most { Truth::Yes } else { open });
     deep_enough.min(!too_deep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_the_same_when_they_are_worth_the_same() {
+        let is_same = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| serde_json::from_str::<Value>(text).expect("JSON"));
+            assert_eq!(super::is_same(&one, &other), super::is_same(&other, &one));
+            super::is_same(&one, &other)
+        };
+        for (one, other) in [
+            ("30", "30.0"),
+            ("30", "3e1"),
+            ("30.00", "3.0e+1"),
+            ("0.03", "3e-2"),
+            ("0", "-0.0e5"),
+            ("1e400", "10.0e399"),
+            ("100", "100"),
+            ("1e99999999999999999999", "1e99999999999999999999"),
+        ] {
+            assert!(is_same(one, other), "{one} and {other}");
+        }
+        for (one, other) in [
+            ("30", "-30"),
+            ("30", "3"),
+            ("30", "300"),
+            ("12345678901234567890123", "12345678901234567890124"),
+            ("9007199254740993", "9007199254740992.0"),
+            ("1e400", "1e401"),
+            ("1e99999999999999999999", "0.1"),
+            ("0", "1"),
+            ("1", "true"),
+        ] {
+            assert!(!is_same(one, other), "{one} and {other}");
+        }
+    }
 }

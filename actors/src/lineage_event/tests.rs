@@ -115,9 +115,38 @@ fn the_window_begins_with_a_day() {
 }
 
 #[test]
+fn a_time_beyond_all_that_can_be_held_lies_ahead() {
+    let mut event = run_event();
+    for time in ["9999-12-31T23:59:59Z", "9999-12-30T12:00:00Z", "2026-11-23T13:00:01Z"] {
+        event["eventTime"] = time.into();
+        let faults = read_it(EventKind::Run, &event).expect_err("faults");
+        assert!(faults[0].path == "eventTime" && faults[0].detail.ends_with("it lies ahead"), "{time}: {faults:?}");
+    }
+    event["eventTime"] = "2026-11-23T12:00:00".into();
+    assert!(read_it(EventKind::Run, &event).expect_err("faults")[0].detail.contains("with its offset"));
+}
+
+#[test]
 fn a_day_begins_at_midnight_in_utc() {
     let time: Timestamp = "2026-02-28T23:59:59.999999Z".parse().expect("a time");
     assert_eq!(start_of(day_of(time)).to_string(), "2026-02-28T00:00:00Z");
+}
+
+#[test]
+fn numbers_are_told_apart_by_their_text() {
+    let of = |number: &str| hash_of(&serde_json::from_str(&format!("{{\"rows\":{number}}}")).expect("JSON"));
+    for (one, other) in [
+        ("12345678901234567890123", "12345678901234567890124"),
+        ("123456789012345678901", "123456789012345678902"),
+        ("0.1234567890123456789", "0.1234567890123456788"),
+        ("1e400", "1e401"),
+        ("1", "1.0"),
+        ("0", "-0"),
+    ] {
+        assert_ne!(of(one), of(other), "{one} and {other}");
+        assert_eq!(of(one), of(one));
+    }
+    assert_eq!(of("1E5"), of("1e+5"), "the letter and the plus of an exponent say nothing");
 }
 
 proptest! {

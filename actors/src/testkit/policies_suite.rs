@@ -42,13 +42,14 @@ fn fresh() -> PolicyId {
 }
 
 fn policy(licence: &str) -> Policy {
+    let large: Value = serde_json::from_str("1.0e400").expect("JSON");
     let document = json!({
         "description": "Öffentliche Daten — 公開",
         "rules": [
             { "id": "licence", "require": { "licence": [licence] } },
             {
                 "id": "deep",
-                "when": { "facet": { "path": "/a~1b/0", "in": [1, 2.5, true, "x"] } },
+                "when": { "facet": { "path": "/a~1b/0", "in": [1, 2.5, large, true, "x"] } },
                 "require": { "any": [{ "not": { "facets": ["owner"] } }, { "maxAgeDays": 3 }] },
                 "otherwise": "warn",
                 "reason": "\"quoted\" \\ and 'apostrophed'",
@@ -63,7 +64,8 @@ async fn put(store: &impl Policies, id: &PolicyId, licence: &str, at: Timestamp)
 }
 
 fn run_of(id: &PolicyId, asset: VersionId, at: Timestamp) -> PolicyRun {
-    let found: Value = json!({ "deep": [null, "é"] });
+    let large: Value = serde_json::from_str("[12345678901234567890.10, 1e400, -0]").expect("JSON");
+    let found: Value = json!({ "deep": [null, "é"], "large": large });
     let evidence = vec![Evidence {
         path: "rules[0].require.licence".into(),
         fact: "policyMeta.license".into(),

@@ -13,6 +13,7 @@ use super::{
     PostgresStore,
     columns::{Columns, bytes_32, exact},
     db::Statement,
+    jsonb::to_jsonb,
     replicas::Topic,
 };
 
@@ -265,7 +266,7 @@ impl Catalog for PostgresStore {
                     &new.description,
                     &new.media_type,
                     &new.dataset_id,
-                    &new.policy_meta,
+                    &*to_jsonb(&new.policy_meta),
                     &new.producer_id.as_uuid(),
                     &exact(new.price_satoshis)?,
                     &new.created_at,
@@ -328,7 +329,7 @@ pub(super) fn asset(row: &Columns<'_>) -> PortResult<Asset> {
         media_type: row.get("media_type")?,
         size_bytes: row.amount("size_bytes")?,
         dataset_id: row.get("dataset_id")?,
-        policy_meta: row.get("policy_meta")?,
+        policy_meta: row.json("policy_meta")?,
         producer_id: ProducerId::from_uuid(row.get("producer_id")?),
         price_satoshis: row.amount("satoshis")?,
         created_at: row.get("created_at")?,

@@ -9,10 +9,9 @@ use penstock_actors::{
     ids::{PolicyId, PolicyRunId, VersionId},
     ports::{Occasion, Page, Policies, PolicyRun, PolicySummary, PortError, PortResult, Put, RunMark, StoredPolicy},
 };
-use serde_json::Value;
 use tokio_postgres::types::Type;
 
-use super::{PostgresStore, columns::Columns, db::Statement};
+use super::{PostgresStore, columns::Columns, db::Statement, jsonb::to_jsonb};
 
 /// By the primary keys. The row of the policy is locked, so that of two changes at once each makes a version.
 const PUT: Statement = Statement {
@@ -122,7 +121,7 @@ const FORGET_VERSIONS: Statement = Statement {
 #[async_trait]
 impl Policies for PostgresStore {
     async fn put_document(&self, id: &PolicyId, policy: &Policy, now: Timestamp) -> PortResult<Put> {
-        let row = self.db.row(&PUT, &[&id.as_str(), policy.document(), &now]).await?;
+        let row = self.db.row(&PUT, &[&id.as_str(), &*to_jsonb(policy.document()), &now]).await?;
         let row = Columns(&row);
         Ok(Put { version: version(&row, "version")?, created_at: row.get("created_at")?, new: row.get("made")? })
     }
@@ -156,6 +155,7 @@ impl Policies for PostgresStore {
 
     async fn record_run(&self, run: &PolicyRun) -> PortResult<()> {
         let version = i32::try_from(run.policy_version).map_err(|error| PortError::rejected("postgresql", error))?;
+        let verdict = serde_json::json!(run.verdict);
         let params: [super::db::Param<'_>; 8] = [
             &run.run_id.as_uuid(),
             &run.policy_id.as_str(),
@@ -164,7 +164,7 @@ impl Policies for PostgresStore {
             &run.occasion.as_str(),
             &run.verdict.decision.as_str(),
             &run.evaluated_at,
-            &serde_json::json!(run.verdict),
+            &*to_jsonb(&verdict),
         ];
         self.db.execute(&RECORD, &params).await.map(drop)
     }
@@ -196,13 +196,14 @@ impl Policies for PostgresStore {
 fn stored(row: &Columns<'_>) -> PortResult<StoredPolicy> {
     let policy_id = policy_id(row)?;
     // A document that this program would not have taken.
-    let policy = Policy::read(row.get::<Value>("document")?)
+    let policy = Policy::read(row.json("document")?)
         .map_err(|_| PortError::Corrupt(format!("the document of the policy {policy_id} cannot be read")))?;
     Ok(StoredPolicy { version: version(row, "version")?, created_at: row.get("created_at")?, policy_id, policy })
 }
 
 fn policy_run(row: &Columns<'_>) -> PortResult<PolicyRun> {
-    let verdict: Value = row.get("verdict")?;
+    // As text: a value that is read from another one has 0 for -0.
+    let verdict = row.json("verdict")?.to_string();
     Ok(PolicyRun {
         run_id: PolicyRunId::from_uuid(row.get("run_id")?),
         policy_id: policy_id(row)?,
@@ -210,7 +211,7 @@ fn policy_run(row: &Columns<'_>) -> PortResult<PolicyRun> {
         version_id: VersionId::from_uuid(row.get("version_id")?),
         occasion: row.word("occasion", Occasion::parse)?,
         evaluated_at: row.get("evaluated_at")?,
-        verdict: serde_json::from_value(verdict).map_err(|error| PortError::Corrupt(format!("verdict: {error}")))?,
+        verdict: serde_json::from_str(&verdict).map_err(|error| PortError::Corrupt(format!("verdict: {error}")))?,
     })
 }
 

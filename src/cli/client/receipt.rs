@@ -2,11 +2,10 @@
 
 use clap::Args;
 use jiff::Timestamp;
-use penstock_actors::{ids::VersionId, model::ReceiptStatus};
+use penstock_actors::{ids::VersionId, model::ReceiptStatus, moment::moment};
 use serde_json::{Value, json};
 
 use super::node::{KeyArgs, Node, NodeArgs};
-use crate::moment::moment;
 
 /// The receipt to make.
 #[derive(Debug, Args)]

@@ -87,6 +87,10 @@ impl Facets {
         self.0.is_empty()
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Facet> {
+        self.0.values_mut()
+    }
+
     pub fn insert(&mut self, name: String, facet: Facet) {
         match self.0.entry(name) {
             Entry::Vacant(place) => {

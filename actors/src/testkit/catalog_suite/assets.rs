@@ -11,6 +11,7 @@ pub(super) async fn run<S: Catalog>(store: &S) {
     an_asset_that_is_made_twice_is_one_asset(store).await;
     names_keep_every_character(store).await;
     policy_meta_keeps_its_structure(store).await;
+    numbers_in_policy_meta_keep_their_text(store).await;
     one_content_may_have_many_assets(store).await;
 }
 
@@ -107,6 +108,35 @@ async fn policy_meta_keeps_its_structure<S: Catalog>(store: &S) {
         store.create_asset(&new).await.expect("an asset is made");
         let read = store.asset(new.version_id).await.expect("an answer").expect("the asset");
         assert_eq!(read.policy_meta, policy_meta);
+    }
+}
+
+async fn numbers_in_policy_meta_keep_their_text<S: Catalog>(store: &S) {
+    let by = producer(store).await;
+    let content = stored_content(store, by).await;
+    let long = "7".repeat(20_000);
+    for number in [
+        "12345678901234567890123",
+        "0.1234567890123456789",
+        "1e+400",
+        "-1.50e-400",
+        "1e+7",
+        "1e+200000",
+        "1.50",
+        "-0",
+        "-0.0",
+        long.as_str(),
+        &format!("0.{long}"),
+    ] {
+        // A client's own member, however it is named, is no number.
+        let text = format!("{{\"$number 1e7\":[{number},{{\"$number 1e7\":null}},{{\"deep\":{number}}}]}}");
+        let policy_meta: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let new = NewAsset { policy_meta, ..new_asset(content.content_hash, by) };
+        let made = store.create_asset(&new).await.expect("an asset is made");
+        let read = store.asset(new.version_id).await.expect("an answer").expect("the asset");
+        for asset in [made, read] {
+            assert_eq!(asset.policy_meta.to_string(), text);
+        }
     }
 }
 

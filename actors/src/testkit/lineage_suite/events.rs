@@ -12,6 +12,7 @@ pub(super) async fn run(store: &Store) {
     an_event_without_a_state_leaves_the_state(store).await;
     a_job_event_and_a_dataset_event_are_kept(store).await;
     facets_of_several_events_come_together(store).await;
+    numbers_in_facets_keep_their_text(store).await;
     names_that_differ_in_anything_are_different_nodes(store).await;
     a_batch_may_span_days(store).await;
 }
@@ -116,7 +117,8 @@ async fn facets_of_several_events_come_together(store: &Store) {
         value["inputs"][0]["facets"] = facets;
         scene.event(EventKind::Run, &value)
     };
-    let odd = json!({ "deep": [{ "ключ": 1.5e300, "n": -3, "t": true, "": null }] });
+    let odd: Value =
+        serde_json::from_str(r#"{ "deep": [{ "ключ": 1.5e300, "n": -3, "t": true, "": null }] }"#).expect("JSON");
     let events = [
         with_facets(2, json!({ "schema": facet("new".into()), "unknown to all": facet(odd.clone()) })),
         with_facets(1, json!({ "schema": facet("old".into()), "owner": facet("me".into()) })),
@@ -129,6 +131,27 @@ async fn facets_of_several_events_come_together(store: &Store) {
     let node = store.node(scene.dataset("a").key()).await.expect("an answer").expect("the dataset");
     let shown: Vec<_> = node.facets.shown().into_iter().map(|(name, facet)| (name, facet["is"].clone())).collect();
     assert_eq!(shown, [("owner", json!("me")), ("schema", json!("new")), ("unknown to all", odd)]);
+}
+
+async fn numbers_in_facets_keep_their_text(store: &Store) {
+    let scene = Scene::new();
+    let run = Uuid::new_v4();
+    let long = "7".repeat(20_000);
+    for (seconds, number) in
+        ["12345678901234567890123", "12345678901234567890124", "1e+400", "-0.0", &long].iter().enumerate()
+    {
+        let seconds = i64::try_from(seconds).expect("a few seconds");
+        let is: Value = serde_json::from_str(number).expect("JSON");
+        let mut value = scene.run_value("RUNNING", seconds, run, "load", &["a"], &[]);
+        value["inputs"][0]["facets"] = json!({
+            "rows": { "_producer": "urn:me:x", "_schemaURL": "urn:me:y", "is": is, "also": { "$number 1e7": null } },
+        });
+        assert_eq!(ingest(store, &[scene.event(EventKind::Run, &value)]).await, [Kept::New]);
+        let node = store.node(scene.dataset("a").key()).await.expect("an answer").expect("the dataset");
+        let shown = node.facets.shown();
+        assert_eq!(shown["rows"]["is"].to_string(), *number);
+        assert_eq!(shown["rows"]["also"], json!({ "$number 1e7": null }));
+    }
 }
 
 async fn names_that_differ_in_anything_are_different_nodes(store: &Store) {

@@ -7,6 +7,8 @@ use penstock_actors::model::{EventHash, Facets, LineageEvent, NamespaceKey, Node
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
+use super::super::jsonb::facets_to_jsonb;
+
 /// The arguments of `penstock_ingest_lineage`. Places count from one, as in SQL.
 #[derive(Debug, Default)]
 pub(super) struct Folded<'a> {
@@ -83,7 +85,7 @@ impl<'a> Folded<'a> {
         self.node_namespaces.push(&name.namespace);
         self.node_names.push(&name.name);
         self.node_words.push(name.words());
-        self.node_facets.push((!facets.is_empty()).then_some(Json(facets)));
+        self.node_facets.push((!facets.is_empty()).then(|| Json(facets_to_jsonb(facets))));
     }
 
     fn add_event(&mut self, event: &'a LineageEvent, namespace: i32, node: impl Fn(NodeKey) -> i32) {

@@ -7,15 +7,12 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::RunId,
     model::{
-        EventHash, Facets, Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail,
-        RunState, RunSummary, StoredEvent, Walk,
+        EventHash, Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, RunState,
+        RunSummary, StoredEvent, Walk,
     },
     ports::{BODY_BYTES, EVENTS, Ingested, LineageStore, NEIGHBOURS, PortResult, RUNS, SEARCHED},
 };
-use tokio_postgres::{
-    Row,
-    types::{Json, Type},
-};
+use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use super::{
@@ -182,7 +179,7 @@ impl LineageStore for PostgresStore {
         }
         let mut detail = NodeDetail {
             node: node(&Columns(first))?,
-            facets: Columns(first).get::<Json<Facets>>("facets")?.0,
+            facets: Columns(first).facets("facets")?,
             sources: Vec::new(),
             targets: Vec::new(),
             runs: Vec::new(),

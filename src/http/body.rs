@@ -12,7 +12,7 @@ use actix_web::{
     web::{self, BytesMut},
 };
 use futures_util::{StreamExt as _, future::LocalBoxFuture};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::{
@@ -99,6 +99,12 @@ async fn collect(mut payload: web::Payload) -> Result<BytesMut, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Every body is an object of plain members. A parser takes the entries of a list for the members of a type in the order of its
+    // source, of which a client knows nothing.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| unreadable_json(&error))?;
+        return Err(vec![Violation { path: String::new(), detail: "must be an object".into() }].into());
+    }
     let mut text = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
         let path = error.path().to_string();

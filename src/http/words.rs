@@ -17,10 +17,6 @@ pub(super) fn of_fault(told: &str) -> String {
     if let Some((_, expected)) = wrong.and_then(|wrong| wrong.rsplit_once(", expected ")) {
         return format!("must be {}", kind(expected));
     }
-    // A list where an object is wanted: its entries are taken for the members in their order, and are too few or too many.
-    if told.starts_with("invalid length ") {
-        return "must be an object".to_owned();
-    }
     // Names that the client has sent, or that this API has: a name of a client's may be as long as a body.
     let named = |prefix| told.strip_prefix(prefix).map(|rest| rest.split_once(", ").unwrap_or((rest, "")));
     if let Some((_, others)) = named("unknown variant ") {
@@ -96,7 +92,6 @@ mod tests {
                 "must be a whole number that is not negative",
             ),
             ("invalid type: sequence, expected struct CreateAsset", "must be an object"),
-            ("invalid length 0, expected struct CreateProducer with 1 element", "must be an object"),
             ("unknown field `a`, expected one of `b`, `c`", "`a` is not known here; there are `b`, `c`"),
             ("unknown field `a`, expected `b` or `c`", "`a` is not known here; there are `b` or `c`"),
             ("unknown field `a`, there are no fields", "`a` is not known here; there are none"),

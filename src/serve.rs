@@ -9,6 +9,8 @@
 //!    awaited, with a deadline.
 //! 4. Exit 0. A second one, unless it is SIGHUP, exits at once at any point.
 
+mod watches;
+
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -27,7 +29,7 @@ use penstock_actors::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    adapters::{cached::CachedSearch, sqlite::DatabaseFile},
+    adapters::cached::CachedSearch,
     antechamber::Antechamber,
     config::{Config, DatabaseBackend},
     data_dir::DataDir,
@@ -53,9 +55,6 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the listener goes on accepting whoever has come in, of a node that gave notice.
 const LAST_IN: Duration = Duration::from_millis(500);
-
-/// How often the actors are looked after.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// A running server.
 pub struct Server {
@@ -178,7 +177,8 @@ impl Server {
                 None
             }
             ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
-            failure = watch(&self.node, &self.lineage, self.world.file.as_deref()) => Some(failure),
+            failure = watches::node(&self.node, &self.lineage, self.world.file.as_deref()) => Some(failure),
+            failure = watches::database(&self.world.store) => Some(failure),
         };
         // Who has failed had better be gone.
         let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
@@ -232,26 +232,6 @@ async fn ready_database(config: &Config) -> anyhow::Result<()> {
         wiring::migrate(config).await.map(drop)
     } else {
         wiring::await_database(config).await
-    }
-}
-
-/// Returns when the node cannot go on, with the reason.
-async fn watch(node: &Node, lineage: &Lineage, file: Option<&DatabaseFile>) -> String {
-    loop {
-        if !(node.is_alive() && lineage.is_alive()) {
-            return "an actor died".to_owned();
-        }
-        if node.has_namesake() {
-            return "another process lives under this node's identity".to_owned();
-        }
-        if let Some(file) = file.filter(|file| file.is_replaced()) {
-            return format!(
-                "{} was replaced or removed while the node ran: what is written now is lost; stop the node before a restore \
-                 (penstock restore)",
-                file.path().display()
-            );
-        }
-        tokio::time::sleep(WATCH_EVERY).await;
     }
 }
 

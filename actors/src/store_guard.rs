@@ -8,6 +8,12 @@
 //! visible; and **after** something was not found, since an absence says something only while the store is there. So a disk that is
 //! unmounted under a running node is noticed before anything is concluded from it, and used again once it is back.
 //!
+//! **The database is looked at as well**: with each look at a mark it is asked whose it is. One that was dropped and made anew, or
+//! emptied, under a running node knows none of the blobs; so from then on all stores are down for this process ([`replacement`]
+//! tells of it, and the process ends: the next one judges the stores by what the database is then).
+//!
+//! [`replacement`]: StoreGuard::replacement
+//!
 //! A store is **new**, and is marked, when it is empty, has no mark, and the database knows of none; see [`Standing`].
 
 mod standing;
@@ -28,7 +34,7 @@ use tokio::sync::OnceCell;
 pub use standing::{Evidence, Standing};
 
 use crate::{
-    ids::ContentHash,
+    ids::{ContentHash, InstallationId},
     model::{Installation, LeafHash, Tier},
     ports::{
         BlobSink, BlobStore, Catalog, Installations, ListedBlob, Mark, PortError, PortResult, StoreMarks, StoredBlob,
@@ -123,6 +129,10 @@ impl StoreGuard {
     /// That the database or the store did not answer.
     pub async fn standing(&self, tier: Tier) -> PortResult<Standing> {
         let installation = self.installation().await?;
+        let replacement = self.replacement().await;
+        if let Some(other) = replacement.map_err(|error| PortError::unavailable(STORE, error))? {
+            return Ok(Standing::Replaced(other));
+        }
         match self.store.mark(tier).await? {
             Mark::Of(id) if id == installation.installation_id => Ok(Standing::Ours),
             Mark::Of(other) => Ok(Standing::Foreign(other)),
@@ -158,6 +168,20 @@ impl StoreGuard {
     /// The database's.
     pub async fn installation(&self) -> PortResult<Installation> {
         self.installation.get_or_try_init(|| self.installations.installation()).await.copied()
+    }
+
+    /// The installation that the database belongs to now, if that is another one than when this process first asked. A database that
+    /// does not answer is the same one.
+    ///
+    /// # Errors
+    /// When the database answers, and does not know whose it is.
+    pub async fn replacement(&self) -> PortResult<Option<InstallationId>> {
+        let known = self.installation().await?.installation_id;
+        match self.installations.installation().await {
+            Ok(now) => Ok((now.installation_id != known).then_some(now.installation_id)),
+            Err(PortError::Unavailable { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the store of a tier is.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use penstock_actors::{
     model::Tier,
@@ -58,6 +58,7 @@ async fn adopt(store: &StoreGuard, tier: Tier, yes: bool) -> anyhow::Result<bool
         Standing::Unmarked(evidence) => (format!("has no mark; {evidence}"), false),
         Standing::Foreign(other) => (format!("carries the mark of another installation, {other}"), false),
         Standing::Gone(known) => (format!("is empty or missing; the installation's was last at {known}"), false),
+        Standing::Replaced(_) => bail!("{}", standing.refusal(tier, &place, store.installation().await?)),
         Standing::Unreadable => ("has something else in the place of its mark".to_owned(), false),
     };
     print(&format!("the {tier} store at {place} {found}"))?;

@@ -40,6 +40,7 @@ mod kernel;
 mod limits;
 mod memory;
 mod moves;
+mod replaced;
 mod restores;
 mod revocation;
 mod s3_storage;

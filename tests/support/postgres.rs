@@ -61,10 +61,15 @@ impl TestDatabase {
 
     /// Makes the database anew, whoever uses it, from a dump.
     pub(crate) async fn restore(&self, program: &Path, file: &Path) {
+        self.make_anew().await;
+        run(Command::new(program).args(["--exit-on-error", "-d", &self.url()]).arg(file));
+    }
+
+    /// Drops the database, whoever uses it, and makes an empty one in its place.
+    pub(crate) async fn make_anew(&self) {
         let admin = client(&self.server).await;
         admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await.expect("dropped");
         admin.batch_execute(&format!("CREATE DATABASE {}", self.name)).await.expect("created");
-        run(Command::new(program).args(["--exit-on-error", "-d", &self.url()]).arg(file));
     }
 
     /// The URL under which a node finds the database.

@@ -35,6 +35,8 @@ pub enum Standing {
     Gone(String),
     /// Something else is in the place of its mark.
     Unreadable,
+    /// Whatever it carries: the database is another installation's than when the process first asked it.
+    Replaced(InstallationId),
 }
 
 impl Standing {
@@ -55,6 +57,10 @@ impl Standing {
             Self::Gone(known) => format!(
                 "the {tier} store at {place} is empty or missing, but installation {id} has one, last at {known}: check that its disk \
                  or share is mounted and its bucket and prefix are right; {adopt}"
+            ),
+            Self::Replaced(now) => format!(
+                "the database was installation {id}'s and is {now}'s now: it was made anew or exchanged under this process, which must be \
+                 started again before it uses the {tier} store at {place}"
             ),
             Self::Unreadable => {
                 format!("the mark of the {tier} store at {place} (penstock-store) cannot be read as one; {adopt}")

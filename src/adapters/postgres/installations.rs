@@ -1,4 +1,5 @@
-//! The port `Installations`. Always on the primary.
+//! The port `Installations`. Always on the primary. Whose the database is, is asked in the ledger's lane, as whether it answers is: a
+//! node whose requests wait for connections has a busy database and no other one.
 
 use async_trait::async_trait;
 use penstock_actors::{
@@ -30,7 +31,7 @@ const NOTE_STORE: Statement = Statement {
 #[async_trait]
 impl Installations for PostgresStore {
     async fn installation(&self) -> PortResult<Installation> {
-        let row = self.db.row_opt(&INSTALLATION, &[]).await?;
+        let row = self.ledger.row_opt(&INSTALLATION, &[]).await?;
         let row = row.ok_or_else(|| PortError::Corrupt("the table installation has no row".to_owned()))?;
         let row = Columns(&row);
         Ok(Installation {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
     model::WindowKind,
-    ports::{AuditDifference, AuditPage, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditDifference, AuditPage, Installations as _, PortResult, SetAside, Unheld, Upkeep},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -169,7 +169,9 @@ const UNHELD: Statement = Statement {
 impl Upkeep for PostgresStore {
     async fn ping(&self) -> PortResult<()> {
         // In the ledger's lane: a node whose requests wait for connections has a busy database and not a silent one.
-        self.ledger.ping().await
+        self.ledger.ping().await?;
+        // One that was emptied answers, and can do nothing.
+        self.installation().await.map(drop)
     }
 
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{AuditPage, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditPage, Installations as _, PortResult, SetAside, Unheld, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 
@@ -49,7 +49,9 @@ fn unheld(conn: &Connection) -> rusqlite::Result<Unheld> {
 impl Upkeep for SqliteStore {
     /// Goes through the writer: what it proves is that the write lock can be had.
     async fn ping(&self) -> PortResult<()> {
-        self.workers.write("ping", |conn| Ok(conn.prepare_cached("SELECT 1")?.query_row([], |_| Ok(()))?)).await
+        self.workers.write("ping", |conn| Ok(conn.prepare_cached("SELECT 1")?.query_row([], |_| Ok(()))?)).await?;
+        // One that was emptied answers, and can do nothing.
+        self.installation().await.map(drop)
     }
 
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {

@@ -1,0 +1,59 @@
+//! What a running node is watched for: reasons to stop that no request finds.
+
+use std::time::Duration;
+
+use penstock_actors::{lineage::Lineage, store_guard::StoreGuard, system::Node};
+
+use crate::adapters::sqlite::DatabaseFile;
+
+/// How often the actors are looked after.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the database is asked whose it is.
+const DATABASE_EVERY: Duration = Duration::from_secs(5);
+
+/// Returns when the node cannot go on, with the reason.
+pub(super) async fn node(node: &Node, lineage: &Lineage, file: Option<&DatabaseFile>) -> String {
+    loop {
+        if !(node.is_alive() && lineage.is_alive()) {
+            return "an actor died".to_owned();
+        }
+        if node.has_namesake() {
+            return "another process lives under this node's identity".to_owned();
+        }
+        if let Some(file) = file.filter(|file| file.is_replaced()) {
+            return format!(
+                "{} was replaced or removed while the node ran: what is written now is lost; stop the node before a restore \
+                 (penstock restore)",
+                file.path().display()
+            );
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+/// Returns when the database is another installation's, with what to do. One that does not answer, or does not say whose it is
+/// (emptied, or in the middle of a restore), may yet be the right one: it is waited for.
+pub(super) async fn database(store: &StoreGuard) -> String {
+    let mut is_told = false;
+    loop {
+        match store.replacement().await {
+            Ok(Some(now)) => {
+                return format!(
+                    "the database is installation {now}'s now: it was made anew or exchanged while the node ran; restore the right one, \
+                     or correct the URL"
+                );
+            }
+            Ok(None) => is_told = false,
+            Err(error) if !std::mem::replace(&mut is_told, true) => {
+                tracing::error!(
+                    %error,
+                    "the database does not say whose it is: it was emptied, or is being restored. Nothing is stored, missed or removed \
+                     meanwhile; if it was emptied, restore it from a backup"
+                );
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(DATABASE_EVERY).await;
+    }
+}

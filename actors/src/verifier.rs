@@ -265,8 +265,12 @@ impl Verifier {
             }
         }
         if !tiers.contains(&content.tier) {
-            // The tier was taken out of the configuration: what it had is not there.
-            copies.push(CopyFound::missing(content.tier));
+            // Taken out of the configuration, or only of this instance's: nobody can tell from here whether its copy is there.
+            let tier = content.tier;
+            let error =
+                PortError::unavailable("blob storage", format!("this instance's configuration has no {tier} tier"));
+            tracing::warn!(content_hash = %content.content_hash, %tier, %error, "a copy cannot be looked at");
+            unread.push((tier, error));
         }
         if copies.is_empty()
             && let Some((_, error)) = unread.pop()

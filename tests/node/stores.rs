@@ -227,6 +227,38 @@ async fn an_instance_without_its_mount_takes_nothing_from_the_others() {
     }
 }
 
+/// One of two instances was not told of the warm tier: what it does not find there is not lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_was_not_told_of_a_tier_takes_nothing_from_the_others() {
+    let database = TestDatabase::empty().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (hot, warm) = (folder.path().join("hot"), folder.path().join("warm"));
+    let setup = || Setup::on_database_of(&database.url()).env("DATA_ROOT", hot.to_str().unwrap());
+    let told =
+        setup().env("PENSTOCK_STORAGE__WARM_ROOT", warm.to_str().unwrap()).env("PENSTOCK_LIFECYCLE__GRACE", "1s");
+    let mut one = told.env("PENSTOCK_VERIFICATION__INTERVAL", "100ms").start().await;
+    let paid = one.paid(&sample(1, SIZE), "unlimited").await;
+    let to_warm = one.admin(Method::POST, &format!("/v1/storage/move/{}", paid.hash));
+    let moved = to_warm.json(&serde_json::json!({ "tier": "warm" })).send().await.unwrap();
+    assert_eq!(expect(moved, &[200]).await["status"], "moved");
+    eventually("the copy that was left is gone", async || blobs(&hot).is_empty()).await;
+
+    let mut other = setup().start().await;
+    assert_eq!(other.stream(&paid).send().await.unwrap().status(), 503);
+    let verify = other.admin(Method::POST, &format!("/v1/storage/verify/{}", paid.hash)).send().await.unwrap();
+    expect_problem(verify, 503, "dependency-unavailable").await;
+    let looks = other.admin(Method::GET, &format!("/v1/storage/verifications/{}", paid.hash)).send().await.unwrap();
+    let looks = expect(looks, &[200]).await["items"].as_array().unwrap().clone();
+    assert!(looks.iter().all(|look| look["finding"] == "intact"), "{looks:?}");
+    for node in [&one, &other] {
+        assert_eq!(node.metric("penstock_storage_quarantined", "").await, 0.0);
+    }
+    assert!(is_whole(&one, &paid).await);
+    for node in [&mut one, &mut other] {
+        node.finish().await;
+    }
+}
+
 async fn two_installations_in_one_bucket(client: ClientKind) {
     let buckets = TestBuckets::new(client);
     let mut one = Setup::new(On::Sqlite).envs(buckets.env()).start().await;

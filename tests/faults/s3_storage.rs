@@ -89,7 +89,7 @@ async fn s3_that_goes_away_takes_only_what_is_not_in_memory() {
     world.proxy.break_all(Fault::Reset);
     assert!(world.node.terminate().await.success());
     world.node.boot().await;
-    assert_eq!(world.ready().await, (200, "\"down\"".to_owned()));
+    eventually("readiness says that it is down", async || world.ready().await == (200, "\"down\"".to_owned())).await;
     world.proxy.heal();
     assert_eq!(world.node.stream(&cold).send().await.unwrap().bytes().await.unwrap(), unknown);
     world.finish(2).await;

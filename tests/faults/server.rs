@@ -152,6 +152,8 @@ async fn streams_survive_a_server_that_is_killed_and_started_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_survive_a_server_that_is_killed_behind_pgbouncer() {
     let mut cluster = Cluster::start(&[]).await;
+    let blobs = tempfile::tempdir().unwrap();
+    let setup = |url: &str| setup(url).env("DATA_ROOT", blobs.path().to_str().unwrap());
     // Migrated as an operator would, past PgBouncer.
     setup(&cluster.url()).start().await.finish().await;
     let bouncer = PgBouncer::before(&cluster.config(), "").await;

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, future::join_all, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use penstock::{
     adapters::{
         cached::CachedCatalog,

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, future::join_all, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use jiff::Timestamp;
 use node::{On, Paid, Setup, TestNode, sample};
 use penstock::adapters::redis::RedisState;

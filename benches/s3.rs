@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock::adapters::s3::{ClientKind, S3Blobs};
 use penstock_actors::{model::LEAF_BYTES, ports::BlobStore as _, testkit::blob_store_suite::Sample};
 

@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::testkit::dice::Dice;
 use reqwest::Url;
 use serde_json::Value;

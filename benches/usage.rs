@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix::{Arbiter, System};
-use futures_util::future::join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use penstock::{
     adapters::{

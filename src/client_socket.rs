@@ -28,7 +28,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use futures_util::task::AtomicWaker;
+use futures::task::AtomicWaker;
 use penstock_actors::connection::Connection;
 use socket2::SockRef;
 use tokio::{

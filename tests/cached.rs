@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::{
+use futures::{
     FutureExt as _,
     future::{BoxFuture, join_all},
 };

@@ -41,7 +41,7 @@ mod tls;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use penstock::adapters::postgres::{PostgresSettings, StatementMode, await_schema, is_hopeless, migrate};
 use penstock_actors::{

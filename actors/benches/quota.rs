@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{Arbiter, System};
 use async_trait::async_trait;
 use divan::{AllocProfiler, Bencher, black_box, counter::ItemsCount};
-use futures_util::future::join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use penstock_actors::{
     clock::{Clock, SystemClock},

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use divan::{AllocProfiler, Bencher, black_box, counter::ItemsCount};
-use futures_util::FutureExt as _;
+use futures::FutureExt as _;
 use penstock_actors::{
     clock::{Clock, SystemClock},
     model::{Client, Subject},

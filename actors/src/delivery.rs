@@ -16,7 +16,7 @@ use std::{
 
 use actix::ArbiterHandle;
 use bytes::Bytes;
-use futures_core::Stream;
+use futures::Stream;
 use tokio::time::{Instant, Sleep};
 
 use crate::{

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::Arbiter;
-use futures_util::future::join;
+use futures::future::join;
 use tokio::time::timeout;
 use uuid::Uuid;
 

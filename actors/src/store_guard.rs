@@ -28,7 +28,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 
 pub use standing::{Evidence, Standing};

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::{join, join_all};
+use futures::future::{join, join_all};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio_postgres::Client;
 

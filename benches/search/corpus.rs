@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use futures_util::{SinkExt as _, future::join_all};
+use futures::{SinkExt as _, future::join_all};
 use penstock_actors::testkit::dice::Dice;
 use tokio_postgres::Client;
 use uuid::Uuid;

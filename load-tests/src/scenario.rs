@@ -4,7 +4,7 @@ use std::{env, fs, io::Write, path::Path, sync::Arc};
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
-use futures_util::future::try_join_all;
+use futures::future::try_join_all;
 
 use crate::{
     api::Api,

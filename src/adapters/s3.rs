@@ -38,7 +38,7 @@ mod via_rusoto;
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures::future::try_join_all;
 use penstock_actors::{
     ids::ContentHash,
     model::Tier,

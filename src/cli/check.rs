@@ -5,7 +5,7 @@
 
 use std::{fmt::Display, process::ExitCode, sync::Arc, time::Duration};
 
-use futures_util::future::join;
+use futures::future::join;
 use penstock_actors::{
     clock::SystemClock,
     governor::policy_in_force,

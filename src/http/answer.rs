@@ -53,7 +53,7 @@ mod tests {
             }
         });
         let mut call = Box::pin(call);
-        assert!(futures_util::poll!(&mut call).is_pending());
+        assert!(futures::poll!(&mut call).is_pending());
         drop(call);
         client_left.send(()).expect("the change still waits");
         end.await.expect("the change came to its end");

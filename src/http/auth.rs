@@ -10,7 +10,7 @@ use actix_web::{
     http::header::{self, HeaderMap},
     web,
 };
-use futures_util::future::LocalBoxFuture;
+use futures::future::LocalBoxFuture;
 use penstock_actors::{
     ids::ProducerId,
     model::{ApiKey, Role},

@@ -11,7 +11,7 @@ use actix_web::{
     http::header,
     web::{self, BytesMut},
 };
-use futures_util::{StreamExt as _, future::LocalBoxFuture};
+use futures::{StreamExt as _, future::LocalBoxFuture};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 

@@ -10,7 +10,7 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, Query, ServiceConfig},
 };
-use futures_util::future::OptionFuture;
+use futures::future::OptionFuture;
 use penstock_actors::{
     ids::ProducerId,
     model::Asset,
@@ -143,7 +143,7 @@ async fn list(
     let behind = given(&asked.cursor).map(|text| cursor::read(text, &wish)).transpose()?;
     let counting: OptionFuture<_> =
         asked.facets.unwrap_or_default().then(|| search.facets(&wish, settings.facet_assets, FACET_VALUES)).into();
-    let (page, facets) = futures_util::join!(search.search(&wish, behind, limit), counting);
+    let (page, facets) = futures::join!(search.search(&wish, behind, limit), counting);
     let (page, facets) = (page?, facets.transpose()?);
     let mut highlighter = wish.text.as_ref().map(Highlighter::of);
     Ok(answer::ok(&Listing {

@@ -7,7 +7,7 @@ use actix_web::{
     http::header,
     web::{self, Data, Payload, Query, ServiceConfig},
 };
-use futures_util::StreamExt as _;
+use futures::StreamExt as _;
 use penstock_actors::{
     ids::ContentHash,
     ingest::{Ingest, IngestError, Upload},

@@ -206,7 +206,7 @@ async fn ready(
     let is_governed = governor.bound_to().is_some();
     let clock = clock.into_inner();
     let [of_ledger, of_storage, of_shared, of_governance] = &readiness.looks;
-    let (database, storage, shared, governance) = futures_util::join!(
+    let (database, storage, shared, governance) = futures::join!(
         of_ledger.look(&clock, async move { ledger.ping().await }),
         of_storage.look(&clock, async move { storage.ping().await }),
         of_shared.look(&clock, async move { shared.ping().await }),

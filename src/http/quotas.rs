@@ -33,7 +33,7 @@ async fn show(
     let id: ReceiptId = receipt_id.parse()?;
     let settled = node.settled(id, SETTLING).await;
     let now = clock.now();
-    let (quota, slots) = futures_util::join!(receipts.quota(id, now), shared.slots(id));
+    let (quota, slots) = futures::join!(receipts.quota(id, now), shared.slots(id));
     let quota = quota?.ok_or(ProblemType::UnknownReceipt)?;
     let policy = &quota.policy;
     let by_window = |make: &dyn Fn(&WindowUsage) -> Value| -> Map<String, Value> {

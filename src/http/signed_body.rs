@@ -21,7 +21,7 @@ use actix_web::{
     middleware::Next,
     web::Bytes,
 };
-use futures_util::Stream;
+use futures::Stream;
 use penstock_actors::ids::ContentHash;
 use sha2::{Digest as _, Sha256};
 

@@ -17,7 +17,7 @@ use std::{
 use actix_http::{HttpMessage as _, Payload, Request, Response, body::BoxBody, error::PayloadError};
 use actix_service::{Service, ServiceFactory};
 use actix_web::{body::MessageBody, web::Bytes};
-use futures_util::{
+use futures::{
     Stream,
     future::{Either, LocalBoxFuture},
 };

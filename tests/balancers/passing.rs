@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use futures_util::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use reqwest::{Body, Method, StatusCode};
 use tokio::sync::mpsc;
 

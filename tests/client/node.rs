@@ -14,7 +14,7 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures::stream;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

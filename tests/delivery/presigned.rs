@@ -190,7 +190,7 @@ async fn two_nodes_on_one_storage_give_no_url_too_many() {
     let mut given: u64 = 0;
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while given < 20 {
-        given += futures_util::future::join_all((0..30).map(|n| wanted(nodes[n % 2]))).await.into_iter().sum::<u64>();
+        given += futures::future::join_all((0..30).map(|n| wanted(nodes[n % 2]))).await.into_iter().sum::<u64>();
         assert!(given <= 20 && std::time::Instant::now() < deadline, "{given} of 20");
     }
     for node in nodes {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use serde_json::json;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::Stdio};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::ids::VersionId;
 use reqwest::Method;
 use serde_json::json;

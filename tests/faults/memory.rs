@@ -1,7 +1,7 @@
 //! Memory: content may be larger than all of it.
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures::stream;
 use penstock::adapters::s3::ClientKind;
 use reqwest::{Body, Method};
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! S3 that is down, hangs, fails and damages what passes, under a whole node.
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock::adapters::s3::ClientKind;
 use reqwest::Method;
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use futures_util::{StreamExt as _, future::join_all, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use serde_json::{Value, json};
 
 use crate::{

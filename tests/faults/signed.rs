@@ -1,6 +1,6 @@
 //! Signed requests on several instances: one counts once, whichever it is sent to, and whatever becomes of Redis.
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! Two nodes on one database: one quota.
 
-use futures_util::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use serde_json::json;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Uploads that meet each other, break off, or are cut off.
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::Value;
 

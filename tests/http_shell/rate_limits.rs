@@ -15,7 +15,7 @@ use actix_web::{
     http::{StatusCode, header},
     test::{self, TestRequest},
 };
-use futures_util::stream;
+use futures::stream;
 use penstock::http::routing::RouteClass;
 use serde_json::json;
 

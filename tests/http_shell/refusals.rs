@@ -10,7 +10,7 @@ use actix_web::{
     http::{Method, StatusCode, header},
     test::{self, TestRequest},
 };
-use futures_util::{future::join_all, stream};
+use futures::{future::join_all, stream};
 use penstock_actors::ids::VersionId;
 use serde_json::{Value, json};
 

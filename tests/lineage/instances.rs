@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, net::SocketAddr};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use serde_json::Value;
 use tokio_postgres::config::Host;
 use uuid::Uuid;

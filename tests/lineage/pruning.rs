@@ -199,7 +199,7 @@ async fn counts_everything_once_while_it_prunes(on: On) {
         .start()
         .await;
     let senders = (0..4).map(|_| sends_old_and_new(&node, 40));
-    let created: u64 = futures_util::future::join_all(senders).await.into_iter().sum();
+    let created: u64 = futures::future::join_all(senders).await.into_iter().sum();
     // A batch that comes when three hundred newer events are there already has left before it came.
     let sent = 4 * 40 * 40;
     assert!((sent / 2..=sent).contains(&created), "{created}");

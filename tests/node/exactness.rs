@@ -17,7 +17,7 @@ on_both!(a_tier_lets_exactly_its_bytes_through_however_many_ask_at_once, async |
     let limit = 10 * PIECE + PIECE / 2;
     node.tier("exact", json!({ "bytesPerMonth": limit })).await;
     let paid = node.paid(&sample(40, PIECE as usize), "exact").await;
-    let answers = futures_util::future::join_all((0..40).map(|_| node.stream(&paid).send())).await;
+    let answers = futures::future::join_all((0..40).map(|_| node.stream(&paid).send())).await;
     let mut delivered = 0;
     for answer in answers.into_iter().map(Result::unwrap) {
         if answer.status() == 200 {
@@ -42,7 +42,7 @@ on_both!(ranges_of_many_sizes_at_once_never_overshoot, async |node: &mut TestNod
     let paid = node.paid(&sample(41, 200_000), "mixed").await;
     let sizes: Vec<u64> = (0..60).map(|i| 1 + (i * 7919) % 90_000).collect();
     let sends = sizes.iter().map(|size| node.stream(&paid).header("range", format!("bytes=0-{}", size - 1)).send());
-    let answers = futures_util::future::join_all(sends).await;
+    let answers = futures::future::join_all(sends).await;
     let (mut delivered, mut requests, mut smallest_refused) = (0, 0, u64::MAX);
     for (answer, size) in answers.into_iter().map(Result::unwrap).zip(&sizes) {
         if answer.status() == 206 {
@@ -136,7 +136,7 @@ on_both!(a_thousand_streams_of_ten_receipts_take_at_most_fifty_round_trips, asyn
             assert_eq!(answer.status(), 200);
             assert_eq!(answer.bytes().await.unwrap().len(), 20_000);
         });
-        futures_util::future::join_all(streams).await;
+        futures::future::join_all(streams).await;
     }
     node.metric_becomes("penstock_usage_settled_total", "", 1000.0).await;
     let taken = round_trips(node).await - before;
@@ -154,7 +154,7 @@ on_sqlite!(all_streams_of_a_receipt_together_keep_to_its_bandwidth, async |node:
     let size = 2_500_000;
     let paid = node.paid(&sample(44, size), "slow").await;
     let began = Instant::now();
-    let both = futures_util::future::join_all(
+    let both = futures::future::join_all(
         (0..2).map(async |_| node.stream(&paid).send().await.unwrap().bytes().await.unwrap().len()),
     );
     assert_eq!(both.await, [size, size]);

@@ -122,7 +122,7 @@ on_both!(a_spent_quota_says_what_is_left_and_when_to_come_back, async |node: &mu
 on_both!(requests_are_counted_too, async |node: &mut TestNode| {
     node.tier("few", json!({ "requestsPerDay": 7 })).await;
     let paid = node.paid(&sample(26, 1000), "few").await;
-    let answers = futures_util::future::join_all((0..20).map(|_| node.stream(&paid).send())).await;
+    let answers = futures::future::join_all((0..20).map(|_| node.stream(&paid).send())).await;
     let mut delivered = 0;
     for answer in answers.into_iter().map(Result::unwrap) {
         if answer.status() == 200 {

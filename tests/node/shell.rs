@@ -2,7 +2,7 @@
 
 use actix_http::{encoding::Decoder, header::ContentEncoding};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 

@@ -36,7 +36,7 @@ async fn a_signature_opens_what_a_key_opens(on: On) {
     let bytes = sample(1, 3_000_000);
     let parts: Vec<_> = bytes.chunks(100_000).map(|part| Ok::<_, std::io::Error>(part.to_vec())).collect();
     let upload = node.client.post(node.url("/v1/content")).header("repr-digest", digest_of(&bytes));
-    let upload = upload.body(Body::wrap_stream(futures_util::stream::iter(parts)));
+    let upload = upload.body(Body::wrap_stream(futures::stream::iter(parts)));
     let stored = expect(signed(upload, &me).send().await.unwrap(), &[201]).await;
     assert_eq!(stored["contentHash"], hex_sha256(&bytes));
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use futures_util::stream;
+use futures::stream;
 use reqwest::{Body, Method, Response};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -90,7 +90,7 @@ on_both!(the_same_content_twice_is_one_blob, async |node: &mut TestNode| {
 on_both!(two_uploads_of_the_same_content_at_once_are_one_blob, async |node: &mut TestNode| {
     let bytes = sample(3, 2_000_000);
     let sends = (0..6).map(|_| upload(node, "/v1/content", chunked(&bytes)).send());
-    let answers = futures_util::future::join_all(sends).await;
+    let answers = futures::future::join_all(sends).await;
     let mut created = 0;
     for answer in answers {
         let answer = expect(answer.unwrap(), &[200, 201]).await;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock::adapters::postgres::{PostgresSettings, StatementMode, await_schema, is_hopeless, migrate};
 use penstock_actors::{
     ports::{PortError, Receipts as _},

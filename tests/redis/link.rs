@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock::adapters::redis::{Call, RedisLink, RedisSettings, Script};
 use penstock_actors::ports::PortError;
 use redis::Value;

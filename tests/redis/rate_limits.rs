@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock::adapters::redis::{RedisLink, RedisRateLimits};
 use penstock_actors::{
     model::{Client, Subject},

@@ -44,7 +44,7 @@ on_each_client!(the_same_content_again_costs_no_room, async |buckets: TestBucket
         sample.store(&blobs).await.unwrap();
         let (one, other) = (written(&blobs, &sample).await.unwrap(), written(&blobs, &sample).await.unwrap());
         let commits =
-            futures_util::join!(one.commit(sample.hash, &sample.leaves), other.commit(sample.hash, &sample.leaves));
+            futures::join!(one.commit(sample.hash, &sample.leaves), other.commit(sample.hash, &sample.leaves));
         assert!(commits.0.is_ok() && commits.1.is_ok());
         assert_eq!(buckets.leftovers().await, [number + 1, 0, 0, 0]);
         assert_eq!(read_whole(&blobs, &sample).await.unwrap(), sample.bytes);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock::adapters::s3::ClientKind;
 use tokio::task::JoinHandle;
 use uuid::Uuid;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{
+use futures::{
     future::join_all,
     stream::{self, StreamExt as _},
 };

@@ -41,7 +41,7 @@ macro_rules! on_both {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_sqlite() {
-                let test: fn(&mut $crate::node::TestNode) -> futures_util::future::LocalBoxFuture<'_, ()> =
+                let test: fn(&mut $crate::node::TestNode) -> futures::future::LocalBoxFuture<'_, ()> =
                     |node| Box::pin(async move { ($test)(node).await });
                 let mut node = $crate::node::TestNode::start($crate::node::On::Sqlite).await;
                 test(&mut node).await;
@@ -50,7 +50,7 @@ macro_rules! on_both {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_postgres() {
-                let test: fn(&mut $crate::node::TestNode) -> futures_util::future::LocalBoxFuture<'_, ()> =
+                let test: fn(&mut $crate::node::TestNode) -> futures::future::LocalBoxFuture<'_, ()> =
                     |node| Box::pin(async move { ($test)(node).await });
                 let mut node = $crate::node::TestNode::start($crate::node::On::Postgres).await;
                 test(&mut node).await;
@@ -66,7 +66,7 @@ macro_rules! on_sqlite {
     ($name:ident, $test:expr) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            let test: fn(&mut $crate::node::TestNode) -> futures_util::future::LocalBoxFuture<'_, ()> =
+            let test: fn(&mut $crate::node::TestNode) -> futures::future::LocalBoxFuture<'_, ()> =
                 |node| Box::pin(async move { ($test)(node).await });
             let mut node = $crate::node::TestNode::start($crate::node::On::Sqlite).await;
             test(&mut node).await;

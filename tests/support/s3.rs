@@ -5,7 +5,7 @@
 
 use std::{env, sync::Arc, time::Duration};
 
-use futures_util::TryStreamExt as _;
+use futures::TryStreamExt as _;
 use object_store::{
     ClientOptions, ObjectStore as _, ObjectStoreExt as _,
     aws::{AmazonS3, AmazonS3Builder},
@@ -198,7 +198,7 @@ macro_rules! on_each_client {
             use super::*;
 
             async fn with(client: penstock::adapters::s3::ClientKind) {
-                let test: fn($crate::s3::TestBuckets) -> futures_util::future::LocalBoxFuture<'static, ()> =
+                let test: fn($crate::s3::TestBuckets) -> futures::future::LocalBoxFuture<'static, ()> =
                     |buckets| Box::pin(async move { ($test)(buckets).await });
                 test($crate::s3::TestBuckets::new(client)).await;
             }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use futures_util::FutureExt as _;
+use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
 use self::recalls::Recalls;

@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use futures_util::{FutureExt as _, future::Shared};
+use futures::{FutureExt as _, future::Shared};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{

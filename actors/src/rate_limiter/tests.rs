@@ -5,7 +5,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures::future::join_all;
 use proptest::prelude::*;
 
 use super::{allowance::SPARE_PARTS, *};
@@ -141,8 +141,8 @@ async fn a_client_who_leaves_takes_nobodys_answer_away() {
     let subject = subject(1);
     let mut first = Box::pin(limiter.check(&subject, 5));
     let mut second = Box::pin(limiter.check(&subject, 5));
-    assert!(futures_util::poll!(&mut first).is_pending());
-    assert!(futures_util::poll!(&mut second).is_pending());
+    assert!(futures::poll!(&mut first).is_pending());
+    assert!(futures::poll!(&mut second).is_pending());
     drop(first);
     drop(held);
     assert!(second.await.allowed);

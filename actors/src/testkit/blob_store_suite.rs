@@ -127,7 +127,7 @@ async fn writers_of_the_same_content_do_not_disturb_each_other(store: &dyn BlobS
     second.write(sample.bytes.clone()).await.expect("written");
     first.write(sample.bytes.slice(500..)).await.expect("written");
     let (first, second) =
-        futures_util::join!(first.commit(sample.hash, &sample.leaves), second.commit(sample.hash, &sample.leaves));
+        futures::join!(first.commit(sample.hash, &sample.leaves), second.commit(sample.hash, &sample.leaves));
     first.expect("committed");
     second.expect("committed");
     let blob = store.open(sample.hash).await.expect("opened");

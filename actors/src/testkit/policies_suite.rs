@@ -133,7 +133,7 @@ async fn of_many_changes_at_once_each_makes_a_version(store: &impl Policies) {
     let (id, at) = (fresh(), now());
     let licences: Vec<String> = (0..8).map(|number| format!("L-{number}")).collect();
     let puts = licences.iter().map(|licence| put(store, &id, licence, at));
-    let mut versions = futures_util::future::join_all(puts).await;
+    let mut versions = futures::future::join_all(puts).await;
     versions.sort_unstable();
     assert_eq!(versions, (1..=8).collect::<Vec<_>>());
     for version in versions {

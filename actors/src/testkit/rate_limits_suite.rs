@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 
 use crate::{
     ids::KeyId,

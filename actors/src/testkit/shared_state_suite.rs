@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 

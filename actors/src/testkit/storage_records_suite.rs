@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use jiff::{Timestamp, ToSpan as _, civil::Date};
 
 use super::catalog_suite;

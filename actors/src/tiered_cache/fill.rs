@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join;
+use futures::future::join;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 

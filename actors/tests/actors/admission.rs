@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use actix::{Actor, Context, Handler};
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::{quota_book::Demand, refusal::Refusal};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use futures_util::FutureExt as _;
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock as _,

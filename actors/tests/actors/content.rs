@@ -1,6 +1,6 @@
 //! The content store: verified reads, shared between readers and bounded in memory.
 
-use futures_util::{StreamExt as _, future::join_all};
+use futures::{StreamExt as _, future::join_all};
 use penstock_actors::{content_store::Verify, model::LEAF_BYTES, ports::PortError};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use penstock_actors::{
     delegation::{Delegated, Delegator, NotDelegated},

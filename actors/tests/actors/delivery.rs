@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, future::join};
+use futures::{StreamExt as _, future::join};
 use penstock_actors::{
     delivery::{Delivery, DeliveryError, Part, Plan},
     model::{Credit, LEAF_BYTES, Outcome, QuotaPolicy, ReceiptStatus, UsageRow},

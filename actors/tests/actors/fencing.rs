@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use futures_util::StreamExt as _;
+use futures::StreamExt as _;
 use penstock_actors::{
     delivery::DeliveryError,
     model::{Credit, LostLease, NodeEpoch, Outcome, QuotaPolicy},

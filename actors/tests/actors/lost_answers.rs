@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::{
     ids::NodeId,
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, Outcome},

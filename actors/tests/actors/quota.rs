@@ -1,6 +1,6 @@
 //! The quota cache: who is let in, at how many round trips, and what of it comes back.
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::{
     model::{Credit, ReceiptStatus},
     quota_book::Demand,

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::{
     ids::ReceiptId,
     model::{QuotaPolicy, ReceiptStatus},

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::{
     ports::{CacheName, PortError},
     testkit::script::Fault,

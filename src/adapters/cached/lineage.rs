@@ -83,7 +83,7 @@ fn key_of(walk: &Walk) -> String {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-    use futures_util::future::join_all;
+    use futures::future::join_all;
     use penstock_actors::{
         testkit::clock::ManualClock,
         tiered_cache::{CacheTtls, TieredDeps, TieredSettings},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use deadpool_postgres::ClientWrapper;
-use futures_util::TryStreamExt;
+use futures::TryStreamExt;
 use penstock_actors::ports::{PortError, PortResult};
 use tokio::time::timeout;
 use tokio_postgres::{

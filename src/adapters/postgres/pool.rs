@@ -8,7 +8,7 @@ use std::{
 
 use deadpool::managed::{self, Manager, Metrics, QueueMode, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Runtime};
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::ports::{PortError, PortResult};
 use tokio::time::timeout;
 

@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::ports::{PortError, PortResult};
 use tokio::sync::Mutex;
 use tokio_postgres::Row;

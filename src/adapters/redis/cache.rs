@@ -21,7 +21,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use penstock_actors::ports::{
     CacheTag, EntryKey, KeyPattern, Loader, Look, PortError, PortResult, Seen, SharedCache, SharedValue, UseList,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures::future::join_all;
 use penstock_actors::ports::{PortError, PortResult};
 use redis::{Client, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::{

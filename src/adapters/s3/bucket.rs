@@ -20,7 +20,7 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use futures::StreamExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, future::try_join_all, stream};
+use futures::{StreamExt as _, future::try_join_all, stream};
 use jiff::Timestamp;
 use penstock_actors::{
     ids::ContentHash,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures::future::try_join_all;
 use penstock_actors::{
     ids::{ContentHash, InstallationId},
     model::Tier,

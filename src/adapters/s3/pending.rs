@@ -13,7 +13,7 @@
 use std::{mem, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::future::try_join;
+use futures::future::try_join;
 use penstock_actors::{
     ids::ContentHash,
     model::{LeafHash, Tier},

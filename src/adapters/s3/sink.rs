@@ -7,7 +7,7 @@ use std::{mem, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::future::try_join;
+use futures::future::try_join;
 use penstock_actors::{
     ids::ContentHash,
     model::{LeafHash, leaf_count},

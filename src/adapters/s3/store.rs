@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, future::try_join_all, stream::FuturesOrdered};
+use futures::{StreamExt as _, future::try_join_all, stream::FuturesOrdered};
 use moka::future::Cache;
 use penstock_actors::{
     ids::ContentHash,

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::try_join_all;
+use futures::future::try_join_all;
 use penstock_actors::{
     ids::ContentHash,
     ports::{ListedBlob, PortResult},

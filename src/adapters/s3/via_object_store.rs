@@ -7,7 +7,7 @@ use std::{error::Error, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures::StreamExt as _;
 use object_store::{
     BackoffConfig, ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
     PutPayload, RetryConfig, UpdateVersion,

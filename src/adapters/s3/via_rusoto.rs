@@ -8,7 +8,7 @@ use std::{io, ops::Range, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, future::ready, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::ready, stream};
 use jiff::Timestamp;
 use penstock_actors::ports::{PortError, PortResult};
 use rusoto_core::{

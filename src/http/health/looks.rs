@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{
+use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
@@ -152,7 +152,7 @@ mod tests {
                 Ok::<_, PortError>(())
             })
         };
-        let answers = futures_util::future::join_all((0..100).map(|_| look())).await;
+        let answers = futures::future::join_all((0..100).map(|_| look())).await;
         assert!(answers.iter().all(|found| found.state == State::Ok));
         assert_eq!(asked.load(Relaxed), 1);
         look().await;

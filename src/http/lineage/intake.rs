@@ -8,7 +8,7 @@ use actix_web::{
     web::{self, BytesMut, Data},
 };
 use flate2::read::MultiGzDecoder;
-use futures_util::StreamExt as _;
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use penstock_actors::{
     admission::Permit,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures_util::StreamExt as _;
+use futures::StreamExt as _;
 use penstock_actors::ports::Tag;
 use redis::{Client, RedisResult};
 use tokio::{sync::broadcast, time::timeout};

@@ -1,6 +1,6 @@
 //! What the threads promise, whatever the jobs do.
 
-use futures_util::{FutureExt as _, StreamExt as _, future::join3, stream::FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, future::join3, stream::FuturesUnordered};
 
 use super::{
     super::{policies, testing::Database},

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, stream};
+use futures::{Stream, stream};
 use penstock_actors::ids::ContentHash;
 use sha2::{Digest, Sha256};
 

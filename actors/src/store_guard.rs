@@ -49,6 +49,10 @@ const STORE: &str = "blob storage";
 /// removes, has it looked at afresh.
 const RECENT: Duration = Duration::from_secs(1);
 
+/// How long the database is asked whose it is. Half of what a health check has for a look at a store: a database that hangs must not
+/// make the stores look down beside it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// A store that is not used is looked at again after so long, unless a health check asks for it.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -177,10 +181,10 @@ impl StoreGuard {
     /// When the database answers, and does not know whose it is.
     pub async fn replacement(&self) -> PortResult<Option<InstallationId>> {
         let known = self.installation().await?.installation_id;
-        match self.installations.installation().await {
-            Ok(now) => Ok((now.installation_id != known).then_some(now.installation_id)),
-            Err(PortError::Unavailable { .. }) => Ok(None),
-            Err(error) => Err(error),
+        match tokio::time::timeout(PATIENCE, self.installations.installation()).await {
+            Ok(Ok(now)) => Ok((now.installation_id != known).then_some(now.installation_id)),
+            Ok(Err(PortError::Unavailable { .. })) | Err(_) => Ok(None),
+            Ok(Err(error)) => Err(error),
         }
     }
 

@@ -15,6 +15,7 @@ mod s3;
 mod signing;
 
 mod api;
+mod bodies;
 mod catalogue;
 mod checks;
 mod exactness;

@@ -34,9 +34,11 @@ pub(in super::super) const STANDING: &str = "
     SELECT epoch, beats, fenced = 0 AND alive_until > :now AS alive
     FROM ledger_nodes WHERE node_id = :node ORDER BY epoch DESC LIMIT 1";
 
-/// Served by the primary key.
+/// Served by the primary key. Two milliseconds back, since the trigger that compares this time with SQLite's own clock knows milliseconds
+/// only: a successor that begins in the same one must not find its predecessor alive.
 pub(in super::super) const DECLARE_DEAD: &str = "
-    UPDATE ledger_nodes SET alive_until = :now WHERE node_id = :node AND epoch = :epoch AND alive_until > :now";
+    UPDATE ledger_nodes SET alive_until = :now - 2000
+    WHERE node_id = :node AND epoch = :epoch AND alive_until > :now - 2000";
 
 /// Served by the primary key. Who was late, or is, judges no other epoch.
 pub(in super::super) const MAY_RECLAIM: &str = "

@@ -152,10 +152,10 @@ async fn streams_survive_a_server_that_is_killed_and_started_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_survive_a_server_that_is_killed_behind_pgbouncer() {
     let mut cluster = Cluster::start(&[]).await;
-    let blobs = tempfile::tempdir().unwrap();
-    let setup = |url: &str| setup(url).env("DATA_ROOT", blobs.path().to_str().unwrap());
     // Migrated as an operator would, past PgBouncer.
-    setup(&cluster.url()).start().await.finish().await;
+    let mut migrate = tokio::process::Command::new(env!("CARGO_BIN_EXE_penstock"));
+    let migrated = migrate.arg("migrate").env("DATABASE_URL", cluster.url()).status().await.unwrap();
+    assert!(migrated.success());
     let bouncer = PgBouncer::before(&cluster.config(), "").await;
     let mut node = setup(&bouncer.url()).env("PENSTOCK_DATABASE__MIGRATE_AT_START", "false").start().await;
     streams_survive(&mut node, &mut cluster, Cluster::kill, async |cluster| cluster.boot().await).await;

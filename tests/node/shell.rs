@@ -112,7 +112,7 @@ on_sqlite!(json_that_cannot_be_read_is_refused, async |node: &mut TestNode| {
         expect_problem(post(body.into()).await.unwrap(), 400, "malformed-request").await;
     }
     expect_problem(post(b"{\"name\":\"\xff\"}".to_vec()).await.unwrap(), 400, "malformed-request").await;
-    expect_problem(post(vec![b'['; 100_000]).await.unwrap(), 422, "validation-failed").await;
+    expect_problem(post(vec![b'['; 100_000]).await.unwrap(), 400, "malformed-request").await;
     for body in ["[]", "5", "{}", "{\"name\":\"x\",\"role\":\"admin\"}", "{\"name\":\"x\",\"name\":\"y\"}"] {
         expect_problem(post(body.into()).await.unwrap(), 422, "validation-failed").await;
     }

@@ -46,7 +46,7 @@ pub(super) async fn collect(
     how: Orphans,
     report: &mut PassReport,
 ) -> PortResult<()> {
-    let index_since = deps.installations.installation().await?.created_at;
+    let index_since = index_since(deps).await?;
     let step = settings.step as usize;
     for _ in 0..STEPS_PER_PASS {
         let page = deps.blobs.list(round.orphans, settings.temporary_age, step).await?;
@@ -72,6 +72,13 @@ pub(super) async fn collect(
     }
     tell_of_held(round, report.orphans_held);
     Ok(())
+}
+
+/// Since when the index is there, in whole seconds: object storage tells ages no finer, and what came in its first second is no older
+/// than the index.
+async fn index_since(deps: &JanitorDeps) -> PortResult<Timestamp> {
+    let made = deps.installations.installation().await?.created_at;
+    Ok(Timestamp::from_second(made.as_second()).unwrap_or(made))
 }
 
 /// Of so many blobs, those that may go to the trash without a word.
@@ -118,7 +125,7 @@ pub(super) async fn look_through_trash(
     now: Timestamp,
     report: &mut PassReport,
 ) -> PortResult<()> {
-    let index_since = deps.installations.installation().await?.created_at;
+    let index_since = index_since(deps).await?;
     let (step, old) = (settings.step as usize, before(now, settings.trash_ttl));
     for _ in 0..STEPS_PER_PASS {
         let page = deps.blobs.trashed(round.trash, step).await?;

@@ -136,6 +136,7 @@ async fn a_node_shows_its_certificate_to_a_server_that_asks() {
         key_file: server.file("node.key", &key),
     };
     let settings = server.settings("localhost", TlsSettings { identity: Some(identity), ..server.verified() });
+    migrate(&settings).await.expect("migrated");
     let (store, _metrics) = store(settings).await;
     store.ping().await.expect("an answer");
 }

@@ -87,26 +87,19 @@ async fn create(
     .await
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pages {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 async fn list(
     _: Admin,
     api_keys: Data<dyn ApiKeys>,
     producer: Path<String>,
-    query: Query<Pages>,
+    query: Query<paging::Which>,
 ) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
     let after = query.cursor.as_deref().map(paging::place_in_time).transpose()?;
     let after: Option<(Timestamp, KeyId)> = after.map(|(at, id)| (at, KeyId::from_uuid(id)));
-    let items = api_keys.keys(producer.parse()?, after, limit).await?;
-    let more = items.last().filter(|_| items.len() == limit as usize);
+    let page = api_keys.keys(producer.parse()?, after, limit).await?;
+    let more = page.items.last().filter(|_| page.more);
     let next = more.map(|last| paging::cursor_in_time(last.created_at, last.key_id.as_uuid()));
-    Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
+    Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
 /// Which key a path names.

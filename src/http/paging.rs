@@ -2,9 +2,18 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Problem;
+
+/// What a call for a list says of the page.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    pub(super) limit: Option<u32>,
+    pub(super) cursor: Option<String>,
+}
 
 /// Items that a page is to have: `usual` unless the caller says otherwise, and no more than `most`.
 ///

@@ -32,21 +32,14 @@ const PAGE: u32 = 100;
 /// Producers on the longest page.
 const LONGEST_PAGE: u32 = 1000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pages {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
-async fn list(_: Admin, keys: Data<dyn ApiKeys>, query: Query<Pages>) -> Result<HttpResponse, Problem> {
+async fn list(_: Admin, keys: Data<dyn ApiKeys>, query: Query<paging::Which>) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
     let after = query.cursor.as_deref().map(|cursor| paging::place(cursor, |place| Uuid::from_slice(&place).ok()));
     let after = after.transpose()?.map(ProducerId::from_uuid);
-    let items = keys.producers(after, limit).await?;
-    let more = items.last().filter(|_| items.len() == limit as usize);
+    let page = keys.producers(after, limit).await?;
+    let more = page.items.last().filter(|_| page.more);
     let next = more.map(|last| paging::cursor(last.producer_id.as_uuid().as_bytes()));
-    Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
+    Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
 #[derive(Deserialize)]

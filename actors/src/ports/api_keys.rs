@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::PortResult;
+use super::{Page, PortResult};
 use crate::{
     ids::{KeyId, ProducerId},
     model::{KeyInfo, NewKey, ProducerInfo},
@@ -14,7 +14,7 @@ use crate::{
 #[async_trait]
 pub trait ApiKeys: Send + Sync + 'static {
     /// Producers in the order of their ids, which is that in which they were made.
-    async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Vec<ProducerInfo>>;
+    async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Page<ProducerInfo>>;
 
     /// The keys of a producer, the oldest first, those that were revoked among them.
     async fn keys(
@@ -22,7 +22,7 @@ pub trait ApiKeys: Send + Sync + 'static {
         producer: ProducerId,
         after: Option<(Timestamp, KeyId)>,
         limit: u32,
-    ) -> PortResult<Vec<KeyInfo>>;
+    ) -> PortResult<Page<KeyInfo>>;
 
     /// Makes a key; `NotFound` when there is no such producer.
     async fn add_key(&self, new: &NewKey) -> PortResult<()>;

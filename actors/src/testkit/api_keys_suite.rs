@@ -59,7 +59,9 @@ async fn opens(store: &impl KeyStore, secret: &[u8; 32]) -> Option<KeyId> {
 }
 
 async fn listed(store: &impl KeyStore, producer: ProducerId) -> Vec<KeyInfo> {
-    store.keys(producer, None, PAGE).await.expect("an answer")
+    let page = store.keys(producer, None, PAGE).await.expect("an answer");
+    assert!(!page.more);
+    page.items
 }
 
 async fn a_further_key_opens_and_is_listed(store: &impl KeyStore) {
@@ -127,8 +129,8 @@ async fn keys_and_producers_are_listed_page_by_page(store: &impl KeyStore) {
     loop {
         let after = pages.last().map(|last| (last.created_at, last.key_id));
         let page = store.keys(producer, after, 3).await.expect("an answer");
-        pages.extend(page.iter().cloned());
-        if page.len() < 3 {
+        pages.extend(page.items);
+        if !page.more {
             break;
         }
     }
@@ -136,8 +138,8 @@ async fn keys_and_producers_are_listed_page_by_page(store: &impl KeyStore) {
     let mut producers = Vec::new();
     loop {
         let page = store.producers(producers.last().copied(), 50).await.expect("an answer");
-        producers.extend(page.iter().map(|producer| producer.producer_id));
-        if page.len() < 50 {
+        producers.extend(page.items.iter().map(|producer| producer.producer_id));
+        if !page.more {
             break;
         }
     }

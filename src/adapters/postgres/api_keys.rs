@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{KeyId, ProducerId},
     model::{KeyInfo, NewKey, ProducerInfo},
-    ports::{ApiKeys, PortError, PortResult},
+    ports::{ApiKeys, Page, PortError, PortResult},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -56,9 +56,9 @@ const REVOKE: Statement = Statement {
 
 #[async_trait]
 impl ApiKeys for PostgresStore {
-    async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Vec<ProducerInfo>> {
+    async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Page<ProducerInfo>> {
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
-        let rows = self.db.rows(&PRODUCERS, &[&after, &i64::from(limit)]).await?;
+        let rows = self.db.rows(&PRODUCERS, &[&after, &(i64::from(limit) + 1)]).await?;
         let producer = |row: Columns<'_>| {
             Ok(ProducerInfo {
                 producer_id: ProducerId::from_uuid(row.get("producer_id")?),
@@ -66,7 +66,7 @@ impl ApiKeys for PostgresStore {
                 created_at: row.get("created_at")?,
             })
         };
-        rows.iter().map(|row| producer(Columns(row))).collect()
+        Ok(Page::of(rows.iter().map(|row| producer(Columns(row))).collect::<PortResult<_>>()?, limit))
     }
 
     async fn keys(
@@ -74,10 +74,10 @@ impl ApiKeys for PostgresStore {
         producer: ProducerId,
         after: Option<(Timestamp, KeyId)>,
         limit: u32,
-    ) -> PortResult<Vec<KeyInfo>> {
+    ) -> PortResult<Page<KeyInfo>> {
         let (at, after) = after.map_or((Timestamp::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.as_uuid()));
-        let rows = self.db.rows(&OF_PRODUCER, &[&producer.as_uuid(), &at, &after, &i64::from(limit)]).await?;
-        rows.iter().map(|row| info(&Columns(row))).collect()
+        let rows = self.db.rows(&OF_PRODUCER, &[&producer.as_uuid(), &at, &after, &(i64::from(limit) + 1)]).await?;
+        Ok(Page::of(rows.iter().map(|row| info(&Columns(row))).collect::<PortResult<_>>()?, limit))
     }
 
     async fn add_key(&self, new: &NewKey) -> PortResult<()> {

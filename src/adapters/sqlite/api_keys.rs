@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{KeyId, ProducerId},
     model::{KeyInfo, NewKey, ProducerInfo},
-    ports::{ApiKeys, PortError, PortResult},
+    ports::{ApiKeys, Page, PortError, PortResult},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use uuid::Uuid;
@@ -41,18 +41,19 @@ pub(super) const REVOKE_KEY: &str = "
 
 #[async_trait]
 impl ApiKeys for SqliteStore {
-    async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Vec<ProducerInfo>> {
+    async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Page<ProducerInfo>> {
         let after = after.unwrap_or_else(|| ProducerId::from_uuid(Uuid::nil()));
         let list = move |conn: &Connection| {
             let mut select = conn.prepare_cached(PRODUCERS)?;
-            let rows = select.query_map(named_params! { ":after": Sql(after), ":limit": limit }, |row| {
-                Ok(ProducerInfo {
-                    producer_id: get(row, "producer_id")?,
-                    name: row.get("name")?,
-                    created_at: get(row, "created_at")?,
-                })
-            })?;
-            Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+            let rows =
+                select.query_map(named_params! { ":after": Sql(after), ":limit": i64::from(limit) + 1 }, |row| {
+                    Ok(ProducerInfo {
+                        producer_id: get(row, "producer_id")?,
+                        name: row.get("name")?,
+                        created_at: get(row, "created_at")?,
+                    })
+                })?;
+            Ok(Page::of(rows.collect::<rusqlite::Result<_>>()?, limit))
         };
         self.workers.read("producers", list).await
     }
@@ -62,14 +63,14 @@ impl ApiKeys for SqliteStore {
         producer: ProducerId,
         after: Option<(Timestamp, KeyId)>,
         limit: u32,
-    ) -> PortResult<Vec<KeyInfo>> {
+    ) -> PortResult<Page<KeyInfo>> {
         let (at, after) = after.unwrap_or((Timestamp::UNIX_EPOCH, KeyId::from_uuid(Uuid::nil())));
         let list = move |conn: &Connection| {
             let mut select = conn.prepare_cached(KEYS_OF_PRODUCER)?;
             let which = named_params! {
-                ":producer": Sql(producer), ":at": Sql(at), ":after": Sql(after), ":limit": limit,
+                ":producer": Sql(producer), ":at": Sql(at), ":after": Sql(after), ":limit": i64::from(limit) + 1,
             };
-            Ok(select.query_map(which, from_row)?.collect::<rusqlite::Result<Vec<_>>>()?)
+            Ok(Page::of(select.query_map(which, from_row)?.collect::<rusqlite::Result<_>>()?, limit))
         };
         self.workers.read("keys", list).await
     }

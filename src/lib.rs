@@ -9,6 +9,7 @@ pub mod client_socket;
 pub mod config;
 pub mod data_dir;
 pub mod door;
+mod folders;
 pub mod http;
 pub mod http_server;
 pub mod identity;

@@ -18,6 +18,12 @@ pub trait Clock: Send + Sync + 'static {
     fn uptime(&self) -> Duration;
 }
 
+/// Goes on while the machine sleeps, where the system has such a clock.
+#[cfg(target_os = "linux")]
+const UPTIME: ClockId = ClockId::CLOCK_BOOTTIME;
+#[cfg(not(target_os = "linux"))]
+const UPTIME: ClockId = ClockId::CLOCK_MONOTONIC;
+
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
@@ -32,8 +38,7 @@ impl Clock for SystemClock {
     }
 
     fn uptime(&self) -> Duration {
-        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had this clock since 2.6.39");
-        since_boot.into()
+        clock_gettime(UPTIME).expect("every system that the node runs on has this clock").into()
     }
 }
 

@@ -103,12 +103,14 @@ impl Turns {
             Framing::Chunked => Body::Chunks(Chunks::default()),
             Framing::Endless => return self.free(),
         };
-        if matches!(self.state, State::Whole { .. }) {
-            self.state =
-                if framing == Framing::Length(0) { State::Answering } else { State::Body { body, answered: false } };
-            if framing != Framing::Length(0) {
-                self.wake();
-            }
+        if !matches!(self.state, State::Whole { .. }) {
+            return;
+        }
+        if framing == Framing::Length(0) {
+            self.state = State::Answering;
+        } else {
+            self.state = State::Body { body, answered: false };
+            self.wake();
         }
     }
 

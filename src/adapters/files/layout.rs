@@ -10,7 +10,7 @@ use penstock_actors::{ids::ContentHash, ports::PortResult};
 use uuid::Uuid;
 
 use super::fault::fault;
-use crate::adapters::store_mark;
+use crate::{adapters::store_mark, folders};
 
 /// The folders under one root. Two levels of 256 shards keep a folder at some 15 blobs when there are a million.
 #[derive(Debug)]
@@ -138,5 +138,5 @@ impl Layout {
 
 /// Makes the names in a folder durable; a rename alone is not.
 pub(super) fn sync_folder(path: &Path) -> PortResult<()> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(fault("sync the folder", path))
+    folders::sync(path).map_err(fault("sync the folder", path))
 }

@@ -131,16 +131,7 @@ impl Bucket {
 
     /// A whole object of at most `limit` bytes.
     pub(super) async fn fetch(&self, key: &str, limit: usize) -> Attempt<Whole> {
-        let mut retries = self.retries(self.patience.retry_time);
-        loop {
-            let began = Instant::now();
-            let whole = self.fetch_once(key, limit, retries.deadline).await;
-            self.metrics.request_finished("get", outcome(&whole), began.into_std());
-            match whole {
-                Ok(whole) => return Ok(whole),
-                Err(failure) => retries.wait(failure, "get", &self.metrics).await?,
-            }
-        }
+        self.attempts("get", self.patience.retry_time, |deadline| self.fetch_once(key, limit, deadline)).await
     }
 
     /// What comes moves the deadline of this attempt alone: the next one begins with the first byte again.
@@ -320,6 +311,7 @@ impl Bucket {
         self.repeat(operation, part_timeout, self.patience.sending_time(), send).await
     }
 
+    /// Attempts that are cut off when the time of all of them is over.
     async fn repeat<T, F>(
         &self,
         operation: &'static str,
@@ -330,11 +322,27 @@ impl Bucket {
     where
         F: Future<Output = Attempt<T>>,
     {
+        let cut_off = |deadline| {
+            let answer = timeout_at(deadline, attempt());
+            async move { answer.await.unwrap_or_else(|_| Err(Failure::silent(attempt_time))) }
+        };
+        self.attempts(operation, total, cut_off).await
+    }
+
+    /// Attempts that know the deadline of all of them, and keep it.
+    async fn attempts<T, F>(
+        &self,
+        operation: &'static str,
+        total: Duration,
+        attempt: impl Fn(Instant) -> F,
+    ) -> Attempt<T>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
         let mut retries = self.retries(total);
         loop {
             let began = Instant::now();
-            let answer =
-                timeout_at(retries.deadline, attempt()).await.unwrap_or_else(|_| Err(Failure::silent(attempt_time)));
+            let answer = attempt(retries.deadline).await;
             self.metrics.request_finished(operation, outcome(&answer), began.into_std());
             match answer {
                 Ok(answer) => return Ok(answer),

@@ -14,6 +14,7 @@ use penstock_actors::ids::ContentHash;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{SqliteSettings, connection, values::get};
+use crate::folders;
 
 /// One snapshot of all pages, in a file that needs no log beside it.
 const COPY: &str = "VACUUM INTO ?1";
@@ -62,7 +63,7 @@ pub fn back_up(settings: &SqliteSettings, copy: &Path) -> anyhow::Result<Copy> {
     }
     let written = written?;
     fs::rename(&next, copy)?;
-    sync_folder(copy)?;
+    folders::sync(folders::of(copy))?;
     Ok(written)
 }
 
@@ -105,7 +106,7 @@ pub fn restore(settings: &SqliteSettings, copy: &Path) -> anyhow::Result<Option<
     file.sync_all()?;
     let last = settings.path.exists().then(|| set_aside(settings)).transpose()?;
     fs::rename(&next, &settings.path)?;
-    sync_folder(&settings.path)?;
+    folders::sync(folders::of(&settings.path))?;
     Ok(last)
 }
 
@@ -135,10 +136,4 @@ fn set_aside(settings: &SqliteSettings) -> anyhow::Result<PathBuf> {
         }
     }
     Ok(last)
-}
-
-/// A new name is on the disk when its folder is.
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(folder)?.sync_all()
 }

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 
 use super::{super::progress::Progress, target};
+use crate::folders;
 
 /// Bytes gathered before they are written. Parts of an answer come in a few KiB; a write each would be mostly system call.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
@@ -101,7 +102,7 @@ impl PartFile {
                 fs::set_permissions(&path, standing.permissions())?;
             }
             fs::rename(&path, &target)?;
-            File::open(target::folder_of(&target))?.sync_all()
+            folders::sync(folders::of(&target))
         };
         tokio::task::spawn_blocking(naming).await.context("the naming was stopped")?.context("cannot name the file")
     }
@@ -136,7 +137,7 @@ fn part_names(target: &Path, content: ContentHash) -> [PathBuf; 2] {
     let digits = &content.to_string()[..HASH_DIGITS];
     let mut name = OsString::from(target);
     name.push(format!(".{digits}.part"));
-    [name.into(), target::folder_of(target).join(format!("penstock-{digits}.part"))]
+    [name.into(), folders::of(target).join(format!("penstock-{digits}.part"))]
 }
 
 /// Opens the part by the first name that the file system takes, and makes it if it is not there.

@@ -14,6 +14,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use crate::folders;
+
 /// Links that are followed before it is taken for a circle, as by the system.
 const MOST_LINKS: usize = 40;
 
@@ -65,7 +67,7 @@ fn follow(output: &Path) -> anyhow::Result<Target> {
             return Ok(descriptor);
         }
         match fs::read_link(&path) {
-            Ok(next) => path = folder_of(&path).join(next),
+            Ok(next) => path = folders::of(&path).join(next),
             // It is no link, or it is not there.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
                 return Ok(Target::File(path));
@@ -78,7 +80,7 @@ fn follow(output: &Path) -> anyhow::Result<Target> {
 
 /// `/dev/stdout`, `/dev/fd/63` and their like lead to a file that a process has open: whatever it is, it is written into.
 fn open_descriptor(path: &Path) -> Option<Target> {
-    let folder = folder_of(path).canonicalize().ok()?;
+    let folder = folders::of(path).canonicalize().ok()?;
     if !(folder.starts_with("/proc") && folder.ends_with("fd")) {
         return None;
     }
@@ -94,11 +96,6 @@ fn may_be_written(path: &Path) -> std::io::Result<()> {
         // That a program runs from it keeps nobody from giving its name to another file.
         _ => Ok(()),
     }
-}
-
-/// The folder that a path names something in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// What is known of a regular file that stands where a content is to go.

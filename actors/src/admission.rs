@@ -1,8 +1,8 @@
 //! Admission: the only queue bound in the node.
 //!
-//! A mailbox bounds nothing (`Addr::send` gets past its capacity), so the bound is a permit, counted in items or bytes. It
-//! travels inside the message or the stream and comes back when that is dropped, whatever the reason: there is no path on
-//! which it can be forgotten. Mailboxes themselves are opened without a limit so that they never interfere.
+//! A mailbox is no bound (`Addr::send` ignores its capacity), so the bound is a permit, counted in items or bytes. The
+//! permit travels inside the message or the stream and comes back when that is dropped, for whatever reason, so it
+//! cannot be leaked. Mailboxes are opened without a limit, so that they never interfere.
 
 use std::{
     sync::{
@@ -35,13 +35,13 @@ pub struct Permit {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What an [`Admission`] has seen so far.
+/// The counters of an [`Admission`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdmissionSnapshot {
     pub name: &'static str,
     pub capacity: u64,
     pub in_use: u64,
-    /// Times that a permit was refused at once or not given in time.
+    /// Permits refused at once, or not given in time.
     pub refused: u64,
     /// Time that callers of [`Admission::admit`] spent waiting.
     pub waited: Duration,
@@ -54,7 +54,7 @@ impl Admission {
         Self { inner: Arc::new(Inner { name, capacity, permits, refused: 0.into(), waited_micros: 0.into() }) }
     }
 
-    /// A permit for `amount`, or nothing if it is not free right now. This is the edge of the node: whoever gets nothing
+    /// A permit for `amount`, or `None` if that much is not free right now. For the edge of the node: the caller
     /// answers 503.
     pub fn try_admit(&self, amount: u32) -> Option<Permit> {
         match Arc::clone(&self.inner.permits).try_acquire_many_owned(amount) {
@@ -82,7 +82,7 @@ impl Admission {
         None
     }
 
-    /// How much is out now.
+    /// How much is in use now.
     pub fn in_use(&self) -> u64 {
         u64::from(self.inner.capacity).saturating_sub(self.inner.permits.available_permits() as u64)
     }

@@ -1,15 +1,18 @@
-//! `ChangeFollower`: learns what other instances have changed, and tells this one.
+//! `ChangeFollower`: reads the changes that other instances made, and passes them on to the caches and streams of this
+//! node.
 //!
-//! It polls the log of changes that the database keeps ([`Changes`]), so nothing depends on a message: a revoked receipt stops
-//! its streams here within one interval of its transaction, whoever wrote it and whatever else is down. Messages from the
-//! shared state come on top and are passed on at once.
+//! It polls the database's log of changes ([`Changes`]), so correctness depends on no message: a revoked receipt stops
+//! its streams here within one interval of its transaction, whichever instance wrote it and whatever else is down.
+//! Messages from the shared state arrive sooner and are passed on at once.
 //!
-//! Each page says which timeline the database is in. Where it is another one than before, or the database was restored and nobody has
-//! said so yet, a mark says nothing: everything counts as changed, and this node's epoch is of the past.
+//! Each page names the database's timeline. When the timeline has changed, or the database was restored and has no new
+//! timeline yet, the position in the log means nothing. Then everything counts as changed, and this node's epoch is
+//! over.
 //!
-//! **Bound.** One statement under way, [`PAGE`] lines at a time; when more has changed, everything counts as changed. Lines
-//! that may be read again are remembered by id, no longer than they may. **When the log cannot be read** what is in memory goes
-//! on until its time is over; after a gap longer than [`GAP`] everything counts as changed, since the log may have been cut.
+//! **Bound.** One statement at a time, [`PAGE`] lines each; when more has changed, everything counts as changed. Lines
+//! that may be read twice are remembered by id, only for as long as they can repeat. **When the log cannot be read**,
+//! entries in memory live until they expire. After a gap longer than [`GAP`] everything counts as changed, since the
+//! log may have been cut.
 
 use std::{
     collections::HashSet,
@@ -28,19 +31,20 @@ use crate::{
     ports::{ChangeMark, ChangePage, Changes, PortResult, Tag, Timelines},
 };
 
-/// Lines in one page. At 100 bytes each it is a MB at most; more changes within one interval are a migration, not traffic.
+/// Lines in one page. At 100 bytes each that is 1 MB at most. More changes within one interval come from a migration,
+/// not from traffic.
 const PAGE: u32 = 10_000;
 
-/// A gap that the log certainly spans: it keeps lines for an hour ([`KEPT`]).
+/// A gap that the log certainly covers: it keeps lines for an hour ([`KEPT`]).
 const GAP: Duration = Duration::from_secs(600);
 
 /// How long lines stay in the log.
 pub const KEPT: Duration = Duration::from_secs(3600);
 
-/// Why a history ends, where the database finds itself in another place than it was begun in.
+/// The reason recorded for a timeline's end when the database is found to have been restored.
 const RESTORED: &str = "the database was restored from a dump or a copy";
 
-/// Told of each change; `None`: anything may have changed. It must not block.
+/// Called for each change; `None`: anything may have changed. It must not block.
 pub type ChangeListener = Arc<dyn Fn(Option<&Tag>) + Send + Sync>;
 
 /// What the follower depends on.
@@ -48,12 +52,12 @@ pub type ChangeListener = Arc<dyn Fn(Option<&Tag>) + Send + Sync>;
 pub struct FollowerDeps {
     pub changes: Arc<dyn Changes>,
     pub timelines: Arc<dyn Timelines>,
-    /// Where the log ended before anything was kept in memory. `None`: it could not be read, so what is read first may have been
-    /// preceded by anything.
+    /// The end of the log before anything was cached in memory. `None`: it could not be read, so any change may have
+    /// preceded the first page.
     pub from: Option<ChangeMark>,
-    /// The life of this node, which ends with its timeline.
+    /// This node's epoch, which ends with the timeline.
     pub life: Arc<NodeLife>,
-    /// Wakes the keeper of the node's life.
+    /// Wakes the lease keeper.
     pub fenced: Arc<Notify>,
     pub clock: Arc<dyn Clock>,
     /// From the end of one poll to the next.
@@ -61,7 +65,7 @@ pub struct FollowerDeps {
     pub listener: ChangeListener,
 }
 
-/// Where the log was read last, and which lines have been told of.
+/// The position in the log, and the lines already passed on.
 #[derive(Debug, Default)]
 struct Place {
     mark: Option<ChangeMark>,
@@ -75,12 +79,12 @@ impl Place {
         Self { mark, read_at: mark.map(|_| now), ..Self::default() }
     }
 
-    /// Takes a page in; which tags are news. `None`: anything may have changed.
+    /// Takes a page in; returns the tags that are new. `None`: anything may have changed.
     fn advance(&mut self, page: ChangePage, now: Instant) -> Option<Vec<Tag>> {
         let gap = self.read_at.is_none_or(|at| now.saturating_duration_since(at) > GAP);
         self.mark = Some(page.mark);
         self.read_at = Some(now);
-        // What this page did not repeat is behind the mark and never comes again.
+        // Lines that this page did not repeat are behind the position and never come again.
         let told = std::mem::take(&mut self.told);
         self.told = page.changes.iter().map(|change| change.id).collect();
         if page.anything || gap {
@@ -90,17 +94,17 @@ impl Place {
     }
 }
 
-/// Begins a timeline for a database that was restored.
+/// Begins a new timeline for a database that was restored.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn begin_after_restore(timelines: &dyn Timelines, after: TimelineId) -> PortResult<Timeline> {
     let NewTimeline { timeline_id, leases, bytes } = timelines.begin_timeline(after, RESTORED).await?;
-    tracing::error!(timeline = %timeline_id, leases, bytes, reason = RESTORED, "a new timeline begins; what was leased is released");
+    tracing::error!(timeline = %timeline_id, leases, bytes, reason = RESTORED, "a new timeline begins: the database was restored; all leases are released");
     Ok(Timeline { timeline_id, moved: false })
 }
 
-/// The actor behind the polls.
+/// The actor that polls.
 pub struct ChangeFollower {
     deps: FollowerDeps,
     place: Place,
@@ -135,7 +139,7 @@ impl ChangeFollower {
                 if self.deps.life.enter(page.timeline.timeline_id) {
                     tracing::error!(
                         timeline = %page.timeline.timeline_id,
-                        "the database is in another timeline: it was restored. This node drops what it holds, looks at the receipts \
+                        "the database is in another timeline: it was restored. This node drops its leases and caches, checks the receipts \
                          of running streams again, and goes on under a new epoch"
                     );
                     page.anything = true;
@@ -149,9 +153,9 @@ impl ChangeFollower {
                     None => (self.deps.listener)(None),
                 }
             }
-            // Said once: the next polls would only say the same.
+            // Logged once: the next polls would repeat it.
             Err(error) if !std::mem::replace(&mut self.place.silent, true) => {
-                tracing::warn!(%error, "the log of changes cannot be read; changes elsewhere are seen when entries expire");
+                tracing::warn!(%error, "the log of changes cannot be read; this node sees changes of other nodes only when cache entries expire");
             }
             Err(_) => {}
         }

@@ -1,24 +1,24 @@
-//! Time as a dependency, so that tests move the clock rather than sleep.
+//! Time as a dependency, so that tests move the clock instead of sleeping.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
-/// Where the time comes from.
+/// The source of time.
 pub trait Clock: Send + Sync + 'static {
-    /// The wall clock in UTC, to the microsecond: what PostgreSQL can store.
+    /// The wall clock in UTC, in microseconds: the precision that PostgreSQL stores.
     fn now(&self) -> Timestamp;
 
     /// A clock that never goes back, for deadlines.
     fn monotonic(&self) -> Instant;
 
-    /// Real time since some moment before the process began. It never goes back, nobody can set it, and it counts the time that the
-    /// machine sleeps, which [`monotonic`](Self::monotonic) does not: what the wall clock is measured by.
+    /// Real time since a moment before the process began, to measure the wall clock by. It never goes back, cannot be
+    /// set, and counts the time that the machine sleeps, which [`monotonic`](Self::monotonic) does not.
     fn uptime(&self) -> Duration;
 }
 
-/// Goes on while the machine sleeps, where the system has such a clock.
+/// Continues while the machine sleeps, where the system has such a clock.
 #[cfg(target_os = "linux")]
 const UPTIME: ClockId = ClockId::CLOCK_BOOTTIME;
 #[cfg(not(target_os = "linux"))]
@@ -42,12 +42,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// Drops what a database would drop, so that a time read back equals the time written.
+/// Drops the precision that a database would drop, so that a time read back equals the time written.
 pub fn to_micros(time: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }
 
-/// The moment that lies so far back.
+/// The moment that lies `age` before `now`.
 pub(crate) fn before(now: Timestamp, age: Duration) -> Timestamp {
     now.checked_sub(age).unwrap_or(Timestamp::MIN)
 }

@@ -1,16 +1,17 @@
-//! `ClockWatch`: whether the time can be relied on for what cannot be undone.
+//! `ClockWatch`: whether the time is reliable enough for irreversible work.
 //!
-//! Pruning, forgetting, sweeping and expiring ask here for the time. They get the database's, and only while two independent clocks
-//! bear it out:
+//! Pruning, deletion, sweeping and expiry take their time from here. They get the database's time, and only while two
+//! independent clocks support it:
 //!
-//! - **This machine's wall clock** is not further from the database's than `max_skew`. One of the two is wrong otherwise, and which one
-//!   nobody here can tell.
-//! - **Real time**, which nobody can set: the database's clock has not gained more than `max_skew` on this machine's uptime since it
-//!   was last right. After a start, the last time that an instance took for right is read in the database: it is no longer ago than all
-//!   instances may have been stopped for, `longest_pause`.
+//! - **This machine's wall clock** differs from the database's by no more than `max_skew`. Otherwise one of the two is
+//!   wrong, and the node cannot tell which one.
+//! - **Real time**, which cannot be set: since it was last right, the database's clock has gained no more than
+//!   `max_skew` on this machine's uptime. After a start, the database holds the last time that an instance took for
+//!   right; it must be no older than `longest_pause`, the longest time for which all instances may have been stopped.
 //!
-//! A time in doubt is right again when the clock comes back, when another instance or an operator confirms it (`trust_time`), or when it
-//! has gone steadily for `patience` while this instance ran. Until then what cannot be undone waits, on this instance.
+//! A time in doubt is right again when the clock comes back, when another instance or an operator confirms it
+//! (`trust_time`), or when it has run steadily for `patience` while this instance ran. Until then irreversible work
+//! waits on this instance.
 
 mod judge;
 
@@ -29,20 +30,20 @@ use crate::{
     ports::{PortResult, Timekeeper},
 };
 
-/// Clocks that a time server keeps differ by milliseconds; a machine that differs by more than this has none.
+/// A time server keeps clocks within milliseconds; a machine that differs by more than this has no working one.
 const WORTH_A_WORD: SignedDuration = SignedDuration::from_secs(2);
 
-/// How old the trusted time in the database may become: the instances all write it, so it is written seldom.
+/// How old the trusted time in the database may become. All instances write it, so each writes it seldom.
 const WRITTEN_EVERY: SignedDuration = SignedDuration::from_secs(30);
 
 /// How far clocks may differ.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchSettings {
-    /// What clocks may differ by, and leap by, before nothing is done on their word.
+    /// How far clocks may differ, or leap, before irreversible work stops.
     pub max_skew: Duration,
-    /// All instances may have been stopped for so long.
+    /// The longest time for which all instances may have been stopped.
     pub longest_pause: Duration,
-    /// A clock that has gone steadily for so long is believed.
+    /// A clock that has run steadily for this long is believed.
     pub patience: Duration,
 }
 
@@ -51,7 +52,7 @@ pub struct WatchSettings {
 pub enum Doubt {
     /// This machine's wall clock differs from the database's.
     Skewed { ahead: SignedDuration },
-    /// The database's clock is later than it can be shown to be, by this much.
+    /// The database's clock is this much later than can be proven.
     Leapt { ahead: SignedDuration },
 }
 
@@ -61,12 +62,12 @@ impl fmt::Display for Doubt {
             Self::Skewed { ahead } => {
                 write!(f, "this machine's clock is {} the database's", Skew(*ahead))
             }
-            Self::Leapt { ahead } => write!(f, "the clock is {:#} later than it can be shown to be", whole(*ahead)),
+            Self::Leapt { ahead } => write!(f, "the clock is {:#} later than can be proven", whole(*ahead)),
         }
     }
 }
 
-/// How one clock stands to another, in words.
+/// The difference between two clocks, in words.
 struct Skew(SignedDuration);
 
 impl fmt::Display for Skew {
@@ -86,12 +87,12 @@ struct State {
     judge: Judge,
     /// By how much this machine's wall clock is ahead of the database's.
     skew: SignedDuration,
-    /// Whether the log says that the clocks differ.
+    /// Whether the difference has been logged.
     skew_is_told: bool,
     doubt: Option<Doubt>,
 }
 
-/// Looks after the time.
+/// Watches the clocks.
 pub struct ClockWatch {
     clock: Arc<LedgerClock>,
     database: Arc<dyn Timekeeper>,
@@ -104,10 +105,10 @@ impl ClockWatch {
         Self { clock, database, settings, state: Mutex::default() }
     }
 
-    /// Measures how the clocks stand. A change that an operator should know of is told in the log, once.
+    /// Measures how far the clocks differ. Logs a change that an operator should know of, once.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's own.
     pub async fn measure(&self) -> PortResult<()> {
         let skew = self.clock.measure().await?;
         let mut state = self.state();
@@ -115,7 +116,7 @@ impl ClockWatch {
         let is_skewed = skew.abs() > WORTH_A_WORD;
         if std::mem::replace(&mut state.skew_is_told, is_skewed) != is_skewed {
             if is_skewed {
-                let why = "windows and expiry go by the database's; see that a time server keeps both";
+                let why = "windows and expiry use the database's clock; synchronise both machines with a time server";
                 tracing::warn!("{}: {why}", Doubt::Skewed { ahead: skew });
             } else {
                 tracing::info!("this machine's clock and the database's agree again");
@@ -124,18 +125,18 @@ impl ClockWatch {
         Ok(())
     }
 
-    /// Asks the database for its time and judges it; why it cannot be relied on, if so.
+    /// Asks the database for its time and judges it; returns the reason when it is unreliable.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's own.
     pub async fn doubt(&self) -> PortResult<Option<Doubt>> {
         self.judge().await.map(|(doubt, _)| doubt)
     }
 
-    /// The time for what cannot be undone; `None` while it cannot be relied on, which is told in the log.
+    /// The time for irreversible work; `None` while it is unreliable, which is logged.
     ///
     /// # Errors
-    /// The database's: then it is not known either.
+    /// The database's own: then the time is unknown too.
     pub async fn proven(&self) -> PortResult<Option<Timestamp>> {
         let (doubt, trusted) = self.judge().await?;
         self.note(doubt);
@@ -150,10 +151,10 @@ impl ClockWatch {
         Ok(Some(now))
     }
 
-    /// Writes down that the database's time is right, for all instances; that time.
+    /// Records in the database, for all instances, that its time is right; returns that time.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's own.
     pub async fn confirm(&self) -> PortResult<Timestamp> {
         self.measure().await?;
         let now = self.clock.now();
@@ -166,7 +167,7 @@ impl ClockWatch {
         let trusted = self.database.trusted_time().await?;
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
         let mut state = self.state();
-        // What two clocks disagree about is no ground to judge a later time by.
+        // While the two clocks differ, neither is a basis to judge a later time by.
         let doubt = if self.is_far_off(state.skew) {
             Some(Doubt::Skewed { ahead: state.skew })
         } else {
@@ -176,20 +177,20 @@ impl ClockWatch {
         Ok((doubt, trusted))
     }
 
-    /// Tells in the log that doubt has begun or ended.
+    /// Logs that doubt has begun or ended.
     fn note(&self, doubt: Option<Doubt>) {
         let before = std::mem::replace(&mut self.state().doubt, doubt);
         match (before, doubt) {
             (None, Some(Doubt::Skewed { .. })) => tracing::error!(
-                "{}: nothing is removed or expired by this instance until they agree",
+                "{}: this instance removes and expires nothing until the two clocks agree",
                 doubt.map(|doubt| doubt.to_string()).unwrap_or_default()
             ),
             (None, Some(leapt)) => tracing::error!(
-                "{leapt}: nothing is removed or expired until it comes back, has gone steadily for {:?}, or is confirmed by \
+                "{leapt}: this instance removes and expires nothing until the clock comes back, has run steadily for {:?}, or is confirmed by \
                  `penstock confirm-clock`",
                 self.settings.patience
             ),
-            (Some(_), None) => tracing::info!("the clock is relied on again"),
+            (Some(_), None) => tracing::info!("the clock is reliable again; removal and expiry go on"),
             _ => {}
         }
     }
@@ -198,29 +199,29 @@ impl ClockWatch {
         skew.unsigned_abs() > self.settings.max_skew
     }
 
-    /// By how much this machine's wall clock was ahead of the database's when it was last measured.
+    /// How far this machine's wall clock was ahead of the database's at the last measurement.
     pub fn skew(&self) -> SignedDuration {
         self.state().skew
     }
 
-    /// How this machine's clock stood to the database's when it was last measured, in words.
+    /// The difference between this machine's clock and the database's at the last measurement, in words.
     pub fn told_skew(&self) -> String {
         Doubt::Skewed { ahead: self.skew() }.to_string()
     }
 
-    /// Whether the clocks differed by more than is allowed when they were last measured.
+    /// Whether the clocks differed by more than is allowed at the last measurement.
     pub fn is_skewed(&self) -> bool {
         let skew = self.skew();
         self.is_far_off(skew)
     }
 
-    /// Whether what cannot be undone waits.
+    /// Whether irreversible work waits.
     pub fn is_in_doubt(&self) -> bool {
         self.state().doubt.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing between lock and unlock can leave it half changed.
+        // No code between lock and unlock can leave it half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

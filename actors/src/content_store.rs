@@ -1,15 +1,15 @@
 //! `ContentStore`: verified reads of stored content, in leaves of 1 MiB.
 //!
 //! Every leaf read from the blob store is compared with its hash before its first byte is used, so rot and short reads
-//! become errors and never wrong bytes that look complete. Leaves that were verified are cached by digest; they never change,
-//! so nothing ever needs to be invalidated.
+//! become errors and never wrong bytes that look complete. Verified leaves are cached by digest. They never change, so
+//! the cache needs no invalidation.
 //!
-//! Content that is in quarantine is not read, be it in memory: see [`quarantine`](crate::quarantine). Content that was found
-//! damaged on the way is put down as a suspect, for a verifier to look at all of it.
+//! Content in quarantine is not read, not even from memory: see [`quarantine`](crate::quarantine). Content found
+//! damaged while it is read is recorded as a suspect, for a verifier to check as a whole.
 //!
-//! **Bounds.** The leaf cache holds `memory_cache` bytes. Open blobs are at most [`OPEN_BLOBS`] and are closed when they
-//! have been idle. Leaves that streams hold are counted against one read-ahead budget; a stream that finds it used up reads
-//! small pieces instead of waiting, so slow readers can not stop the others.
+//! **Bounds.** The leaf cache holds `memory_cache` bytes. At most [`OPEN_BLOBS`] blobs are open, and idle ones are
+//! closed. Leaves that streams hold are counted against one read-ahead budget. A stream that finds it used up reads
+//! small pieces instead of waiting, so slow readers cannot stop the others.
 
 use std::{
     collections::HashSet,
@@ -35,11 +35,11 @@ use crate::{
     quarantine::Quarantine,
 };
 
-/// Blobs kept open for further streams: an open file each.
+/// Blobs kept open for further streams; each holds an open file.
 const OPEN_BLOBS: u64 = 1024;
 const OPEN_IDLE: Duration = Duration::from_secs(10);
 
-/// Suspects that wait for the verifier. Further ones are put down when they are read again.
+/// Suspects that wait for the verifier. Beyond that, a suspect is recorded when it is read again.
 const MOST_SUSPECTS: usize = 1000;
 
 /// When leaves are compared with their hashes.
@@ -48,7 +48,7 @@ const MOST_SUSPECTS: usize = 1000;
 pub enum Verify {
     /// Each time a leaf is read.
     Always,
-    /// The first time that a leaf of an open blob is read; where it passes a network, each time that it is read as a whole.
+    /// The first time that a leaf of an open blob is read; each time that a whole leaf is read over a network.
     #[default]
     Cold,
     /// Not at all; only short reads are noticed.
@@ -65,13 +65,13 @@ pub struct ContentSettings {
     pub verify: Verify,
 }
 
-/// What the content store has counted.
+/// The counters of the content store.
 #[derive(Debug, Default)]
 pub struct ContentCounters {
     pub hits: AtomicU64,
     pub misses: AtomicU64,
     pub bytes_read: AtomicU64,
-    /// Reads that were not what was stored; each one is a reason to look at the disk.
+    /// Reads that returned other bytes than were stored. Each one is a reason to check the disk.
     pub corrupt: AtomicU64,
 }
 
@@ -81,7 +81,7 @@ pub struct OpenContent {
     size: u64,
     leaves: Arc<[LeafHash]>,
     source: Arc<dyn BlobSource>,
-    /// A bit per leaf that was verified since the blob was opened, or since `epoch` was another one.
+    /// One bit per leaf: verified since the blob was opened and since `epoch` last changed.
     verified: Box<[AtomicU64]>,
     epoch: AtomicU64,
 }
@@ -102,7 +102,7 @@ impl OpenContent {
         word.is_some_and(|word| word.load(Relaxed) & (1 << (leaf % 64)) != 0)
     }
 
-    /// Forgets what was verified before something was heard of copies.
+    /// Forgets verification done before the last news about copies.
     fn renew(&self, epoch: u64) {
         if self.epoch.swap(epoch, Relaxed) != epoch {
             self.verified.iter().for_each(|word| word.store(0, Relaxed));
@@ -116,7 +116,7 @@ impl OpenContent {
     }
 }
 
-/// Bytes of one leaf, with the right to hold them.
+/// Bytes of one leaf, with the permit for them.
 pub struct Held {
     pub bytes: Bytes,
     /// `None` for a small piece that was copied out of its leaf.
@@ -135,7 +135,7 @@ pub struct ContentStore {
     counters: Arc<ContentCounters>,
     quarantine: Quarantine,
     suspects: Arc<Suspects>,
-    /// Grows whenever something is heard of copies.
+    /// Grows with each news about copies.
     epoch: Arc<AtomicU64>,
 }
 
@@ -147,7 +147,7 @@ struct Suspects {
 }
 
 impl ContentStore {
-    /// Reads and hashes run on `io`, so that a reader that leaves does not take away what others wait for.
+    /// Reads and hashes run on `io`, so a reader that leaves does not end a read that other readers wait for.
     pub fn new(blobs: Arc<dyn BlobStore>, settings: ContentSettings, io: Handle) -> Self {
         let leaves = Cache::builder()
             .max_capacity(settings.memory_cache)
@@ -167,12 +167,12 @@ impl ContentStore {
         }
     }
 
-    /// What readers do not get.
+    /// The contents that readers do not get.
     pub fn quarantine(&self) -> &Quarantine {
         &self.quarantine
     }
 
-    /// Refuses what is in quarantine.
+    /// Refuses content in quarantine.
     ///
     /// # Errors
     /// `Corrupt`.
@@ -183,7 +183,7 @@ impl ContentStore {
         Ok(())
     }
 
-    /// Copies of a content have changed: it is opened anew by the next stream, and verified anew by those that run.
+    /// Copies of a content have changed: the next stream opens it anew, and running streams verify it anew.
     pub async fn forget(&self, hash: ContentHash) {
         self.blobs.forget(hash).await;
         self.epoch.fetch_add(1, Relaxed);
@@ -196,7 +196,7 @@ impl ContentStore {
         self.open.invalidate_all();
     }
 
-    /// Waits for a content that was found damaged. For one verifier.
+    /// Waits for the next content that was found damaged. For one verifier.
     pub async fn next_suspect(&self) -> ContentHash {
         loop {
             let next = {
@@ -224,7 +224,7 @@ impl ContentStore {
         self.suspects.wake.notify_one();
     }
 
-    /// Opens a content, or finds it open.
+    /// Opens a content, or returns the open one.
     ///
     /// # Errors
     /// As [`BlobStore::open`]; `Corrupt` also when the stored size is not `size`, or the content is in quarantine.
@@ -258,7 +258,7 @@ impl ContentStore {
     /// the read-ahead budget is used up, at most `piece` bytes.
     ///
     /// # Errors
-    /// `Corrupt` when the stored bytes are not what they were; `Unavailable` when the store does not answer.
+    /// `Corrupt` when the bytes are not those that were stored; `Unavailable` when the store does not answer.
     pub async fn read(&self, content: &Arc<OpenContent>, range: Range<u64>, piece: u64) -> PortResult<Held> {
         self.admit(content.hash)?;
         content.renew(self.epoch.load(Relaxed));
@@ -284,7 +284,7 @@ impl ContentStore {
         Ok(Held { bytes: Bytes::copy_from_slice(&bytes[within]), _permit: None })
     }
 
-    /// One whole leaf, from the cache or read once for everybody who wants it.
+    /// One whole leaf, from the cache or from one read that all its readers share.
     async fn leaf(&self, content: &Arc<OpenContent>, leaf: u64) -> PortResult<Bytes> {
         let key = (content.hash, leaf);
         if let Some(bytes) = self.leaves.get(&key).await {
@@ -295,7 +295,7 @@ impl ContentStore {
         let (store, content) = (self.clone(), Arc::clone(content));
         let fill = self.io.spawn(async move {
             let filled = store.leaves.try_get_with(key, store.fill(&content, leaf)).await;
-            // What is over the bound goes now: left to itself, the cache gathers some sixty leaves before it looks.
+            // Evict now: left to itself, the cache collects some sixty leaves over its bound before it looks.
             store.leaves.run_pending_tasks().await;
             filled.map_err(|shared| PortError::shared(&shared))
         });
@@ -321,7 +321,7 @@ impl ContentStore {
         Ok(bytes)
     }
 
-    /// Bytes as stored, not verified; but as many as there should be, whatever the store says.
+    /// Bytes as stored, not verified; but exactly as many as were asked for, whatever the store returns.
     async fn read_exactly(&self, content: &OpenContent, range: Range<u64>) -> PortResult<Bytes> {
         let length = (range.end - range.start) as usize;
         let error = match content.source.read_at(range.start, length).await {
@@ -329,7 +329,7 @@ impl ContentStore {
             Ok(bytes) => PortError::Corrupt(format!("{} bytes of {} at {range:?}", bytes.len(), content.hash)),
             Err(error) => {
                 if content.source.is_steady() {
-                    // An open file that cannot be read: a network may come back, but a disk has lost it.
+                    // An open file that cannot be read: a network may come back, but a disk has lost the data.
                     self.suspect(content.hash);
                 }
                 error
@@ -338,12 +338,12 @@ impl ContentStore {
         Err(self.failed(content.hash, error).await)
     }
 
-    /// Takes note that a content could not be had, of whoever was told by the index that it is stored: counts damage, has a verifier look
-    /// at it, and forgets the open blob, for once it is repaired the next stream has to open the new one.
+    /// Records that a content could not be read although the index says that it is stored. Counts the damage, has a
+    /// verifier check the content, and forgets the open blob: after a repair the next stream has to open the new one.
     pub async fn failed(&self, hash: ContentHash, error: PortError) -> PortError {
         if matches!(error, PortError::Corrupt(_)) {
             self.counters.corrupt.fetch_add(1, Relaxed);
-            tracing::error!(%error, "stored content is damaged");
+            tracing::error!(%error, "stored content is damaged or missing; this node asks for its verification");
         }
         self.open.invalidate(&hash).await;
         if matches!(error, PortError::Corrupt(_) | PortError::NotFound(_)) {

@@ -1,8 +1,8 @@
-//! Delegation: content that somebody else delivers, under a URL that its receipt is charged for when it is given.
+//! Delegation: another server delivers the content, under a URL. The receipt is charged when the URL is issued.
 //!
-//! What a stream shows while it runs, nobody sees here: how much is fetched, how often, how fast, and whether the receipt is
-//! revoked meanwhile. So the whole reservation is charged, its slot is given back at once, and a URL is short-lived: its time
-//! is bounded, and never goes past that of the receipt. What cannot be signed is charged nothing.
+//! The node does not see such a delivery: how much is fetched, how often, how fast, and whether the receipt is revoked
+//! meanwhile. So the whole reservation is charged, its slot is given back at once, and the URL lives for a short,
+//! bounded time that never exceeds the receipt's. If no URL can be signed, nothing is charged.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{
     quota_cache::Reservation,
 };
 
-/// A store that takes longer than this to say whether it has a content has failed: it hangs.
+/// A store that takes longer than this to say whether it has a content hangs, and counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// URLs tell whole seconds: one that would not last a second is none.
+/// URLs carry whole seconds: a URL that would not last a second is not issued.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// Gives URLs under which others deliver.
+/// Issues URLs under which other servers deliver.
 #[derive(Clone)]
 pub struct Delegator {
     signer: Arc<dyn UrlSigner>,
@@ -29,21 +29,21 @@ pub struct Delegator {
     ttl: Duration,
 }
 
-/// What became of a reservation.
+/// The outcome of a delegation.
 pub enum Delegated {
-    /// It was charged, and this is what for.
+    /// The reservation was charged, for this URL.
     Given(SignedUrl),
-    /// There are no URLs for where the content is stored: the node is to stream it itself, on the same reservation.
+    /// The store of this content has no URLs: the node streams it itself, on the same reservation.
     Kept(Box<Reservation>),
 }
 
-/// Why no URL was given. Nothing was charged.
+/// Why no URL was issued. Nothing was charged.
 #[derive(Debug, thiserror::Error)]
 pub enum NotDelegated {
     /// The receipt ends within a second.
     #[error("the receipt has no time left")]
     Expired,
-    /// The receipt lost its right while the URL was made; asking again tells why.
+    /// The receipt was revoked while the URL was made; a new request is told why.
     #[error("the receipt lost its right")]
     Revoked,
     #[error(transparent)]
@@ -51,22 +51,22 @@ pub enum NotDelegated {
 }
 
 impl Delegator {
-    /// URLs are good for `ttl` at the longest.
+    /// URLs are good for at most `ttl`.
     pub fn new(signer: Arc<dyn UrlSigner>, clock: Arc<dyn Clock>, ttl: Duration) -> Self {
         Self { signer, clock, ttl }
     }
 
-    /// Makes a URL for what was reserved, and charges it. `disposition` is what its answer should say as
-    /// `Content-Disposition`.
+    /// Makes a URL for a reservation, and charges it. `disposition` is the `Content-Disposition` that the URL's answer
+    /// should have.
     ///
     /// # Errors
-    /// The store's, or that the receipt is no longer good; the reservation is then given back whole.
+    /// The store's own, or that the receipt is no longer good. The whole reservation is then given back.
     pub async fn delegate(&self, reservation: Reservation, disposition: &str) -> Result<Delegated, NotDelegated> {
         let signed = self.sign(reservation.grant(), disposition);
         let signed = tokio::time::timeout(PATIENCE, signed)
             .await
             .unwrap_or_else(|elapsed| Err(PortError::unavailable("the blob store", elapsed).into()))?;
-        // Signing may have asked the store: time in which a refund may have come.
+        // Signing may have asked the store; meanwhile a refund may have come.
         if reservation.grant().revocation.is_raised() {
             return Err(NotDelegated::Revoked);
         }
@@ -89,7 +89,7 @@ impl Delegator {
     }
 }
 
-/// Until when a URL may be good that is given now; `None` when its receipt has no second left.
+/// The last moment at which a URL issued now may be good; `None` when its receipt has less than a second left.
 fn last_moment(now: Timestamp, ttl: Duration, receipt_expires_at: Timestamp) -> Option<Timestamp> {
     let until = now.saturating_add(ttl).unwrap_or(Timestamp::MAX).min(receipt_expires_at);
     let shortest = now.saturating_add(SHORTEST).unwrap_or(Timestamp::MAX);
@@ -114,7 +114,7 @@ mod tests {
             match last_moment(now, ttl, expires_at) {
                 Some(until) => {
                     prop_assert!(until <= expires_at && until <= now + ttl && until >= now + SHORTEST);
-                    prop_assert!(until == expires_at || until == now + ttl, "it is as long as it may be");
+                    prop_assert!(until == expires_at || until == now + ttl, "the URL lives as long as it may");
                 }
                 None => prop_assert!(expires_at < now + SHORTEST),
             }

@@ -1,8 +1,9 @@
 //! `Delivery`: the body of one stream, from the open blob to the connection.
 //!
-//! It paces, looks for revocation with each piece, counts what left the node, and settles exactly once: at the end, or
-//! when it is dropped because the client left or the node stops. It ends when all of it has left the node. One that breaks
-//! off before is charged for what its [`Connection`] has sent: it is cut, and the rest never leaves the node.
+//! It paces, checks for revocation with each piece, counts the bytes that left the node, and settles exactly once: at
+//! the end, or when it is dropped because the client left or the node stops. It ends when all bytes have left the node.
+//! A delivery that breaks off is charged for what its [`Connection`] has sent: the connection is cut, and the rest
+//! never leaves the node.
 
 use std::{
     collections::VecDeque,
@@ -30,11 +31,11 @@ use crate::{
     storage_stream::{Leaves, PIECE_BYTES, READ_PATIENCE, StorageStream},
 };
 
-/// A paced stream looks for revocation at least this often.
+/// A paced stream checks for revocation at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How often a stream of which all was handed over looks whether it has left the node: at first, and at most. A client that goes
-/// on with its next request on the same connection waits no longer than this.
+/// How often a stream checks whether all handed-over bytes have left the node: at first, and at most. A client's next
+/// request on the same connection waits no longer than this.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(25);
 
@@ -45,7 +46,7 @@ pub struct Part {
     pub range: Range<u64>,
 }
 
-/// What to send.
+/// The parts to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub parts: VecDeque<Part>,
@@ -59,7 +60,7 @@ impl Plan {
         Self { parts: VecDeque::from([Part { framing: Bytes::new(), range }]), tail: Bytes::new() }
     }
 
-    /// Bytes of content: what is reserved and charged.
+    /// Bytes of content: the bytes that are reserved and charged.
     pub fn content_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.range.end - part.range.start).sum()
     }
@@ -70,7 +71,7 @@ impl Plan {
         self.content_bytes() + (framing + self.tail.len()) as u64
     }
 
-    /// What the first bytes of the answer are: how much of them is content, and the highest offset of it.
+    /// For the first `body_bytes` bytes of the answer: how many are content, and the highest content offset among them.
     fn reached(&self, mut body_bytes: u64) -> Reached {
         let mut reached = Reached::default();
         for Part { framing, range } in &self.parts {
@@ -92,12 +93,12 @@ struct Reached {
     position: u64,
 }
 
-/// A stream that was let in, and where it goes.
+/// An admitted stream, and its destination.
 pub struct Order {
     pub plan: Plan,
     pub reservation: Reservation,
     pub permit: Permit,
-    /// Where nothing is known of the connection, what is handed over counts as sent.
+    /// Where the connection is unknown, bytes that were handed over count as sent.
     pub connection: Weak<dyn Connection>,
 }
 
@@ -106,7 +107,7 @@ pub struct Order {
 pub enum DeliveryError {
     #[error("the receipt lost its right to stream")]
     Revoked,
-    /// What it was let in by may have been given to others.
+    /// The credit that admitted it may have been given to other nodes.
     #[error("the node lost the lease of the stream")]
     LeaseLost,
     #[error(transparent)]
@@ -116,21 +117,21 @@ pub enum DeliveryError {
 /// The body of one stream.
 pub struct Delivery {
     plan: Plan,
-    /// The part that is being handed over.
+    /// The part being handed over.
     part: usize,
     source: Source,
-    /// Content that was read and not handed over yet.
+    /// Content that was read and not yet handed over.
     leaf: Option<Held>,
-    /// Content left of the part.
+    /// Content bytes left of the part.
     left: u64,
     framing: Bytes,
     tail: Bytes,
     reservation: Option<Reservation>,
     /// A piece that waits for its time.
     paused: Option<(Bytes, Pin<Box<Sleep>>, Instant)>,
-    /// Bytes of the answer that were handed over.
+    /// Bytes of the answer handed over.
     handed_over: u64,
-    /// All was handed over, and has not left the node.
+    /// All bytes were handed over, and some have not left the node.
     leaving: Option<Leaving>,
     /// Content bytes still to be handed over.
     remaining: u64,
@@ -139,24 +140,25 @@ pub struct Delivery {
     _stream_permit: Permit,
 }
 
-/// When to look next whether all has left.
+/// When to check next whether all bytes have left.
 enum Leaving {
-    /// Once the server has written what it was given last.
+    /// After the server has written the bytes it was given last.
     Written,
     After(Pin<Box<Sleep>>, Duration),
 }
 
 enum Source {
-    /// What was read to open the delivery is all there is.
+    /// The whole content was read when the delivery was opened.
     Memory,
     Ahead(Leaves),
 }
 
 impl Delivery {
-    /// Opens the content and reads its first leaf, so that what is missing or damaged is known before the headers are sent.
+    /// Opens the content and reads its first leaf, so that missing or damaged content is known before the headers are
+    /// sent.
     ///
     /// # Errors
-    /// The store's; the reservation is then given back.
+    /// The store's own; the reservation is then given back.
     pub async fn open(store: &ContentStore, order: Order, arbiter: &ArbiterHandle) -> PortResult<Self> {
         let Order { plan, reservation, permit, connection } = order;
         let view = &reservation.grant().view;
@@ -212,13 +214,13 @@ impl Delivery {
         reservation.settle(Ended { bytes_sent: content_bytes, position, outcome });
     }
 
-    /// Ends before the end: by what has left the node, of which there is no more afterwards.
+    /// Ends early: settles for the bytes that have left the node. No more leave it afterwards.
     fn break_off(&mut self, outcome: Outcome) {
         if self.reservation.is_none() {
             return;
         }
         let mut unsent = 0;
-        // An answer of which nothing was handed over may still become another one.
+        // An answer of which nothing was handed over may still be replaced by another one.
         if self.handed_over > 0
             && let Some(connection) = self.connection.upgrade()
         {
@@ -233,7 +235,7 @@ impl Delivery {
             DeliveryError::Revoked => Outcome::Revoked,
             DeliveryError::LeaseLost => self.lost_its_lease(),
             DeliveryError::Storage(error) => {
-                tracing::warn!(%error, "content could not be read any further: its stream is cut");
+                tracing::warn!(%error, "stored content cannot be read any further; this node cuts the stream");
                 Outcome::Failed
             }
         };
@@ -250,7 +252,7 @@ impl Delivery {
         self.reservation.as_ref().is_some_and(|reservation| reservation.grant().revocation.is_raised())
     }
 
-    /// Waits until all that was handed over has left the node. What is one piece at most is not worth the wait.
+    /// Waits until all handed-over bytes have left the node. At most one piece is not worth the wait.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.handed_over <= PIECE_BYTES {
             return Poll::Ready(());
@@ -279,7 +281,7 @@ impl Delivery {
     /// The next piece of content, as it comes from the store.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, DeliveryError>> {
         if self.leaf.as_ref().is_none_or(|leaf| leaf.bytes.is_empty()) {
-            // Given back before the next one is waited for: a slow store then holds no memory.
+            // Give it back before waiting for the next one: a slow store then holds no memory.
             self.leaf = None;
             let Source::Ahead(leaves) = &mut self.source else { return Poll::Ready(Err(ended_early())) };
             match ready!(leaves.poll_recv(cx)) {
@@ -301,7 +303,7 @@ impl Delivery {
             if self.remaining == 0 {
                 reservation.release_slot();
             } else if self.watch.is_none() {
-                // What fits in one piece is gone before anybody could stop it.
+                // A stream that fits in one piece is gone before it could be stopped.
                 self.watch = Some(reservation.grant().revocation.watch(&self.connection));
             }
         }
@@ -377,7 +379,7 @@ impl Stream for Delivery {
             return this.hand_over_content(piece);
         }
         let mut sleep = Box::pin(tokio::time::sleep(wait.min(LONGEST_PAUSE)));
-        // Polled once here, so that it is known to wake this task.
+        // Poll once here, so that the timer wakes this task.
         let elapsed = sleep.as_mut().poll(cx).is_ready();
         this.paused = Some((piece, sleep, now + wait));
         if elapsed {
@@ -390,7 +392,7 @@ impl Stream for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         let lost = self.reservation.as_ref().is_some_and(Reservation::lost_its_lease);
-        // Whoever cuts a connection may be ahead of the look that each piece takes.
+        // A connection may have been cut before this piece's check.
         let outcome = if lost {
             self.lost_its_lease()
         } else if self.is_revoked() {

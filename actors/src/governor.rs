@@ -1,16 +1,16 @@
-//! Judging by policies: fetches a policy and the facts that it asks for, judges, and keeps the run.
+//! Judging by governance policies: fetches a policy and the facts that it needs, judges, and records the run.
 //!
-//! No actor, since there is no state: policies come from the port (through the caches of the server), and judging one is
-//! arithmetic of microseconds ([`governance`](crate::governance)). What it adds to making an asset or a receipt is bounded:
-//!
+//! This is no actor, since it has no state: policies come from the port (through the server's caches), and judging one is
+//! arithmetic of microseconds ([`governance`](crate::governance)). Its cost for making an asset or a receipt is bounded:
 //! | | port calls |
 //! |---|---|
 //! | the policy | one, and none while it is cached |
 //! | where the content comes from | one walk with bounds, only where a rule asks for `lineageDepth` |
 //! | the run | one; for a receipt only when the policy does not plainly allow it |
 //!
-//! A node may be bound to a policy. While that one is missing or cannot be read nothing is published or sold: a typing error in
-//! a configuration must not open the gate. A run is kept before what it allows is made, so that nothing is there without one.
+//! A node may be bound to a policy. While that policy is missing or unreadable, nothing is published or sold: a typing
+//! error in a configuration must not open the gate. A run is recorded before the object it allows is made, so no object
+//! exists without its run.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,10 +24,10 @@ use crate::{
     ports::{LineageStore, Occasion, Policies, PolicyRun, PortError, PortResult, Provenance, StoredPolicy},
 };
 
-/// Told of each judgement.
+/// Called for each judgement.
 pub type VerdictObserver = Arc<dyn Fn(Occasion, Decision) + Send + Sync>;
 
-/// What judging stands on.
+/// Dependencies of the governor.
 #[derive(Clone)]
 pub struct GovernorDeps {
     pub policies: Arc<dyn Policies>,
@@ -36,12 +36,12 @@ pub struct GovernorDeps {
     pub observer: VerdictObserver,
 }
 
-/// Why nothing was judged.
+/// Why no judgement was possible.
 #[derive(Debug, thiserror::Error)]
 pub enum GovernError {
-    #[error("the policy {0}, which this node is bound to, does not exist")]
+    #[error("the policy {0}, to which this node is bound, does not exist")]
     Missing(PolicyId),
-    #[error("the policy {0}, which this node is bound to, cannot be read: {1}")]
+    #[error("the policy {0}, to which this node is bound, cannot be read: {1}")]
     Unreadable(PolicyId, PortError),
     #[error(transparent)]
     Port(#[from] PortError),
@@ -55,20 +55,20 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// `bound_to` is the policy that publishing and selling on this node obey.
+    /// `bound_to` is the policy that applies to publishing and selling on this node.
     pub const fn new(deps: GovernorDeps, bound_to: Option<PolicyId>) -> Self {
         Self { deps, bound_to }
     }
 
-    /// The policy that this node obeys.
+    /// The policy to which this node is bound.
     pub const fn bound_to(&self) -> Option<&PolicyId> {
         self.bound_to.as_ref()
     }
 
-    /// Whether the policy that this node obeys is there. Nothing to complain of where there is none to obey.
+    /// Whether the policy to which this node is bound can be read. A node without one is fine.
     ///
     /// # Errors
-    /// Why nothing is published or sold.
+    /// Why nothing can be published or sold.
     pub async fn standing(&self) -> Result<(), GovernError> {
         match &self.bound_to {
             Some(id) => policy_in_force(&*self.deps.policies, id).await.map(drop),
@@ -76,10 +76,10 @@ impl Governor {
         }
     }
 
-    /// Judges an asset by a policy and keeps the run; `None` when there is no such policy.
+    /// Judges an asset by a policy and records the run; `None` when the policy does not exist.
     ///
     /// # Errors
-    /// What the ports answer.
+    /// The ports' own.
     pub async fn evaluate(&self, id: &PolicyId, facts: Facts<'_>) -> PortResult<Option<PolicyRun>> {
         let Some(policy) = self.deps.policies.document(id).await? else { return Ok(None) };
         let run = self.judge(&policy, Occasion::Evaluate, facts).await?;
@@ -87,11 +87,11 @@ impl Governor {
         Ok(Some(run))
     }
 
-    /// Judges what is about to be published or sold by the policy that this node obeys; `None` when it obeys none. The caller
-    /// must refuse what is blocked.
+    /// Judges an asset that is about to be published or sold by the policy to which this node is bound; `None` when
+    /// there is no such policy. The caller must refuse an asset that is blocked.
     ///
     /// # Errors
-    /// When the policy is missing or a port does not answer: nothing may then be published or sold.
+    /// When the policy is missing or a port does not answer: then nothing may be published or sold.
     pub async fn gate(&self, occasion: Occasion, facts: Facts<'_>) -> Result<Option<PolicyRun>, GovernError> {
         let Some(id) = &self.bound_to else { return Ok(None) };
         let policy = policy_in_force(&*self.deps.policies, id).await?;
@@ -122,10 +122,10 @@ impl Governor {
     }
 }
 
-/// The policy that a node obeys, as it stands.
+/// The current version of the policy to which a node is bound.
 ///
 /// # Errors
-/// Why nothing is published or sold.
+/// Why nothing can be published or sold.
 pub async fn policy_in_force(policies: &dyn Policies, id: &PolicyId) -> Result<Arc<StoredPolicy>, GovernError> {
     match policies.document(id).await {
         Ok(Some(policy)) => Ok(policy),
@@ -135,14 +135,14 @@ pub async fn policy_in_force(policies: &dyn Policies, id: &PolicyId) -> Result<A
     }
 }
 
-/// Nodes and edges that a walk may come to, and its time: a content that is made from more is rare, and then its origin counts as
-/// not known to the end.
+/// Bounds of a walk: nodes and edges, and time. Content made from more sources is rare; its origin then counts as not
+/// fully known.
 const WALK_NODES: u32 = 1000;
 const WALK_EDGES: u32 = 4000;
 const WALK_TIME: Duration = Duration::from_millis(250);
 
-/// Where contents come from by the graph of lineage, in which a content is the dataset `content/HASH` in the namespace of the
-/// node.
+/// Looks up the origin of a content in the graph of lineage, where a content is the dataset `content/HASH` in the
+/// node's namespace.
 pub struct KnownProvenance {
     pub lineage: Arc<dyn LineageStore>,
     pub namespace: String,

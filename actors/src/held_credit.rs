@@ -1,7 +1,7 @@
-//! What this node holds of the ledger's credit, as it has been told: granted, and neither spent nor given back.
+//! The credit that this node holds according to the ledger's answers: granted, and neither spent nor given back.
 //!
-//! The ledger knows the same from its own side. At a moment when nothing is under way between the two they must agree, and what the
-//! ledger has beyond it are leases that no node knows of ([`LeaseKeeper`](crate::lease_keeper) compares them).
+//! The ledger has its own count. When no statement is under way between the two, they must agree. Credit that only the
+//! ledger counts belongs to leases that no node knows of ([`LeaseKeeper`](crate::lease_keeper) compares the two).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,17 +11,17 @@ use crate::model::Credit;
 struct Books {
     epoch: i64,
     held: Credit,
-    /// Statements that change leases and have not been answered.
+    /// Statements that change leases and are not answered yet.
     under_way: u64,
-    /// Statements that were sent.
+    /// Statements sent so far.
     sent: u64,
 }
 
-/// The count of one node. Its lock is held for an addition.
+/// The credit of one node. Its lock is held for one addition.
 #[derive(Debug, Default)]
 pub struct HeldCredit(Mutex<Books>);
 
-/// What was held at a moment when nothing was under way.
+/// The credit held at a moment when no statement was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AtRest {
     pub(crate) held: Credit,
@@ -33,14 +33,14 @@ impl HeldCredit {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A statement that changes leases goes out.
+    /// Counts a statement that changes leases, before it is sent.
     pub(crate) fn asks(&self) {
         let mut books = self.books();
         books.under_way += 1;
         books.sent += 1;
     }
 
-    /// It is known what it has done, or it was never to do anything.
+    /// Counts a statement as done: its effect is known, or it was never sent.
     pub(crate) fn knows(&self) {
         let mut books = self.books();
         books.under_way = books.under_way.saturating_sub(1);
@@ -67,7 +67,7 @@ impl HeldCredit {
         books.held = Credit::ZERO;
     }
 
-    /// What is held, if nothing is under way. Two that are equal say that nothing was in between.
+    /// The credit held, if no statement is under way. Two equal values mean that no statement ran in between.
     pub(crate) fn at_rest(&self) -> Option<AtRest> {
         let books = self.books();
         (books.under_way == 0).then_some(AtRest { held: books.held, sent: books.sent })
@@ -93,7 +93,7 @@ mod tests {
         assert_ne!(before, Some(after));
         held.asks();
         held.knows();
-        assert_ne!(held.at_rest(), Some(after), "something was in between, though nothing has changed");
+        assert_ne!(held.at_rest(), Some(after), "a statement ran in between, though the credit is the same");
         held.returned(7, Credit::new(4, 0));
         assert_eq!(held.at_rest().expect("at rest").held, Credit::new(6, 1));
         held.begin(8);

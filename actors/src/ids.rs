@@ -1,4 +1,4 @@
-//! Identifiers as validated types: a value that exists has the right form, so nothing behind the parser checks again.
+//! Identifiers as validated types: an existing value has the right form, so no code behind the parser checks again.
 
 use std::{fmt, str::FromStr};
 
@@ -52,7 +52,7 @@ fn nibble(digit: u8) -> Result<u8, InvalidId> {
     match digit {
         b'0'..=b'9' => Ok(digit - b'0'),
         b'a'..=b'f' => Ok(digit - b'a' + 10),
-        // As some tools print them. It is one hash all the same, and is told in lower case.
+        // Some tools print upper case. It is the same hash, and is always printed in lower case.
         b'A'..=b'F' => Ok(digit - b'A' + 10),
         _ => Err(InvalidId::ContentHash),
     }
@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for ContentHash {
     }
 }
 
-/// Whether a text has 1 to 64 characters out of `a-z`, `0-9` and `-`: what people name tiers, policies and rules by.
+/// Whether a text has 1 to 64 characters out of `a-z`, `0-9` and `-`: the form of the names of tiers, policies and rules.
 pub fn is_plain_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
@@ -146,7 +146,7 @@ macro_rules! uuid_id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                // Only the hyphenated form: one spelling per id keeps logs and caches honest.
+                // Only the hyphenated form: one spelling per id keeps logs and cache keys consistent.
                 if text.len() != 36 {
                     return Err(InvalidId::Uuid($what));
                 }
@@ -171,7 +171,7 @@ macro_rules! uuid_id {
 macro_rules! random_id {
     ($name:ident) => {
         impl $name {
-            /// A fresh random id (UUID version 4, 122 random bits).
+            /// A new random id (UUID version 4, 122 random bits).
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
             }
@@ -182,7 +182,7 @@ macro_rules! random_id {
 macro_rules! ordered_id {
     ($name:ident) => {
         impl $name {
-            /// A fresh id that sorts by the time it was made (UUID version 7), so that new rows are neighbours in an index.
+            /// A new id that sorts by its time of creation (UUID version 7), so that new rows are neighbours in an index.
             pub fn next() -> Self {
                 Self(Uuid::now_v7())
             }
@@ -191,7 +191,7 @@ macro_rules! ordered_id {
 }
 
 uuid_id!(
-    /// The right to stream one content. Whoever holds it may stream, so it cannot be guessed: 122 random bits.
+    /// The right to stream one content. Every holder may stream, so it cannot be guessed: 122 random bits.
     ReceiptId,
     "receipt id"
 );
@@ -205,7 +205,7 @@ uuid_id!(
 ordered_id!(VersionId);
 
 uuid_id!(
-    /// A client's streaming session. It shows progress to whoever holds it, so it is random.
+    /// A client's streaming session. Every holder can read its progress, so it is random.
     SessionId,
     "session id"
 );
@@ -219,14 +219,14 @@ uuid_id!(
 ordered_id!(UsageId);
 
 uuid_id!(
-    /// Whoever puts content in.
+    /// A producer of content.
     ProducerId,
     "producer id"
 );
 ordered_id!(ProducerId);
 
 uuid_id!(
-    /// An API key's public name; the secret is not derived from it.
+    /// The public name of an API key; the secret is not derived from it.
     KeyId,
     "key id"
 );
@@ -240,7 +240,7 @@ uuid_id!(
 random_id!(InstallationId);
 
 impl InstallationId {
-    /// Its last twelve digits, which are random: enough to keep the few installations apart that share a server.
+    /// Its last twelve digits, which are random: enough to tell the few installations on a shared server apart.
     pub fn short(self) -> String {
         let mut digits = self.as_uuid().simple().to_string();
         digits.split_off(digits.len() - 12)
@@ -248,7 +248,7 @@ impl InstallationId {
 }
 
 uuid_id!(
-    /// One history of a database: a restore begins another one.
+    /// One history of a database; a restore begins another one.
     TimelineId,
     "timeline id"
 );
@@ -269,14 +269,14 @@ uuid_id!(
 ordered_id!(PolicyRunId);
 
 uuid_id!(
-    /// A run of a job in lineage. Whoever tells of the run has chosen it.
+    /// A run of a job in lineage. The sender of the event chose it.
     RunId,
     "run id"
 );
 ordered_id!(RunId);
 
 uuid_id!(
-    /// One look at one stored copy.
+    /// One verification of one stored copy.
     VerificationId,
     "verification id"
 );

@@ -1,11 +1,11 @@
-//! Ingest: content in. Bytes are hashed, whole and per leaf, while they stream to the blob store.
+//! Ingest: uploads. Bytes are hashed, whole and per leaf, while they stream to the blob store.
 //!
-//! No actor is in the path: an upload has no state but its own. Hashing and writing share one blocking thread per upload,
-//! fed by a bounded channel, so neither ever holds up a web worker. The order at the end is what keeps a sweep from taking a
+//! The path has no actor: an upload has no state but its own. Hashing and writing share one blocking thread per upload,
+//! fed by a bounded channel, so neither blocks a web worker. The order of the last steps keeps a sweep from removing a
 //! blob that was just uploaded: announce in the catalogue, make the blob visible, complete in the catalogue.
 //!
-//! **Bound.** `concurrent` uploads at a time, each with at most [`PARTS_AHEAD`] parts in memory. Dropping an upload leaves
-//! nothing that a reader could see.
+//! **Bound.** `concurrent` uploads at a time, each with at most [`PARTS_AHEAD`] parts in memory. A dropped upload
+//! leaves nothing that a reader could see.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::{
     quarantine::Quarantine,
 };
 
-/// Parts between the connection and the disk. A part is what the connection read at once, at most 128 KiB.
+/// Parts between the connection and the disk. A part is the result of one read from the connection, at most 128 KiB.
 const PARTS_AHEAD: usize = 4;
 
 /// Bounds of ingest.
@@ -51,15 +51,15 @@ pub enum IngestError {
     Port(#[from] PortError),
 }
 
-/// What an upload came to.
+/// The outcome of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingested {
     pub meta: ContentMeta,
-    /// False when the content was stored before.
+    /// False when the content was already stored.
     pub created: bool,
 }
 
-/// Takes content in.
+/// Takes uploads.
 #[derive(Clone)]
 pub struct Ingest {
     blobs: Arc<dyn BlobStore>,
@@ -83,8 +83,8 @@ impl Ingest {
         Self { blobs, catalog, clock, io, admission, max_bytes: settings.max_bytes, quarantine: Quarantine::default() }
     }
 
-    /// Keeps what is uploaded of what is in this quarantine, although there are copies: a store may take them for intact by their size.
-    /// They stay until somebody has looked at the new one.
+    /// Stores an upload of content in this quarantine although copies exist: a store may take those for intact by their
+    /// size. The content stays in quarantine until the new copy has been verified.
     pub fn mending(self, quarantine: Quarantine) -> Self {
         Self { quarantine, ..self }
     }
@@ -108,7 +108,7 @@ impl Ingest {
     }
 }
 
-/// A blob that is hashed and written on a thread of its own. Dropping it undoes it.
+/// A blob that a thread of its own hashes and writes. Dropping it undoes it.
 pub(crate) struct Writer {
     parts: mpsc::Sender<Command>,
     thread: JoinHandle<PortResult<()>>,
@@ -129,17 +129,17 @@ impl Writer {
         Ok(())
     }
 
-    /// What was written so far hashes to, and how much it is.
+    /// The hash and the number of the bytes written so far.
     pub(crate) async fn digest(&mut self) -> PortResult<(ContentHash, u64)> {
         self.ask(Command::Digest).await
     }
 
-    /// Has the blob [kept](BlobSink::replace) whatever is there under its name.
+    /// Makes the commit [replace](BlobSink::replace) any blob that has this name.
     pub(crate) async fn replace(&mut self) -> PortResult<()> {
         self.ask(Command::Replace).await
     }
 
-    /// Makes the blob visible under the name that it has.
+    /// Makes the blob visible under its name.
     pub(crate) async fn commit(&mut self) -> PortResult<()> {
         self.ask(Command::Commit).await
     }
@@ -166,7 +166,7 @@ impl Writer {
 
 enum Command {
     Write(Bytes),
-    /// What was written so far hashes to what?
+    /// Asks for the hash and the number of the bytes written so far.
     Digest(oneshot::Sender<(ContentHash, u64)>),
     Replace(oneshot::Sender<()>),
     Commit(oneshot::Sender<()>),
@@ -181,7 +181,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Takes the next part. Bytes are counted as they come: no header is believed.
+    /// Takes the next part. Bytes are counted as they arrive: no header is trusted.
     ///
     /// # Errors
     /// `TooLarge` past the limit. A write that failed shows with one of the next parts.
@@ -196,7 +196,7 @@ impl Upload {
     /// Ends the upload: compares the digest, and makes the content visible under its name.
     ///
     /// # Errors
-    /// `DigestMismatch` when it is not what was `expected`; nothing is kept then.
+    /// `DigestMismatch` when the content does not have the `expected` hash; then nothing is kept.
     pub async fn finish(
         mut self,
         expected: Option<ContentHash>,
@@ -213,7 +213,7 @@ impl Upload {
         if self.ingest.quarantine.holds(hash) {
             self.writer.replace().await?;
         }
-        // Also where the content is stored already: what was lost or damaged since is so brought back.
+        // Commit even where the content is stored already: this restores copies that were lost or damaged since.
         self.writer.commit().await?;
         let created = catalog.complete_content(hash).await?;
         let meta = if created { meta } else { catalog.content_of(hash, producer).await?.unwrap_or(meta) };

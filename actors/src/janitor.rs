@@ -1,11 +1,11 @@
-//! `Janitor`: expired things clean themselves up.
+//! `Janitor`: removes expired data.
 //!
 //! A pass is a sequence of small bounded steps with a pause between them; it never holds a lock or a thread for long, and a
 //! step that fails does not keep the others from running. The next pass is armed when one ends, so passes never overlap.
-//! Any number of instances may run a Janitor at once: every step takes only what nobody else holds.
+//! Any number of instances may run a Janitor at once: every step skips rows that another step holds.
 //!
-//! What cannot be undone goes by a time that [`ClockWatch`] has proven, and waits while there is none. Dead instances are told by the
-//! ledger alone, and what months to come need can be made too early, so neither waits.
+//! Irreversible steps use a time that [`ClockWatch`] has proven, and wait while there is none. The ledger alone decides
+//! that an instance is dead, and partitions for coming months may be made too early, so these two steps do not wait.
 
 mod orphans;
 
@@ -25,7 +25,7 @@ use crate::{
 
 pub use orphans::{Orphans, Round};
 
-/// Steps of one kind in one pass: what is left waits for the next pass, so that one kind cannot starve the others.
+/// Steps of one kind in one pass. The rest waits for the next pass, so that one kind cannot starve the others.
 const STEPS_PER_PASS: usize = 20;
 
 /// Between two steps, so that foreground work comes first.
@@ -39,21 +39,21 @@ pub struct JanitorSettings {
     /// Rows or files per step.
     pub step: u32,
     pub lost_lease: LostLease,
-    /// Remains of uploads, announcements, and blobs that nobody knows are taken at this age: longer than any upload.
+    /// Remains of uploads, announcements, and blobs unknown to the index are removed at this age: longer than any upload.
     pub temporary_age: Duration,
-    /// Blobs that nobody knows stay in the trash for so long before they are removed for good.
+    /// How long a blob unknown to the index stays in the trash before it is removed for good.
     pub trash_ttl: Duration,
-    /// Of the blobs that are looked at in one step, the share that may go to the trash without an operator's word.
+    /// The share of the blobs of one step that may go to the trash without an operator's confirmation.
     pub orphan_share: f64,
-    /// Windows and their usage rows are kept for so long after the window's end.
+    /// How long windows and their usage rows are kept after the window's end.
     pub window_retention: Duration,
-    /// Runs of governance policies, and versions that were replaced, are kept for so long.
+    /// How long runs of governance policies, and replaced policy versions, are kept.
     pub policy_retention: Duration,
-    /// Months of partitions made ahead.
+    /// Months for which partitions are made ahead.
     pub months_ahead: u32,
 }
 
-/// What the Janitor works on.
+/// The data that the Janitor works on.
 #[derive(Clone)]
 pub struct JanitorDeps {
     pub ledger: Arc<dyn Ledger>,
@@ -67,12 +67,12 @@ pub struct JanitorDeps {
     pub watch: Arc<ClockWatch>,
 }
 
-/// What one pass did, or with a dry run would do.
+/// What one pass did, or in a dry run would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PassReport {
     pub leases_reclaimed: u64,
     pub bytes_reclaimed: u64,
-    /// Leases among them that were released although lost leases are charged: no crash explains their loss.
+    /// Those of the released leases that were not charged although lost leases are charged: no crash explains their loss.
     pub leases_spared: u64,
     pub bytes_spared: u64,
     pub receipts_expired: u64,
@@ -86,12 +86,12 @@ pub struct PassReport {
     pub announcements_withdrawn: u64,
     pub temporary_files: u64,
     pub temporary_bytes: u64,
-    /// Blobs that the index does not know, and that went to the trash.
+    /// Blobs unknown to the index that went to the trash.
     pub orphans_trashed: u64,
-    /// Those that were left alone: too many at once, or older than the index.
+    /// Blobs unknown to the index that were left alone: too many at once, or older than the index.
     pub orphans_held: u64,
     pub trash_recovered: u64,
-    /// Blobs that were in the trash for so long that they were removed for good.
+    /// Blobs removed for good after their time in the trash.
     pub trash_removed: u64,
     pub trash_removed_bytes: u64,
     /// Unfinished uploads that the storage refuses to remove.
@@ -102,7 +102,7 @@ pub struct PassReport {
 /// Receives each pass's report.
 pub type Observer = Arc<dyn Fn(&PassReport) + Send + Sync>;
 
-/// Runs one pass for the node that lives as `by`. It looks for orphans where the last pass of this round stopped.
+/// Runs one pass for the node with the epoch `by`. The search for orphans goes on where the last pass of this round stopped.
 pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch, round: &mut Round) -> PassReport {
     let mut report = PassReport::default();
     let now = deps.clock.now();
@@ -128,7 +128,7 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch,
         tracing::warn!(
             leases = report.leases_spared,
             bytes = report.bytes_spared,
-            "leases were lost to a process of the same identity or to a restore; they are released, and charged to nobody"
+            "leases were lost to a process of the same identity or to a restore; this node releases them and charges no receipt"
         );
     }
 
@@ -139,7 +139,7 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch,
     report
 }
 
-/// The steps that cannot be undone, as of a time that is proven.
+/// The irreversible steps, as of a proven time.
 async fn remove(
     deps: &JanitorDeps,
     settings: &JanitorSettings,
@@ -149,7 +149,7 @@ async fn remove(
 ) {
     let step = settings.step;
     let old = before(now, settings.temporary_age);
-    // What a clock that was ahead has expired comes back.
+    // Receipts that a fast clock has expired are restored.
     report.receipts_restored = report.repeat("restore", step, || deps.upkeep.restore_receipts(now, step)).await;
     report.receipts_expired = report.repeat("expire", step, || deps.upkeep.expire_receipts(now, step)).await;
     let retention = before(now, settings.window_retention);
@@ -160,7 +160,7 @@ async fn remove(
     let judged = before(now, settings.policy_retention);
     report.policy_runs_forgotten =
         report.repeat("forget policy runs", step, || deps.policies.forget_policy_runs(judged, step)).await;
-    // After the runs that name them.
+    // After the runs that refer to them.
     report.policy_versions_forgotten =
         report.repeat("forget policy versions", step, || deps.policies.forget_policy_versions(judged, step)).await;
     report.announcements_withdrawn =
@@ -173,14 +173,14 @@ async fn remove(
 
     report.uploads_refused = swept.refused;
 
-    // What comes back from the trash is known, and no orphan.
+    // Blobs that come back from the trash are known to the index, so they are no orphans.
     let looked = orphans::look_through_trash(deps, settings, round, now, report).await;
     report.kept("trash", looked);
     let collected = orphans::collect(deps, settings, round, Orphans::Bounded, report).await;
     report.kept("orphans", collected);
 }
 
-/// What the storage steps of a pass would remove.
+/// What the storage steps of a pass would remove. Changes nothing.
 ///
 /// # Errors
 /// The store's or the catalogue's.
@@ -195,7 +195,7 @@ pub async fn dry_run(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResu
     })
 }
 
-/// Puts all blobs that the index does not know into the trash, as an operator has confirmed.
+/// Puts all blobs unknown to the index into the trash. An operator has confirmed this.
 ///
 /// # Errors
 /// The store's or the catalogue's.
@@ -214,7 +214,7 @@ async fn whole_lap(deps: &JanitorDeps, settings: &JanitorSettings, how: Orphans)
 }
 
 impl PassReport {
-    /// The value, or nothing and a failure on record.
+    /// The value; on an error the default, with the failure recorded.
     fn kept<T: Default>(&mut self, step: &'static str, result: PortResult<T>) -> T {
         result.unwrap_or_else(|error| {
             self.failures += 1;
@@ -223,7 +223,7 @@ impl PassReport {
         })
     }
 
-    /// Repeats a step while it finds as much as it may take.
+    /// Repeats a step as long as it does the most work that it may.
     async fn repeat<F>(&mut self, name: &'static str, step: u32, mut run: impl FnMut() -> F) -> u64
     where
         F: Future<Output = PortResult<u64>>,
@@ -242,19 +242,19 @@ impl PassReport {
     }
 }
 
-/// What a Janitor is made of.
+/// The parts of a Janitor.
 pub struct JanitorParts {
     pub deps: JanitorDeps,
     pub settings: JanitorSettings,
-    /// The life of the node that it works for.
+    /// The epoch of the node that it works for.
     pub life: Arc<NodeLife>,
     pub observer: Observer,
 }
 
-/// The actor that runs a pass for ever.
+/// The actor that runs passes for ever.
 pub struct Janitor {
     parts: JanitorParts,
-    /// Where the next pass goes on looking for orphans.
+    /// Where the next pass continues its search for orphans.
     round: Round,
 }
 

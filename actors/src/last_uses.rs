@@ -1,11 +1,12 @@
-//! `LastUses`: on which day content was last used, told to the database once a day for each content and instance.
+//! `LastUses`: the day on which content was last used, written to the database once a day per content and instance.
 //!
-//! A stream only looks whether its content was noted today, which is a read of a set in memory. What was not goes into the
-//! database with the next flush, many contents in one statement, so the last use of a content costs a row a day however often it
-//! is streamed, and nothing on the way of a stream. A crash loses what was not flushed; the next use of the day notes it again.
+//! A stream only checks whether its content was noted today, which reads a set in memory. New ones go to the database with
+//! the next flush, many contents in one statement. So last use costs one row a day per content, however often it is streamed,
+//! and costs a stream nothing. A crash loses what was not flushed; the next use on the same day notes it again.
 //!
-//! **Bound.** [`MOST`] contents are remembered as noted; beyond that the set begins anew, and some are told again, which changes
-//! nothing. As many wait for a database that does not answer; what comes then is not noted, and is with its next use.
+//! **Bound.** [`MOST`] contents are remembered as noted; beyond that the set begins anew, and some contents are written
+//! twice, which is harmless. As many wait for a database that does not answer; a content beyond that is noted at its
+//! next use.
 
 use std::{
     collections::HashSet,
@@ -19,7 +20,7 @@ use crate::ids::ContentHash;
 /// Contents in the set: some 5 MB.
 const MOST: usize = 100_000;
 
-/// What was used today.
+/// The contents used today.
 #[derive(Default)]
 pub struct LastUses {
     noted: RwLock<Noted>,
@@ -34,7 +35,7 @@ struct Noted {
 }
 
 impl LastUses {
-    /// A content is used.
+    /// Notes that a content is used.
     pub fn used(&self, hash: ContentHash, now: Timestamp) {
         let day = TimeZone::UTC.to_datetime(now).date();
         {
@@ -56,7 +57,7 @@ impl LastUses {
         }
     }
 
-    /// Takes up to `limit` contents of one day that the database does not know of.
+    /// Takes up to `limit` contents of one day that are not in the database yet.
     pub fn take(&self, limit: usize) -> Option<(Date, Vec<ContentHash>)> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let (day, _) = *waiting.first()?;
@@ -64,7 +65,7 @@ impl LastUses {
         Some((day, waiting.drain(..end).map(|(_, hash)| hash).collect()))
     }
 
-    /// Gives back what the database did not take.
+    /// Gives back contents that the database did not take.
     pub fn put_back(&self, day: Date, hashes: Vec<ContentHash>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let room = MOST.saturating_sub(waiting.len());

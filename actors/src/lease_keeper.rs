@@ -1,12 +1,13 @@
-//! `LeaseKeeper`: keeps this node alive in the ledger, and so its leases.
+//! `LeaseKeeper`: keeps this node, and so its leases, alive in the ledger.
 //!
-//! One statement renews the node's epoch, however many leases it holds. When the ledger says that the epoch is gone (it was
-//! silent for too long and another node reclaimed it), all leases in memory are forfeit and the node starts a new epoch.
-//! A later epoch that is alive, and that this process did not make, is another process with the same identity: a copy of the
-//! data folder. Then this node takes no more leases and ends, rather than that the two take each other's.
-//! The validity of leases is counted from before the heartbeat was sent, so this node stops spending before the ledger
-//! takes back. With each heartbeat the database's clock is measured, by which this instance chooses windows. A node that stops
-//! closes its epoch itself ([`close`]): what is left of its leases is released, not charged.
+//! One statement renews the node's epoch, however many leases it holds. When the ledger answers that the epoch is gone
+//! (the node was silent for too long and another node reclaimed it), all leases in memory are forfeit and the node
+//! starts a new epoch. A later epoch that is alive, and that this process did not start, belongs to another process
+//! with the same identity: one data folder is a copy of the other. Then this node takes no more leases and stops, so
+//! that the two do not take each other's. A lease's validity is counted from before the heartbeat was sent, so this
+//! node stops spending before the ledger takes the lease back. Each heartbeat also measures the database's clock, by
+//! which this instance chooses windows. A node that stops closes its epoch itself ([`close`]): the rest of its leases
+//! is released, not charged.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -25,13 +26,13 @@ use crate::{
     quota_cache::QuotaHandle,
 };
 
-/// Told of an epoch before its first heartbeat is sent, and with each heartbeat that the ledger has acknowledged.
+/// Called with an epoch before its first heartbeat is sent, and for each heartbeat that the ledger has acknowledged.
 pub type LifeListener = Arc<dyn Fn(&LifeRecord) + Send + Sync>;
 
-/// Why a history ends, where a node knows of more than the database has.
+/// The reason recorded for a timeline's end when a node has seen commits that the database lacks.
 const BEHIND: &str = "the database is behind what a node knows to be committed";
 
-/// What the keeper depends on.
+/// Dependencies of the keeper.
 #[derive(Clone)]
 pub struct KeeperDeps {
     pub ledger: Arc<dyn Ledger>,
@@ -39,20 +40,20 @@ pub struct KeeperDeps {
     pub clock: Arc<dyn Clock>,
     pub life: Arc<NodeLife>,
     pub quota: QuotaHandle,
-    /// Told by the quota shards when a refill was fenced.
+    /// Notified by the quota shards when a refill was fenced.
     pub fenced: Arc<Notify>,
     pub lives: LifeListener,
-    /// Leases live so long without a heartbeat.
+    /// How long leases live without a heartbeat.
     pub ttl: Duration,
-    /// From one heartbeat to the next: several may be lost before the leases are.
+    /// The time between two heartbeats: several may fail before the leases are lost.
     pub heartbeat: Duration,
 }
 
 /// Sends one heartbeat; after a fence, starts a new epoch and sends another.
 ///
 /// # Errors
-/// When the ledger cannot be reached: leases then stay valid until their time is over. `Fenced` when another process lives under
-/// this node's identity.
+/// When the ledger cannot be reached: leases then stay valid until their time is over. `Fenced` when another process
+/// runs with this node's identity.
 pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
     let life = &deps.life;
     if life.is_displaced() {
@@ -76,7 +77,7 @@ pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
     }
 }
 
-/// Goes on under a new epoch, unless another process has this identity.
+/// Starts a new epoch, unless another process has this identity.
 async fn begin_epoch(deps: &KeeperDeps) -> PortResult<()> {
     let current = deps.life.current();
     let known = deps.ledger.standing(current.node).await?;
@@ -85,25 +86,25 @@ async fn begin_epoch(deps: &KeeperDeps) -> PortResult<()> {
             tracing::error!(
                 node = %current.node,
                 epoch = later.epoch,
-                "another process lives under this node's identity: one data folder is a copy of the other; this node takes no \
-                 more leases and stops, and takes an identity of its own when it is started again"
+                "another process runs with this node's identity: one data folder is a copy of the other; this node takes no \
+                 more leases and stops. Start it again: it then takes an identity of its own"
             );
         }
         deps.life.meet_namesake();
         return Err(PortError::Fenced);
     }
-    // Microseconds grow, and stay ahead of an epoch that a clock set back would repeat.
+    // Microseconds grow, and `last + 1` exceeds an epoch that a clock set back would repeat.
     let last = known.map_or(current.epoch, |known| known.epoch.max(current.epoch));
     let epoch = deps.clock.now().as_microsecond().max(last.saturating_add(1));
-    tracing::warn!(epoch, "this node's leases were reclaimed; it goes on under a new epoch");
+    tracing::warn!(epoch, "another node reclaimed this node's leases; this node goes on under a new epoch");
     deps.life.restart(epoch);
     (deps.lives)(&deps.life.record());
     deps.quota.forfeit();
     Ok(())
 }
 
-/// Whether the ledger has forgotten what it acknowledged: then it is in the past, and a new history is begun. Everything else
-/// follows from that, on all instances.
+/// Whether the ledger has lost heartbeats that it acknowledged. Then the database was set back, and this node begins a
+/// new timeline. All instances follow it.
 ///
 /// # Errors
 /// When the ledger cannot be reached.
@@ -116,24 +117,28 @@ pub async fn is_behind(deps: &KeeperDeps) -> PortResult<bool> {
         return Ok(false);
     }
     let timeline = deps.timelines.timeline().await?;
-    tracing::error!(beats, reason = BEHIND, "the database was set back; a new timeline begins");
+    tracing::error!(
+        beats,
+        reason = BEHIND,
+        "a new timeline begins: the database was set back, and lacks heartbeats that it acknowledged"
+    );
     deps.timelines.begin_timeline(timeline.timeline_id, BEHIND).await?;
     deps.life.forget_beats();
     Ok(true)
 }
 
-/// Learns how many instances share the ledger. What was last seen stands while it does not answer.
+/// Asks how many instances share the ledger. While it does not answer, the last count stays.
 pub async fn count_instances(deps: &KeeperDeps) {
     match deps.ledger.nodes_alive().await {
         Ok(alive) => deps.life.saw_instances(alive),
-        Err(error) => tracing::debug!(%error, "the instances were not counted"),
+        Err(error) => tracing::debug!(%error, "the instances were not counted; the last count stays"),
     }
 }
 
-/// Learns how the database's clock stands. It goes on as it was known while the ledger does not answer.
+/// Measures the database's clock. While the ledger does not answer, the last measurement stays.
 async fn measure_clock(watch: &ClockWatch) {
     if let Err(error) = watch.measure().await {
-        tracing::debug!(%error, "the database's clock was not measured");
+        tracing::debug!(%error, "the database's clock was not measured; the last measurement stays");
     }
 }
 
@@ -143,8 +148,9 @@ const CLOSE_STEP: u32 = 500;
 /// Between two attempts to reach the ledger.
 const CLOSE_RETRY: Duration = Duration::from_millis(200);
 
-/// Closes the epoch of a node whose usage has all been settled, and says what was left of its leases: it had given back all
-/// that it knew of. No heartbeat follows. `None` when the ledger has not answered within `patience`.
+/// Closes the epoch of a node after all of its usage was settled. Returns how much of its leases the ledger still had,
+/// although the node had given back all leases that it knew of. No heartbeat follows. `None` when the ledger did not
+/// answer within `patience`.
 pub async fn close(ledger: &dyn Ledger, life: &NodeLife, patience: Duration) -> Option<Credit> {
     life.end();
     let closing = async {
@@ -158,7 +164,7 @@ pub async fn close(ledger: &dyn Ledger, life: &NodeLife, patience: Duration) -> 
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the ledger did not close this node's epoch; it is asked again");
+                    tracing::warn!(%error, "the ledger did not close this node's epoch; this node asks again");
                     tokio::time::sleep(CLOSE_RETRY).await;
                 }
             }
@@ -167,7 +173,7 @@ pub async fn close(ledger: &dyn Ledger, life: &NodeLife, patience: Duration) -> 
     tokio::time::timeout(patience, closing).await.ok()
 }
 
-/// Compares what the ledger has leased to this node with what the node knows of, if nothing is under way between them meanwhile.
+/// Compares the leases that the ledger counts for this node with those the node knows of, if no statement ran meanwhile.
 pub async fn compare(deps: &KeeperDeps) {
     let held = deps.life.held();
     let unanswered = || deps.quota.counters().unanswered.load(Relaxed);
@@ -178,15 +184,21 @@ pub async fn compare(deps: &KeeperDeps) {
             deps.life.compared(unknown);
             if !unknown.is_zero() {
                 let Credit { bytes, requests } = unknown;
-                tracing::error!(bytes, requests, "the ledger has leases of this node that it does not know of");
+                tracing::error!(
+                    bytes,
+                    requests,
+                    "the ledger counts leases for this node that the node does not hold; they stay reserved until this node stops"
+                );
             }
         }
         Ok(_) => {}
-        Err(error) => tracing::debug!(%error, "the leases were not compared"),
+        Err(error) => {
+            tracing::debug!(%error, "the leases were not compared with the ledger; the next comparison tries again")
+        }
     }
 }
 
-/// The actor behind the heartbeat.
+/// The actor that sends heartbeats.
 pub struct LeaseKeeper {
     deps: KeeperDeps,
     watch: Arc<ClockWatch>,
@@ -197,7 +209,7 @@ impl LeaseKeeper {
         Self::start_in_arbiter(arbiter, |_| Self { deps, watch })
     }
 
-    /// Waits for the next time, or for a fence; beats; and does it again.
+    /// Waits for the interval or a fence, sends a heartbeat, and repeats.
     fn wait_and_beat(&mut self, ctx: &mut Context<Self>) {
         let (deps, watch) = (self.deps.clone(), Arc::clone(&self.watch));
         let round = async move {
@@ -206,7 +218,7 @@ impl LeaseKeeper {
                 return;
             }
             let beaten = match is_behind(&deps).await {
-                // The follower of changes sees the new timeline, and asks for a new epoch.
+                // The change follower sees the new timeline, and asks for a new epoch.
                 Ok(true) => return,
                 Ok(false) => beat(&deps).await,
                 Err(error) => Err(error),
@@ -217,9 +229,11 @@ impl LeaseKeeper {
                     measure_clock(&watch).await;
                     compare(&deps).await;
                 }
-                // Said when it was found.
+                // Logged when it was found.
                 Err(_) if deps.life.has_namesake() => {}
-                Err(error) => tracing::warn!(%error, "the ledger did not answer the heartbeat"),
+                Err(error) => {
+                    tracing::warn!(%error, "the ledger did not answer the heartbeat; leases stay valid until their time is over")
+                }
             }
         };
         ctx.spawn(round.into_actor(self).map(|(), keeper, ctx| keeper.wait_and_beat(ctx)));

@@ -1,9 +1,9 @@
 //! `LedgerClock`: the database's time on this instance.
 //!
-//! Instances that choose windows, or judge an expiry, by clocks of their own disagree by as much as those clocks do. So all of them
-//! go by the database's. Its distance from this machine's uptime is measured now and then: when the question was sent and when the
-//! answer came bound what it can be, and between two measurements the uptime carries the time on. A wall clock that is set, on this
-//! machine, changes nothing here.
+//! If each instance chose windows and judged expiry by its own clock, instances would disagree by as much as their
+//! clocks do. So all of them use the database's clock. Its offset from this machine's uptime is measured now and then.
+//! The times at which the question was sent and the answer came bound the offset; between two measurements the uptime
+//! carries the time on. Setting this machine's wall clock changes nothing here.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ use crate::{
     ports::{PortResult, Timekeeper},
 };
 
-/// The database's time, reckoned from this machine's uptime.
+/// The database's time, computed from this machine's uptime.
 pub struct LedgerClock {
     machine: Arc<dyn Clock>,
     database: Arc<dyn Timekeeper>,
@@ -33,16 +33,16 @@ pub struct LedgerClock {
 }
 
 impl LedgerClock {
-    /// A clock that shows the machine's time until it was measured for the first time.
+    /// A clock that shows this machine's time until the first measurement.
     pub fn new(machine: Arc<dyn Clock>, database: Arc<dyn Timekeeper>) -> Self {
         let offset = machine.now().as_microsecond() - micros(machine.uptime());
         Self { machine, database, offset: AtomicI64::new(offset), measured: AtomicBool::new(false) }
     }
 
-    /// Asks the database for its time, and goes by it from now on; by how much this machine's wall clock is ahead of it.
+    /// Asks the database for its time and uses it from now on; returns by how much this machine's wall clock is ahead.
     ///
     /// # Errors
-    /// The database's. The time as it was known goes on.
+    /// The database's own. The last measurement then stays.
     pub async fn measure(&self) -> PortResult<SignedDuration> {
         let sent = self.machine.uptime();
         let time = self.database.time().await?;
@@ -51,8 +51,8 @@ impl LedgerClock {
         Ok(self.machine.now().duration_since(self.now()))
     }
 
-    /// The database read its clock after the question was sent and before the answer came. What was known stands if that allows it, so
-    /// that answers that were long on their way move nothing; otherwise the nearest value that it allows is right.
+    /// The database read its clock after the question was sent and before the answer came, which bounds the offset. An
+    /// offset already within the bounds stays, so slow answers change nothing; otherwise the nearest bound is taken.
     fn learn(&self, time: Timestamp, sent: Duration, answered: Duration) {
         let (least, most) = (time.as_microsecond() - micros(answered), time.as_microsecond() - micros(sent));
         let offset = if self.measured.load(Acquire) {
@@ -68,7 +68,7 @@ impl LedgerClock {
 impl Clock for LedgerClock {
     fn now(&self) -> Timestamp {
         let now = micros(self.machine.uptime()).saturating_add(self.offset.load(Relaxed));
-        // A database can tell a time that is beyond what can be written.
+        // A database can return a time beyond the range of this type.
         Timestamp::from_microsecond(now).unwrap_or(Timestamp::MAX)
     }
 
@@ -126,7 +126,7 @@ mod tests {
         let (_, _, clock) = clocks();
         let seconds = Duration::from_secs;
         clock.learn(at("2026-11-01T11:00:00Z"), seconds(0), seconds(0));
-        // Anything from 11:00:00 to 11:00:06 is possible now.
+        // Every time from 11:00:00 to 11:00:06 is possible now.
         clock.learn(at("2026-11-01T11:00:03Z"), seconds(0), seconds(6));
         assert_eq!(clock.now(), at("2026-11-01T11:00:00Z"));
         // The database's clock was set back.

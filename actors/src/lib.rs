@@ -4,23 +4,23 @@
 //! |---|---|---|
 //! | [`quota_cache`] | receipts, windows and leases in memory; says whether a stream may start | ledger, shared state, usage batcher |
 //! | [`usage_batcher`] | usage rows until they are durably in the ledger | ledger |
-//! | [`lease_keeper`] | this node's life in the ledger | ledger, quota cache |
+//! | [`lease_keeper`] | the heartbeat and the epoch of this node in the ledger | ledger, quota cache |
 //! | [`storage_stream`] | one open source and its read-ahead; one actor per large stream | blob store |
-//! | [`change_follower`] | what other instances have changed, as far as it was told here | log of changes |
-//! | [`janitor`] | what expired | ledger, catalogue, blob store |
+//! | [`change_follower`] | the position up to which this node has read the log of changes | log of changes |
+//! | [`janitor`] | the removal of expired data | ledger, catalogue, blob store |
 //! | [`lineage_ingest`] | lineage events until they are durable | lineage store |
-//! | [`lineage_emitter`] | what the node tells of itself | lineage outbox and ingest |
+//! | [`lineage_emitter`] | the node's own lineage events, from the outbox | lineage outbox and ingest |
 //! | [`lineage_pruner`] | the sliding window over lineage | lineage upkeep |
 //! | [`storage_keeper`] | verification, moves and ages of stored content | storage records, blob store |
 //!
 //! A stream passes through [`quota_cache`] (acquire), [`content_store`] (verified reads) and [`delivery`] (pace, count,
-//! settle) over the [`connection`] to its client, or through [`delegation`] where somebody else delivers; an upload through [`ingest`]. Bytes never pass through a
-//! mailbox. The arithmetic stands alone in [`quota_book`], [`usage_batch`], [`pacer`] and [`model`]; queues are bounded by
-//! [`admission`] and by nothing else.
+//! settle) over the [`connection`] to its client, or through [`delegation`] where another server delivers the bytes. An
+//! upload passes through [`ingest`]. Bytes never pass through a mailbox. The arithmetic stands alone in [`quota_book`],
+//! [`usage_batch`], [`pacer`] and [`model`]. [`admission`] bounds every queue, and nothing else does.
 //!
-//! What people type into the search box of the catalogue, and what they are shown of it, is in [`search`].
+//! [`search`] parses the text of the catalogue's search box and highlights the matches.
 //!
-//! This crate knows no HTTP, no SQL and no exporter: the world is behind [`ports`].
+//! This crate contains no HTTP, no SQL and no metrics exporter: it reaches the outside through [`ports`].
 
 pub mod admission;
 pub mod change_follower;

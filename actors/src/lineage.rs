@@ -1,4 +1,4 @@
-//! Lineage put together: the ingest, the pruner, and the emitter where the node tells of itself.
+//! Lineage put together: the ingest, the pruner, and, where the node emits events of its own, the emitter.
 //!
 //! They share an arbiter of their own, so that a flood of events cannot keep usage from being settled or a lease from being
 //! renewed.
@@ -19,7 +19,7 @@ use crate::{
     ports::{LineageOutbox, LineageStore, LineageUpkeep, PortResult},
 };
 
-/// What lineage depends on.
+/// Dependencies of lineage.
 #[derive(Clone)]
 pub struct LineagePorts {
     pub store: Arc<dyn LineageStore>,
@@ -34,11 +34,11 @@ pub struct LineagePorts {
 pub struct LineageSettings {
     pub ingest: LineageIngestSettings,
     pub pruner: PrunerSettings,
-    /// `None`: the node tells nothing of itself.
+    /// `None`: the node emits no events of its own.
     pub emitter: Option<EmitterSettings>,
 }
 
-/// Lineage at work.
+/// The running lineage actors.
 #[derive(Clone)]
 pub struct Lineage {
     pub ingest: LineageHandle,
@@ -50,7 +50,7 @@ impl Lineage {
     /// Starts the actors. Needs a running actix system.
     ///
     /// # Errors
-    /// When the database does not take the word of whether it is to tell of itself.
+    /// When the database does not accept the setting that turns the node's own events on or off.
     pub async fn start(ports: &LineagePorts, settings: LineageSettings) -> PortResult<Self> {
         let LineagePorts { store, outbox, upkeep, clock, watch } = ports;
         outbox.set_telling(settings.emitter.is_some()).await?;
@@ -78,8 +78,8 @@ impl Lineage {
         self.ingest.is_alive() && self.pruner.is_alive() && emits
     }
 
-    /// Ends pruning, and waits until nothing is under way; false when something still is after `patience`. For shutdown, after
-    /// the last request.
+    /// Ends pruning, and waits until no work is under way; false when some still is after `patience`. For shutdown,
+    /// after the last request.
     pub async fn drain(&self, patience: Duration) -> bool {
         let (drained, _) = join(self.ingest.drain(patience), timeout(patience, self.pruner.stop())).await;
         drained

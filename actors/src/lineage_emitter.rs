@@ -1,10 +1,10 @@
-//! `LineageEmitter`: tells what the ledger and the catalogue have written down for it.
+//! `LineageEmitter`: turns the outbox of the ledger and the catalogue into lineage events.
 //!
-//! The database writes an entry in the transaction that it tells of, so nothing that happened goes untold and nothing is
-//! told that did not. This actor takes entries, makes events of them and gives those to the ingest. An entry goes when its
-//! events are durable. **After a crash** in between, the entry is told again by whoever takes it next, and its events are
-//! known: the same entry always makes the same events. **When lineage is down** entries wait in the database; streams,
-//! uploads and receipts do not wait for any of this.
+//! The database writes an outbox entry in the same transaction as the change it describes, so every committed change
+//! has its events, and no other change has any. This actor takes entries, makes events of them, and gives those to the
+//! ingest. An entry is removed when its events are durable. **After a crash** in between, another instance takes the
+//! entry again. The same entry always makes the same events, so they are recognised as known. **When lineage is down**,
+//! entries wait in the database. Streams, uploads and receipts never wait for this actor.
 
 use std::{
     sync::{
@@ -25,28 +25,28 @@ use crate::{
     ports::{LineageOutbox, PortError, PortResult},
 };
 
-/// Entries taken at a time. One of a batch of usage may make as many events as it has contents.
+/// Entries taken at a time. An entry for a batch of usage makes up to one event per content.
 const ENTRIES: u32 = 50;
 
 /// Events given to the ingest at a time.
 const EVENTS: usize = 200;
 
-/// How long entries are this instance's: longer than telling them may take.
+/// How long this instance holds the entries it took: longer than emitting them may take.
 const CLAIM: Duration = Duration::from_secs(60);
 
 /// How long to wait for room in the ingest's queue.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How the node tells of itself.
+/// How the node emits its own events.
 #[derive(Debug, Clone)]
 pub struct EmitterSettings {
     pub names: OwnNames,
     pub bounds: EventBounds,
-    /// From a look that found the outbox empty to the next one.
+    /// The wait after a look that found the outbox empty.
     pub interval: Duration,
 }
 
-/// What the emitter depends on.
+/// Dependencies of the emitter.
 #[derive(Clone)]
 pub struct EmitterDeps {
     pub outbox: Arc<dyn LineageOutbox>,
@@ -54,21 +54,21 @@ pub struct EmitterDeps {
     pub clock: Arc<dyn Clock>,
 }
 
-/// What the emitter has counted.
+/// The counters of the emitter.
 #[derive(Debug, Default)]
 pub struct EmitterCounters {
-    /// Entries that were told.
+    /// Entries whose events are durable.
     pub told: AtomicU64,
     /// Entries that make no event, such as those that are older than the window.
     pub skipped: AtomicU64,
-    /// Times that telling failed.
+    /// Failed attempts to emit.
     pub failures: AtomicU64,
 }
 
-/// Tells up to [`ENTRIES`]; whether there may be more.
+/// Emits up to [`ENTRIES`]; returns whether there may be more.
 ///
 /// # Errors
-/// The outbox's or the ingest's. What was not told by then is told later.
+/// The outbox's or the ingest's own. Entries not emitted by then are emitted later.
 pub async fn tell(deps: &EmitterDeps, settings: &EmitterSettings, counters: &EmitterCounters) -> PortResult<bool> {
     let entries = deps.outbox.claim(ENTRIES, CLAIM).await?;
     let more = entries.len() == ENTRIES as usize;
@@ -80,7 +80,7 @@ pub async fn tell(deps: &EmitterDeps, settings: &EmitterSettings, counters: &Emi
             Ok(events) => made.extend(events),
             Err(error) => {
                 counters.skipped.fetch_add(1, Relaxed);
-                tracing::warn!(%error, entry = entry.id, told = entry.told.as_str(), "this is not told in lineage");
+                tracing::warn!(%error, entry = entry.id, told = entry.told.as_str(), "an outbox entry makes no lineage event; this node drops the entry");
             }
         }
     }
@@ -102,7 +102,7 @@ async fn keep(deps: &EmitterDeps, events: Vec<LineageEvent>) -> PortResult<()> {
     deps.ingest.keep(events, permit).await.map(drop)
 }
 
-/// The face of the emitter.
+/// The handle of the emitter.
 #[derive(Clone)]
 pub struct EmitterHandle {
     addr: Addr<LineageEmitter>,
@@ -125,7 +125,7 @@ impl EmitterHandle {
     }
 }
 
-/// The actor that tells for ever.
+/// The actor that emits for ever.
 pub struct LineageEmitter {
     deps: EmitterDeps,
     settings: EmitterSettings,
@@ -138,7 +138,7 @@ impl LineageEmitter {
         let round = async move {
             tell(&deps, &settings, &counters).await.unwrap_or_else(|error| {
                 counters.failures.fetch_add(1, Relaxed);
-                tracing::warn!(%error, "lineage is not told yet");
+                tracing::warn!(%error, "outbox entries were not sent to lineage; they stay in the outbox, and this node tries again");
                 false
             })
         };

@@ -1,10 +1,11 @@
-//! From the JSON of an OpenLineage event to what lineage keeps of it. Arithmetic only: no I/O, no clock of its own.
+//! Reads an OpenLineage event from JSON into the form that lineage keeps. Arithmetic only: no I/O, no clock of its own.
 //!
-//! The schema decides what an event must have (whoever takes events in checks it first); this decides what a node is
-//! willing to keep: how many datasets and facets, how long a name, and when.
+//! The schema says what an event must have; callers check it first. This module decides what a node is willing to keep:
+//! how many datasets and facets, how long a name, and which times.
 //!
-//! Events are known by the hash of their canonical form: members in the order of their names, no white space, numbers by their
-//! text (of an exponent, `E` and a missing plus are `e+`), so that two are never one because a parser cannot tell them apart. A client that formats an event anew therefore sends the same event.
+//! An event is identified by the hash of its canonical form: members sorted by name, no white space, numbers as written
+//! (`1E5` and `1e5` become `1e+5`), so that a parser's rounding never makes two events equal. A client that formats an
+//! event differently therefore sends the same event.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -18,13 +19,13 @@ use crate::{
     moment::moment,
 };
 
-/// Faults told of one event: enough to mend it, and not a document of its own.
+/// Faults reported for one event: enough to correct it, and not a document of its own.
 pub const FAULTS: usize = 50;
 
-/// Bytes of a path, and of a detail, that are told. Members may have names of any length.
+/// Bytes of a reported path, and of a reported detail. Members may have names of any length.
 const TOLD_BYTES: usize = 512;
 
-/// What is told of an event that cannot be kept: where, and what is wrong there.
+/// A fault that keeps an event from being stored: where it is, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// As in `inputs[3].name`.
@@ -33,7 +34,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// What is too long is cut.
+    /// Texts that are too long are cut.
     pub fn new(path: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { path: cut(path.into()), detail: cut(detail.into()) }
     }
@@ -48,20 +49,20 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// What a node is willing to keep.
+/// The limits on the events that a node keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct EventBounds {
     /// Inputs and outputs of an event.
     pub datasets: usize,
     /// Facets of an event, wherever they are.
     pub facets: usize,
-    /// Bytes of a facet that is kept with its job or dataset. A longer one is in its event alone.
+    /// Bytes of a facet that is kept with its job or dataset. A longer facet is kept in its event alone.
     pub facet_bytes: usize,
     /// Bytes of a namespace.
     pub namespace: usize,
     /// Bytes of a name.
     pub name: usize,
-    /// Events are kept for so long, in whole UTC days: what is older is not taken.
+    /// How long events are kept, in whole UTC days. Older events are not taken.
     pub window: Duration,
     /// How far ahead of this clock the clock of a producer may be.
     pub ahead: Duration,
@@ -78,7 +79,7 @@ impl EventBounds {
 /// Reads an event that fits the schema.
 ///
 /// # Errors
-/// The bounds that it breaks, up to [`FAULTS`] times.
+/// The bounds that it breaks, up to [`FAULTS`] of them.
 pub fn read(
     kind: EventKind,
     value: &Value,
@@ -128,7 +129,7 @@ pub fn read(
     Ok(LineageEvent { hash, kind, state, time, run, mentions, edges, body })
 }
 
-/// Appends a member to a path, in brackets where its name is no plain word.
+/// Appends a member to a path, in brackets where its name is not a plain word.
 pub fn push_member(path: &mut String, member: &str) {
     let plain = !member.is_empty() && member.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     // Writing to a String cannot fail.
@@ -142,7 +143,7 @@ pub fn push_member(path: &mut String, member: &str) {
 struct Reader<'a> {
     bounds: &'a EventBounds,
     hash: EventHash,
-    /// The run that the event is of.
+    /// The run that the event belongs to.
     run: Option<&'a str>,
     time: Timestamp,
     facets: usize,
@@ -169,12 +170,12 @@ impl Reader<'_> {
         }
         let latest = now.checked_add(self.bounds.ahead).unwrap_or(Timestamp::MAX);
         if time > latest {
-            self.fault("eventTime", format!("must not be after {latest}: it lies ahead"));
+            self.fault("eventTime", format!("must not be after {latest}: it lies in the future"));
         }
         time
     }
 
-    /// The places of the datasets of a list, each once.
+    /// The indices of the datasets of a list, each once.
     fn datasets(&mut self, value: &Value, member: &str) -> Vec<usize> {
         let Some(datasets) = value.as_array() else { return Vec::new() };
         if datasets.len() > self.bounds.datasets {
@@ -191,7 +192,7 @@ impl Reader<'_> {
         places.collect()
     }
 
-    /// The place of a job or a dataset among those that the event names.
+    /// The index of a job or a dataset among those that the event names.
     fn mention(&mut self, kind: NodeKind, value: &Value, path: &str) -> usize {
         let namespace = self.name_part(&value["namespace"], self.bounds.namespace, path, "namespace");
         let name = self.name_part(&value["name"], self.bounds.name, path, "name");
@@ -235,7 +236,7 @@ impl Reader<'_> {
         facets
     }
 
-    /// No database keeps it in a text. The first is told; the parser bounds the depth.
+    /// Databases cannot store NUL in a text. Only the first is reported; the parser bounds the depth.
     fn refuse_nul(&mut self, value: &Value, path: &mut String) -> bool {
         let found = match value {
             Value::String(text) => text.contains('\0'),
@@ -291,7 +292,7 @@ fn canonical(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::Object(members) => {
-            // A map keeps its own order, which depends on how it was built.
+            // A map has an order of its own, which depends on how it was built.
             let mut sorted: Vec<_> = members.iter().collect();
             sorted.sort_unstable_by_key(|(name, _)| name.as_str());
             out.push('{');

@@ -1,14 +1,14 @@
-//! `LineageIngest`: gathers events into batches, and says of each what became of it once that is durable.
+//! `LineageIngest`: gathers events into batches, and reports the outcome of each event once it is durable.
 //!
-//! Offers (one event, or the events of one request) wait for their batch: until it is full, or its oldest has waited for
-//! the batch's age, or, under load, until the batch before it is in the store. One batch is in flight at a time, so a store
-//! that slows down makes batches larger rather than more.
+//! Offers (the events of one request) wait for their batch: until it is full, or its oldest offer has waited for the
+//! batch's age, or, under load, until the batch before it is stored. One batch is in flight at a time, so a slow store
+//! makes batches larger, not more numerous.
 //!
-//! **Bound.** Each offer carries a permit for its bytes, taken before its body was read. When there is none, whoever offers
-//! is refused. A batch is bounded by what the store has to do for it as well: an offer of more is kept in several.
-//! **When the store is down** the offers of the batch are told so and can be made again: an event that is
-//! offered twice is kept once, so a lost answer counts nothing twice. **When one offer is rejected** for ever, the others of
-//! its batch are not: the batch is halved until it stands alone.
+//! **Bound.** Each offer carries a permit for its bytes, taken before its body is read. When there is no permit, the
+//! request is refused. A batch is also bounded by the work it makes for the store: a larger offer is kept in several
+//! batches. **When the store is down**, the offers of the batch get an error and can be sent again: an event sent twice
+//! is kept once, so a lost answer counts nothing twice. **When one offer is rejected** for ever, the others of its
+//! batch are kept: the batch is halved until the rejected offer stands alone.
 
 use std::{
     collections::VecDeque,
@@ -36,40 +36,40 @@ use self::batch::{Offer, Part, Waiting, batch_of};
 /// Bounds of the ingest.
 #[derive(Debug, Clone, Copy)]
 pub struct LineageIngestSettings {
-    /// Events of a batch, beyond which it takes no further offer.
+    /// Events of a batch, beyond which it takes no more offers.
     pub batch_events: usize,
-    /// Longest that an offer waits for others.
+    /// The longest time that an offer waits for others.
     pub batch_age: Duration,
-    /// Bytes of events that may be under way at a time.
+    /// Bytes of events that may be in flight.
     pub queue: u32,
 }
 
-/// What the ingest depends on.
+/// Dependencies of the ingest.
 pub struct LineageIngestDeps {
     pub store: Arc<dyn LineageStore>,
     pub clock: Arc<dyn Clock>,
 }
 
-/// What the ingest has counted.
+/// The counters of the ingest.
 #[derive(Debug, Default)]
 pub struct LineageIngestCounters {
     /// Events that were new.
     pub new: AtomicU64,
-    /// Events that were there already.
+    /// Events that were already stored.
     pub known: AtomicU64,
-    /// Events of a time that their namespace has outgrown.
+    /// Events older than the oldest that their namespace still keeps.
     pub left: AtomicU64,
     pub batches: AtomicU64,
-    /// Events whose batch the store did not take.
+    /// Events of batches that the store did not take.
     pub failed: AtomicU64,
 }
 
-/// Answered when the actor runs: until then its mailbox is bounded.
+/// Answered when the actor runs; until then its mailbox has a limit.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 struct Ready(oneshot::Sender<()>);
 
-/// The face of the ingest.
+/// The handle of the ingest.
 #[derive(Clone)]
 pub struct LineageHandle {
     addr: Addr<LineageIngest>,
@@ -96,20 +96,21 @@ impl LineageHandle {
         }
     }
 
-    /// Room for events of so many bytes, to be taken before they are read.
+    /// A permit for events of this many bytes, to be taken before they are read.
     pub fn admit(&self, bytes: u32) -> Option<Permit> {
         self.admission.try_admit(bytes)
     }
 
-    /// The same for work inside the node, which may wait.
+    /// Like [`admit`](Self::admit), for work inside the node, which may wait.
     pub async fn admit_in_time(&self, bytes: u32, patience: Duration) -> Option<Permit> {
         self.admission.admit(bytes, patience).await
     }
 
-    /// Keeps events; what became of each, in their order, when it is durable. They are kept even when the caller leaves.
+    /// Keeps events; returns the outcome of each, in their order, once it is durable. Events are kept even when the
+    /// caller leaves.
     ///
     /// # Errors
-    /// What the store said of the batch that they were in.
+    /// The store's answer to the batch that they were in.
     pub async fn keep(&self, events: Vec<LineageEvent>, permit: Permit) -> PortResult<Vec<Kept>> {
         let gone = || PortError::unavailable("lineage ingest", "the actor is gone");
         let (reply, answer) = oneshot::channel();
@@ -117,7 +118,7 @@ impl LineageHandle {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Waits until nothing is under way; false when something still is after `patience`.
+    /// Waits until no event is in flight; false when some still is after `patience`.
     pub async fn drain(&self, patience: Duration) -> bool {
         let all = u32::try_from(self.admission.snapshot().capacity).unwrap_or(u32::MAX);
         self.admission.admit(all, patience).await.is_some()
@@ -140,8 +141,8 @@ pub struct LineageIngest {
     deps: LineageIngestDeps,
     counters: Arc<LineageIngestCounters>,
     waiting: Waiting,
-    /// Offers that go before those that wait, together or not at all: halves of a batch that was rejected, and what is left of an
-    /// offer that was too much for one batch.
+    /// Offers that are sent before those that wait; each inner queue is one batch. They are halves of a rejected batch,
+    /// and rests of offers that were too large for one batch.
     ahead: VecDeque<VecDeque<Offer>>,
     in_flight: bool,
     armed: bool,
@@ -152,7 +153,7 @@ impl LineageIngest {
         Self { deps, counters, waiting: Waiting::new(settings), ahead: VecDeque::new(), in_flight: false, armed: false }
     }
 
-    /// Sends a batch if one is due, or else arms the timer for when it will be.
+    /// Sends a batch if one is due; otherwise sets the timer for it.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         if self.in_flight {
             return;
@@ -205,7 +206,7 @@ impl LineageIngest {
                 for (Part { mut offer, .. }, size) in batch.into_iter().zip(sizes) {
                     offer.kept.extend(kept.by_ref().take(*size));
                     if offer.events.is_empty() {
-                        // Whoever has left does not want the answer.
+                        // A caller that has left needs no answer.
                         let _ = offer.reply.send(Ok(offer.kept));
                     } else {
                         self.ahead.push_front(VecDeque::from([offer]));
@@ -226,7 +227,7 @@ impl LineageIngest {
             Err(error) => {
                 let later: usize = batch.iter().map(|part| part.offer.events.len()).sum();
                 self.counters.failed.fetch_add((events.len() + later) as u64, Relaxed);
-                tracing::warn!(%error, events = events.len(), "a batch of lineage was not kept");
+                tracing::warn!(%error, events = events.len(), "the store did not keep a batch of lineage events; their senders get an error and can send them again");
                 let error = Arc::new(error);
                 for Part { offer, .. } in batch {
                     let _ = offer.reply.send(Err(PortError::shared(&error)));

@@ -1,15 +1,16 @@
-//! What the node tells of itself, as OpenLineage events: an entry of the outbox in, events out. Arithmetic only.
+//! The node's own OpenLineage events: an entry of the outbox in, events out. Arithmetic only.
 //!
 //! ```text
 //! upload/HASH -> content/HASH -> publish/VERSION -> asset/VERSION -> sell/VERSION
 //!                     |                          -> dataset/ID, where the asset names one
 //!                     -> stream/HASH
 //! ```
-//! Each content and each asset has jobs of its own, so that the lineage of one never leads through a job that all share. A
-//! receipt is a run of its asset's `sell` job; its id is a right that nobody may learn here, so the run is named by a hash
-//! of it. Streams are endless: they are one run a day for each content, told as RUNNING once for each batch of usage.
+//! Each content and each asset has its own jobs, so that the lineage of one never leads to another through a shared
+//! job. A receipt is a run of its asset's `sell` job. The receipt's id gives the right to stream and must stay secret,
+//! so the run is named by a hash of it. Streams are endless: they are one run a day per content, reported as RUNNING
+//! once for each batch of usage.
 //!
-//! An entry always makes the same events, so that one that is told twice is kept once.
+//! An entry always makes the same events, so an entry that is emitted twice is kept once.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -28,19 +29,19 @@ pub const RUN_EVENT: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json#
 /// The definition of the standard facet that says what kind of job it is.
 const JOB_TYPE: &str = "https://openlineage.io/spec/facets/2-0-3/JobTypeJobFacet.json#/$defs/JobTypeJobFacet";
 
-/// Who tells.
+/// The sender of the events.
 #[derive(Debug, Clone)]
 pub struct OwnNames {
-    /// Where the node's jobs and datasets are.
+    /// The namespace of the node's jobs and datasets.
     pub namespace: String,
-    /// A URI.
+    /// The `producer` of the events, a URI.
     pub producer: String,
 }
 
 /// Why an entry makes no events.
 #[derive(Debug, thiserror::Error)]
 pub enum Untellable {
-    #[error("it lacks {0}")]
+    #[error("the entry lacks {0}")]
     Lacks(&'static str),
     #[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect::<Vec<_>>().join("; "))]
     Faults(Vec<Fault>),
@@ -49,7 +50,7 @@ pub enum Untellable {
 /// The events of an entry.
 ///
 /// # Errors
-/// When the entry is not what it should be, or is too old for the window.
+/// When the entry is malformed, or is too old for the window.
 pub fn events(
     entry: &OutboxEntry,
     names: &OwnNames,
@@ -117,7 +118,7 @@ impl Teller<'_> {
             "bytesSent": content["bytes"],
             "firstStartedAt": first.to_string(),
             "lastFinishedAt": last.to_string(),
-            // Two batches may agree in everything else.
+            // Two batches may be equal in everything else.
             "batch": self.entry.id,
         });
         let input = self.dataset(&format!("content/{hash}"), "inputFacets", &self.facet("streams", &facet));
@@ -170,7 +171,7 @@ impl Teller<'_> {
         json!({ format!("penstock_{name}"): facet })
     }
 
-    /// The run that these words name: a UUID of version 8 out of their hash, which says nothing of them.
+    /// The run that these words name: a UUID of version 8 made of their hash, which reveals nothing about them.
     fn run_of(&self, words: &[&str]) -> Uuid {
         let mut hash = Sha256::new();
         for word in words.iter().copied().chain([self.names.namespace.as_str()]) {
@@ -270,7 +271,7 @@ mod tests {
         let yesterday = &told(Told::Streams, json!([content("ab", "2026-11-22T23:59:59Z")])).expect("events")[0];
         assert_ne!(yesterday.run, events[0].run);
         let again = told(Told::Streams, json!([content("ab", day)])).expect("events");
-        assert_eq!(again[0].hash, events[0].hash, "the same entry tells the same");
+        assert_eq!(again[0].hash, events[0].hash, "the same entry makes the same events");
     }
 
     #[test]

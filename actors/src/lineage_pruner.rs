@@ -1,18 +1,19 @@
 //! `LineagePruner`: the sliding window over lineage.
 //!
-//! What leaves, in this order: days that are older than the window, whole; the oldest events of namespaces that have more
-//! than the window holds, with the runs of which nothing is left; runs of days that have left; edges that no event has told
-//! of for the graph's time; jobs and datasets that nobody has named for as long and that no edge touches; namespaces
-//! without anything; and what the outbox could not tell for a window's time.
+//! It removes, in this order: whole days that are older than the window; the oldest events of namespaces that have more
+//! than the window holds, and runs left without events; runs of removed days; edges that no event has named for the
+//! time that the graph is kept; jobs and datasets that no event has named for as long and that no edge touches; empty
+//! namespaces; and outbox entries that could not be emitted for the length of the window.
 //!
-//! **Steps.** Each is one short transaction, oldest first, that takes only what nobody else holds; a pause follows it. A
-//! step is as long as [`AIM`](crate::lineage_stride::AIM) allows, so that locks are short, and the pause as long as the
-//! [pace](crate::lineage_stride::Pace) allows, so that the window keeps its size whatever comes in. **When steps fail**, those of the
-//! other kinds go on; the ones that failed are tried again after the interval.
-//! **One at a time.** A lease in the database says which instance prunes; it is kept from one pass to the next, and given back at a
-//! clean stop. Every step is refused when the lease is not held any more, so an instance that was stopped for a while cannot prune
-//! beside its successor. **When it is killed** the lease runs out, and whoever takes it goes on with what is still there: a step
-//! happened or did not. **While the time cannot be relied on** what goes by age stays; what a namespace has too much goes all the same.
+//! **Steps.** Each step is one short transaction, oldest first, that skips rows locked by others; a pause follows it. A
+//! step takes as many rows as fit into [`AIM`](crate::lineage_stride::AIM), so that locks are short. The pause is as
+//! long as the [pace](crate::lineage_stride::Pace) allows, so that the window keeps its size whatever the load. **When
+//! steps of one kind fail**, the other kinds go on; the failed ones are tried again after the interval. **One at a
+//! time.** A lease in the database says which instance prunes. It is kept from one pass to the next, and given back at
+//! a clean stop. Every step is refused when the lease is no longer held, so an instance that was paused for a while
+//! cannot prune beside its successor. **When it is killed** the lease runs out, and the next holder goes on with the
+//! rows that are left: a step either committed or did not. **While the time is unreliable**, rows that would be removed
+//! by age stay; the excess of a namespace is removed all the same.
 
 use std::{
     sync::{
@@ -37,68 +38,68 @@ mod pass;
 
 pub use self::pass::{Passed, Troubles, pass};
 
-/// What of a lease's time may pass before it is renewed.
+/// Renew the lease after this fraction of its time.
 const RENEW_AFTER: u32 = 3;
 
-/// The lease is not renewed more often, however short it is.
+/// The shortest time between two renewals, however short the lease is.
 const SOONEST_RENEWAL: Duration = Duration::from_millis(1);
 
-/// The window, and how pruning goes about.
+/// The window, and the pace of pruning.
 #[derive(Debug, Clone, Copy)]
 pub struct PrunerSettings {
-    /// From the end of a pass that left nothing over to the next one.
+    /// The wait after a pass that left nothing to do.
     pub interval: Duration,
-    /// Rows of a step at most.
+    /// The most rows that one step removes.
     pub step: u32,
-    /// Between two steps, so that foreground work comes first. Shorter while more comes in than leaves.
+    /// The wait between two steps, so that foreground work comes first. Shorter while more events come in than leave.
     pub pause: Duration,
-    /// So long after its death another instance goes on for this one.
+    /// How long after this instance's death another one may take over.
     pub lease_ttl: Duration,
-    /// Events are kept for so long, in whole UTC days.
+    /// How long events are kept, in whole UTC days.
     pub window: Duration,
-    /// Events that a namespace may have.
+    /// The most events of one namespace.
     pub window_events: u64,
-    /// Edges, jobs and datasets are kept for so long after they were last seen.
+    /// How long edges, jobs and datasets are kept after they were last seen.
     pub graph: Duration,
 }
 
-/// What the pruner works on.
+/// Dependencies of the pruner.
 #[derive(Clone)]
 pub struct PrunerDeps {
     pub upkeep: Arc<dyn LineageUpkeep>,
     pub outbox: Arc<dyn LineageOutbox>,
     pub clock: Arc<dyn Clock>,
     pub watch: Arc<ClockWatch>,
-    /// This instance, for as long as it runs.
+    /// The id of this instance's process, as holder of the lease.
     pub holder: Uuid,
 }
 
-/// What the pruner has counted. What the window holds only the instance that prunes knows; the others say zero.
+/// The counters of the pruner. Only the instance that prunes knows the size of the window; the others report zero.
 #[derive(Debug, Default)]
 pub struct PrunerCounters {
-    /// Passes that this instance came to the end of, whatever failed on the way.
+    /// Passes that this instance finished, with failed steps or without.
     pub passes: AtomicU64,
     pub events: AtomicU64,
     pub runs: AtomicU64,
     pub edges: AtomicU64,
     pub nodes: AtomicU64,
     pub namespaces: AtomicU64,
-    /// Entries of the outbox that were never told.
+    /// Outbox entries removed without having been emitted.
     pub untold: AtomicU64,
-    /// Kinds whose steps failed, in each pass anew.
+    /// Kinds whose steps failed, counted in each pass.
     pub failures: AtomicU64,
     /// Events in the window after the last pass.
     pub kept: AtomicU64,
-    /// Events that were too many after the last pass.
+    /// Events beyond the limit after the last pass.
     pub excess: AtomicU64,
     /// Seconds by which the oldest event is older than the window, after the last pass.
     pub lag_seconds: AtomicU64,
-    /// Microseconds that the longest step took.
+    /// Microseconds of the longest step.
     pub longest_step: AtomicU64,
 }
 
 impl PrunerCounters {
-    /// Another instance knows from now on.
+    /// Zeroes the gauges: another instance prunes and reports them from now on.
     fn forget_window(&self) {
         for gauge in [&self.kept, &self.excess, &self.lag_seconds] {
             gauge.store(0, Relaxed);
@@ -111,7 +112,7 @@ impl PrunerCounters {
 #[rtype(result = "()")]
 struct Stop(oneshot::Sender<()>);
 
-/// The face of the pruner.
+/// The handle of the pruner.
 #[derive(Clone)]
 pub struct PrunerHandle {
     addr: Addr<LineagePruner>,
@@ -132,7 +133,8 @@ impl PrunerHandle {
         Self { addr: LineagePruner::start_in_arbiter(arbiter, |_| pruner), counters }
     }
 
-    /// Ends pruning and gives the lease back, so that nobody need wait until it runs out. A step that is under way happens or does not.
+    /// Ends pruning and gives the lease back, so that its successor need not wait for it to run out. A step under way
+    /// either commits or does not.
     pub async fn stop(&self) {
         let (reply, stopped) = oneshot::channel();
         if self.addr.try_send(Stop(reply)).is_ok() {
@@ -149,14 +151,14 @@ impl PrunerHandle {
     }
 }
 
-/// The actor that makes passes for ever.
+/// The actor that runs passes for ever.
 pub struct LineagePruner {
     deps: PrunerDeps,
     settings: PrunerSettings,
     pace: Pace,
     troubles: Troubles,
     counters: Arc<PrunerCounters>,
-    /// The pass that is under way, or what comes next.
+    /// The running pass, or the timer for the next one.
     next: SpawnHandle,
 }
 
@@ -178,15 +180,15 @@ impl LineagePruner {
             let wait = match passed {
                 Passed::More => pruner.pace.pause(),
                 Passed::Done | Passed::Failed => interval,
-                // The other one may have died just now.
+                // The other instance may have died just now.
                 Passed::Elsewhere => interval.min(lease_ttl),
             };
             pruner.rest(wait, passed != Passed::Elsewhere, ctx);
         }));
     }
 
-    /// Waits for the next pass. Whoever has the lease keeps it meanwhile: the instance that prunes goes on to, and is the one that says
-    /// what the window holds.
+    /// Waits for the next pass. The instance that prunes keeps its lease meanwhile, so the same instance goes on
+    /// pruning and reports the size of the window.
     fn rest(&mut self, wait: Duration, keeps: bool, ctx: &mut Context<Self>) {
         let renewal = (self.settings.lease_ttl / RENEW_AFTER).max(SOONEST_RENEWAL);
         let part = if keeps { wait.min(renewal) } else { wait };
@@ -204,13 +206,14 @@ impl LineagePruner {
             if matches!(renewed, Ok(None)) {
                 pruner.counters.forget_window();
             }
-            // Why it could not be kept the next pass finds.
+            // The next pass finds out why the lease could not be renewed.
             pruner.rest(left, matches!(renewed, Ok(Some(_))), ctx);
         }));
     }
 }
 
-/// Gives the lease back if this instance has it. Whoever has it is told its token, and so is who takes it because nobody has.
+/// Gives the lease back if this instance holds it. Acquiring returns the token, whether this node already held the
+/// lease or it was free.
 async fn give_back(deps: &PrunerDeps, ttl: Duration) -> PortResult<()> {
     match deps.upkeep.lease_pruning(deps.holder, ttl).await? {
         Some(token) => deps.upkeep.release_pruning(token).await,
@@ -234,7 +237,7 @@ impl Handler<Stop> for LineagePruner {
         let (deps, ttl) = (self.deps.clone(), self.settings.lease_ttl);
         let back = async move {
             if let Err(error) = give_back(&deps, ttl).await {
-                tracing::warn!(%error, "the lease of pruning lineage was not given back; it runs out");
+                tracing::warn!(%error, "the lease for pruning lineage was not given back; no instance prunes until it has run out");
             }
             let _ = reply.send(());
         };

@@ -1,37 +1,42 @@
-//! Cache-aside in two tiers: decoded values in this process, then encoded ones in a store that all instances share, then a
-//! load. For what is read often and changes seldom; never for what is money, which the ledger alone decides.
+//! Cache-aside in two tiers: decoded values in this process, then encoded values in a store that all instances share,
+//! then a load. For data that is read often and changes seldom. Never for balances: the ledger alone decides about
+//! money.
 //!
 //! # How to use it
 //! ```ignore
 //! let tags = [CacheTag::LISTINGS];                                       // everything whose change must show at once
 //! let page: Option<Arc<Page>> = cache.get(CacheName::Listings, &question, &tags, {
-//!     let catalog = Arc::clone(&catalog);                                // the load outlives whoever asked
+//!     let catalog = Arc::clone(&catalog);                                // the load may outlive its caller
 //!     move || async move { catalog.search(question).await.map(Some) }    // `None` is remembered for a short time
 //! }).await?;
 //! ```
-//! Whoever changes something calls [`TieredCache::changed`] between its commit and its answer. What a change reaches stands
-//! in [`CacheTag::reached_by`], and only there. The key must tell apart whatever the load depends on.
+//! The writer of a change calls [`TieredCache::changed`] between its commit and its answer. [`CacheTag::reached_by`] is
+//! the only place that says which tags a change reaches. The key must contain everything that the load depends on.
 //!
 //! # What holds
-//! - **No read returns a value older than the last invalidation that had ended on its instance when the read began.** A value
-//!   remembers from before which invalidations it was loaded ([`generations`]), in the shared tier by the versions of its tags
-//!   ([`SharedCache`]). So a load that raced an invalidation, and whoever would join it, gets nothing old.
-//! - **Nothing depends on a message.** An instance that [hears](TieredCache::heard) of a change, by a message or from the log
-//!   of changes, drops what it has in memory at once, does not ask the shared tier about these tags, and invalidates them
-//!   there itself: whoever made the change may have died before it could. What cannot be invalidated there is owed until it
-//!   can be ([`debts`]), and a shared tier that was restarted, and may have gone back in time, is invalidated as a whole.
-//! - **One load for a key**: on an instance all who ask share it, and it runs in a task of its own, so that nobody's leaving
-//!   fails the others. Across instances it takes a short lock; whoever does not get it waits a little for the value and then
-//!   loads itself. A lock is never a reason for an error.
-//! - A value past its time to live is served for `stale` longer, while one refresh runs. Times to live are shortened at random
-//!   by up to a tenth, so that what was loaded together is not refreshed together. That there is no such thing is remembered
-//!   for `negative_ttl`, in memory alone: guesses must not fill a store that all share.
-//! - **The shared tier away**: memory alone, without an error and without waiting for it: one call that fails is enough, and a task
-//!   in the background asks when it is back. Of a cluster, one master that is lost is the tier lost, until its replica is up.
+//! - **No read returns a value older than the last invalidation that had ended on its instance when the read began.**
+//!   In memory, a value carries the number of the last invalidation before its load ([`generations`]); in the shared
+//!   tier it carries the versions of its tags ([`SharedCache`]). So neither a load that raced an invalidation nor a
+//!   request that joins it returns an old value.
+//! - **Correctness depends on no message.** An instance that [hears](TieredCache::heard) of a change, by a message or
+//!   from the log of changes, drops its entries in memory at once, stops asking the shared tier about these tags, and
+//!   invalidates them there itself, because the instance that made the change may have died first. A tag that cannot be
+//!   invalidated there now is owed until it can be ([`debts`]). A shared tier that restarted may hold an older state,
+//!   so it is invalidated as a whole.
+//! - **One load per key.** On one instance all requests for a key share its load. The load runs in a task of its own,
+//!   so a client that leaves does not fail the others. Across instances a load takes a short lock. An instance that
+//!   does not get the lock waits a little for the value and then loads it itself. A lock never causes an error.
+//! - A value past its time to live is served for `stale` longer, while one refresh runs. Times to live are shortened at
+//!   random by up to a tenth, so that values loaded together do not expire together. A miss (the object does not exist)
+//!   is remembered for `negative_ttl`, in memory alone: guessed names must not fill a store that all instances share.
+//! - **When the shared tier fails**, reads use memory alone, without an error and without a wait. One failed call is
+//!   enough; a background task asks until the tier answers again. If one master of a cluster is lost, the whole tier
+//!   counts as lost until its replica has taken over.
 //!
 //! # Bounds
-//! Memory by weight; invalidations remembered one by one ([`generations`]); owed tags ([`debts`]); loads under way
-//! ([`LOADS`]), beyond which a miss is refused as unavailable, and a refresh does not happen.
+//! Memory is bounded by weight. Other bounds: invalidations remembered one by one ([`generations`]), owed tags
+//! ([`debts`]), and concurrent loads ([`LOADS`]). Beyond [`LOADS`] a miss is refused as unavailable, and a refresh is
+//! skipped.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -65,8 +70,8 @@ use crate::{
     ports::{CacheName, CacheTag, EntryKey, KeyPattern, PortError, PortResult, SharedCache, Tag},
 };
 
-/// Loads under way at a time, over all caches: many more than a pool of connections serves at once, and few enough that the
-/// last of them does not wait for long.
+/// Concurrent loads, over all caches: many more than a connection pool serves at once, and few enough that the last one
+/// does not wait for long.
 const LOADS: u32 = 1024;
 
 /// How long entries live, for each cache. Zero turns a cache off.
@@ -92,7 +97,7 @@ impl CacheTtls {
         }
     }
 
-    /// The longest of them.
+    /// The longest time to live.
     pub fn longest(&self) -> Duration {
         CacheName::ALL.into_iter().map(|cache| self.of(cache)).max().unwrap_or_default()
     }
@@ -104,17 +109,17 @@ pub struct TieredSettings {
     /// Bytes in this process, over all caches.
     pub memory: u64,
     pub ttls: CacheTtls,
-    /// How long a value is served past its time to live while it is refreshed.
+    /// How long a value is served past its time to live, while it is refreshed.
     pub stale: Duration,
-    /// How long it is remembered that there is no such thing.
+    /// How long a miss (the object does not exist) is remembered.
     pub negative_ttl: Duration,
     /// How long to wait for a load that another instance has begun.
     pub patience: Duration,
 }
 
-/// What the caches stand on.
+/// Dependencies of the caches.
 pub struct TieredDeps {
-    /// `None`: this instance is alone.
+    /// `None`: this instance has no shared tier.
     pub shared: Option<Arc<dyn SharedCache>>,
     pub clock: Arc<dyn Clock>,
     /// Where loads run.
@@ -140,10 +145,10 @@ struct Core {
     counters: Arc<TieredCounters>,
 }
 
-/// How long a value is good for, and where it comes from.
+/// The load of a value, and the function that says how long the loaded value is good for.
 type Load<T, L> = (fn(&T) -> Duration, L);
 
-/// What memory says of a key.
+/// The state of a key in memory.
 enum InMemory {
     Fresh(Value),
     Stale(Entry),
@@ -172,12 +177,13 @@ impl TieredCache {
         Self { core }
     }
 
-    /// The value of a key, from the nearest tier that has it, or loaded; `None` when there is no such thing.
+    /// The value of a key, from the nearest tier that has it, or loaded. `None` when the object does not exist.
     ///
-    /// A key must always be asked for with the same type and the same tags.
+    /// A key must always be requested with the same type and the same tags.
     ///
     /// # Errors
-    /// The load's own, shared by all who waited for it; `Unavailable` when too many loads are under way.
+    /// The load's own error, shared by all requests that waited for it; `Unavailable` when too many loads are under
+    /// way.
     pub async fn get<T, L, F>(
         &self,
         cache: CacheName,
@@ -193,10 +199,11 @@ impl TieredCache {
         self.get_good_for(cache, id, tags, |_| Duration::MAX, load).await
     }
 
-    /// [`get`](Self::get) of values that say how long they are good for: no longer than the cache's time to live.
+    /// Like [`get`](Self::get), for values with a time to live of their own. The cache's time to live is the upper
+    /// bound.
     ///
     /// # Errors
-    /// Those of [`get`](Self::get).
+    /// As [`get`](Self::get).
     pub async fn get_good_for<T, L, F>(
         &self,
         cache: CacheName,
@@ -240,7 +247,7 @@ impl TieredCache {
     {
         let core = &self.core;
         let joins = |born| core.generations.is_current(born, tags);
-        // Looked at again, since a load may have ended in between: it leaves its value before it leaves.
+        // Look again: a load may have ended in between. A load stores its value before it ends.
         let arrived = || match core.in_memory(&key, tags) {
             InMemory::Fresh(value) => Some(value),
             InMemory::Stale(entry) => Some(entry.value),
@@ -264,7 +271,7 @@ impl TieredCache {
         ticket.value().await
     }
 
-    /// Loads a value anew behind the back of whoever got the old one, unless that is under way.
+    /// Loads a value anew in the background, after the old one was served. Does nothing if a load is already under way.
     fn refresh<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], old: Entry, load: Load<T, L>)
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -284,13 +291,13 @@ impl TieredCache {
         }
     }
 
-    /// Invalidates what a change reaches, in both tiers. To be awaited between the change and the answer to whoever made it:
-    /// this instance then shows it, and so does every other one that asks the shared tier.
+    /// Invalidates, in both tiers, all entries that a change reaches. Await it between the commit and the answer to the
+    /// client: from then on this instance shows the change, and so does every instance that asks the shared tier.
     pub async fn changed(&self, change: &Tag) {
         self.invalidate(&CacheTag::reached_by(change)).await;
     }
 
-    /// [`changed`](Self::changed), by tag.
+    /// Like [`changed`](Self::changed), for tags.
     pub async fn invalidate(&self, tags: &[CacheTag]) {
         let core = &self.core;
         if tags.is_empty() {
@@ -305,7 +312,7 @@ impl TieredCache {
         }
     }
 
-    /// Takes word of a change made elsewhere; `None`: anything may have changed. Does not block.
+    /// Takes note of a change made elsewhere; `None`: anything may have changed. Does not block.
     pub fn heard(&self, change: Option<&Tag>) {
         if let Some(Tag::Entries(pattern)) = change {
             let (core, pattern) = (Arc::clone(&self.core), pattern.clone());
@@ -319,9 +326,9 @@ impl TieredCache {
         }
     }
 
-    /// Removes the entries whose key matches from both tiers; how many were in the shared one. Other instances drop what they
-    /// have in memory when they [hear](Self::heard) of it. A load that is under way may bring its entry back: who knows what
-    /// has changed names its tag instead.
+    /// Removes the entries whose key matches from both tiers, and returns how many were in the shared one. Other
+    /// instances drop their entries in memory when they [hear](Self::heard) of it. A load under way may bring its entry
+    /// back, so a caller that knows which data changed invalidates the tag instead.
     ///
     /// # Errors
     /// When the shared tier did not answer.
@@ -341,7 +348,7 @@ impl TieredCache {
         &self.core.counters
     }
 
-    /// Brings what the memory has put off to an end, so that the counts of entries and bytes are exact.
+    /// Runs the memory tier's deferred maintenance, so that the counts of entries and bytes are exact.
     pub fn settle(&self) {
         self.core.memory.settle();
     }
@@ -368,8 +375,8 @@ impl Core {
         }
     }
 
-    /// Outdates what is in memory, and notes that the shared tier has to follow. In this order: whatever is loaded after the
-    /// memory was outdated finds the note, or finds it settled.
+    /// Outdates the entries in memory, and records that the shared tier has yet to be invalidated. The debt is recorded
+    /// first: a load that begins after memory was outdated then finds the debt, or finds it paid.
     fn outdate(&self, tags: &[CacheTag]) -> debts::Receipt {
         self.counters.invalidations.fetch_add(tags.len() as u64, Relaxed);
         let receipt = if self.shared.is_some() { self.debts.owe(tags) } else { debts::Receipt::default() };
@@ -382,25 +389,25 @@ impl Core {
         self.shared.as_ref().filter(|_| self.debts.may_ask(tags))
     }
 
-    /// A call of the shared tier failed: it is left alone until it answers again.
+    /// Records a failed call: the shared tier is not asked again until it answers the background task.
     fn failed(&self, error: &PortError) {
         self.counters.shared_errors.fetch_add(1, Relaxed);
         if self.debts.doubt() {
             self.counters.shared_away.store(1, Relaxed);
-            tracing::warn!(%error, "the shared cache does not answer; memory alone until it does");
+            tracing::warn!(%error, "the shared cache does not answer; this node caches in memory alone until it does");
         }
     }
 
-    /// When a value stops being fresh that is good for `ttl` from now on.
+    /// When a value with this time to live stops being fresh.
     fn fresh_until(&self, now: Instant, ttl: Duration) -> Instant {
         now + ttl.mul_f64(1.0 - fastrand::f64() * JITTER)
     }
 }
 
-/// The part of a time to live that may be missing at random.
+/// The largest share of a time to live that is cut off at random.
 const JITTER: f64 = 0.1;
 
 fn typed<T: Send + Sync + 'static>(value: Value) -> PortResult<Option<Arc<T>>> {
     let typed = value.map(|value| value.downcast::<T>()).transpose();
-    typed.map_err(|_| PortError::rejected("the cache", "one key stands for values of two types"))
+    typed.map_err(|_| PortError::rejected("the cache", "one key was used for values of two types"))
 }

@@ -1,4 +1,4 @@
-//! Whether a time can be right: arithmetic, without a clock of its own.
+//! Whether a time can be right. Arithmetic, without a clock of its own.
 
 use std::time::Duration;
 
@@ -21,20 +21,20 @@ impl Anchor {
     }
 }
 
-/// What an instance remembers of the times that it was asked about.
+/// The history of the times that an instance has judged.
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     /// The last time that was right.
     right: Option<Anchor>,
-    /// Since when a time is in doubt.
+    /// When the current doubt began.
     doubted: Option<Anchor>,
 }
 
 impl Judge {
-    /// Judges a time; by how much it is later than it can be shown to be, or `None` when it is right. `trusted` is the last time that an
-    /// instance took for right, as the database knows it.
+    /// Judges a time. Returns by how much it is later than can be proven, or `None` when it is right. `trusted` is the
+    /// last time that an instance took for right, as the database has it.
     ///
-    /// A time that is too early is taken for right: what is judged by it is removed or expired later, never sooner.
+    /// A time that is too early is taken for right: it makes removal and expiry later, never sooner.
     pub(super) fn judge(
         &mut self,
         wall: Timestamp,
@@ -45,11 +45,11 @@ impl Judge {
         let now = Anchor { wall, uptime };
         let tolerance = signed(settings.max_skew);
         let since_trusted = trusted.map(|trusted| wall.duration_since(trusted));
-        // Another instance has just shown it, or an operator said so.
+        // Another instance has just shown it, or an operator confirmed it.
         let is_confirmed = since_trusted.is_some_and(|since| since <= tolerance);
         let ahead = match (&self.right, since_trusted) {
             (Some(right), _) => right.gained(now) - tolerance,
-            // For so long all instances may have been stopped.
+            // All instances may have been stopped for this long.
             (None, Some(since)) => since - signed(settings.longest_pause),
             (None, None) => SignedDuration::ZERO,
         };
@@ -60,13 +60,13 @@ impl Judge {
         Some(ahead)
     }
 
-    /// Whether the clock has gone as it should for long enough since it came into doubt.
+    /// Whether the clock has run steadily for long enough since the doubt began.
     fn has_been_steady(&mut self, now: Anchor, settings: &WatchSettings) -> bool {
         match self.doubted {
             Some(since) if since.gained(now).abs() <= signed(settings.max_skew) => {
                 now.uptime.saturating_sub(since.uptime) >= settings.patience
             }
-            // It came into doubt just now, or it was set once more.
+            // The doubt began just now, or the clock was set once more.
             _ => {
                 self.doubted = Some(now);
                 false
@@ -91,7 +91,7 @@ mod tests {
         patience: Duration::from_secs(DAY),
     };
 
-    /// An instance, and the database that it writes the time into when it takes it for right.
+    /// An instance, and the database in which it records a time that it takes for right.
     #[derive(Default)]
     struct Scene {
         judge: Judge,
@@ -99,7 +99,7 @@ mod tests {
     }
 
     impl Scene {
-        /// Whether the time is right that the wall clock shows when so many seconds of real time have passed.
+        /// Whether the wall clock's time is taken for right after this many seconds of real time.
         fn trusts(&mut self, wall: u64, real: u64) -> bool {
             let at = Timestamp::from_second(1_800_000_000 + i64::try_from(wall).expect("small")).expect("a time");
             let ahead = self.judge.judge(at, Duration::from_secs(real), self.trusted, &SETTINGS);

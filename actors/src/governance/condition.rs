@@ -1,4 +1,4 @@
-//! Conditions: whether one holds.
+//! The conditions, and their evaluation.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Facts, TERMS, Truth};
 use crate::{ids::ProducerId, model::is_of_media_range};
 
-/// Members of `policyMeta` that hold licences, and classifications: the first that is there counts.
+/// Members of `policyMeta` that hold licences, and classifications: the first one present counts.
 pub(super) const LICENCE_FACETS: &[&str] = &["license", "licence", "dct:license"];
 pub(super) const CLASSIFICATION_FACETS: &[&str] = &["classification", "dataClassification"];
 
@@ -15,7 +15,7 @@ pub(super) const CLASSIFICATION_FACETS: &[&str] = &["classification", "dataClass
 pub struct FacetPath(pub String);
 
 impl FacetPath {
-    /// What is there. Null and empty texts say nothing, so they count as nothing.
+    /// The value there. Null and empty texts say nothing, so they count as absent.
     pub(super) fn find<'a>(&self, meta: &'a Value) -> Option<&'a Value> {
         let found = if self.0.starts_with('/') { meta.pointer(&self.0) } else { meta.get(&self.0) };
         found.filter(|value| !value.is_null() && value.as_str() != Some(""))
@@ -26,29 +26,29 @@ impl FacetPath {
     }
 }
 
-/// What is required of an asset, or says which assets a rule is about.
+/// A requirement on an asset, or the choice of the assets that a rule applies to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
     All(Vec<Condition>),
     Any(Vec<Condition>),
     Not(Box<Condition>),
-    /// These are there.
+    /// All of these members are present.
     Facets(Vec<FacetPath>),
-    /// This is there, and is one of these: texts, numbers or booleans.
+    /// This member is present, and is one of these texts, numbers or booleans.
     Facet {
         path: FacetPath,
         values: Vec<Value>,
     },
-    /// There are licences, and all of them are of these; letters of either case. It does not hold when none of them is.
+    /// The asset has licences, and each of them is listed; case does not matter. Does not hold when none is listed.
     Licence(Vec<String>),
     Classification(Vec<String>),
     Producer(Vec<ProducerId>),
     /// Media types, or families such as `video/*`.
     MediaType(Vec<String>),
     MaxSizeBytes(u64),
-    /// Since the asset was made.
+    /// Days since the asset was made.
     MaxAgeDays(u32),
-    /// How far the origin is known.
+    /// How far back the origin is known.
     LineageDepth {
         min: Option<u32>,
         max: Option<u32>,
@@ -78,12 +78,12 @@ impl Condition {
         }
     }
 
-    /// How far lineage must be followed to tell whether this holds.
+    /// How far lineage must be followed to evaluate this condition.
     pub(super) fn lineage_depth(&self) -> Option<u32> {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().filter_map(Self::lineage_depth).max(),
             Self::Not(part) => part.lineage_depth(),
-            // One edge farther tells that there are too many.
+            // One edge more proves that there are too many.
             Self::LineageDepth { min, max } => (*min).max(max.map(|most| most + 1)),
             _ => None,
         }
@@ -108,15 +108,15 @@ impl Condition {
     }
 }
 
-/// The value of the first of these members that is there. Null and empty texts say nothing, so they count as nothing.
+/// The value of the first of these members that is present. Null and empty texts say nothing, so they count as absent.
 pub(super) fn terms<'a>(members: &'static [&'static str], meta: &'a Value) -> Option<(&'static str, &'a Value)> {
     let says = |value: &&Value| !value.is_null() && value.as_str() != Some("");
     members.iter().find_map(|&member| meta.get(member).filter(says).map(|value| (member, value)))
 }
 
-/// Whether there is a text, or a list of texts, and each of them is listed. Where some are and others are not, or where it is
-/// not a list of texts that anybody looks through, it cannot be told: neither a list of what is allowed nor one of what is not
-/// must be passed by adding to it.
+/// Whether there is a text or a list of texts, and each one is listed. Unknown when some are listed and others are not,
+/// or when the value is not a short enough list of texts: adding values must never pass a list of allowed values or one
+/// of forbidden values.
 fn are_listed(terms: Option<(&str, &Value)>, listed: &[String]) -> Truth {
     let is_listed =
         |term: &Value| Some(listed.iter().any(|listed| listed.eq_ignore_ascii_case(term.as_str().unwrap_or_default())));
@@ -131,7 +131,7 @@ fn are_listed(terms: Option<(&str, &Value)>, listed: &[String]) -> Truth {
     }
 }
 
-/// Whether two values are the same. Numbers are by what they are worth, however they are spelt, to the last digit.
+/// Whether two values are equal. Numbers compare by value, exactly, however they are written.
 fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
@@ -141,8 +141,8 @@ fn is_same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// A number without what its spelling adds: whether it is negative, its digits from the first to the last that is not zero, and the
-/// power of ten of the last. `None` where that power is beyond 64 bits.
+/// A number in normal form: whether it is negative, its digits from the first to the last that is not zero, and the
+/// power of ten of the last digit. `None` where that power exceeds 64 bits.
 fn worth(number: &str) -> Option<(bool, String, i64)> {
     let (mantissa, power) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -159,7 +159,7 @@ fn worth(number: &str) -> Option<(bool, String, i64)> {
 
 fn depth_fits(min: Option<u32>, max: Option<u32>, facts: &Facts<'_>) -> Truth {
     let Some(ancestry) = facts.ancestry else { return Truth::Unknown };
-    // What a walk that was cut has found is there; what it has not found may be there too.
+    // The origin that a cut walk has found is certain; beyond it there may be more.
     let open = if ancestry.cut { Truth::Unknown } else { Truth::No };
     let deep_enough = min.map_or(Truth::Yes, |least| if ancestry.depth >= least { Truth::Yes } else { open });
     let too_deep = max.map_or(Truth::No, |most| if ancestry.depth > most { Truth::Yes } else { open });

@@ -1,4 +1,4 @@
-//! Why a condition does not hold: the parts of it that are to blame, and what they looked at.
+//! Why a condition does not hold: the parts that caused it, and the values that they looked at.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -30,8 +30,8 @@ impl<'a> Explainer<'a> {
         self.evidence
     }
 
-    /// Says why a condition is not `wanted`; nothing where it is. There is at least one piece of evidence otherwise, since of
-    /// the parts of a condition that is not as wanted one is not either.
+    /// Explains why a condition is not `wanted`; adds nothing where it is. Otherwise it adds at least one piece of
+    /// evidence, because a condition that is not as wanted has a part that is not.
     pub(super) fn explain(&mut self, condition: &Condition, path: &mut String, wanted: bool) {
         if condition.truth(self.facts, self.now).is(wanted) {
             return;
@@ -62,7 +62,7 @@ impl<'a> Explainer<'a> {
         path.truncate(length);
     }
 
-    /// A condition that looks at one thing.
+    /// A condition with a single test.
     fn single(&mut self, condition: &Condition, path: &str, wanted: bool) {
         let facts = self.facts;
         let of_terms = |members: &'static [&'static str]| {
@@ -133,7 +133,7 @@ fn one_of(values: impl ExactSizeIterator<Item = impl ToString>) -> String {
     if let ([only], 1) = (named.as_slice(), count) { only.clone() } else { format!("one of {}", named.join(", ")) }
 }
 
-/// The value, or the beginning of its text where it is long.
+/// The value, or the beginning of a long text.
 fn shown(found: Option<&Value>) -> Value {
     let Some(found) = found else { return Value::Null };
     let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);

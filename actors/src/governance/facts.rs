@@ -1,4 +1,4 @@
-//! What a policy is judged by.
+//! The facts that a policy is judged by.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -8,8 +8,8 @@ use crate::{
     model::Asset,
 };
 
-/// How far the origin of a content is known: edges of the graph of lineage, from the content up to the farthest of what it was
-/// made from, and no farther than was asked.
+/// How far the origin of a content is known: edges in the graph of lineage, from the content up to its farthest source,
+/// no farther than the policy asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ancestry {
     pub depth: u32,
@@ -17,7 +17,7 @@ pub struct Ancestry {
     pub cut: bool,
 }
 
-/// An asset as far as policies look at it, be it one that is still to be made.
+/// An asset as far as policies look at it. The asset may not exist yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     pub version_id: VersionId,
@@ -25,11 +25,11 @@ pub struct Facts<'a> {
     /// Always an object.
     pub policy_meta: &'a Value,
     pub producer_id: ProducerId,
-    /// What the asset is called, and its bytes are sent as.
+    /// The declared media type, with which its bytes are served.
     pub media_type: &'a str,
     pub size_bytes: u64,
     pub created_at: Timestamp,
-    /// `None`: nobody looked, since the policy does not ask.
+    /// `None`: not looked up, since the policy does not ask.
     pub ancestry: Option<Ancestry>,
 }
 

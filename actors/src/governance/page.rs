@@ -1,4 +1,4 @@
-//! The examples of docs/policies.md: each policy can be read, and comes to what the table below it says.
+//! The examples of docs/policies.md: each policy can be read, and its outcome is the one in the table below it.
 
 use serde_json::Value;
 
@@ -50,5 +50,5 @@ fn the_examples_come_to_what_the_page_says() {
             judged += 1;
         }
     }
-    assert_eq!((policies, judged), (3, 14), "nothing on the page was passed over");
+    assert_eq!((policies, judged), (3, 14), "the test reads every example on the page");
 }

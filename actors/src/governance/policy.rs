@@ -1,4 +1,4 @@
-//! A policy: its rules, and judging by them.
+//! A policy: its rules, and judging with them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -12,18 +12,18 @@ use super::{
 /// A rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// Names it in verdicts; one of a kind in its policy.
+    /// Names the rule in verdicts; unique within its policy.
     pub id: String,
-    /// Which assets it is about; `None`: all.
+    /// Which assets the rule applies to; `None`: all.
     pub when: Option<Condition>,
     pub require: Condition,
-    /// What an asset gets that does not have what is required: warn or block.
+    /// The outcome for an asset that does not meet the requirement: warn or block.
     pub otherwise: Decision,
-    /// What people are told then; `None`: a sentence that names the rule.
+    /// The reason shown to people; `None`: a sentence that names the rule.
     pub reason: Option<String>,
 }
 
-/// A policy that was read, with the document that it was read from.
+/// A policy, with the document that it was read from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     document: Value,
@@ -34,7 +34,7 @@ impl Policy {
     /// Reads a document.
     ///
     /// # Errors
-    /// All of its flaws, up to [`FLAWS`](super::FLAWS); one alone when it is too large to look at.
+    /// All of its flaws, up to [`FLAWS`](super::FLAWS); a single one when it is too large to read.
     pub fn read(document: Value) -> Result<Self, Vec<Flaw>> {
         let bytes = document.to_string().len();
         if bytes > DOCUMENT_BYTES {
@@ -47,7 +47,7 @@ impl Policy {
         if flaws.is_empty() { Ok(Self { document, rules }) } else { Err(flaws) }
     }
 
-    /// As it was written.
+    /// The document as it was written.
     pub const fn document(&self) -> &Value {
         &self.document
     }
@@ -60,7 +60,7 @@ impl Policy {
         &self.rules
     }
 
-    /// How far lineage must be followed to judge by this; `None` when no rule asks for it.
+    /// How far lineage must be followed to judge with this policy; `None` when no rule asks for it.
     pub fn lineage_depth(&self) -> Option<u32> {
         self.conditions().filter_map(Condition::lineage_depth).max()
     }

@@ -1,4 +1,4 @@
-//! What holds of any policy and any asset.
+//! Properties of every policy and every asset.
 
 use jiff::ToSpan as _;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn conditions() -> impl Strategy<Value = Value> {
         (1_u32..6).prop_map(|least| json!({ "lineageDepth": { "min": least } })),
         (0_u32..6).prop_map(|most| json!({ "lineageDepth": { "max": most } })),
     ];
-    // An even number of levels at most, so that one more "not" still fits.
+    // At most an even number of levels, so that one more "not" still fits.
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 1..4).prop_map(|parts| json!({ "all": parts })),
@@ -88,7 +88,7 @@ fn truth(condition: &Value, world: &World) -> Truth {
     policy.rules()[0].require.truth(&world.facts(), now())
 }
 
-/// Any JSON, much of it made of the language's words.
+/// Arbitrary JSON, much of it made of the language's words.
 fn documents() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
         "rules",
@@ -154,7 +154,7 @@ proptest! {
     #[test]
     fn what_is_unknown_may_come_out_either_way_and_what_is_known_stays(condition in conditions(), world in worlds()) {
         let told = truth(&condition, &world);
-        // Whatever lies beyond the place where a walk was cut.
+        // All depths that are possible beyond the place where a walk was cut.
         let depths = if world.ancestry.cut { world.ancestry.depth..=LINEAGE_DEPTH } else { world.ancestry.depth..=world.ancestry.depth };
         for depth in depths {
             let whole = World { ancestry: Ancestry { depth, cut: false }, ..world.clone() };
@@ -190,7 +190,7 @@ proptest! {
         let again: Verdict = serde_json::from_value(json!(verdict)).expect("a verdict");
         prop_assert_eq!(&again, &verdict);
 
-        // Neither their order nor the rest of the rules makes a rule milder.
+        // Neither the order of the rules nor the other rules soften a rule.
         let mut turned = rules;
         turned.reverse();
         prop_assert_eq!(policy(&json!(turned)).judge(&facts, now()).decision, verdict.decision);

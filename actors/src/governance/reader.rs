@@ -1,4 +1,4 @@
-//! From a document to rules, with the path of each flaw.
+//! Reads a document into rules, with the path of each flaw.
 
 use serde_json::{Map, Value};
 
@@ -8,18 +8,18 @@ use super::{
 };
 use crate::{ids::is_plain_name, lineage_event::push_member};
 
-/// Bytes of the texts for people.
+/// Bytes of the texts meant for people.
 const DESCRIPTION_BYTES: usize = 2000;
 const REASON_BYTES: usize = 500;
 
 /// A hundred years.
 const MAX_DAYS: u32 = 36_500;
 
-/// The conditions, as a flaw tells them.
+/// The conditions, as a flaw lists them.
 const KEYWORDS: &str = "all, any, not, facets, facet, licence, classification, producer, mediaType, maxSizeBytes, maxAgeDays \
                         or lineageDepth";
 
-/// Something that a document must not have.
+/// A violation of the language in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
     /// As in `rules[0].require.licence[2]`; empty for the document as a whole.
@@ -27,7 +27,7 @@ pub struct Flaw {
     pub detail: String,
 }
 
-/// Reads a document and remembers its flaws. What is flawed is left out of what it returns.
+/// Reads a document and collects its flaws. Flawed parts are left out of the result.
 #[derive(Default)]
 pub(super) struct Reader {
     flaws: Vec<Flaw>,
@@ -113,7 +113,7 @@ impl Reader {
     fn condition(&mut self, value: &Value, path: &str, depth: usize) -> Option<Condition> {
         self.conditions += 1;
         if self.conditions > CONDITIONS {
-            // Told once, at the first that is too much.
+            // Reported once, at the first condition beyond the limit.
             if self.conditions == CONDITIONS + 1 {
                 self.flaw(path, format!("is one too many: a policy has at most {CONDITIONS} conditions"));
             }
@@ -188,7 +188,7 @@ impl Reader {
         Some(Condition::LineageDepth { min, max })
     }
 
-    /// The values of a list that has some; `None` when one of them is flawed.
+    /// The values of a list that is not empty; `None` when one of them is flawed.
     fn each<T>(
         &mut self,
         value: &Value,
@@ -259,7 +259,7 @@ impl Reader {
         self.number(value, path, least.into(), most.into()).and_then(|number| u32::try_from(number).ok())
     }
 
-    /// A text without control characters, which may have several lines where `lines` says so.
+    /// A text without control characters; several lines only where `lines` allows it.
     fn text(&mut self, path: &str, value: &Value, most: usize, lines: bool) -> Option<String> {
         let text = value.as_str().filter(|text| (1..=most).contains(&text.len()));
         let text = text.filter(|text| !text.chars().any(|c| c.is_control() && !(lines && c == '\n')));

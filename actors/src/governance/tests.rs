@@ -190,7 +190,7 @@ fn what_cannot_be_told_counts_against_the_asset_either_way() {
         assert!(found.as_str().is_some_and(|found| found.starts_with("at least 2")), "{condition} {found}");
     }
     assert_eq!(requiring(&json!({ "lineageDepth": { "min": 2 } })).judge(&cut, now()).decision, Decision::Allow);
-    // A rule that may be about the asset is applied, and says why.
+    // A rule that may apply to the asset is applied, and gives its reason.
     let rule = json!([{ "id": "r", "when": { "lineageDepth": { "min": 3 } }, "require": { "maxSizeBytes": 1 } }]);
     let verdict = policy(&rule).judge(&cut, now());
     let paths: Vec<_> = verdict.reasons[0].evidence.iter().map(|evidence| evidence.path.as_str()).collect();
@@ -286,7 +286,7 @@ fn every_flaw_is_told_with_its_path() {
     }
 }
 
-/// A condition inside of so many others.
+/// A condition nested this deep.
 fn nested(depth: usize) -> Value {
     (1..depth).fold(json!({ "maxAgeDays": 1 }), |inner, _| json!({ "not": inner }))
 }
@@ -310,7 +310,7 @@ fn a_policy_that_nests_too_deep_or_is_too_large_is_told_where() {
         json!({ "rules": (0..rules).map(rule).collect::<Vec<_>>() })
     };
     assert!(Policy::read(wide(1)).is_ok());
-    // 1 + 256 + 1 + 254, and then one too many.
+    // 1 + 256 + 1 + 254, and then one beyond the limit.
     assert_eq!(paths(wide(3)), ["rules[1].require.all[254]"]);
     let longer = json!({ "rules": [{ "id": "a", "require": { "licence": vec!["MIT"; VALUES + 1] } }] });
     assert_eq!(paths(longer), ["rules[0].require.licence"]);

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Truth {
     No,
-    /// It cannot be told.
+    /// It is unknown.
     Unknown,
     Yes,
 }
@@ -14,8 +14,8 @@ impl Truth {
         if holds { Self::Yes } else { Self::No }
     }
 
-    /// Of several that are looked at as one: it holds when all of them do, and does not when none does. What cannot be looked at
-    /// may be either.
+    /// The truth of several parts taken as one: it holds when all of them do, and does not hold when none does. A part
+    /// that cannot be evaluated (`None`) may be either.
     pub fn of_all(parts: impl IntoIterator<Item = Option<bool>>) -> Self {
         let of = |part: Option<bool>| part.map_or(Self::Unknown, Self::of);
         let mut parts = parts.into_iter().map(of);

@@ -1,4 +1,4 @@
-//! What a policy came to.
+//! The outcome of a policy for an asset.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,15 +28,15 @@ impl Decision {
     }
 }
 
-/// What a condition looked at.
+/// The evidence for a reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The condition in the document, as in `rules[0].require.any[1].licence`.
+    /// The path of the condition in the document, as in `rules[0].require.any[1].licence`.
     pub path: String,
-    /// What it looked at, as in `policyMeta.license`.
+    /// The path of the fact that it tested, as in `policyMeta.license`.
     pub fact: String,
     pub expected: String,
-    /// Null when there is nothing; long values are cut.
+    /// Null when the value is absent; long values are cut.
     pub found: Value,
 }
 
@@ -50,15 +50,15 @@ pub struct Reason {
     pub evidence: Vec<Evidence>,
 }
 
-/// What a policy came to for an asset. Each of its rules stands in one of the lists.
+/// The outcome of a policy for an asset. Each of its rules is in exactly one of the lists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// The gravest of the reasons; allow when there is none.
     pub decision: Decision,
     pub reasons: Vec<Reason>,
-    /// Rules that the asset keeps.
+    /// Rules that the asset meets.
     pub passed: Vec<String>,
-    /// Rules that are not about this asset.
+    /// Rules that do not apply to this asset.
     pub not_applicable: Vec<String>,
 }

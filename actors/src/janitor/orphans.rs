@@ -1,8 +1,9 @@
-//! Blobs that the storage index does not know, and the trash that they go to.
+//! Orphans: blobs unknown to the storage index, and the trash that they go to.
 //!
-//! An index that lacks a blob may be the wrong one, or an older one that was restored. So nothing is removed at once: a blob that the
-//! index does not know goes to the trash, where it stays for `trash_ttl`, and comes back when the index knows it again. And no more
-//! than a share of what is looked at goes there without an operator's word, nor anything that is older than the index itself.
+//! An index that lacks a blob may be the wrong index, or an older one that was restored. So nothing is removed at once.
+//! A blob unknown to the index goes to the trash, stays there for `trash_ttl`, and comes back if the index knows it
+//! again. Without an operator's confirmation, only a share of the listed blobs goes there, and no blob that is older
+//! than the index itself.
 
 use jiff::Timestamp;
 
@@ -13,32 +14,32 @@ use crate::{
     ports::{ListedBlob, PortResult},
 };
 
-/// Blobs of one step that may go to the trash however few there are: a small store has few blobs, and an upload that broke off
-/// leaves one.
+/// The number of blobs of one step that may go to the trash in any case: a small store has few blobs, and an upload
+/// that broke off leaves one.
 const FEW: usize = 10;
 
-/// How far the work on orphans has come: a pass is bounded, so passes that all began at the first blob would never see the last.
+/// Progress through the blobs: a pass is bounded, so passes that all began at the first blob would never reach the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Round {
     orphans: Option<ContentHash>,
     trash: Option<ContentHash>,
-    /// As many were told of as being left alone.
+    /// The number last logged as left alone.
     held: u64,
 }
 
-/// What is done about blobs that the index does not know.
+/// How to treat blobs unknown to the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphans {
-    /// They go to the trash, within the bounds.
+    /// Move them to the trash, within the bounds.
     Bounded,
-    /// They go to the trash, all of them: an operator has said so.
+    /// Move all of them to the trash: an operator has confirmed it.
     Confirmed,
-    /// They are counted.
+    /// Only count them.
     Counted,
 }
 
-/// Takes orphans out of sight, looks them up once more, and only then puts them into the trash. An upload announces its content
-/// before its blob becomes visible, so one that arrives in between brings the blob back.
+/// Hides orphans, looks them up once more, and only then moves them to the trash. An upload announces its content
+/// before its blob becomes visible, so a blob that is uploaded in between is restored.
 pub(super) async fn collect(
     deps: &JanitorDeps,
     settings: &JanitorSettings,
@@ -63,7 +64,7 @@ pub(super) async fn collect(
         for hash in taken {
             report.orphans_trashed += u64::from(how == Orphans::Counted || discard(deps, hash).await?);
         }
-        // After a page that is not full comes the first one again.
+        // A page that is not full is the last: start again at the first.
         round.orphans = hashes.last().copied().filter(|_| page.len() == step);
         if round.orphans.is_none() {
             break;
@@ -74,16 +75,16 @@ pub(super) async fn collect(
     Ok(())
 }
 
-/// Since when the index is there, in whole seconds: object storage tells ages no finer, and what came in its first second is no older
-/// than the index.
+/// When the index was made, in whole seconds: object storage reports ages no finer. A blob of the index's first second
+/// does not count as older than the index.
 async fn index_since(deps: &JanitorDeps) -> PortResult<Timestamp> {
     let made = deps.installations.installation().await?.created_at;
     Ok(Timestamp::from_second(made.as_second()).unwrap_or(made))
 }
 
-/// Of so many blobs, those that may go to the trash without a word.
+/// How many of these blobs may go to the trash without confirmation.
 fn most(looked_at: usize, share: f64) -> usize {
-    // Truncated: a share of a blob is none.
+    // Truncated: part of a blob counts as none.
     ((looked_at as f64 * share) as usize).max(FEW)
 }
 
@@ -94,30 +95,30 @@ async fn discard(deps: &JanitorDeps, hash: ContentHash) -> PortResult<bool> {
     match deps.catalog.unknown_content(&[hash]).await {
         Ok(unknown) if !unknown.is_empty() => {
             deps.blobs.discard(hash).await?;
-            tracing::info!(content_hash = %hash, "a blob that the index does not know went to the trash");
+            tracing::info!(content_hash = %hash, "the index does not know this blob; it was moved to the trash");
             Ok(true)
         }
         known => {
-            // Also when nobody can tell: an upload may have made it visible a moment ago.
+            // Restore also when the index does not answer: an upload may have made the blob visible a moment ago.
             deps.blobs.restore(hash).await?;
             known.map(|_| false)
         }
     }
 }
 
-/// Says once that blobs are left alone, and again when their number changes.
+/// Logs once that blobs are left alone, and again when their number changes.
 fn tell_of_held(round: &mut Round, held: u64) {
     if held != round.held && held > 0 {
         tracing::warn!(
             blobs = held,
-            "the index does not know these blobs, but they are too many, or older than the index: they are left alone. If the database \
-             is the right one, `penstock sweep --dry-run` counts them, and `penstock sweep --confirm` puts them into the trash"
+            "the index does not know these blobs, but they are too many, or older than the index: this node leaves them alone. If the database \
+             is the right one, `penstock sweep --dry-run` counts them, and `penstock sweep --confirm` moves them to the trash"
         );
     }
     round.held = held;
 }
 
-/// Brings back what the index knows by now, and removes for good what was in the trash for long enough.
+/// Restores blobs that the index knows by now, and removes for good those that were in the trash for long enough.
 pub(super) async fn look_through_trash(
     deps: &JanitorDeps,
     settings: &JanitorSettings,
@@ -134,10 +135,10 @@ pub(super) async fn look_through_trash(
         for blob in &page {
             let hash = blob.hash;
             if !unknown.contains(&hash) && deps.blobs.recover(hash).await? {
-                tracing::warn!(content_hash = %hash, "the index knows a blob that was in the trash: it is back");
+                tracing::warn!(content_hash = %hash, "the index knows this blob, which was in the trash; it was restored");
                 report.trash_recovered += 1;
             } else if blob.since <= old && blob.since >= index_since {
-                // Unknown, or in sight as well.
+                // Still unknown, or a visible blob exists as well.
                 let bytes = deps.blobs.purge(hash).await?;
                 tracing::info!(content_hash = %hash, bytes, "a blob was removed from the trash for good");
                 report.trash_removed += 1;

@@ -1,4 +1,4 @@
-//! Offers, and how batches are made of them. Only limits: no I/O, no clock of its own.
+//! Offers, and how batches are made of them. Limits only: no I/O, no clock of its own.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -11,23 +11,23 @@ use crate::{
     ports::{Kept, PortResult},
 };
 
-/// Bytes of events in a batch, beyond which it takes no further offer: more make the statement, and what it holds in memory
-/// here and there, larger without saving a round trip worth it.
+/// Bytes of events in a batch, beyond which it takes no more offers. Larger batches make the statement and its memory
+/// on both sides larger, and save too few round trips to be worth it.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Jobs, datasets and edges that the events of a batch tell of: some hundred milliseconds of work for the store. The writer of SQLite
-/// keeps all others waiting for so long, and PostgreSQL breaks off what takes longer than a statement may. Usual events have ten
-/// each; one alone, whatever it has, is a batch all the same.
+/// Jobs, datasets and edges in the events of a batch: some hundred milliseconds of work for the store. SQLite's writer
+/// keeps all others waiting for that long, and PostgreSQL cancels a statement that exceeds its time-out. Usual events
+/// have ten each. A single event is a batch, however many it has.
 const BATCH_ROWS: usize = 10_000;
 
-/// Events on their way, with whoever waits for them.
+/// Events, with the sender of the reply to their caller.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct Offer {
     pub(super) events: Vec<LineageEvent>,
-    /// What became of events that were before these.
+    /// The outcomes of earlier events of the same offer.
     pub(super) kept: Vec<Kept>,
-    /// Held until the answer is out.
+    /// Held until the answer is sent.
     _permit: Permit,
     pub(super) reply: oneshot::Sender<PortResult<Vec<Kept>>>,
 }
@@ -42,7 +42,7 @@ impl Offer {
     }
 }
 
-/// What events are for a batch.
+/// The cost of events for a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Load {
     events: usize,
@@ -80,14 +80,14 @@ fn rows_of(event: &LineageEvent) -> usize {
     event.mentions.len() + event.edges.len()
 }
 
-/// An offer in a batch. What is not in the batch stays in the offer.
+/// The part of an offer that is in a batch. The rest stays in the offer.
 pub(super) struct Part {
     pub(super) offer: Offer,
     pub(super) events: Vec<LineageEvent>,
 }
 
 impl Part {
-    /// As many of the first events as have no more than `rows`, but `fewest` at least.
+    /// The first events that have no more than `rows` together, but at least `fewest` events.
     fn of(mut offer: Offer, rows: usize, fewest: usize) -> Self {
         let mut taken = 0;
         let fits = offer.events.iter().take_while(|event| {
@@ -104,14 +104,14 @@ impl Part {
         self.offer.events.is_empty()
     }
 
-    /// The offer as it was before.
+    /// The whole offer, put together again.
     pub(super) fn undone(mut self) -> Offer {
         self.events.append(&mut self.offer.events);
         Offer { events: self.events, ..self.offer }
     }
 }
 
-/// The oldest offers up to the limits: of the first one event at least, and of the last perhaps only the first few.
+/// The oldest offers up to the limits: at least one event of the first, and perhaps only part of the last.
 pub(super) fn batch_of(offers: &mut VecDeque<Offer>, settings: &LineageIngestSettings) -> Vec<Part> {
     let (mut batch, mut load) = (Vec::new(), Load::default());
     while !load.is_full(settings)
@@ -168,10 +168,10 @@ impl Waiting {
         let batch = batch_of(&mut self.offers, &self.settings);
         for part in &batch {
             self.load.take(Load::of(&part.events));
-            // What is left of an offer goes before all that waits.
+            // The rest of an offer goes before all offers that wait.
             self.load.take(Load::of(&part.offer.events));
         }
-        // What is left has waited for this batch: its age begins anew, so that a full queue does not make small batches.
+        // The rest has already waited for this batch. Its age begins anew, so that a full queue does not make small batches.
         self.oldest = (!self.offers.is_empty()).then_some(now);
         batch
     }

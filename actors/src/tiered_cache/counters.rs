@@ -1,20 +1,20 @@
-//! What a cache has counted, for whoever exports it.
+//! The counters of the caches, for export.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::ports::CacheName;
 
-/// What one cache has counted.
+/// The counters of one cache.
 #[derive(Debug, Default)]
 pub struct CacheCounters {
     pub memory: TierCounters,
     pub shared: TierCounters,
-    /// Values asked of where they come from.
+    /// Loads from the source of the values.
     pub loads: AtomicU64,
     pub load_errors: AtomicU64,
     /// Answers older than their time to live, given while a refresh was under way.
     pub stale: AtomicU64,
-    /// Entries that went for want of memory.
+    /// Entries dropped because memory was full.
     pub evictions: AtomicU64,
     /// Entries found outdated by an invalidation.
     pub outdated: AtomicU64,
@@ -22,7 +22,7 @@ pub struct CacheCounters {
     pub bytes: AtomicU64,
 }
 
-/// What one tier has answered. Whoever joins a load that is under way counts as a miss of the memory.
+/// The answers of one tier. A request that joins a load under way counts as a miss of the memory.
 #[derive(Debug, Default)]
 pub struct TierCounters {
     pub hits: AtomicU64,
@@ -36,15 +36,15 @@ impl TierCounters {
     }
 }
 
-/// What all caches of an instance have counted.
+/// The counters of all caches of an instance.
 #[derive(Debug, Default)]
 pub struct TieredCounters {
     caches: [CacheCounters; CacheName::ALL.len()],
-    /// Tags invalidated, here or by word from elsewhere.
+    /// Tags invalidated, by changes made here or reported from elsewhere.
     pub invalidations: AtomicU64,
     /// Calls of the shared tier that failed.
     pub shared_errors: AtomicU64,
-    /// 1 while the shared tier is not asked.
+    /// 1 while the shared tier is not used because it failed.
     pub shared_away: AtomicU64,
 }
 

@@ -1,10 +1,10 @@
-//! What this instance owes the shared tier: tags that it knows to have changed and could not yet invalidate there.
+//! Debts to the shared tier: tags that this instance knows to have changed and could not yet invalidate there.
 //!
-//! While a tag is owed, the shared tier is not asked about it and gets nothing that names it. A failed call puts the whole
-//! tier in doubt: it is left alone until it has said that it lives, has had its debts paid, and, if it lives a new life, was
-//! invalidated as a whole, since it may have come back with the state of an earlier moment.
+//! While a tag is owed, the shared tier is neither asked about it nor given values with it. A failed call puts the
+//! whole tier in doubt. It is then not used until it answers and its debts are paid. If it has restarted, it may hold
+//! the state of an earlier moment, so it is invalidated as a whole first.
 //!
-//! **Bound.** [`MOST`] tags; beyond it everything is owed, in one word.
+//! **Bound.** [`MOST`] tags; beyond that one debt covers all tags.
 
 use std::{
     collections::HashMap,
@@ -21,16 +21,16 @@ use tokio::{sync::Notify, time::Instant};
 use super::Core;
 use crate::ports::{CacheTag, PortResult, SharedCache};
 
-/// Tags that are owed one by one, at some 80 bytes each.
+/// Tags owed one by one, at some 80 bytes each.
 const MOST: usize = 10_000;
 
 /// Tags in one call.
 const BATCH: usize = 500;
 
-/// The longest wait between two looks at a tier that does not answer; half of it on the average.
+/// The longest wait between two looks at a tier that does not answer; the average is half of it.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// How often the tier is asked for its life when nothing else tells of a restart.
+/// How often the tier is asked whether it has restarted, when nothing else reveals it.
 const LIFE_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ struct Owed {
     turn: u64,
 }
 
-/// Names what was owed at once, so that paying it does not pay what was added since.
+/// The debts at one moment, so that paying them does not pay debts added since.
 #[derive(Debug, Default)]
 pub(super) struct Receipt {
     tags: Vec<CacheTag>,
@@ -71,7 +71,7 @@ impl Debts {
         Receipt { tags: tags.to_vec(), turn }
     }
 
-    /// What was owed by this receipt is settled, unless it has been owed again since.
+    /// Settles the debts of this receipt, except those owed again since.
     pub(super) fn paid(&self, receipt: &Receipt) {
         let mut owed = self.held();
         for tag in &receipt.tags {
@@ -95,14 +95,14 @@ impl Debts {
         !self.doubted.load(Ordering::Acquire)
     }
 
-    /// Leaves the tier alone from now on; true when it was trusted until now.
+    /// Stops using the tier; true when it was trusted until now.
     pub(super) fn doubt(&self) -> bool {
         let was_trusted = !self.doubted.swap(true, Ordering::AcqRel);
         self.remind();
         was_trusted
     }
 
-    /// Has debts paid soon.
+    /// Asks for the debts to be paid soon.
     pub(super) fn remind(&self) {
         self.reminder.notify_one();
     }
@@ -113,7 +113,7 @@ impl Debts {
     }
 }
 
-/// Pays what is owed and looks after the life of the tier, for as long as the cache is there.
+/// Pays debts and checks for restarts of the tier, for as long as the cache exists.
 pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn SharedCache>) {
     let mut life = Life { known: None, asked: None };
     let mut waits = waits();
@@ -127,7 +127,7 @@ pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn 
         };
         if paid.is_ok() {
             waits = self::waits();
-            // Fails when nothing reminds for so long, and then it is time to ask for the life.
+            // A timeout means that no reminder came: then it is time to check for a restart.
             let _ = tokio::time::timeout(LIFE_EVERY, debts.reminder.notified()).await;
         } else {
             tokio::time::sleep(waits.next().unwrap_or(LONGEST_WAIT)).await;
@@ -135,7 +135,7 @@ pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn 
     }
 }
 
-/// What is known of the tier's life.
+/// What is known about the current run of the tier.
 struct Life {
     known: Option<u64>,
     asked: Option<Instant>,
@@ -154,7 +154,7 @@ async fn pay(core: &Core, shared: &dyn SharedCache, life: &mut Life) -> PortResu
     if !core.debts.is_trusted() || life.asked.is_none_or(|asked| asked.elapsed() >= LIFE_EVERY) {
         let now = shared.life().await?;
         if life.known.is_some_and(|known| known != now) {
-            tracing::info!("the shared cache was restarted: all that it kept counts as outdated");
+            tracing::info!("the shared cache has restarted; this node treats all of its entries as outdated");
             core.outdate(&[CacheTag::ALL]);
         }
         *life = Life { known: Some(now), asked: Some(Instant::now()) };
@@ -169,7 +169,7 @@ async fn pay(core: &Core, shared: &dyn SharedCache, life: &mut Life) -> PortResu
     }
     if core.debts.doubted.swap(false, Ordering::AcqRel) {
         core.counters.shared_away.store(0, Ordering::Relaxed);
-        tracing::info!("the shared cache answers again");
+        tracing::info!("the shared cache answers again; this node uses it again");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! One fill of one key: the shared tier, the lock, the load, and what becomes of its value. It runs in a task of its own.
+//! The fill of one key: shared tier, lock, load, and storing the value. It runs in a task of its own.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -16,34 +16,34 @@ use super::{
 };
 use crate::ports::{CacheTag, EntryKey, Loader, Look, PortError, PortResult, Seen, SharedCache, SharedValue};
 
-/// How long a load may keep other instances waiting: longer than any load should take. What is lost with an instance that
-/// dies is only that the others do not wait for each other.
+/// How long a load may keep other instances waiting: longer than any load should take. If the loading instance dies,
+/// the only loss is that the others load in parallel.
 pub const LOCK_TTL: Duration = Duration::from_secs(5);
 
-/// How often to look for what another instance loads, at first and later.
+/// How often to look for a value that another instance loads: at first, and later.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
 
-/// When a refresh that failed is tried again.
+/// The wait before a failed refresh is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Fill {
     core: Arc<Core>,
     key: EntryKey,
-    /// What the value depends on, and what everything does.
+    /// The tags of the value, and the tag that every value has.
     tags: Vec<CacheTag>,
     flight: Flight,
-    /// What is served meanwhile.
+    /// The value that is served meanwhile.
     old: Option<Entry>,
     missed: bool,
 }
 
-/// What the shared tier says, and whether this instance is the one to load.
+/// The state of the shared tier, and whether this instance is to load.
 enum Shared {
     Fresh,
-    /// To be kept under these versions; the lock to give back, if there is one.
+    /// Load, and store under these versions. The lock is to be given back, if there is one.
     Load(Option<Seen>, Option<Loader>),
-    /// Another instance refreshes what is served meanwhile.
+    /// Another instance refreshes the value that is served meanwhile.
     BeingRefreshed,
 }
 
@@ -109,7 +109,7 @@ impl Fill {
         }
     }
 
-    /// Looks into the shared tier, and if it has nothing fresh, for who loads.
+    /// Looks into the shared tier; if it has nothing fresh, decides which instance loads.
     async fn ask<T>(&mut self, shared: &dyn SharedCache) -> Shared
     where
         T: DeserializeOwned + Send + Sync + 'static,
@@ -120,7 +120,8 @@ impl Fill {
             Some(Some(_)) => {}
         }
         let loader = fastrand::u64(..);
-        // Looked at once more, behind the lock: another instance may have kept the value and given the lock back in between.
+        // Look again after taking the lock: another instance may have stored the value and released the lock in
+        // between.
         let (locked, look) =
             join(shared.begin_load(&self.key, loader, LOCK_TTL), shared.look(&self.key, &self.tags)).await;
         let locked = match locked {
@@ -158,8 +159,9 @@ impl Fill {
         if self.serve_old() { Shared::BeingRefreshed } else { Shared::Load(Some(current), None) }
     }
 
-    /// One look: `None` when the shared tier does not answer, `Some(None)` when a fresh value came, and otherwise the
-    /// versions to load under. A value past its time is handed out at once, and then serves while this goes on.
+    /// One look. Returns `None` when the shared tier does not answer, `Some(None)` when it has a fresh value, and
+    /// otherwise the versions to load under. A stale value is handed out at once, and is served while the refresh goes
+    /// on.
     async fn look<T>(&mut self, shared: &dyn SharedCache) -> Option<Option<Seen>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
@@ -168,7 +170,7 @@ impl Fill {
         self.taken::<T>(look)
     }
 
-    /// What a look came to, as [`look`](Self::look) says it.
+    /// The outcome of a look, as [`look`](Self::look) returns it.
     fn taken<T>(&mut self, look: PortResult<Look>) -> Option<Option<Seen>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
@@ -181,7 +183,7 @@ impl Fill {
             }
         };
         let counters = self.core.counters.of(self.key.cache);
-        // What another version of this program kept may not be readable: it is as good as not there.
+        // A value stored by another version of this program may be unreadable: treat it as a miss.
         let read = value.and_then(|SharedValue { fresh_until, bytes }| {
             Some((serde_json::from_slice::<T>(&bytes).ok()?, fresh_until, bytes.len()))
         });
@@ -190,7 +192,7 @@ impl Fill {
             return Some(Some(seen));
         };
         let (now, stale) = (self.core.clock.monotonic(), self.core.settings.stale);
-        // Clocks of instances differ: nothing is good for longer than this one would have kept it.
+        // Clocks of instances differ: no value is good for longer than this instance would have kept it.
         let most = self.core.settings.ttls.of(self.key.cache);
         let fresh = until(fresh_until, self.core.clock.now()).min(most);
         let served = until(fresh_until + stale, self.core.clock.now()).min(most + stale);
@@ -211,14 +213,14 @@ impl Fill {
         Some(Some(seen))
     }
 
-    /// Counts a miss of the shared tier, once however often it is looked into.
+    /// Counts a miss of the shared tier, once per fill.
     fn missed(&mut self) {
         if !std::mem::replace(&mut self.missed, true) {
             self.core.counters.of(self.key.cache).shared.found(false);
         }
     }
 
-    /// Takes a loaded value in that is good for `ttl`; how the shared tier is to keep it.
+    /// Takes a loaded value with its time to live; returns the form in which the shared tier stores it.
     fn arrived<T: Serialize + Send + Sync + 'static>(&mut self, value: T, ttl: Duration) -> Option<SharedValue> {
         let encoded = serde_json::to_vec(&value);
         let core = Arc::clone(&self.core);
@@ -239,7 +241,7 @@ impl Fill {
         }
     }
 
-    /// Puts a value into memory and answers everybody who waits.
+    /// Puts a value into memory and answers all requests that wait.
     fn settle(&mut self, value: Value, size: usize, fresh_until: Instant, stale_until: Instant) {
         let weight = Entry::weight(&self.key, size);
         let entry = Entry { value, born: self.flight.born(), fresh_until, stale_until, weight };
@@ -248,17 +250,17 @@ impl Fill {
         self.old = Some(entry);
     }
 
-    /// A value that is outdated already must not push out what was loaded after it.
+    /// An already outdated value must not replace one that was loaded after it.
     fn put(&self, entry: Entry) {
         if self.core.generations.is_current(entry.born, &self.tags) {
             self.core.memory.put(&self.key, entry, &self.core.counters);
         }
     }
 
-    /// Answers who has joined a refresh with what is served meanwhile; false when there is nothing that may be.
+    /// Answers the requests that joined a refresh with the old value; false when it may not be served.
     fn serve_old(&self) -> bool {
         match &self.old {
-            // Looked at now, for whoever joined did so before.
+            // Checked now, after the requests have joined.
             Some(old) if self.core.generations.is_current(old.born, &self.tags) => {
                 self.flight.answer(Ok(old.value.clone()));
                 true
@@ -267,7 +269,7 @@ impl Fill {
         }
     }
 
-    /// Tells everybody who waits. What is served meanwhile goes on being served for as long as it may.
+    /// Reports the error to all requests that wait. The old value continues to be served while it may be.
     fn failed(&self, error: PortError) {
         tracing::debug!(%error, key = %self.key, "a load failed");
         if self.serve_old() {
@@ -281,7 +283,7 @@ impl Fill {
     }
 }
 
-/// From one moment to a later one; no time when it is past.
+/// The time between two moments; zero when `moment` has passed.
 fn until(moment: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(moment.duration_since(now)).unwrap_or_default()
 }

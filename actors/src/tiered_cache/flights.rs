@@ -1,7 +1,8 @@
-//! Single flight: one load under way for a key, shared by all who ask meanwhile.
+//! Single flight: one load at a time for a key, shared by all concurrent requests for it.
 //!
-//! Who begins a load holds a [`Flight`], everybody who waits a [`Ticket`]. A load that began before an invalidation is no
-//! longer joined: whoever asks then begins another one in its place. **Bound.** As many as there are permits for loads.
+//! The request that starts a load holds its [`Flight`]; every request that waits holds a [`Ticket`]. A load that began
+//! before an invalidation is not joined any more: the next request starts another load in its place. **Bound.** As many
+//! flights as there are permits for loads.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use super::{generations::Generation, memory::Value};
 use crate::ports::{EntryKey, PortError, PortResult};
 
-/// What came of a load; `None` while it is under way.
+/// The result of a load; `None` while it is under way.
 type Outcome = Option<Result<Value, Arc<PortError>>>;
 
 #[derive(Default)]
@@ -26,18 +27,18 @@ struct UnderWay {
     outcome: watch::Receiver<Outcome>,
 }
 
-/// How whoever asks gets its answer.
+/// How a request gets its answer.
 pub(super) enum Arrival {
-    /// It has just come.
+    /// The value arrived just now.
     There(Value),
     Joined(Ticket),
-    /// Nobody is under way: the one with the flight has to be.
+    /// No load is under way: the holder of the flight has to do it.
     First(Flight, Ticket),
 }
 
 impl Flights {
-    /// Joins the load of a key if `joins` says so of when it began, or begins one as of `born`, unless its value is there by
-    /// now.
+    /// Joins the load of a key if `joins` accepts the time at which it began. Otherwise returns a value that has just
+    /// arrived, or begins a load as of `born`.
     pub(super) fn board(
         &self,
         key: &EntryKey,
@@ -63,7 +64,8 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The right and the duty to bring a value. When it is dropped, nobody joins any more; whoever still waits gets an error.
+/// The right and the duty to load a value. When it is dropped, no request can join any more, and those that still wait
+/// get an error.
 pub(super) struct Flight {
     key: EntryKey,
     born: Generation,
@@ -76,7 +78,7 @@ impl Flight {
         self.born
     }
 
-    /// Answers everybody who waits, and who still joins.
+    /// Answers all requests that wait, and those that still join.
     pub(super) fn answer(&self, outcome: Result<Value, Arc<PortError>>) {
         self.outcome.send_replace(Some(outcome));
     }
@@ -93,7 +95,7 @@ impl Drop for Flight {
     }
 }
 
-/// A place among those who wait for a load.
+/// A request's place among those that wait for a load.
 pub(super) struct Ticket(watch::Receiver<Outcome>);
 
 impl Ticket {

@@ -1,12 +1,11 @@
-//! When tags were last invalidated on this instance: what makes an entry in memory outdated at once, in one step, however
-//! many entries there are.
+//! When tags were last invalidated on this instance. One step outdates any number of entries in memory.
 //!
-//! Invalidations are counted. A value remembers the count from before it was loaded; it is outdated as soon as one of its
-//! tags was invalidated after that, be it while it was still being loaded. Nothing has to be found and removed: outdated
-//! entries go when they are asked for, or when their time is over.
+//! Invalidations are counted. A value carries the count from before its load; it is outdated as soon as one of its tags
+//! is invalidated after that, even while the load still runs. Nothing has to be found and removed: outdated entries are
+//! dropped when they are read, or when they expire.
 //!
-//! **Bound.** Only the last invalidations are remembered one by one. What was loaded before the oldest of them counts as
-//! outdated, which costs a load.
+//! **Bound.** Only the latest invalidations are remembered one by one. A value loaded before the oldest of them counts
+//! as outdated, which costs a load.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,7 +18,7 @@ use std::{
 
 use crate::ports::CacheTag;
 
-/// How many invalidations happened before a moment.
+/// The number of invalidations before a moment.
 pub(super) type Generation = u64;
 
 /// Invalidations remembered one by one, at some 40 bytes each. At a hundred changes a second they reach back for eight
@@ -33,12 +32,13 @@ pub(super) struct Generations {
     history: RwLock<History>,
 }
 
-/// Tags by their hash: two of the same hash are invalidated together, which costs a load and is never wrong.
+/// Tags by their hash. Two tags with the same hash are invalidated together, which costs a load and never shows an old
+/// value.
 #[derive(Default)]
 struct History {
     last: HashMap<u64, Generation>,
     order: VecDeque<(Generation, u64)>,
-    /// What was loaded before this is outdated, whatever its tags are.
+    /// A value loaded before this is outdated, whatever its tags are.
     floor: Generation,
 }
 
@@ -51,12 +51,12 @@ impl Generations {
         Self { latest: AtomicU64::new(0), hasher: RandomState::new(), bound, history: RwLock::default() }
     }
 
-    /// To be read before a load begins.
+    /// Read it before a load begins.
     pub(super) fn now(&self) -> Generation {
         self.latest.load(Ordering::Acquire)
     }
 
-    /// Whether nothing was invalidated that a value loaded since `born` depends on.
+    /// Whether no tag of a value that was loaded at `born` has been invalidated since.
     pub(super) fn is_current(&self, born: Generation, tags: &[CacheTag]) -> bool {
         if self.now() == born {
             return true;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a history without a bound: an outdated value is never called current.
+        /// Compared with a history without a bound: an outdated value is never called current.
         #[test]
         fn what_is_forgotten_outdates_more_and_never_less(steps in prop::collection::vec((0_usize..8, any::<bool>()), 1..200)) {
             let tags: Vec<_> = (0..8).map(|_| tag()).collect();

@@ -11,27 +11,27 @@ use moka::{Expiry, notification::RemovalCause, sync::Cache};
 use super::{counters::TieredCounters, generations::Generation};
 use crate::ports::{EntryKey, KeyPattern};
 
-/// What an entry is taken to need beside its value, for the cache's own bookkeeping and the key. With the allocator's losses it is more:
-/// `./bench cache` sets what entries weigh beside the memory that they are resident in.
+/// Estimated bytes of an entry beside its value: the cache's own bookkeeping and the key. The allocator adds to it:
+/// `./bench cache` compares the weight of entries with their resident memory.
 const OVERHEAD: usize = 320;
 
-/// A value of a type that whoever asks for it knows; `None`: there is no such thing.
+/// A value whose type the caller knows; `None`: the object does not exist.
 pub(super) type Value = Option<Arc<dyn Any + Send + Sync>>;
 
-/// A value with how long it is good for.
+/// A value and how long it is good for.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) value: Value,
-    /// From before it was loaded.
+    /// The generation before its load began.
     pub(super) born: Generation,
     pub(super) fresh_until: Instant,
-    /// Until when it may be served while it is refreshed.
+    /// Until this time the value may be served while it is refreshed.
     pub(super) stale_until: Instant,
     pub(super) weight: u32,
 }
 
 impl Entry {
-    /// What an entry weighs whose value takes about so many bytes.
+    /// The weight of an entry whose value takes this many bytes.
     pub(super) fn weight(key: &EntryKey, value: usize) -> u32 {
         u32::try_from(OVERHEAD + key.id.len() + value).unwrap_or(u32::MAX)
     }
@@ -75,7 +75,7 @@ impl Memory {
         self.entries.invalidate(key);
     }
 
-    /// Drops the entries whose key matches. Looks at every entry, so it is not for a thread that serves requests.
+    /// Drops the entries whose key matches. It visits every entry, so do not call it on a thread that serves requests.
     pub(super) fn remove_matching(&self, pattern: &KeyPattern) {
         for (key, _) in &self.entries {
             if pattern.matches(&key.to_string()) {
@@ -84,14 +84,14 @@ impl Memory {
         }
     }
 
-    /// Does what the cache has put off, so that the counters are exact.
+    /// Runs the cache's deferred maintenance, so that the counters are exact.
     pub(super) fn settle(&self) {
         self.entries.run_pending_tasks();
     }
 }
 
-/// Entries leave by themselves when they may no longer be served. Their times are of the injected clock, whose steps are
-/// taken to be as long as the real ones.
+/// Entries expire when they may no longer be served. Their times are on the injected clock; its steps are taken to be
+/// as long as real ones.
 struct UntilStale;
 
 impl Expiry<EntryKey, Entry> for UntilStale {

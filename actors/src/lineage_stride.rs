@@ -1,24 +1,24 @@
-//! How many rows a step of pruning takes, and how long the rest after it is.
+//! How many rows a step of pruning takes, and how long the pause after it is.
 //!
-//! **[`Stride`]**: as many rows as fit into the time that nobody minds waiting. How long a row takes depends on the machine, on
-//! what else it does, and on how long the events are, so no number in a configuration would do. **[`Pace`]**: as slow as may
-//! be, since what runs beside pruning comes first, but no slower than what comes in.
+//! **[`Stride`]**: as many rows as fit into [`AIM`]. How long a row takes depends on the machine, its load, and the
+//! length of the events, so no fixed number fits. **[`Pace`]**: as slow as possible, since foreground work comes first,
+//! but no slower than events come in.
 //!
-//! Only arithmetic: it is told how long a step took, and how much a pass left over.
+//! Arithmetic only: the caller reports how long a step took, and how much a pass left over.
 
 use std::time::Duration;
 
-/// A step should take so long at most: a fifth of the 50 ms for which no lock may be held, since the next one may be slower, and
-/// who wants the processor meanwhile should hardly notice.
+/// The longest that a step should take. It is a fifth of the 50 ms for which a lock may be held at most, since the next
+/// step may be slower, and other work on the processor should hardly notice.
 pub const AIM: Duration = Duration::from_millis(10);
 
-/// The shortest rest; less is none.
+/// The shortest pause; a shorter one becomes none.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// The fewest rows that a step takes: fewer would not end a step sooner, for a round trip has its price too.
+/// The fewest rows of a step. Fewer would not shorten a step, since a round trip has a cost too.
 const FEWEST: u32 = 10;
 
-/// Rows of the next step.
+/// The number of rows of the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stride {
     rows: u32,
@@ -26,7 +26,7 @@ pub struct Stride {
 }
 
 impl Stride {
-    /// Begins with few, for nobody knows yet how long they take.
+    /// Begins with few rows, since their cost is not known yet.
     pub fn new(most: u32) -> Self {
         let most = most.max(1);
         Self { rows: most.min(100), most }
@@ -36,7 +36,7 @@ impl Stride {
         self.rows
     }
 
-    /// A step of `done` rows took so long.
+    /// Reports that a step of `done` rows took this long.
     pub fn stepped(&mut self, done: u64, took: Duration) {
         if took > AIM {
             self.rows = (self.rows / 2).max(FEWEST.min(self.most));
@@ -46,17 +46,17 @@ impl Stride {
     }
 }
 
-/// The rest between two steps.
+/// The pause between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     pause: Duration,
     longest: Duration,
-    /// What the last pass left over.
+    /// The rows that the last pass left over.
     excess: Option<u64>,
 }
 
 impl Pace {
-    /// Begins with the longest rest.
+    /// Begins with the longest pause.
     pub const fn new(longest: Duration) -> Self {
         Self { pause: longest, longest, excess: None }
     }
@@ -65,8 +65,9 @@ impl Pace {
         self.pause
     }
 
-    /// A pass left so much over. More than the one before: more came in than left. Only who has nothing left to do may rest more:
-    /// who rested more as soon as the rest became less would fall behind again, a little further each time.
+    /// Reports how much a pass left over. More than the pass before means that more came in than left, so the pause
+    /// gets shorter. It gets longer only when nothing is left over: if it got longer as soon as the rest shrank,
+    /// pruning would fall behind again, a little further each time.
     pub fn passed(&mut self, excess: u64) {
         let before = self.excess.replace(excess);
         if excess == 0 {
@@ -104,7 +105,7 @@ mod tests {
         let longest = Duration::from_millis(200);
         let mut pace = Pace::new(longest);
         pace.passed(1_000_000);
-        assert_eq!(pace.pause(), longest, "a window that was made smaller is no hurry");
+        assert_eq!(pace.pause(), longest, "a window that was made smaller does not shorten the pause");
         for excess in 1_000_001..1_000_009 {
             pace.passed(excess);
         }
@@ -125,7 +126,7 @@ mod tests {
             step_rows in 100_u64..2000,
             share in 0.1_f64..0.7,
         ) {
-            // Steps of 10 ms without a rest remove so much a second, and a share of it comes in.
+            // Steps of 10 ms without a pause remove this many rows a second; a share of it comes in.
             let most = step_rows as f64 * 100.0;
             let comes_in = most * share;
             let (mut pace, mut excess, mut highest) = (Pace::new(Duration::from_millis(500)), 0.0_f64, 0.0_f64);

@@ -1,4 +1,4 @@
-//! The words of the domain as plain data: no I/O, no time of its own, no behaviour beyond invariants.
+//! The domain model as plain data: no I/O, no clock of its own, no behaviour beyond invariants.
 
 mod asset;
 mod content;

@@ -1,16 +1,16 @@
-//! Moments that people and programs write.
+//! Moments in text.
 
 use jiff::{Timestamp, civil::DateTime, fmt::temporal::Pieces};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// What to say of a text that is no moment.
+/// The error for a text that is not a moment.
 pub const NO_MOMENT: &str = "must be a time such as 2030-01-31T12:00:00Z";
 
-/// The year in which the moments that can be held end, a day before it does.
+/// The last year that can be represented. It ends a day early.
 const LAST_YEAR: i16 = 9999;
 
-/// A moment as RFC 3339 writes it. Many write 9999-12-31T23:59:59Z for "never", which lies just beyond the last one that can be held
-/// in every time zone: it becomes that one.
+/// Parses a moment in RFC 3339. Many clients write 9999-12-31T23:59:59Z for "never", which lies just beyond the last
+/// moment that can be represented in every time zone: it becomes that last moment.
 pub fn moment(text: &str) -> Option<Timestamp> {
     if let Ok(at) = text.parse() {
         return Some(at);
@@ -21,10 +21,10 @@ pub fn moment(text: &str) -> Option<Timestamp> {
     is_past_the_last.then_some(Timestamp::MAX)
 }
 
-/// A moment that may be left out.
+/// An optional moment.
 ///
 /// # Errors
-/// When there is something else.
+/// When the value is not a moment.
 pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| moment(&text).ok_or_else(|| D::Error::custom(NO_MOMENT))).transpose()

@@ -1,15 +1,16 @@
-//! `Mover`: takes a content to another tier while it is read.
+//! `Mover`: moves a content to another tier while it is read.
 //!
-//! 1. The move is put down in the database, so that whatever is killed, somebody ends it.
+//! 1. The move is recorded in the database, so that another instance finishes it if this one is killed.
 //! 2. The bytes are copied to the new tier, hashed on the way, and the copy is read back and hashed again.
-//! 3. The switch: the database says that the content is in the new tier, and new readers are sent away from other copies. Who has
-//!    one open goes on.
-//! 4. After a grace period other copies go, once more only if the new one stands.
+//! 3. The switch: the database says that the content is in the new tier, and new readers use that copy. A reader that has another
+//!    copy open goes on.
+//! 4. After a grace period other copies are removed, after one more check that the new copy is usable.
 //!
-//! Each step may be repeated, and nothing is removed before step 4, so a move that is interrupted anywhere leaves a content that
-//! is whole in at least one tier; whoever finds it in the database (the [keeper](crate::storage_keeper)) begins at 2 again.
+//! Each step may be repeated, and nothing is removed before step 4, so a move that is interrupted anywhere leaves a
+//! content that is whole in at least one tier. The [keeper](crate::storage_keeper) of any instance finds it in the
+//! database and begins at step 2 again.
 //!
-//! **Bound.** One content at a time for each call, a few leaves of it in memory; a second move of it is refused while one is at it.
+//! **Bound.** Each call moves one content at a time, with a few leaves in memory. A second move of it is refused meanwhile.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -24,13 +25,13 @@ use crate::{
     verifier::Verifier,
 };
 
-/// A move that nobody kept for so long was left behind.
+/// A move without a sign of life for this long is abandoned.
 pub const STALE: Duration = Duration::from_secs(30);
 
-/// How often whoever copies shows that it is at it.
+/// How often the instance that copies renews its sign of life.
 const KEEP_EVERY: Duration = Duration::from_secs(7);
 
-/// Why a content was not moved. It is where it was.
+/// Why a content was not moved. It stays where it was.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
     #[error("the content is not stored")]
@@ -40,7 +41,7 @@ pub enum MoveError {
     /// Another move of it is under way.
     #[error("the content is on its way to the {} tier", .0.to)]
     Busy(ContentMove),
-    /// No copy of it is good.
+    /// No copy of it is intact.
     #[error("the content is damaged")]
     Damaged,
     #[error(transparent)]
@@ -50,13 +51,13 @@ pub enum MoveError {
 /// A move that may begin.
 #[derive(Debug, Clone, Copy)]
 pub enum Begun {
-    /// It is the caller's to [carry out](Mover::carry_out).
+    /// The caller has to [carry it out](Mover::carry_out).
     Ours(ContentMove),
-    /// Somebody is at it, or it is done but for the removal of old copies.
+    /// Another caller carries it out, or only the removal of old copies is left.
     Known(ContentMove),
 }
 
-/// Takes contents to other tiers.
+/// Moves contents to other tiers.
 #[derive(Clone)]
 pub struct Mover {
     verifier: Verifier,
@@ -67,10 +68,10 @@ impl Mover {
         Self { verifier }
     }
 
-    /// Puts a move down.
+    /// Records a move.
     ///
     /// # Errors
-    /// When there is no such content or tier, or it is on its way to another one; the database's.
+    /// When the content or the tier does not exist, or the content is being moved to another tier; the database's own.
     pub async fn begin(&self, hash: ContentHash, to: Tier) -> Result<Begun, MoveError> {
         if !self.has_tier(to) {
             return Err(MoveError::NoTier(to));
@@ -84,10 +85,10 @@ impl Mover {
         }
     }
 
-    /// Copies, verifies and switches; other copies are left then, and go later.
+    /// Copies, verifies and switches; other copies are marked and removed later.
     ///
     /// # Errors
-    /// The store's or the database's: the move stays where it is, and is carried on later. `Damaged` ends it.
+    /// The store's or the database's own: the move stays in its state, and is continued later. `Damaged` ends it.
     pub async fn carry_out(&self, at: &ContentMove, pace: Option<&Pacer>) -> Result<(), MoveError> {
         let copying = self.copy_and_switch(at, pace);
         let outcome = tokio::select! {
@@ -99,7 +100,7 @@ impl Mover {
             Ok(()) => {
                 counters.moved[at.to as usize].fetch_add(1, Relaxed);
                 counters.moved_bytes.fetch_add(at.size_bytes, Relaxed);
-                tracing::info!(content_hash = %at.content_hash, to = %at.to, "content is in another tier");
+                tracing::info!(content_hash = %at.content_hash, to = %at.to, "content was moved to another tier; readers now use the new copy");
             }
             Err(_) => {
                 counters.moves_failed.fetch_add(1, Relaxed);
@@ -111,16 +112,18 @@ impl Mover {
         outcome
     }
 
-    /// Shows that this one is at it; ends when it is no longer this one's.
+    /// Renews the sign of life; returns when this caller no longer owns the move.
     async fn keep(&self, at: &ContentMove) -> MoveError {
         loop {
             tokio::time::sleep(KEEP_EVERY).await;
             match self.verifier.records.keep_move(at.content_hash, at.to, self.now()).await {
                 Ok(true) => {}
-                // It was switched just now, or it was taken for left behind.
+                // The switch happened just now, or the move was taken for abandoned.
                 Ok(false) if self.is_leaving(at).await => {}
                 Ok(false) => return MoveError::Busy(*at),
-                Err(error) => tracing::debug!(%error, "a move could not be kept; it goes on"),
+                Err(error) => {
+                    tracing::debug!(%error, "the sign of life of a move could not be renewed; the move goes on")
+                }
             }
         }
     }
@@ -134,7 +137,7 @@ impl Mover {
         let Verifier { blobs, records, .. } = &self.verifier;
         let content = records.stored_content(at.content_hash).await?.ok_or(MoveError::NotStored)?;
         if !self.bring(&content, at.to, pace).await? {
-            // Whatever is wrong with all of them is found, told and mended if it can be.
+            // Verification finds, reports and, where possible, repairs whatever is wrong with the copies.
             self.verifier.verify(at.content_hash, VerificationKind::Move, pace).await?;
             return Err(MoveError::Damaged);
         }
@@ -148,25 +151,25 @@ impl Mover {
         Ok(())
     }
 
-    /// Makes sure that a tier has a good copy; false when there is none anywhere to make it from.
+    /// Makes sure that a tier has an intact copy; false when no intact copy exists to make it from.
     async fn bring(&self, content: &StoredContent, to: Tier, pace: Option<&Pacer>) -> PortResult<bool> {
-        // One that cannot be read is written anew.
+        // An unreadable copy is written anew.
         let stands = matches!(self.verifier.stands(content, to).await, Ok(true));
         if stands && matches!(self.verifier.is_intact(content, to, pace).await, Ok(true)) {
             return Ok(true);
         }
         let mut sources = self.verifier.blobs.tiers();
-        // The one that readers use is the likeliest to be good.
+        // The copy that readers use is the likeliest to be intact.
         sources.sort_by_key(|&tier| tier != content.tier);
         let written = self.verifier.rewrite_from(content, sources, to, VerificationKind::Move, pace).await?;
         Ok(written.is_some())
     }
 
-    /// Removes the copies that a move has left, once its new one stands; false when it does not, and nothing was removed.
-    /// What was listed may be old: a move that has turned round since, or is over, is left alone.
+    /// Removes the old copies of a move, once the new copy is usable; false when it is not, and nothing was removed.
+    /// The caller's list may be old: a move that has since changed direction or ended is left alone.
     ///
     /// # Errors
-    /// The store's or the database's; the next time goes on.
+    /// The store's or the database's own; the next call goes on.
     pub async fn clear(&self, at: &ContentMove) -> PortResult<bool> {
         let Verifier { blobs, records, .. } = &self.verifier;
         let now = records.move_of(at.content_hash).await?;
@@ -185,7 +188,7 @@ impl Mover {
         Ok(true)
     }
 
-    /// Whether content can be in a tier.
+    /// Whether a tier exists.
     pub(crate) fn has_tier(&self, tier: Tier) -> bool {
         self.verifier.blobs.tiers().contains(&tier)
     }

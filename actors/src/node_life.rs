@@ -1,6 +1,6 @@
-//! The life of this node in the ledger: which epoch its leases are of, and until when it may spend them.
+//! The life of this node in the ledger: the epoch of its leases, and until when it may spend them.
 //!
-//! Shared by reading: the lease keeper alone writes it, the quota shards read it with each decision.
+//! Shared state with one writer: the lease keeper writes it, and the quota shards read it for each decision.
 
 use std::{
     sync::{
@@ -17,8 +17,8 @@ use crate::{
     model::{Credit, NodeEpoch},
 };
 
-/// The time of the lease that a stream was let in by. Where a lost lease is released, whatever the stream sends after that time may
-/// be sent a second time by somebody else.
+/// The lease that admitted a stream, for its validity. Where a lost lease is released, bytes that the stream sends
+/// after the lease is over may be granted to another node as well.
 pub(crate) struct LeaseTime {
     pub(crate) life: Arc<NodeLife>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -26,39 +26,39 @@ pub(crate) struct LeaseTime {
 }
 
 impl LeaseTime {
-    /// Whether the ledger may have given the lease to others: it fenced the epoch, or was silent for as long as a lease lives.
+    /// Whether the ledger may have given the lease to other nodes: it fenced the epoch, or it was silent for a lease's time.
     pub(crate) fn is_over(&self) -> bool {
         !self.life.may_spend(self.clock.monotonic()) || self.life.current().epoch != self.epoch
     }
 }
 
-/// Epoch and validity of this node's leases.
+/// The epoch of this node, and the validity of its leases.
 #[derive(Debug)]
 pub struct NodeLife {
     node: NodeId,
     epoch: AtomicI64,
     began: Instant,
-    /// Milliseconds after `began` until which leases may be spent; 0 is never.
+    /// Milliseconds after `began` until which leases may be spent; 0 means never.
     valid_until: AtomicU64,
     instances: AtomicU32,
     /// Heartbeats of this epoch that the ledger has acknowledged.
     beats: AtomicU64,
     namesake: AtomicBool,
-    /// The history that the epoch is of.
+    /// The timeline of the epoch.
     timeline: Mutex<Option<TimelineId>>,
-    /// The database is in another history than the epoch.
+    /// The database is in another timeline than the epoch.
     displaced: AtomicBool,
     restores: AtomicU64,
-    /// The node stops: it sends no heartbeat any more and begins no further epoch.
+    /// The node stops: it sends no more heartbeats and begins no further epoch.
     ends: AtomicBool,
-    /// What it holds.
+    /// The credit that it holds.
     held: HeldCredit,
-    /// What the ledger had leased to it at the last comparison, beyond what it holds.
+    /// Credit beyond that which the ledger had leased to it at the last comparison.
     unknown_bytes: AtomicU64,
     unknown_requests: AtomicU64,
 }
 
-/// What is worth knowing of a node's life when its process is gone.
+/// The record of a node's epoch that outlives its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LifeRecord {
     pub life: NodeEpoch,
@@ -103,7 +103,7 @@ impl NodeLife {
         &self.held
     }
 
-    /// Credit that the ledger had leased to this node and the node did not know of, when they were last compared; must be 0.
+    /// Credit that the ledger had leased to this node at the last comparison, without the node's knowledge; must be 0.
     pub fn unknown(&self) -> Credit {
         Credit::new(self.unknown_bytes.load(Ordering::Relaxed), self.unknown_requests.load(Ordering::Relaxed))
     }
@@ -117,12 +117,12 @@ impl NodeLife {
         self.ends.load(Ordering::Acquire)
     }
 
-    /// The node is about to close its epoch.
+    /// Marks that the node is about to close its epoch.
     pub(crate) fn end(&self) {
         self.ends.store(true, Ordering::Release);
     }
 
-    /// Instances alive when the ledger was last asked, this one among them.
+    /// Instances alive when the ledger was last asked, including this one.
     pub fn instances(&self) -> u32 {
         self.instances.load(Ordering::Relaxed)
     }
@@ -131,15 +131,15 @@ impl NodeLife {
         self.instances.store(u32::try_from(alive).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
     }
 
-    /// Leases may be spent for `ttl` after `sent`, the moment before the heartbeat was sent. The ledger counts from a later
-    /// moment, so this node stops first.
+    /// Makes leases valid for `ttl` after `sent`, a moment before the heartbeat was sent. The ledger counts from a
+    /// later moment, so this node stops first.
     pub(crate) fn renew(&self, sent: Instant, ttl: Duration) {
         let until = sent.saturating_duration_since(self.began) + ttl;
         self.valid_until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
         self.beats.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Heartbeats of this epoch that the ledger has acknowledged: it knows no fewer, unless it was set back.
+    /// Heartbeats of this epoch that the ledger has acknowledged. It has no fewer, unless it was set back.
     pub(crate) fn beats(&self) -> u64 {
         self.beats.load(Ordering::Acquire)
     }
@@ -152,8 +152,8 @@ impl NodeLife {
         self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The history that the database is in. Where it is another one than before, this epoch is of the past: nothing is spent until
-    /// the next one begins. True then.
+    /// Notes the database's timeline. Returns true when it has changed. Then this epoch belongs to the old timeline,
+    /// and nothing is spent until the next epoch begins.
     pub(crate) fn enter(&self, timeline: TimelineId) -> bool {
         let last = self.history().replace(timeline);
         let displaced = last.is_some_and(|last| last != timeline);
@@ -169,19 +169,19 @@ impl NodeLife {
         self.displaced.load(Ordering::Acquire)
     }
 
-    /// Times that the database turned out to have been restored.
+    /// How often the database was found to have been restored.
     pub fn restores(&self) -> u64 {
         self.restores.load(Ordering::Relaxed)
     }
 
-    /// The ledger has forgotten what it acknowledged: nothing is spent, and nothing is expected of it, until it has taken the next
-    /// heartbeat.
+    /// The ledger has lost heartbeats that it had acknowledged: nothing is spent, and nothing is expected of it, until
+    /// it has acknowledged the next heartbeat.
     pub(crate) fn forget_beats(&self) {
         self.valid_until.store(0, Ordering::Release);
         self.beats.store(0, Ordering::Release);
     }
 
-    /// Another process lives under this node's identity: nothing is spent any more.
+    /// Another process runs with this node's identity: nothing is spent any more.
     pub(crate) fn meet_namesake(&self) {
         self.valid_until.store(0, Ordering::Release);
         self.namesake.store(true, Ordering::Release);
@@ -191,7 +191,7 @@ impl NodeLife {
         self.namesake.load(Ordering::Acquire)
     }
 
-    /// Starts a new epoch after the ledger has fenced the old one: no lease is valid until the next heartbeat.
+    /// Starts a new epoch after the ledger has fenced the old one: no lease is valid before the next heartbeat.
     pub(crate) fn restart(&self, epoch: i64) {
         self.valid_until.store(0, Ordering::Release);
         self.beats.store(0, Ordering::Release);

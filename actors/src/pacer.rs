@@ -1,7 +1,7 @@
 //! Bandwidth: one bucket for all streams of a receipt on an instance, so that two connections are not twice as fast.
 //!
-//! A token bucket with debt: a piece is always let go, and the wait that it owes is returned. Beside the sustained rate
-//! stands the policy's burst allowance, a second bucket that is used first and comes back evenly over its duration.
+//! A token bucket with debt: a piece is always let through, and the wait that it owes is returned. The policy's burst
+//! allowance is a second bucket; it is used first, and refills evenly over its duration.
 
 use std::{
     sync::Mutex,
@@ -10,10 +10,10 @@ use std::{
 
 use crate::model::QuotaPolicy;
 
-/// How much may go out ahead of the sustained rate without any allowance: enough that pieces of 32 KiB flow evenly.
+/// Seconds of the sustained rate that may be sent ahead without an allowance: enough that pieces of 32 KiB flow evenly.
 const HEADROOM_SECONDS: f64 = 0.1;
 
-/// No piece waits longer, however small the rate: it keeps the arithmetic within what a clock can tell.
+/// No piece waits longer, however small the rate: it keeps the arithmetic within the range of the clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The bandwidth of one receipt on this instance.
@@ -28,7 +28,7 @@ pub struct Pacer {
 
 #[derive(Debug)]
 struct Buckets {
-    /// May be negative: the debt that waits are made of.
+    /// May be negative: the debt from which waits are computed.
     tokens: f64,
     burst: f64,
     at: Instant,
@@ -53,7 +53,7 @@ impl Pacer {
         })
     }
 
-    /// A pacer of so many bytes a second, without an allowance.
+    /// A pacer with this rate, without an allowance.
     pub fn at_rate(bytes_per_second: u64, now: Instant) -> Self {
         let rate = bytes_per_second.max(1) as f64;
         let headroom = rate * HEADROOM_SECONDS;
@@ -61,9 +61,9 @@ impl Pacer {
         Self { rate, headroom, burst: 0.0, burst_rate: 0.0, state }
     }
 
-    /// Takes `bytes` and says how long to wait before they may go out.
+    /// Takes `bytes` and returns how long to wait before they may be sent.
     pub fn take(&self, bytes: usize, now: Instant) -> Duration {
-        // A poisoned lock holds plain numbers that are valid whatever happened.
+        // A poisoned lock holds plain numbers, which are always valid.
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let elapsed = now.saturating_duration_since(state.at).as_secs_f64();
         state.at = state.at.max(now);

@@ -1,11 +1,11 @@
-//! `Quarantine`: content that readers do not get until it is repaired, as this instance knows it.
+//! `Quarantine`: this instance's copy of the list of content that is withheld from readers until it is repaired.
 //!
-//! The database has the list. Every instance keeps a copy of it in memory, since each piece of each stream is looked up: all of it
-//! is read at the start, and again whatever the log of changes tells of ([`Tag::Content`]). So a content that is kept from readers
-//! is kept from them on every instance within a poll of that log, also from those whose stream runs, and comes back as soon.
+//! The list is in the database. Every instance keeps a copy in memory, since each piece of each stream checks it. The whole
+//! list is read at the start, and each entry again when the log of changes names it ([`Tag::Content`]). So a content is
+//! withheld on every instance within one poll of that log, also from running streams, and comes back as fast.
 //!
-//! **Bound.** [`MOST`] contents; beyond that something is wrong with the storage as a whole, which is said, and reads of what is
-//! not in the list are still verified. **When the database does not answer**, the list stays as it was, and is asked for again.
+//! **Bound.** [`MOST`] contents. Beyond that the storage as a whole is at fault, which is logged, and reads of content not in
+//! the list are still verified. **When the database does not answer**, the list stays as it was, and is read again later.
 
 use std::{
     collections::HashSet,
@@ -27,29 +27,29 @@ use crate::{
 /// Contents in the list: some 5 MB.
 const MOST: usize = 100_000;
 
-/// Contents that were heard of and not asked about; beyond it all are asked for anew.
+/// Contents that changed and were not read again yet; beyond that the whole list is read anew.
 const MOST_HEARD: usize = 1000;
 
 /// Contents in one page of the list.
 const PAGE: u32 = 1000;
 
-/// Between two attempts to ask a database that does not answer.
+/// The wait between two attempts to ask a database that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What readers do not get.
+/// The contents withheld from readers.
 #[derive(Debug, Clone, Default)]
 pub struct Quarantine(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     kept: RwLock<HashSet<ContentHash>>,
-    /// As many are kept, so that it costs nothing while none are.
+    /// The size of `kept`, so that a check costs nothing while it is empty.
     count: AtomicUsize,
     heard: Mutex<Heard>,
     wake: Notify,
 }
 
-/// What was told of and not asked about yet.
+/// Changes that were reported and not read yet.
 #[derive(Debug, Default)]
 struct Heard {
     hashes: HashSet<ContentHash>,
@@ -57,12 +57,12 @@ struct Heard {
 }
 
 impl Quarantine {
-    /// Whether readers do not get a content.
+    /// Whether a content is withheld from readers.
     pub fn holds(&self, hash: ContentHash) -> bool {
         !self.is_empty() && self.0.kept.read().unwrap_or_else(PoisonError::into_inner).contains(&hash)
     }
 
-    /// How many contents readers do not get.
+    /// How many contents are withheld from readers.
     pub fn len(&self) -> usize {
         self.0.count.load(Relaxed)
     }
@@ -71,7 +71,7 @@ impl Quarantine {
         self.len() == 0
     }
 
-    /// Keeps a content from readers of this instance, or lets them have it.
+    /// Withholds a content from readers of this instance, or releases it.
     pub fn set(&self, hash: ContentHash, held: bool) {
         let mut kept = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
         if !held {
@@ -79,7 +79,7 @@ impl Quarantine {
         } else if kept.len() < MOST {
             kept.insert(hash);
         } else {
-            tracing::error!(content_hash = %hash, "more content is damaged than is kept count of");
+            tracing::error!(content_hash = %hash, "this content is damaged, but the quarantine in memory is full: reads of it are verified instead of refused; check the storage as a whole");
         }
         self.0.count.store(kept.len(), Relaxed);
     }
@@ -90,7 +90,7 @@ impl Quarantine {
         std::mem::replace(&mut kept, all)
     }
 
-    /// Takes note of a change that was made here or elsewhere; `None`: anything may have changed.
+    /// Takes note of a change made here or elsewhere; `None`: anything may have changed.
     pub fn heard(&self, change: Option<&Tag>) {
         {
             let mut heard = self.heard_so_far();
@@ -112,7 +112,7 @@ impl Quarantine {
     /// Reads the whole list.
     ///
     /// # Errors
-    /// The database's; the list then stays as it was.
+    /// The database's own; the list then stays as it was.
     pub async fn load(&self, records: &dyn StorageRecords) -> PortResult<()> {
         let (mut all, mut after) = (HashSet::new(), None);
         while all.len() < MOST {
@@ -129,15 +129,15 @@ impl Quarantine {
     }
 }
 
-/// Follows what is heard for as long as the process lives. What has changed of a content is forgotten here before its readers go
-/// on: another copy may be the one to read, and what was verified of the old one says nothing about it.
+/// Follows reported changes for as long as the process lives. The open blob and the verification of a changed content are
+/// forgotten before its readers go on: another copy may be the one to read, and the old verification says nothing about it.
 pub async fn follow(content: ContentStore, records: Arc<dyn StorageRecords>) {
     let quarantine = content.quarantine().clone();
     loop {
         quarantine.0.wake.notified().await;
         let Heard { hashes, anything } = std::mem::take(&mut *quarantine.heard_so_far());
         while let Err(error) = learn(&content, &*records, &hashes, anything).await {
-            tracing::debug!(%error, "what is quarantined could not be asked for; it is tried again");
+            tracing::debug!(%error, "the quarantine could not be read from the database; this node keeps its list and tries again");
             tokio::time::sleep(PAUSE).await;
         }
     }

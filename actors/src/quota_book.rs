@@ -1,10 +1,11 @@
-//! The arithmetic of admission: receipts with their policy, windows and leases, and what may be granted of them.
+//! The arithmetic of admission: receipts with their policy, windows and leases, and how much of them may be granted.
 //!
-//! A plain struct without actor, I/O or clock, so that it is tested and measured alone. The quota cache owns one per shard.
+//! A plain struct without actor, I/O or clock, so that it is tested and measured alone. Each shard of the quota cache
+//! has one.
 //!
 //! # Invariants
-//! - What is granted never exceeds what the ledger leased to this node: `granted + available + released == leased`.
-//! - A lease is spent only in the hour and under the epoch that it was taken in.
+//! - Grants never exceed what the ledger leased to this node: `granted + available + released == leased`.
+//! - A lease is spent only in the hour and under the epoch in which it was taken.
 
 mod entry;
 
@@ -26,35 +27,35 @@ use crate::{
     revocation::Revocation,
 };
 
-/// The first lease covers this many streams like the one that asks; each further one doubles it. A receipt that streams
-/// once so strands little, one that streams on costs few round trips.
+/// The first lease covers this many streams like the requested one; each further one doubles it. So a receipt that
+/// streams once strands little credit, and one that goes on streaming costs few round trips.
 const FIRST_LOOK_AHEAD: u64 = 16;
 const LAST_LOOK_AHEAD: u64 = 512;
 
-/// Wanted with the first lease when the content's size is not known yet.
+/// The first lease to ask for when the content's size is not known yet.
 const FIRST_LEASE_BYTES: u64 = 4 << 20;
 
 /// Bounds and times of a book.
 #[derive(Debug, Clone, Copy)]
 pub struct BookSettings {
-    /// Receipts kept, known and unknown. The oldest idle one goes first.
+    /// Receipts kept, known and unknown. The oldest idle one is dropped first.
     pub entries: usize,
     /// How long an entry counts as fresh.
     pub entry_ttl: Duration,
     /// How long an unknown receipt is remembered as unknown.
     pub negative_ttl: Duration,
-    /// How long a refusal for quota is repeated without asking the ledger.
+    /// How long a refusal for quota is repeated before the ledger is asked again.
     pub refusal_ttl: Duration,
-    /// When to come back for credit that is reserved and not used: what others hold has been called back by then.
+    /// When to retry for credit that is reserved but unused: by then other nodes' idle credit has been recalled.
     pub held_back_retry: Duration,
     /// The largest lease to ask for.
     pub lease_max: Credit,
 }
 
-/// How much of a content is asked for.
+/// How much of a content is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
-    /// Only whether a stream would be let in: nothing is reserved.
+    /// Only whether a stream would be admitted: nothing is reserved.
     Inspect,
     Whole,
     Bytes(u64),
@@ -68,21 +69,21 @@ pub struct Ask {
     pub demand: Demand,
 }
 
-/// When a decision is made, and whether leases may be spent then.
+/// The moment of a decision, and whether leases may be spent then.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     pub wall: Timestamp,
     pub monotonic: Instant,
-    /// The epoch that leases must be of.
+    /// The epoch that leases must have.
     pub epoch: i64,
     pub may_spend: bool,
 }
 
-/// Whether an entry past its time may decide.
+/// Whether an expired entry may decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     Required,
-    /// The ledger is down: what is in memory goes on.
+    /// The ledger is down: entries in memory decide at any age.
     AnyAge,
 }
 
@@ -92,16 +93,16 @@ pub struct Grant {
     pub view: Arc<ReceiptView>,
     /// Zero for [`Demand::Inspect`].
     pub reserved: Credit,
-    /// What of it was taken from the lease: nothing in a dimension that the policy does not limit.
+    /// The part of it taken from the lease: nothing in a dimension that the policy does not limit.
     pub leased: Credit,
     /// `None` where nothing was taken from a lease.
     pub lease_epoch: Option<i64>,
     pub started_at: Timestamp,
-    /// What is left for this instance to grant in the tightest window; `None` without a limit on bytes.
+    /// The bytes that this instance can still grant in the tightest window; `None` without a limit on bytes.
     pub remaining_bytes: Option<u64>,
     pub pacer: Option<Arc<Pacer>>,
     pub revocation: Arc<Revocation>,
-    /// Streams of the receipt on this instance, this one included.
+    /// Streams of the receipt on this instance, including this one.
     pub active: u32,
 }
 
@@ -110,7 +111,7 @@ pub struct Grant {
 pub enum Decision {
     Granted(Grant),
     Refused(Refusal),
-    /// The book does not know enough: ask the ledger for this, [`QuotaBook::apply`] the answer, and ask again.
+    /// The book lacks data: ask the ledger for this, [`QuotaBook::apply`] the answer, and ask again.
     Refill(Want),
 }
 
@@ -120,13 +121,13 @@ enum Known {
     Nothing { until: Instant },
 }
 
-/// Receipts in memory, and the decisions made of them.
+/// Receipts in memory, and decisions about them.
 #[derive(Debug)]
 pub struct QuotaBook {
     settings: BookSettings,
     entries: HashMap<ReceiptId, Known>,
-    /// When to look at each entry again, in the order of insertion, which is the order of time but for unknown receipts:
-    /// those have a shorter time to live, and may be kept for a while after it. Each entry stands here at least once.
+    /// When to check each entry again, in the order of insertion. That is the order of time, except for unknown
+    /// receipts: those have a shorter time to live, and may be kept a while longer. Each entry is here at least once.
     due: VecDeque<(Instant, ReceiptId)>,
 }
 
@@ -143,7 +144,7 @@ impl QuotaBook {
         self.entries.is_empty()
     }
 
-    /// Decides by what is in memory.
+    /// Decides from memory.
     pub fn acquire(&mut self, ask: &Ask, moment: &Moment, freshness: Freshness) -> Decision {
         let entry = match self.entries.get_mut(&ask.receipt_id) {
             None => return Decision::Refill(first_want(ask, self.settings.lease_max)),
@@ -189,13 +190,14 @@ impl QuotaBook {
         Decision::Refill(entry.want(ask, need, moment, self.settings.lease_max))
     }
 
-    /// The refusal of an ask that the ledger's answer did not suffice for, remembered for a short time.
+    /// The refusal of an ask after the ledger's answer was not enough; remembered for a short time.
     pub fn refuse(&mut self, ask: &Ask, moment: &Moment) -> Refusal {
         match self.entries.get_mut(&ask.receipt_id) {
             Some(Known::Receipt(entry)) => {
                 let need = entry.need(ask.demand);
                 entry.refused = Some((moment.monotonic, need));
-                // The windows and the refusal are of one answer, so they agree; were they not, asking again tells.
+                // The windows and the refusal come from one answer, so they agree; if they did not, another request
+                // would tell.
                 entry
                     .refuse_quota(need, moment, self.settings.held_back_retry)
                     .unwrap_or(Refusal::Unavailable { retry_after: Duration::from_secs(1) })
@@ -204,12 +206,12 @@ impl QuotaBook {
         }
     }
 
-    /// Takes the ledger's answer in. What must go back is returned: the rest of a lease of a past hour, or what is not limited
-    /// any more.
+    /// Takes in the ledger's answer. Returns the credit that must go back: the rest of a lease of a past hour, or of a
+    /// dimension no longer limited.
     pub fn apply(&mut self, id: ReceiptId, refill: Refill, moment: &Moment) -> Option<Release> {
         let Some(view) = refill.view else {
             let until = moment.monotonic + self.settings.negative_ttl;
-            // A receipt goes only with the history that it was made in; no right is left to stream by.
+            // A receipt disappears only with its timeline; then no right to stream is left.
             if let Some(Known::Receipt(entry)) = self.entries.get(&id) {
                 entry.revocation.raise();
             }
@@ -227,14 +229,15 @@ impl QuotaBook {
         if !entry.view.receipt.status_at(moment.wall).may_stream() {
             entry.revocation.raise();
         } else if entry.revocation.is_raised() {
-            // It had no right yet, or lost it and got it back: what starts from now on is not stopped by that.
+            // The receipt got its right only now, or got it back: streams that start from now on are not stopped by the
+            // old revocation.
             entry.revocation = Arc::default();
         }
         entry.add_lease(refill.granted, refill.windows[WindowKind::Hour.index()].window, moment)
     }
 
-    /// Ends a stream: of what it had leased, `sent` is kept for the ledger to settle and the rest is free again. What
-    /// cannot be spent here any more is returned as a release.
+    /// Ends a stream: of its leased credit, `sent` is kept for the ledger to settle and the rest is free again. Credit
+    /// that cannot be spent here any more is returned as a release.
     pub fn settle(
         &mut self,
         id: ReceiptId,
@@ -246,7 +249,7 @@ impl QuotaBook {
         let unspent = leased - sent.min(leased);
         let entry = match self.entries.get_mut(&id) {
             Some(Known::Receipt(entry)) => entry,
-            // An entry stays while a stream of it runs, so there is nothing to give back to.
+            // An entry stays while it has a running stream, so here there is no entry to give back to.
             _ => return release(id, lease_epoch?, started_at, unspent),
         };
         entry.in_flight = entry.in_flight.saturating_sub(1);
@@ -261,8 +264,8 @@ impl QuotaBook {
         }
     }
 
-    /// Makes the next decision about this receipt ask the ledger; true when streams of it are running, and so should
-    /// learn at once whether they may go on.
+    /// Makes the next decision about this receipt ask the ledger; true when it has running streams, which should learn
+    /// at once whether they may go on.
     pub fn invalidate(&mut self, id: ReceiptId) -> bool {
         match self.entries.get_mut(&id) {
             Some(Known::Receipt(entry)) => {
@@ -278,7 +281,7 @@ impl QuotaBook {
         }
     }
 
-    /// [`Self::invalidate`] for every receipt of a policy, or for every receipt; those with running streams are returned.
+    /// [`Self::invalidate`] for every receipt of a policy, or for all receipts; returns those with running streams.
     pub fn invalidate_policy(&mut self, name: Option<&str>) -> Vec<ReceiptId> {
         let mut running = Vec::new();
         for (&id, known) in &mut self.entries {
@@ -295,7 +298,7 @@ impl QuotaBook {
         running
     }
 
-    /// Gives back what lies idle of a receipt's lease: another instance has a use for it.
+    /// Gives back the idle part of a receipt's lease: another instance needs it.
     pub fn recall(&mut self, id: ReceiptId) -> Option<Release> {
         let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
         let lease = entry.lease.as_mut()?;
@@ -304,7 +307,7 @@ impl QuotaBook {
         idle
     }
 
-    /// Whether it is leases, and not use, that leave no room for `need`: what they hold may come back.
+    /// Whether leases, and not use, leave no room for `need`: leased credit may come back.
     pub fn is_held_back(&self, id: ReceiptId, need: Credit) -> bool {
         match self.entries.get(&id) {
             Some(Known::Receipt(entry)) => entry.is_held_back(need),
@@ -312,7 +315,7 @@ impl QuotaBook {
         }
     }
 
-    /// Whether more of a receipt is reserved than this instance holds: by others, or by what is not settled yet.
+    /// Whether more of a receipt is reserved than this instance holds: by other instances, or by unsettled usage.
     pub fn is_held_elsewhere(&self, id: ReceiptId) -> bool {
         match self.entries.get(&id) {
             Some(Known::Receipt(entry)) => entry.is_held_elsewhere(),
@@ -341,8 +344,8 @@ impl QuotaBook {
         }
     }
 
-    /// Forgets up to `step` entries whose time is over and that no stream uses; their leases go back. Keeps the book
-    /// within its bound as well.
+    /// Drops up to `step` expired entries without a running stream; their leases go back. Keeps the book within its
+    /// bound as well.
     pub fn sweep(&mut self, now: Instant, step: usize) -> Vec<Release> {
         let mut releases = Vec::new();
         for _ in 0..step {
@@ -371,7 +374,7 @@ impl QuotaBook {
         releases
     }
 
-    /// Forgets all leases of other epochs than this one without giving them back: the ledger has reclaimed them.
+    /// Drops all leases of other epochs without giving them back: the ledger has reclaimed them.
     pub fn forfeit(&mut self, epoch: i64) {
         for known in self.entries.values_mut() {
             if let Known::Receipt(entry) = known {
@@ -380,8 +383,8 @@ impl QuotaBook {
         }
     }
 
-    /// Raises the revocation of every stream that took credit from a lease; how many streams. Those that start later are not
-    /// concerned.
+    /// Raises the revocation of every stream that took credit from a lease; returns how many. Streams that start later
+    /// are not affected.
     pub fn cut_leased(&mut self) -> u64 {
         let mut streams = 0;
         for known in self.entries.values_mut() {
@@ -415,7 +418,7 @@ impl QuotaBook {
     }
 }
 
-/// What to ask for a receipt that is not in memory: the size of its content is not known yet.
+/// The lease to ask for when a receipt is not in memory: the size of its content is not known yet.
 fn first_want(ask: &Ask, lease_max: Credit) -> Want {
     let (need, bytes) = match ask.demand {
         Demand::Inspect => (Credit::ZERO, 0),

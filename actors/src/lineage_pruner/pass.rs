@@ -1,4 +1,4 @@
-//! One pass: each kind of what leaves has its steps, and none waits for another one that fails.
+//! One pass: each kind of row has steps of its own, and none waits for another kind that fails.
 
 use std::{
     collections::HashMap,
@@ -19,15 +19,15 @@ use crate::{
     ports::{PortError, PortResult},
 };
 
-/// Steps of one kind in one pass, or of one namespace that has too much. What is left waits for the next pass, which then comes
-/// at once: so no kind starves the others, the counts are never old, and a pace that is too slow is noticed soon.
+/// Steps of one kind in one pass, or of one crowded namespace. The rest waits for the next pass, which then follows at
+/// once: so no kind starves the others, the counts are never old, and a pace that is too slow is noticed soon.
 const STEPS: u32 = 20;
 
-/// Namespaces that a pass trims; the fullest first.
+/// Namespaces that a pass trims, fullest first.
 const NAMESPACES: u32 = 100;
 
-/// Days that are prepared, from today on: so long the pruner may be out of action unnoticed. A day that is missing is made
-/// by whoever needs it, and costs that one a round trip.
+/// Days for which partitions are made, from today on: the pruner may be down for this long without effect. After that
+/// the first write of a day makes its partition, at the cost of one round trip.
 const DAYS_AHEAD: i64 = 3;
 
 /// How a pass ended.
@@ -38,11 +38,11 @@ pub enum Passed {
     Done,
     /// There is more to do.
     More,
-    /// Nothing is left but what failed.
+    /// Only work that failed is left.
     Failed,
 }
 
-/// What a pass does, in this order.
+/// The kinds of work of a pass, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Ahead,
@@ -62,24 +62,24 @@ impl Kind {
         match self {
             Self::Ahead => "days ahead",
             Self::Time => "the time",
-            Self::Days => "days that are over",
-            Self::Excess => "events that are too many",
+            Self::Days => "days older than the window",
+            Self::Excess => "excess events",
             Self::Runs => "runs",
             Self::Edges => "edges",
             Self::Nodes => "jobs and datasets",
             Self::Namespaces => "namespaces",
-            Self::Untold => "entries that were not told",
-            Self::Window => "what is left",
+            Self::Untold => "unsent outbox entries",
+            Self::Window => "the size of the window",
         }
     }
 }
 
-/// Kinds that failed, and when. Such a kind waits for the interval, however soon the next pass comes: an attempt may cost a time-out,
-/// as that of a day that a long reader holds does, and the others had to wait for it each time.
+/// Kinds that failed, and when. A kind that failed waits for the interval, however soon the next pass comes. Otherwise each
+/// attempt may cost a time-out (as for a day that a long reader holds), and the other kinds would wait for it each time.
 #[derive(Debug, Default)]
 pub struct Troubles(HashMap<Kind, Instant>);
 
-/// What a step came to.
+/// The outcome of a step.
 struct Step {
     gone: u64,
     /// Whether there may be more.
@@ -87,7 +87,7 @@ struct Step {
 }
 
 impl Step {
-    /// Of a step that removes up to `rows`.
+    /// The outcome of a step that removes up to `rows`.
     fn of(gone: u64, rows: u32) -> Self {
         Self { gone, more: gone >= u64::from(rows) }
     }
@@ -112,13 +112,13 @@ pub async fn pass(
         }
         Err(error) => {
             counters.failures.fetch_add(1, Relaxed);
-            tracing::warn!(%error, "lineage was not pruned; the next pass tries again");
+            tracing::warn!(%error, "the lease for pruning lineage could not be acquired; the next pass tries again");
             return Passed::Failed;
         }
     };
     let mut pass = Pass { deps, settings, counters, troubles, token, renewed, more: false, failed: false };
     if let Err(Fenced) = pass.all().await {
-        tracing::warn!("another instance prunes lineage now");
+        tracing::warn!("this node lost the lease for pruning lineage; another instance prunes now");
         counters.forget_window();
         return Passed::Elsewhere;
     }
@@ -173,7 +173,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// The days that are over.
+    /// Removes whole days older than the window.
     async fn drop_days(&mut self, first_day: Date) -> Result<(), Fenced> {
         let (upkeep, counters) = (Arc::clone(&self.deps.upkeep), self.counters);
         let dropped = self.repeat(Kind::Days, &counters.events, async |token, rows| {
@@ -183,7 +183,7 @@ impl Pass<'_> {
         dropped.await.map(drop)
     }
 
-    /// What else goes by its age.
+    /// Removes the other rows that leave by age.
     async fn prune(&mut self, now: Timestamp) -> Result<(), Fenced> {
         let (counters, settings) = (self.counters, self.settings);
         let over = since(now, settings.window);
@@ -198,8 +198,8 @@ impl Pass<'_> {
                 upkeep.prune_edges(token, oldest, rows).await.map(|gone| Step::of(gone, rows))
             })
             .await?;
-        // An old job or dataset has old edges only. Until those are gone a step would pass over all that they touch, to find the few
-        // that none does.
+        // An old job or dataset has old edges only. While those exist, each step would scan many nodes with edges to
+        // find the few without any.
         if no_edge_is_left {
             self.repeat(Kind::Nodes, &counters.nodes, async |token, rows| {
                 upkeep.prune_nodes(token, oldest, rows).await.map(|gone| Step::of(gone, rows))
@@ -216,7 +216,7 @@ impl Pass<'_> {
         untold.await.map(drop)
     }
 
-    /// What namespaces have too much.
+    /// Removes the excess events of namespaces.
     async fn trim(&mut self) -> Result<(), Fenced> {
         if !self.is_due(Kind::Excess) {
             return Ok(());
@@ -239,7 +239,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// The steps of a kind; whether all of it is gone.
+    /// Runs the steps of a kind; returns whether nothing is left to remove.
     async fn repeat(
         &mut self,
         kind: Kind,
@@ -253,7 +253,7 @@ impl Pass<'_> {
         Ok(self.went(kind, steps)?.unwrap_or(false))
     }
 
-    /// Repeats a step until it says that nothing is left; whether it has.
+    /// Repeats a step until nothing is left; returns whether that is so.
     async fn steps(
         &mut self,
         counter: &AtomicU64,
@@ -277,7 +277,7 @@ impl Pass<'_> {
         Ok(false)
     }
 
-    /// Whether a kind is to be done in this pass.
+    /// Whether a kind is due in this pass.
     fn is_due(&mut self, kind: Kind) -> bool {
         let now = self.deps.clock.monotonic();
         let rests =
@@ -290,7 +290,7 @@ impl Pass<'_> {
         !rests
     }
 
-    /// What something came to; `None` when it failed. Then the other kinds go on, but for a lease that is lost.
+    /// The result of an operation; `None` when it failed. The other kinds then go on, except after a lost lease.
     fn went<T>(&mut self, kind: Kind, came: PortResult<T>) -> Result<Option<T>, Fenced> {
         match came {
             Ok(value) => Ok(Some(value)),
@@ -299,13 +299,13 @@ impl Pass<'_> {
                 self.counters.failures.fetch_add(1, Relaxed);
                 self.failed = true;
                 self.troubles.0.insert(kind, self.deps.clock.monotonic());
-                tracing::warn!(%error, kind = kind.as_str(), "a step of pruning lineage failed; a later pass goes on there");
+                tracing::warn!(%error, kind = kind.as_str(), "a step of pruning lineage failed; a later pass tries again");
                 Ok(None)
             }
         }
     }
 
-    /// Renews the lease in good time.
+    /// Renews the lease when a part of its time has passed.
     async fn keep_lease(&mut self) -> PortResult<()> {
         let now = self.deps.clock.monotonic();
         if now.saturating_duration_since(self.renewed) < self.settings.lease_ttl / RENEW_AFTER {
@@ -322,7 +322,7 @@ impl Pass<'_> {
     }
 }
 
-/// So long ago, as far as there are days.
+/// The moment `age` before `now`, but not before 1970.
 fn since(now: Timestamp, age: Duration) -> Timestamp {
     before(now, age).max(Timestamp::UNIX_EPOCH)
 }

@@ -17,7 +17,7 @@ pub struct Asset {
     pub size_bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_id: Option<String>,
-    /// Free-form facts that policies judge; always an object.
+    /// Free-form metadata that policies judge; always an object.
     pub policy_meta: serde_json::Value,
     pub producer_id: ProducerId,
     /// The price of one receipt, in satoshis.
@@ -25,7 +25,7 @@ pub struct Asset {
     pub created_at: Timestamp,
 }
 
-/// What a producer gives to make an asset. Without a media type the content's own is taken.
+/// A producer's request to make an asset. Without a media type, that of the content is used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewAsset {
     pub version_id: VersionId,

@@ -1,4 +1,4 @@
-//! Content: an immutable blob, and the hash list that lets a part of it be verified alone.
+//! Content: an immutable blob, and the list of leaf hashes by which each part can be verified alone.
 
 use jiff::Timestamp;
 
@@ -15,16 +15,16 @@ pub const fn leaf_count(size_bytes: u64) -> u64 {
     size_bytes.div_ceil(LEAF_BYTES)
 }
 
-/// The media type of what nobody said what it is.
+/// The media type of content whose media type was not declared.
 pub const UNSAID_MEDIA_TYPE: &str = "application/octet-stream";
 
-/// What the storage index knows of a stored content. All but the media type never changes once stored.
+/// An entry of the storage index. Only the media type may change once the content is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentMeta {
     pub content_hash: ContentHash,
     pub size_bytes: u64,
-    /// A hash has none by itself: this is what the one calls it for whom it was looked up. For a receipt that is its asset; for a
-    /// producer, what it said when it uploaded the bytes; [`UNSAID_MEDIA_TYPE`] where nothing was said.
+    /// A hash alone has no media type: this is the one declared by the owner for whom the content was looked up. For a
+    /// receipt, that of its asset; for a producer, the one given with its upload; [`UNSAID_MEDIA_TYPE`] where none was given.
     pub media_type: String,
     pub stored_at: Timestamp,
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::ids::{InvalidId, ProducerId};
 
-/// A compressed secp256k1 public key, by its form: 33 bytes of which the first is 2 or 3. As text 66 lower-case hexadecimal
-/// characters, one spelling for each key. Whether it is a point of the curve is for whoever verifies with it to say.
+/// A compressed secp256k1 public key, by its form: 33 bytes of which the first is 2 or 3. As text, 66 lower-case hexadecimal
+/// characters, one spelling for each key. The verifier of a signature checks whether it is a point of the curve.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdentityKey([u8; 33]);
 
@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for IdentityKey {
     }
 }
 
-/// An identity key that speaks for a producer.
+/// An identity key that authenticates as a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use crate::ids::InstallationId;
 
-/// What a database says of the installation that it is the heart of.
+/// The installation that a database belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Installation {
     /// Made with the database, and never changed: a copy and a restored dump have it too.
     pub installation_id: InstallationId,
-    /// When the database began, by its own clock.
+    /// When the database was made, by its own clock.
     pub created_at: Timestamp,
 }

@@ -1,33 +1,33 @@
-//! Leases: how much of a receipt's remaining quota one instance takes at a time, and what becomes of it after a crash.
+//! Leases: how much of a receipt's remaining quota one instance takes at a time, and what happens to it after a crash.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Credit, Limits};
 use crate::ids::NodeId;
 
-/// One life of one instance, as the ledger knows it. A node whose leases were reclaimed comes back under a new epoch, so
-/// that what it still holds of the old one can be told apart.
+/// One epoch of one instance in the ledger. A node whose leases were reclaimed starts a new epoch, so that leases of
+/// the old one can be told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeEpoch {
     pub node: NodeId,
     pub epoch: i64,
 }
 
-/// What becomes of the leased but unsettled part when an instance is lost.
+/// What happens to leased but unsettled credit when an instance is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LostLease {
     /// It counts as used, so that a crash never gives content away for free.
     #[default]
     Charge,
-    /// It becomes usable again; what the lost instance had sent but not settled is given away.
+    /// It becomes usable again; bytes that the lost instance had sent but not settled are given away.
     Release,
 }
 
-/// How large a lease is: one part in `divisor` of what remains, at least what the request needs.
+/// The size of a lease: one part in `divisor` of the remainder, but at least what the request needs.
 ///
-/// Leases so shrink as a window empties. In the last hundredth of a limit only what is needed is granted: little credit is
-/// then stranded on an instance that has no use for it.
+/// So leases shrink as a window empties. In the last hundredth of a limit only the need is granted, so that little
+/// credit is stranded on an instance that has no use for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseSizing {
     /// The share of the remainder that one lease may take is 1/`divisor`.
@@ -35,7 +35,7 @@ pub struct LeaseSizing {
 }
 
 impl LeaseSizing {
-    /// What to grant of one dimension in one window, or `None` if `need` does not fit. `taken` is used plus reserved.
+    /// The grant in one dimension of one window, or `None` if `need` does not fit. `taken` is used plus reserved.
     pub fn grant(self, limit: u64, taken: u64, need: u64, want: u64) -> Option<u64> {
         let remaining = limit.saturating_sub(taken);
         if need > remaining {
@@ -47,8 +47,8 @@ impl LeaseSizing {
         Some(want.min(remaining / self.divisor.max(1)).max(need))
     }
 
-    /// What to grant when every window must agree: the smallest grant of each dimension, or `None` if any refuses. Nothing of
-    /// a dimension that no window limits: there is nothing to run out of, so nothing that a crash could charge.
+    /// The grant when every window must agree: the smallest grant of each dimension, or `None` if any window refuses. A
+    /// dimension that no window limits gets nothing: it cannot run out, so a crash has nothing to charge.
     pub fn grant_all(
         self,
         windows: impl IntoIterator<Item = (Limits, Credit)>,

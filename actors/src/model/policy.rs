@@ -28,7 +28,7 @@ pub struct QuotaPolicy {
     pub max_concurrent_streams: Option<u32>,
     /// Sustained rate of all streams of a receipt on one instance, in 10^6 bits a second.
     pub max_bandwidth_mbps: Option<f64>,
-    /// Bytes that may go out above the sustained rate; they come back evenly over `burst_duration_minutes`.
+    /// Bytes that may be sent above the sustained rate; they refill evenly over `burst_duration_minutes`.
     pub burst_bytes_allowance: Option<u64>,
     pub burst_duration_minutes: Option<u32>,
     /// The largest content that the tier may stream.
@@ -46,12 +46,12 @@ impl QuotaPolicy {
         }
     }
 
-    /// Whether any window limits anything: without a limit there is nothing to lease.
+    /// Whether any window has a limit: without a limit there is nothing to lease.
     pub fn is_metered(&self) -> bool {
         WindowKind::ALL.iter().any(|&kind| self.limits(kind) != Limits::default())
     }
 
-    /// The part of `credit` that some window limits, which is what is leased of it: nothing of a dimension without a limit.
+    /// The part of `credit` that is leased: only the dimensions that some window limits.
     pub fn limited_part(&self, credit: Credit) -> Credit {
         let (mut bytes, mut requests) = (0, 0);
         for kind in WindowKind::ALL {
@@ -69,7 +69,7 @@ impl QuotaPolicy {
     }
 }
 
-/// Whether a media type is the one that is named, or of the family, such as `video/*`. Parameters mean nothing.
+/// Whether a media type equals `range`, or belongs to it if it is a family such as `video/*`. Parameters are ignored.
 pub fn is_of_media_range(media_type: &str, range: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     match range.strip_suffix("/*") {

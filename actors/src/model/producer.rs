@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{KeyId, ProducerId};
 
-/// What a key may do. An admin may do all that a producer may.
+/// The rights of a key. An admin may do all that a producer may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -32,16 +32,16 @@ pub struct ApiKey {
     pub secret_hash: [u8; 32],
 }
 
-/// A key that is to be made.
+/// A key to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewKey {
     pub key: ApiKey,
-    /// What an administrator calls it, to know it again; may be empty.
+    /// A label by which an administrator recognises it; may be empty.
     pub name: String,
     pub created_at: Timestamp,
 }
 
-/// A key as it is listed: neither its secret nor the hash of it.
+/// A key as listed: without its secret and its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyInfo {
@@ -50,11 +50,11 @@ pub struct KeyInfo {
     pub role: Role,
     pub name: String,
     pub created_at: Timestamp,
-    /// Since when it opens nothing.
+    /// The time of its revocation, from which it is refused.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A producer as it is listed.
+/// A producer as listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProducerInfo {

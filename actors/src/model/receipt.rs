@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ContentHash, ReceiptId, VersionId};
 
-/// Where a receipt stands. Streams need `confirmed` or `settled`.
+/// The status of a receipt. Streams need `confirmed` or `settled`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReceiptStatus {
@@ -34,7 +34,7 @@ impl ReceiptStatus {
         }
     }
 
-    /// Whether a stream may start under it.
+    /// Whether a stream may start under this status.
     pub const fn may_stream(self) -> bool {
         matches!(self, Self::Confirmed | Self::Settled)
     }
@@ -57,7 +57,7 @@ impl fmt::Display for ReceiptStatus {
     }
 }
 
-/// The text names no status.
+/// The text is not the name of a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a status is one of pending, confirmed, settled, consumed, expired, refunded")]
 pub struct UnknownStatus;
@@ -83,13 +83,13 @@ pub struct Receipt {
     pub expires_at: Timestamp,
     pub total_satoshis: u64,
     pub created_at: Timestamp,
-    /// Grows with every change of status: what a running stream compares to know that it was revoked.
+    /// Grows with every change of status; a running stream compares it to learn that it was revoked.
     #[serde(skip)]
     pub epoch: i64,
 }
 
 impl Receipt {
-    /// The status at `now`: a receipt past its time is expired even before the Janitor has said so.
+    /// The status at `now`: a receipt past its time is expired even before the Janitor has recorded it.
     pub fn status_at(&self, now: Timestamp) -> ReceiptStatus {
         let open = matches!(self.status, ReceiptStatus::Pending | ReceiptStatus::Confirmed | ReceiptStatus::Settled);
         if open && self.expires_at <= now { ReceiptStatus::Expired } else { self.status }

@@ -1,4 +1,4 @@
-//! Sessions: what a client's streams under one receipt have come to, the same on every instance.
+//! Sessions: the totals of a client's streams under one receipt, the same on every instance.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,19 +16,19 @@ pub struct Session {
     pub progress: SessionProgress,
 }
 
-/// What the streams of a session add up to.
+/// The totals of a session's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SessionProgress {
-    /// Streams that ended.
+    /// Streams that have ended.
     pub streams: u64,
     pub bytes_delivered: u64,
-    /// The highest end of a delivered range: where a client that reads forward goes on.
+    /// The highest end of a delivered range: where a client that reads forward continues.
     pub position: u64,
     pub last_active: Option<Timestamp>,
 }
 
 impl SessionProgress {
-    /// Adds a stream that delivered `bytes` and got as far as `position`.
+    /// Adds a stream that delivered `bytes` and reached `position`.
     pub fn add(&mut self, bytes: u64, position: u64, at: Timestamp) {
         self.streams += 1;
         self.bytes_delivered = self.bytes_delivered.saturating_add(bytes);
@@ -36,7 +36,7 @@ impl SessionProgress {
         self.last_active = Some(at);
     }
 
-    /// Adds what other streams add up to.
+    /// Adds the totals of other streams.
     pub fn join(&mut self, other: &Self) {
         self.streams += other.streams;
         self.bytes_delivered = self.bytes_delivered.saturating_add(other.bytes_delivered);

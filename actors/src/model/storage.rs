@@ -1,4 +1,4 @@
-//! Where content is kept, and what was found when it was looked at.
+//! Where content is stored, and the results of its verification.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ContentHash, NodeId, VerificationId};
 
-/// Where content is kept, by how soon it must come. The order is that in which copies are preferred.
+/// A storage tier, by how fast reads must be. Copies are preferred in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
@@ -43,13 +43,13 @@ macro_rules! words {
 
 words!(Tier, Hot = "hot", Warm = "warm", Cold = "cold");
 
-/// Why stored bytes were looked at.
+/// Why stored bytes were verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerificationKind {
-    /// Somebody asked.
+    /// A client asked for it.
     OnDemand,
-    /// The walk over all content came by.
+    /// The walk over all content reached them.
     Walk,
     /// A reader found damage.
     Read,
@@ -61,23 +61,23 @@ pub enum VerificationKind {
 
 words!(VerificationKind, OnDemand = "on_demand", Walk = "walk", Read = "read", Move = "move", Repair = "repair");
 
-/// What was found of a copy.
+/// The result for one copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// Every byte is as it was stored.
+    /// Every byte is as stored.
     Intact,
-    /// As many bytes as there should be, but others; or what is kept beside them is damaged.
+    /// The right number of bytes, but wrong ones; or the data kept beside them is damaged.
     Corrupt,
-    /// More bytes than there should be, or fewer.
+    /// Too many bytes, or too few.
     WrongSize,
-    /// There is no copy where there should be one.
+    /// The copy is missing.
     Missing,
 }
 
 words!(Finding, Intact = "intact", Corrupt = "corrupt", WrongSize = "wrong_size", Missing = "missing");
 
-/// One look at one copy.
+/// One verification of one copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
     pub verification_id: VerificationId,
@@ -86,21 +86,21 @@ pub struct Verification {
     pub tier: Tier,
     pub finding: Finding,
     pub expected_bytes: u64,
-    /// `None` where there were none, or nobody can tell.
+    /// `None` where there was no copy, or its size is unknown.
     pub found_bytes: Option<u64>,
-    /// The instance that looked.
+    /// The instance that verified it.
     pub node: NodeId,
     pub verified_at: Timestamp,
 }
 
-/// A place in a content's history of verifications, newest first.
+/// A position in a content's history of verifications, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryPlace {
     pub verified_at: Timestamp,
     pub verification_id: VerificationId,
 }
 
-/// The text is no such word.
+/// The text is not the name of a tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a tier is hot, warm or cold")]
 pub struct UnknownTier;
@@ -113,60 +113,60 @@ impl FromStr for Tier {
     }
 }
 
-/// A stored content as the walks over all content see it.
+/// A stored content as the tasks over all content see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredContent {
     pub content_hash: ContentHash,
     pub size_bytes: u64,
-    /// Where it should be.
+    /// The tier where it belongs.
     pub tier: Tier,
     pub stored_at: Timestamp,
-    /// The day on which it was last used, as its first moment; `None` where no use is known.
+    /// The day of its last use, as that day's first moment; `None` where no use is known.
     pub used_on: Option<Timestamp>,
 }
 
-/// What goes on over all content, one instance at a time.
+/// The tasks over all content. One instance at a time runs each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageTask {
-    /// Verifies everything, again and again.
+    /// Verifies all content, again and again.
     Walk,
-    /// Moves what is not used any more to colder tiers.
+    /// Moves unused content to colder tiers.
     Lifecycle,
-    /// Ends moves: those that an instance left behind, and the removal of copies that nobody needs.
+    /// Finishes moves: those that an instance left unfinished, and the removal of copies no longer needed.
     Moves,
 }
 
 words!(StorageTask, Walk = "walk", Lifecycle = "lifecycle", Moves = "moves");
 
-/// How far a task has come.
+/// The progress of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskProgress {
-    /// The last content that was dealt with in this lap; `None` at the start of one.
+    /// The last content done in this lap; `None` at its start.
     pub after: Option<ContentHash>,
     /// When this lap, or the last one, began.
     pub lap_began_at: Option<Timestamp>,
-    /// When the last whole lap began: all that was stored then has been dealt with since.
+    /// When the last complete lap began: all content stored at that time has been done since.
     pub whole_lap_began_at: Option<Timestamp>,
 }
 
-/// Where a move is.
+/// The state of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MoveState {
     /// The copy is being made and verified. Readers use the old one.
     Copying,
-    /// Readers use the new copy; the old ones are kept a while for those who have them open.
+    /// Readers use the new copy; old ones are kept for a while for readers that have them open.
     Leaving,
 }
 
 words!(MoveState, Copying = "copying", Leaving = "leaving");
 
-/// A content on its way to another tier.
+/// A content on its move to another tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentMove {
     pub content_hash: ContentHash,
     pub size_bytes: u64,
     pub to: Tier,
     pub state: MoveState,
-    /// When it came into this state.
+    /// When it entered this state.
     pub since: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! Who asks, and for what: what a rate limit counts by.
+//! The subject of a rate limit: a client in a class of calls.
 
 use std::{
     fmt,
@@ -7,18 +7,18 @@ use std::{
 
 use crate::ids::KeyId;
 
-/// A client as far as limits tell clients apart.
+/// A client, as far as limits tell clients apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Client {
-    /// Whoever holds a key that is known to be one: a made-up key must not bring a budget of its own.
+    /// The holder of a key that exists: a made-up key must not get a budget of its own.
     Key(KeyId),
-    /// Everybody at an address; [`Client::at`] makes it.
+    /// All clients at an address; made by [`Client::at`].
     Address(IpAddr),
 }
 
 impl Client {
-    /// Whoever is at this address. Of IPv6 the first 64 bits count, because that is the least that one household or one
-    /// machine is given, and it may use all of it. IPv4 inside IPv6 is IPv4.
+    /// The client at this address. Of IPv6 the first 64 bits count: that is the least that one household or one machine
+    /// is given, and it may use all of it. IPv4 inside IPv6 counts as IPv4.
     pub fn at(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V4(address) => IpAddr::V4(address),
@@ -27,15 +27,15 @@ impl Client {
     }
 }
 
-/// One client in one class of calls, counted by itself.
+/// One client in one class of calls; it has a count of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subject {
-    /// Out of a closed set.
+    /// One of a closed set.
     pub class: &'static str,
     pub client: Client,
 }
 
-/// As in the keys of a shared store: readable, and one spelling per subject.
+/// The form used in the keys of a shared store: readable, and one spelling per subject.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.client {

@@ -14,11 +14,11 @@ pub enum Outcome {
     Completed,
     /// The client left.
     Aborted,
-    /// The receipt was revoked while it ran.
+    /// The receipt was revoked during the stream.
     Revoked,
-    /// The node could not go on: its storage failed, or it lost the lease that the stream was let in by.
+    /// The node could not go on: its storage failed, or it lost the lease that admitted the stream.
     Failed,
-    /// Not a stream: a URL was given, under which somebody else delivers. Charged whole, whatever is fetched.
+    /// Not a stream: a URL was issued, under which another server delivers. Charged whole, whatever is fetched.
     Delegated,
     /// Not a stream: credit of a lost instance, charged when its lease was reclaimed.
     LostLease,
@@ -53,7 +53,7 @@ pub struct UsageRow {
     pub content_hash: ContentHash,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<SessionId>,
-    /// When the stream was granted: its windows are the ones that hold this moment.
+    /// When the stream was granted; its windows contain this moment.
     pub started_at: Timestamp,
     pub finished_at: Timestamp,
     /// Payload bytes handed to the connection, or delegated; what is charged.
@@ -61,7 +61,7 @@ pub struct UsageRow {
     /// Streams this row stands for: 1, or the requests of a lost lease.
     pub requests: u64,
     pub outcome: Outcome,
-    /// The epoch of the lease that it was spent from; `None` where the policy has no limit to lease from.
+    /// The epoch of the lease that paid for it; `None` where the policy has no limit to lease from.
     #[serde(skip)]
     pub lease_epoch: Option<i64>,
 }

@@ -1,4 +1,4 @@
-//! Quota windows: the UTC-aligned hour, day and month that hold a moment.
+//! Quota windows: the UTC-aligned hour, day and month that contain a moment.
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ impl WindowKind {
         self as usize
     }
 
-    /// The window of this kind that holds `at`.
+    /// The window of this kind that contains `at`.
     pub fn window(self, at: Timestamp) -> Window {
         let civil = TimeZone::UTC.to_datetime(at);
         let day = civil.date();
@@ -67,7 +67,7 @@ impl Window {
     }
 }
 
-/// The hour, day and month that hold one moment. An hour lies within one day and one month, so the hour names the set.
+/// The hour, day and month that contain one moment. An hour lies within one day and one month, so the hour names the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WindowSet {
     windows: [Window; 3],

@@ -1,4 +1,4 @@
-//! One receipt in a book: what is known of it, what is leased for it, and what that lets in.
+//! One receipt in a book: its state, its lease, and the streams that it admits.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
 /// One of the two dimensions of credit.
 type Dimension = fn(Credit) -> u64;
 
-/// The part of a lease that is left to spend.
+/// The unspent part of a lease.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lease {
     pub(super) epoch: i64,
@@ -40,9 +40,9 @@ pub(super) struct Entry {
     pub(super) windows: [WindowUsage; 3],
     pub(super) lease: Option<Lease>,
     pub(super) look_ahead: u64,
-    /// Streams that run.
+    /// Running streams.
     pub(super) in_flight: u32,
-    /// What they have taken from leases.
+    /// The credit that they took from leases.
     pub(super) leased_in_flight: Credit,
     /// `None` after an invalidation.
     pub(super) fresh_until: Option<Instant>,
@@ -92,8 +92,8 @@ impl Entry {
         self.refused = None;
     }
 
-    /// Adds what the ledger granted. A lease that cannot be spent any more gives way and is returned, as is what the policy has
-    /// ceased to limit.
+    /// Adds a grant of the ledger. Returns credit that cannot be spent any more: a stale lease, or the part of a
+    /// dimension that the policy no longer limits.
     pub(super) fn add_lease(&mut self, granted: Credit, hour: Window, moment: &Moment) -> Option<Release> {
         let id = self.view.receipt.receipt_id;
         let stale = match &mut self.lease {
@@ -108,11 +108,11 @@ impl Entry {
         if !granted.is_zero() {
             self.lease = Some(Lease { epoch: moment.epoch, hour, available: granted });
         }
-        // Credit of a reclaimed epoch is not this node's to give back.
+        // Credit of a reclaimed epoch no longer belongs to this node, so it is not given back.
         stale.filter(|lease| lease.epoch == moment.epoch).and_then(|lease| lease.release(id))
     }
 
-    /// The reasons that do not depend on quota, in the order of the contract.
+    /// The refusals that do not depend on quota, in the order that the API documents.
     pub(super) fn forbids(&self, ask: &Ask, now: Timestamp) -> Option<Refusal> {
         let receipt = &self.view.receipt;
         let status = receipt.status_at(now);
@@ -150,7 +150,7 @@ impl Entry {
         }
     }
 
-    /// What to ask the ledger for, given what is still in hand.
+    /// The lease to ask the ledger for, given the credit still in hand.
     pub(super) fn want(&mut self, ask: &Ask, need: Credit, moment: &Moment, lease_max: Credit) -> Want {
         let in_hand = match &self.lease {
             Some(lease) if lease.is_current(moment) => lease.available,
@@ -194,7 +194,7 @@ impl Entry {
         }
     }
 
-    /// What this instance could still grant of a window: what nobody has taken, and what it holds itself.
+    /// The credit of a window that this instance could still grant: credit that is free, and credit that it holds.
     pub(super) fn remaining(&self, usage: &WindowUsage, limit: u64, of: Dimension, now: Timestamp) -> u64 {
         if !usage.window.contains(now) {
             return limit;
@@ -206,7 +206,7 @@ impl Entry {
         limit.saturating_sub(of(usage.used) + of(usage.reserved)).saturating_add(own).min(limit)
     }
 
-    /// Whether every window has room for `need` beside what is used: then only reserves are in its way.
+    /// Whether every window has room for `need` beside its use: then only reserved credit is in the way.
     pub(super) fn is_held_back(&self, need: Credit) -> bool {
         self.windows.iter().all(|usage| {
             let limits = self.view.policy.limits(usage.window.kind);
@@ -217,7 +217,7 @@ impl Entry {
         })
     }
 
-    /// Whether a window says that more is reserved than what lies idle here and what running streams have taken.
+    /// Whether a window has more reserved than is idle here and taken by running streams here.
     pub(super) fn is_held_elsewhere(&self) -> bool {
         let idle = self.lease.map_or(Credit::ZERO, |lease| lease.available);
         let own = idle + self.leased_in_flight;
@@ -234,7 +234,7 @@ impl Entry {
             .min()
     }
 
-    /// The window that refuses `need`, if any does; of several, the one that opens last.
+    /// The window that refuses `need`, if any; of several, the one that opens last.
     pub(super) fn refuse_quota(&self, need: Credit, moment: &Moment, held_back_retry: Duration) -> Option<Refusal> {
         let mut refusal = None;
         for usage in &self.windows {
@@ -249,7 +249,7 @@ impl Entry {
                 if of(need) > remaining {
                     let wait = usage.window.end.duration_since(moment.wall);
                     let wait = Duration::try_from(wait).unwrap_or_default();
-                    // What running streams and other instances hold may come back long before the window ends.
+                    // Credit that running streams and other instances hold may come back long before the window ends.
                     let held_back = of(usage.used).saturating_add(of(need)) <= limit;
                     refusal = Some(Refusal::Quota {
                         window: usage.window.kind,

@@ -1,4 +1,4 @@
-//! The book against a ledger that is a few numbers, so that every step can be checked.
+//! The book against a ledger made of a few numbers, so that every step can be checked.
 
 use std::collections::HashMap;
 
@@ -103,7 +103,7 @@ impl ModelLedger {
         Refill { view: Some(self.view.clone()), windows, granted }
     }
 
-    /// `leased` is the part of it that some window limits.
+    /// `leased` is the part of `sent` that some window limits.
     fn settle(&mut self, at: Timestamp, sent: Credit, leased: Credit) {
         let set = WindowSet::at(at);
         *self.leases.get_mut(&set.hour().start).expect("settled from a lease") -= leased;
@@ -159,7 +159,7 @@ impl Bench {
         self.moment.monotonic += by;
     }
 
-    /// Acquires as a shard does: one refill, then the answer stands.
+    /// Acquires as a shard does: one refill, then its answer decides.
     fn acquire(&mut self, demand: Demand) -> Result<Grant, Refusal> {
         let ask = self.ask(demand);
         for _ in 0..2 {
@@ -244,7 +244,7 @@ fn quota_refusals_name_the_window_and_when_it_opens() {
         limit: 250,
         used: 200,
         remaining: 50,
-        // Nothing is used yet: what the streams reserved may come back at any time.
+        // Nothing is used yet: credit that the streams reserved may come back at any time.
         retry_after: Duration::from_secs(1),
     };
     assert_eq!(refusal, expected);
@@ -344,7 +344,7 @@ fn what_the_policy_has_ceased_to_limit_goes_back() {
     let later = bench.acquire(Demand::Whole).expect("fits");
     assert_eq!(later.leased, Credit::new(0, 1));
     let held = bench.ledger.leases.values().next().expect("a lease");
-    assert_eq!(held.bytes, 100, "what the first stream has leased is still its own");
+    assert_eq!(held.bytes, 100, "the first stream keeps its leased credit");
     bench.settle(&running, Credit::new(100, 1));
     bench.settle(&later, Credit::new(100, 1));
     for release in bench.book.drain() {

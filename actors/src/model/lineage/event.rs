@@ -1,4 +1,4 @@
-//! An event as far as lineage reads it.
+//! The parts of an event that lineage reads.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Facets, NodeKey, NodeName};
 use crate::ids::RunId;
 
-/// SHA-256 of the canonical form of an event: what it is known by.
+/// SHA-256 of the canonical form of an event: its identity.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventHash(pub [u8; 32]);
 
@@ -24,14 +24,14 @@ impl fmt::Debug for EventHash {
     }
 }
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// A run of a job: how it goes, what it reads and writes.
+    /// A run of a job: its progress, inputs and outputs.
     Run,
-    /// A job as it is designed.
+    /// A job as designed, without a run.
     Job,
-    /// A dataset as it is.
+    /// A dataset alone.
     Dataset,
 }
 
@@ -47,7 +47,7 @@ impl EventKind {
     }
 }
 
-/// What an event says of its run.
+/// The run state that an event reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RunState {
@@ -56,7 +56,7 @@ pub enum RunState {
     Complete,
     Abort,
     Fail,
-    /// Something else than a change of state.
+    /// Anything but a change of state.
     Other,
 }
 
@@ -78,20 +78,19 @@ impl RunState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Whether a run in this state has ended. The end stands against whatever else is told of a run: events of hosts whose
-    /// clocks differ come in any order.
+    /// Whether a run in this state has ended. An end wins over every other state of a run, since events of hosts with
+    /// different clocks arrive in any order.
     pub const fn is_end(self) -> bool {
         matches!(self, Self::Complete | Self::Abort | Self::Fail)
     }
 
-    /// What is told of a run at `at`, in the order in which it wins: the greater one is the run's state. `None` where an
-    /// event does not tell a state.
+    /// The rank of a state reported at `at`: the greatest rank is the run's state. `None` where an event reports no state.
     pub fn rank(self, at: Timestamp) -> Option<(bool, Timestamp, &'static str)> {
         (self != Self::Other).then(|| (self.is_end(), at, self.as_str()))
     }
 }
 
-/// A job or dataset that an event names, with the facets that it brings.
+/// A job or dataset that an event names, with the facets in the event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mention {
     pub name: NodeName,
@@ -99,7 +98,7 @@ pub struct Mention {
     pub facets: Facets,
 }
 
-/// An event that may be kept: it fits the schema, and its values the bounds.
+/// An event that may be kept: it fits the schema, and its values are within the bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineageEvent {
     pub hash: EventHash,
@@ -107,17 +106,17 @@ pub struct LineageEvent {
     pub state: Option<RunState>,
     pub time: Timestamp,
     pub run: Option<RunId>,
-    /// The jobs and datasets that it names, each once. The first is what the event is about; the window counts it to that
-    /// one's namespace.
+    /// The jobs and datasets that it names, each once. The first is the event's subject; the window counts the event to
+    /// that one's namespace.
     pub mentions: Vec<Mention>,
-    /// The flow that it tells of, each edge once: places in `mentions`, source and target.
+    /// The flow that it reports, each edge once: indices in `mentions`, source and target.
     pub edges: Vec<(usize, usize)>,
-    /// The text that was sent.
+    /// The text as it was sent.
     pub body: String,
 }
 
 impl LineageEvent {
-    /// What the event is about: a job or, in a dataset event, a dataset.
+    /// The subject of the event: a job or, in a dataset event, a dataset.
     pub fn subject(&self) -> &Mention {
         &self.mentions[0]
     }

@@ -1,10 +1,10 @@
-//! Facets as a node keeps them: of each name the newest, of all names the newest few.
+//! The facets that a node keeps: the newest of each name, and of those the newest few.
 //!
-//! They are text: as trees they would take many times the bytes that were counted when their event came in.
+//! They are stored as text: as trees they would take many times the bytes counted when their event came in.
 //!
-//! Merging is commutative, associative and idempotent, so neither the order of events nor their repetition changes what
-//! comes out: of two facets of one name the one of the later event stays (of two events at one time, the one with the
-//! greater hash), and what was cut off as too old can never come back in, since times only grow.
+//! Merging is commutative, associative and idempotent, so neither the order of events nor their repetition changes the
+//! result. Of two facets with one name, that of the later event stays (at equal times, that of the event with the
+//! greater hash). A facet cut off as too old never comes back, since times only grow.
 
 use std::{
     cmp::Reverse,
@@ -19,32 +19,32 @@ use super::EventHash;
 /// Facets that a node keeps. The specification names some thirty.
 pub const FACETS_KEPT: usize = 64;
 
-/// So much of an event's hash tells which of two facets of one time stays.
+/// The bytes of an event's hash that decide between two facets of the same time.
 const HASH_KEPT: usize = 16;
 
-/// A facet and where it came from.
+/// A facet and its origin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Facet {
-    /// Microseconds since 1970 of the event that brought it.
+    /// Time of the event that carried it, in microseconds since 1970.
     pub at: i64,
     /// The beginning of that event's hash, in hex.
     pub by: String,
     pub is: Box<RawValue>,
 }
 
-/// The event that brings facets.
+/// The event that carries facets.
 #[derive(Debug, Clone, Copy)]
 pub struct Bringer<'a> {
     pub hash: EventHash,
     /// Microseconds since 1970.
     pub at: i64,
-    /// As the event has it, where it is of a run.
+    /// The run's id as written in the event, for events of runs.
     pub run: Option<&'a str>,
 }
 
 impl Facet {
-    /// A facet as it is kept. Of one that is longer than `most` bytes of JSON that is who made it, how long it is, and where all of
-    /// it is: in the event that brought it.
+    /// A facet as it is kept. One longer than `most` bytes of JSON is replaced by its producer, its length, and the
+    /// event that holds all of it.
     pub fn new(by: &Bringer<'_>, value: &Value, most: usize) -> Self {
         let hash = by.hash.to_string();
         let mut is = text(value);
@@ -121,7 +121,7 @@ impl Facets {
         self.0 = facets.into_iter().collect();
     }
 
-    /// The facets as clients see them: without those that an event has deleted.
+    /// The facets as clients see them: without those that an event deleted.
     pub fn shown(&self) -> BTreeMap<&str, Value> {
         let read = |facet: &Facet| serde_json::from_str(facet.is.get()).unwrap_or(Value::Null);
         let facets = self.0.iter().map(|(name, facet)| (name.as_str(), read(facet)));
@@ -146,7 +146,7 @@ mod tests {
         proptest::collection::vec(facet, 0..120).prop_map(|given| {
             let mut facets = Facets::default();
             for (name, at, by, value) in given {
-                // What an event says of a facet is one thing only.
+                // The value plays no part: an event has only one value per facet.
                 let _ = value;
                 facets.insert(format!("f{name}"), new(at, by, &json!({ "v": [name, at, by] })));
             }

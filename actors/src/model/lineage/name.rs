@@ -1,17 +1,17 @@
-//! What lineage calls things: namespaces, and the jobs and datasets in them.
+//! The names of lineage: namespaces, and the jobs and datasets in them.
 //!
-//! A key is a hash of a name: whoever knows the name knows the key, so no look-up stands between an event and its rows, and
-//! two instances that see a name for the first time at the same moment agree on its key.
+//! A key is a hash of a name. So a key can be computed from the name without a look-up between an event and its rows,
+//! and two instances that see a name for the first time at the same moment agree on its key.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The longest word that search can tell apart, in bytes. What is longer is cut.
+/// The longest word that search can tell apart, in bytes. Longer words are cut.
 const WORD_BYTES: usize = 64;
 
-/// Words of a name that search finds it by: more than any name that a person would look for has.
+/// Words of a name that are indexed for search: more than any name that a person would look for has.
 const WORDS: usize = 64;
 
 /// A job or a dataset.
@@ -50,7 +50,7 @@ impl NamespaceKey {
 }
 
 /// A job or a dataset by its name. Neither part is empty, has control characters, or is longer than the bounds of
-/// [`EventBounds`](crate::lineage_event::EventBounds) allow; beyond that anything goes, `/`, `:` and `%` included.
+/// [`EventBounds`](crate::lineage_event::EventBounds) allow. Every other character is allowed, `/`, `:` and `%` included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeName {
     pub kind: NodeKind,
@@ -75,7 +75,7 @@ impl NodeName {
         NodeKey(digest(&[self.kind.as_str().as_bytes(), self.namespace.as_bytes(), self.name.as_bytes()]))
     }
 
-    /// The words that search finds this by.
+    /// The words by which search finds it.
     pub fn words(&self) -> String {
         let mut words = words_of(&self.namespace);
         words.extend(words_of(&self.name));
@@ -86,7 +86,7 @@ impl NodeName {
     }
 }
 
-/// `kind:NAMESPACE:NAME` with `%` and `:` of the two percent-encoded: the text can be split again at its colons.
+/// `kind:NAMESPACE:NAME`, with `%` and `:` in the two names percent-encoded, so the text can be split at its colons.
 impl fmt::Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.kind.as_str(), Encoded(&self.namespace), Encoded(&self.name))
@@ -107,8 +107,8 @@ impl fmt::Display for Encoded<'_> {
     }
 }
 
-/// The words of a text: runs of letters and digits in lower case, each once, at most [`WORD_BYTES`] long. Names are split
-/// here rather than by a database, so that every database finds the same.
+/// The words of a text: runs of letters and digits in lower case, each once, at most [`WORD_BYTES`] long. Names are
+/// split here and not by a database, so that every database finds the same.
 pub fn words_of(text: &str) -> Vec<String> {
     let lower = text.to_lowercase();
     let mut words: Vec<String> = Vec::new();
@@ -126,7 +126,7 @@ pub fn words_of(text: &str) -> Vec<String> {
     words
 }
 
-/// 128 bits of SHA-256 over parts that cannot run into each other.
+/// 128 bits of SHA-256 over parts, with separators that keep the parts apart.
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {

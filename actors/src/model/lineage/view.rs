@@ -1,4 +1,4 @@
-//! Lineage as it is looked at.
+//! Lineage as queries return it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct LineageNode {
     /// The times of the earliest and the latest event that named it.
     pub first_seen: Timestamp,
     pub last_seen: Timestamp,
-    /// Events that named it, those that have left the window included.
+    /// Events that named it, including those that have left the window.
     pub events: u64,
 }
 
@@ -29,14 +29,14 @@ pub struct LineageEdge {
     pub events: u64,
 }
 
-/// Where a walk goes from its root.
+/// The direction of a walk from its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// What the root was made from.
+    /// Towards the sources of the root.
     Up,
-    /// What was made from the root.
+    /// Towards the nodes made from the root.
     Down,
-    /// Both of these; not what else was made from the same.
+    /// Both, but not to other nodes made from the same sources.
     Both,
 }
 
@@ -61,28 +61,28 @@ pub struct Walk {
     pub nodes: u32,
     /// Edges in the answer, and so the work of a walk.
     pub edges: u32,
-    /// The walk stops where it is after so long.
+    /// The walk stops after this time, wherever it is.
     pub budget: Duration,
 }
 
-/// A node that a walk came to.
+/// A node that a walk reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraphNode {
     pub node: LineageNode,
-    /// Edges from the root on the shortest way.
+    /// Edges on the shortest path from the root.
     pub depth: u32,
 }
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graph {
-    /// The nearest first; the root is the first.
+    /// Nearest first; the root is the first.
     pub nodes: Vec<GraphNode>,
     /// All edges that the walk took, cycles closed: both ends are among the nodes.
     pub edges: Vec<LineageEdge>,
     /// Whether a bound other than the depth cut the walk short.
     pub truncated: bool,
-    /// Whether that bound was the budget: another walk might come farther.
+    /// Whether that bound was the budget: another walk might get farther.
     pub late: bool,
 }
 
@@ -90,7 +90,7 @@ pub struct Graph {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSummary {
     pub run_id: RunId,
-    /// `None` until an event tells one.
+    /// `None` until an event reports one.
     pub state: Option<RunState>,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -99,19 +99,19 @@ pub struct RunSummary {
     pub events: u64,
 }
 
-/// A node with what it stands next to.
+/// A node with its neighbours.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeDetail {
     pub node: LineageNode,
     pub facets: Facets,
-    /// What flows into it, at most [`NEIGHBOURS`](crate::ports::NEIGHBOURS), and what flows out of it.
+    /// The nodes that flow into it, at most [`NEIGHBOURS`](crate::ports::NEIGHBOURS), and those that it flows into.
     pub sources: Vec<LineageNode>,
     pub targets: Vec<LineageNode>,
-    /// A job's runs, the last begun first, at most [`RUNS`](crate::ports::RUNS).
+    /// A job's runs, latest start first, at most [`RUNS`](crate::ports::RUNS).
     pub runs: Vec<RunSummary>,
 }
 
-/// An event of the window, as it came.
+/// An event of the window, as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
     pub hash: EventHash,
@@ -126,8 +126,8 @@ pub struct StoredEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunDetail {
     pub run: RunSummary,
-    /// `None` when nothing is known of the job any more.
+    /// `None` when the job is no longer known.
     pub job: Option<NodeName>,
-    /// The newest first, at most [`EVENTS`](crate::ports::EVENTS).
+    /// Newest first, at most [`EVENTS`](crate::ports::EVENTS).
     pub history: Vec<StoredEvent>,
 }

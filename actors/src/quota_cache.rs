@@ -1,14 +1,15 @@
-//! `QuotaCache`: answers whether a stream may start, and takes back what it did not use.
+//! `QuotaCache`: decides whether a stream may start, and takes back the credit that it did not use.
 //!
-//! It is sharded by receipt: a receipt belongs to one shard, an actor that owns a [`QuotaBook`](crate::quota_book) and
-//! decides by arithmetic. What the book lacks is fetched from the ledger in one round trip for all receipts that wait, and
-//! everybody who asks for the same receipt shares it. A refill whose answer is lost is asked again, by its name, until it is
-//! answered ([`RefillQueue`](crate::refill_queue)): a shard never forgets that it asked.
+//! It is sharded by receipt: each receipt belongs to one shard, an actor that owns a [`QuotaBook`](crate::quota_book)
+//! and decides by arithmetic. Data that the book lacks is fetched from the ledger, in one round trip for all receipts
+//! that wait, and all requests for one receipt share its refill. A refill whose answer is lost is repeated under the
+//! same id until it is answered ([`RefillQueue`](crate::refill_queue)): a shard never forgets a request to the ledger.
 //!
-//! **Bound.** Each question carries a permit of its shard's queue from [`QuotaHandle::acquire`] to its answer; when there is
-//! none the stream is refused as overloaded, at once. A shard keeps as many refills without an answer as its book may hold receipts. A stream that was let in carries a permit of the usage queue, so its
-//! usage row always has room. **When the ledger is down**, receipts and leases in memory go on until the leases' time to live.
-//! **What a crash loses:** nothing of what was sent: unsettled lease credit is charged or released when it is reclaimed.
+//! **Bound.** Each question carries a permit of its shard's queue from [`QuotaHandle::acquire`] to its answer. Without
+//! a permit the stream is refused as overloaded, at once. A shard keeps at most as many unanswered refills as its book
+//! may hold receipts. An admitted stream carries a permit of the usage queue, so there is always room for its usage
+//! row. **When the ledger is down**, receipts and leases in memory are used until the leases' time to live. **A crash
+//! loses** no record of sent bytes: unsettled lease credit is charged or released when it is reclaimed.
 
 mod messages;
 mod reservation;
@@ -46,7 +47,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct QuotaSettings {
     pub shards: usize,
-    /// Questions under way per shard.
+    /// Questions in flight per shard.
     pub queue: u32,
     /// Per shard.
     pub book: BookSettings,
@@ -56,25 +57,25 @@ pub struct QuotaSettings {
     /// How long a stream slot outlives an instance that no longer refreshes it.
     pub slot_ttl: Duration,
     pub session_ttl: Duration,
-    /// What becomes of the leases of lost instances, where they are in the way.
+    /// What happens to the leases of lost instances whose credit is needed.
     pub lost_lease: LostLease,
 }
 
-/// What the shards depend on.
+/// Dependencies of the shards.
 #[derive(Clone)]
 pub struct QuotaDeps {
     pub ledger: Arc<dyn Ledger>,
     pub shared: Arc<dyn SharedState>,
-    /// Where others hear of a recall when the shared state does not reach them.
+    /// The log through which other instances learn of a recall when the shared state does not reach them.
     pub changes: Arc<dyn Changes>,
     pub clock: Arc<dyn Clock>,
     pub usage: UsageHandle,
     pub life: Arc<NodeLife>,
-    /// Told when the ledger says that this node's epoch is gone.
+    /// Notified when the ledger answers that this node's epoch is gone.
     pub fenced: Arc<Notify>,
 }
 
-/// What the shards have counted, all together.
+/// The counters of all shards together.
 #[derive(Debug, Default)]
 pub struct QuotaCounters {
     /// Questions answered from memory.
@@ -86,30 +87,30 @@ pub struct QuotaCounters {
     /// Round trips for refills.
     pub refills: AtomicU64,
     pub refill_errors: AtomicU64,
-    /// Refills whose outcome is not known: each is asked again until it is.
+    /// Refills whose outcome is unknown: each is repeated until it is known.
     pub unanswered: AtomicU64,
-    /// Times that other instances were asked for idle credit.
+    /// How often other instances were asked for idle credit.
     pub recalls: AtomicU64,
     /// Receipts in memory.
     pub entries: AtomicU64,
-    /// Streams that were let in and have not been settled.
+    /// Streams that were admitted and are not settled yet.
     pub active_streams: AtomicU64,
-    /// Streams cut because their receipt lost its right.
+    /// Streams cut because their receipt was revoked.
     pub revoked: AtomicU64,
-    /// Streams cut because the lease that they were let in by may have been given to others.
+    /// Streams cut because the lease that admitted them may have been given to other nodes.
     pub cut: AtomicU64,
     /// Settlements that could not be delivered to their shard; must be 0.
     pub lost_settlements: AtomicU64,
 }
 
-/// Where a shard is reached. It outlives the actor's `Addr` clones, which would each allocate.
+/// The address of a shard. It outlives the actor's `Addr` clones, each of which would allocate.
 pub(crate) struct Link {
     addr: OnceLock<Addr<QuotaShard>>,
     counters: Arc<QuotaCounters>,
 }
 
 impl Link {
-    /// Sends what must arrive. It is handled even when the sender is gone, since nobody waits for a reply.
+    /// Sends a message that must arrive. It is handled even when the sender is gone, since no sender waits for a reply.
     fn tell<M>(&self, message: M) -> bool
     where
         M: actix::Message + Send + 'static,
@@ -125,7 +126,7 @@ struct Shard {
     admission: Admission,
 }
 
-/// The face of the quota cache.
+/// The handle of the quota cache.
 #[derive(Clone)]
 pub struct QuotaHandle {
     shards: Arc<[Shard]>,
@@ -136,7 +137,7 @@ pub struct QuotaHandle {
 }
 
 impl QuotaHandle {
-    /// Starts the shards, in turn on the given arbiters.
+    /// Starts the shards on the given arbiters, round robin.
     pub fn start(settings: QuotaSettings, deps: &QuotaDeps, arbiters: &[ArbiterHandle]) -> Self {
         let counters = Arc::new(QuotaCounters::default());
         let shards = arbiters
@@ -150,7 +151,7 @@ impl QuotaHandle {
                     ctx.set_mailbox_capacity(0);
                     shard
                 });
-                // The link was made above and nobody else has it, so it is empty.
+                // The link was made above and has no other user, so it is empty.
                 let _ = link.addr.set(addr);
                 Shard { link, admission: Admission::new("quota", settings.queue) }
             })
@@ -164,11 +165,11 @@ impl QuotaHandle {
         }
     }
 
-    /// Lets a stream in: reserves what it asks for, whole, or says why not. Dropping the reservation unsettled charges
-    /// nothing.
+    /// Admits a stream: reserves the whole amount that it asks for, or refuses it. Dropping the reservation unsettled
+    /// charges nothing.
     ///
     /// # Errors
-    /// The refusal to answer with.
+    /// The refusal.
     pub async fn acquire(&self, ask: Ask, session: Option<SessionId>) -> Result<Reservation, Refusal> {
         let Some(usage_permit) = self.usage.admit() else {
             return Err(overloaded("usage"));
@@ -178,10 +179,10 @@ impl QuotaHandle {
         self.ask(ask, purpose, answer).await
     }
 
-    /// Whether a stream would be let in as far as the receipt goes, without reserving anything.
+    /// Whether the receipt would admit a stream. Reserves nothing.
     ///
     /// # Errors
-    /// The refusal to answer with.
+    /// The refusal.
     pub async fn inspect(&self, receipt_id: ReceiptId, content_hash: ContentHash) -> Result<Grant, Refusal> {
         let (reply, answer) = oneshot::channel();
         let ask = Ask { receipt_id, content_hash, demand: Demand::Inspect };
@@ -202,12 +203,12 @@ impl QuotaHandle {
         }
         match tokio::time::timeout(self.patience, answer).await {
             Ok(Ok(answer)) => answer,
-            // The reservation of an answer that comes too late undoes itself when it is dropped.
+            // A reservation that comes too late undoes itself when it is dropped.
             Ok(Err(_)) | Err(_) => Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) }),
         }
     }
 
-    /// Drops what depends on the tag, and stops streams whose receipt turns out to have lost its right.
+    /// Invalidates the entries that depend on the tag, and stops streams whose receipt turns out to be revoked.
     pub fn invalidate(&self, tag: &Tag) {
         match tag {
             Tag::Receipt(id) => {
@@ -227,23 +228,23 @@ impl QuotaHandle {
         }
     }
 
-    /// Drops everything: invalidations may have been missed.
+    /// Invalidates all entries: invalidations may have been missed.
     pub fn invalidate_all(&self) {
         self.tell_all(|| Invalidate::Policy(None));
     }
 
-    /// Forgets all leases: the ledger has reclaimed them.
+    /// Drops all leases: the ledger has reclaimed them.
     pub(crate) fn forfeit(&self) {
         self.tell_all(|| Forfeit);
     }
 
-    /// Waits until every shard runs. Before that a mailbox has a bound of its own, and would turn messages away.
+    /// Waits until every shard runs. Until then a mailbox has a bound of its own, and would reject messages.
     pub async fn started(&self) {
-        // With nothing to give back, it is but a round trip to each shard.
+        // With no leases to give back, this is just a round trip to each shard.
         self.drain().await;
     }
 
-    /// Waits until the streams of a receipt that have ended so far are with the usage batcher.
+    /// Waits until the usage batcher has the usage of a receipt's ended streams.
     pub async fn caught_up(&self, id: ReceiptId) {
         let (reply, done) = oneshot::channel();
         if self.shard(id).link.tell(CatchUp { reply }) {
@@ -251,7 +252,7 @@ impl QuotaHandle {
         }
     }
 
-    /// Hands every unspent lease back to the usage batcher. For shutdown, after the streams have ended.
+    /// Hands every unspent lease to the usage batcher. For shutdown, after the streams have ended.
     pub async fn drain(&self) {
         for shard in self.shards.iter() {
             let (reply, done) = oneshot::channel();
@@ -261,7 +262,7 @@ impl QuotaHandle {
         }
     }
 
-    /// Whether every shard is alive. A shard that panicked is gone for good, and the node with it.
+    /// Whether every shard is alive. A shard that panicked does not come back, and the node should exit.
     pub fn is_alive(&self) -> bool {
         self.shards.iter().all(|shard| shard.link.addr.get().is_some_and(Addr::connected))
     }
@@ -275,7 +276,7 @@ impl QuotaHandle {
     }
 
     fn shard(&self, id: ReceiptId) -> &Shard {
-        // Receipt ids are random, so any of their bits spread evenly.
+        // Receipt ids are random, so any of their bits are evenly distributed.
         let bits = id.as_uuid().as_u128() as usize;
         &self.shards[bits % self.shards.len()]
     }

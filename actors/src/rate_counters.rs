@@ -1,11 +1,11 @@
-//! Rate limits in this process: counters of all subjects, spread over shards.
+//! Rate limits in this process: the counters of all subjects, spread over shards.
 //!
-//! A subject is in at most one lock's shard, held for two look-ups and never across an await, so checks of different clients
-//! hardly ever meet. A shard keeps two tables, of the present window and of the one before; when a window ends they change
-//! places and the older one is emptied. So what is old goes by itself, without a pass over what is kept.
+//! Each subject belongs to one shard. Its lock is held for two look-ups and never across an await, so checks of
+//! different clients seldom meet. A shard keeps two tables, for the current window and the one before. When a window
+//! ends, the tables swap and the older one is emptied. So old counts go without a pass over the others.
 //!
-//! Bound: the subjects of a window. When a shard is full, the half of it that asked least is forgotten: an attacker with very
-//! many addresses pushes out others that asked once, and not a client that is at its limit.
+//! **Bound.** The subjects of a window. When a shard is full, it drops the half with the fewest requests: an attacker
+//! with very many addresses displaces other subjects with few requests, and no client that is at its limit.
 
 use std::{
     collections::HashMap,
@@ -23,10 +23,10 @@ use crate::{
     rate_window::{Ask, Moment, RateWindow},
 };
 
-/// So many that threads of a large machine seldom wait for each other.
+/// Enough that threads of a large machine seldom wait for each other.
 const SHARDS: usize = 64;
 
-/// Counters of requests by subject.
+/// Counters of requests per subject.
 pub struct RateCounters {
     clock: Arc<dyn Clock>,
     /// When the first window began.
@@ -47,7 +47,7 @@ struct Shard {
 }
 
 impl RateCounters {
-    /// Counts in windows of this length (whole milliseconds), of about `subjects` subjects.
+    /// Counts in windows of this length (whole milliseconds), for about `subjects` subjects.
     pub fn new(clock: Arc<dyn Clock>, window: Duration, subjects: usize) -> Self {
         Self {
             began: clock.monotonic(),
@@ -59,7 +59,7 @@ impl RateCounters {
         }
     }
 
-    /// As [`RateLimits::take`], without waiting.
+    /// Like [`RateLimits::take`], without waiting.
     pub fn count(&self, subject: &Subject, ask: Ask) -> Grant {
         let shard = self.hasher.hash_one(subject) as usize % SHARDS;
         let (mut shard, at) = self.enter(&self.shards[shard]);
@@ -71,7 +71,7 @@ impl RateCounters {
         Grant::of(granted, counts, ask.limit, at)
     }
 
-    /// Subjects that are kept, each counted once for each of the two windows.
+    /// Subjects in memory; one that has counts in both windows counts twice.
     pub fn subjects(&self) -> usize {
         self.shards
             .iter()
@@ -80,9 +80,9 @@ impl RateCounters {
             .sum()
     }
 
-    /// A shard in the present window. The clock is read behind the lock, so that no window comes back.
+    /// A shard, moved on to the current window. The clock is read under the lock, so that no old window comes back.
     fn enter<'a>(&self, shard: &'a Mutex<Shard>) -> (MutexGuard<'a, Shard>, Moment) {
-        // Every change behind the lock is complete before anything can panic.
+        // Every change under the lock is complete before any code can panic.
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let since = self.clock.monotonic().saturating_duration_since(self.began).as_millis();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
@@ -116,12 +116,12 @@ impl Shard {
         self.current.insert(*subject, count);
     }
 
-    /// Forgets the half that asked least.
+    /// Drops the half with the fewest requests.
     fn forget_half(&mut self) {
         let mut counts: Vec<_> = self.current.values().copied().collect();
         let half = counts.len().div_ceil(2);
         let (_, &mut least, _) = counts.select_nth_unstable(half - 1);
-        // Of those that asked as often as the last one to go, only as many as it takes.
+        // Of the subjects with exactly `least` requests, drop only as many as needed.
         let mut of_these = half - counts.iter().filter(|&&count| count < least).count();
         self.current.retain(|_, count| {
             let goes = *count < least || *count == least && of_these > 0;

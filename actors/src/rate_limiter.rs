@@ -1,9 +1,10 @@
-//! Rate limits as the edge of the node asks for them: one question, and an answer that never fails.
+//! Rate limits as the edge of the node uses them: one question, and an answer that never fails.
 //!
-//! Without a store that all instances share, requests are counted here. With one, they are counted there, and this instance
-//! spends an [`Allowance`] that it has taken ([`shared`]), so that hardly any request waits for the store. While the store
-//! gives no answer, each instance limits on its own, at its share: the limit by the number of instances. Such a count begins
-//! at nothing, so in the window of a change a client may be let in once more up to its limit; it goes back by itself.
+//! Without a shared store, requests are counted in this process. With one, they are counted there, and this instance
+//! spends an [`Allowance`] that it took in advance ([`shared`]), so few requests wait for the store. While the store
+//! does not answer, each instance counts alone, against its share: the limit divided by the number of instances. Such a
+//! count begins at zero, so in the window of the change a client may be admitted up to its limit once more. When the
+//! store answers again, it is used again.
 
 use std::{
     sync::Arc,
@@ -29,23 +30,23 @@ use shared::SharedLimits;
 /// Where a request was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// In this process, which is where they are counted.
+    /// In this process, as configured.
     Here,
-    /// In the store that all instances share, or against what was taken from it.
+    /// In the store that all instances share, or against an allowance from it.
     Shared,
-    /// In this process, because the store gives no answer.
+    /// In this process, because the store does not answer.
     Alone,
 }
 
-/// Whether a request may go on, and what its client should know.
+/// Whether a request may go on, and what the client is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     pub allowed: bool,
-    /// What was counted against: the limit, or this instance's share of it.
+    /// The limit that applied: the configured one, or this instance's share of it.
     pub limit: u32,
-    /// Requests that are left, as far as this instance knows.
+    /// Requests left, as far as this instance knows.
     pub remaining: u32,
-    /// How long until more are left; of a refusal, when to come back.
+    /// How long until more are left; for a refusal, when to come back.
     pub more_after: Duration,
     pub counted: Counted,
 }
@@ -57,23 +58,23 @@ impl Verdict {
     }
 }
 
-/// What a limiter that shares its counts depends on.
+/// Dependencies of a limiter that shares its counts.
 pub struct Sharing {
     pub limits: Arc<dyn RateLimits>,
-    /// How many instances there are, as far as known.
+    /// The number of instances, as far as known.
     pub instances: Arc<dyn Fn() -> u32 + Send + Sync>,
-    /// Where the store is asked, so that a client who leaves takes nobody's answer away.
+    /// Where questions to the store run, so that a client that leaves does not cancel the answer for others.
     pub io: Handle,
 }
 
-/// Says who may go on.
+/// Decides which requests may go on.
 pub struct RateLimiter {
     here: RateCounters,
     shared: Option<SharedLimits>,
 }
 
 impl RateLimiter {
-    /// Counts in windows of this length, about `subjects` of them.
+    /// Counts in windows of this length, for about `subjects` subjects.
     pub fn new(clock: &Arc<dyn Clock>, window: Duration, subjects: usize, sharing: Option<Sharing>) -> Self {
         Self {
             here: RateCounters::new(Arc::clone(clock), window, subjects),
@@ -99,7 +100,7 @@ impl RateLimiter {
     }
 }
 
-/// What is left of the time until `then`.
+/// The time left until `then`; zero when it has passed.
 fn until(then: Instant, now: Instant) -> Duration {
     then.saturating_duration_since(now)
 }

@@ -1,30 +1,31 @@
-//! The arithmetic of rate limits: a sliding window out of two counters.
+//! The arithmetic of rate limits: a sliding window made of two counters.
 //!
-//! Time is cut into aligned windows. What a subject asked in the present window counts in full, what it asked in the one
-//! before counts by the part of it that a window which ends now still covers: `previous * (1 - elapsed / window) + current`.
-//! A request is let in while that is below the limit. Requests that are refused count nothing, so that who hammers gets in
-//! again as soon as there is room, and not only after a pause.
+//! Time is cut into aligned windows. A subject's requests in the current window count in full; those in the previous
+//! window count by the share of it that a window ending now still covers: `previous * (1 - elapsed / window) +
+//! current`. A request is admitted while the sum is below the limit. Refused requests are not counted, so a client that
+//! keeps trying is admitted again as soon as there is room, without having to pause.
 //!
 //! # How exact it is
-//! - In an aligned window never more than the limit is let in.
-//! - In any other span as long as a window at most the limit and the share of the window before that has slid out, which is
-//!   less than twice the limit. It takes a client that asks for everything in the last instant of a window and then goes on
-//!   asking; it gets what a bucket of that size would give it.
-//! - The count is off from an exact log of requests by at most the larger of the two shares of the previous window, because
-//!   the requests of that are taken to be spread evenly. Where they are, it is off by one.
+//! - In an aligned window, never more than the limit is admitted.
+//! - In any other span as long as a window, at most the limit plus the share of the previous window that has slid out:
+//!   less than twice the limit. This takes a client that sends everything in the last instant of a window and then goes
+//!   on; it gets what a bucket of that size would give it.
+//! - Compared with an exact log of requests, the count is off by at most the larger of the two shares of the previous
+//!   window, because that window's requests are taken to be spread evenly. Where they are, it is off by one.
 //!
-//! Two numbers a subject is what this costs; an exact log would cost one number a request.
+//! This costs two numbers per subject; an exact log would cost one number per request.
 
 use std::time::Duration;
 
-/// What one subject was let in for: the counts of two neighbouring windows.
+/// The admitted requests of one subject: the counts of two neighbouring windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RateWindow {
     pub previous: u32,
     pub current: u32,
 }
 
-/// Where a moment lies in its window, in milliseconds: coarse enough that scripts in a store count with the same numbers.
+/// The position of a moment in its window, in milliseconds: coarse enough that scripts in a store count with the same
+/// numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Less than `window`.
@@ -41,14 +42,14 @@ impl Moment {
 }
 
 impl RateWindow {
-    /// Requests that may be let in now.
+    /// Requests that may be admitted now.
     pub fn headroom(self, limit: u32, at: Moment) -> u32 {
         let covered = share(self.previous, at);
         u32::try_from(u64::from(limit).saturating_sub(u64::from(self.current) + covered)).unwrap_or(u32::MAX)
     }
 
-    /// Counts as many as there is room for: all that are needed, and of what remains one part in `spare_parts`, so that who
-    /// asks for several seldom has to ask. Returns how many.
+    /// Counts all needed requests, as far as there is room, and one part in `spare_parts` of the remainder, so that a
+    /// caller with many requests seldom has to ask. Returns the number counted.
     pub fn take(&mut self, ask: Ask, at: Moment) -> u32 {
         let headroom = self.headroom(ask.limit, at);
         let spare = headroom.saturating_sub(ask.need).checked_div(ask.spare_parts).unwrap_or(0);
@@ -63,20 +64,20 @@ impl RateWindow {
         Self { previous: self.current, current: 0 }
     }
 
-    /// How long until there is room for one more than now, if nobody asks in the meantime. No time where nothing is counted.
+    /// How long until there is room for one request more, if none comes meanwhile. Zero where nothing is counted.
     pub fn more_after(self, limit: u32, at: Moment) -> Duration {
         let wanted = u64::from(self.headroom(limit, at)) + 1;
         let Some(room) = u64::from(limit).checked_sub(wanted) else { return Duration::ZERO };
         if let Some(room) = room.checked_sub(u64::from(self.current)) {
             return Duration::from_millis(slid_down_to(room, self.previous, at.window).saturating_sub(at.elapsed));
         }
-        // Not in this window: what it counts becomes the previous one's, and nothing is current.
+        // Not in this window: after it, its count is the previous one's, and the current count is zero.
         at.left() + Duration::from_millis(slid_down_to(room, self.current, at.window))
     }
 }
 
-/// The whole requests of the previous window's `count` that still lie in a window which ends now. The millisecond that is under
-/// way counts as over, so that the first of them leaves with the turn of the window.
+/// How many of the previous window's `count` requests still lie in a window that ends now, in whole requests. The
+/// current millisecond counts as over, so that the first of them leaves with the turn of the window.
 fn share(count: u32, at: Moment) -> u64 {
     u64::from(count) * (at.window - at.elapsed - 1) / at.window
 }
@@ -91,14 +92,14 @@ fn slid_down_to(room: u64, count: u32, window: u64) -> u64 {
     window - ((room + 1) * window).div_ceil(count)
 }
 
-/// How many requests are to be counted, and against what.
+/// How many requests are to be counted, and against which limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
     /// Requests that a window may count.
     pub limit: u32,
-    /// Requests that wait to be let in.
+    /// Requests that wait to be admitted.
     pub need: u32,
-    /// Beyond them, one part in so many of what then remains is counted too, for requests to come. 0: nothing.
+    /// Beyond them, one part in this many of the remainder is counted too, for later requests. 0: none.
     pub spare_parts: u32,
 }
 

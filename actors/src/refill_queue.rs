@@ -1,10 +1,10 @@
-//! What a shard asks the ledger for, from the first question to the answer. Only order and names: no I/O, no clock of its own.
+//! The requests of a shard to the ledger, from question to answer. Order and ids only: no I/O, no clock of its own.
 //!
-//! A refill whose outcome is unknown may have been granted. It is never forgotten: it is asked again, under its own name and for
-//! its own hour, until the ledger says what it came to, so that no lease is left that its node does not know of.
+//! A refill whose outcome is unknown may have been granted. It is never forgotten: it is repeated, under its own id and
+//! for its own hour, until the ledger reports its outcome. So no lease exists that its node does not know of.
 //!
 //! # Invariants
-//! - Of a receipt at most one request is wanted, under way or unanswered.
+//! - Each receipt has at most one request, which is wanted, in flight, or unanswered.
 //! - A request keeps its id, node epoch and hour until it is answered, or its epoch is over.
 
 use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Trip {
     pub node: NodeEpoch,
-    /// A moment in the hour that its requests are of.
+    /// A moment in the hour of its requests.
     pub at: Timestamp,
     pub requests: Vec<RefillRequest>,
 }
@@ -29,9 +29,9 @@ pub struct Trip {
 #[derive(Debug)]
 struct Asked {
     want: Want,
-    /// Under which name it was sent, if it was.
+    /// The id under which it was sent, if it was.
     sent: Option<Sent>,
-    /// The receipt was invalidated while it was under way, so that the answer may be old already.
+    /// The receipt was invalidated while the request was in flight, so the answer may be outdated.
     outdated: bool,
 }
 
@@ -42,19 +42,19 @@ struct Sent {
     at: Timestamp,
 }
 
-/// Requests that wait for their round trip, are under way, or were not answered.
+/// Requests that wait for their round trip, are in flight, or were not answered.
 #[derive(Debug, Default)]
 pub struct RefillQueue {
     asked: HashMap<ReceiptId, Asked>,
-    /// What the next round trips ask for, in order.
+    /// The requests of the next round trips, in order.
     queue: VecDeque<ReceiptId>,
-    /// Asked, not answered, and in no queue.
+    /// Sent, not answered, and not queued.
     unanswered: HashSet<ReceiptId>,
     last_id: i64,
 }
 
 impl RefillQueue {
-    /// Wants something, unless this receipt is asked about already. An unanswered request is asked again first.
+    /// Adds a request, unless this receipt has one already. An unanswered request is repeated first.
     pub fn want(&mut self, want: Want) {
         let id = want.receipt_id;
         if self.unanswered.remove(&id) {
@@ -65,7 +65,7 @@ impl RefillQueue {
         }
     }
 
-    /// Receipts that are asked about.
+    /// Receipts with a request.
     pub fn len(&self) -> usize {
         self.asked.len()
     }
@@ -78,12 +78,12 @@ impl RefillQueue {
         self.asked.contains_key(&id)
     }
 
-    /// Nothing waits for a round trip.
+    /// Whether no request waits for a round trip.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Requests whose outcome is not known, and that are not being asked again just now.
+    /// Requests whose outcome is unknown, and that are not being repeated right now.
     pub fn unanswered(&self) -> usize {
         self.unanswered.len()
     }
@@ -95,7 +95,7 @@ impl RefillQueue {
         let mut later = VecDeque::new();
         while let Some(id) = self.queue.pop_front() {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
-            // What an epoch that is over was granted is reclaimed with it.
+            // A grant to an ended epoch is reclaimed with it, so the request becomes a new one.
             let sent = asked.sent.filter(|sent| sent.node == node);
             let at = sent.map_or(now, |sent| sent.at);
             let trip = trip.get_or_insert_with(|| Trip { node, at, requests: Vec::new() });
@@ -122,12 +122,12 @@ impl RefillQueue {
         trip
     }
 
-    /// The ledger has said what became of a request; true when its answer may be old already.
+    /// The ledger has answered a request; returns whether its answer may be outdated.
     pub fn answered(&mut self, id: ReceiptId) -> bool {
         self.asked.remove(&id).is_some_and(|asked| asked.outdated)
     }
 
-    /// The ledger has not said what became of a request. One that only loads is forgotten: nothing came of it.
+    /// The ledger has not answered a request. One that only loads is forgotten: it granted nothing.
     pub fn lost(&mut self, request: &RefillRequest) {
         let id = request.want.receipt_id;
         if request.want.want.is_zero() {
@@ -137,7 +137,7 @@ impl RefillQueue {
         }
     }
 
-    /// Queues up to `most` of what was not answered.
+    /// Queues up to `most` unanswered requests again.
     pub fn ask_again(&mut self, most: usize) {
         let again: Vec<ReceiptId> = self.unanswered.iter().copied().take(most).collect();
         for id in again {
@@ -146,7 +146,7 @@ impl RefillQueue {
         }
     }
 
-    /// Forgets what was asked under other epochs and not answered: what it was granted is reclaimed with its epoch.
+    /// Forgets unanswered requests of other epochs: their grants are reclaimed with their epoch.
     pub fn forfeit(&mut self, node: NodeEpoch) {
         let asked = &mut self.asked;
         self.unanswered.retain(|id| {
@@ -158,14 +158,14 @@ impl RefillQueue {
         });
     }
 
-    /// A receipt has changed.
+    /// Notes that a receipt has changed.
     pub fn outdate(&mut self, id: ReceiptId) {
         if let Some(asked) = self.asked.get_mut(&id) {
             asked.outdated = true;
         }
     }
 
-    /// Every receipt may have changed.
+    /// Notes that every receipt may have changed.
     pub fn outdate_all(&mut self) {
         self.asked.values_mut().for_each(|asked| asked.outdated = true);
     }

@@ -1,17 +1,17 @@
-//! Why a stream is not started, in the order in which the reasons are looked at. A refused request is charged nothing.
+//! Why a stream is refused, in the order in which the reasons are checked. A refused request is charged nothing.
 
 use std::time::Duration;
 
 use crate::model::WindowKind;
 
-/// What of a window ran out.
+/// The dimension of a window that ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exhausted {
     Bytes,
     Requests,
 }
 
-/// Why a stream is not started.
+/// Why a stream is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     UnknownReceipt,
@@ -48,7 +48,7 @@ pub enum Refusal {
         queue: &'static str,
         retry_after: Duration,
     },
-    /// The ledger cannot be reached, and what is in memory does not suffice.
+    /// The ledger cannot be reached, and memory does not suffice for a decision.
     Unavailable {
         retry_after: Duration,
     },

@@ -1,4 +1,4 @@
-//! `Revocation`: how running streams learn that their receipt lost its right to stream.
+//! `Revocation`: how running streams learn that their receipt was revoked.
 
 use std::{
     collections::HashMap,
@@ -11,14 +11,15 @@ use std::{
 
 use crate::connection::Connection;
 
-/// Raised when a receipt loses its right to stream, or a stream its lease. It cuts the connections of running streams; streams look at it with each piece, too.
+/// Raised when a receipt loses its right to stream, or a stream its lease. It cuts the connections of running streams;
+/// streams also check it with each piece.
 #[derive(Default)]
 pub struct Revocation {
     raised: AtomicBool,
     watched: Mutex<Watched>,
 }
 
-/// One for each running stream of more than a piece, so they are bounded as streams are.
+/// One for each running stream of more than a piece, so it has the same bound as streams.
 #[derive(Default)]
 struct Watched {
     last: u64,
@@ -40,7 +41,7 @@ impl Revocation {
         connections.into_values().filter_map(|connection| connection.upgrade()).for_each(|connection| connection.cut());
     }
 
-    /// Cuts the connection when this is raised, or now when it is raised already.
+    /// Cuts the connection when this is raised; at once if it is raised already.
     pub fn watch(&self, connection: &Weak<dyn Connection>) -> Watch {
         let mut watched = self.lock();
         watched.last += 1;
@@ -56,7 +57,7 @@ impl Revocation {
         watch
     }
 
-    /// Leaves a connection alone from now on.
+    /// Stops watching a connection.
     pub fn leave(&self, watch: &Watch) {
         self.lock().connections.remove(&watch.0);
     }
@@ -72,7 +73,7 @@ impl fmt::Debug for Revocation {
     }
 }
 
-/// A connection that is watched, for [`Revocation::leave`].
+/// A watched connection, for [`Revocation::leave`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Watch(u64);
 

@@ -1,11 +1,11 @@
-//! Catalogue search: what people type and what they are shown, as plain data and pure functions.
+//! Catalogue search: parsing and highlighting, as plain data and pure functions.
 //!
-//! - [`words()`]: the words of a text, as everything here compares them
-//! - [`TextQuery`]: what was typed, in the syntax of web searches, read once for every database
-//! - [`Highlighter`]: the passage of a text that a query's words were found in
+//! - [`words()`]: the words of a text, in the form in which they are compared
+//! - [`TextQuery`]: the typed text, in the syntax of web searches, parsed once for every database
+//! - [`Highlighter`]: the passage of a text in which a query's words were found
 //!
-//! The order of results is one that any database can keep exactly, page by page, while assets are added: first where the
-//! words were found ([`Found`]), then the newest. A score that depends on what else is in the catalogue could not.
+//! Results have an order that every database can keep exactly, page by page, while assets are added: first by where the words
+//! were found ([`Found`]), then newest first. A score that depends on the rest of the catalogue could not be kept like that.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,19 +20,19 @@ pub use highlight::{Highlighter, Piece};
 pub use query::{Alternative, Term, TextQuery, TextQueryError};
 pub use words::{MAX_WORD_CHARS, words};
 
-/// Where the words of a query were found: the first order of the results, the best last.
+/// Where the words of a query were found: the primary order of the results, best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Found {
-    /// Some of them in the texts of `policy_meta` only.
+    /// Some of them only in the texts of `policy_meta`.
     PolicyMeta,
-    /// All in the name or the description, some in the description only.
+    /// All in the name or the description, some only in the description.
     Description,
     /// All in the name.
     Name,
 }
 
 impl Found {
-    /// The best first.
+    /// Best first.
     pub const ALL: [Self; 3] = [Self::Name, Self::Description, Self::PolicyMeta];
 
     pub const fn as_str(self) -> &'static str {
@@ -43,7 +43,7 @@ impl Found {
         }
     }
 
-    /// As it stands in cursors and statements: larger is better.
+    /// The number in cursors and statements: larger is better.
     pub const fn rank(self) -> u8 {
         match self {
             Self::Name => 3,
@@ -57,14 +57,14 @@ impl Found {
     }
 }
 
-/// The texts in a JSON value, at any depth. Names of members are not among them.
+/// The texts in a JSON value, at any depth, without the names of members.
 pub fn texts(value: &Value) -> Vec<&str> {
     let mut found = Vec::new();
     collect(value, &mut found);
     found
 }
 
-/// The parsers of what comes here bound its depth to 128.
+/// The parsers of these values bound their depth to 128.
 fn collect<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::String(text) => found.push(text),

@@ -1,23 +1,25 @@
 //! `StorageKeeper`: looks after stored content in the background.
 //!
-//! | what | by which instance | when |
+//! | task | instances | when |
 //! |---|---|---|
-//! | walk over all content and verify it | one at a time | a lap begins `every` so often |
-//! | verify what a reader found damaged | the reader's | at once |
-//! | move what is not used to colder tiers | one at a time | a lap a day, where ages are configured |
-//! | end moves that were left behind, remove the copies that moves have left | one at a time | all the time |
-//! | look again at what is in quarantine | the same, beside that | every [`RECHECK_EVERY`] |
-//! | tell on which day content was used, forget old looks | each | all the time |
+//! | walk over all content and verify it | one at a time | one lap each `every` |
+//! | verify content that a reader found damaged | the reader's | at once |
+//! | move unused content to colder tiers | one at a time | a lap a day, where ages are configured |
+//! | finish abandoned moves, remove old copies after moves | one at a time | all the time |
+//! | verify content in quarantine again | the same, in addition | every [`RECHECK_EVERY`] |
+//! | record the day of content's last use, forget old verifications | each | all the time |
 //!
-//! What one instance does at a time is a task in the database, which a node has for [`TTL`] and keeps while it lives. Where a lap is
-//! stands there too, so after a crash another instance goes on where this one was, but for the contents since the last
-//! [`SAVE_EVERY`].
+//! Work for one instance at a time is a task in the database. A node holds a task for [`TTL`] and renews it while it
+//! lives. The progress of a lap is stored there too, so after a crash another instance continues it, at most
+//! [`SAVE_EVERY`] behind.
 //!
-//! **Bound.** One content at a time for each of these, rows in steps of [`STEP`]. What nobody waits for is read at the configured pace,
-//! what a reader came upon as fast as the storage gives. **When the database or the store does not answer**, it is asked again after a
-//! pause; nothing is taken for verified that was not, and what is wrong with one content holds up no other.
+//! **Bound.** One content at a time for each task; rows in steps of [`STEP`]. Background reads have the configured
+//! rate; content that a reader found damaged is read as fast as the storage allows. **When the database or the store
+//! does not answer**, it is asked again after a pause. Content that was not verified never counts as verified, and a
+//! fault of one content delays no other.
 //!
-//! Copies that moves have left, old looks, and content that goes to a colder tier by its age wait while the time cannot be relied on.
+//! While the time is unreliable, three things wait: removal of old copies, of old verifications, and moves to a colder
+//! tier by age.
 
 mod moves;
 
@@ -40,54 +42,54 @@ use crate::{
     verifier::Verifier,
 };
 
-/// A task is free again when its node was silent for so long.
+/// A task is free again after its node was silent for this long.
 const TTL: Duration = Duration::from_secs(60);
 
-/// How often a node shows that it is at its task.
+/// How often a node renews its task.
 const KEEP_EVERY: Duration = Duration::from_secs(15);
 
-/// How often it is put down how far a lap is.
+/// How often the progress of a lap is stored.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Rows in one statement.
 const STEP: u32 = 500;
 
-/// After something did not answer.
+/// The wait after an error.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Attempts at one content before a lap goes on without it.
+/// Attempts at one content before a lap skips it.
 const ATTEMPTS: u32 = 3;
 
-/// How often what is in quarantine is looked at again: somebody may have put it right behind the node's back, or the storage
-/// answered wrongly for a while.
+/// How often content in quarantine is verified again: an operator may have repaired it outside the node, or the storage
+/// may have answered wrongly for a while.
 const RECHECK_EVERY: Duration = Duration::from_secs(600);
 
-/// A lap over the ages of all content begins no more often: they are known to the day.
+/// The shortest time between two laps over the ages of all content: ages are known to the day.
 const LIFECYCLE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Bounds and times of the keeper.
 #[derive(Debug, Clone, Copy)]
 pub struct KeeperSettings {
-    /// How often there is a look at what is due.
+    /// How often due work is looked for.
     pub interval: Duration,
-    /// Bytes a second that the walk reads; `None`: there is no walk, and what readers find damaged is not looked at.
+    /// Bytes a second that the walk reads; `None`: there is no walk, and content that readers find damaged is not verified.
     pub verify_rate: Option<u64>,
-    /// From the beginning of a lap of the walk to that of the next one.
+    /// The time between the starts of two laps of the walk.
     pub verify_every: Duration,
-    /// Contents that an instance tells to be missing within an hour, at most.
+    /// The most contents that an instance reports as missing within an hour.
     pub missing_per_hour: u32,
-    /// How long looks are kept.
+    /// How long verifications are kept.
     pub retention: Duration,
-    /// Content that was not used for so long goes to the tier; `None`: none does.
+    /// Content unused for this long goes to the tier; `None`: no content does.
     pub warm_after: Option<Duration>,
     pub cold_after: Option<Duration>,
-    /// Bytes a second that moves read which nobody asked for.
+    /// Bytes a second that moves read, unless a client asked for them.
     pub move_rate: u64,
-    /// How long copies stay that readers were sent away from.
+    /// How long old copies stay after readers were switched to the new one.
     pub grace: Duration,
 }
 
-/// What the keeper works on.
+/// Dependencies of the keeper.
 #[derive(Clone)]
 pub struct KeeperDeps {
     pub records: Arc<dyn StorageRecords>,
@@ -100,7 +102,7 @@ pub struct KeeperDeps {
     pub node: NodeId,
 }
 
-/// The actor that looks after stored content for ever.
+/// The actor that maintains stored content for ever.
 pub struct StorageKeeper {
     deps: KeeperDeps,
     settings: KeeperSettings,
@@ -153,9 +155,9 @@ impl Keeper {
         loop {
             match round(&self).await {
                 Ok(()) => silent = false,
-                // Said once: the next rounds would only say the same.
+                // Logged once: the next rounds would repeat it.
                 Err(error) if !std::mem::replace(&mut silent, true) => {
-                    tracing::warn!(what, %error, "work on stored content is held up; it is tried again");
+                    tracing::warn!(what, %error, "work on stored content failed; this node tries again");
                 }
                 Err(_) => {}
             }
@@ -163,10 +165,10 @@ impl Keeper {
         }
     }
 
-    /// Goes on with the walk over all content, if it is this node's to do and a lap is due.
+    /// Continues the walk over all content, if this node has the task and a lap is due.
     ///
     /// # Errors
-    /// The database's. A content that cannot be looked at is passed over after some attempts, and counted.
+    /// The database's own. A content that cannot be verified is skipped after some attempts, and counted.
     pub async fn walk(&self) -> PortResult<()> {
         let lap = self.lap(StorageTask::Walk, self.settings.verify_every, async |content| {
             for attempt in 1..=ATTEMPTS {
@@ -174,7 +176,7 @@ impl Keeper {
                 match look.await {
                     Ok(_) => return Ok(()),
                     Err(error) => {
-                        tracing::warn!(content_hash = %content.content_hash, %error, attempt, "content was not verified");
+                        tracing::warn!(content_hash = %content.content_hash, %error, attempt, "content could not be verified; after some attempts the walk goes on without it");
                         tokio::time::sleep(PAUSE).await;
                     }
                 }
@@ -185,22 +187,22 @@ impl Keeper {
         lap.await
     }
 
-    /// Looks at what readers found damaged, as they find it.
+    /// Verifies content that readers found damaged, as they find it.
     async fn suspects(self) {
         loop {
             let hash = self.deps.content.next_suspect().await;
             let look = self.deps.verifier.verify(hash, VerificationKind::Read, None);
             if let Err(error) = look.await {
-                tracing::warn!(content_hash = %hash, %error, "damage that a reader found was not looked at");
+                tracing::warn!(content_hash = %hash, %error, "content that a reader found damaged could not be verified; the walk reaches it later");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
-    /// Goes on with a lap over the ages of all content, and moves what is due.
+    /// Continues a lap over the ages of all content, and moves content that is due.
     ///
     /// # Errors
-    /// The database's. What cannot be moved is tried again with the next lap.
+    /// The database's own. A content that cannot be moved is tried again in the next lap.
     pub async fn lifecycle(&self) -> PortResult<()> {
         if self.deps.watch.proven().await?.is_none() {
             return Ok(());
@@ -211,7 +213,7 @@ impl Keeper {
                 return Ok(());
             }
             if let Err(error) = self.move_to(&content, to).await {
-                tracing::warn!(content_hash = %content.content_hash, %to, %error, "content was not moved");
+                tracing::warn!(content_hash = %content.content_hash, %to, %error, "content was not moved to a colder tier; the next lap tries again");
                 if matches!(error, MoveError::Port(_)) {
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -228,9 +230,9 @@ impl Keeper {
         }
     }
 
-    /// The colder tier that a content should be in by its last use; `None` where it is.
+    /// The colder tier in which a content should be by its last use; `None` where it already is.
     fn wanted_tier(&self, content: &StoredContent) -> Option<Tier> {
-        // A day is known as its first moment: a content counts as used until its end.
+        // A day is stored as its first moment: a content counts as used until the day's end.
         let day = Duration::from_secs(24 * 3600);
         let used = content.used_on.map(|used_on| used_on.saturating_add(day).unwrap_or(Timestamp::MAX));
         let last = used.unwrap_or(content.stored_at).max(content.stored_at);
@@ -246,10 +248,10 @@ impl Keeper {
         (wanted > content.tier).then_some(wanted)
     }
 
-    /// Tells on which days content was used, and forgets old looks.
+    /// Records the days on which content was used, and forgets old verifications.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's own.
     pub async fn tidy(&self) -> PortResult<()> {
         flush_uses(&self.deps.uses, &*self.deps.records).await?;
         let Some(now) = self.deps.watch.proven().await? else { return Ok(()) };
@@ -257,7 +259,7 @@ impl Keeper {
         self.deps.records.forget_verifications(old, STEP).await.map(drop)
     }
 
-    /// Goes on with a lap over all content, if it is this node's to do and one is due, until its end or until something is wrong.
+    /// Continues a lap over all content, if this node has the task and a lap is due, until its end or an error.
     async fn lap(
         &self,
         task: StorageTask,
@@ -308,7 +310,7 @@ impl Keeper {
         }
     }
 
-    /// Takes a task or keeps it; how far it is, and whether it is this node's.
+    /// Takes or renews a task; returns its progress, and whether this node has it.
     async fn claim(&self, task: StorageTask) -> PortResult<(TaskProgress, bool)> {
         let now = self.deps.clock.now();
         let claim = self.deps.records.claim_task(task, self.deps.node, now, TTL).await?;
@@ -322,7 +324,7 @@ impl Keeper {
         }
     }
 
-    /// Does work and keeps the task meanwhile. Work ends when the task is another node's by now.
+    /// Does work and renews the task meanwhile. The work ends when another node has the task.
     async fn while_keeping(&self, task: StorageTask, work: impl Future<Output = PortResult<()>>) -> PortResult<()> {
         let kept = async {
             loop {
@@ -330,7 +332,9 @@ impl Keeper {
                 match self.claim(task).await {
                     Ok((_, true)) => {}
                     Ok((_, false)) => return,
-                    Err(error) => tracing::debug!(%task, %error, "a task could not be kept; it goes on"),
+                    Err(error) => {
+                        tracing::debug!(%task, %error, "the hold on a task could not be renewed; the work goes on")
+                    }
                 }
             }
         };
@@ -341,10 +345,10 @@ impl Keeper {
     }
 }
 
-/// Tells the database all that it does not know of uses.
+/// Writes all uses that the database does not have yet.
 ///
 /// # Errors
-/// The database's; what it did not take is told with the next call.
+/// The database's own; uses that it did not take are written with the next call.
 pub async fn flush_uses(uses: &LastUses, records: &dyn StorageRecords) -> PortResult<()> {
     while let Some((day, hashes)) = uses.take(STEP as usize) {
         if let Err(error) = records.note_uses(&hashes, day).await {

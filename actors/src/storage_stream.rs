@@ -1,10 +1,10 @@
 //! `StorageStream`: reads one open content ahead of its reader.
 //!
-//! One actor per large stream: it owns the open source and reads the next leaf while the connection is busy with the last
+//! One actor per large stream. It owns the open source, and reads the next leaf while the connection sends the last
 //! one. Bytes pass through a channel, never through a mailbox.
 //!
-//! **Bound.** The channel has room for one leaf, and the next one is read only when there is room: together with the one
-//! that the reader works on a stream holds at most two. When the reader goes away the channel closes, and the actor ends and
+//! **Bound.** The channel has room for one leaf, and the next one is read only when there is room. With the leaf that
+//! the reader uses, a stream holds at most two. When the reader goes away the channel closes; the actor then ends and
 //! closes its source.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
@@ -20,8 +20,8 @@ use crate::{
 /// Leaves that wait for the reader.
 const AHEAD: usize = 1;
 
-/// What is read at a time when the read-ahead budget is used up, and what is handed to a connection at a time: large enough
-/// that the cost per piece is small, small enough that a thousand slow readers fit in 150 MB (docs/performance.md).
+/// The size of reads when the read-ahead budget is used up, and of pieces handed to a connection: large enough that the
+/// cost per piece is small, and small enough that a thousand slow readers fit in 150 MB (docs/performance.md).
 pub const PIECE_BYTES: u64 = 32 << 10;
 
 /// A read that takes longer than this has failed: the store hangs.
@@ -41,7 +41,7 @@ struct Reading {
 }
 
 impl StorageStream {
-    /// Starts reading the ranges in order. An error is the last thing that comes.
+    /// Starts reading the ranges in order. An error is the last item.
     pub(crate) fn start(
         store: ContentStore,
         content: Arc<OpenContent>,

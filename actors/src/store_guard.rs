@@ -1,20 +1,23 @@
-//! `StoreGuard`: the blob store as the node uses it, and only while it is the installation's own.
+//! `StoreGuard`: lets the node use a blob store only while the store belongs to the installation.
 //!
-//! Each tier carries a [`Mark`]. A tier that has none, or another installation's, or that is not where it was, is **down**: nothing is
-//! uploaded to it, found missing or damaged in it, or removed from it, until its mark is there again or an operator adopts the store.
-//! Reads go on: content is named by the hash of its bytes, so what is read is right whoever's it is.
+//! Each tier carries a [`Mark`]. A tier without a mark, with another installation's mark, or missing from its place is
+//! **down**: nothing is uploaded to it, reported missing or damaged in it, or removed from it, until its mark is there
+//! again or an operator adopts the store. Reads go on: content is named by the hash of its bytes, so bytes that match
+//! are right in any store.
 //!
-//! The mark is looked at again while the node runs: with each health check; before each pass that removes; before an upload becomes
-//! visible; and **after** something was not found, since an absence says something only while the store is there. So a disk that is
-//! unmounted under a running node is noticed before anything is concluded from it, and used again once it is back.
+//! The mark is checked again while the node runs: with each health check; before each pass that removes; before an
+//! upload becomes visible; and **after** content was not found, since absence means something only while the right
+//! store is there. So a disk that is unmounted under a running node is noticed before anything is concluded from it,
+//! and used again once it is back.
 //!
-//! **The database is looked at as well**: with each look at a mark it is asked whose it is. One that was dropped and made anew, or
-//! emptied, under a running node knows none of the blobs; so from then on all stores are down for this process ([`replacement`]
-//! tells of it, and the process ends: the next one judges the stores by what the database is then).
+//! **The database is checked as well**: with each check of a mark it is asked for its installation. A database that was
+//! dropped and made anew, or emptied, under a running node knows none of the blobs. From then on all stores are down for this
+//! process ([`replacement`] reports it, and the process ends: the next one judges the stores by the database it finds).
 //!
 //! [`replacement`]: StoreGuard::replacement
 //!
-//! A store is **new**, and is marked, when it is empty, has no mark, and the database knows of none; see [`Standing`].
+//! A store is **new**, and gets a mark, when it is empty, has no mark, and the database has no store recorded; see
+//! [`Standing`].
 
 mod standing;
 
@@ -45,33 +48,33 @@ use crate::{
 /// How the store calls itself in errors.
 const STORE: &str = "blob storage";
 
-/// What was seen of a mark counts for so long where bytes are added or one copy is looked at. What follows from an absence, and what
-/// removes, has it looked at afresh.
+/// How long the result of a check is good for adding bytes or reading one copy. Conclusions from absence, and removals,
+/// check anew.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// How long the database is asked whose it is. Half of what a health check has for a look at a store: a database that hangs must not
-/// make the stores look down beside it.
+/// How long to wait for the database to name its installation. Half of the time that a health check has for a store: a
+/// database that hangs must not make the stores look down as well.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A store that is not used is looked at again after so long, unless a health check asks for it.
+/// A store that is down is checked again after this time, unless a health check asks for it.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Looks at which store a tier has, and lets the node use it or not.
+/// Checks the store of each tier, and lets the node use it or not.
 pub struct StoreGuard {
     store: Arc<dyn StoreMarks>,
     installations: Arc<dyn Installations>,
     catalog: Arc<dyn Catalog>,
     installation: OnceCell<Installation>,
-    /// Whether this process marks new stores. Commands that only look do not.
+    /// Whether this process marks new stores. Commands that only read do not.
     marks: AtomicBool,
     tiers: Vec<Watched>,
 }
 
-/// A tier, and what was last seen of it.
+/// A tier, and the result of its last check.
 struct Watched {
     tier: Tier,
     seen: Mutex<Option<Seen>>,
-    /// One look at a time: those who come meanwhile share the next one.
+    /// One check at a time: callers that come meanwhile share the next one.
     look: tokio::sync::Mutex<()>,
 }
 
@@ -87,7 +90,7 @@ impl Watched {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What was seen no earlier than this.
+    /// The result of a check that is no older than this.
     fn seen_since(&self, since: Instant) -> Option<Seen> {
         self.seen().filter(|seen| seen.at >= since)
     }
@@ -117,20 +120,20 @@ impl StoreGuard {
         })
     }
 
-    /// From now on new stores are marked as this installation's. Looks at all tiers; those that are not to be used are told of in the
-    /// log, and are no error.
+    /// From now on, marks new stores as this installation's. Checks all tiers; a tier that must not be used is logged,
+    /// and is no error.
     ///
     /// # Errors
-    /// That the database or a store did not answer.
+    /// When the database or a store did not answer.
     pub async fn take_into_use(&self) -> PortResult<()> {
         self.marks.store(true, Relaxed);
         try_join_all(self.tiers.iter().map(|watched| self.look(watched))).await.map(drop)
     }
 
-    /// What the store of a tier is to this installation, by a look at it now.
+    /// How the store of a tier relates to this installation, by a check made now.
     ///
     /// # Errors
-    /// That the database or the store did not answer.
+    /// When the database or the store did not answer.
     pub async fn standing(&self, tier: Tier) -> PortResult<Standing> {
         let installation = self.installation().await?;
         let replacement = self.replacement().await;
@@ -156,10 +159,10 @@ impl StoreGuard {
         }
     }
 
-    /// Marks the store of a tier as this installation's, whatever it was.
+    /// Marks the store of a tier as this installation's, whatever it was before.
     ///
     /// # Errors
-    /// That the database or the store did not answer.
+    /// When the database or the store did not answer.
     pub async fn adopt(&self, tier: Tier) -> PortResult<()> {
         let installation = self.installation().await?;
         self.store.set_mark(tier, installation.installation_id, true).await?;
@@ -169,16 +172,16 @@ impl StoreGuard {
     /// The installation that the database belongs to.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's own.
     pub async fn installation(&self) -> PortResult<Installation> {
         self.installation.get_or_try_init(|| self.installations.installation()).await.copied()
     }
 
-    /// The installation that the database belongs to now, if that is another one than when this process first asked. A database that
-    /// does not answer is the same one.
+    /// The installation that the database belongs to now, if it has changed since this process first asked. A database
+    /// that does not answer counts as unchanged.
     ///
     /// # Errors
-    /// When the database answers, and does not know whose it is.
+    /// When the database answers, but does not name an installation.
     pub async fn replacement(&self) -> PortResult<Option<InstallationId>> {
         let known = self.installation().await?.installation_id;
         match tokio::time::timeout(PATIENCE, self.installations.installation()).await {
@@ -188,16 +191,16 @@ impl StoreGuard {
         }
     }
 
-    /// Where the store of a tier is.
+    /// The place of a tier's store.
     pub fn place(&self, tier: Tier) -> String {
         self.store.place(tier)
     }
 
-    /// Whether a tier's store may be used, by a look that is no older than `age`.
+    /// Whether a tier's store may be used, by a check that is no older than `age`.
     async fn check(&self, tier: Tier, age: Duration) -> PortResult<()> {
         match self.tiers.iter().find(|watched| watched.tier == tier) {
             Some(watched) => self.check_watched(watched, age).await,
-            // The store says so itself.
+            // An unknown tier: the store itself returns the error.
             None => Ok(()),
         }
     }
@@ -216,7 +219,7 @@ impl StoreGuard {
         refusal(&self.look(watched).await?)
     }
 
-    /// Looks at a tier now, with all who ask for it meanwhile.
+    /// Checks a tier now; callers that come meanwhile share the check.
     async fn look(&self, watched: &Watched) -> PortResult<Seen> {
         let asked = Instant::now();
         let _one = watched.look.lock().await;
@@ -231,7 +234,7 @@ impl StoreGuard {
         Ok(seen)
     }
 
-    /// Marks a store that is new; why the store is not to be used, if so.
+    /// Marks a new store; returns why the store must not be used, if so.
     async fn settle(&self, watched: &Watched) -> PortResult<Option<String>> {
         let tier = watched.tier;
         let mut standing = self.standing(tier).await?;
@@ -243,9 +246,9 @@ impl StoreGuard {
             self.store.set_mark(tier, id, false).await?;
             if let Standing::Older(evidence) = standing {
                 let place = self.store.place(tier);
-                tracing::info!(%tier, place, %evidence, "the store had no mark and is this installation's: it is marked");
+                tracing::info!(%tier, place, %evidence, "the store had no mark, and its contents prove that it belongs to this installation; this node marked it");
             }
-            // Another instance, of another installation even, may have been first.
+            // Another instance, even of another installation, may have been first.
             standing = self.standing(tier).await?;
         }
         if standing != Standing::Ours {
@@ -262,20 +265,20 @@ impl StoreGuard {
         Ok(None)
     }
 
-    /// Tells what has changed since the last look.
+    /// Logs a change since the last check.
     fn tell(&self, tier: Tier, before: Option<&Seen>, refused: Option<&str>) {
         let place = self.store.place(tier);
         let was_refused = before.is_some_and(|seen| seen.refused.is_some());
         match refused {
             Some(why) if before.and_then(|seen| seen.refused.as_deref()) != Some(why) => {
-                tracing::error!(%tier, place, why, "the store is not used: the node stores, misses and removes nothing there");
+                tracing::error!(%tier, place, why, "this node does not use the store: it stores, reports missing and removes nothing there");
             }
-            None if was_refused => tracing::info!(%tier, place, "the store is used again"),
+            None if was_refused => tracing::info!(%tier, place, "this node uses the store again"),
             _ => {}
         }
     }
 
-    /// What was not found is not there, as far as the stores of all tiers are there.
+    /// Content was not found: an error unless the stores of all tiers are there.
     async fn absent(&self) -> PortResult<()> {
         self.check_all(Duration::ZERO).await
     }
@@ -285,7 +288,7 @@ impl StoreGuard {
     }
 }
 
-/// The guard of a store, as a store.
+/// A guarded store, as a blob store.
 #[derive(Clone)]
 pub struct GuardedBlobs(pub Arc<StoreGuard>);
 
@@ -308,7 +311,7 @@ impl BlobStore for GuardedBlobs {
             opened => return opened,
         };
         self.0.absent().await?;
-        // Only what the index knows is asked for, so it does not belong in the trash.
+        // Callers ask only for content in the index, so this blob does not belong in the trash.
         if self.recover(hash).await? { self.store().open(hash).await } else { Err(PortError::NotFound(missing)) }
     }
 
@@ -347,7 +350,7 @@ impl BlobStore for GuardedBlobs {
     async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
         let recovered = self.store().recover(hash).await?;
         if recovered {
-            tracing::warn!(content_hash = %hash, "a blob is back from the trash");
+            tracing::warn!(content_hash = %hash, "a blob is back from the trash: the index knows it");
         }
         Ok(recovered)
     }
@@ -370,7 +373,7 @@ impl BlobStore for GuardedBlobs {
         self.0.check(tier, RECENT).await?;
         match self.store().open_copy(hash, tier).await {
             Ok(Some(copy)) => Ok(Some(copy)),
-            // What is said to be damaged may have been read while the store went away.
+            // A copy that seems damaged or missing may have been read while the store went away.
             other => {
                 self.0.check(tier, Duration::ZERO).await?;
                 match other {
@@ -407,7 +410,7 @@ impl BlobStore for GuardedBlobs {
     }
 }
 
-/// A blob being written. It becomes visible only in a store that is still the installation's own.
+/// A blob being written. It becomes visible only while the store still belongs to the installation.
 struct GuardedSink {
     guard: Arc<StoreGuard>,
     tier: Tier,

@@ -1,8 +1,8 @@
-//! The node put together: starts the actors in order, says whether they live, and drains them in order.
+//! The whole node: starts the actors in order, reports whether they live, and drains them in order.
 //!
-//! Actors run on arbiters of their own, never on a web worker's: a flooded actor then starves nobody's connection, and the
-//! actors outlive the workers by construction. One arbiter serves the ledger's actors (batcher, keeper, Janitor), one reads
-//! ahead for large streams, and the quota shards have the rest.
+//! Actors run on arbiters of their own, never on a web worker's, so a flooded actor delays no connection, and actors
+//! always outlive the workers. One arbiter serves the ledger's actors (batcher, keeper, Janitor), one reads ahead for
+//! large streams, and the quota shards have the rest.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,13 +39,13 @@ use crate::{
     verifier::{Verifier, VerifierDeps},
 };
 
-/// Verifications and moves that somebody asked for, at a time: each reads as fast as the storage gives.
+/// Concurrent verifications and moves that clients asked for: each reads as fast as the storage allows.
 const STORAGE_WORK: u32 = 4;
 
-/// How long connections that were cut may take to close.
+/// How long cut connections may take to close.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The world behind a node.
+/// The ports of a node.
 #[derive(Clone)]
 pub struct Ports {
     pub ledger: Arc<dyn Ledger>,
@@ -58,9 +58,9 @@ pub struct Ports {
     pub shared: Arc<dyn SharedState>,
     pub storage: Arc<dyn StorageRecords>,
     pub installations: Arc<dyn Installations>,
-    /// The time that all instances go by.
+    /// The clock that all instances use.
     pub clock: Arc<dyn Clock>,
-    /// Whether that time can be relied on.
+    /// Whether that clock is reliable.
     pub watch: Arc<ClockWatch>,
 }
 
@@ -89,25 +89,25 @@ pub struct NodeSettings {
     pub ingest: IngestSettings,
     pub janitor: JanitorSettings,
     pub storage: KeeperSettings,
-    /// Streams at a time on this instance.
+    /// Concurrent streams on this instance.
     pub max_streams: u32,
-    /// Searches of the catalogue at a time.
+    /// Concurrent searches of the catalogue.
     pub max_searches: u32,
-    /// Leases live so long without a heartbeat.
+    /// How long leases live without a heartbeat.
     pub lease_ttl: Duration,
     pub heartbeat: Duration,
-    /// How often changes made elsewhere are looked for.
+    /// How often the log of changes is polled.
     pub change_poll: Duration,
 }
 
-/// Who is told of what a node does.
+/// Listeners to a node's events.
 #[derive(Clone)]
 pub struct Observers {
-    /// Told of this node's epochs, so that the next process of this identity knows them.
+    /// Called with this node's epochs, so that the next process of this identity knows them.
     pub lives: LifeListener,
-    /// Told of each pass of the Janitor.
+    /// Called after each pass of the Janitor.
     pub janitor: Observer,
-    /// Told of each change, made here or elsewhere, beside the quota cache.
+    /// Called for each change, made here or elsewhere, in addition to the quota cache.
     pub changes: ChangeListener,
 }
 
@@ -118,14 +118,14 @@ pub struct Node {
     pub usage: UsageHandle,
     pub content: ContentStore,
     pub ingest: Ingest,
-    /// Looks at stored copies and mends them.
+    /// Verifies and repairs stored copies.
     pub verifier: Verifier,
     pub mover: Mover,
-    /// Verifications and moves that somebody asked for, at a time.
+    /// Concurrent verifications and moves that clients asked for.
     pub storage_work: Admission,
-    /// Streams under way: a permit each, from before the first look at the receipt until the body is dropped.
+    /// Running streams: a permit each, from before the first check of the receipt until the body is dropped.
     pub streams: Admission,
-    /// Searches of the catalogue under way: they come from anyone, and must leave the database to streams.
+    /// Running searches of the catalogue: any client may send them, and they must leave the database to streams.
     pub searches: Admission,
     storage: ArbiterHandle,
     ledger: Arc<dyn Ledger>,
@@ -140,15 +140,15 @@ pub struct Node {
     janitor: Arc<Addr<Janitor>>,
 }
 
-/// What was left when a node was told to stop.
+/// The work left when a node stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainReport {
     /// Streams that had not ended.
     pub streams: u64,
     /// Usage rows that are not in the ledger.
     pub unsettled: u64,
-    /// Whether the node's epoch was closed in the ledger. If not, what is left of its leases is charged or released when its
-    /// time is over, as after a crash.
+    /// Whether the node's epoch was closed in the ledger. If not, the rest of its leases is charged or released when
+    /// its time is over, as after a crash.
     pub closed: bool,
 }
 
@@ -156,7 +156,7 @@ impl Node {
     /// Starts a node. Needs a running actix system; reads, hashes and uploads run on `io`.
     ///
     /// # Errors
-    /// When the ledger does not take the first heartbeat.
+    /// When the ledger does not acknowledge the first heartbeat.
     pub async fn start(
         ports: &Ports,
         settings: &NodeSettings,
@@ -165,7 +165,7 @@ impl Node {
         io: Handle,
     ) -> PortResult<Self> {
         let Ports { ledger, shared, clock, .. } = ports;
-        // Before anything is kept in memory: what changes from here on is read in the log.
+        // Before anything is kept in memory: changes from here on are read in the log.
         let from = ports.changes.changes(None, 1).await.ok();
         let life = Arc::new(NodeLife::new(node, clock.now().as_microsecond(), clock.monotonic()));
         if let Some(from) = &from {
@@ -290,7 +290,7 @@ impl Node {
         })
     }
 
-    /// Opens the body of a stream that was let in.
+    /// Opens the body of an admitted stream.
     ///
     /// # Errors
     /// As [`Delivery::open`].
@@ -298,44 +298,44 @@ impl Node {
         Delivery::open(&self.content, order, &self.storage).await
     }
 
-    /// Whether every actor lives. One that panicked is gone for good: the node should exit, loudly.
+    /// Whether every actor lives. An actor that panicked does not come back: the node should exit with an error.
     pub fn is_alive(&self) -> bool {
         let tasks = self.keeper.connected() && self.follower.connected() && self.janitor.connected();
         let tasks = tasks && self.storage_keeper.connected();
         self.quota.is_alive() && self.usage.is_alive() && tasks
     }
 
-    /// The time that all instances go by.
+    /// The time that all instances use.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Somebody is given a content.
+    /// Notes that a content was delivered.
     pub fn used(&self, hash: ContentHash) {
         self.uses.used(hash, self.clock.now());
     }
 
-    /// Whether another process lives under this node's identity. This one then takes no more leases, and should end.
+    /// Whether another process runs with this node's identity. This one then takes no more leases, and should end.
     pub fn has_namesake(&self) -> bool {
         self.life.has_namesake()
     }
 
-    /// Times that the database turned out to have been restored while this node ran.
+    /// How often the database was found to have been restored while this node ran.
     pub fn restores(&self) -> u64 {
         self.life.restores()
     }
 
-    /// Drops what this instance holds that depends on the tag.
+    /// Invalidates everything on this instance that depends on the tag.
     pub fn invalidate(&self, tag: &Tag) {
         (self.listener)(Some(tag));
     }
 
-    /// Instances that the ledger knew to be alive when this one last sent its heartbeat, this one among them.
+    /// Instances that the ledger knew to be alive at the last heartbeat, including this one.
     pub fn instances(&self) -> u32 {
         self.life.instances()
     }
 
-    /// Credit that the ledger had leased to this node and the node did not know of, when they were last compared.
+    /// Credit that the ledger had leased to this node at the last comparison, without the node's knowledge.
     pub fn unknown_leases(&self) -> Credit {
         self.life.unknown()
     }
@@ -353,29 +353,31 @@ impl Node {
         self.quota.queues().chain(single).collect()
     }
 
-    /// Waits until what a receipt's ended streams sent is in the ledger, so that a client reads what it just streamed; false
-    /// when it is not within `patience`.
+    /// Waits until the usage of a receipt's ended streams is in the ledger, so that a client reads the usage of its
+    /// last stream; false when it is not within `patience`.
     pub async fn settled(&self, receipt: ReceiptId, patience: Duration) -> bool {
         self.quota.caught_up(receipt).await;
         self.usage.flush(patience).await
     }
 
-    /// Gives leases back, waits until usage is in the ledger, and closes the node's epoch there. For shutdown, after the last
-    /// stream has ended.
+    /// Gives leases back, waits until usage is in the ledger, and closes the node's epoch there. For shutdown, after
+    /// the last stream has ended.
     pub async fn drain(&self, patience: Duration) -> DrainReport {
-        // Connections that were cut may still be closing. A stream gives its permit back after it has told its end, so when
-        // all permits are here, so is all that was sent.
+        // Cut connections may still be closing. A stream gives its permit back after it has reported its end, so when
+        // all permits are back, all sent bytes are reported.
         let all = u32::try_from(self.streams.snapshot().capacity).unwrap_or(u32::MAX);
         drop(self.streams.admit(all, CLOSING_PATIENCE).await);
         self.quota.drain().await;
         let flushed = self.usage.flush(patience).await;
         let (streams, unsettled) = (self.streams.in_use(), self.usage.queue().in_use);
-        // What a stream has sent and not settled is explained by its lease alone.
+        // The unsettled bytes of a stream are covered by its lease alone, so an epoch with such a stream is not closed.
         let closed = flushed && streams == 0 && unsettled == 0 && self.close(patience).await;
-        // A day that is not told makes content look older than it is, by what was used in the last seconds.
+        // A use that is not recorded makes content look older than it is, by the uses of the last seconds.
         let told = tokio::time::timeout(patience, storage_keeper::flush_uses(&self.uses, &*self.records)).await;
         if !matches!(told, Ok(Ok(()))) {
-            tracing::warn!("the last uses of content were not told");
+            tracing::warn!(
+                "the last uses of content were not recorded; content used in the last seconds may look unused"
+            );
         }
         DrainReport { streams, unsettled, closed }
     }
@@ -384,18 +386,24 @@ impl Node {
         let left = lease_keeper::close(&*self.ledger, &self.life, patience).await;
         if let Some(credit) = left.filter(|credit| !credit.is_zero()) {
             let Credit { bytes, requests } = credit;
-            tracing::warn!(bytes, requests, "leases were left that this node did not know of; they were released");
+            tracing::warn!(
+                bytes,
+                requests,
+                "the ledger had leases for this node that the node did not hold; they were released"
+            );
         }
         left.is_some()
     }
 }
 
-/// Passes on what other instances say. What is missed is found in the log of changes a moment later.
+/// Passes on messages of other instances. Missed ones are found in the log of changes a moment later.
 async fn follow(mut tags: Invalidations, listener: ChangeListener) {
     loop {
         match tags.recv().await {
             Ok(tag) => listener(Some(&tag)),
-            Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "more was said than could be followed"),
+            Err(RecvError::Lagged(missed)) => {
+                tracing::debug!(missed, "messages of other nodes were missed; the log of changes has them")
+            }
             Err(RecvError::Closed) => return,
         }
     }

@@ -1,26 +1,26 @@
-//! What is used most, counted in bounded memory: the space-saving sketch.
+//! The most used items, counted in bounded memory: the space-saving sketch.
 //!
-//! It keeps `capacity` counters. What has none takes over the smallest one, with its count, as its own possible error; so
-//! whatever was used more often than once in `capacity` times is certainly among them, however long the tail is.
+//! It keeps `capacity` counters. An item without a counter takes over the smallest one, and inherits its count as a possible
+//! error. So every item used more often than once in `capacity` times is certainly among them, however long the tail.
 
 use std::{
     collections::{BTreeSet, HashMap},
     hash::Hash,
 };
 
-/// Counters of the things used most.
+/// Counters of the most used items.
 #[derive(Debug)]
 pub struct TopUses<T> {
     capacity: usize,
     counts: HashMap<T, Count>,
-    /// The same, the smallest count first.
+    /// The same counters, smallest count first.
     order: BTreeSet<(u64, T)>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
     count: u64,
-    /// What the counter had when this took it over: the count is too high by no more than that.
+    /// The count at the takeover: the item's count is too high by at most this.
     inherited: u64,
 }
 
@@ -49,7 +49,7 @@ impl<T: Clone + Eq + Hash + Ord> TopUses<T> {
         self.counts.insert(thing.clone(), now);
     }
 
-    /// Takes out up to `limit` of what was used most, with how often it was used at least; counting begins anew.
+    /// Takes up to `limit` of the most used items, each with the least number of its uses; counting begins anew.
     pub fn take(&mut self, limit: usize) -> Vec<(T, u64)> {
         let mut counts = std::mem::take(&mut self.counts);
         let order = std::mem::take(&mut self.order);

@@ -16,18 +16,18 @@ use crate::{
 /// When a batch is due.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
-    /// Rows of one batch: more make the transaction, and its locks, longer without saving a round trip worth it.
+    /// Rows of one batch: more rows make the transaction and its locks longer, and save too few round trips to be worth it.
     pub rows: usize,
     /// Age of the oldest item.
     pub age: Duration,
 }
 
-/// Rows and releases that wait for their batch. `T` is a row with whatever must live as long as it (its permit).
+/// Rows and releases that wait for their batch. `T` is a row with the resources that must live as long (its permit).
 #[derive(Debug)]
 pub struct UsageBatch<T> {
     limits: BatchLimits,
     rows: VecDeque<T>,
-    /// Coalesced by lease: one statement then touches each lease once.
+    /// Merged by lease: one statement then touches each lease once.
     releases: HashMap<(ReceiptId, Timestamp, i64), Credit>,
     oldest: Option<Instant>,
 }
@@ -60,13 +60,13 @@ impl<T> UsageBatch<T> {
         self.rows.len() >= self.limits.rows || self.due_at().is_some_and(|due| due <= now)
     }
 
-    /// When the oldest item comes of age.
+    /// When the oldest item reaches the age limit.
     pub fn due_at(&self) -> Option<Instant> {
         self.oldest.map(|oldest| oldest + self.limits.age)
     }
 
-    /// Takes one batch: the oldest rows up to the limit, and, once no older row is left behind, all releases. A release so
-    /// never overtakes a row of its lease.
+    /// Takes one batch: the oldest rows up to the limit, and all releases once no older row is left behind. So a
+    /// release never overtakes a row of its lease.
     pub fn take(&mut self, now: Instant) -> (Vec<T>, Vec<Release>) {
         let rows: Vec<T> = self.rows.drain(..self.rows.len().min(self.limits.rows)).collect();
         let mut releases = Vec::new();

@@ -1,13 +1,13 @@
 //! `UsageBatcher`: keeps usage rows until they are durably in the ledger.
 //!
-//! One batch is one transaction: rows, windows, leases and the node's watermark move together. A batch is in flight at a
+//! One batch is one transaction: rows, windows, leases and the node's watermark change together. One batch is in flight at a
 //! time and keeps its (node, epoch, sequence) through every retry, so that a lost acknowledgement counts nothing twice.
 //!
-//! **Bound.** Each row carries a permit of the usage queue that its stream took before its first byte. When there is none,
-//! new streams are refused; running ones go on and always have room. **When the ledger is down** the batch is retried with
-//! back-off until it is taken. **A row that the ledger can never take** is found by halving its batch, logged whole, counted,
-//! and set aside in the database for a person to decide about: nothing is dropped. **What a crash loses:** the rows in memory;
-//! their lease is charged when it is reclaimed.
+//! **Bound.** Each row carries a permit of the usage queue that its stream took before its first byte. Without a
+//! permit, new streams are refused; running ones go on and always have room. **When the ledger is down**, the batch is
+//! retried with back-off until it is taken. **A row that the ledger can never take** is found by halving its batch,
+//! logged in full, counted, and set aside in the database for an operator to decide about: nothing is dropped. **A
+//! crash loses** the rows in memory; their lease is charged or released when it is reclaimed.
 
 use std::{
     collections::VecDeque,
@@ -32,8 +32,8 @@ use crate::{
     usage_batch::{BatchLimits, UsageBatch},
 };
 
-/// Retries of a batch start here and double up to the longest wait: short enough to be settled a moment after the ledger is
-/// back, long enough not to keep a struggling one down.
+/// The first delay between retries of a batch; delays double up to the longest. Short enough that usage is settled a
+/// moment after the ledger is back, and long enough not to overload one that struggles.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
@@ -41,18 +41,18 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 pub struct UsageSettings {
     pub limits: BatchLimits,
-    /// Streams that may run, or wait to be settled, at a time.
+    /// Streams that may run, or wait for settlement, at a time.
     pub queue: u32,
 }
 
-/// What the batcher depends on.
+/// Dependencies of the batcher.
 pub struct UsageDeps {
     pub ledger: Arc<dyn Ledger>,
     pub clock: Arc<dyn Clock>,
     pub life: Arc<NodeLife>,
 }
 
-/// What the batcher has counted.
+/// The counters of the batcher.
 #[derive(Debug, Default)]
 pub struct UsageCounters {
     pub recorded: AtomicU64,
@@ -61,9 +61,9 @@ pub struct UsageCounters {
     pub bytes_settled: AtomicU64,
     pub batches: AtomicU64,
     pub retries: AtomicU64,
-    /// Rows that the ledger can never take, which are set aside.
+    /// Rows that the ledger can never take, and that were set aside.
     pub set_aside: AtomicU64,
-    /// Rows that could not be set aside either, or that came after the batcher was gone; must be 0.
+    /// Rows that could not even be set aside, or that came after the batcher was gone; must be 0.
     pub dropped: AtomicU64,
 }
 
@@ -71,7 +71,7 @@ pub struct UsageCounters {
 #[rtype(result = "()")]
 struct Record {
     row: UsageRow,
-    /// What of it was leased.
+    /// The part of it that was leased.
     spent: Credit,
     /// Held until the row is durably in the ledger.
     _permit: Permit,
@@ -87,7 +87,7 @@ struct Flush {
     reply: oneshot::Sender<()>,
 }
 
-/// The face of the batcher.
+/// The handle of the batcher.
 #[derive(Clone)]
 pub struct UsageHandle {
     /// Shared, since a clone of an `Addr` allocates.
@@ -107,18 +107,18 @@ impl UsageHandle {
         Self { addr: Arc::new(addr), admission: Admission::new("usage", settings.queue), counters }
     }
 
-    /// Room for one row, to be taken before a stream's first byte.
+    /// A permit for one row, to be taken before a stream's first byte.
     pub fn admit(&self) -> Option<Permit> {
         self.admission.try_admit(1)
     }
 
-    /// Takes a row over, of which `spent` was taken from a lease.
+    /// Takes over a row, of which `spent` came from a lease.
     pub fn record(&self, row: UsageRow, spent: Credit, permit: Permit) {
         if let Err(SendError::Closed(lost) | SendError::Full(lost)) =
             self.addr.try_send(Record { row, spent, _permit: permit })
         {
             self.counters.dropped.fetch_add(1, Relaxed);
-            tracing::error!(row = ?lost.row, "the usage batcher is gone; its lease is charged when it is reclaimed");
+            tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; its lease is charged or released when it is reclaimed");
         }
     }
 
@@ -128,15 +128,16 @@ impl UsageHandle {
         self.tell(Return(release));
     }
 
-    /// Waits until the batcher runs, and everything recorded so far is durably in the ledger; false when it is not within `patience`.
+    /// Waits until the batcher runs, and all rows recorded so far are durably in the ledger; false when they are not
+    /// within `patience`.
     pub async fn flush(&self, patience: Duration) -> bool {
         let (reply, done) = oneshot::channel();
         self.tell(Flush { reply }) && matches!(tokio::time::timeout(patience, done).await, Ok(Ok(())))
     }
 
-    /// Sends what there is without waiting for more: somebody waits for a release in it.
+    /// Sends the current items without waiting for more: a caller waits for a release among them.
     pub fn hurry(&self) {
-        // A flush that nobody awaits.
+        // A flush without a waiter.
         let (reply, _) = oneshot::channel();
         self.tell(Flush { reply });
     }
@@ -167,12 +168,12 @@ impl UsageHandle {
 struct Load {
     rows: Vec<Record>,
     releases: Vec<Release>,
-    /// Every release up to this one is in this load or in an earlier one.
+    /// Every release up to this number is in this load or in an earlier one.
     releases_until: u64,
 }
 
 impl Load {
-    /// Two loads, each smaller than this one, if there are two things in it. Releases go after all rows, as in any batch.
+    /// Two smaller loads, if this one has more than one item. Releases go after all rows, as in any batch.
     fn halve(self) -> (Self, Self) {
         let Self { mut rows, mut releases, releases_until } = self;
         let (late_rows, late_releases) = match rows.len() {
@@ -185,7 +186,7 @@ impl Load {
     }
 }
 
-/// How many rows and releases came in, or left for good: what a flush compares.
+/// How many rows and releases came in, or were done: a flush compares the two.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
     rows: u64,
@@ -196,13 +197,13 @@ pub struct UsageBatcher {
     deps: UsageDeps,
     counters: Arc<UsageCounters>,
     batch: UsageBatch<Record>,
-    /// Halves of a batch that was rejected; they go before the next batch.
+    /// Halves of a rejected batch; they go before the next batch.
     halves: VecDeque<Load>,
     in_flight: bool,
     sequence: i64,
     accepted: Progress,
     finished: Progress,
-    /// Who waits until `finished` has caught up with what was `accepted` when they came.
+    /// Callers that wait until `finished` has reached the `accepted` of their arrival.
     waiters: VecDeque<(Progress, oneshot::Sender<()>)>,
     armed: bool,
 }
@@ -223,7 +224,7 @@ impl UsageBatcher {
         }
     }
 
-    /// Sends a batch if one is due, or else arms the timer for when it will be.
+    /// Sends a batch if one is due; otherwise sets the timer for it.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         self.answer_waiters();
         if self.in_flight {
@@ -300,14 +301,14 @@ impl UsageBatcher {
             }
             Err(error) => {
                 let row = load.rows.first().map(|record| &record.row);
-                tracing::error!(%error, ?row, releases = ?load.releases, "the ledger can never take this usage");
+                tracing::error!(%error, ?row, releases = ?load.releases, "the ledger can never take this row or release, and it was not set aside; this node drops it, and only this log line records it");
                 self.counters.dropped.fetch_add(load.rows.len() as u64, Relaxed);
                 self.finish(&load);
             }
         }
     }
 
-    /// What the ledger has taken off this node's leases.
+    /// Reports to the node's count the credit that the ledger has taken off its leases.
     fn took_back(&self, load: &Load) {
         let held = self.deps.life.held();
         for record in &load.rows {
@@ -326,7 +327,7 @@ impl UsageBatcher {
     }
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
     Settled,
@@ -334,7 +335,7 @@ enum Taken {
     SetAside,
 }
 
-/// Settles a batch. What it is that the ledger never takes is known when it is one row: that is set aside.
+/// Settles a batch. If the ledger rejects a batch of one row, that row is set aside.
 async fn take(ledger: Arc<dyn Ledger>, batch: SettleBatch, counters: Arc<UsageCounters>) -> PortResult<Taken> {
     let rows = batch.rows.len();
     let rejected = match until_answered(|| ledger.settle(&batch), rows, &counters).await {
@@ -348,7 +349,7 @@ async fn take(ledger: Arc<dyn Ledger>, batch: SettleBatch, counters: Arc<UsageCo
     Ok(Taken::SetAside)
 }
 
-/// Repeats a call until the ledger has answered it or says that it never will.
+/// Repeats a call until the ledger has answered it or rejected it for ever.
 async fn until_answered<T, F>(call: impl Fn() -> F, rows: usize, counters: &UsageCounters) -> PortResult<T>
 where
     F: Future<Output = PortResult<T>>,
@@ -358,9 +359,9 @@ where
         match call().await {
             Err(error) if !matches!(error, PortError::Rejected { .. }) => {
                 counters.retries.fetch_add(1, Relaxed);
-                // Jitter comes on top of the longest delay.
+                // Jitter is added on top of the longest delay.
                 let wait = waits.next().unwrap_or(LONGEST_RETRY).min(LONGEST_RETRY);
-                tracing::warn!(%error, rows, ?wait, "usage is not settled yet");
+                tracing::warn!(%error, rows, ?wait, "usage could not be settled; it stays in memory, and this node tries again");
                 tokio::time::sleep(wait).await;
             }
             answer => return answer,

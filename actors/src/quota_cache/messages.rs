@@ -1,4 +1,4 @@
-//! What is said to a shard of the quota cache.
+//! The messages to a shard of the quota cache.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::{
     refusal::Refusal,
 };
 
-/// A question, with its place in the queue.
+/// A question, with its permit of the queue.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct Acquire {
@@ -25,7 +25,7 @@ pub(super) struct Acquire {
     pub(super) _permit: Permit,
 }
 
-/// What an answer is for.
+/// The purpose of a question.
 pub(super) enum Purpose {
     Inspect {
         reply: oneshot::Sender<Result<Grant, Refusal>>,
@@ -39,7 +39,7 @@ pub(super) enum Purpose {
 }
 
 impl Acquire {
-    /// Whether nobody waits for the answer any more: its time is over, or whoever asked has left.
+    /// Whether the answer is no longer awaited: the question timed out, or its client has left.
     pub(super) fn is_abandoned(&self, now: Instant) -> bool {
         let left = match &self.purpose {
             Purpose::Inspect { reply } => reply.is_closed(),
@@ -49,7 +49,7 @@ impl Acquire {
     }
 }
 
-/// The end of a stream, on its way to the shard that let it in.
+/// The end of a stream, for the shard that admitted it.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct Settle {
@@ -57,7 +57,7 @@ pub(super) struct Settle {
     pub(super) ended: Ended,
 }
 
-/// Gives the slot of a stream back before its end is told.
+/// Gives back a stream's slot before its end is reported.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct ReleaseSlot {
@@ -65,16 +65,16 @@ pub(super) struct ReleaseSlot {
     pub(super) stream: UsageId,
 }
 
-/// Something that decisions depend on has changed.
+/// An input of decisions has changed.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) enum Invalidate {
     Receipt(ReceiptId),
-    /// `None` is every policy.
+    /// `None` means every policy.
     Policy(Option<String>),
 }
 
-/// Another instance has a use for what lies idle here.
+/// Another instance needs the idle credit of this one.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct Recall(pub(super) ReceiptId);
@@ -84,14 +84,14 @@ pub(super) struct Recall(pub(super) ReceiptId);
 #[rtype(result = "()")]
 pub(super) struct Forfeit;
 
-/// Answer when all that was said before has been handled.
+/// Asks for an answer once all earlier messages have been handled.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct CatchUp {
     pub(super) reply: oneshot::Sender<()>,
 }
 
-/// Give every lease back.
+/// Asks for every lease to be given back.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct DrainLeases {

@@ -1,4 +1,4 @@
-//! A reservation: the obligation to settle, as a guard. However a stream ends, its end is told exactly once.
+//! A reservation: the obligation to settle, as a guard. However a stream ends, its end is reported exactly once.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -16,17 +16,17 @@ use crate::{
     quota_book::Grant,
 };
 
-/// What a stream came to.
+/// The result of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     /// Payload bytes that are charged.
     pub bytes_sent: u64,
-    /// The highest offset delivered: where a session goes on.
+    /// The highest offset delivered: where a session continues.
     pub position: u64,
     pub outcome: Outcome,
 }
 
-/// What a stream holds while it runs.
+/// Resources that a stream holds while it runs.
 pub(super) struct Held {
     pub(super) receipt_id: ReceiptId,
     pub(super) stream: UsageId,
@@ -40,14 +40,14 @@ pub(super) struct Held {
     pub(super) usage_permit: Permit,
 }
 
-/// A stream that was let in.
+/// An admitted stream.
 ///
-/// [`settle`](Self::settle) tells how it ended. Dropping it instead charges nothing: the stream never began.
+/// [`settle`](Self::settle) reports how it ended. Dropping it instead charges nothing: the stream never began.
 pub struct Reservation {
     grant: Grant,
     held: Option<Held>,
     link: Arc<Link>,
-    /// Where what it sends after its lease's time would pass a limit.
+    /// Present where bytes sent after the lease's time could exceed a limit.
     lease_time: Option<LeaseTime>,
 }
 
@@ -57,7 +57,7 @@ impl Reservation {
         Self { grant, held: Some(held), link, lease_time: None }
     }
 
-    /// It is to end when this time is over.
+    /// Makes the stream end when this time is over.
     pub(super) fn within(mut self, lease_time: Option<LeaseTime>) -> Self {
         self.lease_time = lease_time;
         self
@@ -74,19 +74,18 @@ impl Reservation {
         &self.grant
     }
 
-    /// Whether others may have been given what this stream was let in by, so that it must end.
+    /// Whether the credit that admitted this stream may have been given to other nodes, so that it must end.
     pub fn lost_its_lease(&self) -> bool {
         self.lease_time.as_ref().is_some_and(LeaseTime::is_over)
     }
 
-    /// It is about to end because it [`lost_its_lease`](Self::lost_its_lease).
+    /// Counts that it is about to end because it [`lost_its_lease`](Self::lost_its_lease).
     pub fn count_cut(&self) {
         self.link.counters.cut.fetch_add(1, Relaxed);
     }
 
-    /// Frees the stream slot ahead of the settlement, when the last piece has been handed over. A client that has read
-    /// its last byte may so start the next stream at once: the release is in the shard's mailbox before the byte is on
-    /// the wire.
+    /// Frees the stream slot ahead of the settlement, when the last piece has been handed over. So a client that has read its
+    /// last byte may start the next stream at once: the release is in the shard's mailbox before the byte is on the wire.
     pub fn release_slot(&mut self) {
         if let Some(held) = &mut self.held
             && held.slot
@@ -100,8 +99,8 @@ impl Reservation {
         self.tell(ended);
     }
 
-    /// Ends it with all that was reserved charged: somebody else delivers it. Where a session goes on stays as it was, for
-    /// nobody here sees how far its client gets.
+    /// Ends it and charges the whole reservation: another server delivers the content. The session's position stays as
+    /// it was, since this node does not see how far the client gets.
     pub fn delegate(mut self) {
         let bytes_sent = self.grant.reserved.bytes;
         self.tell(Ended { bytes_sent, position: 0, outcome: Outcome::Delegated });
@@ -113,7 +112,7 @@ impl Reservation {
         if !self.link.tell(Settle { held, ended }) {
             self.link.counters.settled();
             self.link.counters.lost_settlements.fetch_add(1, Relaxed);
-            tracing::error!(?leased, "the quota shard is gone; its lease will be reclaimed");
+            tracing::error!(?leased, "the quota shard is gone; the ledger reclaims the lease when its time is over");
         }
     }
 }

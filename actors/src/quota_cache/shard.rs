@@ -29,7 +29,7 @@ use crate::{
     refusal::Refusal,
 };
 
-/// How often entries past their time are looked for, and how many at a time.
+/// How often expired entries are dropped, and how many at a time.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_STEP: usize = 4096;
 
@@ -38,20 +38,20 @@ pub(crate) struct QuotaShard {
     deps: QuotaDeps,
     link: Arc<Link>,
     book: QuotaBook,
-    /// Who waits for a receipt, in order of arrival; bounded by the permits they hold.
+    /// Questions that wait for a receipt, in order of arrival; bounded by the permits they hold.
     waiting: HashMap<ReceiptId, VecDeque<Acquire>>,
-    /// What the ledger is asked for, until it is known to be answered.
+    /// Requests to the ledger, until their answer is known.
     refills: RefillQueue,
     round_trips: usize,
     /// This shard's part of the counter of unanswered refills, which all shards share.
     counted_unanswered: u64,
-    /// Receipts whose credit was called back from other instances.
+    /// Receipts whose credit was recalled from other instances.
     recalls: Recalls,
-    /// Receipts whose running streams must still learn whether they may go on: the ledger did not answer.
+    /// Receipts whose running streams must still learn whether they may go on, since the ledger did not answer.
     unanswered: HashSet<ReceiptId>,
     /// Stream slots held in the shared state.
     slots: HashSet<(ReceiptId, UsageId)>,
-    /// Who waits until no lease is left, refills under way included.
+    /// Callers that wait until no lease is left, including those of refills in flight.
     drains: Vec<oneshot::Sender<()>>,
     /// This shard's part of the counter of entries, which all shards share.
     counted: u64,
@@ -78,15 +78,15 @@ impl QuotaShard {
 
     fn moment(&self) -> Moment {
         let monotonic = self.deps.clock.monotonic();
-        // Before the epoch: were it the other way round, a fence and a new life in between would make leases of the old
-        // epoch look valid.
+        // Read this before the epoch: in the other order, a fence and a new epoch in between would make leases of the
+        // old epoch look valid.
         let may_spend = self.deps.life.may_spend(monotonic);
         Moment { wall: self.deps.clock.now(), monotonic, epoch: self.deps.life.current().epoch, may_spend }
     }
 
     fn decide(&mut self, question: Acquire, ctx: &mut Context<Self>) {
         let moment = self.moment();
-        // A receipt that others wait for already keeps its order.
+        // Other questions wait for this receipt: queue behind them to keep the order.
         if let Some(queue) = self.waiting.get_mut(&question.ask.receipt_id) {
             queue.push_back(question);
             return;
@@ -107,13 +107,13 @@ impl QuotaShard {
         }
     }
 
-    /// Receipts that the ledger may be asked about at a time: as many as there may be questions, and as many of which the answer was lost
-    /// as the book may hold.
+    /// The most receipts in requests to the ledger: as many as there may be questions, and in addition as many lost
+    /// answers as the book may hold receipts.
     fn most_asked(&self) -> usize {
         self.settings.book.entries.saturating_add(self.settings.queue as usize)
     }
 
-    /// Answers a question by a decision that is not a refill.
+    /// Answers a question with a decision other than a refill.
     fn conclude(&mut self, question: Acquire, decision: Decision, ctx: &mut Context<Self>) {
         match decision {
             Decision::Granted(grant) => self.grant(question, grant, ctx),
@@ -126,7 +126,7 @@ impl QuotaShard {
 
     fn refuse(&self, purpose: Purpose, refusal: Refusal) {
         self.link.counters.refused.fetch_add(1, Relaxed);
-        // Whoever asked may have left; a refusal obliges nobody.
+        // The caller may have left; a refusal obliges neither side.
         match purpose {
             Purpose::Inspect { reply } => drop(reply.send(Err(refusal))),
             Purpose::Stream { reply, .. } => drop(reply.send(Err(refusal))),
@@ -155,7 +155,7 @@ impl QuotaShard {
             content_hash: ask.content_hash,
             usage_permit,
         };
-        // From here on the guard owns the obligation: if the answer cannot be delivered, it undoes itself.
+        // From here on the guard owns the obligation: if the answer cannot be delivered, the guard undoes the reservation.
         let active = grant.active;
         let lease_time = self.lease_time(&grant);
         let reservation = Reservation::new(grant, held, Arc::clone(&self.link)).within(lease_time);
@@ -174,20 +174,20 @@ impl QuotaShard {
             Ok(Slot::Full(active)) => {
                 let _ = reply.send(Err(Refusal::TooManyStreams { limit, active }));
             }
-            // The shared state is down: this instance counts alone, and the streams go on.
+            // The shared state is down: this instance counts alone, and streams go on.
             Err(_) if active <= limit => drop(reply.send(Ok(reservation))),
             Err(_) => drop(reply.send(Err(Refusal::TooManyStreams { limit, active: active - 1 }))),
         }));
     }
 
-    /// What a stream's lease depends on, where a lost lease is released. Where it is charged, all that the stream may still send has
-    /// been charged, and it may as well go on.
+    /// The lease time of a stream, where lost leases are released. Where they are charged, everything that the stream
+    /// may still send is already charged, so it may go on.
     fn lease_time(&self, grant: &Grant) -> Option<LeaseTime> {
         let epoch = grant.lease_epoch.filter(|_| self.settings.lost_lease == LostLease::Release)?;
         Some(LeaseTime { life: Arc::clone(&self.deps.life), clock: Arc::clone(&self.deps.clock), epoch })
     }
 
-    /// Cuts the streams whose lease others may have been given, those that wait for a slow client among them.
+    /// Cuts the streams whose lease may have been given to other nodes, including those that wait for a slow client.
     fn cut_lost(&mut self) {
         if self.settings.lost_lease == LostLease::Charge {
             return;
@@ -196,7 +196,7 @@ impl QuotaShard {
         if streams > 0 {
             tracing::warn!(
                 streams,
-                "streams are cut: the leases that they were let in by may have been given to others"
+                "streams are cut: the leases that admitted them may have been given to other nodes"
             );
         }
     }
@@ -208,11 +208,12 @@ impl QuotaShard {
         let shared = Arc::clone(&self.deps.shared);
         let mut freed = Box::pin(async move {
             if let Err(error) = shared.release_slot(receipt, stream).await {
-                // It frees itself when nobody refreshes it.
-                tracing::debug!(%error, "a stream slot was not released");
+                // The slot expires when it is no longer refreshed.
+                tracing::debug!(%error, "a stream slot was not released; it expires by itself");
             }
         });
-        // Begun here and now: an actor polls its futures in no order, and its client's next stream must not ask before it.
+        // Start it right here: an actor polls its futures in no particular order, and the client's next stream must not
+        // overtake the release.
         if (&mut freed).now_or_never().is_none() {
             ctx.spawn(freed.into_actor(self));
         }
@@ -223,13 +224,13 @@ impl QuotaShard {
         let (shared, now, ttl) = (Arc::clone(&self.deps.shared), self.deps.clock.now(), self.settings.session_ttl);
         let added = async move {
             if let Err(error) = shared.add_progress(session, bytes, position, now, ttl).await {
-                tracing::debug!(%error, "a session's progress was not kept");
+                tracing::debug!(%error, "a session's progress was not recorded; the stream is not affected");
             }
         };
         ctx.spawn(added.into_actor(self));
     }
 
-    /// Drops what is past its time, then arms the next sweep: passes never overlap.
+    /// Drops expired entries, then sets the timer for the next sweep: passes never overlap.
     fn sweep(&mut self, ctx: &mut Context<Self>) {
         self.forget(SWEEP_STEP);
         for id in std::mem::take(&mut self.unanswered) {
@@ -260,7 +261,7 @@ impl QuotaShard {
         self.link.counters.entries.fetch_add(self.counted.wrapping_sub(before), Relaxed);
     }
 
-    /// Gives back what there is, and answers who waits for that once no refill can bring more.
+    /// Gives back all leases, and answers the callers of drains once no refill can bring more.
     fn finish_drain(&mut self) {
         if self.drains.is_empty() {
             return;
@@ -268,7 +269,7 @@ impl QuotaShard {
         for release in self.book.drain() {
             self.deps.usage.release(release);
         }
-        // What was not answered may have been granted; it is released when the epoch is closed.
+        // Unanswered refills may have been granted; those leases are released when the epoch is closed.
         if self.round_trips == 0 && self.refills.is_idle() {
             for reply in self.drains.drain(..) {
                 let _ = reply.send(());
@@ -276,7 +277,7 @@ impl QuotaShard {
         }
     }
 
-    /// Keeps this instance's slots, then arms the next refresh.
+    /// Refreshes this instance's slots, then sets the timer for the next refresh.
     fn refresh_slots(&mut self, ctx: &mut Context<Self>) {
         let slots: Vec<_> = self.slots.iter().copied().collect();
         let (shared, ttl) = (Arc::clone(&self.deps.shared), self.settings.slot_ttl);
@@ -284,7 +285,7 @@ impl QuotaShard {
             if !slots.is_empty()
                 && let Err(error) = shared.refresh_slots(&slots, ttl).await
             {
-                tracing::debug!(%error, "stream slots were not refreshed");
+                tracing::debug!(%error, "stream slots were not refreshed; the next refresh tries again");
             }
         };
         ctx.spawn(refreshed.into_actor(self).map(|(), shard, ctx| {
@@ -326,7 +327,7 @@ impl Handler<Settle> for QuotaShard {
         if ended.outcome == Outcome::Revoked {
             self.link.counters.revoked.fetch_add(1, Relaxed);
         }
-        // Nothing sent and not complete: as if it had never been let in.
+        // Nothing sent and not complete: as if it had never been admitted.
         let delivered = ended.bytes_sent > 0 || matches!(ended.outcome, Outcome::Completed | Outcome::Delegated);
         let sent = if delivered { Credit::new(ended.bytes_sent, 1) } else { Credit::ZERO };
         let release = self.book.settle(held.receipt_id, held.leased, sent, held.lease_epoch, held.started_at);
@@ -347,11 +348,11 @@ impl Handler<Settle> for QuotaShard {
             };
             self.deps.usage.record(row, sent.min(held.leased), held.usage_permit);
         }
-        // After the row, so that the lease is settled before the rest of it goes back.
+        // After the row, so that the lease is settled before its rest goes back.
         if let Some(release) = release {
             self.deps.usage.release(release);
         }
-        // Last, so that whoever sees no active stream finds all usage with the batcher.
+        // Last, so that a reader who sees no active stream finds all usage with the batcher.
         self.link.counters.settled();
     }
 }
@@ -378,7 +379,8 @@ impl Handler<Invalidate> for QuotaShard {
             Invalidate::Policy(name) => {
                 self.refills.outdate_all();
                 let running = self.book.invalidate_policy(name.as_deref());
-                // A policy says how much, not whether. But when everything is in doubt, so are the rights of running streams.
+                // A policy limits the amount, not the right. But when anything may have changed, the rights of running
+                // streams may have changed too.
                 if name.is_none() {
                     for id in running {
                         self.reload(id, ctx);

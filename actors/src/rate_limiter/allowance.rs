@@ -1,46 +1,47 @@
-//! What one subject may do on this instance without asking: requests that were counted in the shared store ahead of time.
+//! The allowance of one subject on this instance: requests that the shared store counted ahead of time.
 //!
-//! Why limits hold: a request is let in only against one that the store has counted, and only in the window that it was
-//! counted in. The end of that window is reckoned from before the question was sent, so it comes here no later than there,
-//! whatever the clocks show; they only have to run equally fast. So the instances together never pass the limit of a window.
+//! Why limits hold: a request is admitted only against one that the store has counted, and only in the window in which
+//! it was counted. This instance computes the end of that window from before the question was sent, so the window ends
+//! here no later than in the store. The clocks may differ; they only have to run equally fast. So all instances
+//! together never exceed a window's limit.
 //!
-//! What it costs: what an instance does not spend is lost until its window has slid out. A store that grants one part in
-//! `4 * instances` of what remains ([`SPARE_PARTS`]) keeps all of that together under a quarter of the limit.
+//! What it costs: requests that an instance does not spend are lost until their window has slid out. The store grants one
+//! part in `4 * instances` of the remainder ([`SPARE_PARTS`]), which keeps all of that together under a quarter of the limit.
 
 use std::time::{Duration, Instant};
 
 use super::until;
 use crate::ports::Grant;
 
-/// An instance takes ahead at most one part in so many, times the instances, of what remains: a client who moves from one
-/// instance to the others finds three quarters of its limit at the least, and one who stays at one instance causes a few
-/// dozen round trips in a window of thousands of requests.
+/// An instance takes ahead at most one part in this many, times the number of instances, of the remainder. So a client
+/// that moves from one instance to the others finds at least three quarters of its limit, and one that stays at one
+/// instance causes a few dozen round trips in a window of thousands of requests.
 pub(super) const SPARE_PARTS: u32 = 4;
 
-/// The store is not asked about a subject more often than this after a refusal. Clients are told whole seconds, so only who
-/// does not listen can notice; and what that costs the store is bounded.
+/// The shortest time between two questions about a subject after a refusal. Clients are told whole seconds, so only a
+/// client that ignores them can notice; and the cost for the store is bounded.
 const REFUSAL: Duration = Duration::from_millis(100);
 
 /// The allowance of one subject.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
-    /// Requests that may be let in until `good_until`.
+    /// Requests that may be admitted until `good_until`.
     permits: u32,
     good_until: Instant,
-    /// Until when the store would say no.
+    /// Until when the store would refuse.
     refused_until: Instant,
-    /// What the store had beyond this, and when it would have more.
+    /// The requests left in the store beyond these, and when it would have more.
     remaining: u32,
     more_at: Instant,
 }
 
 impl Allowance {
-    /// Nothing, before the store was asked.
+    /// The allowance before the store was asked: none.
     pub const fn none(now: Instant) -> Self {
         Self { permits: 0, good_until: now, refused_until: now, remaining: 0, more_at: now }
     }
 
-    /// Lets a request in, or refuses it; `None` when the store must be asked.
+    /// Admits or refuses a request; `None` when the store must be asked.
     pub fn spend(&mut self, now: Instant) -> Option<Grant> {
         if now < self.good_until && self.permits > 0 {
             self.permits -= 1;
@@ -60,8 +61,8 @@ impl Allowance {
         })
     }
 
-    /// Takes over what the store said to a question that was sent at `asked`. What was left of an earlier answer is of a
-    /// window that is over, or nothing: it is not asked before.
+    /// Takes over the store's answer to a question that was sent at `asked`. Any earlier allowance is used up or of an
+    /// ended window: the store is not asked before.
     pub fn deposit(&mut self, grant: Grant, asked: Instant) {
         self.permits = grant.granted;
         self.good_until = asked + grant.left;
@@ -73,12 +74,12 @@ impl Allowance {
         }
     }
 
-    /// Requests that may be let in without asking.
+    /// Requests that may be admitted without asking.
     pub fn permits(&self, now: Instant) -> u32 {
         if now < self.good_until { self.permits } else { 0 }
     }
 
-    /// Whether it says anything at this time. One that does not may be forgotten.
+    /// Whether it has no effect at this time, so that it may be dropped.
     pub fn is_idle(&self, now: Instant) -> bool {
         self.permits(now) == 0 && self.refused_until <= now
     }

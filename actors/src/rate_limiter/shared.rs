@@ -1,11 +1,11 @@
 //! The allowances of all subjects, and the round trips that fill them.
 //!
-//! While a subject's question to the store is under way, all others of that subject wait for its answer. The next question
-//! asks for everybody who waits, so however many come at once, there are at most as many round trips as requests, and far
-//! fewer where requests are many. A question runs in a task of its own: a client who leaves takes nobody's answer away.
+//! While a question to the store about a subject is in flight, all other requests of that subject wait for its answer.
+//! The next question asks for all that wait. So there are at most as many round trips as requests, and far fewer under
+//! load. A question runs in a task of its own, so a client that leaves does not cancel the answer for others.
 //!
-//! Bound: the subjects, over all shards. When a shard is full, what says nothing any more goes first; then permits are lost,
-//! which makes limits tighter for a window and never wider. Who waits is bounded by the connections.
+//! **Bound.** The subjects, over all shards. When a shard is full, entries without effect go first. After those, permits are
+//! dropped, which makes limits tighter for a window and never wider. Waiting requests are bounded by the connections.
 
 use std::{
     collections::HashMap,
@@ -54,7 +54,7 @@ struct Entry {
     trip: Option<Trip>,
 }
 
-/// A question that is under way: whether the store answered, for everybody who waits.
+/// A question in flight: whether the store answered, shared by all requests that wait.
 type Trip = Shared<oneshot::Receiver<bool>>;
 
 impl Entry {
@@ -87,9 +87,9 @@ impl SharedLimits {
         self.table.shards.iter().map(|shard| held(shard).len()).sum()
     }
 
-    /// Counts one request of a subject. `None` when the store gave no answer.
+    /// Counts one request of a subject. `None` when the store did not answer.
     pub(super) async fn take_one(&self, subject: &Subject, limit: u32) -> Option<Grant> {
-        // The place is given back behind the shard's lock, so it must outlive the guard of that: it is declared first.
+        // A place is given back under the shard's lock, so it must outlive the lock's guard: it is declared first.
         let mut place = None;
         loop {
             let trip = {
@@ -104,7 +104,7 @@ impl SharedLimits {
                     place = Some(Place { table: &self.table, subject });
                 }
                 match &entry.trip {
-                    // A trip that is over and still here came to a bad end.
+                    // A finished trip that is still here ended without an answer.
                     Some(trip) if trip.peek().is_none() => trip.clone(),
                     _ => entry.trip.insert(self.set_out(subject, limit, entry.waiting)).clone(),
                 }
@@ -115,7 +115,7 @@ impl SharedLimits {
         }
     }
 
-    /// Asks the store for all who wait.
+    /// Asks the store for all requests that wait.
     fn set_out(&self, subject: &Subject, limit: u32, need: u32) -> Trip {
         let (tell, told) = oneshot::channel();
         let (table, limits, subject) = (Arc::clone(&self.table), Arc::clone(&self.limits), *subject);
@@ -129,7 +129,7 @@ impl SharedLimits {
                     entry.allowance.deposit(*grant, asked);
                 }
             }
-            // Nobody hears it when all of them have left.
+            // The send fails when all of them have left.
             let _ = tell.send(answer.is_ok());
         });
         told.shared()
@@ -149,7 +149,7 @@ impl Table {
     }
 }
 
-/// Makes a shard half empty, as far as its entries are not in use.
+/// Empties half of a shard, as far as its entries are not in use.
 fn make_room(shard: &mut HashMap<Subject, Entry>, half: usize, now: Instant) {
     shard.retain(|_, entry| entry.is_in_use() || !entry.allowance.is_idle(now));
     let mut too_many = shard.len().saturating_sub(half);
@@ -160,12 +160,12 @@ fn make_room(shard: &mut HashMap<Subject, Entry>, half: usize, now: Instant) {
     });
 }
 
-/// Every change behind the lock is complete before anything can panic.
+/// Every change under the lock is complete before any code can panic.
 fn held(shard: &Mutex<HashMap<Subject, Entry>>) -> MutexGuard<'_, HashMap<Subject, Entry>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One request among those that wait, until it is dropped, also with its client.
+/// One waiting request. It is dropped when its client leaves, too.
 struct Place<'a> {
     table: &'a Table,
     subject: &'a Subject,

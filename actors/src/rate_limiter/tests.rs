@@ -22,7 +22,7 @@ fn subject(number: u32) -> Subject {
     Subject { class: "streaming", client: Client::at(IpAddr::V4(Ipv4Addr::from_bits(number))) }
 }
 
-/// A store in memory that does wrong what its script says.
+/// A store in memory whose faults follow a script.
 struct Store {
     script: Script,
     counters: RateCounters,
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-/// How many of so many checks, one after the other, are let in.
+/// How many of `checks` consecutive checks are admitted.
 async fn let_in(limiter: &RateLimiter, subject: &Subject, limit: u32, checks: usize) -> u32 {
     let mut allowed = 0;
     for _ in 0..checks {
@@ -129,7 +129,7 @@ async fn checks_at_once_share_round_trips() {
     };
     let (allowed, ()) = tokio::join!(checks, open);
     assert_eq!(allowed, 100);
-    // The first asks for itself, the next for all who came meanwhile, the last is told that nothing is left.
+    // The first asks for itself, the next for all that came meanwhile, and the last is told that nothing is left.
     assert!(world.trips() <= 3, "{:?}", world.store.script.calls("take"));
 }
 
@@ -146,7 +146,7 @@ async fn a_client_who_leaves_takes_nobodys_answer_away() {
     drop(first);
     drop(held);
     assert!(second.await.allowed);
-    // Nobody counts as waiting any more, or the next question would be for more than one.
+    // No request counts as waiting any more; otherwise the next question would be for more than one.
     let_in(&limiter, &subject, 5, 10).await;
     assert!(world.store.script.calls("take").iter().all(|&need| need <= 2));
 }
@@ -162,7 +162,7 @@ async fn without_the_store_each_instance_limits_at_its_share_and_goes_back_by_it
     assert_eq!(let_in(&limiter, &subject(1), 100, 200).await, 24);
     let refused = limiter.check(&subject(1), 100).await;
     assert!(!refused.allowed && refused.more_after > Duration::from_secs(59));
-    // A share is never nothing.
+    // A share is never zero.
     assert_eq!(let_in(&limiter, &subject(2), 3, 10).await, 1);
     world.store.script.set_down(false);
     let verdict = limiter.check(&subject(1), 100).await;
@@ -202,8 +202,8 @@ async fn a_flood_of_subjects_takes_bounded_room() {
     assert!(limiter.subjects() <= 1100, "{}", limiter.subjects());
 }
 
-/// Instances, a store, and messages between them that take their time. Times are in milliseconds of the true time, which is
-/// the store's; each instance has a clock that is off by its own amount and runs equally fast.
+/// Instances, a store, and messages between them that take time. Times are in milliseconds of true time, which is the
+/// store's. Each instance has a clock with its own offset that runs equally fast.
 #[derive(Debug)]
 struct Cluster {
     limit: u32,
@@ -229,7 +229,7 @@ impl Cluster {
         self.epoch + self.instances[instance].1 + Duration::from_millis(time)
     }
 
-    /// A request at an instance; when the store must be asked, the answer is there after both delays.
+    /// A request at an instance. When the store must be asked, its answer arrives after both delays.
     fn request(&mut self, instance: usize, time: u64, there: u64, back: u64) -> Result<u64, TestCaseError> {
         let now = self.clock(instance, time);
         let mut end = time;
@@ -243,7 +243,7 @@ impl Cluster {
             let now = self.clock(instance, end);
             grant = self.instances[instance].0.spend(now);
             if granted == 0 {
-                // What the others still hold of this window is all that a refused client has not had.
+                // A refused client may only have missed the permits that the other instances still hold for this window.
                 let unspent: u32 = (0..self.instances.len())
                     .map(|other| self.instances[other].0.permits(self.clock(other, end)))
                     .sum();
@@ -278,7 +278,7 @@ proptest! {
         };
         let mut time = 0;
         for (instance, pause, there, back) in requests {
-            // Messages of one client at a time: what matters is when permits are counted and when they are spent.
+            // Messages of one client, one at a time: what matters is when permits are counted and when they are spent.
             time = cluster.request(instance.index(clocks.len()), time + pause, there, back)?;
         }
     }

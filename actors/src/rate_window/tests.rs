@@ -6,7 +6,7 @@ use super::*;
 
 const WINDOW: u64 = 1000;
 
-/// One subject's counts as time goes on, beside the exact log of what was let in.
+/// One subject's counts over time, beside the exact log of admitted requests.
 #[derive(Default)]
 struct Walk {
     counts: RateWindow,
@@ -31,13 +31,13 @@ impl Walk {
         granted
     }
 
-    /// What was let in in `from..=to`.
+    /// The requests admitted in `from..=to`.
     fn let_in(&self, from: u64, to: u64) -> u64 {
         self.log.iter().filter(|&&time| (from..=to).contains(&time)).count() as u64
     }
 }
 
-/// Times that a client asks at, as pauses: bursts, steady streams and long silences.
+/// A client's times of requests, as pauses: bursts, steady streams and long silences.
 fn pauses() -> impl Strategy<Value = Vec<u64>> {
     let pause = prop_oneof![4 => Just(0_u64), 4 => 1..40_u64, 2 => 40..700_u64, 1 => 700..3000_u64];
     prop::collection::vec(pause, 1..300)
@@ -99,10 +99,10 @@ proptest! {
         for turn in 0..2000 / every + 10 {
             let now = start + turn * every;
             let at = walk.moment(now);
-            // What is asked at this very moment is in neither count yet.
+            // The requests of this very moment are in neither count yet.
             let exact = walk.let_in((now + 1).saturating_sub(WINDOW), now);
             let counted = u64::from(walk.counts.current) + share(walk.counts.previous, at);
-            // In its first window a subject has no past to be taken for even.
+            // In its first window a subject has no previous window that could be taken for even.
             if now >= start + 2 * WINDOW {
                 prop_assert!(counted.abs_diff(exact) <= 1, "{counted} for {exact} at {now}");
             }

@@ -1,12 +1,12 @@
-//! The tables of [`words`](super::words()): ranges of characters, in their order.
+//! The tables of [`words`](super::words()): ranges of characters, in order.
 //!
-//! `penstock_words` in PostgreSQL has the same ranges (migration V31), and a test there compares the two character by character. So a
-//! table changes only together with that function, and with a migration that indexes the catalogue anew.
+//! `penstock_words` in PostgreSQL has the same ranges (migration V31), and a test there compares the two character by
+//! character. So a table changes only together with that function, and with a migration that rebuilds the catalogue's index.
 
-/// Dropped wherever they stand: the accents and points that are written over, under and through letters, by their canonical
-/// combining classes in Unicode 14 (1, 7, 10 to 36, 200 to 240); soft hyphens, tatweel, joiners, direction marks, variants.
+/// Dropped at any place: the accents and points written over, under and through letters, by their canonical combining classes
+/// in Unicode 14 (1, 7, 10 to 36, 200 to 240); soft hyphens, tatweel, joiners, direction marks, variation selectors.
 ///
-/// Vowel signs and tone marks that a script cannot be read without stay: the classes 0, 8, 9, and 84 to 132.
+/// Vowel signs and tone marks without which a script cannot be read stay: the classes 0, 8, 9, and 84 to 132.
 const DROPPED: &[(char, char)] = &[
     ('\u{ad}', '\u{ad}'),
     ('\u{300}', '\u{36f}'),
@@ -149,8 +149,8 @@ const DROPPED: &[(char, char)] = &[
     ('\u{1e944}', '\u{1e94a}'),
 ];
 
-/// Punctuation, symbols, spaces and controls, in order. Letters that compatibility decomposition takes out of these blocks
-/// are gone before this is asked.
+/// Punctuation, symbols, spaces and controls, in order. Letters that compatibility decomposition makes of characters in
+/// these blocks have been decomposed before this table is used.
 const SEPARATORS: &[(char, char)] = &[
     ('\0', '\u{2f}'),
     ('\u{3a}', '\u{40}'),
@@ -229,7 +229,7 @@ const UNSPACED: &[(char, char)] = &[
     ('\u{20000}', '\u{3ffff}'),
 ];
 
-/// Letters with a stroke through them, which Unicode does not decompose, and the letter without it.
+/// Letters with a stroke, which Unicode does not decompose, and the letter without it.
 const STROKED: &[(char, char)] = &[
     ('ð', 'd'),
     ('ø', 'o'),
@@ -257,7 +257,7 @@ const STROKED: &[(char, char)] = &[
     ('ꝁ', 'k'),
 ];
 
-/// Letters that are written as two where the keyboard lacks them.
+/// Letters that are written as two on keyboards that lack them.
 const LIGATURES: &[(char, [char; 2])] = &[('æ', ['a', 'e']), ('þ', ['t', 'h']), ('œ', ['o', 'e'])];
 
 fn is_in(table: &[(char, char)], character: char) -> bool {
@@ -275,10 +275,10 @@ pub fn is_unspaced(character: char) -> bool {
     is_in(UNSPACED, character)
 }
 
-/// A character of a decomposed text as it is compared: nothing where it is dropped, in lower case, without strokes.
+/// A character of a decomposed text in the form in which it is compared: dropped, or in lower case and without strokes.
 ///
-/// By way of the upper case, which is how Unicode's full case folding comes about for what is spelled with two letters there: `ß`
-/// and `ẞ` become `ss`, and `ı` and `i` are one letter.
+/// It goes through upper case, which yields Unicode's full case folding for letters whose upper case has two letters:
+/// `ß` and `ẞ` become `ss`, and `ı` and `i` become one letter.
 pub(super) fn folded(character: char) -> impl Iterator<Item = char> {
     let kept = Some(character).filter(|&character| !is_in(DROPPED, character));
     // `ẞ` has no other upper case than itself.
@@ -286,7 +286,7 @@ pub(super) fn folded(character: char) -> impl Iterator<Item = char> {
     lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase).flat_map(spelled)
 }
 
-/// A letter without its stroke, or as two.
+/// A letter without its stroke, or as two letters.
 fn spelled(letter: char) -> impl Iterator<Item = char> {
     let [first, second] = match LIGATURES.binary_search_by_key(&letter, |&(ligature, _)| ligature) {
         Ok(at) => LIGATURES[at].1.map(Some),

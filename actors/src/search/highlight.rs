@@ -1,7 +1,7 @@
 //! The passage of a text in which a query's words were found.
 //!
-//! It comes in pieces rather than with markup in it: texts are what producers wrote, and a caller that puts pieces onto a page
-//! needs no rule of escaping to do so safely.
+//! It is returned in pieces, without markup: producers wrote these texts, and a caller that puts pieces onto a page
+//! needs no escaping rule to do so safely.
 
 use std::collections::HashSet;
 
@@ -17,26 +17,26 @@ use super::{
 /// How much of a text is shown: two lines of a list.
 const PASSAGE_CHARS: usize = 200;
 
-/// How much of that stands before the first word that was found, so that it is read in its sentence.
+/// How much of that precedes the first hit, so that the hit is read in its sentence.
 const LEAD_CHARS: usize = 60;
 
-/// Bytes of text that are looked through for one query. The largest page of a hundred assets of 2 KiB each, which few are over,
-/// has less; a page of the largest assets, and a reader who asks for it all the time, must not keep a thread busy.
+/// Bytes of text searched for one query. A page of a hundred assets of 2 KiB each has less, and few pages have more. A
+/// page of the largest assets, requested again and again, must not keep a thread busy.
 const LOOKED_THROUGH: usize = 256 << 10;
 
-/// A part of a passage. One after the other they are the passage.
+/// A part of a passage. All parts in order make the passage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Piece {
     pub text: String,
-    /// Whether this is what was looked for.
+    /// Whether this is a hit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hit: bool,
 }
 
-/// Finds the passages for one query: in one text after the other, until it has looked through so much that the rest is passed over.
+/// Finds the passages for one query, in one text after the other. After [`LOOKED_THROUGH`] bytes it skips the rest.
 #[derive(Debug)]
 pub struct Highlighter<'a> {
-    /// The words that a match may have been found by.
+    /// The words that a match may have.
     words: HashSet<&'a str>,
     prefix: Option<&'a str>,
     left: usize,
@@ -48,8 +48,8 @@ impl<'a> Highlighter<'a> {
         Self { words, prefix: query.prefix(), left: LOOKED_THROUGH }
     }
 
-    /// The passage of `text` around the first word that the query wants, cut to some 200 characters and with an ellipsis where it
-    /// was cut; `None` when none of its words is there, or the text is more than may still be looked through.
+    /// The passage of `text` around the first word that the query wants, cut to some 200 characters, with an ellipsis
+    /// at each cut. `None` when none of its words occurs, or the text exceeds the bytes that may still be searched.
     pub fn passage(&mut self, text: &str) -> Option<Vec<Piece>> {
         self.left = self.left.checked_sub(text.len())?;
         let mut runs = Runs { rest: text };
@@ -61,7 +61,7 @@ impl<'a> Highlighter<'a> {
             }
             lead.push(run);
         };
-        // Back from what was found, then on from it, by whole runs, as far as there is room.
+        // First backwards from the hit, then forwards, in whole runs, as far as there is room.
         let mut from = lead.len();
         let mut shown = 0;
         while from > 0 {
@@ -110,8 +110,8 @@ impl Passage {
     }
 }
 
-/// The runs of a text, so that what [`words`] takes for one word is in one run: of characters that separate words, and of others;
-/// what is a word by itself is a run by itself.
+/// The runs of a text, such that each word of [`words`] lies in one run: runs of separators, and runs of other
+/// characters. A character that is a word by itself is a run by itself.
 struct Runs<'a> {
     rest: &'a str,
 }
@@ -123,7 +123,7 @@ impl<'a> Iterator for Runs<'a> {
         let mut so_far: Option<Shape> = None;
         let mut end = self.rest.len();
         for (at, character) in self.rest.char_indices() {
-            // What is dropped belongs to what it stands behind.
+            // A dropped character belongs to the run before it.
             let Some(shape) = Shape::of(character) else { continue };
             if so_far.is_some_and(|so_far| !so_far.goes_on_with(shape)) {
                 end = at;
@@ -137,13 +137,13 @@ impl<'a> Iterator for Runs<'a> {
     }
 }
 
-/// What characters are when they have been decomposed as [`words`] does it: `½` begins and ends as a digit does, `℃` begins with a sign
-/// and ends in a letter.
+/// The parts of a character after the decomposition that [`words`] applies: `½` begins and ends with a digit, `℃`
+/// begins with a sign and ends with a letter.
 #[derive(Clone, Copy)]
 struct Shape {
     first: Kind,
     last: Kind,
-    /// There is nothing else in it.
+    /// It consists of separators only.
     separates: bool,
 }
 
@@ -151,7 +151,7 @@ struct Shape {
 enum Kind {
     Separator,
     Unspaced,
-    /// Makes another one of the kana before it.
+    /// Changes the kana before it.
     Voicing,
     Other,
 }
@@ -168,7 +168,7 @@ impl Kind {
 }
 
 impl Shape {
-    /// `None` of what is dropped.
+    /// `None` for a dropped character.
     fn of(character: char) -> Option<Self> {
         let mut whole: Option<Self> = None;
         decompose_compatible(character, |part| {
@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// The passage with brackets around what was found.
+    /// The passage with brackets around hits.
     fn passage(typed: &str, text: &str) -> Option<String> {
         let pieces = Highlighter::of(&TextQuery::parse(typed).expect("a query")).passage(text)?;
         Some(
@@ -225,7 +225,7 @@ mod tests {
             ("a or b", "b & a", "[b] & [a]"),
             ("東京", "新東京駅", "新[東京]駅"),
             ("<b>", "a <b>bold</b> b", "a <[b]>bold</[b]> [b]"),
-            // What the index takes for one word.
+            // Each is one word in the index.
             ("می\u{200c}خواهم", "نمی, می\u{200c}خواهم.", "نمی, [می\u{200c}خواهم]."),
             ("coop", "\u{ad}a co\u{ad}op", "\u{ad}a [co\u{ad}op]"),
             ("m2", "12 m² wide", "12 [m²] wide"),
@@ -259,13 +259,13 @@ mod tests {
         let mut highlighter = Highlighter::of(&query);
         let large = format!("{} tide", "x".repeat(LOOKED_THROUGH / 2));
         assert!(highlighter.passage(&large).is_some());
-        assert!(highlighter.passage(&large).is_none(), "it is more than is left");
+        assert!(highlighter.passage(&large).is_none(), "it exceeds the bytes that are left");
         assert!(highlighter.passage("tide").is_some(), "a short one still fits");
         assert!((0..LOOKED_THROUGH).any(|_| highlighter.passage("tide").is_none()));
     }
 
     proptest! {
-        /// So that whatever was found can be shown.
+        /// Every word of the index can be highlighted.
         #[test]
         fn the_words_of_the_runs_are_those_of_the_text(
             text in "[a-b 0-1\"é東かｶ゛ﾞ½²™ª⑴℃ﬁ\u{3099}\u{ad}\u{200c}\u{200d}\u{301}-]{0,30}|\\PC{0,60}"

@@ -1,4 +1,4 @@
-//! What people type into a search box, read as web searches read it.
+//! The text of a search box, read as web searches read it.
 //!
 //! | typed | means |
 //! |---|---|
@@ -6,28 +6,28 @@
 //! | `"tide tables"`, `“tide tables”` | side by side, in this order |
 //! | `tide or tables` | either; `or` binds less tightly than standing side by side |
 //! | `tide -tables` | not this word or `"phrase"` |
-//! | `CC-BY-4.0` | what is joined by punctuation is a phrase of its words |
+//! | `CC-BY-4.0` | words joined by punctuation are a phrase |
 //!
-//! The last word also stands for the beginning of longer ones, unless it is quoted, negated or of one letter. Nothing is a
-//! syntax error: a quote without its pair, an operator without its operand and the like are passed over.
+//! The last word also matches longer words that begin with it, unless it is quoted, negated or a single letter. There
+//! are no syntax errors: a quote without its pair, an operator without its operand and the like are ignored.
 
 use serde::Serialize;
 
 use super::{characters::is_unspaced, words::words};
 
-/// Words in one query. More says nothing about an asset, and each costs a look into an index or several.
+/// Words in one query. More words say nothing about an asset, and each costs one or more look-ups in an index.
 const MAX_WORDS: usize = 32;
 
-/// From how many letters on the last word stands for the beginning of longer ones.
+/// The fewest letters with which the last word matches longer words.
 const PREFIX_CHARS: usize = 2;
 
-/// What was typed. There is at least one alternative.
+/// A parsed query. It has at least one alternative.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct TextQuery {
     alternatives: Vec<Alternative>,
 }
 
-/// What an asset must have and must not have. At least one of the lists has an entry.
+/// The terms that an asset must have and must not have. At least one of the lists has an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct Alternative {
     pub wanted: Vec<Term>,
@@ -38,24 +38,24 @@ pub struct Alternative {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Term {
     pub words: Vec<String>,
-    /// The last word stands for all that begin with it.
+    /// The last word matches all words that begin with it.
     pub prefix: bool,
 }
 
-/// Why a text asks for nothing that could be looked up.
+/// Why a text is not a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextQueryError {
-    #[error("there is no word in it: letters and digits are what is searched")]
+    #[error("there is no word in it: search looks for letters and digits")]
     NoWords,
     #[error("it has more than {MAX_WORDS} words")]
     TooManyWords,
 }
 
 impl TextQuery {
-    /// Reads what was typed.
+    /// Parses a query.
     ///
     /// # Errors
-    /// When there is no word in it, or there are too many.
+    /// When it has no word, or too many.
     pub fn parse(typed: &str) -> Result<Self, TextQueryError> {
         let mut alternatives = vec![Alternative::default()];
         let mut last_may_be_prefix = false;
@@ -96,13 +96,13 @@ impl TextQuery {
         &self.alternatives
     }
 
-    /// The word that stands for all that begin with it. There is one at most: the last that was typed.
+    /// The word that matches all words that begin with it. There is at most one: the last word typed.
     pub fn prefix(&self) -> Option<&str> {
         let last = self.alternatives.last().and_then(|one| one.wanted.last());
         last.filter(|term| term.prefix).and_then(|term| term.words.last()).map(String::as_str)
     }
 
-    /// The terms that a match may have been found by.
+    /// The terms that a match may have.
     pub(super) fn wanted(&self) -> impl Iterator<Item = &Term> {
         self.alternatives.iter().flat_map(|one| &one.wanted)
     }
@@ -118,16 +118,16 @@ fn may_be_prefix(word: &str) -> bool {
     word.chars().count() >= PREFIX_CHARS && !word.starts_with(is_unspaced)
 }
 
-/// Controls separate as spaces do, so that no byte of a query reaches a database as it came.
+/// Control characters separate like spaces, so none of them reaches a database.
 fn is_space(character: char) -> bool {
     character.is_whitespace() || character.is_control()
 }
 
-/// Quotes as keyboards and telephones type them, in English, German, French and fullwidth. Which one opens and which one closes a
-/// phrase differs between languages, so any does either.
+/// Quotes as keyboards and telephones produce them: English, German, French and fullwidth. Languages differ in which
+/// one opens and which one closes a phrase, so each may do either.
 const QUOTES: &[char] = &['"', '“', '”', '„', '‟', '«', '»', '＂'];
 
-/// A run of characters, or what stands between quotes.
+/// A run of characters, or the text between quotes.
 struct Token<'a> {
     text: &'a str,
     quoted: bool,
@@ -139,14 +139,14 @@ impl<'a> Token<'a> {
     fn take(rest: &mut &'a str) -> Option<Self> {
         let text = *rest;
         let bare = text.trim_start_matches('-');
-        // A dash negates what it stands directly before; alone it is a dash.
+        // A dash negates the term that directly follows it; alone it is a dash.
         let negated = bare.len() < text.len() && !bare.is_empty() && !bare.starts_with(is_space);
         let text = if negated { bare } else { text };
         if let Some((phrase, behind)) = text.strip_prefix(QUOTES).and_then(|inside| inside.split_once(QUOTES)) {
             *rest = behind;
             return Some(Self { text: phrase, quoted: true, negated });
         }
-        // A quote without its pair is passed over.
+        // A quote without its pair is ignored.
         let text = text.strip_prefix(QUOTES).unwrap_or(text);
         if text.is_empty() {
             *rest = text;
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// The query in a notation of the tests': `a&"b c"&!d|e*`.
+    /// The query in a notation for tests: `a&"b c"&!d|e*`.
     fn read(typed: &str) -> String {
         let term = |term: &Term| {
             let words = term.words.join(" ");
@@ -264,7 +264,7 @@ mod tests {
             }
         }
 
-        /// What is said in plain words is read as it was meant.
+        /// Queries in ordinary notation are understood as meant.
         #[test]
         fn plain_words_are_all_wanted(given in proptest::collection::vec("[b-n]{1,8}", 1..8)) {
             let query = TextQuery::parse(&given.join(" ")).expect("words");

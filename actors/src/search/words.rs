@@ -1,19 +1,19 @@
-//! The words of a text: how documents and queries become comparable.
+//! The words of a text: the form in which documents and queries are compared.
 //!
-//! Compatibility forms are unified (NFKC), case is folded, and accents, points and strokes are dropped, so `Éclair`, `eclair` and
-//! `ｅｃｌａｉｒ` are one word, and so are `Straße` and `STRASSE`, `Łódź` and `lodz`, `مُحَمَّد` and `محمد`. Whatever is neither a letter, a
-//! digit nor a mark separates words, apostrophes of every kind included. Scripts that are written without spaces give a word for
-//! each character, which makes a phrase of what was typed in them.
+//! Compatibility forms are unified (NFKC), case is folded, and accents, points and strokes are dropped. So `Éclair`,
+//! `eclair` and `ｅｃｌａｉｒ` are one word, as are `Straße` and `STRASSE`, `Łódź` and `lodz`, `مُحَمَّد` and `محمد`. Every
+//! character that is neither a letter, a digit nor a mark separates words, including every kind of apostrophe. In
+//! scripts without spaces each character is a word, so text typed in them becomes a phrase.
 //!
-//! There is no stemming and there are no stop words: both belong to a language, and nobody says which one an asset is in.
+//! There is no stemming and there are no stop words: both depend on the language, and the language of an asset is not known.
 //!
-//! PostgreSQL computes the same in `penstock_words` (migration V31). A test there feeds both with the same texts.
+//! PostgreSQL computes the same in `penstock_words` (migration V31). A test there gives both the same texts.
 
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::characters::{folded, is_separator, is_unspaced};
 
-/// The longest word that is told apart; the rest of a longer one is ignored.
+/// The longest word that search can tell apart; the rest of a longer one is ignored.
 pub const MAX_WORD_CHARS: usize = 64;
 
 /// The words of a text, in their order.
@@ -73,7 +73,7 @@ mod tests {
         ] {
             assert_eq!(words(one), words(other), "{one}");
         }
-        // What cannot be read without its marks keeps them.
+        // Text that cannot be read without its marks keeps them.
         for (one, other) in [("หมู", "หมา"), ("か", "が"), ("हिन्दी", "हनद")] {
             assert_ne!(words(one), words(other), "{one}");
         }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     proptest! {
-        /// Adapters quote words and join them by spaces: nothing in a word may need an escape.
+        /// Adapters quote words and join them with spaces: no character of a word may need an escape.
         #[test]
         fn a_word_is_never_empty_or_long_and_holds_nothing_that_separates(text in "\\PC{0,200}|[ -~\\x00-\\x1f]{0,200}") {
             for word in words(&text) {

@@ -1,5 +1,5 @@
-//! What moves and repairs have left to do: old copies go, moves that were left behind are ended, and what is in quarantine is looked at
-//! again. One instance does all of it.
+//! Work that moves and repairs leave behind: old copies are removed, abandoned moves are finished, and content in
+//! quarantine is verified again. One instance does all of it.
 
 use super::{Keeper, STEP};
 use crate::{
@@ -10,11 +10,12 @@ use crate::{
 };
 
 impl Keeper {
-    /// Removes the copies that moves have left, and ends moves that were left behind: in this order, because the second may need the
-    /// room that the first gives. What fails with one of them waits for the next round, and keeps no other from being ended.
+    /// Removes old copies after moves, then finishes abandoned moves: in this order, because the second may need the
+    /// space that the first frees. An error with one move waits for the next round, and does not keep the others from
+    /// being finished.
     ///
     /// # Errors
-    /// The database's or the store's: the first one, after all were tried.
+    /// The database's or the store's own: the first one, after all were tried.
     pub async fn end_moves(&self) -> PortResult<()> {
         let Self { deps, settings, .. } = self;
         if !self.claim(StorageTask::Moves).await?.1 {
@@ -38,32 +39,32 @@ impl Keeper {
         self.while_keeping(StorageTask::Moves, work).await
     }
 
-    /// Removes the copies that a move has left.
+    /// Removes the old copies of a move.
     async fn clear(&self, at: &ContentMove) -> PortResult<()> {
         let Self { deps, .. } = self;
-        // What is in quarantine is looked at again now and then, and cleared once it is good. Of a tier that was taken out of the
-        // configuration nobody can tell whether its copy stands.
+        // Content in quarantine is verified again now and then, and its old copies are removed once it is good. When a
+        // tier is no longer configured, the node cannot tell whether its copy is usable.
         if deps.content.quarantine().holds(at.content_hash) || !deps.mover.has_tier(at.to) {
             return Ok(());
         }
         if !deps.mover.clear(at).await? {
-            // What is left of it is looked at, and mended from the copies that were to go.
+            // The new copy is not usable: verify it, and repair it from the copies that were to be removed.
             deps.verifier.verify(at.content_hash, VerificationKind::Move, Some(&self.move_pace)).await?;
         }
         Ok(())
     }
 
-    /// Carries on a move that was left behind.
+    /// Finishes an abandoned move.
     async fn go_on_with(&self, at: &ContentMove) -> PortResult<()> {
         let Self { deps, .. } = self;
         let ended = match deps.mover.begin(at.content_hash, at.to).await {
             Ok(Begun::Ours(at)) => {
-                tracing::info!(content_hash = %at.content_hash, to = %at.to, "a move that was left behind goes on");
+                tracing::info!(content_hash = %at.content_hash, to = %at.to, "an abandoned move goes on at this node");
                 deps.mover.carry_out(&at, Some(&self.move_pace)).await
             }
             Ok(Begun::Known(_)) | Err(MoveError::Busy(_) | MoveError::NotStored) => Ok(()),
             Err(MoveError::NoTier(to)) => {
-                tracing::warn!(%to, "a move to a tier that is gone is given up");
+                tracing::warn!(%to, "this node ends a move to a tier that is no longer configured");
                 deps.records
                     .end_move(at.content_hash, at.to, MoveState::Copying)
                     .await
@@ -75,17 +76,17 @@ impl Keeper {
         match ended {
             Err(MoveError::Port(error)) => Err(error),
             Err(error) => {
-                tracing::warn!(content_hash = %at.content_hash, %error, "content was not moved");
+                tracing::warn!(content_hash = %at.content_hash, %error, "content was not moved; the next round tries again if the move is still recorded");
                 Ok(())
             }
             Ok(()) => Ok(()),
         }
     }
 
-    /// Looks again at all that is in quarantine.
+    /// Verifies all content in quarantine again.
     ///
     /// # Errors
-    /// The database's. What cannot be looked at waits for the next round.
+    /// The database's own. Content that cannot be verified waits for the next round.
     pub async fn recheck(&self) -> PortResult<()> {
         let Self { deps, .. } = self;
         if !self.claim(StorageTask::Moves).await?.1 {
@@ -98,7 +99,7 @@ impl Keeper {
                 for &hash in &page {
                     let look = deps.verifier.verify(hash, VerificationKind::Walk, self.verify_pace.as_deref());
                     if let Err(error) = look.await {
-                        tracing::warn!(content_hash = %hash, %error, "what is in quarantine was not looked at again");
+                        tracing::warn!(content_hash = %hash, %error, "content in quarantine could not be verified; the next round tries again");
                     }
                 }
                 if page.len() < STEP as usize {

@@ -1,4 +1,4 @@
-//! What the store of a tier is to the installation, and what speaks for it.
+//! How the store of a tier relates to the installation, and the evidence for it.
 
 use std::fmt;
 
@@ -8,39 +8,38 @@ use crate::{
     ports::{Catalog, PortResult, StoreMarks},
 };
 
-/// Places in a store, evenly over all names, from which contents are taken as a sample.
+/// Places in a store, evenly distributed over all names, from which contents are sampled.
 const PLACES: u8 = 4;
 
-/// Contents from each of them.
+/// Contents sampled from each place.
 const FROM_EACH: usize = 32;
 
-/// Of a hundred contents in a sample, those that the database must know for its store to be told by them.
+/// The share of a sample, in per cent, that the database must know to prove that the store belongs to it.
 const PROOF: usize = 90;
 
-/// What a store is to an installation.
+/// How a store relates to an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// It carries the installation's mark.
     Ours,
-    /// It is empty and has no mark, and the database knows of none: it may be marked.
+    /// It is empty and has no mark, and the database has no store recorded: it may be marked.
     New,
-    /// It has no mark, the database knows of none, and what it holds the database knows: it was made before stores were marked, and
-    /// may be.
+    /// It has no mark, the database has no store recorded but knows its contents: it is older than marks, and may be marked.
     Older(Evidence),
     /// It carries the mark of another installation.
     Foreign(InstallationId),
-    /// It has no mark, and nothing proves whose it is.
+    /// It has no mark, and nothing proves which installation it belongs to.
     Unmarked(Evidence),
-    /// It is empty and has no mark, but the database knows of a store, which was last at this place.
+    /// It is empty and has no mark, but the database has a store recorded, last at this place.
     Gone(String),
     /// Something else is in the place of its mark.
     Unreadable,
-    /// Whatever it carries: the database is another installation's than when the process first asked it.
+    /// Whatever its mark: the database belongs to another installation than when the process first asked it.
     Replaced(InstallationId),
 }
 
 impl Standing {
-    /// Why it is not used, and what to do.
+    /// Why it is not used, and what an operator can do.
     pub fn refusal(&self, tier: Tier, place: &str, of: Installation) -> String {
         let id = of.installation_id;
         let adopt = format!("if it is the right one, run `penstock adopt-store --tier {tier}`");
@@ -51,7 +50,7 @@ impl Standing {
                  configured wrongly; {adopt}"
             ),
             Self::Unmarked(evidence) => format!(
-                "the {tier} store at {place} has no mark that says whose it is, and {evidence}: check that it and the database belong \
+                "the {tier} store at {place} has no mark of its installation, and {evidence}: check that it and the database belong \
                  together; {adopt}"
             ),
             Self::Gone(known) => format!(
@@ -59,27 +58,27 @@ impl Standing {
                  or share is mounted and its bucket and prefix are right; {adopt}"
             ),
             Self::Replaced(now) => format!(
-                "the database was installation {id}'s and is {now}'s now: it was made anew or exchanged under this process, which must be \
+                "the database belonged to installation {id} and now belongs to {now}: it was made anew or exchanged while this process ran. The process must be \
                  started again before it uses the {tier} store at {place}"
             ),
             Self::Unreadable => {
-                format!("the mark of the {tier} store at {place} (penstock-store) cannot be read as one; {adopt}")
+                format!("the mark of the {tier} store at {place} (penstock-store) is unreadable; {adopt}")
             }
         }
     }
 }
 
-/// What a sample of a store's contents says.
+/// The result of a sample of a store's contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     /// Contents in the sample.
     pub sampled: usize,
-    /// Those that the database knows.
+    /// Sampled contents that the database knows.
     pub known: usize,
 }
 
 impl Evidence {
-    /// Takes contents from a few places of the store and asks the database about them.
+    /// Samples contents from a few places of the store and asks the database about them.
     pub(super) async fn gather(store: &dyn StoreMarks, catalog: &dyn Catalog, tier: Tier) -> PortResult<Self> {
         let mut sample = Vec::new();
         for place in 0..PLACES {
@@ -93,7 +92,7 @@ impl Evidence {
         Ok(Self { sampled: sample.len(), known: sample.len() - unknown.len() })
     }
 
-    /// Whether the store is told by its contents to be the database's.
+    /// Whether the contents prove that the store belongs to the database.
     pub const fn is_proof(&self) -> bool {
         self.known > 0 && self.known * 100 >= self.sampled * PROOF
     }

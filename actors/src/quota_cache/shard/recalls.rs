@@ -1,13 +1,13 @@
-//! Recalls: what a shard does when a receipt has credit left, but leases hold all of it.
+//! Recalls: how a shard obtains credit that is unused but leased.
 //!
-//! With many instances the end of a quota lies in parts on all of them. Before a stream is refused for credit that nobody has
-//! used, the other instances are asked to give back what lies idle with them, and what lost instances held is reclaimed, as
-//! soon as their time is over. So a quota is used to its end wherever the requests come in. A recall is a hint: when it is
-//! lost, the stream is refused with a short `Retry-After`, and nothing is overspent. Whether others hold anything is told by the ledger,
-//! by what it has as reserved, and never by how many instances somebody has counted.
+//! With many instances the last of a quota is spread over all of them. Before a stream is refused for lack of unused
+//! credit, the other instances are asked to give back their idle leases, and leases of lost instances are reclaimed
+//! once their time is over. So a quota can be used to its end on any instance. A recall is only a hint: when it is
+//! lost, the stream is refused with a short `Retry-After`, and nothing is overspent. Whether other instances hold
+//! credit follows from the ledger's reserved amounts, never from a count of instances.
 //!
-//! **Bound.** One recall of a receipt at a time, [`WAITS`] tries, while the questions for that receipt wait with their permits;
-//! after it, the refusal is repeated from memory for its time to live. One reclaim a second.
+//! **Bound.** One recall of a receipt at a time, with [`WAITS`] tries, while the questions for that receipt wait with
+//! their permits. After it, the refusal is repeated from memory for its time to live. One reclaim a second.
 
 use std::{
     collections::HashMap,
@@ -24,17 +24,17 @@ use crate::{
     ports::{PortResult, Tag},
 };
 
-/// How long others have to settle what they give back, try by try: a message, a batch and its transaction on a quiet system,
-/// on a busy one, and on one that is slow to commit.
+/// How long other instances have to settle the leases they give back, per try: long enough for a message, a batch and
+/// its transaction on a quiet system, on a busy one, and on one that is slow to commit.
 const WAITS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(60), Duration::from_millis(200)];
 
-/// Lost instances are looked for no more often than this.
+/// The shortest time between two searches for lost instances.
 const RECLAIM_EVERY: Duration = Duration::from_secs(1);
 
 /// Leases reclaimed in one step.
 const RECLAIM_STEP: u32 = 500;
 
-/// Recalls under way.
+/// Recalls in progress.
 #[derive(Default)]
 pub(super) struct Recalls {
     tries: HashMap<ReceiptId, usize>,
@@ -48,13 +48,13 @@ impl Recalls {
 }
 
 impl QuotaShard {
-    /// Whether credit that would cover `need` may come back from elsewhere.
+    /// Whether leased credit that would cover `need` may come back.
     pub(super) fn may_recall(&self, id: ReceiptId, need: Credit) -> bool {
         let tries = self.recalls.tries.get(&id).copied().unwrap_or_default();
         tries < WAITS.len() && self.book.is_held_back(id, need)
     }
 
-    /// Calls idle credit back, and asks again for everybody who waits for the receipt.
+    /// Recalls idle credit, then asks again for all questions that wait for the receipt.
     pub(super) fn recall(&mut self, id: ReceiptId, refused: Option<Credit>, ctx: &mut Context<Self>) {
         let tries = self.recalls.tries.entry(id).or_default();
         let wait = WAITS[*tries];
@@ -64,7 +64,7 @@ impl QuotaShard {
         let reclaim = self.reclaim();
         if elsewhere {
             self.link.counters.recalls.fetch_add(1, Relaxed);
-            // It may be no more than what has not been settled here.
+            // The reserved credit may be this instance's own unsettled usage.
             self.deps.usage.hurry();
         }
         let (shared, changes) = (Arc::clone(&self.deps.shared), Arc::clone(&self.deps.changes));
@@ -78,12 +78,12 @@ impl QuotaShard {
             }
             let told =
                 if shared.reaches_others() { shared.invalidate(&[Tag::Recall(id)]).await.is_ok() } else { false };
-            // They read the log now and then: too late for this stream perhaps, and in time for the next.
+            // Other instances read the log now and then: perhaps too late for this stream, but in time for the next.
             if !told
                 && is_first
                 && let Err(error) = changes.note_changes(&[Tag::Recall(id)]).await
             {
-                tracing::debug!(%error, "idle credit was not called back");
+                tracing::debug!(%error, "idle credit was not recalled from other nodes; the stream may be refused although it exists");
                 return reclaimed > 0;
             }
             tokio::time::sleep(wait).await;
@@ -97,7 +97,7 @@ impl QuotaShard {
         }));
     }
 
-    /// Takes back what lost instances hold, unless that was tried a moment ago.
+    /// Reclaims leases of lost instances, unless that was tried a moment ago.
     fn reclaim(&mut self) -> Option<impl Future<Output = PortResult<u64>> + 'static> {
         let now = self.deps.clock.monotonic();
         let last = self.recalls.reclaimed_at;
@@ -110,7 +110,7 @@ impl QuotaShard {
         Some(async move { Ok(ledger.reclaim(by, mode, wall, RECLAIM_STEP).await?.leases) })
     }
 
-    /// Gives back what lies idle of a receipt, at once, unless this shard is the one that asked for it.
+    /// Gives back the idle lease of a receipt at once, unless this shard itself recalls it.
     pub(super) fn give_back(&mut self, id: ReceiptId) {
         if !self.recalls.tries.contains_key(&id) {
             self.hand_back(id);

@@ -1,4 +1,4 @@
-//! Refills: what a shard asks the ledger for, and whom the answers let in.
+//! Refills: a shard's requests to the ledger, and the questions that their answers decide.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -13,8 +13,8 @@ use crate::{
     refill_queue::Trip,
 };
 
-/// Refills under way per shard. Two keep a slow round trip from blocking the receipts that come after it; what waits
-/// meanwhile goes out together.
+/// Refills in flight per shard. Two keep a slow round trip from blocking the receipts that come after it; receipts that
+/// wait meanwhile go out together.
 const MAX_ROUND_TRIPS: usize = 2;
 
 /// Receipts per round trip: keeps one statement and its locks small.
@@ -26,7 +26,7 @@ impl QuotaShard {
         self.pump(ctx);
     }
 
-    /// Sends what is wanted, as far as round trips are free.
+    /// Sends wanted refills, as far as round trips are free.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         while self.round_trips < MAX_ROUND_TRIPS {
             let (node, now) = (self.deps.life.current(), self.deps.clock.now());
@@ -42,7 +42,7 @@ impl QuotaShard {
             ctx.spawn(asking.into_actor(self).map(move |(trip, answer), shard, ctx| {
                 shard.round_trips -= 1;
                 shard.refilled(&trip, answer, ctx);
-                // In this order: until it is answered, what was lost may have been granted.
+                // Count first: until a lost request is answered, it may have been granted.
                 shard.count_unanswered();
                 shard.deps.life.held().knows();
                 shard.pump(ctx);
@@ -52,7 +52,7 @@ impl QuotaShard {
         self.count_unanswered();
     }
 
-    /// Asks again what was not answered: one round trip of it, until the ledger answers.
+    /// Repeats unanswered requests: one round trip of them, until the ledger answers.
     pub(super) fn ask_again(&mut self, ctx: &mut Context<Self>) {
         self.refills.ask_again(MAX_WANTS);
         self.pump(ctx);
@@ -63,7 +63,7 @@ impl QuotaShard {
             Ok(refills) => refills,
             Err(error) => return self.refill_failed(trip, &error, ctx),
         };
-        // The ledger is there: what was lost may be answered now.
+        // The ledger answers again: repeat all lost requests.
         self.refills.ask_again(usize::MAX);
         let moment = self.moment();
         for (request, mut refill) in trip.requests.iter().zip(refills) {
@@ -72,11 +72,11 @@ impl QuotaShard {
             let outdated = self.refills.answered(id);
             let reclaimed = trip.node.epoch != moment.epoch;
             if reclaimed {
-                // A lease of an epoch that was fenced meanwhile is not this node's any more.
+                // A lease of an epoch that was fenced meanwhile no longer belongs to this node.
                 refill.granted = Credit::ZERO;
             }
             let hour_is_over = !refill.windows[WindowKind::Hour.index()].window.contains(moment.wall);
-            // What a repeat says may be what was so when it was asked first.
+            // The answer to a repeated request may describe the time when it was first sent.
             let unsure = outdated || reclaimed || hour_is_over || request.again;
             self.deps.life.held().granted(trip.node.epoch, refill.granted);
             let refused = refill.lacking(want).filter(|_| !unsure);
@@ -88,12 +88,13 @@ impl QuotaShard {
             }
             self.retry(id, refused, ctx);
         }
-        // What came in pushes out what is oldest, however fast it comes.
+        // Keep the bound: new entries push out the oldest ones, however fast they come.
         self.forget(trip.requests.len() * 2);
     }
 
-    /// Asks again for everybody who waits for a receipt. Whoever lacks no less than what the ledger has just `refused` is
-    /// refused too; who lacks less, or what was not asked for, has to wait for a refill of its own.
+    /// Decides again for all questions that wait for a receipt. A question that needs at least the credit that the
+    /// ledger has just `refused` is refused too. One that needs less, or that was not part of the request, has to wait
+    /// for a refill of its own.
     pub(super) fn retry(&mut self, id: ReceiptId, refused: Option<Credit>, ctx: &mut Context<Self>) {
         let Some(mut queue) = self.waiting.remove(&id) else { return };
         let moment = self.moment();
@@ -113,7 +114,8 @@ impl QuotaShard {
                 Decision::Refill(want) if refused.is_some_and(|refused| want.need.covers(refused)) => {
                     let refusal = self.book.refuse(&question.ask, &moment);
                     self.refuse(question.purpose, refusal);
-                    // Too little for this stream: together with what others hold it may be enough for one elsewhere.
+                    // Too little for this stream. Together with other instances' leases it may be enough for a stream
+                    // elsewhere.
                     self.hand_back(id);
                 }
                 Decision::Refill(want) => {
@@ -128,20 +130,20 @@ impl QuotaShard {
         self.recalls.end(id);
     }
 
-    /// The ledger did not answer: what is in memory decides, whatever its age. What it may have granted is asked again.
+    /// The ledger did not answer: entries in memory decide, at any age. Requests that it may have granted are repeated.
     fn refill_failed(&mut self, trip: &Trip, error: &PortError, ctx: &mut Context<Self>) {
         self.link.counters.refill_errors.fetch_add(1, Relaxed);
         if matches!(error, PortError::Fenced) {
             self.deps.fenced.notify_one();
         }
-        // Of an epoch that is over nothing will be granted, and what was granted is reclaimed with it.
+        // For an ended epoch nothing will be granted, and earlier grants are reclaimed with it.
         let is_over = matches!(error, PortError::Fenced) || trip.node != self.deps.life.current();
         let is_rejected = matches!(error, PortError::Rejected { .. });
-        tracing::warn!(%error, receipts = trip.requests.len(), "the ledger did not refill");
+        tracing::warn!(%error, receipts = trip.requests.len(), "the ledger did not answer a refill; entries and leases in memory decide");
         let moment = self.moment();
         for request in &trip.requests {
             let id = request.want.receipt_id;
-            // What is rejected was not granted, unless by a statement before it.
+            // A rejected request was not granted, unless an earlier statement was.
             if is_over || (is_rejected && !request.again) {
                 self.refills.answered(id);
             } else {
@@ -157,7 +159,7 @@ impl QuotaShard {
         }
     }
 
-    /// Learns whether the running streams of a receipt may go on.
+    /// Finds out whether the running streams of a receipt may go on.
     pub(super) fn reload(&mut self, id: ReceiptId, ctx: &mut Context<Self>) {
         if let Some(want) = self.book.reload(id) {
             self.want(want, ctx);

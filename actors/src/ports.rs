@@ -1,6 +1,6 @@
-//! The ports: what the actors ask of the world, in the words of the domain. `src/` of the server implements them.
+//! The ports: the services that the actors need, in the words of the domain. The server's crate, in `src/`, implements them.
 //!
-//! A port has few methods, is batch-shaped where the hot path batches, and says what a caller may conclude from an error.
+//! A port has few methods, takes batches where the hot path has batches, and says what a caller may conclude from an error.
 
 mod api_keys;
 mod blob_store;

@@ -1,17 +1,19 @@
-//! `Verifier`: looks at the stored copies of a content, keeps readers from what is damaged, and mends it from what is not.
+//! `Verifier`: verifies the stored copies of a content, withholds damaged content from readers, and repairs it from
+//! good copies.
 //!
-//! A look re-computes the SHA-256 of all bytes, which is the content's name, in every tier that has a copy. What is found is put
-//! down; a second look has to agree before anything is done about it, so that a copy which moved meanwhile is not taken for lost.
-//! Then, in this order: the content goes into quarantine, for every instance; where a copy is good, the one in the content's own tier
-//! is written anew from it and looked at; only then bad copies in other tiers go; the quarantine is lifted. Whatever is interrupted
-//! leaves the content in quarantine, and the next look goes on: nothing here needs to be remembered.
+//! A look recomputes the SHA-256 of all bytes, which is the content's name, in every tier that has a copy. The findings
+//! are recorded. A second look has to agree before anything is done, so that a copy that moved meanwhile is not taken
+//! for lost. Then, in this order: the content goes into quarantine, for every instance; where a copy is good, the copy
+//! in the content's own tier is written anew from it and verified; only then are bad copies in other tiers removed; the
+//! quarantine is lifted. An interruption at any point leaves the content in quarantine, and the next look goes on: no
+//! state is kept for it.
 //!
-//! A copy that cannot be read is no damage: a disk or a bucket may be away. The others are looked at all the same, and the one in
-//! the content's own tier is written anew if one of them is good; if none is, nothing is done and the look has failed.
+//! An unreadable copy is no damage: a disk or a bucket may be away. The other copies are verified all the same, and the copy
+//! in the content's own tier is written anew if one of them is good. If none is, nothing is done and the look has failed.
 //!
-//! No actor is in the path: a look has no state but its own. **Bound.** Bytes are read one leaf ahead of the hashing, which has a
-//! blocking thread of its own, so a look holds at most [`AHEAD`] leaves and two; how many looks there are at a time is the caller's
-//! to bound, as is their pace.
+//! No actor is in the path: a look has no state but its own. **Bound.** Bytes are read one leaf ahead of the hashing,
+//! which has a blocking thread of its own, so a look holds at most [`AHEAD`] leaves and two more. Callers bound the
+//! number of concurrent looks, and their pace.
 
 mod doubt;
 mod mending;
@@ -40,26 +42,27 @@ use crate::{
     ports::{BlobSource, BlobStore, PortError, PortResult, StorageRecords, StoredCopy},
 };
 
-/// Leaves that wait to be hashed.
+/// Leaves that wait for hashing.
 const AHEAD: usize = 1;
 
-/// A small copy counts as so many bytes to a pace: to find it, and to put down what was found, costs more than to read it.
+/// The least bytes that a copy counts for a pace: finding a small copy and recording it costs more than reading it.
 const SMALLEST: u64 = 256 << 10;
 
-/// What was counted. A row for each finding, in the order of [`Finding::ALL`].
+/// The counters of verification, repair and moves. `findings` has a row for each finding, in the order of
+/// [`Finding::ALL`].
 #[derive(Debug, Default)]
 pub struct StorageCounters {
     /// Bytes that were read and hashed to verify copies.
     pub verified_bytes: AtomicU64,
     pub findings: [AtomicU64; Finding::ALL.len()],
     pub repaired: AtomicU64,
-    /// Contents that could not be looked at.
+    /// Contents that could not be verified.
     pub failed: AtomicU64,
-    /// Contents that went to another tier, in the order of [`Tier::ALL`].
+    /// Contents moved to another tier, in the order of [`Tier::ALL`].
     pub moved: [AtomicU64; Tier::ALL.len()],
     pub moved_bytes: AtomicU64,
     pub moves_failed: AtomicU64,
-    /// When the last whole lap of the walk over all content began, in seconds since 1970; 0 before there is one.
+    /// When the last complete lap of the walk over all content began, in seconds since 1970; 0 before there is one.
     pub whole_lap_began_at: AtomicU64,
 }
 
@@ -69,15 +72,15 @@ impl StorageCounters {
     }
 }
 
-/// What was found of one copy.
+/// The finding for one copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyFound {
     pub tier: Tier,
     pub finding: Finding,
     pub found_bytes: Option<u64>,
-    /// Whether the bytes are right, even if readers cannot use them for what is kept beside them.
+    /// Whether the bytes are right, even if readers cannot use them because the data kept beside them is damaged.
     has_bytes: bool,
-    /// Whether readers were sent elsewhere: then it is about to go, and no loss.
+    /// Whether readers were switched to another copy: then this one is about to be removed, and its damage is no loss.
     pub is_left: bool,
 }
 
@@ -91,35 +94,35 @@ impl CopyFound {
     }
 }
 
-/// What came of a look at a content.
+/// The outcome of the verification of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     pub content: StoredContent,
     pub copies: Vec<CopyFound>,
     /// Tiers whose copy was written anew.
     pub repaired: Vec<Tier>,
-    /// Tiers whose copy was damaged and nobody needed.
+    /// Tiers whose copy was damaged and no longer needed.
     pub removed: Vec<Tier>,
-    /// Whether readers are kept from it now.
+    /// Whether the content is now withheld from readers.
     pub quarantined: bool,
 }
 
-/// What a look came to.
+/// The result of one look.
 struct Look {
     copies: Vec<CopyFound>,
-    /// Tiers that could not be looked at. Nothing is known of what they have.
+    /// Tiers that could not be read. Their copies are unknown.
     unread: Vec<(Tier, PortError)>,
 }
 
 impl Look {
-    /// Whether there is nothing to mend: no copy is bad, and the one that should be there was read.
+    /// Whether there is nothing to repair: no copy is bad, and the content's own tier was read.
     fn is_good(&self, content: &StoredContent) -> bool {
         let is_read = self.unread.iter().all(|(tier, _)| *tier != content.tier);
         is_read && !self.copies.iter().any(CopyFound::is_bad)
     }
 }
 
-/// Looks at stored copies.
+/// Verifies and repairs stored copies.
 #[derive(Clone)]
 pub struct Verifier {
     pub(crate) blobs: Arc<dyn BlobStore>,
@@ -132,18 +135,18 @@ pub struct Verifier {
     doubt: Arc<Doubt>,
 }
 
-/// What a verifier depends on.
+/// Dependencies of a verifier.
 #[derive(Clone)]
 pub struct VerifierDeps {
     pub blobs: Arc<dyn BlobStore>,
     pub records: Arc<dyn StorageRecords>,
-    /// Whose readers are kept from what is damaged.
+    /// The content store whose readers do not get damaged content.
     pub content: ContentStore,
     pub clock: Arc<dyn Clock>,
     pub node: NodeId,
     /// Reads and hashes run here.
     pub io: Handle,
-    /// Contents that this instance tells to be missing within an hour, at most: with more it doubts itself.
+    /// The most contents that this instance reports as missing within an hour; beyond that it doubts its own findings.
     pub missing_per_hour: u32,
 }
 
@@ -158,28 +161,28 @@ impl Verifier {
         &self.counters
     }
 
-    /// What this instance thinks of its own findings.
+    /// This instance's doubt about its own findings.
     pub fn doubt(&self) -> &Arc<Doubt> {
         &self.doubt
     }
 
-    /// A content could not be looked at.
+    /// Counts a content that could not be verified.
     pub(crate) fn failed(&self) {
         self.counters.failed.fetch_add(1, Relaxed);
     }
 
-    /// When the last whole lap of the walk began.
+    /// Records when the last complete lap of the walk began.
     pub(crate) fn walked(&self, whole_lap_began_at: Option<Timestamp>) {
         let seconds = whole_lap_began_at.map_or(0, |began| u64::try_from(began.as_second()).unwrap_or(0));
         self.counters.whole_lap_began_at.store(seconds, Relaxed);
     }
 
-    /// Looks at all copies of a content, and does what there is to do about them. `None` when it is not stored.
+    /// Verifies all copies of a content, and repairs or removes damaged ones. `None` when it is not stored.
     ///
-    /// The pace is that of a search: what is found damaged is looked at again, and mended, as fast as the storage gives.
+    /// The pace applies to the first look: damaged content is verified again, and repaired, as fast as the storage allows.
     ///
     /// # Errors
-    /// The store's or the database's, also when it is in the middle of a repair: the quarantine then stays.
+    /// The store's or the database's own, also in the middle of a repair: the quarantine then stays.
     pub async fn verify(
         &self,
         hash: ContentHash,
@@ -190,7 +193,7 @@ impl Verifier {
         self.verify_content(content, kind, pace).await
     }
 
-    /// As [`verify`](Self::verify), of a content that was looked up a moment ago.
+    /// Like [`verify`](Self::verify), for a content that was looked up a moment ago.
     pub(crate) async fn verify_content(
         &self,
         mut content: StoredContent,
@@ -202,7 +205,7 @@ impl Verifier {
             let mut look = self.look(&content, pace).await?;
             if !look.is_good(&content) {
                 pace = None;
-                // It may have been moved, or mended, under our eyes.
+                // It may have been moved or repaired during the look.
                 let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
                 content = now;
                 look = self.look(&content, pace).await?;
@@ -211,7 +214,7 @@ impl Verifier {
             if look.copies.iter().any(is_missing) && !self.doubt.may_tell(hash, self.clock.monotonic()) {
                 return Err(PortError::unavailable(
                     "stored content",
-                    "too much is missing here at once to be believed",
+                    "too much content is missing here at once to be believed",
                 ));
             }
             for copy in &look.copies {
@@ -242,10 +245,10 @@ impl Verifier {
         }
     }
 
-    /// What there is in each tier; a tier without a copy is told of only if it should have one.
+    /// The copies in all tiers. A missing copy is listed only for the content's own tier.
     ///
     /// # Errors
-    /// The store's, when no copy could be looked at.
+    /// The store's own, when no tier could be read.
     async fn look(&self, content: &StoredContent, mut pace: Option<&Pacer>) -> PortResult<Look> {
         let (mut copies, mut unread) = (Vec::new(), Vec::new());
         let tiers = self.blobs.tiers();
@@ -259,17 +262,17 @@ impl Verifier {
                     copies.push(copy);
                 }
                 Err(error) => {
-                    tracing::warn!(content_hash = %content.content_hash, %tier, %error, "a copy cannot be looked at");
+                    tracing::warn!(content_hash = %content.content_hash, %tier, %error, "a copy cannot be read; this node goes on with the copies in other tiers");
                     unread.push((tier, error));
                 }
             }
         }
         if !tiers.contains(&content.tier) {
-            // Taken out of the configuration, or only of this instance's: nobody can tell from here whether its copy is there.
+            // The tier is not configured on this instance, so this instance cannot tell whether its copy exists.
             let tier = content.tier;
             let error =
                 PortError::unavailable("blob storage", format!("this instance's configuration has no {tier} tier"));
-            tracing::warn!(content_hash = %content.content_hash, %tier, %error, "a copy cannot be looked at");
+            tracing::warn!(content_hash = %content.content_hash, %tier, %error, "a copy cannot be read: its tier is not configured here; this node goes on with the copies in other tiers");
             unread.push((tier, error));
         }
         if copies.is_empty()
@@ -285,7 +288,7 @@ impl Verifier {
             Ok(Some(copy)) => copy,
             Ok(None) => return Ok(CopyFound::missing(tier)),
             Err(PortError::Corrupt(why)) => {
-                tracing::error!(content_hash = %content.content_hash, %tier, why, "a copy cannot be opened");
+                tracing::error!(content_hash = %content.content_hash, %tier, why, "a copy is damaged and cannot be opened");
                 let found = CopyFound::missing(tier);
                 return Ok(CopyFound { finding: Finding::Corrupt, ..found });
             }
@@ -306,7 +309,7 @@ impl Verifier {
         }
     }
 
-    /// The SHA-256 of so many bytes.
+    /// The SHA-256 of `size` bytes.
     async fn digest(&self, source: &dyn BlobSource, size: u64, pace: Option<&Pacer>) -> PortResult<ContentHash> {
         let (leaves, mut inbox) = mpsc::channel::<Bytes>(AHEAD);
         let hashing = self.io.spawn_blocking(move || {
@@ -321,7 +324,7 @@ impl Verifier {
         while let Some((at, length)) = pieces.next() {
             keep_pace(pace, if at == 0 { length.max(SMALLEST) } else { length }).await;
             match source.read_at(at, length as usize).await {
-                // The thread takes all until this side is dropped.
+                // The send succeeds: the thread receives until this side is dropped.
                 Ok(leaf) => drop(leaves.send(leaf).await),
                 Err(error) => {
                     reading = Err(error);
@@ -349,7 +352,7 @@ impl Verifier {
         }
     }
 
-    /// Whether a copy is there that readers can use, without reading all of it.
+    /// Whether a copy exists that readers can use, without reading all of it.
     pub(crate) async fn stands(&self, content: &StoredContent, tier: Tier) -> PortResult<bool> {
         match self.blobs.open_copy(content.content_hash, tier).await {
             Ok(copy) => {
@@ -360,7 +363,7 @@ impl Verifier {
         }
     }
 
-    /// As [`look_in`](Self::look_in), put down as part of a move.
+    /// Like [`look_in`](Self::look_in), recorded as part of a move.
     pub(crate) async fn is_intact(
         &self,
         content: &StoredContent,
@@ -374,7 +377,7 @@ impl Verifier {
     }
 }
 
-/// The leaves of so many bytes, as (offset, length).
+/// The leaves of `size` bytes, as (offset, length).
 struct Pieces {
     at: u64,
     size: u64,

@@ -1,5 +1,5 @@
-//! The keys of producers and administrators, as an administrator sees and ends them. What a call's key is looked up by is the
-//! [`Catalog`](super::Catalog)'s.
+//! The keys of producers and administrators, as an administrator lists and revokes them. The look-up of a request's key
+//! is the [`Catalog`](super::Catalog)'s.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,13 +10,13 @@ use crate::{
     model::{KeyInfo, NewKey, ProducerInfo},
 };
 
-/// Keys by producer. Each change of a key that is there stands in the log of changes, as [`Tag::Key`](super::Tag::Key).
+/// Keys by producer. Each change of an existing key is in the log of changes, as [`Tag::Key`](super::Tag::Key).
 #[async_trait]
 pub trait ApiKeys: Send + Sync + 'static {
-    /// Producers in the order of their ids, which is that in which they were made.
+    /// Producers in the order of their ids, which is that of their creation.
     async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Page<ProducerInfo>>;
 
-    /// The keys of a producer, the oldest first, those that were revoked among them.
+    /// The keys of a producer, oldest first, including revoked ones.
     async fn keys(
         &self,
         producer: ProducerId,
@@ -27,10 +27,10 @@ pub trait ApiKeys: Send + Sync + 'static {
     /// Makes a key; `NotFound` when there is no such producer.
     async fn add_key(&self, new: &NewKey) -> PortResult<()>;
 
-    /// Gives a key another secret: the old one opens nothing from then on. `None` when the producer has no such key, or it was
-    /// revoked.
+    /// Replaces the secret of a key: the old one is refused from then on. `None` when the producer has no such key, or
+    /// it was revoked.
     async fn rotate_key(&self, id: KeyId, producer: ProducerId, secret_hash: &[u8; 32]) -> PortResult<Option<KeyInfo>>;
 
-    /// Ends a key for good; false when the producer has no such key. One that was revoked before stays as it is.
+    /// Revokes a key for good; false when the producer has no such key. An already revoked key stays as it is.
     async fn revoke_key(&self, id: KeyId, producer: ProducerId, now: Timestamp) -> PortResult<bool>;
 }

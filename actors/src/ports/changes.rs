@@ -1,8 +1,8 @@
-//! The log of changes: what was changed in the database, so that every instance learns of it whatever message is lost.
+//! The log of changes to the database, from which every instance learns of them even if messages are lost.
 //!
-//! The database writes the log in the transaction of the change itself, so a change without its line, or a line without its
-//! change, cannot be. Instances poll it ([`ChangeFollower`](crate::change_follower)); messages in the shared state only make
-//! it quicker.
+//! The database writes the log in the transaction of the change itself, so there is no change without its line, and no
+//! line without its change. Instances poll it ([`ChangeFollower`](crate::change_follower)); messages in the shared
+//! state only make it faster.
 
 use std::{fmt, str::FromStr};
 
@@ -15,26 +15,26 @@ use crate::{
     model::{IdentityKey, Timeline},
 };
 
-/// What a cached answer depends on; telling of the tag drops it everywhere. As text: `receipt:ID`, `policy:NAME`, `asset:ID`,
-/// `lineage:graph`, `governance:ID`, `content:HASH`, `identity:KEY`, `key:ID`.
+/// A dependency of cached answers; publishing the tag invalidates those answers everywhere. As text: `receipt:ID`,
+/// `policy:NAME`, `asset:ID`, `lineage:graph`, `governance:ID`, `content:HASH`, `identity:KEY`, `key:ID`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tag {
     Receipt(ReceiptId),
     Policy(String),
     Asset(VersionId),
-    /// `lineage:graph`. The graph has jobs, datasets or edges that it had not.
+    /// `lineage:graph`. The graph has new jobs, datasets or edges.
     Lineage,
-    /// `governance:ID`. A governance policy has another version.
+    /// `governance:ID`. A governance policy has a new version.
     Governance(PolicyId),
-    /// Where a content is, or whether readers may have it; never its bytes.
+    /// The place of a content, or whether it is withheld from readers; never its bytes.
     Content(ContentHash),
-    /// Whom an identity key speaks for.
+    /// The producer that an identity key authenticates.
     Identity(IdentityKey),
-    /// What an API key opens.
+    /// The rights of an API key.
     Key(KeyId),
-    /// `recall:ID`. Not a change: credit of this receipt that lies idle on an instance is wanted by another one.
+    /// `recall:ID`. Not a change: another instance needs idle credit of this receipt.
     Recall(ReceiptId),
-    /// `entries:PATTERN`. Not a change either: an operator wants the cached entries gone whose key matches.
+    /// `entries:PATTERN`. Not a change either: an operator wants the cached entries whose key matches to be dropped.
     Entries(KeyPattern),
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The text names no tag.
+/// The text is not a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, identity:KEY, key:ID, \
@@ -84,41 +84,41 @@ impl FromStr for Tag {
     }
 }
 
-/// A place in the log. What it means is the adapter's business.
+/// A position in the log. Its meaning is up to the adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeMark(pub i64);
 
 /// A line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Names the line: the same change may be read again.
+    /// The id of the line: the same line may be read again.
     pub id: i64,
     pub tag: Tag,
 }
 
-/// What was read of the log.
+/// A page of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangePage {
     pub changes: Vec<Change>,
     /// Where to read on.
     pub mark: ChangeMark,
-    /// The history that this was read in. A mark of another one says nothing.
+    /// The timeline in which this was read. A mark of another timeline means nothing.
     pub timeline: Timeline,
-    /// More has changed than was read, or the log does not go back to where it was asked from: anything may have changed.
+    /// More has changed than was read, or the log no longer reaches back to the mark: anything may have changed.
     pub anything: bool,
 }
 
 /// The log of changes.
 #[async_trait]
 pub trait Changes: Send + Sync + 'static {
-    /// What has changed since `after`, and perhaps a little that was read before: every change whose transaction had
-    /// committed is in this answer or in an earlier one. `None` asks where the log is now, without any change.
+    /// The changes since `after`, and perhaps some that were read before: every change whose transaction had committed
+    /// is in this answer or in an earlier one. `None` asks for the end of the log, without any change.
     async fn changes(&self, after: Option<ChangeMark>, limit: u32) -> PortResult<ChangePage>;
 
-    /// Adds lines for what somebody says has changed, without changing it.
+    /// Adds lines for changes that are reported by an operator or another instance. Changes nothing else.
     async fn note_changes(&self, tags: &[Tag]) -> PortResult<()>;
 
-    /// Forgets up to `limit` lines older than `before`; how many.
+    /// Forgets up to `limit` lines older than `before`; returns how many.
     async fn forget_changes(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 }
 

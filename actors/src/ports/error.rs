@@ -1,14 +1,14 @@
-//! What can go wrong behind a port, as far as a caller can act on it.
+//! The errors of ports, as far as a caller can act on them.
 
 use std::{error::Error, time::Duration};
 
 pub type PortResult<T> = Result<T, PortError>;
 
-/// A port's failure. Messages are for logs; clients see a problem document made elsewhere.
+/// A port's failure. Messages are for logs; clients get a problem document made elsewhere.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// The dependency did not answer, or not in time. Whether the operation was applied is unknown; all of them may be
-    /// repeated.
+    /// The dependency did not answer, or not in time. It is unknown whether the operation was applied; every operation
+    /// may be repeated.
     #[error("{dependency} is unavailable: {source}")]
     Unavailable {
         dependency: &'static str,
@@ -19,16 +19,16 @@ pub enum PortError {
     /// The dependency refused this input; repeating it gives the same answer.
     #[error("{dependency} rejected the operation: {source}")]
     Rejected { dependency: &'static str, source: Box<dyn Error + Send + Sync> },
-    /// Stored bytes are not what they should be: truncated, or their hash differs.
+    /// Stored bytes are not what was stored: truncated, or their hash differs.
     #[error("stored data is corrupt: {0}")]
     Corrupt(String),
-    /// The thing is not there although it should be.
+    /// The object does not exist although it should.
     #[error("{0} was not found")]
     NotFound(&'static str),
     /// No room: a disk or a quota of the store is full.
     #[error("{0} has no room left")]
     Full(&'static str),
-    /// This node's epoch was reclaimed: its leases are gone, and it must come back under a new epoch.
+    /// This node's epoch was reclaimed: its leases are gone, and it has to go on under a new epoch.
     #[error("this node's epoch was reclaimed")]
     Fenced,
 }
@@ -47,7 +47,7 @@ impl PortError {
         matches!(self, Self::Unavailable { .. } | Self::Full(_))
     }
 
-    /// The error that several callers of one shared operation get: what one of them may act on, by reference.
+    /// The error for several callers of one shared operation: the parts that a caller may act on, by reference.
     pub fn shared(error: &std::sync::Arc<Self>) -> Self {
         match &**error {
             Self::Corrupt(what) => Self::Corrupt(what.clone()),

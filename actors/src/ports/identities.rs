@@ -1,4 +1,4 @@
-//! Whom identity keys speak for.
+//! Identity keys, and the producers that they authenticate.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -9,31 +9,31 @@ use crate::{
     model::{Binding, IdentityKey},
 };
 
-/// Identity keys of one producer that are listed, which is more than anybody has machines.
+/// The most identity keys of one producer in a list: more than any producer has machines.
 pub const IDENTITIES: usize = 1000;
 
-/// What became of a wish to bind a key.
+/// The outcome of binding a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     New(Binding),
-    /// It spoke for this producer already.
+    /// It was already bound to this producer.
     Already(Binding),
-    /// It speaks for another one.
+    /// It is bound to another producer.
     Taken,
 }
 
-/// Identity keys by producer. A key speaks for one producer, which may have several.
+/// Identity keys by producer. A key is bound to one producer; a producer may have several keys.
 #[async_trait]
 pub trait Identities: Send + Sync + 'static {
-    /// Whom a key speaks for.
+    /// The producer that a key is bound to.
     async fn identity(&self, key: IdentityKey) -> PortResult<Option<ProducerId>>;
 
-    /// Lets a key speak for a producer; `NotFound` when there is no such producer.
+    /// Binds a key to a producer; `NotFound` when the producer does not exist.
     async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<Bound>;
 
-    /// Takes that right away; false when the key had it not.
+    /// Unbinds a key; false when it was not bound to this producer.
     async fn unbind_identity(&self, key: IdentityKey, producer: ProducerId) -> PortResult<bool>;
 
-    /// The keys that speak for a producer, the oldest first, up to [`IDENTITIES`] of them.
+    /// The keys bound to a producer, oldest first, up to [`IDENTITIES`] of them.
     async fn identities(&self, producer: ProducerId) -> PortResult<Vec<Binding>>;
 }

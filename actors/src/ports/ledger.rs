@@ -1,4 +1,4 @@
-//! The ledger: receipts, policies, windows, leases and usage; everything that is money.
+//! The ledger: receipts, policies, windows, leases and usage; everything that concerns money.
 //!
 //! Three traits by who calls them: [`Receipts`] from handlers, [`Ledger`] from the quota and usage actors, [`Upkeep`] from
 //! the Janitor and the tools. One adapter implements all three.
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What is needed to make a receipt. The content is the asset's, the total its current price.
+/// The input for making a receipt. The content is that of the asset, the total is the asset's current price.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewReceipt {
     pub receipt_id: ReceiptId,
@@ -28,10 +28,10 @@ pub struct NewReceipt {
     pub created_at: Timestamp,
 }
 
-/// What came of a change of status.
+/// The outcome of a change of status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusChange {
-    /// The receipt as it is now; its epoch has grown, unless it had this status already.
+    /// The receipt as it is now; its epoch has grown, unless it already had this status.
     Changed(Receipt),
     /// Its status does not allow the change ([`ReceiptStatus::may_become`]).
     Refused(ReceiptStatus),
@@ -74,25 +74,25 @@ pub struct QuotaView {
     pub windows: [WindowUsage; 3],
 }
 
-/// A receipt that the quota cache misses, or whose lease is short.
+/// A receipt that the quota cache lacks, or whose lease is too small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
     pub receipt_id: ReceiptId,
     /// Nothing is leased unless the receipt is for this content.
     pub content_hash: ContentHash,
-    /// At least this, or nothing. [`Credit::ZERO`] takes whatever fits, be it nothing.
+    /// At least this, or nothing. [`Credit::ZERO`] takes whatever fits, even nothing.
     pub need: Credit,
     /// As much as this where it fits ([`LeaseSizing`]). [`Credit::ZERO`] only loads.
     pub want: Credit,
 }
 
-/// A [`Want`] as the ledger is asked for it: under a name, so that it can be asked again until it is answered.
+/// A [`Want`] as it is sent to the ledger: with an id, so that it can be repeated until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefillRequest {
     pub want: Want,
-    /// Names it among the requests of the node's epoch for this receipt. A later one has a larger number; the first is 1.
+    /// Identifies it among the requests of the node's epoch for this receipt. Later ones have larger numbers; the first is 1.
     pub id: i64,
-    /// It may have been asked before: a statement that carried it was not answered, and may still be under way.
+    /// It may have been sent before: a statement that carried it was not answered, and may still be running.
     pub again: bool,
 }
 
@@ -101,14 +101,14 @@ impl RefillRequest {
         Self { want, id, again: false }
     }
 
-    /// The same request once more.
+    /// The same request, marked as a repeat.
     #[must_use]
     pub const fn repeated(self) -> Self {
         Self { again: true, ..self }
     }
 }
 
-/// A receipt with all that a stream's admission depends on.
+/// A receipt with all inputs of a stream's admission.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReceiptView {
     pub receipt: Receipt,
@@ -122,17 +122,18 @@ pub struct ReceiptView {
 /// The answer to one [`Want`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refill {
-    /// `None`: no such receipt.
+    /// `None`: the receipt does not exist.
     pub view: Option<ReceiptView>,
     /// Hour, day and month at `now`, after the grant.
     pub windows: [WindowUsage; 3],
-    /// What this request added to the node's lease, now or when it was asked before. Zero where it does not fit, or where the
-    /// receipt may not stream or is for other content, and in a dimension that no window limits.
+    /// The credit that this request added to the node's lease, now or when it was first sent. Zero where it does not
+    /// fit, or where the receipt may not stream or is for other content, and in a dimension that no window limits.
     pub granted: Credit,
 }
 
 impl Refill {
-    /// What did not fit, if that is why nothing was granted. A caller that did not know the size lacks no more than that.
+    /// The credit that did not fit, if that is why nothing was granted. A caller that did not know the size lacks no
+    /// more than that.
     pub fn lacking(&self, want: &Want) -> Option<Credit> {
         let content = self.view.as_ref()?.content.as_ref()?;
         let was_asked = content.content_hash == want.content_hash && !want.need.is_zero();
@@ -145,13 +146,13 @@ impl Refill {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Release {
     pub receipt_id: ReceiptId,
-    /// Any moment in the hour that the lease is of.
+    /// Any moment in the hour of the lease.
     pub window: Timestamp,
     pub epoch: i64,
     pub credit: Credit,
 }
 
-/// One batch of usage: what one transaction applies.
+/// One batch of usage: the content of one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettleBatch {
     pub node: NodeEpoch,
@@ -161,24 +162,24 @@ pub struct SettleBatch {
     pub releases: Vec<Release>,
 }
 
-/// What a batch came to.
+/// The outcome of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Settled {
-    /// Rows that were not there yet. Zero for a batch that had been applied before.
+    /// Rows that were new. Zero for a batch that had been applied before.
     pub inserted: u64,
 }
 
-/// What one step of reclaiming, or of closing an epoch, found.
+/// The outcome of one step of reclaiming, or of closing an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reclaimed {
     pub leases: u64,
     /// The credit that was charged or released.
     pub credit: Credit,
-    /// Leases among them that were released whatever the mode says, since no crash explains their loss.
+    /// Those of the leases that were released in either mode, since no crash explains their loss.
     pub spared_leases: u64,
     /// The credit of the spared leases.
     pub spared: Credit,
-    /// Whether leases may be left for a further step.
+    /// Whether there may be leases left for another step.
     pub more: bool,
 }
 
@@ -192,18 +193,18 @@ pub struct SetAside {
     pub reason: String,
 }
 
-/// The latest epoch of a node, as the ledger knows it.
+/// The latest epoch of a node in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     pub epoch: i64,
-    /// Heartbeats of the epoch that the ledger has taken.
+    /// Heartbeats of the epoch that the ledger has acknowledged.
     pub beats: u64,
-    /// Whether it is neither fenced nor past its time.
+    /// Whether it is neither fenced nor expired.
     pub alive: bool,
 }
 
 impl Standing {
-    /// Whether the ledger knows less than it acknowledged: so many heartbeats of an epoch.
+    /// Whether the ledger has fewer than the `beats` heartbeats of an epoch that it acknowledged.
     pub fn is_behind(known: Option<Self>, epoch: i64, beats: u64) -> bool {
         known.is_none_or(|known| known.epoch < epoch || known.epoch == epoch && known.beats < beats)
     }
@@ -217,15 +218,14 @@ impl Standing {
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Loads receipts and takes leases for them, in one round trip for all. The answers are in the order of `requests`.
-    /// A receipt stands at most once in `requests`, and a node has one request for a receipt under way.
+    /// A receipt occurs at most once in `requests`, and a node has at most one request for a receipt in flight.
     ///
-    /// A request grants once, however often it is asked and in whatever order its statements arrive: one that is asked
-    /// [`again`](RefillRequest::again) is told what it was granted, and when its answer is there no statement of it, nor of an
-    /// earlier one, grants anything any more. It is asked again with a `now` of the same hour.
-    ///
+    /// A request grants once, however often it is sent and in whatever order its statements arrive. A request that is
+    /// sent [`again`](RefillRequest::again) gets the original grant. Once it is answered, no statement of it, nor of an
+    /// earlier request, can grant anything any more. It is repeated with a `now` of the same hour.
     /// # Errors
     /// `Fenced` when the node's epoch is not alive in the ledger: no statement of this epoch grants anything any more.
-    /// After `Unavailable` it may have been granted: ask again.
+    /// After `Unavailable` it may have been granted: repeat it.
     async fn refill(
         &self,
         node: NodeEpoch,
@@ -234,54 +234,53 @@ pub trait Ledger: Send + Sync + 'static {
         now: Timestamp,
     ) -> PortResult<Vec<Refill>>;
 
-    /// Applies a batch in one transaction: inserts the rows that are not there yet, adds to the windows only what was
-    /// really inserted, takes it off the leases it was spent from, gives releases back, advances the watermark. A batch
-    /// at or below the watermark changes nothing, so a repeat after a lost answer counts nothing twice. Fenced epochs
-    /// settle too: what a reclaimed lease was charged for shrinks by what the late rows explain.
+    /// Applies a batch in one transaction: inserts new rows, adds only those to the windows, takes them off the leases
+    /// that they were spent from, gives releases back, and advances the watermark. A batch at or below the watermark
+    /// changes nothing, so a repeat after a lost answer counts nothing twice. Fenced epochs settle too: the charge for
+    /// a reclaimed lease shrinks by the late rows that explain it.
     ///
     /// # Errors
-    /// `Rejected` when a row can never be inserted (its receipt does not exist); nothing of the batch is then applied.
+    /// `Rejected` when a row can never be inserted (its receipt does not exist); then nothing of the batch is applied.
     async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled>;
 
-    /// Keeps a row that can never be settled for a person to decide about. It is in no window. A repeat keeps it once.
+    /// Keeps a row that can never be settled, for an operator to decide about. It is in no window. A repeat keeps it once.
     async fn set_aside(&self, node: NodeId, row: &UsageRow, reason: &str) -> PortResult<()>;
 
-    /// Makes the node's epoch known, or keeps it alive for another `ttl` by the ledger's own clock.
+    /// Registers the node's epoch, or keeps it alive for another `ttl` by the ledger's own clock.
     ///
     /// # Errors
-    /// `Fenced` when this epoch was reclaimed, or a later epoch of this node is known.
+    /// `Fenced` when this epoch was reclaimed, or the node has a later epoch.
     async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()>;
 
-    /// The latest epoch of a node; `None` when the ledger knows none.
+    /// The latest epoch of a node; `None` when the ledger has none.
     async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>>;
 
-    /// Ends the time of an epoch whose process is known to be gone, so that its leases need not be waited for.
+    /// Ends the time of an epoch whose process is known to be gone, so that its leases can be reclaimed at once.
     async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()>;
 
-    /// Nodes alive now. An epoch that a later one of its node has replaced is no node more.
+    /// Nodes alive now. An epoch that was replaced by a later one of its node does not count.
     async fn nodes_alive(&self) -> PortResult<u64>;
 
-    /// The live leases of a node's epoch, added up.
+    /// The sum of the live leases of a node's epoch.
     async fn leased(&self, node: NodeEpoch) -> PortResult<Credit>;
 
-    /// Takes back up to `limit` leases of epochs whose heartbeat ran out. An epoch is fenced in the same transaction that
-    /// takes the first of its leases.
+    /// Reclaims up to `limit` leases of epochs whose heartbeat ran out. An epoch is fenced in the transaction that
+    /// reclaims the first of its leases.
     ///
-    /// `by` is the epoch of the caller. A caller that is not alive itself takes nothing: a caller that slept, or a clock that
-    /// jumped, tells nothing about the others. A caller that was late takes nothing either until it has been in time twice,
-    /// so that the others have had the time to say that they live.
+    /// `by` is the epoch of the caller. A caller that is not alive itself reclaims nothing: a caller that was
+    /// suspended, or a clock that jumped, says nothing about the others. A caller that was late reclaims nothing until
+    /// it has been in time twice, so that the others have had time for a heartbeat.
     ///
-    /// An epoch that a later one of its node replaced while it was alive was not lost in a crash: two processes have one
-    /// identity. Its leases are released whatever `mode` says.
+    /// An epoch that was replaced by a later one of its node while it was alive was not lost in a crash: two processes
+    /// have one identity. Its leases are released whatever `mode` says.
     async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed>;
 
-    /// Ends the epoch of a node that stops: fences it, so that no statement that is still under way takes a lease, and
-    /// releases up to `limit` of the leases that are left. Nothing is charged, so all usage must have been settled before.
-    /// Repeating it is harmless.
+    /// Ends the epoch of a node that stops: fences it, so that no statement still running takes a lease, and releases up to
+    /// `limit` of the remaining leases. Nothing is charged, so all usage must have been settled before. It may be repeated.
     async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed>;
 }
 
-/// A window that does not equal the sum of its usage rows, or reserves that do not equal its leases.
+/// A window that does not equal the sum of its usage rows, or whose reserved credit does not equal its leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditDifference {
     pub receipt_id: ReceiptId,
@@ -289,7 +288,7 @@ pub struct AuditDifference {
     pub window_start: Timestamp,
     pub recorded: Credit,
     pub recomputed: Credit,
-    /// True when it is about `reserved` against leases, false about `used` against usage rows.
+    /// True for `reserved` against leases, false for `used` against usage rows.
     pub reserved: bool,
 }
 
@@ -306,37 +305,37 @@ pub struct AuditPage {
     /// Windows compared.
     pub windows: u64,
     pub differences: Vec<AuditDifference>,
-    /// The receipt to go on after; `None` at the end.
+    /// The receipt after which to continue; `None` at the end.
     pub next: Option<ReceiptId>,
 }
 
 /// Housekeeping in bounded steps.
 #[async_trait]
 pub trait Upkeep: Send + Sync + 'static {
-    /// Answers when the database does.
+    /// Succeeds when the database answers.
     async fn ping(&self) -> PortResult<()>;
 
-    /// Marks up to `limit` open receipts past their time as expired, and keeps what they were; how many.
+    /// Marks up to `limit` open receipts past their time as expired, and records their earlier status; returns how many.
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64>;
 
-    /// Makes up to `limit` receipts that [`expire_receipts`](Self::expire_receipts) marked, and whose time is not over, what they were
-    /// before; how many. They were marked by a clock that was ahead.
+    /// Gives up to `limit` receipts that [`expire_receipts`](Self::expire_receipts) marked, and that have not expired,
+    /// their earlier status back; returns how many. A clock that was ahead had marked them.
     async fn restore_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64>;
 
-    /// Removes up to `limit` windows that ended before `before`, with the usage rows that they sum up; how many windows.
-    /// Windows with reserved credit stay.
+    /// Removes up to `limit` windows that ended before `before`, with the usage rows that they sum up; returns how many
+    /// windows. Windows with reserved credit stay.
     async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 
-    /// Forgets up to `limit` fenced epochs that hold no lease and were last seen before `before`; how many.
+    /// Forgets up to `limit` fenced epochs that hold no lease and were last seen before `before`; returns how many.
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 
-    /// Makes what the next `months` months will need (partitions, where the database has them); how many were made.
+    /// Makes the partitions of the next `months` months, where the database has partitions; returns how many were made.
     async fn prepare(&self, now: Timestamp, months: u32) -> PortResult<u64>;
 
     /// Usage rows that were set aside, in the order of their ids, after `after`.
     async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>>;
 
-    /// Adds up the live leases of epochs that are not alive: a Janitor is about to take them back.
+    /// The sum of the live leases of epochs that are not alive: a Janitor is about to reclaim them.
     async fn unheld(&self) -> PortResult<Unheld>;
 
     /// Compares the windows of up to `limit` receipts after `after` with their usage rows and leases.

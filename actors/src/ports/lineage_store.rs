@@ -1,4 +1,4 @@
-//! Lineage: events in a sliding window, and the graph that is derived from them.
+//! Lineage: events in a sliding window, and the graph derived from them.
 //!
 //! Three traits by who calls them: [`LineageStore`] from the ingest actor and handlers, [`LineageOutbox`] from the emitter,
 //! [`LineageUpkeep`] from the pruner. One adapter implements all three.
@@ -16,66 +16,66 @@ use crate::{
     model::{Graph, LineageEvent, LineageNode, NamespaceKey, NodeDetail, NodeKey, RunDetail, Walk},
 };
 
-/// Nodes on either side that a [`NodeDetail`] tells of; the graph has all.
+/// Nodes on either side in a [`NodeDetail`]; the graph has all of them.
 pub const NEIGHBOURS: u32 = 100;
 
-/// Runs that a [`NodeDetail`] tells of.
+/// Runs in a [`NodeDetail`].
 pub const RUNS: u32 = 20;
 
-/// Events that a [`RunDetail`] tells of.
+/// Events in a [`RunDetail`].
 pub const EVENTS: u32 = 100;
 
-/// Bytes of the bodies in a [`RunDetail`]; the newest that fit are there.
+/// Bytes of the bodies in a [`RunDetail`]; the newest that fit are included.
 pub const BODY_BYTES: u64 = 4 << 20;
 
-/// Nodes that search looks at: it gives the ones seen last out of these, and words that fit more nodes are too common to
-/// find any of them.
+/// Nodes that search considers. It returns those of them that were seen last; words that match more nodes are too
+/// common to find any of them.
 pub const SEARCHED: u32 = 1000;
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kept {
     New,
-    /// It was there already.
+    /// It was already stored.
     Known,
-    /// Its namespace has more events than the window holds, and those of its time have left.
+    /// Its namespace has more events than the window holds, and this event is older than those that are kept.
     Left,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ingested {
-    /// Of each event, in their order.
+    /// The outcome of each event, in their order.
     pub kept: Vec<Kept>,
-    /// Whether the graph has nodes or edges that it had not. The log of changes then says so.
+    /// Whether the graph has new nodes or edges. The log of changes then says so.
     pub grew: bool,
 }
 
-/// Events in, and the graph out.
+/// Takes events in, and answers queries about the graph.
 #[async_trait]
 pub trait LineageStore: Send + Sync + 'static {
-    /// Keeps the events that are new and derives the graph from those, in one transaction. Neither
-    /// the order of events nor their repetition, within a batch or across batches, changes what comes out.
+    /// Stores the new events and updates the graph from them, in one transaction. Neither the order of events nor their
+    /// repetition, within a batch or across batches, changes the result.
     async fn ingest(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Ingested>;
 
-    /// Of these nodes, those that are known.
+    /// Those of these nodes that exist.
     async fn nodes(&self, keys: &[NodeKey]) -> PortResult<Vec<LineageNode>>;
 
-    /// A node with what stands next to it.
+    /// A node with its neighbours.
     async fn node(&self, key: NodeKey) -> PortResult<Option<NodeDetail>>;
 
-    /// Walks the graph; `None` when the root is not known.
+    /// Walks the graph; `None` when the root does not exist.
     async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>>;
 
     /// A run with its events.
     async fn run(&self, id: RunId) -> PortResult<Option<RunDetail>>;
 
-    /// Nodes whose names have words that begin with all of these, the last seen first. Words are as
+    /// Nodes whose names have words that begin with all of these, last seen first. Words are as
     /// [`words_of`](crate::model::words_of) makes them.
     async fn search(&self, words: &[String], limit: u32) -> PortResult<Vec<LineageNode>>;
 }
 
-/// What the ledger has to tell of.
+/// The kinds of outbox entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Told {
     Upload,
@@ -102,77 +102,77 @@ impl Told {
     }
 }
 
-/// Something that happened and is still to be told.
+/// An event of the ledger or the catalogue that has not been emitted yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxEntry {
     pub id: i64,
     pub told: Told,
     pub happened_at: Timestamp,
-    /// As the migration that made the outbox says.
+    /// Its form is defined in the migration that made the outbox.
     pub detail: Value,
 }
 
-/// What the ledger and the catalogue tell of themselves, written in the transactions that it tells of.
+/// The outbox: events of the ledger and the catalogue, written in the transactions that they describe.
 #[async_trait]
 pub trait LineageOutbox: Send + Sync + 'static {
-    /// Whether anything is told, for all instances on this database.
+    /// Turns the node's own events on or off, for all instances on this database.
     async fn set_telling(&self, enabled: bool) -> PortResult<()>;
 
-    /// Up to `limit` of the oldest entries that nobody is busy with. They are this caller's for `ttl`, and then anybody's.
+    /// Up to `limit` of the oldest entries that no caller has claimed. They are this caller's for `ttl`, and then free again.
     async fn claim(&self, limit: u32, ttl: Duration) -> PortResult<Vec<OutboxEntry>>;
 
-    /// Removes what has been told.
+    /// Removes entries that have been emitted.
     async fn told(&self, ids: &[i64]) -> PortResult<()>;
 
-    /// Removes up to `limit` entries older than `before`; how many.
+    /// Removes up to `limit` entries older than `before`; returns how many.
     async fn prune_outbox(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 }
 
-/// What the window holds.
+/// The contents of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WindowState {
     pub events: u64,
-    /// Events above what their namespaces may have.
+    /// Events beyond the limit of their namespaces.
     pub excess: u64,
     pub oldest_day: Option<Date>,
 }
 
-/// Pruning in bounded steps, oldest first. A step takes only what nobody else holds, and is refused as `Fenced` when the
-/// lease is not held any more.
+/// Pruning in bounded steps, oldest first. A step skips rows locked by others, and is refused as `Fenced` when the
+/// lease is no longer held.
 #[async_trait]
 pub trait LineageUpkeep: Send + Sync + 'static {
-    /// Makes what events of these days will need (partitions, where the database has them); how many were made.
+    /// Makes the partitions of these days, where the database has partitions; returns how many were made.
     async fn prepare_days(&self, days: &[Date]) -> PortResult<u64>;
 
-    /// Takes the lease of the pruner, or keeps it, for `ttl` by the database's own clock. Its token, or `None` while
-    /// somebody else has it.
+    /// Acquires or renews the lease of the pruner, for `ttl` by the database's own clock. Returns its token, or `None`
+    /// while another instance holds it.
     async fn lease_pruning(&self, holder: Uuid, ttl: Duration) -> PortResult<Option<i64>>;
 
     /// Gives the lease back.
     async fn release_pruning(&self, token: i64) -> PortResult<()>;
 
-    /// Removes events of days before `day`: up to `limit`, or a whole day where the database can drop one. How many, perhaps none
-    /// of a day that had none; `None` when no such day is left.
+    /// Removes events of days before `day`: up to `limit`, or a whole day where the database can drop one. Returns how
+    /// many, which is zero for an empty day; `None` when no such day is left.
     async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>>;
 
-    /// Up to `limit` namespaces with more than `most` events, and how many are too many; the fullest first.
+    /// Up to `limit` namespaces with more than `most` events, and the excess of each; fullest first.
     async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>>;
 
-    /// Removes up to `limit` of a namespace's oldest events, with the runs of which nothing is left; how many events.
+    /// Removes up to `limit` of a namespace's oldest events, and runs left without events; returns how many events.
     async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64>;
 
-    /// Removes up to `limit` runs that were last seen before `day`; how many.
+    /// Removes up to `limit` runs that were last seen before `day`; returns how many.
     async fn prune_runs(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
 
-    /// Removes up to `limit` edges that were last seen before `day`; how many.
+    /// Removes up to `limit` edges that were last seen before `day`; returns how many.
     async fn prune_edges(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
 
-    /// Removes up to `limit` jobs and datasets that were last seen before `day` and have no edge; how many.
+    /// Removes up to `limit` jobs and datasets that were last seen before `day` and have no edge; returns how many.
     async fn prune_nodes(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
 
-    /// Forgets up to `limit` namespaces that have no event, and whose window has not moved since `day`; how many.
+    /// Forgets up to `limit` namespaces that have no event, and whose window has not moved since `day`; returns how many.
     async fn prune_namespaces(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
 
-    /// What the window holds, where a namespace may have `most` events.
+    /// The contents of the window, where a namespace may have `most` events.
     async fn window(&self, most: u64) -> PortResult<WindowState>;
 }

@@ -1,4 +1,4 @@
-//! Governance policies, as versioned documents, and what they came to.
+//! Governance policies, as versioned documents, and the runs that judged by them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct StoredPolicy {
     pub policy_id: PolicyId,
     /// Grows by one with each change, from 1.
     pub version: u32,
-    /// When this version was put.
+    /// When this version was stored.
     pub created_at: Timestamp,
     pub policy: Policy,
 }
@@ -34,23 +34,23 @@ pub struct PolicySummary {
     pub description: Option<String>,
 }
 
-/// What became of a document.
+/// The outcome of storing a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Put {
     pub version: u32,
-    /// When the version was put: earlier, when the document is the one that was there.
+    /// When the version was stored: earlier, when the document equals the current one.
     pub created_at: Timestamp,
-    /// Whether there was no such policy.
+    /// Whether the policy is new.
     pub new: bool,
 }
 
-/// What an asset was judged for.
+/// Why an asset was judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Occasion {
-    /// Somebody asked.
+    /// A client asked for it.
     Evaluate,
-    /// It is about to be made.
+    /// The asset is about to be made.
     Publish,
     /// A receipt for it is about to be made.
     Receipt,
@@ -79,7 +79,7 @@ pub struct PolicyRun {
     pub run_id: PolicyRunId,
     pub policy_id: PolicyId,
     pub policy_version: u32,
-    /// The asset. There is none of this id when it was refused before it was made.
+    /// The asset. It does not exist when it was refused before it was made.
     pub version_id: VersionId,
     pub occasion: Occasion,
     pub evaluated_at: Timestamp,
@@ -87,7 +87,7 @@ pub struct PolicyRun {
     pub verdict: Verdict,
 }
 
-/// A place in the list of runs of a policy and an asset, which begins with the newest.
+/// A position in the list of runs of a policy and an asset, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunMark {
     pub evaluated_at: Timestamp,
@@ -103,14 +103,14 @@ impl From<&PolicyRun> for RunMark {
 /// Policies and their runs.
 #[async_trait]
 pub trait Policies: Send + Sync + 'static {
-    /// Makes the document the current version of its policy: the next one, or the first. A document that is the current one
-    /// already changes nothing.
+    /// Makes the document the current version of its policy: the next version, or the first. A document equal to the
+    /// current one changes nothing.
     async fn put_document(&self, id: &PolicyId, policy: &Policy, now: Timestamp) -> PortResult<Put>;
 
     /// The current version.
     ///
     /// # Errors
-    /// `Corrupt` for a document that cannot be read, such as one of a later program.
+    /// `Corrupt` for an unreadable document, such as one stored by a later version of this program.
     async fn document(&self, id: &PolicyId) -> PortResult<Option<Arc<StoredPolicy>>>;
 
     /// A version, as long as it is kept.
@@ -122,10 +122,10 @@ pub trait Policies: Send + Sync + 'static {
     /// The policies in the order of their ids, after `after`.
     async fn documents(&self, after: Option<&PolicyId>, limit: u32) -> PortResult<Page<PolicySummary>>;
 
-    /// Keeps a run. One that is there already is left as it is.
+    /// Records a run. An existing run stays as it is.
     async fn record_run(&self, run: &PolicyRun) -> PortResult<()>;
 
-    /// The runs of a policy for an asset, the newest first, after `after`.
+    /// The runs of a policy for an asset, newest first, after `after`.
     async fn policy_runs(
         &self,
         id: &PolicyId,
@@ -134,14 +134,14 @@ pub trait Policies: Send + Sync + 'static {
         limit: u32,
     ) -> PortResult<Page<PolicyRun>>;
 
-    /// Removes up to `limit` runs from before `before`, the oldest first; how many.
+    /// Removes up to `limit` runs from before `before`, oldest first; returns how many.
     async fn forget_policy_runs(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 
-    /// Removes up to `limit` versions that a later one replaced before `before`; how many. The current one always stays.
+    /// Removes up to `limit` versions that were replaced before `before`; returns how many. The current one always stays.
     async fn forget_policy_versions(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
 }
 
-/// What the node knows of a content beside what its assets say, as far as policies ask.
+/// Facts about a content that its assets do not contain, as far as policies ask for them.
 #[async_trait]
 pub trait Provenance: Send + Sync + 'static {
     /// How far the origin of a content is known, followed no farther than `most` edges.

@@ -10,21 +10,21 @@ use crate::{
     rate_window::{Ask, Moment, RateWindow},
 };
 
-/// What a subject was granted, and how it stands now.
+/// The grant for a subject, and the state of its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// Requests that were counted and may be let in until the window ends. 0 is a refusal, and was counted as nothing.
+    /// Requests that were counted and may be admitted until the window ends. 0 is a refusal, and counted nothing.
     pub granted: u32,
-    /// Requests that are left beyond them.
+    /// Requests left beyond them.
     pub remaining: u32,
-    /// How long the window goes on, and what was granted is good.
+    /// The time until the window ends, for which the grant is good.
     pub left: Duration,
-    /// How long until more is left than now, if nobody asks in the meantime; of a refusal, when to come back.
+    /// How long until more are left, if no request comes meanwhile; for a refusal, when to come back.
     pub more_after: Duration,
 }
 
 impl Grant {
-    /// What a back end that has just counted `granted` says.
+    /// The answer of a back end that has just counted `granted`.
     pub fn of(granted: u32, counts: RateWindow, limit: u32, at: Moment) -> Self {
         Self {
             granted,
@@ -35,10 +35,10 @@ impl Grant {
     }
 }
 
-/// Where requests are counted. All windows are as long as the back end was made with, and are aligned for all of its users,
+/// Counts requests. All windows have the length with which the back end was made, and are aligned for all of its users,
 /// whose clocks do not matter.
 #[async_trait]
 pub trait RateLimits: Send + Sync + 'static {
-    /// Counts requests of a subject by [`RateWindow::take`], at once or not at all. The limit may change from call to call.
+    /// Counts requests of a subject by [`RateWindow::take`], atomically. The limit may change from call to call.
     async fn take(&self, subject: &Subject, ask: Ask) -> PortResult<Grant>;
 }

@@ -1,9 +1,9 @@
 //! The cache that all instances share: the second tier of [`tiered_cache`](crate::tiered_cache).
 //!
-//! An entry is kept with the versions that its tags had *before* its value was loaded, and is there only while they are still
-//! their versions. So invalidating a tag is one write, however many entries name it, and a load that raced an invalidation
-//! is outdated at once. A tag without a version (it expired, or was pushed out) makes its entries outdated: what the store
-//! forgets costs a load and is never wrong.
+//! An entry is stored with the versions that its tags had *before* its value was loaded, and is valid only while those
+//! versions are current. So invalidating a tag is one write, however many entries name it, and a load that raced an
+//! invalidation is outdated at once. A tag without a version (it expired, or was evicted) outdates its entries: data
+//! that the store forgets costs a load and never shows an old value.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -22,15 +22,15 @@ use crate::{
 pub enum CacheName {
     /// Assets with their price, by version id.
     Assets,
-    /// Pages of the catalogue, by what was asked.
+    /// Pages of the catalogue, by query.
     Listings,
-    /// Answers about lineage, by what was asked.
+    /// Answers about lineage, by query.
     Lineage,
     /// Quota policies, all of them in one entry since there are few, and governance policies, one by one.
     Policies,
-    /// What a receipt says, by its id; never what is left of its quota.
+    /// The stored part of a receipt, by its id; never the rest of its quota.
     Receipts,
-    /// Whom an identity key speaks for, by the key.
+    /// The producer that an identity key is bound to, by the key.
     Identities,
 }
 
@@ -54,7 +54,7 @@ impl CacheName {
     }
 }
 
-/// The name of an entry; as text `assets:ID`, which is what a [`KeyPattern`] is compared with.
+/// The key of an entry; as text `assets:ID`, which a [`KeyPattern`] is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EntryKey {
     pub cache: CacheName,
@@ -67,7 +67,7 @@ impl fmt::Display for EntryKey {
     }
 }
 
-/// What entries depend on, by name. A change ([`Tag`]) reaches the entries of one or more of these: see
+/// A dependency of entries, by name. A change ([`Tag`]) reaches the entries of one or more of these: see
 /// [`reached_by`](Self::reached_by).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CacheTag(Cow<'static, str>);
@@ -77,7 +77,7 @@ impl CacheTag {
     pub const ALL: Self = Self(Cow::Borrowed("all"));
     /// The policies as a whole.
     pub const POLICIES: Self = Self(Cow::Borrowed("policies"));
-    /// Every page of the catalogue: what shows several assets.
+    /// Every page of the catalogue that shows several assets.
     pub const LISTINGS: Self = Self(Cow::Borrowed("listings"));
     /// The graph of lineage as a whole.
     pub const LINEAGE: Self = Self(Cow::Borrowed("lineage"));
@@ -99,7 +99,7 @@ impl CacheTag {
         Self(format!("identity:{key}").into())
     }
 
-    /// The tags whose entries show what this change has changed. The one list of what invalidates what.
+    /// The tags whose entries show this change. This is the one list of what invalidates what.
     pub fn reached_by(change: &Tag) -> Vec<Self> {
         match change {
             Tag::Receipt(id) => vec![Self::receipt(*id)],
@@ -108,7 +108,7 @@ impl CacheTag {
             Tag::Lineage => vec![Self::LINEAGE],
             Tag::Governance(id) => vec![Self::governance(id)],
             Tag::Identity(key) => vec![Self::identity(key)],
-            // What is cached of a content never changes, and each instance has its own memory of keys.
+            // The cached facts of a content never change, and each instance has its own memory of keys.
             Tag::Content(_) | Tag::Key(_) | Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
         }
     }
@@ -118,15 +118,16 @@ impl CacheTag {
     }
 }
 
-/// Which entries an operator means: `*` stands for any characters, `?` for one. Compared with `CACHE:ID` as a whole.
+/// A pattern for entries that an operator wants dropped: `*` stands for any characters, `?` for one. It is compared
+/// with the whole of `CACHE:ID`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyPattern(String);
 
-/// Characters in a pattern. Longer ones match nothing that there is.
+/// Characters in a pattern. Longer ones match no existing key.
 const MAX_PATTERN: usize = 256;
 
 impl KeyPattern {
-    /// `None` when the text is empty, too long, or has other characters than ids and the two wildcards have.
+    /// `None` when the text is empty, too long, or has characters other than those of ids and the two wildcards.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '=' | '/' | '*' | '?');
         ((1..=MAX_PATTERN).contains(&text.len()) && text.chars().all(fits)).then(|| Self(text.to_owned()))
@@ -136,10 +137,10 @@ impl KeyPattern {
         &self.0
     }
 
-    /// Whether the pattern means this text. Steps are bounded by the product of the lengths.
+    /// Whether the pattern matches this text. Steps are bounded by the product of the lengths.
     pub fn matches(&self, text: &str) -> bool {
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
-        // Where the last star was, and up to where it has taken text: the only place to come back to.
+        // The last star, and how far it has matched: the only place to backtrack to.
         let (mut p, mut t, mut star) = (0, 0, None);
         while t < text.len() {
             match pattern.get(p) {
@@ -161,34 +162,34 @@ impl KeyPattern {
     }
 }
 
-/// The version of a tag. Once it was replaced it never comes back.
+/// The version of a tag. Once replaced it never comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version(pub u64);
 
-/// The versions of some tags at a moment, in their order; `None` where a tag had none.
+/// The versions of some tags at a moment, in their order; `None` for a tag without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen(pub Vec<Option<Version>>);
 
-/// A value as the store keeps it.
+/// A value in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedValue {
-    /// From when on it should be loaded again; until its time is over it may still be served.
+    /// From then on it should be loaded again; it may still be served until it expires.
     pub fresh_until: Timestamp,
     pub bytes: Bytes,
 }
 
-/// What was found under a key.
+/// The result of a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     pub value: Option<SharedValue>,
-    /// Read with the value; what a value loaded from now on is [kept](SharedCache::keep) under.
+    /// Read with the value; a value loaded from now on is [kept](SharedCache::keep) under these versions.
     pub seen: Seen,
 }
 
-/// Names whoever loads a value.
+/// Identifies the task that loads a value.
 pub type Loader = u64;
 
-/// Lists of what is used most.
+/// Lists of the most used items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UseList {
     Assets,
@@ -204,14 +205,14 @@ impl UseList {
     }
 }
 
-/// A cache shared by all instances. Nothing in it is the only copy: every error may be answered by a load.
+/// A cache shared by all instances. Nothing in it is the only copy: a caller may answer every error with a load.
 #[async_trait]
 pub trait SharedCache: Send + Sync + 'static {
-    /// The value under a key, if the versions of `tags` are still those that it was kept under.
+    /// The value under a key, if `tags` still have the versions under which it was stored.
     async fn look(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<Look>;
 
-    /// Keeps a value for `ttl`, under the versions that were seen before it was loaded. A tag that had none then gets one;
-    /// where it has got one since, something may have changed meanwhile, and nothing is kept.
+    /// Stores a value for `ttl`, under the versions seen before it was loaded. A tag that had none then gets one. If
+    /// such a tag has got a version since, data may have changed meanwhile, and nothing is stored.
     async fn keep(
         &self,
         key: &EntryKey,
@@ -221,26 +222,27 @@ pub trait SharedCache: Send + Sync + 'static {
         ttl: Duration,
     ) -> PortResult<()>;
 
-    /// Gives the tags new versions. Once it has returned, nothing that was kept or seen before is found on any instance.
+    /// Gives the tags new versions. Once it has returned, no instance finds anything that was stored or seen before.
     async fn invalidate(&self, tags: &[CacheTag]) -> PortResult<()>;
 
-    /// Takes the right to load a value, for `ttl` at most; false when somebody else has it. It only saves work: whoever does
-    /// not get it may load all the same.
+    /// Takes the right to load a value, for `ttl` at most; false when another loader has it. It only saves work: a
+    /// loader without it may load all the same.
     async fn begin_load(&self, key: &EntryKey, loader: Loader, ttl: Duration) -> PortResult<bool>;
 
     /// Gives the right back, if it is still this loader's.
     async fn end_load(&self, key: &EntryKey, loader: Loader) -> PortResult<()>;
 
-    /// Removes the entries whose key matches; how many. In bounded steps, between which others have their turn.
+    /// Removes the entries whose key matches; returns how many. It works in bounded steps, with turns for other calls
+    /// in between.
     async fn remove(&self, pattern: &KeyPattern) -> PortResult<u64>;
 
-    /// Adds to how often things were used lately.
+    /// Adds recent uses to the counts of a list.
     async fn add_uses(&self, list: UseList, uses: &[(String, u64)]) -> PortResult<()>;
 
-    /// What was used most lately by all instances, the most used first.
+    /// The items most used lately on all instances, most used first.
     async fn most_used(&self, list: UseList, limit: usize) -> PortResult<Vec<String>>;
 
-    /// Names the life of the store: another one after it was restarted, when it may have gone back to an earlier state.
+    /// The id of the store's current run. It changes with a restart, after which the store may have an earlier state.
     async fn life(&self) -> PortResult<u64>;
 }
 

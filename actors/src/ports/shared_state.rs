@@ -1,4 +1,4 @@
-//! State that all instances share but that is not money: stream slots, sessions, invalidation.
+//! State that all instances share and that is not money: stream slots, sessions, invalidation.
 
 use std::time::Duration;
 
@@ -12,63 +12,65 @@ use crate::{
     model::{Session, SessionProgress},
 };
 
-/// The answer to a wish for a stream slot.
+/// The answer to a request for a stream slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
     Taken,
-    /// This many streams run, which is the limit.
+    /// The limit is reached: this many streams run.
     Full(u32),
 }
 
-/// Something that may be done once: a signed request, say.
+/// An action that may be done once, such as a signed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OneUse {
-    /// Names it. Evenly spread, as a hash is.
+    /// Its name, with the even distribution of a hash.
     pub name: [u8; 32],
-    /// When whoever made it says that it was made.
+    /// When it was made, according to its maker.
     pub made_at: Timestamp,
 }
 
-/// When something that may be done once may be done.
+/// The conditions for an action that may be done once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UseTerms {
-    /// For so long after it was made.
+    /// The longest time after it was made.
     pub window: Duration,
-    /// By so much its maker's clock may be ahead.
+    /// How far its maker's clock may be ahead.
     pub ahead: Duration,
-    /// Uses that are remembered; further ones are refused as unavailable, for none may be forgotten before its time.
+    /// Uses that are remembered. Beyond that, requests are refused as unavailable, since no use may be forgotten before
+    /// its time.
     pub uses: u32,
 }
 
-/// The answer to a wish to do something that may be done once.
+/// The answer to a request for such an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     First,
-    /// Somebody has done it, on this or another instance.
+    /// It was done before, on this or another instance.
     Again,
-    /// It was made too long ago, or lies too far ahead, by the state's clock, which is this.
+    /// It was made too long ago, or too far ahead, by the state's clock, which is this.
     Stale(Timestamp),
-    /// It may have been done: what the state remembers does not go back to when it was made. What is made after so long will do.
+    /// It may have been done: the state's memory does not reach back to the time it was made. Requests signed after
+    /// this delay are accepted.
     Forgotten(Duration),
 }
 
-/// Tags as they are published, on every instance. A hint that makes things quick: the log of changes
-/// ([`Changes`](super::Changes)) tells of every change whose message was lost.
+/// Published tags, on every instance. This is a hint that saves time: the log of changes ([`Changes`](super::Changes))
+/// has every change whose message was lost.
 pub type Invalidations = broadcast::Receiver<Tag>;
 
 /// State shared by all instances.
 #[async_trait]
 pub trait SharedState: Send + Sync + 'static {
-    /// Takes one of a receipt's `limit` stream slots for `stream`. A slot frees itself when nobody refreshes it for `ttl`.
+    /// Takes one of a receipt's `limit` stream slots for `stream`. A slot expires when it is not refreshed for `ttl`.
     async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<Slot>;
 
-    /// Keeps slots for another `ttl`.
+    /// Extends slots for another `ttl`.
     async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], ttl: Duration) -> PortResult<()>;
 
-    /// Gives a slot back. Giving back what is not held succeeds.
+    /// Gives a slot back. Succeeds when it is not held.
     async fn release_slot(&self, receipt: ReceiptId, stream: UsageId) -> PortResult<()>;
 
-    /// Slots taken of a receipt.
+    /// The number of a receipt's slots that are taken.
     async fn slots(&self, receipt: ReceiptId) -> PortResult<u32>;
 
     /// Keeps a session for `ttl` after its last use.
@@ -76,7 +78,7 @@ pub trait SharedState: Send + Sync + 'static {
 
     async fn session(&self, id: SessionId) -> PortResult<Option<Session>>;
 
-    /// Adds a finished stream to a session and keeps it for another `ttl`; what it came to, or `None` when it is gone.
+    /// Adds a finished stream to a session and keeps it for another `ttl`; returns the totals, or `None` when it has expired.
     async fn add_progress(
         &self,
         id: SessionId,
@@ -86,25 +88,26 @@ pub trait SharedState: Send + Sync + 'static {
         ttl: Duration,
     ) -> PortResult<Option<SessionProgress>>;
 
-    /// Whether this is the first use within its time. Of all who ask, on all instances, one is told so, whatever the state has
-    /// lost: what it may have forgotten is not the first. One clock decides, the state's own.
+    /// Whether this is the first use within its time. Of all callers, on all instances, exactly one gets
+    /// [`Use::First`], even if the state has lost data: a use that it may have forgotten is not the first. One clock
+    /// decides, the state's own.
     ///
     /// # Errors
-    /// Without the state nobody can tell: every error means that it must not be done. It may be remembered all the same, so a
-    /// new one is made for another attempt.
+    /// Without the state the answer is unknown: after every error the action must not be done. It may be remembered all
+    /// the same, so another attempt needs a new one.
     async fn use_once(&self, once: OneUse, terms: UseTerms) -> PortResult<Use>;
 
-    /// Tells every instance that listens that what depends on these tags has changed.
+    /// Tells every listening instance that data with these tags has changed.
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()>;
 
-    /// Whether what is published reaches other instances. Where it does not, they read it in the log of changes at best.
+    /// Whether published tags reach other instances. Otherwise those read them in the log of changes at best.
     fn reaches_others(&self) -> bool {
         true
     }
 
-    /// Tags published from now on, this instance's own among them.
+    /// Tags published from now on, including this instance's own.
     fn invalidations(&self) -> Invalidations;
 
-    /// Answers when the state can be reached.
+    /// Succeeds when the state can be reached.
     async fn ping(&self) -> PortResult<()>;
 }

@@ -1,5 +1,5 @@
-//! Whose a store of blobs is: each tier's carries a mark with the identity of its installation, so that a store and a database
-//! that do not belong together are told from a store that is new, and a store that is away from one that is empty.
+//! Marks of stores: the store of each tier carries the id of its installation. So a store of another installation can
+//! be told from a new one, and an absent store from an empty one.
 
 use async_trait::async_trait;
 
@@ -9,32 +9,32 @@ use crate::{
     model::Tier,
 };
 
-/// What is in the place of a store's mark.
+/// The contents of the place of a store's mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// The mark of this installation.
     Of(InstallationId),
-    /// Something that is no mark.
+    /// Something other than a mark.
     Unreadable,
-    /// Nothing; and whether there is anything else that blobs are kept in.
+    /// No mark. `is_empty`: the store has no blobs either.
     None { is_empty: bool },
 }
 
 /// A blob store whose tiers carry marks.
 #[async_trait]
 pub trait StoreMarks: BlobStore {
-    /// Where the store of a tier is, for people to read.
+    /// The place of a tier's store, for people to read.
     fn place(&self, tier: Tier) -> String;
 
-    /// The mark of a tier's store as it is now. A store that does not exist is an empty one without a mark.
+    /// The current mark of a tier's store. A store that does not exist counts as empty, without a mark.
     async fn mark(&self, tier: Tier) -> PortResult<Mark>;
 
-    /// Marks the store of a tier, and makes it where it does not exist. A mark that is there stays unless it is to be replaced.
+    /// Marks the store of a tier, and makes the store if it does not exist. An existing mark stays unless `replace` is true.
     async fn set_mark(&self, tier: Tier, of: InstallationId, replace: bool) -> PortResult<()>;
 
-    /// Makes what a store that exists needs beside its blobs, and a copy of it may have left out.
+    /// Makes the folders or objects that a store needs beside its blobs, and that a copy of it may lack.
     async fn prepare(&self, tier: Tier) -> PortResult<()>;
 
-    /// Up to `limit` contents in one tier whose names come after this one, in order.
+    /// Up to `limit` contents of one tier whose names sort after `after`, in order.
     async fn sample(&self, tier: Tier, after: ContentHash, limit: usize) -> PortResult<Vec<ContentHash>>;
 }

@@ -1,4 +1,4 @@
-//! The database's clock, and what the instances have last taken for the right time.
+//! The database's clock, and the last time that the instances took for right.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,12 +8,12 @@ use super::PortResult;
 /// The clock that all instances of a database share.
 #[async_trait]
 pub trait Timekeeper: Send + Sync + 'static {
-    /// The time at the database. Where the database is a file of this machine, that is this machine's time.
+    /// The time at the database. Where the database is a file on this machine, it is this machine's time.
     async fn time(&self) -> PortResult<Timestamp>;
 
     /// The last time that an instance took for right; `None` in a database that no instance has used yet.
     async fn trusted_time(&self) -> PortResult<Option<Timestamp>>;
 
-    /// Writes down that this time is right, whatever was written before.
+    /// Records that this time is right, whatever was recorded before.
     async fn trust_time(&self, at: Timestamp) -> PortResult<()>;
 }

@@ -1,8 +1,8 @@
-//! Which history a database is in.
+//! The timeline of a database.
 //!
-//! A dump holds leases of instances that are not in it any more, and lacks what was committed after it. So a restored database is a
-//! new history: nobody who lived in the last one lives in it, nothing that was leased then is charged, and nothing that instances
-//! keep in memory is of it.
+//! A dump contains leases of instances that no longer have them, and lacks everything that was committed after it. So a
+//! restored database begins a new timeline: no epoch of the old one is alive in it, no lease of the old one is charged,
+//! and nothing in the memory of instances belongs to it.
 
 use async_trait::async_trait;
 
@@ -12,12 +12,12 @@ use crate::{
     model::{NewTimeline, Timeline},
 };
 
-/// The histories of a database.
+/// The timelines of a database.
 #[async_trait]
 pub trait Timelines: Send + Sync + 'static {
     async fn timeline(&self) -> PortResult<Timeline>;
 
-    /// Begins a history after this one, in one transaction: all epochs are fenced, and what they lease is released by the next steps
-    /// of reclaiming. When another instance has begun one already, nothing changes, and that one is the answer.
+    /// Begins a timeline after this one, in one transaction: all epochs are fenced, and the next steps of reclaiming
+    /// release their leases. When another instance has already begun one, nothing changes, and that one is returned.
     async fn begin_timeline(&self, after: TimelineId, reason: &str) -> PortResult<NewTimeline>;
 }

@@ -1,8 +1,9 @@
-//! `Doubt`: what an instance thinks of itself when it finds much missing at once.
+//! `Doubt`: an instance's doubt about its own findings when much content is missing at once.
 //!
-//! Damage is a property of a copy, and whoever finds it may tell all others. An absence depends on where one looks: a share that is
-//! half mounted, or a folder of another day, lacks much at once, and only here. So no more than so many contents are told to be missing
-//! within [`PERIOD`]. Beyond that nothing is put down and nobody's readers are refused; the storage is degraded, and says so.
+//! Damage is a property of a copy, so the instance that finds it may report it to all others. Absence depends on the
+//! observer: a half-mounted share, or a folder of another day, lacks much at once, and only here. So at most
+//! `missing_per_hour` contents are reported as missing within [`PERIOD`]. Beyond that nothing is recorded and no reader
+//! is refused on any instance; the storage counts as degraded, and the node reports that.
 
 use std::{
     collections::VecDeque,
@@ -15,10 +16,10 @@ use std::{
 
 use crate::ids::ContentHash;
 
-/// Missing contents are counted over this time.
+/// The time over which missing contents are counted.
 const PERIOD: Duration = Duration::from_secs(3600);
 
-/// Contents that were found missing, and whether there are too many of them.
+/// Contents found missing, and whether there are too many of them.
 #[derive(Debug)]
 pub struct Doubt {
     most: usize,
@@ -28,7 +29,7 @@ pub struct Doubt {
 
 #[derive(Debug, Default)]
 struct Found {
-    /// The oldest first; at most as many as are told.
+    /// Oldest first; at most as many as may be reported.
     told: VecDeque<(Instant, ContentHash)>,
     doubted_at: Option<Instant>,
 }
@@ -38,7 +39,7 @@ impl Doubt {
         Self { most: most as usize, found: Mutex::default(), held_back: AtomicU64::new(0) }
     }
 
-    /// Whether it may be told that a content is missing.
+    /// Whether a content may be reported as missing.
     pub(super) fn may_tell(&self, hash: ContentHash, now: Instant) -> bool {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         while found.told.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= PERIOD) {
@@ -56,20 +57,20 @@ impl Doubt {
         if doubted_at.is_none_or(|at| now.saturating_duration_since(at) >= PERIOD) {
             tracing::error!(
                 missing = self.most,
-                "more content is missing here than this instance believes: it tells of no more (verification.missing_per_hour), and \
-                 keeps nothing else from readers for it. Look at what is mounted"
+                "more content is missing here than this instance believes: it reports no more of it (verification.missing_per_hour), and \
+                 withholds no other content from readers. Check the mounts of the storage"
             );
         }
         false
     }
 
-    /// Whether something that seemed to be missing was held back within the last hour.
+    /// Whether a report of missing content was held back within the last hour.
     pub fn is_doubting(&self, now: Instant) -> bool {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.doubted_at.is_some_and(|at| now.saturating_duration_since(at) < PERIOD)
     }
 
-    /// How often it was held back that a content seems to be missing.
+    /// How many reports of missing content were held back.
     pub fn held_back(&self) -> u64 {
         self.held_back.load(Relaxed)
     }
@@ -86,7 +87,7 @@ mod tests {
         assert!(doubt.may_tell(name(1), start) && doubt.may_tell(name(2), start + PERIOD / 2));
         assert!(!doubt.is_doubting(start + PERIOD / 2));
         assert!(!doubt.may_tell(name(3), start + PERIOD / 2));
-        assert!(doubt.may_tell(name(1), start + PERIOD / 2), "what was told may be told again");
+        assert!(doubt.may_tell(name(1), start + PERIOD / 2), "a reported content may be reported again");
         assert!(doubt.is_doubting(start + PERIOD) && doubt.held_back() == 1);
         assert!(doubt.may_tell(name(3), start + PERIOD), "the first one is an hour ago");
         assert!(!doubt.may_tell(name(4), start + PERIOD));

@@ -1,4 +1,5 @@
-//! What is done about damage: readers are kept from it, good bytes are written in its place, and bad copies go.
+//! The repair of damage: the content is withheld from readers, good bytes are written in its place, and bad copies are
+//! removed.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,17 +13,17 @@ use crate::{
 };
 
 impl Verifier {
-    /// Keeps readers from a damaged content, and mends it where that can be done; false when it went to another tier, or came again,
-    /// meanwhile, and is to be looked at anew.
+    /// Withholds a damaged content from readers, and repairs it where possible. False when it went to another tier
+    /// meanwhile, or appeared again, and has to be verified anew.
     pub(super) async fn mend(&self, verified: &mut Verified) -> PortResult<bool> {
         let content = verified.content;
         let hash = content.content_hash;
         let own = verified.copies.iter().find(|copy| copy.tier == content.tier).copied();
         let bad: Vec<_> = verified.copies.iter().copied().filter(CopyFound::is_bad).collect();
-        // What cannot be read may come back by itself, with the disk that it is on: readers are not kept from it.
+        // An unreadable copy may come back with its disk: the content is not withheld from readers.
         if own.is_some() {
             let what = bad.iter().map(|copy| format!("{} {}", copy.tier, copy.finding)).collect::<Vec<_>>().join(", ");
-            tracing::error!(content_hash = %hash, what, "stored content is damaged; readers do not get it until it is mended");
+            tracing::error!(content_hash = %hash, what, "stored content is damaged; this node withholds it from readers until it is repaired");
             self.quarantine(hash).await?;
             verified.quarantined = true;
         }
@@ -31,7 +32,7 @@ impl Verifier {
             let has_come = was_missing && matches!(self.stands(&content, content.tier).await, Ok(true));
             return Ok(!has_come);
         }
-        // Nobody needs the others now; unless one of them is the content's own by now.
+        // The other bad copies are no longer needed, unless the content's own tier has changed to one of theirs.
         let now = self.records.stored_content(hash).await?;
         if now.is_none_or(|now| now.tier != content.tier) {
             return Ok(false);
@@ -56,22 +57,22 @@ impl Verifier {
         let sources: Vec<_> = sources.into_iter().map(|copy| copy.tier).collect();
         let written = self.rewrite_from(&content, sources, content.tier, VerificationKind::Repair, None).await?;
         let Some(from) = written else { return Ok(false) };
-        // Whoever has the old one open reads on in the new one.
+        // Readers with the old copy open continue in the new one.
         self.content.forget(content.content_hash).await;
         self.counters.repaired.fetch_add(1, Relaxed);
         verified.repaired.push(content.tier);
-        tracing::warn!(content_hash = %content.content_hash, %from, to = %content.tier, "damaged content is mended");
+        tracing::warn!(content_hash = %content.content_hash, %from, to = %content.tier, "damaged content was repaired from a good copy");
         Ok(true)
     }
 
-    /// Keeps a content from readers, on this instance at once.
+    /// Withholds a content from readers; on this instance at once.
     async fn quarantine(&self, hash: ContentHash) -> PortResult<()> {
         self.content.quarantine().set(hash, true);
         self.content.forget(hash).await;
         self.records.quarantine(hash, self.clock.now()).await.map(drop)
     }
 
-    /// Lets readers have a content.
+    /// Releases a content to readers.
     pub(super) async fn release(&self, hash: ContentHash) -> PortResult<()> {
         if !self.content.quarantine().holds(hash) && self.records.quarantined_among(&[hash]).await?.is_empty() {
             return Ok(());
@@ -79,14 +80,15 @@ impl Verifier {
         self.records.lift_quarantine(hash).await?;
         self.content.forget(hash).await;
         self.content.quarantine().set(hash, false);
-        tracing::info!(content_hash = %hash, "readers get the content again");
+        tracing::info!(content_hash = %hash, "the content is intact: readers get it again");
         Ok(())
     }
 
-    /// [Writes](Self::rewrite) a copy from the first of these tiers that has the bytes; which one, or `None` where none has.
+    /// [Writes](Self::rewrite) a copy from the first of these tiers that has the bytes; returns that tier, or `None`
+    /// where none has.
     ///
     /// # Errors
-    /// That of a copy which could not be read, when no other one would do; or that there is no room.
+    /// The error of a copy that could not be read, when no other one would do; or that there is no room.
     pub(crate) async fn rewrite_from(
         &self,
         content: &StoredContent,
@@ -107,8 +109,8 @@ impl Verifier {
         failed.map_or(Ok(None), Err)
     }
 
-    /// Writes the copy of one tier into another, or into the same one anew, and looks at what was written; false when the bytes
-    /// that were read or written are not the content's: nothing new is visible then.
+    /// Writes the copy of one tier into another, or into the same one anew, and verifies the result. False when the
+    /// bytes read or written are not the content's: then no new copy is visible.
     async fn rewrite(
         &self,
         content: &StoredContent,
@@ -142,7 +144,7 @@ impl Verifier {
         self.records.note_verifications(&[self.noted(content, kind, &written)]).await?;
         let is_intact = written.finding == Finding::Intact;
         if !is_intact && from != to {
-            // Nobody is to read what was not written as it should be.
+            // A copy that was written wrongly must not be read.
             self.blobs.remove_copy(hash, to).await?;
         }
         Ok(is_intact)

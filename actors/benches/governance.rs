@@ -1,4 +1,4 @@
-//! What judging costs, beside whatever a port takes: a policy as people write them, and the most that the language allows.
+//! The cost of judging, without the ports: a policy as people write them, and the largest that the language allows.
 
 use divan::{Bencher, black_box};
 use jiff::Timestamp;
@@ -33,11 +33,11 @@ fn usual() -> Value {
     json!({ "rules": rules })
 }
 
-/// As many rules and conditions as there may be, over lists that fill the document.
+/// The most rules and conditions, over lists that fill the document.
 fn largest() -> Value {
     // Each part is three conditions, and the "all" of a rule is one.
     let parts = (CONDITIONS / RULES - 1) / 3;
-    // The asset's licences are the last of each list, so that each of them is compared with all of it.
+    // The asset's licences are the last of each list, so that each of them is compared with the whole list.
     let licences: Vec<&str> = std::iter::repeat_n("ab", 90).chain(["ac"]).collect();
     let part = json!({ "not": { "not": { "licence": licences } } });
     let rule = |number: usize| json!({ "id": format!("r{number}"), "require": { "all": vec![part.clone(); parts] } });
@@ -77,7 +77,7 @@ fn ten_rules_of_which_most_are_broken(bencher: Bencher<'_, '_>) {
     judge(bencher, usual(), &json!({ "classification": "personal" }));
 }
 
-/// Against as many licences as are looked at.
+/// With as many licences as are checked.
 #[divan::bench]
 fn the_largest_policy(bencher: Bencher<'_, '_>) {
     judge(bencher, largest(), &json!({ "license": vec!["ac"; TERMS] }));

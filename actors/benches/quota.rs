@@ -1,4 +1,4 @@
-//! What it costs to let a stream in and to settle it: the arithmetic alone, and through the actor that owns it.
+//! The cost of admitting a stream and settling it: the arithmetic alone, and through the actor that owns it.
 //!
 //! The promise is 500,000 pairs a second on one core, so 2 µs each, and no allocation.
 
@@ -72,8 +72,8 @@ fn book(bencher: Bencher<'_, '_>, receipts: usize) {
     });
 }
 
-/// The same through the handle: a question to the shard's actor, its answer, and the usage row to the batcher. So many
-/// streams ask at the same time.
+/// The same through the handle: a question to the shard's actor, its answer, and the usage row to the batcher, with
+/// this many concurrent streams.
 #[divan::bench(args = [1, 64], sample_count = 50)]
 fn handle(bencher: Bencher<'_, '_>, at_once: usize) {
     let system = System::new();
@@ -131,7 +131,7 @@ async fn start() -> QuotaHandle {
         heartbeat: LONG,
     };
     beat(&keeper).await.expect("the ledger in memory takes every heartbeat");
-    // A mailbox is bounded until its actor has started, so a burst waits for that.
+    // A mailbox has a limit until its actor has started, so a burst waits for that.
     stream(&quota, ask()).await;
     assert!(usage.flush(LONG).await);
     quota

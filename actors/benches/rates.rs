@@ -1,4 +1,4 @@
-//! What it costs each request to be counted: in this process, and against what was taken ahead from a store.
+//! The cost of counting a request: in this process, and against an allowance from a store.
 //!
 //! The promise is well under a microsecond, no allocation, and no lock that threads wait for.
 
@@ -33,7 +33,7 @@ fn subject(number: u32) -> Subject {
     Subject { class: "streaming", client: Client::at(IpAddr::V4(number.into())) }
 }
 
-/// A store that grants all of the limit, so that it is asked once for each subject.
+/// A store that grants the whole limit, so that it is asked once for each subject.
 struct Generous;
 
 #[async_trait]

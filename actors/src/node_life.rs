@@ -53,7 +53,7 @@ pub struct NodeLife {
     ends: AtomicBool,
     /// The credit that it holds.
     held: HeldCredit,
-    /// Credit beyond that which the ledger had leased to it at the last comparison.
+    /// Credit that the ledger counted for it at the last comparison, beyond the held credit.
     unknown_bytes: AtomicU64,
     unknown_requests: AtomicU64,
 }

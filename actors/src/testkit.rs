@@ -1,7 +1,7 @@
-//! What tests share: the conformance suite of each port, ports in memory that fail by script, and clocks that tests move.
+//! Shared test code: the conformance suite of each port, ports in memory that fail by script, and clocks that tests move.
 //!
-//! A suite states what a port promises. Every adapter runs it unchanged, so that two adapters cannot drift apart. The ports
-//! in memory serve the tests of the actors: they record what they are asked, and delay, fail or fence as a test says.
+//! A suite states what a port promises. Every adapter runs it unchanged, so that two adapters cannot drift apart. The
+//! ports in memory serve the tests of the actors: they record their calls, and delay, fail or fence as a test says.
 
 pub mod api_keys_suite;
 pub mod blob_store_suite;
@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use crate::ports::{RefillRequest, Want};
 
-/// A request that was never asked before, by an id that is larger than those of all requests of this process.
+/// A request that is sent for the first time, with an id larger than those of all requests of this process.
 pub fn asked(want: Want) -> RefillRequest {
     static LAST: AtomicI64 = AtomicI64::new(0);
     RefillRequest::first(LAST.fetch_add(1, Relaxed) + 1, want)

@@ -326,7 +326,7 @@ impl TieredCache {
         }
     }
 
-    /// Removes the entries whose key matches from both tiers, and returns how many were in the shared one. Other
+    /// Removes from both tiers the entries whose key matches, and returns how many were in the shared one. Other
     /// instances drop their entries in memory when they [hear](Self::heard) of it. A load under way may bring its entry
     /// back, so a caller that knows which data changed invalidates the tag instead.
     ///

@@ -1,4 +1,5 @@
-//! A blob store that gives less than it was asked for, at every offset: never wrong bytes, never an end that looks whole.
+//! A blob store that returns fewer bytes than requested, at every offset: never wrong bytes, never an end that looks
+//! complete.
 
 use std::{
     sync::{
@@ -23,12 +24,12 @@ use tokio::runtime::Handle;
 const TAIL: usize = 700;
 const SIZE: usize = 2 * LEAF_BYTES as usize + TAIL;
 
-/// What a source does at the end of what it has.
+/// The behaviour of a source at the end of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AtEnd {
-    /// Says so, as the port asks.
+    /// Returns an error, as the port requires.
     Fails,
-    /// Gives what there is, as a careless adapter would.
+    /// Returns the bytes that there are, as a careless adapter would.
     GivesLess,
     /// Fills up with zeros, as a file with a hole would.
     GivesZeros,
@@ -36,7 +37,7 @@ enum AtEnd {
 
 struct Source {
     bytes: Bytes,
-    /// Bytes that are really there.
+    /// The number of bytes that really exist.
     there: AtomicUsize,
     at_end: AtEnd,
 }
@@ -139,7 +140,7 @@ impl BlobStore for Blobs {
     }
 }
 
-/// A content store over a source that can be cut.
+/// A content store over a source that can be cut short.
 struct Scene {
     bytes: Bytes,
     hash: ContentHash,
@@ -162,7 +163,7 @@ impl Scene {
         self.store.open(self.hash, SIZE as u64).await.expect("it is there")
     }
 
-    /// Reads from `start` to the end as a stream does: what came, and whether it came to its end.
+    /// Reads from `start` to the end as a stream does: returns the bytes, and whether it reached the end.
     async fn read_from(&self, content: &Arc<OpenContent>, start: usize) -> (Vec<u8>, PortResult<()>) {
         let (mut got, mut at) = (Vec::new(), start as u64);
         while at < SIZE as u64 {
@@ -189,7 +190,7 @@ fn cuts() -> impl Iterator<Item = usize> {
 async fn a_source_that_is_cut_never_looks_whole(verify: Verify, at_end: AtEnd, read_ahead: u32) {
     let scene = Scene::new(verify, at_end, read_ahead);
     let leaf = LEAF_BYTES as usize;
-    // Opened once, so that what was whole before the cut counts as verified where the setting says so.
+    // Opened once, so that leaves read before the cut count as verified where the setting says so.
     let content = scene.open().await;
     let (whole, end) = scene.read_from(&content, 0).await;
     assert!(end.is_ok() && whole == scene.bytes);
@@ -204,14 +205,14 @@ async fn a_source_that_is_cut_never_looks_whole(verify: Verify, at_end: AtEnd, r
         assert!(scene.store.counters().corrupt.load(Relaxed) > corrupt, "cut at {there}: not counted");
         assert_eq!(scene.store.read_ahead().in_use, 0, "nothing is held");
     }
-    // Mended, it is served again.
+    // After the repair it is served again.
     scene.source.there.store(SIZE, Relaxed);
     let (whole, end) = scene.read_from(&content, 0).await;
     assert!(end.is_ok() && whole == scene.bytes);
 }
 
 const ROOMY: u32 = 16 << 20;
-/// Nothing fits: every read goes by small pieces.
+/// No leaf fits: every read uses small pieces.
 const NONE: u32 = 0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

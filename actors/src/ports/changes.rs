@@ -34,7 +34,7 @@ pub enum Tag {
     Key(KeyId),
     /// `recall:ID`. Not a change: another instance needs idle credit of this receipt.
     Recall(ReceiptId),
-    /// `entries:PATTERN`. Not a change either: an operator wants the cached entries whose key matches to be dropped.
+    /// `entries:PATTERN`. Not a change either: an operator wants cached entries with a matching key to be dropped.
     Entries(KeyPattern),
 }
 

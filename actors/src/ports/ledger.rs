@@ -1,6 +1,6 @@
 //! The ledger: receipts, policies, windows, leases and usage; everything that concerns money.
 //!
-//! Three traits by who calls them: [`Receipts`] from handlers, [`Ledger`] from the quota and usage actors, [`Upkeep`] from
+//! Three traits, one for each kind of caller: [`Receipts`] from handlers, [`Ledger`] from the quota and usage actors, [`Upkeep`] from
 //! the Janitor and the tools. One adapter implements all three.
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Lineage: events in a sliding window, and the graph derived from them.
 //!
-//! Three traits by who calls them: [`LineageStore`] from the ingest actor and handlers, [`LineageOutbox`] from the emitter,
+//! Three traits, one for each kind of caller: [`LineageStore`] from the ingest actor and handlers, [`LineageOutbox`] from the emitter,
 //! [`LineageUpkeep`] from the pruner. One adapter implements all three.
 
 use std::{sync::Arc, time::Duration};

@@ -1,4 +1,4 @@
-//! What every [`ApiKeys`] promises. Each promise makes its own producers and keys, so the suite may share a database.
+//! The promises of every [`ApiKeys`]. Each promise makes its own producers and keys, so the suite may share a database.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     ports::{ApiKeys, Catalog, ChangeMark, Changes, PortError, Tag},
 };
 
-/// Lines of the log in one page: more than anything here changes at a time.
+/// Lines of the log in one page: more than change here at a time.
 const PAGE: u32 = 1000;
 
 /// An adapter that keeps keys beside producers and the log of changes.
@@ -67,7 +67,7 @@ async fn listed(store: &impl KeyStore, producer: ProducerId) -> Vec<KeyInfo> {
 async fn a_further_key_opens_and_is_listed(store: &impl KeyStore) {
     let producer = catalog_suite::producer(store).await;
     let first = listed(store, producer).await;
-    assert_eq!((first.len(), &*first[0].name, first[0].revoked_at), (1, "", None), "the one that it was made with");
+    assert_eq!((first.len(), &*first[0].name, first[0].revoked_at), (1, "", None), "the key that it was made with");
     let new = added(store, producer).await;
     assert_eq!(opens(store, &new.key.secret_hash).await, Some(new.key.key_id));
     let info = KeyInfo {
@@ -103,7 +103,10 @@ async fn a_revoked_key_opens_nothing_and_stays_in_the_list(store: &impl KeyStore
     assert!(store.revoke_key(new.key.key_id, producer, at).await.expect("an answer"));
     assert_eq!(opens(store, &new.key.secret_hash).await, None);
     let later = at + std::time::Duration::from_secs(1);
-    assert!(store.revoke_key(new.key.key_id, producer, later).await.expect("an answer"), "as often as anybody likes");
+    assert!(
+        store.revoke_key(new.key.key_id, producer, later).await.expect("an answer"),
+        "revoking again changes nothing"
+    );
     let keys = listed(store, producer).await;
     let revoked = keys.iter().find(|key| key.key_id == new.key.key_id).expect("it is still known");
     assert_eq!(revoked.revoked_at, Some(at));

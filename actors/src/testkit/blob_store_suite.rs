@@ -1,4 +1,4 @@
-//! What every [`BlobStore`] promises. The store may hold other blobs; the suite makes its own and never the same twice.
+//! The promises of every [`BlobStore`]. The store may hold other blobs; the suite makes its own and never the same twice.
 
 mod copies;
 
@@ -14,7 +14,7 @@ use crate::{
     ports::{BlobStore, ListedBlob, PortError},
 };
 
-/// An age that nothing of a test run reaches.
+/// An age that no blob of a test run reaches.
 const OLD: Duration = Duration::from_secs(3600);
 
 /// Runs the whole suite.
@@ -50,7 +50,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Different content with each call, unless it is empty.
+    /// New content with each call, unless it is empty.
     pub fn of(size: usize) -> Self {
         let seed = Uuid::new_v4();
         let bytes: Bytes = seed.as_bytes().iter().copied().cycle().take(size).collect();
@@ -63,7 +63,7 @@ impl Sample {
     /// Puts the sample into a store, in parts of uneven size.
     ///
     /// # Errors
-    /// As the store says.
+    /// The store's own.
     pub async fn store(&self, store: &dyn BlobStore) -> Result<(), PortError> {
         let mut sink = store.create().await?;
         for start in (0..self.bytes.len()).step_by(100_003) {
@@ -160,9 +160,9 @@ async fn what_is_not_there_is_not_found(store: &dyn BlobStore) {
     assert!(matches!(store.open(absent).await, Err(PortError::NotFound(_))));
     assert!(!store.retire(absent).await.expect("nothing to retire"));
     assert!(matches!(store.restore(absent).await, Err(PortError::NotFound(_))));
-    store.discard(absent).await.expect("discarding what is not there succeeds");
+    store.discard(absent).await.expect("discarding an absent blob succeeds");
     assert!(!store.recover(absent).await.expect("looked"));
-    assert_eq!(store.purge(absent).await.expect("removing what is not there succeeds"), 0);
+    assert_eq!(store.purge(absent).await.expect("removing an absent blob succeeds"), 0);
 }
 
 async fn blobs_are_listed_in_order_page_by_page(store: &dyn BlobStore) {
@@ -201,7 +201,7 @@ async fn a_retired_blob_is_out_of_sight_until_it_is_restored(store: &dyn BlobSto
     let listed = store.list(Some(predecessor(sample.hash)), Duration::ZERO, 1).await.expect("listed");
     assert!(!hashes(&listed).contains(&sample.hash));
     store.restore(sample.hash).await.expect("restored");
-    store.restore(sample.hash).await.expect("restoring what is in sight succeeds");
+    store.restore(sample.hash).await.expect("restoring a visible blob succeeds");
     let blob = store.open(sample.hash).await.expect("opened");
     assert_eq!(*blob.leaves, *sample.leaves);
     assert_eq!(blob.source.read_at(0, 1000).await.expect("read"), sample.bytes);
@@ -210,7 +210,7 @@ async fn a_retired_blob_is_out_of_sight_until_it_is_restored(store: &dyn BlobSto
 async fn a_discarded_blob_is_in_the_trash_until_it_is_recovered_or_purged(store: &dyn BlobStore) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
-    assert!(!store.recover(sample.hash).await.expect("looked"), "it is in sight");
+    assert!(!store.recover(sample.hash).await.expect("looked"), "it is visible");
     discard(store, &sample).await;
     store.discard(sample.hash).await.expect("discarded again");
     assert!(!store.exists(sample.hash).await.expect("looked"));
@@ -242,9 +242,9 @@ async fn content_that_comes_back_while_it_is_out_of_sight_stays(store: &dyn Blob
     assert!(store.retire(sample.hash).await.expect("retired"));
     sample.store(store).await.expect("stored anew");
     store.discard(sample.hash).await.expect("discarded");
-    assert!(!store.recover(sample.hash).await.expect("looked"), "there is one in sight");
+    assert!(!store.recover(sample.hash).await.expect("looked"), "a visible one exists");
     store.purge(sample.hash).await.expect("purged");
-    let blob = store.open(sample.hash).await.expect("the new blob is not what was retired");
+    let blob = store.open(sample.hash).await.expect("the new blob is not the retired one");
     assert_eq!(blob.source.read_at(0, 1000).await.expect("read"), sample.bytes);
     for _ in 0..2 {
         discard(store, &sample).await;
@@ -284,12 +284,12 @@ async fn a_sweep_spares_the_young_and_a_dry_run_spares_all(store: &dyn BlobStore
     sink.write(sample.bytes.clone()).await.expect("written");
     store.sweep(OLD, usize::MAX, false).await.expect("swept");
     store.sweep(Duration::ZERO, usize::MAX, true).await.expect("counted");
-    sink.commit(sample.hash, &sample.leaves).await.expect("neither touched the upload");
+    sink.commit(sample.hash, &sample.leaves).await.expect("neither call touched the upload");
     store.sweep(Duration::ZERO, usize::MAX, false).await.expect("swept");
     assert!(store.exists(sample.hash).await.expect("a sweep leaves blobs alone"));
 }
 
-/// The name just before another in order.
+/// The name just before this one in order.
 fn predecessor(hash: ContentHash) -> ContentHash {
     let mut bytes = *hash.as_bytes();
     for byte in bytes.iter_mut().rev() {

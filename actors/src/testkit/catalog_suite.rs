@@ -1,8 +1,8 @@
-//! The conformance suite of [`Catalog`]: what every adapter promises, whatever stands behind it.
+//! The conformance suite of [`Catalog`]: the promises of every adapter, whatever its database.
 //!
 //! Each promise makes its own producers, keys, contents and assets under fresh random ids, so the suite may share a
-//! database with other tests, and run again on the same. Nothing else may withdraw announcements in it meanwhile: that
-//! acts on whatever is old enough, whoever announced it.
+//! database with other tests, and run again on the same one. Nothing else may withdraw announcements in it meanwhile:
+//! that call acts on all announcements that are old enough.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -23,7 +23,7 @@ mod prices;
 
 pub use keys::a_revoked_key_is_not_found;
 
-/// Runs every promise that the port alone can check.
+/// Runs every promise that can be checked through the port alone.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -34,12 +34,12 @@ pub async fn run<S: Catalog>(store: Arc<S>) {
     prices::run(&*store).await;
 }
 
-/// The time at which the suite does everything: now, as a database keeps it.
+/// The time of all calls of the suite: now, with the precision of a database.
 fn now() -> Timestamp {
     to_micros(Timestamp::now())
 }
 
-/// 32 bytes that nobody else has.
+/// 32 bytes that occur nowhere else.
 fn random_bytes() -> [u8; 32] {
     let mut bytes = [0; 32];
     for half in bytes.chunks_exact_mut(16) {
@@ -57,7 +57,7 @@ fn producer_with_key(role: Role) -> NewProducer {
     NewProducer { name: "Éditions du Quai — 出版".into(), key, created_at: now() }
 }
 
-/// A producer that the store knows.
+/// A producer that exists in the store.
 pub(super) async fn producer<S: Catalog>(store: &S) -> ProducerId {
     let new = producer_with_key(Role::Producer);
     store.create_producer(&new).await.expect("a producer is made");
@@ -68,7 +68,7 @@ fn random_content() -> ContentMeta {
     ContentMeta { content_hash: random_hash(), size_bytes: 3 << 30, media_type: "video/mp4".into(), stored_at: now() }
 }
 
-/// A content that the store has stored.
+/// A content that is stored.
 async fn stored_content<S: Catalog>(store: &S, by: ProducerId) -> ContentMeta {
     let meta = random_content();
     store.announce_content(&meta, by).await.expect("content is announced");
@@ -91,7 +91,7 @@ fn new_asset(content_hash: ContentHash, producer_id: ProducerId) -> NewAsset {
     }
 }
 
-/// An asset that the store has, with the producer it belongs to.
+/// An asset that exists in the store, with its producer.
 pub(super) async fn asset<S: Catalog>(store: &S) -> Asset {
     let by = producer(store).await;
     let content = stored_content(store, by).await;

@@ -1,6 +1,7 @@
-//! What every [`Changes`] promises: each committed change is read, whoever made it, and read on from where one was.
+//! The promises of every [`Changes`]: each committed change is read, whichever instance made it, and reading continues
+//! where it stopped.
 //!
-//! The log is shared with whatever else happens in the database, so the suite looks for its own lines only.
+//! The log is shared with everything else in the database, so the suite looks for its own lines only.
 
 use std::sync::Arc;
 
@@ -15,11 +16,11 @@ use crate::{
     ports::{Catalog, ChangeMark, Changes, NewReceipt, Policies, Receipts, Tag},
 };
 
-/// Lines in one page: more than all suites together write. On PostgreSQL a poll reads again from the oldest transaction that runs on the server, which may
-/// be another test's, and so what a suite before this one has written.
+/// Lines in one page: more than all suites together write. On PostgreSQL a poll begins at the oldest transaction that
+/// runs on the server, which may be another test's, and so repeats lines that earlier suites wrote.
 const PAGE: u32 = 100_000;
 
-/// An adapter that keeps the log beside what it logs.
+/// An adapter with the log and the data that it logs.
 pub trait LoggedStore: Changes + Receipts + Catalog + Policies {}
 
 impl<S: Changes + Receipts + Catalog + Policies> LoggedStore for S {}
@@ -39,11 +40,11 @@ pub async fn run(store: Arc<impl LoggedStore>) {
 
 async fn here(store: &impl Changes) -> ChangeMark {
     let page = store.changes(None, PAGE).await.expect("read");
-    assert!(page.changes.is_empty() && !page.anything, "to ask where the log is reads none of it");
+    assert!(page.changes.is_empty() && !page.anything, "asking for the end of the log reads no lines");
     page.mark
 }
 
-/// Whether a tag stands in the log after a mark.
+/// Whether a tag is in the log after a mark.
 async fn is_told(store: &impl Changes, mark: ChangeMark, tag: &Tag) -> bool {
     let page = store.changes(Some(mark), PAGE).await.expect("read");
     assert!(!page.anything);
@@ -68,7 +69,7 @@ async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
     };
     store.create_receipt(&receipt).await.expect("made");
     let tag = Tag::Receipt(receipt.receipt_id);
-    assert!(!is_told(store, mark, &tag).await, "nobody can have it cached");
+    assert!(!is_told(store, mark, &tag).await, "it cannot be cached anywhere yet");
     store.set_receipt_status(receipt.receipt_id, ReceiptStatus::Confirmed, now).await.expect("set");
     assert!(is_told(store, mark, &tag).await);
 
@@ -83,7 +84,7 @@ async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
     store.put_document(&id, &governs, now).await.expect("put");
     assert!(is_told(store, after, &tag).await);
 
-    // That the asset was made may be told again.
+    // The line of the asset's creation may be read again.
     let tag = Tag::Asset(asset.version_id);
     let mark = behind(store, mark, &tag).await;
     assert!(store.set_price(asset.version_id, 7, None, now).await.expect("priced"));
@@ -91,7 +92,7 @@ async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
     behind(store, mark, &tag).await;
 }
 
-/// A place behind all that tells of a tag. Once what was running then is over, there is one.
+/// A mark behind all lines of a tag. It exists once the transactions that ran at the time have ended.
 async fn behind(store: &impl Changes, mut mark: ChangeMark, tag: &Tag) -> ChangeMark {
     while is_told(store, mark, tag).await {
         mark = store.changes(Some(mark), PAGE).await.expect("read").mark;
@@ -128,7 +129,7 @@ async fn a_page_that_is_too_small_says_that_anything_may_have_changed(store: &im
     store.note_changes(&tags).await.expect("noted");
     let page = store.changes(Some(mark), 4).await.expect("read");
     assert!(page.anything);
-    assert!(!store.changes(Some(page.mark), PAGE).await.expect("read").anything, "from there on all is told");
+    assert!(!store.changes(Some(page.mark), PAGE).await.expect("read").anything, "from there on the log is complete");
 }
 
 async fn what_is_old_is_forgotten(store: &impl Changes) {

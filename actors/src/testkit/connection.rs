@@ -1,4 +1,4 @@
-//! A connection that holds back as much as a test says.
+//! A connection that holds back as many bytes as a test says.
 
 use std::sync::{
     Arc, Weak,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::connection::Connection;
 
-/// A connection in memory. At first all that is handed over has left at once.
+/// A connection in memory. At first, bytes leave as soon as they are handed over.
 #[derive(Default)]
 pub struct TestConnection {
     handed_over: AtomicU64,
@@ -25,7 +25,7 @@ impl TestConnection {
         this
     }
 
-    /// From now on so many bytes have not left.
+    /// From now on, this many bytes have not left.
     pub fn hold_back(&self, bytes: u64) {
         self.unsent.store(bytes, Relaxed);
     }

@@ -1,6 +1,6 @@
-//! Chance that is the same everywhere.
+//! Random numbers that are the same everywhere.
 
-/// SplitMix64: a few lines, and the same rolls for a seed on every machine.
+/// SplitMix64: a few lines, and the same numbers for a seed on every machine.
 pub struct Dice(pub u64);
 
 impl Dice {

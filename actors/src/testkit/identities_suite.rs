@@ -1,4 +1,4 @@
-//! What every [`Identities`] promises. Each promise makes its own producers and keys, so the suite may share a database.
+//! The promises of every [`Identities`]. Each promise makes its own producers and keys, so the suite may share a database.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     ports::{Bound, Catalog, ChangeMark, Changes, Identities, PortError, Tag},
 };
 
-/// Lines of the log in one page: more than anything here changes at a time.
+/// Lines of the log in one page: more than change here at a time.
 const PAGE: u32 = 1000;
 
 /// An adapter that keeps identities beside producers and the log of changes.
@@ -65,7 +65,7 @@ async fn a_key_speaks_for_the_producer_that_it_was_bound_to(store: &impl Identit
     assert_eq!(speaks_for(store, first).await, Some(producer));
     assert_eq!(speaks_for(store, second).await, Some(producer));
     let listed: Vec<Binding> = store.identities(producer).await.expect("an answer");
-    assert_eq!(listed, [one, other], "the oldest first");
+    assert_eq!(listed, [one, other], "oldest first");
 }
 
 async fn a_key_that_is_bound_again_stays_as_it_was(store: &impl IdentityStore) {
@@ -79,7 +79,7 @@ async fn a_key_speaks_for_one_producer_only(store: &impl IdentityStore) {
     let key = key();
     bind(store, key, owner).await;
     assert_eq!(bind(store, key, other).await, Bound::Taken);
-    assert!(!store.unbind_identity(key, other).await.expect("an answer"), "it is not the other's to take away");
+    assert!(!store.unbind_identity(key, other).await.expect("an answer"), "another producer cannot unbind it");
     assert_eq!(speaks_for(store, key).await, Some(owner));
     assert_eq!(store.identities(other).await.expect("an answer"), []);
 }
@@ -93,7 +93,7 @@ async fn of_producers_who_want_one_key_one_gets_it(store: &impl IdentityStore) {
         .filter_map(|bound| match bound {
             Bound::New(binding) => Some(binding.producer_id),
             Bound::Taken => None,
-            Bound::Already(_) => panic!("each asks for itself"),
+            Bound::Already(_) => panic!("each call is for another producer"),
         })
         .collect();
     assert_eq!(winners.len(), 1, "{answers:?}");
@@ -112,16 +112,16 @@ async fn a_key_that_was_taken_away_speaks_for_nobody(store: &impl IdentityStore)
     let key = key();
     bind(store, key, producer).await;
     assert!(store.unbind_identity(key, producer).await.expect("an answer"));
-    assert!(!store.unbind_identity(key, producer).await.expect("an answer"), "it is gone");
+    assert!(!store.unbind_identity(key, producer).await.expect("an answer"), "it is already unbound");
     assert_eq!(speaks_for(store, key).await, None);
-    assert!(matches!(bind(store, key, other).await, Bound::New(_)), "it is free for another");
+    assert!(matches!(bind(store, key, other).await, Bound::New(_)), "another producer may bind it");
 }
 
 async fn every_change_of_a_key_stands_in_the_log(store: &impl IdentityStore) {
     let (producer, key) = (catalog_suite::producer(store).await, key());
     let mark = here(store).await;
     bind(store, key, producer).await;
-    assert!(is_told(store, mark, key).await, "other instances may believe that it speaks for nobody");
+    assert!(is_told(store, mark, key).await, "other instances may have cached that it is unbound");
     let mark = here(store).await;
     store.unbind_identity(key, producer).await.expect("an answer");
     assert!(is_told(store, mark, key).await);

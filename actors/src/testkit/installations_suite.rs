@@ -1,4 +1,4 @@
-//! What every [`Installations`] promises. The suite notes stores of all tiers, so it wants a database of its own.
+//! The promises of every [`Installations`]. The suite notes stores of all tiers, so it needs a database of its own.
 
 use jiff::Timestamp;
 

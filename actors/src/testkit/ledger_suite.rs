@@ -1,9 +1,9 @@
-//! What the ledger promises, as scenarios that every adapter runs unchanged.
+//! The promises of the ledger, as scenarios that every adapter runs unchanged.
 //!
 //! A scenario makes its own producer, content, policy, receipts and nodes under fresh random ids, so the scenarios
-//! share a database with each other and with what is there already. They run one after the other, and nothing else may
-//! reclaim, prune or expire in that database meanwhile: those calls act on whatever is due, whoever made it. No
-//! scenario sleeps: a node that has died is one whose heartbeat gave it no time to live.
+//! share a database with each other and with existing data. They run one after the other, and nothing else may reclaim,
+//! prune or expire in that database meanwhile: those calls act on all rows that are due. No scenario sleeps: a dead
+//! node is one whose heartbeat gave it no time to live.
 
 mod closing;
 mod leases;
@@ -28,7 +28,7 @@ impl<S: Ledger + Receipts + Upkeep + Catalog + Timelines> LedgerStore for S {}
 /// The adapter under test.
 type Store = Arc<dyn LedgerStore>;
 
-/// Runs every scenario. The store's database is migrated and otherwise as it may be.
+/// Runs every scenario. The store's database is migrated; it may have other data.
 ///
 /// # Panics
 /// When a promise is broken.

@@ -1,7 +1,7 @@
-//! The conformance suite of the lineage ports: what every adapter promises, whatever stands behind it.
+//! The conformance suite of the lineage ports: the promises of every adapter, whatever its database.
 //!
-//! A promise makes its own namespaces under fresh random names, so most may share a database with other tests. Those about
-//! the outbox and about days act on whatever there is: nothing else may tell, prune or be settled in the database meanwhile.
+//! A promise makes its own namespaces under fresh random names, so most may share a database with other tests. The promises
+//! about the outbox and about days act on all rows: nothing else may emit, prune or settle in the database meanwhile.
 
 mod events;
 mod graph;
@@ -23,7 +23,7 @@ use crate::{
     ports::{Catalog, Changes, Kept, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts},
 };
 
-/// An adapter that keeps lineage beside the ledger and the catalogue that it tells of.
+/// An adapter with lineage, and with the ledger and the catalogue that write its outbox.
 pub trait LineageKeeper: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes {}
 
 impl<S: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes> LineageKeeper for S {}
@@ -31,7 +31,7 @@ impl<S: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledg
 /// The adapter under test.
 type Store = Arc<dyn LineageKeeper>;
 
-/// Runs every promise. The store's database is migrated, has no lineage, and belongs to the suite for as long as it runs.
+/// Runs every promise. The store's database is migrated, has no lineage, and belongs to the suite while it runs.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -47,7 +47,7 @@ pub async fn run(store: Arc<impl LineageKeeper>) {
     Box::pin(pruning::run(&store)).await;
 }
 
-/// The time of the suite: its start, as a database keeps it.
+/// The time of the suite: its start, with the precision of a database.
 fn now() -> Timestamp {
     to_micros(Timestamp::now())
 }
@@ -56,12 +56,12 @@ fn at(base: Timestamp, seconds: i64) -> Timestamp {
     base.checked_add(jiff::SignedDuration::from_secs(seconds)).expect("a time of our time")
 }
 
-/// A namespace that nobody else has, with everything in it that a name may have.
+/// A namespace that occurs nowhere else, with every character that a name may have.
 fn namespace() -> String {
     format!("postgres://Höst:5432/{}%", Uuid::new_v4().simple())
 }
 
-/// A world of events in one namespace.
+/// Events in one namespace.
 struct Scene {
     namespace: String,
     base: Timestamp,

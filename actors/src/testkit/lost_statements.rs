@@ -1,8 +1,8 @@
-//! A node whose statements to the ledger get lost: on the way there, on the way back, or for a while, so that they arrive after
-//! others that were sent later. It asks again what was not answered, as the actors do.
+//! A node whose statements to the ledger get lost: on the way there, on the way back, or for a while, so that they
+//! arrive after later ones. It repeats unanswered statements, as the actors do.
 //!
-//! Whatever is lost at whatever place, no credit is stranded while the node is alive, and after a clean stop nothing is charged
-//! that no usage row explains.
+//! Whichever statements are lost, no credit is stranded while the node is alive, and after a clean stop every charge is
+//! explained by a usage row.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ const ALIVE: Duration = Duration::from_secs(3600);
 
 const SIZING: LeaseSizing = LeaseSizing { divisor: 2 };
 
-/// What the ledger says of a receipt's hour.
+/// The ledger's amounts for a receipt's hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     pub used: Credit,
     pub reserved: Credit,
 }
 
-/// Whom the walk is about: a receipt that nobody else uses, and a node that nobody else is.
+/// The subject of the walk: a receipt and a node that no other test uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject {
     pub node: NodeEpoch,
@@ -46,7 +46,7 @@ enum Statement {
     Close,
 }
 
-/// What becomes of a statement.
+/// What happens to a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answered,
@@ -61,7 +61,7 @@ struct Walk<'a, L: ?Sized, F> {
     look: F,
     subject: Subject,
     dice: Dice,
-    /// Credit that the node holds and knows of.
+    /// Credit that the node knows it holds.
     held: Credit,
     spent: Credit,
     unanswered: Option<(RefillRequest, Timestamp)>,
@@ -124,7 +124,7 @@ where
         }
     }
 
-    /// Asks for more, or again for what was not answered. The clock goes on within the hour.
+    /// Asks for more, or repeats an unanswered request. The clock moves on within the hour.
     async fn refill(&mut self) {
         let (request, at) = match self.unanswered {
             Some((request, at)) => (request.repeated(), at + Duration::from_secs(self.dice.roll(60))),
@@ -143,7 +143,7 @@ where
         }
     }
 
-    /// Spends a part of what is held and gives a part of the rest back, or repeats the batch that was not answered.
+    /// Spends a part of the held credit and gives a part of the rest back, or repeats an unanswered batch.
     async fn settle(&mut self) {
         let batch = match self.unsettled.take() {
             Some(batch) => batch,
@@ -181,7 +181,7 @@ where
         SettleBatch { node, sequence: self.sequence, rows: vec![row], releases: vec![release] }
     }
 
-    /// A statement of before arrives once more. Unless it is still unanswered, it must change nothing.
+    /// An earlier statement arrives once more. It must change nothing, unless it is still unanswered.
     async fn arrive_late(&mut self) {
         if self.sent.is_empty() {
             return;
@@ -240,7 +240,7 @@ where
         }
     }
 
-    /// A clean stop: what was asked and not answered stays so, the rest is given back and settled, and the epoch is closed.
+    /// A clean stop: unanswered requests stay unanswered, the rest is given back and settled, and the epoch is closed.
     async fn stop(mut self, at: &str) {
         let open = self.unsettled.take();
         let last = self.batch(true);

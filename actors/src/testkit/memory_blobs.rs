@@ -21,7 +21,7 @@ use crate::{
 struct Blob {
     bytes: Bytes,
     leaves: Arc<[LeafHash]>,
-    /// As a disk refuses to.
+    /// Every read fails, as on a bad disk.
     unreadable: bool,
 }
 
@@ -31,7 +31,7 @@ impl Blob {
     }
 }
 
-/// A colder tier's copies, and those of any tier that readers were sent away from.
+/// The copies in colder tiers, and copies of any tier that readers were switched away from.
 #[derive(Default)]
 struct Colder {
     copies: BTreeMap<(Tier, ContentHash), Arc<Blob>>,
@@ -46,7 +46,7 @@ struct Shelf {
     colder: Mutex<Colder>,
     retired: Mutex<HashMap<ContentHash, Arc<Blob>>>,
     trash: Mutex<BTreeMap<ContentHash, (Arc<Blob>, Timestamp)>>,
-    /// What the store's clock shows.
+    /// The store's clock.
     now: Mutex<Timestamp>,
     /// Blobs that are being written.
     unfinished: Mutex<usize>,
@@ -70,7 +70,7 @@ fn leaves_of(content: &[u8]) -> Arc<[LeafHash]> {
 }
 
 impl MemoryBlobs {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub fn script(&self) -> &Script {
         &self.0.script
     }
@@ -83,7 +83,7 @@ impl MemoryBlobs {
         hash
     }
 
-    /// Replaces the bytes of a blob, and leaves its name and its hash list as they are.
+    /// Replaces the bytes of a blob, but not its name and its hash list.
     ///
     /// # Panics
     /// When there is no such blob.
@@ -93,7 +93,7 @@ impl MemoryBlobs {
         blobs.insert(hash, Blob::of(bytes.into(), leaves));
     }
 
-    /// Replaces the bytes of the copy in one tier, and leaves its name and its hash list as they are.
+    /// Replaces the bytes of the copy in one tier, but not its name and its hash list.
     ///
     /// # Panics
     /// When there is no such copy.
@@ -102,7 +102,7 @@ impl MemoryBlobs {
         self.0.put(hash, tier, Blob::of(bytes.into(), leaves));
     }
 
-    /// Removes the hash list of the copy in one tier, and leaves its bytes as they are.
+    /// Removes the hash list of the copy in one tier, but not its bytes.
     ///
     /// # Panics
     /// When there is no such copy.
@@ -111,7 +111,7 @@ impl MemoryBlobs {
         self.0.put(hash, tier, Blob::of(bytes, Arc::default()));
     }
 
-    /// Has each read of the copy in one tier fail, until it is written anew.
+    /// Makes each read of the copy in one tier fail, until it is written anew.
     ///
     /// # Panics
     /// When there is no such copy.
@@ -121,7 +121,7 @@ impl MemoryBlobs {
         self.0.put(hash, tier, Arc::new(Blob { bytes, leaves, unreadable: true }));
     }
 
-    /// Removes the copy in one tier, as somebody might who meddles.
+    /// Removes the copy in one tier behind the node's back.
     pub fn lose_copy(&self, hash: ContentHash, tier: Tier) {
         self.0.remove(hash, tier);
     }
@@ -136,7 +136,7 @@ impl MemoryBlobs {
         held(&self.0.blobs).keys().copied().collect()
     }
 
-    /// Blobs that are out of sight.
+    /// Blobs that are hidden.
     pub fn retired(&self) -> usize {
         held(&self.0.retired).len()
     }
@@ -146,7 +146,7 @@ impl MemoryBlobs {
         held(&self.0.trash).keys().copied().collect()
     }
 
-    /// From now on the store's clock shows this: blobs count as written then, and what goes to the trash as gone there then.
+    /// Sets the store's clock: from now on blobs count as written, or as moved to the trash, at this time.
     pub fn set_clock(&self, now: Timestamp) {
         *held(&self.0.now) = now;
     }
@@ -373,7 +373,7 @@ impl BlobSink for Sink {
         self.shelf.script.play("write", part.len(), work).await
     }
 
-    /// All that is written here is.
+    /// Every write here replaces.
     fn replace(&mut self) {}
 
     async fn commit(mut self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {

@@ -16,16 +16,16 @@ use crate::{
     },
 };
 
-/// A shared cache in memory. Tags keep their versions for ever; what they are worth shows all the same when a test
+/// A shared cache in memory. Tags keep their versions for ever; the effect of lost versions shows when a test
 /// [restarts](Self::restart_as_of) it.
 pub struct MemoryCache {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub script: Script,
     clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
 }
 
-/// All that it keeps, at a moment.
+/// All of its contents, at a moment.
 #[derive(Clone, Default)]
 pub struct Kept {
     entries: HashMap<EntryKey, (Vec<Version>, SharedValue, Instant)>,
@@ -51,7 +51,7 @@ impl MemoryCache {
         Self { script: Script::default(), clock, kept: Mutex::default() }
     }
 
-    /// A store never answers at once: what else could run before and after its work gets its turn.
+    /// A store never answers at once: other tasks that could run before and after its work get their turn.
     async fn answer<T>(&self, call: &'static str, size: usize, work: impl FnOnce() -> PortResult<T>) -> PortResult<T> {
         tokio::task::yield_now().await;
         let answer = self.script.play(call, size, work).await;
@@ -63,19 +63,19 @@ impl MemoryCache {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All that it keeps now.
+    /// Its present contents.
     pub fn snapshot(&self) -> Kept {
         self.held().clone()
     }
 
-    /// Begins a new life with what it kept at an earlier moment, as a store does that is restarted from its last snapshot.
+    /// Restarts it with its contents of an earlier moment, like a store that is restored from its last snapshot.
     pub fn restart_as_of(&self, earlier: Kept) {
         let mut kept = self.held();
         let (lives, last_version) = (kept.lives + 1, kept.last_version);
         *kept = Kept { lives, last_version, ..earlier };
     }
 
-    /// Entries that it keeps, whether outdated or not.
+    /// Entries in it, whether outdated or not.
     pub fn entries(&self) -> usize {
         self.held().entries.len()
     }

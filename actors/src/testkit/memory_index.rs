@@ -1,4 +1,4 @@
-//! The storage index in memory, with faults by script. Of the catalogue it keeps what uploads and the Janitor need.
+//! The storage index in memory, with faults by script: the part of the catalogue that uploads and the Janitor need.
 
 use std::{
     collections::HashMap,
@@ -18,9 +18,9 @@ use crate::{
 /// The storage index in memory.
 #[derive(Default)]
 pub struct MemoryIndex {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub script: Script,
-    /// With whether it is stored, beyond being announced.
+    /// Each with whether it is stored, and not only announced.
     contents: Mutex<HashMap<ContentHash, (ContentMeta, bool)>>,
 }
 
@@ -29,7 +29,7 @@ impl MemoryIndex {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Knows a content as stored.
+    /// Adds a stored content.
     pub fn put(&self, meta: ContentMeta) {
         self.contents().insert(meta.content_hash, (meta, true));
     }
@@ -41,7 +41,7 @@ impl MemoryIndex {
 }
 
 fn not_kept<T>() -> PortResult<T> {
-    Err(PortError::NotFound("what the storage index does not keep"))
+    Err(PortError::NotFound("this part of the catalogue"))
 }
 
 #[async_trait]

@@ -17,21 +17,21 @@ use crate::{
 
 /// An installation in memory.
 pub struct MemoryInstallations {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub script: Script,
     installation: Installation,
     stores: Mutex<BTreeMap<Tier, String>>,
 }
 
 impl MemoryInstallations {
-    /// One that began at this time.
+    /// An installation that was made at this time.
     pub fn since(created_at: Timestamp) -> Self {
         let installation = Installation { installation_id: InstallationId::random(), created_at };
         Self { script: Script::default(), installation, stores: Mutex::default() }
     }
 }
 
-/// One that is older than anything.
+/// An installation that is older than all test data.
 impl Default for MemoryInstallations {
     fn default() -> Self {
         Self::since(Timestamp::UNIX_EPOCH)

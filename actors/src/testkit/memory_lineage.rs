@@ -1,5 +1,5 @@
-//! Lineage in memory, for tests of its actors: it keeps events, entries to tell and a lease, and fails by script. What it
-//! derives of a graph is nothing; the conformance suite is for those that do.
+//! Lineage in memory, for tests of its actors: it keeps events, outbox entries and a lease, and fails by script. It
+//! derives no graph; the conformance suite is for adapters that do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// An event whose body has this in it is rejected, with all of its batch.
+/// An event whose body contains this is rejected, with all of its batch.
 pub const POISON: &str = "poison";
 
 #[derive(Default)]
@@ -55,12 +55,12 @@ impl MemoryLineage {
         self.state().outbox.insert(entry.id, (entry, false));
     }
 
-    /// Entries that were not told yet.
+    /// Entries not emitted yet.
     pub fn untold(&self) -> usize {
         self.state().outbox.len()
     }
 
-    /// Gives it so many edges that are due to go.
+    /// Adds this many edges that are due to be pruned.
     pub fn has_old_edges(&self, edges: u64) {
         self.state().old_edges = edges;
     }
@@ -70,7 +70,7 @@ impl MemoryLineage {
         self.state().outbox.values_mut().for_each(|(_, claimed)| *claimed = false);
     }
 
-    /// Lets somebody else take the lease, whoever has it.
+    /// Gives the lease to this holder, whichever had it before.
     pub fn lease_goes_to(&self, holder: Uuid) {
         let mut state = self.state();
         state.holder = Some(holder);

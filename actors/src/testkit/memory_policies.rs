@@ -17,7 +17,7 @@ use crate::{
 
 #[derive(Default)]
 struct Tables {
-    /// The versions that are kept, the current one last.
+    /// The stored versions, the current one last.
     versions: BTreeMap<PolicyId, Vec<StoredPolicy>>,
     runs: Vec<PolicyRun>,
 }
@@ -25,7 +25,7 @@ struct Tables {
 /// Policies and their runs in memory.
 #[derive(Default)]
 pub struct MemoryPolicies {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub script: Script,
     tables: Mutex<Tables>,
 }
@@ -35,7 +35,7 @@ impl MemoryPolicies {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All runs that are kept, in the order in which they came.
+    /// All runs, in order of arrival.
     pub fn runs(&self) -> Vec<PolicyRun> {
         self.tables().runs.clone()
     }
@@ -148,10 +148,10 @@ impl Policies for MemoryPolicies {
     }
 }
 
-/// What is known of contents, as a test says: the same of each.
+/// Facts about contents, as a test sets them: the same for each content.
 #[derive(Default)]
 pub struct MemoryProvenance {
-    /// What it does wrong, and how often it was asked.
+    /// Its scripted faults and its calls.
     pub script: Script,
     known: Mutex<Ancestry>,
 }

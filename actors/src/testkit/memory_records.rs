@@ -1,4 +1,4 @@
-//! What is known of stored copies, in memory, with faults by script.
+//! Records about stored copies, in memory, with faults by script.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,10 +29,10 @@ struct Books {
     uses: BTreeMap<ContentHash, Date>,
 }
 
-/// What is known of stored copies, in memory.
+/// Records about stored copies, in memory.
 #[derive(Default)]
 pub struct MemoryRecords {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub script: Script,
     books: Mutex<Books>,
 }
@@ -42,18 +42,18 @@ impl MemoryRecords {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Knows a content as stored in a tier.
+    /// Adds a content that is stored in a tier.
     pub fn put(&self, content_hash: ContentHash, size_bytes: u64, tier: Tier, stored_at: Timestamp) {
         let content = StoredContent { content_hash, size_bytes, tier, stored_at, used_on: None };
         self.books().contents.insert(content_hash, content);
     }
 
-    /// Where a content should be.
+    /// The tier where a content belongs.
     pub fn tier(&self, hash: ContentHash) -> Option<Tier> {
         self.books().contents.get(&hash).map(|content| content.tier)
     }
 
-    /// All looks so far.
+    /// All verifications so far.
     pub fn looks(&self) -> Vec<Verification> {
         self.books().looks.clone()
     }
@@ -63,7 +63,7 @@ impl MemoryRecords {
         self.books().uses.iter().map(|(&hash, &day)| (hash, day)).collect()
     }
 
-    /// The move of a content, whatever goes wrong.
+    /// The move of a content; ignores the script.
     pub fn known_move(&self, hash: ContentHash) -> Option<ContentMove> {
         self.books().moves.get(&hash).copied()
     }

@@ -17,9 +17,9 @@ use crate::{
     ports::{Invalidations, OneUse, PortResult, SharedState, Slot, Tag, Use, UseTerms},
 };
 
-/// Shared state in memory. Slots, sessions and uses do not end by themselves, so that what was forgotten shows.
+/// Shared state in memory. Slots, sessions and uses do not expire, so that a forgotten one shows.
 pub struct MemoryState {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub script: Script,
     slots: Mutex<HashMap<ReceiptId, HashSet<UsageId>>>,
     sessions: Mutex<HashMap<SessionId, Session>>,
@@ -38,7 +38,7 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl MemoryState {
-    /// A receiver of invalidations may be this many tags behind.
+    /// A state whose receivers of invalidations may lag by this many tags.
     pub fn following(tags: usize) -> Self {
         let script = Script::default();
         Self {
@@ -121,7 +121,7 @@ impl SharedState for MemoryState {
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
         for tag in tags {
-            // Fails only when nobody listens.
+            // Fails only when there is no receiver.
             let _ = self.tags.send(tag.clone());
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! A database's clock in memory: so far ahead of another clock, or behind it, as a test says.
+//! A database's clock in memory: ahead of another clock or behind it, as a test says.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,16 +11,16 @@ use crate::{
     ports::{PortResult, Timekeeper},
 };
 
-/// A database's clock, and the time that was last taken for right.
+/// A database's clock, and the last trusted time.
 pub struct MemoryTime {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub script: Script,
     clock: Arc<ManualClock>,
     state: Mutex<(SignedDuration, Option<Timestamp>)>,
 }
 
 impl MemoryTime {
-    /// A clock that shows what `clock` shows.
+    /// A clock that shows the time of `clock`.
     pub fn new(clock: Arc<ManualClock>) -> Self {
         Self { script: Script::default(), clock, state: Mutex::default() }
     }

@@ -1,4 +1,4 @@
-//! A ledger in memory that keeps windows and leases, and stops the test that breaks one of its invariants.
+//! A ledger in memory with windows and leases. It stops a test that breaks one of its invariants.
 
 mod upkeep;
 
@@ -28,7 +28,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The node's epoch, the receipt and the start of the hour name a lease.
+/// A lease is identified by the node's epoch, the receipt and the start of the hour.
 type LeaseKey = (NodeEpoch, ReceiptId, Timestamp);
 
 #[derive(Clone)]
@@ -36,9 +36,9 @@ struct Books {
     receipts: HashMap<ReceiptId, ReceiptView>,
     windows: HashMap<(ReceiptId, Window), (Credit, Credit)>,
     leases: HashMap<LeaseKey, Credit>,
-    /// The last request of each node's epoch for a receipt, and what it was granted.
+    /// The last request of each node's epoch for a receipt, and its grant.
     answered: HashMap<(NodeEpoch, ReceiptId), (i64, Credit)>,
-    /// Charged when their lease was reclaimed, less what late rows have explained.
+    /// Charges for reclaimed leases, less the part that late rows have explained.
     charged: HashMap<LeaseKey, Credit>,
     nodes: HashMap<NodeEpoch, Life>,
     fenced: HashSet<NodeEpoch>,
@@ -50,21 +50,21 @@ struct Books {
     timeline: Timeline,
 }
 
-/// What is known of an epoch.
+/// The state of an epoch.
 #[derive(Debug, Clone, Copy)]
 struct Life {
     until: Instant,
     beats: u64,
-    /// Its leases are released when it is over: a later epoch replaced it while it was alive.
+    /// Its leases are released at its end, since a later epoch replaced it while it was alive.
     spared: bool,
 }
 
-/// What a ledger can be restored from.
+/// A state to which a ledger can be restored.
 pub struct Restorable(Books);
 
 /// A ledger in memory.
 pub struct ModelLedger {
-    /// What it does wrong.
+    /// Its scripted faults.
     pub script: Script,
     clock: Arc<dyn Clock>,
     books: Mutex<Books>,
@@ -101,8 +101,8 @@ impl ModelLedger {
         books.receipts.get_mut(&id).expect("a receipt").policy = policy;
     }
 
-    /// The database is restored: what was committed since `earlier` is gone. A dump is then in another place than it was, a copy of
-    /// files is not.
+    /// Restores the database: everything committed since `earlier` is gone. A dump is restored into another place; a
+    /// copy of the files keeps its place.
     pub fn restore(&self, earlier: Restorable, moved: bool) {
         let mut books = self.books();
         *books = earlier.0;
@@ -114,12 +114,12 @@ impl ModelLedger {
         Restorable(self.books().clone())
     }
 
-    /// Rows of this receipt are rejected from now on.
+    /// From now on rows of this receipt are rejected.
     pub fn poison(&self, id: ReceiptId) {
         self.books().poison.insert(id);
     }
 
-    /// The heartbeats of a node are over: anybody may reclaim its leases.
+    /// Ends the heartbeats of a node: any other may reclaim its leases.
     pub fn stop_hearing(&self, node: NodeId) {
         let now = self.clock.monotonic();
         let mut books = self.books();
@@ -128,7 +128,7 @@ impl ModelLedger {
         }
     }
 
-    /// Another node takes what is not kept alive.
+    /// Another node reclaims all leases that are not kept alive.
     ///
     /// # Panics
     /// When the ledger is scripted to fail.
@@ -139,7 +139,7 @@ impl ModelLedger {
         self.books().nodes.remove(&by);
     }
 
-    /// The epoch that a node is known by.
+    /// The latest epoch of a node.
     pub fn epoch(&self, node: NodeId) -> Option<i64> {
         self.books().latest(node).map(|(epoch, _)| epoch)
     }
@@ -149,7 +149,7 @@ impl ModelLedger {
         self.books().rows.values().cloned().collect()
     }
 
-    /// The live leases, those of no credit left out.
+    /// The live leases, without empty ones.
     pub fn leased(&self) -> Vec<Credit> {
         self.books().leases.values().copied().filter(|lease| !lease.is_zero()).collect()
     }
@@ -267,7 +267,7 @@ impl Books {
         let (id, spent) = (row.receipt_id, row.credit());
         let hour = WindowKind::Hour.window(row.started_at).start;
         let key = row.lease_epoch.map(|epoch| (NodeEpoch { node, epoch }, id, hour));
-        // What no window limits is not leased.
+        // Dimensions without a limit are not leased.
         let limited = self.receipts[&id].policy.limited_part(spent);
         if let Some(lease) = key.and_then(|key| self.leases.get_mut(&key)) {
             assert!(lease.covers(limited), "{spent:?} was spent of a lease of {lease:?}");
@@ -278,7 +278,7 @@ impl Books {
                 *reserved -= taken;
             });
         } else if let Some(charged) = key.and_then(|key| self.charged.get_mut(&key)) {
-            // The window was charged already: the row takes the place of the charge.
+            // The window was already charged: the row replaces part of the charge.
             assert!(charged.covers(limited), "{spent:?} was spent of a reclaimed lease of {charged:?}");
             let explained = spent.min(*charged);
             *charged -= explained;

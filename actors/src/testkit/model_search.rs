@@ -1,4 +1,4 @@
-//! Search over a list in memory: it reads every asset for every wish, and is the measure of what an index must answer.
+//! Search over a list in memory: it reads every asset for every query, and defines the right answer of an index.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use crate::{
     search::{Alternative, Found, Term, TextQuery, texts, words},
 };
 
-/// Assets in the order in which they came in.
+/// Assets in order of arrival.
 #[derive(Default)]
 pub struct ModelSearch {
     assets: Mutex<Vec<Asset>>,
@@ -33,7 +33,7 @@ impl ModelSearch {
         self.assets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All that a wish finds, in order, with their numbers.
+    /// All results of a query, in order, with their numbers.
     fn all(&self, wish: &Wish) -> Vec<(i64, Hit)> {
         let mut hits: Vec<_> = (1..)
             .zip(self.assets().iter())
@@ -92,7 +92,7 @@ fn top<T: Ord>(values: impl Iterator<Item = T>, most: u32) -> Vec<(T, u64)> {
     counts
 }
 
-/// The media type alone, without parameters and in lower case, as the triggers of both databases cut it out.
+/// The media type without parameters and in lower case, as the triggers of both databases store it.
 fn media_essence(media_type: &str) -> String {
     media_type.split_once(';').map_or(media_type, |(essence, _)| essence).trim_matches(' ').to_ascii_lowercase()
 }
@@ -111,7 +111,7 @@ fn is_wanted(wish: &Wish, asset: &Asset) -> bool {
         && wish.max_price.is_none_or(|most| asset.price_satoshis <= most)
 }
 
-/// Where the words of a query stand in an asset, if they do.
+/// Where an asset has the words of a query, if it has them.
 fn found(query: &TextQuery, asset: &Asset) -> Option<Found> {
     let name = words(&asset.name);
     let description = words(&asset.description);
@@ -123,7 +123,7 @@ fn found(query: &TextQuery, asset: &Asset) -> Option<Found> {
     };
     let has = |term: &Term, found: Found| places(found).any(|text| stands_in(term, text));
     let fits = |one: &Alternative, found: Found| {
-        // What only excludes is found nowhere in particular.
+        // A query with only excluded words has no place where words were found.
         (!one.wanted.is_empty() || found == Found::PolicyMeta)
             && one.wanted.iter().all(|term| has(term, found))
             && !one.unwanted.iter().any(|term| has(term, Found::PolicyMeta))

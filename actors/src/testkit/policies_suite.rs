@@ -1,7 +1,7 @@
-//! What every [`Policies`] promises: versions that only grow, runs that are read newest first, and both forgotten in steps.
+//! The promises of every [`Policies`]: versions only grow, runs are read newest first, and both are forgotten in steps.
 //!
-//! Each promise makes its own policies under fresh ids. Forgetting acts on whatever is old enough, so nothing else may keep
-//! policies older than ten years in the database.
+//! Each promise makes its own policies under fresh ids. Forgetting acts on all rows that are old enough, so nothing
+//! else may store policies older than ten years in the database.
 
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ async fn a_change_makes_the_next_version_and_no_change_makes_none(store: &impl P
     assert_eq!((current.version, &current.policy), (2, &policy("MIT")));
     let first = store.document_version(&id, 1).await.expect("an answer").expect("the first version");
     assert_eq!((first.created_at, first.policy), (at, policy("CC0-1.0")));
-    assert_eq!(put(store, &id, "CC0-1.0", at + 3.seconds()).await, 3, "what was is a change, too");
+    assert_eq!(put(store, &id, "CC0-1.0", at + 3.seconds()).await, 3, "going back to an earlier text is a change, too");
 }
 
 async fn a_number_that_is_spelt_otherwise_does_not_change_a_version(store: &impl Policies) {
@@ -171,7 +171,7 @@ async fn runs_are_read_newest_first_page_by_page(store: &impl Policies) {
     put(store, &id, "CC0-1.0", at).await;
     put(store, &other, "CC0-1.0", at).await;
     let mut expected = Vec::new();
-    // Several of one moment, so that the page's edge falls among them.
+    // Several at one moment, so that the edge of a page falls among them.
     for second in [0, 1, 1, 1, 1, 2] {
         let run = run_of(&id, asset, at + second.seconds());
         store.record_run(&run).await.expect("kept");
@@ -190,7 +190,7 @@ async fn runs_are_read_newest_first_page_by_page(store: &impl Policies) {
         if !page.more {
             break;
         }
-        // What comes meanwhile is newer, and changes nothing in what follows.
+        // A run that comes meanwhile is newer, and does not change the next pages.
         store.record_run(&run_of(&id, asset, at + 3.seconds())).await.expect("kept");
     }
     assert_eq!(read, expected);
@@ -213,7 +213,7 @@ async fn a_run_of_no_policy_is_refused(store: &impl Policies) {
     assert!(matches!(refused, Err(PortError::Rejected { .. })), "{refused:?}");
 }
 
-/// A time before everything else.
+/// A time before all others.
 fn long_ago() -> Timestamp {
     now() - (24 * 3650).hours()
 }

@@ -1,7 +1,7 @@
-//! What every [`RateLimits`] promises.
+//! The promises of every [`RateLimits`].
 //!
-//! A store with a clock of its own can only be waited for, and nobody knows where in its windows it stands. So nothing here
-//! rests on a moment but for what a [`Grant`] says of it: the model is [`RateWindow`] at the moment that the grant tells.
+//! A store with a clock of its own cannot be moved, only waited for, and its position in its windows is unknown. So the suite
+//! relies on no moment except those that a [`Grant`] reports: the model is [`RateWindow`] at the moment of the grant.
 
 use std::{
     collections::HashSet,
@@ -22,8 +22,8 @@ use crate::{
     rate_window::{Ask, Moment, RateWindow},
 };
 
-/// Runs the whole suite against a back end with windows of this length: some seconds, so that a few calls fit in the rest of
-/// one. `advance` lets time pass: it moves the clock that the back end was given, or waits.
+/// Runs the whole suite against a back end with windows of this length: some seconds, so that a few calls fit into the
+/// rest of one. `advance` lets time pass: it moves the clock that the back end was given, or waits.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -46,7 +46,7 @@ struct Back<'a, A> {
     advance: &'a A,
 }
 
-/// A subject that nobody has asked for.
+/// A subject without requests so far.
 fn fresh() -> Subject {
     Subject { class: "streaming", client: Client::Key(KeyId::next()) }
 }
@@ -76,13 +76,13 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
         }
         let refused = self.one(&subject, 3).await;
         assert_eq!((refused.granted, refused.remaining), (0, 0));
-        assert_eq!(self.one(&fresh(), 0).await.granted, 0, "nobody gets anything of a limit of 0");
+        assert_eq!(self.one(&fresh(), 0).await.granted, 0, "a limit of 0 grants nothing");
     }
 
     async fn subjects_are_counted_by_themselves(&self) {
         self.at_the_start_of_a_window().await;
         let address = |text: &str| Client::at(text.parse::<IpAddr>().expect("an address"));
-        // Of another run against the same store there may be something left of fixed addresses.
+        // Another run against the same store may have left counts of fixed addresses.
         let key = KeyId::next();
         let of_key = |class| Subject { class, client: Client::Key(key) };
         for subject in [of_key("streaming"), of_key("admin"), fresh()] {
@@ -101,7 +101,7 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
         for _ in 0..50 {
             assert_eq!(self.one(&subject, 4).await.granted, 0);
         }
-        // A window later all of the four still count, and none of the fifty: half of a window more, and two have gone.
+        // A window later all of the four still count, and none of the fifty: half a window more, and two are gone.
         (self.advance)(self.window + self.window / 2).await;
         let grant = self.take(&subject, Ask { limit: 4, need: 4, spare_parts: 0 }).await;
         assert!(grant.granted >= 2, "{grant:?}");
@@ -145,7 +145,7 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
         assert_eq!(self.take(&subject, Ask { limit: 5, need: 5, spare_parts: 0 }).await.granted, 5);
         let refused = self.one(&subject, 5).await;
         assert_eq!(refused.granted, 0);
-        assert!(refused.more_after >= refused.left, "nothing comes back within the window of a first burst");
+        assert!(refused.more_after >= refused.left, "no room comes back within the window of a first burst");
         (self.advance)(refused.more_after).await;
         assert!(self.one(&subject, 5).await.granted > 0);
     }
@@ -159,15 +159,15 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
         assert_eq!((grant.granted, grant.remaining), (9, 0));
     }
 
-    /// Beside the model, at moments of all kinds: late in a window, across one boundary, across several.
+    /// Compares it with the model at all kinds of moments: late in a window, across one boundary, across several.
     async fn it_counts_as_the_arithmetic_says(&self) {
         self.at_the_start_of_a_window().await;
         let (subject, limit) = (fresh(), 12);
         let millis = |time: Duration| time.as_millis() as u64;
         let window = millis(self.window);
         let (mut counts, mut last_left) = (RateWindow::default(), window);
-        // In parts of the window: what passes between the calls, never a whole one at once, so that a window that ended shows
-        // by the time that is left.
+        // In parts of the window: the time that passes between the calls, never a whole window at once, so that the end
+        // of a window shows in the time that is left.
         for (turn, eighths) in [1_u32, 3, 2, 3, 1, 5, 4, 5, 2, 5].into_iter().enumerate() {
             (self.advance)(self.window * eighths / 8).await;
             let ask = Ask { limit, need: 2 + turn as u32 % 4, spare_parts: turn as u32 % 3 };

@@ -1,4 +1,4 @@
-//! Faults by script: what a port does wrong, and when, and what it was asked.
+//! Faults by script: which calls of a port fail, and how, and which calls it had.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,14 +12,14 @@ use tokio::sync::watch;
 
 use crate::ports::{PortError, PortResult};
 
-/// What a scripted call does instead of its work.
+/// The effect of a scripted call, instead of its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing happens, and the caller is told so.
     Unavailable,
     /// The work is done, but the answer is lost.
     AnswerLost,
-    /// The node's epoch is said to be gone.
+    /// The call reports that the node's epoch is gone.
     Fenced,
     /// The disk is full.
     Full,
@@ -39,19 +39,19 @@ impl Fault {
 #[derive(Default)]
 struct Line {
     faults: VecDeque<Option<Fault>>,
-    /// The size of each call that came, in order.
+    /// The size of each call, in order.
     calls: Vec<usize>,
     held: watch::Sender<bool>,
 }
 
-/// The script of a port: per call, by name, what it does wrong next.
+/// The script of a port: per call, by name, its next faults.
 #[derive(Default)]
 pub struct Script {
     lines: Mutex<HashMap<&'static str, Line>>,
     down: AtomicBool,
 }
 
-/// Answers of a call are kept back until this is dropped.
+/// The answers of a call are held back until this is dropped.
 pub struct HeldBack(watch::Sender<bool>);
 
 impl Drop for HeldBack {
@@ -65,12 +65,12 @@ impl Script {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next calls of this name fail so, one fault each; `None` lets one pass.
+    /// The next calls of this name have these faults, one each; `None` lets one pass.
     pub fn next(&self, call: &'static str, faults: impl IntoIterator<Item = impl Into<Option<Fault>>>) {
         self.lines().entry(call).or_default().faults.extend(faults.into_iter().map(Into::into));
     }
 
-    /// Plays no more of the faults that have not come yet.
+    /// Drops the faults that have not been played yet.
     pub fn end(&self) {
         self.lines().values_mut().for_each(|line| line.faults.clear());
     }
@@ -80,14 +80,14 @@ impl Script {
         self.down.store(down, SeqCst);
     }
 
-    /// Does the work of calls of this name, but keeps their answers back.
+    /// Does the work of calls of this name, but holds back their answers.
     pub fn hold(&self, call: &'static str) -> HeldBack {
         let held = self.lines().entry(call).or_default().held.clone();
         held.send_replace(true);
         HeldBack(held)
     }
 
-    /// The size of each call of this name that came so far.
+    /// The size of each call of this name so far.
     pub fn calls(&self, call: &'static str) -> Vec<usize> {
         self.lines().get(call).map_or_else(Vec::new, |line| line.calls.clone())
     }

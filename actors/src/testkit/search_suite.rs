@@ -1,7 +1,7 @@
-//! The conformance suite of [`Search`]: what every adapter promises, whatever stands behind it.
+//! The conformance suite of [`Search`]: the promises of every adapter, whatever its database.
 //!
-//! Each promise keeps to a dataset or to words of its own, so the suite may share a database with other tests, and run again on
-//! the same. What is found is compared with [`ModelSearch`], which reads every asset.
+//! Each promise uses a dataset or words of its own, so the suite may share a database with other tests, and run again
+//! on the same one. Results are compared with [`ModelSearch`], which reads every asset.
 
 use std::sync::Arc;
 
@@ -37,12 +37,12 @@ pub async fn run<S: Catalog + Search>(store: Arc<S>) {
     }
 }
 
-/// A word that nobody else has.
+/// A word that occurs nowhere else.
 fn own_word() -> String {
     format!("q{}", uuid::Uuid::new_v4().simple())
 }
 
-/// A dataset of one's own in the catalogue, and the same assets in a model.
+/// A dataset of a promise's own in the catalogue, and the same assets in a model.
 struct Shelf<'a, S> {
     store: &'a S,
     model: ModelSearch,
@@ -106,7 +106,7 @@ impl<'a, S: Catalog + Search> Shelf<'a, S> {
         Wish { text: Some(TextQuery::parse(typed).expect("a query")), ..self.all() }
     }
 
-    /// What a wish finds, which is what the model finds too.
+    /// The results of a query. Asserts that the model finds the same.
     async fn find(&self, wish: &Wish) -> Vec<Hit> {
         let page = self.store.search(wish, None, 100).await.expect("an answer");
         assert_eq!(page.next, None);
@@ -116,7 +116,7 @@ impl<'a, S: Catalog + Search> Shelf<'a, S> {
         page.hits
     }
 
-    /// The names of what is found for a text.
+    /// The names of the results for a text.
     async fn names(&self, typed: &str) -> Vec<String> {
         self.find(&self.wish(typed)).await.into_iter().map(|hit| hit.asset.name).collect()
     }

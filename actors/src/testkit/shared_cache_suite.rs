@@ -1,6 +1,6 @@
-//! What every [`SharedCache`] promises.
+//! The promises of every [`SharedCache`].
 //!
-//! Times to live are whole seconds and short, because a store with a clock of its own can only be waited for.
+//! Times to live are short and in whole seconds, because a store with a clock of its own can only be waited for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -56,7 +56,7 @@ async fn found(cache: &dyn SharedCache, key: &EntryKey, tags: &[CacheTag]) -> Op
     look(cache, key, tags).await.value
 }
 
-/// Loads and keeps a value as a fill does.
+/// Loads and stores a value as a fill does.
 async fn fill(cache: &dyn SharedCache, key: &EntryKey, tags: &[CacheTag], value: &SharedValue) {
     let seen = look(cache, key, tags).await.seen;
     assert_eq!(seen.0.len(), tags.len());
@@ -106,7 +106,7 @@ async fn all_reaches_everything(cache: &dyn SharedCache) {
 }
 
 async fn a_load_that_raced_an_invalidation_keeps_nothing(cache: &dyn SharedCache) {
-    // Where the tag had a version when the load began, and where it had none.
+    // With a tag that had a version when the load began, and with one that had none.
     for known in [true, false] {
         let (key, tags) = (key(CacheName::Assets), [tag(), CacheTag::ALL]);
         if known {
@@ -145,13 +145,16 @@ async fn only_one_loads_at_a_time(cache: &dyn SharedCache, advance: &impl AsyncF
     assert!(!cache.begin_load(&key, 2, TTL).await.expect("asked"));
     assert!(cache.begin_load(&other, 2, TTL).await.expect("asked"));
     cache.end_load(&key, 2).await.expect("told");
-    assert!(!cache.begin_load(&key, 3, TTL).await.expect("asked"), "only its holder gives the right back");
+    assert!(!cache.begin_load(&key, 3, TTL).await.expect("asked"), "only its holder can give the right back");
     cache.end_load(&key, 1).await.expect("told");
     assert!(cache.begin_load(&key, 3, TTL).await.expect("asked"));
     advance(TTL + PART).await;
-    assert!(cache.begin_load(&key, 4, TTL).await.expect("asked"), "a loader that died keeps nobody waiting");
+    assert!(cache.begin_load(&key, 4, TTL).await.expect("asked"), "a dead loader's right expires");
     cache.end_load(&key, 3).await.expect("told");
-    assert!(!cache.begin_load(&key, 5, TTL).await.expect("asked"), "who comes too late takes nobody's right");
+    assert!(
+        !cache.begin_load(&key, 5, TTL).await.expect("asked"),
+        "a loader that is late takes no other loader's right"
+    );
 }
 
 async fn what_is_kept_ends_with_its_time(cache: &dyn SharedCache, advance: &impl AsyncFn(Duration)) {
@@ -166,7 +169,7 @@ async fn what_is_kept_ends_with_its_time(cache: &dyn SharedCache, advance: &impl
 async fn what_matches_a_pattern_is_removed_and_nothing_else(cache: &dyn SharedCache) {
     let tags = [CacheTag::LISTINGS, CacheTag::ALL];
     let entry = |cache, id: String| EntryKey { cache, id: id.into() };
-    // More than one step of any size takes.
+    // More than one step of any size removes.
     let many: Vec<_> = (0..3000).map(|n| entry(CacheName::Listings, format!("many-{n}"))).collect();
     let others = [
         entry(CacheName::Listings, "few-1".into()),

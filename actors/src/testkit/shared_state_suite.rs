@@ -1,6 +1,6 @@
-//! What every [`SharedState`] promises.
+//! The promises of every [`SharedState`].
 //!
-//! Times to live are whole seconds and short, because a store with a clock of its own can only be waited for.
+//! Times to live are short and in whole seconds, because a store with a clock of its own can only be waited for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,7 +52,7 @@ async fn slots_are_taken_up_to_the_limit_and_given_back(state: &dyn SharedState)
     assert_eq!(take(state, receipt, streams[2], 2).await, Slot::Full(2));
     assert_eq!(slots(state, receipt).await, 2);
     state.release_slot(receipt, streams[0]).await.expect("released");
-    state.release_slot(receipt, streams[0]).await.expect("giving back what is not held succeeds");
+    state.release_slot(receipt, streams[0]).await.expect("giving back a free slot succeeds");
     assert_eq!(slots(state, receipt).await, 1);
     assert_eq!(take(state, receipt, streams[2], 2).await, Slot::Taken);
     for stream in streams {
@@ -154,10 +154,10 @@ async fn what_many_streams_add_at_once_is_all_there(state: &dyn SharedState) {
     assert_eq!(kept.progress, expected);
 }
 
-/// Nobody's clock is ahead, so that a state which has just begun remembers what is made after it.
+/// No clock is ahead, so that a state that has just begun remembers every use made after its start.
 const TERMS: UseTerms = UseTerms { window: TTL, ahead: Duration::ZERO, uses: 10_000 };
 
-/// Something made now, by the state's clock.
+/// A use made now, by the state's clock.
 async fn made_now(state: &dyn SharedState) -> OneUse {
     let never = OneUse { name: random_name(), made_at: Timestamp::UNIX_EPOCH };
     let Use::Stale(made_at) = state.use_once(never, TERMS).await.expect("asked") else { panic!("made in 1970") };
@@ -184,11 +184,11 @@ async fn what_is_stale_or_lies_ahead_is_not_used(state: &dyn SharedState) {
     assert!(matches!(state.use_once(far, TERMS).await.expect("asked"), Use::Stale(_)));
     let old = OneUse { made_at: now.made_at - TTL, ..now };
     assert!(matches!(state.use_once(old, TERMS).await.expect("asked"), Use::Stale(_)));
-    // Neither has used it up.
+    // Neither call has used it up.
     assert_eq!(state.use_once(now, TERMS).await.expect("asked"), Use::First);
     let ahead = OneUse { name: random_name(), ..far };
     let wider = UseTerms { ahead: TTL * 20, ..TERMS };
-    // As far as makers' clocks may be ahead, a state forgets; so it is one or the other, and never stale.
+    // A state forgets uses that may be made ahead of its clock; so the answer is one of the two, and never stale.
     assert!(matches!(state.use_once(ahead, wider).await.expect("asked"), Use::First | Use::Forgotten(_)));
 }
 
@@ -228,7 +228,7 @@ async fn without_room_nobody_is_the_first(state: &dyn SharedState) {
             Ok(Use::First) => first += 1,
             Err(PortError::Unavailable { .. }) => {
                 refused += 1;
-                // It may be used when there is room again: nothing was noted.
+                // It may be used when there is room again: the refused use was not recorded.
                 assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::First);
             }
             answer => panic!("{answer:?}"),
@@ -250,10 +250,10 @@ async fn what_is_invalidated_reaches_every_listener_in_order(state: &dyn SharedS
 
 async fn a_listener_that_falls_behind_is_told(state: &dyn SharedState) {
     let mut listener = state.invalidations();
-    // More than any channel should be let grow to.
+    // More than any channel should grow to.
     let tags: Vec<_> = std::iter::repeat_with(|| Tag::Receipt(ReceiptId::random())).take(100_000).collect();
     state.invalidate(&tags).await.expect("published");
-    // The last tag tells that the others had their chance to arrive.
+    // The last tag shows that the others had time to arrive.
     let mut lagged = false;
     loop {
         match listener.recv().await {

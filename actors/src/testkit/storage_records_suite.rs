@@ -1,4 +1,4 @@
-//! What every [`StorageRecords`] promises, beside the catalogue and the log of changes of the same store.
+//! The promises of every [`StorageRecords`], together with the catalogue and the log of changes of the same store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -98,7 +98,7 @@ async fn old_history_is_forgotten_in_steps<S: StorageRecords + Catalog>(store: &
     assert_eq!(store.verifications(hash, None, None, 10).await.expect("a page"), [kept]);
 }
 
-/// Whether the log tells of a content since a mark.
+/// Whether the log names a content after a mark.
 async fn is_told<S: Changes>(store: &S, mark: crate::ports::ChangeMark, hash: ContentHash) -> bool {
     let page = store.changes(Some(mark), 1000).await.expect("a page");
     page.changes.iter().any(|change| change.tag == Tag::Content(hash))
@@ -112,7 +112,7 @@ async fn quarantine_is_kept_told_and_lifted<S: StorageRecords + Catalog + Change
     assert!(!store.quarantine(one, now).await.expect("kept before"));
     assert!(is_told(store, mark, one).await);
     let nobody = ContentHash::from_bytes([0x11; 32]);
-    assert!(!store.quarantine(nobody, now).await.expect("what is not stored cannot be kept from anybody"));
+    assert!(!store.quarantine(nobody, now).await.expect("content that is not stored cannot be quarantined"));
     assert_eq!(store.quarantined_among(&[other, one, nobody]).await.expect("looked"), [one]);
     assert!(store.quarantine(other, now).await.expect("kept"));
     let (mut all, mut after) = (Vec::new(), None);
@@ -173,12 +173,16 @@ async fn a_task_is_one_nodes_until_its_time_is_over<S: StorageRecords>(store: &S
     };
     assert!(store.advance_task(task, one, &progress).await.expect("kept"));
     let claim = store.claim_task(task, other, now + 59.seconds(), ttl).await.expect("asked");
-    assert_eq!((claim.is_ours, claim.progress), (false, progress), "who comes too early sees how far it is");
+    assert_eq!(
+        (claim.is_ours, claim.progress),
+        (false, progress),
+        "a node that comes too early only sees the progress"
+    );
     assert!(!store.advance_task(task, other, &TaskProgress::default()).await.expect("refused"));
     assert!(store.claim_task(task, one, now + 59.seconds(), ttl).await.expect("kept on").is_ours);
     assert!(!store.claim_task(task, other, now + 100.seconds(), ttl).await.expect("asked").is_ours);
     let claim = store.claim_task(task, other, now + 120.seconds(), ttl).await.expect("asked");
-    assert_eq!((claim.is_ours, claim.progress), (true, progress), "a node that is gone leaves its task where it was");
+    assert_eq!((claim.is_ours, claim.progress), (true, progress), "a task goes on where its dead node left it");
     assert!(!store.advance_task(task, one, &TaskProgress::default()).await.expect("refused"));
     assert!(store.claim_task(StorageTask::Lifecycle, one, now, ttl).await.expect("another task").is_ours);
 }
@@ -194,17 +198,17 @@ async fn a_move_is_carried_out_by_one<S: StorageRecords + Catalog + Changes>(sto
     assert_eq!((begun.at.to, begun.at.state, begun.at.since), (Tier::Cold, MoveState::Copying, now));
     for to in [Tier::Cold, Tier::Warm] {
         let second = store.begin_move(hash, to, now + 1.second(), stale).await.expect("asked").expect("stored");
-        assert!(!second.is_ours, "somebody is at it");
+        assert!(!second.is_ours, "another caller carries it out");
         assert_eq!(second.at, begun.at);
     }
     assert_eq!(store.move_of(hash).await.expect("looked"), Some(begun.at));
     assert!(store.keep_move(hash, Tier::Cold, now + 30.seconds()).await.expect("kept"));
     assert!(!store.keep_move(hash, Tier::Warm, now).await.expect("there is none to this tier"));
     let copying = store.moves(MoveState::Copying, now + 30.seconds(), 100).await.expect("a page");
-    assert!(!copying.iter().any(|at| at.content_hash == hash), "it was kept");
+    assert!(!copying.iter().any(|at| at.content_hash == hash), "its sign of life was renewed");
     let copying = store.moves(MoveState::Copying, now + 31.seconds(), 100).await.expect("a page");
     assert!(copying.iter().any(|at| at.content_hash == hash));
-    // Whoever was at it is gone.
+    // The caller that carried it out is gone.
     let taken = store.begin_move(hash, Tier::Cold, now + 100.seconds(), now + 40.seconds()).await.expect("asked");
     assert!(taken.expect("stored").is_ours);
 
@@ -213,7 +217,7 @@ async fn a_move_is_carried_out_by_one<S: StorageRecords + Catalog + Changes>(sto
     assert!(store.switch_tier(hash, Tier::Cold, now + 101.seconds()).await.expect("switched"));
     assert!(is_told(store, mark, hash).await);
     assert_eq!(store.stored_content(hash).await.expect("looked").expect("stored").tier, Tier::Cold);
-    assert!(!store.keep_move(hash, Tier::Cold, now).await.expect("it copies no more"));
+    assert!(!store.keep_move(hash, Tier::Cold, now).await.expect("it is no longer copying"));
     let again = store.begin_move(hash, Tier::Cold, now + 200.seconds(), now + 150.seconds()).await.expect("asked");
     assert_eq!(again.map(|again| (again.is_ours, again.at.state)), Some((false, MoveState::Leaving)));
     assert!(!store.end_move(hash, Tier::Cold, MoveState::Copying).await.expect("refused"));

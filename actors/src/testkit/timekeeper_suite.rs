@@ -1,4 +1,4 @@
-//! What a database's clock promises, as scenarios that every adapter runs unchanged.
+//! The promises of a database's clock, as scenarios that every adapter runs unchanged.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,9 +12,9 @@ pub async fn run(store: Arc<impl Timekeeper>) {
     let first = store.time().await.expect("a time");
     assert!(store.time().await.expect("a time") >= first, "time goes on");
 
-    assert_eq!(store.trusted_time().await.expect("read"), None, "nobody has trusted a time yet");
+    assert_eq!(store.trusted_time().await.expect("read"), None, "no time was trusted yet");
     let later = first + Duration::from_secs(3600);
-    // It goes back as well: the time that was trusted before may have been wrong.
+    // The time may go back as well: the one trusted before may have been wrong.
     for at in [first, later, first] {
         store.trust_time(at).await.expect("written");
         assert_eq!(store.trusted_time().await.expect("read"), Some(at));

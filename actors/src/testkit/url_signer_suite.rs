@@ -1,4 +1,4 @@
-//! What every [`UrlSigner`] promises, together with the one who delivers under its URLs: the suite is given a way to fetch.
+//! The promises of every [`UrlSigner`] and of the server that delivers under its URLs: the suite is given a way to fetch.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::{
 const MEDIA_TYPE: &str = "text/plain; charset=utf-8";
 const DISPOSITION: &str = "inline; filename=\"F__e & more.txt\"; filename*=UTF-8''F%C3%BC%C3%9Fe%20%26%20more.txt";
 
-/// How long a URL that has to outlive its use is good for.
+/// How long a URL is good for that must outlive its use.
 const LONG: Duration = Duration::from_secs(60);
 
-/// How long to wait at most for one to be refused that has expired.
+/// The longest wait until an expired URL is refused.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The answer to a GET.
@@ -49,7 +49,7 @@ async fn a_url_gives_the_content_under_the_name_and_type_that_were_asked_for(
 ) {
     let signed = sign(signer, hash, Timestamp::now() + LONG).await;
     assert!(signed.url.bytes().all(|byte| byte.is_ascii_graphic()), "{}", signed.url);
-    // Not once but for a time: whoever has it may ask again.
+    // Not once but for a time: its holder may fetch again.
     for _ in 0..2 {
         let fetched = get(signed.url.clone()).await;
         assert_eq!(fetched.status, 200, "{fetched:?}");
@@ -65,7 +65,7 @@ async fn it_says_exactly_when_it_expires_and_never_too_late(signer: &dyn UrlSign
         let signed = sign(signer, hash, until).await;
         assert!(signed.expires_at <= until, "{} is after {until}", signed.expires_at);
         assert!(signed.expires_at > until - Duration::from_secs(2), "{} is long before {until}", signed.expires_at);
-        assert_eq!(signed.expires_at.subsec_nanosecond(), 0, "URLs tell whole seconds");
+        assert_eq!(signed.expires_at.subsec_nanosecond(), 0, "URLs carry whole seconds");
     }
 }
 
@@ -90,7 +90,7 @@ async fn an_altered_url_gives_nothing(
     }
 }
 
-/// The same text but for its last character, which becomes another one of the same kind.
+/// The same text with another last character of the same kind.
 fn other(text: &str) -> String {
     let mut text = text.to_owned();
     let last = text.pop().expect("not empty");
@@ -112,7 +112,7 @@ async fn it_is_refused_once_it_has_expired(
         } else if (400..500).contains(&fetched.status) {
             return;
         }
-        assert!(Timestamp::now() < deadline, "it is still good, {PATIENCE:?} after it was made");
+        assert!(Timestamp::now() < deadline, "it is still accepted {PATIENCE:?} after it was made");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -124,7 +124,7 @@ async fn there_is_none_for_what_is_not_stored(signer: &dyn UrlSigner) {
 }
 
 async fn sign(signer: &dyn UrlSigner, hash: ContentHash, until: Timestamp) -> SignedUrl {
-    signer.sign(&wanted(hash, until)).await.expect("the store answers").expect("it gives URLs")
+    signer.sign(&wanted(hash, until)).await.expect("the store answers").expect("it signs URLs")
 }
 
 fn wanted(content_hash: ContentHash, until: Timestamp) -> UrlRequest<'static> {

@@ -1,4 +1,4 @@
-//! Admission is the bound; mailboxes are none.
+//! Admission is the bound; mailboxes are not.
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
@@ -36,14 +36,14 @@ impl Handler<Work> for Busy {
     }
 }
 
-/// Why there is admission: were this to fail one day, actix would bound what it says it bounds.
+/// The reason for admission. If this test fails one day, actix enforces the limits of its mailboxes.
 #[actix::test]
 async fn a_mailbox_of_one_takes_a_hundred_messages() {
     let busy = Busy { handled: 0 }.start();
     tokio::task::yield_now().await;
     #[expect(clippy::disallowed_methods, reason = "this is what the ban is about")]
     let mut sending: Vec<_> = (0..100).map(|_| Box::pin(busy.send(Work))).collect();
-    // Polled once each, without a turn for the actor: all are in the mailbox after that.
+    // Each is polled once, without a turn for the actor: after that all are in the mailbox.
     poll_fn(|cx| {
         for send in &mut sending {
             assert!(Pin::new(send).poll(cx).is_pending());

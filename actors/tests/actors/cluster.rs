@@ -1,4 +1,5 @@
-//! Several nodes over one ledger, with crashes and reclaims: no limit is passed, and no node gives away what it lost.
+//! Several nodes over one ledger, with crashes and reclaims: no limit is exceeded, and no node gives away credit that
+//! it lost.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -37,7 +38,7 @@ struct Cluster {
     right: Right,
     mode: LostLease,
     nodes: Vec<Instance>,
-    /// What connections took, by the hour that their stream started in.
+    /// The bytes that connections took, by the hour in which their stream started.
     sent: HashMap<Timestamp, u64>,
 }
 
@@ -82,7 +83,7 @@ impl Cluster {
         now(self.world.ledger.settle(&batch)).expect("settled");
     }
 
-    /// As a shard does: one refill, and then the answer stands.
+    /// As a shard does: one refill, and then its answer decides.
     fn acquire(&mut self, at: usize, demand: Demand) {
         let (ask, moment) = (self.right.ask(demand), self.moment(at));
         for _ in 0..2 {
@@ -136,7 +137,7 @@ impl Cluster {
         self.settle(at, rows, release.into_iter().collect());
     }
 
-    /// The process is gone, with its streams and what they had sent unsettled; it starts again.
+    /// The process is gone, with its streams and their unsettled bytes; it starts again.
     fn crash(&mut self, at: usize) {
         let id = self.nodes[at].id;
         now(self.world.ledger.declare_dead(id)).expect("its process is gone");
@@ -144,7 +145,7 @@ impl Cluster {
         now(self.world.ledger.heartbeat(self.nodes[at].id, LEASE_TTL)).expect("a new life");
     }
 
-    /// The node is not heard of and stops spending; its streams go on. What it holds is reclaimed, and it comes back.
+    /// The node is not heard of and stops spending; its streams go on. Its leases are reclaimed, and it comes back.
     fn fence(&mut self, at: usize) {
         self.nodes[at].may_spend = false;
         self.acquire(at, Demand::Whole);
@@ -216,7 +217,7 @@ fn run(mode: LostLease, limit: u64, steps: Vec<Step>) {
             Step::Send(at, which, share) => cluster.send(at, which, share),
             Step::End(at, which) => cluster.end(at, which),
             Step::Crash(at) => cluster.crash(at),
-            // Late rows of a released lease come on top: the price of that mode, so it is not played there.
+            // In this mode late rows are added to a released lease, which may exceed the limit, so the step is left out.
             Step::Fence(at) if mode == LostLease::Charge => cluster.fence(at),
             Step::Fence(_) | Step::Reclaim => cluster.reclaim(),
             Step::Wait(seconds) => cluster.world.clock.advance(Duration::from_secs(seconds)),
@@ -225,7 +226,7 @@ fn run(mode: LostLease, limit: u64, steps: Vec<Step>) {
             }
             Step::Sweep(at) => cluster.give_back(at, false),
         }
-        // Heartbeats come in time, but for those that a fence is about.
+        // Heartbeats come in time, except for the fenced node's.
         for node in &cluster.nodes {
             now(cluster.world.ledger.heartbeat(node.id, LEASE_TTL)).expect("alive");
         }

@@ -45,7 +45,7 @@ async fn a_stream_without_read_ahead_budget_goes_on_in_pieces() {
     .await;
     let content = content(3 * MIB + 5);
     let right = rig.receipt_to(bytes(1 << 30), content.clone());
-    // The first holds all of the budget and reads nothing for now.
+    // The first holds the whole budget and reads nothing for now.
     let mut holder = rig.deliver(&right).await;
     assert_eq!(rig.node.content.read_ahead().in_use, LEAF_BYTES);
     let mut others: Vec<_> = join_all((0..3).map(|_| rig.deliver(&right))).await;

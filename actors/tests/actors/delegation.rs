@@ -1,4 +1,4 @@
-//! Delegations: what is charged when a URL is given instead of bytes, and what is not when none is.
+//! Delegations: the charge when a URL is issued instead of bytes, and no charge when none is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,11 +23,11 @@ use crate::{
 
 const TTL: Duration = Duration::from_secs(300);
 
-/// Signs everything, or does what its script says.
+/// Signs everything, or fails by script.
 #[derive(Default)]
 struct Signer {
     script: Script,
-    /// Whether it gives URLs for where the content is stored.
+    /// Whether it lacks URLs for the place of the content.
     elsewhere: bool,
 }
 
@@ -52,7 +52,7 @@ async fn delegate(rig: &Rig, signer: &Arc<Signer>, right: &Right) -> Result<Dele
 fn url(delegated: Result<Delegated, NotDelegated>) -> SignedUrl {
     match delegated {
         Ok(Delegated::Given(signed)) => signed,
-        Ok(Delegated::Kept(_)) => panic!("it was kept"),
+        Ok(Delegated::Kept(_)) => panic!("the node was to stream it itself"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -90,7 +90,7 @@ async fn what_cannot_be_signed_is_charged_nothing() {
     for _ in 0..2 {
         let failed = delegate(&rig, &signer, &right).await;
         assert!(matches!(failed, Err(NotDelegated::Store(PortError::Unavailable { .. }))));
-        // At once, and not only when the slot's time is over: the next one gets it.
+        // At once, and not only when the slot expires: the next stream gets it.
         rig.settled().await;
     }
     assert_eq!((rig.ledger.rows(), rig.shared.slots_taken()), (vec![], 0));
@@ -142,7 +142,9 @@ async fn what_is_stored_where_no_urls_are_given_for_is_streamed_on_the_same_rese
     let content = content(1000);
     let right = rig.receipt_to(streams(1), content);
     let signer = Arc::new(Signer { elsewhere: true, ..Signer::default() });
-    let Ok(Delegated::Kept(reservation)) = delegate(&rig, &signer, &right).await else { panic!("it is kept") };
+    let Ok(Delegated::Kept(reservation)) = delegate(&rig, &signer, &right).await else {
+        panic!("the node is to stream it itself")
+    };
     assert_eq!(reservation.grant().reserved, Credit::new(1000, 1));
     drop(rig.deliver_plan(*reservation, Plan::single(0..right.size)).await);
     rig.settled().await;
@@ -153,7 +155,7 @@ async fn what_is_stored_where_no_urls_are_given_for_is_streamed_on_the_same_rese
 #[actix::test]
 async fn a_url_ends_with_its_receipt_and_there_is_none_for_its_last_moment() {
     let rig = Rig::start().await;
-    // Without a limit, since leases do not last for as long as the clock jumps here.
+    // Without a limit, since leases do not last as long as the clock jumps here.
     let right = rig.receipt(QuotaPolicy::default(), 1000);
     let expires_at: Timestamp = rig.now() + Duration::from_secs(400 * 86_400);
     for (left, ends) in [(TTL * 2, TTL), (TTL / 2, TTL / 2), (Duration::from_secs(1), Duration::from_secs(1))] {
@@ -175,7 +177,7 @@ async fn two_nodes_give_no_url_more_than_the_quota_covers_however_many_ask() {
     // Ten URLs, and not quite an eleventh.
     let (right, signer) = (one.receipt(bytes(10_999), 1000), Arc::default());
     let mut given = 0;
-    // A refusal may be for credit that the other node holds and has not needed; it gives it back, so asking goes on.
+    // A refusal may be for idle credit of the other node, which gives it back, so the test asks again.
     for _ in 0..20 {
         let asking = (0..50).map(|n| {
             let rig = if n % 2 == 0 { &one } else { &two };
@@ -189,7 +191,7 @@ async fn two_nodes_give_no_url_more_than_the_quota_covers_however_many_ask() {
         given += join_all(asking).await.into_iter().sum::<u64>();
         one.settled().await;
         two.settled().await;
-        // Both give back what they have not spent, as when a receipt is not used for a while.
+        // Both give back unspent credit, as when a receipt is not used for a while.
         one.node.quota.drain().await;
         two.node.quota.drain().await;
         one.settled().await;
@@ -197,7 +199,7 @@ async fn two_nodes_give_no_url_more_than_the_quota_covers_however_many_ask() {
         assert_eq!(one.ledger.hour(right.id, one.now()).0, Credit::new(1000 * given, given));
         one.clock.advance(Duration::from_secs(2));
     }
-    assert_eq!(given, 10, "all that the quota covers, and nothing beyond it");
+    assert_eq!(given, 10, "as much as the quota covers, and no more");
     two.end().await;
     one.end_alone().await;
 }

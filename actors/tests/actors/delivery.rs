@@ -1,4 +1,4 @@
-//! Deliveries: what the connection gets, and what is charged for it, however the stream ends.
+//! Deliveries: the bytes that the connection gets, and the charge for them, however the stream ends.
 
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::rig::{Rig, bytes, eventually};
 
 const MIB: usize = LEAF_BYTES as usize;
 
-/// Content that differs at every place that matters.
+/// Content that differs at every offset that matters.
 pub(crate) fn content(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 31 % 251) as u8 ^ (at / MIB) as u8).collect()
 }
@@ -216,11 +216,11 @@ async fn damage_in_the_middle_is_an_error_and_never_wrong_bytes() {
     let mut delivery = rig.deliver(&right).await;
     let (got, error) = read(&mut delivery).await;
     assert!(matches!(error, Some(DeliveryError::Storage(PortError::Corrupt(_)))), "{error:?}");
-    assert!(got == good[..2 * MIB], "what came before is right");
+    assert!(got == good[..2 * MIB], "the bytes before the error are right");
     drop(delivery);
     let row = only_row(&rig).await;
     assert_eq!((row.bytes_sent, row.outcome), (2 * LEAF_BYTES, Outcome::Failed));
-    // Once it is repaired, the next stream reads the new blob and not what was open.
+    // After the repair, the next stream reads the new blob and not the one that was open.
     rig.blobs.damage(right.hash, good.clone());
     let (got, error) = read(&mut rig.deliver(&right).await).await;
     assert!(error.is_none() && got == good);
@@ -259,7 +259,7 @@ async fn a_truncated_blob_is_an_error_at_every_length() {
     rig.end_alone().await;
 }
 
-/// In a clock of its own that stands still but for the waits of the streams.
+/// With a clock of its own that moves only by the waits of the streams.
 #[actix::test]
 async fn two_streams_of_one_receipt_together_have_its_bandwidth() {
     let rig = Rig::start().await;
@@ -273,9 +273,9 @@ async fn two_streams_of_one_receipt_together_have_its_bandwidth() {
     let took = began.elapsed();
     tokio::time::resume();
     assert_eq!((one_got.len(), two_got.len()), (MIB, MIB));
-    // 2 MiB at a million bytes a second, less the tenth of a second that may go out ahead.
+    // 2 MiB at a million bytes a second, less the tenth of a second that may be sent ahead.
     let ideal = Duration::from_secs_f64(2.0 * MIB as f64 / 1e6 - 0.1);
-    assert!(took >= ideal && took < ideal + Duration::from_millis(100), "{took:?} where {ideal:?} is right");
+    assert!(took >= ideal && took < ideal + Duration::from_millis(100), "{took:?} instead of {ideal:?}");
     drop((one, two));
     rig.end_alone().await;
 }

@@ -1,4 +1,4 @@
-//! What other instances do: changes that are only read in the log, idle credit that is called back, and instances that died.
+//! Other instances: changes that are only in the log, recalls of idle credit, and instances that died.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -61,7 +61,7 @@ async fn what_changed_while_the_log_could_not_be_read_is_learned_afterwards() {
 
 const FOR_EVER: Duration = Duration::from_secs(86_400);
 
-/// Takes streams of a receipt from each node in turn until all of them refuse; how many were let in.
+/// Takes streams of a receipt from each node in turn until all of them refuse; returns how many were admitted.
 async fn exhaust(rigs: &[&Rig], right: &crate::rig::Right) -> u64 {
     let (mut taken, mut refused) = (0, 0);
     for turn in 0.. {
@@ -88,7 +88,7 @@ async fn a_quota_is_used_to_its_end_although_its_last_part_is_leased_elsewhere()
     let other = Rig::join(&world, |_| {}).await;
     eventually("they know of each other", || one.node.instances() == 2 && other.node.instances() == 2).await;
     let right = world.receipt(bytes(10_000), 100);
-    // The other instance takes a part ahead of its needs, and has no further requests.
+    // The other instance leases more than it needs, and has no further requests.
     other.acquire(&right, Demand::Whole).await.expect("fits").settle(completed(100));
     assert!(world.ledger.leased().iter().any(|lease| lease.bytes > 100), "some of it lies idle");
     assert_eq!(exhaust(&[&one], &right).await, 99, "the first instance gets all the rest");
@@ -120,7 +120,7 @@ async fn credit_is_called_back_by_an_instance_that_counts_itself_alone() {
     let other = Rig::join(&world, |_| {}).await;
     let right = world.receipt(bytes(10_000), 100);
     other.acquire(&right, Demand::Whole).await.expect("fits").settle(completed(100));
-    assert_eq!(one.node.instances(), 1, "it has not heard of the other one");
+    assert_eq!(one.node.instances(), 1, "it does not know of the other one");
     assert_eq!(exhaust(&[&one], &right).await, 99, "the first instance gets all the rest");
     one.end().await;
     other.end_alone().await;
@@ -157,7 +157,7 @@ async fn when_nothing_can_be_called_back_the_refusal_comes_all_the_same() {
     let one = Rig::join(&world, |_| {}).await;
     let other = Rig::join(&world, |_| {}).await;
     let right = world.receipt(bytes(100), 100);
-    // Not idle: a stream is under way with it.
+    // Not idle: it has a stream under way.
     let running = other.acquire(&right, Demand::Whole).await.expect("fits");
     match one.acquire(&right, Demand::Whole).await {
         Err(Refusal::Quota { retry_after, .. }) => assert_eq!(retry_after, Duration::from_secs(1), "it may come back"),
@@ -172,7 +172,7 @@ async fn when_nothing_can_be_called_back_the_refusal_comes_all_the_same() {
 async fn what_a_dead_instance_held_is_usable_as_soon_as_its_time_is_over() {
     for (mode, left) in [(LostLease::Release, 9_900), (LostLease::Charge, 8_700)] {
         let world = World::default();
-        // It dies after its first heartbeat, with its lease in its hands.
+        // It dies after its first heartbeat, while it holds a lease.
         let lost = Rig::join(&world, |settings| {
             settings.heartbeat = FOR_EVER;
             settings.quota.book.entry_ttl = FOR_EVER;

@@ -1,4 +1,4 @@
-//! Leases over the life of a node: validity, fences, epochs and the hour.
+//! Leases over the lifetime of a node: validity, fences, epochs and the hour.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -28,7 +28,7 @@ async fn a_lease_is_not_spent_after_its_validity() {
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
     rig.ledger.script.set_down(false);
     let beats = rig.ledger.script.calls("heartbeat").len();
-    eventually("the node beats again", || rig.ledger.script.calls("heartbeat").len() > beats + 1).await;
+    eventually("the node sends a heartbeat again", || rig.ledger.script.calls("heartbeat").len() > beats + 1).await;
     rig.acquire(&right, Demand::Whole).await.expect("the lease is valid again").settle(completed(100));
     rig.end_alone().await;
 }
@@ -46,14 +46,14 @@ async fn a_fenced_node_forfeits_its_leases_and_goes_on_under_a_new_epoch() {
         rig.ledger.stop_hearing(rig.id);
         rig.ledger.reclaim_all(mode).await;
         eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
-        // The old stream settles under its old epoch, the new one leases under the new.
+        // The old stream settles under its old epoch, the new one leases under the new one.
         rig.acquire(&right, Demand::Whole).await.expect("let in again").settle(completed(100));
         running.settle(completed(60));
         rig.settled().await;
         let charged = rig.ledger.hour(right.id, rig.now()).0;
         match mode {
             LostLease::Charge => assert_eq!(charged.bytes, leased.bytes + 100, "the whole lost lease is charged"),
-            LostLease::Release => assert_eq!(charged.bytes, 160, "what was settled is charged"),
+            LostLease::Release => assert_eq!(charged.bytes, 160, "only settled usage is charged"),
         }
         rig.end_alone().await;
     }
@@ -97,7 +97,7 @@ async fn a_fence_that_a_refill_meets_is_answered_by_a_new_epoch_at_once() {
 #[actix::test]
 async fn a_node_whose_clock_was_set_back_finds_an_epoch_of_its_own() {
     let rig = Rig::start().await;
-    // In an earlier life, which is over, the clock was a year ahead.
+    // In an earlier epoch, which is over, the clock was a year ahead.
     let year = 365 * 86_400 * 1_000_000;
     let ahead = NodeEpoch { node: rig.id, epoch: rig.now().as_microsecond() + year };
     rig.ledger.heartbeat(ahead, Duration::ZERO).await.expect("known");
@@ -108,7 +108,7 @@ async fn a_node_whose_clock_was_set_back_finds_an_epoch_of_its_own() {
     rig.end_alone().await;
 }
 
-/// The first question after a fence may still meet it.
+/// The first question after a fence may still be refused because of it.
 async fn eventually_let_in(rig: &Rig, right: &crate::rig::Right) {
     for _ in 0..1000 {
         match rig.acquire(right, Demand::Whole).await {
@@ -158,8 +158,7 @@ async fn a_refill_whose_answer_was_lost_never_lets_more_in_than_the_limit() {
     let right = rig.receipt(bytes(100), 100);
     rig.ledger.script.next("refill", [Fault::AnswerLost]);
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
-    let only =
-        rig.acquire(&right, Demand::Whole).await.expect("the refill is asked again, and told what it was granted");
+    let only = rig.acquire(&right, Demand::Whole).await.expect("the repeated refill gets the original grant");
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Quota { .. })));
     only.settle(completed(100));
     rig.end_alone().await;
@@ -172,13 +171,13 @@ async fn a_stream_ends_when_its_lease_may_have_been_given_to_others() {
         let right = rig.receipt_to(bytes(1 << 30), vec![7; 300_000]);
         let mut delivery = rig.deliver(&right).await;
         let first = delivery.next().await.expect("a piece").expect("readable").len() as u64;
-        // The ledger does not answer, so nobody tells whether the lease was reclaimed.
+        // The ledger does not answer, so the node cannot learn whether the lease was reclaimed.
         rig.ledger.script.set_down(true);
         rig.clock.advance(LEASE_TTL);
         let next = delivery.next().await.expect("a piece, or an error");
         match mode {
             LostLease::Release => assert!(matches!(next, Err(DeliveryError::LeaseLost)), "{next:?}"),
-            LostLease::Charge => assert!(next.is_ok(), "all that it may send was charged"),
+            LostLease::Charge => assert!(next.is_ok(), "everything that it may send was charged"),
         }
         drop(delivery);
         rig.ledger.script.set_down(false);
@@ -222,9 +221,9 @@ async fn a_node_that_meets_a_namesake_takes_no_more_leases_and_gives_back_what_i
     rig.ledger.heartbeat(namesake, LEASE_TTL).await.expect("another process of this identity");
     eventually("they meet", || rig.node.has_namesake()).await;
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
-    assert_eq!(rig.ledger.epoch(rig.id), Some(namesake.epoch), "it does not chase the other one's epoch");
+    assert_eq!(rig.ledger.epoch(rig.id), Some(namesake.epoch), "it does not take an epoch after the other process's");
     running.settle(completed(60));
     rig.settled().await;
-    assert_eq!(rig.ledger.hour(right.id, rig.now()).0, Credit::new(60, 1), "what was sent is charged, and no more");
+    assert_eq!(rig.ledger.hour(right.id, rig.now()).0, Credit::new(60, 1), "the sent bytes are charged, and no more");
     rig.end_alone().await;
 }

@@ -1,4 +1,4 @@
-//! Judging through the governor: what it asks of its ports, and what stays shut when they fail.
+//! Judging through the governor: its calls to the ports, and what it refuses when they fail.
 
 use std::sync::{Arc, Mutex};
 
@@ -115,7 +115,7 @@ async fn lineage_is_asked_once_and_no_farther_than_a_rule_looks() {
         (2, false, Decision::Allow),
         (4, false, Decision::Allow),
         (9, false, Decision::Warn),
-        // What cannot be told counts against the asset.
+        // An unknown condition counts against the asset.
         (1, true, Decision::Block),
         (3, true, Decision::Warn),
     ] {

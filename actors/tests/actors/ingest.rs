@@ -1,4 +1,4 @@
-//! Uploads: all of them, or nothing that anybody could see.
+//! Uploads: all of the content, or nothing visible.
 
 use bytes::Bytes;
 use penstock_actors::{
@@ -31,7 +31,7 @@ async fn finish(upload: Upload) -> Result<Ingested, IngestError> {
     upload.finish(None, "video/mp4".into(), ProducerId::next()).await
 }
 
-/// Nothing is visible, and nothing is left behind.
+/// Nothing is visible, and no remains are left.
 async fn assert_nothing(rig: &Rig) {
     eventually("what was written is removed", || rig.blobs.unfinished() == 0).await;
     assert_eq!(rig.blobs.names(), []);
@@ -68,7 +68,7 @@ async fn a_full_disk_is_told_as_such_and_leaves_nothing() {
     let rig = Rig::start().await;
     rig.blobs.script().next("write", [None, Some(Fault::Full)]);
     let mut upload = rig.node.ingest.begin().await.expect("begun");
-    // More parts than fit between the connection and the disk: the client is told before it has sent everything.
+    // More parts than fit between the connection and the disk: the client learns of the error before it has sent everything.
     let told = write(&mut upload, &content(1_000_000)).await;
     assert!(matches!(told, Err(IngestError::Port(PortError::Full(_)))), "{told:?}");
     drop(upload);

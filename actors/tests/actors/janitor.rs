@@ -1,4 +1,4 @@
-//! The Janitor: it removes what nobody knows, and nothing else, whatever fails beside it.
+//! The Janitor: it removes data that nothing refers to, and no other data, whichever step fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ fn settings() -> JanitorSettings {
     rig::settings().janitor
 }
 
-/// A node that does not live in the ledger, and so takes no leases back.
+/// A node without an epoch in the ledger, which therefore reclaims no leases.
 fn nobody() -> NodeEpoch {
     NodeEpoch { node: NodeId::random(), epoch: 1 }
 }
@@ -51,7 +51,7 @@ async fn announce(world: &World, content: &'static [u8]) {
     world.index.announce_content(&meta, ProducerId::next()).await.expect("announced");
 }
 
-/// Of these, the first two go by no clock that could be wrong, or can be made too early.
+/// The first two of these depend on no clock that could be wrong, or can be done too early.
 const STEPS: [&str; 13] = [
     "prepare",
     "reclaim",
@@ -82,7 +82,7 @@ async fn a_step_that_fails_does_not_keep_the_others_from_running() {
             let came = calls.iter().any(|script| !script.calls(step).is_empty());
             assert!(came || (failing, step) == ("list", "unknown_content"), "{step} ran although {failing} failed");
         }
-        assert_eq!(pass(&world).await.failures, 0, "the next pass does what was left");
+        assert_eq!(pass(&world).await.failures, 0, "the next pass does the rest");
     }
 }
 
@@ -122,21 +122,21 @@ async fn a_blob_that_cannot_be_looked_up_again_comes_back() {
     let report = pass(&world).await;
     assert_eq!((report.orphans_trashed, report.failures), (0, 1));
     assert_eq!((world.blobs.names(), world.blobs.retired()), (vec![hash], 0));
-    assert_eq!(pass(&world).await.orphans_trashed, 1, "the next pass can tell");
+    assert_eq!(pass(&world).await.orphans_trashed, 1, "the next pass reads the index");
 }
 
 #[actix::test]
 async fn passes_come_to_every_blob_of_a_large_store() {
     let world = World::default();
     let settings = JanitorSettings { step: 2, ..settings() };
-    // More than one pass looks at; the orphan has the last name of all.
+    // More than one pass covers; the orphan has the last name of all.
     for n in 0_u32..90 {
         let bytes = n.to_be_bytes();
         world.blobs.put(bytes.to_vec());
         announce(&world, bytes.to_vec().leak()).await;
     }
     let orphan = (1000_u32..).map(|n| n.to_be_bytes()).find(|bytes| hash_of(bytes).as_bytes()[..1] == [0xff]);
-    world.blobs.put(orphan.expect("a name at the end").to_vec());
+    world.blobs.put(orphan.expect("a name that sorts last").to_vec());
     let (deps, mut round, mut removed) = (deps(&world), Round::default(), 0);
     for _ in 0..4 {
         removed += janitor::pass(&deps, &settings, nobody(), &mut round).await.orphans_trashed;
@@ -147,7 +147,7 @@ async fn passes_come_to_every_blob_of_a_large_store() {
 #[actix::test]
 async fn what_is_in_the_trash_comes_back_when_it_is_known_and_goes_when_its_time_is_over() {
     let world = World::default();
-    // One instance, which sees the time pass.
+    // One instance, over some time.
     let instance = deps(&world);
     let pass = async || janitor::pass(&instance, &settings(), nobody(), &mut Round::default()).await;
     let (known, unknown) = (world.blobs.put(&b"known again"[..]), world.blobs.put(&b"orphan"[..]));
@@ -198,7 +198,7 @@ async fn an_index_that_is_younger_than_a_blob_never_takes_it_for_garbage() {
     assert_eq!(pass(&world).await.orphans_trashed, 1, "as old as the index");
 }
 
-/// How often the steps came that cannot be undone.
+/// How often the irreversible steps were called.
 fn removals(world: &World) -> usize {
     let scripts = [&world.ledger.script, &world.policies.script, &world.index.script, world.blobs.script()];
     STEPS[2..].iter().map(|step| scripts.iter().map(|script| script.calls(step).len()).sum::<usize>()).sum()
@@ -223,7 +223,7 @@ async fn a_clock_that_leaps_removes_and_expires_nothing_until_it_comes_back() {
             world.clock.advance(Duration::from_secs(60));
         }
         let reclaims = world.ledger.script.calls("reclaim").len();
-        assert_eq!(reclaims, 4, "the dead are taken back all the same");
+        assert_eq!(reclaims, 4, "leases of dead nodes are reclaimed all the same");
         world.clock.set(start);
         assert_eq!(janitor::pass(&running, &settings(), nobody(), &mut Round::default()).await.orphans_trashed, 1);
     }

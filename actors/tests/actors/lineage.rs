@@ -1,5 +1,5 @@
-//! The actors of lineage: events are answered for when they are durable, the window is pruned by one instance at a time, and
-//! what happened is told once.
+//! The actors of lineage: events are acknowledged when they are durable, one instance at a time prunes the window, and
+//! every change is emitted once.
 
 use std::{
     sync::{
@@ -38,7 +38,7 @@ fn bounds() -> EventBounds {
     EventBounds { datasets: 10, facets: 10, facet_bytes: 1000, namespace: 100, name: 500, window: 30 * DAY, ahead: DAY }
 }
 
-/// Lineage with its store in memory, and an ingest before it.
+/// Lineage with its store in memory, and an ingest in front of it.
 struct Bench {
     store: Arc<MemoryLineage>,
     clock: Arc<ManualClock>,
@@ -57,7 +57,7 @@ impl Bench {
         Self { store, clock, ingest, arbiter }
     }
 
-    /// An event so many seconds after the start.
+    /// An event this many seconds after the start.
     fn event(&self, job: &str, seconds: i64) -> LineageEvent {
         let start: Timestamp = START.parse().expect("a time");
         let time = start.checked_add(jiff::SignedDuration::from_secs(seconds)).expect("a time of our time");
@@ -68,7 +68,7 @@ impl Bench {
         lineage_event::read(EventKind::Run, &value, value.to_string(), &bounds(), self.clock.now()).expect("an event")
     }
 
-    /// Offers events on the side.
+    /// Offers events in a task of their own.
     fn offer(&self, events: Vec<LineageEvent>) -> tokio::task::JoinHandle<PortResult<Vec<Kept>>> {
         let (ingest, permit) = (self.ingest.clone(), self.ingest.admit(100).expect("room"));
         aside(async move { ingest.keep(events, permit).await })
@@ -89,7 +89,7 @@ async fn offers_that_come_while_a_batch_is_under_way_make_the_next_one() {
     eventually("the first batch is under way", || bench.store.script.calls("ingest") == [1]).await;
     let later: Vec<_> =
         (1..=7).map(|second| bench.offer(vec![bench.event("a", second), bench.event("b", second)])).collect();
-    // Each offers when it runs.
+    // Each task offers when it runs.
     tokio::task::yield_now().await;
     eventually("all have offered", || bench.ingest.queue().in_use == 800).await;
     drop(held);
@@ -97,7 +97,7 @@ async fn offers_that_come_while_a_batch_is_under_way_make_the_next_one() {
     for offer in later {
         assert_eq!(offer.await.expect("answered").expect("kept"), [Kept::New; 2]);
     }
-    // Perhaps not all of them had got into the mailbox when the second batch went, but not each went alone.
+    // Some may not have reached the mailbox when the second batch went, but they did not go one by one.
     let calls = bench.store.script.calls("ingest");
     assert!(calls.len() < 8 && calls.iter().sum::<usize>() == 15, "{calls:?}");
     assert_eq!(bench.ingest.counters().new.load(Relaxed), 15);
@@ -140,7 +140,7 @@ async fn an_offer_that_can_never_be_kept_fails_alone() {
     bench.end().await;
 }
 
-/// An event that names so many datasets.
+/// An event that names this many datasets.
 fn wide(bench: &Bench, job: &str, datasets: usize) -> LineageEvent {
     let inputs: Vec<_> = (0..datasets).map(|n| json!({ "namespace": "db", "name": format!("d{n}") })).collect();
     let value = json!({
@@ -153,17 +153,17 @@ fn wide(bench: &Bench, job: &str, datasets: usize) -> LineageEvent {
 #[actix::test]
 async fn an_offer_that_is_too_much_for_one_batch_is_kept_in_several_and_answered_as_one() {
     let bench = Bench::start().await;
-    // Some 2,000 rows each, of which a batch may have 10,000.
+    // Some 2,000 rows each; a batch may have 10,000.
     let mut events: Vec<_> = (0..11).map(|n| wide(&bench, &format!("job{n}"), 1000)).collect();
     events.push(events[0].clone());
     let kept = bench.offer(events.clone()).await.expect("answered").expect("kept");
     assert_eq!((&kept[..11], kept[11]), (&[Kept::New; 11][..], Kept::Known));
     assert_eq!(bench.store.script.calls("ingest"), [4, 4, 4]);
-    // One that is more than a batch by itself is one.
+    // A single event that is larger than a batch is a batch.
     let huge = vec![wide(&bench, "huge", 6000), bench.event("a", 0), wide(&bench, "huger", 7000)];
     assert_eq!(bench.offer(huge).await.expect("answered").expect("kept"), [Kept::New; 3]);
     assert_eq!(bench.store.script.calls("ingest")[3..], [1, 1, 1]);
-    // What fails on the way can be offered again as a whole, and counts once.
+    // An offer that fails halfway can be sent again as a whole, and counts once.
     let events: Vec<_> = (0..8).map(|n| wide(&bench, &format!("later{n}"), 1000)).collect();
     bench.store.script.next("ingest", [None, Some(Fault::Unavailable)]);
     bench.offer(events.clone()).await.expect("answered").expect_err("the second half");
@@ -262,7 +262,7 @@ async fn filled(events: i64) -> Bench {
     bench
 }
 
-/// A pass of somebody to whom nothing has gone wrong before.
+/// A pass without earlier failures.
 async fn pass_of(bench: &Bench, holder: Uuid, settings: &PrunerSettings, counters: &PrunerCounters) -> Passed {
     pass(&pruner(bench, holder), settings, counters, &mut Troubles::default()).await
 }
@@ -275,7 +275,7 @@ async fn a_pass_removes_what_is_too_much_in_small_steps_and_no_more() {
     assert_eq!((bench.store.kept(), counted(&counters.events)), (20, 37));
     assert_eq!(bench.store.script.calls("trim"), [10, 10, 10, 7]);
     assert_eq!((counted(&counters.kept), counted(&counters.excess), counted(&counters.lag_seconds)), (20, 0, 0));
-    // When the window has moved on, the rest goes too.
+    // When the window has moved on, the rest is removed too.
     bench.clock.advance(40 * DAY);
     assert_eq!(pass_of(&bench, Uuid::nil(), &settings(20), &counters).await, Passed::Elsewhere, "one at a time");
     bench.store.lease_goes_to(Uuid::nil());
@@ -332,7 +332,7 @@ async fn more_than_a_pass_may_do_is_said_so() {
     let bench = filled(15).await;
     let counters = PrunerCounters::default();
     let narrow = PrunerSettings { step: 1, ..settings(0) };
-    // 20 steps of one event: the pass is bounded, although here it comes to its end.
+    // 20 steps of one event: the pass is bounded, although here it finishes.
     assert_eq!(pass_of(&bench, Uuid::new_v4(), &narrow, &counters).await, Passed::Done);
     assert_eq!(bench.store.kept(), 0);
     let events = (0..30).map(|second| bench.event("a", second)).collect();
@@ -363,7 +363,7 @@ async fn who_does_not_prune_any_more_does_not_say_what_the_window_holds() {
     let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
     let (counters, others) = (PrunerCounters::default(), PrunerCounters::default());
     bench.clock.advance(40 * DAY);
-    // The oldest day cannot go, and neither can what is too much: there is something to tell.
+    // Neither the oldest day nor the excess can be removed: the gauges have values.
     bench.store.script.next("drop_days", [Fault::Unavailable]);
     bench.store.script.next("trim", [Fault::Unavailable]);
     assert_eq!(pass_of(&bench, one, &settings(20), &counters).await, Passed::Failed);
@@ -374,7 +374,7 @@ async fn who_does_not_prune_any_more_does_not_say_what_the_window_holds() {
     assert_eq!(
         (counted(&counters.kept), counted(&counters.excess), counted(&counters.lag_seconds)),
         (0, 0, 0),
-        "the other one says it"
+        "the other instance reports it"
     );
     bench.store.script.next("drop_days", [Fault::Unavailable]);
     assert_eq!(pass_of(&bench, other, &settings(20), &others).await, Passed::Failed);
@@ -423,7 +423,7 @@ async fn what_happened_is_told_once_whatever_fails_on_the_way() {
     let settings = EmitterSettings { names, bounds: bounds(), interval: DAY };
     let counters = EmitterCounters::default();
     (1..=120).for_each(|id| bench.store.to_tell(upload(&bench, id)));
-    // One that says nothing is skipped, and not for ever in the way.
+    // A malformed entry is skipped, and does not block the others for ever.
     bench.store.to_tell(OutboxEntry { detail: json!({}), ..upload(&bench, 121) });
     for (call, fault) in [
         ("claim", Fault::Unavailable),
@@ -434,13 +434,13 @@ async fn what_happened_is_told_once_whatever_fails_on_the_way() {
     ] {
         bench.store.script.next(call, [fault]);
         assert!(tell(&deps, &settings, &counters).await.is_err(), "{call} {fault:?}");
-        // Whoever had claimed them is dead for all that anybody knows.
+        // The instance that had claimed them may be dead.
         bench.store.claims_run_out();
     }
     while tell(&deps, &settings, &counters).await.expect("told") {}
     assert_eq!((bench.store.untold(), bench.store.kept()), (0, 120));
     assert_eq!(counted(&counters.skipped), 1);
-    // The entries of the lost answer are gone, and so are not counted here.
+    // The entries of the lost answer were removed, so they are not counted here.
     assert_eq!(counted(&counters.told), 71);
     bench.end().await;
 }

@@ -1,5 +1,5 @@
-//! Answers of the ledger that get lost: no credit is stranded while the node lives, and a clean stop charges nothing that no
-//! usage row explains.
+//! Lost answers of the ledger: no credit is stranded while the node lives, and after a clean stop every charge is
+//! explained by a usage row.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -50,7 +50,7 @@ async fn a_refill_that_nobody_waits_for_any_more_is_asked_again_until_it_is_answ
     eventually("it is answered", || unanswered() == 0).await;
     let refills = rig.refills();
     rig.acquire(&right, Demand::Whole).await.expect("the lease is known").settle(completed(100));
-    assert_eq!(rig.refills(), refills, "what it was granted is spent");
+    assert_eq!(rig.refills(), refills, "the grant is spent without another refill");
     rig.end_alone().await;
 }
 
@@ -125,14 +125,14 @@ async fn whatever_answers_are_lost_a_node_knows_all_that_it_holds_and_charges_wh
             }
         }
         if seed % 2 == 0 {
-            // The node lives: all that it was granted comes to be known, and is used to the end.
+            // The node lives: it learns of every grant, and uses it to the end.
             rig.ledger.script.end();
             let unanswered = || rig.node.quota.counters().unanswered.load(SeqCst);
             eventually("all is answered", || unanswered() == 0).await;
             assert_eq!(rig.node.unknown_leases(), Credit::ZERO);
             for (right, sent) in rights.iter().zip(&mut sent) {
                 while let Ok(reservation) = rig.acquire(right, Demand::Bytes(1)).await {
-                    // What is left is less than a stream, or another stream.
+                    // The rest is less than a stream, or another stream.
                     drop(reservation);
                     match rig.acquire(right, Demand::Whole).await {
                         Ok(reservation) => {
@@ -142,7 +142,7 @@ async fn whatever_answers_are_lost_a_node_knows_all_that_it_holds_and_charges_wh
                         Err(_) => break,
                     }
                 }
-                assert!(20_000 - *sent < right.size, "{sent} of 20000 is all that can be had");
+                assert!(20_000 - *sent < right.size, "only {sent} of 20000 bytes could be used");
             }
         }
         rig.ledger.script.next("close", [(dice.roll(2) == 0).then_some(Fault::AnswerLost)]);

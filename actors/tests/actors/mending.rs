@@ -1,4 +1,4 @@
-//! Damage in several tiers at once, copies that cannot be read, and work on one content that is in the way of no other.
+//! Damage in several tiers at once, unreadable copies, and work on one content that does not block others.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -22,7 +22,8 @@ use crate::{
 };
 
 impl Scene {
-    /// Content that belongs into the cold tier, where it is damaged; the hot tier has its bytes, which readers cannot use.
+    /// Content that belongs in the cold tier, where it is damaged; the hot tier has its bytes, in a copy that readers
+    /// cannot use.
     async fn last_bytes_in_the_wrong_tier(&self, seed: u8) -> ContentHash {
         let hash = self.stored(seed);
         self.copy(hash, Tier::Cold).await;
@@ -32,7 +33,7 @@ impl Scene {
         hash
     }
 
-    /// A content that is in the cold tier by now, and whose old copy may go.
+    /// A content that was moved to the cold tier, and whose old copy may be removed.
     async fn moved_away(&self, seed: u8) -> ContentHash {
         let hash = self.stored(seed);
         self.instance().move_to(hash, Tier::Cold).await.expect("moved");
@@ -74,7 +75,7 @@ async fn a_content_that_is_moved_while_it_is_mended_keeps_the_copy_that_it_has_n
     let (instance, hash) = (scene.instance(), scene.stored(1));
     scene.copy(hash, Tier::Warm).await;
     scene.rotten(hash, Tier::Warm);
-    // While this one puts down what it found in the warm tier, another one moves the content there.
+    // While this instance records its finding for the warm tier, another one moves the content there.
     let held = scene.records.script.hold("note_verifications");
     let looking = actix::spawn({
         let verifier = instance.verifier.clone();
@@ -123,7 +124,7 @@ async fn a_copy_that_cannot_be_read_is_written_anew_from_another_tier() {
     scene.blobs.refuse_reads(hash, Tier::Hot);
     let verified = instance.verify(hash).await;
     assert_eq!((&*verified.repaired, verified.quarantined), (&[Tier::Hot][..], false));
-    assert_eq!(findings(&verified), [(Tier::Cold, Finding::Intact)], "what was not read is not judged");
+    assert_eq!(findings(&verified), [(Tier::Cold, Finding::Intact)], "a copy that was not read has no finding");
     assert_eq!(scene.read(hash).await.expect("readable"), good);
     assert!(!Arc::ptr_eq(&open, &instance.store.open(hash, SIZE as u64).await.expect("opened")));
 }
@@ -182,7 +183,7 @@ async fn what_a_reader_finds_damaged_is_mended_however_slow_the_walk_is() {
     let (instance, hash) = (scene.instance(), scene.stored(1));
     scene.copy(hash, Tier::Cold).await;
     scene.rotten(hash, Tier::Hot);
-    // At this rate a look would take weeks.
+    // At this rate a verification would take weeks.
     let settings = KeeperSettings { verify_rate: Some(1), ..settings() };
     let keeper = StorageKeeper::start(instance.deps.clone(), settings, &Arbiter::current());
     let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
@@ -210,13 +211,13 @@ async fn content_moves_away_from_a_copy_that_cannot_be_read() {
 async fn a_move_that_has_no_room_keeps_nobody_from_making_some() {
     let scene = Scene::new();
     let instance = scene.instance();
-    // Moves that are done but for their old copies, and one that was left behind and fails for want of room.
+    // Moves with only their old copies left, and an abandoned one that fails for lack of space.
     let done = [scene.moved_away(1).await, scene.moved_away(2).await];
     let stuck = scene.stored(3);
     let Begun::Ours(_) = instance.mover.begin(stuck, Tier::Warm).await.expect("begun") else { panic!("it is ours") };
     scene.clock.advance(Duration::from_secs(601));
     scene.blobs.script().next("write", [Fault::Full]);
-    // And of the done ones, the first cannot be cleared this time.
+    // And the removal for the first of the others fails this time.
     scene.blobs.script().next("remove_copy", [Fault::Unavailable]);
     assert!(instance.keeper.end_moves().await.is_err());
     let cleared: Vec<_> = done.iter().filter(|&&hash| scene.blobs.tiers_of(hash) == [Tier::Cold]).collect();
@@ -234,7 +235,7 @@ async fn old_copies_are_not_removed_for_a_move_that_has_turned_round() {
     let instance = scene.instance();
     let hash = scene.moved_away(1).await;
     let listed = scene.records.known_move(hash).expect("its old copy is there");
-    // Since it was listed, it went on to another tier.
+    // After it was listed, it went on to another tier.
     let Begun::Ours(at) = instance.mover.begin(hash, Tier::Warm).await.expect("begun") else { panic!("it is ours") };
     scene.copy(hash, Tier::Warm).await;
     assert!(instance.mover.clear(&listed).await.expect("nothing to do"));
@@ -248,7 +249,7 @@ async fn all_that_is_in_quarantine_is_looked_at_again_whatever_is_wrong_with_one
     let scene = Scene::new();
     let instance = scene.instance();
     let mut kept = Vec::new();
-    // More than one page of them, which somebody put right behind the node's back.
+    // More than one page of them, repaired behind the node's back.
     for number in 0..501 {
         let bytes = format!("content {number}");
         let size = bytes.len() as u64;

@@ -1,4 +1,4 @@
-//! The quota cache: who is let in, at how many round trips, and what of it comes back.
+//! The quota cache: which streams are admitted, with how many round trips, and which credit comes back.
 
 use futures::future::join_all;
 use penstock_actors::{
@@ -10,7 +10,7 @@ use penstock_actors::{
 
 use crate::rig::{Rig, Right, aborted, aside, bytes, completed, eventually, streams};
 
-/// Asks as many times at once.
+/// Asks this many times at once.
 async fn all_at_once(rig: &Rig, right: &Right, times: usize) -> Vec<Result<Reservation, Refusal>> {
     join_all((0..times).map(|_| rig.acquire(right, Demand::Whole))).await
 }
@@ -83,7 +83,7 @@ async fn many_receipts_share_a_round_trip() {
     for answer in join_all(asking).await {
         drop(answer.expect("answered").expect("let in"));
     }
-    // Two were under way while the others came, and those went out together.
+    // Two were in flight while the others came, and those went out together.
     assert_eq!(rig.ledger.script.calls("refill"), [1, 1, 100]);
     rig.end_alone().await;
 }
@@ -131,11 +131,11 @@ async fn a_reservation_whose_requester_vanished_is_given_back() {
     asking.abort();
     assert!(asking.await.err().is_some_and(|error| error.is_cancelled()));
     drop(held);
-    eventually("nobody waits", || rig.waiting() == 0).await;
+    eventually("no question waits", || rig.waiting() == 0).await;
     let next = rig.acquire(&right, Demand::Whole).await.expect("the whole budget is free");
     next.settle(completed(100));
     rig.settled().await;
-    assert_eq!(rig.ledger.rows().len(), 1, "who vanished is charged nothing");
+    assert_eq!(rig.ledger.rows().len(), 1, "a client that vanished is charged nothing");
     rig.end_alone().await;
 }
 
@@ -144,7 +144,7 @@ async fn a_stream_cut_by_its_client_is_charged_for_what_it_took() {
     let rig = Rig::start().await;
     let right = rig.receipt(bytes(1000), 1000);
     rig.acquire(&right, Demand::Whole).await.expect("fits").settle(aborted(300));
-    let next = rig.acquire(&right, Demand::Bytes(700)).await.expect("what was not sent is free");
+    let next = rig.acquire(&right, Demand::Bytes(700)).await.expect("unsent credit is free");
     drop(next);
     rig.settled().await;
     assert_eq!(rig.ledger.hour(right.id, rig.now()).0, Credit::new(300, 1));
@@ -161,7 +161,7 @@ async fn a_drain_gives_back_what_a_refill_in_flight_brings() {
     asking.abort();
     let (node, ledger) = (rig.node.clone(), rig.ledger.clone());
     let draining = aside(async move { node.drain(std::time::Duration::from_secs(30)).await });
-    // The drain is asked for while the answer is still out: a question that is behind it in the mailbox shows so.
+    // The drain begins while the answer is still held back: a question behind it in the mailbox shows that it was handled.
     let other = rig.receipt(bytes(1), 1);
     let behind = aside(rig.node.quota.clone().inspect_owned(other));
     eventually("the question is in the queue", || rig.waiting() >= 1).await;
@@ -209,7 +209,7 @@ async fn ten_thousand_random_aborts_leave_nothing_behind() {
             .map(|n| aside(rig.node.quota.clone().acquire_owned(rights[(round * 7 + n) % 20], Demand::Whole)))
             .collect();
         for (n, asking) in asking.into_iter().enumerate() {
-            // Some leave before their answer, some right after it, some in the middle of their stream.
+            // Some clients leave before their answer, some right after it, some in the middle of their stream.
             match (round * 31 + n * 17) % 4 {
                 0 => asking.abort(),
                 1 => {
@@ -227,13 +227,13 @@ async fn ten_thousand_random_aborts_leave_nothing_behind() {
             }
         }
     }
-    eventually("nobody waits", || rig.waiting() == 0).await;
+    eventually("no question waits", || rig.waiting() == 0).await;
     rig.settled().await;
     assert_eq!(rig.ledger.rows().iter().map(|row| row.bytes_sent).sum::<u64>(), sent);
     rig.end_alone().await;
 }
 
-/// Questions that own what they ask, to be asked on the side.
+/// Questions that own their inputs, so that they can run in another task.
 pub(crate) trait Owned {
     fn acquire_owned(
         self,

@@ -1,4 +1,4 @@
-//! The quota cache when the ledger fails, and when it learns late.
+//! The quota cache when the ledger fails, and when the node learns of changes late.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -23,13 +23,13 @@ async fn while_the_ledger_is_down_what_is_in_memory_goes_on_and_then_everything_
     for _ in 0..5 {
         rig.acquire(&warm, Demand::Whole).await.expect("its lease is in memory").settle(completed(100));
         assert!(matches!(rig.acquire(&cold, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
-        // Past the time that an entry counts as fresh, and short of the validity of the lease.
+        // After the entry's fresh time, and before the end of the lease's validity.
         rig.clock.advance(Duration::from_secs(10));
     }
     rig.ledger.script.set_down(false);
     rig.acquire(&cold, Demand::Whole).await.expect("the ledger is back").settle(completed(100));
     rig.settled().await;
-    assert_eq!(rig.ledger.rows().len(), 7, "nothing that was sent meanwhile is lost");
+    assert_eq!(rig.ledger.rows().len(), 7, "no usage of that time is lost");
     rig.end_alone().await;
 }
 
@@ -105,7 +105,7 @@ async fn receipts_that_nobody_knows_do_not_fill_the_memory() {
     }
     let entries = rig.node.quota.counters().entries.load(SeqCst);
     assert!(entries <= 2 * 50, "{entries} receipts in memory");
-    // Whose stream runs is not forgotten, whatever comes.
+    // A receipt with a running stream is not dropped, however many come.
     running.settle(completed(100));
     rig.end_alone().await;
 }

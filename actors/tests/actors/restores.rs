@@ -12,7 +12,7 @@ use crate::rig::{Rig, bytes, completed, eventually};
 
 #[actix::test]
 async fn a_node_drops_what_it_holds_and_stops_streams_that_no_receipt_covers_any_more() {
-    // From a dump, which is in another place, and from a copy of the database's files, which is not.
+    // From a dump, which is restored into another place, and from a copy of the database's files, which keeps its place.
     for moved in [true, false] {
         let rig = Rig::start().await;
         let kept = rig.receipt(bytes(10_000), 100);
@@ -43,7 +43,7 @@ async fn a_node_drops_what_it_holds_and_stops_streams_that_no_receipt_covers_any
         assert_eq!(
             rig.ledger.hour(kept.id, rig.now()).0,
             Credit::new(160, 2),
-            "what was sent is charged, and no lease"
+            "the sent bytes are charged, and no lease"
         );
         assert_eq!(rig.node.restores(), 1);
         rig.end().await;

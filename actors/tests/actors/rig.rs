@@ -1,4 +1,4 @@
-//! A node over ports in memory. Each test ends its rig, which fails on whatever the test has left behind.
+//! A node over ports in memory. Each test ends its rig, which fails on all remains of the test.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -40,10 +40,10 @@ use tokio::runtime::Runtime;
 /// Half past, so that a test may move on by minutes within the hour.
 pub(crate) const START: &str = "2026-11-01T10:30:00Z";
 
-/// What a condition is waited for at most. Long enough for a busy machine; a test that waits so long fails.
+/// The longest wait for a condition. Long enough for a busy machine; a test that waits so long fails.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Leases of the rig live so long, by the clock that tests move.
+/// The lifetime of the rig's leases, by the clock that tests move.
 pub(crate) const LEASE_TTL: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds.
@@ -55,12 +55,12 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Runs a future on the side; it is aborted by its handle.
+/// Runs a future in a task of its own; its handle aborts it.
 pub(crate) fn aside<T: 'static>(future: impl Future<Output = T> + 'static) -> tokio::task::JoinHandle<T> {
     actix::spawn(future)
 }
 
-/// What nodes share.
+/// The ports that nodes share.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
@@ -92,7 +92,7 @@ impl Default for World {
     }
 }
 
-/// What looks after the time of a database, by a clock of it.
+/// The watch over a database's time, by a clock that follows the database.
 pub(crate) fn watch(clock: Arc<LedgerClock>, time: &Arc<MemoryTime>) -> Arc<ClockWatch> {
     let settings = WatchSettings {
         max_skew: Duration::from_secs(300),
@@ -102,13 +102,13 @@ pub(crate) fn watch(clock: Arc<LedgerClock>, time: &Arc<MemoryTime>) -> Arc<Cloc
     Arc::new(ClockWatch::new(clock, time.clone(), settings))
 }
 
-/// What looks after the time of a database that shows this clock's.
+/// The watch over the time of a database that has this clock.
 pub(crate) fn watch_of(clock: &Arc<ManualClock>) -> Arc<ClockWatch> {
     let time = Arc::new(MemoryTime::new(clock.clone()));
     watch(Arc::new(LedgerClock::new(clock.clone(), time.clone())), &time)
 }
 
-/// A receipt that the ledger knows, and the content that it is for.
+/// A receipt in the ledger, and its content.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Right {
     pub(crate) id: ReceiptId,
@@ -133,7 +133,7 @@ pub(crate) fn bytes(limit: u64) -> QuotaPolicy {
     }
 }
 
-/// A policy that limits streams at a time.
+/// A policy that limits concurrent streams.
 pub(crate) fn streams(limit: u32) -> QuotaPolicy {
     QuotaPolicy { max_concurrent_streams: Some(limit), ..bytes(1 << 30) }
 }
@@ -155,7 +155,7 @@ impl World {
         let content = content.into();
         let size_bytes = content.len() as u64;
         let content_hash = hash_of(&content);
-        // Known before it is visible, as an upload does it: the node's own Janitor runs beside the test.
+        // Indexed before it is visible, as in an upload: the node's own Janitor runs beside the test.
         self.index.put(ContentMeta { content_hash, size_bytes, media_type: "video/mp4".into(), stored_at: self.now() });
         self.blobs.put(content);
         self.receipt_for(policy, content_hash, size_bytes)
@@ -188,7 +188,7 @@ impl World {
     }
 }
 
-/// Bounds that no test reaches by chance.
+/// Bounds that no test reaches by accident.
 pub(crate) fn settings() -> NodeSettings {
     NodeSettings {
         quota: QuotaSettings {
@@ -241,7 +241,7 @@ pub(crate) fn settings() -> NodeSettings {
     }
 }
 
-/// A running node, and the world that it runs in.
+/// A running node, and its world.
 pub(crate) struct Rig {
     pub(crate) node: Node,
     pub(crate) id: NodeId,
@@ -268,7 +268,7 @@ impl Rig {
         Self::join(&World::default(), change).await
     }
 
-    /// A node of a world that others may be of as well.
+    /// A node in a world that may have other nodes.
     pub(crate) async fn join(world: &World, change: impl FnOnce(&mut NodeSettings)) -> Self {
         let mut settings = settings();
         change(&mut settings);
@@ -283,7 +283,7 @@ impl Rig {
         self.node.quota.acquire(right.ask(demand), None).await
     }
 
-    /// Opens the body of a stream of all of a content.
+    /// Opens the body of a stream of a whole content.
     pub(crate) async fn deliver(&self, right: &Right) -> Delivery {
         let reservation = self.acquire(right, Demand::Whole).await.expect("let in");
         self.deliver_plan(reservation, Plan::single(0..right.size)).await
@@ -329,7 +329,7 @@ impl Rig {
         assert!(self.node.usage.flush(DEADLINE).await, "usage reaches the ledger");
     }
 
-    /// As [`settled`](Self::settled), but for so many streams that run on.
+    /// Like [`settled`](Self::settled), except for this many streams that run on.
     pub(crate) async fn settled_but(&self, running: u64) {
         eventually("the other streams are settled", || self.active() == running).await;
     }
@@ -337,7 +337,7 @@ impl Rig {
     /// Drains the node, and fails on leftovers: permits, waiting questions, streams, slots, leases, rows, open uploads.
     pub(crate) async fn end(mut self) {
         self.ended = true;
-        eventually("nobody waits", || self.waiting() == 0).await;
+        eventually("no question waits", || self.waiting() == 0).await;
         self.settled().await;
         let report = self.node.drain(DEADLINE).await;
         assert_eq!((report.streams, report.unsettled, report.closed), (0, 0, true), "the drain leaves nothing");
@@ -352,7 +352,7 @@ impl Rig {
         self.ledger.check();
     }
 
-    /// As [`end`](Self::end), for a node that is alone in its world: no lease is left in the ledger.
+    /// Like [`end`](Self::end), for the only node of its world: no lease is left in the ledger.
     pub(crate) async fn end_alone(self) {
         let ledger = Arc::clone(&self.ledger);
         self.end().await;
@@ -389,12 +389,12 @@ impl Drop for Rig {
     }
 }
 
-/// A stream that sent so much and went to its end.
+/// A stream that sent this many bytes and finished.
 pub(crate) const fn completed(bytes_sent: u64) -> Ended {
     Ended { bytes_sent, position: bytes_sent, outcome: Outcome::Completed }
 }
 
-/// A stream whose client left after so much.
+/// A stream whose client left after this many bytes.
 pub(crate) const fn aborted(bytes_sent: u64) -> Ended {
     Ended { bytes_sent, position: bytes_sent, outcome: Outcome::Aborted }
 }

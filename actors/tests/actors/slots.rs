@@ -1,4 +1,4 @@
-//! Stream slots: one per stream, given back on every path, counted here when the shared state is down.
+//! Stream slots: one per stream, given back on every path, counted on this instance when the shared state is down.
 
 use penstock_actors::{quota_book::Demand, refusal::Refusal, testkit::script::Fault};
 

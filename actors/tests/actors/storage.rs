@@ -30,7 +30,7 @@ use crate::{
 pub(crate) const SIZE: usize = 3 * LEAF_BYTES as usize + 77;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
-/// What instances share.
+/// The ports that instances share.
 pub(crate) struct Scene {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) blobs: MemoryBlobs,
@@ -102,7 +102,7 @@ impl Scene {
         hash
     }
 
-    /// What readers get.
+    /// The bytes that readers get.
     pub(crate) async fn read(&self, hash: ContentHash) -> Result<bytes::Bytes, PortError> {
         let blob = self.blobs.open(hash).await?;
         blob.source.read_at(0, usize::try_from(blob.size_bytes).expect("small")).await
@@ -169,7 +169,7 @@ async fn damage_without_a_good_copy_is_kept_from_readers_until_good_bytes_come()
     for (seed, (finding, damage)) in (1..).zip(cases) {
         let (instance, hash) = (scene.instance(), scene.stored(seed));
         let good = scene.read(hash).await.expect("good bytes");
-        // Also what is in memory, and what is open, is kept from readers.
+        // Content in memory, and open content, is withheld from readers as well.
         let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
         instance.store.read(&open, 0..10, 10).await.expect("read");
         damage(&scene, hash);
@@ -178,7 +178,7 @@ async fn damage_without_a_good_copy_is_kept_from_readers_until_good_bytes_come()
         assert!(matches!(instance.store.open(hash, SIZE as u64).await, Err(PortError::Corrupt(_))));
         assert!(matches!(instance.store.read(&open, 0..10, 10).await, Err(PortError::Corrupt(_))));
         assert_eq!(scene.records.quarantined(None, 10).await.expect("a page"), [hash]);
-        // The same bytes came again.
+        // The same bytes were uploaded again.
         scene.blobs.put(good);
         let verified = instance.verify(hash).await;
         assert!(!verified.quarantined);
@@ -207,7 +207,7 @@ async fn a_damaged_copy_is_mended_from_another_tier() {
         let verified = instance.verify(hash).await;
         assert_eq!(findings(&verified), [(Tier::Hot, Finding::Intact), (Tier::Cold, Finding::Intact)]);
     }
-    // A copy that nobody needs is not mended, but goes.
+    // A copy that is not needed is not repaired, but removed.
     let hash = scene.stored(9);
     scene.copy(hash, Tier::Warm).await;
     scene.rotten(hash, Tier::Warm);
@@ -247,7 +247,7 @@ async fn every_instance_hears_what_is_kept_from_readers() {
     eventually("the other instance has it again", || other.store.quarantine().is_empty()).await;
 }
 
-/// The steps at which a move may break: each call of a port, failing without and with its work done.
+/// The steps at which a move may break: each call of a port, failing before its work and after it.
 #[actix::test]
 async fn a_move_that_breaks_at_any_step_is_ended_by_another_instance_and_never_noticed() {
     let in_store = ["open_copy", "read_at", "create_copy", "write", "commit", "leave_copy"];
@@ -260,9 +260,9 @@ async fn a_move_that_breaks_at_any_step_is_ended_by_another_instance_and_never_n
                 let good = scene.read(hash).await.expect("good bytes");
                 let script: &Script = if in_store { scene.blobs.script() } else { &scene.records.script };
                 script.next(call, std::iter::repeat_n(None, nth).chain([Some(fault)]));
-                // It may break before it was put down: then whoever asked is told, and asks again.
+                // It may break before it was recorded: then the caller gets the error, and asks again.
                 let asked = scene.instance().move_to(hash, Tier::Cold).await;
-                // There may be fewer such calls in a move.
+                // A move may have fewer such calls.
                 script.end();
                 let what = format!("{call} {nth} {fault:?} {asked:?}");
                 assert_eq!(scene.read(hash).await.expect("readable"), good, "{what}");
@@ -294,7 +294,7 @@ async fn old_copies_stay_for_the_grace_period_and_go_only_when_the_new_one_stand
     assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm]);
     instance.keeper.end_moves().await.expect("nothing is due");
     assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm]);
-    // The new copy is lost before the old one went: the old one mends it.
+    // The new copy is lost before the old one is removed: the old one repairs it.
     scene.blobs.lose_copy(hash, Tier::Warm);
     scene.clock.advance(Duration::from_secs(601));
     instance.keeper.end_moves().await.expect("mended");
@@ -339,7 +339,7 @@ async fn the_walk_verifies_everything_once_a_lap_and_goes_on_where_it_was() {
     let mut stored: Vec<_> = (0..5).map(|seed| scene.stored(seed)).collect();
     stored.sort_unstable();
     scene.rotten(stored[3], Tier::Hot);
-    // Another instance had come so far when it died.
+    // Another instance had come this far when it died.
     let dead = NodeId::random();
     let progress = penstock_actors::model::TaskProgress {
         after: Some(stored[1]),
@@ -373,7 +373,7 @@ async fn content_goes_to_colder_tiers_by_its_last_use() {
     let (used, unused) = (scene.stored(1), scene.stored(2));
     let mut ages = Vec::new();
     let mut at = 0;
-    // The used one is streamed on the first two of these days.
+    // The used content is streamed on the first two of these days.
     for day in [29, 32, 62, 63, 91, 123] {
         scene.clock.advance((day - at) * DAY);
         at = day;

@@ -1,4 +1,5 @@
-//! The usage batcher: whatever the ledger does, each row is in it once, or set aside as one that it can never take.
+//! The usage batcher: whatever the ledger does, each row gets into it once, or is set aside because the ledger can
+//! never take it.
 
 use std::{
     collections::HashSet,
@@ -178,7 +179,7 @@ proptest! {
             let bench = Bench::start(limit).await;
             let leased = bench.world.receipt(bytes(1 << 20), 10);
             bench.lease(&leased, Credit::new(1 << 20, 0)).await;
-            // One receipt is leased, two are not metered, and the last can never be settled.
+            // One receipt is leased, two have no limits, and the last can never be settled.
             let others: Vec<_> = (0..3).map(|_| bench.world.receipt(QuotaPolicy::default(), 10)).collect();
             bench.world.ledger.poison(others[2].id);
             let (mut good, mut poisoned, mut left) = (HashSet::new(), 0, 1_u64 << 20);
@@ -203,7 +204,7 @@ proptest! {
             assert_eq!(bench.recorded(), good);
             assert_eq!(bench.set_aside(), poisoned);
             let still_leased: u64 = bench.world.ledger.leased().iter().map(|lease| lease.bytes).sum();
-            assert_eq!(still_leased, left, "rows and releases come out of the lease, each once");
+            assert_eq!(still_leased, left, "each row and each release is taken off the lease once");
             bench.end().await;
         });
     }

@@ -1,4 +1,4 @@
-//! Instances that share a cache, and a source of values that counts how often it is asked.
+//! Instances that share a cache, and a source of values that counts its loads.
 
 use std::{
     collections::HashMap,
@@ -21,13 +21,13 @@ pub(crate) const TTL: Duration = Duration::from_secs(100);
 pub(crate) const STALE: Duration = Duration::from_secs(20);
 pub(crate) const NEGATIVE: Duration = Duration::from_secs(5);
 
-/// What is waited for at most. Long enough for a busy machine; a test that waits so long fails.
+/// The longest wait for a condition. Long enough for a busy machine; a test that waits so long fails.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Where values come from: a number for each name, which grows with each change.
+/// The source of values: a number for each name, which grows with each change.
 #[derive(Default)]
 pub(crate) struct Source {
-    /// What its `load`s do wrong.
+    /// The scripted faults of its `load`s.
     pub(crate) script: Script,
     values: Mutex<HashMap<String, u64>>,
     loads: AtomicU64,
@@ -104,7 +104,7 @@ pub(crate) struct Instance {
     source: Arc<Source>,
 }
 
-/// The receipt that a name stands for: its changes are what reaches the entries of the name.
+/// The receipt that a name stands for: its changes reach the entries of the name.
 fn receipt(name: &str) -> ReceiptId {
     let hash = name.bytes().fold(7, |hash: u128, byte| hash.wrapping_mul(257).wrapping_add(u128::from(byte)));
     ReceiptId::from_uuid(uuid::Uuid::from_u128(hash))
@@ -114,7 +114,7 @@ pub(crate) fn change(name: &str) -> Tag {
     Tag::Receipt(receipt(name))
 }
 
-/// What entries of a name depend on.
+/// The tag that entries of a name depend on.
 pub(crate) fn tag(name: &str) -> CacheTag {
     CacheTag::receipt(receipt(name))
 }

@@ -1,4 +1,4 @@
-//! A shared tier that goes away, hangs on to locks, and comes back with the past.
+//! A shared tier that goes away, keeps locks, and comes back with an earlier state.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -23,15 +23,15 @@ async fn without_the_shared_tier_reads_go_on_and_afterwards_nothing_old_is_left(
     writer.write("a", 2).await;
     assert!(is_away(&writer));
     for _ in 0..3 {
-        assert_eq!(writer.read("a").await, Some(2), "who wrote reads it, whatever is down");
+        assert_eq!(writer.read("a").await, Some(2), "the writer reads its own change, whatever is down");
     }
-    // Word reaches the other one by the database; it cannot ask the shared tier either.
+    // The other instance learns of it from the database; it cannot ask the shared tier either.
     other.cache.heard(Some(&change("a")));
     assert_eq!((other.read("a").await, other.read("b").await), (Some(2), Some(1)));
     let asked = bench.shared.script.calls("look").len();
     bench.source.set("c", 1);
     assert_eq!(writer.read("c").await, Some(1));
-    assert_eq!(bench.shared.script.calls("look").len(), asked, "nobody waits for a tier that is away");
+    assert_eq!(bench.shared.script.calls("look").len(), asked, "no read waits for a tier that is away");
 
     bench.shared.script.set_down(false);
     eventually("it is used again", async || !is_away(&writer) && !is_away(&other)).await;
@@ -61,7 +61,7 @@ async fn a_restart_that_brings_the_past_back_outdates_everything() {
     let [writer, late] = [(); 2].map(|()| bench.instance());
     assert_eq!(writer.read("a").await, Some(1));
     eventually("it is shared", async || bench.shared.entries() == 1).await;
-    eventually("its life is known", async || !bench.shared.script.calls("life").is_empty()).await;
+    eventually("its current run is known", async || !bench.shared.script.calls("life").is_empty()).await;
     let past = bench.shared.snapshot();
     writer.write("a", 2).await;
     assert_eq!(writer.read("a").await, Some(2));
@@ -82,7 +82,7 @@ async fn a_loader_that_died_keeps_nobody_waiting_for_long() {
     let dying = tokio::spawn(async move { dead.read("a").await });
     eventually("it loads", async || bench.source.loads() == 1).await;
     let waiting = tokio::spawn(async move { alive.read("a").await });
-    // The first load never ends before this one, which therefore is not the one that the lock is for.
+    // The first load does not end before this one, so this one does not have the lock.
     eventually("the other one loads for itself", async || bench.source.loads() == 2).await;
     drop(held);
     assert_eq!(waiting.await.expect("no panic"), Some(1));

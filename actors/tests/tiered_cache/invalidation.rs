@@ -1,4 +1,4 @@
-//! What is invalidated is gone: here, elsewhere, and where a load had begun before.
+//! Invalidated values are gone: here, on other instances, and where a load had begun before.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -40,10 +40,10 @@ async fn what_a_dead_writer_could_not_invalidate_is_invalidated_by_whoever_hears
     let [one, other, late] = [(); 3].map(|()| bench.instance());
     assert_eq!(one.read("a").await, Some(1));
     eventually("it is shared", async || bench.shared.entries() == 1).await;
-    // Committed, and then nothing: the log of changes is all there is.
+    // Committed, and then nothing: only the log of changes has it.
     bench.source.set("a", 2);
     other.cache.heard(Some(&change("a")));
-    // At once: the shared tier is not asked before it has been told.
+    // At once: the shared tier is not asked before it was invalidated.
     assert_eq!(other.read("a").await, Some(2));
     eventually("the shared tier is told", async || !bench.shared.script.calls("invalidate").is_empty()).await;
     assert_eq!(late.read("a").await, Some(2));
@@ -65,12 +65,12 @@ async fn a_load_that_raced_a_change_reaches_only_those_who_asked_before() {
         let instance = instance.clone();
         async move { instance.read("a").await }
     });
-    // Who asks after the change begins a load of its own, in which the old one's lock is no obstacle for ever.
+    // A read after the change begins a load of its own, which waits only for a bounded time for the lock of the old one.
     eventually("it loads for itself", async || bench.source.loads() == 2).await;
     drop(held);
     assert_eq!(after.await.expect("no panic"), Some(2));
     assert_eq!(early.await.expect("no panic"), Some(1));
-    assert_eq!(instance.read("a").await, Some(2), "the late end of an old load pushes nothing out");
+    assert_eq!(instance.read("a").await, Some(2), "the late end of an old load replaces nothing");
     assert_eq!(other.read("a").await, Some(2), "nor is it shared");
 }
 

@@ -1,4 +1,4 @@
-//! One load for a key, whoever asks, whoever leaves, and what is remembered of it.
+//! One load for a key, however many requests come and leave, and what is remembered of it.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -39,7 +39,7 @@ async fn a_thousand_who_ask_for_one_cold_key_at_once_cause_one_load() {
 async fn over_several_instances_a_cold_key_is_loaded_once() {
     let bench = Bench::default();
     bench.source.set("a", 1);
-    // However slow the machine: the others wait for as long as the load takes.
+    // However slow the machine is: the others wait for as long as the load takes.
     let patient = TieredSettings { patience: Duration::from_secs(30), ..settings() };
     let instances: Vec<_> = (0..5).map(|_| bench.instance_with(patient, true)).collect();
     let held = bench.source.script.hold("load");
@@ -113,7 +113,7 @@ async fn that_there_is_no_such_thing_is_remembered_for_a_short_time_and_only_her
     assert_eq!(instance.read("a").await, None);
     assert_eq!(instance.read("a").await, None);
     assert_eq!(bench.source.loads(), 1);
-    assert_eq!(bench.shared.entries(), 0, "guesses must not fill what all share");
+    assert_eq!(bench.shared.entries(), 0, "guesses must not fill the shared tier");
     bench.source.set("a", 1);
     bench.clock.advance(NEGATIVE);
     assert_eq!(instance.read("a").await, Some(1));
@@ -130,9 +130,9 @@ async fn a_value_past_its_time_is_served_while_one_refresh_runs() {
     bench.clock.advance(TTL);
     let held = bench.source.script.hold("load");
     for _ in 0..10 {
-        assert_eq!(instance.read("a").await, Some(1), "nobody waits for a refresh");
+        assert_eq!(instance.read("a").await, Some(1), "no read waits for a refresh");
     }
-    // Another instance has nothing in memory, and serves what is shared.
+    // Another instance has nothing in memory, and serves the shared value.
     let other = bench.instance();
     assert_eq!(other.read("a").await, Some(1));
     eventually("a refresh runs", async || bench.source.loads() == 2).await;
@@ -152,7 +152,7 @@ async fn a_value_that_is_good_for_a_short_time_is_loaded_anew_once_after_it_on_a
     let read = async |instance: &Instance| {
         let source = Arc::clone(&bench.source);
         let load = move || async move { source.load("a").await };
-        // Odd ones are good for a short time.
+        // Odd values are good for a short time.
         let good_for = |value: &u64| if value % 2 == 1 { SHORT } else { Duration::MAX };
         let value = instance.cache.get_good_for(CacheName::Assets, "a", &[tag("a")], good_for, load).await;
         *value.expect("loaded").expect("a value")
@@ -164,7 +164,7 @@ async fn a_value_that_is_good_for_a_short_time_is_loaded_anew_once_after_it_on_a
     bench.source.set("a", 2);
     let held = bench.source.script.hold("load");
     for _ in 0..10 {
-        assert_eq!((read(&one).await, read(&other).await), (1, 1), "nobody waits for a refresh");
+        assert_eq!((read(&one).await, read(&other).await), (1, 1), "no read waits for a refresh");
     }
     eventually("a refresh runs", async || bench.source.loads() == 2).await;
     drop(held);
@@ -173,7 +173,7 @@ async fn a_value_that_is_good_for_a_short_time_is_loaded_anew_once_after_it_on_a
     assert_eq!(
         (read(&one).await, read(&other).await, bench.source.loads()),
         (2, 2, 2),
-        "this one is good for as long as any"
+        "this one has the cache's own time to live"
     );
 }
 
@@ -241,7 +241,7 @@ async fn a_value_that_cannot_be_read_any_more_is_loaded_anew() {
     older.cache.get(CacheName::Assets, "a", &[tag("a")], load).await.expect("loaded");
     eventually("it is shared", async || bench.shared.entries() == 1).await;
     assert_eq!(bench.instance().read("a").await, Some(1));
-    // In one process it is a mistake, and said so.
+    // Within one process it is a mistake, and reported as one.
     assert!(matches!(older.try_read("a").await, Err(PortError::Rejected { .. })));
 }
 

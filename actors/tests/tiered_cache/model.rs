@@ -1,8 +1,6 @@
 //! Random histories of several instances, compared with a model: no read returns a value older than the last invalidation
 //! that had ended on its instance when the read began.
-//!
-//! Time is the runtime's, paused, so that whatever waits for nothing else moves it on; the seed of a history is all there is
-//! to it.
+//! Time is the runtime's, paused, so it moves on whenever all tasks wait; the seed of a history determines everything.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
@@ -21,16 +19,16 @@ enum Step {
         at: usize,
         name: usize,
     },
-    /// A change with its invalidation, word of which reaches the other instances some steps later.
+    /// A change with its invalidation; the other instances hear of it some steps later.
     Write {
         at: usize,
         name: usize,
     },
-    /// Word of all changes so far reaches an instance from the log.
+    /// An instance reads all changes so far in the log.
     Hear {
         at: usize,
     },
-    /// The writer dies between its change and the invalidation: only the log tells.
+    /// The writer dies between its change and the invalidation: only the log has the change.
     HalfAWrite {
         name: usize,
     },
@@ -44,7 +42,7 @@ enum Step {
     Advance {
         seconds: u64,
     },
-    /// Lets what is under way go on a little.
+    /// Lets running tasks go on a little.
     Turn {
         times: u8,
     },
@@ -65,7 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// For each instance and name, the value that a read that begins now may not fall short of.
+/// For each instance and name, the oldest value that a read that begins now may return.
 type Floors = Rc<RefCell<HashMap<(usize, usize), u64>>>;
 
 fn raise(floors: &Floors, at: usize, name: usize, value: u64) {
@@ -126,7 +124,8 @@ async fn run(steps: Vec<Step>) {
                     task.await.expect("no read was too old");
                 }
                 bench.shared.restart_as_of(snapshot.clone());
-                // Until it is noticed, the past may be served; then no more. Everybody looks within some seconds.
+                // Until the restart is noticed, old values may be served; then no more. Every instance looks within
+                // some seconds.
                 tokio::time::sleep(Duration::from_secs(20)).await;
             }
             Step::Advance { seconds } => bench.clock.advance(Duration::from_secs(seconds)),
@@ -140,7 +139,7 @@ async fn run(steps: Vec<Step>) {
     for task in tasks {
         task.await.expect("no read was too old");
     }
-    // In the end, when everybody has heard and all debts are paid, all agree.
+    // At the end, when all instances have heard and all debts are paid, all agree.
     for (at, instance) in instances.iter().enumerate() {
         for (name, value) in values.iter().enumerate() {
             instance.cache.heard(Some(&change(NAMES[name])));

@@ -1,4 +1,4 @@
-//! What a store promises about the copies of a content in its tiers. With one tier, what can be said of one.
+//! The promises of a store about the copies of a content in its tiers. With one tier, those that apply to it.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ pub(super) async fn run(store: &dyn BlobStore) {
 }
 
 impl Sample {
-    /// Puts a copy into one tier.
+    /// Writes a copy into one tier.
     ///
     /// # Errors
-    /// As the store says.
+    /// The store's own.
     pub async fn copy_to(&self, store: &dyn BlobStore, tier: Tier) -> Result<(), PortError> {
         let mut sink = store.create_copy(tier).await?;
         for start in (0..self.bytes.len()).step_by(1 << 20) {
@@ -39,7 +39,7 @@ impl Sample {
     /// The bytes that readers get.
     ///
     /// # Errors
-    /// As the store says.
+    /// The store's own.
     pub async fn read(&self, store: &dyn BlobStore) -> Result<Bytes, PortError> {
         let blob = store.open(self.hash).await?;
         assert_eq!(*blob.leaves, *self.leaves);
@@ -47,7 +47,7 @@ impl Sample {
     }
 }
 
-/// The tiers that have a copy, and whether readers were sent away from it.
+/// The tiers that have a copy, and whether readers were switched to another one.
 async fn copies(store: &dyn BlobStore, sample: &Sample) -> Vec<(Tier, bool)> {
     let mut copies = Vec::new();
     for tier in store.tiers() {
@@ -81,7 +81,7 @@ async fn a_copy_that_is_made_anew_takes_the_place_of_the_old_one(store: &dyn Blo
 
 async fn a_removed_copy_is_gone(store: &dyn BlobStore) {
     let sample = Sample::of(1000);
-    store.remove_copy(sample.hash, Tier::Hot).await.expect("removing what is not there succeeds");
+    store.remove_copy(sample.hash, Tier::Hot).await.expect("removing an absent copy succeeds");
     sample.store(store).await.expect("stored");
     store.remove_copy(sample.hash, Tier::Hot).await.expect("removed");
     assert_eq!(copies(store, &sample).await, []);
@@ -111,18 +111,18 @@ async fn content_moves_there_and_back_under_its_readers(store: &dyn BlobStore, t
     assert_eq!(read(&*open).await, sample.bytes[5..2_500_005]);
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 
-    // And back again, over a mark that was left behind.
+    // And back again, over an old mark.
     sample.copy_to(store, Tier::Hot).await.expect("copied");
     assert!(store.leave_copy(sample.hash, tier).await.expect("left"));
     assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, true)]);
     sample.copy_to(store, tier).await.expect("copied");
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, false)], "a fresh copy is not left");
+    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, false)], "a new copy is in use");
     store.remove_copy(sample.hash, tier).await.expect("removed");
     assert_eq!(read(&*open).await, sample.bytes[5..2_500_005]);
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
-/// A copy that readers were sent away from still serves when the other one is gone.
+/// A copy that readers were switched away from still serves when the other one is gone.
 async fn a_content_is_read_from_what_is_left_of_it(store: &dyn BlobStore, tier: Tier) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
@@ -137,14 +137,14 @@ async fn content_of_this_tier_that_comes_again_is_not_stored_twice(store: &dyn B
     sample.copy_to(store, tier).await.expect("copied");
     sample.store(store).await.expect("stored before");
     assert_eq!(copies(store, &sample).await, [(tier, false)]);
-    // Unless that is what it is for: what is there only looks intact.
+    // Unless the sink is to replace it: the existing copy only looks intact.
     let mut sink = store.create().await.expect("created");
     sink.write(sample.bytes.clone()).await.expect("written");
     sink.replace();
     sink.commit(sample.hash, &sample.leaves).await.expect("committed");
     assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, false)]);
     store.remove_copy(sample.hash, Tier::Hot).await.expect("removed");
-    // Or what is there is about to go.
+    // Or the existing copy is about to be removed.
     assert!(store.leave_copy(sample.hash, tier).await.expect("left"));
     sample.store(store).await.expect("stored");
     assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, true)]);

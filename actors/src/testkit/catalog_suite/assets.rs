@@ -1,4 +1,4 @@
-//! Assets: what a producer gives is what is read back.
+//! Assets: what a producer writes is read back.
 
 use super::*;
 use crate::ports::NewAssetError;
@@ -128,7 +128,7 @@ async fn numbers_in_policy_meta_keep_their_text<S: Catalog>(store: &S) {
         long.as_str(),
         &format!("0.{long}"),
     ] {
-        // A client's own member, however it is named, is no number.
+        // A client's own member, whatever its name, is not a number.
         let text = format!("{{\"$number 1e7\":[{number},{{\"$number 1e7\":null}},{{\"deep\":{number}}}]}}");
         let policy_meta: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let new = NewAsset { policy_meta, ..new_asset(content.content_hash, by) };

@@ -30,7 +30,7 @@ async fn content_is_completed_once<S: Catalog>(store: &S) {
     let by = producer(store).await;
     let meta = stored_content(store, by).await;
     assert!(!store.complete_content(meta.content_hash).await.expect("an answer"));
-    assert!(!store.complete_content(random_hash()).await.expect("an answer"), "nobody announced it");
+    assert!(!store.complete_content(random_hash()).await.expect("an answer"), "it was not announced");
 }
 
 async fn announcing_stored_content_changes_nothing<S: Catalog>(store: &S) {
@@ -60,11 +60,11 @@ async fn each_producer_says_for_itself_what_a_content_is<S: Catalog>(store: &S) 
     said(second, "video/mp4").await;
     said(silent, UNSAID_MEDIA_TYPE).await;
     assert_eq!((&*is(first).await, &*is(second).await), ("text/html", "video/mp4"));
-    assert_eq!(is(silent).await, UNSAID_MEDIA_TYPE, "what others say is not for it");
+    assert_eq!(is(silent).await, UNSAID_MEDIA_TYPE, "the types that others gave do not apply to it");
     said(first, "text/plain").await;
     said(second, UNSAID_MEDIA_TYPE).await;
-    assert_eq!(is(first).await, "text/plain", "it may say something else later");
-    assert_eq!(is(second).await, "video/mp4", "who says nothing takes nothing back");
+    assert_eq!(is(first).await, "text/plain", "a producer may give another type later");
+    assert_eq!(is(second).await, "video/mp4", "an upload without a type keeps the earlier one");
 }
 
 async fn content_is_stored_as_it_was_announced_last<S: Catalog>(store: &S) {
@@ -146,7 +146,7 @@ async fn a_size_that_no_database_can_hold_is_rejected<S: Catalog>(store: &S) {
     assert!(!is_known(store, huge.content_hash).await);
 }
 
-/// A time at which no one but this suite announces.
+/// A time at which only this suite announces.
 fn long_ago() -> Timestamp {
     Timestamp::UNIX_EPOCH + (24 * 365).hours()
 }

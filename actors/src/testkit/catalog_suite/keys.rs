@@ -68,7 +68,7 @@ async fn a_replaced_secret_keeps_the_key_and_ends_the_old_secret<S: Catalog>(sto
     assert!(!store.replace_key_secret(KeyId::next(), &random_bytes()).await.expect("an answer"));
 }
 
-/// The promise about revoked keys. The port cannot revoke, so `revoke` does it behind the store's back.
+/// The promise about revoked keys. The port cannot revoke, so `revoke` does it directly in the database.
 ///
 /// # Panics
 /// When the promise is broken.

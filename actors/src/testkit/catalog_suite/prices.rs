@@ -12,7 +12,7 @@ pub(super) async fn run<S: Catalog>(store: &S) {
 
 async fn the_owner_sets_the_price<S: Catalog>(store: &S) {
     let asset = asset(store).await;
-    // All the money there will ever be, in satoshis, and nothing.
+    // All the money that will ever exist, in satoshis, and none.
     for satoshis in [2_100_000_000_000_000, 0] {
         let set = store.set_price(asset.version_id, satoshis, Some(asset.producer_id), now()).await;
         assert!(set.expect("an answer"));

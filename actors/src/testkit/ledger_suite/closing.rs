@@ -1,4 +1,4 @@
-//! A node that stops closes its epoch: nothing of it is charged, and nothing of it is taken any more.
+//! A node that stops closes its epoch: nothing of the epoch is charged, and no statement of it takes anything any more.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn what_is_left_of_a_closed_epoch_is_released(store: &Store) {
     assert_eq!((again.leases, again.credit), (0, NOTHING));
     scene.reclaim(LostLease::Charge).await;
     scene.assert_windows(Credit::new(100, 1), Credit::new(200, 2)).await;
-    // The next life of the node is not concerned.
+    // The node's next epoch is not affected.
     let later = scene.restarted(node).await;
     scene.lease(later, Credit::new(50, 1)).await;
     store.close(node, 100).await.expect("closed");
@@ -63,7 +63,7 @@ async fn an_epoch_that_nobody_knows_is_closed_as_well(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
     let stranger = crate::model::NodeEpoch { node: crate::ids::NodeId::random(), epoch: 1 };
     store.close(stranger, 100).await.expect("closed");
-    assert!(matches!(store.heartbeat(stranger, TTL).await, Err(PortError::Fenced)), "a heartbeat that was late");
+    assert!(matches!(store.heartbeat(stranger, TTL).await, Err(PortError::Fenced)), "a heartbeat that is late");
     scene.assert_windows(NOTHING, NOTHING).await;
 }
 
@@ -83,7 +83,7 @@ async fn closing_is_bounded_and_says_whether_more_is_left(store: &Store) {
         assert!(step.leases <= 2);
         leases += step.leases;
         steps += 1;
-        assert!(steps <= 5, "every step takes something");
+        assert!(steps <= 5, "every step releases something");
         if !step.more {
             break;
         }
@@ -102,7 +102,7 @@ async fn a_refill_under_way_and_the_end_of_its_epoch_leave_nothing(store: &Store
             let scene = scene.clone();
             let request = asked(scene.want(Credit::new(10, 1), Credit::new(10, 1)));
             tokio::spawn(async move {
-                // It may be fenced or not: either way it leaves nothing.
+                // It may be fenced or not; in both cases it leaves no lease.
                 drop(scene.store.refill(node, &[request], WHOLE, scene.now).await);
             })
         });

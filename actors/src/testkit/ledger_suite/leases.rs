@@ -1,4 +1,4 @@
-//! Refills: what is loaded, what is leased, and what never is.
+//! Refills: what is loaded, what is leased, and what is never leased.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ async fn nothing_is_leased_or_charged_in_a_dimension_without_a_limit(store: &Sto
             scene.refill(node, scene.want(Credit::new(100, 1), Credit::new(1000, 10))).await.expect("answered");
         assert_eq!(refill.granted, leased);
         scene.assert_windows(NOTHING, leased).await;
-        // A stream is used up whole, and taken off the lease as far as it was leased.
+        // A stream is used in full, and taken off the lease as far as it was leased.
         assert_eq!(scene.settle(node, 1, vec![scene.row(node, 300)], vec![]).await, 1);
         let left = leased - leased.min(Credit::new(300, 1));
         scene.assert_windows(Credit::new(300, 1), left).await;
@@ -179,7 +179,7 @@ async fn the_last_hundredth_is_leased_only_as_needed(store: &Store) {
     let refill = scene.refill(node, scene.want(Credit::new(3, 1), Credit::new(10, 1))).await.expect("answered");
     assert_eq!(refill.granted, Credit::new(3, 1));
     let refill = scene.refill(node, scene.want(NOTHING, Credit::new(10, 0))).await.expect("answered");
-    assert_eq!(refill.granted, NOTHING, "without a need the last hundredth stays where it is");
+    assert_eq!(refill.granted, NOTHING, "without a need nothing of the last hundredth is granted");
 }
 
 async fn a_need_of_everything_means_the_whole_content(store: &Store) {
@@ -240,12 +240,12 @@ async fn a_node_that_is_not_alive_gets_no_lease(store: &Store) {
 async fn many_nodes_at_once_never_pass_the_limit(store: &Store) {
     const LIMIT: u64 = 10_007;
     let scene = Scene::new(store, limited(LIMIT, 1_000_000)).await;
-    // A node has one request for a receipt under way.
+    // A node has one request for a receipt in flight.
     let mut nodes = Vec::new();
     for _ in 0..16 {
         nodes.push(scene.node().await);
     }
-    // 16 callers want 16 * 16 * 100 bytes, two and a half times the limit; what fits last is smaller than a need.
+    // 16 callers want 16 * 16 * 100 bytes, two and a half times the limit; the last rest that fits is smaller than a need.
     let callers = (0..16).map(|number| {
         let (scene, node) = (scene.clone(), nodes[number % nodes.len()]);
         tokio::spawn(async move {

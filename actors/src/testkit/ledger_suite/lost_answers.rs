@@ -1,4 +1,4 @@
-//! Statements that get lost: what is asked again is carried out once.
+//! Lost statements: a request that is repeated is carried out once.
 
 use super::{
     Store,
@@ -68,7 +68,7 @@ async fn a_repeat_is_told_although_the_receipt_has_lost_its_right(store: &Store)
     ask(&scene, node, request).await;
     store.set_receipt_status(scene.receipt, ReceiptStatus::Refunded, scene.now).await.expect("refunded");
     let again = ask(&scene, node, request.repeated()).await;
-    assert_eq!(again.granted, Credit::new(200, 2), "it must be given back by whoever holds it");
+    assert_eq!(again.granted, Credit::new(200, 2), "the node holds it and must give it back");
     let late = asked(scene.want(Credit::new(200, 2), Credit::new(200, 2)));
     assert_eq!(ask(&scene, node, late.repeated()).await.granted, NOTHING);
     scene.assert_windows(NOTHING, Credit::new(200, 2)).await;
@@ -80,12 +80,12 @@ async fn a_statement_that_arrives_after_its_repeat_grants_nothing(store: &Store)
     let amount = Credit::new(200, 2);
     let request = asked(scene.want(amount, amount));
     assert_eq!(ask(&scene, node, request.repeated()).await.granted, amount);
-    // Even when all of it was given back, so that the lease is gone.
+    // Even after all of it was given back, so that the lease is gone.
     scene.settle(node, 1, vec![], vec![scene.release(node, amount)]).await;
     scene.assert_windows(NOTHING, NOTHING).await;
     ask(&scene, node, request).await;
     scene.assert_windows(NOTHING, NOTHING).await;
-    // One that did not fit when its repeat was answered.
+    // A request that did not fit when its repeat was answered.
     let all = Credit::new(1000, 10);
     scene.lease(node, all).await;
     let refused = asked(scene.want(amount, amount));
@@ -102,7 +102,7 @@ async fn a_statement_that_arrives_after_a_later_one_grants_nothing(store: &Store
     let early = asked(scene.want(amount, amount));
     ask(&scene, node, early.repeated()).await;
     scene.lease(node, Credit::new(100, 1)).await;
-    assert_eq!(ask(&scene, node, early).await.granted, amount, "what it was told before");
+    assert_eq!(ask(&scene, node, early).await.granted, amount, "the same answer as before");
     scene.assert_windows(NOTHING, Credit::new(300, 3)).await;
 }
 

@@ -44,7 +44,7 @@ async fn a_receipt_that_is_made_twice_is_made_once(store: &Store) {
     assert!(store.set_price(scene.version, PRICE_SATOSHIS + 1, None, scene.now).await.expect("priced"));
     assert_eq!(store.create_receipt(&new).await.expect("the same receipt"), first);
     let later = store.create_receipt(&scene.new_receipt()).await.expect("another receipt");
-    assert_eq!(later.total_satoshis, PRICE_SATOSHIS + 1, "a receipt costs what the asset costs when it is made");
+    assert_eq!(later.total_satoshis, PRICE_SATOSHIS + 1, "a receipt has the asset's price at the time it is made");
 }
 
 async fn a_receipt_for_what_does_not_exist_names_it(store: &Store) {

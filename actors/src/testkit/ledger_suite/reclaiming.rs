@@ -1,4 +1,4 @@
-//! Lost nodes: how an epoch ends, and what becomes of its leases and of its late rows.
+//! Lost nodes: how an epoch ends, and what happens to its leases and its late rows.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ const TTL: Duration = Duration::from_secs(3600);
 
 async fn a_heartbeat_makes_a_node_known_and_a_later_epoch_ends_the_earlier(store: &Store) {
     let anytime = "2030-01-01T00:00:00Z".parse().expect("a time");
-    // Fences what others left behind, so that only this node's epochs change the count.
+    // Fence epochs of other tests, so that only this node's epochs change the count.
     reclaim(store, LostLease::Charge, anytime, 1000).await;
     let node = NodeEpoch { node: NodeId::random(), epoch: 1 };
     let before = store.nodes_alive().await.expect("counted");
@@ -57,7 +57,7 @@ async fn a_node_that_was_late_but_not_reclaimed_comes_back(store: &Store) {
     let node = scene.node().await;
     scene.lease(node, Credit::new(100, 1)).await;
     scene.dies(node).await;
-    store.heartbeat(node, TTL).await.expect("nobody has reclaimed it");
+    store.heartbeat(node, TTL).await.expect("it was not reclaimed");
     scene.reclaim(LostLease::Charge).await;
     scene.assert_windows(NOTHING, Credit::new(100, 1)).await;
     scene.lease(node, Credit::new(100, 1)).await;
@@ -112,7 +112,7 @@ async fn late_rows_explain_what_a_lost_lease_was_charged_for(store: &Store) {
     let late = [scene.row(node, 100), scene.row(node, 150)];
     scene.dies(node).await;
     scene.reclaim(LostLease::Charge).await;
-    // A release that comes late gives nothing back: the lease was charged.
+    // A late release gives nothing back: the lease was charged.
     let releases = vec![scene.release(node, Credit::new(10, 1))];
     assert_eq!(scene.settle(node, 1, late[..1].to_vec(), releases).await, 1);
     scene.assert_windows(Credit::new(300, 3), NOTHING).await;
@@ -171,10 +171,13 @@ async fn a_namesake_takes_no_leases_and_what_is_lost_to_it_is_released(store: &S
     scene.lease(first, Credit::new(300, 3)).await;
     let namesake = scene.replaced(first).await;
     scene.lease(namesake, Credit::new(200, 2)).await;
-    // While its time is not over, what the first one holds stays its own.
+    // Until its time is over, the first node keeps its leases.
     scene.reclaim(LostLease::Charge).await;
     scene.assert_windows(NOTHING, Credit::new(500, 5)).await;
-    assert!(matches!(store.heartbeat(first, TTL).await, Err(PortError::Fenced)), "it hears of the other one");
+    assert!(
+        matches!(store.heartbeat(first, TTL).await, Err(PortError::Fenced)),
+        "a later epoch of its identity fences it"
+    );
     scene.settle(first, 1, vec![scene.row(first, 100)], vec![]).await;
     store.declare_dead(first).await.expect("declared");
     let step = reclaim(store, LostLease::Charge, scene.now, 100).await;
@@ -188,16 +191,16 @@ async fn a_reclaimer_that_is_late_takes_nothing_until_the_others_had_their_time(
     let (late, other) = (scene.node().await, scene.node().await);
     scene.lease(late, Credit::new(300, 3)).await;
     scene.lease(other, Credit::new(200, 2)).await;
-    // As when the machine slept, or the ledger's clock was set ahead: nobody's heartbeat is in time.
+    // As after the machine slept, or the ledger's clock was set ahead: no heartbeat is in time.
     for node in [late, other] {
         scene.dies(node).await;
     }
     let nothing = store.reclaim(late, LostLease::Charge, scene.now, 100).await.expect("answered");
     assert_eq!(nothing.leases, 0, "neither its own lease nor the other's");
     for _ in 0..2 {
-        store.heartbeat(late, TTL).await.expect("nobody has fenced it");
+        store.heartbeat(late, TTL).await.expect("it was not fenced");
         let nothing = store.reclaim(late, LostLease::Charge, scene.now, 100).await.expect("answered");
-        assert_eq!(nothing.leases, 0, "the other one has not had its time");
+        assert_eq!(nothing.leases, 0, "the other node has not had time for a heartbeat");
     }
     scene.assert_windows(NOTHING, Credit::new(500, 5)).await;
     store.heartbeat(late, TTL).await.expect("alive");
@@ -237,7 +240,7 @@ async fn reclaiming_is_bounded_and_says_whether_more_is_left(store: &Store) {
         leases += step.leases;
         credit += step.credit;
         steps += 1;
-        assert!(steps <= 5, "every step takes something");
+        assert!(steps <= 5, "every step reclaims something");
         if !step.more {
             break;
         }
@@ -267,7 +270,7 @@ async fn leases_of_several_hours_come_off_their_own_windows(store: &Store) {
     for mode in [LostLease::Charge, LostLease::Release] {
         let mut scene = Scene::new(store, limited(1000, 10)).await;
         let node = scene.node().await;
-        // Early in a day, so that the next hour is of the same one.
+        // Early in a day, so that the next hour is in the same day.
         scene.now = WindowKind::Day.window(scene.now).start;
         scene.lease(node, Credit::new(100, 1)).await;
         let first = scene.now;

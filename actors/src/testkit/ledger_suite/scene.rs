@@ -1,4 +1,4 @@
-//! The stage of a scenario: one producer, one stored content, one priced asset, one policy, one receipt.
+//! The set-up of a scenario: one producer, one stored content, one priced asset, one policy, one receipt.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
 pub(super) const SIZE_BYTES: u64 = 1_000_000;
 /// The price of the scene's asset.
 pub(super) const PRICE_SATOSHIS: u64 = 1_234;
-/// Leases may take all that remains unless a scenario is about their size.
+/// Leases may take the whole remainder unless a scenario is about their size.
 pub(super) const WHOLE: LeaseSizing = LeaseSizing { divisor: 1 };
 /// Longer than any run of the suite.
 const ALIVE: Duration = Duration::from_secs(3600);
 
-/// What a scenario plays on.
+/// The set-up of a scenario.
 #[derive(Clone)]
 pub(super) struct Scene {
     pub(super) store: Store,
@@ -39,7 +39,7 @@ pub(super) struct Scene {
     pub(super) now: Timestamp,
 }
 
-/// A policy of its own name with the same limits in all three windows.
+/// A policy with a name of its own and the same limits in all three windows.
 pub(super) fn limited(bytes: u64, requests: u64) -> QuotaPolicy {
     let (bytes, requests) = (Some(bytes), Some(requests));
     QuotaPolicy {
@@ -54,12 +54,12 @@ pub(super) fn limited(bytes: u64, requests: u64) -> QuotaPolicy {
     }
 }
 
-/// A policy of its own name that limits nothing.
+/// A policy with a name of its own that limits nothing.
 pub(super) fn unlimited() -> QuotaPolicy {
     QuotaPolicy { policy_name: format!("suite-{}", Uuid::new_v4()), ..QuotaPolicy::default() }
 }
 
-/// A node that is alive and takes back what others have lost; the same one in all scenarios, so that it is counted once.
+/// A live node that reclaims lost leases; the same one in all scenarios, so that it is counted once.
 pub(super) async fn reclaimer(store: &Store) -> NodeEpoch {
     let node = NodeId::from_uuid(Uuid::from_u128(0x0072_6563_6c61_696d_6572));
     let known = store.standing(node).await.expect("answered");
@@ -164,7 +164,7 @@ impl Scene {
         self.replaced(node).await
     }
 
-    /// Another process of the node's identity, which knows nothing of the first.
+    /// Another process with the node's identity, which does not know of the first.
     pub(super) async fn replaced(&self, node: NodeEpoch) -> NodeEpoch {
         let node = NodeEpoch { epoch: node.epoch + 1, ..node };
         self.store.heartbeat(node, ALIVE).await.expect("alive");
@@ -187,7 +187,7 @@ impl Scene {
         Ok(answers.remove(0))
     }
 
-    /// Takes exactly this.
+    /// Leases exactly this credit.
     pub(super) async fn lease(&self, node: NodeEpoch, credit: Credit) {
         let refill = self.refill(node, self.want(credit, credit)).await.expect("a refill");
         assert_eq!(refill.granted, credit, "the scene's limits leave room for the lease");
@@ -213,7 +213,7 @@ impl Scene {
         Release { receipt_id: self.receipt, window: self.now, epoch: node.epoch, credit }
     }
 
-    /// Settles and says how many rows were new.
+    /// Settles; returns how many rows were new.
     pub(super) async fn settle(
         &self,
         node: NodeEpoch,
@@ -234,7 +234,7 @@ impl Scene {
         self.store.quota(self.receipt, self.now).await.expect("a quota").expect("the receipt exists").windows
     }
 
-    /// All three windows, which a scenario within one hour moves together, show this.
+    /// Asserts used and reserved of all three windows. A scenario within one hour changes them together.
     pub(super) async fn assert_windows(&self, used: Credit, reserved: Credit) {
         for window in self.windows().await {
             assert_eq!(window.used, used, "used in {:?}", window.window.kind);
@@ -251,7 +251,7 @@ impl Scene {
 
     pub(super) async fn assert_audited(&self) {
         let mut page = self.audit().await;
-        // A receipt without windows is passed over; the page is then about its successor.
+        // A receipt without windows is skipped; the page is then about the next receipt.
         page.differences.retain(|difference| difference.receipt_id == self.receipt);
         assert_eq!(page.differences, [], "windows equal the sums of usage rows and leases");
     }

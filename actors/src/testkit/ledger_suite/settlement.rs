@@ -1,4 +1,4 @@
-//! Settlement: usage counts exactly once, leases and windows move with it.
+//! Settlement: usage counts exactly once, and leases and windows change with it.
 
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ async fn usage_without_a_lease_only_counts(store: &Store) {
     let row = UsageRow { lease_epoch: None, ..scene.row(node, 1 << 40) };
     assert_eq!(scene.settle(node, 1, vec![row], vec![]).await, 1);
     scene.assert_windows(Credit::new(1 << 40, 1), NOTHING).await;
-    // A lease that is gone, as after a reclaim that released it, leaves the row as it is.
+    // A row whose lease is gone, as after a reclaim that released it, is settled as it is.
     assert_eq!(scene.settle(node, 2, vec![scene.row(node, 5)], vec![]).await, 1);
     scene.assert_windows(Credit::new((1 << 40) + 5, 2), NOTHING).await;
 }
@@ -165,7 +165,7 @@ async fn a_node_that_the_ledger_does_not_know_settles_once(store: &Store) {
     assert_eq!(scene.settle(unknown, 5, rows, vec![]).await, 0);
     scene.assert_windows(Credit::new(100, 1), NOTHING).await;
     let back = store.heartbeat(unknown, Duration::from_secs(60)).await;
-    assert!(matches!(back, Err(PortError::Fenced)), "its leases, if it had any, are gone");
+    assert!(matches!(back, Err(PortError::Fenced)), "it has no leases left");
     store.heartbeat(NodeEpoch { epoch: 4, ..unknown }, Duration::from_secs(60)).await.expect("under a new epoch");
 }
 
@@ -228,7 +228,7 @@ async fn batches_for_the_same_receipts_in_any_order_all_count(store: &Store) {
                 for &receipt in &receipts {
                     on(receipt).lease(node, Credit::new(10, 1)).await;
                 }
-                // Neighbouring hours, so that batches share days and months but not all of their hours.
+                // Neighbouring hours, so that batches share days and months but only some of their hours.
                 let rows = receipts
                     .iter()
                     .flat_map(|&receipt| {

@@ -1,4 +1,4 @@
-//! Histories: what becomes of leases and epochs when one ends, and of usage that none can take.
+//! Timelines: what happens at the end of one to leases and epochs, and to usage that can never be settled.
 
 use super::{
     Store,
@@ -20,7 +20,7 @@ const NOTHING: Credit = Credit::ZERO;
 
 async fn a_history_goes_on_until_another_is_begun_and_of_many_who_begin_one_each_has_the_same(store: &Store) {
     let first = store.timeline().await.expect("answered");
-    assert!(!first.moved, "nobody has restored this database");
+    assert!(!first.moved, "this database was not restored");
     assert_eq!(store.timeline().await.expect("answered"), first);
     let begun = (0..4).map(|_| {
         let store = Store::clone(store);
@@ -40,7 +40,7 @@ async fn what_was_leased_in_a_history_that_ended_is_released(store: &Store) {
     let (node, lost) = (scene.node().await, scene.node().await);
     scene.lease(node, Credit::new(300, 3)).await;
     scene.lease(lost, Credit::new(200, 2)).await;
-    // One of them was lost before, and nobody has taken its lease yet.
+    // One of them was lost before, and its lease is not reclaimed yet.
     scene.dies(lost).await;
     let after = store.timeline().await.expect("answered").timeline_id;
     let new = store.begin_timeline(after, "a test").await.expect("begun");
@@ -60,7 +60,7 @@ async fn what_was_leased_in_a_history_that_ended_is_released(store: &Store) {
     assert!(spared >= 2, "{spared}");
     scene.assert_windows(NOTHING, NOTHING).await;
     assert_eq!(store.usage(scene.receipt, None, 10).await.expect("usage").items, []);
-    // What was sent under the old epoch is charged, and no more.
+    // The bytes sent under the old epoch are charged, and no more.
     scene.settle(node, 1, vec![scene.row(node, 40)], vec![]).await;
     scene.assert_windows(Credit::new(40, 1), NOTHING).await;
     scene.lease(scene.restarted(node).await, Credit::new(900, 9)).await;

@@ -26,7 +26,7 @@ pub(super) async fn run(store: &Store) {
     an_audit_visits_every_receipt_once(store).await;
 }
 
-/// More than any bounded step of these scenarios leaves over.
+/// More rows than any bounded step of these scenarios leaves.
 const ALL: u32 = 10_000;
 
 async fn usage_comes_in_pages(store: &Store) {
@@ -73,7 +73,7 @@ async fn open_receipts_past_their_time_expire(store: &Store) {
 
 async fn receipts_that_a_wrong_clock_expired_come_back_as_they_were(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
-    // Soon, so that what other scenarios have made stays as it is.
+    // Soon, so that receipts of other scenarios stay as they are.
     let expires_at = scene.now + Duration::from_secs(1800);
     let mut receipts = Vec::new();
     for status in ReceiptStatus::ALL {
@@ -82,7 +82,7 @@ async fn receipts_that_a_wrong_clock_expired_come_back_as_they_were(store: &Stor
     }
     let early = NewReceipt { expires_at: scene.now, ..scene.new_receipt() };
     let early = store.create_receipt(&early).await.expect("a receipt");
-    // A producer ends one by hand: that is no clock's doing.
+    // A producer ends one by hand: no clock did that.
     let ended = store.create_receipt(&NewReceipt { expires_at, ..scene.new_receipt() }).await.expect("a receipt");
     let by_hand = store.set_receipt_status(ended.receipt_id, ReceiptStatus::Expired, scene.now).await;
     assert!(matches!(by_hand, Ok(StatusChange::Changed(_))));
@@ -133,7 +133,7 @@ async fn old_windows_go_with_their_rows(store: &Store) {
     scene.settle(node, 2, vec![scene.row(node, 5)], vec![]).await;
     // The hour, the day and the month end together.
     let end = WindowKind::Month.window(old.now).end;
-    assert_eq!(store.prune_windows(end, ALL).await.expect("pruned"), 0, "they have not ended before they end");
+    assert_eq!(store.prune_windows(end, ALL).await.expect("pruned"), 0, "they end only at the end of the month");
     let after = end + Duration::from_secs(1);
     assert_eq!(store.prune_windows(after, 2).await.expect("pruned"), 2, "as many as allowed");
     assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 1);
@@ -153,7 +153,7 @@ async fn windows_with_reserved_credit_stay(store: &Store) {
     let after = WindowKind::Month.window(old.now).end + Duration::from_secs(1);
     assert_eq!(store.prune_windows(after, ALL).await.expect("pruned"), 0);
     old.assert_windows(Credit::ZERO, Credit::new(100, 1)).await;
-    // Charged to a lost node, they may go; rows that come even later then count as what they are.
+    // Charged to a lost node, they may go; rows that come later are then counted as they are.
     let late = old.row(node, 40);
     scene.dies(node).await;
     scene.reclaim(LostLease::Charge).await;
@@ -173,15 +173,15 @@ async fn fenced_epochs_without_leases_are_forgotten(store: &Store) {
     let node = scene.node().await;
     scene.lease(node, Credit::new(100, 1)).await;
     scene.dies(node).await;
-    assert_eq!(store.prune_nodes(far, ALL).await.expect("pruned"), 0, "its lease was not reclaimed yet");
+    assert_eq!(store.prune_nodes(far, ALL).await.expect("pruned"), 0, "its lease is not reclaimed yet");
     scene.reclaim(LostLease::Charge).await;
     let long_before = scene.now - Duration::from_secs(365 * 86_400);
     assert_eq!(store.prune_nodes(long_before, ALL).await.expect("pruned"), 0, "it was seen since");
     assert_eq!(store.prune_nodes(far, ALL).await.expect("pruned"), 1);
     scene.assert_windows(Credit::new(100, 1), Credit::ZERO).await;
-    store.heartbeat(alive, Duration::from_secs(60)).await.expect("the living stay");
+    store.heartbeat(alive, Duration::from_secs(60)).await.expect("live nodes stay");
 
-    // What settles under a forgotten epoch still counts once, beside the charge that can no longer be explained.
+    // Usage settled under a forgotten epoch still counts once, beside the charge, which it can no longer explain.
     scene.settle(node, 1, vec![scene.row(node, 10)], vec![]).await;
     scene.assert_windows(Credit::new(110, 2), Credit::ZERO).await;
     let stranger = NodeEpoch { node: NodeId::random(), epoch: 1 };
@@ -192,7 +192,7 @@ async fn fenced_epochs_without_leases_are_forgotten(store: &Store) {
 async fn preparing_twice_makes_nothing_new(store: &Store) {
     let scene = Scene::new(store, limited(100_000, 1000)).await;
     let node = scene.node().await;
-    // A month that nobody has prepared yet must not lose rows, before or after it is prepared.
+    // A month without a prepared partition must not lose rows, before or after it is prepared.
     let ahead = scene.now + Duration::from_secs(100 * 86_400);
     let later = Scene { now: ahead, ..scene.clone() };
     later.settle(node, 1, vec![later.row(node, 10)], vec![]).await;

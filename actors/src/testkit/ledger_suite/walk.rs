@@ -14,11 +14,11 @@ use crate::{
     testkit::dice::Dice,
 };
 
-/// Walks that reach every step many times; more of them find nothing more, and each costs a database some seconds.
+/// Walks that reach every step many times; more of them find no more faults, and each costs a database some seconds.
 pub(super) const SEEDS: [u64; 3] = [1, 20_261, 777_777];
 const STEPS: usize = 120;
 
-/// A part of this credit, be it all or nothing.
+/// A random part of this credit: possibly all of it, or nothing.
 fn part_of(dice: &mut Dice, whole: Credit) -> Credit {
     Credit::new(dice.roll(whole.bytes + 1), dice.roll(whole.requests + 1))
 }
@@ -27,7 +27,7 @@ fn part_of(dice: &mut Dice, whole: Credit) -> Credit {
 type LeaseKey = (NodeEpochKey, Timestamp);
 type NodeEpochKey = (usize, i64);
 
-/// What the ledger should hold.
+/// The expected contents of the ledger.
 #[derive(Default)]
 struct Model {
     live: BTreeMap<LeaseKey, Credit>,
@@ -52,7 +52,7 @@ struct Walk {
 /// When the ledger and the model differ.
 pub(super) async fn used_and_reserved_never_pass_the_limit_and_nothing_is_lost(store: &Store, seed: u64) {
     let mut scene = Scene::new(store, limited(5000, 60)).await;
-    // All hours of the walk lie in one day, so that its day and month windows are the sums of its hours.
+    // All hours of the walk lie in one day, so its day and month windows are the sums of its hours.
     scene.now = WindowKind::Day.window(scene.now).start + Duration::from_secs(600);
     let nodes = [scene.node().await, scene.node().await];
     let mut walk =
@@ -96,7 +96,7 @@ impl Walk {
         WindowKind::Hour.window(self.scene.now).start
     }
 
-    /// Settles parts of this node's leases, of all its epochs, and releases parts of what is left.
+    /// Settles parts of this node's leases, of all its epochs, and releases parts of the rest.
     async fn settle(&mut self, node: usize) {
         let (mut rows, mut releases) = (Vec::new(), Vec::new());
         let keys: Vec<LeaseKey> =
@@ -139,7 +139,7 @@ impl Walk {
         Release { receipt_id: self.scene.receipt, window: hour, epoch: epoch.1, credit }
     }
 
-    /// Sends the last batch again: as it was, and its rows under a new sequence.
+    /// Sends the last batch again: first unchanged, then its rows under a new sequence.
     async fn repeat(&mut self) {
         let Some(last) = self.last.clone() else { return };
         assert_eq!(self.scene.store.settle(&last).await.expect("answered").inserted, 0);
@@ -157,7 +157,7 @@ impl Walk {
         self.nodes[node] = self.scene.restarted(self.nodes[node]).await;
     }
 
-    /// Both nodes give everything back.
+    /// Both nodes give all their leases back.
     async fn finish(&mut self) {
         for node in 0..2 {
             let keys: Vec<LeaseKey> = self.model.live.keys().filter(|key| key.0.0 == node).copied().collect();
@@ -190,7 +190,7 @@ impl Walk {
 }
 
 impl Model {
-    /// What may still be settled under this lease without passing what it was.
+    /// The credit that may still be settled under this lease.
     fn held(&self, key: LeaseKey) -> Credit {
         self.live.get(&key).or_else(|| self.lost.get(&key)).copied().unwrap_or_default()
     }
@@ -202,7 +202,7 @@ impl Model {
                 *live -= spent;
                 *self.used.entry(key.1).or_default() += spent;
             }
-            // The window was charged already: the row takes the place of the charge.
+            // The window was already charged: the row replaces part of the charge.
             (None, Some(lost)) => *lost -= spent,
             (None, None) => *self.used.entry(key.1).or_default() += spent,
         }

@@ -1,4 +1,4 @@
-//! Events: kept once, and told of by what they were.
+//! Events: kept once, and returned as they were.
 
 use super::*;
 use crate::model::{NodeKey, RunState};
@@ -65,7 +65,7 @@ async fn a_known_event_beside_a_new_one_changes_nothing(store: &Store) {
 async fn the_end_of_a_run_stands_against_later_news(store: &Store) {
     let scene = Scene::new();
     let run = Uuid::new_v4();
-    // Another host's clock is ahead, and the start comes last of all.
+    // Another host's clock is ahead, and the start event arrives last.
     for (state, seconds) in [("RUNNING", 5), ("COMPLETE", 3), ("RUNNING", 8), ("START", 0)] {
         ingest(store, &[scene.run(state, seconds, run, "load", &[], &[])]).await;
     }
@@ -180,7 +180,7 @@ async fn names_that_differ_in_anything_are_different_nodes(store: &Store) {
         assert_eq!(names(&detail.targets), ["load"]);
     }
     let keys: Vec<_> = all.iter().map(|name| scene.dataset(name).key()).chain([scene.job("a").key()]).collect();
-    assert_eq!(store.nodes(&keys).await.expect("an answer").len(), all.len(), "a job is no dataset");
+    assert_eq!(store.nodes(&keys).await.expect("an answer").len(), all.len(), "a job is not a dataset");
 }
 
 async fn a_batch_may_span_days(store: &Store) {
@@ -196,6 +196,6 @@ async fn a_batch_may_span_days(store: &Store) {
     assert_eq!(
         runs,
         [0, -2 * DAY, -5 * DAY + 1, -5 * DAY].map(|seconds| at(scene.base, seconds)),
-        "the last begun first"
+        "latest start first"
     );
 }

@@ -67,7 +67,7 @@ async fn a_walk_goes_as_deep_as_it_may(store: &Store) {
     let scene = chain(store, 6).await;
     let down = graph(store, &walk(&scene.dataset("d1"), Direction::Down, 3)).await;
     assert_eq!(found(&down), pairs(&[("d1", 0), ("d2", 2), ("j1", 1), ("j2", 3)]));
-    assert_eq!((down.edges.len(), down.truncated), (3, false), "what lies deeper is not cut, it was not asked for");
+    assert_eq!((down.edges.len(), down.truncated), (3, false), "deeper nodes are not cut off, they were not requested");
     let up = graph(store, &walk(&scene.job("j1"), Direction::Up, 10)).await;
     assert_eq!(found(&up), pairs(&[("d0", 3), ("d1", 1), ("j0", 2), ("j1", 0)]));
     let both = graph(store, &walk(&scene.dataset("d1"), Direction::Both, 1)).await;
@@ -77,7 +77,7 @@ async fn a_walk_goes_as_deep_as_it_may(store: &Store) {
 }
 
 async fn up_and_down_are_not_mixed(store: &Store) {
-    // Two jobs read one dataset: what one makes is no lineage of what the other makes.
+    // Two jobs read one dataset: the output of one has no lineage to the output of the other.
     let scene = Scene::new();
     let events =
         [("left", "x"), ("right", "y")].map(|(job, out)| scene.run("START", 0, Uuid::new_v4(), job, &["raw"], &[out]));
@@ -88,7 +88,7 @@ async fn up_and_down_are_not_mixed(store: &Store) {
 
 async fn cycles_end_and_are_shown(store: &Store) {
     let scene = Scene::new();
-    // A job that rewrites what it reads, in a circle of two jobs.
+    // Two jobs in a circle, each of which rewrites its input.
     let events = [
         scene.run("START", 0, Uuid::new_v4(), "one", &["a"], &["b", "a"]),
         scene.run("START", 0, Uuid::new_v4(), "two", &["b"], &["a"]),
@@ -105,7 +105,11 @@ async fn a_bound_that_cuts_is_told(store: &Store) {
     let scene = chain(store, 10).await;
     let all = walk(&scene.dataset("d0"), Direction::Down, 20);
     let whole = graph(store, &Walk { nodes: 21, edges: 20, ..all }).await;
-    assert_eq!((whole.nodes.len(), whole.edges.len(), whole.truncated), (21, 20, false), "just enough is enough");
+    assert_eq!(
+        (whole.nodes.len(), whole.edges.len(), whole.truncated),
+        (21, 20, false),
+        "bounds that fit exactly cut nothing off"
+    );
     let cut = graph(store, &Walk { nodes: 5, ..all }).await;
     assert_eq!(found(&cut), pairs(&[("d0", 0), ("d1", 2), ("d2", 4), ("j0", 1), ("j1", 3)]));
     assert_eq!((cut.edges.len(), cut.truncated), (4, true));
@@ -144,7 +148,7 @@ async fn growth_is_told_and_stands_in_the_log(store: &Store) {
     let scene = Scene::new();
     let grew = async |events: &[LineageEvent]| {
         let mark = store.changes(None, 1).await.expect("the log").mark;
-        // Lines from before may come again, by the same id.
+        // Earlier lines may come again, with the same id.
         let read = async || store.changes(Some(mark), 100).await.expect("the log").changes;
         let before: HashSet<i64> = read().await.iter().map(|change| change.id).collect();
         let grew = store.ingest(events, now()).await.expect("kept").grew;

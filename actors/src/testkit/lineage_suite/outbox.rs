@@ -1,4 +1,4 @@
-//! What the ledger and the catalogue tell of themselves, in the transactions that they tell of.
+//! The outbox of the ledger and the catalogue, written in the transactions that it describes.
 
 use super::*;
 use crate::{
@@ -63,7 +63,7 @@ async fn asset(store: &Store, content_hash: ContentHash, producer_id: ProducerId
         created_at: now(),
     };
     store.create_asset(&new).await.expect("made");
-    store.create_asset(&new).await.expect("a call that is repeated makes nothing")
+    store.create_asset(&new).await.expect("a repeated call makes nothing")
 }
 
 async fn receipt(store: &Store, version_id: VersionId) -> ReceiptId {
@@ -76,7 +76,7 @@ async fn receipt(store: &Store, version_id: VersionId) -> ReceiptId {
         created_at: now(),
     };
     store.create_receipt(&new).await.expect("made");
-    store.create_receipt(&new).await.expect("a call that is repeated makes nothing").receipt_id
+    store.create_receipt(&new).await.expect("a repeated call makes nothing").receipt_id
 }
 
 async fn nothing_is_told_unless_it_is_wanted(store: &Store) {
@@ -164,9 +164,9 @@ async fn what_is_claimed_is_nobody_elses_until_its_time_is_over(store: &Store) {
     }
     let first = store.claim(2, TTL).await.expect("an answer");
     let second = store.claim(10, Duration::ZERO).await.expect("an answer");
-    assert_eq!((first.len(), second.len()), (2, 3), "the oldest first, and nothing twice");
+    assert_eq!((first.len(), second.len()), (2, 3), "oldest first, and no entry twice");
     assert!(first[1].id < second[0].id && second.is_sorted_by_key(|entry| entry.id));
-    // The second claim was over at once: whoever died over it leaves it to the others.
+    // The second claim has run out at once: a claimer that died leaves the entries to the others.
     assert_eq!(store.claim(10, TTL).await.expect("an answer"), second);
     store.told(&ids(&first)).await.expect("told");
     store.told(&ids(&second)).await.expect("told");

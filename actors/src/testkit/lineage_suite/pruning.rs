@@ -1,4 +1,4 @@
-//! The sliding window, the lease of its pruner, and what survives.
+//! The sliding window, the lease of its pruner, and the rows that stay.
 
 use super::*;
 use crate::{
@@ -35,7 +35,7 @@ async fn one_holder_prunes_at_a_time(store: &Store) {
     let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
     let token = store.lease_pruning(one, TTL).await.expect("an answer").expect("free");
     assert_eq!(store.lease_pruning(other, TTL).await.expect("an answer"), None);
-    assert_eq!(store.lease_pruning(one, TTL).await.expect("an answer"), Some(token), "whoever has it keeps it");
+    assert_eq!(store.lease_pruning(one, TTL).await.expect("an answer"), Some(token), "its holder renews it");
     release(store, token).await;
     let next = store.lease_pruning(other, Duration::ZERO).await.expect("an answer").expect("it was given back");
     assert!(next > token);
@@ -69,12 +69,12 @@ async fn a_step_without_the_lease_is_refused(store: &Store) {
     release(store, token).await;
 }
 
-/// So many events of one job, a second apart.
+/// `count` events of one job, a second apart.
 fn events(scene: &Scene, count: i64) -> Vec<LineageEvent> {
     (0..count).map(|second| scene.run("COMPLETE", second, Uuid::new_v4(), "load", &["in"], &["out"])).collect()
 }
 
-/// How many of these are kept, asked by sending them again.
+/// Which of these are kept, found out by sending them again.
 async fn kept(store: &Store, events: &[LineageEvent]) -> Vec<Kept> {
     ingest(store, events).await
 }
@@ -99,7 +99,7 @@ async fn a_namespace_keeps_its_newest_events(store: &Store) {
     assert_eq!(store.window(0).await.expect("an answer").events, before + 20);
     let again = kept(store, &events).await;
     assert_eq!((&again[..30], &again[30..]), (&[Kept::Left; 30][..], &[Kept::Known; 20][..]));
-    assert_eq!(store.trim(token, namespace, 100).await.expect("held"), 20, "no more than there are");
+    assert_eq!(store.trim(token, namespace, 100).await.expect("held"), 20, "all that are left");
     release(store, token).await;
     let node = store.node(scene.job("load").key()).await.expect("an answer").expect("the job");
     assert_eq!((node.node.events, names(&node.sources)), (50, vec!["in".into()]), "the graph outlives its events");
@@ -108,7 +108,7 @@ async fn a_namespace_keeps_its_newest_events(store: &Store) {
 
 async fn what_has_left_is_not_counted_again(store: &Store) {
     let scene = Scene::new();
-    // All at one time: only their hashes tell them apart.
+    // All have the same time: only their hashes tell them apart.
     let mut events: Vec<_> = (0..10).map(|_| scene.run("START", 0, Uuid::new_v4(), "load", &[], &[])).collect();
     events.sort_by_key(|event| event.hash);
     ingest(store, &events).await;
@@ -118,7 +118,7 @@ async fn what_has_left_is_not_counted_again(store: &Store) {
     let again = kept(store, &events).await;
     assert_eq!((&again[..4], &again[4..]), (&[Kept::Left; 4][..], &[Kept::Known; 6][..]));
     let late = scene.run("START", -1, Uuid::new_v4(), "late", &[], &[]);
-    assert_eq!(ingest(store, &[late]).await, [Kept::Left], "what comes too late is not taken");
+    assert_eq!(ingest(store, &[late]).await, [Kept::Left], "an event that comes too late is not taken");
     assert_eq!(store.node(scene.job("late").key()).await.expect("an answer"), None);
     let fresh = scene.run("START", 1, Uuid::new_v4(), "load", &[], &[]);
     assert_eq!(ingest(store, &[fresh]).await, [Kept::New]);
@@ -175,7 +175,7 @@ async fn old_days_leave_and_the_graph_stays(store: &Store) {
     while let Some(gone) = store.drop_days(token, cut, 3).await.expect("held") {
         dropped += gone;
     }
-    assert_eq!(dropped, 4, "days without events count nothing");
+    assert_eq!(dropped, 4, "days without events count as zero");
     let window = store.window(0).await.expect("an answer");
     assert_eq!((before - window.events, window.oldest_day), (4, Some(cut)));
     assert_eq!(store.prune_runs(token, cut, 3).await.expect("held"), 3);
@@ -193,7 +193,11 @@ async fn old_days_leave_and_the_graph_stays(store: &Store) {
         budget: Duration::from_secs(60),
     };
     let graph = store.graph(&walk).await.expect("an answer").expect("the dataset");
-    assert_eq!((graph.edges[0].events, graph.edges[0].first_seen), (7, scene.base), "an edge remembers what has left");
+    assert_eq!(
+        (graph.edges[0].events, graph.edges[0].first_seen),
+        (7, scene.base),
+        "an edge still counts events that have left"
+    );
 }
 
 async fn what_nothing_refers_to_goes(store: &Store) {
@@ -216,7 +220,7 @@ async fn what_nothing_refers_to_goes(store: &Store) {
         (false, false, true, true)
     );
     assert_eq!(store.search(&crate::model::words_of("gone too"), 10).await.expect("an answer"), []);
-    // A namespace of which nothing is left is forgotten; one with an event is not.
+    // An empty namespace is forgotten; one with an event is not.
     let empty = Scene { namespace: namespace(), base: scene.base };
     ingest(store, &[empty.run("COMPLETE", 0, Uuid::new_v4(), "only", &[], &[])]).await;
     while store.drop_days(token, cut, 1000).await.expect("held").is_some() {}

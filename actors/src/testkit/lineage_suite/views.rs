@@ -1,4 +1,4 @@
-//! Nodes, runs and search, as far as events do not show them by the way.
+//! Nodes, runs and search, as far as the promises about events do not cover them.
 
 use super::*;
 use crate::{
@@ -35,7 +35,7 @@ async fn lists_are_bounded(store: &Store) {
     assert_eq!(node.runs.len(), RUNS as usize);
     let run = store.run(RunId::from_uuid(run)).await.expect("an answer").expect("the run");
     assert_eq!((run.history.len(), run.run.events), (EVENTS as usize, u64::from(EVENTS) + 5));
-    assert_eq!(run.history[0].time, at(scene.base, i64::from(EVENTS) + 4), "the newest first");
+    assert_eq!(run.history[0].time, at(scene.base, i64::from(EVENTS) + 4), "newest first");
 }
 
 async fn long_bodies_are_left_out_of_a_run(store: &Store) {
@@ -68,7 +68,7 @@ async fn search_finds_by_the_beginnings_of_words(store: &Store) {
         let found = store.search(&words_of(&format!("{mark} {text}")), limit).await.expect("an answer");
         found.into_iter().map(|node| node.name.name).collect::<Vec<_>>()
     };
-    assert_eq!(search("orders", 10).await, ["orders_clean", "raw/Orders 2026"], "the last seen first");
+    assert_eq!(search("orders", 10).await, ["orders_clean", "raw/Orders 2026"], "last seen first");
     assert_eq!(search("ORD 20", 10).await, ["raw/Orders 2026"]);
     assert_eq!(search("über", 10).await, ["nightly.load_Übersicht"]);
     assert_eq!(search("wareh load", 10).await, ["nightly.load_Übersicht"]);

@@ -1,5 +1,5 @@
-//! Random histories: whatever the order, the batches and the repetitions, the graph comes out the same, and as a plain
-//! count of the distinct events says.
+//! Random histories: for every order, batching and repetition the graph comes out the same, and equals a plain count of
+//! the distinct events.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) const SEEDS: [u64; 3] = [7, 1234, 987_654_321];
 
-/// Everything that a node's answers say, without the ids and namespaces in which two worlds differ.
+/// All answers about a node, without the ids and namespaces in which two worlds differ.
 #[derive(Debug, PartialEq)]
 struct Seen {
     node: LineageNode,
@@ -20,7 +20,7 @@ struct Seen {
     runs: Vec<RunSummary>,
 }
 
-/// A generator that needs no crate and gives the same numbers everywhere.
+/// A random generator that needs no crate and gives the same numbers everywhere.
 struct Dice(u64);
 
 impl Dice {
@@ -47,7 +47,7 @@ pub(super) async fn neither_order_nor_repetition_nor_batches_change_what_comes_o
         let scene = Scene { base: scenes[0].base, namespace: scene.namespace.clone() };
         let mut events: Vec<_> = plan.iter().map(|rolls| event(&scene, world, &runs, rolls)).collect();
         let distinct: std::collections::HashSet<_> = events.iter().map(|event| event.hash).collect();
-        // Some come again.
+        // Some events come again.
         for _ in 0..40 {
             let again = events[dice.roll(80)].clone();
             events.push(again);
@@ -80,8 +80,8 @@ fn event(scene: &Scene, world: usize, runs: &[[Uuid; 2]], rolls: &[usize]) -> Li
     // Few seconds, so that times tie.
     let mut value =
         scene.run_value(STATES[rolls[4] % 6], (rolls[5] % 12) as i64, runs[run][world], &job, &inputs, &outputs);
-    // Two events at one time never say different things of one facet: which of them wins depends on their hashes, and
-    // those differ between the worlds.
+    // Two events at one time never give different values of one facet: their hashes decide which one wins, and those
+    // differ between the worlds.
     let facet = format!("f{}", rolls[6] % 4);
     value["inputs"][0]["facets"] =
         json!({ facet: { "_producer": "urn:me:x", "_schemaURL": "urn:me:y", "is": rolls[5] % 12 } });

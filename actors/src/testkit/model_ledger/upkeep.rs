@@ -1,4 +1,4 @@
-//! What the ledger in memory keeps beside the money: its histories, the log of changes, and housekeeping that has nothing to keep.
+//! The rest of the ledger in memory: its timelines, the log of changes, and housekeeping without effect.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -35,7 +35,7 @@ impl Timelines for ModelLedger {
     }
 }
 
-/// Housekeeping that has nothing to keep: what a step was asked is on record, and it may fail as any other.
+/// Housekeeping without effect: its calls are recorded, and may fail by script like any other.
 #[async_trait]
 impl Upkeep for ModelLedger {
     async fn ping(&self) -> PortResult<()> {
@@ -84,7 +84,7 @@ impl Upkeep for ModelLedger {
     }
 }
 
-/// A line's id is its place.
+/// A line's id is its position.
 #[async_trait]
 impl Changes for ModelLedger {
     async fn changes(&self, after: Option<ChangeMark>, limit: u32) -> PortResult<ChangePage> {

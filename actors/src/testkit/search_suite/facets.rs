@@ -1,4 +1,4 @@
-//! Facets: counts over what a wish finds.
+//! Facets: counts over the results of a query.
 
 use super::*;
 use crate::ports::Facets;

@@ -1,4 +1,4 @@
-//! Filters: what must hold beside the text.
+//! Filters: conditions beside the text.
 
 use super::*;
 use crate::ports::Media;
@@ -59,7 +59,7 @@ async fn every_filter_must_hold<S: Catalog + Search>(store: &S) {
     ] {
         assert_eq!(shelf.find(&wish).await.len(), hits, "{wish:?}");
     }
-    // A producer lists its own without naming a dataset.
+    // A producer lists its own assets without naming a dataset.
     let own = Wish { producer_id: Some(other), ..Wish::default() };
     assert_eq!(shelf.find(&own).await.len(), 4);
 }

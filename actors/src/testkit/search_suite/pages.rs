@@ -1,4 +1,4 @@
-//! Pages: they are parts of one list, whatever happens meanwhile.
+//! Pages: they are parts of one list, whatever is added meanwhile.
 
 use super::*;
 
@@ -63,7 +63,7 @@ async fn pages_stay_as_they_were_while_assets_are_added<S: Catalog + Search>(sto
             if behind.is_none() {
                 break;
             }
-            // One for each place in the order.
+            // One for each place where words are found.
             shelf.add("tide, late", "", json!({})).await;
             shelf.add("late", "tide", json!({})).await;
             shelf.add("late", "", json!({ "about": "tide" })).await;

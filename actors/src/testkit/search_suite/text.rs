@@ -1,4 +1,4 @@
-//! Words: what is found for a text, and in which order.
+//! Words: the results for a text, and their order.
 
 use super::*;
 
@@ -172,7 +172,7 @@ async fn an_asset_is_found_from_the_moment_it_was_made<S: Catalog + Search>(stor
     let asset = shelf.put(NewAsset { name: word, ..shelf.blank() }).await;
     let hits = store.search(&wish, None, 10).await.expect("an answer").hits;
     assert_eq!(hits, [Hit { asset: asset.clone(), found: Found::Name }]);
-    // A call that is repeated because its answer was lost adds nothing.
+    // A call repeated because its answer was lost adds nothing.
     let again = NewAsset { version_id: asset.version_id, ..shelf.blank() };
     assert_eq!(store.create_asset(&again).await.expect("a repeated call succeeds"), asset);
     assert_eq!(store.search(&wish, None, 10).await.expect("an answer").hits.len(), 1);
@@ -232,7 +232,7 @@ async fn whatever_is_typed_gets_an_answer<S: Catalog + Search>(store: &S) {
 async fn long_words_and_long_texts_are_found<S: Catalog + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let long = "Ω".repeat(5000);
-    // The most that an asset may hold: every letter a word.
+    // The largest text of an asset: every letter a word.
     let description = "a ".repeat(4000) + "last";
     shelf.add("Long", &description, json!({ "one": long, "more": "b ".repeat(16_000), "end": "final" })).await;
     for typed in [&long, "last", "final", "a b final"] {

@@ -1,14 +1,14 @@
-//! Texts and wishes by chance, each compared with the model.
+//! Random texts and queries, each compared with the model.
 
 use super::*;
 use crate::{ports::Media, testkit::dice::Dice};
 
-/// Each seed is a shelf of some dozens of assets, and wishes that use every part of the syntax many times.
+/// Each seed gives some dozens of assets, and queries that use every part of the syntax many times.
 pub(super) const SEEDS: [u64; 2] = [4, 20_261];
 const ASSETS: u64 = 40;
 const WISHES: u64 = 150;
 
-/// Few enough that wishes meet texts, with beginnings in common, accents and a script without spaces.
+/// Few enough that queries match texts, with common beginnings, accents and a script without spaces.
 const WORDS: [&str; 14] =
     ["sea", "seas", "season", "séa", "deep", "deeply", "tide", "tides", "a", "4", "東", "京", "of-the", "İs"];
 
@@ -29,7 +29,7 @@ impl Chance {
         words.join(self.pick(&[" ", " ", ", ", "-"]))
     }
 
-    /// What somebody may type, and some things that nobody should.
+    /// A query that a person may type, or one with odd syntax.
     fn typed(&mut self) -> String {
         let mut typed = String::new();
         for _ in 0..=self.roll(4) {

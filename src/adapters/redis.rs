@@ -1,4 +1,4 @@
-//! Redis: the link that everything shared goes over.
+//! Redis: the link that all shared state goes over.
 //!
 //! [`RedisLink`] is cheap to clone and usable from any runtime. Behind it each server, or each node of a cluster, has a *lane*:
 //! one multiplexed connection, driven on the I/O runtime, and a queue. Calls that arrive while a round trip is under way go out
@@ -13,14 +13,15 @@
 //! let later = link.ask_later::<()>(Call::command("thing_del", "DEL").key(&key)); // shares a trip; need not be awaited
 //! ```
 //!
-//! **Bound:** [`RedisSettings::queue`] calls per server; each call waits for at most [`RedisSettings::response_timeout`].
-//! **When a server is down or hangs:** its breaker opens at the first time-out or broken connection, or after a few answers that
-//! it cannot serve. While it is open every call fails at once with
-//! [`Unavailable`](penstock_actors::ports::PortError::Unavailable), and what to do without is the caller's affair. A task in the
-//! background connects and probes; no request ever does. **When it comes back** nothing needs a restart: scripts are given to
-//! it again as they are called, and [`RedisLink::recoveries`] tells whoever has something to put back.
+//! **Bound:** [`RedisSettings::queue`] calls per server; each call waits for at most
+//! [`RedisSettings::response_timeout`]. **When a server is down or hangs:** its breaker opens at the first time-out or
+//! broken connection, or after a few answers that say that it cannot serve. While the breaker is open, every call fails
+//! at once with [`Unavailable`](penstock_actors::ports::PortError::Unavailable), and the caller decides how to go on
+//! without Redis. A task in the background connects and probes; requests never do. **When the server comes back,**
+//! nothing needs a restart: scripts are loaded again as they are called, and [`RedisLink::recoveries`] tells callers
+//! when to restore their state.
 //!
-//! A call whose answer was lost may have been made. Nothing is sent twice by itself, so calls should bear repetition.
+//! A call without an answer may have taken effect. The link does not retry, so calls should be idempotent.
 
 mod breaker;
 mod cache;

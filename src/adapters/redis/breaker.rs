@@ -1,25 +1,25 @@
-//! The circuit breaker of one server, as plain data: closed, it holds the connection to use; open, it holds nothing. In between
-//! a server is on trial: it answers again before it has been left alone for long enough, so it is told what it has missed, and
-//! nobody waits for it yet.
+//! The circuit breaker of one server, as plain data. Closed, it holds the connection to use; open, it holds none. In
+//! between, a server is on trial: it answers again, but its rest period is not over. It already gets the updates that
+//! it missed, and no caller waits for it yet.
 
 use std::time::{Duration, Instant};
 
-/// Answers in a row by which a server says that it cannot serve now, after which it is left alone.
+/// After this many answers in a row that say that the server cannot serve, the breaker opens.
 const TOLERANCE: u32 = 3;
 
-/// Why a server is left alone.
+/// Why the breaker of a server opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It did not answer in time. One is enough: whoever calls a server that hangs waits in vain.
+    /// No answer in time. One time-out is enough: every further call to a server that hangs would wait in vain.
     Timeout,
     /// The connection broke.
     Broken,
-    /// It answers that it cannot serve: loading, read-only, out of memory, its cluster is down.
+    /// It answers that it cannot serve: it is loading, read-only or out of memory, or its cluster is down.
     Unable,
 }
 
 impl Fault {
-    /// A broken connection is made anew at once, for that costs nobody a wait.
+    /// A broken connection is replaced at once, because calls on it fail without a wait.
     const fn rest(self, period: Duration) -> Duration {
         match self {
             Self::Broken => Duration::ZERO,
@@ -28,11 +28,11 @@ impl Fault {
     }
 }
 
-/// What a fault changes.
+/// The effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     AsBefore,
-    /// The server did not stand its trial.
+    /// The server failed its trial.
     StillOpen,
     Opened,
 }
@@ -41,7 +41,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Breaker<C> {
     state: State<C>,
-    /// Grows with each connection, so that a fault of an old one says nothing about the present one.
+    /// Grows with each connection, so that a fault of an old connection does not count against the present one.
     generation: u64,
 }
 
@@ -57,17 +57,17 @@ impl<C: Clone> Breaker<C> {
         Self { state: State::Open { since, fault: None }, generation: 0 }
     }
 
-    /// Whether nobody is to wait for the server.
+    /// Whether callers must not wait for the server.
     pub(super) const fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed { .. })
     }
 
-    /// Whether there is no sense either in sending what nobody waits for.
+    /// Whether even background updates must not be sent.
     pub(super) const fn is_shut(&self) -> bool {
         matches!(self.state, State::Open { .. })
     }
 
-    /// How long nobody is to wait for the server.
+    /// How long callers must not wait for the server.
     pub(super) fn rest(&self, period: Duration) -> Duration {
         match self.state {
             State::Open { fault: Some(fault), .. } => fault.rest(period),
@@ -95,7 +95,7 @@ impl<C: Clone> Breaker<C> {
         self.state = State::Trial { connection, since };
     }
 
-    /// The trial is over; for how long nobody has waited for the server. `None` when it did not stand it.
+    /// Ends the trial. Returns for how long callers have not waited for the server; `None` when it failed the trial.
     pub(super) fn close(&mut self, now: Instant) -> Option<Duration> {
         let State::Trial { connection, since } = &self.state else { return None };
         let was_open = now.saturating_duration_since(*since);
@@ -123,7 +123,7 @@ impl<C: Clone> Breaker<C> {
         verdict
     }
 
-    /// Notes that the server did what it was asked.
+    /// Notes that the server carried out a command.
     pub(super) fn served(&mut self, generation: u64) {
         if let State::Closed { unable, .. } = &mut self.state
             && generation == self.generation
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(breaker.connection(), Some(("second", 2)));
         assert_eq!(breaker.failed(2, Fault::Timeout, now), Verdict::StillOpen);
         assert!(breaker.is_shut());
-        assert_eq!(breaker.close(now), None, "it did not stand its trial");
+        assert_eq!(breaker.close(now), None, "it failed its trial");
         breaker.try_out("third", now);
         assert_eq!(breaker.close(now + Duration::from_secs(3)), Some(Duration::from_secs(3)), "since the first fault");
         assert!(!breaker.is_open());

@@ -3,17 +3,17 @@
 //! | key | holds |
 //! |---|---|
 //! | `c:CACHE:{ID}` | an [`entry`], for as long as it may be served |
-//! | `t:KIND:{ID}` | the version of a tag: 8 bytes, for longer than any entry that names it lives |
-//! | `l:CACHE:{ID}` | who loads, for some seconds |
+//! | `t:KIND:{ID}` | the version of a tag: 8 bytes; lives longer than any entry that names it |
+//! | `l:CACHE:{ID}` | the instance that loads the entry, for some seconds |
 //! | `u:LIST:{HOUR}` | uses within an hour, a sorted set of bounded size |
 //!
-//! An entry and the tag of the thing that it shows are in one hash slot, because they have one id; what depends on more is
-//! spread. No call needs two keys of different slots: what belongs together goes out together, each part to where its key is,
-//! and the order of effects is what makes it safe. Versions come first and are read with the entry, so that one that is
-//! outdated is never taken for a valid one.
+//! An entry and the tag of the thing that it shows share an id, and so a hash slot; tags of other things may be in
+//! other slots. No call needs two keys of different slots: calls that belong together are sent together, each to the
+//! server of its key, and the order of their effects makes that safe. Versions are written first and read together with
+//! the entry, so that an outdated entry is never taken for a valid one.
 //!
-//! **Bound:** everything expires. A server that pushes out keys for want of memory (`maxmemory-policy allkeys-lru`) may do so
-//! with any of these: what is missing counts as outdated.
+//! **Bound:** every key expires. A server that evicts keys when memory runs out (`maxmemory-policy allkeys-lru`) may
+//! evict any of these: a missing key counts as outdated.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -38,26 +38,27 @@ use super::{
 mod entry;
 mod uses;
 
-/// Gives a right back to nobody but its holder.
+/// Releases the load lock, if the caller still holds it.
 static END_LOAD: Script = Script::new(
     "cache_end_load",
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
 );
 
-/// Keys that one step of a removal looks at: a server that others wait for is busy for well under a millisecond.
+/// Keys that one step of a removal looks at, so that the shared server is blocked for well under a millisecond.
 const STEP: usize = 500;
 
 /// The caches' shared tier on Redis.
 pub struct RedisCache {
     link: RedisLink,
-    /// How long a version lives after it was last needed: longer than entries, so that they do not go for want of it.
+    /// How long a version lives after it was last needed: longer than entries, so that no entry becomes invalid because
+    /// its version expired.
     tag_ttl: Duration,
 }
 
 impl RedisCache {
     /// `longest` is the longest time that any entry lives.
     pub fn new(link: RedisLink, longest: Duration) -> Self {
-        // A load that began under a version must find it still, or find another one.
+        // A load that began under a version must find that version still, or a newer one.
         Self { link, tag_ttl: longest + Duration::from_secs(60) }
     }
 
@@ -74,8 +75,8 @@ impl RedisCache {
         self.link.key(&format!("t:{kind}"), id)
     }
 
-    /// What the server is to look for: entries that begin as the pattern does before its first wildcard. What it finds is
-    /// compared with the pattern here.
+    /// The glob that the server matches: all keys that share the pattern's text before its first wildcard. This
+    /// instance then matches the keys that it gets against the whole pattern.
     fn glob(&self, pattern: &KeyPattern) -> String {
         let head = pattern.as_str().split(['*', '?']).next().unwrap_or_default();
         let head = match head.split_once(':') {
@@ -85,12 +86,12 @@ impl RedisCache {
         format!("{}c:{}*", literally(self.link.prefix()), literally(&head))
     }
 
-    /// Calls that all have to succeed, in one trip for each server.
+    /// Calls that all have to succeed, in one round trip per server.
     async fn all(&self, calls: Vec<Call>) -> PortResult<Vec<Value>> {
         self.link.ask_all(calls).await.into_iter().collect()
     }
 
-    /// Removes what matches on one server, a step at a time.
+    /// Removes matching keys on one server, a step at a time.
     async fn remove_on(&self, node: &RedisNode, pattern: &KeyPattern) -> PortResult<u64> {
         let glob = self.glob(pattern);
         let (mut cursor, mut removed) = ("0".to_owned(), 0);
@@ -99,11 +100,11 @@ impl RedisCache {
             let (next, keys): (String, Vec<String>) = self.link.ask_node(node, scan).await?;
             let begin = self.link.prefix().len() + "c:".len();
             let matches = |key: &&String| {
-                // The braces are the store's affair, not the operator's.
+                // The braces belong to the key format; the operator's pattern has none.
                 let bare = key.get(begin..).and_then(|key| key.strip_suffix('}')?.split_once(":{"));
                 bare.is_some_and(|(cache, id)| pattern.matches(&format!("{cache}:{id}")))
             };
-            // One by one, since on a cluster they are of different slots; in one trip.
+            // One command per key, since on a cluster the keys are in different slots; all in one round trip.
             let unlink = |key: &String| Call::command("cache_unlink", "UNLINK").key(key);
             for answer in self.link.ask_all(keys.iter().filter(matches).map(unlink).collect()).await {
                 removed += typed::<u64>(answer?)?;
@@ -117,17 +118,17 @@ impl RedisCache {
     }
 }
 
-/// A text that a glob takes literally.
+/// Escapes a text so that a glob matches it literally.
 fn literally(text: &str) -> String {
     text.chars().flat_map(|c| if "*?[]^\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
 }
 
-/// A version that no other call gets: 64 random bits.
+/// A unique version: 64 random bits.
 fn new_version() -> Version {
     Version(Uuid::new_v4().as_u64_pair().0 ^ Uuid::new_v4().as_u64_pair().1)
 }
 
-/// An answer as what is asked for.
+/// Converts an answer to the expected type.
 fn typed<T: FromRedisValue>(value: Value) -> PortResult<T> {
     T::from_redis_value(value).map_err(|error| PortError::rejected("Redis", error))
 }
@@ -138,7 +139,7 @@ fn millis(time: Duration) -> u64 {
 
 fn version(value: Value) -> PortResult<Option<Version>> {
     let bytes: Option<Vec<u8>> = typed(value)?;
-    // What is not a version was put there by somebody else: as good as none.
+    // Another program wrote a value that is not a version: treat it as missing.
     Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(|bytes| Version(u64::from_le_bytes(bytes))))
 }
 
@@ -180,7 +181,7 @@ impl SharedCache for RedisCache {
         if !missing.is_empty() {
             for answer in self.all(missing).await? {
                 if answer == Value::Nil {
-                    // Another one was here: what was loaded may be from before it.
+                    // The version has changed: the loaded value may be from before the change.
                     return Ok(());
                 }
             }
@@ -235,7 +236,7 @@ impl SharedCache for RedisCache {
             PortResult::Ok(id)
         });
         let mut lives = join_all(lives).await.into_iter().collect::<PortResult<Vec<_>>>()?;
-        // Masters may be told in another order, and slots may move between them.
+        // Masters may be listed in another order, and slots may move between them.
         lives.sort();
         let mut life = DefaultHasher::new();
         lives.hash(&mut life);

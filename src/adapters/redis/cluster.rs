@@ -1,8 +1,8 @@
-//! Which node of a cluster has which slot, kept up to date.
+//! The map of a cluster: which node serves which slot, kept up to date.
 //!
-//! Each node has a lane, replicas too, so that one that is promoted is connected already. The map is asked for again when a
-//! node says that a slot has moved, when one cannot be reached, and now and then. Until a failover has happened, the keys of a
-//! master that is gone are refused at once, and those of the others are served.
+//! Each node has a lane, replicas too, so that a replica is connected already when it is promoted. The map is read
+//! again when a node answers that a slot has moved, when a node cannot be reached, and at an interval. Until a failover
+//! has finished, calls for keys of the lost master are refused at once, and calls for all other keys are served.
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +18,13 @@ use tokio::{
 
 use super::{keeper::Kept, lane::Lane, link::Shared, settings::address_of, slot::SLOTS};
 
-/// How often the map is asked for when nothing suggests that it is wrong.
+/// How often the map is read without a sign that it is wrong.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// The least time between two looks, for many may ask for one at once.
+/// The least time between two reads of the map, because many calls may ask for one at once.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// A node's name on the network.
+/// The network address of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Address {
     host: String,
@@ -32,7 +32,8 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Of the form `host:port`; without a host, as a node that does not know its own name says it, the one that was asked.
+    /// Parses `host:port`. Without a host (a node that does not know its own name), the host of the node that was asked
+    /// is used.
     fn parse(text: &str, asked: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self { host: if host.is_empty() { asked } else { host }.to_owned(), port: port.parse().ok()? })
@@ -48,12 +49,12 @@ impl Address {
     }
 }
 
-/// The nodes, and which of them has each slot.
+/// The nodes, and which of them serves each slot.
 #[derive(Default)]
 struct Map {
     lanes: BTreeMap<Address, Arc<Kept>>,
     slots: Vec<Option<Arc<Kept>>>,
-    /// Those that have slots; `None` while there are slots that nobody is known to have.
+    /// The nodes that serve slots; `None` while the node of some slot is unknown.
     masters: Option<Vec<Arc<Kept>>>,
 }
 
@@ -75,7 +76,7 @@ impl Map {
     }
 }
 
-/// A range of slots as a node tells it: the first, the last, the master, the replicas.
+/// A range of slots as a node reports it: the first, the last, the master, the replicas.
 #[derive(Debug, PartialEq, Eq)]
 struct Range {
     first: u16,
@@ -86,7 +87,7 @@ struct Range {
 pub(super) struct Cluster {
     seeds: Vec<ConnectionInfo>,
     map: RwLock<Map>,
-    /// Told when the map may be wrong.
+    /// Notified when the map may be wrong.
     look: Arc<Notify>,
 }
 
@@ -95,7 +96,7 @@ impl Cluster {
         Self { seeds, map: RwLock::default(), look: Arc::default() }
     }
 
-    /// The lane of a slot, where the node that has it is known.
+    /// The lane of a slot, if the node that serves it is known.
     pub(super) fn lane(&self, slot: u16) -> Option<Arc<Lane>> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         map.slots.get(usize::from(slot))?.as_ref().map(|kept| Arc::clone(&kept.lane))
@@ -107,18 +108,18 @@ impl Cluster {
         map.lanes.values().map(|kept| Arc::clone(&kept.lane)).collect()
     }
 
-    /// The lanes of all masters, or `None` while there are slots that nobody is known to have.
+    /// The lanes of all masters, or `None` while the node of some slot is unknown.
     pub(super) fn masters(&self) -> Option<Vec<Arc<Lane>>> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         Some(map.masters.as_ref()?.iter().map(|kept| Arc::clone(&kept.lane)).collect())
     }
 
-    /// Has the map asked for soon.
+    /// Has the map read soon.
     pub(super) fn look_around(&self) {
         self.look.notify_one();
     }
 
-    /// A node said where a slot is, or, with `for_good` false, where it is about to be.
+    /// A node said where a slot is, or, with `for_good` false, where it is moving to.
     pub(super) fn lane_told(
         &self,
         shared: &Shared,
@@ -147,14 +148,14 @@ impl Cluster {
         Arc::new(Kept::new(self.info(address), shared, shared.me.clone()))
     }
 
-    /// How to connect to a node: as to the first seed, but there.
+    /// How to connect to a node: as to the first seed, at the node's address.
     fn info(&self, address: &Address) -> ConnectionInfo {
         let (info, Address { host, port }) = (self.seeds[0].clone(), address.clone());
         let encrypted = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         info.set_addr(address_of(host, port, encrypted))
     }
 
-    /// Takes a new map over: lanes of nodes that are still there go on, the others end.
+    /// Installs a new map: lanes of nodes that are still in it stay, the others end.
     fn install(&self, ranges: &[Range], shared: &Shared) {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let mut lanes = BTreeMap::new();
@@ -173,11 +174,11 @@ impl Cluster {
         }
         let gone = std::mem::replace(&mut *map, Map::new(lanes, slots));
         drop(map);
-        // Outside the lock, for it ends tasks.
+        // Dropped outside the lock, because the drop ends tasks.
         drop(gone);
     }
 
-    /// Asks nodes for the map until one answers: those that are connected, then the seeds.
+    /// Asks nodes for the map until one answers: connected nodes first, then the seeds.
     async fn ask(&self, shared: &Shared) -> Option<Vec<Range>> {
         let connected: Vec<_> = {
             let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
@@ -204,16 +205,18 @@ impl Cluster {
                     return Some(ranges(&value, &Address::of(seed).map(|seed| seed.host).unwrap_or_default()));
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(server = %seed.addr(), %error, "a node does not tell the cluster's map");
+                    tracing::debug!(server = %seed.addr(), %error, "a node of the Redis cluster did not answer CLUSTER SLOTS; the next node is asked");
                 }
-                Err(_) => tracing::debug!(server = %seed.addr(), "a node does not answer"),
+                Err(_) => {
+                    tracing::debug!(server = %seed.addr(), "a node of the Redis cluster did not answer in time; the next node is asked")
+                }
             }
         }
         None
     }
 }
 
-/// Keeps the map up to date for as long as somebody uses the cluster.
+/// Keeps the map up to date for as long as the link exists.
 pub(super) async fn follow(shared: Weak<Shared>) {
     let mut told = false;
     loop {
@@ -225,20 +228,23 @@ pub(super) async fn follow(shared: Weak<Shared>) {
                 cluster.install(&ranges, &link);
             }
             None if !std::mem::replace(&mut told, true) => {
-                tracing::warn!("no node of the Redis cluster tells where the slots are");
+                tracing::warn!(
+                    "no node of the Redis cluster answers CLUSTER SLOTS; this instance keeps its last map and asks again"
+                );
             }
             None => {}
         }
         let wait = if cluster.masters().is_some() { LOOK_EVERY } else { link.settings.breaker_period };
         let look = Arc::clone(&cluster.look);
-        // The link is free to go meanwhile.
+        // Dropped, so that the link can end meanwhile.
         drop(link);
         let _ = timeout(wait, look.notified()).await;
         sleep(LOOK_PAUSE).await;
     }
 }
 
-/// The ranges in an answer to `CLUSTER SLOTS`. What cannot be understood is left out: its slots then belong to nobody.
+/// The ranges in an answer to `CLUSTER SLOTS`. Ranges that cannot be parsed are left out: their slots then have no
+/// known node.
 fn ranges(value: &Value, asked: &str) -> Vec<Range> {
     let Value::Array(ranges) = value else { return Vec::new() };
     ranges.iter().filter_map(|range| range_of(range, asked)).collect()
@@ -260,7 +266,7 @@ fn node_of(value: &Value, asked: &str) -> Option<Address> {
         Value::SimpleString(host) => host,
         _ => "",
     };
-    // A node that does not know its own name is where it was asked.
+    // A node that does not know its own name has the address at which it was asked.
     let host = if host.is_empty() || host == "?" { asked } else { host };
     Some(Address { host: host.to_owned(), port: u16::try_from(*port).ok()? })
 }

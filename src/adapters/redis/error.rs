@@ -9,14 +9,14 @@ use crate::telemetry::metrics::RedisOutcome;
 
 pub(super) const REDIS: &str = "redis";
 
-/// Codes without a kind of their own that say that the server cannot serve now: no memory, no disk, no replicas, a script
-/// that runs for too long.
+/// Error codes without a kind of their own by which a server says that it cannot serve now: no memory, no disk, no
+/// replicas, a script that runs for too long.
 const FAULTS: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 
 /// Why a call brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("it does not answer, and is left alone until it does")]
+    #[error("its circuit breaker is open, because it did not answer or could not serve")]
     Open,
     #[error("too many calls wait for it")]
     QueueFull,
@@ -40,12 +40,12 @@ impl Failure {
 }
 
 impl Failure {
-    /// Whether it is known that the command was not made. Of every other failure it may or may not have been.
+    /// Whether the command certainly did not take effect. After every other failure it may or may not have.
     pub(super) const fn is_unsent(&self) -> bool {
         matches!(self, Self::Open | Self::QueueFull)
     }
 
-    /// Whether this is about the server's state, not about the command.
+    /// Whether the failure concerns the state of the server and not the command.
     pub(super) fn is_unavailability(&self) -> bool {
         !matches!(self, Self::Answered(error) if !is_unable(error))
     }
@@ -60,12 +60,12 @@ impl From<Failure> for PortError {
     }
 }
 
-/// Whether an answer is about the moment, not about the command: the same one may succeed later.
+/// Whether an answer concerns the moment and not the command: the same command may succeed later.
 pub(super) fn is_unable(error: &RedisError) -> bool {
     is_fault(error) || error.is_cluster_error()
 }
 
-/// Whether a server that answers so cannot serve at all, whatever it is asked. Slots that move are no such thing.
+/// Whether a server that gives this answer cannot serve any command. An answer about slots that move does not count.
 pub(super) fn is_fault(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly};
     match error.kind() {

@@ -1,6 +1,7 @@
-//! The keeper of a lane: connects, probes, and closes the breaker again. It works in the background, so that no user's request
-//! ever is the probe. After a fault that may cost users a wait again, a server that answers is on trial until the breaker's period
-//! is over: what it has missed is told at once, for other instances may not have noticed anything.
+//! The keeper of a lane: it connects, probes, and closes the breaker again. It works in the background, so that no
+//! user's request is ever the probe. After a fault that may make users wait again, a server that answers is on trial
+//! until the breaker's period is over. Meanwhile it already gets the updates that it missed, because other instances
+//! may not have noticed the fault.
 
 use std::{
     sync::{Arc, Weak},
@@ -24,17 +25,17 @@ use super::{
 /// The first pause between two attempts to connect; it doubles up to the breaker's period.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Trips that may lie between the lane and the socket: there is one at a time, and a probe.
+/// Round trips that may be queued between the lane and the socket: one at a time, and a probe.
 const BUFFERED: usize = 4;
 
-/// A lane with its keeper, which ends with it.
+/// A lane with its keeper task; the task ends when this is dropped.
 pub(super) struct Kept {
     pub(super) lane: Arc<Lane>,
     keeper: AbortHandle,
 }
 
 impl Kept {
-    /// A lane to a server, which is not connected yet.
+    /// A lane to a server that is not connected yet.
     pub(super) fn new(info: ConnectionInfo, shared: &Shared, link: Weak<Shared>) -> Self {
         let lane = Arc::new(Lane::new(info, shared, link.clone()));
         let keeper = shared.io.spawn(keep(Arc::clone(&lane), shared.settings.clone(), link));
@@ -57,7 +58,7 @@ async fn keep(lane: Arc<Lane>, settings: RedisSettings, shared: Weak<Shared>) {
             let Some(link) = shared.upgrade() else { return };
             link.came_up(connected_before);
             drop(link);
-            // Ends sooner when the server does not stand its trial.
+            // Ends sooner when the server fails its trial.
             let _ = timeout_at(rested, watch(&lane, settings.breaker_period)).await;
         }
         let Some(link) = shared.upgrade() else { return };
@@ -74,7 +75,7 @@ async fn keep(lane: Arc<Lane>, settings: RedisSettings, shared: Weak<Shared>) {
     }
 }
 
-/// Tries until a server answers a probe, with pauses that grow. That it does not is told once, unless it was `told` already.
+/// Tries until a server answers a probe, with growing pauses. The failure is logged once, unless it was `told` already.
 async fn connect(
     lane: &Lane,
     settings: &RedisSettings,
@@ -107,11 +108,11 @@ async fn connect(
     }
 }
 
-/// A connection on which the server has said that it serves.
+/// Opens a connection on which the server has answered a probe.
 async fn open(info: &ConnectionInfo, settings: &RedisSettings) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(settings.connect_timeout))
-        // The lane bounds its trips itself.
+        // The lane sets a time limit for its round trips itself.
         .set_response_timeout(None)
         .set_pipeline_buffer_size(BUFFERED);
     let client = settings.client(info.clone())?;
@@ -120,8 +121,8 @@ async fn open(info: &ConnectionInfo, settings: &RedisSettings) -> RedisResult<Mu
     Ok(connection)
 }
 
-/// A server that can be written to answers this; one that is loading, read-only or full does not. On a cluster the server's
-/// own opinion of the whole is asked instead, because not every key is its own.
+/// A server that accepts writes answers this; one that is loading, read-only or full does not. On a cluster, the server
+/// is asked for its view of the whole cluster instead, because not every key is in its slots.
 async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings) -> RedisResult<()> {
     redis::cmd("PING").exec_async(connection).await?;
     match settings.servers {
@@ -134,19 +135,19 @@ async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings)
             if info.contains("cluster_state:ok") {
                 return Ok(());
             }
-            Err(RedisError::from((redis::ErrorKind::Client, "the cluster is down, says this server")))
+            Err(RedisError::from((redis::ErrorKind::Client, "this server reports that the cluster is down")))
         }
     }
 }
 
-/// Returns when the breaker has opened, or a trial has failed. A ping now and then finds a connection that has died unnoticed, so
-/// that it costs no request a wait.
+/// Returns when the breaker has opened, or a trial has failed. A ping at an interval detects a dead connection, so that
+/// no request has to wait for it.
 async fn watch(lane: &Lane, period: Duration) {
     loop {
         let told = timeout(period, lane.opened.notified()).await.is_ok();
         let Some((mut connection, generation)) = lane.connection() else { return };
         if told {
-            // Of a connection before this one.
+            // A fault of an earlier connection.
             continue;
         }
         let ping = redis::cmd("PING");

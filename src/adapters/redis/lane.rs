@@ -1,10 +1,12 @@
 //! The lane to one server: a queue, one connection, and at most one round trip at a time.
 //!
-//! Calls that arrive while a trip is under way go out together as the next one, in the order in which they came; so the more
-//! there is to do, the more one trip carries. What nobody waits for lies in the queue for a few milliseconds, unless something
-//! urgent takes it along. **Bound:** the queue; a call that finds it full is refused at once, and so is every call while the
-//! breaker is open. On trial, a server is sent what nobody waits for, and the rest is refused. **When the server hangs,** the trip
-//! under way runs into its time-out, and everything in the queue fails with it. Nothing is sent twice by itself: whether a command that brought no answer was done is not known.
+//! Calls that arrive while a round trip is under way are sent together in the next one, in the order in which they
+//! came; so the higher the load, the more one round trip carries. Background updates, which no caller waits for, stay
+//! in the queue for a few milliseconds, unless an urgent call takes them along. **Bound:** the queue; a call that finds
+//! it full is refused at once, and so is every call while the breaker is open. A server on trial is sent background
+//! updates, and all other calls are refused. **When the server hangs,** the round trip under way times out, and
+//! everything in the queue fails with it. The lane never retries: after a command without an answer it is unknown
+//! whether the command took effect.
 
 use std::{
     collections::VecDeque,
@@ -29,23 +31,24 @@ use super::{
     script::Call,
 };
 
-/// Commands in one round trip: keeps what comes behind them from waiting for long.
+/// Commands in one round trip, so that the commands behind them do not wait for long.
 const TRIP: usize = 256;
 
-/// How often a call is sent anew because the cluster says that it belongs elsewhere, or because its script was not there.
+/// How often a call is sent again because another node of the cluster serves its slot, or because its script was not
+/// loaded.
 const DETOURS: u8 = 4;
 
 pub(super) type Reply = oneshot::Sender<Result<Value, Failure>>;
 
-/// A call on its way.
+/// A queued call.
 pub(super) struct Job {
     pub(super) call: Call,
     pub(super) reply: Reply,
-    /// Whether somebody waits for it.
+    /// Whether a caller waits for it.
     pub(super) urgent: bool,
-    /// Whether its slot is on the move and the server must be told that the caller knows.
+    /// Whether its slot is moving, so that `ASKING` must be sent first.
     pub(super) asking: bool,
-    /// Whether its script goes along.
+    /// Whether its script is sent along.
     load: bool,
     detours: u8,
 }
@@ -56,7 +59,7 @@ impl Job {
     }
 
     pub(super) fn fail(self, failure: Failure) {
-        // Whoever asked may have left.
+        // The caller may have gone.
         let _ = self.reply.send(Err(failure));
     }
 }
@@ -64,17 +67,17 @@ impl Job {
 struct State {
     breaker: Breaker<MultiplexedConnection>,
     queue: VecDeque<Job>,
-    /// How many in the queue are urgent.
+    /// How many calls in the queue are urgent.
     urgent: usize,
-    /// Whether what nobody waits for has waited long enough.
+    /// Whether background updates have waited long enough.
     due: bool,
-    /// Whether somebody will say when it has.
+    /// Whether a timer is running that will set `due`.
     timer: bool,
     travelling: bool,
 }
 
 pub(super) struct Lane {
-    /// As logs show it.
+    /// The address as logs show it.
     pub(super) address: String,
     pub(super) info: ConnectionInfo,
     shared: Weak<Shared>,
@@ -83,11 +86,11 @@ pub(super) struct Lane {
     pub(super) response_timeout: Duration,
     gather: Duration,
     state: Mutex<State>,
-    /// Told when the breaker opens.
+    /// Notified when the breaker opens.
     pub(super) opened: Notify,
 }
 
-/// A round trip that was put together.
+/// A round trip, ready to be sent.
 struct Trip {
     connection: MultiplexedConnection,
     generation: u64,
@@ -117,7 +120,7 @@ impl Lane {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change behind the lock is complete before anything can panic.
+        // Every change under the lock is complete before any code can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,12 +128,12 @@ impl Lane {
         self.state().breaker.is_open()
     }
 
-    /// Whether not even what nobody waits for can be sent.
+    /// Whether even background updates cannot be sent.
     pub(super) fn is_shut(&self) -> bool {
         self.state().breaker.is_shut()
     }
 
-    /// How long nobody is to wait for the server.
+    /// How long callers must not wait for the server.
     pub(super) fn rest(&self, period: Duration) -> Duration {
         self.state().breaker.rest(period)
     }
@@ -144,12 +147,12 @@ impl Lane {
         self.state().breaker.try_out(connection, Instant::now());
     }
 
-    /// The trial is over; for how long nobody has waited for the server. `None` when it did not stand it.
+    /// Ends the trial. Returns for how long callers have not waited for the server; `None` when it failed the trial.
     pub(super) fn close(&self) -> Option<Duration> {
         self.state().breaker.close(Instant::now())
     }
 
-    /// Puts jobs into the queue, together, or refuses them at once.
+    /// Puts jobs into the queue together, or refuses them at once.
     pub(super) fn submit(self: &Arc<Self>, jobs: Vec<Job>) {
         let mut refused = Vec::new();
         let (trip, arm) = {
@@ -194,7 +197,7 @@ impl Lane {
         }
     }
 
-    /// Makes trips until there is nothing to carry.
+    /// Makes round trips until the queue is empty.
     async fn travel(self: Arc<Self>, first: Trip) {
         let mut next = Some(first);
         while let Some(trip) = next {
@@ -207,7 +210,8 @@ impl Lane {
 
     async fn carry(self: &Arc<Self>, trip: Trip) {
         let Trip { mut connection, generation, mut jobs } = trip;
-        // Nobody waits any more for some of what is urgent; it is not sent, so it is known not to be done.
+        // The callers of some urgent jobs have gone. Those jobs are not sent, so it is certain that they have no
+        // effect.
         jobs.retain(|job| !job.urgent || !job.reply.is_closed());
         if jobs.is_empty() {
             return;
@@ -231,7 +235,7 @@ impl Lane {
         }
     }
 
-    /// Hands the answers out. Commands that belong elsewhere, or lack their script, go on their way again.
+    /// Hands the answers out. Commands for another node, and commands whose script is not loaded, are sent again.
     fn answered(
         self: &Arc<Self>,
         generation: u64,
@@ -247,7 +251,7 @@ impl Lane {
                 Value::ServerError(error) => RedisError::from(error),
                 value => {
                     served = true;
-                    // Whoever asked may have left.
+                    // The caller may have gone.
                     let _ = job.reply.send(Ok(value));
                     continue;
                 }
@@ -281,7 +285,7 @@ impl Lane {
         }
     }
 
-    /// Notes what happened on a connection. If that opens the breaker, nothing that waits is sent any more.
+    /// Notes a fault of a connection. If it opens the breaker, everything in the queue fails.
     pub(super) fn fault(&self, generation: u64, fault: Fault, why: &str) {
         let (verdict, waiting) = {
             let mut state = self.state();
@@ -293,7 +297,7 @@ impl Lane {
             state.due = false;
             (verdict, std::mem::take(&mut state.queue))
         };
-        // Told once for each change.
+        // Logged once per change.
         if verdict == Verdict::Opened {
             tracing::warn!(
                 server = self.address,
@@ -307,7 +311,7 @@ impl Lane {
 }
 
 impl State {
-    /// What goes out now, if anything is to.
+    /// The jobs of the next round trip, if there are any.
     fn next_trip(&mut self) -> Option<Trip> {
         if self.travelling || (self.urgent == 0 && !self.due) {
             return None;
@@ -324,7 +328,7 @@ impl State {
     }
 }
 
-/// The commands of a trip, and where among the answers each job finds its own.
+/// The commands of a round trip, and for each job the position of its answer among the answers.
 fn pack(jobs: &mut [Job]) -> (Pipeline, Vec<usize>) {
     let mut pipeline = Pipeline::with_capacity(jobs.len());
     let mut places = Vec::with_capacity(jobs.len());

@@ -24,14 +24,14 @@ use super::{
 };
 use crate::telemetry::metrics::{RedisMetrics, RedisOutcome};
 
-/// What all clones of a link share.
+/// State that all clones of a link share.
 pub(super) struct Shared {
     pub(super) settings: RedisSettings,
     pub(super) metrics: Arc<RedisMetrics>,
     pub(super) io: Handle,
     pub(super) me: Weak<Self>,
     route: Route,
-    /// Counts how often a server has begun to serve, or to be on trial.
+    /// Counts how often a server has begun to serve, or its trial.
     ups: watch::Sender<u64>,
     /// When a server last came back after a fault.
     back_since: Mutex<Option<Instant>>,
@@ -50,7 +50,7 @@ impl Shared {
         }
     }
 
-    /// A server serves or is on trial, after a fault or for the first time.
+    /// A server serves or is on trial, for the first time or after a fault.
     pub(super) fn came_up(&self, after_fault: bool) {
         if after_fault {
             *self.back_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -58,7 +58,7 @@ impl Shared {
         self.ups.send_modify(|ups| *ups += 1);
     }
 
-    /// Somebody cannot reach a node: on a cluster, another may have taken its place.
+    /// A node cannot be reached: on a cluster, another node may have taken its place.
     pub(super) fn look_around(&self) {
         if let Some(cluster) = self.cluster() {
             cluster.look_around();
@@ -83,7 +83,7 @@ impl Shared {
         }
     }
 
-    /// The lanes of every server that has keys; `None` while it is not known who has some of them.
+    /// The lanes of every server that has keys; `None` while the server of some keys is unknown.
     fn masters(&self) -> Option<Vec<Arc<Lane>>> {
         match &self.route {
             Route::Single(kept) => Some(vec![Arc::clone(&kept.get()?.lane)]),
@@ -91,7 +91,7 @@ impl Shared {
         }
     }
 
-    /// Sends a job on to where its slot is.
+    /// Sends a job on to the node that serves its slot.
     pub(super) fn redirect(&self, mut job: Job, error: &RedisError, asked: &str) {
         let for_good = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
         let lane = self
@@ -99,7 +99,7 @@ impl Shared {
             .zip(error.redirect_node())
             .and_then(|(cluster, (node, slot))| cluster.lane_told(self, node, slot, asked, for_good));
         let Some(lane) = lane else {
-            // One server that sends elsewhere is a node of a cluster, and is configured as if it were alone.
+            // A single server that redirects is a node of a cluster, but is configured as if it were alone.
             return job.fail(Failure::Answered(error.clone()));
         };
         job.asking = !for_good;
@@ -113,7 +113,7 @@ pub struct RedisLink {
     shared: Arc<Shared>,
 }
 
-/// A link that does not keep the connections alive.
+/// A handle that does not keep the connections alive.
 pub(super) struct WeakLink(Weak<Shared>);
 
 impl WeakLink {
@@ -126,7 +126,7 @@ impl WeakLink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RedisStatus {
     pub nodes: usize,
-    /// Those that are left alone because they do not serve.
+    /// Servers whose breaker is open.
     pub open: usize,
 }
 
@@ -136,11 +136,11 @@ pub struct RedisNode {
     lane: Arc<Lane>,
 }
 
-/// Whether somebody waits.
+/// Whether a caller waits for the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Haste {
     Now,
-    /// Nobody does: it is gathered with others for a few milliseconds.
+    /// No caller waits: the call is gathered with others for a few milliseconds.
     Later,
 }
 
@@ -152,8 +152,8 @@ struct Asked {
 }
 
 impl RedisLink {
-    /// Begins to connect, and waits for the connection as long as one attempt may take. A server that is not there is no
-    /// error: calls fail until it is.
+    /// Begins to connect, and waits for the connection as long as one attempt may take. A server that is down is no
+    /// error: calls fail until it is up.
     pub async fn open(settings: RedisSettings, metrics: Arc<RedisMetrics>, io: Handle) -> Self {
         let patience = settings.connect_timeout;
         let route = match &settings.servers {
@@ -188,7 +188,7 @@ impl RedisLink {
         format!("{}{kind}:{{{id}}}", self.shared.settings.key_prefix)
     }
 
-    /// What every key and channel begins with.
+    /// The prefix of every key and channel.
     pub fn prefix(&self) -> &str {
         &self.shared.settings.key_prefix
     }
@@ -201,20 +201,20 @@ impl RedisLink {
         typed(self.first(vec![call], Haste::Now).await?)
     }
 
-    /// Makes calls in one round trip (on a cluster, in one for each server); the answers in their order.
+    /// Makes calls in one round trip (on a cluster, in one per server). Returns the answers in the order of the calls.
     pub async fn ask_all(&self, calls: Vec<Call>) -> Vec<PortResult<Value>> {
         self.try_all(calls, Haste::Now).await.into_iter().map(|answer| Ok(answer?)).collect()
     }
 
-    /// Makes a call that may wait for a few milliseconds, so that it shares the round trip of others. It is made even if the
-    /// caller does not wait for the answer: from the return of this function on it is in the queue.
+    /// Makes a call that may wait for a few milliseconds to share the round trip of others. The call is queued when
+    /// this function returns, so it is made even if the caller drops the future.
     pub fn ask_later<T: FromRedisValue>(&self, call: Call) -> impl Future<Output = PortResult<T>> + use<T> {
         let answer = self.first(vec![call], Haste::Later);
         async move { typed(answer.await?) }
     }
 
-    /// As [`Self::ask_all`] or [`Self::ask_later`], for callers to whom it matters whether a call that failed was made. The
-    /// calls are in the queue when this function returns.
+    /// As [`Self::ask_all`] or [`Self::ask_later`], for callers that must know whether a failed call took effect. The
+    /// calls are queued when this function returns.
     pub(super) fn try_all(
         &self,
         calls: Vec<Call>,
@@ -244,10 +244,10 @@ impl RedisLink {
         self.shared.settings.connect_timeout
     }
 
-    /// What connects to a server that serves, for a connection that commands cannot share.
+    /// A client for one of the servers that serve, for a connection that commands cannot share.
     pub(super) fn a_server(&self) -> Option<Client> {
         let lane = self.shared.lanes().into_iter().find(|lane| !lane.is_open())?;
-        // It was connected to in the same way before.
+        // The same settings have opened a connection before.
         self.shared.settings.client(lane.info.clone()).ok()
     }
 
@@ -255,10 +255,10 @@ impl RedisLink {
         WeakLink(Arc::downgrade(&self.shared))
     }
 
-    /// The servers that have keys, for what must be done on each, such as `SCAN`.
+    /// The servers that have keys, for commands that must run on each of them, such as `SCAN`.
     ///
     /// # Errors
-    /// `Unavailable` while it is not known who has some of them.
+    /// `Unavailable` while the server of some keys is unknown.
     pub fn nodes(&self) -> PortResult<Vec<RedisNode>> {
         let masters = self.shared.masters().ok_or(Failure::Open)?;
         Ok(masters.into_iter().map(|lane| RedisNode { lane }).collect())
@@ -274,31 +274,31 @@ impl RedisLink {
         typed(self.answer(asked, Duration::ZERO).await?)
     }
 
-    /// Asks every server that has keys whether it is there.
+    /// Pings every server that has keys.
     ///
     /// # Errors
-    /// `Unavailable` when one of them is not.
+    /// `Unavailable` when one of them does not answer.
     pub async fn ping(&self) -> PortResult<()> {
         let nodes = self.nodes()?;
         let pings = nodes.iter().map(|node| self.ask_node::<()>(node, Call::command("ping", "PING")));
         join_all(pings).await.into_iter().collect()
     }
 
-    /// Waits until everything that was to be sent has been, or cannot be. For shutdown.
+    /// Waits until every queued call has been sent or has failed. For shutdown.
     pub async fn flush(&self) {
-        // Each lane keeps the order of its calls, so what was before a ping is done when that is answered.
+        // Each lane keeps the order of its calls, so all calls before a ping are done when the ping is answered.
         if let Err(error) = self.ping().await {
-            tracing::debug!(%error, "what nobody waited for may not have been sent");
+            tracing::debug!(%error, "Redis did not answer the last ping; queued background updates may be lost");
         }
     }
 
-    /// Whether every server that has keys serves, as far as is known. Costs nothing.
+    /// Whether every server that has keys serves, as far as this instance knows. Makes no call.
     pub fn is_up(&self) -> bool {
         self.shared.masters().is_some_and(|masters| masters.iter().all(|lane| !lane.is_open()))
     }
 
-    /// How to tell every server that has keys what nobody waits for; `None` while that is of no use. One that is on trial takes
-    /// only what is not urgent.
+    /// How to send background updates to every server that has keys; `None` while that would fail. A server on trial
+    /// takes only calls that are not urgent.
     pub(super) fn haste_to_tell(&self) -> Option<Haste> {
         let masters = self.shared.masters()?;
         if masters.iter().any(|lane| lane.is_shut()) {
@@ -307,8 +307,8 @@ impl RedisLink {
         Some(if masters.iter().any(|lane| lane.is_open()) { Haste::Later } else { Haste::Now })
     }
 
-    /// Whether a server came back so lately that other instances may not have noticed yet: they look again after a breaker
-    /// period, and what they have to tell then takes a while.
+    /// Whether a server came back so recently that other instances may not have noticed yet: they check again after one
+    /// breaker period, and then need some time to send their updates.
     pub(super) fn is_just_back(&self) -> bool {
         let back_since = *self.shared.back_since.lock().unwrap_or_else(PoisonError::into_inner);
         back_since.is_some_and(|since| since.elapsed() < 2 * self.shared.settings.breaker_period)
@@ -320,12 +320,12 @@ impl RedisLink {
         RedisStatus { nodes: lanes.len(), open: lanes.iter().filter(|lane| lane.is_open()).count() }
     }
 
-    /// Changes each time a server begins to serve, after a fault or for the first time, or to be on trial.
+    /// Changes each time a server begins to serve, for the first time or after a fault, or begins a trial.
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.shared.ups.subscribe()
     }
 
-    /// Puts calls into the queues of their lanes, those of one lane together.
+    /// Queues calls on their lanes, those of one lane together.
     fn send(&self, calls: Vec<Call>, haste: Haste) -> Vec<Asked> {
         let mut lanes: Vec<(Arc<Lane>, Vec<Job>)> = Vec::new();
         let mut all = Vec::with_capacity(calls.len());
@@ -352,7 +352,7 @@ impl RedisLink {
         let patience = self.shared.settings.response_timeout;
         let answer = match timeout_at((began + patience + extra).into(), answer).await {
             Ok(Ok(answer)) => answer,
-            // The lane is gone, and the link with it.
+            // The lane has ended, and so has the link.
             Ok(Err(_)) => Err(Failure::Open),
             Err(_) => Err(Failure::Timeout(patience)),
         };
@@ -368,7 +368,7 @@ fn job(call: Call, haste: Haste) -> (Job, Asked) {
     (Job::new(call, haste == Haste::Now, reply), asked)
 }
 
-/// An answer as what the caller takes it for.
+/// Converts an answer to the type that the caller expects.
 pub(super) fn typed<T: FromRedisValue>(value: Value) -> PortResult<T> {
     T::from_redis_value(value).map_err(|error| PortError::rejected(REDIS, error))
 }

@@ -1,8 +1,9 @@
-//! Counts of requests in Redis, so that all instances count together.
+//! Request counters in Redis, so that all instances count together.
 //!
-//! A subject is one key, with the number of its window and the counts of that and of the one before; one script reads, decides
-//! and writes, in one round trip. Time is the server's, so the clocks of instances do not matter. A key goes by itself after two
-//! windows. What Redis loses (a restart without a disk, a failover to a replica that is behind) is let in once more.
+//! A subject has one key, which holds the number of its window and the counts of that window and of the one before. One
+//! script reads, decides and writes, in one round trip. Time is the server's, so the clocks of instances do not matter.
+//! A key expires after two windows. Counts that Redis loses (a restart without a disk, a failover to a replica that is
+//! behind) are granted again.
 
 use std::{fmt::Display, time::Duration};
 
@@ -15,9 +16,9 @@ use penstock_actors::{
 
 use super::{RedisLink, Script};
 
-/// [`RateWindow::take`] with the same whole numbers, which floating-point numbers hold exactly. Where the clock was set back
-/// (another server took over), time stands still until it has caught up, or until nothing was granted for two windows: then the
-/// key is gone.
+/// [`RateWindow::take`] with the same whole numbers, which floating-point numbers hold exactly. When the server's clock
+/// goes back (another server took over), the window does not move until the clock has caught up, or until nothing was
+/// granted for two windows, when the key has expired.
 static TAKE: Script = Script::new(
     "rate_take",
     "local window, limit, need, parts = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])

@@ -1,4 +1,4 @@
-//! Lua scripts and commands as calls: what is sent, under which name it is measured, and which keys decide where it goes.
+//! Lua scripts and commands as calls: the command, the name of its metrics, and the slot of its keys.
 
 use std::sync::OnceLock;
 
@@ -6,8 +6,8 @@ use redis::{Cmd, ToRedisArgs};
 
 use super::slot::slot_of;
 
-/// A Lua script as a constant. The server keeps it by its hash; a server that has lost it (a restart, `SCRIPT FLUSH`) is
-/// given it again with the next call.
+/// A Lua script as a constant. The server keeps it by its hash; a server that has lost it (a restart, `SCRIPT FLUSH`)
+/// gets it again with the next call.
 pub struct Script {
     name: &'static str,
     code: &'static str,
@@ -15,7 +15,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// A script by the name of its metrics: `static TAKE: Script = Script::new("take_slot", "return ..");`
+    /// A script under the name of its metrics: `static TAKE: Script = Script::new("take_slot", "return ..");`
     pub const fn new(name: &'static str, code: &'static str) -> Self {
         Self { name, code, hash: OnceLock::new() }
     }
@@ -24,7 +24,7 @@ impl Script {
         self.hash.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned())
     }
 
-    /// A call of the script. All keys must be in one hash slot, which a common part in braces brings about; see
+    /// A call of the script. All keys must be in one hash slot; a common part in braces ensures that, see
     /// [`RedisLink::key`](super::RedisLink::key).
     pub fn on(&'static self, keys: &[&str]) -> Call {
         let mut cmd = redis::cmd("EVALSHA");
@@ -38,7 +38,7 @@ impl Script {
         Call { name: self.name, cmd, slot, script: Some(self) }
     }
 
-    /// The command that gives the script to a server.
+    /// The command that loads the script into a server.
     pub(super) fn load(&self) -> Cmd {
         redis::cmd("SCRIPT").arg("LOAD").arg(self.code).take()
     }
@@ -48,7 +48,7 @@ impl Script {
 pub struct Call {
     pub(super) name: &'static str,
     pub(super) cmd: Cmd,
-    /// Where it goes on a cluster; anywhere without one.
+    /// Its hash slot on a cluster. `None`: any server.
     pub(super) slot: Option<u16>,
     pub(super) script: Option<&'static Script>,
 }
@@ -59,7 +59,7 @@ impl Call {
         Self { name, cmd: redis::cmd(verb), slot: None, script: None }
     }
 
-    /// Adds a key. The first one decides where the call goes; those of one call must be in one slot.
+    /// Adds a key. The first key sets the slot of the call; all keys of one call must be in that slot.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         let slot = slot_of(key.as_bytes());

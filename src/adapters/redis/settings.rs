@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates};
 
-/// Where the state is.
+/// Which servers hold the state.
 #[derive(Debug, Clone)]
 pub enum Servers {
     /// One server has every key.
     Single(Box<ConnectionInfo>),
-    /// A cluster, of which these are some nodes.
+    /// A cluster; these are some of its nodes.
     Cluster(Vec<ConnectionInfo>),
 }
 
@@ -17,25 +17,25 @@ pub enum Servers {
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     pub servers: Servers,
-    /// Whom to trust, and what to show, where the addresses say that the connection is encrypted. `None`: the authorities that
-    /// the system trusts, and nothing.
+    /// Trusted authorities and the client certificate, for addresses that ask for encryption. `None`: the system's
+    /// authorities, and no client certificate.
     pub tls: Option<TlsCertificates>,
-    /// What every key and channel begins with.
+    /// The prefix of every key and channel.
     pub key_prefix: String,
-    /// Longest wait for a new connection, with its first answer.
+    /// The longest wait for a new connection, including its first answer.
     pub connect_timeout: Duration,
-    /// Longest wait for an answer.
+    /// The longest wait for an answer.
     pub response_timeout: Duration,
-    /// How long a server that did not answer is left alone.
+    /// How long the breaker stays open after a time-out.
     pub breaker_period: Duration,
     /// Calls that may wait or be under way, per node.
     pub queue: usize,
-    /// How long what nobody waits for is gathered.
+    /// How long background updates are gathered.
     pub gather: Duration,
 }
 
 impl RedisSettings {
-    /// What opens connections to a server.
+    /// A client that opens connections to a server.
     pub(super) fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
         match (&self.tls, info.addr()) {
             (Some(certificates), ConnectionAddr::TcpTls { .. }) => Client::build_with_tls(info, certificates.clone()),
@@ -44,7 +44,7 @@ impl RedisSettings {
     }
 }
 
-/// Where a server is.
+/// The address of a server.
 pub fn address_of(host: String, port: u16, encrypted: bool) -> ConnectionAddr {
     if encrypted {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }

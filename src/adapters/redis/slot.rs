@@ -3,7 +3,7 @@
 /// Hash slots of a cluster.
 pub(super) const SLOTS: u16 = 16384;
 
-/// The slot of a key: that of the part in the first braces, where there is one, so that keys can be kept together.
+/// The slot of a key. If the key has braces, only the text in the first pair counts, so that keys can be kept together.
 pub(super) fn slot_of(key: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(in_braces(key).unwrap_or(key)) % SLOTS
 }

@@ -1,17 +1,23 @@
-//! Shared state on Redis, with this instance's own as what remains when Redis is gone.
+//! Shared state on Redis. This instance's own part of it remains in use while Redis is down.
 //!
-//! **Slots** that streams of this instance hold are known here too. While Redis does not serve they are all that counts: a
-//! receipt then has its limit on each instance. When Redis comes back, or has lost what it had (a restart, `FLUSHALL`), the
-//! slots of running streams are put back, at once after a fault and with the next refresh in any case, and those given back
-//! meanwhile are taken out. **Sessions** that this instance has seen are kept here too, are found and go on here while Redis is
-//! gone, and are put back when it has returned, with what was added meanwhile. **Tags** are told to this instance's listeners
-//! first, and to the others over pub/sub. What may be done **once** is decided by Redis alone: without it, nobody can tell.
+//! **Slots:** this instance also keeps the slots of its own streams. While Redis does not serve, only those count: each
+//! instance then applies the limit of a receipt by itself. When Redis comes back, or has lost its data (a restart,
+//! `FLUSHALL`), the slots of running streams are put back, at once after a fault and otherwise with the next refresh,
+//! and slots that were released meanwhile are removed.
 //!
-//! What nobody waits for (a slot given back, progress) shares the round trip of what somebody waits for, ahead of it in the
-//! queue. So a stream costs at most one round trip when there is traffic, and its predecessor's slot is free when it asks.
+//! **Sessions:** this instance also keeps the sessions that it has seen. While Redis is down, they are found and
+//! continue here. When Redis is back, they are put back with the progress that was added meanwhile.
 //!
-//! **Bound:** slots by the streams that run; sessions by their number, the least recently used going first; what Redis must
-//! still be told by [`own::UNTOLD`].
+//! **Tags** go to this instance's listeners first, and to the other instances over pub/sub.
+//!
+//! **One-time use** is decided by Redis alone: without it, no instance can decide.
+//!
+//! Calls that no request waits for (a released slot, progress) share the round trip of a call that a request waits for,
+//! ahead of it in the queue. So a stream costs at most one round trip when there is traffic, and the slot of its
+//! predecessor is free when it asks.
+//!
+//! **Bound:** slots by the number of running streams; sessions by a configured number, the least recently used are
+//! dropped first; updates that Redis still has to get by [`own::UNTOLD`].
 
 mod own;
 mod sessions;
@@ -45,36 +51,37 @@ use super::{
 };
 use crate::adapters::in_process::TAGS;
 
-/// Calls that are made together when something is put back: a part of the queue, so that streams get on meanwhile.
+/// Calls that are sent together when state is put back: a part of the queue, so that streams make progress meanwhile.
 const STEP: usize = 256;
 
-/// How many times as long as what is given back may lie in a queue a refused stream waits before it asks again, and how long at
-/// the least: a queue is not the only thing that takes time.
+/// How long a refused stream waits before it asks again, as a multiple of the time for which a released slot may stay
+/// in a queue, and the least wait: a queue is not the only delay.
 const GATHERINGS: u32 = 4;
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
-/// How long it waits before it asks a third time, and then takes the refusal. Redis may just have hung, too shortly for this
-/// instance to notice; one that did notice finds it again within a few milliseconds, and tells what has ended.
+/// How long it waits before it asks a third time, and then accepts the refusal. Redis may just have hung, too briefly
+/// for this instance to notice. An instance that did notice finds Redis again within a few milliseconds, and releases
+/// its ended slots.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
-/// The longest wait between two questions while other instances may have something to tell. It doubles up to this, for Redis has
-/// enough to do just then.
+/// The longest wait between two questions while other instances may still have updates to send. The wait doubles up to
+/// this, because Redis is under load at that time.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
-/// Stream slots, sessions and word of changes on Redis.
+/// Stream slots, sessions and invalidations on Redis.
 pub struct RedisState {
     link: RedisLink,
     clock: Arc<dyn Clock>,
     /// Names this instance in messages.
     me: Uuid,
     own: Mutex<Own>,
-    /// Held while Redis is told what it has missed, so that somebody who needs it told can wait for that.
+    /// Held while Redis gets the updates that it missed, so that a caller that needs them there can wait.
     telling: tokio::sync::Mutex<()>,
     tags: broadcast::Sender<Tag>,
 }
 
 impl RedisState {
-    /// Shared state over a link; at most so many `sessions` are kept here.
+    /// Shared state over a link; this instance keeps at most `sessions` sessions.
     pub fn start(link: RedisLink, clock: Arc<dyn Clock>, sessions: usize) -> Arc<Self> {
         let own = Own::new(sessions);
         let (me, tags) = (Uuid::new_v4(), broadcast::Sender::new(TAGS));
@@ -86,7 +93,7 @@ impl RedisState {
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {
-        // Every change behind the lock is complete before anything can panic.
+        // Every change under the lock is complete before any code can panic.
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,8 +101,8 @@ impl RedisState {
         self.link.try_all(vec![call], haste).await.pop().unwrap_or(Err(Failure::Open))
     }
 
-    /// Asks for a slot once. Goes on with a refusal by Redis, and ends with anything else, also with what this instance decides by
-    /// itself.
+    /// Asks for a slot once. Continues with a refusal by Redis, and breaks with any other result, including a decision
+    /// that this instance makes without Redis.
     async fn ask_for_slot(
         &self,
         receipt: ReceiptId,
@@ -111,7 +118,7 @@ impl RedisState {
                 own.slot_ttl = ttl;
                 let slot = own.slots.take(receipt, stream, limit, now, now + ttl);
                 if slot != Slot::Taken && !failure.is_unsent() {
-                    // Redis may have given what is refused here.
+                    // Redis may have granted the slot that is refused here.
                     own.gave_back((receipt, stream));
                 }
                 return Ok(ControlFlow::Break(slot));
@@ -123,20 +130,20 @@ impl RedisState {
         }
         let mut own = self.own();
         own.slot_ttl = ttl;
-        // Whatever the limit here: Redis has decided.
+        // Taken regardless of the local limit: Redis has decided.
         Ok(ControlFlow::Break(own.slots.take(receipt, stream, u32::MAX, now, now + ttl)))
     }
 
-    /// Has Redis remember from now on what is used once, unless it does. Else the first to ask would be told that what came
-    /// before is forgotten.
+    /// Has Redis remember one-time uses from now on, unless it does already. Otherwise the first caller would hear that
+    /// earlier uses are unknown.
     async fn begin_to_remember(&self) {
         for failure in self.link.try_all(uses::begin(&self.link), Haste::Now).await.into_iter().filter_map(Result::err)
         {
-            tracing::debug!(%failure, "Redis remembers uses from the first one on");
+            tracing::debug!(%failure, "Redis was not told to remember one-time uses; it begins with the first use");
         }
     }
 
-    /// Tells Redis of everything that it has missed, and of the slots that it may have lost.
+    /// Sends Redis every update that it missed, and the slots that it may have lost.
     async fn put_back(&self) {
         self.tell_missed().await;
         let (held, ttl) = {
@@ -146,7 +153,8 @@ impl RedisState {
         self.hold(held, ttl).await;
     }
 
-    /// Tells Redis of what has ended without it, and returns when it knows, also if somebody else is telling it.
+    /// Tells Redis which slots and sessions ended without it. Returns when Redis has all of them, even if another task
+    /// sends them.
     async fn tell_missed(&self) {
         let Some(haste) = self.link.haste_to_tell() else { return };
         let _telling = self.telling.lock().await;
@@ -157,7 +165,7 @@ impl RedisState {
         if given_back.is_empty() && untold.is_empty() {
             return;
         }
-        tracing::debug!(slots = given_back.len(), sessions = untold.len(), "Redis is told what it has missed");
+        tracing::debug!(slots = given_back.len(), sessions = untold.len(), "sending Redis the updates that it missed");
         for step in given_back.chunks(STEP) {
             let calls = step.iter().map(|&(receipt, stream)| slots::release(&self.link, receipt, stream)).collect();
             let answers = self.link.try_all(calls, haste).await;
@@ -171,13 +179,13 @@ impl RedisState {
         self.restore(untold.into_iter().collect(), haste).await;
     }
 
-    /// Makes Redis know slots that this instance holds, as far as it still does.
+    /// Puts slots into Redis that this instance holds, unless they have ended.
     async fn hold(&self, mut slots: Vec<(ReceiptId, UsageId)>, ttl: Duration) {
         slots.sort_unstable();
         let receipts: Vec<_> = slots.chunk_by(|one, other| one.0 == other.0).collect();
         for step in receipts.chunks(STEP) {
             let answers = {
-                // Under the lock, so that a slot which is given back from now on is given back behind this.
+                // Under the lock, so that a slot that is released from now on is released after this call.
                 let (own, now) = (self.own(), self.clock.monotonic());
                 let calls = step.iter().filter_map(|slots| {
                     let held = slots.iter().filter(|&&(receipt, stream)| own.slots.holds(receipt, stream, now));
@@ -187,16 +195,16 @@ impl RedisState {
                 self.link.try_all(calls.collect(), Haste::Later)
             };
             if let Some(failure) = answers.await.into_iter().find_map(Result::err) {
-                // They are put back when it serves, or with the next refresh.
-                tracing::debug!(%failure, "stream slots were not kept in Redis");
+                // They are put back when Redis serves, or with the next refresh.
+                tracing::debug!(%failure, "stream slots were not put into Redis; the next refresh puts them there");
             }
         }
         drop(receipts);
         self.let_go(slots).await;
     }
 
-    /// Gives back, of slots that Redis was just told to keep, those that ended meanwhile: a call that has to be sent anew,
-    /// because its script was not there, arrives behind what was said after it.
+    /// Releases slots that were just put into Redis but ended meanwhile: a call that is sent again, because its script
+    /// was not loaded, arrives after a later release.
     async fn let_go(&self, mut slots: Vec<(ReceiptId, UsageId)>) {
         {
             let (own, now) = (self.own(), self.clock.monotonic());
@@ -205,15 +213,15 @@ impl RedisState {
         for step in slots.chunks(STEP) {
             let calls = step.iter().map(|&(receipt, stream)| slots::release(&self.link, receipt, stream)).collect();
             for failure in self.link.try_all(calls, Haste::Later).await.into_iter().filter_map(Result::err) {
-                tracing::debug!(%failure, "a stream slot was not given back; it runs out");
+                tracing::debug!(%failure, "a stream slot was not released in Redis; it expires there");
             }
         }
     }
 
-    /// Makes Redis know sessions, with what it has not been told of them.
+    /// Puts sessions into Redis, with the progress that Redis has not received.
     async fn restore(&self, mut sessions: Vec<(SessionId, Untold)>, haste: Haste) {
         let now = self.clock.monotonic();
-        // Of one that is not known here any more, only what was added can be told.
+        // For a session that is no longer kept here, only the added progress can be sent.
         sessions.retain(|(id, untold)| untold.progress.streams > 0 || self.own().sessions.get(*id, now).is_some());
         for step in sessions.chunks(STEP) {
             let now = self.clock.monotonic();
@@ -234,16 +242,20 @@ impl RedisState {
                 match answer.map(sessions::sum) {
                     Ok(Ok(Some(sum))) => own.saw_progress(*id, sum, now),
                     Ok(Ok(None)) => {}
-                    Ok(Err(error)) => tracing::warn!(%error, "a session was not put back into Redis"),
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "Redis refused to restore a session; its progress while Redis was down may be missing there")
+                    }
                     Err(failure) if failure.is_unsent() => own.owe(*id, untold.progress, untold.ttl),
-                    Err(failure) => tracing::debug!(%failure, "it is not known whether a session was put back"),
+                    Err(failure) => {
+                        tracing::debug!(%failure, "Redis did not confirm that a session was restored; it may or may not be there")
+                    }
                 }
             }
         }
     }
 }
 
-/// Puts back what Redis may lack each time it begins to serve.
+/// Restores the state that Redis may lack each time it begins to serve.
 async fn put_back_after_faults(state: Weak<RedisState>, mut recoveries: watch::Receiver<u64>) {
     if let Some(state) = state.upgrade() {
         state.begin_to_remember().await;
@@ -266,15 +278,15 @@ impl SharedState for RedisState {
                 ControlFlow::Continue(refused) => refused,
             };
             asked += 1;
-            // Without a limit above zero there is nothing that somebody might give back.
+            // With a limit of zero, no slot can be released.
             if limit == 0 || (asked > 2 && !self.link.is_just_back()) {
                 return Ok(refused);
             }
-            // A server that hung may just have carried out what this instance had given up on: those streams are over, and count
-            // until it hears so.
+            // A server that hung may just have carried out calls that this instance had given up on. Those streams are
+            // over, but count until Redis is told.
             self.tell_missed().await;
-            // Another instance may have a slot on its way back that its client knows to be free, or may only just have been able
-            // to tell; after a longer fault it may still have to notice that it can.
+            // Another instance may have a release on its way that its client already knows of, or may only now be able
+            // to send one; after a longer fault it may not have noticed yet that Redis is back.
             tokio::time::sleep(wait).await;
             wait = if asked == 1 { LAST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
         }
@@ -284,7 +296,7 @@ impl SharedState for RedisState {
         let held = {
             let (mut own, now) = (self.own(), self.clock.monotonic());
             own.slot_ttl = ttl;
-            // A slot that ran out is not brought back: it may be somebody else's by now.
+            // A slot that expired is not restored: another stream may hold it now.
             let held = slots.iter().copied().filter(|&(receipt, stream)| {
                 own.slots.refresh(receipt, stream, now, now + ttl);
                 own.slots.holds(receipt, stream, now)
@@ -341,7 +353,7 @@ impl SharedState for RedisState {
             return Ok(Some(session));
         }
         let Some(lost) = self.own().sessions.get(id, now).cloned() else { return Ok(None) };
-        // Redis keeps what is used for at least as long as this instance does: it has lost the session.
+        // Redis keeps used sessions for at least as long as this instance does, so it has lost this one.
         self.restore(vec![(id, Untold::default())], Haste::Now).await;
         Ok(Some(lost))
     }
@@ -367,7 +379,7 @@ impl SharedState for RedisState {
                     self.own().saw_progress(id, sum, now);
                     Ok(Some(sum))
                 }
-                // Redis has lost it; what is known here has this stream in it.
+                // Redis has lost the session; the copy here includes this stream.
                 None => {
                     if here.is_some() {
                         self.restore(vec![(id, Untold::default())], Haste::Now).await;
@@ -379,7 +391,8 @@ impl SharedState for RedisState {
                 if failure.is_unsent() {
                     self.own().owe(id, added, ttl);
                 }
-                // A session that began elsewhere is known here by what is added here.
+                // Of a session that began on another instance, this instance knows only the progress that is added
+                // here.
                 Ok(Some(here.unwrap_or(added)))
             }
             Err(failure) => Err(failure.into()),
@@ -392,7 +405,7 @@ impl SharedState for RedisState {
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
         for tag in tags {
-            // Fails only when nobody listens here.
+            // Fails only when there is no listener here.
             let _ = self.tags.send(tag.clone());
         }
         for step in tags.chunks(STEP * tags::MESSAGE) {

@@ -1,10 +1,11 @@
-//! An entry as bytes: what it depends on, until when it is fresh, and the value, compressed where that pays.
+//! An entry as bytes: the versions that it depends on, until when it is fresh, and the value, compressed where that
+//! saves space.
 //!
 //! ```text
 //! 1 format | 1 number of versions | 8 each, versions | 8 fresh until, ms | 1 coding | value
 //! ```
-//! Numbers are little-endian. The first byte changes with the form, so that instances of two versions of this program side by
-//! side take each other's entries for missing ones.
+//! Numbers are little-endian. The first byte changes with the format, so that instances of two versions of this program
+//! that run side by side treat each other's entries as missing.
 
 use std::borrow::Cow;
 
@@ -17,20 +18,20 @@ const FORMAT: u8 = 1;
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 
-/// Values below this are not worth compressing: there is little in them that repeats.
+/// Values below this size are not compressed: they repeat too little.
 const WORTH_IT: usize = 1024;
 
-/// The fastest level: what repeats on a page of JSON is keys, and each level finds those.
+/// The fastest level: a page of JSON repeats its keys, and every level finds those.
 const LEVEL: i32 = 1;
 
-/// The largest value that is shared. It is also what a damaged entry can make this program allocate.
+/// The largest value that is shared. It also bounds what a damaged entry can make this program allocate.
 pub(super) const MOST: usize = 8 << 20;
 
 pub(super) fn encode(versions: &[Version], value: &SharedValue) -> Vec<u8> {
     let (coding, body) = compress(&value.bytes);
     let mut bytes = Vec::with_capacity(11 + 8 * versions.len() + body.len());
     bytes.push(FORMAT);
-    // Tags are few; an entry with more of them than fit here is never found valid.
+    // Entries have few tags; an entry with more tags than fit here is never found valid.
     bytes.push(u8::try_from(versions.len()).unwrap_or(u8::MAX));
     versions.iter().for_each(|version| bytes.extend(version.0.to_le_bytes()));
     bytes.extend(value.fresh_until.as_millisecond().to_le_bytes());
@@ -49,7 +50,7 @@ fn compress(value: &[u8]) -> (u8, Cow<'_, [u8]>) {
     (PLAIN, value.into())
 }
 
-/// The value, if the entry was kept under these versions.
+/// The value, if the entry was stored under these versions.
 pub(super) fn decode(bytes: &[u8], seen: &Seen) -> Option<SharedValue> {
     let (&[FORMAT, count], rest) = bytes.split_first_chunk()? else { return None };
     if usize::from(count) != seen.0.len() {

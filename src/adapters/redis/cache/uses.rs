@@ -1,5 +1,5 @@
-//! What is used most, by the hour: a sorted set for each hour, which expires with the next. So nothing has to be aged, and what
-//! was popular yesterday is forgotten.
+//! The most used things, by the hour: a sorted set for each hour, which expires with the next hour. So counts need no
+//! ageing, and yesterday's popular things are forgotten.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use super::{
     typed,
 };
 
-/// Things remembered for an hour: many more than are ever warmed, so that what comes up has room to.
+/// Things remembered for an hour: many more than are ever warmed, so that new ones have room to rise.
 const USED: usize = 4096;
 
 /// Things in one call.
@@ -42,7 +42,7 @@ pub(super) async fn add(link: &RedisLink, list: UseList, uses: &[(String, u64)],
     Ok(())
 }
 
-/// The hour before counts half, so that the first minutes of an hour do not begin from nothing.
+/// The previous hour counts half, so that the first minutes of an hour do not start from nothing.
 pub(super) async fn most(link: &RedisLink, list: UseList, limit: usize, now: Timestamp) -> PortResult<Vec<String>> {
     let hour = now.as_second() / HOUR;
     let range = |hour: i64| {

@@ -1,4 +1,4 @@
-//! What an instance knows of slots and sessions by itself, and what Redis must still be told.
+//! This instance's own record of slots and sessions, and the updates that Redis still has to get.
 
 use std::{
     collections::HashMap,
@@ -12,25 +12,25 @@ use penstock_actors::{
 
 use crate::adapters::in_process::{sessions::Sessions, slots::Slots};
 
-/// Sessions, and slots given back, that Redis must still be told of; what is beyond runs out there by itself. At some 150 bytes
-/// each.
+/// Sessions, and released slots, that Redis still has to get; those beyond this number expire in Redis by themselves.
+/// About 150 bytes each.
 pub(super) const UNTOLD: usize = 65_536;
 
-/// What this instance knows by itself.
+/// This instance's own record.
 pub(super) struct Own {
     /// Slots of its running streams.
     pub(super) slots: Slots,
-    /// How long the latest of them live without a refresh.
+    /// How long the newest of them live without a refresh.
     pub(super) slot_ttl: Duration,
-    /// Slots that were given back without Redis knowing.
+    /// Slots that were released while Redis was down.
     pub(super) given_back: Vec<(ReceiptId, UsageId)>,
-    /// Sessions that it has seen, as it last saw them.
+    /// Sessions that it has seen, in their last known state.
     pub(super) sessions: Sessions,
-    /// What sessions came to without Redis knowing.
+    /// Progress of sessions that Redis has not received.
     pub(super) untold: HashMap<SessionId, Untold>,
 }
 
-/// What a session came to without Redis knowing, and how long it lives.
+/// Progress of a session that Redis has not received, and the session's time to live.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Untold {
     pub(super) progress: SessionProgress,
@@ -38,7 +38,7 @@ pub(super) struct Untold {
 }
 
 impl Own {
-    /// Nothing yet, and at most so many `sessions`.
+    /// An empty record for at most `sessions` sessions.
     pub(super) fn new(sessions: usize) -> Self {
         Self {
             slots: Slots::default(),
@@ -64,7 +64,7 @@ impl Own {
         }
     }
 
-    /// What a session has come to on all instances together.
+    /// The progress of a session on all instances together.
     pub(super) fn saw_progress(&mut self, id: SessionId, sum: SessionProgress, now: Instant) {
         let expires = self.sessions.remaining(id, now).map(|rest| now + rest);
         if let Some(session) = expires.and_then(|expires| self.sessions.renew(id, now, expires)) {

@@ -1,5 +1,5 @@
-//! Sessions in Redis: a hash each. What never changes is one field of 64 bytes, so that the hash stays in its smallest form;
-//! the sums are fields of their own, so that the server adds to them.
+//! Sessions in Redis: one hash each. The constant part is one field of 64 bytes, so that the hash keeps its compact
+//! encoding; the sums are fields of their own, so that the server adds to them.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use super::{
     slots::millis,
 };
 
-/// A server of Redis counts in signed numbers.
+/// Redis counts in signed numbers.
 const LARGEST: u64 = i64::MAX as u64;
 
-/// The fields: what never changes, streams, bytes, position, last activity.
+/// The fields: the constant part, streams, bytes, position, last activity.
 const FIELDS: [&str; 5] = ["s", "n", "b", "p", "a"];
 
 macro_rules! session_script {
@@ -42,21 +42,21 @@ macro_rules! session_script {
             "end\n",
             "local exists = redis.call('EXISTS', KEYS[1]) == 1\n",
             $code,
-            // What another instance wants to live longer does.
+            // Keeps the longer time to live, if another instance has set one.
             "\nif redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end\n",
             "return redis.call('HMGET', KEYS[1], 'n', 'b', 'p', 'a')"
         )
     };
 }
 
-/// ARGV: time to live, what never changes, four sums.
+/// ARGV: time to live, constant part, four sums.
 static PUT: Script = Script::new("session_put", session_script!("redis.call('DEL', KEYS[1]) put(3)"));
 
-/// ARGV: time to live, nothing, four sums to add. Answers nothing when there is no such session.
+/// ARGV: time to live, nothing, four sums to add. Returns nothing when there is no such session.
 static ADD: Script = Script::new("session_add", session_script!("if not exists then return false end add(3)"));
 
-/// ARGV: time to live, what never changes, four sums that it had come to, four that the server has not been told. A server that
-/// knows the session adds the latter, one that does not takes the former.
+/// ARGV: time to live, constant part, four sums in total, four sums that the server has not received. A server that
+/// knows the session adds the latter; one that does not sets the former.
 static RESTORE: Script = Script::new("session_restore", session_script!("if exists then add(7) else put(3) end"));
 
 fn key(link: &RedisLink, id: SessionId) -> String {
@@ -76,7 +76,7 @@ pub(super) fn restore(link: &RedisLink, session: &Session, untold: &SessionProgr
     sums(sums(call, &session.progress), untold)
 }
 
-/// Two calls for one round trip: the fields, and how long they live.
+/// Two calls for one round trip: the fields, and the time to live.
 pub(super) fn get(link: &RedisLink, id: SessionId) -> Vec<Call> {
     let key = key(link, id);
     vec![
@@ -91,13 +91,12 @@ pub(super) fn got(id: SessionId, fields: Value, ttl: Value) -> PortResult<Option
     let (Some(fixed), streams, bytes, position, active): Fields = typed(fields)? else { return Ok(None) };
     let sums = (streams.unwrap_or(0), bytes.unwrap_or(0), position.unwrap_or(0), active.unwrap_or_default());
     let ttl: i64 = typed(ttl)?;
-    let session = read(id, &fixed, progress(sums)).ok_or_else(|| {
-        PortError::Corrupt(format!("the session {id} in Redis has another form than this version writes"))
-    })?;
+    let session = read(id, &fixed, progress(sums))
+        .ok_or_else(|| PortError::Corrupt(format!("the session {id} in Redis is not in the format of this version")))?;
     Ok(Some((session, Duration::from_millis(u64::try_from(ttl).unwrap_or(0)))))
 }
 
-/// The answer to the scripts: what the session has come to, if there is one.
+/// The answer of the scripts: the progress of the session, if it exists.
 pub(super) fn sum(answer: Value) -> PortResult<Option<SessionProgress>> {
     let sums: Option<Sums> = typed(answer)?;
     Ok(sums.map(progress))
@@ -119,7 +118,7 @@ fn sums(call: Call, progress: &SessionProgress) -> Call {
         .arg(active)
 }
 
-/// What never changes: receipt, content, size, time of creation.
+/// The constant part: receipt, content, size, time of creation.
 fn fixed(session: &Session) -> [u8; 64] {
     let mut bytes = [0; 64];
     bytes[..16].copy_from_slice(session.receipt_id.as_uuid().as_bytes());

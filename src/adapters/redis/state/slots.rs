@@ -1,5 +1,5 @@
-//! Stream slots in Redis: for each receipt a sorted set of its streams by the time when their slots run out, on the server's
-//! clock, so that the clocks of instances do not matter. A receipt without streams has no key.
+//! Stream slots in Redis: for each receipt a sorted set of its streams, ordered by the time when their slots expire, on
+//! the server's clock, so that the clocks of instances do not matter. A receipt without streams has no key.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::super::{
     script::{Call, Script},
 };
 
-/// The server's time in milliseconds, and a key that lives at least as long as what was just put into it.
+/// The server's time in milliseconds, and a function that makes a key live at least as long as its newest member.
 macro_rules! slot_script {
     ($code:literal) => {
         concat!(
@@ -28,8 +28,8 @@ macro_rules! slot_script {
     };
 }
 
-/// ARGV: stream, limit, time to live. Answers -1, or how many run when none is free. Whoever holds a slot keeps it, so the call
-/// may be repeated.
+/// ARGV: stream, limit, time to live. Returns -1, or the number of running streams when no slot is free. A stream that
+/// holds a slot keeps it, so the call may be repeated.
 static TAKE: Script = Script::new(
     "slot_take",
     slot_script!(
@@ -45,7 +45,7 @@ return -1"
     ),
 );
 
-/// ARGV: time to live, streams. They hold slots from now on, whatever the limit: they run.
+/// ARGV: time to live, streams. They hold slots from now on, whatever the limit, because they run.
 static HOLD: Script = Script::new(
     "slot_hold",
     slot_script!(
@@ -62,7 +62,7 @@ fn key(link: &RedisLink, receipt: ReceiptId) -> String {
     link.key("slots", receipt)
 }
 
-/// Sixteen bytes, not thirty-six characters: a set of them stays in its smallest form.
+/// Sixteen bytes instead of thirty-six characters, so that the set keeps its compact encoding.
 fn member(stream: UsageId) -> Vec<u8> {
     stream.as_uuid().into_bytes().to_vec()
 }
@@ -90,6 +90,6 @@ pub(super) fn count(link: &RedisLink, receipt: ReceiptId) -> Call {
 }
 
 pub(super) fn millis(ttl: Duration) -> u64 {
-    // No time at all would delete a key rather than keep it.
+    // A time of zero would delete the key.
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 2)
 }

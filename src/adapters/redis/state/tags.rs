@@ -1,7 +1,8 @@
-//! Word of changes over pub/sub: a hint that makes them quick. Whoever misses a message learns of the change from the log.
+//! Invalidations over pub/sub: a hint that makes changes visible sooner. An instance that misses a message reads the
+//! change from the change log.
 //!
-//! A message names its sender, who has told its own listeners already, and the tags, a line each. A subscription that is lost
-//! is made anew with growing pauses; a silent one is pinged, because a connection that has died unnoticed brings nothing either.
+//! A message holds its sender, which has already told its own listeners, and one tag per line. A lost subscription is
+//! made again with growing pauses; a silent one is pinged, because a dead connection is silent too.
 
 use std::{
     str::FromStr,
@@ -20,7 +21,7 @@ use super::super::{
     script::Call,
 };
 
-/// Tags in one message: some 45 KB.
+/// Tags in one message: about 45 KB.
 pub(super) const MESSAGE: usize = 1024;
 
 /// How long a subscription may be silent before it is pinged.
@@ -33,7 +34,7 @@ fn channel(link: &RedisLink) -> String {
     format!("{}tags", link.prefix())
 }
 
-/// The calls that tell the other instances. They go to one server, and so arrive in their order.
+/// The calls that tell the other instances. All go to one server, so they arrive in order.
 pub(super) fn publish(link: &RedisLink, sender: Uuid, tags: &[Tag]) -> Vec<Call> {
     let channel = channel(link);
     let messages = tags.chunks(MESSAGE).map(|tags| message(sender, tags));
@@ -49,7 +50,7 @@ fn message(sender: Uuid, tags: &[Tag]) -> String {
     text
 }
 
-/// The tags of somebody else's message. What this version does not know, no part of it depends on.
+/// The tags of another instance's message. Unknown tags are skipped: nothing in this version depends on them.
 fn read(message: &[u8], me: Uuid) -> Vec<Tag> {
     let Ok(text) = std::str::from_utf8(message) else { return Vec::new() };
     let mut lines = text.split('\n');
@@ -60,7 +61,7 @@ fn read(message: &[u8], me: Uuid) -> Vec<Tag> {
     lines.filter_map(|tag| Tag::from_str(tag).ok()).collect()
 }
 
-/// Passes on what other instances tell, for as long as there is a link.
+/// Passes on the tags of other instances, for as long as the link exists.
 pub(super) async fn follow(link: WeakLink, me: Uuid, tags: broadcast::Sender<Tag>) {
     let pauses = ExponentialBuilder::default()
         .with_min_delay(SHORTEST_PAUSE)
@@ -78,17 +79,17 @@ pub(super) async fn follow(link: WeakLink, me: Uuid, tags: broadcast::Sender<Tag
             && let Err(error) = listen(server, &channel, patience, me, &tags).await
             && !std::mem::replace(&mut told, true)
         {
-            tracing::warn!(%error, "word of changes does not come over Redis; they are learnt from the log until it does");
+            tracing::warn!(%error, "the subscription to invalidations on Redis failed; this instance reads changes from the change log until it is back");
         }
         if began.elapsed() > LONGEST_PAUSE {
-            // It had worked for a while.
+            // The subscription had worked for a while.
             (waits, told) = (pauses.build(), false);
         }
         tokio::time::sleep(waits.next().unwrap_or(LONGEST_PAUSE)).await;
     }
 }
 
-/// Returns when the subscription is over.
+/// Returns when the subscription has ended.
 async fn listen(
     server: Client,
     channel: &str,
@@ -108,7 +109,7 @@ async fn listen(
         match timeout(SILENCE, messages.next()).await {
             Ok(Some(message)) => {
                 for tag in read(message.get_payload_bytes(), me) {
-                    // Fails only when nobody listens.
+                    // Fails only when there is no listener.
                     let _ = tags.send(tag);
                 }
             }

@@ -1,13 +1,14 @@
-//! What may be done once, in Redis: sorted sets of names by the time when they were made, all on the server's clock, so that the
-//! clocks of instances do not matter.
+//! One-time uses in Redis: sorted sets of names by the time at which they were made, all on the server's clock, so that
+//! the clocks of instances do not matter.
 //!
-//! # What a set has lost, it says
-//! It holds since when it remembers, and in which run of the server that was noted. So a set that Redis has lost (a restart,
-//! `FLUSHALL`, an eviction), and one that a restart or a replica brought back as it was some moments ago, begins anew and says
-//! that it does not know what was before. It also holds when the last of the names was made that it has let go as too old. That
-//! is never the first again, whatever the clock does, and if another instance has a longer window.
+//! # A set reports what it has lost
+//! A set holds since when it remembers, and the run ID of the server that noted this. So a set that Redis has lost (a
+//! restart, `FLUSHALL`, an eviction), and a set that a restart or a replica restored in an older state, begins again
+//! and reports that it does not know earlier uses. A set also holds the creation time of the newest name that it has
+//! dropped as too old. A name from that time or earlier is never accepted as new, whatever the clock does, and even if
+//! another instance has a longer window.
 //!
-//! Sets have no time to live: none expires or is evicted by `volatile-*`, and each use of one clears it of what is over.
+//! Sets have no time to live: none expires or is evicted by `volatile-*`, and each use clears its set of old names.
 
 use std::time::Duration;
 
@@ -21,11 +22,12 @@ use super::super::{
     script::{Call, Script},
 };
 
-/// Sets, by the first half byte of a name: spread over the servers of a cluster, and a step of clearing stays short.
+/// The number of sets; the first half byte of a name selects one. They are spread over the servers of a cluster, and
+/// each clearing stays short.
 const SETS: u32 = 16;
 
-/// The server's time in milliseconds, and since when the set remembers. What a set notes of itself has negative scores, which
-/// clearing leaves alone. Where nobody may ask for the run of the server, only what is lost whole is noticed.
+/// The server's time in milliseconds, and since when the set remembers. The set's own notes have negative scores, which
+/// the clearing skips. Where the run ID of the server may not be read, only the loss of a whole set is detected.
 macro_rules! use_script {
     ($code:literal) => {
         concat!(
@@ -45,10 +47,11 @@ end
     };
 }
 
-/// Begins to remember, if that was not begun.
+/// Begins to remember, unless it was begun.
 static BEGIN: Script = Script::new("uses_begin", use_script!(""));
 
-/// ARGV: name, when it was made, window, how far ahead it may be, names in the set at most. Answers a word and a number.
+/// ARGV: name, creation time, window, how far ahead the creation time may be, names in the set at most. Returns a word
+/// and a number.
 static USE: Script = Script::new(
     "use_once",
     use_script!(
@@ -89,7 +92,7 @@ pub(super) fn use_once(link: &RedisLink, once: OneUse, terms: UseTerms) -> Call 
         .arg((terms.uses / SETS).max(1))
 }
 
-/// What the answer to [`use_once`] means.
+/// The meaning of an answer to [`use_once`].
 pub(super) fn used(answer: Value) -> PortResult<Use> {
     let (word, number): (String, i64) = typed(answer)?;
     match word.as_str() {
@@ -99,7 +102,7 @@ pub(super) fn used(answer: Value) -> PortResult<Use> {
             Timestamp::from_millisecond(number).map(Use::Stale).map_err(|error| PortError::rejected(REDIS, error))
         }
         "forgotten" => Ok(Use::Forgotten(Duration::from_millis(number.try_into().unwrap_or_default()))),
-        "full" => Err(PortError::unavailable(REDIS, "the memory of what was used is full")),
-        word => Err(PortError::rejected(REDIS, format!("{word} is no answer"))),
+        "full" => Err(PortError::unavailable(REDIS, "the store of one-time uses is full")),
+        word => Err(PortError::rejected(REDIS, format!("the unknown answer {word}"))),
     }
 }

@@ -1,13 +1,13 @@
 //! The ledger and the catalogue on PostgreSQL: one pool for the whole process, one round trip for each call of a port.
 //!
-//! Every call is one statement, so it is atomic whatever becomes of the future that waits for it: a caller that leaves
-//! never puts a connection back in the middle of a transaction. Where a call needs several steps under locks (leases,
-//! settlement, reclaiming) the statement calls a function that a migration made. Nothing relies on session state, so
-//! the pool may speak to PgBouncer in transaction mode; only [`migrate`] needs the server itself.
+//! Every call is one statement, so it is atomic even if the caller drops the future: no connection goes back to the
+//! pool in the middle of a transaction. A call that needs several steps under locks (leases, settlement, reclaiming) is
+//! a statement that calls a function from a migration. No statement relies on session state, so the pool may speak to
+//! PgBouncer in transaction mode; only [`migrate`] needs the server itself.
 //!
-//! What bounds it: connections by [`PostgresSettings::pool_max`], those who wait for one by `max_waiting` and
-//! `wait_timeout`, a statement by `statement_timeout`. What does not fit is
-//! [`Unavailable`](penstock_actors::ports::PortError::Unavailable). Which calls go first is in [`gate`].
+//! **Bound:** connections by [`PostgresSettings::pool_max`], calls that wait for one by `max_waiting` and
+//! `wait_timeout`, a statement by `statement_timeout`. A call beyond these bounds fails as
+//! [`Unavailable`](penstock_actors::ports::PortError::Unavailable). [`gate`] decides which calls go first.
 
 mod api_keys;
 mod catalog;
@@ -61,14 +61,14 @@ use crate::telemetry::DbMetrics;
 /// How to reach PostgreSQL, and what a call may cost.
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
-    /// Where and as whom.
+    /// The server, the database and the user.
     pub config: tokio_postgres::Config,
     pub tls: TlsSettings,
     /// Connections that [`PostgresStore::keep_warm`] keeps open.
     pub pool_min: usize,
     /// The most connections that this process opens.
     pub pool_max: usize,
-    /// Calls that may wait for a connection when all are taken; further ones are turned away at once.
+    /// Calls that may wait for a connection when all are taken; further calls are refused at once.
     pub max_waiting: usize,
     /// How long a call waits for a connection when all are taken.
     pub wait_timeout: Duration,
@@ -76,18 +76,18 @@ pub struct PostgresSettings {
     pub create_timeout: Duration,
     /// How long the check of an idle connection may take.
     pub recycle_timeout: Duration,
-    /// How long a statement may take. It is then cancelled on the server, unless a pooler is in between, and its connection
-    /// closed.
+    /// How long a statement may take. Then it is cancelled on the server, unless a pooler is in between, and its
+    /// connection is closed.
     pub statement_timeout: Duration,
     pub statement_mode: StatementMode,
     pub replicas: ReplicaSettings,
 }
 
-/// Servers that follow the primary, for reads that may lag. Each has a pool with the bounds of the primary's.
+/// Replicas of the primary, for reads that may lag. Each has a pool with the bounds of the primary's pool.
 #[derive(Debug, Clone, Default)]
 pub struct ReplicaSettings {
     pub servers: Vec<(tokio_postgres::Config, TlsSettings)>,
-    /// A replica that is further behind serves no reads.
+    /// A replica that lags more than this serves no reads.
     pub max_lag: Duration,
 }
 
@@ -95,10 +95,10 @@ pub struct ReplicaSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StatementMode {
-    /// Prepared once a connection, under a name: the least work for the server. PgBouncer in transaction mode can do
-    /// this from 1.21 on.
+    /// Prepared once per connection, under a name: the least work for the server. PgBouncer in transaction mode
+    /// supports this since version 1.21.
     Named,
-    /// Parsed, bound and run in one flight without a name: works behind any PgBouncer.
+    /// Parsed, bound and run in one round trip without a name: works behind any PgBouncer.
     #[default]
     Unnamed,
 }
@@ -108,16 +108,16 @@ pub enum StatementMode {
 pub struct PostgresStore {
     /// For clients' requests.
     db: Db,
-    /// For what streams live on.
+    /// For the calls that streams depend on.
     ledger: Db,
     /// For housekeeping.
     upkeep: Db,
-    /// For clients' requests that may see what was true a moment ago.
+    /// For clients' requests that may read slightly old data.
     replicas: Replicas,
 }
 
 impl PostgresStore {
-    /// Opens `pool_min` connections. Their traffic is driven on `io`, whichever runtime calls the ports.
+    /// Opens `pool_min` connections. Their traffic runs on `io`, whichever runtime calls the ports.
     ///
     /// # Errors
     /// `Unavailable` when the server does not answer, `Rejected` when the settings contradict each other.
@@ -140,7 +140,7 @@ impl PostgresStore {
         })
     }
 
-    /// Opens what is missing of `pool_min` connections, and closes what has been idle beyond it for long. For a timer.
+    /// Opens connections up to `pool_min`, and closes those beyond it that have been idle for long. For a timer.
     ///
     /// # Errors
     /// `Unavailable` when the server does not answer.
@@ -149,7 +149,7 @@ impl PostgresStore {
         primary
     }
 
-    /// Measures how far the replicas are behind, which decides where reads go until the next time. For a timer.
+    /// Measures the lag of the replicas, which decides where reads go until the next check. For a timer.
     pub async fn check_replicas(&self) {
         self.replicas.check().await;
     }
@@ -159,19 +159,20 @@ impl PostgresStore {
         self.replicas.ping().await
     }
 
-    /// How often [`Self::check_replicas`] is to be called; `None` when there are no replicas.
+    /// How often [`Self::check_replicas`] must be called; `None` when there are no replicas.
     pub fn check_replicas_every(&self) -> Option<Duration> {
         self.replicas.check_every()
     }
 
-    /// Takes note of a change that was made here or elsewhere, so that who asks from now on sees it, be it that the primary
-    /// must answer; `None`: of all that may have changed. Caches are to be told after this, or they fill with what was.
+    /// Notes a change that was made here or on another instance, so that later reads see it, from the primary if
+    /// necessary; `None`: anything may have changed. Call this before invalidating caches, or they load the old data
+    /// again.
     pub fn heard(&self, change: Option<&Tag>) {
         match change {
             Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id), Topic::Catalogue]),
             Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
-            // Receipts and their windows, governance, identities, and what is known of stored copies are read from the primary alone;
-            // cached entries are nothing of ours.
+            // Receipts and their windows, governance, identities and records of stored copies are read from the primary
+            // alone; tags of cached entries concern no data here.
             Some(
                 Tag::Receipt(_)
                 | Tag::Lineage
@@ -186,7 +187,7 @@ impl PostgresStore {
         }
     }
 
-    /// The pool of connections to the primary, as gauges show it.
+    /// The pool of connections to the primary, for gauges.
     pub fn pool_status(&self) -> PoolStatus {
         self.db.pool().status()
     }

@@ -58,12 +58,12 @@ async fn before_the_first_start_what_is_away_is_found() {
 async fn one_that_is_away_hides_no_other() {
     let mut node = TestNode::start(On::Postgres).await;
     let url = node.database.as_ref().unwrap().url();
-    // The primary is nobody's replica.
+    // The primary is not a replica.
     node.set_env("PG_REPLICA_URLS", &url);
     let output = node.run(&["check"]).await;
     let said = told(&output);
     assert_eq!(said[0], "database: ok");
-    assert!(said[1].starts_with("replica 1: ") && said[1].ends_with("nobody's replica"), "{said:?}");
+    assert!(said[1].starts_with("replica 1: ") && said[1].ends_with("not a replica"), "{said:?}");
     assert_eq!(&said[2..], ["storage: ok", "shared state: ok"]);
     assert_eq!(output.status.code(), Some(1));
 

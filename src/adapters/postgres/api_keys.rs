@@ -1,4 +1,4 @@
-//! The port `ApiKeys`. Always on the primary: a key that was revoked must not look valid on a replica that lags.
+//! The port `ApiKeys`. Always on the primary: a revoked key must not look valid on a replica that lags.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

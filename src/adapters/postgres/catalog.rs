@@ -55,7 +55,8 @@ const CONTENT: Statement = Statement {
     types: &[Type::BYTEA],
 };
 
-/// By the primary keys. What is in the index holds for the producer who stored it, until that one says something else.
+/// By the primary keys. A producer sees the media type that it declared. The one in the index counts only for the
+/// producer that stored the content.
 const CONTENT_OF: Statement = Statement {
     name: "content_of",
     sql: "
@@ -88,7 +89,7 @@ const ANNOUNCE_CONTENT: Statement = Statement {
     types: &[Type::BYTEA, Type::INT8, Type::TEXT, Type::UUID, Type::TIMESTAMPTZ, Type::BOOL],
 };
 
-/// By the primary key. The time is the one that the announcement gave.
+/// By the primary key. Keeps the time of the announcement.
 const COMPLETE_CONTENT: Statement = Statement {
     name: "complete_content",
     sql: "
@@ -125,8 +126,7 @@ const WITHDRAW_ANNOUNCEMENTS: Statement = Statement {
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 
-/// By the primary keys. An asset that is there already is returned as it is: the caller may repeat a call whose answer
-/// was lost.
+/// By the primary keys. An existing asset is returned unchanged: the caller may repeat a call whose answer was lost.
 const CREATE_ASSET: Statement = Statement {
     name: "create_asset",
     sql: "
@@ -292,7 +292,7 @@ impl Catalog for PostgresStore {
     ) -> PortResult<bool> {
         let producer = producer.map(|id| id.as_uuid());
         let priced = self.db.execute(&SET_PRICE, &[&id.as_uuid(), &exact(satoshis)?, &producer, &now]).await;
-        // Also when the answer was lost: the price may be another one by now.
+        // Also when the answer was lost: the price may have changed.
         self.replicas.changed([Topic::Asset(id), Topic::Catalogue]);
         Ok(priced? > 0)
     }

@@ -1,4 +1,4 @@
-//! The log of changes, which the triggers of the migration `change_log` write.
+//! The change log, which the triggers of the migration `change_log` write.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -7,10 +7,12 @@ use tokio_postgres::types::Type;
 
 use super::{PostgresStore, columns::Columns, db::Statement, timelines::timeline};
 
-/// By the primary key. `oldest` is the oldest transaction that was running: all below it are over, so whatever they wrote is
-/// in this answer or in an earlier one, and the next question begins there. One row comes even when nothing has changed.
+/// By the primary key. `oldest` is the oldest running transaction: all transactions below it have ended, so their
+/// changes are in this answer or in an earlier one, and the next read begins there. One row is returned even when
+/// nothing has changed.
 ///
-/// A mark ahead of `oldest` is of another server (a restored one, say), whose log says nothing about what this node has seen.
+/// A mark ahead of `oldest` is from another server (a restored one, say). Its log does not tell which changes this node
+/// has seen.
 const CHANGES: Statement = Statement {
     name: "changes",
     sql: "
@@ -30,7 +32,7 @@ const NOTE: Statement = Statement {
     types: &[Type::TEXT_ARRAY],
 };
 
-/// By `change_log_age`, then by the rows' places, which stand still while they are locked.
+/// By `change_log_age`, then by the rows' `ctid`, which cannot change while the rows are locked.
 const FORGET: Statement = Statement {
     name: "forget_changes",
     sql: "
@@ -43,7 +45,7 @@ const FORGET: Statement = Statement {
 #[async_trait]
 impl Changes for PostgresStore {
     async fn changes(&self, after: Option<ChangeMark>, limit: u32) -> PortResult<ChangePage> {
-        // Beyond every transaction: only the mark comes back.
+        // Beyond every transaction: only the mark is returned.
         let from = after.map_or(i64::MAX, |mark| mark.0);
         let rows = self.ledger.rows(&CHANGES, &[&from, &(i64::from(limit) + 1)]).await?;
         let first = rows.first().ok_or_else(|| PortError::Corrupt("the table timelines has no row".to_owned()))?;
@@ -54,7 +56,7 @@ impl Changes for PostgresStore {
             let Some(id) = row.get::<Option<i64>>("change_id")? else { continue };
             match row.get::<&str>("tag")?.parse() {
                 Ok(tag) => changes.push(Change { id, tag }),
-                // Of a later version, while both run side by side.
+                // A tag from a later version that runs side by side with this one.
                 Err(_) => anything = true,
             }
         }

@@ -1,6 +1,6 @@
-//! Between rows and the words of the domain.
+//! Conversions between rows and the types of the domain.
 //!
-//! PostgreSQL has no unsigned integers: amounts are stored as `bigint` and checked not to be negative.
+//! PostgreSQL has no unsigned integers: amounts are stored as `bigint`, and checks keep them non-negative.
 
 use penstock_actors::{
     ids::ContentHash,
@@ -13,16 +13,16 @@ use penstock_actors::{
 };
 use tokio_postgres::{Row, types::FromSql};
 
-/// An amount that must be kept as it is.
+/// An amount that must be stored exactly.
 ///
 /// # Errors
-/// `Rejected` for what no column can hold.
+/// `Rejected` when the amount does not fit the column.
 pub(super) fn exact(amount: u64) -> PortResult<i64> {
     i64::try_from(amount).map_err(|error| PortError::rejected("PostgreSQL", error))
 }
 
-/// An amount that may be cut to what the database can keep. No real amount of bytes, requests or satoshis comes near 2^63; a limit that does
-/// limits nothing.
+/// An amount that may be capped at the largest that the database can store. No real amount of bytes, requests or
+/// satoshis comes near 2^63; a limit of that size limits nothing.
 pub(super) fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
 }
@@ -43,7 +43,7 @@ impl<'a> Columns<'a> {
         self.get::<Option<i64>>(name)?.map(|amount| unsigned(name, amount)).transpose()
     }
 
-    /// A number that fits 32 bits wherever this server wrote it.
+    /// A number that fits 32 bits wherever this program wrote it.
     fn small_opt(&self, name: &str) -> PortResult<Option<u32>> {
         let amount = self.amount_opt(name)?;
         amount.map(|amount| u32::try_from(amount).map_err(|_| out_of_range(name))).transpose()
@@ -53,7 +53,7 @@ impl<'a> Columns<'a> {
         bytes_32(name, self.get(name)?).map(ContentHash::from_bytes)
     }
 
-    /// A word of a closed set.
+    /// A word from a closed set.
     pub(super) fn word<T>(&self, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> PortResult<T> {
         parse(self.get(name)?).ok_or_else(|| out_of_range(name))
     }
@@ -96,7 +96,7 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// A window from the four counters of a joined row.
+    /// A window, from the four counters of a joined row.
     pub(super) fn window(&self, window: Window, columns: &[&str; 4]) -> PortResult<WindowUsage> {
         let [bytes_used, bytes_reserved, requests_used, requests_reserved] = columns;
         Ok(WindowUsage {

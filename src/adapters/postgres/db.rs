@@ -1,4 +1,4 @@
-//! The one way to the server: named statements, each one round trip, measured, bounded in time.
+//! The only way to the server: named statements, each one round trip, measured, bounded in time.
 
 use std::{
     pin::pin,
@@ -23,15 +23,15 @@ use super::{
 };
 use crate::telemetry::DbMetrics;
 
-/// A statement as its metrics, and the server, know it.
+/// A statement, with the name under which metrics and the server know it.
 pub(super) struct Statement {
     pub(super) name: &'static str,
     pub(super) sql: &'static str,
-    /// The parameters' types, so that the server need not be asked before a statement without a name.
+    /// The parameters' types, so that a statement without a name needs no extra round trip to ask for them.
     pub(super) types: &'static [Type],
 }
 
-/// No table at all. A standby, and a server that was told to take no writes for now, says so.
+/// Reads no table. A standby, and a server that accepts no writes at present, report that here.
 const PING: Statement = Statement {
     name: "ping",
     sql: "SELECT current_setting('transaction_read_only')::boolean AS only_reads",
@@ -40,13 +40,13 @@ const PING: Statement = Statement {
 
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 
-/// What a statement returned.
+/// The result of a statement.
 struct Answer {
     rows: Vec<Row>,
     affected: u64,
 }
 
-/// The way to one server for calls of one [`Lane`].
+/// Access to one server for calls of one [`Lane`].
 #[derive(Clone)]
 pub(super) struct Db {
     pool: Pool,
@@ -57,7 +57,7 @@ pub(super) struct Db {
 }
 
 impl Db {
-    /// For the calls of clients' requests.
+    /// For calls of clients' requests.
     pub(super) const fn new(
         pool: Pool,
         mode: StatementMode,
@@ -67,12 +67,12 @@ impl Db {
         Self { pool, lane: Lane::Request, mode, statement_timeout, metrics }
     }
 
-    /// The same way for other calls.
+    /// The same access for calls of another lane.
     pub(super) fn in_lane(&self, lane: Lane) -> Self {
         Self { lane, ..self.clone() }
     }
 
-    /// The same way for calls that are of no use when they take longer.
+    /// The same access for calls that are useless if they take longer.
     pub(super) fn within(&self, patience: Duration) -> Self {
         Self { statement_timeout: self.statement_timeout.min(patience), ..self.clone() }
     }
@@ -81,7 +81,7 @@ impl Db {
         &self.pool
     }
 
-    /// The rows of a statement.
+    /// Returns the rows of a statement.
     pub(super) async fn rows(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Vec<Row>> {
         Ok(self.run(statement, params).await?.rows)
     }
@@ -98,12 +98,12 @@ impl Db {
             .ok_or_else(|| PortError::rejected(POSTGRES, format!("{} returned no row", statement.name)))
     }
 
-    /// How many rows a statement changed.
+    /// Returns how many rows a statement changed.
     pub(super) async fn execute(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<u64> {
         Ok(self.run(statement, params).await?.affected)
     }
 
-    /// Runs a statement that is made for the moment and takes no parameters, such as one that names a partition.
+    /// Runs a statement that is built at run time and takes no parameters, such as one that names a partition.
     pub(super) async fn utility(&self, name: &'static str, sql: &str) -> PortResult<()> {
         let client = self.pool.get(self.lane).await?;
         let trip = RoundTrip::begin(&self.metrics, name);
@@ -119,11 +119,11 @@ impl Db {
         Ok(())
     }
 
-    /// Succeeds when the server answers and takes writes; one that does not is left.
+    /// Succeeds when the server answers and accepts writes. A server that accepts none is left.
     pub(super) async fn ping(&self) -> PortResult<()> {
         let (client, answer) = self.run_on_one(&PING, &[]).await?;
         if answer.rows.first().is_some_and(|row| row.get(0)) {
-            self.pool.leave(client, "it only reads");
+            self.pool.leave(client, "the server is read-only");
             return Err(only_reads());
         }
         Ok(())
@@ -133,7 +133,7 @@ impl Db {
         self.run_on_one(statement, params).await.map(|(_client, answer)| answer)
     }
 
-    /// What a statement returned, with the connection that it ran on.
+    /// Returns the result of a statement, with the connection that it ran on.
     async fn run_on_one(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<(Taken, Answer)> {
         let client = self.pool.get(self.lane).await?;
         match timeout(self.statement_timeout, self.ask(&client, statement, params)).await {
@@ -146,7 +146,7 @@ impl Db {
         }
     }
 
-    /// What a failed statement means, to the caller and to its connection.
+    /// Maps a failed statement to an error for the caller, and decides what happens to its connection.
     fn failed(&self, client: Taken, error: &Error) -> PortError {
         match Verdict::of(error) {
             Verdict::Server => self.pool.leave(client, &told(error)),
@@ -187,7 +187,7 @@ impl Db {
     }
 }
 
-/// A round trip that is counted once, also when the future that waits for it is dropped.
+/// A round trip that is counted once, even if the caller drops the future.
 struct RoundTrip<'a> {
     metrics: &'a DbMetrics,
     statement: &'static str,
@@ -204,7 +204,7 @@ impl<'a> RoundTrip<'a> {
         self.outcome = Some(true);
     }
 
-    /// The answer was at hand.
+    /// The answer was already known.
     fn not_made(mut self) {
         self.outcome = None;
     }

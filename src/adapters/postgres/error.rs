@@ -13,52 +13,54 @@ pub(super) const POSTGRES: &str = "postgresql";
 /// Raised by `penstock_refill` for an epoch that is not alive.
 const FENCED: &str = "PS001";
 
-/// Classes that say something of the server or of the moment, not of the statement: connection, transaction rollback (a
+/// Error classes that concern the server or the moment, not the statement: connection, transaction rollback (a
 /// deadlock), resources, object state (a lock), operator intervention (a shutdown, a time-out), system error.
 const TRANSIENT_CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
 
-/// Those of them that say that the server cannot be talked to: connection, and a server that starts or stops. (A statement that
-/// was canceled is of their class too, and says nothing of the server.)
+/// Those that say that the server cannot be reached: connection errors, and a server that starts or stops. (A cancelled
+/// statement is in the same class, but does not concern the server.)
 const ENDING: [&str; 4] = ["08", "57P01", "57P02", "57P03"];
 
-/// Classes that say that what the statement is about is not there, or not as this program made it: tables while a dump is being restored,
-/// a right that was taken away. That says nothing of the rows, which must be kept until it is mended.
+/// Error classes that say that a database object is missing or differs from what this program created: tables while a
+/// dump is being restored, a revoked privilege. The rows to write are not at fault, so they must be kept until the
+/// schema is repaired.
 const SCHEMA_CLASSES: [&str; 2] = ["42", "3F"];
 
-/// What [`PortError::NotFound`] says when a row has no partition to go to: whoever inserted it can make one.
+/// The text of [`PortError::NotFound`] when a row has no partition: the caller can create one.
 pub(super) const NO_PARTITION: &str = "partition for a row";
 
-/// Raised by `penstock_ingest_lineage` when pruning has passed events of a batch while it was under way.
+/// Raised by `penstock_ingest_lineage` when pruning has passed events of a batch while the batch was written.
 const PASSED: &str = "PS002";
 
-/// What [`PortError::NotFound`] says then: what the batch knew of the window is not so any more, and it can be tried again.
+/// The text of [`PortError::NotFound`] in that case: the window has moved since the batch read it, and the batch can be
+/// tried again.
 pub(super) const WINDOW: &str = "a window as it was";
 
-/// A row breaks a check. Where that names no constraint, the row is of no partition.
+/// A row violates a check. If the error names no constraint, the row fits no partition.
 const CHECK: &str = "23514";
 
-/// A write reached a server that only reads, as after a switchover.
+/// A write reached a read-only server, as after a switchover.
 const READ_ONLY: &str = "25006";
 
-/// What a server says of itself, whatever it was asked: it only reads, it stops, it crashed, it does not let anybody in, the
-/// database was dropped.
+/// Errors that concern the server, whatever the statement: it is read-only, it stops, it crashed, it accepts no
+/// connections, the database was dropped.
 const OF_THE_SERVER: [&str; 5] = [READ_ONLY, "57P01", "57P02", "57P03", "57P04"];
 
-/// What is said of one connection: it broke, or was idle for too long.
+/// Errors that concern one connection: it broke, or was idle for too long.
 const OF_THE_CONNECTION: [&str; 2] = ["08", "57P05"];
 
-/// When to come back after the queue for a connection was full. It drains within the time that one waits in it, and what it
-/// is full of came within moments.
+/// When to retry after the queue for a connection was full. The queue drains within the time that one call may wait in
+/// it.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
-/// What a failed statement says of the connection that it ran on.
+/// What a failed statement says about its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Its server is of no use any more, and so are the other connections to it.
+    /// The server is not usable any more, and neither are the other connections to it.
     Server,
-    /// It is of no use any more.
+    /// The connection is not usable any more.
     Connection,
-    /// Nothing. One that is closed is known to be.
+    /// Nothing. The driver itself knows whether the connection is closed.
     Statement,
 }
 
@@ -76,18 +78,18 @@ impl Verdict {
     }
 }
 
-/// What an [`Unavailable`](PortError::Unavailable) says of the server, for whoever can ask another one.
+/// What an [`Unavailable`](PortError::Unavailable) says about the server, for callers that can ask another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It cannot be reached, or ends.
+    /// The server cannot be reached, or is shutting down.
     Gone,
-    /// It has not answered in time.
+    /// The server has not answered in time.
     Late,
-    /// Nothing: it is the moment, or the statement.
+    /// Nothing: the moment or the statement is the reason.
     NotItsOwn,
 }
 
-/// The source of an error that says something of the server.
+/// The source of an error that concerns the server.
 #[derive(Debug, thiserror::Error)]
 #[error("{told}")]
 struct Faulty {
@@ -106,14 +108,14 @@ impl Fault {
     }
 }
 
-/// A server has not answered in time.
+/// A server did not answer in time.
 pub(super) fn late(statement: &str, timeout: Duration) -> PortError {
     Fault::Late.told(format!("{statement} took longer than {timeout:?}"))
 }
 
-/// A server takes no writes.
+/// A server accepts no writes.
 pub(super) fn only_reads() -> PortError {
-    Fault::Gone.told("the server only reads: it is a standby, or default_transaction_read_only is on".to_owned())
+    Fault::Gone.told("the server is read-only: it is a standby, or default_transaction_read_only is on".to_owned())
 }
 
 /// A statement failed.
@@ -139,14 +141,14 @@ pub(super) fn from_statement(error: &Error) -> PortError {
     }
 }
 
-/// Whether the server or the moment is to blame, and not the statement or the schema that it meets.
+/// Whether the server or the moment is the reason, and not the statement or the schema.
 pub(super) fn is_passing(error: &Error) -> bool {
     let of_schema =
         error.code().is_some_and(|state| SCHEMA_CLASSES.iter().any(|class| state.code().starts_with(class)));
     !of_schema && matches!(from_statement(error), PortError::Unavailable { .. })
 }
 
-/// No connection could be had: whatever the reason, another attempt may find one.
+/// No connection could be opened: whatever the reason, another attempt may succeed.
 pub(super) fn from_pool(error: PoolError<Unreached>) -> PortError {
     match error {
         PoolError::Backend(unreached) => Fault::Gone.told(format!("cannot connect: {unreached}")),
@@ -160,13 +162,13 @@ pub(super) fn turned(why: Turned) -> PortError {
         Turned::Away => PortError::Unavailable {
             dependency: POSTGRES,
             retry_after: Some(QUEUE_RETRY),
-            source: "too many calls wait for a connection already".into(),
+            source: "too many calls already wait for a connection".into(),
         },
         Turned::TooLong => PortError::unavailable(POSTGRES, "no connection became free in time"),
     }
 }
 
-/// An error with its causes: by itself, the driver's says no more than "db error".
+/// An error with its causes: the driver's own text is only "db error".
 pub(super) fn told(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

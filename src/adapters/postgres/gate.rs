@@ -1,13 +1,14 @@
-//! Who gets a connection when there are not enough: the ledger first, housekeeping last, and nobody waits in a long queue.
+//! Who gets a connection when there are not enough: the ledger first, housekeeping last, and no call waits in a long
+//! queue.
 //!
-//! Three lanes share the pool's connections. The ledger's calls (leases, settlement, heartbeat) are few, serve many streams
-//! each, and may use any connection. Everything that a request asks for leaves the ledger a fifth of them. Housekeeping has
-//! at most a fifth, out of the requests' share. So a thousand slow listings cannot keep a lease from being taken, and a
-//! Janitor that finds a year's work cannot keep a listing waiting.
+//! Three lanes share the pool's connections. The ledger's calls (leases, settlement, heartbeat) are few, serve many
+//! streams each, and may use any connection. Requests leave a fifth of the connections to the ledger. Housekeeping uses
+//! at most a fifth, out of the requests' share. So a thousand slow listings cannot keep the ledger from taking a lease,
+//! and a Janitor with a year's work cannot delay a listing.
 //!
-//! Calls beyond that wait, up to `max_waiting` requests and up to `wait_timeout` each; a request that would wait behind
-//! more is refused at once. When the database slows down, an answer of 503 then costs microseconds rather than the whole
-//! time-out, and those let in are still served.
+//! Calls beyond that wait: at most `max_waiting` requests, each for at most `wait_timeout`. A request that finds the
+//! queue full is refused at once. When the database slows down, an answer of 503 then costs microseconds instead of the
+//! whole time-out, and the admitted requests are still served.
 
 use std::{
     sync::{
@@ -22,15 +23,15 @@ use tokio::{
     time::timeout,
 };
 
-/// One part in so many of the connections is kept free for the ledger, and as many are the most for housekeeping.
+/// The ledger has one part in this many of the connections to itself, and housekeeping may use as many at most.
 const PART: usize = 5;
 
-/// What a call is for.
+/// The purpose of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// Leases, settlement, heartbeats: what streams live on.
+    /// Leases, settlement, heartbeats: streams depend on them.
     Ledger,
-    /// What one request of a client asks for.
+    /// A client's request.
     Request,
     /// The Janitor, sweeps and audits.
     Upkeep,
@@ -49,7 +50,7 @@ impl Lane {
 /// Why a call got no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turned {
-    /// As many wait already as may.
+    /// The queue is full.
     Away,
     /// The wait was too long.
     TooLong,
@@ -72,7 +73,7 @@ pub(super) struct Pass {
     _permits: Vec<OwnedSemaphorePermit>,
 }
 
-/// Counted among those who wait, for as long as it lives.
+/// One waiting call, counted for as long as this lives.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -94,7 +95,7 @@ impl Gate {
         }
     }
 
-    /// Calls that wait.
+    /// The number of waiting calls.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
     }
@@ -105,7 +106,7 @@ impl Gate {
         }
         let before = self.waiting.fetch_add(1, Relaxed);
         let _waiting = Waiting(&self.waiting);
-        // The ledger's calls are never turned away: each of them is already bounded by the actor that makes it.
+        // The ledger's calls are never refused: the actor that makes them bounds each of them.
         if lane != Lane::Ledger && before >= self.max_waiting {
             return Err(Turned::Away);
         }
@@ -125,7 +126,8 @@ impl Gate {
         Some(Pass { _permits: permits? })
     }
 
-    /// What a lane needs a permit of, always in this order: whoever waits for a later one holds only earlier ones.
+    /// The permits that a lane needs, always in this order: a call that waits for a later permit holds only earlier
+    /// ones.
     fn doors(&self, lane: Lane) -> impl Iterator<Item = &Arc<Semaphore>> {
         let upkeep = (lane == Lane::Upkeep).then_some(&self.upkeep);
         let requests = (lane != Lane::Ledger).then_some(&self.requests);
@@ -133,7 +135,7 @@ impl Gate {
     }
 }
 
-/// Connections that only the ledger gets. A pool of one has nothing to keep back.
+/// Connections for the ledger alone. A pool of one connection has none to reserve.
 const fn reserve(connections: usize) -> usize {
     let part = connections / PART;
     if part == 0 && connections > 1 { 1 } else { part }
@@ -198,7 +200,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(gate.waiting(), 2);
         drop(held);
-        // It came later and goes first.
+        // It came later and is served first.
         drop(ledger.await.expect("no panic").expect("its turn"));
         drop(first.await.expect("no panic").expect("its turn"));
         assert_eq!(gate.waiting(), 0);

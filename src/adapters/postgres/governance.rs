@@ -1,4 +1,5 @@
-//! Governance policies by version, and their runs. They are read from the primary alone: they are cached, and decide.
+//! Governance policies by version, and their runs. They are read from the primary alone, because they are cached and
+//! decide about requests.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use tokio_postgres::types::Type;
 
 use super::{PostgresStore, columns::Columns, db::Statement, jsonb::to_jsonb};
 
-/// By the primary keys. The row of the policy is locked, so that of two changes at once each makes a version.
+/// By the primary keys. The row of the policy is locked, so that two changes at once make one version each.
 const PUT: Statement = Statement {
     name: "put_document",
     sql: "
@@ -98,8 +99,8 @@ const FORGET_RUNS: Statement = Statement {
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 
-/// By `policy_versions_age`, in its order, then by the primary key, then by the rows' places, which stand still while they are
-/// locked. Of each policy one version that is looked at has nothing before it any more.
+/// By `policy_versions_age`, in its order, then by the primary key, then by the rows' `ctid`, which cannot change while
+/// the rows are locked. Per policy, the step looks at one version that has no predecessor any more.
 const FORGET_VERSIONS: Statement = Statement {
     name: "forget_policy_versions",
     sql: "
@@ -132,7 +133,7 @@ impl Policies for PostgresStore {
     }
 
     async fn document_version(&self, id: &PolicyId, version: u32) -> PortResult<Option<StoredPolicy>> {
-        // There is none beyond what the column holds.
+        // No version is beyond the range of the column.
         let Ok(version) = i32::try_from(version) else { return Ok(None) };
         let row = self.db.row_opt(&DOCUMENT_VERSION, &[&id.as_str(), &version]).await?;
         row.map(|row| stored(&Columns(&row))).transpose()
@@ -195,14 +196,14 @@ impl Policies for PostgresStore {
 
 fn stored(row: &Columns<'_>) -> PortResult<StoredPolicy> {
     let policy_id = policy_id(row)?;
-    // A document that this program would not have taken.
+    // A document that this program would not have accepted.
     let policy = Policy::read(row.json("document")?)
         .map_err(|_| PortError::Corrupt(format!("the document of the policy {policy_id} cannot be read")))?;
     Ok(StoredPolicy { version: version(row, "version")?, created_at: row.get("created_at")?, policy_id, policy })
 }
 
 fn policy_run(row: &Columns<'_>) -> PortResult<PolicyRun> {
-    // As text: a value that is read from another one has 0 for -0.
+    // As text: a value that is converted from another value has 0 for -0.
     let verdict = row.json("verdict")?.to_string();
     Ok(PolicyRun {
         run_id: PolicyRunId::from_uuid(row.get("run_id")?),

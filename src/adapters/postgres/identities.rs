@@ -1,4 +1,4 @@
-//! The port `Identities`. Always on the primary: a key that was taken away must not be found on a replica that lags.
+//! The port `Identities`. Always on the primary: an unbound key must not be found on a replica that lags.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ const IDENTITY: Statement = Statement {
     types: &[Type::BYTEA],
 };
 
-/// By the primary keys. Without a row either somebody has the key, or there is no such producer.
+/// By the primary keys. No row means that the key is bound already, or that the producer does not exist.
 const BIND: Statement = Statement {
     name: "bind_identity",
     sql: "

@@ -1,5 +1,5 @@
-//! The port `Installations`. Always on the primary. Whose the database is, is asked in the ledger's lane, as whether it answers is: a
-//! node whose requests wait for connections has a busy database and no other one.
+//! The port `Installations`. Always on the primary. The installation's identity is read in the ledger's lane, as the
+//! ping is: if requests wait for connections, the database is busy and has not been replaced.
 
 use async_trait::async_trait;
 use penstock_actors::{
@@ -15,7 +15,7 @@ use super::{PostgresStore, columns::Columns, db::Statement};
 const INSTALLATION: Statement =
     Statement { name: "installation", sql: "SELECT installation_id, created_at FROM installation", types: &[] };
 
-/// By the primary key; a row for each tier.
+/// By the primary key; one row per tier.
 const STORE: Statement =
     Statement { name: "store_of", sql: "SELECT place FROM installation_stores WHERE tier = $1", types: &[Type::TEXT] };
 

@@ -1,8 +1,9 @@
-//! JSON in columns of `jsonb`, with its numbers as they were sent.
+//! JSON in columns of type `jsonb`, with its numbers as clients sent them.
 //!
-//! The type keeps numbers by what they are worth: `1e+400` comes back with four hundred zeros, `-0` without its sign, and what has too
-//! many digits is refused. Such a number is stored as an object with one member, which is named by it: `{"$number 1e+400": null}`. A
-//! name and not a text, since texts are what the search finds. A client's own object of that look has the mark before its name once more.
+//! The type normalizes numbers: `1e+400` comes back with four hundred zeros, `-0` comes back without its sign, and a
+//! number with too many digits is refused. Such a number is stored as an object with one member whose name holds the
+//! number: `{"$number 1e+400": null}`. It is in a name and not in a text, because the search finds texts. A client's
+//! own object of that form gets the mark once more before its name.
 
 use std::borrow::Cow;
 
@@ -16,7 +17,8 @@ use super::columns::Columns;
 
 const MARK: &str = "$number ";
 
-/// Bytes of a number that the type takes: it has room for 16,383 digits after the point, and for more before.
+/// The longest number that the type accepts, in bytes: it has room for 16,383 digits after the point, and for more
+/// before it.
 const LONGEST: usize = 1000;
 
 impl Columns<'_> {
@@ -34,12 +36,12 @@ impl Columns<'_> {
     }
 }
 
-/// The value as it is stored.
+/// The value in its stored form.
 pub(super) fn to_jsonb(value: &Value) -> Cow<'_, Value> {
     if is_kept(value) { Cow::Borrowed(value) } else { Cow::Owned(stored(value.clone())) }
 }
 
-/// The facets as they are stored.
+/// The facets in their stored form.
 pub(super) fn facets_to_jsonb(mut facets: Facets) -> Facets {
     for facet in facets.iter_mut().filter(|facet| may_change(facet.is.get())) {
         rewrite(&mut facet.is, stored).expect("a facet is JSON");
@@ -52,7 +54,7 @@ fn rewrite(text: &mut Box<RawValue>, by: impl Fn(Value) -> Value) -> serde_json:
     Ok(())
 }
 
-/// A quick look at a text of JSON: whether there may be something in it that the type would change.
+/// A quick check whether a JSON text may hold a value that the type would change.
 fn may_change(json: &str) -> bool {
     let mut pairs = json.as_bytes().windows(2);
     json.contains(MARK)
@@ -60,7 +62,7 @@ fn may_change(json: &str) -> bool {
         || json.split(|c: char| !c.is_ascii_digit() && c != '.').any(|run| run.len() >= LONGEST)
 }
 
-/// Whether the type gives the value back as it is.
+/// Whether the type returns the value unchanged.
 fn is_kept(value: &Value) -> bool {
     match value {
         Value::Number(number) => is_plain(number.as_str()),
@@ -100,7 +102,8 @@ fn from_jsonb(value: Value) -> Value {
     }
 }
 
-/// What a member stands for that begins with the mark and is alone. One that is no number was stored before there was a mark.
+/// The value that a single member with the mark stands for. If it holds no number, it was stored before the mark
+/// existed.
 fn unmarked((name, member): (String, Value)) -> Value {
     let rest = &name[MARK.len()..];
     if rest.starts_with(MARK) {

@@ -1,7 +1,7 @@
-//! Leases, settlement and the nodes that hold them.
+//! Leases, settlement, and the nodes that hold leases.
 //!
-//! The work is done by the functions of the migrations `ledger_functions`, which says how they lock, and `refills_once`. Here
-//! their arguments are laid out as one array for each column, since a statement takes any number of rows that way.
+//! The functions of the migrations `ledger_functions`, which explains their locks, and `refills_once` do the work. This
+//! file passes their arguments as one array per column, so that one statement takes any number of rows.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -27,8 +27,8 @@ use super::{
     set_aside,
 };
 
-/// A lease for more than this is a mistake or a limit's absence (2^50 bytes are a PiB); as many leases of it as a
-/// receipt may ever have at once still add up within 63 bits.
+/// A lease for more than this is a mistake or the absence of a limit (2^50 bytes are a PiB). The sum of as many such
+/// leases as a receipt may have at once still fits 63 bits.
 const MOST_WANTED: u64 = 1 << 50;
 
 /// Receipts with policy, content and asset by their primary keys; windows, nodes and leases by theirs inside the
@@ -64,8 +64,8 @@ const REFILL: Statement = Statement {
     ],
 };
 
-/// Usage, windows, leases and the node by their primary keys, inside the function. No row comes from a database that was restored and
-/// has no timeline of its own yet.
+/// Usage, windows, leases and the node by their primary keys, inside the function. A restored database that has no
+/// timeline of its own yet returns no row.
 const SETTLE: Statement = Statement {
     name: "settle",
     sql: "
@@ -94,7 +94,7 @@ const SETTLE: Statement = Statement {
     ],
 };
 
-/// The dead by `ledger_nodes_alive`, their leases by `quota_leases_node`, the rest by primary keys, inside the
+/// Dead nodes by `ledger_nodes_alive`, their leases by `quota_leases_node`, the rest by primary keys, inside the
 /// function.
 const RECLAIM: Statement = Statement {
     name: "reclaim",
@@ -225,7 +225,7 @@ impl Ledger for PostgresStore {
         let release_receipts: Vec<Uuid> = releases.iter().map(|release| release.receipt_id.as_uuid()).collect();
         let release_hours: Vec<Timestamp> = releases.iter().map(hour).collect();
         let release_epochs: Vec<i64> = releases.iter().map(|release| release.epoch).collect();
-        // What is given back is capped at the lease, so a cap that keeps the sums within 63 bits changes nothing.
+        // A release is capped at the lease, so a cap that keeps the sums within 63 bits changes nothing.
         let credit = |amount: fn(&Credit) -> u64| {
             releases.iter().map(|release| signed(amount(&release.credit).min(MOST_WANTED))).collect::<Vec<i64>>()
         };
@@ -258,7 +258,7 @@ impl Ledger for PostgresStore {
             .await;
         self.replicas.changed(rows.iter().map(|row| Topic::Usage(row.receipt_id)));
         let row = row?.ok_or_else(|| {
-            PortError::unavailable(POSTGRES, "the database was restored, and no timeline has begun in it yet")
+            PortError::unavailable(POSTGRES, "the database was restored, and its new timeline has not begun yet")
         })?;
         Ok(Settled { inserted: Columns(&row).amount("inserted")? })
     }

@@ -1,7 +1,8 @@
-//! Lineage: the port's three faces, one file each.
+//! Lineage: the three interfaces of the port, one file each.
 //!
-//! What needs several steps under locks (keeping a batch, trimming a namespace) is a function of the migration `lineage`,
-//! which says how it locks. Days leave the window as whole partitions, by statements of their own: see `upkeep`.
+//! Work that needs several steps under locks (storing a batch, trimming a namespace) is done by a function of the
+//! migration `lineage`, which explains its locks. Days leave the window as whole partitions, by separate statements:
+//! see `upkeep`.
 
 mod fold;
 mod ingest;

@@ -1,4 +1,4 @@
-//! Migrations, compiled in, applied by whichever instance comes first.
+//! Migrations, compiled in. The first instance that starts applies them.
 
 use std::error::Error as _;
 
@@ -19,48 +19,47 @@ mod embedded {
     refinery::embed_migrations!("migrations/postgres");
 }
 
-/// Names the lock that one migrating instance holds. Any number does that no other user of the database takes; this one
-/// spells "penstock" in ASCII.
+/// The key of the lock that the migrating instance holds. It must differ from every other advisory lock in the
+/// database; this one spells "penstock" in ASCII.
 const LOCK: i64 = 0x7065_6e73_746f_636b;
 
-/// What to do where the session is not ours.
+/// The advice when the session belongs to a pooler.
 const NO_SESSION: &str = "this connection leads to a pooler such as PgBouncer, which keeps no session for the lock that \
     migrations need: run `penstock migrate` with a URL of the server itself, and serve with database.migrate_at_start = \
     false (PENSTOCK_DATABASE__MIGRATE_AT_START=false)";
 
-/// A migration takes as long as it takes, whatever the time-outs of the role are.
+/// A migration may take any time, whatever the time-outs of the role are.
 const UNBOUNDED: &str =
     "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0";
 
-/// That of them which a server older than PostgreSQL 17 does not know, and so cannot be an option of the session.
+/// A time-out that a server older than PostgreSQL 17 does not know, so that it cannot be a startup option.
 const UNBOUNDED_LATER: &str = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
 
-/// What is wrong is a setting or the schema: no waiting mends it.
+/// A setting or the schema is wrong: waiting does not help.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Hopeless(String);
 
-/// Whether an error of this module comes from a setting or from what is in the database, so that trying again is of no use.
+/// Whether a setting or the content of the database caused an error of this module, so that a retry is of no use.
 pub fn is_hopeless(error: &anyhow::Error) -> bool {
     error.is::<Hopeless>()
 }
 
-/// Assets that are entered into the search in one transaction: less than a second's work, for which price changes of the same
-/// assets may wait.
+/// Assets that are indexed for the search in one transaction: less than a second's work, during which price changes of
+/// the same assets may wait.
 const ASSETS_PER_STEP: i32 = 1000;
 
-/// So many assets take some ten seconds.
+/// Indexing this many assets takes about ten seconds.
 const LOGGED_EVERY: i64 = 50_000;
 
-/// Applies the migrations that are missing; how many those were. Instances that start at the same time take turns.
+/// Applies the missing migrations; returns how many. Instances that start at the same time take turns.
 ///
 /// It opens a connection of its own, whose session holds the lock, so `settings` must lead to the server itself and not
-/// to a PgBouncer in transaction mode: that is noticed, and said. A process that dies gives the lock back with its
-/// connection.
+/// to a PgBouncer in transaction mode; otherwise it fails with that reason. When the process dies, its connection ends
+/// and releases the lock.
 ///
-/// # Errors
-/// When the server does not answer, there is a pooler in front of it, a migration fails, one that was applied has been changed
-/// since, or a later build made the schema and it does not let this one in.
+/// # Errors When the server does not answer, a pooler stands in front of it, a migration fails, an applied migration
+/// has been changed since, or a later build made the schema and does not admit this build.
 pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
     let mut config = settings.config.clone();
     config.options(match config.get_options() {
@@ -79,15 +78,15 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
         .await
         .context("cannot take the migration lock")?;
     if known(&client).await?.is_some_and(Versions::is_later) {
-        // The later build has done all that this one would.
+        // The later build has done all that this build would do.
         return Ok(0);
     }
     let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| failed(&error))?;
-    enter_assets(&client).await.context("cannot enter the assets into the search")?;
+    enter_assets(&client).await.context("cannot index the assets for the search")?;
     Ok(report.applied_migrations().len())
 }
 
-/// A server that goes away comes back; what a migration fails with by itself comes again.
+/// A server that is gone may come back; an error of the migration itself would only repeat.
 fn failed(error: &refinery::Error) -> anyhow::Error {
     match error.source().and_then(|cause| cause.downcast_ref::<Error>()) {
         Some(cause) if is_passing(cause) => anyhow!("cannot migrate: {error}: {}", told(cause)),
@@ -96,11 +95,11 @@ fn failed(error: &refinery::Error) -> anyhow::Error {
     }
 }
 
-/// Enters assets anew, as far as a migration changed what they are found by: a step at a time.
+/// Index assets again where a migration changed the index, one step at a time.
 const STEPS: [&str; 2] = ["SELECT penstock_backfill_search($1)", "SELECT penstock_refold_search($1)"];
 
-/// Finishes what V10 and V31 began: assets are entered into the search in small steps, each of them a transaction, so that no
-/// request waits for long. A process that dies leaves the rest to the next.
+/// Completes V10 and V31: assets are indexed for the search in small steps, one transaction each, so that no request
+/// waits for long. If the process dies, the next one does the rest.
 async fn enter_assets(client: &Client) -> Result<(), tokio_postgres::Error> {
     let mut entered = 0;
     for step in STEPS {
@@ -111,21 +110,20 @@ async fn enter_assets(client: &Client) -> Result<(), tokio_postgres::Error> {
             }
             entered += more;
             if entered % LOGGED_EVERY == 0 {
-                tracing::info!(assets = entered, "entering the assets into the search");
+                tracing::info!(assets = entered, "indexing the assets for the search");
             }
         }
     }
     if entered == 0 {
         return Ok(());
     }
-    // So that the first searches are planned by what is there.
+    // So that the planner knows the new rows before the first searches.
     client.batch_execute("ANALYZE asset_search, asset_words").await
 }
 
-/// Succeeds when the server answers and has the schema of this version, or a later one.
+/// Succeeds when the server answers and has the schema of this version, or a later one that admits this build.
 ///
-/// # Errors
-/// When it does not answer, or its schema is behind or does not let this build in.
+/// # Errors When it does not answer, or its schema is behind or does not admit this build.
 pub async fn await_schema(settings: &PostgresSettings) -> anyhow::Result<()> {
     let client = open(&reach(settings.config.clone(), settings)?).await?;
     let versions = known(&client).await?;
@@ -142,15 +140,16 @@ fn newest() -> i64 {
     runner.get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or_default()
 }
 
-/// What this build and the schema know of each other; `None` before the first migration. Hopeless when a later build made the schema
-/// and it does not let this one in.
+/// The versions of this build and of the schema; `None` before the first migration. Hopeless when a later build made
+/// the schema and does not admit this build.
 async fn known(client: &Client) -> anyhow::Result<Option<Versions>> {
     const SCHEMA: &str = "SELECT max(version) FROM refinery_schema_history";
     const FLOOR: &str = "SELECT least_version FROM schema_floor";
     let Some(schema) = number(client, SCHEMA).await.context("cannot read the version of the schema")? else {
         return Ok(None);
     };
-    let least = number(client, FLOOR).await.context("cannot read what the schema asks of a build")?;
+    let least =
+        number(client, FLOOR).await.context("cannot read the least version of a build that the schema admits")?;
     let versions = Versions { schema, build: newest(), least };
     match versions.refusal() {
         Some(refusal) => Err(Hopeless(refusal).into()),
@@ -158,7 +157,7 @@ async fn known(client: &Client) -> anyhow::Result<Option<Versions>> {
     }
 }
 
-/// A number of a table that may not be there. Asked without a name, for there may be a PgBouncer in between.
+/// A number from a table that may not exist. Queried without a statement name, because a PgBouncer may be in between.
 async fn number(client: &Client, sql: &str) -> Result<Option<i64>, Error> {
     match client.query_typed_opt(sql, &[]).await {
         Ok(row) => Ok(row.and_then(|row| row.get::<_, Option<i32>>(0)).map(i64::from)),

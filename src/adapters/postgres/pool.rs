@@ -1,4 +1,4 @@
-//! The pool: connections that stay warm, and whose traffic does not depend on the thread that asked for them.
+//! The pool: warm connections, whose traffic does not depend on the thread that asked for them.
 
 use std::{
     ops::Deref,
@@ -20,11 +20,11 @@ use super::{
 };
 use crate::telemetry::DbMetrics;
 
-/// A connection beyond the minimum is closed when nobody has used it for this long: longer than the lulls of a busy
-/// node, short enough to leave the server's connections to others after a peak.
+/// A connection beyond the minimum is closed when it has been idle for this long: longer than the lulls of a busy node,
+/// and short enough to free the server's connections for other clients after a peak.
 const SURPLUS_IDLE: Duration = Duration::from_secs(300);
 
-/// Connections as gauges show them.
+/// Connections, for gauges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolStatus {
     /// Open now, in use or idle.
@@ -44,7 +44,7 @@ pub(super) struct Pool {
     metrics: Arc<DbMetrics>,
 }
 
-/// A connection that is taken until it is dropped.
+/// A connection in use until this is dropped.
 pub(super) struct Taken {
     // First, so that the connection is back before its permit is.
     object: managed::Object<Connections>,
@@ -60,20 +60,21 @@ impl Deref for Taken {
 }
 
 impl Pool {
-    /// Connections by one way.
+    /// A pool of connections to one server.
     pub(super) fn new(reach: Reach, settings: &PostgresSettings, metrics: Arc<DbMetrics>) -> PortResult<Self> {
         if settings.pool_max == 0 || settings.pool_min > settings.pool_max {
-            let message = format!("a pool of {} to {} connections is none", settings.pool_min, settings.pool_max);
+            let message = format!("a pool cannot have {} to {} connections", settings.pool_min, settings.pool_max);
             return Err(PortError::rejected(POSTGRES, message));
         }
         let condemned = Arc::<Condemned>::default();
         let connections = Connections { reach: reach.clone(), condemned: Arc::clone(&condemned) };
-        // How long a connection may take to open is the way's to bound.
+        // [`Reach`] bounds how long a connection may take to open.
         let pool = managed::Pool::builder(connections)
             .max_size(settings.pool_max)
             .wait_timeout(Some(settings.wait_timeout))
             .recycle_timeout(Some(settings.recycle_timeout))
-            // The last one back is the first one out, so that what a peak left over goes idle and can be closed.
+            // The connection that came back last is used first, so that the surplus of a peak becomes idle and can be
+            // closed.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()
@@ -91,7 +92,7 @@ impl Pool {
     pub(super) async fn get(&self, lane: Lane) -> PortResult<Taken> {
         let began = Instant::now();
         let taken = match self.gate.pass(lane).await {
-            // As many permits as connections: the pool itself makes nobody wait.
+            // There are as many permits as connections, so the pool itself never waits.
             Ok(pass) => self.pool.get().await.map(|object| Taken { object, _pass: pass }).map_err(|error| {
                 self.metrics.connection_refused(lane.as_str(), "connect");
                 from_pool(error)
@@ -105,9 +106,10 @@ impl Pool {
         taken
     }
 
-    /// Ends what a connection does where it is done, and closes it: the next caller must not wait behind it. Its place in
-    /// the pool is taken until then, so that the server never sees more connections than the pool may have. Behind a pooler
-    /// the server's own time-out ends it, see [`super::session`].
+    /// Cancels the running statement of a connection in the background and closes the connection, so that the next
+    /// caller does not wait behind it. Its place in the pool stays taken until then, so that the server never sees more
+    /// connections than the pool may have. Behind a pooler, the server's own time-out ends the statement, see
+    /// [`super::session`].
     pub(super) fn abandon(&self, taken: Taken) {
         let (connector, patience) = (self.reach.tls().connector(), self.reach.within());
         let cancels = !self.reach.is_pooled();
@@ -117,30 +119,38 @@ impl Pool {
                 if cancels {
                     object.cancel_token().cancel_query(connector).await?;
                 }
-                // The request to cancel is not answered: the statement's end is.
+                // A cancel request has no answer of its own: the end of the statement is the answer.
                 object.check_connection().await
             };
             match timeout(patience, ended).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(error = told(&error), "a statement that took too long did not end well");
+                    tracing::warn!(
+                        error = told(&error),
+                        "a statement that took too long ended with an error; its connection is closed"
+                    );
                 }
-                Err(_) => tracing::warn!("a statement that took too long has not ended in time"),
+                Err(_) => tracing::warn!(
+                    "a statement that took too long has not ended after the cancel request; its connection is closed"
+                ),
             }
-            // Not used again: a request to cancel that is late would end another statement.
+            // Not used again: a late cancel request would end another statement.
             drop(managed::Object::take(object));
         });
     }
 
-    /// Closes a connection that has failed a statement. Its place in the pool is free at once.
+    /// Closes a connection whose statement failed. Its place in the pool is free at once.
     pub(super) fn discard(taken: Taken) {
         drop(managed::Object::take(taken.object));
     }
 
-    /// Leaves the server that a connection leads to: neither it nor any that was opened before now is used again.
+    /// Leaves the server of a connection: neither this connection nor any that was opened before now is used again.
     pub(super) fn leave(&self, taken: Taken, why: &str) {
         if self.condemned.note(managed::Object::metrics(&taken.object).created) {
-            tracing::warn!(why, "a server of PostgreSQL is left: its connections are closed, and new ones are opened");
+            tracing::warn!(
+                why,
+                "a PostgreSQL server is not usable any more: its connections are closed, and new ones are opened"
+            );
         }
         Self::discard(taken);
         self.pool.retain(|_, usage| !self.condemned.holds(usage.created));
@@ -161,7 +171,7 @@ impl Pool {
         });
         let now = self.status();
         let missing = self.min.saturating_sub(now.size);
-        // Those who wait open connections themselves.
+        // Waiting calls open connections themselves.
         if missing == 0 || now.waiting > 0 {
             return Ok(());
         }
@@ -171,7 +181,7 @@ impl Pool {
     }
 }
 
-/// Opens connections for the pool, and looks at those that come back.
+/// Opens connections for the pool, and checks those that come back.
 struct Connections {
     reach: Reach,
     condemned: Arc<Condemned>,
@@ -182,28 +192,30 @@ impl Manager for Connections {
     type Error = Unreached;
 
     async fn create(&self) -> Result<ClientWrapper, Unreached> {
-        // Large, and seldom run: it must not be a part of each call that takes a connection.
+        // A large future that seldom runs: it must not be part of every call that takes a connection.
         Box::pin(self.reach.open()).await
     }
 
     async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<Unreached> {
-        // Whether it was closed is known without asking the server; a check of each would double the round trips.
+        // The driver knows without a round trip whether the connection is closed; a ping each time would double the
+        // round trips.
         if client.is_closed() || self.condemned.holds(metrics.created) {
-            return Err(RecycleError::message("it is closed, or leads to a server that is left"));
+            return Err(RecycleError::message("it is closed, or its server is not usable any more"));
         }
         Ok(())
     }
 }
 
-/// Which connections are not used again: all that were opened until some moment.
+/// The connections that must not be used again: all that were opened before a certain moment.
 ///
-/// A server that begins to end, or becomes a standby, says so on one connection. The others lead to it too. Those that were opened
-/// since lead to whichever server the name leads to now, and what an old connection says late does not concern them.
+/// A server that shuts down or becomes a standby reports that on one connection. The other connections lead to it too.
+/// Newer connections lead to the server that the name resolves to now, so a late report on an old connection does not
+/// concern them.
 #[derive(Debug, Default)]
 struct Condemned(Mutex<Option<Instant>>);
 
 impl Condemned {
-    /// Notes what was said on a connection that was opened then; whether it is news.
+    /// Notes a report on a connection that was opened at that time. Returns whether it is news.
     fn note(&self, opened: Instant) -> bool {
         let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = until.is_none_or(|until| opened > until);

@@ -1,8 +1,9 @@
-//! How a connection is opened: address by address, each with its share of the time, and then asked whether it is of use.
+//! How a connection is opened: one address at a time, each with its share of the time, and then checked for use.
 //!
-//! A URL may name several servers and a name may have several addresses. One that swallows what is sent to it must not use up
-//! the time that the next one needs, so each gets its part of what is left. An address that answers is still no server of ours
-//! when it only reads, or when its sessions are not what the statements rely on ([`Session`]): then the next one is tried.
+//! A URL may name several servers, and a name may have several addresses. An address that drops packets must not use up
+//! the time of the next one, so each gets its share of the time left. An address that answers is still not usable when
+//! the server is read-only, or when its sessions lack the properties that the statements rely on ([`Session`]): then
+//! the next one is tried.
 
 mod address;
 
@@ -34,8 +35,8 @@ use super::{
 
 /// Opens connections on the I/O runtime.
 ///
-/// A socket belongs to the runtime that opened it. Opened by whichever task happens to call, it would be served by, and die
-/// with, that web worker or arbiter.
+/// A socket belongs to the runtime that opened it. If the calling task opened it, the socket would depend on that web
+/// worker or arbiter, and end with it.
 #[derive(Clone)]
 pub(super) struct Reach {
     config: Config,
@@ -44,24 +45,25 @@ pub(super) struct Reach {
     within: Duration,
     role: Role,
     io: Handle,
-    /// Whether a pooler was met between us and the server. From then on connections go without the mark that it cannot keep.
+    /// Whether a pooler was found between this node and the server. From then on, connections omit the mark that it
+    /// does not accept.
     pooled: Arc<AtomicBool>,
 }
 
-/// What a connection is for.
+/// The role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It must take writes.
+    /// It must accept writes.
     Primary,
-    /// It may read only.
+    /// It may be read-only.
     Replica,
 }
 
-/// No address led to a server that can be used: what each of them said.
+/// No address led to a usable server: the refusal of each.
 #[derive(Debug)]
 pub(super) struct Unreached(Vec<(String, Refusal)>);
 
-/// Why one address is of no use.
+/// Why an address is not usable.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("{}", told(.0))]
@@ -70,15 +72,15 @@ pub(super) enum Refusal {
     Nameless(io::Error),
     #[error("no answer within {0:?}")]
     Late(Duration),
-    #[error("the server only reads: it is a standby, or default_transaction_read_only is on")]
+    #[error("the server is read-only: it is a standby, or default_transaction_read_only is on")]
     OnlyReads,
-    /// A setting of the server, which no waiting mends.
+    /// A setting of the server; waiting does not help.
     #[error("{0}")]
     Unfit(String),
 }
 
 impl Refusal {
-    /// Whether a setting is the reason, here or there.
+    /// Whether a setting is the reason, here or on the server.
     fn is_hopeless(&self) -> bool {
         match self {
             Self::Unfit(_) => true,
@@ -89,7 +91,7 @@ impl Refusal {
 }
 
 impl Unreached {
-    /// Whether settings are the reason at every address, so that trying again is of no use.
+    /// Whether settings are the reason at every address, so that a retry is of no use.
     pub(super) fn is_hopeless(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|(_, refusal)| refusal.is_hopeless())
     }
@@ -133,12 +135,12 @@ impl Reach {
         self.within
     }
 
-    /// Whether a pooler stands between us and the server, as far as that is known.
+    /// Whether a pooler is known to stand between this node and the server.
     pub(super) fn is_pooled(&self) -> bool {
         self.pooled.load(Relaxed)
     }
 
-    /// A connection to the first address that is of use.
+    /// Opens a connection to the first usable address.
     pub(super) async fn open(&self) -> Result<ClientWrapper, Unreached> {
         let deadline = Instant::now() + self.within;
         let mut refusals = Vec::new();
@@ -173,7 +175,7 @@ impl Reach {
         Err(Unreached(refusals))
     }
 
-    /// A connection by a way that leads to one address, if it is of use.
+    /// Opens a connection to one address, if it is usable.
     async fn attempt(&self, way: &Config) -> Result<ClientWrapper, Refusal> {
         if !self.is_pooled() {
             match self.connect(&marked(way)).await {
@@ -188,13 +190,13 @@ impl Reach {
         let (client, connection) = self.inside(way.connect(self.tls.connector())).await?;
         let driver = self.io.spawn(async move {
             if let Err(error) = connection.await {
-                tracing::warn!(%error, "a connection to PostgreSQL broke");
+                tracing::warn!(%error, "a connection to PostgreSQL broke; the pool opens a new one when it needs one");
             }
         });
         Ok(ClientWrapper::new(client, driver))
     }
 
-    /// The connection, when it is of use.
+    /// Returns the connection, if it is usable.
     async fn used(&self, client: ClientWrapper) -> Result<ClientWrapper, Refusal> {
         let session = Session::of(&client).await?;
         if !session.is_own {
@@ -211,11 +213,13 @@ impl Reach {
 
     fn met_a_pooler(&self) {
         if !self.pooled.swap(true, Relaxed) {
-            tracing::info!("a pooler stands before PostgreSQL: statements that take too long are the server's to end");
+            tracing::info!(
+                "a pooler stands in front of PostgreSQL: this node cancels no statements there, so set statement_timeout on the server"
+            );
         }
     }
 
-    /// Makes progress as if it ran on the I/O runtime, and ends with the caller.
+    /// Runs the future in the context of the I/O runtime; it ends with the caller.
     async fn inside<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|context| {
@@ -226,11 +230,11 @@ impl Reach {
     }
 }
 
-/// When the first of `many` has to be done that come one after the other until `deadline`, and when it begins.
+/// The deadline and the start of the first of `many` attempts that run one after another until `deadline`.
 fn part(deadline: Instant, many: usize) -> (Instant, Instant) {
     let now = Instant::now();
     let left = deadline.saturating_duration_since(now);
-    // Nobody names so many addresses.
+    // No configuration has that many addresses.
     (now, now + left / u32::try_from(many).unwrap_or(u32::MAX).max(1))
 }
 
@@ -244,7 +248,7 @@ mod tests {
         let deadline = Instant::now() + whole;
         let (_, first) = part(deadline, 3);
         assert_eq!(first, Instant::now() + whole / 3);
-        // The first one refused at once: what it left is the others'.
+        // The first one was refused at once: its time goes to the others.
         let (_, second) = part(deadline, 2);
         assert_eq!(second, Instant::now() + whole / 2);
         tokio::time::advance(whole / 2).await;

@@ -1,4 +1,4 @@
-//! Receipts, policies, and what a receipt has used.
+//! Receipts, policies, and the usage of a receipt.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -17,8 +17,8 @@ use super::{
     replicas::Topic,
 };
 
-/// Asset, price, policy and receipt by their primary keys. A receipt that is there already is returned as it is: the
-/// caller may repeat a call whose answer was lost.
+/// Asset, price, policy and receipt by their primary keys. An existing receipt is returned unchanged: the caller may
+/// repeat a call whose answer was lost.
 const CREATE_RECEIPT: Statement = Statement {
     name: "create_receipt",
     sql: "
@@ -53,7 +53,7 @@ const RECEIPT: Statement = Statement {
     types: &[Type::UUID],
 };
 
-/// By the primary key. The row is locked before it is judged, so that of two changes at once the second sees the first.
+/// By the primary key. The row is locked before it is read, so that of two changes at once the second sees the first.
 const SET_STATUS: Statement = Statement {
     name: "set_receipt_status",
     sql: "
@@ -76,7 +76,7 @@ const SET_STATUS: Statement = Statement {
     types: &[Type::UUID, Type::TEXT, Type::TIMESTAMPTZ, Type::TEXT_ARRAY],
 };
 
-/// By the primary key. A row that was not there before has no deleting transaction.
+/// By the primary key. A row that was just inserted has no deleting transaction.
 const PUT_POLICY: Statement = Statement {
     name: "put_policy",
     sql: "
@@ -114,7 +114,7 @@ const PUT_POLICY: Statement = Statement {
     ],
 };
 
-/// All of a small table, in the order of its primary key.
+/// A whole small table, in the order of its primary key.
 const POLICIES: Statement = Statement {
     name: "policies",
     sql: "
@@ -126,7 +126,7 @@ const POLICIES: Statement = Statement {
     types: &[],
 };
 
-/// Receipt and policy by their primary keys, windows by `quota_usage_windows_time_range`. One row for each window kind.
+/// Receipt and policy by their primary keys, windows by `quota_usage_windows_time_range`. One row per window kind.
 const QUOTA: Statement = Statement {
     name: "quota",
     sql: "

@@ -1,18 +1,19 @@
 //! Reads that may lag: which server they go to.
 //!
-//! A replica serves a read while it is known to hold everything that was committed up to a moment not longer ago than
-//! `replica_max_lag`. That is measured without anybody's clock but this node's: every [`Replicas::check`] notes how far the
-//! primary's log had come at a moment, and a replica that has replayed that far holds all that was committed before that
-//! moment. (The age of the last replayed transaction would not do: it grows on an idle primary too.) A replica that is
-//! behind or does not answer is passed over until a check finds it fit; with none fit, the primary serves.
+//! A replica serves a read while it is known to hold every commit up to a moment within `replica_max_lag`. That is
+//! measured with this node's clock alone: every [`Replicas::check`] notes the position of the primary's log at a
+//! moment, and a replica that has replayed up to that position holds every commit before that moment. (The age of the
+//! last replayed transaction is not a measure: it grows on an idle primary too.) A replica that lags or does not answer
+//! is passed over until a check succeeds; with no usable replica, the primary serves.
 //!
-//! What anybody may ask for must not take a replica out: an answer that says no is an answer, and a search takes as long as
-//! whoever asks makes it, which says nothing of the server while the checks find it well.
+//! A client's request must not take a replica out of use. An answer that refuses a statement is an answer. A search
+//! takes as long as its query makes it, so a slow search says nothing about a server that passes its checks.
 //!
-//! Who changed something reads it: a change is noted under a [`Topic`], and reads of the topic go only to replicas that are
-//! known to hold what was committed until after the change. That is so on the instance that made it, and on one that was
-//! told of it; elsewhere it is seen within `replica_max_lag`. Nothing about money is read here: leases, settlement, receipts
-//! and windows are the primary's.
+//! A client that changed a thing then reads the change: the change is noted under a [`Topic`], and reads of the topic
+//! go only to replicas that are known to hold all commits up to a moment after the change. That holds on the instance
+//! that made the change, and on every instance that was told of it; elsewhere the change is visible within
+//! `replica_max_lag`. Nothing about money is read from replicas: leases, settlement, receipts and windows are read from
+//! the primary.
 
 mod lag;
 mod pins;
@@ -45,24 +46,25 @@ use crate::telemetry::DbMetrics;
 
 pub(super) use self::pins::Topic;
 
-/// A check and a read on a replica may take so long. A replica that is slower is no help: the primary answers meanwhile.
+/// The time limit of a check and of a read on a replica. A slower replica is no help: the primary answers instead.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A search may take so long there: the second after which it ends by itself (`penstock_matches`), and the last of its spans. And
-/// it is longer than it takes the checks to find that a replica hangs.
+/// The time limit of a search: the second after which it ends by itself (`penstock_matches`), and the last of its
+/// steps. It is also longer than the checks need to find that a replica hangs.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Checks in the time that a replica may lag: a replica that falls behind is passed over a fifth of it too early at most.
+/// Checks per `replica_max_lag`: a replica that falls behind is passed over at most a fifth of that time too early.
 const CHECKS: u32 = 5;
 
-/// How often to check at most and at least: cheap for the primary, and soon enough for whoever waits for a replica.
+/// The least and the greatest interval between checks: cheap for the primary, and soon enough for reads that wait for a
+/// replica.
 const CHECK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// No table at all.
+/// Reads no table.
 const PRIMARY_LOG: Statement =
     Statement { name: "primary_log", sql: "SELECT (pg_current_wal_lsn() - '0/0')::bigint AS position", types: &[] };
 
-/// No table at all. A server that is nobody's replica has replayed nothing.
+/// Reads no table. A server that is not a replica has replayed nothing.
 const REPLAYED_LOG: Statement = Statement {
     name: "replayed_log",
     sql: "
@@ -74,7 +76,7 @@ const REPLAYED_LOG: Statement = Statement {
 #[derive(Clone)]
 pub(super) struct Replicas {
     primary: Db,
-    /// In the ledger's lane: a busy pool must not look like a server that is behind.
+    /// In the ledger's lane: a busy pool must not look like a server that lags.
     probe: Db,
     replicas: Arc<[Replica]>,
     pins: Arc<Pins>,
@@ -85,7 +87,7 @@ pub(super) struct Replicas {
 }
 
 struct Replica {
-    /// As operators count them: from 1, in the order of the configuration.
+    /// The number for logs and metrics: from 1, in the order of the configuration.
     number: String,
     db: Db,
     searches: Db,
@@ -94,8 +96,8 @@ struct Replica {
 }
 
 impl Replica {
-    /// The primary answers this read. Others too, when the server is the reason; not for a table that has not come yet, a
-    /// conflict with what is replayed, or a queue before its connections.
+    /// The primary answers this read. Other reads go to it too when the server is the reason, but not when the reason
+    /// is a table that is not replicated yet, a conflict with the replay, or a full queue for connections.
     fn failed(&self, statement: &Statement, error: &PortError) {
         tracing::debug!(replica = self.number, statement = statement.name, %error, "a replica failed a read");
         if Fault::of(error) != Fault::NotItsOwn {
@@ -126,7 +128,7 @@ impl Replicas {
         }
     }
 
-    /// As for the primary, but that a replica does not answer is no news: the check tells it.
+    /// As for the primary, but without a log line when a replica does not answer: the check logs that.
     pub(super) async fn keep_warm(&self) {
         join_all(self.replicas.iter().map(|replica| replica.db.pool().keep_warm())).await;
     }
@@ -140,13 +142,13 @@ impl Replicas {
         })
     }
 
-    /// How often [`Self::check`] is to be called; `None` when there is no replica to check.
+    /// How often [`Self::check`] must be called; `None` without replicas.
     pub(super) fn check_every(&self) -> Option<Duration> {
         let (least, most) = CHECK_EVERY;
         (!self.replicas.is_empty()).then(|| (self.max_lag / CHECKS).clamp(least, most))
     }
 
-    /// The rows of a statement that only reads.
+    /// Returns the rows of a statement that only reads.
     pub(super) async fn rows(&self, topic: Topic, statement: &Statement, params: &[Param<'_>]) -> PortResult<Vec<Row>> {
         match self.by_replica(topic, statement, params).await {
             Some(rows) => Ok(rows),
@@ -154,10 +156,10 @@ impl Replicas {
         }
     }
 
-    /// The rows of a search, which takes as long as whoever asks makes it.
+    /// Returns the rows of a search, whose time depends on the query.
     ///
     /// # Errors
-    /// Also when a replica that is well has not come to an end with it: the primary would not either.
+    /// Also when a healthy replica did not finish the search: the primary would not either.
     pub(super) async fn search_rows(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Vec<Row>> {
         if let Some(replica) = self.pick(Topic::Catalogue) {
             match replica.searches.rows(statement, params).await {
@@ -172,7 +174,7 @@ impl Replicas {
         self.by_primary(statement, params).await
     }
 
-    /// A row that is there for good once it is there. That a replica does not have it yet proves nothing.
+    /// Reads a row that is never deleted. If a replica lacks it, the primary is asked.
     pub(super) async fn row_opt(
         &self,
         topic: Topic,
@@ -193,7 +195,7 @@ impl Replicas {
         self.primary.rows(statement, params).await
     }
 
-    /// `None` when there is no replica that may and can.
+    /// `None` when no replica may serve, or the replica failed.
     async fn by_replica(&self, topic: Topic, statement: &Statement, params: &[Param<'_>]) -> Option<Vec<Row>> {
         let replica = self.pick(topic)?;
         match replica.db.rows(statement, params).await {
@@ -208,7 +210,7 @@ impl Replicas {
         }
     }
 
-    /// From now on, who reads this sees what was committed until now.
+    /// Later reads of these topics see every commit up to now.
     pub(super) fn changed(&self, topics: impl IntoIterator<Item = Topic>) {
         if !self.replicas.is_empty() {
             let now = Instant::now();
@@ -216,12 +218,12 @@ impl Replicas {
         }
     }
 
-    /// From now on, everybody sees what was committed until now.
+    /// All later reads see every commit up to now.
     pub(super) fn anything_changed(&self) {
         self.pins.pin_all(Instant::now());
     }
 
-    /// One of the replicas that may serve, each in its turn.
+    /// One of the replicas that may serve, in turn.
     fn pick(&self, topic: Topic) -> Option<&Replica> {
         let (now, pinned) = (Instant::now(), self.pins.pinned(topic));
         let first = self.next.fetch_add(1, Relaxed);
@@ -230,29 +232,32 @@ impl Replicas {
             .find(|replica| replica.freshness.serves(now, self.max_lag, pinned))
     }
 
-    /// Whether the checks, which have gone on meanwhile, find a replica fit.
+    /// Whether the checks, which continue meanwhile, still find the replica usable.
     fn is_well(&self, replica: &Replica) -> bool {
         replica.freshness.serves(Instant::now(), self.max_lag, None)
     }
 
-    /// Whether each replica answers and is one.
+    /// Whether each replica answers and is a replica.
     pub(super) async fn ping(&self) -> Vec<PortResult<()>> {
         join_all(self.replicas.iter().map(|replica| async move {
             let replayed = position(&replica.probe, &REPLAYED_LOG).await?;
-            replayed.map(drop).ok_or_else(|| PortError::rejected(POSTGRES, "this server is nobody's replica"))
+            replayed.map(drop).ok_or_else(|| PortError::rejected(POSTGRES, "this server is not a replica"))
         }))
         .await
     }
 
-    /// Measures how far each replica is.
+    /// Measures the lag of each replica.
     pub(super) async fn check(&self) {
         let mut log = self.log.lock().await;
         let asked = Instant::now();
         match position(&self.probe, &PRIMARY_LOG).await {
             Ok(Some(position)) => log.note(asked, position),
             Ok(None) => {}
-            // Without it no replica can be proven fresh; what was proven holds until it is too old.
-            Err(error) => tracing::debug!(%error, "the primary's log is not known"),
+            // Without the primary's position, no replica can be proven fresh; earlier proofs hold until they are too
+            // old.
+            Err(error) => {
+                tracing::debug!(%error, "cannot read the log position of the primary; replicas serve reads until their last proof is too old")
+            }
         }
         let log = &*log;
         join_all(self.replicas.iter().map(|replica| async move {
@@ -262,11 +267,11 @@ impl Replicas {
                     self.measured(replica, held, held.or(log.oldest()).map(|since| since.elapsed()));
                 }
                 Ok(None) => {
-                    tracing::debug!(replica = replica.number, "this server is nobody's replica");
+                    tracing::debug!(replica = replica.number, "this server is not a replica; it serves no reads");
                     self.measured(replica, None, None);
                 }
                 Err(error) => {
-                    tracing::debug!(replica = replica.number, %error, "a replica does not answer");
+                    tracing::debug!(replica = replica.number, %error, "a replica does not answer; it serves no reads");
                     self.measured(replica, None, None);
                 }
             }
@@ -274,10 +279,10 @@ impl Replicas {
         .await;
     }
 
-    /// `held` is until when a replica holds everything, `lag` how far it is behind, or that at least.
+    /// `held`: until when the replica holds every commit. `lag`: its lag, or a lower bound of it.
     fn measured(&self, replica: &Replica, held: Option<Instant>, lag: Option<Duration>) {
         let serves = held.is_some() && lag.is_some_and(|lag| lag <= self.max_lag);
-        // Told once for each change.
+        // Logged once per change.
         if replica.freshness.note(held, serves) {
             let (replica, max) = (&replica.number, self.max_lag);
             if serves {

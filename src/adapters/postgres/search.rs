@@ -1,8 +1,9 @@
-//! The port `Search`: full-text search over the catalogue. How it works is said where it is done, in migrations V10 and V18.
+//! The port `Search`: full-text search over the catalogue. Migrations V10 and V18, which implement it, explain how it
+//! works.
 //!
-//! A call is one round trip to a function. It looks into spans of the catalogue that grow, the newest first, and stops when the
-//! page is full: however many assets a common word has, few of them are looked at. When a second is over it stops too, with
-//! a page that is not full and a place to go on from. A replica may answer.
+//! A call is one round trip to a function. It reads spans of the catalogue that grow, the newest first, and stops when
+//! the page is full: however many assets a common word has, it reads few of them. It also stops after one second, with
+//! a page that is not full and a cursor to continue from. A replica may answer.
 
 use async_trait::async_trait;
 use penstock_actors::{
@@ -24,8 +25,8 @@ mod tsquery;
 
 use self::tsquery::{Place, tsquery};
 
-/// By `asset_search_document` where there are words or filters, else by the primary key or `asset_search_price`; then by the
-/// primary keys and `asset_search_version_id_key`. The price that is shown is the one that filters compare.
+/// By `asset_search_document` with words or filters, else by the primary key or `asset_search_price`; then by the
+/// primary keys and `asset_search_version_id_key`. The price in the result is the one that filters compare.
 const SEARCH: Statement = Statement {
     name: "search",
     sql: "
@@ -72,7 +73,7 @@ const SEARCH_FACETS: Statement = Statement {
     ],
 };
 
-/// A wish as the functions take it.
+/// A search request as the functions take it.
 struct Asked<'a> {
     in_name: Option<String>,
     in_description: Option<String>,

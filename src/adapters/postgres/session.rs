@@ -1,23 +1,25 @@
-//! What the statements rely on in a session, and whether the session is our own or that of a pooler between us and the server.
+//! The session properties that statements rely on, and whether the session belongs to this node or to a pooler in
+//! between.
 //!
-//! A role, a database or a server may have defaults of its own. Where the session is ours, it is opened with those that the
-//! statements need. A pooler keeps no session: a `SET` would go to whichever of its connections happens to be free, and stay there
-//! for others. So behind one nothing is set, and a connection whose defaults are other ones is refused, with what to do.
+//! A role, a database or a server may have defaults of its own. A session of our own is opened with the settings that
+//! the statements need. A pooler keeps no session: a `SET` would go to any one of its connections, and stay there for
+//! other clients. So behind a pooler nothing is set, and a connection with other defaults is refused, with advice.
 //!
-//! A pooler keeps no session for the lock that migrations need either. And a request to cancel must not go through one: PgBouncer
-//! 1.18 ends of it now and then, with the connections of all instances (its issues 801, 822 and 904).
+//! A pooler also keeps no session for the lock that migrations need. And cancel requests must not go through a pooler:
+//! one sometimes crashes PgBouncer 1.18, which ends the connections of all instances (its issues 801, 822 and 904).
 
 use tokio_postgres::{Client, Config, Error, error::SqlState};
 
-/// What each statement relies on: it sees what was committed before it, and a backslash in a text is one. And an option that
-/// only a session of the server's own has; a name with a dot needs no rights.
+/// Every statement relies on these: it sees all earlier commits, and a backslash in a text is a backslash. The last
+/// option is the mark of a session of our own: only the server itself accepts it. A name with a dot needs no
+/// privileges.
 const OWN_SESSION: &str = "-c default_transaction_isolation=read\\ committed -c standard_conforming_strings=on -c TimeZone=UTC \
                            -c penstock.own_session=yes";
 
-/// The encoding that names, words and JSON are in.
+/// The encoding of names, words and JSON.
 const ENCODING: &str = "UTF8";
 
-/// The same way, with a session of our own if it arrives.
+/// The same configuration, which opens a session of our own if no pooler is in between.
 pub(super) fn marked(config: &Config) -> Config {
     let mut marked = config.clone();
     marked.options(match config.get_options() {
@@ -27,8 +29,8 @@ pub(super) fn marked(config: &Config) -> Config {
     marked
 }
 
-/// Whether a [`marked`] connection was refused because a pooler cannot keep the mark: PgBouncer names a startup parameter, other
-/// poolers call it a feature that they lack.
+/// Whether a [`marked`] connection was refused because a pooler does not accept the mark: PgBouncer names a startup
+/// parameter, other poolers call it an unsupported feature.
 pub(super) fn is_pooler(error: &Error) -> bool {
     error.as_db_error().is_some_and(|refusal| {
         (*refusal.code() == SqlState::PROTOCOL_VIOLATION && refusal.message().contains("startup parameter"))
@@ -36,12 +38,12 @@ pub(super) fn is_pooler(error: &Error) -> bool {
     })
 }
 
-/// What a session is like.
+/// The properties of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
-    /// Whether the mark has arrived. A pooler that was told to pass over options lets a [`marked`] connection through.
+    /// Whether the mark has arrived. A pooler that ignores options lets a [`marked`] connection through.
     pub(super) is_own: bool,
-    /// Whether it takes no writes.
+    /// Whether it accepts no writes.
     pub(super) only_reads: bool,
     database: String,
     encoding: String,
@@ -50,7 +52,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Asks the server, in one round trip and without a name, for there may be a pooler in between.
+    /// Asks the server, in one round trip and without a statement name, because a pooler may be in between.
     pub(super) async fn of(client: &Client) -> Result<Self, Error> {
         const FACTS: &str = "
             SELECT current_setting('penstock.own_session', true) IS NOT DISTINCT FROM 'yes',
@@ -68,7 +70,7 @@ impl Session {
         })
     }
 
-    /// Why statements would go wrong in it, and what to do.
+    /// Why statements would go wrong in the session, with advice.
     pub(super) fn flaw(&self) -> Option<String> {
         let Self { database, encoding, isolation, .. } = self;
         if encoding != ENCODING {
@@ -83,7 +85,7 @@ impl Session {
             (isolation, _) => ("default_transaction_isolation", isolation, "read committed"),
         };
         Some(format!(
-            "sessions of the pooler before PostgreSQL have {name} = '{value}' and Penstock needs '{needed}': set it where the \
+            "sessions of the pooler in front of PostgreSQL have {name} = '{value}' and Penstock needs '{needed}': set it where the \
              pooler connects (connect_query of PgBouncer), or with ALTER ROLE ... SET {name} = '{needed}'"
         ))
     }

@@ -1,4 +1,4 @@
-//! Usage that could not be settled, and is kept for a person to decide about.
+//! Usage that could not be settled, stored for a person to decide about.
 
 use penstock_actors::{
     ids::{NodeId, UsageId},

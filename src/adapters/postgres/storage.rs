@@ -1,4 +1,4 @@
-//! Looks at stored copies, the quarantine, moves between tiers, and the last use of content.
+//! Verifications of stored copies, the quarantine, moves between tiers, and the last use of content.
 
 mod moves;
 
@@ -46,7 +46,7 @@ const NOTE_VERIFICATIONS: Statement = Statement {
     ],
 };
 
-/// By `storage_verifications_content`, once for each kind: the index is in the order of time within one.
+/// By `storage_verifications_content`, once per kind: the index is in the order of time within a kind.
 const VERIFICATIONS: Statement = Statement {
     name: "verifications",
     sql: "
@@ -66,7 +66,7 @@ const VERIFICATIONS: Statement = Statement {
     types: &[Type::BYTEA, Type::TEXT_ARRAY, Type::TIMESTAMPTZ, Type::UUID, Type::INT8],
 };
 
-/// By `storage_verifications_age`, then by the rows' places, which stand still while they are locked.
+/// By `storage_verifications_age`, then by the rows' `ctid`, which cannot change while the rows are locked.
 const FORGET_VERIFICATIONS: Statement = Statement {
     name: "forget_verifications",
     sql: "
@@ -118,8 +118,8 @@ const STORED_CONTENT: Statement = Statement {
     types: &[Type::BYTEA],
 };
 
-/// By the primary keys, in their order. A subquery and not a join: for a page of this size the planner would read all uses and
-/// hash them.
+/// By the primary keys, in their order. A subquery and not a join: for a page of this size the planner would read and
+/// hash all uses.
 const STORED_AFTER: Statement = Statement {
     name: "stored_after",
     sql: "
@@ -132,7 +132,7 @@ const STORED_AFTER: Statement = Statement {
     types: &[Type::BYTEA, Type::INT8],
 };
 
-/// By the primary key. In order, so that instances which note the same contents do not lock each other out.
+/// By the primary key. Sorted, so that instances that note the same contents do not deadlock.
 const NOTE_USES: Statement = Statement {
     name: "note_uses",
     sql: "
@@ -142,7 +142,7 @@ const NOTE_USES: Statement = Statement {
     types: &[Type::BYTEA_ARRAY, Type::DATE],
 };
 
-/// By the primary key. A task that another node has comes back as it was.
+/// By the primary key. A task that another node holds is returned unchanged.
 const CLAIM_TASK: Statement = Statement {
     name: "claim_task",
     sql: "
@@ -168,7 +168,7 @@ const ADVANCE_TASK: Statement = Statement {
     types: &[Type::TEXT, Type::UUID, Type::BYTEA, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ],
 };
 
-/// Before every name.
+/// Sorts before every hash.
 const FIRST: &[u8] = &[];
 
 #[async_trait]
@@ -198,7 +198,7 @@ impl StorageRecords for PostgresStore {
     ) -> PortResult<Vec<Verification>> {
         let kinds = kind.map_or_else(|| VerificationKind::ALL.to_vec(), |kind| vec![kind]);
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-        // The end of PostgreSQL's own time is earlier than that of ours.
+        // The range of PostgreSQL's timestamps ends earlier than ours.
         let at = after.map_or(LAST_MOMENT, |place| place.verified_at);
         let id = after.map_or(Uuid::max(), |place| place.verification_id.as_uuid());
         let params: [super::db::Param<'_>; 5] = [&hash.as_bytes().as_slice(), &kinds, &at, &id, &i64::from(limit)];
@@ -249,7 +249,7 @@ impl StorageRecords for PostgresStore {
     async fn claim_task(&self, task: StorageTask, node: NodeId, now: Timestamp, ttl: Duration) -> PortResult<Claim> {
         let until = now.saturating_add(ttl).unwrap_or(LAST_MOMENT);
         let row = self.upkeep.row_opt(&CLAIM_TASK, &[&task.as_str(), &node.as_uuid(), &now, &until]).await?;
-        // Nothing comes where another node made the row a moment ago: then it has the task.
+        // No row is returned if another node inserted the row a moment ago: that node holds the task.
         let Some(row) = row else { return Ok(Claim { progress: TaskProgress::default(), is_ours: false }) };
         let row = Columns(&row);
         let after = row.get::<Option<&[u8]>>("after_hash")?;
@@ -283,7 +283,7 @@ impl StorageRecords for PostgresStore {
                 return Ok(Some(MoveBegun { at: content_move(&row)?, is_ours }));
             }
         }
-        Err(PortError::unavailable(POSTGRES, "the move is changed by others again and again"))
+        Err(PortError::unavailable(POSTGRES, "other instances keep changing the move"))
     }
 
     async fn keep_move(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
@@ -311,7 +311,7 @@ impl StorageRecords for PostgresStore {
     }
 }
 
-/// The end of the year 9998: after every look, and within the time of both sides.
+/// The end of the year 9998: after every verification, and within the range of both sides.
 const LAST_MOMENT: Timestamp = Timestamp::constant(253_370_764_799, 0);
 
 fn verification(row: &Columns<'_>) -> PortResult<Verification> {

@@ -1,4 +1,4 @@
-//! The port `Timekeeper`: the server's clock, which all instances go by.
+//! The port `Timekeeper`: the server's clock, which all instances use.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -7,10 +7,10 @@ use tokio_postgres::types::Type;
 
 use super::{PostgresStore, columns::Columns, db::Statement};
 
-/// No table at all.
+/// Reads no table.
 const TIME: Statement = Statement { name: "time", sql: "SELECT clock_timestamp() AS now", types: &[] };
 
-/// All of a table of one row.
+/// A whole table of one row.
 const TRUSTED_TIME: Statement =
     Statement { name: "trusted_time", sql: "SELECT trusted_at FROM ledger_clock", types: &[] };
 

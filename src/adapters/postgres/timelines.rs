@@ -1,4 +1,4 @@
-//! The port `Timelines`. Where a history is at home is the business of the migration `lives_and_timelines`.
+//! The port `Timelines`. The migration `lives_and_timelines` decides which database a history belongs to.
 
 use async_trait::async_trait;
 use penstock_actors::{
@@ -10,11 +10,11 @@ use tokio_postgres::types::Type;
 
 use super::{PostgresStore, columns::Columns, db::Statement};
 
-/// The last row of a table that has one for each restore, by its primary key.
+/// By the primary key: the last row of a table that has one row per restore.
 const TIMELINE: Statement =
     Statement { name: "timeline", sql: "SELECT timeline_id, moved FROM penstock_timeline()", types: &[] };
 
-/// Once a restore: it reads the leases as a whole.
+/// Once per restore: it reads all leases.
 const BEGIN: Statement = Statement {
     name: "begin_timeline",
     sql: "SELECT timeline_id, leases, bytes FROM penstock_begin_timeline($1, $2)",

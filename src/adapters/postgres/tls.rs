@@ -1,7 +1,7 @@
-//! Encryption on the way to the server, and the proof that it is the right one.
+//! Encryption of the connection to the server, and the check that it is the right server.
 //!
-//! There is no "prefer": who can tamper with the connection can refuse encryption too, so it would protect nobody. Files
-//! are read when a store is opened; what is renewed on the disk is taken up with the next start.
+//! There is no "prefer": an attacker who can tamper with the connection can also refuse encryption, so "prefer" would
+//! protect nothing. Files are read when a store is opened; renewed files take effect with the next start.
 
 use std::{
     error::Error as _,
@@ -25,16 +25,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 #[error("{0}")]
 pub(super) struct UnusableTls(String);
 
-/// What is asked of a connection.
+/// The requirements for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
     /// Not encrypted.
     #[default]
     Off,
-    /// Encrypted, but whoever answers is believed to be the server.
+    /// Encrypted, but the server's identity is not checked.
     Require,
-    /// Encrypted, and the server has a certificate for its name from an authority that is trusted.
+    /// Encrypted, and the server has a certificate for its name from a trusted authority.
     Verify,
 }
 
@@ -42,9 +42,9 @@ pub enum TlsMode {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsSettings {
     pub mode: TlsMode,
-    /// The authorities to trust. `None`: those that the system trusts.
+    /// The trusted authorities. `None`: those of the system.
     pub ca_file: Option<PathBuf>,
-    /// What this node shows to a server that asks who it is.
+    /// The certificate that this node presents when the server asks for one.
     pub identity: Option<TlsIdentity>,
 }
 
@@ -55,7 +55,7 @@ pub struct TlsIdentity {
     pub key_file: PathBuf,
 }
 
-/// Opens encrypted connections, or plain ones where that is the setting.
+/// Opens encrypted connections, or plain ones if so configured.
 #[derive(Clone)]
 pub(super) struct Tls {
     mode: TlsMode,
@@ -88,7 +88,7 @@ impl Tls {
         Ok(Self { mode: settings.mode, connector: MakeRustlsConnect::new(config) })
     }
 
-    /// What `config` says of encryption does not count: the settings do.
+    /// The settings here override `config`.
     pub(super) fn apply(&self, config: &mut tokio_postgres::Config) {
         config.ssl_mode(match self.mode {
             TlsMode::Off => SslMode::Disable,
@@ -115,7 +115,8 @@ impl TlsIdentity {
     }
 }
 
-/// Whether one side refused the other's certificate, or the server offers no TLS. A handshake that merely broke is none of these.
+/// Whether one side refused the other's certificate, or the server offers no TLS. A handshake that merely broke does
+/// not count.
 pub(super) fn is_distrust(error: &tokio_postgres::Error) -> bool {
     let Some(cause) = error.source() else { return false };
     let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -128,7 +129,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, UnusableTls> {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+            let why = found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string);
             let message = format!("this system's certificate authorities cannot be read: {why}; name a CA file");
             return Err(UnusableTls(message));
         }
@@ -153,7 +154,7 @@ fn unusable(path: &Path, why: &str) -> UnusableTls {
     UnusableTls(format!("{} cannot be used: {why}", path.display()))
 }
 
-/// Believes whoever answers, but not that somebody else's handshake is theirs.
+/// Accepts any certificate, but checks that the handshake is signed with its key.
 #[derive(Debug)]
 struct Anybody {
     provider: Arc<CryptoProvider>,

@@ -1,4 +1,4 @@
-//! Housekeeping in bounded steps. Rows that somebody else holds are skipped: the next step finds them.
+//! Housekeeping in bounded steps. Locked rows are skipped: the next step finds them.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -48,8 +48,8 @@ const RESTORE: Statement = Statement {
 };
 
 /// Windows by `quota_usage_windows_end`, usage rows by `streaming_usage_receipt` of the month's partition, leases by
-/// their primary key. A lost lease goes with the usage row that it was charged as: without the row there is nothing
-/// left to explain.
+/// their primary key. A lost lease is deleted together with the usage row of its charge: without the row, the lease
+/// explains nothing.
 const PRUNE_WINDOWS: Statement = Statement {
     name: "prune_windows",
     sql: "
@@ -98,15 +98,15 @@ const PRUNE_NODES: Statement = Statement {
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 
-/// The catalogue of tables, and what is unprepared.
+/// The system catalogue, and the rows of months without a partition.
 const PREPARE: Statement = Statement {
     name: "prepare",
     sql: "SELECT partitions_made, rows_moved FROM penstock_prepare_usage($1, $2)",
     types: &[Type::TIMESTAMPTZ, Type::INT4],
 };
 
-/// Windows by `quota_usage_windows_time_range`, usage by `streaming_usage_receipt`, leases by their primary key. All of
-/// it is read as of one moment, so that a batch in flight is no difference.
+/// Windows by `quota_usage_windows_time_range`, usage by `streaming_usage_receipt`, leases by their primary key. One
+/// snapshot covers all reads, so that a batch in flight is no difference.
 const AUDIT: Statement = Statement {
     name: "audit",
     sql: "
@@ -168,9 +168,9 @@ const UNHELD: Statement = Statement {
 #[async_trait]
 impl Upkeep for PostgresStore {
     async fn ping(&self) -> PortResult<()> {
-        // In the ledger's lane: a node whose requests wait for connections has a busy database and not a silent one.
+        // In the ledger's lane: if requests wait for connections, the database is busy and not silent.
         self.ledger.ping().await?;
-        // One that was emptied answers, and can do nothing.
+        // A server with an empty database answers the ping, but cannot serve.
         self.installation().await.map(drop)
     }
 
@@ -195,7 +195,10 @@ impl Upkeep for PostgresStore {
         let row = self.upkeep.row(&PREPARE, &[&now, &months]).await?;
         let moved = Columns(&row).amount("rows_moved")?;
         if moved > 0 {
-            tracing::warn!(rows = moved, "usage had come for months without a partition; it was moved to one");
+            tracing::warn!(
+                rows = moved,
+                "usage rows came for a month that had no partition; its partition was made and they were moved there"
+            );
         }
         Columns(&row).amount("partitions_made")
     }
@@ -227,7 +230,7 @@ impl Upkeep for PostgresStore {
     }
 }
 
-/// What is wrong with one window: what is used, what is reserved, or both.
+/// The differences of one window: in usage, in reservations, or both.
 fn differences(row: &Columns<'_>) -> PortResult<impl Iterator<Item = AuditDifference> + use<>> {
     let kind = |word: &str| WindowKind::ALL.into_iter().find(|kind| kind.as_str() == word);
     let used = AuditDifference {

@@ -1,4 +1,4 @@
-//! A batch of events as arrays: each event, namespace and node once, the rest as places in those.
+//! A batch of events as arrays: each event, namespace and node once, and references to them by position.
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::jsonb::facets_to_jsonb;
 
-/// The arguments of `penstock_ingest_lineage`. Places count from one, as in SQL.
+/// The arguments of `penstock_ingest_lineage`. Positions count from one, as in SQL.
 #[derive(Debug, Default)]
 pub(super) struct Folded<'a> {
     pub(super) namespace_keys: Vec<Uuid>,
@@ -33,7 +33,8 @@ pub(super) struct Folded<'a> {
     pub(super) edge_events: Vec<i32>,
     pub(super) edge_sources: Vec<i32>,
     pub(super) edge_targets: Vec<i32>,
-    /// For each event of the batch, the place of its first occurrence in the arrays above, and whether it is that one.
+    /// For each event of the batch, the position of its first occurrence in the arrays above, and whether it is that
+    /// occurrence.
     pub(super) occurrences: Vec<(usize, bool)>,
 }
 

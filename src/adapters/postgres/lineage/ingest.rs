@@ -1,4 +1,4 @@
-//! Events in: one statement a batch.
+//! Ingest of events: one statement per batch.
 
 use std::collections::BTreeSet;
 
@@ -54,12 +54,13 @@ const INGEST: Statement = Statement {
     ],
 };
 
-/// How often a batch is tried when what it needs has changed under it.
+/// How often a batch is tried when its partition is missing or its window has moved.
 const ATTEMPTS: u32 = 5;
 
 impl PostgresStore {
-    /// Keeps a batch. A day that nobody has prepared (a first start, a clock at midnight) is prepared, and the batch tried
-    /// again: without a partition nothing of it was applied. Nor was anything when a window moved over its events meanwhile.
+    /// Stores a batch. If the partition of a day is missing (a first start, midnight), the partition is made and the
+    /// batch is tried again: without the partition, no part of the batch was applied. The same holds when the window
+    /// moved past its events meanwhile.
     pub(super) async fn keep_lineage(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Ingested> {
         let folded = Folded::of(events);
         if folded.times.is_empty() {
@@ -72,7 +73,7 @@ impl PostgresStore {
                     let days: BTreeSet<_> = folded.times.iter().map(|time| day_of(*time)).collect();
                     self.prepare_days(&days.into_iter().collect::<Vec<_>>()).await?;
                 }
-                // The next attempt finds what pruning has passed on the other side.
+                // The next attempt drops the events that pruning has passed.
                 Err(PortError::NotFound(WINDOW)) if attempts.next().is_some() => {}
                 Err(PortError::NotFound(what)) => return Err(PortError::unavailable(POSTGRES, what)),
                 rows => break rows?,

@@ -1,4 +1,4 @@
-//! What is still to be told: written by the triggers of the migration `lineage`.
+//! The outbox of events to emit, written by the triggers of the migration `lineage`.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio_postgres::types::Type;
 
 use super::super::{PostgresStore, columns::Columns, db::Statement};
 
-/// The one row.
+/// A table of one row.
 const SET_TELLING: Statement = Statement {
     name: "set_telling",
     sql: "UPDATE lineage_emission SET enabled = $1 WHERE enabled <> $1",
     types: &[Type::BOOL],
 };
 
-/// By the primary key, from its beginning: what is claimed stays there for a short time only.
+/// By the primary key, from its start: claimed entries stay there for a short time only.
 const CLAIM: Statement = Statement {
     name: "claim_lineage",
     sql: "
@@ -43,7 +43,7 @@ const TOLD: Statement = Statement {
     types: &[Type::INT8_ARRAY],
 };
 
-/// By the primary key, from its beginning: entries come in the order of time, but for clocks that differ.
+/// By the primary key, from its start: entries are in the order of time, except where clocks differ.
 const PRUNE_OUTBOX: Statement = Statement {
     name: "prune_lineage_outbox",
     sql: "

@@ -1,4 +1,4 @@
-//! The graph out: walks, nodes, runs, search.
+//! Reads of the graph: walks, nodes, runs, search.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ const NODES: Statement = Statement {
 
 /// Edges by the primary key and by `lineage_edges_target`, nodes by their primary key, runs by `lineage_runs_job`.
 ///
-/// One list of what a node stands next to: `side` says where. The node itself comes first.
+/// One list of the node's neighbours: `side` says on which side each is. The node itself comes first.
 const NODE: Statement = Statement {
     name: "lineage_node",
     sql: "
@@ -54,15 +54,16 @@ const NODE: Statement = Statement {
 
 /// Edges by the primary key on the way down and by `lineage_edges_target` on the way up, nodes by their primary key.
 ///
-/// A row of the walk is a level, down and up together: the nodes that are new on it, all nodes so far on either way, and the
-/// edges that led there. So every node is looked at once a way, at its least depth, and a cycle ends where it closes. What is
-/// read of a level is bounded by the edges that the answer may still have, however many a node has, and no level begins after
-/// the budget.
+/// A row of the walk is a level, down and up together: its new nodes, all nodes so far in either direction, and the
+/// edges that led there. So every node is visited once per direction, at its least depth, and a cycle ends where it
+/// closes. The reads of a level are bounded by the number of edges that the answer may still have, however many a node
+/// has, and no level begins after the time budget.
 ///
-/// A level reads one edge more than it may, and takes one node more, so that the answer can say that there was more. Which
-/// nodes it takes of too many is decided by their keys: a question has one answer. Ways that met, as they do in a cycle, are
-/// counted together only when they are too many apart, for that takes time. Edges that both ways read count twice: an answer with a
-/// large cycle may say that there is more where there is not. To bound each way by itself costs every large walk an eighth.
+/// A level reads one edge more than it may, and takes one node more, so that the answer can report that there are more.
+/// If there are too many nodes, their keys decide which are taken, so that the same question has the same answer. The
+/// two directions may meet, as in a cycle; they are counted as one only when the sum is too large, because that takes
+/// time. Edges that both directions read count twice, so an answer with a large cycle may report more where there is no
+/// more. A bound per direction would cost every large walk an eighth.
 const GRAPH: Statement = Statement {
     name: "lineage_graph",
     sql: "
@@ -126,8 +127,8 @@ const GRAPH: Statement = Statement {
     ],
 };
 
-/// The run by its primary key, its job by that one's, its events by `lineage_events_run` of every day. Of a body, its
-/// length is known without reading it.
+/// The run by its primary key, its job by the job's primary key, its events by `lineage_events_run` of every day. The
+/// length of a body is known without reading the body.
 const RUN: Statement = Statement {
     name: "lineage_run",
     sql: "
@@ -239,7 +240,7 @@ impl LineageStore for PostgresStore {
     }
 
     async fn search(&self, words: &[String], limit: u32) -> PortResult<Vec<LineageNode>> {
-        // Words are letters and digits, so nothing in them needs an escape.
+        // Words are letters and digits, so they need no escapes.
         let query = words.iter().map(|word| format!("'{word}':*")).collect::<Vec<_>>().join(" & ");
         let rows = self.db.rows(&SEARCH, &[&query, &i64::from(SEARCHED), &i64::from(limit)]).await?;
         rows.iter().map(|row| node(&Columns(row))).collect()
@@ -265,8 +266,8 @@ fn run(row: &Columns<'_>) -> PortResult<RunSummary> {
     })
 }
 
-/// Nodes, the edges between them, and perhaps a word that the walk was cut; what is beyond the bounds only says that there was
-/// more.
+/// Nodes, the edges between them, and whether the walk was cut. Nodes and edges beyond the bounds only show that there
+/// are more.
 fn graph(rows: &[Row], walk: &Walk) -> PortResult<Option<Graph>> {
     let mut nodes: Vec<(NodeKey, GraphNode)> = Vec::new();
     let mut edges: Vec<LineageEdge> = Vec::new();
@@ -295,7 +296,7 @@ fn graph(rows: &[Row], walk: &Walk) -> PortResult<Option<Graph>> {
     truncated |= nodes.len() > walk.nodes as usize;
     let beyond = nodes.split_off(nodes.len().min(walk.nodes as usize));
     edges.retain(|edge| !beyond.iter().any(|(key, _)| *key == edge.source || *key == edge.target));
-    // An edge of a cycle may have been taken on the way down and on the way up.
+    // An edge of a cycle may have been read in both directions.
     edges.sort_unstable_by_key(|edge| (edge.source, edge.target));
     edges.dedup_by_key(|edge| (edge.source, edge.target));
     truncated |= edges.len() > walk.edges as usize;

@@ -1,9 +1,9 @@
-//! The sliding window: days leave it as whole partitions, what a namespace has too much leaves in small steps, and so does
-//! what nothing refers to any more.
+//! The sliding window: days leave it as whole partitions; the excess of a namespace, and rows without references, leave
+//! it in small steps.
 //!
-//! A day is taken off with `DETACH .. CONCURRENTLY`, which no event waits for, and dropped when it stands alone. If that is
-//! broken off in between, the next step goes on where it stopped. The lease is looked at before and not held meanwhile: a
-//! day that two instances drop at once is gone once.
+//! A day is detached with `DETACH .. CONCURRENTLY`, which blocks no event, and dropped once it is detached. If that is
+//! interrupted, the next step continues. The lease is checked before and not held meanwhile: if two instances drop a
+//! day at once, it is dropped once.
 
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ use super::super::{
     db::Statement,
 };
 
-/// The catalogue of tables.
+/// The system catalogue.
 const PREPARE_DAYS: Statement = Statement {
     name: "prepare_lineage",
     sql: "SELECT penstock_prepare_lineage($1) AS made",
     types: &[Type::DATE_ARRAY],
 };
 
-/// By the primary key. Whoever has the lease keeps its token.
+/// By the primary key. The holder of the lease keeps its token.
 const LEASE: Statement = Statement {
     name: "lease_pruning",
     sql: "
@@ -51,7 +51,7 @@ const RELEASE: Statement = Statement {
     types: &[Type::INT8],
 };
 
-/// The catalogue of tables. The oldest day first; one whose detaching was broken off is still of the parent.
+/// The system catalogue. The oldest day first. A day whose detaching was interrupted still belongs to the parent.
 const OLD_DAYS: Statement = Statement {
     name: "old_lineage_days",
     sql: "
@@ -71,7 +71,7 @@ const OLD_DAYS: Statement = Statement {
     types: &[Type::DATE, Type::INT8],
 };
 
-/// By the primary key. What a day held is counted away when its partition is gone.
+/// By the primary key. The counts of a day are subtracted when its partition is gone.
 const FORGET_COUNTS: Statement = Statement {
     name: "forget_lineage_counts",
     sql: "
@@ -81,7 +81,7 @@ const FORGET_COUNTS: Statement = Statement {
     types: &[Type::INT8, Type::DATE],
 };
 
-/// A row for each namespace and day.
+/// One row per namespace and day.
 const CROWDED: Statement = Statement {
     name: "crowded_lineage",
     sql: "
@@ -117,7 +117,7 @@ const PRUNE_RUNS: Statement = Statement {
     types: &[Type::INT8, Type::DATE, Type::INT8],
 };
 
-/// By `lineage_edges_last_day`. The log of changes says so, for walks that other instances have in memory.
+/// By `lineage_edges_last_day`. Removals go to the change log, for walks in the caches of other instances.
 const PRUNE_EDGES: Statement = Statement {
     name: "prune_lineage_edges",
     sql: "
@@ -136,7 +136,7 @@ const PRUNE_EDGES: Statement = Statement {
     types: &[Type::INT8, Type::DATE, Type::INT8],
 };
 
-/// By `lineage_nodes_last_day`; edges by the primary key and by `lineage_edges_target`. The log of changes says so.
+/// By `lineage_nodes_last_day`; edges by the primary key and by `lineage_edges_target`. Removals go to the change log.
 const PRUNE_NODES: Statement = Statement {
     name: "prune_lineage_nodes",
     sql: "
@@ -157,7 +157,7 @@ const PRUNE_NODES: Statement = Statement {
     types: &[Type::INT8, Type::DATE, Type::INT8],
 };
 
-/// Namespaces are few beside everything else: this reads all of them. Counts by their primary key, day by day.
+/// Namespaces are few compared with the rest: this reads all of them. Counts by their primary key, one day at a time.
 const PRUNE_NAMESPACES: Statement = Statement {
     name: "prune_lineage_namespaces",
     sql: "
@@ -176,7 +176,7 @@ const PRUNE_NAMESPACES: Statement = Statement {
     types: &[Type::INT8, Type::DATE, Type::INT8],
 };
 
-/// A row for each namespace and day.
+/// One row per namespace and day.
 const WINDOW: Statement = Statement {
     name: "lineage_window",
     sql: "
@@ -190,8 +190,8 @@ const WINDOW: Statement = Statement {
 };
 
 impl PostgresStore {
-    /// A step that is one statement with a day and a limit. The lease is locked before the first row: the row that it is
-    /// answers the statement, and what the step removed is counted for it.
+    /// A step that is one statement with a day and a limit. The lease is locked before the first row is removed. The
+    /// lease's row is the statement's result, with the number of removed rows.
     async fn prune_lineage(&self, step: &Statement, token: i64, day: Date, limit: u32) -> PortResult<u64> {
         Columns(&self.upkeep.row(step, &[&token, &day, &i64::from(limit)]).await?).amount("gone")
     }
@@ -216,11 +216,11 @@ impl LineageUpkeep for PostgresStore {
         let row = self.upkeep.row(&OLD_DAYS, &[&day, &token]).await?;
         let row = Columns(&row);
         let Some(partition) = row.get::<Option<&str>>("partition")? else {
-            // Whatever was counted for these days is gone with them.
+            // The counts of these days are gone with them.
             self.upkeep.rows(&FORGET_COUNTS, &[&token, &day]).await?;
             return Ok(None);
         };
-        // The name was matched against digits, so it needs no quotes.
+        // The name consists of digits after a fixed prefix, so it needs no quotes.
         if row.get("attached")? {
             let how = if row.get("pending")? { "FINALIZE" } else { "CONCURRENTLY" };
             let detach = format!("ALTER TABLE lineage_events DETACH PARTITION {partition} {how}");

@@ -1,4 +1,4 @@
-//! Which servers a configuration of the driver's names, and the way to one address of one of them.
+//! The servers that a driver configuration names, and the configuration for one address of one server.
 
 use std::{fmt, io, net::IpAddr};
 
@@ -8,20 +8,20 @@ use tokio_postgres::{
     config::{Host, LoadBalanceHosts},
 };
 
-/// What the driver takes where no port is given.
+/// The driver's default.
 const DEFAULT_PORT: u16 = 5432;
 
 /// A server, as it is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
     host: Option<Host>,
-    /// Its address, where that is given beside the name.
+    /// Its address, if the configuration gives one beside the name.
     address: Option<IpAddr>,
     port: u16,
 }
 
 impl Server {
-    /// The servers of a configuration, in the order in which they are to be tried: the driver's rules.
+    /// The servers of a configuration, in the order in which the driver would try them.
     pub(super) fn all_of(config: &Config) -> Vec<Self> {
         let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
         let count = hosts.len().max(addresses.len());
@@ -53,7 +53,7 @@ impl Server {
         }
     }
 
-    /// As operators know one of its addresses.
+    /// One of its addresses, as logs show it.
     pub(super) fn at(&self, address: Option<IpAddr>) -> String {
         match address {
             Some(address) if self.to_string() != format!("{address}:{}", self.port) => format!("{self} ({address})"),
@@ -73,8 +73,8 @@ impl fmt::Display for Server {
     }
 }
 
-/// The same way to one address of one server alone. (A configuration of the driver's can be added to but not taken from, so
-/// it is made anew.)
+/// The same configuration for one address of one server. (A driver configuration can only grow, so this builds a new
+/// one.)
 pub(super) fn only(config: &Config, server: &Server, address: Option<IpAddr>) -> Config {
     let mut only = Config::new();
     if let Some(user) = config.get_user() {

@@ -1,4 +1,4 @@
-//! What a replica is known to hold.
+//! The known progress of a replica.
 
 use std::{
     collections::VecDeque,
@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Moments that are remembered of the primary's log.
+/// Remembered positions of the primary's log.
 const REMEMBERED: usize = 64;
 
-/// So many moments, and no more, are remembered of the time that a replica may lag: all of them cover twice that time, however
-/// often somebody checks.
+/// At most this many positions are remembered per `max_lag`, so that all of them cover twice that time, however often a
+/// check runs.
 const DENSITY: u32 = 30;
 
-/// How far the primary's log had come, and when.
+/// The positions of the primary's log, with their times.
 #[derive(Debug)]
 pub(super) struct PrimaryLog {
     apart: Duration,
@@ -26,9 +26,9 @@ impl PrimaryLog {
         Self { apart: max_lag / DENSITY, known: VecDeque::with_capacity(REMEMBERED) }
     }
 
-    /// The log had come to `position` at `asked` or later: everything that was committed before `asked` lies before it.
+    /// The log was at `position` at `asked` or later: every commit before `asked` lies before it.
     pub(super) fn note(&mut self, asked: Instant, position: i64) {
-        // A log that went back is another server's, after a failover: what is known of the old one says nothing.
+        // A log that went back is another server's, after a failover: earlier positions mean nothing there.
         if self.known.back().is_some_and(|(_, last)| *last > position) {
             self.known.clear();
         }
@@ -41,18 +41,18 @@ impl PrimaryLog {
         self.known.push_back((asked, position));
     }
 
-    /// The first moment that is remembered. What is not held from there is older.
+    /// The first remembered moment. A replica that does not hold it lags by at least its age.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.known.front().map(|(moment, _)| *moment)
     }
 
-    /// The latest moment of which a replica that has replayed up to `position` holds all commits.
+    /// The latest remembered moment of which a replica that has replayed up to `position` holds every commit.
     pub(super) fn held_by(&self, position: i64) -> Option<Instant> {
         self.known.iter().rev().find(|(_, known)| *known <= position).map(|(moment, _)| *moment)
     }
 }
 
-/// The moment up to which a replica is known to hold all commits.
+/// The moment up to which a replica is known to hold every commit.
 #[derive(Debug, Default)]
 pub(super) struct Freshness {
     held: Mutex<Known>,
@@ -61,12 +61,12 @@ pub(super) struct Freshness {
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     until: Option<Instant>,
-    /// What the last check came to.
+    /// The result of the last check.
     fit: bool,
 }
 
 impl Freshness {
-    /// Whether a read may be served that must see all that was committed until `pinned`.
+    /// Whether a read that must see every commit until `pinned` may be served.
     pub(super) fn serves(&self, now: Instant, max_lag: Duration, pinned: Option<Instant>) -> bool {
         let known = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
         known.until.is_some_and(|until| {
@@ -74,7 +74,7 @@ impl Freshness {
         })
     }
 
-    /// A check has found this; whether the replica is to serve, and whether that is news.
+    /// Notes the result of a check. Returns whether it changed whether the replica serves.
     pub(super) fn note(&self, until: Option<Instant>, fit: bool) -> bool {
         let mut known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = known.fit != fit;
@@ -82,7 +82,7 @@ impl Freshness {
         is_news
     }
 
-    /// It failed a read: no more of them until a check finds it whole.
+    /// It failed a read: no more reads until a check succeeds.
     pub(super) fn forget(&self) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).until = None;
     }
@@ -141,8 +141,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the primary wrote between the checks: what a replica is said to hold, it has replayed, and of what is
-        /// remembered it is the latest.
+        /// Whatever the primary wrote between the checks: a replica is only reported to hold a moment that it has
+        /// replayed, and of the remembered moments that one is the latest.
         #[test]
         fn no_replica_is_said_to_hold_what_it_has_not_replayed(
             steps in prop::collection::vec((0..1000_i64, 1..200_u32), 1..300), replayed in 0..150_000_i64,

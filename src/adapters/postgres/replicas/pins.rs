@@ -1,4 +1,4 @@
-//! What was changed lately: reads of it go to a replica that has the change, and to the primary until one does.
+//! Recent changes: reads of a changed topic go to a replica that has the change, and to the primary until one has it.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher as _},
@@ -8,10 +8,10 @@ use std::{
 
 use penstock_actors::ids::{ReceiptId, VersionId};
 
-/// Places for topics. Two that share one only send a read to the primary that a replica could have served.
+/// Places for topics. Two topics that share a place may send a read to the primary that a replica could have served.
 const PLACES: usize = 4096;
 
-/// What a read is about, as far as a change of it is noticed.
+/// The topic of a read, by which changes are noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in super::super) enum Topic {
     Asset(VersionId),
@@ -23,7 +23,7 @@ pub(in super::super) enum Topic {
     Usage(ReceiptId),
 }
 
-/// When each topic was last changed. A fixed table without a lock, whatever is changed: some 32 KiB.
+/// When each topic was last changed. A fixed table without a lock, whatever is changed: about 32 KiB.
 #[derive(Debug)]
 pub(super) struct Pins {
     start: Instant,
@@ -40,17 +40,17 @@ impl Default for Pins {
 }
 
 impl Pins {
-    /// A topic was changed, or has been by now.
+    /// Notes that a topic has changed by `at`.
     pub(super) fn pin(&self, topic: Topic, at: Instant) {
         self.place(topic).fetch_max(self.moment(at), Relaxed);
     }
 
-    /// Anything may have been changed by now.
+    /// Notes that anything may have changed by `at`.
     pub(super) fn pin_all(&self, at: Instant) {
         self.everything.fetch_max(self.moment(at), Relaxed);
     }
 
-    /// The moment of which a read must see all commits.
+    /// The moment up to which a read must see every commit.
     pub(super) fn pinned(&self, topic: Topic) -> Option<Instant> {
         match self.place(topic).load(Relaxed).max(self.everything.load(Relaxed)) {
             0 => None,
@@ -58,7 +58,7 @@ impl Pins {
         }
     }
 
-    /// Rounded up: a moment too late costs a read of the primary, one too early an old answer.
+    /// Rounded up: a moment that is too late costs a read from the primary, one that is too early returns old data.
     fn moment(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.start).as_nanos().div_ceil(1000);
         u64::try_from(since).unwrap_or(u64::MAX).max(1)
@@ -67,7 +67,7 @@ impl Pins {
     fn place(&self, topic: Topic) -> &AtomicU64 {
         let mut hasher = DefaultHasher::new();
         topic.hash(&mut hasher);
-        // Fewer places than a 32-bit number has values.
+        // There are fewer places than 32-bit numbers.
         &self.places[hasher.finish() as usize % PLACES]
     }
 }

@@ -1,11 +1,12 @@
-//! A query as PostgreSQL reads it: the text of a `tsquery` over the lexemes of migration V10.
+//! A query in PostgreSQL's form: the text of a `tsquery` over the lexemes of migration V10.
 //!
-//! Words have no character that would need an escape (a property test of theirs says so), and each is quoted. The word that
-//! stands for longer ones is left open, as `{^}`, `{}` or `{=}`: the function that runs the query fills in what begins with it.
+//! Words contain no character that needs an escape (a property test of the parser asserts that), and each is quoted. A
+//! prefix is left open, as `{^}`, `{}` or `{=}`: the function that runs the query fills in the words that begin with
+//! it.
 
 use penstock_actors::search::{Alternative, Term, TextQuery};
 
-/// Where all wanted words of an alternative must stand.
+/// Where all wanted words of an alternative must occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Name,
@@ -13,7 +14,7 @@ pub(super) enum Place {
     Anywhere,
 }
 
-/// `None` when nothing can be found there: what only excludes is found nowhere in particular.
+/// `None` when nothing can match there: a query that only excludes has no matches of its own in any field.
 pub(super) fn tsquery(query: &TextQuery, place: Place) -> Option<String> {
     let alternatives: Vec<_> = query.alternatives().iter().filter_map(|one| alternative(one, place)).collect();
     (!alternatives.is_empty()).then(|| alternatives.join(" | "))

@@ -1,4 +1,4 @@
-//! The statements about moves between tiers.
+//! The statements for moves between tiers.
 
 use penstock_actors::{
     model::{ContentMove, MoveState, Tier},
@@ -8,11 +8,11 @@ use tokio_postgres::types::Type;
 
 use crate::adapters::postgres::{columns::Columns, db::Statement};
 
-/// Another call that began a move in the same moment is seen the second time, unless its move is over by then.
+/// The second attempt sees a move that another call began at the same moment, unless that move is over by then.
 pub(super) const ATTEMPTS: usize = 5;
 
-/// By the primary keys. A stored content comes back without a move where another call began one a moment ago: this statement runs into
-/// that, and does not see it.
+/// By the primary keys. Stored content is returned without a move if another call began one a moment ago: this
+/// statement conflicts with that move but cannot see it.
 pub(super) const BEGIN: Statement = Statement {
     name: "begin_move",
     sql: "
@@ -79,7 +79,7 @@ pub(super) const OF_CONTENT: Statement = Statement {
     types: &[Type::BYTEA],
 };
 
-/// By `storage_moves_state`, and the primary key of the storage index, which has every content that moves.
+/// By `storage_moves_state`, and the primary key of the storage index, which has a row for every content that moves.
 pub(super) const DUE: Statement = Statement {
     name: "moves",
     sql: "

@@ -1,9 +1,9 @@
 //! The ledger and the catalogue on SQLite: the embedded default, one file, no service.
 //!
-//! [`SqliteStore`] implements `Catalog`, `Identities`, `Installations`, `Receipts`, `Ledger`, `Upkeep`, `Changes`, `Policies` and `StorageRecords`, `Timelines`, one file per port below this one. Each
-//! method is one job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of
-//! grants and settlement is written in Rust between plain statements, in one transaction. A job is one round trip in
-//! the metrics.
+//! [`SqliteStore`] implements every port of the database, each in a file of its own below this one. Each method is one
+//! job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of grants and
+//! settlement is written in Rust between plain statements, in one transaction. A job counts as one round trip in the
+//! metrics.
 //!
 //! Several processes may share the file (a server, and `penstock audit` beside it). It must be on a local disk: the
 //! write-ahead log needs shared memory.
@@ -52,13 +52,13 @@ pub use backup::{Copy, back_up, blob_list, restore};
 pub use file::DatabaseFile;
 pub use migrate::migrate;
 
-/// Where the database is, and how it is used.
+/// The database file and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteSettings {
     /// The database file.
     pub path: PathBuf,
     /// Threads that read, each with a connection of its own; at least one. Reads are short and mostly from memory, so a
-    /// few do; each costs a page cache of up to 2 MiB.
+    /// few threads are enough; each costs a page cache of up to 2 MiB.
     pub readers: usize,
     /// How long to wait for the lock of another process that writes.
     pub busy_timeout: Duration,
@@ -68,22 +68,22 @@ pub struct SqliteSettings {
 #[derive(Clone)]
 pub struct SqliteStore {
     workers: Arc<Workers>,
-    /// What tells the file from its copies.
+    /// Distinguishes the file from its copies.
     home: Arc<str>,
 }
 
 impl SqliteStore {
-    /// Opens a database that [`migrate()`] has made. When the last clone is dropped, what was asked for is finished,
-    /// the threads end and the file is closed.
+    /// Opens a database that [`migrate()`] has made. When the last clone is dropped, queued calls are finished, the
+    /// threads end and the file is closed.
     ///
     /// # Errors
-    /// `Unavailable` when the file is not there or cannot be opened.
+    /// `Unavailable` when the file does not exist or cannot be opened.
     pub fn open(settings: &SqliteSettings, metrics: Arc<DbMetrics>) -> PortResult<Self> {
         let home = file::home(&settings.path).map_err(|error| PortError::unavailable(DEPENDENCY, error))?.into();
         Ok(Self { workers: Arc::new(Workers::start(settings, metrics)?), home })
     }
 
-    /// The file that is open.
+    /// The open file.
     pub fn file(&self) -> &Arc<DatabaseFile> {
         self.workers.file()
     }

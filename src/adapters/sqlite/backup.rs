@@ -1,4 +1,4 @@
-//! Copies of the database: written while it is used, and put back.
+//! Backups of the database, made while it is in use, and their restore.
 
 use std::{
     ffi::OsString,
@@ -19,11 +19,11 @@ use crate::folders;
 /// One snapshot of all pages, in a file that needs no log beside it.
 const COPY: &str = "VACUUM INTO ?1";
 
-/// Reads the copy as a whole, once.
+/// Reads the whole copy, once.
 const CONTENTS: &str =
     "SELECT content_hash, size_bytes FROM overlay_storage_index WHERE state = 'stored' ORDER BY content_hash";
 
-/// What a copy has.
+/// The content of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copy {
     pub bytes: u64,
@@ -31,7 +31,7 @@ pub struct Copy {
     pub content_bytes: u64,
 }
 
-/// Where the list of contents of a copy is.
+/// The path of the list of contents of a copy.
 pub fn blob_list(copy: &Path) -> PathBuf {
     beside(copy, ".blobs")
 }
@@ -42,22 +42,22 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Writes a copy of the database as of one moment, whoever uses it meanwhile, and a list of the contents that it speaks of: hash and
-/// size a line. Both are on the disk when it returns.
+/// Writes a copy of the database as of one moment, even if other processes use it meanwhile, and a list of the contents
+/// in its index: one hash and size per line. Both are on the disk when it returns.
 ///
 /// # Errors
-/// When there is a file of this name, the database is not there, or the disk is full.
+/// When a file of this name exists, the database does not exist, or the disk is full.
 pub fn back_up(settings: &SqliteSettings, copy: &Path) -> anyhow::Result<Copy> {
     let (next, list) = (beside(copy, ".next"), blob_list(copy));
     for path in [copy, &next, &list] {
         ensure!(!path.exists(), "{} exists", path.display());
     }
-    // The file has the keys' hashes: it is closed to others before anything is in it.
+    // The file will hold the hashes of keys: restrict its permissions before it has any content.
     create(&next)?;
     let written = copy_to(settings, &next, &list);
     if written.is_err() {
         for path in [&next, &list] {
-            // What could not be written is of no use.
+            // An incomplete file is of no use.
             let _ = fs::remove_file(path);
         }
     }
@@ -90,14 +90,15 @@ fn copy_to(settings: &SqliteSettings, next: &Path, list: &Path) -> anyhow::Resul
     Ok(Copy { bytes: fs::metadata(next)?.len(), contents, content_bytes })
 }
 
-/// Puts a copy in the place of the database, which nobody may use. The one that was there is kept beside it; where.
+/// Puts a copy in place of the database, which must not be in use. The old database is kept beside it; returns its
+/// path.
 ///
 /// # Errors
-/// When the file is no whole database of this program. Then nothing has changed.
+/// When the file is not an intact database of this program. Then nothing has changed.
 pub fn restore(settings: &SqliteSettings, copy: &Path) -> anyhow::Result<Option<PathBuf>> {
     check(copy)?;
     let next = beside(&settings.path, ".restoring");
-    // What an earlier attempt has left.
+    // Left by an earlier attempt.
     if next.exists() {
         fs::remove_file(&next)?;
     }
@@ -115,12 +116,12 @@ fn check(copy: &Path) -> anyhow::Result<()> {
     let sound: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     ensure!(sound == "ok", "the file is damaged: {sound}");
     if !conn.table_exists(None, "timelines")? {
-        bail!("the file is no copy that penstock backup has written");
+        bail!("the file is not a copy that penstock backup has written");
     }
     Ok(())
 }
 
-/// Closes the log of the database into it, and gives it another name.
+/// Writes the log of the database into it, and renames it.
 fn set_aside(settings: &SqliteSettings) -> anyhow::Result<PathBuf> {
     let conn = Connection::open(&settings.path)?;
     let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;

@@ -38,7 +38,8 @@ pub(super) const CONTENT: &str = "
     SELECT content_hash, size_bytes, media_type, stored_at FROM overlay_storage_index
     WHERE content_hash = :content AND state = 'stored'";
 
-/// Served by the primary keys. What is in the index holds for the producer who stored it, until that one says something else.
+/// Served by the primary keys. A producer sees the media type that it declared. The one in the index counts only for
+/// the producer that stored the content.
 pub(super) const CONTENT_OF: &str = "
     SELECT c.content_hash, c.size_bytes, c.stored_at,
         coalesce(said.media_type, iif(c.producer_id = :producer, c.media_type, NULL), 'application/octet-stream')
@@ -52,7 +53,7 @@ pub(super) const SAY_MEDIA_TYPE: &str = "
     INSERT INTO content_media_types (content_hash, producer_id, media_type) VALUES (:content, :producer, :media_type)
     ON CONFLICT (content_hash, producer_id) DO UPDATE SET media_type = excluded.media_type";
 
-/// Served by the primary key. What is announced again is taken as it is announced last, and is never made older.
+/// Served by the primary key. The last announcement of a content counts, and never makes it older.
 pub(super) const ANNOUNCE_CONTENT: &str = "
     INSERT INTO overlay_storage_index (content_hash, size_bytes, media_type, state, producer_id, announced_at)
     VALUES (:content, :size, :media_type, 'announced', :producer, :now)
@@ -78,7 +79,8 @@ pub(super) const WITHDRAW_ANNOUNCEMENTS: &str = "
         WHERE state = 'announced' AND announced_at < :before
         ORDER BY announced_at LIMIT :limit)";
 
-/// Served by the primary keys of the storage index and of what producers say. The asset of a call that is repeated is left as it is.
+/// Served by the primary keys of the storage index and of the producers' media types. An asset that exists (a repeated
+/// call) is left unchanged.
 pub(super) const CREATE_ASSET: &str = "
     INSERT INTO assets
         (version_id, content_hash, name, description, media_type, dataset_id, policy_meta, producer_id, created_at)
@@ -106,7 +108,7 @@ pub(super) const ASSET: &str = "
 /// Served by the primary key.
 pub(super) const ASSET_EXISTS: &str = "SELECT 1 FROM assets WHERE version_id = :version";
 
-/// Served by the primary keys of assets and prices. Without a producer, an admin asks.
+/// Served by the primary keys of assets and prices. Without a producer, the caller is an admin.
 pub(super) const SET_PRICE: &str = "
     INSERT INTO prices (version_id, satoshis, updated_at)
     SELECT version_id, :satoshis, :now FROM assets
@@ -259,7 +261,7 @@ fn unknown_content(conn: &Connection, hashes: &[ContentHash]) -> rusqlite::Resul
     Ok(unknown)
 }
 
-/// Makes an asset; `None` when its content is not stored.
+/// Creates an asset; `None` when its content is not stored.
 fn create_asset(conn: &Connection, new: &NewAsset) -> rusqlite::Result<Option<Asset>> {
     let created = conn.prepare_cached(CREATE_ASSET)?.execute(named_params! {
         ":version": Sql(new.version_id), ":content": Sql(new.content_hash), ":name": new.name,

@@ -1,4 +1,4 @@
-//! The log of changes, which the triggers of the migration `change_log` write.
+//! The change log, which the triggers of the migration `change_log` write.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{SqliteStore, timelines, values::Sql};
 
-/// The newest line; the table's own tree is in this order.
+/// The newest row; the table itself is in this order.
 pub(super) const NEWEST_CHANGE: &str = "SELECT coalesce(max(change_id), 0) FROM change_log";
 
 /// By the primary key.
@@ -64,7 +64,7 @@ fn page(conn: &Connection, after: Option<ChangeMark>, limit: u32, timeline: Time
         mark = row.get("change_id")?;
         match tag(row.get_ref("kind")?.as_str()?, row.get("subject")?) {
             Some(tag) => changes.push(Change { id: mark, tag }),
-            // Of a later version of the program.
+            // A tag from a later version of the program.
             None => anything = true,
         }
     }

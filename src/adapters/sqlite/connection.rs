@@ -1,17 +1,17 @@
-//! Connections: how the writer and the readers are set up.
+//! Connections: the set-up of the writer and the readers.
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::{SqliteSettings, functions};
 
-/// Statements kept prepared on a connection: more than this adapter has, so that none is ever prepared twice.
+/// Statements kept prepared on a connection: more than this adapter has, so that none is prepared twice.
 const CACHED_STATEMENTS: usize = 160;
 
-/// The write-ahead log shrinks to this when it has been checkpointed. It grows past it only while a reader holds an old
-/// snapshot, for as long as an audit step.
+/// The write-ahead log shrinks to this size at a checkpoint. It is larger only while a reader holds an old snapshot,
+/// for as long as an audit step.
 const LOG_BYTES: i64 = 16 << 20;
 
-/// Opens the one connection that writes. The file must exist: [`migrate`](super::migrate()) makes it.
+/// Opens the only connection that writes. The file must exist: [`migrate`](super::migrate()) makes it.
 pub(super) fn open_writer(settings: &SqliteSettings) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&settings.path, flags)?;
@@ -19,11 +19,11 @@ pub(super) fn open_writer(settings: &SqliteSettings) -> rusqlite::Result<Connect
     Ok(conn)
 }
 
-/// Durability: in WAL mode the death of the process loses nothing that was committed, whatever `synchronous` says. It
-/// decides what a power cut may lose: with NORMAL, transactions since the last checkpoint; with FULL nothing, for one
-/// sync of the log in each commit. What is written here is answered for: a receipt that was paid, a lease that was
-/// spent, usage that the instance has forgotten since it was acknowledged. So it is FULL, and the price is small: usage
-/// and leases come in batches, and the writer commits the calls that wait together.
+/// Durability: in WAL mode the death of the process loses no commit, whatever `synchronous` is. The setting decides
+/// what a power cut may lose: with NORMAL, the transactions since the last checkpoint; with FULL nothing, at the price
+/// of one sync of the log per commit. Callers rely on what is written here: a paid receipt, a spent lease, usage that
+/// the instance has forgotten since it was acknowledged. So it is FULL, and the price is small: usage and leases come
+/// in batches, and the writer commits waiting calls together.
 pub(super) fn prepare_writer(conn: &Connection, settings: &SqliteSettings) -> rusqlite::Result<()> {
     prepare(conn, settings)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;

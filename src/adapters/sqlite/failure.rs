@@ -1,4 +1,4 @@
-//! What can go wrong inside a job, and what a caller may conclude from it.
+//! The failures of a job, and what they mean to a caller.
 
 use penstock_actors::ports::PortError;
 use rusqlite::ErrorCode;
@@ -34,8 +34,8 @@ impl From<Failure> for PortError {
     }
 }
 
-/// Only what would fail again in the same way is `Rejected`. Everything that is not understood is `Unavailable`: usage
-/// is then kept and tried again, never dropped.
+/// Only an error that would occur again in the same way is `Rejected`. Every unknown error is `Unavailable`: usage is
+/// then kept and tried again, never dropped.
 pub(super) fn port_error(error: rusqlite::Error) -> PortError {
     match &error {
         rusqlite::Error::ToSqlConversionFailure(_) => return PortError::rejected(DEPENDENCY, error),

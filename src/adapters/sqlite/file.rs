@@ -1,4 +1,4 @@
-//! Which file the database is: whether it is still the one that was opened, and whether it is a copy.
+//! The identity of the database file: whether it is still the one that was opened, and whether it is a copy.
 
 use std::{
     fs, io,
@@ -7,8 +7,8 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-/// A database file that is open. Its name may come to lead to another one: a restore, say, under a running node. What is then written
-/// goes to a file without a name, and is lost.
+/// An open database file. Its name may come to refer to another file, after a restore under a running node, say. Writes
+/// then go to a file without a name, and are lost.
 #[derive(Debug)]
 pub struct DatabaseFile {
     path: PathBuf,
@@ -28,7 +28,7 @@ impl DatabaseFile {
         &self.path
     }
 
-    /// Whether the name leads to another file, or to none. What cannot be looked at is not taken for replaced.
+    /// Whether the name refers to another file, or to none. A file that cannot be inspected does not count as replaced.
     pub fn is_replaced(&self) -> bool {
         match fs::metadata(&self.path) {
             Ok(file) => (file.dev(), file.ino()) != (self.device, self.inode),
@@ -37,8 +37,8 @@ impl DatabaseFile {
     }
 }
 
-/// What tells a file from its copies, for as long as it is on its file system: its number and, where the file system knows, when it was
-/// made, since numbers are used again.
+/// Distinguishes a file from its copies while it stays on its file system: its inode number and, where the file system
+/// records it, its creation time, because inode numbers are reused.
 pub(super) fn home(path: &Path) -> io::Result<String> {
     let file = fs::metadata(path)?;
     let made = file.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos());
@@ -55,7 +55,7 @@ mod tests {
         let (path, copy) = (folder.path().join("a"), folder.path().join("b"));
         fs::write(&path, "one").expect("written");
         let (file, at_home) = (DatabaseFile::of(&path).expect("a file"), home(&path).expect("a file"));
-        // Held open, as a database is, so that its number is not used again.
+        // Held open, as a database is, so that its inode number is not reused.
         let _open = fs::File::open(&path).expect("open");
         fs::write(&path, "other").expect("written");
         assert!(!file.is_replaced());

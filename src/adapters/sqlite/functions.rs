@@ -1,4 +1,4 @@
-//! Functions that the triggers of the search call: a word in the index is what it is everywhere else.
+//! SQL functions that the triggers of the search call, so that the index splits words as the rest of the program does.
 
 use penstock_actors::search::{texts, words};
 use rusqlite::{
@@ -6,7 +6,7 @@ use rusqlite::{
     functions::{Context, FunctionFlags},
 };
 
-/// Between two texts: it takes the place of a word and is in none, so no phrase reaches across.
+/// Separates two texts: it takes the position of a word and is part of none, so no phrase matches across it.
 const GAP: &str = " ¦ ";
 
 /// Adds `penstock_words(text)` and `penstock_texts(json)` to a connection.

@@ -61,8 +61,8 @@ pub(super) const FORGET_RUNS: &str = "
     DELETE FROM policy_runs WHERE run_id IN (
         SELECT run_id FROM policy_runs WHERE evaluated_at < :before ORDER BY evaluated_at LIMIT :limit)";
 
-/// Served by `policy_versions_age`, in its order, and by the primary key. Of each policy one version that is looked at has
-/// nothing before it any more.
+/// Served by `policy_versions_age`, in its order, and by the primary key. Per policy, the step looks at one version
+/// that has no predecessor any more.
 pub(super) const FORGET_VERSIONS: &str = "
     DELETE FROM policy_versions WHERE rowid IN (
         SELECT old.rowid FROM policy_versions next INDEXED BY policy_versions_age
@@ -160,7 +160,7 @@ fn stored(row: &Row<'_>) -> Result<StoredPolicy, Failure> {
     Ok(StoredPolicy { version: row.get("version")?, created_at: get(row, "created_at")?, policy_id, policy })
 }
 
-/// A document that this program would not have taken.
+/// A document that this program would not have accepted.
 fn unreadable(id: &PolicyId) -> PortError {
     PortError::Corrupt(format!("the document of the policy {id} cannot be read"))
 }

@@ -18,7 +18,7 @@ use super::{
 pub(super) const IDENTITY: &str =
     "SELECT identity_key, producer_id, bound_at FROM producer_identities WHERE identity_key = :key";
 
-/// Served by the primary keys. Without a row either somebody has the key, or there is no such producer.
+/// Served by the primary keys. No row means that the key is bound already, or that the producer does not exist.
 pub(super) const BIND_IDENTITY: &str = "
     INSERT INTO producer_identities (identity_key, producer_id, bound_at)
     SELECT :key, producer_id, :now FROM producers WHERE producer_id = :producer

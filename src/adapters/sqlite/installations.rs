@@ -15,7 +15,7 @@ use super::{
 /// A table of one row.
 pub(super) const INSTALLATION: &str = "SELECT installation_id, created_at FROM installation";
 
-/// Served by the primary key; a row for each tier.
+/// Served by the primary key; one row per tier.
 pub(super) const STORE: &str = "SELECT place FROM installation_stores WHERE tier = :tier";
 
 /// Served by the primary key.

@@ -49,7 +49,7 @@ pub(super) const LEASED: &str = "
     SELECT coalesce(sum(bytes), 0) AS bytes, coalesce(sum(requests), 0) AS requests
     FROM quota_leases WHERE node_id = :node AND epoch = :epoch AND state = 'live'";
 
-/// What names a lease.
+/// The key of a lease.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LeaseKey {
     pub(super) receipt: ReceiptId,
@@ -57,11 +57,11 @@ pub(super) struct LeaseKey {
     pub(super) hour: Timestamp,
 }
 
-/// A lease as it stands.
+/// A lease in its present state.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lease {
     pub(super) amount: Credit,
-    /// The usage row that a lost lease was charged as; `None` while it lives.
+    /// The usage row of a lost lease's charge; `None` while the lease is live.
     pub(super) lost_as: Option<UsageId>,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn load(conn: &Connection, key: LeaseKey) -> rusqlite::Result<Option<
         .optional()
 }
 
-/// Adds what the refill of this id was granted.
+/// Adds the grant of the refill with this id.
 pub(super) fn add(conn: &Connection, key: LeaseKey, refill: i64, credit: Credit) -> rusqlite::Result<()> {
     conn.prepare_cached(ADD_TO_LEASE)?.execute(named_params! {
         ":receipt": Sql(key.receipt), ":node": Sql(key.node.node), ":epoch": key.node.epoch, ":hour": Sql(key.hour),
@@ -86,7 +86,7 @@ pub(super) fn add(conn: &Connection, key: LeaseKey, refill: i64, credit: Credit)
     Ok(())
 }
 
-/// The last refill that added to a lease, and what it added.
+/// The last refill that added to a lease, and the amount that it added.
 pub(super) fn last_refill(conn: &Connection, key: LeaseKey) -> rusqlite::Result<Option<(i64, Credit)>> {
     conn.prepare_cached(LAST_REFILL)?
         .query_row(
@@ -107,7 +107,7 @@ pub(super) fn set(conn: &Connection, key: LeaseKey, amount: Credit) -> rusqlite:
     Ok(())
 }
 
-/// The live leases of an epoch, added up.
+/// The sum of the live leases of an epoch.
 pub(super) fn held(conn: &Connection, node: NodeEpoch) -> rusqlite::Result<Credit> {
     let key = named_params! { ":node": Sql(node.node), ":epoch": node.epoch };
     conn.prepare_cached(LEASED)?.query_row(key, |row| get_credit(row, "bytes", "requests"))

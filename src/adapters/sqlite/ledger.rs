@@ -1,7 +1,7 @@
 //! The port `Ledger`: leases and settlement, one file per call.
 //!
-//! The writer thread runs one job at a time, so the steps of a job need no locks of their own: what it reads does not
-//! change before it writes.
+//! The writer thread runs one job at a time, so the steps of a job need no locks of their own: the rows that it reads
+//! do not change before it writes.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Ledger for SqliteStore {
         let only_loads = requests.iter().all(|request| request.want.want.is_zero());
         let requests = requests.to_vec();
         let refill = move |conn: &Connection| refill::refill(conn, node, &requests, sizing, now);
-        // What takes no lease need not wait for those that do.
+        // A call that takes no lease need not wait for calls that do.
         if only_loads { self.workers.read("load", refill).await } else { self.workers.write("refill", refill).await }
     }
 

@@ -1,7 +1,7 @@
-//! Lineage: the port's three faces, one file each.
+//! Lineage: the three interfaces of the port, one file each.
 //!
-//! An event is kept and read in Rust between plain statements, each of which costs microseconds here: a walk through the
-//! graph is a breadth-first search in one snapshot.
+//! Events are stored and read in Rust between plain statements, each of which costs microseconds here: a walk through
+//! the graph is a breadth-first search in one snapshot.
 
 use penstock_actors::model::{LineageNode, NodeName};
 use rusqlite::Row;

@@ -1,8 +1,8 @@
 //! Migrations of the SQLite schema.
 //!
 //! Processes that start at once take turns by a lock on a file beside the database, because the migration runner has no
-//! lock of its own. The operating system frees it when its holder dies. SQLite's own write lock would not do: the
-//! runner opens and commits transactions itself, so it cannot be held around the run.
+//! lock of its own. The operating system releases it when its holder dies. SQLite's own write lock does not work here:
+//! the runner opens and commits transactions itself, so the lock cannot be held around the run.
 
 use std::{fs::File, path::PathBuf};
 
@@ -16,11 +16,11 @@ mod embedded {
     refinery::embed_migrations!("migrations/sqlite");
 }
 
-/// Brings the database up to the newest schema, making the file when there is none; how many migrations were applied.
-/// Any number of processes may call this at once. It blocks.
+/// Migrates the database to the newest schema, and makes the file if there is none; returns how many migrations were
+/// applied. Any number of processes may call this at once. It blocks.
 ///
 /// # Errors
-/// When the file cannot be opened or locked, or was made by a later version and does not let this one in.
+/// When the file cannot be opened or locked, or a later version made it and does not admit this build.
 pub fn migrate(settings: &SqliteSettings) -> anyhow::Result<usize> {
     let path = settings.path.display();
     let lock_path = lock_path(settings);
@@ -33,7 +33,8 @@ pub fn migrate(settings: &SqliteSettings) -> anyhow::Result<usize> {
             .with_context(|| format!("cannot read the version of {path}"))?
             .unwrap_or_default(),
         build: newest(),
-        least: number(&conn, FLOOR).with_context(|| format!("cannot read what {path} asks of a build"))?,
+        least: number(&conn, FLOOR)
+            .with_context(|| format!("cannot read the least version of a build that {path} admits"))?,
     };
     if let Some(refusal) = versions.refusal() {
         bail!(refusal);
@@ -41,17 +42,17 @@ pub fn migrate(settings: &SqliteSettings) -> anyhow::Result<usize> {
     if versions.is_later() {
         return Ok(0);
     }
-    // Grouped: a migration and its line in the history commit together, so a kill in between leaves neither.
+    // Grouped: a migration and its row in the history commit together, so a kill in between leaves neither.
     let report = embedded::migrations::runner()
         .set_grouped(true)
         .run(&mut conn)
         .with_context(|| format!("cannot migrate {path}"))?;
-    let home = file::home(&settings.path).with_context(|| format!("cannot look at {path}"))?;
+    let home = file::home(&settings.path).with_context(|| format!("cannot read the metadata of {path}"))?;
     timelines::settle_in(&conn, &home).with_context(|| format!("cannot write to {path}"))?;
     Ok(report.applied_migrations().len())
 }
 
-/// The newest migration that was applied; a table that has some tens.
+/// The newest applied migration; the table has tens of rows.
 const SCHEMA: &str = "SELECT max(version) FROM refinery_schema_history";
 
 /// A table of one row.
@@ -62,7 +63,7 @@ fn newest() -> i64 {
     runner.get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or_default()
 }
 
-/// A number of a table that may not be there.
+/// A number from a table that may not exist.
 fn number(conn: &Connection, sql: &str) -> rusqlite::Result<Option<i64>> {
     let table = sql.rsplit(' ').next().unwrap_or_default();
     if !conn.table_exists(None, table)? {
@@ -71,7 +72,7 @@ fn number(conn: &Connection, sql: &str) -> rusqlite::Result<Option<i64>> {
     conn.query_row(sql, [], |row| row.get(0))
 }
 
-/// The lock's file stays: removing it would let two processes lock two different files of one name.
+/// The lock file stays: removing it would let two processes lock two different files of the same name.
 fn lock_path(settings: &SqliteSettings) -> PathBuf {
     let mut name = settings.path.clone().into_os_string();
     name.push(".migrate-lock");
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
     use crate::adapters::sqlite::functions;
 
-    /// A table that is made anew takes its rows along.
+    /// A table that is rebuilt keeps its rows.
     #[test]
     fn usage_that_was_there_before_delegations_stays() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -116,7 +117,7 @@ mod tests {
         conn.execute("UPDATE streaming_usage SET outcome = 'lost'", []).expect_err("no outcome");
     }
 
-    /// An asset that the release before entered, with words that told `ß` and `ss` apart.
+    /// An asset that the previous release indexed, with words that kept `ß` and `ss` apart.
     const OTHER_WORDS: &str = "
         PRAGMA foreign_keys = OFF;
         INSERT INTO producers (producer_id, name, created_at) VALUES (zeroblob(16), 'producer', 1);

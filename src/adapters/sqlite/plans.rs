@@ -1,5 +1,5 @@
-//! The plans of the statements, read with one row, with 10,000 and with 300,000 in each table that grows: none may read such a
-//! table as a whole.
+//! The plans of the statements, read with one row, with 10,000 and with 300,000 in each table that grows: no statement
+//! may scan such a table.
 
 use rusqlite::Connection;
 
@@ -10,7 +10,7 @@ use super::{
     usage::*, windows::*,
 };
 
-/// Every statement of the adapter, with the index that its comment promises, where one is named.
+/// Every statement of the adapter, with the index that its comment names, if it names one.
 const STATEMENTS: &[(&str, &str)] = &[
     (CREATE_PRODUCER, ""),
     (CREATE_KEY, ""),
@@ -167,16 +167,16 @@ const STATEMENTS: &[(&str, &str)] = &[
     (lineage::upkeep::PRUNE_NODES, "lineage_nodes_last_day"),
     (lineage::upkeep::FORGET_NAMESPACE, "PRIMARY KEY"),
     (NEWEST, ""),
-    // M: by what is to be matched, and in this index's own order, for nothing else sorts.
+    // M: by the match, and in the index's own order, because the plan has no other sort.
     (MATCHES, "VIRTUAL TABLE INDEX 192:M"),
     (MATCHED_TAGS, "VIRTUAL TABLE INDEX 192:M"),
     (LISTED, "INTEGER PRIMARY KEY (rowid<?)"),
     (LISTED_TAGS, "INTEGER PRIMARY KEY (rowid<?)"),
 ];
 
-/// Statements that begin at the start of what they name and stop after a few rows: those of the outbox, search, and the
-/// newest events of a run, which also sort these few. And the ones by which a reader tells the pruner what there is to do: they read
-/// the namespaces, or the counts, of which there is a row for each namespace and day.
+/// Statements that scan from the start of their range and stop after a few rows: those of the outbox, search, and the
+/// newest events of a run, which also sort these few rows. Also the statements by which a reader finds work for the
+/// pruner: they read the namespaces, or the counts, which have one row per namespace and day.
 const FROM_THE_START: &[(&str, &[&str])] = &[
     (lineage::outbox::CLAIM, &["lineage_outbox"]),
     (lineage::outbox::PRUNE_OUTBOX, &["lineage_outbox"]),
@@ -187,8 +187,8 @@ const FROM_THE_START: &[(&str, &[&str])] = &[
     (lineage::upkeep::EMPTY_NAMESPACES, &["n"]),
 ];
 
-/// What may be read as a whole: a table has one row, or one per tier or per recent life of an instance, a list
-/// is a parameter.
+/// Tables that may be scanned: a table with one row, or with one row per tier or per recent epoch of an instance, and a
+/// list that is a parameter.
 const SMALL: &[&str] = &[
     "quota_policies",
     "ledger_nodes",
@@ -201,8 +201,9 @@ const SMALL: &[&str] = &[
     "ledger_clock",
 ];
 
-/// `$rows` rows in each table that grows, of 1,000 receipts; ids are numbers in 16 or 32 bytes. What is never kept
-/// needs neither syncs nor its foreign keys checked. Assets have no words: the plan of a match does not depend on their number.
+/// `$rows` rows in each table that grows, for 1,000 receipts; ids are numbers in 16 or 32 bytes. The data is never
+/// kept, so it needs neither syncs nor foreign-key checks. Assets have no words: the plan of a match does not depend on
+/// their number.
 const ROWS: &str = "
     PRAGMA synchronous = OFF;
     PRAGMA foreign_keys = OFF;
@@ -246,12 +247,12 @@ const ROWS: &str = "
     INSERT INTO lineage_outbox (kind, happened_at, detail) SELECT 'upload', i, '{}' FROM ids;
     COMMIT;";
 
-/// Has the planner believe in 300,000 rows where there are 10,000. It knows of them by its statistics alone.
+/// Makes the planner assume 300,000 rows where there are 10,000. It knows the number from its statistics alone.
 const CLAIM_THIRTY_TIMES: &str = "
     UPDATE sqlite_stat1 SET stat = CAST(stat AS INTEGER) * 30 || substr(stat, instr(stat || ' ', ' '));
     ANALYZE sqlite_schema";
 
-/// The lines of a plan. Parameters are left NULL: the plan does not depend on them.
+/// The lines of a plan. Parameters stay NULL: the plan does not depend on them.
 fn plan(conn: &Connection, sql: &str) -> Vec<String> {
     let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
     let lines = statement.raw_query().mapped(|row| row.get("detail"));
@@ -265,7 +266,7 @@ fn no_statement_reads_a_table_that_grows_as_a_whole() {
         let conn = database.raw();
         conn.execute_batch(&ROWS.replace("$rows", &rows.to_string())).expect("rows");
         look_at_plans(&conn, rows);
-        // The adapter gathers no statistics; an operator may. Of one row they rightly say that nothing is better than to read it.
+        // The adapter gathers no statistics; an operator may. For one row, they rightly say that a scan is best.
         if rows > 1 {
             conn.execute_batch("ANALYZE").expect("statistics");
             look_at_plans(&conn, rows);
@@ -284,7 +285,7 @@ fn look_at_plans(conn: &Connection, rows: u32) {
             assert!(by_match || scanned.is_none_or(|table| SMALL.contains(&table)), "{rows} rows: {sql}\n{plan:#?}");
             assert!(!line.contains("TEMP B-TREE FOR ORDER BY"), "{rows} rows: {sql}\n{plan:#?}");
         }
-        // By statistics that are claimed, another index may be as good: what matters is that there is one.
+        // With the assumed statistics another index may be as good: any index will do.
         let claimed = rows > 10_000;
         let served = claimed || index.is_empty() || plan.iter().any(|line| line.contains(index));
         assert!(served, "{rows} rows: {sql}\nis not served by {index}: {plan:#?}");

@@ -49,7 +49,7 @@ pub(super) fn exists(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
     conn.prepare_cached(POLICY_EXISTS)?.exists(named_params! { ":name": name })
 }
 
-/// Makes or replaces a policy; true when it is new.
+/// Creates or replaces a policy; true when it is new.
 pub(super) fn put(conn: &Connection, policy: &QuotaPolicy, now: Timestamp) -> rusqlite::Result<bool> {
     let new = !exists(conn, &policy.policy_name)?;
     let content_types = policy.allowed_content_types.as_ref().map(|types| serde_json::json!(types).to_string());
@@ -73,8 +73,8 @@ pub(super) fn put(conn: &Connection, policy: &QuotaPolicy, now: Timestamp) -> ru
     Ok(new)
 }
 
-/// Reads a policy from a row that holds its columns, its description under the name `policy_description`: other tables
-/// that it is joined with describe themselves too.
+/// Reads a policy from a row that holds its columns, with its description under the name `policy_description`, because
+/// joined tables have a column `description` too.
 pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<QuotaPolicy> {
     Ok(QuotaPolicy {
         policy_name: row.get("policy_name")?,

@@ -1,4 +1,4 @@
-//! The port `Receipts`: receipts, their policies and what they have used.
+//! The port `Receipts`: receipts, their policies and their usage.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -17,7 +17,8 @@ use super::{
     windows,
 };
 
-/// Served by the primary keys of assets, policies and prices. The receipt of a call that is repeated is left as it is.
+/// Served by the primary keys of assets, policies and prices. A receipt that exists (a repeated call) is left
+/// unchanged.
 pub(super) const CREATE_RECEIPT: &str = "
     INSERT INTO overlay_receipts
         (receipt_id, version_id, content_hash, quota_tier, status, expires_at, total_satoshis, created_at, updated_at)
@@ -34,7 +35,7 @@ pub(super) const RECEIPT: &str = "
     SELECT receipt_id, version_id, content_hash, quota_tier, status, expires_at, total_satoshis, created_at, epoch
     FROM overlay_receipts WHERE receipt_id = :receipt";
 
-/// Served by the primary key. `:from` are the statuses that may become `:to`, as a JSON array.
+/// Served by the primary key. `:from`: the statuses that may change to `:to`, as a JSON array.
 pub(super) const SET_RECEIPT_STATUS: &str = "
     UPDATE overlay_receipts SET status = :to, epoch = epoch + 1, updated_at = :now
     WHERE receipt_id = :receipt AND status IN (SELECT value FROM json_each(:from))";

@@ -1,13 +1,13 @@
 //! The port `Search`: full-text search over the catalogue with FTS5.
 //!
-//! Results come in the order in which FTS5 reads its index anyway, the newest first, so that for whole words it stops when the page is
-//! full, however many assets a common word has. Its own ranking, bm25, would have to see all of them, and would change the order of
-//! pages that somebody is reading whenever an asset is added.
+//! Results come in the order in which FTS5 reads its index, the newest first, so that for whole words it stops when the
+//! page is full, however many assets a common word has. FTS5's own ranking, bm25, would have to read all of them, and
+//! every new asset would change the order of pages that a client is reading.
 //!
-//! A word that stands for all that begin with it has the lists of all of those merged before the first result, and what is rarely
-//! true together (words, filters, a price) is looked for to the end. So there is a clock: when a second is over, a search stops with
-//! a page that is not full and a place to go on from, as on PostgreSQL. FTS5 does not tell how far it has looked, so a search that
-//! has found nothing until then has no such place, and fails.
+//! For a prefix, FTS5 merges the lists of all words that begin with it before the first result, and a rare combination
+//! (words, filters, a price) is searched to the end. So there is a time limit: after one second, a search stops with a
+//! page that is not full and a cursor to continue from, as on PostgreSQL. FTS5 does not report how far it has read, so
+//! a search without results by then has no such cursor, and fails.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -31,7 +31,7 @@ mod match_text;
 
 use self::{clock::Clock, match_text::match_text};
 
-/// How long a search may keep a reader, of which streams need one now and then.
+/// How long a search may occupy a reader, which streams also need at times.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Served by the primary key.
@@ -109,7 +109,7 @@ fn search(
     let mut stopped = None;
     for found in Found::ALL {
         let ended = behind.is_some_and(|place| found > place.found);
-        // Without words, everything is found in the last place.
+        // Without words, every asset counts as found in the last place.
         let apart = wish.text.is_some() || found == Found::PolicyMeta;
         if ended || !apart || numbered.len() == wanted || stopped.is_some() {
             continue;
@@ -124,7 +124,7 @@ fn search(
         numbered.extend(rows.found);
     }
     if stopped.is_some() && !is_further {
-        return Err(PortError::unavailable(DEPENDENCY, "a search has found nothing in its time").into());
+        return Err(PortError::unavailable(DEPENDENCY, "a search found nothing within its time limit").into());
     }
     let more = numbered.len() == wanted;
     numbered.truncate(limit as usize);
@@ -167,7 +167,7 @@ fn top<T: Ord + std::hash::Hash>(values: impl Iterator<Item = T>, most: u32) -> 
     counts
 }
 
-/// What a statement looks through.
+/// The range that a statement searches.
 struct Range {
     /// `None` when neither words nor tags are asked for.
     matched: Option<String>,
@@ -176,7 +176,7 @@ struct Range {
 }
 
 impl Range {
-    /// What is found there and nowhere better; `None` when nothing can be.
+    /// Assets that match there and in no better place; `None` when there can be none.
     fn of(wish: &Wish, found: Found) -> Option<Self> {
         let matched = match_text(wish, Some(found));
         (matched.is_some() || wish.text.is_none()).then(|| Self::priced(wish, matched))
@@ -191,7 +191,7 @@ impl Range {
         Self { matched, cheapest: wish.min_price.map_or(0, amount), dearest: wish.max_price.map_or(i64::MAX, amount) }
     }
 
-    /// The rows of the first statement, or of the second where nothing is to be matched.
+    /// The rows of the first statement, or of the second when there is nothing to match.
     fn rows<T>(
         &self,
         conn: &Connection,
@@ -226,10 +226,10 @@ impl Range {
     }
 }
 
-/// What a statement has found, the newest first.
+/// The results of a statement, the newest first.
 struct Rows<T> {
     found: Vec<T>,
-    /// There is no more, or no more was wanted.
+    /// The end was reached, or enough rows were found.
     in_time: bool,
 }
 

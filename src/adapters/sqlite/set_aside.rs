@@ -1,4 +1,4 @@
-//! Usage that could not be settled, and is kept for a person to decide about.
+//! Usage that could not be settled, stored for a person to decide about.
 
 use penstock_actors::{
     ids::{NodeId, UsageId},
@@ -37,7 +37,7 @@ pub(super) fn set_aside(conn: &Connection, node: NodeId, row: &UsageRow, reason:
 }
 
 pub(super) fn page(conn: &Connection, after: Option<UsageId>, limit: u32) -> rusqlite::Result<Vec<SetAside>> {
-    // The nil id sorts before every id that is ever made.
+    // The nil id sorts before every generated id.
     let after = after.unwrap_or(UsageId::from_uuid(uuid::Uuid::nil()));
     let kept = |row: &Row<'_>| {
         Ok(SetAside {

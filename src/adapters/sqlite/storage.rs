@@ -1,4 +1,5 @@
-//! The port `StorageRecords`: looks at stored copies, the quarantine, moves between tiers, and the last use of content.
+//! The port `StorageRecords`: verifications of stored copies, the quarantine, moves between tiers, and the last use of
+//! content.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub(super) const NOTE_VERIFICATION: &str = "
     VALUES (:id, :content, :kind, :tier, :finding, :expected, :found, :node, :at)
     ON CONFLICT (verification_id) DO NOTHING";
 
-/// Served by `storage_verifications_content`, once for each kind.
+/// Served by `storage_verifications_content`, once per kind.
 pub(super) const VERIFICATIONS: &str = "
     SELECT verification_id, content_hash, verification_type, tier, finding, expected_bytes, found_bytes, node_id,
         verified_at
@@ -315,7 +316,7 @@ impl StorageRecords for SqliteStore {
     }
 }
 
-/// What a name must be greater than: everything is, without one.
+/// The lower bound of a page; without one, a value below every hash.
 fn bytes_of(after: Option<ContentHash>) -> Vec<u8> {
     after.map(|hash| hash.as_bytes().to_vec()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What the tests of this adapter share: a store on a file of its own, with a receipt to spend from.
+//! Shared by the tests of this adapter: a store on a file of its own, with a receipt to spend from.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use super::{SqliteSettings, SqliteStore, migrate};
 use crate::telemetry::DbMetrics;
 
-/// Bytes of the content that the receipts here are for.
+/// The size of the content that the receipts here are for.
 pub(super) const CONTENT_BYTES: u64 = 1000;
 
-/// A migrated database in a folder that goes with it.
+/// A migrated database in a folder that is removed with it.
 pub(super) struct Database {
     pub(super) settings: SqliteSettings,
     pub(super) metrics: Arc<DbMetrics>,
@@ -28,7 +28,7 @@ impl Database {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("penstock.db");
-        // Long enough that only a test which holds the lock for good would see it pass.
+        // Long enough that only a test that holds the lock for ever reaches it.
         let settings = SqliteSettings { path, readers: 2, busy_timeout: Duration::from_secs(60) };
         migrate(&settings).expect("migrations");
         let metrics = Arc::new(DbMetrics::new(&prometheus::Registry::new()).expect("metrics"));
@@ -39,7 +39,7 @@ impl Database {
         SqliteStore::open(&self.settings, Arc::clone(&self.metrics)).expect("an open store")
     }
 
-    /// A connection behind the store's back.
+    /// A connection that bypasses the store.
     pub(super) fn raw(&self) -> Connection {
         super::connection::open_writer(&self.settings).expect("a connection")
     }
@@ -67,7 +67,7 @@ pub(super) async fn metered_receipt(store: &SqliteStore, bytes_per_hour: u64, no
     store.create_receipt(&receipt).await.expect("a receipt")
 }
 
-/// An asset that can be made: its producer is known, its content stored.
+/// An asset that can be created: its producer exists, its content is stored.
 async fn new_asset(store: &SqliteStore, now: Timestamp) -> NewAsset {
     let id = VersionId::next();
     let mut hash = [0; 32];

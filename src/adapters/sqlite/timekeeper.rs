@@ -13,7 +13,7 @@ use super::{
     values::{Sql, get},
 };
 
-/// All of a table of one row.
+/// A whole table of one row.
 pub(super) const TRUSTED_TIME: &str = "SELECT trusted_at FROM ledger_clock";
 
 /// Served by the primary key.

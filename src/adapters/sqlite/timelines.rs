@@ -1,4 +1,4 @@
-//! The port `Timelines`. A history is at home in the file that it was begun in.
+//! The port `Timelines`. A history belongs to the file in which it was begun.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,25 +14,25 @@ use super::{
     values::{Sql, get},
 };
 
-/// The last row; the table's own tree is in this order. A file whose place is not written down yet is at home.
+/// The last row; the table itself is in this order. A file whose identity is not recorded yet counts as the right one.
 pub(super) const TIMELINE: &str = "
     SELECT timeline_id, home NOT IN ('', :home) AS moved FROM timelines ORDER BY number DESC LIMIT 1";
 
-/// Once, by whoever migrates: SQL does not know the file.
+/// Once, by the process that migrates: SQL does not know the identity of the file.
 pub(super) const SETTLE_IN: &str = "UPDATE timelines SET home = :home WHERE home = ''";
 
-/// Once a restore: reads the leases as a whole.
+/// Once per restore: reads all leases.
 pub(super) const HELD: &str =
     "SELECT count(*) AS leases, coalesce(sum(bytes), 0) AS bytes FROM quota_leases WHERE state = 'live'";
 
-/// Once a restore: reads the table as a whole, and finds the leases of each node by `quota_leases_node`.
+/// Once per restore: reads the whole table, and finds the leases of each node by `quota_leases_node`.
 pub(super) const END_EPOCHS: &str = "
     UPDATE ledger_nodes SET fenced = 1, spared = 1
     WHERE fenced = 0 OR EXISTS (
         SELECT 1 FROM quota_leases l
         WHERE l.node_id = ledger_nodes.node_id AND l.epoch = ledger_nodes.epoch AND l.state = 'live')";
 
-/// Once a restore.
+/// Once per restore.
 pub(super) const BEGIN: &str = "
     INSERT INTO timelines (number, timeline_id, began_at, home, reason, leases_released, bytes_released)
     SELECT max(number) + 1, :timeline, :now, :home, :reason, :leases, :bytes FROM timelines";
@@ -56,7 +56,7 @@ pub(super) fn timeline(conn: &Connection, home: &str) -> rusqlite::Result<Timeli
     })
 }
 
-/// Writes down where the first history is at home.
+/// Records the file to which the first history belongs.
 pub(super) fn settle_in(conn: &Connection, home: &str) -> rusqlite::Result<()> {
     conn.execute(SETTLE_IN, named_params! { ":home": home }).map(drop)
 }

@@ -32,7 +32,7 @@ pub(super) const RESTORE_RECEIPTS: &str = "
         WHERE expired_from IS NOT NULL AND expires_at > :now
         ORDER BY expires_at LIMIT :limit)";
 
-/// Goes through the few nodes, and finds the leases of each by `quota_leases_node`. CROSS JOIN keeps this order.
+/// Scans the few nodes, and finds the leases of each by `quota_leases_node`. CROSS JOIN keeps this order.
 pub(super) const UNHELD: &str = "
     SELECT count(*) AS leases, coalesce(sum(l.bytes), 0) AS bytes, coalesce(sum(l.requests), 0) AS requests
     FROM ledger_nodes n
@@ -47,10 +47,10 @@ fn unheld(conn: &Connection) -> rusqlite::Result<Unheld> {
 
 #[async_trait]
 impl Upkeep for SqliteStore {
-    /// Goes through the writer: what it proves is that the write lock can be had.
+    /// Runs on the writer, to prove that the write lock is available.
     async fn ping(&self) -> PortResult<()> {
         self.workers.write("ping", |conn| Ok(conn.prepare_cached("SELECT 1")?.query_row([], |_| Ok(()))?)).await?;
-        // One that was emptied answers, and can do nothing.
+        // A file with an empty database answers the ping, but cannot serve.
         self.installation().await.map(drop)
     }
 

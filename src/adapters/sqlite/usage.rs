@@ -35,7 +35,7 @@ pub(super) const SET_USAGE_CREDIT: &str =
 /// Served by the primary key.
 pub(super) const DELETE_USAGE: &str = "DELETE FROM streaming_usage WHERE usage_id = :usage";
 
-/// Inserts a row; false when it was there already.
+/// Inserts a row; false when it existed already.
 pub(super) fn insert(conn: &Connection, row: &UsageRow, node: NodeId) -> rusqlite::Result<bool> {
     let inserted = conn.prepare_cached(INSERT_USAGE)?.execute(named_params! {
         ":usage": Sql(row.usage_id), ":receipt": Sql(row.receipt_id), ":content": Sql(row.content_hash),
@@ -53,10 +53,10 @@ pub(super) fn page(
     after: Option<UsageId>,
     limit: u32,
 ) -> rusqlite::Result<Page<UsageRow>> {
-    // The nil id sorts before every id that is ever made.
+    // The nil id sorts before every generated id.
     let after = after.unwrap_or(UsageId::from_uuid(uuid::Uuid::nil()));
     let mut statement = conn.prepare_cached(USAGE_PAGE)?;
-    // One more than asked for tells whether more follow.
+    // One more than asked for, to know whether more follow.
     let key = named_params! { ":receipt": Sql(receipt), ":after": Sql(after), ":limit": i64::from(limit) + 1 };
     let rows = statement.query_map(key, usage_row)?.collect::<rusqlite::Result<_>>()?;
     Ok(Page::of(rows, limit))
@@ -77,7 +77,7 @@ pub(super) fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
     })
 }
 
-/// Takes up to `credit` off a row, which goes when nothing is left of it; what was taken.
+/// Takes up to `credit` off a row, and deletes an empty row; returns what was taken.
 pub(super) fn shrink(conn: &Connection, usage: UsageId, credit: Credit) -> rusqlite::Result<Credit> {
     let recorded = conn
         .prepare_cached(USAGE_CREDIT)?

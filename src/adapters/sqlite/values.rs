@@ -1,5 +1,5 @@
-//! How the words of the domain stand in columns: times as microseconds, ids and hashes as raw bytes, counts as checked
-//! 64-bit integers, states as their names.
+//! Domain types in columns: times as microseconds, ids and hashes as raw bytes, counts as checked 64-bit integers,
+//! states as their names.
 
 use jiff::{Span, Timestamp, civil::Date};
 use penstock_actors::{
@@ -20,7 +20,7 @@ use rusqlite::{
 };
 use uuid::Uuid;
 
-/// A domain value on its way into or out of a column.
+/// A domain value for writing to or reading from a column.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sql<T>(pub(super) T);
 
@@ -132,7 +132,7 @@ impl FromSql for Sql<Timestamp> {
     }
 }
 
-/// The day that days are counted from.
+/// The day from which days are counted.
 const FIRST_DAY: Date = Date::constant(1970, 1, 1);
 
 impl ToSql for Sql<Date> {
@@ -199,7 +199,7 @@ macro_rules! named_columns {
             fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
                 let name = value.as_str()?;
                 let parsed: Option<$state> = $parse(name);
-                parsed.map(Self).ok_or_else(|| FromSqlError::Other(format!("{name:?} is not known here").into()))
+                parsed.map(Self).ok_or_else(|| FromSqlError::Other(format!("{name:?} is not a known name").into()))
             }
         }
     )*};

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _, named_params};
 
 use super::values::{Sql, get_credit};
 
-/// Served by `quota_usage_windows_span`, which holds every column that is compared. The statement names it: if it were
-/// lost, this fails rather than slows down.
+/// Served by `quota_usage_windows_span`, which holds every compared column. The statement names the index: without it,
+/// the statement fails instead of becoming slow.
 pub(super) const WINDOW: &str = "
     SELECT bytes_used, requests_used, bytes_reserved, requests_reserved
     FROM quota_usage_windows INDEXED BY quota_usage_windows_span
@@ -43,7 +43,7 @@ pub(super) struct Change {
     pub(super) reserved: Credit,
 }
 
-/// The windows of a set as they are; a row that is not there yet counts as empty.
+/// The present windows of a set; a missing row counts as empty.
 pub(super) fn load(conn: &Connection, receipt: ReceiptId, set: &WindowSet) -> rusqlite::Result<[WindowUsage; 3]> {
     let mut windows = [WindowUsage::empty(set.hour()); 3];
     let mut statement = conn.prepare_cached(WINDOW)?;
@@ -64,7 +64,7 @@ pub(super) fn load(conn: &Connection, receipt: ReceiptId, set: &WindowSet) -> ru
     Ok(windows)
 }
 
-/// Adds to every window of the set, making the rows that are not there yet.
+/// Adds to every window of the set, and creates missing rows.
 pub(super) fn add(conn: &Connection, receipt: ReceiptId, set: &WindowSet, change: Change) -> rusqlite::Result<()> {
     let mut statement = conn.prepare_cached(ADD_TO_WINDOW)?;
     for window in set.iter() {
@@ -78,7 +78,7 @@ pub(super) fn add(conn: &Connection, receipt: ReceiptId, set: &WindowSet, change
     Ok(())
 }
 
-/// Takes from every window of the set.
+/// Subtracts from every window of the set.
 pub(super) fn take(conn: &Connection, receipt: ReceiptId, set: &WindowSet, change: Change) -> rusqlite::Result<()> {
     let mut statement = conn.prepare_cached(TAKE_FROM_WINDOW)?;
     for window in set.iter() {

@@ -1,14 +1,15 @@
 //! The threads that own the connections.
 //!
 //! SQLite blocks, so no connection is ever used on a thread that serves requests. One thread owns the connection that
-//! writes, because SQLite has one writer anyway and waiting in a queue beats fighting for its lock; a few own read-only
-//! connections. A call becomes a [`Job`], goes through a bounded queue, and is answered by a oneshot.
+//! writes, because SQLite has one writer anyway and waiting in a queue is better than contending for its lock; a few
+//! threads own read-only connections. A call becomes a [`Job`], goes through a bounded queue, and is answered over a
+//! oneshot channel.
 //!
-//! The writer commits the jobs that wait together: one transaction, one savepoint per job, one sync for all of them. A
-//! job that fails or panics undoes its own savepoint only. No job is answered before the commit.
+//! The writer commits waiting jobs together: one transaction, one savepoint per job, one sync for all of them. A job
+//! that fails or panics rolls back its own savepoint only. No job is answered before the commit.
 //!
-//! When the queue stays full for [`QUEUE_WAIT`] the call answers `Unavailable`. When the last [`Workers`] is dropped,
-//! the threads finish what is queued and close their connections.
+//! When the queue stays full for [`QUEUE_WAIT`], the call fails as `Unavailable`. When the last [`Workers`] is dropped,
+//! the threads finish the queued jobs and close their connections.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -27,29 +28,29 @@ use super::{
 };
 use crate::telemetry::DbMetrics;
 
-/// Jobs that may wait for a thread. The largest, a batch of 1,000 usage rows, holds some 200 KiB, and few calls are of
+/// Jobs that may wait for a thread. The largest, a batch of 1,000 usage rows, holds about 200 KiB, and few jobs have
 /// that size: so this bounds the waiting memory to a few MiB, and at 1 ms per job the wait to an eighth of a second.
 const QUEUE_JOBS: usize = 128;
 
-/// Jobs in one transaction: enough that the sync is shared, few enough that the first does not wait long for the last.
+/// Jobs in one transaction: enough to share the sync, few enough that the first does not wait long for the last.
 const GROUP_JOBS: usize = 32;
 
 /// How long a call waits for room in the queue: longer than a slow sync, shorter than a client's patience.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
-/// A call on its way through a thread.
+/// A queued call.
 trait Job: Send {
-    /// Does the work; whether it may be committed.
+    /// Does the work; returns whether it may be committed.
     fn run(&mut self, conn: &Connection) -> bool;
 
-    /// Answers the caller, once it is known whether the work was committed.
+    /// Answers the caller, once the result of the commit is known.
     fn answer(self: Box<Self>, committed: Result<(), &rusqlite::Error>);
 }
 
 /// A unit of work with its caller.
 struct Call<F, T> {
     statement: &'static str,
-    /// When the caller asked, so that the time in the queue is part of the time measured.
+    /// The time of the call, so that the measured time includes the time in the queue.
     began: Instant,
     metrics: Arc<DbMetrics>,
     work: Option<F>,
@@ -64,9 +65,12 @@ where
 {
     fn run(&mut self, conn: &Connection) -> bool {
         let Some(work) = self.work.take() else { return false };
-        // The connection is sound after a panic: what the job did is undone with its savepoint.
+        // The connection is intact after a panic: the rollback of the savepoint removes the job's effects.
         let result = catch_unwind(AssertUnwindSafe(|| work(conn))).unwrap_or_else(|_| {
-            tracing::error!(statement = self.statement, "a database job panicked");
+            tracing::error!(
+                statement = self.statement,
+                "a database job panicked; its changes are rolled back and its caller gets an error"
+            );
             Err(PortError::unavailable(DEPENDENCY, "the job panicked").into())
         });
         self.result.insert(result.map_err(PortError::from)).is_ok()
@@ -80,13 +84,13 @@ where
             (None, Ok(())) => Err(PortError::unavailable(DEPENDENCY, "the job was not run")),
         };
         self.metrics.query_finished(self.statement, self.began, result.is_ok());
-        // A caller that has left does not want the answer.
+        // The caller may have gone.
         let _ = self.reply.send(result);
     }
 }
 
-/// The error belongs to the group, so it is passed to each of its jobs by its text. It says nothing about the input of
-/// any one of them: a constraint is checked in the job that breaks it.
+/// The error concerns the whole group, so each of its jobs gets its text. It says nothing about the input of any one
+/// job: a constraint is checked in the job that violates it.
 fn not_committed(error: &rusqlite::Error) -> PortError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => PortError::Full("the database"),
@@ -94,7 +98,7 @@ fn not_committed(error: &rusqlite::Error) -> PortError {
     }
 }
 
-/// The threads and the queues that lead to them.
+/// The threads and their queues.
 pub(super) struct Workers {
     queues: Option<Queues>,
     threads: Vec<JoinHandle<()>>,
@@ -117,7 +121,7 @@ impl Workers {
             Self { queues: Some(Queues { writes, reads }), threads: Vec::new(), file: Arc::clone(&file), metrics };
         let writer = connection::open_writer(settings).map_err(port_error)?;
         workers.spawn("sqlite-writer".to_owned(), move || serve_writes(&writer, &file, write_jobs))?;
-        // The readers share one queue: whoever is free holds the lock and waits for the next job.
+        // The readers share one queue: a free reader holds the lock and waits for the next job.
         let read_jobs = Arc::new(Mutex::new(read_jobs));
         for number in 0..settings.readers.max(1) {
             let reader = connection::open_reader(settings).map_err(port_error)?;
@@ -127,7 +131,7 @@ impl Workers {
         Ok(workers)
     }
 
-    /// The file that the connections are to.
+    /// The file of the connections.
     pub(super) const fn file(&self) -> &Arc<DatabaseFile> {
         &self.file
     }
@@ -139,7 +143,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Runs `work` on the writer, in a transaction of which it sees nothing but its own part.
+    /// Runs `work` on the writer, in a transaction of its own part only.
     pub(super) async fn write<T, F>(&self, statement: &'static str, work: F) -> PortResult<T>
     where
         F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
@@ -174,7 +178,7 @@ impl Workers {
             return Err(PortError::Unavailable {
                 dependency: DEPENDENCY,
                 retry_after: Some(QUEUE_WAIT),
-                source: "too many calls wait".into(),
+                source: "too many calls already wait for a database thread".into(),
             });
         };
         let (reply, answer) = oneshot::channel();
@@ -192,12 +196,12 @@ impl Workers {
 }
 
 impl Drop for Workers {
-    /// Waits for the threads, so that the file is closed and its log written back when this returns.
+    /// Waits for the threads, so that the file is closed and its log checkpointed when this returns.
     fn drop(&mut self) {
         self.queues = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a database thread panicked");
+                tracing::error!("a database thread panicked; its connection was not closed in order");
             }
         }
     }
@@ -213,8 +217,9 @@ fn serve_writes(conn: &Connection, file: &DatabaseFile, mut jobs: mpsc::Receiver
     }
 }
 
-/// An error of a whole transaction (a full disk, a lock that another process holds) makes SQLite undo it, or drops it
-/// here. Nothing is committed to a file that has lost its name: it would be answered for, and lost.
+/// An error of a whole transaction (a full disk, a lock that another process holds) makes SQLite roll it back, or it is
+/// rolled back here. Nothing is committed to a file that has lost its name: the caller would get a success, and the
+/// data would be lost.
 fn run_group(conn: &Connection, file: &DatabaseFile, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
     if file.is_replaced() {
         let moved = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED);
@@ -234,7 +239,7 @@ fn run_group(conn: &Connection, file: &DatabaseFile, group: &mut [Box<dyn Job>])
 
 fn serve_reads(conn: &Connection, jobs: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
     loop {
-        // Nothing panics while it holds the lock; if it did, the queue would still be whole.
+        // No code panics while it holds the lock; if it did, the queue would still be intact.
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(mut job) = next else { return };
         let finished = run_read(conn, job.as_mut());

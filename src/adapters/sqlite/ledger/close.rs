@@ -1,4 +1,4 @@
-//! Closing: the end of an instance that stops. Its leases are released, and its epoch takes no more.
+//! Closing: the end of an instance that stops. Its leases are released, and its epoch takes no more leases.
 
 use penstock_actors::{
     model::{NodeEpoch, WindowSet},
@@ -30,7 +30,7 @@ pub(super) fn close(conn: &Connection, node: NodeEpoch, limit: u32) -> Result<Re
         let key = LeaseKey { receipt: get(row, "receipt_id")?, node, hour: get(row, "hour_start")? };
         Ok((key, get_credit(row, "bytes", "requests")?))
     };
-    // One more than the step may take tells whether others are left.
+    // One more than the step may take, to know whether any are left.
     let which = named_params! { ":node": Sql(node.node), ":epoch": node.epoch, ":limit": i64::from(limit) + 1 };
     let mut left: Vec<_> =
         conn.prepare_cached(LEASES_OF_EPOCH)?.query_map(which, from_row)?.collect::<rusqlite::Result<_>>()?;

@@ -1,7 +1,7 @@
-//! The rows of `ledger_nodes`: which lives of which instances may hold leases.
+//! The rows of `ledger_nodes`: the epochs that may hold leases, per instance.
 //!
-//! Life is told by this machine's clock, which all processes that share the file share too, and not by a time that a
-//! caller passes: an instance whose own idea of time is wrong must not keep its leases for ever.
+//! Whether an epoch is alive is decided by this machine's clock, which all processes that share the file also share,
+//! and not by a time that a caller passes: an instance with a wrong clock must not keep its leases for ever.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use super::super::{
     values::{Sql, get},
 };
 
-/// Served by the primary key, for the row and for later epochs of the node alike. An epoch that was late comes back as
-/// long as nobody has fenced it.
+/// Served by the primary key, for the row and for later epochs of the node alike. A late epoch is revived unless it was
+/// fenced.
 pub(in super::super) const HEARTBEAT: &str = "
     INSERT INTO ledger_nodes (node_id, epoch, alive_until, beats)
     SELECT :node, :epoch, :alive_until, 1
@@ -34,13 +34,14 @@ pub(in super::super) const STANDING: &str = "
     SELECT epoch, beats, fenced = 0 AND alive_until > :now AS alive
     FROM ledger_nodes WHERE node_id = :node ORDER BY epoch DESC LIMIT 1";
 
-/// Served by the primary key. Two milliseconds back, since the trigger that compares this time with SQLite's own clock knows milliseconds
-/// only: a successor that begins in the same one must not find its predecessor alive.
+/// Served by the primary key. Two milliseconds back, because the trigger that compares this time with SQLite's own
+/// clock has a resolution of milliseconds: a successor that begins in the same millisecond must not find its
+/// predecessor alive.
 pub(in super::super) const DECLARE_DEAD: &str = "
     UPDATE ledger_nodes SET alive_until = :now - 2000
     WHERE node_id = :node AND epoch = :epoch AND alive_until > :now - 2000";
 
-/// Served by the primary key. Who was late, or is, judges no other epoch.
+/// Served by the primary key. An epoch that is late, or was late recently, must not fence other epochs.
 pub(in super::super) const MAY_RECLAIM: &str = "
     SELECT 1 FROM ledger_nodes
     WHERE node_id = :node AND epoch = :epoch AND fenced = 0 AND alive_until > :now AND on_time >= 2";
@@ -50,15 +51,14 @@ pub(in super::super) const NODE_ALIVE: &str = "
     SELECT 1 FROM ledger_nodes
     WHERE node_id = :node AND epoch = :epoch AND fenced = 0 AND alive_until > :now";
 
-/// Reads the whole table, which has a row per recent life of an instance: tens, and the Janitor prunes it. An epoch
-/// that a later one of its node has replaced is no node more.
+/// Reads the whole table, which has one row per recent epoch of an instance: tens of rows, and the Janitor prunes it.
+/// An epoch that a later epoch of the same node has replaced does not count.
 pub(in super::super) const NODES_ALIVE: &str = "
     SELECT count(*) AS nodes FROM ledger_nodes n
     WHERE fenced = 0 AND alive_until > :now AND NOT EXISTS (
         SELECT 1 FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch)";
 
-/// Served by the primary key. An epoch that nobody knows is made known as fenced, so that it settles once and leases
-/// nothing.
+/// Served by the primary key. An unknown epoch is inserted as fenced, so that it can settle once but takes no leases.
 pub(in super::super) const KNOW_NODE: &str = "
     INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced) VALUES (:node, :epoch, :now, 1)
     ON CONFLICT (node_id, epoch) DO NOTHING";
@@ -72,7 +72,7 @@ pub(in super::super) const ADVANCE_WATERMARK: &str = "
 pub(in super::super) const FENCE_DEAD: &str =
     "UPDATE ledger_nodes SET fenced = 1 WHERE fenced = 0 AND alive_until <= :now";
 
-/// Served by the primary key. An epoch that nobody knows is made known as fenced.
+/// Served by the primary key. An unknown epoch is inserted as fenced.
 pub(in super::super) const FENCE: &str = "
     INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced) VALUES (:node, :epoch, :now, 1)
     ON CONFLICT (node_id, epoch) DO UPDATE SET fenced = 1";
@@ -99,7 +99,7 @@ pub(super) fn alive(conn: &Connection) -> rusqlite::Result<u64> {
     conn.prepare_cached(NODES_ALIVE)?.query_row(now, |row| get(row, "nodes"))
 }
 
-/// Advances the watermark to `sequence`; false when it is there already.
+/// Advances the watermark to `sequence`; false when the watermark has reached it already.
 pub(super) fn advance_watermark(conn: &Connection, node: NodeEpoch, sequence: i64) -> rusqlite::Result<bool> {
     conn.prepare_cached(KNOW_NODE)?.execute(named_params! {
         ":node": Sql(node.node), ":epoch": node.epoch, ":now": Sql(Timestamp::now()),
@@ -125,8 +125,8 @@ pub(super) fn declare_dead(conn: &Connection, node: NodeEpoch) -> rusqlite::Resu
     Ok(())
 }
 
-/// Fences every epoch whose heartbeat ran out, for a caller that is alive itself; false when it is not. Both are told by one look at
-/// the clock.
+/// Fences every epoch whose heartbeat has run out, if the caller is alive itself; false when it is not. One reading of
+/// the clock decides both.
 pub(super) fn fence_dead(conn: &Connection, by: NodeEpoch) -> rusqlite::Result<bool> {
     let now = Timestamp::now();
     let may = conn.prepare_cached(MAY_RECLAIM)?.exists(named_params! {

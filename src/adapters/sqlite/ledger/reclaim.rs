@@ -19,7 +19,7 @@ use super::{
     nodes,
 };
 
-/// Goes through the few nodes, and finds the leases of each by `quota_leases_node`. CROSS JOIN keeps this order.
+/// Scans the few nodes, and finds the leases of each by `quota_leases_node`. CROSS JOIN keeps this order.
 pub(in super::super) const DEAD_LEASES: &str = "
     SELECT l.receipt_id, l.node_id, l.epoch, l.hour_start, l.bytes, l.requests, r.content_hash, n.spared
     FROM ledger_nodes n
@@ -33,11 +33,11 @@ struct DeadLease {
     key: LeaseKey,
     amount: Credit,
     content_hash: ContentHash,
-    /// No crash explains its loss.
+    /// Whether the lease is released without a charge, because no crash explains its loss.
     spared: bool,
 }
 
-/// When a step is, and how many leases it may take.
+/// The time of a step, and how many leases it may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     pub(super) now: Timestamp,
@@ -75,7 +75,7 @@ pub(super) fn reclaim(
     Ok(reclaimed)
 }
 
-/// One lease more than the step may take tells whether others are left.
+/// One lease more than the step may take, to know whether any are left.
 fn dead_leases(conn: &Connection, limit: i64) -> rusqlite::Result<Vec<DeadLease>> {
     let from_row = |row: &Row<'_>| {
         let node = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };

@@ -1,4 +1,4 @@
-//! Refill: receipts are loaded, and leases taken for them.
+//! Refill: loads receipts, and takes leases for them.
 
 use jiff::Timestamp;
 use penstock_actors::{
@@ -92,7 +92,7 @@ pub(super) fn refill(
     Ok(answers)
 }
 
-/// What a request was granted that was answered before, or that comes after a later one that was: then nothing.
+/// The grant of a request that was answered before; zero if a later request has been answered.
 fn answered(conn: &Connection, key: LeaseKey, id: i64) -> rusqlite::Result<Option<Credit>> {
     let again = conn
         .prepare_cached(ANSWERED_AGAIN)?
@@ -117,7 +117,7 @@ fn note_again(conn: &Connection, key: LeaseKey, id: i64, granted: Credit) -> rus
     Ok(())
 }
 
-/// What to grant: nothing unless a stream of this content may start, and all of the need fits.
+/// The grant: nothing unless a stream of this content may start and the whole need fits.
 fn grant(view: &ReceiptView, want: &Want, windows: &[WindowUsage; 3], sizing: LeaseSizing, now: Timestamp) -> Credit {
     let Some(content) = &view.content else { return Credit::ZERO };
     let may_stream = view.receipt.status_at(now).may_stream() && content.content_hash == want.content_hash;
@@ -125,7 +125,7 @@ fn grant(view: &ReceiptView, want: &Want, windows: &[WindowUsage; 3], sizing: Le
         return Credit::ZERO;
     }
     let taken = windows.map(|window| window.used + window.reserved);
-    // A caller that does not know the size asks for everything.
+    // A caller that does not know the size asks for the maximum.
     let need = Credit::new(want.need.bytes.min(content.size_bytes), want.need.requests);
     let limits = windows.iter().map(|usage| view.policy.limits(usage.window.kind)).zip(taken);
     sizing.grant_all(limits, need, want.want).unwrap_or(Credit::ZERO)

@@ -1,4 +1,4 @@
-//! Settlement: a batch of usage becomes rows, and moves from leases to windows, in one transaction.
+//! Settlement: a batch of usage is stored as rows, and moves from leases to windows, in one transaction.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use super::{
     nodes,
 };
 
-/// What the rows of a batch come to for one receipt in one hour.
+/// The sum of a batch's rows for one receipt in one hour.
 #[derive(Debug, Default)]
 struct Spent {
     total: Credit,
@@ -48,7 +48,7 @@ pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, 
         }
     }
     for ((receipt, hour), spent) in spent {
-        // Before any lease is looked at: a receipt that does not exist fails here.
+        // Before any lease is read: a receipt that does not exist fails here.
         windows::add(conn, receipt, &WindowSet::at(hour), Change { used: spent.total, ..Change::default() })?;
         for (epoch, credit) in spent.leased {
             let node = NodeEpoch { node: batch.node.node, epoch };
@@ -62,20 +62,20 @@ pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, 
     Ok(Settled { inserted: inserted.len() as u64 })
 }
 
-/// Takes what was spent off its lease. More than the lease holds was never reserved, so only the windows have it.
+/// Takes spent credit off its lease. An excess over the lease was never reserved, so only the windows count it.
 fn spend(conn: &Connection, key: LeaseKey, credit: Credit) -> rusqlite::Result<()> {
     let Some(lease) = leases::load(conn, key)? else { return Ok(()) };
     let set = WindowSet::at(key.hour);
     let Some(charged_as) = lease.lost_as else {
         return take_live(conn, key, &lease, credit);
     };
-    // The whole lease was charged when it was lost. The part that these rows explain is not charged twice.
+    // The whole lease was charged when it was lost. The part that these rows explain must not be charged twice.
     let explained = usage::shrink(conn, charged_as, credit.min(lease.amount))?;
     leases::set(conn, key, lease.amount - explained)?;
     windows::take(conn, key.receipt, &set, Change { used: explained, ..Change::default() })
 }
 
-/// Gives credit back from a live lease. A lost lease was charged or released already.
+/// Returns credit from a live lease. A lost lease has been charged or released already.
 fn give_back(conn: &Connection, node: NodeEpoch, release: &Release) -> rusqlite::Result<()> {
     let node = NodeEpoch { node: node.node, epoch: release.epoch };
     let key = LeaseKey { receipt: release.receipt_id, node, hour: WindowKind::Hour.window(release.window).start };
@@ -85,7 +85,7 @@ fn give_back(conn: &Connection, node: NodeEpoch, release: &Release) -> rusqlite:
     }
 }
 
-/// Takes up to `credit` off a live lease and off what its windows reserve. An empty lease goes.
+/// Takes up to `credit` off a live lease and off the reservations in its windows. An empty lease is deleted.
 fn take_live(conn: &Connection, key: LeaseKey, lease: &Lease, credit: Credit) -> rusqlite::Result<()> {
     let taken = lease.amount.min(credit);
     let left = lease.amount - taken;

@@ -1,4 +1,4 @@
-//! What the arithmetic of this adapter does to the rows; what the port promises is in the conformance suite.
+//! The effect of this adapter's arithmetic on the rows; the conformance suite tests the promises of the port.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn batch(node: NodeEpoch, sequence: i64, rows: Vec<UsageRow>) -> SettleBatch {
     SettleBatch { node, sequence, rows, releases: Vec::new() }
 }
 
-/// Used and reserved of the hour, after the day and month were seen to agree with it.
+/// Used and reserved credit of the hour, after a check that the day and the month agree with it.
 async fn hour(store: &SqliteStore, receipt: &Receipt) -> (Credit, Credit) {
     let view = store.quota(receipt.receipt_id, noon()).await.expect("an answer").expect("the receipt");
     let [hour, day, month] = view.windows.map(|window| (window.used, window.reserved));
@@ -108,7 +108,7 @@ async fn a_batch_that_is_sent_twice_counts_once() {
         vec![Release { receipt_id: receipt.receipt_id, window: noon(), epoch: 1, credit: Credit::new(100, 0) }];
     assert_eq!(store.settle(&batch).await.expect("settled").inserted, 2);
     assert_eq!(store.settle(&batch).await.expect("settled").inserted, 0);
-    // The same rows under a new sequence: a spool that was replayed.
+    // The same rows under a new sequence: a replayed spool.
     batch.sequence = 2;
     batch.releases.clear();
     assert_eq!(store.settle(&batch).await.expect("settled").inserted, 0);
@@ -154,7 +154,7 @@ async fn late_rows_of_a_lost_instance_explain_what_its_lease_was_charged_for() {
     assert_eq!(lost.credit(), Credit::new(600, 1));
     assert_eq!(lost.started_at, WindowSet::at(noon()).hour().start);
 
-    // More than was leased: the rest of the charge goes, and the excess counts.
+    // More than was leased: the rest of the charge is removed, and the excess counts.
     store.settle(&batch(node, 2, vec![row(&receipt, 700, Some(1))])).await.expect("settled");
     assert_eq!(hour(&store, &receipt).await, (Credit::new(1100, 2), Credit::ZERO));
     let page = store.usage(receipt.receipt_id, None, 10).await.expect("usage");

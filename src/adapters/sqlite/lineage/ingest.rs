@@ -1,4 +1,4 @@
-//! Events in: kept where they are new, and what they tell merged into the graph.
+//! Ingest of events: new events are stored, and their facts merged into the graph.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -33,7 +33,7 @@ pub(in super::super) const KEEP_EVENT: &str = "
 /// Served by the index of its uniqueness.
 pub(in super::super) const NODE_FACETS: &str = "SELECT facets FROM lineage_nodes WHERE node_key = :key";
 
-/// Served by the index of its uniqueness. NULL facets are none that are new.
+/// Served by the index of its uniqueness. NULL facets mean that there are no new ones.
 pub(in super::super) const MERGE_NODE: &str = "
     INSERT INTO lineage_nodes (node_key, kind, namespace, name, words, facets, first_seen, last_seen, last_day, events)
     VALUES (:key, :kind, :namespace, :name, :words, coalesce(:facets, '{}'), :time, :time, :day, 1)
@@ -45,8 +45,8 @@ pub(in super::super) const MERGE_NODE: &str = "
         events = events + 1
     RETURNING events";
 
-/// Served by the primary key. The end of a run stands against whatever is told of it besides; else the latest state does.
-/// Of two events at one time the greater word wins, so that everybody comes to the same.
+/// Served by the primary key. The end state of a run overrides every other state; otherwise the latest state counts. Of
+/// two events with the same time the greater state name wins, so that every instance has the same result.
 pub(in super::super) const MERGE_RUN: &str = "
     INSERT INTO lineage_runs AS r (run_id, job_key, state, state_at, started_at, ended_at, first_seen, last_seen, last_day,
                                    events)
@@ -142,13 +142,13 @@ fn keep(
     Ok(Kept::New)
 }
 
-/// Where the window of a namespace begins; makes it known.
+/// The start of a namespace's window. Inserts an unknown namespace.
 fn left_of(conn: &Connection, key: NamespaceKey, namespace: &str) -> rusqlite::Result<Left> {
     conn.prepare_cached(KNOW_NAMESPACE)?.execute(named_params! { ":key": Sql(key), ":namespace": namespace })?;
     conn.prepare_cached(NAMESPACE)?.query_row(named_params! { ":key": Sql(key) }, |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Whether the node is new.
+/// Returns whether the node is new.
 fn merge_node(conn: &Connection, mention: &Mention, time: Timestamp) -> Result<bool, Failure> {
     let facets = if mention.facets.is_empty() { None } else { Some(merged_facets(conn, mention)?) };
     let merged = named_params! {
@@ -160,14 +160,14 @@ fn merge_node(conn: &Connection, mention: &Mention, time: Timestamp) -> Result<b
     Ok(events == 1)
 }
 
-/// The facets of a node with those of a mention, as JSON.
+/// The facets of a node merged with those of a mention, as JSON.
 fn merged_facets(conn: &Connection, mention: &Mention) -> rusqlite::Result<String> {
     let mut facets = facets_of(conn, mention.key)?;
     facets.merge(mention.facets.clone());
     serde_json::to_string(&facets).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// The facets of a node; none of one that is not known.
+/// The facets of a node; empty for an unknown node.
 pub(super) fn facets_of(conn: &Connection, key: NodeKey) -> rusqlite::Result<Facets> {
     let known =
         conn.prepare_cached(NODE_FACETS)?.query_row(named_params! { ":key": Sql(key) }, |row| get(row, "facets"));

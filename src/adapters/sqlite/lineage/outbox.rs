@@ -1,4 +1,5 @@
-//! What is still to be told: written by the triggers of the migration `lineage`, and for usage by the batch that settles.
+//! The outbox of events to emit, written by the triggers of the migration `lineage`, and for usage by the settlement of
+//! a batch.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,13 +18,13 @@ use super::super::{
     values::{Sql, get},
 };
 
-/// The one row.
+/// A table of one row.
 pub(in super::super) const SET_TELLING: &str = "UPDATE lineage_emission SET enabled = :enabled";
 
-/// The one row.
+/// A table of one row.
 pub(in super::super) const IS_TELLING: &str = "SELECT enabled FROM lineage_emission";
 
-/// Served by the primary key, from its beginning: what is claimed stays there for a short time only.
+/// Served by the primary key, from its start: claimed entries stay there for a short time only.
 pub(in super::super) const CLAIM: &str = "
     UPDATE lineage_outbox SET claimed_until = :until WHERE outbox_id IN (
         SELECT outbox_id FROM lineage_outbox WHERE claimed_until <= :now ORDER BY outbox_id LIMIT :limit)
@@ -33,7 +34,7 @@ pub(in super::super) const CLAIM: &str = "
 pub(in super::super) const TOLD: &str = "
     DELETE FROM lineage_outbox WHERE outbox_id IN (SELECT value FROM json_each(:ids))";
 
-/// Served by the primary key, from its beginning: entries come in the order of time, but for clocks that differ.
+/// Served by the primary key, from its start: entries are in the order of time, except where clocks differ.
 pub(in super::super) const PRUNE_OUTBOX: &str = "
     DELETE FROM lineage_outbox WHERE happened_at < :before AND outbox_id IN (
         SELECT outbox_id FROM lineage_outbox ORDER BY outbox_id LIMIT :limit)";
@@ -58,7 +59,7 @@ impl LineageOutbox for SqliteStore {
             let mut statement = conn.prepare_cached(CLAIM)?;
             let chosen = named_params! { ":now": Sql(now), ":until": Sql(until), ":limit": limit };
             let mut entries = statement.query_map(chosen, entry)?.collect::<rusqlite::Result<Vec<_>>>()?;
-            // RETURNING promises no order.
+            // RETURNING does not guarantee an order.
             entries.sort_unstable_by_key(|entry| entry.id);
             Ok(entries)
         };
@@ -92,7 +93,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
     })
 }
 
-/// Tells of the rows of a batch that were new, summed up by content: one entry, however many rows.
+/// Adds the new rows of a batch to the outbox, summed by content: one entry per content, however many rows.
 pub(in super::super) fn tell_streams<'a>(
     conn: &Connection,
     rows: impl Iterator<Item = &'a UsageRow>,
@@ -101,7 +102,7 @@ pub(in super::super) fn tell_streams<'a>(
         return Ok(());
     }
     let mut contents = BTreeMap::<ContentHash, (u64, u64, Timestamp, Timestamp)>::new();
-    // What a lost instance had reserved is not a stream.
+    // The charge for a lost lease is not a stream.
     for row in rows.filter(|row| row.outcome != Outcome::LostLease) {
         let sum = contents.entry(row.content_hash).or_insert((0, 0, row.started_at, row.finished_at));
         *sum = (sum.0 + 1, sum.1 + row.bytes_sent, sum.2.min(row.started_at), sum.3.max(row.finished_at));

@@ -1,4 +1,4 @@
-//! The graph out: walks, nodes, runs, search.
+//! Reads of the graph: walks, nodes, runs, search.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -27,7 +27,8 @@ use super::{
     ingest, name_from, node_from,
 };
 
-/// Served by the index of its uniqueness. Without facets, of which a node may have megabytes: a walk reads thousands of nodes.
+/// Served by the index of its uniqueness. Without facets, which may be megabytes per node: a walk reads thousands of
+/// nodes.
 pub(in super::super) const NODE: &str = "
     SELECT kind, namespace, name, first_seen, last_seen, events FROM lineage_nodes WHERE node_key = :key";
 
@@ -103,7 +104,7 @@ impl LineageStore for SqliteStore {
     }
 
     async fn search(&self, words: &[String], limit: u32) -> PortResult<Vec<LineageNode>> {
-        // Words are letters and digits, so nothing in them needs an escape.
+        // Words are letters and digits, so they need no escapes.
         let query = words.iter().map(|word| format!("\"{word}\"*")).collect::<Vec<_>>().join(" AND ");
         let search = move |conn: &Connection| {
             let wanted = named_params! { ":words": query, ":most": SEARCHED, ":limit": limit };
@@ -172,7 +173,7 @@ fn run(conn: &Connection, id: RunId) -> Result<Option<RunDetail>, Failure> {
     Ok(Some(RunDetail { run, job, history }))
 }
 
-/// The nodes that walks have come to, and the edges that they took.
+/// The nodes that walks have reached, and the edges that they took.
 #[derive(Default)]
 struct Found {
     depths: HashMap<NodeKey, u32>,
@@ -216,8 +217,8 @@ fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
     Ok(Some(Graph { nodes, edges, truncated: truncated || late, late }))
 }
 
-/// Breadth first: a node is looked at once, at its least depth, so cycles end where they close. It reads one node and one
-/// edge more than there may be, so that the answer can say that there was more.
+/// A breadth-first search: a node is visited once, at its least depth, so cycles end where they close. It reads one
+/// node and one edge more than the limits, so that the answer can report that there are more.
 fn search(
     conn: &Connection,
     walk: &Walk,
@@ -276,7 +277,7 @@ mod tests {
 
     use super::{super::super::testing::Database, *};
 
-    /// Nodes whose facets would take long to read, as these would be an error to.
+    /// The nodes have facets that would be slow to read; here, reading them is an error.
     #[test]
     fn a_walk_and_a_look_up_read_no_facets() {
         let database = Database::new();

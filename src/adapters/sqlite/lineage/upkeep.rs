@@ -1,6 +1,6 @@
-//! The sliding window: old days, what a namespace has too much, and what nothing refers to any more, in small steps.
+//! The sliding window: removes old days, the excess of a namespace, and rows without references, in small steps.
 //!
-//! A step holds the one writer for as long as it takes; the pruner makes its steps as long as that is short.
+//! A step blocks the only writer; the pruner chooses the size of its steps to keep that time short.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,7 +20,7 @@ use super::super::{
     values::{Sql, get, get_opt},
 };
 
-/// Served by the primary key. Whoever has the lease keeps its token.
+/// Served by the primary key. The holder of the lease keeps its token.
 pub(in super::super) const LEASE: &str = "
     INSERT INTO lineage_leases AS l (task, holder, token, held_until) VALUES ('pruner', :holder, 1, :until)
     ON CONFLICT (task) DO UPDATE SET
@@ -62,17 +62,17 @@ pub(in super::super) const UNCOUNT: &str = "
 pub(in super::super) const FORGET_COUNT: &str = "
     DELETE FROM lineage_event_counts WHERE day = :day AND namespace_key = :namespace AND events = 0";
 
-/// Served by the primary key. Of days without events: counts of zero that versions before this one left behind.
+/// Served by the primary key. Deletes the zero counts that earlier versions left for days without events.
 pub(in super::super) const FORGET_COUNTS: &str = "
     DELETE FROM lineage_event_counts WHERE (day, namespace_key) IN (
         SELECT day, namespace_key FROM lineage_event_counts WHERE day < :day LIMIT :limit)";
 
-/// Served by the primary key, events by `lineage_events_run`: those of a run may be of several namespaces.
+/// Served by the primary key, events by `lineage_events_run`: the events of a run may be in several namespaces.
 pub(in super::super) const FORGET_RUN: &str = "
     DELETE FROM lineage_runs WHERE run_id = :run AND NOT EXISTS (
         SELECT 1 FROM lineage_events e WHERE e.run_id = lineage_runs.run_id)";
 
-/// A row for each namespace and day.
+/// One row per namespace and day.
 pub(in super::super) const CROWDED: &str = "
     SELECT namespace_key, sum(events) - :most AS excess FROM lineage_event_counts
     GROUP BY namespace_key HAVING sum(events) > :most ORDER BY 2 DESC LIMIT :limit";
@@ -87,8 +87,8 @@ pub(in super::super) const PRUNE_EDGES: &str = "
     DELETE FROM lineage_edges WHERE (source_key, target_key) IN (
         SELECT source_key, target_key FROM lineage_edges WHERE last_day < :day ORDER BY last_day LIMIT :limit)";
 
-/// Served by `lineage_nodes_last_day`, edges by their primary key and `lineage_edges_target`. Bounded when no old edge is left, for
-/// then no old node has any.
+/// Served by `lineage_nodes_last_day`, edges by their primary key and `lineage_edges_target`. Bounded once no old edge
+/// is left, because then no old node has edges.
 pub(in super::super) const PRUNE_NODES: &str = "
     DELETE FROM lineage_nodes WHERE node_id IN (
         SELECT node_id FROM lineage_nodes n WHERE last_day < :day
@@ -96,26 +96,26 @@ pub(in super::super) const PRUNE_NODES: &str = "
             AND NOT EXISTS (SELECT 1 FROM lineage_edges e WHERE e.target_key = n.node_key)
         ORDER BY last_day LIMIT :limit)";
 
-/// Namespaces are few beside everything else: a reader looks at all of them, so that the writer need not. Events by
+/// Namespaces are few compared with the rest: a reader scans all of them, so that the writer need not. Events by
 /// `lineage_events_namespace`.
 pub(in super::super) const EMPTY_NAMESPACES: &str = "
     SELECT namespace_key FROM lineage_namespaces n WHERE pruned_until < :before
         AND NOT EXISTS (SELECT 1 FROM lineage_events e WHERE e.namespace_key = n.namespace_key)
     LIMIT :limit";
 
-/// Served by the primary key, events by `lineage_events_namespace`: one may have come meanwhile.
+/// Served by the primary key, events by `lineage_events_namespace`: an event may have arrived meanwhile.
 pub(in super::super) const FORGET_NAMESPACE: &str = "
     DELETE FROM lineage_namespaces WHERE namespace_key = :namespace AND pruned_until < :before
         AND NOT EXISTS (SELECT 1 FROM lineage_events e WHERE e.namespace_key = lineage_namespaces.namespace_key)";
 
-/// A row for each namespace and day.
+/// One row per namespace and day.
 pub(in super::super) const WINDOW: &str = "
     SELECT ifnull(sum(events), 0) AS events, ifnull(sum(max(events - :most, 0)), 0) AS excess, min(oldest) AS oldest
     FROM (
         SELECT sum(events) AS events, min(day) FILTER (WHERE events > 0) AS oldest
         FROM lineage_event_counts GROUP BY namespace_key)";
 
-/// A step that the lease allows.
+/// Fails unless the lease is still held.
 fn held(conn: &Connection, token: i64) -> Result<(), Failure> {
     let mut statement = conn.prepare_cached(HELD)?;
     let lease = named_params! { ":token": token, ":now": Sql(Timestamp::now()) };
@@ -125,7 +125,7 @@ fn held(conn: &Connection, token: i64) -> Result<(), Failure> {
     }
 }
 
-/// An event that was removed.
+/// A removed event.
 struct Gone {
     time: Timestamp,
     hash: Vec<u8>,
@@ -142,7 +142,7 @@ fn gone(row: &Row<'_>) -> rusqlite::Result<Gone> {
     })
 }
 
-/// A namespace has no count of a day on which it has no event any more.
+/// Subtracts removed events from the counts. The count of a day without events is deleted.
 fn uncount(conn: &Connection, events: &[Gone]) -> rusqlite::Result<()> {
     let mut counts = HashMap::<(Date, NamespaceKey), u64>::new();
     for event in events {
@@ -306,7 +306,7 @@ impl LineageUpkeep for SqliteStore {
 mod tests {
     use super::{super::super::testing::Database, *};
 
-    /// What is left of the counts when events have gone by age and by number.
+    /// Counts after events have been removed by age and by number.
     #[tokio::test]
     async fn no_count_of_nothing_stays() {
         let database = Database::new();

@@ -1,4 +1,4 @@
-//! The time that a search may keep a reader.
+//! The time limit of a search, which occupies a reader.
 
 use std::{
     ffi::c_int,
@@ -7,10 +7,11 @@ use std::{
 
 use rusqlite::{Connection, Error, ErrorCode};
 
-/// Instructions of SQLite's machine between two looks at the clock: some hundred rows, or pages of FTS5's index.
+/// Instructions of SQLite's virtual machine between two looks at the clock: some hundred rows, or pages of FTS5's
+/// index.
 const INSTRUCTIONS: c_int = 1000;
 
-/// While there is one, statements of its connection end when the time is over.
+/// While this exists, statements of its connection end when the time is over.
 pub(super) struct Clock<'a>(&'a Connection);
 
 impl<'a> Clock<'a> {
@@ -23,12 +24,12 @@ impl<'a> Clock<'a> {
 
 impl Drop for Clock<'_> {
     fn drop(&mut self) {
-        // It fails for connections alone that are somebody else's.
+        // It fails only for connections that another owner has opened.
         let _ = self.0.progress_handler(0, None::<fn() -> bool>);
     }
 }
 
-/// Whether a statement was ended by the clock.
+/// Whether the time limit ended a statement.
 pub(super) fn is_over(error: &Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
 }

@@ -1,15 +1,15 @@
-//! A wish as FTS5 reads it: the text of a MATCH over the columns and tags of migration V7.
+//! A search request in FTS5's form: the text of a MATCH over the columns and tags of migration V7.
 //!
-//! Nothing that was typed is in it but words, each in quotes, and no word has a quote in it (a property test of theirs says so):
-//! it cannot be a syntax error. A property test here asks SQLite itself.
+//! It contains nothing of the typed text but words, each in quotes, and no word contains a quote (a property test of
+//! the parser asserts that), so it is never a syntax error. A property test here asks SQLite itself.
 
 use penstock_actors::{
     ports::{Media, Wish},
     search::{Alternative, Found, Term, TextQuery},
 };
 
-/// What finds what a wish finds there and nowhere better, or anywhere; `None` when that is nothing in particular (a wish without
-/// words and tags) or nothing at all (one whose words cannot be found there).
+/// The MATCH text for assets that match in this place and in no better one, or anywhere; `None` when every asset
+/// matches (a request without words and tags) or none can (its words cannot occur there).
 pub(super) fn match_text(wish: &Wish, found: Option<Found>) -> Option<String> {
     let text = match &wish.text {
         Some(text) => Some(words(text, found)?),
@@ -40,7 +40,7 @@ const NAME: &str = "{name}";
 const NAME_OR_DESCRIPTION: &str = "{name description}";
 const ANYWHERE: &str = "{name description policy_meta}";
 
-/// `None` when nothing can be found there: what only excludes is found nowhere in particular.
+/// `None` when nothing can match there: a query that only excludes has no matches of its own in any field.
 fn in_columns(text: &TextQuery, columns: &str) -> Option<String> {
     let alternatives = text.alternatives().iter().filter_map(|one| alternative(one, columns));
     let alternatives: Vec<_> = alternatives.map(|one| format!("({one})")).collect();

@@ -1,4 +1,4 @@
-//! What a search does when its time is over; what the port promises is in the conformance suite.
+//! Searches that run out of time; the conformance suite tests the promises of the port.
 
 use penstock_actors::search::TextQuery;
 

@@ -1,7 +1,7 @@
-//! The audit: windows against the usage rows and leases that they sum up.
+//! The audit: compares windows with the usage rows and leases that they sum up.
 //!
 //! Rows and leases are summed by the hour, once per receipt; every window is then a sum of hours. A step reads one
-//! snapshot, so that a settlement that runs beside it is seen whole or not at all.
+//! snapshot, so that it sees a concurrent settlement whole or not at all.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use rusqlite::{Connection, Row, Statement, named_params};
 
 use super::super::values::{Sql, get, get_credit};
 
-/// Served by `quota_usage_windows_span`, in its order and without a look at the rows.
+/// Served by `quota_usage_windows_span`, in its order and without reading the rows.
 pub(in super::super) const AUDITED_RECEIPTS: &str = "
     SELECT DISTINCT receipt_id FROM quota_usage_windows
     WHERE receipt_id > :after ORDER BY receipt_id LIMIT :limit";
@@ -30,8 +30,8 @@ pub(in super::super) const USAGE_BY_HOUR: &str = "
     SELECT started_at / 3600000000 * 3600000000 AS hour, sum(bytes_sent) AS bytes, sum(requests) AS requests
     FROM streaming_usage WHERE receipt_id = :receipt GROUP BY 1";
 
-/// Served by the primary key. The plus sign keeps the state out of the choice: with statistics at hand, SQLite would
-/// rather skip through `quota_leases_node` once per node.
+/// Served by the primary key. The plus sign excludes the state from the choice of an index: with statistics, SQLite
+/// would otherwise skip through `quota_leases_node` once per node.
 pub(in super::super) const LEASES_BY_HOUR: &str = "
     SELECT hour_start AS hour, sum(bytes) AS bytes, sum(requests) AS requests
     FROM quota_leases WHERE receipt_id = :receipt AND +state = 'live' GROUP BY 1";
@@ -40,7 +40,7 @@ pub(in super::super) const LEASES_BY_HOUR: &str = "
 type Hours = BTreeMap<Timestamp, Credit>;
 
 pub(super) fn page(conn: &Connection, after: Option<ReceiptId>, limit: u32) -> rusqlite::Result<AuditPage> {
-    // The nil id sorts before every id that is ever made.
+    // The nil id sorts before every generated id.
     let after = after.unwrap_or(ReceiptId::from_uuid(uuid::Uuid::nil()));
     let receipts = conn
         .prepare_cached(AUDITED_RECEIPTS)?

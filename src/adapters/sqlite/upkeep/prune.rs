@@ -1,4 +1,5 @@
-//! Pruning: windows that are over for long, with the usage rows that they sum up, and the lives of instances long gone.
+//! Pruning: windows that ended long ago, with the usage rows that they sum up, and epochs of instances that are long
+//! gone.
 
 use jiff::Timestamp;
 use penstock_actors::{
@@ -9,7 +10,7 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::super::values::{Sql, get, get_credit};
 
-/// Usage rows removed in one step: some 50 ms of the writer, which streams that start may have to wait for.
+/// Usage rows removed in one step: about 50 ms of the writer, for which starting streams may have to wait.
 pub(super) const ROWS_PER_STEP: usize = 10_000;
 
 /// Served by `quota_usage_windows_end`, in its order: a month comes after the days and hours that end with it.
@@ -23,7 +24,7 @@ pub(in super::super) const DELETE_WINDOW: &str = "
     DELETE FROM quota_usage_windows
     WHERE receipt_id = :receipt AND window_type = :kind AND window_start = :start";
 
-/// Served by `streaming_usage_receipt`. Ids are made in the order of time, so the old rows of a receipt come first.
+/// Served by `streaming_usage_receipt`. Ids grow with time, so the old rows of a receipt come first.
 pub(in super::super) const DELETE_USAGE_OF_MONTH: &str = "
     DELETE FROM streaming_usage WHERE usage_id IN (
         SELECT usage_id FROM streaming_usage
@@ -36,7 +37,7 @@ pub(in super::super) const SHRINK_WINDOW: &str = "
     UPDATE quota_usage_windows SET bytes_used = bytes_used - :bytes, requests_used = requests_used - :requests
     WHERE receipt_id = :receipt AND window_type = :kind AND window_start = :start";
 
-/// Goes through the few nodes, and finds the leases of each by `quota_leases_node`.
+/// Scans the few nodes, and finds the leases of each by `quota_leases_node`.
 pub(in super::super) const OLD_NODES: &str = "
     SELECT node_id, epoch FROM ledger_nodes n
     WHERE fenced = 1 AND alive_until < :before AND NOT EXISTS (
@@ -50,13 +51,13 @@ pub(in super::super) const DELETE_LOST_LEASES: &str =
 /// Served by the primary key.
 pub(in super::super) const DELETE_NODE: &str = "DELETE FROM ledger_nodes WHERE node_id = :node AND epoch = :epoch";
 
-/// Removes up to `limit` windows and up to `rows_left` usage rows; how many windows.
+/// Removes up to `limit` windows and up to `rows_left` usage rows; returns how many windows.
 pub(super) fn windows(conn: &Connection, before: Timestamp, limit: u32, mut rows_left: usize) -> rusqlite::Result<u64> {
     let mut pruned = 0;
     for (receipt, window) in old_windows(conn, before, limit)? {
         if window.kind == WindowKind::Month {
             rows_left -= prune_usage(conn, receipt, &window, rows_left)?;
-            // The rest of this month's rows, and perhaps none, are left to the next step.
+            // The next step removes the rest of this month's rows, if there are any.
             if rows_left == 0 {
                 break;
             }
@@ -78,8 +79,8 @@ fn old_windows(conn: &Connection, before: Timestamp, limit: u32) -> rusqlite::Re
     conn.prepare_cached(OLD_WINDOWS)?.query_map(range, from_row)?.collect()
 }
 
-/// Removes up to `limit` usage rows of a month and takes them off its window, so that the two agree between steps too;
-/// how many.
+/// Removes up to `limit` usage rows of a month and subtracts them from its window, so that the two also agree between
+/// steps; returns how many.
 fn prune_usage(conn: &Connection, receipt: ReceiptId, month: &Window, limit: usize) -> rusqlite::Result<usize> {
     let mut statement = conn.prepare_cached(DELETE_USAGE_OF_MONTH)?;
     let range = named_params! {

@@ -1,4 +1,4 @@
-//! What the threads promise, whatever the jobs do.
+//! The promises of the threads, whatever the jobs do.
 
 use futures::{FutureExt as _, StreamExt as _, future::join3, stream::FuturesUnordered};
 
@@ -11,7 +11,7 @@ fn start(database: &Database) -> Workers {
     Workers::start(&database.settings, Arc::clone(&database.metrics)).expect("threads")
 }
 
-/// Makes a table to write numbers to.
+/// Creates a table for numbers.
 fn with_numbers(database: &Database) {
     database.raw().execute_batch("CREATE TABLE numbers (number INTEGER PRIMARY KEY) STRICT").expect("a table");
 }
@@ -104,7 +104,7 @@ async fn a_full_disk_is_said_and_room_ends_it() {
     let allow = |pages: u32| {
         move |conn: &Connection| Ok(conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
     };
-    // The least that SQLite takes is what the file has.
+    // The smallest limit that SQLite accepts is the present size of the file.
     workers.write("allow", allow(1)).await.expect("no room");
     let fill = |conn: &Connection| {
         conn.execute_batch("CREATE TABLE large AS SELECT zeroblob(1000000)")?;
@@ -138,7 +138,7 @@ async fn dropping_the_threads_finishes_the_queue_and_closes_the_file() {
     let workers = start(&database);
     let mut answers: FuturesUnordered<_> =
         (1..=10).map(|number| workers.write("insert", move |conn| insert(conn, number))).collect();
-    // One poll of each puts it into the queue; the callers then leave.
+    // One poll of each queues it; the callers then leave.
     let _ = answers.next().now_or_never();
     drop(answers);
     drop(workers);

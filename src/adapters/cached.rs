@@ -1,13 +1,14 @@
-//! The catalogue, the receipts, lineage and the governance policies through the caches, for handlers. Each is the port that it
-//! stands before.
+//! The catalogue, the receipts, lineage and the governance policies through the caches, for handlers. Each wrapper
+//! implements the port that it wraps.
 //!
-//! Reads that are asked for often come from [`TieredCache`]; everything else passes through. A change invalidates what it
-//! reaches after its commit and before its answer, so that whoever made it sees it with the next call, here at once and
-//! elsewhere from the shared tier; what other instances have in memory follows by word of the change. A change that failed is
-//! treated like one that was made: an error does not tell whether the database applied it.
+//! Frequent reads come from [`TieredCache`]; every other call passes through. A change invalidates the entries that it
+//! affects after its commit and before its answer, so that the client that made it sees it with the next call, at once
+//! on this instance and through the shared tier on others; entries in the memory of other instances are invalidated by
+//! a message. A failed change is treated like a successful one: an error does not tell whether the database applied the
+//! change.
 //!
-//! What decides about money never comes through here: quotas, windows, leases and prices at the time of a receipt are the
-//! ledger's.
+//! Decisions about money never use these caches: quotas, windows, leases and prices at the time of a receipt are read
+//! by the ledger.
 //!
 //! [`TieredCache`]: penstock_actors::tiered_cache::TieredCache
 

@@ -3,27 +3,27 @@
 //! ```text
 //! ROOT/blobs/ab/cd/HASH          the bytes, exactly as they were sent: any tool can read them
 //! ROOT/blobs/ab/cd/HASH.leaves   the leaf hashes, with a checksum of their own
-//! ROOT/blobs/ab/cd/HASH.left     readers were sent to another tier, and the blob is about to go
+//! ROOT/blobs/ab/cd/HASH.left     readers were sent to another tier, and the blob will be removed
 //! ROOT/tmp/UNIQUE                an upload under way; ROOT/tmp/UNIQUE.HASH once it is being committed
-//! ROOT/retired/HASH              out of sight, until it is restored or discarded
+//! ROOT/retired/HASH              hidden, until it is restored or discarded
 //! ROOT/trash/ab/HASH             discarded, until it is recovered or purged
-//! ROOT/penstock-store            whose store this is: see [`marks`]
-//! ROOT/locks/ab                  held for the few renames that must not mix, across threads and processes
+//! ROOT/penstock-store            the installation that owns this store: see [`marks`]
+//! ROOT/locks/ab                  locks for renames that must not interleave, across threads and processes
 //! ```
 //!
-//! What holds at every moment, whatever is killed: a file under `blobs/` that is named by a hash is complete, durable, and
-//! has its leaf list. So a commit writes and syncs both files in `tmp/`, puts the list in place and syncs, and only then
-//! puts the blob in place: the blob's rename is the one step that makes it visible. Retiring and restoring are each one
-//! rename of the blob; the list stays where it is, being a function of the content, and goes with the purge.
-//! What a kill leaves is in `tmp/` and `retired/`: [`sweep`](BlobStore::sweep) removes the former, and puts a blob back
-//! that somebody retired and then neither restored nor discarded, because content that is kept too long costs space, and
-//! content that vanishes costs a customer.
+//! Invariant, whatever is killed: a file under `blobs/` that is named by a hash is complete, durable, and has its leaf
+//! list. So a commit writes and syncs both files in `tmp/`, moves the list into place and syncs, and only then moves
+//! the blob into place: the blob's rename is the one step that makes it visible. Retiring and restoring are one rename
+//! of the blob each; the list, which depends on the content alone, stays where it is until the purge. A kill leaves
+//! files in `tmp/` and `retired/`: [`sweep`](BlobStore::sweep) removes the former, and restores a blob that was retired
+//! and then neither restored nor discarded, because content that is kept too long costs space, and content that is lost
+//! costs a customer.
 //!
-//! A tier is a root of its own, with all of this in it, on whatever disk the operator gave it. Copies in several tiers are
-//! found by looking for them, the hottest first; nothing but the mark `left` ties one to another.
+//! Each tier is a root of its own, with all of these folders, on any disk that the operator chose. The store finds
+//! copies in several tiers by looking for them, the hottest first; only the mark `left` relates one copy to another.
 //!
-//! Names are made from [`ContentHash`] and random ids only, never from anybody's text. Blocking calls run on the blocking
-//! threads of the runtime that the store was given, whose number is therefore the bound on disk operations at a time.
+//! Names are made from [`ContentHash`] and random ids only, never from a client's text. Blocking calls run on the
+//! blocking threads of the given runtime, whose number therefore bounds the concurrent disk operations.
 
 mod fault;
 mod folder;
@@ -55,12 +55,12 @@ use layout::Layout;
 use sink::{FileSink, Temporary};
 use source::FileSource;
 
-/// Where the blobs are. Several instances may share it. What is below one root is on one file system, because blobs come into
-/// place by rename.
+/// The roots of the store. Several instances may share it. Everything below one root is on one file system, because
+/// blobs are moved into place by rename.
 #[derive(Debug, Clone)]
 pub struct FilesSettings {
     pub root: PathBuf,
-    /// Roots of the colder tiers, where there are any.
+    /// Roots of the colder tiers, if there are any.
     pub warm: Option<PathBuf>,
     pub cold: Option<PathBuf>,
 }
@@ -81,7 +81,7 @@ struct Root {
 }
 
 impl FileBlobs {
-    /// The store in these folders, which are left as they are. `io` runs everything that blocks.
+    /// The store in these folders; it creates nothing yet. `io` runs all blocking work.
     pub fn new(settings: FilesSettings, io: Handle) -> Self {
         let FilesSettings { root, warm, cold } = settings;
         let roots = [(Tier::Hot, Some(root)), (Tier::Warm, warm), (Tier::Cold, cold)];
@@ -100,7 +100,7 @@ impl FileBlobs {
             .unwrap_or_else(|stopped| Err(PortError::unavailable(STORE, stopped)))
     }
 
-    /// Work in one tier.
+    /// Runs work in one tier.
     async fn blocking_in<T: Send + 'static>(
         &self,
         tier: Tier,
@@ -262,8 +262,8 @@ impl BlobStore for FileBlobs {
     }
 }
 
-/// Below the folder `blobs` of the hot tier's root. What is in another tier, or about to leave this one, is the node's to
-/// deliver: whoever is told a path finds the file there.
+/// Below the folder `blobs` of the hot tier's root. The node itself delivers content that is in another tier or about
+/// to be removed from this one, so that a path that was given out stays valid.
 #[async_trait]
 impl Origin for FileBlobs {
     async fn path(&self, hash: ContentHash) -> PortResult<Option<String>> {
@@ -280,7 +280,7 @@ fn is_there(path: &Path) -> PortResult<bool> {
     path.try_exists().map_err(fault("look for", path))
 }
 
-/// Opens the copy in the hottest tier that can be used. Those that readers were sent away from come last.
+/// Opens the copy in the hottest tier that is usable. Demoted copies come last.
 fn open_hottest(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
     let [only] = tiers else { return open_one_of(tiers, hash) };
     open_checked(&only.layout, hash)
@@ -300,7 +300,7 @@ fn open_one_of(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<
         match opened {
             Ok(opened) => return Ok(opened),
             Err(PortError::NotFound(_)) => {}
-            // A colder tier may have it; if none has, this is what is wrong.
+            // A colder tier may have it; if none has, this is the error to report.
             Err(error) => failed = failed.or(Some(error)),
         }
     }
@@ -314,8 +314,8 @@ fn open_one_of(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<
     Err(failed.unwrap_or(PortError::NotFound("blob")))
 }
 
-/// Whether a content is in a colder tier alone, in a copy that readers use. What the hot tier has itself does not count: a new copy
-/// takes its place, which mends it should it be damaged.
+/// Whether a content is in a usable copy in a colder tier. A copy in the hot tier does not count: the new copy replaces
+/// it, which repairs it if it is damaged.
 fn is_in_colder(tiers: &[Root], hash: ContentHash, size_bytes: u64) -> bool {
     let [hot, colder @ ..] = tiers else { return false };
     if colder.is_empty() || !matches!(is_there(&hot.layout.blob(hash)), Ok(false)) {
@@ -327,8 +327,8 @@ fn is_in_colder(tiers: &[Root], hash: ContentHash, size_bytes: u64) -> bool {
     })
 }
 
-/// Opens a blob and its leaf list, and checks each against the other. The file is opened first: from then on the blob can
-/// be retired or replaced, and what was opened stays readable.
+/// Opens a blob and its leaf list, and checks each against the other. The file is opened first: if the blob is retired
+/// or replaced from then on, the open file stays readable.
 fn open_checked(layout: &Layout, hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
     let Some(file) = open_file(layout, hash)? else { return Err(PortError::NotFound("blob")) };
     let size_bytes = size_of(&file, layout, hash)?;
@@ -361,8 +361,8 @@ fn checked_list(layout: &Layout, hash: ContentHash, size_bytes: u64) -> PortResu
     Ok(list.leaves)
 }
 
-/// Looks again for a list that was not there, while nothing is renamed. A blob in sight has its list, so either the blob was
-/// purged since it was opened, or somebody meddled.
+/// Looks again for a missing list, under the lock that excludes renames. A visible blob has its list, so either the
+/// blob was purged since it was opened, or the folder was changed by hand.
 fn read_missing_list(layout: &Layout, hash: ContentHash, size_bytes: u64) -> PortResult<Vec<u8>> {
     let _held = layout.lock(hash)?;
     let blob = layout.blob(hash);
@@ -377,7 +377,7 @@ fn read_missing_list(layout: &Layout, hash: ContentHash, size_bytes: u64) -> Por
     }
 }
 
-/// Reads a leaf list, but not more than one of a blob of this size can have, and a byte to tell that it is longer.
+/// Reads a leaf list, at most as long as the list of a blob of this size, and one byte more to detect a longer one.
 fn read_list(layout: &Layout, hash: ContentHash, size_bytes: u64) -> io::Result<Vec<u8>> {
     let longest = LeafList::encoded_len(size_bytes);
     let mut text = Vec::new();
@@ -385,7 +385,7 @@ fn read_list(layout: &Layout, hash: ContentHash, size_bytes: u64) -> io::Result<
     Ok(text)
 }
 
-/// Writes and removes a file the way an upload begins, which finds a read-only mount, lost rights and a full disk.
+/// Writes and removes a file as an upload does, which detects a read-only mount, missing permissions and a full disk.
 fn probe(layout: &Layout) -> PortResult<()> {
     let (temporary, mut file) = Temporary::create(layout.temporary())?;
     file.write_all(b"penstock").map_err(fault("write", temporary.path()))

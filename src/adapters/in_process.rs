@@ -1,8 +1,9 @@
-//! Shared state in this process: all the "instances" that share it are this one.
+//! Shared state in this process: the only instance that shares it is this one.
 //!
-//! Everything is in memory behind three locks that are held for a few lines and never across an await, so the futures finish
-//! at their first poll. It is bounded: sessions by number, the least recently used going first; stream slots by the streams
-//! that run, which admission bounds, and by their time to live; what may be done once by what the caller allows. Time is the monotonic clock that it was given.
+//! Everything is in memory behind three locks, which are held for a few lines and never across an await, so the futures
+//! complete at their first poll. **Bound:** sessions by number, the least recently used are dropped first; stream slots
+//! by the running streams, which admission bounds, and by their time to live; one-time uses by the limit of the caller.
+//! Time is the given monotonic clock.
 
 pub(super) mod sessions;
 pub(super) mod slots;
@@ -27,11 +28,11 @@ use sessions::Sessions;
 use slots::Slots;
 use uses::Uses;
 
-/// Sessions kept unless [`InProcessState::bounded_to`] says otherwise: some 30 MB when full.
+/// Sessions kept unless [`InProcessState::bounded_to`] sets another number: about 30 MB when full.
 pub const SESSIONS: usize = 100_000;
 
-/// Tags that a receiver may be behind. One that is further behind is told so by its channel, and must treat everything as
-/// invalidated; at some 40 bytes a tag, that is cheaper to afford than to avoid.
+/// How many tags a receiver may lag. If it lags more, its channel reports that, and the receiver must treat everything
+/// as invalidated; at about 40 bytes per tag, that is cheaper to accept than to avoid.
 pub(super) const TAGS: usize = 1024;
 
 /// Stream slots, sessions and invalidation for one instance.
@@ -55,14 +56,14 @@ impl InProcessState {
         }
     }
 
-    /// Keeps at most so many sessions.
+    /// Keeps at most this many sessions.
     #[must_use]
     pub fn bounded_to(self, sessions: usize) -> Self {
         Self { sessions: Mutex::new(Sessions::bounded_to(sessions)), ..self }
     }
 }
 
-/// A lock whose holder panicked is taken all the same: every change behind it is complete before anything can panic.
+/// Takes a lock even after a panic of its holder: every change under it is complete before any code can panic.
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -124,7 +125,7 @@ impl SharedState for InProcessState {
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
         for tag in tags {
-            // Fails only when nobody listens, and then nobody has anything cached.
+            // Fails only without a listener, and then nothing is cached.
             let _ = self.tags.send(tag.clone());
         }
         Ok(())

@@ -1,8 +1,9 @@
-//! What a store keeps beside a blob: its size and the SHA-256 of each leaf, such that rot in the list itself is found.
+//! The list that a store keeps beside a blob: its size and the SHA-256 of each leaf, with a checksum that detects
+//! damage to the list itself.
 //!
 //! ```text
-//! 8   "PSTKLV01"           what this is, and its version
-//! 32  the content hash     a list that was put beside another blob is found
+//! 8   "PSTKLV01"           file type and version
+//! 32  the content hash     detects a list beside the wrong blob
 //! 8   the size, big endian
 //! 32  per leaf, in order
 //! 32  SHA-256 of all the above
@@ -21,7 +22,7 @@ const MAGIC: &[u8; 8] = b"PSTKLV01";
 const HASH_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + HASH_BYTES + size_of::<u64>();
 
-/// A blob's size and leaves, as they stand beside it.
+/// A blob's size and leaves, as its list holds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LeafList {
     pub(super) size_bytes: u64,
@@ -29,7 +30,7 @@ pub(super) struct LeafList {
 }
 
 impl LeafList {
-    /// Bytes that the list of a blob of this size takes.
+    /// The length of the list of a blob of this size.
     pub(super) const fn encoded_len(size_bytes: u64) -> u64 {
         (HEADER_BYTES + HASH_BYTES) as u64 + leaf_count(size_bytes) * HASH_BYTES as u64
     }
@@ -46,7 +47,7 @@ impl LeafList {
     }
 
     /// # Errors
-    /// `Corrupt` when this is not, to the last bit, what [`encode`](Self::encode) wrote for this content.
+    /// `Corrupt` when this is not exactly what [`encode`](Self::encode) wrote for this content.
     pub(super) fn decode(text: &[u8], hash: ContentHash) -> PortResult<Self> {
         let corrupt = |why| PortError::Corrupt(format!("the leaf list of {hash} {why}"));
         let (body, checksum) = text.split_last_chunk::<HASH_BYTES>().ok_or_else(|| corrupt("is truncated"))?;

@@ -1,20 +1,22 @@
-//! Blobs in S3 or storage that speaks its protocol: a bucket for each tier, shared by any number of instances.
+//! Blobs in S3 or compatible storage: one bucket per tier, shared by any number of instances.
 //!
-//! The bytes of a content are an object under a key of their own, because their name is known only when they have all been
-//! sent, and S3 cannot rename. A small **manifest** per content, named by its hash, says where they are; it is written last,
-//! and its being there is what makes the content visible. So no reader sees half of anything, retiring a content moves its
-//! manifest only, and a purge leaves the bytes to a later sweep, so that readers who have it open go on. Data that no
-//! manifest may name has a **marker**: what a crash leaves is found without looking at all data. See [`keys`] for the layout
-//! and [`pending`] for the order of a commit.
+//! The bytes of a content are an object under a random key, because the content's hash is known only after the last
+//! byte, and S3 cannot rename. A small **manifest** per content, named by its hash, says where they are; it is written
+//! last, and its existence makes the content visible. So no reader sees partial content, retiring a content moves only
+//! its manifest, and a purge leaves the bytes to a later sweep, so that open readers can continue. Data that possibly
+//! has no manifest has a **marker**: the sweep finds what a crash left without listing all data. See [`keys`] for the
+//! layout and [`pending`] for the order of a commit.
 //!
-//! What is relied on: a read or a list that begins after a write has ended sees it (S3 promises that since December 2020), and a
-//! PUT with `If-None-Match` or `If-Match` is refused when the object is not as expected. Storage that refuses these fields is
-//! found out by the first write, and storage that passes over them is not: on both, two uploads of one content that end in the
-//! same moment may leave a copy of it that nothing names. Nobody ever reads wrong bytes for it.
+//! Requirements: a read or a list that begins after a write has ended sees the write (S3 guarantees that since December
+//! 2020), and a PUT with `If-None-Match` or `If-Match` is refused when the object is not as expected. If the storage
+//! refuses these headers, the first write detects that; if it ignores them, nothing does. In both cases, two uploads of
+//! one content that end at the same moment may leave an unreferenced copy of it. Readers never get wrong bytes because
+//! of it.
 //!
-//! Two clients speak to S3, `object_store` and, with the cargo feature `rusoto`, `rusoto_s3`; everything else is the same for
-//! both. Requests run on the runtime that the store was given and end with their callers. [`bucket`] has the bounds in time;
-//! in memory, an upload holds `parts_in_flight + 1` parts, a read what was asked for, and manifests a fixed cache.
+//! Two clients implement access to S3, `object_store` and, with the cargo feature `rusoto`, `rusoto_s3`; everything
+//! else is the same for both. Requests run on the given runtime and end with their callers. [`bucket`] has the bounds
+//! in time. In memory, an upload holds `parts_in_flight + 1` parts, a read the requested range, and manifests a fixed
+//! cache.
 
 mod bucket;
 mod client;
@@ -62,13 +64,13 @@ use sink::S3Sink;
 use source::S3Source;
 use store::Store;
 
-/// Which library speaks to S3.
+/// The library that accesses S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientKind {
     #[default]
     ObjectStore,
-    /// Only in binaries that were built with the feature `rusoto`.
+    /// Only in binaries built with the feature `rusoto`.
     Rusoto,
 }
 
@@ -79,41 +81,42 @@ pub struct AccessKey {
     pub secret: String,
 }
 
-/// The secret is not printed.
+/// Does not print the secret.
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessKey").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-/// How S3 is reached.
+/// How to reach S3.
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub client: ClientKind,
-    /// A URL; `None` is Amazon's of the region.
+    /// A URL; `None`: Amazon's endpoint of the region.
     pub endpoint: Option<String>,
-    /// Where clients reach the storage, if that is another URL.
+    /// The URL under which clients reach the storage, if it differs.
     pub public_endpoint: Option<String>,
     pub region: String,
-    /// `None`: the environment's `AWS_ACCESS_KEY_ID`, a web identity, the container's or the instance's role, in this order.
+    /// `None`: `AWS_ACCESS_KEY_ID` from the environment, a web identity, the container's or the instance's role, in
+    /// this order.
     pub access_key: Option<AccessKey>,
     pub connect_timeout: Duration,
 }
 
-/// Where the blobs are, and the bounds of the store.
+/// The buckets, and the bounds of the store.
 #[derive(Debug, Clone)]
 pub struct S3Settings {
     pub connection: Connection,
     pub bucket_hot: String,
     pub bucket_warm: Option<String>,
     pub bucket_cold: Option<String>,
-    /// Begins all keys.
+    /// The prefix of all keys.
     pub prefix: String,
     pub part_bytes: usize,
-    /// Parts of one upload that are being sent at a time.
+    /// Parts of one upload that are sent concurrently.
     pub parts_in_flight: usize,
     pub patience: Patience,
-    /// The age at which sweeps take what is unfinished. More than twice the time that sending a manifest may take.
+    /// The age at which sweeps take unfinished uploads. More than twice the time that sending a manifest may take.
     pub unfinished_age: Duration,
 }
 
@@ -124,12 +127,13 @@ pub struct S3Blobs {
 }
 
 impl S3Blobs {
-    /// Reaches the buckets, and proves that they can be read and written. Where they do not answer, the store is there all the
-    /// same: an instance that is started while S3 is away serves what it can, and all of it once S3 is back.
+    /// Connects to the buckets, and checks that they can be read and written. If they do not answer, the store is
+    /// returned all the same: an instance that starts while S3 is down serves what it can, and everything once S3 is
+    /// back.
     ///
     /// # Errors
-    /// What only an operator can put right: a bucket that does not exist, credentials that are refused, a client that is
-    /// not built in.
+    /// Errors that only an operator can fix: a bucket that does not exist, refused credentials, a client that is not
+    /// built in.
     pub async fn open(settings: &S3Settings, metrics: Arc<S3Metrics>, io: Handle) -> PortResult<Self> {
         let bucket = |tier, name: &str| {
             let client = client(&settings.connection, name)?;
@@ -145,7 +149,7 @@ impl S3Blobs {
         let blobs = Self { store: Arc::new(Store::new(hot, colder, settings, io)) };
         match blobs.on_io(async |store| Ok(store.probe().await)).await? {
             Err(failure) if failure.is_passing() => {
-                tracing::warn!(%failure, "S3 is not there yet; the node goes on without");
+                tracing::warn!(%failure, "S3 does not answer yet; the node starts without it and tries again with each request");
             }
             probed => probed?,
         }
@@ -161,7 +165,8 @@ impl S3Blobs {
     }
 }
 
-/// Runs work where connections live, so that they do not die with whoever was the first to need them. It ends with its caller.
+/// Runs work on the I/O runtime, which owns the connections, so that they outlive the thread of the first caller. The
+/// work ends with its caller.
 async fn on_io<T: Send + 'static>(
     io: &Handle,
     work: impl Future<Output = PortResult<T>> + Send + 'static,
@@ -171,11 +176,11 @@ async fn on_io<T: Send + 'static>(
     match task.join_next().await {
         Some(Ok(done)) => done,
         Some(Err(stopped)) => Err(PortError::unavailable(STORE, stopped)),
-        None => Err(PortError::unavailable(STORE, "the task is gone")),
+        None => Err(PortError::unavailable(STORE, "the task was cancelled")),
     }
 }
 
-/// One bucket by the client that was chosen.
+/// One bucket, accessed by the chosen client.
 fn client(connection: &Connection, bucket: &str) -> PortResult<Arc<dyn BucketClient>> {
     match connection.client {
         ClientKind::ObjectStore => Ok(Arc::new(via_object_store::ObjectStoreBucket::new(connection, bucket)?)),
@@ -187,7 +192,7 @@ fn client(connection: &Connection, bucket: &str) -> PortResult<Arc<dyn BucketCli
 }
 
 impl Store {
-    /// One attempt to find out whether every bucket answers. The object that is asked for is there unless the bucket is new.
+    /// Checks once whether every bucket answers. The requested object exists unless the bucket is new.
     async fn probe(&self) -> Result<(), Failure> {
         let key = self.keys.probe();
         try_join_all(self.tiers.iter().map(|bucket| probe(bucket, &key))).await.map(drop)

@@ -1,16 +1,16 @@
-//! Whether a build may run on a schema that a later one has made.
+//! Whether a build may run on a schema that a later build has made.
 //!
-//! A newer build migrates while older ones still run, and an older one may have to come back. So the schema itself says what is the
-//! least that a build must know of it, in the table `schema_floor`.
+//! A newer build migrates while older builds still run, and an operator may have to go back to an older one. So the
+//! table `schema_floor` says which migration a build must at least know.
 
-/// What a build and a schema know of each other, as numbers of migrations.
+/// The versions of a build and of a schema, as numbers of migrations.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Versions {
-    /// The newest migration that was applied.
+    /// The newest applied migration.
     pub(super) schema: i64,
     /// The newest migration of this build.
     pub(super) build: i64,
-    /// The least that the schema asks of a build; `None` where it does not say.
+    /// The least version that the schema admits; `None` if the schema does not say.
     pub(super) least: Option<i64>,
 }
 
@@ -20,17 +20,17 @@ impl Versions {
         self.schema > self.build
     }
 
-    /// Why this build may not run on the schema of a later one, if it may not.
+    /// Why this build may not run on the schema of a later build, if it may not.
     pub(super) fn refusal(self) -> Option<String> {
         let Self { schema, build, least } = self;
         if !self.is_later() || least.is_some_and(|least| least <= build) {
             return None;
         }
         let asked =
-            least.map_or_else(|| "does not say that it may".to_owned(), |least| format!("asks for {least} at least"));
+            least.map_or_else(|| "does not admit older builds".to_owned(), |least| format!("needs at least {least}"));
         Some(format!(
             "the schema is at version {schema}, of a later release; this build knows {build}, and the schema {asked}: start the later \
-             release, or restore the database of before it"
+             release, or restore a database from before its migration"
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! The mark that a store of blobs carries: a small text with the identity of the installation that the store belongs to.
+//! The mark of a blob store: a small text with the identity of the installation that owns the store.
 //!
 //! ```text
 //! Penstock's mark of this store of blobs. Do not remove or copy it: a node uses no other store than its own.
@@ -10,7 +10,7 @@ use penstock_actors::{ids::InstallationId, ports::Mark};
 /// The name of the file or object.
 pub(super) const NAME: &str = "penstock-store";
 
-/// More than any mark has.
+/// Longer than any mark.
 pub(super) const LARGEST: usize = 4 << 10;
 
 const FIELD: &str = "installation: ";

@@ -1,7 +1,7 @@
-//! URLs for those who deliver without being asked by the node: a CDN at its edge, and the nginx in front.
+//! URLs for servers that deliver content without asking the node: a CDN at its edge, and an nginx in front of the node.
 //!
-//! Both fetch from where the node stores, so both must be told where that is: an [`Origin`] says it. Object storage signs its
-//! URLs by itself, and needs neither.
+//! Both fetch content from the node's storage, so both need its path there: an [`Origin`] gives it. Object storage
+//! signs its own URLs and needs neither.
 
 mod cdn;
 mod internal;
@@ -12,13 +12,13 @@ use penstock_actors::{ids::ContentHash, ports::PortResult};
 pub use cdn::{CdnKey, CdnSigner};
 pub use internal::{InternalFiles, InternalProxy};
 
-/// Where a store keeps the bytes of its contents.
+/// The paths under which a store keeps its contents.
 #[async_trait]
 pub trait Origin: Send + Sync + 'static {
-    /// The path of a content, exactly its bytes, below the root that is delivered from: unreserved characters and slashes
-    /// (RFC 3986), none of them at the beginning. `None` when it is stored elsewhere, such as in another tier.
+    /// The path of a content's exact bytes, relative to the delivery root: unreserved characters and slashes (RFC
+    /// 3986), without a leading slash. `None` when the content is stored elsewhere, such as in another tier.
     ///
     /// # Errors
-    /// `NotFound` when it is not stored.
+    /// `NotFound` when the content is not stored.
     async fn path(&self, hash: ContentHash) -> PortResult<Option<String>>;
 }

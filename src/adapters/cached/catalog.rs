@@ -21,12 +21,12 @@ pub struct CachedCatalog {
 }
 
 impl CachedCatalog {
-    /// Counts in `uses` which assets are asked for.
+    /// Counts reads of assets in `uses`.
     pub fn new(inner: Arc<dyn Catalog>, cache: TieredCache, uses: Arc<Uses>) -> Self {
         Self { inner, cache, uses }
     }
 
-    /// Has an asset in the cache, without counting that as a use.
+    /// Loads an asset into the cache without counting a use.
     ///
     /// # Errors
     /// As [`Catalog::asset`].

@@ -1,4 +1,4 @@
-//! Whom identity keys speak for, by key. Each signed request asks.
+//! The producers of identity keys, by key. Every signed request reads one.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl Identities for CachedIdentities {
 
     async fn unbind_identity(&self, key: IdentityKey, producer: ProducerId) -> PortResult<bool> {
         let unbound = self.inner.unbind_identity(key, producer).await;
-        // Also when the answer was lost, and when it was gone already: what is cached may be older than that.
+        // Also when the answer was lost, and when the key was not bound any more: the cached entry may be older.
         self.cache.changed(&Tag::Identity(key)).await;
         unbound
     }

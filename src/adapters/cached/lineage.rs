@@ -1,9 +1,9 @@
-//! Walks through the graph of lineage, by what was asked.
+//! Walks through the lineage graph, by their parameters.
 //!
-//! All of them depend on one tag. It is invalidated when the graph has a job, a dataset or an edge that it had not, or has one no
-//! more, so that this shows at once; how often and when something was last seen may be as old as the cache keeps its entries. In a graph
-//! that events merely confirm, which is what they mostly do, answers stay. A walk that its budget cut is good for a moment only; then
-//! one that asks for it starts another walk, and until that has ended all get what was found.
+//! All of them depend on one tag. It is invalidated when a job, a dataset or an edge is added to the graph or removed
+//! from it, so that this is visible at once; counts and times of last use may be as old as the cache's entries. Events
+//! that only confirm the graph, as most do, invalidate nothing. A walk that its time budget cut is valid for a moment
+//! only; then the next reader starts another walk, and until it has ended, all readers get the cut result.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use penstock_actors::{
     tiered_cache::TieredCache,
 };
 
-/// A walk that its budget cut is good for so long: the database may have more time by then.
+/// How long a walk that its time budget cut is valid: the database may have more time by then.
 const LATE_FOR: Duration = Duration::from_secs(5);
 
 /// Lineage, with walks from the cache.
@@ -35,7 +35,7 @@ impl CachedLineage {
 impl LineageStore for CachedLineage {
     async fn ingest(&self, events: &[LineageEvent], now: Timestamp) -> PortResult<Ingested> {
         let ingested = self.inner.ingest(events, now).await;
-        // After an error too: what came of the batch is not known then.
+        // Also after an error: it is unknown then what was stored.
         if ingested.as_ref().map_or(true, |ingested| ingested.grew) {
             self.cache.changed(&Tag::Lineage).await;
         }
@@ -68,7 +68,7 @@ impl LineageStore for CachedLineage {
     }
 }
 
-/// All that a walk depends on, but for its budget, of which an instance has one.
+/// All parameters of a walk except its time budget, which is the same for the whole instance.
 fn key_of(walk: &Walk) -> String {
     let way = match walk.direction {
         Direction::Up => "up",
@@ -100,7 +100,7 @@ mod tests {
         budget: Duration::from_secs(1),
     };
 
-    /// A graph that takes longer than its budget, for as long as `late` is not over.
+    /// A graph whose walks exceed their time budget while `late` holds.
     #[derive(Default)]
     struct Slow {
         walks: AtomicU64,
@@ -158,7 +158,7 @@ mod tests {
             assert_eq!((last.late, store.walks.load(SeqCst)), (true, walks));
             assert!(ask().await.iter().all(|graph| Arc::ptr_eq(graph, &last)));
             clock.advance(LATE_FOR);
-            // Whoever asks meanwhile gets what was found before.
+            // Readers get the previous result meanwhile.
             while Arc::ptr_eq(&ask().await[0], &last) {
                 tokio::task::yield_now().await;
             }

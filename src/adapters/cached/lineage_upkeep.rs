@@ -1,4 +1,4 @@
-//! The window of lineage, for the pruner. What leaves the graph leaves the cached walks too; events and runs are in none.
+//! The lineage window, for the pruner. Removals from the graph invalidate cached walks; events and runs are in no walk.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use penstock_actors::{
 };
 use uuid::Uuid;
 
-/// Pruning, of which walks in the cache hear.
+/// Pruning that invalidates cached walks.
 pub struct CachedLineageUpkeep {
     inner: Arc<dyn LineageUpkeep>,
     cache: TieredCache,
@@ -22,7 +22,7 @@ impl CachedLineageUpkeep {
         Self { inner, cache }
     }
 
-    /// A step has removed something of the graph, or it is not known whether it has.
+    /// A step has removed part of the graph, or it is unknown whether it has.
     async fn stepped(&self, gone: PortResult<u64>) -> PortResult<u64> {
         if gone.as_ref().map_or(true, |gone| *gone > 0) {
             self.cache.changed(&Tag::Lineage).await;

@@ -1,4 +1,4 @@
-//! Governance policies, each by its id: who publishes or sells asks for the same one each time.
+//! Governance policies, by id: a publisher or seller reads the same policy each time.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What receipts say, by id, and the quota policies, all in one entry.
+//! Receipts by id, and the quota policies, all in one entry.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl CachedReceipts {
     }
 }
 
-/// A receipt as it is kept: with its epoch, which clients are not shown.
+/// A receipt in its cached form: with its epoch, which clients do not see.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     receipt: Receipt,
@@ -51,7 +51,7 @@ impl Receipts for CachedReceipts {
 
     async fn set_receipt_status(&self, id: ReceiptId, to: ReceiptStatus, now: Timestamp) -> PortResult<StatusChange> {
         let change = self.inner.set_receipt_status(id, to, now).await;
-        // A refusal, too, tells that what is cached may be old.
+        // A refused change also shows that the cached entry may be old.
         self.cache.changed(&Tag::Receipt(id)).await;
         change
     }

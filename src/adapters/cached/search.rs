@@ -1,15 +1,16 @@
-//! Searches: the first page of each from the cache, and not too many at a time in the database.
+//! Searches: the first page of each from the cache, and a bounded number at a time in the database.
 //!
-//! Every asset that is published and every price that is set outdates all pages, at once here and, by the log of changes or a
-//! message sooner, on every other instance: what is cheap to find again is not worth showing old. So the cache serves a front
-//! page and common searches between two changes, and while assets are published all the time the database answers, in
-//! milliseconds.
+//! Every published asset and every changed price invalidates all pages, at once on this instance, and through the
+//! change log (or earlier through a message) on every other instance: searching again is cheap, so old results are not
+//! worth showing. The cache thus serves a front page and common searches between two changes, and during constant
+//! publishing the database answers, in milliseconds.
 //!
-//! Later pages belong to one reader each and would only push others out of the cache.
+//! Later pages belong to one reader each and would only evict other entries.
 //!
-//! Searches come from anyone, so `catalogue.searches` of them are in the database at a time and further ones wait for
-//! [`PATIENCE`], then are `Unavailable`: connections, SQLite's readers and the processor are left to streams. What the cache
-//! has waits for nobody. A search keeps its turn until the database is done with it, also when whoever asked has left.
+//! Any client may search, so at most `catalogue.searches` searches run in the database at a time. Further ones wait for
+//! [`PATIENCE`] and are then `Unavailable`: connections, SQLite's readers and the processor stay free for streams.
+//! Cached results need no turn. A search keeps its turn until the database has finished it, even if its client has
+//! left.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,10 +22,10 @@ use penstock_actors::{
 };
 use serde::Serialize;
 
-/// How long a search waits for its turn: for a few others, and less than a person's patience.
+/// How long a search waits for its turn: long enough for a few others, and less than a person's patience.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// When to come back after that.
+/// When to retry after that.
 const SOON: Duration = Duration::from_secs(1);
 
 /// The name of this dependency in errors.
@@ -38,13 +39,14 @@ pub struct CachedSearch {
 }
 
 impl CachedSearch {
-    /// At most as many searches at a time are in the database as `turns` lets in.
+    /// Runs as many searches at a time in the database as `turns` admits.
     pub fn new(inner: Arc<dyn Search>, cache: TieredCache, turns: Admission) -> Self {
         Self { inner, cache, turns }
     }
 }
 
-/// Runs a call to its end when it is its turn, in a task of its own: the database goes on with it whether or not somebody waits.
+/// Waits for a turn and runs a call to its end, in a task of its own: the database continues it even if the caller has
+/// left.
 async fn in_turn<T, F>(turns: &Admission, call: F) -> PortResult<T>
 where
     T: Send + 'static,
@@ -62,7 +64,7 @@ where
     call.await.map_err(|error| PortError::unavailable(SEARCH, error))?
 }
 
-/// What a question is kept under: a digest, since a question may be long and have any characters.
+/// The cache key of a question: a digest, because a question may be long and contain any characters.
 fn key(kind: &str, question: &impl Serialize) -> PortResult<String> {
     let question = serde_json::to_vec(question).map_err(|error| PortError::rejected("the cache", error))?;
     Ok(format!("{kind}/{}", blake3::hash(&question).to_hex()))

@@ -1,4 +1,4 @@
-//! File-system errors in the words of the port.
+//! Maps file-system errors to errors of the port.
 
 use std::{
     io::{Error, ErrorKind},
@@ -7,10 +7,10 @@ use std::{
 
 use penstock_actors::ports::PortError;
 
-/// How the store calls itself in errors.
+/// The name of this store in errors.
 pub(super) const STORE: &str = "blob storage";
 
-/// Says what was tried on which path. The path goes to logs only: it is the operator's, not the client's.
+/// Names the attempted action and the path. The path goes to logs only: operators may see it, clients must not.
 pub(super) fn fault(attempt: &'static str, path: &Path) -> impl FnOnce(Error) -> PortError {
     move |error| match error.kind() {
         // ENOSPC, EDQUOT, and EFBIG: the largest file that the file system or the process's limits allow.

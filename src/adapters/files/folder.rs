@@ -1,4 +1,4 @@
-//! Housekeeping over the folders: listing, restoring, and sweeping up what a kill left.
+//! Housekeeping in the folders: listing, restoring, and sweeping up after a kill.
 
 use std::{
     fs::{self, DirEntry, Metadata},
@@ -20,7 +20,7 @@ use super::{
     sink::Temporary,
 };
 
-/// Blobs in the order of their names. One shard's names are in memory at a time.
+/// Lists blobs in the order of their names. One shard's names are in memory at a time.
 pub(super) fn list(
     layout: &Layout,
     after: Option<ContentHash>,
@@ -31,7 +31,7 @@ pub(super) fn list(
     let after = after.map(|hash| hash.to_string()).unwrap_or_default();
     let mut found = Vec::new();
     for outer in in_order(&layout.blobs_folder(), after.get(..2))? {
-        // Within the first shard, only what follows; within later ones, everything.
+        // In the first shard, only later names; in further shards, all names.
         let inner_after = after.get(2..4).filter(|_| outer.file_name() == after[..2]);
         for inner in in_order(&outer.path(), inner_after)? {
             for entry in in_order(&inner.path(), None)? {
@@ -51,9 +51,9 @@ pub(super) fn list(
     Ok(found)
 }
 
-/// Removes temporary files, and the leaf list of a commit that got only that far.
+/// Removes temporary files, and the leaf list of a commit that was interrupted after it.
 ///
-/// An upload that goes on touches its file, so only what stood still for `min_age` is taken.
+/// A running upload touches its file, so only files unchanged for `min_age` are removed.
 pub(super) fn sweep(layout: &Layout, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
     let now = time_of(layout)?;
     let folder = layout.temporary_folder();
@@ -77,8 +77,8 @@ pub(super) fn sweep(layout: &Layout, min_age: Duration, limit: usize, dry_run: b
     Ok(swept)
 }
 
-/// Puts back what was retired at least `min_age` ago and neither restored nor discarded since: whoever retired it is gone,
-/// and whether the content is still wanted was not decided.
+/// Restores blobs that were retired at least `min_age` ago and neither restored nor discarded since: the process that
+/// retired them is gone, and it was never decided whether the content is still wanted.
 pub(super) fn undo_forgotten_retirements(layout: &Layout, min_age: Duration, limit: usize) -> PortResult<()> {
     let now = time_of(layout)?;
     let folder = layout.retired_folder();
@@ -96,7 +96,9 @@ pub(super) fn undo_forgotten_retirements(layout: &Layout, min_age: Duration, lim
     }
     for hash in forgotten {
         match restore(layout, hash) {
-            Ok(true) => tracing::warn!(content_hash = %hash, "a retirement that nobody finished was undone"),
+            Ok(true) => {
+                tracing::warn!(content_hash = %hash, "a blob was retired and then neither restored nor discarded; it is restored")
+            }
             Ok(false) => {}
             Err(error) => return Err(error),
         }
@@ -104,7 +106,7 @@ pub(super) fn undo_forgotten_retirements(layout: &Layout, min_age: Duration, lim
     Ok(())
 }
 
-/// Takes a blob out of sight; false when there is none.
+/// Hides a blob; false when there is none.
 pub(super) fn retire(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     let _held = layout.lock(hash)?;
     let (blob, retired) = (layout.blob(hash), layout.retired(hash));
@@ -117,8 +119,8 @@ pub(super) fn retire(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     Ok(true)
 }
 
-/// Brings a retired blob back; whether there is one in sight then. A blob of the same name that came since stays: it is the
-/// same bytes, and newer.
+/// Restores a retired blob; returns whether the blob is visible then. A visible blob of the same name stays: it has the
+/// same bytes and is newer.
 pub(super) fn restore(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     let _held = layout.lock(hash)?;
     let (blob, retired) = (layout.blob(hash), layout.retired(hash));
@@ -133,7 +135,7 @@ pub(super) fn restore(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     Ok(true)
 }
 
-/// Marks a blob, durably, as one that readers were sent away from; false when there is none, or it was marked before.
+/// Marks a blob durably as one that readers were sent away from; false when there is none, or it was marked before.
 pub(super) fn leave(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     let _held = layout.lock(hash)?;
     let (blob, left) = (layout.blob(hash), layout.left(hash));
@@ -145,8 +147,8 @@ pub(super) fn leave(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     Ok(true)
 }
 
-/// Removes a blob with all that is kept beside it. The blob goes first, and what a kill leaves of the rest is replaced by the
-/// next blob of this name.
+/// Removes a blob with all files beside it. The blob goes first. If a kill leaves other files, the next blob of this
+/// name replaces them.
 pub(super) fn remove_all_of(layout: &Layout, hash: ContentHash) -> PortResult<()> {
     let _held = layout.lock(hash)?;
     remove(&layout.blob(hash))?;
@@ -154,7 +156,7 @@ pub(super) fn remove_all_of(layout: &Layout, hash: ContentHash) -> PortResult<()
     remove_stray_leaves(layout, hash)
 }
 
-/// Removes a leaf list and a mark that belong to no blob. The caller holds the content's lock.
+/// Removes a leaf list and a mark without a blob. The caller holds the content's lock.
 pub(super) fn remove_stray_leaves(layout: &Layout, hash: ContentHash) -> PortResult<()> {
     for owner in [layout.blob(hash), layout.retired(hash), layout.trashed(hash)] {
         if owner.try_exists().map_err(fault("look for", &owner))? {
@@ -165,7 +167,7 @@ pub(super) fn remove_stray_leaves(layout: &Layout, hash: ContentHash) -> PortRes
     remove(&layout.leaves(hash))
 }
 
-/// Removes a file; that it is not there is as good.
+/// Removes a file; a missing file is no error.
 pub(super) fn remove(path: &Path) -> PortResult<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -173,8 +175,8 @@ pub(super) fn remove(path: &Path) -> PortResult<()> {
     }
 }
 
-/// The time of the file system, by which its files are dated: the age of a file on a share is then the same for every instance, whatever
-/// its own clock shows. A file is made to see it.
+/// The time of the file system, by which its files are dated: the age of a file on a share is then the same for every
+/// instance, whatever their own clocks show. Reading the time creates a file.
 pub(super) fn time_of(layout: &Layout) -> PortResult<SystemTime> {
     let (temporary, file) = Temporary::create(layout.temporary())?;
     file.metadata().and_then(|metadata| modified(&metadata)).map_err(fault("stat", temporary.path()))
@@ -188,13 +190,13 @@ fn modified(metadata: &Metadata) -> io::Result<SystemTime> {
     metadata.modified()
 }
 
-/// When the file got its present name: a rename leaves the time of modification alone, but not this one.
+/// When the file got its present name: a rename changes this time, but not the time of modification.
 pub(super) fn renamed(metadata: &Metadata) -> io::Result<SystemTime> {
     let seconds = u64::try_from(metadata.ctime()).map_err(io::Error::other)?;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// A blob with the time that is read from its file; `None` for what is no blob, or not that old.
+/// A blob with the time that `since` reads from its file; `None` for other files, and for younger ones.
 pub(super) fn listed(
     entry: &DirEntry,
     now: SystemTime,
@@ -207,7 +209,7 @@ pub(super) fn listed(
     Some(ListedBlob { hash, since: Timestamp::try_from(since).ok()? })
 }
 
-/// The size of a file that is at least `min_age` old. `None` for a younger one and one that is gone by now; a time in the
+/// The size of a file that is at least `min_age` old. `None` for a younger file or one that is gone; a time in the
 /// future counts as now.
 fn aged(
     entry: &DirEntry,
@@ -229,7 +231,7 @@ fn is_old(
     aged(entry, now, min_age, since).is_some()
 }
 
-/// What a folder holds, by name, from a name on.
+/// The entries of a folder, sorted by name, beginning at a name.
 pub(super) fn in_order(folder: &Path, from: Option<&str>) -> PortResult<Vec<DirEntry>> {
     let mut all = entries(folder)?.collect::<Result<Vec<_>, _>>().map_err(fault("list", folder))?;
     all.retain(|entry| from.is_none_or(|from| *entry.file_name() >= *from));

@@ -1,4 +1,4 @@
-//! Where things are under the root, and the lock and the sync that keep them in order.
+//! The paths below the root, and the locks and syncs that keep them consistent.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::fault::fault;
 use crate::{adapters::store_mark, folders};
 
-/// The folders under one root. Two levels of 256 shards keep a folder at some 15 blobs when there are a million.
+/// The folders below one root. Two levels of 256 shards keep a folder at about 15 blobs when there are a million.
 #[derive(Debug)]
 pub(super) struct Layout {
     root: PathBuf,
@@ -32,7 +32,7 @@ impl Layout {
         &self.root
     }
 
-    /// Says whose store this is.
+    /// The file that names the owner of this store.
     pub(super) fn mark(&self) -> PathBuf {
         self.root.join(store_mark::NAME)
     }
@@ -82,7 +82,7 @@ impl Layout {
         self.shard(hash).join(format!("{hash}.leaves"))
     }
 
-    /// Marks a blob that readers were sent away from.
+    /// The mark of a blob that readers were sent away from.
     pub(super) fn left(&self, hash: ContentHash) -> PathBuf {
         self.shard(hash).join(format!("{hash}.left"))
     }
@@ -91,23 +91,23 @@ impl Layout {
         self.retired_folder().join(hash.to_string())
     }
 
-    /// A name in `tmp/` that nobody else uses, in this process or another.
+    /// A unique name in `tmp/`, across all processes.
     pub(super) fn temporary(&self) -> PathBuf {
         self.temporary_folder().join(Uuid::new_v4().simple().to_string())
     }
 
-    /// The content that a temporary file was about to become, from the name that a commit gave it.
+    /// The content that a temporary file was about to become, read from the name that the commit gave it.
     pub(super) fn committing(path: &Path) -> Option<ContentHash> {
         path.extension()?.to_str()?.parse().ok()
     }
 
-    /// Holds off all other renames of this content, in this process and in others on the same root, until it is dropped.
-    /// A lock of the system's: it goes with its process, however that ends.
+    /// Excludes other renames of this content, in this process and in others on the same root, until the returned file
+    /// is dropped. An operating-system lock: it ends with its process, however that ends.
     pub(super) fn lock(&self, hash: ContentHash) -> PortResult<File> {
         self.lock_by(&hash.to_string()[..2])
     }
 
-    /// Holds off all other changes of the mark.
+    /// Excludes other changes of the mark.
     pub(super) fn lock_mark(&self) -> PortResult<File> {
         self.lock_by(store_mark::NAME)
     }
@@ -119,7 +119,7 @@ impl Layout {
         Ok(lock)
     }
 
-    /// Makes a blob's folder, durably, so that a rename into it can be.
+    /// Creates a blob's folder durably, so that a rename into it is durable too.
     pub(super) fn make_shard(&self, hash: ContentHash) -> PortResult<PathBuf> {
         let shard = self.shard(hash);
         let mut parent = self.blobs_folder();

@@ -1,5 +1,5 @@
-//! The mark of each root, which says whose store it is. It is looked for before anything is made, so that an empty folder in the
-//! place of a disk that is not mounted stays empty.
+//! The mark of each root, which names the installation that owns the store. It is read before any folder is created, so
+//! that the empty mount point of a disk that is not mounted stays empty.
 
 use std::{
     fs::{self, File},
@@ -67,7 +67,7 @@ impl StoreMarks for FileBlobs {
     }
 }
 
-/// Makes the folders that are missing below a root that is there, and proves that they can be written.
+/// Creates missing folders below an existing root, and checks that they are writable.
 fn prepare(layout: &Layout) -> PortResult<()> {
     for folder in layout.folders() {
         match fs::create_dir(&folder) {
@@ -91,7 +91,7 @@ fn mark(layout: &Layout) -> PortResult<Mark> {
     Ok(Mark::None { is_empty: true })
 }
 
-/// What is in the place of the mark, if anything is.
+/// The content of the mark's file, if it exists.
 fn read(layout: &Layout) -> PortResult<Option<Mark>> {
     let path = layout.mark();
     let mut text = Vec::new();
@@ -106,7 +106,7 @@ fn read(layout: &Layout) -> PortResult<Option<Mark>> {
     }
 }
 
-/// Whether there is a file in a folder or in one below it. No folder holds none.
+/// Whether a folder, or a folder below it, holds a file. A missing folder holds none.
 fn holds_a_file(folder: &Path) -> io::Result<bool> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),

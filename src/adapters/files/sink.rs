@@ -1,4 +1,4 @@
-//! A blob being written: a temporary file that either becomes a blob, with its leaf list, or goes away.
+//! A blob being written: a temporary file that becomes a blob with its leaf list, or is removed.
 
 use std::{
     fs::{self, File},
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::adapters::leaf_list::LeafList;
 
-/// A name in `tmp/` that is removed when this is dropped, unless the file was moved into place.
+/// A file in `tmp/` that is removed when this is dropped, unless it was moved into place.
 #[derive(Debug)]
 pub(super) struct Temporary {
     path: PathBuf,
@@ -48,7 +48,7 @@ impl Temporary {
         Ok(())
     }
 
-    /// Gives the file its place. What was there is replaced in the same instant.
+    /// Moves the file into place. It replaces an existing file atomically.
     pub(super) fn put(mut self, place: &Path) -> PortResult<()> {
         fs::rename(&self.path, place).map_err(fault("put in place", place))?;
         self.in_place = true;
@@ -61,16 +61,16 @@ impl Drop for Temporary {
         if !self.in_place
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "a temporary file is left to the sweep");
+            tracing::warn!(path = %self.path.display(), %error, "a temporary file cannot be removed; the next sweep removes it");
         }
     }
 }
 
-/// An upload on its way to becoming a blob.
+/// An upload that will become a blob.
 #[derive(Debug)]
 pub(super) struct FileSink {
     layout: Arc<Layout>,
-    /// Where there may be the same content already, such that this one is not needed.
+    /// Where the same content may exist already, so that this upload is not needed.
     tiers: Option<Arc<[Root]>>,
     file: File,
     temporary: Temporary,
@@ -113,22 +113,22 @@ impl BlobSink for FileSink {
 
         let _held = layout.lock(hash)?;
         put_in_place(&layout, hash, list, temporary).inspect_err(|_| {
-            // Best effort: nobody sees a list without a blob, and a later upload of the content replaces it.
+            // Best effort: a list without a blob is never read, and a later upload of the content replaces it.
             let _ = remove_stray_leaves(&layout, hash);
         })
     }
 }
 
-/// Makes a blob of two synced files, while its content is locked.
+/// Makes a blob from two synced files, while its content is locked.
 fn put_in_place(layout: &Layout, hash: ContentHash, list: Temporary, mut blob: Temporary) -> PortResult<()> {
     let shard = layout.make_shard(hash)?;
-    // From here on a kill may leave a list without a blob. The name tells the sweep whose.
+    // From here on a kill may leave a list without a blob. The name tells the sweep its content.
     blob.rename(blob.path().with_added_extension(hash.to_string()))?;
     list.put(&layout.leaves(hash))?;
-    // Synced apart, or a power cut could keep the second rename and lose the first.
+    // Synced separately, or a power cut could keep the second rename and lose the first.
     sync_folder(&shard)?;
     blob.put(&layout.blob(hash))?;
-    // A fresh blob is nobody's to leave.
+    // A new blob has not been demoted.
     remove(&layout.left(hash))?;
     sync_folder(&shard)
 }

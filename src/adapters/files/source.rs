@@ -1,4 +1,4 @@
-//! An open blob: an open file, which stays readable when its name goes away.
+//! An open blob: an open file, which stays readable when its name is removed.
 
 use std::{fs::File, io::ErrorKind, os::unix::fs::FileExt, path::Path, sync::Arc};
 

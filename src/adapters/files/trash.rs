@@ -1,4 +1,4 @@
-//! The trash: blobs that nobody knew, out of sight, until they are brought back or their time is over.
+//! The trash: blobs that the index did not know, hidden until they are recovered or purged.
 
 use std::{fs, io::ErrorKind, time::Duration};
 
@@ -13,8 +13,8 @@ use super::{
     layout::{Layout, sync_folder},
 };
 
-/// Puts a retired blob into the trash. Its leaf list stays where it is, so each way is one rename. What was retired while the same
-/// content came anew is in nobody's way.
+/// Puts a retired blob into the trash. Its leaf list stays where it is, so each way is one rename. If the same content
+/// was uploaded again meanwhile, the blob in the trash does no harm.
 pub(super) fn discard(layout: &Layout, hash: ContentHash) -> PortResult<()> {
     let _held = layout.lock(hash)?;
     let (retired, trashed) = (layout.retired(hash), layout.trashed(hash));
@@ -32,7 +32,7 @@ pub(super) fn discard(layout: &Layout, hash: ContentHash) -> PortResult<()> {
     sync_folder(&layout.retired_folder())
 }
 
-/// Blobs in the order of their names, with the time of the rename that brought them here.
+/// Lists blobs in the order of their names, with the time of the rename that brought them here.
 pub(super) fn list(layout: &Layout, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
     let now = time_of(layout)?;
     let after = after.map(|hash| hash.to_string()).unwrap_or_default();
@@ -51,11 +51,11 @@ pub(super) fn list(layout: &Layout, after: Option<ContentHash>, limit: usize) ->
     Ok(found)
 }
 
-/// Brings a blob back; false when it is not here, or there is one of its name in sight.
+/// Recovers a blob; false when it is not here, or there is a visible one of its name.
 pub(super) fn recover(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     let _held = layout.lock(hash)?;
     let (blob, trashed) = (layout.blob(hash), layout.trashed(hash));
-    // First: whatever is wrong with what is in sight, nothing can come of an empty trash.
+    // First: with an empty trash there is nothing to recover, whatever the state of the visible blob.
     if !trashed.try_exists().map_err(fault("look for", &trashed))? {
         return Ok(false);
     }
@@ -70,7 +70,7 @@ pub(super) fn recover(layout: &Layout, hash: ContentHash) -> PortResult<bool> {
     Ok(true)
 }
 
-/// Removes a blob that is here for good; its bytes.
+/// Purges a blob; returns its bytes.
 pub(super) fn purge(layout: &Layout, hash: ContentHash) -> PortResult<u64> {
     let _held = layout.lock(hash)?;
     let trashed = layout.trashed(hash);

@@ -1,4 +1,4 @@
-//! Sessions: a map with a bound, in the order of their last use.
+//! Sessions: a bounded map in the order of their last use.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,7 +29,7 @@ impl Sessions {
         Self { bound: bound.max(1), by_id: HashMap::new(), by_use: BTreeMap::new(), turn: 0 }
     }
 
-    /// Keeps a session, if need be in the place of the one that was not used for longest.
+    /// Stores a session, in place of the least recently used one if the map is full.
     pub(in crate::adapters) fn put(&mut self, session: Session, expires: Instant) {
         let id = session.session_id;
         self.remove(id);
@@ -43,7 +43,7 @@ impl Sessions {
         self.by_id.insert(id, Kept { session, expires, used: self.turn });
     }
 
-    /// A session, which counts as a use but does not make it live longer.
+    /// Reads a session. This counts as a use but does not extend its life.
     pub(in crate::adapters) fn get(&mut self, id: SessionId, now: Instant) -> Option<&Session> {
         self.touch(id, now).map(|kept| &kept.session)
     }
@@ -53,7 +53,7 @@ impl Sessions {
         self.by_id.get(&id).map(|kept| kept.expires.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
     }
 
-    /// A session that from now on lives until `expires`.
+    /// Reads a session and lets it live until `expires`.
     pub(in crate::adapters) fn renew(&mut self, id: SessionId, now: Instant, expires: Instant) -> Option<&mut Session> {
         let kept = self.touch(id, now)?;
         kept.expires = expires;

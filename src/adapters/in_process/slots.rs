@@ -1,4 +1,4 @@
-//! Stream slots: who streams under which receipt right now.
+//! Stream slots: which streams run under which receipt.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -7,10 +7,11 @@ use penstock_actors::{
     ports::Slot,
 };
 
-/// Receipts below which a pass over all of them is not worth it.
+/// With fewer receipts than this, expired slots are not pruned: a pass is not worth it.
 const PRUNE_FROM: usize = 1024;
 
-/// The slots of all receipts. A receipt's slots are few (a policy's concurrent streams), so a list is searched fastest.
+/// The slots of all receipts. A receipt has few slots (a policy's concurrent streams), so a list is the fastest to
+/// search.
 #[derive(Debug, Default)]
 pub(in crate::adapters) struct Slots {
     by_receipt: HashMap<ReceiptId, Vec<(UsageId, Instant)>>,
@@ -18,7 +19,7 @@ pub(in crate::adapters) struct Slots {
 }
 
 impl Slots {
-    /// Takes a slot until `expires`. Whoever holds one already keeps it, so that the call may be repeated.
+    /// Takes a slot until `expires`. A stream that holds one keeps it, so that the call may be repeated.
     pub(in crate::adapters) fn take(
         &mut self,
         receipt: ReceiptId,
@@ -45,7 +46,7 @@ impl Slots {
         Slot::Taken
     }
 
-    /// Keeps a slot until `expires`. One that ran out is not brought back: it may be somebody else's by now.
+    /// Keeps a slot until `expires`. An expired slot is not restored: another stream may hold it now.
     pub(in crate::adapters) fn refresh(&mut self, receipt: ReceiptId, stream: UsageId, now: Instant, expires: Instant) {
         let slots = self.by_receipt.get_mut(&receipt).into_iter().flatten();
         for (_, until) in slots.filter(|(holder, until)| *holder == stream && *until > now) {
@@ -62,13 +63,13 @@ impl Slots {
         }
     }
 
-    /// Whether a stream holds a slot that has not run out.
+    /// Whether a stream holds a slot that has not expired.
     pub(in crate::adapters) fn holds(&self, receipt: ReceiptId, stream: UsageId, now: Instant) -> bool {
         let slots = self.by_receipt.get(&receipt).into_iter().flatten();
         slots.into_iter().any(|&(holder, expires)| holder == stream && expires > now)
     }
 
-    /// Every slot that has not run out.
+    /// Every slot that has not expired.
     pub(in crate::adapters) fn all(&self, now: Instant) -> impl Iterator<Item = (ReceiptId, UsageId)> + '_ {
         self.by_receipt.iter().flat_map(move |(&receipt, slots)| {
             slots.iter().filter(move |(_, expires)| *expires > now).map(move |&(stream, _)| (receipt, stream))
@@ -81,7 +82,8 @@ impl Slots {
         })
     }
 
-    /// Drops what ran out, once the receipts have doubled since the last time: constant work per call on the average.
+    /// Drops expired slots once the number of receipts has doubled since the last time: amortized constant work per
+    /// call.
     fn prune(&mut self, now: Instant) {
         if self.by_receipt.len() < self.prune_at.max(PRUNE_FROM) {
             return;

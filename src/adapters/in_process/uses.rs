@@ -1,8 +1,8 @@
-//! What may be done once and was done, until its time is over.
+//! One-time uses, until their time is over.
 //!
-//! Nothing is forgotten early: when there is no room, nobody is told to be the first. What a process that ran here before may
-//! have remembered is gone with it, so whatever was made before this one began counts as forgotten. What was made no later than
-//! something that was let go as too old is too old for good, whatever the clock does.
+//! Nothing is forgotten early: when the store is full, new uses are refused. An earlier process on this machine may
+//! have remembered uses that are lost with it, so a name made before this process began counts as forgotten. A name
+//! made no later than one that was dropped as too old is too old for ever, whatever the clock does.
 
 use std::{
     cmp::Reverse,
@@ -12,14 +12,14 @@ use std::{
 use jiff::Timestamp;
 use penstock_actors::ports::{OneUse, PortError, PortResult, Use, UseTerms};
 
-/// Uses, by when what was done was made.
+/// One-time uses, by the time at which their names were made.
 #[derive(Debug)]
 pub(in crate::adapters) struct Uses {
     since: Timestamp,
-    /// When the last was made of those that were let go.
+    /// The newest creation time among the dropped names.
     gone: Timestamp,
     done: HashSet<[u8; 32]>,
-    /// As many as there are in the set, the oldest to go first.
+    /// As many as in the set, the oldest is dropped first.
     by_age: BinaryHeap<Reverse<(Timestamp, [u8; 32])>>,
 }
 
@@ -53,7 +53,7 @@ impl Uses {
             return Ok(Use::Again);
         }
         if self.done.len() >= uses as usize {
-            return Err(PortError::unavailable("the memory of what was used", "it is full"));
+            return Err(PortError::unavailable("the store of one-time uses", "it is full"));
         }
         self.done.insert(once.name);
         self.by_age.push(Reverse((once.made_at, once.name)));
@@ -81,7 +81,7 @@ mod tests {
             uses.once(OneUse { name: [made as u8; 32], made_at: second(made) }, TERMS, second(now)).expect("room")
         };
         assert_eq!(ask(-1, 1), Use::Forgotten(Duration::from_secs(4)));
-        // By then its maker's clock may have been ahead.
+        // By then the clock of the maker may have been ahead.
         assert_eq!(ask(5, 4), Use::Forgotten(Duration::from_secs(1)));
         assert_eq!(ask(6, 6), Use::First);
         assert_eq!(ask(6, 65), Use::Again);
@@ -109,7 +109,7 @@ mod tests {
             let mut uses = Uses::since(second(0));
             let mut firsts = HashSet::new();
             for (name, window, now) in steps {
-                // A name is of one thing, made at one time.
+                // A name stands for one thing, made at one time.
                 let once = OneUse { name: [name; 32], made_at: second(i64::from(name) * 17) };
                 let terms = UseTerms { window: Duration::from_secs(window), ..TERMS };
                 if uses.once(once, terms, second(now)).expect("room") == Use::First {

@@ -1,12 +1,14 @@
-//! One bucket with patience: time-outs, retries with back-off and jitter, and metrics around the attempts of a client.
+//! One bucket with time limits: time-outs, retries with back-off and jitter, and metrics around the attempts of a
+//! client.
 //!
-//! **Bounds.** An attempt that brings nothing for `idle_timeout` has failed; one that sends a body has `part_timeout`. A call
-//! is repeated until `retry_time` has passed since it began, and cut off there; one that sends a body has the time of
-//! [`SENDING_ATTEMPTS`] attempts. A read that broke off goes on at the byte where it broke. All calls may be repeated: what a
-//! repeated write finds of itself is for the caller to recognise.
+//! **Bounds.** An attempt that receives nothing for `idle_timeout` fails; one that sends a body has `part_timeout`. A
+//! call is repeated until `retry_time` has passed since it began, and cut off then; a call that sends a body has the
+//! time of [`SENDING_ATTEMPTS`] attempts. A read that broke off continues at the byte where it broke. All calls may be
+//! repeated: the caller must recognise the effect of an earlier attempt of the same write.
 //!
-//! A line that is slow is not a storage that hangs: what comes gives a call the time that it takes on the [`SLOWEST_LINE`], and data
-//! that could not be sent in `part_timeout` is sent again, once, with as much time as it takes there.
+//! A slow connection is not storage that hangs: received bytes extend a call's deadline by the time that they take on
+//! the [`SLOWEST_LINE`], and data that could not be sent in `part_timeout` is sent again, once, with the time that it
+//! takes on that line.
 
 use std::{
     future::Future,
@@ -30,35 +32,35 @@ use super::{
 };
 use crate::telemetry::S3Metrics;
 
-/// Times `part_timeout` that a call which sends a body may take with all its attempts.
+/// The time limit of a call that sends a body, all attempts included, as a multiple of `part_timeout`.
 pub(crate) const SENDING_ATTEMPTS: u32 = 3;
 
-/// Bytes a second of the slowest line that a call goes on over: half a megabit.
+/// Bytes per second of the slowest connection over which a call continues: half a megabit.
 const SLOWEST_LINE: f64 = 65_536.0;
 
-/// Between attempts: first so long, then twice as long each time, each with jitter.
+/// The first wait between attempts; each further wait is twice as long, all with jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// How long S3 may take.
+/// The time limits of calls to S3.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For an answer to begin, and for each next piece of it.
+    /// For the start of an answer, and for each further piece of it.
     pub idle_timeout: Duration,
     /// For one attempt that sends a body.
     pub part_timeout: Duration,
-    /// For a call that sends none, with all its attempts.
+    /// For a call without a body, all attempts included.
     pub retry_time: Duration,
 }
 
 impl Patience {
-    /// For a call that sends a body, with all its attempts.
+    /// For a call with a body, all attempts included.
     pub(super) fn sending_time(&self) -> Duration {
         self.part_timeout * SENDING_ATTEMPTS
     }
 }
 
-/// How long so many bytes take on the slowest line.
+/// The time that this many bytes take on the slowest connection.
 pub(super) fn carry_time(bytes: usize) -> Duration {
     Duration::from_secs_f64(bytes as f64 / SLOWEST_LINE)
 }
@@ -69,21 +71,21 @@ pub(super) struct Bucket {
     client: Arc<dyn BucketClient>,
     patience: Patience,
     metrics: Arc<S3Metrics>,
-    /// Whether the storage knows conditional writes. Found out by the first one.
+    /// Whether the storage supports conditional writes. The first one finds out.
     conditional: AtomicBool,
-    /// Whether the last data that was sent took longer than `part_timeout`, so that the next is not cut off there.
+    /// Whether the last data took longer than `part_timeout` to send, so that the next data has more time.
     is_slow: AtomicBool,
 }
 
-/// Where an attempt at a read puts what comes.
+/// The destination of a read attempt.
 struct Pouring<'a> {
     bytes: &'a mut BytesMut,
     limit: usize,
-    /// Moves with what comes.
+    /// Received bytes extend it.
     deadline: &'a mut Instant,
 }
 
-/// A part of data that is sent.
+/// A part of an upload.
 pub(super) struct Part<'a> {
     pub(super) key: &'a str,
     pub(super) upload: &'a str,
@@ -101,10 +103,10 @@ impl Bucket {
         Self { tier, client, patience, metrics, conditional: AtomicBool::new(true), is_slow: AtomicBool::default() }
     }
 
-    /// Exactly this range of an object, which is not empty, into memory.
+    /// Reads exactly this range of an object into memory; the range must not be empty.
     ///
     /// # Errors
-    /// `Range` when the object does not have the size that it should have.
+    /// `Range` when the object does not have the expected size.
     pub(super) async fn read(&self, key: &str, range: Range<u64>, size: u64) -> Attempt<Bytes> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let mut got = BytesMut::with_capacity(length);
@@ -120,7 +122,7 @@ impl Bucket {
                 Ok(_) => return Ok(got.freeze()),
                 Err(failure) => {
                     if got.len() > had {
-                        // It moves: only the time is the bound then.
+                        // The read makes progress, so only the time limits it.
                         retries.begin_anew();
                     }
                     retries.wait(failure, "get", &self.metrics).await?;
@@ -129,12 +131,12 @@ impl Bucket {
         }
     }
 
-    /// A whole object of at most `limit` bytes.
+    /// Reads a whole object of at most `limit` bytes.
     pub(super) async fn fetch(&self, key: &str, limit: usize) -> Attempt<Whole> {
         self.attempts("get", self.patience.retry_time, |deadline| self.fetch_once(key, limit, deadline)).await
     }
 
-    /// What comes moves the deadline of this attempt alone: the next one begins with the first byte again.
+    /// Received bytes extend the deadline of this attempt alone: the next one begins with the first byte again.
     async fn fetch_once(&self, key: &str, limit: usize, mut deadline: Instant) -> Attempt<Whole> {
         let small = |object: &Object| {
             if object.size <= limit as u64 {
@@ -148,7 +150,8 @@ impl Bucket {
         Ok(Whole { bytes: bytes.freeze(), tag })
     }
 
-    /// Reads what an attempt brings, as far as it comes; the tag of the object. What has come stays when this is cut off.
+    /// Reads the bytes of an attempt, as far as they come; returns the object's tag. If the attempt is cut off, the
+    /// received bytes stay.
     async fn pour(
         &self,
         key: &str,
@@ -181,7 +184,7 @@ impl Bucket {
         self.ask("head", || self.client.head(key)).await
     }
 
-    /// One attempt to read a small object, for those who want to know how the storage is at this moment.
+    /// Tries once to read a small object, to learn the present state of the storage.
     pub(super) async fn probe(&self, key: &str) -> Attempt<()> {
         let began = Instant::now();
         let answer = self.in_time(self.client.get(key, None)).await;
@@ -189,13 +192,13 @@ impl Bucket {
         answer.map(drop)
     }
 
-    /// Writes an object. Where the storage does not know conditional writes, it is written in any case.
+    /// Writes an object. If the storage does not support conditional writes, it writes unconditionally.
     pub(super) async fn put(&self, key: &str, body: &Bytes, expected: Expected<'_>) -> Attempt<()> {
         if expected != Expected::Anything && self.conditional.load(Relaxed) {
             match self.send("put", body, || self.client.put(key, body.clone(), expected)).await {
                 Err(failure) if failure.kind == Kind::Unsupported => {
                     if self.conditional.swap(false, Relaxed) {
-                        tracing::warn!(%failure, "the storage knows no conditional writes; it goes without");
+                        tracing::warn!(%failure, "the storage does not support conditional writes; this node writes unconditionally");
                     }
                 }
                 written => return written,
@@ -208,7 +211,7 @@ impl Bucket {
         self.ask("delete", || self.client.delete(key)).await
     }
 
-    /// One attempt to remove an object that somebody else removes later otherwise.
+    /// Tries once to remove an object that a later sweep would remove otherwise.
     pub(super) async fn try_delete(&self, key: &str) -> Attempt<()> {
         let began = Instant::now();
         let answer = self.in_time(self.client.delete(key)).await;
@@ -224,19 +227,19 @@ impl Bucket {
         self.ask("begin", || self.client.begin(key)).await
     }
 
-    /// Sends a part of some data. When `part_timeout` was too short, an attempt may take `slowest`.
+    /// Sends a part of an upload. When `part_timeout` was too short, an attempt may take `slowest`.
     pub(super) async fn part(&self, part: Part<'_>, body: &Bytes, slowest: Duration) -> Attempt<String> {
         let Part { key, upload, number } = part;
         self.send_data("part", body, slowest, || self.client.part(key, upload, number, body.clone())).await
     }
 
-    /// Writes an object of data, with as much patience as for a part.
+    /// Writes a data object, with the same time limits as a part.
     pub(super) async fn put_data(&self, key: &str, body: &Bytes, slowest: Duration) -> Attempt<()> {
         self.send_data("put", body, slowest, || self.client.put(key, body.clone(), Expected::Anything)).await
     }
 
     pub(super) async fn complete(&self, key: &str, upload: &str, parts: &[String]) -> Attempt<()> {
-        // The storage may work on it for long before it answers.
+        // The storage may need long before it answers.
         let Patience { part_timeout, .. } = self.patience;
         let complete = || timed(part_timeout, self.client.complete(key, upload, parts));
         self.repeat("complete", part_timeout, self.patience.sending_time(), complete).await
@@ -246,12 +249,12 @@ impl Bucket {
         self.ask("abort", || self.client.abort(key, upload)).await
     }
 
-    /// Signs a URL, which asks S3 nothing.
+    /// Signs a URL, without a request to S3.
     pub(super) async fn sign(&self, key: &str, wanted: &SignedGet<'_>) -> Attempt<String> {
         self.in_time(self.client.sign(key, wanted)).await
     }
 
-    /// A call that sends no body.
+    /// Makes a call without a body.
     async fn ask<T, F>(&self, operation: &'static str, attempt: impl Fn() -> F) -> Attempt<T>
     where
         F: Future<Output = Attempt<T>>,
@@ -260,7 +263,7 @@ impl Bucket {
         self.repeat(operation, idle_timeout, retry_time, || timed(idle_timeout, attempt())).await
     }
 
-    /// A call that sends a body which may take long on a slow line.
+    /// Makes a call with a body that may take long on a slow connection.
     async fn send_data<T, F>(
         &self,
         operation: &'static str,
@@ -297,7 +300,7 @@ impl Bucket {
         }
     }
 
-    /// A call that sends a body.
+    /// Makes a call with a body.
     async fn send<T, F>(&self, operation: &'static str, body: &Bytes, attempt: impl Fn() -> F) -> Attempt<T>
     where
         F: Future<Output = Attempt<T>>,
@@ -311,7 +314,7 @@ impl Bucket {
         self.repeat(operation, part_timeout, self.patience.sending_time(), send).await
     }
 
-    /// Attempts that are cut off when the time of all of them is over.
+    /// Makes attempts, cut off when their total time is over.
     async fn repeat<T, F>(
         &self,
         operation: &'static str,
@@ -329,7 +332,7 @@ impl Bucket {
         self.attempts(operation, total, cut_off).await
     }
 
-    /// Attempts that know the deadline of all of them, and keep it.
+    /// Makes attempts that get the deadline of all of them and keep it themselves.
     async fn attempts<T, F>(
         &self,
         operation: &'static str,
@@ -400,7 +403,7 @@ impl Retries {
     /// Waits for the next attempt.
     ///
     /// # Errors
-    /// The failure, when it does not pass or there is no time for another attempt.
+    /// The failure itself, when it is permanent or there is no time for another attempt.
     async fn wait(&mut self, failure: Failure, operation: &'static str, metrics: &S3Metrics) -> Attempt<()> {
         let wait = self.waits.next().unwrap_or(LONGEST_WAIT).max(failure.retry_after.unwrap_or_default());
         if !failure.is_passing() || Instant::now() + wait >= self.deadline {

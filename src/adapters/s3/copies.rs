@@ -1,7 +1,7 @@
-//! The copy of a content in one tier, for those who verify, mend and move copies.
+//! The copy of a content in one tier, for verifying, repairing and moving copies.
 //!
-//! A copy that readers are sent away from has its manifest retired, so that nobody finds it who does not ask for it; its data
-//! stays where it was for those who have it open, until a sweep that comes after them all.
+//! When readers are sent away from a copy, its manifest is retired, so that only explicit look-ups find it; its data
+//! stays in place for open readers, until a sweep that runs after all of them have ended.
 
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ use super::{
     store::{Placed, Store, found, size_of},
 };
 
-/// A copy as it stands.
+/// An existing copy.
 pub(super) struct StandingCopy {
     pub(super) placed: Placed,
-    /// Of the data that is there.
+    /// The size of the stored data.
     pub(super) size_bytes: u64,
     pub(super) is_left: bool,
 }
 
 impl Store {
-    /// The copy in a tier; `None` when it has none, or the data of the one that it had is gone.
+    /// The copy in a tier; `None` when the tier has none, or the data of its copy is gone.
     pub(super) async fn copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StandingCopy>> {
         let bucket = self.bucket(tier)?;
         let (placed, is_left) = match self.manifest_in(bucket, hash).await? {
@@ -55,14 +55,15 @@ impl Store {
         if size_of(bucket, &self.keys.blob(hash)).await?.is_none() {
             return Ok(false);
         }
-        // One that was left before and came again is not named by anything once its manifest is overwritten.
+        // If the copy was demoted before and made again, the earlier data has no reference once its manifest is
+        // overwritten.
         self.purge_in(bucket, hash).await?;
         let left = self.retire_in(bucket, hash).await;
         self.forget(hash).await;
         Ok(left?)
     }
 
-    /// Takes a copy out of sight, and leaves its data to the sweep.
+    /// Hides a copy, and leaves its data to the sweep.
     pub(super) async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
         let bucket = self.bucket(tier)?;
         self.leave_copy(hash, tier).await?;
@@ -70,12 +71,12 @@ impl Store {
     }
 }
 
-/// The data of one copy, wherever else the content may be.
+/// The data of one copy, wherever else the content may be stored.
 #[derive(Clone)]
 pub(super) struct CopySource {
     store: Arc<Store>,
     placed: Arc<Placed>,
-    /// Of the data that is there, which may not be what the manifest says.
+    /// The size of the stored data, which may differ from the manifest.
     size_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What S3 says when it does not do what it was asked, in one type for all clients.
+//! Failures of S3 in one type for both clients.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -6,44 +6,44 @@ use penstock_actors::ports::PortError;
 
 use super::Tier;
 
-/// How the store calls itself in errors.
+/// The name of this store in errors.
 pub(super) const STORE: &str = "S3";
 
-/// Of an error's text, what a log line needs.
+/// The length of an error's text in a log line.
 const LONGEST_TEXT: usize = 300;
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct Failure {
     pub(super) kind: Kind,
     text: String,
-    /// When S3 wants to be asked again.
+    /// When S3 wants the request to be repeated.
     pub(super) retry_after: Option<Duration>,
 }
 
-/// What can be concluded from a failure.
+/// The kind of a failure, which decides how to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// There is no such object or upload.
     NotFound,
-    /// There is no such bucket: for an operator to put right.
+    /// There is no such bucket: an operator must fix that.
     NoBucket,
-    /// The object is there, or is not what a conditional write expected.
+    /// The object exists, or is not in the state that a conditional write expected.
     Precondition,
-    /// The range begins after the end of the object, which is shorter than it should be.
+    /// The range begins after the end of the object, which is shorter than expected.
     Range,
-    /// The credentials do not allow it, or there are none: for an operator to put right.
+    /// The credentials do not permit it, or there are none: an operator must fix that.
     Denied,
-    /// No room in the storage.
+    /// The storage is full.
     Full,
-    /// The storage does not know what was asked.
+    /// The storage does not support the request.
     Unsupported,
-    /// Refused, and it will be refused again.
+    /// Refused, and the same request will be refused again.
     Refused,
-    /// Too much is asked at the moment.
+    /// Too many requests at the moment.
     Throttled,
-    /// An answer 5xx, a connection that could not be made or broke, a body that was cut short or makes no sense.
+    /// A 5xx answer, a connection that failed or broke, a body that was cut short or is malformed.
     Broken,
     /// No answer, or not the next bytes of one, in time.
     Silent,
@@ -58,7 +58,7 @@ impl Failure {
         Self { kind, text, retry_after: None }
     }
 
-    /// From an error below HTTP, with what caused it.
+    /// From an error below HTTP, with its causes.
     pub(super) fn broken(error: &dyn Error) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
@@ -73,8 +73,8 @@ impl Failure {
         Self::new(Kind::Silent, format_args!("no answer within {}", humantime::format_duration(patience)))
     }
 
-    /// From an answer that is not a success. S3 says what is wrong by a code in an XML document; an answer to HEAD has no
-    /// body, and what stands between may answer in any form.
+    /// From an answer that is not a success. S3 gives the reason by a code in an XML document; an answer to HEAD has no
+    /// body, and a proxy in between may answer in any form.
     pub(super) fn answered(status: u16, retry_after: Option<&str>, body: &[u8]) -> Self {
         let body = String::from_utf8_lossy(body);
         let code = element(&body, "Code").unwrap_or_default();
@@ -91,7 +91,7 @@ impl Failure {
             (416, _) => Kind::Range,
             (501, _) => Kind::Unsupported,
             (500.., _) => Kind::Broken,
-            // Complete may fail with an answer that began with 200.
+            // A completion may fail although its answer began with status 200.
             (200..=299, "InternalError") => Kind::Broken,
             _ => Kind::Refused,
         };
@@ -102,7 +102,7 @@ impl Failure {
         }
     }
 
-    /// With the tier whose bucket said so.
+    /// Adds the tier whose bucket failed.
     pub(super) fn of(self, tier: Tier) -> Self {
         Self { text: format!("the {tier} bucket: {}", self.text), ..self }
     }
@@ -112,7 +112,7 @@ impl Failure {
         matches!(self.kind, Kind::Throttled | Kind::Broken | Kind::Silent)
     }
 
-    /// As it is counted.
+    /// The label in metrics.
     pub(super) const fn outcome(&self) -> &'static str {
         match self.kind {
             Kind::NotFound => "not_found",
@@ -125,8 +125,8 @@ impl Failure {
     }
 }
 
-/// What a caller of the port may conclude. A bucket that is missing and credentials that are wrong are put right by an
-/// operator, not by the client: to it, the storage is unavailable.
+/// What a caller of the port may conclude. A missing bucket and wrong credentials are for an operator to fix, not for
+/// the client: to the client, the storage is unavailable.
 impl From<Failure> for PortError {
     fn from(failure: Failure) -> Self {
         match failure.kind {

@@ -1,4 +1,4 @@
-//! Listing, and sweeping up what uploads, purges and crashes left.
+//! Listing, and sweeping up after uploads, purges and crashes.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,18 +19,18 @@ use super::{
     store::{Store, found},
 };
 
-/// Keys in one answer: as many as S3 gives at a time.
+/// Keys in one answer: the most that S3 returns at a time.
 const PAGE: usize = 1000;
 
-/// An upload that the storage has refused to remove is tried again after so many times the age at which it was first: once a day by
-/// default.
+/// An upload that the storage has refused to remove is tried again after this many times the age of the first attempt:
+/// once a day by default.
 const REFUSED_AGAIN: u32 = 24;
 
-/// Markers that are looked into at a time.
+/// Markers that are examined concurrently.
 const AT_A_TIME: usize = 8;
 
 impl Store {
-    /// Contents in the order of their names, over all tiers.
+    /// Lists contents in the order of their names, over all tiers.
     pub(super) async fn list(
         &self,
         after: Option<ContentHash>,
@@ -44,7 +44,7 @@ impl Store {
         Ok(ListedBlob::merged(pages.iter().flatten().filter_map(listed).collect(), limit))
     }
 
-    /// Looks into old markers, and removes what belongs to nobody.
+    /// Examines old markers, and removes unreferenced data.
     pub(super) async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
         let (mut swept, mut failed) = (Sweep::default(), None);
         for bucket in &self.tiers {
@@ -59,7 +59,7 @@ impl Store {
                         swept.bytes += bytes;
                     }
                     Ok(None) => {}
-                    // The others are looked into all the same.
+                    // The other markers are examined all the same.
                     Err(error) => failed = Some(error),
                 }
             }
@@ -68,11 +68,11 @@ impl Store {
         failed.map_or(Ok(swept), Err)
     }
 
-    /// Bytes that were removed with a marker. `None` where nothing can be done about it.
+    /// Returns the bytes that were removed with a marker. `None` when nothing can be done about it.
     async fn sweep_marker(&self, bucket: &Bucket, key: &str, dry_run: bool) -> PortResult<Option<u64>> {
         let Some(whole) = found(bucket.fetch(key, marker::LARGEST).await)? else { return Ok(None) };
         let Some(Marker { data, upload, content, size_bytes }) = Marker::decode(&whole.bytes) else {
-            tracing::warn!(key, "what is there is not a marker, and is left alone");
+            tracing::warn!(key, "an object under uploads/ is not a marker; the sweep leaves it alone");
             return Ok(None);
         };
         let is_named = match content {
@@ -80,7 +80,7 @@ impl Store {
             None => Ok(false),
         };
         let is_named = match is_named {
-            // Of a damaged manifest nobody can tell what it names. Once the content is uploaded again it can be told.
+            // A damaged manifest does not tell which data it names. Once the content is uploaded again, that is known.
             Err(PortError::Corrupt(_)) => return Ok(None),
             is_named => is_named?,
         };
@@ -101,7 +101,8 @@ impl Store {
         Ok(Some(if is_named { 0 } else { size_bytes }))
     }
 
-    /// Puts the marker of an upload aside that the storage refuses to remove. It is in nobody's way there, and tried again rarely.
+    /// Moves the marker of an upload that the storage refuses to remove. In its new place it does not delay sweeps, and
+    /// is tried again rarely.
     async fn set_aside(
         &self,
         bucket: &Bucket,
@@ -115,13 +116,14 @@ impl Store {
         }
         tracing::warn!(
             tier = %bucket.tier, data, %failure,
-            "the storage refuses to remove an unfinished upload (AbortMultipartUpload): its parts stay, and are tried again after 24 times janitor.temporary_age"
+            "the storage refuses to remove an unfinished upload (AbortMultipartUpload): its parts stay, and the node tries again after 24 times janitor.temporary_age"
         );
         bucket.put(&self.keys.refused(data), marker, Expected::Anything).await?;
         Ok(bucket.delete(key).await?)
     }
 
-    /// Tries again to remove uploads that the storage has refused to, long after the last time; how many are left.
+    /// Tries again to remove uploads that the storage has refused to remove, long after the last attempt; returns how
+    /// many are left.
     async fn look_at_refused(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<u64> {
         let (mut left, again) = (0, min_age.max(self.unfinished_age * REFUSED_AGAIN));
         for bucket in &self.tiers {
@@ -129,7 +131,7 @@ impl Store {
             left += all.len() as u64;
             for listed in all {
                 if dry_run {
-                    tracing::warn!(tier = %bucket.tier, key = listed.key, "the storage refuses to remove an unfinished upload");
+                    tracing::warn!(tier = %bucket.tier, key = listed.key, "the storage has refused to remove an unfinished upload; its parts stay");
                     continue;
                 }
                 let age = SystemTime::now().duration_since(listed.modified).unwrap_or_default();
@@ -141,14 +143,14 @@ impl Store {
         Ok(left)
     }
 
-    /// Whether an upload that was refused to be removed is gone now.
+    /// Tries once more to remove a refused upload; returns whether it is gone.
     async fn retry_refused(&self, bucket: &Bucket, key: &str) -> PortResult<bool> {
         let Some(whole) = found(bucket.fetch(key, marker::LARGEST).await)? else { return Ok(true) };
         if let Some(Marker { data, upload: Some(upload), .. }) = Marker::decode(&whole.bytes)
             && let Err(failure) = found(bucket.abort(&data, &upload).await)
         {
             tracing::debug!(tier = %bucket.tier, data, %failure, "the storage still refuses to remove an unfinished upload");
-            // Its age is that of the last attempt.
+            // Written again, so that its age is that of the last attempt.
             bucket.put(key, &whole.bytes, Expected::Anything).await?;
             return Ok(false);
         }
@@ -156,14 +158,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Puts back what was retired at least `min_age` ago and neither restored nor discarded since: whoever retired it is gone,
-    /// and whether the content is still wanted was not decided.
+    /// Restores manifests that were retired at least `min_age` ago and neither restored nor discarded since: the
+    /// process that retired them is gone, and it was never decided whether the content is still wanted.
     pub(super) async fn undo_forgotten_retirements(&self, min_age: Duration, limit: usize) -> PortResult<()> {
         for bucket in &self.tiers {
             for listed in aged(bucket, &self.keys.all_retired(), "", min_age, limit).await? {
                 let Some(hash) = keys::content(&listed.key) else { continue };
                 if self.restore_in(bucket, hash).await? {
-                    tracing::warn!(content_hash = %hash, "a retirement that nobody finished was undone");
+                    tracing::warn!(content_hash = %hash, "a blob was retired and then neither restored nor discarded; it is restored");
                 }
             }
         }
@@ -171,12 +173,13 @@ impl Store {
     }
 }
 
-/// A content by its manifest, since that was written.
+/// A content from its manifest, with the time when that was written.
 pub(super) fn listed(object: &Listed) -> Option<ListedBlob> {
     Some(ListedBlob { hash: keys::content(&object.key)?, since: Timestamp::try_from(object.modified).ok()? })
 }
 
-/// Up to `limit` objects that were written at least `min_age` ago, by the storage's clock; a time in the future counts as now.
+/// Up to `limit` objects that were written at least `min_age` ago, by the storage's clock; a time in the future counts
+/// as now.
 pub(super) async fn aged(
     bucket: &Bucket,
     prefix: &str,

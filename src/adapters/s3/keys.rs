@@ -1,18 +1,18 @@
-//! Where things are in a bucket.
+//! The layout of a bucket.
 //!
 //! ```text
-//! PREFIX/blobs/ab/HASH      the manifest of a content that is in sight
-//! PREFIX/retired/ab/HASH    the manifest of one that is out of sight, until it is restored or discarded
-//! PREFIX/trash/ab/HASH      the manifest of one that was discarded, until it is recovered or purged
+//! PREFIX/blobs/ab/HASH      the manifest of a visible content
+//! PREFIX/retired/ab/HASH    the manifest of a hidden content, until it is restored or discarded
+//! PREFIX/trash/ab/HASH      the manifest of a discarded content, until it is recovered or purged
 //! PREFIX/data/ab/UNIQUE     the bytes, exactly as they were sent
-//! PREFIX/uploads/UNIQUE     the marker of data that no manifest may name: an upload under way, or data to be removed
+//! PREFIX/uploads/UNIQUE     the marker of data that possibly has no manifest: an upload under way, or data to be removed
 //! PREFIX/refused/UNIQUE     the marker of an upload in parts that the storage refuses to remove
-//! PREFIX/penstock-store     whose store this is, see [`marks`](super::marks)
-//! PREFIX/probe              shows that the bucket can be read and written
+//! PREFIX/penstock-store     the installation that owns this store, see [`marks`](super::marks)
+//! PREFIX/probe              proves that the bucket can be read and written
 //! ```
 //!
-//! The two hexadecimal digits in between mean nothing to S3; storage that keeps keys as folders gets small ones. Names are
-//! made from [`ContentHash`] and random ids only.
+//! The two hexadecimal digits in between mean nothing to S3; for storage that keeps keys as folders, they keep the
+//! folders small. Names are made from [`ContentHash`] and random ids only.
 
 use penstock_actors::ids::ContentHash;
 use uuid::Uuid;
@@ -56,7 +56,7 @@ impl Keys {
         in_folder(&self.trash(), &hash.to_string())
     }
 
-    /// Uploads in parts that the storage refuses to remove.
+    /// Markers of uploads in parts that the storage refuses to remove.
     pub(super) fn all_refused(&self) -> String {
         format!("{}refused/", self.prefix)
     }
@@ -65,7 +65,7 @@ impl Keys {
         format!("{}{}", self.all_refused(), last(data))
     }
 
-    /// A key that nobody else uses, and the key of its marker.
+    /// A unique key, for which a marker key exists too.
     pub(super) fn new_data(&self) -> String {
         in_folder(&format!("{}data/", self.prefix), &Uuid::new_v4().simple().to_string())
     }
@@ -78,12 +78,12 @@ impl Keys {
         format!("{}uploads/{}", self.prefix, last(data))
     }
 
-    /// Says whose store this is.
+    /// The object that names the owner of this store.
     pub(super) fn mark(&self) -> String {
         format!("{}{}", self.prefix, store_mark::NAME)
     }
 
-    /// What content is kept in, whole or in part.
+    /// The folders that hold contents or parts of them.
     pub(super) fn folders(&self) -> [String; 5] {
         [self.blobs(), self.all_retired(), self.trash(), format!("{}data/", self.prefix), self.markers()]
     }

@@ -1,8 +1,8 @@
-//! The manifest of a content: where its bytes are, how many, and the hashes of their leaves. It is the one object whose
-//! being there makes the content visible, and it comes with a checksum, so that rot in it is found.
+//! The manifest of a content: where its bytes are, how many, and the hashes of their leaves. Its existence makes the
+//! content visible. A checksum detects damage to it.
 //!
 //! ```text
-//! 8   "PSTKMF01"           what this is, and its version
+//! 8   "PSTKMF01"           object type and version
 //! 2   the length of the data's key, big endian
 //! n   the data's key, in the same bucket
 //! ..  the leaf list, which names the content and its size and ends with a checksum of its own
@@ -23,10 +23,10 @@ use crate::adapters::leaf_list::LeafList;
 const MAGIC: &[u8; 8] = b"PSTKMF01";
 const HASH_BYTES: usize = 32;
 
-/// The largest manifest that is read: that of an object of 5 TiB, which is the largest that S3 has.
+/// The largest manifest that is read: that of an object of 5 TiB, the largest that S3 allows.
 pub(super) const LARGEST: usize = (5 << 20) * HASH_BYTES + (64 << 10);
 
-/// What is known of a content that is stored.
+/// The content of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Manifest {
     pub(super) data: String,
@@ -39,7 +39,7 @@ impl Manifest {
         let list = LeafList::encode(hash, self.size_bytes, &self.leaves);
         let mut text = Vec::with_capacity(MAGIC.len() + 2 + self.data.len() + list.len() + HASH_BYTES);
         text.extend_from_slice(MAGIC);
-        // Keys are made here, and have some hundred bytes; S3 takes a thousand.
+        // Keys are made by this program and have about a hundred bytes; S3 allows a thousand.
         text.extend_from_slice(&u16::try_from(self.data.len()).unwrap_or(u16::MAX).to_be_bytes());
         text.extend_from_slice(self.data.as_bytes());
         text.extend_from_slice(&list);
@@ -49,7 +49,7 @@ impl Manifest {
     }
 
     /// # Errors
-    /// `Corrupt` when this is not, to the last bit, what [`encode`](Self::encode) wrote for this content.
+    /// `Corrupt` when this is not exactly what [`encode`](Self::encode) wrote for this content.
     pub(super) fn decode(text: &[u8], hash: ContentHash) -> PortResult<Self> {
         let corrupt = |why| PortError::Corrupt(format!("the manifest of {hash} {why}"));
         let (body, checksum) = text.split_last_chunk::<HASH_BYTES>().ok_or_else(|| corrupt("is truncated"))?;

@@ -1,15 +1,15 @@
-//! The marker of data that may belong to nobody.
+//! The marker of data that possibly has no manifest.
 //!
-//! Data is always named by a manifest or by a marker, so what a crash leaves is found by looking at the markers, of which
-//! there are few, and never by looking at all data. A marker is written before its data, and removed when the data is named
-//! by a manifest or gone. A purge writes one for the data that it takes the manifest from, so that the sweep removes it
-//! once nobody can be reading it any more.
+//! Data always has a manifest or a marker, so the sweep finds what a crash left by reading the markers, which are few,
+//! and never by listing all data. A marker is written before its data, and removed when the data has a manifest or is
+//! gone. A purge writes a marker for the data whose manifest it removes, so that the sweep removes the data once no
+//! reader can have it open any more.
 
 use bytes::Bytes;
 use penstock_actors::ids::ContentHash;
 use serde::{Deserialize, Serialize};
 
-/// More than any marker has.
+/// Longer than any marker.
 pub(super) const LARGEST: usize = 16 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub(super) struct Marker {
     /// The content whose manifest may name the data, once that is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) content: Option<ContentHash>,
-    /// As far as it was known.
+    /// The size, as far as it was known.
     pub(super) size_bytes: u64,
 }
 
@@ -31,7 +31,7 @@ impl Marker {
         serde_json::to_vec(self).expect("texts and numbers have a JSON form").into()
     }
 
-    /// `None` when it is not one.
+    /// `None` for other content.
     pub(super) fn decode(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }

@@ -1,4 +1,4 @@
-//! The mark of each bucket's prefix, which says whose store it is.
+//! The mark of each bucket's prefix, which names the installation that owns the store.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -60,12 +60,12 @@ impl Store {
     async fn set_mark(&self, tier: Tier, of: InstallationId, replace: bool) -> PortResult<()> {
         let (bucket, key) = (self.bucket(tier)?, self.keys.mark());
         let body = Bytes::from(store_mark::encode(of));
-        // Looked for first, because not every storage knows conditional writes.
+        // Checked first, because not every storage supports conditional writes.
         if !replace && found(bucket.head(&key).await)?.is_some() {
             return Ok(());
         }
         let expected = if replace { Expected::Anything } else { Expected::Absent };
-        // Whoever was first: what stands then is looked at again.
+        // Another instance may have been first: the mark is then read again.
         written(bucket.put(&key, &body, expected).await)?;
         Ok(())
     }

@@ -1,14 +1,15 @@
-//! Data on its way to becoming a content.
+//! Data that is about to become a content.
 //!
-//! The order of a commit, such that whatever is killed, data is named by a manifest or by a marker:
-//! 1. the marker, which by then says which content it is to become;
-//! 2. the data, as one object or by completing its parts;
-//! 3. the manifest, only where there is none yet: this one write makes the content visible;
-//! 4. the marker goes.
+//! The order of a commit. Whatever is killed, the data has a manifest or a marker:
+//! 1. the marker is updated with the content that the data is to become;
+//! 2. the data is written, as one object or by completing its parts;
+//! 3. the manifest is written, only if there is none yet: this one write makes the content visible;
+//! 4. the marker is removed.
 //!
-//! What fails before 3 is removed at once. At 3, a failure does not tell whether the manifest was written, so all is left to
-//! the sweep, which looks. Whoever finds at 3 that the content is there already and intact drops their own data; a manifest
-//! that is damaged, or whose data is missing, is replaced in the state in which it was found.
+//! After a failure before step 3, the data is removed at once. A failure at step 3 does not tell whether the manifest
+//! was written, so the sweep, which checks that, does the rest. If the content exists already and is intact at step 3,
+//! the new data is dropped; a manifest that is damaged, or whose data is missing, is replaced if it is still in the
+//! state in which it was found.
 
 use std::{mem, sync::Arc};
 
@@ -30,17 +31,17 @@ use super::{
     store::{Placed, Store, found, has_data, size_of, written},
 };
 
-/// S3 takes no more parts than this.
+/// The most parts that S3 allows.
 pub(crate) const MOST_PARTS: usize = 10_000;
 
-/// How often somebody else may change the manifest while it is being written.
+/// How often another writer may change the manifest while it is being written.
 const PUBLISH_ATTEMPTS: usize = 5;
 
-/// Where data goes.
+/// The destination of data.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) bucket: Arc<Bucket>,
-    /// Whether it takes the place of data that looks intact.
+    /// Whether it replaces data that looks intact.
     pub(super) replaces: bool,
 }
 
@@ -56,7 +57,7 @@ impl Place {
     }
 }
 
-/// Data that no manifest names yet. Dropping it removes it in the background.
+/// Data without a manifest yet. Dropping this removes the data in the background.
 pub(super) struct Pending {
     store: Arc<Store>,
     place: Place,
@@ -68,15 +69,15 @@ pub(super) struct Pending {
     fate: Fate,
 }
 
-/// What becomes of the data when this is dropped.
+/// What happens to the data when this is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// Nothing was sent yet.
     Untouched,
     Remove,
-    /// It may still be on its way to the storage: removed, and the marker stays for the sweep to look again.
+    /// It may still be on its way to the storage: it is removed, and the marker stays, so that the sweep checks again.
     RemoveAndMark,
-    /// It is named, or may be: left alone.
+    /// It has a manifest, or may have one: it is kept.
     Keep,
 }
 
@@ -97,13 +98,13 @@ impl Pending {
     /// Begins to send the data in parts.
     pub(super) async fn in_parts(store: Arc<Store>, place: Place) -> PortResult<Self> {
         let mut pending = Self::new(store, place);
-        // An upload that gets no marker has no parts either, and takes no room.
+        // If writing the marker fails, the upload has no parts and takes no space.
         pending.marker.upload = Some(pending.place.bucket.begin(&pending.marker.data).await?);
         pending.mark().await?;
         Ok(pending)
     }
 
-    /// Has it take the place of data that looks intact.
+    /// Makes the data replace data that looks intact.
     pub(super) fn replace(&mut self) {
         self.place.replaces = true;
     }
@@ -120,14 +121,14 @@ impl Pending {
         Ok(self.place.bucket.put(&key, &self.marker.encode(), Expected::Anything).await?)
     }
 
-    /// Says what the data is to become.
+    /// Records in the marker which content the data is to become.
     pub(super) async fn mark_as(&mut self, content: ContentHash, size_bytes: u64) -> PortResult<()> {
         self.marker.content = Some(content);
         self.marker.size_bytes = size_bytes;
         self.mark().await
     }
 
-    /// Shows a sweep that the upload goes on.
+    /// Shows the sweep that the upload is still running.
     pub(super) async fn keep_alive(&mut self, size_bytes: u64) -> PortResult<()> {
         if self.marked.elapsed() < self.store.unfinished_age / 4 {
             return Ok(());
@@ -136,7 +137,7 @@ impl Pending {
         self.mark().await
     }
 
-    /// Sends a part as soon as one of the places for parts under way is free.
+    /// Sends a part as soon as fewer than `parts_in_flight` are under way.
     pub(super) async fn part(&mut self, body: Bytes) -> PortResult<()> {
         if self.tags.len() == MOST_PARTS {
             return Err(PortError::rejected(STORE, format!("more than {MOST_PARTS} parts: s3.part_size is too small")));
@@ -156,7 +157,7 @@ impl Pending {
         Ok(())
     }
 
-    /// Waits until a part is there; false when none is under way.
+    /// Waits until one part is stored; false when none is under way.
     async fn part_ended(&mut self) -> PortResult<bool> {
         let Some(ended) = self.parts.join_next().await else { return Ok(false) };
         let (number, tag) = ended.map_err(|stopped| PortError::unavailable(STORE, stopped))?;
@@ -164,7 +165,7 @@ impl Pending {
         Ok(true)
     }
 
-    /// Waits for the parts, makes one object of them, and says what it is to become.
+    /// Waits for the parts, records the content in the marker, and makes one object of the parts.
     pub(super) async fn complete_as(&mut self, content: ContentHash, size_bytes: u64) -> PortResult<()> {
         while self.part_ended().await? {}
         self.marker.content = Some(content);
@@ -178,7 +179,7 @@ impl Pending {
         let Marker { data, upload, size_bytes, .. } = &self.marker;
         let tags: Vec<String> = self.tags.iter().flatten().cloned().collect();
         match self.place.bucket.complete(data, upload.as_deref().unwrap_or_default(), &tags).await {
-            // The answer to an earlier attempt may have been lost: then there is no such upload, but there is the object.
+            // The answer to an earlier attempt may have been lost: then the upload is gone, but the object exists.
             Err(failure) if failure.kind == Kind::NotFound => {
                 let size = size_of(&self.place.bucket, data).await?;
                 if size == Some(*size_bytes) { Ok(()) } else { Err(failure.into()) }
@@ -198,7 +199,7 @@ impl Pending {
         Ok(sent?)
     }
 
-    /// Makes the content visible, or finds that it is.
+    /// Makes the content visible, or finds that it is visible already.
     pub(super) async fn publish(mut self, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
         self.outrun_the_sweep().await?;
         let data = self.marker.data.clone();
@@ -224,12 +225,12 @@ impl Pending {
             found = self.standing(hash).await?;
         }
         if !matches!(found, Standing::Own) {
-            let why = Failure::new(Kind::Precondition, "the manifest is changed by others again and again");
+            let why = Failure::new(Kind::Precondition, "other writers keep changing the manifest");
             return Err(why.into());
         }
         self.fate = Fate::Keep;
         if self.place.replaces {
-            // Whether readers should use this copy depends on the others.
+            // Whether readers should use this copy depends on the copies in other tiers.
             self.store.forget(hash).await;
         } else {
             self.store.remember(hash, Placed { bucket: Arc::clone(&self.place.bucket), manifest }).await;
@@ -238,7 +239,7 @@ impl Pending {
         Ok(())
     }
 
-    /// What is in the place of the manifest.
+    /// The present state of the manifest.
     async fn standing(&self, hash: ContentHash) -> PortResult<Standing> {
         let bucket = &self.place.bucket;
         let whole = found(bucket.fetch(&self.store.keys.blob(hash), manifest::LARGEST).await)?;
@@ -256,8 +257,8 @@ impl Pending {
         Ok(Standing::Damaged { tag: whole.tag })
     }
 
-    /// Makes sure that no sweep has taken the data, and that none will before the manifest is written. A write of it takes at
-    /// most [`sending_time`](super::bucket::Patience::sending_time), which is less than half of the age.
+    /// Ensures that no sweep has taken the data, and that none will before the manifest is written. Writing it takes at
+    /// most [`sending_time`](super::bucket::Patience::sending_time), which is less than half of the sweep's age.
     async fn outrun_the_sweep(&mut self) -> PortResult<()> {
         if self.marked.elapsed() < self.store.unfinished_age / 2 {
             return Ok(());
@@ -267,23 +268,23 @@ impl Pending {
         if size == Some(self.marker.size_bytes) {
             return Ok(());
         }
-        Err(PortError::unavailable(STORE, "the upload took so long that a sweep has taken it"))
+        Err(PortError::unavailable(STORE, "the upload took so long that a sweep has removed it"))
     }
 
-    /// Removes the data now: the content is there without it.
+    /// Removes the data now: the content exists without it.
     pub(super) async fn discard(mut self) {
         self.remains().remove().await;
     }
 
-    /// The data is named by a manifest. If this fails, a sweep finds out.
+    /// The data has a manifest. If this fails, a sweep removes the marker.
     async fn unmark(&self) {
         let key = self.store.keys.marker(&self.marker.data);
         if let Err(failure) = self.place.bucket.try_delete(&key).await {
-            tracing::debug!(%failure, key, "a marker is left to the sweep");
+            tracing::debug!(%failure, key, "a marker cannot be removed; the next sweep removes it");
         }
     }
 
-    /// What is to be removed, which is then no longer this one's to remove.
+    /// Takes what is to be removed out of this, so that this no longer removes it.
     fn remains(&mut self) -> Remains {
         Remains {
             store: Arc::clone(&self.store),
@@ -304,20 +305,20 @@ impl Drop for Pending {
     }
 }
 
-/// What is in the place where a manifest is to be.
+/// The state of the manifest that is to be written.
 enum Standing {
     Absent,
     /// It names the data that is being committed.
     Own,
-    /// It names other data, which is there.
+    /// It names other data, which exists.
     Intact,
-    /// It cannot be used, or its data is missing.
+    /// It is not usable, or its data is missing.
     Damaged {
         tag: Option<String>,
     },
 }
 
-/// Data that is to go.
+/// Data that is to be removed.
 struct Remains {
     store: Arc<Store>,
     bucket: Arc<Bucket>,
@@ -328,10 +329,10 @@ struct Remains {
 
 impl Remains {
     async fn remove(mut self) {
-        // Parts that are still being sent would come after the abortion.
+        // Parts that are still being sent would arrive after the abort.
         self.parts.shutdown().await;
         if let Err(failure) = self.try_remove().await {
-            tracing::warn!(%failure, data = self.marker.data, "an unfinished upload is left to the sweep");
+            tracing::warn!(%failure, data = self.marker.data, "an unfinished upload cannot be removed; a later sweep removes it");
         }
     }
 
@@ -340,7 +341,7 @@ impl Remains {
         if let Some(upload) = &self.marker.upload {
             found(bucket.abort(data, upload).await)?;
         }
-        // Also of an upload in parts: it may have been completed, by an attempt whose answer was lost.
+        // Also for an upload in parts: an attempt whose answer was lost may have completed it.
         bucket.delete(data).await?;
         if self.fate == Fate::RemoveAndMark {
             return Ok(());

@@ -1,7 +1,8 @@
-//! A content being written: buffered to the size of a part, and then sent in parts while it goes on coming.
+//! A content being written: buffered up to the size of a part, then sent in parts while more arrives.
 //!
-//! **Bound.** In memory are the part that fills and at most `parts_in_flight` that are being sent; `write` waits when all are.
-//! What fits in one part is sent as one object at the commit, when its name is known and it may turn out to be there already.
+//! **Bound.** Memory holds the part that is being filled and at most `parts_in_flight` parts that are being sent;
+//! `write` waits while that many are. Content that fits one part is sent as one object at the commit, when its hash is
+//! known and it may exist already.
 
 use std::{mem, sync::Arc};
 
@@ -25,7 +26,7 @@ pub(super) struct S3Sink {
     place: Place,
     buffer: BytesMut,
     size_bytes: u64,
-    /// `None` while all fits in the buffer.
+    /// `None` while everything fits the buffer.
     pending: Option<Pending>,
 }
 
@@ -34,7 +35,7 @@ impl S3Sink {
         Self { store, place, buffer: BytesMut::new(), size_bytes: 0, pending: None }
     }
 
-    /// Sends the buffer, which is full, and makes a new one.
+    /// Sends the full buffer, and makes a new one.
     async fn send_part(&mut self) -> PortResult<()> {
         let room = BytesMut::with_capacity(self.store.part_bytes);
         let full = mem::replace(&mut self.buffer, room).freeze();
@@ -53,7 +54,7 @@ impl BlobSink for S3Sink {
     async fn write(&mut self, mut part: Bytes) -> PortResult<()> {
         self.size_bytes += part.len() as u64;
         while !part.is_empty() {
-            // Only when there is more, so that the last part is never empty.
+            // Only when more arrives, so that the last part is never empty.
             if self.buffer.len() == self.store.part_bytes {
                 self.send_part().await?;
             }
@@ -103,7 +104,7 @@ impl BlobSink for S3Sink {
     }
 }
 
-/// Whether there is no need for the data. A copy is made because somebody found that there is.
+/// Whether the data is not needed. A copy is always needed: the caller has checked that.
 async fn is_there(store: &Store, place: &Place, hash: ContentHash) -> PortResult<bool> {
     if place.replaces { Ok(false) } else { store.is_intact(hash).await }
 }

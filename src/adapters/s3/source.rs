@@ -1,4 +1,4 @@
-//! An open content: ranged reads of its data, wherever that is by now.
+//! An open content: ranged reads of its data, wherever that is stored by now.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ use super::{
 pub(super) struct S3Source {
     store: Arc<Store>,
     hash: ContentHash,
-    /// Moves with the data: to another tier, or to a new copy.
+    /// Follows the data to another tier or to a new copy.
     place: Arc<Mutex<Arc<Placed>>>,
 }
 
@@ -44,7 +44,7 @@ impl S3Source {
             Err(failure) if matches!(failure.kind, Kind::NotFound | Kind::Range) => failure,
             Err(failure) => return Err(failure.into()),
         };
-        // The manifest in memory is out of date: the content went to another tier, was repaired, or is gone.
+        // The cached manifest is out of date: the content was moved to another tier, was repaired, or is gone.
         let current = self.store.open_afresh(self.hash).await?;
         if current.manifest.data == place.manifest.data && current.bucket.tier == place.bucket.tier {
             self.store.forget(self.hash).await;

@@ -1,4 +1,4 @@
-//! The buckets as one store: look-ups over all tiers, and the way of a manifest out of sight and back.
+//! The buckets as one store: look-ups over all tiers, and the steps that hide a manifest and restore it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,31 +22,31 @@ use super::{
     marker::Marker,
 };
 
-/// Memory for manifests: they never change, and each one that is here saves a stream one of its two round trips before the
-/// first byte. That of a content of 100 MiB takes 3.3 KiB, so this is some five thousand of them.
+/// Memory for manifests: they never change, and a cached one saves a stream one of two round trips before the first
+/// byte. The manifest of a content of 100 MiB takes 3.3 KiB, so this holds about five thousand of them.
 const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
 
-/// What a manifest in memory takes beside its leaves.
+/// Memory of a cached manifest beside its leaves.
 const MANIFEST_OVERHEAD: usize = 300;
 
-/// What all parts of the store share.
+/// State that all parts of the store share.
 pub(super) struct Store {
-    /// The hottest first; there is at least the hot one, which takes new content.
+    /// The hottest first; there is at least the hot tier, which takes new content.
     pub(super) tiers: Vec<Arc<Bucket>>,
     pub(super) hot: Arc<Bucket>,
     pub(super) keys: Keys,
-    /// Where each tier is, for people to read.
+    /// The location of each tier, for people to read.
     pub(super) places: Vec<(Tier, String)>,
-    /// Connections and clean-up run here, whoever asks.
+    /// Connections and clean-up run here, whichever runtime calls.
     pub(super) io: Handle,
     pub(super) part_bytes: usize,
     pub(super) parts_in_flight: usize,
-    /// At this age a sweep takes what is unfinished.
+    /// The age at which a sweep takes unfinished uploads.
     pub(super) unfinished_age: Duration,
     manifests: Cache<ContentHash, Arc<Placed>>,
 }
 
-/// A manifest and where it was found; its data is in the same bucket.
+/// A manifest and the bucket where it was found; its data is in the same bucket.
 pub(super) struct Placed {
     pub(super) bucket: Arc<Bucket>,
     pub(super) manifest: Manifest,
@@ -78,8 +78,8 @@ impl Store {
         }
     }
 
-    /// How long an attempt to send data may take at most: as long as on the slowest line, and no longer than lets all attempts
-    /// end before a sweep takes the upload for given up.
+    /// The longest time for an attempt to send data: as long as it takes on the slowest connection, but short enough
+    /// that all attempts end before a sweep considers the upload abandoned.
     pub(super) fn slowest_sending(&self, bytes: usize) -> Duration {
         carry_time(bytes).min(self.unfinished_age / (SENDING_ATTEMPTS * 4))
     }
@@ -90,13 +90,14 @@ impl Store {
         bucket.ok_or_else(|| PortError::rejected(STORE, format!("there is no {tier} tier")))
     }
 
-    /// The manifest of a content, from memory or from the hottest tier that has it. Those who ask at once share the answer.
+    /// The manifest of a content, from memory or from the hottest tier that has it. Concurrent callers share the
+    /// answer.
     pub(super) async fn open(&self, hash: ContentHash) -> PortResult<Arc<Placed>> {
         let look_up = async { self.look_up(hash).await?.map(Arc::new).ok_or(PortError::NotFound("blob")) };
         self.manifests.try_get_with(hash, look_up).await.map_err(|shared| PortError::shared(&shared))
     }
 
-    /// The manifest as it is now.
+    /// The present manifest, read again.
     pub(super) async fn open_afresh(&self, hash: ContentHash) -> PortResult<Arc<Placed>> {
         self.forget(hash).await;
         self.open(hash).await
@@ -110,7 +111,8 @@ impl Store {
         self.manifests.insert(hash, Arc::new(placed)).await;
     }
 
-    /// Asks all tiers side by side, and takes the hottest whose manifest can be used, without waiting for the colder ones.
+    /// Asks all tiers concurrently, and takes the hottest whose manifest is usable, without waiting for the colder
+    /// ones.
     async fn look_up(&self, hash: ContentHash) -> PortResult<Option<Placed>> {
         let mut answers: FuturesOrdered<_> = self.tiers.iter().map(|bucket| self.manifest_in(bucket, hash)).collect();
         let mut failed = None;
@@ -118,7 +120,7 @@ impl Store {
             match answer {
                 Ok(Some(placed)) => return Ok(Some(placed)),
                 Ok(None) => {}
-                // A colder tier may have it; if none has, it is not known whether it is there.
+                // A colder tier may have it; if none has, it is unknown whether the content exists.
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
@@ -131,8 +133,8 @@ impl Store {
         Ok(Some(Placed { bucket: Arc::clone(bucket), manifest }))
     }
 
-    /// Whether a content is in sight, and its data is there with the size that it should have. What is damaged is as good as
-    /// absent to an upload of the same content.
+    /// Whether a content is visible, and its data exists with the expected size. To an upload of the same content,
+    /// damaged content counts as missing.
     pub(super) async fn is_intact(&self, hash: ContentHash) -> PortResult<bool> {
         match self.look_up(hash).await {
             Ok(Some(placed)) => has_data(&placed.bucket, &placed.manifest).await,
@@ -153,8 +155,8 @@ impl Store {
         Ok(retired?.contains(&true))
     }
 
-    /// Writes the manifest where nobody looks, and then takes it out of sight. Between the two it is in both places, which
-    /// counts as in sight.
+    /// Writes the manifest to its hidden place, and then removes the visible one. In between it is in both places,
+    /// which counts as visible.
     pub(super) async fn retire_in(&self, bucket: &Bucket, hash: ContentHash) -> Attempt<bool> {
         let (blob, retired) = (self.keys.blob(hash), self.keys.retired(hash));
         let Some(whole) = found(bucket.fetch(&blob, manifest::LARGEST).await)? else { return Ok(false) };
@@ -163,7 +165,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Brings manifests back. What came into sight since stays, being the same content, and newer.
+    /// Restores manifests. A manifest that has become visible since stays: it is of the same content, and newer.
     pub(super) async fn restore(&self, hash: ContentHash) -> PortResult<()> {
         let restored = try_join_all(self.tiers.iter().map(|bucket| self.restore_in(bucket, hash))).await?;
         if restored.contains(&true) || self.exists(hash).await? { Ok(()) } else { Err(PortError::NotFound("blob")) }
@@ -172,7 +174,7 @@ impl Store {
     pub(super) async fn restore_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<bool> {
         let (blob, retired) = (self.keys.blob(hash), self.keys.retired(hash));
         let Some(whole) = found(bucket.fetch(&retired, manifest::LARGEST).await)? else { return Ok(false) };
-        // Looked for first, because not every storage knows conditional writes.
+        // Checked first, because not every storage supports conditional writes.
         let other = match self.manifest_in(bucket, hash).await {
             Ok(other) => other,
             Err(PortError::Corrupt(_)) => None,
@@ -180,19 +182,19 @@ impl Store {
         };
         let came_since = other.is_some() || !written(bucket.put(&blob, &whole.bytes, Expected::Absent).await)?;
         if came_since {
-            // Whether the data is another's by now, the sweep finds out.
+            // The sweep checks whether the data belongs to another manifest by now.
             self.leave_to_sweep(bucket, &whole.bytes, hash).await?;
         }
         bucket.delete(&retired).await?;
         Ok(true)
     }
 
-    /// Removes a retired manifest. Its data stays until a sweep that comes after all who may be reading it.
+    /// Removes a retired manifest. Its data stays until a sweep that runs after all possible readers have ended.
     pub(super) async fn purge_in(&self, bucket: &Bucket, hash: ContentHash) -> PortResult<()> {
         self.forget_manifest(bucket, &self.keys.retired(hash), hash).await.map(drop)
     }
 
-    /// Removes a manifest that is out of sight, and leaves its data to a sweep; the bytes of it.
+    /// Removes a hidden manifest, and leaves its data to a sweep; returns the bytes of the data.
     pub(super) async fn forget_manifest(&self, bucket: &Bucket, key: &str, hash: ContentHash) -> PortResult<u64> {
         let Some(whole) = found(bucket.fetch(key, manifest::LARGEST).await)? else { return Ok(0) };
         self.leave_to_sweep(bucket, &whole.bytes, hash).await?;
@@ -200,11 +202,11 @@ impl Store {
         Ok(Manifest::decode(&whole.bytes, hash).map_or(0, |manifest| manifest.size_bytes))
     }
 
-    /// Marks the data that a manifest names, as data that a sweep should look at.
+    /// Writes a marker for the data that a manifest names, so that a sweep checks it.
     pub(super) async fn leave_to_sweep(&self, bucket: &Bucket, manifest: &Bytes, hash: ContentHash) -> PortResult<()> {
         let Ok(Manifest { data, size_bytes, .. }) = Manifest::decode(manifest, hash) else {
-            // Of a damaged manifest nobody can tell which data it named.
-            tracing::warn!(content_hash = %hash, "a damaged manifest goes, and its data, if there is any, stays");
+            // A damaged manifest does not tell which data it named.
+            tracing::warn!(content_hash = %hash, "a damaged manifest is removed; its data, if there is any, cannot be found and stays in the bucket");
             return Ok(());
         };
         let key = self.keys.marker(&data);
@@ -212,7 +214,8 @@ impl Store {
         Ok(bucket.put(&key, &marker.encode(), Expected::Anything).await?)
     }
 
-    /// Whether a manifest of this content, in sight, retired or in the trash, names this data. A damaged one may.
+    /// Whether a manifest of this content, visible, retired or in the trash, names this data. A damaged one counts,
+    /// because it may.
     pub(super) async fn is_named(&self, bucket: &Bucket, hash: ContentHash, data: &str) -> PortResult<bool> {
         let keys = [self.keys.blob(hash), self.keys.retired(hash), self.keys.trashed(hash)];
         let named = try_join_all(keys.iter().map(|key| names(bucket, key, hash, data))).await?;
@@ -220,23 +223,23 @@ impl Store {
     }
 }
 
-/// Whether the manifest under this key, if there is one, names this data.
+/// Whether the manifest under this key, if it exists, names this data.
 async fn names(bucket: &Bucket, key: &str, hash: ContentHash, data: &str) -> PortResult<bool> {
     let Some(whole) = found(bucket.fetch(key, manifest::LARGEST).await)? else { return Ok(false) };
     Ok(Manifest::decode(&whole.bytes, hash)?.data == data)
 }
 
-/// The size of an object, if it is there.
+/// The size of an object, if it exists.
 pub(super) async fn size_of(bucket: &Bucket, key: &str) -> Attempt<Option<u64>> {
     found(bucket.head(key).await)
 }
 
-/// Whether the data of a manifest is there with its size.
+/// Whether the data of a manifest exists with its size.
 pub(super) async fn has_data(bucket: &Bucket, manifest: &Manifest) -> PortResult<bool> {
     Ok(size_of(bucket, &manifest.data).await? == Some(manifest.size_bytes))
 }
 
-/// Whether a conditional write was made.
+/// Whether a conditional write took effect.
 pub(super) fn written(answer: Attempt<()>) -> Attempt<bool> {
     match answer {
         Err(failure) if failure.kind == Kind::Precondition => Ok(false),
@@ -244,7 +247,7 @@ pub(super) fn written(answer: Attempt<()>) -> Attempt<bool> {
     }
 }
 
-/// `None` for what is not there.
+/// `None` for a missing object.
 pub(super) fn found<T>(answer: Attempt<T>) -> Attempt<Option<T>> {
     match answer {
         Err(failure) if failure.kind == Kind::NotFound => Ok(None),

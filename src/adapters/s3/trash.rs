@@ -1,5 +1,5 @@
-//! The trash: manifests of contents that nobody knew, out of sight. Their data stays where it is, named by them, until they are
-//! brought back or removed for good, after which it is left to a sweep.
+//! The trash: manifests of contents that the index did not know, hidden. Their data stays in place, named by them,
+//! until they are recovered or purged; a purge leaves the data to a sweep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ impl Store {
     async fn discard_in(&self, bucket: &Bucket, hash: ContentHash) -> PortResult<()> {
         let (retired, trashed) = (self.keys.retired(hash), self.keys.trashed(hash));
         let Some(whole) = found(bucket.fetch(&retired, manifest::LARGEST).await)? else { return Ok(()) };
-        // One that came here before names other data, which nothing would name once it is overwritten.
+        // An earlier manifest in the trash names other data, which has no reference once the manifest is overwritten.
         if let Some(earlier) = found(bucket.fetch(&trashed, manifest::LARGEST).await)?
             && earlier.bytes != whole.bytes
         {
@@ -45,7 +45,7 @@ impl Store {
         Ok(ListedBlob::merged(pages.iter().flatten().filter_map(listed).collect(), limit))
     }
 
-    /// Brings manifests back; false when none was here, or there are others in sight.
+    /// Recovers manifests; false when none was here, or there are visible ones.
     pub(super) async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
         let key = self.keys.trashed(hash);
         let here = try_join_all(self.tiers.iter().map(|bucket| size_of(bucket, &key))).await?;
@@ -60,7 +60,7 @@ impl Store {
     async fn recover_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<bool> {
         let (blob, trashed) = (self.keys.blob(hash), self.keys.trashed(hash));
         let Some(whole) = found(bucket.fetch(&trashed, manifest::LARGEST).await)? else { return Ok(false) };
-        // Looked for first, because not every storage knows conditional writes.
+        // Checked first, because not every storage supports conditional writes.
         if size_of(bucket, &blob).await?.is_some() || !written(bucket.put(&blob, &whole.bytes, Expected::Absent).await)?
         {
             return Ok(false);
@@ -69,7 +69,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes manifests in the trash; the bytes of their data, which stays until a sweep that comes after all who may be reading it.
+    /// Purges manifests; returns the bytes of their data, which stays until a sweep that runs after all possible
+    /// readers have ended.
     pub(super) async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
         let key = self.keys.trashed(hash);
         let purged = try_join_all(self.tiers.iter().map(|bucket| self.forget_manifest(bucket, &key, hash))).await?;

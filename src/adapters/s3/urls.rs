@@ -1,4 +1,4 @@
-//! URLs of data objects, signed so that whoever holds one gets the content from the storage itself.
+//! Signed URLs of data objects: any client that holds one gets the content from the storage itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::adapters::urls::Origin;
 
-/// Gives URLs of contents, or of those in one tier.
+/// Signs URLs of contents, or of those in one tier.
 #[derive(Clone)]
 pub struct S3Urls {
     blobs: S3Blobs,
@@ -25,13 +25,13 @@ pub struct S3Urls {
 }
 
 impl S3Urls {
-    /// `tier` is the one that URLs are given for; `None` means any.
+    /// `tier`: the tier for which URLs are given; `None` for any.
     pub const fn new(blobs: S3Blobs, tier: Option<Tier>) -> Self {
         Self { blobs, tier }
     }
 
-    /// Where a content is now. The manifest in memory may be out of date, and a URL cannot be corrected, so its data is looked
-    /// for, and that all of it is there.
+    /// The present place of a content. The cached manifest may be out of date, and a URL cannot be corrected later, so
+    /// this checks that the data exists in full.
     async fn place(store: &Store, tier: Option<Tier>, hash: ContentHash) -> PortResult<Option<Arc<Placed>>> {
         let mut placed = store.open(hash).await?;
         if !has_data(&placed.bucket, &placed.manifest).await? {
@@ -59,14 +59,14 @@ impl UrlSigner for S3Urls {
             .on_io(async move |store| {
                 let Some(placed) = Self::place(&store, tier, content_hash).await? else { return Ok(None) };
                 loop {
-                    // The moment of signing is cut to its second, and so must be what is left from then on.
+                    // The time of signing is cut to whole seconds, and so must be the remaining time.
                     let left = until.as_second() - Timestamp::now().as_second();
                     let valid_for = Duration::from_secs(u64::try_from(left).unwrap_or(0));
                     let get = SignedGet { valid_for, media_type: &media_type, disposition: &disposition };
                     let url = placed.bucket.sign(&placed.manifest.data, &get).await?;
                     let expires_at = expiry(&url)
                         .ok_or_else(|| PortError::rejected(STORE, "a signed URL does not say when it expires"))?;
-                    // Unless the next second began before it was signed.
+                    // Unless the next second began before the signing.
                     if expires_at <= until || left <= 0 {
                         return Ok(Some(SignedUrl { url, expires_at }));
                     }
@@ -76,7 +76,7 @@ impl UrlSigner for S3Urls {
     }
 }
 
-/// A CDN, or whoever else fetches without signatures, finds the content under the key of its data.
+/// A CDN, or another server that fetches without signatures, finds the content under the key of its data.
 #[async_trait]
 impl Origin for S3Urls {
     async fn path(&self, hash: ContentHash) -> PortResult<Option<String>> {
@@ -86,7 +86,7 @@ impl Origin for S3Urls {
     }
 }
 
-/// When a signed URL expires, by what it says itself.
+/// When a signed URL expires, read from the URL itself.
 fn expiry(url: &str) -> Option<Timestamp> {
     let (_, query) = url.split_once('?')?;
     let value = |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));

@@ -1,7 +1,7 @@
 //! S3 by `object_store`.
 //!
-//! Its own retries are off. A connector of ours turns every answer that is not a success into an error that carries status,
-//! code and `Retry-After`, which the library's own errors do not show.
+//! Its own retries are off. Our connector turns every answer that is not a success into an error with the status, the
+//! code and `Retry-After`, which the library's own errors lack.
 
 use std::{error::Error, ops::Range, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ use super::{
     failure::{Failure, Kind, STORE},
 };
 
-/// What the environment may say about credentials. Everything else about S3 comes from the configuration alone.
+/// The environment variables that supply credentials. Everything else about S3 comes from the configuration alone.
 const CREDENTIALS: [(&str, AmazonS3ConfigKey); 11] = [
     ("AWS_ACCESS_KEY_ID", AmazonS3ConfigKey::AccessKeyId),
     ("AWS_SECRET_ACCESS_KEY", AmazonS3ConfigKey::SecretAccessKey),
@@ -45,7 +45,7 @@ const CREDENTIALS: [(&str, AmazonS3ConfigKey); 11] = [
 
 pub(super) struct ObjectStoreBucket {
     s3: AmazonS3,
-    /// Signs URLs, under the name by which clients reach the storage.
+    /// Signs URLs, under the address by which clients reach the storage.
     signer: AmazonS3,
 }
 
@@ -65,11 +65,12 @@ impl ObjectStoreBucket {
 }
 
 fn builder(connection: &Connection, bucket: &str) -> AmazonS3Builder {
-    // The client of `reqwest` takes the provider of the process. Another part of it may have been first.
+    // The client of `reqwest` uses the crypto provider of the process. Another part of the process may have installed
+    // it first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Connection { endpoint, region, access_key, connect_timeout, .. } = connection;
     let options = ClientOptions::new()
-        // Attempts are timed where they are made.
+        // [`Bucket`](super::bucket::Bucket) times the attempts.
         .with_timeout_disabled()
         .with_connect_timeout(*connect_timeout)
         .with_allow_http(endpoint.as_ref().is_some_and(|url| url.starts_with("http://")));
@@ -78,7 +79,7 @@ fn builder(connection: &Connection, bucket: &str) -> AmazonS3Builder {
         .with_bucket_name(bucket)
         .with_region(region)
         .with_client_options(options)
-        // One request for each object: every storage knows it, and it is no dearer.
+        // One request per object: every storage supports that, and it costs no more.
         .with_disable_bulk_delete(true)
         .with_http_connector(Refusing)
         .with_retry(once);
@@ -137,7 +138,7 @@ impl BucketClient for ObjectStoreBucket {
             if !page.result.objects.is_empty() || page.page_token.is_none() {
                 return Ok(page.result.objects.into_iter().map(listed).collect());
             }
-            // A page may be empty though others follow.
+            // A page may be empty although others follow.
             page_token = page.page_token;
         }
     }
@@ -180,8 +181,8 @@ fn listed(object: ObjectMeta) -> Listed {
     Listed { key: object.location.into(), modified: object.last_modified.into() }
 }
 
-/// The failure that our connector put at the bottom of the library's error, or what else went wrong there. The library's own
-/// errors repeat the URL and each other.
+/// The failure that our connector put at the bottom of the library's error, or another error of the library. The
+/// library's own errors repeat the URL and each other.
 #[allow(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
 fn failed(error: object_store::Error) -> Failure {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
@@ -223,7 +224,7 @@ impl HttpService for RefusingClient {
         let retry_after = head.headers.get("retry-after").and_then(|value| value.to_str().ok());
         let body = body.bytes().await.unwrap_or_default();
         let failure = Failure::answered(head.status.as_u16(), retry_after, &body);
-        // Of this kind, which the library never repeats.
+        // The library never retries an error of this kind.
         Err(HttpError::new(HttpErrorKind::Unknown, failure))
     }
 }

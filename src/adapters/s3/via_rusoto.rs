@@ -1,8 +1,8 @@
-//! S3 by `rusoto_s3`, which is no longer maintained: only with the cargo feature `rusoto`, for those who have reasons of their
-//! own (docs/decisions.md).
+//! S3 by `rusoto_s3`, which is no longer maintained: only with the cargo feature `rusoto`, for operators with reasons
+//! of their own (docs/decisions.md).
 //!
-//! It is older than conditional writes, so objects are written by a request that is put together here. It makes connections
-//! for as long as an attempt lasts, whatever `connect_timeout` says, and knows no web identities.
+//! It is older than conditional writes, so this file builds the requests that write objects. It waits for a connection
+//! as long as an attempt lasts, whatever `connect_timeout` is, and does not support web identities.
 
 use std::{io, ops::Range, sync::Arc, time::SystemTime};
 
@@ -31,15 +31,15 @@ use super::{
     failure::{Failure, Kind, STORE},
 };
 
-/// Credentials are fetched anew when they have less than this left.
+/// Credentials are renewed when they are valid for less than this.
 const CREDENTIALS_LEFT_SECS: i64 = 60;
 
 pub(super) struct RusotoBucket {
     s3: S3Client,
-    /// The same client, for requests that the library does not know.
+    /// The same client, for requests that the library does not support.
     raw: Client,
     region: Region,
-    /// Where clients reach the storage.
+    /// The region and address for clients.
     public_region: Region,
     credentials: Arc<Credentials>,
     bucket: String,
@@ -62,12 +62,12 @@ impl RusotoBucket {
     }
 }
 
-/// Where signatures come from.
+/// The source of the signing keys.
 struct Credentials {
     given: Option<AwsCredentials>,
     /// The environment, a profile, or the container's or the instance's role.
     chain: ChainProvider,
-    /// What the chain gave last. The library's own cache keeps a failure for ever.
+    /// The last credentials of the chain. The library's own cache keeps a failure for ever.
     last: Mutex<Option<AwsCredentials>>,
 }
 
@@ -112,7 +112,7 @@ impl BucketClient for RusotoBucket {
             (Some(_), None) => None,
             (None, _) => length,
         };
-        let size = size.ok_or_else(|| Failure::new(Kind::Broken, "an answer to something else than was asked"))?;
+        let size = size.ok_or_else(|| Failure::new(Kind::Broken, "the answer is for another range than requested"))?;
         let body = answer.body.unwrap_or_else(|| ByteStream::new(stream::empty()));
         Ok(Object { size, tag: answer.e_tag, body: body.map_err(|error| Failure::broken(&error)).boxed() })
     }
@@ -174,7 +174,7 @@ impl BucketClient for RusotoBucket {
                 let listed = objects.into_iter().map(|object| listed(object.key, object.last_modified));
                 return listed.collect();
             }
-            // A page may be empty though others follow.
+            // A page may be empty although others follow.
             continuation_token = page.next_continuation_token;
         }
     }
@@ -215,7 +215,7 @@ impl BucketClient for RusotoBucket {
             ..CompleteMultipartUploadRequest::default()
         };
         let answer = self.s3.complete_multipart_upload(request).await.map_err(failed)?;
-        // An error after an answer that began with 200 has no tag.
+        // An error after an answer that began with status 200 has no tag.
         answer.e_tag.map(drop).ok_or_else(|| Failure::new(Kind::Broken, "the parts were not put together"))
     }
 
@@ -247,7 +247,7 @@ impl BucketClient for RusotoBucket {
     }
 }
 
-/// The size of the whole in `bytes 0-9/100`, if the part begins where it should.
+/// The total size in `bytes 0-9/100`, if the part begins where it should.
 fn size_in(content_range: &str, start: u64) -> Option<u64> {
     let (part, size) = content_range.strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = part.split_once('-')?;

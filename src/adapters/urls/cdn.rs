@@ -1,13 +1,13 @@
-//! URLs of a CDN, signed so that its edge can verify them without asking anybody.
+//! URLs of a CDN, signed so that its edge can verify them without a request to the node.
 //!
 //! ```text
 //! BASE/PATH?expires=SECONDS&key=ID&type=MEDIA_TYPE&disposition=DISPOSITION&signature=HEX
 //! ```
-//! The signature is HMAC-SHA256, in lower-case hexadecimal, of what stands before `&signature=`, from the slash that begins the
-//! path: exactly as it stands there, nothing decoded and nothing sorted. `expires` is in seconds of Unix time, and the first
-//! second in which the URL is no longer good; `key` names the key and is left out where it has no name. `type` and
-//! `disposition` are what the answer should say, percent-encoded; they are signed like the rest, or anybody could have
-//! the CDN serve a content as a page of its own. `config/cdn-edge.js` verifies all this in nginx.
+//! The signature is HMAC-SHA256, in lower-case hexadecimal, over the URL from the slash that begins the path up to
+//! `&signature=`, exclusive: byte for byte, without decoding or sorting. `expires` is in seconds of Unix time, and is
+//! the first second in which the URL is no longer valid; `key` names the key and is omitted if the key has no name.
+//! `type` and `disposition` are headers of the answer, percent-encoded; they are signed too, because otherwise anyone
+//! could have the CDN serve a content as a page of its own. `config/cdn-edge.js` verifies all this in nginx.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use sha2::Sha256;
 
 use super::Origin;
 
-/// All but what stands for itself in every part of a URL (RFC 3986, section 2.3).
+/// All characters except the unreserved ones of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What URLs are signed with.
+/// The key that signs URLs.
 #[derive(Clone)]
 pub struct CdnKey {
     mac: Hmac<Sha256>,
@@ -31,7 +31,7 @@ pub struct CdnKey {
 }
 
 impl CdnKey {
-    /// The bytes of `secret` are the key as they are. An empty `id` is not told.
+    /// The bytes of `secret` are the key. An empty `id` is omitted from URLs.
     pub fn new(secret: &str, id: &str) -> Self {
         let mac = Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
         Self { mac, id: id.to_owned() }
@@ -51,11 +51,11 @@ impl CdnKey {
     }
 }
 
-/// Gives URLs of a CDN whose origin is the node's store.
+/// Signs URLs of a CDN whose origin is the node's store.
 pub struct CdnSigner {
     /// Scheme, host and port.
     site: String,
-    /// The path that the CDN has the contents below, without a slash at its end.
+    /// The path of the contents at the CDN, without a slash at its end.
     root: String,
     key: CdnKey,
     origin: Arc<dyn Origin>,
@@ -75,7 +75,7 @@ impl CdnSigner {
 impl UrlSigner for CdnSigner {
     async fn sign(&self, wanted: &UrlRequest<'_>) -> PortResult<Option<SignedUrl>> {
         let Some(path) = self.origin.path(wanted.content_hash).await? else { return Ok(None) };
-        // A second that has begun is not given.
+        // A partial last second does not count.
         let expires_at = Timestamp::from_second(wanted.until.as_second()).unwrap_or(wanted.until);
         let url = self.key.sign(&self.site, &format!("{}/{path}", self.root), expires_at, wanted);
         Ok(Some(SignedUrl { url, expires_at }))
@@ -113,7 +113,7 @@ mod tests {
         CdnSigner::new(base, key, Arc::new(Flat)).sign(&wanted).await
     }
 
-    /// Each signature is what this says of all that stands before `&signature=`, without the site:
+    /// Each signature is the output of this command for the URL up to `&signature=`, without the site:
     /// `printf '%s' "$SIGNED" | openssl dgst -sha256 -hmac "$SECRET"`
     #[tokio::test]
     async fn a_signature_is_the_one_that_openssl_makes() {

@@ -1,7 +1,7 @@
-//! What nginx is told in `X-Accel-Redirect`: a URI of one of its internal locations, which no client can ask for.
+//! The values of `X-Accel-Redirect` for nginx: URIs of its internal locations, which clients cannot request.
 //!
-//! `PREFIX/files/PATH` is a file below the folder of the blobs, `PREFIX/s3/HOST/PATH?QUERY` an object under a signed URL, the
-//! scheme left to the location of that host. `config/nginx-accel.conf` has both.
+//! `PREFIX/files/PATH` is a file below the folder of the blobs, `PREFIX/s3/HOST/PATH?QUERY` an object under a signed
+//! URL; the location of that host knows its scheme. `config/nginx-accel.conf` has both.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct InternalFiles {
 }
 
 impl InternalFiles {
-    /// `prefix` is what the internal locations begin with.
+    /// `prefix`: the start of the URIs of the internal locations.
     pub fn new(prefix: &str, origin: Arc<dyn Origin>) -> Self {
         Self { prefix: format!("{prefix}/files/"), origin }
     }
@@ -27,7 +27,7 @@ impl InternalFiles {
 impl UrlSigner for InternalFiles {
     async fn sign(&self, wanted: &UrlRequest<'_>) -> PortResult<Option<SignedUrl>> {
         let Some(path) = self.origin.path(wanted.content_hash).await? else { return Ok(None) };
-        // It is followed at once, by nginx alone: there is nothing that could expire.
+        // nginx follows it at once: nothing can expire.
         Ok(Some(SignedUrl { url: format!("{}{path}", self.prefix), expires_at: wanted.until }))
     }
 }
@@ -39,7 +39,7 @@ pub struct InternalProxy {
 }
 
 impl InternalProxy {
-    /// `prefix` is what the internal locations begin with; `storage` signs the URLs.
+    /// `prefix`: the start of the URIs of the internal locations; `storage` signs the URLs.
     pub fn new(prefix: &str, storage: Arc<dyn UrlSigner>) -> Self {
         Self { prefix: format!("{prefix}/s3/"), storage }
     }
@@ -50,7 +50,7 @@ impl UrlSigner for InternalProxy {
     async fn sign(&self, wanted: &UrlRequest<'_>) -> PortResult<Option<SignedUrl>> {
         let Some(signed) = self.storage.sign(wanted).await? else { return Ok(None) };
         let Some((_, address)) = signed.url.split_once("://") else {
-            return Err(PortError::rejected("the URL signer", "what it gave is no URL"));
+            return Err(PortError::rejected("the URL signer", "its answer is not a URL"));
         };
         Ok(Some(SignedUrl { url: format!("{}{address}", self.prefix), ..signed }))
     }

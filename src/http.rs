@@ -1,25 +1,25 @@
-//! The HTTP surface: handlers extract, ask a port or an actor, and answer. They hold no state and no SQL.
+//! The HTTP interface: handlers extract, ask a port or an actor, and answer. They hold no state and no SQL.
 //!
-//! Each handler takes the ports it uses, as `web::Data<dyn Port>`; there is no state that all of them share.
+//! Each handler takes the ports that it uses, as `web::Data<dyn Port>`; there is no state that all handlers share.
 //!
-//! # Middleware, outermost first, and why in this order
-//! 1. [`observe`](observe()): request id, span, metrics and the access log. Outermost, so that it also sees what the
-//!    others refuse, and counts the bytes that really go out, compressed ones too.
-//! 2. `X-Content-Type-Options: nosniff` on every answer, refusals of the next ones among them.
+//! # Middleware, outermost first, with the reason for this order
+//! 1. [`observe`](observe()): request id, span, metrics and the access log. Outermost, so that it also sees answers that
+//!    other middleware gives, and counts the bytes that are really sent, compressed ones too.
+//! 2. `X-Content-Type-Options: nosniff` on every answer, including refusals by later middleware.
 //! 3. [`close_when_leaving`]: on every answer as well.
-//! 4. [`serve_older_clients`]: outside of all that may make the length of an answer unknown.
-//! 5. [`limit_head`]: before anything looks at the header fields.
-//! 6. [`limit_rate`]: inside of the bound on heads, for it reads fields; outside of all that does work for the request, so that what
-//!    is refused has cost neither a look-up nor a byte of its body, and so that every answer, also to a path that leads nowhere,
-//!    tells its client what is left.
-//! 7. [`compress`]: outside of the next one, so that long problem documents are compressed like other JSON.
+//! 4. [`serve_older_clients`]: outside all middleware that may make the length of an answer unknown.
+//! 5. [`limit_head`]: before anything reads the header fields.
+//! 6. [`limit_rate`]: inside the limit on heads, because it reads fields; outside all middleware that does work for the
+//!    request, so that a refused request costs neither a look-up nor a byte of its body, and so that every answer, even
+//!    for an unknown path, tells the client what is left of its limit.
+//! 7. [`compress`]: outside the refusals below, so that long problem documents are compressed like other JSON.
 //! 8. [`compare_signed_body`]: before anything reads a byte of the body.
-//! 9. [`document_refusals`]: next to the routes, so that an unknown one, a wrong method or an extractor's error is a problem
-//!    document to all the others.
+//! 9. [`document_refusals`]: next to the routes, so that the other middleware sees an unknown route, a wrong method or
+//!    an extractor's error as a problem document.
 //!
-//! # What does not come through here
-//! A request that is not HTTP, or whose head breaks the framework's own bounds, is answered by the framework with a bare
-//! status and no body.
+//! # Requests that do not reach this code
+//! The framework itself answers a request that is not HTTP, or whose head exceeds the framework's own limits, with a
+//! bare status and no body.
 
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ use self::{
 };
 use crate::telemetry::metrics::HttpMetrics;
 
-/// What the middleware needs.
+/// The settings of the middleware.
 #[derive(Clone)]
 pub struct Shell {
     pub metrics: Arc<HttpMetrics>,
@@ -99,15 +99,15 @@ pub struct Shell {
     pub rates: Arc<RateGate>,
 }
 
-/// An application in its shell of middleware, without routes and ports: the caller adds those with `app_data` and
-/// [`configure`]. It is called once for each worker, so whatever the workers share is made before.
+/// An application with its middleware, without routes and ports: the caller adds those with `app_data` and
+/// [`configure`]. It is called once per worker, so the caller creates everything that the workers share beforehand.
 pub fn app(
     shell: Shell,
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
     let Shell { metrics, max_head_bytes, rates } = shell;
-    // The one that is wrapped last is the outermost.
+    // The last `wrap` is the outermost.
     App::new()
         .wrap(from_fn(document_refusals))
         .wrap(from_fn(compare_signed_body))
@@ -120,7 +120,7 @@ pub fn app(
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
 }
 
-/// What is wrong with a query.
+/// Describes the fault of a query.
 fn query_fault(error: &QueryPayloadError) -> String {
     match error {
         QueryPayloadError::Deserialize(error) => {
@@ -130,7 +130,7 @@ fn query_fault(error: &QueryPayloadError) -> String {
     }
 }
 
-/// Registers the routes. They are tried in this order, so what is asked for most comes first.
+/// Registers the routes. They are tried in this order, so the most frequent ones come first.
 pub fn configure(cfg: &mut ServiceConfig) {
     streaming::configure(cfg);
     data::configure(cfg);

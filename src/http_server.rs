@@ -1,7 +1,7 @@
 //! The HTTP server: the framework's, over sockets of our own ([`ClientSocket`]).
 //!
-//! The framework's `HttpServer` hides what it writes to. Its parts are put together here in the same way, with a socket that
-//! tells what has left the node, and with an end of each connection that is logged with its peer.
+//! The framework's `HttpServer` hides the socket. This file assembles the same parts around a socket that reports the
+//! bytes that have left the node, and logs the end of each connection with its peer.
 
 use std::{
     fmt, io,
@@ -24,30 +24,31 @@ use crate::client_socket::ClientSocket;
 mod asked_first;
 mod turn;
 
-/// What a connection keeps to be written. As much as a piece of content, it is the memory of a stream whose reader is slow.
+/// Bytes that a connection buffers for writing. Together with a piece of content, this is the memory of a stream with a
+/// slow reader.
 const WRITE_BUFFER: usize = 32 << 10;
 
-/// How long what is left of a request is read after it was refused, so that its client sees the answer.
+/// How long the rest of a refused request is read, so that its client sees the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How connections are served.
 #[derive(Debug, Clone, Copy)]
 pub struct Serving {
     pub workers: usize,
-    /// Of all workers together.
+    /// For all workers together.
     pub max_connections: usize,
     /// For the first head on a connection.
     pub header_timeout: Duration,
     /// Between requests.
     pub keep_alive: Duration,
-    /// A client that takes nothing for so long is let go.
+    /// A client that takes no bytes for this long is disconnected.
     pub stall_timeout: Duration,
     /// For running requests, once the server stops.
     pub drain_grace: Duration,
 }
 
 impl Serving {
-    /// Serves what connects to the listener, with an application for each worker.
+    /// Serves connections of the listener, with one application per worker.
     ///
     /// # Errors
     /// When the listener cannot be used.
@@ -80,7 +81,7 @@ impl Serving {
                 .client_disconnect_timeout(LINGER)
                 .local_addr(address)
                 .h1_write_buffer_size(WRITE_BUFFER)
-                // A client that has asked for all that it wants may close its side and still gets the answer.
+                // A client that has sent all its requests may close its side and still gets the answer.
                 .h1_allow_half_closed(true)
                 .on_connect_ext(|socket: &ClientSocket, data| {
                     data.insert(socket.connection());
@@ -97,7 +98,7 @@ impl Serving {
         let server = builder
             .workers(self.workers)
             .max_concurrent_connections(self.max_connections.div_ceil(self.workers))
-            // Whole seconds, rounded up: no request is cut before its time.
+            // Whole seconds, rounded up: no request is cut off early.
             .shutdown_timeout(self.drain_grace.as_secs_f64().ceil() as u64)
             .disable_signals()
             .listen("http", listener, factory)?;
@@ -105,13 +106,13 @@ impl Serving {
     }
 }
 
-/// A connection that ended otherwise than after an answer is its client's affair, so it is told to those who look closer.
+/// A connection that did not end after an answer concerns its client, so it is logged at debug level.
 fn tell_of_end(peer: Option<SocketAddr>, error: &DispatchError) {
     let peer = peer.map(tracing::field::display);
     match error {
         DispatchError::Parse(error) => {
-            tracing::debug!(peer, %error, "a client sent what is no request of HTTP/1: its connection is closed");
+            tracing::debug!(peer, %error, "a client sent bytes that are not an HTTP/1 request; its connection is closed");
         }
-        error => tracing::debug!(peer, %error, "a connection broke off"),
+        error => tracing::debug!(peer, %error, "a connection broke; its requests end"),
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator does by hand.
+//! Operations by hand, for operators.
 
 use actix_web::{
     HttpResponse,
@@ -30,7 +30,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 struct Invalidate {
     #[serde(default, deserialize_with = "words::or_default")]
     tags: Vec<String>,
-    /// Names cached entries rather than what has changed: `assets:*`.
+    /// Matches keys of cached entries instead of naming a change: `assets:*`.
     pattern: Option<String>,
 }
 

@@ -1,11 +1,12 @@
-//! Word of a change: to this instance before its answer, so that whoever made the change sees it with the next call, and to
-//! the others through the shared state. That message may get lost: the others also read the log of changes.
+//! Messages about changes: to this instance before the answer, so that the client that made the change sees it with the
+//! next call, and to the others through the shared state. That message may get lost: the others also read the change
+//! log.
 
 use std::sync::Arc;
 
 use penstock_actors::ports::{Changes, PortResult, SharedState, Tag};
 
-/// Tells what changed.
+/// Announces changes.
 pub struct Announcer {
     here: Box<dyn Fn(&Tag) + Send + Sync>,
     shared: Arc<dyn SharedState>,
@@ -13,7 +14,7 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// `here` drops what this instance holds; it must not block.
+    /// `here` drops the entries that this instance holds; it must not block.
     pub fn new(
         shared: Arc<dyn SharedState>,
         changes: Arc<dyn Changes>,
@@ -22,17 +23,17 @@ impl Announcer {
         Self { here: Box::new(here), shared, changes }
     }
 
-    /// Tells of changes that somebody asks to be told, although the database knows of none.
+    /// Announces changes that an operator names, of which the database has no record.
     ///
     /// # Errors
-    /// When they did not get into the log of changes: other instances might never hear of them.
+    /// When they were not written to the change log: other instances might never see them.
     pub async fn tell(&self, tags: &[Tag]) -> PortResult<()> {
         self.changes.note_changes(tags).await?;
         self.hint(tags).await;
         Ok(())
     }
 
-    /// Tells of a change that was made already, and so stands in the log.
+    /// Announces a change that was committed, and so is in the change log.
     pub async fn publish(&self, tag: Tag) {
         self.hint(&[tag]).await;
     }
@@ -40,7 +41,7 @@ impl Announcer {
     async fn hint(&self, tags: &[Tag]) {
         tags.iter().for_each(&self.here);
         if let Err(error) = self.shared.invalidate(tags).await {
-            tracing::debug!(%error, "a change could not be announced; other instances read of it in the log");
+            tracing::debug!(%error, "the shared state did not take an announcement; other instances read the change from the change log");
         }
     }
 }

@@ -6,24 +6,24 @@ use tracing::Instrument as _;
 
 use super::{Problem, ProblemType};
 
-/// 200 with what must be asked for anew each time: it belongs to one caller, or changes at any moment.
+/// 200 with a document that must not be cached: it belongs to one caller, or may change at any moment.
 pub fn ok(body: &impl Serialize) -> HttpResponse {
     no_store(HttpResponse::Ok()).json(body)
 }
 
-/// 201 with the address of what was made.
+/// 201 with the address of the new resource.
 pub fn created(location: &str, body: &impl Serialize) -> HttpResponse {
     no_store(HttpResponse::Created()).insert_header((header::LOCATION, location)).json(body)
 }
 
-/// Forbids every cache to keep the answer.
+/// Forbids every cache to store the answer.
 pub fn no_store(mut answer: HttpResponseBuilder) -> HttpResponseBuilder {
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
     answer
 }
 
-/// Runs a change to its end even when the client leaves: a handler's future is dropped with its connection, and between a
-/// commit and the word to the other instances that would leave them with what was true before.
+/// Runs a change to its end even when the client leaves. A handler's future is dropped with its connection; between a
+/// commit and the message to the other instances, that would leave old data in their caches.
 ///
 /// # Errors
 /// The work's own problem; `internal` when it panicked.

@@ -1,5 +1,5 @@
-//! The API keys of producers and administrators: an admin lists, makes, rotates and revokes them. What is taken away opens nothing any
-//! more on this instance before the answer, and on the others as soon as they hear of it.
+//! The API keys of producers and administrators: an admin lists, creates, rotates and revokes them. A revoked secret is
+//! invalid on this instance before the answer, and on the others as soon as they are told.
 
 use actix_web::{
     HttpResponse,
@@ -24,10 +24,10 @@ use super::{
 };
 use crate::keys::{self, ADMIN, ADMIN_KEY, NewSecret};
 
-/// Keys on a page.
+/// Keys per page by default.
 const PAGE: u32 = 100;
 
-/// Keys on the longest page.
+/// The most keys per page.
 const LONGEST_PAGE: u32 = 1000;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -51,7 +51,7 @@ impl Validate for CreateKey {
     }
 }
 
-/// A key with its secret, which is in this answer and nowhere else.
+/// A key with its secret, which only this answer contains.
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
@@ -59,7 +59,7 @@ struct Shown {
     key: String,
 }
 
-/// The keys of the administrator, as a producer, are those of administrators.
+/// The keys of the producer that stands for the administrator are admin keys.
 fn role_of(producer: ProducerId) -> Role {
     if producer == ADMIN { Role::Admin } else { Role::Producer }
 }
@@ -102,15 +102,14 @@ async fn list(
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
-/// Which key a path names.
+/// The key that a path names.
 ///
 /// # Errors
-/// `forbidden` for the key that the configuration gives: the next start would bring its secret back.
+/// `forbidden` for the key from the configuration: the next start would restore its secret.
 fn named(which: &(String, String)) -> Result<(ProducerId, KeyId), Problem> {
     let (producer, key): (ProducerId, KeyId) = (which.0.parse()?, which.1.parse()?);
     if key == ADMIN_KEY {
-        let detail =
-            "this key is the configuration's: set another PENSTOCK_ADMIN_KEY and restart; the old one ends then";
+        let detail = "this key comes from the configuration: set another PENSTOCK_ADMIN_KEY and restart; the old one is invalid then";
         return Err(Problem::new(ProblemType::Forbidden).detail(detail));
     }
     Ok((producer, key))
@@ -129,7 +128,7 @@ async fn rotate(
     let secret = secret()?;
     answer::to_the_end(async move {
         let rotated = api_keys.rotate_key(key, producer, &secret.hash).await;
-        // Also when the answer of the database was lost.
+        // Also when the database's answer was lost.
         announcer.publish(Tag::Key(key)).await;
         let info = rotated?.ok_or_else(unknown)?;
         Ok(answer::ok(&Shown { info, key: secret.text }))

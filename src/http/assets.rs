@@ -31,7 +31,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         .service(web::resource("/v1/assets/{versionId}/price").route(web::put().to(set_price)));
 }
 
-/// What a producer gives to make an asset.
+/// The request to create an asset.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateAsset {
@@ -85,7 +85,7 @@ async fn create(
     answer::to_the_end(async move {
         let passed = gate::before_publishing(&governor, &**catalog, &asset).await?;
         let asset = catalog.create_asset(&asset).await?;
-        // Whoever lists assets on another instance sees it too.
+        // So that lists on other instances show it too.
         announcer.publish(Tag::Asset(asset.version_id)).await;
         Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &passed.with(asset)))
     })
@@ -113,10 +113,10 @@ async fn show(
     Ok(validated(&request, &asset))
 }
 
-/// An answer that caches may keep but must ask about each time, since the price changes.
+/// An answer that caches may store but must revalidate each time, because the price changes.
 fn validated(request: &HttpRequest, asset: &Asset) -> HttpResponse {
     let body = json!(asset).to_string();
-    // Half of the hash tells versions apart as well as all of it.
+    // Half of the hash distinguishes versions as well as all of it.
     let tag = EntityTag::new_strong(blake3::hash(body.as_bytes()).to_hex()[..32].to_owned());
     let known = match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),

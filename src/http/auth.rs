@@ -1,8 +1,8 @@
-//! Who calls: the extractors [`Producer`] and [`Admin`] over `Authorization: Bearer KEY`, or, for producers, over a request that is
-//! signed with an identity key.
+//! Authentication: the extractors [`Producer`] and [`Admin`], by `Authorization: Bearer KEY` or, for producers, by a
+//! request that is signed with an identity key.
 //!
-//! They need the head of a request only, and bodies are read by handlers ([`JsonBody`](super::JsonBody) and uploads alike),
-//! so a call without a valid key is refused before the first byte of its body is read.
+//! They need only the head of a request, and handlers read bodies themselves ([`JsonBody`](super::JsonBody) and uploads
+//! alike), so a call without a valid key is refused before the first byte of its body is read.
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -24,10 +24,10 @@ mod signed;
 pub use signed::SignedRequests;
 pub(super) use signed::says_so as is_signed;
 
-/// The longest secret that is looked up: made ones have 46 characters, configured ones may be longer.
+/// The longest secret that is looked up: generated ones have 46 characters, configured ones may be longer.
 const SECRET_CHARS: usize = 512;
 
-/// A caller with a producer's or an admin's key, or who signs with an identity key of a producer.
+/// A caller with a producer's or an admin's key, or one that signs with a producer's identity key.
 #[derive(Debug, Clone, Copy)]
 pub struct Producer {
     pub producer_id: ProducerId,
@@ -35,7 +35,7 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Whose things the caller may change: its own, or anyone's (`None`) as an admin.
+    /// The producer whose resources the caller may change: itself, or any producer (`None`) for an admin.
     pub fn scope(&self) -> Option<ProducerId> {
         match self.role {
             Role::Producer => Some(self.producer_id),
@@ -43,7 +43,7 @@ impl Producer {
         }
     }
 
-    /// Refuses a caller who is neither the owner nor an admin.
+    /// Refuses a caller that is neither the owner nor an admin.
     ///
     /// # Errors
     /// `forbidden`.
@@ -71,7 +71,7 @@ impl FromRequest for Producer {
     }
 }
 
-/// A caller with an admin's key. No identity key is an admin's.
+/// A caller with an admin's key. Identity keys are never admin keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Admin;
 
@@ -95,7 +95,7 @@ impl FromRequest for Admin {
     }
 }
 
-/// Whom the identity key speaks for that a request is signed with.
+/// The producer of the identity key that signed a request.
 async fn signer(request: &HttpRequest) -> Result<ProducerId, Problem> {
     let signed = request
         .app_data::<web::Data<SignedRequests>>()
@@ -113,7 +113,7 @@ async fn authenticate(request: &HttpRequest) -> Result<ApiKey, Problem> {
     key.ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("the key is not known"))
 }
 
-/// The secret that a request comes with.
+/// The secret in a request.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, secret) = value.split_once(' ')?;

@@ -1,7 +1,7 @@
-//! JSON bodies: read by the handler when it is ready for them, parsed with the path of a fault, validated as a whole.
+//! JSON bodies: read by the handler when it is ready for them, parsed with the path of an error, validated as a whole.
 //!
-//! The framework's own JSON extractor reads the body while the other extractors still run; this one waits, so that a call
-//! without a valid key never gets a byte of its body read.
+//! The framework's JSON extractor reads the body while other extractors still run; this one waits, so that no byte of
+//! the body of a call without a valid key is read.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -23,20 +23,20 @@ use super::{
     words,
 };
 
-/// The largest JSON body. The largest that makes sense is an asset with 8 KiB of description and 32 KiB of facts; the rest
-/// is room for escapes, which can make one byte six.
+/// The largest JSON body. The largest sensible one is an asset with 8 KiB of description and 32 KiB of metadata; the
+/// rest is room for escapes, which can make six bytes of one.
 const JSON_BYTES: usize = 256 * 1024;
 
-/// How long a JSON body may take: 256 KiB in this time is 26 KB/s, less than any link that could stream.
+/// How long a JSON body may take: 256 KiB in this time are 26 KB/s, less than any link that could stream.
 const JSON_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How the parser tells that values are nested deeper than the 128 levels that it follows.
+/// The parser's text for values that are nested deeper than the 128 levels that it follows.
 const TOO_DEEP: &str = "recursion limit exceeded";
 
-/// How it tells that a number is beyond all that it can hold.
+/// The parser's text for a number that it cannot hold.
 const TOO_LARGE: &str = "number out of range";
 
-/// Bytes of a path that goes as deep as the parser.
+/// The longest path in an error, in bytes: enough for the 128 levels that the parser follows.
 const PATH_BYTES: usize = 256;
 
 /// A JSON body that has not been read yet.
@@ -61,7 +61,7 @@ impl<T: DeserializeOwned + Validate> JsonBody<T> {
     /// Reads, parses and validates the body.
     ///
     /// # Errors
-    /// A problem that says what is wrong with the body; one with all violations when values break rules.
+    /// A problem that describes the fault of the body, or one with all violations when values break rules.
     pub async fn read(self) -> Result<T, Problem> {
         check_media_type(&self.request)?;
         let bytes = tokio::time::timeout(JSON_DEADLINE, collect(self.payload))
@@ -75,8 +75,8 @@ impl<T: DeserializeOwned + Validate> JsonBody<T> {
     }
 }
 
-/// A body without a media type is taken for JSON; one that says something else is refused, so that a form from a browser
-/// is never mistaken for a call.
+/// A body without a media type is taken for JSON; another media type is refused, so that a browser's form is never
+/// mistaken for a call.
 pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
     let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -99,8 +99,8 @@ async fn collect(mut payload: web::Payload) -> Result<BytesMut, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // Every body is an object of plain members. A parser takes the entries of a list for the members of a type in the order of its
-    // source, of which a client knows nothing.
+    // Every body is an object of named members. A parser would accept a list and assign its entries to the members in
+    // the order of the source code, which a client cannot know.
     if bytes.trim_ascii_start().starts_with(b"[") {
         serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| unreadable_json(&error))?;
         return Err(vec![Violation { path: String::new(), detail: "must be an object".into() }].into());
@@ -111,21 +111,22 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let inner = error.into_inner();
         let told = inner.to_string();
         let wrong = |detail: String| {
-            // The body itself has no name.
+            // The body itself has no path.
             let path = if path == "." { "" } else { &path[..path.floor_char_boundary(PATH_BYTES)] };
             Problem::from(vec![Violation { path: path.to_owned(), detail: detail.into() }])
         };
         if inner.is_data() {
             return wrong(words::of_fault(&told));
         }
-        // Well-formed as far as it was read, and the place says more than a column of the text.
+        // The text is well-formed up to here, and the path says more than a column of the text.
         if told.starts_with(TOO_DEEP) {
             return wrong("is nested too deep".into());
         }
         if told.starts_with(TOO_LARGE) {
             return wrong(words::NO_NUMBER.into());
         }
-        // To the parser a value that is no word of an enumeration is a mistake of writing. Reading it as nothing in particular tells.
+        // The parser reports an unknown word of an enumeration as a syntax error. Parsing it as any value shows that it
+        // is not.
         match serde_json::from_slice::<Value>(bytes) {
             Ok(_) => wrong(words::NO_WORD.into()),
             Err(error) => unreadable_json(&error),
@@ -135,7 +136,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// What is no JSON, with the place.
+/// A text that is not JSON, with the place.
 fn unreadable_json(error: &serde_json::Error) -> Problem {
     if error.is_eof() {
         return Problem::malformed("the body is not JSON: it ends too early");

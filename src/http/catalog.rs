@@ -1,8 +1,8 @@
-//! The catalogue: what there is to stream, found by words and filters.
+//! The catalogue: search for assets by words and filters.
 //!
-//! Anyone may ask, so what one question costs is bounded on all sides: its length, its words, the size of a page, the assets
-//! that facets count, the time of a page (the port stops by itself), how many are under way at a time (the port again), and how
-//! much text is looked through for passages.
+//! Anyone may search, so the cost of a search is bounded on all sides: its length, its words, the size of a page, the
+//! assets that facets count, the time for a page (the port stops by itself), the number of concurrent searches (the
+//! port again), and the amount of text that is scanned for passages.
 
 use std::{borrow::Cow, fmt::Display, str::FromStr};
 
@@ -23,22 +23,23 @@ use super::{Problem, answer, paging, routing, validation::is_media_range};
 
 mod cursor;
 
-/// Results of a page unless the caller says otherwise.
+/// Results per page by default.
 const PAGE: u32 = 20;
 
-/// The largest page. An asset is at most some 42 KiB of JSON, and few are over 2 KiB: a page is at most 4 MiB, and mostly 200 KiB.
+/// The largest page. An asset is at most about 42 KiB of JSON, and few exceed 2 KiB: a page is at most 4 MiB, and
+/// usually 200 KiB.
 const MAX_PAGE: u32 = 100;
 
-/// The longest text to search for, in characters: more than anybody types.
+/// The longest text to search for, in characters: more than a person types.
 const MAX_TEXT: usize = 512;
 
-/// Values of each facet: as many as a list beside the results shows.
+/// Values per facet: as many as a list beside the results shows.
 const FACET_VALUES: u32 = 20;
 
-/// Bounds that the configuration sets.
+/// Limits from the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct CatalogueSettings {
-    /// Assets that facets count at most.
+    /// The most assets that facets count.
     pub facet_assets: u32,
 }
 
@@ -46,7 +47,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/v1/catalog").route(routing::read().to(list)));
 }
 
-/// What is asked for. An empty value is as if it were not there, as forms send it.
+/// The query. An empty value counts as absent, because forms send it so.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Asked {
@@ -123,7 +124,7 @@ fn given(value: &str) -> Option<&str> {
     Some(value).filter(|value| !value.is_empty())
 }
 
-/// A value that is not a text.
+/// Reads a value that is not a text.
 fn given_value<'de, D, T>(asked: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -162,7 +163,7 @@ struct Listing<'a> {
     facets: Option<Counts<'a>>,
 }
 
-/// An asset as a list shows it.
+/// An asset in a list.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Item<'a> {
@@ -172,7 +173,7 @@ struct Item<'a> {
     why: Option<Why>,
 }
 
-/// Why an asset is there.
+/// Why an asset was found.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Why {
@@ -187,7 +188,7 @@ struct Highlights {
     name: Option<Vec<Piece>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<Vec<Piece>>,
-    /// Of the first text in which something was found.
+    /// From the first text in which a word was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_meta: Option<Vec<Piece>>,
 }
@@ -207,7 +208,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Facets as they are shown.
+/// Facets in the answer.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Counts<'a> {

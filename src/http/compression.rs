@@ -1,7 +1,7 @@
-//! Compression of JSON and of the metrics text, by negotiation, where it pays.
+//! Compression of JSON and of the metrics text, negotiated, where it saves bytes.
 //!
-//! The framework's own middleware has no least size, compresses content too and leaves a strong `ETag` on bytes that it
-//! changed. This one compresses only what it knows to be ours, over 1 KiB, and weakens the `ETag`.
+//! The framework's own middleware has no minimum size, compresses content too, and keeps a strong `ETag` on bytes that
+//! it changed. This one compresses only answers that this program generates, over 1 KiB, and weakens the `ETag`.
 
 use std::{
     convert::Infallible,
@@ -23,10 +23,10 @@ use bytes::Bytes;
 
 use super::{problem, routing};
 
-/// Below this an answer fits one packet anyway, and the work would buy nothing.
+/// A smaller answer fits one packet anyway, so compressing it gains nothing.
 const LEAST_BYTES: u64 = 1024;
 
-/// Compresses the answer when the client takes it and it is worth it.
+/// Compresses the answer if the client accepts that and the answer is large enough.
 pub(super) async fn compress(
     request: ServiceRequest,
     next: Next<BoxBody>,
@@ -38,7 +38,7 @@ pub(super) async fn compress(
         return Ok(answer);
     }
     if answer.status() == StatusCode::NOT_MODIFIED {
-        // It has no body, and stands for one that was chosen (RFC 9110, section 15.4.5).
+        // A 304 has no body, and refers to a representation that was negotiated (RFC 9110, section 15.4.5).
         vary(answer.headers_mut());
         return Ok(answer);
     }
@@ -52,12 +52,12 @@ pub(super) async fn compress(
     };
     weaken_etag(answer.headers_mut());
     if head_only {
-        // As for GET, whose length is not known before it is made.
+        // As for GET, whose compressed length is not known beforehand.
         answer.headers_mut().insert(header::CONTENT_ENCODING, encoding.to_header_value());
         vary(answer.headers_mut());
         return Ok(answer.map_body(|_, _| BoxBody::new(Unmeasured)));
     }
-    // The encoder says what the answer varies with.
+    // The encoder adds `Vary`.
     Ok(answer.map_body(|head, body| BoxBody::new(Encoder::response(encoding, head, body))))
 }
 
@@ -65,7 +65,7 @@ fn vary(headers: &mut HeaderMap) {
     headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
 }
 
-/// The body of an answer to HEAD: none, and no length.
+/// The body of an answer to HEAD: no bytes, no length.
 struct Unmeasured;
 
 impl MessageBody for Unmeasured {
@@ -80,8 +80,8 @@ impl MessageBody for Unmeasured {
     }
 }
 
-/// The encoding that the client likes best of ours. A client that takes none of them, nor identity, gets identity: that
-/// serves it better than a refusal.
+/// The client's preferred encoding among those that this node supports. A client that accepts none of them, nor
+/// identity, gets identity: that serves it better than a refusal.
 fn negotiate(request: &ServiceRequest) -> Option<ContentEncoding> {
     let offered = [Encoding::brotli(), Encoding::zstd(), Encoding::gzip(), Encoding::identity()];
     match AcceptEncoding::parse(request).ok()?.negotiate(offered.iter())? {
@@ -97,7 +97,7 @@ fn is_compressible(headers: &HeaderMap) -> bool {
     is_ours && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
-/// The compressed bytes are another representation of the same thing.
+/// The compressed bytes are another representation of the same resource.
 fn weaken_etag(headers: &mut HeaderMap) {
     let weak = headers
         .get(header::ETAG)

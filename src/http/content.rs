@@ -1,4 +1,4 @@
-//! Uploads: content in.
+//! Uploads of content.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ use super::{
     signed_body::{SignedBody, unreadable},
 };
 
-/// When to come back after too many uploads.
+/// When to retry after too many uploads.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How uploads are taken.
+/// Settings of uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadSettings {
     /// How long a client may send nothing.
@@ -62,7 +62,7 @@ async fn upload(
     refuse_declared_excess(&request, &node.ingest)?;
     let mut upload = node.ingest.begin().await.map_err(problem_of)?;
     receive(body, &mut upload, &mut said, settings.idle_timeout).await?;
-    // All bytes are here: what is left happens whether the client waits for the answer or not.
+    // All bytes have arrived: the rest is done whether the client waits for the answer or not.
     let here = node.clone();
     let finish = async move {
         let ingested = upload.finish(expected, said.media_type, producer.producer_id).await.map_err(problem_of)?;
@@ -83,17 +83,17 @@ async fn upload(
     Ok(answer::ok(&document))
 }
 
-/// Lets readers have a content again that was damaged, and came once more.
+/// Verifies damaged content that was uploaded again, and releases it to readers.
 async fn mended(node: &Node, hash: ContentHash) {
     if !node.content.quarantine().holds(hash) {
         return;
     }
     if let Err(error) = node.verifier.verify(hash, VerificationKind::Repair, None).await {
-        tracing::warn!(content_hash = %hash, %error, "content that came again was not verified, and stays in quarantine");
+        tracing::warn!(content_hash = %hash, %error, "quarantined content was uploaded again but could not be verified; it stays in quarantine");
     }
 }
 
-/// Moves the body on, part by part, as fast as the disk takes it.
+/// Passes the body on, part by part, as fast as the disk takes it.
 async fn receive(
     mut body: Payload,
     upload: &mut Upload,
@@ -115,11 +115,12 @@ async fn receive(
     }
 }
 
-/// The hash that the client says its bytes have, by query, by `Repr-Digest` (RFC 9530), by what it signed, or by all alike.
+/// The hash that the client declares for its bytes: in the query, in `Repr-Digest` (RFC 9530), in its signature, or in
+/// several of them alike.
 fn expected_hash(request: &HttpRequest, in_query: Option<&str>) -> Result<Option<ContentHash>, Problem> {
     let in_query = in_query.map(str::parse::<ContentHash>).transpose()?;
     let in_header = sha256_in(request.headers(), "repr-digest")?;
-    // Of a signed request, the digest that was signed. It is compared where all content is hashed.
+    // For a signed request, the signed digest. The ingest, which hashes all content, compares it.
     let signed = SignedBody::claim(request);
     let given: Vec<_> = [in_query, in_header, signed].into_iter().flatten().collect();
     if given.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -128,7 +129,7 @@ fn expected_hash(request: &HttpRequest, in_query: Option<&str>) -> Result<Option
     Ok(given.first().copied())
 }
 
-/// A body that says that it is too large is refused before it is sent. One that does not say is counted.
+/// Refuses a body whose declared length is too large before it is sent. A body without a declared length is counted.
 fn refuse_declared_excess(request: &HttpRequest, ingest: &Ingest) -> Result<(), Problem> {
     let declared =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

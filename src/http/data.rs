@@ -1,8 +1,8 @@
-//! `/v1/data`: content, by whoever delivers here: the node, its storage, a CDN, or the nginx in front.
+//! `/v1/data`: content, delivered by the node, its storage, a CDN, or the nginx in front.
 //!
-//! Receipt, quota, media type and size are looked at as for a stream, in the same order. Where somebody else delivers, the
-//! receipt is charged for all that is handed over, at once; [`penstock_actors::delegation`] says what that means. Content that
-//! there are no URLs for is streamed by the node, as is what nginx would answer differently.
+//! Receipt, quota, media type and size are checked as for a stream, in the same order. If another server delivers, the
+//! receipt is charged at once for everything that is handed over; [`penstock_actors::delegation`] explains why. The
+//! node itself streams content for which there is no URL, and requests that nginx would answer differently.
 
 use std::sync::Arc;
 
@@ -25,22 +25,22 @@ use super::{
 };
 use crate::telemetry::metrics::Mode;
 
-/// Digits of a number that every reader of a range can hold.
+/// Digits of a number that every parser of ranges can hold.
 const DIGITS: usize = 18;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/v1/data").route(routing::read().to(data)));
 }
 
-/// Who delivers.
+/// The server that delivers.
 pub enum Deliverer {
     Node,
-    /// Whoever takes the URLs that the delegator gives.
+    /// The server that the delegator's URLs name.
     Url {
         mode: Mode,
         delegator: Delegator,
     },
-    /// The nginx in front, which sits in one of these networks: nobody else understands what it is told.
+    /// The nginx in front, in one of these networks: only it understands the internal redirect.
     Proxy {
         delegator: Delegator,
         trusted: Vec<IpNet>,
@@ -63,7 +63,7 @@ async fn data(
 ) -> Result<HttpResponse, Problem> {
     let hash = query.content_hash.as_deref().ok_or_else(|| Problem::malformed("contentHash is missing"))?;
     let asked = Asked::read(&request, hash, &right, &deps)?;
-    // It has no meaning where there is no URL, and is read all the same.
+    // Without a URL the parameter has no effect, but it is validated all the same.
     let redirect = match query.redirect.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -88,13 +88,13 @@ async fn data(
     }
 }
 
-/// Who delivers in the end.
+/// The result of the choice of a deliverer.
 enum Given {
     Elsewhere(HttpResponse),
     Streamed(HttpResponse),
 }
 
-/// Gives a URL of the whole content. It cannot be limited to a part, so neither is what is charged.
+/// Gives a URL of the whole content. A URL cannot be limited to a part, so the charge is for the whole too.
 async fn by_url(
     request: &HttpRequest,
     asked: Asked,
@@ -114,7 +114,7 @@ async fn by_url(
     }
 }
 
-/// Has nginx answer this request, which is for all of the content or for one range of it: that much is charged.
+/// Has nginx answer this request, for the whole content or for one range: the charge is for that.
 async fn by_proxy(
     request: &HttpRequest,
     asked: Asked,
@@ -140,14 +140,14 @@ async fn by_proxy(
     }
 }
 
-/// What became of who was let in.
+/// The outcome for an admitted request.
 enum Handed {
     Over(HttpResponse),
-    /// The node is to stream it.
+    /// The node must stream it.
     Back(Box<Entry>),
 }
 
-/// Reserves, has a URL made, charges, and answers as `hand_over` says. Whatever goes wrong on the way charges nothing.
+/// Reserves, has a URL made, charges, and answers as `hand_over` says. An error on the way charges nothing.
 async fn delegate(
     asked: Asked,
     deps: &Deps,
@@ -164,7 +164,8 @@ async fn delegate(
         }
         Err(NotDelegated::Expired) => Err(ProblemType::ReceiptExpired.into()),
         Err(NotDelegated::Revoked) => {
-            // What it is now says why. Should it have got its right back, the client just asks again.
+            // The present state of the receipt gives the reason. If the receipt has become valid again, the client
+            // retries.
             streaming::inspect(&asked, deps).await?;
             Err(Problem::new(ProblemType::DependencyUnavailable).retry_after(streaming::SOON))
         }
@@ -175,7 +176,8 @@ async fn delegate(
 }
 
 /// Whether nginx gives exactly what the node would. It knows neither the content's tag nor the node's rules before it looks at
-/// conditions, so a request that has some is answered here; and of ranges only the plain ones are read alike by both.
+/// Whether nginx gives exactly the node's answer. nginx evaluates conditions without the content's tag and the node's
+/// rules, so the node answers conditional requests itself; of ranges, both interpret only the plain ones alike.
 fn nginx_agrees(headers: &HeaderMap) -> bool {
     const JUDGED: [HeaderName; 4] =
         [header::IF_MATCH, header::IF_RANGE, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
@@ -194,7 +196,7 @@ fn is_plain(range: &[u8]) -> bool {
     number(first) && number(last) && !(first.is_empty() && last.is_empty())
 }
 
-/// Bytes per second that the tier allows; `None` is any number. Zero would mean that to nginx.
+/// Bytes per second that the tier allows; `None` is unlimited. Zero would mean unlimited to nginx.
 fn rate(view: &ReceiptView) -> Option<u64> {
     let mbps = view.policy.max_bandwidth_mbps.filter(|mbps| *mbps > 0.0)?;
     Some(((mbps * 1e6 / 8.0) as u64).max(1))

@@ -6,17 +6,17 @@ use penstock_actors::ids::ContentHash;
 
 use super::Problem;
 
-/// The SHA-256 that a field gives, if it is there and gives one. Other algorithms are ignored, as the RFC asks.
+/// The SHA-256 in a field, if there is one. Other algorithms are ignored, as the RFC requires.
 ///
 /// # Errors
-/// `malformed-request` when the field cannot be read.
+/// `malformed-request` when the field cannot be parsed.
 pub(super) fn sha256_in(headers: &HeaderMap, name: &'static str) -> Result<Option<ContentHash>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let bad = || Problem::malformed(format!("{name} is not of the form sha-256=:BASE64:"));
     sha256_of(value.to_str().map_err(|_| bad())?).ok_or_else(bad)
 }
 
-/// `None` when the text cannot be read.
+/// `None` when the text cannot be parsed.
 fn sha256_of(field: &str) -> Option<Option<ContentHash>> {
     for item in field.split(',') {
         let (algorithm, value) = item.trim().split_once('=')?;

@@ -1,5 +1,5 @@
-//! Governance: policies as versioned documents, judging an asset by one, and what came of it. The policy that the node itself
-//! obeys is asked in [`gate`].
+//! Governance: policies as versioned documents, the evaluation of an asset by a policy, and the results. The node's own
+//! policy is evaluated in [`gate`].
 
 use actix_web::{
     HttpResponse,
@@ -29,10 +29,10 @@ use super::{
 mod document;
 pub(super) mod gate;
 
-/// Items of a page unless the caller says otherwise.
+/// Items per page by default.
 const PAGE: u32 = 20;
 
-/// The largest page. A run takes some 1 KiB, one with every reason and all the evidence that there may be 300 KiB.
+/// The largest page. A run takes about 1 KiB; one with every reason and all possible evidence 300 KiB.
 const MAX_PAGE: u32 = 100;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -76,7 +76,7 @@ async fn show(
     Ok(answer::ok(&stored.ok_or(ProblemType::UnknownPolicy)?))
 }
 
-/// A document that this version of the program cannot read is a fault of the node, and not one of stored content.
+/// A document that this version of the program cannot read is a fault of the node, not of stored content.
 fn unreadable(error: PortError) -> Problem {
     match error {
         PortError::Corrupt(why) => Problem::new(ProblemType::Internal).caused_by(why),

@@ -1,5 +1,5 @@
-//! The bound on the head of a request. The framework's own bound, 128 KiB and 96 fields, protects its buffer; this one
-//! is the operator's, and its refusal says what the limit is.
+//! The limit on the head of a request. The framework's own limit, 128 KiB and 96 fields, protects its buffer; the
+//! operator sets this one, and its refusal states the limit.
 
 use actix_web::{
     HttpResponse,
@@ -23,7 +23,7 @@ pub(super) async fn limit_head(
     next.call(request).await
 }
 
-/// The request line and the fields as they were on the wire, but for optional white space.
+/// The size of the request line and the fields on the wire, without optional white space.
 fn head_bytes(request: &ServiceRequest) -> usize {
     // "GET / HTTP/1.1\r\n" has 12 bytes beside the method and the target, a field ": " and "\r\n".
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());

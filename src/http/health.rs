@@ -1,12 +1,14 @@
-//! `/health/live` and `/health/ready`: what a balancer asks every few seconds.
+//! `/health/live` and `/health/ready`: polled by balancers every few seconds.
 //!
-//! Live means that the process answers; it says so already while the node starts ([`crate::antechamber`]). Ready means that
-//! requests are better sent here than not: 503 is for a node that leaves, that has not started, or whose memory is over, which
-//! another instance may be spared. A dependency that all instances share is no reason to take one out, or all would go at once: the
-//! node goes on from memory, and says `degraded` with 200. A node whose clock is far from the database's is not ready: what it does by
-//! that clock, such as the URLs that object storage has signed, would be wrong.
+//! Live means that the process answers; it does so even while the node starts ([`crate::antechamber`]). Ready means
+//! that requests should be sent here: 503 is for a node that leaves, that has not started, or that can no longer serve
+//! from memory, which may hold for this instance alone. The failure of a dependency that all instances share takes no
+//! instance out, because it would take out all of them at once: the node continues from memory, and reports `degraded`
+//! with 200. A node whose clock differs too much from the database's is not ready: results that depend on its clock,
+//! such as the URLs that object storage has signed, would be wrong.
 //!
-//! The answer comes at once, whatever hangs: balancers give up after a second, and would take a node out for its database.
+//! The answer comes at once, even if a dependency hangs: balancers give up after a second, and would take a node out
+//! for its database.
 
 mod looks;
 
@@ -36,7 +38,7 @@ use serde::Serialize;
 use self::looks::{Dependency, Found};
 use super::{answer, routing};
 
-/// As the log names them.
+/// Their names in the log.
 const DEPENDENCIES: [&str; 4] = ["database", "storage", "shared state", "governance"];
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -44,7 +46,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         .service(web::resource("/health/ready").route(routing::read().to(ready)));
 }
 
-/// Whether this instance wants new streams, and what is known of its dependencies. One for the whole process.
+/// Whether this instance wants new streams, and the known state of its dependencies. One per process.
 #[derive(Debug, Default)]
 pub struct Readiness {
     leaving: AtomicBool,
@@ -55,21 +57,21 @@ pub struct Readiness {
     quarantine: Quarantine,
     /// In the order of [`DEPENDENCIES`].
     looks: [Arc<Dependency>; 4],
-    /// What this instance thinks of what it finds missing; `None` where nothing is looked at.
+    /// This instance's doubts about content that it finds missing; `None` when nothing is verified.
     doubt: Option<Arc<Doubt>>,
     clocks: Option<Arc<ClockWatch>>,
-    /// The states as they were told last, in the order of [`DEPENDENCIES`].
+    /// The states that were logged last, in the order of [`DEPENDENCIES`].
     told: Mutex<[State; 4]>,
 }
 
 impl Readiness {
-    /// Of a node whose readers do not get what is in this quarantine, which can serve so long without its database (as long as what
-    /// it holds of the ledger counts), and which has such doubts about its own findings.
+    /// The readiness of a node with this quarantine of damaged content, which can serve for `memory` without its
+    /// database (as long as its leases count), and with `doubt` about its own findings.
     pub fn of(quarantine: Quarantine, memory: Duration, doubt: Arc<Doubt>) -> Self {
         Self { quarantine, memory, doubt: Some(doubt), ..Self::default() }
     }
 
-    /// A storage that answers, but lacks more than the node believes, is degraded.
+    /// Storage that answers, but lacks more content than the node believes, is degraded.
     fn doubted(&self, storage: Found, now: Instant) -> Found {
         let is_doubting = self.doubt.as_ref().is_some_and(|doubt| doubt.is_doubting(now));
         if is_doubting && storage.state == State::Ok {
@@ -79,14 +81,14 @@ impl Readiness {
         storage
     }
 
-    /// Of a node that is not ready while its clock is far from the database's.
+    /// The node is not ready while its clock differs too much from the database's.
     #[must_use]
     pub fn watching(self, clocks: Arc<ClockWatch>) -> Self {
         Self { clocks: Some(clocks), ..self }
     }
 
-    /// From now on the node is not ready, and closes each connection after its answer, but goes on to serve whoever comes:
-    /// balancers need a moment to see it.
+    /// From now on the node is not ready, and closes each connection after its answer, but still serves every request:
+    /// balancers need a moment to notice.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
     }
@@ -105,15 +107,15 @@ impl Readiness {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// By how many seconds this machine's clock is ahead of the database's, when that is more than is allowed.
+    /// By how many seconds this machine's clock is ahead of the database's, if that is more than allowed.
     fn clock_skew(&self) -> Option<f64> {
         let clocks = self.clocks.as_ref().filter(|clocks| clocks.is_skewed())?;
         Some(clocks.skew().as_secs_f64())
     }
 
-    /// Notes whether the database answered; for how long it has not.
+    /// Notes whether the database answered; returns for how long it has not.
     fn database_silent_for(&self, answered: bool, now: Instant) -> Duration {
-        // A poisoned lock holds a whole value: nothing between lock and unlock can panic.
+        // After a panic the value is still consistent: no code between lock and unlock can panic.
         let mut since = self.database_silent_since.lock().unwrap_or_else(PoisonError::into_inner);
         if answered {
             *since = None;
@@ -122,19 +124,24 @@ impl Readiness {
         now.saturating_duration_since(*since.get_or_insert(now))
     }
 
-    /// Tells in the log what has changed since the last look, for balancers look often. In the order of [`DEPENDENCIES`].
+    /// Logs the changes since the last check, because balancers poll often. In the order of [`DEPENDENCIES`].
     fn note(&self, found: &[Found; 4]) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for ((told, dependency), Found { state, why, .. }) in told.iter_mut().zip(DEPENDENCIES).zip(found) {
             match (std::mem::replace(told, *state), *state) {
                 (before, now) if before == now => {}
-                (_, State::Ok) => tracing::info!(dependency, "a dependency is well again"),
-                (_, state) => tracing::warn!(dependency, ?state, why, "a dependency is not well"),
+                (_, State::Ok) => tracing::info!(dependency, "a dependency works again"),
+                (_, state) => tracing::warn!(
+                    dependency,
+                    ?state,
+                    why,
+                    "a dependency is degraded or down; the node serves what it can without it"
+                ),
             }
         }
     }
 
-    /// What the dependencies' states, in the order of [`DEPENDENCIES`], make of the node.
+    /// The node's state, from the states of the dependencies in the order of [`DEPENDENCIES`].
     fn judge(&self, states: [State; 4], now: Instant) -> State {
         let [database, storage, ..] = states;
         let silent_for = self.database_silent_for(database != State::Down, now);
@@ -156,20 +163,20 @@ impl Readiness {
 enum State {
     #[default]
     Ok,
-    /// A dependency: slow, or not heard of yet. The node: it serves what it can without the dependency that is down.
+    /// A dependency: slow, or not checked yet. The node: it serves what it can without the dependency that is down.
     Degraded,
     Down,
     Draining,
 }
 
-/// Something of each dependency.
+/// One value per dependency.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Each<T> {
     database: T,
     storage: T,
     shared_state: T,
-    /// Where the node obeys a policy: whether that is there.
+    /// If the node has a governance policy: whether the policy is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     governance: Option<T>,
 }
@@ -185,11 +192,13 @@ impl<T> Each<T> {
 struct Report {
     status: State,
     dependencies: Each<State>,
-    /// How many milliseconds ago each state was found; `null` for one that has not been found yet.
+    /// How many milliseconds ago each state was found; `null` for a dependency that has not been checked yet.
     age_ms: Each<Option<u64>>,
-    /// Contents that readers do not get because they are damaged. The others are served, so it does not change the status.
+    /// Contents that are withheld from readers because they are damaged. The others are served, so this does not change
+    /// the status.
     quarantined: usize,
-    /// By how much this machine's clock is ahead of the database's, when that is more than is allowed: the node is not ready then.
+    /// By how much this machine's clock is ahead of the database's, if that is more than allowed: the node is not ready
+    /// then.
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_skew_seconds: Option<f64>,
 }

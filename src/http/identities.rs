@@ -1,4 +1,4 @@
-//! The identity keys of producers: an admin says whom a key speaks for.
+//! The identity keys of producers: an admin binds keys to producers.
 
 use actix_web::{
     HttpResponse,
@@ -79,7 +79,7 @@ async fn unbind(
         let unbound = identities.unbind_identity(key, producer).await?;
         announcer.publish(Tag::Identity(key)).await;
         if !unbound {
-            return Err(Problem::new(ProblemType::NotFound).detail("the identity key does not speak for this producer"));
+            return Err(Problem::new(ProblemType::NotFound).detail("the identity key is not bound to this producer"));
         }
         Ok(answer::no_store(HttpResponse::NoContent()).finish())
     })

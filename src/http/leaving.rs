@@ -1,5 +1,5 @@
-//! A node that leaves asks its clients to come back on another connection: a balancer in front then has none left that it
-//! might send the next request into when the node closes them.
+//! A node that leaves asks its clients to use another connection: a balancer in front then has no connection left into
+//! which it might send a request just when the node closes it.
 
 use actix_web::{
     body::BoxBody,

@@ -1,6 +1,6 @@
-//! Lineage: OpenLineage events in, the graph out.
+//! Lineage: takes OpenLineage events, and serves the graph.
 //!
-//! A producer's events are answered when they are durable. Anyone may look at the graph.
+//! A producer gets the answer when its events are durable. Anyone may read the graph.
 
 mod intake;
 mod node_id;
@@ -12,18 +12,18 @@ use actix_web::web::{self, ServiceConfig};
 
 use super::routing;
 
-/// How events are taken, and how far a walk may go.
+/// Limits of events and walks.
 #[derive(Debug, Clone, Copy)]
 pub struct LineageHttpSettings {
-    /// Bytes of one event.
+    /// Bytes per event.
     pub max_event: usize,
-    /// Bytes of a batch.
+    /// Bytes per batch.
     pub max_batch: usize,
-    /// Events of a batch.
+    /// Events per batch.
     pub max_batch_events: usize,
     /// Nodes in an answer.
     pub graph_nodes: u32,
-    /// Time of a walk.
+    /// The time budget of a walk.
     pub graph_time: std::time::Duration,
 }
 

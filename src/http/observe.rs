@@ -1,7 +1,7 @@
-//! The outermost middleware: gives each request its id and span, and sees how it ended.
+//! The outermost middleware: gives each request its id and span, and records how it ended.
 //!
-//! An answer has ended when its body has, so the [`Exchange`] travels in the body and reports when it is dropped: completed,
-//! failed, or left by the client, exactly once and whatever the reason.
+//! An answer has ended when its body has, so the [`Exchange`] travels in the body and reports when it is dropped:
+//! completed, failed, or aborted by the client, exactly once and in every case.
 
 use std::{
     pin::Pin,
@@ -56,7 +56,7 @@ pub(super) async fn observe(
     Ok(answer.map_body(|_, body| BoxBody::new(Observed::new(body, exchange, head_only))))
 }
 
-/// The one place that logs why a request failed on our side.
+/// The only place that logs why a request failed on this side.
 fn log_failure(answer: &ServiceResponse) {
     let status = answer.status();
     if !status.is_server_error() {
@@ -66,19 +66,19 @@ fn log_failure(answer: &ServiceResponse) {
     let kind = problem.map_or("unknown", |problem| problem.kind().name());
     let cause = problem.and_then(Problem::cause);
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(problem = kind, cause, "a request failed");
+        tracing::error!(problem = kind, cause, "a request failed; its client got status 500");
     } else {
-        tracing::warn!(problem = kind, cause, "a request could not be served");
+        tracing::warn!(problem = kind, cause, "a request could not be served; its client got a 5xx status");
     }
 }
 
-/// A body that counts what the connection took of it.
+/// A body that counts the bytes that the connection took from it.
 struct Observed {
     body: BoxBody,
     exchange: Exchange,
-    /// Declared bytes that have not been taken yet; `None` where the length is not known ahead.
+    /// Declared bytes that have not been taken yet; `None` when the length is not known beforehand.
     left: Option<u64>,
-    /// The answer to HEAD has the length of the body, but nobody takes the body: it is not even made.
+    /// The answer to HEAD declares the length of the body, but has no body: none is generated.
     head_only: bool,
 }
 
@@ -119,7 +119,7 @@ impl MessageBody for Observed {
                 }
             }
             Some(Err(_)) => this.exchange.outcome = Outcome::Failed,
-            // A body that ends before its declared length is cut off by the connection.
+            // If a body ends before its declared length, the connection is closed.
             None if this.left.is_none_or(|left| left == 0) => this.exchange.outcome = Outcome::Completed,
             None => this.exchange.outcome = Outcome::Failed,
         }

@@ -1,6 +1,7 @@
-//! Clients of HTTP/1.0, which know no chunks (RFC 9112, section 6.1), such as nginx towards what is behind it, by default.
+//! Clients with HTTP/1.0, which does not have chunked bodies (RFC 9112, section 6.1): by default, nginx towards its
+//! upstreams is one.
 //!
-//! What has no known length goes to them as it is, and ends where the connection does.
+//! They get an answer of unknown length as it is, and it ends with the connection.
 
 use actix_web::{
     body::{BodySize, BoxBody, MessageBody as _},
@@ -9,7 +10,7 @@ use actix_web::{
     middleware::Next,
 };
 
-/// Sends a body of unknown length to a client of HTTP/1.0 without chunks, and closes the connection after it.
+/// Sends a body of unknown length to an HTTP/1.0 client without chunks, and closes the connection after it.
 pub(super) async fn serve_older_clients(
     request: ServiceRequest,
     next: Next<BoxBody>,

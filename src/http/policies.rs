@@ -19,13 +19,13 @@ use super::{
     validation::{Validate, Violations, is_media_range, is_tier_name},
 };
 
-/// The largest limit in bytes: 1 EiB, which sums of usage cannot carry past what a signed 64-bit column holds.
+/// The largest limit in bytes: 1 EiB, which keeps sums of usage within a signed 64-bit column.
 const MAX_BYTES: u64 = 1 << 60;
 
-/// The largest limit in requests: a million a second for a month is less.
+/// The largest limit in requests: more than a million per second for a month.
 const MAX_REQUESTS: u64 = 10_000_000_000_000;
 
-/// The most streams of one receipt at once: more than an instance holds connections.
+/// The most concurrent streams of one receipt: more than an instance holds connections.
 const MAX_STREAMS: u32 = 100_000;
 
 /// The fastest tier: 1 Tbit/s, faster than any network card.
@@ -40,7 +40,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     );
 }
 
-/// The limits of a tier; an absent one means none.
+/// The limits of a tier; an absent one means unlimited.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PutPolicy {

@@ -1,7 +1,7 @@
-//! Errors as clients see them: problem documents (RFC 9457), and never an internal message.
+//! Errors for clients: problem documents (RFC 9457), and never an internal message.
 //!
-//! A [`Problem`] has two faces. Its type, detail and members go to the client. Its cause goes to the log: the access log
-//! finds it on the answer and writes it with the request id, so no other place logs a failed request.
+//! A [`Problem`] has two parts. Its type, detail and members go to the client. Its cause goes to the log: the access
+//! log finds it on the answer and writes it with the request id, so no other place logs a failed request.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -22,17 +22,17 @@ mod catalogue;
 
 pub use catalogue::ProblemType;
 
-/// What a problem document is sent as.
+/// The media type of a problem document.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// When a client should try again after a dependency failed that does not know better: long enough for a failover of a
-/// connection pool, short enough for a person who waits.
+/// When a client should retry after the failure of a dependency that gives no time itself: long enough for the failover
+/// of a connection pool, short enough for a person who waits.
 const DEPENDENCY_RETRY: Duration = Duration::from_secs(2);
 
-/// When to try again after the storage was full: space comes back by a person's hand or a sweep, not in seconds.
+/// When to retry after the storage was full: a person or a sweep frees space, and not within seconds.
 const STORAGE_RETRY: Duration = Duration::from_secs(60);
 
-/// A problem document in the making.
+/// A problem document under construction.
 pub struct Problem {
     kind: ProblemType,
     // Boxed: a problem is the rare arm of every handler's `Result`, and must not make the common one large.
@@ -52,7 +52,7 @@ impl Problem {
         Self { kind, parts: Box::default() }
     }
 
-    /// A request that cannot be read: `malformed-request`, with what is wrong with it.
+    /// A request that cannot be read: `malformed-request`, with the reason.
     pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ProblemType::MalformedRequest).detail(detail)
     }
@@ -75,15 +75,15 @@ impl Problem {
         self
     }
 
-    /// When the same request may succeed: the member `retryAfter` and the header `Retry-After`, in whole seconds, at least
-    /// one, rounded up so that nobody comes back too early.
+    /// When the same request may succeed: the member `retryAfter` and the header `Retry-After`, in whole seconds, at
+    /// least one, rounded up so that no client retries too early.
     pub fn retry_after(self, after: Duration) -> Self {
         let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         let seconds = whole.max(1);
         self.with("retryAfter", seconds).header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// What the log says about it. Clients never see this.
+    /// The cause for the log. Clients never see it.
     pub fn caused_by(mut self, cause: impl fmt::Display) -> Self {
         self.parts.cause = Some(cause.to_string());
         self
@@ -146,7 +146,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// What a port's failure is to a client that could not have avoided it.
+/// The problem for the failure of a port that the client could not have avoided.
 impl From<PortError> for Problem {
     fn from(error: PortError) -> Self {
         Self::from(&error)
@@ -171,7 +171,7 @@ impl From<&PortError> for Problem {
     }
 }
 
-/// The text of an id cannot be read.
+/// The text of an id cannot be parsed.
 impl From<InvalidId> for Problem {
     fn from(error: InvalidId) -> Self {
         Self::malformed(error.to_string())
@@ -181,7 +181,7 @@ impl From<InvalidId> for Problem {
 /// One rule that a value breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Where, as in `policyMeta.license` or `tags[3]`.
+    /// The path of the value, as in `policyMeta.license` or `tags[3]`.
     pub path: String,
     pub detail: Cow<'static, str>,
 }
@@ -195,8 +195,8 @@ impl From<Vec<Violation>> for Problem {
     }
 }
 
-/// The middleware that turns what the framework refuses by itself (no such route, a method that a resource does not take,
-/// an extractor's error) into problem documents too. Its texts are not kept: they may quote what is inside.
+/// The middleware that also turns refusals by the framework (an unknown route, a method that a resource does not have,
+/// an extractor's error) into problem documents. The framework's texts are dropped, because they may quote internals.
 pub async fn document_refusals(
     request: ServiceRequest,
     next: Next<BoxBody>,
@@ -216,8 +216,8 @@ pub async fn document_refusals(
     Ok(answer.into_response(HttpResponse::from_error(problem)))
 }
 
-/// A handler that refuses says so with a [`Problem`] or with a body of its own. What the framework refuses has an error of
-/// another kind, or no body at all.
+/// A handler refuses with a [`Problem`] or with a body of its own. A refusal by the framework has another type of
+/// error, or no body at all.
 fn is_ours(answer: &ServiceResponse) -> bool {
     match answer.response().error() {
         Some(error) => error.as_error::<Problem>().is_some(),

@@ -26,10 +26,10 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/v1/producers").route(routing::read().to(list)).route(web::post().to(create)));
 }
 
-/// Producers on a page.
+/// Producers per page by default.
 const PAGE: u32 = 100;
 
-/// Producers on the longest page.
+/// The most producers per page.
 const LONGEST_PAGE: u32 = 1000;
 
 async fn list(_: Admin, keys: Data<dyn ApiKeys>, query: Query<paging::Which>) -> Result<HttpResponse, Problem> {
@@ -54,7 +54,7 @@ impl Validate for CreateProducer {
     }
 }
 
-/// The key's secret is in this answer and nowhere else.
+/// Only this answer contains the secret of the key.
 async fn create(
     _: Admin,
     catalog: Data<dyn Catalog>,

@@ -1,4 +1,4 @@
-//! A receipt's quota: what its windows hold, what is left, and when it would run out.
+//! A receipt's quota: the usage in its windows, what is left, and when it would run out.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Problem, ProblemType, answer, routing};
 
-/// How long the answer waits for usage that is on its way to the ledger, so that a client reads what it just streamed.
+/// How long the answer waits for usage that is not in the ledger yet, so that a client sees what it just streamed.
 const SETTLING: Duration = Duration::from_secs(2);
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -48,7 +48,7 @@ async fn show(
             "durationMinutes": policy.burst_duration_minutes,
         },
         "concurrent": {
-            // Unknown, rather than none, while the shared state does not answer.
+            // `null` (unknown) and not 0 while the shared state does not answer.
             "activeStreams": slots.ok(),
             "maxAllowed": policy.max_concurrent_streams,
         },
@@ -76,11 +76,11 @@ fn percentage(used: u64, limit: u64) -> f64 {
     if limit == 0 {
         return 100.0;
     }
-    // Two decimals: more would suggest a precision that a percentage does not have.
+    // Two decimals: a percentage is not more precise.
     (used as f64 / limit as f64 * 10_000.0).round() / 100.0
 }
 
-/// What the window comes to if it goes on as it has begun, and when its bytes run out if that is before its end.
+/// The usage at the end of the window at the present rate, and when its bytes run out if that is earlier.
 fn projection(policy: &QuotaPolicy, usage: &WindowUsage, now: Timestamp) -> Value {
     let elapsed = now.duration_since(usage.window.start).as_secs_f64();
     let whole = usage.window.end.duration_since(usage.window.start).as_secs_f64();

@@ -1,8 +1,8 @@
 //! The middleware that limits how often a client may call.
 //!
-//! A class of calls without a limit passes untouched. For the others the client is a key that this node knows, or else an
-//! address ([`client`]), and each answer tells in the fields of draft-ietf-httpapi-ratelimit-headers-10 what is left. A refusal
-//! is 429 `rate-limited`, before a byte of the body is read.
+//! A class of calls without a limit passes unchanged. For the others, the client is identified by a key that this node
+//! knows, or else by its address ([`client`]), and each answer states what is left in the fields of
+//! draft-ietf-httpapi-ratelimit-headers-10. A refusal is 429 `rate-limited`, before a byte of the body is read.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -27,13 +27,13 @@ mod client;
 
 use client::Proxies;
 
-/// What limits are limits of: requests per minute.
+/// The unit of limits: requests per minute.
 pub const RATE_WINDOW: Duration = Duration::from_mins(1);
 
 const POLICY_FIELD: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE_FIELD: HeaderName = HeaderName::from_static("ratelimit");
 
-/// What the middleware decides by.
+/// The state of the middleware.
 pub struct RateGate {
     limiter: RateLimiter,
     /// By the number of the class.
@@ -46,11 +46,11 @@ pub struct RateGate {
 /// The limit of a class.
 struct Policy {
     limit: u32,
-    /// The field that tells it.
+    /// The header field that states it.
     field: HeaderValue,
 }
 
-/// What a [`RateGate`] is made of.
+/// The parts of a [`RateGate`].
 pub struct RateGateParts {
     pub limiter: RateLimiter,
     pub trusted_proxies: Vec<IpNet>,
@@ -59,13 +59,13 @@ pub struct RateGateParts {
 }
 
 impl RateGate {
-    /// `per_minute` tells the limit of a class.
+    /// `per_minute` returns the limit of a class.
     pub fn new(parts: RateGateParts, per_minute: impl Fn(RouteClass) -> Option<NonZeroU32>) -> Self {
         let RateGateParts { limiter, trusted_proxies, keys, metrics } = parts;
         let policy = |class: RouteClass| {
             let limit = per_minute(class)?.get();
             let field = format!("\"{}\";q={limit};w={}", class.as_str(), RATE_WINDOW.as_secs());
-            // A word, numbers and signs of ASCII: always a value.
+            // A word, numbers and ASCII signs: always a valid value.
             HeaderValue::try_from(field).ok().map(|field| Policy { limit, field })
         };
         Self { limiter, policies: RouteClass::ALL.map(policy), proxies: Proxies::new(trusted_proxies), keys, metrics }
@@ -92,7 +92,7 @@ pub(super) async fn limit_rate(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    // The path that the router sees, so that another spelling of it is no other class.
+    // The path that the router sees, so that another spelling of a path is not another class.
     let class = RouteClass::of(request.match_info().as_str());
     let Some(policy) = &gate.policies[class as usize] else { return next.call(request).await };
     let subject = Subject { class: class.as_str(), client: gate.client(&request).await };
@@ -117,10 +117,10 @@ fn refusal(class: RouteClass, verdict: &Verdict) -> Problem {
         .retry_after(verdict.more_after)
 }
 
-/// The two fields: what the limit is, and what is left of it until more is.
+/// The two fields: the limit, and what is left of it until it increases.
 fn tell(headers: &mut HeaderMap, class: RouteClass, policy: &Policy, verdict: &Verdict) {
     headers.insert(POLICY_FIELD, policy.field.clone());
-    // Rounded up, as Retry-After is: nobody comes back too early.
+    // Rounded up like Retry-After, so that no client retries too early.
     let seconds = verdict.more_after.as_millis().div_ceil(1000).max(1);
     let state = format!("\"{}\";r={};t={seconds}", class.as_str(), verdict.remaining);
     if let Ok(state) = HeaderValue::try_from(state) {

@@ -1,4 +1,4 @@
-//! Receipts: making them, looking at them, moving them on.
+//! Receipts: create, read, change their status.
 
 use std::time::Duration;
 
@@ -34,19 +34,19 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     );
 }
 
-/// What a producer gives to make a receipt.
+/// The request to create a receipt.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateReceipt {
     version_id: VersionId,
     quota_tier: Option<String>,
-    /// May be past: the receipt is then expired from the start.
+    /// May be in the past: the receipt is then expired from the start.
     #[serde(default, deserialize_with = "moment::optional")]
     expires_at: Option<Timestamp>,
     status: Option<ReceiptStatus>,
 }
 
-/// The tier of a receipt that names none.
+/// The default tier of a receipt.
 const USUAL_TIER: &str = "standard";
 
 impl Validate for CreateReceipt {
@@ -54,7 +54,7 @@ impl Validate for CreateReceipt {
         if let Some(tier) = &self.quota_tier {
             violations.tier("quotaTier", tier);
         }
-        // Before the epoch lies nothing that a receipt could mean, and databases differ in how far back they reach.
+        // A receipt has no use for times before 1970, and databases differ in the earliest time that they store.
         let after_epoch = self.expires_at.is_none_or(|at| at >= Timestamp::UNIX_EPOCH);
         violations.require(after_epoch, "expiresAt", "must not be before 1970");
     }
@@ -93,7 +93,7 @@ async fn show(
     Ok(answer::ok(&as_of(receipt, clock.now())))
 }
 
-/// The receipt as it counts now: past its time it is expired, whether the ledger says so yet or not.
+/// The receipt with its present status: past its time it is expired, even if the ledger does not say so yet.
 fn as_of(mut receipt: Receipt, now: Timestamp) -> Receipt {
     receipt.status = receipt.status_at(now);
     receipt
@@ -140,10 +140,10 @@ fn refused(from: ReceiptStatus, to: ReceiptStatus) -> Problem {
         .with("to", to.as_str())
 }
 
-/// Refuses a caller who is neither an admin nor the producer of what the receipt is for.
+/// Refuses a caller that is neither an admin nor the producer of the receipt's asset.
 ///
 /// # Errors
-/// `unknown-receipt`, `forbidden`, or what the ports answer.
+/// `unknown-receipt`, `forbidden`, or the errors of the ports.
 pub(super) async fn must_own(
     producer: &Producer,
     catalog: &dyn Catalog,

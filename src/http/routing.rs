@@ -1,13 +1,13 @@
-//! Routes, and the words by which metrics and limits group them.
+//! Routes, and the classes by which metrics and limits group them.
 
 use actix_web::{Route, guard, web};
 
-/// A route for reading: GET, and HEAD as RFC 9110 asks of every resource that has GET.
+/// A route for reading: GET, and HEAD, which RFC 9110 requires for every resource with GET.
 pub fn read() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// What a request without a matching route is counted under, so that made-up paths make no new series.
+/// The label for requests without a matching route, so that made-up paths create no new series.
 pub const UNMATCHED: &str = "unmatched";
 
 /// Routes that cost alike and are limited alike.
@@ -23,7 +23,7 @@ pub enum RouteClass {
     Admin,
     /// Health, metrics and documents for operators.
     Operations,
-    /// Paths that lead nowhere.
+    /// Unknown paths.
     Unmatched,
 }
 
@@ -40,9 +40,9 @@ impl RouteClass {
         Self::Unmatched,
     ];
 
-    /// The class of a path or of a route's template: what it begins with says it, so that it is known before a route is found.
+    /// The class of a path or of a route's template: its prefix decides, so that the class is known before routing.
     pub fn of(path: &str) -> Self {
-        // The first prefix that fits decides, so the narrower ones come first.
+        // The first matching prefix decides, so the longer ones come first.
         const PREFIXES: [(&str, RouteClass); 18] = [
             ("/v1/content", RouteClass::Content),
             ("/v1/data", RouteClass::Streaming),

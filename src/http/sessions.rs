@@ -1,4 +1,4 @@
-//! Sessions: a name for what a client's streams under one receipt come to. The streams carry it as `X-Session-Id`.
+//! Sessions: they sum up a client's streams under one receipt. The streams carry the session's id as `X-Session-Id`.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! The bodies of signed requests: what was signed is a digest, and the bytes are compared with it as they come in.
+//! The bodies of signed requests: the signature covers a digest, and the bytes are compared with it as they arrive.
 //!
-//! A middleware puts the comparison around the body, so that no handler can forget it, whatever it reads the body with: a
-//! body with another digest ends in an error where it would have ended. A handler that compares by itself, as uploads do on
-//! a thread of their own, [claims](SignedBody::claim) the digest and saves the second hash. Nothing is held.
+//! A middleware puts the comparison around the body, so that no handler can forget it, whatever it reads the body with:
+//! a body with another digest ends with an error. A handler that compares the digest itself, as uploads do on a thread
+//! of their own, [claims](SignedBody::claim) the digest and saves the second hash. The body is not buffered.
 
 use std::{
     cell::Cell,
@@ -27,7 +27,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Problem, ProblemType, auth, digest::sha256_in};
 
-/// The digest that was signed.
+/// The signed digest.
 #[derive(Clone)]
 pub(super) struct SignedBody {
     /// Without a digest the body must be empty.
@@ -36,10 +36,10 @@ pub(super) struct SignedBody {
 }
 
 impl SignedBody {
-    /// Looks at what the head says of the body.
+    /// Checks what the head declares about the body.
     ///
     /// # Errors
-    /// What is wrong: a digest that cannot be read, two that differ, or none for a body.
+    /// The reason: a digest that cannot be parsed, two different digests, or no digest for a body.
     pub(super) fn check_head(request: &HttpRequest) -> Result<(), &'static str> {
         let headers = request.headers();
         let length = headers.get(header::CONTENT_LENGTH);
@@ -48,13 +48,13 @@ impl SignedBody {
         match declared(headers) {
             Err(_) => Err("Content-Digest and Repr-Digest must each be of the form sha-256=:BASE64:, and alike"),
             Ok(None) if has_body => Err("a body that is signed comes with a Content-Digest or Repr-Digest of sha-256"),
-            // Else the body would have gone past the comparison.
-            Ok(_) if !request.extensions().contains::<Self>() => Err("the body cannot be compared"),
+            // Otherwise the body would have bypassed the comparison.
+            Ok(_) if !request.extensions().contains::<Self>() => Err("the body cannot be compared with its digest"),
             Ok(_) => Ok(()),
         }
     }
 
-    /// The digest that the caller compares the body with by itself; `None` when the request is not signed.
+    /// Returns the digest for a caller that compares the body itself; `None` when the request is not signed.
     pub(super) fn claim(request: &HttpRequest) -> Option<ContentHash> {
         let body = request.extensions().get::<Self>()?.clone();
         body.claimed.set(true);
@@ -62,7 +62,7 @@ impl SignedBody {
     }
 }
 
-/// The digest that the fields give, of either name.
+/// The digest in the fields, under either name.
 fn declared(headers: &HeaderMap) -> Result<Option<ContentHash>, Problem> {
     let (content, representation) = (sha256_in(headers, "content-digest")?, sha256_in(headers, "repr-digest")?);
     match (content, representation) {
@@ -71,8 +71,8 @@ fn declared(headers: &HeaderMap) -> Result<Option<ContentHash>, Problem> {
     }
 }
 
-/// Has the body of a request that says that it is signed compared with its digest. Whether the signature counts is for the
-/// extractors to say; they refuse a head whose digest cannot be read.
+/// Compares the body of a request that claims to be signed with its digest. The extractors verify the signature; they
+/// also refuse a head whose digest cannot be parsed.
 pub(super) async fn compare_signed_body(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
@@ -89,10 +89,10 @@ pub(super) async fn compare_signed_body(
     next.call(request).await
 }
 
-/// A body that ends in an error when it is not the one that was signed.
+/// A body that ends with an error when it is not the signed one.
 struct Compared {
     inner: Payload,
-    /// Until the end.
+    /// `None` after the end.
     hasher: Option<Sha256>,
     signed: ContentHash,
     claimed: Rc<Cell<bool>>,
@@ -125,7 +125,7 @@ impl Stream for Compared {
     }
 }
 
-/// The body is not the one that was signed.
+/// The body is not the signed one.
 #[derive(Debug)]
 struct OtherBody {
     signed: ContentHash,
@@ -140,7 +140,7 @@ impl fmt::Display for OtherBody {
 
 impl std::error::Error for OtherBody {}
 
-/// Why a body could not be read to its end.
+/// The problem for a body that could not be read to its end.
 pub(super) fn unreadable(error: &PayloadError) -> Problem {
     if let PayloadError::Io(io) = error
         && let Some(other) = io.get_ref().and_then(|inner| inner.downcast_ref::<OtherBody>())

@@ -1,7 +1,7 @@
-//! What operators ask of stored content: look at it, tell what was found, take it to another tier.
+//! Operations on stored content, for operators: verify it, read its history, move it to another tier.
 //!
-//! Such work may take longer than a client or a balancer waits. It then goes on without them: the answer is 202 after
-//! [`PATIENCE`], and asking again tells how it is.
+//! Such work may take longer than a client or a balancer waits. It then continues in the background: the answer is 202
+//! after [`PATIENCE`], and the next call returns the state.
 
 use std::time::Duration;
 
@@ -35,10 +35,10 @@ use super::{
 /// How long an answer waits for the work: less than balancers wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Looks in one page unless the caller says otherwise.
+/// Verifications per page by default.
 const PAGE: u32 = 100;
 
-/// The largest page: some 300 KiB of JSON.
+/// The largest page: about 300 KiB of JSON.
 const MAX_PAGE: u32 = 1000;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -47,12 +47,12 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
         .service(web::resource("/v1/storage/move/{contentHash}").route(web::post().to(move_content)));
 }
 
-/// The right to have the storage worked on.
+/// The permit to work on the storage.
 fn enter(node: &Node) -> Result<Permit, Problem> {
     node.storage_work.try_admit(1).ok_or_else(|| Problem::new(ProblemType::Overloaded).retry_after(SOON))
 }
 
-/// Runs work to its end, and waits for that for a while; `None` when it goes on.
+/// Runs work to its end, and waits for it for a limited time; `None` when it continues.
 async fn for_a_while<T: 'static>(
     permit: Permit,
     work: impl Future<Output = Result<T, Problem>> + 'static,
@@ -60,7 +60,7 @@ async fn for_a_while<T: 'static>(
     let work = async move {
         let done = work.await;
         drop(permit);
-        // Somebody should read it where nobody waits any more.
+        // The client may not wait any more, so the log has the error.
         if let Err(problem) = &done {
             tracing::debug!(%problem, cause = problem.cause(), "work on stored content failed");
         }
@@ -73,7 +73,7 @@ async fn for_a_while<T: 'static>(
     }
 }
 
-/// Work that is accepted and goes on.
+/// The answer for work that was accepted and continues.
 fn under_way(hash: ContentHash, status: &str) -> HttpResponse {
     answer::no_store(HttpResponse::Accepted()).json(json!({ "contentHash": hash, "status": status }))
 }
@@ -139,7 +139,7 @@ async fn history(
             Problem::malformed(format!("type is one of {}", known.join(", ")))
         })?),
     };
-    // One more than is shown tells whether there are more.
+    // One more than is shown, to know whether there are more.
     let page = Page::of(records.verifications(hash, kind, after, limit + 1).await?, limit);
     let next = page.items.last().filter(|_| page.more).map(write_cursor);
     let items: Vec<_> = page.items.iter().map(row).collect();

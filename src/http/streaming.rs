@@ -1,8 +1,8 @@
-//! Streams: content out, to whoever holds a receipt.
+//! Streams: content for clients with a receipt.
 //!
-//! One actor round trip decides about the receipt, the quota and the stream slot together; the body then runs without the
-//! handler, and settles itself when it ends or is dropped. Preconditions come before ranges (RFC 9110, section 13.2.2), and
-//! the receipt before both: who may not stream learns nothing about the content.
+//! One actor round trip decides about the receipt, the quota and the stream slot together; the body then runs without
+//! the handler, and settles itself when it ends or is dropped. Preconditions come before ranges (RFC 9110, section
+//! 13.2.2), and the receipt before both: a client that may not stream learns nothing about the content.
 
 use std::{
     future::{Ready, ready},
@@ -60,21 +60,21 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/v1/streaming/data/{contentHash}").route(super::routing::read().to(by_path)));
 }
 
-/// How content is answered with.
+/// Settings of the answers with content.
 #[derive(Debug, Clone)]
 pub struct StreamingSettings {
-    /// The longest range of one answer in bytes; 0 is no limit. A longer one is answered by its beginning.
+    /// The longest range of one answer in bytes; 0 means no limit. A longer range is answered with its beginning.
     pub max_range_bytes: u64,
-    /// The host, as `content.example.com:8443`, under which clients reach content and nothing else that they trust; empty where
-    /// there is none.
+    /// The host, as `content.example.com:8443`, under which clients reach content and nothing else that they trust;
+    /// empty if there is none.
     pub content_host: String,
 }
 
-/// Sizes of contents, which never change: what a range is read against before the receipt is asked about.
+/// Sizes of contents, which never change: a range is parsed with them before the receipt is checked.
 pub struct ContentSizes(Cache<ContentHash, u64>);
 
 impl ContentSizes {
-    /// Remembers so many contents.
+    /// Remembers at most this many contents.
     pub fn new(entries: u64) -> Self {
         Self(Cache::new(entries))
     }
@@ -85,7 +85,7 @@ impl ContentSizes {
     }
 }
 
-/// Under which right, and as part of which session.
+/// The receipt and the session.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RightQuery {
@@ -93,7 +93,7 @@ pub(super) struct RightQuery {
     session_id: Option<String>,
 }
 
-/// What the handlers depend on.
+/// The dependencies of the handlers.
 #[derive(Clone)]
 pub(super) struct Deps {
     pub(super) node: Data<Node>,
@@ -105,14 +105,14 @@ pub(super) struct Deps {
 }
 
 impl Deps {
-    /// Whether a request came to the address that has nothing but content.
+    /// Whether a request came to the host that serves nothing but content.
     fn is_among_content(&self, request: &HttpRequest) -> bool {
         let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
         !self.settings.content_host.is_empty()
             && host.is_some_and(|host| host.eq_ignore_ascii_case(self.settings.content_host.as_bytes()))
     }
 
-    /// Whether a range may be answered by its beginning alone.
+    /// Whether a range may be answered with its beginning alone.
     pub(super) fn shortens_ranges(&self) -> bool {
         self.settings.max_range_bytes > 0
     }
@@ -151,13 +151,13 @@ async fn by_path(
     serve(&request, asked, &deps).await
 }
 
-/// What a client asks to stream.
+/// A client's request to stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
     pub(super) hash: ContentHash,
     pub(super) receipt: ReceiptId,
     session: Option<SessionId>,
-    /// At an address that has nothing but content.
+    /// At the host that serves nothing but content.
     among_content: bool,
 }
 
@@ -179,7 +179,7 @@ impl Asked {
     }
 }
 
-/// A value that may come as a header or in the query, and if as both, then the same.
+/// A value that may come as a header or in the query; if it comes as both, they must be equal.
 fn one_of<'a>(
     request: &'a HttpRequest,
     header: &'static str,
@@ -192,7 +192,7 @@ fn one_of<'a>(
         None => None,
     };
     if values.next().is_some() {
-        return Err(Problem::malformed(format!("{header} is there twice")));
+        return Err(Problem::malformed(format!("{header} occurs twice")));
     }
     match (in_header, in_query) {
         (Some(header_value), Some(query_value)) if header_value != query_value => {
@@ -202,7 +202,7 @@ fn one_of<'a>(
     }
 }
 
-/// Answers by a stream of the node's own.
+/// Answers with a stream of the node's own.
 pub(super) async fn serve(request: &HttpRequest, asked: Asked, deps: &Deps) -> Result<HttpResponse, Problem> {
     match without_content(request, &asked, deps).await? {
         Some(answer) => Ok(answer),
@@ -210,8 +210,8 @@ pub(super) async fn serve(request: &HttpRequest, asked: Asked, deps: &Deps) -> R
     }
 }
 
-/// The answer, where it is one without content: to HEAD, and where a precondition decides. It is the same whoever delivers,
-/// and is charged nothing.
+/// The answer, if it has no content: to HEAD, and when a precondition decides. It is the same whichever server
+/// delivers, and is not charged.
 pub(super) async fn without_content(
     request: &HttpRequest,
     asked: &Asked,
@@ -236,7 +236,7 @@ pub(super) async fn without_content(
     }
 }
 
-/// Counts what came of a wish for content.
+/// Counts the outcome of a request for content.
 pub(super) fn counted<T>(metrics: &Metrics, mode: Mode, answer: Result<T, Problem>) -> Result<T, Problem> {
     let outcome = match &answer {
         Ok(_) => Given::Given,
@@ -247,7 +247,7 @@ pub(super) fn counted<T>(metrics: &Metrics, mode: Mode, answer: Result<T, Proble
     answer
 }
 
-/// Lets a stream in and opens its body.
+/// Admits a stream and opens its body.
 pub(super) async fn stream(request: &HttpRequest, asked: Asked, deps: &Deps) -> Result<HttpResponse, Problem> {
     let ranges = select(request, &asked, deps).await?;
     let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
@@ -256,7 +256,7 @@ pub(super) async fn stream(request: &HttpRequest, asked: Asked, deps: &Deps) -> 
     send(request, entry, ranges, deps).await
 }
 
-/// Whether the receipt lets a stream in, and what the content is.
+/// Whether the receipt admits a stream, and the properties of the content.
 pub(super) async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders, Problem> {
     let grant = deps.node.quota.inspect(asked.receipt, asked.hash).await.map_err(|refusal| problem_of(&refusal))?;
     let headers = ContentHeaders::new(&grant, asked)?;
@@ -264,8 +264,8 @@ pub(super) async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders
     Ok(headers)
 }
 
-/// The ranges that are asked for, read against the size of the content; `None` for all of it. A bad range is told only to
-/// whoever may stream.
+/// The requested ranges, parsed with the size of the content; `None` for all of it. Only a client that may stream is
+/// told of a bad range.
 pub(super) async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) -> Result<Option<RangeAnswer>, Problem> {
     let stored_at = match conditions::range_wish(request, asked.hash) {
         RangeWish::None => return Ok(None),
@@ -285,28 +285,28 @@ pub(super) async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) ->
     range::select(request, headers.size, &deps.settings)
 }
 
-/// Who was let in: what is reserved for them, and the place that they take on this instance.
+/// An admitted stream: its reservation, and its place on this instance.
 pub(super) struct Entry {
     pub(super) reservation: Reservation,
     pub(super) headers: ContentHeaders,
     pub(super) permit: Permit,
 }
 
-/// Lets a stream in. Whatever fails after the reservation gives it back.
+/// Admits a stream. An error after the reservation releases it.
 pub(super) async fn let_in(asked: Asked, deps: &Deps, demand: Demand) -> Result<Entry, Problem> {
     let Some(permit) = deps.node.streams.try_admit(1) else {
         return Err(Problem::new(ProblemType::Overloaded).retry_after(SOON));
     };
     let reservation =
         deps.node.quota.acquire(asked.ask(demand), asked.session).await.map_err(|refusal| problem_of(&refusal))?;
-    // Also where others deliver: what is damaged is nobody's to hand out.
+    // Also when another server delivers: damaged content must not be handed out.
     deps.node.content.admit(asked.hash).map_err(|error| unreadable(&error))?;
     deps.node.used(asked.hash);
     let headers = ContentHeaders::new(reservation.grant(), &asked)?;
     Ok(Entry { reservation, headers, permit })
 }
 
-/// Opens the body of a stream that was let in for at least this much.
+/// Opens the body of a stream that was admitted for at least this much.
 pub(super) async fn send(
     request: &HttpRequest,
     entry: Entry,

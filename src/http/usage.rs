@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::{Problem, answer, auth::Producer, paging, receipts::must_own, routing};
 
-/// Rows of a page unless the caller says otherwise: some 25 KiB of JSON.
+/// Rows per page by default: about 25 KiB of JSON.
 const PAGE: u32 = 100;
 
-/// The largest page: some 250 KiB of JSON, and a read of as many index entries.
+/// The largest page: about 250 KiB of JSON, and a read of as many index entries.
 const MAX_PAGE: u32 = 1000;
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -46,7 +46,7 @@ async fn list(
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
-/// Of the last row's id.
+/// The cursor holds the last row's id.
 fn write_cursor(last: UsageId) -> String {
     paging::cursor(last.as_uuid().as_bytes())
 }

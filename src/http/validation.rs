@@ -1,4 +1,4 @@
-//! What values a request may carry. All violations are collected, so that a client mends them in one go.
+//! Rules for the values of a request. All violations are collected, so that a client can fix them at once.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
@@ -10,7 +10,7 @@ use super::{Problem, problem::Violation};
 /// Every satoshi there will ever be: 21 million coins of 10^8.
 pub const MAX_SATOSHIS: u64 = 2_100_000_000_000_000;
 
-/// A body that knows its rules.
+/// A body that checks its own rules.
 pub trait Validate {
     fn validate(&self, violations: &mut Violations);
 }
@@ -27,14 +27,14 @@ impl Violations {
         }
     }
 
-    /// A text for people, of so many characters on one line.
+    /// A text for people, on one line, with a number of characters in this range.
     pub fn line(&mut self, path: &'static str, text: &str, chars: RangeInclusive<usize>) {
         let (least, most) = (*chars.start(), *chars.end());
         self.require(chars.contains(&text.chars().count()), path, format!("must have {least} to {most} characters"));
         self.require(!text.chars().any(char::is_control), path, "must not have control characters");
     }
 
-    /// A text of at most so many bytes.
+    /// A text of at most this many bytes.
     pub fn text(&mut self, path: &'static str, text: &str, bytes: usize) {
         self.require(text.len() <= bytes, path, format!("must have at most {bytes} bytes"));
         // PostgreSQL cannot store it.
@@ -54,7 +54,7 @@ impl Violations {
         self.require(is_media_type(text), path, "must be a media type, such as video/mp4");
     }
 
-    /// A JSON object of at most so many bytes as text.
+    /// A JSON object of at most this many bytes as text.
     pub fn object(&mut self, path: &'static str, value: &Value, bytes: usize) {
         self.require(value.is_object(), path, "must be an object");
         self.require(value.to_string().len() <= bytes, path, format!("must have at most {bytes} bytes as JSON"));
@@ -72,13 +72,13 @@ pub fn is_tier_name(name: &str) -> bool {
     is_plain_name(name)
 }
 
-/// `type/subtype` with parameters that can be sent in a header. 255 characters are more than any registered type has.
+/// `type/subtype` with parameters, valid in a header. 255 characters are more than any registered type has.
 pub fn is_media_type(text: &str) -> bool {
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
     let is_token =
         |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b));
     text.len() <= 255
-        // As the search cuts it out, which knows no other white space.
+        // Trimmed as the search does, which trims only spaces.
         && essence.trim_end_matches(' ').split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
         && parameters.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
 }
@@ -91,7 +91,7 @@ pub fn is_media_range(text: &str) -> bool {
     }
 }
 
-/// The parser bounds the depth of what comes here to 128.
+/// The parser has bounded the depth to 128.
 fn holds_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),

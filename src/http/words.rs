@@ -1,8 +1,9 @@
-//! What is wrong with a value, in the words of this API. The parsers' own speak of Rust, and change with their versions.
+//! Messages about wrong values, in the words of this API. The parsers' own messages speak of Rust, and change with
+//! their versions.
 
 use serde::{Deserialize, Deserializer};
 
-/// What the parsers of numbers and truths say, with what to say instead.
+/// Messages of the parsers of numbers and booleans, with their replacements.
 const PLAIN: [(&str, &str); 4] = [
     ("invalid digit found in string", "must be a whole number"),
     ("cannot parse integer from empty string", "must be a whole number"),
@@ -10,14 +11,14 @@ const PLAIN: [(&str, &str); 4] = [
     ("provided string was not", "must be true or false"),
 ];
 
-/// Says again what a parser of bodies or queries told. What the values' own types say passes as it is: it is ours.
+/// Rewrites a message of a parser of bodies or queries. Messages of this program's own types pass unchanged.
 pub(super) fn of_fault(told: &str) -> String {
     let told = told.rsplit_once(" at line ").map_or(told, |(told, _)| told);
     let wrong = told.strip_prefix("invalid type: ").or_else(|| told.strip_prefix("invalid value: "));
     if let Some((_, expected)) = wrong.and_then(|wrong| wrong.rsplit_once(", expected ")) {
         return format!("must be {}", kind(expected));
     }
-    // Names that the client has sent, or that this API has: a name of a client's may be as long as a body.
+    // Names from the client or of this API: a client's name may be as long as a body.
     let named = |prefix| told.strip_prefix(prefix).map(|rest| rest.split_once(", ").unwrap_or((rest, "")));
     if let Some((_, others)) = named("unknown variant ") {
         return format!("must be one of {}", listed(others));
@@ -35,16 +36,16 @@ pub(super) fn of_fault(told: &str) -> String {
     plain.map_or(told, |(_, ours)| ours).to_owned()
 }
 
-/// What a value of an enumeration is told that is none of its words, by a parser that takes it for a mistake of writing.
+/// The message for an unknown word of an enumeration, which a parser reports as a syntax error.
 pub(super) const NO_WORD: &str = "must be one of the words that are listed for it";
 
-/// What a number is told that has no place in 64 bits.
+/// The message for a number that does not fit 64 bits.
 pub(super) const NO_NUMBER: &str = "is too large a number";
 
-/// A value that may be left out: null is as good as that, here as everywhere.
+/// A value that may be omitted: null means the same, as everywhere in this API.
 ///
 /// # Errors
-/// The value's own.
+/// The errors of the value.
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -53,7 +54,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// What a parser expects, as people call it.
+/// The type that a parser expects, in everyday words.
 fn kind(expected: &str) -> &'static str {
     match expected {
         "a string" | "a borrowed string" | "string or map" | "variant identifier" | "str" => "a text",
@@ -68,7 +69,7 @@ fn kind(expected: &str) -> &'static str {
     }
 }
 
-/// The names in what a parser expects: `expected one of ..`, `expected .. or ..`.
+/// The names that a parser expects: `expected one of ..`, `expected .. or ..`.
 fn listed(others: &str) -> &str {
     let names = others.strip_prefix("expected ").unwrap_or("none");
     names.strip_prefix("one of ").unwrap_or(names)

@@ -1,9 +1,9 @@
-//! `Expect: 100-continue`: a client that asks first is told to go on when its body is wanted, and not before.
+//! `Expect: 100-continue`: a client that asks first is told to continue when its body is wanted, and not before.
 //!
-//! The framework says "100 Continue" before it calls the application, which then may refuse what is already on its way. Here the
-//! application begins first. When it reads the body, the framework is let go on: it says "100 Continue" and calls the application,
-//! which is the call that has [`Begun`]. When the application answers without the body, be it with 401, 404, 413 or 429,
-//! that answer is all that the client gets.
+//! The framework says "100 Continue" before it calls the application, which may then refuse a body that is already on
+//! its way. Here the application begins first. When it reads the body, the framework may continue: it says "100
+//! Continue" and calls the application again, which resumes the call that has [`Begun`]. When the application answers
+//! without reading the body (401, 404, 413 or 429), the client gets only that answer.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,13 +24,15 @@ use futures::{
 
 use super::turn::{Answer, Call, Turn};
 
-/// The application of a worker, once it is made.
+/// The application of a worker, once it is created.
 type Shared<S> = Rc<RefCell<Option<Rc<S>>>>;
 
-/// A call of the application that has begun and waits for its body. It travels in the request that the framework goes on with.
+/// A call of the application that has begun and waits for its body. It travels in the request with which the framework
+/// continues.
 struct Begun<B, E>(LocalBoxFuture<'static, Result<Response<Answer<B>>, E>>);
 
-/// Makes the two services of a worker: the application, and what the framework asks whether a body may come.
+/// Makes the two services of a worker: the application, and the service that the framework asks whether it may accept a
+/// body.
 pub(super) fn asked_first<F, B>(application: F) -> (Application<F, B>, Gatekeeper<F::Service, B>)
 where
     F: ServiceFactory<Request, Config = ()>,
@@ -154,7 +156,7 @@ where
 
     fn call(&self, mut request: Request) -> Self::Future {
         let Some(service) = self.service.borrow().clone() else {
-            // The framework makes all services of a worker before it calls any.
+            // The framework creates all services of a worker before it calls any.
             return Box::pin(ready(Err(Response::internal_server_error().map_into_boxed_body())));
         };
         let turn = Turn::begin(&mut request);
@@ -204,7 +206,7 @@ impl Wish {
     }
 }
 
-/// A body that does not come before it may.
+/// A body whose bytes arrive only after they are allowed.
 struct AskedFor {
     body: Payload,
     wish: Rc<Wish>,

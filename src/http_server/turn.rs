@@ -1,4 +1,4 @@
-//! A request's turn on its connection: from its head until its answer has ended.
+//! A request's turn on its connection: from its head to the end of its answer.
 
 use std::{
     cell::RefCell,
@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 
 use crate::client_socket::{Framing, Turns};
 
-/// Ends when it is dropped.
+/// Ends the turn when dropped.
 pub(super) struct Turn(Option<Rc<RefCell<Turns>>>);
 
 impl Turn {
@@ -53,7 +53,7 @@ fn framing(request: &mut Request) -> Framing {
 }
 
 pin_project! {
-    /// A call of the application; its turn goes on with the body of the answer.
+    /// A call of the application; its turn continues with the body of the answer.
     pub(super) struct Call<F, B> {
         #[pin]
         call: F,

@@ -1,15 +1,14 @@
-//! Callers who sign their requests with an identity key.
+//! Callers that sign their requests with an identity key.
 //!
-//! # In this order, and why
-//! 1. The fields are read, and whether the request is for this installation: that costs nothing.
-//! 2. The signature is verified, the dearest step. Its verdict is never remembered: the only request that it could be asked
-//!    about again is a replay.
-//! 3. Whom the key speaks for, from the caches. Only who holds a key learns whether it is known.
-//! 4. Whether this is its first use within its time, by the shared state, which decides by its own clock. Last, so that
-//!    nobody but a known signer puts anything into that memory; and before anything is done for the request.
+//! # The steps, with the reason for this order
+//! 1. Read the fields, and check that the request is for this installation: that costs nothing.
+//! 2. Verify the signature, the most expensive step. Its result is never cached: only a replay could ask again.
+//! 3. Look up the producer of the key, in the caches. Only the holder of a key learns whether it is known.
+//! 4. Check that this is the first use within its time, by the shared state and its clock. This comes last, so that only
+//!    known signers add entries to that store, and before any work is done for the request.
 //!
-//! Without the shared state nobody can tell a replay from a first use, so the request is refused with 503. Calls with a key
-//! go on.
+//! Without the shared state no instance can tell a replay from a first use, so the request is refused with 503. Calls
+//! with an API key still work.
 
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ use crate::{
     telemetry::metrics::{SignatureMetrics, Signed},
 };
 
-/// What signed requests are judged by.
+/// The means to check signed requests.
 pub struct SignedRequests {
     pub audiences: Vec<Audience>,
     pub terms: UseTerms,
@@ -40,7 +39,7 @@ pub struct SignedRequests {
     pub metrics: SignatureMetrics,
 }
 
-/// Why a request does not count as signed.
+/// Why a request is not accepted as signed.
 struct Refusal {
     outcome: Signed,
     problem: Problem,
@@ -65,16 +64,16 @@ impl From<PortError> for Refusal {
     }
 }
 
-/// Whether a request says that it is signed.
+/// Whether a request claims to be signed.
 pub(in crate::http) fn says_so(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| is_proof(name.as_str()))
 }
 
 impl SignedRequests {
-    /// Whom the signer of a request speaks for.
+    /// The producer of a request's signer.
     ///
     /// # Errors
-    /// `signature-refused` with the member `reason`; what the ports answer.
+    /// `signature-refused` with the member `reason`, or the errors of the ports.
     pub(super) async fn producer(&self, request: &HttpRequest) -> Result<ProducerId, Problem> {
         let judged = self.judge(request).await;
         self.metrics.checked(judged.as_ref().map_or_else(|refusal| refusal.outcome, |_| Signed::Accepted));
@@ -88,7 +87,7 @@ impl SignedRequests {
         let (proof, signed_at) = self.verified(request)?;
         let producer = self.identities.identity(proof.identity).await?;
         let producer = producer.ok_or_else(|| {
-            Refusal::of(Signed::UnknownIdentity, "the identity key speaks for no producer of this node")
+            Refusal::of(Signed::UnknownIdentity, "the identity key is bound to no producer of this node")
         })?;
         let once = OneUse { name: name_of(&proof), made_at: signed_at };
         match self.shared.use_once(once, self.terms).await? {
@@ -103,7 +102,7 @@ impl SignedRequests {
         }
     }
 
-    /// What the request says of its signer, once the signature has been verified.
+    /// The signer's claims, after the signature has been verified.
     fn verified(&self, request: &HttpRequest) -> Result<(Proof, Timestamp), Refusal> {
         let headers = request.headers();
         if headers.contains_key(header::AUTHORIZATION) {
@@ -115,9 +114,9 @@ impl SignedRequests {
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .filter(|(name, _)| is_signed(name))
             .collect();
-        // A proxy may join two of one name, or take the other.
+        // A proxy may join two fields of one name, or use only one of them.
         if fields.iter().any(|(name, _)| fields.iter().filter(|(other, _)| other == name).nth(1).is_some()) {
-            return Err(Refusal::of(Signed::Malformed, "a field that is signed is there twice"));
+            return Err(Refusal::of(Signed::Malformed, "a signed field occurs twice"));
         }
         let timestamp = fields.iter().find(|(name, _)| *name == TIMESTAMP).map(|(_, value)| signed_at(value));
         let timestamp = timestamp.unwrap_or(Err(MalformedProof::Missing(TIMESTAMP)))?;
@@ -140,7 +139,7 @@ impl SignedRequests {
     }
 
     fn stale(&self, signed_at: Timestamp, now: Timestamp) -> Refusal {
-        tracing::debug!(%signed_at, %now, here = %self.clock.now(), "a signed request is too old or lies ahead");
+        tracing::debug!(%signed_at, %now, here = %self.clock.now(), "a signed request is too old, or its time is in the future; it is refused with 401");
         let mut refusal =
             Refusal::of(Signed::Stale, "the request was signed too long ago, or by a clock that is ahead");
         refusal.problem = refusal
@@ -153,7 +152,8 @@ impl SignedRequests {
     }
 }
 
-/// What a request is remembered by. The nonce is its signer's own, so nobody uses up another's.
+/// The name under which a request is remembered. The nonce is its signer's own, so one signer cannot use up another's
+/// nonces.
 fn name_of(proof: &Proof) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(proof.identity.as_bytes());

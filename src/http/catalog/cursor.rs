@@ -1,8 +1,8 @@
-//! Cursors: a place in the results of one search, as a text that says nothing to clients.
+//! Cursors: a place in the results of one search, as an opaque text.
 //!
-//! A cursor carries a digest of the search that it belongs to and a checksum of itself, so that one that was cut, mistyped or
-//! taken from another search is refused rather than answered with a page of something else. It needs no secret: a place that
-//! somebody makes up shows them nothing that they could not list. But it must be one that there can be, since databases count on
+//! A cursor carries a digest of its search and a checksum, so that a cursor that was cut, mistyped or taken from
+//! another search is refused instead of answered with a wrong page. It needs no secret: a made-up place shows nothing
+//! that the client could not list anyway. But it must be a possible place, because databases calculate with it.
 //! from it.
 
 use penstock_actors::{
@@ -12,7 +12,7 @@ use penstock_actors::{
 
 use crate::http::{Problem, paging};
 
-/// Of the form below. Another form gets another number, and the old one is read for a release.
+/// The version of this format. Another format gets another number, and the old one is still read for one release.
 const VERSION: u8 = 1;
 
 const DIGEST: usize = 8;
@@ -32,7 +32,7 @@ pub(super) fn write(place: SearchPlace, wish: &Wish) -> String {
 }
 
 /// # Errors
-/// `malformed-request` when it is no cursor, or belongs to another search.
+/// `malformed-request` when it is not a cursor, or belongs to another search.
 pub(super) fn read(text: &str, wish: &Wish) -> Result<SearchPlace, Problem> {
     let (place, digest_of_its_own) = paging::place(text, decode)?;
     if digest_of_its_own != digest(wish) {
@@ -40,7 +40,7 @@ pub(super) fn read(text: &str, wish: &Wish) -> Result<SearchPlace, Problem> {
             "the cursor belongs to another search: q and the filters must stay as they were",
         ));
     }
-    // Without words, everything is found in the last place.
+    // Without words, every asset counts as found in the last place.
     if wish.text.is_none() && place.found != Found::PolicyMeta {
         return Err(paging::no_cursor());
     }
@@ -60,8 +60,8 @@ fn decode(bytes: Vec<u8>) -> Option<(SearchPlace, [u8; DIGEST])> {
     may_be(place).then_some((place, digest.try_into().ok()?))
 }
 
-/// Whether an adapter may have given a place. Assets are numbered from zero on. A page that ended early ends before a number,
-/// which is at most the one after the newest.
+/// Whether an adapter can have given this place. Assets are numbered from zero on. A page that ended early ends before
+/// a number that is at most the one after the newest.
 fn may_be(place: SearchPlace) -> bool {
     let after_newest = place.newest.checked_add(1);
     place.newest >= 0 && after_newest.is_some_and(|after| (0..=after).contains(&place.number))
@@ -71,9 +71,9 @@ fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
     shortened(blake3::Hasher::new().update(b"penstock catalogue cursor").update(body))
 }
 
-/// Of the words as they were read and the filters, so that it does not matter how the same search is written.
+/// A digest of the parsed words and the filters, so that different spellings of the same search match.
 fn digest(wish: &Wish) -> [u8; DIGEST] {
-    // A value that has no form as JSON would need keys that are no texts.
+    // Only a map whose keys are not texts fails here, and there is none.
     let text = serde_json::to_vec(wish).unwrap_or_default();
     shortened(blake3::Hasher::new().update(&text))
 }
@@ -126,7 +126,7 @@ mod tests {
         }
     }
 
-    /// A place as adapters give them.
+    /// A place as adapters give it.
     fn place() -> impl Strategy<Value = SearchPlace> {
         (0..i64::MAX, 1_u8..=3).prop_flat_map(|(newest, rank)| {
             let found = Found::of_rank(rank).expect("a rank");
@@ -146,7 +146,7 @@ mod tests {
             let text = write(PLACE, &wish("a"));
             let mut changed = text.clone();
             changed.replace_range(at..=at, &other);
-            // The last character has bits to spare.
+            // The last character has unused bits.
             prop_assert!(changed == text || read(&changed, &wish("a")).is_err());
         }
     }

@@ -1,8 +1,9 @@
-//! What an upload says that its bytes are, and whether it is a form instead of them.
+//! The declarations of an upload about its bytes, and the check whether the body is a form.
 //!
-//! Clients wrap a file in a form (`curl -F`), or take its line ends out as they do with what is typed (`curl -d @FILE`), without saying
-//! more than a media type. That would be stored and sold as if it were the file. And they send `application/x-www-form-urlencoded`
-//! where nobody chose a type at all (`curl --data-binary`, `wget --post-file`), which says nothing of the bytes.
+//! Clients wrap a file in a form (`curl -F`), or strip its line ends as they do with typed text (`curl -d @FILE`), and
+//! only the media type shows it. Without this check, the form would be stored and sold as if it were the file. Clients
+//! also send `application/x-www-form-urlencoded` when no type was chosen (`curl --data-binary`, `wget --post-file`),
+//! which says nothing about the bytes.
 
 use actix_web::{
     HttpRequest,
@@ -12,22 +13,23 @@ use penstock_actors::model::UNSAID_MEDIA_TYPE;
 
 use super::super::{Problem, ProblemType, validation::is_media_type};
 
-/// So many bytes of what may be a form are looked at. Of any 64 KiB of a film or an archive some are a zero or a line end; a text
-/// has its first line end long before.
+/// How many bytes of a possible form are examined. Any 64 KiB of a film or an archive contain a zero or a line end; a
+/// text has its first line end long before.
 const LOOKED_AT: u64 = 64 * 1024;
 
-/// What an upload says of its bytes.
+/// The declarations of an upload.
 pub(super) struct Said {
     pub(super) media_type: String,
-    /// What is left of the bytes that must show that they are no form; `None` when that is settled.
+    /// The bytes left to examine for a sign that this is not a form; `None` when that is settled.
     doubt: Option<u64>,
 }
 
 impl Said {
-    /// Reads it from the head. `has_digest`: the client says which bytes these are, so they are compared, and no form can pass for them.
+    /// Reads them from the head. `has_digest`: the client declares a digest, so the bytes are compared with it, and a
+    /// form cannot be mistaken for the file.
     ///
     /// # Errors
-    /// `unsupported-media-type` for a form and for bytes that are coded; `malformed-request`.
+    /// `unsupported-media-type` for a form and for bytes with a content coding; `malformed-request`.
     pub(super) fn read(request: &HttpRequest, has_digest: bool) -> Result<Self, Problem> {
         if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
             && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
@@ -46,7 +48,7 @@ impl Said {
         })
     }
 
-    /// Looks at the next bytes. A form has no zero and no line end, nor has what `curl -d @FILE` leaves of a file.
+    /// Examines the next bytes. A form has no zero and no line end, and neither has a file sent with `curl -d @FILE`.
     ///
     /// # Errors
     /// `unsupported-media-type` as soon as it is clear that these are not the bytes of a file.
@@ -60,7 +62,7 @@ impl Said {
         if self.doubt == Some(0) { self.end() } else { Ok(()) }
     }
 
-    /// Looks at the end of the bytes.
+    /// Called at the end of the bytes.
     ///
     /// # Errors
     /// As [`Self::look_at`].
@@ -72,7 +74,7 @@ impl Said {
     }
 }
 
-/// The media type that is said, unless it is empty.
+/// The declared media type, unless it is empty.
 fn media_type(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(header::CONTENT_TYPE);
     let Some(value) = values.next() else { return Ok(None) };
@@ -106,7 +108,7 @@ mod tests {
         Said::read(&TestRequest::post().insert_header((header::CONTENT_TYPE, media_type)).to_http_request(), has_digest)
     }
 
-    /// Whether bytes that come in parts are taken under a default type.
+    /// Whether bytes that arrive in parts are accepted under a default type.
     fn is_taken(parts: &[&[u8]]) -> bool {
         let mut said = said(FORM, false).expect("it may be no form");
         parts.iter().try_for_each(|part| said.look_at(part)).and_then(|()| said.end()).is_ok()

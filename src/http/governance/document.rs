@@ -1,5 +1,5 @@
-//! The document of a policy as it comes: any JSON without a member that is there twice. Parsers take one of the two, and not all
-//! of them the same one, so nobody could tell which rules a policy has.
+//! The document of a policy as it arrives: any JSON without duplicate members. Of two members with one name parsers use
+//! one, and not all parsers use the same, so it would be unclear which rules the policy has.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 
 use super::{Validate, Violations};
 
-/// A document in the language of policies.
+/// A document in the policy language.
 pub(super) struct Document(pub(super) Value);
 
 impl Validate for Document {
-    /// The language has its own reader, which tells all flaws with their paths.
+    /// The policy language has its own parser, which reports all flaws with their paths.
     fn validate(&self, _: &mut Violations) {}
 }
 
@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for Document {
     }
 }
 
-/// Takes any value.
+/// Accepts any value.
 struct Any;
 
 impl<'de> Visitor<'de> for Any {
@@ -77,7 +77,7 @@ impl<'de> Visitor<'de> for Any {
         }
         let may_be_number = read.len() == 1 && read.values().all(Value::is_string);
         let read = Value::Object(read);
-        // A number of which the parser keeps the text comes as a map of one text, whose name it alone knows.
+        // A number whose text the parser keeps arrives as a map with one text, under a name that only the parser knows.
         if may_be_number { Value::deserialize(read).map_err(A::Error::custom) } else { Ok(read) }
     }
 }

@@ -1,7 +1,7 @@
-//! The policy that the node obeys: asked before an asset or a receipt is made.
+//! The node's own policy: evaluated before an asset or a receipt is created.
 //!
-//! What it blocks is refused with its reasons; what it warns of is made, and the answer has the reasons as `warnings`. Without a
-//! policy neither costs anything.
+//! A blocked request is refused with the reasons; with warnings, the resource is created, and the answer has the
+//! reasons as `warnings`. Without a policy neither costs anything.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use serde_json::json;
 
 use super::super::{Problem, ProblemType};
 
-/// When to try again while the policy is not there: an operator must put it.
+/// When to retry while the policy is missing: an operator must put it.
 const MISSING_RETRY: Duration = Duration::from_secs(60);
 
-/// An answer, with what the policy warned of while it was made.
+/// An answer with the policy's warnings.
 #[derive(Serialize)]
 pub(in crate::http) struct Warned<T> {
     #[serde(flatten)]
@@ -28,7 +28,7 @@ pub(in crate::http) struct Warned<T> {
     warnings: Vec<Reason>,
 }
 
-/// What the policy warned of.
+/// The policy's warnings.
 #[must_use]
 pub(in crate::http) struct Passed(Vec<Reason>);
 
@@ -38,11 +38,11 @@ impl Passed {
     }
 }
 
-/// Judges an asset that is about to be made. Where the node obeys a policy it looks the content up first: what the asset does not
-/// say of itself is what its producer said of the content.
+/// Evaluates an asset before it is created. If the node has a policy, it looks the content up first: properties that
+/// the asset does not declare are taken from the producer's declaration of the content.
 ///
 /// # Errors
-/// `policy-blocked`, `policy-missing`, `validation-failed` when the content is not stored, or what the ports answer.
+/// `policy-blocked`, `policy-missing`, `validation-failed` when the content is not stored, or the errors of the ports.
 pub(in crate::http) async fn before_publishing(
     governor: &Governor,
     catalog: &dyn Catalog,
@@ -66,10 +66,10 @@ pub(in crate::http) async fn before_publishing(
     pass(governor.gate(Occasion::Publish, facts).await)
 }
 
-/// Judges the asset of a receipt that is about to be made.
+/// Evaluates the asset of a receipt before the receipt is created.
 ///
 /// # Errors
-/// `policy-blocked`, `policy-missing`, or what the ports answer.
+/// `policy-blocked`, `policy-missing`, or the errors of the ports.
 pub(in crate::http) async fn before_selling(governor: &Governor, asset: &Asset) -> Result<Passed, Problem> {
     pass(governor.gate(Occasion::Receipt, Facts::from(asset)).await)
 }

@@ -1,8 +1,9 @@
-//! Looks at dependencies: what each of them was like when it last answered, or failed to.
+//! Checks of dependencies: the last known state of each.
 //!
-//! A look is a task of its own. It goes on when the request that asked for it has been answered, and all requests that come
-//! meanwhile share it, so that however many balancers ask, a dependency is asked one thing at a time. An answer waits for a look no
-//! longer than a healthy dependency takes: one that hangs makes itself slow and not the answer.
+//! A check is a task of its own. It continues when the request that started it has been answered, and all requests that
+//! arrive meanwhile share it, so that a dependency gets one check at a time, however many balancers poll. An answer
+//! waits for a check no longer than a healthy dependency takes: a dependency that hangs is reported as slow and does
+//! not delay the answer.
 
 use std::{
     fmt::Display,
@@ -18,14 +19,15 @@ use penstock_actors::clock::Clock;
 
 use super::State;
 
-/// How long a dependency may take to answer. Nobody waits for it, and what takes longer helps no stream.
+/// How long a dependency may take to answer. No request waits for that long, and an answer that takes longer helps no
+/// stream.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// A dependency that takes longer than this is degraded: a healthy one answers within a few milliseconds. And an answer waits for
-/// no look longer than this: balancers give up after a second.
+/// A dependency that takes longer than this is degraded: a healthy one answers within a few milliseconds. An answer
+/// waits for a check no longer than this either: balancers give up after a second.
 pub(super) const SLOW: Duration = Duration::from_millis(250);
 
-/// A dependency, as it is known.
+/// A dependency with its last known state.
 #[derive(Debug, Default)]
 pub(super) struct Dependency(Mutex<Known>);
 
@@ -35,7 +37,7 @@ struct Known {
     under_way: Option<Shared<BoxFuture<'static, ()>>>,
 }
 
-/// What a look found.
+/// The result of a check.
 #[derive(Debug, Clone)]
 struct Look {
     state: State,
@@ -43,18 +45,18 @@ struct Look {
     ended: Instant,
 }
 
-/// What an answer says of a dependency.
+/// The state of a dependency in an answer.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) state: State,
-    /// Why it is not well.
+    /// Why it does not work as it should.
     pub(super) why: String,
-    /// Since the last look ended; `None` when none has ended yet.
+    /// The time since the last check ended; `None` when none has ended yet.
     pub(super) age: Option<Duration>,
 }
 
 impl Dependency {
-    /// Looks at the dependency by `ping`, unless a look is under way, and waits for its end as long as an answer may.
+    /// Checks the dependency by `ping`, unless a check is under way, and waits for its end, at most [`SLOW`].
     pub(super) async fn look<E: Display>(
         self: &Arc<Self>,
         clock: &Arc<dyn Clock>,
@@ -75,7 +77,7 @@ impl Dependency {
         ping: impl Future<Output = Result<(), E>> + Send + 'static,
     ) -> Shared<BoxFuture<'static, ()>> {
         let mut known = self.known();
-        // One that died with the thread that it ran on is no reason not to look again.
+        // A check that ended with its thread must not prevent the next one.
         if let Some(under_way) = known.under_way.as_ref().filter(|look| look.peek().is_none()) {
             return under_way.clone();
         }
@@ -92,7 +94,7 @@ impl Dependency {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // A poisoned lock holds a whole value: nothing between lock and unlock can panic.
+        // After a panic the value is still consistent: no code between lock and unlock can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Events in: read within bounds, checked off the workers, kept by the ingest.
+//! Ingest of events: read within limits, checked outside the worker threads, stored by the ingest.
 
 use std::{io::Read as _, time::Duration};
 
@@ -30,17 +30,17 @@ use super::{
 };
 use crate::lineage::EventReader;
 
-/// How long a body may take: 8 MiB in this time is 280 KB/s, and clients of lineage are servers.
+/// How long a body may take: 8 MiB in this time are 280 KB/s, and clients of lineage are servers.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// When to come back after the ingest was full: a batch takes a fraction of this.
+/// When to retry after the ingest was full: a batch takes a fraction of this.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Faults told of a batch, beyond the first of each event that has any: enough to see what is wrong with a producer. A body of 8 MiB may
-/// have more than a million.
+/// Faults reported per batch, beyond the first fault of each event: enough to see what is wrong with a producer. A body
+/// of 8 MiB may have more than a million faults.
 const BATCH_FAULTS: usize = 1000;
 
-/// Bodies up to this are checked where they arrive: it takes well under a millisecond.
+/// Bodies up to this size are checked on the worker thread: that takes well under a millisecond.
 const SMALL: usize = 16 * 1024;
 
 /// `POST /api/v1/lineage`: one event.
@@ -85,7 +85,7 @@ pub(super) async fn batch(
         let text = body.text(settings.max_batch)?;
         let events: Vec<&RawValue> = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
         if events.len() > settings.max_batch_events {
-            let detail = format!("has {} events, and may have {}", events.len(), settings.max_batch_events);
+            let detail = format!("has {} events, and may have at most {}", events.len(), settings.max_batch_events);
             return Err(violations(vec![Fault::new("", detail)]).into());
         }
         let mut more = BATCH_FAULTS;
@@ -110,20 +110,20 @@ pub(super) async fn batch(
 
 fn read_one(reader: &EventReader, text: &str, most: usize, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
     if text.len() > most {
-        let detail = format!("has {} bytes, and may have {most}", text.len());
+        let detail = format!("has {} bytes, and may have at most {most}", text.len());
         return Err(vec![Fault::new("", detail)]);
     }
     reader.read(text, now)
 }
 
-/// The first fault, and as many of the others as the batch may still have.
+/// The first fault, and as many of the others as the batch may still report.
 fn few(mut faults: Vec<Fault>, more: &mut usize) -> Vec<Fault> {
     faults.truncate(1 + *more);
     *more -= faults.len().saturating_sub(1);
     faults
 }
 
-/// What the specification says of batches (`status`, `summary`, `failed_events`), and a result for each event.
+/// The fields of the specification for batches (`status`, `summary`, `failed_events`), and a result for each event.
 fn report(places: Vec<Result<EventHash, Vec<Fault>>>, kept: &mut impl Iterator<Item = Kept>) -> Value {
     let (mut results, mut failed) = (Vec::with_capacity(places.len()), Vec::new());
     for (index, place) in places.into_iter().enumerate() {
@@ -161,7 +161,7 @@ fn report(places: Vec<Result<EventHash, Vec<Fault>>>, kept: &mut impl Iterator<I
     })
 }
 
-/// Where what an event tells of can be looked at.
+/// The address where the subject of an event can be read.
 fn location_of(event: &LineageEvent) -> String {
     match event.run {
         Some(run) if event.kind == EventKind::Run => path_of_run(run),
@@ -170,7 +170,7 @@ fn location_of(event: &LineageEvent) -> String {
 }
 
 fn left() -> Fault {
-    let detail = "lies before what the window still holds of this namespace, which has more events than it may";
+    let detail = "is older than the events that the window still holds of this namespace, which has reached its limit";
     Fault::new("eventTime", detail)
 }
 
@@ -179,10 +179,10 @@ fn violations(faults: Vec<Fault>) -> Vec<Violation> {
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
-    Problem::malformed(format!("the body is not the JSON that it should be: {error}"))
+    Problem::malformed(format!("the body is not the expected JSON: {error}"))
 }
 
-/// Does what takes more than a moment on a thread that nobody else waits for.
+/// Runs work that takes more than a moment on a blocking thread.
 async fn off_worker<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
@@ -193,14 +193,15 @@ async fn off_worker<T: Send + 'static>(
     web::block(work).await.map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?
 }
 
-/// A body that has arrived.
+/// A received body.
 struct Body {
     bytes: BytesMut,
     gzip: bool,
 }
 
 impl Body {
-    /// Receives a body of at most `most` bytes. Room for it is taken first: what all bodies together may take is bounded.
+    /// Receives a body of at most `most` bytes. Room for it is reserved first, because the total of all bodies is
+    /// bounded.
     async fn receive(
         request: &HttpRequest,
         mut payload: web::Payload,
@@ -213,7 +214,7 @@ impl Body {
             Some(coding) if coding.eq_ignore_ascii_case(b"identity") => false,
             Some(coding) if coding.eq_ignore_ascii_case(b"gzip") => true,
             Some(_) => {
-                let detail = "send the body as it is or coded with gzip";
+                let detail = "send the body without a content coding or with gzip";
                 return Err(Problem::new(ProblemType::UnsupportedMediaType).detail(detail));
             }
         };
@@ -223,7 +224,7 @@ impl Body {
         if declared.is_some_and(|declared| declared > most) {
             return Err(too_large());
         }
-        // What a coded body grows to is not known ahead.
+        // The decompressed size is not known beforehand.
         let room = declared.filter(|_| !gzip).unwrap_or(most).max(1);
         let permit = lineage
             .ingest
@@ -246,7 +247,7 @@ impl Body {
         Ok((Self { bytes, gzip }, permit))
     }
 
-    /// The text, of at most `most` bytes however much a coded body would grow to.
+    /// The text, at most `most` bytes, whatever a compressed body would expand to.
     fn text(&self, most: usize) -> Result<String, Problem> {
         let bytes = if self.gzip {
             let mut bytes = Vec::new();

@@ -1,11 +1,12 @@
-//! How jobs and datasets are named in URLs. Namespaces and names may contain anything, `/`, `:` and `%` included.
+//! The names of jobs and datasets in URLs. Namespaces and names may contain anything, `/`, `:` and `%` included.
 //!
-//! In a path each of the two is one segment, percent-encoded once. In a query a node is `KIND:NAMESPACE:NAME`, where `%` and
-//! `:` of the two are percent-encoded ([`NodeName`] writes it so), and the whole is then encoded as any value of a query is.
+//! In a path, each of the two is one segment, percent-encoded once. In a query, a node is `KIND:NAMESPACE:NAME`, where
+//! `%` and `:` in the two are percent-encoded ([`NodeName`] writes it so), and the whole is then encoded like any value
+//! of a query.
 //!
-//! People write `dataset:postgres://db:5432:public.users` all the same. Such a text has more than one colon and may mean
-//! several nodes; it is taken for the one of them that exists, and refused only where several do. A node that is written just so is
-//! meant before all others: what the node writes is always understood.
+//! People also write `dataset:postgres://db:5432:public.users`. Such a text has more than one colon and may mean
+//! several nodes; it is resolved to the one of them that exists, and refused only if several exist. A node that is
+//! written exactly so takes precedence: the node always understands the names that it writes.
 
 use penstock_actors::{
     ids::RunId,
@@ -16,10 +17,10 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use super::super::{Problem, ProblemType};
 
-/// Colons of a text that may mean several nodes: the look-up is one for each.
+/// Colons of an ambiguous text: each needs one look-up.
 const COLONS: usize = 16;
 
-/// What is encoded in a segment of a path: all that has a meaning there, and `%`.
+/// The characters that are encoded in a segment of a path: those with a meaning there, and `%`.
 const SEGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -48,10 +49,10 @@ pub(super) fn path_of_node(node: &NodeName) -> String {
     }
 }
 
-/// The node that a text means.
+/// The node that a text names.
 ///
 /// # Errors
-/// `malformed-request` when the text is none, or means several nodes that exist; `unknown-lineage` when none exists.
+/// `malformed-request` when the text names no node, or several that exist; `unknown-lineage` when none exists.
 pub(super) async fn resolve(text: &str, store: &dyn LineageStore) -> Result<NodeName, Problem> {
     let mut candidates = candidates(text)?;
     if candidates.len() > 1 {

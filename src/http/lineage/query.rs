@@ -1,4 +1,4 @@
-//! The graph out.
+//! Reads of the graph.
 
 use actix_web::{
     HttpResponse,
@@ -20,16 +20,16 @@ use super::{
     walked::{Format, Walked},
 };
 
-/// Edges from the root unless the caller says otherwise: two jobs far on either side.
+/// Edges from the root by default: two jobs far in either direction.
 const DEPTH: u32 = 4;
 
-/// The farthest that a walk goes.
+/// The longest walk.
 const MAX_DEPTH: u32 = 10;
 
-/// Edges for each node that an answer may have. Jobs with a few inputs and outputs have two for each dataset.
+/// Edges per node in an answer. Jobs with a few inputs and outputs have two edges per dataset.
 const EDGES_PER_NODE: u32 = 4;
 
-/// Nodes that search gives unless the caller says otherwise, and at most.
+/// Nodes that a search returns by default, and at most.
 const FOUND: u32 = 20;
 const MAX_FOUND: u32 = 100;
 
@@ -127,7 +127,7 @@ pub(super) struct RunQuery {
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Include {
-    /// The events as they came.
+    /// The events as they were sent.
     Events,
 }
 
@@ -143,7 +143,7 @@ pub(super) async fn search(query: Query<SearchQuery>, store: Data<dyn LineageSto
     let limit = paging::limit(query.limit, FOUND, MAX_FOUND)?;
     let mut words = words_of(&query.q);
     words.truncate(MAX_WORDS);
-    // Nothing to look for is found nowhere.
+    // A search without words finds nothing.
     let found = if words.is_empty() { Vec::new() } else { store.search(&words, limit).await? };
     Ok(answer::ok(&json!({ "items": show::nodes(&found) })))
 }

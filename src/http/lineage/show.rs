@@ -7,7 +7,7 @@ use penstock_actors::model::{LineageNode, NodeDetail, NodeKind, NodeName, RunDet
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-/// A job or a dataset, of a walk with how far from its root.
+/// A job or a dataset; in a walk, with its distance from the root.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Node<'a> {
@@ -42,7 +42,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// As `KIND:NAMESPACE:NAME`.
+/// In the form `KIND:NAMESPACE:NAME`.
 pub(super) fn as_text<S: Serializer>(name: &NodeName, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(name)
 }
@@ -51,7 +51,7 @@ pub(super) fn nodes(nodes: &[LineageNode]) -> Value {
     nodes.iter().map(|node| json!(Node::of(node, None))).collect()
 }
 
-/// A job or a dataset with what stands next to it.
+/// A job or a dataset with its neighbours.
 pub(super) fn detail(detail: &NodeDetail) -> Value {
     let mut answer = json!(Node::of(&detail.node, None));
     answer["facets"] = json!(detail.facets.shown());
@@ -82,8 +82,7 @@ fn summary(run: &RunSummary) -> Value {
     })
 }
 
-/// A run: its events in the window, as they came if that is asked for, and what they say together. Of facets the newest of
-/// each name.
+/// A run: its events in the window, in full if asked for, and their merged facts. Of facets with one name, the newest.
 pub(super) fn run(detail: &RunDetail, with_events: bool) -> Value {
     let mut answer = summary(&detail.run);
     answer["job"] = match &detail.job {

@@ -1,4 +1,4 @@
-//! The answer to a walk as JSON. It may have thousands of nodes and is written as it is read, without a tree in between.
+//! The answer to a walk as JSON. It may have thousands of nodes and is serialized directly, without a tree in between.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::show::{Node, as_text};
 
-/// How a graph is written.
+/// The output format of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
@@ -18,7 +18,7 @@ pub(super) enum Format {
     Cyto,
 }
 
-/// What was asked, what was found, and how much that is.
+/// The question, the result, and its size.
 #[derive(Serialize)]
 pub(super) struct Walked<'a> {
     #[serde(serialize_with = "as_text")]

@@ -1,4 +1,4 @@
-//! One request and its answer, from the first to the last.
+//! One request and its answer, from beginning to end.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
@@ -13,11 +13,11 @@ use crate::{
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The whole answer was handed over.
+    /// The whole answer was sent.
     Completed,
-    /// The client left first: what an exchange is until something better is known.
+    /// The client left first: the outcome until another one is known.
     Aborted,
-    /// The body broke off on our side.
+    /// The body failed on this side.
     Failed,
 }
 
@@ -79,7 +79,7 @@ impl Drop for Exchange {
             outcome: self.outcome.as_str(),
             bytes: self.bytes,
         });
-        // Probes and scrapes come every few seconds from every balancer: worth a line only to who looks for one.
+        // Every balancer probes and scrapes every few seconds: such a request is logged only at a low level.
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -98,7 +98,7 @@ impl Drop for Exchange {
     }
 }
 
-/// A label out of a closed set: clients may send any word as a method.
+/// A label from a closed set: clients may send any word as a method.
 fn known_method(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")

@@ -1,4 +1,4 @@
-//! The ids by which a request is found again: ours, and those of the trace that it is part of.
+//! The ids by which a request can be found: its own, and those of the trace that it belongs to.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest request id that is taken over: twice what any common generator makes.
+/// The longest request id that is accepted: twice the length that common generators make.
 const ID_CHARS: usize = 128;
 
-/// A request's id: the client's or the balancer's own where it is harmless in a log line, else a made one.
+/// A request's id: the client's or the balancer's if it is harmless in a log line, otherwise a generated one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(String);
 
@@ -35,14 +35,14 @@ fn is_sane(id: &str) -> bool {
     (1..=ID_CHARS).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
 }
 
-/// Where a request stands in its caller's trace.
+/// The place of a request in its caller's trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Trace<'a> {
     pub(super) trace_id: &'a str,
     pub(super) parent_id: &'a str,
 }
 
-/// Reads W3C Trace Context. What is not well-formed is ignored, as the specification asks.
+/// Reads W3C Trace Context. A malformed one is ignored, as the specification requires.
 pub(super) fn trace_of(headers: &HeaderMap) -> Option<Trace<'_>> {
     read_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }

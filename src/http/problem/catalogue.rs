@@ -1,12 +1,12 @@
-//! The catalogue of problem types: the only place where a type, its status and its title are said.
+//! The catalogue of problem types: the only place that defines a type, its status and its title.
 //!
-//! It is part of the contract with clients (docs/problems.md, kept in step by a test): types are added, never renamed.
+//! It is part of the contract with clients (docs/problems.md; a test compares the two): types are added, never renamed.
 
 use actix_web::http::StatusCode;
 
 macro_rules! catalogue {
     ($($(#[$doc:meta])* $variant:ident, $name:literal, $status:ident, $title:literal;)*) => {
-        /// What went wrong, as far as a client can tell the cases apart.
+        /// The kinds of errors that clients can distinguish.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ProblemType {
             $($(#[$doc])* $variant,)*
@@ -91,7 +91,7 @@ impl ProblemType {
         format!("urn:penstock:problem:{}", self.name())
     }
 
-    /// The type that says best what an answer of this status means, for answers that the framework makes alone.
+    /// The type for an answer of this status that the framework gives on its own.
     pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::Unauthorized,

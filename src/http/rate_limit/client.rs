@@ -1,8 +1,8 @@
-//! Whom a request is from, by address: the peer, or whom a trusted proxy names.
+//! The client of a request, by address: the peer, or the address that a trusted proxy names.
 //!
-//! `X-Forwarded-For` is a list that each proxy adds its own peer to at the right. Anybody may send one, so it is read from the
-//! right, and only for as long as whoever wrote the entry is trusted: the first address that is not a trusted proxy's is the
-//! client, and what stands left of it is the client's own invention.
+//! `X-Forwarded-For` is a list to which each proxy adds its own peer at the right. Any client may send one, so it is
+//! read from the right, and only while the writer of the entry is trusted: the first address that is not a trusted
+//! proxy is the client, and the entries left of it may be the client's invention.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies that are believed.
+/// The trusted proxies.
 pub(super) struct Proxies {
     trusted: Vec<IpNet>,
 }
@@ -21,13 +21,13 @@ impl Proxies {
         Self { trusted }
     }
 
-    /// Whom a request of this peer is from. A list that cannot be read where it counts is none: it is the peer's then, as is
-    /// one in which everybody is trusted the leftmost's. A peer without an address is nobody in particular.
+    /// The client of a request from this peer. If the list cannot be parsed where it matters, the client is the peer.
+    /// If all its entries are trusted, the client is the leftmost one. A peer without an address counts as unspecified.
     pub(super) fn client(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> IpAddr {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.to_canonical());
         let mut client = peer;
         for line in headers.get_all(FORWARDED_FOR).rev() {
-            // By bytes: what a client sent beside may be no text.
+            // As bytes: other entries may not be text.
             for entry in line.as_bytes().rsplit(|byte| *byte == b',') {
                 if !self.trusts(client) {
                     return client;
@@ -44,7 +44,7 @@ impl Proxies {
     }
 }
 
-/// An address, also with a port, as some proxies write it.
+/// An address, or an address with a port, as some proxies write it.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let entry = std::str::from_utf8(entry).ok()?.trim();
     let bare = entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')).unwrap_or(entry);
@@ -74,25 +74,25 @@ mod tests {
     #[test]
     fn a_list_is_believed_only_as_far_as_trusted_proxies_wrote_it() {
         for (peer, lines, expected) in [
-            // Nobody else speaks.
+            // No list.
             (PEER, &[] as &[&str], PEER),
             ("203.0.113.5", &[], "203.0.113.5"),
-            // A client that reaches the node directly may say what it likes.
+            // A client that reaches the node directly may send any list.
             ("203.0.113.5", &["198.51.100.1"], "203.0.113.5"),
             ("203.0.113.5", &["10.0.0.9"], "203.0.113.5"),
             // One proxy, two proxies.
             (PEER, &["203.0.113.5"], "203.0.113.5"),
             (PEER, &["203.0.113.5, 10.0.0.2"], "203.0.113.5"),
             (PEER, &["203.0.113.5", "192.0.2.7 , 10.0.0.2"], "203.0.113.5"),
-            // What the client itself made up stands left of it.
+            // Entries that the client made up are left of its address.
             (PEER, &["198.51.100.1, 203.0.113.5"], "203.0.113.5"),
             (PEER, &["198.51.100.1", "203.0.113.5"], "203.0.113.5"),
             (PEER, &["10.0.0.3, 203.0.113.5"], "203.0.113.5"),
             (PEER, &["nonsense, 203.0.113.5"], "203.0.113.5"),
             (PEER, &["nonsense", "203.0.113.5, 10.0.0.2"], "203.0.113.5"),
-            // Everybody is trusted: a client inside.
+            // All entries are trusted: a client inside the network.
             (PEER, &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-            // What cannot be read where it counts.
+            // Entries that cannot be parsed where it matters.
             (PEER, &["nonsense"], PEER),
             (PEER, &["203.0.113.5, "], PEER),
             (PEER, &[""], PEER),

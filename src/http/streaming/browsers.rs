@@ -1,25 +1,26 @@
-//! What a browser may do with content. Strangers upload it and the node sends it from its own address, so a document among it
-//! must not act there: no script of it runs, and nothing is loaded by it.
+//! The rights of content in a browser. Unknown users upload content and the node serves it from its own address, so a
+//! document must be passive there: it must not run scripts, and must not load anything.
 //!
-//! A document that could act is also not shown but saved, unless it is asked for at an address that has nothing but content.
+//! An active document is also saved instead of shown, unless it is requested at a host that serves nothing but content.
 
 use actix_web::http::header::{Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue};
 
-/// For all but what the next one is for: an origin of its own that is nobody's, no script, and nothing that loads.
+/// For all content except media: an opaque origin of its own, no script, and no loading.
 const CLOSED: &str = "sandbox; default-src 'none'";
 
-/// A video or sound that is opened by itself is a page of the browser's own making, which asks for the same address again: it must
-/// stay of the node's origin, or that is a request across origins. No script runs all the same.
+/// When a browser opens a video or sound by itself, it makes a page of its own, which requests the same address again:
+/// that page must keep the node's origin, or the request would be cross-origin. Scripts are still forbidden.
 const PLAYED: &str = "sandbox allow-same-origin; default-src 'none'; media-src 'self'";
 
-/// `Content-Security-Policy` of content that is sent as this.
+/// `Content-Security-Policy` of content with this media type.
 pub(super) fn security_policy(media_type: &str) -> &'static str {
     let (kind, _) = essence(media_type);
     if kind.eq_ignore_ascii_case("video") || kind.eq_ignore_ascii_case("audio") { PLAYED } else { CLOSED }
 }
 
-/// Whether a browser shows content of this type without being able to run any of it. All that is not known to be so counts as a
-/// document that acts: HTML, SVG and XML in their many names, and what browsers will learn to run.
+/// Whether a browser shows content of this type without being able to execute any of it. Every type that is not known
+/// to be passive counts as active: HTML, SVG and XML in their many names, and types that browsers may execute in the
+/// future.
 pub(super) fn only_shows(media_type: &str) -> bool {
     const TEXTS: [(&str, &str); 5] =
         [("application", "json"), ("application", "pdf"), ("text", "csv"), ("text", "markdown"), ("text", "plain")];
@@ -30,15 +31,15 @@ pub(super) fn only_shows(media_type: &str) -> bool {
         || TEXTS.iter().any(|(one, other)| kind.eq_ignore_ascii_case(one) && subtype.eq_ignore_ascii_case(other))
 }
 
-/// A media type without its parameters, in two.
+/// A media type without its parameters, split in two.
 fn essence(media_type: &str) -> (&str, &str) {
     let essence = media_type.split(';').next().unwrap_or_default();
     let (kind, subtype) = essence.split_once('/').unwrap_or((essence, ""));
     (kind.trim(), subtype.trim())
 }
 
-/// `Content-Disposition` by RFC 6266: a plain name for old clients and the exact one beside it. A name is never a path: what
-/// separates folders, and what terminals and shells act on, is replaced.
+/// `Content-Disposition` by RFC 6266: a plain name for old clients and the exact one beside it. A name is never a path:
+/// path separators, and characters that terminals and shells interpret, are replaced.
 pub(super) fn disposition(name: &str, disposition: DispositionType) -> ContentDisposition {
     let safe: String =
         name.chars()

@@ -1,5 +1,5 @@
-//! Conditional requests (RFC 9110, section 13). The entity tag is the content hash: strong, and the same for ever. The date of
-//! modification is when the content was stored; where a request has both, the tag decides.
+//! Conditional requests (RFC 9110, section 13). The entity tag is the content hash: strong, and the same for ever. The
+//! modification date is the time when the content was stored; if a request has both, the tag decides.
 
 use std::time::SystemTime;
 
@@ -18,9 +18,9 @@ use penstock_actors::ids::ContentHash;
 /// A precondition that decides the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precondition {
-    /// The client has it already: 304.
+    /// The client has the content already: 304.
     NotModified,
-    /// The client wants another one: 412.
+    /// The client wants another version: 412.
     Failed,
 }
 
@@ -31,8 +31,8 @@ pub(super) fn are_there(request: &HttpRequest) -> bool {
         .any(|condition| request.headers().contains_key(condition))
 }
 
-/// Evaluates the conditions in the order of section 13.2.2. A tag that cannot be read does not match anything; a date that cannot be
-/// read is no condition.
+/// Evaluates the conditions in the order of section 13.2.2. A tag that cannot be parsed matches nothing; a date that
+/// cannot be parsed is ignored.
 pub(super) fn evaluate(request: &HttpRequest, hash: ContentHash, stored_at: Timestamp) -> Option<Precondition> {
     let headers = request.headers();
     let tag = || EntityTag::new_strong(hash.to_string());
@@ -67,18 +67,18 @@ pub(super) fn evaluate(request: &HttpRequest, hash: ContentHash, stored_at: Time
     None
 }
 
-/// Whether a range is to be looked at.
+/// Whether to evaluate a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RangeWish {
     /// There is none, or `If-Range` does not hold.
     None,
     Always,
-    /// Only of what was stored at this second of the Unix time.
+    /// Only for content that was stored in this second of Unix time.
     StoredAt(i64),
 }
 
-/// What the request wants of ranges, which are for GET alone (RFC 9110, section 14.2). `If-Range` holds by a strong comparison: the
-/// same tag, or exactly the same date.
+/// The range condition of the request; ranges are for GET alone (RFC 9110, section 14.2). `If-Range` needs a strong
+/// match: the same tag, or exactly the same date.
 pub(super) fn range_wish(request: &HttpRequest, hash: ContentHash) -> RangeWish {
     if request.method() != Method::GET || !request.headers().contains_key(header::RANGE) {
         return RangeWish::None;
@@ -93,7 +93,7 @@ pub(super) fn range_wish(request: &HttpRequest, hash: ContentHash) -> RangeWish 
     }
 }
 
-/// Seconds since 1970; of a date before that, none.
+/// Seconds since 1970; a date before that has none.
 fn second(date: HttpDate) -> i64 {
     let since = SystemTime::from(date).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

@@ -26,16 +26,16 @@ mod handed_over;
 
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
-/// Pages of every origin may show content, also those that are isolated from all others (`Cross-Origin-Embedder-Policy`): the
-/// receipt is the right, not the page.
+/// Pages of every origin may embed content, also pages that are isolated from other origins
+/// (`Cross-Origin-Embedder-Policy`): the receipt gives the right, not the page.
 pub(super) const FOR_EVERY_PAGE: (HeaderName, &str) =
     (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
 
-/// What is said of a content in every answer that carries or describes it.
+/// The properties of a content that every answer about it carries.
 pub(in crate::http) struct ContentHeaders {
     pub(super) size: u64,
     pub(super) media_type: String,
-    /// When it was stored. Content never changes, but it may go and come again.
+    /// When it was stored. Content never changes, but it may be removed and stored again.
     pub(super) stored_at: Timestamp,
     hash: ContentHash,
     asked: Asked,
@@ -47,18 +47,18 @@ pub(in crate::http) struct ContentHeaders {
 
 impl ContentHeaders {
     /// # Errors
-    /// When the grant has no content, which no grant has: it is checked before.
+    /// When the grant has no content, which cannot happen: that is checked before.
     pub(super) fn new(grant: &Grant, asked: &Asked) -> Result<Self, Problem> {
         let view = &grant.view;
         let meta = view.content.as_ref().ok_or(PortError::NotFound("content"))?;
         Ok(Self {
             size: meta.size_bytes,
             media_type: meta.media_type.clone(),
-            // No answer may say that what it carries was made after it (RFC 9110, section 8.8.2.1).
+            // An answer must not carry a modification date later than its own date (RFC 9110, section 8.8.2.1).
             stored_at: meta.stored_at.min(grant.started_at),
             hash: asked.hash,
             asked: *asked,
-            // Without a session of the client's the stream gets a name of its own, for its logs.
+            // Without a session from the client, the stream gets an id of its own, for the logs.
             session: asked.session.unwrap_or_else(SessionId::random),
             tier: view.receipt.quota_tier.clone(),
             remaining: grant.remaining_bytes,
@@ -66,12 +66,13 @@ impl ContentHeaders {
         })
     }
 
-    /// The fields that say what the content is, in every answer.
+    /// The fields that describe the content, in every answer.
     fn describe(&self, builder: &mut HttpResponseBuilder) {
         builder
             .insert_header((header::ETAG, format!("\"{}\"", self.hash)))
             .insert_header(header::LastModified(HttpDate::from(SystemTime::from(self.stored_at))))
-            // A browser may keep it, and asks each time: the right may have gone, and a cache would guess how long it is good.
+            // A browser may store it, but must revalidate each time: the receipt may have ended, and without this a
+            // cache would guess a lifetime.
             .insert_header((header::CACHE_CONTROL, "private, no-cache"))
             .insert_header((header::CONTENT_SECURITY_POLICY, browsers::security_policy(&self.media_type)))
             .insert_header(FOR_EVERY_PAGE)
@@ -80,7 +81,7 @@ impl ContentHeaders {
         self.identify(builder);
     }
 
-    /// The fields that say under which right, and what is left of it.
+    /// The fields that name the receipt, and what is left of its quota.
     fn identify(&self, builder: &mut HttpResponseBuilder) {
         builder
             .insert_header(("x-receipt-id", self.asked.receipt.to_string()))
@@ -95,7 +96,7 @@ impl ContentHeaders {
         format!("sha-256=:{}:", STANDARD.encode(self.hash.as_bytes()))
     }
 
-    /// `Content-Disposition` for whoever else delivers, at an address that may have more than content.
+    /// `Content-Disposition` for another server that delivers, at a host that may serve more than content.
     pub(in crate::http) fn disposition(&self) -> ContentDisposition {
         self.shown_if(browsers::only_shows(&self.media_type))
     }
@@ -111,7 +112,7 @@ impl ContentHeaders {
         builder.finish()
     }
 
-    /// The head of what a GET of the whole would be answered with. Ranges are for GET alone (RFC 9110, section 14.2).
+    /// The head of a GET answer for the whole content. Ranges are for GET alone (RFC 9110, section 14.2).
     pub(super) fn head(&self) -> HttpResponse {
         self.build(None).body(Announced(self.size))
     }
@@ -135,7 +136,7 @@ impl ContentHeaders {
     }
 }
 
-/// The body of a HEAD: announces its length and has no bytes.
+/// The body of a HEAD: declares its length and has no bytes.
 struct Announced(u64);
 
 impl MessageBody for Announced {

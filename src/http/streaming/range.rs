@@ -1,7 +1,7 @@
 //! Ranges (RFC 9110, section 14): one, several as `multipart/byteranges`, or a refusal.
 //!
-//! More than 16 ranges, overlapping ranges, or ranges that add up to more than the content get the whole content: a short
-//! request must not be able to ask for a long answer.
+//! More than 16 ranges, overlapping ranges, or ranges that add up to more than the content get the whole content: a
+//! short request must not cause an excessive answer.
 
 use std::{borrow::Cow, collections::VecDeque, fmt::Write as _, ops::Range};
 
@@ -17,18 +17,18 @@ use crate::http::{Problem, ProblemType};
 /// Ranges of one request.
 const MAX_RANGES: usize = 16;
 
-/// One or more ranges that are answered with 206.
+/// One or more ranges, answered with 206.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::http) struct RangeAnswer {
     ranges: Vec<Range<u64>>,
-    /// Between the parts of a multipart answer.
+    /// The boundary between the parts of a multipart answer.
     boundary: Option<String>,
 }
 
-/// Reads the `Range` field; `None` is all of the content. A unit other than bytes is ignored.
+/// Parses the `Range` field; `None` for the whole content. A unit other than bytes is ignored.
 ///
 /// # Errors
-/// 416 when no range lies within the content, or when the field cannot be read.
+/// 416 when no range lies within the content, or when the field cannot be parsed.
 pub(super) fn select(
     request: &HttpRequest,
     size: u64,
@@ -67,7 +67,7 @@ fn shorten(range: Range<u64>, longest: u64) -> Range<u64> {
     range.start..end
 }
 
-/// Numbers of 20 and more digits lie past the end of anything; the parser knows only those that fit 64 bits.
+/// Numbers of 20 and more digits lie past the end of any content; the parser takes only those that fit 64 bits.
 fn clamp_numbers(field: &str) -> Cow<'_, str> {
     let is_long = |text: &str| text.len() > 19 && text.bytes().all(|b| b.is_ascii_digit());
     if !field.split([',', '-', '=', ' ']).any(is_long) {
@@ -108,7 +108,7 @@ impl RangeAnswer {
         self.boundary.as_ref().map(|boundary| format!("multipart/byteranges; boundary={boundary}"))
     }
 
-    /// What to send: a single range plain, several with a header each (RFC 9110, section 14.6).
+    /// The body: a single range plain, several with a header each (RFC 9110, section 14.6).
     pub(super) fn plan(&self, headers: &ContentHeaders) -> Plan {
         let Some(boundary) = &self.boundary else {
             let parts = self.ranges.iter().map(|range| Part { framing: Bytes::new(), range: range.clone() }).collect();

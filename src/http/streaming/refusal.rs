@@ -1,4 +1,4 @@
-//! Refusals as problem documents: the one table from the actors' words to the contract's.
+//! Refusals as problem documents: the one table from the actors' refusals to the contract's problem types.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use penstock_actors::{
 
 use crate::http::{Problem, ProblemType};
 
-/// When to come back where nothing better is known.
+/// When to retry if no better time is known.
 pub(in crate::http) const SOON: Duration = Duration::from_secs(1);
 
-/// When to come back for content that cannot be read: mending storage takes a person.
+/// When to retry for content that cannot be read: a person must repair the storage.
 const LATER: Duration = Duration::from_secs(60);
 
-/// What a refusal is to a client.
+/// The problem for a refusal.
 pub(crate) fn problem_of(refusal: &Refusal) -> Problem {
     match *refusal {
         Refusal::UnknownReceipt => ProblemType::UnknownReceipt.into(),
@@ -57,7 +57,7 @@ pub(crate) fn problem_of(refusal: &Refusal) -> Problem {
     }
 }
 
-/// What a stored content that cannot be opened is to a client: the index knows it, so it is not absent.
+/// The problem for stored content that cannot be opened: the index has it, so it is not absent.
 pub(in crate::http) fn unreadable(error: &PortError) -> Problem {
     match error {
         PortError::NotFound(_) => Problem::new(ProblemType::ContentUnavailable).caused_by(error).retry_after(LATER),

@@ -1,4 +1,4 @@
-//! Answers that hand the delivery over: a URL for the client, or a word to the nginx in front.
+//! Answers that hand over the delivery: a URL for the client, or an internal redirect for the nginx in front.
 
 use std::collections::BTreeMap;
 
@@ -25,18 +25,18 @@ struct Answer<'a> {
     metadata: Metadata<'a>,
 }
 
-/// The request that gets the content.
+/// The request with which the client gets the content.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Delivery<'a> {
     method: &'static str,
     url: &'a str,
     expires_at: Timestamp,
-    /// Fields that it must carry.
+    /// Header fields that it must carry.
     headers: BTreeMap<&'static str, String>,
 }
 
-/// What is known of the content, so that a client can check what it gets: nobody did on the way.
+/// The properties of the content, so that a client can check the bytes that it gets: no server on the way did.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata<'a> {
@@ -76,14 +76,14 @@ impl ContentHeaders {
     /// 302 to the URL.
     ///
     /// # Errors
-    /// When the signer gave what is no URL.
+    /// When the signer's answer is not a URL.
     pub(in crate::http) fn redirect(&self, signed: &SignedUrl) -> Result<HttpResponse, Problem> {
         let location = HeaderValue::try_from(signed.url.as_str())
             .map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?;
         Ok(self.for_one_client(HttpResponse::Found()).insert_header((header::LOCATION, location)).finish())
     }
 
-    /// 200 without a body, for nginx to fill, at so many bytes per second.
+    /// 200 without a body, which nginx fills at this many bytes per second.
     pub(in crate::http) fn internal(&self, signed: &SignedUrl, rate: Option<u64>) -> HttpResponse {
         let mut builder = self.build(None);
         builder.insert_header((ACCEL_REDIRECT, signed.url.as_str()));
@@ -93,7 +93,7 @@ impl ContentHeaders {
         builder.finish()
     }
 
-    /// A URL is a right: no cache may keep it, and no page that it leads to may learn where it came from.
+    /// A URL grants access: no cache may store it, and the page behind it must not see a referrer.
     fn for_one_client(&self, builder: HttpResponseBuilder) -> HttpResponseBuilder {
         let mut builder = no_store(builder);
         self.identify(&mut builder);

@@ -6,7 +6,7 @@
 //! - **This machine's wall clock** differs from the database's by no more than `max_skew`. Otherwise one of the two is
 //!   wrong, and the node cannot tell which one.
 //! - **Real time**, which cannot be set: since it was last right, the database's clock has gained no more than
-//!   `max_skew` on this machine's uptime. After a start, the database holds the last time that an instance took for
+//!   `max_skew` on this machine's uptime. After a start, the database holds the last time that an instance accepted as
 //!   right; it must be no older than `longest_pause`, the longest time for which all instances may have been stopped.
 //!
 //! A time in doubt is right again when the clock comes back, when another instance or an operator confirms it

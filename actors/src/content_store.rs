@@ -343,7 +343,7 @@ impl ContentStore {
     pub async fn failed(&self, hash: ContentHash, error: PortError) -> PortError {
         if matches!(error, PortError::Corrupt(_)) {
             self.counters.corrupt.fetch_add(1, Relaxed);
-            tracing::error!(%error, "stored content is damaged or missing; this node asks for its verification");
+            tracing::error!(%error, "stored content is damaged; this node queues it for verification");
         }
         self.open.invalidate(&hash).await;
         if matches!(error, PortError::Corrupt(_) | PortError::NotFound(_)) {

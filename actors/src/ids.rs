@@ -248,7 +248,7 @@ impl InstallationId {
 }
 
 uuid_id!(
-    /// One history of a database; a restore begins another one.
+    /// One timeline: a history of a database. A restore begins another one.
     TimelineId,
     "timeline id"
 );

@@ -223,7 +223,7 @@ impl PassReport {
         })
     }
 
-    /// Repeats a step as long as it does the most work that it may.
+    /// Repeats a step for as long as it does as much work as it may.
     async fn repeat<F>(&mut self, name: &'static str, step: u32, mut run: impl FnMut() -> F) -> u64
     where
         F: Future<Output = PortResult<u64>>,

@@ -1,6 +1,6 @@
 //! `LineageIngest`: gathers events into batches, and reports the outcome of each event once it is durable.
 //!
-//! Offers (the events of one request) wait for their batch: until it is full, or its oldest offer has waited for the
+//! Offers (one event, or the events of one request) wait for their batch: until it is full, or its oldest offer has waited for the
 //! batch's age, or, under load, until the batch before it is stored. One batch is in flight at a time, so a slow store
 //! makes batches larger, not more numerous.
 //!

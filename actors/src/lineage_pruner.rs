@@ -7,13 +7,17 @@
 //!
 //! **Steps.** Each step is one short transaction, oldest first, that skips rows locked by others; a pause follows it. A
 //! step takes as many rows as fit into [`AIM`](crate::lineage_stride::AIM), so that locks are short. The pause is as
-//! long as the [pace](crate::lineage_stride::Pace) allows, so that the window keeps its size whatever the load. **When
-//! steps of one kind fail**, the other kinds go on; the failed ones are tried again after the interval. **One at a
-//! time.** A lease in the database says which instance prunes. It is kept from one pass to the next, and given back at
-//! a clean stop. Every step is refused when the lease is no longer held, so an instance that was paused for a while
-//! cannot prune beside its successor. **When it is killed** the lease runs out, and the next holder goes on with the
-//! rows that are left: a step either committed or did not. **While the time is unreliable**, rows that would be removed
-//! by age stay; the excess of a namespace is removed all the same.
+//! long as the [pace](crate::lineage_stride::Pace) allows, so that the window keeps its size whatever the load.
+//!
+//! **When steps of one kind fail**, the other kinds go on; the failed ones are tried again after the interval.
+//!
+//! **One at a time.** A lease in the database says which instance prunes. It is kept from one pass to the next, and
+//! given back at a clean stop. Every step is refused when the lease is no longer held, so an instance that was paused
+//! for a while cannot prune beside its successor. **When it is killed** the lease runs out, and the next holder goes on
+//! with the rows that are left: a step either committed or did not.
+//!
+//! **While the time is unreliable**, rows that would be removed by age stay; the excess of a namespace is removed all
+//! the same.
 
 use std::{
     sync::{

@@ -159,7 +159,7 @@ impl Mover {
             return Ok(true);
         }
         let mut sources = self.verifier.blobs.tiers();
-        // The copy that readers use is the likeliest to be intact.
+        // The copy that readers use is the most likely one to be intact.
         sources.sort_by_key(|&tier| tier != content.tier);
         let written = self.verifier.rewrite_from(content, sources, to, VerificationKind::Move, pace).await?;
         Ok(written.is_some())

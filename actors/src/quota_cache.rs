@@ -5,11 +5,13 @@
 //! that wait, and all requests for one receipt share its refill. A refill whose answer is lost is repeated under the
 //! same id until it is answered ([`RefillQueue`](crate::refill_queue)): a shard never forgets a request to the ledger.
 //!
-//! **Bound.** Each question carries a permit of its shard's queue from [`QuotaHandle::acquire`] to its answer. Without
-//! a permit the stream is refused as overloaded, at once. A shard keeps at most as many unanswered refills as its book
-//! may hold receipts. An admitted stream carries a permit of the usage queue, so there is always room for its usage
-//! row. **When the ledger is down**, receipts and leases in memory are used until the leases' time to live. **A crash
-//! loses** no record of sent bytes: unsettled lease credit is charged or released when it is reclaimed.
+//! **Bound.** Each question carries a permit of its shard's queue from [`QuotaHandle::acquire`] to its answer. Without a
+//! permit the stream is refused as overloaded, at once. A shard keeps at most as many unanswered refills as its book may hold
+//! receipts. An admitted stream carries a permit of the usage queue, so there is always room for its usage row.
+//!
+//! **When the ledger is down**, receipts and leases in memory are used until the leases' time to live.
+//!
+//! **A crash loses** no record of sent bytes: unsettled lease credit is charged or released when it is reclaimed.
 
 mod messages;
 mod reservation;

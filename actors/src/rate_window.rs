@@ -1,9 +1,12 @@
 //! The arithmetic of rate limits: a sliding window made of two counters.
 //!
 //! Time is cut into aligned windows. A subject's requests in the current window count in full; those in the previous
-//! window count by the share of it that a window ending now still covers: `previous * (1 - elapsed / window) +
-//! current`. A request is admitted while the sum is below the limit. Refused requests are not counted, so a client that
-//! keeps trying is admitted again as soon as there is room, without having to pause.
+//! window count by the share of it that a window ending now still covers:
+//!
+//! `previous * (1 - elapsed / window) + current`
+//!
+//! A request is admitted while that sum is below the limit. Refused requests are not counted, so a client that keeps
+//! trying is admitted again as soon as there is room, without having to pause.
 //!
 //! # How exact it is
 //! - In an aligned window, never more than the limit is admitted.

@@ -14,9 +14,10 @@
 //! [`SAVE_EVERY`] behind.
 //!
 //! **Bound.** One content at a time for each task; rows in steps of [`STEP`]. Background reads have the configured
-//! rate; content that a reader found damaged is read as fast as the storage allows. **When the database or the store
-//! does not answer**, it is asked again after a pause. Content that was not verified never counts as verified, and a
-//! fault of one content delays no other.
+//! rate; content that a reader found damaged is read as fast as the storage allows.
+//!
+//! **When the database or the store does not answer**, it is asked again after a pause. Content that was not verified
+//! never counts as verified, and a fault of one content delays no other.
 //!
 //! While the time is unreliable, three things wait: removal of old copies, of old verifications, and moves to a colder
 //! tier by age.

@@ -27,8 +27,8 @@
 //!   so a client that leaves does not fail the others. Across instances a load takes a short lock. An instance that
 //!   does not get the lock waits a little for the value and then loads it itself. A lock never causes an error.
 //! - A value past its time to live is served for `stale` longer, while one refresh runs. Times to live are shortened at
-//!   random by up to a tenth, so that values loaded together do not expire together. A miss (the object does not exist)
-//!   is remembered for `negative_ttl`, in memory alone: guessed names must not fill a store that all instances share.
+//!   random by up to a tenth, so that values loaded together do not expire together. That an object does not exist is
+//!   remembered for `negative_ttl`, in memory alone: guessed names must not fill a store that all instances share.
 //! - **When the shared tier fails**, reads use memory alone, without an error and without a wait. One failed call is
 //!   enough; a background task asks until the tier answers again. If one master of a cluster is lost, the whole tier
 //!   counts as lost until its replica has taken over.
@@ -111,7 +111,7 @@ pub struct TieredSettings {
     pub ttls: CacheTtls,
     /// How long a value is served past its time to live, while it is refreshed.
     pub stale: Duration,
-    /// How long a miss (the object does not exist) is remembered.
+    /// How long the cache remembers that an object does not exist.
     pub negative_ttl: Duration,
     /// How long to wait for a load that another instance has begun.
     pub patience: Duration,

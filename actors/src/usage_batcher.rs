@@ -4,10 +4,14 @@
 //! time and keeps its (node, epoch, sequence) through every retry, so that a lost acknowledgement counts nothing twice.
 //!
 //! **Bound.** Each row carries a permit of the usage queue that its stream took before its first byte. Without a
-//! permit, new streams are refused; running ones go on and always have room. **When the ledger is down**, the batch is
-//! retried with back-off until it is taken. **A row that the ledger can never take** is found by halving its batch,
-//! logged in full, counted, and set aside in the database for an operator to decide about: nothing is dropped. **A
-//! crash loses** the rows in memory; their lease is charged or released when it is reclaimed.
+//! permit, new streams are refused; running ones go on and always have room.
+//!
+//! **When the ledger is down**, the batch is retried with back-off until it is taken.
+//!
+//! **A row that the ledger can never take** is found by halving its batch, logged in full, counted, and set aside in
+//! the database for an operator to decide about: nothing is dropped.
+//!
+//! **A crash loses** the rows in memory; their lease is charged or released when it is reclaimed.
 
 use std::{
     collections::VecDeque,

@@ -32,9 +32,9 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Judges a time. Returns by how much it is later than can be proven, or `None` when it is right. `trusted` is the
-    /// last time that an instance took for right, as the database has it.
+    /// last time that an instance accepted as right, as the database has it.
     ///
-    /// A time that is too early is taken for right: it makes removal and expiry later, never sooner.
+    /// A time that is too early is accepted as right: it makes removal and expiry later, never sooner.
     pub(super) fn judge(
         &mut self,
         wall: Timestamp,
@@ -91,7 +91,7 @@ mod tests {
         patience: Duration::from_secs(DAY),
     };
 
-    /// An instance, and the database in which it records a time that it takes for right.
+    /// An instance, and the database in which it records each time that it accepts as right.
     #[derive(Default)]
     struct Scene {
         judge: Judge,
@@ -99,7 +99,7 @@ mod tests {
     }
 
     impl Scene {
-        /// Whether the wall clock's time is taken for right after this many seconds of real time.
+        /// Whether the wall clock's time is accepted as right after this many seconds of real time.
         fn trusts(&mut self, wall: u64, real: u64) -> bool {
             let at = Timestamp::from_second(1_800_000_000 + i64::try_from(wall).expect("small")).expect("a time");
             let ahead = self.judge.judge(at, Duration::from_secs(real), self.trusted, &SETTINGS);

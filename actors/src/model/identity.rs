@@ -1,4 +1,4 @@
-//! Identity keys: public keys that stand for a producer beside its API keys.
+//! Identity keys: public keys that authenticate a producer, in addition to its API keys.
 
 use std::{fmt, str::FromStr};
 

@@ -1,7 +1,7 @@
 //! The ledger: receipts, policies, windows, leases and usage; everything that concerns money.
 //!
-//! Three traits, one for each kind of caller: [`Receipts`] from handlers, [`Ledger`] from the quota and usage actors, [`Upkeep`] from
-//! the Janitor and the tools. One adapter implements all three.
+//! Three traits, one for each kind of caller: [`Receipts`] for handlers, [`Ledger`] for the quota and usage actors,
+//! [`Upkeep`] for the Janitor and the tools. One adapter implements all three.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Lineage: events in a sliding window, and the graph derived from them.
 //!
-//! Three traits, one for each kind of caller: [`LineageStore`] from the ingest actor and handlers, [`LineageOutbox`] from the emitter,
-//! [`LineageUpkeep`] from the pruner. One adapter implements all three.
+//! Three traits, one for each kind of caller: [`LineageStore`] for the ingest actor and handlers, [`LineageOutbox`] for
+//! the emitter, [`LineageUpkeep`] for the pruner. One adapter implements all three.
 
 use std::{sync::Arc, time::Duration};
 

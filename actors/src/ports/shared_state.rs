@@ -47,7 +47,7 @@ pub enum Use {
     First,
     /// It was done before, on this or another instance.
     Again,
-    /// It was made too long ago, or too far ahead, by the state's clock, which is this.
+    /// It was made too long ago, or too far ahead, by the state's clock, whose time this is.
     Stale(Timestamp),
     /// It may have been done: the state's memory does not reach back to the time it was made. Requests signed after
     /// this delay are accepted.

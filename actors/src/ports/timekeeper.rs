@@ -1,4 +1,4 @@
-//! The database's clock, and the last time that the instances took for right.
+//! The database's clock, and the last time that the instances accepted as right.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ pub trait Timekeeper: Send + Sync + 'static {
     /// The time at the database. Where the database is a file on this machine, it is this machine's time.
     async fn time(&self) -> PortResult<Timestamp>;
 
-    /// The last time that an instance took for right; `None` in a database that no instance has used yet.
+    /// The last time that an instance accepted as right; `None` in a database that no instance has used yet.
     async fn trusted_time(&self) -> PortResult<Option<Timestamp>>;
 
     /// Records that this time is right, whatever was recorded before.

@@ -188,7 +188,7 @@ async fn what_is_stale_or_lies_ahead_is_not_used(state: &dyn SharedState) {
     assert_eq!(state.use_once(now, TERMS).await.expect("asked"), Use::First);
     let ahead = OneUse { name: random_name(), ..far };
     let wider = UseTerms { ahead: TTL * 20, ..TERMS };
-    // A state forgets uses that may be made ahead of its clock; so the answer is one of the two, and never stale.
+    // A state that has just begun may know nothing of a use made ahead of its clock: it may be forgotten, but not stale.
     assert!(matches!(state.use_once(ahead, wider).await.expect("asked"), Use::First | Use::Forgotten(_)));
 }
 

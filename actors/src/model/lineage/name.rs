@@ -126,7 +126,7 @@ pub fn words_of(text: &str) -> Vec<String> {
     words
 }
 
-/// 128 bits of SHA-256 over parts, with separators that keep the parts apart.
+/// 128 bits of SHA-256 over parts, each after its length, so that two lists of parts never hash the same text.
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {

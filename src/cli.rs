@@ -27,10 +27,10 @@ mod restore;
 mod sweep;
 mod usage;
 
-/// Threads that drive connections to the database and run short tasks of storage.
+/// Threads that drive connections to the database and run short storage tasks.
 const IO_WORKERS: usize = 2;
 
-/// Threads for blocking reads beside the one that each upload has: more than a disk has use for at a time.
+/// Threads for blocking reads, in addition to one per upload: more than a disk can use at a time.
 const IO_READERS: usize = 32;
 
 /// A streaming node: content in, receipts, streams out, every byte accounted for
@@ -47,24 +47,24 @@ enum Command {
     Serve(Settings),
     /// Run a node with sample content, and print commands to try it
     Demo(demo::DemoArgs),
-    /// Bring the database's schema up to this version
+    /// Migrate the database's schema to this version
     Migrate(Settings),
     /// Compare every quota window with its usage rows and leases
     Audit(Settings),
     /// Write a consistent copy of the database to a file while the node runs, with a list of its content beside it
     Backup(backup::BackupArgs),
-    /// Put a copy that `penstock backup` has written in the database's place, while no node runs
+    /// Replace the database with a copy that `penstock backup` has written, while no node runs
     Restore(restore::RestoreArgs),
-    /// Say that the database was restored: what instances had leased is released, and nothing is charged for it
+    /// Declare that the database was restored: all leases of instances are released without a charge
     RestoreDone(Settings),
     /// Show usage that could not be settled
     #[command(subcommand)]
     Usage(usage::UsageCommand),
     /// Show what the Janitor would remove from the storage, or confirm it
     Sweep(sweep::SweepArgs),
-    /// Mark a store of blobs as belonging to the database, after showing what was found
+    /// Mark a blob store as belonging to the database, after showing what was found
     AdoptStore(adopt_store::AdoptStoreArgs),
-    /// Say that the database's clock is right, after it leapt or all instances were stopped for long
+    /// Confirm that the database's clock is right, after it leapt or all instances were stopped for long
     ConfirmClock(Settings),
     /// Show the configuration in force, and whether each dependency answers
     Check(Settings),
@@ -72,14 +72,14 @@ enum Command {
     Client(Box<client::ClientCommand>),
 }
 
-/// Where settings come from.
+/// The sources of the settings.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Settings {
     /// The address to listen on [env: PENSTOCK_BIND] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     bind: Option<String>,
 
-    /// The folder for everything that the node keeps [env: PENSTOCK_DATA_DIR] [default: ./data]
+    /// The folder for all data of the node [env: PENSTOCK_DATA_DIR] [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -106,7 +106,7 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// What to tell the user; the exit code is then 1.
+    /// The error to show the user; the exit code is then 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Client(command) => in_system(client::run(*command)).map(|()| ExitCode::SUCCESS),
@@ -117,7 +117,7 @@ impl Cli {
             Command::Demo(args) => {
                 let (config, folder) = args.load()?;
                 let ended = with_io(&config, async |io| Box::pin(demo::run(&config, &io)).await);
-                // Removed with all that the demo kept.
+                // Removed with all data of the demo.
                 drop(folder);
                 ended
             }
@@ -173,13 +173,13 @@ impl Cli {
 }
 
 async fn serve(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
-    // Large, and run once.
+    // A large future that runs once.
     let server = Box::pin(Server::start(config, io)).await?;
     announce(&server)?;
     server.run().await.map(|()| ExitCode::SUCCESS)
 }
 
-/// Says where the node listens, and the admin key when it was just made. Scripts wait for the second line.
+/// Prints the admin key if it was just made, and then the node's address. Scripts wait for the address.
 fn announce(server: &Server) -> anyhow::Result<()> {
     if let Some(secret) = &server.admin.secret {
         print(&format!("admin key: {secret} (kept in {})", server.admin.path.display()))?;
@@ -198,7 +198,7 @@ fn with_io(config: &Config, command: impl AsyncFnOnce(Handle) -> anyhow::Result<
         .build()
         .context("cannot start the runtime")?;
     let ended = in_system(command(io.handle().clone()));
-    // Work that still blocks must not keep the process: everything that matters was awaited.
+    // Work that still blocks must not keep the process alive: everything that matters was awaited.
     io.shutdown_background();
     ended
 }
@@ -207,7 +207,7 @@ fn in_system<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
     actix_web::rt::System::new().block_on(command)
 }
 
-/// Prints a line to standard output, where the results of commands go.
+/// Prints a line to standard output, which holds the results of commands.
 fn print(line: &str) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")?;

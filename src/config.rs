@@ -1,7 +1,7 @@
 //! Configuration: the compiled-in defaults, then the operator's file, then the environment, then the command line.
 //!
-//! `config/default.toml` is the list of all keys, each with its unit, its default, and the reason for it; a section of it is
-//! a struct here. Whatever is wrong stops the start, all of it in one message: see [`ConfigError`].
+//! `config/default.toml` lists all keys, each with its unit, its default, and the reason for it; each of its sections
+//! is a struct here. Any error stops the start, with all errors in one message: see [`ConfigError`].
 
 mod cache;
 mod catalogue;
@@ -77,7 +77,7 @@ use sources::{FILE_VARIABLE, settings_in};
 /// The defaults, and the only list of the keys.
 const DEFAULTS: &str = include_str!("../config/default.toml");
 
-/// A configuration that was checked: one field for each section.
+/// A validated configuration: one field per section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -106,16 +106,16 @@ pub struct Config {
     pub verification: Verification,
     pub lifecycle: Lifecycle,
     pub log: Log,
-    /// The same values as they were given, to show them with their origins.
+    /// The same values in their given form, to show them with their origins.
     #[serde(skip)]
     effective: Effective,
 }
 
 impl Config {
-    /// Lays the sources over the defaults and checks the whole.
+    /// Merges the sources over the defaults and validates the result.
     ///
     /// # Errors
-    /// Everything that is wrong: files that cannot be read, unknown keys, impossible values, values that do not go together.
+    /// All errors: unreadable files, unknown keys, impossible values, values that contradict each other.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let defaults =
             parse(DEFAULTS, Path::new("config/default.toml")).map_err(|problem| ConfigError(vec![problem]))?;
@@ -140,7 +140,8 @@ impl Config {
         match Self::deserialize(effective.table()) {
             Ok(config) => Self { effective, ..config }.checked(problems),
             Err(error) => {
-                // Every value was tried alone, and no section knows another: only the defaults themselves can be wrong.
+                // Every value was tried alone, and no section depends on another: only the defaults themselves can be
+                // wrong.
                 let why = error.message().to_owned();
                 problems.push(Problem::File { path: "config/default.toml".into(), why });
                 Err(ConfigError(problems))
@@ -148,16 +149,16 @@ impl Config {
         }
     }
 
-    /// Checks what the values say together and alone, beyond their form.
+    /// Checks the values, alone and together, beyond their form.
     ///
     /// # Errors
-    /// Every rule that is broken, by key.
+    /// Every broken rule, by key.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let problems = self.broken_rules(&[]);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
     }
 
-    /// The values in force as TOML, secrets masked, each with where it came from.
+    /// The effective values as TOML, secrets masked, each with its origin.
     pub fn masked(&self) -> String {
         self.effective.to_string()
     }
@@ -173,8 +174,8 @@ impl Config {
         if problems.is_empty() { Ok(self) } else { Err(ConfigError(problems)) }
     }
 
-    /// Rules that are broken, but for those about a key that is known to be wrong: it has its default here, so that what a
-    /// rule would say of it might not be true.
+    /// The broken rules, without those about a key that is known to be wrong: it has its default here, so a rule about
+    /// it might give a false message.
     fn broken_rules(&self, known: &[Problem]) -> Vec<Problem> {
         let mut rules = Rules::default();
         self.server.check(&mut rules);
@@ -219,7 +220,7 @@ impl Config {
         rules.require(
             self.janitor.temporary_age > self.uploads.idle_timeout,
             &["janitor.temporary_age", "uploads.idle_timeout"],
-            "be longer than uploads.idle_timeout, or a sweep takes the file of an upload that only paused",
+            "be longer than uploads.idle_timeout, or a sweep removes the file of an upload that only paused",
         );
         if self.storage.backend == StorageBackend::Fs {
             self.storage.check_with(&self.blob_root(), rules);
@@ -248,14 +249,14 @@ impl Config {
         rules.require(
             self.uploads.max_bytes <= self.s3.largest_content(),
             &["s3.part_size", "uploads.max_bytes"],
-            "be at least uploads.max_bytes / 10000: S3 takes no more parts than that",
+            "be at least uploads.max_bytes / 10000: S3 does not accept more parts than that",
         );
         let age = self.s3.sending_times_two();
         rules.require(
             self.janitor.temporary_age > age,
             &["janitor.temporary_age", "s3.part_timeout"],
             format_args!(
-                "be longer than six times s3.part_timeout, {}, or a sweep takes what an upload is about to complete",
+                "be longer than six times s3.part_timeout, {}, or a sweep removes what an upload is about to complete",
                 humantime::format_duration(age)
             ),
         );
@@ -270,8 +271,8 @@ impl Sources {
     }
 }
 
-/// Decides which PostgreSQL server is meant, if any: a host from a later layer than the URL's replaces the URL. Where nobody
-/// chose the database, naming a server does.
+/// Decides which PostgreSQL server is used, if any: a host from a later layer than the URL's replaces the URL. If the
+/// database backend is not set, naming a server selects PostgreSQL.
 fn settle_server(effective: &mut Effective) {
     if effective.is_given("postgres.url") && effective.layer("postgres.host") > effective.layer("postgres.url") {
         effective.imply("postgres.url", "", "postgres.host");
@@ -282,7 +283,7 @@ fn settle_server(effective: &mut Effective) {
     }
 }
 
-/// Where nobody chose where requests are counted, naming a Redis does: then instances count together.
+/// If the rate-limit backend is not set, naming a Redis selects it: then instances count together.
 fn settle_rate_limits(effective: &mut Effective) {
     let server = ["redis.url", "redis.cluster_nodes"].into_iter().find(|key| effective.is_given(key));
     if let Some(key) = server.filter(|_| !effective.is_given("rate_limits.backend")) {
@@ -290,7 +291,7 @@ fn settle_rate_limits(effective: &mut Effective) {
     }
 }
 
-/// Where nobody chose the storage, naming a bucket does.
+/// If the storage backend is not set, naming a bucket selects S3.
 fn settle_storage(effective: &mut Effective) {
     if effective.is_given("s3.bucket_hot") && !effective.is_given("storage.backend") {
         effective.imply("storage.backend", "s3", "s3.bucket_hot");
@@ -303,7 +304,7 @@ fn read(path: &Path) -> Result<Table, Problem> {
     parse(&text, path)
 }
 
-/// Parses TOML. The error names the line but does not show it, for there may be a secret in it.
+/// Parses TOML. The error names the line but does not show it, because it may contain a secret.
 fn parse(text: &str, path: &Path) -> Result<Table, Problem> {
     text.parse::<Table>().map_err(|error| {
         let line =

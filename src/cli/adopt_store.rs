@@ -1,4 +1,4 @@
-//! `penstock adopt-store`: marks a store of blobs as this installation's, after it has shown what it found.
+//! `penstock adopt-store`: marks a blob store as this installation's, after showing what it found.
 
 use std::process::ExitCode;
 
@@ -15,11 +15,11 @@ use crate::{config::Config, telemetry::Metrics, wiring};
 
 #[derive(Debug, Args)]
 pub(crate) struct AdoptStoreArgs {
-    /// The tier whose store is meant: hot, warm or cold [default: each that is not marked yet]
+    /// The tier of the store: hot, warm or cold [default: each that is not marked yet]
     #[arg(long, value_name = "TIER", value_parser = |tier: &str| tier.parse::<Tier>().map_err(|error| error.to_string()))]
     tier: Option<Tier>,
 
-    /// Adopt also what does not look like this installation's
+    /// Also adopt a store that does not look like this installation's
     #[arg(long)]
     yes: bool,
 
@@ -44,20 +44,20 @@ pub(super) async fn run(args: &AdoptStoreArgs, config: &Config, io: &Handle) -> 
     Ok(code)
 }
 
-/// Adopts the store of one tier; false when that needs a yes.
+/// Adopts the store of one tier; false when the operator must confirm with `--yes`.
 async fn adopt(store: &StoreGuard, tier: Tier, yes: bool) -> anyhow::Result<bool> {
     let place = store.place(tier);
-    let standing = store.standing(tier).await.with_context(|| format!("cannot look at the {tier} store at {place}"))?;
+    let standing = store.standing(tier).await.with_context(|| format!("cannot examine the {tier} store at {place}"))?;
     let (found, is_safe) = match &standing {
         Standing::Ours => {
-            print(&format!("the {tier} store at {place} carries this installation's mark: nothing is to be done"))?;
+            print(&format!("the {tier} store at {place} carries this installation's mark: there is nothing to do"))?;
             return Ok(true);
         }
         Standing::New => ("is empty, and the database knows of none: `penstock serve` would mark it".to_owned(), true),
         Standing::Older(evidence) => (format!("has no mark; {evidence}"), true),
         Standing::Unmarked(evidence) => (format!("has no mark; {evidence}"), false),
         Standing::Foreign(other) => (format!("carries the mark of another installation, {other}"), false),
-        Standing::Gone(known) => (format!("is empty or missing; the installation's was last at {known}"), false),
+        Standing::Gone(known) => (format!("is empty or missing; this installation's store was last at {known}"), false),
         Standing::Replaced(_) => bail!("{}", standing.refusal(tier, &place, store.installation().await?)),
         Standing::Unreadable => ("has something else in the place of its mark".to_owned(), false),
     };
@@ -70,6 +70,6 @@ async fn adopt(store: &StoreGuard, tier: Tier, yes: bool) -> anyhow::Result<bool
         return Ok(false);
     }
     store.adopt(tier).await.with_context(|| format!("cannot mark the {tier} store at {place}"))?;
-    print("  it is marked as this installation's now; a node that runs notices within some seconds")?;
+    print("  it is marked as this installation's now; a running node notices within some seconds")?;
     Ok(true)
 }

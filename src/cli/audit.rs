@@ -1,4 +1,5 @@
-//! `penstock audit`: whether every quota window equals the sum of its usage rows, and its reserves the sum of its leases.
+//! `penstock audit`: compares every quota window with the sum of its usage rows, and its reservations with the sum of
+//! its leases.
 
 use std::{process::ExitCode, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! `penstock backup FILE`: a consistent copy of the SQLite database, while the node runs, and a list of the content that it speaks of.
+//! `penstock backup FILE`: a consistent copy of the SQLite database, made while the node runs, and a list of the
+//! content in its index.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,13 +16,13 @@ use crate::{
     wiring,
 };
 
-/// What to do where the database is a server.
+/// The advice when the database is a server.
 pub(super) const POSTGRES: &str = "the database is PostgreSQL, which has tools of its own: write copies with pg_dump -Fc or \
     pg_basebackup, restore with pg_restore, and then run penstock restore-done (docs/operations.md, Backup and restore)";
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
-    /// The file to write; there must be none of this name. The list of content goes to FILE.blobs
+    /// The file to write; it must not exist yet. The list of content goes to FILE.blobs
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
 

@@ -1,7 +1,7 @@
-//! `penstock check`: the configuration in force, secrets masked, and whether each dependency answers.
+//! `penstock check`: the effective configuration, secrets masked, and whether each dependency answers.
 //!
-//! Every dependency that is configured is opened and asked by itself, side by side with the others: what one does not answer
-//! says nothing of the next, and a first start needs all of them.
+//! Every configured dependency is opened and checked on its own, concurrently with the others: one failure does not
+//! hide another, and a first start needs all of them.
 
 use std::{fmt::Display, process::ExitCode, sync::Arc, time::Duration};
 
@@ -24,12 +24,12 @@ use crate::{
 /// How long a dependency may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A dependency, and what it said.
+/// A dependency and its answer.
 type Told = (String, Answer);
 
 enum Answer {
     Ok,
-    /// What the first start makes, on this machine.
+    /// The first start makes it, on this machine.
     NotThereYet,
     Fault(String),
 }
@@ -57,15 +57,15 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     Ok(code)
 }
 
-/// What there is of a database, for stores to belong to.
+/// The state of the database, to which stores may belong.
 enum Found {
-    /// None: the first start makes it, and it then belongs to no store that is there.
+    /// There is none: the first start makes it, and no existing store belongs to it.
     New,
     Opened(Box<Database>),
     Silent,
 }
 
-/// The database, its replicas, and the policy in it that the node obeys.
+/// The database, its replicas, and the node's governance policy, which is stored in it.
 async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> (Vec<Told>, Found) {
     let is_new = config.database.backend == DatabaseBackend::Sqlite && !wiring::sqlite_path(config).exists();
     let policy = config.governance.policy.as_ref();
@@ -92,17 +92,17 @@ async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> (Vec<Told>
     (told, Found::Opened(Box::new(opened)))
 }
 
-/// Why the time cannot be relied on, if so.
+/// Why the time cannot be relied on, if it cannot.
 async fn clock(config: &Config, opened: &Database) -> Result<(), String> {
     let (_, watch) = wiring::watch_clock(config, opened);
     match watch.doubt().await {
         Ok(None) => Ok(()),
-        Ok(Some(doubt)) => Err(format!("{doubt}: nothing is removed or expired meanwhile")),
+        Ok(Some(doubt)) => Err(format!("{doubt}: the node removes and expires nothing meanwhile")),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// As operators count them: from 1, in the order of the configuration.
+/// Numbered from 1, in the order of the configuration.
 async fn replicas(opened: &Database) -> Vec<Told> {
     let Some(pool) = &opened.pool else { return Vec::new() };
     let pings = pool.ping_replicas().await;
@@ -110,13 +110,13 @@ async fn replicas(opened: &Database) -> Vec<Told> {
     (1..).zip(pings).map(told).collect()
 }
 
-/// The stores of blobs: whether they belong to the database, and answer.
+/// The blob stores: whether they belong to the database, and answer.
 async fn storage(config: &Config, metrics: &Metrics, io: &Handle, database: Found) -> Answer {
     let blobs = match wiring::open_storage(config, metrics, io).await {
         Ok((blobs, _)) => blobs,
         Err(error) => return Answer::Fault(format!("{error:#}")),
     };
-    // One attempt, where the look for a mark makes many.
+    // One attempt; reading a mark would make many.
     if config.storage.backend == StorageBackend::S3
         && let fault @ Answer::Fault(_) = answers(blobs.ping()).await
     {
@@ -132,14 +132,14 @@ async fn storage(config: &Config, metrics: &Metrics, io: &Handle, database: Foun
     };
     match standings {
         Ok(Answer::Ok) => answers(blobs.ping()).await,
-        // A bucket that holds nothing yet is there.
+        // An empty bucket exists, so it is ok.
         Ok(Answer::NotThereYet) if config.storage.backend == StorageBackend::S3 => Answer::Ok,
         Ok(answer) => answer,
         Err(error) => Answer::Fault(error.to_string()),
     }
 }
 
-/// What the stores of all tiers are to the database: the worst of it.
+/// The relation of all tiers' stores to the database: the worst one.
 async fn standings(guard: &StoreGuard, blobs: &dyn StoreMarks) -> PortResult<Answer> {
     let mut answer = Answer::Ok;
     for tier in blobs.tiers() {
@@ -155,7 +155,7 @@ async fn standings(guard: &StoreGuard, blobs: &dyn StoreMarks) -> PortResult<Ans
     Ok(answer)
 }
 
-/// A database that is not there yet knows no store, so one that holds something is not its own.
+/// A database that does not exist yet has no store, so a store with content belongs to another one.
 async fn without_database(blobs: &dyn StoreMarks) -> PortResult<Answer> {
     for tier in blobs.tiers() {
         if blobs.mark(tier).await? != (Mark::None { is_empty: true }) {

@@ -1,14 +1,15 @@
-//! The commands that speak to a node over HTTP, and to nothing else: they run on any machine that reaches the node.
+//! The commands that speak to a node over HTTP only: they run on any machine that can reach the node.
 //!
 //! - `put` stores a file as content and prints its hash,
 //! - `publish` makes an asset of a content and prints its version id,
 //! - `receipt` makes a receipt for an asset and prints its id,
-//! - `identity` prints the public key of an identity key, which it makes if there is none,
-//! - `keys` prints what an administrator sees of keys, a line of JSON each,
+//! - `identity` prints the public key of an identity key, and makes the key if there is none,
+//! - `keys` prints an administrator's view of keys, one line of JSON each,
 //! - `get` streams a content under a receipt into a file.
 //!
-//! Standard output carries the result alone, so that a command can stand in `$(..)`; progress and notes go to standard
-//! error, bars only when that is a terminal. Memory does not grow with the content: a file passes in parts.
+//! Standard output carries the result alone, so that a command can be used in `$(..)`; progress and notes go to
+//! standard error, bars only if that is a terminal. Memory does not grow with the content: a file is processed in
+//! parts.
 
 use std::io::{self, Write};
 
@@ -32,7 +33,7 @@ pub use self::{
     get::GetArgs, identity::IdentityArgs, keys::KeysArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs,
 };
 
-/// A command that a client of a node runs.
+/// A client command.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     /// Store a file as content and print its hash
@@ -41,7 +42,7 @@ pub enum ClientCommand {
     Publish(PublishArgs),
     /// Make a receipt for an asset and print its id
     Receipt(ReceiptArgs),
-    /// Print the public key of an identity key, for an admin to bind; the key is made if the file is not there
+    /// Print the public key of an identity key, for an admin to bind; if the file does not exist, the key is made
     Identity(IdentityArgs),
     /// List, make, rotate and revoke the API keys of producers and administrators
     Keys(KeysArgs),
@@ -52,7 +53,7 @@ pub enum ClientCommand {
 /// Runs a command and prints its result.
 ///
 /// # Errors
-/// When the node refuses, cannot be reached, or sends what does not have the hash that was asked for.
+/// When the node refuses, cannot be reached, or sends content with another hash than requested.
 pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
     match command {
         ClientCommand::Put(args) => {
@@ -84,7 +85,7 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
     }
 }
 
-/// Says what the node's policy warned of.
+/// Prints the warnings of the node's policy.
 fn tell_warnings(answer: &serde_json::Value) -> anyhow::Result<()> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     for warning in answer["warnings"].as_array().into_iter().flatten() {
@@ -95,7 +96,7 @@ fn tell_warnings(answer: &serde_json::Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the whole answer, or the one field that the next command needs.
+/// Prints the whole answer, or the field that the next command needs.
 fn print_answer(answer: &serde_json::Value, field: &str, whole: bool) -> anyhow::Result<()> {
     let line = if whole {
         serde_json::to_string_pretty(answer)?

@@ -1,4 +1,4 @@
-//! `penstock confirm-clock`: an operator says that the database's clock is right.
+//! `penstock confirm-clock`: an operator confirms that the database's clock is right.
 
 use std::process::ExitCode;
 
@@ -12,10 +12,10 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     let metrics = Metrics::new()?;
     let database = wiring::open_database(config, &metrics.db, io).await?;
     let (_, watch) = wiring::watch_clock(config, &database);
-    watch.measure().await.context("cannot ask the database for its time")?;
+    watch.measure().await.context("cannot read the database's clock")?;
     if watch.is_skewed() {
-        bail!("{}; set the wrong one of the two first", watch.told_skew());
+        bail!("{}; correct the wrong one of the two clocks first", watch.told_skew());
     }
-    let now = watch.confirm().await.context("the database did not take the time")?;
+    let now = watch.confirm().await.context("cannot record the confirmed time in the database")?;
     print(&format!("{now} is the right time: running instances rely on the clock again from their next pass on"))
 }

@@ -1,5 +1,5 @@
-//! `penstock demo`: a node with sample content, an asset and a receipt, and commands to try it with. It needs no service,
-//! and leaves nothing behind unless it is told to.
+//! `penstock demo`: a node with sample content, an asset and a receipt, and commands to try it with. It needs no
+//! service, and leaves nothing behind unless told to.
 
 use std::{f64::consts::TAU, process::ExitCode};
 
@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use super::{Settings, announce, print};
 use crate::{config::Config, keys, serve::Server};
 
-/// The sample: a minute of two tones, one on each side, that a player can seek in.
+/// The sample: a minute of two tones, one per channel, in which a player can seek.
 const SECONDS: u32 = 60;
 const SAMPLE_RATE: u32 = 44_100;
 const TONES: [f64; 2] = [220.0, 277.18];
@@ -30,7 +30,7 @@ pub(crate) struct DemoArgs {
 }
 
 impl DemoArgs {
-    /// The configuration; without a data folder of the user's, with a temporary one that is removed at the end.
+    /// The configuration; without a data folder from the user, it uses a temporary one that is removed at the end.
     pub(super) fn load(&self) -> anyhow::Result<(Config, Option<TempDir>)> {
         let mut settings = self.settings.clone();
         if settings.data_dir.is_some() || std::env::var_os("PENSTOCK_DATA_DIR").is_some() {
@@ -43,7 +43,7 @@ impl DemoArgs {
 }
 
 pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
-    // Large, and run once.
+    // A large future that runs once.
     let server = Box::pin(Server::start(config, io)).await?;
     let receipt = prepare(&server).await?;
     announce(&server)?;
@@ -51,7 +51,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     server.run().await.map(|()| ExitCode::SUCCESS)
 }
 
-/// Puts the sample in as a producer would, and makes a receipt for it.
+/// Stores the sample as a producer would, and makes a receipt for it.
 async fn prepare(server: &Server) -> anyhow::Result<Receipt> {
     let ports = &server.world.ports;
     let now = ports.clock.now();
@@ -111,7 +111,7 @@ fn sample() -> Vec<u8> {
     wav
 }
 
-/// Commands that work as they stand.
+/// Commands that work as printed.
 fn commands(server: &Server, receipt: &Receipt) -> String {
     let base = format!("http://{}", server.address);
     let url = format!("{base}/v1/streaming/data/{}?receiptId={}", receipt.content_hash, receipt.receipt_id);

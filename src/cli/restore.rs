@@ -1,4 +1,4 @@
-//! `penstock restore FILE` and `penstock restore-done`: a database of an earlier moment goes on as a history of its own.
+//! `penstock restore FILE` and `penstock restore-done`: a restored database continues as a new timeline.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use crate::{
     wiring,
 };
 
-/// Why a history ends.
+/// The reason why the old timeline ends.
 const SAID: &str = "an operator said that the database was restored";
 
 #[derive(Debug, Args)]
@@ -53,10 +53,10 @@ pub(super) async fn run(config: &Config, file: &Path, io: &Handle) -> anyhow::Re
 pub(super) async fn done(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new()?;
     let database = wiring::open_database(config, &Arc::clone(&metrics.db), io).await?;
-    let last = database.timelines.timeline().await.context("the database does not say which timeline it is in")?;
-    let new = database.timelines.begin_timeline(last.timeline_id, SAID).await.context("no timeline was begun")?;
+    let last = database.timelines.timeline().await.context("cannot read the timeline of the database")?;
+    let new = database.timelines.begin_timeline(last.timeline_id, SAID).await.context("cannot begin a new timeline")?;
     print(&format!(
-        "a new timeline begins: {}; {} leases of {} bytes are released, and charged to nobody",
+        "a new timeline begins: {}; {} leases of {} bytes are released without a charge",
         new.timeline_id, new.leases, new.bytes
     ))
 }

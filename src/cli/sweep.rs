@@ -1,4 +1,5 @@
-//! `penstock sweep`: what the Janitor would remove from the storage, and what it leaves alone until an operator confirms it.
+//! `penstock sweep`: what the Janitor would remove from the storage, and what it keeps until an operator confirms the
+//! removal.
 
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ pub(crate) struct SweepArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// Put all blobs that the database does not know into the trash, however many and however old
+    /// Put all blobs that the database does not know into the trash, whatever their number and age
     #[arg(long)]
     confirm: bool,
 
@@ -31,11 +32,11 @@ pub(super) async fn run(args: &SweepArgs, config: &Config, io: &Handle) -> anyho
     let deps = JanitorDeps::from(&world.ports);
     let settings = wiring::node_settings(config, 1).janitor;
     if args.confirm {
-        world.store.take_into_use().await.context("cannot look at the store of blobs")?;
+        world.store.take_into_use().await.context("cannot open the blob store")?;
         let report = janitor::discard_orphans(&deps, &settings).await?;
         let ttl = humantime::format_duration(settings.trash_ttl);
         return print(&format!(
-            "{} blobs that the index does not know went to the trash, where they stay for {ttl}",
+            "{} blobs that the index does not know were moved to the trash, where they stay for {ttl}",
             report.orphans_trashed
         ));
     }

@@ -1,4 +1,4 @@
-//! `penstock usage rejected`: usage that could not be settled, one JSON object a line.
+//! `penstock usage rejected`: usage that could not be settled, one JSON object per line.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -15,7 +15,8 @@ const STEP: u32 = 500;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UsageCommand {
-    /// Usage that the ledger can never take, since its receipt is gone, say: it is in no window, and no one is charged for it
+    /// Usage that the ledger can never accept, because its receipt is gone, say: it counts in no window and is charged
+    /// to no receipt
     Rejected(Settings),
 }
 

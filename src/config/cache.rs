@@ -1,4 +1,5 @@
-//! `[cache]`: what is kept of assets, receipts, policies, identities, listings and lineage, in this process and where instances share it.
+//! `[cache]`: the caches of assets, receipts, policies, identities, listings and lineage, in this process and in the
+//! tier that instances share.
 
 use std::time::Duration;
 
@@ -6,49 +7,49 @@ use serde::Deserialize;
 
 use super::{problem::Rules, value};
 
-/// Memory below which there is no cache worth the name.
+/// With less memory a cache is useless.
 const LEAST: u64 = 1 << 20;
 
-/// What the shared cache remembers of what is used most.
+/// The shared cache remembers this many of the most used things.
 const MOST_WARM: usize = 4096;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
-    /// Bytes in this process, over all caches.
+    /// Bytes in this process, for all caches together.
     #[serde(deserialize_with = "value::size")]
     pub memory: u64,
-    /// How long assets are kept. Zero turns this cache off, as it does for the others.
+    /// How long assets are cached. Zero turns this cache off; the same holds for the others.
     #[serde(deserialize_with = "value::duration")]
     pub assets_ttl: Duration,
-    /// How long prices are kept. What shows a price is kept for no longer.
+    /// How long prices are cached. An entry that shows a price is cached no longer than this.
     #[serde(deserialize_with = "value::duration")]
     pub prices_ttl: Duration,
-    /// How long pages of the catalogue are kept.
+    /// How long pages of the catalogue are cached.
     #[serde(deserialize_with = "value::duration")]
     pub listings_ttl: Duration,
-    /// How long answers about lineage are kept.
+    /// How long answers about lineage are cached.
     #[serde(deserialize_with = "value::duration")]
     pub lineage_ttl: Duration,
-    /// How long quota policies are kept for those who look at them.
+    /// How long quota policies are cached for reads.
     #[serde(deserialize_with = "value::duration")]
     pub policies_ttl: Duration,
-    /// How long it is kept what a receipt says.
+    /// How long receipts are cached for reads.
     #[serde(deserialize_with = "value::duration")]
     pub receipts_ttl: Duration,
-    /// How long it is believed whom an identity key speaks for.
+    /// How long the producer of an identity key is cached.
     #[serde(deserialize_with = "value::duration")]
     pub identities_ttl: Duration,
     /// How long a value is served past its time to live while it is refreshed.
     #[serde(deserialize_with = "value::duration")]
     pub stale: Duration,
-    /// How long it is remembered that there is no such thing.
+    /// How long it is remembered that a thing does not exist.
     #[serde(deserialize_with = "value::duration")]
     pub negative_ttl: Duration,
-    /// Assets and contents each that are loaded before somebody asks. Zero: none.
+    /// How many assets, and how many contents, are loaded before they are requested. Zero: none.
     #[serde(deserialize_with = "value::count")]
     pub warm: usize,
-    /// How often that is done, beside at the start.
+    /// How often that is done, in addition to the start.
     #[serde(deserialize_with = "value::duration")]
     pub warm_interval: Duration,
     /// How long to wait for a value that another instance is loading.

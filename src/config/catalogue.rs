@@ -1,4 +1,4 @@
-//! `[catalogue]`: what searches may cost.
+//! `[catalogue]`: bounds on the cost of searches.
 
 use serde::Deserialize;
 
@@ -7,10 +7,10 @@ use super::{problem::Rules, value};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalogue {
-    /// Searches at a time.
+    /// Concurrent searches.
     #[serde(deserialize_with = "value::count")]
     pub searches: usize,
-    /// Assets that facets count.
+    /// The most assets that facets count.
     #[serde(deserialize_with = "value::count")]
     pub facet_assets: usize,
 }

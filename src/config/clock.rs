@@ -1,4 +1,4 @@
-//! `[clock]`: how far clocks may be wrong before nothing is done on their word.
+//! `[clock]`: how much clocks may be wrong before the node stops actions that depend on them.
 
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ const LEAST_SKEW: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clock {
-    /// What this machine's clock may differ by from the database's, and any clock may leap by.
+    /// The largest accepted difference between this machine's clock and the database's, and the largest accepted leap
+    /// of a clock.
     #[serde(deserialize_with = "value::duration")]
     pub max_skew: Duration,
-    /// All instances may have been stopped for so long.
+    /// How long all instances may have been stopped.
     #[serde(deserialize_with = "value::duration")]
     pub longest_pause: Duration,
-    /// A clock in doubt that has gone steadily for so long is believed.
+    /// How long a doubted clock must have run steadily to be trusted again.
     #[serde(deserialize_with = "value::duration")]
     pub patience: Duration,
 }

@@ -1,4 +1,4 @@
-//! `[data]`: what this instance keeps on disk.
+//! `[data]`: the data of this instance on disk.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::problem::Rules;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// The folder for everything that this instance keeps.
+    /// The folder for all data of this instance.
     pub dir: PathBuf,
 }
 

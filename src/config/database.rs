@@ -1,4 +1,4 @@
-//! `[database]`: which database, and how patient to be with it at start.
+//! `[database]`: which database to use, and how long to wait for it at the start.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ pub enum DatabaseBackend {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// Where nobody set it, PostgreSQL follows from a PostgreSQL server being given.
+    /// If it is not set, a given PostgreSQL server selects PostgreSQL.
     pub backend: DatabaseBackend,
-    /// How long to try, at start, to reach a database that does not answer.
+    /// How long to try, at the start, to reach a database that does not answer.
     #[serde(deserialize_with = "value::duration")]
     pub start_timeout: Duration,
-    /// Whether `serve` brings the schema up to date by itself.
+    /// Whether `serve` migrates the schema by itself.
     pub migrate_at_start: bool,
 }
 

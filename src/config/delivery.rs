@@ -1,4 +1,4 @@
-//! `[delivery]`: who hands content out under `/v1/data`, and for how long what the node gives away is good.
+//! `[delivery]`: which server delivers content under `/v1/data`, and how long the node's URLs are valid.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use super::{S3, Secret, Server, Storage, StorageBackend, problem::Rules, value};
 
-/// What is as hard to guess as the hash that it keys.
+/// As hard to guess as the hash that uses the key.
 const KEY_BYTES: usize = 32;
 
-/// No credentials of an instance role live longer, and a URL dies with those it was signed with.
+/// Credentials of an instance role live no longer, and a URL expires with the credentials that signed it.
 const LONGEST_TTL: Duration = Duration::from_secs(12 * 3600);
 
-/// Who delivers what is asked for at `/v1/data`.
+/// The server that delivers content requested at `/v1/data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryMode {
@@ -23,15 +23,15 @@ pub enum DeliveryMode {
     Presigned,
     /// A CDN, under a URL that the node signs.
     Direct,
-    /// The nginx in front of the node, told so by `X-Accel-Redirect`.
+    /// The nginx in front of the node, by `X-Accel-Redirect`.
     Accel,
 }
 
-/// Which storage tier URLs are given for.
+/// The storage tier for which URLs are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryTier {
-    /// Wherever the content is.
+    /// Any tier.
     Any,
     Hot,
     Warm,
@@ -43,18 +43,18 @@ pub enum DeliveryTier {
 pub struct Delivery {
     pub mode: DeliveryMode,
     pub tier: DeliveryTier,
-    /// How long a URL is good for at most.
+    /// The longest validity of a URL.
     #[serde(deserialize_with = "value::duration_or_seconds")]
     pub url_ttl: Duration,
-    /// Where a CDN has the contents; empty where there is none.
+    /// The address of the contents at a CDN; empty if there is none.
     pub base_url: String,
-    /// What URLs of a CDN are signed with; empty where there is none.
+    /// The key that signs URLs of a CDN; empty if there is none.
     pub signing_key: Secret,
-    /// The name of the signing key in its URLs; empty leaves it out.
+    /// The name of the signing key in its URLs; empty omits it.
     pub signing_key_id: String,
-    /// What nginx's internal locations begin with.
+    /// The prefix of nginx's internal locations.
     pub internal_prefix: String,
-    /// An origin under which clients reach content and nothing else that they trust; empty where there is none.
+    /// An origin under which clients reach content and nothing else that they trust; empty if there is none.
     pub content_origin: String,
 }
 
@@ -63,7 +63,7 @@ impl Delivery {
         rules.require(
             (Duration::from_secs(1)..=LONGEST_TTL).contains(&self.url_ttl),
             &["delivery.url_ttl"],
-            "be from 1s to 12h: nobody can take a URL back",
+            "be from 1s to 12h: a URL cannot be revoked",
         );
         rules.require(
             self.base_url.is_empty() || is_base(&self.base_url),
@@ -96,40 +96,40 @@ impl Delivery {
             rules.require(
                 !self.base_url.is_empty(),
                 &["delivery.base_url", "delivery.mode"],
-                "be given where delivery.mode is \"direct\": it is where the CDN has the contents",
+                "be given when delivery.mode is \"direct\": it is the address of the contents at the CDN",
             );
             rules.require(
                 !self.signing_key.is_empty(),
                 &["delivery.signing_key", "delivery.mode"],
-                "be given where delivery.mode is \"direct\": without it, anybody could make URLs",
+                "be given when delivery.mode is \"direct\": without it, anyone could make URLs",
             );
         }
     }
 }
 
 impl Delivery {
-    /// What requests to the content's own origin have as `Host`; empty where there is none.
+    /// The `Host` of requests to the content's own origin; empty if there is none.
     pub(crate) fn content_host(&self) -> String {
         host_of(&self.content_origin).unwrap_or_default()
     }
 
-    /// What a mode needs of other sections.
+    /// Rules of a mode about other sections.
     pub(super) fn check_with(&self, server: &Server, storage: &Storage, s3: &S3, rules: &mut Rules) {
         let files = storage.backend == StorageBackend::Fs;
         rules.require(
             self.mode != DeliveryMode::Presigned || !files,
             &["delivery.mode", "storage.backend"],
-            "not be \"presigned\" where storage.backend is \"fs\": only object storage takes signed URLs",
+            "not be \"presigned\" when storage.backend is \"fs\": only object storage accepts signed URLs",
         );
         rules.require(
             self.mode != DeliveryMode::Accel || !server.trusted_proxies.is_empty(),
             &["server.trusted_proxies", "delivery.mode"],
-            "name the nginx in front where delivery.mode is \"accel\": nobody else understands the answer",
+            "name the nginx in front when delivery.mode is \"accel\": only it understands the answer",
         );
         rules.require(
             !files || matches!(self.tier, DeliveryTier::Any | DeliveryTier::Hot),
             &["delivery.tier", "storage.backend"],
-            "be \"any\" or \"hot\" where storage.backend is \"fs\": of files, URLs are given for the hot tier alone",
+            "be \"any\" or \"hot\" when storage.backend is \"fs\": for files, there are URLs for the hot tier alone",
         );
         let bucket_is_missing = match self.tier {
             DeliveryTier::Any | DeliveryTier::Hot => false,
@@ -145,12 +145,12 @@ impl Delivery {
         rules.require(
             self.mode != DeliveryMode::Direct || self.tier != DeliveryTier::Any || files || buckets == 0,
             &["delivery.tier", "delivery.mode", "s3.bucket_warm", "s3.bucket_cold"],
-            "name one tier where delivery.mode is \"direct\" and there are several buckets: a CDN has one of them behind it",
+            "name one tier when delivery.mode is \"direct\" and there are several buckets: a CDN has one of them as its origin",
         );
     }
 }
 
-/// The host of an origin, with its port unless that is the scheme's own.
+/// The host of an origin, with its port unless that is the scheme's default.
 fn host_of(origin: &str) -> Option<String> {
     let url = Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let is_origin = origin.trim_end_matches('/').eq_ignore_ascii_case(&url.origin().ascii_serialization());
@@ -158,7 +158,7 @@ fn host_of(origin: &str) -> Option<String> {
     Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-/// Whether a path and a signature may follow a URL.
+/// Whether a path and a signature may be appended to a URL.
 fn is_base(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https")
@@ -167,13 +167,13 @@ fn is_base(text: &str) -> bool {
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none()
-            // The path is signed as it is written here, so it must be the one that arrives.
+            // The signature covers the path as written here, so it must be the path that arrives.
             && url.as_str().trim_end_matches('/') == text.trim_end_matches('/')
             && url.path().bytes().all(|byte| byte == b'/' || is_unreserved(byte))
     })
 }
 
-/// What stands for itself in every part of a URL (RFC 3986, section 2.3).
+/// Unreserved characters of RFC 3986, section 2.3.
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }

@@ -1,7 +1,7 @@
-//! The values in force with their origins: layers laid over the defaults, key by key.
+//! The effective values with their origins: layers over the defaults, key by key.
 //!
-//! Each value is tried alone against the sections, in the place of its default, before it is laid over the others. So every
-//! wrong value is found and named in one pass, and the defaults are the only list of the keys there is.
+//! Each value is first tried alone against the sections, in place of its default. So every wrong value is found and
+//! named in one pass, and the defaults are the only list of the keys.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,10 +15,10 @@ use super::{
     sources::Origin,
 };
 
-/// Letters that are missing, added, wrong or swapped in a key that is still taken for a slip of another one.
+/// How many letters may be missing, added, wrong or swapped in a key that is still taken for a misspelling of another.
 const SLIPS: usize = 2;
 
-/// Keys whose value is shown as a mask.
+/// Keys whose value is masked.
 const SECRETS: &[&str] = &[
     "server.admin_key",
     "postgres.password",
@@ -28,13 +28,13 @@ const SECRETS: &[&str] = &[
     "delivery.signing_key",
 ];
 
-/// Secrets in part: they are shown without their passwords.
+/// Keys with a partial secret: they are shown without their passwords.
 const SECRET_URLS: [&str; 2] = ["postgres.url", "redis.url"];
 
-/// The same, several with commas in between.
+/// The same, with several URLs separated by commas.
 const SECRET_URL_LIST: &str = "postgres.replica_urls";
 
-/// All sections, with what came from elsewhere than the defaults.
+/// All sections, with the origins of values that differ from the defaults.
 #[derive(Clone, Default)]
 pub(super) struct Effective {
     defaults: Table,
@@ -51,7 +51,7 @@ impl Effective {
         self.values.clone()
     }
 
-    /// Lays a file over what there is.
+    /// Applies a file over the present values.
     pub(super) fn lay_file(&mut self, file: Table, origin: &Origin, problems: &mut Vec<Problem>) {
         for (section, value) in file {
             match value {
@@ -65,8 +65,8 @@ impl Effective {
         }
     }
 
-    /// Lays a text over what there is, as the type that the key has in the defaults. A text that is not of that type stays
-    /// one, and is then refused with the words of the section.
+    /// Applies a text over the present values, converted to the type that the key has in the defaults. A text of
+    /// another type stays a text, and the section then refuses it with its own message.
     pub(super) fn lay_text(&mut self, key: &str, text: &str, origin: &Origin, problems: &mut Vec<Problem>) {
         let typed = match lookup(&self.defaults, key) {
             Some(Value::Integer(_)) => text.trim().parse().ok().map(Value::Integer),
@@ -76,7 +76,7 @@ impl Effective {
         self.lay(key, typed.unwrap_or_else(|| Value::String(text.to_owned())), origin, problems);
     }
 
-    /// Sets what follows from another key.
+    /// Sets a value that follows from another key.
     pub(super) fn imply(&mut self, key: &str, value: &str, by: &'static str) {
         if let Some(place) = lookup_mut(&mut self.values, key) {
             *place = Value::String(value.to_owned());
@@ -96,7 +96,7 @@ impl Effective {
                 key: key.to_owned(),
                 value: shown(key, &value),
                 origin: origin.clone(),
-                // What a section says of a value may repeat it.
+                // The section's message may repeat the value.
                 why: if is_secret(key) { "must be a text".to_owned() } else { refused.message().trim().to_owned() },
             });
         }
@@ -106,17 +106,17 @@ impl Effective {
         }
     }
 
-    /// Where the value of a key came from.
+    /// The origin of a key's value.
     pub(super) fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
-    /// Whether somebody gave this key a value.
+    /// Whether this key was set.
     pub(super) fn is_given(&self, key: &str) -> bool {
         *self.origin(key) != Origin::Default && lookup(&self.values, key) != Some(&Value::String(String::new()))
     }
 
-    /// Which layer the value of a key came from, the later the higher.
+    /// The layer of a key's value; later layers are higher.
     pub(super) fn layer(&self, key: &str) -> u8 {
         match self.origin(key) {
             Origin::Default | Origin::Implied(_) => 0,
@@ -131,7 +131,7 @@ impl Effective {
         lookup(&self.values, key).map(|value| shown(key, value)).unwrap_or_default()
     }
 
-    /// Every key that there is.
+    /// Every existing key.
     fn keys(&self) -> impl Iterator<Item = String> {
         self.defaults.iter().flat_map(|(section, keys)| {
             keys.as_table().into_iter().flat_map(Table::keys).map(move |key| format!("{section}.{key}"))
@@ -168,7 +168,7 @@ impl fmt::Display for Effective {
     }
 }
 
-/// Secrets are among the values, so they are not part of the debug form.
+/// The values include secrets, so they are not part of the debug form.
 impl fmt::Debug for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Effective").field("origins", &self.origins).finish_non_exhaustive()

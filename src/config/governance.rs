@@ -1,4 +1,4 @@
-//! `[governance]`: the policy that publishing and selling obey, and how long what policies came to is kept.
+//! `[governance]`: the policy for publishing and selling, and how long the results of policies are kept.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{problem::Rules, value};
 
-/// Shorter, a run would be gone before somebody asks why something was refused.
+/// With less, a run might be deleted before a user asks why a request was refused.
 const SHORTEST: Duration = Duration::from_hours(24);
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Governance {
-    /// The id of the policy that `POST /v1/assets` and `POST /v1/receipts` obey; `None`: any asset may be published and sold.
+    /// The id of the policy for `POST /v1/assets` and `POST /v1/receipts`; `None`: any asset may be published and sold.
     #[serde(deserialize_with = "policy")]
     pub policy: Option<PolicyId>,
     /// How long runs are kept, and versions of policies after they were replaced.

@@ -1,4 +1,4 @@
-//! `[janitor]`: housekeeping, its pace and its ages.
+//! `[janitor]`: housekeeping: its pace, and the ages at which it removes things.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{problem::Rules, value};
 
-/// The longest window is a month: what is younger than this may still count.
+/// The longest window is a month: younger rows may still count.
 const LONGEST_WINDOW: Duration = Duration::from_hours(32 * 24);
 
 #[derive(Debug, Clone, Deserialize)]
@@ -18,19 +18,19 @@ pub struct Janitor {
     /// Rows or files in one step.
     #[serde(deserialize_with = "value::count")]
     pub step: u32,
-    /// Age at which temporary files count as left behind.
+    /// The age at which temporary files count as abandoned.
     #[serde(deserialize_with = "value::duration")]
     pub temporary_age: Duration,
     /// How long blobs that the index does not know stay in the trash.
     #[serde(deserialize_with = "value::duration")]
     pub trash_ttl: Duration,
-    /// Of the blobs in one step, the share that may go to the trash without an operator's word.
+    /// The share of the blobs in one step that may go to the trash without an operator's confirmation.
     #[serde(deserialize_with = "value::share")]
     pub orphan_share: f64,
     /// How long usage and its windows are kept.
     #[serde(deserialize_with = "value::duration")]
     pub window_retention: Duration,
-    /// Months ahead for which partitions are made.
+    /// The number of months ahead for which partitions are made.
     #[serde(deserialize_with = "value::count")]
     pub months_ahead: u32,
 }
@@ -43,7 +43,7 @@ impl Janitor {
         rules.require(
             self.window_retention >= LONGEST_WINDOW,
             &["janitor.window_retention"],
-            "be at least 32days, because the month that is under way must stay",
+            "be at least 32days, because the current month must stay",
         );
         rules.at_least_one(self.months_ahead, &["janitor.months_ahead"]);
     }

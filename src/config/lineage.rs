@@ -1,4 +1,4 @@
-//! `[lineage]`: OpenLineage events, the window that they are kept in, and what the node tells of itself.
+//! `[lineage]`: OpenLineage events, the window in which they are kept, and the node's own events.
 
 use std::time::Duration;
 
@@ -11,37 +11,37 @@ use super::{problem::Rules, value};
 const NAMESPACE_BYTES: usize = 1024;
 const NAME_BYTES: usize = 2048;
 
-/// The most that a facet may be allowed to have: a job or a dataset keeps up to 64 of them in one row.
+/// The largest allowed limit on a facet: a job or a dataset keeps up to 64 of them in one row.
 const MOST_FACET: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lineage {
-    /// Whether the node tells of its uploads, assets, receipts and streams.
+    /// Whether the node emits events about its uploads, assets, receipts and streams.
     pub emit: bool,
-    /// Where the node's own jobs and datasets are.
+    /// The namespace of the node's own jobs and datasets.
     pub namespace: String,
-    /// A URI: who tells.
+    /// A URI that identifies the producer of the events.
     pub producer: String,
-    /// How often the node looks for something to tell.
+    /// How often the node looks for events to emit.
     #[serde(deserialize_with = "value::duration")]
     pub emit_interval: Duration,
     /// Events written together.
     #[serde(deserialize_with = "value::count")]
     pub batch_events: usize,
-    /// Longest that an event waits for its batch to fill.
+    /// The longest time that an event waits for its batch to fill.
     #[serde(deserialize_with = "value::duration")]
     pub batch_age: Duration,
-    /// Bytes of events that may be under way.
+    /// The most bytes of events under way.
     #[serde(deserialize_with = "value::size")]
     pub queue: u64,
     /// Bytes of one event.
     #[serde(deserialize_with = "value::size")]
     pub max_event: u64,
-    /// Bytes of a request that brings several.
+    /// Bytes of a batch request.
     #[serde(deserialize_with = "value::size")]
     pub max_batch: u64,
-    /// Events of a request that brings several.
+    /// Events of a batch request.
     #[serde(deserialize_with = "value::count")]
     pub max_batch_events: usize,
     /// Inputs, or outputs, of one event.
@@ -50,7 +50,7 @@ pub struct Lineage {
     /// Facets of one event.
     #[serde(deserialize_with = "value::count")]
     pub max_facets: usize,
-    /// Bytes of a facet that is kept with its job or dataset.
+    /// Bytes of a facet that is stored with its job or dataset.
     #[serde(deserialize_with = "value::size")]
     pub max_facet: u64,
     /// How far ahead a producer's clock may be.
@@ -59,34 +59,34 @@ pub struct Lineage {
     /// How long events are kept.
     #[serde(deserialize_with = "value::duration")]
     pub window: Duration,
-    /// Events that a namespace may have.
+    /// The most events of a namespace.
     #[serde(deserialize_with = "value::count")]
     pub window_events: u64,
     /// How long edges, jobs and datasets are kept after they were last seen.
     #[serde(deserialize_with = "value::duration")]
     pub graph: Duration,
-    /// How often what has left the window is removed.
+    /// How often events that have left the window are removed.
     #[serde(deserialize_with = "value::duration")]
     pub prune_interval: Duration,
-    /// Rows of one step at most.
+    /// The most rows of one step.
     #[serde(deserialize_with = "value::count")]
     pub prune_step: u32,
-    /// Between two steps.
+    /// The pause between two steps.
     #[serde(deserialize_with = "value::duration")]
     pub prune_pause: Duration,
-    /// How long after the death of the instance that prunes another one goes on.
+    /// How long after the death of the pruning instance another one takes over.
     #[serde(deserialize_with = "value::duration")]
     pub prune_lease: Duration,
-    /// Nodes in an answer.
+    /// The most nodes in an answer.
     #[serde(deserialize_with = "value::count")]
     pub graph_nodes: u32,
-    /// Time of a walk through the graph.
+    /// The time budget of a walk through the graph.
     #[serde(deserialize_with = "value::duration")]
     pub graph_time: Duration,
 }
 
 impl Lineage {
-    /// What is kept of events.
+    /// The limits on stored parts of events.
     pub fn bounds(&self) -> EventBounds {
         EventBounds {
             datasets: self.max_datasets,
@@ -138,13 +138,13 @@ impl Lineage {
         rules.require(
             self.window >= Duration::from_hours(24),
             &["lineage.window"],
-            "be at least 1day, because days leave as a whole",
+            "be at least 1day, because days leave the window as a whole",
         );
         rules.at_least_one(self.window_events, &["lineage.window_events"]);
         rules.require(
             self.graph >= self.window,
             &["lineage.graph", "lineage.window"],
-            "be at least lineage.window, or the graph forgets what events still tell of",
+            "be at least lineage.window, or the graph forgets jobs and datasets that stored events still name",
         );
         rules.some_time(self.prune_interval, &["lineage.prune_interval"]);
         rules.at_least_one(self.prune_step, &["lineage.prune_step"]);

@@ -1,4 +1,4 @@
-//! `[log]`: what is logged, and for whom.
+//! `[log]`: what is logged, and in which format.
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;

@@ -14,66 +14,66 @@ use self::url::{InvalidUrl, TlsOfUrl};
 use super::{Secret, problem::Rules, value};
 use crate::adapters::postgres::{StatementMode, TlsIdentity, TlsMode, TlsSettings};
 
-/// The name of the database and of the user where none is given.
+/// The default name of the database and of the user.
 const DEFAULT_NAME: &str = "penstock";
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Postgres {
-    /// All in one, password included; empty means the keys that follow.
+    /// All in one, password included; empty: the keys that follow.
     pub url: Secret,
-    /// A name, an address, or the folder of a Unix socket. Unused with a URL.
+    /// A name, an address, or the folder of a Unix socket. Ignored with a URL.
     pub host: String,
-    /// Unused with a URL.
+    /// Ignored with a URL.
     #[serde(deserialize_with = "value::count")]
     pub port: u16,
-    /// Empty means what the URL says, or `penstock`.
+    /// Empty: the URL's, or `penstock`.
     pub database: String,
-    /// Empty means what the URL says, or `penstock`.
+    /// Empty: the URL's, or `penstock`.
     pub user: String,
-    /// Empty means what the URL says, or none.
+    /// Empty: the URL's, or none.
     pub password: Secret,
-    /// Unset means what the URL says, or not encrypted.
+    /// Unset: the URL's, or not encrypted.
     pub tls: Tls,
-    /// Empty means what the URL says, or the authorities that the system trusts.
+    /// Empty: the URL's, or the authorities that the system trusts.
     pub ca_file: PathBuf,
-    /// Empty means what the URL says, or that the node shows no certificate.
+    /// Empty: the URL's, or no certificate.
     pub client_certificate: PathBuf,
-    /// The key to it.
+    /// The private key of the certificate.
     pub client_key: PathBuf,
     /// Connections kept open when idle.
     #[serde(deserialize_with = "value::count")]
     pub pool_min: usize,
-    /// Connections at most.
+    /// The most connections.
     #[serde(deserialize_with = "value::count")]
     pub pool_max: usize,
     /// Calls that may wait for a free connection.
     #[serde(deserialize_with = "value::count")]
     pub max_waiting: usize,
-    /// Longest wait for a free connection.
+    /// The longest wait for a free connection.
     #[serde(deserialize_with = "value::duration")]
     pub wait_timeout: Duration,
-    /// Longest wait for a new connection.
+    /// The longest wait for a new connection.
     #[serde(deserialize_with = "value::duration")]
     pub create_timeout: Duration,
-    /// Longest wait for a kept connection to prove itself.
+    /// The longest wait for the check of an idle connection.
     #[serde(deserialize_with = "value::duration")]
     pub recycle_timeout: Duration,
-    /// Longest that a statement may run.
+    /// The longest time of a statement.
     #[serde(deserialize_with = "value::duration")]
     pub statement_timeout: Duration,
     pub statement_mode: StatementMode,
-    /// Servers for reads that may lag, as URLs with commas in between; empty means none.
+    /// Servers for reads that may lag, as URLs separated by commas; empty: none.
     pub replica_urls: Secret,
-    /// A replica that is further behind serves nothing.
+    /// A replica that lags more than this serves no reads.
     #[serde(deserialize_with = "value::duration")]
     pub replica_max_lag: Duration,
 }
 
-/// Less could not be told from the time between two measurements.
+/// A smaller lag cannot be distinguished from the time between two measurements.
 const LEAST_LAG: Duration = Duration::from_millis(500);
 
-/// How connections are encrypted, unless the URL says it.
+/// How connections are encrypted, unless the URL says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
@@ -85,10 +85,10 @@ pub enum Tls {
 }
 
 impl Postgres {
-    /// How to connect: the URL, if there is one, with what is given beside it.
+    /// How to connect: the URL, if there is one, combined with the other keys.
     ///
     /// # Errors
-    /// When the URL is not one; a checked configuration has none such.
+    /// When the URL is invalid; a validated configuration has no invalid URL.
     pub fn connection(&self) -> Result<(tokio_postgres::Config, TlsSettings), InvalidUrl> {
         let (mut connection, tls) = if self.url.is_empty() {
             let mut connection = tokio_postgres::Config::new();
@@ -109,10 +109,10 @@ impl Postgres {
         Ok((connection, self.tls_over(tls)))
     }
 
-    /// How to connect to the replicas. What a URL of theirs leaves out is the primary's.
+    /// How to connect to the replicas. Parts that a replica's URL omits are the primary's.
     ///
     /// # Errors
-    /// When one of the URLs is none.
+    /// When one of the URLs is invalid.
     pub fn replicas(&self) -> Result<Vec<(tokio_postgres::Config, TlsSettings)>, InvalidUrl> {
         let (primary, primary_tls) = self.connection()?;
         let urls = self.replica_urls.expose().split(',').map(str::trim).filter(|url| !url.is_empty());
@@ -133,7 +133,7 @@ impl Postgres {
         .collect()
     }
 
-    /// What a URL says of TLS, with what is given beside it.
+    /// The TLS settings of a URL, combined with the other keys.
     fn tls_over(&self, url: TlsOfUrl) -> TlsSettings {
         let mode = match self.tls {
             Tls::Unset => url.mode.unwrap_or_default(),
@@ -210,7 +210,7 @@ impl Postgres {
     }
 }
 
-/// What does nothing is a mistake, and here one that looks like safety.
+/// A key without effect is a mistake, and here one that looks like security.
 fn check_tls(rules: &mut Rules, connection: &tokio_postgres::Config, tls: &TlsSettings) {
     rules.require(
         tls.ca_file.is_none() || tls.mode == TlsMode::Verify,

@@ -1,11 +1,10 @@
-//! What is wrong with a configuration, said so that it can be put right: the key, the value, where it came from, and what
-//! is allowed there.
+//! Errors in a configuration, with everything needed to fix them: the key, the value, its origin, and what is allowed.
 
 use std::{fmt, path::PathBuf};
 
 use super::sources::Origin;
 
-/// Everything that is wrong, so that one start shows all of it.
+/// All errors, so that one start shows them all.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError(pub(super) Vec<Problem>);
 
@@ -22,7 +21,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     #[error("{}: {why}", path.display())]
@@ -57,7 +56,7 @@ pub(super) struct Rules {
     broken: Vec<BrokenRule>,
 }
 
-/// A rule about some keys, of which the first is the one to complain about.
+/// A rule about several keys; the first one is named in the message.
 #[derive(Debug)]
 pub(super) struct BrokenRule {
     pub(super) keys: &'static [&'static str],
@@ -65,19 +64,19 @@ pub(super) struct BrokenRule {
 }
 
 impl Rules {
-    /// Notes that these keys break a rule, unless it holds. `must` goes on from "must".
+    /// Notes that these keys break a rule, unless it holds. `must` continues a sentence after "must".
     pub(super) fn require(&mut self, holds: bool, keys: &'static [&'static str], must: impl fmt::Display) {
         if !holds {
             self.broken.push(BrokenRule { keys, why: format!("must {must}") });
         }
     }
 
-    /// For the many numbers of which there must be one at least.
+    /// For numbers that must be at least one.
     pub(super) fn at_least_one(&mut self, value: impl TryInto<u128>, key: &'static [&'static str]) {
         self.require(value.try_into().is_ok_and(|value| value > 0), key, "be at least 1");
     }
 
-    /// For times that are waited, where none would mean never or always.
+    /// For waiting times, where zero would mean never or always.
     pub(super) fn some_time(&mut self, value: std::time::Duration, key: &'static [&'static str]) {
         self.require(!value.is_zero(), key, "be longer than no time");
     }

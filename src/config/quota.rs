@@ -7,16 +7,16 @@ use serde::Deserialize;
 
 use super::{problem::Rules, value};
 
-/// Heartbeats that may get lost in a row before an instance counts as lost.
+/// Heartbeats that may be lost in a row before an instance counts as lost.
 const HEARTBEATS: u32 = 3;
 
-/// The log of changes keeps its lines for an hour, and an instance must have read them long before.
+/// The change log keeps its rows for an hour, and an instance must have read them long before.
 const LONGEST_POLL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
-    /// Actors that the receipts are spread over; 0 means by the number of cores.
+    /// Actors over which the receipts are spread; 0: by the number of cores.
     #[serde(deserialize_with = "value::count")]
     pub shards: usize,
     /// Receipts in memory, over all shards.
@@ -25,34 +25,34 @@ pub struct Quota {
     /// How long a receipt is served from memory.
     #[serde(deserialize_with = "value::duration")]
     pub entry_ttl: Duration,
-    /// How long it is remembered that there is no such receipt. Zero: not at all.
+    /// How long it is remembered that a receipt does not exist. Zero: not at all.
     #[serde(deserialize_with = "value::duration")]
     pub negative_ttl: Duration,
-    /// How long a refusal for want of quota is repeated. Zero: each is asked for anew.
+    /// How long a refusal for lack of quota is repeated. Zero: each request asks again.
     #[serde(deserialize_with = "value::duration")]
     pub refusal_ttl: Duration,
-    /// Requests that may wait for the ledger at a time.
+    /// Requests that may wait for the ledger at the same time.
     #[serde(deserialize_with = "value::count")]
     pub queue: usize,
     /// How long an instance counts as alive after a heartbeat.
     #[serde(deserialize_with = "value::duration")]
     pub lease_ttl: Duration,
-    /// How often an instance says that it lives.
+    /// How often an instance sends a heartbeat.
     #[serde(deserialize_with = "value::duration")]
     pub heartbeat: Duration,
-    /// How often changes made through other instances are looked for.
+    /// How often changes made through other instances are read.
     #[serde(deserialize_with = "value::duration")]
     pub change_poll: Duration,
-    /// A lease takes at most one part in so many of what is left.
+    /// A lease takes at most one part in this many of what is left.
     #[serde(deserialize_with = "value::count")]
     pub lease_divisor: u64,
-    /// Bytes that one lease takes at most.
+    /// The most bytes of one lease.
     #[serde(deserialize_with = "value::size")]
     pub lease_max_bytes: u64,
-    /// Requests that one lease takes at most.
+    /// The most requests of one lease.
     #[serde(deserialize_with = "value::count")]
     pub lease_max_requests: u64,
-    /// What becomes of a lost instance's leases.
+    /// What happens to the leases of a lost instance.
     pub lost_lease: LostLease,
 }
 

@@ -1,4 +1,4 @@
-//! `[rate_limits]`: requests per minute of one client, by class of calls.
+//! `[rate_limits]`: requests per minute and client, by class of calls.
 
 use std::{fmt, num::NonZeroU32};
 
@@ -13,11 +13,11 @@ use crate::http::routing::RouteClass;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimits {
-    /// Where nobody set it, Redis follows from a Redis being given.
+    /// If it is not set, a given Redis selects Redis.
     pub backend: RateLimitBackend,
-    /// What the keys in Redis begin with; empty means that of Redis and `rate:`.
+    /// The prefix of the keys in Redis; empty: Redis's prefix and `rate:`.
     pub key_prefix: String,
-    /// For the classes that are not given.
+    /// For the classes that are not set.
     #[serde(deserialize_with = "value::count")]
     pub default: u32,
     pub content: Rate,
@@ -35,9 +35,9 @@ pub struct RateLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitBackend {
-    /// In each instance by itself.
+    /// In each instance separately.
     Memory,
-    /// In Redis, by all instances together.
+    /// In Redis, for all instances together.
     Redis,
 }
 
@@ -50,7 +50,7 @@ pub enum Rate {
 }
 
 impl RateLimits {
-    /// Requests per minute of a class; `None` where it has no limit.
+    /// Requests per minute of a class; `None`: no limit.
     pub fn per_minute(&self, class: RouteClass) -> Option<NonZeroU32> {
         let rate = match class {
             RouteClass::Content => self.content,
@@ -73,12 +73,12 @@ impl RateLimits {
         rules.require(
             !self.key_prefix.contains(['{', '}']),
             &["rate_limits.key_prefix"],
-            "have no braces, which on a cluster would keep all of its keys in one place",
+            "have no braces, which on a cluster would keep all of its keys on one node",
         );
     }
 }
 
-/// A number, also as a text, because that is what the environment has; or the word.
+/// A number, also as a text, because the environment has only texts; or the word.
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct PerMinute;

@@ -1,4 +1,4 @@
-//! `[redis]`: the server or the cluster behind the shared state, and what a call to it may cost.
+//! `[redis]`: the server or the cluster for the shared state, and limits on calls to it.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{Secret, problem::Rules, value};
 use crate::adapters::redis::{Servers, address_of};
 
-/// The port of a node that is given without one.
+/// The port of a node without one.
 const DEFAULT_PORT: u16 = 6379;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -22,44 +22,44 @@ const DEFAULT_PORT: u16 = 6379;
 pub struct Redis {
     /// One server, password included.
     pub url: Secret,
-    /// Some nodes of a cluster, by comma; the others are found by asking them.
+    /// Some nodes of a cluster, separated by commas; they name the others.
     pub cluster_nodes: String,
-    /// Empty means what the URL says, or none.
+    /// Empty: the URL's, or none.
     pub username: String,
-    /// Empty means what the URL says, or none.
+    /// Empty: the URL's, or none.
     pub password: Secret,
     pub tls: Tls,
-    /// Certificates of the authorities to trust; empty means the system's.
+    /// Certificates of the trusted authorities; empty: the system's.
     pub ca_file: PathBuf,
-    /// What this node shows to a server that asks who it is; empty means nothing.
+    /// The certificate that this node presents when the server asks for one; empty: none.
     pub client_certificate: PathBuf,
-    /// The key to it.
+    /// The private key of the certificate.
     pub client_key: PathBuf,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub key_prefix: String,
-    /// Longest wait for a new connection.
+    /// The longest wait for a new connection.
     #[serde(deserialize_with = "value::duration")]
     pub connect_timeout: Duration,
-    /// Longest wait for an answer.
+    /// The longest wait for an answer.
     #[serde(deserialize_with = "value::duration")]
     pub response_timeout: Duration,
-    /// How long a server that did not answer is left alone.
+    /// How long the breaker stays open after a time-out.
     #[serde(deserialize_with = "value::duration")]
     pub breaker_period: Duration,
     /// Commands that may wait or be under way, per node.
     #[serde(deserialize_with = "value::count")]
     pub queue: usize,
-    /// How long what nobody waits for is gathered.
+    /// How long background updates are gathered.
     #[serde(deserialize_with = "value::duration")]
     pub gather: Duration,
 }
 
-/// Whether connections are encrypted. The server's certificate is always verified, for encryption to whoever answers protects
-/// from nobody.
+/// Whether connections are encrypted. The server's certificate is always verified, because encryption to an unknown
+/// server gives no protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
-    /// What the URL says: `rediss://` or not. Nodes of a cluster are not.
+    /// As in the URL: `rediss://` or not. Nodes of a cluster: not encrypted.
     #[serde(rename = "")]
     AsInUrl,
     Off,
@@ -67,15 +67,15 @@ pub enum Tls {
 }
 
 impl Redis {
-    /// Whether Redis is to be used.
+    /// Whether Redis is configured.
     pub fn is_given(&self) -> bool {
         !self.url.is_empty() || !self.cluster_nodes.is_empty()
     }
 
-    /// The servers to connect to; `None` without any.
+    /// The servers to connect to; `None` if none is configured.
     ///
     /// # Errors
-    /// What is wrong with the URL or the list; a checked configuration has neither.
+    /// The fault of the URL or the list; a validated configuration has none.
     pub fn servers(&self) -> Result<Option<Servers>, String> {
         if !self.cluster_nodes.is_empty() {
             let nodes = self.cluster_nodes.split(',').map(|node| self.node(node.trim())).collect::<Result<_, _>>()?;
@@ -101,10 +101,10 @@ impl Redis {
         Ok(Some(Servers::Single(Box::new(info.set_redis_settings(identity)))))
     }
 
-    /// The files for encrypted connections, read; `None` without any.
+    /// The contents of the certificate files; `None` if none is configured.
     ///
     /// # Errors
-    /// When one cannot be read.
+    /// When a file cannot be read.
     pub fn certificates(&self) -> anyhow::Result<Option<TlsCertificates>> {
         let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let given = |path: &Path| (!path.as_os_str().is_empty()).then(|| read(path)).transpose();
@@ -160,7 +160,7 @@ impl Redis {
         rules.require(
             !self.key_prefix.contains(['{', '}']),
             &["redis.key_prefix"],
-            "have no braces, which say on a cluster which keys belong together",
+            "have no braces, which on a cluster decide which keys are kept together",
         );
         rules.require(
             self.client_certificate.as_os_str().is_empty() == self.client_key.as_os_str().is_empty(),

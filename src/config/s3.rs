@@ -1,4 +1,4 @@
-//! `[s3]`: the buckets, how they are reached, and what uploads to them may take.
+//! `[s3]`: the buckets, how to reach them, and limits on uploads to them.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde::Deserialize;
 use super::{Secret, problem::Rules, value};
 use crate::adapters::s3::{ClientKind, MOST_PARTS, SENDING_ATTEMPTS};
 
-/// What S3 allows for all parts of an upload but the last.
+/// S3's minimum for all parts of an upload but the last.
 const SMALLEST_PART: u64 = 5 << 20;
 
-/// Well below what S3 allows, since a part is held in memory.
+/// Well below S3's maximum, because a part is held in memory.
 const LARGEST_PART: u64 = 1 << 30;
 
 /// A stream waits 30 s for storage, for the look-up and the first read together.
@@ -20,38 +20,38 @@ const LONGEST_RETRY_TIME: Duration = Duration::from_secs(25);
 #[serde(deny_unknown_fields)]
 pub struct S3 {
     pub client: ClientKind,
-    /// A URL; empty means Amazon's.
+    /// A URL; empty: Amazon's.
     pub endpoint: String,
-    /// A URL; empty means `endpoint`.
+    /// A URL; empty: `endpoint`.
     pub public_endpoint: String,
     pub region: String,
     /// The bucket that takes new content.
     pub bucket_hot: String,
-    /// Empty means none.
+    /// Empty: none.
     pub bucket_warm: String,
-    /// Empty means none.
+    /// Empty: none.
     pub bucket_cold: String,
-    /// Begins all keys.
+    /// The prefix of all keys.
     pub prefix: String,
-    /// Empty means what the environment, or the instance's role, gives.
+    /// Empty: from the environment, or the instance's role.
     pub access_key: Secret,
     pub secret_key: Secret,
     /// Bytes of a part of an upload.
     #[serde(deserialize_with = "value::size")]
     pub part_size: u64,
-    /// Parts of one upload that are being sent at a time.
+    /// Parts of one upload that are sent concurrently.
     #[serde(deserialize_with = "value::count")]
     pub parts_in_flight: usize,
-    /// Longest wait for a new connection.
+    /// The longest wait for a new connection.
     #[serde(deserialize_with = "value::duration")]
     pub connect_timeout: Duration,
-    /// Longest wait for an answer, and for the next bytes of one.
+    /// The longest wait for an answer, and for its next bytes.
     #[serde(deserialize_with = "value::duration")]
     pub idle_timeout: Duration,
-    /// Longest that one attempt to send a part may take.
+    /// The longest time of one attempt to send a part.
     #[serde(deserialize_with = "value::duration")]
     pub part_timeout: Duration,
-    /// Longest that a call that sends no part may take, with all its attempts.
+    /// The longest time of a call that sends no part, all attempts included.
     #[serde(deserialize_with = "value::duration")]
     pub retry_time: Duration,
 }
@@ -66,7 +66,11 @@ impl S3 {
         for (url, key) in [(&self.endpoint, &["s3.endpoint"]), (&self.public_endpoint, &["s3.public_endpoint"])] {
             rules.require(url.is_empty() || is_endpoint(url), key, "be of the form https://host or http://host:port");
         }
-        rules.require(!self.region.is_empty(), &["s3.region"], "name a region, any one where the storage has none");
+        rules.require(
+            !self.region.is_empty(),
+            &["s3.region"],
+            "name a region; any name will do if the storage has no regions",
+        );
         rules.require(
             self.prefix.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
                 && self.prefix.trim_matches('/').split('/').all(|part| part != "." && part != ".."),
@@ -89,7 +93,7 @@ impl S3 {
         rules.require(
             (SMALLEST_PART..=LARGEST_PART).contains(&self.part_size),
             &["s3.part_size"],
-            "be 5MiB to 1GiB: S3 takes no smaller ones, and each is held in memory",
+            "be 5MiB to 1GiB: S3 does not accept smaller ones, and each is held in memory",
         );
         rules.at_least_one(self.parts_in_flight, &["s3.parts_in_flight"]);
         rules.some_time(self.connect_timeout, &["s3.connect_timeout"]);
@@ -102,12 +106,12 @@ impl S3 {
         );
     }
 
-    /// The largest content that its parts can make.
+    /// The largest content that its parts can hold.
     pub(super) const fn largest_content(&self) -> u64 {
         self.part_size.saturating_mul(MOST_PARTS as u64)
     }
 
-    /// How old data must be for a sweep to tell that no upload is about to name it.
+    /// The age at which a sweep can conclude that no upload will reference the data any more.
     pub(super) fn sending_times_two(&self) -> Duration {
         self.part_timeout * SENDING_ATTEMPTS * 2
     }

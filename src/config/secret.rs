@@ -1,10 +1,10 @@
-//! Values that must not be seen.
+//! Values that must not be shown.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// What is shown in place of a secret.
+/// Shown in place of a secret.
 pub(super) const MASK: &str = "***";
 
 /// A text that no log line, error or debug output shows.
@@ -35,13 +35,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A URL without its password. What does not look like a URL, or may carry a password elsewhere, is masked as a whole.
+/// A URL without its password. A text that does not look like a URL, or may contain a password elsewhere, is masked
+/// entirely.
 pub(super) fn mask_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
     if rest.to_ascii_lowercase().contains("password") {
         return format!("{scheme}://{MASK}");
     }
-    // The last `@`, for an unescaped one in the password must not let its end through.
+    // The last `@`: an unescaped one in the password must not reveal the password's end.
     let Some((user, server)) = rest.rsplit_once('@') else { return url.to_owned() };
     match user.split_once(':') {
         Some((name, _)) => format!("{scheme}://{name}:{MASK}@{server}"),
@@ -49,7 +50,7 @@ pub(super) fn mask_url(url: &str) -> String {
     }
 }
 
-/// URLs with commas in between, each without its password. When one of the parts is no URL, the comma may be in a password.
+/// URLs separated by commas, each without its password. If a part is not a URL, the comma may be in a password.
 pub(super) fn mask_urls(urls: &str) -> String {
     let masked: Vec<String> = urls.split(',').map(|url| mask_url(url.trim())).collect();
     if masked.iter().any(|url| url == MASK) { MASK.to_owned() } else { masked.join(",") }

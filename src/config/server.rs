@@ -1,4 +1,4 @@
-//! `[server]`: the listener, and the bounds on a single client.
+//! `[server]`: the listener, and limits on a single client.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,43 +7,43 @@ use serde::Deserialize;
 
 use super::{Secret, problem::Rules, value};
 
-/// Smallest head that leaves room for a request line with a receipt, and a browser's headers.
+/// The smallest head with room for a request line with a receipt, and a browser's headers.
 const HEADER_FLOOR: u64 = 4 << 10;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Where to listen. Port 0 takes a free one.
+    /// The address to listen on. Port 0: a free port.
     #[serde(deserialize_with = "value::address")]
     pub bind: SocketAddr,
-    /// Threads that serve HTTP; 0 means one for each core.
+    /// Threads that serve HTTP; 0: one per core.
     #[serde(deserialize_with = "value::count")]
     pub workers: usize,
-    /// Connections open at a time, over all workers.
+    /// Concurrent connections, over all workers.
     #[serde(deserialize_with = "value::count")]
     pub max_connections: usize,
-    /// Longest a client may take to send the head of a request.
+    /// The longest time that a client may take to send the head of a request.
     #[serde(deserialize_with = "value::duration")]
     pub header_timeout: Duration,
     /// How long an idle connection stays open.
     #[serde(deserialize_with = "value::duration")]
     pub keep_alive: Duration,
-    /// A stream whose client takes nothing for so long is cut.
+    /// A stream is cut off when its client takes no bytes for this long.
     #[serde(deserialize_with = "value::duration")]
     pub stall_timeout: Duration,
-    /// How long the node serves on after SIGTERM while it says that it leaves.
+    /// How long the node still serves after SIGTERM while it reports that it leaves.
     #[serde(deserialize_with = "value::duration")]
     pub drain_notice: Duration,
-    /// How long running streams may go on after that. Zero cuts them at once.
+    /// How long running streams may continue after that. Zero cuts them off at once.
     #[serde(deserialize_with = "value::duration")]
     pub drain_grace: Duration,
     /// Bytes of the largest head of a request.
     #[serde(deserialize_with = "value::size")]
     pub header_limit: u64,
-    /// Proxies that are believed when they say whom a request is from.
+    /// Proxies whose statement about the client of a request is trusted.
     #[serde(deserialize_with = "value::networks")]
     pub trusted_proxies: Vec<IpNet>,
-    /// The administrator's key; empty means one is made and kept.
+    /// The administrator's key; empty: the node generates one and keeps it.
     pub admin_key: Secret,
 }
 
@@ -57,7 +57,7 @@ impl Server {
         rules.require(
             self.admin_key.expose().bytes().all(|byte| byte.is_ascii_graphic()),
             &["server.admin_key"],
-            "hold only letters, digits and signs of ASCII, because it is sent in a header",
+            "hold only ASCII letters, digits and signs, because it is sent in a header",
         );
     }
 }

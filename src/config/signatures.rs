@@ -7,16 +7,16 @@ use serde::Deserialize;
 
 use super::{problem::Rules, value};
 
-/// Between the oldest and the youngest request that may count there must be time for one to arrive.
+/// The time between the oldest and the newest acceptable request must allow for the transmission.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
-/// What is signed is remembered for so long; a day would be a memory of everything.
+/// Signed requests are remembered this long; a day would fill the memory.
 const LONGEST_WINDOW: Duration = Duration::from_mins(15);
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signatures {
-    /// The addresses under which clients reach this installation; empty means that it takes no signed requests.
+    /// The addresses under which clients reach this installation; empty: it accepts no signed requests.
     pub audience: String,
     /// How old a signed request may be.
     #[serde(deserialize_with = "value::duration")]
@@ -56,7 +56,7 @@ impl Signatures {
     }
 }
 
-/// Whether a text is an origin as clients write it, who make it of the address that they call.
+/// Whether a text is an origin in the form in which clients derive it from the address that they call.
 fn is_origin(text: &str) -> bool {
     Url::parse(text)
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text)

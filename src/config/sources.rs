@@ -1,22 +1,22 @@
-//! Where values come from: a file, the environment, the command line; and the names that the environment has for keys.
+//! The sources of values: a file, the environment, the command line; and the names of keys in the environment.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
 
 use super::problem::Problem;
 
-/// What a configuration is made from, besides the defaults. The environment is an argument, so that a test needs none.
+/// The sources of a configuration besides the defaults. The environment is an argument, so that tests need not set it.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The operator's file. `None`: the one that `PENSTOCK_CONFIG` names, if it does.
+    /// The operator's file. `None`: the file that `PENSTOCK_CONFIG` names, if it is set.
     pub file: Option<PathBuf>,
-    /// Names and values. What does not concern Penstock is passed over.
+    /// Names and values. Variables of other programs are ignored.
     pub env: Vec<(String, String)>,
     /// Flags of the command line.
     pub overrides: Vec<Override>,
 }
 
 impl Sources {
-    /// The environment of this process. Bytes that are not UTF-8 are replaced, so that the key they are for complains.
+    /// The environment of this process. Bytes that are not UTF-8 are replaced, so that their key is refused.
     pub fn from_process() -> Self {
         let env = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -25,24 +25,24 @@ impl Sources {
     }
 }
 
-/// A key that a flag of the command line sets.
+/// A key that a command-line flag sets.
 #[derive(Debug, Clone)]
 pub struct Override {
-    /// As the user knows it: `--bind`.
+    /// The user's name for it: `--bind`.
     pub flag: &'static str,
     /// The dotted key: `server.bind`.
     pub key: &'static str,
     pub value: String,
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     Default,
     File(PathBuf),
     Variable(String),
     Flag(&'static str),
-    /// It follows from another key, which is given.
+    /// It follows from another key that was set.
     Implied(&'static str),
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Origin {
 /// The variable that names the operator's file.
 pub(super) const FILE_VARIABLE: &str = "PENSTOCK_CONFIG";
 
-/// Names that operators know, and the keys they set.
+/// Short names, and the keys that they set.
 const NAMES: &[(&str, &str)] = &[
     ("PENSTOCK_ADMIN_KEY", "server.admin_key"),
     ("PENSTOCK_BIND", "server.bind"),
@@ -97,15 +97,15 @@ const NAMES: &[(&str, &str)] = &[
     ("PRESIGN_TTL_SEC", "delivery.url_ttl"),
 ];
 
-/// Names that operators know which set several keys of a section at once, as a JSON object of whole numbers.
+/// Short names that set several keys of a section at once, as a JSON object of whole numbers.
 const JSON_NAMES: [(&str, &str); 1] = [("RATE_LIMITS_JSON", "rate_limits")];
 
-/// What begins the names that exist for every key, `PENSTOCK_SECTION__KEY`. Names without the double underscore are left
-/// alone: orchestrators make up some of their own for a service called penstock, such as `PENSTOCK_SERVICE_HOST`.
+/// The prefix of the names that exist for every key, `PENSTOCK_SECTION__KEY`. Names without the double underscore are
+/// ignored: orchestrators define some of their own for a service called penstock, such as `PENSTOCK_SERVICE_HOST`.
 const PREFIX: &str = "PENSTOCK_";
 
-/// The variables that set keys, as (name, dotted key, value), such that a later one overrides an earlier one: the general
-/// names over the short ones, and otherwise by name, so that the order of the environment means nothing.
+/// The variables that set keys, as (name, dotted key, value), in an order in which later ones override earlier ones:
+/// general names over short ones, otherwise by name, so that the order of the environment does not matter.
 pub(super) fn settings_in<'e>(
     env: &'e [(String, String)],
     problems: &mut Vec<Problem>,
@@ -129,8 +129,8 @@ pub(super) fn settings_in<'e>(
     found.into_iter().map(|(_, name, key, value)| (name, key, value)).collect()
 }
 
-/// Kubernetes and Docker tell containers where each service is, by names such as `PG_PORT=tcp://10.0.0.1:5432` for one called pg, whether
-/// it is meant for them or not. No port is written so.
+/// Kubernetes and Docker tell containers the address of each service in variables such as `PG_PORT=tcp://10.0.0.1:5432`
+/// for a service called pg, even if the container does not use it. A port of ours is never written like that.
 fn is_service_link(name: &str, value: &str) -> bool {
     name.ends_with("_PORT") && value.contains("://")
 }

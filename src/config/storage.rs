@@ -1,4 +1,4 @@
-//! `[storage]`: where blobs are, and when they are verified.
+//! `[storage]`: where blobs are stored, and when they are verified.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::problem::Rules;
 
-/// What keeps the blobs.
+/// The kind of blob store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageBackend {
@@ -21,17 +21,17 @@ pub enum StorageBackend {
 #[serde(deny_unknown_fields)]
 pub struct Storage {
     pub backend: StorageBackend,
-    /// The folder of the blobs; empty means `blobs` in the data folder, see [`Config::blob_root`](super::Config::blob_root).
+    /// The folder of the blobs; empty: `blobs` in the data folder, see [`Config::blob_root`](super::Config::blob_root).
     pub root: PathBuf,
-    /// Folders of the colder tiers; empty means none. Each is another one: where two are the same, an old copy is the new one, and the
-    /// end of a move removes it.
+    /// Folders of the colder tiers; empty: none. They must differ: if two were the same, the old copy would be the new
+    /// one, and the end of a move would remove it.
     pub warm_root: PathBuf,
     pub cold_root: PathBuf,
     pub verify: Verify,
 }
 
 impl Storage {
-    /// `root` is the folder of the blobs, wherever it was said.
+    /// `root`: the folder of the blobs, given or by default.
     pub(super) fn check_with(&self, root: &Path, rules: &mut Rules) {
         let steps = |path: &Path| path.components().filter(|step| *step != Component::CurDir).collect::<PathBuf>();
         let differ = |one: &Path, other: &Path| one.as_os_str().is_empty() || steps(one) != steps(other);
@@ -47,7 +47,7 @@ impl Storage {
         );
     }
 
-    /// The folder of a colder tier, where there is one.
+    /// The folder of a colder tier, if there is one.
     pub fn colder(root: &Path) -> Option<PathBuf> {
         (!root.as_os_str().is_empty()).then(|| root.to_owned())
     }

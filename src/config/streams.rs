@@ -1,4 +1,4 @@
-//! `[streams]`: what streams may take together.
+//! `[streams]`: limits on all streams together.
 
 use penstock_actors::model::LEAF_BYTES;
 use serde::Deserialize;
@@ -8,16 +8,16 @@ use super::{problem::Rules, value};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Streams {
-    /// Streams at a time.
+    /// Concurrent streams.
     #[serde(deserialize_with = "value::count")]
     pub max_streams: usize,
     /// Bytes of memory for the read-ahead of all streams.
     #[serde(deserialize_with = "value::size")]
     pub read_ahead: u64,
-    /// Bytes of memory for verified slices; 0 means no cache.
+    /// Bytes of memory for verified slices; 0: no cache.
     #[serde(deserialize_with = "value::size")]
     pub memory_cache: u64,
-    /// Bytes of the longest range; 0 means no limit.
+    /// Bytes of the longest range; 0: no limit.
     #[serde(deserialize_with = "value::size")]
     pub max_range_bytes: u64,
     /// Contents whose metadata is remembered.
@@ -31,7 +31,7 @@ impl Streams {
         rules.require(
             self.read_ahead >= LEAF_BYTES,
             &["streams.read_ahead"],
-            "be at least 1MiB, because nothing smaller can be verified",
+            "be at least 1MiB, because content is verified in slices of 1 MiB",
         );
         rules.at_least_one(self.content_entries, &["streams.content_entries"]);
     }

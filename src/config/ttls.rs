@@ -19,7 +19,7 @@ const TTLS: [(&str, &str); 9] = [
     ("quota", "quota.entry_ttl"),
 ];
 
-/// Lays what the variable says over what there is.
+/// Applies the variable over the present values.
 pub(super) fn lay(env: &[(String, String)], effective: &mut Effective, problems: &mut Vec<Problem>) {
     let Some((_, text)) = env.iter().find(|(name, value)| name == VARIABLE && !value.is_empty()) else { return };
     let origin = Origin::Variable(VARIABLE.to_owned());

@@ -1,4 +1,4 @@
-//! `[uploads]`: what producers may send.
+//! `[uploads]`: limits on uploads.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ pub struct Uploads {
     /// Bytes of the largest content.
     #[serde(deserialize_with = "value::size")]
     pub max_bytes: u64,
-    /// Uploads at a time.
+    /// Concurrent uploads.
     #[serde(deserialize_with = "value::count")]
     pub concurrent: usize,
-    /// An upload that brings nothing for so long is given up.
+    /// An upload that sends nothing for this long is aborted.
     #[serde(deserialize_with = "value::duration")]
     pub idle_timeout: Duration,
 }

@@ -1,4 +1,4 @@
-//! `[usage]`: how usage gets into the ledger.
+//! `[usage]`: how usage is written to the ledger.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ pub struct Usage {
     /// Rows written together.
     #[serde(deserialize_with = "value::count")]
     pub batch_rows: usize,
-    /// Longest that a row waits for its batch to fill.
+    /// The longest time that a row waits for its batch to fill.
     #[serde(deserialize_with = "value::duration")]
     pub batch_age: Duration,
-    /// Rows in memory that are not in the ledger yet, those of running streams included.
+    /// Rows in memory that are not in the ledger yet, including those of running streams.
     #[serde(deserialize_with = "value::count")]
     pub queue_rows: usize,
 }

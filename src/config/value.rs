@@ -1,4 +1,5 @@
-//! Values as people write them: sizes, times, counts and addresses, with errors that say what is allowed.
+//! Values in the form in which people write them: sizes, times, counts and addresses, with errors that say what is
+//! allowed.
 
 use std::{
     fmt,
@@ -55,7 +56,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     deserializer.deserialize_any(Time)
 }
 
-/// As [`duration`], but a bare number is seconds: for a key with a variable whose name says so.
+/// As [`duration`], but a bare number means seconds: for a key with a variable whose name says so.
 pub(super) fn duration_or_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct Seconds;
 
@@ -134,7 +135,7 @@ pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sock
     text.trim().parse().map_err(|_| D::Error::custom("must be an IP address and a port, such as \"0.0.0.0:8080\""))
 }
 
-/// Networks and single addresses, by comma.
+/// Networks and single addresses, separated by commas.
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let network = |text: &str| {

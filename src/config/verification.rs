@@ -1,4 +1,4 @@
-//! `[verification]` and `[lifecycle]`: what is done about stored content in the background.
+//! `[verification]` and `[lifecycle]`: background work on stored content.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use serde::Deserialize;
 
 use super::{Storage, StorageBackend, problem::Rules, s3::S3, value};
 
-/// As fast as any storage gives.
+/// As fast as the storage can.
 const NO_RATE: u64 = 0;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verification {
-    /// Bytes a second that the walk over all content reads; 0: there is no walk.
+    /// Bytes per second that the scan of all content reads; 0: no scan.
     #[serde(deserialize_with = "value::size")]
     pub rate: u64,
-    /// From the beginning of a lap of the walk to that of the next one.
+    /// The time from the start of one scan to the start of the next.
     #[serde(deserialize_with = "value::duration")]
     pub every: Duration,
-    /// Contents that an instance tells to be missing within an hour, at most.
+    /// The most contents per hour that an instance reports as missing.
     #[serde(deserialize_with = "value::count")]
     pub missing_per_hour: u32,
-    /// How long it is kept what was found.
+    /// How long results are kept.
     #[serde(deserialize_with = "value::duration")]
     pub retention: Duration,
-    /// How often there is a look at what is due.
+    /// How often the node checks whether work is due.
     #[serde(deserialize_with = "value::duration")]
     pub interval: Duration,
 }
@@ -37,7 +37,7 @@ impl Verification {
         rules.some_time(self.interval, &["verification.interval"]);
     }
 
-    /// The rate of the walk, if there is one.
+    /// The rate of the scan, if there is one.
     pub fn walk_rate(&self) -> Option<u64> {
         (self.rate != NO_RATE).then_some(self.rate)
     }
@@ -46,13 +46,13 @@ impl Verification {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lifecycle {
-    /// Content that was not used for so long goes to the warm tier; 0: none does.
+    /// Content that was not used for this long moves to the warm tier; 0: none does.
     #[serde(deserialize_with = "value::duration")]
     pub warm_after: Duration,
-    /// Content that was not used for so long goes to the cold tier; 0: none does.
+    /// Content that was not used for this long moves to the cold tier; 0: none does.
     #[serde(deserialize_with = "value::duration")]
     pub cold_after: Duration,
-    /// Bytes a second that moves read which nobody asked for.
+    /// Bytes per second that automatic moves read.
     #[serde(deserialize_with = "value::size")]
     pub rate: u64,
     /// How long the old copy of moved content is kept.
@@ -60,11 +60,11 @@ pub struct Lifecycle {
     pub grace: Duration,
 }
 
-/// Uses are known to the day.
+/// Uses are recorded by the day.
 const SHORTEST_AGE: Duration = Duration::from_secs(24 * 3600);
 
 impl Lifecycle {
-    /// An age, where there is one.
+    /// An age, if it is set.
     pub fn age(after: Duration) -> Option<Duration> {
         (!after.is_zero()).then_some(after)
     }
@@ -74,7 +74,7 @@ impl Lifecycle {
             rules.require(
                 age.is_zero() || age >= SHORTEST_AGE,
                 key,
-                "be 0s or at least 1day, because uses are known to the day",
+                "be 0s or at least 1day, because uses are recorded by the day",
             );
         }
         rules.require(
@@ -86,7 +86,7 @@ impl Lifecycle {
         rules.some_time(self.grace, &["lifecycle.grace"]);
     }
 
-    /// Tiers that content is to go to must be there, and a sweep must not undo what a move does.
+    /// The target tiers must exist, and a sweep must not undo a move.
     pub(super) fn check_with(&self, storage: &Storage, s3: &S3, temporary_age: Duration, rules: &mut Rules) {
         let (has_warm, has_cold) = match storage.backend {
             StorageBackend::Fs => {
@@ -107,7 +107,7 @@ impl Lifecycle {
         rules.require(
             self.grace < temporary_age || !(has_warm || has_cold),
             &["lifecycle.grace", "janitor.temporary_age"],
-            "be shorter than janitor.temporary_age, or a sweep brings back what a move has left",
+            "be shorter than janitor.temporary_age, or a sweep restores the old copy that a move has retired",
         );
     }
 }

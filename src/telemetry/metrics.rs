@@ -1,4 +1,5 @@
-//! Every metric of the node, declared once, in a registry of its own: no globals, so that two servers fit in one process.
+//! Every metric of the node, declared once, in a registry of its own: no globals, so that two servers can run in one
+//! process.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -41,7 +42,7 @@ use self::{
 };
 use crate::adapters::{postgres::PostgresStore, redis::RedisLink};
 
-/// Sets gauges to what they are now.
+/// Sets gauges to their present values.
 type Refresh = Box<dyn Fn() + Send + Sync>;
 
 /// All metrics of one server.
@@ -57,7 +58,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// # Errors
-    /// When two metrics have one name.
+    /// When two metrics have the same name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         registry.register(Box::new(Process::this()))?;
@@ -73,15 +74,15 @@ impl Metrics {
         &self.registry
     }
 
-    /// Has `refresh` called before each scrape, to set gauges of things that keep their own count. It must not block.
+    /// Calls `refresh` before each scrape, to set gauges of components that keep their own counts. It must not block.
     pub fn before_scrape(&self, refresh: impl Fn() + Send + Sync + 'static) {
         self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(refresh));
     }
 
-    /// Shows what a node counts, and its pool of connections where it has one.
+    /// Exports the counters of a node, and its connection pool if it has one.
     ///
     /// # Errors
-    /// When a node is shown already.
+    /// When a node is exported already.
     pub fn observe_node(&self, node: Node, pool: Option<PostgresStore>) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(NodeCollector::new(node.clone())?))?;
         self.registry.register(Box::new(StorageCollector::new(node.clone())?))?;
@@ -90,15 +91,15 @@ impl Metrics {
         Ok(())
     }
 
-    /// Shows what lineage counts.
+    /// Exports the counters of lineage.
     ///
     /// # Errors
-    /// When lineage is shown already.
+    /// When lineage is exported already.
     pub fn observe_lineage(&self, lineage: Lineage) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(LineageCollector::new(lineage)?))
     }
 
-    /// Shows the servers of a link to Redis.
+    /// Exports the state of the servers of a Redis link.
     pub fn observe_redis(&self, link: RedisLink) {
         let redis = Arc::clone(&self.redis);
         self.before_scrape(move || {
@@ -107,20 +108,20 @@ impl Metrics {
         });
     }
 
-    /// Shows what the caches count.
+    /// Exports the counters of the caches.
     ///
     /// # Errors
-    /// When caches are shown already.
+    /// When caches are exported already.
     pub fn observe_cache(&self, cache: TieredCache) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(CacheCollector::new(cache)?))
     }
 
-    /// All metrics as they are now, in the Prometheus text format.
+    /// All metrics in the Prometheus text format.
     ///
     /// # Errors
     /// When a metric cannot be written.
     pub fn render(&self) -> Result<String, prometheus::Error> {
-        // A refresh that panicked leaves the list as it was.
+        // After a panic in a refresh the list is unchanged.
         for refresh in self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             refresh();
         }
@@ -128,7 +129,7 @@ impl Metrics {
     }
 }
 
-/// What the database adapters measure: one count per statement is one round trip.
+/// Metrics of the database adapters: one count per statement is one round trip.
 pub struct DbMetrics {
     queries: IntCounterVec,
     seconds: HistogramVec,
@@ -141,7 +142,7 @@ pub struct DbMetrics {
 
 impl DbMetrics {
     /// # Errors
-    /// When the registry has metrics of these names.
+    /// When the registry already has metrics of these names.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let queries = IntCounterVec::new(
             Opts::new("penstock_db_queries_total", "Round trips to the database, by statement and outcome."),
@@ -149,16 +150,16 @@ impl DbMetrics {
         )?;
         let seconds = HistogramVec::new(
             HistogramOpts::new("penstock_db_query_seconds", "Time of a round trip to the database, by statement.")
-                // The promise is p95 under 50 ms; the ends tell a cache hit from a lock wait.
+                // The target is p95 under 50 ms; the ends distinguish a cache hit from a lock wait.
                 .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]),
             &["statement"],
         )?;
         let waits = HistogramVec::new(
             HistogramOpts::new(
                 "penstock_db_pool_wait_seconds",
-                "Time until a call had a connection or was refused one, by what the call was for.",
+                "Time until a call got a connection or was refused one, by the purpose of the call.",
             )
-            // The first is a free connection; what is above the wait's time-out opened one too.
+            // The first bucket is a free connection; above the time-out of the wait, the call also opened a connection.
             .buckets(vec![0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0]),
             &["lane"],
         )?;
@@ -175,19 +176,19 @@ impl DbMetrics {
         let reads = IntCounterVec::new(
             Opts::new(
                 "penstock_db_reads_total",
-                "Reads that may lag, by the server that answered, where there are replicas.",
+                "Reads that may lag, by the server that answered, when there are replicas.",
             ),
             &["server"],
         )?;
         let replica_lag = GaugeVec::new(
             Opts::new(
                 "penstock_db_replica_lag_seconds",
-                "How far a replica is behind, or that at least when it is far; absent while it does not answer.",
+                "Lag of a replica, a lower bound when the lag is large; absent while the replica does not answer.",
             ),
             &["replica"],
         )?;
         let replica_serves = IntGaugeVec::new(
-            Opts::new("penstock_db_replica_serves", "1 while a replica answers and is within the lag that is allowed."),
+            Opts::new("penstock_db_replica_serves", "1 while a replica answers and its lag is within the allowed lag."),
             &["replica"],
         )?;
         registry.register(Box::new(refusals.clone()))?;
@@ -202,7 +203,7 @@ impl DbMetrics {
         self.queries.with_label_values(&[statement, if ok { "ok" } else { "error" }]).inc();
         self.seconds.with_label_values(&[statement]).observe(began.elapsed().as_secs_f64());
     }
-    /// A call had a connection, or was refused one, after it had asked at `began`.
+    /// A call got a connection, or was refused one, that it had asked for at `began`.
     pub fn connection_waited(&self, lane: &'static str, began: Instant) {
         self.waits.with_label_values(&[lane]).observe(began.elapsed().as_secs_f64());
     }
@@ -217,11 +218,11 @@ impl DbMetrics {
         self.reads.with_label_values(&[server]).inc();
     }
 
-    /// What a check found of a replica.
+    /// The result of a check of a replica.
     pub fn replica_measured(&self, replica: &str, lag: Option<Duration>, serves: bool) {
         match lag {
             Some(lag) => self.replica_lag.with_label_values(&[replica]).set(lag.as_secs_f64()),
-            // Fails only when it is absent already.
+            // Fails only if it is absent already.
             None => drop(self.replica_lag.remove_label_values(&[replica])),
         }
         self.replica_serves.with_label_values(&[replica]).set(i64::from(serves));

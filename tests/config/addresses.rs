@@ -50,7 +50,7 @@ fn what_looks_like_encryption_and_is_none_is_refused() {
         (
             "postgres://db/x?sslmode=prefer",
             "postgres.url = \"postgres://db/x?sslmode=prefer\" (from DATABASE_URL): must have sslmode=verify-full, require or \
-             disable: prefer lets whoever is in between choose, or leaves the server's name unchecked",
+             disable: prefer lets a server in between choose, or leaves the server's name unchecked",
         ),
         (
             "postgres://db/x?sslmode=require&sslrootcert=/ca.pem",

@@ -12,25 +12,23 @@ fn a_delivery_mode_has_all_that_it_needs_or_does_not_start() {
     let mode = |mode| ("DATA_DELIVERY_MODE", mode);
     assert_eq!(
         complaints("", &[mode("presigned")]),
-        [
-            "delivery.mode = \"presigned\" (from DATA_DELIVERY_MODE): must not be \"presigned\" where storage.backend is \
-          \"fs\": only object storage takes signed URLs"
-        ]
+        ["delivery.mode = \"presigned\" (from DATA_DELIVERY_MODE): must not be \"presigned\" when storage.backend is \
+          \"fs\": only object storage accepts signed URLs"]
     );
     assert_eq!(
         complaints("", &[mode("accel")]),
         [
-            "server.trusted_proxies = \"\" (from default): must name the nginx in front where delivery.mode is \"accel\": \
-          nobody else understands the answer"
+            "server.trusted_proxies = \"\" (from default): must name the nginx in front when delivery.mode is \"accel\": \
+          only it understands the answer"
         ]
     );
     assert_eq!(
         complaints("", &[mode("direct")]),
         [
-            "delivery.base_url = \"\" (from default): must be given where delivery.mode is \"direct\": \
-             it is where the CDN has the contents",
-            "delivery.signing_key = \"\" (from default): must be given where delivery.mode is \"direct\": \
-             without it, anybody could make URLs",
+            "delivery.base_url = \"\" (from default): must be given when delivery.mode is \"direct\": \
+             it is the address of the contents at the CDN",
+            "delivery.signing_key = \"\" (from default): must be given when delivery.mode is \"direct\": \
+             without it, anyone could make URLs",
         ]
     );
     let told = complaints("[delivery]\nsigning_key = \"hunter2\"", &[]);
@@ -49,8 +47,8 @@ fn a_delivery_mode_has_all_that_it_needs_or_does_not_start() {
     assert_eq!(
         complaints("", &[("DATA_DELIVERY_TIER", "warm")]),
         [
-            "delivery.tier = \"warm\" (from DATA_DELIVERY_TIER): must be \"any\" or \"hot\" where storage.backend is \"fs\": \
-          of files, URLs are given for the hot tier alone"
+            "delivery.tier = \"warm\" (from DATA_DELIVERY_TIER): must be \"any\" or \"hot\" when storage.backend is \"fs\": \
+          for files, there are URLs for the hot tier alone"
         ]
     );
     let cdn = "[delivery]\nbase_url = \"https://cdn.example.com\"\nsigning_key = \"0123456789abcdef0123456789abcdef\"";
@@ -58,8 +56,8 @@ fn a_delivery_mode_has_all_that_it_needs_or_does_not_start() {
     assert_eq!(
         complaints(cdn, &[mode("direct"), hot, ("S3_BUCKET_WARM", "warm")]),
         [
-            "delivery.tier = \"any\" (from default): must name one tier where delivery.mode is \"direct\" and there are several \
-          buckets: a CDN has one of them behind it"
+            "delivery.tier = \"any\" (from default): must name one tier when delivery.mode is \"direct\" and there are several \
+          buckets: a CDN has one of them as its origin"
         ]
     );
     for prefix in ["", "/", "_penstock", "/a/", "/a b"] {

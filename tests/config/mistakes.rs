@@ -87,12 +87,12 @@ fn a_broken_rule_is_told_with_the_keys_it_is_about() {
     );
     told(
         "[storage]\ncold_root = \"/cold\"\n[lifecycle]\ncold_after = \"1h\"",
-        "lifecycle.cold_after = \"1h\" (from FILE): must be 0s or at least 1day, because uses are known to the day",
+        "lifecycle.cold_after = \"1h\" (from FILE): must be 0s or at least 1day, because uses are recorded by the day",
     );
     told(
         "[storage]\ncold_root = \"/cold\"\n[lifecycle]\ngrace = \"2h\"",
-        "lifecycle.grace = \"2h\" (from FILE): must be shorter than janitor.temporary_age, or a sweep brings back what a move \
-         has left",
+        "lifecycle.grace = \"2h\" (from FILE): must be shorter than janitor.temporary_age, or a sweep restores the old copy \
+         that a move has retired",
     );
     told("[uploads]\nconcurrent = 0", "uploads.concurrent = 0 (from FILE): must be at least 1");
     told("[usage]\nbatch_age = \"0s\"", "usage.batch_age = \"0s\" (from FILE): must be longer than no time");
@@ -103,12 +103,12 @@ fn a_broken_rule_is_told_with_the_keys_it_is_about() {
     told(
         "[janitor]\ntemporary_age = \"10s\"",
         "janitor.temporary_age = \"10s\" (from FILE): must be longer than uploads.idle_timeout, \
-         or a sweep takes the file of an upload that only paused",
+         or a sweep removes the file of an upload that only paused",
     );
     told(
         "[janitor]\nwindow_retention = \"1day\"",
         "janitor.window_retention = \"1day\" (from FILE): \
-         must be at least 32days, because the month that is under way must stay",
+         must be at least 32days, because the current month must stay",
     );
     told(
         "[log]\nlevel = \"info,=,\"",
@@ -122,7 +122,7 @@ fn a_broken_rule_is_told_with_the_keys_it_is_about() {
     );
     told(
         "[streams]\nread_ahead = \"64KiB\"",
-        "streams.read_ahead = \"64KiB\" (from FILE): must be at least 1MiB, because nothing smaller can be verified",
+        "streams.read_ahead = \"64KiB\" (from FILE): must be at least 1MiB, because content is verified in slices of 1 MiB",
     );
 }
 

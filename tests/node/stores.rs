@@ -141,7 +141,7 @@ async fn a_store_that_is_adopted_is_used_by_the_running_node() {
     assert!(is_whole(&node, &paid).await);
     node.put(&sample(2, SIZE), "text/plain").await;
     let (adopted, told) = adopt(&node, &["--tier", "hot"]).await;
-    assert!(adopted && told.contains("nothing is to be done"), "{told}");
+    assert!(adopted && told.contains("there is nothing to do"), "{told}");
     node.finish().await;
 }
 
@@ -365,7 +365,7 @@ async fn what_is_older_than_the_database_goes_to_the_trash_only_when_that_is_con
     };
     assert!(swept("--dry-run").await.contains(" 1 blobs that the index does not know"));
     assert_eq!(blobs(&root.path().join("blobs")).len(), 1);
-    assert!(swept("--confirm").await.starts_with("1 blobs that the index does not know went to the trash"));
+    assert!(swept("--confirm").await.starts_with("1 blobs that the index does not know were moved to the trash"));
     assert_eq!((blobs(&root.path().join("blobs")).len(), blobs(&root.path().join("trash")).len()), (0, 1));
     other.finish().await;
 }

@@ -1,6 +1,6 @@
-//! What can go wrong between this client and a node, and whether asking again may help.
+//! Failures between this client and a node, and whether a retry may help.
 //!
-//! Everything that a node says is made printable first: a hostile answer must not steer the terminal it is shown on.
+//! Every text from a node is made printable first: a hostile answer must not control the terminal that shows it.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use super::silence::Silence;
 
-/// Longest refusal that is read. A problem document is a few hundred bytes; what is longer is not one.
+/// The longest refusal that is read. A problem document is a few hundred bytes; a longer text is not one.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
-/// Most characters shown of a refusal that is no problem document: a proxy's page of HTML helps nobody.
+/// The most characters shown of a refusal that is not a problem document: a proxy's HTML page does not help the user.
 const MAX_SHOWN_CHARS: usize = 200;
 
 /// Why one attempt failed.
@@ -24,7 +24,7 @@ pub enum Failure {
     #[error("{reason}")]
     Passing {
         reason: String,
-        /// How long the node asks to be left alone.
+        /// How long the node asks the client to wait.
         retry_after: Option<Duration>,
     },
     /// The same request would fail again.
@@ -35,7 +35,7 @@ pub enum Failure {
 impl Failure {
     /// A connection that could not be made, or was lost.
     pub(super) fn transport(error: &reqwest::Error) -> Self {
-        // The address is in the text of the outermost error only, and the user knows it; the cause is what helps.
+        // Only the outermost error names the address, which the user knows; the cause is more useful.
         let reason = innermost(error).to_string();
         if error.is_builder() || error.is_redirect() {
             return Self::Final(format!("the request cannot be made: {reason}"));
@@ -50,13 +50,13 @@ impl Failure {
         Self::Passing { reason: what, retry_after: None }
     }
 
-    /// A connection that carried nothing for so long.
+    /// A connection that was silent for this long.
     pub(super) fn silent(longest: Duration) -> Self {
         let reason = format!("the connection carried nothing for {}", humantime::format_duration(longest));
         Self::Passing { reason, retry_after: None }
     }
 
-    /// An answer that refuses.
+    /// A refusal by the node.
     pub(super) async fn refusal(mut response: Response, silence: Silence) -> Self {
         let status = response.status();
         let retry_after = response
@@ -80,7 +80,7 @@ impl Failure {
     }
 }
 
-/// Whether the same request may succeed later. A 500 is a fault that asking again would only repeat.
+/// Whether the same request may succeed later. A 500 would only be repeated.
 fn passes(status: StatusCode) -> bool {
     matches!(
         status,
@@ -100,7 +100,7 @@ fn innermost(error: &reqwest::Error) -> &(dyn Error + 'static) {
     cause
 }
 
-/// Reads a `Retry-After`: seconds, or a date (RFC 9110). One in the past is no wait.
+/// Parses a `Retry-After`: seconds, or a date (RFC 9110). A date in the past means no wait.
 fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
@@ -116,14 +116,14 @@ struct Problem {
     title: String,
     #[serde(default)]
     detail: String,
-    /// `limit`, `used`, `remaining`, `window`, `retryAfter` and whatever a later node adds.
+    /// `limit`, `used`, `remaining`, `window`, `retryAfter` and further members of later nodes.
     #[serde(flatten)]
     members: Map<String, Value>,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The title says what the type and the status say, in words; the instance names a log line of the node.
+        // The title expresses the type and the status in words; the instance names a log line of the node.
         const NOT_SHOWN: [&str; 3] = ["type", "status", "instance"];
 
         write!(f, "{}", Printable(&self.title))?;
@@ -155,7 +155,7 @@ fn unknown_refusal(status: StatusCode, body: &[u8]) -> String {
     format!("the node answered {status}: {}", Printable(&shown))
 }
 
-/// Text from outside, its control characters replaced.
+/// Text from outside, with control characters replaced.
 pub(super) struct Printable<'a>(pub(super) &'a str);
 
 impl fmt::Display for Printable<'_> {

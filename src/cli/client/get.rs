@@ -1,9 +1,9 @@
-//! `penstock get`: streams a content under a receipt into a file, and proves that it is the content.
+//! `penstock get`: streams a content under a receipt into a file, and verifies its hash.
 //!
-//! Bytes go to `FILE.HASH.part`. What lies there from an earlier run is hashed and kept; every attempt asks for the rest only
-//! (`Range`, with `If-Range` on the content's `ETag`), and nothing is asked for when FILE is the content already, so that no
-//! byte is paid for twice. When the last byte is in, the hash of all of them must be the one that was asked for: then the file
-//! gets its name, else it is deleted. Memory is bounded by one part of the answer and the file's write buffer.
+//! Bytes go to `FILE.HASH.part`. Bytes from an earlier run are hashed and kept, and every attempt requests only the
+//! rest (`Range`, with `If-Range` on the content's `ETag`). If FILE is the content already, nothing is requested, so no
+//! byte is paid for twice. After the last byte, the hash of all bytes must be the requested one: then the file gets its
+//! name, otherwise it is deleted. Memory is bounded by one part of the answer and the file's write buffer.
 
 use std::path::PathBuf;
 
@@ -29,13 +29,13 @@ use super::{
     silence::Silence,
 };
 
-/// The content to stream, and where it goes.
+/// The content to stream, and its destination.
 #[derive(Debug, Args)]
 pub struct GetArgs {
     /// The hash of the content
     pub hash: ContentHash,
 
-    /// The receipt that gives the right to it
+    /// The receipt for the content
     #[arg(long, value_name = "ID")]
     pub receipt: ReceiptId,
 
@@ -50,10 +50,10 @@ pub struct GetArgs {
     pub retry: RetryArgs,
 }
 
-/// Streams the content to where it is wanted.
+/// Streams the content to its destination.
 ///
 /// # Errors
-/// When the node refuses or cannot be reached, the file cannot be written, or the bytes do not have the hash.
+/// When the node refuses or cannot be reached, the file cannot be written, or the bytes have another hash.
 pub async fn get(args: &GetArgs) -> anyhow::Result<()> {
     let node = Node::open(&args.node)?;
     let target = Target::of(&args.output)?;
@@ -65,14 +65,14 @@ pub async fn get(args: &GetArgs) -> anyhow::Result<()> {
     }
     let mut destination = Destination::open(target, args.hash).await?;
     let resumed_at = destination.len();
-    // A download that was stopped between its last byte and its name needs nothing from the node.
+    // A download that was stopped between its last byte and its name needs no request.
     if resumed_at == 0 || destination.digest() != *args.hash.as_bytes() {
         stream(&node, args, &mut destination).await?;
     }
     destination.finish(args.hash).await
 }
 
-/// Attempts until all bytes are in.
+/// Makes attempts until all bytes are in.
 async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> anyhow::Result<()> {
     let progress = Progress::new("streaming", None);
     let mut retries = Retries::new(&args.retry);
@@ -80,11 +80,11 @@ async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> a
     loop {
         let request = request(node, args, destination.len())?;
         let ended = attempt(request, args.hash, node.silence(), destination, &progress).await;
-        // What came in before the connection was lost is kept, also when this process ends in the pause.
+        // Bytes that arrived before the connection was lost are kept, even if this process ends during the pause.
         destination.flush().await?;
         let failure = match ended? {
             Ok(Reach::End) => break,
-            // A node may answer with the beginning of what was asked for.
+            // A node may answer with the beginning of the requested range.
             Ok(Reach::Part) if destination.len() > furthest => {
                 furthest = destination.len();
                 continue;
@@ -92,7 +92,8 @@ async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> a
             Ok(Reach::Part) => Failure::Passing { reason: "the answer ended early".into(), retry_after: None },
             Err(failure) => failure,
         };
-        // Only new ground counts: a node that ignores `Range` and is cut at the same byte each time must come to an end.
+        // Only new bytes count: if a node ignores `Range` and is cut off at the same byte each time, the attempts must
+        // end.
         if destination.len() > furthest {
             furthest = destination.len();
             retries.begin_again();
@@ -103,10 +104,10 @@ async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> a
     Ok(())
 }
 
-/// Asks for what is missing.
+/// The request for the missing bytes.
 fn request(node: &Node, args: &GetArgs, have: u64) -> anyhow::Result<RequestBuilder> {
     let hash = args.hash.to_string();
-    // The receipt is a right: in a header it stays out of the access logs on the way.
+    // The receipt grants access: in a header it stays out of the access logs of servers on the way.
     let request = node
         .request(Method::GET, &["v1", "streaming", "data", &hash])?
         .header("x-receipt-id", args.receipt.to_string());
@@ -122,7 +123,7 @@ fn etag(hash: ContentHash) -> String {
     format!("\"{hash}\"")
 }
 
-/// How far a whole answer reached.
+/// How far a complete answer reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     End,
@@ -130,8 +131,8 @@ enum Reach {
     Part,
 }
 
-/// One request, and as much of its answer as comes. The outer error is the destination's, the inner one the node's or the
-/// connection's.
+/// One request, and as much of its answer as arrives. The outer error is the destination's, the inner one the node's or
+/// the connection's.
 async fn attempt(
     request: RequestBuilder,
     hash: ContentHash,
@@ -152,7 +153,7 @@ async fn attempt(
         }
         Ok(Answer::NothingLeft) => {
             destination.restart().await?;
-            let reason = "what was there already is not the beginning of this content".to_owned();
+            let reason = "the existing part is not the beginning of this content".to_owned();
             return Ok(Err(Failure::Passing { reason, retry_after: None }));
         }
         Err(failure) => return Ok(Err(failure)),
@@ -169,18 +170,18 @@ async fn attempt(
             Err(failure) => return Ok(Err(failure)),
         }
     }
-    // HTTP has watched over the length of this answer; this one watches over the length of the whole.
+    // HTTP has checked the length of this answer; this checks the length of the whole content.
     let missing = total.is_some_and(|total| destination.len() < total);
     Ok(Ok(if missing { Reach::Part } else { Reach::End }))
 }
 
-/// What an answer holds, judged by its head.
+/// The content of an answer, judged by its head.
 enum Answer {
-    /// Bytes that are missing, from the first one on.
+    /// The missing bytes, beginning with the first one.
     Rest { response: Response, total: u64 },
-    /// All bytes: the node ignores ranges, or its content is not the one that the part was taken from.
+    /// All bytes: the node ignores ranges, or its content differs from that of the part.
     Whole(Response),
-    /// The part that is there is as long as the content, or longer, and yet not the content.
+    /// The existing part is as long as the content, or longer, but is not the content.
     NothingLeft,
 }
 
@@ -196,12 +197,12 @@ impl Answer {
             status if status.is_client_error() || status.is_server_error() => {
                 Err(Failure::refusal(response, silence).await)
             }
-            status => Err(Failure::Final(format!("the node answered {status}, which is no answer to a download"))),
+            status => Err(Failure::Final(format!("the node answered {status}, which does not answer a download"))),
         }
     }
 }
 
-/// The size of the content, when the head belongs to its bytes after the first `have`, or to the beginning of them.
+/// The size of the content, if the head describes its bytes after the first `have`, or the beginning of them.
 fn rest_total(headers: &HeaderMap, hash: ContentHash, have: u64) -> Result<u64, &'static str> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     if text(header::ETAG).is_some_and(|found| found != etag(hash)) {
@@ -209,9 +210,9 @@ fn rest_total(headers: &HeaderMap, hash: ContentHash, have: u64) -> Result<u64, 
     }
     let range: ContentRange = text(header::CONTENT_RANGE)
         .and_then(|range| range.parse().ok())
-        .ok_or("the node sent a part without its place")?;
+        .ok_or("the node sent a part without its position")?;
     if range.first != have {
-        return Err("the node sent another part than the one that was asked for");
+        return Err("the node sent another part than the requested one");
     }
     Ok(range.total)
 }

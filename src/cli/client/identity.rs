@@ -1,4 +1,4 @@
-//! `penstock identity`: an identity key, made when there is none, and what others know it by.
+//! `penstock identity`: makes an identity key if there is none, and prints its public key.
 
 use std::{
     fs::OpenOptions,
@@ -20,17 +20,17 @@ pub struct IdentityArgs {
     pub file: PathBuf,
 }
 
-/// Makes the key unless it is there; its public key.
+/// Makes the key unless it exists; returns its public key.
 ///
 /// # Errors
-/// When the file cannot be read or written, or holds something else.
+/// When the file cannot be read or written, or does not hold a key.
 pub fn identity(args: &IdentityArgs) -> anyhow::Result<IdentityKey> {
     make(&args.file).with_context(|| format!("cannot write {}", args.file.display()))?;
     let signer = Signer::from_file(&args.file).with_context(|| format!("no key in {}", args.file.display()))?;
     Ok(signer.identity())
 }
 
-/// Writes a fresh key where only its owner may read it. A file that is there is left as it is.
+/// Writes a new key that only its owner may read. An existing file is left unchanged.
 fn make(path: &Path) -> anyhow::Result<()> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = match made {
@@ -39,9 +39,9 @@ fn make(path: &Path) -> anyhow::Result<()> {
     };
     let mut bytes = [0_u8; 32];
     loop {
-        getrandom::fill(&mut bytes).context("the system gives no randomness")?;
+        getrandom::fill(&mut bytes).context("the system provides no random bytes")?;
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        // All but one of 2^128 numbers are keys.
+        // All but about one of 2^128 numbers are valid keys.
         if Signer::from_hex(&text).is_some() {
             writeln!(file, "{text}")?;
             return file.sync_all().map_err(Into::into);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::node::{KeyArgs, Node, NodeArgs};
 
-/// What to do with keys.
+/// The operation on keys.
 #[derive(Debug, Args)]
 pub struct KeysArgs {
     #[command(subcommand)]
@@ -22,24 +22,24 @@ pub struct KeysArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
-    /// List the producers or, of one producer, its keys
+    /// List the producers, or the keys of one producer
     List {
         /// The producer; the administrator is 00000000-0000-0000-0000-000000000001
         #[arg(long, value_name = "PRODUCER_ID")]
         producer: Option<ProducerId>,
     },
-    /// Make a further key of a producer, and show its secret
+    /// Make another key of a producer, and show its secret
     Create {
         /// The producer
         #[arg(long, value_name = "PRODUCER_ID")]
         producer: ProducerId,
-        /// What to call the key
+        /// A name for the key
         #[arg(long, default_value = "")]
         name: String,
     },
-    /// Give a key another secret, and show it: the old one opens nothing from then on, on all instances
+    /// Give a key a new secret, and show it: the old one is invalid from then on, on all instances
     Rotate(Which),
-    /// End a key for good, on all instances
+    /// Revoke a key for good, on all instances
     Revoke(Which),
 }
 
@@ -53,7 +53,7 @@ struct Which {
     key: KeyId,
 }
 
-/// Does it; the answers of the node.
+/// Runs the operation; returns the answers of the node.
 ///
 /// # Errors
 /// When the node refuses or cannot be reached.

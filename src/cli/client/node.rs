@@ -1,5 +1,5 @@
-//! The node that a command speaks to: its address, what opens it (a key, or the signature of an identity key), and one HTTP
-//! client.
+//! The node that a command speaks to: its address, the credentials (a key, or the signature of an identity key), and
+//! one HTTP client.
 
 use std::{
     fs, io,
@@ -21,17 +21,17 @@ use sha2::{Digest as _, Sha256};
 use super::{failure::Failure, silence::Silence};
 use crate::signatures::{Audience, Signer, Unsigned, is_signed};
 
-/// Where a node keeps its data unless told otherwise.
+/// The default data folder of a node.
 const DEFAULT_DATA_DIR: &str = "./data";
 
-/// The file in the data folder in which a node keeps the admin key that it made for itself.
+/// The file in the data folder in which a node keeps its generated admin key.
 const ADMIN_KEY_FILE: &str = "admin-key";
 
-/// A node that cannot be connected to in this time is not there: four attempts of the system's, TLS and a proxy's answer on a line
-/// that is full.
+/// A node that cannot be connected to within this time counts as unreachable: it allows four attempts by the system,
+/// TLS and a proxy's answer on a congested line.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which node.
+/// The node to use.
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgs {
     /// The node's address
@@ -40,24 +40,24 @@ pub struct NodeArgs {
     )]
     pub server: Url,
 
-    /// How long a connection may carry nothing before it counts as lost; a file that is sent has five times as long
-    // Well above the slowest pause of a paced stream. The work itself may take as long as it takes.
+    /// How long a connection may be silent before it counts as lost; an upload has five times as long
+    // Well above the longest pause of a paced stream. The work itself may take any time.
     #[arg(long, default_value = "1m", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub max_silence: Duration,
 }
 
-/// What opens a producer's calls.
+/// The credentials for producers' calls.
 #[derive(Debug, Clone, Args)]
 pub struct KeyArgs {
     /// The producer's or admin's key; without it, the admin key in the data folder of a node on this machine
     #[arg(long, env = "PENSTOCK_KEY", hide_env_values = true)]
     pub key: Option<String>,
 
-    /// Sign with the identity key in this file instead, as `penstock identity` makes it
+    /// Sign with the identity key in this file instead; `penstock identity` makes one
     #[arg(long, env = "PENSTOCK_IDENTITY_KEY", value_name = "FILE", conflicts_with_all = ["key", "data_dir"])]
     pub identity_key: Option<PathBuf>,
 
-    /// The address that the request is signed for, where the node is not called by the one that its operator has set
+    /// The address to sign for, if the node's clients use another address than its operator has set
     #[arg(long, env = "PENSTOCK_AUDIENCE", value_name = "ORIGIN", requires = "identity_key")]
     pub audience: Option<String>,
 
@@ -66,7 +66,7 @@ pub struct KeyArgs {
     pub data_dir: Option<PathBuf>,
 }
 
-/// A node, ready to be asked.
+/// A node, ready for requests.
 pub(super) struct Node {
     client: Client,
     server: Url,
@@ -74,7 +74,7 @@ pub(super) struct Node {
     silence: Silence,
 }
 
-/// What goes with a request so that it is let in.
+/// The credentials of a request.
 enum Opens {
     Nothing,
     Key(String),
@@ -82,13 +82,13 @@ enum Opens {
 }
 
 impl Node {
-    /// A node whose public calls are used: the receipt is the right.
+    /// A node for public calls: the receipt grants access.
     pub(super) fn open(args: &NodeArgs) -> anyhow::Result<Self> {
         let silence = Silence::of(args.max_silence);
         Ok(Self { client: client(silence)?, server: args.server.clone(), opens: Opens::Nothing, silence })
     }
 
-    /// A node whose producer's calls are used.
+    /// A node for producers' calls.
     pub(super) fn open_with_key(args: &NodeArgs, key: &KeyArgs) -> anyhow::Result<Self> {
         let opens = match &key.identity_key {
             Some(file) => {
@@ -106,7 +106,7 @@ impl Node {
         self.silence
     }
 
-    /// A request for the path below the node's address, which may itself have a path.
+    /// A request for a path below the node's address, which may itself have a path.
     pub(super) fn request(&self, method: Method, path: &[&str]) -> anyhow::Result<RequestBuilder> {
         let mut url = self.server.clone();
         let Ok(mut segments) = url.path_segments_mut() else { bail!("`{}` cannot have a path", self.server) };
@@ -119,8 +119,8 @@ impl Node {
         })
     }
 
-    /// Signs a request that is complete, each attempt anew, where that is what opens the node. A body that is streamed comes
-    /// with its digest; that of another one is added.
+    /// Signs a complete request, anew for each attempt, if signatures are the credentials. A streamed body must come
+    /// with its digest; that of any other body is added here.
     pub(super) fn signed(&self, request: RequestBuilder) -> anyhow::Result<RequestBuilder> {
         let Opens::Signature(signer, audience) = &self.opens else { return Ok(request) };
         let (client, request) = request.build_split();
@@ -130,7 +130,7 @@ impl Node {
             request.headers_mut().insert("content-digest", digest.parse()?);
         }
         let url = request.url();
-        // What stands before it is for the proxy that the node is behind.
+        // The prefix before it is for the proxy in front of the node.
         let path = url.path().strip_prefix(self.server.path().trim_end_matches('/')).unwrap_or(url.path());
         let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let fields = fields.filter(|(name, _)| is_signed(name)).collect();
@@ -142,7 +142,7 @@ impl Node {
         Ok(RequestBuilder::from_parts(client, request))
     }
 
-    /// Makes a call that has no body and whose answer says nothing more.
+    /// Makes a call without a body whose answer has no content of interest.
     pub(super) async fn call(&self, method: Method, path: &[&str]) -> anyhow::Result<()> {
         let request = self.signed(self.request(method, path)?)?;
         let response = self.silence.bound(request.send()).await?;
@@ -150,7 +150,7 @@ impl Node {
         Ok(())
     }
 
-    /// A page of a list, from this cursor on.
+    /// A page of a list, beginning at this cursor.
     pub(super) async fn page(&self, path: &[&str], cursor: Option<&str>) -> anyhow::Result<Value> {
         let (client, request) = self.request(Method::GET, path)?.build_split();
         let mut request = request?;
@@ -179,13 +179,13 @@ impl Node {
     }
 }
 
-/// The address of a node. Nothing is guessed: a key goes there.
+/// The address of a node. Nothing is guessed, because a key is sent there.
 fn address(text: &str) -> Result<Url, String> {
     let url = text.trim().parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"));
-    url.ok_or_else(|| "the address of a node begins with http:// or https://".to_owned())
+    url.ok_or_else(|| "the address of a node must begin with http:// or https://".to_owned())
 }
 
-/// An answer that refuses is a failure.
+/// Turns a refusal into a failure.
 pub(super) async fn expect_success(response: Response, silence: Silence) -> Result<Response, Failure> {
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
@@ -195,29 +195,29 @@ pub(super) async fn expect_success(response: Response, silence: Silence) -> Resu
 }
 
 fn client(silence: Silence) -> anyhow::Result<Client> {
-    // The provider is for the process. It is there already when another client was made: that is as good.
+    // The provider is per process. If another client has installed it already, that is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        // Also what the system has not got rid of counts as silence. Its own limit is half a minute, and less than what a node may
-        // need to go on reading.
+        // Bytes that the system could not send also count as silence. The system's own limit is half a minute, less
+        // than a node may pause before it reads on.
         .tcp_user_timeout(silence.while_sending().longest())
         .build()
         .context("cannot set up the HTTP client")
 }
 
-/// Whether a node at this address is on this machine, so that a data folder found here may be its own.
+/// Whether the node at this address is on this machine, so that a local data folder may be its own.
 fn is_this_machine(server: &Url) -> bool {
     let Some(host) = server.host_str() else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
-/// The key that was given, or the admin key in the data folder.
+/// The given key, or the admin key in the data folder.
 ///
-/// The folder that is only assumed is read for a node on this machine alone: a key must not travel to a stranger because
-/// a folder happens to be there.
+/// The default folder is used only for a node on this machine: a key must not be sent to another machine just because a
+/// folder happens to exist.
 fn find_key(args: &KeyArgs, this_machine: bool) -> anyhow::Result<String> {
     if let Some(key) = args.key.as_deref().map(str::trim).filter(|key| !key.is_empty()) {
         return Ok(key.to_owned());
@@ -283,7 +283,11 @@ mod tests {
             assert!(address(text).is_ok(), "{text}");
         }
         for text in ["127.0.0.1:8080", "localhost:8080", "node.example", "ftp://node.example", "http://", ""] {
-            assert_eq!(address(text).unwrap_err(), "the address of a node begins with http:// or https://", "{text}");
+            assert_eq!(
+                address(text).unwrap_err(),
+                "the address of a node must begin with http:// or https://",
+                "{text}"
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How far one transfer is. Cheap to clone: all clones are one bar.
+/// The progress of one transfer. Cheap to clone: all clones are one bar.
 #[derive(Clone)]
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -11,14 +11,14 @@ pub(super) struct Progress {
 impl Progress {
     /// A bar over `total` bytes, or without an end when that is not known yet. Shown only on a terminal.
     pub(super) fn new(what: &'static str, total: Option<u64>) -> Self {
-        // It draws to standard error, and hides itself when that is no terminal.
+        // It draws to standard error, and hides itself if that is not a terminal.
         let progress = Self { bar: ProgressBar::no_length() };
         progress.bar.set_message(what);
         progress.expect(total);
         progress
     }
 
-    /// Sets how many bytes there will be, once that is known.
+    /// Sets the total number of bytes, once that is known.
     pub(super) fn expect(&self, total: Option<u64>) {
         const BAR: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         const SPINNER: &str = "{msg} {spinner} {bytes} {bytes_per_sec}";
@@ -36,10 +36,10 @@ impl Progress {
         Self { bar: ProgressBar::hidden() }
     }
 
-    /// Sets how far the transfer is without having moved: bytes that were there already, or are done again.
+    /// Sets the progress without a transfer: bytes that existed already, or are read again.
     pub(super) fn set(&self, bytes: u64) {
         self.bar.set_position(bytes);
-        // Else they would count as bytes of this moment in the rate.
+        // Otherwise they would count as bytes of this moment in the rate.
         self.bar.reset_eta();
     }
 
@@ -47,7 +47,7 @@ impl Progress {
         self.bar.inc(bytes as u64);
     }
 
-    /// A line for the person who waits.
+    /// A line for the waiting user.
     pub(super) fn note(&self, line: &str) {
         if self.bar.is_hidden() {
             eprintln!("{line}");
@@ -56,7 +56,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }

@@ -17,7 +17,7 @@ pub struct PublishArgs {
     #[arg(long)]
     pub name: String,
 
-    /// What the asset is
+    /// A description of the asset
     #[arg(long, default_value = "")]
     pub description: String,
 
@@ -33,7 +33,7 @@ pub struct PublishArgs {
     #[arg(long, value_name = "TYPE")]
     pub media_type: Option<String>,
 
-    /// Facts that governance policies judge, as a JSON object
+    /// Facts for governance policies, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     pub meta: Option<Map<String, Value>>,
 
@@ -52,7 +52,7 @@ fn json_object(text: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
 }
 
-/// Makes the asset; the answer is the node's.
+/// Makes the asset; returns the node's answer.
 ///
 /// # Errors
 /// When the node refuses or cannot be reached.
@@ -61,7 +61,7 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<Value> {
     node.post(&["v1", "assets"], &new_asset(args)).await
 }
 
-/// The request: what was not given is absent, so that the node's defaults hold.
+/// The request: options that were not given are absent, so that the node's defaults apply.
 fn new_asset(args: &PublishArgs) -> Value {
     let mut asset = json!({
         "name": args.name,

@@ -1,8 +1,8 @@
 //! `penstock put`: stores a file as content.
 //!
-//! The file is read twice: once for its hash, which goes with the request as `Repr-Digest`, and once to send it. So a byte
-//! that changes on the way, or a file that is written to in between, is refused by the node and nothing is kept. The same
-//! upload again ends in the same content, so a connection that is lost is simply tried again, from the start.
+//! The file is read twice: once for its hash, which the request carries as `Repr-Digest`, and once to send it. So if a
+//! byte changes on the way, or the file is changed in between, the node refuses it and keeps nothing. Repeating an
+//! upload yields the same content, so after a lost connection it is simply repeated from the start.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ use super::{
 /// The file to store.
 #[derive(Debug, Args)]
 pub struct PutArgs {
-    /// The file, or `-` for standard input; what comes through a pipe is kept in a temporary file until it is stored
+    /// The file, or `-` for standard input; input from a pipe is kept in a temporary file until it is stored
     pub file: PathBuf,
 
     /// The media type [default: by the file's extension]
@@ -47,10 +47,10 @@ pub struct PutArgs {
     pub retry: RetryArgs,
 }
 
-/// Stores the file; the answer is the node's.
+/// Stores the file; returns the node's answer.
 ///
 /// # Errors
-/// When the file cannot be read, or the node refuses, cannot be reached, or has stored something else.
+/// When the file cannot be read, or the node refuses, cannot be reached, or has stored other bytes.
 pub async fn put(args: &PutArgs) -> anyhow::Result<Value> {
     let node = Node::open_with_key(&args.node, &args.key)?;
     let media_type = args.media_type.clone().unwrap_or_else(|| media_type_of(&args.file));

@@ -22,7 +22,7 @@ pub struct ReceiptArgs {
     #[arg(long, value_name = "TIME", value_parser = expiry)]
     pub expires: Option<Timestamp>,
 
-    /// The status it begins with [default: the node's]
+    /// The initial status [default: the node's]
     #[arg(long)]
     pub status: Option<ReceiptStatus>,
 
@@ -40,15 +40,15 @@ pub struct ReceiptArgs {
 fn expiry(text: &str) -> Result<Timestamp, String> {
     let now = Timestamp::now();
     if let Some(time) = moment(text) {
-        // Nobody could use what is paid for then.
-        return if time > now { Ok(time) } else { Err("this time is over".to_owned()) };
+        // A receipt that is already expired cannot be used.
+        return if time > now { Ok(time) } else { Err("this time is in the past".to_owned()) };
     }
     let neither = || "neither a time such as 2030-01-31T12:00:00Z nor a span such as 7d".to_owned();
     let span = humantime::parse_duration(text).map_err(|_| neither())?;
     now.checked_add(span).map_err(|_| "no such time: it is more than 7,000 years from now".to_owned())
 }
 
-/// Makes the receipt; the answer is the node's.
+/// Makes the receipt; returns the node's answer.
 ///
 /// # Errors
 /// When the node refuses or cannot be reached.
@@ -57,7 +57,7 @@ pub async fn receipt(args: &ReceiptArgs) -> anyhow::Result<Value> {
     node.post(&["v1", "receipts"], &new_receipt(args)).await
 }
 
-/// The request: what was not given is absent, so that the node's defaults hold.
+/// The request: options that were not given are absent, so that the node's defaults apply.
 fn new_receipt(args: &ReceiptArgs) -> Value {
     let mut receipt = json!({ "versionId": args.asset });
     if let Some(tier) = &args.tier {
@@ -83,7 +83,7 @@ mod tests {
         for text in ["tomorrow", "2030-01-31", ""] {
             assert!(expiry(text).unwrap_err().starts_with("neither a time such as"), "{text}");
         }
-        assert_eq!(expiry("2020-01-31T12:00:00Z").unwrap_err(), "this time is over");
+        assert_eq!(expiry("2020-01-31T12:00:00Z").unwrap_err(), "this time is in the past");
         assert_eq!(expiry("9000y").unwrap_err(), "no such time: it is more than 7,000 years from now");
         assert_eq!(expiry("9999-12-31T23:59:59Z").unwrap(), Timestamp::MAX);
     }

@@ -1,7 +1,8 @@
-//! How often, and how slowly, a request is made again.
+//! Retries: how often, and with which pauses.
 //!
-//! Attempts count only while nothing is won: a download that moves forward between two cuts may go on for ever, one that
-//! is cut at the same place each time ends. So the number of attempts is bounded by the bytes of the content.
+//! Attempts count only without progress: a download that progresses between two interruptions may continue for ever,
+//! one that is cut off at the same place each time ends. So the number of attempts is bounded by the bytes of the
+//! content.
 
 use std::time::Duration;
 
@@ -10,27 +11,27 @@ use clap::Args;
 
 use super::{failure::Failure, progress::Progress};
 
-/// The first pause: long enough for a connection that was reset to be gone from a busy node's books.
+/// The first pause: long enough for a busy node to have cleaned up a connection that was reset.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest pause that is ours to choose: a node that starts again is back within it.
+/// The longest pause without a request by the node: a restarting node is back within it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// When to give up.
 #[derive(Debug, Clone, Args)]
 pub struct RetryArgs {
-    /// Attempts to make again after a failure that may pass, without a byte won in between
-    // With a doubling pause, six are about 13 seconds: a restart of the node, not an outage.
+    /// Retries after a temporary failure, counted again from zero after each new byte
+    // With doubling pauses, six retries take about 13 seconds: a restart of the node, not an outage.
     #[arg(long, default_value_t = 6, value_name = "TIMES")]
     pub retries: usize,
 
-    /// The longest that the node may ask to wait (Retry-After); a longer wait ends the command
-    // A rate limit passes in a minute; a quota window may take a month, and nobody waits for that at a prompt.
+    /// The longest wait (Retry-After) that the node may ask for; a longer one ends the command
+    // A rate limit ends within a minute; a quota window may take a month, and no user waits for that at a prompt.
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub max_wait: Duration,
 }
 
-/// The attempts that are left.
+/// The remaining retries.
 pub(super) struct Retries {
     pauses: ExponentialBackoff,
     args: RetryArgs,
@@ -41,15 +42,15 @@ impl Retries {
         Self { pauses: pauses(args), args: args.clone() }
     }
 
-    /// Something was won: the count begins again.
+    /// There was progress: the count starts again.
     pub(super) fn begin_again(&mut self) {
         self.pauses = pauses(&self.args);
     }
 
-    /// Waits for the moment to try again.
+    /// Waits until the next attempt.
     ///
     /// # Errors
-    /// When the failure is final, no attempt is left, or the node asks for a longer wait than is allowed.
+    /// When the failure is final, no retry is left, or the node asks for a longer wait than is allowed.
     pub(super) async fn pause(&mut self, failure: Failure, progress: &Progress) -> anyhow::Result<()> {
         let Failure::Passing { reason, retry_after } = failure else {
             return Err(failure.into());
@@ -72,7 +73,7 @@ impl Retries {
 }
 
 fn pauses(args: &RetryArgs) -> ExponentialBackoff {
-    // Jitter, so that the clients of a node that was restarted do not all come back at once.
+    // Jitter, so that the clients of a restarted node do not all come back at once.
     ExponentialBuilder::new()
         .with_min_delay(FIRST_PAUSE)
         .with_max_delay(LONGEST_PAUSE)

@@ -1,9 +1,10 @@
-//! How long a connection may carry nothing before it counts as lost.
+//! How long a connection may be silent before it counts as lost.
 //!
-//! Nothing here limits how long work may take: a line may be as slow as it likes while it carries bytes, one way or the other.
-//! Of a body that is sent, this program sees only how the system takes it; some megabytes may lie in the system's buffers, which a
-//! slow line empties later, and a node works on what it has before it answers. So a request that sends a file has
-//! [`SENDING_FACTOR`] times the patience, from the last piece that the system took.
+//! Nothing here limits how long work may take: a connection may be as slow as it likes while it carries bytes in either
+//! direction. Of a body being sent, this program sees only the bytes that the system accepts; some megabytes may be in
+//! the system's buffers, which a slow line empties later, and a node processes what it has before it answers. So a
+//! request that sends a file has [`SENDING_FACTOR`] times the limit, counted from the last piece that the system
+//! accepted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +12,8 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::failure::Failure;
 
-/// With the default of a minute: 4 MiB in the system's buffers (`tcp_wmem`) leave within five minutes at 14 kB/s, and a node that
-/// waits for its own storage has answered by then.
+/// With the default of a minute: 4 MiB in the system's buffers (`tcp_wmem`) are sent within five minutes at 14 kB/s,
+/// and a node that waits for its own storage has answered by then.
 pub(super) const SENDING_FACTOR: u32 = 5;
 
 /// The longest silence.
@@ -21,7 +22,7 @@ pub(super) struct Silence {
     longest: Duration,
 }
 
-/// Tells that a piece of a body was taken. Clones tell of the same body.
+/// Signals that the system has accepted a piece of a body. Clones signal for the same body.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Moved(Arc<Notify>);
 
@@ -44,7 +45,7 @@ impl Silence {
         self.longest
     }
 
-    /// Waits for the next that the node sends.
+    /// Waits for the next bytes from the node.
     pub(super) async fn bound<T>(self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T, Failure> {
         match timeout(self.longest, next).await {
             Ok(ended) => ended.map_err(|error| Failure::transport(&error)),
@@ -52,7 +53,7 @@ impl Silence {
         }
     }
 
-    /// Waits for the answer to a request whose body tells how it moves.
+    /// Waits for the answer to a request whose body signals its progress.
     pub(super) async fn bound_by<T>(
         self,
         moved: &Moved,

@@ -1,4 +1,4 @@
-//! URLs of PostgreSQL as libpq knows them: the driver reads all but what concerns TLS, which it would read by halves.
+//! PostgreSQL URLs in libpq's form: the driver parses all but the TLS parameters, which it supports only partly.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,13 @@ use percent_encoding::percent_decode_str;
 
 use crate::adapters::postgres::TlsMode;
 
-/// Why a text is not a URL that can be used. It never repeats the text, for there may be a password in it.
+/// Why a text is not a usable URL. It never repeats the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     #[error("be of the form postgres://user:password@host:5432/database")]
     Form,
     #[error(
-        "have sslmode=verify-full, require or disable: {0} lets whoever is in between choose, or leaves the server's name \
+        "have sslmode=verify-full, require or disable: {0} lets a server in between choose, or leaves the server's name \
          unchecked"
     )]
     WeakTls(&'static str),
@@ -20,7 +20,7 @@ pub enum InvalidUrl {
     UnknownMode,
 }
 
-/// What a URL says of TLS.
+/// The TLS parameters of a URL.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct TlsOfUrl {
     pub(super) mode: Option<TlsMode>,
@@ -29,7 +29,7 @@ pub(super) struct TlsOfUrl {
     pub(super) key_file: Option<PathBuf>,
 }
 
-/// Reads a URL.
+/// Parses a URL.
 pub(super) fn parse(url: &str) -> Result<(tokio_postgres::Config, TlsOfUrl), InvalidUrl> {
     if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(InvalidUrl::Form);
@@ -52,14 +52,14 @@ pub(super) fn parse(url: &str) -> Result<(tokio_postgres::Config, TlsOfUrl), Inv
 }
 
 impl TlsOfUrl {
-    /// Takes a parameter, if it is about TLS.
+    /// Takes a parameter if it is a TLS parameter.
     fn take(&mut self, parameter: &str) -> Result<bool, InvalidUrl> {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = percent_decode_str(value).decode_utf8().map_err(|_| InvalidUrl::Form)?;
         let file = || Some(PathBuf::from(&*value));
         match name {
             "sslmode" => self.mode = Some(mode(&value)?),
-            // As libpq says it for the authorities that the system trusts.
+            // libpq's value for the authorities that the system trusts.
             "sslrootcert" if value == "system" => self.mode = Some(TlsMode::Verify),
             "sslrootcert" => self.ca_file = file(),
             "sslcert" => self.certificate_file = file(),

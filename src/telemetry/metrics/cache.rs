@@ -1,4 +1,4 @@
-//! What the caches count, as metrics, read at each scrape.
+//! The counters of the caches as metrics, read at each scrape.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use prometheus::{
     proto::{self, MetricType},
 };
 
-/// A number of each cache, under these labels beside the cache's name.
+/// A number of each cache, with these labels beside the cache's name.
 type Reading = (&'static [(&'static str, &'static str)], fn(&CacheCounters) -> &AtomicU64);
 
 /// A metric of the caches.
@@ -35,25 +35,25 @@ const FAMILIES: [Family; 8] = [
     },
     Family {
         name: "penstock_cache_misses_total",
-        help: "Values not found, by cache and tier. Who joins a load that is under way misses in memory.",
+        help: "Values not found, by cache and tier. A read that joins a running load counts as a miss in memory.",
         kind: MetricType::COUNTER,
         readings: &[(&[("tier", "memory")], |c| &c.memory.misses), (&[("tier", "shared")], |c| &c.shared.misses)],
     },
     Family {
         name: "penstock_cache_loads_total",
-        help: "Values asked of the database, by cache and outcome.",
+        help: "Values loaded from the database, by cache and outcome.",
         kind: MetricType::COUNTER,
         readings: &[(&[("outcome", "begun")], |c| &c.loads), (&[("outcome", "failed")], |c| &c.load_errors)],
     },
     Family {
         name: "penstock_cache_stale_total",
-        help: "Answers past their time to live, given while a refresh ran, by cache.",
+        help: "Values served past their time to live while a refresh ran, by cache.",
         kind: MetricType::COUNTER,
         readings: &[(&[], |c| &c.stale)],
     },
     Family {
         name: "penstock_cache_evictions_total",
-        help: "Entries in memory that went for want of room, by cache.",
+        help: "Entries in memory that were evicted for lack of space, by cache.",
         kind: MetricType::COUNTER,
         readings: &[(&[], |c| &c.evictions)],
     },
@@ -71,19 +71,19 @@ const FAMILIES: [Family; 8] = [
     },
     Family {
         name: "penstock_cache_bytes",
-        help: "Bytes that entries in memory are taken to need, by cache.",
+        help: "Estimated bytes of the entries in memory, by cache.",
         kind: MetricType::GAUGE,
         readings: &[(&[], |c| &c.bytes)],
     },
 ];
 
-/// A number that all caches share.
+/// A number for all caches together.
 type Total = (&'static str, &'static str, MetricType, fn(&TieredCache) -> u64);
 
 const TOTALS: [Total; 4] = [
     (
         "penstock_cache_invalidations_total",
-        "Tags invalidated, here or by word from elsewhere.",
+        "Tags invalidated, by this instance or by a message from another one.",
         MetricType::COUNTER,
         |c| c.counters().invalidations.load(Relaxed),
     ),
@@ -92,23 +92,23 @@ const TOTALS: [Total; 4] = [
     }),
     (
         "penstock_cache_shared_away",
-        "1 while the shared cache is left alone, since it failed.",
+        "1 while this instance does not use the shared cache, because a call failed.",
         MetricType::GAUGE,
         |c| c.counters().shared_away.load(Relaxed),
     ),
     ("penstock_cache_loads_in_flight", "Loads under way.", MetricType::GAUGE, |c| c.queue().in_use),
 ];
 
-/// What was warmed.
+/// Counts of warmed things.
 pub struct WarmMetrics {
     warmed: IntCounterVec,
 }
 
 impl WarmMetrics {
     /// # Errors
-    /// When the registry has a metric of this name.
+    /// When the registry already has a metric of this name.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let help = "Things loaded because they are used much, before somebody asked, by kind.";
+        let help = "Often used things that were loaded before a request for them, by kind.";
         let warmed = IntCounterVec::new(Opts::new("penstock_cache_warmed_total", help), &["kind"])?;
         registry.register(Box::new(warmed.clone()))?;
         Ok(Self { warmed })
@@ -187,7 +187,7 @@ pub(super) fn metric<'l>(
             })
             .collect(),
     );
-    // Exact up to 2^53, as every number of the format is.
+    // Exact up to 2^53, like every number of the format.
     let value = value as f64;
     if kind == MetricType::COUNTER {
         let mut counter = proto::Counter::default();

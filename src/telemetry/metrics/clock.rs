@@ -1,4 +1,4 @@
-//! How the clocks stand.
+//! The state of the clocks.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use prometheus::{Gauge, IntGauge, Registry};
 
 use super::Metrics;
 
-/// Gauges of the time.
+/// Gauges of the clocks.
 struct ClockGauges {
     skew: Gauge,
     in_doubt: IntGauge,
@@ -30,10 +30,10 @@ impl ClockGauges {
 }
 
 impl Metrics {
-    /// Shows how the clocks stand.
+    /// Exports the state of the clocks.
     ///
     /// # Errors
-    /// When clocks are shown already.
+    /// When clocks are exported already.
     pub fn observe_clock(&self, watch: Arc<ClockWatch>) -> Result<(), prometheus::Error> {
         let gauges = ClockGauges::new(self.registry())?;
         self.before_scrape(move || {

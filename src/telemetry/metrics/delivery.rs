@@ -1,8 +1,8 @@
-//! How content was asked for and whether it was given.
+//! Requests for content, by delivery and outcome.
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
-/// Who delivers.
+/// The server that delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The node.
@@ -28,14 +28,14 @@ impl Mode {
     }
 }
 
-/// What came of a wish for content.
+/// The outcome of a request for content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Given {
     /// A body has begun, or a URL was given.
     Given,
-    /// The receipt, its quota or the request did not allow it.
+    /// The receipt, its quota or the request did not permit it.
     Refused,
-    /// The node, its storage or its database could not.
+    /// The node, its storage or its database failed.
     Failed,
 }
 
@@ -58,17 +58,17 @@ pub struct DeliveryMetrics {
 
 impl DeliveryMetrics {
     /// # Errors
-    /// When the registry has a metric of this name.
+    /// When the registry already has a metric of this name.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let deliveries = IntCounterVec::new(
             Opts::new(
                 "penstock_deliveries_total",
-                "Wishes for content, by who was to deliver and whether it was given. HEAD and 304 are none.",
+                "Requests for content, by delivery mode and outcome. HEAD and 304 are not counted.",
             ),
             &["mode", "outcome"],
         )?;
         registry.register(Box::new(deliveries.clone()))?;
-        // All series are there from the start, so that the first of a kind is seen as a rise.
+        // All series exist from the start, so that the first event of a kind shows as an increase.
         for mode in Mode::ALL {
             for outcome in Given::ALL {
                 deliveries.with_label_values(&[mode.as_str(), outcome.as_str()]);

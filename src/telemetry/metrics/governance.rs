@@ -1,9 +1,9 @@
-//! What policies come to.
+//! Evaluations of governance policies.
 
 use penstock_actors::{governance::Decision, ports::Occasion};
 use prometheus::{IntCounterVec, Opts, Registry};
 
-/// Judgements, by what they were for.
+/// Evaluations, by their occasion.
 #[derive(Clone)]
 pub struct GovernanceMetrics {
     decisions: IntCounterVec,
@@ -11,13 +11,10 @@ pub struct GovernanceMetrics {
 
 impl GovernanceMetrics {
     /// # Errors
-    /// When the registry has a metric of this name.
+    /// When the registry already has a metric of this name.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let decisions = IntCounterVec::new(
-            Opts::new(
-                "penstock_policy_decisions_total",
-                "Assets judged by a policy, by what they were judged for and what came of it.",
-            ),
+            Opts::new("penstock_policy_decisions_total", "Assets evaluated by a policy, by occasion and decision."),
             &["occasion", "decision"],
         )?;
         registry.register(Box::new(decisions.clone()))?;

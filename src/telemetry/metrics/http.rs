@@ -1,10 +1,10 @@
-//! What the HTTP surface measures. Labels are route templates and classes, never anything that a client makes up.
+//! Metrics of the HTTP interface. Labels are route templates and classes, never texts from a client.
 
 use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
-/// Requests, by where they went and how they ended.
+/// Requests, by route and outcome.
 pub struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
@@ -14,7 +14,7 @@ pub struct HttpMetrics {
 
 impl HttpMetrics {
     /// # Errors
-    /// When the registry has metrics of these names.
+    /// When the registry already has metrics of these names.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
             Opts::new(
@@ -26,9 +26,10 @@ impl HttpMetrics {
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "penstock_http_response_seconds",
-                "Time from the head of a request to the head of its answer, by route class; bodies are not in it.",
+                "Time from the head of a request to the head of its answer, by route class; bodies are not included.",
             )
-            // A warm answer takes well under a millisecond, a query some; the ends tell a queue and a dead dependency.
+            // A warm answer takes well under a millisecond, a query a few; the ends distinguish a queue from a dead
+            // dependency.
             .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0]),
             &["class"],
         )?;
@@ -48,12 +49,12 @@ impl HttpMetrics {
         self.in_flight.inc();
     }
 
-    /// The head of an answer is ready, `after` the head of its request.
+    /// The head of an answer is ready, `after` the head of its request arrived.
     pub fn answer_began(&self, class: &'static str, after: Duration) {
         self.seconds.with_label_values(&[class]).observe(after.as_secs_f64());
     }
 
-    /// A request that [began](Self::request_began) ended, in whatever way.
+    /// A request that [began](Self::request_began) ended, in any way.
     pub fn request_ended(&self, ended: &EndedRequest<'_>) {
         self.requests.with_label_values(&[ended.route, ended.method, ended.status, ended.outcome]).inc();
         self.bytes.with_label_values(&[ended.class]).inc_by(ended.bytes);

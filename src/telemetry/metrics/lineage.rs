@@ -1,4 +1,4 @@
-//! What lineage counts, as metrics, read at each scrape.
+//! The counters of lineage as metrics, read at each scrape.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ struct Family {
 const FAMILIES: [Family; 10] = [
     Family {
         name: "penstock_lineage_events_total",
-        help: "Lineage events that were offered, by what became of them.",
+        help: "Lineage events received, by outcome.",
         label: Some("outcome"),
         kind: MetricType::COUNTER,
         series: &[
@@ -45,7 +45,7 @@ const FAMILIES: [Family; 10] = [
     },
     Family {
         name: "penstock_lineage_queue_bytes",
-        help: "Bytes of lineage events under way, or that there is room for.",
+        help: "Bytes of lineage events under way, and the limit on them.",
         label: Some("of"),
         kind: MetricType::GAUGE,
         series: &[
@@ -55,7 +55,7 @@ const FAMILIES: [Family; 10] = [
     },
     Family {
         name: "penstock_lineage_told_total",
-        help: "What the node had to tell of itself, by what became of it.",
+        help: "The node's own lineage events, by outcome.",
         label: Some("outcome"),
         kind: MetricType::COUNTER,
         series: &[
@@ -66,7 +66,7 @@ const FAMILIES: [Family; 10] = [
     },
     Family {
         name: "penstock_lineage_pruned_total",
-        help: "What left the window, by kind. Only the instance that prunes counts.",
+        help: "Rows that were removed from the window, by kind. Only the pruning instance counts.",
         label: Some("kind"),
         kind: MetricType::COUNTER,
         series: &[
@@ -80,7 +80,7 @@ const FAMILIES: [Family; 10] = [
     },
     Family {
         name: "penstock_lineage_prune_passes_total",
-        help: "Passes of pruning by this instance, and steps of it that failed.",
+        help: "Pruning passes of this instance, and pruning steps that failed.",
         label: Some("outcome"),
         kind: MetricType::COUNTER,
         series: &[
@@ -97,28 +97,28 @@ const FAMILIES: [Family; 10] = [
     },
     Family {
         name: "penstock_lineage_excess_events",
-        help: "Events that were too many after the last pass of this instance.",
+        help: "Events above the limits of their namespaces after the last pass of this instance.",
         label: None,
         kind: MetricType::GAUGE,
         series: &[("", |lineage| count(&lineage.pruner.counters().excess))],
     },
     Family {
         name: "penstock_lineage_prune_lag_seconds",
-        help: "By how much the oldest event is older than the window, after the last pass of this instance.",
+        help: "By how much the oldest event exceeded the window after the last pass of this instance.",
         label: None,
         kind: MetricType::GAUGE,
         series: &[("", |lineage| count(&lineage.pruner.counters().lag_seconds))],
     },
     Family {
         name: "penstock_lineage_longest_step_seconds",
-        help: "The longest step of pruning since the start.",
+        help: "The longest pruning step since the start.",
         label: None,
         kind: MetricType::GAUGE,
         series: &[("", |lineage| count(&lineage.pruner.counters().longest_step) / 1e6)],
     },
 ];
 
-/// Exact up to 2^53, as every number of the format is.
+/// Exact up to 2^53, like every number of the format.
 fn count(counter: &AtomicU64) -> f64 {
     counter.load(Relaxed) as f64
 }

@@ -1,4 +1,5 @@
-//! What the actors count, as metrics. The actors keep plain counters and know no exporter; they are read at each scrape.
+//! The counters of the actors as metrics. The actors keep plain counters and know no exporter; the counters are read at
+//! each scrape.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -35,13 +36,13 @@ impl NodeCollector {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
         let rows: [Row; 31] = [
-            ("penstock_quota_hits_total", COUNTER, "Questions to the quota cache answered from memory.", |node| {
+            ("penstock_quota_hits_total", COUNTER, "Requests to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
             (
                 "penstock_quota_misses_total",
                 COUNTER,
-                "Questions to the quota cache that waited for the ledger.",
+                "Requests to the quota cache that waited for the ledger.",
                 |node| load(&node.quota.counters().misses),
             ),
             ("penstock_quota_refills_total", COUNTER, "Round trips to the ledger for receipts and leases.", |node| {
@@ -53,13 +54,13 @@ impl NodeCollector {
             (
                 "penstock_quota_refills_unanswered",
                 GAUGE,
-                "Receipts of which this instance does not know whether it was granted a lease; it asks again.",
+                "Receipts for which this instance does not know whether it was granted a lease; it asks again.",
                 |node| load(&node.quota.counters().unanswered),
             ),
             (
                 "penstock_quota_leases_unknown_bytes",
                 GAUGE,
-                "Bytes leased to this instance that it did not know of when it last compared with the ledger; must be 0.",
+                "Bytes leased to this instance that were unknown to it at its last comparison with the ledger; must be 0.",
                 |node| node.unknown_leases().bytes,
             ),
             (
@@ -72,26 +73,28 @@ impl NodeCollector {
                 u64::from(node.instances())
             }),
             ("penstock_quota_entries", GAUGE, "Receipts in memory.", |node| load(&node.quota.counters().entries)),
-            ("penstock_streams_granted_total", COUNTER, "Streams let in.", |node| load(&node.quota.counters().granted)),
-            ("penstock_streams_refused_total", COUNTER, "Streams refused, for whatever reason.", |node| {
+            ("penstock_streams_granted_total", COUNTER, "Streams admitted.", |node| {
+                load(&node.quota.counters().granted)
+            }),
+            ("penstock_streams_refused_total", COUNTER, "Streams refused, for any reason.", |node| {
                 load(&node.quota.counters().refused)
             }),
-            ("penstock_streams_revoked_total", COUNTER, "Streams cut because their receipt was revoked.", |node| {
+            ("penstock_streams_revoked_total", COUNTER, "Streams cut off because their receipt was revoked.", |node| {
                 load(&node.quota.counters().revoked)
             }),
             (
                 "penstock_streams_cut_total",
                 COUNTER,
-                "Streams cut because their lease may have been given to others (quota.lost_lease is release).",
+                "Streams cut off because their lease may have been granted to other instances (quota.lost_lease is release).",
                 |node| load(&node.quota.counters().cut),
             ),
-            ("penstock_streams_active", GAUGE, "Streams let in and not settled yet.", |node| {
+            ("penstock_streams_active", GAUGE, "Streams admitted and not settled yet.", |node| {
                 load(&node.quota.counters().active_streams)
             }),
-            ("penstock_settlements_lost_total", COUNTER, "Settlements without a shard to go to; must be 0.", |node| {
+            ("penstock_settlements_lost_total", COUNTER, "Settlements that no shard took; must be 0.", |node| {
                 load(&node.quota.counters().lost_settlements)
             }),
-            ("penstock_usage_recorded_total", COUNTER, "Usage rows taken over by the batcher.", |node| {
+            ("penstock_usage_recorded_total", COUNTER, "Usage rows accepted by the batcher.", |node| {
                 load(&node.usage.counters().recorded)
             }),
             ("penstock_usage_settled_total", COUNTER, "Usage rows durably in the ledger.", |node| {
@@ -115,13 +118,13 @@ impl NodeCollector {
             (
                 "penstock_usage_dropped_total",
                 COUNTER,
-                "Usage rows that could not be kept anywhere; must be 0.",
+                "Usage rows that could not be stored anywhere; must be 0.",
                 |node| load(&node.usage.counters().dropped),
             ),
             (
                 "penstock_database_restores_total",
                 COUNTER,
-                "Times that the database turned out to have been restored while the node ran.",
+                "Times that the node found that the database had been restored while it ran.",
                 Node::restores,
             ),
             ("penstock_content_cache_hits_total", COUNTER, "Leaves of content found in memory.", |node| {
@@ -136,11 +139,11 @@ impl NodeCollector {
             ("penstock_content_read_bytes_total", COUNTER, "Bytes read from the blob store.", |node| {
                 load(&node.content.counters().bytes_read)
             }),
-            ("penstock_content_corrupt_total", COUNTER, "Reads that were not what had been stored.", |node| {
+            ("penstock_content_corrupt_total", COUNTER, "Reads whose bytes differed from what was stored.", |node| {
                 load(&node.content.counters().corrupt)
             }),
             ("penstock_content_open", GAUGE, "Blobs held open.", |node| node.content.open_blobs()),
-            ("penstock_actors_alive", GAUGE, "1 while every actor lives.", |node| u64::from(node.is_alive())),
+            ("penstock_actors_alive", GAUGE, "1 while every actor is alive.", |node| u64::from(node.is_alive())),
             ("penstock_uploads_active", GAUGE, "Uploads under way.", |node| node.ingest.queue().in_use),
         ];
         let readings = rows
@@ -161,7 +164,7 @@ impl Collector for NodeCollector {
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
         let families = self.readings.iter().map(|reading| {
-            // Exact up to 2^53, as every number of the format is.
+            // Exact up to 2^53, like every number of the format.
             let value = (reading.read)(&self.node) as f64;
             let mut metric = proto::Metric::default();
             if reading.kind == proto::MetricType::COUNTER {
@@ -184,7 +187,7 @@ impl Collector for NodeCollector {
     }
 }
 
-/// The queues of the node and the pool of connections: gauges that are set before each scrape.
+/// The queues of the node and the connection pool: gauges that are set before each scrape.
 pub(super) struct QueueGauges {
     in_use: IntGaugeVec,
     capacity: IntGaugeVec,
@@ -199,8 +202,8 @@ impl QueueGauges {
             Ok(gauges)
         };
         Ok(Self {
-            in_use: vec("penstock_admission_in_use", "Permits that are out, by queue (items or bytes).", &["queue"])?,
-            capacity: vec("penstock_admission_capacity", "Permits that a queue has.", &["queue"])?,
+            in_use: vec("penstock_admission_in_use", "Permits in use, by queue (items or bytes).", &["queue"])?,
+            capacity: vec("penstock_admission_capacity", "Permits of a queue.", &["queue"])?,
             pool: vec(
                 "penstock_db_pool_connections",
                 "Connections to the database and calls that wait for one, by server and state.",
@@ -210,7 +213,7 @@ impl QueueGauges {
     }
 
     pub(super) fn set(&self, node: &Node, pool: Option<&PostgresStore>) {
-        // Shards share a name, so they are added up.
+        // Shards share a name, so they are summed.
         self.in_use.reset();
         self.capacity.reset();
         for queue in node.queues() {
@@ -230,7 +233,7 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// What the Janitor did.
+/// The work of the Janitor.
 pub struct JanitorMetrics {
     removed: IntCounterVec,
     removed_bytes: IntCounter,
@@ -239,20 +242,23 @@ pub struct JanitorMetrics {
 
 impl JanitorMetrics {
     /// # Errors
-    /// When the registry has a metric of this name.
+    /// When the registry already has a metric of this name.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let removed = IntCounterVec::new(
-            Opts::new("penstock_janitor_items_total", "What the Janitor cleaned up, by kind."),
+            Opts::new("penstock_janitor_items_total", "Items that the Janitor cleaned up, by kind."),
             &["kind"],
         )?;
         registry.register(Box::new(removed.clone()))?;
         let removed_bytes = IntCounter::new(
             "penstock_storage_trash_removed_bytes_total",
-            "Bytes of blobs that were removed from the trash for good.",
+            "Bytes of blobs that were purged from the trash.",
         )?;
         registry.register(Box::new(removed_bytes.clone()))?;
         let left_alone = IntGaugeVec::new(
-            Opts::new("penstock_janitor_left_alone", "What the Janitor's last pass left to an operator, by kind."),
+            Opts::new(
+                "penstock_janitor_left_alone",
+                "Items that the Janitor's last pass left for an operator to decide, by kind.",
+            ),
             &["kind"],
         )?;
         registry.register(Box::new(left_alone.clone()))?;

@@ -1,4 +1,4 @@
-//! What the system says of this process.
+//! The system's figures about this process.
 
 use prometheus::{
     core::{Collector, Desc},
@@ -8,8 +8,8 @@ use prometheus::{
 
 const CPU_TIME: &str = "process_cpu_seconds_total";
 
-/// The crate's collector, but for the time of the processors, which it counts in whole seconds: a rate of that is nothing, or a
-/// whole processor.
+/// The crate's collector without the CPU time, which it counts in whole seconds: a rate of that is either zero or a
+/// whole CPU.
 pub(super) struct Process(ProcessCollector);
 
 impl Process {
@@ -37,7 +37,7 @@ impl Collector for Process {
     }
 }
 
-/// What all threads of this process have used of the processors.
+/// The CPU time of all threads of this process.
 fn cpu_seconds() -> Option<f64> {
     let used = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID).ok()?;
     Some(std::time::Duration::from(used).as_secs_f64())

@@ -1,18 +1,18 @@
-//! What rate limits do.
+//! Metrics of rate limits.
 
 use penstock_actors::rate_limiter::{Counted, Verdict};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::http::routing::RouteClass;
 
-/// Checks and refusals. The counters of all labels are looked up once, for each request passes here.
+/// Checks and refusals. The counters of all labels are looked up once, because every request passes here.
 pub struct RateMetrics {
     /// By the number of the class.
     limited: [IntCounter; RouteClass::ALL.len()],
     here: Outcomes,
     shared: Outcomes,
     alone: Outcomes,
-    /// Subjects in memory; whoever has them sets it before a scrape.
+    /// Subjects in memory; its owner sets it before a scrape.
     pub subjects: IntGauge,
 }
 
@@ -23,7 +23,7 @@ struct Outcomes {
 
 impl RateMetrics {
     /// # Errors
-    /// When the registry has metrics of these names.
+    /// When the registry already has metrics of these names.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let limited = IntCounterVec::new(
             Opts::new(
@@ -35,7 +35,7 @@ impl RateMetrics {
         let checks = IntCounterVec::new(
             Opts::new(
                 "penstock_rate_limit_checks_total",
-                "Requests counted against a limit, by where (alone: in this instance, because Redis does not answer) and outcome.",
+                "Requests counted against a limit, by place (alone: in this instance, because Redis does not answer) and outcome.",
             ),
             &["backend", "outcome"],
         )?;

@@ -1,4 +1,4 @@
-//! What the link to Redis measures. A command is named by its script or its verb, never by a key.
+//! Metrics of the Redis link. A command is named by its script or its verb, never by a key.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub enum RedisOutcome {
     Error,
     /// The connection broke.
     Broken,
-    /// It was not sent: the breaker is open, or the queue full.
+    /// It was not sent: the breaker is open, or the queue is full.
     Refused,
 }
 
@@ -42,7 +42,7 @@ impl RedisOutcome {
 
 impl RedisMetrics {
     /// # Errors
-    /// When the registry has metrics of these names.
+    /// When the registry already has metrics of these names.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let commands = IntCounterVec::new(
             Opts::new("penstock_redis_commands_total", "Calls to Redis, by command and outcome."),
@@ -51,7 +51,7 @@ impl RedisMetrics {
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "penstock_redis_command_seconds",
-                "Time from a call to its answer, the wait for its round trip included, by command.",
+                "Time from a call to its answer, including the wait for its round trip, by command.",
             )
             // A round trip on one machine takes 0.1 ms; the default time-out is 50 ms.
             .buckets(vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0]),
@@ -62,11 +62,11 @@ impl RedisMetrics {
             "Round trips to Redis; one carries many commands. Probes are not counted.",
         )?;
         let reconnects =
-            IntCounter::new("penstock_redis_reconnects_total", "Connections to Redis that were made anew.")?;
+            IntCounter::new("penstock_redis_reconnects_total", "Connections to Redis that were opened again.")?;
         let nodes = IntGauge::new("penstock_redis_nodes", "Redis servers that this instance speaks to.")?;
         let open = IntGauge::new(
             "penstock_redis_breakers_open",
-            "Redis servers that are left alone because they do not answer; 0 when all is well.",
+            "Redis servers whose breaker is open because they do not answer; should be 0.",
         )?;
         registry.register(Box::new(commands.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
@@ -98,7 +98,7 @@ impl RedisMetrics {
         self.reconnects.inc();
     }
 
-    /// The servers that are spoken to, and those that are left alone.
+    /// The number of servers, and of those whose breaker is open.
     pub(super) fn set_nodes(&self, nodes: usize, open: usize) {
         self.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
         self.open.set(i64::try_from(open).unwrap_or(i64::MAX));

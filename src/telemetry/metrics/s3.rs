@@ -1,4 +1,4 @@
-//! What the S3 store measures: one count for each attempt at a request.
+//! Metrics of the S3 store: one count per attempt at a request.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ pub struct S3Metrics {
 
 impl S3Metrics {
     /// # Errors
-    /// When the registry has metrics of these names.
+    /// When the registry already has metrics of these names.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
             Opts::new("penstock_s3_requests_total", "Attempts at requests to S3, by operation and outcome."),
@@ -26,7 +26,7 @@ impl S3Metrics {
                 "penstock_s3_request_seconds",
                 "Time of an attempt at a request to S3, its body included.",
             )
-            // A leaf of 1 MiB takes some 30 ms from S3 nearby; the end is where attempts are cut off.
+            // A leaf of 1 MiB takes about 30 ms from a nearby S3; attempts are cut off at the last bucket.
             .buckets(vec![0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0]),
             &["operation"],
         )?;
@@ -56,12 +56,12 @@ impl S3Metrics {
         self.retries.with_label_values(&[operation]).inc();
     }
 
-    /// Counts bytes of objects that came, also those of reads that broke off.
+    /// Counts bytes received of objects, including those of reads that broke.
     pub(crate) fn received(&self, bytes: usize) {
         self.received.inc_by(bytes as u64);
     }
 
-    /// Counts bytes of objects that S3 has taken.
+    /// Counts bytes of objects that S3 has accepted.
     pub(crate) fn sent(&self, bytes: usize) {
         self.sent.inc_by(bytes as u64);
     }

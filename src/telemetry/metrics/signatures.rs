@@ -1,8 +1,8 @@
-//! What becomes of requests that are signed with an identity key.
+//! Requests that are signed with an identity key, by outcome.
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-/// What a signature came to. Those but the first and the last two are reasons that clients are told by these words.
+/// The outcome of a signature. Clients see these words as the reason of a refusal, except the first and the last two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signed {
     Accepted,
@@ -14,7 +14,7 @@ pub enum Signed {
     UnknownIdentity,
     Stale,
     Replayed,
-    /// What is remembered does not go back so far.
+    /// The stored one-time uses do not go back far enough.
     Forgotten,
     /// The database or the shared state did not answer.
     Unavailable,
@@ -58,13 +58,13 @@ pub struct SignatureMetrics {
 
 impl SignatureMetrics {
     /// # Errors
-    /// When the registry has a metric of this name.
+    /// When the registry already has a metric of this name.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
             Opts::new(
                 "penstock_signed_requests_total",
-                "Requests with an identity key's signature, by what the signature came to; whether the body is the one \
-                 that was signed comes out later.",
+                "Requests with an identity key's signature, by the outcome of its verification; whether the body is the \
+                 signed one is known only later.",
             ),
             &["outcome"],
         )?;

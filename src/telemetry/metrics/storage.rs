@@ -1,4 +1,4 @@
-//! What is known of stored copies, as metrics. The actors keep plain counters; they are read at each scrape.
+//! The state of stored copies as metrics. The actors keep plain counters; they are read at each scrape.
 
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
@@ -15,26 +15,23 @@ use super::cache::{family, metric};
 
 const VERIFIED_BYTES: (&str, &str) =
     ("penstock_storage_verified_bytes_total", "Bytes of stored copies that were read and hashed.");
-const VERIFICATIONS: (&str, &str) =
-    ("penstock_storage_verifications_total", "Copies that were looked at, by what was found.");
-const REPAIRED: (&str, &str) = ("penstock_storage_repaired_total", "Damaged copies that were written anew.");
-const FAILED: (&str, &str) = (
-    "penstock_storage_verification_failures_total",
-    "Contents that the walk passed over, since they could not be read.",
-);
+const VERIFICATIONS: (&str, &str) = ("penstock_storage_verifications_total", "Copies that were verified, by result.");
+const REPAIRED: (&str, &str) = ("penstock_storage_repaired_total", "Damaged copies that were repaired.");
+const FAILED: (&str, &str) =
+    ("penstock_storage_verification_failures_total", "Contents that the scan skipped because they could not be read.");
 const QUARANTINED: (&str, &str) =
-    ("penstock_storage_quarantined", "Contents that readers do not get because they are damaged.");
+    ("penstock_storage_quarantined", "Contents that are withheld from readers because they are damaged.");
 const LAG: (&str, &str) = (
     "penstock_storage_verification_lag_seconds",
-    "Since the last whole lap of the walk began: all that was stored then was verified since. Absent before there is one.",
+    "Time since the start of the last complete scan: all content stored before it has been verified since. Absent before the first one.",
 );
 const HELD_BACK: (&str, &str) = (
     "penstock_storage_missing_held_back_total",
-    "Times that a content seemed to be missing, but so much else was that this instance did not believe it.",
+    "Times that this instance did not report a content as missing, because too much other content seemed missing too.",
 );
-const MOVES: (&str, &str) = ("penstock_storage_moves_total", "Contents that went to another tier, by tier.");
-const MOVED_BYTES: (&str, &str) = ("penstock_storage_moved_bytes_total", "Bytes that went to another tier.");
-const MOVES_FAILED: (&str, &str) = ("penstock_storage_move_failures_total", "Moves that were broken off.");
+const MOVES: (&str, &str) = ("penstock_storage_moves_total", "Contents that were moved to another tier, by tier.");
+const MOVED_BYTES: (&str, &str) = ("penstock_storage_moved_bytes_total", "Bytes that were moved to another tier.");
+const MOVES_FAILED: (&str, &str) = ("penstock_storage_move_failures_total", "Moves that were aborted.");
 
 /// Reads the node's own counters at each scrape.
 pub(super) struct StorageCollector {

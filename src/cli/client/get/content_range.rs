@@ -10,7 +10,7 @@ pub(super) struct ContentRange {
     pub(super) total: u64,
 }
 
-/// The text is no place of a part: another unit, an unknown total, or places that cannot be.
+/// The text is not the position of a part: another unit, an unknown total, or an impossible position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidContentRange;
 

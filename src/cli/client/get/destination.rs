@@ -1,4 +1,4 @@
-//! Where the bytes of a content go, hashed on their way: into a file by its part, or into what cannot go back.
+//! The destination of a content's bytes, hashed on their way: a file, by its part, or a stream that cannot go back.
 
 use std::path::PathBuf;
 
@@ -8,14 +8,14 @@ use tokio::io::AsyncWrite;
 
 use super::{part_file::PartFile, pipe::Pipe, target::Target};
 
-/// A file in the making, or what is written into: standard output, a pipe, a device.
+/// A file under construction, or a stream: standard output, a pipe, a device.
 pub(super) enum Destination {
     File(PartFile),
     Pipe(Pipe<Box<dyn AsyncWrite + Send + Unpin>>),
 }
 
 impl Destination {
-    /// Opens the place for a content, with what an earlier run has left of it there.
+    /// Opens the destination of a content, with the bytes of an earlier run.
     pub(super) async fn open(target: Target, content: ContentHash) -> anyhow::Result<Self> {
         Ok(match target {
             Target::StandardOutput => Self::Pipe(Pipe::new(Box::new(tokio::io::stdout()), "standard output".into())),
@@ -24,17 +24,18 @@ impl Destination {
         })
     }
 
-    /// Opens what is there as it is. A pipe waits for its reader.
+    /// Opens an existing file as it is. A pipe waits for its reader.
     async fn stream(path: PathBuf) -> anyhow::Result<Self> {
         let name = path.display().to_string();
-        // A file that a shell has open for this process is added to: what is in it is not this command's.
+        // A file that a shell has opened for this process is appended to: its present content does not belong to this
+        // command.
         let is_file = tokio::fs::metadata(&path).await.is_ok_and(|standing| standing.is_file());
         let opened = tokio::fs::File::options().write(true).append(is_file).open(&path).await;
         let file = opened.with_context(|| format!("cannot write to {name}"))?;
         Ok(Self::Pipe(Pipe::new(Box::new(file), name)))
     }
 
-    /// The bytes of the content that are there: the place of the next one.
+    /// The number of bytes of the content that are written: the position of the next one.
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::File(part) => part.len(),
@@ -42,7 +43,7 @@ impl Destination {
         }
     }
 
-    /// The SHA-256 of the bytes that are there.
+    /// The SHA-256 of the bytes that are written.
     pub(super) fn digest(&self) -> [u8; 32] {
         match self {
             Self::File(part) => part.digest(),
@@ -75,7 +76,7 @@ impl Destination {
         }
     }
 
-    /// Makes the file real when its bytes are the content, and removes them when not.
+    /// Gives the file its name when its bytes are the content, and deletes them otherwise.
     pub(super) async fn finish(self, expected: ContentHash) -> anyhow::Result<()> {
         let found = ContentHash::from_bytes(self.digest());
         match self {
@@ -83,7 +84,7 @@ impl Destination {
             Self::File(part) => {
                 part.discard().await?;
                 bail!(
-                    "the bytes are not the content: their hash is {found}; they were deleted, so that the next try begins afresh"
+                    "the bytes are not the content: their hash is {found}; they were deleted, so that the next attempt starts from the beginning"
                 )
             }
             Self::Pipe(mut pipe) => {

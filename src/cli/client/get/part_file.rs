@@ -1,8 +1,9 @@
-//! `FILE.HASH.part`: the bytes of a content that are there so far, beside the name that they will get.
+//! `FILE.HASH.part`: the bytes of a content that have arrived so far, beside the final name.
 //!
-//! The part's name has the first digits of the content's hash, so that what another content left under the same name is not
-//! taken for this one's beginning. The part is locked while a download writes to it, so that two cannot mix their bytes. It
-//! gets its name only when it is on the disk (fsync, rename, fsync of the folder), so FILE is never a beginning of something.
+//! The part's name contains the first digits of the content's hash, so that bytes of another content under the same
+//! name are not taken for this one's beginning. The part is locked while a download writes to it, so that two cannot
+//! mix their bytes. It gets its final name only when it is on the disk (fsync, rename, fsync of the folder), so FILE is
+//! never incomplete.
 
 use std::{
     ffi::OsString,
@@ -20,19 +21,20 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use super::{super::progress::Progress, target};
 use crate::folders;
 
-/// Bytes gathered before they are written. Parts of an answer come in a few KiB; a write each would be mostly system call.
+/// Bytes gathered before they are written. Parts of an answer arrive in a few KiB; a write for each would be mostly
+/// system calls.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
 /// Bytes read at a time while the part of an earlier run is hashed.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Digits of the content's hash in the name of its part: no two contents of a folder share so many.
+/// Digits of the content's hash in the name of its part: no two contents in a folder share so many.
 const HASH_DIGITS: usize = 16;
 
-/// The part: its owner reads and writes it, whatever the file that it replaces allows.
+/// The mode of the part: its owner reads and writes it, whatever the mode of the file that it replaces.
 const OWNER_MODE: u32 = 0o600;
 
-/// A file in the making.
+/// A file under construction.
 pub(super) struct PartFile {
     target: PathBuf,
     path: PathBuf,
@@ -42,14 +44,14 @@ pub(super) struct PartFile {
 }
 
 impl PartFile {
-    /// Opens the part of a content beside `target` and hashes what an earlier run has left in it.
+    /// Opens the part of a content beside `target` and hashes the bytes of an earlier run.
     pub(super) async fn open(target: &Path, content: ContentHash) -> anyhow::Result<Self> {
         let names = part_names(target, content);
         let mode = target::standing(target).map(|standing| standing.permissions().mode());
         let opening = move || -> anyhow::Result<_> {
             let (mut file, path) = open(names)?;
             lock(&file, &path)?;
-            // What others may not read must not be theirs to read while it is in the making.
+            // If others may not read the file that is replaced, they must not read the part either.
             if let Some(mode) = mode {
                 let narrowed = file.set_permissions(Permissions::from_mode(mode | OWNER_MODE));
                 narrowed.with_context(|| format!("cannot set the mode of {}", path.display()))?;
@@ -84,7 +86,7 @@ impl PartFile {
     }
 
     pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
-        // Seeking flushes the buffer first, so nothing old is written behind the cut.
+        // Seeking flushes the buffer first, so no old bytes are written after the cut.
         self.file.rewind().await.with_context(|| self.cannot("rewind"))?;
         self.file.get_ref().set_len(0).await.with_context(|| self.cannot("empty"))?;
         self.hasher = Sha256::new();
@@ -92,7 +94,7 @@ impl PartFile {
         Ok(())
     }
 
-    /// Gives the bytes their name, for good.
+    /// Gives the bytes their final name.
     pub(super) async fn keep(mut self) -> anyhow::Result<()> {
         self.flush().await?;
         self.file.get_ref().sync_all().await.with_context(|| self.cannot("write"))?;
@@ -107,7 +109,7 @@ impl PartFile {
         tokio::task::spawn_blocking(naming).await.context("the naming was stopped")?.context("cannot name the file")
     }
 
-    /// Removes the bytes.
+    /// Deletes the bytes.
     pub(super) async fn discard(self) -> anyhow::Result<()> {
         tokio::fs::remove_file(&self.path).await.with_context(|| self.cannot("delete"))
     }
@@ -117,7 +119,7 @@ impl PartFile {
     }
 }
 
-/// Whether a file is a content already.
+/// Whether a file is the content already.
 pub(super) async fn is_content(path: &Path, content: ContentHash) -> anyhow::Result<bool> {
     if target::standing(path).is_none() {
         return Ok(false);
@@ -126,13 +128,14 @@ pub(super) async fn is_content(path: &Path, content: ContentHash) -> anyhow::Res
     let reading = move || {
         let mut hasher = Sha256::new();
         let read = File::open(path).and_then(|mut file| hash_all(&mut file, &mut hasher, &mut 0));
-        // What cannot be read is replaced like any other file.
+        // A file that cannot be read is replaced like any other.
         read.is_ok() && <[u8; 32]>::from(hasher.finalize()) == *content.as_bytes()
     };
     tokio::task::spawn_blocking(reading).await.context("the reading of the file was stopped")
 }
 
-/// What the part may be called: by its target, and shortly where the file system takes no name that is so long.
+/// The possible names of the part: after its target, or shorter if the file system does not accept a name of that
+/// length.
 fn part_names(target: &Path, content: ContentHash) -> [PathBuf; 2] {
     let digits = &content.to_string()[..HASH_DIGITS];
     let mut name = OsString::from(target);
@@ -140,7 +143,7 @@ fn part_names(target: &Path, content: ContentHash) -> [PathBuf; 2] {
     [name.into(), folders::of(target).join(format!("penstock-{digits}.part"))]
 }
 
-/// Opens the part by the first name that the file system takes, and makes it if it is not there.
+/// Opens the part under the first name that the file system accepts, and creates it if it does not exist.
 fn open([name, short]: [PathBuf; 2]) -> anyhow::Result<(File, PathBuf)> {
     match open_regular(&name) {
         Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
@@ -154,10 +157,10 @@ fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-/// A link, a pipe or a device by this name is not a part of ours.
+/// A link, a pipe or a device with this name is not a part of this program.
 fn open_regular(path: &Path) -> io::Result<File> {
     match fs::symlink_metadata(path) {
-        Ok(standing) if !standing.is_file() => return Err(io::Error::other("it is no regular file")),
+        Ok(standing) if !standing.is_file() => return Err(io::Error::other("it is not a regular file")),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
@@ -172,7 +175,7 @@ fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
             return Err(error).with_context(|| format!("cannot lock {}", path.display()));
         }
     }
-    // Between the opening and the lock, a download that ended may have given this very file its name.
+    // Between the opening and the lock, another download may have ended and given this file its final name.
     let (ours, there) = (file.metadata()?, fs::symlink_metadata(path));
     if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
         Ok(())
@@ -181,10 +184,10 @@ fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Reads the file to its end, which leaves its position there.
+/// Reads the file to its end and leaves the position there.
 fn hash_all(file: &mut File, hasher: &mut Sha256, len: &mut u64) -> io::Result<()> {
     let total = file.metadata()?.len();
-    let progress = Progress::new("checking what is there", Some(total));
+    let progress = Progress::new("checking the existing part", Some(total));
     let mut part = vec![0; READ_BYTES];
     loop {
         let count = file.read(&mut part)?;
@@ -263,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn the_longest_name_of_a_file_has_a_part_too() {
         let folder = tempfile::tempdir().unwrap();
-        // 255 bytes, as most file systems take them.
+        // 255 bytes, the limit of most file systems.
         let target = folder.path().join(format!("{}.mp4", "ä".repeat(125)) + "x");
         for expected in [0, 5] {
             let mut part = part_of(&target).await;
@@ -298,7 +301,7 @@ mod tests {
         fs::write(&other, "of somebody").unwrap();
         std::os::unix::fs::symlink(&other, &part_names(&target, CONTENT)[0]).unwrap();
         let refused = PartFile::open(&target, CONTENT).await.err().unwrap();
-        assert!(format!("{refused:#}").ends_with("it is no regular file"), "{refused:#}");
+        assert!(format!("{refused:#}").ends_with("it is not a regular file"), "{refused:#}");
         assert_eq!(fs::read(&other).unwrap(), b"of somebody");
     }
 }

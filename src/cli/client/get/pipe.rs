@@ -1,7 +1,7 @@
-//! A pipe, a device or standard output as a destination: bytes that are out cannot be taken back.
+//! A pipe, a device or standard output as a destination: written bytes cannot be taken back.
 //!
-//! When the content has to come again from its first byte, what was written already is compared by its hash instead of
-//! written twice, and only what follows goes out.
+//! When the content has to be read again from its first byte, bytes that were written before are compared by their hash
+//! instead of written twice, and only the following ones are written.
 
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
@@ -10,16 +10,16 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 /// A writer that cannot go back.
 pub(super) struct Pipe<W> {
     out: W,
-    /// As errors call it.
+    /// The name in errors.
     name: String,
-    /// Of the bytes of the current pass.
+    /// The hash of the bytes of the current pass.
     hasher: Sha256,
     len: u64,
-    /// What is out, when the current pass has not come that far yet.
+    /// The bytes written before, while the current pass has not caught up with them.
     ahead: Option<Written>,
 }
 
-/// Bytes that are out.
+/// Written bytes.
 struct Written {
     len: u64,
     digest: [u8; 32],
@@ -55,7 +55,7 @@ impl<W: AsyncWrite + Unpin> Pipe<W> {
     }
 
     pub(super) fn restart(&mut self) {
-        // A restart before the last pass has caught up changes nothing of what is out.
+        // If the last pass has not caught up yet, the written bytes are still the same.
         if self.ahead.is_none() && self.len > 0 {
             self.ahead = Some(Written { len: self.len, digest: self.digest() });
         }
@@ -63,7 +63,7 @@ impl<W: AsyncWrite + Unpin> Pipe<W> {
         self.len = 0;
     }
 
-    /// Moves the first bytes from what came in to what was seen.
+    /// Hashes the first bytes and removes them from the input.
     fn take(&mut self, count: usize, bytes: &mut &[u8]) {
         let (seen, rest) = bytes.split_at(count);
         self.hasher.update(seen);
@@ -71,7 +71,7 @@ impl<W: AsyncWrite + Unpin> Pipe<W> {
         *bytes = rest;
     }
 
-    /// When this pass has caught up, it must have seen the same.
+    /// Once this pass has caught up, its bytes must be the same.
     fn compare(&mut self) -> anyhow::Result<()> {
         if let Some(written) = self.ahead.take_if(|written| written.len == self.len) {
             ensure!(written.digest == self.digest(), "the content is not what it was when its beginning was written");
@@ -90,7 +90,7 @@ mod tests {
         pipe.write(b"abcd").await.unwrap();
         pipe.restart();
         pipe.write(b"ab").await.unwrap();
-        // Cut before it has caught up, and once more from the start.
+        // Cut off before it has caught up, and restarted once more.
         pipe.restart();
         pipe.write(b"abc").await.unwrap();
         pipe.write(b"def").await.unwrap();

@@ -1,9 +1,9 @@
-//! What the name of an output stands for.
+//! Interprets the name of an output.
 //!
-//! A regular file, or a name that is free, gets its bytes when they are whole: another file takes its place. What is there
-//! and is no regular file (a device, a pipe, a terminal) is written into, and links are followed, as by `curl -o` and
-//! `wget -O`: to replace one of these would destroy it. All that can be known of the place is looked at before anything is
-//! asked of the node, because what the node sends is charged.
+//! A regular file, or a free name, is replaced by another file once its bytes are complete. An existing file that is
+//! not regular (a device, a pipe, a terminal) is written into, and links are followed, as `curl -o` and `wget -O` do:
+//! replacing one of these would destroy it. Everything that can be known about the output is checked before the first
+//! request, because the bytes that the node sends are charged.
 
 use std::{
     fs::{self, File, Metadata},
@@ -16,21 +16,21 @@ use anyhow::{Context, bail};
 
 use crate::folders;
 
-/// Links that are followed before it is taken for a circle, as by the system.
+/// Links that are followed before they count as a cycle: the system's own limit.
 const MOST_LINKS: usize = 40;
 
-/// Where bytes go.
+/// The destination of the bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     StandardOutput,
-    /// What is written into.
+    /// A file to write into.
     Stream(PathBuf),
-    /// What is made or replaced, without a link on its way.
+    /// A file to create or replace; no link leads to it.
     File(PathBuf),
 }
 
 impl Target {
-    /// Looks at what is there.
+    /// Examines what exists at the output.
     pub(super) fn of(output: &Path) -> anyhow::Result<Self> {
         if output.as_os_str() == "-" {
             return Ok(Self::StandardOutput);
@@ -56,7 +56,7 @@ impl Target {
     }
 }
 
-/// The end of a chain of links, which need not be there.
+/// The end of a chain of links, which may not exist.
 fn follow(output: &Path) -> anyhow::Result<Target> {
     if output.as_os_str().as_bytes().ends_with(b"/") {
         bail!("{} is a folder, not a file", output.display());
@@ -68,7 +68,7 @@ fn follow(output: &Path) -> anyhow::Result<Target> {
         }
         match fs::read_link(&path) {
             Ok(next) => path = folders::of(&path).join(next),
-            // It is no link, or it is not there.
+            // It is not a link, or it does not exist.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
                 return Ok(Target::File(path));
             }
@@ -78,7 +78,7 @@ fn follow(output: &Path) -> anyhow::Result<Target> {
     bail!("there are too many links")
 }
 
-/// `/dev/stdout`, `/dev/fd/63` and their like lead to a file that a process has open: whatever it is, it is written into.
+/// `/dev/stdout`, `/dev/fd/63` and the like refer to an open file of a process: whatever it is, it is written into.
 fn open_descriptor(path: &Path) -> Option<Target> {
     let folder = folders::of(path).canonicalize().ok()?;
     if !(folder.starts_with("/proc") && folder.ends_with("fd")) {
@@ -89,16 +89,16 @@ fn open_descriptor(path: &Path) -> Option<Target> {
     Some(if is_standard_output { Target::StandardOutput } else { Target::Stream(path.to_owned()) })
 }
 
-/// A file that is write-protected is not replaced.
+/// A write-protected file is not replaced.
 fn may_be_written(path: &Path) -> std::io::Result<()> {
     match File::options().write(true).open(path) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error),
-        // That a program runs from it keeps nobody from giving its name to another file.
+        // A program that is being executed can still be replaced by another file.
         _ => Ok(()),
     }
 }
 
-/// What is known of a regular file that stands where a content is to go.
+/// The metadata of an existing regular file at the target.
 pub(super) fn standing(path: &Path) -> Option<Metadata> {
     fs::symlink_metadata(path).ok().filter(Metadata::is_file)
 }
@@ -143,7 +143,7 @@ mod tests {
         let (file, long) = (folder.path().join("file"), folder.path().join("n".repeat(300)));
         fs::write(&file, "a file").unwrap();
         fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
-        assert_eq!(Target::of(&file).is_err(), !nix::unistd::geteuid().is_root(), "none but root may write it");
+        assert_eq!(Target::of(&file).is_err(), !nix::unistd::geteuid().is_root(), "only root may write it");
         for output in [folder.path().to_owned(), folder.path().join("new/"), file.join("below"), long] {
             assert!(Target::of(&output).is_err(), "{}", output.display());
         }

@@ -1,8 +1,8 @@
-//! What is stored: a file, or what comes through a pipe.
+//! The bytes to store: a file, or the input of a pipe.
 //!
-//! Its hash goes with the request, and a request that failed is made again, so the bytes are read twice and more. A file
-//! is read where it is. What comes through a pipe comes once: it is first written to a temporary file without a name, in
-//! the folder that `TMPDIR` names, and is gone with the process.
+//! Their hash goes with the request, and a failed request is repeated, so the bytes are read at least twice. A file is
+//! read in place. The input of a pipe can be read only once: it is first written to a temporary file without a name, in
+//! the folder that `TMPDIR` names, which disappears with the process.
 
 use std::{
     fs::File,
@@ -20,10 +20,10 @@ use sha2::{Digest, Sha256};
 
 use super::super::{progress::Progress, silence::Moved};
 
-/// Bytes read at a time: few enough system calls to keep up with a fast disk, little enough to lie in a cache.
+/// Bytes read at a time: few enough system calls to keep up with a fast disk, small enough for a cache.
 const PART_BYTES: usize = 256 * 1024;
 
-/// Bytes that can be read again and again.
+/// Bytes that can be read repeatedly.
 pub(super) struct Source {
     file: Arc<File>,
     pub(super) size_bytes: u64,
@@ -31,7 +31,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens and hashes what there is, off the runtime's threads: hashing is work, not waiting.
+    /// Opens and hashes the input on a blocking thread: hashing is CPU work.
     pub(super) async fn open(input: PathBuf) -> anyhow::Result<Self> {
         let shown = shown(&input);
         let measuring = tokio::task::spawn_blocking(move || read(&input));
@@ -42,7 +42,8 @@ impl Source {
         ContentHash::from_bytes(self.digest)
     }
 
-    /// The bytes in parts, no more than were measured: what grew in the meantime stays out, what shrank ends in an error.
+    /// The bytes in parts, no more than were measured: if the file has grown, the rest is ignored; if it has shrunk,
+    /// the stream ends with an error.
     pub(super) fn parts(&self, progress: Progress, moved: Moved) -> impl Stream<Item = io::Result<Bytes>> + use<> {
         let (file, size) = (Arc::clone(&self.file), self.size_bytes);
         stream::try_unfold(0, move |place| {
@@ -88,7 +89,7 @@ fn read(input: &Path) -> io::Result<Source> {
     Ok(Source { file: Arc::new(file), size_bytes, digest })
 }
 
-/// Keeps what comes once.
+/// Stores the input of a pipe.
 fn spool(from: impl Read) -> io::Result<Source> {
     let in_folder = |error: io::Error| {
         let folder = std::env::temp_dir();
@@ -100,7 +101,7 @@ fn spool(from: impl Read) -> io::Result<Source> {
     Ok(Source { file: Arc::new(kept), size_bytes, digest })
 }
 
-/// Reads to the end: how much there was, and its SHA-256.
+/// Reads to the end; returns the length and the SHA-256.
 fn measure(
     mut from: impl Read,
     progress: &Progress,
@@ -127,7 +128,7 @@ fn measure(
 fn part_at(file: &File, place: u64, length: usize) -> io::Result<Bytes> {
     let mut part = BytesMut::zeroed(length);
     file.read_exact_at(&mut part, place).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the file became shorter while it was sent"),
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the file shrank while it was sent"),
         _ => error,
     })?;
     Ok(part.freeze())

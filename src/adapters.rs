@@ -1,6 +1,6 @@
-//! What implements the ports, by port: SQLite and PostgreSQL for the ledger and the catalogue, files and S3 for blobs, this
-//! process for shared state; [caches](cached) before what is only shown. Beside them stands what gives [URLs](urls) to those who
-//! deliver in the node's place.
+//! Implementations of the ports, one folder per technology: SQLite and PostgreSQL for the ledger and the catalogue,
+//! files and S3 for blobs, this process and Redis for shared state; [caches](cached) in front of data that is only
+//! shown. [URLs](urls) are for servers that deliver instead of the node.
 
 pub mod cached;
 pub mod files;

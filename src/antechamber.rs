@@ -1,8 +1,8 @@
-//! What a node answers while it starts: that it lives, and why it is not ready.
+//! The server of a node that is starting: it answers that the node is alive, and why it is not ready.
 //!
-//! A start waits for the database and brings its schema up to date, which may take minutes. Without an answer in that time, whoever
-//! looks after the process would kill it for a hang, and take it up again, and kill it again. So the door is open from the
-//! beginning, with this little server behind it; it gives way to the real one without closing the door.
+//! A start waits for the database and migrates its schema, which may take minutes. Without answers in that time, a
+//! supervisor would take the process for hung, kill it and start it again, over and over. So the port is open from the
+//! beginning, with this small server behind it; the real server replaces it without closing the port.
 
 use std::{
     net::TcpListener,
@@ -24,20 +24,20 @@ use tokio::task::JoinHandle;
 
 use crate::http::{Problem, ProblemType, answer, routing};
 
-/// When to ask a node again that starts.
+/// When to ask a starting node again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long a client that is connected and asks nothing may hold up the real server, in seconds.
+/// How long a connected client that sends nothing may delay the real server, in seconds.
 const LAST_ANSWERS: u64 = 1;
 
-/// The server of a node that starts.
+/// The server of a node that is starting.
 pub struct Antechamber {
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     start: Arc<Start>,
 }
 
-/// How far the start has come.
+/// The progress of the start.
 #[derive(Debug, Default)]
 struct Start {
     has_database: AtomicBool,
@@ -46,18 +46,18 @@ struct Start {
 impl Start {
     fn waits_for(&self) -> &'static str {
         if self.has_database.load(Relaxed) {
-            "the node takes up its work"
+            "the node starts its actors"
         } else {
-            "the database does not answer yet, or its schema is being brought up to date"
+            "the database does not answer yet, or its schema is being migrated"
         }
     }
 }
 
 impl Antechamber {
-    /// Answers whoever comes through the door. Needs a running actix system.
+    /// Answers every client of the listener. Needs a running actix system.
     ///
     /// # Errors
-    /// What the system says of the listener.
+    /// The system's error about the listener.
     pub fn open(listener: TcpListener) -> anyhow::Result<Self> {
         let start = Arc::<Start>::default();
         let shared = Data::from(Arc::clone(&start));
@@ -70,7 +70,7 @@ impl Antechamber {
         };
         let server = HttpServer::new(factory)
             .workers(1)
-            // The next request of a connection is the real server's.
+            // The next request belongs to the real server.
             .keep_alive(KeepAlive::Disabled)
             .shutdown_timeout(LAST_ANSWERS)
             .disable_signals()
@@ -81,16 +81,16 @@ impl Antechamber {
         Ok(Self { handle, serving: actix_web::rt::spawn(server), start })
     }
 
-    /// From now on the start waits for other things than the database.
+    /// Notes that the database is ready, so that the start waits for other things.
     pub fn database_is_there(&self) {
         self.start.has_database.store(true, Relaxed);
     }
 
-    /// Gives its last answers. Whoever connects meanwhile waits at the door for the real server.
+    /// Gives the last answers. Clients that connect meanwhile wait in the listener's queue for the real server.
     pub async fn close(self) {
         self.handle.stop(true).await;
         if let Ok(Err(error)) = self.serving.await {
-            tracing::debug!(%error, "the server of the start ended");
+            tracing::debug!(%error, "the server of the starting node ended with an error");
         }
     }
 }

@@ -1,16 +1,17 @@
 //! The socket of one client, as the server reads and writes it, and as a delivery sees it.
 //!
-//! Three buffers stand between a delivery and the network: what the server has gathered to be written, what the kernel has taken
-//! and not sent, and what is on its way. The first is counted here, since the server offers all of it with each write.
-//! The second is asked of the kernel. The third has left this node.
+//! Three buffers lie between a delivery and the network: bytes that the server has gathered to write, bytes that the
+//! kernel has accepted and not sent, and bytes in flight. The first is counted here, because the server offers all of
+//! it with each write. The kernel reports the second. The third has left this node.
 //!
-//! # Cutting
-//! A connection is cut from any thread. From then on the kernel hears nothing of the client, so it has no reason to send more;
-//! the server's next read or write fails, which closes the socket, and closing it resets the connection and drops what is
-//! unsent. What was sent before is with the client's own system, and its to read.
+//! # Cutting a connection
+//! Any thread may cut a connection. From then on the kernel ignores the client's segments, so it has no reason to send
+//! more; the server's next read or write fails, which closes the socket, and closing it resets the connection and drops
+//! the unsent bytes. Bytes that were sent before are in the client's own system, and the client may read them.
 //!
 //! # Reading
-//! The server reads one request at a time ([`turns`]). What has come of the next ones is kept here: no more than one read brought.
+//! The server reads one request at a time ([`turns`]). Bytes of later requests are kept here: at most those of one
+//! read.
 
 use std::{
     cell::RefCell,
@@ -40,32 +41,32 @@ mod turns;
 
 pub use turns::{Framing, Turns};
 
-/// The kernel takes more to send only while it has less than this unsent, which bounds what a slow client holds of the kernel's
-/// memory, and what is read for a client that leaves. Less would cost speed where the network is fast and the node is
-/// busy (docs/performance.md).
+/// The kernel accepts more bytes only while it has less than this unsent. That bounds the kernel memory of a slow
+/// client, and the bytes that are read in vain for a client that leaves. A lower value would cost speed on a fast
+/// network with a busy node (docs/performance.md).
 pub const MOST_UNSENT: u32 = 256 << 10;
 
 /// The socket of one client.
 pub struct ClientSocket {
     inner: Arc<Inner>,
     turns: Rc<RefCell<Turns>>,
-    /// What has come before its turn.
+    /// Bytes that arrived before their turn.
     early: Bytes,
 }
 
 struct Inner {
     stream: TcpStream,
-    /// Bytes that were handed over and that the kernel has not taken.
+    /// Bytes that were handed over but not accepted by the kernel yet.
     buffered: AtomicU64,
     is_cut: AtomicBool,
-    /// The client has closed its side, so no read tells how the connection goes on.
+    /// The client has closed its side, so a read does not show the state of the connection any more.
     has_ended: AtomicBool,
     /// The task that serves the connection.
     server: AtomicWaker,
 }
 
 impl ClientSocket {
-    /// A client that has just connected. The kernel ends the connection of one that takes nothing for
+    /// A client that has just connected. The kernel ends the connection when the client takes no bytes for
     /// `stall_timeout`; its stream then ends too.
     pub fn accepted(stream: TcpStream, stall_timeout: Duration) -> Self {
         let socket = SockRef::from(&stream);
@@ -78,7 +79,7 @@ impl ClientSocket {
         ];
         for (name, set) in settings {
             if let Err(error) = set {
-                tracing::debug!(name, %error, "a connection goes without an option of its socket");
+                tracing::debug!(name, %error, "a socket option cannot be set; the connection is served without it");
             }
         }
         let inner = Inner {
@@ -91,25 +92,25 @@ impl ClientSocket {
         Self { inner: Arc::new(inner), turns: Rc::default(), early: Bytes::new() }
     }
 
-    /// For those who hand over what the server writes.
+    /// The connection, for deliveries that write through the server.
     pub fn connection(&self) -> Weak<dyn Connection> {
         let inner: Weak<Inner> = Arc::downgrade(&self.inner);
         inner
     }
 
-    /// For the server, to tell when it begins with a request and when it has answered it.
+    /// The turns, with which the server reports when it begins a request and when it has answered it.
     pub fn turns(&self) -> Rc<RefCell<Turns>> {
         Rc::clone(&self.turns)
     }
 
-    /// A connection of which nothing is known.
+    /// A connection about which nothing is known.
     pub fn unknown() -> Weak<dyn Connection> {
         Weak::<Inner>::new()
     }
 }
 
 impl Inner {
-    /// Has the server woken when the connection is cut, and fails when it is.
+    /// Registers the server to be woken when the connection is cut, and fails if it is cut already.
     fn go_on(&self, cx: &Context<'_>) -> io::Result<()> {
         self.server.register(cx.waker());
         if self.is_cut.load(Ordering::Acquire) {
@@ -123,14 +124,14 @@ impl Inner {
         Ok(())
     }
 
-    /// The client has closed its side.
+    /// Notes that the client has closed its side.
     fn ended(&self) -> io::Result<()> {
         self.has_ended.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Makes a call that moves up to `room` bytes. One that moves fewer has found the kernel's buffer empty, or full: the
-    /// socket then counts as not ready, which saves the call that would only be told so.
+    /// Makes a call that moves up to `room` bytes. If it moves fewer, the kernel's buffer is empty, or full: the socket
+    /// then counts as not ready, which saves a call that would only report that.
     fn transfer(
         &self,
         interest: Interest,
@@ -169,14 +170,14 @@ impl Connection for Inner {
         }
         let socket = SockRef::from(&self.stream);
         if let Err(error) = kernel::deafen(&socket).and_then(|()| socket.set_linger(Some(Duration::ZERO))) {
-            tracing::debug!(%error, "a connection that is cut may still send what the kernel has taken");
+            tracing::debug!(%error, "a cut connection cannot be muted; it may still send the bytes that the kernel has accepted");
         }
         self.server.wake();
     }
 }
 
 impl ClientSocket {
-    /// Looks for the end of a client that is not to be read yet.
+    /// Checks whether a client whose bytes must wait has closed its side.
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let inner = &*self.inner;
         while self.early.is_empty() {
@@ -250,7 +251,7 @@ impl AsyncWrite for ClientSocket {
         }
     }
 
-    /// The server comes here each time that it has done what there was to do.
+    /// The server calls this each time it has done all pending work.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.inner.go_on(cx))
     }
@@ -273,7 +274,7 @@ mod kernel {
     };
     use socket2::{SockFilter, SockRef};
 
-    /// The beginning of `struct tcp_info` (linux/tcp.h), which grows at its end only.
+    /// The beginning of `struct tcp_info` (linux/tcp.h), which only grows at its end.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     struct TcpInfo {
@@ -290,21 +291,22 @@ mod kernel {
 
     nix::getsockopt_impl!(TcpInfoOption, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfo, GetStruct<TcpInfo>);
 
-    /// What the kernel has taken and never sent, also of a connection that has ended. Nothing, when it does not say.
+    /// Bytes that the kernel has accepted and never sent, also for a connection that has ended. Zero if the kernel does
+    /// not say.
     pub(super) fn unsent(socket: &impl AsFd) -> u64 {
         TcpInfoOption.get(socket).map_or(0, |info| u64::from(info.notsent_bytes))
     }
 
-    /// A program that accepts nothing of any segment (linux/bpf_common.h: return a constant).
+    /// A filter program that accepts no segment (linux/bpf_common.h: return a constant).
     const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
-    /// From now on the kernel drops what the client sends, its acknowledgements among it.
+    /// From now on the kernel drops the client's segments, including acknowledgements.
     pub(super) fn deafen(socket: &SockRef<'_>) -> io::Result<()> {
         socket.attach_filter(&NOTHING)
     }
 }
 
-/// Other systems tell less: what their kernel has taken counts as sent.
+/// Other systems report less: bytes that their kernel has accepted count as sent.
 #[cfg(not(target_os = "linux"))]
 mod kernel {
     use std::{io, os::fd::AsFd};
@@ -336,7 +338,7 @@ mod tests {
         (ClientSocket::accepted(stream, Duration::from_secs(60)), client)
     }
 
-    /// Writes until the kernel takes no more; returns what it took.
+    /// Writes until the kernel accepts no more; returns how much it accepted.
     async fn fill(socket: &mut ClientSocket) -> u64 {
         let piece = vec![7; 32 << 10];
         let mut taken = 0;
@@ -382,7 +384,7 @@ mod tests {
         let connection = socket.connection().upgrade().expect("open");
         fill(&mut socket).await;
         let unsent = connection.unsent();
-        // There is something to read, so that closing resets.
+        // There are bytes to read, so closing resets the connection.
         drop(client);
         socket.read_u8().await.expect_err("it is gone");
         assert_eq!(connection.unsent(), unsent);

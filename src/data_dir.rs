@@ -1,4 +1,4 @@
-//! The data folder: what belongs to this instance alone, and the lock that keeps it so.
+//! The data folder: the data of this instance alone, and the lock that guarantees that.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use penstock_actors::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
-/// One folder on one machine, for as long as the machine runs.
+/// One folder on one machine, until the machine restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     boot: String,
@@ -24,16 +24,16 @@ pub struct Place {
 pub struct DataDir {
     path: PathBuf,
     node: NodeId,
-    /// The lock ends with the process, however it ends.
+    /// The lock ends with the process, however the process ends.
     lock: File,
 }
 
 impl DataDir {
-    /// Makes the folder if it is missing, and takes it for this process. Two instances in one folder would share a name in
-    /// the ledger, and take each other's leases.
+    /// Creates the folder if it is missing, and locks it for this process. Two instances in one folder would have the
+    /// same name in the ledger, and use each other's leases.
     ///
     /// # Errors
-    /// When it cannot be made or read, or when another process has it.
+    /// When the folder cannot be created or read, or when another process has locked it.
     pub fn take(path: &Path) -> anyhow::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
@@ -50,7 +50,7 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                bail!("another penstock has the data folder {}; give this one its own with --data-dir", path.display())
+                bail!("another penstock uses the data folder {}; give this one its own with --data-dir", path.display())
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
@@ -60,15 +60,15 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), node, lock })
     }
 
-    /// What tells this folder on this machine, since its last start, from every copy of it: no process but this one can hold the
-    /// lock of it. `None` where the system does not say.
+    /// Distinguishes this folder on this machine, since the machine's last start, from every copy of it: only this
+    /// process can hold its lock. `None` if the system does not provide the information.
     pub fn place(&self) -> Option<Place> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let lock = self.lock.metadata().ok()?;
         Some(Place { boot: boot.trim().to_owned(), device: lock.dev(), inode: lock.ino() })
     }
 
-    /// Gives this instance a new name in the ledger; the file of the last one stays beside it.
+    /// Gives this instance a new name in the ledger; the file with the old name stays beside it.
     ///
     /// # Errors
     /// When the folder cannot be written to.
@@ -83,7 +83,7 @@ impl DataDir {
         &self.path
     }
 
-    /// The name of this instance in the ledger, the same for as long as the folder lives.
+    /// The name of this instance in the ledger, the same for as long as the folder exists.
     pub const fn node(&self) -> NodeId {
         self.node
     }

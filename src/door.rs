@@ -1,10 +1,11 @@
-//! The door: the socket that listens, and how it closes on nobody who is already inside.
+//! The listening socket, which closes without resetting clients that are already connected.
 //!
-//! A client is connected as soon as the kernel says so, whether or not anybody has accepted the connection yet. A listener that
-//! closes resets those that wait, and who had sent a request by then cannot know what became of it: a balancer repeats a GET,
-//! but must not repeat a POST. So the door is [shut](Door::shut) before the listener closes: from then on the kernel drops what asks
-//! for a new connection, and whoever is inside is accepted. Who was dropped asks again a second later (RFC 6298, section 2), is
-//! refused outright, and turns to another instance with nothing lost.
+//! A client is connected as soon as the kernel completes the handshake, even before the server has accepted the
+//! connection. A listener that closes resets the connections in its queue, and a client that had sent a request by then
+//! cannot know what happened to it: a balancer repeats a GET, but must not repeat a POST. So the door is
+//! [shut](Door::shut) before the listener closes: from then on the kernel drops new connection requests, and the
+//! connections in the queue are still accepted. A client whose request was dropped tries again a second later (RFC
+//! 6298, section 2), is refused outright, and turns to another instance with nothing lost.
 
 use std::{
     io,
@@ -16,17 +17,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that wait to be accepted. A burst of a thousand new streams fits.
 const BACKLOG: i32 = 2048;
 
-/// The socket that listens, shared with the server that accepts from it.
+/// The listening socket, shared with the server that accepts from it.
 pub struct Door(Socket);
 
 impl Door {
-    /// Listens; the listener is for whoever accepts.
+    /// Listens; the returned listener is for the server that accepts.
     ///
     /// # Errors
-    /// What the system says of the address.
+    /// The system's error about the address.
     pub fn open(address: SocketAddr) -> io::Result<(Self, TcpListener)> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // Connections of a node that was here before are no reason to wait.
+        // Old connections of an earlier node must not delay the start.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -34,10 +35,10 @@ impl Door {
         Ok((Self(socket), listener))
     }
 
-    /// Lets nobody in any more. Whoever is inside waits until it is accepted.
+    /// Drops new connection requests from now on. Connections in the queue wait until they are accepted.
     ///
     /// # Errors
-    /// What the system says; then the door is as open as before.
+    /// The system's error; then the socket still takes new connections.
     #[cfg(target_os = "linux")]
     pub fn shut(self) -> io::Result<()> {
         self.0.attach_filter(&filter::NO_SYN)
@@ -54,16 +55,16 @@ impl Door {
 mod filter {
     use socket2::SockFilter;
 
-    // linux/bpf_common.h: what an instruction is, with what it works on.
+    // linux/bpf_common.h: the code of an instruction, with its operands.
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_SET: u16 = 0x45;
     const RETURN: u16 = 0x06;
 
-    /// Where the flags are in the header of a segment, at which a filter begins to read (RFC 9293, section 3.1).
+    /// The position of the flags in the header of a segment, where a filter begins to read (RFC 9293, section 3.1).
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
 
-    /// Drops segments that ask for a connection, and keeps those of connections that are being made.
+    /// Drops segments that ask for a new connection, and keeps those of handshakes under way.
     pub(super) const NO_SYN: [SockFilter; 4] = [
         SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
         SockFilter::new(JUMP_IF_SET, 0, 1, SYN),

@@ -1,8 +1,8 @@
-//! The folders that files are named in: where a name is on the disk, and when.
+//! Folders of files, and how a file's name becomes durable.
 
 use std::{fs::File, io, path::Path};
 
-/// The folder that a path names something in.
+/// The folder that contains a path's last component.
 pub(crate) fn of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

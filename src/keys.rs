@@ -1,6 +1,7 @@
-//! API keys: how they are made, hashed and looked up, and where the first admin key comes from.
+//! API keys: how they are generated, hashed and looked up, and where the first admin key comes from.
 //!
-//! Only the BLAKE3 hash of a secret is stored. A made secret has 256 random bits, so a slow hash would add nothing.
+//! Only the BLAKE3 hash of a secret is stored. A generated secret has 256 random bits, so a slow hash would add
+//! nothing.
 
 mod admin;
 mod ring;
@@ -9,22 +10,22 @@ pub use admin::{ADMIN, ADMIN_KEY, AdminKey, ensure_admin};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub use ring::KeyRing;
 
-/// BLAKE3 of a secret: what is stored and looked up.
+/// The BLAKE3 hash of a secret, which is stored and looked up.
 pub type SecretHash = [u8; 32];
 
-/// What every made secret starts with, so that a leaked one is recognised by scanners.
+/// The prefix of every generated secret, so that scanners recognise a leaked one.
 const PREFIX: &str = "pk_";
 
-/// A key's secret that was just made. It is shown once and then only its hash is known.
+/// The secret of a new key. It is shown once; afterwards only its hash is known.
 pub struct NewSecret {
     pub text: String,
     pub hash: SecretHash,
 }
 
-/// Makes a secret: `pk_` and 32 random bytes in base64url.
+/// Generates a secret: `pk_` and 32 random bytes in base64url.
 ///
 /// # Errors
-/// When the system gives no randomness.
+/// When the system provides no random bytes.
 pub fn generate() -> Result<NewSecret, getrandom::Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;

@@ -1,6 +1,6 @@
 //! The Penstock server: HTTP, the adapters behind the actors' ports, configuration, metrics and the command line.
 //!
-//! [`wiring`] is the only place that names everything; [`serve`] starts and stops it in order.
+//! [`wiring`] is the only place that names all parts; [`serve`] starts and stops them in order.
 
 pub mod adapters;
 pub mod antechamber;

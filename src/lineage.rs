@@ -1,8 +1,8 @@
-//! OpenLineage events as they come over the wire: checked against the published schema, then read.
+//! OpenLineage events as they arrive: validated against the published schema, then parsed.
 //!
-//! The schema (2-0-2, bundled in `schemas/`) says what an event must have. It is open: facets that nobody here knows of are
-//! kept as they are, and nothing is ever fetched to look them up. What a node is willing to keep of an event (names, times,
-//! numbers) is the business of [`lineage_event`], which reads it.
+//! The schema (2-0-2, bundled in `schemas/`) defines what an event must contain. It is open: unknown facets are kept
+//! unchanged, and nothing is ever fetched to look them up. [`lineage_event`], which parses events, defines what a node
+//! accepts beyond the schema (names, times, numbers).
 
 use anyhow::anyhow;
 use jiff::Timestamp;
@@ -16,10 +16,10 @@ use penstock_actors::{
 };
 use serde_json::{Value, json};
 
-/// What OpenLineage publishes.
+/// The schema that OpenLineage publishes.
 const SCHEMA: &str = include_str!("../schemas/openlineage/2-0-2/OpenLineage.json");
 
-/// Reads events. Made once, shared by all workers.
+/// Reads events. Created once, shared by all workers.
 pub struct EventReader {
     run: Validator,
     job: Validator,
@@ -29,13 +29,13 @@ pub struct EventReader {
 
 impl EventReader {
     /// # Errors
-    /// When the bundled schema cannot be used.
+    /// When the bundled schema is invalid.
     pub fn new(bounds: EventBounds) -> anyhow::Result<Self> {
         let validator = |definition: &str| {
             let mut schema: Value = serde_json::from_str(SCHEMA)?;
-            // The whole is one of three definitions. Which of them is known beforehand, so that a fault is told of that one
-            // and not of all.
-            let members = schema.as_object_mut().ok_or_else(|| anyhow!("the schema is no object"))?;
+            // The schema is one of three definitions. The right one is known beforehand, so that faults are reported
+            // for that definition and not for all of them.
+            let members = schema.as_object_mut().ok_or_else(|| anyhow!("the schema is not an object"))?;
             members.remove("oneOf");
             members.insert("$ref".into(), json!(format!("#/$defs/{definition}")));
             let options = jsonschema::options().should_validate_formats(true).offline();
@@ -52,7 +52,7 @@ impl EventReader {
     /// Reads the text of one event.
     ///
     /// # Errors
-    /// What is wrong with it, by path.
+    /// The faults, by path.
     pub fn read(&self, text: &str, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
         let value: Value =
             serde_json::from_str(text).map_err(|error| vec![Fault::new("", format!("is not JSON: {error}"))])?;
@@ -73,7 +73,7 @@ impl EventReader {
     }
 }
 
-/// What an event says that it is, by the definition that its `schemaURL` names, or else what it looks like: clients of old
+/// The kind of an event: by the definition that its `schemaURL` names, or else by its members, because clients of old
 /// versions name no definition.
 fn kind_of(value: &Value) -> EventKind {
     let named = value["schemaURL"].as_str().and_then(|url| url.rsplit_once('/')).map(|(_, definition)| definition);
@@ -88,14 +88,14 @@ fn kind_of(value: &Value) -> EventKind {
     }
 }
 
-/// Tells of an error; of an alternative that did not fit, what did not fit in it. Values are not repeated: they may be long.
+/// Reports an error; for an alternative, why it did not match. Values are not repeated, because they may be long.
 fn tell(error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
     if faults.len() >= FAULTS {
         return;
     }
     let mut path = path_of(error);
     let detail = match error.kind() {
-        // The schema has alternatives of one only.
+        // The schema's alternatives have one member each.
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             return context.iter().flatten().for_each(|error| tell(error, faults));
         }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            // When the terminal is gone this fails, and there is no other place to tell.
+            // If the terminal is gone this fails, and there is no other place to report the error.
             let _ = writeln!(std::io::stderr(), "penstock: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,13 +1,14 @@
 //! The server: starts everything in order, and stops it in order.
 //!
 //! # Shutdown
-//! 1. A [signal](crate::signals) that asks for it: `/health/ready` says draining and connections are closed after their answer, but everybody is served
-//!    for `server.drain_notice`. Then nobody new is let in, and who has come in by then is served.
-//! 2. The listener closes, and new streams and uploads are refused; running requests have `server.drain_grace` to end, then
-//!    their connections are closed, which settles their streams by what was sent.
-//! 3. Lineage that is under way is kept, leases go back, usage is flushed to the ledger, and the node's epoch is closed there:
-//!    awaited, with a deadline.
-//! 4. Exit 0. A second one, unless it is SIGHUP, exits at once at any point.
+//! 1. A [signal](crate::signals) asks for it: `/health/ready` reports draining and connections are closed after their
+//!    answer, but every request is served for `server.drain_notice`. Then new connections are not accepted any more, and
+//!    those that are already connected are served.
+//! 2. The listener closes, and new streams and uploads are refused; running requests have `server.drain_grace` to end,
+//!    then their connections are closed, which settles their streams by the bytes that were sent.
+//! 3. Lineage events under way are stored, leases are released, usage is flushed to the ledger, and the node's epoch is
+//!    closed there: awaited, with a deadline.
+//! 4. Exit 0. A second signal, unless it is SIGHUP, exits at once at any point.
 
 mod watches;
 
@@ -53,7 +54,7 @@ use crate::{
 /// How long the last flush may take.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the listener goes on accepting whoever has come in, of a node that gave notice.
+/// After a notice, how long the listener still accepts connections that are already in its queue.
 const LAST_IN: Duration = Duration::from_millis(500);
 
 /// A running server.
@@ -69,7 +70,7 @@ pub struct Server {
     readiness: Data<Readiness>,
     signals: Signals,
     notice: Duration,
-    /// Held until the end: the folder is this process's own.
+    /// Held until the end, so that no other process uses the folder.
     _data_dir: DataDir,
 }
 
@@ -77,22 +78,22 @@ impl Server {
     /// Starts a server. Needs a running actix system; blocking work and connections run on `io`.
     ///
     /// # Errors
-    /// What could not be opened or bound, and why.
+    /// The part that could not be opened or bound, and why.
     pub async fn start(config: &Config, io: &tokio::runtime::Handle) -> anyhow::Result<Self> {
         let mut signals = Signals::listen()?;
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-            tracing::warn!(%error, "the limit of open files was not raised; it bounds connections");
+            tracing::warn!(%error, "the limit on open files cannot be raised; it bounds the number of connections");
         }
         let mut data_dir = DataDir::take(&config.data.dir)?;
         let (door, listener) = Door::open(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
-        // Whoever looks after the process must not take one that waits for its database for one that hangs.
+        // A supervisor must not take a process that waits for its database for a hung one.
         let antechamber = Antechamber::open(listener.try_clone()?)?;
         let metrics = Arc::new(Metrics::new()?);
         tokio::select! {
             ready = ready_database(config) => ready?,
-            // What a migration had begun is undone.
+            // An unfinished migration is rolled back.
             signal = signals.stop() => bail!("stopped by {signal} while it waited for its database"),
         }
         antechamber.database_is_there();
@@ -124,15 +125,14 @@ impl Server {
                 ring.heard(change);
             }),
         };
-        // Before the node, whose background work would stand in line for connections with what a start cannot do without.
-        let lineage = Lineage::start(&world.lineage, wiring::lineage_settings(config))
-            .await
-            .context("the database did not take lineage in")?;
+        // Before the node, whose background work would compete for connections with calls that the start needs.
+        let lineage =
+            Lineage::start(&world.lineage, wiring::lineage_settings(config)).await.context("cannot start lineage")?;
         metrics.observe_lineage(lineage.clone())?;
         let settings = wiring::node_settings(config, cores());
         let node = Node::start(&world.ports, &settings, data_dir.node(), observers, io.clone())
             .await
-            .context("the ledger did not take this node in")?;
+            .context("cannot register this node in the ledger")?;
         metrics.observe_node(node.clone(), world.pool.clone())?;
         metrics.observe_cache(world.cache.clone())?;
         metrics.observe_clock(Arc::clone(&world.ports.watch))?;
@@ -169,7 +169,8 @@ impl Server {
     /// Serves until a signal comes, then drains.
     ///
     /// # Errors
-    /// When an actor died or the listener failed: the process should exit with a failure, so that it is restarted.
+    /// When an actor died or the listener failed: the process should exit with a failure, so that a supervisor restarts
+    /// it.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let failure = tokio::select! {
             signal = self.signals.stop() => {
@@ -180,7 +181,7 @@ impl Server {
             failure = watches::node(&self.node, &self.lineage, self.world.file.as_deref()) => Some(failure),
             failure = watches::database(&self.world.store) => Some(failure),
         };
-        // Who has failed had better be gone.
+        // A failed node skips the drain notice.
         let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
         if let Some(failure) = &failure {
             tracing::error!(failure, "the node stops");
@@ -189,7 +190,7 @@ impl Server {
         let draining = async {
             tokio::time::sleep(notice).await;
             if let Err(error) = self.door.shut() {
-                tracing::warn!(%error, "who connects just now may be reset");
+                tracing::warn!(%error, "the listener cannot drop new connection requests; a client that connects now may be reset");
             }
             tokio::time::sleep(notice.min(LAST_IN)).await;
             tracing::info!("draining: no new streams, running ones may end");
@@ -197,7 +198,9 @@ impl Server {
             self.readiness.drain();
             stopped.await;
             if !self.lineage.drain(DRAIN_PATIENCE).await {
-                tracing::warn!("lineage events were left behind; whoever sent them was not told that they are kept");
+                tracing::warn!(
+                    "lineage events were not stored before the deadline; their senders got no confirmation and should send them again"
+                );
             }
             let report = self.node.drain(DRAIN_PATIENCE).await;
             if let Some(redis) = &self.world.redis {
@@ -214,7 +217,7 @@ impl Server {
             tracing::error!(
                 streams,
                 unsettled,
-                "the node's epoch was not closed in the ledger; what it had leased is reclaimed as after a crash"
+                "the node's epoch cannot be closed in the ledger; its leases are reclaimed as after a crash"
             );
         }
         match failure {
@@ -235,15 +238,17 @@ async fn ready_database(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Says at the start when the policy that the node obeys cannot be had. The node starts all the same: streams do not need it, and
-/// it is put through the node itself.
+/// Logs at the start when the node's policy cannot be loaded. The node starts all the same: streams do not need the
+/// policy, and an operator puts it through the node itself.
 async fn tell_of_policy(governor: &Governor) {
     match governor.standing().await {
         Ok(()) => {}
         Err(error @ GovernError::Missing(_)) => {
-            tracing::warn!(%error, "nothing is published or sold until it is put (governance.policy)");
+            tracing::warn!(%error, "the node's policy is missing; nothing is published or sold until it is put (governance.policy)");
         }
-        Err(error) => tracing::warn!(%error, "nothing is published or sold until it can be read (governance.policy)"),
+        Err(error) => {
+            tracing::warn!(%error, "the node's policy cannot be read; nothing is published or sold until it can (governance.policy)")
+        }
     }
 }
 
@@ -251,7 +256,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// What limits requests, with its gauge.
+/// The rate limiter for requests, with its gauge.
 fn rate_gate(
     config: &Config,
     limiter: RateLimiter,
@@ -269,7 +274,7 @@ fn rate_gate(
     Ok(gate)
 }
 
-/// Who does the work that requests ask for.
+/// The actors and services that do the work of requests.
 struct Actors<'a> {
     node: &'a Node,
     lineage: &'a Lineage,

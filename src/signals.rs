@@ -1,18 +1,18 @@
-//! Signals: what a terminal, a shell, a supervisor and a rotator of logs send to the node, and what they mean here.
+//! Signals from a terminal, a shell, a supervisor or a log rotator, and their meaning for the node.
 //!
-//! | signal | who sends it | what it means |
+//! | signal | sender | meaning |
 //! |---|---|---|
 //! | SIGTERM, SIGINT, SIGQUIT | a supervisor; Ctrl-C and Ctrl-\ | drain; while it drains, exit at once |
-//! | SIGHUP | a terminal that is closed, a shell that ends | drain; never more than that, for it often comes twice |
-//! | SIGUSR1, SIGUSR2 | rotators of logs, by habit | nothing: the node keeps no file of logs open |
+//! | SIGHUP | a terminal that is closed, a shell that ends | drain; never more than that, because it often comes twice |
+//! | SIGUSR1, SIGUSR2 | log rotators, by habit | nothing: the node keeps no log file open |
 //!
-//! A node that was started with SIGHUP ignored, as by `nohup`, goes on ignoring it.
+//! A node that was started with SIGHUP ignored, as by `nohup`, continues to ignore it.
 
 use std::{fs, future::pending, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals of this process, from when they are listened for.
+/// The signals of this process, from the call of [`listen`](Self::listen) on.
 pub struct Signals {
     stops: [(Signal, &'static str); 3],
     hangup: Option<Signal>,
@@ -23,7 +23,7 @@ impl Signals {
     /// Listens from now on.
     ///
     /// # Errors
-    /// When the system does not let it.
+    /// When the system does not permit it.
     pub fn listen() -> io::Result<Self> {
         let hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self {
@@ -37,7 +37,7 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that asks the node to stop; its name.
+    /// Waits for a signal that asks the node to stop; returns its name.
     pub async fn stop(&mut self) -> &'static str {
         loop {
             let [terminate, interrupt, quit] = &mut self.stops;
@@ -50,11 +50,11 @@ impl Signals {
                 _ = one.recv() => {}
                 _ = two.recv() => {}
             }
-            tracing::info!("SIGUSR1 and SIGUSR2 mean nothing to this node: it goes on");
+            tracing::info!("SIGUSR1 and SIGUSR2 have no meaning for this node; it continues");
         }
     }
 
-    /// While the node drains: waits for a signal that asks it to stop at once; its name.
+    /// While the node drains: waits for a signal that asks it to stop at once; returns its name.
     pub async fn stop_now(&mut self) -> &'static str {
         loop {
             let name = self.stop().await;

@@ -1,10 +1,10 @@
-//! Requests that are signed with an identity key: what is signed, with which key, and how it stands in header fields. The
-//! server reads and verifies it, the commands of the client make it.
+//! Requests that are signed with an identity key: the signed bytes, the key that signs, and the header fields. The
+//! server parses and verifies signatures, the client commands create them.
 //!
-//! It is the general message of BRC-103 in the fields of BRC-104, as far as a single request without a session can be one:
-//! the key that signs is derived (BRC-42, BRC-43) from the identity key for everybody to verify, the nonce of the peer is
-//! the hash of the address that the signer calls, and the body is signed by its digest, so that nobody has to hold it.
-//! docs/api.md says what agrees and what differs, and why.
+//! The signature is the general message of BRC-103 in the fields of BRC-104, as far as that is possible for a single
+//! request without a session: the signing key is derived from the identity key (BRC-42, BRC-43) so that anyone can
+//! verify it, the nonce of the peer is the hash of the address that the signer calls, and the body is signed by its
+//! digest, so that it need not be buffered. docs/api.md describes the differences from BRC-103 and their reasons.
 
 mod derivation;
 mod message;

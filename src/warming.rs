@@ -1,9 +1,10 @@
-//! Warming: what all instances are asked for most is in this one's caches before somebody asks it.
+//! Warming: loads the things that all instances use most into this instance's caches before a request for them.
 //!
-//! Uses are counted here in two bounded sketches and added up in the shared cache, by the hour. At the start, and then now and
-//! then, an instance loads the assets used most into its caches, and of the contents used most the size and the first leaf
-//! into memory. That is bounded in number, one by one and in the background, so that it takes nothing from whoever is served;
-//! instances do it at times of their own. **When the shared cache is away** an instance warms what it has counted itself.
+//! Uses are counted here in two bounded sketches and summed in the shared cache, by the hour. At the start, and then at
+//! an interval, an instance loads the most used assets into its caches, and the size and first leaf of the most used
+//! contents into memory. The number is bounded, and they are loaded one by one in the background, so that requests lose
+//! nothing; each instance has a time of its own. **When the shared cache is down,** an instance warms what it has
+//! counted itself.
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,20 +21,20 @@ use penstock_actors::{
 
 use crate::{adapters::cached::CachedCatalog, http::ContentSizes, telemetry::metrics::WarmMetrics};
 
-/// Counters of each list: with so many, what is used more often than once in a thousand times is certainly found.
+/// Counters per list: with this many, a thing with more than one use in a thousand is certainly found.
 const COUNTERS: usize = 1024;
 
-/// What a pass tells the others of each list.
+/// The most entries per list that a pass sends to the shared cache.
 const TOLD: usize = 512;
 
-/// The part of the interval by which an instance may be early, so that instances that were started together do not load the
-/// same things at the same time.
+/// The fraction of the interval by which an instance may be early, so that instances that were started together do not
+/// load the same things at the same time.
 const SPREAD: f64 = 0.2;
 
-/// How long the first pass waits at most: an instance that has just been started serves first.
+/// The longest wait of the first pass: an instance that has just started serves requests first.
 const FIRST: Duration = Duration::from_secs(2);
 
-/// What is asked for, counted on this instance.
+/// Uses counted on this instance.
 pub struct Uses {
     assets: Mutex<TopUses<VersionId>>,
     contents: Mutex<TopUses<ContentHash>>,
@@ -55,7 +56,7 @@ impl Uses {
     }
 }
 
-/// Where two count at once, one of them is passed over: that happens to what is used much and to what is not alike, and nobody
+/// If two threads count at once, one use is dropped: that affects often and rarely used things alike, and no request
 /// waits for a statistic.
 fn count<T: Clone + Eq + std::hash::Hash + Ord>(uses: &Mutex<TopUses<T>>, thing: &T) {
     if let Ok(mut uses) = uses.try_lock() {
@@ -66,14 +67,14 @@ fn count<T: Clone + Eq + std::hash::Hash + Ord>(uses: &Mutex<TopUses<T>>, thing:
 /// How much is warmed, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WarmSettings {
-    /// Assets and contents each.
+    /// The number of assets, and the number of contents.
     pub most: usize,
     pub interval: Duration,
-    /// Bytes of leaves of content that warming may bring into memory.
+    /// Bytes of leaves that warming may load into memory.
     pub leaves: u64,
 }
 
-/// What warming works with.
+/// The dependencies of warming.
 pub struct Warmer {
     pub settings: WarmSettings,
     pub uses: Arc<Uses>,
@@ -101,20 +102,20 @@ impl Warmer {
         for id in self.most_used(UseList::Assets, &self.uses.assets).await {
             match self.catalog.warm(id).await {
                 Ok(()) => self.metrics.warmed("asset"),
-                // The database has other worries: warming is no reason to add to them.
-                Err(error) => return tracing::debug!(%error, "an asset was not warmed"),
+                // The database is in trouble: warming must not add to its load.
+                Err(error) => return tracing::debug!(%error, "an asset cannot be warmed; this pass ends"),
             }
         }
         let mut room = self.settings.leaves;
         for hash in self.most_used(UseList::Contents, &self.uses.contents).await {
             match self.warm_content(hash, &mut room).await {
                 Ok(()) => self.metrics.warmed("content"),
-                Err(error) => return tracing::debug!(%error, "content was not warmed"),
+                Err(error) => return tracing::debug!(%error, "a content cannot be warmed; this pass ends"),
             }
         }
     }
 
-    /// What all instances use most; tells them of what this one has counted.
+    /// The things that all instances use most. Also sends the uses that this instance has counted.
     async fn most_used<T>(&self, list: UseList, uses: &Mutex<TopUses<T>>) -> Vec<T>
     where
         T: Clone + Eq + std::hash::Hash + Ord + std::fmt::Display + std::str::FromStr,
@@ -128,7 +129,9 @@ impl Warmer {
             };
             match most.await {
                 Ok(most) => return most.iter().filter_map(|name| name.parse().ok()).collect(),
-                Err(error) => tracing::debug!(%error, "it is not known what others use most"),
+                Err(error) => {
+                    tracing::debug!(%error, "the shared cache does not return the most used things; this instance warms what it has counted itself")
+                }
             }
         }
         counted.into_iter().take(self.settings.most).map(|(thing, _)| thing).collect()

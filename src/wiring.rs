@@ -1,4 +1,5 @@
-//! The composition root: configuration in, ports and node settings out. Only here is every adapter named.
+//! The composition root: takes the configuration and makes ports and node settings. Only this module names every
+//! adapter.
 
 mod clock;
 mod database;
@@ -56,52 +57,54 @@ pub use lineage::{lineage_http_settings, lineage_settings};
 pub use signed::signed_requests;
 pub use storage::open as open_storage;
 
-/// A question to the quota cache waits for its queue, a refill and its retry: two statements and a wait for a connection.
+/// A request to the quota cache waits for its queue, a refill and its retry: two statements and a wait for a
+/// connection.
 const QUESTION_ROUND_TRIPS: u32 = 2;
 
 /// Everything behind the handlers and the actors.
 #[derive(Clone)]
 pub struct World {
     pub ports: Ports,
-    /// The catalogue and the receipts through the caches, for handlers. The actors have them without.
+    /// The catalogue and the receipts through the caches, for handlers. The actors use them without caches.
     pub catalog: Arc<CachedCatalog>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
     pub lineage: LineagePorts,
-    /// Whether the stores of blobs are this installation's own.
+    /// Checks that the blob stores belong to this installation.
     pub store: Arc<StoreGuard>,
     /// Governance policies through the caches, for handlers.
     pub policies: Arc<dyn Policies>,
-    /// Through the caches.
+    /// Identity keys through the caches.
     pub identities: Arc<dyn Identities>,
     pub api_keys: Arc<dyn ApiKeys>,
-    /// Gives URLs to those who deliver instead of the node; `None` where nobody does.
+    /// Signs URLs for servers that deliver instead of the node; `None` if there are none.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
-    /// What all instances share of the caches; `None` where this one is alone.
+    /// The shared tier of the caches; `None` if this instance has none.
     pub shared_cache: Option<Arc<dyn SharedCache>>,
-    /// What is asked for, so that it can be warmed.
+    /// Uses of assets and contents, for warming.
     pub uses: Arc<Uses>,
     /// Sizes of contents.
     pub sizes: Arc<ContentSizes>,
-    /// Keeps the connection pool warm; `None` where there is no pool.
+    /// Keeps the connection pool warm; `None` if there is no pool.
     pub pool: Option<PostgresStore>,
-    /// The database's file; `None` where it is a server.
+    /// The database's file; `None` if the database is a server.
     pub file: Option<Arc<DatabaseFile>>,
-    /// The link to Redis; `None` where state is kept in this process.
+    /// The link to Redis; `None` if state is kept in this process.
     pub redis: Option<RedisLink>,
 }
 
 /// Opens the database, the blobs and the shared state. The database must be migrated.
 ///
 /// # Errors
-/// What cannot be opened, and why.
+/// The part that cannot be opened, and why.
 pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<World> {
     let database = open_database(config, &metrics.db, io).await?;
     let (clock, watch) = watch_clock(config, &database);
-    watch.measure().await.context("cannot ask the database for its time")?;
+    watch.measure().await.context("cannot read the database's clock")?;
     let clock: Arc<dyn Clock> = clock;
-    let installation = database.installations.installation().await.context("cannot read whose the database is")?;
+    let installation =
+        database.installations.installation().await.context("cannot read the installation of the database")?;
     let redis = open_redis(config, metrics, io, Some(installation.installation_id)).await?;
     let shared = shared_state(config, redis.as_ref(), Arc::clone(&clock));
     let (blobs, urls) = open_storage(config, metrics, io).await?;
@@ -151,7 +154,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     })
 }
 
-/// What instances share: on Redis where there is a link to it, in this process otherwise.
+/// The state that instances share: on Redis if there is a link to it, otherwise in this process.
 pub fn shared_state(config: &Config, redis: Option<&RedisLink>, clock: Arc<dyn Clock>) -> Arc<dyn SharedState> {
     let sessions = config.sessions.entries;
     match redis {
@@ -160,26 +163,27 @@ pub fn shared_state(config: &Config, redis: Option<&RedisLink>, clock: Arc<dyn C
     }
 }
 
-/// Marks stores of blobs that are new, and tells in the log of those that are not this installation's own.
+/// Marks new blob stores, and logs those that do not belong to this installation.
 ///
 /// # Errors
-/// When a folder cannot be read or written. An S3 that does not answer may come later: stores are looked at again and again.
+/// When a folder cannot be read or written. An S3 that does not answer may come back: stores are checked repeatedly.
 pub async fn take_stores_into_use(config: &Config, world: &World) -> anyhow::Result<()> {
     let Err(error) = world.store.take_into_use().await else { return Ok(()) };
     if config.storage.backend == StorageBackend::Fs {
         return Err(error).with_context(|| format!("cannot use the blob folder {}", config.blob_root().display()));
     }
-    tracing::warn!(%error, "the node goes on without its store of blobs, and looks at it again");
+    tracing::warn!(%error, "the blob store cannot be used; the node runs without it and checks it again");
     Ok(())
 }
 
-/// The link to Redis, if the configuration names one. Redis need not be there yet.
+/// The link to Redis, if the configuration names one. Redis need not be up yet.
 ///
-/// Keys carry the installation, so that two installations on one server with one prefix never read each other's: a cached identity
-/// key of one would open the other. Without an installation the link is for looking whether Redis answers.
+/// Keys contain the installation, so that two installations on one server with one prefix never read each other's keys:
+/// a cached identity key of one would give access to the other. Without an installation, the link only serves to check
+/// whether Redis answers.
 ///
 /// # Errors
-/// What is wrong with the configuration.
+/// The fault of the configuration.
 pub async fn open_redis(
     config: &Config,
     metrics: &Metrics,
@@ -205,7 +209,7 @@ pub async fn open_redis(
     Ok(Some(link))
 }
 
-/// Who may call how often, counted where the configuration says.
+/// The rate limiter, which counts where the configuration says.
 pub fn rate_limiter(config: &Config, world: &World, node: &Node, io: &Handle) -> RateLimiter {
     let limits = &config.rate_limits;
     let link = world.redis.clone().filter(|_| limits.backend == RateLimitBackend::Redis);
@@ -224,13 +228,13 @@ pub fn rate_limiter(config: &Config, world: &World, node: &Node, io: &Handle) ->
     RateLimiter::new(&world.ports.clock, RATE_WINDOW, limits.subjects, sharing)
 }
 
-/// The bounds and times of the caches.
+/// The limits and times of the caches.
 pub fn cache_settings(config: &Config) -> TieredSettings {
     let cache = &config.cache;
     TieredSettings {
         memory: cache.memory,
         ttls: CacheTtls {
-            // An asset shows its price.
+            // An asset includes its price.
             assets: cache.assets_ttl.min(cache.prices_ttl),
             listings: cache.listings_ttl.min(cache.prices_ttl),
             lineage: cache.lineage_ttl,
@@ -244,15 +248,15 @@ pub fn cache_settings(config: &Config) -> TieredSettings {
     }
 }
 
-/// What keeps the caches of a node warm.
+/// The warmer of a node's caches.
 ///
 /// # Errors
-/// When a warmer is shown already.
+/// When a warmer is exported already.
 pub fn warmer(config: &Config, world: &World, node: Node, metrics: &Metrics) -> Result<Warmer, prometheus::Error> {
     let settings = WarmSettings {
         most: config.cache.warm,
         interval: config.cache.warm_interval,
-        // The other half is for what is asked for meanwhile.
+        // The other half is for content that is requested meanwhile.
         leaves: config.streams.memory_cache / 2,
     };
     Ok(Warmer {
@@ -266,14 +270,15 @@ pub fn warmer(config: &Config, world: &World, node: Node, metrics: &Metrics) -> 
     })
 }
 
-/// How soon other instances give back what is called back: they hear of it by Redis, or read it in the log of changes.
+/// How soon other instances return recalled credit: they hear of the recall through Redis, or read it in the change
+/// log.
 fn held_back_retry(config: &Config) -> Duration {
     let message = Duration::from_secs(1);
     let has_redis = matches!(config.redis.servers(), Ok(Some(_)));
     if has_redis { message } else { message + config.quota.change_poll }
 }
 
-/// The bounds and times of the actors.
+/// The limits and times of the actors.
 pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
     let Config { quota, usage, streams, uploads, janitor, .. } = config;
     // Two shards saturate any ledger; more only split the batches of their refills.

@@ -1,34 +1,35 @@
-//! Turns: the server is given one request at a time.
+//! Turns: the server gets one request at a time.
 //!
-//! A client may send its next request before it has the answer to the last one (RFC 9112, section 9.3.2). The framework then reads
-//! ahead, and begins the earlier answer with the version, the `Connection` and the method of the later request: the answer to a GET
-//! that a HEAD follows has no body. So what follows a request is held back until its answer has ended.
+//! A client may send its next request before it has the answer to the last one (RFC 9112, section 9.3.2). The framework
+//! then reads ahead, and gives the earlier answer the version, the `Connection` and the method of the later request:
+//! the answer to a GET before a HEAD has no body. So bytes after a request are held back until its answer has ended.
 //!
-//! Where a head ends is found here; what follows it, the server says when it [begins](Turns::begin) with it.
+//! This module finds the end of a head; the server reports the framing of the body when it [begins](Turns::begin) the
+//! request.
 
 use std::task::Waker;
 
-/// What comes after the head of a request.
+/// What follows the head of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     Length(u64),
     Chunked,
-    /// To the end of the connection.
+    /// Bytes until the end of the connection.
     Endless,
 }
 
-/// What of the bytes of a client is for the server to read now.
+/// Decides which of a client's bytes the server may read now.
 #[derive(Debug, Default)]
 pub struct Turns {
     state: State,
-    /// Something has come that is not to be read yet.
+    /// Set when bytes have arrived that must not be read yet.
     waiting: Option<Waker>,
 }
 
 #[derive(Debug)]
 enum State {
     Head(Head),
-    /// A head is whole, and the server has not begun with it.
+    /// A head is complete, and the server has not begun the request.
     Whole {
         looked: bool,
     },
@@ -36,7 +37,7 @@ enum State {
         body: Body,
         answered: bool,
     },
-    /// The request is whole, and its answer is not.
+    /// The request is complete, and its answer is not.
     Answering,
     /// Nothing is held back any more.
     Free,
@@ -49,12 +50,12 @@ impl Default for State {
 }
 
 impl Turns {
-    /// Whether the server is to read now.
+    /// Whether the server may read now.
     pub(super) fn may_read(&mut self) -> bool {
         match &mut self.state {
             State::Head(_) | State::Body { .. } | State::Free => true,
             State::Answering => false,
-            // It has seen the head and still wants more: it knows better.
+            // It has seen the head and still wants more bytes: it knows better.
             State::Whole { looked: true } => {
                 self.state = State::Free;
                 true
@@ -66,12 +67,12 @@ impl Turns {
         }
     }
 
-    /// Has the server woken when more is to be read.
+    /// Registers the server to be woken when it may read more.
     pub(super) fn wait(&mut self, server: &Waker) {
         self.waiting = Some(server.clone());
     }
 
-    /// How many of these bytes, which follow those before, are for the server to read now.
+    /// How many of these bytes, which follow the earlier ones, the server may read now.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         match &mut self.state {
             State::Head(head) => {
@@ -96,7 +97,7 @@ impl Turns {
         }
     }
 
-    /// The server begins with a request.
+    /// The server begins a request.
     pub fn begin(&mut self, framing: Framing) {
         let body = match framing {
             Framing::Length(length) => Body::Length(length),
@@ -136,11 +137,11 @@ impl Turns {
     }
 }
 
-/// Looks for the empty line after a head. Empty lines before it do not count (RFC 9112, section 2.2).
+/// Finds the empty line after a head. Empty lines before the head do not count (RFC 9112, section 2.2).
 #[derive(Debug, Default)]
 struct Head {
     begun: bool,
-    /// Since the last line feed nothing has come, but for a carriage return.
+    /// Whether nothing but a carriage return has come since the last line feed.
     at_line_start: bool,
 }
 
@@ -166,7 +167,7 @@ enum Body {
 }
 
 impl Body {
-    /// How many of the bytes belong to it, and whether it ends with them.
+    /// How many of the bytes belong to the body, and whether the body ends with them.
     fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         match self {
             Self::Length(left) => {
@@ -179,14 +180,14 @@ impl Body {
     }
 }
 
-/// Where in a chunked body it is (RFC 9112, section 7.1).
+/// The position in a chunked body (RFC 9112, section 7.1).
 #[derive(Debug)]
 enum Chunks {
-    /// In the line that says the size of a chunk; `None` once something else than a digit has come.
+    /// In the line with the size of a chunk; `reads` is false once a character other than a digit has come.
     Size { size: u64, reads: bool },
     /// In a chunk and the line end after it.
     Data { left: u64 },
-    /// After the last chunk, in fields that end with an empty line.
+    /// After the last chunk, in trailer fields that end with an empty line.
     Trailer { empty: bool },
 }
 
@@ -211,7 +212,7 @@ impl Chunks {
                     continue;
                 }
                 Self::Size { size: 0, .. } if byte == b'\n' => *self = Self::Trailer { empty: true },
-                // With its line end.
+                // Including the chunk's line end.
                 Self::Size { size, .. } if byte == b'\n' => *self = Self::Data { left: size.saturating_add(2) },
                 Self::Size { size, reads } => match char::from(byte).to_digit(16) {
                     Some(digit) if *reads => *size = size.saturating_mul(16).saturating_add(u64::from(digit)),
@@ -232,7 +233,7 @@ mod tests {
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
-    /// What is taken of the bytes, in pieces of this size, until it may not be read any more.
+    /// How many of the bytes are taken, in pieces of this size, until reading must stop.
     fn taken(turns: &mut Turns, bytes: &[u8], piece: usize) -> usize {
         let mut at = 0;
         while at < bytes.len() && !matches!(turns.state, State::Whole { .. } | State::Answering) {

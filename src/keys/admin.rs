@@ -1,4 +1,4 @@
-//! The first admin key: the operator's own, or one that is made at the first start and kept in the data folder.
+//! The first admin key: the operator's own, or one that is generated at the first start and kept in the data folder.
 
 use std::{
     fs::OpenOptions,
@@ -19,29 +19,30 @@ use uuid::Uuid;
 
 use super::{SecretHash, generate, hash};
 
-/// The admin, as a producer. It and its first key, which is the configuration's, have the same ids on every node and database, so that a start finds what an earlier one made.
+/// The admin, as a producer. It and its first key, the one from the configuration, have the same ids on every node and
+/// database, so that a start finds what an earlier start created.
 pub const ADMIN: ProducerId = ProducerId::from_uuid(Uuid::from_u128(1));
 pub const ADMIN_KEY: KeyId = KeyId::from_uuid(Uuid::from_u128(1));
 
-/// The file in the data folder that holds a made key.
+/// The file in the data folder that holds a generated key.
 const FILE: &str = "admin-key";
 
-/// Where the admin key is.
+/// The result of [`ensure_admin`].
 pub struct AdminKey {
-    /// The secret, when this start made it: to be shown to the operator once.
+    /// The secret, if this start generated it: to be shown to the operator once.
     pub secret: Option<String>,
-    /// Where a made key is kept; there is no file while the operator gives the key.
+    /// The file of a generated key; it does not exist while the operator gives the key.
     pub path: PathBuf,
 }
 
-/// Makes sure that an admin can get in: with the configured secret, whose hash replaces the stored one when it changed;
-/// else with the secret kept in `data_dir`, which is made when there is none.
+/// Ensures that an admin has access: with the configured secret, whose hash replaces the stored one when it has
+/// changed; otherwise with the secret in `data_dir`, which is generated if there is none.
 ///
-/// A key that somebody else put into the catalogue is replaced by a configured one only: an instance that merely found no
-/// file of its own must not lock out the others.
+/// A key that another instance put into the catalogue is replaced by a configured one only: an instance that merely
+/// found no file of its own must not lock out the others.
 ///
 /// # Errors
-/// When the configured secret cannot be sent in a header, the file cannot be read or written, or the catalogue does not
+/// When the configured secret is not valid in a header, the file cannot be read or written, or the catalogue does not
 /// answer.
 pub async fn ensure_admin(
     catalog: &dyn Catalog,
@@ -75,21 +76,21 @@ pub async fn ensure_admin(
     Ok(AdminKey { secret: None, path })
 }
 
-/// Makes the admin with this key unless there is one; whether the key is now the admin's.
+/// Creates the admin with this key unless there is one; returns whether the key is now the admin's.
 async fn enrol(catalog: &dyn Catalog, secret_hash: SecretHash) -> anyhow::Result<bool> {
     let key = ApiKey { key_id: ADMIN_KEY, producer_id: ADMIN, role: Role::Admin, secret_hash };
     let admin = NewProducer { name: "admin".into(), key, created_at: to_micros(Timestamp::now()) };
     let made = catalog.create_producer(&admin).await;
     let found = catalog.key(&secret_hash).await.context("cannot look up the admin key")?;
     if found.is_some_and(|key| key.key_id == ADMIN_KEY) {
-        // By this instance or, when making it failed, by one that starts at the same moment.
+        // By this instance or, if creating it failed, by one that started at the same moment.
         return Ok(true);
     }
     made.context("cannot make the admin")?;
     Ok(false)
 }
 
-/// A secret must survive an `Authorization` header unchanged.
+/// A secret must pass through an `Authorization` header unchanged.
 fn check_configured(secret: &str) -> anyhow::Result<()> {
     if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         bail!("the admin key must be visible ASCII characters without spaces");
@@ -101,7 +102,7 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
             let secret = text.trim();
-            check_configured(secret).with_context(|| format!("{} holds no key", path.display()))?;
+            check_configured(secret).with_context(|| format!("{} does not hold a key", path.display()))?;
             Ok(Some(secret.to_owned()))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -109,10 +110,10 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Writes a fresh secret where only its owner may read it, before the catalogue learns of it: a crash in between leaves a
-/// file that the next start uses, never a key that nobody knows.
+/// Writes a new secret to a file that only its owner may read, before the catalogue gets its hash: a crash in between
+/// leaves a file that the next start uses, never a key with an unknown secret.
 fn make(path: &Path) -> anyhow::Result<String> {
-    let secret = generate().context("the system gives no randomness")?.text;
+    let secret = generate().context("the system provides no random bytes")?.text;
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         writeln!(file, "{secret}")?;

@@ -1,4 +1,4 @@
-//! The keys that this node has seen lately, so that a call does not cost a look-up each.
+//! A cache of keys, so that not every call costs a look-up.
 
 use std::{
     sync::{
@@ -18,33 +18,34 @@ use subtle::ConstantTimeEq as _;
 
 use super::{SecretHash, hash};
 
-/// How long a key is believed. A revoked one is not: the log of changes tells of it ([`KeyRing::heard`]).
+/// How long a known key is cached. A revoked key ends earlier: the change log announces it ([`KeyRing::heard`]).
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
-/// How long an unknown key is believed to be unknown: a key that was just made elsewhere works after this at the latest.
+/// How long an unknown key is cached as unknown: a key that was just created on another instance works after this time
+/// at the latest.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 
-/// Entries kept. At some 200 bytes each this is 2 MiB; guessed keys push each other out before they push out one in use.
+/// Entries kept. At about 200 bytes each this is 2 MiB; guessed keys evict each other before they evict one in use.
 const CAPACITY: u64 = 10_000;
 
-/// How long after its last use it is remembered whose a secret is, without a right that goes with it.
+/// How long after its last use the owner of a secret is remembered; this gives no rights.
 const NAMED_FOR: Duration = Duration::from_hours(1);
 
-/// Keys by the hash of their secret, over the catalogue. Concurrent misses of one key share one query.
+/// Keys by the hash of their secret, in front of the catalogue. Concurrent misses of one key share one query.
 pub struct KeyRing {
     catalog: Arc<dyn Catalog>,
     seen: Cache<SecretHash, Believed>,
-    /// Grows with each change of a key: what was looked up before counts no more.
+    /// Grows with each change of a key: earlier look-ups do not count any more.
     changes: AtomicU64,
-    /// Whose a secret is, or was: to count by. Only what was found comes in, so guessed keys push nothing out.
+    /// The present or former owner of a secret, for counting. Only found keys are added, so guessed keys evict nothing.
     names: Cache<SecretHash, KeyId>,
 }
 
-/// What a look-up has found.
+/// The result of a look-up.
 #[derive(Clone)]
 struct Believed {
     key: Option<ApiKey>,
-    /// The changes that were known of before it began.
+    /// The number of known changes before it began.
     as_of: u64,
 }
 
@@ -63,12 +64,14 @@ impl KeyRing {
         let hash = hash(secret);
         let known = self.changes.load(Ordering::SeqCst);
         let mut believed = self.seen.try_get_with(hash, self.look_up(&hash)).await?;
-        // One that began before the change may still be under way and be shared: then it is waited for and asked anew.
+        // A look-up that began before the change may still be running and be shared: then the call waits for it and
+        // asks again.
         while believed.as_of < known {
             self.seen.invalidate(&hash).await;
             believed = self.seen.try_get_with(hash, self.look_up(&hash)).await?;
         }
-        // The look-up compared an index entry, which takes as long as the hashes agree; what decides takes always as long.
+        // The look-up compared an index entry, in a time that depends on the common prefix; the deciding comparison
+        // here takes constant time.
         let key = believed.key.filter(|key| bool::from(key.secret_hash.ct_eq(&hash)));
         if let Some(key) = &key
             && !self.names.contains_key(&hash)
@@ -83,21 +86,22 @@ impl KeyRing {
         Ok(Believed { key: self.catalog.key(hash).await?, as_of })
     }
 
-    /// Takes note of a change that was made here or elsewhere; `None`: of any. Keys change so seldom that all are looked up anew.
+    /// Notes a change that was made here or on another instance; `None`: any change. Keys change so seldom that all are
+    /// looked up again.
     pub fn heard(&self, change: Option<&Tag>) {
         if matches!(change, Some(Tag::Key(_)) | None) {
             self.changes.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Whose key this is, as far as this node has found it before; it asks nobody. The key may have been revoked since, so
-    /// this tells callers apart and gives no right.
+    /// The owner of a key, as far as this node has found it before; no query is made. The key may have been revoked
+    /// since, so the result distinguishes callers and gives no rights.
     pub async fn name(&self, secret: &str) -> Option<KeyId> {
         self.names.get(&hash(secret)).await
     }
 }
 
-/// Known keys are believed longer than unknown ones.
+/// Known keys are cached longer than unknown ones.
 struct Belief;
 
 impl Expiry<SecretHash, Believed> for Belief {

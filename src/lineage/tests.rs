@@ -19,7 +19,7 @@ fn reader() -> EventReader {
     .expect("the bundled schema")
 }
 
-/// Made once: compiling the schema takes longer than reading with it.
+/// Created once: compiling the schema takes longer than using it.
 static READER: LazyLock<EventReader> = LazyLock::new(reader);
 
 fn read(value: &Value) -> Result<LineageEvent, Vec<Fault>> {
@@ -140,7 +140,7 @@ fn what_is_no_event_at_all_is_told_in_few_words() {
     assert!(told[0].detail.contains("recursion limit"), "{told:?}");
 }
 
-/// Any JSON at all, of a few levels.
+/// Any JSON, with a few levels.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -159,7 +159,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// All places in a value, as JSON pointers.
+/// All positions in a value, as JSON pointers.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
@@ -184,7 +184,7 @@ proptest! {
         let place = &all[which.index(all.len())];
         *event.pointer_mut(place).expect("a place") = put;
         match READER.read(&event.to_string(), NOW.parse().expect("a time")) {
-            // What was read can be read again, from its own text, and is the same.
+            // An event that was read can be read again from its own text, with the same result.
             Ok(read) => {
                 let again = READER.read(&read.body, NOW.parse().expect("a time")).expect("read before");
                 prop_assert_eq!(again.hash, read.hash);

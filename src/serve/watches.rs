@@ -1,4 +1,4 @@
-//! What a running node is watched for: reasons to stop that no request finds.
+//! Checks of a running node for reasons to stop that no request would find.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use penstock_actors::{lineage::Lineage, store_guard::StoreGuard, system::Node};
 
 use crate::adapters::sqlite::DatabaseFile;
 
-/// How often the actors are looked after.
+/// How often the actors are checked.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the database is asked whose it is.
+/// How often the database is asked for its installation.
 const DATABASE_EVERY: Duration = Duration::from_secs(5);
 
-/// Returns when the node cannot go on, with the reason.
+/// Returns when the node cannot continue, with the reason.
 pub(super) async fn node(node: &Node, lineage: &Lineage, file: Option<&DatabaseFile>) -> String {
     loop {
         if !(node.is_alive() && lineage.is_alive()) {
@@ -23,7 +23,7 @@ pub(super) async fn node(node: &Node, lineage: &Lineage, file: Option<&DatabaseF
         }
         if let Some(file) = file.filter(|file| file.is_replaced()) {
             return format!(
-                "{} was replaced or removed while the node ran: what is written now is lost; stop the node before a restore \
+                "{} was replaced or removed while the node ran: writes are lost from now on; stop the node before a restore \
                  (penstock restore)",
                 file.path().display()
             );
@@ -32,24 +32,24 @@ pub(super) async fn node(node: &Node, lineage: &Lineage, file: Option<&DatabaseF
     }
 }
 
-/// Returns when the database is another installation's, with what to do. One that does not answer, or does not say whose it is
-/// (emptied, or in the middle of a restore), may yet be the right one: it is waited for.
+/// Returns when the database belongs to another installation, with advice. A database that does not answer, or has no
+/// installation (emptied, or in the middle of a restore), may still be the right one, so the node waits for it.
 pub(super) async fn database(store: &StoreGuard) -> String {
     let mut is_told = false;
     loop {
         match store.replacement().await {
             Ok(Some(now)) => {
                 return format!(
-                    "the database is installation {now}'s now: it was made anew or exchanged while the node ran; restore the right one, \
-                     or correct the URL"
+                    "the database is installation {now}'s now: it was created again or exchanged while the node ran; \
+                     restore the right one, or correct the URL"
                 );
             }
             Ok(None) => is_told = false,
             Err(error) if !std::mem::replace(&mut is_told, true) => {
                 tracing::error!(
                     %error,
-                    "the database does not say whose it is: it was emptied, or is being restored. Nothing is stored, missed or removed \
-                     meanwhile; if it was emptied, restore it from a backup"
+                    "the database names no installation: it was emptied, or is being restored. Nothing is stored, \
+                     reported missing or removed meanwhile; if it was emptied, restore it from a backup"
                 );
             }
             Err(_) => {}

@@ -1,33 +1,33 @@
-//! What is signed of a request: the payload of a general message, in the order of BRC-104.
+//! The signed bytes of a request: the payload of a general message, in the order of BRC-104.
 
 use super::proof::{PREFIX, is_proof};
 
-/// Header fields that are signed beside those of `x-bsv-`: they say what the body is, and all of its bytes.
+/// Header fields that are signed in addition to those of `x-bsv-`: they describe the body, and all of its bytes.
 const ABOUT_THE_BODY: [&str; 4] = ["content-digest", "content-encoding", "content-type", "repr-digest"];
 
-/// A length of nothing: -1 in 64 bits.
+/// The length of an absent part: -1 in 64 bits.
 const ABSENT: [u8; 9] = [0xff; 9];
 
-/// A request as it is signed.
+/// The signed parts of a request.
 #[derive(Debug, Clone)]
 pub struct Message<'a> {
     pub request_id: [u8; 32],
     pub method: &'a str,
-    /// As it is sent, and as the node sees it: a proxy in front must not change it.
+    /// As sent, and as the node sees it: a proxy in front must not change it.
     pub path: &'a str,
-    /// Without its question mark.
+    /// Without the question mark.
     pub query: Option<&'a str>,
-    /// The fields that [`is_signed`] names, by their names in lower case. Their order does not matter.
+    /// The fields that [`is_signed`] names, with lower-case names. Their order does not matter.
     pub fields: Vec<(&'a str, &'a [u8])>,
 }
 
-/// Whether a header field is signed if it is there. The name is in lower case.
+/// Whether a header field is signed if it is present. The name is in lower case.
 pub fn is_signed(name: &str) -> bool {
     ABOUT_THE_BODY.contains(&name) || (name.starts_with(PREFIX) && !is_proof(name))
 }
 
 impl Message<'_> {
-    /// The bytes that are signed. Every part is preceded by its length, so no two requests have the same.
+    /// The signed bytes. Every part is preceded by its length, so different requests have different bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let mut fields = self.fields.clone();
         fields.sort_unstable();
@@ -48,7 +48,7 @@ impl Message<'_> {
             put(&mut out, name.as_bytes());
             put(&mut out, value);
         }
-        // The body is there by its digest, in a field.
+        // A header field covers the body by its digest.
         out.extend_from_slice(&ABSENT);
         out
     }
@@ -59,7 +59,7 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// A length as Bitcoin writes it.
+/// A length in Bitcoin's encoding.
 fn put_length(out: &mut Vec<u8>, length: usize) {
     match length {
         0..0xfd => out.push(length as u8),

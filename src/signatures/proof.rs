@@ -1,4 +1,4 @@
-//! The header fields that say who signed a request, for whom, and with what signature.
+//! The header fields that name the signer and the audience of a request, and hold the signature.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{derivation, message::Message};
 
-/// The version of BRC-103 that its implementations say.
+/// The version of BRC-103 that its implementations send.
 pub(super) const VERSION: &str = "0.1";
 
 pub(super) const PREFIX: &str = "x-bsv-";
@@ -21,13 +21,13 @@ pub(super) const YOUR_NONCE_FIELD: &str = "x-bsv-auth-your-nonce";
 pub(super) const REQUEST_ID_FIELD: &str = "x-bsv-auth-request-id";
 pub(super) const SIGNATURE_FIELD: &str = "x-bsv-auth-signature";
 
-/// When a request was signed, in milliseconds since 1970. It is a field like others that are signed, none of the proof's own.
+/// When a request was signed, in milliseconds since 1970. It is an ordinary signed field, not part of the proof.
 pub const TIMESTAMP: &str = "x-bsv-timestamp";
 
 /// The longest signature: two numbers of 33 bytes in DER.
 const SIGNATURE_BYTES: usize = 72;
 
-/// Digits of a time in milliseconds; it is enough until the year 5138.
+/// Digits of a time in milliseconds; enough until the year 5138.
 const TIMESTAMP_DIGITS: usize = 14;
 
 /// Whether a header field belongs to the proof. The name is in lower case.
@@ -35,23 +35,24 @@ pub fn is_proof(name: &str) -> bool {
     name.starts_with(PROOF_PREFIX)
 }
 
-/// Whom a request is signed for: the SHA-256 of the origin that the signer calls, in place of a nonce of its session.
+/// The audience of a signed request: the SHA-256 of the origin that the signer calls, in place of a nonce of its
+/// session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Audience(pub(super) [u8; 32]);
 
 impl Audience {
-    /// Of an origin such as `https://node.example.com`.
+    /// The audience of an origin such as `https://node.example.com`.
     pub fn of(origin: &str) -> Self {
         Self(Sha256::digest(origin.as_bytes()).into())
     }
 }
 
-/// Why a proof cannot be read. What it says is for the signer's developer.
+/// Why a proof cannot be parsed. The text is for the signer's developer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedProof {
     #[error("{0} is missing")]
     Missing(&'static str),
-    #[error("{0} is there twice")]
+    #[error("{0} occurs twice")]
     Twice(&'static str),
     #[error("there is a field of x-bsv-auth- that this node does not know")]
     Unknown,
@@ -69,7 +70,7 @@ pub enum MalformedProof {
     Timestamp,
 }
 
-/// What the fields say. That it was signed says only [`verifies`](Self::verifies).
+/// The content of the fields. Only [`verifies`](Self::verifies) checks the signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     pub identity: IdentityKey,
@@ -81,10 +82,10 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Reads the fields of the proof; others are passed over. Names are in lower case.
+    /// Parses the fields of the proof and ignores others. Names are in lower case.
     ///
     /// # Errors
-    /// When one is missing, is there twice, or has a form of its own.
+    /// When a field is missing, occurs twice, or is malformed.
     pub fn read<'a>(fields: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, MalformedProof> {
         const FIELDS: [&str; 6] =
             [VERSION_FIELD, IDENTITY_FIELD, NONCE_FIELD, YOUR_NONCE_FIELD, REQUEST_ID_FIELD, SIGNATURE_FIELD];
@@ -117,7 +118,7 @@ impl Proof {
     }
 }
 
-/// When a request says that it was signed.
+/// The time at which a request claims to have been signed.
 pub fn signed_at(value: &[u8]) -> Result<Timestamp, MalformedProof> {
     let digits = std::str::from_utf8(value)
         .ok()
@@ -126,12 +127,12 @@ pub fn signed_at(value: &[u8]) -> Result<Timestamp, MalformedProof> {
     millis.and_then(|millis| Timestamp::from_millisecond(millis).ok()).ok_or(MalformedProof::Timestamp)
 }
 
-/// The id of the key that signs: this request's nonce and the audience, as BRC-103 joins the nonces of two peers.
+/// The id of the signing key: this request's nonce and the audience, as BRC-103 joins the nonces of two peers.
 pub(super) fn key_id(nonce: &[u8; 32], audience: Audience) -> String {
     format!("{} {}", STANDARD.encode(nonce), STANDARD.encode(audience.0))
 }
 
-/// 32 bytes in their one base64 form.
+/// 32 bytes in their only base64 form.
 fn nonce(text: &[u8]) -> Option<[u8; 32]> {
     if text.len() != 44 {
         return None;
@@ -139,7 +140,7 @@ fn nonce(text: &[u8]) -> Option<[u8; 32]> {
     STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-/// A signature in strict DER. Of the two that each one comes to, only that with the lower s counts.
+/// A signature in strict DER. Each signature has two forms; only the one with the lower s is accepted.
 fn signature(text: &[u8]) -> Option<Signature> {
     if !text.len().is_multiple_of(2) || text.len() > 2 * SIGNATURE_BYTES {
         return None;

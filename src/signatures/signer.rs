@@ -1,4 +1,4 @@
-//! Signing: what a client does.
+//! Signing, on the client's side.
 
 use std::{fs, io, path::Path};
 
@@ -23,18 +23,18 @@ pub enum SignerError {
     Unreadable(#[from] io::Error),
     #[error("an identity key is a file with 64 hexadecimal characters: a private key of secp256k1")]
     NoKey,
-    #[error("the system gives no randomness: {0}")]
+    #[error("the system provides no random bytes: {0}")]
     NoRandomness(#[from] getrandom::Error),
 }
 
-/// A request that is to be signed.
+/// A request to be signed.
 #[derive(Debug, Clone)]
 pub struct Unsigned<'a> {
     pub method: &'a str,
-    /// As the node sees it.
+    /// The path that the node sees.
     pub path: &'a str,
     pub query: Option<&'a str>,
-    /// The fields that [`is_signed`](super::is_signed) names, but for the time.
+    /// The fields that [`is_signed`](super::is_signed) names, except the time.
     pub fields: Vec<(&'a str, &'a [u8])>,
 }
 
@@ -48,12 +48,12 @@ impl Signer {
     /// The key in a file, as 64 hexadecimal characters.
     ///
     /// # Errors
-    /// When the file cannot be read or holds something else.
+    /// When the file cannot be read or does not hold a key.
     pub fn from_file(path: &Path) -> Result<Self, SignerError> {
         Self::from_hex(fs::read_to_string(path)?.trim()).ok_or(SignerError::NoKey)
     }
 
-    /// A key as 64 hexadecimal characters; `None` when it is none.
+    /// A key as 64 hexadecimal characters; `None` if it is invalid.
     pub fn from_hex(text: &str) -> Option<Self> {
         let digits: Vec<u8> =
             text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
@@ -63,15 +63,15 @@ impl Signer {
         Some(Self { identity: derivation::identity_of(&root)?, root })
     }
 
-    /// The public key, by which others know this one.
+    /// The public key.
     pub fn identity(&self) -> IdentityKey {
         self.identity
     }
 
-    /// Signs a request for an audience: the fields to send with it.
+    /// Signs a request for an audience; returns the fields to send with it.
     ///
     /// # Errors
-    /// When the system gives no randomness.
+    /// When the system provides no random bytes.
     pub fn sign(
         &self,
         request: &Unsigned<'_>,
@@ -86,7 +86,7 @@ impl Signer {
         fields.push((TIMESTAMP, timestamp.as_bytes()));
         let &Unsigned { method, path, query, .. } = request;
         let message = Message { request_id, method, path, query, fields };
-        // There is none for one nonce of 2^256: then another is tried by whoever tries again.
+        // One nonce in 2^256 has no key: the next attempt uses another nonce.
         let key = derivation::signing_key(&self.root, &key_id(&nonce, audience)).ok_or(SignerError::NoKey)?;
         let signature: Signature = key.sign(&message.bytes());
         let der = signature.normalize_s().to_der();

@@ -1,4 +1,4 @@
-//! Vectors of `@bsv/sdk`, and what must not verify.
+//! Test vectors of `@bsv/sdk`, and signatures that must not verify.
 
 use k256::ecdsa::Signature;
 use proptest::prelude::*;
@@ -8,8 +8,8 @@ use super::{
     *,
 };
 
-/// A private key, and what `@bsv/sdk` 2.1.0 made of it: `ProtoWallet.createSignature` of the payload with the protocol
-/// `[2, "auth message signature"]`, the two nonces as key id, and `anyone` as counterparty.
+/// A private key, and the signature that `@bsv/sdk` 2.1.0 made with it: `ProtoWallet.createSignature` of the payload
+/// with the protocol `[2, "auth message signature"]`, the two nonces as key id, and `anyone` as counterparty.
 const KEY: &str = "1f2e3d4c5b6a79880102030405060708090a0b0c0d0e0f101112131415161718";
 const SIGNED: [(&str, &str); 6] = [
     ("x-bsv-auth-version", "0.1"),
@@ -88,7 +88,7 @@ fn of_the_two_forms_of_a_signature_one_counts() {
 #[test]
 fn a_key_that_is_no_point_verifies_nothing() {
     let (proof, message) = vector();
-    // x = 5 is on no point of the curve.
+    // x = 5 is not on the curve.
     let identity = format!("02{}5", "0".repeat(63)).parse().expect("the form of a key");
     assert!(!is_on_curve(&identity));
     assert!(!Proof { identity, ..proof }.verifies(&message));

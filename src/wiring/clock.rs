@@ -1,4 +1,4 @@
-//! The clock that all instances go by.
+//! The clock that all instances use.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use penstock_actors::{
 use super::Database;
 use crate::config::Config;
 
-/// The database's clock, which is not measured yet, and what looks after it.
+/// The database's clock, not measured yet, and the watch that measures it.
 pub fn watch_clock(config: &Config, database: &Database) -> (Arc<LedgerClock>, Arc<ClockWatch>) {
     let clock = Arc::new(LedgerClock::new(Arc::new(SystemClock), Arc::clone(&database.timekeeper)));
     let settings = WatchSettings {

@@ -1,4 +1,4 @@
-//! The database that the configuration names: its schema, its store by its faces, and what keeps its connections well.
+//! The configured database: its schema, its store behind each port, and the tasks that maintain its connections.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,13 +20,13 @@ use crate::{
     telemetry::DbMetrics,
 };
 
-/// The longest wait between two attempts to reach the database at start.
+/// The longest wait between two attempts to reach the database at the start.
 const LONGEST_START_WAIT: Duration = Duration::from_secs(5);
 
-/// How often the connection pool is topped up to its minimum: sooner than an idle one is worth missing.
+/// How often the connection pool is filled up to its minimum.
 const TOP_UP_EVERY: Duration = Duration::from_secs(30);
 
-/// One store by its faces.
+/// One store behind each of its ports.
 pub struct Database {
     pub ledger: Arc<dyn Ledger>,
     pub upkeep: Arc<dyn Upkeep>,
@@ -43,7 +43,7 @@ pub struct Database {
     pub timekeeper: Arc<dyn Timekeeper>,
     pub timelines: Arc<dyn Timelines>,
     pub pool: Option<PostgresStore>,
-    /// The file; `None` where the database is a server.
+    /// The file; `None` if the database is a server.
     pub file: Option<Arc<DatabaseFile>>,
 }
 
@@ -88,10 +88,10 @@ impl Database {
     }
 }
 
-/// Opens the database as it is.
+/// Opens the database without changing it.
 ///
 /// # Errors
-/// When it is not there or does not answer.
+/// When it does not exist or does not answer.
 pub async fn open_database(config: &Config, metrics: &Arc<DbMetrics>, io: &Handle) -> anyhow::Result<Database> {
     match config.database.backend {
         DatabaseBackend::Sqlite => {
@@ -110,8 +110,8 @@ pub async fn open_database(config: &Config, metrics: &Arc<DbMetrics>, io: &Handl
     }
 }
 
-/// Brings the database's schema up to this version; how many migrations were applied. A database that does not answer is
-/// waited for as long as the configuration allows.
+/// Migrates the database's schema to this version; returns how many migrations were applied. It waits for a database
+/// that does not answer, as long as the configuration allows.
 ///
 /// # Errors
 /// When the database does not answer within the configured time, or a migration fails.
@@ -154,7 +154,11 @@ where
         .retry(waits)
         .when(|error| !postgres::is_hopeless(error))
         .notify(|error, wait| {
-            tracing::warn!(error = format!("{error:#}"), ?wait, "PostgreSQL is not there yet");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                ?wait,
+                "PostgreSQL is not ready yet; the node waits and tries again"
+            );
         })
         .await;
     match ended {
@@ -202,13 +206,13 @@ fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
 pub async fn keep_pool_warm(pool: PostgresStore) {
     loop {
         if let Err(error) = pool.keep_warm().await {
-            tracing::debug!(%error, "the connection pool was not topped up");
+            tracing::debug!(%error, "the connection pool cannot be filled up to its minimum; the next attempt follows");
         }
         tokio::time::sleep(TOP_UP_EVERY).await;
     }
 }
 
-/// Measures the replicas' lag for as long as the process lives; ends at once where there are none.
+/// Measures the replicas' lag for as long as the process lives; ends at once without replicas.
 pub async fn watch_replicas(store: PostgresStore) {
     let Some(every) = store.check_replicas_every() else { return };
     loop {

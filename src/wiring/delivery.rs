@@ -1,4 +1,4 @@
-//! Who delivers what is asked for at `/v1/data`.
+//! The server that delivers content requested at `/v1/data`.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::{
     telemetry::metrics::Mode,
 };
 
-/// What gives URLs in the configured mode, if any does. `origin` says where the store has its contents, and `storage` signs
-/// URLs of the store itself, where it can.
+/// The URL signer of the configured mode, if the mode has one. `origin` gives the paths of contents, and `storage`
+/// signs URLs of the store itself, if it can.
 pub(super) fn url_signer(
     config: &Config,
     origin: Arc<dyn Origin>,
@@ -34,7 +34,7 @@ pub(super) fn url_signer(
     }
 }
 
-/// The tier of object storage that URLs are given for; `None` means any.
+/// The tier of object storage for which URLs are given; `None`: any.
 pub(super) fn tier(config: &Config) -> Option<Tier> {
     match config.delivery.tier {
         DeliveryTier::Any => None,
@@ -44,7 +44,7 @@ pub(super) fn tier(config: &Config) -> Option<Tier> {
     }
 }
 
-/// Who delivers in this world.
+/// The deliverer of this configuration.
 pub fn deliverer(config: &Config, world: &World) -> Deliverer {
     let Some(urls) = world.urls.clone() else { return Deliverer::Node };
     let delegator = Delegator::new(urls, Arc::clone(&world.ports.clock), config.delivery.url_ttl);

@@ -1,4 +1,4 @@
-//! Governance out of the configuration.
+//! Governance from the configuration.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use penstock_actors::governor::{Governor, GovernorDeps, KnownProvenance};
 use super::World;
 use crate::{config::Config, telemetry::metrics::GovernanceMetrics};
 
-/// What judges by policies, and tells `metrics` of it.
+/// The evaluator of policies, which reports to `metrics`.
 pub fn governor(config: &Config, world: &World, metrics: GovernanceMetrics) -> Governor {
     let deps = GovernorDeps {
         policies: Arc::clone(&world.policies),

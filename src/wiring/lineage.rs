@@ -1,4 +1,4 @@
-//! Lineage out of the configuration.
+//! Lineage from the configuration.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     http::LineageHttpSettings,
 };
 
-/// One store by its faces of lineage.
+/// One store behind each of its lineage ports.
 pub struct LineageFaces {
     store: Arc<dyn LineageStore>,
     outbox: Arc<dyn LineageOutbox>,
@@ -31,7 +31,7 @@ impl LineageFaces {
         Self { store: Arc::<S>::clone(store), outbox: Arc::<S>::clone(store), upkeep: Arc::<S>::clone(store) }
     }
 
-    /// What lineage works on: walks come from the cache, and what comes into the graph or leaves it invalidates them.
+    /// The ports of lineage: walks come from the cache, and changes of the graph invalidate them.
     pub(super) fn ports(self, clock: Arc<dyn Clock>, watch: Arc<ClockWatch>, cache: TieredCache) -> LineagePorts {
         let upkeep = Arc::new(CachedLineageUpkeep::new(self.upkeep, cache.clone()));
         let store = Arc::new(CachedLineage::new(self.store, cache));
@@ -39,7 +39,7 @@ impl LineageFaces {
     }
 }
 
-/// The bounds and times of lineage's actors.
+/// The limits and times of lineage's actors.
 pub fn lineage_settings(config: &Config) -> LineageSettings {
     let lineage = &config.lineage;
     LineageSettings {
@@ -65,7 +65,7 @@ pub fn lineage_settings(config: &Config) -> LineageSettings {
     }
 }
 
-/// How events are taken, and how far a walk may go.
+/// Limits of events and walks.
 pub fn lineage_http_settings(config: &Config) -> LineageHttpSettings {
     let lineage = &config.lineage;
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! What signed requests are judged by.
+//! The means to check signed requests.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::{
     telemetry::{Metrics, metrics::SignatureMetrics},
 };
 
-/// As the configuration says.
+/// From the configuration.
 ///
 /// # Errors
-/// When signed requests are counted already.
+/// When the metrics of signed requests are registered already.
 pub fn signed_requests(config: &Config, world: &World, metrics: &Metrics) -> Result<SignedRequests, prometheus::Error> {
     let settings = &config.signatures;
     Ok(SignedRequests {

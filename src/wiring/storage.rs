@@ -1,4 +1,4 @@
-//! Where blobs are kept, and what gives URLs of them.
+//! The blob store, and the signer of its URLs.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// The blob store as it is, and what gives URLs of its contents in the configured mode, if any does.
+/// The blob store, and the URL signer of the configured mode, if the mode has one.
 ///
 /// # Errors
-/// What only an operator can put right. Storage that is away may come back.
+/// Errors that only an operator can fix. Storage that does not answer may come back.
 pub async fn open(
     config: &Config,
     metrics: &Metrics,

@@ -58,7 +58,7 @@ async fn a_database_that_is_not_there_at_start_is_tried_for_a_while_and_then_nam
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.matches("PostgreSQL is not there yet").count() >= 2, "it tries again: {said}");
+    assert!(said.matches("PostgreSQL is not ready yet").count() >= 2, "it tries again: {said}");
     let last = said.lines().last().unwrap();
     assert!(last.contains("PostgreSQL was not ready within 1s 500ms (database.start_timeout)"), "{said}");
     assert!(!said.contains("secret-word"), "{said}");

@@ -117,7 +117,7 @@ async fn a_database_that_is_made_anew_under_a_node_stops_it() {
     assert!(node.run(&["migrate"]).await.status.success());
     assert!(!node.ended().await.success());
     let log = log.await.unwrap();
-    assert!(log.contains("it was made anew or exchanged while the node ran"), "{log}");
+    assert!(log.contains("it was created again or exchanged while the node ran"), "{log}");
     assert_eq!(blobs(&root.join("blobs")), kept);
 
     // The next one knows the blobs as another installation's.

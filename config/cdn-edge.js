@@ -1,15 +1,15 @@
 // Delivery mode "direct": how the edge of a CDN verifies the URLs that the node gives, here for nginx with njs (Debian:
-// libnginx-mod-http-js); config/nginx-cdn.conf shows where it goes. A worker of another CDN does the same few steps.
+// libnginx-mod-http-js); config/nginx-cdn.conf shows how to include it. An edge worker of another CDN does the same steps.
 //
 //   PATH?expires=SECONDS[&key=ID]&type=TYPE&disposition=DISPOSITION&signature=HEX
 //
-// The signature is HMAC-SHA256, keyed with the bytes of the signing key, of all before "&signature=" exactly as it stands in the
-// request: nothing decoded, nothing sorted, nothing added.
+// The signature is HMAC-SHA256, keyed with the bytes of the signing key, of everything before "&signature=" exactly as in the
+// request: without decoding, sorting or additions.
 import crypto from 'crypto';
 
 const SIGNATURE = '&signature=';
 
-// Whether the request is one that the node has given the right to, and still good.
+// Whether the node has signed the URL, and it has not expired.
 function verify(r) {
     const uri = r.variables.request_uri;
     const end = uri.lastIndexOf(SIGNATURE);
@@ -25,9 +25,9 @@ function verify(r) {
     return Date.now() < Number(said(signed, 'expires')) * 1000 ? 'yes' : 'no';
 }
 
-// Says what the URL wants to be said of the content, which was verified before, and what a browser may do with it: strangers have
-// uploaded it, so no script of it runs, and pages of every origin may show it. A video that is opened by itself is a page that asks
-// for the same address again, so it stays of this origin.
+// Sets the headers that the URL gives for the content (verified before), and the rights of the content in a browser: unknown users
+// have uploaded it, so scripts are blocked, and pages of every origin may embed it. A video that a browser opens by itself is a page
+// that requests the same address again, so it keeps this origin.
 function describe(r) {
     if (r.status === 200 || r.status === 206) {
         const type = decodeURIComponent(said(r.variables.request_uri, 'type'));
@@ -41,13 +41,13 @@ function describe(r) {
     }
 }
 
-// A parameter as it stands in the URL.
+// A parameter as written in the URL.
 function said(uri, name) {
     const found = uri.match(new RegExp('[?&]' + name + '=([^&]*)'));
     return found ? found[1] : '';
 }
 
-// Takes as long for every signature, so that none can be found out letter by letter.
+// Compares in constant time, so that a signature cannot be found out character by character.
 function same(one, other) {
     let different = one.length ^ other.length;
     for (let i = 0; i < one.length; i++) {

@@ -175,7 +175,6 @@ async fn delegate(
     }
 }
 
-/// Whether nginx gives exactly what the node would. It knows neither the content's tag nor the node's rules before it looks at
 /// Whether nginx gives exactly the node's answer. nginx evaluates conditions without the content's tag and the node's
 /// rules, so the node answers conditional requests itself; of ranges, both interpret only the plain ones alike.
 fn nginx_agrees(headers: &HeaderMap) -> bool {

@@ -3,7 +3,6 @@
 //! A cursor carries a digest of its search and a checksum, so that a cursor that was cut, mistyped or taken from
 //! another search is refused instead of answered with a wrong page. It needs no secret: a made-up place shows nothing
 //! that the client could not list anyway. But it must be a possible place, because databases calculate with it.
-//! from it.
 
 use penstock_actors::{
     ports::{SearchPlace, Wish},

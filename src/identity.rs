@@ -108,7 +108,7 @@ pub async fn settle(folder: &mut DataDir, file: &LifeFile, deps: &IdentityDeps<'
     tracing::warn!(
         last = %node,
         node = %folder.node(),
-        "another process lives under this data folder's identity, or did a moment ago on another machine: the folder is a copy; \
+        "another process runs under this data folder's identity, or did a moment ago on another machine: the folder is a copy; \
             this node takes a new identity"
     );
     Ok(())

@@ -101,7 +101,7 @@ fn tell(error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
         }
         ValidationErrorKind::Required { property } => {
             push_member(&mut path, property.as_str().unwrap_or_default());
-            "must be there".to_owned()
+            "is missing".to_owned()
         }
         ValidationErrorKind::Format { format } => format!("must be a {format}"),
         ValidationErrorKind::Enum { options } => format!("must be one of {options}"),

@@ -184,7 +184,7 @@ impl Server {
         // A failed node skips the drain notice.
         let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
         if let Some(failure) = &failure {
-            tracing::error!(failure, "the node stops");
+            tracing::error!(failure, "the node cannot continue and stops");
         }
         self.readiness.leave();
         let draining = async {

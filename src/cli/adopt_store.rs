@@ -53,13 +53,15 @@ async fn adopt(store: &StoreGuard, tier: Tier, yes: bool) -> anyhow::Result<bool
             print(&format!("the {tier} store at {place} carries this installation's mark: there is nothing to do"))?;
             return Ok(true);
         }
-        Standing::New => ("is empty, and the database knows of none: `penstock serve` would mark it".to_owned(), true),
+        Standing::New => {
+            ("is empty, and the database has no store yet: `penstock serve` would mark it".to_owned(), true)
+        }
         Standing::Older(evidence) => (format!("has no mark; {evidence}"), true),
         Standing::Unmarked(evidence) => (format!("has no mark; {evidence}"), false),
         Standing::Foreign(other) => (format!("carries the mark of another installation, {other}"), false),
         Standing::Gone(known) => (format!("is empty or missing; this installation's store was last at {known}"), false),
         Standing::Replaced(_) => bail!("{}", standing.refusal(tier, &place, store.installation().await?)),
-        Standing::Unreadable => ("has something else in the place of its mark".to_owned(), false),
+        Standing::Unreadable => ("has other data in place of its mark".to_owned(), false),
     };
     print(&format!("the {tier} store at {place} {found}"))?;
     if !is_safe && !yes {

@@ -37,7 +37,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
         let Credit { bytes, requests } = credit;
         print(&format!(
             "{leases} leases of {bytes} bytes and {requests} requests are held by no instance that is alive; the next pass of a \
-             Janitor takes them back"
+             Janitor reclaims them"
         ))?;
     }
     Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

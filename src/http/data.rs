@@ -124,7 +124,7 @@ async fn by_proxy(
 ) -> Result<Given, Problem> {
     let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
     if !peer.is_some_and(|peer| trusted.iter().any(|network| network.contains(&peer))) {
-        let detail = "the proxy in front of this node delivers the content: ask there";
+        let detail = "the proxy in front of this node delivers the content: send the request there";
         return Err(Problem::new(ProblemType::Misdirected).detail(detail));
     }
     if !nginx_agrees(request.headers()) || (deps.shortens_ranges() && request.headers().contains_key(header::RANGE)) {

@@ -46,7 +46,9 @@ impl SignedBody {
         let has_body =
             length.is_some_and(|length| length.as_bytes() != b"0") || headers.contains_key(header::TRANSFER_ENCODING);
         match declared(headers) {
-            Err(_) => Err("Content-Digest and Repr-Digest must each be of the form sha-256=:BASE64:, and alike"),
+            Err(_) => {
+                Err("Content-Digest and Repr-Digest must each be of the form sha-256=:BASE64:, with the same digest")
+            }
             Ok(None) if has_body => Err("a body that is signed comes with a Content-Digest or Repr-Digest of sha-256"),
             // Otherwise the body would have bypassed the comparison.
             Ok(_) if !request.extensions().contains::<Self>() => Err("the body cannot be compared with its digest"),

@@ -30,14 +30,14 @@ pub(super) fn of_fault(told: &str) -> String {
         return format!("{name} is missing");
     }
     if let Some((name, _)) = named("duplicate field ") {
-        return format!("{name} is there twice");
+        return format!("{name} occurs twice");
     }
     let plain = PLAIN.iter().find(|(theirs, _)| told.starts_with(theirs));
     plain.map_or(told, |(_, ours)| ours).to_owned()
 }
 
 /// The message for an unknown word of an enumeration, which a parser reports as a syntax error.
-pub(super) const NO_WORD: &str = "must be one of the words that are listed for it";
+pub(super) const NO_WORD: &str = "must be one of the allowed words";
 
 /// The message for a number that does not fit 64 bits.
 pub(super) const NO_NUMBER: &str = "is too large a number";
@@ -98,7 +98,7 @@ mod tests {
             ("unknown field `a`, there are no fields", "`a` is not known here; there are none"),
             ("unknown variant `x`, expected one of `hot`, `cold`", "must be one of `hot`, `cold`"),
             ("missing field `name` at line 1 column 2", "`name` is missing"),
-            ("duplicate field `name` at line 1 column 2", "`name` is there twice"),
+            ("duplicate field `name` at line 1 column 2", "`name` occurs twice"),
             ("invalid digit found in string", "must be a whole number"),
             (
                 "a content hash is 64 hexadecimal characters at line 1 column 2",

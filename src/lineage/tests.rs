@@ -96,7 +96,7 @@ fn every_violation_is_told_with_its_path() {
         ("eventType", "must be one of [\"START\",\"RUNNING\",\"COMPLETE\",\"ABORT\",\"FAIL\",\"OTHER\"]"),
         ("eventTime", "must be a date-time"),
         ("run.runId", "must be a uuid"),
-        ("job.name", "must be there"),
+        ("job.name", "is missing"),
         ("inputs[0].namespace", "value is not of type \"string\""),
         ("producer", "must be a uri"),
     ] {
@@ -122,7 +122,7 @@ fn an_event_of_one_kind_with_members_of_another_is_refused() {
     assert_eq!(faults(&event), [(String::new(), "has members of an event of another kind".into())]);
     event.as_object_mut().expect("an object").remove("run");
     event["schemaURL"] = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent".into();
-    assert_eq!(faults(&event), [("run".into(), "must be there".into())]);
+    assert_eq!(faults(&event), [("run".into(), "is missing".into())]);
 }
 
 #[test]

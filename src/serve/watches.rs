@@ -19,7 +19,7 @@ pub(super) async fn node(node: &Node, lineage: &Lineage, file: Option<&DatabaseF
             return "an actor died".to_owned();
         }
         if node.has_namesake() {
-            return "another process lives under this node's identity".to_owned();
+            return "another process runs under this node's identity".to_owned();
         }
         if let Some(file) = file.filter(|file| file.is_replaced()) {
             return format!(

@@ -100,7 +100,7 @@ fn read(layout: &Layout) -> PortResult<Option<Mark>> {
         Ok(_) => Ok(Some(store_mark::decode(&text))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            Err(PortError::unavailable(STORE, format!("{} is no folder", layout.root().display())))
+            Err(PortError::unavailable(STORE, format!("{} is not a folder", layout.root().display())))
         }
         Err(error) => Err(fault("read", &path)(error)),
     }

@@ -99,7 +99,7 @@ impl Replica {
     /// The primary answers this read. Other reads go to it too when the server is the reason, but not when the reason
     /// is a table that is not replicated yet, a conflict with the replay, or a full queue for connections.
     fn failed(&self, statement: &Statement, error: &PortError) {
-        tracing::debug!(replica = self.number, statement = statement.name, %error, "a replica failed a read");
+        tracing::debug!(replica = self.number, statement = statement.name, %error, "a replica failed a read; the primary answers it");
         if Fault::of(error) != Fault::NotItsOwn {
             self.freshness.forget();
         }

@@ -142,7 +142,10 @@ impl Bucket {
             if object.size <= limit as u64 {
                 return Ok(());
             }
-            Err(Failure::new(Kind::Refused, format_args!("{} bytes where at most {limit} should be", object.size)))
+            Err(Failure::new(
+                Kind::Refused,
+                format_args!("the object has {} bytes, but at most {limit} are expected", object.size),
+            ))
         };
         let mut bytes = BytesMut::new();
         let into = Pouring { bytes: &mut bytes, limit, deadline: &mut deadline };
@@ -166,7 +169,7 @@ impl Bucket {
         let mut missing = missing.unwrap_or(object.size);
         while let Some(piece) = self.in_time_until(*deadline, async { object.body.next().await.transpose() }).await? {
             if piece.len() as u64 > missing || bytes.len() + piece.len() > limit {
-                return Err(Failure::new(Kind::Broken, "more bytes came than were asked for"));
+                return Err(Failure::new(Kind::Broken, "the answer has more bytes than requested"));
             }
             missing -= piece.len() as u64;
             *deadline += carry_time(piece.len());
@@ -377,7 +380,7 @@ fn same_size(object: &Object, size: u64) -> Attempt<()> {
     if object.size == size {
         return Ok(());
     }
-    Err(Failure::new(Kind::Range, format_args!("{} bytes where {size} should be", object.size)))
+    Err(Failure::new(Kind::Range, format_args!("the object has {} bytes, but {size} are expected", object.size)))
 }
 
 fn outcome<T>(answer: &Attempt<T>) -> &'static str {

@@ -92,10 +92,10 @@ impl SignedRequests {
         let once = OneUse { name: name_of(&proof), made_at: signed_at };
         match self.shared.use_once(once, self.terms).await? {
             Use::First => Ok(producer),
-            Use::Again => Err(Refusal::of(Signed::Replayed, "the request was sent before; sign it anew")),
+            Use::Again => Err(Refusal::of(Signed::Replayed, "the request was sent before; sign it again")),
             Use::Stale(now) => Err(self.stale(signed_at, now)),
             Use::Forgotten(wait) => {
-                let detail = "it is not known any more whether the request was sent before; sign it anew";
+                let detail = "the node does not remember whether the request was sent before; sign it again";
                 let problem = Problem::new(ProblemType::DependencyUnavailable).detail(detail).retry_after(wait);
                 Err(Refusal { outcome: Signed::Forgotten, problem })
             }

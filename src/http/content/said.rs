@@ -34,7 +34,7 @@ impl Said {
         if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
             && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
         {
-            return Err(unsupported("content is stored as it is: send it uncoded"));
+            return Err(unsupported("content is stored as it is: send it without a content coding"));
         }
         let said = media_type(request.headers())?;
         let essence = said.map(|said| said.split(';').next().unwrap_or_default().trim_end()).unwrap_or_default();

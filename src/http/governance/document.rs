@@ -71,7 +71,7 @@ impl<'de> Visitor<'de> for Any {
         let mut read = Map::new();
         while let Some((name, Document(value))) = members.next_entry::<String, _>()? {
             if read.contains_key(&name) {
-                return Err(A::Error::custom("a member is there twice"));
+                return Err(A::Error::custom("a member occurs twice"));
             }
             read.insert(name, value);
         }

@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_report_has_a_result_for_each_event_in_its_place() {
-        let fault = || vec![Fault::new("job.name", "must be there")];
+        let fault = || vec![Fault::new("job.name", "is missing")];
         let hash = |byte| Ok(EventHash([byte; 32]));
         let places = vec![hash(1), Err(fault()), hash(2), hash(3)];
         let report = report(places, &mut [Kept::New, Kept::Known, Kept::Left].into_iter());
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!((&report["summary"]["successful"], &report["summary"]["failed"]), (&json!(2), &json!(2)));
         assert_eq!(
             report["failed_events"][0],
-            json!({ "index": 1, "reason": "job.name must be there", "retriable": false })
+            json!({ "index": 1, "reason": "job.name is missing", "retriable": false })
         );
         assert_eq!(report["failed_events"][1]["index"], 3);
     }

@@ -62,7 +62,7 @@ pub(in crate::http) fn unreadable(error: &PortError) -> Problem {
     match error {
         PortError::NotFound(_) => Problem::new(ProblemType::ContentUnavailable).caused_by(error).retry_after(LATER),
         PortError::Corrupt(_) => Problem::new(ProblemType::ContentUnavailable)
-            .detail("the stored bytes are damaged, and kept back until they are repaired")
+            .detail("the stored bytes are damaged, and withheld until they are repaired")
             .caused_by(error)
             .retry_after(LATER),
         _ => Problem::from(error),

@@ -234,7 +234,7 @@ impl Fill {
                 Some(SharedValue { fresh_until, bytes: bytes.into() })
             }
             Err(error) => {
-                tracing::error!(%error, cache = self.key.cache.as_str(), "a value cannot be cached");
+                tracing::error!(%error, cache = self.key.cache.as_str(), "a value cannot be encoded; this node answers with it and does not cache it");
                 self.flight.answer(Ok(Some(value)));
                 None
             }

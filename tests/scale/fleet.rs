@@ -34,7 +34,7 @@ const CONNECTIONS: u64 = 15 * INSTANCES as u64;
 const SERVER_CONNECTIONS: u64 = 40;
 
 /// How long anything may take on a busy machine before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<TestNode>,

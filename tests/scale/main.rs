@@ -10,6 +10,8 @@ mod faketime;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/pgbouncer.rs"]
 mod pgbouncer;
 #[path = "../support/postgres.rs"]
@@ -21,8 +23,12 @@ mod shared_redis;
 #[path = "../support/shipped.rs"]
 mod shipped;
 
+mod accounts;
+mod clients;
 mod crashes;
 mod fleet;
+mod holds;
 mod quotas;
 mod rates;
 mod skew;
+mod stage;

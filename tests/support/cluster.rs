@@ -35,6 +35,7 @@ pub(crate) struct Cluster {
     folder: TempDir,
     port: u16,
     options: Vec<String>,
+    env: Vec<(&'static str, String)>,
     process: Option<Child>,
 }
 
@@ -65,7 +66,7 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("penstock-cluster.").tempdir_in("/tmp").expect("a folder");
         give(folder.path());
         let options = OPTIONS.iter().chain(options).map(|option| (*option).to_owned()).collect();
-        Self { folder, port: 0, options, process: None }
+        Self { folder, port: 0, options, env: Vec::new(), process: None }
     }
 
     /// A streaming replica of this server.
@@ -81,6 +82,11 @@ impl Cluster {
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
         replica.boot().await;
         replica
+    }
+
+    /// Variables of its processes from the next start on, such as those that set its clock.
+    pub(crate) fn believe_in(&mut self, env: impl IntoIterator<Item = (&'static str, String)>) {
+        self.env.extend(env);
     }
 
     fn data(&self) -> PathBuf {
@@ -106,6 +112,7 @@ impl Cluster {
             let log = fs::File::options().create(true).append(true).open(self.log()).expect("a log");
             let mut command = as_owner(&program("postgres"));
             command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+            command.envs(self.env.iter().cloned());
             for option in &self.options {
                 command.args(["-c", option]);
             }

@@ -136,11 +136,13 @@ impl Server {
         metrics.observe_node(node.clone(), world.pool.clone())?;
         metrics.observe_cache(world.cache.clone())?;
         metrics.observe_clock(Arc::clone(&world.ports.watch))?;
+        metrics.observe_stores(Arc::clone(&world.store))?;
         io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
 
         let doubt = Arc::clone(node.verifier.doubt());
         let readiness = Readiness::of(node.content.quarantine().clone(), config.quota.lease_ttl, doubt);
-        let readiness = Data::new(readiness.watching(Arc::clone(&world.ports.watch)));
+        let readiness = readiness.watching(Arc::clone(&world.ports.watch)).guarding(Arc::clone(&world.store));
+        let readiness = Data::new(readiness);
         let limiter = wiring::rate_limiter(config, &world, &node, io);
         let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
         tell_of_policy(&governor).await;

@@ -13,12 +13,15 @@ use penstock::adapters::{
     in_process::InProcessState,
 };
 use penstock_actors::{
-    ids::InstallationId,
+    ids::{InstallationId, StoreId},
     model::Tier,
     ports::{BlobStore, Mark, PortError, StoreMarks as _, Sweep},
+    store_guard::{StandingKind, StoreGuard},
     testkit::{
         blob_store_suite::{self, Sample},
         clock::ManualClock,
+        memory_index::MemoryIndex,
+        memory_installations::MemoryInstallations,
         shared_state_suite,
     },
 };
@@ -308,7 +311,8 @@ async fn a_root_that_cannot_be_made_is_named_in_the_error() {
     let file = folder.path().join("a-file");
     fs::write(&file, b"").unwrap();
     let store = unprepared(&file.join("root"));
-    let error = store.set_mark(Tier::Hot, InstallationId::random(), false).await.unwrap_err().to_string();
+    let error =
+        store.set_mark(Tier::Hot, InstallationId::random(), StoreId::random(), false).await.unwrap_err().to_string();
     assert!(error.starts_with("blob storage is unavailable: cannot create the folder "), "{error}");
     assert!(error.contains("a-file/root"), "{error}");
 }
@@ -329,16 +333,69 @@ async fn a_mark_is_made_once_and_replaced_only_when_that_is_wanted() {
     assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::None { is_empty: true });
     assert!(!root.exists(), "a look makes nothing");
     let (one, other) = (InstallationId::random(), InstallationId::random());
-    store.set_mark(Tier::Hot, one, false).await.unwrap();
-    store.set_mark(Tier::Hot, other, false).await.unwrap();
-    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Of(one));
+    let [first, second] = [(); 2].map(|()| store.identify(Tier::Hot, one));
+    assert_ne!(first, second, "folders at one path on two machines are two stores");
+    store.set_mark(Tier::Hot, one, first, false).await.unwrap();
+    store.set_mark(Tier::Hot, other, second, false).await.unwrap();
+    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Of(one, Some(first)));
     store.ping().await.unwrap();
-    store.set_mark(Tier::Hot, other, true).await.unwrap();
-    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Of(other));
+    store.set_mark(Tier::Hot, other, second, true).await.unwrap();
+    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Of(other, Some(second)));
 
     Sample::of(10).store(&store).await.unwrap();
     fs::write(root.join("penstock-store"), "something else").unwrap();
     assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Unreadable);
     fs::remove_file(root.join("penstock-store")).unwrap();
     assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::None { is_empty: false });
+}
+
+/// Two instances that start at once on a new database, one of them without the share: both find an empty folder.
+#[tokio::test]
+async fn of_two_empty_folders_that_are_marked_at_once_one_is_the_installations() {
+    let installations = Arc::new(MemoryInstallations::default());
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let guards = folders.each_ref().map(|folder| {
+        let store = Arc::new(unprepared(&folder.path().join("blobs")));
+        StoreGuard::new(store, Arc::<MemoryInstallations>::clone(&installations), Arc::new(MemoryIndex::default()))
+    });
+    let held = installations.script.hold("store_of");
+    let [one, other] = &guards;
+    let both_have_asked = async {
+        while installations.script.calls("store_of").len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+    };
+    let (first, second, ()) = tokio::join!(one.take_into_use(), other.take_into_use(), both_have_asked);
+    first.and(second).unwrap();
+    let standing = |guard: &StoreGuard| guard.standings().next().unwrap().1;
+    let standings = guards.each_ref().map(|guard| standing(guard));
+    assert!(standings.contains(&StandingKind::Own) && standings.contains(&StandingKind::Other), "{standings:?}");
+
+    // An operator's word: from then on the other one is.
+    let (right, wrong) = if standings[0] == StandingKind::Own { (other, one) } else { (one, other) };
+    right.adopt(Tier::Hot).await.unwrap();
+    for guard in &guards {
+        guard.take_into_use().await.unwrap();
+    }
+    assert_eq!((standing(right), standing(wrong)), (StandingKind::Own, StandingKind::Other));
+    assert!(wrong.advice(Tier::Hot).unwrap().contains("mounted") && right.advice(Tier::Hot).is_none());
+}
+
+/// Instances that start at once with the share at all of them agree.
+#[tokio::test]
+async fn one_folder_that_is_marked_by_several_at_once_is_everybodys() {
+    let installations = Arc::new(MemoryInstallations::default());
+    let folder = tempfile::tempdir().unwrap();
+    let guards: Vec<_> = (0..4)
+        .map(|_| {
+            let store = Arc::new(unprepared(&folder.path().join("blobs")));
+            StoreGuard::new(store, Arc::<MemoryInstallations>::clone(&installations), Arc::new(MemoryIndex::default()))
+        })
+        .collect();
+    let starts = guards.iter().map(|guard| guard.take_into_use());
+    futures::future::try_join_all(starts).await.unwrap();
+    for guard in &guards {
+        assert_eq!(guard.standings().next(), Some((Tier::Hot, StandingKind::Own)));
+    }
 }

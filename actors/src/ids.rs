@@ -248,6 +248,13 @@ impl InstallationId {
 }
 
 uuid_id!(
+    /// One store of blobs of one tier.
+    StoreId,
+    "store id"
+);
+random_id!(StoreId);
+
+uuid_id!(
     /// One timeline: a history of a database. A restore begins another one.
     TimelineId,
     "timeline id"

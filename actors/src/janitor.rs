@@ -8,6 +8,7 @@
 //! that an instance is dead, and partitions for coming months may be made too early, so these two steps do not wait.
 
 mod orphans;
+mod troubles;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use orphans::{Orphans, Round};
+use troubles::Troubles;
 
 /// Steps of one kind in one pass. The rest waits for the next pass, so that one kind cannot starve the others.
 const STEPS_PER_PASS: usize = 20;
@@ -109,11 +111,11 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch,
     let step = settings.step;
 
     let made = deps.upkeep.prepare(now, settings.months_ahead).await;
-    report.partitions_made = report.kept("prepare", made);
+    report.partitions_made = report.kept(&mut round.troubles, "prepare", made);
 
     for _ in 0..STEPS_PER_PASS {
         let reclaimed = deps.ledger.reclaim(by, settings.lost_lease, now, step).await;
-        let reclaimed = report.kept("reclaim", reclaimed);
+        let reclaimed = report.kept(&mut round.troubles, "reclaim", reclaimed);
         report.leases_reclaimed += reclaimed.leases;
         report.bytes_reclaimed += reclaimed.credit.bytes;
         report.leases_spared += reclaimed.spared_leases;
@@ -133,7 +135,7 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch,
     }
 
     let proven = deps.watch.proven().await;
-    if let Some(now) = report.kept("prove the time", proven) {
+    if let Some(now) = report.kept(&mut round.troubles, "prove the time", proven) {
         remove(deps, settings, round, now, &mut report).await;
     }
     report
@@ -150,24 +152,33 @@ async fn remove(
     let step = settings.step;
     let old = before(now, settings.temporary_age);
     // Receipts that a fast clock has expired are restored.
-    report.receipts_restored = report.repeat("restore", step, || deps.upkeep.restore_receipts(now, step)).await;
-    report.receipts_expired = report.repeat("expire", step, || deps.upkeep.expire_receipts(now, step)).await;
+    report.receipts_restored =
+        report.repeat(&mut round.troubles, "restore", step, || deps.upkeep.restore_receipts(now, step)).await;
+    report.receipts_expired =
+        report.repeat(&mut round.troubles, "expire", step, || deps.upkeep.expire_receipts(now, step)).await;
     let retention = before(now, settings.window_retention);
-    report.windows_pruned = report.repeat("prune windows", step, || deps.upkeep.prune_windows(retention, step)).await;
-    report.nodes_forgotten = report.repeat("prune nodes", step, || deps.upkeep.prune_nodes(retention, step)).await;
+    report.windows_pruned =
+        report.repeat(&mut round.troubles, "prune windows", step, || deps.upkeep.prune_windows(retention, step)).await;
+    report.nodes_forgotten =
+        report.repeat(&mut round.troubles, "prune nodes", step, || deps.upkeep.prune_nodes(retention, step)).await;
     let kept = before(now, change_follower::KEPT);
-    report.changes_forgotten = report.repeat("forget changes", step, || deps.changes.forget_changes(kept, step)).await;
+    report.changes_forgotten =
+        report.repeat(&mut round.troubles, "forget changes", step, || deps.changes.forget_changes(kept, step)).await;
     let judged = before(now, settings.policy_retention);
-    report.policy_runs_forgotten =
-        report.repeat("forget policy runs", step, || deps.policies.forget_policy_runs(judged, step)).await;
+    report.policy_runs_forgotten = report
+        .repeat(&mut round.troubles, "forget policy runs", step, || deps.policies.forget_policy_runs(judged, step))
+        .await;
     // After the runs that refer to them.
-    report.policy_versions_forgotten =
-        report.repeat("forget policy versions", step, || deps.policies.forget_policy_versions(judged, step)).await;
+    report.policy_versions_forgotten = report
+        .repeat(&mut round.troubles, "forget policy versions", step, || {
+            deps.policies.forget_policy_versions(judged, step)
+        })
+        .await;
     report.announcements_withdrawn =
-        report.repeat("withdraw", step, || deps.catalog.withdraw_announcements(old, step)).await;
+        report.repeat(&mut round.troubles, "withdraw", step, || deps.catalog.withdraw_announcements(old, step)).await;
 
     let swept = deps.blobs.sweep(settings.temporary_age, step as usize, false).await;
-    let swept = report.kept("sweep", swept);
+    let swept = report.kept(&mut round.troubles, "sweep", swept);
     report.temporary_files = swept.files;
     report.temporary_bytes = swept.bytes;
 
@@ -175,9 +186,9 @@ async fn remove(
 
     // Blobs that come back from the trash are known to the index, so they are no orphans.
     let looked = orphans::look_through_trash(deps, settings, round, now, report).await;
-    report.kept("trash", looked);
+    report.kept(&mut round.troubles, "trash", looked);
     let collected = orphans::collect(deps, settings, round, Orphans::Bounded, report).await;
-    report.kept("orphans", collected);
+    report.kept(&mut round.troubles, "orphans", collected);
 }
 
 /// What the storage steps of a pass would remove. Changes nothing.
@@ -215,23 +226,35 @@ async fn whole_lap(deps: &JanitorDeps, settings: &JanitorSettings, how: Orphans)
 
 impl PassReport {
     /// The value; on an error the default, with the failure recorded.
-    fn kept<T: Default>(&mut self, step: &'static str, result: PortResult<T>) -> T {
-        result.unwrap_or_else(|error| {
-            self.failures += 1;
-            tracing::warn!(step, %error, "a clean-up step failed; the next pass tries again");
-            T::default()
-        })
+    fn kept<T: Default>(&mut self, troubles: &mut Troubles, step: &'static str, result: PortResult<T>) -> T {
+        match result {
+            Ok(value) => {
+                troubles.succeeded(step);
+                value
+            }
+            Err(error) => {
+                self.failures += 1;
+                troubles.failed(step, &error);
+                T::default()
+            }
+        }
     }
 
     /// Repeats a step for as long as it does as much work as it may.
-    async fn repeat<F>(&mut self, name: &'static str, step: u32, mut run: impl FnMut() -> F) -> u64
+    async fn repeat<F>(
+        &mut self,
+        troubles: &mut Troubles,
+        name: &'static str,
+        step: u32,
+        mut run: impl FnMut() -> F,
+    ) -> u64
     where
         F: Future<Output = PortResult<u64>>,
     {
         let mut total = 0;
         for _ in 0..STEPS_PER_PASS {
             let done = run().await;
-            let done = self.kept(name, done);
+            let done = self.kept(troubles, name, done);
             total += done;
             if done < u64::from(step) {
                 break;
@@ -254,7 +277,7 @@ pub struct JanitorParts {
 /// The actor that runs passes for ever.
 pub struct Janitor {
     parts: JanitorParts,
-    /// Where the next pass continues its search for orphans.
+    /// The state that the next pass continues with.
     round: Round,
 }
 
@@ -265,7 +288,7 @@ impl Janitor {
 
     fn run(&mut self, ctx: &mut Context<Self>) {
         let (deps, settings) = (self.parts.deps.clone(), self.parts.settings);
-        let (by, mut round) = (self.parts.life.current(), self.round);
+        let (by, mut round) = (self.parts.life.current(), std::mem::take(&mut self.round));
         let passing = async move { (pass(&deps, &settings, by, &mut round).await, round) };
         ctx.spawn(passing.into_actor(self).map(|(report, round), janitor, ctx| {
             janitor.round = round;

@@ -21,7 +21,7 @@ pub use asset::{Asset, NewAsset};
 pub use content::{ContentMeta, LEAF_BYTES, LeafHash, UNSAID_MEDIA_TYPE, leaf_count};
 pub use credit::Credit;
 pub use identity::{Binding, IdentityKey};
-pub use installation::Installation;
+pub use installation::{Installation, NotedStore};
 pub use lease::{LeaseSizing, LostLease, NodeEpoch};
 pub use lineage::{
     Bringer, Direction, EventHash, EventKind, FACETS_KEPT, Facet, Facets, Graph, GraphNode, LineageEdge, LineageEvent,

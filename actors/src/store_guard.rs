@@ -17,8 +17,10 @@
 //! [`replacement`]: StoreGuard::replacement
 //!
 //! A store is **new**, and gets a mark, when it is empty, has no mark, and the database has no store recorded; see
-//! [`Standing`].
+//! [`Standing`]. A mark has an id of the store too, and the database records one store for a tier: of two stores that were
+//! marked at the same time, the one that is recorded first is used.
 
+mod guarded;
 mod standing;
 
 use std::{
@@ -29,20 +31,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 
-pub use standing::{Evidence, Standing};
+pub use guarded::GuardedBlobs;
+pub use standing::{Evidence, Standing, StandingKind};
 
 use crate::{
-    ids::{ContentHash, InstallationId},
-    model::{Installation, LeafHash, Tier},
-    ports::{
-        BlobSink, BlobStore, Catalog, Installations, ListedBlob, Mark, PortError, PortResult, StoreMarks, StoredBlob,
-        StoredCopy, Sweep,
-    },
+    ids::{InstallationId, StoreId},
+    model::{Installation, NotedStore, Tier},
+    ports::{Catalog, Installations, Mark, PortError, PortResult, StoreMarks},
 };
 
 /// How the store calls itself in errors.
@@ -74,6 +72,8 @@ pub struct StoreGuard {
 struct Watched {
     tier: Tier,
     seen: Mutex<Option<Seen>>,
+    /// Whether the store or the database did not answer the last check.
+    is_silent: AtomicBool,
     /// One check at a time: callers that come meanwhile share the next one.
     look: tokio::sync::Mutex<()>,
 }
@@ -81,8 +81,16 @@ struct Watched {
 #[derive(Clone)]
 struct Seen {
     at: Instant,
-    /// Why the store is not used.
-    refused: Option<Arc<str>>,
+    kind: StandingKind,
+    refused: Option<Arc<Refused>>,
+}
+
+/// Why a store is not used.
+struct Refused {
+    /// For operators: with places and ids of installations.
+    why: String,
+    /// For health checks, which need no key: without places and ids.
+    advice: String,
 }
 
 impl Watched {
@@ -99,7 +107,7 @@ impl Watched {
 fn refusal(seen: &Seen) -> PortResult<()> {
     match &seen.refused {
         None => Ok(()),
-        Some(why) => Err(PortError::unavailable(STORE, why.to_string())),
+        Some(refused) => Err(PortError::unavailable(STORE, refused.why.clone())),
     }
 }
 
@@ -109,7 +117,12 @@ impl StoreGuard {
         installations: Arc<dyn Installations>,
         catalog: Arc<dyn Catalog>,
     ) -> Arc<Self> {
-        let watched = |tier| Watched { tier, seen: Mutex::default(), look: tokio::sync::Mutex::default() };
+        let watched = |tier| Watched {
+            tier,
+            seen: Mutex::default(),
+            is_silent: AtomicBool::new(false),
+            look: tokio::sync::Mutex::default(),
+        };
         Arc::new(Self {
             tiers: store.tiers().into_iter().map(watched).collect(),
             store,
@@ -130,25 +143,53 @@ impl StoreGuard {
         try_join_all(self.tiers.iter().map(|watched| self.look(watched))).await.map(drop)
     }
 
+    /// How the store of each tier related to this installation at the last check.
+    pub fn standings(&self) -> impl Iterator<Item = (Tier, StandingKind)> + '_ {
+        self.tiers.iter().map(|watched| {
+            let seen = watched.seen().filter(|_| !watched.is_silent.load(Relaxed));
+            (watched.tier, seen.map_or(StandingKind::Unknown, |seen| seen.kind))
+        })
+    }
+
+    /// Why the store of a tier is not used, and what to do, without places and ids, because health checks need no key. `None` while the
+    /// store is used.
+    pub fn advice(&self, tier: Tier) -> Option<String> {
+        let watched = self.tiers.iter().find(|watched| watched.tier == tier)?;
+        Some(watched.seen()?.refused?.advice.clone())
+    }
+
+    /// The configured tiers, the hottest first.
+    pub fn tiers(&self) -> impl Iterator<Item = Tier> + '_ {
+        self.tiers.iter().map(|watched| watched.tier)
+    }
+
     /// How the store of a tier relates to this installation, by a check made now.
     ///
     /// # Errors
     /// When the database or the store did not answer.
     pub async fn standing(&self, tier: Tier) -> PortResult<Standing> {
         let installation = self.installation().await?;
-        let replacement = self.replacement().await;
-        if let Some(other) = replacement.map_err(|error| PortError::unavailable(STORE, error))? {
-            return Ok(Standing::Replaced(other));
+        let answer = self.asked(tier).await?;
+        if let Some((now, _)) = &answer
+            && now.installation_id != installation.installation_id
+        {
+            return Ok(Standing::Replaced(now.installation_id));
         }
+        let noted = answer.map(|(_, noted)| noted);
         match self.store.mark(tier).await? {
-            Mark::Of(id) if id == installation.installation_id => Ok(Standing::Ours),
-            Mark::Of(other) => Ok(Standing::Foreign(other)),
+            Mark::Of(id, of) if id == installation.installation_id => Ok(match noted.flatten() {
+                Some(NotedStore { place, store_id: Some(known) }) if of != Some(known) => Standing::Other(place),
+                _ => Standing::Ours,
+            }),
+            Mark::Of(other, _) => Ok(Standing::Foreign(other)),
             Mark::Unreadable => Ok(Standing::Unreadable),
             Mark::None { is_empty } => {
-                let noted = self.installations.store_of(tier).await?;
+                let noted = noted.ok_or_else(|| {
+                    PortError::unavailable(STORE, "the database does not say which store it has recorded")
+                })?;
                 match (is_empty, noted) {
                     (true, None) => Ok(Standing::New),
-                    (true, Some(place)) => Ok(Standing::Gone(place)),
+                    (true, Some(noted)) => Ok(Standing::Gone(noted.place)),
                     (false, noted) => {
                         let evidence = Evidence::gather(&*self.store, &*self.catalog, tier).await?;
                         let is_proof = noted.is_none() && evidence.is_proof();
@@ -159,14 +200,28 @@ impl StoreGuard {
         }
     }
 
-    /// Marks the store of a tier as this installation's, whatever it was before.
+    /// The installation of the database now, and the recorded store of a tier; `None` when the database does not answer.
+    async fn asked(&self, tier: Tier) -> PortResult<Option<(Installation, Option<NotedStore>)>> {
+        match tokio::time::timeout(PATIENCE, self.installations.store_of(tier)).await {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(PortError::Unavailable { .. })) | Err(_) => Ok(None),
+            Ok(Err(error)) => Err(PortError::unavailable(STORE, error)),
+        }
+    }
+
+    /// Marks the store of a tier as this installation's, whatever it was before. From then on it is the tier's only store.
     ///
     /// # Errors
     /// When the database or the store did not answer.
     pub async fn adopt(&self, tier: Tier) -> PortResult<()> {
-        let installation = self.installation().await?;
-        self.store.set_mark(tier, installation.installation_id, true).await?;
-        self.installations.note_store(tier, &self.store.place(tier)).await
+        let installation = self.installation().await?.installation_id;
+        let store_id = self.store.identify(tier, installation);
+        self.store.set_mark(tier, installation, store_id, true).await?;
+        self.installations.note_store(tier, &self.noted(tier, Some(store_id))).await
+    }
+
+    fn noted(&self, tier: Tier, store_id: Option<StoreId>) -> NotedStore {
+        NotedStore { place: self.store.place(tier), store_id }
     }
 
     /// The installation that the database belongs to.
@@ -227,23 +282,35 @@ impl StoreGuard {
             return Ok(seen);
         }
         let at = Instant::now();
-        let refused = self.settle(watched).await?;
-        self.tell(watched.tier, watched.seen().as_ref(), refused.as_deref());
-        let seen = Seen { at, refused: refused.map(Into::into) };
+        let settled = self.settle(watched).await;
+        watched.is_silent.store(settled.is_err(), Relaxed);
+        let standing = settled?;
+        let refused = self.refused(watched.tier, &standing).await?;
+        self.tell(watched.tier, watched.seen().as_ref(), refused.as_ref());
+        let seen = Seen { at, kind: standing.kind(), refused: refused.map(Arc::new) };
         *watched.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
         Ok(seen)
     }
 
-    /// Marks a new store; returns why the store must not be used, if so.
-    async fn settle(&self, watched: &Watched) -> PortResult<Option<String>> {
+    /// Why a store must not be used, if so.
+    async fn refused(&self, tier: Tier, standing: &Standing) -> PortResult<Option<Refused>> {
+        if standing.is_usable() {
+            return Ok(None);
+        }
+        let why = standing.refusal(tier, &self.store.place(tier), self.installation().await?);
+        Ok(Some(Refused { why, advice: standing.advice(tier) }))
+    }
+
+    /// Marks a new store; returns how the store then relates to the installation.
+    async fn settle(&self, watched: &Watched) -> PortResult<Standing> {
         let tier = watched.tier;
         let mut standing = self.standing(tier).await?;
         if matches!(standing, Standing::New | Standing::Older(_)) {
             if !self.marks.load(Relaxed) {
-                return Ok(None);
+                return Ok(standing);
             }
-            let id = self.installation().await?.installation_id;
-            self.store.set_mark(tier, id, false).await?;
+            let installation = self.installation().await?.installation_id;
+            self.store.set_mark(tier, installation, self.store.identify(tier, installation), false).await?;
             if let Standing::Older(evidence) = standing {
                 let place = self.store.place(tier);
                 tracing::info!(%tier, place, %evidence, "the store had no mark, and its contents prove that it belongs to this installation; this node marked it");
@@ -251,29 +318,32 @@ impl StoreGuard {
             // Another instance, even of another installation, may have been first.
             standing = self.standing(tier).await?;
         }
-        if standing != Standing::Ours {
-            return Ok(Some(standing.refusal(tier, &self.store.place(tier), self.installation().await?)));
-        }
         let is_first_look = watched.seen().is_none_or(|seen| seen.refused.is_some());
-        if is_first_look && self.marks.load(Relaxed) {
+        if standing == Standing::Ours && is_first_look && self.marks.load(Relaxed) {
             self.store.prepare(tier).await?;
-            let place = self.store.place(tier);
-            if self.installations.store_of(tier).await?.is_none() {
-                self.installations.note_store(tier, &place).await?;
-            }
+            return self.claim(tier).await;
         }
-        Ok(None)
+        Ok(standing)
+    }
+
+    /// Records the store of a tier by the id in its mark, unless another store is recorded: of two instances that started at once
+    /// with different folders, one has marked the wrong folder.
+    async fn claim(&self, tier: Tier) -> PortResult<Standing> {
+        let Mark::Of(_, store_id) = self.store.mark(tier).await? else { return self.standing(tier).await };
+        let known = self.installations.claim_store(tier, &self.noted(tier, store_id)).await?;
+        let is_known = known.store_id.is_none() || known.store_id == store_id;
+        Ok(if is_known { Standing::Ours } else { Standing::Other(known.place) })
     }
 
     /// Logs a change since the last check.
-    fn tell(&self, tier: Tier, before: Option<&Seen>, refused: Option<&str>) {
+    fn tell(&self, tier: Tier, before: Option<&Seen>, refused: Option<&Refused>) {
         let place = self.store.place(tier);
-        let was_refused = before.is_some_and(|seen| seen.refused.is_some());
+        let before = before.and_then(|seen| seen.refused.as_deref());
         match refused {
-            Some(why) if before.and_then(|seen| seen.refused.as_deref()) != Some(why) => {
+            Some(Refused { why, .. }) if before.is_none_or(|before| before.why != *why) => {
                 tracing::error!(%tier, place, why, "this node does not use the store: it stores, reports missing and removes nothing there");
             }
-            None if was_refused => tracing::info!(%tier, place, "this node uses the store again"),
+            None if before.is_some() => tracing::info!(%tier, place, "this node uses the store again"),
             _ => {}
         }
     }
@@ -281,154 +351,5 @@ impl StoreGuard {
     /// Content was not found: an error unless the stores of all tiers are there.
     async fn absent(&self) -> PortResult<()> {
         self.check_all(Duration::ZERO).await
-    }
-
-    fn guarded(self: &Arc<Self>, tier: Tier, sink: Box<dyn BlobSink>) -> Box<dyn BlobSink> {
-        Box::new(GuardedSink { guard: Arc::clone(self), tier, sink })
-    }
-}
-
-/// A guarded store, as a blob store.
-#[derive(Clone)]
-pub struct GuardedBlobs(pub Arc<StoreGuard>);
-
-impl GuardedBlobs {
-    fn store(&self) -> &dyn StoreMarks {
-        &*self.0.store
-    }
-}
-
-#[async_trait]
-impl BlobStore for GuardedBlobs {
-    async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
-        self.0.check(Tier::Hot, RECENT).await?;
-        Ok(self.0.guarded(Tier::Hot, self.store().create().await?))
-    }
-
-    async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
-        let missing = match self.store().open(hash).await {
-            Err(PortError::NotFound(what)) => what,
-            opened => return opened,
-        };
-        self.0.absent().await?;
-        // Callers ask only for content in the index, so this blob does not belong in the trash.
-        if self.recover(hash).await? { self.store().open(hash).await } else { Err(PortError::NotFound(missing)) }
-    }
-
-    async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
-        let exists = self.store().exists(hash).await?;
-        if !exists {
-            self.0.absent().await?;
-        }
-        Ok(exists)
-    }
-
-    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
-        self.0.check_all(Duration::ZERO).await?;
-        self.store().list(after, min_age, limit).await
-    }
-
-    async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
-        self.0.check_all(RECENT).await?;
-        self.store().retire(hash).await
-    }
-
-    async fn restore(&self, hash: ContentHash) -> PortResult<()> {
-        self.store().restore(hash).await
-    }
-
-    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
-        self.0.check_all(RECENT).await?;
-        self.store().discard(hash).await
-    }
-
-    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
-        self.0.check_all(Duration::ZERO).await?;
-        self.store().trashed(after, limit).await
-    }
-
-    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
-        let recovered = self.store().recover(hash).await?;
-        if recovered {
-            tracing::warn!(content_hash = %hash, "a blob is back from the trash: the index knows it");
-        }
-        Ok(recovered)
-    }
-
-    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
-        self.0.check_all(RECENT).await?;
-        self.store().purge(hash).await
-    }
-
-    async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
-        self.0.check_all(Duration::ZERO).await?;
-        self.store().sweep(min_age, limit, dry_run).await
-    }
-
-    fn tiers(&self) -> Vec<Tier> {
-        self.store().tiers()
-    }
-
-    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
-        self.0.check(tier, RECENT).await?;
-        match self.store().open_copy(hash, tier).await {
-            Ok(Some(copy)) => Ok(Some(copy)),
-            // A copy that seems damaged or missing may have been read while the store went away.
-            other => {
-                self.0.check(tier, Duration::ZERO).await?;
-                match other {
-                    Ok(None) if self.recover(hash).await? => self.store().open_copy(hash, tier).await,
-                    other => other,
-                }
-            }
-        }
-    }
-
-    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
-        self.0.check(tier, RECENT).await?;
-        Ok(self.0.guarded(tier, self.store().create_copy(tier).await?))
-    }
-
-    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
-        self.0.check(tier, RECENT).await?;
-        self.store().leave_copy(hash, tier).await
-    }
-
-    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
-        self.0.check_all(RECENT).await?;
-        self.store().remove_copy(hash, tier).await
-    }
-
-    async fn forget(&self, hash: ContentHash) {
-        self.store().forget(hash).await;
-    }
-
-    async fn ping(&self) -> PortResult<()> {
-        let seen: Vec<Seen> = try_join_all(self.0.tiers.iter().map(|watched| self.0.look(watched))).await?;
-        seen.iter().try_for_each(refusal)?;
-        self.store().ping().await
-    }
-}
-
-/// A blob being written. It becomes visible only while the store still belongs to the installation.
-struct GuardedSink {
-    guard: Arc<StoreGuard>,
-    tier: Tier,
-    sink: Box<dyn BlobSink>,
-}
-
-#[async_trait]
-impl BlobSink for GuardedSink {
-    async fn write(&mut self, part: Bytes) -> PortResult<()> {
-        self.sink.write(part).await
-    }
-
-    fn replace(&mut self) {
-        self.sink.replace();
-    }
-
-    async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
-        self.guard.check(self.tier, RECENT).await?;
-        self.sink.commit(hash, leaves).await
     }
 }

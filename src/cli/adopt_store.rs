@@ -58,6 +58,10 @@ async fn adopt(store: &StoreGuard, tier: Tier, yes: bool) -> anyhow::Result<bool
         }
         Standing::Older(evidence) => (format!("has no mark; {evidence}"), true),
         Standing::Unmarked(evidence) => (format!("has no mark; {evidence}"), false),
+        Standing::Other(known) => (
+            format!("carries this installation's mark, but is not the store that the database knows, last at {known}"),
+            false,
+        ),
         Standing::Foreign(other) => (format!("carries the mark of another installation, {other}"), false),
         Standing::Gone(known) => (format!("is empty or missing; this installation's store was last at {known}"), false),
         Standing::Replaced(_) => bail!("{}", standing.refusal(tier, &place, store.installation().await?)),

@@ -5,7 +5,8 @@
 //! from memory, which may hold for this instance alone. The failure of a dependency that all instances share takes no
 //! instance out, because it would take out all of them at once: the node continues from memory, and reports `degraded`
 //! with 200. A node whose clock differs too much from the database's is not ready: results that depend on its clock,
-//! such as the URLs that object storage has signed, would be wrong.
+//! such as the URLs that object storage has signed, would be wrong. Nor is a node whose store of new content answers
+//! and is not the installation's: an unmounted share, or a wrong prefix, is mostly the fault of this instance alone.
 //!
 //! The answer comes at once, even if a dependency hangs: balancers give up after a second, and would take a node out
 //! for its database.
@@ -29,8 +30,10 @@ use penstock_actors::{
     clock::Clock,
     clock_watch::ClockWatch,
     governor::Governor,
+    model::Tier,
     ports::{BlobStore, SharedState, Upkeep},
     quarantine::Quarantine,
+    store_guard::StoreGuard,
     verifier::Doubt,
 };
 use serde::Serialize;
@@ -47,7 +50,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 }
 
 /// Whether this instance wants new streams, and the known state of its dependencies. One per process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Readiness {
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -60,6 +63,8 @@ pub struct Readiness {
     /// This instance's doubts about content that it finds missing; `None` when nothing is verified.
     doubt: Option<Arc<Doubt>>,
     clocks: Option<Arc<ClockWatch>>,
+    /// The installation's stores of blobs; `None` when no store is checked.
+    store: Option<Arc<StoreGuard>>,
     /// The states that were logged last, in the order of [`DEPENDENCIES`].
     told: Mutex<[State; 4]>,
 }
@@ -87,6 +92,12 @@ impl Readiness {
         Self { clocks: Some(clocks), ..self }
     }
 
+    /// Makes the node not ready while it must not use its store of new content.
+    #[must_use]
+    pub fn guarding(self, store: Arc<StoreGuard>) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
     /// From now on the node is not ready, and closes each connection after its answer, but still serves every request:
     /// balancers need a moment to notice.
     pub fn leave(&self) {
@@ -111,6 +122,17 @@ impl Readiness {
     fn clock_skew(&self) -> Option<f64> {
         let clocks = self.clocks.as_ref().filter(|clocks| clocks.is_skewed())?;
         Some(clocks.skew().as_secs_f64())
+    }
+
+    /// Why the hottest of the stores that are not used is not used, and what to do.
+    fn store_advice(&self) -> Option<String> {
+        let store = self.store.as_ref()?;
+        store.tiers().find_map(|tier| store.advice(tier))
+    }
+
+    /// Whether this instance can take no upload and lacks the newest content, because its hot store is not the right one.
+    fn lacks_its_store(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.advice(Tier::Hot).is_some())
     }
 
     /// Notes whether the database answered; returns for how long it has not.
@@ -148,7 +170,7 @@ impl Readiness {
         if self.is_leaving() {
             return State::Draining;
         }
-        if self.clock_skew().is_some() {
+        if self.clock_skew().is_some() || self.lacks_its_store() {
             return State::Down;
         }
         if database == State::Down && (storage == State::Down || silent_for >= self.memory) {
@@ -191,6 +213,9 @@ impl<T> Each<T> {
 #[serde(rename_all = "camelCase")]
 struct Report {
     status: State,
+    /// What is wrong with a store of blobs of this instance, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     dependencies: Each<State>,
     /// How many milliseconds ago each state was found; `null` for a dependency that has not been checked yet.
     age_ms: Each<Option<u64>>,
@@ -230,6 +255,7 @@ async fn ready(
     let ages = found.map(|found| found.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
     answer::no_store(HttpResponse::build(code)).json(Report {
         status,
+        reason: readiness.store_advice(),
         dependencies: Each::of(states, is_governed),
         age_ms: Each::of(ages, is_governed),
         quarantined: readiness.quarantine.len(),

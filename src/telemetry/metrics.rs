@@ -21,6 +21,7 @@ mod redis;
 mod s3;
 mod signatures;
 mod storage;
+mod stores;
 
 pub use self::redis::{RedisMetrics, RedisOutcome};
 pub use cache::WarmMetrics;

@@ -4,11 +4,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use penstock::adapters::s3::ClientKind;
 use reqwest::Method;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::ChildStderr,
+};
 
 use crate::{
     node::{On, Paid, Setup, TestNode, expect, expect_problem, hex_sha256, sample},
@@ -49,6 +54,41 @@ async fn storage_is(node: &TestNode, state: &str) {
         ready["dependencies"]["storage"] == state
     })
     .await;
+}
+
+/// Whether balancers would send requests here, and what is told of a store that is not used.
+async fn readiness(node: &TestNode) -> (u16, String, String) {
+    let ready = node.get("/health/ready").send().await.unwrap();
+    let code = ready.status().as_u16();
+    let told = ready.json::<serde_json::Value>().await.unwrap();
+    let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+    (code, text("status"), text("reason"))
+}
+
+async fn stands(node: &TestNode, tier: &str, standing: &str) -> bool {
+    node.metric("penstock_store_standing", &format!("standing=\"{standing}\",tier=\"{tier}\"")).await == 1.0
+}
+
+/// What a node logs.
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn of(stderr: ChildStderr) -> Self {
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let written = Arc::clone(&lines);
+        tokio::spawn(async move {
+            let mut read = BufReader::new(stderr).lines();
+            while let Some(line) = read.next_line().await.unwrap() {
+                written.lock().unwrap().push(line);
+            }
+        });
+        Self(lines)
+    }
+
+    fn lines_with(&self, words: &[&str]) -> usize {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter(|line| words.iter().all(|words| line.contains(words))).count()
+    }
 }
 
 async fn checked(node: &TestNode) -> (bool, String) {
@@ -185,6 +225,11 @@ async fn a_disk_that_is_unmounted_for_a_while_is_neither_damage_nor_new() {
     node.terminate().await;
     node.boot().await;
     storage_is(&node, "down").await;
+    let (code, status, reason) = readiness(&node).await;
+    assert_eq!((code, status.as_str()), (503, "down"), "another instance that has the disk is asked");
+    assert!(reason.contains("the hot store is empty or missing") && reason.contains("mounted"), "{reason}");
+    assert!(!reason.contains(mount.to_str().unwrap()), "whoever may ask learns no path: {reason}");
+    assert!(stands(&node, "hot", "missing").await && !stands(&node, "hot", "own").await);
     let looks = node.admin(Method::GET, &format!("/v1/storage/verifications/{}", paid.hash)).send().await.unwrap();
     assert_eq!(expect(looks, &[200]).await["items"], serde_json::json!([]), "nothing was found");
     assert_eq!(fs::read_dir(&mount).unwrap().count(), 0, "nothing was made in its place");
@@ -192,8 +237,50 @@ async fn a_disk_that_is_unmounted_for_a_while_is_neither_damage_nor_new() {
     fs::remove_dir(&mount).unwrap();
     fs::rename(&away, &mount).unwrap();
     storage_is(&node, "ok").await;
+    assert_eq!(readiness(&node).await, (200, "ok".to_owned(), String::new()));
+    assert!(stands(&node, "hot", "own").await && !stands(&node, "hot", "missing").await);
     assert!(is_whole(&node, &paid).await && is_whole(&node, &unread).await);
     node.put(&sample(3, SIZE), "text/plain").await;
+    node.finish().await;
+}
+
+/// Uploads go to the hot tier, and most of what is asked for is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_its_warm_store_serves_and_stores_in_the_hot_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hot, warm, away) = (folder.path().join("hot"), folder.path().join("warm"), folder.path().join("away"));
+    let setup = swept_often(On::Sqlite, &hot).env("PENSTOCK_STORAGE__WARM_ROOT", warm.to_str().unwrap());
+    let mut node = setup.start().await;
+    let paid = node.paid(&sample(1, SIZE), "unlimited").await;
+    fs::rename(&warm, &away).unwrap();
+    storage_is(&node, "down").await;
+    let (code, status, reason) = readiness(&node).await;
+    assert_eq!((code, status.as_str()), (200, "degraded"));
+    assert!(reason.contains("the warm store is empty or missing"), "{reason}");
+    assert!(stands(&node, "warm", "missing").await && stands(&node, "hot", "own").await);
+    assert!(is_whole(&node, &paid).await);
+    node.put(&sample(2, SIZE), "text/plain").await;
+    fs::rename(&away, &warm).unwrap();
+    storage_is(&node, "ok").await;
+    assert!(stands(&node, "warm", "own").await);
+    node.finish().await;
+}
+
+/// A log that says the same with each pass hides what is new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_for_many_passes_of_the_janitor_is_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, away) = (folder.path().join("root"), folder.path().join("away"));
+    let mut node = swept_often(On::Sqlite, &root).start().await;
+    node.terminate().await;
+    let log = Log::of(node.boot_with_stderr().await);
+    storage_is(&node, "ok").await;
+    fs::rename(&root, &away).unwrap();
+    eventually("several passes of the janitor", async || passes(&node).await >= 9.0).await;
+    fs::rename(&away, &root).unwrap();
+    let swept = |words: &str| log.lines_with(&["step=\"sweep\"", words]);
+    eventually("the step works", async || swept("works again") == 1).await;
+    assert_eq!(swept("a clean-up step failed; each pass tries it again"), 1);
     node.finish().await;
 }
 

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use super::{JanitorDeps, JanitorSettings, PAUSE, PassReport, STEPS_PER_PASS};
+use super::{JanitorDeps, JanitorSettings, PAUSE, PassReport, STEPS_PER_PASS, troubles::Troubles};
 use crate::{
     clock::before,
     ids::ContentHash,
@@ -18,13 +18,16 @@ use crate::{
 /// that broke off leaves one.
 const FEW: usize = 10;
 
-/// Progress through the blobs: a pass is bounded, so passes that all began at the first blob would never reach the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The state that one pass leaves to the next: progress through the blobs, because a pass is bounded, so passes that all began at
+/// the first blob would never reach the last; and the steps that fail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Round {
     orphans: Option<ContentHash>,
     trash: Option<ContentHash>,
     /// The number last logged as left alone.
     held: u64,
+    /// Steps that failed in the last pass.
+    pub(super) troubles: Troubles,
 }
 
 /// How to treat blobs unknown to the index.

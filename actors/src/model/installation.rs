@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::ids::InstallationId;
+use crate::ids::{InstallationId, StoreId};
 
 /// The installation that a database belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,4 +11,13 @@ pub struct Installation {
     pub installation_id: InstallationId,
     /// When the database was made, by its own clock.
     pub created_at: Timestamp,
+}
+
+/// The store of a tier, as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedStore {
+    /// Where it was when it was last marked, for people to read.
+    pub place: String,
+    /// The one that its mark names; `None` where it was marked by a version that told no stores apart.
+    pub store_id: Option<StoreId>,
 }

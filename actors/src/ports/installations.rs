@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::PortResult;
-use crate::model::{Installation, Tier};
+use crate::model::{Installation, NotedStore, Tier};
 
 /// The identity of an installation, as its database has it.
 #[async_trait]
@@ -11,9 +11,14 @@ pub trait Installations: Send + Sync + 'static {
     /// The installation that this database belongs to: it never changes. Read on the primary.
     async fn installation(&self) -> PortResult<Installation>;
 
-    /// The place of a tier's store when it was last marked as this installation's; `None` when the tier has no store.
-    async fn store_of(&self, tier: Tier) -> PortResult<Option<String>>;
+    /// The installation, and the store of a tier that was last marked as the installation's, by one statement; `None` when the tier has
+    /// no store.
+    async fn store_of(&self, tier: Tier) -> PortResult<(Installation, Option<NotedStore>)>;
 
-    /// Records that a tier has a store, at this place, which is marked as this installation's.
-    async fn note_store(&self, tier: Tier, place: &str) -> PortResult<()>;
+    /// Records the store of a tier, unless a store is recorded; a record without a store's id takes this id. Returns the record that
+    /// then stands: of several callers at once, all get the record of the first.
+    async fn claim_store(&self, tier: Tier, store: &NotedStore) -> PortResult<NotedStore>;
+
+    /// Records that this is the store of a tier, whichever store was recorded before.
+    async fn note_store(&self, tier: Tier, store: &NotedStore) -> PortResult<()>;
 }

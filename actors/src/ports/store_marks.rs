@@ -5,15 +5,15 @@ use async_trait::async_trait;
 
 use super::{BlobStore, PortResult};
 use crate::{
-    ids::{ContentHash, InstallationId},
+    ids::{ContentHash, InstallationId, StoreId},
     model::Tier,
 };
 
 /// The contents of the place of a store's mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// The mark of this installation.
-    Of(InstallationId),
+    /// The mark of this installation, with the id of the store; marks of earlier versions have no id.
+    Of(InstallationId, Option<StoreId>),
     /// Something other than a mark.
     Unreadable,
     /// No mark. `is_empty`: the store has no blobs either.
@@ -29,8 +29,11 @@ pub trait StoreMarks: BlobStore {
     /// The current mark of a tier's store. A store that does not exist counts as empty, without a mark.
     async fn mark(&self, tier: Tier) -> PortResult<Mark>;
 
+    /// An id for the store of a tier, for a new mark: no other store has it.
+    fn identify(&self, tier: Tier, of: InstallationId) -> StoreId;
+
     /// Marks the store of a tier, and makes the store if it does not exist. An existing mark stays unless `replace` is true.
-    async fn set_mark(&self, tier: Tier, of: InstallationId, replace: bool) -> PortResult<()>;
+    async fn set_mark(&self, tier: Tier, of: InstallationId, store: StoreId, replace: bool) -> PortResult<()>;
 
     /// Makes the folders or objects that a store needs beside its blobs, and that a copy of it may lack.
     async fn prepare(&self, tier: Tier) -> PortResult<()>;

@@ -26,6 +26,8 @@ pub enum Standing {
     New,
     /// It has no mark, the database has no store recorded but knows its contents: it is older than marks, and may be marked.
     Older(Evidence),
+    /// It carries the installation's mark, but is not the recorded store, which was last at this place.
+    Other(String),
     /// It carries the mark of another installation.
     Foreign(InstallationId),
     /// It has no mark, and nothing proves which installation it belongs to.
@@ -38,13 +40,97 @@ pub enum Standing {
     Replaced(InstallationId),
 }
 
+/// A [`Standing`] as a word, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandingKind {
+    /// It is the installation's own, and used.
+    Own,
+    /// It may be marked, and has no mark yet.
+    New,
+    Other,
+    Foreign,
+    Unmarked,
+    /// It is empty or missing, but the database has a store recorded.
+    Missing,
+    Unreadable,
+    Replaced,
+    /// The store or the database did not answer.
+    Unknown,
+}
+
+impl StandingKind {
+    pub const ALL: &[Self] = &[
+        Self::Own,
+        Self::New,
+        Self::Other,
+        Self::Foreign,
+        Self::Unmarked,
+        Self::Missing,
+        Self::Unreadable,
+        Self::Replaced,
+        Self::Unknown,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::New => "new",
+            Self::Other => "other",
+            Self::Foreign => "foreign",
+            Self::Unmarked => "unmarked",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::Replaced => "replaced",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl Standing {
+    pub const fn kind(&self) -> StandingKind {
+        match self {
+            Self::Ours => StandingKind::Own,
+            Self::New | Self::Older(_) => StandingKind::New,
+            Self::Other(_) => StandingKind::Other,
+            Self::Foreign(_) => StandingKind::Foreign,
+            Self::Unmarked(_) => StandingKind::Unmarked,
+            Self::Gone(_) => StandingKind::Missing,
+            Self::Unreadable => StandingKind::Unreadable,
+            Self::Replaced(_) => StandingKind::Replaced,
+        }
+    }
+
+    /// Whether the store is used.
+    pub const fn is_usable(&self) -> bool {
+        matches!(self, Self::Ours | Self::New | Self::Older(_))
+    }
+
+    /// What is wrong, and what to do, without a place or an installation.
+    pub fn advice(&self, tier: Tier) -> String {
+        let (wrong, right) = match self {
+            Self::Ours | Self::New | Self::Older(_) => return String::new(),
+            Self::Other(_) => ("is not the one that the database knows", "check that its disk or share is mounted"),
+            Self::Foreign(_) => ("belongs to another installation", "check which of the two is configured wrongly"),
+            Self::Unmarked(_) => ("has no mark", "check that it and the database belong together"),
+            Self::Gone(_) => {
+                ("is empty or missing", "check that its disk or share is mounted and its bucket and prefix are right")
+            }
+            Self::Replaced(_) => ("was the last database's", "start the node again"),
+            Self::Unreadable => ("has something else in the place of its mark", "check what has written there"),
+        };
+        format!("the {tier} store {wrong}: {right}; `penstock check` on this instance says more")
+    }
+
     /// Why it is not used, and what an operator can do.
     pub fn refusal(&self, tier: Tier, place: &str, of: Installation) -> String {
         let id = of.installation_id;
         let adopt = format!("if it is the right one, run `penstock adopt-store --tier {tier}`");
         match self {
             Self::Ours | Self::New | Self::Older(_) => String::new(),
+            Self::Other(known) => format!(
+                "the {tier} store at {place} carries the mark of installation {id}, but is not the store that the database knows, last \
+                 at {known}: check that its disk or share is mounted here, and was when the instances first started; {adopt}"
+            ),
             Self::Foreign(other) => format!(
                 "the {tier} store at {place} belongs to installation {other}, and the database to {id}: check which of the two is \
                  configured wrongly; {adopt}"

@@ -2,7 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::{model::Tier, ports::Installations};
+use crate::{
+    ids::StoreId,
+    model::{NotedStore, Tier},
+    ports::Installations,
+};
 
 /// Runs every promise.
 ///
@@ -10,6 +14,7 @@ use crate::{model::Tier, ports::Installations};
 /// When a promise is broken.
 pub async fn run(store: &impl Installations) {
     an_installation_has_one_identity_from_the_beginning(store).await;
+    of_stores_that_are_claimed_at_once_the_first_is_a_tiers_own(store).await;
     a_store_that_was_noted_is_known_by_where_it_was_last(store).await;
 }
 
@@ -20,12 +25,34 @@ async fn an_installation_has_one_identity_from_the_beginning(store: &impl Instal
     assert_eq!(store.installation().await.expect("an answer"), installation);
 }
 
+fn at(place: &str, store_id: Option<StoreId>) -> NotedStore {
+    NotedStore { place: place.to_owned(), store_id }
+}
+
+async fn of_stores_that_are_claimed_at_once_the_first_is_a_tiers_own(store: &impl Installations) {
+    let installation = store.installation().await.expect("an answer");
+    for &tier in Tier::ALL {
+        assert_eq!(store.store_of(tier).await.expect("an answer"), (installation, None));
+        let wanted: Vec<_> = (0..8).map(|number| at(&format!("/srv/{number}"), Some(StoreId::random()))).collect();
+        let claims = wanted.iter().map(|wanted| store.claim_store(tier, wanted));
+        let got = futures::future::try_join_all(claims).await.expect("claimed");
+        assert!(wanted.contains(&got[0]) && got.iter().all(|claimed| *claimed == got[0]), "{got:?}");
+        assert_eq!(store.store_of(tier).await.expect("an answer").1.as_ref(), Some(&got[0]));
+    }
+}
+
 async fn a_store_that_was_noted_is_known_by_where_it_was_last(store: &impl Installations) {
     for &tier in Tier::ALL {
-        assert_eq!(store.store_of(tier).await.expect("an answer"), None);
-        for place in ["/srv/blobs", "s3://bucket/prefix"] {
-            store.note_store(tier, place).await.expect("noted");
-            assert_eq!(store.store_of(tier).await.expect("an answer").as_deref(), Some(place));
+        for noted in [at("/srv/blobs", Some(StoreId::random())), at("s3://bucket/prefix", None)] {
+            store.note_store(tier, &noted).await.expect("noted");
+            assert_eq!(store.store_of(tier).await.expect("an answer").1, Some(noted));
+        }
+        // As an earlier version noted it: whoever knows its id tells it, once.
+        let known = at("s3://bucket/prefix", Some(StoreId::random()));
+        for claimed in [at("/other", None), at("/srv/blobs", known.store_id), at("/srv/blobs", Some(StoreId::random()))]
+        {
+            let expected = at("s3://bucket/prefix", claimed.store_id.and(known.store_id));
+            assert_eq!(store.claim_store(tier, &claimed).await.expect("claimed"), expected);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::script::Script;
 use crate::{
     ids::InstallationId,
-    model::{Installation, Tier},
+    model::{Installation, NotedStore, Tier},
     ports::{Installations, PortResult},
 };
 
@@ -20,7 +20,7 @@ pub struct MemoryInstallations {
     /// Its scripted faults.
     pub script: Script,
     installation: Installation,
-    stores: Mutex<BTreeMap<Tier, String>>,
+    stores: Mutex<BTreeMap<Tier, NotedStore>>,
 }
 
 impl MemoryInstallations {
@@ -28,6 +28,10 @@ impl MemoryInstallations {
     pub fn since(created_at: Timestamp) -> Self {
         let installation = Installation { installation_id: InstallationId::random(), created_at };
         Self { script: Script::default(), installation, stores: Mutex::default() }
+    }
+
+    fn stores(&self) -> MutexGuard<'_, BTreeMap<Tier, NotedStore>> {
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -44,14 +48,23 @@ impl Installations for MemoryInstallations {
         self.script.play("installation", 1, || Ok(self.installation)).await
     }
 
-    async fn store_of(&self, tier: Tier) -> PortResult<Option<String>> {
-        let stores = || Ok(self.stores.lock().unwrap_or_else(PoisonError::into_inner).get(&tier).cloned());
-        self.script.play("store_of", 1, stores).await
+    async fn store_of(&self, tier: Tier) -> PortResult<(Installation, Option<NotedStore>)> {
+        self.script.play("store_of", 1, || Ok((self.installation, self.stores().get(&tier).cloned()))).await
     }
 
-    async fn note_store(&self, tier: Tier, place: &str) -> PortResult<()> {
+    async fn claim_store(&self, tier: Tier, store: &NotedStore) -> PortResult<NotedStore> {
+        let claim = || {
+            let mut stores = self.stores();
+            let noted = stores.entry(tier).or_insert_with(|| store.clone());
+            noted.store_id = noted.store_id.or(store.store_id);
+            Ok(noted.clone())
+        };
+        self.script.play("claim_store", 1, claim).await
+    }
+
+    async fn note_store(&self, tier: Tier, store: &NotedStore) -> PortResult<()> {
         let note = || {
-            self.stores.lock().unwrap_or_else(PoisonError::into_inner).insert(tier, place.to_owned());
+            self.stores().insert(tier, store.clone());
             Ok(())
         };
         self.script.play("note_store", 1, note).await

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use penstock_actors::{
-    ids::{ContentHash, InstallationId},
+    ids::{ContentHash, InstallationId, StoreId},
     model::Tier,
     ports::{Mark, PortError, PortResult, StoreMarks},
 };
@@ -36,7 +36,12 @@ impl StoreMarks for FileBlobs {
         self.blocking_in(tier, |layout| mark(layout)).await
     }
 
-    async fn set_mark(&self, tier: Tier, of: InstallationId, replace: bool) -> PortResult<()> {
+    /// At random: folders of two machines have the same path, and are two.
+    fn identify(&self, _: Tier, _: InstallationId) -> StoreId {
+        StoreId::random()
+    }
+
+    async fn set_mark(&self, tier: Tier, of: InstallationId, store: StoreId, replace: bool) -> PortResult<()> {
         self.blocking_in(tier, move |layout| {
             let root = layout.root();
             fs::create_dir_all(root).map_err(fault("create the folder", root))?;
@@ -46,7 +51,7 @@ impl StoreMarks for FileBlobs {
                 return Ok(());
             }
             let (temporary, mut file) = Temporary::create(layout.temporary())?;
-            let written = file.write_all(store_mark::encode(of).as_bytes()).and_then(|()| file.sync_all());
+            let written = file.write_all(store_mark::encode(of, store).as_bytes()).and_then(|()| file.sync_all());
             written.map_err(fault("write", temporary.path()))?;
             temporary.put(&layout.mark())?;
             sync_folder(root)

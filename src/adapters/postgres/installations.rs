@@ -3,11 +3,12 @@
 
 use async_trait::async_trait;
 use penstock_actors::{
-    ids::InstallationId,
-    model::{Installation, Tier},
+    ids::{InstallationId, StoreId},
+    model::{Installation, NotedStore, Tier},
     ports::{Installations, PortError, PortResult},
 };
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::{PostgresStore, columns::Columns, db::Statement};
 
@@ -15,37 +16,75 @@ use super::{PostgresStore, columns::Columns, db::Statement};
 const INSTALLATION: Statement =
     Statement { name: "installation", sql: "SELECT installation_id, created_at FROM installation", types: &[] };
 
-/// By the primary key; one row per tier.
-const STORE: Statement =
-    Statement { name: "store_of", sql: "SELECT place FROM installation_stores WHERE tier = $1", types: &[Type::TEXT] };
+/// The table of one row, with a row by the primary key.
+const STORE: Statement = Statement {
+    name: "store_of",
+    sql: "
+        SELECT i.installation_id, i.created_at, s.place, s.store_id
+        FROM installation i LEFT JOIN installation_stores s ON s.tier = $1",
+    types: &[Type::TEXT],
+};
+
+/// By the primary key. Of several calls at once the first inserts its row, and each returns that row.
+const CLAIM_STORE: Statement = Statement {
+    name: "claim_store",
+    sql: "
+        INSERT INTO installation_stores AS s (tier, place, store_id) VALUES ($1, $2, $3)
+        ON CONFLICT (tier) DO UPDATE SET store_id = coalesce(s.store_id, EXCLUDED.store_id)
+        RETURNING place, store_id",
+    types: &[Type::TEXT, Type::TEXT, Type::UUID],
+};
 
 /// By the primary key.
 const NOTE_STORE: Statement = Statement {
     name: "note_store",
     sql: "
-        INSERT INTO installation_stores (tier, place) VALUES ($1, $2)
-        ON CONFLICT (tier) DO UPDATE SET place = EXCLUDED.place, noted_at = now()",
-    types: &[Type::TEXT, Type::TEXT],
+        INSERT INTO installation_stores (tier, place, store_id) VALUES ($1, $2, $3)
+        ON CONFLICT (tier) DO UPDATE SET place = EXCLUDED.place, store_id = EXCLUDED.store_id, noted_at = now()",
+    types: &[Type::TEXT, Type::TEXT, Type::UUID],
 };
+
+fn installation(row: &Columns<'_>) -> PortResult<Installation> {
+    Ok(Installation {
+        installation_id: InstallationId::from_uuid(row.get("installation_id")?),
+        created_at: row.get("created_at")?,
+    })
+}
+
+fn store_id(row: &Columns<'_>) -> PortResult<Option<StoreId>> {
+    Ok(row.get::<Option<Uuid>>("store_id")?.map(StoreId::from_uuid))
+}
+
+fn no_installation() -> PortError {
+    PortError::Corrupt("the table installation has no row".to_owned())
+}
 
 #[async_trait]
 impl Installations for PostgresStore {
     async fn installation(&self) -> PortResult<Installation> {
-        let row = self.ledger.row_opt(&INSTALLATION, &[]).await?;
-        let row = row.ok_or_else(|| PortError::Corrupt("the table installation has no row".to_owned()))?;
+        let row = self.ledger.row_opt(&INSTALLATION, &[]).await?.ok_or_else(no_installation)?;
+        installation(&Columns(&row))
+    }
+
+    async fn store_of(&self, tier: Tier) -> PortResult<(Installation, Option<NotedStore>)> {
+        let row = self.ledger.row_opt(&STORE, &[&tier.as_str()]).await?.ok_or_else(no_installation)?;
         let row = Columns(&row);
-        Ok(Installation {
-            installation_id: InstallationId::from_uuid(row.get("installation_id")?),
-            created_at: row.get("created_at")?,
-        })
+        let noted = match row.get::<Option<String>>("place")? {
+            Some(place) => Some(NotedStore { place, store_id: store_id(&row)? }),
+            None => None,
+        };
+        Ok((installation(&row)?, noted))
     }
 
-    async fn store_of(&self, tier: Tier) -> PortResult<Option<String>> {
-        let row = self.db.row_opt(&STORE, &[&tier.as_str()]).await?;
-        row.map(|row| Columns(&row).get("place")).transpose()
+    async fn claim_store(&self, tier: Tier, store: &NotedStore) -> PortResult<NotedStore> {
+        let id = store.store_id.map(|id| id.as_uuid());
+        let row = self.ledger.row(&CLAIM_STORE, &[&tier.as_str(), &store.place, &id]).await?;
+        let row = Columns(&row);
+        Ok(NotedStore { place: row.get("place")?, store_id: store_id(&row)? })
     }
 
-    async fn note_store(&self, tier: Tier, place: &str) -> PortResult<()> {
-        self.db.execute(&NOTE_STORE, &[&tier.as_str(), &place]).await.map(drop)
+    async fn note_store(&self, tier: Tier, store: &NotedStore) -> PortResult<()> {
+        let id = store.store_id.map(|id| id.as_uuid());
+        self.db.execute(&NOTE_STORE, &[&tier.as_str(), &store.place, &id]).await.map(drop)
     }
 }

@@ -4,10 +4,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use penstock_actors::{
-    ids::{ContentHash, InstallationId},
+    ids::{ContentHash, InstallationId, StoreId},
     model::Tier,
     ports::{Mark, PortResult, StoreMarks},
 };
+use sha2::{Digest as _, Sha256};
+use uuid::Builder;
 
 use super::{
     S3Blobs,
@@ -28,8 +30,17 @@ impl StoreMarks for S3Blobs {
         self.on_io(async move |store| store.mark(tier).await).await
     }
 
-    async fn set_mark(&self, tier: Tier, of: InstallationId, replace: bool) -> PortResult<()> {
-        self.on_io(async move |store| store.set_mark(tier, of, replace).await).await
+    /// By the installation, the bucket and the prefix. Not every storage knows conditional writes, so two instances that start at
+    /// once may both write the mark; it is the same one then.
+    fn identify(&self, tier: Tier, of: InstallationId) -> StoreId {
+        let digest = Sha256::digest(format!("{of} {}", self.place(tier)));
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        StoreId::from_uuid(Builder::from_custom_bytes(id).into_uuid())
+    }
+
+    async fn set_mark(&self, tier: Tier, of: InstallationId, id: StoreId, replace: bool) -> PortResult<()> {
+        self.on_io(async move |store| store.set_mark(tier, store_mark::encode(of, id), replace).await).await
     }
 
     /// Keys need no folders.
@@ -57,9 +68,9 @@ impl Store {
         Ok(Mark::None { is_empty: first.iter().all(Vec::is_empty) })
     }
 
-    async fn set_mark(&self, tier: Tier, of: InstallationId, replace: bool) -> PortResult<()> {
+    async fn set_mark(&self, tier: Tier, text: String, replace: bool) -> PortResult<()> {
         let (bucket, key) = (self.bucket(tier)?, self.keys.mark());
-        let body = Bytes::from(store_mark::encode(of));
+        let body = Bytes::from(text);
         // Checked first, because not every storage supports conditional writes.
         if !replace && found(bucket.head(&key).await)?.is_some() {
             return Ok(());

@@ -25,6 +25,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     (IDENTITIES_OF_PRODUCER, "producer_identities_producer"),
     (INSTALLATION, ""),
     (STORE, "PRIMARY KEY"),
+    (CLAIM_STORE, ""),
     (NOTE_STORE, ""),
     (KEY, "sqlite_autoindex_api_keys_2"),
     (REPLACE_KEY_SECRET, "PRIMARY KEY"),

@@ -5,8 +5,8 @@ use jiff::{Span, Timestamp, civil::Date};
 use penstock_actors::{
     governance::{Decision, Verdict},
     ids::{
-        ContentHash, InstallationId, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, TimelineId,
-        UsageId, VerificationId, VersionId,
+        ContentHash, InstallationId, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, StoreId,
+        TimelineId, UsageId, VerificationId, VersionId,
     },
     model::{
         Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey, NodeKind, Outcome,
@@ -70,6 +70,7 @@ uuid_columns!(
     ReceiptId,
     RunId,
     SessionId,
+    StoreId,
     TimelineId,
     UsageId,
     VerificationId,

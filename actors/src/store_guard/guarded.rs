@@ -1,0 +1,165 @@
+//! A guarded store, as a blob store.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::try_join_all;
+
+use super::{RECENT, Seen, StoreGuard, refusal};
+use crate::{
+    ids::ContentHash,
+    model::{LeafHash, Tier},
+    ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoreMarks, StoredBlob, StoredCopy, Sweep},
+};
+
+impl StoreGuard {
+    fn guarded(self: &Arc<Self>, tier: Tier, sink: Box<dyn BlobSink>) -> Box<dyn BlobSink> {
+        Box::new(GuardedSink { guard: Arc::clone(self), tier, sink })
+    }
+}
+
+/// A guarded store, as a blob store.
+#[derive(Clone)]
+pub struct GuardedBlobs(pub Arc<StoreGuard>);
+
+impl GuardedBlobs {
+    fn store(&self) -> &dyn StoreMarks {
+        &*self.0.store
+    }
+}
+
+#[async_trait]
+impl BlobStore for GuardedBlobs {
+    async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
+        self.0.check(Tier::Hot, RECENT).await?;
+        Ok(self.0.guarded(Tier::Hot, self.store().create().await?))
+    }
+
+    async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
+        let missing = match self.store().open(hash).await {
+            Err(PortError::NotFound(what)) => what,
+            opened => return opened,
+        };
+        self.0.absent().await?;
+        // Callers ask only for content in the index, so this blob does not belong in the trash.
+        if self.recover(hash).await? { self.store().open(hash).await } else { Err(PortError::NotFound(missing)) }
+    }
+
+    async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
+        let exists = self.store().exists(hash).await?;
+        if !exists {
+            self.0.absent().await?;
+        }
+        Ok(exists)
+    }
+
+    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        self.0.check_all(Duration::ZERO).await?;
+        self.store().list(after, min_age, limit).await
+    }
+
+    async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
+        self.0.check_all(RECENT).await?;
+        self.store().retire(hash).await
+    }
+
+    async fn restore(&self, hash: ContentHash) -> PortResult<()> {
+        self.store().restore(hash).await
+    }
+
+    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
+        self.0.check_all(RECENT).await?;
+        self.store().discard(hash).await
+    }
+
+    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        self.0.check_all(Duration::ZERO).await?;
+        self.store().trashed(after, limit).await
+    }
+
+    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
+        let recovered = self.store().recover(hash).await?;
+        if recovered {
+            tracing::warn!(content_hash = %hash, "a blob is back from the trash: the index knows it");
+        }
+        Ok(recovered)
+    }
+
+    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
+        self.0.check_all(RECENT).await?;
+        self.store().purge(hash).await
+    }
+
+    async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
+        self.0.check_all(Duration::ZERO).await?;
+        self.store().sweep(min_age, limit, dry_run).await
+    }
+
+    fn tiers(&self) -> Vec<Tier> {
+        self.store().tiers()
+    }
+
+    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
+        self.0.check(tier, RECENT).await?;
+        match self.store().open_copy(hash, tier).await {
+            Ok(Some(copy)) => Ok(Some(copy)),
+            // A copy that seems damaged or missing may have been read while the store went away.
+            other => {
+                self.0.check(tier, Duration::ZERO).await?;
+                match other {
+                    Ok(None) if self.recover(hash).await? => self.store().open_copy(hash, tier).await,
+                    other => other,
+                }
+            }
+        }
+    }
+
+    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+        self.0.check(tier, RECENT).await?;
+        Ok(self.0.guarded(tier, self.store().create_copy(tier).await?))
+    }
+
+    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+        self.0.check(tier, RECENT).await?;
+        self.store().leave_copy(hash, tier).await
+    }
+
+    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+        self.0.check_all(RECENT).await?;
+        self.store().remove_copy(hash, tier).await
+    }
+
+    async fn forget(&self, hash: ContentHash) {
+        self.store().forget(hash).await;
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        let seen: Vec<Seen> = try_join_all(self.0.tiers.iter().map(|watched| self.0.look(watched))).await?;
+        seen.iter().try_for_each(refusal)?;
+        self.store().ping().await
+    }
+}
+
+/// A blob being written. It becomes visible only while the store still belongs to the installation.
+struct GuardedSink {
+    guard: Arc<StoreGuard>,
+    tier: Tier,
+    sink: Box<dyn BlobSink>,
+}
+
+#[async_trait]
+impl BlobSink for GuardedSink {
+    async fn write(&mut self, part: Bytes) -> PortResult<()> {
+        self.sink.write(part).await
+    }
+
+    fn replace(&mut self) {
+        self.sink.replace();
+    }
+
+    async fn commit(self: Box<Self>, hash: ContentHash, leaves: &[LeafHash]) -> PortResult<()> {
+        self.guard.check(self.tier, RECENT).await?;
+        self.sink.commit(hash, leaves).await
+    }
+}

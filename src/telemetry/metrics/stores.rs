@@ -1,0 +1,28 @@
+//! Whose the stores of blobs are.
+
+use std::sync::Arc;
+
+use penstock_actors::store_guard::{StandingKind, StoreGuard};
+use prometheus::{IntGaugeVec, Opts};
+
+use super::Metrics;
+
+impl Metrics {
+    /// Shows what the store of each tier is to the installation.
+    ///
+    /// # Errors
+    /// When stores are shown already.
+    pub fn observe_stores(&self, store: Arc<StoreGuard>) -> Result<(), prometheus::Error> {
+        let help = "1 for what the store of a tier was when it was last looked at, 0 for all else; must be own.";
+        let gauges = IntGaugeVec::new(Opts::new("penstock_store_standing", help), &["tier", "standing"])?;
+        self.registry().register(Box::new(gauges.clone()))?;
+        self.before_scrape(move || {
+            for (tier, standing) in store.standings() {
+                for kind in StandingKind::ALL {
+                    gauges.with_label_values(&[tier.as_str(), kind.as_str()]).set(i64::from(*kind == standing));
+                }
+            }
+        });
+        Ok(())
+    }
+}

@@ -19,6 +19,7 @@ mod compose;
 mod front;
 mod hanging;
 mod leaving;
+mod mounts;
 mod pair;
 mod passing;
 mod production;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock::adapters::s3::{Patience, S3Blobs, S3Settings};
+use penstock::adapters::s3::{ClientKind, Patience, S3Blobs, S3Settings};
 use penstock_actors::{
     ports::{BlobStore as _, PortError, Sweep},
     testkit::blob_store_suite::Sample,
@@ -286,3 +286,31 @@ on_each_client!(
         assert!(buckets.all_keys("refused").await.is_empty());
     }
 );
+
+/// As for a rehearsal, or after a move: manifests were written with the keys of the first one's data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_store_under_another_prefix_stands_by_itself_and_takes_nothing_from_the_first() {
+    let [first, second] = [(); 2].map(|()| TestBuckets::new(ClientKind::ObjectStore));
+    let (blobs, copy) = (first.store().await, second.store().await);
+    let sample = first.stored(&blobs, LARGE).await;
+    for folder in ["blobs", "data"] {
+        for key in first.keys(HOT, folder).await {
+            second.put(HOT, &key, first.get(HOT, &key).await).await;
+        }
+    }
+    assert_eq!(read_whole(&copy, &sample).await.unwrap(), sample.bytes);
+    assert!(copy.retire(sample.hash).await.unwrap());
+    copy.discard(sample.hash).await.unwrap();
+    copy.purge(sample.hash).await.unwrap();
+    assert_eq!(sweep(&copy, Duration::ZERO).await.files, 1);
+    assert_eq!((second.leftovers().await, first.leftovers().await), ([0; 4], [1, 0, 0, 0]));
+    assert_eq!(read_whole(&blobs, &sample).await.unwrap(), sample.bytes);
+
+    let moved = first.store().await;
+    sample.store(&copy).await.unwrap();
+    for key in first.keys(HOT, "data").await {
+        first.remove(HOT, &key).await;
+    }
+    assert!(read_whole(&moved, &sample).await.is_err());
+    assert_eq!(read_whole(&copy, &sample).await.unwrap(), sample.bytes, "it needs nothing of the first one");
+}

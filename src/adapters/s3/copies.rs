@@ -46,7 +46,7 @@ impl Store {
     async fn retired_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<Option<Placed>> {
         let whole = found(bucket.fetch(&self.keys.retired(hash), manifest::LARGEST).await)?;
         let Some(whole) = whole else { return Ok(None) };
-        let manifest = Manifest::decode(&whole.bytes, hash)?;
+        let manifest = self.manifest(&whole.bytes, hash)?;
         Ok(Some(Placed { bucket: Arc::clone(bucket), manifest }))
     }
 

@@ -75,6 +75,7 @@ impl Store {
             tracing::warn!(key, "an object under uploads/ is not a marker; the sweep leaves it alone");
             return Ok(None);
         };
+        let data = self.keys.own_data(&data);
         let is_named = match content {
             Some(hash) => self.is_named(bucket, hash, &data).await,
             None => Ok(false),
@@ -147,6 +148,7 @@ impl Store {
     async fn retry_refused(&self, bucket: &Bucket, key: &str) -> PortResult<bool> {
         let Some(whole) = found(bucket.fetch(key, marker::LARGEST).await)? else { return Ok(true) };
         if let Some(Marker { data, upload: Some(upload), .. }) = Marker::decode(&whole.bytes)
+            && let data = self.keys.own_data(&data)
             && let Err(failure) = found(bucket.abort(&data, &upload).await)
         {
             tracing::debug!(tier = %bucket.tier, data, %failure, "the storage still refuses to remove an unfinished upload");

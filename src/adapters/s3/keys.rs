@@ -70,6 +70,11 @@ impl Keys {
         in_folder(&format!("{}data/", self.prefix), &Uuid::new_v4().simple().to_string())
     }
 
+    /// The key under this prefix, of data that may have been written under another prefix.
+    pub(super) fn own_data(&self, data: &str) -> String {
+        data.rsplit_once("data/").map_or_else(|| data.to_owned(), |(_, below)| format!("{}data/{below}", self.prefix))
+    }
+
     pub(super) fn markers(&self) -> String {
         format!("{}uploads/", self.prefix)
     }
@@ -123,6 +128,19 @@ mod tests {
         }
         assert!(Keys::below("a").blob(ContentHash::from_bytes([1; 32])).starts_with("a/blobs/01/0101"));
         assert!(Keys::below("").probe().starts_with("probe"));
+    }
+
+    #[test]
+    fn data_is_below_the_prefix_wherever_it_was_written() {
+        for (written, read) in
+            [("a", "a"), ("a", "b"), ("", "a"), ("a/b", ""), ("data", ""), ("", "data"), ("data", "c")]
+        {
+            let (written, read) = (Keys::below(written).new_data(), Keys::below(read));
+            let own = read.own_data(&written);
+            assert!(own.starts_with(&format!("{}data/", read.prefix)), "{own}");
+            assert_eq!((last(&own), own.len()), (last(&written), read.new_data().len()));
+            assert_eq!(read.own_data(&own), own);
+        }
     }
 
     #[test]

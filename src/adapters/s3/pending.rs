@@ -244,7 +244,7 @@ impl Pending {
         let bucket = &self.place.bucket;
         let whole = found(bucket.fetch(&self.store.keys.blob(hash), manifest::LARGEST).await)?;
         let Some(whole) = whole else { return Ok(Standing::Absent) };
-        let Ok(manifest) = Manifest::decode(&whole.bytes, hash) else {
+        let Ok(manifest) = self.store.manifest(&whole.bytes, hash) else {
             return Ok(Standing::Damaged { tag: whole.tag });
         };
         if manifest.data == self.marker.data {

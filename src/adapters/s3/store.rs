@@ -129,7 +129,7 @@ impl Store {
 
     pub(super) async fn manifest_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<Option<Placed>> {
         let Some(whole) = found(bucket.fetch(&self.keys.blob(hash), manifest::LARGEST).await)? else { return Ok(None) };
-        let manifest = Manifest::decode(&whole.bytes, hash)?;
+        let manifest = self.manifest(&whole.bytes, hash)?;
         Ok(Some(Placed { bucket: Arc::clone(bucket), manifest }))
     }
 
@@ -204,7 +204,7 @@ impl Store {
 
     /// Writes a marker for the data that a manifest names, so that a sweep checks it.
     pub(super) async fn leave_to_sweep(&self, bucket: &Bucket, manifest: &Bytes, hash: ContentHash) -> PortResult<()> {
-        let Ok(Manifest { data, size_bytes, .. }) = Manifest::decode(manifest, hash) else {
+        let Ok(Manifest { data, size_bytes, .. }) = self.manifest(manifest, hash) else {
             // A damaged manifest does not tell which data it named.
             tracing::warn!(content_hash = %hash, "a damaged manifest is removed; its data, if there is any, cannot be found and stays in the bucket");
             return Ok(());
@@ -218,15 +218,22 @@ impl Store {
     /// because it may.
     pub(super) async fn is_named(&self, bucket: &Bucket, hash: ContentHash, data: &str) -> PortResult<bool> {
         let keys = [self.keys.blob(hash), self.keys.retired(hash), self.keys.trashed(hash)];
-        let named = try_join_all(keys.iter().map(|key| names(bucket, key, hash, data))).await?;
+        let named = try_join_all(keys.iter().map(|key| self.names(bucket, key, hash, data))).await?;
         Ok(named.contains(&true))
     }
-}
 
-/// Whether the manifest under this key, if it exists, names this data.
-async fn names(bucket: &Bucket, key: &str, hash: ContentHash, data: &str) -> PortResult<bool> {
-    let Some(whole) = found(bucket.fetch(key, manifest::LARGEST).await)? else { return Ok(false) };
-    Ok(Manifest::decode(&whole.bytes, hash)?.data == data)
+    /// Whether the manifest under this key, if it exists, names this data.
+    async fn names(&self, bucket: &Bucket, key: &str, hash: ContentHash, data: &str) -> PortResult<bool> {
+        let Some(whole) = found(bucket.fetch(key, manifest::LARGEST).await)? else { return Ok(false) };
+        Ok(self.manifest(&whole.bytes, hash)?.data == data)
+    }
+
+    /// Reads a manifest. The data that it names is below the prefix of this store, wherever the manifest was written: a copy
+    /// of a store under another prefix neither reads nor removes the data of the original.
+    pub(super) fn manifest(&self, text: &[u8], hash: ContentHash) -> PortResult<Manifest> {
+        let manifest = Manifest::decode(text, hash)?;
+        Ok(Manifest { data: self.keys.own_data(&manifest.data), ..manifest })
+    }
 }
 
 /// The size of an object, if it exists.

@@ -29,6 +29,7 @@ mod shipped;
 #[path = "../support/signing.rs"]
 mod signing;
 
+mod backups;
 mod clients;
 mod clocks;
 mod crashes;

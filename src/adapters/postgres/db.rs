@@ -31,10 +31,12 @@ pub(super) struct Statement {
     pub(super) types: &'static [Type],
 }
 
-/// Reads no table. A standby, and a server that accepts no writes at present, report that here.
+/// Reads the one row of the installation. A standby, and a server that accepts no writes at present, report that here.
 const PING: Statement = Statement {
     name: "ping",
-    sql: "SELECT current_setting('transaction_read_only')::boolean AS only_reads",
+    sql: "
+        SELECT current_setting('transaction_read_only')::boolean AS only_reads,
+               EXISTS (SELECT FROM installation) AS says_whose_it_is",
     types: &[],
 };
 
@@ -119,14 +121,16 @@ impl Db {
         Ok(())
     }
 
-    /// Succeeds when the server answers and accepts writes. A server that accepts none is left.
-    pub(super) async fn ping(&self) -> PortResult<()> {
+    /// Succeeds when the server answers and accepts writes. A server that accepts none is left. Returns whether the database has the
+    /// row of its installation: a database that was emptied has none.
+    pub(super) async fn ping(&self) -> PortResult<bool> {
         let (client, answer) = self.run_on_one(&PING, &[]).await?;
-        if answer.rows.first().is_some_and(|row| row.get(0)) {
+        let row = answer.rows.first();
+        if row.is_some_and(|row| row.get("only_reads")) {
             self.pool.leave(client, "the server is read-only");
             return Err(only_reads());
         }
-        Ok(())
+        Ok(row.is_some_and(|row| row.get("says_whose_it_is")))
     }
 
     async fn run(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Answer> {

@@ -55,7 +55,7 @@ fn store_id(row: &Columns<'_>) -> PortResult<Option<StoreId>> {
     Ok(row.get::<Option<Uuid>>("store_id")?.map(StoreId::from_uuid))
 }
 
-fn no_installation() -> PortError {
+pub(super) fn no_installation() -> PortError {
     PortError::Corrupt("the table installation has no row".to_owned())
 }
 

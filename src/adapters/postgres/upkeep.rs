@@ -5,12 +5,12 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
     model::WindowKind,
-    ports::{AuditDifference, AuditPage, Installations as _, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditDifference, AuditPage, PortResult, SetAside, Unheld, Upkeep},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{PostgresStore, columns::Columns, db::Statement, set_aside};
+use super::{PostgresStore, columns::Columns, db::Statement, installations::no_installation, set_aside};
 
 /// By `overlay_receipts_open`.
 const EXPIRE: Statement = Statement {
@@ -169,9 +169,8 @@ const UNHELD: Statement = Statement {
 impl Upkeep for PostgresStore {
     async fn ping(&self) -> PortResult<()> {
         // In the ledger's lane: if requests wait for connections, the database is busy and not silent.
-        self.ledger.ping().await?;
         // A server with an empty database answers the ping, but cannot serve.
-        self.installation().await.map(drop)
+        if self.ledger.ping().await? { Ok(()) } else { Err(no_installation()) }
     }
 
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {

@@ -40,7 +40,7 @@ fn noted(row: &Row<'_>, place: String) -> rusqlite::Result<NotedStore> {
     Ok(NotedStore { place, store_id: get_opt(row, "store_id")? })
 }
 
-fn no_installation() -> PortError {
+pub(super) fn no_installation() -> PortError {
     PortError::Corrupt("the table installation has no row".to_owned())
 }
 

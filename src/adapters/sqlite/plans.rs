@@ -27,6 +27,8 @@ const STATEMENTS: &[(&str, &str)] = &[
     (STORE, "PRIMARY KEY"),
     (CLAIM_STORE, ""),
     (NOTE_STORE, ""),
+    (PING, ""),
+    (WRITE, ""),
     (KEY, "sqlite_autoindex_api_keys_2"),
     (REPLACE_KEY_SECRET, "PRIMARY KEY"),
     (CONTENT, "PRIMARY KEY"),

@@ -4,12 +4,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{AuditPage, Installations as _, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditPage, PortResult, SetAside, Unheld, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 
 use super::{
-    SqliteStore, set_aside,
+    SqliteStore,
+    installations::no_installation,
+    set_aside,
     values::{Sql, get, get_credit},
 };
 
@@ -39,6 +41,12 @@ pub(super) const UNHELD: &str = "
     CROSS JOIN quota_leases l ON l.node_id = n.node_id AND l.epoch = n.epoch
     WHERE (n.fenced = 1 OR n.alive_until <= :now) AND l.state = 'live'";
 
+/// A table of one row.
+pub(super) const PING: &str = "SELECT EXISTS (SELECT 1 FROM installation)";
+
+/// Changes nothing in a table of one row, but commits like a change.
+pub(super) const WRITE: &str = "UPDATE installation SET created_at = created_at";
+
 fn unheld(conn: &Connection) -> rusqlite::Result<Unheld> {
     conn.prepare_cached(UNHELD)?.query_row(named_params! { ":now": Sql(Timestamp::now()) }, |row| {
         Ok(Unheld { leases: get(row, "leases")?, credit: get_credit(row, "bytes", "requests")? })
@@ -47,11 +55,22 @@ fn unheld(conn: &Connection) -> rusqlite::Result<Unheld> {
 
 #[async_trait]
 impl Upkeep for SqliteStore {
-    /// Runs on the writer, to prove that the write lock is available.
+    /// Runs on the writer, to prove that the write lock is available. After a failed write the ping writes too, because a
+    /// database on a full disk answers but cannot serve. Otherwise the ping only reads, because it runs every second.
     async fn ping(&self) -> PortResult<()> {
-        self.workers.write("ping", |conn| Ok(conn.prepare_cached("SELECT 1")?.query_row([], |_| Ok(()))?)).await?;
+        let in_doubt = self.workers.is_write_in_doubt();
+        let ping = move |conn: &Connection| {
+            if in_doubt {
+                return Ok(conn.prepare_cached(WRITE)?.execute([])? > 0);
+            }
+            Ok(conn.prepare_cached(PING)?.query_row([], |row| row.get(0))?)
+        };
+        let says_whose_it_is = self.workers.write("ping", ping).await?;
+        if in_doubt {
+            self.workers.writes_work();
+        }
         // A file with an empty database answers the ping, but cannot serve.
-        self.installation().await.map(drop)
+        if says_whose_it_is { Ok(()) } else { Err(no_installation()) }
     }
 
     async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64> {

@@ -13,7 +13,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -104,6 +107,8 @@ pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
     file: Arc<DatabaseFile>,
     metrics: Arc<DbMetrics>,
+    /// Whether a write has failed since the last proof that writes work.
+    is_write_in_doubt: AtomicBool,
 }
 
 struct Queues {
@@ -117,8 +122,13 @@ impl Workers {
         let file = Arc::new(file);
         let (writes, write_jobs) = mpsc::channel(QUEUE_JOBS);
         let (reads, read_jobs) = mpsc::channel(QUEUE_JOBS);
-        let mut workers =
-            Self { queues: Some(Queues { writes, reads }), threads: Vec::new(), file: Arc::clone(&file), metrics };
+        let mut workers = Self {
+            queues: Some(Queues { writes, reads }),
+            threads: Vec::new(),
+            file: Arc::clone(&file),
+            metrics,
+            is_write_in_doubt: AtomicBool::new(false),
+        };
         let writer = connection::open_writer(settings).map_err(port_error)?;
         workers.spawn("sqlite-writer".to_owned(), move || serve_writes(&writer, &file, write_jobs))?;
         // The readers share one queue: a free reader holds the lock and waits for the next job.
@@ -149,7 +159,21 @@ impl Workers {
         F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(self.queues.as_ref().map(|queues| &queues.writes), statement, work).await
+        let written = self.submit(self.queues.as_ref().map(|queues| &queues.writes), statement, work).await;
+        if matches!(written, Err(PortError::Full(_) | PortError::Unavailable { .. })) {
+            self.is_write_in_doubt.store(true, Relaxed);
+        }
+        written
+    }
+
+    /// Whether a write has failed, on a full disk for example, since [`writes_work`](Self::writes_work).
+    pub(super) fn is_write_in_doubt(&self) -> bool {
+        self.is_write_in_doubt.load(Relaxed)
+    }
+
+    /// Ends the doubt: a write has succeeded.
+    pub(super) fn writes_work(&self) {
+        self.is_write_in_doubt.store(false, Relaxed);
     }
 
     /// Runs `work` on a reader, in one snapshot.

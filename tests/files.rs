@@ -384,7 +384,7 @@ async fn of_two_empty_folders_that_are_marked_at_once_one_is_the_installations()
 
 /// Instances that start at once with the share at all of them agree.
 #[tokio::test]
-async fn one_folder_that_is_marked_by_several_at_once_is_everybodys() {
+async fn one_folder_that_is_marked_by_several_at_once_is_the_store_of_all() {
     let installations = Arc::new(MemoryInstallations::default());
     let folder = tempfile::tempdir().unwrap();
     let guards: Vec<_> = (0..4)

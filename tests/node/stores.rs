@@ -56,7 +56,7 @@ async fn storage_is(node: &TestNode, state: &str) {
     .await;
 }
 
-/// Whether balancers would send requests here, and what is told of a store that is not used.
+/// The status code and the status of readiness, and the reason for a store that is not used.
 async fn readiness(node: &TestNode) -> (u16, String, String) {
     let ready = node.get("/health/ready").send().await.unwrap();
     let code = ready.status().as_u16();
@@ -228,7 +228,7 @@ async fn a_disk_that_is_unmounted_for_a_while_is_neither_damage_nor_new() {
     let (code, status, reason) = readiness(&node).await;
     assert_eq!((code, status.as_str()), (503, "down"), "another instance that has the disk is asked");
     assert!(reason.contains("the hot store is empty or missing") && reason.contains("mounted"), "{reason}");
-    assert!(!reason.contains(mount.to_str().unwrap()), "whoever may ask learns no path: {reason}");
+    assert!(!reason.contains(mount.to_str().unwrap()), "health checks need no key, so they show no path: {reason}");
     assert!(stands(&node, "hot", "missing").await && !stands(&node, "hot", "own").await);
     let looks = node.admin(Method::GET, &format!("/v1/storage/verifications/{}", paid.hash)).send().await.unwrap();
     assert_eq!(expect(looks, &[200]).await["items"], serde_json::json!([]), "nothing was found");

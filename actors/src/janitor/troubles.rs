@@ -1,10 +1,11 @@
-//! Steps that fail pass after pass, as all that need the store of blobs do while it is away: told of when that begins and when it ends.
+//! Steps that fail in many passes, as all steps on the store of blobs do while it is away: the log tells when that begins
+//! and when it ends.
 
 use std::collections::BTreeMap;
 
 use crate::ports::PortError;
 
-/// Steps that failed when they were last tried, with how often that was in a row. It has a place for each step that there is.
+/// The steps that failed in the last pass, with the number of failures in a row. Bounded by the number of steps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Troubles(BTreeMap<&'static str, u64>);
 

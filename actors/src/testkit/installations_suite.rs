@@ -47,7 +47,7 @@ async fn a_store_that_was_noted_is_known_by_where_it_was_last(store: &impl Insta
             store.note_store(tier, &noted).await.expect("noted");
             assert_eq!(store.store_of(tier).await.expect("an answer").1, Some(noted));
         }
-        // As an earlier version noted it: whoever knows its id tells it, once.
+        // Recorded by an earlier version, without an id: the first claim with an id sets it.
         let known = at("s3://bucket/prefix", Some(StoreId::random()));
         for claimed in [at("/other", None), at("/srv/blobs", known.store_id), at("/srv/blobs", Some(StoreId::random()))]
         {

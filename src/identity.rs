@@ -99,10 +99,14 @@ pub async fn settle(folder: &mut DataDir, file: &LifeFile, deps: &IdentityDeps<'
     let known = deps.ledger.standing(node).await.context("cannot read this node's epoch in the ledger")?;
     notice_restore(record.as_ref(), known, deps.timelines).await.context("cannot read the timeline of the database")?;
 
-    let Some(epoch) = known.filter(|known| known.alive).map(|known| known.epoch) else { return Ok(()) };
+    let Some(Standing { epoch, alive, .. }) = known else { return Ok(()) };
     if deps.alone || record.is_some_and(|record| record.epoch == epoch && file.is_here(&record)) {
+        // Also one whose time is over: nobody needs to watch it first.
         let last = NodeEpoch { node, epoch };
         return deps.ledger.declare_dead(last).await.context("cannot end the epoch of the last process in the ledger");
+    }
+    if !alive {
+        return Ok(());
     }
     folder.rename_node()?;
     tracing::warn!(

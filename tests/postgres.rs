@@ -170,7 +170,7 @@ async fn a_database_that_was_restored_settles_and_charges_nothing_until_its_time
         store.timeline().await.map(drop),
         store.changes(None, 1).await.map(drop),
         store.settle(&empty).await.map(drop),
-        store.reclaim(by, LostLease::Charge, Timestamp::now(), 10).await.map(drop),
+        store.reclaim(by, &[], LostLease::Charge, Timestamp::now(), 10).await.map(drop),
     ] {
         assert!(matches!(refused, Err(PortError::Unavailable { .. })), "{refused:?}");
     }
@@ -181,7 +181,7 @@ async fn a_database_that_was_restored_settles_and_charges_nothing_until_its_time
     assert!(store.timeline().await.expect("a timeline").moved);
     assert!(store.changes(None, 1).await.expect("a page").timeline.moved);
     assert!(matches!(store.settle(&empty).await, Err(PortError::Unavailable { .. })));
-    let reclaimed = store.reclaim(by, LostLease::Charge, Timestamp::now(), 10).await.expect("answered");
+    let reclaimed = store.reclaim(by, &[], LostLease::Charge, Timestamp::now(), 10).await.expect("answered");
     assert_eq!(reclaimed, Reclaimed::default());
     store.begin_timeline(first.timeline_id, "a test").await.expect("begun");
     let now = store.timeline().await.expect("a timeline");

@@ -19,8 +19,8 @@ use penstock_actors::{
     },
     node_life::NodeLife,
     ports::{
-        ChangeMark, ChangePage, Changes, Invalidations, Ledger, OneUse, PortResult, ReceiptView, Reclaimed, Refill,
-        RefillRequest, SettleBatch, Settled, SharedState, Slot, Standing, Tag, Timelines, Use, UseTerms,
+        ChangeMark, ChangePage, Changes, Invalidations, Ledger, OneUse, PortResult, Pulse, ReceiptView, Reclaimed,
+        Refill, RefillRequest, SettleBatch, Settled, SharedState, Slot, Standing, Tag, Timelines, Use, UseTerms,
     },
     quota_book::{Ask, BookSettings, Decision, Demand, Freshness, Moment, QuotaBook},
     quota_cache::{Ended, QuotaDeps, QuotaHandle, QuotaSettings},
@@ -226,11 +226,15 @@ impl Ledger for Memory {
         Ok(())
     }
 
+    async fn pulses(&self) -> PortResult<Vec<Pulse>> {
+        Ok(Vec::new())
+    }
+
     async fn leased(&self, _: NodeEpoch) -> PortResult<Credit> {
         Ok(Credit::ZERO)
     }
 
-    async fn reclaim(&self, _: NodeEpoch, _: LostLease, _: Timestamp, _: u32) -> PortResult<Reclaimed> {
+    async fn reclaim(&self, _: NodeEpoch, _: &[Pulse], _: LostLease, _: Timestamp, _: u32) -> PortResult<Reclaimed> {
         Ok(Reclaimed::default())
     }
 

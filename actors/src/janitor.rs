@@ -4,8 +4,9 @@
 //! step that fails does not keep the others from running. The next pass is armed when one ends, so passes never overlap.
 //! Any number of instances may run a Janitor at once: every step skips rows that another step holds.
 //!
-//! Irreversible steps use a time that [`ClockWatch`] has proven, and wait while there is none. The ledger alone decides
-//! that an instance is dead, and partitions for coming months may be made too early, so these two steps do not wait.
+//! Irreversible steps use a time that [`ClockWatch`] has proven, and wait while there is none. The ledger's clock and this node's
+//! own ([`NodeLife::silent`]) decide that an instance is dead, and partitions for coming months may be made too early, so these two
+//! steps do not wait.
 
 mod orphans;
 mod troubles;
@@ -19,7 +20,7 @@ use crate::{
     change_follower,
     clock::{Clock, before},
     clock_watch::ClockWatch,
-    model::{LostLease, NodeEpoch},
+    model::LostLease,
     node_life::NodeLife,
     ports::{BlobStore, Catalog, Changes, Installations, Ledger, Policies, PortResult, Upkeep},
 };
@@ -104,8 +105,8 @@ pub struct PassReport {
 /// Receives each pass's report.
 pub type Observer = Arc<dyn Fn(&PassReport) + Send + Sync>;
 
-/// Runs one pass for the node with the epoch `by`. The search for orphans goes on where the last pass of this round stopped.
-pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch, round: &mut Round) -> PassReport {
+/// Runs one pass for the node with this `life`. The search for orphans goes on where the last pass of this round stopped.
+pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, life: &NodeLife, round: &mut Round) -> PassReport {
     let mut report = PassReport::default();
     let now = deps.clock.now();
     let step = settings.step;
@@ -114,7 +115,8 @@ pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, by: NodeEpoch,
     report.partitions_made = report.kept(&mut round.troubles, "prepare", made);
 
     for _ in 0..STEPS_PER_PASS {
-        let reclaimed = deps.ledger.reclaim(by, settings.lost_lease, now, step).await;
+        let (by, silent) = (life.current(), life.silent(deps.clock.monotonic()));
+        let reclaimed = deps.ledger.reclaim(by, &silent, settings.lost_lease, now, step).await;
         let reclaimed = report.kept(&mut round.troubles, "reclaim", reclaimed);
         report.leases_reclaimed += reclaimed.leases;
         report.bytes_reclaimed += reclaimed.credit.bytes;
@@ -288,8 +290,8 @@ impl Janitor {
 
     fn run(&mut self, ctx: &mut Context<Self>) {
         let (deps, settings) = (self.parts.deps.clone(), self.parts.settings);
-        let (by, mut round) = (self.parts.life.current(), std::mem::take(&mut self.round));
-        let passing = async move { (pass(&deps, &settings, by, &mut round).await, round) };
+        let (life, mut round) = (Arc::clone(&self.parts.life), std::mem::take(&mut self.round));
+        let passing = async move { (pass(&deps, &settings, &life, &mut round).await, round) };
         ctx.spawn(passing.into_actor(self).map(|(report, round), janitor, ctx| {
             janitor.round = round;
             (janitor.parts.observer)(&report);

@@ -5,9 +5,10 @@
 //! starts a new epoch. A later epoch that is alive, and that this process did not start, belongs to another process
 //! with the same identity: one data folder is a copy of the other. Then this node takes no more leases and stops, so
 //! that the two do not take each other's. A lease's validity is counted from before the heartbeat was sent, so this
-//! node stops spending before the ledger takes the lease back. Each heartbeat also measures the database's clock, by
-//! which this instance chooses windows. A node that stops closes its epoch itself ([`close`]): the rest of its leases
-//! is released, not charged.
+//! node stops spending before the ledger takes the lease back. After each heartbeat the node measures the database's
+//! clock, by which it chooses windows, and reads the heartbeats of the other nodes, so that its own clock can tell
+//! which of them are silent. A node that stops closes its epoch itself ([`close`]): the rest of its leases is released,
+//! not charged.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -135,6 +136,17 @@ pub async fn count_instances(deps: &KeeperDeps) {
     }
 }
 
+/// Reads the heartbeats of the other nodes, to measure how long each of them has been silent. A read that fails measures nothing.
+pub async fn watch_others(deps: &KeeperDeps) {
+    let sent = deps.clock.monotonic();
+    match deps.ledger.pulses().await {
+        Ok(pulses) => deps.life.others().saw(&pulses, deps.ttl, sent, deps.clock.monotonic()),
+        Err(error) => {
+            tracing::debug!(%error, "the heartbeats of the other nodes were not read; the next heartbeat tries again")
+        }
+    }
+}
+
 /// Measures the database's clock. While the ledger does not answer, the last measurement stays.
 async fn measure_clock(watch: &ClockWatch) {
     if let Err(error) = watch.measure().await {
@@ -226,6 +238,7 @@ impl LeaseKeeper {
             match beaten {
                 Ok(()) => {
                     count_instances(&deps).await;
+                    watch_others(&deps).await;
                     measure_clock(&watch).await;
                     compare(&deps).await;
                 }

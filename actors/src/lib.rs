@@ -50,6 +50,7 @@ pub mod model;
 pub mod moment;
 pub mod mover;
 pub mod node_life;
+mod other_lives;
 pub mod pacer;
 pub mod ports;
 pub mod quarantine;

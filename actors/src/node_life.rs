@@ -15,6 +15,8 @@ use crate::{
     held_credit::HeldCredit,
     ids::{NodeId, TimelineId},
     model::{Credit, NodeEpoch},
+    other_lives::OtherLives,
+    ports::Pulse,
 };
 
 /// The lease that admitted a stream, for its validity. Where a lost lease is released, bytes that the stream sends
@@ -53,6 +55,8 @@ pub struct NodeLife {
     ends: AtomicBool,
     /// The credit that it holds.
     held: HeldCredit,
+    /// The heartbeats of the other nodes, as this node has seen them.
+    others: OtherLives,
     /// Credit that the ledger counted for it at the last comparison, beyond the held credit.
     unknown_bytes: AtomicU64,
     unknown_requests: AtomicU64,
@@ -84,6 +88,7 @@ impl NodeLife {
             restores: AtomicU64::new(0),
             ends: AtomicBool::new(false),
             held,
+            others: OtherLives::default(),
             unknown_bytes: AtomicU64::new(0),
             unknown_requests: AtomicU64::new(0),
         }
@@ -101,6 +106,15 @@ impl NodeLife {
 
     pub(crate) const fn held(&self) -> &HeldCredit {
         &self.held
+    }
+
+    pub(crate) const fn others(&self) -> &OtherLives {
+        &self.others
+    }
+
+    /// Epochs without a heartbeat for as long as their leases are valid, by this node's own clock.
+    pub fn silent(&self, now: Instant) -> Vec<Pulse> {
+        self.others.silent(now)
     }
 
     /// Credit that the ledger had leased to this node at the last comparison, without the node's knowledge; must be 0.

@@ -24,7 +24,7 @@ use crate::{
     ingest::{Ingest, IngestSettings},
     janitor::{Janitor, JanitorDeps, JanitorParts, JanitorSettings, Observer},
     last_uses::LastUses,
-    lease_keeper::{self, KeeperDeps, LeaseKeeper, LifeListener, beat, count_instances},
+    lease_keeper::{self, KeeperDeps, LeaseKeeper, LifeListener, beat, count_instances, watch_others},
     model::Credit,
     mover::Mover,
     node_life::NodeLife,
@@ -206,6 +206,7 @@ impl Node {
         quota.started().await;
         beat(&keeper).await?;
         count_instances(&keeper).await;
+        watch_others(&keeper).await;
         let keeper = LeaseKeeper::start(keeper, Arc::clone(&ports.watch), &ledger_arbiter);
         let content = ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone());
         content.quarantine().load(&*ports.storage).await?;

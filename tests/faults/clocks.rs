@@ -8,7 +8,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    faketime::ahead,
+    cluster::Cluster,
+    faketime::{ahead, by_file},
     node::{On, Paid, Setup, TestNode, expect, sample, text},
     patience::eventually,
     postgres::TestDatabase,
@@ -139,6 +140,119 @@ async fn an_hour_is_one_hour_on_instances_whose_clocks_are_an_hour_apart() {
     nothing_held(&right).await;
     assert_eq!(right.charged(&paid.receipt).await.0, delivered);
     right.finish().await;
+}
+
+/// A server of one's own whose clock a test sets, and what its instances share.
+struct Leaping {
+    server: Cluster,
+    blobs: TempDir,
+}
+
+impl Leaping {
+    async fn start() -> Self {
+        let mut server = Cluster::made(&[]);
+        let clock = server.path("clock");
+        server.set_env(by_file(&clock));
+        let mut leaping = Self { server, blobs: tempfile::tempdir().unwrap() };
+        leaping.set("+0");
+        leaping.server.boot().await;
+        leaping
+    }
+
+    /// Sets the server's clock so far ahead, at once for all of its processes.
+    fn set(&self, by: &str) {
+        self.server.put("clock.next", by);
+        fs::rename(self.server.path("clock.next"), self.server.path("clock")).unwrap();
+    }
+
+    fn setup(&self) -> Setup {
+        Setup::on_database_of(&self.server.url())
+            .env("DATA_ROOT", self.blobs.path().to_str().unwrap())
+            .env("PENSTOCK_JANITOR__INTERVAL", "100ms")
+            .env("PENSTOCK_QUOTA__ENTRY_TTL", "300ms")
+            .env("PENSTOCK_QUOTA__REFUSAL_TTL", "50ms")
+            .env("PENSTOCK_USAGE__BATCH_AGE", "20ms")
+    }
+
+    /// An instance that is given up soon after its last heartbeat.
+    fn quick(&self) -> Setup {
+        self.setup().env("PENSTOCK_QUOTA__HEARTBEAT", "300ms").env("PENSTOCK_QUOTA__LEASE_TTL", "3s")
+    }
+
+    async fn count(&self, from: &str) -> i64 {
+        self.server.client().await.query_one(&format!("SELECT count(*) FROM {from}"), &[]).await.unwrap().get(0)
+    }
+}
+
+/// Waits until the node has measured that its own clock is so many hours behind the database's.
+async fn hears_of(node: &TestNode, hours: f64) {
+    let skew = async || node.metric("penstock_clock_skew_seconds", "").await;
+    eventually("the node measures the leap", async || (skew().await + hours * 3600.0).abs() < 60.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leap_of_the_databases_clock_makes_no_instance_look_dead_and_one_that_died_is_found() {
+    let place = Leaping::start().await;
+    // One lives by short leases, and so judges soon; the next heartbeat of the other is some seconds away.
+    let mut quick = place.quick().start().await;
+    let mut calm = place.setup().start().await;
+    let mut dies = place.quick().start().await;
+    quick.tier("small", json!({ "bytesPerMonth": 100 * SIZE })).await;
+    let paid = quick.paid(&sample(82, SIZE as usize), "small").await;
+    for node in [&quick, &calm, &dies] {
+        assert!(streams(node, &paid).await);
+    }
+
+    place.set("+1h");
+    hears_of(&quick, 1.0).await;
+    // As many as it takes until it may judge again, and some more.
+    let passes = async || quick.metric("penstock_db_queries_total", "statement=\"reclaim\"").await;
+    let before = passes().await;
+    eventually("it has looked for the dead", async || passes().await >= before + 30.0).await;
+    assert_eq!(place.count("ledger_nodes WHERE fenced").await, 0);
+    assert_eq!(place.count("streaming_usage WHERE outcome = 'lost_lease'").await, 0);
+    for node in [&quick, &calm, &dies] {
+        assert!(streams(node, &paid).await);
+    }
+
+    dies.kill().await;
+    let taken = async || quick.metric("penstock_janitor_items_total", "kind=\"lease_reclaimed\"").await;
+    eventually("what it held is taken back", async || taken().await >= 1.0).await;
+    assert_eq!(place.count("ledger_nodes WHERE fenced").await, 1);
+    assert!(streams(&calm, &paid).await);
+
+    place.set("+0");
+    hears_of(&quick, 0.0).await;
+    assert!(streams(&quick, &paid).await && streams(&calm, &paid).await);
+    assert_eq!(place.count("ledger_nodes WHERE fenced").await, 1);
+    calm.finish().await;
+    quick.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hour_that_a_leap_has_opened_early_is_used_once() {
+    const LIMIT: u64 = 4 * SIZE;
+    let place = Leaping::start().await;
+    let mut node = place.quick().start().await;
+    node.tier("hourly", json!({ "bytesPerHour": LIMIT })).await;
+    let paid = node.paid(&sample(83, SIZE as usize), "hourly").await;
+    for (by, hours) in [("+0", 0.0), ("+1h", 1.0), ("+0", 0.0), ("+1h", 1.0)] {
+        place.set(by);
+        hears_of(&node, hours).await;
+        eventually("the hour is used up", async || !streams(&node, &paid).await).await;
+    }
+    nothing_held(&node).await;
+    let hours = "
+        SELECT count(*), max(bytes_used)::bigint, sum(bytes_used)::bigint FROM quota_usage_windows WHERE window_type = 'hour'";
+    let row = place.server.client().await.query_one(hours, &[]).await.unwrap();
+    let (hours, most, all): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    // The test may run from one hour into the next.
+    assert!((2..=3).contains(&hours), "{hours} hours were opened");
+    assert!(u64::try_from(most).unwrap() <= LIMIT, "{most} bytes in an hour of {LIMIT}");
+    assert_eq!(bytes_of(&usage_rows(&node, &paid.receipt).await), u64::try_from(all).unwrap());
+    place.set("+0");
+    hears_of(&node, 0.0).await;
+    node.finish().await;
 }
 
 /// Lines that the log of changes has. The node must not run.

@@ -83,7 +83,7 @@ impl Stage {
         let mut cluster = Cluster::made(&["max_connections=150"]);
         let clock = plan.time.map(DatabaseClock::at);
         if let Some(clock) = &clock {
-            cluster.believe_in(by_file(&clock.file()));
+            cluster.set_env(by_file(&clock.file()));
         }
         cluster.boot().await;
         migrate(&generous(cluster.config())).await.expect("migrated");

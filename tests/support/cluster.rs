@@ -85,12 +85,17 @@ impl Cluster {
     }
 
     /// Variables of its processes from the next start on, such as those that set its clock.
-    pub(crate) fn believe_in(&mut self, env: impl IntoIterator<Item = (&'static str, String)>) {
+    pub(crate) fn set_env(&mut self, env: impl IntoIterator<Item = (&'static str, String)>) {
         self.env.extend(env);
     }
 
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Where a file that is [`put`](Self::put) is found.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.data().join(name)
     }
 
     /// Puts a file of the server's own into its data folder, which it can name without a path.

@@ -203,6 +203,16 @@ pub struct Standing {
     pub alive: bool,
 }
 
+/// The heartbeats of an epoch that is not fenced, as the ledger has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulse {
+    pub life: NodeEpoch,
+    /// The number of heartbeats.
+    pub beats: u64,
+    /// How long a heartbeat keeps the leases valid; `None` when the node's version does not state it.
+    pub lease: Option<Duration>,
+}
+
 impl Standing {
     /// Whether the ledger has fewer than the `beats` heartbeats of an epoch that it acknowledged.
     pub fn is_behind(known: Option<Self>, epoch: i64, beats: u64) -> bool {
@@ -255,25 +265,39 @@ pub trait Ledger: Send + Sync + 'static {
     /// The latest epoch of a node; `None` when the ledger has none.
     async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>>;
 
-    /// Ends the time of an epoch whose process is known to be gone, so that its leases can be reclaimed at once.
+    /// Fences an epoch whose process is known to be gone, so that its leases can be reclaimed at once.
     async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()>;
 
     /// Nodes alive now. An epoch that was replaced by a later one of its node does not count.
     async fn nodes_alive(&self) -> PortResult<u64>;
 
+    /// The epochs that are not fenced, late ones included: one for each live node, and those of nodes that died recently.
+    async fn pulses(&self) -> PortResult<Vec<Pulse>>;
+
     /// The sum of the live leases of a node's epoch.
     async fn leased(&self, node: NodeEpoch) -> PortResult<Credit>;
 
-    /// Reclaims up to `limit` leases of epochs whose heartbeat ran out. An epoch is fenced in the transaction that
-    /// reclaims the first of its leases.
+    /// Reclaims up to `limit` leases of dead epochs. An epoch is fenced in the transaction that reclaims the first of its
+    /// leases.
     ///
-    /// `by` is the epoch of the caller. A caller that is not alive itself reclaims nothing: a caller that was
-    /// suspended, or a clock that jumped, says nothing about the others. A caller that was late reclaims nothing until
-    /// it has been in time twice, so that the others have had time for a heartbeat.
+    /// Two clocks decide that an epoch is dead. By the caller's own clock it has been `silent` for the validity of its
+    /// leases, and has had no heartbeat since; by the ledger's clock its heartbeat has run out. So no single clock that
+    /// jumps makes a live epoch look dead.
+    ///
+    /// `by` is the epoch of the caller. A caller that is not alive itself reclaims nothing: a caller that was suspended
+    /// knows nothing about the others. A caller that was late reclaims nothing until it has been in time twice, so that
+    /// the others have had time for a heartbeat.
     ///
     /// An epoch that was replaced by a later one of its node while it was alive was not lost in a crash: two processes
     /// have one identity. Its leases are released whatever `mode` says.
-    async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed>;
+    async fn reclaim(
+        &self,
+        by: NodeEpoch,
+        silent: &[Pulse],
+        mode: LostLease,
+        now: Timestamp,
+        limit: u32,
+    ) -> PortResult<Reclaimed>;
 
     /// Ends the epoch of a node that stops: fences it, so that no statement still running takes a lease, and releases up to
     /// `limit` of the remaining leases. Nothing is charged, so all usage must have been settled before. It may be repeated.

@@ -260,7 +260,8 @@ where
         let anytime = WindowKind::Hour.window(self.subject.now).end;
         let janitor = NodeEpoch { node: NodeId::random(), epoch: 1 };
         self.ledger.heartbeat(janitor, ALIVE).await.expect("alive");
-        while self.ledger.reclaim(janitor, LostLease::Charge, anytime, 100).await.expect("reclaimed").more {}
+        let silent = self.ledger.pulses().await.expect("seen");
+        while self.ledger.reclaim(janitor, &silent, LostLease::Charge, anytime, 100).await.expect("reclaimed").more {}
         self.ledger.close(janitor, 100).await.expect("closed");
         assert_eq!((self.look)().await, expected, "{at}: nothing that arrives late is granted or charged");
     }

@@ -21,8 +21,8 @@ use crate::{
         WindowSet, WindowUsage,
     },
     ports::{
-        Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SetAside, SettleBatch,
-        Settled, Standing, Tag,
+        Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SetAside,
+        SettleBatch, Settled, Standing, Tag,
     },
 };
 
@@ -54,6 +54,7 @@ struct Books {
 #[derive(Debug, Clone, Copy)]
 struct Life {
     until: Instant,
+    lease: Duration,
     beats: u64,
     /// Its leases are released at its end, since a later epoch replaced it while it was alive.
     spared: bool,
@@ -134,8 +135,10 @@ impl ModelLedger {
     /// When the ledger is scripted to fail.
     pub async fn reclaim_all(&self, mode: LostLease) {
         let by = NodeEpoch { node: NodeId::from_uuid(Uuid::from_u128(1)), epoch: 1 };
-        self.books().nodes.insert(by, Life { until: self.clock.monotonic() + HOUR, beats: 1, spared: false });
-        while self.reclaim(by, mode, self.clock.now(), 10).await.expect("reclaimed").more {}
+        let life = Life { until: self.clock.monotonic() + HOUR, lease: HOUR, beats: 1, spared: false };
+        self.books().nodes.insert(by, life);
+        let silent = self.pulses().await.expect("seen");
+        while self.reclaim(by, &silent, mode, self.clock.now(), 10).await.expect("reclaimed").more {}
         self.books().nodes.remove(&by);
     }
 
@@ -221,6 +224,11 @@ impl Books {
 
     fn is_alive(&self, node: NodeEpoch) -> bool {
         !self.fenced.contains(&node) && self.nodes.contains_key(&node)
+    }
+
+    /// Whether its time is over by the ledger's clock.
+    fn is_late(&self, node: NodeEpoch, now: Instant) -> bool {
+        self.nodes.get(&node).is_none_or(|life| life.until <= now)
     }
 
     fn latest(&self, node: NodeId) -> Option<(i64, Life)> {
@@ -367,8 +375,9 @@ impl Ledger for ModelLedger {
             for (earlier, life) in &mut books.nodes {
                 life.spared |= earlier.node == node.node && earlier.epoch < node.epoch && life.until > now;
             }
-            let life = books.nodes.entry(node).or_insert(Life { until: now, beats: 0, spared: false });
+            let life = books.nodes.entry(node).or_insert(Life { until: now, lease: ttl, beats: 0, spared: false });
             life.until = now + ttl;
+            life.lease = ttl;
             life.beats += 1;
             Ok(())
         };
@@ -392,11 +401,21 @@ impl Ledger for ModelLedger {
         Ok(held.fold(Credit::ZERO, |sum, (_, &lease)| sum + lease))
     }
 
+    async fn pulses(&self) -> PortResult<Vec<Pulse>> {
+        let work = || {
+            let books = self.books();
+            let lives = books.nodes.iter().filter(|(node, _)| !books.fenced.contains(node));
+            Ok(lives.map(|(&life, of)| Pulse { life, beats: of.beats, lease: Some(of.lease) }).collect())
+        };
+        self.script.play("pulses", 1, work).await
+    }
+
     async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()> {
         let work = || {
             let (mut books, now) = (self.books(), self.clock.monotonic());
             if let Some(life) = books.nodes.get_mut(&node) {
                 life.until = life.until.min(now);
+                books.fenced.insert(node);
             }
             Ok(())
         };
@@ -410,19 +429,31 @@ impl Ledger for ModelLedger {
         Ok(alive.len() as u64)
     }
 
-    async fn reclaim(&self, by: NodeEpoch, mode: LostLease, _: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+    async fn reclaim(
+        &self,
+        by: NodeEpoch,
+        silent: &[Pulse],
+        mode: LostLease,
+        _: Timestamp,
+        limit: u32,
+    ) -> PortResult<Reclaimed> {
         let work = || {
             let (mut books, now) = (self.books(), self.clock.monotonic());
-            let dead = |node: NodeEpoch| books.nodes.get(&node).is_none_or(|life| life.until <= now);
-            if dead(by) {
+            if books.is_late(by, now) {
                 return Ok(Reclaimed::default());
             }
-            let mut keys: Vec<LeaseKey> = books.leases.keys().copied().filter(|key| dead(key.0)).collect();
+            for pulse in silent {
+                let beats = books.nodes.get(&pulse.life).map(|life| life.beats);
+                if beats == Some(pulse.beats) && pulse.life != by && books.is_late(pulse.life, now) {
+                    books.fenced.insert(pulse.life);
+                }
+            }
+            let dead = |key: &LeaseKey| books.fenced.contains(&key.0);
+            let mut keys: Vec<LeaseKey> = books.leases.keys().copied().filter(dead).collect();
             let more = keys.len() > limit as usize;
             keys.truncate(limit as usize);
             let mut reclaimed = Reclaimed { more, ..Reclaimed::default() };
             for key in keys {
-                books.fenced.insert(key.0);
                 let held = books.leases.remove(&key).unwrap_or_default();
                 let spared = mode == LostLease::Charge && books.nodes.get(&key.0).is_some_and(|life| life.spared);
                 let mode = if spared { LostLease::Release } else { mode };

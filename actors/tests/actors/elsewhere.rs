@@ -184,11 +184,36 @@ async fn what_a_dead_instance_held_is_usable_as_soon_as_its_time_is_over() {
         lost.settled().await;
         let leased = world.ledger.leased();
         assert_eq!(leased.iter().map(|lease| lease.bytes).collect::<Vec<_>>(), [1_150]);
-        world.clock.advance(LEASE_TTL);
+        // The other one looks on while it is silent.
+        for _ in 0..2 {
+            let looks = world.ledger.script.calls("pulses").len();
+            eventually("the other one lives on", || world.ledger.script.calls("pulses").len() > looks + 1).await;
+            world.clock.advance(LEASE_TTL / 2);
+        }
         let beats = world.ledger.script.calls("heartbeat").len();
         eventually("the other one lives on", || world.ledger.script.calls("heartbeat").len() > beats + 1).await;
         assert_eq!(exhaust(&[&one], &right).await * 100, left, "{mode:?}");
         one.end().await;
         lost.end().await;
     }
+}
+
+#[actix::test]
+async fn an_instance_that_starts_takes_nothing_of_one_that_looks_dead_before_it_has_watched_it() {
+    let world = World::default();
+    let other = Rig::join(&world, |settings| {
+        settings.heartbeat = FOR_EVER;
+        settings.quota.book.entry_ttl = FOR_EVER;
+    })
+    .await;
+    let right = world.receipt(bytes(10_000), 100);
+    other.acquire(&right, Demand::Whole).await.expect("fits").settle(completed(100));
+    other.settled().await;
+    // To the ledger's clock its time is over, as when that clock has leapt.
+    world.ledger.stop_hearing(other.id);
+    let one = Rig::join(&world, |_| {}).await;
+    // What the other one holds is not charged, and comes back when it is called for.
+    assert_eq!(exhaust(&[&one], &right).await * 100, 9_900);
+    one.end().await;
+    other.end().await;
 }

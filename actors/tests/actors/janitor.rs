@@ -1,12 +1,16 @@
 //! The Janitor: it removes data that nothing refers to, and no other data, whichever step fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::SignedDuration;
 use penstock_actors::{
     ids::{NodeId, ProducerId},
     janitor::{self, JanitorDeps, JanitorSettings, PassReport, Round},
-    model::{ContentMeta, NodeEpoch},
+    model::ContentMeta,
+    node_life::NodeLife,
     ports::Catalog as _,
     testkit::{memory_blobs::hash_of, memory_installations::MemoryInstallations, script::Fault},
 };
@@ -33,12 +37,12 @@ fn settings() -> JanitorSettings {
 }
 
 /// A node without an epoch in the ledger, which therefore reclaims no leases.
-fn nobody() -> NodeEpoch {
-    NodeEpoch { node: NodeId::random(), epoch: 1 }
+fn nobody() -> NodeLife {
+    NodeLife::new(NodeId::random(), 1, Instant::now())
 }
 
 async fn pass(world: &World) -> PassReport {
-    janitor::pass(&deps(world), &settings(), nobody(), &mut Round::default()).await
+    janitor::pass(&deps(world), &settings(), &nobody(), &mut Round::default()).await
 }
 
 async fn announce(world: &World, content: &'static [u8]) {
@@ -139,7 +143,7 @@ async fn passes_come_to_every_blob_of_a_large_store() {
     world.blobs.put(orphan.expect("a name that sorts last").to_vec());
     let (deps, mut round, mut removed) = (deps(&world), Round::default(), 0);
     for _ in 0..4 {
-        removed += janitor::pass(&deps, &settings, nobody(), &mut round).await.orphans_trashed;
+        removed += janitor::pass(&deps, &settings, &nobody(), &mut round).await.orphans_trashed;
     }
     assert_eq!((removed, world.blobs.names().len()), (1, 90));
 }
@@ -149,7 +153,7 @@ async fn what_is_in_the_trash_comes_back_when_it_is_known_and_goes_when_its_time
     let world = World::default();
     // One instance, over some time.
     let instance = deps(&world);
-    let pass = async || janitor::pass(&instance, &settings(), nobody(), &mut Round::default()).await;
+    let pass = async || janitor::pass(&instance, &settings(), &nobody(), &mut Round::default()).await;
     let (known, unknown) = (world.blobs.put(&b"known again"[..]), world.blobs.put(&b"orphan"[..]));
     world.blobs.set_clock(world.now());
     assert_eq!(pass().await.orphans_trashed, 2);
@@ -178,7 +182,7 @@ async fn an_index_that_knows_little_of_the_store_empties_it_only_when_that_is_co
     let (deps, settings) = (deps(&world), JanitorSettings { step: 500, ..settings() });
     let mut round = Round::default();
     for _ in 0..3 {
-        let report = janitor::pass(&deps, &settings, nobody(), &mut round).await;
+        let report = janitor::pass(&deps, &settings, &nobody(), &mut round).await;
         assert_eq!((report.orphans_trashed, report.orphans_held), (0, 12));
     }
     assert_eq!(world.blobs.names().len(), 30);
@@ -210,7 +214,7 @@ async fn a_clock_that_leaps_removes_and_expires_nothing_until_it_comes_back() {
     for restarts in [false, true] {
         let world = World::default();
         let (start, mut running) = (world.now(), deps(&world));
-        janitor::pass(&running, &settings(), nobody(), &mut Round::default()).await;
+        janitor::pass(&running, &settings(), &nobody(), &mut Round::default()).await;
         let before = removals(&world);
         world.blobs.put(&b"orphan"[..]);
         world.clock.set(start + month);
@@ -218,14 +222,14 @@ async fn a_clock_that_leaps_removes_and_expires_nothing_until_it_comes_back() {
             running = deps(&world);
         }
         for _ in 0..3 {
-            let report = janitor::pass(&running, &settings(), nobody(), &mut Round::default()).await;
+            let report = janitor::pass(&running, &settings(), &nobody(), &mut Round::default()).await;
             assert_eq!((report.failures, removals(&world)), (0, before), "restarted: {restarts}");
             world.clock.advance(Duration::from_secs(60));
         }
         let reclaims = world.ledger.script.calls("reclaim").len();
         assert_eq!(reclaims, 4, "leases of dead nodes are reclaimed all the same");
         world.clock.set(start);
-        assert_eq!(janitor::pass(&running, &settings(), nobody(), &mut Round::default()).await.orphans_trashed, 1);
+        assert_eq!(janitor::pass(&running, &settings(), &nobody(), &mut Round::default()).await.orphans_trashed, 1);
     }
 }
 

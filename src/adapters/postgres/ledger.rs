@@ -11,8 +11,8 @@ use penstock_actors::{
     ids::{NodeId, ReceiptId, UsageId},
     model::{ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow, WindowKind, WindowSet},
     ports::{
-        Ledger, PortError, PortResult, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SettleBatch, Settled,
-        Standing, Want,
+        Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SettleBatch,
+        Settled, Standing, Want,
     },
 };
 use tokio_postgres::{Row, types::Type};
@@ -94,14 +94,23 @@ const SETTLE: Statement = Statement {
     ],
 };
 
-/// Dead nodes by `ledger_nodes_alive`, their leases by `quota_leases_node`, the rest by primary keys, inside the
+/// Silent epochs by their primary keys, their leases by `quota_leases_node`, the rest by primary keys, inside the
 /// function.
 const RECLAIM: Statement = Statement {
     name: "reclaim",
     sql: "
         SELECT taken_leases, taken_bytes, taken_requests, spared_leases, spared_bytes, spared_requests, more
-        FROM penstock_reclaim_by($1, $2, $3, $4, $5)",
-    types: &[Type::UUID, Type::INT8, Type::TIMESTAMPTZ, Type::INT8, Type::UUID_ARRAY],
+        FROM penstock_reclaim_silent($1, $2, $3, $4, $5, $6, $7, $8)",
+    types: &[
+        Type::UUID,
+        Type::INT8,
+        Type::UUID_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+        Type::TIMESTAMPTZ,
+        Type::INT8,
+        Type::UUID_ARRAY,
+    ],
 };
 
 /// The epoch by its primary key, its leases by `quota_leases_node`, the rest by primary keys, inside the function.
@@ -115,11 +124,11 @@ const CLOSE: Statement = Statement {
 const HEARTBEAT: Statement = Statement {
     name: "heartbeat",
     sql: "
-        INSERT INTO ledger_nodes AS n (node_id, epoch, alive_until, beats)
-        SELECT $1, $2, clock_timestamp() + make_interval(secs => $3), 1
+        INSERT INTO ledger_nodes AS n (node_id, epoch, alive_until, beats, lease_ms)
+        SELECT $1, $2, clock_timestamp() + make_interval(secs => $3), 1, ($3 * 1000)::bigint
         WHERE NOT EXISTS (SELECT FROM ledger_nodes later WHERE later.node_id = $1 AND later.epoch > $2)
         ON CONFLICT (node_id, epoch) DO UPDATE SET
-            alive_until = excluded.alive_until, beats = n.beats + 1,
+            alive_until = excluded.alive_until, beats = n.beats + 1, lease_ms = excluded.lease_ms,
             on_time = CASE WHEN n.alive_until > clock_timestamp() THEN n.on_time + 1 ELSE 0 END
         WHERE NOT n.fenced",
     types: &[Type::UUID, Type::INT8, Type::FLOAT8],
@@ -138,8 +147,8 @@ const STANDING: Statement = Statement {
 const DECLARE_DEAD: Statement = Statement {
     name: "declare_dead",
     sql: "
-        UPDATE ledger_nodes SET alive_until = clock_timestamp()
-        WHERE node_id = $1 AND epoch = $2 AND alive_until > clock_timestamp()",
+        UPDATE ledger_nodes SET fenced = true, alive_until = least(alive_until, clock_timestamp())
+        WHERE node_id = $1 AND epoch = $2 AND NOT fenced",
     types: &[Type::UUID, Type::INT8],
 };
 
@@ -150,6 +159,13 @@ const NODES_ALIVE: Statement = Statement {
         SELECT count(*) AS alive FROM ledger_nodes n
         WHERE NOT fenced AND alive_until > clock_timestamp() AND NOT EXISTS (
             SELECT FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch)",
+    types: &[],
+};
+
+/// By `ledger_nodes_alive`.
+const PULSES: Statement = Statement {
+    name: "pulses",
+    sql: "SELECT node_id, epoch, beats, lease_ms FROM ledger_nodes WHERE NOT fenced",
     types: &[],
 };
 
@@ -290,18 +306,33 @@ impl Ledger for PostgresStore {
         self.ledger.execute(&DECLARE_DEAD, &[&node.node.as_uuid(), &node.epoch]).await.map(drop)
     }
 
+    async fn pulses(&self) -> PortResult<Vec<Pulse>> {
+        let rows = self.ledger.rows(&PULSES, &[]).await?;
+        rows.iter().map(pulse).collect()
+    }
+
     async fn leased(&self, node: NodeEpoch) -> PortResult<Credit> {
         let row = self.upkeep.row(&LEASED, &[&node.node.as_uuid(), &node.epoch]).await?;
         Columns(&row).credit("bytes", "requests")
     }
 
-    async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
+    async fn reclaim(
+        &self,
+        by: NodeEpoch,
+        silent: &[Pulse],
+        mode: LostLease,
+        now: Timestamp,
+        limit: u32,
+    ) -> PortResult<Reclaimed> {
+        let nodes: Vec<Uuid> = silent.iter().map(|pulse| pulse.life.node.as_uuid()).collect();
+        let epochs: Vec<i64> = silent.iter().map(|pulse| pulse.life.epoch).collect();
+        let beats: Vec<i64> = silent.iter().map(|pulse| signed(pulse.beats)).collect();
         let charges: Option<Vec<Uuid>> = match mode {
             LostLease::Charge => Some((0..limit).map(|_| UsageId::next().as_uuid()).collect()),
             LostLease::Release => None,
         };
         let (node, epoch, most) = (by.node.as_uuid(), by.epoch, i64::from(limit));
-        let row = self.upkeep.row(&RECLAIM, &[&node, &epoch, &now, &most, &charges]).await?;
+        let row = self.upkeep.row(&RECLAIM, &[&node, &epoch, &nodes, &epochs, &beats, &now, &most, &charges]).await?;
         let spared = Columns(&row);
         Ok(Reclaimed {
             spared_leases: spared.amount("spared_leases")?,
@@ -323,6 +354,14 @@ fn taken(row: &Row) -> PortResult<Reclaimed> {
         more: row.get("more")?,
         ..Reclaimed::default()
     })
+}
+
+fn pulse(row: &Row) -> PortResult<Pulse> {
+    let row = Columns(row);
+    let life = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
+    let lease = row.get::<Option<i64>>("lease_ms")?;
+    let lease = lease.map(|millis| Duration::from_millis(millis.try_into().unwrap_or_default()));
+    Ok(Pulse { life, beats: row.amount("beats")?, lease })
 }
 
 fn refill(row: &Row, windows: &WindowSet) -> PortResult<Refill> {

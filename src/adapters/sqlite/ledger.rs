@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::NodeId,
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow},
-    ports::{Ledger, PortResult, Reclaimed, Refill, RefillRequest, SettleBatch, Settled, Standing},
+    ports::{Ledger, PortResult, Pulse, Reclaimed, Refill, RefillRequest, SettleBatch, Settled, Standing},
 };
 use rusqlite::Connection;
 
@@ -67,12 +67,31 @@ impl Ledger for SqliteStore {
         self.workers.write("declare_dead", move |conn| Ok(nodes::declare_dead(conn, node)?)).await
     }
 
+    async fn pulses(&self) -> PortResult<Vec<Pulse>> {
+        self.workers.read("pulses", |conn| Ok(nodes::pulses(conn)?)).await
+    }
+
     async fn leased(&self, node: NodeEpoch) -> PortResult<Credit> {
         self.workers.read("leased", move |conn| Ok(leases::held(conn, node)?)).await
     }
 
-    async fn reclaim(&self, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> PortResult<Reclaimed> {
-        self.workers.write("reclaim", move |conn| reclaim::reclaim(conn, by, mode, reclaim::Step { now, limit })).await
+    async fn reclaim(
+        &self,
+        by: NodeEpoch,
+        silent: &[Pulse],
+        mode: LostLease,
+        now: Timestamp,
+        limit: u32,
+    ) -> PortResult<Reclaimed> {
+        let (silent, step) = (silent.to_vec(), reclaim::Step { now, limit });
+        let reclaim = move |conn: &Connection| {
+            if nodes::fence_silent(conn, by, &silent)? {
+                reclaim::reclaim(conn, mode, step)
+            } else {
+                Ok(Reclaimed::default())
+            }
+        };
+        self.workers.write("reclaim", reclaim).await
     }
 
     async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed> {

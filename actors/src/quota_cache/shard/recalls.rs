@@ -105,9 +105,10 @@ impl QuotaShard {
             return None;
         }
         self.recalls.reclaimed_at = Some(now);
-        let (ledger, by) = (Arc::clone(&self.deps.ledger), self.deps.life.current());
+        let ledger = Arc::clone(&self.deps.ledger);
+        let (by, silent) = (self.deps.life.current(), self.deps.life.silent(now));
         let (mode, wall) = (self.settings.lost_lease, self.deps.clock.now());
-        Some(async move { Ok(ledger.reclaim(by, mode, wall, RECLAIM_STEP).await?.leases) })
+        Some(async move { Ok(ledger.reclaim(by, &silent, mode, wall, RECLAIM_STEP).await?.leases) })
     }
 
     /// Gives back the idle lease of a receipt at once, unless this shard itself recalls it.

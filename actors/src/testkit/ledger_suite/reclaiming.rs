@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{
     Store,
-    scene::{Scene, limited, reclaim, reclaimer},
+    scene::{Scene, limited, reclaim, reclaim_by, reclaimer},
 };
 use crate::{
     ids::NodeId,
     model::{Credit, LostLease, NodeEpoch, Outcome, UsageRow, WindowKind},
-    ports::{PortError, Standing},
+    ports::{PortError, Pulse, Standing},
 };
 
 pub(super) async fn run(store: &Store) {
@@ -24,6 +24,7 @@ pub(super) async fn run(store: &Store) {
     a_restarted_nodes_earlier_leases_are_reclaimed(store).await;
     a_namesake_takes_no_leases_and_what_is_lost_to_it_is_released(store).await;
     a_reclaimer_that_is_late_takes_nothing_until_the_others_had_their_time(store).await;
+    an_epoch_ends_when_both_clocks_say_so(store).await;
     the_latest_epoch_of_a_node_is_known_with_its_heartbeats(store).await;
     reclaiming_is_bounded_and_says_whether_more_is_left(store).await;
     many_reclaimers_at_once_charge_once(store).await;
@@ -195,18 +196,46 @@ async fn a_reclaimer_that_is_late_takes_nothing_until_the_others_had_their_time(
     for node in [late, other] {
         scene.dies(node).await;
     }
-    let nothing = store.reclaim(late, LostLease::Charge, scene.now, 100).await.expect("answered");
+    let nothing = reclaim_by(store, late, LostLease::Charge, scene.now, 100).await;
     assert_eq!(nothing.leases, 0, "neither its own lease nor the other's");
     for _ in 0..2 {
         store.heartbeat(late, TTL).await.expect("it was not fenced");
-        let nothing = store.reclaim(late, LostLease::Charge, scene.now, 100).await.expect("answered");
+        let nothing = reclaim_by(store, late, LostLease::Charge, scene.now, 100).await;
         assert_eq!(nothing.leases, 0, "the other node has not had time for a heartbeat");
     }
     scene.assert_windows(NOTHING, Credit::new(500, 5)).await;
     store.heartbeat(late, TTL).await.expect("alive");
-    let lost = store.reclaim(late, LostLease::Charge, scene.now, 100).await.expect("answered");
+    let lost = reclaim_by(store, late, LostLease::Charge, scene.now, 100).await;
     assert_eq!((lost.leases, lost.credit, lost.spared_leases), (1, Credit::new(200, 2), 0));
     scene.assert_windows(Credit::new(200, 2), Credit::new(300, 3)).await;
+}
+
+async fn an_epoch_ends_when_both_clocks_say_so(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    scene.reclaim(LostLease::Charge).await;
+    let node = scene.node().await;
+    scene.lease(node, Credit::new(300, 3)).await;
+    let seen = async || {
+        let pulses = store.pulses().await.expect("seen");
+        pulses.into_iter().find(|pulse| pulse.life == node)
+    };
+    let alive = seen().await.expect("it lives");
+    assert_eq!(alive, Pulse { life: node, beats: 1, lease: Some(TTL) });
+    let by = reclaimer(store).await;
+    let takes = async |silent: &[Pulse]| {
+        store.reclaim(by, silent, LostLease::Charge, scene.now, 100).await.expect("answered").leases
+    };
+    assert_eq!(takes(&[alive]).await, 0, "by the ledger's clock its time is not over");
+    scene.dies(node).await;
+    let late = seen().await.expect("nobody has fenced it");
+    assert_eq!((late.beats, late.lease), (2, Some(Duration::ZERO)));
+    assert_eq!(takes(&[]).await, 0, "nobody has seen it silent: the ledger's clock may have leapt");
+    assert_eq!(takes(&[alive]).await, 0, "it has sent a heartbeat since");
+    assert!(seen().await.is_some());
+    scene.assert_windows(NOTHING, Credit::new(300, 3)).await;
+    assert_eq!(takes(&[late]).await, 1);
+    assert_eq!(seen().await, None);
+    scene.assert_windows(Credit::new(300, 3), NOTHING).await;
 }
 
 async fn the_latest_epoch_of_a_node_is_known_with_its_heartbeats(store: &Store) {
@@ -220,7 +249,7 @@ async fn the_latest_epoch_of_a_node_is_known_with_its_heartbeats(store: &Store) 
     assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: true }));
     store.declare_dead(later).await.expect("declared");
     assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: false }));
-    store.reclaim(reclaimer(store).await, LostLease::Release, scene.now, 100).await.expect("reclaimed");
+    reclaim(store, LostLease::Release, scene.now, 100).await;
     assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: false }));
 }
 

@@ -69,9 +69,15 @@ pub(super) async fn reclaimer(store: &Store) -> NodeEpoch {
     node
 }
 
-/// One step of reclaiming.
+/// One step of reclaiming, by a node that has not heard of anybody for long enough: the ledger's clock decides.
 pub(super) async fn reclaim(store: &Store, mode: LostLease, now: Timestamp, limit: u32) -> Reclaimed {
-    store.reclaim(reclaimer(store).await, mode, now, limit).await.expect("reclaimed")
+    reclaim_by(store, reclaimer(store).await, mode, now, limit).await
+}
+
+/// The same by a certain node.
+pub(super) async fn reclaim_by(store: &Store, by: NodeEpoch, mode: LostLease, now: Timestamp, limit: u32) -> Reclaimed {
+    let silent = store.pulses().await.expect("seen");
+    store.reclaim(by, &silent, mode, now, limit).await.expect("reclaimed")
 }
 
 fn random_bytes() -> [u8; 32] {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::NodeId,
     model::NodeEpoch,
-    ports::{PortError, Standing},
+    ports::{PortError, Pulse, Standing},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -21,11 +21,11 @@ use super::super::{
 /// Served by the primary key, for the row and for later epochs of the node alike. A late epoch is revived unless it was
 /// fenced.
 pub(in super::super) const HEARTBEAT: &str = "
-    INSERT INTO ledger_nodes (node_id, epoch, alive_until, beats)
-    SELECT :node, :epoch, :alive_until, 1
+    INSERT INTO ledger_nodes (node_id, epoch, alive_until, beats, lease_ms)
+    SELECT :node, :epoch, :alive_until, 1, :lease_ms
     WHERE NOT EXISTS (SELECT 1 FROM ledger_nodes WHERE node_id = :node AND epoch > :epoch)
     ON CONFLICT (node_id, epoch) DO UPDATE SET
-        alive_until = excluded.alive_until, beats = beats + 1,
+        alive_until = excluded.alive_until, beats = beats + 1, lease_ms = excluded.lease_ms,
         on_time = CASE WHEN alive_until > :now THEN on_time + 1 ELSE 0 END
     WHERE fenced = 0";
 
@@ -34,12 +34,13 @@ pub(in super::super) const STANDING: &str = "
     SELECT epoch, beats, fenced = 0 AND alive_until > :now AS alive
     FROM ledger_nodes WHERE node_id = :node ORDER BY epoch DESC LIMIT 1";
 
-/// Served by the primary key. Two milliseconds back, because the trigger that compares this time with SQLite's own
-/// clock has a resolution of milliseconds: a successor that begins in the same millisecond must not find its
-/// predecessor alive.
+/// Served by the primary key.
 pub(in super::super) const DECLARE_DEAD: &str = "
-    UPDATE ledger_nodes SET alive_until = :now - 2000
-    WHERE node_id = :node AND epoch = :epoch AND alive_until > :now - 2000";
+    UPDATE ledger_nodes SET fenced = 1, alive_until = min(alive_until, :now)
+    WHERE node_id = :node AND epoch = :epoch AND fenced = 0";
+
+/// Reads the whole table, as `NODES_ALIVE` does.
+pub(in super::super) const PULSES: &str = "SELECT node_id, epoch, beats, lease_ms FROM ledger_nodes WHERE fenced = 0";
 
 /// Served by the primary key. An epoch that is late, or was late recently, must not fence other epochs.
 pub(in super::super) const MAY_RECLAIM: &str = "
@@ -68,9 +69,10 @@ pub(in super::super) const ADVANCE_WATERMARK: &str = "
     UPDATE ledger_nodes SET watermark = :sequence
     WHERE node_id = :node AND epoch = :epoch AND watermark < :sequence";
 
-/// Reads the whole table, as `NODES_ALIVE` does.
-pub(in super::super) const FENCE_DEAD: &str =
-    "UPDATE ledger_nodes SET fenced = 1 WHERE fenced = 0 AND alive_until <= :now";
+/// Served by the primary key.
+pub(in super::super) const FENCE_SILENT: &str = "
+    UPDATE ledger_nodes SET fenced = 1
+    WHERE node_id = :node AND epoch = :epoch AND beats = :beats AND fenced = 0 AND alive_until <= :now";
 
 /// Served by the primary key. An unknown epoch is inserted as fenced.
 pub(in super::super) const FENCE: &str = "
@@ -82,6 +84,7 @@ pub(super) fn heartbeat(conn: &Connection, node: NodeEpoch, ttl: Duration) -> Re
     let alive_until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
     let changed = conn.prepare_cached(HEARTBEAT)?.execute(named_params! {
         ":node": Sql(node.node), ":epoch": node.epoch, ":alive_until": Sql(alive_until), ":now": Sql(now),
+        ":lease_ms": i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX),
     })?;
     if changed == 1 { Ok(()) } else { Err(PortError::Fenced.into()) }
 }
@@ -118,6 +121,16 @@ pub(super) fn standing(conn: &Connection, node: NodeId) -> rusqlite::Result<Opti
         .optional()
 }
 
+pub(super) fn pulses(conn: &Connection) -> rusqlite::Result<Vec<Pulse>> {
+    let from_row = |row: &Row<'_>| {
+        let life = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
+        let lease = row.get::<_, Option<i64>>("lease_ms")?;
+        let lease = lease.map(|millis| Duration::from_millis(millis.try_into().unwrap_or_default()));
+        Ok(Pulse { life, beats: get(row, "beats")?, lease })
+    };
+    conn.prepare_cached(PULSES)?.query_map([], from_row)?.collect()
+}
+
 pub(super) fn declare_dead(conn: &Connection, node: NodeEpoch) -> rusqlite::Result<()> {
     conn.prepare_cached(DECLARE_DEAD)?.execute(named_params! {
         ":node": Sql(node.node), ":epoch": node.epoch, ":now": Sql(Timestamp::now()),
@@ -125,15 +138,20 @@ pub(super) fn declare_dead(conn: &Connection, node: NodeEpoch) -> rusqlite::Resu
     Ok(())
 }
 
-/// Fences every epoch whose heartbeat has run out, if the caller is alive itself; false when it is not. One reading of
+/// Fences the `silent` epochs whose heartbeat has run out, if the caller is alive itself; false when it is not. One reading of
 /// the clock decides both.
-pub(super) fn fence_dead(conn: &Connection, by: NodeEpoch) -> rusqlite::Result<bool> {
+pub(super) fn fence_silent(conn: &Connection, by: NodeEpoch, silent: &[Pulse]) -> rusqlite::Result<bool> {
     let now = Timestamp::now();
     let may = conn.prepare_cached(MAY_RECLAIM)?.exists(named_params! {
         ":node": Sql(by.node), ":epoch": by.epoch, ":now": Sql(now),
     })?;
     if may {
-        conn.prepare_cached(FENCE_DEAD)?.execute(named_params! { ":now": Sql(now) })?;
+        let mut fence = conn.prepare_cached(FENCE_SILENT)?;
+        for Pulse { life, beats, .. } in silent.iter().filter(|pulse| pulse.life != by) {
+            fence.execute(named_params! {
+                ":node": Sql(life.node), ":epoch": life.epoch, ":beats": Sql(*beats), ":now": Sql(now),
+            })?;
+        }
     }
     Ok(may)
 }

@@ -8,15 +8,12 @@ use penstock_actors::{
 };
 use rusqlite::{Connection, Row, named_params};
 
-use super::{
-    super::{
-        failure::Failure,
-        leases::{self, LeaseKey},
-        usage,
-        values::{get, get_credit},
-        windows::{self, Change},
-    },
-    nodes,
+use super::super::{
+    failure::Failure,
+    leases::{self, LeaseKey},
+    usage,
+    values::{get, get_credit},
+    windows::{self, Change},
 };
 
 /// Scans the few nodes, and finds the leases of each by `quota_leases_node`. CROSS JOIN keeps this order.
@@ -44,15 +41,8 @@ pub(super) struct Step {
     pub(super) limit: u32,
 }
 
-pub(super) fn reclaim(
-    conn: &Connection,
-    by: NodeEpoch,
-    mode: LostLease,
-    Step { now, limit }: Step,
-) -> Result<Reclaimed, Failure> {
-    if !nodes::fence_dead(conn, by)? {
-        return Ok(Reclaimed::default());
-    }
+/// Takes back leases of epochs that are fenced.
+pub(super) fn reclaim(conn: &Connection, mode: LostLease, Step { now, limit }: Step) -> Result<Reclaimed, Failure> {
     let mut dead = dead_leases(conn, i64::from(limit) + 1)?;
     let more = dead.len() > limit as usize;
     dead.truncate(limit as usize);

@@ -142,7 +142,7 @@ async fn late_rows_of_a_lost_instance_explain_what_its_lease_was_charged_for() {
     store.declare_dead(node).await.expect("its process is gone");
     let successor = NodeEpoch { epoch: 2, ..node };
     store.heartbeat(successor, Duration::from_secs(3600)).await.expect("a heartbeat");
-    let reclaimed = store.reclaim(successor, LostLease::Charge, noon(), 10).await.expect("reclaimed");
+    let reclaimed = store.reclaim(successor, &[], LostLease::Charge, noon(), 10).await.expect("reclaimed");
     assert_eq!((reclaimed.leases, reclaimed.credit, reclaimed.more), (1, Credit::new(1000, 2), false));
     assert_eq!(hour(&store, &receipt).await, (Credit::new(1000, 2), Credit::ZERO));
     assert_audited(&store).await;

@@ -1,0 +1,167 @@
+//! The other lives in the ledger, as this node has seen them: which of them have been silent for the time of a lease.
+//!
+//! Whether an instance is dead is told by the ledger's clock and by this one: a node that takes leases back has to have watched their
+//! epoch itself. It looks at all epochs with each of its own heartbeats. One whose count of heartbeats stays as it was, for as long as
+//! a lease lives on this machine's uptime, is silent; the ledger compares the count once more in the statement that fences it.
+//! So no clock that leaps, the ledger's or a machine's, makes anybody look dead.
+//!
+//! **Bound.** As many as the ledger has epochs that are not fenced; each look forgets the others.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{model::NodeEpoch, ports::Pulse};
+
+/// A life, and how long it has been silent.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    pulse: Pulse,
+    /// Up to `looked`.
+    silent: Duration,
+    looked: Instant,
+}
+
+impl Heard {
+    /// Of the time between two looks, half a lease counts at most: when this node did not look for longer, it stood still or the ledger was
+    /// away, and then the others could not say that they live.
+    fn silent_at(&self, now: Instant, lease: Duration) -> Duration {
+        self.silent + now.saturating_duration_since(self.looked).min(lease / 2)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    /// How long this node's own leases live.
+    lease: Duration,
+    heard: HashMap<NodeEpoch, Heard>,
+}
+
+/// What this node has seen of the others.
+#[derive(Debug, Default)]
+pub(crate) struct OtherLives(Mutex<Notes>);
+
+impl OtherLives {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a look at the ledger that was sent and answered then. `lease` is how long this node's own leases live.
+    pub(crate) fn saw(&self, pulses: &[Pulse], lease: Duration, sent: Instant, answered: Instant) {
+        let mut notes = self.notes();
+        let last = std::mem::take(&mut notes.heard);
+        notes.lease = lease;
+        notes.heard = pulses
+            .iter()
+            .map(|&pulse| {
+                let heard = match last.get(&pulse.life) {
+                    Some(last) if last.pulse.beats == pulse.beats => {
+                        Heard { pulse, silent: last.silent_at(sent, lease), looked: sent.max(last.looked) }
+                    }
+                    // The ledger may have read it as late as the answer came.
+                    _ => Heard { pulse, silent: Duration::ZERO, looked: answered },
+                };
+                (pulse.life, heard)
+            })
+            .collect();
+    }
+
+    /// Lives that have been silent at `now` for as long as their leases live.
+    pub(crate) fn silent(&self, now: Instant) -> Vec<Pulse> {
+        let notes = self.notes();
+        let is_over = |heard: &&Heard| {
+            heard.silent_at(now, notes.lease) >= heard.pulse.lease.unwrap_or_default().max(notes.lease)
+        };
+        notes.heard.values().filter(is_over).map(|heard| heard.pulse).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NodeId;
+
+    const LEASE: Duration = Duration::from_secs(60);
+
+    struct Scene {
+        lives: OtherLives,
+        began: Instant,
+        pulse: Pulse,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let life = NodeEpoch { node: NodeId::random(), epoch: 1 };
+            Self { lives: OtherLives::default(), began: Instant::now(), pulse: Pulse { life, beats: 1, lease: None } }
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.began + Duration::from_secs(seconds)
+        }
+
+        fn saw(&self, beats: u64, at: u64) {
+            self.lives.saw(&[Pulse { beats, ..self.pulse }], LEASE, self.at(at), self.at(at));
+        }
+
+        fn is_silent(&self, at: u64) -> bool {
+            !self.lives.silent(self.at(at)).is_empty()
+        }
+    }
+
+    #[test]
+    fn a_life_is_silent_after_the_time_of_a_lease_in_which_it_sent_nothing() {
+        let scene = Scene::new();
+        for at in [0, 15, 30, 45] {
+            scene.saw(1, at);
+            assert!(!scene.is_silent(at));
+        }
+        assert!(!scene.is_silent(59));
+        assert!(scene.is_silent(60), "no further look is needed: the ledger compares the count");
+        scene.saw(2, 61);
+        assert!(!scene.is_silent(75), "it lives");
+    }
+
+    #[test]
+    fn who_has_just_begun_to_look_takes_nobody_for_dead() {
+        let scene = Scene::new();
+        assert!(!scene.is_silent(1000));
+        scene.saw(1, 1000);
+        assert!(!scene.is_silent(1029));
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_counts_for_half_a_lease() {
+        let scene = Scene::new();
+        scene.saw(1, 0);
+        assert!(!scene.is_silent(1000), "the ledger was away, or this process stood still");
+        scene.saw(1, 1000);
+        assert!(!scene.is_silent(1029));
+        assert!(scene.is_silent(1030));
+    }
+
+    #[test]
+    fn a_longer_lease_of_another_ones_is_waited_for() {
+        let mut scene = Scene::new();
+        scene.pulse.lease = Some(Duration::from_secs(600));
+        for at in (0..600).step_by(15) {
+            scene.saw(1, at);
+            assert!(!scene.is_silent(at));
+        }
+        assert!(scene.is_silent(600));
+    }
+
+    #[test]
+    fn who_is_fenced_or_gone_is_forgotten() {
+        let scene = Scene::new();
+        for at in [0, 30, 60] {
+            scene.saw(1, at);
+        }
+        assert!(scene.is_silent(60));
+        scene.lives.saw(&[], LEASE, scene.at(61), scene.at(61));
+        assert!(!scene.is_silent(61));
+        scene.saw(1, 62);
+        assert!(!scene.is_silent(90), "it is watched anew");
+    }
+}

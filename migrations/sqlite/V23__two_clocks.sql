@@ -1,0 +1,5 @@
+-- Whether an epoch is over is told by two clocks: the database's, and the uptime of the instance that takes its leases back.
+
+-- How long a heartbeat is good for, in milliseconds: others take nothing back before it was silent for as long. NULL of an epoch of an
+-- earlier version.
+ALTER TABLE ledger_nodes ADD COLUMN lease_ms INTEGER;

@@ -230,6 +230,10 @@ impl Ledger for Memory {
         Ok(Vec::new())
     }
 
+    async fn note_unknown(&self, _: NodeEpoch, _: Credit) -> PortResult<()> {
+        Ok(())
+    }
+
     async fn leased(&self, _: NodeEpoch) -> PortResult<Credit> {
         Ok(Credit::ZERO)
     }

@@ -202,6 +202,9 @@ pub async fn compare(deps: &KeeperDeps) {
                     "the ledger counts leases for this node that the node does not hold; they stay reserved until this node stops"
                 );
             }
+            if let Err(error) = deps.ledger.note_unknown(deps.life.current(), unknown).await {
+                tracing::debug!(%error, "what was compared was not noted for an audit");
+            }
         }
         Ok(_) => {}
         Err(error) => {

@@ -1,11 +1,11 @@
-//! The other lives in the ledger, as this node has seen them: which of them have been silent for the time of a lease.
+//! The heartbeats of the other nodes, as this node has seen them: which epochs have been silent for the validity of a lease.
 //!
-//! Whether an instance is dead is told by the ledger's clock and by this one: a node that takes leases back has to have watched their
-//! epoch itself. It looks at all epochs with each of its own heartbeats. One whose count of heartbeats stays as it was, for as long as
-//! a lease lives on this machine's uptime, is silent; the ledger compares the count once more in the statement that fences it.
-//! So no clock that leaps, the ledger's or a machine's, makes anybody look dead.
+//! Two clocks decide that a node is dead: the ledger's, and the monotonic clock of the node that reclaims its leases. The
+//! lease keeper reads the heartbeat counts of all epochs after each of its own heartbeats. An epoch is silent when its count
+//! has not changed for the validity of its leases; the statement that fences it compares the count once more. So no clock that
+//! jumps, of the ledger or of a machine, makes a live node look dead.
 //!
-//! **Bound.** As many as the ledger has epochs that are not fenced; each look forgets the others.
+//! **Bound.** One entry for each epoch in the ledger that is not fenced; each read replaces all of them.
 
 use std::{
     collections::HashMap,
@@ -15,31 +15,31 @@ use std::{
 
 use crate::{model::NodeEpoch, ports::Pulse};
 
-/// A life, and how long it has been silent.
+/// An epoch, and how long it has been silent.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     pulse: Pulse,
-    /// Up to `looked`.
+    /// Until `read_at`.
     silent: Duration,
-    looked: Instant,
+    read_at: Instant,
 }
 
 impl Heard {
-    /// Of the time between two looks, half a lease counts at most: when this node did not look for longer, it stood still or the ledger was
-    /// away, and then the others could not say that they live.
+    /// Between two reads, at most half the validity of a lease counts as silence. After a longer time this node was suspended or
+    /// the ledger was unreachable, so the others may have had no chance to send a heartbeat.
     fn silent_at(&self, now: Instant, lease: Duration) -> Duration {
-        self.silent + now.saturating_duration_since(self.looked).min(lease / 2)
+        self.silent + now.saturating_duration_since(self.read_at).min(lease / 2)
     }
 }
 
 #[derive(Debug, Default)]
 struct Notes {
-    /// How long this node's own leases live.
+    /// The validity of this node's own leases.
     lease: Duration,
     heard: HashMap<NodeEpoch, Heard>,
 }
 
-/// What this node has seen of the others.
+/// The heartbeats of the other nodes.
 #[derive(Debug, Default)]
 pub(crate) struct OtherLives(Mutex<Notes>);
 
@@ -48,7 +48,7 @@ impl OtherLives {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a look at the ledger that was sent and answered then. `lease` is how long this node's own leases live.
+    /// Records a read that was sent and answered at these times. `lease` is the validity of this node's own leases.
     pub(crate) fn saw(&self, pulses: &[Pulse], lease: Duration, sent: Instant, answered: Instant) {
         let mut notes = self.notes();
         let last = std::mem::take(&mut notes.heard);
@@ -58,17 +58,17 @@ impl OtherLives {
             .map(|&pulse| {
                 let heard = match last.get(&pulse.life) {
                     Some(last) if last.pulse.beats == pulse.beats => {
-                        Heard { pulse, silent: last.silent_at(sent, lease), looked: sent.max(last.looked) }
+                        Heard { pulse, silent: last.silent_at(sent, lease), read_at: sent.max(last.read_at) }
                     }
-                    // The ledger may have read it as late as the answer came.
-                    _ => Heard { pulse, silent: Duration::ZERO, looked: answered },
+                    // The heartbeat may have come at any time before the answer.
+                    _ => Heard { pulse, silent: Duration::ZERO, read_at: answered },
                 };
                 (pulse.life, heard)
             })
             .collect();
     }
 
-    /// Lives that have been silent at `now` for as long as their leases live.
+    /// Epochs that at `now` have been silent for the validity of their leases.
     pub(crate) fn silent(&self, now: Instant) -> Vec<Pulse> {
         let notes = self.notes();
         let is_over = |heard: &&Heard| {

@@ -31,8 +31,8 @@ pub use error::{PortError, PortResult};
 pub use identities::{Bound, IDENTITIES, Identities};
 pub use installations::Installations;
 pub use ledger::{
-    AuditDifference, AuditPage, Ledger, NewReceipt, Pulse, QuotaView, ReceiptView, Receipts, Reclaimed, Refill,
-    RefillRequest, Release, SetAside, SettleBatch, Settled, Standing, StatusChange, Unheld, Upkeep, Want,
+    AuditDifference, AuditPage, Compared, Ledger, NewReceipt, Pulse, QuotaView, ReceiptView, Receipts, Reclaimed,
+    Refill, RefillRequest, Release, SetAside, SettleBatch, Settled, Standing, StatusChange, Unheld, Upkeep, Want,
 };
 pub use lineage_store::{
     BODY_BYTES, EVENTS, Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS,

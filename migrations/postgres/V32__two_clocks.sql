@@ -4,6 +4,16 @@ ALTER TABLE ledger_nodes ADD COLUMN lease_ms bigint;
 COMMENT ON COLUMN ledger_nodes.lease_ms IS
     'How long a heartbeat is good for, in milliseconds: others take nothing back before it was silent for as long. Null of an instance of an earlier version';
 
+-- What an instance that is alive has found leased to it that it does not know of, so that an audit shows it.
+ALTER TABLE ledger_nodes
+    ADD COLUMN unknown_bytes    bigint,
+    ADD COLUMN unknown_requests bigint,
+    ADD COLUMN compared_at      timestamptz;
+COMMENT ON COLUMN ledger_nodes.unknown_bytes IS
+    'Bytes that are leased to the instance and that it does not know of, when it last compared; must be 0. Null where it has not compared';
+COMMENT ON COLUMN ledger_nodes.unknown_requests IS 'Requests, in the same way';
+COMMENT ON COLUMN ledger_nodes.compared_at IS 'When the instance last compared its leases, by the database''s clock';
+
 -- As penstock_reclaim_by, which instances of an earlier version call: an epoch is over when this clock says so and the caller has seen, for
 -- as long as its lease lasts on a clock of the caller's own, that it sent no heartbeat. What was fenced before needs no such witness.
 CREATE FUNCTION penstock_reclaim_silent(

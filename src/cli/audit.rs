@@ -1,11 +1,11 @@
 //! `penstock audit`: compares every quota window with the sum of its usage rows, and its reservations with the sum of
-//! its leases.
+//! its leases, and reports live instances to which more is leased than they know of.
 
 use std::{process::ExitCode, sync::Arc};
 
 use penstock_actors::{
     model::Credit,
-    ports::{AuditDifference, Unheld},
+    ports::{AuditDifference, Compared, Unheld, Upkeep},
 };
 use tokio::runtime::Handle;
 
@@ -40,7 +40,36 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
              Janitor reclaims them"
         ))?;
     }
-    Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_known = tell_of_instances(&*database.upkeep).await?;
+    Ok(if differences == 0 && all_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says how the instances that are alive found their leases; whether none has found any that it does not know of.
+async fn tell_of_instances(upkeep: &dyn Upkeep) -> anyhow::Result<bool> {
+    let instances = upkeep.compared().await?;
+    let (mut strays, mut unheard) = (0, 0);
+    for Compared { life, unknown } in &instances {
+        match unknown {
+            Some((Credit { bytes, requests }, at)) if *bytes > 0 || *requests > 0 => {
+                strays += 1;
+                print(&format!(
+                    "instance {}, epoch {}: {bytes} bytes and {requests} requests are leased to it that it does not know of, as of {at}",
+                    life.node, life.epoch
+                ))?;
+            }
+            Some(_) => {}
+            None => {
+                unheard += 1;
+                print(&format!(
+                    "instance {}, epoch {}: it has not compared its leases yet, so whether it knows of all is not known",
+                    life.node, life.epoch
+                ))?;
+            }
+        }
+    }
+    let known = instances.len() - strays - unheard;
+    print(&format!("instances alive: {}; {known} know of all that is leased to them", instances.len()))?;
+    Ok(strays == 0)
 }
 
 fn describe(difference: &AuditDifference) -> String {

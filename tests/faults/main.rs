@@ -52,6 +52,7 @@ mod signed;
 mod still;
 mod storage;
 mod strangers;
+mod strays;
 mod two_nodes;
 mod unread;
 mod uploads;

@@ -18,7 +18,7 @@ use penstock_actors::{
         SessionProgress, Tier, UsageRow,
     },
     ports::{
-        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, ListedBlob,
+        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Compared, Invalidations, ListedBlob,
         NewAssetError, NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SetAside, SharedState,
         Slot, StatusChange, StoredBlob, StoredCopy, Sweep, Tag, Unheld, Upkeep, Use, UseTerms,
     },
@@ -327,6 +327,10 @@ impl Upkeep for World {
 
     async fn prepare(&self, _: Timestamp, _: u32) -> PortResult<u64> {
         unreachable!("{UNUSED}")
+    }
+
+    async fn compared(&self) -> PortResult<Vec<Compared>> {
+        Ok(Vec::new())
     }
 
     async fn unheld(&self) -> PortResult<Unheld> {

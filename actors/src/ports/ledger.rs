@@ -277,6 +277,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// The sum of the live leases of a node's epoch.
     async fn leased(&self, node: NodeEpoch) -> PortResult<Credit>;
 
+    /// Stores the credit that a live epoch has in the ledger without its node's knowledge, for an audit.
+    async fn note_unknown(&self, node: NodeEpoch, unknown: Credit) -> PortResult<()>;
+
     /// Reclaims up to `limit` leases of dead epochs. An epoch is fenced in the transaction that reclaims the first of its
     /// leases.
     ///
@@ -323,6 +326,15 @@ pub struct Unheld {
     pub credit: Credit,
 }
 
+/// The last comparison of a live node's leases in the ledger with those that the node knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared {
+    pub life: NodeEpoch,
+    /// The credit that is leased to it without its knowledge, and when it compared. `None` when it has not compared: its version is an
+    /// earlier one, or statements have been under way at each heartbeat since it started.
+    pub unknown: Option<(Credit, Timestamp)>,
+}
+
 /// One step of the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditPage {
@@ -361,6 +373,9 @@ pub trait Upkeep: Send + Sync + 'static {
 
     /// The sum of the live leases of epochs that are not alive: a Janitor is about to reclaim them.
     async fn unheld(&self) -> PortResult<Unheld>;
+
+    /// The last comparison of each live node's leases.
+    async fn compared(&self) -> PortResult<Vec<Compared>>;
 
     /// Compares the windows of up to `limit` receipts after `after` with their usage rows and leases.
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage>;

@@ -45,6 +45,7 @@ struct Books {
     watermarks: HashMap<NodeEpoch, i64>,
     rows: HashMap<UsageId, UsageRow>,
     poison: HashSet<ReceiptId>,
+    compared: HashMap<NodeEpoch, (Credit, Timestamp)>,
     log: Vec<Tag>,
     set_aside: Vec<SetAside>,
     timeline: Timeline,
@@ -199,6 +200,7 @@ impl Books {
             watermarks: HashMap::new(),
             rows: HashMap::new(),
             poison: HashSet::new(),
+            compared: HashMap::new(),
             log: Vec::new(),
             set_aside: Vec::new(),
             timeline: Timeline { timeline_id: TimelineId::random(), moved: false },
@@ -408,6 +410,15 @@ impl Ledger for ModelLedger {
             Ok(lives.map(|(&life, of)| Pulse { life, beats: of.beats, lease: Some(of.lease) }).collect())
         };
         self.script.play("pulses", 1, work).await
+    }
+
+    async fn note_unknown(&self, node: NodeEpoch, unknown: Credit) -> PortResult<()> {
+        let work = || {
+            let (mut books, now) = (self.books(), self.clock.now());
+            books.compared.insert(node, (unknown, now));
+            Ok(())
+        };
+        self.script.play("note_unknown", 1, work).await
     }
 
     async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()> {

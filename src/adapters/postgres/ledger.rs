@@ -169,6 +169,15 @@ const PULSES: Statement = Statement {
     types: &[],
 };
 
+/// By the primary key.
+const NOTE_UNKNOWN: Statement = Statement {
+    name: "note_unknown",
+    sql: "
+        UPDATE ledger_nodes SET unknown_bytes = $3, unknown_requests = $4, compared_at = clock_timestamp()
+        WHERE node_id = $1 AND epoch = $2",
+    types: &[Type::UUID, Type::INT8, Type::INT8, Type::INT8],
+};
+
 /// By `quota_leases_node`.
 const LEASED: Statement = Statement {
     name: "leased",
@@ -314,6 +323,11 @@ impl Ledger for PostgresStore {
     async fn leased(&self, node: NodeEpoch) -> PortResult<Credit> {
         let row = self.upkeep.row(&LEASED, &[&node.node.as_uuid(), &node.epoch]).await?;
         Columns(&row).credit("bytes", "requests")
+    }
+
+    async fn note_unknown(&self, node: NodeEpoch, unknown: Credit) -> PortResult<()> {
+        let (id, bytes, requests) = (node.node.as_uuid(), signed(unknown.bytes), signed(unknown.requests));
+        self.upkeep.execute(&NOTE_UNKNOWN, &[&id, &node.epoch, &bytes, &requests]).await.map(drop)
     }
 
     async fn reclaim(

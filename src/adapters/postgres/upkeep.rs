@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    ids::{ReceiptId, UsageId},
-    model::WindowKind,
-    ports::{AuditDifference, AuditPage, PortResult, SetAside, Unheld, Upkeep},
+    ids::{NodeId, ReceiptId, UsageId},
+    model::{NodeEpoch, WindowKind},
+    ports::{AuditDifference, AuditPage, Compared, Installations as _, PortResult, SetAside, Unheld, Upkeep},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -165,6 +165,15 @@ const UNHELD: Statement = Statement {
     types: &[],
 };
 
+/// By `ledger_nodes_alive`.
+const COMPARED: Statement = Statement {
+    name: "compared",
+    sql: "
+        SELECT node_id, epoch, compared_at, coalesce(unknown_bytes, 0) AS bytes, coalesce(unknown_requests, 0) AS requests
+        FROM ledger_nodes WHERE NOT fenced AND alive_until > clock_timestamp() ORDER BY node_id, epoch",
+    types: &[],
+};
+
 #[async_trait]
 impl Upkeep for PostgresStore {
     async fn ping(&self) -> PortResult<()> {
@@ -210,6 +219,16 @@ impl Upkeep for PostgresStore {
         let row = self.upkeep.row(&UNHELD, &[]).await?;
         let row = Columns(&row);
         Ok(Unheld { leases: row.amount("leases")?, credit: row.credit("bytes", "requests")? })
+    }
+
+    async fn compared(&self) -> PortResult<Vec<Compared>> {
+        let compared = |row| {
+            let row = Columns(row);
+            let (credit, at) = (row.credit("bytes", "requests")?, row.get::<Option<Timestamp>>("compared_at")?);
+            let life = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
+            Ok(Compared { life, unknown: at.map(|at| (credit, at)) })
+        };
+        self.upkeep.rows(&COMPARED, &[]).await?.iter().map(compared).collect()
     }
 
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage> {

@@ -75,6 +75,10 @@ impl Ledger for SqliteStore {
         self.workers.read("leased", move |conn| Ok(leases::held(conn, node)?)).await
     }
 
+    async fn note_unknown(&self, node: NodeEpoch, unknown: Credit) -> PortResult<()> {
+        self.workers.write("note_unknown", move |conn| Ok(nodes::note_unknown(conn, node, unknown)?)).await
+    }
+
     async fn reclaim(
         &self,
         by: NodeEpoch,

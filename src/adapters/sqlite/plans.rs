@@ -76,6 +76,8 @@ const STATEMENTS: &[(&str, &str)] = &[
     (ADVANCE_WATERMARK, "PRIMARY KEY"),
     (FENCE_SILENT, "PRIMARY KEY"),
     (PULSES, ""),
+    (NOTE_UNKNOWN, "PRIMARY KEY"),
+    (COMPARED, ""),
     (DEAD_LEASES, "quota_leases_node"),
     (INSERT_USAGE, ""),
     (SET_ASIDE, ""),

@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{AuditPage, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditPage, Compared, Installations as _, PortResult, SetAside, Unheld, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 
 use super::{
     SqliteStore,
     installations::no_installation,
+    ledger::nodes,
     set_aside,
     values::{Sql, get, get_credit},
 };
@@ -109,6 +110,10 @@ impl Upkeep for SqliteStore {
 
     async fn unheld(&self) -> PortResult<Unheld> {
         self.workers.read("unheld", |conn| Ok(unheld(conn)?)).await
+    }
+
+    async fn compared(&self) -> PortResult<Vec<Compared>> {
+        self.workers.read("compared", |conn| Ok(nodes::compared(conn)?)).await
     }
 
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage> {

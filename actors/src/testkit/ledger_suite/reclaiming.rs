@@ -25,6 +25,7 @@ pub(super) async fn run(store: &Store) {
     a_namesake_takes_no_leases_and_what_is_lost_to_it_is_released(store).await;
     a_reclaimer_that_is_late_takes_nothing_until_the_others_had_their_time(store).await;
     an_epoch_ends_when_both_clocks_say_so(store).await;
+    what_a_node_does_not_know_of_is_kept_for_an_audit_while_it_lives(store).await;
     the_latest_epoch_of_a_node_is_known_with_its_heartbeats(store).await;
     reclaiming_is_bounded_and_says_whether_more_is_left(store).await;
     many_reclaimers_at_once_charge_once(store).await;
@@ -236,6 +237,23 @@ async fn an_epoch_ends_when_both_clocks_say_so(store: &Store) {
     assert_eq!(takes(&[late]).await, 1);
     assert_eq!(seen().await, None);
     scene.assert_windows(Credit::new(300, 3), NOTHING).await;
+}
+
+async fn what_a_node_does_not_know_of_is_kept_for_an_audit_while_it_lives(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let node = scene.node().await;
+    let told = async || {
+        let compared = store.compared().await.expect("read");
+        compared.into_iter().find(|compared| compared.life == node).map(|compared| compared.unknown)
+    };
+    assert_eq!(told().await, Some(None), "what nobody has compared is not known to be nothing");
+    for unknown in [Credit::new(300, 3), NOTHING] {
+        store.note_unknown(node, unknown).await.expect("noted");
+        let (kept, _) = told().await.flatten().expect("it has compared");
+        assert_eq!(kept, unknown);
+    }
+    scene.dies(node).await;
+    assert_eq!(told().await, None, "it is the Janitor's business now");
 }
 
 async fn the_latest_epoch_of_a_node_is_known_with_its_heartbeats(store: &Store) {

@@ -7,7 +7,10 @@ use super::{Life, ModelLedger};
 use crate::{
     ids::{ReceiptId, TimelineId, UsageId},
     model::{Credit, NewTimeline, Timeline},
-    ports::{AuditPage, Change, ChangeMark, ChangePage, Changes, PortResult, SetAside, Tag, Timelines, Unheld, Upkeep},
+    ports::{
+        AuditPage, Change, ChangeMark, ChangePage, Changes, Compared, PortResult, SetAside, Tag, Timelines, Unheld,
+        Upkeep,
+    },
 };
 
 #[async_trait]
@@ -76,6 +79,12 @@ impl Upkeep for ModelLedger {
             }
         }
         Ok(unheld)
+    }
+
+    async fn compared(&self) -> PortResult<Vec<Compared>> {
+        let (books, now) = (self.books(), self.clock.monotonic());
+        let live = books.nodes.keys().filter(|&&life| !books.fenced.contains(&life) && !books.is_late(life, now));
+        Ok(live.map(|&life| Compared { life, unknown: books.compared.get(&life).copied() }).collect())
     }
 
     async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {

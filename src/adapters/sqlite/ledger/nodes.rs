@@ -8,14 +8,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::NodeId,
-    model::NodeEpoch,
-    ports::{PortError, Pulse, Standing},
+    model::{Credit, NodeEpoch},
+    ports::{Compared, PortError, Pulse, Standing},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::super::{
     failure::Failure,
-    values::{Sql, get},
+    values::{Sql, get, get_credit, get_opt},
 };
 
 /// Served by the primary key, for the row and for later epochs of the node alike. A late epoch is revived unless it was
@@ -68,6 +68,16 @@ pub(in super::super) const KNOW_NODE: &str = "
 pub(in super::super) const ADVANCE_WATERMARK: &str = "
     UPDATE ledger_nodes SET watermark = :sequence
     WHERE node_id = :node AND epoch = :epoch AND watermark < :sequence";
+
+/// Served by the primary key.
+pub(in super::super) const NOTE_UNKNOWN: &str = "
+    UPDATE ledger_nodes SET unknown_bytes = :bytes, unknown_requests = :requests, compared_at = :now
+    WHERE node_id = :node AND epoch = :epoch";
+
+/// Reads the whole table, as `NODES_ALIVE` does.
+pub(in super::super) const COMPARED: &str = "
+    SELECT node_id, epoch, compared_at, coalesce(unknown_bytes, 0) AS bytes, coalesce(unknown_requests, 0) AS requests
+    FROM ledger_nodes WHERE fenced = 0 AND alive_until > :now ORDER BY node_id, epoch";
 
 /// Served by the primary key.
 pub(in super::super) const FENCE_SILENT: &str = "
@@ -129,6 +139,23 @@ pub(super) fn pulses(conn: &Connection) -> rusqlite::Result<Vec<Pulse>> {
         Ok(Pulse { life, beats: get(row, "beats")?, lease })
     };
     conn.prepare_cached(PULSES)?.query_map([], from_row)?.collect()
+}
+
+pub(super) fn note_unknown(conn: &Connection, node: NodeEpoch, unknown: Credit) -> rusqlite::Result<()> {
+    conn.prepare_cached(NOTE_UNKNOWN)?.execute(named_params! {
+        ":node": Sql(node.node), ":epoch": node.epoch, ":bytes": Sql(unknown.bytes),
+        ":requests": Sql(unknown.requests), ":now": Sql(Timestamp::now()),
+    })?;
+    Ok(())
+}
+
+pub(in super::super) fn compared(conn: &Connection) -> rusqlite::Result<Vec<Compared>> {
+    let from_row = |row: &Row<'_>| {
+        let life = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
+        let (credit, at) = (get_credit(row, "bytes", "requests")?, get_opt::<Timestamp>(row, "compared_at")?);
+        Ok(Compared { life, unknown: at.map(|at| (credit, at)) })
+    };
+    conn.prepare_cached(COMPARED)?.query_map(named_params! { ":now": Sql(Timestamp::now()) }, from_row)?.collect()
 }
 
 pub(super) fn declare_dead(conn: &Connection, node: NodeEpoch) -> rusqlite::Result<()> {

@@ -1,4 +1,4 @@
--- Whether an epoch is over is told by two clocks: the database's, and the uptime of the instance that takes its leases back.
+-- Two clocks decide that an epoch is over: the database's, and the monotonic clock of the instance that takes its leases back.
 
 ALTER TABLE ledger_nodes ADD COLUMN lease_ms bigint;
 COMMENT ON COLUMN ledger_nodes.lease_ms IS

@@ -1,4 +1,4 @@
--- Whether an epoch is over is told by two clocks: the database's, and the uptime of the instance that takes its leases back.
+-- Two clocks decide that an epoch is over: the database's, and the monotonic clock of the instance that takes its leases back.
 
 -- How long a heartbeat is good for, in milliseconds: others take nothing back before it was silent for as long. NULL of an epoch of an
 -- earlier version.

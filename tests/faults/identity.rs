@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
+    faketime::told_by,
     node::{On, Paid, Setup, TestNode, sample},
     patience::eventually,
     postgres::TestDatabase,
@@ -124,13 +125,6 @@ async fn usage_set_aside(node: &TestNode) -> usize {
     output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count()
 }
 
-/// What makes a process believe in another time. The test command installs it.
-fn faketime() -> String {
-    let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let found = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.exists());
-    found.expect("libfaketime is installed by ./test (on Debian: apt-get install faketime)").display().to_string()
-}
-
 /// The wall clock of a laptop that slept jumps ahead, and the time that passes for a process stands still. Nobody else could have taken
 /// what the node holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -141,10 +135,7 @@ async fn a_machine_that_slept_charges_nobody_for_leases_of_its_own() {
         // The Janitor wakes long before the next heartbeat.
         .env("PENSTOCK_JANITOR__INTERVAL", "50ms")
         .env("PENSTOCK_USAGE__BATCH_AGE", "20ms")
-        .env("LD_PRELOAD", faketime())
-        .env("FAKETIME_TIMESTAMP_FILE", clock.path().to_str().unwrap())
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .envs(told_by(clock.path()))
         .start()
         .await;
     node.tier("small", json!({ "bytesPerMonth": 100 * SIZE, "requestsPerMonth": 100 })).await;

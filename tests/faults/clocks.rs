@@ -211,19 +211,22 @@ async fn a_leap_of_the_databases_clock_makes_no_instance_look_dead_and_one_that_
     eventually("it has looked for the dead", async || passes().await >= before + 30.0).await;
     assert_eq!(place.count("ledger_nodes WHERE fenced").await, 0);
     assert_eq!(place.count("streaming_usage WHERE outcome = 'lost_lease'").await, 0);
+    // The ledger gives nothing to an instance that is late by its clock. It says so, and the instance sends a heartbeat at once.
     for node in [&quick, &calm, &dies] {
-        assert!(streams(node, &paid).await);
+        eventually("streams go on", async || streams(node, &paid).await).await;
     }
 
     dies.kill().await;
     let taken = async || quick.metric("penstock_janitor_items_total", "kind=\"lease_reclaimed\"").await;
     eventually("what it held is taken back", async || taken().await >= 1.0).await;
     assert_eq!(place.count("ledger_nodes WHERE fenced").await, 1);
-    assert!(streams(&calm, &paid).await);
+    eventually("streams go on", async || streams(&calm, &paid).await).await;
 
     place.set("+0");
     hears_of(&quick, 0.0).await;
-    assert!(streams(&quick, &paid).await && streams(&calm, &paid).await);
+    for node in [&quick, &calm] {
+        eventually("streams go on", async || streams(node, &paid).await).await;
+    }
     assert_eq!(place.count("ledger_nodes WHERE fenced").await, 1);
     calm.finish().await;
     quick.finish().await;

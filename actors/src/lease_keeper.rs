@@ -208,7 +208,7 @@ pub async fn compare(deps: &KeeperDeps) {
         }
         Ok(_) => {}
         Err(error) => {
-            tracing::debug!(%error, "the leases were not compared with the ledger; the next comparison tries again")
+            tracing::debug!(%error, "the leases were not compared with the ledger; the next comparison tries again");
         }
     }
 }
@@ -248,7 +248,7 @@ impl LeaseKeeper {
                 // Logged when it was found.
                 Err(_) if deps.life.has_namesake() => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the ledger did not answer the heartbeat; leases stay valid until their time is over")
+                    tracing::warn!(%error, "the ledger did not answer the heartbeat; leases stay valid until their time is over");
                 }
             }
         };

@@ -122,7 +122,7 @@ impl Mover {
                 Ok(false) if self.is_leaving(at).await => {}
                 Ok(false) => return MoveError::Busy(*at),
                 Err(error) => {
-                    tracing::debug!(%error, "the sign of life of a move could not be renewed; the move goes on")
+                    tracing::debug!(%error, "the sign of life of a move could not be renewed; the move goes on");
                 }
             }
         }

@@ -334,7 +334,7 @@ impl Keeper {
                     Ok((_, true)) => {}
                     Ok((_, false)) => return,
                     Err(error) => {
-                        tracing::debug!(%task, %error, "the hold on a task could not be renewed; the work goes on")
+                        tracing::debug!(%task, %error, "the hold on a task could not be renewed; the work goes on");
                     }
                 }
             }

@@ -403,7 +403,7 @@ async fn follow(mut tags: Invalidations, listener: ChangeListener) {
         match tags.recv().await {
             Ok(tag) => listener(Some(&tag)),
             Err(RecvError::Lagged(missed)) => {
-                tracing::debug!(missed, "messages of other nodes were missed; the log of changes has them")
+                tracing::debug!(missed, "messages of other nodes were missed; the log of changes has them");
             }
             Err(RecvError::Closed) => return,
         }

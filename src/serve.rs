@@ -249,7 +249,7 @@ async fn tell_of_policy(governor: &Governor) {
             tracing::warn!(%error, "the node's policy is missing; nothing is published or sold until it is put (governance.policy)");
         }
         Err(error) => {
-            tracing::warn!(%error, "the node's policy cannot be read; nothing is published or sold until it can (governance.policy)")
+            tracing::warn!(%error, "the node's policy cannot be read; nothing is published or sold until it can (governance.policy)");
         }
     }
 }

@@ -130,7 +130,7 @@ impl Warmer {
             match most.await {
                 Ok(most) => return most.iter().filter_map(|name| name.parse().ok()).collect(),
                 Err(error) => {
-                    tracing::debug!(%error, "the shared cache does not return the most used things; this instance warms what it has counted itself")
+                    tracing::debug!(%error, "the shared cache does not return the most used things; this instance warms what it has counted itself");
                 }
             }
         }

@@ -97,7 +97,7 @@ pub(super) fn undo_forgotten_retirements(layout: &Layout, min_age: Duration, lim
     for hash in forgotten {
         match restore(layout, hash) {
             Ok(true) => {
-                tracing::warn!(content_hash = %hash, "a blob was retired and then neither restored nor discarded; it is restored")
+                tracing::warn!(content_hash = %hash, "a blob was retired and then neither restored nor discarded; it is restored");
             }
             Ok(false) => {}
             Err(error) => return Err(error),

@@ -256,7 +256,7 @@ impl Replicas {
             // Without the primary's position, no replica can be proven fresh; earlier proofs hold until they are too
             // old.
             Err(error) => {
-                tracing::debug!(%error, "cannot read the log position of the primary; replicas serve reads until their last proof is too old")
+                tracing::debug!(%error, "cannot read the log position of the primary; replicas serve reads until their last proof is too old");
             }
         }
         let log = &*log;

@@ -208,7 +208,7 @@ impl Cluster {
                     tracing::debug!(server = %seed.addr(), %error, "a node of the Redis cluster did not answer CLUSTER SLOTS; the next node is asked");
                 }
                 Err(_) => {
-                    tracing::debug!(server = %seed.addr(), "a node of the Redis cluster did not answer in time; the next node is asked")
+                    tracing::debug!(server = %seed.addr(), "a node of the Redis cluster did not answer in time; the next node is asked");
                 }
             }
         }

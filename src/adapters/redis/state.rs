@@ -243,11 +243,11 @@ impl RedisState {
                     Ok(Ok(Some(sum))) => own.saw_progress(*id, sum, now),
                     Ok(Ok(None)) => {}
                     Ok(Err(error)) => {
-                        tracing::warn!(%error, "Redis refused to restore a session; its progress while Redis was down may be missing there")
+                        tracing::warn!(%error, "Redis refused to restore a session; its progress while Redis was down may be missing there");
                     }
                     Err(failure) if failure.is_unsent() => own.owe(*id, untold.progress, untold.ttl),
                     Err(failure) => {
-                        tracing::debug!(%failure, "Redis did not confirm that a session was restored; it may or may not be there")
+                        tracing::debug!(%failure, "Redis did not confirm that a session was restored; it may or may not be there");
                     }
                 }
             }

@@ -101,7 +101,7 @@ pub async fn settle(folder: &mut DataDir, file: &LifeFile, deps: &IdentityDeps<'
 
     let Some(Standing { epoch, alive, .. }) = known else { return Ok(()) };
     if deps.alone || record.is_some_and(|record| record.epoch == epoch && file.is_here(&record)) {
-        // Also one whose time is over: nobody needs to watch it first.
+        // Also an epoch whose time is over: then no other instance has to watch it before it is fenced.
         let last = NodeEpoch { node, epoch };
         return deps.ledger.declare_dead(last).await.context("cannot end the epoch of the last process in the ledger");
     }

@@ -142,7 +142,7 @@ pub async fn watch_others(deps: &KeeperDeps) {
     match deps.ledger.pulses().await {
         Ok(pulses) => deps.life.others().saw(&pulses, deps.ttl, sent, deps.clock.monotonic()),
         Err(error) => {
-            tracing::debug!(%error, "the heartbeats of the other nodes were not read; the next heartbeat tries again")
+            tracing::debug!(%error, "the heartbeats of the other nodes were not read; the next heartbeat tries again");
         }
     }
 }

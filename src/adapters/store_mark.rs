@@ -42,7 +42,7 @@ pub(super) fn decode(text: &[u8]) -> Mark {
     read().unwrap_or(Mark::Unreadable)
 }
 
-/// What stands in the line of a field, if there is one.
+/// The value in the line of a field, if there is one.
 fn line<T: FromStr>(text: &str, field: &str) -> Option<Result<T, T::Err>> {
     text.lines().find_map(|line| line.strip_prefix(field)).map(|value| value.trim().parse())
 }

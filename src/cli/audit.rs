@@ -44,7 +44,8 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     Ok(if differences == 0 && all_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Says how the instances that are alive found their leases; whether none has found any that it does not know of.
+/// Prints the results of the live instances' last comparison with their leases. Returns whether no instance has found unknown
+/// leases.
 async fn tell_of_instances(upkeep: &dyn Upkeep) -> anyhow::Result<bool> {
     let instances = upkeep.compared().await?;
     let (mut strays, mut unheard) = (0, 0);
@@ -53,7 +54,7 @@ async fn tell_of_instances(upkeep: &dyn Upkeep) -> anyhow::Result<bool> {
             Some((Credit { bytes, requests }, at)) if *bytes > 0 || *requests > 0 => {
                 strays += 1;
                 print(&format!(
-                    "instance {}, epoch {}: {bytes} bytes and {requests} requests are leased to it that it does not know of, as of {at}",
+                    "instance {}, epoch {}: {bytes} bytes and {requests} requests are leased to it and unknown to it, as of {at}",
                     life.node, life.epoch
                 ))?;
             }
@@ -61,7 +62,7 @@ async fn tell_of_instances(upkeep: &dyn Upkeep) -> anyhow::Result<bool> {
             None => {
                 unheard += 1;
                 print(&format!(
-                    "instance {}, epoch {}: it has not compared its leases yet, so whether it knows of all is not known",
+                    "instance {}, epoch {}: it has not compared its leases with the ledger yet",
                     life.node, life.epoch
                 ))?;
             }

@@ -5,8 +5,9 @@
 //! from memory, which may hold for this instance alone. The failure of a dependency that all instances share takes no
 //! instance out, because it would take out all of them at once: the node continues from memory, and reports `degraded`
 //! with 200. A node whose clock differs too much from the database's is not ready: results that depend on its clock,
-//! such as the URLs that object storage has signed, would be wrong. Nor is a node whose store of new content answers
-//! and is not the installation's: an unmounted share, or a wrong prefix, is mostly the fault of this instance alone.
+//! such as the URLs that object storage has signed, would be wrong. A node whose store of new content answers
+//! but belongs to another installation is not ready either: an unmounted share, or a wrong prefix, usually concerns
+//! this instance alone.
 //!
 //! The answer comes at once, even if a dependency hangs: balancers give up after a second, and would take a node out
 //! for its database.
@@ -124,7 +125,7 @@ impl Readiness {
         Some(clocks.skew().as_secs_f64())
     }
 
-    /// Why the hottest of the stores that are not used is not used, and what to do.
+    /// Why the hottest unused store is not used, with advice.
     fn store_advice(&self) -> Option<String> {
         let store = self.store.as_ref()?;
         store.tiers().find_map(|tier| store.advice(tier))
@@ -213,7 +214,7 @@ impl<T> Each<T> {
 #[serde(rename_all = "camelCase")]
 struct Report {
     status: State,
-    /// What is wrong with a store of blobs of this instance, and what to do.
+    /// Why a blob store of this instance is not used, with advice.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     dependencies: Each<State>,

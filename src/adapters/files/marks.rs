@@ -36,7 +36,7 @@ impl StoreMarks for FileBlobs {
         self.blocking_in(tier, |layout| mark(layout)).await
     }
 
-    /// At random: folders of two machines have the same path, and are two.
+    /// A random id: folders on two machines may have the same path, and are different stores.
     fn identify(&self, _: Tier, _: InstallationId) -> StoreId {
         StoreId::random()
     }

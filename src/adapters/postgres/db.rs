@@ -121,8 +121,8 @@ impl Db {
         Ok(())
     }
 
-    /// Succeeds when the server answers and accepts writes. A server that accepts none is left. Returns whether the database has the
-    /// row of its installation: a database that was emptied has none.
+    /// Succeeds when the server answers and accepts writes. A server that accepts none is left. Returns whether the
+    /// database has the row of its installation: a database that was emptied has none.
     pub(super) async fn ping(&self) -> PortResult<bool> {
         let (client, answer) = self.run_on_one(&PING, &[]).await?;
         let row = answer.rows.first();

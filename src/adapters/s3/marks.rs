@@ -30,8 +30,8 @@ impl StoreMarks for S3Blobs {
         self.on_io(async move |store| store.mark(tier).await).await
     }
 
-    /// By the installation, the bucket and the prefix. Not every storage knows conditional writes, so two instances that start at
-    /// once may both write the mark; it is the same one then.
+    /// By the installation, the bucket and the prefix. Not every storage supports conditional writes, so two instances that start at
+    /// once may both write the mark; both then write the same mark.
     fn identify(&self, tier: Tier, of: InstallationId) -> StoreId {
         let digest = Sha256::digest(format!("{of} {}", self.place(tier)));
         let mut id = [0; 16];

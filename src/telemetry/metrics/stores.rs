@@ -1,4 +1,4 @@
-//! Whose the stores of blobs are.
+//! Whether the blob stores belong to the installation.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use prometheus::{IntGaugeVec, Opts};
 use super::Metrics;
 
 impl Metrics {
-    /// Shows what the store of each tier is to the installation.
+    /// Exports the relation of each tier's store to the installation.
     ///
     /// # Errors
-    /// When stores are shown already.
+    /// When stores are exported already.
     pub fn observe_stores(&self, store: Arc<StoreGuard>) -> Result<(), prometheus::Error> {
-        let help = "1 for what the store of a tier was when it was last looked at, 0 for all else; must be own.";
+        let help = "1 for the standing of a tier's store at the last check, 0 for the others; must be own.";
         let gauges = IntGaugeVec::new(Opts::new("penstock_store_standing", help), &["tier", "standing"])?;
         self.registry().register(Box::new(gauges.clone()))?;
         self.before_scrape(move || {

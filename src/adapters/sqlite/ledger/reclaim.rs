@@ -41,7 +41,7 @@ pub(super) struct Step {
     pub(super) limit: u32,
 }
 
-/// Takes back leases of epochs that are fenced.
+/// Reclaims leases of fenced epochs.
 pub(super) fn reclaim(conn: &Connection, mode: LostLease, Step { now, limit }: Step) -> Result<Reclaimed, Failure> {
     let mut dead = dead_leases(conn, i64::from(limit) + 1)?;
     let more = dead.len() > limit as usize;

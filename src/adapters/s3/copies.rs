@@ -15,8 +15,7 @@ use penstock_actors::{
 
 use super::{
     bucket::Bucket,
-    manifest::{self, Manifest},
-    on_io,
+    manifest, on_io,
     store::{Placed, Store, found, size_of},
 };
 

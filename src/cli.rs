@@ -124,7 +124,8 @@ impl Cli {
             Command::Migrate(settings) => {
                 let config = settings.load()?;
                 with_io(&config, async |_| {
-                    std::fs::create_dir_all(&config.data.dir)?;
+                    std::fs::create_dir_all(&config.data.dir)
+                        .with_context(|| format!("cannot make the data folder {}", config.data.dir.display()))?;
                     let applied = wiring::migrate(&config).await?;
                     print(&match applied {
                         0 => "the schema is up to date".to_owned(),

@@ -34,10 +34,7 @@ mod usage;
 mod value;
 mod verification;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Table;
@@ -73,6 +70,8 @@ pub use verification::{Lifecycle, Verification};
 use effective::Effective;
 use problem::Rules;
 use sources::{FILE_VARIABLE, settings_in};
+
+use crate::words;
 
 /// The defaults, and the only list of the keys.
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -299,16 +298,11 @@ fn settle_storage(effective: &mut Effective) {
 }
 
 fn read(path: &Path) -> Result<Table, Problem> {
-    let text = fs::read_to_string(path)
+    let text = words::text_of(path)
         .map_err(|error| Problem::File { path: path.to_owned(), why: format!("cannot be read: {error}") })?;
     parse(&text, path)
 }
 
-/// Parses TOML. The error names the line but does not show it, because it may contain a secret.
 fn parse(text: &str, path: &Path) -> Result<Table, Problem> {
-    text.parse::<Table>().map_err(|error| {
-        let line =
-            error.span().map_or(1, |span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1);
-        Problem::File { path: path.to_owned(), why: format!("line {line}: {}", error.message()) }
-    })
+    text.parse::<Table>().map_err(|error| Problem::File { path: path.to_owned(), why: words::of_toml(&error, text) })
 }

@@ -11,6 +11,8 @@ use anyhow::{Context as _, bail};
 use penstock_actors::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::words;
+
 /// One folder on one machine, until the machine restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -90,13 +92,16 @@ impl DataDir {
 }
 
 fn node_id(path: &Path) -> anyhow::Result<NodeId> {
-    match fs::read_to_string(path) {
+    match words::text_of(path) {
         Ok(text) => text.trim().parse().with_context(|| format!("{} does not hold a node id", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let node = NodeId::random();
-            let mut file = File::options().create_new(true).write(true).mode(0o600).open(path)?;
-            writeln!(file, "{node}")?;
-            file.sync_all()?;
+            let write = || {
+                let mut file = File::options().create_new(true).write(true).mode(0o600).open(path)?;
+                writeln!(file, "{node}")?;
+                file.sync_all()
+            };
+            write().with_context(|| format!("cannot write {}", path.display()))?;
             Ok(node)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),

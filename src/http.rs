@@ -67,7 +67,6 @@ mod storage;
 mod streaming;
 mod usage;
 pub mod validation;
-mod words;
 
 pub use announcer::Announcer;
 pub use auth::SignedRequests;
@@ -88,7 +87,7 @@ use self::{
     older_clients::serve_older_clients, problem::document_refusals, rate_limit::limit_rate,
     signed_body::compare_signed_body,
 };
-use crate::telemetry::metrics::HttpMetrics;
+use crate::{telemetry::metrics::HttpMetrics, words};
 
 /// The settings of the middleware.
 #[derive(Clone)]

@@ -21,3 +21,4 @@ pub mod signatures;
 pub mod telemetry;
 pub mod warming;
 pub mod wiring;
+mod words;

@@ -7,14 +7,16 @@
 use anyhow::anyhow;
 use jiff::Timestamp;
 use jsonschema::{
-    Validator,
-    error::{ValidationError, ValidationErrorKind},
+    JsonType, Validator,
+    error::{TypeKind, ValidationError, ValidationErrorKind},
 };
 use penstock_actors::{
     lineage_event::{self, EventBounds, FAULTS, Fault, push_member},
     model::{EventKind, LineageEvent},
 };
 use serde_json::{Value, json};
+
+use crate::words;
 
 /// The schema that OpenLineage publishes.
 const SCHEMA: &str = include_str!("../schemas/openlineage/2-0-2/OpenLineage.json");
@@ -54,8 +56,10 @@ impl EventReader {
     /// # Errors
     /// The faults, by path.
     pub fn read(&self, text: &str, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| vec![Fault::new("", format!("is not JSON: {error}"))])?;
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            let limit = words::of_limit(&error).map(str::to_owned);
+            vec![Fault::new("", limit.unwrap_or_else(|| words::of_json(&error)))]
+        })?;
         let kind = kind_of(&value);
         let validator = match kind {
             EventKind::Run => &self.run,
@@ -106,9 +110,26 @@ fn tell(error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
         ValidationErrorKind::Format { format } => format!("must be a {format}"),
         ValidationErrorKind::Enum { options } => format!("must be one of {options}"),
         ValidationErrorKind::Not { .. } => "has members of an event of another kind".to_owned(),
-        _ => error.masked().to_string(),
+        ValidationErrorKind::Type { kind: TypeKind::Single(wanted) } => format!("must be {}", kind_in_words(*wanted)),
+        _ => "is not as the published schema has it".to_owned(),
     };
-    faults.push(Fault::new(path, detail));
+    let fault = Fault::new(path, detail);
+    // One member may break one rule in several branches of the schema.
+    if !faults.contains(&fault) {
+        faults.push(fault);
+    }
+}
+
+fn kind_in_words(kind: JsonType) -> &'static str {
+    match kind {
+        JsonType::Array => "a list",
+        JsonType::Boolean => "true or false",
+        JsonType::Integer => "a whole number",
+        JsonType::Null => "null",
+        JsonType::Number => "a number",
+        JsonType::Object => "an object",
+        JsonType::String => "a text",
+    }
 }
 
 fn path_of(error: &ValidationError<'_>) -> String {

@@ -18,6 +18,10 @@ mod node;
 mod places;
 #[path = "support/slow_line.rs"]
 mod slow_line;
+#[path = "client/wording.rs"]
+mod wording;
+#[path = "support/words.rs"]
+mod words;
 
 use node::{Act, Node, content, hex};
 

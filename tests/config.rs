@@ -7,6 +7,8 @@ mod addresses;
 mod delivery;
 #[path = "config/mistakes.rs"]
 mod mistakes;
+#[path = "support/words.rs"]
+mod words;
 
 use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 

@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for PolicyId {
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
         pub struct $name(Uuid);
 
@@ -151,6 +151,13 @@ macro_rules! uuid_id {
                     return Err(InvalidId::Uuid($what));
                 }
                 Uuid::try_parse(text).map(Self).map_err(|_| InvalidId::Uuid($what))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
             }
         }
 
@@ -307,6 +314,18 @@ mod tests {
             let is_hash = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
             prop_assert_eq!(text.parse::<ContentHash>().is_ok(), is_hash);
         }
+    }
+
+    #[test]
+    fn an_id_in_a_body_is_refused_in_the_words_that_one_in_a_path_is() {
+        for text in
+            ["null", "5", "gold", "", "67e5504410b1426f9247bb680e5fe0c8", "67e55044-10b1-426f-9247-bb680e5fe0cg"]
+        {
+            let told = serde_json::from_value::<VersionId>(text.into()).unwrap_err().to_string();
+            assert_eq!(told, "a version id is a UUID, such as 67e55044-10b1-426f-9247-bb680e5fe0c8", "{text}");
+        }
+        let id = ReceiptId::random();
+        assert_eq!(serde_json::from_str::<ReceiptId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
     secret::{MASK, mask_url, mask_urls},
     sources::Origin,
 };
+use crate::words;
 
 /// How many letters may be missing, added, wrong or swapped in a key that is still taken for a misspelling of another.
 const SLIPS: usize = 2;
@@ -97,7 +98,11 @@ impl Effective {
                 value: shown(key, &value),
                 origin: origin.clone(),
                 // The section's message may repeat the value.
-                why: if is_secret(key) { "must be a text".to_owned() } else { refused.message().trim().to_owned() },
+                why: if is_secret(key) {
+                    "must be a text".to_owned()
+                } else {
+                    words::of_fault(refused.message().trim())
+                },
             });
         }
         if let Some(place) = lookup_mut(&mut self.values, key) {

@@ -136,7 +136,9 @@ fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 fn numbers_in(json: &str) -> Result<BTreeMap<String, u64>, String> {
-    serde_json::from_str(json).map_err(|error| format!("must be a JSON object of whole numbers: {error}"))
+    serde_json::from_str(json).map_err(|_| {
+        "must be a JSON object of whole numbers that are not negative, such as {\"streaming\": 600}".to_owned()
+    })
 }
 
 fn general_key(name: &str) -> Option<String> {

@@ -14,6 +14,8 @@ use serde::{
     de::{Error, Visitor},
 };
 
+use crate::words;
+
 /// A size in bytes: a number, or a text such as `64MiB`.
 pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     struct Size;
@@ -45,7 +47,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a time with its unit, such as \"500ms\", \"45s\" or \"2h\"")
+            f.write_str(words::DURATION)
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {

@@ -14,8 +14,8 @@ use serde_json::json;
 use super::{
     Announcer, JsonBody, Problem, answer,
     auth::Admin,
+    body,
     validation::{Validate, Violations, is_tier_name},
-    words,
 };
 
 /// Tags in one call: as many as a channel to the other instances takes without lagging.
@@ -28,7 +28,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Invalidate {
-    #[serde(default, deserialize_with = "words::or_default")]
+    #[serde(default, deserialize_with = "body::or_default")]
     tags: Vec<String>,
     /// Matches keys of cached entries instead of naming a change: `assets:*`.
     pattern: Option<String>,

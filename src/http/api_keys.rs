@@ -18,9 +18,8 @@ use serde_json::json;
 use super::{
     Announcer, JsonBody, Problem, ProblemType, answer,
     auth::Admin,
-    paging, routing,
+    body, paging, routing,
     validation::{Validate, Violations},
-    words,
 };
 use crate::keys::{self, ADMIN, ADMIN_KEY, NewSecret};
 
@@ -41,7 +40,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateKey {
-    #[serde(default, deserialize_with = "words::or_default")]
+    #[serde(default, deserialize_with = "body::or_default")]
     name: String,
 }
 

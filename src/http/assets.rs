@@ -18,11 +18,11 @@ use serde_json::{Map, Value, json};
 use super::{
     Announcer, JsonBody, Problem, ProblemType, answer,
     auth::Producer,
+    body,
     governance::gate,
     problem::Violation,
     routing,
     validation::{Validate, Violations},
-    words,
 };
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -36,13 +36,13 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateAsset {
     name: String,
-    #[serde(default, deserialize_with = "words::or_default")]
+    #[serde(default, deserialize_with = "body::or_default")]
     description: String,
     content_hash: ContentHash,
     media_type: Option<String>,
     dataset_id: Option<String>,
     policy_meta: Option<Value>,
-    #[serde(default, deserialize_with = "words::or_default")]
+    #[serde(default, deserialize_with = "body::or_default")]
     price_satoshis: u64,
 }
 

@@ -12,7 +12,10 @@ use actix_web::{
     web::{self, BytesMut},
 };
 use futures::{StreamExt as _, future::LocalBoxFuture};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 
 use super::{
@@ -20,8 +23,8 @@ use super::{
     problem::Violation,
     signed_body::unreadable,
     validation::{Validate, Violations},
-    words,
 };
+use crate::words;
 
 /// The largest JSON body. The largest sensible one is an asset with 8 KiB of description and 32 KiB of metadata; the
 /// rest is room for escapes, which can make six bytes of one.
@@ -29,12 +32,6 @@ const JSON_BYTES: usize = 256 * 1024;
 
 /// How long a JSON body may take: 256 KiB in this time are 26 KB/s, less than any link that could stream.
 const JSON_DEADLINE: Duration = Duration::from_secs(10);
-
-/// The parser's text for values that are nested deeper than the 128 levels that it follows.
-const TOO_DEEP: &str = "recursion limit exceeded";
-
-/// The parser's text for a number that it cannot hold.
-const TOO_LARGE: &str = "number out of range";
 
 /// The longest path in an error, in bytes: enough for the 128 levels that the parser follows.
 const PATH_BYTES: usize = 256;
@@ -109,21 +106,16 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        let told = inner.to_string();
         let wrong = |detail: String| {
             // The body itself has no path.
             let path = if path == "." { "" } else { &path[..path.floor_char_boundary(PATH_BYTES)] };
             Problem::from(vec![Violation { path: path.to_owned(), detail: detail.into() }])
         };
         if inner.is_data() {
-            return wrong(words::of_fault(&told));
+            return wrong(words::of_fault(&inner.to_string()));
         }
-        // The text is well-formed up to here, and the path says more than a column of the text.
-        if told.starts_with(TOO_DEEP) {
-            return wrong("is nested too deep".into());
-        }
-        if told.starts_with(TOO_LARGE) {
-            return wrong(words::NO_NUMBER.into());
+        if let Some(limit) = words::of_limit(&inner) {
+            return wrong(limit.to_owned());
         }
         // The parser reports an unknown word of an enumeration as a syntax error. Parsing it as any value shows that it
         // is not.
@@ -137,10 +129,18 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 /// A text that is not JSON, with the place.
-fn unreadable_json(error: &serde_json::Error) -> Problem {
-    if error.is_eof() {
-        return Problem::malformed("the body is not JSON: it ends too early");
-    }
-    let (line, column) = (error.line(), error.column());
-    Problem::malformed(format!("the body is not JSON, or goes on after it: see line {line}, column {column}"))
+pub(super) fn unreadable_json(error: &serde_json::Error) -> Problem {
+    Problem::malformed(format!("the body {}", words::of_json(error)))
+}
+
+/// A value that may be omitted: null means the same, as everywhere in this API.
+///
+/// # Errors
+/// The errors of the value.
+pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -18,6 +18,7 @@ use penstock_actors::{
 use uuid::Uuid;
 
 use super::{SecretHash, generate, hash};
+use crate::words;
 
 /// The admin, as a producer. It and its first key, the one from the configuration, have the same ids on every node and
 /// database, so that a start finds what an earlier start created.
@@ -99,7 +100,7 @@ fn check_configured(secret: &str) -> anyhow::Result<()> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<String>> {
-    match std::fs::read_to_string(path) {
+    match words::text_of(path) {
         Ok(text) => {
             let secret = text.trim();
             check_configured(secret).with_context(|| format!("{} does not hold a key", path.display()))?;

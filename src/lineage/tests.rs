@@ -97,7 +97,7 @@ fn every_violation_is_told_with_its_path() {
         ("eventTime", "must be a date-time"),
         ("run.runId", "must be a uuid"),
         ("job.name", "is missing"),
-        ("inputs[0].namespace", "value is not of type \"string\""),
+        ("inputs[0].namespace", "must be a text"),
         ("producer", "must be a uri"),
     ] {
         assert!(told.contains(&(path.into(), detail.into())), "{path}: {told:#?}");
@@ -137,7 +137,7 @@ fn what_is_no_event_at_all_is_told_in_few_words() {
     assert!(faults(&event).iter().all(|(_, detail)| detail.len() < 200), "values are not repeated");
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let told = READER.read(&deep, NOW.parse().expect("a time")).expect_err("too deep");
-    assert!(told[0].detail.contains("recursion limit"), "{told:?}");
+    assert_eq!(told[0].detail, "is nested too deep");
 }
 
 /// Any JSON, with a few levels.

@@ -1,6 +1,6 @@
 //! Signing, on the client's side.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -15,11 +15,12 @@ use super::{
         YOUR_NONCE_FIELD, key_id,
     },
 };
+use crate::words;
 
 /// Why nothing can be signed. The key is never shown.
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {
-    #[error("the identity key cannot be read: {0}")]
+    #[error("the identity key cannot be read")]
     Unreadable(#[from] io::Error),
     #[error("an identity key is a file with 64 hexadecimal characters: a private key of secp256k1")]
     NoKey,
@@ -50,7 +51,7 @@ impl Signer {
     /// # Errors
     /// When the file cannot be read or does not hold a key.
     pub fn from_file(path: &Path) -> Result<Self, SignerError> {
-        Self::from_hex(fs::read_to_string(path)?.trim()).ok_or(SignerError::NoKey)
+        Self::from_hex(words::text_of(path)?.trim()).ok_or(SignerError::NoKey)
     }
 
     /// A key as 64 hexadecimal characters; `None` if it is invalid.

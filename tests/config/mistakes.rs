@@ -1,8 +1,12 @@
 //! What a mistake is told: the key, its origin, what is allowed, and all of them at once.
 
-use penstock::config::{Config, Sources};
+use penstock::config::{Config, Problem, Sources};
+use proptest::prelude::*;
 
-use crate::complaints;
+use crate::{
+    complaints,
+    words::{assert_none_of_theirs, assert_ours},
+};
 
 #[test]
 fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {
@@ -15,8 +19,7 @@ fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {
     told(
         "[server]\nkeep_alive = 75",
         &[],
-        "server.keep_alive = 75 (from FILE): invalid type: integer `75`, \
-         expected a time with its unit, such as \"500ms\", \"45s\" or \"2h\"",
+        "server.keep_alive = 75 (from FILE): must be a time with its unit, such as \"500ms\", \"45s\" or \"2h\"",
     );
     told(
         "",
@@ -32,24 +35,18 @@ fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {
     told(
         "",
         &[("PG_POOL_MAX", "many")],
-        "postgres.pool_max = \"many\" (from PG_POOL_MAX): invalid type: string \"many\", \
-         expected a whole number, not negative and not too large",
+        "postgres.pool_max = \"many\" (from PG_POOL_MAX): must be a whole number, not negative and not too large",
     );
     told(
         "[postgres]\nport = 70000",
         &[],
         "postgres.port = 70000 (from FILE): must be a whole number, not negative and not too large",
     );
-    told(
-        "",
-        &[("STORAGE_BACKEND", "tape")],
-        "storage.backend = \"tape\" (from STORAGE_BACKEND): unknown variant `tape`, expected `fs` or `s3`",
-    );
+    told("", &[("STORAGE_BACKEND", "tape")], "storage.backend = \"tape\" (from STORAGE_BACKEND): must be `fs` or `s3`");
     told(
         "[storage]\nverify = \"sometimes\"",
         &[],
-        "storage.verify = \"sometimes\" (from FILE): \
-         unknown variant `sometimes`, expected one of `always`, `cold`, `never`",
+        "storage.verify = \"sometimes\" (from FILE): must be one of `always`, `cold`, `never`",
     );
 }
 
@@ -160,4 +157,102 @@ fn a_file_that_cannot_be_read_or_parsed_is_named_with_the_line_but_not_its_text(
     let told = complaints("[server]\nadmin_key = \"hunter2\n", &[]);
     assert!(told[0].starts_with("FILE: line 2: ") && told.len() == 1, "{told:?}");
     assert!(!told[0].contains("hunter2"), "{told:?}");
+}
+
+/// Values of every type that TOML has, and texts that no parser of numbers, times or sizes takes.
+const VALUES: [&str; 16] = [
+    "true",
+    "5",
+    "-1",
+    "1.5",
+    "nan",
+    "\"\"",
+    "\"x\"",
+    "\"-1\"",
+    "\"1.5\"",
+    "\"12 parsecs\"",
+    "\"1e400\"",
+    "[]",
+    "[1]",
+    "{}",
+    "{ a = 1 }",
+    "2030-01-31",
+];
+
+#[test]
+fn whatever_value_a_key_has_is_told_in_our_words() {
+    let defaults = include_str!("../../config/default.toml").parse::<toml::Table>().unwrap();
+    for (section, keys) in &defaults {
+        for key in keys.as_table().unwrap().keys() {
+            for value in VALUES {
+                let text = format!("[{section}]\n{key} = {value}");
+                let file = crate::file(&text);
+                let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
+                let Err(error) = Config::load(&sources) else { continue };
+                for problem in error.problems() {
+                    if let Problem::Value { why, .. } = problem {
+                        assert_ours(why, &text);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_a_file_or_a_variable_has_is_told_in_our_words() {
+    let told = |text: &[u8], variables: &[(&str, &str)]| {
+        let file = crate::file("");
+        std::fs::write(file.path(), text).unwrap();
+        let sources = Sources { file: Some(file.path().to_owned()), ..crate::env(variables) };
+        let error = Config::load(&sources).unwrap_err().to_string().replace(&file.path().display().to_string(), "FILE");
+        assert_none_of_theirs(&error, &String::from_utf8_lossy(text));
+        error.lines().nth(1).unwrap().trim().to_owned()
+    };
+    for (text, expected) in [
+        ("[server]\nbind = 127.0.0.1:1", "FILE: line 2: "),
+        ("[server]\nbind = here", "FILE: line 2: a text stands in quotes"),
+        ("[server]\nbind = \"a", "FILE: line 2: the quotes of the text do not close"),
+        ("[server]\nbind = \"a\"\nbind = \"b\"", "FILE: line 3: the name occurs twice"),
+        ("[server]\n[server]", "FILE: line 2: the name occurs twice"),
+        ("[server", "FILE: line 1: a bracket does not close"),
+        ("[server]\nbind", "FILE: line 2: the key has no value"),
+        ("[server]\nbind =", "FILE: line 2: "),
+        ("= 1", "FILE: line 1: "),
+        ("a = [1 2]", "FILE: line 1: "),
+        ("a = 0123", "FILE: line 1: "),
+        ("a = \"\\q\"", "FILE: line 1: "),
+    ] {
+        let told = told(text.as_bytes(), &[]);
+        assert!(told.starts_with(expected), "{text}: {told}");
+    }
+    assert_eq!(told(b"[log]\nlevel = \"\xff\"", &[]), "FILE: cannot be read: it is not a text in UTF-8");
+    for value in
+        ["", "{", "5", "[]", "{\"streaming\": -1}", "{\"streaming\": 1.5}", "{\"streaming\": \"x\"}", "streaming=1"]
+    {
+        for variable in ["RATE_LIMITS_JSON", "CACHE_TTLS_JSON"] {
+            if !value.is_empty() {
+                assert!(told(b"", &[(variable, value)]).starts_with(&format!("{variable}: ")));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// The list of all keys with a piece cut out of it, and another in its place.
+    #[test]
+    fn a_file_with_a_slip_in_it_is_told_in_our_words(start in 0..20_000_usize, cut in 0..8_usize, piece in "[ -~\n]{0,4}") {
+        let mut text = include_str!("../../config/default.toml").replace(|char: char| !char.is_ascii(), "-");
+        let start = start.min(text.len());
+        text.replace_range(start..(start + cut).min(text.len()), &piece);
+        let file = crate::file(&text);
+        let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
+        for problem in Config::load(&sources).err().iter().flat_map(penstock::config::ConfigError::problems) {
+            match problem {
+                Problem::Value { why, .. } => assert_ours(why, &piece),
+                Problem::File { why, .. } | Problem::Variable { why, .. } => assert_none_of_theirs(why, &piece),
+                Problem::UnknownKey { .. } => {}
+            }
+        }
+    }
 }

@@ -4,7 +4,10 @@ use actix_http::Method;
 use actix_web::{http::header, test::TestRequest};
 use serde_json::{Map, Value, json};
 
-use crate::node::{Node, STORED, call};
+use crate::{
+    node::{Node, STORED, call},
+    words::{assert_none_of_theirs, assert_ours},
+};
 
 /// Calls with a body, and for each one that has all of its members. Sessions need a ledger, which this shell has not.
 fn calls() -> Vec<(Method, &'static str, Value)> {
@@ -87,11 +90,11 @@ async fn a_value_of_any_other_type_is_told_with_its_place_and_in_our_words() {
             let answer = send(&method, path, body.clone()).await;
             let told = String::from_utf8_lossy(&answer.body).into_owned();
             assert!(answer.status != 400 && answer.status.as_u16() < 500, "{method} {path} {body}: {told}");
-            for theirs in ["invalid type", "invalid value", "expected", "line 1", "struct ", "u64", "column"] {
-                assert!(!told.contains(theirs), "{method} {path} {body}: {told}");
-            }
             if answer.status != 422 || answer.json()["errors"].is_null() {
                 continue;
+            }
+            for error in answer.json()["errors"].as_array().expect("a list") {
+                assert_ours(error["detail"].as_str().expect("a detail"), &body);
             }
             let place = answer.json()["errors"][0]["path"].as_str().expect("a path").to_owned();
             assert!(place.starts_with(member.unwrap_or_default()), "{method} {path} {body}: {told}");
@@ -153,8 +156,6 @@ async fn what_is_no_json_is_told_in_our_words() {
         assert_eq!(answer.problem(), "malformed-request", "{body}");
         let told = answer.json()["detail"].as_str().expect("a detail").to_owned();
         assert!(told.starts_with("the body is not JSON"), "{body}: {told}");
-        for theirs in ["surrogate", "EOF", "expected"] {
-            assert!(!told.contains(theirs), "{body}: {told}");
-        }
+        assert_none_of_theirs(&told, body);
     }
 }

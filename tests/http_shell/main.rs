@@ -10,4 +10,6 @@ mod receipts;
 mod refusals;
 mod shell;
 mod socket;
+#[path = "../support/words.rs"]
+mod words;
 mod world;

@@ -13,6 +13,8 @@ mod postgres;
 mod s3;
 #[path = "../support/signing.rs"]
 mod signing;
+#[path = "../support/words.rs"]
+mod words;
 
 mod api;
 mod bodies;
@@ -33,3 +35,4 @@ mod stores;
 mod streams;
 mod uploads;
 mod wire;
+mod wording;

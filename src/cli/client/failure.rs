@@ -2,14 +2,14 @@
 //!
 //! Every text from a node is made printable first: a hostile answer must not control the terminal that shows it.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::silence::Silence;
+use super::{put::source::Unreadable, silence::Silence};
 
 /// The longest refusal that is read. A problem document is a few hundred bytes; a longer text is not one.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
@@ -35,19 +35,26 @@ pub enum Failure {
 impl Failure {
     /// A connection that could not be made, or was lost.
     pub(super) fn transport(error: &reqwest::Error) -> Self {
-        // Only the outermost error names the address, which the user knows; the cause is more useful.
-        let reason = innermost(error).to_string();
-        if error.is_builder() || error.is_redirect() {
-            return Self::Final(format!("the request cannot be made: {reason}"));
+        if error.is_builder() {
+            return Self::Final(
+                "the request cannot be made: a key or a media type has characters that it may not have".into(),
+            );
         }
-        let what = if error.is_timeout() {
+        if error.is_redirect() {
+            return Self::Final("the node redirects too often".into());
+        }
+        if let Some(file) = Cause::all(error).find_map(|cause| cause.of_file().map(ToString::to_string)) {
+            return Self::Final(file);
+        }
+        let what = if error.is_connect() { "cannot connect" } else { "the connection was lost" };
+        let reason = if error.is_timeout() {
             "the node did not answer in time".to_owned()
-        } else if error.is_connect() {
-            format!("cannot connect: {reason}")
+        } else if let Some(why) = Cause::all(error).find_map(Cause::told) {
+            format!("{what}: {why}")
         } else {
-            format!("the connection was lost: {reason}")
+            what.to_owned()
         };
-        Self::Passing { reason: what, retry_after: None }
+        Self::Passing { reason, retry_after: None }
     }
 
     /// A connection that was silent for this long.
@@ -92,12 +99,61 @@ fn passes(status: StatusCode) -> bool {
     )
 }
 
-fn innermost(error: &reqwest::Error) -> &(dyn Error + 'static) {
-    let mut cause: &(dyn Error + 'static) = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+/// One error in the chain of a failed request.
+#[derive(Clone, Copy)]
+struct Cause<'a>(&'a (dyn Error + 'static));
+
+impl<'a> Cause<'a> {
+    fn all(error: &'a reqwest::Error) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(Self(error)), |cause| cause.0.source().map(Cause))
     }
-    cause
+
+    fn io(self) -> Option<&'a io::Error> {
+        self.0.downcast_ref()
+    }
+
+    /// An error of this type, also inside an I/O error.
+    fn inside<T: Error + 'static>(self) -> Option<&'a T> {
+        self.0.downcast_ref().or_else(|| self.io()?.get_ref()?.downcast_ref())
+    }
+
+    /// The error of the file that was sent.
+    fn of_file(self) -> Option<&'a Unreadable> {
+        self.inside()
+    }
+
+    /// The reason for a person: the system's, or what is wrong with the encryption. Texts of libraries are left out.
+    fn told(self) -> Option<String> {
+        if let Some(error) = self.inside::<rustls::Error>() {
+            return Some(of_tls(error).to_owned());
+        }
+        let io = self.io()?;
+        if io.raw_os_error().is_some() {
+            return Some(io.to_string());
+        }
+        if io.kind() == io::ErrorKind::UnexpectedEof {
+            return Some("the other side closed it".to_owned());
+        }
+        io.to_string().strip_prefix(NO_ADDRESS).map(|why| format!("its name has no address: {why}"))
+    }
+}
+
+/// The beginning of the standard library's text for a name that cannot be resolved.
+const NO_ADDRESS: &str = "failed to lookup address information: ";
+
+fn of_tls(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext, UnknownIssuer};
+
+    match error {
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => "its certificate has expired",
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            "its certificate is for another name"
+        }
+        rustls::Error::InvalidCertificate(UnknownIssuer) => "this machine does not trust the issuer of its certificate",
+        rustls::Error::InvalidCertificate(_) => "its certificate is not to be trusted",
+        rustls::Error::InvalidMessage(_) => "what answers there does not speak TLS",
+        _ => "no encryption was agreed on",
+    }
 }
 
 /// Parses a `Retry-After`: seconds, or a date (RFC 9110). A date in the past means no wait.

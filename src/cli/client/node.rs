@@ -2,7 +2,7 @@
 //! one HTTP client.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,7 +19,10 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{failure::Failure, silence::Silence};
-use crate::signatures::{Audience, Signer, Unsigned, is_signed};
+use crate::{
+    signatures::{Audience, Signer, Unsigned, is_signed},
+    words,
+};
 
 /// The default data folder of a node.
 const DEFAULT_DATA_DIR: &str = "./data";
@@ -42,7 +45,7 @@ pub struct NodeArgs {
 
     /// How long a connection may be silent before it counts as lost; an upload has five times as long
     // Well above the longest pause of a paced stream. The work itself may take any time.
-    #[arg(long, default_value = "1m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1m", value_name = "DURATION", value_parser = words::duration)]
     pub max_silence: Duration,
 }
 
@@ -228,7 +231,7 @@ fn find_key(args: &KeyArgs, this_machine: bool) -> anyhow::Result<String> {
         None => bail!("a key is needed: give --key or PENSTOCK_KEY, or sign with --identity-key"),
     };
     let file = folder.join(ADMIN_KEY_FILE);
-    match fs::read_to_string(&file) {
+    match words::text_of(&file) {
         Ok(key) => Ok(key.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!(
@@ -242,6 +245,8 @@ fn find_key(args: &KeyArgs, this_machine: bool) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

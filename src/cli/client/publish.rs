@@ -5,6 +5,7 @@ use penstock_actors::ids::ContentHash;
 use serde_json::{Map, Value, json};
 
 use super::node::{KeyArgs, Node, NodeArgs};
+use crate::words;
 
 /// The asset to make.
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ pub struct PublishArgs {
     pub dataset: Option<String>,
 
     /// The price of one receipt
-    #[arg(long, value_name = "SATOSHIS")]
+    #[arg(long, value_name = "SATOSHIS", value_parser = words::count::<u64>)]
     pub price: Option<u64>,
 
     /// The media type, when it is not the content's own
@@ -49,7 +50,11 @@ pub struct PublishArgs {
 }
 
 fn json_object(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+    match serde_json::from_str(text) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err("must be a JSON object, such as {\"license\": \"CC0-1.0\"}".to_owned()),
+        Err(error) => Err(words::of_limit(&error).map_or_else(|| words::of_json(&error), str::to_owned)),
+    }
 }
 
 /// Makes the asset; returns the node's answer.

@@ -12,7 +12,7 @@ use clap::Args;
 use reqwest::{Body, Method, header};
 use serde_json::Value;
 
-mod source;
+pub(super) mod source;
 
 use self::source::Source;
 use super::{

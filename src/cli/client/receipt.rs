@@ -74,6 +74,8 @@ fn new_receipt(args: &ReceiptArgs) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use penstock_actors::moment::LAST;
+
     use super::*;
 
     #[test]
@@ -85,6 +87,6 @@ mod tests {
         }
         assert_eq!(expiry("2020-01-31T12:00:00Z").unwrap_err(), "this time is in the past");
         assert_eq!(expiry("9000y").unwrap_err(), "no such time: it is more than 7,000 years from now");
-        assert_eq!(expiry("9999-12-31T23:59:59Z").unwrap(), Timestamp::MAX);
+        assert_eq!(expiry("9999-12-31T23:59:59Z").unwrap(), LAST);
     }
 }

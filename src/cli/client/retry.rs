@@ -10,6 +10,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use clap::Args;
 
 use super::{failure::Failure, progress::Progress};
+use crate::words;
 
 /// The first pause: long enough for a busy node to have cleaned up a connection that was reset.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -22,12 +23,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct RetryArgs {
     /// Retries after a temporary failure, counted again from zero after each new byte
     // With doubling pauses, six retries take about 13 seconds: a restart of the node, not an outage.
-    #[arg(long, default_value_t = 6, value_name = "TIMES")]
+    #[arg(long, default_value_t = 6, value_name = "TIMES", value_parser = words::count::<usize>)]
     pub retries: usize,
 
     /// The longest wait (Retry-After) that the node may ask for; a longer one ends the command
     // A rate limit ends within a minute; a quota window may take a month, and no user waits for that at a prompt.
-    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = words::duration)]
     pub max_wait: Duration,
 }
 

@@ -22,13 +22,16 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{
     super::{
-        Problem, ProblemType, answer, auth::Producer, body::check_media_type, problem::Violation,
+        Problem, ProblemType, answer,
+        auth::Producer,
+        body::{check_media_type, unreadable_json},
+        problem::Violation,
         signed_body::unreadable,
     },
     LineageHttpSettings,
     node_id::{path_of_node, path_of_run},
 };
-use crate::lineage::EventReader;
+use crate::{lineage::EventReader, words};
 
 /// How long a body may take: 8 MiB in this time are 280 KB/s, and clients of lineage are servers.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -55,7 +58,7 @@ pub(super) async fn one(
     let now = clock.now();
     let event = off_worker(body.bytes.len(), move || {
         let text = body.text(settings.max_event)?;
-        serde_json::from_str::<&RawValue>(&text).map_err(|error| not_json(&error))?;
+        serde_json::from_str::<&RawValue>(&text).map_err(|error| unreadable_json(&error))?;
         reader.read(&text, now).map_err(|faults| Problem::from(violations(faults)))
     })
     .await?;
@@ -83,7 +86,7 @@ pub(super) async fn batch(
     let now = clock.now();
     let read = off_worker(body.bytes.len(), move || {
         let text = body.text(settings.max_batch)?;
-        let events: Vec<&RawValue> = serde_json::from_str(&text).map_err(|error| not_json(&error))?;
+        let events: Vec<&RawValue> = serde_json::from_str(&text).map_err(|error| no_list(&error))?;
         if events.len() > settings.max_batch_events {
             let detail = format!("has {} events, and may have at most {}", events.len(), settings.max_batch_events);
             return Err(violations(vec![Fault::new("", detail)]).into());
@@ -178,8 +181,11 @@ fn violations(faults: Vec<Fault>) -> Vec<Violation> {
     faults.into_iter().map(|fault| Violation { path: fault.path, detail: fault.detail.into() }).collect()
 }
 
-fn not_json(error: &serde_json::Error) -> Problem {
-    Problem::malformed(format!("the body is not the expected JSON: {error}"))
+fn no_list(error: &serde_json::Error) -> Problem {
+    if error.is_data() {
+        return violations(vec![Fault::new("", words::of_fault(&error.to_string()))]).into();
+    }
+    unreadable_json(error)
 }
 
 /// Runs work that takes more than a moment on a blocking thread.
@@ -252,7 +258,7 @@ impl Body {
         let bytes = if self.gzip {
             let mut bytes = Vec::new();
             let read = MultiGzDecoder::new(&*self.bytes).take(most as u64 + 1).read_to_end(&mut bytes);
-            read.map_err(|error| Problem::malformed(format!("the body is not gzip: {error}")))?;
+            read.map_err(|_| Problem::malformed("the body is not gzip"))?;
             if bytes.len() > most {
                 return Err(Problem::new(ProblemType::UploadTooLarge).with("limit", most));
             }

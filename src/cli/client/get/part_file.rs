@@ -99,6 +99,7 @@ impl PartFile {
         self.flush().await?;
         self.file.get_ref().sync_all().await.with_context(|| self.cannot("write"))?;
         let Self { path, target, .. } = self;
+        let shown = target.clone();
         let naming = move || {
             if let Some(standing) = target::standing(&target) {
                 fs::set_permissions(&path, standing.permissions())?;
@@ -106,7 +107,10 @@ impl PartFile {
             fs::rename(&path, &target)?;
             folders::sync(folders::of(&target))
         };
-        tokio::task::spawn_blocking(naming).await.context("the naming was stopped")?.context("cannot name the file")
+        tokio::task::spawn_blocking(naming)
+            .await
+            .context("the naming was stopped")?
+            .with_context(|| cannot_write(&shown))
     }
 
     /// Deletes the bytes.
@@ -176,7 +180,8 @@ fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
         }
     }
     // Between the opening and the lock, another download may have ended and given this file its final name.
-    let (ours, there) = (file.metadata()?, fs::symlink_metadata(path));
+    let ours = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    let there = fs::symlink_metadata(path);
     if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
         Ok(())
     } else {

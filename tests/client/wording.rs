@@ -10,8 +10,8 @@ const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852
 #[actix_web::test]
 async fn a_value_that_cannot_be_read_is_told_in_our_words() {
     let commands: [(&[&str], &str); 8] = [
-        (&["get", HASH, "--receipt", RECEIPT, "-o", "x"], "--retries"),
-        (&["get", HASH, "--receipt", RECEIPT, "-o", "x"], "--max-wait"),
+        (&["get", HASH, "--receipt", RECEIPT, "-o", "/dev/null"], "--retries"),
+        (&["get", HASH, "--receipt", RECEIPT, "-o", "/dev/null"], "--max-wait"),
         (&["put", "x"], "--max-silence"),
         (&["publish", "--content", HASH, "--name", "x"], "--price"),
         (&["publish", "--content", HASH, "--name", "x"], "--meta"),

@@ -104,27 +104,28 @@ fn passes(status: StatusCode) -> bool {
 struct Cause<'a>(&'a (dyn Error + 'static));
 
 impl<'a> Cause<'a> {
-    fn all(error: &'a reqwest::Error) -> impl Iterator<Item = Self> {
-        std::iter::successors(Some(Self(error)), |cause| cause.0.source().map(Cause))
+    fn all(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(Self(error)), |cause| cause.next())
+    }
+
+    /// The error below this one. An I/O error that wraps another error does not name it as its source.
+    fn next(self) -> Option<Self> {
+        let wrapped = self.io().and_then(io::Error::get_ref).map(|inner| Self(inner));
+        wrapped.or_else(|| self.0.source().map(Cause))
     }
 
     fn io(self) -> Option<&'a io::Error> {
         self.0.downcast_ref()
     }
 
-    /// An error of this type, also inside an I/O error.
-    fn inside<T: Error + 'static>(self) -> Option<&'a T> {
-        self.0.downcast_ref().or_else(|| self.io()?.get_ref()?.downcast_ref())
-    }
-
     /// The error of the file that was sent.
     fn of_file(self) -> Option<&'a Unreadable> {
-        self.inside()
+        self.0.downcast_ref()
     }
 
     /// The reason for a person: the system's, or what is wrong with the encryption. Texts of libraries are left out.
     fn told(self) -> Option<String> {
-        if let Some(error) = self.inside::<rustls::Error>() {
+        if let Some(error) = self.0.downcast_ref::<rustls::Error>() {
             return Some(of_tls(error).to_owned());
         }
         let io = self.io()?;
@@ -258,6 +259,18 @@ mod tests {
         assert_eq!(parse_retry_after("Mon, 23 Nov 2026 11:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(parse_retry_after("soon", now), None);
         assert_eq!(parse_retry_after("-1", now), None);
+    }
+
+    #[test]
+    fn a_reason_is_the_systems_or_what_is_wrong_with_the_encryption() {
+        let told = |error: io::Error| Cause::all(&error).find_map(Cause::told);
+        let wrapped = |error: rustls::Error| io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        assert_eq!(told(wrapped(expired)).as_deref(), Some("its certificate has expired"));
+        let no_tls = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert_eq!(told(wrapped(no_tls)).as_deref(), Some("what answers there does not speak TLS"));
+        assert!(told(io::Error::from_raw_os_error(111)).is_some_and(|why| why.starts_with("Connection refused")));
+        assert_eq!(told(io::Error::other("a library's words")), None);
     }
 
     #[test]

@@ -48,7 +48,7 @@ const OURS: [&str; 13] = [
     "lies ",
     "`",
     "a content hash is ",
-    "a member is ",
+    "a member ",
     "a status is ",
     "a tier is ",
     "an identity key is ",

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    faketime::told_by,
+    faketime::by_file,
     node::{On, Paid, Setup, TestNode, sample},
     patience::eventually,
     postgres::TestDatabase,
@@ -135,7 +135,7 @@ async fn a_machine_that_slept_charges_nobody_for_leases_of_its_own() {
         // The Janitor wakes long before the next heartbeat.
         .env("PENSTOCK_JANITOR__INTERVAL", "50ms")
         .env("PENSTOCK_USAGE__BATCH_AGE", "20ms")
-        .envs(told_by(clock.path()))
+        .envs(by_file(clock.path()))
         .start()
         .await;
     node.tier("small", json!({ "bytesPerMonth": 100 * SIZE, "requestsPerMonth": 100 })).await;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{NodeId, ReceiptId, UsageId},
     model::{NodeEpoch, WindowKind},
-    ports::{AuditDifference, AuditPage, Compared, Installations as _, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditDifference, AuditPage, Compared, PortResult, SetAside, Unheld, Upkeep},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;

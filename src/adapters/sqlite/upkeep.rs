@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{AuditPage, Compared, Installations as _, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditPage, Compared, PortResult, SetAside, Unheld, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 

@@ -80,7 +80,7 @@ pub use observe::RequestId;
 pub use problem::{Problem, ProblemType};
 pub use rate_limit::{RATE_WINDOW, RateGate, RateGateParts};
 pub use sessions::SessionSettings;
-pub use streaming::{ContentSizes, StreamingSettings};
+pub use streaming::StreamingSettings;
 
 use self::{
     compression::compress, head_limit::limit_head, leaving::close_when_leaving, observe::observe,

@@ -11,7 +11,8 @@ use jsonschema::{
     error::{TypeKind, ValidationError, ValidationErrorKind},
 };
 use penstock_actors::{
-    lineage_event::{self, EventBounds, FAULTS, Fault, push_member},
+    json_path::push_member,
+    lineage_event::{self, EventBounds, FAULTS, Fault},
     model::{EventKind, LineageEvent},
 };
 use serde_json::{Value, json};

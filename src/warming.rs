@@ -1,6 +1,6 @@
 //! Warming: loads the things that all instances use most into this instance's caches before a request for them.
 //!
-//! Uses are counted here in two bounded sketches and summed in the shared cache, by the hour. At the start, and then at
+//! Uses are [counted](crate::popularity) in two bounded sketches and summed in the shared cache, by the hour. At the start, and then at
 //! an interval, an instance loads the most used assets into its caches, and the size and first leaf of the most used
 //! contents into memory. The number is bounded, and they are loaded one by one in the background, so that requests lose
 //! nothing; each instance has a time of its own. **When the shared cache is down,** an instance warms what it has
@@ -12,17 +12,16 @@ use std::{
 };
 
 use penstock_actors::{
-    ids::{ContentHash, VersionId},
+    ids::ContentHash,
     model::LEAF_BYTES,
     ports::{Catalog, PortResult, SharedCache, UseList},
     system::Node,
     top_uses::TopUses,
 };
 
-use crate::{adapters::cached::CachedCatalog, http::ContentSizes, telemetry::metrics::WarmMetrics};
-
-/// Counters per list: with this many, a thing with more than one use in a thousand is certainly found.
-const COUNTERS: usize = 1024;
+use crate::{
+    adapters::cached::CachedCatalog, content_sizes::ContentSizes, popularity::Uses, telemetry::metrics::WarmMetrics,
+};
 
 /// The most entries per list that a pass sends to the shared cache.
 const TOLD: usize = 512;
@@ -33,36 +32,6 @@ const SPREAD: f64 = 0.2;
 
 /// The longest wait of the first pass: an instance that has just started serves requests first.
 const FIRST: Duration = Duration::from_secs(2);
-
-/// Uses counted on this instance.
-pub struct Uses {
-    assets: Mutex<TopUses<VersionId>>,
-    contents: Mutex<TopUses<ContentHash>>,
-}
-
-impl Default for Uses {
-    fn default() -> Self {
-        Self { assets: Mutex::new(TopUses::new(COUNTERS)), contents: Mutex::new(TopUses::new(COUNTERS)) }
-    }
-}
-
-impl Uses {
-    pub fn asset(&self, id: &VersionId) {
-        count(&self.assets, id);
-    }
-
-    pub fn content(&self, hash: &ContentHash) {
-        count(&self.contents, hash);
-    }
-}
-
-/// If two threads count at once, one use is dropped: that affects often and rarely used things alike, and no request
-/// waits for a statistic.
-fn count<T: Clone + Eq + std::hash::Hash + Ord>(uses: &Mutex<TopUses<T>>, thing: &T) {
-    if let Ok(mut uses) = uses.try_lock() {
-        uses.add(thing);
-    }
-}
 
 /// How much is warmed, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -42,9 +42,11 @@ use crate::{
         sqlite::DatabaseFile,
     },
     config::{Config, Lifecycle, RateLimitBackend, StorageBackend},
-    http::{ContentSizes, RATE_WINDOW},
+    content_sizes::ContentSizes,
+    http::RATE_WINDOW,
+    popularity::Uses,
     telemetry::{Metrics, metrics::WarmMetrics},
-    warming::{Uses, WarmSettings, Warmer},
+    warming::{WarmSettings, Warmer},
 };
 
 pub use clock::watch_clock;

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     clock::to_micros,
+    json_path::push_member,
     model::{Bringer, EventHash, EventKind, Facet, Facets, LineageEvent, Mention, NodeKind, NodeName, RunState},
     moment::moment,
 };
@@ -127,17 +128,6 @@ pub fn read(
     }
     let state = value["eventType"].as_str().and_then(RunState::parse).filter(|_| kind == EventKind::Run);
     Ok(LineageEvent { hash, kind, state, time, run, mentions, edges, body })
-}
-
-/// Appends a member to a path, in brackets where its name is not a plain word.
-pub fn push_member(path: &mut String, member: &str) {
-    let plain = !member.is_empty() && member.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    // Writing to a String cannot fail.
-    let _ = match (plain, path.is_empty()) {
-        (true, true) => write!(path, "{member}"),
-        (true, false) => write!(path, ".{member}"),
-        (false, _) => write!(path, "[{member:?}]"),
-    };
 }
 
 struct Reader<'a> {

@@ -13,13 +13,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use tokio::sync::Notify;
 
 use crate::{
-    content_store::ContentStore,
     ids::ContentHash,
     ports::{PortResult, StorageRecords, Tag},
 };
@@ -32,9 +30,6 @@ const MOST_HEARD: usize = 1000;
 
 /// Contents in one page of the list.
 const PAGE: u32 = 1000;
-
-/// The wait between two attempts to ask a database that does not answer.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The contents withheld from readers.
 #[derive(Debug, Clone, Default)]
@@ -51,9 +46,9 @@ struct Inner {
 
 /// Changes that were reported and not read yet.
 #[derive(Debug, Default)]
-struct Heard {
-    hashes: HashSet<ContentHash>,
-    anything: bool,
+pub(crate) struct Heard {
+    pub(crate) hashes: HashSet<ContentHash>,
+    pub(crate) anything: bool,
 }
 
 impl Quarantine {
@@ -109,6 +104,12 @@ impl Quarantine {
         self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until a change is reported, and takes all changes that were reported until then.
+    pub(crate) async fn next_heard(&self) -> Heard {
+        self.0.wake.notified().await;
+        std::mem::take(&mut *self.heard_so_far())
+    }
+
     /// Reads the whole list.
     ///
     /// # Errors
@@ -127,41 +128,4 @@ impl Quarantine {
         self.replace(all);
         Ok(())
     }
-}
-
-/// Follows reported changes for as long as the process lives. The open blob and the verification of a changed content are
-/// forgotten before its readers go on: another copy may be the one to read, and the old verification says nothing about it.
-pub async fn follow(content: ContentStore, records: Arc<dyn StorageRecords>) {
-    let quarantine = content.quarantine().clone();
-    loop {
-        quarantine.0.wake.notified().await;
-        let Heard { hashes, anything } = std::mem::take(&mut *quarantine.heard_so_far());
-        while let Err(error) = learn(&content, &*records, &hashes, anything).await {
-            tracing::debug!(%error, "the quarantine could not be read from the database; this node keeps its list and tries again");
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-}
-
-async fn learn(
-    content: &ContentStore,
-    records: &dyn StorageRecords,
-    hashes: &HashSet<ContentHash>,
-    anything: bool,
-) -> PortResult<()> {
-    let quarantine = content.quarantine();
-    if anything {
-        quarantine.load(records).await?;
-        content.forget_all();
-    }
-    let hashes: Vec<_> = hashes.iter().copied().collect();
-    if hashes.is_empty() {
-        return Ok(());
-    }
-    let held: HashSet<_> = records.quarantined_among(&hashes).await?.into_iter().collect();
-    for hash in hashes {
-        content.forget(hash).await;
-        quarantine.set(hash, held.contains(&hash));
-    }
-    Ok(())
 }

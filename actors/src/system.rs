@@ -32,7 +32,7 @@ use crate::{
         BlobStore, Catalog, Changes, Installations, Invalidations, Ledger, Policies, PortResult, SharedState,
         StorageRecords, Tag, Timelines, Upkeep,
     },
-    quarantine,
+    quarantine_sync,
     quota_cache::{QuotaDeps, QuotaHandle, QuotaSettings},
     storage_keeper::{self, KeeperSettings, StorageKeeper},
     usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
@@ -210,7 +210,7 @@ impl Node {
         let keeper = LeaseKeeper::start(keeper, Arc::clone(&ports.watch), &ledger_arbiter);
         let content = ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone());
         content.quarantine().load(&*ports.storage).await?;
-        io.spawn(quarantine::follow(content.clone(), Arc::clone(&ports.storage)));
+        io.spawn(quarantine_sync::follow(content.clone(), Arc::clone(&ports.storage)));
         let listener: ChangeListener = {
             let (quota, quarantine) = (quota.clone(), content.quarantine().clone());
             Arc::new(move |tag: Option<&Tag>| {

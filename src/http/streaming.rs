@@ -19,7 +19,6 @@ use actix_web::{
     },
     web::{self, Data, Path, Query, ServiceConfig},
 };
-use moka::future::Cache;
 use penstock_actors::{
     admission::Permit,
     connection::Connection,
@@ -49,11 +48,12 @@ pub(super) use self::{
 use super::{Problem, ProblemType, Readiness};
 use crate::{
     client_socket::ClientSocket,
+    content_sizes::ContentSizes,
+    popularity::Uses,
     telemetry::{
         Metrics,
         metrics::{Given, Mode},
     },
-    warming::Uses,
 };
 
 pub(super) fn configure(cfg: &mut ServiceConfig) {
@@ -68,21 +68,6 @@ pub struct StreamingSettings {
     /// The host, as `content.example.com:8443`, under which clients reach content and nothing else that they trust;
     /// empty if there is none.
     pub content_host: String,
-}
-
-/// Sizes of contents, which never change: a range is parsed with them before the receipt is checked.
-pub struct ContentSizes(Cache<ContentHash, u64>);
-
-impl ContentSizes {
-    /// Remembers at most this many contents.
-    pub fn new(entries: u64) -> Self {
-        Self(Cache::new(entries))
-    }
-
-    /// Remembers the size of a content.
-    pub async fn remember(&self, hash: ContentHash, size: u64) {
-        self.0.insert(hash, size).await;
-    }
 }
 
 /// The receipt and the session.
@@ -273,7 +258,7 @@ pub(super) async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) ->
         RangeWish::StoredAt(second) => Some(second),
     };
     if stored_at.is_none()
-        && let Some(size) = deps.sizes.0.get(&asked.hash).await
+        && let Some(size) = deps.sizes.get(&asked.hash).await
         && let Ok(selected) = range::select(request, size, &deps.settings)
     {
         return Ok(selected);

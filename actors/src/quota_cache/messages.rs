@@ -4,10 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{
-    Reservation,
-    reservation::{Ended, Held},
-};
+use super::Reservation;
 use crate::{
     admission::Permit,
     ids::{ReceiptId, SessionId, UsageId},
@@ -47,22 +44,6 @@ impl Acquire {
         };
         left || self.deadline <= now
     }
-}
-
-/// The end of a stream, for the shard that admitted it.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Settle {
-    pub(super) held: Held,
-    pub(super) ended: Ended,
-}
-
-/// Gives back a stream's slot before its end is reported.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct ReleaseSlot {
-    pub(super) receipt_id: ReceiptId,
-    pub(super) stream: UsageId,
 }
 
 /// An input of decisions has changed.

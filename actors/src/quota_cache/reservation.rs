@@ -4,10 +4,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use jiff::Timestamp;
 
-use super::{
-    Link,
-    messages::{ReleaseSlot, Settle},
-};
+use super::Link;
 use crate::{
     admission::Permit,
     ids::{ReceiptId, SessionId, UsageId},
@@ -38,6 +35,22 @@ pub(super) struct Held {
     pub(super) slot: bool,
     pub(super) content_hash: crate::ids::ContentHash,
     pub(super) usage_permit: Permit,
+}
+
+/// The end of a stream, for the shard that admitted it.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Settle {
+    pub(super) held: Held,
+    pub(super) ended: Ended,
+}
+
+/// Gives back a stream's slot before its end is reported.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct ReleaseSlot {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) stream: UsageId,
 }
 
 /// An admitted stream.

@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use self::recalls::Recalls;
 use super::{
     Link, QuotaDeps, QuotaSettings, Reservation,
-    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, Recall, ReleaseSlot, Settle},
-    reservation::Held,
+    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, Recall},
+    reservation::{Held, ReleaseSlot, Settle},
 };
 use crate::{
     ids::{ReceiptId, UsageId},

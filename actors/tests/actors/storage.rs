@@ -10,7 +10,7 @@ use penstock_actors::{
     model::{Finding, LEAF_BYTES, MoveState, StorageTask, Tier, VerificationKind},
     mover::{Begun, MoveError, Mover},
     ports::{BlobStore as _, PortError, StorageRecords as _, Tag},
-    quarantine,
+    quarantine_sync,
     storage_keeper::{Keeper, KeeperDeps, KeeperSettings},
     testkit::{
         clock::ManualClock,
@@ -235,7 +235,7 @@ async fn a_repair_that_breaks_off_leaves_the_quarantine_and_the_next_look_ends_i
 async fn every_instance_hears_what_is_kept_from_readers() {
     let scene = Scene::new();
     let (one, other, hash) = (scene.instance(), scene.instance(), scene.stored(1));
-    tokio::spawn(quarantine::follow(other.store.clone(), scene.records.clone()));
+    tokio::spawn(quarantine_sync::follow(other.store.clone(), scene.records.clone()));
     scene.rotten(hash, Tier::Hot);
     assert!(one.verify(hash).await.quarantined);
     other.store.quarantine().heard(Some(&Tag::Content(hash)));

@@ -11,7 +11,7 @@ use penstock_actors::{
     tiered_cache::TieredCache,
 };
 
-use crate::warming::Uses;
+use crate::popularity::Uses;
 
 /// The catalogue, with assets from the cache.
 pub struct CachedCatalog {

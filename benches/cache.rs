@@ -26,11 +26,11 @@ use penstock::{
     wiring,
 };
 use penstock_actors::{
+    cache::{TieredCache, TieredDeps, TieredSettings},
     clock::SystemClock,
     ids::VersionId,
     ports::{CacheName, CacheTag, Catalog, SharedCache},
     testkit::clock::ManualClock,
-    tiered_cache::{TieredCache, TieredDeps, TieredSettings},
 };
 use rand::{SeedableRng as _, rngs::StdRng};
 use rand_distr::{Distribution as _, Zipf};

@@ -32,11 +32,13 @@ use penstock_actors::{
         ApiKey, ContentMeta, Credit, LeaseSizing, NewAsset, NewProducer, NodeEpoch, Outcome, QuotaPolicy,
         ReceiptStatus, Role, UsageRow, WindowSet,
     },
-    node_life::NodeLife,
     ports::{Catalog, Ledger, NewReceipt, Receipts, SettleBatch, Upkeep, Want},
+    quota::{
+        node_epoch::NodeLife,
+        usage_batch::BatchLimits,
+        usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+    },
     testkit::asked,
-    usage_batch::BatchLimits,
-    usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
 };
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;

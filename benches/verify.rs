@@ -19,13 +19,13 @@ use penstock::adapters::{
 };
 use penstock_actors::{
     clock::{Clock as _, SystemClock},
-    content_store::{ContentSettings, ContentStore, Verify},
+    content::reader::{ContentSettings, ContentStore, Verify},
+    flow::token_bucket::Pacer,
     ids::NodeId,
     model::{LEAF_BYTES, Tier, VerificationKind},
-    pacer::Pacer,
     ports::{BlobStore, StoreMarks as _},
+    storage::verifier::{Verifier, VerifierDeps},
     testkit::{blob_store_suite::Sample, memory_records::MemoryRecords},
-    verifier::{Verifier, VerifierDeps},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;

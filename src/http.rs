@@ -33,59 +33,55 @@ use actix_web::{
 };
 
 mod admin;
-mod announcer;
 pub mod answer;
 mod api_keys;
 mod assets;
 pub mod auth;
 pub mod body;
 mod catalog;
-mod compression;
+mod change_publisher;
 mod content;
 mod data;
 mod digest;
 mod governance;
-mod head_limit;
 mod health;
 mod identities;
-mod leaving;
 mod lineage;
-mod observe;
-mod older_clients;
+mod middleware;
 mod paging;
-mod policies;
 pub mod problem;
 mod producers;
+mod quota_policies;
 mod quotas;
-mod rate_limit;
 mod receipts;
 pub mod routing;
 mod scrape;
 mod sessions;
-mod signed_body;
 mod storage;
 mod streaming;
 mod usage;
 pub mod validation;
 
-pub use announcer::Announcer;
 pub use auth::SignedRequests;
 pub use body::JsonBody;
 pub use catalog::CatalogueSettings;
+pub use change_publisher::Announcer;
 pub use content::UploadSettings;
 pub use data::Deliverer;
 pub use health::Readiness;
 pub use lineage::LineageHttpSettings;
-pub use observe::RequestId;
+pub use middleware::observe::RequestId;
+pub use middleware::rate_limit::{RATE_WINDOW, RateGate, RateGateParts};
 pub use problem::{Problem, ProblemType};
-pub use rate_limit::{RATE_WINDOW, RateGate, RateGateParts};
 pub use sessions::SessionSettings;
 pub use streaming::StreamingSettings;
 
 use self::{
-    compression::compress, head_limit::limit_head, leaving::close_when_leaving, observe::observe,
-    older_clients::serve_older_clients, problem::document_refusals, rate_limit::limit_rate,
-    signed_body::compare_signed_body,
+    middleware::{
+        close_when_draining::close_when_leaving, compression::compress, head_limit::limit_head, observe::observe,
+        older_clients::serve_older_clients, rate_limit::limit_rate, signed_body::compare_signed_body,
+    },
+    problem::document_refusals,
 };
 use crate::{telemetry::metrics::HttpMetrics, words};
 
@@ -143,7 +139,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
     assets::configure(cfg);
     catalog::configure(cfg);
     receipts::configure(cfg);
-    policies::configure(cfg);
+    quota_policies::configure(cfg);
     governance::configure(cfg);
     usage::configure(cfg);
     lineage::configure(cfg);

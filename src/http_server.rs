@@ -19,9 +19,11 @@ use actix_web::{
 };
 
 use self::asked_first::asked_first;
-use crate::client_socket::ClientSocket;
+use self::client_socket::ClientSocket;
 
 mod asked_first;
+pub mod client_socket;
+pub mod listener;
 mod turn;
 
 /// Bytes that a connection buffers for writing. Together with a piece of content, this is the memory of a stream with a

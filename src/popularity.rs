@@ -1,12 +1,12 @@
 //! Popularity: which assets and contents this instance is asked for most.
 //!
-//! Handlers and caches count here; the [warmer](crate::warming) reads it. **Bound.** Two sketches of [`COUNTERS`] counters each.
+//! Handlers and caches count here; the [warmer](crate::cache_warmer) reads it. **Bound.** Two sketches of [`COUNTERS`] counters each.
 
 use std::sync::Mutex;
 
 use penstock_actors::{
+    cache::hot_keys::TopUses,
     ids::{ContentHash, VersionId},
-    top_uses::TopUses,
 };
 
 /// Counters per list: with this many, a thing with more than one use in a thousand is certainly found.

@@ -1,7 +1,7 @@
 //! The server: starts everything in order, and stops it in order.
 //!
 //! # Shutdown
-//! 1. A [signal](crate::signals) asks for it: `/health/ready` reports draining and connections are closed after their
+//! 1. A [signal](self::signals) asks for it: `/health/ready` reports draining and connections are closed after their
 //!    answer, but every request is served for `server.drain_notice`. Then new connections are not accepted any more, and
 //!    those that are already connected are served.
 //! 2. The listener closes, and new streams and uploads are refused; running requests have `server.drain_grace` to end,
@@ -10,6 +10,9 @@
 //!    closed there: awaited, with a deadline.
 //! 4. Exit 0. A second signal, unless it is SIGHUP, exits at once at any point.
 
+pub mod node_identity;
+pub mod signals;
+pub mod startup_server;
 mod watches;
 
 use std::{
@@ -21,29 +24,30 @@ use std::{
 use actix_web::{dev::ServerHandle, web::Data};
 use anyhow::{Context as _, bail};
 use penstock_actors::{
-    governor::{GovernError, Governor},
     lineage::Lineage,
+    node::{DrainReport, Node, Observers},
+    policy_evaluator::{GovernError, Governor},
     ports::{Catalog, Search},
-    rate_limiter::RateLimiter,
-    system::{DrainReport, Node, Observers},
+    rate_limit::RateLimiter,
 };
 use tokio::task::JoinHandle;
 
+use self::{
+    node_identity::{IdentityDeps, LifeFile},
+    signals::Signals,
+    startup_server::Antechamber,
+};
 use crate::{
     adapters::cached::CachedSearch,
-    antechamber::Antechamber,
     config::{Config, DatabaseBackend},
     data_dir::DataDir,
-    door::Door,
     http::{
         self, Announcer, CatalogueSettings, RateGate, RateGateParts, Readiness, SessionSettings, Shell, SignedRequests,
         StreamingSettings, UploadSettings,
     },
-    http_server::Serving,
-    identity::{self, IdentityDeps, LifeFile},
+    http_server::{Serving, listener::Door},
     keys::{self, AdminKey, KeyRing},
-    lineage::EventReader,
-    signals::Signals,
+    openlineage::EventReader,
     telemetry::{
         Metrics,
         metrics::{GovernanceMetrics, JanitorMetrics, RateMetrics},
@@ -107,7 +111,7 @@ impl Server {
         let ports = &world.ports;
         let alone = config.database.backend == DatabaseBackend::Sqlite;
         let deps = IdentityDeps { ledger: &*ports.ledger, timelines: &*ports.timelines, alone };
-        identity::settle(&mut data_dir, &life, &deps).await?;
+        node_identity::settle(&mut data_dir, &life, &deps).await?;
         let configured = config.server.admin_key.expose();
         let configured = (!configured.is_empty()).then_some(configured);
         let admin = keys::ensure_admin(&*world.ports.catalog, configured, data_dir.path()).await?;

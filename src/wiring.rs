@@ -13,23 +13,20 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use penstock_actors::{
+    cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     clock::Clock,
-    content_store::ContentSettings,
+    content::{reader::ContentSettings, upload::IngestSettings},
     ids::InstallationId,
-    ingest::IngestSettings,
-    janitor::JanitorSettings,
     lineage::LineagePorts,
     model::{Credit, LeaseSizing},
+    node::{Node, NodeSettings, Ports, janitor::JanitorSettings},
     ports::{ApiKeys, Identities, Policies, Receipts, Search, SharedCache, SharedState, UrlSigner},
-    quota_book::BookSettings,
-    quota_cache::QuotaSettings,
-    rate_limiter::{RateLimiter, Sharing},
-    storage_keeper::KeeperSettings,
-    store_guard::{GuardedBlobs, StoreGuard},
-    system::{Node, NodeSettings, Ports},
-    tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
-    usage_batch::BatchLimits,
-    usage_batcher::UsageSettings,
+    quota::{book::BookSettings, cache::QuotaSettings, usage_batch::BatchLimits, usage_batcher::UsageSettings},
+    rate_limit::{RateLimiter, Sharing},
+    storage::{
+        maintenance::KeeperSettings,
+        store_guard::{GuardedBlobs, StoreGuard},
+    },
 };
 use tokio::runtime::Handle;
 
@@ -41,12 +38,12 @@ use crate::{
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
         sqlite::DatabaseFile,
     },
+    cache_warmer::{WarmSettings, Warmer},
     config::{Config, Lifecycle, RateLimitBackend, StorageBackend},
     content_sizes::ContentSizes,
     http::RATE_WINDOW,
     popularity::Uses,
     telemetry::{Metrics, metrics::WarmMetrics},
-    warming::{WarmSettings, Warmer},
 };
 
 pub use clock::watch_clock;

@@ -17,11 +17,12 @@ use penstock::{
     wiring,
 };
 use penstock_actors::{
-    admission::Admission,
+    cache::{TieredCache, TieredDeps},
     clock::SystemClock,
+    flow::admission::Admission,
     governance::Policy,
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, VersionId},
-    lineage_event::{EventBounds, read},
+    lineage::event::{EventBounds, read},
     model::{
         ApiKey, ContentMeta, Direction, EventKind, LineageEvent, NewAsset, NewProducer, NodeName, QuotaPolicy,
         ReceiptStatus, Role, Walk,
@@ -31,8 +32,7 @@ use penstock_actors::{
         Receipts, Search, SearchPage, SearchPlace, StatusChange, Tag, Wish,
     },
     search::Found,
-    testkit::{catalog_suite, policies_suite},
-    tiered_cache::{TieredCache, TieredDeps},
+    testkit::{catalog_suite, governance_suite},
 };
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -112,7 +112,7 @@ async fn the_catalogue_through_the_cache_keeps_the_promises_of_its_port() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn governance_through_the_cache_keeps_the_promises_of_its_port() {
     let scene = Scene::new();
-    policies_suite::run(scene.policies()).await;
+    governance_suite::run(scene.policies()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

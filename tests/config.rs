@@ -21,7 +21,7 @@ use penstock::{
     http::routing::RouteClass,
     telemetry::LogFormat,
 };
-use penstock_actors::content_store::Verify;
+use penstock_actors::content::reader::Verify;
 use penstock_actors::model::LostLease;
 use proptest::prelude::*;
 use tempfile::NamedTempFile;

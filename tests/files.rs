@@ -16,7 +16,7 @@ use penstock_actors::{
     ids::{InstallationId, StoreId},
     model::Tier,
     ports::{BlobStore, Mark, PortError, StoreMarks as _, Sweep},
-    store_guard::{StandingKind, StoreGuard},
+    storage::store_guard::{StandingKind, StoreGuard},
     testkit::{
         blob_store_suite::{self, Sample},
         clock::ManualClock,

@@ -49,8 +49,8 @@ use penstock_actors::{
     model::{LostLease, NodeEpoch},
     ports::{Changes as _, Ledger as _, PortError, Reclaimed, SettleBatch, Timelines as _, Upkeep},
     testkit::{
-        api_keys_suite, catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite,
-        lineage_suite, policies_suite, search_suite, storage_records_suite, timekeeper_suite,
+        api_keys_suite, catalog_suite, changes_suite, governance_suite, identities_suite, installations_suite,
+        ledger_suite, lineage_suite, search_suite, storage_records_suite, timekeeper_suite,
     },
 };
 use support::{TestDatabase, store};
@@ -64,7 +64,7 @@ async fn run_the_suite(statement_mode: StatementMode) {
     catalog_suite::run(Arc::clone(&store)).await;
     changes_suite::run(Arc::clone(&store)).await;
     search_suite::run(Arc::clone(&store)).await;
-    policies_suite::run(Arc::clone(&store)).await;
+    governance_suite::run(Arc::clone(&store)).await;
     storage_records_suite::run(Arc::clone(&store)).await;
     identities_suite::run(Arc::clone(&store)).await;
     installations_suite::run(&*store).await;

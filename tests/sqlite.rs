@@ -11,8 +11,8 @@ use penstock_actors::{
     model::{ApiKey, NewProducer, NodeEpoch, Role},
     ports::{Catalog as _, Installations as _, Ledger as _, PortError, Receipts as _, Timelines as _, Upkeep as _},
     testkit::{
-        api_keys_suite, catalog_suite, changes_suite, identities_suite, installations_suite, ledger_suite,
-        lineage_suite, policies_suite, search_suite, storage_records_suite, timekeeper_suite,
+        api_keys_suite, catalog_suite, changes_suite, governance_suite, identities_suite, installations_suite,
+        ledger_suite, lineage_suite, search_suite, storage_records_suite, timekeeper_suite,
     },
 };
 use tempfile::TempDir;
@@ -137,7 +137,7 @@ async fn the_clock_keeps_the_promises_of_its_port() {
 #[tokio::test]
 async fn governance_keeps_the_promises_of_its_port() {
     let folder = folder();
-    policies_suite::run(Arc::new(fresh(&folder))).await;
+    governance_suite::run(Arc::new(fresh(&folder))).await;
 }
 
 #[tokio::test]

@@ -12,20 +12,22 @@ use jiff::Timestamp;
 use penstock_actors::{
     clock::{Clock, SystemClock},
     ids::{ContentHash, NodeId, ReceiptId, SessionId, TimelineId, UsageId, VersionId},
-    lease_keeper::{KeeperDeps, beat},
     model::{
         ContentMeta, Credit, LeaseSizing, LostLease, NewTimeline, NodeEpoch, Outcome, QuotaPolicy, Receipt,
         ReceiptStatus, Session, SessionProgress, Timeline, UsageRow, WindowKind, WindowUsage,
     },
-    node_life::NodeLife,
     ports::{
         ChangeMark, ChangePage, Changes, Invalidations, Ledger, OneUse, PortResult, Pulse, ReceiptView, Reclaimed,
         Refill, RefillRequest, SettleBatch, Settled, SharedState, Slot, Standing, Tag, Timelines, Use, UseTerms,
     },
-    quota_book::{Ask, BookSettings, Decision, Demand, Freshness, Moment, QuotaBook},
-    quota_cache::{Ended, QuotaDeps, QuotaHandle, QuotaSettings},
-    usage_batch::BatchLimits,
-    usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+    quota::{
+        book::{Ask, BookSettings, Decision, Demand, Freshness, Moment, QuotaBook},
+        cache::{Ended, QuotaDeps, QuotaHandle, QuotaSettings},
+        heartbeat::{KeeperDeps, beat},
+        node_epoch::NodeLife,
+        usage_batch::BatchLimits,
+        usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+    },
 };
 use tokio::sync::{Notify, broadcast};
 

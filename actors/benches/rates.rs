@@ -9,10 +9,9 @@ use divan::{AllocProfiler, Bencher, black_box, counter::ItemsCount};
 use futures::FutureExt as _;
 use penstock_actors::{
     clock::{Clock, SystemClock},
-    model::{Client, Subject},
+    model::{Client, Subject, rate_window::Ask},
     ports::{Grant, PortResult, RateLimits},
-    rate_limiter::{RateLimiter, Sharing},
-    rate_window::Ask,
+    rate_limit::{RateLimiter, Sharing},
 };
 use tokio::runtime::{Builder, Runtime};
 

@@ -1,5 +1,8 @@
 //! Time as a dependency, so that tests move the clock instead of sleeping.
 
+pub mod ledger_clock;
+pub mod watch;
+
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;

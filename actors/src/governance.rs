@@ -1,5 +1,5 @@
 //! Governance: policies that say which assets may be published and sold, and their outcome for an asset. Arithmetic
-//! only: no I/O, no clock of its own. [`governor`](crate::governor) fetches the policies and the facts.
+//! only: no I/O, no clock of its own. [`policy_evaluator`](crate::policy_evaluator) fetches the policies and the facts.
 //!
 //! A policy is a JSON document (docs/policies.md describes its language). It is a list of rules; each has a condition
 //! that it requires, and an outcome for assets that do not meet it. Reading it ([`Policy::read`]) finds all of its

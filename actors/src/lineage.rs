@@ -3,6 +3,12 @@
 //! They share an arbiter of their own, so that a flood of events cannot keep usage from being settled or a lease from being
 //! renewed.
 
+pub mod event;
+pub mod ingest;
+pub mod node_events;
+pub mod outbox_relay;
+pub mod pruner;
+
 use std::{sync::Arc, time::Duration};
 
 use actix::Arbiter;
@@ -10,12 +16,13 @@ use futures::future::join;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use self::{
+    ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
+    outbox_relay::{EmitterDeps, EmitterHandle, EmitterSettings},
+    pruner::{PrunerDeps, PrunerHandle, PrunerSettings},
+};
 use crate::{
-    clock::Clock,
-    clock_watch::ClockWatch,
-    lineage_emitter::{EmitterDeps, EmitterHandle, EmitterSettings},
-    lineage_ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
-    lineage_pruner::{PrunerDeps, PrunerHandle, PrunerSettings},
+    clock::{Clock, watch::ClockWatch},
     ports::{LineageOutbox, LineageStore, LineageUpkeep, PortResult},
 };
 

@@ -5,10 +5,13 @@ mod content;
 mod credit;
 mod identity;
 mod installation;
+pub mod json_path;
 mod lease;
 mod lineage;
-mod policy;
+pub mod moment;
 mod producer;
+mod quota_policy;
+pub mod rate_window;
 mod receipt;
 mod session;
 mod storage;
@@ -28,8 +31,8 @@ pub use lineage::{
     LineageNode, Mention, NamespaceKey, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail, RunState, RunSummary,
     StoredEvent, Walk, words_of,
 };
-pub use policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use producer::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo, Role};
+pub use quota_policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use receipt::{Receipt, ReceiptStatus};
 pub use session::{Session, SessionProgress};
 pub use storage::{

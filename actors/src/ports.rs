@@ -6,13 +6,14 @@ mod api_keys;
 mod blob_store;
 mod catalog;
 mod changes;
+mod connection;
 mod error;
+mod governance;
 mod identities;
 mod installations;
 mod ledger;
 mod lineage_store;
 mod page;
-mod policies;
 mod rate_limits;
 mod search;
 mod shared_cache;
@@ -27,7 +28,9 @@ pub use api_keys::ApiKeys;
 pub use blob_store::{BlobSink, BlobSource, BlobStore, ListedBlob, StoredBlob, StoredCopy, Sweep};
 pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
+pub use connection::Connection;
 pub use error::{PortError, PortResult};
+pub use governance::{Occasion, Policies, PolicyRun, PolicySummary, Provenance, Put, RunMark, StoredPolicy};
 pub use identities::{Bound, IDENTITIES, Identities};
 pub use installations::Installations;
 pub use ledger::{
@@ -39,7 +42,6 @@ pub use lineage_store::{
     SEARCHED, Told, WindowState,
 };
 pub use page::Page;
-pub use policies::{Occasion, Policies, PolicyRun, PolicySummary, Provenance, Put, RunMark, StoredPolicy};
 pub use rate_limits::{Grant, RateLimits};
 pub use search::{Facets, Hit, Media, Search, SearchPage, SearchPlace, Wish};
 pub use shared_cache::{

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use penstock_actors::{
-    content_store::{ContentSettings, ContentStore, OpenContent, Verify},
+    content::reader::{ContentSettings, ContentStore, OpenContent, Verify},
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash, Tier},
     ports::{BlobSink, BlobSource, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},

@@ -10,20 +10,20 @@
 //! Decisions about money never use these caches: quotas, windows, leases and prices at the time of a receipt are read
 //! by the ledger.
 //!
-//! [`TieredCache`]: penstock_actors::tiered_cache::TieredCache
+//! [`TieredCache`]: penstock_actors::cache::TieredCache
 
 mod catalog;
+mod governance;
 mod identities;
 mod lineage;
 mod lineage_upkeep;
-mod policies;
 mod receipts;
 mod search;
 
 pub use catalog::CachedCatalog;
+pub use governance::CachedPolicies;
 pub use identities::CachedIdentities;
 pub use lineage::CachedLineage;
 pub use lineage_upkeep::CachedLineageUpkeep;
-pub use policies::CachedPolicies;
 pub use receipts::CachedReceipts;
 pub use search::CachedSearch;

@@ -25,7 +25,7 @@
 //! Names are made from [`ContentHash`] and random ids only, never from a client's text. Blocking calls run on the
 //! blocking threads of the given runtime, whose number therefore bounds the concurrent disk operations.
 
-mod fault;
+mod error;
 mod folder;
 mod layout;
 mod marks;
@@ -50,7 +50,7 @@ use penstock_actors::{
 use tokio::runtime::Handle;
 
 use super::{leaf_list::LeafList, urls::Origin};
-use fault::{STORE, fault};
+use error::{STORE, fault};
 use layout::Layout;
 use sink::{FileSink, Temporary};
 use source::FileSource;

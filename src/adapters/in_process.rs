@@ -5,9 +5,9 @@
 //! by the running streams, which admission bounds, and by their time to live; one-time uses by the limit of the caller.
 //! Time is the given monotonic clock.
 
+pub(super) mod replay_guard;
 pub(super) mod sessions;
 pub(super) mod slots;
-pub(super) mod uses;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,9 +24,9 @@ use penstock_actors::{
 };
 use tokio::sync::broadcast;
 
+use replay_guard::Uses;
 use sessions::Sessions;
 use slots::Slots;
-use uses::Uses;
 
 /// Sessions kept unless [`InProcessState::bounded_to`] sets another number: about 30 MB when full.
 pub const SESSIONS: usize = 100_000;

@@ -21,7 +21,7 @@
 mod bucket;
 mod client;
 mod copies;
-mod failure;
+mod error;
 mod housekeeping;
 mod keys;
 mod manifest;
@@ -58,7 +58,7 @@ use crate::telemetry::S3Metrics;
 use bucket::Bucket;
 use client::{BucketClient, Expected};
 use copies::{CopySource, StandingCopy};
-use failure::{Failure, Kind, STORE};
+use error::{Failure, Kind, STORE};
 use pending::Place;
 use sink::S3Sink;
 use source::S3Source;

@@ -12,15 +12,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use penstock_actors::ports::{PortError, PortResult};
 
-use self::{failure::DEPENDENCY, workers::Workers};
+use self::{error::DEPENDENCY, workers::Workers};
 use crate::telemetry::DbMetrics;
 
 mod api_keys;
 mod backup;
 mod catalog;
 mod changes;
+mod columns;
 mod connection;
-mod failure;
+mod error;
 mod file;
 mod functions;
 mod governance;
@@ -29,8 +30,8 @@ mod installations;
 mod leases;
 mod ledger;
 mod lineage;
-mod migrate;
-mod policies;
+mod migrations;
+mod quota_policies;
 mod receipts;
 mod search;
 mod set_aside;
@@ -39,7 +40,6 @@ mod timekeeper;
 mod timelines;
 mod upkeep;
 mod usage;
-mod values;
 mod windows;
 mod workers;
 
@@ -50,7 +50,7 @@ mod testing;
 
 pub use backup::{Copy, back_up, blob_list, restore};
 pub use file::DatabaseFile;
-pub use migrate::migrate;
+pub use migrations::migrate;
 
 /// The database file and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use penstock_actors::{
     model::Tier,
-    store_guard::{Standing, StoreGuard},
+    storage::store_guard::{Standing, StoreGuard},
 };
 use tokio::runtime::Handle;
 

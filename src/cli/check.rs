@@ -8,9 +8,9 @@ use std::{fmt::Display, process::ExitCode, sync::Arc, time::Duration};
 use futures::future::join;
 use penstock_actors::{
     clock::SystemClock,
-    governor::policy_in_force,
+    policy_evaluator::policy_in_force,
     ports::{Mark, PortResult, StoreMarks},
-    store_guard::{Standing, StoreGuard},
+    storage::store_guard::{Standing, StoreGuard},
 };
 use tokio::runtime::Handle;
 

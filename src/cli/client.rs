@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 use clap::Subcommand;
 
-pub mod failure;
+pub mod error;
 pub mod get;
 pub mod identity;
 pub mod keys;
@@ -28,7 +28,7 @@ pub mod receipt;
 pub mod retry;
 mod silence;
 
-use self::failure::Printable;
+use self::error::Printable;
 pub use self::{
     get::GetArgs, identity::IdentityArgs, keys::KeysArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs,
 };

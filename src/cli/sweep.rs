@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use penstock_actors::janitor::{self, JanitorDeps};
+use penstock_actors::node::janitor::{self, JanitorDeps};
 use tokio::runtime::Handle;
 
 use super::{Settings, print};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_actors::{lineage_event::EventBounds, lineage_own::OwnNames};
+use penstock_actors::lineage::{event::EventBounds, node_events::OwnNames};
 use serde::Deserialize;
 
 use super::{problem::Rules, value};

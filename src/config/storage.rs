@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use penstock_actors::content_store::Verify;
+use penstock_actors::content::reader::Verify;
 use serde::Deserialize;
 
 use super::problem::Rules;

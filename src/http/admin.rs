@@ -5,8 +5,8 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use penstock_actors::{
+    cache::TieredCache,
     ports::{KeyPattern, Tag},
-    tiered_cache::TieredCache,
 };
 use serde::Deserialize;
 use serde_json::json;

@@ -7,9 +7,9 @@ use actix_web::{
 };
 use penstock_actors::{
     clock::Clock,
-    governor::Governor,
     ids::{ContentHash, VersionId},
     model::{Asset, NewAsset},
+    policy_evaluator::Governor,
     ports::{Catalog, NewAssetError, Tag},
 };
 use serde::Deserialize;

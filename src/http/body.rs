@@ -20,8 +20,8 @@ use serde_json::Value;
 
 use super::{
     Problem, ProblemType,
+    middleware::signed_body::unreadable,
     problem::Violation,
-    signed_body::unreadable,
     validation::{Validate, Violations},
 };
 use crate::words;

@@ -9,10 +9,10 @@ use actix_web::{
 };
 use futures::StreamExt as _;
 use penstock_actors::{
+    content::upload::{Ingest, IngestError, Upload},
     ids::ContentHash,
-    ingest::{Ingest, IngestError, Upload},
     model::VerificationKind,
-    system::Node,
+    node::Node,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -24,7 +24,7 @@ use super::{
     Problem, ProblemType, Readiness, answer,
     auth::Producer,
     digest::sha256_in,
-    signed_body::{SignedBody, unreadable},
+    middleware::signed_body::{SignedBody, unreadable},
 };
 
 /// When to retry after too many uploads.

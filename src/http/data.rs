@@ -1,7 +1,7 @@
 //! `/v1/data`: content, delivered by the node, its storage, a CDN, or the nginx in front.
 //!
 //! Receipt, quota, media type and size are checked as for a stream, in the same order. If another server delivers, the
-//! receipt is charged at once for everything that is handed over; [`penstock_actors::delegation`] explains why. The
+//! receipt is charged at once for everything that is handed over; [`penstock_actors::content::delegation`] explains why. The
 //! node itself streams content for which there is no URL, and requests that nginx would answer differently.
 
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use actix_web::{
 };
 use ipnet::IpNet;
 use penstock_actors::{
-    delegation::{Delegated, Delegator, NotDelegated},
+    content::delegation::{Delegated, Delegator, NotDelegated},
     ports::{ReceiptView, SignedUrl},
-    quota_book::Demand,
+    quota::book::Demand,
 };
 use serde::Deserialize;
 

@@ -8,8 +8,8 @@ use actix_web::{
 use penstock_actors::{
     clock::Clock,
     governance::{Facts, Flaw, Policy},
-    governor::Governor,
     ids::{PolicyId, PolicyRunId, VersionId},
+    policy_evaluator::Governor,
     ports::{Catalog, Policies, PortError, RunMark, StoredPolicy, Tag},
 };
 use serde::Deserialize;

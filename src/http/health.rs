@@ -1,6 +1,6 @@
 //! `/health/live` and `/health/ready`: polled by balancers every few seconds.
 //!
-//! Live means that the process answers; it does so even while the node starts ([`crate::antechamber`]). Ready means
+//! Live means that the process answers; it does so even while the node starts ([`crate::serve::startup_server`]). Ready means
 //! that requests should be sent here: 503 is for a node that leaves, that has not started, or that can no longer serve
 //! from memory, which may hold for this instance alone. The failure of a dependency that all instances share takes no
 //! instance out, because it would take out all of them at once: the node continues from memory, and reports `degraded`
@@ -28,14 +28,12 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use penstock_actors::{
-    clock::Clock,
-    clock_watch::ClockWatch,
-    governor::Governor,
+    clock::{Clock, watch::ClockWatch},
+    content::quarantine::Quarantine,
     model::Tier,
+    policy_evaluator::Governor,
     ports::{BlobStore, SharedState, Upkeep},
-    quarantine::Quarantine,
-    store_guard::StoreGuard,
-    verifier::Doubt,
+    storage::{store_guard::StoreGuard, verifier::Doubt},
 };
 use serde::Serialize;
 

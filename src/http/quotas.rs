@@ -11,8 +11,8 @@ use penstock_actors::{
     clock::Clock,
     ids::ReceiptId,
     model::{QuotaPolicy, WindowUsage},
+    node::Node,
     ports::{Receipts, SharedState},
-    system::Node,
 };
 use serde_json::{Map, Value, json};
 

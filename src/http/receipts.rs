@@ -9,10 +9,9 @@ use actix_web::{
 use jiff::Timestamp;
 use penstock_actors::{
     clock::{Clock, to_micros},
-    governor::Governor,
     ids::{ReceiptId, VersionId},
-    model::{Receipt, ReceiptStatus},
-    moment,
+    model::{Receipt, ReceiptStatus, moment},
+    policy_evaluator::Governor,
     ports::{Catalog, NewReceipt, Receipts, StatusChange, Tag},
 };
 use serde::Deserialize;

@@ -10,8 +10,8 @@ use penstock_actors::{
     clock::Clock,
     ids::{ReceiptId, SessionId},
     model::{Session, SessionProgress},
+    node::Node,
     ports::{Receipts, SharedState},
-    system::Node,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -10,13 +10,15 @@ use actix_web::{
     web::{self, Data, Path, Query, ServiceConfig},
 };
 use penstock_actors::{
-    admission::Permit,
+    flow::admission::Permit,
     ids::{ContentHash, VerificationId},
     model::{HistoryPlace, MoveState, Tier, Verification, VerificationKind},
-    mover::{Begun, MoveError},
+    node::Node,
     ports::{Page, StorageRecords},
-    system::Node,
-    verifier::Verified,
+    storage::{
+        mover::{Begun, MoveError},
+        verifier::Verified,
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -20,13 +20,15 @@ use actix_web::{
     web::{self, Data, Path, Query, ServiceConfig},
 };
 use penstock_actors::{
-    admission::Permit,
-    connection::Connection,
-    delivery::{Order, Plan},
+    content::delivery::{Order, Plan},
+    flow::admission::Permit,
     ids::{ContentHash, ReceiptId, SessionId},
-    quota_book::{Ask, Demand},
-    quota_cache::Reservation,
-    system::Node,
+    node::Node,
+    ports::Connection,
+    quota::{
+        book::{Ask, Demand},
+        cache::Reservation,
+    },
 };
 use serde::Deserialize;
 
@@ -47,8 +49,8 @@ pub(super) use self::{
 };
 use super::{Problem, ProblemType, Readiness};
 use crate::{
-    client_socket::ClientSocket,
     content_sizes::ContentSizes,
+    http_server::client_socket::ClientSocket,
     popularity::Uses,
     telemetry::{
         Metrics,

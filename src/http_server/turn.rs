@@ -16,7 +16,7 @@ use actix_web::{
 };
 use pin_project_lite::pin_project;
 
-use crate::client_socket::{Framing, Turns};
+use crate::http_server::client_socket::{Framing, Turns};
 
 /// Ends the turn when dropped.
 pub(super) struct Turn(Option<Rc<RefCell<Turns>>>);

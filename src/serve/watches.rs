@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_actors::{lineage::Lineage, store_guard::StoreGuard, system::Node};
+use penstock_actors::{lineage::Lineage, node::Node, storage::store_guard::StoreGuard};
 
 use crate::adapters::sqlite::DatabaseFile;
 

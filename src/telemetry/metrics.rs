@@ -29,7 +29,7 @@ pub use delivery::{DeliveryMetrics, Given, Mode};
 pub use governance::GovernanceMetrics;
 pub use http::{EndedRequest, HttpMetrics};
 pub use node::JanitorMetrics;
-use penstock_actors::{lineage::Lineage, system::Node, tiered_cache::TieredCache};
+use penstock_actors::{cache::TieredCache, lineage::Lineage, node::Node};
 pub use rates::RateMetrics;
 pub use s3::S3Metrics;
 pub use signatures::{SignatureMetrics, Signed};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use penstock_actors::{
-    clock::SystemClock,
-    clock_watch::{ClockWatch, WatchSettings},
+use penstock_actors::clock::{
+    SystemClock,
     ledger_clock::LedgerClock,
+    watch::{ClockWatch, WatchSettings},
 };
 
 use super::Database;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_actors::{delegation::Delegator, model::Tier, ports::UrlSigner};
+use penstock_actors::{content::delegation::Delegator, model::Tier, ports::UrlSigner};
 
 use super::World;
 use crate::{

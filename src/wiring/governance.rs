@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_actors::governor::{Governor, GovernorDeps, KnownProvenance};
+use penstock_actors::policy_evaluator::{Governor, GovernorDeps, KnownProvenance};
 
 use super::World;
 use crate::{config::Config, telemetry::metrics::GovernanceMetrics};

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use penstock_actors::{
-    clock::Clock,
-    clock_watch::ClockWatch,
-    lineage::{LineagePorts, LineageSettings},
-    lineage_emitter::EmitterSettings,
-    lineage_ingest::LineageIngestSettings,
-    lineage_pruner::PrunerSettings,
+    cache::TieredCache,
+    clock::{Clock, watch::ClockWatch},
+    lineage::{
+        LineagePorts, LineageSettings, ingest::LineageIngestSettings, outbox_relay::EmitterSettings,
+        pruner::PrunerSettings,
+    },
     ports::{LineageOutbox, LineageStore, LineageUpkeep},
-    tiered_cache::TieredCache,
 };
 
 use crate::{

@@ -16,20 +16,20 @@ use penstock::{
     telemetry::{Metrics, metrics::RateMetrics},
 };
 use penstock_actors::{
+    cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     clock::Clock,
+    content::quarantine::Quarantine,
     governance::Policy,
-    governor::{Governor, GovernorDeps},
     ids::{ContentHash, KeyId, PolicyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
+    policy_evaluator::{Governor, GovernorDeps},
     ports::{BlobStore, Catalog, Policies, Receipts, SharedState, Upkeep},
-    quarantine::Quarantine,
-    rate_limiter::RateLimiter,
+    rate_limit::RateLimiter,
+    storage::verifier::Doubt,
     testkit::{
         clock::ManualClock,
-        memory_policies::{MemoryPolicies, MemoryProvenance},
+        memory_governance::{MemoryPolicies, MemoryProvenance},
     },
-    tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
-    verifier::Doubt,
 };
 use serde_json::Value;
 

@@ -19,12 +19,12 @@ use penstock::{
     wiring,
 };
 use penstock_actors::{
+    cache::{TieredCache, TieredDeps, TieredSettings},
     clock::SystemClock,
     ids::{ContentHash, KeyId, ProducerId, VersionId},
     model::{ApiKey, ContentMeta, NewAsset, NewProducer, Role},
     ports::{CacheName, CacheTag, Catalog},
     testkit::shared_cache_suite,
-    tiered_cache::{TieredCache, TieredDeps, TieredSettings},
 };
 use tokio::runtime::Handle;
 

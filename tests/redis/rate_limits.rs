@@ -5,9 +5,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use futures::future::join_all;
 use penstock::adapters::redis::{RedisLink, RedisRateLimits};
 use penstock_actors::{
-    model::{Client, Subject},
+    model::{Client, Subject, rate_window::Ask},
     ports::{PortError, RateLimits},
-    rate_window::Ask,
     testkit::rate_limits_suite,
 };
 use redis::Commands as _;

@@ -6,7 +6,7 @@ use super::{
     CONDITIONS, DEPTH, Decision, FLAWS, LINEAGE_DEPTH, RULES, Rule, TEXT_BYTES, VALUES,
     condition::{Condition, FacetPath},
 };
-use crate::{ids::is_plain_name, json_path::push_member};
+use crate::{ids::is_plain_name, model::json_path::push_member};
 
 /// Bytes of the texts meant for people.
 const DESCRIPTION_BYTES: usize = 2000;

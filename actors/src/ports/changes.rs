@@ -1,7 +1,7 @@
 //! The log of changes to the database, from which every instance learns of them even if messages are lost.
 //!
 //! The database writes the log in the transaction of the change itself, so there is no change without its line, and no
-//! line without its change. Instances poll it ([`ChangeFollower`](crate::change_follower)); messages in the shared
+//! line without its change. Instances poll it ([`ChangeFollower`](crate::node::change_follower)); messages in the shared
 //! state only make it faster.
 
 use std::{fmt, str::FromStr};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::PortResult;
-use crate::{
-    model::Subject,
+use crate::model::{
+    Subject,
     rate_window::{Ask, Moment, RateWindow},
 };
 

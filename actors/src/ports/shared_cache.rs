@@ -1,4 +1,4 @@
-//! The cache that all instances share: the second tier of [`tiered_cache`](crate::tiered_cache).
+//! The cache that all instances share: the second tier of [`cache`](crate::cache).
 //!
 //! An entry is stored with the versions that its tags had *before* its value was loaded, and is valid only while those
 //! versions are current. So invalidating a tag is one write, however many entries name it, and a load that raced an

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use crate::connection::Connection;
+use crate::ports::Connection;
 
 /// A connection in memory. At first, bytes leave as soon as they are handed over.
 #[derive(Default)]

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::to_micros,
-    lineage_event::{self, EventBounds},
+    lineage::event::{self, EventBounds},
     model::{EventKind, LineageEvent, NodeName},
     ports::{Catalog, Changes, Kept, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts},
 };
@@ -101,7 +101,7 @@ impl Scene {
 
     fn event(&self, kind: EventKind, value: &Value) -> LineageEvent {
         let body = value.to_string();
-        lineage_event::read(kind, value, body, &bounds(), now()).expect("an event within the bounds")
+        event::read(kind, value, body, &bounds(), now()).expect("an event within the bounds")
     }
 }
 

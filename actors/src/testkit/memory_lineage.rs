@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::script::Script;
 use crate::{
     ids::RunId,
-    lineage_event::day_of,
+    lineage::event::day_of,
     model::{EventHash, Graph, LineageEvent, LineageNode, NamespaceKey, NodeDetail, NodeKey, RunDetail, Walk},
     ports::{
         Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, OutboxEntry, PortError, PortResult, WindowState,

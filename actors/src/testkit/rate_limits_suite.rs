@@ -17,9 +17,11 @@ use futures::future::join_all;
 
 use crate::{
     ids::KeyId,
-    model::{Client, Subject},
+    model::{
+        Client, Subject,
+        rate_window::{Ask, Moment, RateWindow},
+    },
     ports::{Grant, RateLimits},
-    rate_window::{Ask, Moment, RateWindow},
 };
 
 /// Runs the whole suite against a back end with windows of this length: some seconds, so that a few calls fit into the

@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use actix::{Actor, Context, Handler};
 use futures::future::join_all;
-use penstock_actors::{quota_book::Demand, refusal::Refusal};
+use penstock_actors::quota::{book::Demand, refusal::Refusal};
 
 use crate::{
     quota::Owned as _,

@@ -10,7 +10,7 @@ use penstock_actors::{
     ids::{NodeId, UsageId},
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, Outcome, UsageRow, WindowKind},
     ports::{Ledger as _, Release, SettleBatch},
-    quota_book::{Decision, Demand, Freshness, Grant, Moment, QuotaBook},
+    quota::book::{Decision, Demand, Freshness, Grant, Moment, QuotaBook},
     testkit::asked,
 };
 use proptest::prelude::*;

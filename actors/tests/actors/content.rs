@@ -1,7 +1,7 @@
 //! The content store: verified reads, shared between readers and bounded in memory.
 
 use futures::{StreamExt as _, future::join_all};
-use penstock_actors::{content_store::Verify, model::LEAF_BYTES, ports::PortError};
+use penstock_actors::{content::reader::Verify, model::LEAF_BYTES, ports::PortError};
 
 use crate::{
     delivery::content,

@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
 use penstock_actors::{
-    delegation::{Delegated, Delegator, NotDelegated},
-    delivery::Plan,
+    content::{
+        delegation::{Delegated, Delegator, NotDelegated},
+        delivery::Plan,
+    },
     ids::{ReceiptId, SessionId},
     model::{Credit, Outcome, QuotaPolicy, ReceiptStatus, Session, SessionProgress},
     ports::{PortError, PortResult, SharedState as _, SignedUrl, Tag, UrlRequest, UrlSigner},
-    quota_book::Demand,
-    refusal::Refusal,
+    quota::{book::Demand, refusal::Refusal},
     testkit::script::{Fault, Script},
 };
 

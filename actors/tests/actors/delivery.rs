@@ -5,10 +5,10 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::join};
 use penstock_actors::{
-    delivery::{Delivery, DeliveryError, Part, Plan},
+    content::delivery::{Delivery, DeliveryError, Part, Plan},
     model::{Credit, LEAF_BYTES, Outcome, QuotaPolicy, ReceiptStatus, UsageRow},
     ports::{PortError, Tag},
-    quota_book::Demand,
+    quota::book::Demand,
     testkit::{connection::TestConnection, script::Fault},
 };
 

@@ -7,8 +7,7 @@ use std::{
 
 use penstock_actors::{
     model::{Credit, LostLease, QuotaPolicy, ReceiptStatus},
-    quota_book::Demand,
-    refusal::Refusal,
+    quota::{book::Demand, refusal::Refusal},
     testkit::{clock::ManualClock, script::Fault},
 };
 

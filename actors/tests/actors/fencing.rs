@@ -4,11 +4,10 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use futures::StreamExt as _;
 use penstock_actors::{
-    delivery::DeliveryError,
+    content::delivery::DeliveryError,
     model::{Credit, LostLease, NodeEpoch, Outcome, QuotaPolicy},
     ports::Ledger as _,
-    quota_book::Demand,
-    refusal::Refusal,
+    quota::{book::Demand, refusal::Refusal},
     testkit::script::Fault,
 };
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use penstock_actors::{
+    content::upload::{IngestError, Ingested, Upload},
     ids::ProducerId,
-    ingest::{IngestError, Ingested, Upload},
     model::{LEAF_BYTES, Tier},
     ports::PortError,
     testkit::{memory_blobs::hash_of, script::Fault},

@@ -8,10 +8,10 @@ use std::{
 use jiff::SignedDuration;
 use penstock_actors::{
     ids::{NodeId, ProducerId},
-    janitor::{self, JanitorDeps, JanitorSettings, PassReport, Round},
     model::ContentMeta,
-    node_life::NodeLife,
+    node::janitor::{self, JanitorDeps, JanitorSettings, PassReport, Round},
     ports::Catalog as _,
+    quota::node_epoch::NodeLife,
     testkit::{memory_blobs::hash_of, memory_installations::MemoryInstallations, script::Fault},
 };
 

@@ -13,11 +13,13 @@ use actix::Arbiter;
 use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock as _,
-    lineage_emitter::{EmitterCounters, EmitterDeps, EmitterSettings, tell},
-    lineage_event::{self, EventBounds},
-    lineage_ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
-    lineage_own::OwnNames,
-    lineage_pruner::{Passed, PrunerCounters, PrunerDeps, PrunerHandle, PrunerSettings, Troubles, pass},
+    lineage::{
+        event::{self, EventBounds},
+        ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
+        node_events::OwnNames,
+        outbox_relay::{EmitterCounters, EmitterDeps, EmitterSettings, tell},
+        pruner::{Passed, PrunerCounters, PrunerDeps, PrunerHandle, PrunerSettings, Troubles, pass},
+    },
     model::{EventKind, LineageEvent},
     ports::{Kept, LineageUpkeep as _, OutboxEntry, PortError, PortResult, Told},
     testkit::{
@@ -65,7 +67,7 @@ impl Bench {
             "eventType": "START", "eventTime": time.to_string(), "run": { "runId": Uuid::new_v4() },
             "job": { "namespace": "etl", "name": job }, "producer": "urn:a:b", "schemaURL": "urn:a:b",
         });
-        lineage_event::read(EventKind::Run, &value, value.to_string(), &bounds(), self.clock.now()).expect("an event")
+        event::read(EventKind::Run, &value, value.to_string(), &bounds(), self.clock.now()).expect("an event")
     }
 
     /// Offers events in a task of their own.
@@ -147,7 +149,7 @@ fn wide(bench: &Bench, job: &str, datasets: usize) -> LineageEvent {
         "eventTime": START, "job": { "namespace": "etl", "name": job }, "inputs": inputs, "producer": "urn:a:b", "schemaURL": "urn:a:b",
     });
     let bounds = EventBounds { datasets, ..bounds() };
-    lineage_event::read(EventKind::Job, &value, value.to_string(), &bounds, bench.clock.now()).expect("an event")
+    event::read(EventKind::Job, &value, value.to_string(), &bounds, bench.clock.now()).expect("an event")
 }
 
 #[actix::test]

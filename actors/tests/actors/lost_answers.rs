@@ -8,8 +8,7 @@ use penstock_actors::{
     ids::NodeId,
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, Outcome},
     ports::{Ledger as _, Want},
-    quota_book::Demand,
-    refusal::Refusal,
+    quota::{book::Demand, refusal::Refusal},
     testkit::{
         asked,
         dice::Dice,

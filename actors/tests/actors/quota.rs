@@ -3,9 +3,7 @@
 use futures::future::join_all;
 use penstock_actors::{
     model::{Credit, ReceiptStatus},
-    quota_book::Demand,
-    quota_cache::Reservation,
-    refusal::Refusal,
+    quota::{book::Demand, cache::Reservation, refusal::Refusal},
 };
 
 use crate::rig::{Rig, Right, aborted, aside, bytes, completed, eventually, streams};
@@ -244,7 +242,7 @@ pub(crate) trait Owned {
     fn inspect_owned(self, right: Right) -> impl Future<Output = Result<(), Refusal>> + 'static;
 }
 
-impl Owned for penstock_actors::quota_cache::QuotaHandle {
+impl Owned for penstock_actors::quota::cache::QuotaHandle {
     async fn acquire_owned(self, right: Right, demand: Demand) -> Result<Reservation, Refusal> {
         self.acquire(right.ask(demand), None).await
     }

@@ -7,8 +7,7 @@ use penstock_actors::{
     ids::ReceiptId,
     model::{QuotaPolicy, ReceiptStatus},
     ports::{SharedState as _, Tag},
-    quota_book::Demand,
-    refusal::Refusal,
+    quota::{book::Demand, refusal::Refusal},
     testkit::script::Fault,
 };
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use penstock_actors::{
     model::{Credit, LostLease},
     ports::Upkeep as _,
-    quota_book::Demand,
+    quota::book::Demand,
 };
 
 use crate::rig::{Rig, bytes, completed, eventually};

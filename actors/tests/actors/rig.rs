@@ -5,35 +5,40 @@ use std::{future::Future, sync::Arc, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use penstock_actors::{
-    clock::Clock as _,
-    clock_watch::{ClockWatch, WatchSettings},
-    content_store::{ContentSettings, Verify},
-    delivery::{Delivery, Order, Plan},
+    clock::{
+        Clock as _,
+        ledger_clock::LedgerClock,
+        watch::{ClockWatch, WatchSettings},
+    },
+    content::{
+        delivery::{Delivery, Order, Plan},
+        reader::{ContentSettings, Verify},
+        upload::IngestSettings,
+    },
     ids::{ContentHash, NodeId, ReceiptId, VersionId},
-    ingest::IngestSettings,
-    janitor::JanitorSettings,
-    ledger_clock::LedgerClock,
     model::{ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus},
+    node::{Node, NodeSettings, Observers, Ports, janitor::JanitorSettings},
     ports::{PortResult, ReceiptView},
-    quota_book::{Ask, BookSettings, Demand},
-    quota_cache::{Ended, QuotaSettings, Reservation},
-    refusal::Refusal,
-    storage_keeper::KeeperSettings,
-    system::{Node, NodeSettings, Observers, Ports},
+    quota::{
+        book::{Ask, BookSettings, Demand},
+        cache::{Ended, QuotaSettings, Reservation},
+        refusal::Refusal,
+        usage_batch::BatchLimits,
+        usage_batcher::UsageSettings,
+    },
+    storage::maintenance::KeeperSettings,
     testkit::{
         clock::ManualClock,
         connection::TestConnection,
         memory_blobs::{MemoryBlobs, hash_of},
+        memory_governance::MemoryPolicies,
         memory_index::MemoryIndex,
         memory_installations::MemoryInstallations,
-        memory_policies::MemoryPolicies,
         memory_records::MemoryRecords,
         memory_state::MemoryState,
         memory_time::MemoryTime,
         model_ledger::ModelLedger,
     },
-    usage_batch::BatchLimits,
-    usage_batcher::UsageSettings,
 };
 use tokio::runtime::Runtime;
 

@@ -1,6 +1,9 @@
 //! Stream slots: one per stream, given back on every path, counted on this instance when the shared state is down.
 
-use penstock_actors::{quota_book::Demand, refusal::Refusal, testkit::script::Fault};
+use penstock_actors::{
+    quota::{book::Demand, refusal::Refusal},
+    testkit::script::Fault,
+};
 
 use crate::{
     quota::Owned as _,

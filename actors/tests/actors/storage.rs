@@ -4,21 +4,25 @@ use std::{sync::Arc, time::Duration};
 
 use penstock_actors::{
     clock::Clock as _,
-    content_store::{ContentSettings, ContentStore, Verify},
+    content::{
+        quarantine_sync,
+        reader::{ContentSettings, ContentStore, Verify},
+    },
     ids::{ContentHash, NodeId},
-    last_uses::LastUses,
     model::{Finding, LEAF_BYTES, MoveState, StorageTask, Tier, VerificationKind},
-    mover::{Begun, MoveError, Mover},
     ports::{BlobStore as _, PortError, StorageRecords as _, Tag},
-    quarantine_sync,
-    storage_keeper::{Keeper, KeeperDeps, KeeperSettings},
+    storage::{
+        last_access::LastUses,
+        maintenance::{Keeper, KeeperDeps, KeeperSettings},
+        mover::{Begun, MoveError, Mover},
+        verifier::{Verified, Verifier, VerifierDeps},
+    },
     testkit::{
         clock::ManualClock,
         memory_blobs::MemoryBlobs,
         memory_records::MemoryRecords,
         script::{Fault, Script},
     },
-    verifier::{Verified, Verifier, VerifierDeps},
 };
 use tokio::runtime::Handle;
 

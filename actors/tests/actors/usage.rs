@@ -13,12 +13,13 @@ use penstock_actors::{
     clock::Clock as _,
     ids::{NodeId, UsageId},
     model::{Credit, LeaseSizing, Outcome, QuotaPolicy, UsageRow},
-    node_life::NodeLife,
     ports::{Ledger as _, Release, Want},
-    testkit::asked,
-    testkit::script::Fault,
-    usage_batch::BatchLimits,
-    usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+    quota::{
+        node_epoch::NodeLife,
+        usage_batch::BatchLimits,
+        usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+    },
+    testkit::{asked, script::Fault},
 };
 use proptest::prelude::*;
 

@@ -10,10 +10,10 @@ use std::{
 };
 
 use penstock_actors::{
+    cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     ids::ReceiptId,
     ports::{CacheName, CacheTag, PortResult, Tag},
     testkit::{clock::ManualClock, memory_cache::MemoryCache, script::Script},
-    tiered_cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
 };
 
 pub(crate) const START: &str = "2026-11-01T10:30:00Z";

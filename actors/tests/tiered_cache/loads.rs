@@ -7,9 +7,9 @@ use std::{
 
 use futures::future::join_all;
 use penstock_actors::{
+    cache::TieredSettings,
     ports::{CacheName, PortError},
     testkit::script::Fault,
-    tiered_cache::TieredSettings,
 };
 
 use crate::bench::{Bench, Instance, NEGATIVE, STALE, TTL, eventually, settings, tag};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
+    cache::TieredCache,
     ids::{ContentHash, KeyId, ProducerId, VersionId},
     model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer},
     ports::{CacheName, CacheTag, Catalog, NewAssetError, PortResult, Tag},
-    tiered_cache::TieredCache,
 };
 
 use crate::popularity::Uses;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
+    cache::TieredCache,
     ids::ProducerId,
     model::{Binding, IdentityKey},
     ports::{Bound, CacheName, CacheTag, Identities, PortResult, Tag},
-    tiered_cache::TieredCache,
 };
 
 /// Identity keys, read from the cache.

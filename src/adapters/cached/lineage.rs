@@ -10,10 +10,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
+    cache::TieredCache,
     ids::RunId,
     model::{Direction, Graph, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, Walk},
     ports::{CacheName, CacheTag, Ingested, LineageStore, PortResult, Tag},
-    tiered_cache::TieredCache,
 };
 
 /// How long a walk that its time budget cut is valid: the database may have more time by then.
@@ -85,8 +85,8 @@ mod tests {
 
     use futures::future::join_all;
     use penstock_actors::{
+        cache::{CacheTtls, TieredDeps, TieredSettings},
         testkit::clock::ManualClock,
-        tiered_cache::{CacheTtls, TieredDeps, TieredSettings},
     };
 
     use super::*;

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::civil::Date;
 use penstock_actors::{
+    cache::TieredCache,
     model::NamespaceKey,
     ports::{LineageUpkeep, PortResult, Tag, WindowState},
-    tiered_cache::TieredCache,
 };
 use uuid::Uuid;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
+    cache::TieredCache,
     ids::{ReceiptId, UsageId},
     model::{QuotaPolicy, Receipt, ReceiptStatus, UsageRow},
     ports::{CacheName, CacheTag, NewReceipt, Page, PortResult, QuotaView, Receipts, StatusChange, Tag},
-    tiered_cache::TieredCache,
 };
 use serde::{Deserialize, Serialize};
 

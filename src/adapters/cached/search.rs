@@ -16,9 +16,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use penstock_actors::{
-    admission::Admission,
+    cache::TieredCache,
+    flow::admission::Admission,
     ports::{CacheName, CacheTag, Facets, PortError, PortResult, Search, SearchPage, SearchPlace, Wish},
-    tiered_cache::TieredCache,
 };
 use serde::Serialize;
 

@@ -15,7 +15,7 @@ use penstock_actors::{
 };
 
 use super::{
-    fault::fault,
+    error::fault,
     layout::{Layout, sync_folder},
     sink::Temporary,
 };

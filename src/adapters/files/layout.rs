@@ -9,7 +9,7 @@ use std::{
 use penstock_actors::{ids::ContentHash, ports::PortResult};
 use uuid::Uuid;
 
-use super::fault::fault;
+use super::error::fault;
 use crate::{adapters::store_mark, folders};
 
 /// The folders below one root. Two levels of 256 shards keep a folder at about 15 blobs when there are a million.

@@ -17,7 +17,7 @@ use penstock_actors::{
 
 use super::{
     FileBlobs,
-    fault::{STORE, fault},
+    error::{STORE, fault},
     folder,
     layout::{Layout, sync_folder},
     probe,

@@ -17,7 +17,7 @@ use penstock_actors::{
 
 use super::{
     Root,
-    fault::{STORE, fault},
+    error::{STORE, fault},
     folder::{remove, remove_stray_leaves},
     is_in_colder,
     layout::{Layout, sync_folder},

@@ -10,7 +10,7 @@ use penstock_actors::{
 };
 use tokio::runtime::Handle;
 
-use super::fault::{STORE, fault};
+use super::error::{STORE, fault};
 
 /// One open file, read by position: any number of streams may share it.
 #[derive(Debug)]

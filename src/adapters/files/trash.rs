@@ -8,7 +8,7 @@ use penstock_actors::{
 };
 
 use super::{
-    fault::fault,
+    error::fault,
     folder::{in_order, listed, remove_stray_leaves, renamed, time_of},
     layout::{Layout, sync_folder},
 };

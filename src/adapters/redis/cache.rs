@@ -36,7 +36,7 @@ use super::{
 };
 
 mod entry;
-mod uses;
+mod popularity;
 
 /// Releases the load lock, if the caller still holds it.
 static END_LOAD: Script = Script::new(
@@ -221,11 +221,11 @@ impl SharedCache for RedisCache {
     }
 
     async fn add_uses(&self, list: UseList, uses: &[(String, u64)]) -> PortResult<()> {
-        uses::add(&self.link, list, uses, Timestamp::now()).await
+        popularity::add(&self.link, list, uses, Timestamp::now()).await
     }
 
     async fn most_used(&self, list: UseList, limit: usize) -> PortResult<Vec<String>> {
-        uses::most(&self.link, list, limit, Timestamp::now()).await
+        popularity::most(&self.link, list, limit, Timestamp::now()).await
     }
 
     async fn life(&self) -> PortResult<u64> {

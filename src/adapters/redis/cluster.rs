@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{keeper::Kept, lane::Lane, link::Shared, settings::address_of, slot::SLOTS};
+use super::{lane::Lane, link::Shared, reconnector::Kept, settings::address_of, slot::SLOTS};
 
 /// How often the map is read without a sign that it is wrong.
 const LOOK_EVERY: Duration = Duration::from_secs(60);

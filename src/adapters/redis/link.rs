@@ -17,8 +17,8 @@ use tokio::{
 use super::{
     cluster::{self, Cluster},
     error::{Failure, REDIS},
-    keeper::Kept,
     lane::{Job, Lane},
+    reconnector::Kept,
     script::Call,
     settings::{RedisSettings, Servers},
 };

@@ -9,9 +9,11 @@ use std::{fmt::Display, time::Duration};
 
 use async_trait::async_trait;
 use penstock_actors::{
-    model::Subject,
+    model::{
+        Subject,
+        rate_window::{Ask, Moment, RateWindow},
+    },
     ports::{Grant, PortResult, RateLimits},
-    rate_window::{Ask, Moment, RateWindow},
 };
 
 use super::{RedisLink, Script};

@@ -20,10 +20,10 @@
 //! dropped first; updates that Redis still has to get by [`own::UNTOLD`].
 
 mod own;
+mod replay_guard;
 mod sessions;
 mod slots;
 mod tags;
-mod uses;
 
 use std::{
     ops::ControlFlow,
@@ -137,7 +137,8 @@ impl RedisState {
     /// Has Redis remember one-time uses from now on, unless it does already. Otherwise the first caller would hear that
     /// earlier uses are unknown.
     async fn begin_to_remember(&self) {
-        for failure in self.link.try_all(uses::begin(&self.link), Haste::Now).await.into_iter().filter_map(Result::err)
+        for failure in
+            self.link.try_all(replay_guard::begin(&self.link), Haste::Now).await.into_iter().filter_map(Result::err)
         {
             tracing::debug!(%failure, "Redis was not told to remember one-time uses; it begins with the first use");
         }
@@ -400,7 +401,7 @@ impl SharedState for RedisState {
     }
 
     async fn use_once(&self, once: OneUse, terms: UseTerms) -> PortResult<Use> {
-        uses::used(self.ask(uses::use_once(&self.link, once, terms), Haste::Now).await?)
+        replay_guard::used(self.ask(replay_guard::use_once(&self.link, once, terms), Haste::Now).await?)
     }
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {

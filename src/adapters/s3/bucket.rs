@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     Tier,
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
-    failure::{Failure, Kind},
+    error::{Failure, Kind},
 };
 use crate::telemetry::S3Metrics;
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use super::failure::Failure;
+use super::error::Failure;
 
 pub(super) type Attempt<T> = Result<T, Failure>;
 

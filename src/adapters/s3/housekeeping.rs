@@ -13,7 +13,7 @@ use penstock_actors::{
 use super::{
     bucket::Bucket,
     client::{Attempt, Expected, Listed},
-    failure::{Failure, Kind},
+    error::{Failure, Kind},
     keys,
     marker::{self, Marker},
     store::{Store, found},

@@ -25,7 +25,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     bucket::{Bucket, Part},
     client::{Attempt, Expected},
-    failure::{Failure, Kind, STORE},
+    error::{Failure, Kind, STORE},
     manifest::{self, Manifest},
     marker::Marker,
     store::{Placed, Store, found, has_data, size_of, written},

@@ -16,7 +16,7 @@ use penstock_actors::{
 };
 
 use super::{
-    failure::STORE,
+    error::STORE,
     pending::{Pending, Place},
     store::Store,
 };

@@ -10,7 +10,7 @@ use penstock_actors::{
 };
 
 use super::{
-    failure::Kind,
+    error::Kind,
     on_io,
     store::{Placed, Store},
 };

@@ -16,7 +16,7 @@ use super::{
     S3Settings,
     bucket::{Bucket, SENDING_ATTEMPTS, carry_time},
     client::{Attempt, Expected},
-    failure::{Kind, STORE},
+    error::{Kind, STORE},
     keys::Keys,
     manifest::{self, Manifest},
     marker::Marker,

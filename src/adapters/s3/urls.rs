@@ -12,7 +12,7 @@ use penstock_actors::{
 use super::{
     S3Blobs, Tier,
     client::SignedGet,
-    failure::STORE,
+    error::STORE,
     store::{Placed, Store, has_data, size_of},
 };
 use crate::adapters::urls::Origin;

@@ -25,7 +25,7 @@ use penstock_actors::ports::{PortError, PortResult};
 use super::{
     AccessKey, Connection,
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
-    failure::{Failure, Kind, STORE},
+    error::{Failure, Kind, STORE},
 };
 
 /// The environment variables that supply credentials. Everything else about S3 comes from the configuration alone.

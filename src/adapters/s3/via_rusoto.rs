@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 use super::{
     AccessKey, Connection,
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
-    failure::{Failure, Kind, STORE},
+    error::{Failure, Kind, STORE},
 };
 
 /// Credentials are renewed when they are valid for less than this.

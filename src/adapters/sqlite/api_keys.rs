@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     SqliteStore,
-    values::{Sql, get, get_opt},
+    columns::{Sql, get, get_opt},
 };
 
 /// In the order of the primary key.

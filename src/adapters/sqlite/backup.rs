@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use penstock_actors::ids::ContentHash;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{SqliteSettings, connection, values::get};
+use super::{SqliteSettings, columns::get, connection};
 use crate::folders;
 
 /// One snapshot of all pages, in a file that needs no log beside it.

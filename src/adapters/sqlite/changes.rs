@@ -10,7 +10,7 @@ use penstock_actors::{
 use rusqlite::{Connection, named_params};
 use uuid::Uuid;
 
-use super::{SqliteStore, timelines, values::Sql};
+use super::{SqliteStore, columns::Sql, timelines};
 
 /// The newest row; the table itself is in this order.
 pub(super) const NEWEST_CHANGE: &str = "SELECT coalesce(max(change_id), 0) FROM change_log";

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::{
     SqliteStore,
-    failure::Failure,
-    values::{Sql, get},
+    columns::{Sql, get},
+    error::Failure,
 };
 
 /// Served by the primary key.

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::{
     SqliteStore,
-    values::{Sql, get},
+    columns::{Sql, get},
 };
 
 /// Served by the primary key.

@@ -7,7 +7,7 @@ use penstock_actors::{
 };
 use rusqlite::{Connection, OptionalExtension as _, named_params};
 
-use super::values::{Sql, get_credit, get_opt};
+use super::columns::{Sql, get_credit, get_opt};
 
 /// Served by the primary key.
 pub(super) const LEASE: &str = "

@@ -6,7 +6,7 @@
 use penstock_actors::model::{LineageNode, NodeName};
 use rusqlite::Row;
 
-use super::values::get;
+use super::columns::get;
 
 pub(super) mod ingest;
 pub(super) mod outbox;

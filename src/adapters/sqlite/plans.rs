@@ -4,10 +4,26 @@
 use rusqlite::Connection;
 
 use super::{
-    api_keys::*, catalog::*, changes::*, governance, identities::*, installations::*, leases::*, ledger::close::*,
-    ledger::nodes::*, ledger::reclaim::*, ledger::refill::*, lineage, policies::*, receipts::*, search::*,
-    set_aside::*, storage, testing::Database, timekeeper, timelines::*, upkeep::audit::*, upkeep::prune::*, upkeep::*,
-    usage::*, windows::*,
+    api_keys::*,
+    catalog::*,
+    changes::*,
+    governance,
+    identities::*,
+    installations::*,
+    leases::*,
+    ledger::{close::*, nodes::*, reclaim::*, refill::*},
+    lineage,
+    quota_policies::*,
+    receipts::*,
+    search::*,
+    set_aside::*,
+    storage,
+    testing::Database,
+    timekeeper,
+    timelines::*,
+    upkeep::{audit::*, prune::*, *},
+    usage::*,
+    windows::*,
 };
 
 /// Every statement of the adapter, with the index that its comment names, if it names one.

@@ -11,10 +11,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::{
     SqliteStore, catalog,
-    failure::Failure,
-    policies, usage,
-    values::{Sql, get},
-    windows,
+    columns::{Sql, get},
+    error::Failure,
+    quota_policies, usage, windows,
 };
 
 /// Served by the primary keys of assets, policies and prices. A receipt that exists (a repeated call) is left
@@ -65,11 +64,11 @@ impl Receipts for SqliteStore {
 
     async fn put_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool> {
         let policy = policy.clone();
-        self.workers.write("put_policy", move |conn| Ok(policies::put(conn, &policy, now)?)).await
+        self.workers.write("put_policy", move |conn| Ok(quota_policies::put(conn, &policy, now)?)).await
     }
 
     async fn policies(&self) -> PortResult<Vec<QuotaPolicy>> {
-        self.workers.read("policies", |conn| Ok(policies::all(conn)?)).await
+        self.workers.read("policies", |conn| Ok(quota_policies::all(conn)?)).await
     }
 
     async fn quota(&self, id: ReceiptId, now: Timestamp) -> PortResult<Option<QuotaView>> {
@@ -117,7 +116,7 @@ fn set_status(conn: &Connection, id: ReceiptId, to: ReceiptStatus, now: Timestam
 fn quota(conn: &Connection, id: ReceiptId, now: Timestamp) -> rusqlite::Result<Option<QuotaView>> {
     let policy = conn
         .prepare_cached(RECEIPT_POLICY)?
-        .query_row(named_params! { ":receipt": Sql(id) }, policies::from_row)
+        .query_row(named_params! { ":receipt": Sql(id) }, quota_policies::from_row)
         .optional()?;
     let Some(policy) = policy else { return Ok(None) };
     let windows = windows::load(conn, id, &WindowSet::at(now))?;

@@ -22,8 +22,8 @@ use rusqlite::{Connection, Row, named_params};
 use super::{
     SqliteStore,
     catalog::asset_from_row,
-    failure::{DEPENDENCY, Failure},
-    values::get_opt,
+    columns::get_opt,
+    error::{DEPENDENCY, Failure},
 };
 
 mod clock;

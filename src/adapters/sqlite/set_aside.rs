@@ -8,8 +8,8 @@ use penstock_actors::{
 use rusqlite::{Connection, Row, named_params};
 
 use super::{
+    columns::{Sql, get},
     usage::usage_row,
-    values::{Sql, get},
 };
 
 /// The primary key makes a repeated row count once.

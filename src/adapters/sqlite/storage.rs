@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::{
     SqliteStore,
-    values::{Sql, get, get_opt},
+    columns::{Sql, get, get_opt},
 };
 
 /// Served by the primary key.

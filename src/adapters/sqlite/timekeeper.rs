@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension as _, named_params};
 
 use super::{
     SqliteStore,
-    values::{Sql, get},
+    columns::{Sql, get},
 };
 
 /// A whole table of one row.

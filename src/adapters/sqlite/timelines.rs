@@ -11,7 +11,7 @@ use rusqlite::{Connection, named_params};
 
 use super::{
     SqliteStore,
-    values::{Sql, get},
+    columns::{Sql, get},
 };
 
 /// The last row; the table itself is in this order. A file whose identity is not recorded yet counts as the right one.

@@ -10,10 +10,10 @@ use rusqlite::{Connection, named_params};
 
 use super::{
     SqliteStore,
+    columns::{Sql, get, get_credit},
     installations::no_installation,
     ledger::nodes,
     set_aside,
-    values::{Sql, get, get_credit},
 };
 
 pub(super) mod audit;

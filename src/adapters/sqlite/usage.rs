@@ -7,7 +7,7 @@ use penstock_actors::{
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
-use super::values::{Sql, get, get_credit, get_opt};
+use super::columns::{Sql, get, get_credit, get_opt};
 
 /// The primary key makes a repeated row count once.
 pub(super) const INSERT_USAGE: &str = "

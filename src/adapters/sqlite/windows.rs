@@ -6,7 +6,7 @@ use penstock_actors::{
 };
 use rusqlite::{Connection, OptionalExtension as _, named_params};
 
-use super::values::{Sql, get_credit};
+use super::columns::{Sql, get_credit};
 
 /// Served by `quota_usage_windows_span`, which holds every compared column. The statement names the index: without it,
 /// the statement fails instead of becoming slow.

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     DatabaseFile, SqliteSettings, connection,
-    failure::{DEPENDENCY, Failure, port_error},
+    error::{DEPENDENCY, Failure, port_error},
 };
 use crate::telemetry::DbMetrics;
 

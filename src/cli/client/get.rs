@@ -22,7 +22,7 @@ mod target;
 
 use self::{content_range::ContentRange, destination::Destination, target::Target};
 use super::{
-    failure::Failure,
+    error::Failure,
     node::{Node, NodeArgs},
     progress::Progress,
     retry::{Retries, RetryArgs},

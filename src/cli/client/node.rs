@@ -18,7 +18,7 @@ use reqwest::{
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{failure::Failure, silence::Silence};
+use super::{error::Failure, silence::Silence};
 use crate::{
     signatures::{Audience, Signer, Unsigned, is_signed},
     words,

@@ -16,7 +16,7 @@ pub(super) mod source;
 
 use self::source::Source;
 use super::{
-    failure::Failure,
+    error::Failure,
     node::{KeyArgs, Node, NodeArgs, expect_success},
     progress::Progress,
     retry::{Retries, RetryArgs},

@@ -2,7 +2,10 @@
 
 use clap::Args;
 use jiff::Timestamp;
-use penstock_actors::{ids::VersionId, model::ReceiptStatus, moment::moment};
+use penstock_actors::{
+    ids::VersionId,
+    model::{ReceiptStatus, moment::moment},
+};
 use serde_json::{Value, json};
 
 use super::node::{KeyArgs, Node, NodeArgs};
@@ -74,7 +77,7 @@ fn new_receipt(args: &ReceiptArgs) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use penstock_actors::moment::LAST;
+    use penstock_actors::model::moment::LAST;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use clap::Args;
 
-use super::{failure::Failure, progress::Progress};
+use super::{error::Failure, progress::Progress};
 use crate::words;
 
 /// The first pause: long enough for a busy node to have cleaned up a connection that was reset.

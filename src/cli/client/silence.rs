@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::timeout};
 
-use super::failure::Failure;
+use super::error::Failure;
 
 /// With the default of a minute: 4 MiB in the system's buffers (`tcp_wmem`) are sent within five minutes at 14 kB/s,
 /// and a node that waits for its own storage has answered by then.

@@ -24,7 +24,7 @@ use penstock_actors::{
 };
 
 use crate::{
-    http::{Problem, ProblemType, signed_body::SignedBody},
+    http::{Problem, ProblemType, middleware::signed_body::SignedBody},
     signatures::{Audience, MalformedProof, Message, Proof, TIMESTAMP, is_proof, is_signed, signed_at},
     telemetry::metrics::{SignatureMetrics, Signed},
 };

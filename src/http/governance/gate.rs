@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use penstock_actors::{
     governance::{Decision, Facts, Reason},
-    governor::{GovernError, Governor},
     model::{Asset, NewAsset},
+    policy_evaluator::{GovernError, Governor},
     ports::{Catalog, NewAssetError, Occasion, PolicyRun},
 };
 use serde::Serialize;

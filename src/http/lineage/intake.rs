@@ -11,10 +11,9 @@ use flate2::read::MultiGzDecoder;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use penstock_actors::{
-    admission::Permit,
     clock::Clock,
-    lineage::Lineage,
-    lineage_event::Fault,
+    flow::admission::Permit,
+    lineage::{Lineage, event::Fault},
     model::{EventHash, EventKind, LineageEvent},
     ports::Kept,
 };
@@ -25,13 +24,13 @@ use super::{
         Problem, ProblemType, answer,
         auth::Producer,
         body::{check_media_type, unreadable_json},
+        middleware::signed_body::unreadable,
         problem::Violation,
-        signed_body::unreadable,
     },
     LineageHttpSettings,
     node_id::{path_of_node, path_of_run},
 };
-use crate::{lineage::EventReader, words};
+use crate::{openlineage::EventReader, words};
 
 /// How long a body may take: 8 MiB in this time are 280 KB/s, and clients of lineage are servers.
 const DEADLINE: Duration = Duration::from_secs(30);

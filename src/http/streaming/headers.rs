@@ -13,10 +13,10 @@ use actix_web::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use penstock_actors::{
-    delivery::Delivery,
+    content::delivery::Delivery,
     ids::{ContentHash, SessionId},
     ports::PortError,
-    quota_book::Grant,
+    quota::book::Grant,
 };
 
 use super::{Asked, browsers, range::RangeAnswer};

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::VecDeque, fmt::Write as _, ops::Range};
 use actix_web::{HttpRequest, http::header};
 use bytes::Bytes;
 use http_range::HttpRange;
-use penstock_actors::delivery::{Part, Plan};
+use penstock_actors::content::delivery::{Part, Plan};
 use uuid::Uuid;
 
 use super::{StreamingSettings, headers::ContentHeaders};

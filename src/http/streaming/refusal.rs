@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use penstock_actors::{
     ports::PortError,
-    refusal::{Exhausted, Refusal},
+    quota::refusal::{Exhausted, Refusal},
 };
 
 use crate::http::{Problem, ProblemType};

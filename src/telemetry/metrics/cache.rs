@@ -6,8 +6,8 @@ use std::{
 };
 
 use penstock_actors::{
+    cache::{CacheCounters, TieredCache},
     ports::CacheName,
-    tiered_cache::{CacheCounters, TieredCache},
 };
 use prometheus::{
     IntCounterVec, Opts, Registry,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_actors::clock_watch::ClockWatch;
+use penstock_actors::clock::watch::ClockWatch;
 use prometheus::{Gauge, IntGauge, Registry};
 
 use super::Metrics;

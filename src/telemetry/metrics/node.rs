@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use penstock_actors::{janitor::PassReport, system::Node};
+use penstock_actors::node::{Node, janitor::PassReport};
 use prometheus::{
     IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     core::{Collector, Desc},

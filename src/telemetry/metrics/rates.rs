@@ -1,6 +1,6 @@
 //! Metrics of rate limits.
 
-use penstock_actors::rate_limiter::{Counted, Verdict};
+use penstock_actors::rate_limit::{Counted, Verdict};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::http::routing::RouteClass;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use penstock_actors::{
     model::{Finding, Tier},
-    system::Node,
+    node::Node,
 };
 use prometheus::{
     core::{Collector, Desc},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_actors::store_guard::{StandingKind, StoreGuard};
+use penstock_actors::storage::store_guard::{StandingKind, StoreGuard};
 use prometheus::{IntGaugeVec, Opts};
 
 use super::Metrics;

@@ -50,7 +50,7 @@ impl NamespaceKey {
 }
 
 /// A job or a dataset by its name. Neither part is empty, has control characters, or is longer than the bounds of
-/// [`EventBounds`](crate::lineage_event::EventBounds) allow. Every other character is allowed, `/`, `:` and `%` included.
+/// [`EventBounds`](crate::lineage::event::EventBounds) allow. Every other character is allowed, `/`, `:` and `%` included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeName {
     pub kind: NodeKind,

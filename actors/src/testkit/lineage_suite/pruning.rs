@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    lineage_event::day_of,
+    lineage::event::day_of,
     model::{Direction, NamespaceKey, Walk},
     ports::{PortError, PortResult},
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use penstock_actors::{
-    lineage_event::day_of,
+    lineage::event::day_of,
     model::{FACETS_KEPT, LineageEvent},
     ports::{Ingested, Kept, LineageUpkeep as _, PortError, PortResult},
 };

@@ -8,9 +8,9 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::{
     super::{
-        failure::Failure,
+        columns::{Sql, get, get_credit},
+        error::Failure,
         leases::{self, LeaseKey},
-        values::{Sql, get, get_credit},
         windows::{self, Change},
     },
     nodes, refill,

@@ -14,8 +14,8 @@ use penstock_actors::{
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::super::{
-    failure::Failure,
-    values::{Sql, get, get_credit, get_opt},
+    columns::{Sql, get, get_credit, get_opt},
+    error::Failure,
 };
 
 /// Served by the primary key, for the row and for later epochs of the node alike. A late epoch is revived unless it was

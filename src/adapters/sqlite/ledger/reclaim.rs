@@ -9,10 +9,10 @@ use penstock_actors::{
 use rusqlite::{Connection, Row, named_params};
 
 use super::super::{
-    failure::Failure,
+    columns::{get, get_credit},
+    error::Failure,
     leases::{self, LeaseKey},
     usage,
-    values::{get, get_credit},
     windows::{self, Change},
 };
 

@@ -9,10 +9,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::{
     super::{
-        failure::Failure,
+        columns::{Sql, get, get_credit, get_opt},
+        error::Failure,
         leases::{self, LeaseKey},
-        policies, receipts,
-        values::{Sql, get, get_credit, get_opt},
+        quota_policies, receipts,
         windows::{self, Change},
     },
     nodes,
@@ -143,5 +143,5 @@ fn view_from_row(row: &Row<'_>) -> rusqlite::Result<ReceiptView> {
         }),
         None => None,
     };
-    Ok(ReceiptView { receipt, policy: policies::from_row(row)?, content, asset_name: row.get("asset_name")? })
+    Ok(ReceiptView { receipt, policy: quota_policies::from_row(row)?, content, asset_name: row.get("asset_name")? })
 }

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use super::{
     super::{
-        failure::Failure,
+        error::Failure,
         leases::{self, Lease, LeaseKey},
         lineage::outbox,
         usage,

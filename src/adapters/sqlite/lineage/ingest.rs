@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use jiff::Timestamp;
 use penstock_actors::{
-    lineage_event::day_of,
+    lineage::event::day_of,
     model::{Facets, LineageEvent, Mention, NamespaceKey, NodeKey},
     ports::{Ingested, Kept, Tag},
 };
@@ -12,8 +12,8 @@ use rusqlite::{Connection, OptionalExtension as _, named_params};
 
 use super::super::{
     changes,
-    failure::Failure,
-    values::{Sql, get},
+    columns::{Sql, get},
+    error::Failure,
 };
 
 /// Served by the primary key.

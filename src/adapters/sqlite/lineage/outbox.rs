@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::super::{
     SqliteStore,
-    values::{Sql, get},
+    columns::{Sql, get},
 };
 
 /// A table of one row.

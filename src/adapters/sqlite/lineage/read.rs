@@ -21,8 +21,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use super::{
     super::{
         SqliteStore,
-        failure::Failure,
-        values::{Sql, get, get_opt},
+        columns::{Sql, get, get_opt},
+        error::Failure,
     },
     ingest, name_from, node_from,
 };

@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date};
 use penstock_actors::{
-    lineage_event::{day_of, start_of},
+    lineage::event::{day_of, start_of},
     model::NamespaceKey,
     ports::{LineageUpkeep, PortError, PortResult, WindowState},
 };
@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::super::{
     SqliteStore,
-    failure::Failure,
-    values::{Sql, get, get_opt},
+    columns::{Sql, get, get_opt},
+    error::Failure,
 };
 
 /// Served by the primary key. The holder of the lease keeps its token.

@@ -13,7 +13,7 @@ use penstock_actors::{
 };
 use rusqlite::{Connection, Row, Statement, named_params};
 
-use super::super::values::{Sql, get, get_credit};
+use super::super::columns::{Sql, get, get_credit};
 
 /// Served by `quota_usage_windows_span`, in its order and without reading the rows.
 pub(in super::super) const AUDITED_RECEIPTS: &str = "

@@ -8,7 +8,7 @@ use penstock_actors::{
 };
 use rusqlite::{Connection, Row, named_params};
 
-use super::super::values::{Sql, get, get_credit};
+use super::super::columns::{Sql, get, get_credit};
 
 /// Usage rows removed in one step: about 50 ms of the writer, for which starting streams may have to wait.
 pub(super) const ROWS_PER_STEP: usize = 10_000;

@@ -3,7 +3,7 @@
 use futures::{FutureExt as _, StreamExt as _, future::join3, stream::FuturesUnordered};
 
 use super::{
-    super::{policies, testing::Database},
+    super::{quota_policies, testing::Database},
     *,
 };
 
@@ -62,7 +62,7 @@ async fn a_panic_does_not_end_a_reader() {
         let panicked = workers.read("panics", |_| -> Result<(), Failure> { panic!("a bug in a job") }).await;
         assert!(matches!(panicked, Err(PortError::Unavailable { .. })), "{panicked:?}");
     }
-    assert_eq!(workers.read("policies", |conn| Ok(policies::all(conn)?)).await.expect("policies").len(), 4);
+    assert_eq!(workers.read("policies", |conn| Ok(quota_policies::all(conn)?)).await.expect("policies").len(), 4);
 }
 
 #[tokio::test]

@@ -1,0 +1,303 @@
+//! `ClockWatch`: whether the time is reliable enough for irreversible work.
+//!
+//! Pruning, deletion, sweeping and expiry take their time from here. They get the database's time, and only while two
+//! independent clocks support it:
+//!
+//! - **This machine's wall clock** differs from the database's by no more than `max_skew`. Otherwise one of the two is
+//!   wrong, and the node cannot tell which one.
+//! - **Real time**, which cannot be set: since it was last right, the database's clock has gained no more than
+//!   `max_skew` on this machine's uptime. After a start, the database holds the last time that an instance accepted as
+//!   right; it must be no older than `longest_pause`, the longest time for which all instances may have been stopped.
+//!
+//! A time in doubt is right again when the clock comes back, when another instance or an operator confirms it
+//! (`trust_time`), or when it has run steadily for `patience` while this instance ran. Until then irreversible work
+//! waits on this instance.
+
+mod judge;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use self::judge::Judge;
+use crate::{
+    clock::{Clock as _, ledger_clock::LedgerClock},
+    ports::{PortResult, Timekeeper},
+};
+
+/// A time server keeps clocks within milliseconds; a machine that differs by more than this has no working one.
+const WORTH_A_WORD: SignedDuration = SignedDuration::from_secs(2);
+
+/// How old the trusted time in the database may become. All instances write it, so each writes it seldom.
+const WRITTEN_EVERY: SignedDuration = SignedDuration::from_secs(30);
+
+/// How far clocks may differ.
+#[derive(Debug, Clone, Copy)]
+pub struct WatchSettings {
+    /// How far clocks may differ, or leap, before irreversible work stops.
+    pub max_skew: Duration,
+    /// The longest time for which all instances may have been stopped.
+    pub longest_pause: Duration,
+    /// A clock that has run steadily for this long is believed.
+    pub patience: Duration,
+}
+
+/// Why a time cannot be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// This machine's wall clock differs from the database's.
+    Skewed { ahead: SignedDuration },
+    /// The database's clock is this much later than can be proven.
+    Leapt { ahead: SignedDuration },
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skewed { ahead } => {
+                write!(f, "this machine's clock is {} the database's", Skew(*ahead))
+            }
+            Self::Leapt { ahead } => write!(f, "the clock is {:#} later than can be proven", whole(*ahead)),
+        }
+    }
+}
+
+/// The difference between two clocks, in words.
+struct Skew(SignedDuration);
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.0.is_negative() { "behind" } else { "ahead of" };
+        write!(f, "{:#} {side}", whole(self.0.abs()))
+    }
+}
+
+/// To the nearest second.
+fn whole(time: SignedDuration) -> SignedDuration {
+    SignedDuration::from_secs(time.as_secs_f64().round() as i64)
+}
+
+#[derive(Debug, Default)]
+struct State {
+    judge: Judge,
+    /// By how much this machine's wall clock is ahead of the database's.
+    skew: SignedDuration,
+    /// Whether the difference has been logged.
+    skew_is_told: bool,
+    doubt: Option<Doubt>,
+}
+
+/// Watches the clocks.
+pub struct ClockWatch {
+    clock: Arc<LedgerClock>,
+    database: Arc<dyn Timekeeper>,
+    settings: WatchSettings,
+    state: Mutex<State>,
+}
+
+impl ClockWatch {
+    pub fn new(clock: Arc<LedgerClock>, database: Arc<dyn Timekeeper>, settings: WatchSettings) -> Self {
+        Self { clock, database, settings, state: Mutex::default() }
+    }
+
+    /// Measures how far the clocks differ. Logs a change that an operator should know of, once.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn measure(&self) -> PortResult<()> {
+        let skew = self.clock.measure().await?;
+        let mut state = self.state();
+        state.skew = skew;
+        let is_skewed = skew.abs() > WORTH_A_WORD;
+        if std::mem::replace(&mut state.skew_is_told, is_skewed) != is_skewed {
+            if is_skewed {
+                let why = "windows and expiry use the database's clock; synchronise both machines with a time server";
+                tracing::warn!("{}: {why}", Doubt::Skewed { ahead: skew });
+            } else {
+                tracing::info!("this machine's clock and the database's agree again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the database for its time and judges it; returns the reason when it is unreliable.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn doubt(&self) -> PortResult<Option<Doubt>> {
+        self.judge().await.map(|(doubt, _)| doubt)
+    }
+
+    /// The time for irreversible work; `None` while it is unreliable, which is logged.
+    ///
+    /// # Errors
+    /// The database's own: then the time is unknown too.
+    pub async fn proven(&self) -> PortResult<Option<Timestamp>> {
+        let (doubt, trusted) = self.judge().await?;
+        self.note(doubt);
+        if doubt.is_some() {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let is_fresh = trusted.is_some_and(|trusted| now.duration_since(trusted).abs() < WRITTEN_EVERY);
+        if !is_fresh {
+            self.database.trust_time(now).await?;
+        }
+        Ok(Some(now))
+    }
+
+    /// Records in the database, for all instances, that its time is right; returns that time.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn confirm(&self) -> PortResult<Timestamp> {
+        self.measure().await?;
+        let now = self.clock.now();
+        self.database.trust_time(now).await?;
+        Ok(now)
+    }
+
+    async fn judge(&self) -> PortResult<(Option<Doubt>, Option<Timestamp>)> {
+        self.measure().await?;
+        let trusted = self.database.trusted_time().await?;
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let mut state = self.state();
+        // While the two clocks differ, neither is a basis to judge a later time by.
+        let doubt = if self.is_far_off(state.skew) {
+            Some(Doubt::Skewed { ahead: state.skew })
+        } else {
+            let leapt = state.judge.judge(now, uptime, trusted, &self.settings);
+            leapt.map(|ahead| Doubt::Leapt { ahead })
+        };
+        Ok((doubt, trusted))
+    }
+
+    /// Logs that doubt has begun or ended.
+    fn note(&self, doubt: Option<Doubt>) {
+        let before = std::mem::replace(&mut self.state().doubt, doubt);
+        match (before, doubt) {
+            (None, Some(Doubt::Skewed { .. })) => tracing::error!(
+                "{}: this instance removes and expires nothing until the two clocks agree",
+                doubt.map(|doubt| doubt.to_string()).unwrap_or_default()
+            ),
+            (None, Some(leapt)) => tracing::error!(
+                "{leapt}: this instance removes and expires nothing until the clock comes back, has run steadily for {:?}, or is confirmed by \
+                 `penstock confirm-clock`",
+                self.settings.patience
+            ),
+            (Some(_), None) => tracing::info!("the clock is reliable again; removal and expiry go on"),
+            _ => {}
+        }
+    }
+
+    fn is_far_off(&self, skew: SignedDuration) -> bool {
+        skew.unsigned_abs() > self.settings.max_skew
+    }
+
+    /// How far this machine's wall clock was ahead of the database's at the last measurement.
+    pub fn skew(&self) -> SignedDuration {
+        self.state().skew
+    }
+
+    /// The difference between this machine's clock and the database's at the last measurement, in words.
+    pub fn told_skew(&self) -> String {
+        Doubt::Skewed { ahead: self.skew() }.to_string()
+    }
+
+    /// Whether the clocks differed by more than is allowed at the last measurement.
+    pub fn is_skewed(&self) -> bool {
+        let skew = self.skew();
+        self.is_far_off(skew)
+    }
+
+    /// Whether irreversible work waits.
+    pub fn is_in_doubt(&self) -> bool {
+        self.state().doubt.is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code between lock and unlock can leave it half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ClockWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClockWatch").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{clock::ManualClock, memory_time::MemoryTime, script::Fault};
+
+    struct Scene {
+        machine: Arc<ManualClock>,
+        database: Arc<MemoryTime>,
+        watch: ClockWatch,
+    }
+
+    fn scene() -> Scene {
+        let machine = Arc::new(ManualClock::at("2026-11-01T10:30:00Z"));
+        let database = Arc::new(MemoryTime::new(machine.clone()));
+        let clock = Arc::new(LedgerClock::new(machine.clone(), database.clone()));
+        let settings = WatchSettings {
+            max_skew: Duration::from_secs(300),
+            longest_pause: Duration::from_secs(7 * 86_400),
+            patience: Duration::from_secs(86_400),
+        };
+        let watch = ClockWatch::new(clock, database.clone(), settings);
+        Scene { machine, database, watch }
+    }
+
+    #[tokio::test]
+    async fn clocks_that_agree_prove_the_time_and_it_is_written_down() {
+        let Scene { machine, database, watch } = scene();
+        let now = machine.now();
+        assert_eq!(watch.proven().await.expect("asked"), Some(now));
+        assert_eq!(database.trusted_time().await.expect("read"), Some(now));
+        assert!(!watch.is_skewed() && !watch.is_in_doubt());
+    }
+
+    #[tokio::test]
+    async fn a_machine_whose_clock_is_an_hour_off_proves_nothing_until_it_is_put_right() {
+        for ahead in [1, -1] {
+            let Scene { database, watch, .. } = scene();
+            database.is_ahead_by(SignedDuration::from_hours(-ahead));
+            assert_eq!(watch.proven().await.expect("asked"), None);
+            assert_eq!(database.trusted_time().await.expect("read"), None);
+            assert_eq!(watch.skew(), SignedDuration::from_hours(ahead));
+            assert!(watch.is_skewed() && watch.is_in_doubt());
+            database.is_ahead_by(SignedDuration::ZERO);
+            assert!(watch.proven().await.expect("asked").is_some());
+            assert!(!watch.is_skewed() && !watch.is_in_doubt());
+        }
+    }
+
+    #[tokio::test]
+    async fn clocks_that_leap_together_prove_nothing() {
+        let Scene { machine, database, watch } = scene();
+        let before = machine.now();
+        watch.proven().await.expect("asked").expect("proven");
+        machine.set(before + Duration::from_secs(31 * 86_400));
+        assert_eq!(watch.proven().await.expect("asked"), None);
+        assert_eq!(database.trusted_time().await.expect("read"), Some(before));
+        machine.set(before);
+        assert_eq!(watch.proven().await.expect("asked"), Some(before));
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_answer_proves_nothing() {
+        for call in ["time", "trusted_time", "trust_time"] {
+            let Scene { database, watch, .. } = scene();
+            database.script.next(call, [Fault::Unavailable]);
+            assert!(watch.proven().await.is_err(), "{call}");
+            assert!(watch.proven().await.expect("asked").is_some());
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! `LineageIngest`: gathers events into batches, and reports the outcome of each event once it is durable.
+//!
+//! Offers (one event, or the events of one request) wait for their batch: until it is full, or its oldest offer has waited for the
+//! batch's age, or, under load, until the batch before it is stored. One batch is in flight at a time, so a slow store
+//! makes batches larger, not more numerous.
+//!
+//! **Bound.** Each offer carries a permit for its bytes, taken before its body is read. When there is no permit, the
+//! request is refused. A batch is also bounded by the work it makes for the store: a larger offer is kept in several
+//! batches. **When the store is down**, the offers of the batch get an error and can be sent again: an event sent twice
+//! is kept once, so a lost answer counts nothing twice. **When one offer is rejected** for ever, the others of its
+//! batch are kept: the batch is halved until the rejected offer stands alone.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::Clock,
+    flow::admission::{Admission, AdmissionSnapshot, Permit},
+    model::LineageEvent,
+    ports::{Ingested, Kept, LineageStore, PortError, PortResult},
+};
+
+mod batch;
+
+use self::batch::{Offer, Part, Waiting, batch_of};
+
+/// Bounds of the ingest.
+#[derive(Debug, Clone, Copy)]
+pub struct LineageIngestSettings {
+    /// Events of a batch, beyond which it takes no more offers.
+    pub batch_events: usize,
+    /// The longest time that an offer waits for others.
+    pub batch_age: Duration,
+    /// Bytes of events that may be in flight.
+    pub queue: u32,
+}
+
+/// Dependencies of the ingest.
+pub struct LineageIngestDeps {
+    pub store: Arc<dyn LineageStore>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The counters of the ingest.
+#[derive(Debug, Default)]
+pub struct LineageIngestCounters {
+    /// Events that were new.
+    pub new: AtomicU64,
+    /// Events that were already stored.
+    pub known: AtomicU64,
+    /// Events older than the oldest that their namespace still keeps.
+    pub left: AtomicU64,
+    pub batches: AtomicU64,
+    /// Events of batches that the store did not take.
+    pub failed: AtomicU64,
+}
+
+/// Answered when the actor runs; until then its mailbox has a limit.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Ready(oneshot::Sender<()>);
+
+/// The handle of the ingest.
+#[derive(Clone)]
+pub struct LineageHandle {
+    addr: Addr<LineageIngest>,
+    admission: Admission,
+    counters: Arc<LineageIngestCounters>,
+}
+
+impl LineageHandle {
+    pub fn start(settings: LineageIngestSettings, deps: LineageIngestDeps, arbiter: &ArbiterHandle) -> Self {
+        let counters = Arc::new(LineageIngestCounters::default());
+        let ingest = LineageIngest::new(settings, deps, Arc::clone(&counters));
+        let addr = LineageIngest::start_in_arbiter(arbiter, |ctx| {
+            ctx.set_mailbox_capacity(0);
+            ingest
+        });
+        Self { addr, admission: Admission::new("lineage", settings.queue), counters }
+    }
+
+    /// Waits until the actor runs.
+    pub async fn started(&self) {
+        let (reply, ready) = oneshot::channel();
+        if self.addr.try_send(Ready(reply)).is_ok() {
+            let _ = ready.await;
+        }
+    }
+
+    /// A permit for events of this many bytes, to be taken before they are read.
+    pub fn admit(&self, bytes: u32) -> Option<Permit> {
+        self.admission.try_admit(bytes)
+    }
+
+    /// Like [`admit`](Self::admit), for work inside the node, which may wait.
+    pub async fn admit_in_time(&self, bytes: u32, patience: Duration) -> Option<Permit> {
+        self.admission.admit(bytes, patience).await
+    }
+
+    /// Keeps events; returns the outcome of each, in their order, once it is durable. Events are kept even when the
+    /// caller leaves.
+    ///
+    /// # Errors
+    /// The store's answer to the batch that they were in.
+    pub async fn keep(&self, events: Vec<LineageEvent>, permit: Permit) -> PortResult<Vec<Kept>> {
+        let gone = || PortError::unavailable("lineage ingest", "the actor is gone");
+        let (reply, answer) = oneshot::channel();
+        self.addr.try_send(Offer::new(events, permit, reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Waits until no event is in flight; false when some still is after `patience`.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        let all = u32::try_from(self.admission.snapshot().capacity).unwrap_or(u32::MAX);
+        self.admission.admit(all, patience).await.is_some()
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.addr.connected()
+    }
+
+    pub fn counters(&self) -> &LineageIngestCounters {
+        &self.counters
+    }
+
+    pub fn queue(&self) -> AdmissionSnapshot {
+        self.admission.snapshot()
+    }
+}
+
+pub struct LineageIngest {
+    deps: LineageIngestDeps,
+    counters: Arc<LineageIngestCounters>,
+    waiting: Waiting,
+    /// Offers that are sent before those that wait; each inner queue is one batch. They are halves of a rejected batch,
+    /// and rests of offers that were too large for one batch.
+    ahead: VecDeque<VecDeque<Offer>>,
+    in_flight: bool,
+    armed: bool,
+}
+
+impl LineageIngest {
+    fn new(settings: LineageIngestSettings, deps: LineageIngestDeps, counters: Arc<LineageIngestCounters>) -> Self {
+        Self { deps, counters, waiting: Waiting::new(settings), ahead: VecDeque::new(), in_flight: false, armed: false }
+    }
+
+    /// Sends a batch if one is due; otherwise sets the timer for it.
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        if self.in_flight {
+            return;
+        }
+        if let Some(mut offers) = self.ahead.pop_front() {
+            let batch = batch_of(&mut offers, self.waiting.settings());
+            if !offers.is_empty() {
+                self.ahead.push_front(offers);
+            }
+            return self.send(batch, ctx);
+        }
+        let now = self.deps.clock.monotonic();
+        if self.waiting.is_due(now) {
+            let batch = self.waiting.take(now);
+            return self.send(batch, ctx);
+        }
+        if let Some(due) = self.waiting.due_at()
+            && !self.armed
+        {
+            self.armed = true;
+            ctx.run_later(due.saturating_duration_since(now), |ingest, ctx| {
+                ingest.armed = false;
+                ingest.advance(ctx);
+            });
+        }
+    }
+
+    fn send(&mut self, mut batch: Vec<Part>, ctx: &mut Context<Self>) {
+        self.in_flight = true;
+        let sizes: Vec<usize> = batch.iter().map(|part| part.events.len()).collect();
+        let events: Vec<LineageEvent> = batch.iter_mut().flat_map(|part| part.events.drain(..)).collect();
+        let (store, now) = (Arc::clone(&self.deps.store), self.deps.clock.now());
+        let kept = async move {
+            let answer = store.ingest(&events, now).await;
+            (answer, events)
+        };
+        ctx.spawn(kept.into_actor(self).map(move |(answer, events), ingest, ctx| {
+            ingest.in_flight = false;
+            ingest.answered(batch, &sizes, events, answer);
+            ingest.advance(ctx);
+        }));
+    }
+
+    fn answered(&mut self, batch: Vec<Part>, sizes: &[usize], events: Vec<LineageEvent>, answer: PortResult<Ingested>) {
+        match answer {
+            Ok(Ingested { kept, .. }) => {
+                self.counters.batches.fetch_add(1, Relaxed);
+                self.count(&kept);
+                let mut kept = kept.into_iter();
+                for (Part { mut offer, .. }, size) in batch.into_iter().zip(sizes) {
+                    offer.kept.extend(kept.by_ref().take(*size));
+                    if offer.events.is_empty() {
+                        // A caller that has left needs no answer.
+                        let _ = offer.reply.send(Ok(offer.kept));
+                    } else {
+                        self.ahead.push_front(VecDeque::from([offer]));
+                    }
+                }
+            }
+            Err(PortError::Rejected { .. }) if batch.len() > 1 => {
+                let mut events = events.into_iter();
+                let mut offers: VecDeque<Offer> = batch
+                    .into_iter()
+                    .zip(sizes)
+                    .map(|(part, size)| Part { events: events.by_ref().take(*size).collect(), ..part }.undone())
+                    .collect();
+                let later = offers.split_off(offers.len() / 2);
+                self.ahead.push_front(later);
+                self.ahead.push_front(offers);
+            }
+            Err(error) => {
+                let later: usize = batch.iter().map(|part| part.offer.events.len()).sum();
+                self.counters.failed.fetch_add((events.len() + later) as u64, Relaxed);
+                tracing::warn!(%error, events = events.len(), "the store did not keep a batch of lineage events; their senders get an error and can send them again");
+                let error = Arc::new(error);
+                for Part { offer, .. } in batch {
+                    let _ = offer.reply.send(Err(PortError::shared(&error)));
+                }
+            }
+        }
+    }
+
+    fn count(&self, kept: &[Kept]) {
+        let count = |what: Kept| kept.iter().filter(|kept| **kept == what).count() as u64;
+        self.counters.new.fetch_add(count(Kept::New), Relaxed);
+        self.counters.known.fetch_add(count(Kept::Known), Relaxed);
+        self.counters.left.fetch_add(count(Kept::Left), Relaxed);
+    }
+}
+
+impl Actor for LineageIngest {
+    type Context = Context<Self>;
+}
+
+impl Handler<Offer> for LineageIngest {
+    type Result = ();
+
+    fn handle(&mut self, offer: Offer, ctx: &mut Self::Context) {
+        self.waiting.push(offer, self.deps.clock.monotonic());
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Ready> for LineageIngest {
+    type Result = ();
+
+    fn handle(&mut self, Ready(reply): Ready, _: &mut Self::Context) {
+        let _ = reply.send(());
+    }
+}

@@ -1,0 +1,421 @@
+//! The whole node: starts the actors in order, reports whether they live, and drains them in order.
+//!
+//! Actors run on arbiters of their own, never on a web worker's, so a flooded actor delays no connection, and actors
+//! always outlive the workers. One arbiter serves the ledger's actors (batcher, keeper, Janitor), one reads ahead for
+//! large streams, and the quota shards have the rest.
+
+pub mod change_follower;
+pub mod janitor;
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Addr, Arbiter, ArbiterHandle};
+use jiff::Timestamp;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, broadcast::error::RecvError},
+};
+
+use self::{
+    change_follower::{ChangeFollower, ChangeListener, FollowerDeps},
+    janitor::{Janitor, JanitorDeps, JanitorParts, JanitorSettings, Observer},
+};
+use crate::{
+    clock::{Clock, watch::ClockWatch},
+    content::{
+        delivery::{Delivery, Order},
+        quarantine_sync,
+        reader::{ContentSettings, ContentStore},
+        upload::{Ingest, IngestSettings},
+    },
+    flow::admission::{Admission, AdmissionSnapshot},
+    ids::{ContentHash, NodeId, ReceiptId},
+    model::Credit,
+    ports::{
+        BlobStore, Catalog, Changes, Installations, Invalidations, Ledger, Policies, PortResult, SharedState,
+        StorageRecords, Tag, Timelines, Upkeep,
+    },
+    quota::{
+        cache::{QuotaDeps, QuotaHandle, QuotaSettings},
+        heartbeat::{self, KeeperDeps, LeaseKeeper, LifeListener, beat, count_instances, watch_others},
+        node_epoch::NodeLife,
+        usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+    },
+    storage::{
+        last_access::LastUses,
+        maintenance::{self, KeeperSettings, StorageKeeper},
+        mover::Mover,
+        verifier::{Verifier, VerifierDeps},
+    },
+};
+
+/// Concurrent verifications and moves that clients asked for: each reads as fast as the storage allows.
+const STORAGE_WORK: u32 = 4;
+
+/// How long cut connections may take to close.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The ports of a node.
+#[derive(Clone)]
+pub struct Ports {
+    pub ledger: Arc<dyn Ledger>,
+    pub upkeep: Arc<dyn Upkeep>,
+    pub catalog: Arc<dyn Catalog>,
+    pub changes: Arc<dyn Changes>,
+    pub timelines: Arc<dyn Timelines>,
+    pub policies: Arc<dyn Policies>,
+    pub blobs: Arc<dyn BlobStore>,
+    pub shared: Arc<dyn SharedState>,
+    pub storage: Arc<dyn StorageRecords>,
+    pub installations: Arc<dyn Installations>,
+    /// The clock that all instances use.
+    pub clock: Arc<dyn Clock>,
+    /// Whether that clock is reliable.
+    pub watch: Arc<ClockWatch>,
+}
+
+impl From<&Ports> for JanitorDeps {
+    fn from(ports: &Ports) -> Self {
+        Self {
+            ledger: Arc::clone(&ports.ledger),
+            upkeep: Arc::clone(&ports.upkeep),
+            catalog: Arc::clone(&ports.catalog),
+            changes: Arc::clone(&ports.changes),
+            policies: Arc::clone(&ports.policies),
+            blobs: Arc::clone(&ports.blobs),
+            installations: Arc::clone(&ports.installations),
+            clock: Arc::clone(&ports.clock),
+            watch: Arc::clone(&ports.watch),
+        }
+    }
+}
+
+/// Bounds and times of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSettings {
+    pub quota: QuotaSettings,
+    pub usage: UsageSettings,
+    pub content: ContentSettings,
+    pub ingest: IngestSettings,
+    pub janitor: JanitorSettings,
+    pub storage: KeeperSettings,
+    /// Concurrent streams on this instance.
+    pub max_streams: u32,
+    /// Concurrent searches of the catalogue.
+    pub max_searches: u32,
+    /// How long leases live without a heartbeat.
+    pub lease_ttl: Duration,
+    pub heartbeat: Duration,
+    /// How often the log of changes is polled.
+    pub change_poll: Duration,
+}
+
+/// Listeners to a node's events.
+#[derive(Clone)]
+pub struct Observers {
+    /// Called with this node's epochs, so that the next process of this identity knows them.
+    pub lives: LifeListener,
+    /// Called after each pass of the Janitor.
+    pub janitor: Observer,
+    /// Called for each change, made here or elsewhere, in addition to the quota cache.
+    pub changes: ChangeListener,
+}
+
+/// A running node.
+#[derive(Clone)]
+pub struct Node {
+    pub quota: QuotaHandle,
+    pub usage: UsageHandle,
+    pub content: ContentStore,
+    pub ingest: Ingest,
+    /// Verifies and repairs stored copies.
+    pub verifier: Verifier,
+    pub mover: Mover,
+    /// Concurrent verifications and moves that clients asked for.
+    pub storage_work: Admission,
+    /// Running streams: a permit each, from before the first check of the receipt until the body is dropped.
+    pub streams: Admission,
+    /// Running searches of the catalogue: any client may send them, and they must leave the database to streams.
+    pub searches: Admission,
+    storage: ArbiterHandle,
+    ledger: Arc<dyn Ledger>,
+    uses: Arc<LastUses>,
+    records: Arc<dyn StorageRecords>,
+    clock: Arc<dyn Clock>,
+    storage_keeper: Arc<Addr<StorageKeeper>>,
+    life: Arc<NodeLife>,
+    listener: ChangeListener,
+    keeper: Arc<Addr<LeaseKeeper>>,
+    follower: Arc<Addr<ChangeFollower>>,
+    janitor: Arc<Addr<Janitor>>,
+}
+
+/// The work left when a node stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Streams that had not ended.
+    pub streams: u64,
+    /// Usage rows that are not in the ledger.
+    pub unsettled: u64,
+    /// Whether the node's epoch was closed in the ledger. If not, the rest of its leases is charged or released when
+    /// its time is over, as after a crash.
+    pub closed: bool,
+}
+
+impl Node {
+    /// Starts a node. Needs a running actix system; reads, hashes and uploads run on `io`.
+    ///
+    /// # Errors
+    /// When the ledger does not acknowledge the first heartbeat.
+    pub async fn start(
+        ports: &Ports,
+        settings: &NodeSettings,
+        node: NodeId,
+        observers: Observers,
+        io: Handle,
+    ) -> PortResult<Self> {
+        let Ports { ledger, shared, clock, .. } = ports;
+        // Before anything is kept in memory: changes from here on are read in the log.
+        let from = ports.changes.changes(None, 1).await.ok();
+        let life = Arc::new(NodeLife::new(node, clock.now().as_microsecond(), clock.monotonic()));
+        if let Some(from) = &from {
+            life.enter(from.timeline.timeline_id);
+        }
+        (observers.lives)(&life.record());
+        let ledger_arbiter = Arbiter::new().handle();
+        let usage = UsageHandle::start(
+            settings.usage,
+            UsageDeps { ledger: Arc::clone(ledger), clock: Arc::clone(clock), life: Arc::clone(&life) },
+            &ledger_arbiter,
+        );
+        let fenced = Arc::new(Notify::new());
+        let deps = QuotaDeps {
+            ledger: Arc::clone(ledger),
+            shared: Arc::clone(shared),
+            changes: Arc::clone(&ports.changes),
+            clock: Arc::clone(clock),
+            usage: usage.clone(),
+            life: Arc::clone(&life),
+            fenced: Arc::clone(&fenced),
+        };
+        let quota_arbiters: Vec<_> = (0..settings.quota.shards.max(1)).map(|_| Arbiter::new().handle()).collect();
+        let quota = QuotaHandle::start(settings.quota, &deps, &quota_arbiters);
+
+        let keeper = KeeperDeps {
+            ledger: Arc::clone(ledger),
+            timelines: Arc::clone(&ports.timelines),
+            clock: Arc::clone(clock),
+            life: Arc::clone(&life),
+            quota: quota.clone(),
+            fenced: Arc::clone(&fenced),
+            lives: Arc::clone(&observers.lives),
+            ttl: settings.lease_ttl,
+            heartbeat: settings.heartbeat,
+        };
+        usage.flush(settings.quota.patience).await;
+        quota.started().await;
+        beat(&keeper).await?;
+        count_instances(&keeper).await;
+        watch_others(&keeper).await;
+        let keeper = LeaseKeeper::start(keeper, Arc::clone(&ports.watch), &ledger_arbiter);
+        let content = ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone());
+        content.quarantine().load(&*ports.storage).await?;
+        io.spawn(quarantine_sync::follow(content.clone(), Arc::clone(&ports.storage)));
+        let listener: ChangeListener = {
+            let (quota, quarantine) = (quota.clone(), content.quarantine().clone());
+            Arc::new(move |tag: Option<&Tag>| {
+                quarantine.heard(tag);
+                match tag {
+                    Some(tag) => quota.invalidate(tag),
+                    None => quota.invalidate_all(),
+                }
+                (observers.changes)(tag);
+            })
+        };
+        ledger_arbiter.spawn(follow(shared.invalidations(), Arc::clone(&listener)));
+        let follower = ChangeFollower::start(
+            FollowerDeps {
+                changes: Arc::clone(&ports.changes),
+                timelines: Arc::clone(&ports.timelines),
+                from: from.map(|page| page.mark),
+                life: Arc::clone(&life),
+                fenced,
+                clock: Arc::clone(clock),
+                interval: settings.change_poll,
+                listener: Arc::clone(&listener),
+            },
+            &ledger_arbiter,
+        );
+
+        let janitor = JanitorParts {
+            deps: JanitorDeps::from(ports),
+            settings: settings.janitor,
+            life: Arc::clone(&life),
+            observer: observers.janitor,
+        };
+        let janitor = Janitor::start(janitor, &ledger_arbiter);
+        let verifier = Verifier::new(VerifierDeps {
+            blobs: Arc::clone(&ports.blobs),
+            records: Arc::clone(&ports.storage),
+            content: content.clone(),
+            clock: Arc::clone(clock),
+            node,
+            io: io.clone(),
+            missing_per_hour: settings.storage.missing_per_hour,
+        });
+        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastUses>::default());
+        let keeper_deps = maintenance::KeeperDeps {
+            records: Arc::clone(&ports.storage),
+            content: content.clone(),
+            verifier: verifier.clone(),
+            mover: mover.clone(),
+            uses: Arc::clone(&uses),
+            clock: Arc::clone(clock),
+            watch: Arc::clone(&ports.watch),
+            node,
+        };
+        let storage_keeper = StorageKeeper::start(keeper_deps, settings.storage, &ledger_arbiter);
+        let ingest =
+            Ingest::new(Arc::clone(&ports.blobs), Arc::clone(&ports.catalog), Arc::clone(clock), io, settings.ingest);
+        Ok(Self {
+            quota,
+            usage,
+            ingest: ingest.mending(content.quarantine().clone()),
+            content,
+            verifier,
+            mover,
+            storage_work: Admission::new("storage_work", STORAGE_WORK),
+            ledger: Arc::clone(ledger),
+            uses,
+            records: Arc::clone(&ports.storage),
+            clock: Arc::clone(clock),
+            storage_keeper: Arc::new(storage_keeper),
+            streams: Admission::new("streams", settings.max_streams),
+            searches: Admission::new("searches", settings.max_searches),
+            storage: Arbiter::new().handle(),
+            life,
+            listener,
+            keeper: Arc::new(keeper),
+            follower: Arc::new(follower),
+            janitor: Arc::new(janitor),
+        })
+    }
+
+    /// Opens the body of an admitted stream.
+    ///
+    /// # Errors
+    /// As [`Delivery::open`].
+    pub async fn deliver(&self, order: Order) -> PortResult<Delivery> {
+        Delivery::open(&self.content, order, &self.storage).await
+    }
+
+    /// Whether every actor lives. An actor that panicked does not come back: the node should exit with an error.
+    pub fn is_alive(&self) -> bool {
+        let tasks = self.keeper.connected() && self.follower.connected() && self.janitor.connected();
+        let tasks = tasks && self.storage_keeper.connected();
+        self.quota.is_alive() && self.usage.is_alive() && tasks
+    }
+
+    /// The time that all instances use.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Notes that a content was delivered.
+    pub fn used(&self, hash: ContentHash) {
+        self.uses.used(hash, self.clock.now());
+    }
+
+    /// Whether another process runs with this node's identity. This one then takes no more leases, and should end.
+    pub fn has_namesake(&self) -> bool {
+        self.life.has_namesake()
+    }
+
+    /// How often the database was found to have been restored while this node ran.
+    pub fn restores(&self) -> u64 {
+        self.life.restores()
+    }
+
+    /// Invalidates everything on this instance that depends on the tag.
+    pub fn invalidate(&self, tag: &Tag) {
+        (self.listener)(Some(tag));
+    }
+
+    /// Instances that the ledger knew to be alive at the last heartbeat, including this one.
+    pub fn instances(&self) -> u32 {
+        self.life.instances()
+    }
+
+    /// Credit that the ledger had leased to this node at the last comparison, without the node's knowledge.
+    pub fn unknown_leases(&self) -> Credit {
+        self.life.unknown()
+    }
+
+    /// The queues of the node, for gauges.
+    pub fn queues(&self) -> Vec<AdmissionSnapshot> {
+        let single = [
+            self.streams.snapshot(),
+            self.searches.snapshot(),
+            self.usage.queue(),
+            self.ingest.queue(),
+            self.content.read_ahead(),
+            self.storage_work.snapshot(),
+        ];
+        self.quota.queues().chain(single).collect()
+    }
+
+    /// Waits until the usage of a receipt's ended streams is in the ledger, so that a client reads the usage of its
+    /// last stream; false when it is not within `patience`.
+    pub async fn settled(&self, receipt: ReceiptId, patience: Duration) -> bool {
+        self.quota.caught_up(receipt).await;
+        self.usage.flush(patience).await
+    }
+
+    /// Gives leases back, waits until usage is in the ledger, and closes the node's epoch there. For shutdown, after
+    /// the last stream has ended.
+    pub async fn drain(&self, patience: Duration) -> DrainReport {
+        // Cut connections may still be closing. A stream gives its permit back after it has reported its end, so when
+        // all permits are back, all sent bytes are reported.
+        let all = u32::try_from(self.streams.snapshot().capacity).unwrap_or(u32::MAX);
+        drop(self.streams.admit(all, CLOSING_PATIENCE).await);
+        self.quota.drain().await;
+        let flushed = self.usage.flush(patience).await;
+        let (streams, unsettled) = (self.streams.in_use(), self.usage.queue().in_use);
+        // The unsettled bytes of a stream are covered by its lease alone, so an epoch with such a stream is not closed.
+        let closed = flushed && streams == 0 && unsettled == 0 && self.close(patience).await;
+        // A use that is not recorded makes content look older than it is, by the uses of the last seconds.
+        let told = tokio::time::timeout(patience, maintenance::flush_uses(&self.uses, &*self.records)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            tracing::warn!(
+                "the last uses of content were not recorded; content used in the last seconds may look unused"
+            );
+        }
+        DrainReport { streams, unsettled, closed }
+    }
+
+    async fn close(&self, patience: Duration) -> bool {
+        let left = heartbeat::close(&*self.ledger, &self.life, patience).await;
+        if let Some(credit) = left.filter(|credit| !credit.is_zero()) {
+            let Credit { bytes, requests } = credit;
+            tracing::warn!(
+                bytes,
+                requests,
+                "the ledger had leases for this node that the node did not hold; they were released"
+            );
+        }
+        left.is_some()
+    }
+}
+
+/// Passes on messages of other instances. Missed ones are found in the log of changes a moment later.
+async fn follow(mut tags: Invalidations, listener: ChangeListener) {
+    loop {
+        match tags.recv().await {
+            Ok(tag) => listener(Some(&tag)),
+            Err(RecvError::Lagged(missed)) => {
+                tracing::debug!(missed, "messages of other nodes were missed; the log of changes has them");
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Quota: whether a stream may start, what it may spend, and what it has spent.
+//!
+//! [`cache`] answers before each stream, from [`book`], which is arithmetic; what the book lacks is fetched from the ledger in the
+//! order that [`refill_queue`] keeps. [`usage_batcher`] brings what was spent to the ledger, gathered by [`usage_batch`].
+//! [`heartbeat`] keeps this node's epoch alive in the ledger, as [`node_epoch`] and [`held_credit`] know it. [`refusal`] says why a
+//! stream is not started, and [`revocation`] ends those that run on a receipt which lost its right.
+//!
+//! Handlers and [`content`](crate::content) call the cache's handle. **Bound.** Each question to a shard and each usage row carries
+//! a permit.
+
+pub mod book;
+pub mod cache;
+pub mod heartbeat;
+pub mod held_credit;
+pub mod node_epoch;
+pub mod refill_queue;
+pub mod refusal;
+pub mod revocation;
+pub mod usage_batch;
+pub mod usage_batcher;

@@ -1,0 +1,136 @@
+//! A reservation: the obligation to settle, as a guard. However a stream ends, its end is reported exactly once.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use jiff::Timestamp;
+
+use super::Link;
+use crate::{
+    flow::admission::Permit,
+    ids::{ReceiptId, SessionId, UsageId},
+    model::{Credit, Outcome},
+    quota::{book::Grant, node_epoch::LeaseTime},
+};
+
+/// The result of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Payload bytes that are charged.
+    pub bytes_sent: u64,
+    /// The highest offset delivered: where a session continues.
+    pub position: u64,
+    pub outcome: Outcome,
+}
+
+/// Resources that a stream holds while it runs.
+pub(super) struct Held {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) stream: UsageId,
+    pub(super) session: Option<SessionId>,
+    pub(super) leased: Credit,
+    pub(super) lease_epoch: Option<i64>,
+    pub(super) started_at: Timestamp,
+    /// Whether a slot in the shared state is taken.
+    pub(super) slot: bool,
+    pub(super) content_hash: crate::ids::ContentHash,
+    pub(super) usage_permit: Permit,
+}
+
+/// The end of a stream, for the shard that admitted it.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Settle {
+    pub(super) held: Held,
+    pub(super) ended: Ended,
+}
+
+/// Gives back a stream's slot before its end is reported.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct ReleaseSlot {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) stream: UsageId,
+}
+
+/// An admitted stream.
+///
+/// [`settle`](Self::settle) reports how it ended. Dropping it instead charges nothing: the stream never began.
+pub struct Reservation {
+    grant: Grant,
+    held: Option<Held>,
+    link: Arc<Link>,
+    /// Present where bytes sent after the lease's time could exceed a limit.
+    lease_time: Option<LeaseTime>,
+}
+
+impl Reservation {
+    pub(super) fn new(grant: Grant, held: Held, link: Arc<Link>) -> Self {
+        link.counters.active_streams.fetch_add(1, Relaxed);
+        Self { grant, held: Some(held), link, lease_time: None }
+    }
+
+    /// Makes the stream end when this time is over.
+    pub(super) fn within(mut self, lease_time: Option<LeaseTime>) -> Self {
+        self.lease_time = lease_time;
+        self
+    }
+
+    pub(super) fn with_slot(mut self) -> Self {
+        if let Some(held) = &mut self.held {
+            held.slot = true;
+        }
+        self
+    }
+
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Whether the credit that admitted this stream may have been given to other nodes, so that it must end.
+    pub fn lost_its_lease(&self) -> bool {
+        self.lease_time.as_ref().is_some_and(LeaseTime::is_over)
+    }
+
+    /// Counts that it is about to end because it [`lost_its_lease`](Self::lost_its_lease).
+    pub fn count_cut(&self) {
+        self.link.counters.cut.fetch_add(1, Relaxed);
+    }
+
+    /// Frees the stream slot ahead of the settlement, when the last piece has been handed over. So a client that has read its
+    /// last byte may start the next stream at once: the release is in the shard's mailbox before the byte is on the wire.
+    pub fn release_slot(&mut self) {
+        if let Some(held) = &mut self.held
+            && held.slot
+        {
+            let release = ReleaseSlot { receipt_id: held.receipt_id, stream: held.stream };
+            held.slot = !self.link.tell(release);
+        }
+    }
+
+    pub fn settle(mut self, ended: Ended) {
+        self.tell(ended);
+    }
+
+    /// Ends it and charges the whole reservation: another server delivers the content. The session's position stays as
+    /// it was, since this node does not see how far the client gets.
+    pub fn delegate(mut self) {
+        let bytes_sent = self.grant.reserved.bytes;
+        self.tell(Ended { bytes_sent, position: 0, outcome: Outcome::Delegated });
+    }
+
+    fn tell(&mut self, ended: Ended) {
+        let Some(held) = self.held.take() else { return };
+        let leased = held.leased;
+        if !self.link.tell(Settle { held, ended }) {
+            self.link.counters.settled();
+            self.link.counters.lost_settlements.fetch_add(1, Relaxed);
+            tracing::error!(?leased, "the quota shard is gone; the ledger reclaims the lease when its time is over");
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.tell(Ended { bytes_sent: 0, position: 0, outcome: Outcome::Aborted });
+    }
+}

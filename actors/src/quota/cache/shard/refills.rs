@@ -1,0 +1,170 @@
+//! Refills: a shard's requests to the ledger, and the questions that their answers decide.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use super::QuotaShard;
+use crate::{
+    ids::ReceiptId,
+    model::{Credit, WindowKind},
+    ports::{PortError, PortResult, Refill, Want},
+    quota::{
+        book::{Decision, Freshness},
+        refill_queue::Trip,
+    },
+};
+
+/// Refills in flight per shard. Two keep a slow round trip from blocking the receipts that come after it; receipts that
+/// wait meanwhile go out together.
+const MAX_ROUND_TRIPS: usize = 2;
+
+/// Receipts per round trip: keeps one statement and its locks small.
+const MAX_WANTS: usize = 128;
+
+impl QuotaShard {
+    pub(super) fn want(&mut self, want: Want, ctx: &mut Context<Self>) {
+        self.refills.want(want);
+        self.pump(ctx);
+    }
+
+    /// Sends wanted refills, as far as round trips are free.
+    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        while self.round_trips < MAX_ROUND_TRIPS {
+            let (node, now) = (self.deps.life.current(), self.deps.clock.now());
+            let Some(trip) = self.refills.next_trip(node, now, MAX_WANTS) else { break };
+            let (ledger, sizing) = (Arc::clone(&self.deps.ledger), self.settings.sizing);
+            self.round_trips += 1;
+            self.link.counters.refills.fetch_add(1, Relaxed);
+            self.deps.life.held().asks();
+            let asking = async move {
+                let answer = ledger.refill(trip.node, &trip.requests, sizing, trip.at).await;
+                (trip, answer)
+            };
+            ctx.spawn(asking.into_actor(self).map(move |(trip, answer), shard, ctx| {
+                shard.round_trips -= 1;
+                shard.refilled(&trip, answer, ctx);
+                // Count first: until a lost request is answered, it may have been granted.
+                shard.count_unanswered();
+                shard.deps.life.held().knows();
+                shard.pump(ctx);
+                shard.finish_drain();
+            }));
+        }
+        self.count_unanswered();
+    }
+
+    /// Repeats unanswered requests: one round trip of them, until the ledger answers.
+    pub(super) fn ask_again(&mut self, ctx: &mut Context<Self>) {
+        self.refills.ask_again(MAX_WANTS);
+        self.pump(ctx);
+    }
+
+    fn refilled(&mut self, trip: &Trip, answer: PortResult<Vec<Refill>>, ctx: &mut Context<Self>) {
+        let refills = match answer {
+            Ok(refills) => refills,
+            Err(error) => return self.refill_failed(trip, &error, ctx),
+        };
+        // The ledger answers again: repeat all lost requests.
+        self.refills.ask_again(usize::MAX);
+        let moment = self.moment();
+        for (request, mut refill) in trip.requests.iter().zip(refills) {
+            let want = &request.want;
+            let id = want.receipt_id;
+            let outdated = self.refills.answered(id);
+            let reclaimed = trip.node.epoch != moment.epoch;
+            if reclaimed {
+                // A lease of an epoch that was fenced meanwhile no longer belongs to this node.
+                refill.granted = Credit::ZERO;
+            }
+            let hour_is_over = !refill.windows[WindowKind::Hour.index()].window.contains(moment.wall);
+            // The answer to a repeated request may describe the time when it was first sent.
+            let unsure = outdated || reclaimed || hour_is_over || request.again;
+            self.deps.life.held().granted(trip.node.epoch, refill.granted);
+            let refused = refill.lacking(want).filter(|_| !unsure);
+            if let Some(release) = self.book.apply(id, refill, &moment) {
+                self.deps.usage.release(release);
+            }
+            if outdated && self.book.invalidate(id) && !self.waiting.contains_key(&id) {
+                self.reload(id, ctx);
+            }
+            self.retry(id, refused, ctx);
+        }
+        // Keep the bound: new entries push out the oldest ones, however fast they come.
+        self.forget(trip.requests.len() * 2);
+    }
+
+    /// Decides again for all questions that wait for a receipt. A question that needs at least the credit that the
+    /// ledger has just `refused` is refused too. One that needs less, or that was not part of the request, has to wait
+    /// for a refill of its own.
+    pub(super) fn retry(&mut self, id: ReceiptId, refused: Option<Credit>, ctx: &mut Context<Self>) {
+        let Some(mut queue) = self.waiting.remove(&id) else { return };
+        let moment = self.moment();
+        while let Some(question) = queue.pop_front() {
+            if question.is_abandoned(moment.monotonic) {
+                continue;
+            }
+            match self.book.acquire(&question.ask, &moment, Freshness::Required) {
+                Decision::Refill(want)
+                    if refused.is_some_and(|refused| want.need.covers(refused)) && self.may_recall(id, want.need) =>
+                {
+                    queue.push_front(question);
+                    self.waiting.insert(id, queue);
+                    self.recall(id, refused, ctx);
+                    return;
+                }
+                Decision::Refill(want) if refused.is_some_and(|refused| want.need.covers(refused)) => {
+                    let refusal = self.book.refuse(&question.ask, &moment);
+                    self.refuse(question.purpose, refusal);
+                    // Too little for this stream. Together with other instances' leases it may be enough for a stream
+                    // elsewhere.
+                    self.hand_back(id);
+                }
+                Decision::Refill(want) => {
+                    queue.push_front(question);
+                    self.waiting.insert(id, queue);
+                    self.want(want, ctx);
+                    return;
+                }
+                decision => self.conclude(question, decision, ctx),
+            }
+        }
+        self.recalls.end(id);
+    }
+
+    /// The ledger did not answer: entries in memory decide, at any age. Requests that it may have granted are repeated.
+    fn refill_failed(&mut self, trip: &Trip, error: &PortError, ctx: &mut Context<Self>) {
+        self.link.counters.refill_errors.fetch_add(1, Relaxed);
+        if matches!(error, PortError::Fenced) {
+            self.deps.fenced.notify_one();
+        }
+        // For an ended epoch nothing will be granted, and earlier grants are reclaimed with it.
+        let is_over = matches!(error, PortError::Fenced) || trip.node != self.deps.life.current();
+        let is_rejected = matches!(error, PortError::Rejected { .. });
+        tracing::warn!(%error, receipts = trip.requests.len(), "the ledger did not answer a refill; entries and leases in memory decide");
+        let moment = self.moment();
+        for request in &trip.requests {
+            let id = request.want.receipt_id;
+            // A rejected request was not granted, unless an earlier statement was.
+            if is_over || (is_rejected && !request.again) {
+                self.refills.answered(id);
+            } else {
+                self.refills.lost(request);
+            }
+            for question in self.waiting.remove(&id).unwrap_or_default() {
+                let decision = self.book.acquire(&question.ask, &moment, Freshness::AnyAge);
+                self.conclude(question, decision, ctx);
+            }
+            if self.book.must_learn(id) {
+                self.unanswered.insert(id);
+            }
+        }
+    }
+
+    /// Finds out whether the running streams of a receipt may go on.
+    pub(super) fn reload(&mut self, id: ReceiptId, ctx: &mut Context<Self>) {
+        if let Some(want) = self.book.reload(id) {
+            self.want(want, ctx);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! `LeaseKeeper`: keeps this node, and so its leases, alive in the ledger.
+//!
+//! One statement renews the node's epoch, however many leases it holds. When the ledger answers that the epoch is gone
+//! (the node was silent for too long and another node reclaimed it), all leases in memory are forfeit and the node
+//! starts a new epoch. A later epoch that is alive, and that this process did not start, belongs to another process
+//! with the same identity: one data folder is a copy of the other. Then this node takes no more leases and stops, so
+//! that the two do not take each other's. A lease's validity is counted from before the heartbeat was sent, so this
+//! node stops spending before the ledger takes the lease back. After each heartbeat the node measures the database's
+//! clock, by which it chooses windows, and reads the heartbeats of the other nodes, so that its own clock can tell
+//! which of them are silent. A node that stops closes its epoch itself ([`close`]): the rest of its leases is released,
+//! not charged.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use tokio::sync::Notify;
+
+use crate::{
+    clock::{Clock, watch::ClockWatch},
+    model::Credit,
+    ports::{Ledger, PortError, PortResult, Standing, Timelines},
+    quota::{
+        cache::QuotaHandle,
+        node_epoch::{LifeRecord, NodeLife},
+    },
+};
+
+/// Called with an epoch before its first heartbeat is sent, and for each heartbeat that the ledger has acknowledged.
+pub type LifeListener = Arc<dyn Fn(&LifeRecord) + Send + Sync>;
+
+/// The reason recorded for a timeline's end when a node has seen commits that the database lacks.
+const BEHIND: &str = "the database is behind what a node knows to be committed";
+
+/// Dependencies of the keeper.
+#[derive(Clone)]
+pub struct KeeperDeps {
+    pub ledger: Arc<dyn Ledger>,
+    pub timelines: Arc<dyn Timelines>,
+    pub clock: Arc<dyn Clock>,
+    pub life: Arc<NodeLife>,
+    pub quota: QuotaHandle,
+    /// Notified by the quota shards when a refill was fenced.
+    pub fenced: Arc<Notify>,
+    pub lives: LifeListener,
+    /// How long leases live without a heartbeat.
+    pub ttl: Duration,
+    /// The time between two heartbeats: several may fail before the leases are lost.
+    pub heartbeat: Duration,
+}
+
+/// Sends one heartbeat; after a fence, starts a new epoch and sends another.
+///
+/// # Errors
+/// When the ledger cannot be reached: leases then stay valid until their time is over. `Fenced` when another process
+/// runs with this node's identity.
+pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
+    let life = &deps.life;
+    if life.is_displaced() {
+        begin_epoch(deps).await?;
+    }
+    loop {
+        if deps.life.ends() {
+            return Ok(());
+        }
+        let sent = deps.clock.monotonic();
+        match deps.ledger.heartbeat(life.current(), deps.ttl).await {
+            Ok(()) => {
+                life.renew(sent, deps.ttl);
+                (deps.lives)(&life.record());
+                return Ok(());
+            }
+            Err(PortError::Fenced) if life.ends() => return Ok(()),
+            Err(PortError::Fenced) => begin_epoch(deps).await?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Starts a new epoch, unless another process has this identity.
+async fn begin_epoch(deps: &KeeperDeps) -> PortResult<()> {
+    let current = deps.life.current();
+    let known = deps.ledger.standing(current.node).await?;
+    if let Some(later) = known.filter(|known| known.alive && known.epoch > current.epoch) {
+        if !deps.life.has_namesake() {
+            tracing::error!(
+                node = %current.node,
+                epoch = later.epoch,
+                "another process runs with this node's identity: one data folder is a copy of the other; this node takes no \
+                 more leases and stops. Start it again: it then takes an identity of its own"
+            );
+        }
+        deps.life.meet_namesake();
+        return Err(PortError::Fenced);
+    }
+    // Microseconds grow, and `last + 1` exceeds an epoch that a clock set back would repeat.
+    let last = known.map_or(current.epoch, |known| known.epoch.max(current.epoch));
+    let epoch = deps.clock.now().as_microsecond().max(last.saturating_add(1));
+    tracing::warn!(epoch, "another node reclaimed this node's leases; this node goes on under a new epoch");
+    deps.life.restart(epoch);
+    (deps.lives)(&deps.life.record());
+    deps.quota.forfeit();
+    Ok(())
+}
+
+/// Whether the ledger has lost heartbeats that it acknowledged. Then the database was set back, and this node begins a
+/// new timeline. All instances follow it.
+///
+/// # Errors
+/// When the ledger cannot be reached.
+pub async fn is_behind(deps: &KeeperDeps) -> PortResult<bool> {
+    let (life, beats) = (deps.life.current(), deps.life.beats());
+    if beats == 0
+        || deps.life.is_displaced()
+        || !Standing::is_behind(deps.ledger.standing(life.node).await?, life.epoch, beats)
+    {
+        return Ok(false);
+    }
+    let timeline = deps.timelines.timeline().await?;
+    tracing::error!(
+        beats,
+        reason = BEHIND,
+        "a new timeline begins: the database was set back, and lacks heartbeats that it acknowledged"
+    );
+    deps.timelines.begin_timeline(timeline.timeline_id, BEHIND).await?;
+    deps.life.forget_beats();
+    Ok(true)
+}
+
+/// Asks how many instances share the ledger. While it does not answer, the last count stays.
+pub async fn count_instances(deps: &KeeperDeps) {
+    match deps.ledger.nodes_alive().await {
+        Ok(alive) => deps.life.saw_instances(alive),
+        Err(error) => tracing::debug!(%error, "the instances were not counted; the last count stays"),
+    }
+}
+
+/// Reads the heartbeats of the other nodes, to measure how long each of them has been silent. A read that fails measures nothing.
+pub async fn watch_others(deps: &KeeperDeps) {
+    let sent = deps.clock.monotonic();
+    match deps.ledger.pulses().await {
+        Ok(pulses) => deps.life.others().saw(&pulses, deps.ttl, sent, deps.clock.monotonic()),
+        Err(error) => {
+            tracing::debug!(%error, "the heartbeats of the other nodes were not read; the next heartbeat tries again");
+        }
+    }
+}
+
+/// Measures the database's clock. While the ledger does not answer, the last measurement stays.
+async fn measure_clock(watch: &ClockWatch) {
+    if let Err(error) = watch.measure().await {
+        tracing::debug!(%error, "the database's clock was not measured; the last measurement stays");
+    }
+}
+
+/// Leases released in one step, which is one short transaction.
+const CLOSE_STEP: u32 = 500;
+
+/// Between two attempts to reach the ledger.
+const CLOSE_RETRY: Duration = Duration::from_millis(200);
+
+/// Closes the epoch of a node after all of its usage was settled. Returns how much of its leases the ledger still had,
+/// although the node had given back all leases that it knew of. No heartbeat follows. `None` when the ledger did not
+/// answer within `patience`.
+pub async fn close(ledger: &dyn Ledger, life: &NodeLife, patience: Duration) -> Option<Credit> {
+    life.end();
+    let closing = async {
+        let mut released = Credit::ZERO;
+        loop {
+            match ledger.close(life.current(), CLOSE_STEP).await {
+                Ok(step) => {
+                    released += step.credit;
+                    if !step.more {
+                        return released;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the ledger did not close this node's epoch; this node asks again");
+                    tokio::time::sleep(CLOSE_RETRY).await;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(patience, closing).await.ok()
+}
+
+/// Compares the leases that the ledger counts for this node with those the node knows of, if no statement ran meanwhile.
+pub async fn compare(deps: &KeeperDeps) {
+    let held = deps.life.held();
+    let unanswered = || deps.quota.counters().unanswered.load(Relaxed);
+    let Some(before) = held.at_rest().filter(|_| unanswered() == 0) else { return };
+    match deps.ledger.leased(deps.life.current()).await {
+        Ok(leased) if held.at_rest() == Some(before) && unanswered() == 0 => {
+            let unknown = leased - before.held.min(leased);
+            deps.life.compared(unknown);
+            if !unknown.is_zero() {
+                let Credit { bytes, requests } = unknown;
+                tracing::error!(
+                    bytes,
+                    requests,
+                    "the ledger counts leases for this node that the node does not hold; they stay reserved until this node stops"
+                );
+            }
+            if let Err(error) = deps.ledger.note_unknown(deps.life.current(), unknown).await {
+                tracing::debug!(%error, "what was compared was not noted for an audit");
+            }
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::debug!(%error, "the leases were not compared with the ledger; the next comparison tries again");
+        }
+    }
+}
+
+/// The actor that sends heartbeats.
+pub struct LeaseKeeper {
+    deps: KeeperDeps,
+    watch: Arc<ClockWatch>,
+}
+
+impl LeaseKeeper {
+    pub fn start(deps: KeeperDeps, watch: Arc<ClockWatch>, arbiter: &ArbiterHandle) -> Addr<Self> {
+        Self::start_in_arbiter(arbiter, |_| Self { deps, watch })
+    }
+
+    /// Waits for the interval or a fence, sends a heartbeat, and repeats.
+    fn wait_and_beat(&mut self, ctx: &mut Context<Self>) {
+        let (deps, watch) = (self.deps.clone(), Arc::clone(&self.watch));
+        let round = async move {
+            let _ = tokio::time::timeout(deps.heartbeat, deps.fenced.notified()).await;
+            if deps.life.ends() {
+                return;
+            }
+            let beaten = match is_behind(&deps).await {
+                // The change follower sees the new timeline, and asks for a new epoch.
+                Ok(true) => return,
+                Ok(false) => beat(&deps).await,
+                Err(error) => Err(error),
+            };
+            match beaten {
+                Ok(()) => {
+                    count_instances(&deps).await;
+                    watch_others(&deps).await;
+                    measure_clock(&watch).await;
+                    compare(&deps).await;
+                }
+                // Logged when it was found.
+                Err(_) if deps.life.has_namesake() => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the ledger did not answer the heartbeat; leases stay valid until their time is over");
+                }
+            }
+        };
+        ctx.spawn(round.into_actor(self).map(|(), keeper, ctx| keeper.wait_and_beat(ctx)));
+    }
+}
+
+impl Actor for LeaseKeeper {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.wait_and_beat(ctx);
+    }
+}

@@ -1,0 +1,216 @@
+//! The life of this node in the ledger: the epoch of its leases, and until when it may spend them.
+//!
+//! Shared state with one writer: the lease keeper writes it, and the quota shards read it for each decision.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    clock::Clock,
+    ids::{NodeId, TimelineId},
+    model::{Credit, NodeEpoch},
+    other_lives::OtherLives,
+    ports::Pulse,
+    quota::held_credit::HeldCredit,
+};
+
+/// The lease that admitted a stream, for its validity. Where a lost lease is released, bytes that the stream sends
+/// after the lease is over may be granted to another node as well.
+pub(crate) struct LeaseTime {
+    pub(crate) life: Arc<NodeLife>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) epoch: i64,
+}
+
+impl LeaseTime {
+    /// Whether the ledger may have given the lease to other nodes: it fenced the epoch, or it was silent for a lease's time.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.life.may_spend(self.clock.monotonic()) || self.life.current().epoch != self.epoch
+    }
+}
+
+/// The epoch of this node, and the validity of its leases.
+#[derive(Debug)]
+pub struct NodeLife {
+    node: NodeId,
+    epoch: AtomicI64,
+    began: Instant,
+    /// Milliseconds after `began` until which leases may be spent; 0 means never.
+    valid_until: AtomicU64,
+    instances: AtomicU32,
+    /// Heartbeats of this epoch that the ledger has acknowledged.
+    beats: AtomicU64,
+    namesake: AtomicBool,
+    /// The timeline of the epoch.
+    timeline: Mutex<Option<TimelineId>>,
+    /// The database is in another timeline than the epoch.
+    displaced: AtomicBool,
+    restores: AtomicU64,
+    /// The node stops: it sends no more heartbeats and begins no further epoch.
+    ends: AtomicBool,
+    /// The credit that it holds.
+    held: HeldCredit,
+    /// The heartbeats of the other nodes, as this node has seen them.
+    others: OtherLives,
+    /// Credit that the ledger counted for it at the last comparison, beyond the held credit.
+    unknown_bytes: AtomicU64,
+    unknown_requests: AtomicU64,
+}
+
+/// The record of a node's epoch that outlives its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LifeRecord {
+    pub life: NodeEpoch,
+    /// Heartbeats of the epoch that the ledger has acknowledged.
+    pub beats: u64,
+    pub timeline: Option<TimelineId>,
+}
+
+impl NodeLife {
+    pub fn new(node: NodeId, epoch: i64, began: Instant) -> Self {
+        let held = HeldCredit::default();
+        held.begin(epoch);
+        Self {
+            node,
+            epoch: AtomicI64::new(epoch),
+            began,
+            valid_until: AtomicU64::new(0),
+            instances: AtomicU32::new(1),
+            beats: AtomicU64::new(0),
+            namesake: AtomicBool::new(false),
+            timeline: Mutex::new(None),
+            displaced: AtomicBool::new(false),
+            restores: AtomicU64::new(0),
+            ends: AtomicBool::new(false),
+            held,
+            others: OtherLives::default(),
+            unknown_bytes: AtomicU64::new(0),
+            unknown_requests: AtomicU64::new(0),
+        }
+    }
+
+    pub fn current(&self) -> NodeEpoch {
+        NodeEpoch { node: self.node, epoch: self.epoch.load(Ordering::Acquire) }
+    }
+
+    /// Whether leases may be spent at `now`.
+    pub fn may_spend(&self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.began);
+        elapsed < Duration::from_millis(self.valid_until.load(Ordering::Acquire))
+    }
+
+    pub(crate) const fn held(&self) -> &HeldCredit {
+        &self.held
+    }
+
+    pub(crate) const fn others(&self) -> &OtherLives {
+        &self.others
+    }
+
+    /// Epochs without a heartbeat for as long as their leases are valid, by this node's own clock.
+    pub fn silent(&self, now: Instant) -> Vec<Pulse> {
+        self.others.silent(now)
+    }
+
+    /// Credit that the ledger had leased to this node at the last comparison, without the node's knowledge; must be 0.
+    pub fn unknown(&self) -> Credit {
+        Credit::new(self.unknown_bytes.load(Ordering::Relaxed), self.unknown_requests.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn compared(&self, unknown: Credit) {
+        self.unknown_bytes.store(unknown.bytes, Ordering::Relaxed);
+        self.unknown_requests.store(unknown.requests, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ends(&self) -> bool {
+        self.ends.load(Ordering::Acquire)
+    }
+
+    /// Marks that the node is about to close its epoch.
+    pub(crate) fn end(&self) {
+        self.ends.store(true, Ordering::Release);
+    }
+
+    /// Instances alive when the ledger was last asked, including this one.
+    pub fn instances(&self) -> u32 {
+        self.instances.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn saw_instances(&self, alive: u64) {
+        self.instances.store(u32::try_from(alive).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+    }
+
+    /// Makes leases valid for `ttl` after `sent`, a moment before the heartbeat was sent. The ledger counts from a
+    /// later moment, so this node stops first.
+    pub(crate) fn renew(&self, sent: Instant, ttl: Duration) {
+        let until = sent.saturating_duration_since(self.began) + ttl;
+        self.valid_until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+        self.beats.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Heartbeats of this epoch that the ledger has acknowledged. It has no fewer, unless it was set back.
+    pub(crate) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn record(&self) -> LifeRecord {
+        LifeRecord { life: self.current(), beats: self.beats(), timeline: *self.history() }
+    }
+
+    fn history(&self) -> MutexGuard<'_, Option<TimelineId>> {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the database's timeline. Returns true when it has changed. Then this epoch belongs to the old timeline,
+    /// and nothing is spent until the next epoch begins.
+    pub(crate) fn enter(&self, timeline: TimelineId) -> bool {
+        let last = self.history().replace(timeline);
+        let displaced = last.is_some_and(|last| last != timeline);
+        if displaced {
+            self.restores.fetch_add(1, Ordering::Relaxed);
+            self.displaced.store(true, Ordering::Release);
+            self.valid_until.store(0, Ordering::Release);
+        }
+        displaced
+    }
+
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.displaced.load(Ordering::Acquire)
+    }
+
+    /// How often the database was found to have been restored.
+    pub fn restores(&self) -> u64 {
+        self.restores.load(Ordering::Relaxed)
+    }
+
+    /// The ledger has lost heartbeats that it had acknowledged: nothing is spent, and nothing is expected of it, until
+    /// it has acknowledged the next heartbeat.
+    pub(crate) fn forget_beats(&self) {
+        self.valid_until.store(0, Ordering::Release);
+        self.beats.store(0, Ordering::Release);
+    }
+
+    /// Another process runs with this node's identity: nothing is spent any more.
+    pub(crate) fn meet_namesake(&self) {
+        self.valid_until.store(0, Ordering::Release);
+        self.namesake.store(true, Ordering::Release);
+    }
+
+    pub fn has_namesake(&self) -> bool {
+        self.namesake.load(Ordering::Acquire)
+    }
+
+    /// Starts a new epoch after the ledger has fenced the old one: no lease is valid before the next heartbeat.
+    pub(crate) fn restart(&self, epoch: i64) {
+        self.valid_until.store(0, Ordering::Release);
+        self.beats.store(0, Ordering::Release);
+        self.displaced.store(false, Ordering::Release);
+        self.held.begin(epoch);
+        self.epoch.store(epoch, Ordering::Release);
+    }
+}

@@ -1,0 +1,415 @@
+//! `UsageBatcher`: keeps usage rows until they are durably in the ledger.
+//!
+//! One batch is one transaction: rows, windows, leases and the node's watermark change together. One batch is in flight at a
+//! time and keeps its (node, epoch, sequence) through every retry, so that a lost acknowledgement counts nothing twice.
+//!
+//! **Bound.** Each row carries a permit of the usage queue that its stream took before its first byte. Without a
+//! permit, new streams are refused; running ones go on and always have room.
+//!
+//! **When the ledger is down**, the batch is retried with back-off until it is taken.
+//!
+//! **A row that the ledger can never take** is found by halving its batch, logged in full, counted, and set aside in
+//! the database for an operator to decide about: nothing is dropped.
+//!
+//! **A crash loses** the rows in memory; their lease is charged or released when it is reclaimed.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix::prelude::SendError;
+use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::Clock,
+    flow::admission::{Admission, AdmissionSnapshot, Permit},
+    model::{Credit, UsageRow},
+    ports::{Ledger, PortError, PortResult, Release, SettleBatch},
+    quota::{
+        node_epoch::NodeLife,
+        usage_batch::{BatchLimits, UsageBatch},
+    },
+};
+
+/// The first delay between retries of a batch; delays double up to the longest. Short enough that usage is settled a
+/// moment after the ledger is back, and long enough not to overload one that struggles.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// Bounds of the batcher.
+#[derive(Debug, Clone, Copy)]
+pub struct UsageSettings {
+    pub limits: BatchLimits,
+    /// Streams that may run, or wait for settlement, at a time.
+    pub queue: u32,
+}
+
+/// Dependencies of the batcher.
+pub struct UsageDeps {
+    pub ledger: Arc<dyn Ledger>,
+    pub clock: Arc<dyn Clock>,
+    pub life: Arc<NodeLife>,
+}
+
+/// The counters of the batcher.
+#[derive(Debug, Default)]
+pub struct UsageCounters {
+    pub recorded: AtomicU64,
+    /// Rows that are durably in the ledger.
+    pub settled: AtomicU64,
+    pub bytes_settled: AtomicU64,
+    pub batches: AtomicU64,
+    pub retries: AtomicU64,
+    /// Rows that the ledger can never take, and that were set aside.
+    pub set_aside: AtomicU64,
+    /// Rows that could not even be set aside, or that came after the batcher was gone; must be 0.
+    pub dropped: AtomicU64,
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Record {
+    row: UsageRow,
+    /// The part of it that was leased.
+    spent: Credit,
+    /// Held until the row is durably in the ledger.
+    _permit: Permit,
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Return(Release);
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Flush {
+    reply: oneshot::Sender<()>,
+}
+
+/// The handle of the batcher.
+#[derive(Clone)]
+pub struct UsageHandle {
+    /// Shared, since a clone of an `Addr` allocates.
+    addr: Arc<Addr<UsageBatcher>>,
+    admission: Admission,
+    counters: Arc<UsageCounters>,
+}
+
+impl UsageHandle {
+    pub fn start(settings: UsageSettings, deps: UsageDeps, arbiter: &ArbiterHandle) -> Self {
+        let counters = Arc::new(UsageCounters::default());
+        let batcher = UsageBatcher::new(settings, deps, Arc::clone(&counters));
+        let addr = UsageBatcher::start_in_arbiter(arbiter, |ctx| {
+            ctx.set_mailbox_capacity(0);
+            batcher
+        });
+        Self { addr: Arc::new(addr), admission: Admission::new("usage", settings.queue), counters }
+    }
+
+    /// A permit for one row, to be taken before a stream's first byte.
+    pub fn admit(&self) -> Option<Permit> {
+        self.admission.try_admit(1)
+    }
+
+    /// Takes over a row, of which `spent` came from a lease.
+    pub fn record(&self, row: UsageRow, spent: Credit, permit: Permit) {
+        if let Err(SendError::Closed(lost) | SendError::Full(lost)) =
+            self.addr.try_send(Record { row, spent, _permit: permit })
+        {
+            self.counters.dropped.fetch_add(1, Relaxed);
+            tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; its lease is charged or released when it is reclaimed");
+        }
+    }
+
+    /// Gives lease credit back with the next batch.
+    pub fn release(&self, release: Release) {
+        // If the batcher is gone, the lease is reclaimed with this node's epoch.
+        self.tell(Return(release));
+    }
+
+    /// Waits until the batcher runs, and all rows recorded so far are durably in the ledger; false when they are not
+    /// within `patience`.
+    pub async fn flush(&self, patience: Duration) -> bool {
+        let (reply, done) = oneshot::channel();
+        self.tell(Flush { reply }) && matches!(tokio::time::timeout(patience, done).await, Ok(Ok(())))
+    }
+
+    /// Sends the current items without waiting for more: a caller waits for a release among them.
+    pub fn hurry(&self) {
+        // A flush without a waiter.
+        let (reply, _) = oneshot::channel();
+        self.tell(Flush { reply });
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.addr.connected()
+    }
+
+    pub fn counters(&self) -> &UsageCounters {
+        &self.counters
+    }
+
+    pub fn queue(&self) -> AdmissionSnapshot {
+        self.admission.snapshot()
+    }
+
+    fn tell<M>(&self, message: M) -> bool
+    where
+        M: actix::Message + Send + 'static,
+        M::Result: Send,
+        UsageBatcher: Handler<M>,
+    {
+        self.addr.try_send(message).is_ok()
+    }
+}
+
+/// Rows with their permits, and releases, that go to the ledger together.
+struct Load {
+    rows: Vec<Record>,
+    releases: Vec<Release>,
+    /// Every release up to this number is in this load or in an earlier one.
+    releases_until: u64,
+}
+
+impl Load {
+    /// Two smaller loads, if this one has more than one item. Releases go after all rows, as in any batch.
+    fn halve(self) -> (Self, Self) {
+        let Self { mut rows, mut releases, releases_until } = self;
+        let (late_rows, late_releases) = match rows.len() {
+            0 => (Vec::new(), releases.split_off(releases.len() / 2)),
+            1 => (Vec::new(), std::mem::take(&mut releases)),
+            many => (rows.split_off(many / 2), std::mem::take(&mut releases)),
+        };
+        let later = Self { rows: late_rows, releases: late_releases, releases_until };
+        (Self { rows, releases, releases_until: 0 }, later)
+    }
+}
+
+/// How many rows and releases came in, or were done: a flush compares the two.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    rows: u64,
+    releases: u64,
+}
+
+pub struct UsageBatcher {
+    deps: UsageDeps,
+    counters: Arc<UsageCounters>,
+    batch: UsageBatch<Record>,
+    /// Halves of a rejected batch; they go before the next batch.
+    halves: VecDeque<Load>,
+    in_flight: bool,
+    sequence: i64,
+    accepted: Progress,
+    finished: Progress,
+    /// Callers that wait until `finished` has reached the `accepted` of their arrival.
+    waiters: VecDeque<(Progress, oneshot::Sender<()>)>,
+    armed: bool,
+}
+
+impl UsageBatcher {
+    fn new(settings: UsageSettings, deps: UsageDeps, counters: Arc<UsageCounters>) -> Self {
+        Self {
+            deps,
+            counters,
+            batch: UsageBatch::new(settings.limits),
+            halves: VecDeque::new(),
+            in_flight: false,
+            sequence: 0,
+            accepted: Progress::default(),
+            finished: Progress::default(),
+            waiters: VecDeque::new(),
+            armed: false,
+        }
+    }
+
+    /// Sends a batch if one is due; otherwise sets the timer for it.
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        self.answer_waiters();
+        if self.in_flight {
+            return;
+        }
+        if let Some(half) = self.halves.pop_front() {
+            return self.send(half, ctx);
+        }
+        let now = self.deps.clock.monotonic();
+        if self.batch.is_due(now) || (!self.waiters.is_empty() && !self.batch.is_empty()) {
+            let (rows, releases) = self.batch.take(now);
+            let releases_until = if releases.is_empty() { 0 } else { self.accepted.releases };
+            return self.send(Load { rows, releases, releases_until }, ctx);
+        }
+        if let Some(due) = self.batch.due_at()
+            && !self.armed
+        {
+            self.armed = true;
+            ctx.run_later(due.saturating_duration_since(now), |batcher, ctx| {
+                batcher.armed = false;
+                batcher.advance(ctx);
+            });
+        }
+    }
+
+    fn answer_waiters(&mut self) {
+        while let Some((mark, _)) = self.waiters.front()
+            && mark.rows <= self.finished.rows
+            && mark.releases <= self.finished.releases
+        {
+            if let Some((_, reply)) = self.waiters.pop_front() {
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn send(&mut self, load: Load, ctx: &mut Context<Self>) {
+        self.in_flight = true;
+        self.deps.life.held().asks();
+        self.sequence += 1;
+        let batch = SettleBatch {
+            node: self.deps.life.current(),
+            sequence: self.sequence,
+            rows: load.rows.iter().map(|record| record.row.clone()).collect(),
+            releases: load.releases.clone(),
+        };
+        let settled = take(Arc::clone(&self.deps.ledger), batch, Arc::clone(&self.counters));
+        ctx.spawn(settled.into_actor(self).map(move |answer, batcher, ctx| {
+            batcher.in_flight = false;
+            batcher.settled(load, &answer);
+            batcher.deps.life.held().knows();
+            batcher.advance(ctx);
+        }));
+    }
+
+    fn settled(&mut self, load: Load, answer: &PortResult<Taken>) {
+        match answer {
+            Ok(Taken::SetAside) => {
+                self.counters.set_aside.fetch_add(load.rows.len() as u64, Relaxed);
+                self.finish(&load);
+            }
+            Ok(Taken::Settled) => {
+                self.took_back(&load);
+                let bytes: u64 = load.rows.iter().map(|record| record.row.bytes_sent).sum();
+                self.counters.batches.fetch_add(1, Relaxed);
+                self.counters.settled.fetch_add(load.rows.len() as u64, Relaxed);
+                self.counters.bytes_settled.fetch_add(bytes, Relaxed);
+                self.finish(&load);
+            }
+            Err(_) if load.rows.len() + load.releases.len() > 1 => {
+                let (first, later) = load.halve();
+                self.halves.push_front(later);
+                self.halves.push_front(first);
+            }
+            Err(error) => {
+                let row = load.rows.first().map(|record| &record.row);
+                tracing::error!(%error, ?row, releases = ?load.releases, "the ledger can never take this row or release, and it was not set aside; this node drops it, and only this log line records it");
+                self.counters.dropped.fetch_add(load.rows.len() as u64, Relaxed);
+                self.finish(&load);
+            }
+        }
+    }
+
+    /// Reports to the node's count the credit that the ledger has taken off its leases.
+    fn took_back(&self, load: &Load) {
+        let held = self.deps.life.held();
+        for record in &load.rows {
+            if let Some(epoch) = record.row.lease_epoch {
+                held.returned(epoch, record.spent);
+            }
+        }
+        for release in &load.releases {
+            held.returned(release.epoch, release.credit);
+        }
+    }
+
+    fn finish(&mut self, load: &Load) {
+        self.finished.rows += load.rows.len() as u64;
+        self.finished.releases = self.finished.releases.max(load.releases_until);
+    }
+}
+
+/// The outcome of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Settled,
+    /// It was one row that can never be settled.
+    SetAside,
+}
+
+/// Settles a batch. If the ledger rejects a batch of one row, that row is set aside.
+async fn take(ledger: Arc<dyn Ledger>, batch: SettleBatch, counters: Arc<UsageCounters>) -> PortResult<Taken> {
+    let rows = batch.rows.len();
+    let rejected = match until_answered(|| ledger.settle(&batch), rows, &counters).await {
+        Ok(_) => return Ok(Taken::Settled),
+        Err(error) => error,
+    };
+    let ([row], []) = (batch.rows.as_slice(), batch.releases.as_slice()) else { return Err(rejected) };
+    let reason = rejected.to_string();
+    tracing::error!(error = %rejected, ?row, "the ledger can never take this usage; it is set aside (penstock usage rejected)");
+    until_answered(|| ledger.set_aside(batch.node.node, row, &reason), rows, &counters).await?;
+    Ok(Taken::SetAside)
+}
+
+/// Repeats a call until the ledger has answered it or rejected it for ever.
+async fn until_answered<T, F>(call: impl Fn() -> F, rows: usize, counters: &UsageCounters) -> PortResult<T>
+where
+    F: Future<Output = PortResult<T>>,
+{
+    let mut waits = backoff();
+    loop {
+        match call().await {
+            Err(error) if !matches!(error, PortError::Rejected { .. }) => {
+                counters.retries.fetch_add(1, Relaxed);
+                // Jitter is added on top of the longest delay.
+                let wait = waits.next().unwrap_or(LONGEST_RETRY).min(LONGEST_RETRY);
+                tracing::warn!(%error, rows, ?wait, "usage could not be settled; it stays in memory, and this node tries again");
+                tokio::time::sleep(wait).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn backoff() -> ExponentialBackoff {
+    let builder = ExponentialBuilder::default().with_min_delay(FIRST_RETRY).with_max_delay(LONGEST_RETRY);
+    builder.with_jitter().without_max_times().build()
+}
+
+impl Actor for UsageBatcher {
+    type Context = Context<Self>;
+}
+
+impl Handler<Record> for UsageBatcher {
+    type Result = ();
+
+    fn handle(&mut self, record: Record, ctx: &mut Self::Context) {
+        self.counters.recorded.fetch_add(1, Relaxed);
+        self.accepted.rows += 1;
+        self.batch.push(record, self.deps.clock.monotonic());
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Return> for UsageBatcher {
+    type Result = ();
+
+    fn handle(&mut self, Return(release): Return, ctx: &mut Self::Context) {
+        self.accepted.releases += 1;
+        self.batch.release(release, self.deps.clock.monotonic());
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Flush> for UsageBatcher {
+    type Result = ();
+
+    fn handle(&mut self, flush: Flush, ctx: &mut Self::Context) {
+        self.waiters.push_back((self.accepted, flush.reply));
+        self.advance(ctx);
+    }
+}

@@ -1,0 +1,362 @@
+//! `StorageKeeper`: looks after stored content in the background.
+//!
+//! | task | instances | when |
+//! |---|---|---|
+//! | walk over all content and verify it | one at a time | one lap each `every` |
+//! | verify content that a reader found damaged | the reader's | at once |
+//! | move unused content to colder tiers | one at a time | a lap a day, where ages are configured |
+//! | finish abandoned moves, remove old copies after moves | one at a time | all the time |
+//! | verify content in quarantine again | the same, in addition | every [`RECHECK_EVERY`] |
+//! | record the day of content's last use, forget old verifications | each | all the time |
+//!
+//! Work for one instance at a time is a task in the database. A node holds a task for [`TTL`] and renews it while it
+//! lives. The progress of a lap is stored there too, so after a crash another instance continues it, at most
+//! [`SAVE_EVERY`] behind.
+//!
+//! **Bound.** One content at a time for each task; rows in steps of [`STEP`]. Background reads have the configured
+//! rate; content that a reader found damaged is read as fast as the storage allows.
+//!
+//! **When the database or the store does not answer**, it is asked again after a pause. Content that was not verified
+//! never counts as verified, and a fault of one content delays no other.
+//!
+//! While the time is unreliable, three things wait: removal of old copies, of old verifications, and moves to a colder
+//! tier by age.
+
+mod moves;
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, Addr, ArbiterHandle, AsyncContext as _, Context, WrapFuture as _};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::{
+    clock::{Clock, before, watch::ClockWatch},
+    content::reader::ContentStore,
+    flow::token_bucket::Pacer,
+    ids::NodeId,
+    model::{StorageTask, StoredContent, TaskProgress, Tier, VerificationKind},
+    ports::{PortError, PortResult, StorageRecords},
+    storage::{
+        last_access::LastUses,
+        mover::{Begun, MoveError, Mover},
+        verifier::Verifier,
+    },
+};
+
+/// A task is free again after its node was silent for this long.
+const TTL: Duration = Duration::from_secs(60);
+
+/// How often a node renews its task.
+const KEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// How often the progress of a lap is stored.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+
+/// Rows in one statement.
+const STEP: u32 = 500;
+
+/// The wait after an error.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Attempts at one content before a lap skips it.
+const ATTEMPTS: u32 = 3;
+
+/// How often content in quarantine is verified again: an operator may have repaired it outside the node, or the storage
+/// may have answered wrongly for a while.
+const RECHECK_EVERY: Duration = Duration::from_secs(600);
+
+/// The shortest time between two laps over the ages of all content: ages are known to the day.
+const LIFECYCLE_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Bounds and times of the keeper.
+#[derive(Debug, Clone, Copy)]
+pub struct KeeperSettings {
+    /// How often due work is looked for.
+    pub interval: Duration,
+    /// Bytes a second that the walk reads; `None`: there is no walk, and content that readers find damaged is not verified.
+    pub verify_rate: Option<u64>,
+    /// The time between the starts of two laps of the walk.
+    pub verify_every: Duration,
+    /// The most contents that an instance reports as missing within an hour.
+    pub missing_per_hour: u32,
+    /// How long verifications are kept.
+    pub retention: Duration,
+    /// Content unused for this long goes to the tier; `None`: no content does.
+    pub warm_after: Option<Duration>,
+    pub cold_after: Option<Duration>,
+    /// Bytes a second that moves read, unless a client asked for them.
+    pub move_rate: u64,
+    /// How long old copies stay after readers were switched to the new one.
+    pub grace: Duration,
+}
+
+/// Dependencies of the keeper.
+#[derive(Clone)]
+pub struct KeeperDeps {
+    pub records: Arc<dyn StorageRecords>,
+    pub content: ContentStore,
+    pub verifier: Verifier,
+    pub mover: Mover,
+    pub uses: Arc<LastUses>,
+    pub clock: Arc<dyn Clock>,
+    pub watch: Arc<ClockWatch>,
+    pub node: NodeId,
+}
+
+/// The actor that maintains stored content for ever.
+pub struct StorageKeeper {
+    deps: KeeperDeps,
+    settings: KeeperSettings,
+}
+
+impl StorageKeeper {
+    pub fn start(deps: KeeperDeps, settings: KeeperSettings, arbiter: &ArbiterHandle) -> Addr<Self> {
+        Self::start_in_arbiter(arbiter, move |_| Self { deps, settings })
+    }
+}
+
+impl Actor for StorageKeeper {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let keeper = Keeper::new(self.deps.clone(), self.settings);
+        let interval = self.settings.interval;
+        if self.settings.verify_rate.is_some() {
+            ctx.spawn(keeper.clone().for_ever("the walk", interval, Keeper::walk).into_actor(self));
+            ctx.spawn(keeper.clone().for_ever("the quarantine", RECHECK_EVERY, Keeper::recheck).into_actor(self));
+            ctx.spawn(keeper.clone().suspects().into_actor(self));
+        }
+        if self.settings.warm_after.is_some() || self.settings.cold_after.is_some() {
+            ctx.spawn(keeper.clone().for_ever("the lifecycle", interval, Keeper::lifecycle).into_actor(self));
+        }
+        ctx.spawn(keeper.clone().for_ever("moves", interval, Keeper::end_moves).into_actor(self));
+        ctx.spawn(keeper.for_ever("records", interval, Keeper::tidy).into_actor(self));
+    }
+}
+
+/// The work of the actor, round by round.
+#[derive(Clone)]
+pub struct Keeper {
+    deps: KeeperDeps,
+    settings: KeeperSettings,
+    verify_pace: Option<Arc<Pacer>>,
+    move_pace: Arc<Pacer>,
+}
+
+impl Keeper {
+    pub fn new(deps: KeeperDeps, settings: KeeperSettings) -> Self {
+        let now = deps.clock.monotonic();
+        let verify_pace = settings.verify_rate.map(|rate| Arc::new(Pacer::at_rate(rate, now)));
+        let move_pace = Arc::new(Pacer::at_rate(settings.move_rate, now));
+        Self { deps, settings, verify_pace, move_pace }
+    }
+
+    async fn for_ever(self, what: &'static str, every: Duration, round: impl AsyncFn(&Self) -> PortResult<()>) {
+        let mut silent = false;
+        loop {
+            match round(&self).await {
+                Ok(()) => silent = false,
+                // Logged once: the next rounds would repeat it.
+                Err(error) if !std::mem::replace(&mut silent, true) => {
+                    tracing::warn!(what, %error, "work on stored content failed; this node tries again");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// Continues the walk over all content, if this node has the task and a lap is due.
+    ///
+    /// # Errors
+    /// The database's own. A content that cannot be verified is skipped after some attempts, and counted.
+    pub async fn walk(&self) -> PortResult<()> {
+        let lap = self.lap(StorageTask::Walk, self.settings.verify_every, async |content| {
+            for attempt in 1..=ATTEMPTS {
+                let look = self.deps.verifier.verify_content(content, VerificationKind::Walk, self.verify_pace.as_deref());
+                match look.await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => {
+                        tracing::warn!(content_hash = %content.content_hash, %error, attempt, "content could not be verified; after some attempts the walk goes on without it");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+            self.deps.verifier.failed();
+            Ok(())
+        });
+        lap.await
+    }
+
+    /// Verifies content that readers found damaged, as they find it.
+    async fn suspects(self) {
+        loop {
+            let hash = self.deps.content.next_suspect().await;
+            let look = self.deps.verifier.verify(hash, VerificationKind::Read, None);
+            if let Err(error) = look.await {
+                tracing::warn!(content_hash = %hash, %error, "content that a reader found damaged could not be verified; the walk reaches it later");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Continues a lap over the ages of all content, and moves content that is due.
+    ///
+    /// # Errors
+    /// The database's own. A content that cannot be moved is tried again in the next lap.
+    pub async fn lifecycle(&self) -> PortResult<()> {
+        if self.deps.watch.proven().await?.is_none() {
+            return Ok(());
+        }
+        let lap = self.lap(StorageTask::Lifecycle, LIFECYCLE_EVERY, async |content| {
+            let Some(to) = self.wanted_tier(&content) else { return Ok(()) };
+            if self.deps.content.quarantine().holds(content.content_hash) {
+                return Ok(());
+            }
+            if let Err(error) = self.move_to(&content, to).await {
+                tracing::warn!(content_hash = %content.content_hash, %to, %error, "content was not moved to a colder tier; the next lap tries again");
+                if matches!(error, MoveError::Port(_)) {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            Ok(())
+        });
+        lap.await
+    }
+
+    async fn move_to(&self, content: &StoredContent, to: Tier) -> Result<(), MoveError> {
+        match self.deps.mover.begin(content.content_hash, to).await? {
+            Begun::Ours(at) => self.deps.mover.carry_out(&at, Some(&self.move_pace)).await,
+            Begun::Known(_) => Ok(()),
+        }
+    }
+
+    /// The colder tier in which a content should be by its last use; `None` where it already is.
+    fn wanted_tier(&self, content: &StoredContent) -> Option<Tier> {
+        // A day is stored as its first moment: a content counts as used until the day's end.
+        let day = Duration::from_secs(24 * 3600);
+        let used = content.used_on.map(|used_on| used_on.saturating_add(day).unwrap_or(Timestamp::MAX));
+        let last = used.unwrap_or(content.stored_at).max(content.stored_at);
+        let age = Duration::try_from(self.deps.clock.now().duration_since(last)).unwrap_or_default();
+        let due = |after: Option<Duration>| after.is_some_and(|after| age >= after);
+        let wanted = if due(self.settings.cold_after) {
+            Tier::Cold
+        } else if due(self.settings.warm_after) {
+            Tier::Warm
+        } else {
+            Tier::Hot
+        };
+        (wanted > content.tier).then_some(wanted)
+    }
+
+    /// Records the days on which content was used, and forgets old verifications.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub async fn tidy(&self) -> PortResult<()> {
+        flush_uses(&self.deps.uses, &*self.deps.records).await?;
+        let Some(now) = self.deps.watch.proven().await? else { return Ok(()) };
+        let old = before(now, self.settings.retention);
+        self.deps.records.forget_verifications(old, STEP).await.map(drop)
+    }
+
+    /// Continues a lap over all content, if this node has the task and a lap is due, until its end or an error.
+    async fn lap(
+        &self,
+        task: StorageTask,
+        every: Duration,
+        each: impl AsyncFn(StoredContent) -> PortResult<()>,
+    ) -> PortResult<()> {
+        let (mut progress, is_ours) = self.claim(task).await?;
+        if !is_ours {
+            return Ok(());
+        }
+        if progress.after.is_none() {
+            let now = self.deps.clock.now();
+            if progress.lap_began_at.is_some_and(|began| began > before(now, every)) {
+                return Ok(());
+            }
+            progress.lap_began_at = Some(crate::clock::to_micros(now));
+        }
+        self.while_keeping(task, self.go_on(task, progress, each)).await
+    }
+
+    async fn go_on(
+        &self,
+        task: StorageTask,
+        mut progress: TaskProgress,
+        each: impl AsyncFn(StoredContent) -> PortResult<()>,
+    ) -> PortResult<()> {
+        let Self { deps, .. } = self;
+        let mut saved_at = Instant::now();
+        loop {
+            let page = deps.records.stored_after(progress.after, STEP).await?;
+            let is_last = page.len() < STEP as usize;
+            for content in page {
+                each(content).await?;
+                progress.after = Some(content.content_hash);
+                if saved_at.elapsed() >= SAVE_EVERY {
+                    if !deps.records.advance_task(task, deps.node, &progress).await? {
+                        return Ok(());
+                    }
+                    saved_at = Instant::now();
+                }
+            }
+            if is_last {
+                progress = TaskProgress { after: None, whole_lap_began_at: progress.lap_began_at, ..progress };
+                deps.records.advance_task(task, deps.node, &progress).await?;
+                self.show(task, &progress);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes or renews a task; returns its progress, and whether this node has it.
+    async fn claim(&self, task: StorageTask) -> PortResult<(TaskProgress, bool)> {
+        let now = self.deps.clock.now();
+        let claim = self.deps.records.claim_task(task, self.deps.node, now, TTL).await?;
+        self.show(task, &claim.progress);
+        Ok((claim.progress, claim.is_ours))
+    }
+
+    fn show(&self, task: StorageTask, progress: &TaskProgress) {
+        if task == StorageTask::Walk {
+            self.deps.verifier.walked(progress.whole_lap_began_at);
+        }
+    }
+
+    /// Does work and renews the task meanwhile. The work ends when another node has the task.
+    async fn while_keeping(&self, task: StorageTask, work: impl Future<Output = PortResult<()>>) -> PortResult<()> {
+        let kept = async {
+            loop {
+                tokio::time::sleep(KEEP_EVERY).await;
+                match self.claim(task).await {
+                    Ok((_, true)) => {}
+                    Ok((_, false)) => return,
+                    Err(error) => {
+                        tracing::debug!(%task, %error, "the hold on a task could not be renewed; the work goes on");
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = kept => Ok(()),
+        }
+    }
+}
+
+/// Writes all uses that the database does not have yet.
+///
+/// # Errors
+/// The database's own; uses that it did not take are written with the next call.
+pub async fn flush_uses(uses: &LastUses, records: &dyn StorageRecords) -> PortResult<()> {
+    while let Some((day, hashes)) = uses.take(STEP as usize) {
+        if let Err(error) = records.note_uses(&hashes, day).await {
+            uses.put_back(day, hashes);
+            return Err::<(), PortError>(error);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Work that moves and repairs leave behind: old copies are removed, abandoned moves are finished, and content in
+//! quarantine is verified again. One instance does all of it.
+
+use super::{Keeper, STEP};
+use crate::{
+    clock::before,
+    model::{ContentMove, MoveState, StorageTask, VerificationKind},
+    ports::PortResult,
+    storage::mover::{Begun, MoveError, STALE},
+};
+
+impl Keeper {
+    /// Removes old copies after moves, then finishes abandoned moves: in this order, because the second may need the
+    /// space that the first frees. An error with one move waits for the next round, and does not keep the others from
+    /// being finished.
+    ///
+    /// # Errors
+    /// The database's or the store's own: the first one, after all were tried.
+    pub async fn end_moves(&self) -> PortResult<()> {
+        let Self { deps, settings, .. } = self;
+        if !self.claim(StorageTask::Moves).await?.1 {
+            return Ok(());
+        }
+        let work = async {
+            let mut ended = Ok(());
+            if let Some(now) = deps.watch.proven().await? {
+                for at in deps.records.moves(MoveState::Leaving, before(now, settings.grace), STEP).await? {
+                    let cleared = self.clear(&at).await;
+                    ended = ended.and(cleared);
+                }
+            }
+            let now = deps.clock.now();
+            for at in deps.records.moves(MoveState::Copying, before(now, STALE), STEP).await? {
+                let moved = self.go_on_with(&at).await;
+                ended = ended.and(moved);
+            }
+            ended
+        };
+        self.while_keeping(StorageTask::Moves, work).await
+    }
+
+    /// Removes the old copies of a move.
+    async fn clear(&self, at: &ContentMove) -> PortResult<()> {
+        let Self { deps, .. } = self;
+        // Content in quarantine is verified again now and then, and its old copies are removed once it is good. When a
+        // tier is no longer configured, the node cannot tell whether its copy is usable.
+        if deps.content.quarantine().holds(at.content_hash) || !deps.mover.has_tier(at.to) {
+            return Ok(());
+        }
+        if !deps.mover.clear(at).await? {
+            // The new copy is not usable: verify it, and repair it from the copies that were to be removed.
+            deps.verifier.verify(at.content_hash, VerificationKind::Move, Some(&self.move_pace)).await?;
+        }
+        Ok(())
+    }
+
+    /// Finishes an abandoned move.
+    async fn go_on_with(&self, at: &ContentMove) -> PortResult<()> {
+        let Self { deps, .. } = self;
+        let ended = match deps.mover.begin(at.content_hash, at.to).await {
+            Ok(Begun::Ours(at)) => {
+                tracing::info!(content_hash = %at.content_hash, to = %at.to, "an abandoned move goes on at this node");
+                deps.mover.carry_out(&at, Some(&self.move_pace)).await
+            }
+            Ok(Begun::Known(_)) | Err(MoveError::Busy(_) | MoveError::NotStored) => Ok(()),
+            Err(MoveError::NoTier(to)) => {
+                tracing::warn!(%to, "this node ends a move to a tier that is no longer configured");
+                deps.records
+                    .end_move(at.content_hash, at.to, MoveState::Copying)
+                    .await
+                    .map(drop)
+                    .map_err(MoveError::from)
+            }
+            Err(error) => Err(error),
+        };
+        match ended {
+            Err(MoveError::Port(error)) => Err(error),
+            Err(error) => {
+                tracing::warn!(content_hash = %at.content_hash, %error, "content was not moved; the next round tries again if the move is still recorded");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Verifies all content in quarantine again.
+    ///
+    /// # Errors
+    /// The database's own. Content that cannot be verified waits for the next round.
+    pub async fn recheck(&self) -> PortResult<()> {
+        let Self { deps, .. } = self;
+        if !self.claim(StorageTask::Moves).await?.1 {
+            return Ok(());
+        }
+        let work = async {
+            let mut after = None;
+            loop {
+                let page = deps.records.quarantined(after, STEP).await?;
+                for &hash in &page {
+                    let look = deps.verifier.verify(hash, VerificationKind::Walk, self.verify_pace.as_deref());
+                    if let Err(error) = look.await {
+                        tracing::warn!(content_hash = %hash, %error, "content in quarantine could not be verified; the next round tries again");
+                    }
+                }
+                if page.len() < STEP as usize {
+                    return Ok(());
+                }
+                after = page.last().copied();
+            }
+        };
+        self.while_keeping(StorageTask::Moves, work).await
+    }
+}

@@ -1,0 +1,199 @@
+//! `Mover`: moves a content to another tier while it is read.
+//!
+//! 1. The move is recorded in the database, so that another instance finishes it if this one is killed.
+//! 2. The bytes are copied to the new tier, hashed on the way, and the copy is read back and hashed again.
+//! 3. The switch: the database says that the content is in the new tier, and new readers use that copy. A reader that has another
+//!    copy open goes on.
+//! 4. After a grace period other copies are removed, after one more check that the new copy is usable.
+//!
+//! Each step may be repeated, and nothing is removed before step 4, so a move that is interrupted anywhere leaves a
+//! content that is whole in at least one tier. The [keeper](crate::storage::maintenance) of any instance finds it in the
+//! database and begins at step 2 again.
+//!
+//! **Bound.** Each call moves one content at a time, with a few leaves in memory. A second move of it is refused meanwhile.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{
+    clock::before,
+    flow::token_bucket::Pacer,
+    ids::ContentHash,
+    model::{ContentMove, MoveState, StoredContent, Tier, VerificationKind},
+    ports::{MoveBegun, PortError, PortResult},
+    storage::verifier::Verifier,
+};
+
+/// A move without a sign of life for this long is abandoned.
+pub const STALE: Duration = Duration::from_secs(30);
+
+/// How often the instance that copies renews its sign of life.
+const KEEP_EVERY: Duration = Duration::from_secs(7);
+
+/// Why a content was not moved. It stays where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    #[error("the content is not stored")]
+    NotStored,
+    #[error("there is no {0} tier")]
+    NoTier(Tier),
+    /// Another move of it is under way.
+    #[error("the content is on its way to the {} tier", .0.to)]
+    Busy(ContentMove),
+    /// No copy of it is intact.
+    #[error("the content is damaged")]
+    Damaged,
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// A move that may begin.
+#[derive(Debug, Clone, Copy)]
+pub enum Begun {
+    /// The caller has to [carry it out](Mover::carry_out).
+    Ours(ContentMove),
+    /// Another caller carries it out, or only the removal of old copies is left.
+    Known(ContentMove),
+}
+
+/// Moves contents to other tiers.
+#[derive(Clone)]
+pub struct Mover {
+    verifier: Verifier,
+}
+
+impl Mover {
+    pub const fn new(verifier: Verifier) -> Self {
+        Self { verifier }
+    }
+
+    /// Records a move.
+    ///
+    /// # Errors
+    /// When the content or the tier does not exist, or the content is being moved to another tier; the database's own.
+    pub async fn begin(&self, hash: ContentHash, to: Tier) -> Result<Begun, MoveError> {
+        if !self.has_tier(to) {
+            return Err(MoveError::NoTier(to));
+        }
+        let now = self.now();
+        let begun = self.verifier.records.begin_move(hash, to, now, before(now, STALE)).await?;
+        match begun.ok_or(MoveError::NotStored)? {
+            MoveBegun { at, is_ours: true } => Ok(Begun::Ours(at)),
+            MoveBegun { at, .. } if at.to != to => Err(MoveError::Busy(at)),
+            MoveBegun { at, .. } => Ok(Begun::Known(at)),
+        }
+    }
+
+    /// Copies, verifies and switches; other copies are marked and removed later.
+    ///
+    /// # Errors
+    /// The store's or the database's own: the move stays in its state, and is continued later. `Damaged` ends it.
+    pub async fn carry_out(&self, at: &ContentMove, pace: Option<&Pacer>) -> Result<(), MoveError> {
+        let copying = self.copy_and_switch(at, pace);
+        let outcome = tokio::select! {
+            outcome = copying => outcome,
+            lost = self.keep(at) => Err(lost),
+        };
+        let counters = &self.verifier.counters;
+        match &outcome {
+            Ok(()) => {
+                counters.moved[at.to as usize].fetch_add(1, Relaxed);
+                counters.moved_bytes.fetch_add(at.size_bytes, Relaxed);
+                tracing::info!(content_hash = %at.content_hash, to = %at.to, "content was moved to another tier; readers now use the new copy");
+            }
+            Err(_) => {
+                counters.moves_failed.fetch_add(1, Relaxed);
+            }
+        }
+        if matches!(outcome, Err(MoveError::Damaged)) {
+            self.verifier.records.end_move(at.content_hash, at.to, MoveState::Copying).await?;
+        }
+        outcome
+    }
+
+    /// Renews the sign of life; returns when this caller no longer owns the move.
+    async fn keep(&self, at: &ContentMove) -> MoveError {
+        loop {
+            tokio::time::sleep(KEEP_EVERY).await;
+            match self.verifier.records.keep_move(at.content_hash, at.to, self.now()).await {
+                Ok(true) => {}
+                // The switch happened just now, or the move was taken for abandoned.
+                Ok(false) if self.is_leaving(at).await => {}
+                Ok(false) => return MoveError::Busy(*at),
+                Err(error) => {
+                    tracing::debug!(%error, "the sign of life of a move could not be renewed; the move goes on");
+                }
+            }
+        }
+    }
+
+    async fn is_leaving(&self, at: &ContentMove) -> bool {
+        let content = self.verifier.records.stored_content(at.content_hash).await;
+        matches!(content, Ok(Some(content)) if content.tier == at.to)
+    }
+
+    async fn copy_and_switch(&self, at: &ContentMove, pace: Option<&Pacer>) -> Result<(), MoveError> {
+        let Verifier { blobs, records, .. } = &self.verifier;
+        let content = records.stored_content(at.content_hash).await?.ok_or(MoveError::NotStored)?;
+        if !self.bring(&content, at.to, pace).await? {
+            // Verification finds, reports and, where possible, repairs whatever is wrong with the copies.
+            self.verifier.verify(at.content_hash, VerificationKind::Move, pace).await?;
+            return Err(MoveError::Damaged);
+        }
+        if !records.switch_tier(at.content_hash, at.to, self.now()).await? {
+            return Err(MoveError::Busy(*at));
+        }
+        for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
+            blobs.leave_copy(at.content_hash, tier).await?;
+        }
+        self.verifier.content.forget(at.content_hash).await;
+        Ok(())
+    }
+
+    /// Makes sure that a tier has an intact copy; false when no intact copy exists to make it from.
+    async fn bring(&self, content: &StoredContent, to: Tier, pace: Option<&Pacer>) -> PortResult<bool> {
+        // An unreadable copy is written anew.
+        let stands = matches!(self.verifier.stands(content, to).await, Ok(true));
+        if stands && matches!(self.verifier.is_intact(content, to, pace).await, Ok(true)) {
+            return Ok(true);
+        }
+        let mut sources = self.verifier.blobs.tiers();
+        // The copy that readers use is the most likely one to be intact.
+        sources.sort_by_key(|&tier| tier != content.tier);
+        let written = self.verifier.rewrite_from(content, sources, to, VerificationKind::Move, pace).await?;
+        Ok(written.is_some())
+    }
+
+    /// Removes the old copies of a move, once the new copy is usable; false when it is not, and nothing was removed.
+    /// The caller's list may be old: a move that has since changed direction or ended is left alone.
+    ///
+    /// # Errors
+    /// The store's or the database's own; the next call goes on.
+    pub async fn clear(&self, at: &ContentMove) -> PortResult<bool> {
+        let Verifier { blobs, records, .. } = &self.verifier;
+        let now = records.move_of(at.content_hash).await?;
+        if now.is_none_or(|now| (now.to, now.state) != (at.to, MoveState::Leaving)) {
+            return Ok(true);
+        }
+        let Some(content) = records.stored_content(at.content_hash).await? else { return Ok(false) };
+        if content.tier != at.to || !self.verifier.stands(&content, at.to).await? {
+            return Ok(false);
+        }
+        for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
+            blobs.remove_copy(at.content_hash, tier).await?;
+        }
+        records.end_move(at.content_hash, at.to, MoveState::Leaving).await?;
+        self.verifier.content.forget(at.content_hash).await;
+        Ok(true)
+    }
+
+    /// Whether a tier exists.
+    pub(crate) fn has_tier(&self, tier: Tier) -> bool {
+        self.verifier.blobs.tiers().contains(&tier)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.verifier.clock.now()
+    }
+}

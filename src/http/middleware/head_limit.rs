@@ -1,0 +1,32 @@
+//! The limit on the head of a request. The framework's own limit, 128 KiB and 96 fields, protects its buffer; the
+//! operator sets this one, and its refusal states the limit.
+
+use actix_web::{
+    HttpResponse,
+    body::BoxBody,
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::Next,
+};
+
+use crate::http::{Problem, ProblemType};
+
+/// Refuses a request whose head has more than `limit` bytes.
+pub(in crate::http) async fn limit_head(
+    limit: usize,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if head_bytes(&request) > limit {
+        let problem = Problem::new(ProblemType::HeadersTooLarge).with("limit", limit);
+        return Ok(request.into_response(HttpResponse::from_error(problem)));
+    }
+    next.call(request).await
+}
+
+/// The size of the request line and the fields on the wire, without optional white space.
+fn head_bytes(request: &ServiceRequest) -> usize {
+    // "GET / HTTP/1.1\r\n" has 12 bytes beside the method and the target, a field ": " and "\r\n".
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    request.method().as_str().len() + target + 12 + fields
+}

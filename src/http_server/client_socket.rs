@@ -1,0 +1,456 @@
+//! The socket of one client, as the server reads and writes it, and as a delivery sees it.
+//!
+//! Three buffers lie between a delivery and the network: bytes that the server has gathered to write, bytes that the
+//! kernel has accepted and not sent, and bytes in flight. The first is counted here, because the server offers all of
+//! it with each write. The kernel reports the second. The third has left this node.
+//!
+//! # Cutting a connection
+//! Any thread may cut a connection. From then on the kernel ignores the client's segments, so it has no reason to send
+//! more; the server's next read or write fails, which closes the socket, and closing it resets the connection and drops
+//! the unsent bytes. Bytes that were sent before are in the client's own system, and the client may read them.
+//!
+//! # Reading
+//! The server reads one request at a time ([`turns`]). Bytes of later requests are kept here: at most those of one
+//! read.
+
+use std::{
+    cell::RefCell,
+    io,
+    mem::MaybeUninit,
+    net::Shutdown,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use futures::task::AtomicWaker;
+use penstock_actors::ports::Connection;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+};
+
+mod turns;
+
+pub use turns::{Framing, Turns};
+
+/// The kernel accepts more bytes only while it has less than this unsent. That bounds the kernel memory of a slow
+/// client, and the bytes that are read in vain for a client that leaves. A lower value would cost speed on a fast
+/// network with a busy node (docs/performance.md).
+pub const MOST_UNSENT: u32 = 256 << 10;
+
+/// The socket of one client.
+pub struct ClientSocket {
+    inner: Arc<Inner>,
+    turns: Rc<RefCell<Turns>>,
+    /// Bytes that arrived before their turn.
+    early: Bytes,
+}
+
+struct Inner {
+    stream: TcpStream,
+    /// Bytes that were handed over but not accepted by the kernel yet.
+    buffered: AtomicU64,
+    is_cut: AtomicBool,
+    /// The client has closed its side, so a read does not show the state of the connection any more.
+    has_ended: AtomicBool,
+    /// The task that serves the connection.
+    server: AtomicWaker,
+}
+
+impl ClientSocket {
+    /// A client that has just connected. The kernel ends the connection when the client takes no bytes for
+    /// `stall_timeout`; its stream then ends too.
+    pub fn accepted(stream: TcpStream, stall_timeout: Duration) -> Self {
+        let socket = SockRef::from(&stream);
+        let settings = [
+            ("no delay", socket.set_tcp_nodelay(true)),
+            #[cfg(target_os = "linux")]
+            ("stall timeout", socket.set_tcp_user_timeout(Some(stall_timeout))),
+            #[cfg(target_os = "linux")]
+            ("low-water mark", socket.set_tcp_notsent_lowat(MOST_UNSENT)),
+        ];
+        for (name, set) in settings {
+            if let Err(error) = set {
+                tracing::debug!(name, %error, "a socket option cannot be set; the connection is served without it");
+            }
+        }
+        let inner = Inner {
+            stream,
+            buffered: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            server: AtomicWaker::new(),
+        };
+        Self { inner: Arc::new(inner), turns: Rc::default(), early: Bytes::new() }
+    }
+
+    /// The connection, for deliveries that write through the server.
+    pub fn connection(&self) -> Weak<dyn Connection> {
+        let inner: Weak<Inner> = Arc::downgrade(&self.inner);
+        inner
+    }
+
+    /// The turns, with which the server reports when it begins a request and when it has answered it.
+    pub fn turns(&self) -> Rc<RefCell<Turns>> {
+        Rc::clone(&self.turns)
+    }
+
+    /// A connection about which nothing is known.
+    pub fn unknown() -> Weak<dyn Connection> {
+        Weak::<Inner>::new()
+    }
+}
+
+impl Inner {
+    /// Registers the server to be woken when the connection is cut, and fails if it is cut already.
+    fn go_on(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.server.register(cx.waker());
+        if self.is_cut.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the node cut the connection"));
+        }
+        if self.has_ended.load(Ordering::Relaxed)
+            && let Some(error) = self.stream.take_error()?
+        {
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Notes that the client has closed its side.
+    fn ended(&self) -> io::Result<()> {
+        self.has_ended.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes a call that moves up to `room` bytes. If it moves fewer, the kernel's buffer is empty, or full: the socket
+    /// then counts as not ready, which saves a call that would only report that.
+    fn transfer(
+        &self,
+        interest: Interest,
+        room: usize,
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let mut moved = None;
+        let answer = self.stream.try_io(interest, || {
+            let count = call()?;
+            if 0 < count && count < room {
+                moved = Some(count);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        });
+        match (moved, answer) {
+            (Some(count), _) => Some(Ok(count)),
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+            (None, answer) => Some(answer),
+        }
+    }
+}
+
+impl Connection for Inner {
+    fn handed_over(&self, bytes: u64) {
+        self.buffered.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn unsent(&self) -> u64 {
+        self.buffered.load(Ordering::Relaxed) + kernel::unsent(&self.stream)
+    }
+
+    fn cut(&self) {
+        if self.is_cut.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let socket = SockRef::from(&self.stream);
+        if let Err(error) = kernel::deafen(&socket).and_then(|()| socket.set_linger(Some(Duration::ZERO))) {
+            tracing::debug!(%error, "a cut connection cannot be muted; it may still send the bytes that the kernel has accepted");
+        }
+        self.server.wake();
+    }
+}
+
+impl ClientSocket {
+    /// Checks whether a client whose bytes must wait has closed its side.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inner = &*self.inner;
+        while self.early.is_empty() {
+            ready!(inner.stream.poll_read_ready(cx))?;
+            let mut byte = [MaybeUninit::uninit()];
+            let peeked = inner.stream.try_io(Interest::READABLE, || SockRef::from(&inner.stream).peek(&mut byte));
+            match peeked {
+                Ok(0) => return Poll::Ready(inner.ended()),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.turns.borrow_mut().wait(cx.waker());
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for ClientSocket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let mut turns = this.turns.borrow_mut();
+        if !turns.may_read() {
+            drop(turns);
+            return this.poll_end(cx);
+        }
+        if !this.early.is_empty() {
+            let room = this.early.len().min(buffer.remaining());
+            let count = turns.take(&this.early[..room]);
+            buffer.put_slice(&this.early[..count]);
+            this.early.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        let inner = &*this.inner;
+        let before = buffer.filled().len();
+        loop {
+            ready!(inner.stream.poll_read_ready(cx))?;
+            let read = inner.transfer(Interest::READABLE, buffer.remaining(), || inner.stream.try_read_buf(buffer));
+            return Poll::Ready(match read {
+                None => continue,
+                Some(Ok(0)) => inner.ended(),
+                Some(Ok(_)) => {
+                    let come = &buffer.filled()[before..];
+                    let count = turns.take(come);
+                    if count < come.len() {
+                        this.early = Bytes::copy_from_slice(&come[count..]);
+                        buffer.set_filled(before + count);
+                    }
+                    Ok(())
+                }
+                Some(Err(error)) => Err(error),
+            });
+        }
+    }
+}
+
+impl AsyncWrite for ClientSocket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let inner = &*self.inner;
+        inner.go_on(cx)?;
+        inner.buffered.store(bytes.len() as u64, Ordering::Relaxed);
+        loop {
+            ready!(inner.stream.poll_write_ready(cx))?;
+            let written = inner.transfer(Interest::WRITABLE, bytes.len(), || inner.stream.try_write(bytes));
+            if let Some(written) = written {
+                if let Ok(count) = written {
+                    inner.buffered.store((bytes.len() - count) as u64, Ordering::Relaxed);
+                }
+                return Poll::Ready(written);
+            }
+        }
+    }
+
+    /// The server calls this each time it has done all pending work.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.inner.go_on(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match SockRef::from(&self.inner.stream).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            shut => shut,
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::{io, os::fd::AsFd};
+
+    use nix::{
+        libc,
+        sys::socket::{GetSockOpt as _, sockopt::GetStruct},
+    };
+    use socket2::{SockFilter, SockRef};
+
+    /// The beginning of `struct tcp_info` (linux/tcp.h), which only grows at its end.
+    #[derive(Debug, Clone, Copy)]
+    #[repr(C)]
+    struct TcpInfo {
+        states: [u8; 8],
+        times_and_counts: [u32; 24],
+        rates_and_bytes: [u64; 4],
+        segments: [u32; 2],
+        notsent_bytes: u32,
+        min_rtt: u32,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    struct TcpInfoOption;
+
+    nix::getsockopt_impl!(TcpInfoOption, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfo, GetStruct<TcpInfo>);
+
+    /// Bytes that the kernel has accepted and never sent, also for a connection that has ended. Zero if the kernel does
+    /// not say.
+    pub(super) fn unsent(socket: &impl AsFd) -> u64 {
+        TcpInfoOption.get(socket).map_or(0, |info| u64::from(info.notsent_bytes))
+    }
+
+    /// A filter program that accepts no segment (linux/bpf_common.h: return a constant).
+    const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
+
+    /// From now on the kernel drops the client's segments, including acknowledgements.
+    pub(super) fn deafen(socket: &SockRef<'_>) -> io::Result<()> {
+        socket.attach_filter(&NOTHING)
+    }
+}
+
+/// Other systems report less: bytes that their kernel has accepted count as sent.
+#[cfg(not(target_os = "linux"))]
+mod kernel {
+    use std::{io, os::fd::AsFd};
+
+    use socket2::SockRef;
+
+    pub(super) fn unsent(_: &impl AsFd) -> u64 {
+        0
+    }
+
+    pub(super) fn deafen(_: &SockRef<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn pair() -> (ClientSocket, TcpStream) {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("let in");
+        let (stream, _) = listener.accept().await.expect("it waited");
+        (ClientSocket::accepted(stream, Duration::from_secs(60)), client)
+    }
+
+    /// Writes until the kernel accepts no more; returns how much it accepted.
+    async fn fill(socket: &mut ClientSocket) -> u64 {
+        let piece = vec![7; 32 << 10];
+        let mut taken = 0;
+        std::future::poll_fn(|cx| {
+            loop {
+                match Pin::new(&mut *socket).poll_write(cx, &piece) {
+                    Poll::Ready(written) => taken += written.expect("connected") as u64,
+                    Poll::Pending => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
+        taken
+    }
+
+    #[tokio::test]
+    async fn what_a_client_gets_of_a_connection_that_is_cut_is_what_was_not_unsent() {
+        let (mut socket, mut client) = pair().await;
+        let connection = socket.connection().upgrade().expect("open");
+        let taken = fill(&mut socket).await;
+        let piece = 32 << 10;
+        assert!(connection.unsent() > piece, "the client reads nothing");
+        assert!(
+            connection.unsent() < u64::from(MOST_UNSENT) + 4 * piece,
+            "and the kernel takes no more than it should"
+        );
+        let mut some = vec![0; 100_000];
+        client.read_exact(&mut some).await.expect("sent");
+        connection.cut();
+        let sent = taken + piece - connection.unsent();
+        let closed = socket.write_all(b"more").await.expect_err("the server is told");
+        assert_eq!(closed.kind(), io::ErrorKind::ConnectionAborted);
+        drop((socket, connection));
+        let mut rest = Vec::new();
+        let reset = client.read_to_end(&mut rest).await.expect_err("no end that looks right");
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!((some.len() + rest.len()) as u64, sent);
+    }
+
+    #[tokio::test]
+    async fn what_was_unsent_is_known_after_the_client_has_reset_the_connection() {
+        let (mut socket, client) = pair().await;
+        let connection = socket.connection().upgrade().expect("open");
+        fill(&mut socket).await;
+        let unsent = connection.unsent();
+        // There are bytes to read, so closing resets the connection.
+        drop(client);
+        socket.read_u8().await.expect_err("it is gone");
+        assert_eq!(connection.unsent(), unsent);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closed_its_side_and_then_leaves_is_noticed_without_a_write() {
+        let (mut socket, mut client) = pair().await;
+        fill(&mut socket).await;
+        client.shutdown().await.expect("closed");
+        assert_eq!(socket.read(&mut [0; 10]).await.expect("an end"), 0);
+        socket.flush().await.expect("it still listens");
+        drop(client);
+        let mut flushed = socket.flush().await;
+        while flushed.is_ok() {
+            tokio::task::yield_now().await;
+            flushed = socket.flush().await;
+        }
+        assert!(flushed.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_is_noticed_while_what_it_sent_is_not_to_be_read_yet() {
+        let (mut socket, mut client) = pair().await;
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+        let mut head = [0; 100];
+        assert_eq!(socket.read(&mut head).await.expect("a head"), 18);
+        socket.turns().borrow_mut().begin(Framing::Length(0));
+        drop(client);
+        assert_eq!(socket.read(&mut head).await.expect("an end"), 0);
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_its_turn_wakes_the_server_when_its_turn_comes() {
+        let (mut socket, mut client) = pair().await;
+        let get = b"GET / HTTP/1.1\r\n\r\n";
+        client.write_all(&get.repeat(2)).await.expect("sent");
+        let turns = socket.turns();
+        let mut head = [0; 100];
+        assert_eq!(socket.read(&mut head).await.expect("a head"), get.len());
+        turns.borrow_mut().begin(Framing::Length(0));
+        let next = async {
+            assert_eq!(socket.read(&mut head).await.expect("a head"), get.len());
+            assert_eq!(head[..get.len()], get[..]);
+        };
+        let answer = async {
+            tokio::task::yield_now().await;
+            turns.borrow_mut().answered();
+        };
+        tokio::join!(next, answer);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_waits_for_its_client_is_woken_by_the_cut() {
+        let (mut socket, _client) = pair().await;
+        let connection = socket.connection();
+        let cutter = {
+            let connection = connection.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                connection.upgrade().expect("it waits").cut();
+            })
+        };
+        socket.write_all(&vec![7; 64 << 20]).await.expect_err("cut");
+        drop(socket);
+        cutter.join().expect("no panic");
+        assert!(connection.upgrade().is_none(), "no handle keeps it open");
+    }
+}

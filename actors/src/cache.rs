@@ -37,6 +37,9 @@
 //! Memory is bounded by weight. Other bounds: invalidations remembered one by one ([`generations`]), owed tags
 //! ([`debts`]), and concurrent loads ([`LOADS`]). Beyond [`LOADS`] a miss is refused as unavailable, and a refresh is
 //! skipped.
+//!
+//! # Beside it
+//! [`hot_keys`] counts what is used most. Adapters put this cache before the ports whose answers are only shown.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},

@@ -1,4 +1,7 @@
 //! Time as a dependency, so that tests move the clock instead of sleeping.
+//!
+//! [`ledger_clock`] is the database's time on this instance, by which windows and expiries are judged. [`watch`] says whether that time
+//! can be relied on for what cannot be undone. Every actor takes a [`Clock`].
 
 pub mod ledger_clock;
 pub mod watch;

@@ -1,22 +1,45 @@
 //! The actors of a Penstock node, and the ports they speak to.
 //!
+//! A stream passes through [`quota::cache`], which says whether it may start, [`content::reader`], which verifies what it reads, and
+//! [`content::delivery`], which paces, counts and settles it over the [`Connection`](ports::Connection) to its client. Where another
+//! server delivers the bytes, [`content::delegation`] charges for them. An upload passes through [`content::upload`]. A usage row
+//! goes from the delivery through [`quota::usage_batcher`] to the ledger. Bytes never pass through a mailbox.
+//!
+//! # Floors
+//!
+//! A folder uses folders on lower floors only. `tests/layout.rs` reads this list, and fails when a folder uses one that is not below
+//! it, or when modules form a circle. The first file of each folder is its tour.
+//!
+//! 1. [`node`]: the node put together; the janitor, and the follower of changes.
+//! 2. [`storage`]: stored copies: verified, repaired, moved, guarded.
+//! 3. [`content`]: bytes in and out: uploads, verified reads, deliveries.
+//! 4. [`quota`]: receipts, leases and windows in memory; usage on its way to the ledger; this node's epoch.
+//! 5. [`lineage`], [`cache`], [`rate_limit`], [`policy_evaluator`]: each needs nothing of the others.
+//! 6. [`clock`]: time, the database's time on this instance, and whether it can be relied on.
+//! 7. [`ports`]: what the node asks of the outside.
+//! 8. [`flow`], [`governance`], [`search`]: arithmetic: permits and paces, policies, search text.
+//! 9. [`model`]: the words of the domain as plain data.
+//! 10. [`ids`]: names of things.
+//!
+//! Beside them stands the `testkit`, for tests: in-memory ports, and a conformance suite for each port.
+//!
+//! # Actors
+//!
 //! | actor | owns | speaks to |
 //! |---|---|---|
-//! | [`quota_cache`] | receipts, windows and leases in memory; says whether a stream may start | ledger, shared state, usage batcher |
-//! | [`usage_batcher`] | usage rows until they are durably in the ledger | ledger |
-//! | [`lease_keeper`] | the heartbeat and the epoch of this node in the ledger | ledger, quota cache |
-//! | [`storage_stream`] | one open source and its read-ahead; one actor per large stream | blob store |
-//! | [`change_follower`] | the position up to which this node has read the log of changes | log of changes |
-//! | [`janitor`] | the removal of expired data | ledger, catalogue, blob store |
-//! | [`lineage_ingest`] | lineage events until they are durable | lineage store |
-//! | [`lineage_emitter`] | the node's own lineage events, from the outbox | lineage outbox and ingest |
-//! | [`lineage_pruner`] | the sliding window over lineage | lineage upkeep |
-//! | [`storage_keeper`] | verification, moves and ages of stored content | storage records, blob store |
+//! | [`quota::cache`] | receipts, windows and leases in memory; says whether a stream may start | ledger, shared state, usage batcher |
+//! | [`quota::usage_batcher`] | usage rows until they are durably in the ledger | ledger |
+//! | [`quota::heartbeat`] | the heartbeat and the epoch of this node in the ledger | ledger, quota cache |
+//! | [`content::read_ahead`] | one open source and its read-ahead; one actor per large stream | blob store |
+//! | [`node::change_follower`] | the position up to which this node has read the log of changes | log of changes |
+//! | [`node::janitor`] | the removal of expired data | ledger, catalogue, blob store |
+//! | [`lineage::ingest`] | lineage events until they are durable | lineage store |
+//! | [`lineage::outbox_relay`] | the node's own lineage events, from the outbox | lineage outbox and ingest |
+//! | [`lineage::pruner`] | the sliding window over lineage | lineage upkeep |
+//! | [`storage::maintenance`] | verification, moves and ages of stored content | storage records, blob store |
 //!
-//! A stream passes through [`quota_cache`] (acquire), [`content_store`] (verified reads) and [`delivery`] (pace, count,
-//! settle) over the [`connection`] to its client, or through [`delegation`] where another server delivers the bytes. An
-//! upload passes through [`ingest`]. Bytes never pass through a mailbox. The arithmetic stands alone in [`quota_book`],
-//! [`usage_batch`], [`pacer`] and [`model`]. [`admission`] bounds every queue, and nothing else does.
+//! The arithmetic stands alone in [`quota::book`], [`quota::usage_batch`], [`flow::token_bucket`] and [`model`]. [`flow::admission`]
+//! bounds every queue, and nothing else does.
 //!
 //! [`search`] parses the text of the catalogue's search box and highlights the matches.
 //!

@@ -2,6 +2,10 @@
 //!
 //! They share an arbiter of their own, so that a flood of events cannot keep usage from being settled or a lease from being
 //! renewed.
+//!
+//! [`event`] reads and bounds an event. [`ingest`] batches events until they are durable. [`node_events`] says what the node tells of
+//! itself, and [`outbox_relay`] takes it from the outbox to the ingest. [`pruner`] keeps the window. Handlers call the ingest and walk
+//! the graph through the port. **Bound.** Each request holds a permit for its bytes until its batch is durable.
 
 pub mod event;
 pub mod ingest;

@@ -1,4 +1,7 @@
 //! The domain model as plain data: no I/O, no clock of its own, no behaviour beyond invariants.
+//!
+//! Beside the types stand small pure helpers: [`rate_window`] for the arithmetic of rate limits, [`moment`] for written times, and
+//! [`json_path`] for the paths that errors name. Every folder but [`ids`](crate::ids) may use this one.
 
 mod asset;
 mod content;

@@ -3,6 +3,9 @@
 //! Actors run on arbiters of their own, never on a web worker's, so a flooded actor delays no connection, and actors
 //! always outlive the workers. One arbiter serves the ledger's actors (batcher, keeper, Janitor), one reads ahead for
 //! large streams, and the quota shards have the rest.
+//!
+//! [`janitor`] removes what expired; [`change_follower`] reads what other instances have changed. The server starts one [`Node`] and
+//! speaks to the actors through its handles.
 
 pub mod change_follower;
 pub mod janitor;

@@ -5,6 +5,9 @@
 //! does not answer, each instance counts alone, against its share: the limit divided by the number of instances. Such a
 //! count begins at zero, so in the window of the change a client may be admitted up to its limit once more. When the
 //! store answers again, it is used again.
+//!
+//! [`local`] counts in this process. The server's middleware calls [`RateLimiter`]. **Bound.** Subjects in a table; those that asked least
+//! are forgotten first.
 
 use std::{
     sync::Arc,

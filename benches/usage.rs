@@ -34,7 +34,7 @@ use penstock_actors::{
     },
     ports::{Catalog, Ledger, NewReceipt, Receipts, SettleBatch, Upkeep, Want},
     quota::{
-        node_epoch::NodeLife,
+        node_epoch::NodeEpochState,
         usage_batch::BatchLimits,
         usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
     },
@@ -168,7 +168,7 @@ impl Scene {
             requests_per_hour: limit,
             ..QuotaPolicy::default()
         };
-        store.put_policy(&policy, now).await.expect("a policy");
+        store.put_quota_policy(&policy, now).await.expect("a policy");
         let meta =
             ContentMeta { content_hash: content, size_bytes: 1 << 20, media_type: "video/mp4".into(), stored_at: now };
         store.announce_content(&meta, producer).await.expect("announced");
@@ -313,8 +313,11 @@ async fn batches<L: Ledger>(ledger: &L, scene: &Scene, receipts: usize, lease: b
 async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize, Duration) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // A node of its own, whose rows name the leases of the scene's only by their epoch.
-    let life =
-        NodeLife::new(scene.node.node, scene.node.epoch + 1 + i64::try_from(round).expect("small"), clock.monotonic());
+    let life = NodeEpochState::new(
+        scene.node.node,
+        scene.node.epoch + 1 + i64::try_from(round).expect("small"),
+        clock.monotonic(),
+    );
     let limits = BatchLimits { rows: BATCH, age: Duration::from_millis(500) };
     let deps = UsageDeps { ledger, clock, life: Arc::new(life) };
     let usage = UsageHandle::start(UsageSettings { limits, queue: QUEUE }, deps, &Arbiter::new().handle());

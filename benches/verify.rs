@@ -20,9 +20,9 @@ use penstock::adapters::{
 use penstock_actors::{
     clock::{Clock as _, SystemClock},
     content::reader::{ContentSettings, ContentStore, Verify},
-    flow::token_bucket::Pacer,
+    flow::token_bucket::TokenBucket,
     ids::NodeId,
-    model::{LEAF_BYTES, Tier, VerificationKind},
+    model::{LEAF_BYTES, StorageTier, VerificationKind},
     ports::{BlobStore, StoreMarks as _},
     storage::verifier::{Verifier, VerifierDeps},
     testkit::{blob_store_suite::Sample, memory_records::MemoryRecords},
@@ -50,7 +50,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = FilesSettings { root: folder.path().to_path_buf(), warm: None, cold: None };
     let files = FileBlobs::new(settings, Handle::current());
-    files.prepare(Tier::Hot).await.expect("a store");
+    files.prepare(StorageTier::Hot).await.expect("a store");
     let files: Arc<dyn BlobStore> = Arc::new(files);
     let objects: Arc<dyn BlobStore> = Arc::new(TestBuckets::new(ClientKind::ObjectStore).store().await);
     let sample = Sample::of(LARGE);
@@ -90,7 +90,7 @@ async fn main() {
         let got = scene.verified(&small, Some(rate)).await;
         let part = 100.0 * got / mebibytes_a_second as f64;
         println!("at {mebibytes_a_second} MiB/s, for {SECONDS} s: {got:.2} MiB/s  {part:.1} %");
-        scene.blobs.remove_copy(small.hash, Tier::Hot).await.expect("removed");
+        scene.blobs.remove_copy(small.hash, StorageTier::Hot).await.expect("removed");
     }
 }
 
@@ -120,12 +120,12 @@ impl Scene {
     }
 
     fn know(&self, sample: &Sample) {
-        self.records.put(sample.hash, sample.bytes.len() as u64, Tier::Hot, SystemClock.now());
+        self.records.put(sample.hash, sample.bytes.len() as u64, StorageTier::Hot, SystemClock.now());
     }
 
     /// MiB a second.
     async fn verified(&self, sample: &Sample, rate: Option<u64>) -> f64 {
-        let pace = rate.map(|rate| Pacer::at_rate(rate, Instant::now()));
+        let pace = rate.map(|rate| TokenBucket::at_rate(rate, Instant::now()));
         let began = Instant::now();
         let verified = self.verifier.verify(sample.hash, VerificationKind::OnDemand, pace.as_ref()).await;
         assert!(!verified.expect("looked").expect("stored").quarantined);

@@ -12,15 +12,16 @@ use std::{
 };
 
 use penstock_actors::{
-    cache::hot_keys::TopUses,
+    cache::hot_keys::HeavyHitters,
     ids::ContentHash,
     model::LEAF_BYTES,
     node::Node,
-    ports::{Catalog, PortResult, SharedCache, UseList},
+    ports::{Catalog, PopularityList, PortResult, SharedCache},
 };
 
 use crate::{
-    adapters::cached::CachedCatalog, content_sizes::ContentSizes, popularity::Uses, telemetry::metrics::WarmMetrics,
+    adapters::cached::CachedCatalog, content_sizes::ContentSizes, popularity::Popularity,
+    telemetry::metrics::WarmMetrics,
 };
 
 /// The most entries per list that a pass sends to the shared cache.
@@ -35,7 +36,7 @@ const FIRST: Duration = Duration::from_secs(2);
 
 /// How much is warmed, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WarmSettings {
+pub struct CacheWarmerSettings {
     /// The number of assets, and the number of contents.
     pub most: usize,
     pub interval: Duration,
@@ -44,9 +45,9 @@ pub struct WarmSettings {
 }
 
 /// The dependencies of warming.
-pub struct Warmer {
-    pub settings: WarmSettings,
-    pub uses: Arc<Uses>,
+pub struct CacheWarmer {
+    pub settings: CacheWarmerSettings,
+    pub uses: Arc<Popularity>,
     pub shared: Option<Arc<dyn SharedCache>>,
     pub catalog: Arc<CachedCatalog>,
     pub node: Node,
@@ -54,7 +55,7 @@ pub struct Warmer {
     pub metrics: WarmMetrics,
 }
 
-impl Warmer {
+impl CacheWarmer {
     /// Warms for as long as the process lives.
     pub async fn run(self) {
         if self.settings.most == 0 {
@@ -68,7 +69,7 @@ impl Warmer {
     }
 
     async fn pass(&self) {
-        for id in self.most_used(UseList::Assets, &self.uses.assets).await {
+        for id in self.most_popular(PopularityList::Assets, &self.uses.assets).await {
             match self.catalog.warm(id).await {
                 Ok(()) => self.metrics.warmed("asset"),
                 // The database is in trouble: warming must not add to its load.
@@ -76,7 +77,7 @@ impl Warmer {
             }
         }
         let mut room = self.settings.leaves;
-        for hash in self.most_used(UseList::Contents, &self.uses.contents).await {
+        for hash in self.most_popular(PopularityList::Contents, &self.uses.contents).await {
             match self.warm_content(hash, &mut room).await {
                 Ok(()) => self.metrics.warmed("content"),
                 Err(error) => return tracing::debug!(%error, "a content cannot be warmed; this pass ends"),
@@ -85,7 +86,7 @@ impl Warmer {
     }
 
     /// The things that all instances use most. Also sends the uses that this instance has counted.
-    async fn most_used<T>(&self, list: UseList, uses: &Mutex<TopUses<T>>) -> Vec<T>
+    async fn most_popular<T>(&self, list: PopularityList, uses: &Mutex<HeavyHitters<T>>) -> Vec<T>
     where
         T: Clone + Eq + std::hash::Hash + Ord + std::fmt::Display + std::str::FromStr,
     {
@@ -93,8 +94,8 @@ impl Warmer {
         if let Some(shared) = &self.shared {
             let told: Vec<_> = counted.iter().map(|(thing, count)| (thing.to_string(), *count)).collect();
             let most = async {
-                shared.add_uses(list, &told).await?;
-                shared.most_used(list, self.settings.most).await
+                shared.add_popularity(list, &told).await?;
+                shared.most_popular(list, self.settings.most).await
             };
             match most.await {
                 Ok(most) => return most.iter().filter_map(|name| name.parse().ok()).collect(),

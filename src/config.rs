@@ -51,7 +51,7 @@ pub use janitor::Janitor;
 pub use lineage::Lineage;
 pub use log::Log;
 pub use postgres::Postgres;
-pub use problem::{ConfigError, Problem};
+pub use problem::{ConfigError, ConfigProblem};
 pub use quota::Quota;
 pub use rate_limits::{Rate, RateLimitBackend, RateLimits};
 pub use s3::S3;
@@ -59,7 +59,7 @@ pub use secret::Secret;
 pub use server::Server;
 pub use sessions::Sessions;
 pub use signatures::Signatures;
-pub use sources::{Origin, Override, Sources};
+pub use sources::{Override, Sources, ValueSource};
 pub use sqlite::Sqlite;
 pub use storage::{Storage, StorageBackend};
 pub use streams::Streams;
@@ -122,16 +122,16 @@ impl Config {
         let mut problems = Vec::new();
         if let Some(path) = sources.file() {
             match read(&path) {
-                Ok(file) => effective.lay_file(file, &Origin::File(path), &mut problems),
+                Ok(file) => effective.lay_file(file, &ValueSource::File(path), &mut problems),
                 Err(problem) => problems.push(problem),
             }
         }
         ttls::lay(&sources.env, &mut effective, &mut problems);
         for (name, key, text) in settings_in(&sources.env, &mut problems) {
-            effective.lay_text(&key, &text, &Origin::Variable(name.to_owned()), &mut problems);
+            effective.lay_text(&key, &text, &ValueSource::Variable(name.to_owned()), &mut problems);
         }
         for Override { flag, key, value } in &sources.overrides {
-            effective.lay_text(key, value, &Origin::Flag(flag), &mut problems);
+            effective.lay_text(key, value, &ValueSource::Flag(flag), &mut problems);
         }
         settle_server(&mut effective);
         settle_rate_limits(&mut effective);
@@ -142,7 +142,7 @@ impl Config {
                 // Every value was tried alone, and no section depends on another: only the defaults themselves can be
                 // wrong.
                 let why = error.message().to_owned();
-                problems.push(Problem::File { path: "config/default.toml".into(), why });
+                problems.push(ConfigProblem::File { path: "config/default.toml".into(), why });
                 Err(ConfigError(problems))
             }
         }
@@ -167,7 +167,7 @@ impl Config {
         if self.storage.root.as_os_str().is_empty() { self.data.dir.join("blobs") } else { self.storage.root.clone() }
     }
 
-    fn checked(self, mut problems: Vec<Problem>) -> Result<Self, ConfigError> {
+    fn checked(self, mut problems: Vec<ConfigProblem>) -> Result<Self, ConfigError> {
         let broken = self.broken_rules(&problems);
         problems.extend(broken);
         if problems.is_empty() { Ok(self) } else { Err(ConfigError(problems)) }
@@ -175,7 +175,7 @@ impl Config {
 
     /// The broken rules, without those about a key that is known to be wrong: it has its default here, so a rule about
     /// it might give a false message.
-    fn broken_rules(&self, known: &[Problem]) -> Vec<Problem> {
+    fn broken_rules(&self, known: &[ConfigProblem]) -> Vec<ConfigProblem> {
         let mut rules = Rules::default();
         self.server.check(&mut rules);
         self.data.check(&mut rules);
@@ -205,8 +205,8 @@ impl Config {
         rules
             .broken()
             .into_iter()
-            .filter(|rule| !known.iter().filter_map(Problem::key).any(|key| rule.keys.contains(&key)))
-            .map(|rule| Problem::Value {
+            .filter(|rule| !known.iter().filter_map(ConfigProblem::key).any(|key| rule.keys.contains(&key)))
+            .map(|rule| ConfigProblem::Value {
                 key: rule.keys[0].to_owned(),
                 value: self.effective.shown(rule.keys[0]),
                 origin: self.effective.origin(rule.keys[0]).clone(),
@@ -297,12 +297,13 @@ fn settle_storage(effective: &mut Effective) {
     }
 }
 
-fn read(path: &Path) -> Result<Table, Problem> {
+fn read(path: &Path) -> Result<Table, ConfigProblem> {
     let text = words::text_of(path)
-        .map_err(|error| Problem::File { path: path.to_owned(), why: format!("cannot be read: {error}") })?;
+        .map_err(|error| ConfigProblem::File { path: path.to_owned(), why: format!("cannot be read: {error}") })?;
     parse(&text, path)
 }
 
-fn parse(text: &str, path: &Path) -> Result<Table, Problem> {
-    text.parse::<Table>().map_err(|error| Problem::File { path: path.to_owned(), why: words::of_toml(&error, text) })
+fn parse(text: &str, path: &Path) -> Result<Table, ConfigProblem> {
+    text.parse::<Table>()
+        .map_err(|error| ConfigProblem::File { path: path.to_owned(), why: words::of_toml(&error, text) })
 }

@@ -15,7 +15,7 @@ use crate::words;
 
 /// One folder on one machine, until the machine restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct FolderPlace {
     boot: String,
     device: u64,
     inode: u64,
@@ -64,10 +64,10 @@ impl DataDir {
 
     /// Distinguishes this folder on this machine, since the machine's last start, from every copy of it: only this
     /// process can hold its lock. `None` if the system does not provide the information.
-    pub fn place(&self) -> Option<Place> {
+    pub fn place(&self) -> Option<FolderPlace> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let lock = self.lock.metadata().ok()?;
-        Some(Place { boot: boot.trim().to_owned(), device: lock.dev(), inode: lock.ino() })
+        Some(FolderPlace { boot: boot.trim().to_owned(), device: lock.dev(), inode: lock.ino() })
     }
 
     /// Gives this instance a new name in the ledger; the file with the old name stays beside it.

@@ -6,7 +6,7 @@
 //! 1. [`observe`](observe()): request id, span, metrics and the access log. Outermost, so that it also sees answers that
 //!    other middleware gives, and counts the bytes that are really sent, compressed ones too.
 //! 2. `X-Content-Type-Options: nosniff` on every answer, including refusals by later middleware.
-//! 3. [`close_when_leaving`]: on every answer as well.
+//! 3. [`close_when_draining`]: on every answer as well.
 //! 4. [`serve_older_clients`]: outside all middleware that may make the length of an answer unknown.
 //! 5. [`limit_head`]: before anything reads the header fields.
 //! 6. [`limit_rate`]: inside the limit on heads, because it reads fields; outside all middleware that does work for the
@@ -65,7 +65,7 @@ pub mod validation;
 pub use auth::SignedRequests;
 pub use body::JsonBody;
 pub use catalog::CatalogueSettings;
-pub use change_publisher::Announcer;
+pub use change_publisher::ChangePublisher;
 pub use content::UploadSettings;
 pub use data::Deliverer;
 pub use health::Readiness;
@@ -78,7 +78,7 @@ pub use streaming::StreamingSettings;
 
 use self::{
     middleware::{
-        close_when_draining::close_when_leaving, compression::compress, head_limit::limit_head, observe::observe,
+        close_when_draining::close_when_draining, compression::compress, head_limit::limit_head, observe::observe,
         older_clients::serve_older_clients, rate_limit::limit_rate, signed_body::compare_signed_body,
     },
     problem::document_refusals,
@@ -110,7 +110,7 @@ pub fn app(
         .wrap(from_fn(move |request, next| limit_rate(Arc::clone(&rates), request, next)))
         .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
         .wrap(from_fn(serve_older_clients))
-        .wrap(from_fn(close_when_leaving))
+        .wrap(from_fn(close_when_draining))
         .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
 }

@@ -94,7 +94,7 @@ impl Serving {
             apply_fn_factory(http, move |stream: TcpStream, http| {
                 let peer = stream.peer_addr().ok();
                 let served = http.call((ClientSocket::accepted(stream, self.stall_timeout), peer));
-                async move { served.await.inspect_err(|error| tell_of_end(peer, error)) }
+                async move { served.await.inspect_err(|error| log_connection_end(peer, error)) }
             })
         };
         let server = builder
@@ -109,7 +109,7 @@ impl Serving {
 }
 
 /// A connection that did not end after an answer concerns its client, so it is logged at debug level.
-fn tell_of_end(peer: Option<SocketAddr>, error: &DispatchError) {
+fn log_connection_end(peer: Option<SocketAddr>, error: &DispatchError) {
     let peer = peer.map(tracing::field::display);
     match error {
         DispatchError::Parse(error) => {

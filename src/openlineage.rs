@@ -11,7 +11,7 @@ use jsonschema::{
     error::{TypeKind, ValidationError, ValidationErrorKind},
 };
 use penstock_actors::{
-    lineage::event::{self, EventBounds, FAULTS, Fault},
+    lineage::event::{self, EventBounds, EventViolation, FAULTS},
     model::{EventKind, LineageEvent, json_path::push_member},
 };
 use serde_json::{Value, json};
@@ -55,10 +55,10 @@ impl EventReader {
     ///
     /// # Errors
     /// The faults, by path.
-    pub fn read(&self, text: &str, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
+    pub fn read(&self, text: &str, now: Timestamp) -> Result<LineageEvent, Vec<EventViolation>> {
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let limit = words::of_limit(&error).map(str::to_owned);
-            vec![Fault::new("", limit.unwrap_or_else(|| words::of_json(&error)))]
+            vec![EventViolation::new("", limit.unwrap_or_else(|| words::of_json(&error)))]
         })?;
         let kind = kind_of(&value);
         let validator = match kind {
@@ -93,7 +93,7 @@ fn kind_of(value: &Value) -> EventKind {
 }
 
 /// Reports an error; for an alternative, why it did not match. Values are not repeated, because they may be long.
-fn tell(error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
+fn tell(error: &ValidationError<'_>, faults: &mut Vec<EventViolation>) {
     if faults.len() >= FAULTS {
         return;
     }
@@ -113,7 +113,7 @@ fn tell(error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
         ValidationErrorKind::Type { kind: TypeKind::Single(wanted) } => format!("must be {}", kind_in_words(*wanted)),
         _ => "is not as the published schema has it".to_owned(),
     };
-    let fault = Fault::new(path, detail);
+    let fault = EventViolation::new(path, detail);
     // One member may break one rule in several branches of the schema.
     if !faults.contains(&fault) {
         faults.push(fault);

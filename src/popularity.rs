@@ -5,7 +5,7 @@
 use std::sync::Mutex;
 
 use penstock_actors::{
-    cache::hot_keys::TopUses,
+    cache::hot_keys::HeavyHitters,
     ids::{ContentHash, VersionId},
 };
 
@@ -13,18 +13,18 @@ use penstock_actors::{
 const COUNTERS: usize = 1024;
 
 /// Uses counted on this instance.
-pub struct Uses {
-    pub(crate) assets: Mutex<TopUses<VersionId>>,
-    pub(crate) contents: Mutex<TopUses<ContentHash>>,
+pub struct Popularity {
+    pub(crate) assets: Mutex<HeavyHitters<VersionId>>,
+    pub(crate) contents: Mutex<HeavyHitters<ContentHash>>,
 }
 
-impl Default for Uses {
+impl Default for Popularity {
     fn default() -> Self {
-        Self { assets: Mutex::new(TopUses::new(COUNTERS)), contents: Mutex::new(TopUses::new(COUNTERS)) }
+        Self { assets: Mutex::new(HeavyHitters::new(COUNTERS)), contents: Mutex::new(HeavyHitters::new(COUNTERS)) }
     }
 }
 
-impl Uses {
+impl Popularity {
     pub fn asset(&self, id: &VersionId) {
         count(&self.assets, id);
     }
@@ -36,7 +36,7 @@ impl Uses {
 
 /// If two threads count at once, one use is dropped: that affects often and rarely used things alike, and no request
 /// waits for a statistic.
-fn count<T: Clone + Eq + std::hash::Hash + Ord>(uses: &Mutex<TopUses<T>>, thing: &T) {
+fn count<T: Clone + Eq + std::hash::Hash + Ord>(uses: &Mutex<HeavyHitters<T>>, thing: &T) {
     if let Ok(mut uses) = uses.try_lock() {
         uses.add(thing);
     }

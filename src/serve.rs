@@ -26,33 +26,33 @@ use anyhow::{Context as _, bail};
 use penstock_actors::{
     lineage::Lineage,
     node::{DrainReport, Node, Observers},
-    policy_evaluator::{GovernError, Governor},
+    policy_evaluator::{EvaluationError, PolicyEvaluator},
     ports::{Catalog, Search},
     rate_limit::RateLimiter,
 };
 use tokio::task::JoinHandle;
 
 use self::{
-    node_identity::{IdentityDeps, LifeFile},
+    node_identity::{EpochFile, IdentityDeps},
     signals::Signals,
-    startup_server::Antechamber,
+    startup_server::StartupServer,
 };
 use crate::{
     adapters::cached::CachedSearch,
     config::{Config, DatabaseBackend},
     data_dir::DataDir,
     http::{
-        self, Announcer, CatalogueSettings, RateGate, RateGateParts, Readiness, SessionSettings, Shell, SignedRequests,
-        StreamingSettings, UploadSettings,
+        self, CatalogueSettings, ChangePublisher, RateGate, RateGateParts, Readiness, SessionSettings, Shell,
+        SignedRequests, StreamingSettings, UploadSettings,
     },
-    http_server::{Serving, listener::Door},
+    http_server::{Serving, listener::Listener},
     keys::{self, AdminKey, KeyRing},
     openlineage::EventReader,
     telemetry::{
         Metrics,
         metrics::{GovernanceMetrics, JanitorMetrics, RateMetrics},
     },
-    wiring::{self, World},
+    wiring::{self, Backends},
 };
 
 /// How long the last flush may take.
@@ -65,10 +65,10 @@ const LAST_IN: Duration = Duration::from_millis(500);
 pub struct Server {
     pub address: SocketAddr,
     pub admin: AdminKey,
-    pub world: World,
+    pub backends: Backends,
     pub node: Node,
     lineage: Lineage,
-    door: Door,
+    shared_listener: Listener,
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     readiness: Data<Readiness>,
@@ -89,11 +89,11 @@ impl Server {
             tracing::warn!(%error, "the limit on open files cannot be raised; it bounds the number of connections");
         }
         let mut data_dir = DataDir::take(&config.data.dir)?;
-        let (door, listener) = Door::open(config.server.bind)
+        let (shared_listener, listener) = Listener::open(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
         // A supervisor must not take a process that waits for its database for a hung one.
-        let antechamber = Antechamber::open(listener.try_clone()?)?;
+        let antechamber = StartupServer::open(listener.try_clone()?)?;
         let metrics = Arc::new(Metrics::new()?);
         tokio::select! {
             ready = ready_database(config) => ready?,
@@ -101,24 +101,24 @@ impl Server {
             signal = signals.stop() => bail!("stopped by {signal} while it waited for its database"),
         }
         antechamber.database_is_there();
-        let world = wiring::open(config, &metrics, io).await?;
-        wiring::take_stores_into_use(config, &world).await?;
-        if let Some(pool) = world.pool.clone() {
+        let backends = wiring::open(config, &metrics, io).await?;
+        wiring::take_stores_into_use(config, &backends).await?;
+        if let Some(pool) = backends.pool.clone() {
             io.spawn(wiring::watch_replicas(pool.clone()));
             io.spawn(wiring::keep_pool_warm(pool));
         }
-        let life = LifeFile::of(&data_dir);
-        let ports = &world.ports;
+        let life = EpochFile::of(&data_dir);
+        let ports = &backends.ports;
         let alone = config.database.backend == DatabaseBackend::Sqlite;
         let deps = IdentityDeps { ledger: &*ports.ledger, timelines: &*ports.timelines, alone };
         node_identity::settle(&mut data_dir, &life, &deps).await?;
         let configured = config.server.admin_key.expose();
         let configured = (!configured.is_empty()).then_some(configured);
-        let admin = keys::ensure_admin(&*world.ports.catalog, configured, data_dir.path()).await?;
+        let admin = keys::ensure_admin(&*backends.ports.catalog, configured, data_dir.path()).await?;
 
         let janitor = JanitorMetrics::new(metrics.registry())?;
-        let (store, cache) = (world.pool.clone(), world.cache.clone());
-        let keys = Data::new(KeyRing::new(Arc::clone(&world.ports.catalog)));
+        let (store, cache) = (backends.pool.clone(), backends.cache.clone());
+        let keys = Data::new(KeyRing::new(Arc::clone(&backends.ports.catalog)));
         let ring = keys.clone();
         let observers = Observers {
             lives: Arc::new(move |record: &_| life.write(record)),
@@ -130,39 +130,40 @@ impl Server {
             }),
         };
         // Before the node, whose background work would compete for connections with calls that the start needs.
-        let lineage =
-            Lineage::start(&world.lineage, wiring::lineage_settings(config)).await.context("cannot start lineage")?;
+        let lineage = Lineage::start(&backends.lineage, wiring::lineage_settings(config))
+            .await
+            .context("cannot start lineage")?;
         metrics.observe_lineage(lineage.clone())?;
         let settings = wiring::node_settings(config, cores());
-        let node = Node::start(&world.ports, &settings, data_dir.node(), observers, io.clone())
+        let node = Node::start(&backends.ports, &settings, data_dir.node(), observers, io.clone())
             .await
             .context("cannot register this node in the ledger")?;
-        metrics.observe_node(node.clone(), world.pool.clone())?;
-        metrics.observe_cache(world.cache.clone())?;
-        metrics.observe_clock(Arc::clone(&world.ports.watch))?;
-        metrics.observe_stores(Arc::clone(&world.store))?;
-        io.spawn(wiring::warmer(config, &world, node.clone(), &metrics)?.run());
+        metrics.observe_node(node.clone(), backends.pool.clone())?;
+        metrics.observe_cache(backends.cache.clone())?;
+        metrics.observe_clock(Arc::clone(&backends.ports.watch))?;
+        metrics.observe_stores(Arc::clone(&backends.store))?;
+        io.spawn(wiring::cache_warmer(config, &backends, node.clone(), &metrics)?.run());
 
         let doubt = Arc::clone(node.verifier.doubt());
         let readiness = Readiness::of(node.content.quarantine().clone(), config.quota.lease_ttl, doubt);
-        let readiness = readiness.watching(Arc::clone(&world.ports.watch)).guarding(Arc::clone(&world.store));
+        let readiness = readiness.watching(Arc::clone(&backends.ports.watch)).guarding(Arc::clone(&backends.store));
         let readiness = Data::new(readiness);
-        let limiter = wiring::rate_limiter(config, &world, &node, io);
-        let governor = wiring::governor(config, &world, GovernanceMetrics::new(metrics.registry())?);
-        tell_of_policy(&governor).await;
-        let actors = Actors { node: &node, lineage: &lineage, governor, limiter, keys };
+        let limiter = wiring::rate_limiter(config, &backends, &node, io);
+        let evaluator = wiring::evaluator(config, &backends, GovernanceMetrics::new(metrics.registry())?);
+        log_policy(&evaluator).await;
+        let actors = Actors { node: &node, lineage: &lineage, evaluator, limiter, keys };
         antechamber.close().await;
-        let http = build(config, &world, actors, &metrics, readiness.clone(), listener)?;
+        let http = build(config, &backends, actors, &metrics, readiness.clone(), listener)?;
         let handle = http.handle();
         let serving = actix_web::rt::spawn(http);
         let notice = config.server.drain_notice;
         Ok(Self {
             address,
             admin,
-            world,
+            backends,
             node,
             lineage,
-            door,
+            shared_listener,
             handle,
             serving,
             readiness,
@@ -184,8 +185,8 @@ impl Server {
                 None
             }
             ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
-            failure = watches::node(&self.node, &self.lineage, self.world.file.as_deref()) => Some(failure),
-            failure = watches::database(&self.world.store) => Some(failure),
+            failure = watches::node(&self.node, &self.lineage, self.backends.file.as_deref()) => Some(failure),
+            failure = watches::database(&self.backends.store) => Some(failure),
         };
         // A failed node skips the drain notice.
         let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
@@ -195,7 +196,7 @@ impl Server {
         self.readiness.leave();
         let draining = async {
             tokio::time::sleep(notice).await;
-            if let Err(error) = self.door.shut() {
+            if let Err(error) = self.shared_listener.shut() {
                 tracing::warn!(%error, "the listener cannot drop new connection requests; a client that connects now may be reset");
             }
             tokio::time::sleep(notice.min(LAST_IN)).await;
@@ -209,7 +210,7 @@ impl Server {
                 );
             }
             let report = self.node.drain(DRAIN_PATIENCE).await;
-            if let Some(redis) = &self.world.redis {
+            if let Some(redis) = &self.backends.redis {
                 redis.flush().await;
             }
             report
@@ -246,10 +247,10 @@ async fn ready_database(config: &Config) -> anyhow::Result<()> {
 
 /// Logs at the start when the node's policy cannot be loaded. The node starts all the same: streams do not need the
 /// policy, and an operator puts it through the node itself.
-async fn tell_of_policy(governor: &Governor) {
-    match governor.standing().await {
+async fn log_policy(evaluator: &PolicyEvaluator) {
+    match evaluator.standing().await {
         Ok(()) => {}
-        Err(error @ GovernError::Missing(_)) => {
+        Err(error @ EvaluationError::Missing(_)) => {
             tracing::warn!(%error, "the node's policy is missing; nothing is published or sold until it is put (governance.policy)");
         }
         Err(error) => {
@@ -284,58 +285,59 @@ fn rate_gate(
 struct Actors<'a> {
     node: &'a Node,
     lineage: &'a Lineage,
-    governor: Governor,
+    evaluator: PolicyEvaluator,
     limiter: RateLimiter,
     keys: Data<KeyRing>,
 }
 
 fn build(
     config: &Config,
-    world: &World,
-    Actors { node, lineage, governor, limiter, keys }: Actors<'_>,
+    backends: &Backends,
+    Actors { node, lineage, evaluator, limiter, keys }: Actors<'_>,
     metrics: &Arc<Metrics>,
     readiness: Data<Readiness>,
     listener: TcpListener,
 ) -> anyhow::Result<actix_web::dev::Server> {
-    let ports = world.ports.clone();
-    let catalog: Arc<dyn Catalog> = world.catalog.clone();
-    let receipts = Arc::clone(&world.receipts);
-    let (policies, governor) = (Arc::clone(&world.policies), Data::new(governor));
+    let ports = backends.ports.clone();
+    let catalog: Arc<dyn Catalog> = backends.catalog.clone();
+    let receipts = Arc::clone(&backends.receipts);
+    let (policies, evaluator) = (Arc::clone(&backends.policies), Data::new(evaluator));
     let shell = Shell {
         metrics: Arc::clone(&metrics.http),
         max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
         rates: rate_gate(config, limiter, keys.clone(), metrics)?,
     };
-    let search = Arc::new(CachedSearch::new(Arc::clone(&world.search), world.cache.clone(), node.searches.clone()))
-        as Arc<dyn Search>;
+    let search =
+        Arc::new(CachedSearch::new(Arc::clone(&backends.search), backends.cache.clone(), node.searches.clone()))
+            as Arc<dyn Search>;
     let here = node.clone();
-    let announcer =
-        Announcer::new(Arc::clone(&ports.shared), Arc::clone(&ports.changes), move |tag| here.invalidate(tag));
-    let announcer = Data::new(announcer);
+    let publisher =
+        ChangePublisher::new(Arc::clone(&ports.shared), Arc::clone(&ports.changes), move |tag| here.invalidate(tag));
+    let publisher = Data::new(publisher);
     let node = Data::new(node.clone());
     let metrics = Data::from(Arc::clone(metrics));
-    let cache = Data::new(world.cache.clone());
+    let cache = Data::new(backends.cache.clone());
     let streaming = Data::new(StreamingSettings {
         max_range_bytes: config.streams.max_range_bytes,
         content_host: config.delivery.content_host(),
     });
-    let (sizes, uses) = (Data::from(Arc::clone(&world.sizes)), Data::from(Arc::clone(&world.uses)));
-    let (identities, api_keys) = (Arc::clone(&world.identities), Arc::clone(&world.api_keys));
-    let signed: Data<SignedRequests> = Data::new(wiring::signed_requests(config, world, &metrics)?);
-    let deliverer = Data::new(wiring::deliverer(config, world));
+    let (sizes, uses) = (Data::from(Arc::clone(&backends.sizes)), Data::from(Arc::clone(&backends.uses)));
+    let (identities, api_keys) = (Arc::clone(&backends.identities), Arc::clone(&backends.api_keys));
+    let signed: Data<SignedRequests> = Data::new(wiring::signed_requests(config, backends, &metrics)?);
+    let deliverer = Data::new(wiring::deliverer(config, backends));
     let facet_assets = u32::try_from(config.catalogue.facet_assets).unwrap_or(u32::MAX);
     let catalogue = Data::new(CatalogueSettings { facet_assets });
     let uploads = Data::new(UploadSettings { idle_timeout: config.uploads.idle_timeout });
     let sessions = Data::new(SessionSettings { ttl: config.sessions.ttl });
     let lineage = Data::new(lineage.clone());
     let events = Data::new(EventReader::new(config.lineage.bounds())?);
-    let graph = Arc::clone(&world.lineage.store);
+    let graph = Arc::clone(&backends.lineage.store);
     let lineage_settings = Data::new(wiring::lineage_http_settings(config));
     let factory = move || {
         http::app(shell.clone())
             .app_data(keys.clone())
             .app_data(node.clone())
-            .app_data(announcer.clone())
+            .app_data(publisher.clone())
             .app_data(cache.clone())
             .app_data(metrics.clone())
             .app_data(readiness.clone())
@@ -352,7 +354,7 @@ fn build(
             .app_data(events.clone())
             .app_data(lineage_settings.clone())
             .app_data(Data::from(Arc::clone(&graph)))
-            .app_data(governor.clone())
+            .app_data(evaluator.clone())
             .app_data(Data::from(Arc::clone(&policies)))
             .app_data(Data::from(Arc::clone(&catalog)))
             .app_data(Data::from(Arc::clone(&receipts)))

@@ -20,11 +20,11 @@ use penstock_actors::{
     lineage::LineagePorts,
     model::{Credit, LeaseSizing},
     node::{Node, NodeSettings, Ports, janitor::JanitorSettings},
-    ports::{ApiKeys, Identities, Policies, Receipts, Search, SharedCache, SharedState, UrlSigner},
+    ports::{ApiKeys, GovernancePolicies, Identities, Receipts, Search, SharedCache, SharedState, UrlSigner},
     quota::{book::BookSettings, cache::QuotaSettings, usage_batch::BatchLimits, usage_batcher::UsageSettings},
     rate_limit::{RateLimiter, Sharing},
     storage::{
-        maintenance::KeeperSettings,
+        maintenance::MaintenanceSettings,
         store_guard::{GuardedBlobs, StoreGuard},
     },
 };
@@ -32,17 +32,17 @@ use tokio::runtime::Handle;
 
 use crate::{
     adapters::{
-        cached::{CachedCatalog, CachedIdentities, CachedPolicies, CachedReceipts},
+        cached::{CachedCatalog, CachedGovernancePolicies, CachedIdentities, CachedReceipts},
         in_process::InProcessState,
         postgres::PostgresStore,
         redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
         sqlite::DatabaseFile,
     },
-    cache_warmer::{WarmSettings, Warmer},
+    cache_warmer::{CacheWarmer, CacheWarmerSettings},
     config::{Config, Lifecycle, RateLimitBackend, StorageBackend},
     content_sizes::ContentSizes,
     http::RATE_WINDOW,
-    popularity::Uses,
+    popularity::Popularity,
     telemetry::{Metrics, metrics::WarmMetrics},
 };
 
@@ -51,7 +51,7 @@ pub use database::{
     Database, await_database, keep_pool_warm, migrate, open_database, sqlite_path, sqlite_settings, watch_replicas,
 };
 pub use delivery::deliverer;
-pub use governance::governor;
+pub use governance::evaluator;
 pub use lineage::{lineage_http_settings, lineage_settings};
 pub use signed::signed_requests;
 pub use storage::open as open_storage;
@@ -62,7 +62,7 @@ const QUESTION_ROUND_TRIPS: u32 = 2;
 
 /// Everything behind the handlers and the actors.
 #[derive(Clone)]
-pub struct World {
+pub struct Backends {
     pub ports: Ports,
     /// The catalogue and the receipts through the caches, for handlers. The actors use them without caches.
     pub catalog: Arc<CachedCatalog>,
@@ -72,7 +72,7 @@ pub struct World {
     /// Checks that the blob stores belong to this installation.
     pub store: Arc<StoreGuard>,
     /// Governance policies through the caches, for handlers.
-    pub policies: Arc<dyn Policies>,
+    pub policies: Arc<dyn GovernancePolicies>,
     /// Identity keys through the caches.
     pub identities: Arc<dyn Identities>,
     pub api_keys: Arc<dyn ApiKeys>,
@@ -82,7 +82,7 @@ pub struct World {
     /// The shared tier of the caches; `None` if this instance has none.
     pub shared_cache: Option<Arc<dyn SharedCache>>,
     /// Uses of assets and contents, for warming.
-    pub uses: Arc<Uses>,
+    pub uses: Arc<Popularity>,
     /// Sizes of contents.
     pub sizes: Arc<ContentSizes>,
     /// Keeps the connection pool warm; `None` if there is no pool.
@@ -97,7 +97,7 @@ pub struct World {
 ///
 /// # Errors
 /// The part that cannot be opened, and why.
-pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<World> {
+pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Result<Backends> {
     let database = open_database(config, &metrics.db, io).await?;
     let (clock, watch) = watch_clock(config, &database);
     watch.measure().await.context("cannot read the database's clock")?;
@@ -113,16 +113,16 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         let longest = settings.ttls.longest() + settings.stale;
         Arc::new(RedisCache::new(link, longest)) as Arc<dyn SharedCache>
     });
-    let uses = Arc::<Uses>::default();
+    let uses = Arc::<Popularity>::default();
     let cache = TieredCache::new(
         settings,
         TieredDeps { shared: shared_cache.clone(), clock: Arc::clone(&clock), io: io.clone() },
     );
     let cache_of_lineage = cache.clone();
-    Ok(World {
+    Ok(Backends {
         catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone(), Arc::clone(&uses))),
         receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
-        policies: Arc::new(CachedPolicies::new(Arc::clone(&database.policies), cache.clone())),
+        policies: Arc::new(CachedGovernancePolicies::new(Arc::clone(&database.policies), cache.clone())),
         identities: Arc::new(CachedIdentities::new(database.identities, cache.clone())),
         api_keys: database.api_keys,
         cache,
@@ -166,8 +166,8 @@ pub fn shared_state(config: &Config, redis: Option<&RedisLink>, clock: Arc<dyn C
 ///
 /// # Errors
 /// When a folder cannot be read or written. An S3 that does not answer may come back: stores are checked repeatedly.
-pub async fn take_stores_into_use(config: &Config, world: &World) -> anyhow::Result<()> {
-    let Err(error) = world.store.take_into_use().await else { return Ok(()) };
+pub async fn take_stores_into_use(config: &Config, backends: &Backends) -> anyhow::Result<()> {
+    let Err(error) = backends.store.mark_new_stores().await else { return Ok(()) };
     if config.storage.backend == StorageBackend::Fs {
         return Err(error).with_context(|| format!("cannot use the blob folder {}", config.blob_root().display()));
     }
@@ -209,9 +209,9 @@ pub async fn open_redis(
 }
 
 /// The rate limiter, which counts where the configuration says.
-pub fn rate_limiter(config: &Config, world: &World, node: &Node, io: &Handle) -> RateLimiter {
+pub fn rate_limiter(config: &Config, backends: &Backends, node: &Node, io: &Handle) -> RateLimiter {
     let limits = &config.rate_limits;
-    let link = world.redis.clone().filter(|_| limits.backend == RateLimitBackend::Redis);
+    let link = backends.redis.clone().filter(|_| limits.backend == RateLimitBackend::Redis);
     let sharing = link.map(|link| {
         let prefix = match limits.key_prefix.as_str() {
             "" => format!("{}rate:", link.prefix()),
@@ -224,7 +224,7 @@ pub fn rate_limiter(config: &Config, world: &World, node: &Node, io: &Handle) ->
             io: io.clone(),
         }
     });
-    RateLimiter::new(&world.ports.clock, RATE_WINDOW, limits.subjects, sharing)
+    RateLimiter::new(&backends.ports.clock, RATE_WINDOW, limits.subjects, sharing)
 }
 
 /// The limits and times of the caches.
@@ -251,20 +251,25 @@ pub fn cache_settings(config: &Config) -> TieredSettings {
 ///
 /// # Errors
 /// When a warmer is exported already.
-pub fn warmer(config: &Config, world: &World, node: Node, metrics: &Metrics) -> Result<Warmer, prometheus::Error> {
-    let settings = WarmSettings {
+pub fn cache_warmer(
+    config: &Config,
+    backends: &Backends,
+    node: Node,
+    metrics: &Metrics,
+) -> Result<CacheWarmer, prometheus::Error> {
+    let settings = CacheWarmerSettings {
         most: config.cache.warm,
         interval: config.cache.warm_interval,
         // The other half is for content that is requested meanwhile.
         leaves: config.streams.memory_cache / 2,
     };
-    Ok(Warmer {
+    Ok(CacheWarmer {
         settings,
-        uses: Arc::clone(&world.uses),
-        shared: world.shared_cache.clone(),
-        catalog: Arc::clone(&world.catalog),
+        uses: Arc::clone(&backends.uses),
+        shared: backends.shared_cache.clone(),
+        catalog: Arc::clone(&backends.catalog),
         node,
-        sizes: Arc::clone(&world.sizes),
+        sizes: Arc::clone(&backends.sizes),
         metrics: WarmMetrics::new(metrics.registry())?,
     })
 }
@@ -322,7 +327,7 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             policy_retention: config.governance.run_retention,
             months_ahead: janitor.months_ahead,
         },
-        storage: keeper_settings(config),
+        storage: maintenance_settings(config),
         max_streams: saturate(streams.max_streams),
         max_searches: saturate(config.catalogue.searches),
         lease_ttl: quota.lease_ttl,
@@ -331,9 +336,9 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
     }
 }
 
-fn keeper_settings(config: &Config) -> KeeperSettings {
+fn maintenance_settings(config: &Config) -> MaintenanceSettings {
     let Config { verification, lifecycle, .. } = config;
-    KeeperSettings {
+    MaintenanceSettings {
         interval: verification.interval,
         verify_rate: verification.walk_rate(),
         verify_every: verification.every,

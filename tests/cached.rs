@@ -9,7 +9,9 @@ use futures::{
 };
 use penstock::{
     adapters::{
-        cached::{CachedCatalog, CachedLineage, CachedLineageUpkeep, CachedPolicies, CachedReceipts, CachedSearch},
+        cached::{
+            CachedCatalog, CachedGovernancePolicies, CachedLineage, CachedLineageUpkeep, CachedReceipts, CachedSearch,
+        },
         sqlite::{SqliteSettings, SqliteStore, migrate},
     },
     config::{Config, Sources},
@@ -20,18 +22,18 @@ use penstock_actors::{
     cache::{TieredCache, TieredDeps},
     clock::SystemClock,
     flow::admission::Admission,
-    governance::Policy,
+    governance::GovernancePolicy,
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, VersionId},
     lineage::event::{EventBounds, read},
     model::{
-        ApiKey, ContentMeta, Direction, EventKind, LineageEvent, NewAsset, NewProducer, NodeName, QuotaPolicy,
-        ReceiptStatus, Role, Walk,
+        ApiKey, ContentMeta, Direction, EventKind, GraphWalk, LineageEvent, NewAsset, NewProducer, NodeName,
+        QuotaPolicy, ReceiptStatus, Role,
     },
     ports::{
-        Catalog, Facets, LineageStore as _, LineageUpkeep as _, NewReceipt, Policies as _, PortError, PortResult,
-        Receipts, Search, SearchPage, SearchPlace, StatusChange, Tag, Wish,
+        Catalog, GovernancePolicies as _, LineageStore as _, LineageUpkeep as _, NewReceipt, PortError, PortResult,
+        Receipts, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition, StatusChange, Tag,
     },
-    search::Found,
+    search::MatchedField,
     testkit::{catalog_suite, governance_suite},
 };
 use tempfile::TempDir;
@@ -64,8 +66,8 @@ impl Scene {
         Self { _folder: folder, metrics, store, cache, catalog, receipts }
     }
 
-    fn policies(&self) -> Arc<CachedPolicies> {
-        Arc::new(CachedPolicies::new(self.store.clone(), self.cache.clone()))
+    fn policies(&self) -> Arc<CachedGovernancePolicies> {
+        Arc::new(CachedGovernancePolicies::new(self.store.clone(), self.cache.clone()))
     }
 
     /// Round trips of a statement.
@@ -121,7 +123,7 @@ async fn a_policy_that_is_asked_for_again_and_again_is_read_once_until_it_change
     let (policies, id) = (scene.policies(), "house".parse().expect("an id"));
     let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
     let document =
-        |text: &str| Policy::read(serde_json::json!({ "description": text, "rules": [] })).expect("a policy");
+        |text: &str| GovernancePolicy::read(serde_json::json!({ "description": text, "rules": [] })).expect("a policy");
     assert_eq!(policies.document(&id).await.expect("an answer"), None);
     for (version, text) in [(1, "one"), (2, "two")] {
         policies.put_document(&id, &document(text), now).await.expect("put");
@@ -189,7 +191,7 @@ async fn whoever_changes_something_sees_it_with_the_next_read() {
 
     let policy = QuotaPolicy { policy_name: "gold".into(), bytes_per_day: Some(5), ..QuotaPolicy::default() };
     let before = scene.receipts.policies().await.expect("policies").len();
-    assert!(scene.receipts.put_policy(&policy, now).await.expect("put"));
+    assert!(scene.receipts.put_quota_policy(&policy, now).await.expect("put"));
     let policies = scene.receipts.policies().await.expect("policies");
     assert_eq!(policies.len(), before + 1);
     assert!(policies.contains(&policy));
@@ -236,7 +238,7 @@ async fn the_caches_show_what_they_do() {
 async fn a_page_that_was_found_is_shown_until_the_catalogue_changes() {
     let scene = Scene::new();
     let search = CachedSearch::new(scene.store.clone(), scene.cache.clone(), Admission::new("searches", 1));
-    let all = Wish::default();
+    let all = SearchFilter::default();
     let listed = async || search.search(&all, None, 10).await.expect("a page").hits.len();
     assert_eq!(listed().await, 0);
     let id = scene.asset().await;
@@ -263,14 +265,14 @@ async fn a_search_waits_for_its_turn_and_what_is_known_waits_for_nobody() {
     let scene = Scene::new();
     let turns = Admission::new("searches", 1);
     let search = CachedSearch::new(scene.store.clone(), scene.cache.clone(), turns.clone());
-    let dear = Wish { min_price: Some(1), ..Wish::default() };
+    let dear = SearchFilter { min_price: Some(1), ..SearchFilter::default() };
     search.search(&dear, None, 10).await.expect("a page");
     let taken = turns.try_admit(1).expect("nobody searches");
     search.search(&dear, None, 10).await.expect("the same page, from memory");
-    let refused = search.search(&Wish::default(), None, 10).await;
+    let refused = search.search(&SearchFilter::default(), None, 10).await;
     assert!(matches!(refused, Err(PortError::Unavailable { retry_after: Some(_), .. })), "{refused:?}");
     drop(taken);
-    search.search(&Wish { min_price: Some(2), ..dear }, None, 10).await.expect("its turn");
+    search.search(&SearchFilter { min_price: Some(2), ..dear }, None, 10).await.expect("its turn");
 }
 
 /// A database that is done with a search when it is told so, and says when it has begun one.
@@ -282,16 +284,16 @@ struct Slow {
 
 #[async_trait]
 impl Search for Slow {
-    async fn search(&self, _: &Wish, _: Option<SearchPlace>, _: u32) -> PortResult<SearchPage> {
+    async fn search(&self, _: &SearchFilter, _: Option<SearchPosition>, _: u32) -> PortResult<SearchPage> {
         self.begun.notify_one();
         self.done.notified().await;
         Ok(SearchPage::default())
     }
 
-    async fn facets(&self, _: &Wish, _: u32, _: u32) -> PortResult<Facets> {
+    async fn facets(&self, _: &SearchFilter, _: u32, _: u32) -> PortResult<SearchFacets> {
         self.begun.notify_one();
         self.done.notified().await;
-        Ok(Facets::default())
+        Ok(SearchFacets::default())
     }
 }
 
@@ -304,12 +306,12 @@ async fn a_search_whose_client_has_left_keeps_its_turn_until_the_database_is_don
     let cache = TieredCache::new(wiring::cache_settings(&config), deps);
     let (slow, turns) = (Arc::new(Slow::default()), Admission::new("searches", 1));
     let search = CachedSearch::new(slow.clone(), cache, turns.clone());
-    let wish = Wish::default();
-    let place = SearchPlace { newest: 1, found: Found::PolicyMeta, number: 1 };
+    let filter = SearchFilter::default();
+    let place = SearchPosition { newest: 1, found: MatchedField::PolicyMeta, number: 1 };
     let questions: [BoxFuture<'_, ()>; 3] = [
-        search.search(&wish, None, 10).map(drop).boxed(),
-        search.search(&wish, Some(place), 10).map(drop).boxed(),
-        search.facets(&wish, 10, 10).map(drop).boxed(),
+        search.search(&filter, None, 10).map(drop).boxed(),
+        search.search(&filter, Some(place), 10).map(drop).boxed(),
+        search.facets(&filter, 10, 10).map(drop).boxed(),
     ];
     for question in questions {
         tokio::select! {
@@ -339,7 +341,7 @@ async fn what_leaves_the_graph_leaves_the_walks_in_the_cache() {
     let upkeep = CachedLineageUpkeep::new(scene.store.clone(), scene.cache.clone());
     let event = job_event("2026-01-01T00:00:00Z");
     lineage.ingest(&[event], jiff::Timestamp::now()).await.expect("kept");
-    let walk = Walk {
+    let walk = GraphWalk {
         root: NodeName::job("etl", "load").key(),
         direction: Direction::Both,
         depth: 1,

@@ -211,7 +211,7 @@ fn naming_a_postgresql_server_chooses_it_unless_the_database_is_chosen() {
 }
 
 #[test]
-fn limits_by_class_come_from_one_variable_and_classes_that_are_not_named_take_the_default() {
+fn limits_by_class_come_from_one_variable_and_other_classes_take_the_default() {
     let of = |text: &str, variables: &[(&str, &str)]| {
         let limits = load(text, variables).unwrap().rate_limits;
         RouteClass::ALL.map(|class| limits.per_minute(class).map_or(0, NonZeroU32::get))

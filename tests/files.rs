@@ -14,7 +14,7 @@ use penstock::adapters::{
 };
 use penstock_actors::{
     ids::{InstallationId, StoreId},
-    model::Tier,
+    model::StorageTier,
     ports::{BlobStore, Mark, PortError, StoreMarks as _, Sweep},
     storage::store_guard::{StandingKind, StoreGuard},
     testkit::{
@@ -153,7 +153,7 @@ async fn a_kill_during_the_upload_leaves_nothing_visible_and_the_sweep_removes_i
 }
 
 #[tokio::test]
-async fn a_kill_between_the_list_and_the_blob_leaves_nothing_visible_and_the_sweep_removes_both() {
+async fn a_kill_between_list_and_blob_leaves_nothing_visible_and_a_sweep_removes_both() {
     let store = Store::new();
     let sample = store.stored(1000).await;
     // The state just before the blob's rename: its file is still in tmp/, under the name that says what it was to become.
@@ -262,7 +262,7 @@ async fn uploading_damaged_content_again_heals_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_retirements_and_purges_of_one_content_never_leave_a_blob_without_its_list() {
+async fn uploads_and_purges_of_one_content_never_leave_a_blob_without_its_list() {
     let store = Store::new();
     let sample = Arc::new(Sample::of(1000));
     // A second instance on the same root: the order must hold across processes, not only across threads.
@@ -311,8 +311,11 @@ async fn a_root_that_cannot_be_made_is_named_in_the_error() {
     let file = folder.path().join("a-file");
     fs::write(&file, b"").unwrap();
     let store = unprepared(&file.join("root"));
-    let error =
-        store.set_mark(Tier::Hot, InstallationId::random(), StoreId::random(), false).await.unwrap_err().to_string();
+    let error = store
+        .set_mark(StorageTier::Hot, InstallationId::random(), StoreId::random(), false)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("blob storage is unavailable: cannot create the folder "), "{error}");
     assert!(error.contains("a-file/root"), "{error}");
 }
@@ -330,23 +333,23 @@ async fn a_mark_is_made_once_and_replaced_only_when_that_is_wanted() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("a/new/root");
     let store = unprepared(&root);
-    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::None { is_empty: true });
+    assert_eq!(store.mark(StorageTier::Hot).await.unwrap(), Mark::None { is_empty: true });
     assert!(!root.exists(), "a look makes nothing");
     let (one, other) = (InstallationId::random(), InstallationId::random());
-    let [first, second] = [(); 2].map(|()| store.identify(Tier::Hot, one));
+    let [first, second] = [(); 2].map(|()| store.identify(StorageTier::Hot, one));
     assert_ne!(first, second, "folders at one path on two machines are two stores");
-    store.set_mark(Tier::Hot, one, first, false).await.unwrap();
-    store.set_mark(Tier::Hot, other, second, false).await.unwrap();
-    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Of(one, Some(first)));
+    store.set_mark(StorageTier::Hot, one, first, false).await.unwrap();
+    store.set_mark(StorageTier::Hot, other, second, false).await.unwrap();
+    assert_eq!(store.mark(StorageTier::Hot).await.unwrap(), Mark::Of(one, Some(first)));
     store.ping().await.unwrap();
-    store.set_mark(Tier::Hot, other, second, true).await.unwrap();
-    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Of(other, Some(second)));
+    store.set_mark(StorageTier::Hot, other, second, true).await.unwrap();
+    assert_eq!(store.mark(StorageTier::Hot).await.unwrap(), Mark::Of(other, Some(second)));
 
     Sample::of(10).store(&store).await.unwrap();
     fs::write(root.join("penstock-store"), "something else").unwrap();
-    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::Unreadable);
+    assert_eq!(store.mark(StorageTier::Hot).await.unwrap(), Mark::Unreadable);
     fs::remove_file(root.join("penstock-store")).unwrap();
-    assert_eq!(store.mark(Tier::Hot).await.unwrap(), Mark::None { is_empty: false });
+    assert_eq!(store.mark(StorageTier::Hot).await.unwrap(), Mark::None { is_empty: false });
 }
 
 /// Two instances that start at once on a new database, one of them without the share: both find an empty folder.
@@ -366,7 +369,7 @@ async fn of_two_empty_folders_that_are_marked_at_once_one_is_the_installations()
         }
         drop(held);
     };
-    let (first, second, ()) = tokio::join!(one.take_into_use(), other.take_into_use(), both_have_asked);
+    let (first, second, ()) = tokio::join!(one.mark_new_stores(), other.mark_new_stores(), both_have_asked);
     first.and(second).unwrap();
     let standing = |guard: &StoreGuard| guard.standings().next().unwrap().1;
     let standings = guards.each_ref().map(|guard| standing(guard));
@@ -374,12 +377,12 @@ async fn of_two_empty_folders_that_are_marked_at_once_one_is_the_installations()
 
     // An operator's word: from then on the other one is.
     let (right, wrong) = if standings[0] == StandingKind::Own { (other, one) } else { (one, other) };
-    right.adopt(Tier::Hot).await.unwrap();
+    right.adopt(StorageTier::Hot).await.unwrap();
     for guard in &guards {
-        guard.take_into_use().await.unwrap();
+        guard.mark_new_stores().await.unwrap();
     }
     assert_eq!((standing(right), standing(wrong)), (StandingKind::Own, StandingKind::Other));
-    assert!(wrong.advice(Tier::Hot).unwrap().contains("mounted") && right.advice(Tier::Hot).is_none());
+    assert!(wrong.advice(StorageTier::Hot).unwrap().contains("mounted") && right.advice(StorageTier::Hot).is_none());
 }
 
 /// Instances that start at once with the share at all of them agree.
@@ -393,9 +396,9 @@ async fn one_folder_that_is_marked_by_several_at_once_is_the_store_of_all() {
             StoreGuard::new(store, Arc::<MemoryInstallations>::clone(&installations), Arc::new(MemoryIndex::default()))
         })
         .collect();
-    let starts = guards.iter().map(|guard| guard.take_into_use());
+    let starts = guards.iter().map(|guard| guard.mark_new_stores());
     futures::future::try_join_all(starts).await.unwrap();
     for guard in &guards {
-        assert_eq!(guard.standings().next(), Some((Tier::Hot, StandingKind::Own)));
+        assert_eq!(guard.standings().next(), Some((StorageTier::Hot, StandingKind::Own)));
     }
 }

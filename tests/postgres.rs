@@ -154,7 +154,7 @@ async fn a_build_runs_on_the_schema_of_a_later_one_as_long_as_that_lets_it_in() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_was_restored_settles_and_charges_nothing_until_its_timeline_begins() {
+async fn a_restored_database_settles_and_charges_nothing_until_its_timeline_begins() {
     let database = TestDatabase::migrated().await;
     let (store, _metrics) = store(database.settings()).await;
     let client = database.client().await;

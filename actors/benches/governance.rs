@@ -3,7 +3,7 @@
 use divan::{Bencher, black_box};
 use jiff::Timestamp;
 use penstock_actors::{
-    governance::{Ancestry, CONDITIONS, Facts, Policy, RULES, TERMS},
+    governance::{Ancestry, CONDITIONS, Facts, GovernancePolicy, RULES, TERMS},
     ids::{ContentHash, ProducerId, VersionId},
 };
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn usual_meta() -> Value {
 }
 
 fn judge(bencher: Bencher<'_, '_>, document: Value, meta: &Value) {
-    let policy = Policy::read(document).expect("a policy");
+    let policy = GovernancePolicy::read(document).expect("a policy");
     let now = Timestamp::now();
     let facts = Facts {
         version_id: VersionId::next(),
@@ -85,5 +85,5 @@ fn the_largest_policy(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn reading_ten_rules(bencher: Bencher<'_, '_>) {
-    bencher.with_inputs(usual).bench_local_values(|document| Policy::read(document).expect("a policy"));
+    bencher.with_inputs(usual).bench_local_values(|document| GovernancePolicy::read(document).expect("a policy"));
 }

@@ -17,14 +17,15 @@ use penstock_actors::{
         ReceiptStatus, Session, SessionProgress, Timeline, UsageRow, WindowKind, WindowUsage,
     },
     ports::{
-        ChangeMark, ChangePage, Changes, Invalidations, Ledger, OneUse, PortResult, Pulse, ReceiptView, Reclaimed,
-        Refill, RefillRequest, SettleBatch, Settled, SharedState, Slot, Standing, Tag, Timelines, Use, UseTerms,
+        ChangeMark, ChangePage, Changes, EpochStanding, Invalidations, Ledger, PortResult, Pulse, ReceiptView,
+        Reclaimed, Refill, RefillRequest, ReplayCheck, ReplayKey, ReplayTerms, SettleBatch, Settled, SharedState,
+        SlotGrant, Tag, Timelines,
     },
     quota::{
-        book::{Ask, BookSettings, Decision, Demand, Freshness, Moment, QuotaBook},
-        cache::{Ended, QuotaDeps, QuotaHandle, QuotaSettings},
-        heartbeat::{KeeperDeps, beat},
-        node_epoch::NodeLife,
+        book::{BookDecision, BookSettings, DecisionTime, Demand, Freshness, QuotaBook, StreamAsk},
+        cache::{QuotaDeps, QuotaHandle, QuotaSettings, StreamEnd},
+        heartbeat::{HeartbeatDeps, send_heartbeat},
+        node_epoch::NodeEpochState,
         usage_batch::BatchLimits,
         usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
     },
@@ -53,7 +54,7 @@ fn main() {
 #[divan::bench(args = [1, 1_000, 50_000])]
 fn book(bencher: Bencher<'_, '_>, receipts: usize) {
     let mut book = QuotaBook::new(book_settings());
-    let asks: Vec<Ask> = std::iter::repeat_with(ask).take(receipts).collect();
+    let asks: Vec<StreamAsk> = std::iter::repeat_with(ask).take(receipts).collect();
     for ask in &asks {
         let moment = now();
         let refill = refill(ask.receipt_id, moment.wall);
@@ -64,7 +65,7 @@ fn book(bencher: Bencher<'_, '_>, receipts: usize) {
         for _ in 0..PAIRS {
             let ask = &asks[turn % asks.len()];
             turn += 1;
-            let Decision::Granted(grant) = book.acquire(black_box(ask), &now(), Freshness::Required) else {
+            let BookDecision::Granted(grant) = book.acquire(black_box(ask), &now(), Freshness::Required) else {
                 panic!("a warm entry with an endless lease grants");
             };
             let release =
@@ -80,21 +81,21 @@ fn book(bencher: Bencher<'_, '_>, receipts: usize) {
 fn handle(bencher: Bencher<'_, '_>, at_once: usize) {
     let system = System::new();
     let quota = system.block_on(start());
-    let asks: Vec<Ask> = std::iter::repeat_with(ask).take(at_once).collect();
+    let asks: Vec<StreamAsk> = std::iter::repeat_with(ask).take(at_once).collect();
     bencher.counter(ItemsCount::new(at_once)).bench_local(|| {
         system.block_on(join_all(asks.iter().map(|&ask| stream(&quota, ask))));
     });
 }
 
-async fn stream(quota: &QuotaHandle, ask: Ask) {
+async fn stream(quota: &QuotaHandle, ask: StreamAsk) {
     let reservation = quota.acquire(ask, None).await.expect("granted");
-    reservation.settle(Ended { bytes_sent: SIZE, position: SIZE, outcome: Outcome::Completed });
+    reservation.settle(StreamEnd { bytes_sent: SIZE, position: SIZE, outcome: Outcome::Completed });
 }
 
 async fn start() -> QuotaHandle {
     let ledger: Arc<dyn Ledger> = Arc::new(Memory);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let life = Arc::new(NodeLife::new(NodeId::random(), 1, clock.monotonic()));
+    let life = Arc::new(NodeEpochState::new(NodeId::random(), 1, clock.monotonic()));
     let usage = UsageHandle::start(
         UsageSettings { limits: BatchLimits { rows: 1000, age: Duration::from_millis(500) }, queue: 1 << 20 },
         UsageDeps { ledger: Arc::clone(&ledger), clock: Arc::clone(&clock), life: Arc::clone(&life) },
@@ -121,7 +122,7 @@ async fn start() -> QuotaHandle {
         lost_lease: LostLease::Charge,
     };
     let quota = QuotaHandle::start(settings, &deps, &[Arbiter::new().handle()]);
-    let keeper = KeeperDeps {
+    let heartbeat = HeartbeatDeps {
         ledger,
         timelines: Arc::new(Memory),
         clock,
@@ -132,7 +133,7 @@ async fn start() -> QuotaHandle {
         ttl: LONG,
         heartbeat: LONG,
     };
-    beat(&keeper).await.expect("the ledger in memory takes every heartbeat");
+    send_heartbeat(&heartbeat).await.expect("the ledger in memory takes every heartbeat");
     // A mailbox has a limit until its actor has started, so a burst waits for that.
     stream(&quota, ask()).await;
     assert!(usage.flush(LONG).await);
@@ -150,12 +151,12 @@ fn book_settings() -> BookSettings {
     }
 }
 
-fn now() -> Moment {
-    Moment { wall: SystemClock.now(), monotonic: SystemClock.monotonic(), epoch: 1, may_spend: true }
+fn now() -> DecisionTime {
+    DecisionTime { wall: SystemClock.now(), monotonic: SystemClock.monotonic(), epoch: 1, may_spend: true }
 }
 
-fn ask() -> Ask {
-    Ask { receipt_id: ReceiptId::random(), content_hash: content(), demand: Demand::Whole }
+fn ask() -> StreamAsk {
+    StreamAsk { receipt_id: ReceiptId::random(), content_hash: content(), demand: Demand::Whole }
 }
 
 fn content() -> ContentHash {
@@ -220,7 +221,7 @@ impl Ledger for Memory {
         Ok(1)
     }
 
-    async fn standing(&self, _: NodeId) -> PortResult<Option<Standing>> {
+    async fn standing(&self, _: NodeId) -> PortResult<Option<EpochStanding>> {
         Ok(None)
     }
 
@@ -278,8 +279,8 @@ impl Timelines for Memory {
 
 #[async_trait]
 impl SharedState for Memory {
-    async fn take_slot(&self, _: ReceiptId, _: UsageId, _: u32, _: Duration) -> PortResult<Slot> {
-        Ok(Slot::Taken)
+    async fn take_slot(&self, _: ReceiptId, _: UsageId, _: u32, _: Duration) -> PortResult<SlotGrant> {
+        Ok(SlotGrant::Taken)
     }
 
     async fn refresh_slots(&self, _: &[(ReceiptId, UsageId)], _: Duration) -> PortResult<()> {
@@ -313,8 +314,8 @@ impl SharedState for Memory {
         Ok(None)
     }
 
-    async fn use_once(&self, _: OneUse, _: UseTerms) -> PortResult<Use> {
-        Ok(Use::First)
+    async fn check_replay(&self, _: ReplayKey, _: ReplayTerms) -> PortResult<ReplayCheck> {
+        Ok(ReplayCheck::First)
     }
 
     async fn invalidate(&self, _: &[Tag]) -> PortResult<()> {

@@ -9,8 +9,8 @@ use divan::{AllocProfiler, Bencher, black_box, counter::ItemsCount};
 use futures::FutureExt as _;
 use penstock_actors::{
     clock::{Clock, SystemClock},
-    model::{Client, Subject, rate_window::Ask},
-    ports::{Grant, PortResult, RateLimits},
+    model::{Client, Subject, rate_window::CountRequest},
+    ports::{PortResult, RateGrant, RateLimits},
     rate_limit::{RateLimiter, Sharing},
 };
 use tokio::runtime::{Builder, Runtime};
@@ -37,8 +37,8 @@ struct Generous;
 
 #[async_trait]
 impl RateLimits for Generous {
-    async fn take(&self, _: &Subject, ask: Ask) -> PortResult<Grant> {
-        Ok(Grant { granted: ask.limit, remaining: 0, left: WINDOW, more_after: WINDOW })
+    async fn take(&self, _: &Subject, ask: CountRequest) -> PortResult<RateGrant> {
+        Ok(RateGrant { granted: ask.limit, remaining: 0, left: WINDOW, more_after: WINDOW })
     }
 }
 

@@ -66,7 +66,7 @@ use self::{
     fill::Fill,
     flights::{Arrival, Flights},
     generations::Generations,
-    memory::{Entry, Memory, Value},
+    memory::{CacheEntry, MemoryTier, Value},
 };
 use crate::{
     clock::Clock,
@@ -141,7 +141,7 @@ struct Core {
     shared: Option<Arc<dyn SharedCache>>,
     clock: Arc<dyn Clock>,
     io: Handle,
-    memory: Memory,
+    memory: MemoryTier,
     generations: Generations,
     flights: Flights,
     debts: Arc<Debts>,
@@ -150,12 +150,12 @@ struct Core {
 }
 
 /// The load of a value, and the function that says how long the loaded value is good for.
-type Load<T, L> = (fn(&T) -> Duration, L);
+type LoadSpec<T, L> = (fn(&T) -> Duration, L);
 
 /// The state of a key in memory.
 enum InMemory {
     Fresh(Value),
-    Stale(Entry),
+    Stale(CacheEntry),
     Nothing,
 }
 
@@ -164,7 +164,7 @@ impl TieredCache {
         let TieredDeps { shared, clock, io } = deps;
         let counters = Arc::<TieredCounters>::default();
         let core = Arc::new(Core {
-            memory: Memory::new(settings.memory, Arc::clone(&counters)),
+            memory: MemoryTier::new(settings.memory, Arc::clone(&counters)),
             settings,
             debts: Arc::default(),
             shared,
@@ -200,7 +200,7 @@ impl TieredCache {
         L: FnOnce() -> F + Send + 'static,
         F: Future<Output = PortResult<Option<T>>> + Send + 'static,
     {
-        self.get_good_for(cache, id, tags, |_| Duration::MAX, load).await
+        self.get_with_ttl(cache, id, tags, |_| Duration::MAX, load).await
     }
 
     /// Like [`get`](Self::get), for values with a time to live of their own. The cache's time to live is the upper
@@ -208,7 +208,7 @@ impl TieredCache {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn get_good_for<T, L, F>(
+    pub async fn get_with_ttl<T, L, F>(
         &self,
         cache: CacheName,
         id: &str,
@@ -243,7 +243,7 @@ impl TieredCache {
     }
 
     /// Joins the load that is under way for this key, or starts one.
-    async fn await_load<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], load: Load<T, L>) -> PortResult<Value>
+    async fn await_load<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], load: LoadSpec<T, L>) -> PortResult<Value>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         L: FnOnce() -> F + Send + 'static,
@@ -276,7 +276,7 @@ impl TieredCache {
     }
 
     /// Loads a value anew in the background, after the old one was served. Does nothing if a load is already under way.
-    fn refresh<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], old: Entry, load: Load<T, L>)
+    fn refresh<T, L, F>(&self, key: EntryKey, tags: &[CacheTag], old: CacheEntry, load: LoadSpec<T, L>)
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         L: FnOnce() -> F + Send + 'static,
@@ -373,17 +373,17 @@ impl Core {
             return InMemory::Nothing;
         }
         match entry {
-            Entry { fresh_until, value, .. } if now < fresh_until => InMemory::Fresh(value),
-            Entry { stale_until, .. } if now < stale_until => InMemory::Stale(entry),
+            CacheEntry { fresh_until, value, .. } if now < fresh_until => InMemory::Fresh(value),
+            CacheEntry { stale_until, .. } if now < stale_until => InMemory::Stale(entry),
             _ => InMemory::Nothing,
         }
     }
 
     /// Outdates the entries in memory, and records that the shared tier has yet to be invalidated. The debt is recorded
     /// first: a load that begins after memory was outdated then finds the debt, or finds it paid.
-    fn outdate(&self, tags: &[CacheTag]) -> debts::Receipt {
+    fn outdate(&self, tags: &[CacheTag]) -> debts::OwedTags {
         self.counters.invalidations.fetch_add(tags.len() as u64, Relaxed);
-        let receipt = if self.shared.is_some() { self.debts.owe(tags) } else { debts::Receipt::default() };
+        let receipt = if self.shared.is_some() { self.debts.owe(tags) } else { debts::OwedTags::default() };
         self.generations.invalidate(tags);
         receipt
     }

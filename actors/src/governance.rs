@@ -2,8 +2,8 @@
 //! only: no I/O, no clock of its own. [`policy_evaluator`](crate::policy_evaluator) fetches the policies and the facts.
 //!
 //! A policy is a JSON document (docs/policies.md describes its language). It is a list of rules; each has a condition
-//! that it requires, and an outcome for assets that do not meet it. Reading it ([`Policy::read`]) finds all of its
-//! flaws at once, each with its path. Judging ([`Policy::judge`]) evaluates every rule and takes the gravest outcome,
+//! that it requires, and an outcome for assets that do not meet it. Reading it ([`GovernancePolicy::read`]) finds all of its
+//! flaws at once, each with its path. Judging ([`GovernancePolicy::judge`]) evaluates every rule and takes the gravest outcome,
 //! so neither the order of rules nor a rule that passes can soften another rule.
 //!
 //! A condition holds, does not hold, or is unknown (a walk through lineage was cut short, or one licence of an asset is
@@ -25,7 +25,7 @@ mod verdict;
 
 pub use condition::{Condition, FacetPath};
 pub use facts::{Ancestry, Facts};
-pub use policy::{Policy, Rule};
+pub use policy::{GovernancePolicy, Rule};
 pub use reader::Flaw;
 pub use truth::Truth;
 pub use verdict::{Decision, Evidence, Reason, Verdict};

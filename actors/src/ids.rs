@@ -97,15 +97,15 @@ pub fn is_plain_name(name: &str) -> bool {
 /// A governance policy, by the name that an operator gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct PolicyId(String);
+pub struct GovernancePolicyId(String);
 
-impl PolicyId {
+impl GovernancePolicyId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl FromStr for PolicyId {
+impl FromStr for GovernancePolicyId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
@@ -113,13 +113,13 @@ impl FromStr for PolicyId {
     }
 }
 
-impl fmt::Display for PolicyId {
+impl fmt::Display for GovernancePolicyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for PolicyId {
+impl<'de> Deserialize<'de> for GovernancePolicyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }

@@ -44,6 +44,8 @@
 //! [`search`] parses the text of the catalogue's search box and highlights the matches.
 //!
 //! This crate contains no HTTP, no SQL and no metrics exporter: it reaches the outside through [`ports`].
+//!
+//! `docs/glossary.md` defines each term.
 
 pub mod cache;
 pub mod clock;

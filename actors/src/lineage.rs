@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use self::{
     ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
-    outbox_relay::{EmitterDeps, EmitterHandle, EmitterSettings},
+    outbox_relay::{OutboxRelayDeps, OutboxRelayHandle, OutboxRelaySettings},
     pruner::{PrunerDeps, PrunerHandle, PrunerSettings},
 };
 use crate::{
@@ -46,7 +46,7 @@ pub struct LineageSettings {
     pub ingest: LineageIngestSettings,
     pub pruner: PrunerSettings,
     /// `None`: the node emits no events of its own.
-    pub emitter: Option<EmitterSettings>,
+    pub emitter: Option<OutboxRelaySettings>,
 }
 
 /// The running lineage actors.
@@ -54,7 +54,7 @@ pub struct LineageSettings {
 pub struct Lineage {
     pub ingest: LineageHandle,
     pub pruner: PrunerHandle,
-    pub emitter: Option<EmitterHandle>,
+    pub emitter: Option<OutboxRelayHandle>,
 }
 
 impl Lineage {
@@ -64,7 +64,7 @@ impl Lineage {
     /// When the database does not accept the setting that turns the node's own events on or off.
     pub async fn start(ports: &LineagePorts, settings: LineageSettings) -> PortResult<Self> {
         let LineagePorts { store, outbox, upkeep, clock, watch } = ports;
-        outbox.set_telling(settings.emitter.is_some()).await?;
+        outbox.set_emission(settings.emitter.is_some()).await?;
         let arbiter = Arbiter::new().handle();
         let deps = LineageIngestDeps { store: Arc::clone(store), clock: Arc::clone(clock) };
         let ingest = LineageHandle::start(settings.ingest, deps, &arbiter);
@@ -78,14 +78,14 @@ impl Lineage {
         };
         let pruner = PrunerHandle::start(deps, settings.pruner, &arbiter);
         let emitter = settings.emitter.map(|settings| {
-            let deps = EmitterDeps { outbox: Arc::clone(outbox), ingest: ingest.clone(), clock: Arc::clone(clock) };
-            EmitterHandle::start(deps, settings, &arbiter)
+            let deps = OutboxRelayDeps { outbox: Arc::clone(outbox), ingest: ingest.clone(), clock: Arc::clone(clock) };
+            OutboxRelayHandle::start(deps, settings, &arbiter)
         });
         Ok(Self { ingest, pruner, emitter })
     }
 
     pub fn is_alive(&self) -> bool {
-        let emits = self.emitter.as_ref().is_none_or(EmitterHandle::is_alive);
+        let emits = self.emitter.as_ref().is_none_or(OutboxRelayHandle::is_alive);
         self.ingest.is_alive() && self.pruner.is_alive() && emits
     }
 

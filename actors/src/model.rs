@@ -30,17 +30,17 @@ pub use identity::{Binding, IdentityKey};
 pub use installation::{Installation, NotedStore};
 pub use lease::{LeaseSizing, LostLease, NodeEpoch};
 pub use lineage::{
-    Bringer, Direction, EventHash, EventKind, FACETS_KEPT, Facet, Facets, Graph, GraphNode, LineageEdge, LineageEvent,
-    LineageNode, Mention, NamespaceKey, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail, RunState, RunSummary,
-    StoredEvent, Walk, words_of,
+    Direction, EventHash, EventKind, FACETS_KEPT, Facet, FacetSource, Facets, Graph, GraphNode, GraphWalk, LineageEdge,
+    LineageEvent, LineageNode, MentionedNode, NamespaceKey, NodeDetail, NodeKey, NodeKind, NodeName, RunDetail,
+    RunState, RunSummary, StoredEvent, words_of,
 };
 pub use producer::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo, Role};
 pub use quota_policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use receipt::{Receipt, ReceiptStatus};
 pub use session::{Session, SessionProgress};
 pub use storage::{
-    ContentMove, Finding, HistoryPlace, MoveState, StorageTask, StoredContent, TaskProgress, Tier, UnknownTier,
-    Verification, VerificationKind,
+    ContentMove, Finding, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress,
+    UnknownStorageTier, Verification, VerificationKind,
 };
 pub use subject::{Client, Subject};
 pub use timeline::{NewTimeline, Timeline};

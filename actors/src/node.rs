@@ -26,7 +26,7 @@ use self::{
 use crate::{
     clock::{Clock, watch::ClockWatch},
     content::{
-        delivery::{Delivery, Order},
+        delivery::{Delivery, DeliveryOrder},
         quarantine_sync,
         reader::{ContentSettings, ContentStore},
         upload::{Ingest, IngestSettings},
@@ -35,18 +35,18 @@ use crate::{
     ids::{ContentHash, NodeId, ReceiptId},
     model::Credit,
     ports::{
-        BlobStore, Catalog, Changes, Installations, Invalidations, Ledger, Policies, PortResult, SharedState,
+        BlobStore, Catalog, Changes, GovernancePolicies, Installations, Invalidations, Ledger, PortResult, SharedState,
         StorageRecords, Tag, Timelines, Upkeep,
     },
     quota::{
         cache::{QuotaDeps, QuotaHandle, QuotaSettings},
-        heartbeat::{self, KeeperDeps, LeaseKeeper, LifeListener, beat, count_instances, watch_others},
-        node_epoch::NodeLife,
+        heartbeat::{self, EpochListener, Heartbeat, HeartbeatDeps, count_instances, send_heartbeat, watch_others},
+        node_epoch::NodeEpochState,
         usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
     },
     storage::{
-        last_access::LastUses,
-        maintenance::{self, KeeperSettings, StorageKeeper},
+        last_access::LastAccess,
+        maintenance::{self, MaintenanceSettings, StorageMaintenance},
         mover::Mover,
         verifier::{Verifier, VerifierDeps},
     },
@@ -66,7 +66,7 @@ pub struct Ports {
     pub catalog: Arc<dyn Catalog>,
     pub changes: Arc<dyn Changes>,
     pub timelines: Arc<dyn Timelines>,
-    pub policies: Arc<dyn Policies>,
+    pub policies: Arc<dyn GovernancePolicies>,
     pub blobs: Arc<dyn BlobStore>,
     pub shared: Arc<dyn SharedState>,
     pub storage: Arc<dyn StorageRecords>,
@@ -101,7 +101,7 @@ pub struct NodeSettings {
     pub content: ContentSettings,
     pub ingest: IngestSettings,
     pub janitor: JanitorSettings,
-    pub storage: KeeperSettings,
+    pub storage: MaintenanceSettings,
     /// Concurrent streams on this instance.
     pub max_streams: u32,
     /// Concurrent searches of the catalogue.
@@ -117,7 +117,7 @@ pub struct NodeSettings {
 #[derive(Clone)]
 pub struct Observers {
     /// Called with this node's epochs, so that the next process of this identity knows them.
-    pub lives: LifeListener,
+    pub lives: EpochListener,
     /// Called after each pass of the Janitor.
     pub janitor: Observer,
     /// Called for each change, made here or elsewhere, in addition to the quota cache.
@@ -142,13 +142,13 @@ pub struct Node {
     pub searches: Admission,
     storage: ArbiterHandle,
     ledger: Arc<dyn Ledger>,
-    uses: Arc<LastUses>,
+    uses: Arc<LastAccess>,
     records: Arc<dyn StorageRecords>,
     clock: Arc<dyn Clock>,
-    storage_keeper: Arc<Addr<StorageKeeper>>,
-    life: Arc<NodeLife>,
+    storage_keeper: Arc<Addr<StorageMaintenance>>,
+    life: Arc<NodeEpochState>,
     listener: ChangeListener,
-    keeper: Arc<Addr<LeaseKeeper>>,
+    heartbeat: Arc<Addr<Heartbeat>>,
     follower: Arc<Addr<ChangeFollower>>,
     janitor: Arc<Addr<Janitor>>,
 }
@@ -180,7 +180,7 @@ impl Node {
         let Ports { ledger, shared, clock, .. } = ports;
         // Before anything is kept in memory: changes from here on are read in the log.
         let from = ports.changes.changes(None, 1).await.ok();
-        let life = Arc::new(NodeLife::new(node, clock.now().as_microsecond(), clock.monotonic()));
+        let life = Arc::new(NodeEpochState::new(node, clock.now().as_microsecond(), clock.monotonic()));
         if let Some(from) = &from {
             life.enter(from.timeline.timeline_id);
         }
@@ -204,7 +204,7 @@ impl Node {
         let quota_arbiters: Vec<_> = (0..settings.quota.shards.max(1)).map(|_| Arbiter::new().handle()).collect();
         let quota = QuotaHandle::start(settings.quota, &deps, &quota_arbiters);
 
-        let keeper = KeeperDeps {
+        let heartbeat = HeartbeatDeps {
             ledger: Arc::clone(ledger),
             timelines: Arc::clone(&ports.timelines),
             clock: Arc::clone(clock),
@@ -217,10 +217,10 @@ impl Node {
         };
         usage.flush(settings.quota.patience).await;
         quota.started().await;
-        beat(&keeper).await?;
-        count_instances(&keeper).await;
-        watch_others(&keeper).await;
-        let keeper = LeaseKeeper::start(keeper, Arc::clone(&ports.watch), &ledger_arbiter);
+        send_heartbeat(&heartbeat).await?;
+        count_instances(&heartbeat).await;
+        watch_others(&heartbeat).await;
+        let heartbeat = Heartbeat::start(heartbeat, Arc::clone(&ports.watch), &ledger_arbiter);
         let content = ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone());
         content.quarantine().load(&*ports.storage).await?;
         io.spawn(quarantine_sync::follow(content.clone(), Arc::clone(&ports.storage)));
@@ -266,8 +266,8 @@ impl Node {
             io: io.clone(),
             missing_per_hour: settings.storage.missing_per_hour,
         });
-        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastUses>::default());
-        let keeper_deps = maintenance::KeeperDeps {
+        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastAccess>::default());
+        let keeper_deps = maintenance::MaintenanceDeps {
             records: Arc::clone(&ports.storage),
             content: content.clone(),
             verifier: verifier.clone(),
@@ -277,13 +277,13 @@ impl Node {
             watch: Arc::clone(&ports.watch),
             node,
         };
-        let storage_keeper = StorageKeeper::start(keeper_deps, settings.storage, &ledger_arbiter);
+        let storage_keeper = StorageMaintenance::start(keeper_deps, settings.storage, &ledger_arbiter);
         let ingest =
             Ingest::new(Arc::clone(&ports.blobs), Arc::clone(&ports.catalog), Arc::clone(clock), io, settings.ingest);
         Ok(Self {
             quota,
             usage,
-            ingest: ingest.mending(content.quarantine().clone()),
+            ingest: ingest.with_repair(content.quarantine().clone()),
             content,
             verifier,
             mover,
@@ -298,7 +298,7 @@ impl Node {
             storage: Arbiter::new().handle(),
             life,
             listener,
-            keeper: Arc::new(keeper),
+            heartbeat: Arc::new(heartbeat),
             follower: Arc::new(follower),
             janitor: Arc::new(janitor),
         })
@@ -308,13 +308,13 @@ impl Node {
     ///
     /// # Errors
     /// As [`Delivery::open`].
-    pub async fn deliver(&self, order: Order) -> PortResult<Delivery> {
+    pub async fn deliver(&self, order: DeliveryOrder) -> PortResult<Delivery> {
         Delivery::open(&self.content, order, &self.storage).await
     }
 
     /// Whether every actor lives. An actor that panicked does not come back: the node should exit with an error.
     pub fn is_alive(&self) -> bool {
-        let tasks = self.keeper.connected() && self.follower.connected() && self.janitor.connected();
+        let tasks = self.heartbeat.connected() && self.follower.connected() && self.janitor.connected();
         let tasks = tasks && self.storage_keeper.connected();
         self.quota.is_alive() && self.usage.is_alive() && tasks
     }
@@ -387,7 +387,7 @@ impl Node {
         // The unsettled bytes of a stream are covered by its lease alone, so an epoch with such a stream is not closed.
         let closed = flushed && streams == 0 && unsettled == 0 && self.close(patience).await;
         // A use that is not recorded makes content look older than it is, by the uses of the last seconds.
-        let told = tokio::time::timeout(patience, maintenance::flush_uses(&self.uses, &*self.records)).await;
+        let told = tokio::time::timeout(patience, maintenance::flush_accesses(&self.uses, &*self.records)).await;
         if !matches!(told, Ok(Ok(()))) {
             tracing::warn!(
                 "the last uses of content were not recorded; content used in the last seconds may look unused"

@@ -57,7 +57,7 @@ impl OtherLives {
             .iter()
             .map(|&pulse| {
                 let heard = match last.get(&pulse.life) {
-                    Some(last) if last.pulse.beats == pulse.beats => {
+                    Some(last) if last.pulse.heartbeats == pulse.heartbeats => {
                         Heard { pulse, silent: last.silent_at(sent, lease), read_at: sent.max(last.read_at) }
                     }
                     // The heartbeat may have come at any time before the answer.
@@ -94,15 +94,19 @@ mod tests {
     impl Scene {
         fn new() -> Self {
             let life = NodeEpoch { node: NodeId::random(), epoch: 1 };
-            Self { lives: OtherLives::default(), began: Instant::now(), pulse: Pulse { life, beats: 1, lease: None } }
+            Self {
+                lives: OtherLives::default(),
+                began: Instant::now(),
+                pulse: Pulse { life, heartbeats: 1, lease: None },
+            }
         }
 
         fn at(&self, seconds: u64) -> Instant {
             self.began + Duration::from_secs(seconds)
         }
 
-        fn saw(&self, beats: u64, at: u64) {
-            self.lives.saw(&[Pulse { beats, ..self.pulse }], LEASE, self.at(at), self.at(at));
+        fn saw(&self, heartbeats: u64, at: u64) {
+            self.lives.saw(&[Pulse { heartbeats, ..self.pulse }], LEASE, self.at(at), self.at(at));
         }
 
         fn is_silent(&self, at: u64) -> bool {

@@ -19,9 +19,12 @@ use async_trait::async_trait;
 use crate::{
     clock::Clock,
     governance::{Ancestry, Decision, Facts},
-    ids::{ContentHash, PolicyId, PolicyRunId},
-    model::{Direction, NodeName, Walk},
-    ports::{LineageStore, Occasion, Policies, PolicyRun, PortError, PortResult, Provenance, StoredPolicy},
+    ids::{ContentHash, GovernancePolicyId, PolicyRunId},
+    model::{Direction, GraphWalk, NodeName},
+    ports::{
+        GovernancePolicies, GovernanceRun, LineageStore, Occasion, PortError, PortResult, Provenance,
+        StoredGovernancePolicy,
+    },
 };
 
 /// Called for each judgement.
@@ -29,8 +32,8 @@ pub type VerdictObserver = Arc<dyn Fn(Occasion, Decision) + Send + Sync>;
 
 /// Dependencies of the governor.
 #[derive(Clone)]
-pub struct GovernorDeps {
-    pub policies: Arc<dyn Policies>,
+pub struct PolicyEvaluatorDeps {
+    pub policies: Arc<dyn GovernancePolicies>,
     pub provenance: Arc<dyn Provenance>,
     pub clock: Arc<dyn Clock>,
     pub observer: VerdictObserver,
@@ -38,30 +41,30 @@ pub struct GovernorDeps {
 
 /// Why no judgement was possible.
 #[derive(Debug, thiserror::Error)]
-pub enum GovernError {
+pub enum EvaluationError {
     #[error("the policy {0}, to which this node is bound, does not exist")]
-    Missing(PolicyId),
+    Missing(GovernancePolicyId),
     #[error("the policy {0}, to which this node is bound, cannot be read: {1}")]
-    Unreadable(PolicyId, PortError),
+    Unreadable(GovernancePolicyId, PortError),
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
 /// Judges assets by policies.
 #[derive(Clone)]
-pub struct Governor {
-    deps: GovernorDeps,
-    bound_to: Option<PolicyId>,
+pub struct PolicyEvaluator {
+    deps: PolicyEvaluatorDeps,
+    bound_to: Option<GovernancePolicyId>,
 }
 
-impl Governor {
+impl PolicyEvaluator {
     /// `bound_to` is the policy that applies to publishing and selling on this node.
-    pub const fn new(deps: GovernorDeps, bound_to: Option<PolicyId>) -> Self {
+    pub const fn new(deps: PolicyEvaluatorDeps, bound_to: Option<GovernancePolicyId>) -> Self {
         Self { deps, bound_to }
     }
 
     /// The policy to which this node is bound.
-    pub const fn bound_to(&self) -> Option<&PolicyId> {
+    pub const fn bound_to(&self) -> Option<&GovernancePolicyId> {
         self.bound_to.as_ref()
     }
 
@@ -69,7 +72,7 @@ impl Governor {
     ///
     /// # Errors
     /// Why nothing can be published or sold.
-    pub async fn standing(&self) -> Result<(), GovernError> {
+    pub async fn standing(&self) -> Result<(), EvaluationError> {
         match &self.bound_to {
             Some(id) => policy_in_force(&*self.deps.policies, id).await.map(drop),
             None => Ok(()),
@@ -80,7 +83,7 @@ impl Governor {
     ///
     /// # Errors
     /// The ports' own.
-    pub async fn evaluate(&self, id: &PolicyId, facts: Facts<'_>) -> PortResult<Option<PolicyRun>> {
+    pub async fn evaluate(&self, id: &GovernancePolicyId, facts: Facts<'_>) -> PortResult<Option<GovernanceRun>> {
         let Some(policy) = self.deps.policies.document(id).await? else { return Ok(None) };
         let run = self.judge(&policy, Occasion::Evaluate, facts).await?;
         self.deps.policies.record_run(&run).await?;
@@ -92,7 +95,7 @@ impl Governor {
     ///
     /// # Errors
     /// When the policy is missing or a port does not answer: then nothing may be published or sold.
-    pub async fn gate(&self, occasion: Occasion, facts: Facts<'_>) -> Result<Option<PolicyRun>, GovernError> {
+    pub async fn gate(&self, occasion: Occasion, facts: Facts<'_>) -> Result<Option<GovernanceRun>, EvaluationError> {
         let Some(id) = &self.bound_to else { return Ok(None) };
         let policy = policy_in_force(&*self.deps.policies, id).await?;
         let run = self.judge(&policy, occasion, facts).await?;
@@ -102,7 +105,12 @@ impl Governor {
         Ok(Some(run))
     }
 
-    async fn judge(&self, stored: &StoredPolicy, occasion: Occasion, facts: Facts<'_>) -> PortResult<PolicyRun> {
+    async fn judge(
+        &self,
+        stored: &StoredGovernancePolicy,
+        occasion: Occasion,
+        facts: Facts<'_>,
+    ) -> PortResult<GovernanceRun> {
         let ancestry = match stored.policy.lineage_depth() {
             Some(most) => Some(self.deps.provenance.ancestry(facts.content_hash, most).await?),
             None => None,
@@ -110,7 +118,7 @@ impl Governor {
         let now = self.deps.clock.now();
         let verdict = stored.policy.judge(&Facts { ancestry, ..facts }, now);
         (self.deps.observer)(occasion, verdict.decision);
-        Ok(PolicyRun {
+        Ok(GovernanceRun {
             run_id: PolicyRunId::next(),
             policy_id: stored.policy_id.clone(),
             policy_version: stored.version,
@@ -126,11 +134,14 @@ impl Governor {
 ///
 /// # Errors
 /// Why nothing can be published or sold.
-pub async fn policy_in_force(policies: &dyn Policies, id: &PolicyId) -> Result<Arc<StoredPolicy>, GovernError> {
+pub async fn policy_in_force(
+    policies: &dyn GovernancePolicies,
+    id: &GovernancePolicyId,
+) -> Result<Arc<StoredGovernancePolicy>, EvaluationError> {
     match policies.document(id).await {
         Ok(Some(policy)) => Ok(policy),
-        Ok(None) => Err(GovernError::Missing(id.clone())),
-        Err(error @ PortError::Corrupt(_)) => Err(GovernError::Unreadable(id.clone(), error)),
+        Ok(None) => Err(EvaluationError::Missing(id.clone())),
+        Err(error @ PortError::Corrupt(_)) => Err(EvaluationError::Unreadable(id.clone(), error)),
         Err(error) => Err(error.into()),
     }
 }
@@ -151,7 +162,7 @@ pub struct KnownProvenance {
 #[async_trait]
 impl Provenance for KnownProvenance {
     async fn ancestry(&self, content: ContentHash, most: u32) -> PortResult<Ancestry> {
-        let walk = Walk {
+        let walk = GraphWalk {
             root: NodeName::dataset(self.namespace.as_str(), format!("content/{content}")).key(),
             direction: Direction::Up,
             depth: most,

@@ -30,24 +30,29 @@ pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use connection::Connection;
 pub use error::{PortError, PortResult};
-pub use governance::{Occasion, Policies, PolicyRun, PolicySummary, Provenance, Put, RunMark, StoredPolicy};
-pub use identities::{Bound, IDENTITIES, Identities};
+pub use governance::{
+    GovernancePolicies, GovernancePolicySummary, GovernanceRun, Occasion, Provenance, PutOutcome, RunMark,
+    StoredGovernancePolicy,
+};
+pub use identities::{BindOutcome, IDENTITIES, Identities};
 pub use installations::Installations;
 pub use ledger::{
-    AuditDifference, AuditPage, Compared, Ledger, NewReceipt, Pulse, QuotaView, ReceiptView, Receipts, Reclaimed,
-    Refill, RefillRequest, Release, SetAside, SettleBatch, Settled, Standing, StatusChange, Unheld, Upkeep, Want,
+    AuditDifference, AuditPage, CheckedBody, EpochStanding, Ledger, NewReceipt, Pulse, QuotaView, ReceiptView,
+    Receipts, Reclaimed, Refill, RefillRequest, Release, SetAside, SettleBatch, Settled, StatusChange, UnknownLeases,
+    Upkeep, Want,
 };
 pub use lineage_store::{
-    BODY_BYTES, EVENTS, Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry, RUNS,
-    SEARCHED, Told, WindowState,
+    BODY_BYTES, EVENTS, EventOutcome, Ingested, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry,
+    OutboxKind, RUNS, SEARCHED, WindowState,
 };
 pub use page::Page;
-pub use rate_limits::{Grant, RateLimits};
-pub use search::{Facets, Hit, Media, Search, SearchPage, SearchPlace, Wish};
+pub use rate_limits::{RateGrant, RateLimits};
+pub use search::{Hit, Media, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition};
 pub use shared_cache::{
-    CacheName, CacheTag, EntryKey, KeyPattern, Loader, Look, Seen, SharedCache, SharedValue, UseList, Version,
+    CacheLookup, CacheName, CacheTag, EntryKey, KeyPattern, Loader, PopularityList, SharedCache, SharedValue,
+    TagVersions, Version,
 };
-pub use shared_state::{Invalidations, OneUse, SharedState, Slot, Use, UseTerms};
+pub use shared_state::{Invalidations, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant};
 pub use storage_records::{Claim, MoveBegun, StorageRecords};
 pub use store_marks::{Mark, StoreMarks};
 pub use timekeeper::Timekeeper;

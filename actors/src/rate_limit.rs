@@ -19,8 +19,8 @@ use tokio::runtime::Handle;
 use self::local::RateCounters;
 use crate::{
     clock::Clock,
-    model::{Subject, rate_window::Ask},
-    ports::{Grant, RateLimits},
+    model::{Subject, rate_window::CountRequest},
+    ports::{RateGrant, RateLimits},
 };
 
 mod allowance;
@@ -32,7 +32,7 @@ use shared::SharedLimits;
 
 /// Where a request was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counted {
+pub enum CountedBy {
     /// In this process, as configured.
     Here,
     /// In the store that all instances share, or against an allowance from it.
@@ -43,7 +43,7 @@ pub enum Counted {
 
 /// Whether a request may go on, and what the client is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RateDecision {
     pub allowed: bool,
     /// The limit that applied: the configured one, or this instance's share of it.
     pub limit: u32,
@@ -51,12 +51,12 @@ pub struct Verdict {
     pub remaining: u32,
     /// How long until more are left; for a refusal, when to come back.
     pub more_after: Duration,
-    pub counted: Counted,
+    pub counted: CountedBy,
 }
 
-impl Verdict {
-    fn of(grant: Grant, limit: u32, counted: Counted) -> Self {
-        let Grant { granted, remaining, more_after, .. } = grant;
+impl RateDecision {
+    fn of(grant: RateGrant, limit: u32, counted: CountedBy) -> Self {
+        let RateGrant { granted, remaining, more_after, .. } = grant;
         Self { allowed: granted > 0, limit, remaining, more_after, counted }
     }
 }
@@ -86,15 +86,15 @@ impl RateLimiter {
     }
 
     /// Counts one request of a subject, if it may go on.
-    pub async fn check(&self, subject: &Subject, limit: u32) -> Verdict {
+    pub async fn check(&self, subject: &Subject, limit: u32) -> RateDecision {
         let Some(shared) = &self.shared else {
-            return Verdict::of(self.here.count(subject, Ask::one(limit)), limit, Counted::Here);
+            return RateDecision::of(self.here.count(subject, CountRequest::one(limit)), limit, CountedBy::Here);
         };
-        if let Some(grant) = shared.take_one(subject, limit).await {
-            return Verdict::of(grant, limit, Counted::Shared);
+        if let Some(grant) = shared.take(subject, limit).await {
+            return RateDecision::of(grant, limit, CountedBy::Shared);
         }
         let share = (limit / shared.instances()).max(1);
-        Verdict::of(self.here.count(subject, Ask::one(share)), share, Counted::Alone)
+        RateDecision::of(self.here.count(subject, CountRequest::one(share)), share, CountedBy::Alone)
     }
 
     /// Subjects in memory.

@@ -5,7 +5,7 @@
 //! - [`Highlighter`]: the passage of a text in which a query's words were found
 //!
 //! Results have an order that every database can keep exactly, page by page, while assets are added: first by where the words
-//! were found ([`Found`]), then newest first. A score that depends on the rest of the catalogue could not be kept like that.
+//! were found ([`MatchedField`]), then newest first. A score that depends on the rest of the catalogue could not be kept like that.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub use words::{MAX_WORD_CHARS, words};
 
 /// Where the words of a query were found: the primary order of the results, best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Found {
+pub enum MatchedField {
     /// Some of them only in the texts of `policy_meta`.
     PolicyMeta,
     /// All in the name or the description, some only in the description.
@@ -31,7 +31,7 @@ pub enum Found {
     Name,
 }
 
-impl Found {
+impl MatchedField {
     /// Best first.
     pub const ALL: [Self; 3] = [Self::Name, Self::Description, Self::PolicyMeta];
 
@@ -89,10 +89,10 @@ mod tests {
 
     #[test]
     fn ranks_tell_the_places_apart() {
-        assert!(Found::Name > Found::Description && Found::Description > Found::PolicyMeta);
-        for found in Found::ALL {
-            assert_eq!(Found::of_rank(found.rank()), Some(found));
+        assert!(MatchedField::Name > MatchedField::Description && MatchedField::Description > MatchedField::PolicyMeta);
+        for found in MatchedField::ALL {
+            assert_eq!(MatchedField::of_rank(found.rank()), Some(found));
         }
-        assert_eq!(Found::of_rank(0), None);
+        assert_eq!(MatchedField::of_rank(0), None);
     }
 }

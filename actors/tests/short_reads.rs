@@ -14,7 +14,7 @@ use bytes::Bytes;
 use penstock_actors::{
     content::reader::{ContentSettings, ContentStore, OpenContent, Verify},
     ids::ContentHash,
-    model::{LEAF_BYTES, LeafHash, Tier},
+    model::{LEAF_BYTES, LeafHash, StorageTier},
     ports::{BlobSink, BlobSource, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use sha2::{Digest as _, Sha256};
@@ -115,23 +115,23 @@ impl BlobStore for Blobs {
         Ok(Sweep::default())
     }
 
-    fn tiers(&self) -> Vec<Tier> {
-        vec![Tier::Hot]
+    fn tiers(&self) -> Vec<StorageTier> {
+        vec![StorageTier::Hot]
     }
 
-    async fn open_copy(&self, _: ContentHash, _: Tier) -> PortResult<Option<StoredCopy>> {
+    async fn open_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<Option<StoredCopy>> {
         Ok(None)
     }
 
-    async fn create_copy(&self, _: Tier) -> PortResult<Box<dyn BlobSink>> {
+    async fn create_copy(&self, _: StorageTier) -> PortResult<Box<dyn BlobSink>> {
         Err(PortError::Full("read-only"))
     }
 
-    async fn leave_copy(&self, _: ContentHash, _: Tier) -> PortResult<bool> {
+    async fn demote_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<bool> {
         Ok(false)
     }
 
-    async fn remove_copy(&self, _: ContentHash, _: Tier) -> PortResult<()> {
+    async fn remove_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<()> {
         Ok(())
     }
 

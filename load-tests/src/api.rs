@@ -68,7 +68,7 @@ impl Api {
     }
 
     /// Sets a quota policy.
-    pub(crate) async fn put_policy(&self, name: &str, limits: &Value) -> anyhow::Result<()> {
+    pub(crate) async fn put_quota_policy(&self, name: &str, limits: &Value) -> anyhow::Result<()> {
         let path = format!("/v1/streaming/policies/{name}");
         let _: Value = self.call("PUT", &path, JSON, limits.to_string().into()).await.context("cannot set a policy")?;
         Ok(())

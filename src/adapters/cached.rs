@@ -21,7 +21,7 @@ mod receipts;
 mod search;
 
 pub use catalog::CachedCatalog;
-pub use governance::CachedPolicies;
+pub use governance::CachedGovernancePolicies;
 pub use identities::CachedIdentities;
 pub use lineage::CachedLineage;
 pub use lineage_upkeep::CachedLineageUpkeep;

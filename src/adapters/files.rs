@@ -44,7 +44,7 @@ use std::{
 use async_trait::async_trait;
 use penstock_actors::{
     ids::ContentHash,
-    model::{LeafHash, Tier},
+    model::{LeafHash, StorageTier},
     ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use tokio::runtime::Handle;
@@ -76,7 +76,7 @@ pub struct FileBlobs {
 /// A tier.
 #[derive(Debug)]
 struct Root {
-    tier: Tier,
+    tier: StorageTier,
     layout: Arc<Layout>,
 }
 
@@ -84,8 +84,9 @@ impl FileBlobs {
     /// The store in these folders; it creates nothing yet. `io` runs all blocking work.
     pub fn new(settings: FilesSettings, io: Handle) -> Self {
         let FilesSettings { root, warm, cold } = settings;
-        let roots = [(Tier::Hot, Some(root)), (Tier::Warm, warm), (Tier::Cold, cold)];
-        let tier = |(tier, root): (Tier, Option<PathBuf>)| Some(Root { tier, layout: Arc::new(Layout::at(root?)) });
+        let roots = [(StorageTier::Hot, Some(root)), (StorageTier::Warm, warm), (StorageTier::Cold, cold)];
+        let tier =
+            |(tier, root): (StorageTier, Option<PathBuf>)| Some(Root { tier, layout: Arc::new(Layout::at(root?)) });
         Self { tiers: roots.into_iter().filter_map(tier).collect(), io }
     }
 
@@ -103,7 +104,7 @@ impl FileBlobs {
     /// Runs work in one tier.
     async fn blocking_in<T: Send + 'static>(
         &self,
-        tier: Tier,
+        tier: StorageTier,
         work: impl FnOnce(&Arc<Layout>) -> PortResult<T> + Send + 'static,
     ) -> PortResult<T> {
         self.blocking(move |tiers| {
@@ -113,7 +114,7 @@ impl FileBlobs {
         .await
     }
 
-    async fn sink(&self, tier: Tier, tiers: Option<Arc<[Root]>>) -> PortResult<Box<dyn BlobSink>> {
+    async fn sink(&self, tier: StorageTier, tiers: Option<Arc<[Root]>>) -> PortResult<Box<dyn BlobSink>> {
         let create =
             |layout: &Arc<Layout>| Ok(Box::new(FileSink::create(Arc::clone(layout), tiers)?) as Box<dyn BlobSink>);
         self.blocking_in(tier, create).await
@@ -124,7 +125,7 @@ impl FileBlobs {
 impl BlobStore for FileBlobs {
     async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
         let tiers = Arc::clone(&self.tiers);
-        self.sink(Tier::Hot, Some(tiers)).await
+        self.sink(StorageTier::Hot, Some(tiers)).await
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
@@ -223,11 +224,11 @@ impl BlobStore for FileBlobs {
         .await
     }
 
-    fn tiers(&self) -> Vec<Tier> {
+    fn tiers(&self) -> Vec<StorageTier> {
         self.tiers.iter().map(|root| root.tier).collect()
     }
 
-    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
+    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
         let io = self.io.clone();
         self.blocking_in(tier, move |layout| {
             let Some(file) = open_file(layout, hash)? else { return Ok(None) };
@@ -239,21 +240,26 @@ impl BlobStore for FileBlobs {
                 Err(PortError::NotFound(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let is_left = is_there(&layout.left(hash))?;
-            Ok(Some(StoredCopy { size_bytes, is_usable, is_left, source: Arc::new(FileSource::new(file, hash, io)) }))
+            let is_demoted = is_there(&layout.left(hash))?;
+            Ok(Some(StoredCopy {
+                size_bytes,
+                is_usable,
+                is_demoted,
+                source: Arc::new(FileSource::new(file, hash, io)),
+            }))
         })
         .await
     }
 
-    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
         self.sink(tier, None).await
     }
 
-    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
         self.blocking_in(tier, move |layout| folder::leave(layout, hash)).await
     }
 
-    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
         self.blocking_in(tier, move |layout| folder::remove_all_of(layout, hash)).await
     }
 
@@ -267,8 +273,9 @@ impl BlobStore for FileBlobs {
 #[async_trait]
 impl Origin for FileBlobs {
     async fn path(&self, hash: ContentHash) -> PortResult<Option<String>> {
-        let is_hot = self
-            .blocking_in(Tier::Hot, move |layout| Ok(is_there(&layout.blob(hash))? && !is_there(&layout.left(hash))?));
+        let is_hot = self.blocking_in(StorageTier::Hot, move |layout| {
+            Ok(is_there(&layout.blob(hash))? && !is_there(&layout.left(hash))?)
+        });
         if is_hot.await? {
             return Ok(Some(Layout::path_below(hash)));
         }

@@ -20,11 +20,11 @@ use penstock_actors::{
     clock::Clock,
     ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{Invalidations, OneUse, PortResult, SharedState, Slot, Tag, Use, UseTerms},
+    ports::{Invalidations, PortResult, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
 };
 use tokio::sync::broadcast;
 
-use replay_guard::Uses;
+use replay_guard::ReplayMemory;
 use sessions::Sessions;
 use slots::Slots;
 
@@ -40,7 +40,7 @@ pub struct InProcessState {
     clock: Arc<dyn Clock>,
     slots: Mutex<Slots>,
     sessions: Mutex<Sessions>,
-    uses: Mutex<Uses>,
+    uses: Mutex<ReplayMemory>,
     tags: broadcast::Sender<Tag>,
 }
 
@@ -51,7 +51,7 @@ impl InProcessState {
             clock,
             slots: Mutex::default(),
             sessions: Mutex::new(Sessions::bounded_to(SESSIONS)),
-            uses: Mutex::new(Uses::since(now)),
+            uses: Mutex::new(ReplayMemory::since(now)),
             tags: broadcast::Sender::new(TAGS),
         }
     }
@@ -70,7 +70,7 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[async_trait]
 impl SharedState for InProcessState {
-    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<Slot> {
+    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<SlotGrant> {
         let now = self.clock.monotonic();
         Ok(held(&self.slots).take(receipt, stream, limit, now, now + ttl))
     }
@@ -118,7 +118,7 @@ impl SharedState for InProcessState {
         }))
     }
 
-    async fn use_once(&self, once: OneUse, terms: UseTerms) -> PortResult<Use> {
+    async fn check_replay(&self, once: ReplayKey, terms: ReplayTerms) -> PortResult<ReplayCheck> {
         let now = self.clock.now();
         held(&self.uses).once(once, terms, now)
     }

@@ -45,9 +45,9 @@ use tokio::runtime::Handle;
 use self::{
     db::Db,
     error::POSTGRES,
-    gate::Lane,
+    gate::PoolLane,
     pool::Pool,
-    reach::{Reach, Role},
+    reach::{ServerConnector, ServerRole},
     replicas::{Replicas, Topic},
     tls::Tls,
 };
@@ -124,17 +124,18 @@ impl PostgresStore {
     pub async fn connect(settings: PostgresSettings, metrics: Arc<DbMetrics>, io: Handle) -> PortResult<Self> {
         let open = |config: &tokio_postgres::Config, tls: &TlsSettings, role| {
             let tls = Tls::load(tls).map_err(|error| PortError::rejected(POSTGRES, error))?;
-            let reach = Reach::new(config.clone(), tls, settings.create_timeout, role, io.clone());
+            let reach = ServerConnector::new(config.clone(), tls, settings.create_timeout, role, io.clone());
             let pool = Pool::new(reach, &settings, Arc::clone(&metrics))?;
             Ok::<_, PortError>(Db::new(pool, settings.statement_mode, settings.statement_timeout, Arc::clone(&metrics)))
         };
-        let db = open(&settings.config, &settings.tls, Role::Primary)?;
+        let db = open(&settings.config, &settings.tls, ServerRole::Primary)?;
         let servers = settings.replicas.servers.iter();
-        let servers = servers.map(|(config, tls)| open(config, tls, Role::Replica)).collect::<PortResult<Vec<_>>>()?;
+        let servers =
+            servers.map(|(config, tls)| open(config, tls, ServerRole::Replica)).collect::<PortResult<Vec<_>>>()?;
         db.pool().keep_warm().await?;
         Ok(Self {
-            ledger: db.in_lane(Lane::Ledger),
-            upkeep: db.in_lane(Lane::Upkeep),
+            ledger: db.in_lane(PoolLane::Ledger),
+            upkeep: db.in_lane(PoolLane::Upkeep),
             replicas: Replicas::new(&db, servers, settings.replicas.max_lag, metrics),
             db,
         })
@@ -170,7 +171,7 @@ impl PostgresStore {
     pub fn heard(&self, change: Option<&Tag>) {
         match change {
             Some(Tag::Asset(id)) => self.replicas.changed([Topic::Asset(*id), Topic::Catalogue]),
-            Some(Tag::Policy(_)) => self.replicas.changed([Topic::Policies]),
+            Some(Tag::QuotaPolicy(_)) => self.replicas.changed([Topic::Policies]),
             // Receipts and their windows, governance, identities and records of stored copies are read from the primary
             // alone; tags of cached entries concern no data here.
             Some(

@@ -43,7 +43,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use penstock_actors::{
     ids::ContentHash,
-    model::Tier,
+    model::StorageTier,
     ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 use serde::Deserialize;
@@ -57,12 +57,12 @@ pub use urls::S3Urls;
 use crate::telemetry::S3Metrics;
 use bucket::Bucket;
 use client::{BucketClient, Expected};
-use copies::{CopySource, StandingCopy};
-use error::{Failure, Kind, STORE};
-use pending::Place;
+use copies::{CopySource, ExistingCopy};
+use error::{S3Failure, S3FailureKind, STORE};
+use pending::UploadTarget;
 use sink::S3Sink;
 use source::S3Source;
-use store::Store;
+use store::StoreContext;
 
 /// The library that accesses S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -123,7 +123,7 @@ pub struct S3Settings {
 /// The blob store in S3.
 #[derive(Clone)]
 pub struct S3Blobs {
-    store: Arc<Store>,
+    store: Arc<StoreContext>,
 }
 
 impl S3Blobs {
@@ -139,14 +139,14 @@ impl S3Blobs {
             let client = client(&settings.connection, name)?;
             Ok::<_, PortError>(Arc::new(Bucket::new(tier, client, settings.patience, Arc::clone(&metrics))))
         };
-        let hot = bucket(Tier::Hot, &settings.bucket_hot)?;
+        let hot = bucket(StorageTier::Hot, &settings.bucket_hot)?;
         let mut colder = Vec::new();
-        for (tier, name) in [(Tier::Warm, &settings.bucket_warm), (Tier::Cold, &settings.bucket_cold)] {
+        for (tier, name) in [(StorageTier::Warm, &settings.bucket_warm), (StorageTier::Cold, &settings.bucket_cold)] {
             if let Some(name) = name {
                 colder.push(bucket(tier, name)?);
             }
         }
-        let blobs = Self { store: Arc::new(Store::new(hot, colder, settings, io)) };
+        let blobs = Self { store: Arc::new(StoreContext::new(hot, colder, settings, io)) };
         match blobs.on_io(async |store| Ok(store.probe().await)).await? {
             Err(failure) if failure.is_passing() => {
                 tracing::warn!(%failure, "S3 does not answer yet; the node starts without it and tries again with each request");
@@ -156,7 +156,7 @@ impl S3Blobs {
         Ok(blobs)
     }
 
-    async fn on_io<T, F>(&self, work: impl FnOnce(Arc<Store>) -> F) -> PortResult<T>
+    async fn on_io<T, F>(&self, work: impl FnOnce(Arc<StoreContext>) -> F) -> PortResult<T>
     where
         T: Send + 'static,
         F: Future<Output = PortResult<T>> + Send + 'static,
@@ -191,17 +191,19 @@ fn client(connection: &Connection, bucket: &str) -> PortResult<Arc<dyn BucketCli
     }
 }
 
-impl Store {
+impl StoreContext {
     /// Checks once whether every bucket answers. The requested object exists unless the bucket is new.
-    async fn probe(&self) -> Result<(), Failure> {
+    async fn probe(&self) -> Result<(), S3Failure> {
         let key = self.keys.probe();
         try_join_all(self.tiers.iter().map(|bucket| probe(bucket, &key))).await.map(drop)
     }
 }
 
-async fn probe(bucket: &Bucket, key: &str) -> Result<(), Failure> {
+async fn probe(bucket: &Bucket, key: &str) -> Result<(), S3Failure> {
     let answer = match bucket.probe(key).await {
-        Err(failure) if failure.kind == Kind::NotFound => bucket.put(key, &"penstock".into(), Expected::Anything).await,
+        Err(failure) if failure.kind == S3FailureKind::NotFound => {
+            bucket.put(key, &"penstock".into(), Expected::Anything).await
+        }
         answer => answer,
     };
     answer.map_err(|failure| failure.of(bucket.tier))
@@ -210,7 +212,7 @@ async fn probe(bucket: &Bucket, key: &str) -> Result<(), Failure> {
 #[async_trait]
 impl BlobStore for S3Blobs {
     async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
-        Ok(Box::new(S3Sink::new(Arc::clone(&self.store), Place::of_new(&self.store))))
+        Ok(Box::new(S3Sink::new(Arc::clone(&self.store), UploadTarget::of_new(&self.store))))
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
@@ -267,31 +269,31 @@ impl BlobStore for S3Blobs {
         .await
     }
 
-    fn tiers(&self) -> Vec<Tier> {
+    fn tiers(&self) -> Vec<StorageTier> {
         self.store.tiers.iter().map(|bucket| bucket.tier).collect()
     }
 
-    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
+    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
         self.on_io(async move |store| {
             let Some(copy) = store.copy(hash, tier).await? else { return Ok(None) };
-            let StandingCopy { placed, size_bytes, is_left } = copy;
+            let ExistingCopy { placed, size_bytes, is_demoted } = copy;
             let is_usable = size_bytes == placed.manifest.size_bytes;
             let source = Arc::new(CopySource::new(store, Arc::new(placed), size_bytes));
-            Ok(Some(StoredCopy { size_bytes, is_usable, is_left, source }))
+            Ok(Some(StoredCopy { size_bytes, is_usable, is_demoted, source }))
         })
         .await
     }
 
-    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
-        let place = Place::of_copy(&self.store, tier)?;
+    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
+        let place = UploadTarget::of_copy(&self.store, tier)?;
         Ok(Box::new(S3Sink::new(Arc::clone(&self.store), place)))
     }
 
-    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
-        self.on_io(async move |store| store.leave_copy(hash, tier).await).await
+    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
+        self.on_io(async move |store| store.demote_copy(hash, tier).await).await
     }
 
-    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
         self.on_io(async move |store| store.remove_copy(hash, tier).await).await
     }
 

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use penstock_actors::{
     model::Credit,
-    ports::{AuditDifference, Compared, Unheld, Upkeep},
+    ports::{AuditDifference, CheckedBody, UnknownLeases, Upkeep},
 };
 use tokio::runtime::Handle;
 
@@ -32,7 +32,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
         }
     }
     print(&format!("{windows} windows compared, {differences} differences"))?;
-    let Unheld { leases, credit } = database.upkeep.unheld().await?;
+    let UnknownLeases { leases, credit } = database.upkeep.unheld().await?;
     if leases > 0 {
         let Credit { bytes, requests } = credit;
         print(&format!(
@@ -49,7 +49,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
 async fn tell_of_instances(upkeep: &dyn Upkeep) -> anyhow::Result<bool> {
     let instances = upkeep.compared().await?;
     let (mut strays, mut unheard) = (0, 0);
-    for Compared { life, unknown } in &instances {
+    for CheckedBody { life, unknown } in &instances {
         match unknown {
             Some((Credit { bytes, requests }, at)) if *bytes > 0 || *requests > 0 => {
                 strays += 1;

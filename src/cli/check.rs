@@ -10,7 +10,7 @@ use penstock_actors::{
     clock::SystemClock,
     policy_evaluator::policy_in_force,
     ports::{Mark, PortResult, StoreMarks},
-    storage::store_guard::{Standing, StoreGuard},
+    storage::store_guard::{StoreGuard, StoreStanding},
 };
 use tokio::runtime::Handle;
 
@@ -25,9 +25,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A dependency and its answer.
-type Told = (String, Answer);
+type CheckedDependency = (String, CheckResult);
 
-enum Answer {
+enum CheckResult {
     Ok,
     /// The first start makes it, on this machine.
     NotThereYet,
@@ -45,9 +45,9 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     let mut code = ExitCode::SUCCESS;
     for (name, answer) in database.into_iter().chain([storage, shared]) {
         let said = match answer {
-            Answer::Ok => "ok".to_owned(),
-            Answer::NotThereYet => "not there yet; `penstock serve` makes it".to_owned(),
-            Answer::Fault(why) => {
+            CheckResult::Ok => "ok".to_owned(),
+            CheckResult::NotThereYet => "not there yet; `penstock serve` makes it".to_owned(),
+            CheckResult::Fault(why) => {
                 code = ExitCode::FAILURE;
                 why
             }
@@ -58,7 +58,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
 }
 
 /// The state of the database, to which stores may belong.
-enum Found {
+enum DatabaseState {
     /// There is none: the first start makes it, and no existing store belongs to it.
     New,
     Opened(Box<Database>),
@@ -66,20 +66,23 @@ enum Found {
 }
 
 /// The database, its replicas, and the node's governance policy, which is stored in it.
-async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> (Vec<Told>, Found) {
+async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> (Vec<CheckedDependency>, DatabaseState) {
     let is_new = config.database.backend == DatabaseBackend::Sqlite && !wiring::sqlite_path(config).exists();
     let policy = config.governance.policy.as_ref();
     let named = |name: &str, answer| (name.to_owned(), answer);
     if is_new {
-        let of_policy = policy.map(|_| named("governance", Answer::NotThereYet));
-        return ([named("database", Answer::NotThereYet)].into_iter().chain(of_policy).collect(), Found::New);
+        let of_policy = policy.map(|_| named("governance", CheckResult::NotThereYet));
+        return (
+            [named("database", CheckResult::NotThereYet)].into_iter().chain(of_policy).collect(),
+            DatabaseState::New,
+        );
     }
     let opened = match wiring::open_database(config, &metrics.db, io).await {
         Ok(opened) => opened,
         Err(error) => {
-            let of_policy = policy.map(|_| named("governance", Answer::Fault("it is in the database".to_owned())));
-            let fault = named("database", Answer::Fault(format!("{error:#}")));
-            return ([fault].into_iter().chain(of_policy).collect(), Found::Silent);
+            let of_policy = policy.map(|_| named("governance", CheckResult::Fault("it is in the database".to_owned())));
+            let fault = named("database", CheckResult::Fault(format!("{error:#}")));
+            return ([fault].into_iter().chain(of_policy).collect(), DatabaseState::Silent);
         }
     };
     let mut told = vec![named("database", answers(opened.upkeep.ping()).await)];
@@ -89,7 +92,7 @@ async fn database(config: &Config, metrics: &Metrics, io: &Handle) -> (Vec<Told>
         let standing = async { policy_in_force(&*opened.policies, id).await.map(drop) };
         told.push(named("governance", answers(standing).await));
     }
-    (told, Found::Opened(Box::new(opened)))
+    (told, DatabaseState::Opened(Box::new(opened)))
 }
 
 /// Why the time cannot be relied on, if it cannot.
@@ -103,52 +106,52 @@ async fn clock(config: &Config, opened: &Database) -> Result<(), String> {
 }
 
 /// Numbered from 1, in the order of the configuration.
-async fn replicas(opened: &Database) -> Vec<Told> {
+async fn replicas(opened: &Database) -> Vec<CheckedDependency> {
     let Some(pool) = &opened.pool else { return Vec::new() };
     let pings = pool.ping_replicas().await;
-    let told = |(number, ping): (usize, _)| (format!("replica {number}"), Answer::of(ping));
+    let told = |(number, ping): (usize, _)| (format!("replica {number}"), CheckResult::of(ping));
     (1..).zip(pings).map(told).collect()
 }
 
 /// The blob stores: whether they belong to the database, and answer.
-async fn storage(config: &Config, metrics: &Metrics, io: &Handle, database: Found) -> Answer {
+async fn storage(config: &Config, metrics: &Metrics, io: &Handle, database: DatabaseState) -> CheckResult {
     let blobs = match wiring::open_storage(config, metrics, io).await {
         Ok((blobs, _)) => blobs,
-        Err(error) => return Answer::Fault(format!("{error:#}")),
+        Err(error) => return CheckResult::Fault(format!("{error:#}")),
     };
     // One attempt; reading a mark would make many.
     if config.storage.backend == StorageBackend::S3
-        && let fault @ Answer::Fault(_) = answers(blobs.ping()).await
+        && let fault @ CheckResult::Fault(_) = answers(blobs.ping()).await
     {
         return fault;
     }
     let standings = match database {
-        Found::New => without_database(&*blobs).await,
-        Found::Opened(database) => {
+        DatabaseState::New => without_database(&*blobs).await,
+        DatabaseState::Opened(database) => {
             let guard = StoreGuard::new(Arc::clone(&blobs), database.installations, database.catalog);
             standings(&guard, &*blobs).await
         }
-        Found::Silent => Ok(Answer::Ok),
+        DatabaseState::Silent => Ok(CheckResult::Ok),
     };
     match standings {
-        Ok(Answer::Ok) => answers(blobs.ping()).await,
+        Ok(CheckResult::Ok) => answers(blobs.ping()).await,
         // An empty bucket exists, so it is ok.
-        Ok(Answer::NotThereYet) if config.storage.backend == StorageBackend::S3 => Answer::Ok,
+        Ok(CheckResult::NotThereYet) if config.storage.backend == StorageBackend::S3 => CheckResult::Ok,
         Ok(answer) => answer,
-        Err(error) => Answer::Fault(error.to_string()),
+        Err(error) => CheckResult::Fault(error.to_string()),
     }
 }
 
 /// The relation of all tiers' stores to the database: the worst one.
-async fn standings(guard: &StoreGuard, blobs: &dyn StoreMarks) -> PortResult<Answer> {
-    let mut answer = Answer::Ok;
+async fn standings(guard: &StoreGuard, blobs: &dyn StoreMarks) -> PortResult<CheckResult> {
+    let mut answer = CheckResult::Ok;
     for tier in blobs.tiers() {
         let standing = guard.standing(tier).await?;
         match standing {
-            Standing::Ours | Standing::Older(_) => {}
-            Standing::New => answer = Answer::NotThereYet,
+            StoreStanding::Ours | StoreStanding::Older(_) => {}
+            StoreStanding::New => answer = CheckResult::NotThereYet,
             refused => {
-                return Ok(Answer::Fault(refused.refusal(tier, &guard.place(tier), guard.installation().await?)));
+                return Ok(CheckResult::Fault(refused.refusal(tier, &guard.place(tier), guard.installation().await?)));
             }
         }
     }
@@ -156,35 +159,35 @@ async fn standings(guard: &StoreGuard, blobs: &dyn StoreMarks) -> PortResult<Ans
 }
 
 /// A database that does not exist yet has no store, so a store with content belongs to another one.
-async fn without_database(blobs: &dyn StoreMarks) -> PortResult<Answer> {
+async fn without_database(blobs: &dyn StoreMarks) -> PortResult<CheckResult> {
     for tier in blobs.tiers() {
         if blobs.mark(tier).await? != (Mark::None { is_empty: true }) {
             let place = blobs.place(tier);
-            return Ok(Answer::Fault(format!(
+            return Ok(CheckResult::Fault(format!(
                 "there is a {tier} store at {place}, but no database that it belongs to: check DATABASE_URL and the data folder, \
                  or run `penstock migrate` and then `penstock adopt-store`"
             )));
         }
     }
-    Ok(Answer::NotThereYet)
+    Ok(CheckResult::NotThereYet)
 }
 
-async fn shared_state(config: &Config, metrics: &Metrics, io: &Handle) -> Told {
+async fn shared_state(config: &Config, metrics: &Metrics, io: &Handle) -> CheckedDependency {
     let answer = match wiring::open_redis(config, metrics, io, None).await {
         Ok(link) => answers(wiring::shared_state(config, link.as_ref(), Arc::new(SystemClock)).ping()).await,
-        Err(error) => Answer::Fault(format!("{error:#}")),
+        Err(error) => CheckResult::Fault(format!("{error:#}")),
     };
     ("shared state".to_owned(), answer)
 }
 
-async fn answers<E: Display>(ping: impl Future<Output = Result<(), E>>) -> Answer {
+async fn answers<E: Display>(ping: impl Future<Output = Result<(), E>>) -> CheckResult {
     match tokio::time::timeout(PATIENCE, ping).await {
-        Ok(pinged) => Answer::of(pinged),
-        Err(_) => Answer::Fault(format!("no answer within {}", humantime::format_duration(PATIENCE))),
+        Ok(pinged) => CheckResult::of(pinged),
+        Err(_) => CheckResult::Fault(format!("no answer within {}", humantime::format_duration(PATIENCE))),
     }
 }
 
-impl Answer {
+impl CheckResult {
     fn of<E: Display>(ping: Result<(), E>) -> Self {
         match ping {
             Ok(()) => Self::Ok,

@@ -62,12 +62,12 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
         }
         ClientCommand::Publish(args) => {
             let asset = publish::publish(&args).await?;
-            tell_warnings(&asset)?;
+            print_warnings(&asset)?;
             print_answer(&asset, "versionId", args.json)
         }
         ClientCommand::Receipt(args) => {
             let receipt = receipt::receipt(&args).await?;
-            tell_warnings(&receipt)?;
+            print_warnings(&receipt)?;
             print_answer(&receipt, "receiptId", args.json)
         }
         ClientCommand::Identity(args) => {
@@ -86,7 +86,7 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
 }
 
 /// Prints the warnings of the node's policy.
-fn tell_warnings(answer: &serde_json::Value) -> anyhow::Result<()> {
+fn print_warnings(answer: &serde_json::Value) -> anyhow::Result<()> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     for warning in answer["warnings"].as_array().into_iter().flatten() {
         let (rule, reason) = (text(&warning["rule"]), text(&warning["reason"]));

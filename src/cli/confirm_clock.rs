@@ -14,7 +14,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     let (_, watch) = wiring::watch_clock(config, &database);
     watch.measure().await.context("cannot read the database's clock")?;
     if watch.is_skewed() {
-        bail!("{}; correct the wrong one of the two clocks first", watch.told_skew());
+        bail!("{}; correct the wrong one of the two clocks first", watch.reported_skew());
     }
     let now = watch.confirm().await.context("cannot record the confirmed time in the database")?;
     print(&format!("{now} is the right time: running instances rely on the clock again from their next pass on"))

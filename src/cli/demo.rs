@@ -53,7 +53,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
 
 /// Stores the sample as a producer would, and makes a receipt for it.
 async fn prepare(server: &Server) -> anyhow::Result<Receipt> {
-    let ports = &server.world.ports;
+    let ports = &server.backends.ports;
     let now = ports.clock.now();
     let mut upload = server.node.ingest.begin().await?;
     for part in sample().chunks(64 << 10) {
@@ -81,7 +81,7 @@ async fn prepare(server: &Server) -> anyhow::Result<Receipt> {
         expires_at: now + std::time::Duration::from_secs(24 * 60 * 60),
         created_at: now,
     };
-    Ok(server.world.receipts.create_receipt(&receipt).await?)
+    Ok(server.backends.receipts.create_receipt(&receipt).await?)
 }
 
 /// A WAV file: 16 bits, two channels.

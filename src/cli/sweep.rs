@@ -28,11 +28,11 @@ pub(crate) struct SweepArgs {
 
 pub(super) async fn run(args: &SweepArgs, config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new()?;
-    let world = wiring::open(config, &metrics, io).await?;
-    let deps = JanitorDeps::from(&world.ports);
+    let backends = wiring::open(config, &metrics, io).await?;
+    let deps = JanitorDeps::from(&backends.ports);
     let settings = wiring::node_settings(config, 1).janitor;
     if args.confirm {
-        world.store.take_into_use().await.context("cannot open the blob store")?;
+        backends.store.mark_new_stores().await.context("cannot open the blob store")?;
         let report = janitor::discard_orphans(&deps, &settings).await?;
         let ttl = humantime::format_duration(settings.trash_ttl);
         return print(&format!(

@@ -10,9 +10,9 @@ use toml::{Table, Value};
 
 use super::{
     Config,
-    problem::Problem,
+    problem::ConfigProblem,
     secret::{MASK, mask_url, mask_urls},
-    sources::Origin,
+    sources::ValueSource,
 };
 use crate::words;
 
@@ -40,7 +40,7 @@ const SECRET_URL_LIST: &str = "postgres.replica_urls";
 pub(super) struct Effective {
     defaults: Table,
     values: Table,
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, ValueSource>,
 }
 
 impl Effective {
@@ -53,7 +53,7 @@ impl Effective {
     }
 
     /// Applies a file over the present values.
-    pub(super) fn lay_file(&mut self, file: Table, origin: &Origin, problems: &mut Vec<Problem>) {
+    pub(super) fn lay_file(&mut self, file: Table, origin: &ValueSource, problems: &mut Vec<ConfigProblem>) {
         for (section, value) in file {
             match value {
                 Value::Table(keys) => {
@@ -68,7 +68,7 @@ impl Effective {
 
     /// Applies a text over the present values, converted to the type that the key has in the defaults. A text of
     /// another type stays a text, and the section then refuses it with its own message.
-    pub(super) fn lay_text(&mut self, key: &str, text: &str, origin: &Origin, problems: &mut Vec<Problem>) {
+    pub(super) fn lay_text(&mut self, key: &str, text: &str, origin: &ValueSource, problems: &mut Vec<ConfigProblem>) {
         let typed = match lookup(&self.defaults, key) {
             Some(Value::Integer(_)) => text.trim().parse().ok().map(Value::Integer),
             Some(Value::Boolean(_)) => text.trim().parse().ok().map(Value::Boolean),
@@ -81,19 +81,19 @@ impl Effective {
     pub(super) fn imply(&mut self, key: &str, value: &str, by: &'static str) {
         if let Some(place) = lookup_mut(&mut self.values, key) {
             *place = Value::String(value.to_owned());
-            self.origins.insert(key.to_owned(), Origin::Implied(by));
+            self.origins.insert(key.to_owned(), ValueSource::Implied(by));
         }
     }
 
-    fn lay(&mut self, key: &str, value: Value, origin: &Origin, problems: &mut Vec<Problem>) {
+    fn lay(&mut self, key: &str, value: Value, origin: &ValueSource, problems: &mut Vec<ConfigProblem>) {
         let mut tried = self.defaults.clone();
         let Some(place) = lookup_mut(&mut tried, key) else {
             let (key, nearest) = (key.to_owned(), self.nearest(key));
-            return problems.push(Problem::UnknownKey { key, origin: origin.clone(), nearest });
+            return problems.push(ConfigProblem::UnknownKey { key, origin: origin.clone(), nearest });
         };
         *place = value.clone();
         if let Err(refused) = Config::deserialize(tried) {
-            return problems.push(Problem::Value {
+            return problems.push(ConfigProblem::Value {
                 key: key.to_owned(),
                 value: shown(key, &value),
                 origin: origin.clone(),
@@ -112,22 +112,22 @@ impl Effective {
     }
 
     /// The origin of a key's value.
-    pub(super) fn origin(&self, key: &str) -> &Origin {
-        self.origins.get(key).unwrap_or(&Origin::Default)
+    pub(super) fn origin(&self, key: &str) -> &ValueSource {
+        self.origins.get(key).unwrap_or(&ValueSource::Default)
     }
 
     /// Whether this key was set.
     pub(super) fn is_given(&self, key: &str) -> bool {
-        *self.origin(key) != Origin::Default && lookup(&self.values, key) != Some(&Value::String(String::new()))
+        *self.origin(key) != ValueSource::Default && lookup(&self.values, key) != Some(&Value::String(String::new()))
     }
 
     /// The layer of a key's value; later layers are higher.
     pub(super) fn layer(&self, key: &str) -> u8 {
         match self.origin(key) {
-            Origin::Default | Origin::Implied(_) => 0,
-            Origin::File(_) => 1,
-            Origin::Variable(_) => 2,
-            Origin::Flag(_) => 3,
+            ValueSource::Default | ValueSource::Implied(_) => 0,
+            ValueSource::File(_) => 1,
+            ValueSource::Variable(_) => 2,
+            ValueSource::Flag(_) => 3,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_actors::ids::PolicyId;
+use penstock_actors::ids::GovernancePolicyId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{problem::Rules, value};
@@ -15,7 +15,7 @@ const SHORTEST: Duration = Duration::from_hours(24);
 pub struct Governance {
     /// The id of the policy for `POST /v1/assets` and `POST /v1/receipts`; `None`: any asset may be published and sold.
     #[serde(deserialize_with = "policy")]
-    pub policy: Option<PolicyId>,
+    pub policy: Option<GovernancePolicyId>,
     /// How long runs are kept, and versions of policies after they were replaced.
     #[serde(deserialize_with = "value::duration")]
     pub run_retention: Duration,
@@ -27,7 +27,7 @@ impl Governance {
     }
 }
 
-fn policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PolicyId>, D::Error> {
+fn policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<GovernancePolicyId>, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "" => Ok(None),
         id => id.parse().map(Some).map_err(D::Error::custom),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_actors::lineage::{event::EventBounds, node_events::OwnNames};
+use penstock_actors::lineage::{event::EventBounds, node_events::NodeEventNames};
 use serde::Deserialize;
 
 use super::{problem::Rules, value};
@@ -99,8 +99,8 @@ impl Lineage {
         }
     }
 
-    pub fn own_names(&self) -> OwnNames {
-        OwnNames { namespace: self.namespace.clone(), producer: self.producer.clone() }
+    pub fn own_names(&self) -> NodeEventNames {
+        NodeEventNames { namespace: self.namespace.clone(), producer: self.producer.clone() }
     }
 
     pub(super) fn check(&self, rules: &mut Rules) {

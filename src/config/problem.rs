@@ -2,14 +2,14 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::sources::Origin;
+use super::sources::ValueSource;
 
 /// All errors, so that one start shows them all.
 #[derive(Debug, thiserror::Error)]
-pub struct ConfigError(pub(super) Vec<Problem>);
+pub struct ConfigError(pub(super) Vec<ConfigProblem>);
 
 impl ConfigError {
-    pub fn problems(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[ConfigProblem] {
         &self.0
     }
 }
@@ -23,20 +23,20 @@ impl fmt::Display for ConfigError {
 
 /// One error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub enum ConfigProblem {
     #[error("{}: {why}", path.display())]
     File { path: PathBuf, why: String },
     /// A variable that sets several keys.
     #[error("{name}: {why}")]
     Variable { name: String, why: String },
     #[error("{key} (from {origin}): there is no such key{}", did_you_mean(nearest.as_ref()))]
-    UnknownKey { key: String, origin: Origin, nearest: Option<String> },
+    UnknownKey { key: String, origin: ValueSource, nearest: Option<String> },
     /// The value is shown as TOML, and masked if it is a secret.
     #[error("{key} = {value} (from {origin}): {why}")]
-    Value { key: String, value: String, origin: Origin, why: String },
+    Value { key: String, value: String, origin: ValueSource, why: String },
 }
 
-impl Problem {
+impl ConfigProblem {
     /// The dotted key, unless the problem is with a file or a variable as a whole.
     pub fn key(&self) -> Option<&str> {
         match self {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
 
-use super::problem::Problem;
+use super::problem::ConfigProblem;
 
 /// The sources of a configuration besides the defaults. The environment is an argument, so that tests need not set it.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +37,7 @@ pub struct Override {
 
 /// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueSource {
     Default,
     File(PathBuf),
     Variable(String),
@@ -46,7 +46,7 @@ pub enum Origin {
     Implied(&'static str),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -108,7 +108,7 @@ const PREFIX: &str = "PENSTOCK_";
 /// general names over short ones, otherwise by name, so that the order of the environment does not matter.
 pub(super) fn settings_in<'e>(
     env: &'e [(String, String)],
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<ConfigProblem>,
 ) -> Vec<(&'e str, String, Cow<'e, str>)> {
     let mut found = Vec::new();
     for (name, value) in env.iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value)) {
@@ -121,7 +121,7 @@ pub(super) fn settings_in<'e>(
                 Ok(numbers) => found.extend(numbers.into_iter().map(|(key, number)| {
                     (false, name.as_str(), format!("{section}.{key}"), number.to_string().into())
                 })),
-                Err(why) => problems.push(Problem::Variable { name: name.clone(), why }),
+                Err(why) => problems.push(ConfigProblem::Variable { name: name.clone(), why }),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{effective::Effective, problem::Problem, sources::Origin};
+use super::{effective::Effective, problem::ConfigProblem, sources::ValueSource};
 
 const VARIABLE: &str = "CACHE_TTLS_JSON";
 
@@ -20,10 +20,10 @@ const TTLS: [(&str, &str); 9] = [
 ];
 
 /// Applies the variable over the present values.
-pub(super) fn lay(env: &[(String, String)], effective: &mut Effective, problems: &mut Vec<Problem>) {
+pub(super) fn lay(env: &[(String, String)], effective: &mut Effective, problems: &mut Vec<ConfigProblem>) {
     let Some((_, text)) = env.iter().find(|(name, value)| name == VARIABLE && !value.is_empty()) else { return };
-    let origin = Origin::Variable(VARIABLE.to_owned());
-    let mut refuse = |why: String| problems.push(Problem::Variable { name: VARIABLE.to_owned(), why });
+    let origin = ValueSource::Variable(VARIABLE.to_owned());
+    let mut refuse = |why: String| problems.push(ConfigProblem::Variable { name: VARIABLE.to_owned(), why });
     let Ok(ttls) = serde_json::from_str::<Map<String, Value>>(text) else {
         return refuse(r#"must be an object of seconds by cache, such as {"assets": 300}"#.to_owned());
     };

@@ -18,9 +18,9 @@ use crate::words;
 
 /// A size in bytes: a number, or a text such as `64MiB`.
 pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    struct Size;
+    struct SizeVisitor;
 
-    impl Visitor<'_> for Size {
+    impl Visitor<'_> for SizeVisitor {
         type Value = u64;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,14 +36,14 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         }
     }
 
-    deserializer.deserialize_any(Size)
+    deserializer.deserialize_any(SizeVisitor)
 }
 
 /// A time with its unit, such as `45s`. A bare number is refused: it could be seconds or milliseconds.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    struct Time;
+    struct TimeVisitor;
 
-    impl Visitor<'_> for Time {
+    impl Visitor<'_> for TimeVisitor {
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,14 +55,14 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         }
     }
 
-    deserializer.deserialize_any(Time)
+    deserializer.deserialize_any(TimeVisitor)
 }
 
 /// As [`duration`], but a bare number means seconds: for a key with a variable whose name says so.
 pub(super) fn duration_or_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    struct Seconds;
+    struct SecondsVisitor;
 
-    impl Visitor<'_> for Seconds {
+    impl Visitor<'_> for SecondsVisitor {
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,14 +81,14 @@ pub(super) fn duration_or_seconds<'de, D: Deserializer<'de>>(deserializer: D) ->
         }
     }
 
-    deserializer.deserialize_any(Seconds)
+    deserializer.deserialize_any(SecondsVisitor)
 }
 
 /// A whole number that is not negative.
 pub(super) fn count<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<T, D::Error> {
-    struct Count;
+    struct CountVisitor;
 
-    impl Visitor<'_> for Count {
+    impl Visitor<'_> for CountVisitor {
         type Value = i64;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,15 +100,15 @@ pub(super) fn count<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D)
         }
     }
 
-    let number = deserializer.deserialize_any(Count)?;
-    T::try_from(number).map_err(|_| must_be(&Count))
+    let number = deserializer.deserialize_any(CountVisitor)?;
+    T::try_from(number).map_err(|_| must_be(&CountVisitor))
 }
 
 /// A share of a whole.
 pub(super) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    struct Share;
+    struct ShareVisitor;
 
-    impl Visitor<'_> for Share {
+    impl Visitor<'_> for ShareVisitor {
         type Value = f64;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,7 +128,7 @@ pub(super) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D
         }
     }
 
-    deserializer.deserialize_any(Share)
+    deserializer.deserialize_any(ShareVisitor)
 }
 
 /// An address to listen on.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Announcer, JsonBody, Problem, answer,
+    ChangePublisher, JsonBody, Problem, answer,
     auth::Admin,
     body,
     validation::{Validate, Violations, is_tier_name},
@@ -56,7 +56,7 @@ impl Validate for Invalidate {
 
 fn read_tag(text: &str) -> Option<Tag> {
     text.parse().ok().filter(|tag| match tag {
-        Tag::Policy(name) => is_tier_name(name),
+        Tag::QuotaPolicy(name) => is_tier_name(name),
         Tag::Entries(_) => false,
         Tag::Receipt(_)
         | Tag::Asset(_)
@@ -71,7 +71,7 @@ fn read_tag(text: &str) -> Option<Tag> {
 
 async fn invalidate(
     _: Admin,
-    (announcer, cache): (Data<Announcer>, Data<TieredCache>),
+    (publisher, cache): (Data<ChangePublisher>, Data<TieredCache>),
     body: JsonBody<Invalidate>,
 ) -> Result<HttpResponse, Problem> {
     let asked = body.read().await?;
@@ -86,7 +86,7 @@ async fn invalidate(
             told["removed"] = cache.remove(&pattern).await?.into();
             tags.push(Tag::Entries(pattern));
         }
-        announcer.tell(&tags).await?;
+        publisher.tell(&tags).await?;
         Ok(answer::ok(&told))
     })
     .await
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_tag_names_its_kind() {
-        assert!(matches!(read_tag("policy:standard"), Some(Tag::Policy(name)) if name == "standard"));
+        assert!(matches!(read_tag("policy:standard"), Some(Tag::QuotaPolicy(name)) if name == "standard"));
         assert!(matches!(read_tag("receipt:67e55044-10b1-426f-9247-bb680e5fe0c8"), Some(Tag::Receipt(_))));
         for bad in ["", "policy", "entries:*", "policy:", "receipt:1", "session:67e55044-10b1-426f-9247-bb680e5fe0c8"] {
             assert_eq!(read_tag(bad), None, "{bad:?}");

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Announcer, JsonBody, Problem, ProblemType, answer,
+    ChangePublisher, JsonBody, Problem, ProblemType, answer,
     auth::Admin,
     body, paging, routing,
     validation::{Validate, Violations},
@@ -52,7 +52,7 @@ impl Validate for CreateKey {
 
 /// A key with its secret, which only this answer contains.
 #[derive(Serialize)]
-struct Shown {
+struct KeyWithSecret {
     #[serde(flatten)]
     info: KeyInfo,
     key: String,
@@ -81,7 +81,7 @@ async fn create(
     answer::to_the_end(async move {
         let key = ApiKey { key_id, producer_id, role, secret_hash: secret.hash };
         api_keys.add_key(&NewKey { key, name, created_at }).await?;
-        Ok(answer::no_store(HttpResponse::Created()).json(Shown { info, key: secret.text }))
+        Ok(answer::no_store(HttpResponse::Created()).json(KeyWithSecret { info, key: secret.text }))
     })
     .await
 }
@@ -90,7 +90,7 @@ async fn list(
     _: Admin,
     api_keys: Data<dyn ApiKeys>,
     producer: Path<String>,
-    query: Query<paging::Which>,
+    query: Query<paging::PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
     let after = query.cursor.as_deref().map(paging::place_in_time).transpose()?;
@@ -120,7 +120,7 @@ fn unknown() -> Problem {
 
 async fn rotate(
     _: Admin,
-    (api_keys, announcer): (Data<dyn ApiKeys>, Data<Announcer>),
+    (api_keys, publisher): (Data<dyn ApiKeys>, Data<ChangePublisher>),
     which: Path<(String, String)>,
 ) -> Result<HttpResponse, Problem> {
     let (producer, key) = named(&which)?;
@@ -128,23 +128,23 @@ async fn rotate(
     answer::to_the_end(async move {
         let rotated = api_keys.rotate_key(key, producer, &secret.hash).await;
         // Also when the database's answer was lost.
-        announcer.publish(Tag::Key(key)).await;
+        publisher.publish(Tag::Key(key)).await;
         let info = rotated?.ok_or_else(unknown)?;
-        Ok(answer::ok(&Shown { info, key: secret.text }))
+        Ok(answer::ok(&KeyWithSecret { info, key: secret.text }))
     })
     .await
 }
 
 async fn revoke(
     _: Admin,
-    (api_keys, announcer): (Data<dyn ApiKeys>, Data<Announcer>),
+    (api_keys, publisher): (Data<dyn ApiKeys>, Data<ChangePublisher>),
     clock: Data<dyn Clock>,
     which: Path<(String, String)>,
 ) -> Result<HttpResponse, Problem> {
     let (producer, key) = named(&which)?;
     answer::to_the_end(async move {
         let revoked = api_keys.revoke_key(key, producer, clock.now()).await;
-        announcer.publish(Tag::Key(key)).await;
+        publisher.publish(Tag::Key(key)).await;
         if !revoked? {
             return Err(unknown());
         }

@@ -9,14 +9,14 @@ use penstock_actors::{
     clock::Clock,
     ids::{ContentHash, VersionId},
     model::{Asset, NewAsset},
-    policy_evaluator::Governor,
+    policy_evaluator::PolicyEvaluator,
     ports::{Catalog, NewAssetError, Tag},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Announcer, JsonBody, Problem, ProblemType, answer,
+    ChangePublisher, JsonBody, Problem, ProblemType, answer,
     auth::Producer,
     body,
     governance::gate,
@@ -65,7 +65,7 @@ impl Validate for CreateAsset {
 
 async fn create(
     producer: Producer,
-    (catalog, announcer, governor): (Data<dyn Catalog>, Data<Announcer>, Data<Governor>),
+    (catalog, publisher, evaluator): (Data<dyn Catalog>, Data<ChangePublisher>, Data<PolicyEvaluator>),
     clock: Data<dyn Clock>,
     body: JsonBody<CreateAsset>,
 ) -> Result<HttpResponse, Problem> {
@@ -83,10 +83,10 @@ async fn create(
         created_at: clock.now(),
     };
     answer::to_the_end(async move {
-        let passed = gate::before_publishing(&governor, &**catalog, &asset).await?;
+        let passed = gate::before_publishing(&evaluator, &**catalog, &asset).await?;
         let asset = catalog.create_asset(&asset).await?;
         // So that lists on other instances show it too.
-        announcer.publish(Tag::Asset(asset.version_id)).await;
+        publisher.publish(Tag::Asset(asset.version_id)).await;
         Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &passed.with(asset)))
     })
     .await
@@ -142,7 +142,7 @@ impl Validate for SetPrice {
 
 async fn set_price(
     producer: Producer,
-    (catalog, announcer): (Data<dyn Catalog>, Data<Announcer>),
+    (catalog, publisher): (Data<dyn Catalog>, Data<ChangePublisher>),
     clock: Data<dyn Clock>,
     version_id: Path<String>,
     body: JsonBody<SetPrice>,
@@ -155,7 +155,7 @@ async fn set_price(
             producer.must_own(asset.producer_id)?;
             return Err(Problem::from(ProblemType::UnknownAsset));
         }
-        announcer.publish(Tag::Asset(id)).await;
+        publisher.publish(Tag::Asset(id)).await;
         Ok(answer::ok(&json!({ "versionId": id, "priceSatoshis": satoshis })))
     })
     .await

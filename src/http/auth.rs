@@ -22,7 +22,7 @@ use crate::keys::KeyRing;
 mod signed;
 
 pub use signed::SignedRequests;
-pub(super) use signed::says_so as is_signed;
+pub(super) use signed::is_signed_request as is_signed;
 
 /// The longest secret that is looked up: generated ones have 46 characters, configured ones may be longer.
 const SECRET_CHARS: usize = 512;

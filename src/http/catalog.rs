@@ -14,7 +14,7 @@ use futures::future::OptionFuture;
 use penstock_actors::{
     ids::ProducerId,
     model::Asset,
-    ports::{Facets, Hit, Media, Search, Wish},
+    ports::{Hit, Media, Search, SearchFacets, SearchFilter},
     search::{Highlighter, Piece, TextQuery, TextQueryError, texts},
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -50,7 +50,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 /// The query. An empty value counts as absent, because forms send it so.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Asked {
+struct CatalogQuery {
     #[serde(default)]
     q: String,
     #[serde(default)]
@@ -71,12 +71,12 @@ struct Asked {
     facets: Option<bool>,
 }
 
-impl Asked {
-    fn wish(&self) -> Result<Wish, Problem> {
+impl CatalogQuery {
+    fn filter(&self) -> Result<SearchFilter, Problem> {
         if self.min_price.zip(self.max_price).is_some_and(|(least, most)| least > most) {
             return Err(Problem::malformed("minPrice must not be above maxPrice"));
         }
-        Ok(Wish {
+        Ok(SearchFilter {
             text: self.text()?,
             dataset_id: self.dataset_id()?,
             producer_id: given(&self.producer_id).map(str::parse).transpose()?,
@@ -137,46 +137,46 @@ where
 async fn list(
     search: Data<dyn Search>,
     settings: Data<CatalogueSettings>,
-    asked: Query<Asked>,
+    asked: Query<CatalogQuery>,
 ) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(asked.limit, PAGE, MAX_PAGE)?;
-    let wish = asked.wish()?;
-    let behind = given(&asked.cursor).map(|text| cursor::read(text, &wish)).transpose()?;
+    let filter = asked.filter()?;
+    let behind = given(&asked.cursor).map(|text| cursor::read(text, &filter)).transpose()?;
     let counting: OptionFuture<_> =
-        asked.facets.unwrap_or_default().then(|| search.facets(&wish, settings.facet_assets, FACET_VALUES)).into();
-    let (page, facets) = futures::join!(search.search(&wish, behind, limit), counting);
+        asked.facets.unwrap_or_default().then(|| search.facets(&filter, settings.facet_assets, FACET_VALUES)).into();
+    let (page, facets) = futures::join!(search.search(&filter, behind, limit), counting);
     let (page, facets) = (page?, facets.transpose()?);
-    let mut highlighter = wish.text.as_ref().map(Highlighter::of);
+    let mut highlighter = filter.text.as_ref().map(Highlighter::of);
     Ok(answer::ok(&Listing {
-        items: page.hits.iter().map(|hit| Item::of(hit, highlighter.as_mut())).collect(),
-        next_cursor: page.next.map(|place| cursor::write(place, &wish)),
-        facets: facets.as_ref().map(Counts::of),
+        items: page.hits.iter().map(|hit| AssetItem::of(hit, highlighter.as_mut())).collect(),
+        next_cursor: page.next.map(|place| cursor::write(place, &filter)),
+        facets: facets.as_ref().map(FacetCounts::of),
     }))
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Listing<'a> {
-    items: Vec<Item<'a>>,
+    items: Vec<AssetItem<'a>>,
     next_cursor: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    facets: Option<Counts<'a>>,
+    facets: Option<FacetCounts<'a>>,
 }
 
 /// An asset in a list.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Item<'a> {
+struct AssetItem<'a> {
     #[serde(flatten)]
     asset: &'a Asset,
     #[serde(flatten)]
-    why: Option<Why>,
+    why: Option<MatchReason>,
 }
 
 /// Why an asset was found.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Why {
+struct MatchReason {
     found_in: &'static str,
     highlights: Highlights,
 }
@@ -193,10 +193,10 @@ struct Highlights {
     policy_meta: Option<Vec<Piece>>,
 }
 
-impl<'a> Item<'a> {
+impl<'a> AssetItem<'a> {
     fn of(hit: &'a Hit, highlighter: Option<&mut Highlighter<'_>>) -> Self {
         let Hit { asset, found } = hit;
-        let why = highlighter.map(|highlighter| Why {
+        let why = highlighter.map(|highlighter| MatchReason {
             found_in: found.as_str(),
             highlights: Highlights {
                 name: highlighter.passage(&asset.name),
@@ -211,28 +211,28 @@ impl<'a> Item<'a> {
 /// Facets in the answer.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Counts<'a> {
-    dataset_id: Vec<Count<&'a str>>,
-    producer_id: Vec<Count<ProducerId>>,
-    media_type: Vec<Count<&'a str>>,
+struct FacetCounts<'a> {
+    dataset_id: Vec<FacetCount<&'a str>>,
+    producer_id: Vec<FacetCount<ProducerId>>,
+    media_type: Vec<FacetCount<&'a str>>,
     counted: u64,
     capped: bool,
 }
 
 #[derive(Serialize)]
-struct Count<T> {
+struct FacetCount<T> {
     value: T,
     count: u64,
 }
 
-impl<'a> Counts<'a> {
-    fn of(facets: &'a Facets) -> Self {
+impl<'a> FacetCounts<'a> {
+    fn of(facets: &'a SearchFacets) -> Self {
         let texts = |counts: &'a [(String, u64)]| {
-            counts.iter().map(|(value, count)| Count { value: value.as_str(), count: *count }).collect()
+            counts.iter().map(|(value, count)| FacetCount { value: value.as_str(), count: *count }).collect()
         };
         Self {
             dataset_id: texts(&facets.datasets),
-            producer_id: facets.producers.iter().map(|&(value, count)| Count { value, count }).collect(),
+            producer_id: facets.producers.iter().map(|&(value, count)| FacetCount { value, count }).collect(),
             media_type: texts(&facets.media_types),
             counted: facets.counted,
             capped: facets.capped,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use penstock_actors::ports::{Changes, PortResult, SharedState, Tag};
 
 /// Announces changes.
-pub struct Announcer {
+pub struct ChangePublisher {
     here: Box<dyn Fn(&Tag) + Send + Sync>,
     shared: Arc<dyn SharedState>,
     changes: Arc<dyn Changes>,
 }
 
-impl Announcer {
+impl ChangePublisher {
     /// `here` drops the entries that this instance holds; it must not block.
     pub fn new(
         shared: Arc<dyn SharedState>,

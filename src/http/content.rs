@@ -19,7 +19,7 @@ use serde_json::json;
 
 mod said;
 
-use self::said::Said;
+use self::said::UploadDeclaration;
 use super::{
     Problem, ProblemType, Readiness, answer,
     auth::Producer,
@@ -58,7 +58,7 @@ async fn upload(
         return Err(Problem::new(ProblemType::ShuttingDown).retry_after(SOON));
     }
     let expected = expected_hash(&request, query.content_hash.as_deref())?;
-    let mut said = Said::read(&request, expected.is_some())?;
+    let mut said = UploadDeclaration::read(&request, expected.is_some())?;
     refuse_declared_excess(&request, &node.ingest)?;
     let mut upload = node.ingest.begin().await.map_err(problem_of)?;
     receive(body, &mut upload, &mut said, settings.idle_timeout).await?;
@@ -97,7 +97,7 @@ async fn mended(node: &Node, hash: ContentHash) {
 async fn receive(
     mut body: Payload,
     upload: &mut Upload,
-    said: &mut Said,
+    said: &mut UploadDeclaration,
     idle_timeout: Duration,
 ) -> Result<(), Problem> {
     loop {

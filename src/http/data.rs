@@ -13,7 +13,7 @@ use actix_web::{
 };
 use ipnet::IpNet;
 use penstock_actors::{
-    content::delegation::{Delegated, Delegator, NotDelegated},
+    content::delegation::{DelegationError, DelegationResult, Delegator},
     ports::{ReceiptView, SignedUrl},
     quota::book::Demand,
 };
@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use super::{
     Problem, ProblemType, routing,
-    streaming::{self, Asked, ContentHeaders, Deps, Entry, RightQuery, counted},
+    streaming::{self, AdmittedStream, ContentHeaders, Deps, RightQuery, StreamRequest, counted},
 };
 use crate::telemetry::metrics::Mode;
 
@@ -62,7 +62,7 @@ async fn data(
     deliverer: Data<Deliverer>,
 ) -> Result<HttpResponse, Problem> {
     let hash = query.content_hash.as_deref().ok_or_else(|| Problem::malformed("contentHash is missing"))?;
-    let asked = Asked::read(&request, hash, &right, &deps)?;
+    let asked = StreamRequest::read(&request, hash, &right, &deps)?;
     // Without a URL the parameter has no effect, but it is validated all the same.
     let redirect = match query.redirect.as_deref() {
         None | Some("false") => false,
@@ -82,14 +82,14 @@ async fn data(
         Some(trusted) => by_proxy(&request, asked, &deps, delegator, trusted).await,
     };
     match given {
-        Ok(Given::Elsewhere(answer)) => counted(&deps.metrics, mode, Ok(answer)),
-        Ok(Given::Streamed(answer)) => counted(&deps.metrics, Mode::Stream, Ok(answer)),
+        Ok(DeliveryOutcome::Elsewhere(answer)) => counted(&deps.metrics, mode, Ok(answer)),
+        Ok(DeliveryOutcome::Streamed(answer)) => counted(&deps.metrics, Mode::Stream, Ok(answer)),
         Err(problem) => counted(&deps.metrics, mode, Err(problem)),
     }
 }
 
 /// The result of the choice of a deliverer.
-enum Given {
+enum DeliveryOutcome {
     Elsewhere(HttpResponse),
     Streamed(HttpResponse),
 }
@@ -97,19 +97,19 @@ enum Given {
 /// Gives a URL of the whole content. A URL cannot be limited to a part, so the charge is for the whole too.
 async fn by_url(
     request: &HttpRequest,
-    asked: Asked,
+    asked: StreamRequest,
     deps: &Deps,
     delegator: &Delegator,
     redirect: bool,
-) -> Result<Given, Problem> {
+) -> Result<DeliveryOutcome, Problem> {
     let hand_over = |headers: &ContentHeaders, _: &ReceiptView, signed: &SignedUrl| {
         if redirect { headers.redirect(signed) } else { Ok(headers.url(signed)) }
     };
     match delegate(asked, deps, Demand::Whole, delegator, hand_over).await? {
-        Handed::Over(answer) => Ok(Given::Elsewhere(answer)),
-        Handed::Back(entry) => {
+        Handoff::Over(answer) => Ok(DeliveryOutcome::Elsewhere(answer)),
+        Handoff::Back(entry) => {
             let ranges = streaming::select(request, &asked, deps).await?;
-            Ok(Given::Streamed(streaming::send(request, *entry, ranges, deps).await?))
+            Ok(DeliveryOutcome::Streamed(streaming::send(request, *entry, ranges, deps).await?))
         }
     }
 }
@@ -117,59 +117,59 @@ async fn by_url(
 /// Has nginx answer this request, for the whole content or for one range: the charge is for that.
 async fn by_proxy(
     request: &HttpRequest,
-    asked: Asked,
+    asked: StreamRequest,
     deps: &Deps,
     delegator: &Delegator,
     trusted: &[IpNet],
-) -> Result<Given, Problem> {
+) -> Result<DeliveryOutcome, Problem> {
     let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
     if !peer.is_some_and(|peer| trusted.iter().any(|network| network.contains(&peer))) {
         let detail = "the proxy in front of this node delivers the content: send the request there";
         return Err(Problem::new(ProblemType::Misdirected).detail(detail));
     }
     if !nginx_agrees(request.headers()) || (deps.shortens_ranges() && request.headers().contains_key(header::RANGE)) {
-        return Ok(Given::Streamed(streaming::stream(request, asked, deps).await?));
+        return Ok(DeliveryOutcome::Streamed(streaming::stream(request, asked, deps).await?));
     }
     let ranges = streaming::select(request, &asked, deps).await?;
     let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
     let hand_over =
         |headers: &ContentHeaders, view: &ReceiptView, signed: &SignedUrl| Ok(headers.internal(signed, rate(view)));
     match delegate(asked, deps, demand, delegator, hand_over).await? {
-        Handed::Over(answer) => Ok(Given::Elsewhere(answer)),
-        Handed::Back(entry) => Ok(Given::Streamed(streaming::send(request, *entry, ranges, deps).await?)),
+        Handoff::Over(answer) => Ok(DeliveryOutcome::Elsewhere(answer)),
+        Handoff::Back(entry) => Ok(DeliveryOutcome::Streamed(streaming::send(request, *entry, ranges, deps).await?)),
     }
 }
 
 /// The outcome for an admitted request.
-enum Handed {
+enum Handoff {
     Over(HttpResponse),
     /// The node must stream it.
-    Back(Box<Entry>),
+    Back(Box<AdmittedStream>),
 }
 
 /// Reserves, has a URL made, charges, and answers as `hand_over` says. An error on the way charges nothing.
 async fn delegate(
-    asked: Asked,
+    asked: StreamRequest,
     deps: &Deps,
     demand: Demand,
     delegator: &Delegator,
     hand_over: impl FnOnce(&ContentHeaders, &ReceiptView, &SignedUrl) -> Result<HttpResponse, Problem>,
-) -> Result<Handed, Problem> {
-    let Entry { reservation, headers, permit } = streaming::let_in(asked, deps, demand).await?;
+) -> Result<Handoff, Problem> {
+    let AdmittedStream { reservation, headers, permit } = streaming::admit(asked, deps, demand).await?;
     let view = Arc::clone(&reservation.grant().view);
     match delegator.delegate(reservation, &headers.disposition().to_string()).await {
-        Ok(Delegated::Given(signed)) => Ok(Handed::Over(hand_over(&headers, &view, &signed)?)),
-        Ok(Delegated::Kept(reservation)) => {
-            Ok(Handed::Back(Box::new(Entry { reservation: *reservation, headers, permit })))
+        Ok(DelegationResult::Given(signed)) => Ok(Handoff::Over(hand_over(&headers, &view, &signed)?)),
+        Ok(DelegationResult::Kept(reservation)) => {
+            Ok(Handoff::Back(Box::new(AdmittedStream { reservation: *reservation, headers, permit })))
         }
-        Err(NotDelegated::Expired) => Err(ProblemType::ReceiptExpired.into()),
-        Err(NotDelegated::Revoked) => {
+        Err(DelegationError::Expired) => Err(ProblemType::ReceiptExpired.into()),
+        Err(DelegationError::Revoked) => {
             // The present state of the receipt gives the reason. If the receipt has become valid again, the client
             // retries.
             streaming::inspect(&asked, deps).await?;
             Err(Problem::new(ProblemType::DependencyUnavailable).retry_after(streaming::SOON))
         }
-        Err(NotDelegated::Store(error)) => {
+        Err(DelegationError::Store(error)) => {
             Err(streaming::unreadable(&deps.node.content.failed(asked.hash, error).await))
         }
     }

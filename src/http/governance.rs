@@ -7,10 +7,10 @@ use actix_web::{
 };
 use penstock_actors::{
     clock::Clock,
-    governance::{Facts, Flaw, Policy},
-    ids::{PolicyId, PolicyRunId, VersionId},
-    policy_evaluator::Governor,
-    ports::{Catalog, Policies, PortError, RunMark, StoredPolicy, Tag},
+    governance::{Facts, Flaw, GovernancePolicy},
+    ids::{GovernancePolicyId, PolicyRunId, VersionId},
+    policy_evaluator::PolicyEvaluator,
+    ports::{Catalog, GovernancePolicies, PortError, RunMark, StoredGovernancePolicy, Tag},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -18,7 +18,7 @@ use serde_json::json;
 use self::document::Document;
 
 use super::{
-    Announcer, JsonBody, Problem, ProblemType, answer,
+    ChangePublisher, JsonBody, Problem, ProblemType, answer,
     auth::Admin,
     paging,
     problem::Violation,
@@ -44,12 +44,16 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+struct PolicyListQuery {
     cursor: Option<String>,
     limit: Option<u32>,
 }
 
-async fn list(_: Admin, policies: Data<dyn Policies>, which: Query<Which>) -> Result<HttpResponse, Problem> {
+async fn list(
+    _: Admin,
+    policies: Data<dyn GovernancePolicies>,
+    which: Query<PolicyListQuery>,
+) -> Result<HttpResponse, Problem> {
     let after = which.cursor.as_deref().map(read_list_cursor).transpose()?;
     let page = policies.documents(after.as_ref(), paging::limit(which.limit, PAGE, MAX_PAGE)?).await?;
     let next = page.items.last().filter(|_| page.more).map(|last| paging::cursor(last.policy_id.as_str()));
@@ -58,20 +62,20 @@ async fn list(_: Admin, policies: Data<dyn Policies>, which: Query<Which>) -> Re
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WhichVersion {
+struct VersionQuery {
     version: Option<u32>,
 }
 
 async fn show(
     _: Admin,
-    policies: Data<dyn Policies>,
+    policies: Data<dyn GovernancePolicies>,
     id: Path<String>,
-    which: Query<WhichVersion>,
+    which: Query<VersionQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let id: PolicyId = id.parse()?;
+    let id: GovernancePolicyId = id.parse()?;
     let stored = match which.version {
         Some(version) => policies.document_version(&id, version).await.map_err(unreadable)?,
-        None => policies.document(&id).await.map_err(unreadable)?.map(|stored| StoredPolicy::clone(&stored)),
+        None => policies.document(&id).await.map_err(unreadable)?.map(|stored| StoredGovernancePolicy::clone(&stored)),
     };
     Ok(answer::ok(&stored.ok_or(ProblemType::UnknownPolicy)?))
 }
@@ -86,18 +90,18 @@ fn unreadable(error: PortError) -> Problem {
 
 async fn put(
     _: Admin,
-    (policies, announcer): (Data<dyn Policies>, Data<Announcer>),
+    (policies, publisher): (Data<dyn GovernancePolicies>, Data<ChangePublisher>),
     clock: Data<dyn Clock>,
     id: Path<String>,
     body: JsonBody<Document>,
 ) -> Result<HttpResponse, Problem> {
-    let policy_id: PolicyId = id.parse()?;
-    let policy = Policy::read(body.read().await?.0).map_err(flawed)?;
+    let policy_id: GovernancePolicyId = id.parse()?;
+    let policy = GovernancePolicy::read(body.read().await?.0).map_err(flawed)?;
     answer::to_the_end(async move {
         let put = policies.put_document(&policy_id, &policy, clock.now()).await?;
-        announcer.publish(Tag::Governance(policy_id.clone())).await;
+        publisher.publish(Tag::Governance(policy_id.clone())).await;
         let location = format!("/v1/policies/{policy_id}");
-        let stored = StoredPolicy { policy_id, version: put.version, created_at: put.created_at, policy };
+        let stored = StoredGovernancePolicy { policy_id, version: put.version, created_at: put.created_at, policy };
         Ok(if put.new { answer::created(&location, &stored) } else { answer::ok(&stored) })
     })
     .await
@@ -120,19 +124,19 @@ impl Validate for Evaluate {
 
 async fn evaluate(
     _: Admin,
-    (governor, catalog): (Data<Governor>, Data<dyn Catalog>),
+    (evaluator, catalog): (Data<PolicyEvaluator>, Data<dyn Catalog>),
     id: Path<String>,
     body: JsonBody<Evaluate>,
 ) -> Result<HttpResponse, Problem> {
-    let id: PolicyId = id.parse()?;
+    let id: GovernancePolicyId = id.parse()?;
     let asset = catalog.asset(body.read().await?.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
-    let run = governor.evaluate(&id, Facts::from(&asset)).await.map_err(unreadable)?;
+    let run = evaluator.evaluate(&id, Facts::from(&asset)).await.map_err(unreadable)?;
     Ok(answer::ok(&run.ok_or(ProblemType::UnknownPolicy)?))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WhichRuns {
+struct RunsQuery {
     version_id: String,
     cursor: Option<String>,
     limit: Option<u32>,
@@ -140,11 +144,11 @@ struct WhichRuns {
 
 async fn runs(
     _: Admin,
-    policies: Data<dyn Policies>,
+    policies: Data<dyn GovernancePolicies>,
     id: Path<String>,
-    which: Query<WhichRuns>,
+    which: Query<RunsQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let id: PolicyId = id.parse()?;
+    let id: GovernancePolicyId = id.parse()?;
     let after = which.cursor.as_deref().map(read_run_cursor).transpose()?;
     let (asset, limit) = (which.version_id.parse()?, paging::limit(which.limit, PAGE, MAX_PAGE)?);
     let page = policies.policy_runs(&id, asset, after, limit).await?;
@@ -155,7 +159,7 @@ async fn runs(
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
-fn read_list_cursor(text: &str) -> Result<PolicyId, Problem> {
+fn read_list_cursor(text: &str) -> Result<GovernancePolicyId, Problem> {
     paging::place(text, |id| String::from_utf8(id).ok()?.parse().ok())
 }
 

@@ -30,14 +30,14 @@ use actix_web::{
 use penstock_actors::{
     clock::{Clock, watch::ClockWatch},
     content::quarantine::Quarantine,
-    model::Tier,
-    policy_evaluator::Governor,
+    model::StorageTier,
+    policy_evaluator::PolicyEvaluator,
     ports::{BlobStore, SharedState, Upkeep},
-    storage::{store_guard::StoreGuard, verifier::Doubt},
+    storage::{store_guard::StoreGuard, verifier::MassLossGuard},
 };
 use serde::Serialize;
 
-use self::looks::{Dependency, Found};
+use self::looks::{Dependency, ProbeOutcome};
 use super::{answer, routing};
 
 /// Their names in the log.
@@ -60,27 +60,27 @@ pub struct Readiness {
     /// In the order of [`DEPENDENCIES`].
     looks: [Arc<Dependency>; 4],
     /// This instance's doubts about content that it finds missing; `None` when nothing is verified.
-    doubt: Option<Arc<Doubt>>,
+    doubt: Option<Arc<MassLossGuard>>,
     clocks: Option<Arc<ClockWatch>>,
     /// The installation's stores of blobs; `None` when no store is checked.
     store: Option<Arc<StoreGuard>>,
     /// The states that were logged last, in the order of [`DEPENDENCIES`].
-    told: Mutex<[State; 4]>,
+    told: Mutex<[DependencyState; 4]>,
 }
 
 impl Readiness {
     /// The readiness of a node with this quarantine of damaged content, which can serve for `memory` without its
     /// database (as long as its leases count), and with `doubt` about its own findings.
-    pub fn of(quarantine: Quarantine, memory: Duration, doubt: Arc<Doubt>) -> Self {
+    pub fn of(quarantine: Quarantine, memory: Duration, doubt: Arc<MassLossGuard>) -> Self {
         Self { quarantine, memory, doubt: Some(doubt), ..Self::default() }
     }
 
     /// Storage that answers, but lacks more content than the node believes, is degraded.
-    fn doubted(&self, storage: Found, now: Instant) -> Found {
+    fn doubted(&self, storage: ProbeOutcome, now: Instant) -> ProbeOutcome {
         let is_doubting = self.doubt.as_ref().is_some_and(|doubt| doubt.is_doubting(now));
-        if is_doubting && storage.state == State::Ok {
+        if is_doubting && storage.state == DependencyState::Ok {
             let why = "more content is missing than this instance believes".to_owned();
-            return Found { state: State::Degraded, why, ..storage };
+            return ProbeOutcome { state: DependencyState::Degraded, why, ..storage };
         }
         storage
     }
@@ -131,7 +131,7 @@ impl Readiness {
 
     /// Whether this instance can take no upload and lacks the newest content, because its hot store is not the right one.
     fn lacks_its_store(&self) -> bool {
-        self.store.as_ref().is_some_and(|store| store.advice(Tier::Hot).is_some())
+        self.store.as_ref().is_some_and(|store| store.advice(StorageTier::Hot).is_some())
     }
 
     /// Notes whether the database answered; returns for how long it has not.
@@ -146,12 +146,12 @@ impl Readiness {
     }
 
     /// Logs the changes since the last check, because balancers poll often. In the order of [`DEPENDENCIES`].
-    fn note(&self, found: &[Found; 4]) {
+    fn note(&self, found: &[ProbeOutcome; 4]) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((told, dependency), Found { state, why, .. }) in told.iter_mut().zip(DEPENDENCIES).zip(found) {
+        for ((told, dependency), ProbeOutcome { state, why, .. }) in told.iter_mut().zip(DEPENDENCIES).zip(found) {
             match (std::mem::replace(told, *state), *state) {
                 (before, now) if before == now => {}
-                (_, State::Ok) => tracing::info!(dependency, "a dependency works again"),
+                (_, DependencyState::Ok) => tracing::info!(dependency, "a dependency works again"),
                 (_, state) => tracing::warn!(
                     dependency,
                     ?state,
@@ -163,25 +163,29 @@ impl Readiness {
     }
 
     /// The node's state, from the states of the dependencies in the order of [`DEPENDENCIES`].
-    fn judge(&self, states: [State; 4], now: Instant) -> State {
+    fn judge(&self, states: [DependencyState; 4], now: Instant) -> DependencyState {
         let [database, storage, ..] = states;
-        let silent_for = self.database_silent_for(database != State::Down, now);
+        let silent_for = self.database_silent_for(database != DependencyState::Down, now);
         if self.is_leaving() {
-            return State::Draining;
+            return DependencyState::Draining;
         }
         if self.clock_skew().is_some() || self.lacks_its_store() {
-            return State::Down;
+            return DependencyState::Down;
         }
-        if database == State::Down && (storage == State::Down || silent_for >= self.memory) {
-            return State::Down;
+        if database == DependencyState::Down && (storage == DependencyState::Down || silent_for >= self.memory) {
+            return DependencyState::Down;
         }
-        if states.iter().all(|state| *state == State::Ok) { State::Ok } else { State::Degraded }
+        if states.iter().all(|state| *state == DependencyState::Ok) {
+            DependencyState::Ok
+        } else {
+            DependencyState::Degraded
+        }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum DependencyState {
     #[default]
     Ok,
     /// A dependency: slow, or not checked yet. The node: it serves what it can without the dependency that is down.
@@ -193,7 +197,7 @@ enum State {
 /// One value per dependency.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Each<T> {
+struct PerDependency<T> {
     database: T,
     storage: T,
     shared_state: T,
@@ -202,7 +206,7 @@ struct Each<T> {
     governance: Option<T>,
 }
 
-impl<T> Each<T> {
+impl<T> PerDependency<T> {
     fn of([database, storage, shared_state, governance]: [T; 4], is_governed: bool) -> Self {
         Self { database, storage, shared_state, governance: is_governed.then_some(governance) }
     }
@@ -211,13 +215,13 @@ impl<T> Each<T> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
-    status: State,
+    status: DependencyState,
     /// Why a blob store of this instance is not used, with advice.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    dependencies: Each<State>,
+    dependencies: PerDependency<DependencyState>,
     /// How many milliseconds ago each state was found; `null` for a dependency that has not been checked yet.
-    age_ms: Each<Option<u64>>,
+    age_ms: PerDependency<Option<u64>>,
     /// Contents that are withheld from readers because they are damaged. The others are served, so this does not change
     /// the status.
     quarantined: usize,
@@ -228,35 +232,35 @@ struct Report {
 }
 
 async fn live() -> HttpResponse {
-    answer::ok(&serde_json::json!({ "status": State::Ok }))
+    answer::ok(&serde_json::json!({ "status": DependencyState::Ok }))
 }
 
 async fn ready(
     readiness: Data<Readiness>,
     (ledger, storage, shared): (Data<dyn Upkeep>, Data<dyn BlobStore>, Data<dyn SharedState>),
-    (clock, governor): (Data<dyn Clock>, Data<Governor>),
+    (clock, evaluator): (Data<dyn Clock>, Data<PolicyEvaluator>),
 ) -> HttpResponse {
-    let is_governed = governor.bound_to().is_some();
+    let is_governed = evaluator.bound_to().is_some();
     let clock = clock.into_inner();
     let [of_ledger, of_storage, of_shared, of_governance] = &readiness.looks;
     let (database, storage, shared, governance) = futures::join!(
-        of_ledger.look(&clock, async move { ledger.ping().await }),
-        of_storage.look(&clock, async move { storage.ping().await }),
-        of_shared.look(&clock, async move { shared.ping().await }),
-        of_governance.look(&clock, async move { governor.standing().await }),
+        of_ledger.probe(&clock, async move { ledger.ping().await }),
+        of_storage.probe(&clock, async move { storage.ping().await }),
+        of_shared.probe(&clock, async move { shared.ping().await }),
+        of_governance.probe(&clock, async move { evaluator.standing().await }),
     );
     let found = [database, readiness.doubted(storage, clock.monotonic()), shared, governance];
     readiness.note(&found);
     let states = found.each_ref().map(|found| found.state);
     let status = readiness.judge(states, clock.monotonic());
-    let serves = matches!(status, State::Ok | State::Degraded);
+    let serves = matches!(status, DependencyState::Ok | DependencyState::Degraded);
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let ages = found.map(|found| found.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
     answer::no_store(HttpResponse::build(code)).json(Report {
         status,
         reason: readiness.store_advice(),
-        dependencies: Each::of(states, is_governed),
-        age_ms: Each::of(ages, is_governed),
+        dependencies: PerDependency::of(states, is_governed),
+        age_ms: PerDependency::of(ages, is_governed),
         quarantined: readiness.quarantine.len(),
         clock_skew_seconds: readiness.clock_skew(),
     })
@@ -264,7 +268,7 @@ async fn ready(
 
 #[cfg(test)]
 mod tests {
-    use super::State::{Degraded, Down, Draining, Ok};
+    use super::DependencyState::{Degraded, Down, Draining, Ok};
     use super::*;
 
     const MEMORY: Duration = Duration::from_secs(60);
@@ -276,7 +280,8 @@ mod tests {
     #[test]
     fn a_node_is_ready_while_any_stream_could_be_served() {
         let now = Instant::now();
-        let judge = |database, storage, shared| readiness().judge([database, storage, shared, State::Ok], now);
+        let judge =
+            |database, storage, shared| readiness().judge([database, storage, shared, DependencyState::Ok], now);
         assert_eq!(judge(Ok, Ok, Ok), Ok);
         assert_eq!(judge(Ok, Ok, Down), Degraded);
         assert_eq!(judge(Ok, Down, Ok), Degraded);

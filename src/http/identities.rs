@@ -8,13 +8,13 @@ use penstock_actors::{
     clock::Clock,
     ids::ProducerId,
     model::IdentityKey,
-    ports::{Bound, Identities, Tag},
+    ports::{BindOutcome, Identities, Tag},
 };
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Announcer, JsonBody, Problem, ProblemType, answer,
+    ChangePublisher, JsonBody, Problem, ProblemType, answer,
     auth::Admin,
     routing,
     validation::{Validate, Violations},
@@ -44,7 +44,7 @@ impl Validate for BindIdentity {
 
 async fn bind(
     _: Admin,
-    (identities, announcer): (Data<dyn Identities>, Data<Announcer>),
+    (identities, publisher): (Data<dyn Identities>, Data<ChangePublisher>),
     clock: Data<dyn Clock>,
     producer: Path<String>,
     body: JsonBody<BindIdentity>,
@@ -53,11 +53,13 @@ async fn bind(
     let key = body.read().await?.identity_key;
     answer::to_the_end(async move {
         let bound = identities.bind_identity(key, producer, clock.now()).await?;
-        announcer.publish(Tag::Identity(key)).await;
+        publisher.publish(Tag::Identity(key)).await;
         match bound {
-            Bound::New(binding) => Ok(answer::created(&format!("/v1/producers/{producer}/identities/{key}"), &binding)),
-            Bound::Already(binding) => Ok(answer::ok(&binding)),
-            Bound::Taken => Err(Problem::from(ProblemType::IdentityTaken)),
+            BindOutcome::New(binding) => {
+                Ok(answer::created(&format!("/v1/producers/{producer}/identities/{key}"), &binding))
+            }
+            BindOutcome::Already(binding) => Ok(answer::ok(&binding)),
+            BindOutcome::Taken => Err(Problem::from(ProblemType::IdentityTaken)),
         }
     })
     .await
@@ -70,14 +72,14 @@ async fn list(_: Admin, identities: Data<dyn Identities>, producer: Path<String>
 
 async fn unbind(
     _: Admin,
-    (identities, announcer): (Data<dyn Identities>, Data<Announcer>),
+    (identities, publisher): (Data<dyn Identities>, Data<ChangePublisher>),
     which: Path<(String, String)>,
 ) -> Result<HttpResponse, Problem> {
     let (producer, key) = which.into_inner();
     let (producer, key): (ProducerId, IdentityKey) = (producer.parse()?, key.parse()?);
     answer::to_the_end(async move {
         let unbound = identities.unbind_identity(key, producer).await?;
-        announcer.publish(Tag::Identity(key)).await;
+        publisher.publish(Tag::Identity(key)).await;
         if !unbound {
             return Err(Problem::new(ProblemType::NotFound).detail("the identity key is not bound to this producer"));
         }

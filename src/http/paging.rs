@@ -10,7 +10,7 @@ use super::Problem;
 /// The parameters of a page.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(super) struct PageQuery {
     pub(super) limit: Option<u32>,
     pub(super) cursor: Option<String>,
 }

@@ -32,7 +32,7 @@ const PAGE: u32 = 100;
 /// The most producers per page.
 const LONGEST_PAGE: u32 = 1000;
 
-async fn list(_: Admin, keys: Data<dyn ApiKeys>, query: Query<paging::Which>) -> Result<HttpResponse, Problem> {
+async fn list(_: Admin, keys: Data<dyn ApiKeys>, query: Query<paging::PageQuery>) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
     let after = query.cursor.as_deref().map(|cursor| paging::place(cursor, |place| Uuid::from_slice(&place).ok()));
     let after = after.transpose()?.map(ProducerId::from_uuid);

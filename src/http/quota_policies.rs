@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Announcer, JsonBody, Problem, ProblemType, answer,
+    ChangePublisher, JsonBody, Problem, ProblemType, answer,
     auth::Admin,
     routing,
     validation::{Validate, Violations, is_media_range, is_tier_name},
@@ -43,7 +43,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 /// The limits of a tier; an absent one means unlimited.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PutPolicy {
+struct PutQuotaPolicy {
     description: Option<String>,
     bytes_per_hour: Option<u64>,
     bytes_per_day: Option<u64>,
@@ -59,7 +59,7 @@ struct PutPolicy {
     allowed_content_types: Option<Vec<String>>,
 }
 
-impl Validate for PutPolicy {
+impl Validate for PutQuotaPolicy {
     fn validate(&self, violations: &mut Violations) {
         if let Some(description) = &self.description {
             violations.text("description", description, 8 * 1024);
@@ -96,7 +96,7 @@ impl Validate for PutPolicy {
     }
 }
 
-impl PutPolicy {
+impl PutQuotaPolicy {
     fn into_policy(self, policy_name: String) -> QuotaPolicy {
         QuotaPolicy {
             policy_name,
@@ -130,10 +130,10 @@ async fn show(_: Admin, receipts: Data<dyn Receipts>, name: Path<String>) -> Res
 
 async fn put(
     _: Admin,
-    (receipts, announcer): (Data<dyn Receipts>, Data<Announcer>),
+    (receipts, publisher): (Data<dyn Receipts>, Data<ChangePublisher>),
     clock: Data<dyn Clock>,
     name: Path<String>,
-    body: JsonBody<PutPolicy>,
+    body: JsonBody<PutQuotaPolicy>,
 ) -> Result<HttpResponse, Problem> {
     let name = name.into_inner();
     if !is_tier_name(&name) {
@@ -141,8 +141,8 @@ async fn put(
     }
     let policy = body.read().await?.into_policy(name);
     answer::to_the_end(async move {
-        let new = receipts.put_policy(&policy, clock.now()).await?;
-        announcer.publish(Tag::Policy(policy.policy_name.clone())).await;
+        let new = receipts.put_quota_policy(&policy, clock.now()).await?;
+        publisher.publish(Tag::QuotaPolicy(policy.policy_name.clone())).await;
         let location = format!("/v1/streaming/policies/{}", policy.policy_name);
         Ok(if new { answer::created(&location, &policy) } else { answer::ok(&policy) })
     })

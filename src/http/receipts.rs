@@ -11,13 +11,13 @@ use penstock_actors::{
     clock::{Clock, to_micros},
     ids::{ReceiptId, VersionId},
     model::{Receipt, ReceiptStatus, moment},
-    policy_evaluator::Governor,
+    policy_evaluator::PolicyEvaluator,
     ports::{Catalog, NewReceipt, Receipts, StatusChange, Tag},
 };
 use serde::Deserialize;
 
 use super::{
-    Announcer, JsonBody, Problem, ProblemType, answer,
+    ChangePublisher, JsonBody, Problem, ProblemType, answer,
     auth::Producer,
     governance::gate,
     routing,
@@ -61,14 +61,14 @@ impl Validate for CreateReceipt {
 
 async fn create(
     producer: Producer,
-    (catalog, receipts, governor): (Data<dyn Catalog>, Data<dyn Receipts>, Data<Governor>),
+    (catalog, receipts, evaluator): (Data<dyn Catalog>, Data<dyn Receipts>, Data<PolicyEvaluator>),
     clock: Data<dyn Clock>,
     body: JsonBody<CreateReceipt>,
 ) -> Result<HttpResponse, Problem> {
     let given = body.read().await?;
     let asset = catalog.asset(given.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
     producer.must_own(asset.producer_id)?;
-    let passed = gate::before_selling(&governor, &asset).await?;
+    let passed = gate::before_selling(&evaluator, &asset).await?;
     let now = clock.now();
     let receipt = NewReceipt {
         receipt_id: ReceiptId::random(),
@@ -110,7 +110,7 @@ impl Validate for SetStatus {
 
 async fn set_status(
     producer: Producer,
-    (catalog, receipts, announcer): (Data<dyn Catalog>, Data<dyn Receipts>, Data<Announcer>),
+    (catalog, receipts, publisher): (Data<dyn Catalog>, Data<dyn Receipts>, Data<ChangePublisher>),
     clock: Data<dyn Clock>,
     receipt_id: Path<String>,
     body: JsonBody<SetStatus>,
@@ -122,7 +122,7 @@ async fn set_status(
         let now = clock.now();
         match receipts.set_receipt_status(id, to, now).await? {
             StatusChange::Changed(receipt) => {
-                announcer.publish(Tag::Receipt(id)).await;
+                publisher.publish(Tag::Receipt(id)).await;
                 Ok(answer::ok(&as_of(receipt, now)))
             }
             StatusChange::Refused(from) => Err(refused(from, to)),

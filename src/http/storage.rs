@@ -12,11 +12,11 @@ use actix_web::{
 use penstock_actors::{
     flow::admission::Permit,
     ids::{ContentHash, VerificationId},
-    model::{HistoryPlace, MoveState, Tier, Verification, VerificationKind},
+    model::{HistoryPosition, MoveState, StorageTier, Verification, VerificationKind},
     node::Node,
     ports::{Page, StorageRecords},
     storage::{
-        mover::{Begun, MoveError},
+        mover::{MoveError, MoveStart},
         verifier::Verified,
     },
 };
@@ -118,7 +118,7 @@ fn shown(verified: &Verified) -> Value {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Which {
+struct VerificationQuery {
     #[serde(rename = "type")]
     kind: Option<String>,
     cursor: Option<String>,
@@ -128,7 +128,7 @@ struct Which {
 async fn history(
     _: Admin,
     hash: Path<String>,
-    which: Query<Which>,
+    which: Query<VerificationQuery>,
     records: Data<dyn StorageRecords>,
 ) -> Result<HttpResponse, Problem> {
     let hash: ContentHash = hash.parse()?;
@@ -166,9 +166,9 @@ fn write_cursor(last: &Verification) -> String {
     paging::cursor_in_time(last.verified_at, last.verification_id.as_uuid())
 }
 
-fn read_cursor(text: &str) -> Result<HistoryPlace, Problem> {
+fn read_cursor(text: &str) -> Result<HistoryPosition, Problem> {
     let (verified_at, id) = paging::place_in_time(text)?;
-    Ok(HistoryPlace { verified_at, verification_id: VerificationId::from_uuid(id) })
+    Ok(HistoryPosition { verified_at, verification_id: VerificationId::from_uuid(id) })
 }
 
 #[derive(Deserialize)]
@@ -179,7 +179,7 @@ struct Move {
 
 impl Validate for Move {
     fn validate(&self, violations: &mut Violations) {
-        violations.require(Tier::parse(&self.tier).is_some(), "tier", "must be hot, warm or cold");
+        violations.require(StorageTier::parse(&self.tier).is_some(), "tier", "must be hot, warm or cold");
     }
 }
 
@@ -191,16 +191,16 @@ async fn move_content(
 ) -> Result<HttpResponse, Problem> {
     let hash: ContentHash = hash.parse()?;
     let asked = body.read().await?;
-    let Some(to) = Tier::parse(&asked.tier) else { return Err(ProblemType::ValidationFailed.into()) };
+    let Some(to) = StorageTier::parse(&asked.tier) else { return Err(ProblemType::ValidationFailed.into()) };
     let permit = enter(&node)?;
     let mover = node.mover.clone();
     let carried = async move {
         match mover.begin(hash, to).await.map_err(problem_of)? {
-            Begun::Ours(at) => {
+            MoveStart::Ours(at) => {
                 mover.carry_out(&at, None).await.map_err(problem_of)?;
                 Ok(MoveState::Leaving)
             }
-            Begun::Known(at) => Ok(at.state),
+            MoveStart::Known(at) => Ok(at.state),
         }
     };
     match for_a_while(permit, carried).await? {
@@ -232,14 +232,14 @@ mod tests {
             verification_id: VerificationId::next(),
             content_hash: ContentHash::from_bytes([1; 32]),
             kind: VerificationKind::Walk,
-            tier: Tier::Hot,
+            tier: StorageTier::Hot,
             finding: penstock_actors::model::Finding::Intact,
             expected_bytes: 1,
             found_bytes: Some(1),
             node: penstock_actors::ids::NodeId::random(),
             verified_at: "2026-01-02T03:04:05.678901Z".parse().expect("a time"),
         };
-        let place = HistoryPlace { verified_at: look.verified_at, verification_id: look.verification_id };
+        let place = HistoryPosition { verified_at: look.verified_at, verification_id: look.verification_id };
         assert_eq!(read_cursor(&write_cursor(&look)).ok(), Some(place));
         for bad in ["", "AAAA", "not base64!", &"A".repeat(200)] {
             assert!(read_cursor(bad).is_err(), "{bad}");

@@ -20,13 +20,13 @@ use actix_web::{
     web::{self, Data, Path, Query, ServiceConfig},
 };
 use penstock_actors::{
-    content::delivery::{Order, Plan},
+    content::delivery::{DeliveryOrder, DeliveryPlan},
     flow::admission::Permit,
     ids::{ContentHash, ReceiptId, SessionId},
     node::Node,
     ports::Connection,
     quota::{
-        book::{Ask, Demand},
+        book::{Demand, StreamAsk},
         cache::Reservation,
     },
 };
@@ -40,7 +40,7 @@ mod refusal;
 
 pub(crate) use self::refusal::problem_of;
 use self::{
-    conditions::{Precondition, RangeWish},
+    conditions::{Precondition, RangeCondition},
     range::RangeAnswer,
 };
 pub(super) use self::{
@@ -51,10 +51,10 @@ use super::{Problem, ProblemType, Readiness};
 use crate::{
     content_sizes::ContentSizes,
     http_server::client_socket::ClientSocket,
-    popularity::Uses,
+    popularity::Popularity,
     telemetry::{
         Metrics,
-        metrics::{Given, Mode},
+        metrics::{AnswerOutcome, Mode},
     },
 };
 
@@ -87,7 +87,7 @@ pub(super) struct Deps {
     pub(super) metrics: Data<Metrics>,
     settings: Data<StreamingSettings>,
     sizes: Data<ContentSizes>,
-    uses: Data<Uses>,
+    uses: Data<Popularity>,
     readiness: Data<Readiness>,
 }
 
@@ -134,13 +134,13 @@ async fn by_path(
     query: Query<RightQuery>,
     deps: Deps,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked::read(&request, &hash, &query, &deps)?;
+    let asked = StreamRequest::read(&request, &hash, &query, &deps)?;
     serve(&request, asked, &deps).await
 }
 
 /// A client's request to stream.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct StreamRequest {
     pub(super) hash: ContentHash,
     pub(super) receipt: ReceiptId,
     session: Option<SessionId>,
@@ -148,7 +148,7 @@ pub(super) struct Asked {
     among_content: bool,
 }
 
-impl Asked {
+impl StreamRequest {
     pub(super) fn read(request: &HttpRequest, hash: &str, query: &RightQuery, deps: &Deps) -> Result<Self, Problem> {
         let receipt = one_of(request, "x-receipt-id", "receiptId", query.receipt_id.as_deref())?
             .ok_or_else(|| Problem::malformed("send the receipt as receiptId or X-Receipt-Id"))?;
@@ -161,8 +161,8 @@ impl Asked {
         })
     }
 
-    const fn ask(&self, demand: Demand) -> Ask {
-        Ask { receipt_id: self.receipt, content_hash: self.hash, demand }
+    const fn ask(&self, demand: Demand) -> StreamAsk {
+        StreamAsk { receipt_id: self.receipt, content_hash: self.hash, demand }
     }
 }
 
@@ -190,7 +190,7 @@ fn one_of<'a>(
 }
 
 /// Answers with a stream of the node's own.
-pub(super) async fn serve(request: &HttpRequest, asked: Asked, deps: &Deps) -> Result<HttpResponse, Problem> {
+pub(super) async fn serve(request: &HttpRequest, asked: StreamRequest, deps: &Deps) -> Result<HttpResponse, Problem> {
     match without_content(request, &asked, deps).await? {
         Some(answer) => Ok(answer),
         None => counted(&deps.metrics, Mode::Stream, stream(request, asked, deps).await),
@@ -201,7 +201,7 @@ pub(super) async fn serve(request: &HttpRequest, asked: Asked, deps: &Deps) -> R
 /// delivers, and is not charged.
 pub(super) async fn without_content(
     request: &HttpRequest,
-    asked: &Asked,
+    asked: &StreamRequest,
     deps: &Deps,
 ) -> Result<Option<HttpResponse>, Problem> {
     if deps.readiness.is_draining() {
@@ -226,25 +226,25 @@ pub(super) async fn without_content(
 /// Counts the outcome of a request for content.
 pub(super) fn counted<T>(metrics: &Metrics, mode: Mode, answer: Result<T, Problem>) -> Result<T, Problem> {
     let outcome = match &answer {
-        Ok(_) => Given::Given,
-        Err(problem) if problem.kind().status().is_server_error() => Given::Failed,
-        Err(_) => Given::Refused,
+        Ok(_) => AnswerOutcome::Served,
+        Err(problem) if problem.kind().status().is_server_error() => AnswerOutcome::Failed,
+        Err(_) => AnswerOutcome::Refused,
     };
     metrics.deliveries.asked(mode, outcome);
     answer
 }
 
 /// Admits a stream and opens its body.
-pub(super) async fn stream(request: &HttpRequest, asked: Asked, deps: &Deps) -> Result<HttpResponse, Problem> {
+pub(super) async fn stream(request: &HttpRequest, asked: StreamRequest, deps: &Deps) -> Result<HttpResponse, Problem> {
     let ranges = select(request, &asked, deps).await?;
     let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
-    let entry = let_in(asked, deps, demand).await?;
+    let entry = admit(asked, deps, demand).await?;
     deps.uses.content(&asked.hash);
     send(request, entry, ranges, deps).await
 }
 
 /// Whether the receipt admits a stream, and the properties of the content.
-pub(super) async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders, Problem> {
+pub(super) async fn inspect(asked: &StreamRequest, deps: &Deps) -> Result<ContentHeaders, Problem> {
     let grant = deps.node.quota.inspect(asked.receipt, asked.hash).await.map_err(|refusal| problem_of(&refusal))?;
     let headers = ContentHeaders::new(&grant, asked)?;
     deps.sizes.remember(asked.hash, headers.size).await;
@@ -253,11 +253,15 @@ pub(super) async fn inspect(asked: &Asked, deps: &Deps) -> Result<ContentHeaders
 
 /// The requested ranges, parsed with the size of the content; `None` for all of it. Only a client that may stream is
 /// told of a bad range.
-pub(super) async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) -> Result<Option<RangeAnswer>, Problem> {
-    let stored_at = match conditions::range_wish(request, asked.hash) {
-        RangeWish::None => return Ok(None),
-        RangeWish::Always => None,
-        RangeWish::StoredAt(second) => Some(second),
+pub(super) async fn select(
+    request: &HttpRequest,
+    asked: &StreamRequest,
+    deps: &Deps,
+) -> Result<Option<RangeAnswer>, Problem> {
+    let stored_at = match conditions::range_condition(request, asked.hash) {
+        RangeCondition::None => return Ok(None),
+        RangeCondition::Always => None,
+        RangeCondition::StoredAt(second) => Some(second),
     };
     if stored_at.is_none()
         && let Some(size) = deps.sizes.get(&asked.hash).await
@@ -273,14 +277,14 @@ pub(super) async fn select(request: &HttpRequest, asked: &Asked, deps: &Deps) ->
 }
 
 /// An admitted stream: its reservation, and its place on this instance.
-pub(super) struct Entry {
+pub(super) struct AdmittedStream {
     pub(super) reservation: Reservation,
     pub(super) headers: ContentHeaders,
     pub(super) permit: Permit,
 }
 
 /// Admits a stream. An error after the reservation releases it.
-pub(super) async fn let_in(asked: Asked, deps: &Deps, demand: Demand) -> Result<Entry, Problem> {
+pub(super) async fn admit(asked: StreamRequest, deps: &Deps, demand: Demand) -> Result<AdmittedStream, Problem> {
     let Some(permit) = deps.node.streams.try_admit(1) else {
         return Err(Problem::new(ProblemType::Overloaded).retry_after(SOON));
     };
@@ -290,24 +294,24 @@ pub(super) async fn let_in(asked: Asked, deps: &Deps, demand: Demand) -> Result<
     deps.node.content.admit(asked.hash).map_err(|error| unreadable(&error))?;
     deps.node.used(asked.hash);
     let headers = ContentHeaders::new(reservation.grant(), &asked)?;
-    Ok(Entry { reservation, headers, permit })
+    Ok(AdmittedStream { reservation, headers, permit })
 }
 
 /// Opens the body of a stream that was admitted for at least this much.
 pub(super) async fn send(
     request: &HttpRequest,
-    entry: Entry,
+    entry: AdmittedStream,
     ranges: Option<RangeAnswer>,
     deps: &Deps,
 ) -> Result<HttpResponse, Problem> {
-    let Entry { reservation, headers, permit } = entry;
+    let AdmittedStream { reservation, headers, permit } = entry;
     let plan = match &ranges {
         Some(ranges) => ranges.plan(&headers),
-        None => Plan::single(0..headers.size),
+        None => DeliveryPlan::single(0..headers.size),
     };
     let length = plan.body_bytes();
     let connection = request.conn_data::<Weak<dyn Connection>>().cloned().unwrap_or_else(ClientSocket::unknown);
-    let order = Order { plan, reservation, permit, connection };
+    let order = DeliveryOrder { plan, reservation, permit, connection };
     let delivery = deps.node.deliver(order).await.map_err(|error| unreadable(&error))?;
     Ok(headers.answer(ranges.as_ref(), SizedStream::new(length, delivery)))
 }

@@ -26,7 +26,7 @@ pub(super) fn configure(cfg: &mut ServiceConfig) {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Which {
+struct UsageQuery {
     receipt_id: String,
     cursor: Option<String>,
     limit: Option<u32>,
@@ -35,7 +35,7 @@ struct Which {
 async fn list(
     producer: Producer,
     (catalog, receipts): (Data<dyn Catalog>, Data<dyn Receipts>),
-    which: Query<Which>,
+    which: Query<UsageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let id = which.receipt_id.parse()?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;

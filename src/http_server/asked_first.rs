@@ -2,7 +2,7 @@
 //!
 //! The framework says "100 Continue" before it calls the application, which may then refuse a body that is already on
 //! its way. Here the application begins first. When it reads the body, the framework may continue: it says "100
-//! Continue" and calls the application again, which resumes the call that has [`Begun`]. When the application answers
+//! Continue" and calls the application again, which resumes the call that has [`StartedCall`]. When the application answers
 //! without reading the body (401, 404, 413 or 429), the client gets only that answer.
 
 use std::{
@@ -22,14 +22,14 @@ use futures::{
     future::{Either, LocalBoxFuture},
 };
 
-use super::turn::{Answer, Call, Turn};
+use super::turn::{Call, ResponseBody, Turn};
 
 /// The application of a worker, once it is created.
-type Shared<S> = Rc<RefCell<Option<Rc<S>>>>;
+type WorkerService<S> = Rc<RefCell<Option<Rc<S>>>>;
 
 /// A call of the application that has begun and waits for its body. It travels in the request with which the framework
 /// continues.
-struct Begun<B, E>(LocalBoxFuture<'static, Result<Response<Answer<B>>, E>>);
+struct StartedCall<B, E>(LocalBoxFuture<'static, Result<Response<ResponseBody<B>>, E>>);
 
 /// Makes the two services of a worker: the application, and the service that the framework asks whether it may accept a
 /// body.
@@ -37,14 +37,14 @@ pub(super) fn asked_first<F, B>(application: F) -> (Application<F, B>, Gatekeepe
 where
     F: ServiceFactory<Request, Config = ()>,
 {
-    let service = Shared::default();
+    let service = WorkerService::default();
     let gatekeeper = Gatekeeper { service: Rc::clone(&service), body: PhantomData };
     (Application { factory: application, service, body: PhantomData }, gatekeeper)
 }
 
 pub(super) struct Application<F: ServiceFactory<Request>, B> {
     factory: F,
-    service: Shared<F::Service>,
+    service: WorkerService<F::Service>,
     body: PhantomData<B>,
 }
 
@@ -57,10 +57,10 @@ where
     F::Future: 'static,
     B: 'static,
 {
-    type Response = Response<Answer<B>>;
+    type Response = Response<ResponseBody<B>>;
     type Error = F::Error;
     type Config = ();
-    type Service = Applied<F::Service, B>;
+    type Service = AppService<F::Service, B>;
     type InitError = F::InitError;
     type Future = LocalBoxFuture<'static, Result<Self::Service, F::InitError>>;
 
@@ -69,35 +69,35 @@ where
         Box::pin(async move {
             let service = Rc::new(made.await?);
             *shared.borrow_mut() = Some(Rc::clone(&service));
-            Ok(Applied { service, body: PhantomData })
+            Ok(AppService { service, body: PhantomData })
         })
     }
 }
 
-pub(super) struct Applied<S, B> {
+pub(super) struct AppService<S, B> {
     service: Rc<S>,
     body: PhantomData<B>,
 }
 
-impl<S, B> Service<Request> for Applied<S, B>
+impl<S, B> Service<Request> for AppService<S, B>
 where
     S: Service<Request>,
     S::Response: Into<Response<B>>,
     S::Error: 'static,
     B: 'static,
 {
-    type Response = Response<Answer<B>>;
+    type Response = Response<ResponseBody<B>>;
     type Error = S::Error;
-    type Future = Either<Call<S::Future, B>, LocalBoxFuture<'static, Result<Response<Answer<B>>, S::Error>>>;
+    type Future = Either<Call<S::Future, B>, LocalBoxFuture<'static, Result<Response<ResponseBody<B>>, S::Error>>>;
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
     }
 
     fn call(&self, mut request: Request) -> Self::Future {
-        let begun = request.extensions_mut().remove::<Begun<B, S::Error>>();
+        let begun = request.extensions_mut().remove::<StartedCall<B, S::Error>>();
         match begun {
-            Some(Begun(call)) => Either::Right(call),
+            Some(StartedCall(call)) => Either::Right(call),
             None => {
                 let turn = Turn::begin(&mut request);
                 Either::Left(Call::new(self.service.call(request), turn))
@@ -107,7 +107,7 @@ where
 }
 
 pub(super) struct Gatekeeper<S, B> {
-    service: Shared<S>,
+    service: WorkerService<S>,
     body: PhantomData<B>,
 }
 
@@ -160,10 +160,10 @@ where
             return Box::pin(ready(Err(Response::internal_server_error().map_into_boxed_body())));
         };
         let turn = Turn::begin(&mut request);
-        let wish = Rc::new(Wish::default());
-        let body = AskedFor { body: request.take_payload(), wish: Rc::clone(&wish) };
+        let wish = Rc::new(BodyRequest::default());
+        let body = OnDemandBody { body: request.take_payload(), wish: Rc::clone(&wish) };
         *request.payload() = Payload::Stream { payload: Box::pin(body) };
-        let mut call: LocalBoxFuture<'static, Result<Response<Answer<B>>, S::Error>> =
+        let mut call: LocalBoxFuture<'static, Result<Response<ResponseBody<B>>, S::Error>> =
             Box::pin(Call::new(service.call(request), turn));
         Box::pin(async move {
             let answer = poll_fn(|cx| match call.as_mut().poll(cx) {
@@ -177,7 +177,7 @@ where
                 None => {
                     wish.grant();
                     let request = Request::new();
-                    request.extensions_mut().insert(Begun(call));
+                    request.extensions_mut().insert(StartedCall(call));
                     Ok(request)
                 }
             }
@@ -187,13 +187,13 @@ where
 
 /// The application's wish to read the body.
 #[derive(Default)]
-struct Wish {
+struct BodyRequest {
     granted: Cell<bool>,
     /// The task that reads.
     reader: RefCell<Option<Waker>>,
 }
 
-impl Wish {
+impl BodyRequest {
     fn is_there(&self) -> bool {
         self.reader.borrow().is_some()
     }
@@ -207,12 +207,12 @@ impl Wish {
 }
 
 /// A body whose bytes arrive only after they are allowed.
-struct AskedFor {
+struct OnDemandBody {
     body: Payload,
-    wish: Rc<Wish>,
+    wish: Rc<BodyRequest>,
 }
 
-impl Stream for AskedFor {
+impl Stream for OnDemandBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

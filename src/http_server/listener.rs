@@ -3,7 +3,7 @@
 //! A client is connected as soon as the kernel completes the handshake, even before the server has accepted the
 //! connection. A listener that closes resets the connections in its queue, and a client that had sent a request by then
 //! cannot know what happened to it: a balancer repeats a GET, but must not repeat a POST. So the door is
-//! [shut](Door::shut) before the listener closes: from then on the kernel drops new connection requests, and the
+//! [shut](Listener::shut) before the listener closes: from then on the kernel drops new connection requests, and the
 //! connections in the queue are still accepted. A client whose request was dropped tries again a second later (RFC
 //! 6298, section 2), is refused outright, and turns to another instance with nothing lost.
 
@@ -18,9 +18,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 const BACKLOG: i32 = 2048;
 
 /// The listening socket, shared with the server that accepts from it.
-pub struct Door(Socket);
+pub struct Listener(Socket);
 
-impl Door {
+impl Listener {
     /// Listens; the returned listener is for the server that accepts.
     ///
     /// # Errors
@@ -85,11 +85,11 @@ mod tests {
 
     #[test]
     fn who_is_inside_is_accepted_after_the_door_was_shut_and_nobody_else_comes_in() {
-        let (door, listener) = Door::open((std::net::Ipv4Addr::LOCALHOST, 0).into()).expect("bound");
+        let (shared_listener, listener) = Listener::open((std::net::Ipv4Addr::LOCALHOST, 0).into()).expect("bound");
         let address = listener.local_addr().expect("bound");
         let mut inside = TcpStream::connect(address).expect("let in");
         inside.write_all(b"a request").expect("sent");
-        door.shut().expect("shut");
+        shared_listener.shut().expect("shut");
         let late = TcpStream::connect_timeout(&address, Duration::from_millis(200)).expect_err("nobody is let in");
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
 

@@ -73,26 +73,26 @@ where
     F: Future<Output = Result<R, E>>,
     R: Into<Response<B>>,
 {
-    type Output = Result<Response<Answer<B>>, E>;
+    type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(this.call.poll(cx));
         let turn = this.turn.take();
-        Poll::Ready(answer.map(|answer| answer.into().map_body(|_, body| Answer { body, turn })))
+        Poll::Ready(answer.map(|answer| answer.into().map_body(|_, body| ResponseBody { body, turn })))
     }
 }
 
 pin_project! {
     /// The body of an answer.
-    pub(super) struct Answer<B> {
+    pub(super) struct ResponseBody<B> {
         #[pin]
         body: B,
         turn: Option<Turn>,
     }
 }
 
-impl<B: MessageBody> MessageBody for Answer<B> {
+impl<B: MessageBody> MessageBody for ResponseBody<B> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {

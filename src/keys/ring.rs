@@ -34,7 +34,7 @@ const NAMED_FOR: Duration = Duration::from_hours(1);
 /// Keys by the hash of their secret, in front of the catalogue. Concurrent misses of one key share one query.
 pub struct KeyRing {
     catalog: Arc<dyn Catalog>,
-    seen: Cache<SecretHash, Believed>,
+    seen: Cache<SecretHash, CachedKey>,
     /// Grows with each change of a key: earlier look-ups do not count any more.
     changes: AtomicU64,
     /// The present or former owner of a secret, for counting. Only found keys are added, so guessed keys evict nothing.
@@ -43,7 +43,7 @@ pub struct KeyRing {
 
 /// The result of a look-up.
 #[derive(Clone)]
-struct Believed {
+struct CachedKey {
     key: Option<ApiKey>,
     /// The number of known changes before it began.
     as_of: u64,
@@ -51,7 +51,7 @@ struct Believed {
 
 impl KeyRing {
     pub fn new(catalog: Arc<dyn Catalog>) -> Self {
-        let seen = Cache::builder().max_capacity(CAPACITY).expire_after(Belief).build();
+        let seen = Cache::builder().max_capacity(CAPACITY).expire_after(KeyExpiry).build();
         let names = Cache::builder().max_capacity(CAPACITY).time_to_idle(NAMED_FOR).build();
         Self { catalog, seen, changes: AtomicU64::new(0), names }
     }
@@ -81,9 +81,9 @@ impl KeyRing {
         Ok(key)
     }
 
-    async fn look_up(&self, hash: &SecretHash) -> PortResult<Believed> {
+    async fn look_up(&self, hash: &SecretHash) -> PortResult<CachedKey> {
         let as_of = self.changes.load(Ordering::SeqCst);
-        Ok(Believed { key: self.catalog.key(hash).await?, as_of })
+        Ok(CachedKey { key: self.catalog.key(hash).await?, as_of })
     }
 
     /// Notes a change that was made here or on another instance; `None`: any change. Keys change so seldom that all are
@@ -102,10 +102,10 @@ impl KeyRing {
 }
 
 /// Known keys are cached longer than unknown ones.
-struct Belief;
+struct KeyExpiry;
 
-impl Expiry<SecretHash, Believed> for Belief {
-    fn expire_after_create(&self, _: &SecretHash, found: &Believed, _: Instant) -> Option<Duration> {
+impl Expiry<SecretHash, CachedKey> for KeyExpiry {
+    fn expire_after_create(&self, _: &SecretHash, found: &CachedKey, _: Instant) -> Option<Duration> {
         Some(if found.key.is_some() { KNOWN_FOR } else { UNKNOWN_FOR })
     }
 }

@@ -22,7 +22,7 @@ fn reader() -> EventReader {
 /// Created once: compiling the schema takes longer than using it.
 static READER: LazyLock<EventReader> = LazyLock::new(reader);
 
-fn read(value: &Value) -> Result<LineageEvent, Vec<Fault>> {
+fn read(value: &Value) -> Result<LineageEvent, Vec<EventViolation>> {
     READER.read(&value.to_string(), NOW.parse().expect("a time"))
 }
 

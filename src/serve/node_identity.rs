@@ -13,40 +13,41 @@ use penstock_actors::{
     ids::{NodeId, TimelineId},
     model::{NodeEpoch, Timeline},
     node::change_follower::begin_after_restore,
-    ports::{Ledger, PortResult, Standing, Timelines},
-    quota::node_epoch::LifeRecord,
+    ports::{EpochStanding, Ledger, PortResult, Timelines},
+    quota::node_epoch::EpochRecord,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::data_dir::{DataDir, Place};
+use crate::data_dir::{DataDir, FolderPlace};
 
 /// The record that the last process of a folder wrote about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+struct FolderRecord {
     node: NodeId,
     epoch: i64,
     /// Heartbeats of the epoch that the ledger acknowledged.
-    beats: u64,
+    #[serde(rename = "beats")]
+    heartbeats: u64,
     /// The timeline of the epoch.
     timeline: Option<TimelineId>,
-    place: Option<Place>,
+    place: Option<FolderPlace>,
 }
 
 /// The record of a data folder.
 #[derive(Debug, Clone)]
-pub struct LifeFile {
+pub struct EpochFile {
     path: PathBuf,
-    place: Option<Place>,
+    place: Option<FolderPlace>,
 }
 
-impl LifeFile {
+impl EpochFile {
     pub fn of(folder: &DataDir) -> Self {
         Self { path: folder.path().join("life.json"), place: folder.place() }
     }
 
     /// The last record; `None` when there is none, or it cannot be read.
-    fn read(&self) -> Option<Record> {
+    fn read(&self) -> Option<FolderRecord> {
         let text = fs::read(&self.path).ok()?;
         serde_json::from_slice(&text)
             .inspect_err(|error| {
@@ -56,9 +57,9 @@ impl LifeFile {
     }
 
     /// Writes the record of this process. It need not survive a crash of the machine, so nothing is synced.
-    pub fn write(&self, &LifeRecord { life, beats, timeline }: &LifeRecord) {
+    pub fn write(&self, &EpochRecord { life, heartbeats, timeline }: &EpochRecord) {
         let NodeEpoch { node, epoch } = life;
-        let record = Record { node, epoch, beats, timeline, place: self.place.clone() };
+        let record = FolderRecord { node, epoch, heartbeats, timeline, place: self.place.clone() };
         if let Err(error) = self.replace(&record) {
             tracing::warn!(
                 %error,
@@ -68,14 +69,14 @@ impl LifeFile {
         }
     }
 
-    fn replace(&self, record: &Record) -> std::io::Result<()> {
+    fn replace(&self, record: &FolderRecord) -> std::io::Result<()> {
         let next = self.path.with_extension("json.next");
         fs::write(&next, serde_json::to_vec(record)?)?;
         fs::rename(next, &self.path)
     }
 
     /// Whether the record is from this very folder, on this machine since its last start.
-    fn is_here(&self, record: &Record) -> bool {
+    fn is_here(&self, record: &FolderRecord) -> bool {
         self.place.is_some() && record.place == self.place
     }
 }
@@ -93,13 +94,13 @@ pub struct IdentityDeps<'a> {
 ///
 /// # Errors
 /// When the database does not answer, or the folder cannot be written to.
-pub async fn settle(folder: &mut DataDir, file: &LifeFile, deps: &IdentityDeps<'_>) -> anyhow::Result<()> {
+pub async fn settle(folder: &mut DataDir, file: &EpochFile, deps: &IdentityDeps<'_>) -> anyhow::Result<()> {
     let node = folder.node();
     let record = file.read().filter(|record| record.node == node);
     let known = deps.ledger.standing(node).await.context("cannot read this node's epoch in the ledger")?;
     notice_restore(record.as_ref(), known, deps.timelines).await.context("cannot read the timeline of the database")?;
 
-    let Some(Standing { epoch, alive, .. }) = known else { return Ok(()) };
+    let Some(EpochStanding { epoch, alive, .. }) = known else { return Ok(()) };
     if deps.alone || record.is_some_and(|record| record.epoch == epoch && file.is_here(&record)) {
         // Also an epoch whose time is over: then no other instance has to watch it before it is fenced.
         let last = NodeEpoch { node, epoch };
@@ -119,10 +120,14 @@ pub async fn settle(folder: &mut DataDir, file: &LifeFile, deps: &IdentityDeps<'
 }
 
 /// Begins a timeline for a database that has changed its place, or that lacks commits that the last process here saw.
-async fn notice_restore(record: Option<&Record>, known: Option<Standing>, timelines: &dyn Timelines) -> PortResult<()> {
+async fn notice_restore(
+    record: Option<&FolderRecord>,
+    known: Option<EpochStanding>,
+    timelines: &dyn Timelines,
+) -> PortResult<()> {
     let Timeline { timeline_id, moved } = timelines.timeline().await?;
-    let of_it = record.filter(|record| record.timeline == Some(timeline_id) && record.beats > 0);
-    let behind = of_it.is_some_and(|record| Standing::is_behind(known, record.epoch, record.beats));
+    let of_it = record.filter(|record| record.timeline == Some(timeline_id) && record.heartbeats > 0);
+    let behind = of_it.is_some_and(|record| EpochStanding::is_behind(known, record.epoch, record.heartbeats));
     if moved || behind {
         begin_after_restore(timelines, timeline_id).await?;
     }

@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const LAST_ANSWERS: u64 = 1;
 
 /// The server of a node that is starting.
-pub struct Antechamber {
+pub struct StartupServer {
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     start: Arc<Start>,
@@ -53,7 +53,7 @@ impl Start {
     }
 }
 
-impl Antechamber {
+impl StartupServer {
     /// Answers every client of the listener. Needs a running actix system.
     ///
     /// # Errors

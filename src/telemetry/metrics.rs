@@ -25,7 +25,7 @@ mod stores;
 
 pub use self::redis::{RedisMetrics, RedisOutcome};
 pub use cache::WarmMetrics;
-pub use delivery::{DeliveryMetrics, Given, Mode};
+pub use delivery::{AnswerOutcome, DeliveryMetrics, Mode};
 pub use governance::GovernanceMetrics;
 pub use http::{EndedRequest, HttpMetrics};
 pub use node::JanitorMetrics;

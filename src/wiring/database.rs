@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
-    ApiKeys, Catalog, Changes, Identities, Installations, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Policies,
-    Receipts, Search, StorageRecords, Timekeeper, Timelines, Upkeep,
+    ApiKeys, Catalog, Changes, GovernancePolicies, Identities, Installations, Ledger, LineageOutbox, LineageStore,
+    LineageUpkeep, Receipts, Search, StorageRecords, Timekeeper, Timelines, Upkeep,
 };
 use tokio::runtime::Handle;
 
@@ -35,7 +35,7 @@ pub struct Database {
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
     pub lineage: LineageFaces,
-    pub policies: Arc<dyn Policies>,
+    pub policies: Arc<dyn GovernancePolicies>,
     pub storage: Arc<dyn StorageRecords>,
     pub identities: Arc<dyn Identities>,
     pub installations: Arc<dyn Installations>,
@@ -56,7 +56,7 @@ impl Database {
             + Changes
             + Receipts
             + Search
-            + Policies
+            + GovernancePolicies
             + Identities
             + Installations
             + Timelines

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use penstock_actors::{content::delegation::Delegator, model::Tier, ports::UrlSigner};
+use penstock_actors::{content::delegation::Delegator, model::StorageTier, ports::UrlSigner};
 
-use super::World;
+use super::Backends;
 use crate::{
     adapters::urls::{CdnKey, CdnSigner, InternalFiles, InternalProxy, Origin},
     config::{Config, DeliveryMode, DeliveryTier},
@@ -35,19 +35,19 @@ pub(super) fn url_signer(
 }
 
 /// The tier of object storage for which URLs are given; `None`: any.
-pub(super) fn tier(config: &Config) -> Option<Tier> {
+pub(super) fn tier(config: &Config) -> Option<StorageTier> {
     match config.delivery.tier {
         DeliveryTier::Any => None,
-        DeliveryTier::Hot => Some(Tier::Hot),
-        DeliveryTier::Warm => Some(Tier::Warm),
-        DeliveryTier::Cold => Some(Tier::Cold),
+        DeliveryTier::Hot => Some(StorageTier::Hot),
+        DeliveryTier::Warm => Some(StorageTier::Warm),
+        DeliveryTier::Cold => Some(StorageTier::Cold),
     }
 }
 
 /// The deliverer of this configuration.
-pub fn deliverer(config: &Config, world: &World) -> Deliverer {
-    let Some(urls) = world.urls.clone() else { return Deliverer::Node };
-    let delegator = Delegator::new(urls, Arc::clone(&world.ports.clock), config.delivery.url_ttl);
+pub fn deliverer(config: &Config, backends: &Backends) -> Deliverer {
+    let Some(urls) = backends.urls.clone() else { return Deliverer::Node };
+    let delegator = Delegator::new(urls, Arc::clone(&backends.ports.clock), config.delivery.url_ttl);
     match config.delivery.mode {
         DeliveryMode::Stream => Deliverer::Node,
         DeliveryMode::Presigned => Deliverer::Url { mode: Mode::Presigned, delegator },

@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use penstock_actors::policy_evaluator::{Governor, GovernorDeps, KnownProvenance};
+use penstock_actors::policy_evaluator::{KnownProvenance, PolicyEvaluator, PolicyEvaluatorDeps};
 
-use super::World;
+use super::Backends;
 use crate::{config::Config, telemetry::metrics::GovernanceMetrics};
 
 /// The evaluator of policies, which reports to `metrics`.
-pub fn governor(config: &Config, world: &World, metrics: GovernanceMetrics) -> Governor {
-    let deps = GovernorDeps {
-        policies: Arc::clone(&world.policies),
+pub fn evaluator(config: &Config, backends: &Backends, metrics: GovernanceMetrics) -> PolicyEvaluator {
+    let deps = PolicyEvaluatorDeps {
+        policies: Arc::clone(&backends.policies),
         provenance: Arc::new(KnownProvenance {
-            lineage: Arc::clone(&world.lineage.store),
+            lineage: Arc::clone(&backends.lineage.store),
             namespace: config.lineage.namespace.clone(),
         }),
-        clock: Arc::clone(&world.ports.clock),
+        clock: Arc::clone(&backends.ports.clock),
         observer: Arc::new(move |occasion, decision| metrics.judged(occasion, decision)),
     };
-    Governor::new(deps, config.governance.policy.clone())
+    PolicyEvaluator::new(deps, config.governance.policy.clone())
 }

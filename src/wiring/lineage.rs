@@ -6,7 +6,7 @@ use penstock_actors::{
     cache::TieredCache,
     clock::{Clock, watch::ClockWatch},
     lineage::{
-        LineagePorts, LineageSettings, ingest::LineageIngestSettings, outbox_relay::EmitterSettings,
+        LineagePorts, LineageSettings, ingest::LineageIngestSettings, outbox_relay::OutboxRelaySettings,
         pruner::PrunerSettings,
     },
     ports::{LineageOutbox, LineageStore, LineageUpkeep},
@@ -56,7 +56,7 @@ pub fn lineage_settings(config: &Config) -> LineageSettings {
             window_events: lineage.window_events,
             graph: lineage.graph,
         },
-        emitter: lineage.emit.then(|| EmitterSettings {
+        emitter: lineage.emit.then(|| OutboxRelaySettings {
             names: lineage.own_names(),
             bounds: lineage.bounds(),
             interval: lineage.emit_interval,

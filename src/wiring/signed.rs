@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use penstock_actors::ports::UseTerms;
+use penstock_actors::ports::ReplayTerms;
 
-use super::World;
+use super::Backends;
 use crate::{
     config::Config,
     http::SignedRequests,
@@ -16,14 +16,18 @@ use crate::{
 ///
 /// # Errors
 /// When the metrics of signed requests are registered already.
-pub fn signed_requests(config: &Config, world: &World, metrics: &Metrics) -> Result<SignedRequests, prometheus::Error> {
+pub fn signed_requests(
+    config: &Config,
+    backends: &Backends,
+    metrics: &Metrics,
+) -> Result<SignedRequests, prometheus::Error> {
     let settings = &config.signatures;
     Ok(SignedRequests {
         audiences: settings.audiences().map(Audience::of).collect(),
-        terms: UseTerms { window: settings.window, ahead: settings.ahead, uses: settings.remembered },
-        identities: Arc::clone(&world.identities),
-        shared: Arc::clone(&world.ports.shared),
-        clock: Arc::clone(&world.ports.clock),
+        terms: ReplayTerms { window: settings.window, ahead: settings.ahead, uses: settings.remembered },
+        identities: Arc::clone(&backends.identities),
+        shared: Arc::clone(&backends.ports.shared),
+        clock: Arc::clone(&backends.ports.clock),
         metrics: SignatureMetrics::new(metrics.registry())?,
     })
 }

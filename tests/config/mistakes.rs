@@ -1,6 +1,6 @@
 //! What a mistake is told: the key, its origin, what is allowed, and all of them at once.
 
-use penstock::config::{Config, Problem, Sources};
+use penstock::config::{Config, ConfigProblem, Sources};
 use proptest::prelude::*;
 
 use crate::{
@@ -190,7 +190,7 @@ fn whatever_value_a_key_has_is_told_in_our_words() {
                 let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
                 let Err(error) = Config::load(&sources) else { continue };
                 for problem in error.problems() {
-                    if let Problem::Value { why, .. } = problem {
+                    if let ConfigProblem::Value { why, .. } = problem {
                         assert_ours(why, &text);
                     }
                 }
@@ -249,9 +249,9 @@ proptest! {
         let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
         for problem in Config::load(&sources).err().iter().flat_map(penstock::config::ConfigError::problems) {
             match problem {
-                Problem::Value { why, .. } => assert_ours(why, &piece),
-                Problem::File { why, .. } | Problem::Variable { why, .. } => assert_none_of_theirs(why, &piece),
-                Problem::UnknownKey { .. } => {}
+                ConfigProblem::Value { why, .. } => assert_ours(why, &piece),
+                ConfigProblem::File { why, .. } | ConfigProblem::Variable { why, .. } => assert_none_of_theirs(why, &piece),
+                ConfigProblem::UnknownKey { .. } => {}
             }
         }
     }

@@ -11,7 +11,7 @@ use penstock::adapters::{
 };
 use penstock_actors::{
     ids::ContentHash,
-    model::Tier,
+    model::StorageTier,
     ports::{BlobStore as _, StoreMarks as _, UrlRequest, UrlSigner as _},
     testkit::url_signer_suite::{self, Fetched},
 };
@@ -77,7 +77,7 @@ async fn an_edge_and_the_node_keep_the_promises_of_the_port_together() {
     let hash: ContentHash = hex_sha256(&bytes).parse().unwrap();
     let store =
         FileBlobs::new(FilesSettings { root: blobs.path().to_owned(), warm: None, cold: None }, Handle::current());
-    store.prepare(Tier::Hot).await.unwrap();
+    store.prepare(StorageTier::Hot).await.unwrap();
     let mut sink = store.create().await.unwrap();
     sink.write(bytes.clone()).await.unwrap();
     sink.commit(hash, &[Sha256::digest(&bytes).into()]).await.unwrap();

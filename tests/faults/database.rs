@@ -177,7 +177,7 @@ async fn a_database_that_goes_away_stops_nothing_that_is_in_memory_and_loses_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_hangs_on_some_requests_refuses_further_ones_at_once_and_stops_no_stream() {
+async fn a_hanging_database_refuses_requests_at_once_and_stops_no_stream() {
     let database = TestDatabase::empty().await;
     let mut node = Setup::on_database_of(&database.url())
         .env("PG_POOL_MIN", "1")

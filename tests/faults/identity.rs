@@ -59,9 +59,9 @@ async fn a_node_on_a_copy_of_another_ones_data_folder_takes_an_identity_of_its_o
     }
     // Both live on, over several lives of a lease.
     second.metric_becomes("penstock_instances", "", 2.0).await;
-    let beats = async |node: &TestNode| node.metric("penstock_db_queries_total", "statement=\"heartbeat\"").await;
-    let before = beats(&first).await;
-    eventually("twenty heartbeats pass", async || beats(&first).await >= before + 20.0).await;
+    let heartbeats = async |node: &TestNode| node.metric("penstock_db_queries_total", "statement=\"heartbeat\"").await;
+    let before = heartbeats(&first).await;
+    eventually("twenty heartbeats pass", async || heartbeats(&first).await >= before + 20.0).await;
     for node in [&first, &second] {
         stream(node, &paid).await;
         nothing_held(node).await;

@@ -53,7 +53,7 @@ async fn rejected(node: &TestNode) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_restored_in_place_is_noticed_and_streams_without_a_receipt_end() {
+async fn a_restore_in_place_is_noticed_and_streams_without_a_receipt_end() {
     let (database, folder) = (TestDatabase::empty().await, tempfile::tempdir().unwrap());
     let mut node = quick(Setup::on_database_of(&database.url()))
         // A table that the node makes ahead must not come before the one of the dump.

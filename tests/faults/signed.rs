@@ -75,7 +75,7 @@ async fn a_signed_request_counts_once_on_all_instances_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_redis_nothing_that_is_signed_counts_and_nothing_counts_again_when_it_is_back() {
+async fn without_redis_signed_requests_are_refused_and_no_replay_counts_afterwards() {
     let (database, mut redis) = (TestDatabase::empty().await, RedisServer::start());
     let blobs = tempfile::tempdir().unwrap();
     let (mut one, mut other) = two(&database, &redis, blobs.path()).await;

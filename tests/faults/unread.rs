@@ -69,7 +69,7 @@ on_both!(a_refund_cuts_a_client_that_reads_nothing_and_drops_what_was_not_sent, 
 
 /// The clients read at speeds of their own, so the node's kernel always has something to send.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_of_all_speeds_get_no_byte_that_is_not_charged_when_their_receipt_is_refunded() {
+async fn at_a_refund_clients_of_all_speeds_got_no_byte_that_is_not_charged() {
     let mut node = TestNode::start(On::Sqlite).await;
     let bytes = sample(13, 32 << 20);
     let paid = node.paid(&bytes, "unlimited").await;

@@ -64,7 +64,7 @@ async fn a_policy_is_made_and_then_replaced() {
     let made = put(json!({ "bytesPerHour": 1000, "allowedContentTypes": ["video/*"] })).await;
     assert_eq!(made.status, StatusCode::CREATED);
     assert_eq!(made.json()["policyName"], "gold");
-    assert_eq!(told.try_recv().ok(), Some(Tag::Policy("gold".into())));
+    assert_eq!(told.try_recv().ok(), Some(Tag::QuotaPolicy("gold".into())));
     let found = call(&app, TestRequest::get().uri(made.header(header::LOCATION)), Some(&node.admin), None).await;
     assert_eq!(found.json(), made.json());
 

@@ -11,7 +11,7 @@ use actix_web::{
     web::{self, Bytes, Data},
 };
 use penstock::{
-    http::{self, Announcer, RATE_WINDOW, RateGate, RateGateParts, Readiness, Shell, routing::RouteClass},
+    http::{self, ChangePublisher, RATE_WINDOW, RateGate, RateGateParts, Readiness, Shell, routing::RouteClass},
     keys::{self, KeyRing},
     telemetry::{Metrics, metrics::RateMetrics},
 };
@@ -19,16 +19,16 @@ use penstock_actors::{
     cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     clock::Clock,
     content::quarantine::Quarantine,
-    governance::Policy,
-    ids::{ContentHash, KeyId, PolicyId, ProducerId},
+    governance::GovernancePolicy,
+    ids::{ContentHash, GovernancePolicyId, KeyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
-    policy_evaluator::{Governor, GovernorDeps},
-    ports::{BlobStore, Catalog, Policies, Receipts, SharedState, Upkeep},
+    policy_evaluator::{PolicyEvaluator, PolicyEvaluatorDeps},
+    ports::{BlobStore, Catalog, GovernancePolicies, Receipts, SharedState, Upkeep},
     rate_limit::RateLimiter,
-    storage::verifier::Doubt,
+    storage::verifier::MassLossGuard,
     testkit::{
         clock::ManualClock,
-        memory_governance::{MemoryPolicies, MemoryProvenance},
+        memory_governance::{MemoryGovernancePolicies, MemoryProvenance},
     },
 };
 use serde_json::Value;
@@ -55,9 +55,9 @@ pub(crate) struct Node {
     pub(crate) readiness: Data<Readiness>,
     pub(crate) metrics: Data<Metrics>,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) policies: Arc<MemoryPolicies>,
+    pub(crate) policies: Arc<MemoryGovernancePolicies>,
     /// The policy that the node obeys.
-    bound_to: Option<PolicyId>,
+    bound_to: Option<GovernancePolicyId>,
     rates: Arc<RateGate>,
     keys: Data<KeyRing>,
     pub(crate) admin: String,
@@ -126,7 +126,7 @@ impl Node {
             readiness: Data::new(Readiness::of(
                 Quarantine::default(),
                 Duration::from_secs(60),
-                Arc::new(Doubt::of(100)),
+                Arc::new(MassLossGuard::of(100)),
             )),
             metrics,
             clock,
@@ -146,19 +146,19 @@ impl Node {
     }
 
     /// Puts a policy with these rules.
-    pub(crate) async fn put_policy(&self, policy: &str, rules: Value) {
-        let read = Policy::read(serde_json::json!({ "rules": rules })).expect("a policy");
+    pub(crate) async fn put_quota_policy(&self, policy: &str, rules: Value) {
+        let read = GovernancePolicy::read(serde_json::json!({ "rules": rules })).expect("a policy");
         self.policies.put_document(&policy.parse().expect("an id"), &read, self.clock.now()).await.expect("put");
     }
 
-    fn governor(&self) -> Governor {
-        let deps = GovernorDeps {
+    fn evaluator(&self) -> PolicyEvaluator {
+        let deps = PolicyEvaluatorDeps {
             policies: self.policies.clone(),
             provenance: Arc::new(MemoryProvenance::default()),
             clock: self.clock.clone(),
             observer: Arc::new(|_, _| ()),
         };
-        Governor::new(deps, self.bound_to.clone())
+        PolicyEvaluator::new(deps, self.bound_to.clone())
     }
 
     pub(crate) fn app(
@@ -176,13 +176,13 @@ impl Node {
             .app_data(Data::from(catalog))
             .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
             .app_data(Data::from(self.world.clone() as Arc<dyn SharedState>))
-            .app_data(Data::new(Announcer::new(self.world.clone(), self.world.clone(), |_| ())))
+            .app_data(Data::new(ChangePublisher::new(self.world.clone(), self.world.clone(), |_| ())))
             .app_data(Data::new(cache()))
             .app_data(Data::from(self.world.clone() as Arc<dyn Upkeep>))
             .app_data(Data::from(self.world.clone() as Arc<dyn BlobStore>))
             .app_data(Data::from(clock))
-            .app_data(Data::new(self.governor()))
-            .app_data(Data::from(self.policies.clone() as Arc<dyn Policies>))
+            .app_data(Data::new(self.evaluator()))
+            .app_data(Data::from(self.policies.clone() as Arc<dyn GovernancePolicies>))
             .app_data(self.readiness.clone())
             .app_data(self.metrics.clone())
             .configure(http::configure)

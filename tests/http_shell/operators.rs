@@ -37,7 +37,7 @@ async fn invalidation_reaches_whoever_listens() {
         call(&app, request, Some(&node.admin), Some(json!({ "tags": tags })))
     };
     assert_eq!(post(vec!["policy:standard"]).await.json()["invalidated"], 1);
-    assert_eq!(told.try_recv().ok(), Some(Tag::Policy("standard".into())));
+    assert_eq!(told.try_recv().ok(), Some(Tag::QuotaPolicy("standard".into())));
     let answer = post(vec!["policy:standard", "everything"]).await;
     assert_eq!(answer.json()["errors"][0]["path"], "tags[1]");
     // Without the message that makes it quick, the others read of it in the log.

@@ -15,12 +15,13 @@ use penstock_actors::{
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, SessionId, UsageId, VersionId},
     model::{
         ApiKey, Asset, ContentMeta, NewAsset, NewProducer, QuotaPolicy, Receipt, ReceiptStatus, Session,
-        SessionProgress, Tier, UsageRow,
+        SessionProgress, StorageTier, UsageRow,
     },
     ports::{
-        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Compared, Invalidations, ListedBlob,
-        NewAssetError, NewReceipt, OneUse, Page, PortError, PortResult, QuotaView, Receipts, SetAside, SharedState,
-        Slot, StatusChange, StoredBlob, StoredCopy, Sweep, Tag, Unheld, Upkeep, Use, UseTerms,
+        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, CheckedBody, Invalidations,
+        ListedBlob, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, ReplayCheck,
+        ReplayKey, ReplayTerms, SetAside, SharedState, SlotGrant, StatusChange, StoredBlob, StoredCopy, Sweep, Tag,
+        UnknownLeases, Upkeep,
     },
 };
 use tokio::sync::broadcast;
@@ -202,7 +203,7 @@ impl Receipts for World {
         Ok(StatusChange::Changed(receipt.clone()))
     }
 
-    async fn put_policy(&self, policy: &QuotaPolicy, _: Timestamp) -> PortResult<bool> {
+    async fn put_quota_policy(&self, policy: &QuotaPolicy, _: Timestamp) -> PortResult<bool> {
         Ok(self.tables()?.policies.insert(policy.policy_name.clone(), policy.clone()).is_none())
     }
 
@@ -240,7 +241,7 @@ impl Changes for World {
 
 #[async_trait]
 impl SharedState for World {
-    async fn take_slot(&self, _: ReceiptId, _: UsageId, _: u32, _: Duration) -> PortResult<Slot> {
+    async fn take_slot(&self, _: ReceiptId, _: UsageId, _: u32, _: Duration) -> PortResult<SlotGrant> {
         unreachable!("{UNUSED}")
     }
 
@@ -275,10 +276,10 @@ impl SharedState for World {
         unreachable!("{UNUSED}")
     }
 
-    async fn use_once(&self, once: OneUse, _: UseTerms) -> PortResult<Use> {
+    async fn check_replay(&self, once: ReplayKey, _: ReplayTerms) -> PortResult<ReplayCheck> {
         answers(&self.shared_is_down, "shared state")?;
         let mut used = self.used.lock().expect("tests do not panic here");
-        Ok(if used.insert(once.name) { Use::First } else { Use::Again })
+        Ok(if used.insert(once.name) { ReplayCheck::First } else { ReplayCheck::Again })
     }
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
@@ -329,12 +330,12 @@ impl Upkeep for World {
         unreachable!("{UNUSED}")
     }
 
-    async fn compared(&self) -> PortResult<Vec<Compared>> {
+    async fn compared(&self) -> PortResult<Vec<CheckedBody>> {
         Ok(Vec::new())
     }
 
-    async fn unheld(&self) -> PortResult<Unheld> {
-        Ok(Unheld::default())
+    async fn unheld(&self) -> PortResult<UnknownLeases> {
+        Ok(UnknownLeases::default())
     }
 
     async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {
@@ -388,23 +389,23 @@ impl BlobStore for World {
         unreachable!("{UNUSED}")
     }
 
-    fn tiers(&self) -> Vec<Tier> {
+    fn tiers(&self) -> Vec<StorageTier> {
         unreachable!("{UNUSED}")
     }
 
-    async fn open_copy(&self, _: ContentHash, _: Tier) -> PortResult<Option<StoredCopy>> {
+    async fn open_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<Option<StoredCopy>> {
         unreachable!("{UNUSED}")
     }
 
-    async fn create_copy(&self, _: Tier) -> PortResult<Box<dyn BlobSink>> {
+    async fn create_copy(&self, _: StorageTier) -> PortResult<Box<dyn BlobSink>> {
         unreachable!("{UNUSED}")
     }
 
-    async fn leave_copy(&self, _: ContentHash, _: Tier) -> PortResult<bool> {
+    async fn demote_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<bool> {
         unreachable!("{UNUSED}")
     }
 
-    async fn remove_copy(&self, _: ContentHash, _: Tier) -> PortResult<()> {
+    async fn remove_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<()> {
         unreachable!("{UNUSED}")
     }
 

@@ -63,7 +63,7 @@ async fn two_nodes_tell_of_each_thing_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_a_database_that_went_away_did_not_take_are_refused_and_kept_once_when_sent_again() {
+async fn events_refused_during_an_outage_are_kept_once_when_sent_again() {
     let database = TestDatabase::empty().await;
     let config = database.config();
     let (Some(Host::Tcp(host)), Some(port)) = (config.get_hosts().first(), config.get_ports().first()) else {

@@ -21,11 +21,11 @@ async fn a_change_that_commits_late_is_read_although_later_ones_were_read_before
         seen.extend(page.changes.into_iter().map(|change| change.tag));
         mark = page.mark;
     }
-    let [first, second] = ["first", "second"].map(|name| Tag::Policy(name.into()));
+    let [first, second] = ["first", "second"].map(|name| Tag::QuotaPolicy(name.into()));
     assert!(seen.contains(&first) && seen.contains(&second), "nobody waits for a slow transaction");
     late.commit().await.expect("committed");
     let page = store.changes(Some(mark), 100).await.expect("read");
-    assert!(page.changes.iter().any(|change| change.tag == Tag::Policy("late".into())));
+    assert!(page.changes.iter().any(|change| change.tag == Tag::QuotaPolicy("late".into())));
     // Once nothing of that time is under way on the server, the place is behind all of it.
     let mut mark = page.mark;
     loop {

@@ -6,17 +6,18 @@ use jiff::Timestamp;
 use penstock::adapters::postgres::PostgresStore;
 use penstock_actors::{
     clock::{Clock, SystemClock},
-    governance::{Decision, Policy, Verdict},
+    governance::{Decision, GovernancePolicy, Verdict},
     ids::{
-        ContentHash, KeyId, NodeId, PolicyId, PolicyRunId, ProducerId, ReceiptId, UsageId, VerificationId, VersionId,
+        ContentHash, GovernancePolicyId, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, UsageId, VerificationId,
+        VersionId,
     },
     model::{
         ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, MoveState, NewAsset, NewKey, NewProducer, NodeEpoch,
-        Outcome, ReceiptStatus, Role, StorageTask, TaskProgress, Tier, UsageRow, Verification,
+        Outcome, ReceiptStatus, Role, StorageTask, StorageTier, TaskProgress, UsageRow, Verification,
     },
     ports::{
-        ApiKeys, Catalog, ChangeMark, Changes, Ledger, NewReceipt, Occasion, Policies, PolicyRun, Receipts, Release,
-        RunMark, SettleBatch, StorageRecords, Upkeep, Want,
+        ApiKeys, Catalog, ChangeMark, Changes, GovernancePolicies, GovernanceRun, Ledger, NewReceipt, Occasion,
+        Receipts, Release, RunMark, SettleBatch, StorageRecords, Upkeep, Want,
     },
     testkit::asked,
 };
@@ -252,7 +253,7 @@ async fn what_is_known_of_stored_copies_is_never_found_by_a_scan() {
         .await;
     large
         .call("uses", async |store| {
-            store.note_uses(&[content], jiff::civil::Date::constant(2100, 1, 1)).await.expect("noted");
+            store.note_accesses(&[content], jiff::civil::Date::constant(2100, 1, 1)).await.expect("noted");
         })
         .await;
     large
@@ -268,12 +269,14 @@ async fn what_is_known_of_stored_copies_is_never_found_by_a_scan() {
         .await;
     large
         .call("a move", async |store| {
-            assert!(store.begin_move(content, Tier::Warm, now, now).await.expect("begun").expect("stored").is_ours);
+            assert!(
+                store.begin_move(content, StorageTier::Warm, now, now).await.expect("begun").expect("stored").is_ours
+            );
         })
         .await;
     large
         .call("a kept move", async |store| {
-            assert!(store.keep_move(content, Tier::Warm, now).await.expect("kept"));
+            assert!(store.keep_move(content, StorageTier::Warm, now).await.expect("kept"));
         })
         .await;
     large
@@ -283,12 +286,12 @@ async fn what_is_known_of_stored_copies_is_never_found_by_a_scan() {
         .await;
     large
         .call("a switch", async |store| {
-            assert!(store.switch_tier(content, Tier::Warm, now).await.expect("switched"));
+            assert!(store.switch_tier(content, StorageTier::Warm, now).await.expect("switched"));
         })
         .await;
     large
         .call("an ended move", async |store| {
-            assert!(store.end_move(content, Tier::Warm, MoveState::Leaving).await.expect("ended"));
+            assert!(store.end_move(content, StorageTier::Warm, MoveState::Leaving).await.expect("ended"));
         })
         .await;
     large
@@ -308,9 +311,9 @@ async fn large_look(large: &Large, content: ContentHash) -> Verification {
 async fn governance_never_scans_a_large_table() {
     let large = Large::new().await;
     let now = SystemClock.now();
-    let id: PolicyId = "p5".parse().expect("an id");
+    let id: GovernancePolicyId = "p5".parse().expect("an id");
     let asset = VersionId::from_uuid(large.id("asset", 5).await);
-    let policy = Policy::read(serde_json::json!({ "rules": [], "description": "new" })).expect("a policy");
+    let policy = GovernancePolicy::read(serde_json::json!({ "rules": [], "description": "new" })).expect("a policy");
     let put = async |store: &PostgresStore| store.put_document(&id, &policy, now).await.expect("put").version;
     large.call("a new version", async |store| assert_eq!(put(store).await, 3)).await;
     large.call("the same version", async |store| assert_eq!(put(store).await, 3)).await;
@@ -333,7 +336,7 @@ async fn governance_never_scans_a_large_table() {
     }
     let verdict =
         Verdict { decision: Decision::Allow, reasons: Vec::new(), passed: Vec::new(), not_applicable: Vec::new() };
-    let run = PolicyRun {
+    let run = GovernanceRun {
         run_id: PolicyRunId::next(),
         policy_id: id.clone(),
         policy_version: 3,

@@ -11,7 +11,7 @@ use penstock_actors::{
     clock::{Clock as _, SystemClock},
     ids::VersionId,
     model::QuotaPolicy,
-    ports::{Catalog as _, Receipts as _, Search as _, Tag, Wish},
+    ports::{Catalog as _, Receipts as _, Search as _, SearchFilter, Tag},
     search::TextQuery,
 };
 use tokio::task::yield_now;
@@ -108,7 +108,7 @@ async fn a_replica_serves_until_it_is_behind_and_again_when_it_has_caught_up() {
     pair.until_replica_reads(4).await;
 
     // What this instance changes it reads at once, and from the replica again when that has it.
-    pair.store.put_policy(&policy("mine"), SystemClock.now()).await.expect("made");
+    pair.store.put_quota_policy(&policy("mine"), SystemClock.now()).await.expect("made");
     assert_eq!(pair.policies().await, ("primary", 5));
     pair.until_replica_reads(5).await;
 
@@ -116,7 +116,7 @@ async fn a_replica_serves_until_it_is_behind_and_again_when_it_has_caught_up() {
     replica.batch_execute("SELECT pg_wal_replay_pause()").await.expect("paused");
     pair.elsewhere("theirs").await;
     // A change that it is told of is read from the primary, and so is everything when the replica is too old.
-    pair.store.heard(Some(&Tag::Policy("theirs".into())));
+    pair.store.heard(Some(&Tag::QuotaPolicy("theirs".into())));
     assert_eq!(pair.policies().await, ("primary", 6));
     pair.until_serves(false).await;
     assert_eq!(pair.policies().await, ("primary", 6));
@@ -171,7 +171,7 @@ fn searches_begin_with(statement: &str) -> String {
 async fn no_search_takes_a_replica_out() {
     let pair = Pair::new().await;
     let checks = tokio::spawn(wiring::watch_replicas(pair.store.clone()));
-    let wish = Wish { text: TextQuery::parse("tide").ok(), ..Wish::default() };
+    let filter = SearchFilter { text: TextQuery::parse("tide").ok(), ..SearchFilter::default() };
     let primary = pair.primary.client().await;
     // One that stops after its second, one that is refused, one that never ends.
     for (policies, begin, by_replica, by_primary) in [
@@ -184,7 +184,7 @@ async fn no_search_takes_a_replica_out() {
         pair.elsewhere(&format!("policy-{policies}")).await;
         pair.until_replica_reads(policies).await;
         let before = ["replica", "primary"].map(|server| pair.served_by(server));
-        let page = pair.store.search(&wish, None, 10).await;
+        let page = pair.store.search(&filter, None, 10).await;
         let after = ["replica", "primary"].map(|server| pair.served_by(server));
         assert_eq!(page.is_ok(), by_replica > 0, "{begin}");
         assert_eq!([after[0] - before[0], after[1] - before[1]], [by_replica, by_primary], "{begin}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use penstock::adapters::postgres::migrate;
 use penstock_actors::{
-    ports::{Search, Wish},
+    ports::{Search, SearchFilter},
     search::{TextQuery, words},
     testkit::{dice::Dice, search_suite},
 };
@@ -66,8 +66,8 @@ const OLDER: &str = "
         md5('producer')::uuid, now());
     INSERT INTO prices VALUES (lpad('21', 32, '0')::uuid, 21, now());";
 
-fn tide() -> Wish {
-    Wish { text: TextQuery::parse("tide").ok(), ..Wish::default() }
+fn tide() -> SearchFilter {
+    SearchFilter { text: TextQuery::parse("tide").ok(), ..SearchFilter::default() }
 }
 
 async fn pages(store: &impl Search, limit: u32) -> (Vec<String>, usize) {
@@ -75,10 +75,10 @@ async fn pages(store: &impl Search, limit: u32) -> (Vec<String>, usize) {
 }
 
 /// The names on all pages, and how many pages those were.
-async fn names_on_all_pages(store: &impl Search, wish: &Wish, limit: u32) -> (Vec<String>, usize) {
+async fn names_on_all_pages(store: &impl Search, filter: &SearchFilter, limit: u32) -> (Vec<String>, usize) {
     let (mut names, mut pages, mut behind) = (Vec::new(), 0, None);
     loop {
-        let page = store.search(wish, behind, limit).await.expect("searched");
+        let page = store.search(filter, behind, limit).await.expect("searched");
         names.extend(page.hits.into_iter().map(|hit| hit.asset.name));
         pages += 1;
         behind = page.next;
@@ -106,12 +106,12 @@ async fn what_was_there_before_the_search_is_found_behind_what_came_since() {
         migrate(&database.settings()).await.expect("migrated");
         assert_eq!(pages(&store, 10).await, (newest_first(), 3));
     }
-    let dear = Wish { min_price: Some(20), max_price: Some(20), ..Wish::default() };
+    let dear = SearchFilter { min_price: Some(20), max_price: Some(20), ..SearchFilter::default() };
     assert_eq!(store.search(&dear, None, 10).await.expect("searched").hits.len(), 1);
     let changed = "UPDATE assets SET name = 'ebb' WHERE name = 'tide 20'; DELETE FROM prices WHERE satoshis = 19;
         DELETE FROM assets WHERE name = 'tide 19'";
     client.batch_execute(changed).await.expect("changed");
-    let ebb = Wish { text: TextQuery::parse("ebb").ok(), ..Wish::default() };
+    let ebb = SearchFilter { text: TextQuery::parse("ebb").ok(), ..SearchFilter::default() };
     assert_eq!(store.search(&ebb, None, 10).await.expect("searched").hits.len(), 1);
     assert_eq!(pages(&store, 100).await.0.len(), 19);
 }
@@ -131,7 +131,7 @@ async fn what_was_entered_with_other_words_is_entered_anew_where_it_stood() {
     migrate(&database.settings()).await.expect("entered");
     client.batch_execute(OTHER_WORDS).await.expect("other words");
     let (store, _metrics) = store(database.settings()).await;
-    let strasse = Wish { text: TextQuery::parse("STRASSE").ok(), ..Wish::default() };
+    let strasse = SearchFilter { text: TextQuery::parse("STRASSE").ok(), ..SearchFilter::default() };
     assert!(store.search(&strasse, None, 10).await.expect("searched").hits.is_empty());
     let numbers = "SELECT array_agg(number ORDER BY version_id) FROM asset_search";
     let before: Vec<i64> = client.query_one(numbers, &[]).await.expect("numbers").get(0);
@@ -152,15 +152,15 @@ const BULK: [&str; 2] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn assets_that_come_in_at_once_are_found_in_their_order_also_when_they_change_at_once() {
+async fn assets_that_come_and_change_at_once_are_found_in_their_order() {
     let database = TestDatabase::migrated().await;
     let client = database.client().await;
     client.batch_execute(OLDER).await.expect("a producer with a content");
     let (store, _metrics) = store(database.settings()).await;
     for (statement, word) in BULK.into_iter().zip(["ebb", "flood"]) {
         client.batch_execute(statement).await.expect("done");
-        let wish = Wish { text: TextQuery::parse(word).ok(), ..Wish::default() };
-        let found = names_on_all_pages(&store, &wish, 100).await.0;
+        let filter = SearchFilter { text: TextQuery::parse(word).ok(), ..SearchFilter::default() };
+        let found = names_on_all_pages(&store, &filter, 100).await.0;
         let newest_first: Vec<_> = (1..=2500).rev().map(|n| format!("{word} {n}")).collect();
         assert_eq!(found, newest_first, "{word}");
     }
@@ -204,12 +204,12 @@ async fn what_looks_rare_and_is_not_is_found_in_its_order_and_not_read_as_a_whol
     client.batch_execute(COMMON).await.expect("made");
     client.batch_execute(FEW_EXPECTED).await.expect("replaced");
     let (store, _metrics) = store(database.settings()).await;
-    let wish = Wish { text: TextQuery::parse("ebb").ok(), ..Wish::default() };
-    let (names, _) = names_on_all_pages(&store, &wish, 1500).await;
+    let filter = SearchFilter { text: TextQuery::parse("ebb").ok(), ..SearchFilter::default() };
+    let (names, _) = names_on_all_pages(&store, &filter, 1500).await;
     let newest_first = |name: &'static str, odd| (0..6000).rev().map(move |half| format!("{name} {}", 2 * half + odd));
     assert_eq!(names, newest_first("ebb", 2).chain(newest_first("sea", 1)).collect::<Vec<_>>());
     for (most, counted) in [(20_000, 12_000), (5000, 5000)] {
-        let facets = store.facets(&wish, most, 10).await.expect("counted");
+        let facets = store.facets(&filter, most, 10).await.expect("counted");
         assert_eq!((facets.counted, facets.capped), (counted, counted == 5000));
     }
     client.batch_execute(READ_FOR_A_PAGE).await.expect("a page");
@@ -224,7 +224,7 @@ async fn an_asset_that_has_lost_its_price_is_listed_at_the_last_one() {
     client.batch_execute(OLDER).await.expect("assets");
     client.batch_execute("DELETE FROM prices WHERE satoshis = 21").await.expect("gone");
     let (store, _metrics) = store(database.settings()).await;
-    let page = store.search(&Wish { min_price: Some(21), ..tide() }, None, 10).await.expect("a page");
+    let page = store.search(&SearchFilter { min_price: Some(21), ..tide() }, None, 10).await.expect("a page");
     assert_eq!(page.hits.iter().map(|hit| hit.asset.price_satoshis).collect::<Vec<_>>(), [21]);
 }
 
@@ -253,7 +253,7 @@ async fn a_page_that_takes_too_long_ends_early_and_the_next_goes_on() {
     let facets = store.facets(&tide(), 100, 10).await.expect("counted");
     assert!(facets.capped && facets.counted < 21, "{facets:?}");
     // Also when there is nothing to look for but a price.
-    let cheap = Wish { max_price: Some(1), ..Wish::default() };
+    let cheap = SearchFilter { max_price: Some(1), ..SearchFilter::default() };
     let (names, count) = names_on_all_pages(&store, &cheap, 10).await;
     assert_eq!(names, ["tide 1"]);
     assert!(count > 1, "{count}");

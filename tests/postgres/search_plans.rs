@@ -6,7 +6,7 @@ use penstock_actors::{
     clock::{Clock as _, SystemClock},
     ids::{ContentHash, ProducerId, VersionId},
     model::NewAsset,
-    ports::{Catalog as _, Media, Search as _, Wish},
+    ports::{Catalog as _, Media, Search as _, SearchFilter},
     search::TextQuery,
 };
 use tokio_postgres::{AsyncMessage, NoTls};
@@ -58,10 +58,10 @@ async fn the_search_never_scans_a_large_table() {
     assert!(found_by("using asset_words") >= 1, "what begins with the last word: {plans:#?}");
     assert_eq!(found_by("Seq Scan"), 0, "{plans:#?}");
     let producer = ProducerId::from_uuid(large.id("producer", 5).await);
-    let text = |typed: &str| Wish { text: TextQuery::parse(typed).ok(), ..Wish::default() };
-    let dataset = Wish { dataset_id: Some("dataset 7".into()), ..Wish::default() };
-    for (name, wish, hits) in [
-        ("a listing", Wish::default(), 20),
+    let text = |typed: &str| SearchFilter { text: TextQuery::parse(typed).ok(), ..SearchFilter::default() };
+    let dataset = SearchFilter { dataset_id: Some("dataset 7".into()), ..SearchFilter::default() };
+    for (name, filter, hits) in [
+        ("a listing", SearchFilter::default(), 20),
         ("a common word", text("name"), 20),
         ("two words", text("name 6000"), 1),
         ("a beginning", text("name 119"), 20),
@@ -69,25 +69,25 @@ async fn the_search_never_scans_a_large_table() {
         ("nothing", text("nothing"), 0),
         ("what only excludes", text("-of"), 0),
         ("a dataset", dataset.clone(), 20),
-        ("a word in a dataset", Wish { text: TextQuery::parse("name").ok(), ..dataset }, 20),
-        ("a producer", Wish { producer_id: Some(producer), ..Wish::default() }, 1),
-        ("a media type", Wish { media: Some(Media::Type("text/plain".into())), ..text("name") }, 20),
-        ("a family", Wish { media: Some(Media::Family("video".into())), ..Wish::default() }, 0),
-        ("a price", Wish { min_price: Some(2), ..Wish::default() }, 0),
-        ("a word for a price", Wish { max_price: Some(1), ..text("name") }, 20),
+        ("a word in a dataset", SearchFilter { text: TextQuery::parse("name").ok(), ..dataset }, 20),
+        ("a producer", SearchFilter { producer_id: Some(producer), ..SearchFilter::default() }, 1),
+        ("a media type", SearchFilter { media: Some(Media::Type("text/plain".into())), ..text("name") }, 20),
+        ("a family", SearchFilter { media: Some(Media::Family("video".into())), ..SearchFilter::default() }, 0),
+        ("a price", SearchFilter { min_price: Some(2), ..SearchFilter::default() }, 0),
+        ("a word for a price", SearchFilter { max_price: Some(1), ..text("name") }, 20),
     ] {
         let mut behind = None;
         large
             .call(name, async |store| {
-                let page = store.search(&wish, None, 20).await.expect("searched");
+                let page = store.search(&filter, None, 20).await.expect("searched");
                 assert_eq!(page.hits.len(), hits, "{name}");
                 behind = page.next;
             })
             .await;
         if behind.is_some() {
-            large.call(name, async |store| drop(store.search(&wish, behind, 20).await.expect("searched"))).await;
+            large.call(name, async |store| drop(store.search(&filter, behind, 20).await.expect("searched"))).await;
         }
-        large.call(name, async |store| drop(store.facets(&wish, 1000, 10).await.expect("counted"))).await;
+        large.call(name, async |store| drop(store.facets(&filter, 1000, 10).await.expect("counted"))).await;
     }
     let new = NewAsset {
         version_id: VersionId::next(),

@@ -64,7 +64,7 @@ async fn promote(replica: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_takes_no_more_writes_is_left_and_the_one_that_the_name_leads_to_is_used() {
+async fn a_read_only_server_is_left_for_the_one_that_the_name_leads_to() {
     let old = Cluster::start(&[]).await;
     migrate(&generous(old.config())).await.expect("migrated");
     let new = old.replica().await;

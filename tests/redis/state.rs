@@ -9,7 +9,7 @@ use penstock_actors::{
     clock::SystemClock,
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{OneUse, PortError, SharedState, Slot, Tag, Use, UseTerms},
+    ports::{PortError, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
     testkit::shared_state_suite,
 };
 
@@ -34,7 +34,7 @@ async fn two_on_the_shared_server() -> [Arc<RedisState>; 2] {
     [instance(&settings).await, instance(&settings).await]
 }
 
-async fn take(state: &RedisState, receipt: ReceiptId, stream: UsageId, limit: u32) -> Slot {
+async fn take(state: &RedisState, receipt: ReceiptId, stream: UsageId, limit: u32) -> SlotGrant {
     state.take_slot(receipt, stream, limit, HOUR).await.expect("asked")
 }
 
@@ -90,7 +90,7 @@ async fn a_receipt_has_its_slots_on_all_instances_together() {
         take(state, receipt, UsageId::next(), 7)
     }))
     .await;
-    assert_eq!(answers.iter().filter(|slot| **slot == Slot::Taken).count(), 7);
+    assert_eq!(answers.iter().filter(|slot| **slot == SlotGrant::Taken).count(), 7);
     assert_eq!((count(&one, receipt).await, count(&other, receipt).await), (7, 7));
 }
 
@@ -99,14 +99,14 @@ async fn a_slot_given_back_on_one_instance_is_there_for_the_next_stream_on_anoth
     let [one, other] = two_on_the_shared_server().await;
     let receipt = ReceiptId::random();
     let mut stream = UsageId::next();
-    assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(take(&one, receipt, stream, 1).await, SlotGrant::Taken);
     for n in 0..200 {
         let (from, to) = if n % 2 == 0 { (&one, &other) } else { (&other, &one) };
         // Not awaited: the client has its last byte, and is there before Redis knows.
         let (from, next) = (Arc::clone(from), UsageId::next());
         let (ending, asking) = (stream, next);
         let released = tokio::spawn(async move { from.release_slot(receipt, ending).await });
-        assert_eq!(take(to, receipt, asking, 1).await, Slot::Taken, "stream {n}");
+        assert_eq!(take(to, receipt, asking, 1).await, SlotGrant::Taken, "stream {n}");
         released.await.expect("no panic").expect("given back");
         stream = next;
     }
@@ -118,11 +118,11 @@ async fn the_slots_of_an_instance_that_died_free_themselves() {
     let [one, other] = two_on_the_shared_server().await;
     let receipt = ReceiptId::random();
     let ttl = Duration::from_secs(1);
-    assert_eq!(one.take_slot(receipt, UsageId::next(), 1, ttl).await.expect("asked"), Slot::Taken);
-    assert_eq!(take(&other, receipt, UsageId::next(), 1).await, Slot::Full(1));
+    assert_eq!(one.take_slot(receipt, UsageId::next(), 1, ttl).await.expect("asked"), SlotGrant::Taken);
+    assert_eq!(take(&other, receipt, UsageId::next(), 1).await, SlotGrant::Full(1));
     drop(one);
     let next = UsageId::next();
-    until("the slot is free", async || take(&other, receipt, next, 1).await == Slot::Taken).await;
+    until("the slot is free", async || take(&other, receipt, next, 1).await == SlotGrant::Taken).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,11 +140,11 @@ async fn a_session_begun_on_one_instance_goes_on_at_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn word_of_a_change_reaches_every_instance_once_and_in_order() {
     let [one, other] = two_on_the_shared_server().await;
-    let tags: Vec<_> = (0..500).map(|n| Tag::Policy(format!("policy {n}"))).collect();
+    let tags: Vec<_> = (0..500).map(|n| Tag::QuotaPolicy(format!("policy {n}"))).collect();
     let mut listeners = [one.invalidations(), other.invalidations()];
     // A subscription is made in the background.
     until("the other listens", async || {
-        one.invalidate(&[Tag::Policy("hello".into())]).await.expect("told");
+        one.invalidate(&[Tag::QuotaPolicy("hello".into())]).await.expect("told");
         listeners[1].try_recv().is_ok()
     })
     .await;
@@ -153,7 +153,7 @@ async fn word_of_a_change_reaches_every_instance_once_and_in_order() {
         let mut heard = Vec::new();
         while heard.len() < tags.len() {
             let tag = listener.recv().await.expect("not behind");
-            if tag != Tag::Policy("hello".into()) {
+            if tag != Tag::QuotaPolicy("hello".into()) {
                 heard.push(tag);
             }
         }
@@ -167,7 +167,7 @@ async fn a_subscription_that_is_lost_is_made_anew() {
     let [one, other] = two_on(&server).await;
     let mut listener = other.invalidations();
     for round in 0..3 {
-        let tag = Tag::Policy(format!("round {round}"));
+        let tag = Tag::QuotaPolicy(format!("round {round}"));
         until("the other hears of it", async || {
             one.invalidate(std::slice::from_ref(&tag)).await.expect("told");
             std::iter::from_fn(|| listener.try_recv().ok()).any(|heard| heard == tag)
@@ -182,14 +182,14 @@ async fn without_redis_slots_are_counted_on_each_instance_and_put_back_afterward
     let mut server = RedisServer::start();
     let [one, other] = two_on(&server).await;
     let (receipt, streams) = (ReceiptId::random(), [(); 6].map(|()| UsageId::next()));
-    assert_eq!(take(&one, receipt, streams[0], 2).await, Slot::Taken);
-    assert_eq!(take(&other, receipt, streams[1], 2).await, Slot::Taken);
-    assert_eq!(take(&other, receipt, streams[2], 2).await, Slot::Full(2));
+    assert_eq!(take(&one, receipt, streams[0], 2).await, SlotGrant::Taken);
+    assert_eq!(take(&other, receipt, streams[1], 2).await, SlotGrant::Taken);
+    assert_eq!(take(&other, receipt, streams[2], 2).await, SlotGrant::Full(2));
     server.kill();
     // Each has one, and so room for one more.
-    assert_eq!(take(&one, receipt, streams[2], 2).await, Slot::Taken);
-    assert_eq!(take(&one, receipt, streams[3], 2).await, Slot::Full(2));
-    assert_eq!(take(&other, receipt, streams[4], 2).await, Slot::Taken);
+    assert_eq!(take(&one, receipt, streams[2], 2).await, SlotGrant::Taken);
+    assert_eq!(take(&one, receipt, streams[3], 2).await, SlotGrant::Full(2));
+    assert_eq!(take(&other, receipt, streams[4], 2).await, SlotGrant::Taken);
     assert_eq!((count(&one, receipt).await, count(&other, receipt).await), (2, 2));
     one.refresh_slots(&[(receipt, streams[0]), (receipt, streams[2])], HOUR).await.expect("nothing to do");
     other.release_slot(receipt, streams[1]).await.expect("given back here");
@@ -207,16 +207,16 @@ async fn without_redis_slots_are_counted_on_each_instance_and_put_back_afterward
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_stream_is_refused_for_one_that_a_hung_server_took_when_nobody_waited_any_more() {
+async fn no_stream_is_refused_for_a_slot_that_a_hung_server_took_too_late() {
     let server = RedisServer::start();
     let settings = RedisSettings { response_timeout: Duration::from_millis(300), ..settings(server.servers()) };
     let (link, _metrics) = link(settings).await;
     let state = RedisState::start(link.clone(), Arc::new(SystemClock), 1000);
     let (receipt, stream) = (ReceiptId::random(), UsageId::next());
     // The server knows the script from here on.
-    assert_eq!(take(&state, ReceiptId::random(), UsageId::next(), 1).await, Slot::Taken);
+    assert_eq!(take(&state, ReceiptId::random(), UsageId::next(), 1).await, SlotGrant::Taken);
     server.pause();
-    assert_eq!(take(&state, receipt, stream, 1).await, Slot::Taken, "here, while the server is still to do it");
+    assert_eq!(take(&state, receipt, stream, 1).await, SlotGrant::Taken, "here, while the server is still to do it");
     // So much has ended before it that telling takes a while.
     for _ in 0..60_000 {
         state.release_slot(ReceiptId::random(), UsageId::next()).await.expect("given back here");
@@ -224,7 +224,7 @@ async fn no_stream_is_refused_for_one_that_a_hung_server_took_when_nobody_waited
     state.release_slot(receipt, stream).await.expect("given back here");
     server.resume();
     until("Redis serves again", async || link.is_up()).await;
-    assert_eq!(take(&state, receipt, UsageId::next(), 1).await, Slot::Taken);
+    assert_eq!(take(&state, receipt, UsageId::next(), 1).await, SlotGrant::Taken);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +237,7 @@ async fn no_stream_is_refused_for_one_whose_end_another_instance_could_not_tell_
     };
     let (one, other) = (instance(&patient).await, instance(&patient).await);
     let (receipt, stream) = (ReceiptId::random(), UsageId::next());
-    assert_eq!(take(&other, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(take(&other, receipt, stream, 1).await, SlotGrant::Taken);
     server.pause();
     until("one notices", async || one.ping().await.is_err()).await;
     tokio::time::sleep(Duration::from_millis(800)).await;
@@ -246,7 +246,7 @@ async fn no_stream_is_refused_for_one_whose_end_another_instance_could_not_tell_
     server.resume();
     until_back(&one).await;
     // The other one looks again only about a second later.
-    assert_eq!(take(&one, receipt, UsageId::next(), 1).await, Slot::Taken);
+    assert_eq!(take(&one, receipt, UsageId::next(), 1).await, SlotGrant::Taken);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,7 +257,7 @@ async fn no_stream_is_refused_where_a_hang_was_not_noticed() {
     let aware = RedisSettings { response_timeout: Duration::from_millis(300), breaker_period: HOUR, ..unaware.clone() };
     let (one, other) = (instance(&aware).await, instance(&unaware).await);
     let (receipt, stream) = (ReceiptId::random(), UsageId::next());
-    assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(take(&one, receipt, stream, 1).await, SlotGrant::Taken);
     server.pause();
     until("one notices", async || one.ping().await.is_err()).await;
     one.release_slot(receipt, stream).await.expect("given back there");
@@ -266,12 +266,12 @@ async fn no_stream_is_refused_where_a_hang_was_not_noticed() {
         async move { take(&other, receipt, UsageId::next(), 1).await }
     });
     server.resume();
-    assert_eq!(waiting.await.expect("no panic"), Slot::Taken);
+    assert_eq!(waiting.await.expect("no panic"), SlotGrant::Taken);
     // What ends there while the server is on trial is told as well.
     let (receipt, stream) = (ReceiptId::random(), UsageId::next());
-    assert_eq!(take(&other, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(take(&other, receipt, stream, 1).await, SlotGrant::Taken);
     one.release_slot(receipt, stream).await.expect("given back");
-    assert_eq!(take(&other, receipt, UsageId::next(), 1).await, Slot::Taken);
+    assert_eq!(take(&other, receipt, UsageId::next(), 1).await, SlotGrant::Taken);
     assert!(one.ping().await.is_err(), "nobody waits for a server that is on trial");
 }
 
@@ -281,12 +281,12 @@ async fn a_slot_given_back_while_redis_hung_is_taken_out_when_it_goes_on() {
     let settings = RedisSettings { response_timeout: Duration::from_millis(300), ..settings(server.servers()) };
     let one = instance(&settings).await;
     let (receipt, stream) = (ReceiptId::random(), UsageId::next());
-    assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(take(&one, receipt, stream, 1).await, SlotGrant::Taken);
     server.pause();
     until("its silence is noticed", async || one.ping().await.is_err()).await;
     one.release_slot(receipt, stream).await.expect("given back here");
     let next = UsageId::next();
-    assert_eq!(take(&one, receipt, next, 1).await, Slot::Taken, "here it is free");
+    assert_eq!(take(&one, receipt, next, 1).await, SlotGrant::Taken, "here it is free");
     server.resume();
     until_back(&one).await;
     let other = instance(&settings).await;
@@ -301,7 +301,7 @@ async fn a_flush_takes_no_running_stream_its_slot_for_long() {
     let [one, other] = two_on(&server).await;
     let held: Vec<_> = (0..1000).map(|_| (ReceiptId::random(), UsageId::next())).collect();
     join_all(held.iter().map(async |&(receipt, stream)| {
-        assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+        assert_eq!(take(&one, receipt, stream, 1).await, SlotGrant::Taken);
     }))
     .await;
     server.flush();
@@ -404,7 +404,7 @@ async fn the_rights_that_the_operators_page_names_are_enough() {
     let (one, other) = (instance(&settings).await, instance(&settings).await);
     one.ping().await.expect("let in");
     let (receipt, stream, session) = (ReceiptId::random(), UsageId::next(), session());
-    assert_eq!(take(&one, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(take(&one, receipt, stream, 1).await, SlotGrant::Taken);
     one.refresh_slots(&[(receipt, stream)], HOUR).await.expect("refreshed");
     assert_eq!(count(&other, receipt).await, 1);
     one.release_slot(receipt, stream).await.expect("given back");
@@ -413,7 +413,7 @@ async fn the_rights_that_the_operators_page_names_are_enough() {
     assert_eq!(find(&other, session.session_id).await.expect("found").progress.streams, 1);
     let mut listener = other.invalidations();
     until("word of a change arrives", async || {
-        one.invalidate(&[Tag::Policy("gold".into())]).await.expect("told");
+        one.invalidate(&[Tag::QuotaPolicy("gold".into())]).await.expect("told");
         listener.try_recv().is_ok()
     })
     .await;
@@ -424,33 +424,33 @@ async fn the_rights_that_the_operators_page_names_are_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_used_is_not_the_first_again_on_a_server_that_came_back_without_its_last_moments() {
+async fn a_server_that_lost_its_last_moments_accepts_no_replay() {
     let mut server = RedisServer::start();
     let state = instance(&settings(server.servers())).await;
-    let terms = UseTerms { window: HOUR, ahead: Duration::ZERO, uses: 1000 };
+    let terms = ReplayTerms { window: HOUR, ahead: Duration::ZERO, uses: 1000 };
     let mut name = 0;
     let mut made_now = async || {
         name += 1;
-        OneUse { name: [name; 32], made_at: Timestamp::now() }
+        ReplayKey { name: [name; 32], made_at: Timestamp::now() }
     };
     let mut first = made_now().await;
     until("something is the first", async || {
         first = made_now().await;
-        state.use_once(first, terms).await.expect("asked") == Use::First
+        state.check_replay(first, terms).await.expect("asked") == ReplayCheck::First
     })
     .await;
     redis::cmd("SAVE").query::<()>(&mut server.client()).expect("saved");
     let unsaved = made_now().await;
-    assert_eq!(state.use_once(unsaved, terms).await.expect("asked"), Use::First);
+    assert_eq!(state.check_replay(unsaved, terms).await.expect("asked"), ReplayCheck::First);
     server.restart();
     until_back(&state).await;
     for used in [first, unsaved] {
-        assert!(matches!(state.use_once(used, terms).await.expect("asked"), Use::Forgotten(_)));
+        assert!(matches!(state.check_replay(used, terms).await.expect("asked"), ReplayCheck::Forgotten(_)));
     }
-    let new = OneUse { made_at: Timestamp::now() + Duration::from_millis(1), ..made_now().await };
-    let ahead = UseTerms { ahead: Duration::from_secs(60), ..terms };
+    let new = ReplayKey { made_at: Timestamp::now() + Duration::from_millis(1), ..made_now().await };
+    let ahead = ReplayTerms { ahead: Duration::from_secs(60), ..terms };
     assert!(
-        matches!(state.use_once(new, ahead).await.expect("asked"), Use::Forgotten(_)),
+        matches!(state.check_replay(new, ahead).await.expect("asked"), ReplayCheck::Forgotten(_)),
         "its maker's clock may be ahead"
     );
 }

@@ -73,7 +73,7 @@ async fn a_server_that_proves_who_it_is_is_used_and_others_are_not() {
     let [one, other] = [one, other].map(|link| RedisState::start(link, Arc::new(SystemClock), 10));
     let mut listener = other.invalidations();
     until("word of a change arrives", async || {
-        one.invalidate(&[Tag::Policy("gold".into())]).await.expect("told");
+        one.invalidate(&[Tag::QuotaPolicy("gold".into())]).await.expect("told");
         listener.try_recv().is_ok()
     })
     .await;

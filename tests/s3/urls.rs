@@ -7,7 +7,7 @@ use penstock::adapters::{
 };
 use penstock_actors::{
     ids::ContentHash,
-    model::Tier,
+    model::StorageTier,
     ports::{PortError, UrlRequest, UrlSigner as _},
     testkit::{
         blob_store_suite::Sample,
@@ -45,7 +45,7 @@ on_each_client!(urls_are_given_for_the_tier_that_is_delivered_from, async |bucke
     let blobs = buckets.store().await;
     let sample = buckets.stored(&blobs, 1000).await;
     let data = buckets.only_data(HOT).await;
-    for (tier, given) in [(None, true), (Some(Tier::Hot), true), (Some(Tier::Cold), false)] {
+    for (tier, given) in [(None, true), (Some(StorageTier::Hot), true), (Some(StorageTier::Cold), false)] {
         let urls = S3Urls::new(blobs.clone(), tier);
         assert_eq!(urls.sign(&wanted(sample.hash)).await.unwrap().is_some(), given, "{tier:?}");
         let path = urls.path(sample.hash).await.unwrap();
@@ -56,7 +56,7 @@ on_each_client!(urls_are_given_for_the_tier_that_is_delivered_from, async |bucke
     buckets.put(BUCKETS[2], &manifest(&sample), buckets.get(HOT, &manifest(&sample)).await).await;
     buckets.remove(HOT, &manifest(&sample)).await;
     buckets.remove(HOT, &data).await;
-    assert_eq!(S3Urls::new(blobs.clone(), Some(Tier::Hot)).sign(&wanted(sample.hash)).await.unwrap(), None);
+    assert_eq!(S3Urls::new(blobs.clone(), Some(StorageTier::Hot)).sign(&wanted(sample.hash)).await.unwrap(), None);
     let signed = S3Urls::new(blobs.clone(), None).sign(&wanted(sample.hash)).await.unwrap().unwrap();
     assert_eq!(get(signed.url).await.body, sample.bytes);
     // And is damaged, and lost: a URL that leads nowhere, or not to all of it, is not given.

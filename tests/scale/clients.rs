@@ -82,7 +82,7 @@ pub(crate) struct Clients {
     places: Vec<Place>,
     requests: Mutex<Vec<Request>>,
     unavailable: AtomicU64,
-    hurry: AtomicBool,
+    flush_now: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -95,7 +95,7 @@ impl Clients {
             places: (0..instances).map(|_| Place::default()).collect(),
             requests: Mutex::default(),
             unavailable: AtomicU64::default(),
-            hurry: AtomicBool::default(),
+            flush_now: AtomicBool::default(),
             stopped: AtomicBool::default(),
         })
     }
@@ -113,7 +113,7 @@ impl Clients {
             tasks.spawn(async move {
                 while !clients.stopped.load(SeqCst) {
                     clients.ask_any(number < PATIENT).await;
-                    if !clients.hurry.load(SeqCst) {
+                    if !clients.flush_now.load(SeqCst) {
                         sleep(PAUSE).await;
                     }
                 }
@@ -123,8 +123,8 @@ impl Clients {
     }
 
     /// Whether clients ask without pauses.
-    pub(crate) fn hurry(&self, is_so: bool) {
-        self.hurry.store(is_so, SeqCst);
+    pub(crate) fn flush_now(&self, is_so: bool) {
+        self.flush_now.store(is_so, SeqCst);
     }
 
     /// Each client reads its answer to the end, and asks no more.

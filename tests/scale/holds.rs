@@ -25,7 +25,7 @@ async fn holds(plan: Plan, happens: impl AsyncFnOnce(&mut Stage) -> Vec<usize>) 
     let killed = happens(&mut stage).await;
 
     let ledger = stage.cluster.client().await;
-    stage.clients.hurry(true);
+    stage.clients.flush_now(true);
     all_is_used_up(&ledger, &stage).await;
     all_refuse(&stage).await;
     stage.clients.stop();
@@ -195,7 +195,7 @@ async fn a_month_that_turns_while_clients_stream_has_its_limits_and_the_next_one
         let ledger = stage.cluster.client().await;
         let (clients, instances) = (stage.clients.clone(), stage.nodes.len());
         // Two products are used up; of the long one something is left.
-        stage.clients.hurry(true);
+        stage.clients.flush_now(true);
         for product in &clients.products[..LONG] {
             within(PATIENCE, "the month is used up", async || {
                 accounts::months(&ledger, product)
@@ -205,7 +205,7 @@ async fn a_month_that_turns_while_clients_stream_has_its_limits_and_the_next_one
             })
             .await;
         }
-        stage.clients.hurry(false);
+        stage.clients.flush_now(false);
         stage.clock.as_ref().unwrap().set(turn - 3.seconds());
         let passes = async |time| {
             within(PATIENCE, "the database's time comes", async || {

@@ -48,7 +48,7 @@ struct Owed {
 
 /// The debts at one moment, so that paying them does not pay debts added since.
 #[derive(Debug, Default)]
-pub(super) struct Receipt {
+pub(super) struct OwedTags {
     tags: Vec<CacheTag>,
     turn: u64,
 }
@@ -58,21 +58,21 @@ impl Debts {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn owe(&self, tags: &[CacheTag]) -> Receipt {
+    pub(super) fn owe(&self, tags: &[CacheTag]) -> OwedTags {
         let mut owed = self.held();
         owed.turn += 1;
         let turn = owed.turn;
         if owed.tags.len() + tags.len() > MOST {
             owed.tags.clear();
             owed.tags.insert(CacheTag::ALL, turn);
-            return Receipt { tags: vec![CacheTag::ALL], turn };
+            return OwedTags { tags: vec![CacheTag::ALL], turn };
         }
         owed.tags.extend(tags.iter().map(|tag| (tag.clone(), turn)));
-        Receipt { tags: tags.to_vec(), turn }
+        OwedTags { tags: tags.to_vec(), turn }
     }
 
     /// Settles the debts of this receipt, except those owed again since.
-    pub(super) fn paid(&self, receipt: &Receipt) {
+    pub(super) fn paid(&self, receipt: &OwedTags) {
         let mut owed = self.held();
         for tag in &receipt.tags {
             if owed.tags.get(tag).is_some_and(|&turn| turn <= receipt.turn) {
@@ -107,15 +107,15 @@ impl Debts {
         self.reminder.notify_one();
     }
 
-    fn some(&self) -> Receipt {
+    fn some(&self) -> OwedTags {
         let owed = self.held();
-        Receipt { tags: owed.tags.keys().take(BATCH).cloned().collect(), turn: owed.turn }
+        OwedTags { tags: owed.tags.keys().take(BATCH).cloned().collect(), turn: owed.turn }
     }
 }
 
 /// Pays debts and checks for restarts of the tier, for as long as the cache exists.
 pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn SharedCache>) {
-    let mut life = Life { known: None, asked: None };
+    let mut life = TierLife { known: None, asked: None };
     let mut waits = waits();
     loop {
         let paid = match core.upgrade() {
@@ -136,7 +136,7 @@ pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn 
 }
 
 /// What is known about the current run of the tier.
-struct Life {
+struct TierLife {
     known: Option<u64>,
     asked: Option<Instant>,
 }
@@ -150,14 +150,14 @@ fn waits() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-async fn pay(core: &Core, shared: &dyn SharedCache, life: &mut Life) -> PortResult<()> {
+async fn pay(core: &Core, shared: &dyn SharedCache, life: &mut TierLife) -> PortResult<()> {
     if !core.debts.is_trusted() || life.asked.is_none_or(|asked| asked.elapsed() >= LIFE_EVERY) {
         let now = shared.life().await?;
         if life.known.is_some_and(|known| known != now) {
             tracing::info!("the shared cache has restarted; this node treats all of its entries as outdated");
             core.outdate(&[CacheTag::ALL]);
         }
-        *life = Life { known: Some(now), asked: Some(Instant::now()) };
+        *life = TierLife { known: Some(now), asked: Some(Instant::now()) };
     }
     loop {
         let receipt = core.debts.some();

@@ -10,11 +10,13 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Core, Load,
+    Core, LoadSpec,
     flights::Flight,
-    memory::{Entry, Value},
+    memory::{CacheEntry, Value},
 };
-use crate::ports::{CacheTag, EntryKey, Loader, Look, PortError, PortResult, Seen, SharedCache, SharedValue};
+use crate::ports::{
+    CacheLookup, CacheTag, EntryKey, Loader, PortError, PortResult, SharedCache, SharedValue, TagVersions,
+};
 
 /// How long a load may keep other instances waiting: longer than any load should take. If the loading instance dies,
 /// the only loss is that the others load in parallel.
@@ -34,15 +36,15 @@ pub(super) struct Fill {
     tags: Vec<CacheTag>,
     flight: Flight,
     /// The value that is served meanwhile.
-    old: Option<Entry>,
+    old: Option<CacheEntry>,
     missed: bool,
 }
 
 /// The state of the shared tier, and whether this instance is to load.
-enum Shared {
+enum SharedAnswer {
     Fresh,
-    /// Load, and store under these versions. The lock is to be given back, if there is one.
-    Load(Option<Seen>, Option<Loader>),
+    /// LoadSpec, and store under these versions. The lock is to be given back, if there is one.
+    Load(Option<TagVersions>, Option<Loader>),
     /// Another instance refreshes the value that is served meanwhile.
     BeingRefreshed,
 }
@@ -53,13 +55,13 @@ impl Fill {
         key: EntryKey,
         mut tags: Vec<CacheTag>,
         flight: Flight,
-        old: Option<Entry>,
+        old: Option<CacheEntry>,
     ) -> Self {
         tags.push(CacheTag::ALL);
         Self { core, key, tags, flight, old, missed: false }
     }
 
-    pub(super) async fn run<T, L, F>(mut self, (good_for, load): Load<T, L>)
+    pub(super) async fn run<T, L, F>(mut self, (good_for, load): LoadSpec<T, L>)
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         L: FnOnce() -> F + Send + 'static,
@@ -69,8 +71,8 @@ impl Fill {
         let (seen, lock) = match &shared {
             None => (None, None),
             Some(shared) => match self.ask::<T>(&**shared).await {
-                Shared::Fresh | Shared::BeingRefreshed => return,
-                Shared::Load(seen, lock) => (seen, lock),
+                SharedAnswer::Fresh | SharedAnswer::BeingRefreshed => return,
+                SharedAnswer::Load(seen, lock) => (seen, lock),
             },
         };
         let counters = self.core.counters.of(self.key.cache);
@@ -110,72 +112,72 @@ impl Fill {
     }
 
     /// Looks into the shared tier; if it has nothing fresh, decides which instance loads.
-    async fn ask<T>(&mut self, shared: &dyn SharedCache) -> Shared
+    async fn ask<T>(&mut self, shared: &dyn SharedCache) -> SharedAnswer
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        match self.look::<T>(shared).await {
-            None => return Shared::Load(None, None),
-            Some(None) => return Shared::Fresh,
+        match self.lookup::<T>(shared).await {
+            None => return SharedAnswer::Load(None, None),
+            Some(None) => return SharedAnswer::Fresh,
             Some(Some(_)) => {}
         }
         let loader = fastrand::u64(..);
         // Look again after taking the lock: another instance may have stored the value and released the lock in
         // between.
         let (locked, look) =
-            join(shared.begin_load(&self.key, loader, LOCK_TTL), shared.look(&self.key, &self.tags)).await;
+            join(shared.begin_load(&self.key, loader, LOCK_TTL), shared.lookup(&self.key, &self.tags)).await;
         let locked = match locked {
             Ok(locked) => locked,
             Err(error) => {
                 self.core.failed(&error);
                 return if matches!(self.taken::<T>(look), Some(None)) {
-                    Shared::Fresh
+                    SharedAnswer::Fresh
                 } else {
-                    Shared::Load(None, None)
+                    SharedAnswer::Load(None, None)
                 };
             }
         };
         let mut current = match self.taken::<T>(look) {
-            None => return Shared::Load(None, None),
+            None => return SharedAnswer::Load(None, None),
             Some(None) => {
                 if locked && let Err(error) = shared.end_load(&self.key, loader).await {
                     self.core.failed(&error);
                 }
-                return Shared::Fresh;
+                return SharedAnswer::Fresh;
             }
-            Some(Some(seen)) if locked => return Shared::Load(Some(seen), Some(loader)),
+            Some(Some(seen)) if locked => return SharedAnswer::Load(Some(seen), Some(loader)),
             Some(Some(seen)) => seen,
         };
         let (began, mut pause) = (tokio::time::Instant::now(), FIRST_LOOK);
         while began.elapsed() < self.core.settings.patience {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_LOOK);
-            match self.look::<T>(shared).await {
-                None => return Shared::Load(None, None),
-                Some(None) => return Shared::Fresh,
+            match self.lookup::<T>(shared).await {
+                None => return SharedAnswer::Load(None, None),
+                Some(None) => return SharedAnswer::Fresh,
                 Some(Some(seen)) => current = seen,
             }
         }
-        if self.serve_old() { Shared::BeingRefreshed } else { Shared::Load(Some(current), None) }
+        if self.serve_stale() { SharedAnswer::BeingRefreshed } else { SharedAnswer::Load(Some(current), None) }
     }
 
     /// One look. Returns `None` when the shared tier does not answer, `Some(None)` when it has a fresh value, and
     /// otherwise the versions to load under. A stale value is handed out at once, and is served while the refresh goes
     /// on.
-    async fn look<T>(&mut self, shared: &dyn SharedCache) -> Option<Option<Seen>>
+    async fn lookup<T>(&mut self, shared: &dyn SharedCache) -> Option<Option<TagVersions>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let look = shared.look(&self.key, &self.tags).await;
+        let look = shared.lookup(&self.key, &self.tags).await;
         self.taken::<T>(look)
     }
 
-    /// The outcome of a look, as [`look`](Self::look) returns it.
-    fn taken<T>(&mut self, look: PortResult<Look>) -> Option<Option<Seen>>
+    /// The outcome of a look, as [`lookup`](Self::lookup) returns it.
+    fn taken<T>(&mut self, look: PortResult<CacheLookup>) -> Option<Option<TagVersions>>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let Look { value, seen } = match look {
+        let CacheLookup { value, seen } = match look {
             Ok(look) => look,
             Err(error) => {
                 self.core.failed(&error);
@@ -243,22 +245,22 @@ impl Fill {
 
     /// Puts a value into memory and answers all requests that wait.
     fn settle(&mut self, value: Value, size: usize, fresh_until: Instant, stale_until: Instant) {
-        let weight = Entry::weight(&self.key, size);
-        let entry = Entry { value, born: self.flight.born(), fresh_until, stale_until, weight };
+        let weight = CacheEntry::weight(&self.key, size);
+        let entry = CacheEntry { value, born: self.flight.born(), fresh_until, stale_until, weight };
         self.put(entry.clone());
         self.flight.answer(Ok(entry.value.clone()));
         self.old = Some(entry);
     }
 
     /// An already outdated value must not replace one that was loaded after it.
-    fn put(&self, entry: Entry) {
+    fn put(&self, entry: CacheEntry) {
         if self.core.generations.is_current(entry.born, &self.tags) {
             self.core.memory.put(&self.key, entry, &self.core.counters);
         }
     }
 
     /// Answers the requests that joined a refresh with the old value; false when it may not be served.
-    fn serve_old(&self) -> bool {
+    fn serve_stale(&self) -> bool {
         match &self.old {
             // Checked now, after the requests have joined.
             Some(old) if self.core.generations.is_current(old.born, &self.tags) => {
@@ -272,10 +274,10 @@ impl Fill {
     /// Reports the error to all requests that wait. The old value continues to be served while it may be.
     fn failed(&self, error: PortError) {
         tracing::debug!(%error, key = %self.key, "a load failed");
-        if self.serve_old() {
+        if self.serve_stale() {
             let again = self.core.clock.monotonic() + RETRY_AFTER;
             if let Some(old) = self.old.clone() {
-                self.put(Entry { fresh_until: again.min(old.stale_until), ..old });
+                self.put(CacheEntry { fresh_until: again.min(old.stale_until), ..old });
             }
         } else {
             self.flight.answer(Err(Arc::new(error)));

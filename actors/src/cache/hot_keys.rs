@@ -10,21 +10,21 @@ use std::{
 
 /// Counters of the most used items.
 #[derive(Debug)]
-pub struct TopUses<T> {
+pub struct HeavyHitters<T> {
     capacity: usize,
-    counts: HashMap<T, Count>,
+    counts: HashMap<T, HeavyHitter>,
     /// The same counters, smallest count first.
     order: BTreeSet<(u64, T)>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Count {
+struct HeavyHitter {
     count: u64,
     /// The count at the takeover: the item's count is too high by at most this.
     inherited: u64,
 }
 
-impl<T: Clone + Eq + Hash + Ord> TopUses<T> {
+impl<T: Clone + Eq + Hash + Ord> HeavyHitters<T> {
     pub fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), counts: HashMap::new(), order: BTreeSet::new() }
     }
@@ -35,16 +35,16 @@ impl<T: Clone + Eq + Hash + Ord> TopUses<T> {
                 self.order.remove(&(count.count, thing.clone()));
                 *count
             }
-            None if self.counts.len() < self.capacity => Count { count: 0, inherited: 0 },
+            None if self.counts.len() < self.capacity => HeavyHitter { count: 0, inherited: 0 },
             None => match self.order.pop_first() {
                 Some((count, pushed_out)) => {
                     self.counts.remove(&pushed_out);
-                    Count { count, inherited: count }
+                    HeavyHitter { count, inherited: count }
                 }
                 None => return,
             },
         };
-        let now = Count { count: before.count + 1, ..before };
+        let now = HeavyHitter { count: before.count + 1, ..before };
         self.order.insert((now.count, thing.clone()));
         self.counts.insert(thing.clone(), now);
     }
@@ -54,7 +54,7 @@ impl<T: Clone + Eq + Hash + Ord> TopUses<T> {
         let mut counts = std::mem::take(&mut self.counts);
         let order = std::mem::take(&mut self.order);
         let most = order.into_iter().rev().filter_map(|(_, thing)| {
-            let Count { count, inherited } = counts.remove(&thing)?;
+            let HeavyHitter { count, inherited } = counts.remove(&thing)?;
             Some((thing, count - inherited))
         });
         most.take(limit).collect()
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn what_is_used_most_is_found_among_many_that_are_used_once() {
-        let mut uses = TopUses::new(10);
+        let mut uses = HeavyHitters::new(10);
         for n in 0..1000_u32 {
             uses.add(&n);
             uses.add(&if n % 3 == 0 { 5000 } else { 6000 });
@@ -85,7 +85,7 @@ mod tests {
             things in prop::collection::vec(0_u8..40, 0..400),
             capacity in 1_usize..20,
         ) {
-            let mut uses = TopUses::new(capacity);
+            let mut uses = HeavyHitters::new(capacity);
             let mut exact = HashMap::<u8, u64>::new();
             for thing in &things {
                 uses.add(thing);

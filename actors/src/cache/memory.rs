@@ -20,7 +20,7 @@ pub(super) type Value = Option<Arc<dyn Any + Send + Sync>>;
 
 /// A value and how long it is good for.
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(super) struct CacheEntry {
     pub(super) value: Value,
     /// The generation before its load began.
     pub(super) born: Generation,
@@ -30,7 +30,7 @@ pub(super) struct Entry {
     pub(super) weight: u32,
 }
 
-impl Entry {
+impl CacheEntry {
     /// The weight of an entry whose value takes this many bytes.
     pub(super) fn weight(key: &EntryKey, value: usize) -> u32 {
         u32::try_from(OVERHEAD + key.id.len() + value).unwrap_or(u32::MAX)
@@ -38,17 +38,17 @@ impl Entry {
 }
 
 /// Entries by key.
-pub(super) struct Memory {
-    entries: Cache<EntryKey, Entry>,
+pub(super) struct MemoryTier {
+    entries: Cache<EntryKey, CacheEntry>,
 }
 
-impl Memory {
+impl MemoryTier {
     pub(super) fn new(bytes: u64, counters: Arc<TieredCounters>) -> Self {
         let entries = Cache::builder()
             .max_capacity(bytes)
-            .weigher(|_, entry: &Entry| entry.weight)
+            .weigher(|_, entry: &CacheEntry| entry.weight)
             .expire_after(UntilStale)
-            .eviction_listener(move |key: Arc<EntryKey>, entry: Entry, cause| {
+            .eviction_listener(move |key: Arc<EntryKey>, entry: CacheEntry, cause| {
                 let counters = counters.of(key.cache);
                 counters.entries.fetch_sub(1, Relaxed);
                 counters.bytes.fetch_sub(u64::from(entry.weight), Relaxed);
@@ -60,11 +60,11 @@ impl Memory {
         Self { entries }
     }
 
-    pub(super) fn get(&self, key: &EntryKey) -> Option<Entry> {
+    pub(super) fn get(&self, key: &EntryKey) -> Option<CacheEntry> {
         self.entries.get(key)
     }
 
-    pub(super) fn put(&self, key: &EntryKey, entry: Entry, counters: &TieredCounters) {
+    pub(super) fn put(&self, key: &EntryKey, entry: CacheEntry, counters: &TieredCounters) {
         let counters = counters.of(key.cache);
         counters.entries.fetch_add(1, Relaxed);
         counters.bytes.fetch_add(u64::from(entry.weight), Relaxed);
@@ -94,12 +94,18 @@ impl Memory {
 /// as long as real ones.
 struct UntilStale;
 
-impl Expiry<EntryKey, Entry> for UntilStale {
-    fn expire_after_create(&self, _: &EntryKey, entry: &Entry, now: Instant) -> Option<Duration> {
+impl Expiry<EntryKey, CacheEntry> for UntilStale {
+    fn expire_after_create(&self, _: &EntryKey, entry: &CacheEntry, now: Instant) -> Option<Duration> {
         Some(entry.stale_until.saturating_duration_since(now))
     }
 
-    fn expire_after_update(&self, _: &EntryKey, entry: &Entry, now: Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(
+        &self,
+        _: &EntryKey,
+        entry: &CacheEntry,
+        now: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
         Some(entry.stale_until.saturating_duration_since(now))
     }
 }

@@ -23,7 +23,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::judge::Judge;
+use self::judge::ClockJudge;
 use crate::{
     clock::{Clock as _, ledger_clock::LedgerClock},
     ports::{PortResult, Timekeeper},
@@ -48,14 +48,14 @@ pub struct WatchSettings {
 
 /// Why a time cannot be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum ClockDoubt {
     /// This machine's wall clock differs from the database's.
     Skewed { ahead: SignedDuration },
     /// The database's clock is this much later than can be proven.
     Leapt { ahead: SignedDuration },
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for ClockDoubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Skewed { ahead } => {
@@ -82,13 +82,13 @@ fn whole(time: SignedDuration) -> SignedDuration {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    judge: Judge,
+struct WatchState {
+    judge: ClockJudge,
     /// By how much this machine's wall clock is ahead of the database's.
     skew: SignedDuration,
     /// Whether the difference has been logged.
     skew_is_told: bool,
-    doubt: Option<Doubt>,
+    doubt: Option<ClockDoubt>,
 }
 
 /// Watches the clocks.
@@ -96,7 +96,7 @@ pub struct ClockWatch {
     clock: Arc<LedgerClock>,
     database: Arc<dyn Timekeeper>,
     settings: WatchSettings,
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
 }
 
 impl ClockWatch {
@@ -116,7 +116,7 @@ impl ClockWatch {
         if std::mem::replace(&mut state.skew_is_told, is_skewed) != is_skewed {
             if is_skewed {
                 let why = "windows and expiry use the database's clock; synchronise both machines with a time server";
-                tracing::warn!("{}: {why}", Doubt::Skewed { ahead: skew });
+                tracing::warn!("{}: {why}", ClockDoubt::Skewed { ahead: skew });
             } else {
                 tracing::info!("this machine's clock and the database's agree again");
             }
@@ -128,7 +128,7 @@ impl ClockWatch {
     ///
     /// # Errors
     /// The database's own.
-    pub async fn doubt(&self) -> PortResult<Option<Doubt>> {
+    pub async fn doubt(&self) -> PortResult<Option<ClockDoubt>> {
         self.judge().await.map(|(doubt, _)| doubt)
     }
 
@@ -161,26 +161,26 @@ impl ClockWatch {
         Ok(now)
     }
 
-    async fn judge(&self) -> PortResult<(Option<Doubt>, Option<Timestamp>)> {
+    async fn judge(&self) -> PortResult<(Option<ClockDoubt>, Option<Timestamp>)> {
         self.measure().await?;
         let trusted = self.database.trusted_time().await?;
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
         let mut state = self.state();
         // While the two clocks differ, neither is a basis to judge a later time by.
         let doubt = if self.is_far_off(state.skew) {
-            Some(Doubt::Skewed { ahead: state.skew })
+            Some(ClockDoubt::Skewed { ahead: state.skew })
         } else {
             let leapt = state.judge.judge(now, uptime, trusted, &self.settings);
-            leapt.map(|ahead| Doubt::Leapt { ahead })
+            leapt.map(|ahead| ClockDoubt::Leapt { ahead })
         };
         Ok((doubt, trusted))
     }
 
     /// Logs that doubt has begun or ended.
-    fn note(&self, doubt: Option<Doubt>) {
+    fn note(&self, doubt: Option<ClockDoubt>) {
         let before = std::mem::replace(&mut self.state().doubt, doubt);
         match (before, doubt) {
-            (None, Some(Doubt::Skewed { .. })) => tracing::error!(
+            (None, Some(ClockDoubt::Skewed { .. })) => tracing::error!(
                 "{}: this instance removes and expires nothing until the two clocks agree",
                 doubt.map(|doubt| doubt.to_string()).unwrap_or_default()
             ),
@@ -204,8 +204,8 @@ impl ClockWatch {
     }
 
     /// The difference between this machine's clock and the database's at the last measurement, in words.
-    pub fn told_skew(&self) -> String {
-        Doubt::Skewed { ahead: self.skew() }.to_string()
+    pub fn reported_skew(&self) -> String {
+        ClockDoubt::Skewed { ahead: self.skew() }.to_string()
     }
 
     /// Whether the clocks differed by more than is allowed at the last measurement.
@@ -219,7 +219,7 @@ impl ClockWatch {
         self.state().doubt.is_some()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WatchState> {
         // No code between lock and unlock can leave it half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

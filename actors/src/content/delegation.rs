@@ -29,7 +29,7 @@ pub struct Delegator {
 }
 
 /// The outcome of a delegation.
-pub enum Delegated {
+pub enum DelegationResult {
     /// The reservation was charged, for this URL.
     Given(SignedUrl),
     /// The store of this content has no URLs: the node streams it itself, on the same reservation.
@@ -38,7 +38,7 @@ pub enum Delegated {
 
 /// Why no URL was issued. Nothing was charged.
 #[derive(Debug, thiserror::Error)]
-pub enum NotDelegated {
+pub enum DelegationError {
     /// The receipt ends within a second.
     #[error("the receipt has no time left")]
     Expired,
@@ -60,28 +60,32 @@ impl Delegator {
     ///
     /// # Errors
     /// The store's own, or that the receipt is no longer good. The whole reservation is then given back.
-    pub async fn delegate(&self, reservation: Reservation, disposition: &str) -> Result<Delegated, NotDelegated> {
+    pub async fn delegate(
+        &self,
+        reservation: Reservation,
+        disposition: &str,
+    ) -> Result<DelegationResult, DelegationError> {
         let signed = self.sign(reservation.grant(), disposition);
         let signed = tokio::time::timeout(PATIENCE, signed)
             .await
             .unwrap_or_else(|elapsed| Err(PortError::unavailable("the blob store", elapsed).into()))?;
         // Signing may have asked the store; meanwhile a refund may have come.
         if reservation.grant().revocation.is_raised() {
-            return Err(NotDelegated::Revoked);
+            return Err(DelegationError::Revoked);
         }
         Ok(match signed {
             Some(signed) => {
                 reservation.delegate();
-                Delegated::Given(signed)
+                DelegationResult::Given(signed)
             }
-            None => Delegated::Kept(Box::new(reservation)),
+            None => DelegationResult::Kept(Box::new(reservation)),
         })
     }
 
-    async fn sign(&self, grant: &Grant, disposition: &str) -> Result<Option<SignedUrl>, NotDelegated> {
+    async fn sign(&self, grant: &Grant, disposition: &str) -> Result<Option<SignedUrl>, DelegationError> {
         let view = &grant.view;
         let Some(content) = &view.content else { return Err(PortError::NotFound("content").into()) };
-        let until = last_moment(self.clock.now(), self.ttl, view.receipt.expires_at).ok_or(NotDelegated::Expired)?;
+        let until = last_moment(self.clock.now(), self.ttl, view.receipt.expires_at).ok_or(DelegationError::Expired)?;
         let wanted =
             UrlRequest { content_hash: content.content_hash, until, media_type: &content.media_type, disposition };
         Ok(self.signer.sign(&wanted).await?)

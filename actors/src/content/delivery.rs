@@ -22,14 +22,14 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     content::{
-        read_ahead::{Leaves, PIECE_BYTES, READ_PATIENCE, StorageStream},
-        reader::{ContentStore, Held},
+        read_ahead::{Leaves, PIECE_BYTES, READ_PATIENCE, ReadAhead},
+        reader::{ContentStore, LeafBytes},
     },
     flow::admission::Permit,
     model::Outcome,
     ports::{Connection, PortError, PortResult},
     quota::{
-        cache::{Ended, Reservation},
+        cache::{Reservation, StreamEnd},
         revocation::Watch,
     },
 };
@@ -44,23 +44,23 @@ const LAST_LOOK: Duration = Duration::from_millis(25);
 
 /// A part of an answer: bytes that are not content (a multipart header), then a range of the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct AnswerPart {
     pub framing: Bytes,
     pub range: Range<u64>,
 }
 
 /// The parts to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    pub parts: VecDeque<Part>,
+pub struct DeliveryPlan {
+    pub parts: VecDeque<AnswerPart>,
     /// After the last part.
     pub tail: Bytes,
 }
 
-impl Plan {
+impl DeliveryPlan {
     /// One range, plain.
     pub fn single(range: Range<u64>) -> Self {
-        Self { parts: VecDeque::from([Part { framing: Bytes::new(), range }]), tail: Bytes::new() }
+        Self { parts: VecDeque::from([AnswerPart { framing: Bytes::new(), range }]), tail: Bytes::new() }
     }
 
     /// Bytes of content: the bytes that are reserved and charged.
@@ -75,9 +75,9 @@ impl Plan {
     }
 
     /// For the first `body_bytes` bytes of the answer: how many are content, and the highest content offset among them.
-    fn reached(&self, mut body_bytes: u64) -> Reached {
-        let mut reached = Reached::default();
-        for Part { framing, range } in &self.parts {
+    fn reached(&self, mut body_bytes: u64) -> SendProgress {
+        let mut reached = SendProgress::default();
+        for AnswerPart { framing, range } in &self.parts {
             body_bytes = body_bytes.saturating_sub(framing.len() as u64);
             let content = body_bytes.min(range.end - range.start);
             if content > 0 {
@@ -91,14 +91,14 @@ impl Plan {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Reached {
+struct SendProgress {
     content_bytes: u64,
     position: u64,
 }
 
 /// An admitted stream, and its destination.
-pub struct Order {
-    pub plan: Plan,
+pub struct DeliveryOrder {
+    pub plan: DeliveryPlan,
     pub reservation: Reservation,
     pub permit: Permit,
     /// Where the connection is unknown, bytes that were handed over count as sent.
@@ -119,12 +119,12 @@ pub enum DeliveryError {
 
 /// The body of one stream.
 pub struct Delivery {
-    plan: Plan,
+    plan: DeliveryPlan,
     /// The part being handed over.
     part: usize,
-    source: Source,
+    source: ByteSource,
     /// Content that was read and not yet handed over.
-    leaf: Option<Held>,
+    leaf: Option<LeafBytes>,
     /// Content bytes left of the part.
     left: u64,
     framing: Bytes,
@@ -150,7 +150,7 @@ enum Leaving {
     After(Pin<Box<Sleep>>, Duration),
 }
 
-enum Source {
+enum ByteSource {
     /// The whole content was read when the delivery was opened.
     Memory,
     Ahead(Leaves),
@@ -162,8 +162,8 @@ impl Delivery {
     ///
     /// # Errors
     /// The store's own; the reservation is then given back.
-    pub async fn open(store: &ContentStore, order: Order, arbiter: &ArbiterHandle) -> PortResult<Self> {
-        let Order { plan, reservation, permit, connection } = order;
+    pub async fn open(store: &ContentStore, order: DeliveryOrder, arbiter: &ArbiterHandle) -> PortResult<Self> {
+        let DeliveryOrder { plan, reservation, permit, connection } = order;
         let view = &reservation.grant().view;
         let Some(meta) = &view.content else { return Err(PortError::NotFound("content")) };
         let mut ranges: VecDeque<Range<u64>> = plan.parts.iter().map(|part| part.range.clone()).collect();
@@ -184,9 +184,9 @@ impl Delivery {
             .unwrap_or_else(|elapsed| Err(PortError::unavailable("the blob store", elapsed)))?;
         ranges.retain(|range| !range.is_empty());
         let source = if ranges.is_empty() {
-            Source::Memory
+            ByteSource::Memory
         } else {
-            Source::Ahead(StorageStream::start(store.clone(), content, ranges, arbiter))
+            ByteSource::Ahead(ReadAhead::start(store.clone(), content, ranges, arbiter))
         };
         let first = plan.parts.front();
         Ok(Self {
@@ -213,12 +213,12 @@ impl Delivery {
         if let Some(watch) = self.watch.take() {
             reservation.grant().revocation.leave(&watch);
         }
-        let Reached { content_bytes, position } = self.plan.reached(sent);
-        reservation.settle(Ended { bytes_sent: content_bytes, position, outcome });
+        let SendProgress { content_bytes, position } = self.plan.reached(sent);
+        reservation.settle(StreamEnd { bytes_sent: content_bytes, position, outcome });
     }
 
     /// Ends early: settles for the bytes that have left the node. No more leave it afterwards.
-    fn break_off(&mut self, outcome: Outcome) {
+    fn abort(&mut self, outcome: Outcome) {
         if self.reservation.is_none() {
             return;
         }
@@ -242,7 +242,7 @@ impl Delivery {
                 Outcome::Failed
             }
         };
-        self.break_off(outcome);
+        self.abort(outcome);
         Poll::Ready(Some(Err(error)))
     }
 
@@ -256,7 +256,7 @@ impl Delivery {
     }
 
     /// Waits until all handed-over bytes have left the node. At most one piece is not worth the wait.
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.handed_over <= PIECE_BYTES {
             return Poll::Ready(());
         }
@@ -286,7 +286,7 @@ impl Delivery {
         if self.leaf.as_ref().is_none_or(|leaf| leaf.bytes.is_empty()) {
             // Give it back before waiting for the next one: a slow store then holds no memory.
             self.leaf = None;
-            let Source::Ahead(leaves) = &mut self.source else { return Poll::Ready(Err(ended_early())) };
+            let ByteSource::Ahead(leaves) = &mut self.source else { return Poll::Ready(Err(ended_early())) };
             match ready!(leaves.poll_recv(cx)) {
                 Some(held) => self.leaf = Some(held?),
                 None => return Poll::Ready(Err(ended_early())),
@@ -361,7 +361,7 @@ impl Stream for Delivery {
                     let tail = std::mem::take(&mut this.tail);
                     return this.hand_over(tail);
                 }
-                ready!(this.poll_left(cx));
+                ready!(this.poll_departure(cx));
                 this.settle(this.handed_over, Outcome::Completed);
                 return Poll::Ready(None);
             };
@@ -403,7 +403,7 @@ impl Drop for Delivery {
         } else {
             Outcome::Aborted
         };
-        self.break_off(outcome);
+        self.abort(outcome);
     }
 }
 
@@ -413,11 +413,11 @@ mod tests {
 
     #[test]
     fn what_is_content_of_the_beginning_of_an_answer() {
-        let part = |framing: &'static [u8], range| Part { framing: Bytes::from_static(framing), range };
+        let part = |framing: &'static [u8], range| AnswerPart { framing: Bytes::from_static(framing), range };
         let parts = VecDeque::from([part(b"--", 90..100), part(b"", 0..0), part(b"---", 0..5)]);
-        let plan = Plan { parts, tail: Bytes::from_static(b"--") };
+        let plan = DeliveryPlan { parts, tail: Bytes::from_static(b"--") };
         let reached = [0, 2, 3, 12, 15, 16, 20, 22].map(|bytes| {
-            let Reached { content_bytes, position } = plan.reached(bytes);
+            let SendProgress { content_bytes, position } = plan.reached(bytes);
             (content_bytes, position)
         });
         assert_eq!(reached, [(0, 0), (0, 0), (1, 91), (10, 100), (10, 100), (11, 100), (15, 100), (15, 100)]);

@@ -88,7 +88,7 @@ impl Quarantine {
     /// Takes note of a change made here or elsewhere; `None`: anything may have changed.
     pub fn heard(&self, change: Option<&Tag>) {
         {
-            let mut heard = self.heard_so_far();
+            let mut heard = self.noted_changes();
             match change {
                 Some(Tag::Content(hash)) if heard.hashes.len() < MOST_HEARD => {
                     heard.hashes.insert(*hash);
@@ -100,14 +100,14 @@ impl Quarantine {
         self.0.wake.notify_one();
     }
 
-    fn heard_so_far(&self) -> MutexGuard<'_, Heard> {
+    fn noted_changes(&self) -> MutexGuard<'_, Heard> {
         self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a change is reported, and takes all changes that were reported until then.
     pub(crate) async fn next_heard(&self) -> Heard {
         self.0.wake.notified().await;
-        std::mem::take(&mut *self.heard_so_far())
+        std::mem::take(&mut *self.noted_changes())
     }
 
     /// Reads the whole list.

@@ -1,4 +1,4 @@
-//! `StorageStream`: reads one open content ahead of its reader.
+//! `ReadAhead`: reads one open content ahead of its reader.
 //!
 //! One actor per large stream. It owns the open source, and reads the next leaf while the connection sends the last
 //! one. Bytes pass through a channel, never through a mailbox.
@@ -13,7 +13,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, ArbiterHandle, AsyncContext, Co
 use tokio::sync::mpsc;
 
 use crate::{
-    content::reader::{ContentStore, Held, OpenContent},
+    content::reader::{ContentStore, LeafBytes, OpenContent},
     ports::{PortError, PortResult},
 };
 
@@ -27,20 +27,20 @@ pub const PIECE_BYTES: u64 = 32 << 10;
 /// A read that takes longer than this has failed: the store hangs.
 pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) type Leaves = mpsc::Receiver<PortResult<Held>>;
+pub(crate) type Leaves = mpsc::Receiver<PortResult<LeafBytes>>;
 
-pub(crate) struct StorageStream {
-    reading: Option<Reading>,
+pub(crate) struct ReadAhead {
+    reading: Option<LeafReader>,
 }
 
-struct Reading {
+struct LeafReader {
     store: ContentStore,
     content: Arc<OpenContent>,
     ranges: VecDeque<Range<u64>>,
-    ahead: mpsc::Sender<PortResult<Held>>,
+    ahead: mpsc::Sender<PortResult<LeafBytes>>,
 }
 
-impl StorageStream {
+impl ReadAhead {
     /// Starts reading the ranges in order. An error is the last item.
     pub(crate) fn start(
         store: ContentStore,
@@ -49,13 +49,13 @@ impl StorageStream {
         arbiter: &ArbiterHandle,
     ) -> Leaves {
         let (ahead, leaves) = mpsc::channel(AHEAD);
-        let stream = Self { reading: Some(Reading { store, content, ranges, ahead }) };
+        let stream = Self { reading: Some(LeafReader { store, content, ranges, ahead }) };
         Self::start_in_arbiter(arbiter, |_| stream);
         leaves
     }
 }
 
-impl Reading {
+impl LeafReader {
     async fn run(mut self) {
         while let Some(range) = self.ranges.pop_front() {
             let mut at = range.start;
@@ -78,7 +78,7 @@ impl Reading {
     }
 }
 
-impl Actor for StorageStream {
+impl Actor for ReadAhead {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {

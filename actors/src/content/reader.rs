@@ -117,7 +117,7 @@ impl OpenContent {
 }
 
 /// Bytes of one leaf, with the permit for them.
-pub struct Held {
+pub struct LeafBytes {
     pub bytes: Bytes,
     /// `None` for a small piece that was copied out of its leaf.
     _permit: Option<Permit>,
@@ -259,7 +259,7 @@ impl ContentStore {
     ///
     /// # Errors
     /// `Corrupt` when the bytes are not those that were stored; `Unavailable` when the store does not answer.
-    pub async fn read(&self, content: &Arc<OpenContent>, range: Range<u64>, piece: u64) -> PortResult<Held> {
+    pub async fn read(&self, content: &Arc<OpenContent>, range: Range<u64>, piece: u64) -> PortResult<LeafBytes> {
         self.admit(content.hash)?;
         content.renew(self.epoch.load(Relaxed));
         let leaf = range.start / LEAF_BYTES;
@@ -269,7 +269,7 @@ impl ContentStore {
         if let Some(permit) = self.read_ahead.try_admit(length) {
             let bytes = self.leaf(content, leaf).await?;
             let within = (range.start - bounds.start) as usize..(end - bounds.start) as usize;
-            return Ok(Held { bytes: bytes.slice(within), _permit: Some(permit) });
+            return Ok(LeafBytes { bytes: bytes.slice(within), _permit: Some(permit) });
         }
         let end = end.min(range.start + piece);
         let within = (range.start - bounds.start) as usize..(end - bounds.start) as usize;
@@ -278,10 +278,10 @@ impl ContentStore {
             && !self.leaves.contains_key(&(content.hash, leaf))
         {
             let bytes = self.read_exactly(content, range.start..end).await?;
-            return Ok(Held { bytes, _permit: None });
+            return Ok(LeafBytes { bytes, _permit: None });
         }
         let bytes = self.leaf(content, leaf).await?;
-        Ok(Held { bytes: Bytes::copy_from_slice(&bytes[within]), _permit: None })
+        Ok(LeafBytes { bytes: Bytes::copy_from_slice(&bytes[within]), _permit: None })
     }
 
     /// One whole leaf, from the cache or from one read that all its readers share.

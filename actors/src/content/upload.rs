@@ -53,7 +53,7 @@ pub enum IngestError {
 
 /// The outcome of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ingested {
+pub struct UploadedContent {
     pub meta: ContentMeta,
     /// False when the content was already stored.
     pub created: bool,
@@ -85,7 +85,7 @@ impl Ingest {
 
     /// Stores an upload of content in this quarantine although copies exist: a store may take those for intact by their
     /// size. The content stays in quarantine until the new copy has been verified.
-    pub fn mending(self, quarantine: Quarantine) -> Self {
+    pub fn with_repair(self, quarantine: Quarantine) -> Self {
         Self { quarantine, ..self }
     }
 
@@ -202,7 +202,7 @@ impl Upload {
         expected: Option<ContentHash>,
         media_type: String,
         producer: ProducerId,
-    ) -> Result<Ingested, IngestError> {
+    ) -> Result<UploadedContent, IngestError> {
         let (hash, size_bytes) = self.writer.digest().await?;
         if let Some(expected) = expected.filter(|expected| *expected != hash) {
             return Err(IngestError::DigestMismatch { expected, actual: hash });
@@ -217,7 +217,7 @@ impl Upload {
         self.writer.commit().await?;
         let created = catalog.complete_content(hash).await?;
         let meta = if created { meta } else { catalog.content_of(hash, producer).await?.unwrap_or(meta) };
-        Ok(Ingested { meta, created })
+        Ok(UploadedContent { meta, created })
     }
 }
 

@@ -18,23 +18,23 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The bandwidth of one receipt on this instance.
 #[derive(Debug)]
-pub struct Pacer {
+pub struct TokenBucket {
     rate: f64,
     headroom: f64,
     burst: f64,
     burst_rate: f64,
-    state: Mutex<Buckets>,
+    state: Mutex<BucketState>,
 }
 
 #[derive(Debug)]
-struct Buckets {
+struct BucketState {
     /// May be negative: the debt from which waits are computed.
     tokens: f64,
     burst: f64,
     at: Instant,
 }
 
-impl Pacer {
+impl TokenBucket {
     /// The pacer of a policy, or `None` where it has no bandwidth limit.
     pub fn of(policy: &QuotaPolicy, now: Instant) -> Option<Self> {
         let rate = policy.max_bandwidth_mbps? * 1e6 / 8.0;
@@ -49,7 +49,7 @@ impl Pacer {
             headroom,
             burst,
             burst_rate: burst / (minutes * 60.0),
-            state: Mutex::new(Buckets { tokens: headroom, burst, at: now }),
+            state: Mutex::new(BucketState { tokens: headroom, burst, at: now }),
         })
     }
 
@@ -57,7 +57,7 @@ impl Pacer {
     pub fn at_rate(bytes_per_second: u64, now: Instant) -> Self {
         let rate = bytes_per_second.max(1) as f64;
         let headroom = rate * HEADROOM_SECONDS;
-        let state = Mutex::new(Buckets { tokens: headroom, burst: 0.0, at: now });
+        let state = Mutex::new(BucketState { tokens: headroom, burst: 0.0, at: now });
         Self { rate, headroom, burst: 0.0, burst_rate: 0.0, state }
     }
 
@@ -97,14 +97,14 @@ mod tests {
 
     #[test]
     fn no_limit_has_no_pacer() {
-        assert!(Pacer::of(&QuotaPolicy::default(), Instant::now()).is_none());
+        assert!(TokenBucket::of(&QuotaPolicy::default(), Instant::now()).is_none());
     }
 
     #[test]
     fn the_smallest_rate_has_a_longest_wait() {
         let now = Instant::now();
         for mbps in [f64::MIN_POSITIVE, 1e-300, 1e-9] {
-            let pacer = Pacer::of(&policy(mbps, 0), now).expect("a limit");
+            let pacer = TokenBucket::of(&policy(mbps, 0), now).expect("a limit");
             assert_eq!(pacer.take(1 << 20, now), LONGEST_WAIT);
         }
     }
@@ -117,7 +117,7 @@ mod tests {
             pieces in proptest::collection::vec((1_usize..65_536, 0_u64..50), 1..200),
         ) {
             let start = Instant::now();
-            let pacer = Pacer::of(&policy(mbps, burst), start).expect("a limit");
+            let pacer = TokenBucket::of(&policy(mbps, burst), start).expect("a limit");
             let rate = mbps * 1e6 / 8.0;
             let (mut now, mut sent) = (start, 0.0);
             for (bytes, idle_millis) in pieces {
@@ -133,7 +133,7 @@ mod tests {
         #[test]
         fn a_steady_reader_gets_the_whole_rate(mbps in 1.0_f64..1000.0) {
             let start = Instant::now();
-            let pacer = Pacer::of(&policy(mbps, 0), start).expect("a limit");
+            let pacer = TokenBucket::of(&policy(mbps, 0), start).expect("a limit");
             let mut now = start;
             let bytes = 10_000_000_usize;
             for _ in 0..bytes / 50_000 {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Ancestry, Decision, Facts, Policy,
+    Ancestry, Decision, Facts, GovernancePolicy,
     tests::{facts, now},
 };
 
@@ -40,7 +40,7 @@ fn the_examples_come_to_what_the_page_says() {
         if document.get("rules").is_none() {
             continue;
         }
-        let policy = Policy::read(document).expect("an example is a policy");
+        let policy = GovernancePolicy::read(document).expect("an example is a policy");
         policies += 1;
         for example in text.lines().filter_map(example) {
             let (ancestry, media_type) = (Some(example.ancestry), "text/csv");

@@ -25,12 +25,12 @@ pub struct Rule {
 
 /// A policy, with the document that it was read from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
+pub struct GovernancePolicy {
     document: Value,
     rules: Vec<Rule>,
 }
 
-impl Policy {
+impl GovernancePolicy {
     /// Reads a document.
     ///
     /// # Errors
@@ -100,13 +100,13 @@ impl Policy {
     }
 }
 
-impl Serialize for Policy {
+impl Serialize for GovernancePolicy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.document.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Policy {
+impl<'de> Deserialize<'de> for GovernancePolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::read(Value::deserialize(deserializer)?).map_err(|flaws| {
             let told: Vec<_> = flaws.iter().map(|flaw| format!("{}: {}", flaw.path, flaw.detail)).collect();

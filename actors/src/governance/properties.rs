@@ -129,7 +129,7 @@ fn documents() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn whatever_comes_is_read_or_refused_with_paths(document in documents()) {
-        match Policy::read(document.clone()) {
+        match GovernancePolicy::read(document.clone()) {
             Ok(policy) => prop_assert_eq!(policy.document(), &document),
             Err(flaws) => prop_assert!((1..=FLAWS).contains(&flaws.len())),
         }
@@ -139,7 +139,7 @@ proptest! {
     fn a_policy_survives_its_text(condition in conditions()) {
         let policy = requiring(&condition);
         let text = serde_json::to_string(&policy).expect("JSON");
-        prop_assert_eq!(serde_json::from_str::<Policy>(&text).expect("a policy"), policy);
+        prop_assert_eq!(serde_json::from_str::<GovernancePolicy>(&text).expect("a policy"), policy);
     }
 
     #[test]

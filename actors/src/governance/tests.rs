@@ -23,11 +23,11 @@ pub(super) fn facts(meta: &Value) -> Facts<'_> {
     }
 }
 
-pub(super) fn policy(rules: &Value) -> Policy {
-    Policy::read(json!({ "rules": rules })).expect("a policy")
+pub(super) fn policy(rules: &Value) -> GovernancePolicy {
+    GovernancePolicy::read(json!({ "rules": rules })).expect("a policy")
 }
 
-pub(super) fn requiring(condition: &Value) -> Policy {
+pub(super) fn requiring(condition: &Value) -> GovernancePolicy {
     policy(&json!([{ "id": "r", "require": condition }]))
 }
 
@@ -212,7 +212,7 @@ fn evidence_is_bounded() {
 }
 
 fn flaws(document: Value) -> Vec<(String, String)> {
-    let flaws = Policy::read(document).expect_err("it is flawed");
+    let flaws = GovernancePolicy::read(document).expect_err("it is flawed");
     flaws.into_iter().map(|flaw| (flaw.path, flaw.detail)).collect()
 }
 
@@ -293,7 +293,7 @@ fn nested(depth: usize) -> Value {
 
 #[test]
 fn a_policy_that_nests_too_deep_or_is_too_large_is_told_where() {
-    assert!(Policy::read(json!({ "rules": [{ "id": "a", "require": nested(DEPTH) }] })).is_ok());
+    assert!(GovernancePolicy::read(json!({ "rules": [{ "id": "a", "require": nested(DEPTH) }] })).is_ok());
     let deep = flaws(json!({ "rules": [{ "id": "a", "require": nested(100) }] }));
     assert_eq!(deep.len(), 1);
     assert_eq!(deep[0].0, format!("rules[0].require{}", ".not".repeat(DEPTH)));
@@ -301,7 +301,7 @@ fn a_policy_that_nests_too_deep_or_is_too_large_is_told_where() {
 
     let rule = |number: usize| json!({ "id": format!("r{number}"), "require": { "maxAgeDays": 1 } });
     let rules = |count: usize| json!({ "rules": (0..count).map(rule).collect::<Vec<_>>() });
-    assert!(Policy::read(rules(RULES)).is_ok());
+    assert!(GovernancePolicy::read(rules(RULES)).is_ok());
     assert_eq!(paths(rules(RULES + 1)), ["rules"]);
 
     let parts = vec![json!({ "maxAgeDays": 1 }); VALUES];
@@ -309,7 +309,7 @@ fn a_policy_that_nests_too_deep_or_is_too_large_is_told_where() {
         let rule = |number: usize| json!({ "id": format!("r{number}"), "require": { "all": parts } });
         json!({ "rules": (0..rules).map(rule).collect::<Vec<_>>() })
     };
-    assert!(Policy::read(wide(1)).is_ok());
+    assert!(GovernancePolicy::read(wide(1)).is_ok());
     // 1 + 256 + 1 + 254, and then one beyond the limit.
     assert_eq!(paths(wide(3)), ["rules[1].require.all[254]"]);
     let longer = json!({ "rules": [{ "id": "a", "require": { "licence": vec!["MIT"; VALUES + 1] } }] });

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     clock::to_micros,
     model::{
-        Bringer, EventHash, EventKind, Facet, Facets, LineageEvent, Mention, NodeKind, NodeName, RunState,
+        EventHash, EventKind, Facet, FacetSource, Facets, LineageEvent, MentionedNode, NodeKind, NodeName, RunState,
         json_path::push_member, moment::moment,
     },
 };
@@ -29,13 +29,13 @@ const TOLD_BYTES: usize = 512;
 
 /// A fault that keeps an event from being stored: where it is, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct EventViolation {
     /// As in `inputs[3].name`.
     pub path: String,
     pub detail: String,
 }
 
-impl Fault {
+impl EventViolation {
     /// Texts that are too long are cut.
     pub fn new(path: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { path: cut(path.into()), detail: cut(detail.into()) }
@@ -88,7 +88,7 @@ pub fn read(
     body: String,
     bounds: &EventBounds,
     now: Timestamp,
-) -> Result<LineageEvent, Vec<Fault>> {
+) -> Result<LineageEvent, Vec<EventViolation>> {
     let (hash, run) = (hash_of(value), value["run"]["runId"].as_str());
     let mut reader =
         Reader { bounds, hash, run, time: Timestamp::UNIX_EPOCH, facets: 0, mentions: Vec::new(), faults: Vec::new() };
@@ -138,14 +138,14 @@ struct Reader<'a> {
     run: Option<&'a str>,
     time: Timestamp,
     facets: usize,
-    mentions: Vec<Mention>,
-    faults: Vec<Fault>,
+    mentions: Vec<MentionedNode>,
+    faults: Vec<EventViolation>,
 }
 
 impl Reader<'_> {
     fn fault(&mut self, path: impl Into<String>, detail: impl Into<String>) {
         if self.faults.len() < FAULTS {
-            self.faults.push(Fault::new(path, detail));
+            self.faults.push(EventViolation::new(path, detail));
         }
     }
 
@@ -195,7 +195,7 @@ impl Reader<'_> {
             self.mentions[place].facets.merge(facets);
             return place;
         }
-        self.mentions.push(Mention { name, key, facets });
+        self.mentions.push(MentionedNode { name, key, facets });
         self.mentions.len() - 1
     }
 
@@ -219,7 +219,7 @@ impl Reader<'_> {
         let Some(members) = value.as_object().filter(|members| members.len() <= self.bounds.facets) else {
             return facets;
         };
-        let by = Bringer { hash: self.hash, at: self.time.as_microsecond(), run: self.run };
+        let by = FacetSource { hash: self.hash, at: self.time.as_microsecond(), run: self.run };
         for (name, value) in members {
             facets.insert(name.clone(), Facet::new(&by, value, self.bounds.facet_bytes));
         }

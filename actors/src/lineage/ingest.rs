@@ -26,12 +26,12 @@ use crate::{
     clock::Clock,
     flow::admission::{Admission, AdmissionSnapshot, Permit},
     model::LineageEvent,
-    ports::{Ingested, Kept, LineageStore, PortError, PortResult},
+    ports::{EventOutcome, Ingested, LineageStore, PortError, PortResult},
 };
 
 mod batch;
 
-use self::batch::{Offer, Part, Waiting, batch_of};
+use self::batch::{Offer, OfferPart, PendingOffers, batch_of};
 
 /// Bounds of the ingest.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,7 @@ pub struct LineageIngestCounters {
 /// Answered when the actor runs; until then its mailbox has a limit.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-struct Ready(oneshot::Sender<()>);
+struct WhenStarted(oneshot::Sender<()>);
 
 /// The handle of the ingest.
 #[derive(Clone)]
@@ -91,7 +91,7 @@ impl LineageHandle {
     /// Waits until the actor runs.
     pub async fn started(&self) {
         let (reply, ready) = oneshot::channel();
-        if self.addr.try_send(Ready(reply)).is_ok() {
+        if self.addr.try_send(WhenStarted(reply)).is_ok() {
             let _ = ready.await;
         }
     }
@@ -111,7 +111,7 @@ impl LineageHandle {
     ///
     /// # Errors
     /// The store's answer to the batch that they were in.
-    pub async fn keep(&self, events: Vec<LineageEvent>, permit: Permit) -> PortResult<Vec<Kept>> {
+    pub async fn keep(&self, events: Vec<LineageEvent>, permit: Permit) -> PortResult<Vec<EventOutcome>> {
         let gone = || PortError::unavailable("lineage ingest", "the actor is gone");
         let (reply, answer) = oneshot::channel();
         self.addr.try_send(Offer::new(events, permit, reply)).map_err(|_| gone())?;
@@ -140,7 +140,7 @@ impl LineageHandle {
 pub struct LineageIngest {
     deps: LineageIngestDeps,
     counters: Arc<LineageIngestCounters>,
-    waiting: Waiting,
+    waiting: PendingOffers,
     /// Offers that are sent before those that wait; each inner queue is one batch. They are halves of a rejected batch,
     /// and rests of offers that were too large for one batch.
     ahead: VecDeque<VecDeque<Offer>>,
@@ -150,7 +150,14 @@ pub struct LineageIngest {
 
 impl LineageIngest {
     fn new(settings: LineageIngestSettings, deps: LineageIngestDeps, counters: Arc<LineageIngestCounters>) -> Self {
-        Self { deps, counters, waiting: Waiting::new(settings), ahead: VecDeque::new(), in_flight: false, armed: false }
+        Self {
+            deps,
+            counters,
+            waiting: PendingOffers::new(settings),
+            ahead: VecDeque::new(),
+            in_flight: false,
+            armed: false,
+        }
     }
 
     /// Sends a batch if one is due; otherwise sets the timer for it.
@@ -181,7 +188,7 @@ impl LineageIngest {
         }
     }
 
-    fn send(&mut self, mut batch: Vec<Part>, ctx: &mut Context<Self>) {
+    fn send(&mut self, mut batch: Vec<OfferPart>, ctx: &mut Context<Self>) {
         self.in_flight = true;
         let sizes: Vec<usize> = batch.iter().map(|part| part.events.len()).collect();
         let events: Vec<LineageEvent> = batch.iter_mut().flat_map(|part| part.events.drain(..)).collect();
@@ -197,13 +204,19 @@ impl LineageIngest {
         }));
     }
 
-    fn answered(&mut self, batch: Vec<Part>, sizes: &[usize], events: Vec<LineageEvent>, answer: PortResult<Ingested>) {
+    fn answered(
+        &mut self,
+        batch: Vec<OfferPart>,
+        sizes: &[usize],
+        events: Vec<LineageEvent>,
+        answer: PortResult<Ingested>,
+    ) {
         match answer {
             Ok(Ingested { kept, .. }) => {
                 self.counters.batches.fetch_add(1, Relaxed);
                 self.count(&kept);
                 let mut kept = kept.into_iter();
-                for (Part { mut offer, .. }, size) in batch.into_iter().zip(sizes) {
+                for (OfferPart { mut offer, .. }, size) in batch.into_iter().zip(sizes) {
                     offer.kept.extend(kept.by_ref().take(*size));
                     if offer.events.is_empty() {
                         // A caller that has left needs no answer.
@@ -218,7 +231,7 @@ impl LineageIngest {
                 let mut offers: VecDeque<Offer> = batch
                     .into_iter()
                     .zip(sizes)
-                    .map(|(part, size)| Part { events: events.by_ref().take(*size).collect(), ..part }.undone())
+                    .map(|(part, size)| OfferPart { events: events.by_ref().take(*size).collect(), ..part }.undone())
                     .collect();
                 let later = offers.split_off(offers.len() / 2);
                 self.ahead.push_front(later);
@@ -229,18 +242,18 @@ impl LineageIngest {
                 self.counters.failed.fetch_add((events.len() + later) as u64, Relaxed);
                 tracing::warn!(%error, events = events.len(), "the store did not keep a batch of lineage events; their senders get an error and can send them again");
                 let error = Arc::new(error);
-                for Part { offer, .. } in batch {
+                for OfferPart { offer, .. } in batch {
                     let _ = offer.reply.send(Err(PortError::shared(&error)));
                 }
             }
         }
     }
 
-    fn count(&self, kept: &[Kept]) {
-        let count = |what: Kept| kept.iter().filter(|kept| **kept == what).count() as u64;
-        self.counters.new.fetch_add(count(Kept::New), Relaxed);
-        self.counters.known.fetch_add(count(Kept::Known), Relaxed);
-        self.counters.left.fetch_add(count(Kept::Left), Relaxed);
+    fn count(&self, kept: &[EventOutcome]) {
+        let count = |what: EventOutcome| kept.iter().filter(|kept| **kept == what).count() as u64;
+        self.counters.new.fetch_add(count(EventOutcome::New), Relaxed);
+        self.counters.known.fetch_add(count(EventOutcome::Known), Relaxed);
+        self.counters.left.fetch_add(count(EventOutcome::Left), Relaxed);
     }
 }
 
@@ -257,10 +270,10 @@ impl Handler<Offer> for LineageIngest {
     }
 }
 
-impl Handler<Ready> for LineageIngest {
+impl Handler<WhenStarted> for LineageIngest {
     type Result = ();
 
-    fn handle(&mut self, Ready(reply): Ready, _: &mut Self::Context) {
+    fn handle(&mut self, WhenStarted(reply): WhenStarted, _: &mut Self::Context) {
         let _ = reply.send(());
     }
 }

@@ -18,9 +18,9 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    lineage::event::{self, EventBounds, Fault, day_of},
+    lineage::event::{self, EventBounds, EventViolation, day_of},
     model::{EventKind, LineageEvent},
-    ports::{OutboxEntry, Told},
+    ports::{OutboxEntry, OutboxKind},
 };
 
 /// The definition of a run event in the schema.
@@ -31,7 +31,7 @@ const JOB_TYPE: &str = "https://openlineage.io/spec/facets/2-0-3/JobTypeJobFacet
 
 /// The sender of the events.
 #[derive(Debug, Clone)]
-pub struct OwnNames {
+pub struct NodeEventNames {
     /// The namespace of the node's jobs and datasets.
     pub namespace: String,
     /// The `producer` of the events, a URI.
@@ -40,11 +40,11 @@ pub struct OwnNames {
 
 /// Why an entry makes no events.
 #[derive(Debug, thiserror::Error)]
-pub enum Untellable {
+pub enum EventBuildError {
     #[error("the entry lacks {0}")]
     Lacks(&'static str),
     #[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect::<Vec<_>>().join("; "))]
-    Faults(Vec<Fault>),
+    Faults(Vec<EventViolation>),
 }
 
 /// The events of an entry.
@@ -53,34 +53,34 @@ pub enum Untellable {
 /// When the entry is malformed, or is too old for the window.
 pub fn events(
     entry: &OutboxEntry,
-    names: &OwnNames,
+    names: &NodeEventNames,
     bounds: &EventBounds,
     now: Timestamp,
-) -> Result<Vec<LineageEvent>, Untellable> {
-    let teller = Teller { entry, names };
+) -> Result<Vec<LineageEvent>, EventBuildError> {
+    let teller = EventBuilder { entry, names };
     let values = match entry.told {
-        Told::Upload => vec![teller.upload()?],
-        Told::Asset => vec![teller.asset()?],
-        Told::Receipt => vec![teller.receipt()?],
-        Told::Streams => {
-            let contents = entry.detail.as_array().ok_or(Untellable::Lacks("contents"))?;
+        OutboxKind::Upload => vec![teller.upload()?],
+        OutboxKind::Asset => vec![teller.asset()?],
+        OutboxKind::Receipt => vec![teller.receipt()?],
+        OutboxKind::Streams => {
+            let contents = entry.detail.as_array().ok_or(EventBuildError::Lacks("contents"))?;
             contents.iter().map(|content| teller.streams(content)).collect::<Result<_, _>>()?
         }
     };
     let read = |value: Value| {
         let body = value.to_string();
-        event::read(EventKind::Run, &value, body, bounds, now).map_err(Untellable::Faults)
+        event::read(EventKind::Run, &value, body, bounds, now).map_err(EventBuildError::Faults)
     };
     values.into_iter().map(read).collect()
 }
 
-struct Teller<'a> {
+struct EventBuilder<'a> {
     entry: &'a OutboxEntry,
-    names: &'a OwnNames,
+    names: &'a NodeEventNames,
 }
 
-impl Teller<'_> {
-    fn upload(&self) -> Result<Value, Untellable> {
+impl EventBuilder<'_> {
+    fn upload(&self) -> Result<Value, EventBuildError> {
         let hash = text(&self.entry.detail, "content")?;
         let facet = json!({ "sizeBytes": self.entry.detail["size"], "mediaType": self.entry.detail["mediaType"] });
         let content = self.dataset(&format!("content/{hash}"), "facets", &self.facet("content", &facet));
@@ -88,7 +88,7 @@ impl Teller<'_> {
         Ok(self.event(run, &format!("upload/{hash}"), "UPLOAD", &json!([]), &json!([content])))
     }
 
-    fn asset(&self) -> Result<Value, Untellable> {
+    fn asset(&self) -> Result<Value, EventBuildError> {
         let (hash, version) = (text(&self.entry.detail, "content")?, id(&self.entry.detail, "version")?);
         let facet = self.facet("asset", &json!({ "name": self.entry.detail["name"] }));
         let mut outputs = vec![self.dataset(&format!("asset/{version}"), "facets", &facet)];
@@ -100,7 +100,7 @@ impl Teller<'_> {
         Ok(self.event(run, &format!("publish/{version}"), "PUBLISH", &inputs, &json!(outputs)))
     }
 
-    fn receipt(&self) -> Result<Value, Untellable> {
+    fn receipt(&self) -> Result<Value, EventBuildError> {
         let (receipt, version) = (id(&self.entry.detail, "receipt")?, id(&self.entry.detail, "version")?);
         let run = self.run_of(&["sell", &receipt.to_string()]);
         let inputs = json!([self.plain_dataset(&format!("asset/{version}"))]);
@@ -110,7 +110,7 @@ impl Teller<'_> {
     }
 
     /// One content of a batch of usage.
-    fn streams(&self, content: &Value) -> Result<Value, Untellable> {
+    fn streams(&self, content: &Value) -> Result<Value, EventBuildError> {
         let hash = text(content, "content")?;
         let (first, last) = (time(content, "first")?, time(content, "last")?);
         let facet = json!({
@@ -131,7 +131,7 @@ impl Teller<'_> {
     }
 
     fn event(&self, run: Uuid, job: &str, job_type: &str, inputs: &Value, outputs: &Value) -> Value {
-        let OwnNames { namespace, producer } = self.names;
+        let NodeEventNames { namespace, producer } = self.names;
         json!({
             "eventType": "COMPLETE",
             "eventTime": self.entry.happened_at.to_string(),
@@ -184,17 +184,17 @@ impl Teller<'_> {
     }
 }
 
-fn text<'a>(value: &'a Value, member: &'static str) -> Result<&'a str, Untellable> {
-    value[member].as_str().ok_or(Untellable::Lacks(member))
+fn text<'a>(value: &'a Value, member: &'static str) -> Result<&'a str, EventBuildError> {
+    value[member].as_str().ok_or(EventBuildError::Lacks(member))
 }
 
-fn id(value: &Value, member: &'static str) -> Result<Uuid, Untellable> {
-    Uuid::try_parse(text(value, member)?).map_err(|_| Untellable::Lacks(member))
+fn id(value: &Value, member: &'static str) -> Result<Uuid, EventBuildError> {
+    Uuid::try_parse(text(value, member)?).map_err(|_| EventBuildError::Lacks(member))
 }
 
-fn time(value: &Value, member: &'static str) -> Result<Timestamp, Untellable> {
-    let micros = value[member].as_i64().ok_or(Untellable::Lacks(member))?;
-    Timestamp::from_microsecond(micros).map_err(|_| Untellable::Lacks(member))
+fn time(value: &Value, member: &'static str) -> Result<Timestamp, EventBuildError> {
+    let micros = value[member].as_i64().ok_or(EventBuildError::Lacks(member))?;
+    Timestamp::from_microsecond(micros).map_err(|_| EventBuildError::Lacks(member))
 }
 
 #[cfg(test)]
@@ -206,10 +206,10 @@ mod tests {
     const NOW: &str = "2026-11-23T12:00:00Z";
     const ID: &str = "67e5504410b1426f9247bb680e5fe0c8";
 
-    fn told(told: Told, detail: Value) -> Result<Vec<LineageEvent>, Untellable> {
+    fn told(told: OutboxKind, detail: Value) -> Result<Vec<LineageEvent>, EventBuildError> {
         let now: Timestamp = NOW.parse().expect("a time");
         let entry = OutboxEntry { id: 7, told, happened_at: now, detail };
-        let names = OwnNames { namespace: "penstock".into(), producer: "urn:penstock:node".into() };
+        let names = NodeEventNames { namespace: "penstock".into(), producer: "urn:penstock:node".into() };
         let bounds = EventBounds {
             datasets: 10,
             facets: 10,
@@ -229,19 +229,20 @@ mod tests {
     #[test]
     fn each_entry_tells_its_part_of_the_graph() {
         let hash = "ab".repeat(32);
-        let upload =
-            &told(Told::Upload, json!({ "content": hash, "size": 7, "mediaType": "text/plain" })).expect("events")[0];
+        let upload = &told(OutboxKind::Upload, json!({ "content": hash, "size": 7, "mediaType": "text/plain" }))
+            .expect("events")[0];
         assert_eq!(
             (names(upload), &upload.edges[..]),
             (vec![format!("upload/{hash}"), format!("content/{hash}")], &[(0, 1)][..])
         );
         let detail = json!({ "version": ID, "content": hash, "name": "Tides", "dataset": "sea" });
-        let asset = &told(Told::Asset, detail).expect("events")[0];
+        let asset = &told(OutboxKind::Asset, detail).expect("events")[0];
         let version = "67e55044-10b1-426f-9247-bb680e5fe0c8";
         let expected =
             [format!("publish/{version}"), format!("content/{hash}"), format!("asset/{version}"), "dataset/sea".into()];
         assert_eq!((names(asset), &asset.edges[..]), (expected.into(), &[(0, 2), (0, 3), (1, 0)][..]));
-        let receipt = &told(Told::Receipt, json!({ "receipt": ID, "version": ID, "tier": "gold" })).expect("events")[0];
+        let receipt =
+            &told(OutboxKind::Receipt, json!({ "receipt": ID, "version": ID, "tier": "gold" })).expect("events")[0];
         assert_eq!(names(receipt), [format!("sell/{version}"), format!("asset/{version}")]);
     }
 
@@ -249,7 +250,7 @@ mod tests {
     fn a_receipt_is_not_to_be_learnt_from_its_run() {
         let secret = "11111111-2222-4333-8444-555555555555";
         let event =
-            &told(Told::Receipt, json!({ "receipt": secret, "version": ID, "tier": "gold" })).expect("events")[0];
+            &told(OutboxKind::Receipt, json!({ "receipt": secret, "version": ID, "tier": "gold" })).expect("events")[0];
         assert!(!event.body.contains(secret) && !event.body.contains(&secret.replace('-', "")));
         let run = event.run.expect("a run").as_uuid();
         assert_eq!((run.get_version_num(), run.get_variant()), (8, uuid::Variant::RFC4122));
@@ -262,24 +263,24 @@ mod tests {
             json!({ "content": hash.repeat(32), "streams": 3, "bytes": 9, "first": micros - 1, "last": micros })
         };
         let day = "2026-11-23T01:00:00Z";
-        let events =
-            told(Told::Streams, json!([content("ab", day), content("cd", day), content("ab", NOW)])).expect("events");
+        let events = told(OutboxKind::Streams, json!([content("ab", day), content("cd", day), content("ab", NOW)]))
+            .expect("events");
         assert_eq!(events.len(), 3);
         assert_eq!(events[0].run, events[2].run);
         assert_ne!(events[0].run, events[1].run);
         assert!(events.iter().all(|event| event.state == Some(crate::model::RunState::Running)));
-        let yesterday = &told(Told::Streams, json!([content("ab", "2026-11-22T23:59:59Z")])).expect("events")[0];
+        let yesterday = &told(OutboxKind::Streams, json!([content("ab", "2026-11-22T23:59:59Z")])).expect("events")[0];
         assert_ne!(yesterday.run, events[0].run);
-        let again = told(Told::Streams, json!([content("ab", day)])).expect("events");
+        let again = told(OutboxKind::Streams, json!([content("ab", day)])).expect("events");
         assert_eq!(again[0].hash, events[0].hash, "the same entry makes the same events");
     }
 
     #[test]
     fn what_cannot_be_told_says_why() {
-        assert!(matches!(told(Told::Upload, json!({})), Err(Untellable::Lacks("content"))));
-        assert!(matches!(told(Told::Streams, json!({})), Err(Untellable::Lacks("contents"))));
+        assert!(matches!(told(OutboxKind::Upload, json!({})), Err(EventBuildError::Lacks("content"))));
+        assert!(matches!(told(OutboxKind::Streams, json!({})), Err(EventBuildError::Lacks("contents"))));
         let old = json!([{ "content": "ab", "streams": 1, "bytes": 1, "first": 1, "last": 1 }]);
-        let error = told(Told::Streams, old).expect_err("it is of 1970");
+        let error = told(OutboxKind::Streams, old).expect_err("it is of 1970");
         assert!(error.to_string().starts_with("eventTime: must not be before 2026-10-24"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! `LineageEmitter`: turns the outbox of the ledger and the catalogue into lineage events.
+//! `OutboxRelay`: turns the outbox of the ledger and the catalogue into lineage events.
 //!
 //! The database writes an outbox entry in the same transaction as the change it describes, so every committed change
 //! has its events, and no other change has any. This actor takes entries, makes events of them, and gives those to the
@@ -21,7 +21,7 @@ use crate::{
     lineage::{
         event::EventBounds,
         ingest::LineageHandle,
-        node_events::{OwnNames, events},
+        node_events::{NodeEventNames, events},
     },
     model::LineageEvent,
     ports::{LineageOutbox, PortError, PortResult},
@@ -41,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How the node emits its own events.
 #[derive(Debug, Clone)]
-pub struct EmitterSettings {
-    pub names: OwnNames,
+pub struct OutboxRelaySettings {
+    pub names: NodeEventNames,
     pub bounds: EventBounds,
     /// The wait after a look that found the outbox empty.
     pub interval: Duration,
@@ -50,7 +50,7 @@ pub struct EmitterSettings {
 
 /// Dependencies of the emitter.
 #[derive(Clone)]
-pub struct EmitterDeps {
+pub struct OutboxRelayDeps {
     pub outbox: Arc<dyn LineageOutbox>,
     pub ingest: LineageHandle,
     pub clock: Arc<dyn Clock>,
@@ -58,7 +58,7 @@ pub struct EmitterDeps {
 
 /// The counters of the emitter.
 #[derive(Debug, Default)]
-pub struct EmitterCounters {
+pub struct OutboxRelayCounters {
     /// Entries whose events are durable.
     pub told: AtomicU64,
     /// Entries that make no event, such as those that are older than the window.
@@ -71,7 +71,11 @@ pub struct EmitterCounters {
 ///
 /// # Errors
 /// The outbox's or the ingest's own. Entries not emitted by then are emitted later.
-pub async fn tell(deps: &EmitterDeps, settings: &EmitterSettings, counters: &EmitterCounters) -> PortResult<bool> {
+pub async fn tell(
+    deps: &OutboxRelayDeps,
+    settings: &OutboxRelaySettings,
+    counters: &OutboxRelayCounters,
+) -> PortResult<bool> {
     let entries = deps.outbox.claim(ENTRIES, CLAIM).await?;
     let more = entries.len() == ENTRIES as usize;
     let (mut made, mut ids) = (Vec::new(), Vec::with_capacity(entries.len()));
@@ -91,13 +95,13 @@ pub async fn tell(deps: &EmitterDeps, settings: &EmitterSettings, counters: &Emi
         keep(deps, std::mem::replace(&mut made, rest)).await?;
     }
     if !ids.is_empty() {
-        deps.outbox.told(&ids).await?;
+        deps.outbox.mark_emitted(&ids).await?;
         counters.told.fetch_add(ids.len() as u64, Relaxed);
     }
     Ok(more)
 }
 
-async fn keep(deps: &EmitterDeps, events: Vec<LineageEvent>) -> PortResult<()> {
+async fn keep(deps: &OutboxRelayDeps, events: Vec<LineageEvent>) -> PortResult<()> {
     let bytes: usize = events.iter().map(|event| event.body.len()).sum();
     let permit = deps.ingest.admit_in_time(u32::try_from(bytes).unwrap_or(u32::MAX), PATIENCE).await;
     let permit = permit.ok_or_else(|| PortError::unavailable("lineage ingest", "its queue is full"))?;
@@ -106,35 +110,35 @@ async fn keep(deps: &EmitterDeps, events: Vec<LineageEvent>) -> PortResult<()> {
 
 /// The handle of the emitter.
 #[derive(Clone)]
-pub struct EmitterHandle {
-    addr: Addr<LineageEmitter>,
-    counters: Arc<EmitterCounters>,
+pub struct OutboxRelayHandle {
+    addr: Addr<OutboxRelay>,
+    counters: Arc<OutboxRelayCounters>,
 }
 
-impl EmitterHandle {
-    pub fn start(deps: EmitterDeps, settings: EmitterSettings, arbiter: &ArbiterHandle) -> Self {
-        let counters = Arc::new(EmitterCounters::default());
-        let emitter = LineageEmitter { deps, settings, counters: Arc::clone(&counters) };
-        Self { addr: LineageEmitter::start_in_arbiter(arbiter, |_| emitter), counters }
+impl OutboxRelayHandle {
+    pub fn start(deps: OutboxRelayDeps, settings: OutboxRelaySettings, arbiter: &ArbiterHandle) -> Self {
+        let counters = Arc::new(OutboxRelayCounters::default());
+        let emitter = OutboxRelay { deps, settings, counters: Arc::clone(&counters) };
+        Self { addr: OutboxRelay::start_in_arbiter(arbiter, |_| emitter), counters }
     }
 
     pub fn is_alive(&self) -> bool {
         self.addr.connected()
     }
 
-    pub fn counters(&self) -> &EmitterCounters {
+    pub fn counters(&self) -> &OutboxRelayCounters {
         &self.counters
     }
 }
 
 /// The actor that emits for ever.
-pub struct LineageEmitter {
-    deps: EmitterDeps,
-    settings: EmitterSettings,
-    counters: Arc<EmitterCounters>,
+pub struct OutboxRelay {
+    deps: OutboxRelayDeps,
+    settings: OutboxRelaySettings,
+    counters: Arc<OutboxRelayCounters>,
 }
 
-impl LineageEmitter {
+impl OutboxRelay {
     fn run(&mut self, ctx: &mut Context<Self>) {
         let (deps, settings, counters) = (self.deps.clone(), self.settings.clone(), Arc::clone(&self.counters));
         let round = async move {
@@ -153,7 +157,7 @@ impl LineageEmitter {
     }
 }
 
-impl Actor for LineageEmitter {
+impl Actor for OutboxRelay {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {

@@ -7,7 +7,7 @@
 //!
 //! **Steps.** Each step is one short transaction, oldest first, that skips rows locked by others; a pause follows it. A
 //! step takes as many rows as fit into [`AIM`](self::batch_size::AIM), so that locks are short. The pause is as
-//! long as the [pace](self::batch_size::Pace) allows, so that the window keeps its size whatever the load.
+//! long as the [pace](self::batch_size::PruneThrottle) allows, so that the window keeps its size whatever the load.
 //!
 //! **When steps of one kind fail**, the other kinds go on; the failed ones are tried again after the interval.
 //!
@@ -31,7 +31,7 @@ use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, H
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use self::batch_size::Pace;
+use self::batch_size::PruneThrottle;
 use crate::{
     clock::{Clock, watch::ClockWatch},
     ports::{LineageOutbox, LineageUpkeep, PortResult},
@@ -40,7 +40,7 @@ use crate::{
 pub mod batch_size;
 mod pass;
 
-pub use self::pass::{Passed, Troubles, pass};
+pub use self::pass::{PassOutcome, Troubles, pass};
 
 /// Renew the lease after this fraction of its time.
 const RENEW_AFTER: u32 = 3;
@@ -129,7 +129,7 @@ impl PrunerHandle {
         let pruner = LineagePruner {
             deps,
             settings,
-            pace: Pace::new(settings.pause),
+            pace: PruneThrottle::new(settings.pause),
             troubles: Troubles::default(),
             counters: Arc::clone(&counters),
             next: SpawnHandle::default(),
@@ -159,7 +159,7 @@ impl PrunerHandle {
 pub struct LineagePruner {
     deps: PrunerDeps,
     settings: PrunerSettings,
-    pace: Pace,
+    pace: PruneThrottle,
     troubles: Troubles,
     counters: Arc<PrunerCounters>,
     /// The running pass, or the timer for the next one.
@@ -177,17 +177,17 @@ impl LineagePruner {
         };
         self.next = ctx.spawn(round.into_actor(self).map(|(passed, troubles), pruner, ctx| {
             pruner.troubles = troubles;
-            if passed != Passed::Elsewhere {
+            if passed != PassOutcome::Elsewhere {
                 pruner.pace.passed(pruner.counters.excess.load(Relaxed));
             }
             let PrunerSettings { interval, lease_ttl, .. } = pruner.settings;
             let wait = match passed {
-                Passed::More => pruner.pace.pause(),
-                Passed::Done | Passed::Failed => interval,
+                PassOutcome::More => pruner.pace.pause(),
+                PassOutcome::Done | PassOutcome::Failed => interval,
                 // The other instance may have died just now.
-                Passed::Elsewhere => interval.min(lease_ttl),
+                PassOutcome::Elsewhere => interval.min(lease_ttl),
             };
-            pruner.rest(wait, passed != Passed::Elsewhere, ctx);
+            pruner.rest(wait, passed != PassOutcome::Elsewhere, ctx);
         }));
     }
 

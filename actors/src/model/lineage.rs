@@ -5,9 +5,9 @@ mod facets;
 mod name;
 mod view;
 
-pub use event::{EventHash, EventKind, LineageEvent, Mention, RunState};
-pub use facets::{Bringer, FACETS_KEPT, Facet, Facets};
+pub use event::{EventHash, EventKind, LineageEvent, MentionedNode, RunState};
+pub use facets::{FACETS_KEPT, Facet, FacetSource, Facets};
 pub use name::{NamespaceKey, NodeKey, NodeKind, NodeName, words_of};
 pub use view::{
-    Direction, Graph, GraphNode, LineageEdge, LineageNode, NodeDetail, RunDetail, RunSummary, StoredEvent, Walk,
+    Direction, Graph, GraphNode, GraphWalk, LineageEdge, LineageNode, NodeDetail, RunDetail, RunSummary, StoredEvent,
 };

@@ -30,14 +30,14 @@ pub struct RateWindow {
 /// The position of a moment in its window, in milliseconds: coarse enough that scripts in a store count with the same
 /// numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct WindowTime {
     /// Less than `window`.
     pub elapsed: u64,
     /// More than 0.
     pub window: u64,
 }
 
-impl Moment {
+impl WindowTime {
     /// Time until the window ends.
     pub const fn left(self) -> Duration {
         Duration::from_millis(self.window - self.elapsed)
@@ -46,14 +46,14 @@ impl Moment {
 
 impl RateWindow {
     /// Requests that may be admitted now.
-    pub fn headroom(self, limit: u32, at: Moment) -> u32 {
+    pub fn headroom(self, limit: u32, at: WindowTime) -> u32 {
         let covered = share(self.previous, at);
         u32::try_from(u64::from(limit).saturating_sub(u64::from(self.current) + covered)).unwrap_or(u32::MAX)
     }
 
     /// Counts all needed requests, as far as there is room, and one part in `spare_parts` of the remainder, so that a
     /// caller with many requests seldom has to ask. Returns the number counted.
-    pub fn take(&mut self, ask: Ask, at: Moment) -> u32 {
+    pub fn take(&mut self, ask: CountRequest, at: WindowTime) -> u32 {
         let headroom = self.headroom(ask.limit, at);
         let spare = headroom.saturating_sub(ask.need).checked_div(ask.spare_parts).unwrap_or(0);
         let granted = headroom.min(ask.need.saturating_add(spare));
@@ -68,7 +68,7 @@ impl RateWindow {
     }
 
     /// How long until there is room for one request more, if none comes meanwhile. Zero where nothing is counted.
-    pub fn more_after(self, limit: u32, at: Moment) -> Duration {
+    pub fn more_after(self, limit: u32, at: WindowTime) -> Duration {
         let wanted = u64::from(self.headroom(limit, at)) + 1;
         let Some(room) = u64::from(limit).checked_sub(wanted) else { return Duration::ZERO };
         if let Some(room) = room.checked_sub(u64::from(self.current)) {
@@ -81,7 +81,7 @@ impl RateWindow {
 
 /// How many of the previous window's `count` requests still lie in a window that ends now, in whole requests. The
 /// current millisecond counts as over, so that the first of them leaves with the turn of the window.
-fn share(count: u32, at: Moment) -> u64 {
+fn share(count: u32, at: WindowTime) -> u64 {
     u64::from(count) * (at.window - at.elapsed - 1) / at.window
 }
 
@@ -97,7 +97,7 @@ fn slid_down_to(room: u64, count: u32, window: u64) -> u64 {
 
 /// How many requests are to be counted, and against which limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
+pub struct CountRequest {
     /// Requests that a window may count.
     pub limit: u32,
     /// Requests that wait to be admitted.
@@ -106,7 +106,7 @@ pub struct Ask {
     pub spare_parts: u32,
 }
 
-impl Ask {
+impl CountRequest {
     /// For one request.
     pub const fn one(limit: u32) -> Self {
         Self { limit, need: 1, spare_parts: 0 }

@@ -10,7 +10,7 @@ use crate::ids::{ContentHash, NodeId, VerificationId};
 /// A storage tier, by how fast reads must be. Copies are preferred in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Tier {
+pub enum StorageTier {
     /// Takes all new content.
     Hot,
     Warm,
@@ -41,7 +41,7 @@ macro_rules! words {
     };
 }
 
-words!(Tier, Hot = "hot", Warm = "warm", Cold = "cold");
+words!(StorageTier, Hot = "hot", Warm = "warm", Cold = "cold");
 
 /// Why stored bytes were verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -83,7 +83,7 @@ pub struct Verification {
     pub verification_id: VerificationId,
     pub content_hash: ContentHash,
     pub kind: VerificationKind,
-    pub tier: Tier,
+    pub tier: StorageTier,
     pub finding: Finding,
     pub expected_bytes: u64,
     /// `None` where there was no copy, or its size is unknown.
@@ -95,7 +95,7 @@ pub struct Verification {
 
 /// A position in a content's history of verifications, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HistoryPlace {
+pub struct HistoryPosition {
     pub verified_at: Timestamp,
     pub verification_id: VerificationId,
 }
@@ -103,13 +103,13 @@ pub struct HistoryPlace {
 /// The text is not the name of a tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a tier is hot, warm or cold")]
-pub struct UnknownTier;
+pub struct UnknownStorageTier;
 
-impl FromStr for Tier {
-    type Err = UnknownTier;
+impl FromStr for StorageTier {
+    type Err = UnknownStorageTier;
 
-    fn from_str(text: &str) -> Result<Self, UnknownTier> {
-        Self::parse(text).ok_or(UnknownTier)
+    fn from_str(text: &str) -> Result<Self, UnknownStorageTier> {
+        Self::parse(text).ok_or(UnknownStorageTier)
     }
 }
 
@@ -119,7 +119,7 @@ pub struct StoredContent {
     pub content_hash: ContentHash,
     pub size_bytes: u64,
     /// The tier where it belongs.
-    pub tier: Tier,
+    pub tier: StorageTier,
     pub stored_at: Timestamp,
     /// The day of its last use, as that day's first moment; `None` where no use is known.
     pub used_on: Option<Timestamp>,
@@ -165,7 +165,7 @@ words!(MoveState, Copying = "copying", Leaving = "leaving");
 pub struct ContentMove {
     pub content_hash: ContentHash,
     pub size_bytes: u64,
-    pub to: Tier,
+    pub to: StorageTier,
     pub state: MoveState,
     /// When it entered this state.
     pub since: Timestamp,

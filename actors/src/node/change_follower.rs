@@ -28,7 +28,7 @@ use crate::{
     ids::TimelineId,
     model::{NewTimeline, Timeline},
     ports::{ChangeMark, ChangePage, Changes, PortResult, Tag, Timelines},
-    quota::node_epoch::NodeLife,
+    quota::node_epoch::NodeEpochState,
 };
 
 /// Lines in one page. At 100 bytes each that is 1 MB at most. More changes within one interval come from a migration,
@@ -56,7 +56,7 @@ pub struct FollowerDeps {
     /// preceded the first page.
     pub from: Option<ChangeMark>,
     /// This node's epoch, which ends with the timeline.
-    pub life: Arc<NodeLife>,
+    pub life: Arc<NodeEpochState>,
     /// Wakes the lease keeper.
     pub fenced: Arc<Notify>,
     pub clock: Arc<dyn Clock>,
@@ -67,14 +67,14 @@ pub struct FollowerDeps {
 
 /// The position in the log, and the lines already passed on.
 #[derive(Debug, Default)]
-struct Place {
+struct LogPosition {
     mark: Option<ChangeMark>,
     told: HashSet<i64>,
     read_at: Option<Instant>,
     silent: bool,
 }
 
-impl Place {
+impl LogPosition {
     fn at(mark: Option<ChangeMark>, now: Instant) -> Self {
         Self { mark, read_at: mark.map(|_| now), ..Self::default() }
     }
@@ -107,12 +107,12 @@ pub async fn begin_after_restore(timelines: &dyn Timelines, after: TimelineId) -
 /// The actor that polls.
 pub struct ChangeFollower {
     deps: FollowerDeps,
-    place: Place,
+    place: LogPosition,
 }
 
 impl ChangeFollower {
     pub fn start(deps: FollowerDeps, arbiter: &ArbiterHandle) -> Addr<Self> {
-        let place = Place::at(deps.from, deps.clock.monotonic());
+        let place = LogPosition::at(deps.from, deps.clock.monotonic());
         Self::start_in_arbiter(arbiter, |_| Self { deps, place })
     }
 
@@ -180,15 +180,16 @@ mod tests {
     }
 
     fn page(ids: &[i64], mark: i64) -> ChangePage {
-        let changes = ids.iter().map(|&id| Change { id, tag: Tag::Policy(id.to_string()) }).collect();
+        let changes = ids.iter().map(|&id| Change { id, tag: Tag::QuotaPolicy(id.to_string()) }).collect();
         ChangePage { changes, mark: ChangeMark(mark), timeline: timeline(), anything: false }
     }
 
     #[test]
     fn a_line_that_is_read_again_is_told_of_once() {
         let now = Instant::now();
-        let mut place = Place::at(Some(ChangeMark(0)), now);
-        let news = |place: &mut Place, ids: &[i64], mark| place.advance(page(ids, mark), now).map(|tags| tags.len());
+        let mut place = LogPosition::at(Some(ChangeMark(0)), now);
+        let news =
+            |place: &mut LogPosition, ids: &[i64], mark| place.advance(page(ids, mark), now).map(|tags| tags.len());
         assert_eq!(news(&mut place, &[], 1), Some(0));
         assert_eq!(news(&mut place, &[5, 7], 1), Some(2));
         assert_eq!(news(&mut place, &[5, 6, 7], 6), Some(1));
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn after_a_long_gap_or_a_flood_anything_may_have_changed() {
         let now = Instant::now();
-        let mut place = Place::at(Some(ChangeMark(0)), now);
+        let mut place = LogPosition::at(Some(ChangeMark(0)), now);
         assert_eq!(place.advance(page(&[], 1), now), Some(Vec::new()));
         assert_eq!(place.advance(page(&[2], 3), now + GAP + Duration::from_secs(1)), None);
         let flood = ChangePage {
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn before_the_first_page_of_a_log_that_could_not_be_read_anything_may_have_changed() {
         let now = Instant::now();
-        let mut place = Place::at(None, now);
+        let mut place = LogPosition::at(None, now);
         assert_eq!(place.advance(page(&[], 1), now), None);
         assert_eq!(place.advance(page(&[2], 3), now).map(|tags| tags.len()), Some(1));
     }

@@ -5,7 +5,7 @@
 //! Any number of instances may run a Janitor at once: every step skips rows that another step holds.
 //!
 //! Irreversible steps use a time that [`ClockWatch`] has proven, and wait while there is none. The ledger's clock and this node's
-//! own ([`NodeLife::silent`]) decide that an instance is dead, and partitions for coming months may be made too early, so these two
+//! own ([`NodeEpochState::silent`]) decide that an instance is dead, and partitions for coming months may be made too early, so these two
 //! steps do not wait.
 
 mod orphans;
@@ -20,8 +20,8 @@ use crate::{
     clock::{Clock, before, watch::ClockWatch},
     model::LostLease,
     node::change_follower,
-    ports::{BlobStore, Catalog, Changes, Installations, Ledger, Policies, PortResult, Upkeep},
-    quota::node_epoch::NodeLife,
+    ports::{BlobStore, Catalog, Changes, GovernancePolicies, Installations, Ledger, PortResult, Upkeep},
+    quota::node_epoch::NodeEpochState,
 };
 
 pub use orphans::{Orphans, Round};
@@ -62,7 +62,7 @@ pub struct JanitorDeps {
     pub upkeep: Arc<dyn Upkeep>,
     pub catalog: Arc<dyn Catalog>,
     pub changes: Arc<dyn Changes>,
-    pub policies: Arc<dyn Policies>,
+    pub policies: Arc<dyn GovernancePolicies>,
     pub blobs: Arc<dyn BlobStore>,
     pub installations: Arc<dyn Installations>,
     pub clock: Arc<dyn Clock>,
@@ -105,7 +105,12 @@ pub struct PassReport {
 pub type Observer = Arc<dyn Fn(&PassReport) + Send + Sync>;
 
 /// Runs one pass for the node with this `life`. The search for orphans goes on where the last pass of this round stopped.
-pub async fn pass(deps: &JanitorDeps, settings: &JanitorSettings, life: &NodeLife, round: &mut Round) -> PassReport {
+pub async fn pass(
+    deps: &JanitorDeps,
+    settings: &JanitorSettings,
+    life: &NodeEpochState,
+    round: &mut Round,
+) -> PassReport {
     let mut report = PassReport::default();
     let now = deps.clock.now();
     let step = settings.step;
@@ -186,7 +191,7 @@ async fn remove(
     report.uploads_refused = swept.refused;
 
     // Blobs that come back from the trash are known to the index, so they are no orphans.
-    let looked = orphans::look_through_trash(deps, settings, round, now, report).await;
+    let looked = orphans::scan_trash(deps, settings, round, now, report).await;
     report.kept(&mut round.troubles, "trash", looked);
     let collected = orphans::collect(deps, settings, round, Orphans::Bounded, report).await;
     report.kept(&mut round.troubles, "orphans", collected);
@@ -198,7 +203,7 @@ async fn remove(
 /// The store's or the catalogue's.
 pub async fn dry_run(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResult<PassReport> {
     let swept = deps.blobs.sweep(settings.temporary_age, usize::MAX, true).await?;
-    let report = whole_lap(deps, settings, Orphans::Counted).await?;
+    let report = whole_scan(deps, settings, Orphans::Counted).await?;
     Ok(PassReport {
         temporary_files: swept.files,
         temporary_bytes: swept.bytes,
@@ -212,10 +217,10 @@ pub async fn dry_run(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResu
 /// # Errors
 /// The store's or the catalogue's.
 pub async fn discard_orphans(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResult<PassReport> {
-    whole_lap(deps, settings, Orphans::Confirmed).await
+    whole_scan(deps, settings, Orphans::Confirmed).await
 }
 
-async fn whole_lap(deps: &JanitorDeps, settings: &JanitorSettings, how: Orphans) -> PortResult<PassReport> {
+async fn whole_scan(deps: &JanitorDeps, settings: &JanitorSettings, how: Orphans) -> PortResult<PassReport> {
     let (mut report, mut round) = (PassReport::default(), Round::default());
     loop {
         orphans::collect(deps, settings, &mut round, how, &mut report).await?;
@@ -271,7 +276,7 @@ pub struct JanitorParts {
     pub deps: JanitorDeps,
     pub settings: JanitorSettings,
     /// The epoch of the node that it works for.
-    pub life: Arc<NodeLife>,
+    pub life: Arc<NodeEpochState>,
     pub observer: Observer,
 }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::PortResult;
 use crate::{
     ids::ContentHash,
-    model::{LeafHash, Tier},
+    model::{LeafHash, StorageTier},
 };
 
 /// A store of immutable blobs.
@@ -57,23 +57,23 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep>;
 
     /// The configured tiers, hottest first. The hot one, which takes new content, is always among them.
-    fn tiers(&self) -> Vec<Tier>;
+    fn tiers(&self) -> Vec<StorageTier>;
 
     /// Opens the bytes of the copy in one tier, whatever the state of the data beside them; `None` when there is no copy.
     ///
     /// # Errors
     /// `Corrupt` when the remains of the copy lead to no bytes.
-    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>>;
+    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>>;
 
     /// Begins a copy in one tier. Its commit replaces an existing copy there, whatever its state.
-    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>>;
+    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>>;
 
     /// Switches new readers to other copies: from now on this copy is used only when no other is usable. Readers that
     /// have it open go on. True when there is a copy that was in use until now.
-    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool>;
+    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool>;
 
     /// Removes the copy in one tier, or its remains. Succeeds when there is none.
-    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()>;
+    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()>;
 
     /// Drops what this instance remembers about the place of a content, since it may be outdated.
     async fn forget(&self, _hash: ContentHash) {}
@@ -141,7 +141,7 @@ pub struct StoredCopy {
     /// Whether the data beside the bytes is whole and fits their number: without it readers cannot use them.
     pub is_usable: bool,
     /// Whether readers were switched to another copy.
-    pub is_left: bool,
+    pub is_demoted: bool,
     pub source: Arc<dyn BlobSource>,
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{KeyPattern, PortResult};
 use crate::{
-    ids::{ContentHash, KeyId, PolicyId, ReceiptId, VersionId},
+    ids::{ContentHash, GovernancePolicyId, KeyId, ReceiptId, VersionId},
     model::{IdentityKey, Timeline},
 };
 
@@ -20,12 +20,12 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tag {
     Receipt(ReceiptId),
-    Policy(String),
+    QuotaPolicy(String),
     Asset(VersionId),
     /// `lineage:graph`. The graph has new jobs, datasets or edges.
     Lineage,
     /// `governance:ID`. A governance policy has a new version.
-    Governance(PolicyId),
+    Governance(GovernancePolicyId),
     /// The place of a content, or whether it is withheld from readers; never its bytes.
     Content(ContentHash),
     /// The producer that an identity key authenticates.
@@ -42,7 +42,7 @@ impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Receipt(id) => write!(f, "receipt:{id}"),
-            Self::Policy(name) => write!(f, "policy:{name}"),
+            Self::QuotaPolicy(name) => write!(f, "policy:{name}"),
             Self::Asset(id) => write!(f, "asset:{id}"),
             Self::Lineage => f.write_str("lineage:graph"),
             Self::Governance(id) => write!(f, "governance:{id}"),
@@ -78,7 +78,7 @@ impl FromStr for Tag {
             "recall" => name.parse().map(Self::Recall).map_err(|_| UnknownTag),
             "entries" => KeyPattern::parse(name).map(Self::Entries).ok_or(UnknownTag),
             "lineage" if name == "graph" => Ok(Self::Lineage),
-            "policy" if !name.is_empty() => Ok(Self::Policy(name.to_owned())),
+            "policy" if !name.is_empty() => Ok(Self::QuotaPolicy(name.to_owned())),
             _ => Err(UnknownTag),
         }
     }
@@ -130,7 +130,7 @@ mod tests {
     fn a_tag_is_read_back_from_its_text() {
         for tag in [
             Tag::Receipt(ReceiptId::random()),
-            Tag::Policy("gold:with:colons".into()),
+            Tag::QuotaPolicy("gold:with:colons".into()),
             Tag::Asset(VersionId::next()),
             Tag::Lineage,
             Tag::Governance("open-data".parse().expect("an id")),

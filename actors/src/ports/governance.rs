@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{Page, PortResult};
 use crate::{
-    governance::{Policy, Verdict},
-    ids::{ContentHash, PolicyId, PolicyRunId, VersionId},
+    governance::{GovernancePolicy, Verdict},
+    ids::{ContentHash, GovernancePolicyId, PolicyRunId, VersionId},
 };
 
 /// A version of a policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StoredPolicy {
-    pub policy_id: PolicyId,
+pub struct StoredGovernancePolicy {
+    pub policy_id: GovernancePolicyId,
     /// Grows by one with each change, from 1.
     pub version: u32,
     /// When this version was stored.
     pub created_at: Timestamp,
-    pub policy: Policy,
+    pub policy: GovernancePolicy,
 }
 
 /// A policy in a list: its current version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PolicySummary {
-    pub policy_id: PolicyId,
+pub struct GovernancePolicySummary {
+    pub policy_id: GovernancePolicyId,
     pub version: u32,
     pub created_at: Timestamp,
     pub description: Option<String>,
@@ -36,7 +36,7 @@ pub struct PolicySummary {
 
 /// The outcome of storing a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Put {
+pub struct PutOutcome {
     pub version: u32,
     /// When the version was stored: earlier, when the document equals the current one.
     pub created_at: Timestamp,
@@ -75,9 +75,9 @@ impl Occasion {
 /// An asset judged by a policy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PolicyRun {
+pub struct GovernanceRun {
     pub run_id: PolicyRunId,
-    pub policy_id: PolicyId,
+    pub policy_id: GovernancePolicyId,
     pub policy_version: u32,
     /// The asset. It does not exist when it was refused before it was made.
     pub version_id: VersionId,
@@ -94,45 +94,58 @@ pub struct RunMark {
     pub run_id: PolicyRunId,
 }
 
-impl From<&PolicyRun> for RunMark {
-    fn from(run: &PolicyRun) -> Self {
+impl From<&GovernanceRun> for RunMark {
+    fn from(run: &GovernanceRun) -> Self {
         Self { evaluated_at: run.evaluated_at, run_id: run.run_id }
     }
 }
 
 /// Policies and their runs.
 #[async_trait]
-pub trait Policies: Send + Sync + 'static {
+pub trait GovernancePolicies: Send + Sync + 'static {
     /// Makes the document the current version of its policy: the next version, or the first. A document equal to the
     /// current one changes nothing.
-    async fn put_document(&self, id: &PolicyId, policy: &Policy, now: Timestamp) -> PortResult<Put>;
+    async fn put_document(
+        &self,
+        id: &GovernancePolicyId,
+        policy: &GovernancePolicy,
+        now: Timestamp,
+    ) -> PortResult<PutOutcome>;
 
     /// The current version.
     ///
     /// # Errors
     /// `Corrupt` for an unreadable document, such as one stored by a later version of this program.
-    async fn document(&self, id: &PolicyId) -> PortResult<Option<Arc<StoredPolicy>>>;
+    async fn document(&self, id: &GovernancePolicyId) -> PortResult<Option<Arc<StoredGovernancePolicy>>>;
 
     /// A version, as long as it is kept.
     ///
     /// # Errors
     /// As [`document`](Self::document).
-    async fn document_version(&self, id: &PolicyId, version: u32) -> PortResult<Option<StoredPolicy>>;
+    async fn document_version(
+        &self,
+        id: &GovernancePolicyId,
+        version: u32,
+    ) -> PortResult<Option<StoredGovernancePolicy>>;
 
     /// The policies in the order of their ids, after `after`.
-    async fn documents(&self, after: Option<&PolicyId>, limit: u32) -> PortResult<Page<PolicySummary>>;
+    async fn documents(
+        &self,
+        after: Option<&GovernancePolicyId>,
+        limit: u32,
+    ) -> PortResult<Page<GovernancePolicySummary>>;
 
     /// Records a run. An existing run stays as it is.
-    async fn record_run(&self, run: &PolicyRun) -> PortResult<()>;
+    async fn record_run(&self, run: &GovernanceRun) -> PortResult<()>;
 
     /// The runs of a policy for an asset, newest first, after `after`.
     async fn policy_runs(
         &self,
-        id: &PolicyId,
+        id: &GovernancePolicyId,
         asset: VersionId,
         after: Option<RunMark>,
         limit: u32,
-    ) -> PortResult<Page<PolicyRun>>;
+    ) -> PortResult<Page<GovernanceRun>>;
 
     /// Removes up to `limit` runs from before `before`, oldest first; returns how many.
     async fn forget_policy_runs(&self, before: Timestamp, limit: u32) -> PortResult<u64>;

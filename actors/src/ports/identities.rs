@@ -14,7 +14,7 @@ pub const IDENTITIES: usize = 1000;
 
 /// The outcome of binding a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
+pub enum BindOutcome {
     New(Binding),
     /// It was already bound to this producer.
     Already(Binding),
@@ -29,7 +29,7 @@ pub trait Identities: Send + Sync + 'static {
     async fn identity(&self, key: IdentityKey) -> PortResult<Option<ProducerId>>;
 
     /// Binds a key to a producer; `NotFound` when the producer does not exist.
-    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<Bound>;
+    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<BindOutcome>;
 
     /// Unbinds a key; false when it was not bound to this producer.
     async fn unbind_identity(&self, key: IdentityKey, producer: ProducerId) -> PortResult<bool>;

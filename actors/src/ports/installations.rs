@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::PortResult;
-use crate::model::{Installation, NotedStore, Tier};
+use crate::model::{Installation, NotedStore, StorageTier};
 
 /// The identity of an installation, as its database has it.
 #[async_trait]
@@ -13,12 +13,12 @@ pub trait Installations: Send + Sync + 'static {
 
     /// The installation, and the store of a tier that was last marked as the installation's, by one statement; `None` when the tier has
     /// no store.
-    async fn store_of(&self, tier: Tier) -> PortResult<(Installation, Option<NotedStore>)>;
+    async fn store_of(&self, tier: StorageTier) -> PortResult<(Installation, Option<NotedStore>)>;
 
     /// Records the store of a tier, unless a store is recorded; a record without a store's id takes this id. Returns the record that
     /// then stands: of several callers at once, all get the record of the first.
-    async fn claim_store(&self, tier: Tier, store: &NotedStore) -> PortResult<NotedStore>;
+    async fn claim_store(&self, tier: StorageTier, store: &NotedStore) -> PortResult<NotedStore>;
 
     /// Records that this is the store of a tier, whichever store was recorded before.
-    async fn note_store(&self, tier: Tier, store: &NotedStore) -> PortResult<()>;
+    async fn note_store(&self, tier: StorageTier, store: &NotedStore) -> PortResult<()>;
 }

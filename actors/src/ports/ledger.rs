@@ -54,7 +54,7 @@ pub trait Receipts: Send + Sync + 'static {
     async fn set_receipt_status(&self, id: ReceiptId, to: ReceiptStatus, now: Timestamp) -> PortResult<StatusChange>;
 
     /// Makes or replaces a policy; true when it is new.
-    async fn put_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool>;
+    async fn put_quota_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool>;
 
     /// All policies by name.
     async fn policies(&self) -> PortResult<Vec<QuotaPolicy>>;
@@ -195,10 +195,10 @@ pub struct SetAside {
 
 /// The latest epoch of a node in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct EpochStanding {
     pub epoch: i64,
     /// Heartbeats of the epoch that the ledger has acknowledged.
-    pub beats: u64,
+    pub heartbeats: u64,
     /// Whether it is neither fenced nor expired.
     pub alive: bool,
 }
@@ -208,15 +208,15 @@ pub struct Standing {
 pub struct Pulse {
     pub life: NodeEpoch,
     /// The number of heartbeats.
-    pub beats: u64,
+    pub heartbeats: u64,
     /// How long a heartbeat keeps the leases valid; `None` when the node's version does not state it.
     pub lease: Option<Duration>,
 }
 
-impl Standing {
-    /// Whether the ledger has fewer than the `beats` heartbeats of an epoch that it acknowledged.
-    pub fn is_behind(known: Option<Self>, epoch: i64, beats: u64) -> bool {
-        known.is_none_or(|known| known.epoch < epoch || known.epoch == epoch && known.beats < beats)
+impl EpochStanding {
+    /// Whether the ledger has fewer than the `heartbeats` heartbeats of an epoch that it acknowledged.
+    pub fn is_behind(known: Option<Self>, epoch: i64, heartbeats: u64) -> bool {
+        known.is_none_or(|known| known.epoch < epoch || known.epoch == epoch && known.heartbeats < heartbeats)
     }
 }
 
@@ -263,7 +263,7 @@ pub trait Ledger: Send + Sync + 'static {
     async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()>;
 
     /// The latest epoch of a node; `None` when the ledger has none.
-    async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>>;
+    async fn standing(&self, node: NodeId) -> PortResult<Option<EpochStanding>>;
 
     /// Fences an epoch whose process is known to be gone, so that its leases can be reclaimed at once.
     async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()>;
@@ -321,14 +321,14 @@ pub struct AuditDifference {
 
 /// Live leases that no instance holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Unheld {
+pub struct UnknownLeases {
     pub leases: u64,
     pub credit: Credit,
 }
 
 /// The last comparison of a live node's leases in the ledger with those that the node knows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compared {
+pub struct CheckedBody {
     pub life: NodeEpoch,
     /// The credit that is leased to it without its knowledge, and when it compared. `None` when it has not compared: its version is an
     /// earlier one, or statements have been under way at each heartbeat since it started.
@@ -372,10 +372,10 @@ pub trait Upkeep: Send + Sync + 'static {
     async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>>;
 
     /// The sum of the live leases of epochs that are not alive: a Janitor is about to reclaim them.
-    async fn unheld(&self) -> PortResult<Unheld>;
+    async fn unheld(&self) -> PortResult<UnknownLeases>;
 
     /// The last comparison of each live node's leases.
-    async fn compared(&self) -> PortResult<Vec<Compared>>;
+    async fn compared(&self) -> PortResult<Vec<CheckedBody>>;
 
     /// Compares the windows of up to `limit` receipts after `after` with their usage rows and leases.
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage>;

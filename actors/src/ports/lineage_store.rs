@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::PortResult;
 use crate::{
     ids::RunId,
-    model::{Graph, LineageEvent, LineageNode, NamespaceKey, NodeDetail, NodeKey, RunDetail, Walk},
+    model::{Graph, GraphWalk, LineageEvent, LineageNode, NamespaceKey, NodeDetail, NodeKey, RunDetail},
 };
 
 /// Nodes on either side in a [`NodeDetail`]; the graph has all of them.
@@ -34,7 +34,7 @@ pub const SEARCHED: u32 = 1000;
 
 /// The outcome of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kept {
+pub enum EventOutcome {
     New,
     /// It was already stored.
     Known,
@@ -46,7 +46,7 @@ pub enum Kept {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ingested {
     /// The outcome of each event, in their order.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<EventOutcome>,
     /// Whether the graph has new nodes or edges. The log of changes then says so.
     pub grew: bool,
 }
@@ -65,7 +65,7 @@ pub trait LineageStore: Send + Sync + 'static {
     async fn node(&self, key: NodeKey) -> PortResult<Option<NodeDetail>>;
 
     /// Walks the graph; `None` when the root does not exist.
-    async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>>;
+    async fn graph(&self, walk: &GraphWalk) -> PortResult<Option<Arc<Graph>>>;
 
     /// A run with its events.
     async fn run(&self, id: RunId) -> PortResult<Option<RunDetail>>;
@@ -77,7 +77,7 @@ pub trait LineageStore: Send + Sync + 'static {
 
 /// The kinds of outbox entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Told {
+pub enum OutboxKind {
     Upload,
     Asset,
     Receipt,
@@ -85,7 +85,7 @@ pub enum Told {
     Streams,
 }
 
-impl Told {
+impl OutboxKind {
     pub const ALL: [Self; 4] = [Self::Upload, Self::Asset, Self::Receipt, Self::Streams];
 
     pub const fn as_str(self) -> &'static str {
@@ -106,7 +106,7 @@ impl Told {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxEntry {
     pub id: i64,
-    pub told: Told,
+    pub told: OutboxKind,
     pub happened_at: Timestamp,
     /// Its form is defined in the migration that made the outbox.
     pub detail: Value,
@@ -116,13 +116,13 @@ pub struct OutboxEntry {
 #[async_trait]
 pub trait LineageOutbox: Send + Sync + 'static {
     /// Turns the node's own events on or off, for all instances on this database.
-    async fn set_telling(&self, enabled: bool) -> PortResult<()>;
+    async fn set_emission(&self, enabled: bool) -> PortResult<()>;
 
     /// Up to `limit` of the oldest entries that no caller has claimed. They are this caller's for `ttl`, and then free again.
     async fn claim(&self, limit: u32, ttl: Duration) -> PortResult<Vec<OutboxEntry>>;
 
     /// Removes entries that have been emitted.
-    async fn told(&self, ids: &[i64]) -> PortResult<()>;
+    async fn mark_emitted(&self, ids: &[i64]) -> PortResult<()>;
 
     /// Removes up to `limit` entries older than `before`; returns how many.
     async fn prune_outbox(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
@@ -156,7 +156,7 @@ pub trait LineageUpkeep: Send + Sync + 'static {
     async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>>;
 
     /// Up to `limit` namespaces with more than `most` events, and the excess of each; fullest first.
-    async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>>;
+    async fn oversized_namespaces(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>>;
 
     /// Removes up to `limit` of a namespace's oldest events, and runs left without events; returns how many events.
     async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64>;

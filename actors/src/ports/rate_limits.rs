@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use super::PortResult;
 use crate::model::{
     Subject,
-    rate_window::{Ask, Moment, RateWindow},
+    rate_window::{CountRequest, RateWindow, WindowTime},
 };
 
 /// The grant for a subject, and the state of its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
+pub struct RateGrant {
     /// Requests that were counted and may be admitted until the window ends. 0 is a refusal, and counted nothing.
     pub granted: u32,
     /// Requests left beyond them.
@@ -23,9 +23,9 @@ pub struct Grant {
     pub more_after: Duration,
 }
 
-impl Grant {
+impl RateGrant {
     /// The answer of a back end that has just counted `granted`.
-    pub fn of(granted: u32, counts: RateWindow, limit: u32, at: Moment) -> Self {
+    pub fn of(granted: u32, counts: RateWindow, limit: u32, at: WindowTime) -> Self {
         Self {
             granted,
             remaining: counts.headroom(limit, at),
@@ -40,5 +40,5 @@ impl Grant {
 #[async_trait]
 pub trait RateLimits: Send + Sync + 'static {
     /// Counts requests of a subject by [`RateWindow::take`], atomically. The limit may change from call to call.
-    async fn take(&self, subject: &Subject, ask: Ask) -> PortResult<Grant>;
+    async fn take(&self, subject: &Subject, ask: CountRequest) -> PortResult<RateGrant>;
 }

@@ -7,12 +7,12 @@ use super::PortResult;
 use crate::{
     ids::ProducerId,
     model::Asset,
-    search::{Found, TextQuery},
+    search::{MatchedField, TextQuery},
 };
 
 /// A query. All of its conditions must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
-pub struct Wish {
+pub struct SearchFilter {
     pub text: Option<TextQuery>,
     pub dataset_id: Option<String>,
     pub producer_id: Option<ProducerId>,
@@ -35,11 +35,11 @@ pub enum Media {
 /// page does not appear on a later one, and none is shown twice or left out. An asset that was being added while the
 /// first page was read may already have a number: it may appear on a later page, and changes nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SearchPlace {
+pub struct SearchPosition {
     /// The newest asset when the first page was read; newer ones are skipped.
     pub newest: i64,
     /// The last asset shown.
-    pub found: Found,
+    pub found: MatchedField,
     pub number: i64,
 }
 
@@ -47,22 +47,22 @@ pub struct SearchPlace {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hit {
     pub asset: Asset,
-    /// Where the words of the query were found. Without words it is [`Found::PolicyMeta`] for all.
-    pub found: Found,
+    /// Where the words of the query were found. Without words it is [`MatchedField::PolicyMeta`] for all.
+    pub found: MatchedField,
 }
 
-/// A page of results: by [`Found`], best first, then newest first.
+/// A page of results: by [`MatchedField`], best first, then newest first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SearchPage {
     /// Fewer than requested where finding them took too long, or none, although there is a next page.
     pub hits: Vec<Hit>,
     /// Where the next page begins; `None` on the last page.
-    pub next: Option<SearchPlace>,
+    pub next: Option<SearchPosition>,
 }
 
 /// How many results of a query have which property.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Facets {
+pub struct SearchFacets {
     /// The most frequent values, most frequent first, then by value.
     pub datasets: Vec<(String, u64)>,
     pub producers: Vec<(ProducerId, u64)>,
@@ -80,8 +80,9 @@ pub struct Facets {
 #[async_trait]
 pub trait Search: Send + Sync + 'static {
     /// Up to `limit` results after a position, or from the beginning.
-    async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage>;
+    async fn search(&self, filter: &SearchFilter, behind: Option<SearchPosition>, limit: u32)
+    -> PortResult<SearchPage>;
 
     /// Counts over the newest `most` results, with at most `values` values of each kind.
-    async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets>;
+    async fn facets(&self, filter: &SearchFilter, most: u32, values: u32) -> PortResult<SearchFacets>;
 }

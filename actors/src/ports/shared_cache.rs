@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::{PortResult, Tag};
 use crate::{
-    ids::{PolicyId, ReceiptId, VersionId},
+    ids::{GovernancePolicyId, ReceiptId, VersionId},
     model::IdentityKey,
 };
 
@@ -91,7 +91,7 @@ impl CacheTag {
     }
 
     /// A governance policy.
-    pub fn governance(id: &PolicyId) -> Self {
+    pub fn governance(id: &GovernancePolicyId) -> Self {
         Self(format!("governance:{id}").into())
     }
 
@@ -103,7 +103,7 @@ impl CacheTag {
     pub fn reached_by(change: &Tag) -> Vec<Self> {
         match change {
             Tag::Receipt(id) => vec![Self::receipt(*id)],
-            Tag::Policy(_) => vec![Self::POLICIES],
+            Tag::QuotaPolicy(_) => vec![Self::POLICIES],
             Tag::Asset(id) => vec![Self::asset(*id), Self::LISTINGS],
             Tag::Lineage => vec![Self::LINEAGE],
             Tag::Governance(id) => vec![Self::governance(id)],
@@ -168,7 +168,7 @@ pub struct Version(pub u64);
 
 /// The versions of some tags at a moment, in their order; `None` for a tag without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen(pub Vec<Option<Version>>);
+pub struct TagVersions(pub Vec<Option<Version>>);
 
 /// A value in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,10 +180,10 @@ pub struct SharedValue {
 
 /// The result of a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct CacheLookup {
     pub value: Option<SharedValue>,
     /// Read with the value; a value loaded from now on is [kept](SharedCache::keep) under these versions.
-    pub seen: Seen,
+    pub seen: TagVersions,
 }
 
 /// Identifies the task that loads a value.
@@ -191,12 +191,12 @@ pub type Loader = u64;
 
 /// Lists of the most used items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UseList {
+pub enum PopularityList {
     Assets,
     Contents,
 }
 
-impl UseList {
+impl PopularityList {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Assets => "assets",
@@ -209,7 +209,7 @@ impl UseList {
 #[async_trait]
 pub trait SharedCache: Send + Sync + 'static {
     /// The value under a key, if `tags` still have the versions under which it was stored.
-    async fn look(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<Look>;
+    async fn lookup(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<CacheLookup>;
 
     /// Stores a value for `ttl`, under the versions seen before it was loaded. A tag that had none then gets one. If
     /// such a tag has got a version since, data may have changed meanwhile, and nothing is stored.
@@ -217,7 +217,7 @@ pub trait SharedCache: Send + Sync + 'static {
         &self,
         key: &EntryKey,
         tags: &[CacheTag],
-        seen: &Seen,
+        seen: &TagVersions,
         value: &SharedValue,
         ttl: Duration,
     ) -> PortResult<()>;
@@ -237,10 +237,10 @@ pub trait SharedCache: Send + Sync + 'static {
     async fn remove(&self, pattern: &KeyPattern) -> PortResult<u64>;
 
     /// Adds recent uses to the counts of a list.
-    async fn add_uses(&self, list: UseList, uses: &[(String, u64)]) -> PortResult<()>;
+    async fn add_popularity(&self, list: PopularityList, uses: &[(String, u64)]) -> PortResult<()>;
 
     /// The items most used lately on all instances, most used first.
-    async fn most_used(&self, list: UseList, limit: usize) -> PortResult<Vec<String>>;
+    async fn most_popular(&self, list: PopularityList, limit: usize) -> PortResult<Vec<String>>;
 
     /// The id of the store's current run. It changes with a restart, after which the store may have an earlier state.
     async fn life(&self) -> PortResult<u64>;

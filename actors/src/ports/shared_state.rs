@@ -14,7 +14,7 @@ use crate::{
 
 /// The answer to a request for a stream slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
+pub enum SlotGrant {
     Taken,
     /// The limit is reached: this many streams run.
     Full(u32),
@@ -22,7 +22,7 @@ pub enum Slot {
 
 /// An action that may be done once, such as a signed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OneUse {
+pub struct ReplayKey {
     /// Its name, with the even distribution of a hash.
     pub name: [u8; 32],
     /// When it was made, according to its maker.
@@ -31,7 +31,7 @@ pub struct OneUse {
 
 /// The conditions for an action that may be done once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UseTerms {
+pub struct ReplayTerms {
     /// The longest time after it was made.
     pub window: Duration,
     /// How far its maker's clock may be ahead.
@@ -43,7 +43,7 @@ pub struct UseTerms {
 
 /// The answer to a request for such an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum ReplayCheck {
     First,
     /// It was done before, on this or another instance.
     Again,
@@ -62,7 +62,7 @@ pub type Invalidations = broadcast::Receiver<Tag>;
 #[async_trait]
 pub trait SharedState: Send + Sync + 'static {
     /// Takes one of a receipt's `limit` stream slots for `stream`. A slot expires when it is not refreshed for `ttl`.
-    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<Slot>;
+    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<SlotGrant>;
 
     /// Extends slots for another `ttl`.
     async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], ttl: Duration) -> PortResult<()>;
@@ -89,13 +89,13 @@ pub trait SharedState: Send + Sync + 'static {
     ) -> PortResult<Option<SessionProgress>>;
 
     /// Whether this is the first use within its time. Of all callers, on all instances, exactly one gets
-    /// [`Use::First`], even if the state has lost data: a use that it may have forgotten is not the first. One clock
+    /// [`ReplayCheck::First`], even if the state has lost data: a use that it may have forgotten is not the first. One clock
     /// decides, the state's own.
     ///
     /// # Errors
     /// Without the state the answer is unknown: after every error the action must not be done. It may be remembered all
     /// the same, so another attempt needs a new one.
-    async fn use_once(&self, once: OneUse, terms: UseTerms) -> PortResult<Use>;
+    async fn check_replay(&self, once: ReplayKey, terms: ReplayTerms) -> PortResult<ReplayCheck>;
 
     /// Tells every listening instance that data with these tags has changed.
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()>;

@@ -11,7 +11,7 @@ use super::PortResult;
 use crate::{
     ids::{ContentHash, NodeId},
     model::{
-        ContentMove, HistoryPlace, MoveState, StorageTask, StoredContent, TaskProgress, Tier, Verification,
+        ContentMove, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress, Verification,
         VerificationKind,
     },
 };
@@ -43,7 +43,7 @@ pub trait StorageRecords: Send + Sync + 'static {
         &self,
         hash: ContentHash,
         kind: Option<VerificationKind>,
-        after: Option<HistoryPlace>,
+        after: Option<HistoryPosition>,
         limit: u32,
     ) -> PortResult<Vec<Verification>>;
 
@@ -69,7 +69,7 @@ pub trait StorageRecords: Send + Sync + 'static {
     async fn stored_after(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<StoredContent>>;
 
     /// Records that contents were used on a day. An older day than the recorded one changes nothing.
-    async fn note_uses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()>;
+    async fn note_accesses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()>;
 
     /// Takes a task for `ttl` from now, or extends it by as much, unless another node has it.
     async fn claim_task(&self, task: StorageTask, node: NodeId, now: Timestamp, ttl: Duration) -> PortResult<Claim>;
@@ -83,20 +83,20 @@ pub trait StorageRecords: Send + Sync + 'static {
     async fn begin_move(
         &self,
         hash: ContentHash,
-        to: Tier,
+        to: StorageTier,
         now: Timestamp,
         stale: Timestamp,
     ) -> PortResult<Option<MoveBegun>>;
 
     /// Renews the sign of life of a move; false when another caller has the move by now.
-    async fn keep_move(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool>;
+    async fn keep_move(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool>;
 
     /// Makes the target of the move the content's tier; other copies are to be removed. False when the move no longer
     /// exists. Instances learn of it from the log of changes.
-    async fn switch_tier(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool>;
+    async fn switch_tier(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool>;
 
     /// Ends a move, if it still has this target and this state.
-    async fn end_move(&self, hash: ContentHash, to: Tier, state: MoveState) -> PortResult<bool>;
+    async fn end_move(&self, hash: ContentHash, to: StorageTier, state: MoveState) -> PortResult<bool>;
 
     /// The move of a content, if it has one.
     async fn move_of(&self, hash: ContentHash) -> PortResult<Option<ContentMove>>;

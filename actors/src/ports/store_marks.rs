@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use super::{BlobStore, PortResult};
 use crate::{
     ids::{ContentHash, InstallationId, StoreId},
-    model::Tier,
+    model::StorageTier,
 };
 
 /// The contents of the place of a store's mark.
@@ -24,20 +24,20 @@ pub enum Mark {
 #[async_trait]
 pub trait StoreMarks: BlobStore {
     /// The place of a tier's store, for people to read.
-    fn place(&self, tier: Tier) -> String;
+    fn place(&self, tier: StorageTier) -> String;
 
     /// The current mark of a tier's store. A store that does not exist counts as empty, without a mark.
-    async fn mark(&self, tier: Tier) -> PortResult<Mark>;
+    async fn mark(&self, tier: StorageTier) -> PortResult<Mark>;
 
     /// An id for the store of a tier, for a new mark: no other store has it.
-    fn identify(&self, tier: Tier, of: InstallationId) -> StoreId;
+    fn identify(&self, tier: StorageTier, of: InstallationId) -> StoreId;
 
     /// Marks the store of a tier, and makes the store if it does not exist. An existing mark stays unless `replace` is true.
-    async fn set_mark(&self, tier: Tier, of: InstallationId, store: StoreId, replace: bool) -> PortResult<()>;
+    async fn set_mark(&self, tier: StorageTier, of: InstallationId, store: StoreId, replace: bool) -> PortResult<()>;
 
     /// Makes the folders or objects that a store needs beside its blobs, and that a copy of it may lack.
-    async fn prepare(&self, tier: Tier) -> PortResult<()>;
+    async fn prepare(&self, tier: StorageTier) -> PortResult<()>;
 
     /// Up to `limit` contents of one tier whose names sort after `after`, in order.
-    async fn sample(&self, tier: Tier, after: ContentHash, limit: usize) -> PortResult<Vec<ContentHash>>;
+    async fn sample(&self, tier: StorageTier, after: ContentHash, limit: usize) -> PortResult<Vec<ContentHash>>;
 }

@@ -17,9 +17,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::entry::{Entry, release};
+use self::entry::{BookEntry, release};
 use crate::{
-    flow::token_bucket::Pacer,
+    flow::token_bucket::TokenBucket,
     ids::{ContentHash, ReceiptId},
     model::{Credit, WindowKind},
     ports::{ReceiptView, Refill, Release, Want},
@@ -62,7 +62,7 @@ pub enum Demand {
 
 /// A request to stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
+pub struct StreamAsk {
     pub receipt_id: ReceiptId,
     pub content_hash: ContentHash,
     pub demand: Demand,
@@ -70,7 +70,7 @@ pub struct Ask {
 
 /// The moment of a decision, and whether leases may be spent then.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub struct DecisionTime {
     pub wall: Timestamp,
     pub monotonic: Instant,
     /// The epoch that leases must have.
@@ -99,15 +99,15 @@ pub struct Grant {
     pub started_at: Timestamp,
     /// The bytes that this instance can still grant in the tightest window; `None` without a limit on bytes.
     pub remaining_bytes: Option<u64>,
-    pub pacer: Option<Arc<Pacer>>,
+    pub pacer: Option<Arc<TokenBucket>>,
     pub revocation: Arc<Revocation>,
     /// Streams of the receipt on this instance, including this one.
     pub active: u32,
 }
 
-/// The answer to an [`Ask`].
+/// The answer to a [`StreamAsk`].
 #[derive(Debug)]
-pub enum Decision {
+pub enum BookDecision {
     Granted(Grant),
     Refused(Refusal),
     /// The book lacks data: ask the ledger for this, [`QuotaBook::apply`] the answer, and ask again.
@@ -115,8 +115,8 @@ pub enum Decision {
 }
 
 #[derive(Debug)]
-enum Known {
-    Receipt(Box<Entry>),
+enum BookRecord {
+    Receipt(Box<BookEntry>),
     Nothing { until: Instant },
 }
 
@@ -124,7 +124,7 @@ enum Known {
 #[derive(Debug)]
 pub struct QuotaBook {
     settings: BookSettings,
-    entries: HashMap<ReceiptId, Known>,
+    entries: HashMap<ReceiptId, BookRecord>,
     /// When to check each entry again, in the order of insertion. That is the order of time, except for unknown
     /// receipts: those have a shorter time to live, and may be kept a while longer. Each entry is here at least once.
     due: VecDeque<(Instant, ReceiptId)>,
@@ -144,55 +144,55 @@ impl QuotaBook {
     }
 
     /// Decides from memory.
-    pub fn acquire(&mut self, ask: &Ask, moment: &Moment, freshness: Freshness) -> Decision {
+    pub fn acquire(&mut self, ask: &StreamAsk, moment: &DecisionTime, freshness: Freshness) -> BookDecision {
         let entry = match self.entries.get_mut(&ask.receipt_id) {
-            None => return Decision::Refill(first_want(ask, self.settings.lease_max)),
-            Some(Known::Nothing { until }) if *until > moment.monotonic => {
-                return Decision::Refused(Refusal::UnknownReceipt);
+            None => return BookDecision::Refill(first_want(ask, self.settings.lease_max)),
+            Some(BookRecord::Nothing { until }) if *until > moment.monotonic => {
+                return BookDecision::Refused(Refusal::UnknownReceipt);
             }
-            Some(Known::Nothing { .. }) => return Decision::Refill(first_want(ask, self.settings.lease_max)),
-            Some(Known::Receipt(entry)) => entry,
+            Some(BookRecord::Nothing { .. }) => return BookDecision::Refill(first_want(ask, self.settings.lease_max)),
+            Some(BookRecord::Receipt(entry)) => entry,
         };
         entry.last_used = moment.monotonic;
         let fresh = entry.fresh_until.is_some_and(|until| until > moment.monotonic);
         if !fresh && freshness == Freshness::Required {
-            return Decision::Refill(entry.want(ask, entry.need(ask.demand), moment, self.settings.lease_max));
+            return BookDecision::Refill(entry.want(ask, entry.need(ask.demand), moment, self.settings.lease_max));
         }
         if let Some(refusal) = entry.forbids(ask, moment.wall) {
-            return Decision::Refused(refusal);
+            return BookDecision::Refused(refusal);
         }
         if ask.demand == Demand::Inspect {
-            return Decision::Granted(entry.grant(Credit::ZERO, Credit::ZERO, None, moment.wall));
+            return BookDecision::Granted(entry.grant(Credit::ZERO, Credit::ZERO, None, moment.wall));
         }
         let need = entry.need(ask.demand);
         let leased = entry.view.policy.limited_part(need);
         if leased.is_zero() {
-            return Decision::Granted(entry.start(need, leased, None, moment.wall));
+            return BookDecision::Granted(entry.start(need, leased, None, moment.wall));
         }
         if !moment.may_spend {
-            return Decision::Refused(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+            return BookDecision::Refused(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
         }
         if let Some(lease) = entry.lease.as_mut().filter(|lease| lease.is_current(moment))
             && lease.available.covers(leased)
         {
             lease.available -= leased;
             let epoch = lease.epoch;
-            return Decision::Granted(entry.start(need, leased, Some(epoch), moment.wall));
+            return BookDecision::Granted(entry.start(need, leased, Some(epoch), moment.wall));
         }
         if let Some((at, refused)) = entry.refused
             && moment.monotonic.saturating_duration_since(at) < self.settings.refusal_ttl
             && need.covers(refused)
             && let Some(refusal) = entry.refuse_quota(need, moment, self.settings.held_back_retry)
         {
-            return Decision::Refused(refusal);
+            return BookDecision::Refused(refusal);
         }
-        Decision::Refill(entry.want(ask, need, moment, self.settings.lease_max))
+        BookDecision::Refill(entry.want(ask, need, moment, self.settings.lease_max))
     }
 
     /// The refusal of an ask after the ledger's answer was not enough; remembered for a short time.
-    pub fn refuse(&mut self, ask: &Ask, moment: &Moment) -> Refusal {
+    pub fn refuse(&mut self, ask: &StreamAsk, moment: &DecisionTime) -> Refusal {
         match self.entries.get_mut(&ask.receipt_id) {
-            Some(Known::Receipt(entry)) => {
+            Some(BookRecord::Receipt(entry)) => {
                 let need = entry.need(ask.demand);
                 entry.refused = Some((moment.monotonic, need));
                 // The windows and the refusal come from one answer, so they agree; if they did not, another request
@@ -207,24 +207,24 @@ impl QuotaBook {
 
     /// Takes in the ledger's answer. Returns the credit that must go back: the rest of a lease of a past hour, or of a
     /// dimension no longer limited.
-    pub fn apply(&mut self, id: ReceiptId, refill: Refill, moment: &Moment) -> Option<Release> {
+    pub fn apply(&mut self, id: ReceiptId, refill: Refill, moment: &DecisionTime) -> Option<Release> {
         let Some(view) = refill.view else {
             let until = moment.monotonic + self.settings.negative_ttl;
             // A receipt disappears only with its timeline; then no right to stream is left.
-            if let Some(Known::Receipt(entry)) = self.entries.get(&id) {
+            if let Some(BookRecord::Receipt(entry)) = self.entries.get(&id) {
                 entry.revocation.raise();
             }
-            self.insert(id, Known::Nothing { until }, until);
+            self.insert(id, BookRecord::Nothing { until }, until);
             return None;
         };
         let fresh_until = moment.monotonic + self.settings.entry_ttl;
-        if !matches!(self.entries.get(&id), Some(Known::Receipt(_))) {
-            let entry = Entry::new(view, refill.windows, fresh_until, moment.monotonic);
-            self.insert(id, Known::Receipt(Box::new(entry)), fresh_until);
-        } else if let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) {
+        if !matches!(self.entries.get(&id), Some(BookRecord::Receipt(_))) {
+            let entry = BookEntry::new(view, refill.windows, fresh_until, moment.monotonic);
+            self.insert(id, BookRecord::Receipt(Box::new(entry)), fresh_until);
+        } else if let Some(BookRecord::Receipt(entry)) = self.entries.get_mut(&id) {
             entry.refresh(view, refill.windows, fresh_until, moment.monotonic);
         }
-        let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
+        let Some(BookRecord::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
         if !entry.view.receipt.status_at(moment.wall).may_stream() {
             entry.revocation.raise();
         } else if entry.revocation.is_raised() {
@@ -247,7 +247,7 @@ impl QuotaBook {
     ) -> Option<Release> {
         let unspent = leased - sent.min(leased);
         let entry = match self.entries.get_mut(&id) {
-            Some(Known::Receipt(entry)) => entry,
+            Some(BookRecord::Receipt(entry)) => entry,
             // An entry stays while it has a running stream, so here there is no entry to give back to.
             _ => return release(id, lease_epoch?, started_at, unspent),
         };
@@ -267,12 +267,12 @@ impl QuotaBook {
     /// at once whether they may go on.
     pub fn invalidate(&mut self, id: ReceiptId) -> bool {
         match self.entries.get_mut(&id) {
-            Some(Known::Receipt(entry)) => {
+            Some(BookRecord::Receipt(entry)) => {
                 entry.fresh_until = None;
                 entry.refused = None;
                 entry.in_flight > 0
             }
-            Some(Known::Nothing { .. }) => {
+            Some(BookRecord::Nothing { .. }) => {
                 self.entries.remove(&id);
                 false
             }
@@ -281,10 +281,10 @@ impl QuotaBook {
     }
 
     /// [`Self::invalidate`] for every receipt of a policy, or for all receipts; returns those with running streams.
-    pub fn invalidate_policy(&mut self, name: Option<&str>) -> Vec<ReceiptId> {
+    pub fn invalidate_quota_policy(&mut self, name: Option<&str>) -> Vec<ReceiptId> {
         let mut running = Vec::new();
         for (&id, known) in &mut self.entries {
-            if let Known::Receipt(entry) = known
+            if let BookRecord::Receipt(entry) = known
                 && name.is_none_or(|name| entry.view.receipt.quota_tier == name)
             {
                 entry.fresh_until = None;
@@ -299,7 +299,7 @@ impl QuotaBook {
 
     /// Gives back the idle part of a receipt's lease: another instance needs it.
     pub fn recall(&mut self, id: ReceiptId) -> Option<Release> {
-        let Some(Known::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
+        let Some(BookRecord::Receipt(entry)) = self.entries.get_mut(&id) else { return None };
         let lease = entry.lease.as_mut()?;
         let idle = lease.release(id);
         lease.available = Credit::ZERO;
@@ -309,15 +309,15 @@ impl QuotaBook {
     /// Whether leases, and not use, leave no room for `need`: leased credit may come back.
     pub fn is_held_back(&self, id: ReceiptId, need: Credit) -> bool {
         match self.entries.get(&id) {
-            Some(Known::Receipt(entry)) => entry.is_held_back(need),
+            Some(BookRecord::Receipt(entry)) => entry.is_held_back(need),
             _ => false,
         }
     }
 
     /// Whether more of a receipt is reserved than this instance holds: by other instances, or by unsettled usage.
-    pub fn is_held_elsewhere(&self, id: ReceiptId) -> bool {
+    pub fn is_leased_elsewhere(&self, id: ReceiptId) -> bool {
         match self.entries.get(&id) {
-            Some(Known::Receipt(entry)) => entry.is_held_elsewhere(),
+            Some(BookRecord::Receipt(entry)) => entry.is_leased_elsewhere(),
             _ => false,
         }
     }
@@ -325,7 +325,7 @@ impl QuotaBook {
     /// Whether streams of this receipt run although it was invalidated and has not been loaded since.
     pub fn must_learn(&self, id: ReceiptId) -> bool {
         match self.entries.get(&id) {
-            Some(Known::Receipt(entry)) => entry.in_flight > 0 && entry.fresh_until.is_none(),
+            Some(BookRecord::Receipt(entry)) => entry.in_flight > 0 && entry.fresh_until.is_none(),
             _ => false,
         }
     }
@@ -333,7 +333,7 @@ impl QuotaBook {
     /// A load without a lease, for a receipt whose streams must learn whether they may go on.
     pub fn reload(&self, id: ReceiptId) -> Option<Want> {
         match self.entries.get(&id) {
-            Some(Known::Receipt(entry)) => Some(Want {
+            Some(BookRecord::Receipt(entry)) => Some(Want {
                 receipt_id: id,
                 content_hash: entry.view.receipt.content_hash,
                 need: Credit::ZERO,
@@ -355,7 +355,7 @@ impl QuotaBook {
             }
             self.due.pop_front();
             match self.entries.get(&id) {
-                Some(Known::Receipt(entry)) => {
+                Some(BookRecord::Receipt(entry)) => {
                     let idle_at = entry.last_used + self.settings.entry_ttl;
                     if entry.in_flight > 0 || (idle_at > now && !over) {
                         self.due.push_back((now + self.settings.entry_ttl, id));
@@ -364,7 +364,7 @@ impl QuotaBook {
                     releases.extend(entry.lease.and_then(|lease| lease.release(id)));
                     self.entries.remove(&id);
                 }
-                Some(Known::Nothing { .. }) => {
+                Some(BookRecord::Nothing { .. }) => {
                     self.entries.remove(&id);
                 }
                 None => {}
@@ -376,7 +376,7 @@ impl QuotaBook {
     /// Drops all leases of other epochs without giving them back: the ledger has reclaimed them.
     pub fn forfeit(&mut self, epoch: i64) {
         for known in self.entries.values_mut() {
-            if let Known::Receipt(entry) = known {
+            if let BookRecord::Receipt(entry) = known {
                 entry.lease = entry.lease.filter(|lease| lease.epoch == epoch);
             }
         }
@@ -387,7 +387,7 @@ impl QuotaBook {
     pub fn cut_leased(&mut self) -> u64 {
         let mut streams = 0;
         for known in self.entries.values_mut() {
-            if let Known::Receipt(entry) = known
+            if let BookRecord::Receipt(entry) = known
                 && !entry.leased_in_flight.is_zero()
                 && !entry.revocation.is_raised()
             {
@@ -403,14 +403,14 @@ impl QuotaBook {
     pub fn drain(&mut self) -> Vec<Release> {
         let mut releases = Vec::new();
         for (&id, known) in &mut self.entries {
-            if let Known::Receipt(entry) = known {
+            if let BookRecord::Receipt(entry) = known {
                 releases.extend(entry.lease.take().and_then(|lease| lease.release(id)));
             }
         }
         releases
     }
 
-    fn insert(&mut self, id: ReceiptId, known: Known, due: Instant) {
+    fn insert(&mut self, id: ReceiptId, known: BookRecord, due: Instant) {
         if self.entries.insert(id, known).is_none() {
             self.due.push_back((due, id));
         }
@@ -418,7 +418,7 @@ impl QuotaBook {
 }
 
 /// The lease to ask for when a receipt is not in memory: the size of its content is not known yet.
-fn first_want(ask: &Ask, lease_max: Credit) -> Want {
+fn first_want(ask: &StreamAsk, lease_max: Credit) -> Want {
     let (need, bytes) = match ask.demand {
         Demand::Inspect => (Credit::ZERO, 0),
         Demand::Whole => (Credit::new(u64::MAX, 1), FIRST_LEASE_BYTES),

@@ -28,7 +28,7 @@ use std::{
 use actix::{Actor, Addr, ArbiterHandle};
 use tokio::sync::{Notify, oneshot};
 
-pub use self::reservation::{Ended, Reservation};
+pub use self::reservation::{Reservation, StreamEnd};
 use self::{
     messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, Recall},
     shard::QuotaShard,
@@ -40,8 +40,8 @@ use crate::{
     model::{LeaseSizing, LostLease},
     ports::{Changes, Ledger, SharedState, Tag},
     quota::{
-        book::{Ask, BookSettings, Demand, Grant},
-        node_epoch::NodeLife,
+        book::{BookSettings, Demand, Grant, StreamAsk},
+        node_epoch::NodeEpochState,
         refusal::Refusal,
         usage_batcher::UsageHandle,
     },
@@ -74,7 +74,7 @@ pub struct QuotaDeps {
     pub changes: Arc<dyn Changes>,
     pub clock: Arc<dyn Clock>,
     pub usage: UsageHandle,
-    pub life: Arc<NodeLife>,
+    pub life: Arc<NodeEpochState>,
     /// Notified when the ledger answers that this node's epoch is gone.
     pub fenced: Arc<Notify>,
 }
@@ -174,7 +174,7 @@ impl QuotaHandle {
     ///
     /// # Errors
     /// The refusal.
-    pub async fn acquire(&self, ask: Ask, session: Option<SessionId>) -> Result<Reservation, Refusal> {
+    pub async fn acquire(&self, ask: StreamAsk, session: Option<SessionId>) -> Result<Reservation, Refusal> {
         let Some(usage_permit) = self.usage.admit() else {
             return Err(overloaded("usage"));
         };
@@ -189,13 +189,13 @@ impl QuotaHandle {
     /// The refusal.
     pub async fn inspect(&self, receipt_id: ReceiptId, content_hash: ContentHash) -> Result<Grant, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { receipt_id, content_hash, demand: Demand::Inspect };
+        let ask = StreamAsk { receipt_id, content_hash, demand: Demand::Inspect };
         self.ask(ask, Purpose::Inspect { reply }, answer).await
     }
 
     async fn ask<T>(
         &self,
-        ask: Ask,
+        ask: StreamAsk,
         purpose: Purpose,
         answer: oneshot::Receiver<Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
@@ -218,7 +218,7 @@ impl QuotaHandle {
             Tag::Receipt(id) => {
                 self.shard(*id).link.tell(Invalidate::Receipt(*id));
             }
-            Tag::Policy(name) => self.tell_all(|| Invalidate::Policy(Some(name.clone()))),
+            Tag::QuotaPolicy(name) => self.broadcast(|| Invalidate::QuotaPolicy(Some(name.clone()))),
             Tag::Recall(id) => {
                 self.shard(*id).link.tell(Recall(*id));
             }
@@ -234,12 +234,12 @@ impl QuotaHandle {
 
     /// Invalidates all entries: invalidations may have been missed.
     pub fn invalidate_all(&self) {
-        self.tell_all(|| Invalidate::Policy(None));
+        self.broadcast(|| Invalidate::QuotaPolicy(None));
     }
 
     /// Drops all leases: the ledger has reclaimed them.
     pub(crate) fn forfeit(&self) {
-        self.tell_all(|| Forfeit);
+        self.broadcast(|| Forfeit);
     }
 
     /// Waits until every shard runs. Until then a mailbox has a bound of its own, and would reject messages.
@@ -285,7 +285,7 @@ impl QuotaHandle {
         &self.shards[bits % self.shards.len()]
     }
 
-    fn tell_all<M>(&self, message: impl Fn() -> M)
+    fn broadcast<M>(&self, message: impl Fn() -> M)
     where
         M: actix::Message + Send + 'static,
         M::Result: Send,

@@ -1,4 +1,4 @@
-//! `LeaseKeeper`: keeps this node, and so its leases, alive in the ledger.
+//! `Heartbeat`: keeps this node, and so its leases, alive in the ledger.
 //!
 //! One statement renews the node's epoch, however many leases it holds. When the ledger answers that the epoch is gone
 //! (the node was silent for too long and another node reclaimed it), all leases in memory are forfeit and the node
@@ -21,30 +21,30 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, watch::ClockWatch},
     model::Credit,
-    ports::{Ledger, PortError, PortResult, Standing, Timelines},
+    ports::{EpochStanding, Ledger, PortError, PortResult, Timelines},
     quota::{
         cache::QuotaHandle,
-        node_epoch::{LifeRecord, NodeLife},
+        node_epoch::{EpochRecord, NodeEpochState},
     },
 };
 
 /// Called with an epoch before its first heartbeat is sent, and for each heartbeat that the ledger has acknowledged.
-pub type LifeListener = Arc<dyn Fn(&LifeRecord) + Send + Sync>;
+pub type EpochListener = Arc<dyn Fn(&EpochRecord) + Send + Sync>;
 
 /// The reason recorded for a timeline's end when a node has seen commits that the database lacks.
 const BEHIND: &str = "the database is behind what a node knows to be committed";
 
 /// Dependencies of the keeper.
 #[derive(Clone)]
-pub struct KeeperDeps {
+pub struct HeartbeatDeps {
     pub ledger: Arc<dyn Ledger>,
     pub timelines: Arc<dyn Timelines>,
     pub clock: Arc<dyn Clock>,
-    pub life: Arc<NodeLife>,
+    pub life: Arc<NodeEpochState>,
     pub quota: QuotaHandle,
     /// Notified by the quota shards when a refill was fenced.
     pub fenced: Arc<Notify>,
-    pub lives: LifeListener,
+    pub lives: EpochListener,
     /// How long leases live without a heartbeat.
     pub ttl: Duration,
     /// The time between two heartbeats: several may fail before the leases are lost.
@@ -56,7 +56,7 @@ pub struct KeeperDeps {
 /// # Errors
 /// When the ledger cannot be reached: leases then stay valid until their time is over. `Fenced` when another process
 /// runs with this node's identity.
-pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
+pub async fn send_heartbeat(deps: &HeartbeatDeps) -> PortResult<()> {
     let life = &deps.life;
     if life.is_displaced() {
         begin_epoch(deps).await?;
@@ -80,7 +80,7 @@ pub async fn beat(deps: &KeeperDeps) -> PortResult<()> {
 }
 
 /// Starts a new epoch, unless another process has this identity.
-async fn begin_epoch(deps: &KeeperDeps) -> PortResult<()> {
+async fn begin_epoch(deps: &HeartbeatDeps) -> PortResult<()> {
     let current = deps.life.current();
     let known = deps.ledger.standing(current.node).await?;
     if let Some(later) = known.filter(|known| known.alive && known.epoch > current.epoch) {
@@ -110,17 +110,17 @@ async fn begin_epoch(deps: &KeeperDeps) -> PortResult<()> {
 ///
 /// # Errors
 /// When the ledger cannot be reached.
-pub async fn is_behind(deps: &KeeperDeps) -> PortResult<bool> {
-    let (life, beats) = (deps.life.current(), deps.life.beats());
-    if beats == 0
+pub async fn is_behind(deps: &HeartbeatDeps) -> PortResult<bool> {
+    let (life, heartbeats) = (deps.life.current(), deps.life.heartbeats());
+    if heartbeats == 0
         || deps.life.is_displaced()
-        || !Standing::is_behind(deps.ledger.standing(life.node).await?, life.epoch, beats)
+        || !EpochStanding::is_behind(deps.ledger.standing(life.node).await?, life.epoch, heartbeats)
     {
         return Ok(false);
     }
     let timeline = deps.timelines.timeline().await?;
     tracing::error!(
-        beats,
+        heartbeats,
         reason = BEHIND,
         "a new timeline begins: the database was set back, and lacks heartbeats that it acknowledged"
     );
@@ -130,15 +130,15 @@ pub async fn is_behind(deps: &KeeperDeps) -> PortResult<bool> {
 }
 
 /// Asks how many instances share the ledger. While it does not answer, the last count stays.
-pub async fn count_instances(deps: &KeeperDeps) {
+pub async fn count_instances(deps: &HeartbeatDeps) {
     match deps.ledger.nodes_alive().await {
-        Ok(alive) => deps.life.saw_instances(alive),
+        Ok(alive) => deps.life.set_instances(alive),
         Err(error) => tracing::debug!(%error, "the instances were not counted; the last count stays"),
     }
 }
 
 /// Reads the heartbeats of the other nodes, to measure how long each of them has been silent. A read that fails measures nothing.
-pub async fn watch_others(deps: &KeeperDeps) {
+pub async fn watch_others(deps: &HeartbeatDeps) {
     let sent = deps.clock.monotonic();
     match deps.ledger.pulses().await {
         Ok(pulses) => deps.life.others().saw(&pulses, deps.ttl, sent, deps.clock.monotonic()),
@@ -164,7 +164,7 @@ const CLOSE_RETRY: Duration = Duration::from_millis(200);
 /// Closes the epoch of a node after all of its usage was settled. Returns how much of its leases the ledger still had,
 /// although the node had given back all leases that it knew of. No heartbeat follows. `None` when the ledger did not
 /// answer within `patience`.
-pub async fn close(ledger: &dyn Ledger, life: &NodeLife, patience: Duration) -> Option<Credit> {
+pub async fn close(ledger: &dyn Ledger, life: &NodeEpochState, patience: Duration) -> Option<Credit> {
     life.end();
     let closing = async {
         let mut released = Credit::ZERO;
@@ -187,7 +187,7 @@ pub async fn close(ledger: &dyn Ledger, life: &NodeLife, patience: Duration) -> 
 }
 
 /// Compares the leases that the ledger counts for this node with those the node knows of, if no statement ran meanwhile.
-pub async fn compare(deps: &KeeperDeps) {
+pub async fn compare(deps: &HeartbeatDeps) {
     let held = deps.life.held();
     let unanswered = || deps.quota.counters().unanswered.load(Relaxed);
     let Some(before) = held.at_rest().filter(|_| unanswered() == 0) else { return };
@@ -215,18 +215,18 @@ pub async fn compare(deps: &KeeperDeps) {
 }
 
 /// The actor that sends heartbeats.
-pub struct LeaseKeeper {
-    deps: KeeperDeps,
+pub struct Heartbeat {
+    deps: HeartbeatDeps,
     watch: Arc<ClockWatch>,
 }
 
-impl LeaseKeeper {
-    pub fn start(deps: KeeperDeps, watch: Arc<ClockWatch>, arbiter: &ArbiterHandle) -> Addr<Self> {
+impl Heartbeat {
+    pub fn start(deps: HeartbeatDeps, watch: Arc<ClockWatch>, arbiter: &ArbiterHandle) -> Addr<Self> {
         Self::start_in_arbiter(arbiter, |_| Self { deps, watch })
     }
 
     /// Waits for the interval or a fence, sends a heartbeat, and repeats.
-    fn wait_and_beat(&mut self, ctx: &mut Context<Self>) {
+    fn heartbeat_loop(&mut self, ctx: &mut Context<Self>) {
         let (deps, watch) = (self.deps.clone(), Arc::clone(&self.watch));
         let round = async move {
             let _ = tokio::time::timeout(deps.heartbeat, deps.fenced.notified()).await;
@@ -236,7 +236,7 @@ impl LeaseKeeper {
             let beaten = match is_behind(&deps).await {
                 // The change follower sees the new timeline, and asks for a new epoch.
                 Ok(true) => return,
-                Ok(false) => beat(&deps).await,
+                Ok(false) => send_heartbeat(&deps).await,
                 Err(error) => Err(error),
             };
             match beaten {
@@ -253,14 +253,14 @@ impl LeaseKeeper {
                 }
             }
         };
-        ctx.spawn(round.into_actor(self).map(|(), keeper, ctx| keeper.wait_and_beat(ctx)));
+        ctx.spawn(round.into_actor(self).map(|(), heartbeat, ctx| heartbeat.heartbeat_loop(ctx)));
     }
 }
 
-impl Actor for LeaseKeeper {
+impl Actor for Heartbeat {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.wait_and_beat(ctx);
+        self.heartbeat_loop(ctx);
     }
 }

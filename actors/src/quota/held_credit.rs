@@ -1,14 +1,14 @@
 //! The credit that this node holds according to the ledger's answers: granted, and neither spent nor given back.
 //!
 //! The ledger has its own count. When no statement is under way between the two, they must agree. Credit that only the
-//! ledger counts belongs to leases that no node knows of ([`LeaseKeeper`](crate::quota::heartbeat) compares the two).
+//! ledger counts belongs to leases that no node knows of ([`Heartbeat`](crate::quota::heartbeat) compares the two).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::Credit;
 
 #[derive(Debug, Default)]
-struct Books {
+struct CreditCounts {
     epoch: i64,
     held: Credit,
     /// Statements that change leases and are not answered yet.
@@ -19,7 +19,7 @@ struct Books {
 
 /// The credit of one node. Its lock is held for one addition.
 #[derive(Debug, Default)]
-pub struct HeldCredit(Mutex<Books>);
+pub struct HeldCredit(Mutex<CreditCounts>);
 
 /// The credit held at a moment when no statement was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct AtRest {
 }
 
 impl HeldCredit {
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn books(&self) -> MutexGuard<'_, CreditCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -22,7 +22,7 @@ use crate::{
 /// The lease that admitted a stream, for its validity. Where a lost lease is released, bytes that the stream sends
 /// after the lease is over may be granted to another node as well.
 pub(crate) struct LeaseTime {
-    pub(crate) life: Arc<NodeLife>,
+    pub(crate) life: Arc<NodeEpochState>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) epoch: i64,
 }
@@ -36,7 +36,7 @@ impl LeaseTime {
 
 /// The epoch of this node, and the validity of its leases.
 #[derive(Debug)]
-pub struct NodeLife {
+pub struct NodeEpochState {
     node: NodeId,
     epoch: AtomicI64,
     began: Instant,
@@ -44,7 +44,7 @@ pub struct NodeLife {
     valid_until: AtomicU64,
     instances: AtomicU32,
     /// Heartbeats of this epoch that the ledger has acknowledged.
-    beats: AtomicU64,
+    heartbeats: AtomicU64,
     namesake: AtomicBool,
     /// The timeline of the epoch.
     timeline: Mutex<Option<TimelineId>>,
@@ -64,14 +64,14 @@ pub struct NodeLife {
 
 /// The record of a node's epoch that outlives its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LifeRecord {
+pub struct EpochRecord {
     pub life: NodeEpoch,
     /// Heartbeats of the epoch that the ledger has acknowledged.
-    pub beats: u64,
+    pub heartbeats: u64,
     pub timeline: Option<TimelineId>,
 }
 
-impl NodeLife {
+impl NodeEpochState {
     pub fn new(node: NodeId, epoch: i64, began: Instant) -> Self {
         let held = HeldCredit::default();
         held.begin(epoch);
@@ -81,7 +81,7 @@ impl NodeLife {
             began,
             valid_until: AtomicU64::new(0),
             instances: AtomicU32::new(1),
-            beats: AtomicU64::new(0),
+            heartbeats: AtomicU64::new(0),
             namesake: AtomicBool::new(false),
             timeline: Mutex::new(None),
             displaced: AtomicBool::new(false),
@@ -141,7 +141,7 @@ impl NodeLife {
         self.instances.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn saw_instances(&self, alive: u64) {
+    pub(crate) fn set_instances(&self, alive: u64) {
         self.instances.store(u32::try_from(alive).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
     }
 
@@ -150,16 +150,16 @@ impl NodeLife {
     pub(crate) fn renew(&self, sent: Instant, ttl: Duration) {
         let until = sent.saturating_duration_since(self.began) + ttl;
         self.valid_until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
-        self.beats.fetch_add(1, Ordering::AcqRel);
+        self.heartbeats.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Heartbeats of this epoch that the ledger has acknowledged. It has no fewer, unless it was set back.
-    pub(crate) fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Acquire)
+    pub(crate) fn heartbeats(&self) -> u64 {
+        self.heartbeats.load(Ordering::Acquire)
     }
 
-    pub(crate) fn record(&self) -> LifeRecord {
-        LifeRecord { life: self.current(), beats: self.beats(), timeline: *self.history() }
+    pub(crate) fn record(&self) -> EpochRecord {
+        EpochRecord { life: self.current(), heartbeats: self.heartbeats(), timeline: *self.history() }
     }
 
     fn history(&self) -> MutexGuard<'_, Option<TimelineId>> {
@@ -192,7 +192,7 @@ impl NodeLife {
     /// it has acknowledged the next heartbeat.
     pub(crate) fn forget_beats(&self) {
         self.valid_until.store(0, Ordering::Release);
-        self.beats.store(0, Ordering::Release);
+        self.heartbeats.store(0, Ordering::Release);
     }
 
     /// Another process runs with this node's identity: nothing is spent any more.
@@ -208,7 +208,7 @@ impl NodeLife {
     /// Starts a new epoch after the ledger has fenced the old one: no lease is valid before the next heartbeat.
     pub(crate) fn restart(&self, epoch: i64) {
         self.valid_until.store(0, Ordering::Release);
-        self.beats.store(0, Ordering::Release);
+        self.heartbeats.store(0, Ordering::Release);
         self.displaced.store(false, Ordering::Release);
         self.held.begin(epoch);
         self.epoch.store(epoch, Ordering::Release);

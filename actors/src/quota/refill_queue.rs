@@ -19,7 +19,7 @@ use crate::{
 
 /// One round trip to the ledger.
 #[derive(Debug)]
-pub struct Trip {
+pub struct RefillTrip {
     pub node: NodeEpoch,
     /// A moment in the hour of its requests.
     pub at: Timestamp,
@@ -27,7 +27,7 @@ pub struct Trip {
 }
 
 #[derive(Debug)]
-struct Asked {
+struct PendingRefill {
     want: Want,
     /// The id under which it was sent, if it was.
     sent: Option<Sent>,
@@ -45,7 +45,7 @@ struct Sent {
 /// Requests that wait for their round trip, are in flight, or were not answered.
 #[derive(Debug, Default)]
 pub struct RefillQueue {
-    asked: HashMap<ReceiptId, Asked>,
+    asked: HashMap<ReceiptId, PendingRefill>,
     /// The requests of the next round trips, in order.
     queue: VecDeque<ReceiptId>,
     /// Sent, not answered, and not queued.
@@ -60,7 +60,7 @@ impl RefillQueue {
         if self.unanswered.remove(&id) {
             self.queue.push_back(id);
         } else if let Entry::Vacant(place) = self.asked.entry(id) {
-            place.insert(Asked { want, sent: None, outdated: false });
+            place.insert(PendingRefill { want, sent: None, outdated: false });
             self.queue.push_back(id);
         }
     }
@@ -89,16 +89,16 @@ impl RefillQueue {
     }
 
     /// The next round trip: up to `most` requests of one hour.
-    pub fn next_trip(&mut self, node: NodeEpoch, now: Timestamp, most: usize) -> Option<Trip> {
+    pub fn next_trip(&mut self, node: NodeEpoch, now: Timestamp, most: usize) -> Option<RefillTrip> {
         let hour = |at: Timestamp| WindowKind::Hour.window(at).start;
-        let mut trip: Option<Trip> = None;
+        let mut trip: Option<RefillTrip> = None;
         let mut later = VecDeque::new();
         while let Some(id) = self.queue.pop_front() {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
             // A grant to an ended epoch is reclaimed with it, so the request becomes a new one.
             let sent = asked.sent.filter(|sent| sent.node == node);
             let at = sent.map_or(now, |sent| sent.at);
-            let trip = trip.get_or_insert_with(|| Trip { node, at, requests: Vec::new() });
+            let trip = trip.get_or_insert_with(|| RefillTrip { node, at, requests: Vec::new() });
             if hour(trip.at) != hour(at) {
                 later.push_back(id);
                 continue;
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_answered_is_asked_again_under_its_name_whatever_is_wanted_meanwhile() {
+    fn an_unanswered_refill_is_asked_again_under_its_id_whatever_else_is_wanted() {
         let (mut queue, id) = (RefillQueue::default(), ReceiptId::random());
         queue.want(want(id, 1));
         let first = trip(&mut queue, now());

@@ -16,12 +16,12 @@ use crate::ports::Connection;
 #[derive(Default)]
 pub struct Revocation {
     raised: AtomicBool,
-    watched: Mutex<Watched>,
+    watched: Mutex<WatchedConnections>,
 }
 
 /// One for each running stream of more than a piece, so it has the same bound as streams.
 #[derive(Default)]
-struct Watched {
+struct WatchedConnections {
     last: u64,
     connections: HashMap<u64, Weak<dyn Connection>>,
 }
@@ -62,7 +62,7 @@ impl Revocation {
         self.lock().connections.remove(&watch.0);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Watched> {
+    fn lock(&self) -> MutexGuard<'_, WatchedConnections> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

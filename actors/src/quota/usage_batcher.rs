@@ -33,7 +33,7 @@ use crate::{
     model::{Credit, UsageRow},
     ports::{Ledger, PortError, PortResult, Release, SettleBatch},
     quota::{
-        node_epoch::NodeLife,
+        node_epoch::NodeEpochState,
         usage_batch::{BatchLimits, UsageBatch},
     },
 };
@@ -55,7 +55,7 @@ pub struct UsageSettings {
 pub struct UsageDeps {
     pub ledger: Arc<dyn Ledger>,
     pub clock: Arc<dyn Clock>,
-    pub life: Arc<NodeLife>,
+    pub life: Arc<NodeEpochState>,
 }
 
 /// The counters of the batcher.
@@ -75,7 +75,7 @@ pub struct UsageCounters {
 
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-struct Record {
+struct PendingRow {
     row: UsageRow,
     /// The part of it that was leased.
     spent: Credit,
@@ -85,7 +85,7 @@ struct Record {
 
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-struct Return(Release);
+struct ReturnRelease(Release);
 
 #[derive(actix::Message)]
 #[rtype(result = "()")]
@@ -121,7 +121,7 @@ impl UsageHandle {
     /// Takes over a row, of which `spent` came from a lease.
     pub fn record(&self, row: UsageRow, spent: Credit, permit: Permit) {
         if let Err(SendError::Closed(lost) | SendError::Full(lost)) =
-            self.addr.try_send(Record { row, spent, _permit: permit })
+            self.addr.try_send(PendingRow { row, spent, _permit: permit })
         {
             self.counters.dropped.fetch_add(1, Relaxed);
             tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; its lease is charged or released when it is reclaimed");
@@ -131,7 +131,7 @@ impl UsageHandle {
     /// Gives lease credit back with the next batch.
     pub fn release(&self, release: Release) {
         // If the batcher is gone, the lease is reclaimed with this node's epoch.
-        self.tell(Return(release));
+        self.tell(ReturnRelease(release));
     }
 
     /// Waits until the batcher runs, and all rows recorded so far are durably in the ledger; false when they are not
@@ -142,7 +142,7 @@ impl UsageHandle {
     }
 
     /// Sends the current items without waiting for more: a caller waits for a release among them.
-    pub fn hurry(&self) {
+    pub fn flush_now(&self) {
         // A flush without a waiter.
         let (reply, _) = oneshot::channel();
         self.tell(Flush { reply });
@@ -171,14 +171,14 @@ impl UsageHandle {
 }
 
 /// Rows with their permits, and releases, that go to the ledger together.
-struct Load {
-    rows: Vec<Record>,
+struct PendingBatch {
+    rows: Vec<PendingRow>,
     releases: Vec<Release>,
     /// Every release up to this number is in this load or in an earlier one.
     releases_until: u64,
 }
 
-impl Load {
+impl PendingBatch {
     /// Two smaller loads, if this one has more than one item. Releases go after all rows, as in any batch.
     fn halve(self) -> (Self, Self) {
         let Self { mut rows, mut releases, releases_until } = self;
@@ -202,9 +202,9 @@ struct Progress {
 pub struct UsageBatcher {
     deps: UsageDeps,
     counters: Arc<UsageCounters>,
-    batch: UsageBatch<Record>,
+    batch: UsageBatch<PendingRow>,
     /// Halves of a rejected batch; they go before the next batch.
-    halves: VecDeque<Load>,
+    halves: VecDeque<PendingBatch>,
     in_flight: bool,
     sequence: i64,
     accepted: Progress,
@@ -243,7 +243,7 @@ impl UsageBatcher {
         if self.batch.is_due(now) || (!self.waiters.is_empty() && !self.batch.is_empty()) {
             let (rows, releases) = self.batch.take(now);
             let releases_until = if releases.is_empty() { 0 } else { self.accepted.releases };
-            return self.send(Load { rows, releases, releases_until }, ctx);
+            return self.send(PendingBatch { rows, releases, releases_until }, ctx);
         }
         if let Some(due) = self.batch.due_at()
             && !self.armed
@@ -267,7 +267,7 @@ impl UsageBatcher {
         }
     }
 
-    fn send(&mut self, load: Load, ctx: &mut Context<Self>) {
+    fn send(&mut self, load: PendingBatch, ctx: &mut Context<Self>) {
         self.in_flight = true;
         self.deps.life.held().asks();
         self.sequence += 1;
@@ -286,14 +286,14 @@ impl UsageBatcher {
         }));
     }
 
-    fn settled(&mut self, load: Load, answer: &PortResult<Taken>) {
+    fn settled(&mut self, load: PendingBatch, answer: &PortResult<SettleOutcome>) {
         match answer {
-            Ok(Taken::SetAside) => {
+            Ok(SettleOutcome::SetAside) => {
                 self.counters.set_aside.fetch_add(load.rows.len() as u64, Relaxed);
                 self.finish(&load);
             }
-            Ok(Taken::Settled) => {
-                self.took_back(&load);
+            Ok(SettleOutcome::Settled) => {
+                self.released(&load);
                 let bytes: u64 = load.rows.iter().map(|record| record.row.bytes_sent).sum();
                 self.counters.batches.fetch_add(1, Relaxed);
                 self.counters.settled.fetch_add(load.rows.len() as u64, Relaxed);
@@ -315,7 +315,7 @@ impl UsageBatcher {
     }
 
     /// Reports to the node's count the credit that the ledger has taken off its leases.
-    fn took_back(&self, load: &Load) {
+    fn released(&self, load: &PendingBatch) {
         let held = self.deps.life.held();
         for record in &load.rows {
             if let Some(epoch) = record.row.lease_epoch {
@@ -327,7 +327,7 @@ impl UsageBatcher {
         }
     }
 
-    fn finish(&mut self, load: &Load) {
+    fn finish(&mut self, load: &PendingBatch) {
         self.finished.rows += load.rows.len() as u64;
         self.finished.releases = self.finished.releases.max(load.releases_until);
     }
@@ -335,24 +335,24 @@ impl UsageBatcher {
 
 /// The outcome of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
+enum SettleOutcome {
     Settled,
     /// It was one row that can never be settled.
     SetAside,
 }
 
 /// Settles a batch. If the ledger rejects a batch of one row, that row is set aside.
-async fn take(ledger: Arc<dyn Ledger>, batch: SettleBatch, counters: Arc<UsageCounters>) -> PortResult<Taken> {
+async fn take(ledger: Arc<dyn Ledger>, batch: SettleBatch, counters: Arc<UsageCounters>) -> PortResult<SettleOutcome> {
     let rows = batch.rows.len();
     let rejected = match until_answered(|| ledger.settle(&batch), rows, &counters).await {
-        Ok(_) => return Ok(Taken::Settled),
+        Ok(_) => return Ok(SettleOutcome::Settled),
         Err(error) => error,
     };
     let ([row], []) = (batch.rows.as_slice(), batch.releases.as_slice()) else { return Err(rejected) };
     let reason = rejected.to_string();
     tracing::error!(error = %rejected, ?row, "the ledger can never take this usage; it is set aside (penstock usage rejected)");
     until_answered(|| ledger.set_aside(batch.node.node, row, &reason), rows, &counters).await?;
-    Ok(Taken::SetAside)
+    Ok(SettleOutcome::SetAside)
 }
 
 /// Repeats a call until the ledger has answered it or rejected it for ever.
@@ -384,10 +384,10 @@ impl Actor for UsageBatcher {
     type Context = Context<Self>;
 }
 
-impl Handler<Record> for UsageBatcher {
+impl Handler<PendingRow> for UsageBatcher {
     type Result = ();
 
-    fn handle(&mut self, record: Record, ctx: &mut Self::Context) {
+    fn handle(&mut self, record: PendingRow, ctx: &mut Self::Context) {
         self.counters.recorded.fetch_add(1, Relaxed);
         self.accepted.rows += 1;
         self.batch.push(record, self.deps.clock.monotonic());
@@ -395,10 +395,10 @@ impl Handler<Record> for UsageBatcher {
     }
 }
 
-impl Handler<Return> for UsageBatcher {
+impl Handler<ReturnRelease> for UsageBatcher {
     type Result = ();
 
-    fn handle(&mut self, Return(release): Return, ctx: &mut Self::Context) {
+    fn handle(&mut self, ReturnRelease(release): ReturnRelease, ctx: &mut Self::Context) {
         self.accepted.releases += 1;
         self.batch.release(release, self.deps.clock.monotonic());
         self.advance(ctx);

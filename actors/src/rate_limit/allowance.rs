@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::until;
-use crate::ports::Grant;
+use crate::ports::RateGrant;
 
 /// An instance takes ahead at most one part in this many, times the number of instances, of the remainder. So a client
 /// that moves from one instance to the others finds at least three quarters of its limit, and one that stays at one
@@ -42,18 +42,18 @@ impl Allowance {
     }
 
     /// Admits or refuses a request; `None` when the store must be asked.
-    pub fn spend(&mut self, now: Instant) -> Option<Grant> {
+    pub fn spend(&mut self, now: Instant) -> Option<RateGrant> {
         if now < self.good_until && self.permits > 0 {
             self.permits -= 1;
             let more_at = if now < self.more_at { self.more_at } else { self.good_until };
-            return Some(Grant {
+            return Some(RateGrant {
                 granted: 1,
                 remaining: self.remaining.saturating_add(self.permits),
                 left: until(self.good_until, now),
                 more_after: until(more_at, now),
             });
         }
-        (now < self.refused_until).then(|| Grant {
+        (now < self.refused_until).then(|| RateGrant {
             granted: 0,
             remaining: 0,
             left: until(self.good_until, now),
@@ -63,7 +63,7 @@ impl Allowance {
 
     /// Takes over the store's answer to a question that was sent at `asked`. Any earlier allowance is used up or of an
     /// ended window: the store is not asked before.
-    pub fn deposit(&mut self, grant: Grant, asked: Instant) {
+    pub fn deposit(&mut self, grant: RateGrant, asked: Instant) {
         self.permits = grant.granted;
         self.good_until = asked + grant.left;
         self.remaining = grant.remaining;

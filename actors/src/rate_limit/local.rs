@@ -20,9 +20,9 @@ use crate::{
     clock::Clock,
     model::{
         Subject,
-        rate_window::{Ask, Moment, RateWindow},
+        rate_window::{CountRequest, RateWindow, WindowTime},
     },
-    ports::{Grant, PortResult, RateLimits},
+    ports::{PortResult, RateGrant, RateLimits},
 };
 
 /// Enough that threads of a large machine seldom wait for each other.
@@ -62,7 +62,7 @@ impl RateCounters {
     }
 
     /// Like [`RateLimits::take`], without waiting.
-    pub fn count(&self, subject: &Subject, ask: Ask) -> Grant {
+    pub fn count(&self, subject: &Subject, ask: CountRequest) -> RateGrant {
         let shard = self.hasher.hash_one(subject) as usize % SHARDS;
         let (mut shard, at) = self.enter(&self.shards[shard]);
         let mut counts = shard.counts(subject);
@@ -70,7 +70,7 @@ impl RateCounters {
         if granted > 0 {
             shard.keep(subject, counts.current, self.room);
         }
-        Grant::of(granted, counts, ask.limit, at)
+        RateGrant::of(granted, counts, ask.limit, at)
     }
 
     /// Subjects in memory; one that has counts in both windows counts twice.
@@ -83,13 +83,13 @@ impl RateCounters {
     }
 
     /// A shard, moved on to the current window. The clock is read under the lock, so that no old window comes back.
-    fn enter<'a>(&self, shard: &'a Mutex<Shard>) -> (MutexGuard<'a, Shard>, Moment) {
+    fn enter<'a>(&self, shard: &'a Mutex<Shard>) -> (MutexGuard<'a, Shard>, WindowTime) {
         // Every change under the lock is complete before any code can panic.
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let since = self.clock.monotonic().saturating_duration_since(self.began).as_millis();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
         shard.roll(since / self.window);
-        (shard, Moment { elapsed: since % self.window, window: self.window })
+        (shard, WindowTime { elapsed: since % self.window, window: self.window })
     }
 }
 
@@ -137,7 +137,7 @@ impl Shard {
 
 #[async_trait]
 impl RateLimits for RateCounters {
-    async fn take(&self, subject: &Subject, ask: Ask) -> PortResult<Grant> {
+    async fn take(&self, subject: &Subject, ask: CountRequest) -> PortResult<RateGrant> {
         Ok(self.count(subject, ask))
     }
 }
@@ -171,7 +171,7 @@ mod tests {
         let clock = Arc::new(ManualClock::at("2027-03-04T05:06:07Z"));
         let counters = RateCounters::new(clock.clone(), WINDOW, 10_000);
         for number in 0..1000 {
-            counters.count(&subject(number), Ask::one(5));
+            counters.count(&subject(number), CountRequest::one(5));
         }
         assert_eq!(counters.subjects(), 1000);
         clock.advance(WINDOW);
@@ -185,19 +185,19 @@ mod tests {
         let clock = Arc::new(ManualClock::at("2027-03-04T05:06:07Z"));
         let counters = RateCounters::new(clock, WINDOW, 6400);
         let greedy = subject(u32::MAX);
-        while counters.count(&greedy, Ask::one(100)).granted > 0 {}
+        while counters.count(&greedy, CountRequest::one(100)).granted > 0 {}
         for number in 0..100_000 {
-            counters.count(&subject(number), Ask::one(100));
+            counters.count(&subject(number), CountRequest::one(100));
         }
         assert!(counters.subjects() <= 6400, "{}", counters.subjects());
-        assert_eq!(counters.count(&greedy, Ask::one(100)).granted, 0);
+        assert_eq!(counters.count(&greedy, CountRequest::one(100)).granted, 0);
     }
 
     #[test]
     fn threads_that_count_at_once_never_pass_the_limit_together() {
         let counters = RateCounters::new(Arc::new(SystemClock), Duration::from_hours(1), 1000);
         let granted: u32 = std::thread::scope(|scope| {
-            let asks = || (0..2000).map(|_| counters.count(&subject(1), Ask::one(1000)).granted).sum::<u32>();
+            let asks = || (0..2000).map(|_| counters.count(&subject(1), CountRequest::one(1000)).granted).sum::<u32>();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(asks)).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
         });

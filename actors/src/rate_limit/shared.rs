@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    model::{Subject, rate_window::Ask},
-    ports::{Grant, RateLimits},
+    model::{Subject, rate_window::CountRequest},
+    ports::{RateGrant, RateLimits},
 };
 
 /// As many as the counters have, for the same reason.
@@ -43,20 +43,20 @@ struct Table {
     /// Subjects that a shard keeps.
     room: usize,
     hasher: RandomState,
-    shards: Box<[Mutex<HashMap<Subject, Entry>>]>,
+    shards: Box<[Mutex<HashMap<Subject, SubjectEntry>>]>,
 }
 
-struct Entry {
+struct SubjectEntry {
     allowance: Allowance,
     /// Requests that wait for an answer of the store.
     waiting: u32,
-    trip: Option<Trip>,
+    trip: Option<PendingTake>,
 }
 
 /// A question in flight: whether the store answered, shared by all requests that wait.
-type Trip = Shared<oneshot::Receiver<bool>>;
+type PendingTake = Shared<oneshot::Receiver<bool>>;
 
-impl Entry {
+impl SubjectEntry {
     const fn new(now: Instant) -> Self {
         Self { allowance: Allowance::none(now), waiting: 0, trip: None }
     }
@@ -87,7 +87,7 @@ impl SharedLimits {
     }
 
     /// Counts one request of a subject. `None` when the store did not answer.
-    pub(super) async fn take_one(&self, subject: &Subject, limit: u32) -> Option<Grant> {
+    pub(super) async fn take(&self, subject: &Subject, limit: u32) -> Option<RateGrant> {
         // A place is given back under the shard's lock, so it must outlive the lock's guard: it is declared first.
         let mut place = None;
         loop {
@@ -100,12 +100,12 @@ impl SharedLimits {
                 }
                 if place.is_none() {
                     entry.waiting += 1;
-                    place = Some(Place { table: &self.table, subject });
+                    place = Some(WaitingRequest { table: &self.table, subject });
                 }
                 match &entry.trip {
                     // A finished trip that is still here ended without an answer.
                     Some(trip) if trip.peek().is_none() => trip.clone(),
-                    _ => entry.trip.insert(self.set_out(subject, limit, entry.waiting)).clone(),
+                    _ => entry.trip.insert(self.ask_store(subject, limit, entry.waiting)).clone(),
                 }
             };
             if trip.await != Ok(true) {
@@ -115,10 +115,10 @@ impl SharedLimits {
     }
 
     /// Asks the store for all requests that wait.
-    fn set_out(&self, subject: &Subject, limit: u32, need: u32) -> Trip {
+    fn ask_store(&self, subject: &Subject, limit: u32, need: u32) -> PendingTake {
         let (tell, told) = oneshot::channel();
         let (table, limits, subject) = (Arc::clone(&self.table), Arc::clone(&self.limits), *subject);
-        let ask = Ask { limit, need, spare_parts: self.instances().saturating_mul(SPARE_PARTS) };
+        let ask = CountRequest { limit, need, spare_parts: self.instances().saturating_mul(SPARE_PARTS) };
         self.io.spawn(async move {
             let asked = table.clock.monotonic();
             let answer = limits.take(&subject, ask).await;
@@ -136,20 +136,25 @@ impl SharedLimits {
 }
 
 impl Table {
-    fn shard(&self, subject: &Subject) -> MutexGuard<'_, HashMap<Subject, Entry>> {
+    fn shard(&self, subject: &Subject) -> MutexGuard<'_, HashMap<Subject, SubjectEntry>> {
         held(&self.shards[self.hasher.hash_one(subject) as usize % SHARDS])
     }
 
-    fn entry<'a>(&self, shard: &'a mut HashMap<Subject, Entry>, subject: &Subject, now: Instant) -> &'a mut Entry {
+    fn entry<'a>(
+        &self,
+        shard: &'a mut HashMap<Subject, SubjectEntry>,
+        subject: &Subject,
+        now: Instant,
+    ) -> &'a mut SubjectEntry {
         if shard.len() >= self.room && !shard.contains_key(subject) {
             make_room(shard, self.room / 2, now);
         }
-        shard.entry(*subject).or_insert_with(|| Entry::new(now))
+        shard.entry(*subject).or_insert_with(|| SubjectEntry::new(now))
     }
 }
 
 /// Empties half of a shard, as far as its entries are not in use.
-fn make_room(shard: &mut HashMap<Subject, Entry>, half: usize, now: Instant) {
+fn make_room(shard: &mut HashMap<Subject, SubjectEntry>, half: usize, now: Instant) {
     shard.retain(|_, entry| entry.is_in_use() || !entry.allowance.is_idle(now));
     let mut too_many = shard.len().saturating_sub(half);
     shard.retain(|_, entry| {
@@ -160,17 +165,17 @@ fn make_room(shard: &mut HashMap<Subject, Entry>, half: usize, now: Instant) {
 }
 
 /// Every change under the lock is complete before any code can panic.
-fn held(shard: &Mutex<HashMap<Subject, Entry>>) -> MutexGuard<'_, HashMap<Subject, Entry>> {
+fn held(shard: &Mutex<HashMap<Subject, SubjectEntry>>) -> MutexGuard<'_, HashMap<Subject, SubjectEntry>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One waiting request. It is dropped when its client leaves, too.
-struct Place<'a> {
+struct WaitingRequest<'a> {
     table: &'a Table,
     subject: &'a Subject,
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitingRequest<'_> {
     fn drop(&mut self) {
         if let Some(entry) = self.table.shard(self.subject).get_mut(self.subject) {
             entry.waiting = entry.waiting.saturating_sub(1);

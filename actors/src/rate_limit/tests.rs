@@ -12,7 +12,7 @@ use super::{allowance::SPARE_PARTS, *};
 use crate::{
     model::{
         Client,
-        rate_window::{Moment, RateWindow},
+        rate_window::{RateWindow, WindowTime},
     },
     ports::PortResult,
     testkit::{clock::ManualClock, script::Script},
@@ -32,7 +32,7 @@ struct Store {
 
 #[async_trait]
 impl RateLimits for Store {
-    async fn take(&self, subject: &Subject, ask: Ask) -> PortResult<Grant> {
+    async fn take(&self, subject: &Subject, ask: CountRequest) -> PortResult<RateGrant> {
         self.script.play("take", ask.need as usize, || Ok(self.counters.count(subject, ask))).await
     }
 }
@@ -84,7 +84,7 @@ async fn one_who_stays_at_one_instance_gets_all_of_the_limit_for_few_round_trips
     assert_eq!(let_in(&limiter, &subject(1), 6000, 7000).await, 6000);
     assert!(world.trips() < 60, "{}", world.trips());
     let refused = limiter.check(&subject(1), 6000).await;
-    assert_eq!((refused.allowed, refused.remaining, refused.counted), (false, 0, Counted::Shared));
+    assert_eq!((refused.allowed, refused.remaining, refused.counted), (false, 0, CountedBy::Shared));
     assert!(refused.more_after > Duration::from_secs(59));
 }
 
@@ -160,7 +160,7 @@ async fn without_the_store_each_instance_limits_at_its_share_and_goes_back_by_it
     let limiter = world.limiter();
     world.store.script.set_down(true);
     let verdict = limiter.check(&subject(1), 100).await;
-    assert_eq!((verdict.allowed, verdict.limit, verdict.counted), (true, 25, Counted::Alone));
+    assert_eq!((verdict.allowed, verdict.limit, verdict.counted), (true, 25, CountedBy::Alone));
     assert_eq!(let_in(&limiter, &subject(1), 100, 200).await, 24);
     let refused = limiter.check(&subject(1), 100).await;
     assert!(!refused.allowed && refused.more_after > Duration::from_secs(59));
@@ -168,7 +168,7 @@ async fn without_the_store_each_instance_limits_at_its_share_and_goes_back_by_it
     assert_eq!(let_in(&limiter, &subject(2), 3, 10).await, 1);
     world.store.script.set_down(false);
     let verdict = limiter.check(&subject(1), 100).await;
-    assert_eq!((verdict.allowed, verdict.limit, verdict.counted), (true, 100, Counted::Shared));
+    assert_eq!((verdict.allowed, verdict.limit, verdict.counted), (true, 100, CountedBy::Shared));
 }
 
 #[tokio::test]
@@ -178,11 +178,11 @@ async fn what_was_taken_before_the_store_went_is_spent_first() {
     let before = limiter.check(&subject(1), 100).await;
     world.store.script.set_down(true);
     let mut last = before;
-    while last.counted == Counted::Shared {
+    while last.counted == CountedBy::Shared {
         last = limiter.check(&subject(1), 100).await;
     }
     let trips = world.store.script.calls("take");
-    assert_eq!((trips.len(), last.counted), (2, Counted::Alone), "{trips:?}");
+    assert_eq!((trips.len(), last.counted), (2, CountedBy::Alone), "{trips:?}");
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn without_a_store_requests_are_counted_here() {
     let limiter = RateLimiter::new(&clock, WINDOW, 1000, None);
     assert_eq!(let_in(&limiter, &subject(1), 10, 20).await, 10);
     let verdict = limiter.check(&subject(2), 10).await;
-    assert_eq!((verdict.remaining, verdict.counted, limiter.subjects()), (9, Counted::Here, 2));
+    assert_eq!((verdict.remaining, verdict.counted, limiter.subjects()), (9, CountedBy::Here, 2));
 }
 
 #[tokio::test]
@@ -219,12 +219,12 @@ struct Cluster {
 const SHORT: u64 = 1000;
 
 impl Cluster {
-    fn at(&mut self, time: u64) -> Moment {
+    fn at(&mut self, time: u64) -> WindowTime {
         while self.window < time / SHORT {
             self.store = self.store.next();
             self.window += 1;
         }
-        Moment { elapsed: time % SHORT, window: SHORT }
+        WindowTime { elapsed: time % SHORT, window: SHORT }
     }
 
     fn clock(&self, instance: usize, time: u64) -> Instant {
@@ -239,8 +239,8 @@ impl Cluster {
         if grant.is_none() {
             let at = self.at(time + there);
             let spare_parts = SPARE_PARTS * self.instances.len() as u32;
-            let granted = self.store.take(Ask { limit: self.limit, need: 1, spare_parts }, at);
-            self.instances[instance].0.deposit(Grant::of(granted, self.store, self.limit, at), now);
+            let granted = self.store.take(CountRequest { limit: self.limit, need: 1, spare_parts }, at);
+            self.instances[instance].0.deposit(RateGrant::of(granted, self.store, self.limit, at), now);
             end = time + there + back;
             let now = self.clock(instance, end);
             grant = self.instances[instance].0.spend(now);
@@ -263,7 +263,7 @@ impl Cluster {
 
 proptest! {
     #[test]
-    fn however_slow_the_messages_and_wrong_the_clocks_instances_never_pass_the_limit_of_a_window_together(
+    fn slow_messages_and_wrong_clocks_never_let_instances_pass_a_windows_limit(
         limit in 1..200_u32,
         clocks in prop::collection::vec(0..10_000_u64, 1..6),
         requests in prop::collection::vec((any::<prop::sample::Index>(), 0..40_u64, 0..60_u64, 0..60_u64), 1..600),
@@ -287,10 +287,10 @@ proptest! {
 }
 
 #[test]
-fn a_store_that_is_asked_for_one_subject_is_asked_once_per_100_milliseconds_at_most() {
+fn a_store_is_asked_at_most_once_per_100_milliseconds_for_one_subject() {
     let start = Instant::now();
     let mut allowance = Allowance::none(start);
-    let refusal = Grant { granted: 0, remaining: 0, left: WINDOW, more_after: Duration::from_millis(1) };
+    let refusal = RateGrant { granted: 0, remaining: 0, left: WINDOW, more_after: Duration::from_millis(1) };
     allowance.deposit(refusal, start);
     assert!(allowance.spend(start + Duration::from_millis(99)).is_some());
     assert!(allowance.spend(start + Duration::from_millis(100)).is_none());

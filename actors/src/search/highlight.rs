@@ -141,14 +141,14 @@ impl<'a> Iterator for Runs<'a> {
 /// begins with a sign and ends with a letter.
 #[derive(Clone, Copy)]
 struct Shape {
-    first: Kind,
-    last: Kind,
+    first: CharacterKind,
+    last: CharacterKind,
     /// It consists of separators only.
     separates: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CharacterKind {
     Separator,
     Unspaced,
     /// Changes the kana before it.
@@ -156,7 +156,7 @@ enum Kind {
     Other,
 }
 
-impl Kind {
+impl CharacterKind {
     fn of(character: char) -> Self {
         match character {
             '\u{3099}' | '\u{309a}' => Self::Voicing,
@@ -173,8 +173,8 @@ impl Shape {
         let mut whole: Option<Self> = None;
         decompose_compatible(character, |part| {
             for part in folded(part) {
-                let kind = Kind::of(part);
-                let shape = Self { first: kind, last: kind, separates: kind == Kind::Separator };
+                let kind = CharacterKind::of(part);
+                let shape = Self { first: kind, last: kind, separates: kind == CharacterKind::Separator };
                 whole = Some(whole.map_or(shape, |whole| whole.and(shape)));
             }
         });
@@ -187,8 +187,8 @@ impl Shape {
 
     fn goes_on_with(self, next: Self) -> bool {
         match (self.last, next.first) {
-            (Kind::Separator, Kind::Separator) => self.separates && next.separates,
-            (Kind::Other, Kind::Other) | (Kind::Unspaced, Kind::Voicing) => true,
+            (CharacterKind::Separator, CharacterKind::Separator) => self.separates && next.separates,
+            (CharacterKind::Other, CharacterKind::Other) | (CharacterKind::Unspaced, CharacterKind::Voicing) => true,
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! `LastUses`: the day on which content was last used, written to the database once a day per content and instance.
+//! `LastAccess`: the day on which content was last used, written to the database once a day per content and instance.
 //!
 //! A stream only checks whether its content was noted today, which reads a set in memory. New ones go to the database with
 //! the next flush, many contents in one statement. So last use costs one row a day per content, however often it is streamed,
@@ -22,19 +22,19 @@ const MOST: usize = 100_000;
 
 /// The contents used today.
 #[derive(Default)]
-pub struct LastUses {
-    noted: RwLock<Noted>,
+pub struct LastAccess {
+    noted: RwLock<DayAccesses>,
     waiting: Mutex<Vec<(Date, ContentHash)>>,
 }
 
 #[derive(Default)]
-struct Noted {
+struct DayAccesses {
     /// `None` before the first use.
     day: Option<Date>,
     hashes: HashSet<ContentHash>,
 }
 
-impl LastUses {
+impl LastAccess {
     /// Notes that a content is used.
     pub fn used(&self, hash: ContentHash, now: Timestamp) {
         let day = TimeZone::UTC.to_datetime(now).date();
@@ -50,7 +50,7 @@ impl LastUses {
         }
         let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
         if noted.day != Some(day) || noted.hashes.len() == MOST {
-            *noted = Noted { day: Some(day), hashes: HashSet::new() };
+            *noted = DayAccesses { day: Some(day), hashes: HashSet::new() };
         }
         if noted.hashes.insert(hash) {
             waiting.push((day, hash));
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_content_is_told_of_once_a_day() {
-        let (uses, hash) = (LastUses::default(), ContentHash::from_bytes([1; 32]));
+        let (uses, hash) = (LastAccess::default(), ContentHash::from_bytes([1; 32]));
         for minute in ["00", "30", "59"] {
             uses.used(hash, at(&format!("2026-03-02T23:{minute}:00Z")));
         }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_was_not_taken_is_told_again_day_by_day() {
-        let (uses, hash) = (LastUses::default(), |n| ContentHash::from_bytes([n; 32]));
+        let (uses, hash) = (LastAccess::default(), |n| ContentHash::from_bytes([n; 32]));
         for n in 0..3 {
             uses.used(hash(n), at("2026-03-02T12:00:00Z"));
         }

@@ -1,4 +1,4 @@
-//! `StorageKeeper`: looks after stored content in the background.
+//! `StorageMaintenance`: looks after stored content in the background.
 //!
 //! | task | instances | when |
 //! |---|---|---|
@@ -33,13 +33,13 @@ use tokio::time::Instant;
 use crate::{
     clock::{Clock, before, watch::ClockWatch},
     content::reader::ContentStore,
-    flow::token_bucket::Pacer,
+    flow::token_bucket::TokenBucket,
     ids::NodeId,
-    model::{StorageTask, StoredContent, TaskProgress, Tier, VerificationKind},
+    model::{StorageTask, StorageTier, StoredContent, TaskProgress, VerificationKind},
     ports::{PortError, PortResult, StorageRecords},
     storage::{
-        last_access::LastUses,
-        mover::{Begun, MoveError, Mover},
+        last_access::LastAccess,
+        mover::{MoveError, MoveStart, Mover},
         verifier::Verifier,
     },
 };
@@ -71,7 +71,7 @@ const LIFECYCLE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Bounds and times of the keeper.
 #[derive(Debug, Clone, Copy)]
-pub struct KeeperSettings {
+pub struct MaintenanceSettings {
     /// How often due work is looked for.
     pub interval: Duration,
     /// Bytes a second that the walk reads; `None`: there is no walk, and content that readers find damaged is not verified.
@@ -93,66 +93,70 @@ pub struct KeeperSettings {
 
 /// Dependencies of the keeper.
 #[derive(Clone)]
-pub struct KeeperDeps {
+pub struct MaintenanceDeps {
     pub records: Arc<dyn StorageRecords>,
     pub content: ContentStore,
     pub verifier: Verifier,
     pub mover: Mover,
-    pub uses: Arc<LastUses>,
+    pub uses: Arc<LastAccess>,
     pub clock: Arc<dyn Clock>,
     pub watch: Arc<ClockWatch>,
     pub node: NodeId,
 }
 
 /// The actor that maintains stored content for ever.
-pub struct StorageKeeper {
-    deps: KeeperDeps,
-    settings: KeeperSettings,
+pub struct StorageMaintenance {
+    deps: MaintenanceDeps,
+    settings: MaintenanceSettings,
 }
 
-impl StorageKeeper {
-    pub fn start(deps: KeeperDeps, settings: KeeperSettings, arbiter: &ArbiterHandle) -> Addr<Self> {
+impl StorageMaintenance {
+    pub fn start(deps: MaintenanceDeps, settings: MaintenanceSettings, arbiter: &ArbiterHandle) -> Addr<Self> {
         Self::start_in_arbiter(arbiter, move |_| Self { deps, settings })
     }
 }
 
-impl Actor for StorageKeeper {
+impl Actor for StorageMaintenance {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let keeper = Keeper::new(self.deps.clone(), self.settings);
+        let keeper = MaintenanceJobs::new(self.deps.clone(), self.settings);
         let interval = self.settings.interval;
         if self.settings.verify_rate.is_some() {
-            ctx.spawn(keeper.clone().for_ever("the walk", interval, Keeper::walk).into_actor(self));
-            ctx.spawn(keeper.clone().for_ever("the quarantine", RECHECK_EVERY, Keeper::recheck).into_actor(self));
+            ctx.spawn(keeper.clone().run_forever("the walk", interval, MaintenanceJobs::walk).into_actor(self));
+            ctx.spawn(
+                keeper.clone().run_forever("the quarantine", RECHECK_EVERY, MaintenanceJobs::recheck).into_actor(self),
+            );
             ctx.spawn(keeper.clone().suspects().into_actor(self));
         }
         if self.settings.warm_after.is_some() || self.settings.cold_after.is_some() {
-            ctx.spawn(keeper.clone().for_ever("the lifecycle", interval, Keeper::lifecycle).into_actor(self));
+            ctx.spawn(
+                keeper.clone().run_forever("the lifecycle", interval, MaintenanceJobs::lifecycle).into_actor(self),
+            );
         }
-        ctx.spawn(keeper.clone().for_ever("moves", interval, Keeper::end_moves).into_actor(self));
-        ctx.spawn(keeper.for_ever("records", interval, Keeper::tidy).into_actor(self));
+        ctx.spawn(keeper.clone().run_forever("moves", interval, MaintenanceJobs::end_moves).into_actor(self));
+        ctx.spawn(keeper.run_forever("records", interval, MaintenanceJobs::flush_and_prune).into_actor(self));
     }
 }
 
 /// The work of the actor, round by round.
 #[derive(Clone)]
-pub struct Keeper {
-    deps: KeeperDeps,
-    settings: KeeperSettings,
-    verify_pace: Option<Arc<Pacer>>,
-    move_pace: Arc<Pacer>,
+pub struct MaintenanceJobs {
+    deps: MaintenanceDeps,
+    settings: MaintenanceSettings,
+    verify_pace: Option<Arc<TokenBucket>>,
+    move_pace: Arc<TokenBucket>,
 }
 
-impl Keeper {
-    pub fn new(deps: KeeperDeps, settings: KeeperSettings) -> Self {
+impl MaintenanceJobs {
+    pub fn new(deps: MaintenanceDeps, settings: MaintenanceSettings) -> Self {
         let now = deps.clock.monotonic();
-        let verify_pace = settings.verify_rate.map(|rate| Arc::new(Pacer::at_rate(rate, now)));
-        let move_pace = Arc::new(Pacer::at_rate(settings.move_rate, now));
+        let verify_pace = settings.verify_rate.map(|rate| Arc::new(TokenBucket::at_rate(rate, now)));
+        let move_pace = Arc::new(TokenBucket::at_rate(settings.move_rate, now));
         Self { deps, settings, verify_pace, move_pace }
     }
 
-    async fn for_ever(self, what: &'static str, every: Duration, round: impl AsyncFn(&Self) -> PortResult<()>) {
+    async fn run_forever(self, what: &'static str, every: Duration, round: impl AsyncFn(&Self) -> PortResult<()>) {
         let mut silent = false;
         loop {
             match round(&self).await {
@@ -172,7 +176,7 @@ impl Keeper {
     /// # Errors
     /// The database's own. A content that cannot be verified is skipped after some attempts, and counted.
     pub async fn walk(&self) -> PortResult<()> {
-        let lap = self.lap(StorageTask::Walk, self.settings.verify_every, async |content| {
+        let scan = self.scan(StorageTask::Walk, self.settings.verify_every, async |content| {
             for attempt in 1..=ATTEMPTS {
                 let look = self.deps.verifier.verify_content(content, VerificationKind::Walk, self.verify_pace.as_deref());
                 match look.await {
@@ -186,7 +190,7 @@ impl Keeper {
             self.deps.verifier.failed();
             Ok(())
         });
-        lap.await
+        scan.await
     }
 
     /// Verifies content that readers found damaged, as they find it.
@@ -209,7 +213,7 @@ impl Keeper {
         if self.deps.watch.proven().await?.is_none() {
             return Ok(());
         }
-        let lap = self.lap(StorageTask::Lifecycle, LIFECYCLE_EVERY, async |content| {
+        let scan = self.scan(StorageTask::Lifecycle, LIFECYCLE_EVERY, async |content| {
             let Some(to) = self.wanted_tier(&content) else { return Ok(()) };
             if self.deps.content.quarantine().holds(content.content_hash) {
                 return Ok(());
@@ -222,18 +226,18 @@ impl Keeper {
             }
             Ok(())
         });
-        lap.await
+        scan.await
     }
 
-    async fn move_to(&self, content: &StoredContent, to: Tier) -> Result<(), MoveError> {
+    async fn move_to(&self, content: &StoredContent, to: StorageTier) -> Result<(), MoveError> {
         match self.deps.mover.begin(content.content_hash, to).await? {
-            Begun::Ours(at) => self.deps.mover.carry_out(&at, Some(&self.move_pace)).await,
-            Begun::Known(_) => Ok(()),
+            MoveStart::Ours(at) => self.deps.mover.carry_out(&at, Some(&self.move_pace)).await,
+            MoveStart::Known(_) => Ok(()),
         }
     }
 
     /// The colder tier in which a content should be by its last use; `None` where it already is.
-    fn wanted_tier(&self, content: &StoredContent) -> Option<Tier> {
+    fn wanted_tier(&self, content: &StoredContent) -> Option<StorageTier> {
         // A day is stored as its first moment: a content counts as used until the day's end.
         let day = Duration::from_secs(24 * 3600);
         let used = content.used_on.map(|used_on| used_on.saturating_add(day).unwrap_or(Timestamp::MAX));
@@ -241,11 +245,11 @@ impl Keeper {
         let age = Duration::try_from(self.deps.clock.now().duration_since(last)).unwrap_or_default();
         let due = |after: Option<Duration>| after.is_some_and(|after| age >= after);
         let wanted = if due(self.settings.cold_after) {
-            Tier::Cold
+            StorageTier::Cold
         } else if due(self.settings.warm_after) {
-            Tier::Warm
+            StorageTier::Warm
         } else {
-            Tier::Hot
+            StorageTier::Hot
         };
         (wanted > content.tier).then_some(wanted)
     }
@@ -254,15 +258,15 @@ impl Keeper {
     ///
     /// # Errors
     /// The database's own.
-    pub async fn tidy(&self) -> PortResult<()> {
-        flush_uses(&self.deps.uses, &*self.deps.records).await?;
+    pub async fn flush_and_prune(&self) -> PortResult<()> {
+        flush_accesses(&self.deps.uses, &*self.deps.records).await?;
         let Some(now) = self.deps.watch.proven().await? else { return Ok(()) };
         let old = before(now, self.settings.retention);
         self.deps.records.forget_verifications(old, STEP).await.map(drop)
     }
 
     /// Continues a lap over all content, if this node has the task and a lap is due, until its end or an error.
-    async fn lap(
+    async fn scan(
         &self,
         task: StorageTask,
         every: Duration,
@@ -279,10 +283,10 @@ impl Keeper {
             }
             progress.lap_began_at = Some(crate::clock::to_micros(now));
         }
-        self.while_keeping(task, self.go_on(task, progress, each)).await
+        self.with_task_kept(task, self.resume_scan(task, progress, each)).await
     }
 
-    async fn go_on(
+    async fn resume_scan(
         &self,
         task: StorageTask,
         mut progress: TaskProgress,
@@ -327,7 +331,7 @@ impl Keeper {
     }
 
     /// Does work and renews the task meanwhile. The work ends when another node has the task.
-    async fn while_keeping(&self, task: StorageTask, work: impl Future<Output = PortResult<()>>) -> PortResult<()> {
+    async fn with_task_kept(&self, task: StorageTask, work: impl Future<Output = PortResult<()>>) -> PortResult<()> {
         let kept = async {
             loop {
                 tokio::time::sleep(KEEP_EVERY).await;
@@ -351,9 +355,9 @@ impl Keeper {
 ///
 /// # Errors
 /// The database's own; uses that it did not take are written with the next call.
-pub async fn flush_uses(uses: &LastUses, records: &dyn StorageRecords) -> PortResult<()> {
+pub async fn flush_accesses(uses: &LastAccess, records: &dyn StorageRecords) -> PortResult<()> {
     while let Some((day, hashes)) = uses.take(STEP as usize) {
-        if let Err(error) = records.note_uses(&hashes, day).await {
+        if let Err(error) = records.note_accesses(&hashes, day).await {
             uses.put_back(day, hashes);
             return Err::<(), PortError>(error);
         }

@@ -18,9 +18,9 @@ use jiff::Timestamp;
 
 use crate::{
     clock::before,
-    flow::token_bucket::Pacer,
+    flow::token_bucket::TokenBucket,
     ids::ContentHash,
-    model::{ContentMove, MoveState, StoredContent, Tier, VerificationKind},
+    model::{ContentMove, MoveState, StorageTier, StoredContent, VerificationKind},
     ports::{MoveBegun, PortError, PortResult},
     storage::verifier::Verifier,
 };
@@ -37,7 +37,7 @@ pub enum MoveError {
     #[error("the content is not stored")]
     NotStored,
     #[error("there is no {0} tier")]
-    NoTier(Tier),
+    NoTier(StorageTier),
     /// Another move of it is under way.
     #[error("the content is on its way to the {} tier", .0.to)]
     Busy(ContentMove),
@@ -50,7 +50,7 @@ pub enum MoveError {
 
 /// A move that may begin.
 #[derive(Debug, Clone, Copy)]
-pub enum Begun {
+pub enum MoveStart {
     /// The caller has to [carry it out](Mover::carry_out).
     Ours(ContentMove),
     /// Another caller carries it out, or only the removal of old copies is left.
@@ -72,16 +72,16 @@ impl Mover {
     ///
     /// # Errors
     /// When the content or the tier does not exist, or the content is being moved to another tier; the database's own.
-    pub async fn begin(&self, hash: ContentHash, to: Tier) -> Result<Begun, MoveError> {
+    pub async fn begin(&self, hash: ContentHash, to: StorageTier) -> Result<MoveStart, MoveError> {
         if !self.has_tier(to) {
             return Err(MoveError::NoTier(to));
         }
         let now = self.now();
         let begun = self.verifier.records.begin_move(hash, to, now, before(now, STALE)).await?;
         match begun.ok_or(MoveError::NotStored)? {
-            MoveBegun { at, is_ours: true } => Ok(Begun::Ours(at)),
+            MoveBegun { at, is_ours: true } => Ok(MoveStart::Ours(at)),
             MoveBegun { at, .. } if at.to != to => Err(MoveError::Busy(at)),
-            MoveBegun { at, .. } => Ok(Begun::Known(at)),
+            MoveBegun { at, .. } => Ok(MoveStart::Known(at)),
         }
     }
 
@@ -89,7 +89,7 @@ impl Mover {
     ///
     /// # Errors
     /// The store's or the database's own: the move stays in its state, and is continued later. `Damaged` ends it.
-    pub async fn carry_out(&self, at: &ContentMove, pace: Option<&Pacer>) -> Result<(), MoveError> {
+    pub async fn carry_out(&self, at: &ContentMove, pace: Option<&TokenBucket>) -> Result<(), MoveError> {
         let copying = self.copy_and_switch(at, pace);
         let outcome = tokio::select! {
             outcome = copying => outcome,
@@ -133,7 +133,7 @@ impl Mover {
         matches!(content, Ok(Some(content)) if content.tier == at.to)
     }
 
-    async fn copy_and_switch(&self, at: &ContentMove, pace: Option<&Pacer>) -> Result<(), MoveError> {
+    async fn copy_and_switch(&self, at: &ContentMove, pace: Option<&TokenBucket>) -> Result<(), MoveError> {
         let Verifier { blobs, records, .. } = &self.verifier;
         let content = records.stored_content(at.content_hash).await?.ok_or(MoveError::NotStored)?;
         if !self.bring(&content, at.to, pace).await? {
@@ -145,16 +145,16 @@ impl Mover {
             return Err(MoveError::Busy(*at));
         }
         for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
-            blobs.leave_copy(at.content_hash, tier).await?;
+            blobs.demote_copy(at.content_hash, tier).await?;
         }
         self.verifier.content.forget(at.content_hash).await;
         Ok(())
     }
 
     /// Makes sure that a tier has an intact copy; false when no intact copy exists to make it from.
-    async fn bring(&self, content: &StoredContent, to: Tier, pace: Option<&Pacer>) -> PortResult<bool> {
+    async fn bring(&self, content: &StoredContent, to: StorageTier, pace: Option<&TokenBucket>) -> PortResult<bool> {
         // An unreadable copy is written anew.
-        let stands = matches!(self.verifier.stands(content, to).await, Ok(true));
+        let stands = matches!(self.verifier.is_usable(content, to).await, Ok(true));
         if stands && matches!(self.verifier.is_intact(content, to, pace).await, Ok(true)) {
             return Ok(true);
         }
@@ -177,7 +177,7 @@ impl Mover {
             return Ok(true);
         }
         let Some(content) = records.stored_content(at.content_hash).await? else { return Ok(false) };
-        if content.tier != at.to || !self.verifier.stands(&content, at.to).await? {
+        if content.tier != at.to || !self.verifier.is_usable(&content, at.to).await? {
             return Ok(false);
         }
         for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
@@ -189,7 +189,7 @@ impl Mover {
     }
 
     /// Whether a tier exists.
-    pub(crate) fn has_tier(&self, tier: Tier) -> bool {
+    pub(crate) fn has_tier(&self, tier: StorageTier) -> bool {
         self.verifier.blobs.tiers().contains(&tier)
     }
 

@@ -17,7 +17,7 @@
 //! [`replacement`]: StoreGuard::replacement
 //!
 //! A store is **new**, and gets a mark, when it is empty, has no mark, and the database has no store recorded; see
-//! [`Standing`]. A mark has an id of the store too, and the database records one store for a tier: of two stores that were
+//! [`StoreStanding`]. A mark has an id of the store too, and the database records one store for a tier: of two stores that were
 //! marked at the same time, the one that is recorded first is used.
 
 mod guarded;
@@ -35,11 +35,11 @@ use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 
 pub use guarded::GuardedBlobs;
-pub use standing::{Evidence, Standing, StandingKind};
+pub use standing::{SampleEvidence, StandingKind, StoreStanding};
 
 use crate::{
     ids::{InstallationId, StoreId},
-    model::{Installation, NotedStore, Tier},
+    model::{Installation, NotedStore, StorageTier},
     ports::{Catalog, Installations, Mark, PortError, PortResult, StoreMarks},
 };
 
@@ -65,13 +65,13 @@ pub struct StoreGuard {
     installation: OnceCell<Installation>,
     /// Whether this process marks new stores. Commands that only read do not.
     marks: AtomicBool,
-    tiers: Vec<Watched>,
+    tiers: Vec<GuardedTier>,
 }
 
 /// A tier, and the result of its last check.
-struct Watched {
-    tier: Tier,
-    seen: Mutex<Option<Seen>>,
+struct GuardedTier {
+    tier: StorageTier,
+    seen: Mutex<Option<LastCheck>>,
     /// Whether the store or the database did not answer the last check.
     is_silent: AtomicBool,
     /// One check at a time: callers that come meanwhile share the next one.
@@ -79,7 +79,7 @@ struct Watched {
 }
 
 #[derive(Clone)]
-struct Seen {
+struct LastCheck {
     at: Instant,
     kind: StandingKind,
     refused: Option<Arc<Refused>>,
@@ -93,18 +93,18 @@ struct Refused {
     advice: String,
 }
 
-impl Watched {
-    fn seen(&self) -> Option<Seen> {
+impl GuardedTier {
+    fn seen(&self) -> Option<LastCheck> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The result of a check that is no older than this.
-    fn seen_since(&self, since: Instant) -> Option<Seen> {
+    fn seen_since(&self, since: Instant) -> Option<LastCheck> {
         self.seen().filter(|seen| seen.at >= since)
     }
 }
 
-fn refusal(seen: &Seen) -> PortResult<()> {
+fn refusal(seen: &LastCheck) -> PortResult<()> {
     match &seen.refused {
         None => Ok(()),
         Some(refused) => Err(PortError::unavailable(STORE, refused.why.clone())),
@@ -117,7 +117,7 @@ impl StoreGuard {
         installations: Arc<dyn Installations>,
         catalog: Arc<dyn Catalog>,
     ) -> Arc<Self> {
-        let watched = |tier| Watched {
+        let watched = |tier| GuardedTier {
             tier,
             seen: Mutex::default(),
             is_silent: AtomicBool::new(false),
@@ -138,13 +138,13 @@ impl StoreGuard {
     ///
     /// # Errors
     /// When the database or a store did not answer.
-    pub async fn take_into_use(&self) -> PortResult<()> {
+    pub async fn mark_new_stores(&self) -> PortResult<()> {
         self.marks.store(true, Relaxed);
-        try_join_all(self.tiers.iter().map(|watched| self.look(watched))).await.map(drop)
+        try_join_all(self.tiers.iter().map(|watched| self.check_tier(watched))).await.map(drop)
     }
 
     /// How the store of each tier related to this installation at the last check.
-    pub fn standings(&self) -> impl Iterator<Item = (Tier, StandingKind)> + '_ {
+    pub fn standings(&self) -> impl Iterator<Item = (StorageTier, StandingKind)> + '_ {
         self.tiers.iter().map(|watched| {
             let seen = watched.seen().filter(|_| !watched.is_silent.load(Relaxed));
             (watched.tier, seen.map_or(StandingKind::Unknown, |seen| seen.kind))
@@ -153,13 +153,13 @@ impl StoreGuard {
 
     /// Why the store of a tier is not used, and what to do, without places and ids, because health checks need no key. `None` while the
     /// store is used.
-    pub fn advice(&self, tier: Tier) -> Option<String> {
+    pub fn advice(&self, tier: StorageTier) -> Option<String> {
         let watched = self.tiers.iter().find(|watched| watched.tier == tier)?;
         Some(watched.seen()?.refused?.advice.clone())
     }
 
     /// The configured tiers, the hottest first.
-    pub fn tiers(&self) -> impl Iterator<Item = Tier> + '_ {
+    pub fn tiers(&self) -> impl Iterator<Item = StorageTier> + '_ {
         self.tiers.iter().map(|watched| watched.tier)
     }
 
@@ -167,33 +167,33 @@ impl StoreGuard {
     ///
     /// # Errors
     /// When the database or the store did not answer.
-    pub async fn standing(&self, tier: Tier) -> PortResult<Standing> {
+    pub async fn standing(&self, tier: StorageTier) -> PortResult<StoreStanding> {
         let installation = self.installation().await?;
         let answer = self.asked(tier).await?;
         if let Some((now, _)) = &answer
             && now.installation_id != installation.installation_id
         {
-            return Ok(Standing::Replaced(now.installation_id));
+            return Ok(StoreStanding::Replaced(now.installation_id));
         }
         let noted = answer.map(|(_, noted)| noted);
         match self.store.mark(tier).await? {
             Mark::Of(id, of) if id == installation.installation_id => Ok(match noted.flatten() {
-                Some(NotedStore { place, store_id: Some(known) }) if of != Some(known) => Standing::Other(place),
-                _ => Standing::Ours,
+                Some(NotedStore { place, store_id: Some(known) }) if of != Some(known) => StoreStanding::Other(place),
+                _ => StoreStanding::Ours,
             }),
-            Mark::Of(other, _) => Ok(Standing::Foreign(other)),
-            Mark::Unreadable => Ok(Standing::Unreadable),
+            Mark::Of(other, _) => Ok(StoreStanding::Foreign(other)),
+            Mark::Unreadable => Ok(StoreStanding::Unreadable),
             Mark::None { is_empty } => {
                 let noted = noted.ok_or_else(|| {
                     PortError::unavailable(STORE, "the database does not say which store it has recorded")
                 })?;
                 match (is_empty, noted) {
-                    (true, None) => Ok(Standing::New),
-                    (true, Some(noted)) => Ok(Standing::Gone(noted.place)),
+                    (true, None) => Ok(StoreStanding::New),
+                    (true, Some(noted)) => Ok(StoreStanding::Gone(noted.place)),
                     (false, noted) => {
-                        let evidence = Evidence::gather(&*self.store, &*self.catalog, tier).await?;
+                        let evidence = SampleEvidence::gather(&*self.store, &*self.catalog, tier).await?;
                         let is_proof = noted.is_none() && evidence.is_proof();
-                        Ok(if is_proof { Standing::Older(evidence) } else { Standing::Unmarked(evidence) })
+                        Ok(if is_proof { StoreStanding::Older(evidence) } else { StoreStanding::Unmarked(evidence) })
                     }
                 }
             }
@@ -201,7 +201,7 @@ impl StoreGuard {
     }
 
     /// The installation of the database now, and the recorded store of a tier; `None` when the database does not answer.
-    async fn asked(&self, tier: Tier) -> PortResult<Option<(Installation, Option<NotedStore>)>> {
+    async fn asked(&self, tier: StorageTier) -> PortResult<Option<(Installation, Option<NotedStore>)>> {
         match tokio::time::timeout(PATIENCE, self.installations.store_of(tier)).await {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(PortError::Unavailable { .. })) | Err(_) => Ok(None),
@@ -213,14 +213,14 @@ impl StoreGuard {
     ///
     /// # Errors
     /// When the database or the store did not answer.
-    pub async fn adopt(&self, tier: Tier) -> PortResult<()> {
+    pub async fn adopt(&self, tier: StorageTier) -> PortResult<()> {
         let installation = self.installation().await?.installation_id;
         let store_id = self.store.identify(tier, installation);
         self.store.set_mark(tier, installation, store_id, true).await?;
         self.installations.note_store(tier, &self.noted(tier, Some(store_id))).await
     }
 
-    fn noted(&self, tier: Tier, store_id: Option<StoreId>) -> NotedStore {
+    fn noted(&self, tier: StorageTier, store_id: Option<StoreId>) -> NotedStore {
         NotedStore { place: self.store.place(tier), store_id }
     }
 
@@ -247,12 +247,12 @@ impl StoreGuard {
     }
 
     /// The place of a tier's store.
-    pub fn place(&self, tier: Tier) -> String {
+    pub fn place(&self, tier: StorageTier) -> String {
         self.store.place(tier)
     }
 
     /// Whether a tier's store may be used, by a check that is no older than `age`.
-    async fn check(&self, tier: Tier, age: Duration) -> PortResult<()> {
+    async fn check(&self, tier: StorageTier, age: Duration) -> PortResult<()> {
         match self.tiers.iter().find(|watched| watched.tier == tier) {
             Some(watched) => self.check_watched(watched, age).await,
             // An unknown tier: the store itself returns the error.
@@ -264,18 +264,18 @@ impl StoreGuard {
         try_join_all(self.tiers.iter().map(|watched| self.check_watched(watched, age))).await.map(drop)
     }
 
-    async fn check_watched(&self, watched: &Watched, age: Duration) -> PortResult<()> {
+    async fn check_watched(&self, watched: &GuardedTier, age: Duration) -> PortResult<()> {
         if let Some(seen) = watched.seen()
             && seen.at.elapsed() <= if seen.refused.is_some() { PAUSE } else { age }
             && !(age.is_zero() && seen.refused.is_none())
         {
             return refusal(&seen);
         }
-        refusal(&self.look(watched).await?)
+        refusal(&self.check_tier(watched).await?)
     }
 
     /// Checks a tier now; callers that come meanwhile share the check.
-    async fn look(&self, watched: &Watched) -> PortResult<Seen> {
+    async fn check_tier(&self, watched: &GuardedTier) -> PortResult<LastCheck> {
         let asked = Instant::now();
         let _one = watched.look.lock().await;
         if let Some(seen) = watched.seen_since(asked) {
@@ -287,13 +287,13 @@ impl StoreGuard {
         let standing = settled?;
         let refused = self.refused(watched.tier, &standing).await?;
         self.tell(watched.tier, watched.seen().as_ref(), refused.as_ref());
-        let seen = Seen { at, kind: standing.kind(), refused: refused.map(Arc::new) };
+        let seen = LastCheck { at, kind: standing.kind(), refused: refused.map(Arc::new) };
         *watched.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
         Ok(seen)
     }
 
     /// Why a store must not be used, if so.
-    async fn refused(&self, tier: Tier, standing: &Standing) -> PortResult<Option<Refused>> {
+    async fn refused(&self, tier: StorageTier, standing: &StoreStanding) -> PortResult<Option<Refused>> {
         if standing.is_usable() {
             return Ok(None);
         }
@@ -302,16 +302,16 @@ impl StoreGuard {
     }
 
     /// Marks a new store; returns how the store then relates to the installation.
-    async fn settle(&self, watched: &Watched) -> PortResult<Standing> {
+    async fn settle(&self, watched: &GuardedTier) -> PortResult<StoreStanding> {
         let tier = watched.tier;
         let mut standing = self.standing(tier).await?;
-        if matches!(standing, Standing::New | Standing::Older(_)) {
+        if matches!(standing, StoreStanding::New | StoreStanding::Older(_)) {
             if !self.marks.load(Relaxed) {
                 return Ok(standing);
             }
             let installation = self.installation().await?.installation_id;
             self.store.set_mark(tier, installation, self.store.identify(tier, installation), false).await?;
-            if let Standing::Older(evidence) = standing {
+            if let StoreStanding::Older(evidence) = standing {
                 let place = self.store.place(tier);
                 tracing::info!(%tier, place, %evidence, "the store had no mark, and its contents prove that it belongs to this installation; this node marked it");
             }
@@ -319,7 +319,7 @@ impl StoreGuard {
             standing = self.standing(tier).await?;
         }
         let is_first_look = watched.seen().is_none_or(|seen| seen.refused.is_some());
-        if standing == Standing::Ours && is_first_look && self.marks.load(Relaxed) {
+        if standing == StoreStanding::Ours && is_first_look && self.marks.load(Relaxed) {
             self.store.prepare(tier).await?;
             return self.claim(tier).await;
         }
@@ -328,15 +328,15 @@ impl StoreGuard {
 
     /// Records the store of a tier by the id in its mark, unless another store is recorded: of two instances that started at once
     /// with different folders, one has marked the wrong folder.
-    async fn claim(&self, tier: Tier) -> PortResult<Standing> {
+    async fn claim(&self, tier: StorageTier) -> PortResult<StoreStanding> {
         let Mark::Of(_, store_id) = self.store.mark(tier).await? else { return self.standing(tier).await };
         let known = self.installations.claim_store(tier, &self.noted(tier, store_id)).await?;
         let is_known = known.store_id.is_none() || known.store_id == store_id;
-        Ok(if is_known { Standing::Ours } else { Standing::Other(known.place) })
+        Ok(if is_known { StoreStanding::Ours } else { StoreStanding::Other(known.place) })
     }
 
     /// Logs a change since the last check.
-    fn tell(&self, tier: Tier, before: Option<&Seen>, refused: Option<&Refused>) {
+    fn tell(&self, tier: StorageTier, before: Option<&LastCheck>, refused: Option<&Refused>) {
         let place = self.store.place(tier);
         let before = before.and_then(|seen| seen.refused.as_deref());
         match refused {

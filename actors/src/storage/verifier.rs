@@ -31,14 +31,14 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::mpsc};
 
-pub use doubt::Doubt;
+pub use doubt::MassLossGuard;
 
 use crate::{
     clock::Clock,
     content::reader::ContentStore,
-    flow::token_bucket::Pacer,
+    flow::token_bucket::TokenBucket,
     ids::{ContentHash, NodeId, VerificationId},
-    model::{Finding, LEAF_BYTES, StoredContent, Tier, Verification, VerificationKind},
+    model::{Finding, LEAF_BYTES, StorageTier, StoredContent, Verification, VerificationKind},
     ports::{BlobSource, BlobStore, PortError, PortResult, StorageRecords, StoredCopy},
 };
 
@@ -58,8 +58,8 @@ pub struct StorageCounters {
     pub repaired: AtomicU64,
     /// Contents that could not be verified.
     pub failed: AtomicU64,
-    /// Contents moved to another tier, in the order of [`Tier::ALL`].
-    pub moved: [AtomicU64; Tier::ALL.len()],
+    /// Contents moved to another tier, in the order of [`StorageTier::ALL`].
+    pub moved: [AtomicU64; StorageTier::ALL.len()],
     pub moved_bytes: AtomicU64,
     pub moves_failed: AtomicU64,
     /// When the last complete lap of the walk over all content began, in seconds since 1970; 0 before there is one.
@@ -74,23 +74,23 @@ impl StorageCounters {
 
 /// The finding for one copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CopyFound {
-    pub tier: Tier,
+pub struct CopyInspection {
+    pub tier: StorageTier,
     pub finding: Finding,
     pub found_bytes: Option<u64>,
     /// Whether the bytes are right, even if readers cannot use them because the data kept beside them is damaged.
     has_bytes: bool,
     /// Whether readers were switched to another copy: then this one is about to be removed, and its damage is no loss.
-    pub is_left: bool,
+    pub is_demoted: bool,
 }
 
-impl CopyFound {
-    const fn missing(tier: Tier) -> Self {
-        Self { tier, finding: Finding::Missing, found_bytes: None, has_bytes: false, is_left: false }
+impl CopyInspection {
+    const fn missing(tier: StorageTier) -> Self {
+        Self { tier, finding: Finding::Missing, found_bytes: None, has_bytes: false, is_demoted: false }
     }
 
     fn is_bad(&self) -> bool {
-        self.finding != Finding::Intact && !self.is_left
+        self.finding != Finding::Intact && !self.is_demoted
     }
 }
 
@@ -98,27 +98,27 @@ impl CopyFound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     pub content: StoredContent,
-    pub copies: Vec<CopyFound>,
+    pub copies: Vec<CopyInspection>,
     /// Tiers whose copy was written anew.
-    pub repaired: Vec<Tier>,
+    pub repaired: Vec<StorageTier>,
     /// Tiers whose copy was damaged and no longer needed.
-    pub removed: Vec<Tier>,
+    pub removed: Vec<StorageTier>,
     /// Whether the content is now withheld from readers.
     pub quarantined: bool,
 }
 
 /// The result of one look.
-struct Look {
-    copies: Vec<CopyFound>,
+struct Inspection {
+    copies: Vec<CopyInspection>,
     /// Tiers that could not be read. Their copies are unknown.
-    unread: Vec<(Tier, PortError)>,
+    unread: Vec<(StorageTier, PortError)>,
 }
 
-impl Look {
+impl Inspection {
     /// Whether there is nothing to repair: no copy is bad, and the content's own tier was read.
     fn is_good(&self, content: &StoredContent) -> bool {
         let is_read = self.unread.iter().all(|(tier, _)| *tier != content.tier);
-        is_read && !self.copies.iter().any(CopyFound::is_bad)
+        is_read && !self.copies.iter().any(CopyInspection::is_bad)
     }
 }
 
@@ -132,7 +132,7 @@ pub struct Verifier {
     pub(crate) node: NodeId,
     pub(crate) io: Handle,
     pub(crate) counters: Arc<StorageCounters>,
-    doubt: Arc<Doubt>,
+    doubt: Arc<MassLossGuard>,
 }
 
 /// Dependencies of a verifier.
@@ -153,7 +153,7 @@ pub struct VerifierDeps {
 impl Verifier {
     pub fn new(deps: VerifierDeps) -> Self {
         let VerifierDeps { blobs, records, content, clock, node, io, missing_per_hour } = deps;
-        let doubt = Arc::new(Doubt::of(missing_per_hour));
+        let doubt = Arc::new(MassLossGuard::of(missing_per_hour));
         Self { blobs, records, content, clock, node, io, counters: Arc::default(), doubt }
     }
 
@@ -162,7 +162,7 @@ impl Verifier {
     }
 
     /// This instance's doubt about its own findings.
-    pub fn doubt(&self) -> &Arc<Doubt> {
+    pub fn doubt(&self) -> &Arc<MassLossGuard> {
         &self.doubt
     }
 
@@ -187,7 +187,7 @@ impl Verifier {
         &self,
         hash: ContentHash,
         kind: VerificationKind,
-        pace: Option<&Pacer>,
+        pace: Option<&TokenBucket>,
     ) -> PortResult<Option<Verified>> {
         let Some(content) = self.records.stored_content(hash).await? else { return Ok(None) };
         self.verify_content(content, kind, pace).await
@@ -198,20 +198,20 @@ impl Verifier {
         &self,
         mut content: StoredContent,
         kind: VerificationKind,
-        mut pace: Option<&Pacer>,
+        mut pace: Option<&TokenBucket>,
     ) -> PortResult<Option<Verified>> {
         let hash = content.content_hash;
         loop {
-            let mut look = self.look(&content, pace).await?;
+            let mut look = self.inspect(&content, pace).await?;
             if !look.is_good(&content) {
                 pace = None;
                 // It may have been moved or repaired during the look.
                 let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
                 content = now;
-                look = self.look(&content, pace).await?;
+                look = self.inspect(&content, pace).await?;
             }
-            let is_missing = |copy: &CopyFound| copy.tier == content.tier && copy.finding == Finding::Missing;
-            if look.copies.iter().any(is_missing) && !self.doubt.may_tell(hash, self.clock.monotonic()) {
+            let is_missing = |copy: &CopyInspection| copy.tier == content.tier && copy.finding == Finding::Missing;
+            if look.copies.iter().any(is_missing) && !self.doubt.may_report(hash, self.clock.monotonic()) {
                 return Err(PortError::unavailable(
                     "stored content",
                     "too much content is missing here at once to be believed",
@@ -223,7 +223,7 @@ impl Verifier {
             let looks: Vec<_> = look.copies.iter().map(|copy| self.noted(&content, kind, copy)).collect();
             self.records.note_verifications(&looks).await?;
             let is_good = look.is_good(&content);
-            let Look { copies, mut unread } = look;
+            let Inspection { copies, mut unread } = look;
             // Where no copy is good, the good one may be among those that could not be read.
             let is_known = unread.is_empty() || copies.iter().any(|copy| copy.has_bytes);
             let mut verified =
@@ -232,7 +232,7 @@ impl Verifier {
                 if kind != VerificationKind::Walk || self.content.quarantine().holds(hash) {
                     self.release(hash).await?;
                 }
-            } else if is_known && !self.mend(&mut verified).await? {
+            } else if is_known && !self.repair(&mut verified).await? {
                 let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
                 content = now;
                 continue;
@@ -249,7 +249,7 @@ impl Verifier {
     ///
     /// # Errors
     /// The store's own, when no tier could be read.
-    async fn look(&self, content: &StoredContent, mut pace: Option<&Pacer>) -> PortResult<Look> {
+    async fn inspect(&self, content: &StoredContent, mut pace: Option<&TokenBucket>) -> PortResult<Inspection> {
         let (mut copies, mut unread) = (Vec::new(), Vec::new());
         let tiers = self.blobs.tiers();
         for &tier in &tiers {
@@ -280,22 +280,28 @@ impl Verifier {
         {
             return Err(error);
         }
-        Ok(Look { copies, unread })
+        Ok(Inspection { copies, unread })
     }
 
-    async fn look_in(&self, content: &StoredContent, tier: Tier, pace: Option<&Pacer>) -> PortResult<CopyFound> {
+    async fn look_in(
+        &self,
+        content: &StoredContent,
+        tier: StorageTier,
+        pace: Option<&TokenBucket>,
+    ) -> PortResult<CopyInspection> {
         let copy = match self.blobs.open_copy(content.content_hash, tier).await {
             Ok(Some(copy)) => copy,
-            Ok(None) => return Ok(CopyFound::missing(tier)),
+            Ok(None) => return Ok(CopyInspection::missing(tier)),
             Err(PortError::Corrupt(why)) => {
                 tracing::error!(content_hash = %content.content_hash, %tier, why, "a copy is damaged and cannot be opened");
-                let found = CopyFound::missing(tier);
-                return Ok(CopyFound { finding: Finding::Corrupt, ..found });
+                let found = CopyInspection::missing(tier);
+                return Ok(CopyInspection { finding: Finding::Corrupt, ..found });
             }
             Err(error) => return Err(error),
         };
-        let StoredCopy { size_bytes, is_usable, is_left, source } = copy;
-        let found = |finding, has_bytes| CopyFound { tier, finding, found_bytes: Some(size_bytes), has_bytes, is_left };
+        let StoredCopy { size_bytes, is_usable, is_demoted, source } = copy;
+        let found =
+            |finding, has_bytes| CopyInspection { tier, finding, found_bytes: Some(size_bytes), has_bytes, is_demoted };
         if size_bytes != content.size_bytes {
             return Ok(found(Finding::WrongSize, false));
         }
@@ -304,13 +310,13 @@ impl Verifier {
                 Ok(found(if is_usable { Finding::Intact } else { Finding::Corrupt }, true))
             }
             Ok(_) | Err(PortError::Corrupt(_)) => Ok(found(Finding::Corrupt, false)),
-            Err(PortError::NotFound(_)) => Ok(CopyFound::missing(tier)),
+            Err(PortError::NotFound(_)) => Ok(CopyInspection::missing(tier)),
             Err(error) => Err(error),
         }
     }
 
     /// The SHA-256 of `size` bytes.
-    async fn digest(&self, source: &dyn BlobSource, size: u64, pace: Option<&Pacer>) -> PortResult<ContentHash> {
+    async fn digest(&self, source: &dyn BlobSource, size: u64, pace: Option<&TokenBucket>) -> PortResult<ContentHash> {
         let (leaves, mut inbox) = mpsc::channel::<Bytes>(AHEAD);
         let hashing = self.io.spawn_blocking(move || {
             let mut whole = Sha256::new();
@@ -322,7 +328,7 @@ impl Verifier {
         let mut reading = Ok(());
         let mut pieces = Pieces::of(size);
         while let Some((at, length)) = pieces.next() {
-            keep_pace(pace, if at == 0 { length.max(SMALLEST) } else { length }).await;
+            throttle(pace, if at == 0 { length.max(SMALLEST) } else { length }).await;
             match source.read_at(at, length as usize).await {
                 // The send succeeds: the thread receives until this side is dropped.
                 Ok(leaf) => drop(leaves.send(leaf).await),
@@ -338,7 +344,7 @@ impl Verifier {
         reading.map(|()| digest)
     }
 
-    fn noted(&self, content: &StoredContent, kind: VerificationKind, copy: &CopyFound) -> Verification {
+    fn noted(&self, content: &StoredContent, kind: VerificationKind, copy: &CopyInspection) -> Verification {
         Verification {
             verification_id: VerificationId::next(),
             content_hash: content.content_hash,
@@ -353,10 +359,10 @@ impl Verifier {
     }
 
     /// Whether a copy exists that readers can use, without reading all of it.
-    pub(crate) async fn stands(&self, content: &StoredContent, tier: Tier) -> PortResult<bool> {
+    pub(crate) async fn is_usable(&self, content: &StoredContent, tier: StorageTier) -> PortResult<bool> {
         match self.blobs.open_copy(content.content_hash, tier).await {
             Ok(copy) => {
-                Ok(copy.is_some_and(|copy| copy.is_usable && !copy.is_left && copy.size_bytes == content.size_bytes))
+                Ok(copy.is_some_and(|copy| copy.is_usable && !copy.is_demoted && copy.size_bytes == content.size_bytes))
             }
             Err(PortError::Corrupt(_)) => Ok(false),
             Err(error) => Err(error),
@@ -367,13 +373,13 @@ impl Verifier {
     pub(crate) async fn is_intact(
         &self,
         content: &StoredContent,
-        tier: Tier,
-        pace: Option<&Pacer>,
+        tier: StorageTier,
+        pace: Option<&TokenBucket>,
     ) -> PortResult<bool> {
         let found = self.look_in(content, tier, pace).await?;
         self.counters.found(found.finding);
         self.records.note_verifications(&[self.noted(content, VerificationKind::Move, &found)]).await?;
-        Ok(found.finding == Finding::Intact && !found.is_left)
+        Ok(found.finding == Finding::Intact && !found.is_demoted)
     }
 }
 
@@ -395,7 +401,7 @@ impl Pieces {
     }
 }
 
-async fn keep_pace(pace: Option<&Pacer>, bytes: u64) {
+async fn throttle(pace: Option<&TokenBucket>, bytes: u64) {
     let Some(pace) = pace else { return };
     let wait = pace.take(usize::try_from(bytes).unwrap_or(usize::MAX), Instant::now());
     if !wait.is_zero() {

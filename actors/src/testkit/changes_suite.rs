@@ -10,10 +10,10 @@ use jiff::{Timestamp, ToSpan as _};
 use super::catalog_suite;
 use crate::{
     clock::to_micros,
-    governance::Policy,
-    ids::{ContentHash, PolicyId, ReceiptId, VersionId},
+    governance::GovernancePolicy,
+    ids::{ContentHash, GovernancePolicyId, ReceiptId, VersionId},
     model::{QuotaPolicy, ReceiptStatus},
-    ports::{Catalog, ChangeMark, Changes, NewReceipt, Policies, Receipts, Tag},
+    ports::{Catalog, ChangeMark, Changes, GovernancePolicies, NewReceipt, Receipts, Tag},
 };
 
 /// Lines in one page: more than all suites together write. On PostgreSQL a poll begins at the oldest transaction that
@@ -21,9 +21,9 @@ use crate::{
 const PAGE: u32 = 100_000;
 
 /// An adapter with the log and the data that it logs.
-pub trait LoggedStore: Changes + Receipts + Catalog + Policies {}
+pub trait LoggedStore: Changes + Receipts + Catalog + GovernancePolicies {}
 
-impl<S: Changes + Receipts + Catalog + Policies> LoggedStore for S {}
+impl<S: Changes + Receipts + Catalog + GovernancePolicies> LoggedStore for S {}
 
 /// Runs every promise.
 ///
@@ -56,8 +56,8 @@ async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
     let now = to_micros(Timestamp::now());
     let mark = here(store).await;
     let policy = QuotaPolicy { policy_name: format!("tier-{}", ReceiptId::random()), ..QuotaPolicy::default() };
-    store.put_policy(&policy, now).await.expect("put");
-    assert!(is_told(store, mark, &Tag::Policy(policy.policy_name.clone())).await);
+    store.put_quota_policy(&policy, now).await.expect("put");
+    assert!(is_told(store, mark, &Tag::QuotaPolicy(policy.policy_name.clone())).await);
 
     let receipt = NewReceipt {
         receipt_id: ReceiptId::random(),
@@ -73,14 +73,14 @@ async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
     store.set_receipt_status(receipt.receipt_id, ReceiptStatus::Confirmed, now).await.expect("set");
     assert!(is_told(store, mark, &tag).await);
 
-    let id: PolicyId = format!("p-{}", ReceiptId::random()).parse().expect("an id");
-    let governs = Policy::read(serde_json::json!({ "rules": [] })).expect("a policy");
+    let id: GovernancePolicyId = format!("p-{}", ReceiptId::random()).parse().expect("an id");
+    let governs = GovernancePolicy::read(serde_json::json!({ "rules": [] })).expect("a policy");
     store.put_document(&id, &governs, now).await.expect("put");
     let tag = Tag::Governance(id.clone());
     assert!(is_told(store, mark, &tag).await);
     let after = here(store).await;
     store.put_document(&id, &governs, now).await.expect("put");
-    let governs = Policy::read(serde_json::json!({ "rules": [], "description": "other" })).expect("a policy");
+    let governs = GovernancePolicy::read(serde_json::json!({ "rules": [], "description": "other" })).expect("a policy");
     store.put_document(&id, &governs, now).await.expect("put");
     assert!(is_told(store, after, &tag).await);
 
@@ -112,7 +112,7 @@ async fn what_is_noted_is_read(store: &impl Changes) {
     let tags = [
         Tag::Receipt(ReceiptId::random()),
         Tag::Asset(VersionId::next()),
-        Tag::Policy("of no table".into()),
+        Tag::QuotaPolicy("of no table".into()),
         Tag::Governance("of-no-table".parse().expect("an id")),
         Tag::Content(ContentHash::from_bytes([0x5c; 32])),
         Tag::Recall(ReceiptId::random()),

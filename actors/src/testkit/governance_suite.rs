@@ -1,4 +1,4 @@
-//! The promises of every [`Policies`]: versions only grow, runs are read newest first, and both are forgotten in steps.
+//! The promises of every [`GovernancePolicies`]: versions only grow, runs are read newest first, and both are forgotten in steps.
 //!
 //! Each promise makes its own policies under fresh ids. Forgetting acts on all rows that are old enough, so nothing
 //! else may store policies older than ten years in the database.
@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::to_micros,
-    governance::{Decision, Evidence, Policy, Reason, Verdict},
-    ids::{PolicyId, PolicyRunId, VersionId},
-    ports::{Occasion, Policies, PolicyRun, PortError, RunMark},
+    governance::{Decision, Evidence, GovernancePolicy, Reason, Verdict},
+    ids::{GovernancePolicyId, PolicyRunId, VersionId},
+    ports::{GovernancePolicies, GovernanceRun, Occasion, PortError, RunMark},
 };
 
 /// Runs every promise.
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn run(store: Arc<impl Policies>) {
+pub async fn run(store: Arc<impl GovernancePolicies>) {
     let store = &*store;
     a_policy_is_read_as_it_was_written(store).await;
     a_change_makes_the_next_version_and_no_change_makes_none(store).await;
@@ -37,11 +37,11 @@ fn now() -> Timestamp {
     to_micros(Timestamp::now())
 }
 
-fn fresh() -> PolicyId {
+fn fresh() -> GovernancePolicyId {
     format!("p-{}", VersionId::next()).parse().expect("an id")
 }
 
-fn policy(licence: &str) -> Policy {
+fn policy(licence: &str) -> GovernancePolicy {
     let large: Value = serde_json::from_str("1.0e400").expect("JSON");
     let document = json!({
         "description": "Öffentliche Daten — 公開",
@@ -56,14 +56,14 @@ fn policy(licence: &str) -> Policy {
             },
         ],
     });
-    Policy::read(document).expect("a policy")
+    GovernancePolicy::read(document).expect("a policy")
 }
 
-async fn put(store: &impl Policies, id: &PolicyId, licence: &str, at: Timestamp) -> u32 {
+async fn put(store: &impl GovernancePolicies, id: &GovernancePolicyId, licence: &str, at: Timestamp) -> u32 {
     store.put_document(id, &policy(licence), at).await.expect("put").version
 }
 
-fn run_of(id: &PolicyId, asset: VersionId, at: Timestamp) -> PolicyRun {
+fn run_of(id: &GovernancePolicyId, asset: VersionId, at: Timestamp) -> GovernanceRun {
     let large: Value = serde_json::from_str("[12345678901234567890.10, 1e400, -0]").expect("JSON");
     let found: Value = json!({ "deep": [null, "é"], "large": large });
     let evidence = vec![Evidence {
@@ -73,7 +73,7 @@ fn run_of(id: &PolicyId, asset: VersionId, at: Timestamp) -> PolicyRun {
         found,
     }];
     let reason = Reason { rule: "licence".into(), decision: Decision::Warn, reason: "not ours".into(), evidence };
-    PolicyRun {
+    GovernanceRun {
         run_id: PolicyRunId::next(),
         policy_id: id.clone(),
         policy_version: 1,
@@ -89,7 +89,7 @@ fn run_of(id: &PolicyId, asset: VersionId, at: Timestamp) -> PolicyRun {
     }
 }
 
-async fn a_policy_is_read_as_it_was_written(store: &impl Policies) {
+async fn a_policy_is_read_as_it_was_written(store: &impl GovernancePolicies) {
     let (id, at) = (fresh(), now());
     assert_eq!(store.document(&id).await.expect("an answer"), None);
     let made = store.put_document(&id, &policy("CC0-1.0"), at).await.expect("put");
@@ -103,7 +103,7 @@ async fn a_policy_is_read_as_it_was_written(store: &impl Policies) {
     }
 }
 
-async fn a_change_makes_the_next_version_and_no_change_makes_none(store: &impl Policies) {
+async fn a_change_makes_the_next_version_and_no_change_makes_none(store: &impl GovernancePolicies) {
     let (id, at) = (fresh(), now());
     assert_eq!(put(store, &id, "CC0-1.0", at).await, 1);
     let again = store.put_document(&id, &policy("CC0-1.0"), at + 1.second()).await.expect("put");
@@ -117,11 +117,11 @@ async fn a_change_makes_the_next_version_and_no_change_makes_none(store: &impl P
     assert_eq!(put(store, &id, "CC0-1.0", at + 3.seconds()).await, 3, "going back to an earlier text is a change, too");
 }
 
-async fn a_number_that_is_spelt_otherwise_does_not_change_a_version(store: &impl Policies) {
+async fn a_number_that_is_spelt_otherwise_does_not_change_a_version(store: &impl GovernancePolicies) {
     let id = fresh();
     for days in [json!(30), json!(30.0)] {
         let rule = json!({ "id": "r", "require": { "facet": { "path": "days", "in": [days] } } });
-        let policy = Policy::read(json!({ "rules": [rule] })).expect("a policy");
+        let policy = GovernancePolicy::read(json!({ "rules": [rule] })).expect("a policy");
         store.put_document(&id, &policy, now()).await.expect("put");
     }
     let current = store.document(&id).await.expect("an answer").expect("the policy");
@@ -129,7 +129,7 @@ async fn a_number_that_is_spelt_otherwise_does_not_change_a_version(store: &impl
     assert_eq!(kept.as_ref(), Some(&*current));
 }
 
-async fn of_many_changes_at_once_each_makes_a_version(store: &impl Policies) {
+async fn of_many_changes_at_once_each_makes_a_version(store: &impl GovernancePolicies) {
     let (id, at) = (fresh(), now());
     let licences: Vec<String> = (0..8).map(|number| format!("L-{number}")).collect();
     let puts = licences.iter().map(|licence| put(store, &id, licence, at));
@@ -141,9 +141,9 @@ async fn of_many_changes_at_once_each_makes_a_version(store: &impl Policies) {
     }
 }
 
-async fn policies_are_listed_by_their_ids(store: &impl Policies) {
+async fn policies_are_listed_by_their_ids(store: &impl GovernancePolicies) {
     let prefix = fresh();
-    let ids: Vec<PolicyId> =
+    let ids: Vec<GovernancePolicyId> =
         ["a", "b", "b-1", "c"].iter().map(|end| format!("{prefix}-{end}").parse().expect("an id")).collect();
     for id in ids.iter().rev() {
         put(store, id, "CC0-1.0", now()).await;
@@ -159,14 +159,14 @@ async fn policies_are_listed_by_their_ids(store: &impl Policies) {
     assert_eq!(seen.iter().map(|summary| summary.policy_id.clone()).collect::<Vec<_>>(), ids);
     assert!(seen.iter().all(|summary| summary.version == 1 && summary.description.is_some()));
     let bare = fresh();
-    let document = Policy::read(json!({ "rules": [] })).expect("a policy");
+    let document = GovernancePolicy::read(json!({ "rules": [] })).expect("a policy");
     store.put_document(&bare, &document, now()).await.expect("put");
     let page = store.documents(None, 1000).await.expect("a page");
     let bare = page.items.iter().find(|summary| summary.policy_id == bare).expect("it is listed");
     assert_eq!(bare.description, None);
 }
 
-async fn runs_are_read_newest_first_page_by_page(store: &impl Policies) {
+async fn runs_are_read_newest_first_page_by_page(store: &impl GovernancePolicies) {
     let (id, other, asset, at) = (fresh(), fresh(), VersionId::next(), now());
     put(store, &id, "CC0-1.0", at).await;
     put(store, &other, "CC0-1.0", at).await;
@@ -198,7 +198,7 @@ async fn runs_are_read_newest_first_page_by_page(store: &impl Policies) {
     assert!(none.items.is_empty() && !none.more);
 }
 
-async fn a_run_is_kept_once_and_whole(store: &impl Policies) {
+async fn a_run_is_kept_once_and_whole(store: &impl GovernancePolicies) {
     let (id, asset, at) = (fresh(), VersionId::next(), now());
     put(store, &id, "CC0-1.0", at).await;
     let run = run_of(&id, asset, at);
@@ -208,7 +208,7 @@ async fn a_run_is_kept_once_and_whole(store: &impl Policies) {
     assert_eq!(store.policy_runs(&id, asset, None, 10).await.expect("a page").items, [run]);
 }
 
-async fn a_run_of_no_policy_is_refused(store: &impl Policies) {
+async fn a_run_of_no_policy_is_refused(store: &impl GovernancePolicies) {
     let refused = store.record_run(&run_of(&fresh(), VersionId::next(), now())).await;
     assert!(matches!(refused, Err(PortError::Rejected { .. })), "{refused:?}");
 }
@@ -218,7 +218,7 @@ fn long_ago() -> Timestamp {
     now() - (24 * 3650).hours()
 }
 
-async fn old_runs_are_forgotten_oldest_first_in_steps(store: &impl Policies) {
+async fn old_runs_are_forgotten_oldest_first_in_steps(store: &impl GovernancePolicies) {
     let (id, asset, old) = (fresh(), VersionId::next(), long_ago());
     put(store, &id, "CC0-1.0", now()).await;
     for second in [2, 0, 1, 3] {
@@ -236,7 +236,7 @@ async fn old_runs_are_forgotten_oldest_first_in_steps(store: &impl Policies) {
     assert_eq!(store.forget_policy_runs(old + 4.seconds(), 2).await.expect("forgot"), 1);
 }
 
-async fn versions_are_forgotten_once_they_were_replaced_long_ago(store: &impl Policies) {
+async fn versions_are_forgotten_once_they_were_replaced_long_ago(store: &impl GovernancePolicies) {
     let (id, old) = (fresh(), long_ago());
     for (licence, at) in [("A", old), ("B", old + 1.second()), ("C", old + 2.seconds()), ("D", now())] {
         put(store, &id, licence, at).await;

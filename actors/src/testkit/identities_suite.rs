@@ -10,7 +10,7 @@ use crate::{
     clock::to_micros,
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{Bound, Catalog, ChangeMark, Changes, Identities, PortError, Tag},
+    ports::{BindOutcome, Catalog, ChangeMark, Changes, Identities, PortError, Tag},
 };
 
 /// Lines of the log in one page: more than change here at a time.
@@ -48,7 +48,7 @@ fn now() -> Timestamp {
     to_micros(Timestamp::now())
 }
 
-async fn bind(store: &impl Identities, key: IdentityKey, producer: ProducerId) -> Bound {
+async fn bind(store: &impl Identities, key: IdentityKey, producer: ProducerId) -> BindOutcome {
     store.bind_identity(key, producer, now()).await.expect("an answer")
 }
 
@@ -59,9 +59,9 @@ async fn speaks_for(store: &impl Identities, key: IdentityKey) -> Option<Produce
 async fn a_key_speaks_for_the_producer_that_it_was_bound_to(store: &impl IdentityStore) {
     let (producer, first, second) = (catalog_suite::producer(store).await, key(), key());
     assert_eq!(speaks_for(store, first).await, None);
-    let Bound::New(one) = bind(store, first, producer).await else { panic!("it is new") };
+    let BindOutcome::New(one) = bind(store, first, producer).await else { panic!("it is new") };
     assert_eq!((one.identity_key, one.producer_id), (first, producer));
-    let Bound::New(other) = bind(store, second, producer).await else { panic!("it is new") };
+    let BindOutcome::New(other) = bind(store, second, producer).await else { panic!("it is new") };
     assert_eq!(speaks_for(store, first).await, Some(producer));
     assert_eq!(speaks_for(store, second).await, Some(producer));
     let listed: Vec<Binding> = store.identities(producer).await.expect("an answer");
@@ -70,15 +70,15 @@ async fn a_key_speaks_for_the_producer_that_it_was_bound_to(store: &impl Identit
 
 async fn a_key_that_is_bound_again_stays_as_it_was(store: &impl IdentityStore) {
     let (producer, key) = (catalog_suite::producer(store).await, key());
-    let Bound::New(made) = bind(store, key, producer).await else { panic!("it is new") };
-    assert_eq!(bind(store, key, producer).await, Bound::Already(made));
+    let BindOutcome::New(made) = bind(store, key, producer).await else { panic!("it is new") };
+    assert_eq!(bind(store, key, producer).await, BindOutcome::Already(made));
 }
 
 async fn a_key_speaks_for_one_producer_only(store: &impl IdentityStore) {
     let (owner, other) = (catalog_suite::producer(store).await, catalog_suite::producer(store).await);
     let key = key();
     bind(store, key, owner).await;
-    assert_eq!(bind(store, key, other).await, Bound::Taken);
+    assert_eq!(bind(store, key, other).await, BindOutcome::Taken);
     assert!(!store.unbind_identity(key, other).await.expect("an answer"), "another producer cannot unbind it");
     assert_eq!(speaks_for(store, key).await, Some(owner));
     assert_eq!(store.identities(other).await.expect("an answer"), []);
@@ -91,9 +91,9 @@ async fn of_producers_who_want_one_key_one_gets_it(store: &impl IdentityStore) {
     let winners: Vec<_> = answers
         .iter()
         .filter_map(|bound| match bound {
-            Bound::New(binding) => Some(binding.producer_id),
-            Bound::Taken => None,
-            Bound::Already(_) => panic!("each call is for another producer"),
+            BindOutcome::New(binding) => Some(binding.producer_id),
+            BindOutcome::Taken => None,
+            BindOutcome::Already(_) => panic!("each call is for another producer"),
         })
         .collect();
     assert_eq!(winners.len(), 1, "{answers:?}");
@@ -114,7 +114,7 @@ async fn a_key_that_was_taken_away_speaks_for_nobody(store: &impl IdentityStore)
     assert!(store.unbind_identity(key, producer).await.expect("an answer"));
     assert!(!store.unbind_identity(key, producer).await.expect("an answer"), "it is already unbound");
     assert_eq!(speaks_for(store, key).await, None);
-    assert!(matches!(bind(store, key, other).await, Bound::New(_)), "another producer may bind it");
+    assert!(matches!(bind(store, key, other).await, BindOutcome::New(_)), "another producer may bind it");
 }
 
 async fn every_change_of_a_key_stands_in_the_log(store: &impl IdentityStore) {

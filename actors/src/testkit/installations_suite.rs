@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     ids::StoreId,
-    model::{NotedStore, Tier},
+    model::{NotedStore, StorageTier},
     ports::Installations,
 };
 
@@ -31,7 +31,7 @@ fn at(place: &str, store_id: Option<StoreId>) -> NotedStore {
 
 async fn of_stores_that_are_claimed_at_once_the_first_is_a_tiers_own(store: &impl Installations) {
     let installation = store.installation().await.expect("an answer");
-    for &tier in Tier::ALL {
+    for &tier in StorageTier::ALL {
         assert_eq!(store.store_of(tier).await.expect("an answer"), (installation, None));
         let wanted: Vec<_> = (0..8).map(|number| at(&format!("/srv/{number}"), Some(StoreId::random()))).collect();
         let claims = wanted.iter().map(|wanted| store.claim_store(tier, wanted));
@@ -42,7 +42,7 @@ async fn of_stores_that_are_claimed_at_once_the_first_is_a_tiers_own(store: &imp
 }
 
 async fn a_store_that_was_noted_is_known_by_where_it_was_last(store: &impl Installations) {
-    for &tier in Tier::ALL {
+    for &tier in StorageTier::ALL {
         for noted in [at("/srv/blobs", Some(StoreId::random())), at("s3://bucket/prefix", None)] {
             store.note_store(tier, &noted).await.expect("noted");
             assert_eq!(store.store_of(tier).await.expect("an answer").1, Some(noted));

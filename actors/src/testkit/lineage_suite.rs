@@ -20,22 +20,22 @@ use crate::{
     clock::to_micros,
     lineage::event::{self, EventBounds},
     model::{EventKind, LineageEvent, NodeName},
-    ports::{Catalog, Changes, Kept, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts},
+    ports::{Catalog, Changes, EventOutcome, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts},
 };
 
 /// An adapter with lineage, and with the ledger and the catalogue that write its outbox.
-pub trait LineageKeeper: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes {}
+pub trait LineageBackend: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes {}
 
-impl<S: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes> LineageKeeper for S {}
+impl<S: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes> LineageBackend for S {}
 
 /// The adapter under test.
-type Store = Arc<dyn LineageKeeper>;
+type Store = Arc<dyn LineageBackend>;
 
 /// Runs every promise. The store's database is migrated, has no lineage, and belongs to the suite while it runs.
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn run(store: Arc<impl LineageKeeper>) {
+pub async fn run(store: Arc<impl LineageBackend>) {
     let store: Store = store;
     Box::pin(events::run(&store)).await;
     Box::pin(graph::run(&store)).await;
@@ -117,7 +117,7 @@ fn bounds() -> EventBounds {
     }
 }
 
-async fn ingest(store: &Store, events: &[LineageEvent]) -> Vec<Kept> {
+async fn ingest(store: &Store, events: &[LineageEvent]) -> Vec<EventOutcome> {
     store.ingest(events, now()).await.expect("the batch is kept").kept
 }
 

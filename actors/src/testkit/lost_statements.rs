@@ -22,7 +22,7 @@ const SIZING: LeaseSizing = LeaseSizing { divisor: 2 };
 
 /// The ledger's amounts for a receipt's hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct HourUsage {
     pub used: Credit,
     pub reserved: Credit,
 }
@@ -48,7 +48,7 @@ enum Statement {
 
 /// What happens to a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum StatementFate {
     Answered,
     /// It is carried out, and its answer is lost.
     AnswerLost,
@@ -77,7 +77,7 @@ struct Walk<'a, L: ?Sized, F> {
 pub async fn no_credit_is_stranded_or_charged<L, F>(ledger: &L, subject: Subject, look: F, seed: u64, steps: usize)
 where
     L: Ledger + ?Sized,
-    F: AsyncFn() -> Standing,
+    F: AsyncFn() -> HourUsage,
 {
     ledger.heartbeat(subject.node, ALIVE).await.expect("a first heartbeat");
     let mut walk = Walk {
@@ -102,7 +102,7 @@ where
 impl<L, F> Walk<'_, L, F>
 where
     L: Ledger + ?Sized,
-    F: AsyncFn() -> Standing,
+    F: AsyncFn() -> HourUsage,
 {
     async fn step(&mut self) {
         match self.dice.roll(10) {
@@ -116,11 +116,11 @@ where
         }
     }
 
-    fn fate(&mut self) -> Fate {
+    fn fate(&mut self) -> StatementFate {
         match self.dice.roll(5) {
-            0 => Fate::AnswerLost,
-            1 => Fate::Lost,
-            _ => Fate::Answered,
+            0 => StatementFate::AnswerLost,
+            1 => StatementFate::Lost,
+            _ => StatementFate::Answered,
         }
     }
 
@@ -151,7 +151,7 @@ where
         };
         let fate = self.fate();
         self.send(Statement::Settle(batch.clone()), fate).await;
-        if fate != Fate::Answered {
+        if fate != StatementFate::Answered {
             self.unsettled = Some(batch);
         }
     }
@@ -200,12 +200,12 @@ where
         }
     }
 
-    async fn send(&mut self, statement: Statement, fate: Fate) -> Option<Refill> {
+    async fn send(&mut self, statement: Statement, fate: StatementFate) -> Option<Refill> {
         self.sent.push(statement.clone());
-        if fate == Fate::Lost {
+        if fate == StatementFate::Lost {
             return None;
         }
-        self.carry_out(&statement).await.filter(|_| fate == Fate::Answered)
+        self.carry_out(&statement).await.filter(|_| fate == StatementFate::Answered)
     }
 
     async fn carry_out(&self, statement: &Statement) -> Option<Refill> {
@@ -235,7 +235,7 @@ where
 
     async fn compare(&self, at: &str) {
         if self.unanswered.is_none() && self.unsettled.is_none() {
-            let expected = Standing { used: self.spent, reserved: self.held };
+            let expected = HourUsage { used: self.spent, reserved: self.held };
             assert_eq!((self.look)().await, expected, "{at}: the ledger and the node agree when all is answered");
         }
     }
@@ -245,14 +245,14 @@ where
         let open = self.unsettled.take();
         let last = self.batch(true);
         for batch in open.into_iter().chain([last]) {
-            for fate in [self.fate(), Fate::Answered] {
+            for fate in [self.fate(), StatementFate::Answered] {
                 self.send(Statement::Settle(batch.clone()), fate).await;
             }
         }
-        for fate in [self.fate(), Fate::Answered] {
+        for fate in [self.fate(), StatementFate::Answered] {
             self.send(Statement::Close, fate).await;
         }
-        let expected = Standing { used: self.spent, reserved: Credit::ZERO };
+        let expected = HourUsage { used: self.spent, reserved: Credit::ZERO };
         assert_eq!((self.look)().await, expected, "{at}: a clean stop leaves nothing leased, and charges nothing");
         for late in self.sent.clone() {
             self.carry_out(&late).await;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::script::Script;
 use crate::{
     ids::ContentHash,
-    model::{LEAF_BYTES, LeafHash, Tier, leaf_count},
+    model::{LEAF_BYTES, LeafHash, StorageTier, leaf_count},
     ports::{BlobSink, BlobSource, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
 };
 
@@ -34,8 +34,8 @@ impl Blob {
 /// The copies in colder tiers, and copies of any tier that readers were switched away from.
 #[derive(Default)]
 struct Colder {
-    copies: BTreeMap<(Tier, ContentHash), Arc<Blob>>,
-    left: BTreeSet<(Tier, ContentHash)>,
+    copies: BTreeMap<(StorageTier, ContentHash), Arc<Blob>>,
+    left: BTreeSet<(StorageTier, ContentHash)>,
 }
 
 #[derive(Default)]
@@ -97,7 +97,7 @@ impl MemoryBlobs {
     ///
     /// # Panics
     /// When there is no such copy.
-    pub fn damage_copy(&self, hash: ContentHash, tier: Tier, bytes: impl Into<Bytes>) {
+    pub fn damage_copy(&self, hash: ContentHash, tier: StorageTier, bytes: impl Into<Bytes>) {
         let leaves = Arc::clone(&self.0.copy(hash, tier).expect("a copy to damage").leaves);
         self.0.put(hash, tier, Blob::of(bytes.into(), leaves));
     }
@@ -106,7 +106,7 @@ impl MemoryBlobs {
     ///
     /// # Panics
     /// When there is no such copy.
-    pub fn damage_list(&self, hash: ContentHash, tier: Tier) {
+    pub fn damage_list(&self, hash: ContentHash, tier: StorageTier) {
         let bytes = self.0.copy(hash, tier).expect("a copy to damage").bytes.clone();
         self.0.put(hash, tier, Blob::of(bytes, Arc::default()));
     }
@@ -115,20 +115,20 @@ impl MemoryBlobs {
     ///
     /// # Panics
     /// When there is no such copy.
-    pub fn refuse_reads(&self, hash: ContentHash, tier: Tier) {
+    pub fn refuse_reads(&self, hash: ContentHash, tier: StorageTier) {
         let copy = self.0.copy(hash, tier).expect("a copy to damage");
         let (bytes, leaves) = (copy.bytes.clone(), Arc::clone(&copy.leaves));
         self.0.put(hash, tier, Arc::new(Blob { bytes, leaves, unreadable: true }));
     }
 
     /// Removes the copy in one tier behind the node's back.
-    pub fn lose_copy(&self, hash: ContentHash, tier: Tier) {
+    pub fn lose_copy(&self, hash: ContentHash, tier: StorageTier) {
         self.0.remove(hash, tier);
     }
 
     /// The tiers that have a copy of a content.
-    pub fn tiers_of(&self, hash: ContentHash) -> Vec<Tier> {
-        Tier::ALL.iter().copied().filter(|&tier| self.0.copy(hash, tier).is_some()).collect()
+    pub fn tiers_of(&self, hash: ContentHash) -> Vec<StorageTier> {
+        StorageTier::ALL.iter().copied().filter(|&tier| self.0.copy(hash, tier).is_some()).collect()
     }
 
     /// The names of the visible blobs.
@@ -158,43 +158,43 @@ impl MemoryBlobs {
 }
 
 impl Shelf {
-    fn copy(&self, hash: ContentHash, tier: Tier) -> Option<Arc<Blob>> {
+    fn copy(&self, hash: ContentHash, tier: StorageTier) -> Option<Arc<Blob>> {
         match tier {
-            Tier::Hot => held(&self.blobs).get(&hash).cloned(),
+            StorageTier::Hot => held(&self.blobs).get(&hash).cloned(),
             tier => held(&self.colder).copies.get(&(tier, hash)).cloned(),
         }
     }
 
-    fn put(&self, hash: ContentHash, tier: Tier, blob: Arc<Blob>) {
+    fn put(&self, hash: ContentHash, tier: StorageTier, blob: Arc<Blob>) {
         held(&self.colder).left.remove(&(tier, hash));
         match tier {
-            Tier::Hot => held(&self.blobs).insert(hash, blob),
+            StorageTier::Hot => held(&self.blobs).insert(hash, blob),
             tier => held(&self.colder).copies.insert((tier, hash), blob),
         };
     }
 
-    fn remove(&self, hash: ContentHash, tier: Tier) {
+    fn remove(&self, hash: ContentHash, tier: StorageTier) {
         held(&self.colder).left.remove(&(tier, hash));
         match tier {
-            Tier::Hot => held(&self.blobs).remove(&hash),
+            StorageTier::Hot => held(&self.blobs).remove(&hash),
             tier => held(&self.colder).copies.remove(&(tier, hash)),
         };
     }
 
-    fn is_left(&self, hash: ContentHash, tier: Tier) -> bool {
+    fn is_demoted(&self, hash: ContentHash, tier: StorageTier) -> bool {
         held(&self.colder).left.contains(&(tier, hash))
     }
 
     /// The copy that readers use.
     fn hottest(&self, hash: ContentHash) -> Option<Arc<Blob>> {
-        let mut tiers = Tier::ALL.to_vec();
-        tiers.sort_by_key(|&tier| self.is_left(hash, tier));
+        let mut tiers = StorageTier::ALL.to_vec();
+        tiers.sort_by_key(|&tier| self.is_demoted(hash, tier));
         tiers.into_iter().find_map(|tier| self.copy(hash, tier))
     }
 }
 
 impl MemoryBlobs {
-    async fn sink(&self, call: &'static str, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+    async fn sink(&self, call: &'static str, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
         let work = || {
             *held(&self.0.unfinished) += 1;
             Ok(Box::new(Sink { shelf: Arc::clone(&self.0), tier, bytes: Vec::new() }) as Box<dyn BlobSink>)
@@ -206,35 +206,35 @@ impl MemoryBlobs {
 #[async_trait]
 impl BlobStore for MemoryBlobs {
     async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
-        self.sink("create", Tier::Hot).await
+        self.sink("create", StorageTier::Hot).await
     }
 
-    fn tiers(&self) -> Vec<Tier> {
-        Tier::ALL.to_vec()
+    fn tiers(&self) -> Vec<StorageTier> {
+        StorageTier::ALL.to_vec()
     }
 
-    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
+    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
         let work = || {
             let Some(blob) = self.0.copy(hash, tier) else { return Ok(None) };
             let size_bytes = blob.bytes.len() as u64;
             let is_usable = blob.leaves.len() as u64 == leaf_count(size_bytes);
-            let is_left = self.0.is_left(hash, tier);
-            let source = Arc::new(Source { shelf: Arc::clone(&self.0), blob });
-            Ok(Some(StoredCopy { size_bytes, is_usable, is_left, source }))
+            let is_demoted = self.0.is_demoted(hash, tier);
+            let source = Arc::new(MemorySource { shelf: Arc::clone(&self.0), blob });
+            Ok(Some(StoredCopy { size_bytes, is_usable, is_demoted, source }))
         };
         self.0.script.play("open_copy", 1, work).await
     }
 
-    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
         self.sink("create_copy", tier).await
     }
 
-    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
         let work = || Ok(self.0.copy(hash, tier).is_some() && held(&self.0.colder).left.insert((tier, hash)));
         self.0.script.play("leave_copy", 1, work).await
     }
 
-    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
         let work = || {
             self.0.remove(hash, tier);
             Ok(())
@@ -247,7 +247,7 @@ impl BlobStore for MemoryBlobs {
             let blob = self.0.hottest(hash).ok_or(PortError::NotFound("blob"))?;
             let size_bytes = blob.bytes.len() as u64;
             let leaves = Arc::clone(&blob.leaves);
-            Ok(StoredBlob { size_bytes, leaves, source: Arc::new(Source { shelf: Arc::clone(&self.0), blob }) })
+            Ok(StoredBlob { size_bytes, leaves, source: Arc::new(MemorySource { shelf: Arc::clone(&self.0), blob }) })
         };
         self.0.script.play("open", 1, work).await
     }
@@ -332,13 +332,13 @@ impl BlobStore for MemoryBlobs {
     }
 }
 
-struct Source {
+struct MemorySource {
     shelf: Arc<Shelf>,
     blob: Arc<Blob>,
 }
 
 #[async_trait]
-impl BlobSource for Source {
+impl BlobSource for MemorySource {
     async fn read_at(&self, offset: u64, len: usize) -> PortResult<Bytes> {
         let work = || {
             let start = offset as usize;
@@ -358,7 +358,7 @@ impl BlobSource for Source {
 
 struct Sink {
     shelf: Arc<Shelf>,
-    tier: Tier,
+    tier: StorageTier,
     bytes: Vec<u8>,
 }
 

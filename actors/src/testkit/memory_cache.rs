@@ -12,7 +12,8 @@ use super::script::Script;
 use crate::{
     clock::Clock,
     ports::{
-        CacheTag, EntryKey, KeyPattern, Loader, Look, PortResult, Seen, SharedCache, SharedValue, UseList, Version,
+        CacheLookup, CacheTag, EntryKey, KeyPattern, Loader, PopularityList, PortResult, SharedCache, SharedValue,
+        TagVersions, Version,
     },
 };
 
@@ -22,22 +23,22 @@ pub struct MemoryCache {
     /// Its scripted faults.
     pub script: Script,
     clock: Arc<dyn Clock>,
-    kept: Mutex<Kept>,
+    kept: Mutex<CacheContents>,
 }
 
 /// All of its contents, at a moment.
 #[derive(Clone, Default)]
-pub struct Kept {
+pub struct CacheContents {
     entries: HashMap<EntryKey, (Vec<Version>, SharedValue, Instant)>,
     versions: HashMap<CacheTag, Version>,
     loads: HashMap<EntryKey, (Loader, Instant)>,
-    uses: HashMap<(UseList, String), u64>,
+    uses: HashMap<(PopularityList, String), u64>,
     lives: u64,
     /// Survives every restart: a version never comes back.
     last_version: u64,
 }
 
-impl Kept {
+impl CacheContents {
     fn renew(&mut self, tag: &CacheTag) -> Version {
         self.last_version += 1;
         let version = Version(self.last_version);
@@ -59,20 +60,20 @@ impl MemoryCache {
         answer
     }
 
-    fn held(&self) -> MutexGuard<'_, Kept> {
+    fn held(&self) -> MutexGuard<'_, CacheContents> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its present contents.
-    pub fn snapshot(&self) -> Kept {
+    pub fn snapshot(&self) -> CacheContents {
         self.held().clone()
     }
 
     /// Restarts it with its contents of an earlier moment, like a store that is restored from its last snapshot.
-    pub fn restart_as_of(&self, earlier: Kept) {
+    pub fn restart_as_of(&self, earlier: CacheContents) {
         let mut kept = self.held();
         let (lives, last_version) = (kept.lives + 1, kept.last_version);
-        *kept = Kept { lives, last_version, ..earlier };
+        *kept = CacheContents { lives, last_version, ..earlier };
     }
 
     /// Entries in it, whether outdated or not.
@@ -83,14 +84,14 @@ impl MemoryCache {
 
 #[async_trait]
 impl SharedCache for MemoryCache {
-    async fn look(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<Look> {
+    async fn lookup(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<CacheLookup> {
         let work = || {
             let kept = self.held();
-            let seen = Seen(tags.iter().map(|tag| kept.versions.get(tag).copied()).collect());
+            let seen = TagVersions(tags.iter().map(|tag| kept.versions.get(tag).copied()).collect());
             let entry = kept.entries.get(key).filter(|(versions, _, until)| {
                 *until > self.clock.monotonic() && versions.iter().map(|v| Some(*v)).eq(seen.0.iter().copied())
             });
-            Ok(Look { value: entry.map(|(_, value, _)| value.clone()), seen })
+            Ok(CacheLookup { value: entry.map(|(_, value, _)| value.clone()), seen })
         };
         self.answer("look", 1, work).await
     }
@@ -99,7 +100,7 @@ impl SharedCache for MemoryCache {
         &self,
         key: &EntryKey,
         tags: &[CacheTag],
-        seen: &Seen,
+        seen: &TagVersions,
         value: &SharedValue,
         ttl: Duration,
     ) -> PortResult<()> {
@@ -164,7 +165,7 @@ impl SharedCache for MemoryCache {
         self.answer("remove", 1, work).await
     }
 
-    async fn add_uses(&self, list: UseList, uses: &[(String, u64)]) -> PortResult<()> {
+    async fn add_popularity(&self, list: PopularityList, uses: &[(String, u64)]) -> PortResult<()> {
         let work = || {
             let mut kept = self.held();
             for (name, count) in uses {
@@ -175,7 +176,7 @@ impl SharedCache for MemoryCache {
         self.answer("add_uses", uses.len(), work).await
     }
 
-    async fn most_used(&self, list: UseList, limit: usize) -> PortResult<Vec<String>> {
+    async fn most_popular(&self, list: PopularityList, limit: usize) -> PortResult<Vec<String>> {
         let work = || {
             let kept = self.held();
             let mut uses: Vec<_> = kept.uses.iter().filter(|((of, _), _)| *of == list).collect();

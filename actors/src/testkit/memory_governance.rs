@@ -10,61 +10,73 @@ use jiff::Timestamp;
 
 use super::script::Script;
 use crate::{
-    governance::{Ancestry, Policy},
-    ids::{ContentHash, PolicyId, VersionId},
-    ports::{Page, Policies, PolicyRun, PolicySummary, PortError, PortResult, Provenance, Put, RunMark, StoredPolicy},
+    governance::{Ancestry, GovernancePolicy},
+    ids::{ContentHash, GovernancePolicyId, VersionId},
+    ports::{
+        GovernancePolicies, GovernancePolicySummary, GovernanceRun, Page, PortError, PortResult, Provenance,
+        PutOutcome, RunMark, StoredGovernancePolicy,
+    },
 };
 
 #[derive(Default)]
 struct Tables {
     /// The stored versions, the current one last.
-    versions: BTreeMap<PolicyId, Vec<StoredPolicy>>,
-    runs: Vec<PolicyRun>,
+    versions: BTreeMap<GovernancePolicyId, Vec<StoredGovernancePolicy>>,
+    runs: Vec<GovernanceRun>,
 }
 
 /// Policies and their runs in memory.
 #[derive(Default)]
-pub struct MemoryPolicies {
+pub struct MemoryGovernancePolicies {
     /// Its scripted faults.
     pub script: Script,
     tables: Mutex<Tables>,
 }
 
-impl MemoryPolicies {
+impl MemoryGovernancePolicies {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All runs, in order of arrival.
-    pub fn runs(&self) -> Vec<PolicyRun> {
+    pub fn runs(&self) -> Vec<GovernanceRun> {
         self.tables().runs.clone()
     }
 }
 
 #[async_trait]
-impl Policies for MemoryPolicies {
-    async fn put_document(&self, id: &PolicyId, policy: &Policy, now: Timestamp) -> PortResult<Put> {
+impl GovernancePolicies for MemoryGovernancePolicies {
+    async fn put_document(
+        &self,
+        id: &GovernancePolicyId,
+        policy: &GovernancePolicy,
+        now: Timestamp,
+    ) -> PortResult<PutOutcome> {
         let work = || {
             let mut tables = self.tables();
             let versions = tables.versions.entry(id.clone()).or_default();
             let current = versions.last();
             if let Some(current) = current.filter(|current| current.policy == *policy) {
-                return Ok(Put { version: current.version, created_at: current.created_at, new: false });
+                return Ok(PutOutcome { version: current.version, created_at: current.created_at, new: false });
             }
             let version = current.map_or(1, |current| current.version + 1);
             let policy = policy.clone();
-            versions.push(StoredPolicy { policy_id: id.clone(), version, created_at: now, policy });
-            Ok(Put { version, created_at: now, new: version == 1 })
+            versions.push(StoredGovernancePolicy { policy_id: id.clone(), version, created_at: now, policy });
+            Ok(PutOutcome { version, created_at: now, new: version == 1 })
         };
         self.script.play("put_document", 1, work).await
     }
 
-    async fn document(&self, id: &PolicyId) -> PortResult<Option<Arc<StoredPolicy>>> {
+    async fn document(&self, id: &GovernancePolicyId) -> PortResult<Option<Arc<StoredGovernancePolicy>>> {
         let work = || Ok(self.tables().versions.get(id).and_then(|versions| versions.last()).cloned().map(Arc::new));
         self.script.play("document", 1, work).await
     }
 
-    async fn document_version(&self, id: &PolicyId, version: u32) -> PortResult<Option<StoredPolicy>> {
+    async fn document_version(
+        &self,
+        id: &GovernancePolicyId,
+        version: u32,
+    ) -> PortResult<Option<StoredGovernancePolicy>> {
         let work = || {
             let tables = self.tables();
             let versions = tables.versions.get(id);
@@ -73,12 +85,16 @@ impl Policies for MemoryPolicies {
         self.script.play("document_version", 1, work).await
     }
 
-    async fn documents(&self, after: Option<&PolicyId>, limit: u32) -> PortResult<Page<PolicySummary>> {
+    async fn documents(
+        &self,
+        after: Option<&GovernancePolicyId>,
+        limit: u32,
+    ) -> PortResult<Page<GovernancePolicySummary>> {
         let work = || {
             let tables = self.tables();
             let current = tables.versions.values().filter_map(|versions| versions.last());
             let items = current.filter(|stored| after.is_none_or(|after| stored.policy_id > *after)).map(|stored| {
-                PolicySummary {
+                GovernancePolicySummary {
                     policy_id: stored.policy_id.clone(),
                     version: stored.version,
                     created_at: stored.created_at,
@@ -90,7 +106,7 @@ impl Policies for MemoryPolicies {
         self.script.play("documents", limit as usize, work).await
     }
 
-    async fn record_run(&self, run: &PolicyRun) -> PortResult<()> {
+    async fn record_run(&self, run: &GovernanceRun) -> PortResult<()> {
         let work = || {
             let mut tables = self.tables();
             if !tables.versions.contains_key(&run.policy_id) {
@@ -106,11 +122,11 @@ impl Policies for MemoryPolicies {
 
     async fn policy_runs(
         &self,
-        id: &PolicyId,
+        id: &GovernancePolicyId,
         asset: VersionId,
         after: Option<RunMark>,
         limit: u32,
-    ) -> PortResult<Page<PolicyRun>> {
+    ) -> PortResult<Page<GovernanceRun>> {
         let work = || {
             let mut runs = self.runs();
             runs.retain(|run| run.policy_id == *id && run.version_id == asset);

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::script::Script;
 use crate::{
     ids::InstallationId,
-    model::{Installation, NotedStore, Tier},
+    model::{Installation, NotedStore, StorageTier},
     ports::{Installations, PortResult},
 };
 
@@ -20,7 +20,7 @@ pub struct MemoryInstallations {
     /// Its scripted faults.
     pub script: Script,
     installation: Installation,
-    stores: Mutex<BTreeMap<Tier, NotedStore>>,
+    stores: Mutex<BTreeMap<StorageTier, NotedStore>>,
 }
 
 impl MemoryInstallations {
@@ -30,7 +30,7 @@ impl MemoryInstallations {
         Self { script: Script::default(), installation, stores: Mutex::default() }
     }
 
-    fn stores(&self) -> MutexGuard<'_, BTreeMap<Tier, NotedStore>> {
+    fn stores(&self) -> MutexGuard<'_, BTreeMap<StorageTier, NotedStore>> {
         self.stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -48,11 +48,11 @@ impl Installations for MemoryInstallations {
         self.script.play("installation", 1, || Ok(self.installation)).await
     }
 
-    async fn store_of(&self, tier: Tier) -> PortResult<(Installation, Option<NotedStore>)> {
+    async fn store_of(&self, tier: StorageTier) -> PortResult<(Installation, Option<NotedStore>)> {
         self.script.play("store_of", 1, || Ok((self.installation, self.stores().get(&tier).cloned()))).await
     }
 
-    async fn claim_store(&self, tier: Tier, store: &NotedStore) -> PortResult<NotedStore> {
+    async fn claim_store(&self, tier: StorageTier, store: &NotedStore) -> PortResult<NotedStore> {
         let claim = || {
             let mut stores = self.stores();
             let noted = stores.entry(tier).or_insert_with(|| store.clone());
@@ -62,7 +62,7 @@ impl Installations for MemoryInstallations {
         self.script.play("claim_store", 1, claim).await
     }
 
-    async fn note_store(&self, tier: Tier, store: &NotedStore) -> PortResult<()> {
+    async fn note_store(&self, tier: StorageTier, store: &NotedStore) -> PortResult<()> {
         let note = || {
             self.stores().insert(tier, store.clone());
             Ok(())

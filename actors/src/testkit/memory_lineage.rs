@@ -15,9 +15,10 @@ use super::script::Script;
 use crate::{
     ids::RunId,
     lineage::event::day_of,
-    model::{EventHash, Graph, LineageEvent, LineageNode, NamespaceKey, NodeDetail, NodeKey, RunDetail, Walk},
+    model::{EventHash, Graph, GraphWalk, LineageEvent, LineageNode, NamespaceKey, NodeDetail, NodeKey, RunDetail},
     ports::{
-        Ingested, Kept, LineageOutbox, LineageStore, LineageUpkeep, OutboxEntry, PortError, PortResult, WindowState,
+        EventOutcome, Ingested, LineageOutbox, LineageStore, LineageUpkeep, OutboxEntry, PortError, PortResult,
+        WindowState,
     },
 };
 
@@ -83,10 +84,10 @@ impl State {
         if self.holder.is_some() && self.token == token { Ok(()) } else { Err(PortError::Fenced) }
     }
 
-    fn keep(&mut self, event: &LineageEvent) -> Kept {
+    fn keep(&mut self, event: &LineageEvent) -> EventOutcome {
         let namespace = NamespaceKey::of(&event.subject().name.namespace);
         let new = self.events.entry(namespace).or_default().insert((event.time, event.hash));
-        if new { Kept::New } else { Kept::Known }
+        if new { EventOutcome::New } else { EventOutcome::Known }
     }
 }
 
@@ -111,7 +112,7 @@ impl LineageStore for MemoryLineage {
         Ok(None)
     }
 
-    async fn graph(&self, _: &Walk) -> PortResult<Option<Arc<Graph>>> {
+    async fn graph(&self, _: &GraphWalk) -> PortResult<Option<Arc<Graph>>> {
         Ok(None)
     }
 
@@ -126,7 +127,7 @@ impl LineageStore for MemoryLineage {
 
 #[async_trait]
 impl LineageOutbox for MemoryLineage {
-    async fn set_telling(&self, _: bool) -> PortResult<()> {
+    async fn set_emission(&self, _: bool) -> PortResult<()> {
         Ok(())
     }
 
@@ -144,7 +145,7 @@ impl LineageOutbox for MemoryLineage {
         self.script.play("claim", limit as usize, work).await
     }
 
-    async fn told(&self, ids: &[i64]) -> PortResult<()> {
+    async fn mark_emitted(&self, ids: &[i64]) -> PortResult<()> {
         let work = || {
             let mut state = self.state();
             ids.iter().for_each(|id| drop(state.outbox.remove(id)));
@@ -205,7 +206,7 @@ impl LineageUpkeep for MemoryLineage {
         self.script.play("drop_days", limit as usize, work).await
     }
 
-    async fn crowded(&self, most: u64, _: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
+    async fn oversized_namespaces(&self, most: u64, _: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
         let state = self.state();
         let excess = |events: &BTreeSet<_>| (events.len() as u64).saturating_sub(most);
         Ok(state.events.iter().map(|(key, events)| (*key, excess(events))).filter(|(_, excess)| *excess > 0).collect())

@@ -13,14 +13,14 @@ use super::script::Script;
 use crate::{
     ids::{ContentHash, NodeId},
     model::{
-        ContentMove, HistoryPlace, MoveState, StorageTask, StoredContent, TaskProgress, Tier, Verification,
+        ContentMove, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress, Verification,
         VerificationKind,
     },
     ports::{Claim, MoveBegun, PortResult, StorageRecords},
 };
 
 #[derive(Default)]
-struct Books {
+struct RecordTables {
     contents: BTreeMap<ContentHash, StoredContent>,
     looks: Vec<Verification>,
     quarantined: BTreeSet<ContentHash>,
@@ -34,22 +34,22 @@ struct Books {
 pub struct MemoryRecords {
     /// Its scripted faults.
     pub script: Script,
-    books: Mutex<Books>,
+    books: Mutex<RecordTables>,
 }
 
 impl MemoryRecords {
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn books(&self) -> MutexGuard<'_, RecordTables> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a content that is stored in a tier.
-    pub fn put(&self, content_hash: ContentHash, size_bytes: u64, tier: Tier, stored_at: Timestamp) {
+    pub fn put(&self, content_hash: ContentHash, size_bytes: u64, tier: StorageTier, stored_at: Timestamp) {
         let content = StoredContent { content_hash, size_bytes, tier, stored_at, used_on: None };
         self.books().contents.insert(content_hash, content);
     }
 
     /// The tier where a content belongs.
-    pub fn tier(&self, hash: ContentHash) -> Option<Tier> {
+    pub fn tier(&self, hash: ContentHash) -> Option<StorageTier> {
         self.books().contents.get(&hash).map(|content| content.tier)
     }
 
@@ -83,7 +83,7 @@ impl StorageRecords for MemoryRecords {
         &self,
         hash: ContentHash,
         kind: Option<VerificationKind>,
-        after: Option<HistoryPlace>,
+        after: Option<HistoryPosition>,
         limit: u32,
     ) -> PortResult<Vec<Verification>> {
         let after = after.map(|place| (place.verified_at, place.verification_id));
@@ -144,7 +144,7 @@ impl StorageRecords for MemoryRecords {
         self.script.play("stored_after", limit as usize, work).await
     }
 
-    async fn note_uses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()> {
+    async fn note_accesses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()> {
         let work = || {
             let mut books = self.books();
             for &hash in hashes {
@@ -188,7 +188,7 @@ impl StorageRecords for MemoryRecords {
     async fn begin_move(
         &self,
         hash: ContentHash,
-        to: Tier,
+        to: StorageTier,
         now: Timestamp,
         stale: Timestamp,
     ) -> PortResult<Option<MoveBegun>> {
@@ -214,7 +214,7 @@ impl StorageRecords for MemoryRecords {
         self.script.play("begin_move", 1, work).await
     }
 
-    async fn keep_move(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
+    async fn keep_move(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
         let work = || match self.books().moves.get_mut(&hash) {
             Some(at) if at.to == to && at.state == MoveState::Copying => {
                 at.since = now;
@@ -225,7 +225,7 @@ impl StorageRecords for MemoryRecords {
         self.script.play("keep_move", 1, work).await
     }
 
-    async fn switch_tier(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
+    async fn switch_tier(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
         let work = || {
             let mut books = self.books();
             let Some(at) = books.moves.get_mut(&hash).filter(|at| at.to == to) else { return Ok(false) };
@@ -238,7 +238,7 @@ impl StorageRecords for MemoryRecords {
         self.script.play("switch_tier", 1, work).await
     }
 
-    async fn end_move(&self, hash: ContentHash, to: Tier, state: MoveState) -> PortResult<bool> {
+    async fn end_move(&self, hash: ContentHash, to: StorageTier, state: MoveState) -> PortResult<bool> {
         let work = || {
             let mut books = self.books();
             let ends = books.moves.get(&hash).is_some_and(|at| at.to == to && at.state == state);

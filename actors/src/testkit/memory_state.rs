@@ -14,7 +14,7 @@ use super::script::Script;
 use crate::{
     ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{Invalidations, OneUse, PortResult, SharedState, Slot, Tag, Use, UseTerms},
+    ports::{Invalidations, PortResult, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
 };
 
 /// Shared state in memory. Slots, sessions and uses do not expire, so that a forgotten one shows.
@@ -58,16 +58,16 @@ impl MemoryState {
 
 #[async_trait]
 impl SharedState for MemoryState {
-    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, _: Duration) -> PortResult<Slot> {
+    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, _: Duration) -> PortResult<SlotGrant> {
         let work = || {
             let mut slots = held(&self.slots);
             let taken = slots.entry(receipt).or_default();
             let active = u32::try_from(taken.len()).unwrap_or(u32::MAX);
             if active >= limit {
-                return Ok(Slot::Full(active));
+                return Ok(SlotGrant::Full(active));
             }
             taken.insert(stream);
-            Ok(Slot::Taken)
+            Ok(SlotGrant::Taken)
         };
         self.script.play("take_slot", 1, work).await
     }
@@ -114,8 +114,8 @@ impl SharedState for MemoryState {
         self.script.play("add_progress", 1, work).await
     }
 
-    async fn use_once(&self, once: OneUse, _: UseTerms) -> PortResult<Use> {
-        let work = || Ok(if held(&self.uses).insert(once.name) { Use::First } else { Use::Again });
+    async fn check_replay(&self, once: ReplayKey, _: ReplayTerms) -> PortResult<ReplayCheck> {
+        let work = || Ok(if held(&self.uses).insert(once.name) { ReplayCheck::First } else { ReplayCheck::Again });
         self.script.play("use_once", 1, work).await
     }
 

@@ -21,8 +21,8 @@ use crate::{
         WindowSet, WindowUsage,
     },
     ports::{
-        Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SetAside,
-        SettleBatch, Settled, Standing, Tag,
+        EpochStanding, Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release,
+        SetAside, SettleBatch, Settled, Tag,
     },
 };
 
@@ -32,7 +32,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 type LeaseKey = (NodeEpoch, ReceiptId, Timestamp);
 
 #[derive(Clone)]
-struct Books {
+struct LedgerTables {
     receipts: HashMap<ReceiptId, ReceiptView>,
     windows: HashMap<(ReceiptId, Window), (Credit, Credit)>,
     leases: HashMap<LeaseKey, Credit>,
@@ -40,7 +40,7 @@ struct Books {
     answered: HashMap<(NodeEpoch, ReceiptId), (i64, Credit)>,
     /// Charges for reclaimed leases, less the part that late rows have explained.
     charged: HashMap<LeaseKey, Credit>,
-    nodes: HashMap<NodeEpoch, Life>,
+    nodes: HashMap<NodeEpoch, ModelEpoch>,
     fenced: HashSet<NodeEpoch>,
     watermarks: HashMap<NodeEpoch, i64>,
     rows: HashMap<UsageId, UsageRow>,
@@ -53,31 +53,31 @@ struct Books {
 
 /// The state of an epoch.
 #[derive(Debug, Clone, Copy)]
-struct Life {
+struct ModelEpoch {
     until: Instant,
     lease: Duration,
-    beats: u64,
+    heartbeats: u64,
     /// Its leases are released at its end, since a later epoch replaced it while it was alive.
     spared: bool,
 }
 
 /// A state to which a ledger can be restored.
-pub struct Restorable(Books);
+pub struct Restorable(LedgerTables);
 
 /// A ledger in memory.
 pub struct ModelLedger {
     /// Its scripted faults.
     pub script: Script,
     clock: Arc<dyn Clock>,
-    books: Mutex<Books>,
+    books: Mutex<LedgerTables>,
 }
 
 impl ModelLedger {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { script: Script::default(), clock, books: Mutex::new(Books::new()) }
+        Self { script: Script::default(), clock, books: Mutex::new(LedgerTables::new()) }
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn books(&self) -> MutexGuard<'_, LedgerTables> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -99,7 +99,7 @@ impl ModelLedger {
     /// When there is no such receipt.
     pub fn set_policy(&self, id: ReceiptId, policy: QuotaPolicy) {
         let mut books = self.books();
-        books.log.push(Tag::Policy(policy.policy_name.clone()));
+        books.log.push(Tag::QuotaPolicy(policy.policy_name.clone()));
         books.receipts.get_mut(&id).expect("a receipt").policy = policy;
     }
 
@@ -122,7 +122,7 @@ impl ModelLedger {
     }
 
     /// Ends the heartbeats of a node: any other may reclaim its leases.
-    pub fn stop_hearing(&self, node: NodeId) {
+    pub fn stop_changes(&self, node: NodeId) {
         let now = self.clock.monotonic();
         let mut books = self.books();
         for (_, life) in books.nodes.iter_mut().filter(|(epoch, _)| epoch.node == node) {
@@ -136,7 +136,7 @@ impl ModelLedger {
     /// When the ledger is scripted to fail.
     pub async fn reclaim_all(&self, mode: LostLease) {
         let by = NodeEpoch { node: NodeId::from_uuid(Uuid::from_u128(1)), epoch: 1 };
-        let life = Life { until: self.clock.monotonic() + HOUR, lease: HOUR, beats: 1, spared: false };
+        let life = ModelEpoch { until: self.clock.monotonic() + HOUR, lease: HOUR, heartbeats: 1, spared: false };
         self.books().nodes.insert(by, life);
         let silent = self.pulses().await.expect("seen");
         while self.reclaim(by, &silent, mode, self.clock.now(), 10).await.expect("reclaimed").more {}
@@ -187,7 +187,7 @@ impl ModelLedger {
     }
 }
 
-impl Books {
+impl LedgerTables {
     fn new() -> Self {
         Self {
             receipts: HashMap::new(),
@@ -233,7 +233,7 @@ impl Books {
         self.nodes.get(&node).is_none_or(|life| life.until <= now)
     }
 
-    fn latest(&self, node: NodeId) -> Option<(i64, Life)> {
+    fn latest(&self, node: NodeId) -> Option<(i64, ModelEpoch)> {
         let epochs = self.nodes.iter().filter(|(epoch, _)| epoch.node == node);
         epochs.map(|(epoch, life)| (epoch.epoch, *life)).max_by_key(|&(epoch, _)| epoch)
     }
@@ -377,21 +377,22 @@ impl Ledger for ModelLedger {
             for (earlier, life) in &mut books.nodes {
                 life.spared |= earlier.node == node.node && earlier.epoch < node.epoch && life.until > now;
             }
-            let life = books.nodes.entry(node).or_insert(Life { until: now, lease: ttl, beats: 0, spared: false });
+            let life =
+                books.nodes.entry(node).or_insert(ModelEpoch { until: now, lease: ttl, heartbeats: 0, spared: false });
             life.until = now + ttl;
             life.lease = ttl;
-            life.beats += 1;
+            life.heartbeats += 1;
             Ok(())
         };
         self.script.play("heartbeat", 1, work).await
     }
 
-    async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>> {
+    async fn standing(&self, node: NodeId) -> PortResult<Option<EpochStanding>> {
         let work = || {
             let (books, now) = (self.books(), self.clock.monotonic());
             Ok(books.latest(node).map(|(epoch, life)| {
                 let alive = life.until > now && !books.fenced.contains(&NodeEpoch { node, epoch });
-                Standing { epoch, beats: life.beats, alive }
+                EpochStanding { epoch, heartbeats: life.heartbeats, alive }
             }))
         };
         self.script.play("standing", 1, work).await
@@ -407,7 +408,7 @@ impl Ledger for ModelLedger {
         let work = || {
             let books = self.books();
             let lives = books.nodes.iter().filter(|(node, _)| !books.fenced.contains(node));
-            Ok(lives.map(|(&life, of)| Pulse { life, beats: of.beats, lease: Some(of.lease) }).collect())
+            Ok(lives.map(|(&life, of)| Pulse { life, heartbeats: of.heartbeats, lease: Some(of.lease) }).collect())
         };
         self.script.play("pulses", 1, work).await
     }
@@ -454,8 +455,8 @@ impl Ledger for ModelLedger {
                 return Ok(Reclaimed::default());
             }
             for pulse in silent {
-                let beats = books.nodes.get(&pulse.life).map(|life| life.beats);
-                if beats == Some(pulse.beats) && pulse.life != by && books.is_late(pulse.life, now) {
+                let heartbeats = books.nodes.get(&pulse.life).map(|life| life.heartbeats);
+                if heartbeats == Some(pulse.heartbeats) && pulse.life != by && books.is_late(pulse.life, now) {
                     books.fenced.insert(pulse.life);
                 }
             }

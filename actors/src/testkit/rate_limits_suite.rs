@@ -1,7 +1,7 @@
 //! The promises of every [`RateLimits`].
 //!
 //! A store with a clock of its own cannot be moved, only waited for, and its position in its windows is unknown. So the suite
-//! relies on no moment except those that a [`Grant`] reports: the model is [`RateWindow`] at the moment of the grant.
+//! relies on no moment except those that a [`RateGrant`] reports: the model is [`RateWindow`] at the moment of the grant.
 
 use std::{
     collections::HashSet,
@@ -19,9 +19,9 @@ use crate::{
     ids::KeyId,
     model::{
         Client, Subject,
-        rate_window::{Ask, Moment, RateWindow},
+        rate_window::{CountRequest, RateWindow, WindowTime},
     },
-    ports::{Grant, RateLimits},
+    ports::{RateGrant, RateLimits},
 };
 
 /// Runs the whole suite against a back end with windows of this length: some seconds, so that a few calls fit into the
@@ -54,12 +54,12 @@ fn fresh() -> Subject {
 }
 
 impl<A: AsyncFn(Duration)> Back<'_, A> {
-    async fn take(&self, subject: &Subject, ask: Ask) -> Grant {
+    async fn take(&self, subject: &Subject, ask: CountRequest) -> RateGrant {
         self.limits.take(subject, ask).await.expect("an answer")
     }
 
-    async fn one(&self, subject: &Subject, limit: u32) -> Grant {
-        self.take(subject, Ask::one(limit)).await
+    async fn one(&self, subject: &Subject, limit: u32) -> RateGrant {
+        self.take(subject, CountRequest::one(limit)).await
     }
 
     /// Lets time pass until a window has just begun, so that calls that follow at once are all in it.
@@ -99,34 +99,34 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
     async fn a_refusal_counts_nothing(&self) {
         self.at_the_start_of_a_window().await;
         let subject = fresh();
-        assert_eq!(self.take(&subject, Ask { limit: 4, need: 4, spare_parts: 0 }).await.granted, 4);
+        assert_eq!(self.take(&subject, CountRequest { limit: 4, need: 4, spare_parts: 0 }).await.granted, 4);
         for _ in 0..50 {
             assert_eq!(self.one(&subject, 4).await.granted, 0);
         }
         // A window later all of the four still count, and none of the fifty: half a window more, and two are gone.
         (self.advance)(self.window + self.window / 2).await;
-        let grant = self.take(&subject, Ask { limit: 4, need: 4, spare_parts: 0 }).await;
+        let grant = self.take(&subject, CountRequest { limit: 4, need: 4, spare_parts: 0 }).await;
         assert!(grant.granted >= 2, "{grant:?}");
     }
 
     async fn what_is_needed_comes_first_and_a_part_of_the_rest_is_spare(&self) {
         self.at_the_start_of_a_window().await;
         let subject = fresh();
-        let grant = self.take(&subject, Ask { limit: 100, need: 20, spare_parts: 4 }).await;
+        let grant = self.take(&subject, CountRequest { limit: 100, need: 20, spare_parts: 4 }).await;
         assert_eq!((grant.granted, grant.remaining), (40, 60));
-        let grant = self.take(&subject, Ask { limit: 100, need: 58, spare_parts: 4 }).await;
+        let grant = self.take(&subject, CountRequest { limit: 100, need: 58, spare_parts: 4 }).await;
         assert_eq!((grant.granted, grant.remaining), (58, 2));
-        let grant = self.take(&subject, Ask { limit: 100, need: 5, spare_parts: 4 }).await;
+        let grant = self.take(&subject, CountRequest { limit: 100, need: 5, spare_parts: 4 }).await;
         assert_eq!((grant.granted, grant.remaining), (2, 0));
     }
 
     async fn a_limit_may_change_from_call_to_call(&self) {
         self.at_the_start_of_a_window().await;
         let subject = fresh();
-        assert_eq!(self.take(&subject, Ask { limit: 10, need: 5, spare_parts: 0 }).await.granted, 5);
+        assert_eq!(self.take(&subject, CountRequest { limit: 10, need: 5, spare_parts: 0 }).await.granted, 5);
         assert_eq!(self.one(&subject, 3).await.granted, 0);
-        assert_eq!(self.take(&subject, Ask { limit: 7, need: 5, spare_parts: 0 }).await.granted, 2);
-        let large = self.take(&subject, Ask { limit: u32::MAX, need: 1_000_000_000, spare_parts: 0 }).await;
+        assert_eq!(self.take(&subject, CountRequest { limit: 7, need: 5, spare_parts: 0 }).await.granted, 2);
+        let large = self.take(&subject, CountRequest { limit: u32::MAX, need: 1_000_000_000, spare_parts: 0 }).await;
         assert_eq!((large.granted, large.remaining), (1_000_000_000, u32::MAX - 1_000_000_007));
     }
 
@@ -134,7 +134,7 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
         self.at_the_start_of_a_window().await;
         let (subject, granted) = (fresh(), AtomicU32::new(0));
         let asks = (0..200_u32).map(async |turn| {
-            let ask = Ask { limit: 100, need: 1 + turn % 3, spare_parts: turn % 5 };
+            let ask = CountRequest { limit: 100, need: 1 + turn % 3, spare_parts: turn % 5 };
             granted.fetch_add(self.take(&subject, ask).await.granted, Relaxed);
         });
         join_all(asks).await;
@@ -144,7 +144,7 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
     async fn there_is_room_again_when_it_was_said(&self) {
         self.at_the_start_of_a_window().await;
         let subject = fresh();
-        assert_eq!(self.take(&subject, Ask { limit: 5, need: 5, spare_parts: 0 }).await.granted, 5);
+        assert_eq!(self.take(&subject, CountRequest { limit: 5, need: 5, spare_parts: 0 }).await.granted, 5);
         let refused = self.one(&subject, 5).await;
         assert_eq!(refused.granted, 0);
         assert!(refused.more_after >= refused.left, "no room comes back within the window of a first burst");
@@ -154,10 +154,10 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
 
     async fn the_past_is_forgotten_after_two_windows(&self) {
         let subject = fresh();
-        let taken = self.take(&subject, Ask { limit: 9, need: 9, spare_parts: 0 }).await.granted;
+        let taken = self.take(&subject, CountRequest { limit: 9, need: 9, spare_parts: 0 }).await.granted;
         assert_eq!(taken, 9);
         (self.advance)(self.window * 2).await;
-        let grant = self.take(&subject, Ask { limit: 9, need: 9, spare_parts: 0 }).await;
+        let grant = self.take(&subject, CountRequest { limit: 9, need: 9, spare_parts: 0 }).await;
         assert_eq!((grant.granted, grant.remaining), (9, 0));
     }
 
@@ -172,15 +172,15 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
         // of a window shows in the time that is left.
         for (turn, eighths) in [1_u32, 3, 2, 3, 1, 5, 4, 5, 2, 5].into_iter().enumerate() {
             (self.advance)(self.window * eighths / 8).await;
-            let ask = Ask { limit, need: 2 + turn as u32 % 4, spare_parts: turn as u32 % 3 };
+            let ask = CountRequest { limit, need: 2 + turn as u32 % 4, spare_parts: turn as u32 % 3 };
             let grant = self.take(&subject, ask).await;
-            let at = Moment { elapsed: window - millis(grant.left), window };
+            let at = WindowTime { elapsed: window - millis(grant.left), window };
             if millis(grant.left) > last_left {
                 counts = counts.next();
             }
             last_left = millis(grant.left);
             let granted = counts.take(ask, at);
-            assert_eq!(grant, Grant::of(granted, counts, limit, at), "in turn {turn}");
+            assert_eq!(grant, RateGrant::of(granted, counts, limit, at), "in turn {turn}");
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     clock::to_micros,
     ids::{ContentHash, KeyId, ProducerId, VersionId},
     model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role},
-    ports::{Catalog, Hit, Search, SearchPage, SearchPlace, Wish},
-    search::{Found, TextQuery},
+    ports::{Catalog, Hit, Search, SearchFilter, SearchPage, SearchPosition},
+    search::{MatchedField, TextQuery},
 };
 
 mod facets;
@@ -98,30 +98,30 @@ impl<'a, S: Catalog + Search> Shelf<'a, S> {
     }
 
     /// Everything on this shelf.
-    fn all(&self) -> Wish {
-        Wish { dataset_id: Some(self.dataset.clone()), ..Wish::default() }
+    fn all(&self) -> SearchFilter {
+        SearchFilter { dataset_id: Some(self.dataset.clone()), ..SearchFilter::default() }
     }
 
-    fn wish(&self, typed: &str) -> Wish {
-        Wish { text: Some(TextQuery::parse(typed).expect("a query")), ..self.all() }
+    fn filter(&self, typed: &str) -> SearchFilter {
+        SearchFilter { text: Some(TextQuery::parse(typed).expect("a query")), ..self.all() }
     }
 
     /// The results of a query. Asserts that the model finds the same.
-    async fn find(&self, wish: &Wish) -> Vec<Hit> {
-        let page = self.store.search(wish, None, 100).await.expect("an answer");
+    async fn find(&self, filter: &SearchFilter) -> Vec<Hit> {
+        let page = self.store.search(filter, None, 100).await.expect("an answer");
         assert_eq!(page.next, None);
-        let model = self.model.search(wish, None, 100).await.expect("the model answers");
-        assert_eq!(brief(&page.hits), brief(&model.hits), "{wish:?}");
+        let model = self.model.search(filter, None, 100).await.expect("the model answers");
+        assert_eq!(brief(&page.hits), brief(&model.hits), "{filter:?}");
         assert_eq!(page.hits, model.hits);
         page.hits
     }
 
     /// The names of the results for a text.
     async fn names(&self, typed: &str) -> Vec<String> {
-        self.find(&self.wish(typed)).await.into_iter().map(|hit| hit.asset.name).collect()
+        self.find(&self.filter(typed)).await.into_iter().map(|hit| hit.asset.name).collect()
     }
 }
 
-fn brief(hits: &[Hit]) -> Vec<(Found, &str)> {
+fn brief(hits: &[Hit]) -> Vec<(MatchedField, &str)> {
     hits.iter().map(|hit| (hit.found, hit.asset.name.as_str())).collect()
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     ids::{ReceiptId, VersionId},
-    ports::{CacheName, CacheTag, EntryKey, KeyPattern, Look, SharedCache, SharedValue, UseList},
+    ports::{CacheLookup, CacheName, CacheTag, EntryKey, KeyPattern, PopularityList, SharedCache, SharedValue},
 };
 
 const TTL: Duration = Duration::from_secs(3);
@@ -48,17 +48,17 @@ fn value(bytes: impl Into<Bytes>) -> SharedValue {
     SharedValue { fresh_until: Timestamp::from_millisecond(1_800_000_000_123).expect("a time"), bytes: bytes.into() }
 }
 
-async fn look(cache: &dyn SharedCache, key: &EntryKey, tags: &[CacheTag]) -> Look {
-    cache.look(key, tags).await.expect("looked")
+async fn lookup(cache: &dyn SharedCache, key: &EntryKey, tags: &[CacheTag]) -> CacheLookup {
+    cache.lookup(key, tags).await.expect("looked")
 }
 
 async fn found(cache: &dyn SharedCache, key: &EntryKey, tags: &[CacheTag]) -> Option<SharedValue> {
-    look(cache, key, tags).await.value
+    lookup(cache, key, tags).await.value
 }
 
 /// Loads and stores a value as a fill does.
 async fn fill(cache: &dyn SharedCache, key: &EntryKey, tags: &[CacheTag], value: &SharedValue) {
-    let seen = look(cache, key, tags).await.seen;
+    let seen = lookup(cache, key, tags).await.seen;
     assert_eq!(seen.0.len(), tags.len());
     cache.keep(key, tags, &seen, value, TTL).await.expect("kept");
 }
@@ -113,7 +113,7 @@ async fn a_load_that_raced_an_invalidation_keeps_nothing(cache: &dyn SharedCache
             fill(cache, &key, &tags, &value("before")).await;
             cache.invalidate(&tags[..1]).await.expect("invalidated");
         }
-        let seen = look(cache, &key, &tags).await.seen;
+        let seen = lookup(cache, &key, &tags).await.seen;
         assert_eq!(seen.0[0].is_some(), known);
         cache.invalidate(&tags[..1]).await.expect("invalidated");
         cache.keep(&key, &tags, &seen, &value("old"), TTL).await.expect("told, not kept");
@@ -123,7 +123,7 @@ async fn a_load_that_raced_an_invalidation_keeps_nothing(cache: &dyn SharedCache
 
 async fn of_two_loads_without_versions_one_at_least_is_kept(cache: &dyn SharedCache) {
     let (key, tags) = (key(CacheName::Assets), [tag(), tag(), CacheTag::ALL]);
-    let seen = [look(cache, &key, &tags).await.seen, look(cache, &key, &tags).await.seen];
+    let seen = [lookup(cache, &key, &tags).await.seen, lookup(cache, &key, &tags).await.seen];
     for seen in &seen {
         cache.keep(&key, &tags, seen, &value("1"), TTL).await.expect("kept");
     }
@@ -176,9 +176,9 @@ async fn what_matches_a_pattern_is_removed_and_nothing_else(cache: &dyn SharedCa
         entry(CacheName::Listings, "manx".into()),
         entry(CacheName::Assets, "many-1".into()),
     ];
-    let seen = look(cache, &many[0], &tags).await.seen;
+    let seen = lookup(cache, &many[0], &tags).await.seen;
     cache.keep(&many[0], &tags, &seen, &value("1"), TTL * 10).await.expect("kept");
-    let seen = look(cache, &many[0], &tags).await.seen;
+    let seen = lookup(cache, &many[0], &tags).await.seen;
     for key in many.iter().chain(&others) {
         cache.keep(key, &tags, &seen, &value("1"), TTL * 10).await.expect("kept");
     }
@@ -196,11 +196,11 @@ async fn what_matches_a_pattern_is_removed_and_nothing_else(cache: &dyn SharedCa
 
 async fn what_is_used_most_comes_first(cache: &dyn SharedCache) {
     let [often, once, seldom] = ["often", "once", "seldom"].map(str::to_owned);
-    cache.add_uses(UseList::Assets, &[(once.clone(), 1), (often.clone(), 5)]).await.expect("added");
-    cache.add_uses(UseList::Assets, &[(seldom.clone(), 3), (often.clone(), 2)]).await.expect("added");
-    cache.add_uses(UseList::Assets, &[]).await.expect("nothing to add");
-    let most = cache.most_used(UseList::Assets, 10).await.expect("asked");
+    cache.add_popularity(PopularityList::Assets, &[(once.clone(), 1), (often.clone(), 5)]).await.expect("added");
+    cache.add_popularity(PopularityList::Assets, &[(seldom.clone(), 3), (often.clone(), 2)]).await.expect("added");
+    cache.add_popularity(PopularityList::Assets, &[]).await.expect("nothing to add");
+    let most = cache.most_popular(PopularityList::Assets, 10).await.expect("asked");
     assert_eq!(most, [often.clone(), seldom.clone(), once]);
-    assert_eq!(cache.most_used(UseList::Assets, 2).await.expect("asked"), [often, seldom]);
-    assert_eq!(cache.most_used(UseList::Contents, 2).await.expect("asked"), Vec::<String>::new());
+    assert_eq!(cache.most_popular(PopularityList::Assets, 2).await.expect("asked"), [often, seldom]);
+    assert_eq!(cache.most_popular(PopularityList::Contents, 2).await.expect("asked"), Vec::<String>::new());
 }

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::{
     ids::{ContentHash, ReceiptId, SessionId, UsageId, VersionId},
     model::{Session, SessionProgress},
-    ports::{OneUse, PortError, SharedState, Slot, Tag, Use, UseTerms},
+    ports::{PortError, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
 };
 
 const TTL: Duration = Duration::from_secs(3);
@@ -47,14 +47,14 @@ pub async fn run(state: Arc<dyn SharedState>, advance: impl AsyncFn(Duration)) {
 
 async fn slots_are_taken_up_to_the_limit_and_given_back(state: &dyn SharedState) {
     let (receipt, streams) = (ReceiptId::random(), [UsageId::next(), UsageId::next(), UsageId::next()]);
-    assert_eq!(take(state, receipt, streams[0], 2).await, Slot::Taken);
-    assert_eq!(take(state, receipt, streams[1], 2).await, Slot::Taken);
-    assert_eq!(take(state, receipt, streams[2], 2).await, Slot::Full(2));
+    assert_eq!(take(state, receipt, streams[0], 2).await, SlotGrant::Taken);
+    assert_eq!(take(state, receipt, streams[1], 2).await, SlotGrant::Taken);
+    assert_eq!(take(state, receipt, streams[2], 2).await, SlotGrant::Full(2));
     assert_eq!(slots(state, receipt).await, 2);
     state.release_slot(receipt, streams[0]).await.expect("released");
     state.release_slot(receipt, streams[0]).await.expect("giving back a free slot succeeds");
     assert_eq!(slots(state, receipt).await, 1);
-    assert_eq!(take(state, receipt, streams[2], 2).await, Slot::Taken);
+    assert_eq!(take(state, receipt, streams[2], 2).await, SlotGrant::Taken);
     for stream in streams {
         state.release_slot(receipt, stream).await.expect("released");
     }
@@ -63,52 +63,52 @@ async fn slots_are_taken_up_to_the_limit_and_given_back(state: &dyn SharedState)
 
 async fn taking_a_slot_again_takes_no_second_one(state: &dyn SharedState) {
     let (receipt, stream) = (ReceiptId::random(), UsageId::next());
-    assert_eq!(take(state, receipt, stream, 1).await, Slot::Taken);
-    assert_eq!(take(state, receipt, stream, 1).await, Slot::Taken);
+    assert_eq!(take(state, receipt, stream, 1).await, SlotGrant::Taken);
+    assert_eq!(take(state, receipt, stream, 1).await, SlotGrant::Taken);
     assert_eq!(slots(state, receipt).await, 1);
 }
 
 async fn receipts_do_not_share_slots(state: &dyn SharedState) {
     let (one, other) = (ReceiptId::random(), ReceiptId::random());
-    assert_eq!(take(state, one, UsageId::next(), 1).await, Slot::Taken);
-    assert_eq!(take(state, other, UsageId::next(), 1).await, Slot::Taken);
-    assert_eq!(take(state, ReceiptId::random(), UsageId::next(), 0).await, Slot::Full(0));
+    assert_eq!(take(state, one, UsageId::next(), 1).await, SlotGrant::Taken);
+    assert_eq!(take(state, other, UsageId::next(), 1).await, SlotGrant::Taken);
+    assert_eq!(take(state, ReceiptId::random(), UsageId::next(), 0).await, SlotGrant::Full(0));
 }
 
 async fn of_many_who_ask_at_once_as_many_get_a_slot_as_there_are(state: &dyn SharedState) {
     let receipt = ReceiptId::random();
     let answers = join_all((0..100).map(|_| take(state, receipt, UsageId::next(), 10))).await;
-    let taken = answers.iter().filter(|slot| **slot == Slot::Taken).count();
+    let taken = answers.iter().filter(|slot| **slot == SlotGrant::Taken).count();
     assert_eq!(taken, 10, "{answers:?}");
     assert_eq!(slots(state, receipt).await, 10);
 }
 
 async fn a_lowered_limit_refuses_but_cuts_nobody_off(state: &dyn SharedState) {
     let (receipt, running) = (ReceiptId::random(), UsageId::next());
-    assert_eq!(take(state, receipt, running, 2).await, Slot::Taken);
-    assert_eq!(take(state, receipt, UsageId::next(), 2).await, Slot::Taken);
-    assert_eq!(take(state, receipt, UsageId::next(), 1).await, Slot::Full(2));
-    assert_eq!(take(state, receipt, running, 1).await, Slot::Taken);
+    assert_eq!(take(state, receipt, running, 2).await, SlotGrant::Taken);
+    assert_eq!(take(state, receipt, UsageId::next(), 2).await, SlotGrant::Taken);
+    assert_eq!(take(state, receipt, UsageId::next(), 1).await, SlotGrant::Full(2));
+    assert_eq!(take(state, receipt, running, 1).await, SlotGrant::Taken);
     assert_eq!(slots(state, receipt).await, 2);
 }
 
 async fn a_slot_that_nobody_refreshes_frees_itself(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
     let (receipt, alive, lost) = (ReceiptId::random(), UsageId::next(), UsageId::next());
-    assert_eq!(take(state, receipt, alive, 2).await, Slot::Taken);
-    assert_eq!(take(state, receipt, lost, 2).await, Slot::Taken);
+    assert_eq!(take(state, receipt, alive, 2).await, SlotGrant::Taken);
+    assert_eq!(take(state, receipt, lost, 2).await, SlotGrant::Taken);
     advance(PART).await;
     state.refresh_slots(&[(receipt, alive)], TTL).await.expect("refreshed");
     advance(PART).await;
     assert_eq!(slots(state, receipt).await, 1);
-    assert_eq!(take(state, receipt, UsageId::next(), 2).await, Slot::Taken);
-    assert_eq!(take(state, receipt, UsageId::next(), 2).await, Slot::Full(2));
+    assert_eq!(take(state, receipt, UsageId::next(), 2).await, SlotGrant::Taken);
+    assert_eq!(take(state, receipt, UsageId::next(), 2).await, SlotGrant::Full(2));
 }
 
 async fn a_refresh_brings_no_slot_back(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
     let (receipt, late) = (ReceiptId::random(), UsageId::next());
-    assert_eq!(take(state, receipt, late, 1).await, Slot::Taken);
+    assert_eq!(take(state, receipt, late, 1).await, SlotGrant::Taken);
     advance(TTL + PART).await;
-    assert_eq!(take(state, receipt, UsageId::next(), 1).await, Slot::Taken);
+    assert_eq!(take(state, receipt, UsageId::next(), 1).await, SlotGrant::Taken);
     let unknown = (ReceiptId::random(), UsageId::next());
     state.refresh_slots(&[(receipt, late), unknown], TTL).await.expect("refreshed");
     assert_eq!(slots(state, receipt).await, 1);
@@ -155,13 +155,15 @@ async fn what_many_streams_add_at_once_is_all_there(state: &dyn SharedState) {
 }
 
 /// No clock is ahead, so that a state that has just begun remembers every use made after its start.
-const TERMS: UseTerms = UseTerms { window: TTL, ahead: Duration::ZERO, uses: 10_000 };
+const TERMS: ReplayTerms = ReplayTerms { window: TTL, ahead: Duration::ZERO, uses: 10_000 };
 
 /// A use made now, by the state's clock.
-async fn made_now(state: &dyn SharedState) -> OneUse {
-    let never = OneUse { name: random_name(), made_at: Timestamp::UNIX_EPOCH };
-    let Use::Stale(made_at) = state.use_once(never, TERMS).await.expect("asked") else { panic!("made in 1970") };
-    OneUse { name: random_name(), made_at }
+async fn made_now(state: &dyn SharedState) -> ReplayKey {
+    let never = ReplayKey { name: random_name(), made_at: Timestamp::UNIX_EPOCH };
+    let ReplayCheck::Stale(made_at) = state.check_replay(never, TERMS).await.expect("asked") else {
+        panic!("made in 1970")
+    };
+    ReplayKey { name: random_name(), made_at }
 }
 
 fn random_name() -> [u8; 32] {
@@ -172,64 +174,67 @@ fn random_name() -> [u8; 32] {
 
 async fn of_many_who_use_a_thing_one_is_the_first(state: &dyn SharedState) {
     let (once, other) = (made_now(state).await, made_now(state).await);
-    let answers = join_all((0..50).map(async |_| state.use_once(once, TERMS).await.expect("asked"))).await;
-    assert_eq!(answers.iter().filter(|answer| **answer == Use::First).count(), 1, "{answers:?}");
-    assert!(answers.iter().all(|answer| matches!(answer, Use::First | Use::Again)), "{answers:?}");
-    assert_eq!(state.use_once(other, TERMS).await.expect("asked"), Use::First);
+    let answers = join_all((0..50).map(async |_| state.check_replay(once, TERMS).await.expect("asked"))).await;
+    assert_eq!(answers.iter().filter(|answer| **answer == ReplayCheck::First).count(), 1, "{answers:?}");
+    assert!(answers.iter().all(|answer| matches!(answer, ReplayCheck::First | ReplayCheck::Again)), "{answers:?}");
+    assert_eq!(state.check_replay(other, TERMS).await.expect("asked"), ReplayCheck::First);
 }
 
 async fn what_is_stale_or_lies_ahead_is_not_used(state: &dyn SharedState) {
     let now = made_now(state).await;
-    let far = OneUse { made_at: now.made_at + TTL * 10, ..now };
-    assert!(matches!(state.use_once(far, TERMS).await.expect("asked"), Use::Stale(_)));
-    let old = OneUse { made_at: now.made_at - TTL, ..now };
-    assert!(matches!(state.use_once(old, TERMS).await.expect("asked"), Use::Stale(_)));
+    let far = ReplayKey { made_at: now.made_at + TTL * 10, ..now };
+    assert!(matches!(state.check_replay(far, TERMS).await.expect("asked"), ReplayCheck::Stale(_)));
+    let old = ReplayKey { made_at: now.made_at - TTL, ..now };
+    assert!(matches!(state.check_replay(old, TERMS).await.expect("asked"), ReplayCheck::Stale(_)));
     // Neither call has used it up.
-    assert_eq!(state.use_once(now, TERMS).await.expect("asked"), Use::First);
-    let ahead = OneUse { name: random_name(), ..far };
-    let wider = UseTerms { ahead: TTL * 20, ..TERMS };
+    assert_eq!(state.check_replay(now, TERMS).await.expect("asked"), ReplayCheck::First);
+    let ahead = ReplayKey { name: random_name(), ..far };
+    let wider = ReplayTerms { ahead: TTL * 20, ..TERMS };
     // A state that has just begun may know nothing of a use made ahead of its clock: it may be forgotten, but not stale.
-    assert!(matches!(state.use_once(ahead, wider).await.expect("asked"), Use::First | Use::Forgotten(_)));
+    assert!(matches!(
+        state.check_replay(ahead, wider).await.expect("asked"),
+        ReplayCheck::First | ReplayCheck::Forgotten(_)
+    ));
 }
 
 async fn a_use_is_remembered_as_long_as_it_is_fresh(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
     let once = made_now(state).await;
-    assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::First);
+    assert_eq!(state.check_replay(once, TERMS).await.expect("asked"), ReplayCheck::First);
     advance(PART).await;
-    assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::Again);
+    assert_eq!(state.check_replay(once, TERMS).await.expect("asked"), ReplayCheck::Again);
     advance(PART).await;
-    assert!(matches!(state.use_once(once, TERMS).await.expect("asked"), Use::Stale(_)));
+    assert!(matches!(state.check_replay(once, TERMS).await.expect("asked"), ReplayCheck::Stale(_)));
 }
 
 async fn a_longer_window_does_not_bring_back_what_was_used(state: &dyn SharedState, advance: &impl AsyncFn(Duration)) {
     let once = made_now(state).await;
-    assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::First);
+    assert_eq!(state.check_replay(once, TERMS).await.expect("asked"), ReplayCheck::First);
     advance(PART * 2).await;
-    assert!(matches!(state.use_once(once, TERMS).await.expect("asked"), Use::Stale(_)));
-    let longer = UseTerms { window: TTL * 100, ..TERMS };
-    assert!(matches!(state.use_once(once, longer).await.expect("asked"), Use::Stale(_)));
+    assert!(matches!(state.check_replay(once, TERMS).await.expect("asked"), ReplayCheck::Stale(_)));
+    let longer = ReplayTerms { window: TTL * 100, ..TERMS };
+    assert!(matches!(state.check_replay(once, longer).await.expect("asked"), ReplayCheck::Stale(_)));
 }
 
 async fn what_was_made_before_the_state_is_forgotten_not_first(state: &dyn SharedState) {
-    let long = UseTerms { window: Duration::from_hours(24 * 1000), ..TERMS };
+    let long = ReplayTerms { window: Duration::from_hours(24 * 1000), ..TERMS };
     let now = made_now(state).await;
-    let before = OneUse { made_at: now.made_at - Duration::from_hours(24 * 500), ..now };
+    let before = ReplayKey { made_at: now.made_at - Duration::from_hours(24 * 500), ..now };
     for _ in 0..2 {
-        assert!(matches!(state.use_once(before, long).await.expect("asked"), Use::Forgotten(_)));
+        assert!(matches!(state.check_replay(before, long).await.expect("asked"), ReplayCheck::Forgotten(_)));
     }
 }
 
 async fn without_room_nobody_is_the_first(state: &dyn SharedState) {
-    let narrow = UseTerms { uses: 16, ..TERMS };
+    let narrow = ReplayTerms { uses: 16, ..TERMS };
     let (mut first, mut refused) = (0, 0);
     for _ in 0..200 {
         let once = made_now(state).await;
-        match state.use_once(once, narrow).await {
-            Ok(Use::First) => first += 1,
+        match state.check_replay(once, narrow).await {
+            Ok(ReplayCheck::First) => first += 1,
             Err(PortError::Unavailable { .. }) => {
                 refused += 1;
                 // It may be used when there is room again: the refused use was not recorded.
-                assert_eq!(state.use_once(once, TERMS).await.expect("asked"), Use::First);
+                assert_eq!(state.check_replay(once, TERMS).await.expect("asked"), ReplayCheck::First);
             }
             answer => panic!("{answer:?}"),
         }
@@ -238,7 +243,7 @@ async fn without_room_nobody_is_the_first(state: &dyn SharedState) {
 }
 
 async fn what_is_invalidated_reaches_every_listener_in_order(state: &dyn SharedState) {
-    let tags = [Tag::Receipt(ReceiptId::random()), Tag::Policy("premium".into()), Tag::Asset(VersionId::next())];
+    let tags = [Tag::Receipt(ReceiptId::random()), Tag::QuotaPolicy("premium".into()), Tag::Asset(VersionId::next())];
     let mut listeners = [state.invalidations(), state.invalidations()];
     state.invalidate(&tags).await.expect("published");
     for listener in &mut listeners {
@@ -266,7 +271,7 @@ async fn a_listener_that_falls_behind_is_told(state: &dyn SharedState) {
     assert!(lagged, "{} tags were kept for one listener", tags.len());
 }
 
-async fn take(state: &dyn SharedState, receipt: ReceiptId, stream: UsageId, limit: u32) -> Slot {
+async fn take(state: &dyn SharedState, receipt: ReceiptId, stream: UsageId, limit: u32) -> SlotGrant {
     state.take_slot(receipt, stream, limit, TTL).await.expect("asked")
 }
 

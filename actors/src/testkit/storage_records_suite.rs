@@ -8,7 +8,9 @@ use jiff::{Timestamp, ToSpan as _, civil::Date};
 use super::catalog_suite;
 use crate::{
     ids::{ContentHash, NodeId, VerificationId},
-    model::{Finding, HistoryPlace, MoveState, StorageTask, TaskProgress, Tier, Verification, VerificationKind},
+    model::{
+        Finding, HistoryPosition, MoveState, StorageTask, StorageTier, TaskProgress, Verification, VerificationKind,
+    },
     ports::{Catalog, Changes, StorageRecords, Tag},
 };
 
@@ -41,7 +43,7 @@ fn look(hash: ContentHash, kind: VerificationKind, verified_at: Timestamp) -> Ve
         verification_id: VerificationId::next(),
         content_hash: hash,
         kind,
-        tier: Tier::Warm,
+        tier: StorageTier::Warm,
         finding: Finding::WrongSize,
         expected_bytes: 1 << 40,
         found_bytes: Some(7),
@@ -72,7 +74,7 @@ async fn history_is_told_newest_first_page_by_page<S: StorageRecords + Catalog>(
             let page = store.verifications(hash, kind, after, 5).await.expect("a page");
             assert!(page.len() <= 5);
             let Some(last) = page.last() else { return all };
-            after = Some(HistoryPlace { verified_at: last.verified_at, verification_id: last.verification_id });
+            after = Some(HistoryPosition { verified_at: last.verified_at, verification_id: last.verification_id });
             all.extend(page);
         }
     };
@@ -137,8 +139,8 @@ async fn stored_contents_are_walked_in_order_with_their_last_use<S: StorageRecor
         made.push(content(store).await);
     }
     let (monday, tuesday): (Date, Date) = (Date::constant(2026, 3, 2), Date::constant(2026, 3, 3));
-    store.note_uses(&[made[0], made[1], made[0]], tuesday).await.expect("noted");
-    store.note_uses(&[made[1], made[2]], monday).await.expect("noted");
+    store.note_accesses(&[made[0], made[1], made[0]], tuesday).await.expect("noted");
+    store.note_accesses(&[made[1], made[2]], monday).await.expect("noted");
     let used = async |hash| store.stored_content(hash).await.expect("looked").expect("stored").used_on;
     assert_eq!(used(made[0]).await, Some(at("2026-03-03T00:00:00Z")));
     assert_eq!(used(made[1]).await, Some(at("2026-03-03T00:00:00Z")), "an older day changes nothing");
@@ -192,36 +194,38 @@ async fn a_move_is_carried_out_by_one<S: StorageRecords + Catalog + Changes>(sto
     let now = at("2026-01-02T03:04:05Z");
     let stale = now - 60.seconds();
     let nobody = ContentHash::from_bytes([0x11; 32]);
-    assert_eq!(store.begin_move(nobody, Tier::Cold, now, stale).await.expect("asked"), None);
-    let begun = store.begin_move(hash, Tier::Cold, now, stale).await.expect("begun").expect("stored");
+    assert_eq!(store.begin_move(nobody, StorageTier::Cold, now, stale).await.expect("asked"), None);
+    let begun = store.begin_move(hash, StorageTier::Cold, now, stale).await.expect("begun").expect("stored");
     assert!(begun.is_ours);
-    assert_eq!((begun.at.to, begun.at.state, begun.at.since), (Tier::Cold, MoveState::Copying, now));
-    for to in [Tier::Cold, Tier::Warm] {
+    assert_eq!((begun.at.to, begun.at.state, begun.at.since), (StorageTier::Cold, MoveState::Copying, now));
+    for to in [StorageTier::Cold, StorageTier::Warm] {
         let second = store.begin_move(hash, to, now + 1.second(), stale).await.expect("asked").expect("stored");
         assert!(!second.is_ours, "another caller carries it out");
         assert_eq!(second.at, begun.at);
     }
     assert_eq!(store.move_of(hash).await.expect("looked"), Some(begun.at));
-    assert!(store.keep_move(hash, Tier::Cold, now + 30.seconds()).await.expect("kept"));
-    assert!(!store.keep_move(hash, Tier::Warm, now).await.expect("there is none to this tier"));
+    assert!(store.keep_move(hash, StorageTier::Cold, now + 30.seconds()).await.expect("kept"));
+    assert!(!store.keep_move(hash, StorageTier::Warm, now).await.expect("there is none to this tier"));
     let copying = store.moves(MoveState::Copying, now + 30.seconds(), 100).await.expect("a page");
     assert!(!copying.iter().any(|at| at.content_hash == hash), "its sign of life was renewed");
     let copying = store.moves(MoveState::Copying, now + 31.seconds(), 100).await.expect("a page");
     assert!(copying.iter().any(|at| at.content_hash == hash));
     // The caller that carried it out is gone.
-    let taken = store.begin_move(hash, Tier::Cold, now + 100.seconds(), now + 40.seconds()).await.expect("asked");
+    let taken =
+        store.begin_move(hash, StorageTier::Cold, now + 100.seconds(), now + 40.seconds()).await.expect("asked");
     assert!(taken.expect("stored").is_ours);
 
     let mark = store.changes(None, 1).await.expect("a mark").mark;
-    assert!(!store.switch_tier(hash, Tier::Warm, now).await.expect("refused"));
-    assert!(store.switch_tier(hash, Tier::Cold, now + 101.seconds()).await.expect("switched"));
+    assert!(!store.switch_tier(hash, StorageTier::Warm, now).await.expect("refused"));
+    assert!(store.switch_tier(hash, StorageTier::Cold, now + 101.seconds()).await.expect("switched"));
     assert!(is_told(store, mark, hash).await);
-    assert_eq!(store.stored_content(hash).await.expect("looked").expect("stored").tier, Tier::Cold);
-    assert!(!store.keep_move(hash, Tier::Cold, now).await.expect("it is no longer copying"));
-    let again = store.begin_move(hash, Tier::Cold, now + 200.seconds(), now + 150.seconds()).await.expect("asked");
+    assert_eq!(store.stored_content(hash).await.expect("looked").expect("stored").tier, StorageTier::Cold);
+    assert!(!store.keep_move(hash, StorageTier::Cold, now).await.expect("it is no longer copying"));
+    let again =
+        store.begin_move(hash, StorageTier::Cold, now + 200.seconds(), now + 150.seconds()).await.expect("asked");
     assert_eq!(again.map(|again| (again.is_ours, again.at.state)), Some((false, MoveState::Leaving)));
-    assert!(!store.end_move(hash, Tier::Cold, MoveState::Copying).await.expect("refused"));
-    assert!(store.end_move(hash, Tier::Cold, MoveState::Leaving).await.expect("ended"));
+    assert!(!store.end_move(hash, StorageTier::Cold, MoveState::Copying).await.expect("refused"));
+    assert!(store.end_move(hash, StorageTier::Cold, MoveState::Leaving).await.expect("ended"));
     let leaving = store.moves(MoveState::Leaving, now + 1.hour(), 1000).await.expect("a page");
     assert!(!leaving.iter().any(|at| at.content_hash == hash));
     assert_eq!(store.move_of(hash).await.expect("looked"), None);
@@ -232,7 +236,7 @@ async fn a_move_that_several_begin_at_once_is_one_and_known_to_all<S: StorageRec
     for _ in 0..20 {
         let hash = content(store).await;
         let asked = (0..8).map(|n| {
-            let to = if n % 2 == 0 { Tier::Warm } else { Tier::Cold };
+            let to = if n % 2 == 0 { StorageTier::Warm } else { StorageTier::Cold };
             async move { store.begin_move(hash, to, now, now - 60.seconds()).await }
         });
         let begun = join_all(asked).await.into_iter().map(|begun| begun.expect("asked").expect("it is stored"));
@@ -247,13 +251,13 @@ async fn a_move_that_is_over_may_turn_round<S: StorageRecords + Catalog>(store: 
     let hash = content(store).await;
     let now = at("2026-01-02T03:04:05Z");
     let stale = now - 60.seconds();
-    store.begin_move(hash, Tier::Cold, now, stale).await.expect("begun").expect("stored");
-    assert!(store.switch_tier(hash, Tier::Cold, now).await.expect("switched"));
-    let back = store.begin_move(hash, Tier::Hot, now + 1.second(), stale).await.expect("begun").expect("stored");
+    store.begin_move(hash, StorageTier::Cold, now, stale).await.expect("begun").expect("stored");
+    assert!(store.switch_tier(hash, StorageTier::Cold, now).await.expect("switched"));
+    let back = store.begin_move(hash, StorageTier::Hot, now + 1.second(), stale).await.expect("begun").expect("stored");
     assert!(back.is_ours);
-    assert_eq!((back.at.to, back.at.state), (Tier::Hot, MoveState::Copying));
-    assert!(!store.end_move(hash, Tier::Cold, MoveState::Leaving).await.expect("there is no such move"));
-    assert!(store.switch_tier(hash, Tier::Hot, now + 2.seconds()).await.expect("switched"));
-    assert_eq!(store.stored_content(hash).await.expect("looked").expect("stored").tier, Tier::Hot);
-    assert!(store.end_move(hash, Tier::Hot, MoveState::Leaving).await.expect("ended"));
+    assert_eq!((back.at.to, back.at.state), (StorageTier::Hot, MoveState::Copying));
+    assert!(!store.end_move(hash, StorageTier::Cold, MoveState::Leaving).await.expect("there is no such move"));
+    assert!(store.switch_tier(hash, StorageTier::Hot, now + 2.seconds()).await.expect("switched"));
+    assert_eq!(store.stored_content(hash).await.expect("looked").expect("stored").tier, StorageTier::Hot);
+    assert!(store.end_move(hash, StorageTier::Hot, MoveState::Leaving).await.expect("ended"));
 }

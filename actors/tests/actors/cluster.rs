@@ -10,7 +10,7 @@ use penstock_actors::{
     ids::{NodeId, UsageId},
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, Outcome, UsageRow, WindowKind},
     ports::{Ledger as _, Release, SettleBatch},
-    quota::book::{Decision, Demand, Freshness, Grant, Moment, QuotaBook},
+    quota::book::{BookDecision, DecisionTime, Demand, Freshness, Grant, QuotaBook},
     testkit::asked,
 };
 use proptest::prelude::*;
@@ -66,9 +66,9 @@ impl Cluster {
         cluster
     }
 
-    fn moment(&self, at: usize) -> Moment {
+    fn moment(&self, at: usize) -> DecisionTime {
         let node = &self.nodes[at];
-        Moment {
+        DecisionTime {
             wall: self.world.now(),
             monotonic: self.world.clock.monotonic(),
             epoch: node.id.epoch,
@@ -89,9 +89,9 @@ impl Cluster {
         for _ in 0..2 {
             let node = &mut self.nodes[at];
             match node.book.acquire(&ask, &moment, Freshness::Required) {
-                Decision::Granted(grant) => return node.running.push(Stream { grant, sent: 0 }),
-                Decision::Refused(_) => return,
-                Decision::Refill(want) => {
+                BookDecision::Granted(grant) => return node.running.push(Stream { grant, sent: 0 }),
+                BookDecision::Refused(_) => return,
+                BookDecision::Refill(want) => {
                     let refill = now(self.world.ledger.refill(node.id, &[asked(want)], SIZING, moment.wall));
                     let Ok(mut refills) = refill else { return };
                     let release = node.book.apply(self.right.id, refills.remove(0), &moment);
@@ -149,7 +149,7 @@ impl Cluster {
     fn fence(&mut self, at: usize) {
         self.nodes[at].may_spend = false;
         self.acquire(at, Demand::Whole);
-        self.world.ledger.stop_hearing(self.nodes[at].id.node);
+        self.world.ledger.stop_changes(self.nodes[at].id.node);
         self.reclaim();
         let node = &mut self.nodes[at];
         node.id.epoch += 1;

@@ -7,8 +7,8 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use penstock_actors::{
     content::{
-        delegation::{Delegated, Delegator, NotDelegated},
-        delivery::Plan,
+        delegation::{DelegationError, DelegationResult, Delegator},
+        delivery::DeliveryPlan,
     },
     ids::{ReceiptId, SessionId},
     model::{Credit, Outcome, QuotaPolicy, ReceiptStatus, Session, SessionProgress},
@@ -45,15 +45,15 @@ fn delegator(world: &World, signer: &Arc<Signer>) -> Delegator {
     Delegator::new(signer.clone(), world.clock.clone(), TTL)
 }
 
-async fn delegate(rig: &Rig, signer: &Arc<Signer>, right: &Right) -> Result<Delegated, NotDelegated> {
+async fn delegate(rig: &Rig, signer: &Arc<Signer>, right: &Right) -> Result<DelegationResult, DelegationError> {
     let reservation = rig.acquire(right, Demand::Whole).await.expect("let in");
     delegator(rig, signer).delegate(reservation, "inline").await
 }
 
-fn url(delegated: Result<Delegated, NotDelegated>) -> SignedUrl {
+fn url(delegated: Result<DelegationResult, DelegationError>) -> SignedUrl {
     match delegated {
-        Ok(Delegated::Given(signed)) => signed,
-        Ok(Delegated::Kept(_)) => panic!("the node was to stream it itself"),
+        Ok(DelegationResult::Given(signed)) => signed,
+        Ok(DelegationResult::Kept(_)) => panic!("the node was to stream it itself"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -90,7 +90,7 @@ async fn what_cannot_be_signed_is_charged_nothing() {
     signer.script.next("sign", [Fault::Unavailable, Fault::AnswerLost]);
     for _ in 0..2 {
         let failed = delegate(&rig, &signer, &right).await;
-        assert!(matches!(failed, Err(NotDelegated::Store(PortError::Unavailable { .. }))));
+        assert!(matches!(failed, Err(DelegationError::Store(PortError::Unavailable { .. }))));
         // At once, and not only when the slot expires: the next stream gets it.
         rig.settled().await;
     }
@@ -131,7 +131,7 @@ async fn a_receipt_that_is_refunded_while_the_url_is_made_gets_none() {
     rig.node.quota.invalidate(&Tag::Receipt(id));
     eventually("the node knows", || revocation.is_raised()).await;
     drop(held);
-    assert!(matches!(asking.await.expect("an answer"), Err(NotDelegated::Revoked)));
+    assert!(matches!(asking.await.expect("an answer"), Err(DelegationError::Revoked)));
     rig.settled().await;
     assert_eq!(rig.ledger.rows(), []);
     rig.end_alone().await;
@@ -143,11 +143,11 @@ async fn what_is_stored_where_no_urls_are_given_for_is_streamed_on_the_same_rese
     let content = content(1000);
     let right = rig.receipt_to(streams(1), content);
     let signer = Arc::new(Signer { elsewhere: true, ..Signer::default() });
-    let Ok(Delegated::Kept(reservation)) = delegate(&rig, &signer, &right).await else {
+    let Ok(DelegationResult::Kept(reservation)) = delegate(&rig, &signer, &right).await else {
         panic!("the node is to stream it itself")
     };
     assert_eq!(reservation.grant().reserved, Credit::new(1000, 1));
-    drop(rig.deliver_plan(*reservation, Plan::single(0..right.size)).await);
+    drop(rig.deliver_plan(*reservation, DeliveryPlan::single(0..right.size)).await);
     rig.settled().await;
     assert_eq!(rig.ledger.rows(), [], "nothing was read of it");
     rig.end_alone().await;
@@ -165,7 +165,7 @@ async fn a_url_ends_with_its_receipt_and_there_is_none_for_its_last_moment() {
         assert_eq!(signed.expires_at, rig.now() + ends, "with {left:?} left");
     }
     rig.clock.advance(Duration::from_millis(1));
-    assert!(matches!(delegate(&rig, &Arc::default(), &right).await, Err(NotDelegated::Expired)));
+    assert!(matches!(delegate(&rig, &Arc::default(), &right).await, Err(DelegationError::Expired)));
     rig.clock.advance(Duration::from_secs(1));
     assert_eq!(rig.acquire(&right, Demand::Whole).await.err(), Some(Refusal::Expired));
     rig.end_alone().await;

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::join};
 use penstock_actors::{
-    content::delivery::{Delivery, DeliveryError, Part, Plan},
+    content::delivery::{AnswerPart, Delivery, DeliveryError, DeliveryPlan},
     model::{Credit, LEAF_BYTES, Outcome, QuotaPolicy, ReceiptStatus, UsageRow},
     ports::{PortError, Tag},
     quota::book::Demand,
@@ -68,13 +68,13 @@ async fn empty_content_is_a_request_of_no_bytes() {
 }
 
 /// Ranges with headers and a tail, as a multipart answer has them.
-fn multipart(ranges: &[Range<u64>]) -> Plan {
-    let parts: VecDeque<Part> = ranges
+fn multipart(ranges: &[Range<u64>]) -> DeliveryPlan {
+    let parts: VecDeque<AnswerPart> = ranges
         .iter()
         .enumerate()
-        .map(|(n, range)| Part { framing: format!("--part {n}--").into(), range: range.clone() })
+        .map(|(n, range)| AnswerPart { framing: format!("--part {n}--").into(), range: range.clone() })
         .collect();
-    Plan { parts, tail: Bytes::from_static(b"--end--") }
+    DeliveryPlan { parts, tail: Bytes::from_static(b"--end--") }
 }
 
 #[actix::test]
@@ -113,7 +113,7 @@ async fn a_client_that_leaves_is_charged_for_the_content_that_its_connection_sen
         let right = rig.receipt_for(bytes(1 << 30), hash, size as u64);
         let connection = TestConnection::new();
         let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
-        let opened = rig.open_to(&connection, reservation, Plan::single(0..right.size)).await;
+        let opened = rig.open_to(&connection, reservation, DeliveryPlan::single(0..right.size)).await;
         let mut delivery = opened.expect("readable");
         let mut out = 0;
         for _ in 0..polls {
@@ -144,7 +144,7 @@ async fn a_stream_ends_when_all_of_it_has_left() {
         let connection = TestConnection::new();
         connection.hold_back(40_000);
         let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
-        let opened = rig.open_to(&connection, reservation, Plan::single(0..right.size)).await;
+        let opened = rig.open_to(&connection, reservation, DeliveryPlan::single(0..right.size)).await;
         let mut delivery = opened.expect("readable");
         while connection.all_handed_over() < size as u64 {
             delivery.next().await.expect("a piece").expect("readable");
@@ -171,7 +171,7 @@ async fn a_refund_cuts_the_connection_while_it_takes_nothing() {
     let right = rig.receipt_to(bytes(1 << 30), content(3 * MIB));
     let connection = TestConnection::new();
     let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
-    let opened = rig.open_to(&connection, reservation, Plan::single(0..right.size)).await;
+    let opened = rig.open_to(&connection, reservation, DeliveryPlan::single(0..right.size)).await;
     let mut delivery = opened.expect("readable");
     let first = delivery.next().await.expect("a piece").expect("readable").len() as u64;
     connection.hold_back(1000);
@@ -234,7 +234,7 @@ async fn what_cannot_be_read_at_all_is_charged_nothing() {
     for call in ["open", "read_at"] {
         rig.blobs.script().next(call, [Fault::Unavailable]);
         let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
-        let opened = rig.open(reservation, Plan::single(0..right.size)).await;
+        let opened = rig.open(reservation, DeliveryPlan::single(0..right.size)).await;
         assert!(matches!(opened.err(), Some(PortError::Unavailable { .. })), "{call}");
     }
     rig.settled().await;
@@ -253,7 +253,7 @@ async fn a_truncated_blob_is_an_error_at_every_length() {
         let right = rig.receipt_for(bytes(1 << 30), hash, good.len() as u64);
         rig.blobs.damage(right.hash, good[..kept].to_vec());
         let reservation = rig.acquire(&right, Demand::Whole).await.expect("let in");
-        let opened = rig.open(reservation, Plan::single(0..right.size)).await;
+        let opened = rig.open(reservation, DeliveryPlan::single(0..right.size)).await;
         assert!(matches!(opened.err(), Some(PortError::Corrupt(_))), "{kept} bytes are left");
     }
     rig.end_alone().await;

@@ -189,8 +189,8 @@ async fn what_a_dead_instance_held_is_usable_as_soon_as_its_time_is_over() {
             eventually("the other one lives on", || world.ledger.script.calls("pulses").len() > looks + 1).await;
             world.clock.advance(LEASE_TTL / 2);
         }
-        let beats = world.ledger.script.calls("heartbeat").len();
-        eventually("the other one lives on", || world.ledger.script.calls("heartbeat").len() > beats + 1).await;
+        let heartbeats = world.ledger.script.calls("heartbeat").len();
+        eventually("the other one lives on", || world.ledger.script.calls("heartbeat").len() > heartbeats + 1).await;
         assert_eq!(exhaust(&[&one], &right).await * 100, left, "{mode:?}");
         one.end().await;
         lost.end().await;
@@ -209,7 +209,7 @@ async fn an_instance_that_starts_takes_nothing_of_one_that_looks_dead_before_it_
     other.acquire(&right, Demand::Whole).await.expect("fits").settle(completed(100));
     other.settled().await;
     // To the ledger's clock its time is over, as when that clock has leapt.
-    world.ledger.stop_hearing(other.id);
+    world.ledger.stop_changes(other.id);
     let one = Rig::join(&world, |_| {}).await;
     // What the other one holds is not charged, and comes back when it is called for.
     assert_eq!(exhaust(&[&one], &right).await * 100, 9_900);

@@ -26,8 +26,9 @@ async fn a_lease_is_not_spent_after_its_validity() {
     rig.clock.advance(LEASE_TTL);
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
     rig.ledger.script.set_down(false);
-    let beats = rig.ledger.script.calls("heartbeat").len();
-    eventually("the node sends a heartbeat again", || rig.ledger.script.calls("heartbeat").len() > beats + 1).await;
+    let heartbeats = rig.ledger.script.calls("heartbeat").len();
+    eventually("the node sends a heartbeat again", || rig.ledger.script.calls("heartbeat").len() > heartbeats + 1)
+        .await;
     rig.acquire(&right, Demand::Whole).await.expect("the lease is valid again").settle(completed(100));
     rig.end_alone().await;
 }
@@ -42,7 +43,7 @@ async fn a_fenced_node_forfeits_its_leases_and_goes_on_under_a_new_epoch() {
         rig.ledger.script.set_down(true);
         rig.clock.advance(LEASE_TTL);
         rig.ledger.script.set_down(false);
-        rig.ledger.stop_hearing(rig.id);
+        rig.ledger.stop_changes(rig.id);
         rig.ledger.reclaim_all(mode).await;
         eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
         // The old stream settles under its old epoch, the new one leases under the new one.
@@ -66,7 +67,7 @@ async fn a_lease_of_a_reclaimed_epoch_that_arrives_late_is_not_spent() {
     let held = rig.ledger.script.hold("refill");
     let asking = aside(rig.node.quota.clone().acquire_owned(right, Demand::Whole));
     eventually("a lease is taken, and its answer is held back", || !rig.ledger.leased().is_empty()).await;
-    rig.ledger.stop_hearing(rig.id);
+    rig.ledger.stop_changes(rig.id);
     rig.ledger.reclaim_all(LostLease::Charge).await;
     eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
     drop(held);
@@ -84,7 +85,7 @@ async fn a_fence_that_a_refill_meets_is_answered_by_a_new_epoch_at_once() {
     let old = rig.ledger.epoch(rig.id).expect("known");
     rig.acquire(&right, Demand::Whole).await.expect("let in").settle(completed(100));
     rig.settled().await;
-    rig.ledger.stop_hearing(rig.id);
+    rig.ledger.stop_changes(rig.id);
     rig.ledger.reclaim_all(LostLease::Release).await;
     let other = rig.receipt(bytes(1000), 100);
     assert!(matches!(rig.acquire(&other, Demand::Whole).await, Err(Refusal::Unavailable { .. })));
@@ -198,7 +199,7 @@ async fn streams_of_a_fenced_epoch_end_and_later_ones_do_not() {
     let old = rig.ledger.epoch(rig.id).expect("known");
     let (running, unlimited) =
         (rig.acquire(&right, Demand::Whole).await.expect("in"), rig.acquire(&free, Demand::Whole).await.expect("in"));
-    rig.ledger.stop_hearing(rig.id);
+    rig.ledger.stop_changes(rig.id);
     rig.ledger.reclaim_all(LostLease::Release).await;
     eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
     eventually("the stream is told", || running.grant().revocation.is_raised()).await;

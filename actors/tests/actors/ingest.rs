@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use penstock_actors::{
-    content::upload::{IngestError, Ingested, Upload},
+    content::upload::{IngestError, Upload, UploadedContent},
     ids::ProducerId,
-    model::{LEAF_BYTES, Tier},
+    model::{LEAF_BYTES, StorageTier},
     ports::PortError,
     testkit::{memory_blobs::hash_of, script::Fault},
 };
@@ -27,7 +27,7 @@ async fn write(upload: &mut Upload, bytes: &[u8]) -> Result<(), IngestError> {
     Ok(())
 }
 
-async fn finish(upload: Upload) -> Result<Ingested, IngestError> {
+async fn finish(upload: Upload) -> Result<UploadedContent, IngestError> {
     upload.finish(None, "video/mp4".into(), ProducerId::next()).await
 }
 
@@ -133,10 +133,10 @@ async fn content_in_quarantine_that_comes_again_takes_nothing_away_before_it_is_
     for fault in [Fault::Unavailable, Fault::Full] {
         rig.blobs.script().next("commit", [fault]);
         assert!(finish(begin_with(&rig, &bytes).await).await.is_err());
-        assert_eq!(rig.blobs.tiers_of(hash), [Tier::Hot], "{fault:?}");
+        assert_eq!(rig.blobs.tiers_of(hash), [StorageTier::Hot], "{fault:?}");
     }
     finish(begin_with(&rig, &bytes).await).await.expect("stored again");
-    assert_eq!(rig.blobs.tiers_of(hash), [Tier::Hot]);
+    assert_eq!(rig.blobs.tiers_of(hash), [StorageTier::Hot]);
     rig.end_alone().await;
 }
 

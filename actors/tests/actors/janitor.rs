@@ -11,7 +11,7 @@ use penstock_actors::{
     model::ContentMeta,
     node::janitor::{self, JanitorDeps, JanitorSettings, PassReport, Round},
     ports::Catalog as _,
-    quota::node_epoch::NodeLife,
+    quota::node_epoch::NodeEpochState,
     testkit::{memory_blobs::hash_of, memory_installations::MemoryInstallations, script::Fault},
 };
 
@@ -37,8 +37,8 @@ fn settings() -> JanitorSettings {
 }
 
 /// A node without an epoch in the ledger, which therefore reclaims no leases.
-fn nobody() -> NodeLife {
-    NodeLife::new(NodeId::random(), 1, Instant::now())
+fn nobody() -> NodeEpochState {
+    NodeEpochState::new(NodeId::random(), 1, Instant::now())
 }
 
 async fn pass(world: &World) -> PassReport {

@@ -16,12 +16,12 @@ use penstock_actors::{
     lineage::{
         event::{self, EventBounds},
         ingest::{LineageHandle, LineageIngestDeps, LineageIngestSettings},
-        node_events::OwnNames,
-        outbox_relay::{EmitterCounters, EmitterDeps, EmitterSettings, tell},
-        pruner::{Passed, PrunerCounters, PrunerDeps, PrunerHandle, PrunerSettings, Troubles, pass},
+        node_events::NodeEventNames,
+        outbox_relay::{OutboxRelayCounters, OutboxRelayDeps, OutboxRelaySettings, tell},
+        pruner::{PassOutcome, PrunerCounters, PrunerDeps, PrunerHandle, PrunerSettings, Troubles, pass},
     },
     model::{EventKind, LineageEvent},
-    ports::{Kept, LineageUpkeep as _, OutboxEntry, PortError, PortResult, Told},
+    ports::{EventOutcome, LineageUpkeep as _, OutboxEntry, OutboxKind, PortError, PortResult},
     testkit::{
         clock::ManualClock,
         memory_lineage::{MemoryLineage, POISON},
@@ -71,7 +71,7 @@ impl Bench {
     }
 
     /// Offers events in a task of their own.
-    fn offer(&self, events: Vec<LineageEvent>) -> tokio::task::JoinHandle<PortResult<Vec<Kept>>> {
+    fn offer(&self, events: Vec<LineageEvent>) -> tokio::task::JoinHandle<PortResult<Vec<EventOutcome>>> {
         let (ingest, permit) = (self.ingest.clone(), self.ingest.admit(100).expect("room"));
         aside(async move { ingest.keep(events, permit).await })
     }
@@ -95,9 +95,9 @@ async fn offers_that_come_while_a_batch_is_under_way_make_the_next_one() {
     tokio::task::yield_now().await;
     eventually("all have offered", || bench.ingest.queue().in_use == 800).await;
     drop(held);
-    assert_eq!(first.await.expect("answered").expect("kept"), [Kept::New]);
+    assert_eq!(first.await.expect("answered").expect("kept"), [EventOutcome::New]);
     for offer in later {
-        assert_eq!(offer.await.expect("answered").expect("kept"), [Kept::New; 2]);
+        assert_eq!(offer.await.expect("answered").expect("kept"), [EventOutcome::New; 2]);
     }
     // Some may not have reached the mailbox when the second batch went, but they did not go one by one.
     let calls = bench.store.script.calls("ingest");
@@ -115,7 +115,7 @@ async fn whoever_is_told_of_a_failure_may_offer_again_and_counts_once() {
         let answer = bench.offer(vec![event.clone()]).await.expect("answered");
         assert!(matches!(answer, Err(PortError::Unavailable { .. })), "{answer:?}");
     }
-    assert_eq!(bench.offer(vec![event]).await.expect("answered").expect("kept"), [Kept::Known]);
+    assert_eq!(bench.offer(vec![event]).await.expect("answered").expect("kept"), [EventOutcome::Known]);
     assert_eq!((bench.store.kept(), bench.ingest.counters().failed.load(Relaxed)), (1, 2));
     bench.end().await;
 }
@@ -135,7 +135,7 @@ async fn an_offer_that_can_never_be_kept_fails_alone() {
         let answer = offer.await.expect("answered");
         match place {
             4 => assert!(matches!(answer, Err(PortError::Rejected { .. })), "{answer:?}"),
-            _ => assert_eq!(answer.expect("kept"), [Kept::New]),
+            _ => assert_eq!(answer.expect("kept"), [EventOutcome::New]),
         }
     }
     assert_eq!(bench.store.kept(), 9);
@@ -159,24 +159,24 @@ async fn an_offer_that_is_too_much_for_one_batch_is_kept_in_several_and_answered
     let mut events: Vec<_> = (0..11).map(|n| wide(&bench, &format!("job{n}"), 1000)).collect();
     events.push(events[0].clone());
     let kept = bench.offer(events.clone()).await.expect("answered").expect("kept");
-    assert_eq!((&kept[..11], kept[11]), (&[Kept::New; 11][..], Kept::Known));
+    assert_eq!((&kept[..11], kept[11]), (&[EventOutcome::New; 11][..], EventOutcome::Known));
     assert_eq!(bench.store.script.calls("ingest"), [4, 4, 4]);
     // A single event that is larger than a batch is a batch.
     let huge = vec![wide(&bench, "huge", 6000), bench.event("a", 0), wide(&bench, "huger", 7000)];
-    assert_eq!(bench.offer(huge).await.expect("answered").expect("kept"), [Kept::New; 3]);
+    assert_eq!(bench.offer(huge).await.expect("answered").expect("kept"), [EventOutcome::New; 3]);
     assert_eq!(bench.store.script.calls("ingest")[3..], [1, 1, 1]);
     // An offer that fails halfway can be sent again as a whole, and counts once.
     let events: Vec<_> = (0..8).map(|n| wide(&bench, &format!("later{n}"), 1000)).collect();
     bench.store.script.next("ingest", [None, Some(Fault::Unavailable)]);
     bench.offer(events.clone()).await.expect("answered").expect_err("the second half");
     let kept = bench.offer(events).await.expect("answered").expect("kept");
-    assert_eq!((&kept[..4], &kept[4..]), (&[Kept::Known; 4][..], &[Kept::New; 4][..]));
+    assert_eq!((&kept[..4], &kept[4..]), (&[EventOutcome::Known; 4][..], &[EventOutcome::New; 4][..]));
     assert_eq!((bench.store.kept(), bench.ingest.counters().failed.load(Relaxed)), (11 + 3 + 8, 4));
     bench.end().await;
 }
 
 #[actix::test]
-async fn an_offer_that_goes_in_several_batches_keeps_its_place_and_is_not_mixed_up_when_another_one_is_rejected() {
+async fn an_offer_in_several_batches_keeps_its_results_when_another_is_rejected() {
     let bench = Bench::start().await;
     let held = bench.store.script.hold("ingest");
     let first = bench.offer(vec![bench.event("a", 0)]);
@@ -197,11 +197,11 @@ async fn an_offer_that_goes_in_several_batches_keeps_its_place_and_is_not_mixed_
     for offer in offers {
         answers.push(offer.await.expect("answered"));
     }
-    assert_eq!(answers[0].as_deref().expect("kept"), [Kept::New]);
+    assert_eq!(answers[0].as_deref().expect("kept"), [EventOutcome::New]);
     assert!(matches!(answers[1], Err(PortError::Rejected { .. })), "{:?}", answers[1]);
     let kept = answers[2].as_deref().expect("kept");
-    assert_eq!((&kept[..6], kept[6]), (&[Kept::New; 6][..], Kept::Known));
-    assert_eq!(answers[3].as_deref().expect("kept"), [Kept::New]);
+    assert_eq!((&kept[..6], kept[6]), (&[EventOutcome::New; 6][..], EventOutcome::Known));
+    assert_eq!(answers[3].as_deref().expect("kept"), [EventOutcome::New]);
     bench.end().await;
 }
 
@@ -265,7 +265,7 @@ async fn filled(events: i64) -> Bench {
 }
 
 /// A pass without earlier failures.
-async fn pass_of(bench: &Bench, holder: Uuid, settings: &PrunerSettings, counters: &PrunerCounters) -> Passed {
+async fn pass_of(bench: &Bench, holder: Uuid, settings: &PrunerSettings, counters: &PrunerCounters) -> PassOutcome {
     pass(&pruner(bench, holder), settings, counters, &mut Troubles::default()).await
 }
 
@@ -273,15 +273,15 @@ async fn pass_of(bench: &Bench, holder: Uuid, settings: &PrunerSettings, counter
 async fn a_pass_removes_what_is_too_much_in_small_steps_and_no_more() {
     let bench = filled(57).await;
     let counters = PrunerCounters::default();
-    assert_eq!(pass_of(&bench, Uuid::new_v4(), &settings(20), &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, Uuid::new_v4(), &settings(20), &counters).await, PassOutcome::Done);
     assert_eq!((bench.store.kept(), counted(&counters.events)), (20, 37));
     assert_eq!(bench.store.script.calls("trim"), [10, 10, 10, 7]);
     assert_eq!((counted(&counters.kept), counted(&counters.excess), counted(&counters.lag_seconds)), (20, 0, 0));
     // When the window has moved on, the rest is removed too.
     bench.clock.advance(40 * DAY);
-    assert_eq!(pass_of(&bench, Uuid::nil(), &settings(20), &counters).await, Passed::Elsewhere, "one at a time");
+    assert_eq!(pass_of(&bench, Uuid::nil(), &settings(20), &counters).await, PassOutcome::Elsewhere, "one at a time");
     bench.store.lease_goes_to(Uuid::nil());
-    assert_eq!(pass_of(&bench, Uuid::nil(), &settings(20), &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, Uuid::nil(), &settings(20), &counters).await, PassOutcome::Done);
     assert_eq!((bench.store.kept(), counted(&counters.events)), (0, 57));
     bench.end().await;
 }
@@ -299,9 +299,9 @@ async fn an_instance_that_has_lost_its_lease_does_nothing_more() {
     eventually("a step is under way", || bench.store.script.calls("trim") == [10]).await;
     bench.store.lease_goes_to(other);
     drop(held);
-    assert_eq!(passing.await.expect("ended"), Passed::Elsewhere);
+    assert_eq!(passing.await.expect("ended"), PassOutcome::Elsewhere);
     assert_eq!((bench.store.kept(), counted(&counters.failures)), (90, 0), "the step before was its last");
-    assert_eq!(pass_of(&bench, other, &settings(20), &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, other, &settings(20), &counters).await, PassOutcome::Done);
     assert_eq!(bench.store.kept(), 20);
     bench.end().await;
 }
@@ -314,15 +314,15 @@ async fn steps_that_fail_hold_up_no_other_kind_and_are_tried_again_after_the_int
         let (deps, counters) = (pruner(&bench, Uuid::new_v4()), PrunerCounters::default());
         let mut troubles = Troubles::default();
         bench.store.script.next(failing, [Fault::Unavailable]);
-        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, Passed::Failed, "{failing}");
+        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, PassOutcome::Failed, "{failing}");
         assert_eq!((counted(&counters.failures), counted(&counters.passes)), (1, 1), "{failing}");
         let left = if failing == "trim" { 30 } else { 20 };
         assert_eq!((bench.store.kept(), counted(&counters.kept)), (left, left as u64), "{failing}");
         let tried = bench.store.script.calls(failing).len();
-        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, Passed::Failed, "{failing}");
+        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, PassOutcome::Failed, "{failing}");
         assert_eq!(bench.store.script.calls(failing).len(), tried, "{failing}: not at once");
         bench.clock.advance(DAY);
-        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, Passed::Done, "{failing}");
+        assert_eq!(pass(&deps, &settings(20), &counters, &mut troubles).await, PassOutcome::Done, "{failing}");
         assert!(bench.store.script.calls(failing).len() > tried, "{failing}");
         assert_eq!((bench.store.kept(), counted(&counters.failures)), (20, 1), "{failing}");
         bench.end().await;
@@ -335,14 +335,14 @@ async fn more_than_a_pass_may_do_is_said_so() {
     let counters = PrunerCounters::default();
     let narrow = PrunerSettings { step: 1, ..settings(0) };
     // 20 steps of one event: the pass is bounded, although here it finishes.
-    assert_eq!(pass_of(&bench, Uuid::new_v4(), &narrow, &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, Uuid::new_v4(), &narrow, &counters).await, PassOutcome::Done);
     assert_eq!(bench.store.kept(), 0);
     let events = (0..30).map(|second| bench.event("a", second)).collect();
     bench.offer(events).await.expect("answered").expect("kept");
     bench.store.lease_goes_to(Uuid::nil());
-    assert_eq!(pass_of(&bench, Uuid::nil(), &narrow, &counters).await, Passed::More);
+    assert_eq!(pass_of(&bench, Uuid::nil(), &narrow, &counters).await, PassOutcome::More);
     assert_eq!((bench.store.kept(), counted(&counters.excess)), (10, 10));
-    assert_eq!(pass_of(&bench, Uuid::nil(), &narrow, &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, Uuid::nil(), &narrow, &counters).await, PassOutcome::Done);
     bench.end().await;
 }
 
@@ -352,9 +352,9 @@ async fn jobs_and_datasets_wait_until_no_old_edge_is_left() {
     let (holder, counters) = (Uuid::new_v4(), PrunerCounters::default());
     // A pass has 20 steps of 10.
     bench.store.has_old_edges(250);
-    assert_eq!(pass_of(&bench, holder, &settings(20), &counters).await, Passed::More);
+    assert_eq!(pass_of(&bench, holder, &settings(20), &counters).await, PassOutcome::More);
     assert_eq!(bench.store.script.calls("prune_nodes").len(), 0);
-    assert_eq!(pass_of(&bench, holder, &settings(20), &counters).await, Passed::Done);
+    assert_eq!(pass_of(&bench, holder, &settings(20), &counters).await, PassOutcome::Done);
     assert_eq!((counted(&counters.edges), bench.store.script.calls("prune_nodes").len()), (250, 1));
     bench.end().await;
 }
@@ -368,18 +368,18 @@ async fn who_does_not_prune_any_more_does_not_say_what_the_window_holds() {
     // Neither the oldest day nor the excess can be removed: the gauges have values.
     bench.store.script.next("drop_days", [Fault::Unavailable]);
     bench.store.script.next("trim", [Fault::Unavailable]);
-    assert_eq!(pass_of(&bench, one, &settings(20), &counters).await, Passed::Failed);
+    assert_eq!(pass_of(&bench, one, &settings(20), &counters).await, PassOutcome::Failed);
     assert_eq!((counted(&counters.kept), counted(&counters.excess)), (57, 37));
     assert!(counted(&counters.lag_seconds) > 0);
     bench.store.lease_goes_to(other);
-    assert_eq!(pass_of(&bench, one, &settings(20), &counters).await, Passed::Elsewhere);
+    assert_eq!(pass_of(&bench, one, &settings(20), &counters).await, PassOutcome::Elsewhere);
     assert_eq!(
         (counted(&counters.kept), counted(&counters.excess), counted(&counters.lag_seconds)),
         (0, 0, 0),
         "the other instance reports it"
     );
     bench.store.script.next("drop_days", [Fault::Unavailable]);
-    assert_eq!(pass_of(&bench, other, &settings(20), &others).await, Passed::Failed);
+    assert_eq!(pass_of(&bench, other, &settings(20), &others).await, PassOutcome::Failed);
     assert_eq!(counted(&others.kept), 20);
     bench.end().await;
 }
@@ -414,16 +414,17 @@ async fn a_clean_stop_does_not_wait_for_a_pass_that_is_under_way() {
 
 fn upload(bench: &Bench, id: i64) -> OutboxEntry {
     let detail = json!({ "content": format!("{id:064}"), "size": 1, "mediaType": "text/plain" });
-    OutboxEntry { id, told: Told::Upload, happened_at: bench.clock.now(), detail }
+    OutboxEntry { id, told: OutboxKind::Upload, happened_at: bench.clock.now(), detail }
 }
 
 #[actix::test]
 async fn what_happened_is_told_once_whatever_fails_on_the_way() {
     let bench = Bench::start().await;
-    let deps = EmitterDeps { outbox: bench.store.clone(), ingest: bench.ingest.clone(), clock: bench.clock.clone() };
-    let names = OwnNames { namespace: "penstock".into(), producer: "urn:penstock:node".into() };
-    let settings = EmitterSettings { names, bounds: bounds(), interval: DAY };
-    let counters = EmitterCounters::default();
+    let deps =
+        OutboxRelayDeps { outbox: bench.store.clone(), ingest: bench.ingest.clone(), clock: bench.clock.clone() };
+    let names = NodeEventNames { namespace: "penstock".into(), producer: "urn:penstock:node".into() };
+    let settings = OutboxRelaySettings { names, bounds: bounds(), interval: DAY };
+    let counters = OutboxRelayCounters::default();
     (1..=120).for_each(|id| bench.store.to_tell(upload(&bench, id)));
     // A malformed entry is skipped, and does not block the others for ever.
     bench.store.to_tell(OutboxEntry { detail: json!({}), ..upload(&bench, 121) });

@@ -12,7 +12,7 @@ use penstock_actors::{
     testkit::{
         asked,
         dice::Dice,
-        lost_statements::{Standing, Subject, no_credit_is_stranded_or_charged},
+        lost_statements::{HourUsage, Subject, no_credit_is_stranded_or_charged},
         script::Fault,
     },
 };
@@ -32,7 +32,7 @@ async fn the_model_of_the_ledger_carries_out_once_what_is_asked_again() {
         let look = async || {
             world.ledger.check();
             let (used, reserved) = world.ledger.hour(right.id, world.now());
-            Standing { used, reserved }
+            HourUsage { used, reserved }
         };
         no_credit_is_stranded_or_charged(&*world.ledger, subject, look, seed, 150).await;
     }
@@ -102,7 +102,7 @@ fn lose_some(rig: &Rig, dice: &mut Dice) {
 }
 
 #[actix::test]
-async fn whatever_answers_are_lost_a_node_knows_all_that_it_holds_and_charges_what_was_sent() {
+async fn despite_lost_answers_a_node_knows_its_leases_and_charges_what_it_sent() {
     for seed in 0..6 {
         let mut dice = Dice(seed);
         let rig = Rig::start().await;

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock as _,
-    governance::{Ancestry, Decision, Facts, Policy},
-    ids::{ContentHash, PolicyId, ProducerId, VersionId},
-    policy_evaluator::{GovernError, Governor, GovernorDeps},
-    ports::{Occasion, Policies as _, PortError},
+    governance::{Ancestry, Decision, Facts, GovernancePolicy},
+    ids::{ContentHash, GovernancePolicyId, ProducerId, VersionId},
+    policy_evaluator::{EvaluationError, PolicyEvaluator, PolicyEvaluatorDeps},
+    ports::{GovernancePolicies as _, Occasion, PortError},
     testkit::{
         clock::ManualClock,
         governance_suite,
-        memory_governance::{MemoryPolicies, MemoryProvenance},
+        memory_governance::{MemoryGovernancePolicies, MemoryProvenance},
         script::Fault,
     },
 };
@@ -21,20 +21,20 @@ use serde_json::{Value, json};
 use crate::rig::START;
 
 struct Scene {
-    policies: Arc<MemoryPolicies>,
+    policies: Arc<MemoryGovernancePolicies>,
     provenance: Arc<MemoryProvenance>,
     clock: Arc<ManualClock>,
     told: Arc<Mutex<Vec<(Occasion, Decision)>>>,
-    governor: Governor,
+    governor: PolicyEvaluator,
 }
 
-fn id() -> PolicyId {
+fn id() -> GovernancePolicyId {
     "house".parse().expect("an id")
 }
 
 impl Scene {
     async fn bound(rules: Option<Value>) -> Self {
-        let policies = Arc::<MemoryPolicies>::default();
+        let policies = Arc::<MemoryGovernancePolicies>::default();
         let provenance = Arc::<MemoryProvenance>::default();
         let clock = Arc::new(ManualClock::at(START));
         let told = Arc::<Mutex<Vec<_>>>::default();
@@ -42,9 +42,13 @@ impl Scene {
             let told = Arc::clone(&told);
             Arc::new(move |occasion, decision| told.lock().expect("no panic").push((occasion, decision)))
         };
-        let deps =
-            GovernorDeps { policies: policies.clone(), provenance: provenance.clone(), clock: clock.clone(), observer };
-        let scene = Self { policies, provenance, clock, told, governor: Governor::new(deps, Some(id())) };
+        let deps = PolicyEvaluatorDeps {
+            policies: policies.clone(),
+            provenance: provenance.clone(),
+            clock: clock.clone(),
+            observer,
+        };
+        let scene = Self { policies, provenance, clock, told, governor: PolicyEvaluator::new(deps, Some(id())) };
         if let Some(rules) = rules {
             scene.put(rules).await;
         }
@@ -52,7 +56,7 @@ impl Scene {
     }
 
     async fn put(&self, rules: Value) {
-        let policy = Policy::read(json!({ "rules": rules })).expect("a policy");
+        let policy = GovernancePolicy::read(json!({ "rules": rules })).expect("a policy");
         self.policies.put_document(&id(), &policy, self.clock.now()).await.expect("put");
     }
 
@@ -80,7 +84,7 @@ fn licence() -> Value {
 
 #[actix::test]
 async fn the_policies_in_memory_keep_the_promises_of_their_port() {
-    governance_suite::run(Arc::<MemoryPolicies>::default()).await;
+    governance_suite::run(Arc::<MemoryGovernancePolicies>::default()).await;
 }
 
 #[actix::test]
@@ -146,15 +150,15 @@ async fn nothing_passes_while_the_policy_is_missing_or_cannot_be_asked_for() {
     let scene = Scene::bound(None).await;
     let meta = json!({ "license": "CC0-1.0" });
     let gate = async || scene.governor.gate(Occasion::Publish, facts(&meta, scene.clock.now())).await;
-    assert!(matches!(gate().await, Err(GovernError::Missing(missing)) if missing == id()));
-    assert!(matches!(scene.governor.standing().await, Err(GovernError::Missing(_))));
+    assert!(matches!(gate().await, Err(EvaluationError::Missing(missing)) if missing == id()));
+    assert!(matches!(scene.governor.standing().await, Err(EvaluationError::Missing(_))));
     scene.put(licence()).await;
     assert!(scene.governor.standing().await.is_ok());
     assert!(gate().await.expect("judged").is_some());
     for call in ["document", "record_run"] {
         scene.policies.script.next(call, [Fault::Unavailable]);
         let failed = gate().await;
-        assert!(matches!(failed, Err(GovernError::Port(PortError::Unavailable { .. }))), "{call}: {failed:?}");
+        assert!(matches!(failed, Err(EvaluationError::Port(PortError::Unavailable { .. }))), "{call}: {failed:?}");
     }
     scene.put(json!([{ "id": "known", "require": { "lineageDepth": { "min": 1 } } }])).await;
     scene.provenance.script.next("ancestry", [Fault::Unavailable]);
@@ -164,13 +168,13 @@ async fn nothing_passes_while_the_policy_is_missing_or_cannot_be_asked_for() {
 #[actix::test]
 async fn a_node_that_is_bound_to_nothing_asks_nothing() {
     let scene = Scene::bound(Some(licence())).await;
-    let deps = GovernorDeps {
+    let deps = PolicyEvaluatorDeps {
         policies: scene.policies.clone(),
         provenance: scene.provenance.clone(),
         clock: scene.clock.clone(),
         observer: Arc::new(|_, _| ()),
     };
-    let free = Governor::new(deps, None);
+    let free = PolicyEvaluator::new(deps, None);
     let meta = json!({});
     assert!(free.standing().await.is_ok());
     assert_eq!(free.gate(Occasion::Publish, facts(&meta, scene.clock.now())).await.expect("no gate"), None);

@@ -82,7 +82,7 @@ async fn a_raised_limit_counts_from_the_next_request() {
     rig.acquire(&right, Demand::Whole).await.expect("fits").settle(completed(100));
     assert!(matches!(rig.acquire(&right, Demand::Whole).await, Err(Refusal::Quota { .. })));
     rig.ledger.set_policy(right.id, bytes(200));
-    rig.node.quota.invalidate(&Tag::Policy("bytes".into()));
+    rig.node.quota.invalidate(&Tag::QuotaPolicy("bytes".into()));
     rig.acquire(&right, Demand::Whole).await.expect("fits now").settle(completed(100));
     rig.end_alone().await;
 }

@@ -9,11 +9,11 @@ use actix::Arbiter;
 use penstock_actors::{
     clock::Clock as _,
     ids::ContentHash,
-    model::{Finding, MoveState, Tier, VerificationKind},
+    model::{Finding, MoveState, StorageTier, VerificationKind},
     ports::{PortError, StorageRecords as _},
     storage::{
-        maintenance::{KeeperSettings, StorageKeeper},
-        mover::{Begun, MoveError},
+        maintenance::{MaintenanceSettings, StorageMaintenance},
+        mover::{MoveError, MoveStart},
     },
     testkit::script::Fault,
 };
@@ -28,17 +28,17 @@ impl Scene {
     /// cannot use.
     async fn last_bytes_in_the_wrong_tier(&self, seed: u8) -> ContentHash {
         let hash = self.stored(seed);
-        self.copy(hash, Tier::Cold).await;
-        self.records.put(hash, SIZE as u64, Tier::Cold, self.clock.now());
-        self.rotten(hash, Tier::Cold);
-        self.blobs.damage_list(hash, Tier::Hot);
+        self.copy(hash, StorageTier::Cold).await;
+        self.records.put(hash, SIZE as u64, StorageTier::Cold, self.clock.now());
+        self.rotten(hash, StorageTier::Cold);
+        self.blobs.damage_list(hash, StorageTier::Hot);
         hash
     }
 
     /// A content that was moved to the cold tier, and whose old copy may be removed.
     async fn moved_away(&self, seed: u8) -> ContentHash {
         let hash = self.stored(seed);
-        self.instance().move_to(hash, Tier::Cold).await.expect("moved");
+        self.instance().move_to(hash, StorageTier::Cold).await.expect("moved");
         hash
     }
 }
@@ -55,8 +55,8 @@ async fn the_last_good_bytes_stay_until_the_contents_own_copy_is_whole() {
             let what = format!("{call} {nth} {:?}", looked.map(drop));
             let verified = instance.verify(hash).await;
             assert!(!verified.quarantined, "{what}: {:?}", findings(&verified));
-            assert_eq!(scene.blobs.tiers_of(hash), [Tier::Cold], "{what}");
-            assert_eq!(findings(&instance.verify(hash).await), [(Tier::Cold, Finding::Intact)], "{what}");
+            assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Cold], "{what}");
+            assert_eq!(findings(&instance.verify(hash).await), [(StorageTier::Cold, Finding::Intact)], "{what}");
             assert!(!instance.store.quarantine().holds(hash), "{what}");
         }
     }
@@ -67,16 +67,16 @@ async fn what_was_written_and_what_was_removed_is_told() {
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.last_bytes_in_the_wrong_tier(1).await);
     let verified = instance.verify(hash).await;
-    assert_eq!(findings(&verified), [(Tier::Hot, Finding::Corrupt), (Tier::Cold, Finding::Corrupt)]);
-    assert_eq!((&*verified.repaired, &*verified.removed), (&[Tier::Cold][..], &[Tier::Hot][..]));
+    assert_eq!(findings(&verified), [(StorageTier::Hot, Finding::Corrupt), (StorageTier::Cold, Finding::Corrupt)]);
+    assert_eq!((&*verified.repaired, &*verified.removed), (&[StorageTier::Cold][..], &[StorageTier::Hot][..]));
 }
 
 #[actix::test]
 async fn a_content_that_is_moved_while_it_is_mended_keeps_the_copy_that_it_has_now() {
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.stored(1));
-    scene.copy(hash, Tier::Warm).await;
-    scene.rotten(hash, Tier::Warm);
+    scene.copy(hash, StorageTier::Warm).await;
+    scene.rotten(hash, StorageTier::Warm);
     // While this instance records its finding for the warm tier, another one moves the content there.
     let held = scene.records.script.hold("note_verifications");
     let looking = actix::spawn({
@@ -85,14 +85,14 @@ async fn a_content_that_is_moved_while_it_is_mended_keeps_the_copy_that_it_has_n
     });
     eventually("it has looked", || scene.records.script.calls("note_verifications").len() == 1).await;
     let good = scene.read(hash).await.expect("good bytes");
-    scene.copy(hash, Tier::Warm).await;
+    scene.copy(hash, StorageTier::Warm).await;
     let now = scene.clock.now();
-    scene.records.begin_move(hash, Tier::Warm, now, now).await.expect("begun");
-    assert!(scene.records.switch_tier(hash, Tier::Warm, now).await.expect("switched"));
-    scene.blobs.lose_copy(hash, Tier::Hot);
+    scene.records.begin_move(hash, StorageTier::Warm, now, now).await.expect("begun");
+    assert!(scene.records.switch_tier(hash, StorageTier::Warm, now).await.expect("switched"));
+    scene.blobs.lose_copy(hash, StorageTier::Hot);
     drop(held);
     let verified = looking.await.expect("no panic").expect("looked").expect("stored");
-    assert_eq!((findings(&verified), verified.quarantined), (vec![(Tier::Warm, Finding::Intact)], false));
+    assert_eq!((findings(&verified), verified.quarantined), (vec![(StorageTier::Warm, Finding::Intact)], false));
     assert_eq!(scene.read(hash).await.expect("readable"), good);
     assert!(!instance.store.quarantine().holds(hash));
 }
@@ -102,7 +102,7 @@ async fn a_lost_content_that_comes_again_while_it_is_looked_for_is_not_kept_from
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.stored(1));
     let good = scene.read(hash).await.expect("good bytes");
-    scene.blobs.lose_copy(hash, Tier::Hot);
+    scene.blobs.lose_copy(hash, StorageTier::Hot);
     let held = scene.records.script.hold("quarantine");
     let looking = actix::spawn({
         let verifier = instance.verifier.clone();
@@ -112,7 +112,7 @@ async fn a_lost_content_that_comes_again_while_it_is_looked_for_is_not_kept_from
     scene.blobs.put(good);
     drop(held);
     let verified = looking.await.expect("no panic").expect("looked").expect("stored");
-    assert_eq!((findings(&verified), verified.quarantined), (vec![(Tier::Hot, Finding::Intact)], false));
+    assert_eq!((findings(&verified), verified.quarantined), (vec![(StorageTier::Hot, Finding::Intact)], false));
     assert!(!instance.store.quarantine().holds(hash));
 }
 
@@ -122,11 +122,11 @@ async fn a_copy_that_cannot_be_read_is_written_anew_from_another_tier() {
     let (instance, hash) = (scene.instance(), scene.stored(1));
     let good = scene.read(hash).await.expect("good bytes");
     let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
-    scene.copy(hash, Tier::Cold).await;
-    scene.blobs.refuse_reads(hash, Tier::Hot);
+    scene.copy(hash, StorageTier::Cold).await;
+    scene.blobs.refuse_reads(hash, StorageTier::Hot);
     let verified = instance.verify(hash).await;
-    assert_eq!((&*verified.repaired, verified.quarantined), (&[Tier::Hot][..], false));
-    assert_eq!(findings(&verified), [(Tier::Cold, Finding::Intact)], "a copy that was not read has no finding");
+    assert_eq!((&*verified.repaired, verified.quarantined), (&[StorageTier::Hot][..], false));
+    assert_eq!(findings(&verified), [(StorageTier::Cold, Finding::Intact)], "a copy that was not read has no finding");
     assert_eq!(scene.read(hash).await.expect("readable"), good);
     assert!(!Arc::ptr_eq(&open, &instance.store.open(hash, SIZE as u64).await.expect("opened")));
 }
@@ -137,16 +137,16 @@ async fn a_copy_that_cannot_be_read_and_has_no_good_other_is_left_as_it_is() {
         let scene = Scene::new();
         let (instance, hash) = (scene.instance(), scene.stored(1));
         if has_other {
-            scene.copy(hash, Tier::Warm).await;
-            scene.rotten(hash, Tier::Warm);
+            scene.copy(hash, StorageTier::Warm).await;
+            scene.rotten(hash, StorageTier::Warm);
         }
-        scene.blobs.refuse_reads(hash, Tier::Hot);
+        scene.blobs.refuse_reads(hash, StorageTier::Hot);
         let before = scene.blobs.tiers_of(hash);
         for kind in [VerificationKind::OnDemand, VerificationKind::Walk] {
             let looked = instance.verifier.verify(hash, kind, None).await;
             assert!(matches!(looked, Err(PortError::Unavailable { .. })), "{looked:?}");
         }
-        let moved = instance.move_to(hash, Tier::Cold).await;
+        let moved = instance.move_to(hash, StorageTier::Cold).await;
         assert!(matches!(moved, Err(MoveError::Port(PortError::Unavailable { .. }))), "{moved:?}");
         assert!(!instance.store.quarantine().holds(hash));
         assert_eq!(scene.blobs.tiers_of(hash), before);
@@ -157,9 +157,9 @@ async fn a_copy_that_cannot_be_read_and_has_no_good_other_is_left_as_it_is() {
 async fn a_content_is_not_taken_for_lost_while_a_tier_is_away_that_may_have_it() {
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.stored(1));
-    scene.copy(hash, Tier::Cold).await;
-    scene.blobs.lose_copy(hash, Tier::Hot);
-    scene.blobs.refuse_reads(hash, Tier::Cold);
+    scene.copy(hash, StorageTier::Cold).await;
+    scene.blobs.lose_copy(hash, StorageTier::Hot);
+    scene.blobs.refuse_reads(hash, StorageTier::Cold);
     let looked = instance.verifier.verify(hash, VerificationKind::Walk, None).await;
     assert!(matches!(looked, Err(PortError::Unavailable { .. })), "{looked:?}");
     assert!(!instance.store.quarantine().holds(hash));
@@ -169,12 +169,12 @@ async fn a_content_is_not_taken_for_lost_while_a_tier_is_away_that_may_have_it()
 async fn a_reader_that_finds_a_file_unreadable_sets_off_a_look_and_opens_it_anew() {
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.stored(1));
-    scene.copy(hash, Tier::Cold).await;
-    scene.blobs.refuse_reads(hash, Tier::Hot);
+    scene.copy(hash, StorageTier::Cold).await;
+    scene.blobs.refuse_reads(hash, StorageTier::Hot);
     let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
     assert!(instance.store.read(&open, 0..10, 10).await.is_err());
     assert_eq!(instance.store.next_suspect().await, hash);
-    assert_eq!(instance.verify(hash).await.repaired, [Tier::Hot]);
+    assert_eq!(instance.verify(hash).await.repaired, [StorageTier::Hot]);
     let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
     instance.store.read(&open, 0..10, 10).await.expect("read");
 }
@@ -183,11 +183,11 @@ async fn a_reader_that_finds_a_file_unreadable_sets_off_a_look_and_opens_it_anew
 async fn what_a_reader_finds_damaged_is_mended_however_slow_the_walk_is() {
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.stored(1));
-    scene.copy(hash, Tier::Cold).await;
-    scene.rotten(hash, Tier::Hot);
+    scene.copy(hash, StorageTier::Cold).await;
+    scene.rotten(hash, StorageTier::Hot);
     // At this rate a verification would take weeks.
-    let settings = KeeperSettings { verify_rate: Some(1), ..settings() };
-    let keeper = StorageKeeper::start(instance.deps.clone(), settings, &Arbiter::current());
+    let settings = MaintenanceSettings { verify_rate: Some(1), ..settings() };
+    let keeper = StorageMaintenance::start(instance.deps.clone(), settings, &Arbiter::current());
     let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
     assert!(instance.store.read(&open, SIZE as u64 - 10..SIZE as u64, 10).await.is_err());
     eventually("it is mended", || instance.verifier.counters().repaired.load(Relaxed) == 1).await;
@@ -200,12 +200,12 @@ async fn content_moves_away_from_a_copy_that_cannot_be_read() {
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.stored(1));
     let good = scene.read(hash).await.expect("good bytes");
-    scene.copy(hash, Tier::Warm).await;
-    scene.blobs.refuse_reads(hash, Tier::Hot);
-    instance.move_to(hash, Tier::Cold).await.expect("moved");
-    assert_eq!(scene.records.tier(hash), Some(Tier::Cold));
-    scene.blobs.lose_copy(hash, Tier::Hot);
-    scene.blobs.lose_copy(hash, Tier::Warm);
+    scene.copy(hash, StorageTier::Warm).await;
+    scene.blobs.refuse_reads(hash, StorageTier::Hot);
+    instance.move_to(hash, StorageTier::Cold).await.expect("moved");
+    assert_eq!(scene.records.tier(hash), Some(StorageTier::Cold));
+    scene.blobs.lose_copy(hash, StorageTier::Hot);
+    scene.blobs.lose_copy(hash, StorageTier::Warm);
     assert_eq!(scene.read(hash).await.expect("readable"), good);
 }
 
@@ -216,19 +216,21 @@ async fn a_move_that_has_no_room_keeps_nobody_from_making_some() {
     // Moves with only their old copies left, and an abandoned one that fails for lack of space.
     let done = [scene.moved_away(1).await, scene.moved_away(2).await];
     let stuck = scene.stored(3);
-    let Begun::Ours(_) = instance.mover.begin(stuck, Tier::Warm).await.expect("begun") else { panic!("it is ours") };
+    let MoveStart::Ours(_) = instance.mover.begin(stuck, StorageTier::Warm).await.expect("begun") else {
+        panic!("it is ours")
+    };
     scene.clock.advance(Duration::from_secs(601));
     scene.blobs.script().next("write", [Fault::Full]);
     // And the removal for the first of the others fails this time.
     scene.blobs.script().next("remove_copy", [Fault::Unavailable]);
     assert!(instance.keeper.end_moves().await.is_err());
-    let cleared: Vec<_> = done.iter().filter(|&&hash| scene.blobs.tiers_of(hash) == [Tier::Cold]).collect();
+    let cleared: Vec<_> = done.iter().filter(|&&hash| scene.blobs.tiers_of(hash) == [StorageTier::Cold]).collect();
     assert_eq!(cleared.len(), 1);
     assert_eq!(scene.records.known_move(stuck).map(|at| at.state), Some(MoveState::Copying));
     scene.clock.advance(Duration::from_secs(31));
     instance.keeper.end_moves().await.expect("there is room now");
-    assert!(done.iter().all(|&hash| scene.blobs.tiers_of(hash) == [Tier::Cold]));
-    assert_eq!(scene.records.tier(stuck), Some(Tier::Warm));
+    assert!(done.iter().all(|&hash| scene.blobs.tiers_of(hash) == [StorageTier::Cold]));
+    assert_eq!(scene.records.tier(stuck), Some(StorageTier::Warm));
 }
 
 #[actix::test]
@@ -238,12 +240,14 @@ async fn old_copies_are_not_removed_for_a_move_that_has_turned_round() {
     let hash = scene.moved_away(1).await;
     let listed = scene.records.known_move(hash).expect("its old copy is there");
     // After it was listed, it went on to another tier.
-    let Begun::Ours(at) = instance.mover.begin(hash, Tier::Warm).await.expect("begun") else { panic!("it is ours") };
-    scene.copy(hash, Tier::Warm).await;
+    let MoveStart::Ours(at) = instance.mover.begin(hash, StorageTier::Warm).await.expect("begun") else {
+        panic!("it is ours")
+    };
+    scene.copy(hash, StorageTier::Warm).await;
     assert!(instance.mover.clear(&listed).await.expect("nothing to do"));
-    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm, Tier::Cold]);
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Warm, StorageTier::Cold]);
     instance.mover.carry_out(&at, None).await.expect("moved");
-    assert_eq!(scene.records.tier(hash), Some(Tier::Warm));
+    assert_eq!(scene.records.tier(hash), Some(StorageTier::Warm));
 }
 
 #[actix::test]
@@ -256,13 +260,13 @@ async fn all_that_is_in_quarantine_is_looked_at_again_whatever_is_wrong_with_one
         let bytes = format!("content {number}");
         let size = bytes.len() as u64;
         let hash = scene.blobs.put(bytes);
-        scene.records.put(hash, size, Tier::Hot, scene.clock.now());
+        scene.records.put(hash, size, StorageTier::Hot, scene.clock.now());
         assert!(scene.records.quarantine(hash, scene.clock.now()).await.expect("kept"));
         kept.push(hash);
     }
     kept.sort_unstable();
     instance.store.quarantine().load(&*scene.records).await.expect("read");
-    scene.blobs.refuse_reads(kept[0], Tier::Hot);
+    scene.blobs.refuse_reads(kept[0], StorageTier::Hot);
     instance.keeper.recheck().await.expect("looked");
     assert_eq!(scene.records.quarantined(None, 10).await.expect("a page"), kept[..1]);
 }

@@ -19,8 +19,8 @@ async fn a_node_drops_what_it_holds_and_stops_streams_that_no_receipt_covers_any
         rig.acquire(&kept, Demand::Whole).await.expect("let in").settle(completed(100));
         rig.settled().await;
         let earlier = rig.ledger.dump();
-        let beats = rig.ledger.script.calls("heartbeat").len();
-        eventually("the node lives on", || rig.ledger.script.calls("heartbeat").len() > beats + 2).await;
+        let heartbeats = rig.ledger.script.calls("heartbeat").len();
+        eventually("the node lives on", || rig.ledger.script.calls("heartbeat").len() > heartbeats + 2).await;
         let later = rig.receipt(bytes(10_000), 100);
         let (lost, covered) = (rig.acquire(&later, Demand::Whole).await, rig.acquire(&kept, Demand::Whole).await);
         let (lost, covered) = (lost.expect("let in"), covered.expect("let in"));

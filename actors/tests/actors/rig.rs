@@ -11,7 +11,7 @@ use penstock_actors::{
         watch::{ClockWatch, WatchSettings},
     },
     content::{
-        delivery::{Delivery, Order, Plan},
+        delivery::{Delivery, DeliveryOrder, DeliveryPlan},
         reader::{ContentSettings, Verify},
         upload::IngestSettings,
     },
@@ -20,18 +20,18 @@ use penstock_actors::{
     node::{Node, NodeSettings, Observers, Ports, janitor::JanitorSettings},
     ports::{PortResult, ReceiptView},
     quota::{
-        book::{Ask, BookSettings, Demand},
-        cache::{Ended, QuotaSettings, Reservation},
+        book::{BookSettings, Demand, StreamAsk},
+        cache::{QuotaSettings, Reservation, StreamEnd},
         refusal::Refusal,
         usage_batch::BatchLimits,
         usage_batcher::UsageSettings,
     },
-    storage::maintenance::KeeperSettings,
+    storage::maintenance::MaintenanceSettings,
     testkit::{
         clock::ManualClock,
         connection::TestConnection,
         memory_blobs::{MemoryBlobs, hash_of},
-        memory_governance::MemoryPolicies,
+        memory_governance::MemoryGovernancePolicies,
         memory_index::MemoryIndex,
         memory_installations::MemoryInstallations,
         memory_records::MemoryRecords,
@@ -75,7 +75,7 @@ pub(crate) struct World {
     pub(crate) shared: Arc<MemoryState>,
     pub(crate) blobs: MemoryBlobs,
     pub(crate) index: Arc<MemoryIndex>,
-    pub(crate) policies: Arc<MemoryPolicies>,
+    pub(crate) policies: Arc<MemoryGovernancePolicies>,
     pub(crate) records: Arc<MemoryRecords>,
     pub(crate) installations: Arc<MemoryInstallations>,
 }
@@ -122,8 +122,8 @@ pub(crate) struct Right {
 }
 
 impl Right {
-    pub(crate) const fn ask(&self, demand: Demand) -> Ask {
-        Ask { receipt_id: self.id, content_hash: self.hash, demand }
+    pub(crate) const fn ask(&self, demand: Demand) -> StreamAsk {
+        StreamAsk { receipt_id: self.id, content_hash: self.hash, demand }
     }
 }
 
@@ -227,7 +227,7 @@ pub(crate) fn settings() -> NodeSettings {
             policy_retention: Duration::from_secs(400 * 86_400),
             months_ahead: 3,
         },
-        storage: KeeperSettings {
+        storage: MaintenanceSettings {
             interval: Duration::from_secs(3600),
             verify_rate: None,
             verify_every: Duration::from_secs(86_400),
@@ -291,14 +291,14 @@ impl Rig {
     /// Opens the body of a stream of a whole content.
     pub(crate) async fn deliver(&self, right: &Right) -> Delivery {
         let reservation = self.acquire(right, Demand::Whole).await.expect("let in");
-        self.deliver_plan(reservation, Plan::single(0..right.size)).await
+        self.deliver_plan(reservation, DeliveryPlan::single(0..right.size)).await
     }
 
-    pub(crate) async fn deliver_plan(&self, reservation: Reservation, plan: Plan) -> Delivery {
+    pub(crate) async fn deliver_plan(&self, reservation: Reservation, plan: DeliveryPlan) -> Delivery {
         self.open(reservation, plan).await.expect("readable")
     }
 
-    pub(crate) async fn open(&self, reservation: Reservation, plan: Plan) -> PortResult<Delivery> {
+    pub(crate) async fn open(&self, reservation: Reservation, plan: DeliveryPlan) -> PortResult<Delivery> {
         self.open_to(&TestConnection::new(), reservation, plan).await
     }
 
@@ -307,11 +307,11 @@ impl Rig {
         &self,
         connection: &Arc<TestConnection>,
         reservation: Reservation,
-        plan: Plan,
+        plan: DeliveryPlan,
     ) -> PortResult<Delivery> {
         let permit = self.node.streams.try_admit(1).expect("room for a stream");
         let connection = connection.weak();
-        self.node.deliver(Order { plan, reservation, permit, connection }).await
+        self.node.deliver(DeliveryOrder { plan, reservation, permit, connection }).await
     }
 
     /// Round trips for refills so far.
@@ -395,11 +395,11 @@ impl Drop for Rig {
 }
 
 /// A stream that sent this many bytes and finished.
-pub(crate) const fn completed(bytes_sent: u64) -> Ended {
-    Ended { bytes_sent, position: bytes_sent, outcome: Outcome::Completed }
+pub(crate) const fn completed(bytes_sent: u64) -> StreamEnd {
+    StreamEnd { bytes_sent, position: bytes_sent, outcome: Outcome::Completed }
 }
 
 /// A stream whose client left after this many bytes.
-pub(crate) const fn aborted(bytes_sent: u64) -> Ended {
-    Ended { bytes_sent, position: bytes_sent, outcome: Outcome::Aborted }
+pub(crate) const fn aborted(bytes_sent: u64) -> StreamEnd {
+    StreamEnd { bytes_sent, position: bytes_sent, outcome: Outcome::Aborted }
 }

@@ -9,12 +9,12 @@ use penstock_actors::{
         reader::{ContentSettings, ContentStore, Verify},
     },
     ids::{ContentHash, NodeId},
-    model::{Finding, LEAF_BYTES, MoveState, StorageTask, Tier, VerificationKind},
+    model::{Finding, LEAF_BYTES, MoveState, StorageTask, StorageTier, VerificationKind},
     ports::{BlobStore as _, PortError, StorageRecords as _, Tag},
     storage::{
-        last_access::LastUses,
-        maintenance::{Keeper, KeeperDeps, KeeperSettings},
-        mover::{Begun, MoveError, Mover},
+        last_access::LastAccess,
+        maintenance::{MaintenanceDeps, MaintenanceJobs, MaintenanceSettings},
+        mover::{MoveError, MoveStart, Mover},
         verifier::{Verified, Verifier, VerifierDeps},
     },
     testkit::{
@@ -46,13 +46,13 @@ pub(crate) struct Instance {
     pub(crate) store: ContentStore,
     pub(crate) verifier: Verifier,
     pub(crate) mover: Mover,
-    pub(crate) keeper: Keeper,
-    pub(crate) deps: KeeperDeps,
-    uses: Arc<LastUses>,
+    pub(crate) keeper: MaintenanceJobs,
+    pub(crate) deps: MaintenanceDeps,
+    uses: Arc<LastAccess>,
 }
 
-pub(crate) fn settings() -> KeeperSettings {
-    KeeperSettings {
+pub(crate) fn settings() -> MaintenanceSettings {
+    MaintenanceSettings {
         interval: Duration::from_secs(1),
         verify_rate: Some(1 << 40),
         verify_every: 30 * DAY,
@@ -83,8 +83,8 @@ impl Scene {
             io: Handle::current(),
             missing_per_hour: settings().missing_per_hour,
         });
-        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastUses>::default());
-        let deps = KeeperDeps {
+        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastAccess>::default());
+        let deps = MaintenanceDeps {
             records: self.records.clone(),
             content: store.clone(),
             verifier: verifier.clone(),
@@ -94,7 +94,7 @@ impl Scene {
             watch: watch_of(&self.clock),
             node,
         };
-        Instance { store, verifier, mover, keeper: Keeper::new(deps.clone(), settings()), deps, uses }
+        Instance { store, verifier, mover, keeper: MaintenanceJobs::new(deps.clone(), settings()), deps, uses }
     }
 
     /// Content that is stored in the hot tier.
@@ -102,7 +102,7 @@ impl Scene {
         let mut bytes = content(SIZE);
         bytes[0] = seed;
         let hash = self.blobs.put(bytes);
-        self.records.put(hash, SIZE as u64, Tier::Hot, self.clock.now());
+        self.records.put(hash, SIZE as u64, StorageTier::Hot, self.clock.now());
         hash
     }
 
@@ -112,7 +112,7 @@ impl Scene {
         blob.source.read_at(0, usize::try_from(blob.size_bytes).expect("small")).await
     }
 
-    pub(crate) async fn copy(&self, hash: ContentHash, tier: Tier) {
+    pub(crate) async fn copy(&self, hash: ContentHash, tier: StorageTier) {
         let bytes = self.read(hash).await.expect("a good copy");
         let leaves: Vec<_> = bytes.chunks(LEAF_BYTES as usize).map(leaf_hash).collect();
         let mut sink = self.blobs.create_copy(tier).await.expect("a sink");
@@ -120,7 +120,7 @@ impl Scene {
         sink.commit(hash, &leaves).await.expect("committed");
     }
 
-    pub(crate) fn rotten(&self, hash: ContentHash, tier: Tier) {
+    pub(crate) fn rotten(&self, hash: ContentHash, tier: StorageTier) {
         let mut bytes = content(SIZE);
         bytes[SIZE - 1] ^= 1;
         self.blobs.damage_copy(hash, tier, bytes);
@@ -137,15 +137,15 @@ impl Instance {
         verified.expect("looked").expect("stored")
     }
 
-    pub(crate) async fn move_to(&self, hash: ContentHash, to: Tier) -> Result<(), MoveError> {
+    pub(crate) async fn move_to(&self, hash: ContentHash, to: StorageTier) -> Result<(), MoveError> {
         match self.mover.begin(hash, to).await? {
-            Begun::Ours(at) => self.mover.carry_out(&at, None).await,
-            Begun::Known(_) => Ok(()),
+            MoveStart::Ours(at) => self.mover.carry_out(&at, None).await,
+            MoveStart::Known(_) => Ok(()),
         }
     }
 }
 
-pub(crate) fn findings(verified: &Verified) -> Vec<(Tier, Finding)> {
+pub(crate) fn findings(verified: &Verified) -> Vec<(StorageTier, Finding)> {
     verified.copies.iter().map(|copy| (copy.tier, copy.finding)).collect()
 }
 
@@ -154,7 +154,7 @@ async fn a_good_copy_is_found_intact_and_put_down() {
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.stored(1));
     let verified = instance.verify(hash).await;
-    assert_eq!((findings(&verified), verified.quarantined), (vec![(Tier::Hot, Finding::Intact)], false));
+    assert_eq!((findings(&verified), verified.quarantined), (vec![(StorageTier::Hot, Finding::Intact)], false));
     let looks = scene.records.looks();
     assert_eq!((looks.len(), looks[0].kind, looks[0].found_bytes), (1, VerificationKind::OnDemand, Some(SIZE as u64)));
     let unknown = instance.verifier.verify(ContentHash::from_bytes([9; 32]), VerificationKind::OnDemand, None).await;
@@ -166,9 +166,9 @@ async fn damage_without_a_good_copy_is_kept_from_readers_until_good_bytes_come()
     let scene = Scene::new();
     type Damage = fn(&Scene, ContentHash);
     let cases: [(Finding, Damage); 3] = [
-        (Finding::Corrupt, |scene, hash| scene.rotten(hash, Tier::Hot)),
-        (Finding::WrongSize, |scene, hash| scene.blobs.damage_copy(hash, Tier::Hot, content(SIZE - 5))),
-        (Finding::Missing, |scene, hash| scene.blobs.lose_copy(hash, Tier::Hot)),
+        (Finding::Corrupt, |scene, hash| scene.rotten(hash, StorageTier::Hot)),
+        (Finding::WrongSize, |scene, hash| scene.blobs.damage_copy(hash, StorageTier::Hot, content(SIZE - 5))),
+        (Finding::Missing, |scene, hash| scene.blobs.lose_copy(hash, StorageTier::Hot)),
     ];
     for (seed, (finding, damage)) in (1..).zip(cases) {
         let (instance, hash) = (scene.instance(), scene.stored(seed));
@@ -178,7 +178,7 @@ async fn damage_without_a_good_copy_is_kept_from_readers_until_good_bytes_come()
         instance.store.read(&open, 0..10, 10).await.expect("read");
         damage(&scene, hash);
         let verified = instance.verify(hash).await;
-        assert_eq!((findings(&verified), verified.quarantined), (vec![(Tier::Hot, finding)], true));
+        assert_eq!((findings(&verified), verified.quarantined), (vec![(StorageTier::Hot, finding)], true));
         assert!(matches!(instance.store.open(hash, SIZE as u64).await, Err(PortError::Corrupt(_))));
         assert!(matches!(instance.store.read(&open, 0..10, 10).await, Err(PortError::Corrupt(_))));
         assert_eq!(scene.records.quarantined(None, 10).await.expect("a page"), [hash]);
@@ -199,24 +199,24 @@ async fn a_damaged_copy_is_mended_from_another_tier() {
     for (seed, lost) in (1..).zip([false, true]) {
         let hash = scene.stored(seed);
         let good = scene.read(hash).await.expect("good bytes");
-        scene.copy(hash, Tier::Cold).await;
+        scene.copy(hash, StorageTier::Cold).await;
         if lost {
-            scene.blobs.lose_copy(hash, Tier::Hot);
+            scene.blobs.lose_copy(hash, StorageTier::Hot);
         } else {
-            scene.rotten(hash, Tier::Hot);
+            scene.rotten(hash, StorageTier::Hot);
         }
         let verified = instance.verify(hash).await;
-        assert_eq!((verified.repaired.as_slice(), verified.quarantined), ([Tier::Hot].as_slice(), false));
+        assert_eq!((verified.repaired.as_slice(), verified.quarantined), ([StorageTier::Hot].as_slice(), false));
         assert_eq!(scene.read(hash).await.expect("readable"), good);
         let verified = instance.verify(hash).await;
-        assert_eq!(findings(&verified), [(Tier::Hot, Finding::Intact), (Tier::Cold, Finding::Intact)]);
+        assert_eq!(findings(&verified), [(StorageTier::Hot, Finding::Intact), (StorageTier::Cold, Finding::Intact)]);
     }
     // A copy that is not needed is not repaired, but removed.
     let hash = scene.stored(9);
-    scene.copy(hash, Tier::Warm).await;
-    scene.rotten(hash, Tier::Warm);
+    scene.copy(hash, StorageTier::Warm).await;
+    scene.rotten(hash, StorageTier::Warm);
     assert!(!instance.verify(hash).await.quarantined);
-    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot]);
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot]);
     assert!(scene.records.quarantined(None, 10).await.expect("a page").is_empty());
 }
 
@@ -225,8 +225,8 @@ async fn a_repair_that_breaks_off_leaves_the_quarantine_and_the_next_look_ends_i
     for call in ["create_copy", "write", "commit"] {
         let scene = Scene::new();
         let (instance, hash) = (scene.instance(), scene.stored(1));
-        scene.copy(hash, Tier::Cold).await;
-        scene.rotten(hash, Tier::Hot);
+        scene.copy(hash, StorageTier::Cold).await;
+        scene.rotten(hash, StorageTier::Hot);
         scene.blobs.script().next(call, [Fault::Unavailable]);
         assert!(instance.verifier.verify(hash, VerificationKind::Walk, None).await.is_err(), "{call}");
         assert!(matches!(instance.store.open(hash, SIZE as u64).await, Err(PortError::Corrupt(_))), "{call}");
@@ -240,7 +240,7 @@ async fn every_instance_hears_what_is_kept_from_readers() {
     let scene = Scene::new();
     let (one, other, hash) = (scene.instance(), scene.instance(), scene.stored(1));
     tokio::spawn(quarantine_sync::follow(other.store.clone(), scene.records.clone()));
-    scene.rotten(hash, Tier::Hot);
+    scene.rotten(hash, StorageTier::Hot);
     assert!(one.verify(hash).await.quarantined);
     other.store.quarantine().heard(Some(&Tag::Content(hash)));
     eventually("the other instance refuses it", || other.store.quarantine().holds(hash)).await;
@@ -265,22 +265,22 @@ async fn a_move_that_breaks_at_any_step_is_ended_by_another_instance_and_never_n
                 let script: &Script = if in_store { scene.blobs.script() } else { &scene.records.script };
                 script.next(call, std::iter::repeat_n(None, nth).chain([Some(fault)]));
                 // It may break before it was recorded: then the caller gets the error, and asks again.
-                let asked = scene.instance().move_to(hash, Tier::Cold).await;
+                let asked = scene.instance().move_to(hash, StorageTier::Cold).await;
                 // A move may have fewer such calls.
                 script.end();
                 let what = format!("{call} {nth} {fault:?} {asked:?}");
                 assert_eq!(scene.read(hash).await.expect("readable"), good, "{what}");
                 let other = scene.instance();
                 if scene.records.known_move(hash).is_none() {
-                    other.move_to(hash, Tier::Cold).await.expect("moved");
+                    other.move_to(hash, StorageTier::Cold).await.expect("moved");
                 }
                 for _ in 0..3 {
                     scene.clock.advance(Duration::from_secs(601));
                     let _ = other.keeper.end_moves().await;
                     assert_eq!(scene.read(hash).await.expect("readable"), good, "{what}");
                 }
-                assert_eq!(scene.blobs.tiers_of(hash), [Tier::Cold], "{what}");
-                assert_eq!(scene.records.tier(hash), Some(Tier::Cold), "{what}");
+                assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Cold], "{what}");
+                assert_eq!(scene.records.tier(hash), Some(StorageTier::Cold), "{what}");
                 assert_eq!(scene.records.known_move(hash), None, "{what}");
                 assert_eq!(scene.blobs.unfinished(), 0, "{what}");
                 assert!(!other.verify(hash).await.quarantined, "{what}");
@@ -294,17 +294,17 @@ async fn old_copies_stay_for_the_grace_period_and_go_only_when_the_new_one_stand
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.stored(1));
     let good = scene.read(hash).await.expect("good bytes");
-    instance.move_to(hash, Tier::Warm).await.expect("moved");
-    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm]);
+    instance.move_to(hash, StorageTier::Warm).await.expect("moved");
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Warm]);
     instance.keeper.end_moves().await.expect("nothing is due");
-    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm]);
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Warm]);
     // The new copy is lost before the old one is removed: the old one repairs it.
-    scene.blobs.lose_copy(hash, Tier::Warm);
+    scene.blobs.lose_copy(hash, StorageTier::Warm);
     scene.clock.advance(Duration::from_secs(601));
     instance.keeper.end_moves().await.expect("mended");
-    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Hot, Tier::Warm]);
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Warm]);
     instance.keeper.end_moves().await.expect("removed");
-    assert_eq!(scene.blobs.tiers_of(hash), [Tier::Warm]);
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Warm]);
     assert_eq!(scene.read(hash).await.expect("readable"), good);
 }
 
@@ -316,24 +316,31 @@ async fn a_content_is_moved_by_one_and_damaged_content_by_nobody() {
     let moving = actix::spawn({
         let mover = one.mover.clone();
         async move {
-            let Begun::Ours(at) = mover.begin(hash, Tier::Cold).await.expect("begun") else { panic!("it is ours") };
+            let MoveStart::Ours(at) = mover.begin(hash, StorageTier::Cold).await.expect("begun") else {
+                panic!("it is ours")
+            };
             mover.carry_out(&at, None).await
         }
     });
     eventually("it is being copied", || scene.blobs.script().calls("commit").len() == 1).await;
     assert!(
-        matches!(other.mover.begin(hash, Tier::Cold).await, Ok(Begun::Known(at)) if at.state == MoveState::Copying)
+        matches!(other.mover.begin(hash, StorageTier::Cold).await, Ok(MoveStart::Known(at)) if at.state == MoveState::Copying)
     );
-    assert!(matches!(other.mover.begin(hash, Tier::Warm).await, Err(MoveError::Busy(at)) if at.to == Tier::Cold));
+    assert!(
+        matches!(other.mover.begin(hash, StorageTier::Warm).await, Err(MoveError::Busy(at)) if at.to == StorageTier::Cold)
+    );
     drop(held);
     moving.await.expect("no panic").expect("moved");
 
     let damaged = scene.stored(2);
-    scene.rotten(damaged, Tier::Hot);
-    assert!(matches!(one.move_to(damaged, Tier::Cold).await, Err(MoveError::Damaged)));
+    scene.rotten(damaged, StorageTier::Hot);
+    assert!(matches!(one.move_to(damaged, StorageTier::Cold).await, Err(MoveError::Damaged)));
     assert_eq!(scene.records.known_move(damaged), None);
     assert!(one.store.quarantine().holds(damaged));
-    assert!(matches!(one.move_to(ContentHash::from_bytes([9; 32]), Tier::Cold).await, Err(MoveError::NotStored)));
+    assert!(matches!(
+        one.move_to(ContentHash::from_bytes([9; 32]), StorageTier::Cold).await,
+        Err(MoveError::NotStored)
+    ));
 }
 
 #[actix::test]
@@ -342,7 +349,7 @@ async fn the_walk_verifies_everything_once_a_lap_and_goes_on_where_it_was() {
     let instance = scene.instance();
     let mut stored: Vec<_> = (0..5).map(|seed| scene.stored(seed)).collect();
     stored.sort_unstable();
-    scene.rotten(stored[3], Tier::Hot);
+    scene.rotten(stored[3], StorageTier::Hot);
     // Another instance had come this far when it died.
     let dead = NodeId::random();
     let progress = penstock_actors::model::TaskProgress {
@@ -384,11 +391,11 @@ async fn content_goes_to_colder_tiers_by_its_last_use() {
         if day <= 32 {
             instance.uses.used(used, scene.clock.now());
         }
-        instance.keeper.tidy().await.expect("told");
+        instance.keeper.flush_and_prune().await.expect("told");
         instance.keeper.lifecycle().await.expect("a lap");
         ages.push((day, scene.records.tier(used).expect("stored"), scene.records.tier(unused).expect("stored")));
     }
-    use Tier::{Cold, Hot, Warm};
+    use StorageTier::{Cold, Hot, Warm};
     assert_eq!(
         ages,
         [(29, Hot, Hot), (32, Hot, Warm), (62, Hot, Warm), (63, Warm, Warm), (91, Warm, Cold), (123, Cold, Cold)]

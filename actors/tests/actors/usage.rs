@@ -15,7 +15,7 @@ use penstock_actors::{
     model::{Credit, LeaseSizing, Outcome, QuotaPolicy, UsageRow},
     ports::{Ledger as _, Release, Want},
     quota::{
-        node_epoch::NodeLife,
+        node_epoch::NodeEpochState,
         usage_batch::BatchLimits,
         usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
     },
@@ -31,14 +31,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Bench {
     world: World,
     usage: UsageHandle,
-    life: Arc<NodeLife>,
+    life: Arc<NodeEpochState>,
     arbiter: Arbiter,
 }
 
 impl Bench {
     async fn start(rows: usize) -> Self {
         let world = World::default();
-        let life = Arc::new(NodeLife::new(NodeId::random(), 1, world.clock.monotonic()));
+        let life = Arc::new(NodeEpochState::new(NodeId::random(), 1, world.clock.monotonic()));
         world.ledger.heartbeat(life.current(), PATIENCE).await.expect("known");
         let arbiter = Arbiter::new();
         let deps = UsageDeps { ledger: world.ledger.clone(), clock: world.clock.clone(), life: Arc::clone(&life) };

@@ -144,7 +144,7 @@ async fn a_value_past_its_time_is_served_while_one_refresh_runs() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_good_for_a_short_time_is_loaded_anew_once_after_it_on_all_instances() {
+async fn a_short_lived_value_is_loaded_once_for_all_instances_when_it_expires() {
     const SHORT: Duration = Duration::from_secs(5);
     let bench = Bench::default();
     bench.source.set("a", 1);
@@ -154,7 +154,7 @@ async fn a_value_that_is_good_for_a_short_time_is_loaded_anew_once_after_it_on_a
         let load = move || async move { source.load("a").await };
         // Odd values are good for a short time.
         let good_for = |value: &u64| if value % 2 == 1 { SHORT } else { Duration::MAX };
-        let value = instance.cache.get_good_for(CacheName::Assets, "a", &[tag("a")], good_for, load).await;
+        let value = instance.cache.get_with_ttl(CacheName::Assets, "a", &[tag("a")], good_for, load).await;
         *value.expect("loaded").expect("a value")
     };
     assert_eq!(read(&one).await, 1);

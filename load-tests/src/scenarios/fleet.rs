@@ -82,7 +82,7 @@ impl Fleet {
         findings: &mut Findings,
     ) -> anyhow::Result<()> {
         let tier = format!("load-test-{name}");
-        bench.api.put_policy(&tier, limits).await?;
+        bench.api.put_quota_policy(&tier, limits).await?;
         let mut wanted = Vec::new();
         for &size in &self.sizes {
             let content = Arc::new(Content::new(size as u64, size));

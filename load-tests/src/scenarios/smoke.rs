@@ -97,7 +97,7 @@ impl Smoke {
     /// A tier that pays for a few streams and one byte less than one more.
     async fn use_up_a_quota(&self, bench: &Bench, content: &Arc<Content>, all: &mut Tally) -> anyhow::Result<Check> {
         let limit = content.len() * (QUOTA_STREAMS + 1) - 1;
-        bench.api.put_policy(TIER, &json!({"bytesPerMonth": limit})).await?;
+        bench.api.put_quota_policy(TIER, &json!({"bytesPerMonth": limit})).await?;
         let wanted = bench.prepare(content, TIER, 1).await?.remove(0);
         let mut right = 0;
         let refused = loop {

@@ -11,18 +11,18 @@ use penstock_actors::{
     ports::{CacheName, CacheTag, Catalog, NewAssetError, PortResult, Tag},
 };
 
-use crate::popularity::Uses;
+use crate::popularity::Popularity;
 
 /// The catalogue, with assets from the cache.
 pub struct CachedCatalog {
     inner: Arc<dyn Catalog>,
     cache: TieredCache,
-    uses: Arc<Uses>,
+    uses: Arc<Popularity>,
 }
 
 impl CachedCatalog {
     /// Counts reads of assets in `uses`.
-    pub fn new(inner: Arc<dyn Catalog>, cache: TieredCache, uses: Arc<Uses>) -> Self {
+    pub fn new(inner: Arc<dyn Catalog>, cache: TieredCache, uses: Arc<Popularity>) -> Self {
         Self { inner, cache, uses }
     }
 

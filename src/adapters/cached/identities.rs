@@ -8,7 +8,7 @@ use penstock_actors::{
     cache::TieredCache,
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{Bound, CacheName, CacheTag, Identities, PortResult, Tag},
+    ports::{BindOutcome, CacheName, CacheTag, Identities, PortResult, Tag},
 };
 
 /// Identity keys, read from the cache.
@@ -32,7 +32,7 @@ impl Identities for CachedIdentities {
         Ok(found.map(|producer| *producer))
     }
 
-    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<Bound> {
+    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<BindOutcome> {
         let bound = self.inner.bind_identity(key, producer, now).await;
         self.cache.changed(&Tag::Identity(key)).await;
         bound

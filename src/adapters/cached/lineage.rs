@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     cache::TieredCache,
     ids::RunId,
-    model::{Direction, Graph, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, Walk},
+    model::{Direction, Graph, GraphWalk, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail},
     ports::{CacheName, CacheTag, Ingested, LineageStore, PortResult, Tag},
 };
 
@@ -50,12 +50,12 @@ impl LineageStore for CachedLineage {
         self.inner.node(key).await
     }
 
-    async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>> {
+    async fn graph(&self, walk: &GraphWalk) -> PortResult<Option<Arc<Graph>>> {
         let (inner, asked) = (Arc::clone(&self.inner), *walk);
         let load = move || async move { inner.graph(&asked).await };
         let good_for = |graph: &Arc<Graph>| if graph.late { LATE_FOR } else { Duration::MAX };
         let (key, tags) = (key_of(walk), [CacheTag::LINEAGE]);
-        let walked = self.cache.get_good_for(CacheName::Lineage, &key, &tags, good_for, load).await?;
+        let walked = self.cache.get_with_ttl(CacheName::Lineage, &key, &tags, good_for, load).await?;
         Ok(walked.map(Arc::unwrap_or_clone))
     }
 
@@ -69,7 +69,7 @@ impl LineageStore for CachedLineage {
 }
 
 /// All parameters of a walk except its time budget, which is the same for the whole instance.
-fn key_of(walk: &Walk) -> String {
+fn key_of(walk: &GraphWalk) -> String {
     let way = match walk.direction {
         Direction::Up => "up",
         Direction::Down => "down",
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    const WALK: Walk = Walk {
+    const WALK: GraphWalk = GraphWalk {
         root: NodeKey([7; 16]),
         direction: Direction::Both,
         depth: 4,
@@ -121,7 +121,7 @@ mod tests {
             Ok(None)
         }
 
-        async fn graph(&self, _: &Walk) -> PortResult<Option<Arc<Graph>>> {
+        async fn graph(&self, _: &GraphWalk) -> PortResult<Option<Arc<Graph>>> {
             let late = self.walks.fetch_add(1, SeqCst) < self.late;
             tokio::task::yield_now().await;
             Ok(Some(Arc::new(Graph { nodes: Vec::new(), edges: Vec::new(), truncated: late, late })))
@@ -173,11 +173,11 @@ mod tests {
     fn walks_that_differ_in_anything_have_keys_of_their_own() {
         let walk = WALK;
         let others = [
-            Walk { root: NodeKey([8; 16]), ..walk },
-            Walk { direction: Direction::Up, ..walk },
-            Walk { depth: 5, ..walk },
-            Walk { nodes: 100, ..walk },
-            Walk { edges: 100, ..walk },
+            GraphWalk { root: NodeKey([8; 16]), ..walk },
+            GraphWalk { direction: Direction::Up, ..walk },
+            GraphWalk { depth: 5, ..walk },
+            GraphWalk { nodes: 100, ..walk },
+            GraphWalk { edges: 100, ..walk },
         ];
         assert!(others.iter().all(|other| key_of(other) != key_of(&walk)));
     }

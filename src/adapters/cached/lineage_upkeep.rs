@@ -49,8 +49,8 @@ impl LineageUpkeep for CachedLineageUpkeep {
         self.inner.drop_days(token, day, limit).await
     }
 
-    async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
-        self.inner.crowded(most, limit).await
+    async fn oversized_namespaces(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
+        self.inner.oversized_namespaces(most, limit).await
     }
 
     async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {

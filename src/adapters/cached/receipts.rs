@@ -26,7 +26,7 @@ impl CachedReceipts {
 
 /// A receipt in its cached form: with its epoch, which clients do not see.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct CachedReceipt {
     receipt: Receipt,
     epoch: i64,
 }
@@ -43,7 +43,7 @@ impl Receipts for CachedReceipts {
         let inner = Arc::clone(&self.inner);
         let load = move || async move {
             let receipt = inner.receipt(id).await?;
-            Ok(receipt.map(|receipt| Kept { epoch: receipt.epoch, receipt }))
+            Ok(receipt.map(|receipt| CachedReceipt { epoch: receipt.epoch, receipt }))
         };
         let kept = self.cache.get(CacheName::Receipts, &id.to_string(), &[CacheTag::receipt(id)], load).await?;
         Ok(kept.map(|kept| Receipt { epoch: kept.epoch, ..kept.receipt.clone() }))
@@ -56,9 +56,9 @@ impl Receipts for CachedReceipts {
         change
     }
 
-    async fn put_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool> {
-        let put = self.inner.put_policy(policy, now).await;
-        self.cache.changed(&Tag::Policy(policy.policy_name.clone())).await;
+    async fn put_quota_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool> {
+        let put = self.inner.put_quota_policy(policy, now).await;
+        self.cache.changed(&Tag::QuotaPolicy(policy.policy_name.clone())).await;
         put
     }
 

@@ -18,7 +18,9 @@ use async_trait::async_trait;
 use penstock_actors::{
     cache::TieredCache,
     flow::admission::Admission,
-    ports::{CacheName, CacheTag, Facets, PortError, PortResult, Search, SearchPage, SearchPlace, Wish},
+    ports::{
+        CacheName, CacheTag, PortError, PortResult, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition,
+    },
 };
 use serde::Serialize;
 
@@ -72,24 +74,29 @@ fn key(kind: &str, question: &impl Serialize) -> PortResult<String> {
 
 #[async_trait]
 impl Search for CachedSearch {
-    async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage> {
-        let (inner, turns, asked) = (Arc::clone(&self.inner), self.turns.clone(), wish.clone());
+    async fn search(
+        &self,
+        filter: &SearchFilter,
+        behind: Option<SearchPosition>,
+        limit: u32,
+    ) -> PortResult<SearchPage> {
+        let (inner, turns, asked) = (Arc::clone(&self.inner), self.turns.clone(), filter.clone());
         let found = async move { in_turn(&turns, async move { inner.search(&asked, behind, limit).await }).await };
         if behind.is_some() {
             return found.await;
         }
         let load = move || async move { found.await.map(Some) };
-        let key = key("page", &(wish, limit))?;
+        let key = key("page", &(filter, limit))?;
         let page = self.cache.get(CacheName::Listings, &key, &[CacheTag::LISTINGS], load).await?;
         Ok(page.map(Arc::unwrap_or_clone).unwrap_or_default())
     }
 
-    async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets> {
-        let (inner, turns, asked) = (Arc::clone(&self.inner), self.turns.clone(), wish.clone());
+    async fn facets(&self, filter: &SearchFilter, most: u32, values: u32) -> PortResult<SearchFacets> {
+        let (inner, turns, asked) = (Arc::clone(&self.inner), self.turns.clone(), filter.clone());
         let load = move || async move {
             in_turn(&turns, async move { inner.facets(&asked, most, values).await.map(Some) }).await
         };
-        let key = key("facets", &(wish, most, values))?;
+        let key = key("facets", &(filter, most, values))?;
         let facets = self.cache.get(CacheName::Listings, &key, &[CacheTag::LISTINGS], load).await?;
         Ok(facets.map(Arc::unwrap_or_clone).unwrap_or_default())
     }

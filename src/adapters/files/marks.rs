@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use penstock_actors::{
     ids::{ContentHash, InstallationId, StoreId},
-    model::Tier,
+    model::StorageTier,
     ports::{Mark, PortError, PortResult, StoreMarks},
 };
 
@@ -27,21 +27,21 @@ use crate::adapters::store_mark;
 
 #[async_trait]
 impl StoreMarks for FileBlobs {
-    fn place(&self, tier: Tier) -> String {
+    fn place(&self, tier: StorageTier) -> String {
         let root = self.tiers.iter().find(|root| root.tier == tier);
         root.map(|root| root.layout.root().display().to_string()).unwrap_or_default()
     }
 
-    async fn mark(&self, tier: Tier) -> PortResult<Mark> {
+    async fn mark(&self, tier: StorageTier) -> PortResult<Mark> {
         self.blocking_in(tier, |layout| mark(layout)).await
     }
 
     /// A random id: folders on two machines may have the same path, and are different stores.
-    fn identify(&self, _: Tier, _: InstallationId) -> StoreId {
+    fn identify(&self, _: StorageTier, _: InstallationId) -> StoreId {
         StoreId::random()
     }
 
-    async fn set_mark(&self, tier: Tier, of: InstallationId, store: StoreId, replace: bool) -> PortResult<()> {
+    async fn set_mark(&self, tier: StorageTier, of: InstallationId, store: StoreId, replace: bool) -> PortResult<()> {
         self.blocking_in(tier, move |layout| {
             let root = layout.root();
             fs::create_dir_all(root).map_err(fault("create the folder", root))?;
@@ -59,11 +59,11 @@ impl StoreMarks for FileBlobs {
         .await
     }
 
-    async fn prepare(&self, tier: Tier) -> PortResult<()> {
+    async fn prepare(&self, tier: StorageTier) -> PortResult<()> {
         self.blocking_in(tier, |layout| prepare(layout)).await
     }
 
-    async fn sample(&self, tier: Tier, after: ContentHash, limit: usize) -> PortResult<Vec<ContentHash>> {
+    async fn sample(&self, tier: StorageTier, after: ContentHash, limit: usize) -> PortResult<Vec<ContentHash>> {
         self.blocking_in(tier, move |layout| {
             let listed = folder::list(layout, Some(after), Duration::ZERO, limit)?;
             Ok(listed.into_iter().map(|listed| listed.hash).collect())

@@ -10,11 +10,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use penstock_actors::ports::{OneUse, PortError, PortResult, Use, UseTerms};
+use penstock_actors::ports::{PortError, PortResult, ReplayCheck, ReplayKey, ReplayTerms};
 
 /// One-time uses, by the time at which their names were made.
 #[derive(Debug)]
-pub(in crate::adapters) struct Uses {
+pub(in crate::adapters) struct ReplayMemory {
     since: Timestamp,
     /// The newest creation time among the dropped names.
     gone: Timestamp,
@@ -23,13 +23,18 @@ pub(in crate::adapters) struct Uses {
     by_age: BinaryHeap<Reverse<(Timestamp, [u8; 32])>>,
 }
 
-impl Uses {
+impl ReplayMemory {
     pub(in crate::adapters) fn since(now: Timestamp) -> Self {
         Self { since: now, gone: Timestamp::MIN, done: HashSet::new(), by_age: BinaryHeap::new() }
     }
 
-    pub(in crate::adapters) fn once(&mut self, once: OneUse, terms: UseTerms, now: Timestamp) -> PortResult<Use> {
-        let UseTerms { window, ahead, uses } = terms;
+    pub(in crate::adapters) fn once(
+        &mut self,
+        once: ReplayKey,
+        terms: ReplayTerms,
+        now: Timestamp,
+    ) -> PortResult<ReplayCheck> {
+        let ReplayTerms { window, ahead, uses } = terms;
         let too_old = now.saturating_sub(window).unwrap_or(Timestamp::MIN);
         while let Some(Reverse((made_at, name))) = self.by_age.peek().copied()
             && made_at <= too_old
@@ -40,24 +45,24 @@ impl Uses {
         }
         let far = once.made_at.duration_since(now) > ahead.try_into().unwrap_or(jiff::SignedDuration::MAX);
         if once.made_at <= too_old || far {
-            return Ok(Use::Stale(now));
+            return Ok(ReplayCheck::Stale(now));
         }
         let remembered_from = self.since.saturating_add(ahead).unwrap_or(Timestamp::MAX);
         if once.made_at <= remembered_from {
-            return Ok(Use::Forgotten(remembered_from.duration_since(now).try_into().unwrap_or_default()));
+            return Ok(ReplayCheck::Forgotten(remembered_from.duration_since(now).try_into().unwrap_or_default()));
         }
         if once.made_at <= self.gone {
-            return Ok(Use::Stale(now));
+            return Ok(ReplayCheck::Stale(now));
         }
         if self.done.contains(&once.name) {
-            return Ok(Use::Again);
+            return Ok(ReplayCheck::Again);
         }
         if self.done.len() >= uses as usize {
             return Err(PortError::unavailable("the store of one-time uses", "it is full"));
         }
         self.done.insert(once.name);
         self.by_age.push(Reverse((once.made_at, once.name)));
-        Ok(Use::First)
+        Ok(ReplayCheck::First)
     }
 }
 
@@ -68,7 +73,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TERMS: UseTerms = UseTerms { window: Duration::from_secs(60), ahead: Duration::from_secs(5), uses: 1000 };
+    const TERMS: ReplayTerms =
+        ReplayTerms { window: Duration::from_secs(60), ahead: Duration::from_secs(5), uses: 1000 };
 
     fn second(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).expect("a valid time")
@@ -76,29 +82,29 @@ mod tests {
 
     #[test]
     fn what_was_made_before_is_forgotten_until_nothing_of_before_can_pass() {
-        let mut uses = Uses::since(second(0));
+        let mut uses = ReplayMemory::since(second(0));
         let mut ask = |made, now| {
-            uses.once(OneUse { name: [made as u8; 32], made_at: second(made) }, TERMS, second(now)).expect("room")
+            uses.once(ReplayKey { name: [made as u8; 32], made_at: second(made) }, TERMS, second(now)).expect("room")
         };
-        assert_eq!(ask(-1, 1), Use::Forgotten(Duration::from_secs(4)));
+        assert_eq!(ask(-1, 1), ReplayCheck::Forgotten(Duration::from_secs(4)));
         // By then the clock of the maker may have been ahead.
-        assert_eq!(ask(5, 4), Use::Forgotten(Duration::from_secs(1)));
-        assert_eq!(ask(6, 6), Use::First);
-        assert_eq!(ask(6, 65), Use::Again);
-        assert_eq!(ask(6, 66), Use::Stale(second(66)));
-        assert_eq!(ask(72, 66), Use::Stale(second(66)));
+        assert_eq!(ask(5, 4), ReplayCheck::Forgotten(Duration::from_secs(1)));
+        assert_eq!(ask(6, 6), ReplayCheck::First);
+        assert_eq!(ask(6, 65), ReplayCheck::Again);
+        assert_eq!(ask(6, 66), ReplayCheck::Stale(second(66)));
+        assert_eq!(ask(72, 66), ReplayCheck::Stale(second(66)));
     }
 
     #[test]
     fn a_clock_that_was_far_ahead_for_a_moment_shuts_nobody_out() {
-        let mut uses = Uses::since(second(0));
+        let mut uses = ReplayMemory::since(second(0));
         let mut ask = |name, made, now| {
-            uses.once(OneUse { name: [name; 32], made_at: second(made) }, TERMS, second(now)).expect("room")
+            uses.once(ReplayKey { name: [name; 32], made_at: second(made) }, TERMS, second(now)).expect("room")
         };
-        assert_eq!(ask(1, 10, 10), Use::First);
-        assert_eq!(ask(2, 11, 1_000_000), Use::Stale(second(1_000_000)));
-        assert_eq!(ask(1, 10, 12), Use::Stale(second(12)), "it was let go");
-        assert_eq!(ask(3, 12, 12), Use::First);
+        assert_eq!(ask(1, 10, 10), ReplayCheck::First);
+        assert_eq!(ask(2, 11, 1_000_000), ReplayCheck::Stale(second(1_000_000)));
+        assert_eq!(ask(1, 10, 12), ReplayCheck::Stale(second(12)), "it was let go");
+        assert_eq!(ask(3, 12, 12), ReplayCheck::First);
     }
 
     proptest! {
@@ -106,13 +112,13 @@ mod tests {
         fn nothing_is_the_first_twice_however_the_clock_jumps_and_the_window_changes(
             steps in prop::collection::vec((0_u8..20, 1_u64..400, 0_i64..400), 1..200),
         ) {
-            let mut uses = Uses::since(second(0));
+            let mut uses = ReplayMemory::since(second(0));
             let mut firsts = HashSet::new();
             for (name, window, now) in steps {
                 // A name stands for one thing, made at one time.
-                let once = OneUse { name: [name; 32], made_at: second(i64::from(name) * 17) };
-                let terms = UseTerms { window: Duration::from_secs(window), ..TERMS };
-                if uses.once(once, terms, second(now)).expect("room") == Use::First {
+                let once = ReplayKey { name: [name; 32], made_at: second(i64::from(name) * 17) };
+                let terms = ReplayTerms { window: Duration::from_secs(window), ..TERMS };
+                if uses.once(once, terms, second(now)).expect("room") == ReplayCheck::First {
                     prop_assert!(firsts.insert(name), "{name} twice");
                 }
                 prop_assert_eq!(uses.done.len(), uses.by_age.len());

@@ -11,14 +11,14 @@ use penstock_actors::{ids::SessionId, model::Session};
 #[derive(Debug)]
 pub(in crate::adapters) struct Sessions {
     bound: usize,
-    by_id: HashMap<SessionId, Kept>,
+    by_id: HashMap<SessionId, StoredSession>,
     /// Ids by the turn of their last use; as many as there are sessions.
     by_use: BTreeMap<u64, SessionId>,
     turn: u64,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct StoredSession {
     session: Session,
     expires: Instant,
     used: u64,
@@ -40,7 +40,7 @@ impl Sessions {
         }
         self.turn += 1;
         self.by_use.insert(self.turn, id);
-        self.by_id.insert(id, Kept { session, expires, used: self.turn });
+        self.by_id.insert(id, StoredSession { session, expires, used: self.turn });
     }
 
     /// Reads a session. This counts as a use but does not extend its life.
@@ -60,7 +60,7 @@ impl Sessions {
         Some(&mut kept.session)
     }
 
-    fn touch(&mut self, id: SessionId, now: Instant) -> Option<&mut Kept> {
+    fn touch(&mut self, id: SessionId, now: Instant) -> Option<&mut StoredSession> {
         if self.by_id.get(&id)?.expires <= now {
             self.remove(id);
             return None;

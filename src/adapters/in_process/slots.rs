@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Instant};
 
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::Slot,
+    ports::SlotGrant,
 };
 
 /// With fewer receipts than this, expired slots are not pruned: a pass is not worth it.
@@ -27,23 +27,23 @@ impl Slots {
         limit: u32,
         now: Instant,
         expires: Instant,
-    ) -> Slot {
+    ) -> SlotGrant {
         self.prune(now);
         let slots = self.by_receipt.entry(receipt).or_default();
         slots.retain(|&(_, expires)| expires > now);
         if let Some(held) = slots.iter_mut().find(|(holder, _)| *holder == stream) {
             held.1 = expires;
-            return Slot::Taken;
+            return SlotGrant::Taken;
         }
         if slots.len() >= limit as usize {
             let running = count(slots);
             if slots.is_empty() {
                 self.by_receipt.remove(&receipt);
             }
-            return Slot::Full(running);
+            return SlotGrant::Full(running);
         }
         slots.push((stream, expires));
-        Slot::Taken
+        SlotGrant::Taken
     }
 
     /// Keeps a slot until `expires`. An expired slot is not restored: another stream may hold it now.
@@ -119,7 +119,7 @@ mod tests {
     fn a_receipt_without_streams_takes_no_room() {
         let (mut slots, now) = (Slots::default(), Instant::now());
         let (receipt, stream) = (ReceiptId::random(), UsageId::next());
-        assert_eq!(slots.take(receipt, stream, 0, now, now), Slot::Full(0));
+        assert_eq!(slots.take(receipt, stream, 0, now, now), SlotGrant::Full(0));
         assert!(slots.by_receipt.is_empty());
         slots.take(receipt, stream, 1, now, now + Duration::from_secs(1));
         slots.release(receipt, stream);

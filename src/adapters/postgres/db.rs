@@ -17,9 +17,9 @@ use tokio_postgres::{
 
 use super::{
     StatementMode,
-    error::{POSTGRES, Verdict, from_statement, late, only_reads, told},
-    gate::Lane,
-    pool::{Pool, Taken},
+    error::{FaultScope, POSTGRES, from_statement, late, only_reads, told},
+    gate::PoolLane,
+    pool::{Pool, PooledConnection},
 };
 use crate::telemetry::DbMetrics;
 
@@ -43,16 +43,16 @@ const PING: Statement = Statement {
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 
 /// The result of a statement.
-struct Answer {
+struct StatementResult {
     rows: Vec<Row>,
     affected: u64,
 }
 
-/// Access to one server for calls of one [`Lane`].
+/// Access to one server for calls of one [`PoolLane`].
 #[derive(Clone)]
 pub(super) struct Db {
     pool: Pool,
-    lane: Lane,
+    lane: PoolLane,
     mode: StatementMode,
     statement_timeout: Duration,
     metrics: Arc<DbMetrics>,
@@ -66,11 +66,11 @@ impl Db {
         statement_timeout: Duration,
         metrics: Arc<DbMetrics>,
     ) -> Self {
-        Self { pool, lane: Lane::Request, mode, statement_timeout, metrics }
+        Self { pool, lane: PoolLane::Request, mode, statement_timeout, metrics }
     }
 
     /// The same access for calls of another lane.
-    pub(super) fn in_lane(&self, lane: Lane) -> Self {
+    pub(super) fn in_lane(&self, lane: PoolLane) -> Self {
         Self { lane, ..self.clone() }
     }
 
@@ -133,12 +133,16 @@ impl Db {
         Ok(row.is_some_and(|row| row.get("says_whose_it_is")))
     }
 
-    async fn run(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<Answer> {
+    async fn run(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<StatementResult> {
         self.run_on_one(statement, params).await.map(|(_client, answer)| answer)
     }
 
     /// Returns the result of a statement, with the connection that it ran on.
-    async fn run_on_one(&self, statement: &Statement, params: &[Param<'_>]) -> PortResult<(Taken, Answer)> {
+    async fn run_on_one(
+        &self,
+        statement: &Statement,
+        params: &[Param<'_>],
+    ) -> PortResult<(PooledConnection, StatementResult)> {
         let client = self.pool.get(self.lane).await?;
         match timeout(self.statement_timeout, self.ask(&client, statement, params)).await {
             Ok(Ok(answer)) => Ok((client, answer)),
@@ -151,16 +155,21 @@ impl Db {
     }
 
     /// Maps a failed statement to an error for the caller, and decides what happens to its connection.
-    fn failed(&self, client: Taken, error: &Error) -> PortError {
-        match Verdict::of(error) {
-            Verdict::Server => self.pool.leave(client, &told(error)),
-            Verdict::Connection => Pool::discard(client),
-            Verdict::Statement => {}
+    fn failed(&self, client: PooledConnection, error: &Error) -> PortError {
+        match FaultScope::of(error) {
+            FaultScope::Server => self.pool.leave(client, &told(error)),
+            FaultScope::Connection => Pool::discard(client),
+            FaultScope::Statement => {}
         }
         from_statement(error)
     }
 
-    async fn ask(&self, client: &ClientWrapper, statement: &Statement, params: &[Param<'_>]) -> Result<Answer, Error> {
+    async fn ask(
+        &self,
+        client: &ClientWrapper,
+        statement: &Statement,
+        params: &[Param<'_>],
+    ) -> Result<StatementResult, Error> {
         let params = params.iter().copied();
         let (trip, stream) = match self.mode {
             StatementMode::Named => {
@@ -187,7 +196,7 @@ impl Db {
             rows.push(row);
         }
         trip.succeeded();
-        Ok(Answer { rows, affected: stream.rows_affected().unwrap_or(0) })
+        Ok(StatementResult { rows, affected: stream.rows_affected().unwrap_or(0) })
     }
 }
 

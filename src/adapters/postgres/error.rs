@@ -6,7 +6,7 @@ use deadpool::managed::PoolError;
 use penstock_actors::ports::PortError;
 use tokio_postgres::Error;
 
-use super::{gate::Turned, reach::Unreached};
+use super::{gate::GateRefusal, reach::NoUsableServer};
 
 pub(super) const POSTGRES: &str = "postgresql";
 
@@ -55,7 +55,7 @@ const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
 /// What a failed statement says about its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum FaultScope {
     /// The server is not usable any more, and neither are the other connections to it.
     Server,
     /// The connection is not usable any more.
@@ -64,7 +64,7 @@ pub(super) enum Verdict {
     Statement,
 }
 
-impl Verdict {
+impl FaultScope {
     pub(super) fn of(error: &Error) -> Self {
         let is_of =
             |codes: &[&str]| error.code().is_some_and(|code| codes.iter().any(|of| code.code().starts_with(of)));
@@ -80,7 +80,7 @@ impl Verdict {
 
 /// What an [`Unavailable`](PortError::Unavailable) says about the server, for callers that can ask another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ServerFault {
     /// The server cannot be reached, or is shutting down.
     Gone,
     /// The server has not answered in time.
@@ -92,30 +92,31 @@ pub(super) enum Fault {
 /// The source of an error that concerns the server.
 #[derive(Debug, thiserror::Error)]
 #[error("{told}")]
-struct Faulty {
-    fault: Fault,
+struct ServerFaultSource {
+    fault: ServerFault,
     told: String,
 }
 
-impl Fault {
+impl ServerFault {
     pub(super) fn of(error: &PortError) -> Self {
         let PortError::Unavailable { source, .. } = error else { return Self::NotItsOwn };
-        source.downcast_ref::<Faulty>().map_or(Self::NotItsOwn, |faulty| faulty.fault)
+        source.downcast_ref::<ServerFaultSource>().map_or(Self::NotItsOwn, |faulty| faulty.fault)
     }
 
     fn told(self, told: String) -> PortError {
-        PortError::unavailable(POSTGRES, Faulty { fault: self, told })
+        PortError::unavailable(POSTGRES, ServerFaultSource { fault: self, told })
     }
 }
 
 /// A server did not answer in time.
 pub(super) fn late(statement: &str, timeout: Duration) -> PortError {
-    Fault::Late.told(format!("{statement} took longer than {timeout:?}"))
+    ServerFault::Late.told(format!("{statement} took longer than {timeout:?}"))
 }
 
 /// A server accepts no writes.
 pub(super) fn only_reads() -> PortError {
-    Fault::Gone.told("the server is read-only: it is a standby, or default_transaction_read_only is on".to_owned())
+    ServerFault::Gone
+        .told("the server is read-only: it is a standby, or default_transaction_read_only is on".to_owned())
 }
 
 /// A statement failed.
@@ -123,7 +124,7 @@ pub(super) fn from_statement(error: &Error) -> PortError {
     let Some(code) = error.code().map(|state| state.code()) else {
         let broken = error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>());
         let told = told(error);
-        return if broken { Fault::Gone.told(told) } else { PortError::rejected(POSTGRES, told) };
+        return if broken { ServerFault::Gone.told(told) } else { PortError::rejected(POSTGRES, told) };
     };
     let told = told(error);
     match code {
@@ -132,8 +133,8 @@ pub(super) fn from_statement(error: &Error) -> PortError {
         CHECK if error.as_db_error().is_some_and(|error| error.constraint().is_none()) => {
             PortError::NotFound(NO_PARTITION)
         }
-        READ_ONLY => Fault::Gone.told(told),
-        code if ENDING.iter().any(|ending| code.starts_with(ending)) => Fault::Gone.told(told),
+        READ_ONLY => ServerFault::Gone.told(told),
+        code if ENDING.iter().any(|ending| code.starts_with(ending)) => ServerFault::Gone.told(told),
         code if TRANSIENT_CLASSES.iter().chain(&SCHEMA_CLASSES).any(|class| code.starts_with(class)) => {
             PortError::unavailable(POSTGRES, told)
         }
@@ -149,22 +150,22 @@ pub(super) fn is_passing(error: &Error) -> bool {
 }
 
 /// No connection could be opened: whatever the reason, another attempt may succeed.
-pub(super) fn from_pool(error: PoolError<Unreached>) -> PortError {
+pub(super) fn from_pool(error: PoolError<NoUsableServer>) -> PortError {
     match error {
-        PoolError::Backend(unreached) => Fault::Gone.told(format!("cannot connect: {unreached}")),
-        error => Fault::Gone.told(error.to_string()),
+        PoolError::Backend(unreached) => ServerFault::Gone.told(format!("cannot connect: {unreached}")),
+        error => ServerFault::Gone.told(error.to_string()),
     }
 }
 
 /// All connections are in use.
-pub(super) fn turned(why: Turned) -> PortError {
+pub(super) fn turned(why: GateRefusal) -> PortError {
     match why {
-        Turned::Away => PortError::Unavailable {
+        GateRefusal::Away => PortError::Unavailable {
             dependency: POSTGRES,
             retry_after: Some(QUEUE_RETRY),
             source: "too many calls already wait for a connection".into(),
         },
-        Turned::TooLong => PortError::unavailable(POSTGRES, "no connection became free in time"),
+        GateRefusal::TooLong => PortError::unavailable(POSTGRES, "no connection became free in time"),
     }
 }
 

@@ -28,7 +28,7 @@ const PART: usize = 5;
 
 /// The purpose of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum PoolLane {
     /// Leases, settlement, heartbeats: streams depend on them.
     Ledger,
     /// A client's request.
@@ -37,7 +37,7 @@ pub(super) enum Lane {
     Upkeep,
 }
 
-impl Lane {
+impl PoolLane {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Ledger => "ledger",
@@ -49,7 +49,7 @@ impl Lane {
 
 /// Why a call got no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turned {
+pub(super) enum GateRefusal {
     /// The queue is full.
     Away,
     /// The wait was too long.
@@ -69,14 +69,14 @@ pub(super) struct Gate {
 
 /// The right to one connection.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct ConnectionPermit {
     _permits: Vec<OwnedSemaphorePermit>,
 }
 
 /// One waiting call, counted for as long as this lives.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingCall<'a>(&'a AtomicUsize);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -100,37 +100,37 @@ impl Gate {
         self.waiting.load(Relaxed)
     }
 
-    pub(super) async fn pass(&self, lane: Lane) -> Result<Pass, Turned> {
+    pub(super) async fn pass(&self, lane: PoolLane) -> Result<ConnectionPermit, GateRefusal> {
         if let Some(pass) = self.try_pass(lane) {
             return Ok(pass);
         }
         let before = self.waiting.fetch_add(1, Relaxed);
-        let _waiting = Waiting(&self.waiting);
+        let _waiting = WaitingCall(&self.waiting);
         // The ledger's calls are never refused: the actor that makes them bounds each of them.
-        if lane != Lane::Ledger && before >= self.max_waiting {
-            return Err(Turned::Away);
+        if lane != PoolLane::Ledger && before >= self.max_waiting {
+            return Err(GateRefusal::Away);
         }
         let waiting = async {
             let mut permits = Vec::with_capacity(3);
             for permit in self.doors(lane) {
                 // The semaphores are never closed.
-                permits.push(Arc::clone(permit).acquire_owned().await.map_err(|_| Turned::Away)?);
+                permits.push(Arc::clone(permit).acquire_owned().await.map_err(|_| GateRefusal::Away)?);
             }
-            Ok(Pass { _permits: permits })
+            Ok(ConnectionPermit { _permits: permits })
         };
-        timeout(self.wait_timeout, waiting).await.unwrap_or(Err(Turned::TooLong))
+        timeout(self.wait_timeout, waiting).await.unwrap_or(Err(GateRefusal::TooLong))
     }
 
-    fn try_pass(&self, lane: Lane) -> Option<Pass> {
+    fn try_pass(&self, lane: PoolLane) -> Option<ConnectionPermit> {
         let permits: Option<_> = self.doors(lane).map(|permit| Arc::clone(permit).try_acquire_owned().ok()).collect();
-        Some(Pass { _permits: permits? })
+        Some(ConnectionPermit { _permits: permits? })
     }
 
     /// The permits that a lane needs, always in this order: a call that waits for a later permit holds only earlier
     /// ones.
-    fn doors(&self, lane: Lane) -> impl Iterator<Item = &Arc<Semaphore>> {
-        let upkeep = (lane == Lane::Upkeep).then_some(&self.upkeep);
-        let requests = (lane != Lane::Ledger).then_some(&self.requests);
+    fn doors(&self, lane: PoolLane) -> impl Iterator<Item = &Arc<Semaphore>> {
+        let upkeep = (lane == PoolLane::Upkeep).then_some(&self.upkeep);
+        let requests = (lane != PoolLane::Ledger).then_some(&self.requests);
         [upkeep, requests, Some(&self.connections)].into_iter().flatten()
     }
 }
@@ -149,7 +149,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(1);
 
-    fn free(gate: &Gate, lane: Lane) -> Vec<Pass> {
+    fn free(gate: &Gate, lane: PoolLane) -> Vec<ConnectionPermit> {
         std::iter::from_fn(|| gate.try_pass(lane)).collect()
     }
 
@@ -157,29 +157,29 @@ mod tests {
         #[test]
         fn requests_leave_the_ledger_something_and_housekeeping_leaves_requests_something(connections in 2..500_usize) {
             let gate = Gate::new(connections, 0, LONG);
-            let housekeeping = free(&gate, Lane::Upkeep);
+            let housekeeping = free(&gate, PoolLane::Upkeep);
             prop_assert!(!housekeeping.is_empty());
-            let requests = free(&gate, Lane::Request);
+            let requests = free(&gate, PoolLane::Request);
             prop_assert!(!requests.is_empty() || connections == 2);
-            let ledger = free(&gate, Lane::Ledger);
+            let ledger = free(&gate, PoolLane::Ledger);
             prop_assert!(!ledger.is_empty());
             prop_assert_eq!(housekeeping.len() + requests.len() + ledger.len(), connections);
             drop((housekeeping, requests, ledger));
-            prop_assert_eq!(free(&gate, Lane::Ledger).len(), connections);
+            prop_assert_eq!(free(&gate, PoolLane::Ledger).len(), connections);
         }
     }
 
     #[test]
     fn the_default_pool_keeps_three_for_the_ledger_and_gives_housekeeping_three() {
         let gate = Gate::new(15, 0, LONG);
-        assert_eq!(free(&gate, Lane::Upkeep).len(), 3);
-        assert_eq!(free(&gate, Lane::Request).len(), 12);
+        assert_eq!(free(&gate, PoolLane::Upkeep).len(), 3);
+        assert_eq!(free(&gate, PoolLane::Request).len(), 12);
     }
 
     #[test]
     fn a_pool_of_one_serves_every_lane() {
         let gate = Gate::new(1, 0, LONG);
-        for lane in [Lane::Ledger, Lane::Request, Lane::Upkeep] {
+        for lane in [PoolLane::Ledger, PoolLane::Request, PoolLane::Upkeep] {
             assert_eq!(free(&gate, lane).len(), 1);
         }
     }
@@ -187,16 +187,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_would_wait_behind_too_many_is_turned_away_at_once_and_the_ledger_is_not() {
         let gate = Arc::new(Gate::new(1, 1, LONG));
-        let held = gate.pass(Lane::Request).await.expect("free");
+        let held = gate.pass(PoolLane::Request).await.expect("free");
         let wait = |lane| {
             let gate = Arc::clone(&gate);
             tokio::spawn(async move { gate.pass(lane).await })
         };
-        let first = wait(Lane::Request);
+        let first = wait(PoolLane::Request);
         tokio::task::yield_now().await;
         assert_eq!(gate.waiting(), 1);
-        assert_eq!(gate.pass(Lane::Request).await.expect_err("the queue is full"), Turned::Away);
-        let ledger = wait(Lane::Ledger);
+        assert_eq!(gate.pass(PoolLane::Request).await.expect_err("the queue is full"), GateRefusal::Away);
+        let ledger = wait(PoolLane::Ledger);
         tokio::task::yield_now().await;
         assert_eq!(gate.waiting(), 2);
         drop(held);
@@ -209,10 +209,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_and_leaves_nothing_held() {
         let gate = Gate::new(2, 8, LONG);
-        let held = free(&gate, Lane::Ledger);
-        assert_eq!(gate.pass(Lane::Upkeep).await.expect_err("none is free"), Turned::TooLong);
+        let held = free(&gate, PoolLane::Ledger);
+        assert_eq!(gate.pass(PoolLane::Upkeep).await.expect_err("none is free"), GateRefusal::TooLong);
         drop(held);
-        assert_eq!(free(&gate, Lane::Ledger).len(), 2);
-        assert_eq!((free(&gate, Lane::Upkeep).len(), gate.waiting()), (1, 0));
+        assert_eq!(free(&gate, PoolLane::Ledger).len(), 2);
+        assert_eq!((free(&gate, PoolLane::Upkeep).len(), gate.waiting()), (1, 0));
     }
 }

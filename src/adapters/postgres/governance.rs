@@ -6,9 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    governance::Policy,
-    ids::{PolicyId, PolicyRunId, VersionId},
-    ports::{Occasion, Page, Policies, PolicyRun, PolicySummary, PortError, PortResult, Put, RunMark, StoredPolicy},
+    governance::GovernancePolicy,
+    ids::{GovernancePolicyId, PolicyRunId, VersionId},
+    ports::{
+        GovernancePolicies, GovernancePolicySummary, GovernanceRun, Occasion, Page, PortError, PortResult, PutOutcome,
+        RunMark, StoredGovernancePolicy,
+    },
 };
 use tokio_postgres::types::Type;
 
@@ -120,30 +123,43 @@ const FORGET_VERSIONS: Statement = Statement {
 };
 
 #[async_trait]
-impl Policies for PostgresStore {
-    async fn put_document(&self, id: &PolicyId, policy: &Policy, now: Timestamp) -> PortResult<Put> {
+impl GovernancePolicies for PostgresStore {
+    async fn put_document(
+        &self,
+        id: &GovernancePolicyId,
+        policy: &GovernancePolicy,
+        now: Timestamp,
+    ) -> PortResult<PutOutcome> {
         let row = self.db.row(&PUT, &[&id.as_str(), &*to_jsonb(policy.document()), &now]).await?;
         let row = Columns(&row);
-        Ok(Put { version: version(&row, "version")?, created_at: row.get("created_at")?, new: row.get("made")? })
+        Ok(PutOutcome { version: version(&row, "version")?, created_at: row.get("created_at")?, new: row.get("made")? })
     }
 
-    async fn document(&self, id: &PolicyId) -> PortResult<Option<Arc<StoredPolicy>>> {
+    async fn document(&self, id: &GovernancePolicyId) -> PortResult<Option<Arc<StoredGovernancePolicy>>> {
         let row = self.db.row_opt(&DOCUMENT, &[&id.as_str()]).await?;
         row.map(|row| stored(&Columns(&row)).map(Arc::new)).transpose()
     }
 
-    async fn document_version(&self, id: &PolicyId, version: u32) -> PortResult<Option<StoredPolicy>> {
+    async fn document_version(
+        &self,
+        id: &GovernancePolicyId,
+        version: u32,
+    ) -> PortResult<Option<StoredGovernancePolicy>> {
         // No version is beyond the range of the column.
         let Ok(version) = i32::try_from(version) else { return Ok(None) };
         let row = self.db.row_opt(&DOCUMENT_VERSION, &[&id.as_str(), &version]).await?;
         row.map(|row| stored(&Columns(&row))).transpose()
     }
 
-    async fn documents(&self, after: Option<&PolicyId>, limit: u32) -> PortResult<Page<PolicySummary>> {
-        let after = after.map_or("", PolicyId::as_str);
+    async fn documents(
+        &self,
+        after: Option<&GovernancePolicyId>,
+        limit: u32,
+    ) -> PortResult<Page<GovernancePolicySummary>> {
+        let after = after.map_or("", GovernancePolicyId::as_str);
         let rows = self.db.rows(&DOCUMENTS, &[&after, &(i64::from(limit) + 1)]).await?;
         let summary = |row: Columns<'_>| {
-            Ok(PolicySummary {
+            Ok(GovernancePolicySummary {
                 policy_id: policy_id(&row)?,
                 version: version(&row, "version")?,
                 created_at: row.get("created_at")?,
@@ -154,7 +170,7 @@ impl Policies for PostgresStore {
         Ok(Page::of(items, limit))
     }
 
-    async fn record_run(&self, run: &PolicyRun) -> PortResult<()> {
+    async fn record_run(&self, run: &GovernanceRun) -> PortResult<()> {
         let version = i32::try_from(run.policy_version).map_err(|error| PortError::rejected("postgresql", error))?;
         let verdict = serde_json::json!(run.verdict);
         let params: [super::db::Param<'_>; 8] = [
@@ -172,11 +188,11 @@ impl Policies for PostgresStore {
 
     async fn policy_runs(
         &self,
-        id: &PolicyId,
+        id: &GovernancePolicyId,
         asset: VersionId,
         after: Option<RunMark>,
         limit: u32,
-    ) -> PortResult<Page<PolicyRun>> {
+    ) -> PortResult<Page<GovernanceRun>> {
         let at = after.map(|mark| mark.evaluated_at);
         let run = after.map(|mark| mark.run_id.as_uuid());
         let params: [super::db::Param<'_>; 5] = [&id.as_str(), &asset.as_uuid(), &at, &run, &(i64::from(limit) + 1)];
@@ -194,18 +210,23 @@ impl Policies for PostgresStore {
     }
 }
 
-fn stored(row: &Columns<'_>) -> PortResult<StoredPolicy> {
+fn stored(row: &Columns<'_>) -> PortResult<StoredGovernancePolicy> {
     let policy_id = policy_id(row)?;
     // A document that this program would not have accepted.
-    let policy = Policy::read(row.json("document")?)
+    let policy = GovernancePolicy::read(row.json("document")?)
         .map_err(|_| PortError::Corrupt(format!("the document of the policy {policy_id} cannot be read")))?;
-    Ok(StoredPolicy { version: version(row, "version")?, created_at: row.get("created_at")?, policy_id, policy })
+    Ok(StoredGovernancePolicy {
+        version: version(row, "version")?,
+        created_at: row.get("created_at")?,
+        policy_id,
+        policy,
+    })
 }
 
-fn policy_run(row: &Columns<'_>) -> PortResult<PolicyRun> {
+fn policy_run(row: &Columns<'_>) -> PortResult<GovernanceRun> {
     // As text: a value that is converted from another value has 0 for -0.
     let verdict = row.json("verdict")?.to_string();
-    Ok(PolicyRun {
+    Ok(GovernanceRun {
         run_id: PolicyRunId::from_uuid(row.get("run_id")?),
         policy_id: policy_id(row)?,
         policy_version: version(row, "policy_version")?,
@@ -216,7 +237,7 @@ fn policy_run(row: &Columns<'_>) -> PortResult<PolicyRun> {
     })
 }
 
-fn policy_id(row: &Columns<'_>) -> PortResult<PolicyId> {
+fn policy_id(row: &Columns<'_>) -> PortResult<GovernancePolicyId> {
     row.word("policy_id", |id| id.parse().ok())
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{Bound, IDENTITIES, Identities, PortError, PortResult},
+    ports::{BindOutcome, IDENTITIES, Identities, PortError, PortResult},
 };
 use tokio_postgres::types::Type;
 
@@ -52,14 +52,14 @@ impl Identities for PostgresStore {
         row.map(|row| binding(&Columns(&row)).map(|binding| binding.producer_id)).transpose()
     }
 
-    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<Bound> {
+    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<BindOutcome> {
         let bytes = key.as_bytes().as_slice();
         if let Some(row) = self.db.row_opt(&BIND, &[&bytes, &producer.as_uuid(), &now]).await? {
-            return Ok(Bound::New(binding(&Columns(&row))?));
+            return Ok(BindOutcome::New(binding(&Columns(&row))?));
         }
         let row = self.db.row_opt(&IDENTITY, &[&bytes]).await?.ok_or(PortError::NotFound("producer"))?;
         let binding = binding(&Columns(&row))?;
-        Ok(if binding.producer_id == producer { Bound::Already(binding) } else { Bound::Taken })
+        Ok(if binding.producer_id == producer { BindOutcome::Already(binding) } else { BindOutcome::Taken })
     }
 
     async fn unbind_identity(&self, key: IdentityKey, producer: ProducerId) -> PortResult<bool> {

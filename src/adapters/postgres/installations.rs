@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use penstock_actors::{
     ids::{InstallationId, StoreId},
-    model::{Installation, NotedStore, Tier},
+    model::{Installation, NotedStore, StorageTier},
     ports::{Installations, PortError, PortResult},
 };
 use tokio_postgres::types::Type;
@@ -66,7 +66,7 @@ impl Installations for PostgresStore {
         installation(&Columns(&row))
     }
 
-    async fn store_of(&self, tier: Tier) -> PortResult<(Installation, Option<NotedStore>)> {
+    async fn store_of(&self, tier: StorageTier) -> PortResult<(Installation, Option<NotedStore>)> {
         let row = self.ledger.row_opt(&STORE, &[&tier.as_str()]).await?.ok_or_else(no_installation)?;
         let row = Columns(&row);
         let noted = match row.get::<Option<String>>("place")? {
@@ -76,14 +76,14 @@ impl Installations for PostgresStore {
         Ok((installation(&row)?, noted))
     }
 
-    async fn claim_store(&self, tier: Tier, store: &NotedStore) -> PortResult<NotedStore> {
+    async fn claim_store(&self, tier: StorageTier, store: &NotedStore) -> PortResult<NotedStore> {
         let id = store.store_id.map(|id| id.as_uuid());
         let row = self.ledger.row(&CLAIM_STORE, &[&tier.as_str(), &store.place, &id]).await?;
         let row = Columns(&row);
         Ok(NotedStore { place: row.get("place")?, store_id: store_id(&row)? })
     }
 
-    async fn note_store(&self, tier: Tier, store: &NotedStore) -> PortResult<()> {
+    async fn note_store(&self, tier: StorageTier, store: &NotedStore) -> PortResult<()> {
         let id = store.store_id.map(|id| id.as_uuid());
         self.db.execute(&NOTE_STORE, &[&tier.as_str(), &store.place, &id]).await.map(drop)
     }

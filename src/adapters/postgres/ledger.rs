@@ -11,8 +11,8 @@ use penstock_actors::{
     ids::{NodeId, ReceiptId, UsageId},
     model::{ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow, WindowKind, WindowSet},
     ports::{
-        Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SettleBatch,
-        Settled, Standing, Want,
+        EpochStanding, Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release,
+        SettleBatch, Settled, Want,
     },
 };
 use tokio_postgres::{Row, types::Type};
@@ -302,11 +302,11 @@ impl Ledger for PostgresStore {
         Columns(&row).amount("alive")
     }
 
-    async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>> {
+    async fn standing(&self, node: NodeId) -> PortResult<Option<EpochStanding>> {
         let row = self.ledger.row_opt(&STANDING, &[&node.as_uuid()]).await?;
         let standing = |row: &Row| {
             let row = Columns(row);
-            Ok(Standing { epoch: row.get("epoch")?, beats: row.amount("beats")?, alive: row.get("alive")? })
+            Ok(EpochStanding { epoch: row.get("epoch")?, heartbeats: row.amount("beats")?, alive: row.get("alive")? })
         };
         row.as_ref().map(standing).transpose()
     }
@@ -340,13 +340,14 @@ impl Ledger for PostgresStore {
     ) -> PortResult<Reclaimed> {
         let nodes: Vec<Uuid> = silent.iter().map(|pulse| pulse.life.node.as_uuid()).collect();
         let epochs: Vec<i64> = silent.iter().map(|pulse| pulse.life.epoch).collect();
-        let beats: Vec<i64> = silent.iter().map(|pulse| signed(pulse.beats)).collect();
+        let heartbeats: Vec<i64> = silent.iter().map(|pulse| signed(pulse.heartbeats)).collect();
         let charges: Option<Vec<Uuid>> = match mode {
             LostLease::Charge => Some((0..limit).map(|_| UsageId::next().as_uuid()).collect()),
             LostLease::Release => None,
         };
         let (node, epoch, most) = (by.node.as_uuid(), by.epoch, i64::from(limit));
-        let row = self.upkeep.row(&RECLAIM, &[&node, &epoch, &nodes, &epochs, &beats, &now, &most, &charges]).await?;
+        let row =
+            self.upkeep.row(&RECLAIM, &[&node, &epoch, &nodes, &epochs, &heartbeats, &now, &most, &charges]).await?;
         let spared = Columns(&row);
         Ok(Reclaimed {
             spared_leases: spared.amount("spared_leases")?,
@@ -375,7 +376,7 @@ fn pulse(row: &Row) -> PortResult<Pulse> {
     let life = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
     let lease = row.get::<Option<i64>>("lease_ms")?;
     let lease = lease.map(|millis| Duration::from_millis(millis.try_into().unwrap_or_default()));
-    Ok(Pulse { life, beats: row.amount("beats")?, lease })
+    Ok(Pulse { life, heartbeats: row.amount("beats")?, lease })
 }
 
 fn refill(row: &Row, windows: &WindowSet) -> PortResult<Refill> {

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, Error, error::SqlState};
 use super::{
     PostgresSettings,
     error::{is_passing, told},
-    reach::{Reach, Role},
+    reach::{ServerConnector, ServerRole},
     tls::Tls,
 };
 use crate::adapters::schema::Versions;
@@ -38,11 +38,11 @@ const UNBOUNDED_LATER: &str = "SELECT set_config(name, '0', false) FROM pg_setti
 /// A setting or the schema is wrong: waiting does not help.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Hopeless(String);
+struct PermanentFailure(String);
 
 /// Whether a setting or the content of the database caused an error of this module, so that a retry is of no use.
 pub fn is_hopeless(error: &anyhow::Error) -> bool {
-    error.is::<Hopeless>()
+    error.is::<PermanentFailure>()
 }
 
 /// Assets that are indexed for the search in one transaction: less than a second's work, during which price changes of
@@ -69,7 +69,7 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
     let reach = reach(config, settings)?;
     let opened = open(&reach).await;
     if reach.is_pooled() {
-        return Err(Hopeless(NO_SESSION.to_owned()).into());
+        return Err(PermanentFailure(NO_SESSION.to_owned()).into());
     }
     let mut client = opened?;
     client.execute(UNBOUNDED_LATER, &[]).await.context("cannot lift the session's time-outs")?;
@@ -90,8 +90,8 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
 fn failed(error: &refinery::Error) -> anyhow::Error {
     match error.source().and_then(|cause| cause.downcast_ref::<Error>()) {
         Some(cause) if is_passing(cause) => anyhow!("cannot migrate: {error}: {}", told(cause)),
-        Some(cause) => Hopeless(format!("cannot migrate: {error}: {}", told(cause))).into(),
-        None => Hopeless(format!("cannot migrate: {error}")).into(),
+        Some(cause) => PermanentFailure(format!("cannot migrate: {error}: {}", told(cause))).into(),
+        None => PermanentFailure(format!("cannot migrate: {error}")).into(),
     }
 }
 
@@ -152,7 +152,7 @@ async fn known(client: &Client) -> anyhow::Result<Option<Versions>> {
         number(client, FLOOR).await.context("cannot read the least version of a build that the schema admits")?;
     let versions = Versions { schema, build: newest(), least };
     match versions.refusal() {
-        Some(refusal) => Err(Hopeless(refusal).into()),
+        Some(refusal) => Err(PermanentFailure(refusal).into()),
         None => Ok(Some(versions)),
     }
 }
@@ -166,17 +166,18 @@ async fn number(client: &Client, sql: &str) -> Result<Option<i64>, Error> {
     }
 }
 
-fn reach(config: Config, settings: &PostgresSettings) -> anyhow::Result<Reach> {
-    let tls = Tls::load(&settings.tls).map_err(|error| Hopeless(error.to_string()))?;
-    Ok(Reach::new(config, tls, settings.create_timeout, Role::Primary, Handle::current()))
+fn reach(config: Config, settings: &PostgresSettings) -> anyhow::Result<ServerConnector> {
+    let tls = Tls::load(&settings.tls).map_err(|error| PermanentFailure(error.to_string()))?;
+    Ok(ServerConnector::new(config, tls, settings.create_timeout, ServerRole::Primary, Handle::current()))
 }
 
-async fn open(reach: &Reach) -> anyhow::Result<ClientWrapper> {
+async fn open(reach: &ServerConnector) -> anyhow::Result<ClientWrapper> {
     reach.open().await.map_err(|unreached| {
         if unreached.is_distrust() {
-            Hopeless(format!("no TLS connection to PostgreSQL can be trusted (postgres.tls): {unreached}")).into()
+            PermanentFailure(format!("no TLS connection to PostgreSQL can be trusted (postgres.tls): {unreached}"))
+                .into()
         } else if unreached.is_hopeless() {
-            Hopeless(unreached.to_string()).into()
+            PermanentFailure(unreached.to_string()).into()
         } else {
             anyhow!("cannot connect to PostgreSQL: {unreached}")
         }

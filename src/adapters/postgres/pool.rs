@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::{
     PostgresSettings,
     error::{POSTGRES, from_pool, told, turned},
-    gate::{Gate, Lane, Pass, Turned},
-    reach::{Reach, Unreached},
+    gate::{ConnectionPermit, Gate, GateRefusal, PoolLane},
+    reach::{NoUsableServer, ServerConnector},
 };
 use crate::telemetry::DbMetrics;
 
@@ -39,19 +39,19 @@ pub(super) struct Pool {
     pool: managed::Pool<Connections>,
     gate: Arc<Gate>,
     min: usize,
-    reach: Reach,
-    condemned: Arc<Condemned>,
+    reach: ServerConnector,
+    condemned: Arc<RetiredConnections>,
     metrics: Arc<DbMetrics>,
 }
 
 /// A connection in use until this is dropped.
-pub(super) struct Taken {
+pub(super) struct PooledConnection {
     // First, so that the connection is back before its permit is.
     object: managed::Object<Connections>,
-    _pass: Pass,
+    _pass: ConnectionPermit,
 }
 
-impl Deref for Taken {
+impl Deref for PooledConnection {
     type Target = ClientWrapper;
 
     fn deref(&self) -> &ClientWrapper {
@@ -61,14 +61,18 @@ impl Deref for Taken {
 
 impl Pool {
     /// A pool of connections to one server.
-    pub(super) fn new(reach: Reach, settings: &PostgresSettings, metrics: Arc<DbMetrics>) -> PortResult<Self> {
+    pub(super) fn new(
+        reach: ServerConnector,
+        settings: &PostgresSettings,
+        metrics: Arc<DbMetrics>,
+    ) -> PortResult<Self> {
         if settings.pool_max == 0 || settings.pool_min > settings.pool_max {
             let message = format!("a pool cannot have {} to {} connections", settings.pool_min, settings.pool_max);
             return Err(PortError::rejected(POSTGRES, message));
         }
-        let condemned = Arc::<Condemned>::default();
+        let condemned = Arc::<RetiredConnections>::default();
         let connections = Connections { reach: reach.clone(), condemned: Arc::clone(&condemned) };
-        // [`Reach`] bounds how long a connection may take to open.
+        // [`ServerConnector`] bounds how long a connection may take to open.
         let pool = managed::Pool::builder(connections)
             .max_size(settings.pool_max)
             .wait_timeout(Some(settings.wait_timeout))
@@ -89,16 +93,17 @@ impl Pool {
         })
     }
 
-    pub(super) async fn get(&self, lane: Lane) -> PortResult<Taken> {
+    pub(super) async fn get(&self, lane: PoolLane) -> PortResult<PooledConnection> {
         let began = Instant::now();
         let taken = match self.gate.pass(lane).await {
             // There are as many permits as connections, so the pool itself never waits.
-            Ok(pass) => self.pool.get().await.map(|object| Taken { object, _pass: pass }).map_err(|error| {
+            Ok(pass) => self.pool.get().await.map(|object| PooledConnection { object, _pass: pass }).map_err(|error| {
                 self.metrics.connection_refused(lane.as_str(), "connect");
                 from_pool(error)
             }),
             Err(why) => {
-                self.metrics.connection_refused(lane.as_str(), if why == Turned::Away { "full" } else { "timeout" });
+                self.metrics
+                    .connection_refused(lane.as_str(), if why == GateRefusal::Away { "full" } else { "timeout" });
                 Err(turned(why))
             }
         };
@@ -110,11 +115,11 @@ impl Pool {
     /// caller does not wait behind it. Its place in the pool stays taken until then, so that the server never sees more
     /// connections than the pool may have. Behind a pooler, the server's own time-out ends the statement, see
     /// [`super::session`].
-    pub(super) fn abandon(&self, taken: Taken) {
+    pub(super) fn abandon(&self, taken: PooledConnection) {
         let (connector, patience) = (self.reach.tls().connector(), self.reach.within());
         let cancels = !self.reach.is_pooled();
         self.reach.io().spawn(async move {
-            let Taken { object, _pass } = taken;
+            let PooledConnection { object, _pass } = taken;
             let ended = async {
                 if cancels {
                     object.cancel_token().cancel_query(connector).await?;
@@ -140,12 +145,12 @@ impl Pool {
     }
 
     /// Closes a connection whose statement failed. Its place in the pool is free at once.
-    pub(super) fn discard(taken: Taken) {
+    pub(super) fn discard(taken: PooledConnection) {
         drop(managed::Object::take(taken.object));
     }
 
     /// Leaves the server of a connection: neither this connection nor any that was opened before now is used again.
-    pub(super) fn leave(&self, taken: Taken, why: &str) {
+    pub(super) fn leave(&self, taken: PooledConnection, why: &str) {
         if self.condemned.note(managed::Object::metrics(&taken.object).created) {
             tracing::warn!(
                 why,
@@ -183,20 +188,20 @@ impl Pool {
 
 /// Opens connections for the pool, and checks those that come back.
 struct Connections {
-    reach: Reach,
-    condemned: Arc<Condemned>,
+    reach: ServerConnector,
+    condemned: Arc<RetiredConnections>,
 }
 
 impl Manager for Connections {
     type Type = ClientWrapper;
-    type Error = Unreached;
+    type Error = NoUsableServer;
 
-    async fn create(&self) -> Result<ClientWrapper, Unreached> {
+    async fn create(&self) -> Result<ClientWrapper, NoUsableServer> {
         // A large future that seldom runs: it must not be part of every call that takes a connection.
         Box::pin(self.reach.open()).await
     }
 
-    async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<Unreached> {
+    async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<NoUsableServer> {
         // The driver knows without a round trip whether the connection is closed; a ping each time would double the
         // round trips.
         if client.is_closed() || self.condemned.holds(metrics.created) {
@@ -212,9 +217,9 @@ impl Manager for Connections {
 /// Newer connections lead to the server that the name resolves to now, so a late report on an old connection does not
 /// concern them.
 #[derive(Debug, Default)]
-struct Condemned(Mutex<Option<Instant>>);
+struct RetiredConnections(Mutex<Option<Instant>>);
 
-impl Condemned {
+impl RetiredConnections {
     /// Notes a report on a connection that was opened at that time. Returns whether it is news.
     fn note(&self, opened: Instant) -> bool {
         let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_an_old_connection_says_late_concerns_no_new_one() {
-        let (condemned, start) = (Condemned::default(), Instant::now());
+        let (condemned, start) = (RetiredConnections::default(), Instant::now());
         assert!(!condemned.holds(start));
         assert!(condemned.note(start), "the first that says it");
         assert!(!condemned.note(start), "another one to the same server");

@@ -38,12 +38,12 @@ use super::{
 /// A socket belongs to the runtime that opened it. If the calling task opened it, the socket would depend on that web
 /// worker or arbiter, and end with it.
 #[derive(Clone)]
-pub(super) struct Reach {
+pub(super) struct ServerConnector {
     config: Config,
     tls: Tls,
     /// For all addresses together, handshakes included.
     within: Duration,
-    role: Role,
+    role: ServerRole,
     io: Handle,
     /// Whether a pooler was found between this node and the server. From then on, connections omit the mark that it
     /// does not accept.
@@ -52,7 +52,7 @@ pub(super) struct Reach {
 
 /// The role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum ServerRole {
     /// It must accept writes.
     Primary,
     /// It may be read-only.
@@ -61,11 +61,11 @@ pub(super) enum Role {
 
 /// No address led to a usable server: the refusal of each.
 #[derive(Debug)]
-pub(super) struct Unreached(Vec<(String, Refusal)>);
+pub(super) struct NoUsableServer(Vec<(String, AddressFailure)>);
 
 /// Why an address is not usable.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum AddressFailure {
     #[error("{}", told(.0))]
     Failed(#[from] Error),
     #[error("the name cannot be looked up: {0}")]
@@ -79,7 +79,7 @@ pub(super) enum Refusal {
     Unfit(String),
 }
 
-impl Refusal {
+impl AddressFailure {
     /// Whether a setting is the reason, here or on the server.
     fn is_hopeless(&self) -> bool {
         match self {
@@ -90,7 +90,7 @@ impl Refusal {
     }
 }
 
-impl Unreached {
+impl NoUsableServer {
     /// Whether settings are the reason at every address, so that a retry is of no use.
     pub(super) fn is_hopeless(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|(_, refusal)| refusal.is_hopeless())
@@ -98,12 +98,13 @@ impl Unreached {
 
     /// Whether TLS is the reason at every address.
     pub(super) fn is_distrust(&self) -> bool {
-        let distrusted = |refusal: &Refusal| matches!(refusal, Refusal::Failed(error) if is_distrust(error));
+        let distrusted =
+            |refusal: &AddressFailure| matches!(refusal, AddressFailure::Failed(error) if is_distrust(error));
         !self.0.is_empty() && self.0.iter().all(|(_, refusal)| distrusted(refusal))
     }
 }
 
-impl fmt::Display for Unreached {
+impl fmt::Display for NoUsableServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (address, refusal)) in self.0.iter().enumerate() {
             write!(f, "{}{address}: {refusal}", if index > 0 { "; " } else { "" })?;
@@ -112,10 +113,10 @@ impl fmt::Display for Unreached {
     }
 }
 
-impl std::error::Error for Unreached {}
+impl std::error::Error for NoUsableServer {}
 
-impl Reach {
-    pub(super) fn new(mut config: Config, tls: Tls, within: Duration, role: Role, io: Handle) -> Self {
+impl ServerConnector {
+    pub(super) fn new(mut config: Config, tls: Tls, within: Duration, role: ServerRole, io: Handle) -> Self {
         tls.apply(&mut config);
         if config.get_application_name().is_none() {
             config.application_name("penstock");
@@ -141,7 +142,7 @@ impl Reach {
     }
 
     /// Opens a connection to the first usable address.
-    pub(super) async fn open(&self) -> Result<ClientWrapper, Unreached> {
+    pub(super) async fn open(&self) -> Result<ClientWrapper, NoUsableServer> {
         let deadline = Instant::now() + self.within;
         let mut refusals = Vec::new();
         let servers = Server::all_of(&self.config);
@@ -150,11 +151,11 @@ impl Reach {
             let addresses = match timeout_at(until, self.inside(server.addresses())).await {
                 Ok(Ok(addresses)) => addresses,
                 Ok(Err(error)) => {
-                    refusals.push((server.to_string(), Refusal::Nameless(error)));
+                    refusals.push((server.to_string(), AddressFailure::Nameless(error)));
                     continue;
                 }
                 Err(_) => {
-                    refusals.push((server.to_string(), Refusal::Late(began.elapsed())));
+                    refusals.push((server.to_string(), AddressFailure::Late(began.elapsed())));
                     continue;
                 }
             };
@@ -167,16 +168,16 @@ impl Reach {
                 let refusal = match timeout_at(until, self.attempt(&way)).await {
                     Ok(Ok(client)) => return Ok(client),
                     Ok(Err(refusal)) => refusal,
-                    Err(_) => Refusal::Late(began.elapsed()),
+                    Err(_) => AddressFailure::Late(began.elapsed()),
                 };
                 refusals.push((server.at(*address), refusal));
             }
         }
-        Err(Unreached(refusals))
+        Err(NoUsableServer(refusals))
     }
 
     /// Opens a connection to one address, if it is usable.
-    async fn attempt(&self, way: &Config) -> Result<ClientWrapper, Refusal> {
+    async fn attempt(&self, way: &Config) -> Result<ClientWrapper, AddressFailure> {
         if !self.is_pooled() {
             match self.connect(&marked(way)).await {
                 Err(error) if is_pooler(&error) => self.met_a_pooler(),
@@ -197,16 +198,16 @@ impl Reach {
     }
 
     /// Returns the connection, if it is usable.
-    async fn used(&self, client: ClientWrapper) -> Result<ClientWrapper, Refusal> {
+    async fn used(&self, client: ClientWrapper) -> Result<ClientWrapper, AddressFailure> {
         let session = Session::of(&client).await?;
         if !session.is_own {
             self.met_a_pooler();
         }
         if let Some(why) = session.flaw() {
-            return Err(Refusal::Unfit(why));
+            return Err(AddressFailure::Unfit(why));
         }
-        if self.role == Role::Primary && session.only_reads {
-            return Err(Refusal::OnlyReads);
+        if self.role == ServerRole::Primary && session.only_reads {
+            return Err(AddressFailure::OnlyReads);
         }
         Ok(client)
     }

@@ -202,7 +202,7 @@ impl Receipts for PostgresStore {
         Ok(if receipt.status == to { StatusChange::Changed(receipt) } else { StatusChange::Refused(receipt.status) })
     }
 
-    async fn put_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool> {
+    async fn put_quota_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool> {
         let limit = |limit: Option<u64>| limit.map(signed);
         let row = self
             .db

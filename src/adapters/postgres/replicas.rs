@@ -32,14 +32,14 @@ use tokio::sync::Mutex;
 use tokio_postgres::Row;
 
 use self::{
-    lag::{Freshness, PrimaryLog},
+    lag::{PrimaryLog, ReplicaFreshness},
     pins::Pins,
 };
 use super::{
     columns::Columns,
     db::{Db, Param, Statement},
-    error::{Fault, POSTGRES},
-    gate::Lane,
+    error::{POSTGRES, ServerFault},
+    gate::PoolLane,
     pool::PoolStatus,
 };
 use crate::telemetry::DbMetrics;
@@ -92,7 +92,7 @@ struct Replica {
     db: Db,
     searches: Db,
     probe: Db,
-    freshness: Freshness,
+    freshness: ReplicaFreshness,
 }
 
 impl Replica {
@@ -100,7 +100,7 @@ impl Replica {
     /// is a table that is not replicated yet, a conflict with the replay, or a full queue for connections.
     fn failed(&self, statement: &Statement, error: &PortError) {
         tracing::debug!(replica = self.number, statement = statement.name, %error, "a replica failed a read; the primary answers it");
-        if Fault::of(error) != Fault::NotItsOwn {
+        if ServerFault::of(error) != ServerFault::NotItsOwn {
             self.freshness.forget();
         }
     }
@@ -108,13 +108,13 @@ impl Replica {
 
 impl Replicas {
     pub(super) fn new(primary: &Db, servers: Vec<Db>, max_lag: Duration, metrics: Arc<DbMetrics>) -> Self {
-        let probe = |db: &Db| db.in_lane(Lane::Ledger).within(PATIENCE);
+        let probe = |db: &Db| db.in_lane(PoolLane::Ledger).within(PATIENCE);
         let replica = |(index, db): (usize, Db)| Replica {
             number: (index + 1).to_string(),
             probe: probe(&db),
             searches: db.within(SEARCH_PATIENCE),
             db: db.within(PATIENCE),
-            freshness: Freshness::default(),
+            freshness: ReplicaFreshness::default(),
         };
         Self {
             primary: primary.clone(),
@@ -167,7 +167,9 @@ impl Replicas {
                     self.metrics.read_served("replica");
                     return Ok(rows);
                 }
-                Err(error) if Fault::of(&error) == Fault::Late && self.is_well(replica) => return Err(error),
+                Err(error) if ServerFault::of(&error) == ServerFault::Late && self.is_well(replica) => {
+                    return Err(error);
+                }
                 Err(error) => replica.failed(statement, &error),
             }
         }

@@ -8,8 +8,8 @@
 use async_trait::async_trait;
 use penstock_actors::{
     ids::ProducerId,
-    ports::{Facets, Hit, Media, PortResult, Search, SearchPage, SearchPlace, Wish},
-    search::{Found, TextQuery},
+    ports::{Hit, Media, PortResult, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition},
+    search::{MatchedField, TextQuery},
 };
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
@@ -23,7 +23,7 @@ use super::{
 
 mod tsquery;
 
-use self::tsquery::{Place, tsquery};
+use self::tsquery::{SearchScope, tsquery};
 
 /// By `asset_search_document` with words or filters, else by the primary key or `asset_search_price`; then by the
 /// primary keys and `asset_search_version_id_key`. The price in the result is the one that filters compare.
@@ -74,7 +74,7 @@ const SEARCH_FACETS: Statement = Statement {
 };
 
 /// A search request as the functions take it.
-struct Asked<'a> {
+struct SearchParameters<'a> {
     in_name: Option<String>,
     in_description: Option<String>,
     anywhere: Option<String>,
@@ -87,33 +87,38 @@ struct Asked<'a> {
     dearest: i64,
 }
 
-impl<'a> Asked<'a> {
-    fn of(wish: &'a Wish) -> Self {
-        let text = |place| wish.text.as_ref().and_then(|text| tsquery(text, place));
-        let (media, family) = match &wish.media {
+impl<'a> SearchParameters<'a> {
+    fn of(filter: &'a SearchFilter) -> Self {
+        let text = |place| filter.text.as_ref().and_then(|text| tsquery(text, place));
+        let (media, family) = match &filter.media {
             None => (None, None),
             Some(Media::Type(essence)) => (Some(essence.as_str()), None),
             Some(Media::Family(family)) => (None, Some(family.as_str())),
         };
         Self {
-            in_name: text(Place::Name),
-            in_description: text(Place::NameOrDescription),
-            anywhere: text(Place::Anywhere),
-            beginning: wish.text.as_ref().and_then(TextQuery::prefix),
-            producer: wish.producer_id.map(|id| id.as_uuid()),
-            dataset: wish.dataset_id.as_deref(),
+            in_name: text(SearchScope::Name),
+            in_description: text(SearchScope::NameOrDescription),
+            anywhere: text(SearchScope::Anywhere),
+            beginning: filter.text.as_ref().and_then(TextQuery::prefix),
+            producer: filter.producer_id.map(|id| id.as_uuid()),
+            dataset: filter.dataset_id.as_deref(),
             media,
             family,
-            cheapest: wish.min_price.map_or(0, signed),
-            dearest: wish.max_price.map_or(i64::MAX, signed),
+            cheapest: filter.min_price.map_or(0, signed),
+            dearest: filter.max_price.map_or(i64::MAX, signed),
         }
     }
 }
 
 #[async_trait]
 impl Search for PostgresStore {
-    async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage> {
-        let asked = Asked::of(wish);
+    async fn search(
+        &self,
+        filter: &SearchFilter,
+        behind: Option<SearchPosition>,
+        limit: u32,
+    ) -> PortResult<SearchPage> {
+        let asked = SearchParameters::of(filter);
         let newest = behind.map(|place| place.newest);
         let rank = behind.map(|place| i16::from(place.found.rank()));
         let number = behind.map(|place| place.number);
@@ -145,8 +150,8 @@ impl Search for PostgresStore {
         Ok(SearchPage { hits: shown.iter().map(hit).collect::<PortResult<_>>()?, next: last.map(place).transpose()? })
     }
 
-    async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets> {
-        let asked = Asked::of(wish);
+    async fn facets(&self, filter: &SearchFilter, most: u32, values: u32) -> PortResult<SearchFacets> {
+        let asked = SearchParameters::of(filter);
         let params: [Param<'_>; 10] = [
             &asked.anywhere,
             &asked.beginning,
@@ -159,7 +164,7 @@ impl Search for PostgresStore {
             &i64::from(most),
             &i64::from(values),
         ];
-        let mut facets = Facets::default();
+        let mut facets = SearchFacets::default();
         for row in self.replicas.search_rows(&SEARCH_FACETS, &params).await? {
             let row = Columns(&row);
             let count = row.amount("assets")?;
@@ -179,12 +184,12 @@ impl Search for PostgresStore {
     }
 }
 
-fn found(row: &Row) -> PortResult<Found> {
+fn found(row: &Row) -> PortResult<MatchedField> {
     let rank = Columns(row).get::<i16>("rank")?;
-    u8::try_from(rank).ok().and_then(Found::of_rank).ok_or_else(|| out_of_range("rank"))
+    u8::try_from(rank).ok().and_then(MatchedField::of_rank).ok_or_else(|| out_of_range("rank"))
 }
 
-fn place(row: &Row) -> PortResult<SearchPlace> {
+fn place(row: &Row) -> PortResult<SearchPosition> {
     let columns = Columns(row);
-    Ok(SearchPlace { newest: columns.get("newest")?, found: found(row)?, number: columns.get("number")? })
+    Ok(SearchPosition { newest: columns.get("newest")?, found: found(row)?, number: columns.get("number")? })
 }

@@ -9,8 +9,8 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use penstock_actors::{
     ids::{ContentHash, NodeId, VerificationId},
     model::{
-        ContentMove, Finding, HistoryPlace, MoveState, StorageTask, StoredContent, TaskProgress, Tier, Verification,
-        VerificationKind,
+        ContentMove, Finding, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress,
+        Verification, VerificationKind,
     },
     ports::{Claim, MoveBegun, PortError, PortResult, StorageRecords},
 };
@@ -193,7 +193,7 @@ impl StorageRecords for PostgresStore {
         &self,
         hash: ContentHash,
         kind: Option<VerificationKind>,
-        after: Option<HistoryPlace>,
+        after: Option<HistoryPosition>,
         limit: u32,
     ) -> PortResult<Vec<Verification>> {
         let kinds = kind.map_or_else(|| VerificationKind::ALL.to_vec(), |kind| vec![kind]);
@@ -241,7 +241,7 @@ impl StorageRecords for PostgresStore {
         rows.iter().map(|row| stored_content(&Columns(row))).collect()
     }
 
-    async fn note_uses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()> {
+    async fn note_accesses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()> {
         let used: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
         self.upkeep.execute(&NOTE_USES, &[&used, &day]).await.map(drop)
     }
@@ -271,7 +271,7 @@ impl StorageRecords for PostgresStore {
     async fn begin_move(
         &self,
         hash: ContentHash,
-        to: Tier,
+        to: StorageTier,
         now: Timestamp,
         stale: Timestamp,
     ) -> PortResult<Option<MoveBegun>> {
@@ -286,16 +286,16 @@ impl StorageRecords for PostgresStore {
         Err(PortError::unavailable(POSTGRES, "other instances keep changing the move"))
     }
 
-    async fn keep_move(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
+    async fn keep_move(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
         Ok(self.upkeep.execute(&moves::KEEP, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await? == 1)
     }
 
-    async fn switch_tier(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
+    async fn switch_tier(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
         let row = self.db.row_opt(&moves::SWITCH, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await?;
         Ok(row.is_some())
     }
 
-    async fn end_move(&self, hash: ContentHash, to: Tier, state: MoveState) -> PortResult<bool> {
+    async fn end_move(&self, hash: ContentHash, to: StorageTier, state: MoveState) -> PortResult<bool> {
         let params: [super::db::Param<'_>; 3] = [&hash.as_bytes().as_slice(), &to.as_str(), &state.as_str()];
         Ok(self.db.execute(&moves::END, &params).await? == 1)
     }
@@ -319,7 +319,7 @@ fn verification(row: &Columns<'_>) -> PortResult<Verification> {
         verification_id: VerificationId::from_uuid(row.get("verification_id")?),
         content_hash: row.hash("content_hash")?,
         kind: row.word("verification_type", VerificationKind::parse)?,
-        tier: row.word("tier", Tier::parse)?,
+        tier: row.word("tier", StorageTier::parse)?,
         finding: row.word("finding", Finding::parse)?,
         expected_bytes: row.amount("expected_bytes")?,
         found_bytes: row.amount_opt("found_bytes")?,
@@ -333,7 +333,7 @@ fn stored_content(row: &Columns<'_>) -> PortResult<StoredContent> {
     Ok(StoredContent {
         content_hash: row.hash("content_hash")?,
         size_bytes: row.amount("size_bytes")?,
-        tier: row.word("tier", Tier::parse)?,
+        tier: row.word("tier", StorageTier::parse)?,
         stored_at: row.get("stored_at")?,
         used_on: used_on.and_then(|day| Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())),
     })

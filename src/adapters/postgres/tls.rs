@@ -83,7 +83,7 @@ impl Tls {
             _ => builder.with_no_client_auth(),
         };
         if settings.mode == TlsMode::Require {
-            config.dangerous().set_certificate_verifier(Arc::new(Anybody { provider }));
+            config.dangerous().set_certificate_verifier(Arc::new(AnyCertificate { provider }));
         }
         Ok(Self { mode: settings.mode, connector: MakeRustlsConnect::new(config) })
     }
@@ -156,11 +156,11 @@ fn unusable(path: &Path, why: &str) -> UnusableTls {
 
 /// Accepts any certificate, but checks that the handshake is signed with its key.
 #[derive(Debug)]
-struct Anybody {
+struct AnyCertificate {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

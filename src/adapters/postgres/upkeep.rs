@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{NodeId, ReceiptId, UsageId},
     model::{NodeEpoch, WindowKind},
-    ports::{AuditDifference, AuditPage, Compared, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditDifference, AuditPage, CheckedBody, PortResult, SetAside, UnknownLeases, Upkeep},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -215,18 +215,18 @@ impl Upkeep for PostgresStore {
         set_aside::page(self, after, limit).await
     }
 
-    async fn unheld(&self) -> PortResult<Unheld> {
+    async fn unheld(&self) -> PortResult<UnknownLeases> {
         let row = self.upkeep.row(&UNHELD, &[]).await?;
         let row = Columns(&row);
-        Ok(Unheld { leases: row.amount("leases")?, credit: row.credit("bytes", "requests")? })
+        Ok(UnknownLeases { leases: row.amount("leases")?, credit: row.credit("bytes", "requests")? })
     }
 
-    async fn compared(&self) -> PortResult<Vec<Compared>> {
+    async fn compared(&self) -> PortResult<Vec<CheckedBody>> {
         let compared = |row| {
             let row = Columns(row);
             let (credit, at) = (row.credit("bytes", "requests")?, row.get::<Option<Timestamp>>("compared_at")?);
             let life = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
-            Ok(Compared { life, unknown: at.map(|at| (credit, at)) })
+            Ok(CheckedBody { life, unknown: at.map(|at| (credit, at)) })
         };
         self.upkeep.rows(&COMPARED, &[]).await?.iter().map(compared).collect()
     }

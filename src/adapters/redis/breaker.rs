@@ -9,7 +9,7 @@ const TOLERANCE: u32 = 3;
 
 /// Why the breaker of a server opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum OpenReason {
     /// No answer in time. One time-out is enough: every further call to a server that hangs would wait in vain.
     Timeout,
     /// The connection broke.
@@ -18,7 +18,7 @@ pub(super) enum Fault {
     Unable,
 }
 
-impl Fault {
+impl OpenReason {
     /// A broken connection is replaced at once, because calls on it fail without a wait.
     const fn rest(self, period: Duration) -> Duration {
         match self {
@@ -30,7 +30,7 @@ impl Fault {
 
 /// The effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum BreakerChange {
     AsBefore,
     /// The server failed its trial.
     StillOpen,
@@ -40,92 +40,94 @@ pub(super) enum Verdict {
 /// A breaker around a connection `C`.
 #[derive(Debug)]
 pub(super) struct Breaker<C> {
-    state: State<C>,
+    state: BreakerState<C>,
     /// Grows with each connection, so that a fault of an old connection does not count against the present one.
     generation: u64,
 }
 
 #[derive(Debug)]
-enum State<C> {
+enum BreakerState<C> {
     Closed { connection: C, unable: u32 },
     Trial { connection: C, since: Instant },
-    Open { since: Instant, fault: Option<Fault> },
+    Open { since: Instant, fault: Option<OpenReason> },
 }
 
 impl<C: Clone> Breaker<C> {
     pub(super) const fn open(since: Instant) -> Self {
-        Self { state: State::Open { since, fault: None }, generation: 0 }
+        Self { state: BreakerState::Open { since, fault: None }, generation: 0 }
     }
 
     /// Whether callers must not wait for the server.
     pub(super) const fn is_open(&self) -> bool {
-        !matches!(self.state, State::Closed { .. })
+        !matches!(self.state, BreakerState::Closed { .. })
     }
 
     /// Whether even background updates must not be sent.
     pub(super) const fn is_shut(&self) -> bool {
-        matches!(self.state, State::Open { .. })
+        matches!(self.state, BreakerState::Open { .. })
     }
 
     /// How long callers must not wait for the server.
     pub(super) fn rest(&self, period: Duration) -> Duration {
         match self.state {
-            State::Open { fault: Some(fault), .. } => fault.rest(period),
-            State::Open { fault: None, .. } | State::Trial { .. } | State::Closed { .. } => Duration::ZERO,
+            BreakerState::Open { fault: Some(fault), .. } => fault.rest(period),
+            BreakerState::Open { fault: None, .. } | BreakerState::Trial { .. } | BreakerState::Closed { .. } => {
+                Duration::ZERO
+            }
         }
     }
 
     /// The connection to use and its generation.
     pub(super) fn connection(&self) -> Option<(C, u64)> {
         match &self.state {
-            State::Closed { connection, .. } | State::Trial { connection, .. } => {
+            BreakerState::Closed { connection, .. } | BreakerState::Trial { connection, .. } => {
                 Some((connection.clone(), self.generation))
             }
-            State::Open { .. } => None,
+            BreakerState::Open { .. } => None,
         }
     }
 
     /// A probe succeeded.
     pub(super) fn try_out(&mut self, connection: C, now: Instant) {
         let since = match self.state {
-            State::Open { since, .. } | State::Trial { since, .. } => since,
-            State::Closed { .. } => now,
+            BreakerState::Open { since, .. } | BreakerState::Trial { since, .. } => since,
+            BreakerState::Closed { .. } => now,
         };
         self.generation += 1;
-        self.state = State::Trial { connection, since };
+        self.state = BreakerState::Trial { connection, since };
     }
 
     /// Ends the trial. Returns for how long callers have not waited for the server; `None` when it failed the trial.
     pub(super) fn close(&mut self, now: Instant) -> Option<Duration> {
-        let State::Trial { connection, since } = &self.state else { return None };
+        let BreakerState::Trial { connection, since } = &self.state else { return None };
         let was_open = now.saturating_duration_since(*since);
-        self.state = State::Closed { connection: connection.clone(), unable: 0 };
+        self.state = BreakerState::Closed { connection: connection.clone(), unable: 0 };
         Some(was_open)
     }
 
     /// Notes what happened on the connection of a generation.
-    pub(super) fn failed(&mut self, generation: u64, fault: Fault, now: Instant) -> Verdict {
+    pub(super) fn failed(&mut self, generation: u64, fault: OpenReason, now: Instant) -> BreakerChange {
         if generation != self.generation {
-            return Verdict::AsBefore;
+            return BreakerChange::AsBefore;
         }
         let (since, verdict) = match &mut self.state {
-            State::Open { .. } => return Verdict::AsBefore,
-            State::Trial { since, .. } => (*since, Verdict::StillOpen),
-            State::Closed { unable, .. } => {
+            BreakerState::Open { .. } => return BreakerChange::AsBefore,
+            BreakerState::Trial { since, .. } => (*since, BreakerChange::StillOpen),
+            BreakerState::Closed { unable, .. } => {
                 *unable += 1;
-                if fault == Fault::Unable && *unable < TOLERANCE {
-                    return Verdict::AsBefore;
+                if fault == OpenReason::Unable && *unable < TOLERANCE {
+                    return BreakerChange::AsBefore;
                 }
-                (now, Verdict::Opened)
+                (now, BreakerChange::Opened)
             }
         };
-        self.state = State::Open { since, fault: Some(fault) };
+        self.state = BreakerState::Open { since, fault: Some(fault) };
         verdict
     }
 
     /// Notes that the server carried out a command.
     pub(super) fn served(&mut self, generation: u64) {
-        if let State::Closed { unable, .. } = &mut self.state
+        if let BreakerState::Closed { unable, .. } = &mut self.state
             && generation == self.generation
         {
             *unable = 0;
@@ -148,9 +150,9 @@ mod tests {
     fn the_first_time_out_opens_it() {
         let now = Instant::now();
         let mut breaker = closed(now);
-        assert_eq!(breaker.failed(1, Fault::Timeout, now), Verdict::Opened);
+        assert_eq!(breaker.failed(1, OpenReason::Timeout, now), BreakerChange::Opened);
         assert_eq!(breaker.connection(), None);
-        assert_eq!(breaker.failed(1, Fault::Timeout, now), Verdict::AsBefore, "it is open already");
+        assert_eq!(breaker.failed(1, OpenReason::Timeout, now), BreakerChange::AsBefore, "it is open already");
     }
 
     #[test]
@@ -158,23 +160,23 @@ mod tests {
         let now = Instant::now();
         let mut breaker = closed(now);
         for _ in 0..2 {
-            assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::AsBefore);
-            assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::AsBefore);
+            assert_eq!(breaker.failed(1, OpenReason::Unable, now), BreakerChange::AsBefore);
+            assert_eq!(breaker.failed(1, OpenReason::Unable, now), BreakerChange::AsBefore);
             breaker.served(1);
         }
-        assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::AsBefore);
-        assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::AsBefore);
-        assert_eq!(breaker.failed(1, Fault::Unable, now), Verdict::Opened);
+        assert_eq!(breaker.failed(1, OpenReason::Unable, now), BreakerChange::AsBefore);
+        assert_eq!(breaker.failed(1, OpenReason::Unable, now), BreakerChange::AsBefore);
+        assert_eq!(breaker.failed(1, OpenReason::Unable, now), BreakerChange::Opened);
     }
 
     #[test]
     fn what_an_old_connection_did_says_nothing_about_the_new_one() {
         let now = Instant::now();
         let mut breaker = closed(now);
-        assert_eq!(breaker.failed(1, Fault::Broken, now), Verdict::Opened);
+        assert_eq!(breaker.failed(1, OpenReason::Broken, now), BreakerChange::Opened);
         breaker.try_out("second", now);
         assert_eq!(breaker.close(now + Duration::from_secs(2)), Some(Duration::from_secs(2)));
-        assert_eq!(breaker.failed(1, Fault::Timeout, now), Verdict::AsBefore);
+        assert_eq!(breaker.failed(1, OpenReason::Timeout, now), BreakerChange::AsBefore);
         assert_eq!(breaker.connection(), Some(("second", 2)));
     }
 
@@ -182,12 +184,12 @@ mod tests {
     fn on_trial_a_server_is_told_things_and_nobody_waits_for_it() {
         let now = Instant::now();
         let mut breaker = closed(now);
-        assert_eq!(breaker.failed(1, Fault::Timeout, now), Verdict::Opened);
+        assert_eq!(breaker.failed(1, OpenReason::Timeout, now), BreakerChange::Opened);
         assert!(breaker.is_open() && breaker.is_shut());
         breaker.try_out("second", now);
         assert!(breaker.is_open() && !breaker.is_shut());
         assert_eq!(breaker.connection(), Some(("second", 2)));
-        assert_eq!(breaker.failed(2, Fault::Timeout, now), Verdict::StillOpen);
+        assert_eq!(breaker.failed(2, OpenReason::Timeout, now), BreakerChange::StillOpen);
         assert!(breaker.is_shut());
         assert_eq!(breaker.close(now), None, "it failed its trial");
         breaker.try_out("third", now);

@@ -24,8 +24,8 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
 use penstock_actors::ports::{
-    CacheTag, EntryKey, KeyPattern, Loader, Look, PortError, PortResult, Seen, SharedCache, SharedValue, UseList,
-    Version,
+    CacheLookup, CacheTag, EntryKey, KeyPattern, Loader, PopularityList, PortError, PortResult, SharedCache,
+    SharedValue, TagVersions, Version,
 };
 use redis::{FromRedisValue, Value};
 use uuid::Uuid;
@@ -145,22 +145,22 @@ fn version(value: Value) -> PortResult<Option<Version>> {
 
 #[async_trait]
 impl SharedCache for RedisCache {
-    async fn look(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<Look> {
+    async fn lookup(&self, key: &EntryKey, tags: &[CacheTag]) -> PortResult<CacheLookup> {
         let get = |key: &str| Call::command("cache_get", "GET").key(key);
         let mut calls = vec![get(&self.entry(key))];
         calls.extend(tags.iter().map(|tag| get(&self.tag(tag))));
         let mut answers = self.all(calls).await?.into_iter();
         let kept: Option<Vec<u8>> = typed(answers.next().unwrap_or(Value::Nil))?;
-        let seen = Seen(answers.map(version).collect::<PortResult<_>>()?);
+        let seen = TagVersions(answers.map(version).collect::<PortResult<_>>()?);
         let value = kept.and_then(|kept| entry::decode(&kept, &seen));
-        Ok(Look { value, seen })
+        Ok(CacheLookup { value, seen })
     }
 
     async fn keep(
         &self,
         key: &EntryKey,
         tags: &[CacheTag],
-        seen: &Seen,
+        seen: &TagVersions,
         value: &SharedValue,
         ttl: Duration,
     ) -> PortResult<()> {
@@ -220,11 +220,11 @@ impl SharedCache for RedisCache {
         join_all(removals).await.into_iter().sum()
     }
 
-    async fn add_uses(&self, list: UseList, uses: &[(String, u64)]) -> PortResult<()> {
+    async fn add_popularity(&self, list: PopularityList, uses: &[(String, u64)]) -> PortResult<()> {
         popularity::add(&self.link, list, uses, Timestamp::now()).await
     }
 
-    async fn most_used(&self, list: UseList, limit: usize) -> PortResult<Vec<String>> {
+    async fn most_popular(&self, list: PopularityList, limit: usize) -> PortResult<Vec<String>> {
         popularity::most(&self.link, list, limit, Timestamp::now()).await
     }
 

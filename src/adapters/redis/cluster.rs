@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{lane::Lane, link::Shared, reconnector::Kept, settings::address_of, slot::SLOTS};
+use super::{lane::RedisLane, link::LinkShared, reconnector::ManagedLane, settings::address_of, slot::SLOTS};
 
 /// How often the map is read without a sign that it is wrong.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -26,12 +26,12 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The network address of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Address {
+pub(super) struct NodeAddress {
     host: String,
     port: u16,
 }
 
-impl Address {
+impl NodeAddress {
     /// Parses `host:port`. Without a host (a node that does not know its own name), the host of the node that was asked
     /// is used.
     fn parse(text: &str, asked: &str) -> Option<Self> {
@@ -51,21 +51,21 @@ impl Address {
 
 /// The nodes, and which of them serves each slot.
 #[derive(Default)]
-struct Map {
-    lanes: BTreeMap<Address, Arc<Kept>>,
-    slots: Vec<Option<Arc<Kept>>>,
+struct SlotMap {
+    lanes: BTreeMap<NodeAddress, Arc<ManagedLane>>,
+    slots: Vec<Option<Arc<ManagedLane>>>,
     /// The nodes that serve slots; `None` while the node of some slot is unknown.
-    masters: Option<Vec<Arc<Kept>>>,
+    masters: Option<Vec<Arc<ManagedLane>>>,
 }
 
-impl Map {
-    fn new(lanes: BTreeMap<Address, Arc<Kept>>, slots: Vec<Option<Arc<Kept>>>) -> Self {
+impl SlotMap {
+    fn new(lanes: BTreeMap<NodeAddress, Arc<ManagedLane>>, slots: Vec<Option<Arc<ManagedLane>>>) -> Self {
         let masters = Self::masters_of(&slots);
         Self { lanes, slots, masters }
     }
 
-    fn masters_of(slots: &[Option<Arc<Kept>>]) -> Option<Vec<Arc<Kept>>> {
-        let mut masters: Vec<Arc<Kept>> = Vec::new();
+    fn masters_of(slots: &[Option<Arc<ManagedLane>>]) -> Option<Vec<Arc<ManagedLane>>> {
+        let mut masters: Vec<Arc<ManagedLane>> = Vec::new();
         for kept in slots {
             let kept = kept.as_ref()?;
             if !masters.iter().any(|known| Arc::ptr_eq(known, kept)) {
@@ -78,15 +78,15 @@ impl Map {
 
 /// A range of slots as a node reports it: the first, the last, the master, the replicas.
 #[derive(Debug, PartialEq, Eq)]
-struct Range {
+struct SlotRange {
     first: u16,
     last: u16,
-    nodes: Vec<Address>,
+    nodes: Vec<NodeAddress>,
 }
 
 pub(super) struct Cluster {
     seeds: Vec<ConnectionInfo>,
-    map: RwLock<Map>,
+    map: RwLock<SlotMap>,
     /// Notified when the map may be wrong.
     look: Arc<Notify>,
 }
@@ -97,19 +97,19 @@ impl Cluster {
     }
 
     /// The lane of a slot, if the node that serves it is known.
-    pub(super) fn lane(&self, slot: u16) -> Option<Arc<Lane>> {
+    pub(super) fn lane(&self, slot: u16) -> Option<Arc<RedisLane>> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         map.slots.get(usize::from(slot))?.as_ref().map(|kept| Arc::clone(&kept.lane))
     }
 
     /// The lanes of all nodes.
-    pub(super) fn lanes(&self) -> Vec<Arc<Lane>> {
+    pub(super) fn lanes(&self) -> Vec<Arc<RedisLane>> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         map.lanes.values().map(|kept| Arc::clone(&kept.lane)).collect()
     }
 
     /// The lanes of all masters, or `None` while the node of some slot is unknown.
-    pub(super) fn masters(&self) -> Option<Vec<Arc<Lane>>> {
+    pub(super) fn masters(&self) -> Option<Vec<Arc<RedisLane>>> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         Some(map.masters.as_ref()?.iter().map(|kept| Arc::clone(&kept.lane)).collect())
     }
@@ -122,20 +122,20 @@ impl Cluster {
     /// A node said where a slot is, or, with `for_good` false, where it is moving to.
     pub(super) fn lane_told(
         &self,
-        shared: &Shared,
+        shared: &LinkShared,
         node: &str,
         slot: u16,
         asked: &str,
         for_good: bool,
-    ) -> Option<Arc<Lane>> {
+    ) -> Option<Arc<RedisLane>> {
         let asked = asked.rsplit_once(':').map_or(asked, |(host, _)| host);
-        let address = Address::parse(node, asked)?;
+        let address = NodeAddress::parse(node, asked)?;
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let kept = Arc::clone(map.lanes.entry(address.clone()).or_insert_with(|| self.reach(&address, shared)));
         let lane = Arc::clone(&kept.lane);
         if for_good && let Some(place) = map.slots.get_mut(usize::from(slot)) {
             *place = Some(kept);
-            map.masters = Map::masters_of(&map.slots);
+            map.masters = SlotMap::masters_of(&map.slots);
         }
         drop(map);
         if for_good {
@@ -144,19 +144,19 @@ impl Cluster {
         Some(lane)
     }
 
-    fn reach(&self, address: &Address, shared: &Shared) -> Arc<Kept> {
-        Arc::new(Kept::new(self.info(address), shared, shared.me.clone()))
+    fn reach(&self, address: &NodeAddress, shared: &LinkShared) -> Arc<ManagedLane> {
+        Arc::new(ManagedLane::new(self.info(address), shared, shared.me.clone()))
     }
 
     /// How to connect to a node: as to the first seed, at the node's address.
-    fn info(&self, address: &Address) -> ConnectionInfo {
-        let (info, Address { host, port }) = (self.seeds[0].clone(), address.clone());
+    fn info(&self, address: &NodeAddress) -> ConnectionInfo {
+        let (info, NodeAddress { host, port }) = (self.seeds[0].clone(), address.clone());
         let encrypted = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         info.set_addr(address_of(host, port, encrypted))
     }
 
     /// Installs a new map: lanes of nodes that are still in it stay, the others end.
-    fn install(&self, ranges: &[Range], shared: &Shared) {
+    fn install(&self, ranges: &[SlotRange], shared: &LinkShared) {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let mut lanes = BTreeMap::new();
         for address in ranges.iter().flat_map(|range| &range.nodes) {
@@ -166,20 +166,20 @@ impl Cluster {
             }
         }
         let mut slots = vec![None; usize::from(SLOTS)];
-        for Range { first, last, nodes } in ranges {
+        for SlotRange { first, last, nodes } in ranges {
             let master = nodes.first().and_then(|address| lanes.get(address));
             for place in slots.iter_mut().take(usize::from(*last) + 1).skip(usize::from(*first)) {
                 *place = master.cloned();
             }
         }
-        let gone = std::mem::replace(&mut *map, Map::new(lanes, slots));
+        let gone = std::mem::replace(&mut *map, SlotMap::new(lanes, slots));
         drop(map);
         // Dropped outside the lock, because the drop ends tasks.
         drop(gone);
     }
 
     /// Asks nodes for the map until one answers: connected nodes first, then the seeds.
-    async fn ask(&self, shared: &Shared) -> Option<Vec<Range>> {
+    async fn ask(&self, shared: &LinkShared) -> Option<Vec<SlotRange>> {
         let connected: Vec<_> = {
             let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
             let lanes = map.lanes.iter();
@@ -202,7 +202,7 @@ impl Cluster {
             };
             match timeout(patience, answer).await {
                 Ok(Ok(value)) => {
-                    return Some(ranges(&value, &Address::of(seed).map(|seed| seed.host).unwrap_or_default()));
+                    return Some(ranges(&value, &NodeAddress::of(seed).map(|seed| seed.host).unwrap_or_default()));
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(server = %seed.addr(), %error, "a node of the Redis cluster did not answer CLUSTER SLOTS; the next node is asked");
@@ -217,7 +217,7 @@ impl Cluster {
 }
 
 /// Keeps the map up to date for as long as the link exists.
-pub(super) async fn follow(shared: Weak<Shared>) {
+pub(super) async fn follow(shared: Weak<LinkShared>) {
     let mut told = false;
     loop {
         let Some(link) = shared.upgrade() else { return };
@@ -245,20 +245,20 @@ pub(super) async fn follow(shared: Weak<Shared>) {
 
 /// The ranges in an answer to `CLUSTER SLOTS`. Ranges that cannot be parsed are left out: their slots then have no
 /// known node.
-fn ranges(value: &Value, asked: &str) -> Vec<Range> {
+fn ranges(value: &Value, asked: &str) -> Vec<SlotRange> {
     let Value::Array(ranges) = value else { return Vec::new() };
     ranges.iter().filter_map(|range| range_of(range, asked)).collect()
 }
 
-fn range_of(value: &Value, asked: &str) -> Option<Range> {
+fn range_of(value: &Value, asked: &str) -> Option<SlotRange> {
     let Value::Array(parts) = value else { return None };
     let [Value::Int(first), Value::Int(last), nodes @ ..] = parts.as_slice() else { return None };
-    let nodes: Vec<Address> = nodes.iter().filter_map(|node| node_of(node, asked)).collect();
+    let nodes: Vec<NodeAddress> = nodes.iter().filter_map(|node| node_of(node, asked)).collect();
     let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
-    (first <= last && last < SLOTS && !nodes.is_empty()).then_some(Range { first, last, nodes })
+    (first <= last && last < SLOTS && !nodes.is_empty()).then_some(SlotRange { first, last, nodes })
 }
 
-fn node_of(value: &Value, asked: &str) -> Option<Address> {
+fn node_of(value: &Value, asked: &str) -> Option<NodeAddress> {
     let Value::Array(parts) = value else { return None };
     let [host, Value::Int(port), ..] = parts.as_slice() else { return None };
     let host = match host {
@@ -268,7 +268,7 @@ fn node_of(value: &Value, asked: &str) -> Option<Address> {
     };
     // A node that does not know its own name has the address at which it was asked.
     let host = if host.is_empty() || host == "?" { asked } else { host };
-    Some(Address { host: host.to_owned(), port: u16::try_from(*port).ok()? })
+    Some(NodeAddress { host: host.to_owned(), port: u16::try_from(*port).ok()? })
 }
 
 #[cfg(test)]
@@ -293,13 +293,13 @@ mod tests {
             Value::Array(vec![Value::Int(400)]),
             Value::Okay,
         ]);
-        let at = |host: &str, port| Address { host: host.to_owned(), port };
+        let at = |host: &str, port| NodeAddress { host: host.to_owned(), port };
         assert_eq!(
             ranges(&answer, "asked"),
             [
-                Range { first: 0, last: 99, nodes: vec![at("10.0.0.1", 1), at("10.0.0.2", 2)] },
-                Range { first: 100, last: 199, nodes: vec![at("asked", 3)] },
-                Range { first: 200, last: 200, nodes: vec![at("asked", 4)] },
+                SlotRange { first: 0, last: 99, nodes: vec![at("10.0.0.1", 1), at("10.0.0.2", 2)] },
+                SlotRange { first: 100, last: 199, nodes: vec![at("asked", 3)] },
+                SlotRange { first: 200, last: 200, nodes: vec![at("asked", 4)] },
             ]
         );
         assert_eq!(ranges(&Value::Nil, "asked"), []);
@@ -307,10 +307,10 @@ mod tests {
 
     #[test]
     fn a_redirection_names_a_node_of_any_kind() {
-        let at = |host: &str, port| Some(Address { host: host.to_owned(), port });
-        assert_eq!(Address::parse("10.0.0.1:7000", "asked"), at("10.0.0.1", 7000));
-        assert_eq!(Address::parse("::1:7000", "asked"), at("::1", 7000));
-        assert_eq!(Address::parse(":7000", "asked"), at("asked", 7000));
-        assert_eq!(Address::parse("nowhere", "asked"), None);
+        let at = |host: &str, port| Some(NodeAddress { host: host.to_owned(), port });
+        assert_eq!(NodeAddress::parse("10.0.0.1:7000", "asked"), at("10.0.0.1", 7000));
+        assert_eq!(NodeAddress::parse("::1:7000", "asked"), at("::1", 7000));
+        assert_eq!(NodeAddress::parse(":7000", "asked"), at("asked", 7000));
+        assert_eq!(NodeAddress::parse("nowhere", "asked"), None);
     }
 }

@@ -15,7 +15,7 @@ const FAULTS: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 
 /// Why a call brought no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum RedisFailure {
     #[error("its circuit breaker is open, because it did not answer or could not serve")]
     Open,
     #[error("too many calls wait for it")]
@@ -28,7 +28,7 @@ pub(super) enum Failure {
     Answered(RedisError),
 }
 
-impl Failure {
+impl RedisFailure {
     pub(super) const fn outcome(&self) -> RedisOutcome {
         match self {
             Self::Open | Self::QueueFull => RedisOutcome::Refused,
@@ -39,7 +39,7 @@ impl Failure {
     }
 }
 
-impl Failure {
+impl RedisFailure {
     /// Whether the command certainly did not take effect. After every other failure it may or may not have.
     pub(super) const fn is_unsent(&self) -> bool {
         matches!(self, Self::Open | Self::QueueFull)
@@ -51,8 +51,8 @@ impl Failure {
     }
 }
 
-impl From<Failure> for PortError {
-    fn from(failure: Failure) -> Self {
+impl From<RedisFailure> for PortError {
+    fn from(failure: RedisFailure) -> Self {
         match failure {
             failure if failure.is_unavailability() => Self::unavailable(REDIS, failure),
             failure => Self::rejected(REDIS, failure),
@@ -101,7 +101,7 @@ mod tests {
         for command in ["ERR wrong", "WRONGTYPE not a list", "NOPERM not yours", "NOSCRIPT what", "CROSSSLOT two"] {
             let error = answered(command);
             assert!(!is_fault(&error), "{command}");
-            assert!(matches!(PortError::from(Failure::Answered(error)), PortError::Rejected { .. }), "{command}");
+            assert!(matches!(PortError::from(RedisFailure::Answered(error)), PortError::Rejected { .. }), "{command}");
         }
     }
 }

@@ -25,9 +25,9 @@ use tokio::{
 };
 
 use super::{
-    breaker::{Breaker, Fault, Verdict},
-    error::{Failure, is_fault},
-    link::Shared,
+    breaker::{Breaker, BreakerChange, OpenReason},
+    error::{RedisFailure, is_fault},
+    link::LinkShared,
     script::Call,
 };
 
@@ -38,10 +38,10 @@ const TRIP: usize = 256;
 /// loaded.
 const DETOURS: u8 = 4;
 
-pub(super) type Reply = oneshot::Sender<Result<Value, Failure>>;
+pub(super) type Reply = oneshot::Sender<Result<Value, RedisFailure>>;
 
 /// A queued call.
-pub(super) struct Job {
+pub(super) struct QueuedCall {
     pub(super) call: Call,
     pub(super) reply: Reply,
     /// Whether a caller waits for it.
@@ -53,20 +53,20 @@ pub(super) struct Job {
     detours: u8,
 }
 
-impl Job {
+impl QueuedCall {
     pub(super) const fn new(call: Call, urgent: bool, reply: Reply) -> Self {
         Self { call, reply, urgent, asking: false, load: false, detours: 0 }
     }
 
-    pub(super) fn fail(self, failure: Failure) {
+    pub(super) fn fail(self, failure: RedisFailure) {
         // The caller may have gone.
         let _ = self.reply.send(Err(failure));
     }
 }
 
-struct State {
+struct LaneState {
     breaker: Breaker<MultiplexedConnection>,
-    queue: VecDeque<Job>,
+    queue: VecDeque<QueuedCall>,
     /// How many calls in the queue are urgent.
     urgent: usize,
     /// Whether background updates have waited long enough.
@@ -76,29 +76,29 @@ struct State {
     travelling: bool,
 }
 
-pub(super) struct Lane {
+pub(super) struct RedisLane {
     /// The address as logs show it.
     pub(super) address: String,
     pub(super) info: ConnectionInfo,
-    shared: Weak<Shared>,
+    shared: Weak<LinkShared>,
     io: Handle,
     queue: usize,
     pub(super) response_timeout: Duration,
     gather: Duration,
-    state: Mutex<State>,
+    state: Mutex<LaneState>,
     /// Notified when the breaker opens.
     pub(super) opened: Notify,
 }
 
 /// A round trip, ready to be sent.
-struct Trip {
+struct LaneTrip {
     connection: MultiplexedConnection,
     generation: u64,
-    jobs: Vec<Job>,
+    jobs: Vec<QueuedCall>,
 }
 
-impl Lane {
-    pub(super) fn new(info: ConnectionInfo, shared: &Shared, link: Weak<Shared>) -> Self {
+impl RedisLane {
+    pub(super) fn new(info: ConnectionInfo, shared: &LinkShared, link: Weak<LinkShared>) -> Self {
         Self {
             address: info.addr().to_string(),
             info,
@@ -107,7 +107,7 @@ impl Lane {
             queue: shared.settings.queue,
             response_timeout: shared.settings.response_timeout,
             gather: shared.settings.gather,
-            state: Mutex::new(State {
+            state: Mutex::new(LaneState {
                 breaker: Breaker::open(Instant::now()),
                 queue: VecDeque::new(),
                 urgent: 0,
@@ -119,7 +119,7 @@ impl Lane {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LaneState> {
         // Every change under the lock is complete before any code can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,7 +153,7 @@ impl Lane {
     }
 
     /// Puts jobs into the queue together, or refuses them at once.
-    pub(super) fn submit(self: &Arc<Self>, jobs: Vec<Job>) {
+    pub(super) fn submit(self: &Arc<Self>, jobs: Vec<QueuedCall>) {
         let mut refused = Vec::new();
         let (trip, arm) = {
             let mut state = self.state();
@@ -161,9 +161,9 @@ impl Lane {
             let mut patient = false;
             for job in jobs {
                 if shut || (open && job.urgent) {
-                    refused.push((job, Failure::Open));
+                    refused.push((job, RedisFailure::Open));
                 } else if state.queue.len() >= self.queue {
-                    refused.push((job, Failure::QueueFull));
+                    refused.push((job, RedisFailure::QueueFull));
                 } else {
                     patient |= !job.urgent;
                     state.urgent += usize::from(job.urgent);
@@ -185,20 +185,20 @@ impl Lane {
                     state.due = !state.queue.is_empty();
                     state.next_trip()
                 };
-                lane.set_out(trip);
+                lane.send_trip(trip);
             });
         }
-        self.set_out(trip);
+        self.send_trip(trip);
     }
 
-    fn set_out(self: &Arc<Self>, trip: Option<Trip>) {
+    fn send_trip(self: &Arc<Self>, trip: Option<LaneTrip>) {
         if let Some(trip) = trip {
             self.io.spawn(Arc::clone(self).travel(trip));
         }
     }
 
     /// Makes round trips until the queue is empty.
-    async fn travel(self: Arc<Self>, first: Trip) {
+    async fn travel(self: Arc<Self>, first: LaneTrip) {
         let mut next = Some(first);
         while let Some(trip) = next {
             self.carry(trip).await;
@@ -208,8 +208,8 @@ impl Lane {
         }
     }
 
-    async fn carry(self: &Arc<Self>, trip: Trip) {
-        let Trip { mut connection, generation, mut jobs } = trip;
+    async fn carry(self: &Arc<Self>, trip: LaneTrip) {
+        let LaneTrip { mut connection, generation, mut jobs } = trip;
         // The callers of some urgent jobs have gone. Those jobs are not sent, so it is certain that they have no
         // effect.
         jobs.retain(|job| !job.urgent || !job.reply.is_closed());
@@ -225,12 +225,12 @@ impl Lane {
             Ok(Ok(values)) => self.answered(generation, jobs, values, &places, &pipeline),
             Ok(Err(error)) => {
                 let why = error.to_string();
-                self.fault(generation, Fault::Broken, &why);
-                jobs.into_iter().for_each(|job| job.fail(Failure::Broken(why.clone())));
+                self.fault(generation, OpenReason::Broken, &why);
+                jobs.into_iter().for_each(|job| job.fail(RedisFailure::Broken(why.clone())));
             }
             Err(_) => {
-                self.fault(generation, Fault::Timeout, "no answer in time");
-                jobs.into_iter().for_each(|job| job.fail(Failure::Timeout(self.response_timeout)));
+                self.fault(generation, OpenReason::Timeout, "no answer in time");
+                jobs.into_iter().for_each(|job| job.fail(RedisFailure::Timeout(self.response_timeout)));
             }
         }
     }
@@ -239,7 +239,7 @@ impl Lane {
     fn answered(
         self: &Arc<Self>,
         generation: u64,
-        jobs: Vec<Job>,
+        jobs: Vec<QueuedCall>,
         mut values: Vec<Value>,
         places: &[usize],
         pipeline: &Pipeline,
@@ -267,16 +267,16 @@ impl Lane {
                 ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) if again => {
                     match self.shared.upgrade() {
                         Some(shared) => shared.redirect(job, &error, &self.address),
-                        None => job.fail(Failure::Answered(error)),
+                        None => job.fail(RedisFailure::Answered(error)),
                     }
                 }
                 _ => {
                     if is_fault(&error) {
-                        self.fault(generation, Fault::Unable, &error.to_string());
+                        self.fault(generation, OpenReason::Unable, &error.to_string());
                     } else {
                         served = true;
                     }
-                    job.fail(Failure::Answered(error));
+                    job.fail(RedisFailure::Answered(error));
                 }
             }
         }
@@ -286,11 +286,11 @@ impl Lane {
     }
 
     /// Notes a fault of a connection. If it opens the breaker, everything in the queue fails.
-    pub(super) fn fault(&self, generation: u64, fault: Fault, why: &str) {
+    pub(super) fn fault(&self, generation: u64, fault: OpenReason, why: &str) {
         let (verdict, waiting) = {
             let mut state = self.state();
             let verdict = state.breaker.failed(generation, fault, Instant::now());
-            if verdict == Verdict::AsBefore {
+            if verdict == BreakerChange::AsBefore {
                 return;
             }
             state.urgent = 0;
@@ -298,7 +298,7 @@ impl Lane {
             (verdict, std::mem::take(&mut state.queue))
         };
         // Logged once per change.
-        if verdict == Verdict::Opened {
+        if verdict == BreakerChange::Opened {
             tracing::warn!(
                 server = self.address,
                 why,
@@ -306,30 +306,30 @@ impl Lane {
             );
         }
         self.opened.notify_one();
-        waiting.into_iter().for_each(|job| job.fail(Failure::Open));
+        waiting.into_iter().for_each(|job| job.fail(RedisFailure::Open));
     }
 }
 
-impl State {
+impl LaneState {
     /// The jobs of the next round trip, if there are any.
-    fn next_trip(&mut self) -> Option<Trip> {
+    fn next_trip(&mut self) -> Option<LaneTrip> {
         if self.travelling || (self.urgent == 0 && !self.due) {
             return None;
         }
         let (connection, generation) = self.breaker.connection()?;
-        let jobs: Vec<Job> = self.queue.drain(..self.queue.len().min(TRIP)).collect();
+        let jobs: Vec<QueuedCall> = self.queue.drain(..self.queue.len().min(TRIP)).collect();
         self.urgent -= jobs.iter().filter(|job| job.urgent).count();
         self.due &= !self.queue.is_empty();
         if jobs.is_empty() {
             return None;
         }
         self.travelling = true;
-        Some(Trip { connection, generation, jobs })
+        Some(LaneTrip { connection, generation, jobs })
     }
 }
 
 /// The commands of a round trip, and for each job the position of its answer among the answers.
-fn pack(jobs: &mut [Job]) -> (Pipeline, Vec<usize>) {
+fn pack(jobs: &mut [QueuedCall]) -> (Pipeline, Vec<usize>) {
     let mut pipeline = Pipeline::with_capacity(jobs.len());
     let mut places = Vec::with_capacity(jobs.len());
     for job in jobs {

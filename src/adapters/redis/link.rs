@@ -16,16 +16,16 @@ use tokio::{
 
 use super::{
     cluster::{self, Cluster},
-    error::{Failure, REDIS},
-    lane::{Job, Lane},
-    reconnector::Kept,
+    error::{REDIS, RedisFailure},
+    lane::{QueuedCall, RedisLane},
+    reconnector::ManagedLane,
     script::Call,
     settings::{RedisSettings, Servers},
 };
 use crate::telemetry::metrics::{RedisMetrics, RedisOutcome};
 
 /// State that all clones of a link share.
-pub(super) struct Shared {
+pub(super) struct LinkShared {
     pub(super) settings: RedisSettings,
     pub(super) metrics: Arc<RedisMetrics>,
     pub(super) io: Handle,
@@ -38,11 +38,11 @@ pub(super) struct Shared {
 }
 
 enum Route {
-    Single(OnceLock<Kept>),
+    Single(OnceLock<ManagedLane>),
     Cluster(Cluster),
 }
 
-impl Shared {
+impl LinkShared {
     pub(super) const fn cluster(&self) -> Option<&Cluster> {
         match &self.route {
             Route::Single(_) => None,
@@ -65,7 +65,7 @@ impl Shared {
         }
     }
 
-    fn lane(&self, slot: Option<u16>) -> Option<Arc<Lane>> {
+    fn lane(&self, slot: Option<u16>) -> Option<Arc<RedisLane>> {
         match &self.route {
             Route::Single(kept) => kept.get().map(|kept| Arc::clone(&kept.lane)),
             Route::Cluster(cluster) => match slot {
@@ -76,7 +76,7 @@ impl Shared {
     }
 
     /// The lanes of every server.
-    fn lanes(&self) -> Vec<Arc<Lane>> {
+    fn lanes(&self) -> Vec<Arc<RedisLane>> {
         match &self.route {
             Route::Single(kept) => kept.get().map(|kept| Arc::clone(&kept.lane)).into_iter().collect(),
             Route::Cluster(cluster) => cluster.lanes(),
@@ -84,7 +84,7 @@ impl Shared {
     }
 
     /// The lanes of every server that has keys; `None` while the server of some keys is unknown.
-    fn masters(&self) -> Option<Vec<Arc<Lane>>> {
+    fn masters(&self) -> Option<Vec<Arc<RedisLane>>> {
         match &self.route {
             Route::Single(kept) => Some(vec![Arc::clone(&kept.get()?.lane)]),
             Route::Cluster(cluster) => cluster.masters(),
@@ -92,7 +92,7 @@ impl Shared {
     }
 
     /// Sends a job on to the node that serves its slot.
-    pub(super) fn redirect(&self, mut job: Job, error: &RedisError, asked: &str) {
+    pub(super) fn redirect(&self, mut job: QueuedCall, error: &RedisError, asked: &str) {
         let for_good = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
         let lane = self
             .cluster()
@@ -100,7 +100,7 @@ impl Shared {
             .and_then(|(cluster, (node, slot))| cluster.lane_told(self, node, slot, asked, for_good));
         let Some(lane) = lane else {
             // A single server that redirects is a node of a cluster, but is configured as if it were alone.
-            return job.fail(Failure::Answered(error.clone()));
+            return job.fail(RedisFailure::Answered(error.clone()));
         };
         job.asking = !for_good;
         lane.submit(vec![job]);
@@ -110,11 +110,11 @@ impl Shared {
 /// The link to Redis. Clones share its connections.
 #[derive(Clone)]
 pub struct RedisLink {
-    shared: Arc<Shared>,
+    shared: Arc<LinkShared>,
 }
 
 /// A handle that does not keep the connections alive.
-pub(super) struct WeakLink(Weak<Shared>);
+pub(super) struct WeakLink(Weak<LinkShared>);
 
 impl WeakLink {
     pub(super) fn upgrade(&self) -> Option<RedisLink> {
@@ -133,7 +133,7 @@ pub struct RedisStatus {
 /// One of the servers that have keys.
 #[derive(Clone)]
 pub struct RedisNode {
-    lane: Arc<Lane>,
+    lane: Arc<RedisLane>,
 }
 
 /// Whether a caller waits for the answer.
@@ -145,10 +145,10 @@ pub(super) enum Haste {
 }
 
 /// A call under way.
-struct Asked {
+struct PendingCall {
     name: &'static str,
     began: Instant,
-    answer: oneshot::Receiver<Result<Value, Failure>>,
+    answer: oneshot::Receiver<Result<Value, RedisFailure>>,
 }
 
 impl RedisLink {
@@ -160,7 +160,7 @@ impl RedisLink {
             Servers::Single(_) => Route::Single(OnceLock::new()),
             Servers::Cluster(seeds) => Route::Cluster(Cluster::new(seeds.clone())),
         };
-        let shared = Arc::new_cyclic(|me| Shared {
+        let shared = Arc::new_cyclic(|me| LinkShared {
             settings,
             metrics,
             io,
@@ -171,7 +171,7 @@ impl RedisLink {
         });
         match (&shared.settings.servers, &shared.route) {
             (Servers::Single(info), Route::Single(kept)) => {
-                kept.get_or_init(|| Kept::new(info.as_ref().clone(), &shared, Arc::downgrade(&shared)));
+                kept.get_or_init(|| ManagedLane::new(info.as_ref().clone(), &shared, Arc::downgrade(&shared)));
             }
             _ => drop(shared.io.spawn(cluster::follow(Arc::downgrade(&shared)))),
         }
@@ -219,16 +219,16 @@ impl RedisLink {
         &self,
         calls: Vec<Call>,
         haste: Haste,
-    ) -> impl Future<Output = Vec<Result<Value, Failure>>> + use<> {
+    ) -> impl Future<Output = Vec<Result<Value, RedisFailure>>> + use<> {
         let extra = if haste == Haste::Later { self.shared.settings.gather } else { Duration::ZERO };
         let asked = self.send(calls, haste);
         let link = self.clone();
         async move { join_all(asked.into_iter().map(|asked| link.answer(asked, extra))).await }
     }
 
-    fn first(&self, calls: Vec<Call>, haste: Haste) -> impl Future<Output = Result<Value, Failure>> + use<> {
+    fn first(&self, calls: Vec<Call>, haste: Haste) -> impl Future<Output = Result<Value, RedisFailure>> + use<> {
         let answers = self.try_all(calls, haste);
-        async move { answers.await.pop().unwrap_or(Err(Failure::Open)) }
+        async move { answers.await.pop().unwrap_or(Err(RedisFailure::Open)) }
     }
 
     /// The runtime that drives the connections.
@@ -260,7 +260,7 @@ impl RedisLink {
     /// # Errors
     /// `Unavailable` while the server of some keys is unknown.
     pub fn nodes(&self) -> PortResult<Vec<RedisNode>> {
-        let masters = self.shared.masters().ok_or(Failure::Open)?;
+        let masters = self.shared.masters().ok_or(RedisFailure::Open)?;
         Ok(masters.into_iter().map(|lane| RedisNode { lane }).collect())
     }
 
@@ -326,15 +326,15 @@ impl RedisLink {
     }
 
     /// Queues calls on their lanes, those of one lane together.
-    fn send(&self, calls: Vec<Call>, haste: Haste) -> Vec<Asked> {
-        let mut lanes: Vec<(Arc<Lane>, Vec<Job>)> = Vec::new();
+    fn send(&self, calls: Vec<Call>, haste: Haste) -> Vec<PendingCall> {
+        let mut lanes: Vec<(Arc<RedisLane>, Vec<QueuedCall>)> = Vec::new();
         let mut all = Vec::with_capacity(calls.len());
         for call in calls {
             let lane = self.shared.lane(call.slot);
             let (job, asked) = job(call, haste);
             all.push(asked);
             match lane {
-                None => job.fail(Failure::Open),
+                None => job.fail(RedisFailure::Open),
                 Some(lane) => match lanes.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &lane)) {
                     Some((_, jobs)) => jobs.push(job),
                     None => lanes.push((lane, vec![job])),
@@ -347,25 +347,25 @@ impl RedisLink {
         all
     }
 
-    async fn answer(&self, asked: Asked, extra: Duration) -> Result<Value, Failure> {
-        let Asked { name, began, answer } = asked;
+    async fn answer(&self, asked: PendingCall, extra: Duration) -> Result<Value, RedisFailure> {
+        let PendingCall { name, began, answer } = asked;
         let patience = self.shared.settings.response_timeout;
         let answer = match timeout_at((began + patience + extra).into(), answer).await {
             Ok(Ok(answer)) => answer,
             // The lane has ended, and so has the link.
-            Ok(Err(_)) => Err(Failure::Open),
-            Err(_) => Err(Failure::Timeout(patience)),
+            Ok(Err(_)) => Err(RedisFailure::Open),
+            Err(_) => Err(RedisFailure::Timeout(patience)),
         };
-        let outcome = answer.as_ref().map_or_else(Failure::outcome, |_| RedisOutcome::Ok);
+        let outcome = answer.as_ref().map_or_else(RedisFailure::outcome, |_| RedisOutcome::Ok);
         self.shared.metrics.call_ended(name, outcome, began.elapsed());
         answer
     }
 }
 
-fn job(call: Call, haste: Haste) -> (Job, Asked) {
+fn job(call: Call, haste: Haste) -> (QueuedCall, PendingCall) {
     let (reply, answer) = oneshot::channel();
-    let asked = Asked { name: call.name, began: Instant::now(), answer };
-    (Job::new(call, haste == Haste::Now, reply), asked)
+    let asked = PendingCall { name: call.name, began: Instant::now(), answer };
+    (QueuedCall::new(call, haste == Haste::Now, reply), asked)
 }
 
 /// Converts an answer to the type that the caller expects.

@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use penstock_actors::{
     model::{
         Subject,
-        rate_window::{Ask, Moment, RateWindow},
+        rate_window::{CountRequest, RateWindow, WindowTime},
     },
-    ports::{Grant, PortResult, RateLimits},
+    ports::{PortResult, RateGrant, RateLimits},
 };
 
 use super::{RedisLink, Script};
@@ -68,11 +68,11 @@ impl RedisRateLimits {
 
 #[async_trait]
 impl RateLimits for RedisRateLimits {
-    async fn take(&self, subject: &Subject, ask: Ask) -> PortResult<Grant> {
+    async fn take(&self, subject: &Subject, ask: CountRequest) -> PortResult<RateGrant> {
         let key = format!("{}{subject}", self.prefix);
         let call = TAKE.on(&[&key]).arg(self.window).arg(ask.limit).arg(ask.need).arg(ask.spare_parts);
         let (granted, previous, current, elapsed): (u32, u32, u32, u64) = self.link.ask(call).await?;
-        let at = Moment { elapsed: elapsed.min(self.window - 1), window: self.window };
-        Ok(Grant::of(granted, RateWindow { previous, current }, ask.limit, at))
+        let at = WindowTime { elapsed: elapsed.min(self.window - 1), window: self.window };
+        Ok(RateGrant::of(granted, RateWindow { previous, current }, ask.limit, at))
     }
 }

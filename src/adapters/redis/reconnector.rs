@@ -16,9 +16,9 @@ use tokio::{
 };
 
 use super::{
-    breaker::Fault,
-    lane::Lane,
-    link::Shared,
+    breaker::OpenReason,
+    lane::RedisLane,
+    link::LinkShared,
     settings::{RedisSettings, Servers},
 };
 
@@ -29,27 +29,27 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const BUFFERED: usize = 4;
 
 /// A lane with its keeper task; the task ends when this is dropped.
-pub(super) struct Kept {
-    pub(super) lane: Arc<Lane>,
+pub(super) struct ManagedLane {
+    pub(super) lane: Arc<RedisLane>,
     keeper: AbortHandle,
 }
 
-impl Kept {
+impl ManagedLane {
     /// A lane to a server that is not connected yet.
-    pub(super) fn new(info: ConnectionInfo, shared: &Shared, link: Weak<Shared>) -> Self {
-        let lane = Arc::new(Lane::new(info, shared, link.clone()));
+    pub(super) fn new(info: ConnectionInfo, shared: &LinkShared, link: Weak<LinkShared>) -> Self {
+        let lane = Arc::new(RedisLane::new(info, shared, link.clone()));
         let keeper = shared.io.spawn(keep(Arc::clone(&lane), shared.settings.clone(), link));
         Self { lane, keeper: keeper.abort_handle() }
     }
 }
 
-impl Drop for Kept {
+impl Drop for ManagedLane {
     fn drop(&mut self) {
         self.keeper.abort();
     }
 }
 
-async fn keep(lane: Arc<Lane>, settings: RedisSettings, shared: Weak<Shared>) {
+async fn keep(lane: Arc<RedisLane>, settings: RedisSettings, shared: Weak<LinkShared>) {
     let (mut connected_before, mut rested) = (false, Instant::now());
     loop {
         rested = rested.max(Instant::now() + lane.rest(settings.breaker_period));
@@ -77,9 +77,9 @@ async fn keep(lane: Arc<Lane>, settings: RedisSettings, shared: Weak<Shared>) {
 
 /// Tries until a server answers a probe, with growing pauses. The failure is logged once, unless it was `told` already.
 async fn connect(
-    lane: &Lane,
+    lane: &RedisLane,
     settings: &RedisSettings,
-    shared: &Weak<Shared>,
+    shared: &Weak<LinkShared>,
     mut told: bool,
 ) -> MultiplexedConnection {
     let pauses = ExponentialBuilder::default()
@@ -142,7 +142,7 @@ async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings)
 
 /// Returns when the breaker has opened, or a trial has failed. A ping at an interval detects a dead connection, so that
 /// no request has to wait for it.
-async fn watch(lane: &Lane, period: Duration) {
+async fn watch(lane: &RedisLane, period: Duration) {
     loop {
         let told = timeout(period, lane.opened.notified()).await.is_ok();
         let Some((mut connection, generation)) = lane.connection() else { return };
@@ -153,8 +153,8 @@ async fn watch(lane: &Lane, period: Duration) {
         let ping = redis::cmd("PING");
         match timeout(lane.response_timeout, ping.exec_async(&mut connection)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => lane.fault(generation, Fault::Broken, &error.to_string()),
-            Err(_) => lane.fault(generation, Fault::Timeout, "no answer to a ping"),
+            Ok(Err(error)) => lane.fault(generation, OpenReason::Broken, &error.to_string()),
+            Err(_) => lane.fault(generation, OpenReason::Timeout, "no answer to a ping"),
         }
     }
 }

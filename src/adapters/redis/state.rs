@@ -37,15 +37,15 @@ use penstock_actors::{
     clock::Clock,
     ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{Invalidations, OneUse, PortResult, SharedState, Slot, Tag, Use, UseTerms},
+    ports::{Invalidations, PortResult, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
 };
 use redis::Value;
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
-use self::own::{Own, Untold};
+use self::own::{Own, PendingProgress};
 use super::{
-    error::Failure,
+    error::RedisFailure,
     link::{Haste, RedisLink, typed},
     script::Call,
 };
@@ -97,8 +97,8 @@ impl RedisState {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, call: Call, haste: Haste) -> Result<Value, Failure> {
-        self.link.try_all(vec![call], haste).await.pop().unwrap_or(Err(Failure::Open))
+    async fn ask(&self, call: Call, haste: Haste) -> Result<Value, RedisFailure> {
+        self.link.try_all(vec![call], haste).await.pop().unwrap_or(Err(RedisFailure::Open))
     }
 
     /// Asks for a slot once. Continues with a refusal by Redis, and breaks with any other result, including a decision
@@ -109,7 +109,7 @@ impl RedisState {
         stream: UsageId,
         limit: u32,
         ttl: Duration,
-    ) -> PortResult<ControlFlow<Slot, Slot>> {
+    ) -> PortResult<ControlFlow<SlotGrant, SlotGrant>> {
         let now = self.clock.monotonic();
         let answer = match self.ask(slots::take(&self.link, receipt, stream, limit, ttl), Haste::Now).await {
             Ok(answer) => slots::taken(answer)?,
@@ -117,7 +117,7 @@ impl RedisState {
                 let mut own = self.own();
                 own.slot_ttl = ttl;
                 let slot = own.slots.take(receipt, stream, limit, now, now + ttl);
-                if slot != Slot::Taken && !failure.is_unsent() {
+                if slot != SlotGrant::Taken && !failure.is_unsent() {
                     // Redis may have granted the slot that is refused here.
                     own.gave_back((receipt, stream));
                 }
@@ -125,7 +125,7 @@ impl RedisState {
             }
             Err(failure) => return Err(failure.into()),
         };
-        if answer != Slot::Taken {
+        if answer != SlotGrant::Taken {
             return Ok(ControlFlow::Continue(answer));
         }
         let mut own = self.own();
@@ -146,7 +146,7 @@ impl RedisState {
 
     /// Sends Redis every update that it missed, and the slots that it may have lost.
     async fn put_back(&self) {
-        self.tell_missed().await;
+        self.send_missed().await;
         let (held, ttl) = {
             let own = self.own();
             (own.slots.all(self.clock.monotonic()).collect(), own.slot_ttl)
@@ -156,7 +156,7 @@ impl RedisState {
 
     /// Tells Redis which slots and sessions ended without it. Returns when Redis has all of them, even if another task
     /// sends them.
-    async fn tell_missed(&self) {
+    async fn send_missed(&self) {
         let Some(haste) = self.link.haste_to_tell() else { return };
         let _telling = self.telling.lock().await;
         let (given_back, untold) = {
@@ -220,7 +220,7 @@ impl RedisState {
     }
 
     /// Puts sessions into Redis, with the progress that Redis has not received.
-    async fn restore(&self, mut sessions: Vec<(SessionId, Untold)>, haste: Haste) {
+    async fn restore(&self, mut sessions: Vec<(SessionId, PendingProgress)>, haste: Haste) {
         let now = self.clock.monotonic();
         // For a session that is no longer kept here, only the added progress can be sent.
         sessions.retain(|(id, untold)| untold.progress.streams > 0 || self.own().sessions.get(*id, now).is_some());
@@ -228,7 +228,7 @@ impl RedisState {
             let now = self.clock.monotonic();
             let calls = {
                 let mut own = self.own();
-                let call = |(id, untold): &(SessionId, Untold)| {
+                let call = |(id, untold): &(SessionId, PendingProgress)| {
                     let ttl = own.sessions.remaining(*id, now).unwrap_or(untold.ttl);
                     match own.sessions.get(*id, now) {
                         Some(session) => sessions::restore(&self.link, session, &untold.progress, ttl),
@@ -241,7 +241,7 @@ impl RedisState {
             let mut own = self.own();
             for ((id, untold), answer) in step.iter().zip(answers) {
                 match answer.map(sessions::sum) {
-                    Ok(Ok(Some(sum))) => own.saw_progress(*id, sum, now),
+                    Ok(Ok(Some(sum))) => own.note_progress(*id, sum, now),
                     Ok(Ok(None)) => {}
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "Redis refused to restore a session; its progress while Redis was down may be missing there");
@@ -270,7 +270,7 @@ async fn put_back_after_faults(state: Weak<RedisState>, mut recoveries: watch::R
 
 #[async_trait]
 impl SharedState for RedisState {
-    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<Slot> {
+    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<SlotGrant> {
         let mut wait = (self.link.gather() * GATHERINGS).max(SHORTEST_WAIT);
         let mut asked = 0;
         loop {
@@ -285,7 +285,7 @@ impl SharedState for RedisState {
             }
             // A server that hung may just have carried out calls that this instance had given up on. Those streams are
             // over, but count until Redis is told.
-            self.tell_missed().await;
+            self.send_missed().await;
             // Another instance may have a release on its way that its client already knows of, or may only now be able
             // to send one; after a longer fault it may not have noticed yet that Redis is back.
             tokio::time::sleep(wait).await;
@@ -304,7 +304,7 @@ impl SharedState for RedisState {
             });
             held.collect()
         };
-        self.tell_missed().await;
+        self.send_missed().await;
         self.hold(held, ttl).await;
         Ok(())
     }
@@ -355,7 +355,7 @@ impl SharedState for RedisState {
         }
         let Some(lost) = self.own().sessions.get(id, now).cloned() else { return Ok(None) };
         // Redis keeps used sessions for at least as long as this instance does, so it has lost this one.
-        self.restore(vec![(id, Untold::default())], Haste::Now).await;
+        self.restore(vec![(id, PendingProgress::default())], Haste::Now).await;
         Ok(Some(lost))
     }
 
@@ -377,13 +377,13 @@ impl SharedState for RedisState {
         match self.ask(sessions::add(&self.link, id, &added, ttl), Haste::Later).await {
             Ok(answer) => match sessions::sum(answer)? {
                 Some(sum) => {
-                    self.own().saw_progress(id, sum, now);
+                    self.own().note_progress(id, sum, now);
                     Ok(Some(sum))
                 }
                 // Redis has lost the session; the copy here includes this stream.
                 None => {
                     if here.is_some() {
-                        self.restore(vec![(id, Untold::default())], Haste::Now).await;
+                        self.restore(vec![(id, PendingProgress::default())], Haste::Now).await;
                     }
                     Ok(here)
                 }
@@ -400,8 +400,8 @@ impl SharedState for RedisState {
         }
     }
 
-    async fn use_once(&self, once: OneUse, terms: UseTerms) -> PortResult<Use> {
-        replay_guard::used(self.ask(replay_guard::use_once(&self.link, once, terms), Haste::Now).await?)
+    async fn check_replay(&self, once: ReplayKey, terms: ReplayTerms) -> PortResult<ReplayCheck> {
+        replay_guard::used(self.ask(replay_guard::check_replay(&self.link, once, terms), Haste::Now).await?)
     }
 
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {

@@ -26,9 +26,9 @@ use futures::StreamExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    Tier,
+    StorageTier,
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
-    error::{Failure, Kind},
+    error::{S3Failure, S3FailureKind},
 };
 use crate::telemetry::S3Metrics;
 
@@ -67,7 +67,7 @@ pub(super) fn carry_time(bytes: usize) -> Duration {
 
 /// A bucket.
 pub(super) struct Bucket {
-    pub(super) tier: Tier,
+    pub(super) tier: StorageTier,
     client: Arc<dyn BucketClient>,
     patience: Patience,
     metrics: Arc<S3Metrics>,
@@ -78,7 +78,7 @@ pub(super) struct Bucket {
 }
 
 /// The destination of a read attempt.
-struct Pouring<'a> {
+struct RunningUpload<'a> {
     bytes: &'a mut BytesMut,
     limit: usize,
     /// Received bytes extend it.
@@ -86,7 +86,7 @@ struct Pouring<'a> {
 }
 
 /// A part of an upload.
-pub(super) struct Part<'a> {
+pub(super) struct UploadPart<'a> {
     pub(super) key: &'a str,
     pub(super) upload: &'a str,
     pub(super) number: u32,
@@ -99,7 +99,12 @@ pub(super) struct Whole {
 }
 
 impl Bucket {
-    pub(super) fn new(tier: Tier, client: Arc<dyn BucketClient>, patience: Patience, metrics: Arc<S3Metrics>) -> Self {
+    pub(super) fn new(
+        tier: StorageTier,
+        client: Arc<dyn BucketClient>,
+        patience: Patience,
+        metrics: Arc<S3Metrics>,
+    ) -> Self {
         Self { tier, client, patience, metrics, conditional: AtomicBool::new(true), is_slow: AtomicBool::default() }
     }
 
@@ -115,7 +120,7 @@ impl Bucket {
             let had = got.len();
             let rest = range.start + had as u64..range.end;
             let began = Instant::now();
-            let into = Pouring { bytes: &mut got, limit: length, deadline: &mut retries.deadline };
+            let into = RunningUpload { bytes: &mut got, limit: length, deadline: &mut retries.deadline };
             let ended = self.pour(key, Some(rest.clone()), |object| same_size(object, size), into).await;
             self.metrics.request_finished("get", outcome(&ended), began.into_std());
             match ended {
@@ -142,13 +147,13 @@ impl Bucket {
             if object.size <= limit as u64 {
                 return Ok(());
             }
-            Err(Failure::new(
-                Kind::Refused,
+            Err(S3Failure::new(
+                S3FailureKind::Refused,
                 format_args!("the object has {} bytes, but at most {limit} are expected", object.size),
             ))
         };
         let mut bytes = BytesMut::new();
-        let into = Pouring { bytes: &mut bytes, limit, deadline: &mut deadline };
+        let into = RunningUpload { bytes: &mut bytes, limit, deadline: &mut deadline };
         let tag = self.pour(key, None, small, into).await?;
         Ok(Whole { bytes: bytes.freeze(), tag })
     }
@@ -160,16 +165,16 @@ impl Bucket {
         key: &str,
         range: Option<Range<u64>>,
         accept: impl FnOnce(&Object) -> Attempt<()>,
-        into: Pouring<'_>,
+        into: RunningUpload<'_>,
     ) -> Attempt<Option<String>> {
-        let Pouring { bytes, limit, deadline } = into;
+        let RunningUpload { bytes, limit, deadline } = into;
         let missing = range.as_ref().map(|range| range.end - range.start);
         let mut object = self.in_time_until(*deadline, self.client.get(key, range)).await?;
         accept(&object)?;
         let mut missing = missing.unwrap_or(object.size);
         while let Some(piece) = self.in_time_until(*deadline, async { object.body.next().await.transpose() }).await? {
             if piece.len() as u64 > missing || bytes.len() + piece.len() > limit {
-                return Err(Failure::new(Kind::Broken, "the answer has more bytes than requested"));
+                return Err(S3Failure::new(S3FailureKind::Broken, "the answer has more bytes than requested"));
             }
             missing -= piece.len() as u64;
             *deadline += carry_time(piece.len());
@@ -177,7 +182,7 @@ impl Bucket {
             self.metrics.received(piece.len());
         }
         if missing > 0 {
-            return Err(Failure::new(Kind::Broken, format_args!("the answer ended {missing} bytes early")));
+            return Err(S3Failure::new(S3FailureKind::Broken, format_args!("the answer ended {missing} bytes early")));
         }
         Ok(object.tag)
     }
@@ -199,7 +204,7 @@ impl Bucket {
     pub(super) async fn put(&self, key: &str, body: &Bytes, expected: Expected<'_>) -> Attempt<()> {
         if expected != Expected::Anything && self.conditional.load(Relaxed) {
             match self.send("put", body, || self.client.put(key, body.clone(), expected)).await {
-                Err(failure) if failure.kind == Kind::Unsupported => {
+                Err(failure) if failure.kind == S3FailureKind::Unsupported => {
                     if self.conditional.swap(false, Relaxed) {
                         tracing::warn!(%failure, "the storage does not support conditional writes; this node writes unconditionally");
                     }
@@ -231,8 +236,8 @@ impl Bucket {
     }
 
     /// Sends a part of an upload. When `part_timeout` was too short, an attempt may take `slowest`.
-    pub(super) async fn part(&self, part: Part<'_>, body: &Bytes, slowest: Duration) -> Attempt<String> {
-        let Part { key, upload, number } = part;
+    pub(super) async fn part(&self, part: UploadPart<'_>, body: &Bytes, slowest: Duration) -> Attempt<String> {
+        let UploadPart { key, upload, number } = part;
         self.send_data("part", body, slowest, || self.client.part(key, upload, number, body.clone())).await
     }
 
@@ -293,7 +298,7 @@ impl Bucket {
                     return Ok(answer);
                 }
                 Err(failure) => {
-                    if failure.kind == Kind::Silent && !is_slow {
+                    if failure.kind == S3FailureKind::Silent && !is_slow {
                         is_slow = true;
                         retries.deadline += longer;
                     }
@@ -330,7 +335,7 @@ impl Bucket {
     {
         let cut_off = |deadline| {
             let answer = timeout_at(deadline, attempt());
-            async move { answer.await.unwrap_or_else(|_| Err(Failure::silent(attempt_time))) }
+            async move { answer.await.unwrap_or_else(|_| Err(S3Failure::silent(attempt_time))) }
         };
         self.attempts(operation, total, cut_off).await
     }
@@ -364,7 +369,7 @@ impl Bucket {
     async fn in_time_until<T>(&self, deadline: Instant, answer: impl Future<Output = Attempt<T>>) -> Attempt<T> {
         let idle_timeout = self.patience.idle_timeout;
         let until = deadline.min(Instant::now() + idle_timeout);
-        timeout_at(until, answer).await.unwrap_or_else(|_| Err(Failure::silent(idle_timeout)))
+        timeout_at(until, answer).await.unwrap_or_else(|_| Err(S3Failure::silent(idle_timeout)))
     }
 
     fn retries(&self, total: Duration) -> Retries {
@@ -373,18 +378,21 @@ impl Bucket {
 }
 
 async fn timed<T>(patience: Duration, answer: impl Future<Output = Attempt<T>>) -> Attempt<T> {
-    timeout(patience, answer).await.unwrap_or_else(|_| Err(Failure::silent(patience)))
+    timeout(patience, answer).await.unwrap_or_else(|_| Err(S3Failure::silent(patience)))
 }
 
 fn same_size(object: &Object, size: u64) -> Attempt<()> {
     if object.size == size {
         return Ok(());
     }
-    Err(Failure::new(Kind::Range, format_args!("the object has {} bytes, but {size} are expected", object.size)))
+    Err(S3Failure::new(
+        S3FailureKind::Range,
+        format_args!("the object has {} bytes, but {size} are expected", object.size),
+    ))
 }
 
 fn outcome<T>(answer: &Attempt<T>) -> &'static str {
-    answer.as_ref().map_or_else(Failure::outcome, |_| "ok")
+    answer.as_ref().map_or_else(S3Failure::outcome, |_| "ok")
 }
 
 fn waits() -> ExponentialBackoff {
@@ -407,7 +415,7 @@ impl Retries {
     ///
     /// # Errors
     /// The failure itself, when it is permanent or there is no time for another attempt.
-    async fn wait(&mut self, failure: Failure, operation: &'static str, metrics: &S3Metrics) -> Attempt<()> {
+    async fn wait(&mut self, failure: S3Failure, operation: &'static str, metrics: &S3Metrics) -> Attempt<()> {
         let wait = self.waits.next().unwrap_or(LONGEST_WAIT).max(failure.retry_after.unwrap_or_default());
         if !failure.is_passing() || Instant::now() + wait >= self.deadline {
             return Err(failure);

@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use super::error::Failure;
+use super::error::S3Failure;
 
-pub(super) type Attempt<T> = Result<T, Failure>;
+pub(super) type Attempt<T> = Result<T, S3Failure>;
 
 /// One bucket, accessed by one of the clients.
 #[async_trait]

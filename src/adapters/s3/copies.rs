@@ -9,29 +9,29 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use penstock_actors::{
     ids::ContentHash,
-    model::Tier,
+    model::StorageTier,
     ports::{BlobSource, PortError, PortResult},
 };
 
 use super::{
     bucket::Bucket,
     manifest, on_io,
-    store::{Placed, Store, found, size_of},
+    store::{Placed, StoreContext, found, size_of},
 };
 
 /// An existing copy.
-pub(super) struct StandingCopy {
+pub(super) struct ExistingCopy {
     pub(super) placed: Placed,
     /// The size of the stored data.
     pub(super) size_bytes: u64,
-    pub(super) is_left: bool,
+    pub(super) is_demoted: bool,
 }
 
-impl Store {
+impl StoreContext {
     /// The copy in a tier; `None` when the tier has none, or the data of its copy is gone.
-    pub(super) async fn copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StandingCopy>> {
+    pub(super) async fn copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<ExistingCopy>> {
         let bucket = self.bucket(tier)?;
-        let (placed, is_left) = match self.manifest_in(bucket, hash).await? {
+        let (placed, is_demoted) = match self.manifest_in(bucket, hash).await? {
             Some(placed) => (placed, false),
             None => match self.retired_in(bucket, hash).await? {
                 Some(placed) => (placed, true),
@@ -39,7 +39,7 @@ impl Store {
             },
         };
         let size_bytes = size_of(bucket, &placed.manifest.data).await?;
-        Ok(size_bytes.map(|size_bytes| StandingCopy { placed, size_bytes, is_left }))
+        Ok(size_bytes.map(|size_bytes| ExistingCopy { placed, size_bytes, is_demoted }))
     }
 
     async fn retired_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<Option<Placed>> {
@@ -49,7 +49,7 @@ impl Store {
         Ok(Some(Placed { bucket: Arc::clone(bucket), manifest }))
     }
 
-    pub(super) async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+    pub(super) async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
         let bucket = self.bucket(tier)?;
         if size_of(bucket, &self.keys.blob(hash)).await?.is_none() {
             return Ok(false);
@@ -63,9 +63,9 @@ impl Store {
     }
 
     /// Hides a copy, and leaves its data to the sweep.
-    pub(super) async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+    pub(super) async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
         let bucket = self.bucket(tier)?;
-        self.leave_copy(hash, tier).await?;
+        self.demote_copy(hash, tier).await?;
         self.purge_in(bucket, hash).await
     }
 }
@@ -73,14 +73,14 @@ impl Store {
 /// The data of one copy, wherever else the content may be stored.
 #[derive(Clone)]
 pub(super) struct CopySource {
-    store: Arc<Store>,
+    store: Arc<StoreContext>,
     placed: Arc<Placed>,
     /// The size of the stored data, which may differ from the manifest.
     size_bytes: u64,
 }
 
 impl CopySource {
-    pub(super) fn new(store: Arc<Store>, placed: Arc<Placed>, size_bytes: u64) -> Self {
+    pub(super) fn new(store: Arc<StoreContext>, placed: Arc<Placed>, size_bytes: u64) -> Self {
         Self { store, placed, size_bytes }
     }
 }

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use penstock_actors::ports::PortError;
 
-use super::Tier;
+use super::StorageTier;
 
 /// The name of this store in errors.
 pub(super) const STORE: &str = "S3";
@@ -15,8 +15,8 @@ const LONGEST_TEXT: usize = 300;
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct Failure {
-    pub(super) kind: Kind,
+pub(super) struct S3Failure {
+    pub(super) kind: S3FailureKind,
     text: String,
     /// When S3 wants the request to be repeated.
     pub(super) retry_after: Option<Duration>,
@@ -24,7 +24,7 @@ pub(super) struct Failure {
 
 /// The kind of a failure, which decides how to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum S3FailureKind {
     /// There is no such object or upload.
     NotFound,
     /// There is no such bucket: an operator must fix that.
@@ -49,8 +49,8 @@ pub(super) enum Kind {
     Silent,
 }
 
-impl Failure {
-    pub(super) fn new(kind: Kind, text: impl fmt::Display) -> Self {
+impl S3Failure {
+    pub(super) fn new(kind: S3FailureKind, text: impl fmt::Display) -> Self {
         let mut text = text.to_string();
         if let Some((at, _)) = text.char_indices().nth(LONGEST_TEXT) {
             text.truncate(at);
@@ -66,11 +66,11 @@ impl Failure {
             text = format!("{text}: {error}");
             cause = error.source();
         }
-        Self::new(Kind::Broken, text)
+        Self::new(S3FailureKind::Broken, text)
     }
 
     pub(super) fn silent(patience: Duration) -> Self {
-        Self::new(Kind::Silent, format_args!("no answer within {}", humantime::format_duration(patience)))
+        Self::new(S3FailureKind::Silent, format_args!("no answer within {}", humantime::format_duration(patience)))
     }
 
     /// From an answer that is not a success. S3 gives the reason by a code in an XML document; an answer to HEAD has no
@@ -79,21 +79,25 @@ impl Failure {
         let body = String::from_utf8_lossy(body);
         let code = element(&body, "Code").unwrap_or_default();
         let kind = match (status, code) {
-            (_, "NoSuchBucket") => Kind::NoBucket,
+            (_, "NoSuchBucket") => S3FailureKind::NoBucket,
             (_, "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "ThrottlingException" | "RequestLimitExceeded")
-            | (429, _) => Kind::Throttled,
-            (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") | (507, _) => Kind::Full,
+            | (429, _) => S3FailureKind::Throttled,
+            (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") | (507, _) => {
+                S3FailureKind::Full
+            }
             // The request arrived too slowly, or at the same time as another write of the same key.
-            (408, _) | (_, "RequestTimeout" | "ConditionalRequestConflict" | "OperationAborted") => Kind::Broken,
-            (401 | 403, _) => Kind::Denied,
-            (404, _) => Kind::NotFound,
-            (409 | 412 | 304, _) => Kind::Precondition,
-            (416, _) => Kind::Range,
-            (501, _) => Kind::Unsupported,
-            (500.., _) => Kind::Broken,
+            (408, _) | (_, "RequestTimeout" | "ConditionalRequestConflict" | "OperationAborted") => {
+                S3FailureKind::Broken
+            }
+            (401 | 403, _) => S3FailureKind::Denied,
+            (404, _) => S3FailureKind::NotFound,
+            (409 | 412 | 304, _) => S3FailureKind::Precondition,
+            (416, _) => S3FailureKind::Range,
+            (501, _) => S3FailureKind::Unsupported,
+            (500.., _) => S3FailureKind::Broken,
             // A completion may fail although its answer began with status 200.
-            (200..=299, "InternalError") => Kind::Broken,
-            _ => Kind::Refused,
+            (200..=299, "InternalError") => S3FailureKind::Broken,
+            _ => S3FailureKind::Refused,
         };
         let message = element(&body, "Message").unwrap_or_default();
         Self {
@@ -103,38 +107,48 @@ impl Failure {
     }
 
     /// Adds the tier whose bucket failed.
-    pub(super) fn of(self, tier: Tier) -> Self {
+    pub(super) fn of(self, tier: StorageTier) -> Self {
         Self { text: format!("the {tier} bucket: {}", self.text), ..self }
     }
 
     /// Whether the same request may succeed a moment later.
     pub(super) const fn is_passing(&self) -> bool {
-        matches!(self.kind, Kind::Throttled | Kind::Broken | Kind::Silent)
+        matches!(self.kind, S3FailureKind::Throttled | S3FailureKind::Broken | S3FailureKind::Silent)
     }
 
     /// The label in metrics.
     pub(super) const fn outcome(&self) -> &'static str {
         match self.kind {
-            Kind::NotFound => "not_found",
-            Kind::Precondition => "precondition",
-            Kind::Throttled => "throttled",
-            Kind::Silent => "timeout",
-            Kind::Broken => "error",
-            Kind::NoBucket | Kind::Range | Kind::Denied | Kind::Full | Kind::Unsupported | Kind::Refused => "refused",
+            S3FailureKind::NotFound => "not_found",
+            S3FailureKind::Precondition => "precondition",
+            S3FailureKind::Throttled => "throttled",
+            S3FailureKind::Silent => "timeout",
+            S3FailureKind::Broken => "error",
+            S3FailureKind::NoBucket
+            | S3FailureKind::Range
+            | S3FailureKind::Denied
+            | S3FailureKind::Full
+            | S3FailureKind::Unsupported
+            | S3FailureKind::Refused => "refused",
         }
     }
 }
 
 /// What a caller of the port may conclude. A missing bucket and wrong credentials are for an operator to fix, not for
 /// the client: to the client, the storage is unavailable.
-impl From<Failure> for PortError {
-    fn from(failure: Failure) -> Self {
+impl From<S3Failure> for PortError {
+    fn from(failure: S3Failure) -> Self {
         match failure.kind {
-            Kind::NotFound => Self::NotFound("blob"),
-            Kind::Range => Self::Corrupt(failure.text),
-            Kind::Full => Self::Full(STORE),
-            Kind::Refused | Kind::Unsupported => Self::rejected(STORE, failure),
-            Kind::NoBucket | Kind::Denied | Kind::Precondition | Kind::Throttled | Kind::Broken | Kind::Silent => {
+            S3FailureKind::NotFound => Self::NotFound("blob"),
+            S3FailureKind::Range => Self::Corrupt(failure.text),
+            S3FailureKind::Full => Self::Full(STORE),
+            S3FailureKind::Refused | S3FailureKind::Unsupported => Self::rejected(STORE, failure),
+            S3FailureKind::NoBucket
+            | S3FailureKind::Denied
+            | S3FailureKind::Precondition
+            | S3FailureKind::Throttled
+            | S3FailureKind::Broken
+            | S3FailureKind::Silent => {
                 Self::Unavailable { dependency: STORE, retry_after: failure.retry_after, source: Box::new(failure) }
             }
         }
@@ -151,8 +165,8 @@ fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 mod tests {
     use super::*;
 
-    fn answered(status: u16, code: &str) -> Failure {
-        Failure::answered(
+    fn answered(status: u16, code: &str) -> S3Failure {
+        S3Failure::answered(
             status,
             None,
             format!("<?xml?><Error><Code>{code}</Code><Message>why</Message></Error>").as_bytes(),
@@ -162,24 +176,24 @@ mod tests {
     #[test]
     fn what_passes_is_told_from_what_stays() {
         for (status, code, kind, passes) in [
-            (500, "InternalError", Kind::Broken, true),
-            (200, "InternalError", Kind::Broken, true),
-            (503, "SlowDown", Kind::Throttled, true),
-            (503, "", Kind::Broken, true),
-            (429, "", Kind::Throttled, true),
-            (408, "", Kind::Broken, true),
-            (400, "RequestTimeout", Kind::Broken, true),
-            (409, "ConditionalRequestConflict", Kind::Broken, true),
-            (404, "NoSuchKey", Kind::NotFound, false),
-            (404, "NoSuchUpload", Kind::NotFound, false),
-            (404, "NoSuchBucket", Kind::NoBucket, false),
-            (403, "SignatureDoesNotMatch", Kind::Denied, false),
-            (412, "PreconditionFailed", Kind::Precondition, false),
-            (416, "InvalidRange", Kind::Range, false),
-            (501, "NotImplemented", Kind::Unsupported, false),
-            (507, "XMinioStorageFull", Kind::Full, false),
-            (403, "QuotaExceeded", Kind::Full, false),
-            (400, "InvalidPart", Kind::Refused, false),
+            (500, "InternalError", S3FailureKind::Broken, true),
+            (200, "InternalError", S3FailureKind::Broken, true),
+            (503, "SlowDown", S3FailureKind::Throttled, true),
+            (503, "", S3FailureKind::Broken, true),
+            (429, "", S3FailureKind::Throttled, true),
+            (408, "", S3FailureKind::Broken, true),
+            (400, "RequestTimeout", S3FailureKind::Broken, true),
+            (409, "ConditionalRequestConflict", S3FailureKind::Broken, true),
+            (404, "NoSuchKey", S3FailureKind::NotFound, false),
+            (404, "NoSuchUpload", S3FailureKind::NotFound, false),
+            (404, "NoSuchBucket", S3FailureKind::NoBucket, false),
+            (403, "SignatureDoesNotMatch", S3FailureKind::Denied, false),
+            (412, "PreconditionFailed", S3FailureKind::Precondition, false),
+            (416, "InvalidRange", S3FailureKind::Range, false),
+            (501, "NotImplemented", S3FailureKind::Unsupported, false),
+            (507, "XMinioStorageFull", S3FailureKind::Full, false),
+            (403, "QuotaExceeded", S3FailureKind::Full, false),
+            (400, "InvalidPart", S3FailureKind::Refused, false),
         ] {
             let failure = answered(status, code);
             assert_eq!((failure.kind, failure.is_passing()), (kind, passes), "{status} {code}");
@@ -188,12 +202,12 @@ mod tests {
 
     #[test]
     fn an_answer_in_any_form_is_understood_as_far_as_it_goes() {
-        assert_eq!(Failure::answered(404, None, b"").kind, Kind::NotFound);
-        let failure = Failure::answered(502, Some("7"), "<html>\u{fffd}".repeat(1000).as_bytes());
-        assert_eq!((failure.kind, failure.retry_after), (Kind::Broken, Some(Duration::from_secs(7))));
+        assert_eq!(S3Failure::answered(404, None, b"").kind, S3FailureKind::NotFound);
+        let failure = S3Failure::answered(502, Some("7"), "<html>\u{fffd}".repeat(1000).as_bytes());
+        assert_eq!((failure.kind, failure.retry_after), (S3FailureKind::Broken, Some(Duration::from_secs(7))));
         assert_eq!(failure.to_string(), "502");
         assert_eq!(answered(403, "AccessDenied").to_string(), "403 AccessDenied why");
-        assert!(Failure::new(Kind::Refused, "é".repeat(1000)).to_string().chars().count() <= LONGEST_TEXT);
+        assert!(S3Failure::new(S3FailureKind::Refused, "é".repeat(1000)).to_string().chars().count() <= LONGEST_TEXT);
     }
 
     #[test]
@@ -202,7 +216,7 @@ mod tests {
         assert!(matches!(PortError::from(answered(416, "")), PortError::Corrupt(_)));
         assert!(matches!(PortError::from(answered(507, "")), PortError::Full(STORE)));
         assert!(matches!(PortError::from(answered(400, "")), PortError::Rejected { .. }));
-        let slow = Failure::answered(503, Some("3"), b"<Code>SlowDown</Code>");
+        let slow = S3Failure::answered(503, Some("3"), b"<Code>SlowDown</Code>");
         assert!(matches!(
             PortError::from(slow),
             PortError::Unavailable { dependency: STORE, retry_after: Some(after), .. } if after.as_secs() == 3

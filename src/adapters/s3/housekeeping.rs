@@ -13,10 +13,10 @@ use penstock_actors::{
 use super::{
     bucket::Bucket,
     client::{Attempt, Expected, Listed},
-    error::{Failure, Kind},
+    error::{S3Failure, S3FailureKind},
     keys,
     marker::{self, Marker},
-    store::{Store, found},
+    store::{StoreContext, found},
 };
 
 /// Keys in one answer: the most that S3 returns at a time.
@@ -29,7 +29,7 @@ const REFUSED_AGAIN: u32 = 24;
 /// Markers that are examined concurrently.
 const AT_A_TIME: usize = 8;
 
-impl Store {
+impl StoreContext {
     /// Lists contents in the order of their names, over all tiers.
     pub(super) async fn list(
         &self,
@@ -110,9 +110,9 @@ impl Store {
         key: &str,
         data: &str,
         marker: &Bytes,
-        failure: Failure,
+        failure: S3Failure,
     ) -> PortResult<()> {
-        if failure.is_passing() || failure.kind == Kind::NoBucket {
+        if failure.is_passing() || failure.kind == S3FailureKind::NoBucket {
             return Err(failure.into());
         }
         tracing::warn!(

@@ -17,18 +17,18 @@ use bytes::Bytes;
 use futures::future::try_join;
 use penstock_actors::{
     ids::ContentHash,
-    model::{LeafHash, Tier},
+    model::{LeafHash, StorageTier},
     ports::{PortError, PortResult},
 };
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    bucket::{Bucket, Part},
+    bucket::{Bucket, UploadPart},
     client::{Attempt, Expected},
-    error::{Failure, Kind, STORE},
+    error::{S3Failure, S3FailureKind, STORE},
     manifest::{self, Manifest},
     marker::Marker,
-    store::{Placed, Store, found, has_data, size_of, written},
+    store::{Placed, StoreContext, found, has_data, size_of, written},
 };
 
 /// The most parts that S3 allows.
@@ -39,39 +39,39 @@ const PUBLISH_ATTEMPTS: usize = 5;
 
 /// The destination of data.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct UploadTarget {
     pub(super) bucket: Arc<Bucket>,
     /// Whether it replaces data that looks intact.
     pub(super) replaces: bool,
 }
 
-impl Place {
+impl UploadTarget {
     /// For new content.
-    pub(super) fn of_new(store: &Store) -> Self {
+    pub(super) fn of_new(store: &StoreContext) -> Self {
         Self { bucket: Arc::clone(&store.hot), replaces: false }
     }
 
     /// For a copy in one tier.
-    pub(super) fn of_copy(store: &Store, tier: Tier) -> PortResult<Self> {
+    pub(super) fn of_copy(store: &StoreContext, tier: StorageTier) -> PortResult<Self> {
         Ok(Self { bucket: Arc::clone(store.bucket(tier)?), replaces: true })
     }
 }
 
 /// Data without a manifest yet. Dropping this removes the data in the background.
 pub(super) struct Pending {
-    store: Arc<Store>,
-    place: Place,
+    store: Arc<StoreContext>,
+    place: UploadTarget,
     marker: Marker,
     marked: Instant,
     /// Parts under way, by number from 1, with their tags.
     parts: JoinSet<(usize, Attempt<String>)>,
     tags: Vec<Option<String>>,
-    fate: Fate,
+    fate: DropAction,
 }
 
 /// What happens to the data when this is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum DropAction {
     /// Nothing was sent yet.
     Untouched,
     Remove,
@@ -82,7 +82,7 @@ enum Fate {
 }
 
 impl Pending {
-    pub(super) fn new(store: Arc<Store>, place: Place) -> Self {
+    pub(super) fn new(store: Arc<StoreContext>, place: UploadTarget) -> Self {
         let marker = Marker { data: store.keys.new_data(), upload: None, content: None, size_bytes: 0 };
         Self {
             store,
@@ -91,12 +91,12 @@ impl Pending {
             marked: Instant::now(),
             parts: JoinSet::new(),
             tags: Vec::new(),
-            fate: Fate::Untouched,
+            fate: DropAction::Untouched,
         }
     }
 
     /// Begins to send the data in parts.
-    pub(super) async fn in_parts(store: Arc<Store>, place: Place) -> PortResult<Self> {
+    pub(super) async fn in_parts(store: Arc<StoreContext>, place: UploadTarget) -> PortResult<Self> {
         let mut pending = Self::new(store, place);
         // If writing the marker fails, the upload has no parts and takes no space.
         pending.marker.upload = Some(pending.place.bucket.begin(&pending.marker.data).await?);
@@ -110,7 +110,7 @@ impl Pending {
     }
 
     async fn mark(&mut self) -> PortResult<()> {
-        self.fate = Fate::Remove;
+        self.fate = DropAction::Remove;
         self.write_marker().await?;
         self.marked = Instant::now();
         Ok(())
@@ -150,7 +150,7 @@ impl Pending {
         let (key, upload) = (self.marker.data.clone(), self.marker.upload.clone().unwrap_or_default());
         let slowest = self.store.slowest_sending(body.len());
         let send = async move {
-            let part = Part { key: &key, upload: &upload, number: number as u32 };
+            let part = UploadPart { key: &key, upload: &upload, number: number as u32 };
             (number, bucket.part(part, &body, slowest).await)
         };
         self.parts.spawn_on(send, &self.store.io);
@@ -180,7 +180,7 @@ impl Pending {
         let tags: Vec<String> = self.tags.iter().flatten().cloned().collect();
         match self.place.bucket.complete(data, upload.as_deref().unwrap_or_default(), &tags).await {
             // The answer to an earlier attempt may have been lost: then the upload is gone, but the object exists.
-            Err(failure) if failure.kind == Kind::NotFound => {
+            Err(failure) if failure.kind == S3FailureKind::NotFound => {
                 let size = size_of(&self.place.bucket, data).await?;
                 if size == Some(*size_bytes) { Ok(()) } else { Err(failure.into()) }
             }
@@ -190,11 +190,11 @@ impl Pending {
 
     /// Sends the data as one object.
     pub(super) async fn whole(&mut self, body: &Bytes) -> PortResult<()> {
-        self.fate = Fate::RemoveAndMark;
+        self.fate = DropAction::RemoveAndMark;
         let slowest = self.store.slowest_sending(body.len());
         let sent = self.place.bucket.put_data(&self.marker.data, body, slowest).await;
         if sent.as_ref().err().is_none_or(|failure| !failure.is_passing()) {
-            self.fate = Fate::Remove;
+            self.fate = DropAction::Remove;
         }
         Ok(sent?)
     }
@@ -205,30 +205,30 @@ impl Pending {
         let data = self.marker.data.clone();
         let manifest = Manifest { data, size_bytes: self.marker.size_bytes, leaves: leaves.into() };
         let (key, body) = (self.store.keys.blob(hash), Bytes::from(manifest.encode(hash)));
-        let mut found = Standing::Absent;
+        let mut found = ManifestState::Absent;
         for _ in 0..PUBLISH_ATTEMPTS {
             let expected = match &found {
-                Standing::Absent => Expected::Absent,
-                Standing::Damaged { tag: Some(tag) } => Expected::Unchanged(tag),
-                Standing::Damaged { tag: None } => Expected::Anything,
-                Standing::Own => break,
-                Standing::Intact => {
+                ManifestState::Absent => Expected::Absent,
+                ManifestState::Damaged { tag: Some(tag) } => Expected::Unchanged(tag),
+                ManifestState::Damaged { tag: None } => Expected::Anything,
+                ManifestState::Own => break,
+                ManifestState::Intact => {
                     self.discard().await;
                     return Ok(());
                 }
             };
-            self.fate = Fate::Keep;
+            self.fate = DropAction::Keep;
             if written(self.place.bucket.put(&key, &body, expected).await)? {
-                found = Standing::Own;
+                found = ManifestState::Own;
                 break;
             }
             found = self.standing(hash).await?;
         }
-        if !matches!(found, Standing::Own) {
-            let why = Failure::new(Kind::Precondition, "other writers keep changing the manifest");
+        if !matches!(found, ManifestState::Own) {
+            let why = S3Failure::new(S3FailureKind::Precondition, "other writers keep changing the manifest");
             return Err(why.into());
         }
-        self.fate = Fate::Keep;
+        self.fate = DropAction::Keep;
         if self.place.replaces {
             // Whether readers should use this copy depends on the copies in other tiers.
             self.store.forget(hash).await;
@@ -240,21 +240,21 @@ impl Pending {
     }
 
     /// The present state of the manifest.
-    async fn standing(&self, hash: ContentHash) -> PortResult<Standing> {
+    async fn standing(&self, hash: ContentHash) -> PortResult<ManifestState> {
         let bucket = &self.place.bucket;
         let whole = found(bucket.fetch(&self.store.keys.blob(hash), manifest::LARGEST).await)?;
-        let Some(whole) = whole else { return Ok(Standing::Absent) };
+        let Some(whole) = whole else { return Ok(ManifestState::Absent) };
         let Ok(manifest) = self.store.manifest(&whole.bytes, hash) else {
-            return Ok(Standing::Damaged { tag: whole.tag });
+            return Ok(ManifestState::Damaged { tag: whole.tag });
         };
         if manifest.data == self.marker.data {
-            return Ok(Standing::Own);
+            return Ok(ManifestState::Own);
         }
         if !self.place.replaces && has_data(bucket, &manifest).await? {
-            return Ok(Standing::Intact);
+            return Ok(ManifestState::Intact);
         }
         self.store.leave_to_sweep(bucket, &whole.bytes, hash).await?;
-        Ok(Standing::Damaged { tag: whole.tag })
+        Ok(ManifestState::Damaged { tag: whole.tag })
     }
 
     /// Ensures that no sweep has taken the data, and that none will before the manifest is written. Writing it takes at
@@ -291,14 +291,14 @@ impl Pending {
             bucket: Arc::clone(&self.place.bucket),
             marker: self.marker.clone(),
             parts: mem::take(&mut self.parts),
-            fate: mem::replace(&mut self.fate, Fate::Keep),
+            fate: mem::replace(&mut self.fate, DropAction::Keep),
         }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if matches!(self.fate, Fate::Remove | Fate::RemoveAndMark) {
+        if matches!(self.fate, DropAction::Remove | DropAction::RemoveAndMark) {
             let remains = self.remains();
             self.store.io.spawn(remains.remove());
         }
@@ -306,7 +306,7 @@ impl Drop for Pending {
 }
 
 /// The state of the manifest that is to be written.
-enum Standing {
+enum ManifestState {
     Absent,
     /// It names the data that is being committed.
     Own,
@@ -320,11 +320,11 @@ enum Standing {
 
 /// Data that is to be removed.
 struct Remains {
-    store: Arc<Store>,
+    store: Arc<StoreContext>,
     bucket: Arc<Bucket>,
     marker: Marker,
     parts: JoinSet<(usize, Attempt<String>)>,
-    fate: Fate,
+    fate: DropAction,
 }
 
 impl Remains {
@@ -343,7 +343,7 @@ impl Remains {
         }
         // Also for an upload in parts: an attempt whose answer was lost may have completed it.
         bucket.delete(data).await?;
-        if self.fate == Fate::RemoveAndMark {
+        if self.fate == DropAction::RemoveAndMark {
             return Ok(());
         }
         bucket.delete(&self.store.keys.marker(data)).await

@@ -17,13 +17,13 @@ use penstock_actors::{
 
 use super::{
     error::STORE,
-    pending::{Pending, Place},
-    store::Store,
+    pending::{Pending, UploadTarget},
+    store::StoreContext,
 };
 
 pub(super) struct S3Sink {
-    store: Arc<Store>,
-    place: Place,
+    store: Arc<StoreContext>,
+    place: UploadTarget,
     buffer: BytesMut,
     size_bytes: u64,
     /// `None` while everything fits the buffer.
@@ -31,7 +31,7 @@ pub(super) struct S3Sink {
 }
 
 impl S3Sink {
-    pub(super) fn new(store: Arc<Store>, place: Place) -> Self {
+    pub(super) fn new(store: Arc<StoreContext>, place: UploadTarget) -> Self {
         Self { store, place, buffer: BytesMut::new(), size_bytes: 0, pending: None }
     }
 
@@ -105,6 +105,6 @@ impl BlobSink for S3Sink {
 }
 
 /// Whether the data is not needed. A copy is always needed: the caller has checked that.
-async fn is_there(store: &Store, place: &Place, hash: ContentHash) -> PortResult<bool> {
+async fn is_there(store: &StoreContext, place: &UploadTarget, hash: ContentHash) -> PortResult<bool> {
     if place.replaces { Ok(false) } else { store.is_intact(hash).await }
 }

@@ -10,22 +10,22 @@ use penstock_actors::{
 };
 
 use super::{
-    error::Kind,
+    error::S3FailureKind,
     on_io,
-    store::{Placed, Store},
+    store::{Placed, StoreContext},
 };
 
 /// Any number of streams may share it: each read is a request of its own.
 #[derive(Clone)]
 pub(super) struct S3Source {
-    store: Arc<Store>,
+    store: Arc<StoreContext>,
     hash: ContentHash,
     /// Follows the data to another tier or to a new copy.
     place: Arc<Mutex<Arc<Placed>>>,
 }
 
 impl S3Source {
-    pub(super) fn new(store: Arc<Store>, hash: ContentHash, placed: Arc<Placed>) -> Self {
+    pub(super) fn new(store: Arc<StoreContext>, hash: ContentHash, placed: Arc<Placed>) -> Self {
         Self { store, hash, place: Arc::new(Mutex::new(placed)) }
     }
 
@@ -41,7 +41,7 @@ impl S3Source {
         }
         let missing = match place.bucket.read(&place.manifest.data, offset..end, size).await {
             Ok(bytes) => return Ok(bytes),
-            Err(failure) if matches!(failure.kind, Kind::NotFound | Kind::Range) => failure,
+            Err(failure) if matches!(failure.kind, S3FailureKind::NotFound | S3FailureKind::Range) => failure,
             Err(failure) => return Err(failure.into()),
         };
         // The cached manifest is out of date: the content was moved to another tier, was repaired, or is gone.

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, future::try_join_all, stream::FuturesOrdered};
 use moka::future::Cache;
 use penstock_actors::{
     ids::ContentHash,
-    model::Tier,
+    model::StorageTier,
     ports::{PortError, PortResult},
 };
 use tokio::runtime::Handle;
@@ -16,7 +16,7 @@ use super::{
     S3Settings,
     bucket::{Bucket, SENDING_ATTEMPTS, carry_time},
     client::{Attempt, Expected},
-    error::{Kind, STORE},
+    error::{S3FailureKind, STORE},
     keys::Keys,
     manifest::{self, Manifest},
     marker::Marker,
@@ -30,13 +30,13 @@ const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
 const MANIFEST_OVERHEAD: usize = 300;
 
 /// State that all parts of the store share.
-pub(super) struct Store {
+pub(super) struct StoreContext {
     /// The hottest first; there is at least the hot tier, which takes new content.
     pub(super) tiers: Vec<Arc<Bucket>>,
     pub(super) hot: Arc<Bucket>,
     pub(super) keys: Keys,
     /// The location of each tier, for people to read.
-    pub(super) places: Vec<(Tier, String)>,
+    pub(super) places: Vec<(StorageTier, String)>,
     /// Connections and clean-up run here, whichever runtime calls.
     pub(super) io: Handle,
     pub(super) part_bytes: usize,
@@ -52,7 +52,7 @@ pub(super) struct Placed {
     pub(super) manifest: Manifest,
 }
 
-impl Store {
+impl StoreContext {
     pub(super) fn new(hot: Arc<Bucket>, colder: Vec<Arc<Bucket>>, settings: &S3Settings, io: Handle) -> Self {
         let manifests = Cache::builder()
             .max_capacity(MANIFEST_CACHE_BYTES)
@@ -62,11 +62,12 @@ impl Store {
             })
             .build();
         let place =
-            |(tier, name): (Tier, &String)| (tier, format!("s3://{name}/{}", settings.prefix.trim_matches('/')));
-        let names = [(Tier::Warm, settings.bucket_warm.as_ref()), (Tier::Cold, settings.bucket_cold.as_ref())];
+            |(tier, name): (StorageTier, &String)| (tier, format!("s3://{name}/{}", settings.prefix.trim_matches('/')));
+        let names =
+            [(StorageTier::Warm, settings.bucket_warm.as_ref()), (StorageTier::Cold, settings.bucket_cold.as_ref())];
         let colder_names = names.into_iter().filter_map(|(tier, name)| Some((tier, name?)));
         Self {
-            places: std::iter::once((Tier::Hot, &settings.bucket_hot)).chain(colder_names).map(place).collect(),
+            places: std::iter::once((StorageTier::Hot, &settings.bucket_hot)).chain(colder_names).map(place).collect(),
             tiers: std::iter::once(Arc::clone(&hot)).chain(colder).collect(),
             hot,
             keys: Keys::below(&settings.prefix),
@@ -85,7 +86,7 @@ impl Store {
     }
 
     /// The bucket of a tier.
-    pub(super) fn bucket(&self, tier: Tier) -> PortResult<&Arc<Bucket>> {
+    pub(super) fn bucket(&self, tier: StorageTier) -> PortResult<&Arc<Bucket>> {
         let bucket = self.tiers.iter().find(|bucket| bucket.tier == tier);
         bucket.ok_or_else(|| PortError::rejected(STORE, format!("there is no {tier} tier")))
     }
@@ -249,7 +250,7 @@ pub(super) async fn has_data(bucket: &Bucket, manifest: &Manifest) -> PortResult
 /// Whether a conditional write took effect.
 pub(super) fn written(answer: Attempt<()>) -> Attempt<bool> {
     match answer {
-        Err(failure) if failure.kind == Kind::Precondition => Ok(false),
+        Err(failure) if failure.kind == S3FailureKind::Precondition => Ok(false),
         answer => answer.map(|()| true),
     }
 }
@@ -257,7 +258,7 @@ pub(super) fn written(answer: Attempt<()>) -> Attempt<bool> {
 /// `None` for a missing object.
 pub(super) fn found<T>(answer: Attempt<T>) -> Attempt<Option<T>> {
     match answer {
-        Err(failure) if failure.kind == Kind::NotFound => Ok(None),
+        Err(failure) if failure.kind == S3FailureKind::NotFound => Ok(None),
         answer => answer.map(Some),
     }
 }

@@ -14,10 +14,10 @@ use super::{
     client::Expected,
     housekeeping::{aged, listed},
     manifest,
-    store::{Store, found, size_of, written},
+    store::{StoreContext, found, size_of, written},
 };
 
-impl Store {
+impl StoreContext {
     /// Puts retired manifests into the trash.
     pub(super) async fn discard(&self, hash: ContentHash) -> PortResult<()> {
         try_join_all(self.tiers.iter().map(|bucket| self.discard_in(bucket, hash))).await.map(drop)

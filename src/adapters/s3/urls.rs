@@ -10,10 +10,10 @@ use penstock_actors::{
 };
 
 use super::{
-    S3Blobs, Tier,
+    S3Blobs, StorageTier,
     client::SignedGet,
     error::STORE,
-    store::{Placed, Store, has_data, size_of},
+    store::{Placed, StoreContext, has_data, size_of},
 };
 use crate::adapters::urls::Origin;
 
@@ -21,18 +21,22 @@ use crate::adapters::urls::Origin;
 #[derive(Clone)]
 pub struct S3Urls {
     blobs: S3Blobs,
-    tier: Option<Tier>,
+    tier: Option<StorageTier>,
 }
 
 impl S3Urls {
     /// `tier`: the tier for which URLs are given; `None` for any.
-    pub const fn new(blobs: S3Blobs, tier: Option<Tier>) -> Self {
+    pub const fn new(blobs: S3Blobs, tier: Option<StorageTier>) -> Self {
         Self { blobs, tier }
     }
 
     /// The present place of a content. The cached manifest may be out of date, and a URL cannot be corrected later, so
     /// this checks that the data exists in full.
-    async fn place(store: &Store, tier: Option<Tier>, hash: ContentHash) -> PortResult<Option<Arc<Placed>>> {
+    async fn place(
+        store: &StoreContext,
+        tier: Option<StorageTier>,
+        hash: ContentHash,
+    ) -> PortResult<Option<Arc<Placed>>> {
         let mut placed = store.open(hash).await?;
         if !has_data(&placed.bucket, &placed.manifest).await? {
             placed = store.open_afresh(hash).await?;

@@ -25,7 +25,7 @@ use penstock_actors::ports::{PortError, PortResult};
 use super::{
     AccessKey, Connection,
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
-    error::{Failure, Kind, STORE},
+    error::{S3Failure, S3FailureKind, STORE},
 };
 
 /// The environment variables that supply credentials. Everything else about S3 comes from the configuration alone.
@@ -120,7 +120,7 @@ impl BucketClient for ObjectStoreBucket {
 
     async fn delete(&self, key: &str) -> Attempt<()> {
         match self.s3.delete(&path(key)?).await.map_err(failed) {
-            Err(failure) if failure.kind == Kind::NotFound => Ok(()),
+            Err(failure) if failure.kind == S3FailureKind::NotFound => Ok(()),
             answer => answer,
         }
     }
@@ -174,7 +174,7 @@ impl BucketClient for ObjectStoreBucket {
 }
 
 fn path(key: &str) -> Attempt<Path> {
-    Path::parse(key).map_err(|error| Failure::new(Kind::Refused, error))
+    Path::parse(key).map_err(|error| S3Failure::new(S3FailureKind::Refused, error))
 }
 
 fn listed(object: ObjectMeta) -> Listed {
@@ -184,20 +184,20 @@ fn listed(object: ObjectMeta) -> Listed {
 /// The failure that our connector put at the bottom of the library's error, or another error of the library. The
 /// library's own errors repeat the URL and each other.
 #[allow(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
-fn failed(error: object_store::Error) -> Failure {
+fn failed(error: object_store::Error) -> S3Failure {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(link) = cause {
-        if let Some(failure) = link.downcast_ref::<Failure>() {
+        if let Some(failure) = link.downcast_ref::<S3Failure>() {
             return failure.clone();
         }
         if let Some(http) = link.downcast_ref::<HttpError>()
-            && let Some(broken) = http.source().filter(|source| !source.is::<Failure>())
+            && let Some(broken) = http.source().filter(|source| !source.is::<S3Failure>())
         {
-            return Failure::broken(broken);
+            return S3Failure::broken(broken);
         }
         cause = link.source();
     }
-    Failure::broken(&error)
+    S3Failure::broken(&error)
 }
 
 /// Makes HTTP clients for which an answer that is not a success is an error.
@@ -223,7 +223,7 @@ impl HttpService for RefusingClient {
         let (head, body) = answer.into_parts();
         let retry_after = head.headers.get("retry-after").and_then(|value| value.to_str().ok());
         let body = body.bytes().await.unwrap_or_default();
-        let failure = Failure::answered(head.status.as_u16(), retry_after, &body);
+        let failure = S3Failure::answered(head.status.as_u16(), retry_after, &body);
         // The library never retries an error of this kind.
         Err(HttpError::new(HttpErrorKind::Unknown, failure))
     }

@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 use super::{
     AccessKey, Connection,
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
-    error::{Failure, Kind, STORE},
+    error::{S3Failure, S3FailureKind, STORE},
 };
 
 /// Credentials are renewed when they are valid for less than this.
@@ -103,7 +103,7 @@ impl BucketClient for RusotoBucket {
             ..GetObjectRequest::default()
         };
         let answer = self.s3.get_object(request).await.map_err(|error| match error {
-            RusotoError::Service(GetObjectError::NoSuchKey(why)) => Failure::new(Kind::NotFound, why),
+            RusotoError::Service(GetObjectError::NoSuchKey(why)) => S3Failure::new(S3FailureKind::NotFound, why),
             error => failed(error),
         })?;
         let length = answer.content_length.and_then(|length| u64::try_from(length).ok());
@@ -112,20 +112,21 @@ impl BucketClient for RusotoBucket {
             (Some(_), None) => None,
             (None, _) => length,
         };
-        let size = size.ok_or_else(|| Failure::new(Kind::Broken, "the answer is for another range than requested"))?;
+        let size = size
+            .ok_or_else(|| S3Failure::new(S3FailureKind::Broken, "the answer is for another range than requested"))?;
         let body = answer.body.unwrap_or_else(|| ByteStream::new(stream::empty()));
-        Ok(Object { size, tag: answer.e_tag, body: body.map_err(|error| Failure::broken(&error)).boxed() })
+        Ok(Object { size, tag: answer.e_tag, body: body.map_err(|error| S3Failure::broken(&error)).boxed() })
     }
 
     async fn head(&self, key: &str) -> Attempt<u64> {
         let request =
             HeadObjectRequest { bucket: self.bucket.clone(), key: key.to_owned(), ..HeadObjectRequest::default() };
         let answer = self.s3.head_object(request).await.map_err(|error| match error {
-            RusotoError::Service(HeadObjectError::NoSuchKey(why)) => Failure::new(Kind::NotFound, why),
+            RusotoError::Service(HeadObjectError::NoSuchKey(why)) => S3Failure::new(S3FailureKind::NotFound, why),
             error => failed(error),
         })?;
         let size = answer.content_length.and_then(|length| u64::try_from(length).ok());
-        size.ok_or_else(|| Failure::new(Kind::Broken, "an object without a size"))
+        size.ok_or_else(|| S3Failure::new(S3FailureKind::Broken, "an object without a size"))
     }
 
     async fn put(&self, key: &str, body: Bytes, expected: Expected<'_>) -> Attempt<()> {
@@ -141,7 +142,7 @@ impl BucketClient for RusotoBucket {
         if answer.status.is_success() {
             return Ok(());
         }
-        let answer = answer.buffer().await.map_err(|error| Failure::broken(&error))?;
+        let answer = answer.buffer().await.map_err(|error| S3Failure::broken(&error))?;
         Err(answered(&answer))
     }
 
@@ -149,7 +150,7 @@ impl BucketClient for RusotoBucket {
         let request =
             DeleteObjectRequest { bucket: self.bucket.clone(), key: key.to_owned(), ..DeleteObjectRequest::default() };
         match self.s3.delete_object(request).await.map_err(failed) {
-            Err(failure) if failure.kind == Kind::NotFound => Ok(()),
+            Err(failure) if failure.kind == S3FailureKind::NotFound => Ok(()),
             answer => answer.map(drop),
         }
     }
@@ -166,7 +167,9 @@ impl BucketClient for RusotoBucket {
                 ..ListObjectsV2Request::default()
             };
             let page = self.s3.list_objects_v2(request).await.map_err(|error| match error {
-                RusotoError::Service(ListObjectsV2Error::NoSuchBucket(why)) => Failure::new(Kind::NoBucket, why),
+                RusotoError::Service(ListObjectsV2Error::NoSuchBucket(why)) => {
+                    S3Failure::new(S3FailureKind::NoBucket, why)
+                }
                 error => failed(error),
             })?;
             let objects = page.contents.unwrap_or_default();
@@ -186,7 +189,7 @@ impl BucketClient for RusotoBucket {
             ..CreateMultipartUploadRequest::default()
         };
         let answer = self.s3.create_multipart_upload(request).await.map_err(failed)?;
-        answer.upload_id.ok_or_else(|| Failure::new(Kind::Broken, "an upload without an id"))
+        answer.upload_id.ok_or_else(|| S3Failure::new(S3FailureKind::Broken, "an upload without an id"))
     }
 
     async fn part(&self, key: &str, upload: &str, number: u32, body: Bytes) -> Attempt<String> {
@@ -201,7 +204,7 @@ impl BucketClient for RusotoBucket {
             ..UploadPartRequest::default()
         };
         let answer = self.s3.upload_part(request).await.map_err(failed)?;
-        answer.e_tag.ok_or_else(|| Failure::new(Kind::Broken, "a part without a tag"))
+        answer.e_tag.ok_or_else(|| S3Failure::new(S3FailureKind::Broken, "a part without a tag"))
     }
 
     async fn complete(&self, key: &str, upload: &str, parts: &[String]) -> Attempt<()> {
@@ -216,7 +219,7 @@ impl BucketClient for RusotoBucket {
         };
         let answer = self.s3.complete_multipart_upload(request).await.map_err(failed)?;
         // An error after an answer that began with status 200 has no tag.
-        answer.e_tag.map(drop).ok_or_else(|| Failure::new(Kind::Broken, "the parts were not put together"))
+        answer.e_tag.map(drop).ok_or_else(|| S3Failure::new(S3FailureKind::Broken, "the parts were not put together"))
     }
 
     async fn abort(&self, key: &str, upload: &str) -> Attempt<()> {
@@ -228,7 +231,9 @@ impl BucketClient for RusotoBucket {
         };
         let aborted = self.s3.abort_multipart_upload(request).await;
         aborted.map(drop).map_err(|error| match error {
-            RusotoError::Service(AbortMultipartUploadError::NoSuchUpload(why)) => Failure::new(Kind::NotFound, why),
+            RusotoError::Service(AbortMultipartUploadError::NoSuchUpload(why)) => {
+                S3Failure::new(S3FailureKind::NotFound, why)
+            }
             error => failed(error),
         })
     }
@@ -241,7 +246,8 @@ impl BucketClient for RusotoBucket {
             response_content_disposition: Some(wanted.disposition.to_owned()),
             ..GetObjectRequest::default()
         };
-        let credentials = self.credentials.credentials().await.map_err(|error| Failure::new(Kind::Denied, error))?;
+        let credentials =
+            self.credentials.credentials().await.map_err(|error| S3Failure::new(S3FailureKind::Denied, error))?;
         let option = PreSignedRequestOption { expires_in: wanted.valid_for };
         Ok(request.get_presigned_url(&self.public_region, &credentials, &option))
     }
@@ -258,19 +264,19 @@ fn listed(key: Option<String>, modified: Option<String>) -> Attempt<Listed> {
     let modified = modified.and_then(|text| text.parse::<Timestamp>().ok()).map(SystemTime::from);
     match (key, modified) {
         (Some(key), Some(modified)) => Ok(Listed { key, modified }),
-        _ => Err(Failure::new(Kind::Broken, "an object without a key or a time")),
+        _ => Err(S3Failure::new(S3FailureKind::Broken, "an object without a key or a time")),
     }
 }
 
-fn failed<E: std::error::Error + 'static>(error: RusotoError<E>) -> Failure {
+fn failed<E: std::error::Error + 'static>(error: RusotoError<E>) -> S3Failure {
     match error {
         RusotoError::Unknown(answer) => answered(&answer),
-        RusotoError::Credentials(error) => Failure::new(Kind::Denied, error),
-        error => Failure::broken(&error),
+        RusotoError::Credentials(error) => S3Failure::new(S3FailureKind::Denied, error),
+        error => S3Failure::broken(&error),
     }
 }
 
-fn answered(answer: &BufferedHttpResponse) -> Failure {
+fn answered(answer: &BufferedHttpResponse) -> S3Failure {
     let retry_after = answer.headers.get("retry-after").map(String::as_str);
-    Failure::answered(answer.status.as_u16(), retry_after, &answer.body)
+    S3Failure::answered(answer.status.as_u16(), retry_after, &answer.body)
 }

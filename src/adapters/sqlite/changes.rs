@@ -96,7 +96,7 @@ pub(super) fn note(conn: &Connection, tags: &[Tag]) -> rusqlite::Result<()> {
             Tag::Content(hash) => ("content", hash.as_bytes().to_vec()),
             Tag::Identity(key) => ("identity", key.as_bytes().to_vec()),
             Tag::Key(id) => ("key", id.as_uuid().as_bytes().to_vec()),
-            Tag::Policy(name) => ("policy", name.clone().into_bytes()),
+            Tag::QuotaPolicy(name) => ("policy", name.clone().into_bytes()),
             Tag::Governance(id) => ("governance", id.as_str().into()),
             Tag::Entries(pattern) => ("entries", pattern.as_str().into()),
         };

@@ -10,9 +10,9 @@ use penstock_actors::{
     },
     model::{
         Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey, NodeKind, Outcome,
-        ReceiptStatus, Role, RunState, Tier, VerificationKind, WindowKind,
+        ReceiptStatus, Role, RunState, StorageTier, VerificationKind, WindowKind,
     },
-    ports::{Occasion, Told},
+    ports::{Occasion, OutboxKind},
 };
 use rusqlite::{
     Row,
@@ -210,13 +210,13 @@ named_columns!(
     Decision => Decision::parse,
     Finding => Finding::parse,
     MoveState => MoveState::parse,
-    Tier => Tier::parse,
+    StorageTier => StorageTier::parse,
     VerificationKind => VerificationKind::parse,
     NodeKind => NodeKind::parse,
     Occasion => Occasion::parse,
     Outcome => Outcome::parse,
     RunState => RunState::parse,
-    Told => Told::parse,
+    OutboxKind => OutboxKind::parse,
     ReceiptStatus => |name: &str| name.parse().ok(),
     Role => |name: &str| [Role::Producer, Role::Admin].into_iter().find(|role| role.as_str() == name),
     WindowKind => |name: &str| WindowKind::ALL.into_iter().find(|kind| kind.as_str() == name),

@@ -8,28 +8,28 @@ pub(super) const DEPENDENCY: &str = "sqlite";
 
 /// Why a job failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum JobFailure {
     Sql(rusqlite::Error),
     Port(PortError),
 }
 
-impl From<rusqlite::Error> for Failure {
+impl From<rusqlite::Error> for JobFailure {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl From<PortError> for Failure {
+impl From<PortError> for JobFailure {
     fn from(error: PortError) -> Self {
         Self::Port(error)
     }
 }
 
-impl From<Failure> for PortError {
-    fn from(failure: Failure) -> Self {
+impl From<JobFailure> for PortError {
+    fn from(failure: JobFailure) -> Self {
         match failure {
-            Failure::Sql(error) => port_error(error),
-            Failure::Port(error) => error,
+            JobFailure::Sql(error) => port_error(error),
+            JobFailure::Port(error) => error,
         }
     }
 }

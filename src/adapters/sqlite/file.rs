@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_replaced_or_removed_is_noticed_and_one_that_was_written_to_is_the_same() {
+    fn a_replaced_or_removed_file_is_noticed_and_a_written_one_is_the_same() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, copy) = (folder.path().join("a"), folder.path().join("b"));
         fs::write(&path, "one").expect("written");

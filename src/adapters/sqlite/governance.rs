@@ -1,13 +1,16 @@
-//! The port `Policies`: governance policies by version, and their runs.
+//! The port `GovernancePolicies`: governance policies by version, and their runs.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    governance::{Policy, Verdict},
-    ids::{PolicyId, VersionId},
-    ports::{Occasion, Page, Policies, PolicyRun, PolicySummary, PortError, PortResult, Put, RunMark, StoredPolicy},
+    governance::{GovernancePolicy, Verdict},
+    ids::{GovernancePolicyId, VersionId},
+    ports::{
+        GovernancePolicies, GovernancePolicySummary, GovernanceRun, Occasion, Page, PortError, PortResult, PutOutcome,
+        RunMark, StoredGovernancePolicy,
+    },
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use serde_json::Value;
@@ -15,7 +18,7 @@ use serde_json::Value;
 use super::{
     SqliteStore,
     columns::{Sql, get},
-    error::Failure,
+    error::JobFailure,
 };
 
 /// Served by the primary key.
@@ -70,18 +73,27 @@ pub(super) const FORGET_VERSIONS: &str = "
         WHERE next.created_at < :before ORDER BY next.created_at LIMIT :limit)";
 
 #[async_trait]
-impl Policies for SqliteStore {
-    async fn put_document(&self, id: &PolicyId, policy: &Policy, now: Timestamp) -> PortResult<Put> {
+impl GovernancePolicies for SqliteStore {
+    async fn put_document(
+        &self,
+        id: &GovernancePolicyId,
+        policy: &GovernancePolicy,
+        now: Timestamp,
+    ) -> PortResult<PutOutcome> {
         let (id, policy) = (id.clone(), policy.clone());
         self.workers.write("put_document", move |conn| Ok(put(conn, &id, &policy, now)?)).await
     }
 
-    async fn document(&self, id: &PolicyId) -> PortResult<Option<Arc<StoredPolicy>>> {
+    async fn document(&self, id: &GovernancePolicyId) -> PortResult<Option<Arc<StoredGovernancePolicy>>> {
         let id = id.clone();
         Ok(self.workers.read("document", move |conn| document(conn, &id)).await?.map(Arc::new))
     }
 
-    async fn document_version(&self, id: &PolicyId, version: u32) -> PortResult<Option<StoredPolicy>> {
+    async fn document_version(
+        &self,
+        id: &GovernancePolicyId,
+        version: u32,
+    ) -> PortResult<Option<StoredGovernancePolicy>> {
         let id = id.clone();
         let read = move |conn: &Connection| {
             let mut statement = conn.prepare_cached(DOCUMENT_VERSION)?;
@@ -91,23 +103,27 @@ impl Policies for SqliteStore {
         self.workers.read("document_version", read).await
     }
 
-    async fn documents(&self, after: Option<&PolicyId>, limit: u32) -> PortResult<Page<PolicySummary>> {
+    async fn documents(
+        &self,
+        after: Option<&GovernancePolicyId>,
+        limit: u32,
+    ) -> PortResult<Page<GovernancePolicySummary>> {
         let after = after.map_or(String::new(), |id| id.as_str().to_owned());
         self.workers.read("documents", move |conn| documents(conn, &after, limit)).await
     }
 
-    async fn record_run(&self, run: &PolicyRun) -> PortResult<()> {
+    async fn record_run(&self, run: &GovernanceRun) -> PortResult<()> {
         let run = run.clone();
         self.workers.write("record_policy_run", move |conn| record(conn, &run)).await
     }
 
     async fn policy_runs(
         &self,
-        id: &PolicyId,
+        id: &GovernancePolicyId,
         asset: VersionId,
         after: Option<RunMark>,
         limit: u32,
-    ) -> PortResult<Page<PolicyRun>> {
+    ) -> PortResult<Page<GovernanceRun>> {
         let id = id.clone();
         self.workers.read("policy_runs", move |conn| runs(conn, &id, asset, after, limit)).await
     }
@@ -124,7 +140,12 @@ impl Policies for SqliteStore {
 }
 
 /// There is one writer, so nothing changes between these statements.
-fn put(conn: &Connection, id: &PolicyId, policy: &Policy, now: Timestamp) -> rusqlite::Result<Put> {
+fn put(
+    conn: &Connection,
+    id: &GovernancePolicyId,
+    policy: &GovernancePolicy,
+    now: Timestamp,
+) -> rusqlite::Result<PutOutcome> {
     let from_row = |row: &Row<'_>| {
         Ok((row.get::<_, u32>("version")?, get::<Value>(row, "document")?, get::<Timestamp>(row, "created_at")?))
     };
@@ -133,7 +154,7 @@ fn put(conn: &Connection, id: &PolicyId, policy: &Policy, now: Timestamp) -> rus
     if let Some((version, document, created_at)) = &current
         && document == policy.document()
     {
-        return Ok(Put { version: *version, created_at: *created_at, new: false });
+        return Ok(PutOutcome { version: *version, created_at: *created_at, new: false });
     }
     let replaced = current.as_ref().map(|(version, ..)| *version);
     let version = replaced.map_or(1, |version| version + 1);
@@ -144,38 +165,38 @@ fn put(conn: &Connection, id: &PolicyId, policy: &Policy, now: Timestamp) -> rus
     conn.prepare_cached(KEEP_VERSION)?.execute(named_params! {
         ":policy": id.as_str(), ":version": version, ":document": document, ":now": Sql(now),
     })?;
-    Ok(Put { version, created_at: now, new: replaced.is_none() })
+    Ok(PutOutcome { version, created_at: now, new: replaced.is_none() })
 }
 
-fn document(conn: &Connection, id: &PolicyId) -> Result<Option<StoredPolicy>, Failure> {
+fn document(conn: &Connection, id: &GovernancePolicyId) -> Result<Option<StoredGovernancePolicy>, JobFailure> {
     let mut statement = conn.prepare_cached(DOCUMENT)?;
     let mut rows = statement.query(named_params! { ":policy": id.as_str() })?;
     rows.next()?.map(stored).transpose()
 }
 
-fn stored(row: &Row<'_>) -> Result<StoredPolicy, Failure> {
+fn stored(row: &Row<'_>) -> Result<StoredGovernancePolicy, JobFailure> {
     let policy_id = policy_id(row)?;
     let document: Value = get(row, "document")?;
-    let policy = Policy::read(document).map_err(|_| unreadable(&policy_id))?;
-    Ok(StoredPolicy { version: row.get("version")?, created_at: get(row, "created_at")?, policy_id, policy })
+    let policy = GovernancePolicy::read(document).map_err(|_| unreadable(&policy_id))?;
+    Ok(StoredGovernancePolicy { version: row.get("version")?, created_at: get(row, "created_at")?, policy_id, policy })
 }
 
 /// A document that this program would not have accepted.
-fn unreadable(id: &PolicyId) -> PortError {
+fn unreadable(id: &GovernancePolicyId) -> PortError {
     PortError::Corrupt(format!("the document of the policy {id} cannot be read"))
 }
 
-fn policy_id(row: &Row<'_>) -> Result<PolicyId, Failure> {
+fn policy_id(row: &Row<'_>) -> Result<GovernancePolicyId, JobFailure> {
     let id: String = row.get("policy_id")?;
     Ok(id.parse().map_err(|error| PortError::Corrupt(format!("policy_id: {error}")))?)
 }
 
-fn documents(conn: &Connection, after: &str, limit: u32) -> Result<Page<PolicySummary>, Failure> {
+fn documents(conn: &Connection, after: &str, limit: u32) -> Result<Page<GovernancePolicySummary>, JobFailure> {
     let mut statement = conn.prepare_cached(DOCUMENTS)?;
     let mut rows = statement.query(named_params! { ":after": after, ":limit": i64::from(limit) + 1 })?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
-        items.push(PolicySummary {
+        items.push(GovernancePolicySummary {
             policy_id: policy_id(row)?,
             version: row.get("version")?,
             created_at: get(row, "created_at")?,
@@ -185,7 +206,7 @@ fn documents(conn: &Connection, after: &str, limit: u32) -> Result<Page<PolicySu
     Ok(Page::of(items, limit))
 }
 
-fn record(conn: &Connection, run: &PolicyRun) -> Result<(), Failure> {
+fn record(conn: &Connection, run: &GovernanceRun) -> Result<(), JobFailure> {
     let verdict = serde_json::json!(run.verdict).to_string();
     conn.prepare_cached(RECORD_RUN)?.execute(named_params! {
         ":run": Sql(run.run_id), ":policy": run.policy_id.as_str(), ":policy_version": run.policy_version,
@@ -197,11 +218,11 @@ fn record(conn: &Connection, run: &PolicyRun) -> Result<(), Failure> {
 
 fn runs(
     conn: &Connection,
-    id: &PolicyId,
+    id: &GovernancePolicyId,
     asset: VersionId,
     after: Option<RunMark>,
     limit: u32,
-) -> Result<Page<PolicyRun>, Failure> {
+) -> Result<Page<GovernanceRun>, JobFailure> {
     let mut statement = conn.prepare_cached(POLICY_RUNS)?;
     let at = after.map_or(i64::MAX, |mark| mark.evaluated_at.as_microsecond());
     let run = after.map(|mark| Sql(mark.run_id));
@@ -210,7 +231,7 @@ fn runs(
     })?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
-        items.push(PolicyRun {
+        items.push(GovernanceRun {
             run_id: get(row, "run_id")?,
             policy_id: policy_id(row)?,
             policy_version: row.get("policy_version")?,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{Bound, IDENTITIES, Identities, PortError, PortResult},
+    ports::{BindOutcome, IDENTITIES, Identities, PortError, PortResult},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -40,7 +40,7 @@ impl Identities for SqliteStore {
         self.workers.read("identity", find).await
     }
 
-    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<Bound> {
+    async fn bind_identity(&self, key: IdentityKey, producer: ProducerId, now: Timestamp) -> PortResult<BindOutcome> {
         let bind = move |conn: &Connection| {
             let bound = conn.prepare_cached(BIND_IDENTITY)?.execute(named_params! {
                 ":key": Sql(key), ":producer": Sql(producer), ":now": Sql(now),
@@ -48,9 +48,9 @@ impl Identities for SqliteStore {
             Ok((bound == 1, find(conn, key)?))
         };
         match self.workers.write("bind_identity", bind).await? {
-            (true, Some(binding)) => Ok(Bound::New(binding)),
-            (_, Some(binding)) if binding.producer_id == producer => Ok(Bound::Already(binding)),
-            (_, Some(_)) => Ok(Bound::Taken),
+            (true, Some(binding)) => Ok(BindOutcome::New(binding)),
+            (_, Some(binding)) if binding.producer_id == producer => Ok(BindOutcome::Already(binding)),
+            (_, Some(_)) => Ok(BindOutcome::Taken),
             (_, None) => Err(PortError::NotFound("producer")),
         }
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use penstock_actors::{
-    model::{Installation, NotedStore, Tier},
+    model::{Installation, NotedStore, StorageTier},
     ports::{Installations, PortError, PortResult},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
@@ -51,7 +51,7 @@ impl Installations for SqliteStore {
         self.workers.read("installation", read).await?.ok_or_else(no_installation)
     }
 
-    async fn store_of(&self, tier: Tier) -> PortResult<(Installation, Option<NotedStore>)> {
+    async fn store_of(&self, tier: StorageTier) -> PortResult<(Installation, Option<NotedStore>)> {
         let read = move |conn: &Connection| {
             let mut select = conn.prepare_cached(STORE)?;
             let found = select.query_row(named_params! { ":tier": Sql(tier) }, |row| {
@@ -63,7 +63,7 @@ impl Installations for SqliteStore {
         self.workers.read("store_of", read).await?.ok_or_else(no_installation)
     }
 
-    async fn claim_store(&self, tier: Tier, store: &NotedStore) -> PortResult<NotedStore> {
+    async fn claim_store(&self, tier: StorageTier, store: &NotedStore) -> PortResult<NotedStore> {
         let store = store.clone();
         let claim = move |conn: &Connection| {
             let mut insert = conn.prepare_cached(CLAIM_STORE)?;
@@ -74,7 +74,7 @@ impl Installations for SqliteStore {
         self.workers.write("claim_store", claim).await
     }
 
-    async fn note_store(&self, tier: Tier, store: &NotedStore) -> PortResult<()> {
+    async fn note_store(&self, tier: StorageTier, store: &NotedStore) -> PortResult<()> {
         let store = store.clone();
         let note = move |conn: &Connection| {
             let mut insert = conn.prepare_cached(NOTE_STORE)?;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::NodeId,
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow},
-    ports::{Ledger, PortResult, Pulse, Reclaimed, Refill, RefillRequest, SettleBatch, Settled, Standing},
+    ports::{EpochStanding, Ledger, PortResult, Pulse, Reclaimed, Refill, RefillRequest, SettleBatch, Settled},
 };
 use rusqlite::Connection;
 
@@ -59,7 +59,7 @@ impl Ledger for SqliteStore {
         self.workers.read("nodes_alive", |conn| Ok(nodes::alive(conn)?)).await
     }
 
-    async fn standing(&self, node: NodeId) -> PortResult<Option<Standing>> {
+    async fn standing(&self, node: NodeId) -> PortResult<Option<EpochStanding>> {
         self.workers.read("standing", move |conn| Ok(nodes::standing(conn, node)?)).await
     }
 
@@ -87,7 +87,7 @@ impl Ledger for SqliteStore {
         now: Timestamp,
         limit: u32,
     ) -> PortResult<Reclaimed> {
-        let (silent, step) = (silent.to_vec(), reclaim::Step { now, limit });
+        let (silent, step) = (silent.to_vec(), reclaim::ReclaimStep { now, limit });
         let reclaim = move |conn: &Connection| {
             if nodes::fence_silent(conn, by, &silent)? {
                 reclaim::reclaim(conn, mode, step)

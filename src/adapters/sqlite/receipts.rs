@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use super::{
     SqliteStore, catalog,
     columns::{Sql, get},
-    error::Failure,
+    error::JobFailure,
     quota_policies, usage, windows,
 };
 
@@ -62,7 +62,7 @@ impl Receipts for SqliteStore {
         self.workers.write("set_receipt_status", move |conn| Ok(set_status(conn, id, to, now)?)).await
     }
 
-    async fn put_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool> {
+    async fn put_quota_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool> {
         let policy = policy.clone();
         self.workers.write("put_policy", move |conn| Ok(quota_policies::put(conn, &policy, now)?)).await
     }
@@ -80,7 +80,7 @@ impl Receipts for SqliteStore {
     }
 }
 
-fn create(conn: &Connection, new: &NewReceipt) -> Result<Receipt, Failure> {
+fn create(conn: &Connection, new: &NewReceipt) -> Result<Receipt, JobFailure> {
     conn.prepare_cached(CREATE_RECEIPT)?.execute(named_params! {
         ":receipt": Sql(new.receipt_id), ":version": Sql(new.version_id), ":tier": new.quota_tier,
         ":status": Sql(new.status), ":expires": Sql(new.expires_at), ":now": Sql(new.created_at),

@@ -14,8 +14,8 @@ use std::{collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use penstock_actors::{
     ids::ProducerId,
-    ports::{Facets, Hit, PortError, PortResult, Search, SearchPage, SearchPlace, Wish},
-    search::Found,
+    ports::{Hit, PortError, PortResult, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition},
+    search::MatchedField,
 };
 use rusqlite::{Connection, Row, named_params};
 
@@ -23,7 +23,7 @@ use super::{
     SqliteStore,
     catalog::asset_from_row,
     columns::get_opt,
-    error::{DEPENDENCY, Failure},
+    error::{DEPENDENCY, JobFailure},
 };
 
 mod clock;
@@ -79,24 +79,29 @@ pub(super) const LISTED_TAGS: &str = "
 
 #[async_trait]
 impl Search for SqliteStore {
-    async fn search(&self, wish: &Wish, behind: Option<SearchPlace>, limit: u32) -> PortResult<SearchPage> {
-        let wish = wish.clone();
-        self.workers.read("search", move |conn| search(conn, &wish, behind, limit, PATIENCE)).await
+    async fn search(
+        &self,
+        filter: &SearchFilter,
+        behind: Option<SearchPosition>,
+        limit: u32,
+    ) -> PortResult<SearchPage> {
+        let filter = filter.clone();
+        self.workers.read("search", move |conn| search(conn, &filter, behind, limit, PATIENCE)).await
     }
 
-    async fn facets(&self, wish: &Wish, most: u32, values: u32) -> PortResult<Facets> {
-        let wish = wish.clone();
-        self.workers.read("search_facets", move |conn| Ok(facets(conn, &wish, most, values, PATIENCE)?)).await
+    async fn facets(&self, filter: &SearchFilter, most: u32, values: u32) -> PortResult<SearchFacets> {
+        let filter = filter.clone();
+        self.workers.read("search_facets", move |conn| Ok(facets(conn, &filter, most, values, PATIENCE)?)).await
     }
 }
 
 fn search(
     conn: &Connection,
-    wish: &Wish,
-    behind: Option<SearchPlace>,
+    filter: &SearchFilter,
+    behind: Option<SearchPosition>,
     limit: u32,
     time: Duration,
-) -> Result<SearchPage, Failure> {
+) -> Result<SearchPage, JobFailure> {
     let _clock = Clock::start(conn, time)?;
     let newest = match behind {
         Some(place) => place.newest,
@@ -107,20 +112,20 @@ fn search(
     let mut numbered: Vec<(i64, Hit)> = Vec::new();
     let mut is_further = false;
     let mut stopped = None;
-    for found in Found::ALL {
+    for found in MatchedField::ALL {
         let ended = behind.is_some_and(|place| found > place.found);
         // Without words, every asset counts as found in the last place.
-        let apart = wish.text.is_some() || found == Found::PolicyMeta;
+        let apart = filter.text.is_some() || found == MatchedField::PolicyMeta;
         if ended || !apart || numbered.len() == wanted || stopped.is_some() {
             continue;
         }
-        let Some(range) = Range::of(wish, found) else { continue };
+        let Some(range) = Range::of(filter, found) else { continue };
         let below = behind.filter(|place| place.found == found).map_or(newest + 1, |place| place.number);
         let hit = |row: &Row<'_>| Ok((row.get("number")?, Hit { asset: asset_from_row(row)?, found }));
         let rows = range.rows(conn, [MATCHES, LISTED], below, wanted - numbered.len(), hit)?;
         is_further |= rows.in_time || !rows.found.is_empty();
         let number = rows.found.last().map_or(below, |&(number, _)| number);
-        stopped = (!rows.in_time).then_some(SearchPlace { newest, found, number });
+        stopped = (!rows.in_time).then_some(SearchPosition { newest, found, number });
         numbered.extend(rows.found);
     }
     if stopped.is_some() && !is_further {
@@ -128,7 +133,7 @@ fn search(
     }
     let more = numbered.len() == wanted;
     numbered.truncate(limit as usize);
-    let last = numbered.last().filter(|_| more).map(|&(number, ref hit): &(i64, Hit)| SearchPlace {
+    let last = numbered.last().filter(|_| more).map(|&(number, ref hit): &(i64, Hit)| SearchPosition {
         newest,
         found: hit.found,
         number,
@@ -136,9 +141,15 @@ fn search(
     Ok(SearchPage { hits: numbered.into_iter().map(|(_, hit)| hit).collect(), next: last.or(stopped) })
 }
 
-fn facets(conn: &Connection, wish: &Wish, most: u32, values: u32, time: Duration) -> rusqlite::Result<Facets> {
+fn facets(
+    conn: &Connection,
+    filter: &SearchFilter,
+    most: u32,
+    values: u32,
+    time: Duration,
+) -> rusqlite::Result<SearchFacets> {
     let _clock = Clock::start(conn, time)?;
-    let range = Range::anywhere(wish);
+    let range = Range::anywhere(filter);
     let tags = |row: &Row<'_>| {
         let dataset: Option<String> = row.get("dataset_id")?;
         let producer: Option<ProducerId> = get_opt(row, "producer_id")?;
@@ -148,7 +159,7 @@ fn facets(conn: &Connection, wish: &Wish, most: u32, values: u32, time: Duration
         range.rows(conn, [MATCHED_TAGS, LISTED_TAGS], i64::MAX, most as usize + 1, tags)?;
     let capped = !in_time || found.len() > most as usize;
     found.truncate(most as usize);
-    Ok(Facets {
+    Ok(SearchFacets {
         datasets: top(found.iter().filter_map(|(dataset, ..)| dataset.clone()), values),
         producers: top(found.iter().filter_map(|&(_, producer, _)| producer), values),
         media_types: top(found.iter().map(|(_, _, media_type)| media_type.clone()), values),
@@ -177,18 +188,22 @@ struct Range {
 
 impl Range {
     /// Assets that match there and in no better place; `None` when there can be none.
-    fn of(wish: &Wish, found: Found) -> Option<Self> {
-        let matched = match_text(wish, Some(found));
-        (matched.is_some() || wish.text.is_none()).then(|| Self::priced(wish, matched))
+    fn of(filter: &SearchFilter, found: MatchedField) -> Option<Self> {
+        let matched = match_text(filter, Some(found));
+        (matched.is_some() || filter.text.is_none()).then(|| Self::priced(filter, matched))
     }
 
-    fn anywhere(wish: &Wish) -> Self {
-        Self::priced(wish, match_text(wish, None))
+    fn anywhere(filter: &SearchFilter) -> Self {
+        Self::priced(filter, match_text(filter, None))
     }
 
-    fn priced(wish: &Wish, matched: Option<String>) -> Self {
+    fn priced(filter: &SearchFilter, matched: Option<String>) -> Self {
         let amount = |satoshis: u64| i64::try_from(satoshis).unwrap_or(i64::MAX);
-        Self { matched, cheapest: wish.min_price.map_or(0, amount), dearest: wish.max_price.map_or(i64::MAX, amount) }
+        Self {
+            matched,
+            cheapest: filter.min_price.map_or(0, amount),
+            dearest: filter.max_price.map_or(i64::MAX, amount),
+        }
     }
 
     /// The rows of the first statement, or of the second when there is nothing to match.

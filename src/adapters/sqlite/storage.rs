@@ -8,7 +8,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use penstock_actors::{
     ids::{ContentHash, NodeId},
     model::{
-        ContentMove, HistoryPlace, MoveState, StorageTask, StoredContent, TaskProgress, Tier, Verification,
+        ContentMove, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress, Verification,
         VerificationKind,
     },
     ports::{Claim, MoveBegun, PortResult, StorageRecords},
@@ -138,7 +138,7 @@ impl StorageRecords for SqliteStore {
         &self,
         hash: ContentHash,
         kind: Option<VerificationKind>,
-        after: Option<HistoryPlace>,
+        after: Option<HistoryPosition>,
         limit: u32,
     ) -> PortResult<Vec<Verification>> {
         self.workers.read("verifications", move |conn| Ok(history(conn, hash, kind, after, limit)?)).await
@@ -210,7 +210,7 @@ impl StorageRecords for SqliteStore {
         self.workers.read("stored_after", read).await
     }
 
-    async fn note_uses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()> {
+    async fn note_accesses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()> {
         let hashes = hashes.to_vec();
         let note = move |conn: &Connection| {
             let mut insert = conn.prepare_cached(NOTE_USE)?;
@@ -249,7 +249,7 @@ impl StorageRecords for SqliteStore {
     async fn begin_move(
         &self,
         hash: ContentHash,
-        to: Tier,
+        to: StorageTier,
         now: Timestamp,
         stale: Timestamp,
     ) -> PortResult<Option<MoveBegun>> {
@@ -264,7 +264,7 @@ impl StorageRecords for SqliteStore {
         self.workers.write("begin_move", begin).await
     }
 
-    async fn keep_move(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
+    async fn keep_move(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
         let keep = move |conn: &Connection| {
             let kept = conn.prepare_cached(KEEP_MOVE)?.execute(named_params! {
                 ":content": Sql(hash), ":to": Sql(to), ":now": Sql(now),
@@ -274,7 +274,7 @@ impl StorageRecords for SqliteStore {
         self.workers.write("keep_move", keep).await
     }
 
-    async fn switch_tier(&self, hash: ContentHash, to: Tier, now: Timestamp) -> PortResult<bool> {
+    async fn switch_tier(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
         let switch = move |conn: &Connection| {
             let switched = conn.prepare_cached(SWITCH_MOVE)?.execute(named_params! {
                 ":content": Sql(hash), ":to": Sql(to), ":now": Sql(now),
@@ -287,7 +287,7 @@ impl StorageRecords for SqliteStore {
         self.workers.write("switch_tier", switch).await
     }
 
-    async fn end_move(&self, hash: ContentHash, to: Tier, state: MoveState) -> PortResult<bool> {
+    async fn end_move(&self, hash: ContentHash, to: StorageTier, state: MoveState) -> PortResult<bool> {
         let end = move |conn: &Connection| {
             let ended = conn.prepare_cached(END_MOVE)?.execute(named_params! {
                 ":content": Sql(hash), ":to": Sql(to), ":state": Sql(state),
@@ -338,7 +338,7 @@ fn history(
     conn: &Connection,
     hash: ContentHash,
     kind: Option<VerificationKind>,
-    after: Option<HistoryPlace>,
+    after: Option<HistoryPosition>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Verification>> {
     let kinds = kind.map_or_else(|| VerificationKind::ALL.to_vec(), |kind| vec![kind]);

@@ -53,7 +53,7 @@ pub(super) async fn metered_receipt(store: &SqliteStore, bytes_per_hour: u64, no
         requests_per_hour: Some(100),
         ..QuotaPolicy::default()
     };
-    assert!(store.put_policy(&policy, now).await.expect("a policy"));
+    assert!(store.put_quota_policy(&policy, now).await.expect("a policy"));
     let asset = new_asset(store, now).await;
     store.create_asset(&asset).await.expect("an asset");
     let receipt = NewReceipt {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{AuditPage, Compared, PortResult, SetAside, Unheld, Upkeep},
+    ports::{AuditPage, CheckedBody, PortResult, SetAside, UnknownLeases, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 
@@ -48,9 +48,9 @@ pub(super) const PING: &str = "SELECT EXISTS (SELECT 1 FROM installation)";
 /// Changes nothing in a table of one row, but commits like a change.
 pub(super) const WRITE: &str = "UPDATE installation SET created_at = created_at";
 
-fn unheld(conn: &Connection) -> rusqlite::Result<Unheld> {
+fn unheld(conn: &Connection) -> rusqlite::Result<UnknownLeases> {
     conn.prepare_cached(UNHELD)?.query_row(named_params! { ":now": Sql(Timestamp::now()) }, |row| {
-        Ok(Unheld { leases: get(row, "leases")?, credit: get_credit(row, "bytes", "requests")? })
+        Ok(UnknownLeases { leases: get(row, "leases")?, credit: get_credit(row, "bytes", "requests")? })
     })
 }
 
@@ -108,11 +108,11 @@ impl Upkeep for SqliteStore {
         self.workers.read("usage_set_aside", move |conn| Ok(set_aside::page(conn, after, limit)?)).await
     }
 
-    async fn unheld(&self) -> PortResult<Unheld> {
+    async fn unheld(&self) -> PortResult<UnknownLeases> {
         self.workers.read("unheld", |conn| Ok(unheld(conn)?)).await
     }
 
-    async fn compared(&self) -> PortResult<Vec<Compared>> {
+    async fn compared(&self) -> PortResult<Vec<CheckedBody>> {
         self.workers.read("compared", |conn| Ok(nodes::compared(conn)?)).await
     }
 

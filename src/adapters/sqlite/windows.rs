@@ -38,7 +38,7 @@ pub(super) const TAKE_FROM_WINDOW: &str = "
 
 /// The two sums of a window that change together.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Change {
+pub(super) struct WindowChange {
     pub(super) used: Credit,
     pub(super) reserved: Credit,
 }
@@ -65,7 +65,12 @@ pub(super) fn load(conn: &Connection, receipt: ReceiptId, set: &WindowSet) -> ru
 }
 
 /// Adds to every window of the set, and creates missing rows.
-pub(super) fn add(conn: &Connection, receipt: ReceiptId, set: &WindowSet, change: Change) -> rusqlite::Result<()> {
+pub(super) fn add(
+    conn: &Connection,
+    receipt: ReceiptId,
+    set: &WindowSet,
+    change: WindowChange,
+) -> rusqlite::Result<()> {
     let mut statement = conn.prepare_cached(ADD_TO_WINDOW)?;
     for window in set.iter() {
         statement.execute(named_params! {
@@ -79,7 +84,12 @@ pub(super) fn add(conn: &Connection, receipt: ReceiptId, set: &WindowSet, change
 }
 
 /// Subtracts from every window of the set.
-pub(super) fn take(conn: &Connection, receipt: ReceiptId, set: &WindowSet, change: Change) -> rusqlite::Result<()> {
+pub(super) fn take(
+    conn: &Connection,
+    receipt: ReceiptId,
+    set: &WindowSet,
+    change: WindowChange,
+) -> rusqlite::Result<()> {
     let mut statement = conn.prepare_cached(TAKE_FROM_WINDOW)?;
     for window in set.iter() {
         statement.execute(named_params! {

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     DatabaseFile, SqliteSettings, connection,
-    error::{DEPENDENCY, Failure, port_error},
+    error::{DEPENDENCY, JobFailure, port_error},
 };
 use crate::telemetry::DbMetrics;
 
@@ -63,7 +63,7 @@ struct Call<F, T> {
 
 impl<F, T> Job for Call<F, T>
 where
-    F: FnOnce(&Connection) -> Result<T, Failure> + Send,
+    F: FnOnce(&Connection) -> Result<T, JobFailure> + Send,
     T: Send,
 {
     fn run(&mut self, conn: &Connection) -> bool {
@@ -156,7 +156,7 @@ impl Workers {
     /// Runs `work` on the writer, in a transaction of its own part only.
     pub(super) async fn write<T, F>(&self, statement: &'static str, work: F) -> PortResult<T>
     where
-        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, JobFailure> + Send + 'static,
         T: Send + 'static,
     {
         let written = self.submit(self.queues.as_ref().map(|queues| &queues.writes), statement, work).await;
@@ -179,7 +179,7 @@ impl Workers {
     /// Runs `work` on a reader, in one snapshot.
     pub(super) async fn read<T, F>(&self, statement: &'static str, work: F) -> PortResult<T>
     where
-        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, JobFailure> + Send + 'static,
         T: Send + 'static,
     {
         self.submit(self.queues.as_ref().map(|queues| &queues.reads), statement, work).await
@@ -192,7 +192,7 @@ impl Workers {
         work: F,
     ) -> PortResult<T>
     where
-        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, JobFailure> + Send + 'static,
         T: Send + 'static,
     {
         let closed = || PortError::unavailable(DEPENDENCY, "the database is closed");

@@ -9,7 +9,7 @@ use reqwest::{Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{put::source::Unreadable, silence::Silence};
+use super::{put::source::Unreadable, silence::SilenceLimit};
 
 /// The longest refusal that is read. A problem document is a few hundred bytes; a longer text is not one.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
@@ -19,7 +19,7 @@ const MAX_SHOWN_CHARS: usize = 200;
 
 /// Why one attempt failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum AttemptFailure {
     /// The node was not reached, was busy, or the connection was lost: the same request may succeed later.
     #[error("{reason}")]
     Passing {
@@ -32,7 +32,7 @@ pub enum Failure {
     Final(String),
 }
 
-impl Failure {
+impl AttemptFailure {
     /// A connection that could not be made, or was lost.
     pub(super) fn transport(error: &reqwest::Error) -> Self {
         if error.is_builder() {
@@ -64,7 +64,7 @@ impl Failure {
     }
 
     /// A refusal by the node.
-    pub(super) async fn refusal(mut response: Response, silence: Silence) -> Self {
+    pub(super) async fn refusal(mut response: Response, silence: SilenceLimit) -> Self {
         let status = response.status();
         let retry_after = response
             .headers()
@@ -79,7 +79,7 @@ impl Failure {
                 break;
             }
         }
-        let reason = match serde_json::from_slice::<Problem>(&body) {
+        let reason = match serde_json::from_slice::<ProblemDocument>(&body) {
             Ok(problem) => problem.to_string(),
             Err(_) => unknown_refusal(status, &body),
         };
@@ -169,7 +169,7 @@ fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 
 /// A problem document (RFC 9457).
 #[derive(Debug, Deserialize)]
-struct Problem {
+struct ProblemDocument {
     title: String,
     #[serde(default)]
     detail: String,
@@ -178,7 +178,7 @@ struct Problem {
     members: Map<String, Value>,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ProblemDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The title expresses the type and the status in words; the instance names a log line of the node.
         const NOT_SHOWN: [&str; 3] = ["type", "status", "instance"];
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_shown_with_the_members_that_help() {
-        let problem: Problem = serde_json::from_value(serde_json::json!({
+        let problem: ProblemDocument = serde_json::from_value(serde_json::json!({
             "type": "urn:penstock:problem:quota-exceeded", "title": "Quota exceeded", "status": 429,
             "detail": "the hour is used up", "window": "hour", "remaining": 0,
         }))
@@ -239,13 +239,13 @@ mod tests {
 
     #[test]
     fn a_bare_problem_is_its_title() {
-        let problem: Problem = serde_json::from_str(r#"{"title": "Gone", "status": 410}"#).unwrap();
+        let problem: ProblemDocument = serde_json::from_str(r#"{"title": "Gone", "status": 410}"#).unwrap();
         assert_eq!(problem.to_string(), "Gone");
     }
 
     #[test]
     fn an_answer_cannot_steer_the_terminal() {
-        let problem: Problem =
+        let problem: ProblemDocument =
             serde_json::from_value(serde_json::json!({"title": "a\u{1b}[2Jb", "x\u{7}": ["\u{9b}2J"]})).unwrap();
         assert!(problem.to_string().chars().all(|char| !char.is_control()));
         assert!(unknown_refusal(StatusCode::BAD_GATEWAY, b"<h1>\x1b[2J</h1>").chars().all(|char| !char.is_control()));

@@ -20,13 +20,13 @@ mod part_file;
 mod pipe;
 mod target;
 
-use self::{content_range::ContentRange, destination::Destination, target::Target};
+use self::{content_range::ContentRange, destination::Destination, target::OutputTarget};
 use super::{
-    error::Failure,
-    node::{Node, NodeArgs},
+    error::AttemptFailure,
+    node::{NodeArgs, NodeClient},
     progress::Progress,
     retry::{Retries, RetryArgs},
-    silence::Silence,
+    silence::SilenceLimit,
 };
 
 /// The content to stream, and its destination.
@@ -55,9 +55,9 @@ pub struct GetArgs {
 /// # Errors
 /// When the node refuses or cannot be reached, the file cannot be written, or the bytes have another hash.
 pub async fn get(args: &GetArgs) -> anyhow::Result<()> {
-    let node = Node::open(&args.node)?;
-    let target = Target::of(&args.output)?;
-    if let Target::File(path) = &target
+    let node = NodeClient::open(&args.node)?;
+    let target = OutputTarget::of(&args.output)?;
+    if let OutputTarget::File(path) = &target
         && part_file::is_content(path, args.hash).await?
     {
         Progress::new("streaming", None).note(&format!("{} is this content already", args.output.display()));
@@ -73,7 +73,7 @@ pub async fn get(args: &GetArgs) -> anyhow::Result<()> {
 }
 
 /// Makes attempts until all bytes are in.
-async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> anyhow::Result<()> {
+async fn stream(node: &NodeClient, args: &GetArgs, destination: &mut Destination) -> anyhow::Result<()> {
     let progress = Progress::new("streaming", None);
     let mut retries = Retries::new(&args.retry);
     let mut furthest = destination.len();
@@ -83,13 +83,15 @@ async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> a
         // Bytes that arrived before the connection was lost are kept, even if this process ends during the pause.
         destination.flush().await?;
         let failure = match ended? {
-            Ok(Reach::End) => break,
+            Ok(ResponseReach::End) => break,
             // A node may answer with the beginning of the requested range.
-            Ok(Reach::Part) if destination.len() > furthest => {
+            Ok(ResponseReach::Part) if destination.len() > furthest => {
                 furthest = destination.len();
                 continue;
             }
-            Ok(Reach::Part) => Failure::Passing { reason: "the answer ended early".into(), retry_after: None },
+            Ok(ResponseReach::Part) => {
+                AttemptFailure::Passing { reason: "the answer ended early".into(), retry_after: None }
+            }
             Err(failure) => failure,
         };
         // Only new bytes count: if a node ignores `Range` and is cut off at the same byte each time, the attempts must
@@ -105,7 +107,7 @@ async fn stream(node: &Node, args: &GetArgs, destination: &mut Destination) -> a
 }
 
 /// The request for the missing bytes.
-fn request(node: &Node, args: &GetArgs, have: u64) -> anyhow::Result<RequestBuilder> {
+fn request(node: &NodeClient, args: &GetArgs, have: u64) -> anyhow::Result<RequestBuilder> {
     let hash = args.hash.to_string();
     // The receipt grants access: in a header it stays out of the access logs of servers on the way.
     let request = node
@@ -125,7 +127,7 @@ fn etag(hash: ContentHash) -> String {
 
 /// How far a complete answer reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum ResponseReach {
     End,
     /// Bytes are missing after it.
     Part,
@@ -136,25 +138,25 @@ enum Reach {
 async fn attempt(
     request: RequestBuilder,
     hash: ContentHash,
-    silence: Silence,
+    silence: SilenceLimit,
     destination: &mut Destination,
     progress: &Progress,
-) -> anyhow::Result<Result<Reach, Failure>> {
+) -> anyhow::Result<Result<ResponseReach, AttemptFailure>> {
     let answer = match silence.bound(request.send()).await {
-        Ok(response) => Answer::judge(response, hash, destination.len(), silence).await,
+        Ok(response) => GetResponse::judge(response, hash, destination.len(), silence).await,
         Err(failure) => Err(failure),
     };
     let (mut response, total) = match answer {
-        Ok(Answer::Rest { response, total }) => (response, Some(total)),
-        Ok(Answer::Whole(response)) => {
+        Ok(GetResponse::Rest { response, total }) => (response, Some(total)),
+        Ok(GetResponse::Whole(response)) => {
             destination.restart().await?;
             let total = response.content_length();
             (response, total)
         }
-        Ok(Answer::NothingLeft) => {
+        Ok(GetResponse::NothingLeft) => {
             destination.restart().await?;
             let reason = "the existing part is not the beginning of this content".to_owned();
-            return Ok(Err(Failure::Passing { reason, retry_after: None }));
+            return Ok(Err(AttemptFailure::Passing { reason, retry_after: None }));
         }
         Err(failure) => return Ok(Err(failure)),
     };
@@ -172,11 +174,11 @@ async fn attempt(
     }
     // HTTP has checked the length of this answer; this checks the length of the whole content.
     let missing = total.is_some_and(|total| destination.len() < total);
-    Ok(Ok(if missing { Reach::Part } else { Reach::End }))
+    Ok(Ok(if missing { ResponseReach::Part } else { ResponseReach::End }))
 }
 
 /// The content of an answer, judged by its head.
-enum Answer {
+enum GetResponse {
     /// The missing bytes, beginning with the first one.
     Rest { response: Response, total: u64 },
     /// All bytes: the node ignores ranges, or its content differs from that of the part.
@@ -185,19 +187,27 @@ enum Answer {
     NothingLeft,
 }
 
-impl Answer {
-    async fn judge(response: Response, hash: ContentHash, have: u64, silence: Silence) -> Result<Self, Failure> {
+impl GetResponse {
+    async fn judge(
+        response: Response,
+        hash: ContentHash,
+        have: u64,
+        silence: SilenceLimit,
+    ) -> Result<Self, AttemptFailure> {
         match response.status() {
             StatusCode::OK => Ok(Self::Whole(response)),
             StatusCode::PARTIAL_CONTENT => {
-                let total = rest_total(response.headers(), hash, have).map_err(|what| Failure::Final(what.into()))?;
+                let total =
+                    rest_total(response.headers(), hash, have).map_err(|what| AttemptFailure::Final(what.into()))?;
                 Ok(Self::Rest { response, total })
             }
             StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => Ok(Self::NothingLeft),
             status if status.is_client_error() || status.is_server_error() => {
-                Err(Failure::refusal(response, silence).await)
+                Err(AttemptFailure::refusal(response, silence).await)
             }
-            status => Err(Failure::Final(format!("the node answered {status}, which does not answer a download"))),
+            status => {
+                Err(AttemptFailure::Final(format!("the node answered {status}, which does not answer a download")))
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use penstock_actors::ids::{KeyId, ProducerId};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::node::{KeyArgs, Node, NodeArgs};
+use super::node::{KeyArgs, NodeArgs, NodeClient};
 
 /// The operation on keys.
 #[derive(Debug, Args)]
@@ -38,13 +38,13 @@ enum KeysCommand {
         name: String,
     },
     /// Give a key a new secret, and show it: the old one is invalid from then on, on all instances
-    Rotate(Which),
+    Rotate(KeyRef),
     /// Revoke a key for good, on all instances
-    Revoke(Which),
+    Revoke(KeyRef),
 }
 
 #[derive(Debug, Args)]
-struct Which {
+struct KeyRef {
     /// The producer
     #[arg(long, value_name = "PRODUCER_ID")]
     producer: ProducerId,
@@ -58,7 +58,7 @@ struct Which {
 /// # Errors
 /// When the node refuses or cannot be reached.
 pub async fn keys(args: &KeysArgs) -> anyhow::Result<Vec<Value>> {
-    let node = Node::open_with_key(&args.node, &args.key)?;
+    let node = NodeClient::open_with_key(&args.node, &args.key)?;
     match &args.command {
         KeysCommand::List { producer: None } => list(&node, &["v1", "producers"]).await,
         KeysCommand::List { producer: Some(producer) } => {
@@ -68,11 +68,11 @@ pub async fn keys(args: &KeysArgs) -> anyhow::Result<Vec<Value>> {
             let path = ["v1", "producers", &producer.to_string(), "keys"];
             Ok(vec![node.post(&path, &json!({ "name": name })).await?])
         }
-        KeysCommand::Rotate(Which { producer, key }) => {
+        KeysCommand::Rotate(KeyRef { producer, key }) => {
             let path = ["v1", "producers", &producer.to_string(), "keys", &key.to_string(), "rotate"];
             Ok(vec![node.post(&path, &json!({})).await?])
         }
-        KeysCommand::Revoke(Which { producer, key }) => {
+        KeysCommand::Revoke(KeyRef { producer, key }) => {
             node.call(Method::DELETE, &["v1", "producers", &producer.to_string(), "keys", &key.to_string()]).await?;
             Ok(Vec::new())
         }
@@ -80,7 +80,7 @@ pub async fn keys(args: &KeysArgs) -> anyhow::Result<Vec<Value>> {
 }
 
 /// All pages of a list.
-async fn list(node: &Node, path: &[&str]) -> anyhow::Result<Vec<Value>> {
+async fn list(node: &NodeClient, path: &[&str]) -> anyhow::Result<Vec<Value>> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
         let mut page = node.page(path, cursor.as_deref()).await?;

@@ -18,7 +18,7 @@ use reqwest::{
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{error::Failure, silence::Silence};
+use super::{error::AttemptFailure, silence::SilenceLimit};
 use crate::{
     signatures::{Audience, Signer, Unsigned, is_signed},
     words,
@@ -70,25 +70,25 @@ pub struct KeyArgs {
 }
 
 /// A node, ready for requests.
-pub(super) struct Node {
+pub(super) struct NodeClient {
     client: Client,
     server: Url,
-    opens: Opens,
-    silence: Silence,
+    opens: RequestCredentials,
+    silence: SilenceLimit,
 }
 
 /// The credentials of a request.
-enum Opens {
+enum RequestCredentials {
     Nothing,
     Key(String),
     Signature(Box<Signer>, Audience),
 }
 
-impl Node {
+impl NodeClient {
     /// A node for public calls: the receipt grants access.
     pub(super) fn open(args: &NodeArgs) -> anyhow::Result<Self> {
-        let silence = Silence::of(args.max_silence);
-        Ok(Self { client: client(silence)?, server: args.server.clone(), opens: Opens::Nothing, silence })
+        let silence = SilenceLimit::of(args.max_silence);
+        Ok(Self { client: client(silence)?, server: args.server.clone(), opens: RequestCredentials::Nothing, silence })
     }
 
     /// A node for producers' calls.
@@ -98,14 +98,14 @@ impl Node {
                 let signer = Signer::from_file(file).with_context(|| format!("cannot sign with {}", file.display()))?;
                 let called = || args.server.origin().ascii_serialization();
                 let audience = key.audience.clone().unwrap_or_else(called);
-                Opens::Signature(Box::new(signer), Audience::of(&audience))
+                RequestCredentials::Signature(Box::new(signer), Audience::of(&audience))
             }
-            None => Opens::Key(find_key(key, is_this_machine(&args.server))?),
+            None => RequestCredentials::Key(find_key(key, is_this_machine(&args.server))?),
         };
         Ok(Self { opens, ..Self::open(args)? })
     }
 
-    pub(super) const fn silence(&self) -> Silence {
+    pub(super) const fn silence(&self) -> SilenceLimit {
         self.silence
     }
 
@@ -117,15 +117,15 @@ impl Node {
         drop(segments);
         let request = self.client.request(method, url);
         Ok(match &self.opens {
-            Opens::Key(key) => request.bearer_auth(key),
-            Opens::Nothing | Opens::Signature(..) => request,
+            RequestCredentials::Key(key) => request.bearer_auth(key),
+            RequestCredentials::Nothing | RequestCredentials::Signature(..) => request,
         })
     }
 
     /// Signs a complete request, anew for each attempt, if signatures are the credentials. A streamed body must come
     /// with its digest; that of any other body is added here.
     pub(super) fn signed(&self, request: RequestBuilder) -> anyhow::Result<RequestBuilder> {
-        let Opens::Signature(signer, audience) = &self.opens else { return Ok(request) };
+        let RequestCredentials::Signature(signer, audience) = &self.opens else { return Ok(request) };
         let (client, request) = request.build_split();
         let mut request = request?;
         if let Some(body) = request.body().and_then(Body::as_bytes).filter(|body| !body.is_empty()) {
@@ -173,11 +173,11 @@ impl Node {
     }
 
     /// The JSON of an answer. The nodes' answers are a few hundred bytes.
-    pub(super) async fn read_json(&self, response: Response) -> Result<Value, Failure> {
+    pub(super) async fn read_json(&self, response: Response) -> Result<Value, AttemptFailure> {
         let status = response.status();
         let bytes = self.silence.bound(response.bytes()).await?;
         serde_json::from_slice(&bytes).map_err(|_| {
-            Failure::Final(format!("the answer ({status}) is not JSON: is this the address of a Penstock node?"))
+            AttemptFailure::Final(format!("the answer ({status}) is not JSON: is this the address of a Penstock node?"))
         })
     }
 }
@@ -189,15 +189,15 @@ fn address(text: &str) -> Result<Url, String> {
 }
 
 /// Turns a refusal into a failure.
-pub(super) async fn expect_success(response: Response, silence: Silence) -> Result<Response, Failure> {
+pub(super) async fn expect_success(response: Response, silence: SilenceLimit) -> Result<Response, AttemptFailure> {
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
-        return Err(Failure::refusal(response, silence).await);
+        return Err(AttemptFailure::refusal(response, silence).await);
     }
     Ok(response)
 }
 
-fn client(silence: Silence) -> anyhow::Result<Client> {
+fn client(silence: SilenceLimit) -> anyhow::Result<Client> {
     // The provider is per process. If another client has installed it already, that is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
@@ -299,8 +299,9 @@ mod tests {
     #[test]
     fn a_node_behind_a_path_keeps_its_path() {
         for server in ["http://127.0.0.1:1/edge", "http://127.0.0.1:1/edge/"] {
-            let node = Node::open(&NodeArgs { server: server.parse().unwrap(), max_silence: Duration::from_secs(60) })
-                .unwrap();
+            let node =
+                NodeClient::open(&NodeArgs { server: server.parse().unwrap(), max_silence: Duration::from_secs(60) })
+                    .unwrap();
             let request = node.request(Method::GET, &["v1", "content"]).unwrap().build().unwrap();
             assert_eq!(request.url().as_str(), "http://127.0.0.1:1/edge/v1/content");
         }

@@ -4,7 +4,7 @@ use clap::Args;
 use penstock_actors::ids::ContentHash;
 use serde_json::{Map, Value, json};
 
-use super::node::{KeyArgs, Node, NodeArgs};
+use super::node::{KeyArgs, NodeArgs, NodeClient};
 use crate::words;
 
 /// The asset to make.
@@ -62,7 +62,7 @@ fn json_object(text: &str) -> Result<Map<String, Value>, String> {
 /// # Errors
 /// When the node refuses or cannot be reached.
 pub async fn publish(args: &PublishArgs) -> anyhow::Result<Value> {
-    let node = Node::open_with_key(&args.node, &args.key)?;
+    let node = NodeClient::open_with_key(&args.node, &args.key)?;
     node.post(&["v1", "assets"], &new_asset(args)).await
 }
 

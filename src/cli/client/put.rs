@@ -14,13 +14,13 @@ use serde_json::Value;
 
 pub(super) mod source;
 
-use self::source::Source;
+use self::source::UploadSource;
 use super::{
-    error::Failure,
-    node::{KeyArgs, Node, NodeArgs, expect_success},
+    error::AttemptFailure,
+    node::{KeyArgs, NodeArgs, NodeClient, expect_success},
     progress::Progress,
     retry::{Retries, RetryArgs},
-    silence::Moved,
+    silence::ProgressSignal,
 };
 
 /// The file to store.
@@ -52,9 +52,9 @@ pub struct PutArgs {
 /// # Errors
 /// When the file cannot be read, or the node refuses, cannot be reached, or has stored other bytes.
 pub async fn put(args: &PutArgs) -> anyhow::Result<Value> {
-    let node = Node::open_with_key(&args.node, &args.key)?;
+    let node = NodeClient::open_with_key(&args.node, &args.key)?;
     let media_type = args.media_type.clone().unwrap_or_else(|| media_type_of(&args.file));
-    let source = Source::open(args.file.clone()).await?;
+    let source = UploadSource::open(args.file.clone()).await?;
 
     let progress = Progress::new("storing", Some(source.size_bytes));
     let mut retries = Retries::new(&args.retry);
@@ -80,13 +80,13 @@ fn media_type_of(file: &Path) -> String {
 
 /// One upload. The outer error is this command's own, the inner one the node's or the connection's.
 async fn attempt(
-    node: &Node,
-    source: &Source,
+    node: &NodeClient,
+    source: &UploadSource,
     media_type: &str,
     progress: &Progress,
-) -> anyhow::Result<Result<Value, Failure>> {
+) -> anyhow::Result<Result<Value, AttemptFailure>> {
     progress.set(0);
-    let moved = Moved::default();
+    let moved = ProgressSignal::default();
     let request = node
         .request(Method::POST, &["v1", "content"])?
         .header(header::CONTENT_TYPE, media_type)

@@ -8,7 +8,7 @@ use penstock_actors::{
 };
 use serde_json::{Value, json};
 
-use super::node::{KeyArgs, Node, NodeArgs};
+use super::node::{KeyArgs, NodeArgs, NodeClient};
 
 /// The receipt to make.
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ fn expiry(text: &str) -> Result<Timestamp, String> {
 /// # Errors
 /// When the node refuses or cannot be reached.
 pub async fn receipt(args: &ReceiptArgs) -> anyhow::Result<Value> {
-    let node = Node::open_with_key(&args.node, &args.key)?;
+    let node = NodeClient::open_with_key(&args.node, &args.key)?;
     node.post(&["v1", "receipts"], &new_receipt(args)).await
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use clap::Args;
 
-use super::{error::Failure, progress::Progress};
+use super::{error::AttemptFailure, progress::Progress};
 use crate::words;
 
 /// The first pause: long enough for a busy node to have cleaned up a connection that was reset.
@@ -52,8 +52,8 @@ impl Retries {
     ///
     /// # Errors
     /// When the failure is final, no retry is left, or the node asks for a longer wait than is allowed.
-    pub(super) async fn pause(&mut self, failure: Failure, progress: &Progress) -> anyhow::Result<()> {
-        let Failure::Passing { reason, retry_after } = failure else {
+    pub(super) async fn pause(&mut self, failure: AttemptFailure, progress: &Progress) -> anyhow::Result<()> {
+        let AttemptFailure::Passing { reason, retry_after } = failure else {
             return Err(failure.into());
         };
         let Some(pause) = self.pauses.next() else {
@@ -89,8 +89,8 @@ mod tests {
 
     const ARGS: RetryArgs = RetryArgs { retries: 2, max_wait: Duration::from_secs(60) };
 
-    fn passing(retry_after: Option<Duration>) -> Failure {
-        Failure::Passing { reason: "the node is busy".into(), retry_after }
+    fn passing(retry_after: Option<Duration>) -> AttemptFailure {
+        AttemptFailure::Passing { reason: "the node is busy".into(), retry_after }
     }
 
     #[tokio::test(start_paused = true)]
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_final_failure_is_not_tried_again() {
-        let end = Retries::new(&ARGS).pause(Failure::Final("no such receipt".into()), &Progress::hidden()).await;
+        let end = Retries::new(&ARGS).pause(AttemptFailure::Final("no such receipt".into()), &Progress::hidden()).await;
         assert_eq!(end.unwrap_err().to_string(), "no such receipt");
     }
 }

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::timeout};
 
-use super::error::Failure;
+use super::error::AttemptFailure;
 
 /// With the default of a minute: 4 MiB in the system's buffers (`tcp_wmem`) are sent within five minutes at 14 kB/s,
 /// and a node that waits for its own storage has answered by then.
@@ -18,21 +18,21 @@ pub(super) const SENDING_FACTOR: u32 = 5;
 
 /// The longest silence.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Silence {
+pub(super) struct SilenceLimit {
     longest: Duration,
 }
 
 /// Signals that the system has accepted a piece of a body. Clones signal for the same body.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Moved(Arc<Notify>);
+pub(super) struct ProgressSignal(Arc<Notify>);
 
-impl Moved {
+impl ProgressSignal {
     pub(super) fn tell(&self) {
         self.0.notify_one();
     }
 }
 
-impl Silence {
+impl SilenceLimit {
     pub(super) const fn of(longest: Duration) -> Self {
         Self { longest }
     }
@@ -46,27 +46,27 @@ impl Silence {
     }
 
     /// Waits for the next bytes from the node.
-    pub(super) async fn bound<T>(self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T, Failure> {
+    pub(super) async fn bound<T>(self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T, AttemptFailure> {
         match timeout(self.longest, next).await {
-            Ok(ended) => ended.map_err(|error| Failure::transport(&error)),
-            Err(_) => Err(Failure::silent(self.longest)),
+            Ok(ended) => ended.map_err(|error| AttemptFailure::transport(&error)),
+            Err(_) => Err(AttemptFailure::silent(self.longest)),
         }
     }
 
     /// Waits for the answer to a request whose body signals its progress.
     pub(super) async fn bound_by<T>(
         self,
-        moved: &Moved,
+        moved: &ProgressSignal,
         answer: impl Future<Output = reqwest::Result<T>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, AttemptFailure> {
         let silence = self.while_sending();
         let mut answer = std::pin::pin!(answer);
         loop {
             tokio::select! {
-                ended = &mut answer => return ended.map_err(|error| Failure::transport(&error)),
+                ended = &mut answer => return ended.map_err(|error| AttemptFailure::transport(&error)),
                 told = timeout(silence.longest, moved.0.notified()) => {
                     if told.is_err() {
-                        return Err(Failure::silent(silence.longest));
+                        return Err(AttemptFailure::silent(silence.longest));
                     }
                 }
             }
@@ -78,11 +78,11 @@ impl Silence {
 mod tests {
     use super::*;
 
-    const SILENCE: Silence = Silence::of(Duration::from_secs(60));
+    const SILENCE: SilenceLimit = SilenceLimit::of(Duration::from_secs(60));
 
     #[tokio::test(start_paused = true)]
     async fn a_body_may_take_for_ever_while_it_moves() {
-        let moved = Moved::default();
+        let moved = ProgressSignal::default();
         let answer = async {
             for _ in 0..100 {
                 tokio::time::sleep(Duration::from_secs(299)).await;
@@ -98,7 +98,7 @@ mod tests {
         let never = std::future::pending::<reqwest::Result<()>>;
         let lost = SILENCE.bound(never()).await.unwrap_err();
         assert_eq!(lost.to_string(), "the connection carried nothing for 1m");
-        let lost = SILENCE.bound_by(&Moved::default(), never()).await.unwrap_err();
+        let lost = SILENCE.bound_by(&ProgressSignal::default(), never()).await.unwrap_err();
         assert_eq!(lost.to_string(), "the connection carried nothing for 5m");
     }
 }

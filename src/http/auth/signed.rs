@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock,
     ids::ProducerId,
-    ports::{Identities, OneUse, PortError, SharedState, Use, UseTerms},
+    ports::{Identities, PortError, ReplayCheck, ReplayKey, ReplayTerms, SharedState},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 /// The means to check signed requests.
 pub struct SignedRequests {
     pub audiences: Vec<Audience>,
-    pub terms: UseTerms,
+    pub terms: ReplayTerms,
     pub identities: Arc<dyn Identities>,
     pub shared: Arc<dyn SharedState>,
     pub clock: Arc<dyn Clock>,
@@ -40,32 +40,32 @@ pub struct SignedRequests {
 }
 
 /// Why a request is not accepted as signed.
-struct Refusal {
+struct SignatureRefusal {
     outcome: Signed,
     problem: Problem,
 }
 
-impl Refusal {
+impl SignatureRefusal {
     fn of(outcome: Signed, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         let problem = Problem::new(ProblemType::SignatureRefused).detail(detail).with("reason", outcome.as_str());
         Self { outcome, problem }
     }
 }
 
-impl From<MalformedProof> for Refusal {
+impl From<MalformedProof> for SignatureRefusal {
     fn from(error: MalformedProof) -> Self {
         Self::of(Signed::Malformed, error.to_string())
     }
 }
 
-impl From<PortError> for Refusal {
+impl From<PortError> for SignatureRefusal {
     fn from(error: PortError) -> Self {
         Self { outcome: Signed::Unavailable, problem: error.into() }
     }
 }
 
 /// Whether a request claims to be signed.
-pub(in crate::http) fn says_so(headers: &HeaderMap) -> bool {
+pub(in crate::http) fn is_signed_request(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| is_proof(name.as_str()))
 }
 
@@ -80,33 +80,35 @@ impl SignedRequests {
         judged.map_err(|refusal| refusal.problem)
     }
 
-    async fn judge(&self, request: &HttpRequest) -> Result<ProducerId, Refusal> {
+    async fn judge(&self, request: &HttpRequest) -> Result<ProducerId, SignatureRefusal> {
         if self.audiences.is_empty() {
-            return Err(Refusal::of(Signed::NotTaken, "this node takes no signed requests; send a key"));
+            return Err(SignatureRefusal::of(Signed::NotTaken, "this node takes no signed requests; send a key"));
         }
         let (proof, signed_at) = self.verified(request)?;
         let producer = self.identities.identity(proof.identity).await?;
         let producer = producer.ok_or_else(|| {
-            Refusal::of(Signed::UnknownIdentity, "the identity key is bound to no producer of this node")
+            SignatureRefusal::of(Signed::UnknownIdentity, "the identity key is bound to no producer of this node")
         })?;
-        let once = OneUse { name: name_of(&proof), made_at: signed_at };
-        match self.shared.use_once(once, self.terms).await? {
-            Use::First => Ok(producer),
-            Use::Again => Err(Refusal::of(Signed::Replayed, "the request was sent before; sign it again")),
-            Use::Stale(now) => Err(self.stale(signed_at, now)),
-            Use::Forgotten(wait) => {
+        let once = ReplayKey { name: name_of(&proof), made_at: signed_at };
+        match self.shared.check_replay(once, self.terms).await? {
+            ReplayCheck::First => Ok(producer),
+            ReplayCheck::Again => {
+                Err(SignatureRefusal::of(Signed::Replayed, "the request was sent before; sign it again"))
+            }
+            ReplayCheck::Stale(now) => Err(self.stale(signed_at, now)),
+            ReplayCheck::Forgotten(wait) => {
                 let detail = "the node does not remember whether the request was sent before; sign it again";
                 let problem = Problem::new(ProblemType::DependencyUnavailable).detail(detail).retry_after(wait);
-                Err(Refusal { outcome: Signed::Forgotten, problem })
+                Err(SignatureRefusal { outcome: Signed::Forgotten, problem })
             }
         }
     }
 
     /// The signer's claims, after the signature has been verified.
-    fn verified(&self, request: &HttpRequest) -> Result<(Proof, Timestamp), Refusal> {
+    fn verified(&self, request: &HttpRequest) -> Result<(Proof, Timestamp), SignatureRefusal> {
         let headers = request.headers();
         if headers.contains_key(header::AUTHORIZATION) {
-            return Err(Refusal::of(Signed::Malformed, "send Authorization or a signature, not both"));
+            return Err(SignatureRefusal::of(Signed::Malformed, "send Authorization or a signature, not both"));
         }
         let proof = Proof::read(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))?;
         let fields: Vec<_> = headers
@@ -116,14 +118,14 @@ impl SignedRequests {
             .collect();
         // A proxy may join two fields of one name, or use only one of them.
         if fields.iter().any(|(name, _)| fields.iter().filter(|(other, _)| other == name).nth(1).is_some()) {
-            return Err(Refusal::of(Signed::Malformed, "a signed field occurs twice"));
+            return Err(SignatureRefusal::of(Signed::Malformed, "a signed field occurs twice"));
         }
         let timestamp = fields.iter().find(|(name, _)| *name == TIMESTAMP).map(|(_, value)| signed_at(value));
         let timestamp = timestamp.unwrap_or(Err(MalformedProof::Missing(TIMESTAMP)))?;
-        SignedBody::check_head(request).map_err(|detail| Refusal::of(Signed::Malformed, detail))?;
+        SignedBody::check_head(request).map_err(|detail| SignatureRefusal::of(Signed::Malformed, detail))?;
         if !self.audiences.contains(&proof.audience) {
             let detail = "x-bsv-auth-your-nonce is not the SHA-256 of an address under which this node is reached";
-            return Err(Refusal::of(Signed::OtherAudience, detail));
+            return Err(SignatureRefusal::of(Signed::OtherAudience, detail));
         }
         let message = Message {
             request_id: proof.request_id,
@@ -133,15 +135,15 @@ impl SignedRequests {
             fields,
         };
         if !proof.verifies(&message) {
-            return Err(Refusal::of(Signed::BadSignature, "the identity key has not signed this request"));
+            return Err(SignatureRefusal::of(Signed::BadSignature, "the identity key has not signed this request"));
         }
         Ok((proof, timestamp))
     }
 
-    fn stale(&self, signed_at: Timestamp, now: Timestamp) -> Refusal {
+    fn stale(&self, signed_at: Timestamp, now: Timestamp) -> SignatureRefusal {
         tracing::debug!(%signed_at, %now, here = %self.clock.now(), "a signed request is too old, or its time is in the future; it is refused with 401");
         let mut refusal =
-            Refusal::of(Signed::Stale, "the request was signed too long ago, or by a clock that is ahead");
+            SignatureRefusal::of(Signed::Stale, "the request was signed too long ago, or by a clock that is ahead");
         refusal.problem = refusal
             .problem
             .with("now", now.as_millisecond())

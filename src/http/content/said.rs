@@ -18,13 +18,13 @@ use super::super::{Problem, ProblemType, validation::is_media_type};
 const LOOKED_AT: u64 = 64 * 1024;
 
 /// The declarations of an upload.
-pub(super) struct Said {
+pub(super) struct UploadDeclaration {
     pub(super) media_type: String,
     /// The bytes left to examine for a sign that this is not a form; `None` when that is settled.
     doubt: Option<u64>,
 }
 
-impl Said {
+impl UploadDeclaration {
     /// Reads them from the head. `has_digest`: the client declares a digest, so the bytes are compared with it, and a
     /// form cannot be mistaken for the file.
     ///
@@ -104,8 +104,11 @@ mod tests {
 
     const FORM: &str = "application/x-www-form-urlencoded";
 
-    fn said(media_type: &str, has_digest: bool) -> Result<Said, Problem> {
-        Said::read(&TestRequest::post().insert_header((header::CONTENT_TYPE, media_type)).to_http_request(), has_digest)
+    fn said(media_type: &str, has_digest: bool) -> Result<UploadDeclaration, Problem> {
+        UploadDeclaration::read(
+            &TestRequest::post().insert_header((header::CONTENT_TYPE, media_type)).to_http_request(),
+            has_digest,
+        )
     }
 
     /// Whether bytes that arrive in parts are accepted under a default type.

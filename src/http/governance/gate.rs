@@ -8,8 +8,8 @@ use std::time::Duration;
 use penstock_actors::{
     governance::{Decision, Facts, Reason},
     model::{Asset, NewAsset},
-    policy_evaluator::{GovernError, Governor},
-    ports::{Catalog, NewAssetError, Occasion, PolicyRun},
+    policy_evaluator::{EvaluationError, PolicyEvaluator},
+    ports::{Catalog, GovernanceRun, NewAssetError, Occasion},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -30,9 +30,9 @@ pub(in crate::http) struct Warned<T> {
 
 /// The policy's warnings.
 #[must_use]
-pub(in crate::http) struct Passed(Vec<Reason>);
+pub(in crate::http) struct GateWarnings(Vec<Reason>);
 
-impl Passed {
+impl GateWarnings {
     pub(in crate::http) fn with<T>(self, answer: T) -> Warned<T> {
         Warned { answer, warnings: self.0 }
     }
@@ -44,12 +44,12 @@ impl Passed {
 /// # Errors
 /// `policy-blocked`, `policy-missing`, `validation-failed` when the content is not stored, or the errors of the ports.
 pub(in crate::http) async fn before_publishing(
-    governor: &Governor,
+    evaluator: &PolicyEvaluator,
     catalog: &dyn Catalog,
     asset: &NewAsset,
-) -> Result<Passed, Problem> {
-    if governor.bound_to().is_none() {
-        return Ok(Passed(Vec::new()));
+) -> Result<GateWarnings, Problem> {
+    if evaluator.bound_to().is_none() {
+        return Ok(GateWarnings(Vec::new()));
     }
     let content =
         catalog.content_of(asset.content_hash, asset.producer_id).await?.ok_or(NewAssetError::ContentNotStored)?;
@@ -63,28 +63,31 @@ pub(in crate::http) async fn before_publishing(
         created_at: asset.created_at,
         ancestry: None,
     };
-    pass(governor.gate(Occasion::Publish, facts).await)
+    pass(evaluator.gate(Occasion::Publish, facts).await)
 }
 
 /// Evaluates the asset of a receipt before the receipt is created.
 ///
 /// # Errors
 /// `policy-blocked`, `policy-missing`, or the errors of the ports.
-pub(in crate::http) async fn before_selling(governor: &Governor, asset: &Asset) -> Result<Passed, Problem> {
-    pass(governor.gate(Occasion::Receipt, Facts::from(asset)).await)
+pub(in crate::http) async fn before_selling(
+    evaluator: &PolicyEvaluator,
+    asset: &Asset,
+) -> Result<GateWarnings, Problem> {
+    pass(evaluator.gate(Occasion::Receipt, Facts::from(asset)).await)
 }
 
-fn pass(judged: Result<Option<PolicyRun>, GovernError>) -> Result<Passed, Problem> {
+fn pass(judged: Result<Option<GovernanceRun>, EvaluationError>) -> Result<GateWarnings, Problem> {
     match judged {
-        Ok(None) => Ok(Passed(Vec::new())),
+        Ok(None) => Ok(GateWarnings(Vec::new())),
         Ok(Some(run)) if run.verdict.decision == Decision::Block => Err(blocked(&run)),
-        Ok(Some(run)) => Ok(Passed(run.verdict.reasons)),
-        Err(GovernError::Port(error)) => Err(error.into()),
+        Ok(Some(run)) => Ok(GateWarnings(run.verdict.reasons)),
+        Err(EvaluationError::Port(error)) => Err(error.into()),
         Err(error) => Err(Problem::new(ProblemType::PolicyMissing).retry_after(MISSING_RETRY).caused_by(error)),
     }
 }
 
-fn blocked(run: &PolicyRun) -> Problem {
+fn blocked(run: &GovernanceRun) -> Problem {
     Problem::new(ProblemType::PolicyBlocked)
         .detail(format!("the policy {} does not allow it", run.policy_id))
         .with("policyId", run.policy_id.as_str())

@@ -17,7 +17,7 @@ use futures::{
 };
 use penstock_actors::clock::Clock;
 
-use super::State;
+use super::DependencyState;
 
 /// How long a dependency may take to answer. No request waits for that long, and an answer that takes longer helps no
 /// stream.
@@ -29,26 +29,26 @@ pub(super) const SLOW: Duration = Duration::from_millis(250);
 
 /// A dependency with its last known state.
 #[derive(Debug, Default)]
-pub(super) struct Dependency(Mutex<Known>);
+pub(super) struct Dependency(Mutex<ProbeState>);
 
 #[derive(Debug, Default)]
-struct Known {
-    last: Option<Look>,
+struct ProbeState {
+    last: Option<ProbeResult>,
     under_way: Option<Shared<BoxFuture<'static, ()>>>,
 }
 
 /// The result of a check.
 #[derive(Debug, Clone)]
-struct Look {
-    state: State,
+struct ProbeResult {
+    state: DependencyState,
     why: String,
     ended: Instant,
 }
 
 /// The state of a dependency in an answer.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub(super) state: State,
+pub(super) struct ProbeOutcome {
+    pub(super) state: DependencyState,
     /// Why it does not work as it should.
     pub(super) why: String,
     /// The time since the last check ended; `None` when none has ended yet.
@@ -57,17 +57,19 @@ pub(super) struct Found {
 
 impl Dependency {
     /// Checks the dependency by `ping`, unless a check is under way, and waits for its end, at most [`SLOW`].
-    pub(super) async fn look<E: Display>(
+    pub(super) async fn probe<E: Display>(
         self: &Arc<Self>,
         clock: &Arc<dyn Clock>,
         ping: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) -> Found {
+    ) -> ProbeOutcome {
         let ended = tokio::time::timeout(SLOW, self.begin(clock, ping)).await.is_ok();
         let last = self.known().last.clone();
         let age = last.as_ref().map(|last| clock.monotonic().saturating_duration_since(last.ended));
         match last {
-            Some(Look { state, why, .. }) if ended || state == State::Down => Found { state, why, age },
-            _ => Found { state: State::Degraded, why: format!("no answer within {SLOW:?} yet"), age },
+            Some(ProbeResult { state, why, .. }) if ended || state == DependencyState::Down => {
+                ProbeOutcome { state, why, age }
+            }
+            _ => ProbeOutcome { state: DependencyState::Degraded, why: format!("no answer within {SLOW:?} yet"), age },
         }
     }
 
@@ -93,23 +95,23 @@ impl Dependency {
         under_way
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, ProbeState> {
         // After a panic the value is still consistent: no code between lock and unlock can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn look_at<E: Display>(ping: impl Future<Output = Result<(), E>>, clock: &dyn Clock) -> Look {
+async fn look_at<E: Display>(ping: impl Future<Output = Result<(), E>>, clock: &dyn Clock) -> ProbeResult {
     let began = clock.monotonic();
     let answer = tokio::time::timeout(DEADLINE, ping).await;
     let ended = clock.monotonic();
     let (state, why) = match answer {
-        Ok(Ok(())) if ended.saturating_duration_since(began) <= SLOW => (State::Ok, String::new()),
-        Ok(Ok(())) => (State::Degraded, "it answers slowly".to_owned()),
-        Ok(Err(error)) => (State::Down, error.to_string()),
-        Err(_) => (State::Down, format!("no answer within {DEADLINE:?}")),
+        Ok(Ok(())) if ended.saturating_duration_since(began) <= SLOW => (DependencyState::Ok, String::new()),
+        Ok(Ok(())) => (DependencyState::Degraded, "it answers slowly".to_owned()),
+        Ok(Err(error)) => (DependencyState::Down, error.to_string()),
+        Err(_) => (DependencyState::Down, format!("no answer within {DEADLINE:?}")),
     };
-    Look { state, why, ended }
+    ProbeResult { state, why, ended }
 }
 
 #[cfg(test)]
@@ -127,20 +129,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dependency_that_hangs_is_slow_at_once_and_down_with_the_next_answer() {
         let (dependency, clock) = (Arc::<Dependency>::default(), clock());
-        let hang = || dependency.look(&clock, std::future::pending::<Result<(), PortError>>());
+        let hang = || dependency.probe(&clock, std::future::pending::<Result<(), PortError>>());
         let began = tokio::time::Instant::now();
         let first = hang().await;
         assert_eq!(began.elapsed(), SLOW, "the answer does not hang");
-        assert_eq!((first.state, first.age), (State::Degraded, None));
+        assert_eq!((first.state, first.age), (DependencyState::Degraded, None));
         tokio::time::sleep(DEADLINE).await;
         let second = hang().await;
-        assert_eq!(second.state, State::Down);
+        assert_eq!(second.state, DependencyState::Down);
         assert!(second.age.is_some() && second.why.contains("no answer within 1s"), "{second:?}");
-        let well = dependency.look(&clock, async { Ok::<_, PortError>(()) });
+        let well = dependency.probe(&clock, async { Ok::<_, PortError>(()) });
         let third = well.await;
-        assert_eq!(third.state, State::Down, "the look that is under way is shared");
+        assert_eq!(third.state, DependencyState::Down, "the look that is under way is shared");
         tokio::time::sleep(DEADLINE).await;
-        assert_eq!(dependency.look(&clock, async { Ok::<_, PortError>(()) }).await.state, State::Ok);
+        assert_eq!(dependency.probe(&clock, async { Ok::<_, PortError>(()) }).await.state, DependencyState::Ok);
     }
 
     #[tokio::test(start_paused = true)]
@@ -148,14 +150,14 @@ mod tests {
         let (dependency, clock, asked) = (Arc::<Dependency>::default(), clock(), Arc::<AtomicU32>::default());
         let look = || {
             let asked = Arc::clone(&asked);
-            dependency.look(&clock, async move {
+            dependency.probe(&clock, async move {
                 asked.fetch_add(1, Relaxed);
                 tokio::time::sleep(SLOW / 2).await;
                 Ok::<_, PortError>(())
             })
         };
         let answers = futures::future::join_all((0..100).map(|_| look())).await;
-        assert!(answers.iter().all(|found| found.state == State::Ok));
+        assert!(answers.iter().all(|found| found.state == DependencyState::Ok));
         assert_eq!(asked.load(Relaxed), 1);
         look().await;
         assert_eq!(asked.load(Relaxed), 2, "the next one is asked anew");

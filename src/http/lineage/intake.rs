@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock,
     flow::admission::Permit,
-    lineage::{Lineage, event::Fault},
+    lineage::{Lineage, event::EventViolation},
     model::{EventHash, EventKind, LineageEvent},
-    ports::Kept,
+    ports::EventOutcome,
 };
 use serde_json::{Value, json, value::RawValue};
 
@@ -53,7 +53,7 @@ pub(super) async fn one(
     clock: Data<dyn Clock>,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (body, permit) = Body::receive(&request, body, settings.max_event, &lineage).await?;
+    let (body, permit) = ReceivedBody::receive(&request, body, settings.max_event, &lineage).await?;
     let now = clock.now();
     let event = off_worker(body.bytes.len(), move || {
         let text = body.text(settings.max_event)?;
@@ -64,11 +64,11 @@ pub(super) async fn one(
     let (hash, location) = (event.hash, location_of(&event));
     let kept = lineage.ingest.keep(vec![event], permit).await?;
     match kept.first() {
-        Some(Kept::New) => {
+        Some(EventOutcome::New) => {
             Ok(answer::created(&location, &json!({ "eventHash": hash.to_string(), "outcome": "created" })))
         }
-        Some(Kept::Known) => Ok(answer::ok(&json!({ "eventHash": hash.to_string(), "outcome": "known" }))),
-        Some(Kept::Left) => Err(violations(vec![left()]).into()),
+        Some(EventOutcome::Known) => Ok(answer::ok(&json!({ "eventHash": hash.to_string(), "outcome": "known" }))),
+        Some(EventOutcome::Left) => Err(violations(vec![left()]).into()),
         None => Err(Problem::new(ProblemType::Internal).caused_by("an event has no outcome")),
     }
 }
@@ -81,14 +81,14 @@ pub(super) async fn batch(
     clock: Data<dyn Clock>,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (body, permit) = Body::receive(&request, body, settings.max_batch, &lineage).await?;
+    let (body, permit) = ReceivedBody::receive(&request, body, settings.max_batch, &lineage).await?;
     let now = clock.now();
     let read = off_worker(body.bytes.len(), move || {
         let text = body.text(settings.max_batch)?;
         let events: Vec<&RawValue> = serde_json::from_str(&text).map_err(|error| no_list(&error))?;
         if events.len() > settings.max_batch_events {
             let detail = format!("has {} events, and may have at most {}", events.len(), settings.max_batch_events);
-            return Err(violations(vec![Fault::new("", detail)]).into());
+            return Err(violations(vec![EventViolation::new("", detail)]).into());
         }
         let mut more = BATCH_FAULTS;
         let read = |event: &RawValue| read_one(&reader, event.get(), settings.max_event, now);
@@ -96,7 +96,7 @@ pub(super) async fn batch(
     })
     .await?;
     let mut good = Vec::new();
-    let places: Vec<Result<EventHash, Vec<Fault>>> = read
+    let places: Vec<Result<EventHash, Vec<EventViolation>>> = read
         .into_iter()
         .map(|event| {
             event.map(|event| {
@@ -110,36 +110,41 @@ pub(super) async fn batch(
     Ok(answer::ok(&report(places, &mut kept.into_iter())))
 }
 
-fn read_one(reader: &EventReader, text: &str, most: usize, now: Timestamp) -> Result<LineageEvent, Vec<Fault>> {
+fn read_one(
+    reader: &EventReader,
+    text: &str,
+    most: usize,
+    now: Timestamp,
+) -> Result<LineageEvent, Vec<EventViolation>> {
     if text.len() > most {
         let detail = format!("has {} bytes, and may have at most {most}", text.len());
-        return Err(vec![Fault::new("", detail)]);
+        return Err(vec![EventViolation::new("", detail)]);
     }
     reader.read(text, now)
 }
 
 /// The first fault, and as many of the others as the batch may still report.
-fn few(mut faults: Vec<Fault>, more: &mut usize) -> Vec<Fault> {
+fn few(mut faults: Vec<EventViolation>, more: &mut usize) -> Vec<EventViolation> {
     faults.truncate(1 + *more);
     *more -= faults.len().saturating_sub(1);
     faults
 }
 
 /// The fields of the specification for batches (`status`, `summary`, `failed_events`), and a result for each event.
-fn report(places: Vec<Result<EventHash, Vec<Fault>>>, kept: &mut impl Iterator<Item = Kept>) -> Value {
+fn report(places: Vec<Result<EventHash, Vec<EventViolation>>>, kept: &mut impl Iterator<Item = EventOutcome>) -> Value {
     let (mut results, mut failed) = (Vec::with_capacity(places.len()), Vec::new());
     for (index, place) in places.into_iter().enumerate() {
         let (hash, faults) = match place {
             Ok(hash) => match kept.next() {
-                Some(Kept::New) => {
+                Some(EventOutcome::New) => {
                     results.push(json!({ "index": index, "outcome": "created", "eventHash": hash.to_string() }));
                     continue;
                 }
-                Some(Kept::Known) => {
+                Some(EventOutcome::Known) => {
                     results.push(json!({ "index": index, "outcome": "known", "eventHash": hash.to_string() }));
                     continue;
                 }
-                Some(Kept::Left) | None => (Some(hash.to_string()), vec![left()]),
+                Some(EventOutcome::Left) | None => (Some(hash.to_string()), vec![left()]),
             },
             Err(faults) => (None, faults),
         };
@@ -171,18 +176,18 @@ fn location_of(event: &LineageEvent) -> String {
     }
 }
 
-fn left() -> Fault {
+fn left() -> EventViolation {
     let detail = "is older than the events that the window still holds of this namespace, which has reached its limit";
-    Fault::new("eventTime", detail)
+    EventViolation::new("eventTime", detail)
 }
 
-fn violations(faults: Vec<Fault>) -> Vec<Violation> {
+fn violations(faults: Vec<EventViolation>) -> Vec<Violation> {
     faults.into_iter().map(|fault| Violation { path: fault.path, detail: fault.detail.into() }).collect()
 }
 
 fn no_list(error: &serde_json::Error) -> Problem {
     if error.is_data() {
-        return violations(vec![Fault::new("", words::of_fault(&error.to_string()))]).into();
+        return violations(vec![EventViolation::new("", words::of_fault(&error.to_string()))]).into();
     }
     unreadable_json(error)
 }
@@ -199,12 +204,12 @@ async fn off_worker<T: Send + 'static>(
 }
 
 /// A received body.
-struct Body {
+struct ReceivedBody {
     bytes: BytesMut,
     gzip: bool,
 }
 
-impl Body {
+impl ReceivedBody {
     /// Receives a body of at most `most` bytes. Room for it is reserved first, because the total of all bodies is
     /// bounded.
     async fn receive(
@@ -275,10 +280,10 @@ mod tests {
 
     #[test]
     fn a_report_has_a_result_for_each_event_in_its_place() {
-        let fault = || vec![Fault::new("job.name", "is missing")];
+        let fault = || vec![EventViolation::new("job.name", "is missing")];
         let hash = |byte| Ok(EventHash([byte; 32]));
         let places = vec![hash(1), Err(fault()), hash(2), hash(3)];
-        let report = report(places, &mut [Kept::New, Kept::Known, Kept::Left].into_iter());
+        let report = report(places, &mut [EventOutcome::New, EventOutcome::Known, EventOutcome::Left].into_iter());
         let outcomes: Vec<_> =
             report["results"].as_array().expect("a list").iter().map(|r| r["outcome"].clone()).collect();
         assert_eq!(outcomes, ["created", "invalid", "known", "invalid"]);
@@ -296,11 +301,11 @@ mod tests {
         use std::io::Write as _;
         let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         coder.write_all(&vec![b' '; 10 << 20]).expect("coded");
-        let body = Body { bytes: coder.finish().expect("coded").as_slice().into(), gzip: true };
+        let body = ReceivedBody { bytes: coder.finish().expect("coded").as_slice().into(), gzip: true };
         assert!(body.bytes.len() < 20_000);
         assert_eq!(body.text(1 << 20).expect_err("too large").kind(), ProblemType::UploadTooLarge);
         assert_eq!(body.text(10 << 20).expect("just enough").len(), 10 << 20);
-        let broken = Body { bytes: BytesMut::from(&b"{}"[..]), gzip: true };
+        let broken = ReceivedBody { bytes: BytesMut::from(&b"{}"[..]), gzip: true };
         assert_eq!(broken.text(100).expect_err("no gzip").kind(), ProblemType::MalformedRequest);
     }
 }

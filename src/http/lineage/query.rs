@@ -6,7 +6,7 @@ use actix_web::{
 };
 use penstock_actors::{
     ids::RunId,
-    model::{Direction, NodeName, Walk, words_of},
+    model::{Direction, GraphWalk, NodeName, words_of},
     ports::LineageStore,
 };
 use serde::Deserialize;
@@ -41,24 +41,24 @@ const MAX_WORDS: usize = 8;
 pub(super) struct GraphQuery {
     node: String,
     depth: Option<u32>,
-    direction: Option<Way>,
+    direction: Option<GraphDirection>,
     format: Option<Format>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Way {
+enum GraphDirection {
     Up,
     Down,
     Both,
 }
 
-impl From<Way> for Direction {
-    fn from(way: Way) -> Self {
+impl From<GraphDirection> for Direction {
+    fn from(way: GraphDirection) -> Self {
         match way {
-            Way::Up => Self::Up,
-            Way::Down => Self::Down,
-            Way::Both => Self::Both,
+            GraphDirection::Up => Self::Up,
+            GraphDirection::Down => Self::Down,
+            GraphDirection::Both => Self::Both,
         }
     }
 }
@@ -75,7 +75,7 @@ pub(super) async fn graph(
     }
     let direction = query.direction.map_or(Direction::Both, Direction::from);
     let root = resolve(&query.node, &**store).await?;
-    let walk = Walk {
+    let walk = GraphWalk {
         root: root.key(),
         direction,
         depth,

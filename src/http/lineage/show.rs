@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// A job or a dataset; in a walk, with its distance from the root.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Node<'a> {
+pub(super) struct NodeDocument<'a> {
     #[serde(serialize_with = "as_text")]
     id: &'a NodeName,
     kind: NodeKind,
@@ -23,7 +23,7 @@ pub(super) struct Node<'a> {
     depth: Option<u32>,
 }
 
-impl<'a> Node<'a> {
+impl<'a> NodeDocument<'a> {
     pub(super) fn of(node: &'a LineageNode, depth: Option<u32>) -> Self {
         Self {
             id: &node.name,
@@ -48,12 +48,12 @@ pub(super) fn as_text<S: Serializer>(name: &NodeName, to: S) -> Result<S::Ok, S:
 }
 
 pub(super) fn nodes(nodes: &[LineageNode]) -> Value {
-    nodes.iter().map(|node| json!(Node::of(node, None))).collect()
+    nodes.iter().map(|node| json!(NodeDocument::of(node, None))).collect()
 }
 
 /// A job or a dataset with its neighbours.
 pub(super) fn detail(detail: &NodeDetail) -> Value {
-    let mut answer = json!(Node::of(&detail.node, None));
+    let mut answer = json!(NodeDocument::of(&detail.node, None));
     answer["facets"] = json!(detail.facets.shown());
     let (sources, targets) = (nodes(&detail.sources), nodes(&detail.targets));
     match detail.node.name.kind {

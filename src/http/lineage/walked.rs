@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use penstock_actors::model::{Direction, Graph, LineageEdge, NodeKey, NodeKind, NodeName};
 use serde::{Deserialize, Serialize};
 
-use super::show::{Node, as_text};
+use super::show::{NodeDocument, as_text};
 
 /// The output format of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -26,20 +26,20 @@ pub(super) struct Walked<'a> {
     depth: u32,
     direction: &'static str,
     #[serde(flatten)]
-    graph: Shown<'a>,
+    graph: GraphDocument<'a>,
     stats: Stats,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Shown<'a> {
-    Simple { nodes: Vec<Node<'a>>, edges: Vec<Edge<'a>> },
+enum GraphDocument<'a> {
+    Simple { nodes: Vec<NodeDocument<'a>>, edges: Vec<EdgeDocument<'a>> },
     Cyto { elements: Elements<'a> },
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Edge<'a> {
+struct EdgeDocument<'a> {
     #[serde(serialize_with = "as_text")]
     source: &'a NodeName,
     #[serde(serialize_with = "as_text")]
@@ -64,7 +64,7 @@ struct NodeElement<'a> {
 #[derive(Serialize)]
 struct NodeData<'a> {
     #[serde(flatten)]
-    node: Node<'a>,
+    node: NodeDocument<'a>,
     label: &'a str,
 }
 
@@ -95,22 +95,22 @@ impl<'a> Walked<'a> {
         let (nodes, edges) = (nodes(graph), edges(graph));
         let stats = Stats { nodes: nodes.len(), edges: edges.len(), truncated: graph.truncated };
         let graph = match format {
-            Format::Simple => Shown::Simple { nodes, edges },
-            Format::Cyto => Shown::Cyto { elements: Elements::of(nodes, edges) },
+            Format::Simple => GraphDocument::Simple { nodes, edges },
+            Format::Cyto => GraphDocument::Cyto { elements: Elements::of(nodes, edges) },
         };
         Self { node: root, depth, direction: direction(way), graph, stats }
     }
 }
 
-fn nodes(graph: &Graph) -> Vec<Node<'_>> {
-    graph.nodes.iter().map(|node| Node::of(&node.node, Some(node.depth))).collect()
+fn nodes(graph: &Graph) -> Vec<NodeDocument<'_>> {
+    graph.nodes.iter().map(|node| NodeDocument::of(&node.node, Some(node.depth))).collect()
 }
 
-fn edges(graph: &Graph) -> Vec<Edge<'_>> {
+fn edges(graph: &Graph) -> Vec<EdgeDocument<'_>> {
     let names: HashMap<NodeKey, &NodeName> =
         graph.nodes.iter().map(|node| (node.node.name.key(), &node.node.name)).collect();
     let edge = |edge: &LineageEdge| {
-        Some(Edge {
+        Some(EdgeDocument {
             source: names.get(&edge.source)?,
             target: names.get(&edge.target)?,
             first_seen: edge.first_seen,
@@ -122,12 +122,12 @@ fn edges(graph: &Graph) -> Vec<Edge<'_>> {
 }
 
 impl<'a> Elements<'a> {
-    fn of(nodes: Vec<Node<'a>>, edges: Vec<Edge<'a>>) -> Self {
-        let node = |node: Node<'a>| {
+    fn of(nodes: Vec<NodeDocument<'a>>, edges: Vec<EdgeDocument<'a>>) -> Self {
+        let node = |node: NodeDocument<'a>| {
             let (classes, label) = (node.name().kind, node.name().name.as_str());
             NodeElement { data: NodeData { node, label }, classes }
         };
-        let edge = |(number, Edge { source, target, events, .. }): (usize, Edge<'a>)| EdgeElement {
+        let edge = |(number, EdgeDocument { source, target, events, .. }): (usize, EdgeDocument<'a>)| EdgeElement {
             data: EdgeData { id: format!("e{number}"), source, target, events },
         };
         Self { nodes: nodes.into_iter().map(node).collect(), edges: edges.into_iter().enumerate().map(edge).collect() }

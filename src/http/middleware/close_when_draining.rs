@@ -12,7 +12,7 @@ use actix_web::{
 use crate::http::Readiness;
 
 /// Closes the connection after an answer that is given while the node leaves.
-pub(in crate::http) async fn close_when_leaving(
+pub(in crate::http) async fn close_when_draining(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {

@@ -55,7 +55,7 @@ pub(in crate::http) async fn compress(
         // As for GET, whose compressed length is not known beforehand.
         answer.headers_mut().insert(header::CONTENT_ENCODING, encoding.to_header_value());
         vary(answer.headers_mut());
-        return Ok(answer.map_body(|_, _| BoxBody::new(Unmeasured)));
+        return Ok(answer.map_body(|_, _| BoxBody::new(EmptyBody)));
     }
     // The encoder adds `Vary`.
     Ok(answer.map_body(|head, body| BoxBody::new(Encoder::response(encoding, head, body))))
@@ -66,9 +66,9 @@ fn vary(headers: &mut HeaderMap) {
 }
 
 /// The body of an answer to HEAD: no bytes, no length.
-struct Unmeasured;
+struct EmptyBody;
 
-impl MessageBody for Unmeasured {
+impl MessageBody for EmptyBody {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {

@@ -24,7 +24,7 @@ use crate::{http::Problem, telemetry::metrics::HttpMetrics};
 mod exchange;
 mod ids;
 
-use exchange::{Exchange, Outcome};
+use exchange::{Exchange, ExchangeOutcome};
 pub use ids::RequestId;
 use ids::{REQUEST_ID, trace_of};
 
@@ -52,7 +52,7 @@ pub(in crate::http) async fn observe(
     }
     span.in_scope(|| log_failure(&answer));
     exchange.answered(answer.request().match_pattern(), answer.status());
-    Ok(answer.map_body(|_, body| BoxBody::new(Observed::new(body, exchange, head_only))))
+    Ok(answer.map_body(|_, body| BoxBody::new(ObservedBody::new(body, exchange, head_only))))
 }
 
 /// The only place that logs why a request failed on this side.
@@ -72,7 +72,7 @@ fn log_failure(answer: &ServiceResponse) {
 }
 
 /// A body that counts the bytes that the connection took from it.
-struct Observed {
+struct ObservedBody {
     body: BoxBody,
     exchange: Exchange,
     /// Declared bytes that have not been taken yet; `None` when the length is not known beforehand.
@@ -81,7 +81,7 @@ struct Observed {
     head_only: bool,
 }
 
-impl Observed {
+impl ObservedBody {
     fn new(body: BoxBody, mut exchange: Exchange, head_only: bool) -> Self {
         let left = match body.size() {
             BodySize::None => Some(0),
@@ -89,13 +89,13 @@ impl Observed {
             BodySize::Stream => None,
         };
         if left == Some(0) || head_only {
-            exchange.outcome = Outcome::Completed;
+            exchange.outcome = ExchangeOutcome::Completed;
         }
         Self { body, exchange, left, head_only }
     }
 }
 
-impl MessageBody for Observed {
+impl MessageBody for ObservedBody {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
@@ -114,13 +114,13 @@ impl MessageBody for Observed {
                 this.exchange.bytes += taken;
                 this.left = this.left.map(|left| left.saturating_sub(taken));
                 if this.left == Some(0) {
-                    this.exchange.outcome = Outcome::Completed;
+                    this.exchange.outcome = ExchangeOutcome::Completed;
                 }
             }
-            Some(Err(_)) => this.exchange.outcome = Outcome::Failed,
+            Some(Err(_)) => this.exchange.outcome = ExchangeOutcome::Failed,
             // If a body ends before its declared length, the connection is closed.
-            None if this.left.is_none_or(|left| left == 0) => this.exchange.outcome = Outcome::Completed,
-            None => this.exchange.outcome = Outcome::Failed,
+            None if this.left.is_none_or(|left| left == 0) => this.exchange.outcome = ExchangeOutcome::Completed,
+            None => this.exchange.outcome = ExchangeOutcome::Failed,
         }
         Poll::Ready(part)
     }

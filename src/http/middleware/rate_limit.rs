@@ -17,7 +17,7 @@ use actix_web::{
 use ipnet::IpNet;
 use penstock_actors::{
     model::{Client, Subject},
-    rate_limit::{RateLimiter, Verdict},
+    rate_limit::{RateDecision, RateLimiter},
 };
 
 use crate::{
@@ -40,14 +40,14 @@ const STATE_FIELD: HeaderName = HeaderName::from_static("ratelimit");
 pub struct RateGate {
     limiter: RateLimiter,
     /// By the number of the class.
-    policies: [Option<Policy>; RouteClass::ALL.len()],
+    policies: [Option<ClassLimit>; RouteClass::ALL.len()],
     proxies: Proxies,
     keys: Data<KeyRing>,
     metrics: RateMetrics,
 }
 
 /// The limit of a class.
-struct Policy {
+struct ClassLimit {
     limit: u32,
     /// The header field that states it.
     field: HeaderValue,
@@ -69,7 +69,7 @@ impl RateGate {
             let limit = per_minute(class)?.get();
             let field = format!("\"{}\";q={limit};w={}", class.as_str(), RATE_WINDOW.as_secs());
             // A word, numbers and ASCII signs: always a valid value.
-            HeaderValue::try_from(field).ok().map(|field| Policy { limit, field })
+            HeaderValue::try_from(field).ok().map(|field| ClassLimit { limit, field })
         };
         Self { limiter, policies: RouteClass::ALL.map(policy), proxies: Proxies::new(trusted_proxies), keys, metrics }
     }
@@ -110,7 +110,7 @@ pub(in crate::http) async fn limit_rate(
     Ok(answer)
 }
 
-fn refusal(class: RouteClass, verdict: &Verdict) -> Problem {
+fn refusal(class: RouteClass, verdict: &RateDecision) -> Problem {
     Problem::new(ProblemType::RateLimited)
         .detail(format!("there were too many calls of the class {} in a minute", class.as_str()))
         .with("window", "minute")
@@ -121,7 +121,7 @@ fn refusal(class: RouteClass, verdict: &Verdict) -> Problem {
 }
 
 /// The two fields: the limit, and what is left of it until it increases.
-fn tell(headers: &mut HeaderMap, class: RouteClass, policy: &Policy, verdict: &Verdict) {
+fn tell(headers: &mut HeaderMap, class: RouteClass, policy: &ClassLimit, verdict: &RateDecision) {
     headers.insert(POLICY_FIELD, policy.field.clone());
     // Rounded up like Retry-After, so that no client retries too early.
     let seconds = verdict.more_after.as_millis().div_ceil(1000).max(1);

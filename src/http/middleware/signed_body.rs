@@ -85,14 +85,14 @@ pub(in crate::http) async fn compare_signed_body(
         let claimed = Rc::new(Cell::new(false));
         request.extensions_mut().insert(SignedBody { signed, claimed: Rc::clone(&claimed) });
         let inner = request.take_payload();
-        let compared = Compared { inner, hasher: Some(Sha256::new()), signed, claimed };
+        let compared = CheckedBody { inner, hasher: Some(Sha256::new()), signed, claimed };
         request.set_payload(Payload::Stream { payload: Box::pin(compared) });
     }
     next.call(request).await
 }
 
 /// A body that ends with an error when it is not the signed one.
-struct Compared {
+struct CheckedBody {
     inner: Payload,
     /// `None` after the end.
     hasher: Option<Sha256>,
@@ -100,7 +100,7 @@ struct Compared {
     claimed: Rc<Cell<bool>>,
 }
 
-impl Stream for Compared {
+impl Stream for CheckedBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -118,7 +118,7 @@ impl Stream for Compared {
                 let actual = actual.map(|hasher| ContentHash::from_bytes(hasher.finalize().into()));
                 let other = actual.filter(|actual| *actual != this.signed);
                 Poll::Ready(other.map(|actual| {
-                    let other = OtherBody { signed: this.signed, actual };
+                    let other = BodyMismatch { signed: this.signed, actual };
                     Err(PayloadError::Io(io::Error::other(other)))
                 }))
             }
@@ -129,23 +129,23 @@ impl Stream for Compared {
 
 /// The body is not the signed one.
 #[derive(Debug)]
-struct OtherBody {
+struct BodyMismatch {
     signed: ContentHash,
     actual: ContentHash,
 }
 
-impl fmt::Display for OtherBody {
+impl fmt::Display for BodyMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the digest {} was signed, but the body has {}", self.signed, self.actual)
     }
 }
 
-impl std::error::Error for OtherBody {}
+impl std::error::Error for BodyMismatch {}
 
 /// The problem for a body that could not be read to its end.
 pub(in crate::http) fn unreadable(error: &PayloadError) -> Problem {
     if let PayloadError::Io(io) = error
-        && let Some(other) = io.get_ref().and_then(|inner| inner.downcast_ref::<OtherBody>())
+        && let Some(other) = io.get_ref().and_then(|inner| inner.downcast_ref::<BodyMismatch>())
     {
         return Problem::new(ProblemType::DigestMismatch)
             .with("expected", other.signed.to_string())

@@ -69,7 +69,7 @@ pub(super) fn evaluate(request: &HttpRequest, hash: ContentHash, stored_at: Time
 
 /// Whether to evaluate a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RangeWish {
+pub(super) enum RangeCondition {
     /// There is none, or `If-Range` does not hold.
     None,
     Always,
@@ -79,17 +79,19 @@ pub(super) enum RangeWish {
 
 /// The range condition of the request; ranges are for GET alone (RFC 9110, section 14.2). `If-Range` needs a strong
 /// match: the same tag, or exactly the same date.
-pub(super) fn range_wish(request: &HttpRequest, hash: ContentHash) -> RangeWish {
+pub(super) fn range_condition(request: &HttpRequest, hash: ContentHash) -> RangeCondition {
     if request.method() != Method::GET || !request.headers().contains_key(header::RANGE) {
-        return RangeWish::None;
+        return RangeCondition::None;
     }
     if !request.headers().contains_key(header::IF_RANGE) {
-        return RangeWish::Always;
+        return RangeCondition::Always;
     }
     match IfRange::parse(request) {
-        Ok(IfRange::EntityTag(tag)) if tag.strong_eq(&EntityTag::new_strong(hash.to_string())) => RangeWish::Always,
-        Ok(IfRange::Date(date)) => RangeWish::StoredAt(second(date)),
-        Ok(IfRange::EntityTag(_)) | Err(_) => RangeWish::None,
+        Ok(IfRange::EntityTag(tag)) if tag.strong_eq(&EntityTag::new_strong(hash.to_string())) => {
+            RangeCondition::Always
+        }
+        Ok(IfRange::Date(date)) => RangeCondition::StoredAt(second(date)),
+        Ok(IfRange::EntityTag(_)) | Err(_) => RangeCondition::None,
     }
 }
 

@@ -19,7 +19,7 @@ use penstock_actors::{
     quota::book::Grant,
 };
 
-use super::{Asked, browsers, range::RangeAnswer};
+use super::{StreamRequest, browsers, range::RangeAnswer};
 use crate::http::Problem;
 
 mod handed_over;
@@ -38,7 +38,7 @@ pub(in crate::http) struct ContentHeaders {
     /// When it was stored. Content never changes, but it may be removed and stored again.
     pub(super) stored_at: Timestamp,
     hash: ContentHash,
-    asked: Asked,
+    asked: StreamRequest,
     session: SessionId,
     tier: String,
     remaining: Option<u64>,
@@ -48,7 +48,7 @@ pub(in crate::http) struct ContentHeaders {
 impl ContentHeaders {
     /// # Errors
     /// When the grant has no content, which cannot happen: that is checked before.
-    pub(super) fn new(grant: &Grant, asked: &Asked) -> Result<Self, Problem> {
+    pub(super) fn new(grant: &Grant, asked: &StreamRequest) -> Result<Self, Problem> {
         let view = &grant.view;
         let meta = view.content.as_ref().ok_or(PortError::NotFound("content"))?;
         Ok(Self {
@@ -114,7 +114,7 @@ impl ContentHeaders {
 
     /// The head of a GET answer for the whole content. Ranges are for GET alone (RFC 9110, section 14.2).
     pub(super) fn head(&self) -> HttpResponse {
-        self.build(None).body(Announced(self.size))
+        self.build(None).body(LengthOnlyBody(self.size))
     }
 
     /// 200, or 206 with the ranges.
@@ -137,9 +137,9 @@ impl ContentHeaders {
 }
 
 /// The body of a HEAD: declares its length and has no bytes.
-struct Announced(u64);
+struct LengthOnlyBody(u64);
 
-impl MessageBody for Announced {
+impl MessageBody for LengthOnlyBody {
     type Error = std::convert::Infallible;
 
     fn size(&self) -> BodySize {

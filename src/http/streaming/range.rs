@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::VecDeque, fmt::Write as _, ops::Range};
 use actix_web::{HttpRequest, http::header};
 use bytes::Bytes;
 use http_range::HttpRange;
-use penstock_actors::content::delivery::{Part, Plan};
+use penstock_actors::content::delivery::{AnswerPart, DeliveryPlan};
 use uuid::Uuid;
 
 use super::{StreamingSettings, headers::ContentHeaders};
@@ -109,12 +109,13 @@ impl RangeAnswer {
     }
 
     /// The body: a single range plain, several with a header each (RFC 9110, section 14.6).
-    pub(super) fn plan(&self, headers: &ContentHeaders) -> Plan {
+    pub(super) fn plan(&self, headers: &ContentHeaders) -> DeliveryPlan {
         let Some(boundary) = &self.boundary else {
-            let parts = self.ranges.iter().map(|range| Part { framing: Bytes::new(), range: range.clone() }).collect();
-            return Plan { parts, tail: Bytes::new() };
+            let parts =
+                self.ranges.iter().map(|range| AnswerPart { framing: Bytes::new(), range: range.clone() }).collect();
+            return DeliveryPlan { parts, tail: Bytes::new() };
         };
-        let parts: VecDeque<Part> = self
+        let parts: VecDeque<AnswerPart> = self
             .ranges
             .iter()
             .enumerate()
@@ -128,10 +129,10 @@ impl RangeAnswer {
                     headers.media_type,
                     content_range(range, headers.size),
                 );
-                Part { framing: framing.into(), range: range.clone() }
+                AnswerPart { framing: framing.into(), range: range.clone() }
             })
             .collect();
-        Plan { parts, tail: format!("\r\n--{boundary}--\r\n").into() }
+        DeliveryPlan { parts, tail: format!("\r\n--{boundary}--\r\n").into() }
     }
 }
 

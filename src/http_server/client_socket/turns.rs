@@ -21,13 +21,13 @@ pub enum Framing {
 /// Decides which of a client's bytes the server may read now.
 #[derive(Debug, Default)]
 pub struct Turns {
-    state: State,
+    state: TurnState,
     /// Set when bytes have arrived that must not be read yet.
     waiting: Option<Waker>,
 }
 
 #[derive(Debug)]
-enum State {
+enum TurnState {
     Head(Head),
     /// A head is complete, and the server has not begun the request.
     Whole {
@@ -43,7 +43,7 @@ enum State {
     Free,
 }
 
-impl Default for State {
+impl Default for TurnState {
     fn default() -> Self {
         Self::Head(Head::default())
     }
@@ -53,14 +53,14 @@ impl Turns {
     /// Whether the server may read now.
     pub(super) fn may_read(&mut self) -> bool {
         match &mut self.state {
-            State::Head(_) | State::Body { .. } | State::Free => true,
-            State::Answering => false,
+            TurnState::Head(_) | TurnState::Body { .. } | TurnState::Free => true,
+            TurnState::Answering => false,
             // It has seen the head and still wants more bytes: it knows better.
-            State::Whole { looked: true } => {
-                self.state = State::Free;
+            TurnState::Whole { looked: true } => {
+                self.state = TurnState::Free;
                 true
             }
-            State::Whole { looked } => {
+            TurnState::Whole { looked } => {
                 *looked = true;
                 false
             }
@@ -75,25 +75,25 @@ impl Turns {
     /// How many of these bytes, which follow the earlier ones, the server may read now.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         match &mut self.state {
-            State::Head(head) => {
+            TurnState::Head(head) => {
                 let taken = bytes.iter().position(|&byte| head.ends_with(byte));
                 match taken {
                     Some(last) => {
-                        self.state = State::Whole { looked: false };
+                        self.state = TurnState::Whole { looked: false };
                         last + 1
                     }
                     None => bytes.len(),
                 }
             }
-            State::Body { body, answered } => {
+            TurnState::Body { body, answered } => {
                 let (taken, ended) = body.take(bytes);
                 if ended {
-                    self.state = if *answered { State::default() } else { State::Answering };
+                    self.state = if *answered { TurnState::default() } else { TurnState::Answering };
                 }
                 taken
             }
-            State::Whole { .. } | State::Answering => 0,
-            State::Free => bytes.len(),
+            TurnState::Whole { .. } | TurnState::Answering => 0,
+            TurnState::Free => bytes.len(),
         }
     }
 
@@ -104,13 +104,13 @@ impl Turns {
             Framing::Chunked => Body::Chunks(Chunks::default()),
             Framing::Endless => return self.free(),
         };
-        if !matches!(self.state, State::Whole { .. }) {
+        if !matches!(self.state, TurnState::Whole { .. }) {
             return;
         }
         if framing == Framing::Length(0) {
-            self.state = State::Answering;
+            self.state = TurnState::Answering;
         } else {
-            self.state = State::Body { body, answered: false };
+            self.state = TurnState::Body { body, answered: false };
             self.wake();
         }
     }
@@ -118,15 +118,15 @@ impl Turns {
     /// The answer to the request has ended.
     pub fn answered(&mut self) {
         match &mut self.state {
-            State::Answering => self.state = State::default(),
-            State::Body { answered, .. } => *answered = true,
-            State::Head(_) | State::Whole { .. } | State::Free => {}
+            TurnState::Answering => self.state = TurnState::default(),
+            TurnState::Body { answered, .. } => *answered = true,
+            TurnState::Head(_) | TurnState::Whole { .. } | TurnState::Free => {}
         }
         self.wake();
     }
 
     fn free(&mut self) {
-        self.state = State::Free;
+        self.state = TurnState::Free;
         self.wake();
     }
 
@@ -236,7 +236,7 @@ mod tests {
     /// How many of the bytes are taken, in pieces of this size, until reading must stop.
     fn taken(turns: &mut Turns, bytes: &[u8], piece: usize) -> usize {
         let mut at = 0;
-        while at < bytes.len() && !matches!(turns.state, State::Whole { .. } | State::Answering) {
+        while at < bytes.len() && !matches!(turns.state, TurnState::Whole { .. } | TurnState::Answering) {
             let piece = &bytes[at..bytes.len().min(at + piece)];
             let count = turns.take(piece);
             at += count;
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(turns.take(b"lloGET"), 3);
         assert!(turns.may_read());
         assert_eq!(turns.take(GET), GET.len());
-        assert!(matches!(turns.state, State::Whole { .. }));
+        assert!(matches!(turns.state, TurnState::Whole { .. }));
     }
 
     #[test]

@@ -16,60 +16,60 @@ use prometheus::{
 };
 
 /// A number of each cache, with these labels beside the cache's name.
-type Reading = (&'static [(&'static str, &'static str)], fn(&CacheCounters) -> &AtomicU64);
+type CacheReading = (&'static [(&'static str, &'static str)], fn(&CacheCounters) -> &AtomicU64);
 
 /// A metric of the caches.
-struct Family {
+struct CacheMetric {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    readings: &'static [Reading],
+    readings: &'static [CacheReading],
 }
 
-const FAMILIES: [Family; 8] = [
-    Family {
+const FAMILIES: [CacheMetric; 8] = [
+    CacheMetric {
         name: "penstock_cache_hits_total",
         help: "Values found, by cache and tier.",
         kind: MetricType::COUNTER,
         readings: &[(&[("tier", "memory")], |c| &c.memory.hits), (&[("tier", "shared")], |c| &c.shared.hits)],
     },
-    Family {
+    CacheMetric {
         name: "penstock_cache_misses_total",
         help: "Values not found, by cache and tier. A read that joins a running load counts as a miss in memory.",
         kind: MetricType::COUNTER,
         readings: &[(&[("tier", "memory")], |c| &c.memory.misses), (&[("tier", "shared")], |c| &c.shared.misses)],
     },
-    Family {
+    CacheMetric {
         name: "penstock_cache_loads_total",
         help: "Values loaded from the database, by cache and outcome.",
         kind: MetricType::COUNTER,
         readings: &[(&[("outcome", "begun")], |c| &c.loads), (&[("outcome", "failed")], |c| &c.load_errors)],
     },
-    Family {
+    CacheMetric {
         name: "penstock_cache_stale_total",
         help: "Values served past their time to live while a refresh ran, by cache.",
         kind: MetricType::COUNTER,
         readings: &[(&[], |c| &c.stale)],
     },
-    Family {
+    CacheMetric {
         name: "penstock_cache_evictions_total",
         help: "Entries in memory that were evicted for lack of space, by cache.",
         kind: MetricType::COUNTER,
         readings: &[(&[], |c| &c.evictions)],
     },
-    Family {
+    CacheMetric {
         name: "penstock_cache_outdated_total",
         help: "Entries in memory found outdated by an invalidation, by cache.",
         kind: MetricType::COUNTER,
         readings: &[(&[], |c| &c.outdated)],
     },
-    Family {
+    CacheMetric {
         name: "penstock_cache_entries",
         help: "Entries in memory, by cache.",
         kind: MetricType::GAUGE,
         readings: &[(&[], |c| &c.entries)],
     },
-    Family {
+    CacheMetric {
         name: "penstock_cache_bytes",
         help: "Estimated bytes of the entries in memory, by cache.",
         kind: MetricType::GAUGE,
@@ -136,7 +136,7 @@ impl CacheCollector {
             )
         };
         let mut descs = Vec::new();
-        for Family { name, help, readings, .. } in &FAMILIES {
+        for CacheMetric { name, help, readings, .. } in &FAMILIES {
             let own = readings[0].0.iter().map(|(label, _)| *label);
             descs.push(desc(name, help, &std::iter::once("cache").chain(own).collect::<Vec<_>>())?);
         }

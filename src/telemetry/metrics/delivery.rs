@@ -30,21 +30,21 @@ impl Mode {
 
 /// The outcome of a request for content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Given {
+pub enum AnswerOutcome {
     /// A body has begun, or a URL was given.
-    Given,
+    Served,
     /// The receipt, its quota or the request did not permit it.
     Refused,
     /// The node, its storage or its database failed.
     Failed,
 }
 
-impl Given {
-    const ALL: [Self; 3] = [Self::Given, Self::Refused, Self::Failed];
+impl AnswerOutcome {
+    const ALL: [Self; 3] = [Self::Served, Self::Refused, Self::Failed];
 
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Given => "given",
+            Self::Served => "given",
             Self::Refused => "refused",
             Self::Failed => "failed",
         }
@@ -70,14 +70,14 @@ impl DeliveryMetrics {
         registry.register(Box::new(deliveries.clone()))?;
         // All series exist from the start, so that the first event of a kind shows as an increase.
         for mode in Mode::ALL {
-            for outcome in Given::ALL {
+            for outcome in AnswerOutcome::ALL {
                 deliveries.with_label_values(&[mode.as_str(), outcome.as_str()]);
             }
         }
         Ok(Self { deliveries })
     }
 
-    pub fn asked(&self, mode: Mode, outcome: Given) {
+    pub fn asked(&self, mode: Mode, outcome: AnswerOutcome) {
         self.deliveries.with_label_values(&[mode.as_str(), outcome.as_str()]).inc();
     }
 }

@@ -15,7 +15,7 @@ use prometheus::{
 type Read = fn(&Lineage) -> f64;
 
 /// A metric with its series: the value of its label, and how to read it.
-struct Family {
+struct LineageMetric {
     name: &'static str,
     help: &'static str,
     label: Option<&'static str>,
@@ -23,8 +23,8 @@ struct Family {
     series: &'static [(&'static str, Read)],
 }
 
-const FAMILIES: [Family; 10] = [
-    Family {
+const FAMILIES: [LineageMetric; 10] = [
+    LineageMetric {
         name: "penstock_lineage_events_total",
         help: "Lineage events received, by outcome.",
         label: Some("outcome"),
@@ -36,14 +36,14 @@ const FAMILIES: [Family; 10] = [
             ("failed", |lineage| count(&lineage.ingest.counters().failed)),
         ],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_batches_total",
         help: "Batches of lineage events written.",
         label: None,
         kind: MetricType::COUNTER,
         series: &[("", |lineage| count(&lineage.ingest.counters().batches))],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_queue_bytes",
         help: "Bytes of lineage events under way, and the limit on them.",
         label: Some("of"),
@@ -53,7 +53,7 @@ const FAMILIES: [Family; 10] = [
             ("capacity", |lineage| lineage.ingest.queue().capacity as f64),
         ],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_told_total",
         help: "The node's own lineage events, by outcome.",
         label: Some("outcome"),
@@ -64,7 +64,7 @@ const FAMILIES: [Family; 10] = [
             ("failed", |lineage| lineage.emitter.as_ref().map_or(0.0, |emitter| count(&emitter.counters().failures))),
         ],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_pruned_total",
         help: "Rows that were removed from the window, by kind. Only the pruning instance counts.",
         label: Some("kind"),
@@ -78,7 +78,7 @@ const FAMILIES: [Family; 10] = [
             ("untold", |lineage| count(&lineage.pruner.counters().untold)),
         ],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_prune_passes_total",
         help: "Pruning passes of this instance, and pruning steps that failed.",
         label: Some("outcome"),
@@ -88,28 +88,28 @@ const FAMILIES: [Family; 10] = [
             ("failed", |lineage| count(&lineage.pruner.counters().failures)),
         ],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_kept_events",
         help: "Events in the window after the last pass of this instance.",
         label: None,
         kind: MetricType::GAUGE,
         series: &[("", |lineage| count(&lineage.pruner.counters().kept))],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_excess_events",
         help: "Events above the limits of their namespaces after the last pass of this instance.",
         label: None,
         kind: MetricType::GAUGE,
         series: &[("", |lineage| count(&lineage.pruner.counters().excess))],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_prune_lag_seconds",
         help: "By how much the oldest event exceeded the window after the last pass of this instance.",
         label: None,
         kind: MetricType::GAUGE,
         series: &[("", |lineage| count(&lineage.pruner.counters().lag_seconds))],
     },
-    Family {
+    LineageMetric {
         name: "penstock_lineage_longest_step_seconds",
         help: "The longest pruning step since the start.",
         label: None,
@@ -131,7 +131,7 @@ pub(super) struct LineageCollector {
 
 impl LineageCollector {
     pub(super) fn new(lineage: Lineage) -> Result<Self, prometheus::Error> {
-        let desc = |family: &Family| {
+        let desc = |family: &LineageMetric| {
             let labels = family.label.iter().map(|label| (*label).to_owned()).collect();
             Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new())
         };

@@ -13,7 +13,7 @@ use prometheus::{
 use crate::adapters::postgres::PostgresStore;
 
 /// A number that the node keeps, and how to read it.
-struct Reading {
+struct NodeMetric {
     desc: Desc,
     name: &'static str,
     help: &'static str,
@@ -24,7 +24,7 @@ struct Reading {
 /// Reads the node's own counters at each scrape.
 pub(super) struct NodeCollector {
     node: Node,
-    readings: Vec<Reading>,
+    readings: Vec<NodeMetric>,
 }
 
 fn load(counter: &AtomicU64) -> u64 {
@@ -150,7 +150,7 @@ impl NodeCollector {
             .into_iter()
             .map(|(name, kind, help, read)| {
                 let desc = Desc::new(name.to_owned(), help.to_owned(), Vec::new(), std::collections::HashMap::new())?;
-                Ok(Reading { desc, name, help, kind, read })
+                Ok(NodeMetric { desc, name, help, kind, read })
             })
             .collect::<Result<_, prometheus::Error>>()?;
         Ok(Self { node, readings })

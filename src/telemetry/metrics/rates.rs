@@ -1,6 +1,6 @@
 //! Metrics of rate limits.
 
-use penstock_actors::rate_limit::{Counted, Verdict};
+use penstock_actors::rate_limit::{CountedBy, RateDecision};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::http::routing::RouteClass;
@@ -59,11 +59,11 @@ impl RateMetrics {
         })
     }
 
-    pub fn checked(&self, class: RouteClass, verdict: &Verdict) {
+    pub fn checked(&self, class: RouteClass, verdict: &RateDecision) {
         let outcomes = match verdict.counted {
-            Counted::Here => &self.here,
-            Counted::Shared => &self.shared,
-            Counted::Alone => &self.alone,
+            CountedBy::Here => &self.here,
+            CountedBy::Shared => &self.shared,
+            CountedBy::Alone => &self.alone,
         };
         if verdict.allowed {
             outcomes.allowed.inc();

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use penstock_actors::{
-    model::{Finding, Tier},
+    model::{Finding, StorageTier},
     node::Node,
 };
 use prometheus::{
@@ -78,7 +78,7 @@ impl Collector for StorageCollector {
             let value = counters.findings[*finding as usize].load(Relaxed);
             metric(MetricType::COUNTER, std::iter::once(("finding", finding.as_str())), value)
         });
-        let moves = Tier::ALL.iter().map(|tier| {
+        let moves = StorageTier::ALL.iter().map(|tier| {
             let value = counters.moved[*tier as usize].load(Relaxed);
             metric(MetricType::COUNTER, std::iter::once(("tier", tier.as_str())), value)
         });

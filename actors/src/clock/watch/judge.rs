@@ -23,14 +23,14 @@ impl Anchor {
 
 /// The history of the times that an instance has judged.
 #[derive(Debug, Default)]
-pub(super) struct Judge {
+pub(super) struct ClockJudge {
     /// The last time that was right.
     right: Option<Anchor>,
     /// When the current doubt began.
     doubted: Option<Anchor>,
 }
 
-impl Judge {
+impl ClockJudge {
     /// Judges a time. Returns by how much it is later than can be proven, or `None` when it is right. `trusted` is the
     /// last time that an instance accepted as right, as the database has it.
     ///
@@ -94,7 +94,7 @@ mod tests {
     /// An instance, and the database in which it records each time that it accepts as right.
     #[derive(Default)]
     struct Scene {
-        judge: Judge,
+        judge: ClockJudge,
         trusted: Option<Timestamp>,
     }
 
@@ -110,7 +110,7 @@ mod tests {
         }
 
         fn restarts(&mut self) {
-            self.judge = Judge::default();
+            self.judge = ClockJudge::default();
         }
     }
 

@@ -34,7 +34,7 @@ fn facet(is: impl Into<Value>) -> Value {
     json!({ "_producer": "urn:me:test", "_schemaURL": "urn:me:schema", "is": is.into() })
 }
 
-fn read_it(kind: EventKind, value: &Value) -> Result<LineageEvent, Vec<Fault>> {
+fn read_it(kind: EventKind, value: &Value) -> Result<LineageEvent, Vec<EventViolation>> {
     read(kind, value, value.to_string(), &bounds(), NOW.parse().expect("a time"))
 }
 

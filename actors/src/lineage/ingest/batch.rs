@@ -8,7 +8,7 @@ use super::LineageIngestSettings;
 use crate::{
     flow::admission::Permit,
     model::LineageEvent,
-    ports::{Kept, PortResult},
+    ports::{EventOutcome, PortResult},
 };
 
 /// Bytes of events in a batch, beyond which it takes no more offers. Larger batches make the statement and its memory
@@ -26,17 +26,17 @@ const BATCH_ROWS: usize = 10_000;
 pub(super) struct Offer {
     pub(super) events: Vec<LineageEvent>,
     /// The outcomes of earlier events of the same offer.
-    pub(super) kept: Vec<Kept>,
+    pub(super) kept: Vec<EventOutcome>,
     /// Held until the answer is sent.
     _permit: Permit,
-    pub(super) reply: oneshot::Sender<PortResult<Vec<Kept>>>,
+    pub(super) reply: oneshot::Sender<PortResult<Vec<EventOutcome>>>,
 }
 
 impl Offer {
     pub(super) fn new(
         events: Vec<LineageEvent>,
         permit: Permit,
-        reply: oneshot::Sender<PortResult<Vec<Kept>>>,
+        reply: oneshot::Sender<PortResult<Vec<EventOutcome>>>,
     ) -> Self {
         Self { events, kept: Vec::new(), _permit: permit, reply }
     }
@@ -44,13 +44,13 @@ impl Offer {
 
 /// The cost of events for a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Load {
+struct BatchSize {
     events: usize,
     bytes: usize,
     rows: usize,
 }
 
-impl Load {
+impl BatchSize {
     fn of(events: &[LineageEvent]) -> Self {
         Self {
             events: events.len(),
@@ -81,12 +81,12 @@ fn rows_of(event: &LineageEvent) -> usize {
 }
 
 /// The part of an offer that is in a batch. The rest stays in the offer.
-pub(super) struct Part {
+pub(super) struct OfferPart {
     pub(super) offer: Offer,
     pub(super) events: Vec<LineageEvent>,
 }
 
-impl Part {
+impl OfferPart {
     /// The first events that have no more than `rows` together, but at least `fewest` events.
     fn of(mut offer: Offer, rows: usize, fewest: usize) -> Self {
         let mut taken = 0;
@@ -112,17 +112,17 @@ impl Part {
 }
 
 /// The oldest offers up to the limits: at least one event of the first, and perhaps only part of the last.
-pub(super) fn batch_of(offers: &mut VecDeque<Offer>, settings: &LineageIngestSettings) -> Vec<Part> {
-    let (mut batch, mut load) = (Vec::new(), Load::default());
+pub(super) fn batch_of(offers: &mut VecDeque<Offer>, settings: &LineageIngestSettings) -> Vec<OfferPart> {
+    let (mut batch, mut load) = (Vec::new(), BatchSize::default());
     while !load.is_full(settings)
         && let Some(offer) = offers.pop_front()
     {
-        let part = Part::of(offer, BATCH_ROWS - load.rows, usize::from(batch.is_empty()));
+        let part = OfferPart::of(offer, BATCH_ROWS - load.rows, usize::from(batch.is_empty()));
         if part.events.is_empty() && !part.is_whole() {
             offers.push_front(part.offer);
             break;
         }
-        load.add(Load::of(&part.events));
+        load.add(BatchSize::of(&part.events));
         batch.push(part);
         if batch.last().is_some_and(|part| !part.is_whole()) {
             break;
@@ -132,16 +132,16 @@ pub(super) fn batch_of(offers: &mut VecDeque<Offer>, settings: &LineageIngestSet
 }
 
 /// Offers that wait for their batch.
-pub(super) struct Waiting {
+pub(super) struct PendingOffers {
     settings: LineageIngestSettings,
     offers: VecDeque<Offer>,
-    load: Load,
+    load: BatchSize,
     oldest: Option<Instant>,
 }
 
-impl Waiting {
+impl PendingOffers {
     pub(super) const fn new(settings: LineageIngestSettings) -> Self {
-        let load = Load { events: 0, bytes: 0, rows: 0 };
+        let load = BatchSize { events: 0, bytes: 0, rows: 0 };
         Self { settings, offers: VecDeque::new(), load, oldest: None }
     }
 
@@ -150,7 +150,7 @@ impl Waiting {
     }
 
     pub(super) fn push(&mut self, offer: Offer, now: Instant) {
-        self.load.add(Load::of(&offer.events));
+        self.load.add(BatchSize::of(&offer.events));
         self.offers.push_back(offer);
         self.oldest.get_or_insert(now);
     }
@@ -164,12 +164,12 @@ impl Waiting {
     }
 
     /// The next batch.
-    pub(super) fn take(&mut self, now: Instant) -> Vec<Part> {
+    pub(super) fn take(&mut self, now: Instant) -> Vec<OfferPart> {
         let batch = batch_of(&mut self.offers, &self.settings);
         for part in &batch {
-            self.load.take(Load::of(&part.events));
+            self.load.take(BatchSize::of(&part.events));
             // The rest of an offer goes before all offers that wait.
-            self.load.take(Load::of(&part.offer.events));
+            self.load.take(BatchSize::of(&part.offer.events));
         }
         // The rest has already waited for this batch. Its age begins anew, so that a full queue does not make small batches.
         self.oldest = (!self.offers.is_empty()).then_some(now);

@@ -1,7 +1,7 @@
 //! How many rows a step of pruning takes, and how long the pause after it is.
 //!
-//! **[`Stride`]**: as many rows as fit into [`AIM`]. How long a row takes depends on the machine, its load, and the
-//! length of the events, so no fixed number fits. **[`Pace`]**: as slow as possible, since foreground work comes first,
+//! **[`AdaptiveBatchSize`]**: as many rows as fit into [`AIM`]. How long a row takes depends on the machine, its load, and the
+//! length of the events, so no fixed number fits. **[`PruneThrottle`]**: as slow as possible, since foreground work comes first,
 //! but no slower than events come in.
 //!
 //! Arithmetic only: the caller reports how long a step took, and how much a pass left over.
@@ -20,12 +20,12 @@ const FEWEST: u32 = 10;
 
 /// The number of rows of the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stride {
+pub struct AdaptiveBatchSize {
     rows: u32,
     most: u32,
 }
 
-impl Stride {
+impl AdaptiveBatchSize {
     /// Begins with few rows, since their cost is not known yet.
     pub fn new(most: u32) -> Self {
         let most = most.max(1);
@@ -48,14 +48,14 @@ impl Stride {
 
 /// The pause between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct PruneThrottle {
     pause: Duration,
     longest: Duration,
     /// The rows that the last pass left over.
     excess: Option<u64>,
 }
 
-impl Pace {
+impl PruneThrottle {
     /// Begins with the longest pause.
     pub const fn new(longest: Duration) -> Self {
         Self { pause: longest, longest, excess: None }
@@ -88,7 +88,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_stride_finds_the_rows_that_fit_and_stays_within_its_bounds(row_micros in 1_u64..5_000, most in 1_u32..100_000) {
-            let mut stride = Stride::new(most);
+            let mut stride = AdaptiveBatchSize::new(most);
             for _ in 0..40 {
                 let took = Duration::from_micros(row_micros * u64::from(stride.rows()));
                 stride.stepped(u64::from(stride.rows()), took);
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn who_falls_behind_rests_less_and_who_keeps_up_rests_as_long_as_may_be() {
         let longest = Duration::from_millis(200);
-        let mut pace = Pace::new(longest);
+        let mut pace = PruneThrottle::new(longest);
         pace.passed(1_000_000);
         assert_eq!(pace.pause(), longest, "a window that was made smaller does not shorten the pause");
         for excess in 1_000_001..1_000_009 {
@@ -129,7 +129,7 @@ mod tests {
             // Steps of 10 ms without a pause remove this many rows a second; a share of it comes in.
             let most = step_rows as f64 * 100.0;
             let comes_in = most * share;
-            let (mut pace, mut excess, mut highest) = (Pace::new(Duration::from_millis(500)), 0.0_f64, 0.0_f64);
+            let (mut pace, mut excess, mut highest) = (PruneThrottle::new(Duration::from_millis(500)), 0.0_f64, 0.0_f64);
             for _ in 0..1000 {
                 let step = 0.01 + pace.pause().as_secs_f64();
                 for _ in 0..20 {
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn steps_that_find_little_say_nothing_of_more() {
-        let mut stride = Stride::new(10_000);
+        let mut stride = AdaptiveBatchSize::new(10_000);
         stride.stepped(3, Duration::from_millis(1));
         assert_eq!(stride.rows(), 100);
         stride.stepped(100, Duration::from_millis(1));

@@ -16,7 +16,7 @@ use crate::{
     clock::before,
     lineage::{
         event::{day_of, start_of},
-        pruner::batch_size::Stride,
+        pruner::batch_size::AdaptiveBatchSize,
     },
     ports::{PortError, PortResult},
 };
@@ -34,7 +34,7 @@ const DAYS_AHEAD: i64 = 3;
 
 /// How a pass ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passed {
+pub enum PassOutcome {
     /// Another instance prunes.
     Elsewhere,
     Done,
@@ -46,7 +46,7 @@ pub enum Passed {
 
 /// The kinds of work of a pass, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+enum PruneKind {
     Ahead,
     Time,
     Days,
@@ -59,7 +59,7 @@ enum Kind {
     Window,
 }
 
-impl Kind {
+impl PruneKind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ahead => "days ahead",
@@ -79,16 +79,16 @@ impl Kind {
 /// Kinds that failed, and when. A kind that failed waits for the interval, however soon the next pass comes. Otherwise each
 /// attempt may cost a time-out (as for a day that a long reader holds), and the other kinds would wait for it each time.
 #[derive(Debug, Default)]
-pub struct Troubles(HashMap<Kind, Instant>);
+pub struct Troubles(HashMap<PruneKind, Instant>);
 
 /// The outcome of a step.
-struct Step {
+struct StepResult {
     gone: u64,
     /// Whether there may be more.
     more: bool,
 }
 
-impl Step {
+impl StepResult {
     /// The outcome of a step that removes up to `rows`.
     fn of(gone: u64, rows: u32) -> Self {
         Self { gone, more: gone >= u64::from(rows) }
@@ -104,35 +104,35 @@ pub async fn pass(
     settings: &PrunerSettings,
     counters: &PrunerCounters,
     troubles: &mut Troubles,
-) -> Passed {
+) -> PassOutcome {
     let renewed = deps.clock.monotonic();
     let token = match deps.upkeep.lease_pruning(deps.holder, settings.lease_ttl).await {
         Ok(Some(token)) => token,
         Ok(None) => {
             counters.forget_window();
-            return Passed::Elsewhere;
+            return PassOutcome::Elsewhere;
         }
         Err(error) => {
             counters.failures.fetch_add(1, Relaxed);
             tracing::warn!(%error, "the lease for pruning lineage could not be acquired; the next pass tries again");
-            return Passed::Failed;
+            return PassOutcome::Failed;
         }
     };
-    let mut pass = Pass { deps, settings, counters, troubles, token, renewed, more: false, failed: false };
+    let mut pass = PrunePass { deps, settings, counters, troubles, token, renewed, more: false, failed: false };
     if let Err(Fenced) = pass.all().await {
         tracing::warn!("this node lost the lease for pruning lineage; another instance prunes now");
         counters.forget_window();
-        return Passed::Elsewhere;
+        return PassOutcome::Elsewhere;
     }
     counters.passes.fetch_add(1, Relaxed);
     match pass {
-        Pass { more: true, .. } => Passed::More,
-        Pass { failed: true, .. } => Passed::Failed,
-        _ => Passed::Done,
+        PrunePass { more: true, .. } => PassOutcome::More,
+        PrunePass { failed: true, .. } => PassOutcome::Failed,
+        _ => PassOutcome::Done,
     }
 }
 
-struct Pass<'a> {
+struct PrunePass<'a> {
     deps: &'a PrunerDeps,
     settings: &'a PrunerSettings,
     counters: &'a PrunerCounters,
@@ -143,20 +143,20 @@ struct Pass<'a> {
     failed: bool,
 }
 
-impl Pass<'_> {
+impl PrunePass<'_> {
     async fn all(&mut self) -> Result<(), Fenced> {
         let (now, counters, settings) = (self.deps.clock.now(), self.counters, self.settings);
         let first_day = day_of(since(now, settings.window));
         let upkeep = Arc::clone(&self.deps.upkeep);
 
-        if self.is_due(Kind::Ahead) {
+        if self.is_due(PruneKind::Ahead) {
             let today = day_of(now);
             let days: Vec<Date> = (0..=DAYS_AHEAD).filter_map(|ahead| days_after(today, ahead)).collect();
             let made = upkeep.prepare_days(&days).await;
-            self.went(Kind::Ahead, made)?;
+            self.went(PruneKind::Ahead, made)?;
         }
         let proven = self.deps.watch.proven().await;
-        let proven = self.went(Kind::Time, proven)?.flatten();
+        let proven = self.went(PruneKind::Time, proven)?.flatten();
         if let Some(now) = proven {
             self.drop_days(day_of(since(now, settings.window))).await?;
         }
@@ -166,7 +166,7 @@ impl Pass<'_> {
         }
 
         let window = upkeep.window(settings.window_events).await;
-        if let Some(window) = self.went(Kind::Window, window)? {
+        if let Some(window) = self.went(PruneKind::Window, window)? {
             counters.kept.store(window.events, Relaxed);
             counters.excess.store(window.excess, Relaxed);
             let lag = window.oldest_day.map_or(0, |day| start_of(first_day).as_second() - start_of(day).as_second());
@@ -178,9 +178,9 @@ impl Pass<'_> {
     /// Removes whole days older than the window.
     async fn drop_days(&mut self, first_day: Date) -> Result<(), Fenced> {
         let (upkeep, counters) = (Arc::clone(&self.deps.upkeep), self.counters);
-        let dropped = self.repeat(Kind::Days, &counters.events, async |token, rows| {
+        let dropped = self.repeat(PruneKind::Days, &counters.events, async |token, rows| {
             let gone = upkeep.drop_days(token, first_day, rows).await?;
-            Ok(Step { gone: gone.unwrap_or(0), more: gone.is_some() })
+            Ok(StepResult { gone: gone.unwrap_or(0), more: gone.is_some() })
         });
         dropped.await.map(drop)
     }
@@ -191,50 +191,50 @@ impl Pass<'_> {
         let over = since(now, settings.window);
         let (first_day, oldest) = (day_of(over), day_of(since(now, settings.graph)));
         let (upkeep, outbox) = (Arc::clone(&self.deps.upkeep), Arc::clone(&self.deps.outbox));
-        self.repeat(Kind::Runs, &counters.runs, async |token, rows| {
-            upkeep.prune_runs(token, first_day, rows).await.map(|gone| Step::of(gone, rows))
+        self.repeat(PruneKind::Runs, &counters.runs, async |token, rows| {
+            upkeep.prune_runs(token, first_day, rows).await.map(|gone| StepResult::of(gone, rows))
         })
         .await?;
         let no_edge_is_left = self
-            .repeat(Kind::Edges, &counters.edges, async |token, rows| {
-                upkeep.prune_edges(token, oldest, rows).await.map(|gone| Step::of(gone, rows))
+            .repeat(PruneKind::Edges, &counters.edges, async |token, rows| {
+                upkeep.prune_edges(token, oldest, rows).await.map(|gone| StepResult::of(gone, rows))
             })
             .await?;
         // An old job or dataset has old edges only. While those exist, each step would scan many nodes with edges to
         // find the few without any.
         if no_edge_is_left {
-            self.repeat(Kind::Nodes, &counters.nodes, async |token, rows| {
-                upkeep.prune_nodes(token, oldest, rows).await.map(|gone| Step::of(gone, rows))
+            self.repeat(PruneKind::Nodes, &counters.nodes, async |token, rows| {
+                upkeep.prune_nodes(token, oldest, rows).await.map(|gone| StepResult::of(gone, rows))
             })
             .await?;
         }
-        self.repeat(Kind::Namespaces, &counters.namespaces, async |token, rows| {
-            upkeep.prune_namespaces(token, first_day, rows).await.map(|gone| Step::of(gone, rows))
+        self.repeat(PruneKind::Namespaces, &counters.namespaces, async |token, rows| {
+            upkeep.prune_namespaces(token, first_day, rows).await.map(|gone| StepResult::of(gone, rows))
         })
         .await?;
-        let untold = self.repeat(Kind::Untold, &counters.untold, async |_, rows| {
-            outbox.prune_outbox(over, rows).await.map(|gone| Step::of(gone, rows))
+        let untold = self.repeat(PruneKind::Untold, &counters.untold, async |_, rows| {
+            outbox.prune_outbox(over, rows).await.map(|gone| StepResult::of(gone, rows))
         });
         untold.await.map(drop)
     }
 
     /// Removes the excess events of namespaces.
     async fn trim(&mut self) -> Result<(), Fenced> {
-        if !self.is_due(Kind::Excess) {
+        if !self.is_due(PruneKind::Excess) {
             return Ok(());
         }
         let upkeep = Arc::clone(&self.deps.upkeep);
-        let crowded = upkeep.crowded(self.settings.window_events, NAMESPACES).await;
-        for (namespace, mut left) in self.went(Kind::Excess, crowded)?.unwrap_or_default() {
+        let oversized_namespaces = upkeep.oversized_namespaces(self.settings.window_events, NAMESPACES).await;
+        for (namespace, mut left) in self.went(PruneKind::Excess, oversized_namespaces)?.unwrap_or_default() {
             let counters = self.counters;
             let steps = self.steps(&counters.events, async |token, rows| {
                 let wanted = rows.min(u32::try_from(left).unwrap_or(u32::MAX));
                 let gone = if wanted == 0 { 0 } else { upkeep.trim(token, namespace, wanted).await? };
                 left = left.saturating_sub(gone);
-                Ok(Step::of(gone, rows))
+                Ok(StepResult::of(gone, rows))
             });
             let steps = steps.await;
-            if self.went(Kind::Excess, steps)?.is_none() {
+            if self.went(PruneKind::Excess, steps)?.is_none() {
                 break;
             }
         }
@@ -244,9 +244,9 @@ impl Pass<'_> {
     /// Runs the steps of a kind; returns whether nothing is left to remove.
     async fn repeat(
         &mut self,
-        kind: Kind,
+        kind: PruneKind,
         counter: &AtomicU64,
-        step: impl AsyncFnMut(i64, u32) -> PortResult<Step>,
+        step: impl AsyncFnMut(i64, u32) -> PortResult<StepResult>,
     ) -> Result<bool, Fenced> {
         if !self.is_due(kind) {
             return Ok(false);
@@ -259,13 +259,13 @@ impl Pass<'_> {
     async fn steps(
         &mut self,
         counter: &AtomicU64,
-        mut step: impl AsyncFnMut(i64, u32) -> PortResult<Step>,
+        mut step: impl AsyncFnMut(i64, u32) -> PortResult<StepResult>,
     ) -> PortResult<bool> {
-        let mut stride = Stride::new(self.settings.step);
+        let mut stride = AdaptiveBatchSize::new(self.settings.step);
         for _ in 0..STEPS {
             self.keep_lease().await?;
             let began = self.deps.clock.monotonic();
-            let Step { gone, more } = step(self.token, stride.rows()).await?;
+            let StepResult { gone, more } = step(self.token, stride.rows()).await?;
             let took = self.deps.clock.monotonic().saturating_duration_since(began);
             counter.fetch_add(gone, Relaxed);
             self.counters.longest_step.fetch_max(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
@@ -280,7 +280,7 @@ impl Pass<'_> {
     }
 
     /// Whether a kind is due in this pass.
-    fn is_due(&mut self, kind: Kind) -> bool {
+    fn is_due(&mut self, kind: PruneKind) -> bool {
         let now = self.deps.clock.monotonic();
         let rests =
             self.troubles.0.get(&kind).is_some_and(|at| now.saturating_duration_since(*at) < self.settings.interval);
@@ -293,7 +293,7 @@ impl Pass<'_> {
     }
 
     /// The result of an operation; `None` when it failed. The other kinds then go on, except after a lost lease.
-    fn went<T>(&mut self, kind: Kind, came: PortResult<T>) -> Result<Option<T>, Fenced> {
+    fn went<T>(&mut self, kind: PruneKind, came: PortResult<T>) -> Result<Option<T>, Fenced> {
         match came {
             Ok(value) => Ok(Some(value)),
             Err(PortError::Fenced) => Err(Fenced),

@@ -92,7 +92,7 @@ impl RunState {
 
 /// A job or dataset that an event names, with the facets in the event.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mention {
+pub struct MentionedNode {
     pub name: NodeName,
     pub key: NodeKey,
     pub facets: Facets,
@@ -108,7 +108,7 @@ pub struct LineageEvent {
     pub run: Option<RunId>,
     /// The jobs and datasets that it names, each once. The first is the event's subject; the window counts the event to
     /// that one's namespace.
-    pub mentions: Vec<Mention>,
+    pub mentions: Vec<MentionedNode>,
     /// The flow that it reports, each edge once: indices in `mentions`, source and target.
     pub edges: Vec<(usize, usize)>,
     /// The text as it was sent.
@@ -117,7 +117,7 @@ pub struct LineageEvent {
 
 impl LineageEvent {
     /// The subject of the event: a job or, in a dataset event, a dataset.
-    pub fn subject(&self) -> &Mention {
+    pub fn subject(&self) -> &MentionedNode {
         &self.mentions[0]
     }
 }

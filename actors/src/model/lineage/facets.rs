@@ -34,7 +34,7 @@ pub struct Facet {
 
 /// The event that carries facets.
 #[derive(Debug, Clone, Copy)]
-pub struct Bringer<'a> {
+pub struct FacetSource<'a> {
     pub hash: EventHash,
     /// Microseconds since 1970.
     pub at: i64,
@@ -45,7 +45,7 @@ pub struct Bringer<'a> {
 impl Facet {
     /// A facet as it is kept. One longer than `most` bytes of JSON is replaced by its producer, its length, and the
     /// event that holds all of it.
-    pub fn new(by: &Bringer<'_>, value: &Value, most: usize) -> Self {
+    pub fn new(by: &FacetSource<'_>, value: &Value, most: usize) -> Self {
         let hash = by.hash.to_string();
         let mut is = text(value);
         let bytes = is.get().len();
@@ -138,7 +138,7 @@ mod tests {
     const MOST: usize = 32 << 10;
 
     fn new(at: i64, by: u8, value: &Value) -> Facet {
-        Facet::new(&Bringer { hash: EventHash([by; 32]), at, run: None }, value, MOST)
+        Facet::new(&FacetSource { hash: EventHash([by; 32]), at, run: None }, value, MOST)
     }
 
     fn facets() -> impl Strategy<Value = Facets> {
@@ -176,7 +176,8 @@ mod tests {
         let bytes = value.to_string().len();
         let brought = |run, most| {
             let mut facets = Facets::default();
-            facets.insert("long".into(), Facet::new(&Bringer { hash: EventHash([7; 32]), at: 1, run }, &value, most));
+            facets
+                .insert("long".into(), Facet::new(&FacetSource { hash: EventHash([7; 32]), at: 1, run }, &value, most));
             facets.shown()["long"].clone()
         };
         assert_eq!(brought(None, bytes), value, "it just fits");

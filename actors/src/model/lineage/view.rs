@@ -52,7 +52,7 @@ impl Direction {
 
 /// A walk through the graph, with its bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Walk {
+pub struct GraphWalk {
     pub root: NodeKey,
     pub direction: Direction,
     /// Edges from the root to the farthest node.

@@ -16,17 +16,17 @@ struct Walk {
 }
 
 impl Walk {
-    fn moment(&mut self, now: u64) -> Moment {
+    fn moment(&mut self, now: u64) -> WindowTime {
         while self.window < now / WINDOW {
             self.counts = self.counts.next();
             self.window += 1;
         }
-        Moment { elapsed: now % WINDOW, window: WINDOW }
+        WindowTime { elapsed: now % WINDOW, window: WINDOW }
     }
 
     fn ask(&mut self, limit: u32, now: u64) -> bool {
         let at = self.moment(now);
-        let granted = self.counts.take(Ask::one(limit), at) == 1;
+        let granted = self.counts.take(CountRequest::one(limit), at) == 1;
         self.log.extend(granted.then_some(now));
         granted
     }
@@ -124,9 +124,9 @@ proptest! {
             for _ in 0..time / WINDOW {
                 then = then.next();
             }
-            then.headroom(limit, Moment { elapsed: time % WINDOW, window: WINDOW })
+            then.headroom(limit, WindowTime { elapsed: time % WINDOW, window: WINDOW })
         };
-        let more = counts.more_after(limit, Moment { elapsed, window: WINDOW }).as_millis() as u64;
+        let more = counts.more_after(limit, WindowTime { elapsed, window: WINDOW }).as_millis() as u64;
         if room(0) == limit {
             prop_assert_eq!(more, 0);
         } else {
@@ -144,11 +144,11 @@ proptest! {
         spare_parts in 0..9_u32,
         elapsed in 0..WINDOW,
     ) {
-        let at = Moment { elapsed, window: WINDOW };
+        let at = WindowTime { elapsed, window: WINDOW };
         let before = RateWindow { previous, current };
         let mut after = before;
         let headroom = before.headroom(limit, at);
-        let granted = after.take(Ask { limit, need, spare_parts }, at);
+        let granted = after.take(CountRequest { limit, need, spare_parts }, at);
         prop_assert!(granted >= need.min(headroom));
         prop_assert!(granted <= headroom);
         prop_assert!(granted.saturating_sub(need) <= (headroom.saturating_sub(need)).checked_div(spare_parts).unwrap_or(0));
@@ -171,8 +171,8 @@ fn who_hammers_gets_the_limit_all_the_same() {
 #[test]
 fn the_largest_numbers_do_not_overflow() {
     let mut counts = RateWindow { previous: u32::MAX, current: u32::MAX };
-    let at = Moment { elapsed: 1, window: 60_000 };
+    let at = WindowTime { elapsed: 1, window: 60_000 };
     assert_eq!(counts.headroom(u32::MAX, at), 0);
-    assert_eq!(counts.take(Ask { limit: u32::MAX, need: u32::MAX, spare_parts: 1 }, at), 0);
+    assert_eq!(counts.take(CountRequest { limit: u32::MAX, need: u32::MAX, spare_parts: 1 }, at), 0);
     assert!(counts.more_after(1, at) <= Duration::from_mins(2));
 }

@@ -74,7 +74,7 @@ pub(super) async fn collect(
         }
         tokio::time::sleep(PAUSE).await;
     }
-    tell_of_held(round, report.orphans_held);
+    report_held(round, report.orphans_held);
     Ok(())
 }
 
@@ -110,7 +110,7 @@ async fn discard(deps: &JanitorDeps, hash: ContentHash) -> PortResult<bool> {
 }
 
 /// Logs once that blobs are left alone, and again when their number changes.
-fn tell_of_held(round: &mut Round, held: u64) {
+fn report_held(round: &mut Round, held: u64) {
     if held != round.held && held > 0 {
         tracing::warn!(
             blobs = held,
@@ -122,7 +122,7 @@ fn tell_of_held(round: &mut Round, held: u64) {
 }
 
 /// Restores blobs that the index knows by now, and removes for good those that were in the trash for long enough.
-pub(super) async fn look_through_trash(
+pub(super) async fn scan_trash(
     deps: &JanitorDeps,
     settings: &JanitorSettings,
     round: &mut Round,

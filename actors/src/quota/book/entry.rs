@@ -7,9 +7,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Ask, Demand, FIRST_LOOK_AHEAD, Grant, LAST_LOOK_AHEAD, Moment};
+use super::{DecisionTime, Demand, FIRST_LOOK_AHEAD, Grant, LAST_LOOK_AHEAD, StreamAsk};
 use crate::{
-    flow::token_bucket::Pacer,
+    flow::token_bucket::TokenBucket,
     ids::ReceiptId,
     model::{Credit, ReceiptStatus, Window, WindowUsage},
     ports::{ReceiptView, Release, Want},
@@ -24,23 +24,23 @@ type Dimension = fn(Credit) -> u64;
 
 /// The unspent part of a lease.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lease {
+pub(super) struct BookLease {
     pub(super) epoch: i64,
     pub(super) hour: Window,
     pub(super) available: Credit,
 }
 
-impl Lease {
-    pub(super) fn is_current(&self, moment: &Moment) -> bool {
+impl BookLease {
+    pub(super) fn is_current(&self, moment: &DecisionTime) -> bool {
         self.epoch == moment.epoch && self.hour.contains(moment.wall)
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct BookEntry {
     pub(super) view: Arc<ReceiptView>,
     pub(super) windows: [WindowUsage; 3],
-    pub(super) lease: Option<Lease>,
+    pub(super) lease: Option<BookLease>,
     pub(super) look_ahead: u64,
     /// Running streams.
     pub(super) in_flight: u32,
@@ -51,11 +51,11 @@ pub(super) struct Entry {
     pub(super) last_used: Instant,
     /// When quota was last refused, and for how much.
     pub(super) refused: Option<(Instant, Credit)>,
-    pub(super) pacer: Option<Arc<Pacer>>,
+    pub(super) pacer: Option<Arc<TokenBucket>>,
     pub(super) revocation: Arc<Revocation>,
 }
 
-impl Lease {
+impl BookLease {
     pub(super) fn release(self, id: ReceiptId) -> Option<Release> {
         release(id, self.epoch, self.hour.start, self.available)
     }
@@ -65,10 +65,10 @@ pub(super) fn release(receipt_id: ReceiptId, epoch: i64, window: Timestamp, cred
     (!credit.is_zero()).then_some(Release { receipt_id, window, epoch, credit })
 }
 
-impl Entry {
+impl BookEntry {
     pub(super) fn new(view: ReceiptView, windows: [WindowUsage; 3], fresh_until: Instant, now: Instant) -> Self {
         Self {
-            pacer: Pacer::of(&view.policy, now).map(Arc::new),
+            pacer: TokenBucket::of(&view.policy, now).map(Arc::new),
             view: Arc::new(view),
             windows,
             lease: None,
@@ -84,7 +84,7 @@ impl Entry {
 
     pub(super) fn refresh(&mut self, view: ReceiptView, windows: [WindowUsage; 3], fresh_until: Instant, now: Instant) {
         if self.view.policy != view.policy {
-            self.pacer = Pacer::of(&view.policy, now).map(Arc::new);
+            self.pacer = TokenBucket::of(&view.policy, now).map(Arc::new);
         }
         if *self.view != view {
             self.view = Arc::new(view);
@@ -96,7 +96,7 @@ impl Entry {
 
     /// Adds a grant of the ledger. Returns credit that cannot be spent any more: a stale lease, or the part of a
     /// dimension that the policy no longer limits.
-    pub(super) fn add_lease(&mut self, granted: Credit, hour: Window, moment: &Moment) -> Option<Release> {
+    pub(super) fn add_lease(&mut self, granted: Credit, hour: Window, moment: &DecisionTime) -> Option<Release> {
         let id = self.view.receipt.receipt_id;
         let stale = match &mut self.lease {
             Some(lease) if lease.epoch == moment.epoch && lease.hour == hour => {
@@ -108,14 +108,14 @@ impl Entry {
             lease => lease.take(),
         };
         if !granted.is_zero() {
-            self.lease = Some(Lease { epoch: moment.epoch, hour, available: granted });
+            self.lease = Some(BookLease { epoch: moment.epoch, hour, available: granted });
         }
         // Credit of a reclaimed epoch no longer belongs to this node, so it is not given back.
         stale.filter(|lease| lease.epoch == moment.epoch).and_then(|lease| lease.release(id))
     }
 
     /// The refusals that do not depend on quota, in the order that the API documents.
-    pub(super) fn forbids(&self, ask: &Ask, now: Timestamp) -> Option<Refusal> {
+    pub(super) fn forbids(&self, ask: &StreamAsk, now: Timestamp) -> Option<Refusal> {
         let receipt = &self.view.receipt;
         let status = receipt.status_at(now);
         match status {
@@ -153,7 +153,7 @@ impl Entry {
     }
 
     /// The lease to ask the ledger for, given the credit still in hand.
-    pub(super) fn want(&mut self, ask: &Ask, need: Credit, moment: &Moment, lease_max: Credit) -> Want {
+    pub(super) fn want(&mut self, ask: &StreamAsk, need: Credit, moment: &DecisionTime, lease_max: Credit) -> Want {
         let in_hand = match &self.lease {
             Some(lease) if lease.is_current(moment) => lease.available,
             _ => Credit::ZERO,
@@ -220,7 +220,7 @@ impl Entry {
     }
 
     /// Whether a window has more reserved than is idle here and taken by running streams here.
-    pub(super) fn is_held_elsewhere(&self) -> bool {
+    pub(super) fn is_leased_elsewhere(&self) -> bool {
         let idle = self.lease.map_or(Credit::ZERO, |lease| lease.available);
         let own = idle + self.leased_in_flight;
         self.windows.iter().any(|usage| !own.covers(usage.reserved))
@@ -237,7 +237,12 @@ impl Entry {
     }
 
     /// The window that refuses `need`, if any; of several, the one that opens last.
-    pub(super) fn refuse_quota(&self, need: Credit, moment: &Moment, held_back_retry: Duration) -> Option<Refusal> {
+    pub(super) fn refuse_quota(
+        &self,
+        need: Credit,
+        moment: &DecisionTime,
+        held_back_retry: Duration,
+    ) -> Option<Refusal> {
         let mut refusal = None;
         for usage in &self.windows {
             let limits = self.view.policy.limits(usage.window.kind);

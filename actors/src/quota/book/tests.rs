@@ -135,7 +135,7 @@ impl ModelLedger {
 struct Bench {
     book: QuotaBook,
     ledger: ModelLedger,
-    moment: Moment,
+    moment: DecisionTime,
     id: ReceiptId,
 }
 
@@ -145,13 +145,13 @@ impl Bench {
         Self {
             book: QuotaBook::new(settings()),
             ledger: ModelLedger::new(view(id, status, policy, size)),
-            moment: Moment { wall: time(START), monotonic: Instant::now(), epoch: 1, may_spend: true },
+            moment: DecisionTime { wall: time(START), monotonic: Instant::now(), epoch: 1, may_spend: true },
             id,
         }
     }
 
-    fn ask(&self, demand: Demand) -> Ask {
-        Ask { receipt_id: self.id, content_hash: content(), demand }
+    fn ask(&self, demand: Demand) -> StreamAsk {
+        StreamAsk { receipt_id: self.id, content_hash: content(), demand }
     }
 
     fn advance(&mut self, by: Duration) {
@@ -164,9 +164,9 @@ impl Bench {
         let ask = self.ask(demand);
         for _ in 0..2 {
             match self.book.acquire(&ask, &self.moment, Freshness::Required) {
-                Decision::Granted(grant) => return Ok(grant),
-                Decision::Refused(refusal) => return Err(refusal),
-                Decision::Refill(want) => {
+                BookDecision::Granted(grant) => return Ok(grant),
+                BookDecision::Refused(refusal) => return Err(refusal),
+                BookDecision::Refill(want) => {
                     let refill = self.ledger.refill(&want, self.moment.wall);
                     if let Some(release) = self.book.apply(self.id, refill, &self.moment) {
                         self.ledger.release(&release);
@@ -227,10 +227,10 @@ fn an_unknown_receipt_is_remembered_for_a_short_time() {
     bench.book.apply(bench.id, unknown, &bench.moment);
     let ask = bench.ask(Demand::Whole);
     let decision = bench.book.acquire(&ask, &bench.moment, Freshness::Required);
-    assert!(matches!(decision, Decision::Refused(Refusal::UnknownReceipt)));
+    assert!(matches!(decision, BookDecision::Refused(Refusal::UnknownReceipt)));
     bench.advance(Duration::from_secs(5));
     let decision = bench.book.acquire(&ask, &bench.moment, Freshness::Required);
-    assert!(matches!(decision, Decision::Refill(_)));
+    assert!(matches!(decision, BookDecision::Refill(_)));
 }
 
 #[test]
@@ -274,10 +274,10 @@ fn a_refusal_is_repeated_without_the_ledger_for_a_short_time() {
     bench.acquire(Demand::Whole).expect_err("150 holds one");
     let ask = bench.ask(Demand::Whole);
     let decision = bench.book.acquire(&ask, &bench.moment, Freshness::Required);
-    assert!(matches!(decision, Decision::Refused(Refusal::Quota { .. })));
+    assert!(matches!(decision, BookDecision::Refused(Refusal::Quota { .. })));
     bench.advance(Duration::from_secs(1));
     let decision = bench.book.acquire(&ask, &bench.moment, Freshness::Required);
-    assert!(matches!(decision, Decision::Refill(_)));
+    assert!(matches!(decision, BookDecision::Refill(_)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     flow::admission::Permit,
     ids::{ReceiptId, SessionId, UsageId},
     quota::{
-        book::{Ask, Grant},
+        book::{Grant, StreamAsk},
         refusal::Refusal,
     },
 };
@@ -18,7 +18,7 @@ use crate::{
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct Acquire {
-    pub(super) ask: Ask,
+    pub(super) ask: StreamAsk,
     pub(super) purpose: Purpose,
     pub(super) deadline: Instant,
     pub(super) _permit: Permit,
@@ -54,7 +54,7 @@ impl Acquire {
 pub(super) enum Invalidate {
     Receipt(ReceiptId),
     /// `None` means every policy.
-    Policy(Option<String>),
+    QuotaPolicy(Option<String>),
 }
 
 /// Another instance needs the idle credit of this one.

@@ -14,7 +14,7 @@ use crate::{
 
 /// The result of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct StreamEnd {
     /// Payload bytes that are charged.
     pub bytes_sent: u64,
     /// The highest offset delivered: where a session continues.
@@ -23,7 +23,7 @@ pub struct Ended {
 }
 
 /// Resources that a stream holds while it runs.
-pub(super) struct Held {
+pub(super) struct ReservedStream {
     pub(super) receipt_id: ReceiptId,
     pub(super) stream: UsageId,
     pub(super) session: Option<SessionId>,
@@ -40,8 +40,8 @@ pub(super) struct Held {
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct Settle {
-    pub(super) held: Held,
-    pub(super) ended: Ended,
+    pub(super) held: ReservedStream,
+    pub(super) ended: StreamEnd,
 }
 
 /// Gives back a stream's slot before its end is reported.
@@ -57,14 +57,14 @@ pub(super) struct ReleaseSlot {
 /// [`settle`](Self::settle) reports how it ended. Dropping it instead charges nothing: the stream never began.
 pub struct Reservation {
     grant: Grant,
-    held: Option<Held>,
+    held: Option<ReservedStream>,
     link: Arc<Link>,
     /// Present where bytes sent after the lease's time could exceed a limit.
     lease_time: Option<LeaseTime>,
 }
 
 impl Reservation {
-    pub(super) fn new(grant: Grant, held: Held, link: Arc<Link>) -> Self {
+    pub(super) fn new(grant: Grant, held: ReservedStream, link: Arc<Link>) -> Self {
         link.counters.active_streams.fetch_add(1, Relaxed);
         Self { grant, held: Some(held), link, lease_time: None }
     }
@@ -107,7 +107,7 @@ impl Reservation {
         }
     }
 
-    pub fn settle(mut self, ended: Ended) {
+    pub fn settle(mut self, ended: StreamEnd) {
         self.tell(ended);
     }
 
@@ -115,10 +115,10 @@ impl Reservation {
     /// it was, since this node does not see how far the client gets.
     pub fn delegate(mut self) {
         let bytes_sent = self.grant.reserved.bytes;
-        self.tell(Ended { bytes_sent, position: 0, outcome: Outcome::Delegated });
+        self.tell(StreamEnd { bytes_sent, position: 0, outcome: Outcome::Delegated });
     }
 
-    fn tell(&mut self, ended: Ended) {
+    fn tell(&mut self, ended: StreamEnd) {
         let Some(held) = self.held.take() else { return };
         let leased = held.leased;
         if !self.link.tell(Settle { held, ended }) {
@@ -131,6 +131,6 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.tell(Ended { bytes_sent: 0, position: 0, outcome: Outcome::Aborted });
+        self.tell(StreamEnd { bytes_sent: 0, position: 0, outcome: Outcome::Aborted });
     }
 }

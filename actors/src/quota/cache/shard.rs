@@ -17,14 +17,14 @@ use self::recalls::Recalls;
 use super::{
     Link, QuotaDeps, QuotaSettings, Reservation,
     messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, Recall},
-    reservation::{Held, ReleaseSlot, Settle},
+    reservation::{ReleaseSlot, ReservedStream, Settle},
 };
 use crate::{
     ids::{ReceiptId, UsageId},
     model::{Credit, LostLease, Outcome, UsageRow},
-    ports::Slot,
+    ports::SlotGrant,
     quota::{
-        book::{Decision, Freshness, Grant, Moment, QuotaBook},
+        book::{BookDecision, DecisionTime, Freshness, Grant, QuotaBook},
         node_epoch::LeaseTime,
         refill_queue::RefillQueue,
         refusal::Refusal,
@@ -78,12 +78,12 @@ impl QuotaShard {
         }
     }
 
-    fn moment(&self) -> Moment {
+    fn moment(&self) -> DecisionTime {
         let monotonic = self.deps.clock.monotonic();
         // Read this before the epoch: in the other order, a fence and a new epoch in between would make leases of the
         // old epoch look valid.
         let may_spend = self.deps.life.may_spend(monotonic);
-        Moment { wall: self.deps.clock.now(), monotonic, epoch: self.deps.life.current().epoch, may_spend }
+        DecisionTime { wall: self.deps.clock.now(), monotonic, epoch: self.deps.life.current().epoch, may_spend }
     }
 
     fn decide(&mut self, question: Acquire, ctx: &mut Context<Self>) {
@@ -94,9 +94,9 @@ impl QuotaShard {
             return;
         }
         match self.book.acquire(&question.ask, &moment, Freshness::Required) {
-            Decision::Refill(want) => {
+            BookDecision::Refill(want) => {
                 self.link.counters.misses.fetch_add(1, Relaxed);
-                if self.refills.len() >= self.most_asked() && !self.refills.is_asked(want.receipt_id) {
+                if self.refills.len() >= self.largest_demand() && !self.refills.is_asked(want.receipt_id) {
                     return self.refuse(question.purpose, Refusal::Unavailable { retry_after: Duration::from_secs(1) });
                 }
                 self.waiting.entry(want.receipt_id).or_default().push_back(question);
@@ -111,16 +111,16 @@ impl QuotaShard {
 
     /// The most receipts in requests to the ledger: as many as there may be questions, and in addition as many lost
     /// answers as the book may hold receipts.
-    fn most_asked(&self) -> usize {
+    fn largest_demand(&self) -> usize {
         self.settings.book.entries.saturating_add(self.settings.queue as usize)
     }
 
     /// Answers a question with a decision other than a refill.
-    fn conclude(&mut self, question: Acquire, decision: Decision, ctx: &mut Context<Self>) {
+    fn conclude(&mut self, question: Acquire, decision: BookDecision, ctx: &mut Context<Self>) {
         match decision {
-            Decision::Granted(grant) => self.grant(question, grant, ctx),
-            Decision::Refused(refusal) => self.refuse(question.purpose, refusal),
-            Decision::Refill(_) => {
+            BookDecision::Granted(grant) => self.grant(question, grant, ctx),
+            BookDecision::Refused(refusal) => self.refuse(question.purpose, refusal),
+            BookDecision::Refill(_) => {
                 self.refuse(question.purpose, Refusal::Unavailable { retry_after: Duration::from_secs(1) });
             }
         }
@@ -146,7 +146,7 @@ impl QuotaShard {
         };
         self.link.counters.granted.fetch_add(1, Relaxed);
         let limit = grant.view.policy.max_concurrent_streams;
-        let held = Held {
+        let held = ReservedStream {
             receipt_id: ask.receipt_id,
             stream,
             session,
@@ -169,11 +169,11 @@ impl QuotaShard {
         let ttl = self.settings.slot_ttl;
         let taken = async move { shared.take_slot(ask.receipt_id, stream, limit, ttl).await };
         ctx.spawn(taken.into_actor(self).map(move |slot, shard, _| match slot {
-            Ok(Slot::Taken) => {
+            Ok(SlotGrant::Taken) => {
                 shard.slots.insert((ask.receipt_id, stream));
                 let _ = reply.send(Ok(reservation.with_slot()));
             }
-            Ok(Slot::Full(active)) => {
+            Ok(SlotGrant::Full(active)) => {
                 let _ = reply.send(Err(Refusal::TooManyStreams { limit, active }));
             }
             // The shared state is down: this instance counts alone, and streams go on.
@@ -190,7 +190,7 @@ impl QuotaShard {
     }
 
     /// Cuts the streams whose lease may have been given to other nodes, including those that wait for a slow client.
-    fn cut_lost(&mut self) {
+    fn cut_lost_streams(&mut self) {
         if self.settings.lost_lease == LostLease::Charge {
             return;
         }
@@ -221,7 +221,7 @@ impl QuotaShard {
         }
     }
 
-    fn add_progress(&self, held: &Held, bytes: u64, position: u64, ctx: &mut Context<Self>) {
+    fn add_progress(&self, held: &ReservedStream, bytes: u64, position: u64, ctx: &mut Context<Self>) {
         let Some(session) = held.session else { return };
         let (shared, now, ttl) = (Arc::clone(&self.deps.shared), self.deps.clock.now(), self.settings.session_ttl);
         let added = async move {
@@ -240,7 +240,7 @@ impl QuotaShard {
         }
         self.ask_again(ctx);
         if !self.deps.life.may_spend(self.deps.clock.monotonic()) {
-            self.cut_lost();
+            self.cut_lost_streams();
         }
         ctx.run_later(SWEEP_EVERY, Self::sweep);
     }
@@ -378,9 +378,9 @@ impl Handler<Invalidate> for QuotaShard {
                     self.reload(id, ctx);
                 }
             }
-            Invalidate::Policy(name) => {
+            Invalidate::QuotaPolicy(name) => {
                 self.refills.outdate_all();
-                let running = self.book.invalidate_policy(name.as_deref());
+                let running = self.book.invalidate_quota_policy(name.as_deref());
                 // A policy limits the amount, not the right. But when anything may have changed, the rights of running
                 // streams may have changed too.
                 if name.is_none() {
@@ -408,7 +408,7 @@ impl Handler<Forfeit> for QuotaShard {
         let node = self.deps.life.current();
         self.book.forfeit(node.epoch);
         self.refills.forfeit(node);
-        self.cut_lost();
+        self.cut_lost_streams();
         self.count_unanswered();
     }
 }

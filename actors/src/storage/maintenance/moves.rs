@@ -1,15 +1,15 @@
 //! Work that moves and repairs leave behind: old copies are removed, abandoned moves are finished, and content in
 //! quarantine is verified again. One instance does all of it.
 
-use super::{Keeper, STEP};
+use super::{MaintenanceJobs, STEP};
 use crate::{
     clock::before,
     model::{ContentMove, MoveState, StorageTask, VerificationKind},
     ports::PortResult,
-    storage::mover::{Begun, MoveError, STALE},
+    storage::mover::{MoveError, MoveStart, STALE},
 };
 
-impl Keeper {
+impl MaintenanceJobs {
     /// Removes old copies after moves, then finishes abandoned moves: in this order, because the second may need the
     /// space that the first frees. An error with one move waits for the next round, and does not keep the others from
     /// being finished.
@@ -31,12 +31,12 @@ impl Keeper {
             }
             let now = deps.clock.now();
             for at in deps.records.moves(MoveState::Copying, before(now, STALE), STEP).await? {
-                let moved = self.go_on_with(&at).await;
+                let moved = self.resume_move(&at).await;
                 ended = ended.and(moved);
             }
             ended
         };
-        self.while_keeping(StorageTask::Moves, work).await
+        self.with_task_kept(StorageTask::Moves, work).await
     }
 
     /// Removes the old copies of a move.
@@ -55,14 +55,14 @@ impl Keeper {
     }
 
     /// Finishes an abandoned move.
-    async fn go_on_with(&self, at: &ContentMove) -> PortResult<()> {
+    async fn resume_move(&self, at: &ContentMove) -> PortResult<()> {
         let Self { deps, .. } = self;
         let ended = match deps.mover.begin(at.content_hash, at.to).await {
-            Ok(Begun::Ours(at)) => {
+            Ok(MoveStart::Ours(at)) => {
                 tracing::info!(content_hash = %at.content_hash, to = %at.to, "an abandoned move goes on at this node");
                 deps.mover.carry_out(&at, Some(&self.move_pace)).await
             }
-            Ok(Begun::Known(_)) | Err(MoveError::Busy(_) | MoveError::NotStored) => Ok(()),
+            Ok(MoveStart::Known(_)) | Err(MoveError::Busy(_) | MoveError::NotStored) => Ok(()),
             Err(MoveError::NoTier(to)) => {
                 tracing::warn!(%to, "this node ends a move to a tier that is no longer configured");
                 deps.records
@@ -108,6 +108,6 @@ impl Keeper {
                 after = page.last().copied();
             }
         };
-        self.while_keeping(StorageTask::Moves, work).await
+        self.with_task_kept(StorageTask::Moves, work).await
     }
 }

@@ -6,15 +6,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::try_join_all;
 
-use super::{RECENT, Seen, StoreGuard, refusal};
+use super::{LastCheck, RECENT, StoreGuard, refusal};
 use crate::{
     ids::ContentHash,
-    model::{LeafHash, Tier},
+    model::{LeafHash, StorageTier},
     ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoreMarks, StoredBlob, StoredCopy, Sweep},
 };
 
 impl StoreGuard {
-    fn guarded(self: &Arc<Self>, tier: Tier, sink: Box<dyn BlobSink>) -> Box<dyn BlobSink> {
+    fn guarded(self: &Arc<Self>, tier: StorageTier, sink: Box<dyn BlobSink>) -> Box<dyn BlobSink> {
         Box::new(GuardedSink { guard: Arc::clone(self), tier, sink })
     }
 }
@@ -32,8 +32,8 @@ impl GuardedBlobs {
 #[async_trait]
 impl BlobStore for GuardedBlobs {
     async fn create(&self) -> PortResult<Box<dyn BlobSink>> {
-        self.0.check(Tier::Hot, RECENT).await?;
-        Ok(self.0.guarded(Tier::Hot, self.store().create().await?))
+        self.0.check(StorageTier::Hot, RECENT).await?;
+        Ok(self.0.guarded(StorageTier::Hot, self.store().create().await?))
     }
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
@@ -96,11 +96,11 @@ impl BlobStore for GuardedBlobs {
         self.store().sweep(min_age, limit, dry_run).await
     }
 
-    fn tiers(&self) -> Vec<Tier> {
+    fn tiers(&self) -> Vec<StorageTier> {
         self.store().tiers()
     }
 
-    async fn open_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<Option<StoredCopy>> {
+    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
         self.0.check(tier, RECENT).await?;
         match self.store().open_copy(hash, tier).await {
             Ok(Some(copy)) => Ok(Some(copy)),
@@ -115,17 +115,17 @@ impl BlobStore for GuardedBlobs {
         }
     }
 
-    async fn create_copy(&self, tier: Tier) -> PortResult<Box<dyn BlobSink>> {
+    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
         self.0.check(tier, RECENT).await?;
         Ok(self.0.guarded(tier, self.store().create_copy(tier).await?))
     }
 
-    async fn leave_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<bool> {
+    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
         self.0.check(tier, RECENT).await?;
-        self.store().leave_copy(hash, tier).await
+        self.store().demote_copy(hash, tier).await
     }
 
-    async fn remove_copy(&self, hash: ContentHash, tier: Tier) -> PortResult<()> {
+    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
         self.0.check_all(RECENT).await?;
         self.store().remove_copy(hash, tier).await
     }
@@ -135,7 +135,7 @@ impl BlobStore for GuardedBlobs {
     }
 
     async fn ping(&self) -> PortResult<()> {
-        let seen: Vec<Seen> = try_join_all(self.0.tiers.iter().map(|watched| self.0.look(watched))).await?;
+        let seen: Vec<LastCheck> = try_join_all(self.0.tiers.iter().map(|watched| self.0.check_tier(watched))).await?;
         seen.iter().try_for_each(refusal)?;
         self.store().ping().await
     }
@@ -144,7 +144,7 @@ impl BlobStore for GuardedBlobs {
 /// A blob being written. It becomes visible only while the store still belongs to the installation.
 struct GuardedSink {
     guard: Arc<StoreGuard>,
-    tier: Tier,
+    tier: StorageTier,
     sink: Box<dyn BlobSink>,
 }
 

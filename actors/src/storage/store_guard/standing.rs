@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     ids::{ContentHash, InstallationId},
-    model::{Installation, Tier},
+    model::{Installation, StorageTier},
     ports::{Catalog, PortResult, StoreMarks},
 };
 
@@ -19,19 +19,19 @@ const PROOF: usize = 90;
 
 /// How a store relates to an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum StoreStanding {
     /// It carries the installation's mark.
     Ours,
     /// It is empty and has no mark, and the database has no store recorded: it may be marked.
     New,
     /// It has no mark, the database has no store recorded but knows its contents: it is older than marks, and may be marked.
-    Older(Evidence),
+    Older(SampleEvidence),
     /// It carries the installation's mark, but is not the recorded store, which was last at this place.
     Other(String),
     /// It carries the mark of another installation.
     Foreign(InstallationId),
     /// It has no mark, and nothing proves which installation it belongs to.
-    Unmarked(Evidence),
+    Unmarked(SampleEvidence),
     /// It is empty and has no mark, but the database has a store recorded, last at this place.
     Gone(String),
     /// Something else is in the place of its mark.
@@ -40,7 +40,7 @@ pub enum Standing {
     Replaced(InstallationId),
 }
 
-/// A [`Standing`] as a word, for metrics.
+/// A [`StoreStanding`] as a word, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StandingKind {
     /// It is the installation's own, and used.
@@ -86,7 +86,7 @@ impl StandingKind {
     }
 }
 
-impl Standing {
+impl StoreStanding {
     pub const fn kind(&self) -> StandingKind {
         match self {
             Self::Ours => StandingKind::Own,
@@ -106,7 +106,7 @@ impl Standing {
     }
 
     /// What is wrong, and what to do, without a place or an installation.
-    pub fn advice(&self, tier: Tier) -> String {
+    pub fn advice(&self, tier: StorageTier) -> String {
         let (wrong, right) = match self {
             Self::Ours | Self::New | Self::Older(_) => return String::new(),
             Self::Other(_) => ("is not the one that the database knows", "check that its disk or share is mounted"),
@@ -122,7 +122,7 @@ impl Standing {
     }
 
     /// Why it is not used, and what an operator can do.
-    pub fn refusal(&self, tier: Tier, place: &str, of: Installation) -> String {
+    pub fn refusal(&self, tier: StorageTier, place: &str, of: Installation) -> String {
         let id = of.installation_id;
         let adopt = format!("if it is the right one, run `penstock adopt-store --tier {tier}`");
         match self {
@@ -156,16 +156,16 @@ impl Standing {
 
 /// The result of a sample of a store's contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Evidence {
+pub struct SampleEvidence {
     /// Contents in the sample.
     pub sampled: usize,
     /// Sampled contents that the database knows.
     pub known: usize,
 }
 
-impl Evidence {
+impl SampleEvidence {
     /// Samples contents from a few places of the store and asks the database about them.
-    pub(super) async fn gather(store: &dyn StoreMarks, catalog: &dyn Catalog, tier: Tier) -> PortResult<Self> {
+    pub(super) async fn gather(store: &dyn StoreMarks, catalog: &dyn Catalog, tier: StorageTier) -> PortResult<Self> {
         let mut sample = Vec::new();
         for place in 0..PLACES {
             let mut from = [0; 32];
@@ -184,7 +184,7 @@ impl Evidence {
     }
 }
 
-impl fmt::Display for Evidence {
+impl fmt::Display for SampleEvidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the database knows {} of {} contents taken from it as a sample", self.known, self.sampled)
     }
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_store_is_told_by_nearly_all_of_its_contents() {
-        let is_proof = |sampled, known| Evidence { sampled, known }.is_proof();
+        let is_proof = |sampled, known| SampleEvidence { sampled, known }.is_proof();
         assert!(is_proof(1, 1) && is_proof(128, 128) && is_proof(10, 9));
         assert!(!is_proof(0, 0) && !is_proof(128, 0) && !is_proof(10, 8));
     }

@@ -1,4 +1,4 @@
-//! `Doubt`: an instance's doubt about its own findings when much content is missing at once.
+//! `MassLossGuard`: an instance's doubt about its own findings when much content is missing at once.
 //!
 //! Damage is a property of a copy, so the instance that finds it may report it to all others. Absence depends on the
 //! observer: a half-mounted share, or a folder of another day, lacks much at once, and only here. So at most
@@ -21,26 +21,26 @@ const PERIOD: Duration = Duration::from_secs(3600);
 
 /// Contents found missing, and whether there are too many of them.
 #[derive(Debug)]
-pub struct Doubt {
+pub struct MassLossGuard {
     most: usize,
-    found: Mutex<Found>,
+    found: Mutex<MissingContents>,
     held_back: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct MissingContents {
     /// Oldest first; at most as many as may be reported.
     told: VecDeque<(Instant, ContentHash)>,
     doubted_at: Option<Instant>,
 }
 
-impl Doubt {
+impl MassLossGuard {
     pub fn of(most: u32) -> Self {
         Self { most: most as usize, found: Mutex::default(), held_back: AtomicU64::new(0) }
     }
 
     /// Whether a content may be reported as missing.
-    pub(super) fn may_tell(&self, hash: ContentHash, now: Instant) -> bool {
+    pub(super) fn may_report(&self, hash: ContentHash, now: Instant) -> bool {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         while found.told.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= PERIOD) {
             found.told.pop_front();
@@ -82,15 +82,15 @@ mod tests {
 
     #[test]
     fn so_many_are_told_of_within_an_hour_and_again_after_it() {
-        let (doubt, start) = (Doubt::of(2), Instant::now());
+        let (doubt, start) = (MassLossGuard::of(2), Instant::now());
         let name = |n| ContentHash::from_bytes([n; 32]);
-        assert!(doubt.may_tell(name(1), start) && doubt.may_tell(name(2), start + PERIOD / 2));
+        assert!(doubt.may_report(name(1), start) && doubt.may_report(name(2), start + PERIOD / 2));
         assert!(!doubt.is_doubting(start + PERIOD / 2));
-        assert!(!doubt.may_tell(name(3), start + PERIOD / 2));
-        assert!(doubt.may_tell(name(1), start + PERIOD / 2), "a reported content may be reported again");
+        assert!(!doubt.may_report(name(3), start + PERIOD / 2));
+        assert!(doubt.may_report(name(1), start + PERIOD / 2), "a reported content may be reported again");
         assert!(doubt.is_doubting(start + PERIOD) && doubt.held_back() == 1);
-        assert!(doubt.may_tell(name(3), start + PERIOD), "the first one is an hour ago");
-        assert!(!doubt.may_tell(name(4), start + PERIOD));
+        assert!(doubt.may_report(name(3), start + PERIOD), "the first one is an hour ago");
+        assert!(!doubt.may_report(name(4), start + PERIOD));
         assert!(!doubt.is_doubting(start + PERIOD * 3));
     }
 }

@@ -3,23 +3,23 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{CopyFound, Pieces, Verified, Verifier, keep_pace};
+use super::{CopyInspection, Pieces, Verified, Verifier, throttle};
 use crate::{
     content::upload::Writer,
-    flow::token_bucket::Pacer,
+    flow::token_bucket::TokenBucket,
     ids::ContentHash,
-    model::{Finding, StoredContent, Tier, VerificationKind},
+    model::{Finding, StorageTier, StoredContent, VerificationKind},
     ports::{PortError, PortResult},
 };
 
 impl Verifier {
     /// Withholds a damaged content from readers, and repairs it where possible. False when it went to another tier
     /// meanwhile, or appeared again, and has to be verified anew.
-    pub(super) async fn mend(&self, verified: &mut Verified) -> PortResult<bool> {
+    pub(super) async fn repair(&self, verified: &mut Verified) -> PortResult<bool> {
         let content = verified.content;
         let hash = content.content_hash;
         let own = verified.copies.iter().find(|copy| copy.tier == content.tier).copied();
-        let bad: Vec<_> = verified.copies.iter().copied().filter(CopyFound::is_bad).collect();
+        let bad: Vec<_> = verified.copies.iter().copied().filter(CopyInspection::is_bad).collect();
         // An unreadable copy may come back with its disk: the content is not withheld from readers.
         if own.is_some() {
             let what = bad.iter().map(|copy| format!("{} {}", copy.tier, copy.finding)).collect::<Vec<_>>().join(", ");
@@ -29,7 +29,7 @@ impl Verifier {
         }
         if own.is_none_or(|own| own.finding != Finding::Intact) && !self.write_own(verified).await? {
             let was_missing = own.is_some_and(|own| own.finding == Finding::Missing);
-            let has_come = was_missing && matches!(self.stands(&content, content.tier).await, Ok(true));
+            let has_come = was_missing && matches!(self.is_usable(&content, content.tier).await, Ok(true));
             return Ok(!has_come);
         }
         // The other bad copies are no longer needed, unless the content's own tier has changed to one of theirs.
@@ -92,11 +92,11 @@ impl Verifier {
     pub(crate) async fn rewrite_from(
         &self,
         content: &StoredContent,
-        sources: impl IntoIterator<Item = Tier>,
-        to: Tier,
+        sources: impl IntoIterator<Item = StorageTier>,
+        to: StorageTier,
         kind: VerificationKind,
-        pace: Option<&Pacer>,
-    ) -> PortResult<Option<Tier>> {
+        pace: Option<&TokenBucket>,
+    ) -> PortResult<Option<StorageTier>> {
         let mut failed = None;
         for from in sources {
             match self.rewrite(content, from, to, kind, pace).await {
@@ -114,10 +114,10 @@ impl Verifier {
     async fn rewrite(
         &self,
         content: &StoredContent,
-        from: Tier,
-        to: Tier,
+        from: StorageTier,
+        to: StorageTier,
         kind: VerificationKind,
-        pace: Option<&Pacer>,
+        pace: Option<&TokenBucket>,
     ) -> PortResult<bool> {
         let hash = content.content_hash;
         let copy = match self.blobs.open_copy(hash, from).await {
@@ -128,7 +128,7 @@ impl Verifier {
         let mut writer = Writer::start(self.blobs.create_copy(to).await?, &self.io);
         let mut pieces = Pieces::of(copy.size_bytes);
         while let Some((at, length)) = pieces.next() {
-            keep_pace(pace, length).await;
+            throttle(pace, length).await;
             match copy.source.read_at(at, length as usize).await {
                 Ok(part) => writer.write(part).await?,
                 Err(PortError::Corrupt(_) | PortError::NotFound(_)) => return Ok(false),

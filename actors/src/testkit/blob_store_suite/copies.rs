@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Sample;
 use crate::{
-    model::Tier,
+    model::StorageTier,
     ports::{BlobStore, PortError},
 };
 
@@ -14,7 +14,7 @@ pub(super) async fn run(store: &dyn BlobStore) {
     new_content_is_in_the_hot_tier_alone(store).await;
     a_copy_that_is_made_anew_takes_the_place_of_the_old_one(store).await;
     a_removed_copy_is_gone(store).await;
-    assert_eq!(store.tiers().first(), Some(&Tier::Hot));
+    assert_eq!(store.tiers().first(), Some(&StorageTier::Hot));
     for tier in store.tiers().into_iter().skip(1) {
         content_moves_there_and_back_under_its_readers(store, tier).await;
         a_content_is_read_from_what_is_left_of_it(store, tier).await;
@@ -28,7 +28,7 @@ impl Sample {
     ///
     /// # Errors
     /// The store's own.
-    pub async fn copy_to(&self, store: &dyn BlobStore, tier: Tier) -> Result<(), PortError> {
+    pub async fn copy_to(&self, store: &dyn BlobStore, tier: StorageTier) -> Result<(), PortError> {
         let mut sink = store.create_copy(tier).await?;
         for start in (0..self.bytes.len()).step_by(1 << 20) {
             sink.write(self.bytes.slice(start..self.bytes.len().min(start + (1 << 20)))).await?;
@@ -48,7 +48,7 @@ impl Sample {
 }
 
 /// The tiers that have a copy, and whether readers were switched to another one.
-async fn copies(store: &dyn BlobStore, sample: &Sample) -> Vec<(Tier, bool)> {
+async fn copies(store: &dyn BlobStore, sample: &Sample) -> Vec<(StorageTier, bool)> {
     let mut copies = Vec::new();
     for tier in store.tiers() {
         if let Some(copy) = store.open_copy(sample.hash, tier).await.expect("looked") {
@@ -56,7 +56,7 @@ async fn copies(store: &dyn BlobStore, sample: &Sample) -> Vec<(Tier, bool)> {
             assert_eq!(copy.size_bytes, sample.bytes.len() as u64);
             let bytes = copy.source.read_at(0, sample.bytes.len()).await.expect("read");
             assert_eq!(bytes, sample.bytes, "{tier}");
-            copies.push((tier, copy.is_left));
+            copies.push((tier, copy.is_demoted));
         }
     }
     copies
@@ -66,73 +66,73 @@ async fn new_content_is_in_the_hot_tier_alone(store: &dyn BlobStore) {
     let sample = Sample::of(1000);
     assert_eq!(copies(store, &sample).await, []);
     sample.store(store).await.expect("stored");
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false)]);
+    assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, false)]);
 }
 
 async fn a_copy_that_is_made_anew_takes_the_place_of_the_old_one(store: &dyn BlobStore) {
     let sample = Sample::of(3_000_000);
     sample.store(store).await.expect("stored");
     let open = store.open(sample.hash).await.expect("opened").source;
-    sample.copy_to(store, Tier::Hot).await.expect("copied");
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false)]);
+    sample.copy_to(store, StorageTier::Hot).await.expect("copied");
+    assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, false)]);
     assert_eq!(open.read_at(7, 2_000_000).await.expect("read"), sample.bytes[7..2_000_007]);
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
 async fn a_removed_copy_is_gone(store: &dyn BlobStore) {
     let sample = Sample::of(1000);
-    store.remove_copy(sample.hash, Tier::Hot).await.expect("removing an absent copy succeeds");
+    store.remove_copy(sample.hash, StorageTier::Hot).await.expect("removing an absent copy succeeds");
     sample.store(store).await.expect("stored");
-    store.remove_copy(sample.hash, Tier::Hot).await.expect("removed");
+    store.remove_copy(sample.hash, StorageTier::Hot).await.expect("removed");
     assert_eq!(copies(store, &sample).await, []);
     assert!(!store.exists(sample.hash).await.expect("looked"));
     assert!(matches!(store.open(sample.hash).await, Err(PortError::NotFound(_))));
     assert!(matches!(store.restore(sample.hash).await, Err(PortError::NotFound(_))));
-    assert!(!store.leave_copy(sample.hash, Tier::Hot).await.expect("nothing to leave"));
+    assert!(!store.demote_copy(sample.hash, StorageTier::Hot).await.expect("nothing to leave"));
     sample.store(store).await.expect("stored anew");
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
-async fn content_moves_there_and_back_under_its_readers(store: &dyn BlobStore, tier: Tier) {
+async fn content_moves_there_and_back_under_its_readers(store: &dyn BlobStore, tier: StorageTier) {
     let sample = Sample::of(3_000_000);
     sample.store(store).await.expect("stored");
     let open = store.open(sample.hash).await.expect("opened").source;
     let read = async |source: &dyn crate::ports::BlobSource| source.read_at(5, 2_500_000).await.expect("read");
 
     sample.copy_to(store, tier).await.expect("copied");
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, false)]);
-    assert!(store.leave_copy(sample.hash, Tier::Hot).await.expect("left"));
-    assert!(!store.leave_copy(sample.hash, Tier::Hot).await.expect("left before"));
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, true), (tier, false)]);
+    assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, false), (tier, false)]);
+    assert!(store.demote_copy(sample.hash, StorageTier::Hot).await.expect("left"));
+    assert!(!store.demote_copy(sample.hash, StorageTier::Hot).await.expect("left before"));
+    assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, true), (tier, false)]);
     assert_eq!(read(&*open).await, sample.bytes[5..2_500_005]);
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
-    store.remove_copy(sample.hash, Tier::Hot).await.expect("removed");
+    store.remove_copy(sample.hash, StorageTier::Hot).await.expect("removed");
     assert_eq!(copies(store, &sample).await, [(tier, false)]);
     assert_eq!(read(&*open).await, sample.bytes[5..2_500_005]);
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 
     // And back again, over an old mark.
-    sample.copy_to(store, Tier::Hot).await.expect("copied");
-    assert!(store.leave_copy(sample.hash, tier).await.expect("left"));
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, true)]);
+    sample.copy_to(store, StorageTier::Hot).await.expect("copied");
+    assert!(store.demote_copy(sample.hash, tier).await.expect("left"));
+    assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, false), (tier, true)]);
     sample.copy_to(store, tier).await.expect("copied");
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, false)], "a new copy is in use");
+    assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, false), (tier, false)], "a new copy is in use");
     store.remove_copy(sample.hash, tier).await.expect("removed");
     assert_eq!(read(&*open).await, sample.bytes[5..2_500_005]);
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
 /// A copy that readers were switched away from still serves when the other one is gone.
-async fn a_content_is_read_from_what_is_left_of_it(store: &dyn BlobStore, tier: Tier) {
+async fn a_content_is_read_from_what_is_left_of_it(store: &dyn BlobStore, tier: StorageTier) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
     sample.copy_to(store, tier).await.expect("copied");
-    store.remove_copy(sample.hash, Tier::Hot).await.expect("removed");
+    store.remove_copy(sample.hash, StorageTier::Hot).await.expect("removed");
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
     assert!(store.exists(sample.hash).await.expect("looked"));
 }
 
-async fn content_of_this_tier_that_comes_again_is_not_stored_twice(store: &dyn BlobStore, tier: Tier) {
+async fn content_of_this_tier_that_comes_again_is_not_stored_twice(store: &dyn BlobStore, tier: StorageTier) {
     let sample = Sample::of(1000);
     sample.copy_to(store, tier).await.expect("copied");
     sample.store(store).await.expect("stored before");
@@ -142,16 +142,16 @@ async fn content_of_this_tier_that_comes_again_is_not_stored_twice(store: &dyn B
     sink.write(sample.bytes.clone()).await.expect("written");
     sink.replace();
     sink.commit(sample.hash, &sample.leaves).await.expect("committed");
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, false)]);
-    store.remove_copy(sample.hash, Tier::Hot).await.expect("removed");
+    assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, false), (tier, false)]);
+    store.remove_copy(sample.hash, StorageTier::Hot).await.expect("removed");
     // Or the existing copy is about to be removed.
-    assert!(store.leave_copy(sample.hash, tier).await.expect("left"));
+    assert!(store.demote_copy(sample.hash, tier).await.expect("left"));
     sample.store(store).await.expect("stored");
-    assert_eq!(copies(store, &sample).await, [(Tier::Hot, false), (tier, true)]);
+    assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, false), (tier, true)]);
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
-async fn content_in_this_tier_is_one_content(store: &dyn BlobStore, tier: Tier) {
+async fn content_in_this_tier_is_one_content(store: &dyn BlobStore, tier: StorageTier) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
     sample.copy_to(store, tier).await.expect("copied");

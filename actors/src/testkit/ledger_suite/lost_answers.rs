@@ -9,7 +9,7 @@ use crate::{
     ports::{Refill, RefillRequest},
     testkit::{
         asked,
-        lost_statements::{Standing, Subject, no_credit_is_stranded_or_charged},
+        lost_statements::{HourUsage, Subject, no_credit_is_stranded_or_charged},
     },
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn run(store: &Store) {
         let look = async || {
             let [hour, ..] = scene.windows().await;
             scene.assert_audited().await;
-            Standing { used: hour.used, reserved: hour.reserved }
+            HourUsage { used: hour.used, reserved: hour.reserved }
         };
         Box::pin(no_credit_is_stranded_or_charged(&**store, subject, look, seed, STEPS)).await;
     }

@@ -115,7 +115,7 @@ async fn a_policy_comes_back_as_it_was_put(store: &Store) {
     };
     let sparse = QuotaPolicy { bytes_per_day: Some(5), policy_name: full.policy_name.clone(), ..Default::default() };
     for (policy, is_new) in [(&full, true), (&sparse, false), (&full, false)] {
-        assert_eq!(store.put_policy(policy, scene.now).await.expect("put"), is_new);
+        assert_eq!(store.put_quota_policy(policy, scene.now).await.expect("put"), is_new);
         let all = store.policies().await.expect("policies");
         assert!(all.is_sorted_by(|a, b| a.policy_name < b.policy_name));
         assert_eq!(all.iter().find(|one| one.policy_name == policy.policy_name), Some(policy));

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ids::NodeId,
     model::{Credit, LostLease, NodeEpoch, Outcome, UsageRow, WindowKind},
-    ports::{PortError, Pulse, Standing},
+    ports::{EpochStanding, PortError, Pulse},
 };
 
 pub(super) async fn run(store: &Store) {
@@ -221,7 +221,7 @@ async fn an_epoch_ends_when_both_clocks_say_so(store: &Store) {
         pulses.into_iter().find(|pulse| pulse.life == node)
     };
     let alive = seen().await.expect("it lives");
-    assert_eq!(alive, Pulse { life: node, beats: 1, lease: Some(TTL) });
+    assert_eq!(alive, Pulse { life: node, heartbeats: 1, lease: Some(TTL) });
     let by = reclaimer(store).await;
     let takes = async |silent: &[Pulse]| {
         store.reclaim(by, silent, LostLease::Charge, scene.now, 100).await.expect("answered").leases
@@ -229,7 +229,7 @@ async fn an_epoch_ends_when_both_clocks_say_so(store: &Store) {
     assert_eq!(takes(&[alive]).await, 0, "by the ledger's clock its time is not over");
     scene.dies(node).await;
     let late = seen().await.expect("nobody has fenced it");
-    assert_eq!((late.beats, late.lease), (2, Some(Duration::ZERO)));
+    assert_eq!((late.heartbeats, late.lease), (2, Some(Duration::ZERO)));
     assert_eq!(takes(&[]).await, 0, "nobody has seen it silent: the ledger's clock may have leapt");
     assert_eq!(takes(&[alive]).await, 0, "it has sent a heartbeat since");
     assert!(seen().await.is_some());
@@ -262,13 +262,13 @@ async fn the_latest_epoch_of_a_node_is_known_with_its_heartbeats(store: &Store) 
     assert_eq!(standing(NodeEpoch { node: NodeId::random(), epoch: 1 }).await, None);
     let node = scene.node().await;
     store.heartbeat(node, TTL).await.expect("alive");
-    assert_eq!(standing(node).await, Some(Standing { epoch: 1, beats: 2, alive: true }));
+    assert_eq!(standing(node).await, Some(EpochStanding { epoch: 1, heartbeats: 2, alive: true }));
     let later = scene.restarted(node).await;
-    assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: true }));
+    assert_eq!(standing(node).await, Some(EpochStanding { epoch: 2, heartbeats: 1, alive: true }));
     store.declare_dead(later).await.expect("declared");
-    assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: false }));
+    assert_eq!(standing(node).await, Some(EpochStanding { epoch: 2, heartbeats: 1, alive: false }));
     reclaim(store, LostLease::Release, scene.now, 100).await;
-    assert_eq!(standing(node).await, Some(Standing { epoch: 2, beats: 1, alive: false }));
+    assert_eq!(standing(node).await, Some(EpochStanding { epoch: 2, heartbeats: 1, alive: false }));
 }
 
 async fn reclaiming_is_bounded_and_says_whether_more_is_left(store: &Store) {

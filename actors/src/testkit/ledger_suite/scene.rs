@@ -99,7 +99,7 @@ impl Scene {
             ApiKey { key_id: KeyId::next(), producer_id: producer, role: Role::Producer, secret_hash: random_bytes() };
         let new = NewProducer { name: "suite".into(), key, created_at: now };
         store.create_producer(&new).await.expect("a producer");
-        store.put_policy(&policy, now).await.expect("a policy");
+        store.put_quota_policy(&policy, now).await.expect("a policy");
         let mut scene = Self {
             store: Arc::clone(store),
             producer,

@@ -11,14 +11,14 @@ use crate::{
 };
 
 pub(super) async fn run(store: &Store) {
-    a_history_goes_on_until_another_is_begun_and_of_many_who_begin_one_each_has_the_same(store).await;
+    a_timeline_lasts_until_another_begins_and_all_who_begin_one_get_the_same(store).await;
     what_was_leased_in_a_history_that_ended_is_released(store).await;
     usage_that_was_set_aside_is_kept_once_and_in_no_window(store).await;
 }
 
 const NOTHING: Credit = Credit::ZERO;
 
-async fn a_history_goes_on_until_another_is_begun_and_of_many_who_begin_one_each_has_the_same(store: &Store) {
+async fn a_timeline_lasts_until_another_begins_and_all_who_begin_one_get_the_same(store: &Store) {
     let first = store.timeline().await.expect("answered");
     assert!(!first.moved, "this database was not restored");
     assert_eq!(store.timeline().await.expect("answered"), first);

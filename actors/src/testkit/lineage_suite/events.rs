@@ -24,8 +24,8 @@ async fn events_of(store: &Store, key: NodeKey) -> u64 {
 async fn an_event_is_new_once_and_known_ever_after(store: &Store) {
     let scene = Scene::new();
     let event = scene.run("COMPLETE", 0, Uuid::new_v4(), "load", &["a"], &["b"]);
-    assert_eq!(ingest(store, std::slice::from_ref(&event)).await, [Kept::New]);
-    assert_eq!(ingest(store, std::slice::from_ref(&event)).await, [Kept::Known]);
+    assert_eq!(ingest(store, std::slice::from_ref(&event)).await, [EventOutcome::New]);
+    assert_eq!(ingest(store, std::slice::from_ref(&event)).await, [EventOutcome::Known]);
     for name in [scene.job("load"), scene.dataset("a"), scene.dataset("b")] {
         assert_eq!(events_of(store, name.key()).await, 1, "{name}");
     }
@@ -41,7 +41,7 @@ async fn an_event_twice_in_a_batch_counts_once(store: &Store) {
     let (start, end) =
         (scene.run("START", 0, run, "load", &["a"], &[]), scene.run("COMPLETE", 1, run, "load", &["a"], &[]));
     let kept = ingest(store, &[start.clone(), end.clone(), start, end]).await;
-    assert_eq!(kept, [Kept::New, Kept::New, Kept::Known, Kept::Known]);
+    assert_eq!(kept, [EventOutcome::New, EventOutcome::New, EventOutcome::Known, EventOutcome::Known]);
     assert_eq!(events_of(store, scene.job("load").key()).await, 2);
 }
 
@@ -54,7 +54,7 @@ async fn a_known_event_beside_a_new_one_changes_nothing(store: &Store) {
     let known = scene.run("START", 0, Uuid::new_v4(), "load", &["a"], &["b"]);
     ingest(store, std::slice::from_ref(&known)).await;
     let new = scene.run("START", 1, Uuid::new_v4(), "load", &["c"], &["b"]);
-    assert_eq!(ingest(store, &[known, new]).await, [Kept::Known, Kept::New]);
+    assert_eq!(ingest(store, &[known, new]).await, [EventOutcome::Known, EventOutcome::New]);
     for (name, events) in
         [(scene.job("load"), 2), (scene.dataset("a"), 1), (scene.dataset("b"), 2), (scene.dataset("c"), 1)]
     {
@@ -102,11 +102,11 @@ async fn a_job_event_and_a_dataset_event_are_kept(store: &Store) {
         "dataset": { "namespace": scene.namespace, "name": "alone" },
     });
     let events = [scene.event(EventKind::Job, &job), scene.event(EventKind::Dataset, &dataset)];
-    assert_eq!(ingest(store, &events).await, [Kept::New, Kept::New]);
+    assert_eq!(ingest(store, &events).await, [EventOutcome::New, EventOutcome::New]);
     let job = store.node(scene.job("design").key()).await.expect("an answer").expect("the job");
     assert_eq!((names(&job.sources), names(&job.targets), job.runs.len()), (vec!["a".into()], vec!["b".into()], 0));
     assert!(store.node(scene.dataset("alone").key()).await.expect("an answer").is_some());
-    assert_eq!(ingest(store, &events).await, [Kept::Known, Kept::Known]);
+    assert_eq!(ingest(store, &events).await, [EventOutcome::Known, EventOutcome::Known]);
 }
 
 async fn facets_of_several_events_come_together(store: &Store) {
@@ -146,7 +146,7 @@ async fn numbers_in_facets_keep_their_text(store: &Store) {
         value["inputs"][0]["facets"] = json!({
             "rows": { "_producer": "urn:me:x", "_schemaURL": "urn:me:y", "is": is, "also": { "$number 1e7": null } },
         });
-        assert_eq!(ingest(store, &[scene.event(EventKind::Run, &value)]).await, [Kept::New]);
+        assert_eq!(ingest(store, &[scene.event(EventKind::Run, &value)]).await, [EventOutcome::New]);
         let node = store.node(scene.dataset("a").key()).await.expect("an answer").expect("the dataset");
         let shown = node.facets.shown();
         assert_eq!(shown["rows"]["is"].to_string(), *number);
@@ -188,8 +188,8 @@ async fn a_batch_may_span_days(store: &Store) {
     const DAY: i64 = 86_400;
     let events =
         [-5 * DAY, 0, -2 * DAY, -5 * DAY + 1].map(|at| scene.run("START", at, Uuid::new_v4(), "load", &[], &[]));
-    assert_eq!(ingest(store, &events).await, [Kept::New; 4]);
-    assert_eq!(ingest(store, &events).await, [Kept::Known; 4]);
+    assert_eq!(ingest(store, &events).await, [EventOutcome::New; 4]);
+    assert_eq!(ingest(store, &events).await, [EventOutcome::Known; 4]);
     let job = store.node(scene.job("load").key()).await.expect("an answer").expect("the job");
     assert_eq!((job.node.first_seen, job.node.last_seen), (at(scene.base, -5 * DAY), scene.base));
     let runs: Vec<_> = job.runs.iter().map(|run| run.first_seen).collect();

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::{
-    model::{Direction, Graph, Walk},
+    model::{Direction, Graph, GraphWalk},
     ports::Tag,
 };
 
@@ -20,11 +20,11 @@ pub(super) async fn run(store: &Store) {
     growth_is_told_and_stands_in_the_log(store).await;
 }
 
-fn walk(root: &NodeName, direction: Direction, depth: u32) -> Walk {
-    Walk { root: root.key(), direction, depth, nodes: 5000, edges: 20_000, budget: Duration::from_secs(60) }
+fn walk(root: &NodeName, direction: Direction, depth: u32) -> GraphWalk {
+    GraphWalk { root: root.key(), direction, depth, nodes: 5000, edges: 20_000, budget: Duration::from_secs(60) }
 }
 
-async fn graph(store: &Store, walk: &Walk) -> Arc<Graph> {
+async fn graph(store: &Store, walk: &GraphWalk) -> Arc<Graph> {
     store.graph(walk).await.expect("an answer").expect("the root is known")
 }
 
@@ -104,16 +104,16 @@ async fn cycles_end_and_are_shown(store: &Store) {
 async fn a_bound_that_cuts_is_told(store: &Store) {
     let scene = chain(store, 10).await;
     let all = walk(&scene.dataset("d0"), Direction::Down, 20);
-    let whole = graph(store, &Walk { nodes: 21, edges: 20, ..all }).await;
+    let whole = graph(store, &GraphWalk { nodes: 21, edges: 20, ..all }).await;
     assert_eq!(
         (whole.nodes.len(), whole.edges.len(), whole.truncated),
         (21, 20, false),
         "bounds that fit exactly cut nothing off"
     );
-    let cut = graph(store, &Walk { nodes: 5, ..all }).await;
+    let cut = graph(store, &GraphWalk { nodes: 5, ..all }).await;
     assert_eq!(found(&cut), pairs(&[("d0", 0), ("d1", 2), ("d2", 4), ("j0", 1), ("j1", 3)]));
     assert_eq!((cut.edges.len(), cut.truncated), (4, true));
-    let cut = graph(store, &Walk { edges: 6, ..all }).await;
+    let cut = graph(store, &GraphWalk { edges: 6, ..all }).await;
     assert_eq!((cut.edges.len(), cut.truncated), (6, true));
 }
 
@@ -125,7 +125,7 @@ async fn a_node_with_many_edges_is_read_as_far_as_the_bound(store: &Store) {
     let all = walk(&scene.dataset("in"), Direction::Both, 10);
     let whole = graph(store, &all).await;
     assert_eq!((whole.nodes.len(), whole.edges.len(), whole.truncated), (302, 301, false));
-    let cut = graph(store, &Walk { nodes: 100, edges: 50, ..all }).await;
+    let cut = graph(store, &GraphWalk { nodes: 100, edges: 50, ..all }).await;
     assert!(
         cut.truncated && cut.nodes.len() <= 100 && cut.edges.len() == 50,
         "{} {}",
@@ -138,7 +138,7 @@ async fn a_node_with_many_edges_is_read_as_far_as_the_bound(store: &Store) {
 
 async fn a_budget_that_is_over_cuts_and_is_told(store: &Store) {
     let scene = chain(store, 8).await;
-    let none = Walk { budget: Duration::ZERO, ..walk(&scene.dataset("d0"), Direction::Down, 16) };
+    let none = GraphWalk { budget: Duration::ZERO, ..walk(&scene.dataset("d0"), Direction::Down, 16) };
     let graph = graph(store, &none).await;
     assert!(graph.truncated && graph.late && graph.nodes.len() < 17, "{}", graph.nodes.len());
     assert_eq!(graph.nodes[0].node.name, scene.dataset("d0"));

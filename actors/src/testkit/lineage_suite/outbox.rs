@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ids::{ContentHash, KeyId, NodeId, ProducerId, ReceiptId, UsageId, VersionId},
     model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, NodeEpoch, Outcome, ReceiptStatus, Role, UsageRow},
-    ports::{NewReceipt, OutboxEntry, SettleBatch, Told},
+    ports::{NewReceipt, OutboxEntry, OutboxKind, SettleBatch},
 };
 
 const TTL: Duration = Duration::from_secs(3600);
@@ -23,7 +23,7 @@ async fn emptied(store: &Store) {
         if entries.is_empty() {
             return;
         }
-        store.told(&ids(&entries)).await.expect("told");
+        store.mark_emitted(&ids(&entries)).await.expect("told");
     }
 }
 
@@ -31,7 +31,7 @@ fn ids(entries: &[OutboxEntry]) -> Vec<i64> {
     entries.iter().map(|entry| entry.id).collect()
 }
 
-fn kinds(entries: &[OutboxEntry]) -> Vec<Told> {
+fn kinds(entries: &[OutboxEntry]) -> Vec<OutboxKind> {
     entries.iter().map(|entry| entry.told).collect()
 }
 
@@ -80,7 +80,7 @@ async fn receipt(store: &Store, version_id: VersionId) -> ReceiptId {
 }
 
 async fn nothing_is_told_unless_it_is_wanted(store: &Store) {
-    store.set_telling(false).await.expect("set");
+    store.set_emission(false).await.expect("set");
     emptied(store).await;
     let (content, producer) = stored(store).await;
     let asset = asset(store, content, producer).await;
@@ -89,13 +89,13 @@ async fn nothing_is_told_unless_it_is_wanted(store: &Store) {
 }
 
 async fn uploads_assets_and_receipts_are_told_once(store: &Store) {
-    store.set_telling(true).await.expect("set");
+    store.set_emission(true).await.expect("set");
     emptied(store).await;
     let (content, producer) = stored(store).await;
     let asset = asset(store, content, producer).await;
     let receipt = receipt(store, asset.version_id).await;
     let entries = store.claim(10, TTL).await.expect("an answer");
-    assert_eq!(kinds(&entries), [Told::Upload, Told::Asset, Told::Receipt]);
+    assert_eq!(kinds(&entries), [OutboxKind::Upload, OutboxKind::Asset, OutboxKind::Receipt]);
     let [upload, made, sold] = entries.as_slice() else { unreachable!("three kinds") };
     assert_eq!(upload.detail, json!({ "content": content, "size": 7, "mediaType": "text/plain" }));
     assert_eq!((&made.detail["content"], &made.detail["name"]), (&json!(content), &json!("Tide \"tables\"")));
@@ -103,13 +103,13 @@ async fn uploads_assets_and_receipts_are_told_once(store: &Store) {
     let id = |value: &Value| Uuid::try_parse(value.as_str().expect("a text")).expect("a UUID");
     assert_eq!(id(&made.detail["version"]), asset.version_id.as_uuid());
     assert_eq!((id(&sold.detail["receipt"]), &sold.detail["tier"]), (receipt.as_uuid(), &json!("unlimited")));
-    store.told(&ids(&entries)).await.expect("told");
-    store.told(&ids(&entries)).await.expect("told again");
+    store.mark_emitted(&ids(&entries)).await.expect("told");
+    store.mark_emitted(&ids(&entries)).await.expect("told again");
     assert_eq!(store.claim(10, TTL).await.expect("an answer"), []);
 }
 
 async fn a_batch_of_usage_is_told_as_one(store: &Store) {
-    store.set_telling(true).await.expect("set");
+    store.set_emission(true).await.expect("set");
     let mut paid = Vec::new();
     for _ in 0..2 {
         let (content, producer) = stored(store).await;
@@ -138,7 +138,7 @@ async fn a_batch_of_usage_is_told_as_one(store: &Store) {
         assert_eq!(store.settle(&batch).await.expect("settled").inserted, inserted);
     }
     let entries = store.claim(10, TTL).await.expect("an answer");
-    assert_eq!(kinds(&entries), [Told::Streams], "one for the batch, and none for its repetition");
+    assert_eq!(kinds(&entries), [OutboxKind::Streams], "one for the batch, and none for its repetition");
     assert_eq!(entries[0].happened_at, at(base, 16));
     let mut told = entries[0].detail.as_array().expect("a list").clone();
     let mut expected: Vec<Value> = (0..2)
@@ -153,11 +153,11 @@ async fn a_batch_of_usage_is_told_as_one(store: &Store) {
     told.sort_by_key(|entry| entry["content"].to_string());
     expected.sort_by_key(|entry| entry["content"].to_string());
     assert_eq!(told, expected);
-    store.told(&ids(&entries)).await.expect("told");
+    store.mark_emitted(&ids(&entries)).await.expect("told");
 }
 
 async fn what_is_claimed_is_nobody_elses_until_its_time_is_over(store: &Store) {
-    store.set_telling(true).await.expect("set");
+    store.set_emission(true).await.expect("set");
     emptied(store).await;
     for _ in 0..5 {
         stored(store).await;
@@ -168,12 +168,12 @@ async fn what_is_claimed_is_nobody_elses_until_its_time_is_over(store: &Store) {
     assert!(first[1].id < second[0].id && second.is_sorted_by_key(|entry| entry.id));
     // The second claim has run out at once: a claimer that died leaves the entries to the others.
     assert_eq!(store.claim(10, TTL).await.expect("an answer"), second);
-    store.told(&ids(&first)).await.expect("told");
-    store.told(&ids(&second)).await.expect("told");
+    store.mark_emitted(&ids(&first)).await.expect("told");
+    store.mark_emitted(&ids(&second)).await.expect("told");
 }
 
 async fn old_entries_are_pruned(store: &Store) {
-    store.set_telling(true).await.expect("set");
+    store.set_emission(true).await.expect("set");
     emptied(store).await;
     for _ in 0..3 {
         stored(store).await;
@@ -181,5 +181,5 @@ async fn old_entries_are_pruned(store: &Store) {
     assert_eq!(store.prune_outbox(at(now(), -60), 10).await.expect("an answer"), 0);
     assert_eq!(store.prune_outbox(at(now(), 60), 2).await.expect("an answer"), 2);
     assert_eq!(store.prune_outbox(at(now(), 60), 2).await.expect("an answer"), 1);
-    store.set_telling(false).await.expect("set");
+    store.set_emission(false).await.expect("set");
 }

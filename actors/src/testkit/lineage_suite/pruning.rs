@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     lineage::event::day_of,
-    model::{Direction, NamespaceKey, Walk},
+    model::{Direction, GraphWalk, NamespaceKey},
     ports::{PortError, PortResult},
 };
 
@@ -75,7 +75,7 @@ fn events(scene: &Scene, count: i64) -> Vec<LineageEvent> {
 }
 
 /// Which of these are kept, found out by sending them again.
-async fn kept(store: &Store, events: &[LineageEvent]) -> Vec<Kept> {
+async fn kept(store: &Store, events: &[LineageEvent]) -> Vec<EventOutcome> {
     ingest(store, events).await
 }
 
@@ -88,17 +88,17 @@ async fn a_namespace_keeps_its_newest_events(store: &Store) {
     let window = store.window(20).await.expect("an answer");
     assert_eq!(window.events, before + 50);
     assert!(window.excess >= 30 && window.oldest_day <= Some(day_of(scene.base)));
-    let crowded = store.crowded(20, 1000).await.expect("an answer");
-    assert!(crowded.is_sorted_by(|one, other| one.1 >= other.1));
-    assert_eq!(crowded.iter().find(|(key, _)| *key == namespace).map(|(_, excess)| *excess), Some(30));
+    let oversized_namespaces = store.oversized_namespaces(20, 1000).await.expect("an answer");
+    assert!(oversized_namespaces.is_sorted_by(|one, other| one.1 >= other.1));
+    assert_eq!(oversized_namespaces.iter().find(|(key, _)| *key == namespace).map(|(_, excess)| *excess), Some(30));
     let token = leased(store).await;
     for (asked, gone) in [(20, 20), (10, 10)] {
         assert_eq!(store.trim(token, namespace, asked).await.expect("held"), gone);
     }
-    assert!(store.crowded(20, 1000).await.expect("an answer").iter().all(|(key, _)| *key != namespace));
+    assert!(store.oversized_namespaces(20, 1000).await.expect("an answer").iter().all(|(key, _)| *key != namespace));
     assert_eq!(store.window(0).await.expect("an answer").events, before + 20);
     let again = kept(store, &events).await;
-    assert_eq!((&again[..30], &again[30..]), (&[Kept::Left; 30][..], &[Kept::Known; 20][..]));
+    assert_eq!((&again[..30], &again[30..]), (&[EventOutcome::Left; 30][..], &[EventOutcome::Known; 20][..]));
     assert_eq!(store.trim(token, namespace, 100).await.expect("held"), 20, "all that are left");
     release(store, token).await;
     let node = store.node(scene.job("load").key()).await.expect("an answer").expect("the job");
@@ -116,12 +116,12 @@ async fn what_has_left_is_not_counted_again(store: &Store) {
     assert_eq!(store.trim(token, NamespaceKey::of(&scene.namespace), 4).await.expect("held"), 4);
     release(store, token).await;
     let again = kept(store, &events).await;
-    assert_eq!((&again[..4], &again[4..]), (&[Kept::Left; 4][..], &[Kept::Known; 6][..]));
+    assert_eq!((&again[..4], &again[4..]), (&[EventOutcome::Left; 4][..], &[EventOutcome::Known; 6][..]));
     let late = scene.run("START", -1, Uuid::new_v4(), "late", &[], &[]);
-    assert_eq!(ingest(store, &[late]).await, [Kept::Left], "an event that comes too late is not taken");
+    assert_eq!(ingest(store, &[late]).await, [EventOutcome::Left], "an event that comes too late is not taken");
     assert_eq!(store.node(scene.job("late").key()).await.expect("an answer"), None);
     let fresh = scene.run("START", 1, Uuid::new_v4(), "load", &[], &[]);
-    assert_eq!(ingest(store, &[fresh]).await, [Kept::New]);
+    assert_eq!(ingest(store, &[fresh]).await, [EventOutcome::New]);
     let node = store.node(scene.job("load").key()).await.expect("an answer").expect("the job");
     assert_eq!(node.node.events, 11);
 }
@@ -183,8 +183,8 @@ async fn old_days_leave_and_the_graph_stays(store: &Store) {
     release(store, token).await;
     let run = async |event: &LineageEvent| store.run(event.run.expect("a run")).await.expect("an answer").is_some();
     assert_eq!((run(&old[3]).await, run(&old[4]).await, run(&fresh).await), (false, true, true));
-    assert_eq!(kept(store, &[old[4].clone(), fresh]).await, [Kept::Known; 2]);
-    let walk = Walk {
+    assert_eq!(kept(store, &[old[4].clone(), fresh]).await, [EventOutcome::Known; 2]);
+    let walk = GraphWalk {
         root: scene.dataset("in").key(),
         direction: Direction::Down,
         depth: 1,
@@ -229,7 +229,7 @@ async fn what_nothing_refers_to_goes(store: &Store) {
     assert_eq!(store.prune_namespaces(token, cut, 1000).await.expect("held"), 0);
     release(store, token).await;
     let again = empty.run("COMPLETE", 600 * DAY, Uuid::new_v4(), "only", &[], &[]);
-    assert_eq!(ingest(store, &[again]).await, [Kept::New], "it may come back");
+    assert_eq!(ingest(store, &[again]).await, [EventOutcome::New], "it may come back");
 }
 
 async fn the_days_ahead_can_be_prepared(store: &Store) {

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     ids::RunId,
-    model::{Direction, Facets, LineageNode, NodeKey, RunSummary, Walk},
+    model::{Direction, Facets, GraphWalk, LineageNode, NodeKey, RunSummary},
 };
 
 pub(super) const SEEDS: [u64; 3] = [7, 1234, 987_654_321];
 
 /// All answers about a node, without the ids and namespaces in which two worlds differ.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct NodeSnapshot {
     node: LineageNode,
     facets: Vec<(String, Value)>,
     edges: Vec<(String, i64, i64, u64)>,
@@ -57,7 +57,7 @@ pub(super) async fn neither_order_nor_repetition_nor_batches_change_what_comes_o
         let mut rest = events.as_slice();
         while !rest.is_empty() {
             let (batch, later) = rest.split_at((1 + dice.roll(25)).min(rest.len()));
-            new += ingest(store, batch).await.iter().filter(|kept| **kept == Kept::New).count();
+            new += ingest(store, batch).await.iter().filter(|kept| **kept == EventOutcome::New).count();
             rest = later;
         }
         assert_eq!(new, distinct.len());
@@ -88,7 +88,7 @@ fn event(scene: &Scene, world: usize, runs: &[[Uuid; 2]], rolls: &[usize]) -> Li
     scene.event(EventKind::Run, &value)
 }
 
-async fn seen(store: &Store, scene: &Scene) -> BTreeMap<String, Seen> {
+async fn seen(store: &Store, scene: &Scene) -> BTreeMap<String, NodeSnapshot> {
     let mut world = BTreeMap::new();
     let names =
         (0..5).map(|number| scene.dataset(&format!("d{number}"))).chain((0..3).map(|n| scene.job(&format!("job{n}"))));
@@ -100,7 +100,7 @@ async fn seen(store: &Store, scene: &Scene) -> BTreeMap<String, Seen> {
         let mut node = detail.node;
         node.name.namespace.clear();
         let (facets, edges) = (shown(&detail.facets), edges(store, scene, name.key()).await);
-        world.insert(name.name, Seen { node, facets, edges, runs });
+        world.insert(name.name, NodeSnapshot { node, facets, edges, runs });
     }
     world
 }
@@ -110,8 +110,14 @@ fn shown(facets: &Facets) -> Vec<(String, Value)> {
 }
 
 async fn edges(store: &Store, scene: &Scene, root: NodeKey) -> Vec<(String, i64, i64, u64)> {
-    let walk =
-        Walk { root, direction: Direction::Down, depth: 1, nodes: 100, edges: 100, budget: Duration::from_secs(60) };
+    let walk = GraphWalk {
+        root,
+        direction: Direction::Down,
+        depth: 1,
+        nodes: 100,
+        edges: 100,
+        budget: Duration::from_secs(60),
+    };
     let graph = store.graph(&walk).await.expect("an answer").expect("the root");
     let name = |key: NodeKey| {
         let of = graph.nodes.iter().find(|node| node.node.name.key() == key).expect("both ends are there");

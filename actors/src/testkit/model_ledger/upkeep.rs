@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Life, ModelLedger};
+use super::{ModelEpoch, ModelLedger};
 use crate::{
     ids::{ReceiptId, TimelineId, UsageId},
     model::{Credit, NewTimeline, Timeline},
     ports::{
-        AuditPage, Change, ChangeMark, ChangePage, Changes, Compared, PortResult, SetAside, Tag, Timelines, Unheld,
-        Upkeep,
+        AuditPage, Change, ChangeMark, ChangePage, Changes, CheckedBody, PortResult, SetAside, Tag, Timelines,
+        UnknownLeases, Upkeep,
     },
 };
 
@@ -29,7 +29,7 @@ impl Timelines for ModelLedger {
             books.timeline = Timeline { timeline_id, moved: false };
             for (node, life) in books.nodes.clone() {
                 books.fenced.insert(node);
-                books.nodes.insert(node, Life { until: self.clock.monotonic(), spared: true, ..life });
+                books.nodes.insert(node, ModelEpoch { until: self.clock.monotonic(), spared: true, ..life });
             }
             let held = books.leases.values().fold(Credit::ZERO, |sum, &lease| sum + lease);
             Ok(NewTimeline { timeline_id, leases: books.leases.len() as u64, bytes: held.bytes })
@@ -69,9 +69,9 @@ impl Upkeep for ModelLedger {
         Ok(self.books().set_aside.clone())
     }
 
-    async fn unheld(&self) -> PortResult<Unheld> {
+    async fn unheld(&self) -> PortResult<UnknownLeases> {
         let (books, now) = (self.books(), self.clock.monotonic());
-        let mut unheld = Unheld::default();
+        let mut unheld = UnknownLeases::default();
         for (key, &lease) in &books.leases {
             if !lease.is_zero() && books.nodes.get(&key.0).is_none_or(|life| life.until <= now) {
                 unheld.leases += 1;
@@ -81,10 +81,10 @@ impl Upkeep for ModelLedger {
         Ok(unheld)
     }
 
-    async fn compared(&self) -> PortResult<Vec<Compared>> {
+    async fn compared(&self) -> PortResult<Vec<CheckedBody>> {
         let (books, now) = (self.books(), self.clock.monotonic());
         let live = books.nodes.keys().filter(|&&life| !books.fenced.contains(&life) && !books.is_late(life, now));
-        Ok(live.map(|&life| Compared { life, unknown: books.compared.get(&life).copied() }).collect())
+        Ok(live.map(|&life| CheckedBody { life, unknown: books.compared.get(&life).copied() }).collect())
     }
 
     async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {

@@ -1,7 +1,7 @@
 //! Facets: counts over the results of a query.
 
 use super::*;
-use crate::ports::Facets;
+use crate::ports::SearchFacets;
 
 pub(super) async fn run<S: Catalog + Search>(store: &S) {
     facets_count_what_is_found(store).await;
@@ -19,12 +19,12 @@ async fn facets_count_what_is_found<S: Catalog + Search>(store: &S) {
         let name = format!("{word} {number}");
         shelf.put(NewAsset { name, media_type, dataset_id, producer_id, ..shelf.blank() }).await;
     }
-    let found = Wish { text: TextQuery::parse(&word).ok(), ..Wish::default() };
+    let found = SearchFilter { text: TextQuery::parse(&word).ok(), ..SearchFilter::default() };
     let facets = store.facets(&found, 100, 10).await.expect("an answer");
     let dataset = |number: u32, count| (format!("{word} {number}"), count);
     assert_eq!(
         facets,
-        Facets {
+        SearchFacets {
             datasets: vec![dataset(2, 3), dataset(3, 3), dataset(0, 2), dataset(1, 2)],
             producers: vec![(shelf.producer, 9), (other, 3)],
             media_types: vec![("text/csv".into(), 8), ("video/mp4".into(), 4)],
@@ -34,14 +34,14 @@ async fn facets_count_what_is_found<S: Catalog + Search>(store: &S) {
     );
     let fewer = store.facets(&found, 100, 2).await.expect("an answer");
     assert_eq!(fewer.datasets, facets.datasets[..2]);
-    for wish in [
+    for filter in [
         found.clone(),
-        Wish { producer_id: Some(other), ..found.clone() },
-        Wish { min_price: Some(1), ..found.clone() },
-        Wish { text: None, producer_id: Some(other), ..Wish::default() },
+        SearchFilter { producer_id: Some(other), ..found.clone() },
+        SearchFilter { min_price: Some(1), ..found.clone() },
+        SearchFilter { text: None, producer_id: Some(other), ..SearchFilter::default() },
     ] {
-        let model = shelf.model.facets(&wish, 100, 10).await.expect("the model answers");
-        assert_eq!(store.facets(&wish, 100, 10).await.expect("an answer"), model, "{wish:?}");
+        let model = shelf.model.facets(&filter, 100, 10).await.expect("the model answers");
+        assert_eq!(store.facets(&filter, 100, 10).await.expect("an answer"), model, "{filter:?}");
     }
 }
 
@@ -50,9 +50,9 @@ async fn counting_ends_at_its_bound_and_says_so<S: Catalog + Search>(store: &S) 
     for number in 0..5 {
         shelf.add(&format!("tide {number}"), "", json!({})).await;
     }
-    for wish in [shelf.all(), shelf.wish("tide")] {
+    for filter in [shelf.all(), shelf.filter("tide")] {
         for (most, counted, capped) in [(10, 5, false), (5, 5, false), (4, 4, true), (1, 1, true)] {
-            let facets = store.facets(&wish, most, 10).await.expect("an answer");
+            let facets = store.facets(&filter, most, 10).await.expect("an answer");
             assert_eq!((facets.counted, facets.capped), (counted, capped), "at most {most}");
             assert_eq!(facets.datasets, [(shelf.dataset.clone(), counted)]);
         }

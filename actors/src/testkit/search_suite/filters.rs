@@ -18,9 +18,13 @@ async fn a_filter_alone_lists_the_newest_first<S: Catalog + Search>(store: &S) {
     let found = shelf.find(&shelf.all()).await;
     assert_eq!(
         brief(&found),
-        [(Found::PolicyMeta, "third"), (Found::PolicyMeta, "second"), (Found::PolicyMeta, "first")]
+        [
+            (MatchedField::PolicyMeta, "third"),
+            (MatchedField::PolicyMeta, "second"),
+            (MatchedField::PolicyMeta, "first")
+        ]
     );
-    let nothing = Wish { dataset_id: Some(own_word()), ..Wish::default() };
+    let nothing = SearchFilter { dataset_id: Some(own_word()), ..SearchFilter::default() };
     assert_eq!(store.search(&nothing, None, 10).await.expect("an answer"), SearchPage { hits: vec![], next: None });
 }
 
@@ -38,36 +42,36 @@ async fn every_filter_must_hold<S: Catalog + Search>(store: &S) {
     let kind = |text: &str| Some(Media::Type(text.into()));
     let family = |text: &str| Some(Media::Family(text.into()));
     let all = shelf.all();
-    for (wish, hits) in [
+    for (filter, hits) in [
         (all.clone(), 8),
-        (Wish { media: kind("video/mp4"), ..all.clone() }, 2),
-        (Wish { media: kind("video/webm"), ..all.clone() }, 2),
-        (Wish { media: kind("text/plain"), ..all.clone() }, 2),
-        (Wish { media: kind("video"), ..all.clone() }, 0),
-        (Wish { media: family("video"), ..all.clone() }, 4),
-        (Wish { media: family("vid"), ..all.clone() }, 0),
-        (Wish { media: family("text"), producer_id: Some(other), ..all.clone() }, 2),
-        (Wish { producer_id: Some(shelf.producer), ..all.clone() }, 4),
-        (Wish { producer_id: Some(ProducerId::next()), ..all.clone() }, 0),
-        (Wish { min_price: Some(101), ..all.clone() }, 4),
-        (Wish { min_price: Some(100), max_price: Some(249), ..all.clone() }, 4),
-        (Wish { min_price: Some(100), max_price: Some(250), ..all.clone() }, 8),
-        (Wish { max_price: Some(99), ..all.clone() }, 0),
-        (Wish { min_price: Some(250), media: family("video"), ..shelf.wish("film 1") }, 1),
-        (Wish { producer_id: Some(other), ..shelf.wish("film -0") }, 3),
-        (Wish { producer_id: Some(other), max_price: Some(100), ..shelf.wish("film") }, 0),
+        (SearchFilter { media: kind("video/mp4"), ..all.clone() }, 2),
+        (SearchFilter { media: kind("video/webm"), ..all.clone() }, 2),
+        (SearchFilter { media: kind("text/plain"), ..all.clone() }, 2),
+        (SearchFilter { media: kind("video"), ..all.clone() }, 0),
+        (SearchFilter { media: family("video"), ..all.clone() }, 4),
+        (SearchFilter { media: family("vid"), ..all.clone() }, 0),
+        (SearchFilter { media: family("text"), producer_id: Some(other), ..all.clone() }, 2),
+        (SearchFilter { producer_id: Some(shelf.producer), ..all.clone() }, 4),
+        (SearchFilter { producer_id: Some(ProducerId::next()), ..all.clone() }, 0),
+        (SearchFilter { min_price: Some(101), ..all.clone() }, 4),
+        (SearchFilter { min_price: Some(100), max_price: Some(249), ..all.clone() }, 4),
+        (SearchFilter { min_price: Some(100), max_price: Some(250), ..all.clone() }, 8),
+        (SearchFilter { max_price: Some(99), ..all.clone() }, 0),
+        (SearchFilter { min_price: Some(250), media: family("video"), ..shelf.filter("film 1") }, 1),
+        (SearchFilter { producer_id: Some(other), ..shelf.filter("film -0") }, 3),
+        (SearchFilter { producer_id: Some(other), max_price: Some(100), ..shelf.filter("film") }, 0),
     ] {
-        assert_eq!(shelf.find(&wish).await.len(), hits, "{wish:?}");
+        assert_eq!(shelf.find(&filter).await.len(), hits, "{filter:?}");
     }
     // A producer lists its own assets without naming a dataset.
-    let own = Wish { producer_id: Some(other), ..Wish::default() };
+    let own = SearchFilter { producer_id: Some(other), ..SearchFilter::default() };
     assert_eq!(shelf.find(&own).await.len(), 4);
 }
 
 async fn a_price_is_found_as_it_is_now<S: Catalog + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let asset = shelf.put(NewAsset { price_satoshis: 5, ..shelf.blank() }).await;
-    let at = |satoshis| Wish { min_price: Some(satoshis), max_price: Some(satoshis), ..shelf.all() };
+    let at = |satoshis| SearchFilter { min_price: Some(satoshis), max_price: Some(satoshis), ..shelf.all() };
     assert_eq!(shelf.find(&at(5)).await.len(), 1);
     for satoshis in [2_100_000_000_000_000, 0] {
         shelf.price(&asset, satoshis).await;
@@ -84,8 +88,8 @@ async fn ids_are_compared_to_the_letter<S: Catalog + Search>(store: &S) {
         shelf.put(NewAsset { name: dataset.clone(), dataset_id: Some(dataset.clone()), ..shelf.blank() }).await;
     }
     for dataset in &odd {
-        let found = shelf.find(&Wish { dataset_id: Some(dataset.clone()), ..Wish::default() }).await;
-        assert_eq!(brief(&found), [(Found::PolicyMeta, dataset.as_str())]);
+        let found = shelf.find(&SearchFilter { dataset_id: Some(dataset.clone()), ..SearchFilter::default() }).await;
+        assert_eq!(brief(&found), [(MatchedField::PolicyMeta, dataset.as_str())]);
     }
     assert_eq!(shelf.find(&shelf.all()).await, []);
 }

@@ -19,25 +19,25 @@ async fn filled<S: Catalog + Search>(store: &S) -> Shelf<'_, S> {
 
 async fn page<S: Catalog + Search>(
     shelf: &Shelf<'_, S>,
-    wish: &Wish,
-    behind: Option<SearchPlace>,
+    filter: &SearchFilter,
+    behind: Option<SearchPosition>,
     limit: u32,
 ) -> SearchPage {
-    let page = shelf.store.search(wish, behind, limit).await.expect("an answer");
+    let page = shelf.store.search(filter, behind, limit).await.expect("an answer");
     assert!(page.hits.len() <= limit as usize);
     page
 }
 
 async fn pages_of_any_size_make_up_the_whole<S: Catalog + Search>(store: &S) {
     let shelf = filled(store).await;
-    for wish in [shelf.all(), shelf.wish("tide"), shelf.wish("sea -4")] {
-        let whole = shelf.find(&wish).await;
+    for filter in [shelf.all(), shelf.filter("tide"), shelf.filter("sea -4")] {
+        let whole = shelf.find(&filter).await;
         assert!(whole.len() > 15);
         for limit in [1, 2, 7, 29, 30] {
             let mut found = Vec::new();
             let mut behind = None;
             loop {
-                let page = page(&shelf, &wish, behind, limit).await;
+                let page = page(&shelf, &filter, behind, limit).await;
                 assert!(!page.hits.is_empty(), "no page but the only one is empty");
                 found.extend(page.hits);
                 behind = page.next;
@@ -52,12 +52,12 @@ async fn pages_of_any_size_make_up_the_whole<S: Catalog + Search>(store: &S) {
 
 async fn pages_stay_as_they_were_while_assets_are_added<S: Catalog + Search>(store: &S) {
     let shelf = filled(store).await;
-    for wish in [shelf.all(), shelf.wish("tide")] {
-        let before = shelf.find(&wish).await;
+    for filter in [shelf.all(), shelf.filter("tide")] {
+        let before = shelf.find(&filter).await;
         let mut found = Vec::new();
         let mut behind = None;
         loop {
-            let page = page(&shelf, &wish, behind, 4).await;
+            let page = page(&shelf, &filter, behind, 4).await;
             found.extend(page.hits);
             behind = page.next;
             if behind.is_none() {
@@ -69,7 +69,7 @@ async fn pages_stay_as_they_were_while_assets_are_added<S: Catalog + Search>(sto
             shelf.add("late", "", json!({ "about": "tide" })).await;
         }
         assert_eq!(brief(&found), brief(&before));
-        let after = shelf.find(&wish).await;
+        let after = shelf.find(&filter).await;
         assert!(after.len() > before.len(), "a new search finds what was added");
     }
 }

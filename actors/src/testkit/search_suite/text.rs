@@ -23,15 +23,15 @@ async fn the_name_comes_before_the_description_and_that_before_the_policy_meta<S
     shelf.add("In the description", "tables of every tide", json!({ "keywords": ["tide tables"] })).await;
     shelf.add("Newer: tables of tides, tide", "", json!({})).await;
     shelf.add("Only one: tide", "tide tide tide", json!({})).await;
-    let found = shelf.find(&shelf.wish("tide tables")).await;
+    let found = shelf.find(&shelf.filter("tide tables")).await;
     assert_eq!(
         brief(&found),
         [
-            (Found::Name, "Newer: tables of tides, tide"),
-            (Found::Name, "In the name: tide tables"),
-            (Found::Description, "In the description"),
-            (Found::Description, "In both: tide"),
-            (Found::PolicyMeta, "In the policy meta"),
+            (MatchedField::Name, "Newer: tables of tides, tide"),
+            (MatchedField::Name, "In the name: tide tables"),
+            (MatchedField::Description, "In the description"),
+            (MatchedField::Description, "In both: tide"),
+            (MatchedField::PolicyMeta, "In the policy meta"),
         ]
     );
 }
@@ -167,15 +167,15 @@ async fn texts_are_found_at_any_depth_of_the_policy_meta<S: Catalog + Search>(st
 async fn an_asset_is_found_from_the_moment_it_was_made<S: Catalog + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let word = own_word();
-    let wish = Wish { text: TextQuery::parse(&word).ok(), ..Wish::default() };
-    assert_eq!(store.search(&wish, None, 10).await.expect("an answer").hits, []);
+    let filter = SearchFilter { text: TextQuery::parse(&word).ok(), ..SearchFilter::default() };
+    assert_eq!(store.search(&filter, None, 10).await.expect("an answer").hits, []);
     let asset = shelf.put(NewAsset { name: word, ..shelf.blank() }).await;
-    let hits = store.search(&wish, None, 10).await.expect("an answer").hits;
-    assert_eq!(hits, [Hit { asset: asset.clone(), found: Found::Name }]);
+    let hits = store.search(&filter, None, 10).await.expect("an answer").hits;
+    assert_eq!(hits, [Hit { asset: asset.clone(), found: MatchedField::Name }]);
     // A call repeated because its answer was lost adds nothing.
     let again = NewAsset { version_id: asset.version_id, ..shelf.blank() };
     assert_eq!(store.create_asset(&again).await.expect("a repeated call succeeds"), asset);
-    assert_eq!(store.search(&wish, None, 10).await.expect("an answer").hits.len(), 1);
+    assert_eq!(store.search(&filter, None, 10).await.expect("an answer").hits.len(), 1);
 }
 
 async fn whatever_is_typed_gets_an_answer<S: Catalog + Search>(store: &S) {
@@ -222,7 +222,7 @@ async fn whatever_is_typed_gets_an_answer<S: Catalog + Search>(store: &S) {
         &many,
     ] {
         if let Ok(text) = TextQuery::parse(typed) {
-            shelf.find(&Wish { text: Some(text), ..shelf.all() }).await;
+            shelf.find(&SearchFilter { text: Some(text), ..shelf.all() }).await;
         }
     }
     assert_eq!(shelf.names("or not").await.len(), 1);

@@ -61,20 +61,24 @@ pub(super) async fn what_is_found_is_what_the_model_finds<S: Catalog + Search>(s
         shelf.put(new).await;
     }
     for _ in 0..WISHES {
-        let mut wish = shelf.all();
-        wish.text = TextQuery::parse(&dice.typed()).ok();
+        let mut filter = shelf.all();
+        filter.text = TextQuery::parse(&dice.typed()).ok();
         if dice.roll(4) == 0 {
-            wish.producer_id = Some(other);
+            filter.producer_id = Some(other);
         }
         match dice.roll(6) {
-            0 => wish.media = Some(Media::Family("video".into())),
-            1 => wish.media = Some(Media::Type("video/webm".into())),
-            2 => wish.min_price = Some(dice.roll(4)),
-            3 => (wish.min_price, wish.max_price) = (Some(1), Some(1 + dice.roll(2))),
+            0 => filter.media = Some(Media::Family("video".into())),
+            1 => filter.media = Some(Media::Type("video/webm".into())),
+            2 => filter.min_price = Some(dice.roll(4)),
+            3 => (filter.min_price, filter.max_price) = (Some(1), Some(1 + dice.roll(2))),
             _ => {}
         }
-        shelf.find(&wish).await;
-        let facets = shelf.store.facets(&wish, 10, 3).await.expect("an answer");
-        assert_eq!(facets, shelf.model.facets(&wish, 10, 3).await.expect("the model answers"), "seed {seed}: {wish:?}");
+        shelf.find(&filter).await;
+        let facets = shelf.store.facets(&filter, 10, 3).await.expect("an answer");
+        assert_eq!(
+            facets,
+            shelf.model.facets(&filter, 10, 3).await.expect("the model answers"),
+            "seed {seed}: {filter:?}"
+        );
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     lineage::event::day_of,
     model::{FACETS_KEPT, LineageEvent},
-    ports::{Ingested, Kept, LineageUpkeep as _, PortError, PortResult},
+    ports::{EventOutcome, Ingested, LineageUpkeep as _, PortError, PortResult},
 };
 use tokio_postgres::{Row, types::Type};
 
@@ -80,14 +80,14 @@ impl PostgresStore {
             }
         };
         let outcome = |word: &str| match word {
-            "new" => Some(Kept::New),
-            "known" => Some(Kept::Known),
-            "left" => Some(Kept::Left),
+            "new" => Some(EventOutcome::New),
+            "known" => Some(EventOutcome::Known),
+            "left" => Some(EventOutcome::Left),
             _ => None,
         };
         let kept = rows.iter().map(|row| Columns(row).word("outcome", outcome)).collect::<PortResult<Vec<_>>>()?;
         let of_event = |&(place, first): &(usize, bool)| match kept.get(place) {
-            Some(Kept::New) if !first => Ok(Kept::Known),
+            Some(EventOutcome::New) if !first => Ok(EventOutcome::Known),
             Some(kept) => Ok(*kept),
             None => Err(PortError::Corrupt("an event of a batch has no outcome".into())),
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use penstock_actors::ports::{LineageOutbox, OutboxEntry, PortResult, Told};
+use penstock_actors::ports::{LineageOutbox, OutboxEntry, OutboxKind, PortResult};
 use tokio_postgres::types::Type;
 
 use super::super::{PostgresStore, columns::Columns, db::Statement};
@@ -58,7 +58,7 @@ const PRUNE_OUTBOX: Statement = Statement {
 
 #[async_trait]
 impl LineageOutbox for PostgresStore {
-    async fn set_telling(&self, enabled: bool) -> PortResult<()> {
+    async fn set_emission(&self, enabled: bool) -> PortResult<()> {
         self.upkeep.execute(&SET_TELLING, &[&enabled]).await.map(drop)
     }
 
@@ -68,7 +68,7 @@ impl LineageOutbox for PostgresStore {
             let row = Columns(row);
             Ok(OutboxEntry {
                 id: row.get("outbox_id")?,
-                told: row.word("kind", Told::parse)?,
+                told: row.word("kind", OutboxKind::parse)?,
                 happened_at: row.get("happened_at")?,
                 detail: row.get("detail")?,
             })
@@ -76,7 +76,7 @@ impl LineageOutbox for PostgresStore {
         rows.iter().map(entry).collect()
     }
 
-    async fn told(&self, ids: &[i64]) -> PortResult<()> {
+    async fn mark_emitted(&self, ids: &[i64]) -> PortResult<()> {
         self.upkeep.execute(&TOLD, &[&ids]).await.map(drop)
     }
 

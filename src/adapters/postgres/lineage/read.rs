@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::RunId,
     model::{
-        EventHash, Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, RunState,
-        RunSummary, StoredEvent, Walk,
+        EventHash, Graph, GraphNode, GraphWalk, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail,
+        RunState, RunSummary, StoredEvent,
     },
     ports::{BODY_BYTES, EVENTS, Ingested, LineageStore, NEIGHBOURS, PortResult, RUNS, SEARCHED},
 };
@@ -196,7 +196,7 @@ impl LineageStore for PostgresStore {
         Ok(Some(detail))
     }
 
-    async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>> {
+    async fn graph(&self, walk: &GraphWalk) -> PortResult<Option<Arc<Graph>>> {
         let small = |count: u32| i32::try_from(count).unwrap_or(i32::MAX - 1);
         let rows = self
             .db
@@ -268,7 +268,7 @@ fn run(row: &Columns<'_>) -> PortResult<RunSummary> {
 
 /// Nodes, the edges between them, and whether the walk was cut. Nodes and edges beyond the bounds only show that there
 /// are more.
-fn graph(rows: &[Row], walk: &Walk) -> PortResult<Option<Graph>> {
+fn graph(rows: &[Row], walk: &GraphWalk) -> PortResult<Option<Graph>> {
     let mut nodes: Vec<(NodeKey, GraphNode)> = Vec::new();
     let mut edges: Vec<LineageEdge> = Vec::new();
     let (mut truncated, mut late) = (false, false);

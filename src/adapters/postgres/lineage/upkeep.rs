@@ -233,13 +233,13 @@ impl LineageUpkeep for PostgresStore {
         Columns(&forgotten).amount("events").map(Some)
     }
 
-    async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
+    async fn oversized_namespaces(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
         let rows = self.upkeep.rows(&CROWDED, &[&signed(most), &i64::from(limit)]).await?;
-        let crowded = |row| {
+        let oversized_namespaces = |row| {
             let row = Columns(row);
             Ok((NamespaceKey(row.get::<Uuid>("namespace_key")?.into_bytes()), row.amount("excess")?))
         };
-        rows.iter().map(crowded).collect()
+        rows.iter().map(oversized_namespaces).collect()
     }
 
     async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {

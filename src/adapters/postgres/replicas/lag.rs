@@ -54,18 +54,18 @@ impl PrimaryLog {
 
 /// The moment up to which a replica is known to hold every commit.
 #[derive(Debug, Default)]
-pub(super) struct Freshness {
-    held: Mutex<Known>,
+pub(super) struct ReplicaFreshness {
+    held: Mutex<FreshUntil>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Known {
+struct FreshUntil {
     until: Option<Instant>,
     /// The result of the last check.
     fit: bool,
 }
 
-impl Freshness {
+impl ReplicaFreshness {
     /// Whether a read that must see every commit until `pinned` may be served.
     pub(super) fn serves(&self, now: Instant, max_lag: Duration, pinned: Option<Instant>) -> bool {
         let known = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ impl Freshness {
     pub(super) fn note(&self, until: Option<Instant>, fit: bool) -> bool {
         let mut known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = known.fit != fit;
-        *known = Known { until, fit };
+        *known = FreshUntil { until, fit };
         is_news
     }
 
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_replica_serves_until_it_is_too_old_or_a_change_is_newer_or_it_fails() {
-        let (fresh, start) = (Freshness::default(), Instant::now());
+        let (fresh, start) = (ReplicaFreshness::default(), Instant::now());
         assert!(!fresh.serves(start, SECOND, None), "nothing is known yet");
         assert!(fresh.note(Some(start), true), "it serves");
         assert!(!fresh.note(Some(start), true), "no news");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn however_often_somebody_checks_twice_the_lag_is_remembered_and_the_last_moment_too() {
+    fn however_often_it_is_checked_twice_the_lag_and_the_last_moment_are_remembered() {
         let (mut log, start) = (PrimaryLog::spanning(SECOND), Instant::now());
         for tick in 0..100_000_u32 {
             log.note(start + SECOND / 1000 * tick, i64::from(tick));

@@ -8,35 +8,35 @@ use penstock_actors::search::{Alternative, Term, TextQuery};
 
 /// Where all wanted words of an alternative must occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum SearchScope {
     Name,
     NameOrDescription,
     Anywhere,
 }
 
 /// `None` when nothing can match there: a query that only excludes has no matches of its own in any field.
-pub(super) fn tsquery(query: &TextQuery, place: Place) -> Option<String> {
+pub(super) fn tsquery(query: &TextQuery, place: SearchScope) -> Option<String> {
     let alternatives: Vec<_> = query.alternatives().iter().filter_map(|one| alternative(one, place)).collect();
     (!alternatives.is_empty()).then(|| alternatives.join(" | "))
 }
 
-fn alternative(one: &Alternative, place: Place) -> Option<String> {
+fn alternative(one: &Alternative, place: SearchScope) -> Option<String> {
     let mut parts: Vec<_> = one.wanted.iter().map(|wanted| term(wanted, place)).collect();
     if parts.is_empty() {
-        if place != Place::Anywhere {
+        if place != SearchScope::Anywhere {
             return None;
         }
         parts.push("'*'".to_owned());
     }
-    parts.extend(one.unwanted.iter().map(|unwanted| format!("!{}", term(unwanted, Place::Anywhere))));
+    parts.extend(one.unwanted.iter().map(|unwanted| format!("!{}", term(unwanted, SearchScope::Anywhere))));
     Some(format!("({})", parts.join(" & ")))
 }
 
-fn term(term: &Term, place: Place) -> String {
+fn term(term: &Term, place: SearchScope) -> String {
     match place {
-        Place::Name => format!("({})", phrase(term, "^")),
-        Place::NameOrDescription => format!("({})", phrase(term, "")),
-        Place::Anywhere => format!("({} | {})", phrase(term, ""), phrase(term, "=")),
+        SearchScope::Name => format!("({})", phrase(term, "^")),
+        SearchScope::NameOrDescription => format!("({})", phrase(term, "")),
+        SearchScope::Anywhere => format!("({} | {})", phrase(term, ""), phrase(term, "=")),
     }
 }
 
@@ -52,7 +52,7 @@ fn phrase(term: &Term, mark: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(typed: &str, place: Place) -> Option<String> {
+    fn read(typed: &str, place: SearchScope) -> Option<String> {
         tsquery(&TextQuery::parse(typed).expect("a query"), place)
     }
 
@@ -64,16 +64,16 @@ mod tests {
             ("the-no", "(('^the' <-> ({^})))", "(('the' <-> ({}) | '=the' <-> ({=})))"),
             ("x or y -z", "(('^x')) | (('^y') & !('z' | '=z'))", "(('x' | '=x')) | (('y' | '=y') & !('z' | '=z'))"),
         ] {
-            assert_eq!(read(typed, Place::Name).as_deref(), Some(name));
-            assert_eq!(read(typed, Place::Anywhere).as_deref(), Some(anywhere));
+            assert_eq!(read(typed, SearchScope::Name).as_deref(), Some(name));
+            assert_eq!(read(typed, SearchScope::Anywhere).as_deref(), Some(anywhere));
         }
     }
 
     #[test]
     fn what_only_excludes_is_looked_for_everywhere() {
-        assert_eq!(read("-x", Place::Name), None);
-        assert_eq!(read("-x", Place::NameOrDescription), None);
-        assert_eq!(read("-x", Place::Anywhere).as_deref(), Some("('*' & !('x' | '=x'))"));
-        assert_eq!(read("-x or y", Place::NameOrDescription).as_deref(), Some("(('y'))"));
+        assert_eq!(read("-x", SearchScope::Name), None);
+        assert_eq!(read("-x", SearchScope::NameOrDescription), None);
+        assert_eq!(read("-x", SearchScope::Anywhere).as_deref(), Some("('*' & !('x' | '=x'))"));
+        assert_eq!(read("-x or y", SearchScope::NameOrDescription).as_deref(), Some("(('y'))"));
     }
 }

@@ -1,7 +1,7 @@
 //! The statements for moves between tiers.
 
 use penstock_actors::{
-    model::{ContentMove, MoveState, Tier},
+    model::{ContentMove, MoveState, StorageTier},
     ports::PortResult,
 };
 use tokio_postgres::types::Type;
@@ -97,7 +97,7 @@ pub(super) fn content_move(row: &Columns<'_>) -> PortResult<ContentMove> {
     Ok(ContentMove {
         content_hash: row.hash("content_hash")?,
         size_bytes: row.amount("size_bytes")?,
-        to: row.word("to_tier", Tier::parse)?,
+        to: row.word("to_tier", StorageTier::parse)?,
         state: row.word("state", MoveState::parse)?,
         since: row.get("since")?,
     })

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use penstock_actors::ports::{Seen, SharedValue, Version};
+use penstock_actors::ports::{SharedValue, TagVersions, Version};
 
 const FORMAT: u8 = 1;
 
@@ -51,7 +51,7 @@ fn compress(value: &[u8]) -> (u8, Cow<'_, [u8]>) {
 }
 
 /// The value, if the entry was stored under these versions.
-pub(super) fn decode(bytes: &[u8], seen: &Seen) -> Option<SharedValue> {
+pub(super) fn decode(bytes: &[u8], seen: &TagVersions) -> Option<SharedValue> {
     let (&[FORMAT, count], rest) = bytes.split_first_chunk()? else { return None };
     if usize::from(count) != seen.0.len() {
         return None;
@@ -103,7 +103,7 @@ mod tests {
         ) {
             let versions: Vec<_> = versions.into_iter().map(Version).collect();
             let value = value(body.repeat(repeats));
-            let seen = Seen(versions.iter().copied().map(Some).collect());
+            let seen = TagVersions(versions.iter().copied().map(Some).collect());
             prop_assert_eq!(decode(&encode(&versions, &value), &seen), Some(value.clone()));
             for which in 0..versions.len() {
                 for other in [None, Some(Version(versions[which].0.wrapping_add(1)))] {
@@ -116,7 +116,7 @@ mod tests {
 
         #[test]
         fn other_bytes_are_taken_for_nothing(bytes in prop::collection::vec(any::<u8>(), 0..200), tags in 0_usize..3) {
-            let seen = Seen(vec![Some(Version(1)); tags]);
+            let seen = TagVersions(vec![Some(Version(1)); tags]);
             let _ = decode(&bytes, &seen);
             let cut = encode(&vec![Version(1); tags], &value(bytes));
             for end in 0..11 + 8 * tags {

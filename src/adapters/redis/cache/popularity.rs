@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use penstock_actors::ports::{PortResult, UseList};
+use penstock_actors::ports::{PopularityList, PortResult};
 
 use super::{
     super::{
@@ -29,11 +29,16 @@ static ADD_USES: Script = Script::new(
      redis.call('EXPIRE', KEYS[1], ARGV[2])",
 );
 
-fn key(link: &RedisLink, list: UseList, hour: i64) -> String {
+fn key(link: &RedisLink, list: PopularityList, hour: i64) -> String {
     link.key(&format!("u:{}", list.as_str()), hour)
 }
 
-pub(super) async fn add(link: &RedisLink, list: UseList, uses: &[(String, u64)], now: Timestamp) -> PortResult<()> {
+pub(super) async fn add(
+    link: &RedisLink,
+    list: PopularityList,
+    uses: &[(String, u64)],
+    now: Timestamp,
+) -> PortResult<()> {
     let key = key(link, list, now.as_second() / HOUR);
     for part in uses.chunks(PART) {
         let call = ADD_USES.on(&[&key]).arg(USED).arg(2 * HOUR);
@@ -43,7 +48,12 @@ pub(super) async fn add(link: &RedisLink, list: UseList, uses: &[(String, u64)],
 }
 
 /// The previous hour counts half, so that the first minutes of an hour do not start from nothing.
-pub(super) async fn most(link: &RedisLink, list: UseList, limit: usize, now: Timestamp) -> PortResult<Vec<String>> {
+pub(super) async fn most(
+    link: &RedisLink,
+    list: PopularityList,
+    limit: usize,
+    now: Timestamp,
+) -> PortResult<Vec<String>> {
     let hour = now.as_second() / HOUR;
     let range = |hour: i64| {
         let range = Call::command("cache_most_used", "ZREVRANGE").key(&key(link, list, hour));

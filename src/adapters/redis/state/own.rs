@@ -27,12 +27,12 @@ pub(super) struct Own {
     /// Sessions that it has seen, in their last known state.
     pub(super) sessions: Sessions,
     /// Progress of sessions that Redis has not received.
-    pub(super) untold: HashMap<SessionId, Untold>,
+    pub(super) untold: HashMap<SessionId, PendingProgress>,
 }
 
 /// Progress of a session that Redis has not received, and the session's time to live.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Untold {
+pub(super) struct PendingProgress {
     pub(super) progress: SessionProgress,
     pub(super) ttl: Duration,
 }
@@ -65,7 +65,7 @@ impl Own {
     }
 
     /// The progress of a session on all instances together.
-    pub(super) fn saw_progress(&mut self, id: SessionId, sum: SessionProgress, now: Instant) {
+    pub(super) fn note_progress(&mut self, id: SessionId, sum: SessionProgress, now: Instant) {
         let expires = self.sessions.remaining(id, now).map(|rest| now + rest);
         if let Some(session) = expires.and_then(|expires| self.sessions.renew(id, now, expires)) {
             session.progress = sum;

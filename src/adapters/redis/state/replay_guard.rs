@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use penstock_actors::ports::{OneUse, PortError, PortResult, Use, UseTerms};
+use penstock_actors::ports::{PortError, PortResult, ReplayCheck, ReplayKey, ReplayTerms};
 use redis::Value;
 
 use super::super::{
@@ -82,7 +82,7 @@ pub(super) fn begin(link: &RedisLink) -> Vec<Call> {
     (0..SETS).map(|set| BEGIN.on(&[&key(link, set)])).collect()
 }
 
-pub(super) fn use_once(link: &RedisLink, once: OneUse, terms: UseTerms) -> Call {
+pub(super) fn check_replay(link: &RedisLink, once: ReplayKey, terms: ReplayTerms) -> Call {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     USE.on(&[&key(link, u32::from(once.name[0] >> 4))])
         .arg(once.name.as_slice())
@@ -92,16 +92,16 @@ pub(super) fn use_once(link: &RedisLink, once: OneUse, terms: UseTerms) -> Call 
         .arg((terms.uses / SETS).max(1))
 }
 
-/// The meaning of an answer to [`use_once`].
-pub(super) fn used(answer: Value) -> PortResult<Use> {
+/// The meaning of an answer to [`check_replay`].
+pub(super) fn used(answer: Value) -> PortResult<ReplayCheck> {
     let (word, number): (String, i64) = typed(answer)?;
     match word.as_str() {
-        "first" => Ok(Use::First),
-        "again" => Ok(Use::Again),
-        "stale" => {
-            Timestamp::from_millisecond(number).map(Use::Stale).map_err(|error| PortError::rejected(REDIS, error))
-        }
-        "forgotten" => Ok(Use::Forgotten(Duration::from_millis(number.try_into().unwrap_or_default()))),
+        "first" => Ok(ReplayCheck::First),
+        "again" => Ok(ReplayCheck::Again),
+        "stale" => Timestamp::from_millisecond(number)
+            .map(ReplayCheck::Stale)
+            .map_err(|error| PortError::rejected(REDIS, error)),
+        "forgotten" => Ok(ReplayCheck::Forgotten(Duration::from_millis(number.try_into().unwrap_or_default()))),
         "full" => Err(PortError::unavailable(REDIS, "the store of one-time uses is full")),
         word => Err(PortError::rejected(REDIS, format!("the unknown answer {word}"))),
     }

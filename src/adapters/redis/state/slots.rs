@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{PortResult, Slot},
+    ports::{PortResult, SlotGrant},
 };
 use redis::Value;
 
@@ -71,9 +71,9 @@ pub(super) fn take(link: &RedisLink, receipt: ReceiptId, stream: UsageId, limit:
     TAKE.on(&[&key(link, receipt)]).arg(member(stream)).arg(limit).arg(millis(ttl))
 }
 
-pub(super) fn taken(answer: Value) -> PortResult<Slot> {
+pub(super) fn taken(answer: Value) -> PortResult<SlotGrant> {
     let running: i64 = typed(answer)?;
-    Ok(if running < 0 { Slot::Taken } else { Slot::Full(u32::try_from(running).unwrap_or(u32::MAX)) })
+    Ok(if running < 0 { SlotGrant::Taken } else { SlotGrant::Full(u32::try_from(running).unwrap_or(u32::MAX)) })
 }
 
 pub(super) fn hold(link: &RedisLink, receipt: ReceiptId, streams: &[UsageId], ttl: Duration) -> Call {

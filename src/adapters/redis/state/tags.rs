@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_by_others_and_passed_over_by_its_sender() {
         let (me, other) = (Uuid::new_v4(), Uuid::new_v4());
-        let tags = [Tag::Receipt(ReceiptId::random()), Tag::Policy("gold:x".into()), Tag::Asset(VersionId::next())];
+        let tags =
+            [Tag::Receipt(ReceiptId::random()), Tag::QuotaPolicy("gold:x".into()), Tag::Asset(VersionId::next())];
         let message = message(me, &tags);
         assert_eq!(read(message.as_bytes(), other), tags);
         assert_eq!(read(message.as_bytes(), me), []);
@@ -141,7 +142,7 @@ mod tests {
     fn what_cannot_be_read_is_passed_over() {
         let me = Uuid::new_v4();
         let of_a_later_version = format!("{}\nweather:sunny\npolicy:gold", Uuid::new_v4().simple());
-        assert_eq!(read(of_a_later_version.as_bytes(), me), [Tag::Policy("gold".into())]);
+        assert_eq!(read(of_a_later_version.as_bytes(), me), [Tag::QuotaPolicy("gold".into())]);
         for message in [&b""[..], b"nobody\npolicy:gold", b"\xff\n"] {
             assert_eq!(read(message, me), []);
         }

@@ -9,9 +9,9 @@ use rusqlite::{Connection, Row, named_params};
 use super::{
     super::{
         columns::{Sql, get, get_credit},
-        error::Failure,
+        error::JobFailure,
         leases::{self, LeaseKey},
-        windows::{self, Change},
+        windows::{self, WindowChange},
     },
     nodes, refill,
 };
@@ -22,7 +22,7 @@ pub(in super::super) const LEASES_OF_EPOCH: &str = "
     WHERE node_id = :node AND epoch = :epoch AND state = 'live'
     LIMIT :limit";
 
-pub(super) fn close(conn: &Connection, node: NodeEpoch, limit: u32) -> Result<Reclaimed, Failure> {
+pub(super) fn close(conn: &Connection, node: NodeEpoch, limit: u32) -> Result<Reclaimed, JobFailure> {
     nodes::fence(conn, node)?;
     conn.prepare_cached(refill::FORGET_AGAIN)?
         .execute(named_params! { ":node": Sql(node.node), ":epoch": node.epoch })?;
@@ -38,7 +38,7 @@ pub(super) fn close(conn: &Connection, node: NodeEpoch, limit: u32) -> Result<Re
     left.truncate(limit as usize);
     for (key, amount) in left {
         leases::delete(conn, key)?;
-        let freed = Change { reserved: amount, ..Change::default() };
+        let freed = WindowChange { reserved: amount, ..WindowChange::default() };
         windows::take(conn, key.receipt, &WindowSet::at(key.hour), freed)?;
         closed.leases += 1;
         closed.credit += amount;

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::NodeId,
     model::{Credit, NodeEpoch},
-    ports::{Compared, PortError, Pulse, Standing},
+    ports::{CheckedBody, EpochStanding, PortError, Pulse},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::super::{
     columns::{Sql, get, get_credit, get_opt},
-    error::Failure,
+    error::JobFailure,
 };
 
 /// Served by the primary key, for the row and for later epochs of the node alike. A late epoch is revived unless it was
@@ -89,7 +89,7 @@ pub(in super::super) const FENCE: &str = "
     INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced) VALUES (:node, :epoch, :now, 1)
     ON CONFLICT (node_id, epoch) DO UPDATE SET fenced = 1";
 
-pub(super) fn heartbeat(conn: &Connection, node: NodeEpoch, ttl: Duration) -> Result<(), Failure> {
+pub(super) fn heartbeat(conn: &Connection, node: NodeEpoch, ttl: Duration) -> Result<(), JobFailure> {
     let now = Timestamp::now();
     let alive_until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
     let changed = conn.prepare_cached(HEARTBEAT)?.execute(named_params! {
@@ -100,7 +100,7 @@ pub(super) fn heartbeat(conn: &Connection, node: NodeEpoch, ttl: Duration) -> Re
 }
 
 /// Fails with `Fenced` unless the epoch may take leases now.
-pub(super) fn check_alive(conn: &Connection, node: NodeEpoch) -> Result<(), Failure> {
+pub(super) fn check_alive(conn: &Connection, node: NodeEpoch) -> Result<(), JobFailure> {
     let alive = conn.prepare_cached(NODE_ALIVE)?.exists(named_params! {
         ":node": Sql(node.node), ":epoch": node.epoch, ":now": Sql(Timestamp::now()),
     })?;
@@ -123,9 +123,10 @@ pub(super) fn advance_watermark(conn: &Connection, node: NodeEpoch, sequence: i6
     Ok(advanced == 1)
 }
 
-pub(super) fn standing(conn: &Connection, node: NodeId) -> rusqlite::Result<Option<Standing>> {
-    let from_row =
-        |row: &Row<'_>| Ok(Standing { epoch: row.get("epoch")?, beats: get(row, "beats")?, alive: row.get("alive")? });
+pub(super) fn standing(conn: &Connection, node: NodeId) -> rusqlite::Result<Option<EpochStanding>> {
+    let from_row = |row: &Row<'_>| {
+        Ok(EpochStanding { epoch: row.get("epoch")?, heartbeats: get(row, "beats")?, alive: row.get("alive")? })
+    };
     conn.prepare_cached(STANDING)?
         .query_row(named_params! { ":node": Sql(node), ":now": Sql(Timestamp::now()) }, from_row)
         .optional()
@@ -136,7 +137,7 @@ pub(super) fn pulses(conn: &Connection) -> rusqlite::Result<Vec<Pulse>> {
         let life = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
         let lease = row.get::<_, Option<i64>>("lease_ms")?;
         let lease = lease.map(|millis| Duration::from_millis(millis.try_into().unwrap_or_default()));
-        Ok(Pulse { life, beats: get(row, "beats")?, lease })
+        Ok(Pulse { life, heartbeats: get(row, "beats")?, lease })
     };
     conn.prepare_cached(PULSES)?.query_map([], from_row)?.collect()
 }
@@ -149,11 +150,11 @@ pub(super) fn note_unknown(conn: &Connection, node: NodeEpoch, unknown: Credit) 
     Ok(())
 }
 
-pub(in super::super) fn compared(conn: &Connection) -> rusqlite::Result<Vec<Compared>> {
+pub(in super::super) fn compared(conn: &Connection) -> rusqlite::Result<Vec<CheckedBody>> {
     let from_row = |row: &Row<'_>| {
         let life = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
         let (credit, at) = (get_credit(row, "bytes", "requests")?, get_opt::<Timestamp>(row, "compared_at")?);
-        Ok(Compared { life, unknown: at.map(|at| (credit, at)) })
+        Ok(CheckedBody { life, unknown: at.map(|at| (credit, at)) })
     };
     conn.prepare_cached(COMPARED)?.query_map(named_params! { ":now": Sql(Timestamp::now()) }, from_row)?.collect()
 }
@@ -174,9 +175,9 @@ pub(super) fn fence_silent(conn: &Connection, by: NodeEpoch, silent: &[Pulse]) -
     })?;
     if may {
         let mut fence = conn.prepare_cached(FENCE_SILENT)?;
-        for Pulse { life, beats, .. } in silent.iter().filter(|pulse| pulse.life != by) {
+        for Pulse { life, heartbeats, .. } in silent.iter().filter(|pulse| pulse.life != by) {
             fence.execute(named_params! {
-                ":node": Sql(life.node), ":epoch": life.epoch, ":beats": Sql(*beats), ":now": Sql(now),
+                ":node": Sql(life.node), ":epoch": life.epoch, ":beats": Sql(*heartbeats), ":now": Sql(now),
             })?;
         }
     }

@@ -10,10 +10,10 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::super::{
     columns::{get, get_credit},
-    error::Failure,
+    error::JobFailure,
     leases::{self, LeaseKey},
     usage,
-    windows::{self, Change},
+    windows::{self, WindowChange},
 };
 
 /// Scans the few nodes, and finds the leases of each by `quota_leases_node`. CROSS JOIN keeps this order.
@@ -36,13 +36,17 @@ struct DeadLease {
 
 /// The time of a step, and how many leases it may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
+pub(super) struct ReclaimStep {
     pub(super) now: Timestamp,
     pub(super) limit: u32,
 }
 
 /// Reclaims leases of fenced epochs.
-pub(super) fn reclaim(conn: &Connection, mode: LostLease, Step { now, limit }: Step) -> Result<Reclaimed, Failure> {
+pub(super) fn reclaim(
+    conn: &Connection,
+    mode: LostLease,
+    ReclaimStep { now, limit }: ReclaimStep,
+) -> Result<Reclaimed, JobFailure> {
     let mut dead = dead_leases(conn, i64::from(limit) + 1)?;
     let more = dead.len() > limit as usize;
     dead.truncate(limit as usize);
@@ -57,7 +61,7 @@ pub(super) fn reclaim(conn: &Connection, mode: LostLease, Step { now, limit }: S
             LostLease::Charge => charge(conn, lease, now)?,
             LostLease::Release => leases::delete(conn, lease.key)?,
         }
-        let freed = Change { reserved: lease.amount, ..Change::default() };
+        let freed = WindowChange { reserved: lease.amount, ..WindowChange::default() };
         windows::take(conn, lease.key.receipt, &WindowSet::at(lease.key.hour), freed)?;
         reclaimed.leases += 1;
         reclaimed.credit += lease.amount;
@@ -95,6 +99,6 @@ fn charge(conn: &Connection, lease: &DeadLease, now: Timestamp) -> rusqlite::Res
         lease_epoch: Some(node.epoch),
     };
     usage::insert(conn, &row, node.node)?;
-    windows::add(conn, receipt, &WindowSet::at(hour), Change { used: lease.amount, ..Change::default() })?;
+    windows::add(conn, receipt, &WindowSet::at(hour), WindowChange { used: lease.amount, ..WindowChange::default() })?;
     leases::lose(conn, lease.key, row.usage_id)
 }

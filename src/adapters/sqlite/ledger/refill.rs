@@ -10,10 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use super::{
     super::{
         columns::{Sql, get, get_credit, get_opt},
-        error::Failure,
+        error::JobFailure,
         leases::{self, LeaseKey},
         quota_policies, receipts,
-        windows::{self, Change},
+        windows::{self, WindowChange},
     },
     nodes,
 };
@@ -55,7 +55,7 @@ pub(super) fn refill(
     requests: &[RefillRequest],
     sizing: LeaseSizing,
     now: Timestamp,
-) -> Result<Vec<Refill>, Failure> {
+) -> Result<Vec<Refill>, JobFailure> {
     nodes::check_alive(conn, node)?;
     let set = WindowSet::at(now);
     let mut answers = Vec::with_capacity(requests.len());
@@ -74,7 +74,12 @@ pub(super) fn refill(
                 None => {
                     let granted = grant(view, want, &windows, sizing, now);
                     if !granted.is_zero() {
-                        windows::add(conn, want.receipt_id, &set, Change { reserved: granted, ..Change::default() })?;
+                        windows::add(
+                            conn,
+                            want.receipt_id,
+                            &set,
+                            WindowChange { reserved: granted, ..WindowChange::default() },
+                        )?;
                         leases::add(conn, key, request.id, granted)?;
                         for window in &mut windows {
                             window.reserved += granted;

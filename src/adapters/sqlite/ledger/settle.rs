@@ -12,11 +12,11 @@ use rusqlite::Connection;
 
 use super::{
     super::{
-        error::Failure,
+        error::JobFailure,
         leases::{self, Lease, LeaseKey},
         lineage::outbox,
         usage,
-        windows::{self, Change},
+        windows::{self, WindowChange},
     },
     nodes,
 };
@@ -29,7 +29,7 @@ struct Spent {
     leased: BTreeMap<i64, Credit>,
 }
 
-pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, Failure> {
+pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, JobFailure> {
     if !nodes::advance_watermark(conn, batch.node, batch.sequence)? {
         return Ok(Settled::default());
     }
@@ -49,7 +49,12 @@ pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, 
     }
     for ((receipt, hour), spent) in spent {
         // Before any lease is read: a receipt that does not exist fails here.
-        windows::add(conn, receipt, &WindowSet::at(hour), Change { used: spent.total, ..Change::default() })?;
+        windows::add(
+            conn,
+            receipt,
+            &WindowSet::at(hour),
+            WindowChange { used: spent.total, ..WindowChange::default() },
+        )?;
         for (epoch, credit) in spent.leased {
             let node = NodeEpoch { node: batch.node.node, epoch };
             spend(conn, LeaseKey { receipt, node, hour }, credit)?;
@@ -58,7 +63,7 @@ pub(super) fn settle(conn: &Connection, batch: &SettleBatch) -> Result<Settled, 
     for release in &batch.releases {
         give_back(conn, batch.node, release)?;
     }
-    outbox::tell_streams(conn, inserted.iter().copied())?;
+    outbox::add_streams_to_outbox(conn, inserted.iter().copied())?;
     Ok(Settled { inserted: inserted.len() as u64 })
 }
 
@@ -72,7 +77,7 @@ fn spend(conn: &Connection, key: LeaseKey, credit: Credit) -> rusqlite::Result<(
     // The whole lease was charged when it was lost. The part that these rows explain must not be charged twice.
     let explained = usage::shrink(conn, charged_as, credit.min(lease.amount))?;
     leases::set(conn, key, lease.amount - explained)?;
-    windows::take(conn, key.receipt, &set, Change { used: explained, ..Change::default() })
+    windows::take(conn, key.receipt, &set, WindowChange { used: explained, ..WindowChange::default() })
 }
 
 /// Returns credit from a live lease. A lost lease has been charged or released already.
@@ -94,5 +99,10 @@ fn take_live(conn: &Connection, key: LeaseKey, lease: &Lease, credit: Credit) ->
     } else {
         leases::set(conn, key, left)?;
     }
-    windows::take(conn, key.receipt, &WindowSet::at(key.hour), Change { reserved: taken, ..Change::default() })
+    windows::take(
+        conn,
+        key.receipt,
+        &WindowSet::at(key.hour),
+        WindowChange { reserved: taken, ..WindowChange::default() },
+    )
 }

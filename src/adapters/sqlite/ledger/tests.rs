@@ -78,7 +78,7 @@ async fn a_need_of_the_whole_content_is_its_size() {
 }
 
 #[tokio::test]
-async fn a_dimension_without_a_limit_is_not_leased_and_a_large_limit_stays_within_its_column() {
+async fn an_unlimited_dimension_is_not_leased_and_a_large_limit_fits_its_column() {
     let database = Database::new();
     let store = database.open();
     let node = live_node(&store).await;
@@ -88,7 +88,7 @@ async fn a_dimension_without_a_limit_is_not_leased_and_a_large_limit_stays_withi
     let all = Credit::new(u64::MAX, 1);
     for (limit, granted) in [(None, 0), (Some(i64::MAX as u64), i64::MAX as u64 / 8)] {
         policy.bytes_per_hour = limit;
-        assert!(!store.put_policy(&policy, noon()).await.expect("a policy"));
+        assert!(!store.put_quota_policy(&policy, noon()).await.expect("a policy"));
         let refill = refill(&store, node, &receipt, Credit::ZERO, all).await;
         assert_eq!(refill.granted, Credit::new(granted, 1));
     }

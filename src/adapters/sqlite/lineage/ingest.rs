@@ -5,15 +5,15 @@ use std::collections::{HashMap, hash_map::Entry};
 use jiff::Timestamp;
 use penstock_actors::{
     lineage::event::day_of,
-    model::{Facets, LineageEvent, Mention, NamespaceKey, NodeKey},
-    ports::{Ingested, Kept, Tag},
+    model::{Facets, LineageEvent, MentionedNode, NamespaceKey, NodeKey},
+    ports::{EventOutcome, Ingested, Tag},
 };
 use rusqlite::{Connection, OptionalExtension as _, named_params};
 
 use super::super::{
     changes,
     columns::{Sql, get},
-    error::Failure,
+    error::JobFailure,
 };
 
 /// Served by the primary key.
@@ -86,7 +86,7 @@ pub(in super::super) const COUNT_EVENT: &str = "
 /// The last event of a namespace that has left the window, by time and hash.
 type Left = (i64, Vec<u8>);
 
-pub(super) fn ingest(conn: &Connection, events: &[LineageEvent], now: Timestamp) -> Result<Ingested, Failure> {
+pub(super) fn ingest(conn: &Connection, events: &[LineageEvent], now: Timestamp) -> Result<Ingested, JobFailure> {
     let mut namespaces = HashMap::new();
     let mut grew = false;
     let mut keep = |event| keep(conn, event, now, &mut namespaces, &mut grew);
@@ -103,7 +103,7 @@ fn keep(
     now: Timestamp,
     namespaces: &mut HashMap<NamespaceKey, Left>,
     grew: &mut bool,
-) -> Result<Kept, Failure> {
+) -> Result<EventOutcome, JobFailure> {
     let subject = event.subject();
     let namespace = NamespaceKey::of(&subject.name.namespace);
     let (left_time, left_hash) = match namespaces.entry(namespace) {
@@ -111,14 +111,14 @@ fn keep(
         Entry::Vacant(place) => place.insert(left_of(conn, namespace, &subject.name.namespace)?),
     };
     if (event.time.as_microsecond(), event.hash.0.as_slice()) <= (*left_time, left_hash.as_slice()) {
-        return Ok(Kept::Left);
+        return Ok(EventOutcome::Left);
     }
     let kept = conn.prepare_cached(KEEP_EVENT)?.execute(named_params! {
         ":time": Sql(event.time), ":hash": Sql(event.hash), ":namespace": Sql(namespace), ":kind": event.kind.as_str(),
         ":state": event.state.map(Sql), ":run": event.run.map(Sql), ":now": Sql(now), ":body": event.body,
     })?;
     if kept == 0 {
-        return Ok(Kept::Known);
+        return Ok(EventOutcome::Known);
     }
     let (time, day) = (Sql(event.time), Sql(day_of(event.time)));
     for mention in &event.mentions {
@@ -139,7 +139,7 @@ fn keep(
         *grew |= events == 1;
     }
     conn.prepare_cached(COUNT_EVENT)?.execute(named_params! { ":day": day, ":namespace": Sql(namespace) })?;
-    Ok(Kept::New)
+    Ok(EventOutcome::New)
 }
 
 /// The start of a namespace's window. Inserts an unknown namespace.
@@ -149,7 +149,7 @@ fn left_of(conn: &Connection, key: NamespaceKey, namespace: &str) -> rusqlite::R
 }
 
 /// Returns whether the node is new.
-fn merge_node(conn: &Connection, mention: &Mention, time: Timestamp) -> Result<bool, Failure> {
+fn merge_node(conn: &Connection, mention: &MentionedNode, time: Timestamp) -> Result<bool, JobFailure> {
     let facets = if mention.facets.is_empty() { None } else { Some(merged_facets(conn, mention)?) };
     let merged = named_params! {
         ":key": Sql(mention.key), ":kind": Sql(mention.name.kind), ":namespace": mention.name.namespace,
@@ -161,7 +161,7 @@ fn merge_node(conn: &Connection, mention: &Mention, time: Timestamp) -> Result<b
 }
 
 /// The facets of a node merged with those of a mention, as JSON.
-fn merged_facets(conn: &Connection, mention: &Mention) -> rusqlite::Result<String> {
+fn merged_facets(conn: &Connection, mention: &MentionedNode) -> rusqlite::Result<String> {
     let mut facets = facets_of(conn, mention.key)?;
     facets.merge(mention.facets.clone());
     serde_json::to_string(&facets).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::ContentHash,
     model::{Outcome, UsageRow},
-    ports::{LineageOutbox, OutboxEntry, PortResult, Told},
+    ports::{LineageOutbox, OutboxEntry, OutboxKind, PortResult},
 };
 use rusqlite::{Connection, Row, named_params};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub(in super::super) const TELL: &str = "
 
 #[async_trait]
 impl LineageOutbox for SqliteStore {
-    async fn set_telling(&self, enabled: bool) -> PortResult<()> {
+    async fn set_emission(&self, enabled: bool) -> PortResult<()> {
         let set = move |conn: &Connection| {
             conn.prepare_cached(SET_TELLING)?.execute(named_params! { ":enabled": enabled })?;
             Ok(())
@@ -66,7 +66,7 @@ impl LineageOutbox for SqliteStore {
         self.workers.write("claim_lineage", claim).await
     }
 
-    async fn told(&self, ids: &[i64]) -> PortResult<()> {
+    async fn mark_emitted(&self, ids: &[i64]) -> PortResult<()> {
         let ids = json!(ids).to_string();
         let told = move |conn: &Connection| {
             conn.prepare_cached(TOLD)?.execute(named_params! { ":ids": ids })?;
@@ -87,14 +87,14 @@ impl LineageOutbox for SqliteStore {
 fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
     Ok(OutboxEntry {
         id: row.get("outbox_id")?,
-        told: get::<Told>(row, "kind")?,
+        told: get::<OutboxKind>(row, "kind")?,
         happened_at: get(row, "happened_at")?,
         detail: get::<Value>(row, "detail")?,
     })
 }
 
 /// Adds the new rows of a batch to the outbox, summed by content: one entry per content, however many rows.
-pub(in super::super) fn tell_streams<'a>(
+pub(in super::super) fn add_streams_to_outbox<'a>(
     conn: &Connection,
     rows: impl Iterator<Item = &'a UsageRow>,
 ) -> rusqlite::Result<()> {
@@ -117,7 +117,8 @@ pub(in super::super) fn tell_streams<'a>(
             })
         })
         .collect();
-    let entry = named_params! { ":kind": Sql(Told::Streams), ":at": Sql(at), ":detail": json!(detail).to_string() };
+    let entry =
+        named_params! { ":kind": Sql(OutboxKind::Streams), ":at": Sql(at), ":detail": json!(detail).to_string() };
     conn.prepare_cached(TELL)?.execute(entry)?;
     Ok(())
 }

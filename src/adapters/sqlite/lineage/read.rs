@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::RunId,
     model::{
-        Graph, GraphNode, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail, RunSummary,
-        StoredEvent, Walk,
+        Graph, GraphNode, GraphWalk, LineageEdge, LineageEvent, LineageNode, NodeDetail, NodeKey, RunDetail,
+        RunSummary, StoredEvent,
     },
     ports::{BODY_BYTES, EVENTS, Ingested, LineageStore, NEIGHBOURS, PortResult, RUNS, SEARCHED},
 };
@@ -22,7 +22,7 @@ use super::{
     super::{
         SqliteStore,
         columns::{Sql, get, get_opt},
-        error::Failure,
+        error::JobFailure,
     },
     ingest, name_from, node_from,
 };
@@ -94,7 +94,7 @@ impl LineageStore for SqliteStore {
         self.workers.read("lineage_node", move |conn| Ok(detail(conn, key)?)).await
     }
 
-    async fn graph(&self, walk: &Walk) -> PortResult<Option<Arc<Graph>>> {
+    async fn graph(&self, walk: &GraphWalk) -> PortResult<Option<Arc<Graph>>> {
         let walk = *walk;
         self.workers.read("lineage_graph", move |conn| Ok(graph(conn, &walk)?.map(Arc::new))).await
     }
@@ -145,7 +145,7 @@ fn run_from(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
     })
 }
 
-fn run(conn: &Connection, id: RunId) -> Result<Option<RunDetail>, Failure> {
+fn run(conn: &Connection, id: RunId) -> Result<Option<RunDetail>, JobFailure> {
     let from_row = |row: &Row<'_>| {
         let job = match row.get::<_, Option<String>>("kind")? {
             Some(_) => Some(name_from(row)?),
@@ -175,16 +175,16 @@ fn run(conn: &Connection, id: RunId) -> Result<Option<RunDetail>, Failure> {
 
 /// The nodes that walks have reached, and the edges that they took.
 #[derive(Default)]
-struct Found {
+struct WalkResult {
     depths: HashMap<NodeKey, u32>,
     edges: HashMap<(NodeKey, NodeKey), LineageEdge>,
     late: bool,
 }
 
-fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
+fn graph(conn: &Connection, walk: &GraphWalk) -> rusqlite::Result<Option<Graph>> {
     let began = Instant::now();
     let Some(root) = node(conn, walk.root)? else { return Ok(None) };
-    let mut found = Found::default();
+    let mut found = WalkResult::default();
     found.depths.insert(walk.root, 0);
     if walk.direction.goes_down() {
         search(conn, walk, EDGES_DOWN, |edge| edge.target, began, &mut found)?;
@@ -192,7 +192,7 @@ fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
     if walk.direction.goes_up() {
         search(conn, walk, EDGES_UP, |edge| edge.source, began, &mut found)?;
     }
-    let Found { mut depths, edges, mut late } = found;
+    let WalkResult { mut depths, edges, mut late } = found;
     let truncated = depths.len() > walk.nodes as usize || edges.len() > walk.edges as usize;
     depths.remove(&walk.root);
     let mut by_depth: Vec<_> = depths.into_iter().collect();
@@ -221,11 +221,11 @@ fn graph(conn: &Connection, walk: &Walk) -> rusqlite::Result<Option<Graph>> {
 /// node and one edge more than the limits, so that the answer can report that there are more.
 fn search(
     conn: &Connection,
-    walk: &Walk,
+    walk: &GraphWalk,
     edges_of: &str,
     far_end: impl Fn(&LineageEdge) -> NodeKey,
     began: Instant,
-    found: &mut Found,
+    found: &mut WalkResult,
 ) -> rusqlite::Result<()> {
     let mut seen = HashSet::from([walk.root]);
     let mut queue = VecDeque::from([(walk.root, 0)]);
@@ -294,7 +294,8 @@ mod tests {
         let edge = "INSERT INTO lineage_edges VALUES (?1, ?2, 1, 1, 0, 1)";
         conn.execute(edge, (Sql(from), Sql(to))).expect("an edge");
         detail(&conn, from).expect_err("facets that are none");
-        let walk = Walk { root: from, direction: Direction::Both, depth: 2, nodes: 9, edges: 9, budget: Duration::MAX };
+        let walk =
+            GraphWalk { root: from, direction: Direction::Both, depth: 2, nodes: 9, edges: 9, budget: Duration::MAX };
         let graph = graph(&conn, &walk).expect("an answer").expect("the root");
         assert_eq!((graph.nodes.len(), graph.edges.len(), graph.truncated), (2, 1, false));
         assert!(node(&conn, to).expect("an answer").is_some());

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::super::{
     SqliteStore,
     columns::{Sql, get, get_opt},
-    error::Failure,
+    error::JobFailure,
 };
 
 /// Served by the primary key. The holder of the lease keeps its token.
@@ -116,7 +116,7 @@ pub(in super::super) const WINDOW: &str = "
         FROM lineage_event_counts GROUP BY namespace_key)";
 
 /// Fails unless the lease is still held.
-fn held(conn: &Connection, token: i64) -> Result<(), Failure> {
+fn held(conn: &Connection, token: i64) -> Result<(), JobFailure> {
     let mut statement = conn.prepare_cached(HELD)?;
     let lease = named_params! { ":token": token, ":now": Sql(Timestamp::now()) };
     match statement.query_row(lease, |_| Ok(())).optional()? {
@@ -126,15 +126,15 @@ fn held(conn: &Connection, token: i64) -> Result<(), Failure> {
 }
 
 /// A removed event.
-struct Gone {
+struct RemovedEvent {
     time: Timestamp,
     hash: Vec<u8>,
     namespace: NamespaceKey,
     run: Option<penstock_actors::ids::RunId>,
 }
 
-fn gone(row: &Row<'_>) -> rusqlite::Result<Gone> {
-    Ok(Gone {
+fn gone(row: &Row<'_>) -> rusqlite::Result<RemovedEvent> {
+    Ok(RemovedEvent {
         time: get(row, "event_time")?,
         hash: row.get("event_hash")?,
         namespace: get(row, "namespace_key")?,
@@ -143,7 +143,7 @@ fn gone(row: &Row<'_>) -> rusqlite::Result<Gone> {
 }
 
 /// Subtracts removed events from the counts. The count of a day without events is deleted.
-fn uncount(conn: &Connection, events: &[Gone]) -> rusqlite::Result<()> {
+fn uncount(conn: &Connection, events: &[RemovedEvent]) -> rusqlite::Result<()> {
     let mut counts = HashMap::<(Date, NamespaceKey), u64>::new();
     for event in events {
         *counts.entry((day_of(event.time), event.namespace)).or_default() += 1;
@@ -156,7 +156,7 @@ fn uncount(conn: &Connection, events: &[Gone]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn drop_days(conn: &Connection, token: i64, day: Date, limit: u32) -> Result<Option<u64>, Failure> {
+fn drop_days(conn: &Connection, token: i64, day: Date, limit: u32) -> Result<Option<u64>, JobFailure> {
     held(conn, token)?;
     let old = named_params! { ":before": Sql(start_of(day)), ":limit": limit };
     let events = conn.prepare_cached(DROP_OLD)?.query_map(old, gone)?.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -173,7 +173,7 @@ fn forget_namespaces(
     token: i64,
     before: Timestamp,
     namespaces: &[NamespaceKey],
-) -> Result<u64, Failure> {
+) -> Result<u64, JobFailure> {
     held(conn, token)?;
     let mut forget = conn.prepare_cached(FORGET_NAMESPACE)?;
     let mut gone = 0;
@@ -183,7 +183,7 @@ fn forget_namespaces(
     Ok(gone)
 }
 
-fn trim(conn: &Connection, token: i64, namespace: NamespaceKey, limit: u32) -> Result<u64, Failure> {
+fn trim(conn: &Connection, token: i64, namespace: NamespaceKey, limit: u32) -> Result<u64, JobFailure> {
     held(conn, token)?;
     let oldest = named_params! { ":namespace": Sql(namespace), ":limit": limit };
     let events = conn.prepare_cached(TRIM)?.query_map(oldest, gone)?.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -247,14 +247,14 @@ impl LineageUpkeep for SqliteStore {
         self.workers.write("drop_lineage_days", move |conn| drop_days(conn, token, day, limit)).await
     }
 
-    async fn crowded(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
-        let crowded = move |conn: &Connection| {
+    async fn oversized_namespaces(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
+        let oversized_namespaces = move |conn: &Connection| {
             let mut statement = conn.prepare_cached(CROWDED)?;
             let bound = named_params! { ":most": Sql(most.min(i64::MAX as u64)), ":limit": limit };
             let rows = statement.query_map(bound, |row| Ok((get(row, "namespace_key")?, get(row, "excess")?)))?;
             Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
         };
-        self.workers.read("crowded_lineage", crowded).await
+        self.workers.read("crowded_lineage", oversized_namespaces).await
     }
 
     async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {

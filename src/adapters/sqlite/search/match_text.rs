@@ -4,30 +4,30 @@
 //! the parser asserts that), so it is never a syntax error. A property test here asks SQLite itself.
 
 use penstock_actors::{
-    ports::{Media, Wish},
-    search::{Alternative, Found, Term, TextQuery},
+    ports::{Media, SearchFilter},
+    search::{Alternative, MatchedField, Term, TextQuery},
 };
 
 /// The MATCH text for assets that match in this place and in no better one, or anywhere; `None` when every asset
 /// matches (a request without words and tags) or none can (its words cannot occur there).
-pub(super) fn match_text(wish: &Wish, found: Option<Found>) -> Option<String> {
-    let text = match &wish.text {
+pub(super) fn match_text(filter: &SearchFilter, found: Option<MatchedField>) -> Option<String> {
+    let text = match &filter.text {
         Some(text) => Some(words(text, found)?),
         None => None,
     };
-    let tags = tags(wish).map(|tags| format!("tags : ({tags})"));
+    let tags = tags(filter).map(|tags| format!("tags : ({tags})"));
     match (text, tags) {
         (Some(text), Some(tags)) => Some(format!("({text}) AND {tags}")),
         (text, tags) => text.or(tags),
     }
 }
 
-fn words(text: &TextQuery, found: Option<Found>) -> Option<String> {
+fn words(text: &TextQuery, found: Option<MatchedField>) -> Option<String> {
     match found {
         None => in_columns(text, ANYWHERE),
-        Some(Found::Name) => in_columns(text, NAME),
-        Some(Found::Description) => but(in_columns(text, NAME_OR_DESCRIPTION), in_columns(text, NAME)),
-        Some(Found::PolicyMeta) => but(in_columns(text, ANYWHERE), in_columns(text, NAME_OR_DESCRIPTION)),
+        Some(MatchedField::Name) => in_columns(text, NAME),
+        Some(MatchedField::Description) => but(in_columns(text, NAME_OR_DESCRIPTION), in_columns(text, NAME)),
+        Some(MatchedField::PolicyMeta) => but(in_columns(text, ANYWHERE), in_columns(text, NAME_OR_DESCRIPTION)),
     }
 }
 
@@ -66,10 +66,10 @@ fn term(term: &Term) -> String {
     if term.prefix { phrase + " *" } else { phrase }
 }
 
-fn tags(wish: &Wish) -> Option<String> {
-    let producer = wish.producer_id.map(|id| tag('p', id.as_uuid().as_bytes()));
-    let dataset = wish.dataset_id.as_ref().map(|id| tag('d', id.as_bytes()));
-    let media = wish.media.as_ref().map(|media| match media {
+fn tags(filter: &SearchFilter) -> Option<String> {
+    let producer = filter.producer_id.map(|id| tag('p', id.as_uuid().as_bytes()));
+    let dataset = filter.dataset_id.as_ref().map(|id| tag('d', id.as_bytes()));
+    let media = filter.media.as_ref().map(|media| match media {
         Media::Type(essence) => tag('m', essence.as_bytes()),
         Media::Family(family) => tag('f', family.as_bytes()),
     });
@@ -89,28 +89,28 @@ mod tests {
 
     use super::*;
 
-    fn wish(typed: &str) -> Wish {
-        Wish { text: TextQuery::parse(typed).ok(), ..Wish::default() }
+    fn filter(typed: &str) -> SearchFilter {
+        SearchFilter { text: TextQuery::parse(typed).ok(), ..SearchFilter::default() }
     }
 
     #[test]
     fn every_part_of_the_syntax_has_its_form() {
         let video = Some(Media::Family("v".into()));
-        for (wish, matched) in [
-            (wish("tide tab"), r#"({name} : ("tide" AND "tab" *))"#),
-            (wish(r#""a b""#), r#"({name} : ("a b"))"#),
-            (wish("the-no"), r#"({name} : ("the no" *))"#),
+        for (filter, matched) in [
+            (filter("tide tab"), r#"({name} : ("tide" AND "tab" *))"#),
+            (filter(r#""a b""#), r#"({name} : ("a b"))"#),
+            (filter("the-no"), r#"({name} : ("the no" *))"#),
             (
-                wish("x or y -z"),
+                filter("x or y -z"),
                 r#"({name} : ("x")) OR (({name} : ("y")) NOT ({name description policy_meta} : ("z")))"#,
             ),
-            (Wish { media: video.clone(), ..wish("x") }, r#"(({name} : ("x"))) AND tags : ("¦f76")"#),
-            (Wish { media: video, ..Wish::default() }, r#"tags : ("¦f76")"#),
+            (SearchFilter { media: video.clone(), ..filter("x") }, r#"(({name} : ("x"))) AND tags : ("¦f76")"#),
+            (SearchFilter { media: video, ..SearchFilter::default() }, r#"tags : ("¦f76")"#),
         ] {
-            assert_eq!(match_text(&wish, Some(Found::Name)).as_deref(), Some(matched));
+            assert_eq!(match_text(&filter, Some(MatchedField::Name)).as_deref(), Some(matched));
         }
-        assert_eq!(match_text(&wish("-x"), Some(Found::Name)), None);
-        assert_eq!(match_text(&Wish::default(), None), None);
+        assert_eq!(match_text(&filter("-x"), Some(MatchedField::Name)), None);
+        assert_eq!(match_text(&SearchFilter::default(), None), None);
     }
 
     thread_local! {
@@ -128,10 +128,10 @@ mod tests {
         fn whatever_is_typed_is_never_a_syntax_error(
             typed in "\\PC{0,120}|[a-c\"\\- \\x00or&|!()*:<>^'{}+]{0,120}",
             dataset in proptest::option::of("\\PC{0,20}"),
-            found in proptest::sample::select(vec![None, Some(Found::Name), Some(Found::Description), Some(Found::PolicyMeta)]),
+            found in proptest::sample::select(vec![None, Some(MatchedField::Name), Some(MatchedField::Description), Some(MatchedField::PolicyMeta)]),
         ) {
-            let wish = Wish { dataset_id: dataset, ..wish(&typed) };
-            if let Some(text) = match_text(&wish, found) {
+            let filter = SearchFilter { dataset_id: dataset, ..filter(&typed) };
+            if let Some(text) = match_text(&filter, found) {
                 INDEX.with(|conn| {
                     let mut statement = conn.prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1").expect("a statement");
                     let found: rusqlite::Result<Vec<i64>> = statement.query_map([&text], |row| row.get(0)).and_then(Iterator::collect);

@@ -23,8 +23,8 @@ fn tides() -> (Database, Connection) {
     (database, conn)
 }
 
-fn at(price: u64) -> Wish {
-    Wish { min_price: Some(price), ..Wish::default() }
+fn at(price: u64) -> SearchFilter {
+    SearchFilter { min_price: Some(price), ..SearchFilter::default() }
 }
 
 #[test]
@@ -51,9 +51,9 @@ fn a_page_that_takes_too_long_ends_early_and_the_next_goes_on() {
 #[test]
 fn a_search_that_has_found_nothing_when_its_time_is_over_says_so() {
     let (_database, conn) = tides();
-    for wish in [at(5), Wish { text: TextQuery::parse("tide").ok(), ..at(5) }] {
-        let late = search(&conn, &wish, None, 10, Duration::ZERO);
-        assert!(matches!(late, Err(Failure::Port(PortError::Unavailable { .. }))), "{late:?}");
-        assert_eq!(search(&conn, &wish, None, 10, PATIENCE).expect("a page"), SearchPage::default());
+    for filter in [at(5), SearchFilter { text: TextQuery::parse("tide").ok(), ..at(5) }] {
+        let late = search(&conn, &filter, None, 10, Duration::ZERO);
+        assert!(matches!(late, Err(JobFailure::Port(PortError::Unavailable { .. }))), "{late:?}");
+        assert_eq!(search(&conn, &filter, None, 10, PATIENCE).expect("a page"), SearchPage::default());
     }
 }

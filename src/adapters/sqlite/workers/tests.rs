@@ -16,12 +16,12 @@ fn with_numbers(database: &Database) {
     database.raw().execute_batch("CREATE TABLE numbers (number INTEGER PRIMARY KEY) STRICT").expect("a table");
 }
 
-fn insert(conn: &Connection, number: i64) -> Result<(), Failure> {
+fn insert(conn: &Connection, number: i64) -> Result<(), JobFailure> {
     conn.execute("INSERT INTO numbers VALUES (?1)", [number])?;
     Ok(())
 }
 
-fn numbers(conn: &Connection) -> Result<Vec<i64>, Failure> {
+fn numbers(conn: &Connection) -> Result<Vec<i64>, JobFailure> {
     let mut statement = conn.prepare("SELECT number FROM numbers ORDER BY number")?;
     Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
@@ -36,7 +36,7 @@ async fn a_job_that_fails_or_panics_undoes_only_itself() {
     other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
     let jobs = join3(
         workers.write("one", |conn| insert(conn, 1)),
-        workers.write("two", |conn| -> Result<(), Failure> {
+        workers.write("two", |conn| -> Result<(), JobFailure> {
             insert(conn, 2)?;
             panic!("a bug in a job")
         }),
@@ -59,7 +59,7 @@ async fn a_panic_does_not_end_a_reader() {
     let workers = start(&database);
     // More panics than readers.
     for _ in 0..2 * database.settings.readers {
-        let panicked = workers.read("panics", |_| -> Result<(), Failure> { panic!("a bug in a job") }).await;
+        let panicked = workers.read("panics", |_| -> Result<(), JobFailure> { panic!("a bug in a job") }).await;
         assert!(matches!(panicked, Err(PortError::Unavailable { .. })), "{panicked:?}");
     }
     assert_eq!(workers.read("policies", |conn| Ok(quota_policies::all(conn)?)).await.expect("policies").len(), 4);

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use penstock_actors::ids::ContentHash;
 use tokio::io::AsyncWrite;
 
-use super::{part_file::PartFile, pipe::Pipe, target::Target};
+use super::{part_file::PartFile, pipe::Pipe, target::OutputTarget};
 
 /// A file under construction, or a stream: standard output, a pipe, a device.
 pub(super) enum Destination {
@@ -16,11 +16,13 @@ pub(super) enum Destination {
 
 impl Destination {
     /// Opens the destination of a content, with the bytes of an earlier run.
-    pub(super) async fn open(target: Target, content: ContentHash) -> anyhow::Result<Self> {
+    pub(super) async fn open(target: OutputTarget, content: ContentHash) -> anyhow::Result<Self> {
         Ok(match target {
-            Target::StandardOutput => Self::Pipe(Pipe::new(Box::new(tokio::io::stdout()), "standard output".into())),
-            Target::Stream(path) => Self::stream(path).await?,
-            Target::File(path) => Self::File(PartFile::open(&path, content).await?),
+            OutputTarget::StandardOutput => {
+                Self::Pipe(Pipe::new(Box::new(tokio::io::stdout()), "standard output".into()))
+            }
+            OutputTarget::Stream(path) => Self::stream(path).await?,
+            OutputTarget::File(path) => Self::File(PartFile::open(&path, content).await?),
         })
     }
 

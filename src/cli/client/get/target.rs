@@ -21,7 +21,7 @@ const MOST_LINKS: usize = 40;
 
 /// The destination of the bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum OutputTarget {
     StandardOutput,
     /// A file to write into.
     Stream(PathBuf),
@@ -29,7 +29,7 @@ pub(super) enum Target {
     File(PathBuf),
 }
 
-impl Target {
+impl OutputTarget {
     /// Examines what exists at the output.
     pub(super) fn of(output: &Path) -> anyhow::Result<Self> {
         if output.as_os_str() == "-" {
@@ -57,7 +57,7 @@ impl Target {
 }
 
 /// The end of a chain of links, which may not exist.
-fn follow(output: &Path) -> anyhow::Result<Target> {
+fn follow(output: &Path) -> anyhow::Result<OutputTarget> {
     if output.as_os_str().as_bytes().ends_with(b"/") {
         bail!("{} is a folder, not a file", output.display());
     }
@@ -70,7 +70,7 @@ fn follow(output: &Path) -> anyhow::Result<Target> {
             Ok(next) => path = folders::of(&path).join(next),
             // It is not a link, or it does not exist.
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
-                return Ok(Target::File(path));
+                return Ok(OutputTarget::File(path));
             }
             Err(error) => return Err(error.into()),
         }
@@ -79,14 +79,14 @@ fn follow(output: &Path) -> anyhow::Result<Target> {
 }
 
 /// `/dev/stdout`, `/dev/fd/63` and the like refer to an open file of a process: whatever it is, it is written into.
-fn open_descriptor(path: &Path) -> Option<Target> {
+fn open_descriptor(path: &Path) -> Option<OutputTarget> {
     let folder = folders::of(path).canonicalize().ok()?;
     if !(folder.starts_with("/proc") && folder.ends_with("fd")) {
         return None;
     }
     let own = Path::new("/proc/self/fd").canonicalize().is_ok_and(|own| own == folder);
     let is_standard_output = own && path.file_name().is_some_and(|name| name == "1");
-    Some(if is_standard_output { Target::StandardOutput } else { Target::Stream(path.to_owned()) })
+    Some(if is_standard_output { OutputTarget::StandardOutput } else { OutputTarget::Stream(path.to_owned()) })
 }
 
 /// A write-protected file is not replaced.
@@ -116,12 +116,12 @@ mod tests {
         fs::create_dir(at("other")).unwrap();
         symlink("other/second", at("first")).unwrap();
         symlink("third", at("other/second")).unwrap();
-        assert_eq!(Target::of(&at("first")).unwrap(), Target::File(at("other/third")));
+        assert_eq!(OutputTarget::of(&at("first")).unwrap(), OutputTarget::File(at("other/third")));
         fs::write(at("other/third"), "old").unwrap();
-        assert_eq!(Target::of(&at("first")).unwrap(), Target::File(at("other/third")));
+        assert_eq!(OutputTarget::of(&at("first")).unwrap(), OutputTarget::File(at("other/third")));
 
         symlink("circle", at("circle")).unwrap();
-        let end = Target::of(&at("circle")).unwrap_err();
+        let end = OutputTarget::of(&at("circle")).unwrap_err();
         assert!(format!("{end:#}").ends_with("there are too many links"), "{end:#}");
     }
 
@@ -130,11 +130,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("nothing");
         symlink("/dev/null", &link).unwrap();
-        assert_eq!(Target::of(&link).unwrap(), Target::Stream("/dev/null".into()));
-        assert_eq!(Target::of(Path::new("/dev/stdout")).unwrap(), Target::StandardOutput);
-        assert_eq!(Target::of(Path::new("/dev/fd/1")).unwrap(), Target::StandardOutput);
-        assert!(matches!(Target::of(Path::new("/dev/stderr")).unwrap(), Target::Stream(_)));
-        assert_eq!(Target::of(Path::new("-")).unwrap(), Target::StandardOutput);
+        assert_eq!(OutputTarget::of(&link).unwrap(), OutputTarget::Stream("/dev/null".into()));
+        assert_eq!(OutputTarget::of(Path::new("/dev/stdout")).unwrap(), OutputTarget::StandardOutput);
+        assert_eq!(OutputTarget::of(Path::new("/dev/fd/1")).unwrap(), OutputTarget::StandardOutput);
+        assert!(matches!(OutputTarget::of(Path::new("/dev/stderr")).unwrap(), OutputTarget::Stream(_)));
+        assert_eq!(OutputTarget::of(Path::new("-")).unwrap(), OutputTarget::StandardOutput);
     }
 
     #[test]
@@ -143,9 +143,9 @@ mod tests {
         let (file, long) = (folder.path().join("file"), folder.path().join("n".repeat(300)));
         fs::write(&file, "a file").unwrap();
         fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
-        assert_eq!(Target::of(&file).is_err(), !nix::unistd::geteuid().is_root(), "only root may write it");
+        assert_eq!(OutputTarget::of(&file).is_err(), !nix::unistd::geteuid().is_root(), "only root may write it");
         for output in [folder.path().to_owned(), folder.path().join("new/"), file.join("below"), long] {
-            assert!(Target::of(&output).is_err(), "{}", output.display());
+            assert!(OutputTarget::of(&output).is_err(), "{}", output.display());
         }
     }
 }

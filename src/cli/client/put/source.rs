@@ -18,7 +18,7 @@ use futures::{Stream, stream};
 use penstock_actors::ids::ContentHash;
 use sha2::{Digest, Sha256};
 
-use super::super::{progress::Progress, silence::Moved};
+use super::super::{progress::Progress, silence::ProgressSignal};
 
 /// Bytes read at a time: few enough system calls to keep up with a fast disk, small enough for a cache.
 const PART_BYTES: usize = 256 * 1024;
@@ -39,13 +39,13 @@ impl Unreadable {
 }
 
 /// Bytes that can be read repeatedly.
-pub(super) struct Source {
+pub(super) struct UploadSource {
     file: Arc<File>,
     pub(super) size_bytes: u64,
     pub(super) digest: [u8; 32],
 }
 
-impl Source {
+impl UploadSource {
     /// Opens and hashes the input on a blocking thread: hashing is CPU work.
     pub(super) async fn open(input: PathBuf) -> anyhow::Result<Self> {
         let shown = shown(&input);
@@ -59,7 +59,11 @@ impl Source {
 
     /// The bytes in parts, no more than were measured: if the file has grown, the rest is ignored; if it has shrunk,
     /// the stream ends with an error.
-    pub(super) fn parts(&self, progress: Progress, moved: Moved) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+    pub(super) fn parts(
+        &self,
+        progress: Progress,
+        moved: ProgressSignal,
+    ) -> impl Stream<Item = io::Result<Bytes>> + use<> {
         let (file, size) = (Arc::clone(&self.file), self.size_bytes);
         stream::try_unfold(0, move |place| {
             let (file, progress, moved) = (Arc::clone(&file), progress.clone(), moved.clone());
@@ -87,7 +91,7 @@ pub(super) fn is_standard_input(input: &Path) -> bool {
     input.as_os_str() == "-"
 }
 
-fn read(input: &Path) -> io::Result<Source> {
+fn read(input: &Path) -> io::Result<UploadSource> {
     if is_standard_input(input) {
         return spool(io::stdin().lock());
     }
@@ -101,11 +105,11 @@ fn read(input: &Path) -> io::Result<Source> {
     }
     let progress = Progress::new("hashing", Some(standing.len()));
     let (size_bytes, digest) = measure(&file, &progress, |_| Ok(()))?;
-    Ok(Source { file: Arc::new(file), size_bytes, digest })
+    Ok(UploadSource { file: Arc::new(file), size_bytes, digest })
 }
 
 /// Stores the input of a pipe.
-fn spool(from: impl Read) -> io::Result<Source> {
+fn spool(from: impl Read) -> io::Result<UploadSource> {
     let in_folder = |error: io::Error| {
         let folder = std::env::temp_dir();
         io::Error::new(error.kind(), format!("cannot keep it in {}: {error}", folder.display()))
@@ -113,7 +117,7 @@ fn spool(from: impl Read) -> io::Result<Source> {
     let mut kept = tempfile::tempfile().map_err(in_folder)?;
     let progress = Progress::new("reading", None);
     let (size_bytes, digest) = measure(from, &progress, |part| kept.write_all(part).map_err(in_folder))?;
-    Ok(Source { file: Arc::new(kept), size_bytes, digest })
+    Ok(UploadSource { file: Arc::new(kept), size_bytes, digest })
 }
 
 /// Reads to the end; returns the length and the SHA-256.

@@ -12,7 +12,7 @@ use crate::{
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ExchangeOutcome {
     /// The whole answer was sent.
     Completed,
     /// The client left first: the outcome until another one is known.
@@ -21,7 +21,7 @@ pub(super) enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl ExchangeOutcome {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -40,7 +40,7 @@ pub(super) struct Exchange {
     route: Cow<'static, str>,
     status: Option<StatusCode>,
     pub(super) bytes: u64,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: ExchangeOutcome,
 }
 
 impl Exchange {
@@ -54,7 +54,7 @@ impl Exchange {
             route: Cow::Borrowed(UNMATCHED),
             status: None,
             bytes: 0,
-            outcome: Outcome::Aborted,
+            outcome: ExchangeOutcome::Aborted,
         }
     }
 

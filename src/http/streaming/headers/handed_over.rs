@@ -20,7 +20,7 @@ const ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 const ACCEL_LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct DelegatedAnswer<'a> {
     delivery: Delivery<'a>,
     metadata: Metadata<'a>,
 }
@@ -70,7 +70,7 @@ impl ContentHeaders {
         };
         let delivery =
             Delivery { method: "GET", url: &signed.url, expires_at: signed.expires_at, headers: BTreeMap::new() };
-        self.for_one_client(HttpResponse::Ok()).json(Answer { delivery, metadata })
+        self.for_one_client(HttpResponse::Ok()).json(DelegatedAnswer { delivery, metadata })
     }
 
     /// 302 to the URL.

@@ -60,12 +60,12 @@ impl QuotaShard {
         let wait = WAITS[*tries];
         *tries += 1;
         let is_first = *tries == 1;
-        let elsewhere = self.book.is_held_elsewhere(id);
+        let elsewhere = self.book.is_leased_elsewhere(id);
         let reclaim = self.reclaim();
         if elsewhere {
             self.link.counters.recalls.fetch_add(1, Relaxed);
             // The reserved credit may be this instance's own unsettled usage.
-            self.deps.usage.hurry();
+            self.deps.usage.flush_now();
         }
         let (shared, changes) = (Arc::clone(&self.deps.shared), Arc::clone(&self.deps.changes));
         let room = async move {
@@ -121,7 +121,7 @@ impl QuotaShard {
     pub(super) fn hand_back(&mut self, id: ReceiptId) {
         if let Some(release) = self.book.recall(id) {
             self.deps.usage.release(release);
-            self.deps.usage.hurry();
+            self.deps.usage.flush_now();
         }
     }
 }

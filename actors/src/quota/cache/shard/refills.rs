@@ -10,8 +10,8 @@ use crate::{
     model::{Credit, WindowKind},
     ports::{PortError, PortResult, Refill, Want},
     quota::{
-        book::{Decision, Freshness},
-        refill_queue::Trip,
+        book::{BookDecision, Freshness},
+        refill_queue::RefillTrip,
     },
 };
 
@@ -60,7 +60,7 @@ impl QuotaShard {
         self.pump(ctx);
     }
 
-    fn refilled(&mut self, trip: &Trip, answer: PortResult<Vec<Refill>>, ctx: &mut Context<Self>) {
+    fn refilled(&mut self, trip: &RefillTrip, answer: PortResult<Vec<Refill>>, ctx: &mut Context<Self>) {
         let refills = match answer {
             Ok(refills) => refills,
             Err(error) => return self.refill_failed(trip, &error, ctx),
@@ -105,7 +105,7 @@ impl QuotaShard {
                 continue;
             }
             match self.book.acquire(&question.ask, &moment, Freshness::Required) {
-                Decision::Refill(want)
+                BookDecision::Refill(want)
                     if refused.is_some_and(|refused| want.need.covers(refused)) && self.may_recall(id, want.need) =>
                 {
                     queue.push_front(question);
@@ -113,14 +113,14 @@ impl QuotaShard {
                     self.recall(id, refused, ctx);
                     return;
                 }
-                Decision::Refill(want) if refused.is_some_and(|refused| want.need.covers(refused)) => {
+                BookDecision::Refill(want) if refused.is_some_and(|refused| want.need.covers(refused)) => {
                     let refusal = self.book.refuse(&question.ask, &moment);
                     self.refuse(question.purpose, refusal);
                     // Too little for this stream. Together with other instances' leases it may be enough for a stream
                     // elsewhere.
                     self.hand_back(id);
                 }
-                Decision::Refill(want) => {
+                BookDecision::Refill(want) => {
                     queue.push_front(question);
                     self.waiting.insert(id, queue);
                     self.want(want, ctx);
@@ -133,7 +133,7 @@ impl QuotaShard {
     }
 
     /// The ledger did not answer: entries in memory decide, at any age. Requests that it may have granted are repeated.
-    fn refill_failed(&mut self, trip: &Trip, error: &PortError, ctx: &mut Context<Self>) {
+    fn refill_failed(&mut self, trip: &RefillTrip, error: &PortError, ctx: &mut Context<Self>) {
         self.link.counters.refill_errors.fetch_add(1, Relaxed);
         if matches!(error, PortError::Fenced) {
             self.deps.fenced.notify_one();

@@ -7,6 +7,9 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+/// Some tens of pages: more than a small commit adds to the log.
+const ROOM: usize = 256 << 10;
+
 /// An open database file. Its name may come to refer to another file, after a restore under a running node, say. Writes
 /// then go to a file without a name, and are lost.
 #[derive(Debug)]
@@ -26,6 +29,15 @@ impl DatabaseFile {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Proves that the database's disk has room, by a file beside it that is removed at once. A write of one page may succeed on a
+    /// full disk, in a part of the log that is used again, where the pages of real work do not.
+    pub(super) fn prove_room(&self) -> io::Result<()> {
+        let probe = self.path.with_extension("room");
+        let written = fs::write(&probe, vec![0; ROOM]);
+        let removed = fs::remove_file(&probe);
+        written.and(removed)
     }
 
     /// Whether the name refers to another file, or to none. A file that cannot be inspected does not count as replaced.

@@ -17,8 +17,8 @@ pub(super) const INSTALLATION: &str = "SELECT installation_id, created_at FROM i
 
 /// The table of one row, with a row by the primary key.
 pub(super) const STORE: &str = "
-    SELECT i.installation_id, i.created_at, s.place, s.store_id
-    FROM installation i LEFT JOIN installation_stores s ON s.tier = :tier";
+    SELECT installation_id, created_at, place, store_id
+    FROM installation LEFT JOIN installation_stores ON tier = :tier";
 
 /// Served by the primary key. Of several calls at once the first inserts its row, and each returns that row.
 pub(super) const CLAIM_STORE: &str = "

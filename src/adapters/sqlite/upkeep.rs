@@ -1,16 +1,22 @@
 //! The port `Upkeep`: housekeeping in bounded steps.
 
+use std::{
+    io::{self, ErrorKind},
+    sync::Arc,
+};
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{AuditPage, CheckedBody, PortResult, SetAside, UnknownLeases, Upkeep},
+    ports::{AuditPage, CheckedBody, PortError, PortResult, SetAside, UnknownLeases, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 
 use super::{
     SqliteStore,
     columns::{Sql, get, get_credit},
+    error::{DEPENDENCY, JobFailure},
     installations::no_installation,
     ledger::nodes,
     set_aside,
@@ -42,6 +48,13 @@ pub(super) const UNHELD: &str = "
     CROSS JOIN quota_leases l ON l.node_id = n.node_id AND l.epoch = n.epoch
     WHERE (n.fenced = 1 OR n.alive_until <= :now) AND l.state = 'live'";
 
+fn not_written(error: io::Error) -> PortError {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => PortError::Full("the database"),
+        _ => PortError::unavailable(DEPENDENCY, error),
+    }
+}
+
 /// A table of one row.
 pub(super) const PING: &str = "SELECT EXISTS (SELECT 1 FROM installation)";
 
@@ -60,8 +73,10 @@ impl Upkeep for SqliteStore {
     /// database on a full disk answers but cannot serve. Otherwise the ping only reads, because it runs every second.
     async fn ping(&self) -> PortResult<()> {
         let in_doubt = self.workers.is_write_in_doubt();
-        let ping = move |conn: &Connection| {
+        let file = Arc::clone(self.workers.file());
+        let ping = move |conn: &Connection| -> Result<bool, JobFailure> {
             if in_doubt {
+                file.prove_room().map_err(not_written)?;
                 return Ok(conn.prepare_cached(WRITE)?.execute([])? > 0);
             }
             Ok(conn.prepare_cached(PING)?.query_row([], |row| row.get(0))?)

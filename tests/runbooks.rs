@@ -1,0 +1,66 @@
+//! Checks that `docs/operations.md` quotes log lines, messages and names of metrics as the program has them: an operator
+//! finds a runbook by them.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::{fs, path::Path};
+
+/// The operator's manual, without its commands.
+fn manual() -> String {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    text.split("```").step_by(2).collect()
+}
+
+/// The text of each source file; a string that continues on the next line is one line.
+fn sources() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut texts) = (vec![root.join("src"), root.join("actors/src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(path).unwrap();
+                let mut lines = text.split("\\\n");
+                let first = lines.next().unwrap_or_default().to_owned();
+                texts.push(lines.fold(first, |text, line| text + line.trim_start()));
+            }
+        }
+    }
+    texts
+}
+
+/// Quotations behind a marker: log: `this` or message: `this`.
+fn quoted<'a>(text: &'a str, marker: &str) -> Vec<&'a str> {
+    text.split(marker).skip(1).map(|rest| rest.split('`').next().unwrap_or_default()).collect()
+}
+
+/// Names of metrics in a text.
+fn metrics(text: &str) -> Vec<&str> {
+    let names = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+    names.filter(|name| name.starts_with("penstock_")).collect()
+}
+
+#[test]
+fn log_lines_and_messages_that_the_manual_quotes_are_in_the_program() {
+    let (manual, sources) = (manual(), sources());
+    let quotations = [quoted(&manual, "log: `"), quoted(&manual, "message: `")].concat();
+    assert!(quotations.len() > 50, "only {} quotations were found", quotations.len());
+    // ` .. ` stands for a value.
+    let exists =
+        |quotation: &&&str| sources.iter().any(|source| quotation.split(" .. ").all(|part| source.contains(part)));
+    let unknown: Vec<_> = quotations.iter().filter(|quotation| !exists(quotation)).collect();
+    assert!(unknown.is_empty(), "the program does not say these quotations of the manual: {unknown:#?}");
+}
+
+#[test]
+fn metrics_that_the_manual_names_exist() {
+    let (manual, sources) = (manual(), sources());
+    let named = metrics(&manual);
+    assert!(named.len() > 100, "only {} metrics are named", named.len());
+    // `penstock_whole` is a materialized view.
+    let exists =
+        |name: &&&str| **name == "penstock_whole" || sources.iter().any(|text| text.contains(&format!("\"{name}\"")));
+    let unknown: Vec<_> = named.iter().filter(|name| !exists(name)).collect();
+    assert!(unknown.is_empty(), "these metrics of the manual do not exist: {unknown:#?}");
+}

@@ -37,7 +37,7 @@ pub use governance::{
 pub use identities::{BindOutcome, IDENTITIES, Identities};
 pub use installations::Installations;
 pub use ledger::{
-    AuditDifference, AuditPage, CheckedBody, EpochStanding, Ledger, NewReceipt, Pulse, QuotaView, ReceiptView,
+    AuditDifference, AuditPage, EpochStanding, LeaseComparison, Ledger, NewReceipt, Pulse, QuotaView, ReceiptView,
     Receipts, Reclaimed, Refill, RefillRequest, Release, SetAside, SettleBatch, Settled, StatusChange, UnknownLeases,
     Upkeep, Want,
 };

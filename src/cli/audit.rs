@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use penstock_actors::{
     model::Credit,
-    ports::{AuditDifference, CheckedBody, UnknownLeases, Upkeep},
+    ports::{AuditDifference, LeaseComparison, UnknownLeases, Upkeep},
 };
 use tokio::runtime::Handle;
 
@@ -49,7 +49,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
 async fn tell_of_instances(upkeep: &dyn Upkeep) -> anyhow::Result<bool> {
     let instances = upkeep.compared().await?;
     let (mut strays, mut unheard) = (0, 0);
-    for CheckedBody { life, unknown } in &instances {
+    for LeaseComparison { life, unknown } in &instances {
         match unknown {
             Some((Credit { bytes, requests }, at)) if *bytes > 0 || *requests > 0 => {
                 strays += 1;

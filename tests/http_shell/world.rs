@@ -18,7 +18,7 @@ use penstock_actors::{
         SessionProgress, StorageTier, UsageRow,
     },
     ports::{
-        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, CheckedBody, Invalidations,
+        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, LeaseComparison,
         ListedBlob, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, ReplayCheck,
         ReplayKey, ReplayTerms, SetAside, SharedState, SlotGrant, StatusChange, StoredBlob, StoredCopy, Sweep, Tag,
         UnknownLeases, Upkeep,
@@ -330,7 +330,7 @@ impl Upkeep for World {
         unreachable!("{UNUSED}")
     }
 
-    async fn compared(&self) -> PortResult<Vec<CheckedBody>> {
+    async fn compared(&self) -> PortResult<Vec<LeaseComparison>> {
         Ok(Vec::new())
     }
 

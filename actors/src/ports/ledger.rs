@@ -328,7 +328,7 @@ pub struct UnknownLeases {
 
 /// The last comparison of a live node's leases in the ledger with those that the node knows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CheckedBody {
+pub struct LeaseComparison {
     pub life: NodeEpoch,
     /// The credit that is leased to it without its knowledge, and when it compared. `None` when it has not compared: its version is an
     /// earlier one, or statements have been under way at each heartbeat since it started.
@@ -375,7 +375,7 @@ pub trait Upkeep: Send + Sync + 'static {
     async fn unheld(&self) -> PortResult<UnknownLeases>;
 
     /// The last comparison of each live node's leases.
-    async fn compared(&self) -> PortResult<Vec<CheckedBody>>;
+    async fn compared(&self) -> PortResult<Vec<LeaseComparison>>;
 
     /// Compares the windows of up to `limit` receipts after `after` with their usage rows and leases.
     async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage>;

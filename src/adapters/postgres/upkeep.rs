@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{NodeId, ReceiptId, UsageId},
     model::{NodeEpoch, WindowKind},
-    ports::{AuditDifference, AuditPage, CheckedBody, PortResult, SetAside, UnknownLeases, Upkeep},
+    ports::{AuditDifference, AuditPage, LeaseComparison, PortResult, SetAside, UnknownLeases, Upkeep},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -221,12 +221,12 @@ impl Upkeep for PostgresStore {
         Ok(UnknownLeases { leases: row.amount("leases")?, credit: row.credit("bytes", "requests")? })
     }
 
-    async fn compared(&self) -> PortResult<Vec<CheckedBody>> {
+    async fn compared(&self) -> PortResult<Vec<LeaseComparison>> {
         let compared = |row| {
             let row = Columns(row);
             let (credit, at) = (row.credit("bytes", "requests")?, row.get::<Option<Timestamp>>("compared_at")?);
             let life = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
-            Ok(CheckedBody { life, unknown: at.map(|at| (credit, at)) })
+            Ok(LeaseComparison { life, unknown: at.map(|at| (credit, at)) })
         };
         self.upkeep.rows(&COMPARED, &[]).await?.iter().map(compared).collect()
     }

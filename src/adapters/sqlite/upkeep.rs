@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{AuditPage, CheckedBody, PortError, PortResult, SetAside, UnknownLeases, Upkeep},
+    ports::{AuditPage, LeaseComparison, PortError, PortResult, SetAside, UnknownLeases, Upkeep},
 };
 use rusqlite::{Connection, named_params};
 
@@ -127,7 +127,7 @@ impl Upkeep for SqliteStore {
         self.workers.read("unheld", |conn| Ok(unheld(conn)?)).await
     }
 
-    async fn compared(&self) -> PortResult<Vec<CheckedBody>> {
+    async fn compared(&self) -> PortResult<Vec<LeaseComparison>> {
         self.workers.read("compared", |conn| Ok(nodes::compared(conn)?)).await
     }
 

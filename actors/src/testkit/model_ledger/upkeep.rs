@@ -8,7 +8,7 @@ use crate::{
     ids::{ReceiptId, TimelineId, UsageId},
     model::{Credit, NewTimeline, Timeline},
     ports::{
-        AuditPage, Change, ChangeMark, ChangePage, Changes, CheckedBody, PortResult, SetAside, Tag, Timelines,
+        AuditPage, Change, ChangeMark, ChangePage, Changes, LeaseComparison, PortResult, SetAside, Tag, Timelines,
         UnknownLeases, Upkeep,
     },
 };
@@ -81,10 +81,10 @@ impl Upkeep for ModelLedger {
         Ok(unheld)
     }
 
-    async fn compared(&self) -> PortResult<Vec<CheckedBody>> {
+    async fn compared(&self) -> PortResult<Vec<LeaseComparison>> {
         let (books, now) = (self.books(), self.clock.monotonic());
         let live = books.nodes.keys().filter(|&&life| !books.fenced.contains(&life) && !books.is_late(life, now));
-        Ok(live.map(|&life| CheckedBody { life, unknown: books.compared.get(&life).copied() }).collect())
+        Ok(live.map(|&life| LeaseComparison { life, unknown: books.compared.get(&life).copied() }).collect())
     }
 
     async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {

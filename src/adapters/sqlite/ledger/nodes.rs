@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::NodeId,
     model::{Credit, NodeEpoch},
-    ports::{CheckedBody, EpochStanding, PortError, Pulse},
+    ports::{EpochStanding, LeaseComparison, PortError, Pulse},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -150,11 +150,11 @@ pub(super) fn note_unknown(conn: &Connection, node: NodeEpoch, unknown: Credit) 
     Ok(())
 }
 
-pub(in super::super) fn compared(conn: &Connection) -> rusqlite::Result<Vec<CheckedBody>> {
+pub(in super::super) fn compared(conn: &Connection) -> rusqlite::Result<Vec<LeaseComparison>> {
     let from_row = |row: &Row<'_>| {
         let life = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
         let (credit, at) = (get_credit(row, "bytes", "requests")?, get_opt::<Timestamp>(row, "compared_at")?);
-        Ok(CheckedBody { life, unknown: at.map(|at| (credit, at)) })
+        Ok(LeaseComparison { life, unknown: at.map(|at| (credit, at)) })
     };
     conn.prepare_cached(COMPARED)?.query_map(named_params! { ":now": Sql(Timestamp::now()) }, from_row)?.collect()
 }

@@ -1,6 +1,8 @@
-"""Signs a request to a Penstock node with an identity key: pip install coincurve
+"""Signs a request to a Penstock node with an identity key, and sends it. Needs: pip install coincurve
 
 usage: sign.py METHOD URL KEY_FILE [BODY_FILE [CONTENT_TYPE]]
+
+The audience is the scheme and host of URL. PENSTOCK_AUDIENCE names another one, for a node behind a proxy.
 """
 
 import base64
@@ -19,7 +21,7 @@ from coincurve import PrivateKey
 
 
 def sized(data: bytes) -> bytes:
-    """Some bytes after their length, as Bitcoin writes it."""
+    """The bytes, preceded by their length as Bitcoin encodes it."""
     size = len(data)
     if size < 0xFD:
         return bytes([size]) + data
@@ -41,14 +43,14 @@ def sign(secret: bytes, method: str, url: str, body: bytes = b"", content_type: 
     nonce, request_id = os.urandom(32), os.urandom(32)
     audience = hashlib.sha256(os.environ.get("PENSTOCK_AUDIENCE", origin).encode()).digest()
 
-    # The fields that say what is sent, and when.
+    # The signed fields: the time, and the digest and type of the body.
     fields = {"x-bsv-timestamp": str(time.time_ns() // 1_000_000)}
     if body:
         fields["content-digest"] = f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
     if content_type:
         fields["content-type"] = content_type
 
-    # What is signed: BRC-104, with the body by its digest.
+    # The signed message of BRC-104, with a digest instead of the body.
     message = request_id + sized(method.encode()) + sized(parts.path.encode())
     message += sized(b"?" + parts.query.encode()) if parts.query else ABSENT
     message += bytes([len(fields)])
@@ -56,7 +58,7 @@ def sign(secret: bytes, method: str, url: str, body: bytes = b"", content_type: 
         message += sized(name.encode()) + sized(value.encode())
     message += ABSENT
 
-    # The key that signs: BRC-42, for anyone to verify.
+    # The signing key, derived by BRC-42 for the counterparty "anyone".
     nonces = [base64.b64encode(part).decode() for part in (nonce, audience)]
     invoice = f"2-auth message signature-{nonces[0]} {nonces[1]}"
     key = root.add(hmac.new(identity, invoice.encode(), hashlib.sha256).digest())
@@ -76,7 +78,7 @@ if __name__ == "__main__":
     with open(key_file) as file:
         secret = bytes.fromhex(file.read().strip())
     body = open(rest[0], "rb").read() if rest else b""
-    # urllib would say one of its own, and what is sent must be what is signed.
+    # Without a type urllib adds its own, which would not be signed.
     content_type = rest[1] if len(rest) > 1 else "application/octet-stream" if body else ""
     headers = sign(secret, method, url, body, content_type)
     request = urllib.request.Request(url, data=body or None, headers=headers, method=method)

@@ -56,7 +56,6 @@ pub mod ids;
 pub mod lineage;
 pub mod model;
 pub mod node;
-mod other_lives;
 pub mod policy_evaluator;
 pub mod ports;
 pub mod quota;

@@ -2,7 +2,8 @@
 //!
 //! [`cache`] answers before each stream, from [`book`], which is arithmetic; what the book lacks is fetched from the ledger in the
 //! order that [`refill_queue`] keeps. [`usage_batcher`] brings what was spent to the ledger, gathered by [`usage_batch`].
-//! [`heartbeat`] keeps this node's epoch alive in the ledger, as [`node_epoch`] and [`held_credit`] know it. [`refusal`] says why a
+//! [`heartbeat`] keeps this node's epoch alive in the ledger, as [`node_epoch`] and [`held_credit`] know it; `other_lives`
+//! observes the heartbeats of other nodes. [`refusal`] says why a
 //! stream is not started, and [`revocation`] ends those that run on a receipt which lost its right.
 //!
 //! Handlers and [`content`](crate::content) call the cache's handle. **Bound.** Each question to a shard and each usage row carries
@@ -13,6 +14,7 @@ pub mod cache;
 pub mod heartbeat;
 pub mod held_credit;
 pub mod node_epoch;
+mod other_lives;
 pub mod refill_queue;
 pub mod refusal;
 pub mod revocation;

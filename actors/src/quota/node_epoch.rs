@@ -14,9 +14,8 @@ use crate::{
     clock::Clock,
     ids::{NodeId, TimelineId},
     model::{Credit, NodeEpoch},
-    other_lives::OtherLives,
     ports::Pulse,
-    quota::held_credit::HeldCredit,
+    quota::{held_credit::HeldCredit, other_lives::OtherLives},
 };
 
 /// The lease that admitted a stream, for its validity. Where a lost lease is released, bytes that the stream sends

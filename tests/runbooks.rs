@@ -1,5 +1,5 @@
 //! Checks that `docs/operations.md` quotes log lines, messages and names of metrics as the program has them: an operator
-//! finds a runbook by them.
+//! finds a runbook by them. And that the links of all documents lead to files and headings that exist.
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::{fs, path::Path};
@@ -63,4 +63,48 @@ fn metrics_that_the_manual_names_exist() {
         |name: &&&str| **name == "penstock_whole" || sources.iter().any(|text| text.contains(&format!("\"{name}\"")));
     let unknown: Vec<_> = named.iter().filter(|name| !exists(name)).collect();
     assert!(unknown.is_empty(), "these metrics of the manual do not exist: {unknown:#?}");
+}
+
+/// A document without its blocks of code.
+fn prose(path: &Path) -> String {
+    let mut is_code = false;
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| {
+        let is_fence = line.starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// The anchors of a document's headings, formed as GitHub does.
+fn anchors(path: &Path) -> Vec<String> {
+    let text = prose(path);
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let is_kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    headings
+        .map(|heading| heading.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [root.to_owned(), root.join("docs")];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    let (mut checked, mut broken) = (0, Vec::new());
+    for file in files.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let text = prose(&file);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { file.clone() } else { file.with_file_name(path) };
+            if !target.exists() || !(anchor.is_empty() || anchors(&target).iter().any(|known| known == anchor)) {
+                broken.push(format!("{}: {link}", file.display()));
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} links were found");
+    assert!(broken.is_empty(), "these links lead nowhere: {broken:#?}");
 }

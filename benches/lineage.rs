@@ -221,14 +221,14 @@ async fn query_time(node: &TestNode) -> (f64, f64) {
 
 /// Takes the lease of the pruner away from the node.
 async fn hold_lease(node: &TestNode) {
-    let sql = "INSERT INTO lineage_leases AS l (task, holder, token, held_until)
+    let sql = "INSERT INTO task_leases AS l (task, holder, token, held_until)
         VALUES ('pruner', gen_random_uuid(), 1, clock_timestamp() + interval '1 day')
         ON CONFLICT (task) DO UPDATE SET holder = excluded.holder, token = l.token + 1, held_until = excluded.held_until";
     node.database.as_ref().expect("PostgreSQL").client().await.batch_execute(sql).await.expect("held");
 }
 
 async fn release_lease(node: &TestNode) {
-    let sql = "UPDATE lineage_leases SET held_until = clock_timestamp()";
+    let sql = "UPDATE task_leases SET held_until = clock_timestamp() WHERE task = 'pruner'";
     node.database.as_ref().expect("PostgreSQL").client().await.batch_execute(sql).await.expect("released");
 }
 

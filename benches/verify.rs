@@ -23,7 +23,7 @@ use penstock_actors::{
     flow::token_bucket::TokenBucket,
     ids::NodeId,
     model::{LEAF_BYTES, StorageTier, VerificationKind},
-    ports::{BlobStore, StoreMarks as _},
+    ports::{BlobStore, StorageRecords, StoreMarks as _},
     storage::verifier::{Verifier, VerifierDeps},
     testkit::{blob_store_suite::Sample, memory_records::MemoryRecords},
 };
@@ -107,7 +107,7 @@ impl Scene {
         let records = Arc::<MemoryRecords>::default();
         let verifier = Verifier::new(VerifierDeps {
             blobs: Arc::clone(&blobs),
-            records: records.clone(),
+            records: StorageRecords::of(&records),
             content: ContentStore::new(Arc::clone(&blobs), content, Handle::current()),
             clock: Arc::new(SystemClock),
             node: NodeId::random(),

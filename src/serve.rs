@@ -363,7 +363,7 @@ fn build(
             .app_data(Data::from(Arc::clone(&ports.upkeep)))
             .app_data(Data::from(Arc::clone(&ports.shared)))
             .app_data(Data::from(Arc::clone(&ports.blobs)))
-            .app_data(Data::from(Arc::clone(&ports.storage)))
+            .app_data(Data::from(Arc::clone(&ports.storage.verifications)))
             .app_data(Data::from(Arc::clone(&ports.clock)))
             .configure(http::configure)
     };

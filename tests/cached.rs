@@ -10,7 +10,8 @@ use futures::{
 use penstock::{
     adapters::{
         cached::{
-            CachedCatalog, CachedGovernancePolicies, CachedLineage, CachedLineageUpkeep, CachedReceipts, CachedSearch,
+            CachedCatalog, CachedGovernancePolicies, CachedLineage, CachedLineageGraphUpkeep, CachedReceipts,
+            CachedSearch,
         },
         sqlite::{SqliteSettings, SqliteStore, migrate},
     },
@@ -30,8 +31,9 @@ use penstock_actors::{
         QuotaPolicy, ReceiptStatus, Role,
     },
     ports::{
-        Catalog, GovernancePolicies as _, LineageStore as _, LineageUpkeep as _, NewReceipt, PortError, PortResult,
-        Receipts, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition, StatusChange, Tag,
+        Catalog, GovernancePolicies as _, LeasedTask, LineageGraphUpkeep as _, LineageStore as _, NewReceipt,
+        PortError, PortResult, Receipts, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition, StatusChange,
+        Tag, TaskLeases as _,
     },
     search::MatchedField,
     testkit::{catalog_suite, governance_suite},
@@ -338,7 +340,7 @@ fn job_event(time: &str) -> LineageEvent {
 async fn what_leaves_the_graph_leaves_the_walks_in_the_cache() {
     let scene = Scene::new();
     let lineage = CachedLineage::new(scene.store.clone(), scene.cache.clone());
-    let upkeep = CachedLineageUpkeep::new(scene.store.clone(), scene.cache.clone());
+    let graph = CachedLineageGraphUpkeep::new(scene.store.clone(), scene.cache.clone());
     let event = job_event("2026-01-01T00:00:00Z");
     lineage.ingest(&[event], jiff::Timestamp::now()).await.expect("kept");
     let walk = GraphWalk {
@@ -352,12 +354,13 @@ async fn what_leaves_the_graph_leaves_the_walks_in_the_cache() {
     let edges = async || lineage.graph(&walk).await.expect("asked").map(|graph| graph.edges.len());
     assert_eq!((edges().await, edges().await), (Some(1), Some(1)));
     assert_eq!(scene.asked("lineage_graph"), 1);
-    let token = upkeep.lease_pruning(uuid::Uuid::nil(), Duration::from_secs(60)).await.expect("asked").expect("free");
+    let lease = scene.store.acquire(LeasedTask::PruneLineage, uuid::Uuid::nil(), Duration::from_secs(60)).await;
+    let lease = lease.expect("asked").expect("free");
     let day = |text: &str| text.parse().expect("a day");
-    assert_eq!(upkeep.prune_edges(token, day("2026-01-01"), 10).await.expect("a step"), 0);
+    assert_eq!(graph.prune_edges(lease, day("2026-01-01"), 10).await.expect("a step"), 0);
     assert_eq!((edges().await, scene.asked("lineage_graph")), (Some(1), 1), "nothing has left");
-    assert_eq!(upkeep.prune_edges(token, day("2026-01-02"), 10).await.expect("a step"), 1);
+    assert_eq!(graph.prune_edges(lease, day("2026-01-02"), 10).await.expect("a step"), 1);
     assert_eq!(edges().await, Some(0));
-    assert_eq!(upkeep.prune_nodes(token, day("2026-01-02"), 10).await.expect("a step"), 2);
+    assert_eq!(graph.prune_nodes(lease, day("2026-01-02"), 10).await.expect("a step"), 2);
     assert_eq!(edges().await, None);
 }

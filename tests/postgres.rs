@@ -8,6 +8,8 @@ mod changes;
 mod cluster;
 #[path = "postgres/defaults.rs"]
 mod defaults;
+#[path = "postgres/earlier_versions.rs"]
+mod earlier_versions;
 #[path = "postgres/every_plan.rs"]
 mod every_plan;
 #[path = "postgres/faults.rs"]
@@ -50,7 +52,7 @@ use penstock_actors::{
     ports::{Changes as _, Ledger as _, PortError, Reclaimed, SettleBatch, Timelines as _, Upkeep},
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, governance_suite, identities_suite, installations_suite,
-        ledger_suite, lineage_suite, search_suite, storage_records_suite, timekeeper_suite,
+        ledger_suite, lineage_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,
     },
 };
 use support::{TestDatabase, store};
@@ -66,6 +68,7 @@ async fn run_the_suite(statement_mode: StatementMode) {
     search_suite::run(Arc::clone(&store)).await;
     governance_suite::run(Arc::clone(&store)).await;
     storage_records_suite::run(Arc::clone(&store)).await;
+    task_leases_suite::run(Arc::clone(&store)).await;
     identities_suite::run(Arc::clone(&store)).await;
     installations_suite::run(&*store).await;
     api_keys_suite::run(Arc::clone(&store)).await;

@@ -12,7 +12,7 @@ use penstock_actors::{
     ports::{Catalog as _, Installations as _, Ledger as _, PortError, Receipts as _, Timelines as _, Upkeep as _},
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, governance_suite, identities_suite, installations_suite,
-        ledger_suite, lineage_suite, search_suite, storage_records_suite, timekeeper_suite,
+        ledger_suite, lineage_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,
     },
 };
 use tempfile::TempDir;
@@ -126,6 +126,12 @@ async fn lineage_keeps_the_promises_of_its_ports() {
 async fn what_is_known_of_stored_copies_keeps_the_promises_of_its_port() {
     let folder = folder();
     storage_records_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_tasks_keep_the_promises_of_their_port() {
+    let folder = folder();
+    task_leases_suite::run(Arc::new(fresh(&folder))).await;
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     clock::{Clock, watch::ClockWatch},
-    ports::{LineageOutbox, LineageStore, LineageUpkeep, PortResult},
+    ports::{LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, PortResult, TaskLeases},
 };
 
 /// Dependencies of lineage.
@@ -36,6 +36,8 @@ pub struct LineagePorts {
     pub store: Arc<dyn LineageStore>,
     pub outbox: Arc<dyn LineageOutbox>,
     pub upkeep: Arc<dyn LineageUpkeep>,
+    pub graph: Arc<dyn LineageGraphUpkeep>,
+    pub leases: Arc<dyn TaskLeases>,
     pub clock: Arc<dyn Clock>,
     pub watch: Arc<ClockWatch>,
 }
@@ -63,7 +65,7 @@ impl Lineage {
     /// # Errors
     /// When the database does not accept the setting that turns the node's own events on or off.
     pub async fn start(ports: &LineagePorts, settings: LineageSettings) -> PortResult<Self> {
-        let LineagePorts { store, outbox, upkeep, clock, watch } = ports;
+        let LineagePorts { store, outbox, upkeep, graph, leases, clock, watch } = ports;
         outbox.set_emission(settings.emitter.is_some()).await?;
         let arbiter = Arbiter::new().handle();
         let deps = LineageIngestDeps { store: Arc::clone(store), clock: Arc::clone(clock) };
@@ -71,6 +73,8 @@ impl Lineage {
         ingest.started().await;
         let deps = PrunerDeps {
             upkeep: Arc::clone(upkeep),
+            graph: Arc::clone(graph),
+            leases: Arc::clone(leases),
             outbox: Arc::clone(outbox),
             clock: Arc::clone(clock),
             watch: Arc::clone(watch),

@@ -36,7 +36,7 @@ use crate::{
     model::Credit,
     ports::{
         BlobStore, Catalog, Changes, GovernancePolicies, Installations, Invalidations, Ledger, PortResult, SharedState,
-        StorageRecords, Tag, Timelines, Upkeep,
+        StorageRecords, StoredContents, Tag, Timelines, Upkeep,
     },
     quota::{
         cache::{QuotaDeps, QuotaHandle, QuotaSettings},
@@ -69,7 +69,7 @@ pub struct Ports {
     pub policies: Arc<dyn GovernancePolicies>,
     pub blobs: Arc<dyn BlobStore>,
     pub shared: Arc<dyn SharedState>,
-    pub storage: Arc<dyn StorageRecords>,
+    pub storage: StorageRecords,
     pub installations: Arc<dyn Installations>,
     /// The clock that all instances use.
     pub clock: Arc<dyn Clock>,
@@ -143,7 +143,7 @@ pub struct Node {
     storage: ArbiterHandle,
     ledger: Arc<dyn Ledger>,
     uses: Arc<LastAccess>,
-    records: Arc<dyn StorageRecords>,
+    contents: Arc<dyn StoredContents>,
     clock: Arc<dyn Clock>,
     storage_keeper: Arc<Addr<StorageMaintenance>>,
     life: Arc<NodeEpochState>,
@@ -222,8 +222,8 @@ impl Node {
         watch_others(&heartbeat).await;
         let heartbeat = Heartbeat::start(heartbeat, Arc::clone(&ports.watch), &ledger_arbiter);
         let content = ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone());
-        content.quarantine().load(&*ports.storage).await?;
-        io.spawn(quarantine_sync::follow(content.clone(), Arc::clone(&ports.storage)));
+        content.quarantine().load(&*ports.storage.quarantine).await?;
+        io.spawn(quarantine_sync::follow(content.clone(), Arc::clone(&ports.storage.quarantine)));
         let listener: ChangeListener = {
             let (quota, quarantine) = (quota.clone(), content.quarantine().clone());
             Arc::new(move |tag: Option<&Tag>| {
@@ -259,7 +259,7 @@ impl Node {
         let janitor = Janitor::start(janitor, &ledger_arbiter);
         let verifier = Verifier::new(VerifierDeps {
             blobs: Arc::clone(&ports.blobs),
-            records: Arc::clone(&ports.storage),
+            records: ports.storage.clone(),
             content: content.clone(),
             clock: Arc::clone(clock),
             node,
@@ -268,7 +268,7 @@ impl Node {
         });
         let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastAccess>::default());
         let keeper_deps = maintenance::MaintenanceDeps {
-            records: Arc::clone(&ports.storage),
+            records: ports.storage.clone(),
             content: content.clone(),
             verifier: verifier.clone(),
             mover: mover.clone(),
@@ -290,7 +290,7 @@ impl Node {
             storage_work: Admission::new("storage_work", STORAGE_WORK),
             ledger: Arc::clone(ledger),
             uses,
-            records: Arc::clone(&ports.storage),
+            contents: Arc::clone(&ports.storage.contents),
             clock: Arc::clone(clock),
             storage_keeper: Arc::new(storage_keeper),
             streams: Admission::new("streams", settings.max_streams),
@@ -387,7 +387,7 @@ impl Node {
         // The unsettled bytes of a stream are covered by its lease alone, so an epoch with such a stream is not closed.
         let closed = flushed && streams == 0 && unsettled == 0 && self.close(patience).await;
         // A use that is not recorded makes content look older than it is, by the uses of the last seconds.
-        let told = tokio::time::timeout(patience, maintenance::flush_accesses(&self.uses, &*self.records)).await;
+        let told = tokio::time::timeout(patience, maintenance::flush_accesses(&self.uses, &*self.contents)).await;
         if !matches!(told, Ok(Ok(()))) {
             tracing::warn!(
                 "the last uses of content were not recorded; content used in the last seconds may look unused"

@@ -18,8 +18,10 @@ mod rate_limits;
 mod search;
 mod shared_cache;
 mod shared_state;
+mod storage_moves;
 mod storage_records;
 mod store_marks;
+mod task_leases;
 mod timekeeper;
 mod timelines;
 mod url_signer;
@@ -42,8 +44,8 @@ pub use ledger::{
     Upkeep, Want,
 };
 pub use lineage_store::{
-    BODY_BYTES, EVENTS, EventOutcome, Ingested, LineageOutbox, LineageStore, LineageUpkeep, NEIGHBOURS, OutboxEntry,
-    OutboxKind, RUNS, SEARCHED, WindowState,
+    BODY_BYTES, EVENTS, EventOutcome, Ingested, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep,
+    NEIGHBOURS, OutboxEntry, OutboxKind, RUNS, SEARCHED, WindowState,
 };
 pub use page::Page;
 pub use rate_limits::{RateGrant, RateLimits};
@@ -53,8 +55,10 @@ pub use shared_cache::{
     TagVersions, Version,
 };
 pub use shared_state::{Invalidations, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant};
-pub use storage_records::{Claim, MoveBegun, StorageRecords};
+pub use storage_moves::{MoveBegun, StorageMoves};
+pub use storage_records::{QuarantineList, StorageRecords, StoredContents, Verifications};
 pub use store_marks::{Mark, StoreMarks};
+pub use task_leases::{LeasedTask, StorageTasks, TaskLease, TaskLeases};
 pub use timekeeper::Timekeeper;
 pub use timelines::Timelines;
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

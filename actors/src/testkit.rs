@@ -33,6 +33,7 @@ pub mod search_suite;
 pub mod shared_cache_suite;
 pub mod shared_state_suite;
 pub mod storage_records_suite;
+pub mod task_leases_suite;
 pub mod timekeeper_suite;
 pub mod url_signer_suite;
 

@@ -16,7 +16,7 @@ mod catalog;
 mod governance;
 mod identities;
 mod lineage;
-mod lineage_upkeep;
+mod lineage_graph_upkeep;
 mod receipts;
 mod search;
 
@@ -24,6 +24,6 @@ pub use catalog::CachedCatalog;
 pub use governance::CachedGovernancePolicies;
 pub use identities::CachedIdentities;
 pub use lineage::CachedLineage;
-pub use lineage_upkeep::CachedLineageUpkeep;
+pub use lineage_graph_upkeep::CachedLineageGraphUpkeep;
 pub use receipts::CachedReceipts;
 pub use search::CachedSearch;

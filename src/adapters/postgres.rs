@@ -31,6 +31,7 @@ mod search;
 mod session;
 mod set_aside;
 mod storage;
+mod task_leases;
 mod timekeeper;
 mod timelines;
 mod tls;

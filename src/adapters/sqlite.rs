@@ -36,6 +36,7 @@ mod receipts;
 mod search;
 mod set_aside;
 mod storage;
+mod task_leases;
 mod timekeeper;
 mod timelines;
 mod upkeep;

@@ -14,7 +14,7 @@ use penstock_actors::{
     ids::{ContentHash, VerificationId},
     model::{HistoryPosition, MoveState, StorageTier, Verification, VerificationKind},
     node::Node,
-    ports::{Page, StorageRecords},
+    ports::{Page, Verifications},
     storage::{
         mover::{MoveError, MoveStart},
         verifier::Verified,
@@ -129,7 +129,7 @@ async fn history(
     _: Admin,
     hash: Path<String>,
     which: Query<VerificationQuery>,
-    records: Data<dyn StorageRecords>,
+    history: Data<dyn Verifications>,
 ) -> Result<HttpResponse, Problem> {
     let hash: ContentHash = hash.parse()?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;
@@ -142,7 +142,7 @@ async fn history(
         })?),
     };
     // One more than is shown, to know whether there are more.
-    let page = Page::of(records.verifications(hash, kind, after, limit + 1).await?, limit);
+    let page = Page::of(history.verifications(hash, kind, after, limit + 1).await?, limit);
     let next = page.items.last().filter(|_| page.more).map(write_cursor);
     let items: Vec<_> = page.items.iter().map(row).collect();
     Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))

@@ -5,8 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
-    ApiKeys, Catalog, Changes, GovernancePolicies, Identities, Installations, Ledger, LineageOutbox, LineageStore,
-    LineageUpkeep, Receipts, Search, StorageRecords, Timekeeper, Timelines, Upkeep,
+    ApiKeys, Catalog, Changes, GovernancePolicies, Identities, Installations, Ledger, LineageGraphUpkeep,
+    LineageOutbox, LineageStore, LineageUpkeep, QuarantineList, Receipts, Search, StorageMoves, StorageRecords,
+    StorageTasks, StoredContents, TaskLeases, Timekeeper, Timelines, Upkeep, Verifications,
 };
 use tokio::runtime::Handle;
 
@@ -36,7 +37,7 @@ pub struct Database {
     pub search: Arc<dyn Search>,
     pub lineage: LineageFaces,
     pub policies: Arc<dyn GovernancePolicies>,
-    pub storage: Arc<dyn StorageRecords>,
+    pub storage: StorageRecords,
     pub identities: Arc<dyn Identities>,
     pub installations: Arc<dyn Installations>,
     pub api_keys: Arc<dyn ApiKeys>,
@@ -64,7 +65,13 @@ impl Database {
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
-            + StorageRecords
+            + LineageGraphUpkeep
+            + Verifications
+            + QuarantineList
+            + StoredContents
+            + StorageMoves
+            + StorageTasks
+            + TaskLeases
             + Timekeeper,
     {
         Self {
@@ -76,7 +83,7 @@ impl Database {
             search: Arc::<S>::clone(store),
             lineage: LineageFaces::of(store),
             policies: Arc::<S>::clone(store),
-            storage: Arc::<S>::clone(store),
+            storage: StorageRecords::of(store),
             identities: Arc::<S>::clone(store),
             installations: Arc::<S>::clone(store),
             timekeeper: Arc::<S>::clone(store),

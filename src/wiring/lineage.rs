@@ -9,11 +9,11 @@ use penstock_actors::{
         LineagePorts, LineageSettings, ingest::LineageIngestSettings, outbox_relay::OutboxRelaySettings,
         pruner::PrunerSettings,
     },
-    ports::{LineageOutbox, LineageStore, LineageUpkeep},
+    ports::{LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, TaskLeases},
 };
 
 use crate::{
-    adapters::cached::{CachedLineage, CachedLineageUpkeep},
+    adapters::cached::{CachedLineage, CachedLineageGraphUpkeep},
     config::Config,
     http::LineageHttpSettings,
 };
@@ -23,18 +23,30 @@ pub struct LineageFaces {
     store: Arc<dyn LineageStore>,
     outbox: Arc<dyn LineageOutbox>,
     upkeep: Arc<dyn LineageUpkeep>,
+    graph: Arc<dyn LineageGraphUpkeep>,
+    leases: Arc<dyn TaskLeases>,
 }
 
 impl LineageFaces {
-    pub(super) fn of<S: LineageStore + LineageOutbox + LineageUpkeep>(store: &Arc<S>) -> Self {
-        Self { store: Arc::<S>::clone(store), outbox: Arc::<S>::clone(store), upkeep: Arc::<S>::clone(store) }
+    pub(super) fn of<S>(store: &Arc<S>) -> Self
+    where
+        S: LineageStore + LineageOutbox + LineageUpkeep + LineageGraphUpkeep + TaskLeases,
+    {
+        Self {
+            store: Arc::<S>::clone(store),
+            outbox: Arc::<S>::clone(store),
+            upkeep: Arc::<S>::clone(store),
+            graph: Arc::<S>::clone(store),
+            leases: Arc::<S>::clone(store),
+        }
     }
 
     /// The ports of lineage: walks come from the cache, and changes of the graph invalidate them.
     pub(super) fn ports(self, clock: Arc<dyn Clock>, watch: Arc<ClockWatch>, cache: TieredCache) -> LineagePorts {
-        let upkeep = Arc::new(CachedLineageUpkeep::new(self.upkeep, cache.clone()));
-        let store = Arc::new(CachedLineage::new(self.store, cache));
-        LineagePorts { store, outbox: self.outbox, upkeep, clock, watch }
+        let Self { store, outbox, upkeep, graph, leases } = self;
+        let graph = Arc::new(CachedLineageGraphUpkeep::new(graph, cache.clone()));
+        let store = Arc::new(CachedLineage::new(store, cache));
+        LineagePorts { store, outbox, upkeep, graph, leases, clock, watch }
     }
 }
 

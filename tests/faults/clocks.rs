@@ -332,3 +332,32 @@ fn set_clock(node: &mut TestNode, by: Option<&str>) {
         None => right.iter().for_each(|(name, value)| node.set_env(name, value)),
     }
 }
+
+/// The walk over all content, which one instance at a time makes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_whose_clock_is_an_hour_ahead_steals_no_task_of_another_and_takes_it_over_when_that_one_dies() {
+    let pair = Pair::new().await;
+    let setup = || pair.setup().env("PENSTOCK_VERIFICATION__INTERVAL", "100ms");
+    let mut right = setup().start().await;
+    let client = pair.database.client().await;
+    let holder = async || {
+        let sql = "SELECT holder, token FROM task_leases WHERE task = 'walk' AND held_until > clock_timestamp()";
+        client.query_opt(sql, &[]).await.unwrap().map(|row| (row.get::<_, uuid::Uuid>(0), row.get::<_, i64>(1)))
+    };
+    eventually("the right instance has the task", async || holder().await.is_some()).await;
+    let first = holder().await;
+    let mut wrong = setup().envs(ahead("+1h")).start().await;
+    let asked = async || wrong.metric("penstock_db_queries_total", "acquire_task").await;
+    let before = asked().await;
+    eventually("the wrong one has asked several times", async || asked().await >= before + 10.0).await;
+    assert_eq!(holder().await, first);
+
+    right.kill().await;
+    assert_eq!(holder().await, first, "its lease has not run out");
+    // The rest of its minute is cut short.
+    let sql = "UPDATE task_leases SET held_until = clock_timestamp() WHERE task = 'walk'";
+    client.batch_execute(sql).await.unwrap();
+    eventually("the other one goes on", async || holder().await.is_some()).await;
+    assert!(holder().await.unwrap().1 > first.unwrap().1);
+    assert!(wrong.terminate().await.success());
+}

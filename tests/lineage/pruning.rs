@@ -237,7 +237,7 @@ async fn an_event_that_the_window_passes_on_its_way_is_refused_as_one_that_came_
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         eventually("the batch waits", async || pruner.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0)
             .await;
-        let trim = "INSERT INTO lineage_leases VALUES ('pruner', gen_random_uuid(), 1000, now() + interval '1 hour')
+        let trim = "INSERT INTO task_leases VALUES ('pruner', gen_random_uuid(), 1000, now() + interval '1 hour')
                 ON CONFLICT (task) DO UPDATE SET token = 1000, held_until = now() + interval '1 hour';
             SELECT penstock_trim_lineage(1000, namespace_key, 10) FROM lineage_namespaces WHERE namespace = 'etl'";
         pruner.batch_execute(trim).await.expect("it waits for no batch");

@@ -55,6 +55,7 @@ const FILL: &str = "
     INSERT INTO storage_moves SELECT sha256(('content' || n)::bytea), 'cold',
         CASE WHEN n % 2 = 0 THEN 'leaving' ELSE 'copying' END, now() - n * interval '1 second'
         FROM generate_series(1, 100000) n;
+    INSERT INTO task_leases SELECT 'move:' || n, md5('node')::uuid, 1, now() FROM generate_series(1, 100000) n;
     INSERT INTO content_uses SELECT sha256(('content' || n)::bytea), now() FROM generate_series(1, 100000) n;
     RESET session_replication_role;
     ANALYZE;";

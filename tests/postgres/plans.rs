@@ -17,7 +17,8 @@ use penstock_actors::{
     },
     ports::{
         ApiKeys, Catalog, ChangeMark, Changes, GovernancePolicies, GovernanceRun, Ledger, NewReceipt, Occasion,
-        Receipts, Release, RunMark, SettleBatch, StorageRecords, Upkeep, Want,
+        QuarantineList as _, Receipts, Release, RunMark, SettleBatch, StorageMoves as _, StorageTasks as _,
+        StoredContents as _, TaskLease, TaskLeases as _, Upkeep, Verifications as _, Want,
     },
     testkit::asked,
 };
@@ -216,7 +217,9 @@ async fn what_is_known_of_stored_copies_is_never_found_by_a_scan() {
     let large = Large::new().await;
     let (now, ttl) = (SystemClock.now(), Duration::from_secs(60));
     let content = ContentHash::from_bytes(large.hash("content", 5).await);
-    let node = NodeId::random();
+    // Of an instance that died more than a minute ago.
+    let moving = ContentHash::from_bytes(large.hash("content", 101).await);
+    let lease = TaskLease { holder: NodeId::random().as_uuid(), token: 1 };
     large
         .call("history", async |store| {
             let page = store.verifications(content, None, None, 20).await.expect("read");
@@ -257,46 +260,55 @@ async fn what_is_known_of_stored_copies_is_never_found_by_a_scan() {
         })
         .await;
     large
-        .call("a claim", async |store| {
-            assert!(store.claim_task(StorageTask::Walk, node, now, ttl).await.expect("claimed").is_ours);
+        .call("a lease", async |store| {
+            assert_eq!(store.acquire(StorageTask::Walk.into(), lease.holder, ttl).await.expect("free"), Some(lease));
         })
         .await;
     large
         .call("progress", async |store| {
             let progress = TaskProgress { after: Some(content), ..TaskProgress::default() };
-            assert!(store.advance_task(StorageTask::Walk, node, &progress).await.expect("kept"));
+            store.save_progress(StorageTask::Walk, lease, &progress).await.expect("stored");
+        })
+        .await;
+    large
+        .call("the progress of a task", async |store| {
+            assert_eq!(store.progress(StorageTask::Walk).await.expect("read").after, Some(content));
         })
         .await;
     large
         .call("a move", async |store| {
-            assert!(
-                store.begin_move(content, StorageTier::Warm, now, now).await.expect("begun").expect("stored").is_ours
-            );
+            let begun = store.begin_move(moving, StorageTier::Warm, lease.holder, ttl).await.expect("begun");
+            assert_eq!(begun.expect("stored").lease, Some(lease));
         })
         .await;
     large
         .call("a kept move", async |store| {
-            assert!(store.keep_move(content, StorageTier::Warm, now).await.expect("kept"));
+            store.keep_move(moving, StorageTier::Warm, lease, ttl).await.expect("kept");
         })
         .await;
     large
         .call("the move of a content", async |store| {
-            assert!(store.move_of(content).await.expect("read").is_some());
+            assert!(store.move_of(moving).await.expect("read").is_some());
         })
         .await;
     large
         .call("a switch", async |store| {
-            assert!(store.switch_tier(content, StorageTier::Warm, now).await.expect("switched"));
+            store.switch_tier(moving, StorageTier::Warm, lease).await.expect("switched");
         })
         .await;
     large
         .call("an ended move", async |store| {
-            assert!(store.end_move(content, StorageTier::Warm, MoveState::Leaving).await.expect("ended"));
+            assert!(store.end_move(moving, StorageTier::Warm, MoveState::Leaving).await.expect("ended"));
         })
         .await;
     large
         .call("moves that are due", async |store| {
-            assert_eq!(store.moves(MoveState::Leaving, old, 100).await.expect("read").len(), 100);
+            assert_eq!(store.leaving_moves(old, 100).await.expect("read").len(), 100);
+        })
+        .await;
+    large
+        .call("moves that are abandoned", async |store| {
+            assert_eq!(store.abandoned_moves(100).await.expect("read").len(), 100);
         })
         .await;
 }

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::{
     ids::ContentHash,
-    ports::{PortResult, StorageRecords, Tag},
+    ports::{PortResult, QuarantineList, Tag},
 };
 
 /// Contents in the list: some 5 MB.
@@ -114,10 +114,10 @@ impl Quarantine {
     ///
     /// # Errors
     /// The database's own; the list then stays as it was.
-    pub async fn load(&self, records: &dyn StorageRecords) -> PortResult<()> {
+    pub async fn load(&self, list: &dyn QuarantineList) -> PortResult<()> {
         let (mut all, mut after) = (HashSet::new(), None);
         while all.len() < MOST {
-            let page = records.quarantined(after, PAGE).await?;
+            let page = list.quarantined(after, PAGE).await?;
             after = page.last().copied();
             let is_last = page.len() < PAGE as usize;
             all.extend(page);

@@ -11,7 +11,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use crate::{
     content::{quarantine::Heard, reader::ContentStore},
     ids::ContentHash,
-    ports::{PortResult, StorageRecords},
+    ports::{PortResult, QuarantineList},
 };
 
 /// The wait between two attempts to ask a database that does not answer.
@@ -19,11 +19,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows reported changes for as long as the process lives. The open blob and the verification of a changed content are
 /// forgotten before its readers go on: another copy may be the one to read, and the old verification says nothing about it.
-pub async fn follow(content: ContentStore, records: Arc<dyn StorageRecords>) {
+pub async fn follow(content: ContentStore, list: Arc<dyn QuarantineList>) {
     let quarantine = content.quarantine().clone();
     loop {
         let Heard { hashes, anything } = quarantine.next_heard().await;
-        while let Err(error) = learn(&content, &*records, &hashes, anything).await {
+        while let Err(error) = learn(&content, &*list, &hashes, anything).await {
             tracing::debug!(%error, "the quarantine could not be read from the database; this node keeps its list and tries again");
             tokio::time::sleep(PAUSE).await;
         }
@@ -32,20 +32,20 @@ pub async fn follow(content: ContentStore, records: Arc<dyn StorageRecords>) {
 
 async fn learn(
     content: &ContentStore,
-    records: &dyn StorageRecords,
+    list: &dyn QuarantineList,
     hashes: &HashSet<ContentHash>,
     anything: bool,
 ) -> PortResult<()> {
     let quarantine = content.quarantine();
     if anything {
-        quarantine.load(records).await?;
+        quarantine.load(list).await?;
         content.forget_all();
     }
     let hashes: Vec<_> = hashes.iter().copied().collect();
     if hashes.is_empty() {
         return Ok(());
     }
-    let held: HashSet<_> = records.quarantined_among(&hashes).await?.into_iter().collect();
+    let held: HashSet<_> = list.quarantined_among(&hashes).await?.into_iter().collect();
     for hash in hashes {
         content.forget(hash).await;
         quarantine.set(hash, held.contains(&hash));

@@ -34,7 +34,7 @@ use uuid::Uuid;
 use self::batch_size::PruneThrottle;
 use crate::{
     clock::{Clock, watch::ClockWatch},
-    ports::{LineageOutbox, LineageUpkeep, PortResult},
+    ports::{LeasedTask, LineageGraphUpkeep, LineageOutbox, LineageUpkeep, PortResult, TaskLeases},
 };
 
 pub mod batch_size;
@@ -71,6 +71,8 @@ pub struct PrunerSettings {
 #[derive(Clone)]
 pub struct PrunerDeps {
     pub upkeep: Arc<dyn LineageUpkeep>,
+    pub graph: Arc<dyn LineageGraphUpkeep>,
+    pub leases: Arc<dyn TaskLeases>,
     pub outbox: Arc<dyn LineageOutbox>,
     pub clock: Arc<dyn Clock>,
     pub watch: Arc<ClockWatch>,
@@ -204,8 +206,8 @@ impl LineagePruner {
     }
 
     fn renew(&mut self, left: Duration, ctx: &mut Context<Self>) {
-        let (upkeep, holder, ttl) = (Arc::clone(&self.deps.upkeep), self.deps.holder, self.settings.lease_ttl);
-        let renewed = async move { upkeep.lease_pruning(holder, ttl).await };
+        let (leases, holder, ttl) = (Arc::clone(&self.deps.leases), self.deps.holder, self.settings.lease_ttl);
+        let renewed = async move { leases.acquire(LeasedTask::PruneLineage, holder, ttl).await };
         self.next = ctx.spawn(renewed.into_actor(self).map(move |renewed, pruner, ctx| {
             if matches!(renewed, Ok(None)) {
                 pruner.counters.forget_window();
@@ -219,8 +221,8 @@ impl LineagePruner {
 /// Gives the lease back if this instance holds it. Acquiring returns the token, whether this node already held the
 /// lease or it was free.
 async fn give_back(deps: &PrunerDeps, ttl: Duration) -> PortResult<()> {
-    match deps.upkeep.lease_pruning(deps.holder, ttl).await? {
-        Some(token) => deps.upkeep.release_pruning(token).await,
+    match deps.leases.acquire(LeasedTask::PruneLineage, deps.holder, ttl).await? {
+        Some(lease) => deps.leases.release(LeasedTask::PruneLineage, lease).await,
         None => Ok(()),
     }
 }

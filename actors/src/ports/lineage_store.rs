@@ -1,16 +1,15 @@
 //! Lineage: events in a sliding window, and the graph derived from them.
 //!
-//! Three traits, one for each kind of caller: [`LineageStore`] for the ingest actor and handlers, [`LineageOutbox`] for
-//! the emitter, [`LineageUpkeep`] for the pruner. One adapter implements all three.
+//! Traits for each kind of caller: [`LineageStore`] for the ingest actor and handlers, [`LineageOutbox`] for the emitter,
+//! [`LineageUpkeep`] and [`LineageGraphUpkeep`] for the pruner. One adapter implements all of them.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date};
 use serde_json::Value;
-use uuid::Uuid;
 
-use super::PortResult;
+use super::{PortResult, TaskLease};
 use crate::{
     ids::RunId,
     model::{Graph, GraphWalk, LineageEvent, LineageNode, NamespaceKey, NodeDetail, NodeKey, RunDetail},
@@ -144,35 +143,32 @@ pub trait LineageUpkeep: Send + Sync + 'static {
     /// Makes the partitions of these days, where the database has partitions; returns how many were made.
     async fn prepare_days(&self, days: &[Date]) -> PortResult<u64>;
 
-    /// Acquires or renews the lease of the pruner, for `ttl` by the database's own clock. Returns its token, or `None`
-    /// while another instance holds it.
-    async fn lease_pruning(&self, holder: Uuid, ttl: Duration) -> PortResult<Option<i64>>;
-
-    /// Gives the lease back.
-    async fn release_pruning(&self, token: i64) -> PortResult<()>;
-
     /// Removes events of days before `day`: up to `limit`, or a whole day where the database can drop one. Returns how
     /// many, which is zero for an empty day; `None` when no such day is left.
-    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>>;
+    async fn drop_days(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<Option<u64>>;
 
     /// Up to `limit` namespaces with more than `most` events, and the excess of each; fullest first.
     async fn oversized_namespaces(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>>;
 
     /// Removes up to `limit` of a namespace's oldest events, and runs left without events; returns how many events.
-    async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64>;
+    async fn trim(&self, lease: TaskLease, namespace: NamespaceKey, limit: u32) -> PortResult<u64>;
 
     /// Removes up to `limit` runs that were last seen before `day`; returns how many.
-    async fn prune_runs(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
-
-    /// Removes up to `limit` edges that were last seen before `day`; returns how many.
-    async fn prune_edges(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
-
-    /// Removes up to `limit` jobs and datasets that were last seen before `day` and have no edge; returns how many.
-    async fn prune_nodes(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
+    async fn prune_runs(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64>;
 
     /// Forgets up to `limit` namespaces that have no event, and whose window has not moved since `day`; returns how many.
-    async fn prune_namespaces(&self, token: i64, day: Date, limit: u32) -> PortResult<u64>;
+    async fn prune_namespaces(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64>;
 
     /// The contents of the window, where a namespace may have `most` events.
     async fn window(&self, most: u64) -> PortResult<WindowState>;
+}
+
+/// Pruning of the graph, in the same steps. Walks may be cached elsewhere, so the log of changes names what was removed.
+#[async_trait]
+pub trait LineageGraphUpkeep: Send + Sync + 'static {
+    /// Removes up to `limit` edges that were last seen before `day`; returns how many.
+    async fn prune_edges(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64>;
+
+    /// Removes up to `limit` jobs and datasets that were last seen before `day` and have no edge; returns how many.
+    async fn prune_nodes(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64>;
 }

@@ -9,9 +9,9 @@
 //! | verify content in quarantine again | the same, in addition | every [`RECHECK_EVERY`] |
 //! | record the day of content's last use, forget old verifications | each | all the time |
 //!
-//! Work for one instance at a time is a task in the database. A node holds a task for [`TTL`] and renews it while it
-//! lives. The progress of a lap is stored there too, so after a crash another instance continues it, at most
-//! [`SAVE_EVERY`] behind.
+//! Work for one instance at a time is a task with a lease in the database. A node acquires the lease for [`TTL`], by the
+//! database's clock, and renews it while it lives. The progress of a lap is stored there too, under the lease, so after a
+//! crash another instance continues it, at most [`SAVE_EVERY`] behind.
 //!
 //! **Bound.** One content at a time for each task; rows in steps of [`STEP`]. Background reads have the configured
 //! rate; content that a reader found damaged is read as fast as the storage allows.
@@ -36,7 +36,7 @@ use crate::{
     flow::token_bucket::TokenBucket,
     ids::NodeId,
     model::{StorageTask, StorageTier, StoredContent, TaskProgress, VerificationKind},
-    ports::{PortError, PortResult, StorageRecords},
+    ports::{PortError, PortResult, StorageRecords, StoredContents, TaskLease},
     storage::{
         last_access::LastAccess,
         mover::{MoveError, MoveStart, Mover},
@@ -94,7 +94,7 @@ pub struct MaintenanceSettings {
 /// Dependencies of the keeper.
 #[derive(Clone)]
 pub struct MaintenanceDeps {
-    pub records: Arc<dyn StorageRecords>,
+    pub records: StorageRecords,
     pub content: ContentStore,
     pub verifier: Verifier,
     pub mover: Mover,
@@ -259,10 +259,10 @@ impl MaintenanceJobs {
     /// # Errors
     /// The database's own.
     pub async fn flush_and_prune(&self) -> PortResult<()> {
-        flush_accesses(&self.deps.uses, &*self.deps.records).await?;
+        flush_accesses(&self.deps.uses, &*self.deps.records.contents).await?;
         let Some(now) = self.deps.watch.proven().await? else { return Ok(()) };
         let old = before(now, self.settings.retention);
-        self.deps.records.forget_verifications(old, STEP).await.map(drop)
+        self.deps.records.verifications.forget_verifications(old, STEP).await.map(drop)
     }
 
     /// Continues a lap over all content, if this node has the task and a lap is due, until its end or an error.
@@ -272,10 +272,10 @@ impl MaintenanceJobs {
         every: Duration,
         each: impl AsyncFn(StoredContent) -> PortResult<()>,
     ) -> PortResult<()> {
-        let (mut progress, is_ours) = self.claim(task).await?;
-        if !is_ours {
-            return Ok(());
-        }
+        let lease = self.lease(task).await?;
+        let mut progress = self.deps.records.tasks.progress(task).await?;
+        self.show(task, &progress);
+        let Some(lease) = lease else { return Ok(()) };
         if progress.after.is_none() {
             let now = self.deps.clock.now();
             if progress.lap_began_at.is_some_and(|began| began > before(now, every)) {
@@ -283,45 +283,41 @@ impl MaintenanceJobs {
             }
             progress.lap_began_at = Some(crate::clock::to_micros(now));
         }
-        self.with_task_kept(task, self.resume_scan(task, progress, each)).await
+        self.with_task_kept(task, self.resume_scan(task, lease, progress, each)).await
     }
 
     async fn resume_scan(
         &self,
         task: StorageTask,
+        lease: TaskLease,
         mut progress: TaskProgress,
         each: impl AsyncFn(StoredContent) -> PortResult<()>,
     ) -> PortResult<()> {
         let Self { deps, .. } = self;
         let mut saved_at = Instant::now();
         loop {
-            let page = deps.records.stored_after(progress.after, STEP).await?;
+            let page = deps.records.contents.stored_after(progress.after, STEP).await?;
             let is_last = page.len() < STEP as usize;
             for content in page {
                 each(content).await?;
                 progress.after = Some(content.content_hash);
                 if saved_at.elapsed() >= SAVE_EVERY {
-                    if !deps.records.advance_task(task, deps.node, &progress).await? {
-                        return Ok(());
-                    }
+                    deps.records.tasks.save_progress(task, lease, &progress).await?;
                     saved_at = Instant::now();
                 }
             }
             if is_last {
                 progress = TaskProgress { after: None, whole_lap_began_at: progress.lap_began_at, ..progress };
-                deps.records.advance_task(task, deps.node, &progress).await?;
+                deps.records.tasks.save_progress(task, lease, &progress).await?;
                 self.show(task, &progress);
                 return Ok(());
             }
         }
     }
 
-    /// Takes or renews a task; returns its progress, and whether this node has it.
-    async fn claim(&self, task: StorageTask) -> PortResult<(TaskProgress, bool)> {
-        let now = self.deps.clock.now();
-        let claim = self.deps.records.claim_task(task, self.deps.node, now, TTL).await?;
-        self.show(task, &claim.progress);
-        Ok((claim.progress, claim.is_ours))
+    /// Acquires or renews the lease of a task; `None` while another node has it.
+    async fn lease(&self, task: StorageTask) -> PortResult<Option<TaskLease>> {
+        self.deps.records.leases.acquire(task.into(), self.deps.node.as_uuid(), TTL).await
     }
 
     fn show(&self, task: StorageTask, progress: &TaskProgress) {
@@ -335,18 +331,25 @@ impl MaintenanceJobs {
         let kept = async {
             loop {
                 tokio::time::sleep(KEEP_EVERY).await;
-                match self.claim(task).await {
-                    Ok((_, true)) => {}
-                    Ok((_, false)) => return,
+                match self.lease(task).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return,
                     Err(error) => {
-                        tracing::debug!(%task, %error, "the hold on a task could not be renewed; the work goes on");
+                        tracing::debug!(%task, %error, "the lease of a task could not be renewed; the work goes on");
                     }
                 }
             }
         };
-        tokio::select! {
+        let done = tokio::select! {
             done = work => done,
-            () = kept => Ok(()),
+            () = kept => Err(PortError::Fenced),
+        };
+        match done {
+            Err(PortError::Fenced) => {
+                tracing::warn!(%task, "this node lost the lease of a task on stored content; another instance goes on with it");
+                Ok(())
+            }
+            done => done,
         }
     }
 }
@@ -355,9 +358,9 @@ impl MaintenanceJobs {
 ///
 /// # Errors
 /// The database's own; uses that it did not take are written with the next call.
-pub async fn flush_accesses(uses: &LastAccess, records: &dyn StorageRecords) -> PortResult<()> {
+pub async fn flush_accesses(uses: &LastAccess, contents: &dyn StoredContents) -> PortResult<()> {
     while let Some((day, hashes)) = uses.take(STEP as usize) {
-        if let Err(error) = records.note_accesses(&hashes, day).await {
+        if let Err(error) = contents.note_accesses(&hashes, day).await {
             uses.put_back(day, hashes);
             return Err::<(), PortError>(error);
         }

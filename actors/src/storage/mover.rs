@@ -1,6 +1,7 @@
 //! `Mover`: moves a content to another tier while it is read.
 //!
-//! 1. The move is recorded in the database, so that another instance finishes it if this one is killed.
+//! 1. The move is recorded in the database, with a lease by the database's clock, so that another instance finishes it if this
+//!    one is killed.
 //! 2. The bytes are copied to the new tier, hashed on the way, and the copy is read back and hashed again.
 //! 3. The switch: the database says that the content is in the new tier, and new readers use that copy. A reader that has another
 //!    copy open goes on.
@@ -14,21 +15,20 @@
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::{
-    clock::before,
     flow::token_bucket::TokenBucket,
     ids::ContentHash,
     model::{ContentMove, MoveState, StorageTier, StoredContent, VerificationKind},
-    ports::{MoveBegun, PortError, PortResult},
+    ports::{MoveBegun, PortError, PortResult, TaskLease},
     storage::verifier::Verifier,
 };
 
-/// A move without a sign of life for this long is abandoned.
-pub const STALE: Duration = Duration::from_secs(30);
+/// A move whose lease was not renewed for this long, by the database's clock, is abandoned.
+const TTL: Duration = Duration::from_secs(30);
 
-/// How often the instance that copies renews its sign of life.
+/// How often the instance that copies renews the lease.
 const KEEP_EVERY: Duration = Duration::from_secs(7);
 
 /// Why a content was not moved. It stays where it was.
@@ -48,11 +48,18 @@ pub enum MoveError {
     Port(#[from] PortError),
 }
 
+/// A move that this caller has the lease of.
+#[derive(Debug, Clone, Copy)]
+pub struct LeasedMove {
+    pub at: ContentMove,
+    lease: TaskLease,
+}
+
 /// A move that may begin.
 #[derive(Debug, Clone, Copy)]
 pub enum MoveStart {
     /// The caller has to [carry it out](Mover::carry_out).
-    Ours(ContentMove),
+    Ours(LeasedMove),
     /// Another caller carries it out, or only the removal of old copies is left.
     Known(ContentMove),
 }
@@ -76,10 +83,10 @@ impl Mover {
         if !self.has_tier(to) {
             return Err(MoveError::NoTier(to));
         }
-        let now = self.now();
-        let begun = self.verifier.records.begin_move(hash, to, now, before(now, STALE)).await?;
+        // A holder of its own for each call: two calls on one instance are as far apart as on two.
+        let begun = self.verifier.records.moves.begin_move(hash, to, Uuid::new_v4(), TTL).await?;
         match begun.ok_or(MoveError::NotStored)? {
-            MoveBegun { at, is_ours: true } => Ok(MoveStart::Ours(at)),
+            MoveBegun { at, lease: Some(lease) } => Ok(MoveStart::Ours(LeasedMove { at, lease })),
             MoveBegun { at, .. } if at.to != to => Err(MoveError::Busy(at)),
             MoveBegun { at, .. } => Ok(MoveStart::Known(at)),
         }
@@ -89,11 +96,12 @@ impl Mover {
     ///
     /// # Errors
     /// The store's or the database's own: the move stays in its state, and is continued later. `Damaged` ends it.
-    pub async fn carry_out(&self, at: &ContentMove, pace: Option<&TokenBucket>) -> Result<(), MoveError> {
-        let copying = self.copy_and_switch(at, pace);
+    pub async fn carry_out(&self, leased: &LeasedMove, pace: Option<&TokenBucket>) -> Result<(), MoveError> {
+        let LeasedMove { at, lease } = leased;
+        let copying = self.copy_and_switch(leased, pace);
         let outcome = tokio::select! {
             outcome = copying => outcome,
-            lost = self.keep(at) => Err(lost),
+            lost = self.keep(leased) => Err(lost),
         };
         let counters = &self.verifier.counters;
         match &outcome {
@@ -107,42 +115,49 @@ impl Mover {
             }
         }
         if matches!(outcome, Err(MoveError::Damaged)) {
-            self.verifier.records.end_move(at.content_hash, at.to, MoveState::Copying).await?;
+            match self.verifier.records.moves.give_up_move(at.content_hash, at.to, *lease).await {
+                // Another instance has taken it over, and finds the same damage.
+                Ok(()) | Err(PortError::Fenced) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         outcome
     }
 
-    /// Renews the sign of life; returns when this caller no longer owns the move.
-    async fn keep(&self, at: &ContentMove) -> MoveError {
+    /// Renews the lease; returns when this caller has lost it.
+    async fn keep(&self, LeasedMove { at, lease }: &LeasedMove) -> MoveError {
         loop {
             tokio::time::sleep(KEEP_EVERY).await;
-            match self.verifier.records.keep_move(at.content_hash, at.to, self.now()).await {
-                Ok(true) => {}
-                // The switch happened just now, or the move was taken for abandoned.
-                Ok(false) if self.is_leaving(at).await => {}
-                Ok(false) => return MoveError::Busy(*at),
+            match self.verifier.records.moves.keep_move(at.content_hash, at.to, *lease, TTL).await {
+                Ok(()) => {}
+                // The switch happened just now, or another instance took the move for abandoned.
+                Err(PortError::Fenced) if self.is_leaving(at).await => {}
+                Err(PortError::Fenced) => return MoveError::Busy(*at),
                 Err(error) => {
-                    tracing::debug!(%error, "the sign of life of a move could not be renewed; the move goes on");
+                    tracing::debug!(%error, "the lease of a move could not be renewed; the move goes on");
                 }
             }
         }
     }
 
     async fn is_leaving(&self, at: &ContentMove) -> bool {
-        let content = self.verifier.records.stored_content(at.content_hash).await;
+        let content = self.verifier.records.contents.stored_content(at.content_hash).await;
         matches!(content, Ok(Some(content)) if content.tier == at.to)
     }
 
-    async fn copy_and_switch(&self, at: &ContentMove, pace: Option<&TokenBucket>) -> Result<(), MoveError> {
+    async fn copy_and_switch(&self, leased: &LeasedMove, pace: Option<&TokenBucket>) -> Result<(), MoveError> {
+        let LeasedMove { at, lease } = leased;
         let Verifier { blobs, records, .. } = &self.verifier;
-        let content = records.stored_content(at.content_hash).await?.ok_or(MoveError::NotStored)?;
+        let content = records.contents.stored_content(at.content_hash).await?.ok_or(MoveError::NotStored)?;
         if !self.bring(&content, at.to, pace).await? {
             // Verification finds, reports and, where possible, repairs whatever is wrong with the copies.
             self.verifier.verify(at.content_hash, VerificationKind::Move, pace).await?;
             return Err(MoveError::Damaged);
         }
-        if !records.switch_tier(at.content_hash, at.to, self.now()).await? {
-            return Err(MoveError::Busy(*at));
+        match records.moves.switch_tier(at.content_hash, at.to, *lease).await {
+            Ok(()) => {}
+            Err(PortError::Fenced) => return Err(MoveError::Busy(*at)),
+            Err(error) => return Err(error.into()),
         }
         for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
             blobs.demote_copy(at.content_hash, tier).await?;
@@ -172,18 +187,18 @@ impl Mover {
     /// The store's or the database's own; the next call goes on.
     pub async fn clear(&self, at: &ContentMove) -> PortResult<bool> {
         let Verifier { blobs, records, .. } = &self.verifier;
-        let now = records.move_of(at.content_hash).await?;
+        let now = records.moves.move_of(at.content_hash).await?;
         if now.is_none_or(|now| (now.to, now.state) != (at.to, MoveState::Leaving)) {
             return Ok(true);
         }
-        let Some(content) = records.stored_content(at.content_hash).await? else { return Ok(false) };
+        let Some(content) = records.contents.stored_content(at.content_hash).await? else { return Ok(false) };
         if content.tier != at.to || !self.verifier.is_usable(&content, at.to).await? {
             return Ok(false);
         }
         for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
             blobs.remove_copy(at.content_hash, tier).await?;
         }
-        records.end_move(at.content_hash, at.to, MoveState::Leaving).await?;
+        records.moves.end_move(at.content_hash, at.to, MoveState::Leaving).await?;
         self.verifier.content.forget(at.content_hash).await;
         Ok(true)
     }
@@ -191,9 +206,5 @@ impl Mover {
     /// Whether a tier exists.
     pub(crate) fn has_tier(&self, tier: StorageTier) -> bool {
         self.verifier.blobs.tiers().contains(&tier)
-    }
-
-    fn now(&self) -> Timestamp {
-        self.verifier.clock.now()
     }
 }

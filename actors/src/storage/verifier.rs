@@ -126,7 +126,7 @@ impl Inspection {
 #[derive(Clone)]
 pub struct Verifier {
     pub(crate) blobs: Arc<dyn BlobStore>,
-    pub(crate) records: Arc<dyn StorageRecords>,
+    pub(crate) records: StorageRecords,
     pub(crate) content: ContentStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) node: NodeId,
@@ -139,7 +139,7 @@ pub struct Verifier {
 #[derive(Clone)]
 pub struct VerifierDeps {
     pub blobs: Arc<dyn BlobStore>,
-    pub records: Arc<dyn StorageRecords>,
+    pub records: StorageRecords,
     /// The content store whose readers do not get damaged content.
     pub content: ContentStore,
     pub clock: Arc<dyn Clock>,
@@ -189,7 +189,7 @@ impl Verifier {
         kind: VerificationKind,
         pace: Option<&TokenBucket>,
     ) -> PortResult<Option<Verified>> {
-        let Some(content) = self.records.stored_content(hash).await? else { return Ok(None) };
+        let Some(content) = self.records.contents.stored_content(hash).await? else { return Ok(None) };
         self.verify_content(content, kind, pace).await
     }
 
@@ -206,7 +206,7 @@ impl Verifier {
             if !look.is_good(&content) {
                 pace = None;
                 // It may have been moved or repaired during the look.
-                let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
+                let Some(now) = self.records.contents.stored_content(hash).await? else { return Ok(None) };
                 content = now;
                 look = self.inspect(&content, pace).await?;
             }
@@ -221,7 +221,7 @@ impl Verifier {
                 self.counters.found(copy.finding);
             }
             let looks: Vec<_> = look.copies.iter().map(|copy| self.noted(&content, kind, copy)).collect();
-            self.records.note_verifications(&looks).await?;
+            self.records.verifications.note_verifications(&looks).await?;
             let is_good = look.is_good(&content);
             let Inspection { copies, mut unread } = look;
             // Where no copy is good, the good one may be among those that could not be read.
@@ -233,7 +233,7 @@ impl Verifier {
                     self.release(hash).await?;
                 }
             } else if is_known && !self.repair(&mut verified).await? {
-                let Some(now) = self.records.stored_content(hash).await? else { return Ok(None) };
+                let Some(now) = self.records.contents.stored_content(hash).await? else { return Ok(None) };
                 content = now;
                 continue;
             }
@@ -378,7 +378,7 @@ impl Verifier {
     ) -> PortResult<bool> {
         let found = self.look_in(content, tier, pace).await?;
         self.counters.found(found.finding);
-        self.records.note_verifications(&[self.noted(content, VerificationKind::Move, &found)]).await?;
+        self.records.verifications.note_verifications(&[self.noted(content, VerificationKind::Move, &found)]).await?;
         Ok(found.finding == Finding::Intact && !found.is_demoted)
     }
 }

@@ -20,13 +20,31 @@ use crate::{
     clock::to_micros,
     lineage::event::{self, EventBounds},
     model::{EventKind, LineageEvent, NodeName},
-    ports::{Catalog, Changes, EventOutcome, Ledger, LineageOutbox, LineageStore, LineageUpkeep, Receipts},
+    ports::{
+        Catalog, Changes, EventOutcome, Ledger, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep,
+        Receipts, TaskLeases,
+    },
 };
 
 /// An adapter with lineage, and with the ledger and the catalogue that write its outbox.
-pub trait LineageBackend: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes {}
+pub trait LineageBackend:
+    LineageStore + LineageOutbox + LineageUpkeep + LineageGraphUpkeep + TaskLeases + Catalog + Receipts + Ledger + Changes
+{
+}
 
-impl<S: LineageStore + LineageOutbox + LineageUpkeep + Catalog + Receipts + Ledger + Changes> LineageBackend for S {}
+impl<
+    S: LineageStore
+        + LineageOutbox
+        + LineageUpkeep
+        + LineageGraphUpkeep
+        + TaskLeases
+        + Catalog
+        + Receipts
+        + Ledger
+        + Changes,
+> LineageBackend for S
+{
+}
 
 /// The adapter under test.
 type Store = Arc<dyn LineageBackend>;

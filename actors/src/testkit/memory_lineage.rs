@@ -17,8 +17,8 @@ use crate::{
     lineage::event::day_of,
     model::{EventHash, Graph, GraphWalk, LineageEvent, LineageNode, NamespaceKey, NodeDetail, NodeKey, RunDetail},
     ports::{
-        EventOutcome, Ingested, LineageOutbox, LineageStore, LineageUpkeep, OutboxEntry, PortError, PortResult,
-        WindowState,
+        EventOutcome, Ingested, LeasedTask, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep,
+        OutboxEntry, PortError, PortResult, TaskLease, TaskLeases, WindowState,
     },
 };
 
@@ -80,8 +80,8 @@ impl MemoryLineage {
 }
 
 impl State {
-    fn held(&self, token: i64) -> PortResult<()> {
-        if self.holder.is_some() && self.token == token { Ok(()) } else { Err(PortError::Fenced) }
+    fn held(&self, lease: TaskLease) -> PortResult<()> {
+        if self.holder.is_some() && self.token == lease.token { Ok(()) } else { Err(PortError::Fenced) }
     }
 
     fn keep(&mut self, event: &LineageEvent) -> EventOutcome {
@@ -168,32 +168,10 @@ impl LineageUpkeep for MemoryLineage {
         self.script.play("prepare_days", 0, || Ok(0)).await
     }
 
-    async fn lease_pruning(&self, holder: Uuid, _: Duration) -> PortResult<Option<i64>> {
+    async fn drop_days(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<Option<u64>> {
         let work = || {
             let mut state = self.state();
-            match state.holder {
-                Some(other) if other != holder => return Ok(None),
-                Some(_) => {}
-                None => state.token += 1,
-            }
-            state.holder = Some(holder);
-            Ok(Some(state.token))
-        };
-        self.script.play("lease_pruning", 0, work).await
-    }
-
-    async fn release_pruning(&self, token: i64) -> PortResult<()> {
-        let mut state = self.state();
-        if state.token == token {
-            state.holder = None;
-        }
-        Ok(())
-    }
-
-    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>> {
-        let work = || {
-            let mut state = self.state();
-            state.held(token)?;
+            state.held(lease)?;
             let mut gone = 0;
             for events in state.events.values_mut() {
                 while gone < u64::from(limit) && events.first().is_some_and(|(time, _)| day_of(*time) < day) {
@@ -212,10 +190,10 @@ impl LineageUpkeep for MemoryLineage {
         Ok(state.events.iter().map(|(key, events)| (*key, excess(events))).filter(|(_, excess)| *excess > 0).collect())
     }
 
-    async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {
+    async fn trim(&self, lease: TaskLease, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {
         let work = || {
             let mut state = self.state();
-            state.held(token)?;
+            state.held(lease)?;
             let events = state.events.entry(namespace).or_default();
             let gone = (0..limit).map_while(|_| events.pop_first()).count();
             Ok(gone as u64)
@@ -223,27 +201,12 @@ impl LineageUpkeep for MemoryLineage {
         self.script.play("trim", limit as usize, work).await
     }
 
-    async fn prune_runs(&self, token: i64, _: Date, _: u32) -> PortResult<u64> {
-        self.script.play("prune_runs", 0, || self.state().held(token).map(|()| 0)).await
+    async fn prune_runs(&self, lease: TaskLease, _: Date, _: u32) -> PortResult<u64> {
+        self.script.play("prune_runs", 0, || self.state().held(lease).map(|()| 0)).await
     }
 
-    async fn prune_edges(&self, token: i64, _: Date, limit: u32) -> PortResult<u64> {
-        let work = || {
-            let mut state = self.state();
-            state.held(token)?;
-            let gone = state.old_edges.min(u64::from(limit));
-            state.old_edges -= gone;
-            Ok(gone)
-        };
-        self.script.play("prune_edges", limit as usize, work).await
-    }
-
-    async fn prune_nodes(&self, token: i64, _: Date, _: u32) -> PortResult<u64> {
-        self.script.play("prune_nodes", 0, || self.state().held(token).map(|()| 0)).await
-    }
-
-    async fn prune_namespaces(&self, token: i64, _: Date, _: u32) -> PortResult<u64> {
-        self.script.play("prune_namespaces", 0, || self.state().held(token).map(|()| 0)).await
+    async fn prune_namespaces(&self, lease: TaskLease, _: Date, _: u32) -> PortResult<u64> {
+        self.script.play("prune_namespaces", 0, || self.state().held(lease).map(|()| 0)).await
     }
 
     async fn window(&self, most: u64) -> PortResult<WindowState> {
@@ -252,5 +215,48 @@ impl LineageUpkeep for MemoryLineage {
         let oldest = state.events.values().filter_map(|events| events.first()).map(|(time, _)| day_of(*time)).min();
         let excess = events.clone().map(|events| events.saturating_sub(most)).sum();
         Ok(WindowState { events: events.sum(), excess, oldest_day: oldest })
+    }
+}
+
+#[async_trait]
+impl LineageGraphUpkeep for MemoryLineage {
+    async fn prune_edges(&self, lease: TaskLease, _: Date, limit: u32) -> PortResult<u64> {
+        let work = || {
+            let mut state = self.state();
+            state.held(lease)?;
+            let gone = state.old_edges.min(u64::from(limit));
+            state.old_edges -= gone;
+            Ok(gone)
+        };
+        self.script.play("prune_edges", limit as usize, work).await
+    }
+
+    async fn prune_nodes(&self, lease: TaskLease, _: Date, _: u32) -> PortResult<u64> {
+        self.script.play("prune_nodes", 0, || self.state().held(lease).map(|()| 0)).await
+    }
+}
+
+#[async_trait]
+impl TaskLeases for MemoryLineage {
+    async fn acquire(&self, _: LeasedTask, holder: Uuid, _: Duration) -> PortResult<Option<TaskLease>> {
+        let work = || {
+            let mut state = self.state();
+            match state.holder {
+                Some(other) if other != holder => return Ok(None),
+                Some(_) => {}
+                None => state.token += 1,
+            }
+            state.holder = Some(holder);
+            Ok(Some(TaskLease { holder, token: state.token }))
+        };
+        self.script.play("acquire", 0, work).await
+    }
+
+    async fn release(&self, _: LeasedTask, lease: TaskLease) -> PortResult<()> {
+        let mut state = self.state();
+        if state.token == lease.token {
+            state.holder = None;
+        }
+        Ok(())
     }
 }

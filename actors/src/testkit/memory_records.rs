@@ -1,22 +1,27 @@
-//! Records about stored copies, in memory, with faults by script.
+//! Records about stored copies, and the leases of the tasks on them, in memory, with faults by script.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date};
+use uuid::Uuid;
 
 use super::script::Script;
 use crate::{
-    ids::{ContentHash, NodeId},
+    clock::{Clock, SystemClock},
+    ids::ContentHash,
     model::{
         ContentMove, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress, Verification,
         VerificationKind,
     },
-    ports::{Claim, MoveBegun, PortResult, StorageRecords},
+    ports::{
+        LeasedTask, MoveBegun, PortError, PortResult, QuarantineList, StorageMoves, StorageTasks, StoredContents,
+        TaskLease, TaskLeases, Verifications,
+    },
 };
 
 #[derive(Default)]
@@ -25,19 +30,31 @@ struct RecordTables {
     looks: Vec<Verification>,
     quarantined: BTreeSet<ContentHash>,
     moves: BTreeMap<ContentHash, ContentMove>,
-    tasks: BTreeMap<&'static str, (NodeId, Timestamp, TaskProgress)>,
+    leases: BTreeMap<String, (TaskLease, Timestamp)>,
+    progress: BTreeMap<&'static str, TaskProgress>,
     uses: BTreeMap<ContentHash, Date>,
 }
 
 /// Records about stored copies, in memory.
-#[derive(Default)]
 pub struct MemoryRecords {
     /// Its scripted faults.
     pub script: Script,
     books: Mutex<RecordTables>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for MemoryRecords {
+    fn default() -> Self {
+        Self::by(Arc::new(SystemClock))
+    }
 }
 
 impl MemoryRecords {
+    /// Records in a database that has this clock.
+    pub fn by(clock: Arc<dyn Clock>) -> Self {
+        Self { script: Script::default(), books: Mutex::default(), clock }
+    }
+
     fn books(&self) -> MutexGuard<'_, RecordTables> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,7 +87,7 @@ impl MemoryRecords {
 }
 
 #[async_trait]
-impl StorageRecords for MemoryRecords {
+impl Verifications for MemoryRecords {
     async fn note_verifications(&self, rows: &[Verification]) -> PortResult<()> {
         let work = || {
             self.books().looks.extend(rows.iter().cloned());
@@ -105,7 +122,10 @@ impl StorageRecords for MemoryRecords {
         });
         Ok(u64::from(limit) - left)
     }
+}
 
+#[async_trait]
+impl QuarantineList for MemoryRecords {
     async fn quarantine(&self, hash: ContentHash, _: Timestamp) -> PortResult<bool> {
         self.script.play("quarantine", 1, || Ok(self.books().quarantined.insert(hash))).await
     }
@@ -130,7 +150,10 @@ impl StorageRecords for MemoryRecords {
         };
         self.script.play("quarantined_among", hashes.len(), work).await
     }
+}
 
+#[async_trait]
+impl StoredContents for MemoryRecords {
     async fn stored_content(&self, hash: ContentHash) -> PortResult<Option<StoredContent>> {
         self.script.play("stored_content", 1, || Ok(self.books().contents.get(&hash).copied())).await
     }
@@ -159,41 +182,19 @@ impl StorageRecords for MemoryRecords {
         };
         self.script.play("note_uses", hashes.len(), work).await
     }
+}
 
-    async fn claim_task(&self, task: StorageTask, node: NodeId, now: Timestamp, ttl: Duration) -> PortResult<Claim> {
-        let work = || {
-            let mut books = self.books();
-            let (holder, until, progress) =
-                books.tasks.entry(task.as_str()).or_insert((node, now, TaskProgress::default()));
-            let is_ours = *holder == node || *until < now;
-            if is_ours {
-                (*holder, *until) = (node, now.saturating_add(ttl).unwrap_or(Timestamp::MAX));
-            }
-            Ok(Claim { progress: *progress, is_ours })
-        };
-        self.script.play("claim_task", 1, work).await
-    }
-
-    async fn advance_task(&self, task: StorageTask, node: NodeId, progress: &TaskProgress) -> PortResult<bool> {
-        let work = || match self.books().tasks.get_mut(task.as_str()) {
-            Some((holder, _, kept)) if *holder == node => {
-                *kept = *progress;
-                Ok(true)
-            }
-            _ => Ok(false),
-        };
-        self.script.play("advance_task", 1, work).await
-    }
-
+#[async_trait]
+impl StorageMoves for MemoryRecords {
     async fn begin_move(
         &self,
         hash: ContentHash,
         to: StorageTier,
-        now: Timestamp,
-        stale: Timestamp,
+        holder: Uuid,
+        ttl: Duration,
     ) -> PortResult<Option<MoveBegun>> {
         let work = || {
-            let mut books = self.books();
+            let (mut books, now) = (self.books(), self.clock.now());
             let Some(content) = books.contents.get(&hash).copied() else { return Ok(None) };
             let new = ContentMove {
                 content_hash: hash,
@@ -202,46 +203,61 @@ impl StorageRecords for MemoryRecords {
                 state: MoveState::Copying,
                 since: now,
             };
+            let task = LeasedTask::Move(hash);
             let is_ours = books.moves.get(&hash).is_none_or(|at| match at.state {
-                MoveState::Copying => at.since < stale,
+                MoveState::Copying => books.lease(task, now).is_none(),
                 MoveState::Leaving => at.to != to,
             });
-            if is_ours {
-                books.moves.insert(hash, new);
+            if !is_ours {
+                return Ok(books.moves.get(&hash).map(|&at| MoveBegun { at, lease: None }));
             }
-            Ok(books.moves.get(&hash).map(|&at| MoveBegun { at, is_ours }))
+            books.moves.insert(hash, new);
+            let lease = books.acquire(task, holder, now, ttl);
+            Ok(Some(MoveBegun { at: new, lease }))
         };
         self.script.play("begin_move", 1, work).await
     }
 
-    async fn keep_move(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
-        let work = || match self.books().moves.get_mut(&hash) {
-            Some(at) if at.to == to && at.state == MoveState::Copying => {
-                at.since = now;
-                Ok(true)
-            }
-            _ => Ok(false),
+    async fn keep_move(&self, hash: ContentHash, to: StorageTier, lease: TaskLease, ttl: Duration) -> PortResult<()> {
+        let work = || {
+            let (mut books, now) = (self.books(), self.clock.now());
+            books.held_move(hash, to, lease)?.since = now;
+            books.acquire(LeasedTask::Move(hash), lease.holder, now, ttl);
+            Ok(())
         };
         self.script.play("keep_move", 1, work).await
     }
 
-    async fn switch_tier(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
+    async fn switch_tier(&self, hash: ContentHash, to: StorageTier, lease: TaskLease) -> PortResult<()> {
         let work = || {
-            let mut books = self.books();
-            let Some(at) = books.moves.get_mut(&hash).filter(|at| at.to == to) else { return Ok(false) };
+            let (mut books, now) = (self.books(), self.clock.now());
+            let at = books.held_move(hash, to, lease)?;
             (at.state, at.since) = (MoveState::Leaving, now);
+            books.leases.remove(&LeasedTask::Move(hash).to_string());
             if let Some(content) = books.contents.get_mut(&hash) {
                 content.tier = to;
             }
-            Ok(true)
+            Ok(())
         };
         self.script.play("switch_tier", 1, work).await
     }
 
-    async fn end_move(&self, hash: ContentHash, to: StorageTier, state: MoveState) -> PortResult<bool> {
+    async fn give_up_move(&self, hash: ContentHash, to: StorageTier, lease: TaskLease) -> PortResult<()> {
         let work = || {
             let mut books = self.books();
-            let ends = books.moves.get(&hash).is_some_and(|at| at.to == to && at.state == state);
+            books.held_move(hash, to, lease)?;
+            books.leases.remove(&LeasedTask::Move(hash).to_string());
+            books.moves.remove(&hash);
+            Ok(())
+        };
+        self.script.play("give_up_move", 1, work).await
+    }
+
+    async fn end_move(&self, hash: ContentHash, to: StorageTier, state: MoveState) -> PortResult<bool> {
+        let work = || {
+            let (mut books, now) = (self.books(), self.clock.now());
+            let is_held = books.lease(LeasedTask::Move(hash), now).is_some();
+            let ends = books.moves.get(&hash).is_some_and(|at| !is_held && at.to == to && at.state == state);
             Ok(ends && books.moves.remove(&hash).is_some())
         };
         self.script.play("end_move", 1, work).await
@@ -251,15 +267,94 @@ impl StorageRecords for MemoryRecords {
         self.script.play("move_of", 1, || Ok(self.known_move(hash))).await
     }
 
-    async fn moves(&self, state: MoveState, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
+    async fn leaving_moves(&self, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
+        let work = || Ok(self.books().oldest_moves(limit, |at| at.state == MoveState::Leaving && at.since < before));
+        self.script.play("leaving_moves", limit as usize, work).await
+    }
+
+    async fn abandoned_moves(&self, limit: u32) -> PortResult<Vec<ContentMove>> {
         let work = || {
-            let books = self.books();
-            let due = books.moves.values().filter(|at| at.state == state && at.since < before);
-            let mut due: Vec<_> = due.copied().collect();
-            due.sort_by_key(|at| at.since);
-            due.truncate(limit as usize);
-            Ok(due)
+            let (books, now) = (self.books(), self.clock.now());
+            let is_free = |at: &ContentMove| books.lease(LeasedTask::Move(at.content_hash), now).is_none();
+            Ok(books.oldest_moves(limit, |at| at.state == MoveState::Copying && is_free(at)))
         };
-        self.script.play("moves", limit as usize, work).await
+        self.script.play("abandoned_moves", limit as usize, work).await
+    }
+}
+
+impl RecordTables {
+    /// The lease of a task, if it has not run out.
+    fn lease(&self, task: LeasedTask, now: Timestamp) -> Option<TaskLease> {
+        self.leases.get(&task.to_string()).filter(|(_, until)| *until > now).map(|&(lease, _)| lease)
+    }
+
+    fn acquire(&mut self, task: LeasedTask, holder: Uuid, now: Timestamp, ttl: Duration) -> Option<TaskLease> {
+        let lease = match self.lease(task, now) {
+            Some(held) if held.holder != holder => return None,
+            Some(held) => held,
+            None => {
+                let last = self.leases.get(&task.to_string()).map_or(0, |(last, _)| last.token);
+                TaskLease { holder, token: last + 1 }
+            }
+        };
+        let until = now.saturating_add(ttl).unwrap_or(Timestamp::MAX);
+        self.leases.insert(task.to_string(), (lease, until));
+        Some(lease)
+    }
+
+    /// The move that is being copied under this lease.
+    fn held_move(&mut self, hash: ContentHash, to: StorageTier, lease: TaskLease) -> PortResult<&mut ContentMove> {
+        let held = self.leases.get(&LeasedTask::Move(hash).to_string()).is_some_and(|(held, _)| *held == lease);
+        let at = self.moves.get_mut(&hash).filter(|at| held && at.to == to && at.state == MoveState::Copying);
+        at.ok_or(PortError::Fenced)
+    }
+
+    fn oldest_moves(&self, limit: u32, is_due: impl Fn(&ContentMove) -> bool) -> Vec<ContentMove> {
+        let mut due: Vec<_> = self.moves.values().filter(|at| is_due(at)).copied().collect();
+        due.sort_by_key(|at| at.since);
+        due.truncate(limit as usize);
+        due
+    }
+}
+
+#[async_trait]
+impl TaskLeases for MemoryRecords {
+    async fn acquire(&self, task: LeasedTask, holder: Uuid, ttl: Duration) -> PortResult<Option<TaskLease>> {
+        let work = || {
+            let now = self.clock.now();
+            Ok(self.books().acquire(task, holder, now, ttl))
+        };
+        self.script.play("acquire", 1, work).await
+    }
+
+    async fn release(&self, task: LeasedTask, lease: TaskLease) -> PortResult<()> {
+        let work = || {
+            let (mut books, now) = (self.books(), self.clock.now());
+            if books.lease(task, now) == Some(lease) {
+                books.leases.insert(task.to_string(), (lease, now));
+            }
+            Ok(())
+        };
+        self.script.play("release", 1, work).await
+    }
+}
+
+#[async_trait]
+impl StorageTasks for MemoryRecords {
+    async fn progress(&self, task: StorageTask) -> PortResult<TaskProgress> {
+        let work = || Ok(self.books().progress.get(task.as_str()).copied().unwrap_or_default());
+        self.script.play("progress", 1, work).await
+    }
+
+    async fn save_progress(&self, task: StorageTask, lease: TaskLease, progress: &TaskProgress) -> PortResult<()> {
+        let work = || {
+            let mut books = self.books();
+            if books.lease(task.into(), self.clock.now()) != Some(lease) {
+                return Err(PortError::Fenced);
+            }
+            books.progress.insert(task.as_str(), *progress);
+            Ok(())
+        };
+        self.script.play("save_progress", 1, work).await
     }
 }

@@ -1,30 +1,42 @@
-//! The promises of every [`StorageRecords`], together with the catalogue and the log of changes of the same store.
+//! The promises of the ports in [`StorageRecords`](crate::ports::StorageRecords), together with the catalogue and the log of changes of the same store.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use jiff::{Timestamp, ToSpan as _, civil::Date};
+use uuid::Uuid;
 
 use super::catalog_suite;
 use crate::{
     ids::{ContentHash, NodeId, VerificationId},
-    model::{
-        Finding, HistoryPosition, MoveState, StorageTask, StorageTier, TaskProgress, Verification, VerificationKind,
+    model::{ContentMove, Finding, HistoryPosition, MoveState, StorageTier, Verification, VerificationKind},
+    ports::{
+        Catalog, Changes, PortError, PortResult, QuarantineList, StorageMoves, StoredContents, Tag, TaskLease,
+        Verifications,
     },
-    ports::{Catalog, Changes, StorageRecords, Tag},
 };
+
+/// The store under test.
+pub trait StorageRecordsBackend:
+    Verifications + QuarantineList + StoredContents + StorageMoves + Catalog + Changes
+{
+}
+
+impl<S: Verifications + QuarantineList + StoredContents + StorageMoves + Catalog + Changes> StorageRecordsBackend
+    for S
+{
+}
 
 /// Runs the whole suite.
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn run<S: StorageRecords + Catalog + Changes>(store: Arc<S>) {
+pub async fn run<S: StorageRecordsBackend>(store: Arc<S>) {
     let store = &*store;
     history_is_told_newest_first_page_by_page(store).await;
     old_history_is_forgotten_in_steps(store).await;
     quarantine_is_kept_told_and_lifted(store).await;
     stored_contents_are_walked_in_order_with_their_last_use(store).await;
-    a_task_is_one_nodes_until_its_time_is_over(store).await;
     a_move_is_carried_out_by_one(store).await;
     a_move_that_several_begin_at_once_is_one_and_known_to_all(store).await;
     a_move_that_is_over_may_turn_round(store).await;
@@ -52,7 +64,7 @@ fn look(hash: ContentHash, kind: VerificationKind, verified_at: Timestamp) -> Ve
     }
 }
 
-async fn history_is_told_newest_first_page_by_page<S: StorageRecords + Catalog>(store: &S) {
+async fn history_is_told_newest_first_page_by_page<S: StorageRecordsBackend>(store: &S) {
     let hash = content(store).await;
     let start = at("2026-01-02T03:04:05.678901Z");
     let mut looks = Vec::new();
@@ -84,7 +96,7 @@ async fn history_is_told_newest_first_page_by_page<S: StorageRecords + Catalog>(
     assert_eq!(walk(Some(VerificationKind::Repair)).await, []);
 }
 
-async fn old_history_is_forgotten_in_steps<S: StorageRecords + Catalog>(store: &S) {
+async fn old_history_is_forgotten_in_steps<S: StorageRecordsBackend>(store: &S) {
     let hash = content(store).await;
     let old = at("2001-01-01T00:00:00Z");
     let mut looks: Vec<_> = (0..5).map(|hour: i64| look(hash, VerificationKind::Walk, old + hour.hours())).collect();
@@ -106,7 +118,7 @@ async fn is_told<S: Changes>(store: &S, mark: crate::ports::ChangeMark, hash: Co
     page.changes.iter().any(|change| change.tag == Tag::Content(hash))
 }
 
-async fn quarantine_is_kept_told_and_lifted<S: StorageRecords + Catalog + Changes>(store: &S) {
+async fn quarantine_is_kept_told_and_lifted<S: StorageRecordsBackend>(store: &S) {
     let (one, other) = (content(store).await, content(store).await);
     let now = at("2026-01-02T03:04:05Z");
     let mark = store.changes(None, 1).await.expect("a mark").mark;
@@ -133,7 +145,7 @@ async fn quarantine_is_kept_told_and_lifted<S: StorageRecords + Catalog + Change
     assert!(store.lift_quarantine(other).await.expect("lifted"));
 }
 
-async fn stored_contents_are_walked_in_order_with_their_last_use<S: StorageRecords + Catalog>(store: &S) {
+async fn stored_contents_are_walked_in_order_with_their_last_use<S: StorageRecordsBackend>(store: &S) {
     let mut made = Vec::new();
     for _ in 0..5 {
         made.push(content(store).await);
@@ -162,102 +174,99 @@ async fn stored_contents_are_walked_in_order_with_their_last_use<S: StorageRecor
     }
 }
 
-async fn a_task_is_one_nodes_until_its_time_is_over<S: StorageRecords>(store: &S) {
-    let (task, ttl) = (StorageTask::Walk, Duration::from_secs(60));
-    let (one, other) = (NodeId::random(), NodeId::random());
-    let now = at("2026-01-02T03:04:05Z");
-    let claim = store.claim_task(task, one, now, ttl).await.expect("claimed");
-    assert!(claim.is_ours);
-    let progress = TaskProgress {
-        after: Some(ContentHash::from_bytes([7; 32])),
-        lap_began_at: Some(now),
-        whole_lap_began_at: None,
-    };
-    assert!(store.advance_task(task, one, &progress).await.expect("kept"));
-    let claim = store.claim_task(task, other, now + 59.seconds(), ttl).await.expect("asked");
-    assert_eq!(
-        (claim.is_ours, claim.progress),
-        (false, progress),
-        "a node that comes too early only sees the progress"
-    );
-    assert!(!store.advance_task(task, other, &TaskProgress::default()).await.expect("refused"));
-    assert!(store.claim_task(task, one, now + 59.seconds(), ttl).await.expect("kept on").is_ours);
-    assert!(!store.claim_task(task, other, now + 100.seconds(), ttl).await.expect("asked").is_ours);
-    let claim = store.claim_task(task, other, now + 120.seconds(), ttl).await.expect("asked");
-    assert_eq!((claim.is_ours, claim.progress), (true, progress), "a task goes on where its dead node left it");
-    assert!(!store.advance_task(task, one, &TaskProgress::default()).await.expect("refused"));
-    assert!(store.claim_task(StorageTask::Lifecycle, one, now, ttl).await.expect("another task").is_ours);
+const TTL: Duration = Duration::from_secs(3600);
+
+fn fenced(result: &PortResult<()>) {
+    assert!(matches!(result, Err(PortError::Fenced)), "{result:?}");
 }
 
-async fn a_move_is_carried_out_by_one<S: StorageRecords + Catalog + Changes>(store: &S) {
+/// A move that the caller has to carry out.
+async fn begun<S: StorageMoves>(
+    store: &S,
+    hash: ContentHash,
+    to: StorageTier,
+    ttl: Duration,
+) -> (ContentMove, TaskLease) {
+    let begun = store.begin_move(hash, to, Uuid::new_v4(), ttl).await.expect("an answer").expect("stored");
+    (begun.at, begun.lease.expect("it is this caller's"))
+}
+
+async fn is_abandoned<S: StorageMoves>(store: &S, hash: ContentHash) -> bool {
+    store.abandoned_moves(1000).await.expect("a page").iter().any(|at| at.content_hash == hash)
+}
+
+async fn a_move_is_carried_out_by_one<S: StorageRecordsBackend>(store: &S) {
     let hash = content(store).await;
-    let now = at("2026-01-02T03:04:05Z");
-    let stale = now - 60.seconds();
-    let nobody = ContentHash::from_bytes([0x11; 32]);
-    assert_eq!(store.begin_move(nobody, StorageTier::Cold, now, stale).await.expect("asked"), None);
-    let begun = store.begin_move(hash, StorageTier::Cold, now, stale).await.expect("begun").expect("stored");
-    assert!(begun.is_ours);
-    assert_eq!((begun.at.to, begun.at.state, begun.at.since), (StorageTier::Cold, MoveState::Copying, now));
+    let unknown = ContentHash::from_bytes([0x11; 32]);
+    let asked = store.begin_move(unknown, StorageTier::Cold, Uuid::new_v4(), TTL).await;
+    assert_eq!(asked.expect("an answer"), None);
+    let (first, lost) = begun(store, hash, StorageTier::Cold, TTL).await;
+    assert_eq!((first.to, first.state), (StorageTier::Cold, MoveState::Copying));
     for to in [StorageTier::Cold, StorageTier::Warm] {
-        let second = store.begin_move(hash, to, now + 1.second(), stale).await.expect("asked").expect("stored");
-        assert!(!second.is_ours, "another caller carries it out");
-        assert_eq!(second.at, begun.at);
+        let second = store.begin_move(hash, to, Uuid::new_v4(), TTL).await.expect("an answer").expect("stored");
+        assert_eq!((second.at, second.lease), (first, None), "another caller carries it out");
     }
-    assert_eq!(store.move_of(hash).await.expect("looked"), Some(begun.at));
-    assert!(store.keep_move(hash, StorageTier::Cold, now + 30.seconds()).await.expect("kept"));
-    assert!(!store.keep_move(hash, StorageTier::Warm, now).await.expect("there is none to this tier"));
-    let copying = store.moves(MoveState::Copying, now + 30.seconds(), 100).await.expect("a page");
-    assert!(!copying.iter().any(|at| at.content_hash == hash), "its sign of life was renewed");
-    let copying = store.moves(MoveState::Copying, now + 31.seconds(), 100).await.expect("a page");
-    assert!(copying.iter().any(|at| at.content_hash == hash));
-    // The caller that carried it out is gone.
-    let taken =
-        store.begin_move(hash, StorageTier::Cold, now + 100.seconds(), now + 40.seconds()).await.expect("asked");
-    assert!(taken.expect("stored").is_ours);
+    assert_eq!(store.move_of(hash).await.expect("an answer"), Some(first));
+    assert!(!is_abandoned(store, hash).await);
+    assert!(!store.end_move(hash, StorageTier::Cold, MoveState::Copying).await.expect("an answer"), "it is held");
+    fenced(&store.keep_move(hash, StorageTier::Warm, lost, TTL).await);
+    // The caller that carried it out is gone, and its lease runs out.
+    store.keep_move(hash, StorageTier::Cold, lost, Duration::ZERO).await.expect("kept");
+    assert!(is_abandoned(store, hash).await);
+    let (_, lease) = begun(store, hash, StorageTier::Cold, TTL).await;
+    assert!(!is_abandoned(store, hash).await);
+    fenced(&store.keep_move(hash, StorageTier::Cold, lost, TTL).await);
+    fenced(&store.switch_tier(hash, StorageTier::Cold, lost).await);
+    fenced(&store.give_up_move(hash, StorageTier::Cold, lost).await);
+    store.keep_move(hash, StorageTier::Cold, lease, TTL).await.expect("kept");
 
     let mark = store.changes(None, 1).await.expect("a mark").mark;
-    assert!(!store.switch_tier(hash, StorageTier::Warm, now).await.expect("refused"));
-    assert!(store.switch_tier(hash, StorageTier::Cold, now + 101.seconds()).await.expect("switched"));
+    store.switch_tier(hash, StorageTier::Cold, lease).await.expect("switched");
     assert!(is_told(store, mark, hash).await);
-    assert_eq!(store.stored_content(hash).await.expect("looked").expect("stored").tier, StorageTier::Cold);
-    assert!(!store.keep_move(hash, StorageTier::Cold, now).await.expect("it is no longer copying"));
-    let again =
-        store.begin_move(hash, StorageTier::Cold, now + 200.seconds(), now + 150.seconds()).await.expect("asked");
-    assert_eq!(again.map(|again| (again.is_ours, again.at.state)), Some((false, MoveState::Leaving)));
+    assert_eq!(store.stored_content(hash).await.expect("an answer").expect("stored").tier, StorageTier::Cold);
+    fenced(&store.keep_move(hash, StorageTier::Cold, lease, TTL).await);
+    fenced(&store.switch_tier(hash, StorageTier::Cold, lease).await);
+    let again = store.begin_move(hash, StorageTier::Cold, Uuid::new_v4(), TTL).await.expect("an answer");
+    assert_eq!(again.map(|again| (again.lease, again.at.state)), Some((None, MoveState::Leaving)));
+    assert!(!is_abandoned(store, hash).await);
     assert!(!store.end_move(hash, StorageTier::Cold, MoveState::Copying).await.expect("refused"));
+    let later = at("2200-01-01T00:00:00Z");
+    let is_leaving = async || {
+        let leaving = store.leaving_moves(later, 1000).await.expect("a page");
+        leaving.iter().any(|at| at.content_hash == hash)
+    };
+    assert!(is_leaving().await);
+    assert_eq!(store.leaving_moves(at("2001-01-01T00:00:00Z"), 1000).await.expect("a page"), []);
     assert!(store.end_move(hash, StorageTier::Cold, MoveState::Leaving).await.expect("ended"));
-    let leaving = store.moves(MoveState::Leaving, now + 1.hour(), 1000).await.expect("a page");
-    assert!(!leaving.iter().any(|at| at.content_hash == hash));
-    assert_eq!(store.move_of(hash).await.expect("looked"), None);
+    assert!(!is_leaving().await);
+    assert_eq!(store.move_of(hash).await.expect("an answer"), None);
 }
 
-async fn a_move_that_several_begin_at_once_is_one_and_known_to_all<S: StorageRecords + Catalog>(store: &S) {
-    let now = at("2026-01-02T03:04:05Z");
+async fn a_move_that_several_begin_at_once_is_one_and_known_to_all<S: StorageRecordsBackend>(store: &S) {
     for _ in 0..20 {
         let hash = content(store).await;
         let asked = (0..8).map(|n| {
             let to = if n % 2 == 0 { StorageTier::Warm } else { StorageTier::Cold };
-            async move { store.begin_move(hash, to, now, now - 60.seconds()).await }
+            async move { store.begin_move(hash, to, Uuid::new_v4(), TTL).await }
         });
-        let begun = join_all(asked).await.into_iter().map(|begun| begun.expect("asked").expect("it is stored"));
+        let begun = join_all(asked).await.into_iter().map(|begun| begun.expect("an answer").expect("it is stored"));
         let begun: Vec<_> = begun.collect();
-        assert_eq!(begun.iter().filter(|begun| begun.is_ours).count(), 1);
+        let leases: Vec<_> = begun.iter().filter_map(|begun| begun.lease).collect();
+        assert_eq!(leases.len(), 1, "{begun:?}");
         assert!(begun.iter().all(|other| other.at == begun[0].at), "{begun:?}");
-        assert!(store.end_move(hash, begun[0].at.to, MoveState::Copying).await.expect("ended"));
+        store.give_up_move(hash, begun[0].at.to, leases[0]).await.expect("given up");
+        assert_eq!(store.move_of(hash).await.expect("an answer"), None);
     }
 }
 
-async fn a_move_that_is_over_may_turn_round<S: StorageRecords + Catalog>(store: &S) {
+async fn a_move_that_is_over_may_turn_round<S: StorageRecordsBackend>(store: &S) {
     let hash = content(store).await;
-    let now = at("2026-01-02T03:04:05Z");
-    let stale = now - 60.seconds();
-    store.begin_move(hash, StorageTier::Cold, now, stale).await.expect("begun").expect("stored");
-    assert!(store.switch_tier(hash, StorageTier::Cold, now).await.expect("switched"));
-    let back = store.begin_move(hash, StorageTier::Hot, now + 1.second(), stale).await.expect("begun").expect("stored");
-    assert!(back.is_ours);
-    assert_eq!((back.at.to, back.at.state), (StorageTier::Hot, MoveState::Copying));
+    let (_, lease) = begun(store, hash, StorageTier::Cold, TTL).await;
+    store.switch_tier(hash, StorageTier::Cold, lease).await.expect("switched");
+    let (back, lease) = begun(store, hash, StorageTier::Hot, TTL).await;
+    assert_eq!((back.to, back.state), (StorageTier::Hot, MoveState::Copying));
     assert!(!store.end_move(hash, StorageTier::Cold, MoveState::Leaving).await.expect("there is no such move"));
-    assert!(store.switch_tier(hash, StorageTier::Hot, now + 2.seconds()).await.expect("switched"));
-    assert_eq!(store.stored_content(hash).await.expect("looked").expect("stored").tier, StorageTier::Hot);
+    store.switch_tier(hash, StorageTier::Hot, lease).await.expect("switched");
+    assert_eq!(store.stored_content(hash).await.expect("an answer").expect("stored").tier, StorageTier::Hot);
     assert!(store.end_move(hash, StorageTier::Hot, MoveState::Leaving).await.expect("ended"));
 }

@@ -21,7 +21,7 @@ use penstock_actors::{
         pruner::{PassOutcome, PrunerCounters, PrunerDeps, PrunerHandle, PrunerSettings, Troubles, pass},
     },
     model::{EventKind, LineageEvent},
-    ports::{EventOutcome, LineageUpkeep as _, OutboxEntry, OutboxKind, PortError, PortResult},
+    ports::{EventOutcome, LeasedTask, OutboxEntry, OutboxKind, PortError, PortResult, TaskLeases as _},
     testkit::{
         clock::ManualClock,
         memory_lineage::{MemoryLineage, POISON},
@@ -234,6 +234,8 @@ async fn a_full_queue_refuses_at_once() {
 fn pruner(bench: &Bench, holder: Uuid) -> PrunerDeps {
     PrunerDeps {
         upkeep: bench.store.clone(),
+        graph: bench.store.clone(),
+        leases: bench.store.clone(),
         outbox: bench.store.clone(),
         clock: bench.clock.clone(),
         watch: watch_of(&bench.clock),
@@ -390,11 +392,11 @@ async fn the_lease_is_kept_between_passes_and_given_back_at_a_clean_stop() {
     let other = Uuid::new_v4();
     let short = PrunerSettings { lease_ttl: Duration::from_millis(30), ..settings(20) };
     let pruner = PrunerHandle::start(pruner(&bench, Uuid::new_v4()), short, &bench.arbiter.handle());
-    eventually("the lease was renewed", || bench.store.script.calls("lease_pruning").len() >= 4).await;
+    eventually("the lease was renewed", || bench.store.script.calls("acquire").len() >= 4).await;
     assert_eq!(counted(&pruner.counters().passes), 1, "the interval is long");
-    assert_eq!(bench.store.lease_pruning(other, PATIENCE).await.expect("an answer"), None);
+    assert_eq!(bench.store.acquire(LeasedTask::PruneLineage, other, PATIENCE).await.expect("an answer"), None);
     pruner.stop().await;
-    assert!(bench.store.lease_pruning(other, PATIENCE).await.expect("an answer").is_some());
+    assert!(bench.store.acquire(LeasedTask::PruneLineage, other, PATIENCE).await.expect("an answer").is_some());
     assert!(pruner.is_alive());
     bench.end().await;
 }
@@ -407,7 +409,7 @@ async fn a_clean_stop_does_not_wait_for_a_pass_that_is_under_way() {
     eventually("a step is under way", || bench.store.script.calls("trim") == [10]).await;
     pruner.stop().await;
     drop(held);
-    assert!(bench.store.lease_pruning(Uuid::nil(), PATIENCE).await.expect("an answer").is_some());
+    assert!(bench.store.acquire(LeasedTask::PruneLineage, Uuid::nil(), PATIENCE).await.expect("an answer").is_some());
     assert_eq!(bench.store.kept(), 90);
     bench.end().await;
 }

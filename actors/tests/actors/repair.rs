@@ -10,17 +10,18 @@ use penstock_actors::{
     clock::Clock as _,
     ids::ContentHash,
     model::{Finding, MoveState, StorageTier, VerificationKind},
-    ports::{PortError, StorageRecords as _},
+    ports::{PortError, QuarantineList as _, StorageMoves as _},
     storage::{
         maintenance::{MaintenanceSettings, StorageMaintenance},
         mover::{MoveError, MoveStart},
     },
     testkit::script::Fault,
 };
+use uuid::Uuid;
 
 use crate::{
     rig::eventually,
-    storage::{SIZE, Scene, findings, settings},
+    storage::{DAY, SIZE, Scene, findings, settings},
 };
 
 impl Scene {
@@ -86,9 +87,10 @@ async fn a_content_that_is_moved_while_it_is_mended_keeps_the_copy_that_it_has_n
     eventually("it has looked", || scene.records.script.calls("note_verifications").len() == 1).await;
     let good = scene.read(hash).await.expect("good bytes");
     scene.copy(hash, StorageTier::Warm).await;
-    let now = scene.clock.now();
-    scene.records.begin_move(hash, StorageTier::Warm, now, now).await.expect("begun");
-    assert!(scene.records.switch_tier(hash, StorageTier::Warm, now).await.expect("switched"));
+    let begun =
+        scene.records.begin_move(hash, StorageTier::Warm, Uuid::new_v4(), DAY).await.expect("begun").expect("stored");
+    let lease = begun.lease.expect("it is this caller's");
+    scene.records.switch_tier(hash, StorageTier::Warm, lease).await.expect("switched");
     scene.blobs.lose_copy(hash, StorageTier::Hot);
     drop(held);
     let verified = looking.await.expect("no panic").expect("looked").expect("stored");

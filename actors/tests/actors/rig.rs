@@ -18,7 +18,7 @@ use penstock_actors::{
     ids::{ContentHash, NodeId, ReceiptId, VersionId},
     model::{ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus},
     node::{Node, NodeSettings, Observers, Ports, janitor::JanitorSettings},
-    ports::{PortResult, ReceiptView},
+    ports::{PortResult, ReceiptView, StorageRecords},
     quota::{
         book::{BookSettings, Demand, StreamAsk},
         cache::{QuotaSettings, Reservation, StreamEnd},
@@ -377,7 +377,7 @@ impl World {
             policies: self.policies.clone(),
             blobs: Arc::new(self.blobs.clone()),
             shared: self.shared.clone(),
-            storage: self.records.clone(),
+            storage: StorageRecords::of(&self.records),
             installations: self.installations.clone(),
             watch: watch(Arc::clone(&clock), &self.time),
             clock,

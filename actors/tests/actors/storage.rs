@@ -10,7 +10,7 @@ use penstock_actors::{
     },
     ids::{ContentHash, NodeId},
     model::{Finding, LEAF_BYTES, MoveState, StorageTask, StorageTier, VerificationKind},
-    ports::{BlobStore as _, PortError, StorageRecords as _, Tag},
+    ports::{BlobStore as _, PortError, QuarantineList as _, StorageRecords, StorageTasks as _, Tag, TaskLeases as _},
     storage::{
         last_access::LastAccess,
         maintenance::{MaintenanceDeps, MaintenanceJobs, MaintenanceSettings},
@@ -22,6 +22,7 @@ use penstock_actors::{
         memory_blobs::MemoryBlobs,
         memory_records::MemoryRecords,
         script::{Fault, Script},
+        task_leases_suite,
     },
 };
 use tokio::runtime::Handle;
@@ -67,31 +68,38 @@ pub(crate) fn settings() -> MaintenanceSettings {
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        Self { clock: Arc::new(ManualClock::at(START)), blobs: MemoryBlobs::default(), records: Arc::default() }
+        let clock = Arc::new(ManualClock::at(START));
+        let records = Arc::new(MemoryRecords::by(clock.clone()));
+        Self { clock, blobs: MemoryBlobs::default(), records }
     }
 
     pub(crate) fn instance(&self) -> Instance {
+        self.instance_by(&self.clock)
+    }
+
+    /// An instance with a clock of its own.
+    fn instance_by(&self, clock: &Arc<ManualClock>) -> Instance {
         let content = ContentSettings { memory_cache: 64 << 20, read_ahead: 64 << 20, verify: Verify::Cold };
         let store = ContentStore::new(Arc::new(self.blobs.clone()), content, Handle::current());
         let node = NodeId::random();
         let verifier = Verifier::new(VerifierDeps {
             blobs: Arc::new(self.blobs.clone()),
-            records: self.records.clone(),
+            records: StorageRecords::of(&self.records),
             content: store.clone(),
-            clock: self.clock.clone(),
+            clock: clock.clone(),
             node,
             io: Handle::current(),
             missing_per_hour: settings().missing_per_hour,
         });
         let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastAccess>::default());
         let deps = MaintenanceDeps {
-            records: self.records.clone(),
+            records: StorageRecords::of(&self.records),
             content: store.clone(),
             verifier: verifier.clone(),
             mover: mover.clone(),
             uses: uses.clone(),
-            clock: self.clock.clone(),
-            watch: watch_of(&self.clock),
+            clock: clock.clone(),
+            watch: watch_of(clock),
             node,
         };
         Instance { store, verifier, mover, keeper: MaintenanceJobs::new(deps.clone(), settings()), deps, uses }
@@ -351,18 +359,15 @@ async fn the_walk_verifies_everything_once_a_lap_and_goes_on_where_it_was() {
     stored.sort_unstable();
     scene.rotten(stored[3], StorageTier::Hot);
     // Another instance had come this far when it died.
-    let dead = NodeId::random();
+    let dead = NodeId::random().as_uuid();
     let progress = penstock_actors::model::TaskProgress {
         after: Some(stored[1]),
         lap_began_at: Some(scene.clock.now()),
         whole_lap_began_at: None,
     };
-    scene
-        .records
-        .claim_task(StorageTask::Walk, dead, scene.clock.now(), Duration::from_secs(60))
-        .await
-        .expect("claimed");
-    scene.records.advance_task(StorageTask::Walk, dead, &progress).await.expect("kept");
+    let lease = scene.records.acquire(StorageTask::Walk.into(), dead, Duration::from_secs(60)).await;
+    let lease = lease.expect("an answer").expect("free");
+    scene.records.save_progress(StorageTask::Walk, lease, &progress).await.expect("stored");
     instance.keeper.walk().await.expect("not this one's turn");
     assert_eq!(scene.records.looks(), []);
     scene.clock.advance(Duration::from_secs(61));
@@ -401,4 +406,47 @@ async fn content_goes_to_colder_tiers_by_its_last_use() {
         [(29, Hot, Hot), (32, Hot, Warm), (62, Hot, Warm), (63, Warm, Warm), (91, Warm, Cold), (123, Cold, Cold)]
     );
     assert_eq!(scene.records.uses().len(), 1);
+}
+
+#[actix::test]
+async fn an_instance_whose_clock_is_an_hour_ahead_steals_nothing_and_takes_over_by_the_databases_clock() {
+    let scene = Scene::new();
+    let ahead = Arc::new(ManualClock::at(START));
+    ahead.advance(Duration::from_secs(3600));
+    let (right, fast) = (scene.instance(), scene.instance_by(&ahead));
+    let (walked, moved) = (scene.stored(1), scene.stored(2));
+    scene.blobs.lose_copy(walked, StorageTier::Hot);
+    let MoveStart::Ours(_) = right.mover.begin(moved, StorageTier::Cold).await.expect("begun") else {
+        panic!("it is ours")
+    };
+    let held = scene.records.script.hold("note_verifications");
+    let looks = || scene.records.script.calls("note_verifications").len();
+    let walking = actix::spawn({
+        let keeper = right.keeper.clone();
+        async move { keeper.walk().await }
+    });
+    eventually("the walk is under way", || looks() == 1).await;
+
+    let steals = async || {
+        fast.keeper.walk().await.expect("not this one's turn");
+        fast.keeper.end_moves().await.expect("nothing is abandoned");
+        let begun = fast.mover.begin(moved, StorageTier::Cold).await.expect("an answer");
+        looks() > 1 || matches!(begun, MoveStart::Ours(_)) || scene.records.tier(moved) != Some(StorageTier::Hot)
+    };
+    assert!(!steals().await);
+    // The right one dies in the middle of both. Their leases run out by the database's clock, and by no other.
+    walking.abort();
+    drop(held);
+    ahead.advance(DAY);
+    assert!(!steals().await);
+    scene.clock.advance(Duration::from_secs(61));
+    fast.keeper.walk().await.expect("walked");
+    assert!(scene.records.looks().iter().any(|look| look.content_hash == moved));
+    fast.keeper.end_moves().await.expect("moved");
+    assert_eq!(scene.records.tier(moved), Some(StorageTier::Cold));
+}
+
+#[actix::test]
+async fn leases_in_memory_keep_the_promises_of_their_port() {
+    task_leases_suite::run(Arc::<MemoryRecords>::default()).await;
 }

@@ -1,29 +1,22 @@
-//! Verifications of stored copies, the quarantine, moves between tiers, and the last use of content.
+//! Verifications of stored copies, the quarantine, and the last use of content.
 
 mod moves;
-
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use penstock_actors::{
     ids::{ContentHash, NodeId, VerificationId},
-    model::{
-        ContentMove, Finding, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress,
-        Verification, VerificationKind,
-    },
-    ports::{Claim, MoveBegun, PortError, PortResult, StorageRecords},
+    model::{Finding, HistoryPosition, StorageTier, StoredContent, Verification, VerificationKind},
+    ports::{PortResult, QuarantineList, StoredContents, Verifications},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{
     PostgresStore,
-    columns::{Columns, bytes_32, exact},
+    columns::{Columns, exact},
     db::Statement,
-    error::POSTGRES,
 };
-use moves::content_move;
 
 /// By the primary key.
 const NOTE_VERIFICATIONS: Statement = Statement {
@@ -142,37 +135,11 @@ const NOTE_USES: Statement = Statement {
     types: &[Type::BYTEA_ARRAY, Type::DATE],
 };
 
-/// By the primary key. A task that another node holds is returned unchanged.
-const CLAIM_TASK: Statement = Statement {
-    name: "claim_task",
-    sql: "
-        WITH taken AS (
-            INSERT INTO storage_tasks AS t (task, node_id, held_until) VALUES ($1, $2, $4)
-            ON CONFLICT (task) DO UPDATE SET node_id = excluded.node_id, held_until = excluded.held_until
-            WHERE t.node_id = excluded.node_id OR t.held_until < $3
-            RETURNING after_hash, lap_began_at, whole_lap_began_at
-        )
-        SELECT true AS is_ours, after_hash, lap_began_at, whole_lap_began_at FROM taken
-        UNION ALL
-        SELECT false, after_hash, lap_began_at, whole_lap_began_at
-        FROM storage_tasks WHERE task = $1 AND NOT EXISTS (SELECT FROM taken)",
-    types: &[Type::TEXT, Type::UUID, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ],
-};
-
-/// By the primary key.
-const ADVANCE_TASK: Statement = Statement {
-    name: "advance_task",
-    sql: "
-        UPDATE storage_tasks SET after_hash = $3, lap_began_at = $4, whole_lap_began_at = $5
-        WHERE task = $1 AND node_id = $2",
-    types: &[Type::TEXT, Type::UUID, Type::BYTEA, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ],
-};
-
 /// Sorts before every hash.
 const FIRST: &[u8] = &[];
 
 #[async_trait]
-impl StorageRecords for PostgresStore {
+impl Verifications for PostgresStore {
     async fn note_verifications(&self, rows: &[Verification]) -> PortResult<()> {
         let ids: Vec<Uuid> = rows.iter().map(|row| row.verification_id.as_uuid()).collect();
         let contents: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_bytes().as_slice()).collect();
@@ -209,7 +176,10 @@ impl StorageRecords for PostgresStore {
     async fn forget_verifications(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
         self.upkeep.execute(&FORGET_VERIFICATIONS, &[&before, &i64::from(limit)]).await
     }
+}
 
+#[async_trait]
+impl QuarantineList for PostgresStore {
     async fn quarantine(&self, hash: ContentHash, now: Timestamp) -> PortResult<bool> {
         Ok(self.db.execute(&QUARANTINE, &[&hash.as_bytes().as_slice(), &now]).await? == 1)
     }
@@ -229,7 +199,10 @@ impl StorageRecords for PostgresStore {
         let rows = self.db.rows(&QUARANTINED_AMONG, &[&asked]).await?;
         rows.iter().map(|row| Columns(row).hash("content_hash")).collect()
     }
+}
 
+#[async_trait]
+impl StoredContents for PostgresStore {
     async fn stored_content(&self, hash: ContentHash) -> PortResult<Option<StoredContent>> {
         let row = self.db.row_opt(&STORED_CONTENT, &[&hash.as_bytes().as_slice()]).await?;
         row.map(|row| stored_content(&Columns(&row))).transpose()
@@ -244,70 +217,6 @@ impl StorageRecords for PostgresStore {
     async fn note_accesses(&self, hashes: &[ContentHash], day: Date) -> PortResult<()> {
         let used: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
         self.upkeep.execute(&NOTE_USES, &[&used, &day]).await.map(drop)
-    }
-
-    async fn claim_task(&self, task: StorageTask, node: NodeId, now: Timestamp, ttl: Duration) -> PortResult<Claim> {
-        let until = now.saturating_add(ttl).unwrap_or(LAST_MOMENT);
-        let row = self.upkeep.row_opt(&CLAIM_TASK, &[&task.as_str(), &node.as_uuid(), &now, &until]).await?;
-        // No row is returned if another node inserted the row a moment ago: that node holds the task.
-        let Some(row) = row else { return Ok(Claim { progress: TaskProgress::default(), is_ours: false }) };
-        let row = Columns(&row);
-        let after = row.get::<Option<&[u8]>>("after_hash")?;
-        let progress = TaskProgress {
-            after: after.map(|hash| bytes_32("after_hash", hash).map(ContentHash::from_bytes)).transpose()?,
-            lap_began_at: row.get("lap_began_at")?,
-            whole_lap_began_at: row.get("whole_lap_began_at")?,
-        };
-        Ok(Claim { progress, is_ours: row.get("is_ours")? })
-    }
-
-    async fn advance_task(&self, task: StorageTask, node: NodeId, progress: &TaskProgress) -> PortResult<bool> {
-        let after = progress.after.as_ref().map(|hash| hash.as_bytes().as_slice());
-        let params: [super::db::Param<'_>; 5] =
-            [&task.as_str(), &node.as_uuid(), &after, &progress.lap_began_at, &progress.whole_lap_began_at];
-        Ok(self.upkeep.execute(&ADVANCE_TASK, &params).await? == 1)
-    }
-
-    async fn begin_move(
-        &self,
-        hash: ContentHash,
-        to: StorageTier,
-        now: Timestamp,
-        stale: Timestamp,
-    ) -> PortResult<Option<MoveBegun>> {
-        let params: [super::db::Param<'_>; 4] = [&hash.as_bytes().as_slice(), &to.as_str(), &now, &stale];
-        for _ in 0..moves::ATTEMPTS {
-            let Some(row) = self.db.row_opt(&moves::BEGIN, &params).await? else { return Ok(None) };
-            let row = Columns(&row);
-            if let Some(is_ours) = row.get::<Option<bool>>("is_ours")? {
-                return Ok(Some(MoveBegun { at: content_move(&row)?, is_ours }));
-            }
-        }
-        Err(PortError::unavailable(POSTGRES, "other instances keep changing the move"))
-    }
-
-    async fn keep_move(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
-        Ok(self.upkeep.execute(&moves::KEEP, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await? == 1)
-    }
-
-    async fn switch_tier(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
-        let row = self.db.row_opt(&moves::SWITCH, &[&hash.as_bytes().as_slice(), &to.as_str(), &now]).await?;
-        Ok(row.is_some())
-    }
-
-    async fn end_move(&self, hash: ContentHash, to: StorageTier, state: MoveState) -> PortResult<bool> {
-        let params: [super::db::Param<'_>; 3] = [&hash.as_bytes().as_slice(), &to.as_str(), &state.as_str()];
-        Ok(self.db.execute(&moves::END, &params).await? == 1)
-    }
-
-    async fn move_of(&self, hash: ContentHash) -> PortResult<Option<ContentMove>> {
-        let row = self.upkeep.row_opt(&moves::OF_CONTENT, &[&hash.as_bytes().as_slice()]).await?;
-        row.map(|row| content_move(&Columns(&row))).transpose()
-    }
-
-    async fn moves(&self, state: MoveState, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
-        let rows = self.upkeep.rows(&moves::DUE, &[&state.as_str(), &before, &i64::from(limit)]).await?;
-        rows.iter().map(|row| content_move(&Columns(row))).collect()
     }
 }
 

@@ -1,17 +1,13 @@
-//! The port `StorageRecords`: verifications of stored copies, the quarantine, moves between tiers, and the last use of
-//! content.
+//! Verifications of stored copies, the quarantine, and the last use of content.
 
-use std::time::Duration;
+pub(super) mod moves;
 
 use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use penstock_actors::{
-    ids::{ContentHash, NodeId},
-    model::{
-        ContentMove, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress, Verification,
-        VerificationKind,
-    },
-    ports::{Claim, MoveBegun, PortResult, StorageRecords},
+    ids::ContentHash,
+    model::{HistoryPosition, StoredContent, Verification, VerificationKind},
+    ports::{PortResult, QuarantineList, StoredContents, Verifications},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -75,60 +71,8 @@ pub(super) const NOTE_USE: &str = "
     INSERT INTO content_uses (content_hash, used_on) VALUES (:content, :day)
     ON CONFLICT (content_hash) DO UPDATE SET used_on = excluded.used_on WHERE used_on < excluded.used_on";
 
-/// Served by the primary key.
-pub(super) const CLAIM_TASK: &str = "
-    INSERT INTO storage_tasks (task, node_id, held_until) VALUES (:task, :node, :until)
-    ON CONFLICT (task) DO UPDATE SET node_id = excluded.node_id, held_until = excluded.held_until
-    WHERE node_id = excluded.node_id OR held_until < :now";
-
-/// Served by the primary key.
-pub(super) const TASK: &str = "
-    SELECT after_hash, lap_began_at, whole_lap_began_at FROM storage_tasks WHERE task = :task";
-
-/// Served by the primary key.
-pub(super) const ADVANCE_TASK: &str = "
-    UPDATE storage_tasks SET after_hash = :after, lap_began_at = :began, whole_lap_began_at = :whole
-    WHERE task = :task AND node_id = :node";
-
-/// Served by the primary keys.
-pub(super) const BEGIN_MOVE: &str = "
-    INSERT INTO storage_moves (content_hash, to_tier, state, since)
-    SELECT content_hash, :to, 'copying', :now FROM overlay_storage_index WHERE content_hash = :content AND state = 'stored'
-    ON CONFLICT (content_hash) DO UPDATE SET to_tier = excluded.to_tier, state = excluded.state, since = excluded.since
-    WHERE (storage_moves.state = 'copying' AND storage_moves.since < :stale)
-        OR (storage_moves.state = 'leaving' AND storage_moves.to_tier <> excluded.to_tier)";
-
-/// Served by the primary key.
-pub(super) const KEEP_MOVE: &str = "
-    UPDATE storage_moves SET since = :now WHERE content_hash = :content AND to_tier = :to AND state = 'copying'";
-
-/// Served by the primary keys.
-pub(super) const MOVE: &str = "
-    SELECT m.content_hash, c.size_bytes, m.to_tier, m.state, m.since
-    FROM storage_moves m JOIN overlay_storage_index c ON c.content_hash = m.content_hash
-    WHERE m.content_hash = :content";
-
-/// Served by the primary key.
-pub(super) const SWITCH_MOVE: &str = "
-    UPDATE storage_moves SET state = 'leaving', since = :now WHERE content_hash = :content AND to_tier = :to";
-
-/// Served by the primary key.
-pub(super) const SET_TIER: &str = "
-    UPDATE overlay_storage_index SET tier = :to WHERE content_hash = :content AND tier <> :to";
-
-/// Served by the primary key.
-pub(super) const END_MOVE: &str = "
-    DELETE FROM storage_moves WHERE content_hash = :content AND to_tier = :to AND state = :state";
-
-/// Served by `storage_moves_state`, and the primary key of the storage index.
-pub(super) const MOVES: &str = "
-    SELECT m.content_hash, c.size_bytes, m.to_tier, m.state, m.since
-    FROM storage_moves m JOIN overlay_storage_index c ON c.content_hash = m.content_hash
-    WHERE m.state = :state AND m.since < :before
-    ORDER BY m.since LIMIT :limit";
-
 #[async_trait]
-impl StorageRecords for SqliteStore {
+impl Verifications for SqliteStore {
     async fn note_verifications(&self, rows: &[Verification]) -> PortResult<()> {
         let rows = rows.to_vec();
         self.workers.write("note_verifications", move |conn| Ok(note_verifications(conn, &rows)?)).await
@@ -151,7 +95,10 @@ impl StorageRecords for SqliteStore {
         };
         self.workers.write("forget_verifications", forget).await
     }
+}
 
+#[async_trait]
+impl QuarantineList for SqliteStore {
     async fn quarantine(&self, hash: ContentHash, now: Timestamp) -> PortResult<bool> {
         let quarantine = move |conn: &Connection| {
             let row = named_params! { ":content": Sql(hash), ":now": Sql(now) };
@@ -191,7 +138,10 @@ impl StorageRecords for SqliteStore {
         };
         self.workers.read("quarantined_among", read).await
     }
+}
 
+#[async_trait]
+impl StoredContents for SqliteStore {
     async fn stored_content(&self, hash: ContentHash) -> PortResult<Option<StoredContent>> {
         let read = move |conn: &Connection| {
             let mut select = conn.prepare_cached(STORED_CONTENT)?;
@@ -220,99 +170,6 @@ impl StorageRecords for SqliteStore {
             Ok(())
         };
         self.workers.write("note_uses", note).await
-    }
-
-    async fn claim_task(&self, task: StorageTask, node: NodeId, now: Timestamp, ttl: Duration) -> PortResult<Claim> {
-        let until = now.saturating_add(ttl).unwrap_or(Timestamp::MAX);
-        let claim = move |conn: &Connection| {
-            let taken = conn.prepare_cached(CLAIM_TASK)?.execute(named_params! {
-                ":task": task.as_str(), ":node": Sql(node), ":until": Sql(until), ":now": Sql(now),
-            })?;
-            let progress = conn.prepare_cached(TASK)?.query_row(named_params! { ":task": task.as_str() }, progress)?;
-            Ok(Claim { progress, is_ours: taken == 1 })
-        };
-        self.workers.write("claim_task", claim).await
-    }
-
-    async fn advance_task(&self, task: StorageTask, node: NodeId, progress: &TaskProgress) -> PortResult<bool> {
-        let progress = *progress;
-        let advance = move |conn: &Connection| {
-            let advanced = conn.prepare_cached(ADVANCE_TASK)?.execute(named_params! {
-                ":task": task.as_str(), ":node": Sql(node), ":after": progress.after.map(Sql),
-                ":began": progress.lap_began_at.map(Sql), ":whole": progress.whole_lap_began_at.map(Sql),
-            })?;
-            Ok(advanced == 1)
-        };
-        self.workers.write("advance_task", advance).await
-    }
-
-    async fn begin_move(
-        &self,
-        hash: ContentHash,
-        to: StorageTier,
-        now: Timestamp,
-        stale: Timestamp,
-    ) -> PortResult<Option<MoveBegun>> {
-        let begin = move |conn: &Connection| {
-            let begun = conn.prepare_cached(BEGIN_MOVE)?.execute(named_params! {
-                ":content": Sql(hash), ":to": Sql(to), ":now": Sql(now), ":stale": Sql(stale),
-            })?;
-            let mut select = conn.prepare_cached(MOVE)?;
-            let at = select.query_row(named_params! { ":content": Sql(hash) }, content_move).optional()?;
-            Ok(at.map(|at| MoveBegun { at, is_ours: begun == 1 }))
-        };
-        self.workers.write("begin_move", begin).await
-    }
-
-    async fn keep_move(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
-        let keep = move |conn: &Connection| {
-            let kept = conn.prepare_cached(KEEP_MOVE)?.execute(named_params! {
-                ":content": Sql(hash), ":to": Sql(to), ":now": Sql(now),
-            })?;
-            Ok(kept == 1)
-        };
-        self.workers.write("keep_move", keep).await
-    }
-
-    async fn switch_tier(&self, hash: ContentHash, to: StorageTier, now: Timestamp) -> PortResult<bool> {
-        let switch = move |conn: &Connection| {
-            let switched = conn.prepare_cached(SWITCH_MOVE)?.execute(named_params! {
-                ":content": Sql(hash), ":to": Sql(to), ":now": Sql(now),
-            })?;
-            if switched == 1 {
-                conn.prepare_cached(SET_TIER)?.execute(named_params! { ":content": Sql(hash), ":to": Sql(to) })?;
-            }
-            Ok(switched == 1)
-        };
-        self.workers.write("switch_tier", switch).await
-    }
-
-    async fn end_move(&self, hash: ContentHash, to: StorageTier, state: MoveState) -> PortResult<bool> {
-        let end = move |conn: &Connection| {
-            let ended = conn.prepare_cached(END_MOVE)?.execute(named_params! {
-                ":content": Sql(hash), ":to": Sql(to), ":state": Sql(state),
-            })?;
-            Ok(ended == 1)
-        };
-        self.workers.write("end_move", end).await
-    }
-
-    async fn move_of(&self, hash: ContentHash) -> PortResult<Option<ContentMove>> {
-        let read = move |conn: &Connection| {
-            let mut select = conn.prepare_cached(MOVE)?;
-            Ok(select.query_row(named_params! { ":content": Sql(hash) }, content_move).optional()?)
-        };
-        self.workers.read("move_of", read).await
-    }
-
-    async fn moves(&self, state: MoveState, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
-        let read = move |conn: &Connection| {
-            let range = named_params! { ":state": Sql(state), ":before": Sql(before), ":limit": limit };
-            let mut select = conn.prepare_cached(MOVES)?;
-            let rows = select.query_map(range, content_move)?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        };
-        self.workers.read("moves", read).await
     }
 }
 
@@ -379,23 +236,5 @@ fn stored_content(row: &Row<'_>) -> rusqlite::Result<StoredContent> {
         tier: get(row, "tier")?,
         stored_at: get(row, "stored_at")?,
         used_on: used_on.and_then(|day| Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())),
-    })
-}
-
-fn progress(row: &Row<'_>) -> rusqlite::Result<TaskProgress> {
-    Ok(TaskProgress {
-        after: get_opt(row, "after_hash")?,
-        lap_began_at: get_opt(row, "lap_began_at")?,
-        whole_lap_began_at: get_opt(row, "whole_lap_began_at")?,
-    })
-}
-
-fn content_move(row: &Row<'_>) -> rusqlite::Result<ContentMove> {
-    Ok(ContentMove {
-        content_hash: get(row, "content_hash")?,
-        size_bytes: get(row, "size_bytes")?,
-        to: get(row, "to_tier")?,
-        state: get(row, "state")?,
-        since: get(row, "since")?,
     })
 }

@@ -18,7 +18,7 @@ use crate::{
         event::{day_of, start_of},
         pruner::batch_size::AdaptiveBatchSize,
     },
-    ports::{PortError, PortResult},
+    ports::{LeasedTask, PortError, PortResult, TaskLease},
 };
 
 /// Steps of one kind in one pass, or of one crowded namespace. The rest waits for the next pass, which then follows at
@@ -106,8 +106,8 @@ pub async fn pass(
     troubles: &mut Troubles,
 ) -> PassOutcome {
     let renewed = deps.clock.monotonic();
-    let token = match deps.upkeep.lease_pruning(deps.holder, settings.lease_ttl).await {
-        Ok(Some(token)) => token,
+    let lease = match deps.leases.acquire(LeasedTask::PruneLineage, deps.holder, settings.lease_ttl).await {
+        Ok(Some(lease)) => lease,
         Ok(None) => {
             counters.forget_window();
             return PassOutcome::Elsewhere;
@@ -118,7 +118,7 @@ pub async fn pass(
             return PassOutcome::Failed;
         }
     };
-    let mut pass = PrunePass { deps, settings, counters, troubles, token, renewed, more: false, failed: false };
+    let mut pass = PrunePass { deps, settings, counters, troubles, lease, renewed, more: false, failed: false };
     if let Err(Fenced) = pass.all().await {
         tracing::warn!("this node lost the lease for pruning lineage; another instance prunes now");
         counters.forget_window();
@@ -137,7 +137,7 @@ struct PrunePass<'a> {
     settings: &'a PrunerSettings,
     counters: &'a PrunerCounters,
     troubles: &'a mut Troubles,
-    token: i64,
+    lease: TaskLease,
     renewed: Instant,
     more: bool,
     failed: bool,
@@ -178,8 +178,8 @@ impl PrunePass<'_> {
     /// Removes whole days older than the window.
     async fn drop_days(&mut self, first_day: Date) -> Result<(), Fenced> {
         let (upkeep, counters) = (Arc::clone(&self.deps.upkeep), self.counters);
-        let dropped = self.repeat(PruneKind::Days, &counters.events, async |token, rows| {
-            let gone = upkeep.drop_days(token, first_day, rows).await?;
+        let dropped = self.repeat(PruneKind::Days, &counters.events, async |lease, rows| {
+            let gone = upkeep.drop_days(lease, first_day, rows).await?;
             Ok(StepResult { gone: gone.unwrap_or(0), more: gone.is_some() })
         });
         dropped.await.map(drop)
@@ -190,26 +190,26 @@ impl PrunePass<'_> {
         let (counters, settings) = (self.counters, self.settings);
         let over = since(now, settings.window);
         let (first_day, oldest) = (day_of(over), day_of(since(now, settings.graph)));
-        let (upkeep, outbox) = (Arc::clone(&self.deps.upkeep), Arc::clone(&self.deps.outbox));
-        self.repeat(PruneKind::Runs, &counters.runs, async |token, rows| {
-            upkeep.prune_runs(token, first_day, rows).await.map(|gone| StepResult::of(gone, rows))
+        let PrunerDeps { upkeep, graph, outbox, .. } = self.deps;
+        self.repeat(PruneKind::Runs, &counters.runs, async |lease, rows| {
+            upkeep.prune_runs(lease, first_day, rows).await.map(|gone| StepResult::of(gone, rows))
         })
         .await?;
         let no_edge_is_left = self
-            .repeat(PruneKind::Edges, &counters.edges, async |token, rows| {
-                upkeep.prune_edges(token, oldest, rows).await.map(|gone| StepResult::of(gone, rows))
+            .repeat(PruneKind::Edges, &counters.edges, async |lease, rows| {
+                graph.prune_edges(lease, oldest, rows).await.map(|gone| StepResult::of(gone, rows))
             })
             .await?;
         // An old job or dataset has old edges only. While those exist, each step would scan many nodes with edges to
         // find the few without any.
         if no_edge_is_left {
-            self.repeat(PruneKind::Nodes, &counters.nodes, async |token, rows| {
-                upkeep.prune_nodes(token, oldest, rows).await.map(|gone| StepResult::of(gone, rows))
+            self.repeat(PruneKind::Nodes, &counters.nodes, async |lease, rows| {
+                graph.prune_nodes(lease, oldest, rows).await.map(|gone| StepResult::of(gone, rows))
             })
             .await?;
         }
-        self.repeat(PruneKind::Namespaces, &counters.namespaces, async |token, rows| {
-            upkeep.prune_namespaces(token, first_day, rows).await.map(|gone| StepResult::of(gone, rows))
+        self.repeat(PruneKind::Namespaces, &counters.namespaces, async |lease, rows| {
+            upkeep.prune_namespaces(lease, first_day, rows).await.map(|gone| StepResult::of(gone, rows))
         })
         .await?;
         let untold = self.repeat(PruneKind::Untold, &counters.untold, async |_, rows| {
@@ -227,9 +227,9 @@ impl PrunePass<'_> {
         let oversized_namespaces = upkeep.oversized_namespaces(self.settings.window_events, NAMESPACES).await;
         for (namespace, mut left) in self.went(PruneKind::Excess, oversized_namespaces)?.unwrap_or_default() {
             let counters = self.counters;
-            let steps = self.steps(&counters.events, async |token, rows| {
+            let steps = self.steps(&counters.events, async |lease, rows| {
                 let wanted = rows.min(u32::try_from(left).unwrap_or(u32::MAX));
-                let gone = if wanted == 0 { 0 } else { upkeep.trim(token, namespace, wanted).await? };
+                let gone = if wanted == 0 { 0 } else { upkeep.trim(lease, namespace, wanted).await? };
                 left = left.saturating_sub(gone);
                 Ok(StepResult::of(gone, rows))
             });
@@ -246,7 +246,7 @@ impl PrunePass<'_> {
         &mut self,
         kind: PruneKind,
         counter: &AtomicU64,
-        step: impl AsyncFnMut(i64, u32) -> PortResult<StepResult>,
+        step: impl AsyncFnMut(TaskLease, u32) -> PortResult<StepResult>,
     ) -> Result<bool, Fenced> {
         if !self.is_due(kind) {
             return Ok(false);
@@ -259,13 +259,13 @@ impl PrunePass<'_> {
     async fn steps(
         &mut self,
         counter: &AtomicU64,
-        mut step: impl AsyncFnMut(i64, u32) -> PortResult<StepResult>,
+        mut step: impl AsyncFnMut(TaskLease, u32) -> PortResult<StepResult>,
     ) -> PortResult<bool> {
         let mut stride = AdaptiveBatchSize::new(self.settings.step);
         for _ in 0..STEPS {
             self.keep_lease().await?;
             let began = self.deps.clock.monotonic();
-            let StepResult { gone, more } = step(self.token, stride.rows()).await?;
+            let StepResult { gone, more } = step(self.lease, stride.rows()).await?;
             let took = self.deps.clock.monotonic().saturating_duration_since(began);
             counter.fetch_add(gone, Relaxed);
             self.counters.longest_step.fetch_max(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
@@ -313,9 +313,10 @@ impl PrunePass<'_> {
         if now.saturating_duration_since(self.renewed) < self.settings.lease_ttl / RENEW_AFTER {
             return Ok(());
         }
-        match self.deps.upkeep.lease_pruning(self.deps.holder, self.settings.lease_ttl).await? {
-            Some(token) => {
-                self.token = token;
+        let Self { deps, settings, .. } = self;
+        match deps.leases.acquire(LeasedTask::PruneLineage, deps.holder, settings.lease_ttl).await? {
+            Some(lease) => {
+                self.lease = lease;
                 self.renewed = now;
                 Ok(())
             }

@@ -6,7 +6,7 @@ use crate::{
     clock::before,
     model::{ContentMove, MoveState, StorageTask, VerificationKind},
     ports::PortResult,
-    storage::mover::{MoveError, MoveStart, STALE},
+    storage::mover::{MoveError, MoveStart},
 };
 
 impl MaintenanceJobs {
@@ -18,19 +18,18 @@ impl MaintenanceJobs {
     /// The database's or the store's own: the first one, after all were tried.
     pub async fn end_moves(&self) -> PortResult<()> {
         let Self { deps, settings, .. } = self;
-        if !self.claim(StorageTask::Moves).await?.1 {
+        if self.lease(StorageTask::Moves).await?.is_none() {
             return Ok(());
         }
         let work = async {
             let mut ended = Ok(());
             if let Some(now) = deps.watch.proven().await? {
-                for at in deps.records.moves(MoveState::Leaving, before(now, settings.grace), STEP).await? {
+                for at in deps.records.moves.leaving_moves(before(now, settings.grace), STEP).await? {
                     let cleared = self.clear(&at).await;
                     ended = ended.and(cleared);
                 }
             }
-            let now = deps.clock.now();
-            for at in deps.records.moves(MoveState::Copying, before(now, STALE), STEP).await? {
+            for at in deps.records.moves.abandoned_moves(STEP).await? {
                 let moved = self.resume_move(&at).await;
                 ended = ended.and(moved);
             }
@@ -59,13 +58,15 @@ impl MaintenanceJobs {
         let Self { deps, .. } = self;
         let ended = match deps.mover.begin(at.content_hash, at.to).await {
             Ok(MoveStart::Ours(at)) => {
-                tracing::info!(content_hash = %at.content_hash, to = %at.to, "an abandoned move goes on at this node");
+                let ContentMove { content_hash, to, .. } = at.at;
+                tracing::info!(%content_hash, %to, "an abandoned move goes on at this node");
                 deps.mover.carry_out(&at, Some(&self.move_pace)).await
             }
             Ok(MoveStart::Known(_)) | Err(MoveError::Busy(_) | MoveError::NotStored) => Ok(()),
             Err(MoveError::NoTier(to)) => {
                 tracing::warn!(%to, "this node ends a move to a tier that is no longer configured");
                 deps.records
+                    .moves
                     .end_move(at.content_hash, at.to, MoveState::Copying)
                     .await
                     .map(drop)
@@ -89,13 +90,13 @@ impl MaintenanceJobs {
     /// The database's own. Content that cannot be verified waits for the next round.
     pub async fn recheck(&self) -> PortResult<()> {
         let Self { deps, .. } = self;
-        if !self.claim(StorageTask::Moves).await?.1 {
+        if self.lease(StorageTask::Moves).await?.is_none() {
             return Ok(());
         }
         let work = async {
             let mut after = None;
             loop {
-                let page = deps.records.quarantined(after, STEP).await?;
+                let page = deps.records.quarantine.quarantined(after, STEP).await?;
                 for &hash in &page {
                     let look = deps.verifier.verify(hash, VerificationKind::Walk, self.verify_pace.as_deref());
                     if let Err(error) = look.await {

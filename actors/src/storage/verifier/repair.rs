@@ -33,7 +33,7 @@ impl Verifier {
             return Ok(!has_come);
         }
         // The other bad copies are no longer needed, unless the content's own tier has changed to one of theirs.
-        let now = self.records.stored_content(hash).await?;
+        let now = self.records.contents.stored_content(hash).await?;
         if now.is_none_or(|now| now.tier != content.tier) {
             return Ok(false);
         }
@@ -69,15 +69,17 @@ impl Verifier {
     async fn quarantine(&self, hash: ContentHash) -> PortResult<()> {
         self.content.quarantine().set(hash, true);
         self.content.forget(hash).await;
-        self.records.quarantine(hash, self.clock.now()).await.map(drop)
+        self.records.quarantine.quarantine(hash, self.clock.now()).await.map(drop)
     }
 
     /// Releases a content to readers.
     pub(super) async fn release(&self, hash: ContentHash) -> PortResult<()> {
-        if !self.content.quarantine().holds(hash) && self.records.quarantined_among(&[hash]).await?.is_empty() {
+        if !self.content.quarantine().holds(hash)
+            && self.records.quarantine.quarantined_among(&[hash]).await?.is_empty()
+        {
             return Ok(());
         }
-        self.records.lift_quarantine(hash).await?;
+        self.records.quarantine.lift_quarantine(hash).await?;
         self.content.forget(hash).await;
         self.content.quarantine().set(hash, false);
         tracing::info!(content_hash = %hash, "the content is intact: readers get it again");
@@ -141,7 +143,7 @@ impl Verifier {
         writer.commit().await?;
         let written = self.look_in(content, to, pace).await?;
         self.counters.found(written.finding);
-        self.records.note_verifications(&[self.noted(content, kind, &written)]).await?;
+        self.records.verifications.note_verifications(&[self.noted(content, kind, &written)]).await?;
         let is_intact = written.finding == Finding::Intact;
         if !is_intact && from != to {
             // A copy that was written wrongly must not be read.

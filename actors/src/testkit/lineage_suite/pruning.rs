@@ -1,17 +1,16 @@
-//! The sliding window, the lease of its pruner, and the rows that stay.
+//! The sliding window, which moves under the lease of its pruner, and the rows that stay.
 
 use super::*;
 use crate::{
     lineage::event::day_of,
     model::{Direction, GraphWalk, NamespaceKey},
-    ports::{PortError, PortResult},
+    ports::{LeasedTask, PortError, PortResult, TaskLease},
 };
 
 const TTL: Duration = Duration::from_secs(3600);
 const DAY: i64 = 86_400;
 
 pub(super) async fn run(store: &Store) {
-    one_holder_prunes_at_a_time(store).await;
     a_step_without_the_lease_is_refused(store).await;
     a_namespace_keeps_its_newest_events(store).await;
     what_has_left_is_not_counted_again(store).await;
@@ -22,29 +21,12 @@ pub(super) async fn run(store: &Store) {
     the_days_ahead_can_be_prepared(store).await;
 }
 
-async fn leased(store: &Store) -> i64 {
-    store.lease_pruning(Uuid::new_v4(), Duration::ZERO).await.expect("an answer").expect("free");
-    store.lease_pruning(Uuid::new_v4(), TTL).await.expect("an answer").expect("free")
+async fn leased(store: &Store) -> TaskLease {
+    store.acquire(LeasedTask::PruneLineage, Uuid::new_v4(), TTL).await.expect("an answer").expect("free")
 }
 
-async fn release(store: &Store, token: i64) {
-    store.release_pruning(token).await.expect("released");
-}
-
-async fn one_holder_prunes_at_a_time(store: &Store) {
-    let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
-    let token = store.lease_pruning(one, TTL).await.expect("an answer").expect("free");
-    assert_eq!(store.lease_pruning(other, TTL).await.expect("an answer"), None);
-    assert_eq!(store.lease_pruning(one, TTL).await.expect("an answer"), Some(token), "its holder renews it");
-    release(store, token).await;
-    let next = store.lease_pruning(other, Duration::ZERO).await.expect("an answer").expect("it was given back");
-    assert!(next > token);
-    // The second holder's time was over at once, as if it had died.
-    let last = store.lease_pruning(one, TTL).await.expect("an answer").expect("its time is over");
-    assert!(last > next);
-    release(store, next).await;
-    assert_eq!(store.lease_pruning(other, TTL).await.expect("an answer"), None, "an old token gives nothing back");
-    release(store, last).await;
+async fn release(store: &Store, lease: TaskLease) {
+    store.release(LeasedTask::PruneLineage, lease).await.expect("released");
 }
 
 fn fenced<T: std::fmt::Debug>(result: &PortResult<T>) {
@@ -54,9 +36,9 @@ fn fenced<T: std::fmt::Debug>(result: &PortResult<T>) {
 async fn a_step_without_the_lease_is_refused(store: &Store) {
     let old = leased(store).await;
     release(store, old).await;
-    let token = leased(store).await;
+    let lease = leased(store).await;
     let day = day_of(at(now(), -3000 * DAY));
-    for stale in [old, token + 1] {
+    for stale in [old, TaskLease { token: lease.token + 1, ..lease }] {
         fenced(&store.drop_days(stale, day, 10).await);
         fenced(&store.trim(stale, NamespaceKey::of("nothing"), 10).await);
         fenced(&store.prune_runs(stale, day, 10).await);
@@ -64,9 +46,9 @@ async fn a_step_without_the_lease_is_refused(store: &Store) {
         fenced(&store.prune_nodes(stale, day, 10).await);
         fenced(&store.prune_namespaces(stale, day, 10).await);
     }
-    assert_eq!(store.prune_runs(token, day, 10).await.expect("held"), 0);
-    assert_eq!(store.trim(token, NamespaceKey::of("nothing"), 10).await.expect("held"), 0);
-    release(store, token).await;
+    assert_eq!(store.prune_runs(lease, day, 10).await.expect("held"), 0);
+    assert_eq!(store.trim(lease, NamespaceKey::of("nothing"), 10).await.expect("held"), 0);
+    release(store, lease).await;
 }
 
 /// `count` events of one job, a second apart.
@@ -91,16 +73,16 @@ async fn a_namespace_keeps_its_newest_events(store: &Store) {
     let oversized_namespaces = store.oversized_namespaces(20, 1000).await.expect("an answer");
     assert!(oversized_namespaces.is_sorted_by(|one, other| one.1 >= other.1));
     assert_eq!(oversized_namespaces.iter().find(|(key, _)| *key == namespace).map(|(_, excess)| *excess), Some(30));
-    let token = leased(store).await;
+    let lease = leased(store).await;
     for (asked, gone) in [(20, 20), (10, 10)] {
-        assert_eq!(store.trim(token, namespace, asked).await.expect("held"), gone);
+        assert_eq!(store.trim(lease, namespace, asked).await.expect("held"), gone);
     }
     assert!(store.oversized_namespaces(20, 1000).await.expect("an answer").iter().all(|(key, _)| *key != namespace));
     assert_eq!(store.window(0).await.expect("an answer").events, before + 20);
     let again = kept(store, &events).await;
     assert_eq!((&again[..30], &again[30..]), (&[EventOutcome::Left; 30][..], &[EventOutcome::Known; 20][..]));
-    assert_eq!(store.trim(token, namespace, 100).await.expect("held"), 20, "all that are left");
-    release(store, token).await;
+    assert_eq!(store.trim(lease, namespace, 100).await.expect("held"), 20, "all that are left");
+    release(store, lease).await;
     let node = store.node(scene.job("load").key()).await.expect("an answer").expect("the job");
     assert_eq!((node.node.events, names(&node.sources)), (50, vec!["in".into()]), "the graph outlives its events");
     assert_eq!(node.node.first_seen, scene.base);
@@ -112,9 +94,9 @@ async fn what_has_left_is_not_counted_again(store: &Store) {
     let mut events: Vec<_> = (0..10).map(|_| scene.run("START", 0, Uuid::new_v4(), "load", &[], &[])).collect();
     events.sort_by_key(|event| event.hash);
     ingest(store, &events).await;
-    let token = leased(store).await;
-    assert_eq!(store.trim(token, NamespaceKey::of(&scene.namespace), 4).await.expect("held"), 4);
-    release(store, token).await;
+    let lease = leased(store).await;
+    assert_eq!(store.trim(lease, NamespaceKey::of(&scene.namespace), 4).await.expect("held"), 4);
+    release(store, lease).await;
     let again = kept(store, &events).await;
     assert_eq!((&again[..4], &again[4..]), (&[EventOutcome::Left; 4][..], &[EventOutcome::Known; 6][..]));
     let late = scene.run("START", -1, Uuid::new_v4(), "late", &[], &[]);
@@ -138,12 +120,12 @@ async fn a_run_goes_with_its_last_event(store: &Store) {
     ingest(store, &events).await;
     let namespace = NamespaceKey::of(&scene.namespace);
     let known = async |run: Uuid| store.run(crate::ids::RunId::from_uuid(run)).await.expect("an answer").is_some();
-    let token = leased(store).await;
-    assert_eq!(store.trim(token, namespace, 2).await.expect("held"), 2);
+    let lease = leased(store).await;
+    assert_eq!(store.trim(lease, namespace, 2).await.expect("held"), 2);
     assert_eq!((known(short).await, known(long).await), (true, true), "an event of each is left");
-    assert_eq!(store.trim(token, namespace, 1).await.expect("held"), 1);
+    assert_eq!(store.trim(lease, namespace, 1).await.expect("held"), 1);
     assert_eq!((known(short).await, known(long).await), (false, true));
-    release(store, token).await;
+    release(store, lease).await;
 }
 
 async fn a_run_stays_for_its_events_in_another_namespace(store: &Store) {
@@ -152,12 +134,12 @@ async fn a_run_stays_for_its_events_in_another_namespace(store: &Store) {
     ingest(store, &[other.run("START", 0, run, "load", &[], &[]), one.run("COMPLETE", 1, run, "load", &[], &[])]).await;
     let known =
         async || store.run(crate::ids::RunId::from_uuid(run)).await.expect("an answer").map(|run| run.history.len());
-    let token = leased(store).await;
-    assert_eq!(store.trim(token, NamespaceKey::of(&one.namespace), 10).await.expect("held"), 1);
+    let lease = leased(store).await;
+    assert_eq!(store.trim(lease, NamespaceKey::of(&one.namespace), 10).await.expect("held"), 1);
     assert_eq!(known().await, Some(1), "the older event is there");
-    assert_eq!(store.trim(token, NamespaceKey::of(&other.namespace), 10).await.expect("held"), 1);
+    assert_eq!(store.trim(lease, NamespaceKey::of(&other.namespace), 10).await.expect("held"), 1);
     assert_eq!(known().await, None);
-    release(store, token).await;
+    release(store, lease).await;
 }
 
 async fn old_days_leave_and_the_graph_stays(store: &Store) {
@@ -170,17 +152,17 @@ async fn old_days_leave_and_the_graph_stays(store: &Store) {
     let cut = day_of(at(scene.base, 4 * DAY));
     store.prepare_days(&[day_of(at(scene.base, -DAY))]).await.expect("prepared");
     let before = store.window(0).await.expect("an answer").events;
-    let token = leased(store).await;
+    let lease = leased(store).await;
     let mut dropped = 0;
-    while let Some(gone) = store.drop_days(token, cut, 3).await.expect("held") {
+    while let Some(gone) = store.drop_days(lease, cut, 3).await.expect("held") {
         dropped += gone;
     }
     assert_eq!(dropped, 4, "days without events count as zero");
     let window = store.window(0).await.expect("an answer");
     assert_eq!((before - window.events, window.oldest_day), (4, Some(cut)));
-    assert_eq!(store.prune_runs(token, cut, 3).await.expect("held"), 3);
-    assert_eq!(store.prune_runs(token, cut, 3).await.expect("held"), 1);
-    release(store, token).await;
+    assert_eq!(store.prune_runs(lease, cut, 3).await.expect("held"), 3);
+    assert_eq!(store.prune_runs(lease, cut, 3).await.expect("held"), 1);
+    release(store, lease).await;
     let run = async |event: &LineageEvent| store.run(event.run.expect("a run")).await.expect("an answer").is_some();
     assert_eq!((run(&old[3]).await, run(&old[4]).await, run(&fresh).await), (false, true, true));
     assert_eq!(kept(store, &[old[4].clone(), fresh]).await, [EventOutcome::Known; 2]);
@@ -205,13 +187,13 @@ async fn what_nothing_refers_to_goes(store: &Store) {
     ingest(store, &[scene.run("COMPLETE", 0, Uuid::new_v4(), "dead", &["gone", "both"], &["gone too"])]).await;
     ingest(store, &[scene.run("COMPLETE", 500 * DAY, Uuid::new_v4(), "alive", &["both"], &[])]).await;
     let cut = day_of(at(scene.base, DAY));
-    let token = leased(store).await;
-    while store.drop_days(token, cut, 1000).await.expect("held").is_some() {}
-    assert_eq!(store.prune_nodes(token, cut, 100).await.expect("held"), 0, "they have edges");
-    assert_eq!(store.prune_edges(token, cut, 2).await.expect("held"), 2);
-    assert_eq!(store.prune_edges(token, cut, 2).await.expect("held"), 1);
-    assert_eq!(store.prune_nodes(token, cut, 2).await.expect("held"), 2);
-    assert_eq!(store.prune_nodes(token, cut, 2).await.expect("held"), 1);
+    let lease = leased(store).await;
+    while store.drop_days(lease, cut, 1000).await.expect("held").is_some() {}
+    assert_eq!(store.prune_nodes(lease, cut, 100).await.expect("held"), 0, "they have edges");
+    assert_eq!(store.prune_edges(lease, cut, 2).await.expect("held"), 2);
+    assert_eq!(store.prune_edges(lease, cut, 2).await.expect("held"), 1);
+    assert_eq!(store.prune_nodes(lease, cut, 2).await.expect("held"), 2);
+    assert_eq!(store.prune_nodes(lease, cut, 2).await.expect("held"), 1);
     let there = async |name: NodeName| store.node(name.key()).await.expect("an answer").is_some();
     let (dead, gone, both, alive) =
         (scene.job("dead"), scene.dataset("gone"), scene.dataset("both"), scene.job("alive"));
@@ -223,11 +205,11 @@ async fn what_nothing_refers_to_goes(store: &Store) {
     // An empty namespace is forgotten; one with an event is not.
     let empty = Scene { namespace: namespace(), base: scene.base };
     ingest(store, &[empty.run("COMPLETE", 0, Uuid::new_v4(), "only", &[], &[])]).await;
-    while store.drop_days(token, cut, 1000).await.expect("held").is_some() {}
-    let forgotten = store.prune_namespaces(token, cut, 1000).await.expect("held");
+    while store.drop_days(lease, cut, 1000).await.expect("held").is_some() {}
+    let forgotten = store.prune_namespaces(lease, cut, 1000).await.expect("held");
     assert!(forgotten >= 1);
-    assert_eq!(store.prune_namespaces(token, cut, 1000).await.expect("held"), 0);
-    release(store, token).await;
+    assert_eq!(store.prune_namespaces(lease, cut, 1000).await.expect("held"), 0);
+    release(store, lease).await;
     let again = empty.run("COMPLETE", 600 * DAY, Uuid::new_v4(), "only", &[], &[]);
     assert_eq!(ingest(store, &[again]).await, [EventOutcome::New], "it may come back");
 }

@@ -5,13 +5,11 @@
 //! interrupted, the next step continues. The lease is checked before and not held meanwhile: if two instances drop a
 //! day at once, it is dropped once.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use jiff::civil::Date;
 use penstock_actors::{
     model::NamespaceKey,
-    ports::{LineageUpkeep, PortResult, WindowState},
+    ports::{LineageGraphUpkeep, LineageUpkeep, PortResult, TaskLease, WindowState},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -27,28 +25,6 @@ const PREPARE_DAYS: Statement = Statement {
     name: "prepare_lineage",
     sql: "SELECT penstock_prepare_lineage($1) AS made",
     types: &[Type::DATE_ARRAY],
-};
-
-/// By the primary key. The holder of the lease keeps its token.
-const LEASE: Statement = Statement {
-    name: "lease_pruning",
-    sql: "
-        INSERT INTO lineage_leases AS l (task, holder, token, held_until)
-        VALUES ('pruner', $1, 1, clock_timestamp() + make_interval(secs => $2))
-        ON CONFLICT (task) DO UPDATE SET
-            token = l.token + CASE WHEN l.holder = excluded.holder AND l.held_until > clock_timestamp() THEN 0 ELSE 1 END,
-            holder = excluded.holder,
-            held_until = excluded.held_until
-        WHERE l.holder = excluded.holder OR l.held_until <= clock_timestamp()
-        RETURNING token",
-    types: &[Type::UUID, Type::FLOAT8],
-};
-
-/// By the primary key.
-const RELEASE: Statement = Statement {
-    name: "release_pruning",
-    sql: "UPDATE lineage_leases SET held_until = clock_timestamp() WHERE task = 'pruner' AND token = $1",
-    types: &[Type::INT8],
 };
 
 /// The system catalogue. The oldest day first. A day whose detaching was interrupted still belongs to the parent.
@@ -192,8 +168,8 @@ const WINDOW: Statement = Statement {
 impl PostgresStore {
     /// A step that is one statement with a day and a limit. The lease is locked before the first row is removed. The
     /// lease's row is the statement's result, with the number of removed rows.
-    async fn prune_lineage(&self, step: &Statement, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        Columns(&self.upkeep.row(step, &[&token, &day, &i64::from(limit)]).await?).amount("gone")
+    async fn prune_lineage(&self, step: &Statement, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
+        Columns(&self.upkeep.row(step, &[&lease.token, &day, &i64::from(limit)]).await?).amount("gone")
     }
 }
 
@@ -203,21 +179,12 @@ impl LineageUpkeep for PostgresStore {
         Columns(&self.upkeep.row(&PREPARE_DAYS, &[&days]).await?).amount("made")
     }
 
-    async fn lease_pruning(&self, holder: Uuid, ttl: Duration) -> PortResult<Option<i64>> {
-        let row = self.upkeep.row_opt(&LEASE, &[&holder, &ttl.as_secs_f64()]).await?;
-        row.map(|row| Columns(&row).get("token")).transpose()
-    }
-
-    async fn release_pruning(&self, token: i64) -> PortResult<()> {
-        self.upkeep.execute(&RELEASE, &[&token]).await.map(drop)
-    }
-
-    async fn drop_days(&self, token: i64, day: Date, _limit: u32) -> PortResult<Option<u64>> {
-        let row = self.upkeep.row(&OLD_DAYS, &[&day, &token]).await?;
+    async fn drop_days(&self, lease: TaskLease, day: Date, _limit: u32) -> PortResult<Option<u64>> {
+        let row = self.upkeep.row(&OLD_DAYS, &[&day, &lease.token]).await?;
         let row = Columns(&row);
         let Some(partition) = row.get::<Option<&str>>("partition")? else {
             // The counts of these days are gone with them.
-            self.upkeep.rows(&FORGET_COUNTS, &[&token, &day]).await?;
+            self.upkeep.rows(&FORGET_COUNTS, &[&lease.token, &day]).await?;
             return Ok(None);
         };
         // The name consists of digits after a fixed prefix, so it needs no quotes.
@@ -229,7 +196,7 @@ impl LineageUpkeep for PostgresStore {
         self.upkeep.utility("drop_lineage_day", &format!("DROP TABLE IF EXISTS {partition}")).await?;
         let day: Date = partition["lineage_events_".len()..].replace('_', "-").parse().unwrap_or(day);
         let next = day.tomorrow().unwrap_or(day);
-        let forgotten = self.upkeep.row(&FORGET_COUNTS, &[&token, &next]).await?;
+        let forgotten = self.upkeep.row(&FORGET_COUNTS, &[&lease.token, &next]).await?;
         Columns(&forgotten).amount("events").map(Some)
     }
 
@@ -242,25 +209,17 @@ impl LineageUpkeep for PostgresStore {
         rows.iter().map(oversized_namespaces).collect()
     }
 
-    async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {
+    async fn trim(&self, lease: TaskLease, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {
         let key = Uuid::from_bytes(namespace.0);
-        Columns(&self.upkeep.row(&TRIM, &[&token, &key, &i64::from(limit)]).await?).amount("gone")
+        Columns(&self.upkeep.row(&TRIM, &[&lease.token, &key, &i64::from(limit)]).await?).amount("gone")
     }
 
-    async fn prune_runs(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune_lineage(&PRUNE_RUNS, token, day, limit).await
+    async fn prune_runs(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune_lineage(&PRUNE_RUNS, lease, day, limit).await
     }
 
-    async fn prune_edges(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune_lineage(&PRUNE_EDGES, token, day, limit).await
-    }
-
-    async fn prune_nodes(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune_lineage(&PRUNE_NODES, token, day, limit).await
-    }
-
-    async fn prune_namespaces(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune_lineage(&PRUNE_NAMESPACES, token, day, limit).await
+    async fn prune_namespaces(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune_lineage(&PRUNE_NAMESPACES, lease, day, limit).await
     }
 
     async fn window(&self, most: u64) -> PortResult<WindowState> {
@@ -271,5 +230,16 @@ impl LineageUpkeep for PostgresStore {
             excess: row.amount("excess")?,
             oldest_day: row.get("oldest_day")?,
         })
+    }
+}
+
+#[async_trait]
+impl LineageGraphUpkeep for PostgresStore {
+    async fn prune_edges(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune_lineage(&PRUNE_EDGES, lease, day, limit).await
+    }
+
+    async fn prune_nodes(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune_lineage(&PRUNE_NODES, lease, day, limit).await
     }
 }

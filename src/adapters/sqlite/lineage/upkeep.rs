@@ -2,40 +2,23 @@
 //!
 //! A step blocks the only writer; the pruner chooses the size of its steps to keep that time short.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date};
 use penstock_actors::{
     lineage::event::{day_of, start_of},
     model::NamespaceKey,
-    ports::{LineageUpkeep, PortError, PortResult, WindowState},
+    ports::{LeasedTask, LineageGraphUpkeep, LineageUpkeep, PortResult, TaskLease, WindowState},
 };
-use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
-use uuid::Uuid;
+use rusqlite::{Connection, Row, named_params};
 
 use super::super::{
     SqliteStore,
     columns::{Sql, get, get_opt},
     error::JobFailure,
+    task_leases,
 };
-
-/// Served by the primary key. The holder of the lease keeps its token.
-pub(in super::super) const LEASE: &str = "
-    INSERT INTO lineage_leases AS l (task, holder, token, held_until) VALUES ('pruner', :holder, 1, :until)
-    ON CONFLICT (task) DO UPDATE SET
-        token = l.token + iif(l.holder = excluded.holder AND l.held_until > :now, 0, 1),
-        holder = excluded.holder, held_until = excluded.held_until
-    WHERE l.holder = excluded.holder OR l.held_until <= :now
-    RETURNING token";
-
-/// Served by the primary key.
-pub(in super::super) const HELD: &str = "
-    SELECT 1 FROM lineage_leases WHERE task = 'pruner' AND token = :token AND held_until > :now";
-
-/// Served by the primary key.
-pub(in super::super) const RELEASE: &str = "
-    UPDATE lineage_leases SET held_until = :now WHERE task = 'pruner' AND token = :token";
 
 /// Served by the primary key.
 pub(in super::super) const DROP_OLD: &str = "
@@ -115,14 +98,9 @@ pub(in super::super) const WINDOW: &str = "
         SELECT sum(events) AS events, min(day) FILTER (WHERE events > 0) AS oldest
         FROM lineage_event_counts GROUP BY namespace_key)";
 
-/// Fails unless the lease is still held.
-fn held(conn: &Connection, token: i64) -> Result<(), JobFailure> {
-    let mut statement = conn.prepare_cached(HELD)?;
-    let lease = named_params! { ":token": token, ":now": Sql(Timestamp::now()) };
-    match statement.query_row(lease, |_| Ok(())).optional()? {
-        Some(()) => Ok(()),
-        None => Err(PortError::Fenced.into()),
-    }
+/// Fails unless the lease of the pruner is still held.
+fn held(conn: &Connection, lease: TaskLease) -> Result<(), JobFailure> {
+    task_leases::held(conn, &LeasedTask::PruneLineage.to_string(), lease)
 }
 
 /// A removed event.
@@ -156,8 +134,8 @@ fn uncount(conn: &Connection, events: &[RemovedEvent]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn drop_days(conn: &Connection, token: i64, day: Date, limit: u32) -> Result<Option<u64>, JobFailure> {
-    held(conn, token)?;
+fn drop_days(conn: &Connection, lease: TaskLease, day: Date, limit: u32) -> Result<Option<u64>, JobFailure> {
+    held(conn, lease)?;
     let old = named_params! { ":before": Sql(start_of(day)), ":limit": limit };
     let events = conn.prepare_cached(DROP_OLD)?.query_map(old, gone)?.collect::<rusqlite::Result<Vec<_>>>()?;
     if events.is_empty() {
@@ -170,11 +148,11 @@ fn drop_days(conn: &Connection, token: i64, day: Date, limit: u32) -> Result<Opt
 
 fn forget_namespaces(
     conn: &Connection,
-    token: i64,
+    lease: TaskLease,
     before: Timestamp,
     namespaces: &[NamespaceKey],
 ) -> Result<u64, JobFailure> {
-    held(conn, token)?;
+    held(conn, lease)?;
     let mut forget = conn.prepare_cached(FORGET_NAMESPACE)?;
     let mut gone = 0;
     for namespace in namespaces {
@@ -183,8 +161,8 @@ fn forget_namespaces(
     Ok(gone)
 }
 
-fn trim(conn: &Connection, token: i64, namespace: NamespaceKey, limit: u32) -> Result<u64, JobFailure> {
-    held(conn, token)?;
+fn trim(conn: &Connection, lease: TaskLease, namespace: NamespaceKey, limit: u32) -> Result<u64, JobFailure> {
+    held(conn, lease)?;
     let oldest = named_params! { ":namespace": Sql(namespace), ":limit": limit };
     let events = conn.prepare_cached(TRIM)?.query_map(oldest, gone)?.collect::<rusqlite::Result<Vec<_>>>()?;
     uncount(conn, &events)?;
@@ -205,12 +183,12 @@ impl SqliteStore {
     async fn prune(
         &self,
         (name, sql): (&'static str, &'static str),
-        token: i64,
+        lease: TaskLease,
         day: Date,
         limit: u32,
     ) -> PortResult<u64> {
         let step = move |conn: &Connection| {
-            held(conn, token)?;
+            held(conn, lease)?;
             let old = named_params! { ":day": Sql(day), ":limit": limit };
             Ok(conn.prepare_cached(sql)?.execute(old)? as u64)
         };
@@ -224,27 +202,8 @@ impl LineageUpkeep for SqliteStore {
         Ok(0)
     }
 
-    async fn lease_pruning(&self, holder: Uuid, ttl: Duration) -> PortResult<Option<i64>> {
-        let lease = move |conn: &Connection| {
-            let now = Timestamp::now();
-            let until = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
-            let wanted = named_params! { ":holder": holder.as_bytes(), ":now": Sql(now), ":until": Sql(until) };
-            Ok(conn.prepare_cached(LEASE)?.query_row(wanted, |row| row.get("token")).optional()?)
-        };
-        self.workers.write("lease_pruning", lease).await
-    }
-
-    async fn release_pruning(&self, token: i64) -> PortResult<()> {
-        let release = move |conn: &Connection| {
-            let now = Timestamp::now();
-            conn.prepare_cached(RELEASE)?.execute(named_params! { ":token": token, ":now": Sql(now) })?;
-            Ok(())
-        };
-        self.workers.write("release_pruning", release).await
-    }
-
-    async fn drop_days(&self, token: i64, day: Date, limit: u32) -> PortResult<Option<u64>> {
-        self.workers.write("drop_lineage_days", move |conn| drop_days(conn, token, day, limit)).await
+    async fn drop_days(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<Option<u64>> {
+        self.workers.write("drop_lineage_days", move |conn| drop_days(conn, lease, day, limit)).await
     }
 
     async fn oversized_namespaces(&self, most: u64, limit: u32) -> PortResult<Vec<(NamespaceKey, u64)>> {
@@ -257,23 +216,15 @@ impl LineageUpkeep for SqliteStore {
         self.workers.read("crowded_lineage", oversized_namespaces).await
     }
 
-    async fn trim(&self, token: i64, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {
-        self.workers.write("trim_lineage", move |conn| trim(conn, token, namespace, limit)).await
+    async fn trim(&self, lease: TaskLease, namespace: NamespaceKey, limit: u32) -> PortResult<u64> {
+        self.workers.write("trim_lineage", move |conn| trim(conn, lease, namespace, limit)).await
     }
 
-    async fn prune_runs(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune(("prune_lineage_runs", PRUNE_RUNS), token, day, limit).await
+    async fn prune_runs(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune(("prune_lineage_runs", PRUNE_RUNS), lease, day, limit).await
     }
 
-    async fn prune_edges(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune(("prune_lineage_edges", PRUNE_EDGES), token, day, limit).await
-    }
-
-    async fn prune_nodes(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
-        self.prune(("prune_lineage_nodes", PRUNE_NODES), token, day, limit).await
-    }
-
-    async fn prune_namespaces(&self, token: i64, day: Date, limit: u32) -> PortResult<u64> {
+    async fn prune_namespaces(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
         let before = start_of(day);
         let empty = move |conn: &Connection| {
             let mut statement = conn.prepare_cached(EMPTY_NAMESPACES)?;
@@ -282,7 +233,7 @@ impl LineageUpkeep for SqliteStore {
             Ok(keys.collect::<rusqlite::Result<Vec<NamespaceKey>>>()?)
         };
         let empty = self.workers.read("empty_lineage_namespaces", empty).await?;
-        let forget = move |conn: &Connection| forget_namespaces(conn, token, before, &empty);
+        let forget = move |conn: &Connection| forget_namespaces(conn, lease, before, &empty);
         self.workers.write("prune_lineage_namespaces", forget).await
     }
 
@@ -302,8 +253,24 @@ impl LineageUpkeep for SqliteStore {
     }
 }
 
+#[async_trait]
+impl LineageGraphUpkeep for SqliteStore {
+    async fn prune_edges(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune(("prune_lineage_edges", PRUNE_EDGES), lease, day, limit).await
+    }
+
+    async fn prune_nodes(&self, lease: TaskLease, day: Date, limit: u32) -> PortResult<u64> {
+        self.prune(("prune_lineage_nodes", PRUNE_NODES), lease, day, limit).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use penstock_actors::ports::TaskLeases as _;
+    use uuid::Uuid;
+
     use super::{super::super::testing::Database, *};
 
     /// Counts after events have been removed by age and by number.
@@ -323,15 +290,16 @@ mod tests {
             let mut days = conn.prepare("SELECT day FROM lineage_event_counts ORDER BY day").expect("a statement");
             days.query_map([], |row| row.get(0)).expect("rows").collect::<rusqlite::Result<Vec<i64>>>().expect("days")
         };
-        let token = store.lease_pruning(Uuid::nil(), Duration::from_secs(600)).await.expect("an answer").expect("free");
-        assert_eq!(store.trim(token, NamespaceKey([0; 16]), 1).await.expect("held"), 1);
+        let lease = store.acquire(LeasedTask::PruneLineage, Uuid::nil(), Duration::from_secs(600)).await;
+        let lease = lease.expect("an answer").expect("free");
+        assert_eq!(store.trim(lease, NamespaceKey([0; 16]), 1).await.expect("held"), 1);
         assert_eq!(counts(), [0, 0, 0, 2, 3, 4]);
         let day = |day| Date::constant(1970, 1, day);
-        assert_eq!(store.drop_days(token, day(4), 10).await.expect("held"), Some(1));
+        assert_eq!(store.drop_days(lease, day(4), 10).await.expect("held"), Some(1));
         assert_eq!(counts(), [0, 0, 0, 3, 4]);
-        assert_eq!(store.drop_days(token, day(4), 2).await.expect("held"), None);
+        assert_eq!(store.drop_days(lease, day(4), 2).await.expect("held"), None);
         assert_eq!(counts(), [0, 3, 4], "what was left behind goes a few at a time");
-        assert_eq!(store.drop_days(token, day(4), 2).await.expect("held"), None);
+        assert_eq!(store.drop_days(lease, day(4), 2).await.expect("held"), None);
         assert_eq!(counts(), [3, 4]);
     }
 }

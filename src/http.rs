@@ -1,6 +1,7 @@
 //! The HTTP interface: handlers extract, ask a port or an actor, and answer. They hold no state and no SQL.
 //!
-//! Each handler takes the ports that it uses, as `web::Data<dyn Port>`; there is no state that all handlers share.
+//! Each module of routes has a struct `Deps` of the ports, actors and settings that it uses; its `configure` takes one, and
+//! its handlers extract it. A dependency that is not given does not compile, and there is no state that all handlers share.
 //!
 //! # Middleware, outermost first, with the reason for this order
 //! 1. [`observe`](observe()): request id, span, metrics and the access log. Outermost, so that it also sees answers that
@@ -29,37 +30,37 @@ use actix_web::{
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
     error::QueryPayloadError,
     middleware::{DefaultHeaders, from_fn},
-    web::{QueryConfig, ServiceConfig},
+    web::{Data, QueryConfig, ServiceConfig},
 };
 
-mod admin;
+pub mod admin;
 pub mod answer;
-mod api_keys;
-mod assets;
+pub mod api_keys;
+pub mod assets;
 pub mod auth;
 pub mod body;
-mod catalog;
+pub mod catalog;
 mod change_publisher;
-mod content;
-mod data;
+pub mod content;
+pub mod data;
 mod digest;
-mod governance;
-mod health;
-mod identities;
-mod lineage;
+pub mod governance;
+pub mod health;
+pub mod identities;
+pub mod lineage;
 mod middleware;
 mod paging;
 pub mod problem;
-mod producers;
-mod quota_policies;
-mod quotas;
-mod receipts;
+pub mod producers;
+pub mod quota_policies;
+pub mod quotas;
+pub mod receipts;
 pub mod routing;
-mod scrape;
-mod sessions;
-mod storage;
-mod streaming;
-mod usage;
+pub mod scrape;
+pub mod sessions;
+pub mod storage;
+pub mod streaming;
+pub mod usage;
 pub mod validation;
 
 pub use auth::SignedRequests;
@@ -92,25 +93,31 @@ pub struct Shell {
     /// The largest head of a request, in bytes.
     pub max_head_bytes: usize,
     pub rates: Arc<RateGate>,
+    pub readiness: Arc<Readiness>,
+    pub auth: auth::Deps,
 }
 
-/// An application with its middleware, without routes and ports: the caller adds those with `app_data` and
+/// An application with its middleware and the means to identify callers, without routes: the caller adds those with
 /// [`configure`]. It is called once per worker, so the caller creates everything that the workers share beforehand.
 pub fn app(
     shell: Shell,
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
-    let Shell { metrics, max_head_bytes, rates } = shell;
+    let Shell { metrics, max_head_bytes, rates, readiness, auth } = shell;
+    let queries = QueryConfig::default()
+        .error_handler(|error, _| Problem::new(ProblemType::MalformedRequest).detail(query_fault(&error)).into());
     // The last `wrap` is the outermost.
     App::new()
+        .app_data(Data::new(auth))
+        .app_data(queries)
         .wrap(from_fn(document_refusals))
         .wrap(from_fn(compare_signed_body))
         .wrap(from_fn(compress))
         .wrap(from_fn(move |request, next| limit_rate(Arc::clone(&rates), request, next)))
         .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
         .wrap(from_fn(serve_older_clients))
-        .wrap(from_fn(close_when_draining))
+        .wrap(from_fn(move |request, next| close_when_draining(Arc::clone(&readiness), request, next)))
         .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
 }
@@ -125,29 +132,49 @@ fn query_fault(error: &QueryPayloadError) -> String {
     }
 }
 
+/// The dependencies of all routes, by module.
+#[derive(Clone)]
+pub struct Deps {
+    pub streaming: streaming::Deps,
+    pub data: data::Deps,
+    pub content: content::Deps,
+    pub quotas: quotas::Deps,
+    pub sessions: sessions::Deps,
+    pub assets: assets::Deps,
+    pub catalog: catalog::Deps,
+    pub receipts: receipts::Deps,
+    pub quota_policies: quota_policies::Deps,
+    pub governance: governance::Deps,
+    pub usage: usage::Deps,
+    pub lineage: lineage::Deps,
+    pub producers: producers::Deps,
+    pub storage: storage::Deps,
+    pub identities: identities::Deps,
+    pub api_keys: api_keys::Deps,
+    pub admin: admin::Deps,
+    pub health: health::Deps,
+    pub scrape: scrape::Deps,
+}
+
 /// Registers the routes. They are tried in this order, so the most frequent ones come first.
-pub fn configure(cfg: &mut ServiceConfig) {
-    streaming::configure(cfg);
-    data::configure(cfg);
-    content::configure(cfg);
-    quotas::configure(cfg);
-    sessions::configure(cfg);
-    cfg.app_data(
-        QueryConfig::default()
-            .error_handler(|error, _| Problem::new(ProblemType::MalformedRequest).detail(query_fault(&error)).into()),
-    );
-    assets::configure(cfg);
-    catalog::configure(cfg);
-    receipts::configure(cfg);
-    quota_policies::configure(cfg);
-    governance::configure(cfg);
-    usage::configure(cfg);
-    lineage::configure(cfg);
-    producers::configure(cfg);
-    storage::configure(cfg);
-    identities::configure(cfg);
-    api_keys::configure(cfg);
-    admin::configure(cfg);
-    health::configure(cfg);
-    scrape::configure(cfg);
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    streaming::configure(cfg, deps.streaming);
+    data::configure(cfg, deps.data);
+    content::configure(cfg, deps.content);
+    quotas::configure(cfg, deps.quotas);
+    sessions::configure(cfg, deps.sessions);
+    assets::configure(cfg, deps.assets);
+    catalog::configure(cfg, deps.catalog);
+    receipts::configure(cfg, deps.receipts);
+    quota_policies::configure(cfg, deps.quota_policies);
+    governance::configure(cfg, deps.governance);
+    usage::configure(cfg, deps.usage);
+    lineage::configure(cfg, deps.lineage);
+    producers::configure(cfg, deps.producers);
+    storage::configure(cfg, deps.storage);
+    identities::configure(cfg, deps.identities);
+    api_keys::configure(cfg, deps.api_keys);
+    admin::configure(cfg, deps.admin);
+    health::configure(cfg, deps.health);
+    scrape::configure(cfg, deps.scrape);
 }

@@ -15,20 +15,14 @@ pub mod signals;
 pub mod startup_server;
 mod watches;
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use actix_web::{dev::ServerHandle, web::Data};
+use actix_web::dev::ServerHandle;
 use anyhow::{Context as _, bail};
 use penstock_actors::{
     lineage::Lineage,
     node::{DrainReport, Node, Observers},
     policy_evaluator::{EvaluationError, PolicyEvaluator},
-    ports::{Catalog, Search},
-    rate_limit::RateLimiter,
 };
 use tokio::task::JoinHandle;
 
@@ -38,21 +32,16 @@ use self::{
     startup_server::StartupServer,
 };
 use crate::{
-    adapters::cached::CachedSearch,
     config::{Config, DatabaseBackend},
     data_dir::DataDir,
-    http::{
-        self, CatalogueSettings, ChangePublisher, RateGate, RateGateParts, Readiness, SessionSettings, Shell,
-        SignedRequests, StreamingSettings, UploadSettings,
-    },
-    http_server::{Serving, listener::Listener},
+    http::Readiness,
+    http_server::listener::Listener,
     keys::{self, AdminKey, KeyRing},
-    openlineage::EventReader,
     telemetry::{
         Metrics,
-        metrics::{GovernanceMetrics, JanitorMetrics, RateMetrics},
+        metrics::{GovernanceMetrics, JanitorMetrics},
     },
-    wiring::{self, Backends},
+    wiring::{self, Backends, ServerParts},
 };
 
 /// How long the last flush may take.
@@ -71,7 +60,7 @@ pub struct Server {
     shared_listener: Listener,
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
-    readiness: Data<Readiness>,
+    readiness: Arc<Readiness>,
     signals: Signals,
     notice: Duration,
     /// Held until the end, so that no other process uses the folder.
@@ -118,8 +107,8 @@ impl Server {
 
         let janitor = JanitorMetrics::new(metrics.registry())?;
         let (store, cache) = (backends.pool.clone(), backends.cache.clone());
-        let keys = Data::new(KeyRing::new(Arc::clone(&backends.ports.catalog)));
-        let ring = keys.clone();
+        let keys = Arc::new(KeyRing::new(Arc::clone(&backends.ports.catalog)));
+        let ring = Arc::clone(&keys);
         let observers = Observers {
             lives: Arc::new(move |record: &_| life.write(record)),
             janitor: Arc::new(move |report: &_| janitor.pass_ended(report)),
@@ -134,7 +123,7 @@ impl Server {
             .await
             .context("cannot start lineage")?;
         metrics.observe_lineage(lineage.clone())?;
-        let settings = wiring::node_settings(config, cores());
+        let settings = wiring::node_settings(config, wiring::cores());
         let node = Node::start(&backends.ports, &settings, data_dir.node(), observers, io.clone())
             .await
             .context("cannot register this node in the ledger")?;
@@ -147,13 +136,22 @@ impl Server {
         let doubt = Arc::clone(node.verifier.doubt());
         let readiness = Readiness::of(node.content.quarantine().clone(), config.quota.lease_ttl, doubt);
         let readiness = readiness.watching(Arc::clone(&backends.ports.watch)).guarding(Arc::clone(&backends.store));
-        let readiness = Data::new(readiness);
-        let limiter = wiring::rate_limiter(config, &backends, &node, io);
+        let readiness = Arc::new(readiness);
         let evaluator = wiring::evaluator(config, &backends, GovernanceMetrics::new(metrics.registry())?);
         log_policy(&evaluator).await;
-        let actors = Actors { node: &node, lineage: &lineage, evaluator, limiter, keys };
         antechamber.close().await;
-        let http = build(config, &backends, actors, &metrics, readiness.clone(), listener)?;
+        let parts = ServerParts {
+            config,
+            backends: &backends,
+            metrics: &metrics,
+            io,
+            node: &node,
+            lineage: &lineage,
+            evaluator,
+            keys,
+            readiness: Arc::clone(&readiness),
+        };
+        let http = wiring::http_server(parts, listener)?;
         let handle = http.handle();
         let serving = actix_web::rt::spawn(http);
         let notice = config.server.drain_notice;
@@ -257,123 +255,4 @@ async fn log_policy(evaluator: &PolicyEvaluator) {
             tracing::warn!(%error, "the node's policy cannot be read; nothing is published or sold until it can (governance.policy)");
         }
     }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// The rate limiter for requests, with its gauge.
-fn rate_gate(
-    config: &Config,
-    limiter: RateLimiter,
-    keys: Data<KeyRing>,
-    metrics: &Metrics,
-) -> anyhow::Result<Arc<RateGate>> {
-    let rates = RateMetrics::new(metrics.registry())?;
-    let subjects = rates.subjects.clone();
-    let parts = RateGateParts { limiter, trusted_proxies: config.server.trusted_proxies.clone(), keys, metrics: rates };
-    let gate = Arc::new(RateGate::new(parts, |class| config.rate_limits.per_minute(class)));
-    metrics.before_scrape({
-        let gate = Arc::clone(&gate);
-        move || subjects.set(i64::try_from(gate.subjects()).unwrap_or(i64::MAX))
-    });
-    Ok(gate)
-}
-
-/// The actors and services that do the work of requests.
-struct Actors<'a> {
-    node: &'a Node,
-    lineage: &'a Lineage,
-    evaluator: PolicyEvaluator,
-    limiter: RateLimiter,
-    keys: Data<KeyRing>,
-}
-
-fn build(
-    config: &Config,
-    backends: &Backends,
-    Actors { node, lineage, evaluator, limiter, keys }: Actors<'_>,
-    metrics: &Arc<Metrics>,
-    readiness: Data<Readiness>,
-    listener: TcpListener,
-) -> anyhow::Result<actix_web::dev::Server> {
-    let ports = backends.ports.clone();
-    let catalog: Arc<dyn Catalog> = backends.catalog.clone();
-    let receipts = Arc::clone(&backends.receipts);
-    let (policies, evaluator) = (Arc::clone(&backends.policies), Data::new(evaluator));
-    let shell = Shell {
-        metrics: Arc::clone(&metrics.http),
-        max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
-        rates: rate_gate(config, limiter, keys.clone(), metrics)?,
-    };
-    let search =
-        Arc::new(CachedSearch::new(Arc::clone(&backends.search), backends.cache.clone(), node.searches.clone()))
-            as Arc<dyn Search>;
-    let here = node.clone();
-    let publisher =
-        ChangePublisher::new(Arc::clone(&ports.shared), Arc::clone(&ports.changes), move |tag| here.invalidate(tag));
-    let publisher = Data::new(publisher);
-    let node = Data::new(node.clone());
-    let metrics = Data::from(Arc::clone(metrics));
-    let cache = Data::new(backends.cache.clone());
-    let streaming = Data::new(StreamingSettings {
-        max_range_bytes: config.streams.max_range_bytes,
-        content_host: config.delivery.content_host(),
-    });
-    let (sizes, uses) = (Data::from(Arc::clone(&backends.sizes)), Data::from(Arc::clone(&backends.uses)));
-    let (identities, api_keys) = (Arc::clone(&backends.identities), Arc::clone(&backends.api_keys));
-    let signed: Data<SignedRequests> = Data::new(wiring::signed_requests(config, backends, &metrics)?);
-    let deliverer = Data::new(wiring::deliverer(config, backends));
-    let facet_assets = u32::try_from(config.catalogue.facet_assets).unwrap_or(u32::MAX);
-    let catalogue = Data::new(CatalogueSettings { facet_assets });
-    let uploads = Data::new(UploadSettings { idle_timeout: config.uploads.idle_timeout });
-    let sessions = Data::new(SessionSettings { ttl: config.sessions.ttl });
-    let lineage = Data::new(lineage.clone());
-    let events = Data::new(EventReader::new(config.lineage.bounds())?);
-    let graph = Arc::clone(&backends.lineage.store);
-    let lineage_settings = Data::new(wiring::lineage_http_settings(config));
-    let factory = move || {
-        http::app(shell.clone())
-            .app_data(keys.clone())
-            .app_data(node.clone())
-            .app_data(publisher.clone())
-            .app_data(cache.clone())
-            .app_data(metrics.clone())
-            .app_data(readiness.clone())
-            .app_data(streaming.clone())
-            .app_data(sizes.clone())
-            .app_data(uses.clone())
-            .app_data(deliverer.clone())
-            .app_data(uploads.clone())
-            .app_data(signed.clone())
-            .app_data(Data::from(Arc::clone(&identities)))
-            .app_data(Data::from(Arc::clone(&api_keys)))
-            .app_data(sessions.clone())
-            .app_data(lineage.clone())
-            .app_data(events.clone())
-            .app_data(lineage_settings.clone())
-            .app_data(Data::from(Arc::clone(&graph)))
-            .app_data(evaluator.clone())
-            .app_data(Data::from(Arc::clone(&policies)))
-            .app_data(Data::from(Arc::clone(&catalog)))
-            .app_data(Data::from(Arc::clone(&receipts)))
-            .app_data(Data::from(Arc::clone(&search)))
-            .app_data(catalogue.clone())
-            .app_data(Data::from(Arc::clone(&ports.upkeep)))
-            .app_data(Data::from(Arc::clone(&ports.shared)))
-            .app_data(Data::from(Arc::clone(&ports.blobs)))
-            .app_data(Data::from(Arc::clone(&ports.storage.verifications)))
-            .app_data(Data::from(Arc::clone(&ports.clock)))
-            .configure(http::configure)
-    };
-    let serving = Serving {
-        workers: if config.server.workers == 0 { cores() } else { config.server.workers },
-        max_connections: config.server.max_connections,
-        header_timeout: config.server.header_timeout,
-        keep_alive: config.server.keep_alive,
-        stall_timeout: config.server.stall_timeout,
-        drain_grace: config.server.drain_grace,
-    };
-    serving.serve(listener, factory).context("cannot listen")
 }

@@ -5,7 +5,9 @@ mod clock;
 mod database;
 mod delivery;
 mod governance;
+mod http_server;
 mod lineage;
+mod rate_gate;
 mod signed;
 mod storage;
 
@@ -22,7 +24,6 @@ use penstock_actors::{
     node::{Node, NodeSettings, Ports, janitor::JanitorSettings},
     ports::{ApiKeys, GovernancePolicies, Identities, Receipts, Search, SharedCache, SharedState, UrlSigner},
     quota::{book::BookSettings, cache::QuotaSettings, usage_batch::BatchLimits, usage_batcher::UsageSettings},
-    rate_limit::{RateLimiter, Sharing},
     storage::{
         maintenance::MaintenanceSettings,
         store_guard::{GuardedBlobs, StoreGuard},
@@ -35,13 +36,12 @@ use crate::{
         cached::{CachedCatalog, CachedGovernancePolicies, CachedIdentities, CachedReceipts},
         in_process::InProcessState,
         postgres::PostgresStore,
-        redis::{RedisCache, RedisLink, RedisRateLimits, RedisSettings, RedisState},
+        redis::{RedisCache, RedisLink, RedisSettings, RedisState},
         sqlite::DatabaseFile,
     },
     cache_warmer::{CacheWarmer, CacheWarmerSettings},
-    config::{Config, Lifecycle, RateLimitBackend, StorageBackend},
+    config::{Config, Lifecycle, StorageBackend},
     content_sizes::ContentSizes,
-    http::RATE_WINDOW,
     popularity::Popularity,
     telemetry::{Metrics, metrics::WarmMetrics},
 };
@@ -50,10 +50,12 @@ pub use clock::watch_clock;
 pub use database::{
     Database, await_database, keep_pool_warm, migrate, open_database, sqlite_path, sqlite_settings, watch_replicas,
 };
-pub use delivery::deliverer;
+use delivery::deliverer;
 pub use governance::evaluator;
-pub use lineage::{lineage_http_settings, lineage_settings};
-pub use signed::signed_requests;
+pub use http_server::{ServerParts, http_server};
+use lineage::lineage_http_settings;
+pub use lineage::lineage_settings;
+use signed::signed_requests;
 pub use storage::open as open_storage;
 
 /// A request to the quota cache waits for its queue, a refill and its retry: two statements and a wait for a
@@ -208,25 +210,6 @@ pub async fn open_redis(
     Ok(Some(link))
 }
 
-/// The rate limiter, which counts where the configuration says.
-pub fn rate_limiter(config: &Config, backends: &Backends, node: &Node, io: &Handle) -> RateLimiter {
-    let limits = &config.rate_limits;
-    let link = backends.redis.clone().filter(|_| limits.backend == RateLimitBackend::Redis);
-    let sharing = link.map(|link| {
-        let prefix = match limits.key_prefix.as_str() {
-            "" => format!("{}rate:", link.prefix()),
-            prefix => prefix.to_owned(),
-        };
-        let node = node.clone();
-        Sharing {
-            limits: Arc::new(RedisRateLimits::new(link, prefix, RATE_WINDOW)),
-            instances: Arc::new(move || node.instances()),
-            io: io.clone(),
-        }
-    });
-    RateLimiter::new(&backends.ports.clock, RATE_WINDOW, limits.subjects, sharing)
-}
-
 /// The limits and times of the caches.
 pub fn cache_settings(config: &Config) -> TieredSettings {
     let cache = &config.cache;
@@ -349,6 +332,11 @@ fn maintenance_settings(config: &Config) -> MaintenanceSettings {
         move_rate: lifecycle.rate,
         grace: lifecycle.grace,
     }
+}
+
+/// The processors that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn saturate(count: usize) -> u32 {

@@ -1,5 +1,7 @@
 //! Operations by hand, for operators.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, ServiceConfig},
@@ -21,8 +23,16 @@ use super::{
 /// Tags in one call: as many as a channel to the other instances takes without lagging.
 const MAX_TAGS: usize = 100;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/admin/cache/invalidate").route(web::post().to(invalidate)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub publisher: Arc<ChangePublisher>,
+    pub cache: TieredCache,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/admin/cache/invalidate").route(web::post().to(invalidate)));
 }
 
 #[derive(Deserialize)]
@@ -69,24 +79,20 @@ fn read_tag(text: &str) -> Option<Tag> {
     })
 }
 
-async fn invalidate(
-    _: Admin,
-    (publisher, cache): (Data<ChangePublisher>, Data<TieredCache>),
-    body: JsonBody<Invalidate>,
-) -> Result<HttpResponse, Problem> {
+async fn invalidate(_: Admin, deps: Data<Deps>, body: JsonBody<Invalidate>) -> Result<HttpResponse, Problem> {
     let asked = body.read().await?;
     let mut tags: Vec<_> = asked.tags.iter().filter_map(|tag| read_tag(tag)).collect();
     let invalidated = tags.len();
     answer::to_the_end(async move {
         for tag in &tags {
-            cache.changed(tag).await;
+            deps.cache.changed(tag).await;
         }
         let mut told = json!({ "invalidated": invalidated });
         if let Some(pattern) = asked.pattern.as_deref().and_then(KeyPattern::parse) {
-            told["removed"] = cache.remove(&pattern).await?.into();
+            told["removed"] = deps.cache.remove(&pattern).await?.into();
             tags.push(Tag::Entries(pattern));
         }
-        publisher.tell(&tags).await?;
+        deps.publisher.tell(&tags).await?;
         Ok(answer::ok(&told))
     })
     .await

@@ -1,6 +1,8 @@
 //! The API keys of producers and administrators: an admin lists, creates, rotates and revokes them. A revoked secret is
 //! invalid on this instance before the answer, and on the others as soon as they are told.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, Path, Query, ServiceConfig},
@@ -29,12 +31,23 @@ const PAGE: u32 = 100;
 /// The most keys per page.
 const LONGEST_PAGE: u32 = 1000;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(
-        web::resource("/v1/producers/{producerId}/keys").route(routing::read().to(list)).route(web::post().to(create)),
-    )
-    .service(web::resource("/v1/producers/{producerId}/keys/{keyId}").route(web::delete().to(revoke)))
-    .service(web::resource("/v1/producers/{producerId}/keys/{keyId}/rotate").route(web::post().to(rotate)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub api_keys: Arc<dyn ApiKeys>,
+    pub publisher: Arc<ChangePublisher>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(
+            web::resource("/v1/producers/{producerId}/keys")
+                .route(routing::read().to(list))
+                .route(web::post().to(create)),
+        )
+        .service(web::resource("/v1/producers/{producerId}/keys/{keyId}").route(web::delete().to(revoke)))
+        .service(web::resource("/v1/producers/{producerId}/keys/{keyId}/rotate").route(web::post().to(rotate)));
 }
 
 #[derive(Deserialize)]
@@ -69,18 +82,18 @@ fn secret() -> Result<NewSecret, Problem> {
 
 async fn create(
     _: Admin,
-    (api_keys, clock): (Data<dyn ApiKeys>, Data<dyn Clock>),
+    deps: Data<Deps>,
     producer: Path<String>,
     body: JsonBody<CreateKey>,
 ) -> Result<HttpResponse, Problem> {
     let producer_id: ProducerId = producer.parse()?;
     let CreateKey { name } = body.read().await?;
     let secret = secret()?;
-    let (key_id, role, created_at) = (KeyId::next(), role_of(producer_id), clock.now());
+    let (key_id, role, created_at) = (KeyId::next(), role_of(producer_id), deps.clock.now());
     let info = KeyInfo { key_id, producer_id, role, name: name.clone(), created_at, revoked_at: None };
     answer::to_the_end(async move {
         let key = ApiKey { key_id, producer_id, role, secret_hash: secret.hash };
-        api_keys.add_key(&NewKey { key, name, created_at }).await?;
+        deps.api_keys.add_key(&NewKey { key, name, created_at }).await?;
         Ok(answer::no_store(HttpResponse::Created()).json(KeyWithSecret { info, key: secret.text }))
     })
     .await
@@ -88,14 +101,14 @@ async fn create(
 
 async fn list(
     _: Admin,
-    api_keys: Data<dyn ApiKeys>,
+    deps: Data<Deps>,
     producer: Path<String>,
     query: Query<paging::PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
     let after = query.cursor.as_deref().map(paging::place_in_time).transpose()?;
     let after: Option<(Timestamp, KeyId)> = after.map(|(at, id)| (at, KeyId::from_uuid(id)));
-    let page = api_keys.keys(producer.parse()?, after, limit).await?;
+    let page = deps.api_keys.keys(producer.parse()?, after, limit).await?;
     let more = page.items.last().filter(|_| page.more);
     let next = more.map(|last| paging::cursor_in_time(last.created_at, last.key_id.as_uuid()));
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
@@ -118,33 +131,24 @@ fn unknown() -> Problem {
     Problem::new(ProblemType::NotFound).detail("the producer has no such key, or it was revoked")
 }
 
-async fn rotate(
-    _: Admin,
-    (api_keys, publisher): (Data<dyn ApiKeys>, Data<ChangePublisher>),
-    which: Path<(String, String)>,
-) -> Result<HttpResponse, Problem> {
+async fn rotate(_: Admin, deps: Data<Deps>, which: Path<(String, String)>) -> Result<HttpResponse, Problem> {
     let (producer, key) = named(&which)?;
     let secret = secret()?;
     answer::to_the_end(async move {
-        let rotated = api_keys.rotate_key(key, producer, &secret.hash).await;
+        let rotated = deps.api_keys.rotate_key(key, producer, &secret.hash).await;
         // Also when the database's answer was lost.
-        publisher.publish(Tag::Key(key)).await;
+        deps.publisher.publish(Tag::Key(key)).await;
         let info = rotated?.ok_or_else(unknown)?;
         Ok(answer::ok(&KeyWithSecret { info, key: secret.text }))
     })
     .await
 }
 
-async fn revoke(
-    _: Admin,
-    (api_keys, publisher): (Data<dyn ApiKeys>, Data<ChangePublisher>),
-    clock: Data<dyn Clock>,
-    which: Path<(String, String)>,
-) -> Result<HttpResponse, Problem> {
+async fn revoke(_: Admin, deps: Data<Deps>, which: Path<(String, String)>) -> Result<HttpResponse, Problem> {
     let (producer, key) = named(&which)?;
     answer::to_the_end(async move {
-        let revoked = api_keys.revoke_key(key, producer, clock.now()).await;
-        publisher.publish(Tag::Key(key)).await;
+        let revoked = deps.api_keys.revoke_key(key, producer, deps.clock.now()).await;
+        deps.publisher.publish(Tag::Key(key)).await;
         if !revoked? {
             return Err(unknown());
         }

@@ -1,5 +1,7 @@
 //! Assets and their prices.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{self, EntityTag, Header as _, IfNoneMatch},
@@ -25,8 +27,18 @@ use super::{
     validation::{Validate, Violations},
 };
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/assets").route(web::post().to(create)))
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub catalog: Arc<dyn Catalog>,
+    pub publisher: Arc<ChangePublisher>,
+    pub evaluator: Arc<PolicyEvaluator>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/assets").route(web::post().to(create)))
         .service(web::resource("/v1/assets/{versionId}").route(routing::read().to(show)))
         .service(web::resource("/v1/assets/{versionId}/price").route(web::put().to(set_price)));
 }
@@ -63,12 +75,7 @@ impl Validate for CreateAsset {
     }
 }
 
-async fn create(
-    producer: Producer,
-    (catalog, publisher, evaluator): (Data<dyn Catalog>, Data<ChangePublisher>, Data<PolicyEvaluator>),
-    clock: Data<dyn Clock>,
-    body: JsonBody<CreateAsset>,
-) -> Result<HttpResponse, Problem> {
+async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateAsset>) -> Result<HttpResponse, Problem> {
     let given = body.read().await?;
     let asset = NewAsset {
         version_id: VersionId::next(),
@@ -80,13 +87,13 @@ async fn create(
         policy_meta: given.policy_meta.unwrap_or_else(|| Value::Object(Map::new())),
         producer_id: producer.producer_id,
         price_satoshis: given.price_satoshis,
-        created_at: clock.now(),
+        created_at: deps.clock.now(),
     };
     answer::to_the_end(async move {
-        let passed = gate::before_publishing(&evaluator, &**catalog, &asset).await?;
-        let asset = catalog.create_asset(&asset).await?;
+        let passed = gate::before_publishing(&deps.evaluator, &*deps.catalog, &asset).await?;
+        let asset = deps.catalog.create_asset(&asset).await?;
         // So that lists on other instances show it too.
-        publisher.publish(Tag::Asset(asset.version_id)).await;
+        deps.publisher.publish(Tag::Asset(asset.version_id)).await;
         Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &passed.with(asset)))
     })
     .await
@@ -104,12 +111,8 @@ impl From<NewAssetError> for Problem {
     }
 }
 
-async fn show(
-    request: HttpRequest,
-    catalog: Data<dyn Catalog>,
-    version_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
-    let asset = catalog.asset(version_id.parse()?).await?.ok_or(ProblemType::UnknownAsset)?;
+async fn show(request: HttpRequest, deps: Data<Deps>, version_id: Path<String>) -> Result<HttpResponse, Problem> {
+    let asset = deps.catalog.asset(version_id.parse()?).await?.ok_or(ProblemType::UnknownAsset)?;
     Ok(validated(&request, &asset))
 }
 
@@ -142,20 +145,19 @@ impl Validate for SetPrice {
 
 async fn set_price(
     producer: Producer,
-    (catalog, publisher): (Data<dyn Catalog>, Data<ChangePublisher>),
-    clock: Data<dyn Clock>,
+    deps: Data<Deps>,
     version_id: Path<String>,
     body: JsonBody<SetPrice>,
 ) -> Result<HttpResponse, Problem> {
     let id: VersionId = version_id.parse()?;
     let satoshis = body.read().await?.satoshis;
     answer::to_the_end(async move {
-        if !catalog.set_price(id, satoshis, producer.scope(), clock.now()).await? {
-            let asset = catalog.asset(id).await?.ok_or(ProblemType::UnknownAsset)?;
+        if !deps.catalog.set_price(id, satoshis, producer.scope(), deps.clock.now()).await? {
+            let asset = deps.catalog.asset(id).await?.ok_or(ProblemType::UnknownAsset)?;
             producer.must_own(asset.producer_id)?;
             return Err(Problem::from(ProblemType::UnknownAsset));
         }
-        publisher.publish(Tag::Asset(id)).await;
+        deps.publisher.publish(Tag::Asset(id)).await;
         Ok(answer::ok(&json!({ "versionId": id, "priceSatoshis": satoshis })))
     })
     .await

@@ -4,6 +4,8 @@
 //! They need only the head of a request, and handlers read bodies themselves ([`JsonBody`](super::JsonBody) and uploads
 //! alike), so a call without a valid key is refused before the first byte of its body is read.
 
+use std::sync::Arc;
+
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
@@ -23,6 +25,19 @@ mod signed;
 
 pub use signed::SignedRequests;
 pub(super) use signed::is_signed_request as is_signed;
+
+/// The means to identify callers. [`app`](super::app()) takes them, so every application has them.
+#[derive(Clone)]
+pub struct Deps {
+    pub keys: Arc<KeyRing>,
+    pub signed: Arc<SignedRequests>,
+}
+
+fn of_app(request: &HttpRequest) -> Result<&Deps, Problem> {
+    let deps = request.app_data::<web::Data<Deps>>();
+    deps.map(|deps| &***deps)
+        .ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the request is not one of the application"))
+}
 
 /// The longest secret that is looked up: generated ones have 46 characters, configured ones may be longer.
 const SECRET_CHARS: usize = 512;
@@ -97,19 +112,13 @@ impl FromRequest for Admin {
 
 /// The producer of the identity key that signed a request.
 async fn signer(request: &HttpRequest) -> Result<ProducerId, Problem> {
-    let signed = request
-        .app_data::<web::Data<SignedRequests>>()
-        .ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the server was built without signed requests"))?;
-    signed.producer(request).await
+    of_app(request)?.signed.producer(request).await
 }
 
 async fn authenticate(request: &HttpRequest) -> Result<ApiKey, Problem> {
     let secret = bearer(request.headers())
         .ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("send the key as Authorization: Bearer KEY"))?;
-    let keys = request
-        .app_data::<web::Data<KeyRing>>()
-        .ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the server was built without a key ring"))?;
-    let key = keys.find(secret).await.map_err(|error| Problem::from(&*error))?;
+    let key = of_app(request)?.keys.find(secret).await.map_err(|error| Problem::from(&*error))?;
     key.ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("the key is not known"))
 }
 

@@ -4,7 +4,7 @@
 //! assets that facets count, the time for a page (the port stops by itself), the number of concurrent searches (the
 //! port again), and the amount of text that is scanned for passages.
 
-use std::{borrow::Cow, fmt::Display, str::FromStr};
+use std::{borrow::Cow, fmt::Display, str::FromStr, sync::Arc};
 
 use actix_web::{
     HttpResponse,
@@ -43,8 +43,15 @@ pub struct CatalogueSettings {
     pub facet_assets: u32,
 }
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/catalog").route(routing::read().to(list)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub search: Arc<dyn Search>,
+    pub settings: CatalogueSettings,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps)).service(web::resource("/v1/catalog").route(routing::read().to(list)));
 }
 
 /// The query. An empty value counts as absent, because forms send it so.
@@ -134,17 +141,16 @@ where
     given(&text).map(str::parse).transpose().map_err(D::Error::custom)
 }
 
-async fn list(
-    search: Data<dyn Search>,
-    settings: Data<CatalogueSettings>,
-    asked: Query<CatalogQuery>,
-) -> Result<HttpResponse, Problem> {
+async fn list(deps: Data<Deps>, asked: Query<CatalogQuery>) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(asked.limit, PAGE, MAX_PAGE)?;
     let filter = asked.filter()?;
     let behind = given(&asked.cursor).map(|text| cursor::read(text, &filter)).transpose()?;
-    let counting: OptionFuture<_> =
-        asked.facets.unwrap_or_default().then(|| search.facets(&filter, settings.facet_assets, FACET_VALUES)).into();
-    let (page, facets) = futures::join!(search.search(&filter, behind, limit), counting);
+    let counting: OptionFuture<_> = asked
+        .facets
+        .unwrap_or_default()
+        .then(|| deps.search.facets(&filter, deps.settings.facet_assets, FACET_VALUES))
+        .into();
+    let (page, facets) = futures::join!(deps.search.search(&filter, behind, limit), counting);
     let (page, facets) = (page?, facets.transpose()?);
     let mut highlighter = filter.text.as_ref().map(Highlighter::of);
     Ok(answer::ok(&Listing {

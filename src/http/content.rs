@@ -1,6 +1,6 @@
 //! Uploads of content.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -37,8 +37,16 @@ pub struct UploadSettings {
     pub idle_timeout: Duration,
 }
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/content").route(web::post().to(upload)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub node: Arc<Node>,
+    pub readiness: Arc<Readiness>,
+    pub settings: UploadSettings,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps)).service(web::resource("/v1/content").route(web::post().to(upload)));
 }
 
 #[derive(Deserialize)]
@@ -51,22 +59,21 @@ async fn upload(
     producer: Producer,
     request: HttpRequest,
     query: Query<UploadQuery>,
-    (node, settings, readiness): (Data<Node>, Data<UploadSettings>, Data<Readiness>),
+    deps: Data<Deps>,
     body: Payload,
 ) -> Result<HttpResponse, Problem> {
-    if readiness.is_draining() {
+    if deps.readiness.is_draining() {
         return Err(Problem::new(ProblemType::ShuttingDown).retry_after(SOON));
     }
     let expected = expected_hash(&request, query.content_hash.as_deref())?;
     let mut said = UploadDeclaration::read(&request, expected.is_some())?;
-    refuse_declared_excess(&request, &node.ingest)?;
-    let mut upload = node.ingest.begin().await.map_err(problem_of)?;
-    receive(body, &mut upload, &mut said, settings.idle_timeout).await?;
+    refuse_declared_excess(&request, &deps.node.ingest)?;
+    let mut upload = deps.node.ingest.begin().await.map_err(problem_of)?;
+    receive(body, &mut upload, &mut said, deps.settings.idle_timeout).await?;
     // All bytes have arrived: the rest is done whether the client waits for the answer or not.
-    let here = node.clone();
     let finish = async move {
         let ingested = upload.finish(expected, said.media_type, producer.producer_id).await.map_err(problem_of)?;
-        mended(&here, ingested.meta.content_hash).await;
+        mended(&deps.node, ingested.meta.content_hash).await;
         Ok(ingested)
     };
     let ingested = answer::to_the_end(finish).await?;

@@ -21,15 +21,22 @@ use serde::Deserialize;
 
 use super::{
     Problem, ProblemType, routing,
-    streaming::{self, AdmittedStream, ContentHeaders, Deps, RightQuery, StreamRequest, counted},
+    streaming::{self, AdmittedStream, ContentHeaders, RightQuery, StreamRequest, counted},
 };
 use crate::telemetry::metrics::Mode;
 
 /// Digits of a number that every parser of ranges can hold.
 const DIGITS: usize = 18;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/data").route(routing::read().to(data)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub streaming: streaming::Deps,
+    pub deliverer: Arc<Deliverer>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps)).service(web::resource("/v1/data").route(routing::read().to(data)));
 }
 
 /// The server that delivers.
@@ -58,11 +65,11 @@ async fn data(
     request: HttpRequest,
     query: Query<DataQuery>,
     right: Query<RightQuery>,
-    deps: Deps,
-    deliverer: Data<Deliverer>,
+    deps: Data<Deps>,
 ) -> Result<HttpResponse, Problem> {
+    let Deps { streaming: deps, deliverer } = &**deps;
     let hash = query.content_hash.as_deref().ok_or_else(|| Problem::malformed("contentHash is missing"))?;
-    let asked = StreamRequest::read(&request, hash, &right, &deps)?;
+    let asked = StreamRequest::read(&request, hash, &right, deps)?;
     // Without a URL the parameter has no effect, but it is validated all the same.
     let redirect = match query.redirect.as_deref() {
         None | Some("false") => false,
@@ -70,16 +77,16 @@ async fn data(
         Some(_) => return Err(Problem::malformed("redirect is true or false")),
     };
     let (mode, delegator, trusted) = match &**deliverer {
-        Deliverer::Node => return streaming::serve(&request, asked, &deps).await,
+        Deliverer::Node => return streaming::serve(&request, asked, deps).await,
         Deliverer::Url { mode, delegator } => (*mode, delegator, None),
         Deliverer::Proxy { delegator, trusted } => (Mode::Accel, delegator, Some(trusted)),
     };
-    if let Some(answer) = streaming::without_content(&request, &asked, &deps).await? {
+    if let Some(answer) = streaming::without_content(&request, &asked, deps).await? {
         return Ok(answer);
     }
     let given = match trusted {
-        None => by_url(&request, asked, &deps, delegator, redirect).await,
-        Some(trusted) => by_proxy(&request, asked, &deps, delegator, trusted).await,
+        None => by_url(&request, asked, deps, delegator, redirect).await,
+        Some(trusted) => by_proxy(&request, asked, deps, delegator, trusted).await,
     };
     match given {
         Ok(DeliveryOutcome::Elsewhere(answer)) => counted(&deps.metrics, mode, Ok(answer)),
@@ -98,7 +105,7 @@ enum DeliveryOutcome {
 async fn by_url(
     request: &HttpRequest,
     asked: StreamRequest,
-    deps: &Deps,
+    deps: &streaming::Deps,
     delegator: &Delegator,
     redirect: bool,
 ) -> Result<DeliveryOutcome, Problem> {
@@ -118,7 +125,7 @@ async fn by_url(
 async fn by_proxy(
     request: &HttpRequest,
     asked: StreamRequest,
-    deps: &Deps,
+    deps: &streaming::Deps,
     delegator: &Delegator,
     trusted: &[IpNet],
 ) -> Result<DeliveryOutcome, Problem> {
@@ -150,7 +157,7 @@ enum Handoff {
 /// Reserves, has a URL made, charges, and answers as `hand_over` says. An error on the way charges nothing.
 async fn delegate(
     asked: StreamRequest,
-    deps: &Deps,
+    deps: &streaming::Deps,
     demand: Demand,
     delegator: &Delegator,
     hand_over: impl FnOnce(&ContentHeaders, &ReceiptView, &SignedUrl) -> Result<HttpResponse, Problem>,

@@ -1,6 +1,8 @@
 //! Governance: policies as versioned documents, the evaluation of an asset by a policy, and the results. The node's own
 //! policy is evaluated in [`gate`].
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, Path, Query, ServiceConfig},
@@ -35,8 +37,19 @@ const PAGE: u32 = 20;
 /// The largest page. A run takes about 1 KiB; one with every reason and all possible evidence 300 KiB.
 const MAX_PAGE: u32 = 100;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/policies").route(routing::read().to(list)))
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub policies: Arc<dyn GovernancePolicies>,
+    pub catalog: Arc<dyn Catalog>,
+    pub publisher: Arc<ChangePublisher>,
+    pub evaluator: Arc<PolicyEvaluator>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/policies").route(routing::read().to(list)))
         .service(web::resource("/v1/policies/{policyId}").route(routing::read().to(show)).route(web::put().to(put)))
         .service(web::resource("/v1/policies/{policyId}/evaluate").route(web::post().to(evaluate)))
         .service(web::resource("/v1/policies/{policyId}/runs").route(routing::read().to(runs)));
@@ -49,13 +62,9 @@ struct PolicyListQuery {
     limit: Option<u32>,
 }
 
-async fn list(
-    _: Admin,
-    policies: Data<dyn GovernancePolicies>,
-    which: Query<PolicyListQuery>,
-) -> Result<HttpResponse, Problem> {
+async fn list(_: Admin, deps: Data<Deps>, which: Query<PolicyListQuery>) -> Result<HttpResponse, Problem> {
     let after = which.cursor.as_deref().map(read_list_cursor).transpose()?;
-    let page = policies.documents(after.as_ref(), paging::limit(which.limit, PAGE, MAX_PAGE)?).await?;
+    let page = deps.policies.documents(after.as_ref(), paging::limit(which.limit, PAGE, MAX_PAGE)?).await?;
     let next = page.items.last().filter(|_| page.more).map(|last| paging::cursor(last.policy_id.as_str()));
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
@@ -68,14 +77,16 @@ struct VersionQuery {
 
 async fn show(
     _: Admin,
-    policies: Data<dyn GovernancePolicies>,
+    deps: Data<Deps>,
     id: Path<String>,
     which: Query<VersionQuery>,
 ) -> Result<HttpResponse, Problem> {
     let id: GovernancePolicyId = id.parse()?;
     let stored = match which.version {
-        Some(version) => policies.document_version(&id, version).await.map_err(unreadable)?,
-        None => policies.document(&id).await.map_err(unreadable)?.map(|stored| StoredGovernancePolicy::clone(&stored)),
+        Some(version) => deps.policies.document_version(&id, version).await.map_err(unreadable)?,
+        None => {
+            deps.policies.document(&id).await.map_err(unreadable)?.map(|stored| StoredGovernancePolicy::clone(&stored))
+        }
     };
     Ok(answer::ok(&stored.ok_or(ProblemType::UnknownPolicy)?))
 }
@@ -88,18 +99,12 @@ fn unreadable(error: PortError) -> Problem {
     }
 }
 
-async fn put(
-    _: Admin,
-    (policies, publisher): (Data<dyn GovernancePolicies>, Data<ChangePublisher>),
-    clock: Data<dyn Clock>,
-    id: Path<String>,
-    body: JsonBody<Document>,
-) -> Result<HttpResponse, Problem> {
+async fn put(_: Admin, deps: Data<Deps>, id: Path<String>, body: JsonBody<Document>) -> Result<HttpResponse, Problem> {
     let policy_id: GovernancePolicyId = id.parse()?;
     let policy = GovernancePolicy::read(body.read().await?.0).map_err(flawed)?;
     answer::to_the_end(async move {
-        let put = policies.put_document(&policy_id, &policy, clock.now()).await?;
-        publisher.publish(Tag::Governance(policy_id.clone())).await;
+        let put = deps.policies.put_document(&policy_id, &policy, deps.clock.now()).await?;
+        deps.publisher.publish(Tag::Governance(policy_id.clone())).await;
         let location = format!("/v1/policies/{policy_id}");
         let stored = StoredGovernancePolicy { policy_id, version: put.version, created_at: put.created_at, policy };
         Ok(if put.new { answer::created(&location, &stored) } else { answer::ok(&stored) })
@@ -124,13 +129,13 @@ impl Validate for Evaluate {
 
 async fn evaluate(
     _: Admin,
-    (evaluator, catalog): (Data<PolicyEvaluator>, Data<dyn Catalog>),
+    deps: Data<Deps>,
     id: Path<String>,
     body: JsonBody<Evaluate>,
 ) -> Result<HttpResponse, Problem> {
     let id: GovernancePolicyId = id.parse()?;
-    let asset = catalog.asset(body.read().await?.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
-    let run = evaluator.evaluate(&id, Facts::from(&asset)).await.map_err(unreadable)?;
+    let asset = deps.catalog.asset(body.read().await?.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
+    let run = deps.evaluator.evaluate(&id, Facts::from(&asset)).await.map_err(unreadable)?;
     Ok(answer::ok(&run.ok_or(ProblemType::UnknownPolicy)?))
 }
 
@@ -142,17 +147,12 @@ struct RunsQuery {
     limit: Option<u32>,
 }
 
-async fn runs(
-    _: Admin,
-    policies: Data<dyn GovernancePolicies>,
-    id: Path<String>,
-    which: Query<RunsQuery>,
-) -> Result<HttpResponse, Problem> {
+async fn runs(_: Admin, deps: Data<Deps>, id: Path<String>, which: Query<RunsQuery>) -> Result<HttpResponse, Problem> {
     let id: GovernancePolicyId = id.parse()?;
     let after = which.cursor.as_deref().map(read_run_cursor).transpose()?;
     let (asset, limit) = (which.version_id.parse()?, paging::limit(which.limit, PAGE, MAX_PAGE)?);
-    let page = policies.policy_runs(&id, asset, after, limit).await?;
-    if page.items.is_empty() && policies.document(&id).await.is_ok_and(|found| found.is_none()) {
+    let page = deps.policies.policy_runs(&id, asset, after, limit).await?;
+    if page.items.is_empty() && deps.policies.document(&id).await.is_ok_and(|found| found.is_none()) {
         return Err(ProblemType::UnknownPolicy.into());
     }
     let next = page.items.last().filter(|_| page.more).map(|last| write_run_cursor(last.into()));

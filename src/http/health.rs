@@ -43,8 +43,20 @@ use super::{answer, routing};
 /// Their names in the log.
 const DEPENDENCIES: [&str; 4] = ["database", "storage", "shared state", "governance"];
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/health/live").route(routing::read().to(live)))
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub readiness: Arc<Readiness>,
+    pub ledger: Arc<dyn Upkeep>,
+    pub storage: Arc<dyn BlobStore>,
+    pub shared: Arc<dyn SharedState>,
+    pub clock: Arc<dyn Clock>,
+    pub evaluator: Arc<PolicyEvaluator>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/health/live").route(routing::read().to(live)))
         .service(web::resource("/health/ready").route(routing::read().to(ready)));
 }
 
@@ -235,13 +247,9 @@ async fn live() -> HttpResponse {
     answer::ok(&serde_json::json!({ "status": DependencyState::Ok }))
 }
 
-async fn ready(
-    readiness: Data<Readiness>,
-    (ledger, storage, shared): (Data<dyn Upkeep>, Data<dyn BlobStore>, Data<dyn SharedState>),
-    (clock, evaluator): (Data<dyn Clock>, Data<PolicyEvaluator>),
-) -> HttpResponse {
+async fn ready(deps: Data<Deps>) -> HttpResponse {
+    let Deps { readiness, ledger, storage, shared, clock, evaluator } = Deps::clone(&deps);
     let is_governed = evaluator.bound_to().is_some();
-    let clock = clock.into_inner();
     let [of_ledger, of_storage, of_shared, of_governance] = &readiness.looks;
     let (database, storage, shared, governance) = futures::join!(
         of_ledger.probe(&clock, async move { ledger.ping().await }),

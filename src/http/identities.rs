@@ -1,5 +1,7 @@
 //! The identity keys of producers: an admin binds keys to producers.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, Path, ServiceConfig},
@@ -21,13 +23,22 @@ use super::{
 };
 use crate::signatures::is_on_curve;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(
-        web::resource("/v1/producers/{producerId}/identities")
-            .route(routing::read().to(list))
-            .route(web::post().to(bind)),
-    )
-    .service(web::resource("/v1/producers/{producerId}/identities/{identityKey}").route(web::delete().to(unbind)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub identities: Arc<dyn Identities>,
+    pub publisher: Arc<ChangePublisher>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(
+            web::resource("/v1/producers/{producerId}/identities")
+                .route(routing::read().to(list))
+                .route(web::post().to(bind)),
+        )
+        .service(web::resource("/v1/producers/{producerId}/identities/{identityKey}").route(web::delete().to(unbind)));
 }
 
 #[derive(Deserialize)]
@@ -44,16 +55,15 @@ impl Validate for BindIdentity {
 
 async fn bind(
     _: Admin,
-    (identities, publisher): (Data<dyn Identities>, Data<ChangePublisher>),
-    clock: Data<dyn Clock>,
+    deps: Data<Deps>,
     producer: Path<String>,
     body: JsonBody<BindIdentity>,
 ) -> Result<HttpResponse, Problem> {
     let producer: ProducerId = producer.parse()?;
     let key = body.read().await?.identity_key;
     answer::to_the_end(async move {
-        let bound = identities.bind_identity(key, producer, clock.now()).await?;
-        publisher.publish(Tag::Identity(key)).await;
+        let bound = deps.identities.bind_identity(key, producer, deps.clock.now()).await?;
+        deps.publisher.publish(Tag::Identity(key)).await;
         match bound {
             BindOutcome::New(binding) => {
                 Ok(answer::created(&format!("/v1/producers/{producer}/identities/{key}"), &binding))
@@ -65,21 +75,17 @@ async fn bind(
     .await
 }
 
-async fn list(_: Admin, identities: Data<dyn Identities>, producer: Path<String>) -> Result<HttpResponse, Problem> {
-    let bound = identities.identities(producer.parse()?).await?;
+async fn list(_: Admin, deps: Data<Deps>, producer: Path<String>) -> Result<HttpResponse, Problem> {
+    let bound = deps.identities.identities(producer.parse()?).await?;
     Ok(answer::ok(&json!({ "items": bound })))
 }
 
-async fn unbind(
-    _: Admin,
-    (identities, publisher): (Data<dyn Identities>, Data<ChangePublisher>),
-    which: Path<(String, String)>,
-) -> Result<HttpResponse, Problem> {
+async fn unbind(_: Admin, deps: Data<Deps>, which: Path<(String, String)>) -> Result<HttpResponse, Problem> {
     let (producer, key) = which.into_inner();
     let (producer, key): (ProducerId, IdentityKey) = (producer.parse()?, key.parse()?);
     answer::to_the_end(async move {
-        let unbound = identities.unbind_identity(key, producer).await?;
-        publisher.publish(Tag::Identity(key)).await;
+        let unbound = deps.identities.unbind_identity(key, producer).await?;
+        deps.publisher.publish(Tag::Identity(key)).await;
         if !unbound {
             return Err(Problem::new(ProblemType::NotFound).detail("the identity key is not bound to this producer"));
         }

@@ -8,9 +8,13 @@ mod query;
 mod show;
 mod walked;
 
-use actix_web::web::{self, ServiceConfig};
+use std::sync::Arc;
+
+use actix_web::web::{self, Data, ServiceConfig};
+use penstock_actors::{clock::Clock, lineage::Lineage, ports::LineageStore};
 
 use super::routing;
+use crate::openlineage::EventReader;
 
 /// Limits of events and walks.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +31,19 @@ pub struct LineageHttpSettings {
     pub graph_time: std::time::Duration,
 }
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/api/v1/lineage").route(web::post().to(intake::one)))
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub lineage: Lineage,
+    pub reader: Arc<EventReader>,
+    pub store: Arc<dyn LineageStore>,
+    pub settings: LineageHttpSettings,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/api/v1/lineage").route(web::post().to(intake::one)))
         .service(web::resource("/api/v1/lineage/batch").route(web::post().to(intake::batch)))
         .service(web::resource("/v1/openlineage/lineage").route(routing::read().to(query::graph)))
         .service(

@@ -1,5 +1,7 @@
 //! Producers, each with a first key.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, Query, ServiceConfig},
@@ -22,8 +24,17 @@ use super::{
 };
 use crate::keys;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/producers").route(routing::read().to(list)).route(web::post().to(create)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub catalog: Arc<dyn Catalog>,
+    pub api_keys: Arc<dyn ApiKeys>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/producers").route(routing::read().to(list)).route(web::post().to(create)));
 }
 
 /// Producers per page by default.
@@ -32,11 +43,11 @@ const PAGE: u32 = 100;
 /// The most producers per page.
 const LONGEST_PAGE: u32 = 1000;
 
-async fn list(_: Admin, keys: Data<dyn ApiKeys>, query: Query<paging::PageQuery>) -> Result<HttpResponse, Problem> {
+async fn list(_: Admin, deps: Data<Deps>, query: Query<paging::PageQuery>) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
     let after = query.cursor.as_deref().map(|cursor| paging::place(cursor, |place| Uuid::from_slice(&place).ok()));
     let after = after.transpose()?.map(ProducerId::from_uuid);
-    let page = keys.producers(after, limit).await?;
+    let page = deps.api_keys.producers(after, limit).await?;
     let more = page.items.last().filter(|_| page.more);
     let next = more.map(|last| paging::cursor(last.producer_id.as_uuid().as_bytes()));
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
@@ -55,12 +66,7 @@ impl Validate for CreateProducer {
 }
 
 /// Only this answer contains the secret of the key.
-async fn create(
-    _: Admin,
-    catalog: Data<dyn Catalog>,
-    clock: Data<dyn Clock>,
-    body: JsonBody<CreateProducer>,
-) -> Result<HttpResponse, Problem> {
+async fn create(_: Admin, deps: Data<Deps>, body: JsonBody<CreateProducer>) -> Result<HttpResponse, Problem> {
     let name = body.read().await?.name;
     let secret = keys::generate().map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?;
     let key = ApiKey {
@@ -70,7 +76,7 @@ async fn create(
         secret_hash: secret.hash,
     };
     let (producer_id, key_id) = (key.producer_id, key.key_id);
-    catalog.create_producer(&NewProducer { name: name.clone(), key, created_at: clock.now() }).await?;
+    deps.catalog.create_producer(&NewProducer { name: name.clone(), key, created_at: deps.clock.now() }).await?;
     let made = json!({ "producerId": producer_id, "name": name, "keyId": key_id, "key": secret.text });
     Ok(answer::no_store(HttpResponse::Created()).json(made))
 }

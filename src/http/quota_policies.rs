@@ -1,5 +1,7 @@
 //! Quota policies: the limits of each tier.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, Path, ServiceConfig},
@@ -34,10 +36,22 @@ const MAX_MBPS: f64 = 1_000_000.0;
 /// The longest burst: a month, the longest window.
 const MAX_BURST_MINUTES: u32 = 31 * 24 * 60;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/streaming/policies").route(routing::read().to(list))).service(
-        web::resource("/v1/streaming/policies/{policyName}").route(routing::read().to(show)).route(web::put().to(put)),
-    );
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub receipts: Arc<dyn Receipts>,
+    pub publisher: Arc<ChangePublisher>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/streaming/policies").route(routing::read().to(list)))
+        .service(
+            web::resource("/v1/streaming/policies/{policyName}")
+                .route(routing::read().to(show))
+                .route(web::put().to(put)),
+        );
 }
 
 /// The limits of a tier; an absent one means unlimited.
@@ -117,21 +131,20 @@ impl PutQuotaPolicy {
     }
 }
 
-async fn list(_: Admin, receipts: Data<dyn Receipts>) -> Result<HttpResponse, Problem> {
-    let policies = receipts.policies().await?;
+async fn list(_: Admin, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let policies = deps.receipts.policies().await?;
     Ok(answer::ok(&json!({ "items": policies })))
 }
 
-async fn show(_: Admin, receipts: Data<dyn Receipts>, name: Path<String>) -> Result<HttpResponse, Problem> {
-    let policies = receipts.policies().await?;
+async fn show(_: Admin, deps: Data<Deps>, name: Path<String>) -> Result<HttpResponse, Problem> {
+    let policies = deps.receipts.policies().await?;
     let policy = policies.iter().find(|policy| policy.policy_name == *name).ok_or(ProblemType::NotFound)?;
     Ok(answer::ok(policy))
 }
 
 async fn put(
     _: Admin,
-    (receipts, publisher): (Data<dyn Receipts>, Data<ChangePublisher>),
-    clock: Data<dyn Clock>,
+    deps: Data<Deps>,
     name: Path<String>,
     body: JsonBody<PutQuotaPolicy>,
 ) -> Result<HttpResponse, Problem> {
@@ -141,8 +154,8 @@ async fn put(
     }
     let policy = body.read().await?.into_policy(name);
     answer::to_the_end(async move {
-        let new = receipts.put_quota_policy(&policy, clock.now()).await?;
-        publisher.publish(Tag::QuotaPolicy(policy.policy_name.clone())).await;
+        let new = deps.receipts.put_quota_policy(&policy, deps.clock.now()).await?;
+        deps.publisher.publish(Tag::QuotaPolicy(policy.policy_name.clone())).await;
         let location = format!("/v1/streaming/policies/{}", policy.policy_name);
         Ok(if new { answer::created(&location, &policy) } else { answer::ok(&policy) })
     })

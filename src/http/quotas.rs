@@ -1,6 +1,6 @@
 //! A receipt's quota: the usage in its windows, what is left, and when it would run out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -21,19 +21,25 @@ use super::{Problem, ProblemType, answer, routing};
 /// How long the answer waits for usage that is not in the ledger yet, so that a client sees what it just streamed.
 const SETTLING: Duration = Duration::from_secs(2);
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/streaming/quotas/{receiptId}").route(routing::read().to(show)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub node: Arc<Node>,
+    pub receipts: Arc<dyn Receipts>,
+    pub shared: Arc<dyn SharedState>,
+    pub clock: Arc<dyn Clock>,
 }
 
-async fn show(
-    receipt_id: Path<String>,
-    (node, receipts, shared): (Data<Node>, Data<dyn Receipts>, Data<dyn SharedState>),
-    clock: Data<dyn Clock>,
-) -> Result<HttpResponse, Problem> {
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/streaming/quotas/{receiptId}").route(routing::read().to(show)));
+}
+
+async fn show(receipt_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let id: ReceiptId = receipt_id.parse()?;
-    let settled = node.settled(id, SETTLING).await;
-    let now = clock.now();
-    let (quota, slots) = futures::join!(receipts.quota(id, now), shared.slots(id));
+    let settled = deps.node.settled(id, SETTLING).await;
+    let now = deps.clock.now();
+    let (quota, slots) = futures::join!(deps.receipts.quota(id, now), deps.shared.slots(id));
     let quota = quota?.ok_or(ProblemType::UnknownReceipt)?;
     let policy = &quota.policy;
     let by_window = |make: &dyn Fn(&WindowUsage) -> Value| -> Map<String, Value> {

@@ -1,6 +1,6 @@
 //! Receipts: create, read, change their status.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -27,8 +27,18 @@ use super::{
 /// How long a receipt lives when its producer does not say: the contract's default.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/receipts").route(web::post().to(create))).service(
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub catalog: Arc<dyn Catalog>,
+    pub receipts: Arc<dyn Receipts>,
+    pub publisher: Arc<ChangePublisher>,
+    pub evaluator: Arc<PolicyEvaluator>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps)).service(web::resource("/v1/receipts").route(web::post().to(create))).service(
         web::resource("/v1/receipts/{receiptId}").route(routing::read().to(show)).route(web::patch().to(set_status)),
     );
 }
@@ -59,17 +69,12 @@ impl Validate for CreateReceipt {
     }
 }
 
-async fn create(
-    producer: Producer,
-    (catalog, receipts, evaluator): (Data<dyn Catalog>, Data<dyn Receipts>, Data<PolicyEvaluator>),
-    clock: Data<dyn Clock>,
-    body: JsonBody<CreateReceipt>,
-) -> Result<HttpResponse, Problem> {
+async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateReceipt>) -> Result<HttpResponse, Problem> {
     let given = body.read().await?;
-    let asset = catalog.asset(given.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
+    let asset = deps.catalog.asset(given.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
     producer.must_own(asset.producer_id)?;
-    let passed = gate::before_selling(&evaluator, &asset).await?;
-    let now = clock.now();
+    let passed = gate::before_selling(&deps.evaluator, &asset).await?;
+    let now = deps.clock.now();
     let receipt = NewReceipt {
         receipt_id: ReceiptId::random(),
         version_id: given.version_id,
@@ -78,18 +83,14 @@ async fn create(
         expires_at: given.expires_at.map_or(now + LIFETIME, to_micros),
         created_at: now,
     };
-    let receipt = receipts.create_receipt(&receipt).await?;
+    let receipt = deps.receipts.create_receipt(&receipt).await?;
     let location = format!("/v1/receipts/{}", receipt.receipt_id);
     Ok(answer::created(&location, &passed.with(as_of(receipt, now))))
 }
 
-async fn show(
-    receipts: Data<dyn Receipts>,
-    clock: Data<dyn Clock>,
-    receipt_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
-    let receipt = receipts.receipt(receipt_id.parse()?).await?.ok_or(ProblemType::UnknownReceipt)?;
-    Ok(answer::ok(&as_of(receipt, clock.now())))
+async fn show(deps: Data<Deps>, receipt_id: Path<String>) -> Result<HttpResponse, Problem> {
+    let receipt = deps.receipts.receipt(receipt_id.parse()?).await?.ok_or(ProblemType::UnknownReceipt)?;
+    Ok(answer::ok(&as_of(receipt, deps.clock.now())))
 }
 
 /// The receipt with its present status: past its time it is expired, even if the ledger does not say so yet.
@@ -110,19 +111,18 @@ impl Validate for SetStatus {
 
 async fn set_status(
     producer: Producer,
-    (catalog, receipts, publisher): (Data<dyn Catalog>, Data<dyn Receipts>, Data<ChangePublisher>),
-    clock: Data<dyn Clock>,
+    deps: Data<Deps>,
     receipt_id: Path<String>,
     body: JsonBody<SetStatus>,
 ) -> Result<HttpResponse, Problem> {
     let id: ReceiptId = receipt_id.parse()?;
     let to = body.read().await?.status;
-    must_own(&producer, &**catalog, &**receipts, id).await?;
+    must_own(&producer, &*deps.catalog, &*deps.receipts, id).await?;
     answer::to_the_end(async move {
-        let now = clock.now();
-        match receipts.set_receipt_status(id, to, now).await? {
+        let now = deps.clock.now();
+        match deps.receipts.set_receipt_status(id, to, now).await? {
             StatusChange::Changed(receipt) => {
-                publisher.publish(Tag::Receipt(id)).await;
+                deps.publisher.publish(Tag::Receipt(id)).await;
                 Ok(answer::ok(&as_of(receipt, now)))
             }
             StatusChange::Refused(from) => Err(refused(from, to)),

@@ -1,5 +1,7 @@
 //! `/metrics`, in the Prometheus text format.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, ServiceConfig},
@@ -8,11 +10,17 @@ use actix_web::{
 use super::{Problem, ProblemType, answer, routing};
 use crate::telemetry::Metrics;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/metrics").route(routing::read().to(scrape)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub metrics: Arc<Metrics>,
 }
 
-async fn scrape(metrics: Data<Metrics>) -> Result<HttpResponse, Problem> {
-    let text = metrics.render().map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?;
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps)).service(web::resource("/metrics").route(routing::read().to(scrape)));
+}
+
+async fn scrape(deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let text = deps.metrics.render().map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?;
     Ok(answer::no_store(HttpResponse::Ok()).content_type(prometheus::TEXT_FORMAT).body(text))
 }

@@ -1,6 +1,6 @@
 //! Sessions: they sum up a client's streams under one receipt. The streams carry the session's id as `X-Session-Id`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -29,8 +29,19 @@ pub struct SessionSettings {
     pub ttl: Duration,
 }
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/streaming/sessions").route(web::post().to(create)))
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub node: Arc<Node>,
+    pub receipts: Arc<dyn Receipts>,
+    pub shared: Arc<dyn SharedState>,
+    pub clock: Arc<dyn Clock>,
+    pub settings: SessionSettings,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/streaming/sessions").route(web::post().to(create)))
         .service(web::resource("/v1/streaming/sessions/{sessionId}").route(routing::read().to(show)));
 }
 
@@ -44,29 +55,26 @@ impl Validate for CreateSession {
     fn validate(&self, _: &mut Violations) {}
 }
 
-async fn create(
-    (node, receipts, shared): (Data<Node>, Data<dyn Receipts>, Data<dyn SharedState>),
-    (clock, settings): (Data<dyn Clock>, Data<SessionSettings>),
-    body: JsonBody<CreateSession>,
-) -> Result<HttpResponse, Problem> {
+async fn create(deps: Data<Deps>, body: JsonBody<CreateSession>) -> Result<HttpResponse, Problem> {
     let CreateSession { receipt_id } = body.read().await?;
-    let receipt = receipts.receipt(receipt_id).await?.ok_or(ProblemType::UnknownReceipt)?;
-    let grant = node.quota.inspect(receipt_id, receipt.content_hash).await.map_err(|refusal| problem_of(&refusal))?;
+    let receipt = deps.receipts.receipt(receipt_id).await?.ok_or(ProblemType::UnknownReceipt)?;
+    let grant =
+        deps.node.quota.inspect(receipt_id, receipt.content_hash).await.map_err(|refusal| problem_of(&refusal))?;
     let session = Session {
         session_id: SessionId::random(),
         receipt_id,
         content_hash: receipt.content_hash,
         size_bytes: grant.view.content.as_ref().map_or(0, |content| content.size_bytes),
-        created_at: clock.now(),
+        created_at: deps.clock.now(),
         progress: SessionProgress::default(),
     };
-    shared.put_session(&session, settings.ttl).await?;
+    deps.shared.put_session(&session, deps.settings.ttl).await?;
     Ok(answer::created(&format!("/v1/streaming/sessions/{}", session.session_id), &document(&session)))
 }
 
-async fn show(session_id: Path<String>, shared: Data<dyn SharedState>) -> Result<HttpResponse, Problem> {
+async fn show(session_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let id: SessionId = session_id.parse()?;
-    let session = shared.session(id).await?.ok_or(ProblemType::UnknownSession)?;
+    let session = deps.shared.session(id).await?.ok_or(ProblemType::UnknownSession)?;
     Ok(answer::ok(&document(&session)))
 }
 

@@ -3,7 +3,7 @@
 //! Such work may take longer than a client or a balancer waits. It then continues in the background: the answer is 202
 //! after [`PATIENCE`], and the next call returns the state.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -43,8 +43,16 @@ const PAGE: u32 = 100;
 /// The largest page: about 300 KiB of JSON.
 const MAX_PAGE: u32 = 1000;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/storage/verify/{contentHash}").route(web::post().to(verify)))
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub node: Arc<Node>,
+    pub history: Arc<dyn Verifications>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/storage/verify/{contentHash}").route(web::post().to(verify)))
         .service(web::resource("/v1/storage/verifications/{contentHash}").route(routing::read().to(history)))
         .service(web::resource("/v1/storage/move/{contentHash}").route(web::post().to(move_content)));
 }
@@ -80,10 +88,10 @@ fn under_way(hash: ContentHash, status: &str) -> HttpResponse {
     answer::no_store(HttpResponse::Accepted()).json(json!({ "contentHash": hash, "status": status }))
 }
 
-async fn verify(_: Admin, hash: Path<String>, node: Data<Node>) -> Result<HttpResponse, Problem> {
+async fn verify(_: Admin, hash: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let hash: ContentHash = hash.parse()?;
-    let permit = enter(&node)?;
-    let verifier = node.verifier.clone();
+    let permit = enter(&deps.node)?;
+    let verifier = deps.node.verifier.clone();
     let look = async move { Ok(verifier.verify(hash, VerificationKind::OnDemand, None).await?) };
     match for_a_while(permit, look).await? {
         Some(Some(verified)) => Ok(answer::ok(&shown(&verified))),
@@ -129,7 +137,7 @@ async fn history(
     _: Admin,
     hash: Path<String>,
     which: Query<VerificationQuery>,
-    history: Data<dyn Verifications>,
+    deps: Data<Deps>,
 ) -> Result<HttpResponse, Problem> {
     let hash: ContentHash = hash.parse()?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;
@@ -142,7 +150,7 @@ async fn history(
         })?),
     };
     // One more than is shown, to know whether there are more.
-    let page = Page::of(history.verifications(hash, kind, after, limit + 1).await?, limit);
+    let page = Page::of(deps.history.verifications(hash, kind, after, limit + 1).await?, limit);
     let next = page.items.last().filter(|_| page.more).map(write_cursor);
     let items: Vec<_> = page.items.iter().map(row).collect();
     Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
@@ -186,14 +194,14 @@ impl Validate for Move {
 async fn move_content(
     _: Admin,
     hash: Path<String>,
-    node: Data<Node>,
+    deps: Data<Deps>,
     body: JsonBody<Move>,
 ) -> Result<HttpResponse, Problem> {
     let hash: ContentHash = hash.parse()?;
     let asked = body.read().await?;
     let Some(to) = StorageTier::parse(&asked.tier) else { return Err(ProblemType::ValidationFailed.into()) };
-    let permit = enter(&node)?;
-    let mover = node.mover.clone();
+    let permit = enter(&deps.node)?;
+    let mover = deps.node.mover.clone();
     let carried = async move {
         match mover.begin(hash, to).await.map_err(problem_of)? {
             MoveStart::Ours(at) => {

@@ -4,15 +4,11 @@
 //! the handler, and settles itself when it ends or is dropped. Preconditions come before ranges (RFC 9110, section
 //! 13.2.2), and the receipt before both: a client that may not stream learns nothing about the content.
 
-use std::{
-    future::{Ready, ready},
-    sync::Weak,
-};
+use std::sync::{Arc, Weak};
 
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse,
     body::SizedStream,
-    dev::Payload,
     http::{
         Method,
         header::{self, HeaderValue},
@@ -58,8 +54,9 @@ use crate::{
     },
 };
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/streaming/data/{contentHash}").route(super::routing::read().to(by_path)));
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(web::resource("/v1/streaming/data/{contentHash}").route(super::routing::read().to(by_path)));
 }
 
 /// Settings of the answers with content.
@@ -80,15 +77,15 @@ pub(super) struct RightQuery {
     session_id: Option<String>,
 }
 
-/// The dependencies of the handlers.
+/// The dependencies of the routes with content.
 #[derive(Clone)]
-pub(super) struct Deps {
-    pub(super) node: Data<Node>,
-    pub(super) metrics: Data<Metrics>,
-    settings: Data<StreamingSettings>,
-    sizes: Data<ContentSizes>,
-    uses: Data<Popularity>,
-    readiness: Data<Readiness>,
+pub struct Deps {
+    pub node: Arc<Node>,
+    pub metrics: Arc<Metrics>,
+    pub settings: StreamingSettings,
+    pub sizes: Arc<ContentSizes>,
+    pub uses: Arc<Popularity>,
+    pub readiness: Arc<Readiness>,
 }
 
 impl Deps {
@@ -105,34 +102,11 @@ impl Deps {
     }
 }
 
-impl FromRequest for Deps {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        fn get<T: 'static>(request: &HttpRequest) -> Result<Data<T>, Problem> {
-            let data = request.app_data::<Data<T>>().cloned();
-            data.ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the server was built without its data"))
-        }
-        let deps = || {
-            Ok(Self {
-                node: get(request)?,
-                metrics: get(request)?,
-                settings: get(request)?,
-                sizes: get(request)?,
-                uses: get(request)?,
-                readiness: get(request)?,
-            })
-        };
-        ready(deps())
-    }
-}
-
 async fn by_path(
     request: HttpRequest,
     hash: Path<String>,
     query: Query<RightQuery>,
-    deps: Deps,
+    deps: Data<Deps>,
 ) -> Result<HttpResponse, Problem> {
     let asked = StreamRequest::read(&request, &hash, &query, &deps)?;
     serve(&request, asked, &deps).await

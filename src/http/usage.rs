@@ -1,5 +1,7 @@
 //! Usage rows of a receipt, page by page.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     web::{self, Data, Query, ServiceConfig},
@@ -20,8 +22,15 @@ const PAGE: u32 = 100;
 /// The largest page: about 250 KiB of JSON, and a read of as many index entries.
 const MAX_PAGE: u32 = 1000;
 
-pub(super) fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(web::resource("/v1/streaming/usage").route(routing::read().to(list)));
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub catalog: Arc<dyn Catalog>,
+    pub receipts: Arc<dyn Receipts>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps)).service(web::resource("/v1/streaming/usage").route(routing::read().to(list)));
 }
 
 #[derive(Deserialize)]
@@ -32,16 +41,12 @@ struct UsageQuery {
     limit: Option<u32>,
 }
 
-async fn list(
-    producer: Producer,
-    (catalog, receipts): (Data<dyn Catalog>, Data<dyn Receipts>),
-    which: Query<UsageQuery>,
-) -> Result<HttpResponse, Problem> {
+async fn list(producer: Producer, deps: Data<Deps>, which: Query<UsageQuery>) -> Result<HttpResponse, Problem> {
     let id = which.receipt_id.parse()?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;
     let limit = paging::limit(which.limit, PAGE, MAX_PAGE)?;
-    must_own(&producer, &**catalog, &**receipts, id).await?;
-    let page = receipts.usage(id, after, limit).await?;
+    must_own(&producer, &*deps.catalog, &*deps.receipts, id).await?;
+    let page = deps.receipts.usage(id, after, limit).await?;
     let next = page.items.last().filter(|_| page.more).map(|row| write_cursor(row.usage_id));
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }

@@ -45,7 +45,7 @@ pub(super) fn tier(config: &Config) -> Option<StorageTier> {
 }
 
 /// The deliverer of this configuration.
-pub fn deliverer(config: &Config, backends: &Backends) -> Deliverer {
+pub(super) fn deliverer(config: &Config, backends: &Backends) -> Deliverer {
     let Some(urls) = backends.urls.clone() else { return Deliverer::Node };
     let delegator = Delegator::new(urls, Arc::clone(&backends.ports.clock), config.delivery.url_ttl);
     match config.delivery.mode {

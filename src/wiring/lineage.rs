@@ -77,7 +77,7 @@ pub fn lineage_settings(config: &Config) -> LineageSettings {
 }
 
 /// Limits of events and walks.
-pub fn lineage_http_settings(config: &Config) -> LineageHttpSettings {
+pub(super) fn lineage_http_settings(config: &Config) -> LineageHttpSettings {
     let lineage = &config.lineage;
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     LineageHttpSettings {

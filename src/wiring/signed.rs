@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// When the metrics of signed requests are registered already.
-pub fn signed_requests(
+pub(super) fn signed_requests(
     config: &Config,
     backends: &Backends,
     metrics: &Metrics,

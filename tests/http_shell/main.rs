@@ -10,6 +10,7 @@ mod receipts;
 mod refusals;
 mod shell;
 mod socket;
+mod unused;
 #[path = "../support/words.rs"]
 mod words;
 mod world;

@@ -8,12 +8,18 @@ use actix_web::{
     dev::{Service, ServiceFactory, ServiceRequest, ServiceResponse},
     http::{StatusCode, header, header::HeaderMap},
     test::{self, TestRequest},
-    web::{self, Bytes, Data},
+    web::{self, Bytes},
 };
 use penstock::{
-    http::{self, ChangePublisher, RATE_WINDOW, RateGate, RateGateParts, Readiness, Shell, routing::RouteClass},
+    http::{
+        self, ChangePublisher, RATE_WINDOW, RateGate, RateGateParts, Readiness, Shell, SignedRequests, admin, assets,
+        auth, governance, health, producers, quota_policies, receipts, routing::RouteClass, scrape, usage,
+    },
     keys::{self, KeyRing},
-    telemetry::{Metrics, metrics::RateMetrics},
+    telemetry::{
+        Metrics,
+        metrics::{RateMetrics, SignatureMetrics},
+    },
 };
 use penstock_actors::{
     cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
@@ -23,7 +29,7 @@ use penstock_actors::{
     ids::{ContentHash, GovernancePolicyId, KeyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
     policy_evaluator::{PolicyEvaluator, PolicyEvaluatorDeps},
-    ports::{BlobStore, Catalog, GovernancePolicies, Receipts, SharedState, Upkeep},
+    ports::{Catalog, Receipts, ReplayTerms},
     rate_limit::RateLimiter,
     storage::verifier::MassLossGuard,
     testkit::{
@@ -31,9 +37,10 @@ use penstock_actors::{
         memory_governance::{MemoryGovernancePolicies, MemoryProvenance},
     },
 };
+use prometheus::Registry;
 use serde_json::Value;
 
-use crate::world::World;
+use crate::{unused::Unused, world::World};
 
 /// When the tests take place.
 pub(crate) const NOW: &str = "2027-03-04T05:06:07Z";
@@ -52,14 +59,14 @@ pub(crate) const CONTENT: &str = include_str!("../../Cargo.toml");
 
 pub(crate) struct Node {
     pub(crate) world: Arc<World>,
-    pub(crate) readiness: Data<Readiness>,
-    pub(crate) metrics: Data<Metrics>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) policies: Arc<MemoryGovernancePolicies>,
     /// The policy that the node obeys.
     bound_to: Option<GovernancePolicyId>,
     rates: Arc<RateGate>,
-    keys: Data<KeyRing>,
+    keys: Arc<KeyRing>,
     pub(crate) admin: String,
     pub(crate) producer: String,
     pub(crate) other_producer: String,
@@ -111,9 +118,9 @@ impl Node {
             secrets.push(secret.text);
         }
         let [admin, producer, other_producer] = secrets.try_into().expect("three keys");
-        let metrics = Data::new(Metrics::new().expect("metrics"));
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
         let clock = Arc::new(ManualClock::at(NOW));
-        let keys = Data::new(KeyRing::new(world.clone()));
+        let keys = Arc::new(KeyRing::new(world.clone()));
         let parts = RateGateParts {
             limiter: RateLimiter::new(&(clock.clone() as Arc<dyn Clock>), RATE_WINDOW, 1000, None),
             trusted_proxies: vec![PROXY.parse::<IpAddr>().expect("an address").into()],
@@ -123,7 +130,7 @@ impl Node {
         let rates = Arc::new(RateGate::new(parts, per_minute));
         Self {
             world,
-            readiness: Data::new(Readiness::of(
+            readiness: Arc::new(Readiness::of(
                 Quarantine::default(),
                 Duration::from_secs(60),
                 Arc::new(MassLossGuard::of(100)),
@@ -161,35 +168,82 @@ impl Node {
         PolicyEvaluator::new(deps, self.bound_to.clone())
     }
 
+    /// Of a node that takes no signed requests.
+    fn signed_requests(&self) -> SignedRequests {
+        SignedRequests {
+            audiences: Vec::new(),
+            terms: ReplayTerms { window: Duration::from_secs(60), ahead: Duration::from_secs(5), uses: 1 },
+            identities: Arc::new(Unused),
+            shared: self.world.clone(),
+            clock: self.clock.clone(),
+            metrics: SignatureMetrics::new(&Registry::new()).expect("metrics"),
+        }
+    }
+
+    /// The routes that need no actors.
+    fn routes(&self, cfg: &mut web::ServiceConfig) {
+        let publisher = Arc::new(ChangePublisher::new(self.world.clone(), self.world.clone(), |_| ()));
+        let (catalog, receipts): (Arc<dyn Catalog>, Arc<dyn Receipts>) = (self.world.clone(), self.world.clone());
+        let evaluator = Arc::new(self.evaluator());
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let deps = assets::Deps {
+            catalog: catalog.clone(),
+            publisher: publisher.clone(),
+            evaluator: evaluator.clone(),
+            clock: clock.clone(),
+        };
+        assets::configure(cfg, deps);
+        let deps = receipts::Deps {
+            catalog: catalog.clone(),
+            receipts: receipts.clone(),
+            publisher: publisher.clone(),
+            evaluator: evaluator.clone(),
+            clock: clock.clone(),
+        };
+        receipts::configure(cfg, deps);
+        let deps =
+            quota_policies::Deps { receipts: receipts.clone(), publisher: publisher.clone(), clock: clock.clone() };
+        quota_policies::configure(cfg, deps);
+        let deps = governance::Deps {
+            policies: self.policies.clone(),
+            catalog: catalog.clone(),
+            publisher: publisher.clone(),
+            evaluator: evaluator.clone(),
+            clock: clock.clone(),
+        };
+        governance::configure(cfg, deps);
+        usage::configure(cfg, usage::Deps { catalog: catalog.clone(), receipts });
+        producers::configure(cfg, producers::Deps { catalog, api_keys: Arc::new(Unused), clock: clock.clone() });
+        admin::configure(cfg, admin::Deps { publisher, cache: cache() });
+        let deps = health::Deps {
+            readiness: self.readiness.clone(),
+            ledger: self.world.clone(),
+            storage: self.world.clone(),
+            shared: self.world.clone(),
+            clock,
+            evaluator,
+        };
+        health::configure(cfg, deps);
+        scrape::configure(cfg, scrape::Deps { metrics: self.metrics.clone() });
+    }
+
     pub(crate) fn app(
         &self,
     ) -> App<
         impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>
         + use<>,
     > {
-        let catalog: Arc<dyn Catalog> = self.world.clone();
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let rates = Arc::clone(&self.rates);
-        let shell = Shell { metrics: self.metrics.http.clone(), max_head_bytes: MAX_HEAD_BYTES, rates };
-        http::app(shell)
-            .app_data(self.keys.clone())
-            .app_data(Data::from(catalog))
-            .app_data(Data::from(self.world.clone() as Arc<dyn Receipts>))
-            .app_data(Data::from(self.world.clone() as Arc<dyn SharedState>))
-            .app_data(Data::new(ChangePublisher::new(self.world.clone(), self.world.clone(), |_| ())))
-            .app_data(Data::new(cache()))
-            .app_data(Data::from(self.world.clone() as Arc<dyn Upkeep>))
-            .app_data(Data::from(self.world.clone() as Arc<dyn BlobStore>))
-            .app_data(Data::from(clock))
-            .app_data(Data::new(self.evaluator()))
-            .app_data(Data::from(self.policies.clone() as Arc<dyn GovernancePolicies>))
-            .app_data(self.readiness.clone())
-            .app_data(self.metrics.clone())
-            .configure(http::configure)
-            .route(
-                "/v1/data-of-a-test",
-                web::get().to(|| async { HttpResponse::Ok().content_type("application/json").body(CONTENT) }),
-            )
+        let shell = Shell {
+            metrics: self.metrics.http.clone(),
+            max_head_bytes: MAX_HEAD_BYTES,
+            rates: Arc::clone(&self.rates),
+            readiness: self.readiness.clone(),
+            auth: auth::Deps { keys: self.keys.clone(), signed: Arc::new(self.signed_requests()) },
+        };
+        http::app(shell).configure(|cfg| self.routes(cfg)).route(
+            "/v1/data-of-a-test",
+            web::get().to(|| async { HttpResponse::Ok().content_type("application/json").body(CONTENT) }),
+        )
     }
 
     pub(crate) async fn serve(

@@ -1,6 +1,6 @@
 //! Ingest of events: read within limits, checked outside the worker threads, stored by the ingest.
 
-use std::{io::Read as _, time::Duration};
+use std::{io::Read as _, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -11,7 +11,6 @@ use flate2::read::MultiGzDecoder;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use penstock_actors::{
-    clock::Clock,
     flow::admission::Permit,
     lineage::{Lineage, event::EventViolation},
     model::{EventHash, EventKind, LineageEvent},
@@ -27,7 +26,7 @@ use super::{
         middleware::signed_body::unreadable,
         problem::Violation,
     },
-    LineageHttpSettings,
+    Deps,
     node_id::{path_of_node, path_of_run},
 };
 use crate::{openlineage::EventReader, words};
@@ -49,12 +48,12 @@ const SMALL: usize = 16 * 1024;
 pub(super) async fn one(
     _: Producer,
     request: HttpRequest,
-    (lineage, reader, settings): (Data<Lineage>, Data<EventReader>, Data<LineageHttpSettings>),
-    clock: Data<dyn Clock>,
+    deps: Data<Deps>,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (body, permit) = ReceivedBody::receive(&request, body, settings.max_event, &lineage).await?;
-    let now = clock.now();
+    let (body, permit) = ReceivedBody::receive(&request, body, deps.settings.max_event, &deps.lineage).await?;
+    let (reader, settings) = (Arc::clone(&deps.reader), deps.settings);
+    let now = deps.clock.now();
     let event = off_worker(body.bytes.len(), move || {
         let text = body.text(settings.max_event)?;
         serde_json::from_str::<&RawValue>(&text).map_err(|error| unreadable_json(&error))?;
@@ -62,7 +61,7 @@ pub(super) async fn one(
     })
     .await?;
     let (hash, location) = (event.hash, location_of(&event));
-    let kept = lineage.ingest.keep(vec![event], permit).await?;
+    let kept = deps.lineage.ingest.keep(vec![event], permit).await?;
     match kept.first() {
         Some(EventOutcome::New) => {
             Ok(answer::created(&location, &json!({ "eventHash": hash.to_string(), "outcome": "created" })))
@@ -77,12 +76,12 @@ pub(super) async fn one(
 pub(super) async fn batch(
     _: Producer,
     request: HttpRequest,
-    (lineage, reader, settings): (Data<Lineage>, Data<EventReader>, Data<LineageHttpSettings>),
-    clock: Data<dyn Clock>,
+    deps: Data<Deps>,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (body, permit) = ReceivedBody::receive(&request, body, settings.max_batch, &lineage).await?;
-    let now = clock.now();
+    let (body, permit) = ReceivedBody::receive(&request, body, deps.settings.max_batch, &deps.lineage).await?;
+    let (reader, settings) = (Arc::clone(&deps.reader), deps.settings);
+    let now = deps.clock.now();
     let read = off_worker(body.bytes.len(), move || {
         let text = body.text(settings.max_batch)?;
         let events: Vec<&RawValue> = serde_json::from_str(&text).map_err(|error| no_list(&error))?;
@@ -106,7 +105,7 @@ pub(super) async fn batch(
             })
         })
         .collect();
-    let kept = if good.is_empty() { Vec::new() } else { lineage.ingest.keep(good, permit).await? };
+    let kept = if good.is_empty() { Vec::new() } else { deps.lineage.ingest.keep(good, permit).await? };
     Ok(answer::ok(&report(places, &mut kept.into_iter())))
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{
     super::{Problem, answer, paging},
-    LineageHttpSettings,
+    Deps,
     node_id::{resolve, unknown},
     show,
     walked::{Format, Walked},
@@ -64,42 +64,35 @@ impl From<GraphDirection> for Direction {
 }
 
 /// `GET /v1/openlineage/lineage`.
-pub(super) async fn graph(
-    query: Query<GraphQuery>,
-    store: Data<dyn LineageStore>,
-    settings: Data<LineageHttpSettings>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn graph(query: Query<GraphQuery>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let depth = query.depth.unwrap_or(DEPTH);
     if !(1..=MAX_DEPTH).contains(&depth) {
         return Err(Problem::malformed(format!("depth must be 1 to {MAX_DEPTH}")));
     }
     let direction = query.direction.map_or(Direction::Both, Direction::from);
-    let root = resolve(&query.node, &**store).await?;
+    let root = resolve(&query.node, &*deps.store).await?;
     let walk = GraphWalk {
         root: root.key(),
         direction,
         depth,
-        nodes: settings.graph_nodes,
-        edges: settings.graph_nodes.saturating_mul(EDGES_PER_NODE),
-        budget: settings.graph_time,
+        nodes: deps.settings.graph_nodes,
+        edges: deps.settings.graph_nodes.saturating_mul(EDGES_PER_NODE),
+        budget: deps.settings.graph_time,
     };
-    let graph = store.graph(&walk).await?.ok_or_else(unknown)?;
+    let graph = deps.store.graph(&walk).await?.ok_or_else(unknown)?;
     Ok(answer::ok(&Walked::new(&root, depth, direction, query.format.unwrap_or(Format::Simple), &graph)))
 }
 
 /// `GET /v1/openlineage/nodes/dataset/{namespace}/{name}`.
-pub(super) async fn dataset(
-    path: Path<(String, String)>,
-    store: Data<dyn LineageStore>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn dataset(path: Path<(String, String)>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let (namespace, name) = path.into_inner();
-    node(&NodeName::dataset(namespace, name), &**store).await
+    node(&NodeName::dataset(namespace, name), &*deps.store).await
 }
 
 /// `GET /v1/openlineage/jobs/{namespace}/{name}`.
-pub(super) async fn job(path: Path<(String, String)>, store: Data<dyn LineageStore>) -> Result<HttpResponse, Problem> {
+pub(super) async fn job(path: Path<(String, String)>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let (namespace, name) = path.into_inner();
-    node(&NodeName::job(namespace, name), &**store).await
+    node(&NodeName::job(namespace, name), &*deps.store).await
 }
 
 async fn node(name: &NodeName, store: &dyn LineageStore) -> Result<HttpResponse, Problem> {
@@ -108,13 +101,9 @@ async fn node(name: &NodeName, store: &dyn LineageStore) -> Result<HttpResponse,
 }
 
 /// `GET /v1/openlineage/runs/{runId}`.
-pub(super) async fn run(
-    run: Path<String>,
-    query: Query<RunQuery>,
-    store: Data<dyn LineageStore>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn run(run: Path<String>, query: Query<RunQuery>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let id: RunId = run.to_ascii_lowercase().parse()?;
-    let detail = store.run(id).await?.ok_or_else(unknown)?;
+    let detail = deps.store.run(id).await?.ok_or_else(unknown)?;
     Ok(answer::ok(&show::run(&detail, query.include.is_some())))
 }
 
@@ -139,11 +128,11 @@ pub(super) struct SearchQuery {
 }
 
 /// `GET /v1/openlineage/search`.
-pub(super) async fn search(query: Query<SearchQuery>, store: Data<dyn LineageStore>) -> Result<HttpResponse, Problem> {
+pub(super) async fn search(query: Query<SearchQuery>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, FOUND, MAX_FOUND)?;
     let mut words = words_of(&query.q);
     words.truncate(MAX_WORDS);
     // A search without words finds nothing.
-    let found = if words.is_empty() { Vec::new() } else { store.search(&words, limit).await? };
+    let found = if words.is_empty() { Vec::new() } else { deps.store.search(&words, limit).await? };
     Ok(answer::ok(&json!({ "items": show::nodes(&found) })))
 }

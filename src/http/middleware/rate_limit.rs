@@ -12,7 +12,6 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::header::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
-    web::Data,
 };
 use ipnet::IpNet;
 use penstock_actors::{
@@ -42,7 +41,7 @@ pub struct RateGate {
     /// By the number of the class.
     policies: [Option<ClassLimit>; RouteClass::ALL.len()],
     proxies: Proxies,
-    keys: Data<KeyRing>,
+    keys: Arc<KeyRing>,
     metrics: RateMetrics,
 }
 
@@ -57,7 +56,7 @@ struct ClassLimit {
 pub struct RateGateParts {
     pub limiter: RateLimiter,
     pub trusted_proxies: Vec<IpNet>,
-    pub keys: Data<KeyRing>,
+    pub keys: Arc<KeyRing>,
     pub metrics: RateMetrics,
 }
 

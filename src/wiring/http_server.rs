@@ -1,0 +1,164 @@
+//! The HTTP server over the ports and the actors: the dependencies of each module of routes, in one place.
+
+use std::{net::TcpListener, sync::Arc};
+
+use anyhow::Context as _;
+use penstock_actors::{lineage::Lineage, node::Node, policy_evaluator::PolicyEvaluator, ports::Catalog};
+
+use super::{
+    Backends, cores, deliverer, lineage_http_settings,
+    rate_gate::{rate_gate, rate_limiter},
+    signed_requests,
+};
+use crate::{
+    adapters::cached::CachedSearch,
+    config::Config,
+    http::{
+        self, CatalogueSettings, ChangePublisher, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings,
+        admin, api_keys, assets, auth, catalog, content, data, governance, health, identities, lineage, producers,
+        quota_policies, quotas, receipts, scrape, sessions, storage, streaming, usage,
+    },
+    http_server::Serving,
+    keys::KeyRing,
+    openlineage::EventReader,
+    telemetry::Metrics,
+};
+
+/// The parts of a server that is about to answer.
+pub struct ServerParts<'a> {
+    pub config: &'a Config,
+    pub backends: &'a Backends,
+    pub metrics: &'a Arc<Metrics>,
+    pub io: &'a tokio::runtime::Handle,
+    pub node: &'a Node,
+    pub lineage: &'a Lineage,
+    pub evaluator: PolicyEvaluator,
+    pub keys: Arc<KeyRing>,
+    pub readiness: Arc<Readiness>,
+}
+
+/// The server on this listener. It answers once its future runs.
+///
+/// # Errors
+/// When a metric is registered already, the schema of lineage cannot be read, or the listener cannot be used.
+pub fn http_server(parts: ServerParts<'_>, listener: TcpListener) -> anyhow::Result<actix_web::dev::Server> {
+    let server = &parts.config.server;
+    let serving = Serving {
+        workers: if server.workers == 0 { cores() } else { server.workers },
+        max_connections: server.max_connections,
+        header_timeout: server.header_timeout,
+        keep_alive: server.keep_alive,
+        stall_timeout: server.stall_timeout,
+        drain_grace: server.drain_grace,
+    };
+    let (shell, deps) = (shell(&parts)?, routes(parts)?);
+    let factory = move || http::app(shell.clone()).configure(|cfg| http::configure(cfg, deps.clone()));
+    serving.serve(listener, factory).context("cannot listen")
+}
+
+/// The middleware.
+fn shell(parts: &ServerParts<'_>) -> anyhow::Result<Shell> {
+    let ServerParts { config, backends, metrics, keys, .. } = parts;
+    let limiter = rate_limiter(config, backends, parts.node, parts.io);
+    let signed = Arc::new(signed_requests(config, backends, metrics)?);
+    Ok(Shell {
+        metrics: Arc::clone(&metrics.http),
+        max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
+        rates: rate_gate(config, limiter, Arc::clone(keys), metrics)?,
+        readiness: Arc::clone(&parts.readiness),
+        auth: auth::Deps { keys: Arc::clone(keys), signed },
+    })
+}
+
+/// The dependencies of all routes.
+fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
+    let ServerParts { config, backends, metrics, node, lineage, evaluator, readiness, .. } = parts;
+    let here = node.clone();
+    let Backends { ports, cache, receipts, policies, identities, api_keys, .. } = backends.clone();
+    let catalog: Arc<dyn Catalog> = backends.catalog.clone();
+    let publisher = Arc::new(ChangePublisher::new(Arc::clone(&ports.shared), Arc::clone(&ports.changes), move |tag| {
+        here.invalidate(tag)
+    }));
+    let search = CachedSearch::new(Arc::clone(&backends.search), cache.clone(), node.searches.clone());
+    let (shared, clock) = (ports.shared, ports.clock);
+    let (node, evaluator) = (Arc::new(node.clone()), Arc::new(evaluator));
+    let streaming = streaming::Deps {
+        node: node.clone(),
+        metrics: Arc::clone(metrics),
+        settings: StreamingSettings {
+            max_range_bytes: config.streams.max_range_bytes,
+            content_host: config.delivery.content_host(),
+        },
+        sizes: Arc::clone(&backends.sizes),
+        uses: Arc::clone(&backends.uses),
+        readiness: readiness.clone(),
+    };
+    Ok(http::Deps {
+        data: data::Deps { streaming: streaming.clone(), deliverer: Arc::new(deliverer(config, backends)) },
+        streaming,
+        content: content::Deps {
+            node: node.clone(),
+            readiness: readiness.clone(),
+            settings: UploadSettings { idle_timeout: config.uploads.idle_timeout },
+        },
+        quotas: quotas::Deps {
+            node: node.clone(),
+            receipts: receipts.clone(),
+            shared: shared.clone(),
+            clock: clock.clone(),
+        },
+        sessions: sessions::Deps {
+            node: node.clone(),
+            receipts: receipts.clone(),
+            shared: shared.clone(),
+            clock: clock.clone(),
+            settings: SessionSettings { ttl: config.sessions.ttl },
+        },
+        assets: assets::Deps {
+            catalog: catalog.clone(),
+            publisher: publisher.clone(),
+            evaluator: evaluator.clone(),
+            clock: clock.clone(),
+        },
+        catalog: catalog::Deps {
+            search: Arc::new(search),
+            settings: CatalogueSettings {
+                facet_assets: u32::try_from(config.catalogue.facet_assets).unwrap_or(u32::MAX),
+            },
+        },
+        receipts: receipts::Deps {
+            catalog: catalog.clone(),
+            receipts: receipts.clone(),
+            publisher: publisher.clone(),
+            evaluator: evaluator.clone(),
+            clock: clock.clone(),
+        },
+        quota_policies: quota_policies::Deps {
+            receipts: receipts.clone(),
+            publisher: publisher.clone(),
+            clock: clock.clone(),
+        },
+        governance: governance::Deps {
+            policies,
+            catalog: catalog.clone(),
+            publisher: publisher.clone(),
+            evaluator: evaluator.clone(),
+            clock: clock.clone(),
+        },
+        usage: usage::Deps { catalog: catalog.clone(), receipts },
+        lineage: lineage::Deps {
+            lineage: lineage.clone(),
+            reader: Arc::new(EventReader::new(config.lineage.bounds())?),
+            store: Arc::clone(&backends.lineage.store),
+            settings: lineage_http_settings(config),
+            clock: clock.clone(),
+        },
+        producers: producers::Deps { catalog, api_keys: api_keys.clone(), clock: clock.clone() },
+        storage: storage::Deps { node, history: ports.storage.verifications },
+        identities: identities::Deps { identities, publisher: publisher.clone(), clock: clock.clone() },
+        api_keys: api_keys::Deps { api_keys, publisher: publisher.clone(), clock: clock.clone() },
+        admin: admin::Deps { publisher, cache },
+        health: health::Deps { readiness, ledger: ports.upkeep, storage: ports.blobs, shared, clock, evaluator },
+        scrape: scrape::Deps { metrics: Arc::clone(metrics) },
+    })
+}

@@ -85,7 +85,7 @@ async fn what_is_not_in_the_language_is_told_with_its_path() {
 async fn a_node_that_obeys_a_policy_refuses_what_that_blocks_and_says_why() {
     let mut node = Node::new().await;
     node.bind("house");
-    node.put_quota_policy("house", licence()).await;
+    node.put_governance_policy("house", licence()).await;
     let app = node.serve().await;
     let refused = call(&app, post("/v1/assets"), Some(&node.producer), asset("GPL-3.0")).await;
     assert_eq!((refused.problem().as_str(), refused.status), ("policy-blocked", StatusCode::FORBIDDEN));
@@ -117,7 +117,7 @@ async fn a_node_that_obeys_a_policy_refuses_what_that_blocks_and_says_why() {
     // What was published before a policy became stricter is not sold any more.
     let receipt = || Some(json!({ "versionId": made.json()["versionId"] }));
     assert_eq!(call(&app, post("/v1/receipts"), Some(&node.producer), receipt()).await.status, StatusCode::CREATED);
-    node.put_quota_policy("house", json!([{ "id": "none", "require": { "maxSizeBytes": 1 } }])).await;
+    node.put_governance_policy("house", json!([{ "id": "none", "require": { "maxSizeBytes": 1 } }])).await;
     let refused = call(&app, post("/v1/receipts"), Some(&node.producer), receipt()).await;
     assert_eq!((refused.problem().as_str(), &refused.json()["policyVersion"]), ("policy-blocked", &json!(2)));
     let last = node.policies.runs().pop().expect("a run");
@@ -130,7 +130,7 @@ async fn what_a_policy_warns_of_is_made_and_the_answer_says_so() {
     node.bind("house");
     let rules =
         json!([{ "id": "owner", "require": { "facets": ["owner"] }, "otherwise": "warn", "reason": "Name an owner." }]);
-    node.put_quota_policy("house", rules).await;
+    node.put_governance_policy("house", rules).await;
     let app = node.serve().await;
     let made = call(&app, post("/v1/assets"), Some(&node.producer), asset("MIT")).await;
     assert_eq!(made.status, StatusCode::CREATED);
@@ -163,7 +163,7 @@ async fn without_the_policy_that_it_obeys_a_node_publishes_and_sells_nothing_and
     assert_eq!((ready.status, ready.json()["status"].clone()), (StatusCode::OK, json!("degraded")));
     assert_eq!(ready.json()["dependencies"]["governance"], "down");
 
-    node.put_quota_policy("house", licence()).await;
+    node.put_governance_policy("house", licence()).await;
     let ready = ask(&app, get("/health/ready")).await.json();
     assert_eq!((&ready["status"], &ready["dependencies"]["governance"]), (&json!("ok"), &json!("ok")));
     assert_eq!(

@@ -29,7 +29,7 @@ use penstock_actors::{
     ids::{ContentHash, GovernancePolicyId, KeyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
     policy_evaluator::{PolicyEvaluator, PolicyEvaluatorDeps},
-    ports::{Catalog, Receipts, ReplayTerms},
+    ports::{Catalog, GovernancePolicies, Receipts, ReplayTerms},
     rate_limit::RateLimiter,
     storage::verifier::MassLossGuard,
     testkit::{
@@ -153,7 +153,7 @@ impl Node {
     }
 
     /// Puts a policy with these rules.
-    pub(crate) async fn put_quota_policy(&self, policy: &str, rules: Value) {
+    pub(crate) async fn put_governance_policy(&self, policy: &str, rules: Value) {
         let read = GovernancePolicy::read(serde_json::json!({ "rules": rules })).expect("a policy");
         self.policies.put_document(&policy.parse().expect("an id"), &read, self.clock.now()).await.expect("put");
     }

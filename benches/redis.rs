@@ -28,7 +28,7 @@ use penstock_actors::{
     clock::SystemClock,
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::SharedState,
+    ports::{SessionStore as _, StreamSlots as _},
 };
 use redis_server::{RedisServer, link, settings, until};
 use serde_json::json;

@@ -17,9 +17,9 @@ use penstock_actors::{
         ReceiptStatus, Session, SessionProgress, Timeline, UsageRow, WindowKind, WindowUsage,
     },
     ports::{
-        ChangeMark, ChangePage, Changes, EpochStanding, Invalidations, Ledger, PortResult, Pulse, ReceiptView,
-        Reclaimed, Refill, RefillRequest, ReplayCheck, ReplayKey, ReplayTerms, SettleBatch, Settled, SharedState,
-        SlotGrant, Tag, Timelines,
+        ChangeMark, ChangePage, Changes, EpochStanding, InvalidationBus, Invalidations, Ledger, PortResult, Pulse,
+        ReceiptView, Reclaimed, Refill, RefillRequest, SessionStore, SettleBatch, Settled, SlotGrant, StreamSlots, Tag,
+        Timelines,
     },
     quota::{
         book::{BookDecision, BookSettings, DecisionTime, Demand, Freshness, QuotaBook, StreamAsk},
@@ -104,7 +104,9 @@ async fn start() -> QuotaHandle {
     let fenced = Arc::new(Notify::new());
     let deps = QuotaDeps {
         ledger: Arc::clone(&ledger),
-        shared: Arc::new(Memory),
+        slots: Arc::new(Memory),
+        sessions: Arc::new(Memory),
+        bus: Arc::new(Memory),
         changes: Arc::new(Memory),
         clock: Arc::clone(&clock),
         usage: usage.clone(),
@@ -278,7 +280,7 @@ impl Timelines for Memory {
 }
 
 #[async_trait]
-impl SharedState for Memory {
+impl StreamSlots for Memory {
     async fn take_slot(&self, _: ReceiptId, _: UsageId, _: u32, _: Duration) -> PortResult<SlotGrant> {
         Ok(SlotGrant::Taken)
     }
@@ -294,7 +296,10 @@ impl SharedState for Memory {
     async fn slots(&self, _: ReceiptId) -> PortResult<u32> {
         Ok(0)
     }
+}
 
+#[async_trait]
+impl SessionStore for Memory {
     async fn put_session(&self, _: &Session, _: Duration) -> PortResult<()> {
         Ok(())
     }
@@ -313,20 +318,15 @@ impl SharedState for Memory {
     ) -> PortResult<Option<SessionProgress>> {
         Ok(None)
     }
+}
 
-    async fn check_replay(&self, _: ReplayKey, _: ReplayTerms) -> PortResult<ReplayCheck> {
-        Ok(ReplayCheck::First)
-    }
-
+#[async_trait]
+impl InvalidationBus for Memory {
     async fn invalidate(&self, _: &[Tag]) -> PortResult<()> {
         Ok(())
     }
 
     fn invalidations(&self) -> Invalidations {
         broadcast::channel(1).1
-    }
-
-    async fn ping(&self) -> PortResult<()> {
-        Ok(())
     }
 }

@@ -194,7 +194,9 @@ impl Node {
         let fenced = Arc::new(Notify::new());
         let deps = QuotaDeps {
             ledger: Arc::clone(ledger),
-            shared: Arc::clone(shared),
+            slots: shared.clone(),
+            sessions: shared.clone(),
+            bus: shared.clone(),
             changes: Arc::clone(&ports.changes),
             clock: Arc::clone(clock),
             usage: usage.clone(),

@@ -11,16 +11,20 @@ mod error;
 mod governance;
 mod identities;
 mod installations;
+mod invalidation_bus;
 mod ledger;
 mod lineage_store;
 mod page;
 mod rate_limits;
+mod replay_guard;
 mod search;
+mod session_store;
 mod shared_cache;
 mod shared_state;
 mod storage_moves;
 mod storage_records;
 mod store_marks;
+mod stream_slots;
 mod task_leases;
 mod timekeeper;
 mod timelines;
@@ -38,6 +42,7 @@ pub use governance::{
 };
 pub use identities::{BindOutcome, IDENTITIES, Identities};
 pub use installations::Installations;
+pub use invalidation_bus::{InvalidationBus, Invalidations};
 pub use ledger::{
     AuditDifference, AuditPage, EpochStanding, LeaseComparison, Ledger, NewReceipt, Pulse, QuotaView, ReceiptView,
     Receipts, Reclaimed, Refill, RefillRequest, Release, SetAside, SettleBatch, Settled, StatusChange, UnknownLeases,
@@ -49,15 +54,18 @@ pub use lineage_store::{
 };
 pub use page::Page;
 pub use rate_limits::{RateGrant, RateLimits};
+pub use replay_guard::{ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms};
 pub use search::{Hit, Media, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition};
+pub use session_store::SessionStore;
 pub use shared_cache::{
     CacheLookup, CacheName, CacheTag, EntryKey, KeyPattern, Loader, PopularityList, SharedCache, SharedValue,
     TagVersions, Version,
 };
-pub use shared_state::{Invalidations, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant};
+pub use shared_state::SharedState;
 pub use storage_moves::{MoveBegun, StorageMoves};
 pub use storage_records::{QuarantineList, StorageRecords, StoredContents, Verifications};
 pub use store_marks::{Mark, StoreMarks};
+pub use stream_slots::{SlotGrant, StreamSlots};
 pub use task_leases::{LeasedTask, StorageTasks, TaskLease, TaskLeases};
 pub use timekeeper::Timekeeper;
 pub use timelines::Timelines;

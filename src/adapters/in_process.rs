@@ -20,7 +20,10 @@ use penstock_actors::{
     clock::Clock,
     ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{Invalidations, PortResult, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
+    ports::{
+        InvalidationBus, Invalidations, PortResult, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore,
+        SharedState, SlotGrant, StreamSlots, Tag,
+    },
 };
 use tokio::sync::broadcast;
 
@@ -69,7 +72,7 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[async_trait]
-impl SharedState for InProcessState {
+impl StreamSlots for InProcessState {
     async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<SlotGrant> {
         let now = self.clock.monotonic();
         Ok(held(&self.slots).take(receipt, stream, limit, now, now + ttl))
@@ -92,7 +95,10 @@ impl SharedState for InProcessState {
     async fn slots(&self, receipt: ReceiptId) -> PortResult<u32> {
         Ok(held(&self.slots).count(receipt, self.clock.monotonic()))
     }
+}
 
+#[async_trait]
+impl SessionStore for InProcessState {
     async fn put_session(&self, session: &Session, ttl: Duration) -> PortResult<()> {
         let expires = self.clock.monotonic() + ttl;
         held(&self.sessions).put(session.clone(), expires);
@@ -117,12 +123,18 @@ impl SharedState for InProcessState {
             session.progress
         }))
     }
+}
 
+#[async_trait]
+impl ReplayGuard for InProcessState {
     async fn check_replay(&self, once: ReplayKey, terms: ReplayTerms) -> PortResult<ReplayCheck> {
         let now = self.clock.now();
         held(&self.uses).once(once, terms, now)
     }
+}
 
+#[async_trait]
+impl InvalidationBus for InProcessState {
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
         for tag in tags {
             // Fails only without a listener, and then nothing is cached.
@@ -138,7 +150,10 @@ impl SharedState for InProcessState {
     fn invalidations(&self) -> Invalidations {
         self.tags.subscribe()
     }
+}
 
+#[async_trait]
+impl SharedState for InProcessState {
     async fn ping(&self) -> PortResult<()> {
         Ok(())
     }

@@ -1,26 +1,26 @@
 //! Messages about changes: to this instance before the answer, so that the client that made the change sees it with the
-//! next call, and to the others through the shared state. That message may get lost: the others also read the change
+//! next call, and to the others over the invalidation bus. That message may get lost: the others also read the change
 //! log.
 
 use std::sync::Arc;
 
-use penstock_actors::ports::{Changes, PortResult, SharedState, Tag};
+use penstock_actors::ports::{Changes, InvalidationBus, PortResult, Tag};
 
 /// Announces changes.
 pub struct ChangePublisher {
     here: Box<dyn Fn(&Tag) + Send + Sync>,
-    shared: Arc<dyn SharedState>,
+    bus: Arc<dyn InvalidationBus>,
     changes: Arc<dyn Changes>,
 }
 
 impl ChangePublisher {
     /// `here` drops the entries that this instance holds; it must not block.
     pub fn new(
-        shared: Arc<dyn SharedState>,
+        bus: Arc<dyn InvalidationBus>,
         changes: Arc<dyn Changes>,
         here: impl Fn(&Tag) + Send + Sync + 'static,
     ) -> Self {
-        Self { here: Box::new(here), shared, changes }
+        Self { here: Box::new(here), bus, changes }
     }
 
     /// Announces changes that an operator names, of which the database has no record.
@@ -40,7 +40,7 @@ impl ChangePublisher {
 
     async fn hint(&self, tags: &[Tag]) {
         tags.iter().for_each(&self.here);
-        if let Err(error) = self.shared.invalidate(tags).await {
+        if let Err(error) = self.bus.invalidate(tags).await {
             tracing::debug!(%error, "the shared state did not take an announcement; other instances read the change from the change log");
         }
     }

@@ -12,7 +12,7 @@ use penstock_actors::{
     ids::ReceiptId,
     model::{QuotaPolicy, WindowUsage},
     node::Node,
-    ports::{Receipts, SharedState},
+    ports::{Receipts, StreamSlots},
 };
 use serde_json::{Map, Value, json};
 
@@ -26,7 +26,7 @@ const SETTLING: Duration = Duration::from_secs(2);
 pub struct Deps {
     pub node: Arc<Node>,
     pub receipts: Arc<dyn Receipts>,
-    pub shared: Arc<dyn SharedState>,
+    pub slots: Arc<dyn StreamSlots>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -39,7 +39,7 @@ async fn show(receipt_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse
     let id: ReceiptId = receipt_id.parse()?;
     let settled = deps.node.settled(id, SETTLING).await;
     let now = deps.clock.now();
-    let (quota, slots) = futures::join!(deps.receipts.quota(id, now), deps.shared.slots(id));
+    let (quota, active) = futures::join!(deps.receipts.quota(id, now), deps.slots.slots(id));
     let quota = quota?.ok_or(ProblemType::UnknownReceipt)?;
     let policy = &quota.policy;
     let by_window = |make: &dyn Fn(&WindowUsage) -> Value| -> Map<String, Value> {
@@ -55,7 +55,7 @@ async fn show(receipt_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse
         },
         "concurrent": {
             // `null` (unknown) and not 0 while the shared state does not answer.
-            "activeStreams": slots.ok(),
+            "activeStreams": active.ok(),
             "maxAllowed": policy.max_concurrent_streams,
         },
         "projections": by_window(&|usage| projection(policy, usage, now)),

@@ -11,7 +11,7 @@ use penstock_actors::{
     ids::{ReceiptId, SessionId},
     model::{Session, SessionProgress},
     node::Node,
-    ports::{Receipts, SharedState},
+    ports::{Receipts, SessionStore},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ pub struct SessionSettings {
 pub struct Deps {
     pub node: Arc<Node>,
     pub receipts: Arc<dyn Receipts>,
-    pub shared: Arc<dyn SharedState>,
+    pub sessions: Arc<dyn SessionStore>,
     pub clock: Arc<dyn Clock>,
     pub settings: SessionSettings,
 }
@@ -68,13 +68,13 @@ async fn create(deps: Data<Deps>, body: JsonBody<CreateSession>) -> Result<HttpR
         created_at: deps.clock.now(),
         progress: SessionProgress::default(),
     };
-    deps.shared.put_session(&session, deps.settings.ttl).await?;
+    deps.sessions.put_session(&session, deps.settings.ttl).await?;
     Ok(answer::created(&format!("/v1/streaming/sessions/{}", session.session_id), &document(&session)))
 }
 
 async fn show(session_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let id: SessionId = session_id.parse()?;
-    let session = deps.shared.session(id).await?.ok_or(ProblemType::UnknownSession)?;
+    let session = deps.sessions.session(id).await?.ok_or(ProblemType::UnknownSession)?;
     Ok(answer::ok(&document(&session)))
 }
 

@@ -76,7 +76,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
     let here = node.clone();
     let Backends { ports, cache, receipts, policies, identities, api_keys, .. } = backends.clone();
     let catalog: Arc<dyn Catalog> = backends.catalog.clone();
-    let publisher = Arc::new(ChangePublisher::new(Arc::clone(&ports.shared), Arc::clone(&ports.changes), move |tag| {
+    let publisher = Arc::new(ChangePublisher::new(ports.shared.clone(), Arc::clone(&ports.changes), move |tag| {
         here.invalidate(tag)
     }));
     let search = CachedSearch::new(Arc::clone(&backends.search), cache.clone(), node.searches.clone());
@@ -104,13 +104,13 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
         quotas: quotas::Deps {
             node: node.clone(),
             receipts: receipts.clone(),
-            shared: shared.clone(),
+            slots: shared.clone(),
             clock: clock.clone(),
         },
         sessions: sessions::Deps {
             node: node.clone(),
             receipts: receipts.clone(),
-            shared: shared.clone(),
+            sessions: shared.clone(),
             clock: clock.clone(),
             settings: SessionSettings { ttl: config.sessions.ttl },
         },

@@ -26,7 +26,7 @@ pub(super) fn signed_requests(
         audiences: settings.audiences().map(Audience::of).collect(),
         terms: ReplayTerms { window: settings.window, ahead: settings.ahead, uses: settings.remembered },
         identities: Arc::clone(&backends.identities),
-        shared: Arc::clone(&backends.ports.shared),
+        replays: backends.ports.shared.clone(),
         clock: Arc::clone(&backends.ports.clock),
         metrics: SignatureMetrics::new(metrics.registry())?,
     })

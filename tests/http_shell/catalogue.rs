@@ -6,7 +6,7 @@ use actix_web::{
 };
 use penstock_actors::{
     ids::VersionId,
-    ports::{SharedState as _, Tag},
+    ports::{InvalidationBus as _, Tag},
 };
 use serde_json::json;
 

@@ -174,7 +174,7 @@ impl Node {
             audiences: Vec::new(),
             terms: ReplayTerms { window: Duration::from_secs(60), ahead: Duration::from_secs(5), uses: 1 },
             identities: Arc::new(Unused),
-            shared: self.world.clone(),
+            replays: self.world.clone(),
             clock: self.clock.clone(),
             metrics: SignatureMetrics::new(&Registry::new()).expect("metrics"),
         }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
     model::{Outcome, UsageRow},
-    ports::{SharedState as _, Tag},
+    ports::{InvalidationBus as _, Tag},
 };
 use serde_json::{Value, json};
 

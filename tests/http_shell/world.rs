@@ -18,10 +18,10 @@ use penstock_actors::{
         SessionProgress, StorageTier, UsageRow,
     },
     ports::{
-        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, Invalidations, LeaseComparison,
-        ListedBlob, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, ReplayCheck,
-        ReplayKey, ReplayTerms, SetAside, SharedState, SlotGrant, StatusChange, StoredBlob, StoredCopy, Sweep, Tag,
-        UnknownLeases, Upkeep,
+        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, InvalidationBus, Invalidations,
+        LeaseComparison, ListedBlob, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts,
+        ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore, SetAside, SharedState, SlotGrant, StatusChange,
+        StoredBlob, StoredCopy, StreamSlots, Sweep, Tag, UnknownLeases, Upkeep,
     },
 };
 use tokio::sync::broadcast;
@@ -240,7 +240,7 @@ impl Changes for World {
 }
 
 #[async_trait]
-impl SharedState for World {
+impl StreamSlots for World {
     async fn take_slot(&self, _: ReceiptId, _: UsageId, _: u32, _: Duration) -> PortResult<SlotGrant> {
         unreachable!("{UNUSED}")
     }
@@ -256,7 +256,10 @@ impl SharedState for World {
     async fn slots(&self, _: ReceiptId) -> PortResult<u32> {
         unreachable!("{UNUSED}")
     }
+}
 
+#[async_trait]
+impl SessionStore for World {
     async fn put_session(&self, _: &Session, _: Duration) -> PortResult<()> {
         unreachable!("{UNUSED}")
     }
@@ -275,13 +278,19 @@ impl SharedState for World {
     ) -> PortResult<Option<SessionProgress>> {
         unreachable!("{UNUSED}")
     }
+}
 
+#[async_trait]
+impl ReplayGuard for World {
     async fn check_replay(&self, once: ReplayKey, _: ReplayTerms) -> PortResult<ReplayCheck> {
         answers(&self.shared_is_down, "shared state")?;
         let mut used = self.used.lock().expect("tests do not panic here");
         Ok(if used.insert(once.name) { ReplayCheck::First } else { ReplayCheck::Again })
     }
+}
 
+#[async_trait]
+impl InvalidationBus for World {
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
         answers(&self.shared_is_down, "shared state")?;
         for tag in tags {
@@ -294,7 +303,10 @@ impl SharedState for World {
     fn invalidations(&self) -> Invalidations {
         self.published.subscribe()
     }
+}
 
+#[async_trait]
+impl SharedState for World {
     async fn ping(&self) -> PortResult<()> {
         answers(&self.shared_is_down, "shared state")
     }

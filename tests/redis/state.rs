@@ -9,7 +9,10 @@ use penstock_actors::{
     clock::SystemClock,
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{PortError, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
+    ports::{
+        InvalidationBus as _, PortError, ReplayCheck, ReplayGuard as _, ReplayKey, ReplayTerms, SessionStore as _,
+        SharedState as _, SlotGrant, StreamSlots as _, Tag,
+    },
     testkit::shared_state_suite,
 };
 

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use penstock::adapters::redis::{Call, RedisLink, RedisSettings, RedisState};
 use penstock_actors::{
     clock::SystemClock,
-    ports::{SharedState as _, Tag},
+    ports::{InvalidationBus as _, Tag},
 };
 use redis::{ClientTlsConfig, TlsCertificates};
 use tempfile::TempDir;

@@ -38,7 +38,7 @@ use crate::{
     flow::admission::{Admission, AdmissionSnapshot},
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
     model::{LeaseSizing, LostLease},
-    ports::{Changes, Ledger, SharedState, Tag},
+    ports::{Changes, InvalidationBus, Ledger, SessionStore, StreamSlots, Tag},
     quota::{
         book::{BookSettings, Demand, Grant, StreamAsk},
         node_epoch::NodeEpochState,
@@ -69,8 +69,11 @@ pub struct QuotaSettings {
 #[derive(Clone)]
 pub struct QuotaDeps {
     pub ledger: Arc<dyn Ledger>,
-    pub shared: Arc<dyn SharedState>,
-    /// The log through which other instances learn of a recall when the shared state does not reach them.
+    pub slots: Arc<dyn StreamSlots>,
+    pub sessions: Arc<dyn SessionStore>,
+    /// Asks other instances for idle credit.
+    pub bus: Arc<dyn InvalidationBus>,
+    /// The log through which other instances learn of a recall when the bus does not reach them.
     pub changes: Arc<dyn Changes>,
     pub clock: Arc<dyn Clock>,
     pub usage: UsageHandle,

@@ -14,7 +14,10 @@ use super::script::Script;
 use crate::{
     ids::{ReceiptId, SessionId, UsageId},
     model::{Session, SessionProgress},
-    ports::{Invalidations, PortResult, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
+    ports::{
+        InvalidationBus, Invalidations, PortResult, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore,
+        SharedState, SlotGrant, StreamSlots, Tag,
+    },
 };
 
 /// Shared state in memory. Slots, sessions and uses do not expire, so that a forgotten one shows.
@@ -57,7 +60,7 @@ impl MemoryState {
 }
 
 #[async_trait]
-impl SharedState for MemoryState {
+impl StreamSlots for MemoryState {
     async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, _: Duration) -> PortResult<SlotGrant> {
         let work = || {
             let mut slots = held(&self.slots);
@@ -87,7 +90,10 @@ impl SharedState for MemoryState {
     async fn slots(&self, receipt: ReceiptId) -> PortResult<u32> {
         Ok(held(&self.slots).get(&receipt).map_or(0, |taken| taken.len() as u32))
     }
+}
 
+#[async_trait]
+impl SessionStore for MemoryState {
     async fn put_session(&self, session: &Session, _: Duration) -> PortResult<()> {
         held(&self.sessions).insert(session.session_id, session.clone());
         Ok(())
@@ -113,12 +119,18 @@ impl SharedState for MemoryState {
         };
         self.script.play("add_progress", 1, work).await
     }
+}
 
+#[async_trait]
+impl ReplayGuard for MemoryState {
     async fn check_replay(&self, once: ReplayKey, _: ReplayTerms) -> PortResult<ReplayCheck> {
         let work = || Ok(if held(&self.uses).insert(once.name) { ReplayCheck::First } else { ReplayCheck::Again });
         self.script.play("use_once", 1, work).await
     }
+}
 
+#[async_trait]
+impl InvalidationBus for MemoryState {
     async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
         for tag in tags {
             // Fails only when there is no receiver.
@@ -130,7 +142,10 @@ impl SharedState for MemoryState {
     fn invalidations(&self) -> Invalidations {
         self.tags.subscribe()
     }
+}
 
+#[async_trait]
+impl SharedState for MemoryState {
     async fn ping(&self) -> PortResult<()> {
         self.script.play("ping", 1, || Ok(())).await
     }

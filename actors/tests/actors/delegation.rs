@@ -12,7 +12,7 @@ use penstock_actors::{
     },
     ids::{ReceiptId, SessionId},
     model::{Credit, Outcome, QuotaPolicy, ReceiptStatus, Session, SessionProgress},
-    ports::{PortError, PortResult, SharedState as _, SignedUrl, Tag, UrlRequest, UrlSigner},
+    ports::{PortError, PortResult, SessionStore as _, SignedUrl, Tag, UrlRequest, UrlSigner},
     quota::{book::Demand, refusal::Refusal},
     testkit::script::{Fault, Script},
 };

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use penstock_actors::{
     ids::ReceiptId,
     model::{QuotaPolicy, ReceiptStatus},
-    ports::{SharedState as _, Tag},
+    ports::{InvalidationBus as _, Tag},
     quota::{book::Demand, refusal::Refusal},
     testkit::script::Fault,
 };

@@ -26,18 +26,15 @@ mod slots;
 mod tags;
 
 use std::{
-    ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock,
     ids::{ReceiptId, SessionId, UsageId},
-    model::{Session, SessionProgress},
-    ports::{Invalidations, PortResult, ReplayCheck, ReplayKey, ReplayTerms, SharedState, SlotGrant, Tag},
+    ports::{PortResult, SharedState, Tag},
 };
 use redis::Value;
 use tokio::sync::{broadcast, watch};
@@ -46,27 +43,13 @@ use uuid::Uuid;
 use self::own::{Own, PendingProgress};
 use super::{
     error::RedisFailure,
-    link::{Haste, RedisLink, typed},
+    link::{Haste, RedisLink},
     script::Call,
 };
 use crate::adapters::in_process::TAGS;
 
 /// Calls that are sent together when state is put back: a part of the queue, so that streams make progress meanwhile.
 const STEP: usize = 256;
-
-/// How long a refused stream waits before it asks again, as a multiple of the time for which a released slot may stay
-/// in a queue, and the least wait: a queue is not the only delay.
-const GATHERINGS: u32 = 4;
-const SHORTEST_WAIT: Duration = Duration::from_millis(10);
-
-/// How long it waits before it asks a third time, and then accepts the refusal. Redis may just have hung, too briefly
-/// for this instance to notice. An instance that did notice finds Redis again within a few milliseconds, and releases
-/// its ended slots.
-const LAST_WAIT: Duration = Duration::from_millis(100);
-
-/// The longest wait between two questions while other instances may still have updates to send. The wait doubles up to
-/// this, because Redis is under load at that time.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 /// Stream slots, sessions and invalidations on Redis.
 pub struct RedisState {
@@ -99,39 +82,6 @@ impl RedisState {
 
     async fn ask(&self, call: Call, haste: Haste) -> Result<Value, RedisFailure> {
         self.link.try_all(vec![call], haste).await.pop().unwrap_or(Err(RedisFailure::Open))
-    }
-
-    /// Asks for a slot once. Continues with a refusal by Redis, and breaks with any other result, including a decision
-    /// that this instance makes without Redis.
-    async fn ask_for_slot(
-        &self,
-        receipt: ReceiptId,
-        stream: UsageId,
-        limit: u32,
-        ttl: Duration,
-    ) -> PortResult<ControlFlow<SlotGrant, SlotGrant>> {
-        let now = self.clock.monotonic();
-        let answer = match self.ask(slots::take(&self.link, receipt, stream, limit, ttl), Haste::Now).await {
-            Ok(answer) => slots::taken(answer)?,
-            Err(failure) if failure.is_unavailability() => {
-                let mut own = self.own();
-                own.slot_ttl = ttl;
-                let slot = own.slots.take(receipt, stream, limit, now, now + ttl);
-                if slot != SlotGrant::Taken && !failure.is_unsent() {
-                    // Redis may have granted the slot that is refused here.
-                    own.gave_back((receipt, stream));
-                }
-                return Ok(ControlFlow::Break(slot));
-            }
-            Err(failure) => return Err(failure.into()),
-        };
-        if answer != SlotGrant::Taken {
-            return Ok(ControlFlow::Continue(answer));
-        }
-        let mut own = self.own();
-        own.slot_ttl = ttl;
-        // Taken regardless of the local limit: Redis has decided.
-        Ok(ControlFlow::Break(own.slots.take(receipt, stream, u32::MAX, now, now + ttl)))
     }
 
     /// Has Redis remember one-time uses from now on, unless it does already. Otherwise the first caller would hear that
@@ -270,156 +220,6 @@ async fn put_back_after_faults(state: Weak<RedisState>, mut recoveries: watch::R
 
 #[async_trait]
 impl SharedState for RedisState {
-    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<SlotGrant> {
-        let mut wait = (self.link.gather() * GATHERINGS).max(SHORTEST_WAIT);
-        let mut asked = 0;
-        loop {
-            let refused = match self.ask_for_slot(receipt, stream, limit, ttl).await? {
-                ControlFlow::Break(slot) => return Ok(slot),
-                ControlFlow::Continue(refused) => refused,
-            };
-            asked += 1;
-            // With a limit of zero, no slot can be released.
-            if limit == 0 || (asked > 2 && !self.link.is_just_back()) {
-                return Ok(refused);
-            }
-            // A server that hung may just have carried out calls that this instance had given up on. Those streams are
-            // over, but count until Redis is told.
-            self.send_missed().await;
-            // Another instance may have a release on its way that its client already knows of, or may only now be able
-            // to send one; after a longer fault it may not have noticed yet that Redis is back.
-            tokio::time::sleep(wait).await;
-            wait = if asked == 1 { LAST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
-        }
-    }
-
-    async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], ttl: Duration) -> PortResult<()> {
-        let held = {
-            let (mut own, now) = (self.own(), self.clock.monotonic());
-            own.slot_ttl = ttl;
-            // A slot that expired is not restored: another stream may hold it now.
-            let held = slots.iter().copied().filter(|&(receipt, stream)| {
-                own.slots.refresh(receipt, stream, now, now + ttl);
-                own.slots.holds(receipt, stream, now)
-            });
-            held.collect()
-        };
-        self.send_missed().await;
-        self.hold(held, ttl).await;
-        Ok(())
-    }
-
-    async fn release_slot(&self, receipt: ReceiptId, stream: UsageId) -> PortResult<()> {
-        self.own().slots.release(receipt, stream);
-        match self.ask(slots::release(&self.link, receipt, stream), Haste::Later).await {
-            Err(failure) if failure.is_unavailability() => {
-                self.own().gave_back((receipt, stream));
-                Ok(())
-            }
-            answer => Ok(answer.map(drop)?),
-        }
-    }
-
-    async fn slots(&self, receipt: ReceiptId) -> PortResult<u32> {
-        match self.ask(slots::count(&self.link, receipt), Haste::Now).await {
-            Err(failure) if failure.is_unavailability() => Ok(self.own().slots.count(receipt, self.clock.monotonic())),
-            answer => typed(answer?),
-        }
-    }
-
-    async fn put_session(&self, session: &Session, ttl: Duration) -> PortResult<()> {
-        let now = self.clock.monotonic();
-        self.own().sessions.put(session.clone(), now + ttl);
-        match self.ask(sessions::put(&self.link, session, ttl), Haste::Now).await {
-            Err(failure) if failure.is_unavailability() => {
-                self.own().owe(session.session_id, SessionProgress::default(), ttl);
-                Ok(())
-            }
-            answer => Ok(answer.map(drop)?),
-        }
-    }
-
-    async fn session(&self, id: SessionId) -> PortResult<Option<Session>> {
-        let now = self.clock.monotonic();
-        let mut answers = self.link.try_all(sessions::get(&self.link, id), Haste::Now).await.into_iter();
-        let found = match (answers.next(), answers.next()) {
-            (Some(Ok(fields)), Some(Ok(ttl))) => sessions::got(id, fields, ttl)?,
-            (Some(Err(failure)), _) | (_, Some(Err(failure))) if !failure.is_unavailability() => {
-                return Err(failure.into());
-            }
-            _ => return Ok(self.own().sessions.get(id, now).cloned()),
-        };
-        if let Some((session, ttl)) = found {
-            self.own().sessions.put(session.clone(), now + ttl);
-            return Ok(Some(session));
-        }
-        let Some(lost) = self.own().sessions.get(id, now).cloned() else { return Ok(None) };
-        // Redis keeps used sessions for at least as long as this instance does, so it has lost this one.
-        self.restore(vec![(id, PendingProgress::default())], Haste::Now).await;
-        Ok(Some(lost))
-    }
-
-    async fn add_progress(
-        &self,
-        id: SessionId,
-        bytes: u64,
-        position: u64,
-        at: Timestamp,
-        ttl: Duration,
-    ) -> PortResult<Option<SessionProgress>> {
-        let now = self.clock.monotonic();
-        let mut added = SessionProgress::default();
-        added.add(bytes, position, at);
-        let here = self.own().sessions.renew(id, now, now + ttl).map(|session| {
-            session.progress.add(bytes, position, at);
-            session.progress
-        });
-        match self.ask(sessions::add(&self.link, id, &added, ttl), Haste::Later).await {
-            Ok(answer) => match sessions::sum(answer)? {
-                Some(sum) => {
-                    self.own().note_progress(id, sum, now);
-                    Ok(Some(sum))
-                }
-                // Redis has lost the session; the copy here includes this stream.
-                None => {
-                    if here.is_some() {
-                        self.restore(vec![(id, PendingProgress::default())], Haste::Now).await;
-                    }
-                    Ok(here)
-                }
-            },
-            Err(failure) if failure.is_unavailability() => {
-                if failure.is_unsent() {
-                    self.own().owe(id, added, ttl);
-                }
-                // Of a session that began on another instance, this instance knows only the progress that is added
-                // here.
-                Ok(Some(here.unwrap_or(added)))
-            }
-            Err(failure) => Err(failure.into()),
-        }
-    }
-
-    async fn check_replay(&self, once: ReplayKey, terms: ReplayTerms) -> PortResult<ReplayCheck> {
-        replay_guard::used(self.ask(replay_guard::check_replay(&self.link, once, terms), Haste::Now).await?)
-    }
-
-    async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
-        for tag in tags {
-            // Fails only when there is no listener here.
-            let _ = self.tags.send(tag.clone());
-        }
-        for step in tags.chunks(STEP * tags::MESSAGE) {
-            let answers = self.link.try_all(tags::publish(&self.link, self.me, step), Haste::Now).await;
-            answers.into_iter().try_for_each(|answer| answer.map(drop))?;
-        }
-        Ok(())
-    }
-
-    fn invalidations(&self) -> Invalidations {
-        self.tags.subscribe()
-    }
-
     async fn ping(&self) -> PortResult<()> {
         self.link.ping().await
     }

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock,
     ids::ProducerId,
-    ports::{Identities, PortError, ReplayCheck, ReplayKey, ReplayTerms, SharedState},
+    ports::{Identities, PortError, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms},
 };
 
 use crate::{
@@ -34,7 +34,7 @@ pub struct SignedRequests {
     pub audiences: Vec<Audience>,
     pub terms: ReplayTerms,
     pub identities: Arc<dyn Identities>,
-    pub shared: Arc<dyn SharedState>,
+    pub replays: Arc<dyn ReplayGuard>,
     pub clock: Arc<dyn Clock>,
     pub metrics: SignatureMetrics,
 }
@@ -90,7 +90,7 @@ impl SignedRequests {
             SignatureRefusal::of(Signed::UnknownIdentity, "the identity key is bound to no producer of this node")
         })?;
         let once = ReplayKey { name: name_of(&proof), made_at: signed_at };
-        match self.shared.check_replay(once, self.terms).await? {
+        match self.replays.check_replay(once, self.terms).await? {
             ReplayCheck::First => Ok(producer),
             ReplayCheck::Again => {
                 Err(SignatureRefusal::of(Signed::Replayed, "the request was sent before; sign it again"))

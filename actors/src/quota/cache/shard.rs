@@ -165,9 +165,9 @@ impl QuotaShard {
             let _ = reply.send(Ok(reservation));
             return;
         };
-        let shared = Arc::clone(&self.deps.shared);
+        let slots = Arc::clone(&self.deps.slots);
         let ttl = self.settings.slot_ttl;
-        let taken = async move { shared.take_slot(ask.receipt_id, stream, limit, ttl).await };
+        let taken = async move { slots.take_slot(ask.receipt_id, stream, limit, ttl).await };
         ctx.spawn(taken.into_actor(self).map(move |slot, shard, _| match slot {
             Ok(SlotGrant::Taken) => {
                 shard.slots.insert((ask.receipt_id, stream));
@@ -207,9 +207,9 @@ impl QuotaShard {
         if !self.slots.remove(&(receipt, stream)) {
             return;
         }
-        let shared = Arc::clone(&self.deps.shared);
+        let slots = Arc::clone(&self.deps.slots);
         let mut freed = Box::pin(async move {
-            if let Err(error) = shared.release_slot(receipt, stream).await {
+            if let Err(error) = slots.release_slot(receipt, stream).await {
                 // The slot expires when it is no longer refreshed.
                 tracing::debug!(%error, "a stream slot was not released; it expires by itself");
             }
@@ -223,9 +223,9 @@ impl QuotaShard {
 
     fn add_progress(&self, held: &ReservedStream, bytes: u64, position: u64, ctx: &mut Context<Self>) {
         let Some(session) = held.session else { return };
-        let (shared, now, ttl) = (Arc::clone(&self.deps.shared), self.deps.clock.now(), self.settings.session_ttl);
+        let (sessions, now, ttl) = (Arc::clone(&self.deps.sessions), self.deps.clock.now(), self.settings.session_ttl);
         let added = async move {
-            if let Err(error) = shared.add_progress(session, bytes, position, now, ttl).await {
+            if let Err(error) = sessions.add_progress(session, bytes, position, now, ttl).await {
                 tracing::debug!(%error, "a session's progress was not recorded; the stream is not affected");
             }
         };
@@ -281,11 +281,11 @@ impl QuotaShard {
 
     /// Refreshes this instance's slots, then sets the timer for the next refresh.
     fn refresh_slots(&mut self, ctx: &mut Context<Self>) {
-        let slots: Vec<_> = self.slots.iter().copied().collect();
-        let (shared, ttl) = (Arc::clone(&self.deps.shared), self.settings.slot_ttl);
+        let held: Vec<_> = self.slots.iter().copied().collect();
+        let (slots, ttl) = (Arc::clone(&self.deps.slots), self.settings.slot_ttl);
         let refreshed = async move {
-            if !slots.is_empty()
-                && let Err(error) = shared.refresh_slots(&slots, ttl).await
+            if !held.is_empty()
+                && let Err(error) = slots.refresh_slots(&held, ttl).await
             {
                 tracing::debug!(%error, "stream slots were not refreshed; the next refresh tries again");
             }

@@ -12,14 +12,18 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
-use penstock_actors::ports::{PortError, PortResult, ReplayCheck, ReplayKey, ReplayTerms};
+use penstock_actors::ports::{PortError, PortResult, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms};
 use redis::Value;
 
-use super::super::{
-    error::REDIS,
-    link::{RedisLink, typed},
-    script::{Call, Script},
+use super::{
+    super::{
+        error::REDIS,
+        link::{Haste, RedisLink, typed},
+        script::{Call, Script},
+    },
+    RedisState,
 };
 
 /// The number of sets; the first half byte of a name selects one. They are spread over the servers of a cluster, and
@@ -82,7 +86,7 @@ pub(super) fn begin(link: &RedisLink) -> Vec<Call> {
     (0..SETS).map(|set| BEGIN.on(&[&key(link, set)])).collect()
 }
 
-pub(super) fn check_replay(link: &RedisLink, once: ReplayKey, terms: ReplayTerms) -> Call {
+fn check_replay(link: &RedisLink, once: ReplayKey, terms: ReplayTerms) -> Call {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     USE.on(&[&key(link, u32::from(once.name[0] >> 4))])
         .arg(once.name.as_slice())
@@ -93,7 +97,7 @@ pub(super) fn check_replay(link: &RedisLink, once: ReplayKey, terms: ReplayTerms
 }
 
 /// The meaning of an answer to [`check_replay`].
-pub(super) fn used(answer: Value) -> PortResult<ReplayCheck> {
+fn used(answer: Value) -> PortResult<ReplayCheck> {
     let (word, number): (String, i64) = typed(answer)?;
     match word.as_str() {
         "first" => Ok(ReplayCheck::First),
@@ -104,5 +108,12 @@ pub(super) fn used(answer: Value) -> PortResult<ReplayCheck> {
         "forgotten" => Ok(ReplayCheck::Forgotten(Duration::from_millis(number.try_into().unwrap_or_default()))),
         "full" => Err(PortError::unavailable(REDIS, "the store of one-time uses is full")),
         word => Err(PortError::rejected(REDIS, format!("the unknown answer {word}"))),
+    }
+}
+
+#[async_trait]
+impl ReplayGuard for RedisState {
+    async fn check_replay(&self, once: ReplayKey, terms: ReplayTerms) -> PortResult<ReplayCheck> {
+        used(self.ask(check_replay(&self.link, once, terms), Haste::Now).await?)
     }
 }

@@ -3,20 +3,23 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ContentHash, ReceiptId, SessionId},
     model::{Session, SessionProgress},
-    ports::{PortError, PortResult},
+    ports::{PortError, PortResult, SessionStore},
 };
 use redis::Value;
 use uuid::Uuid;
 
 use super::{
     super::{
-        link::{RedisLink, typed},
+        link::{Haste, RedisLink, typed},
         script::{Call, Script},
     },
+    RedisState,
+    own::PendingProgress,
     slots::millis,
 };
 
@@ -63,7 +66,7 @@ fn key(link: &RedisLink, id: SessionId) -> String {
     link.key("session", id)
 }
 
-pub(super) fn put(link: &RedisLink, session: &Session, ttl: Duration) -> Call {
+fn put(link: &RedisLink, session: &Session, ttl: Duration) -> Call {
     sums(PUT.on(&[&key(link, session.session_id)]).arg(millis(ttl)).arg(&fixed(session)[..]), &session.progress)
 }
 
@@ -77,7 +80,7 @@ pub(super) fn restore(link: &RedisLink, session: &Session, untold: &SessionProgr
 }
 
 /// Two calls for one round trip: the fields, and the time to live.
-pub(super) fn get(link: &RedisLink, id: SessionId) -> Vec<Call> {
+fn get(link: &RedisLink, id: SessionId) -> Vec<Call> {
     let key = key(link, id);
     vec![
         Call::command("session_get", "HMGET").key(&key).arg(&FIELDS[..]),
@@ -86,7 +89,7 @@ pub(super) fn get(link: &RedisLink, id: SessionId) -> Vec<Call> {
 }
 
 /// The answers to [`get`].
-pub(super) fn got(id: SessionId, fields: Value, ttl: Value) -> PortResult<Option<(Session, Duration)>> {
+fn got(id: SessionId, fields: Value, ttl: Value) -> PortResult<Option<(Session, Duration)>> {
     type Fields = (Option<Vec<u8>>, Option<u64>, Option<u64>, Option<u64>, Option<String>);
     let (Some(fixed), streams, bytes, position, active): Fields = typed(fields)? else { return Ok(None) };
     let sums = (streams.unwrap_or(0), bytes.unwrap_or(0), position.unwrap_or(0), active.unwrap_or_default());
@@ -138,4 +141,80 @@ fn read(session_id: SessionId, fixed: &[u8], progress: SessionProgress) -> Optio
         created_at: Timestamp::from_microsecond(i64::from_be_bytes(fixed[56..].try_into().ok()?)).ok()?,
         progress,
     })
+}
+
+#[async_trait]
+impl SessionStore for RedisState {
+    async fn put_session(&self, session: &Session, ttl: Duration) -> PortResult<()> {
+        let now = self.clock.monotonic();
+        self.own().sessions.put(session.clone(), now + ttl);
+        match self.ask(put(&self.link, session, ttl), Haste::Now).await {
+            Err(failure) if failure.is_unavailability() => {
+                self.own().owe(session.session_id, SessionProgress::default(), ttl);
+                Ok(())
+            }
+            answer => Ok(answer.map(drop)?),
+        }
+    }
+
+    async fn session(&self, id: SessionId) -> PortResult<Option<Session>> {
+        let now = self.clock.monotonic();
+        let mut answers = self.link.try_all(get(&self.link, id), Haste::Now).await.into_iter();
+        let found = match (answers.next(), answers.next()) {
+            (Some(Ok(fields)), Some(Ok(ttl))) => got(id, fields, ttl)?,
+            (Some(Err(failure)), _) | (_, Some(Err(failure))) if !failure.is_unavailability() => {
+                return Err(failure.into());
+            }
+            _ => return Ok(self.own().sessions.get(id, now).cloned()),
+        };
+        if let Some((session, ttl)) = found {
+            self.own().sessions.put(session.clone(), now + ttl);
+            return Ok(Some(session));
+        }
+        let Some(lost) = self.own().sessions.get(id, now).cloned() else { return Ok(None) };
+        // Redis keeps used sessions for at least as long as this instance does, so it has lost this one.
+        self.restore(vec![(id, PendingProgress::default())], Haste::Now).await;
+        Ok(Some(lost))
+    }
+
+    async fn add_progress(
+        &self,
+        id: SessionId,
+        bytes: u64,
+        position: u64,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> PortResult<Option<SessionProgress>> {
+        let now = self.clock.monotonic();
+        let mut added = SessionProgress::default();
+        added.add(bytes, position, at);
+        let here = self.own().sessions.renew(id, now, now + ttl).map(|session| {
+            session.progress.add(bytes, position, at);
+            session.progress
+        });
+        match self.ask(add(&self.link, id, &added, ttl), Haste::Later).await {
+            Ok(answer) => match sum(answer)? {
+                Some(sum) => {
+                    self.own().note_progress(id, sum, now);
+                    Ok(Some(sum))
+                }
+                // Redis has lost the session; the copy here includes this stream.
+                None => {
+                    if here.is_some() {
+                        self.restore(vec![(id, PendingProgress::default())], Haste::Now).await;
+                    }
+                    Ok(here)
+                }
+            },
+            Err(failure) if failure.is_unavailability() => {
+                if failure.is_unsent() {
+                    self.own().owe(id, added, ttl);
+                }
+                // Of a session that began on another instance, this instance knows only the progress that is added
+                // here.
+                Ok(Some(here.unwrap_or(added)))
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
 }

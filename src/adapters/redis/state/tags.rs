@@ -9,20 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::StreamExt as _;
-use penstock_actors::ports::Tag;
+use penstock_actors::ports::{InvalidationBus, Invalidations, PortResult, Tag};
 use redis::{Client, RedisResult};
 use tokio::{sync::broadcast, time::timeout};
 use uuid::Uuid;
 
-use super::super::{
-    link::{RedisLink, WeakLink},
-    script::Call,
+use super::{
+    super::{
+        link::{Haste, RedisLink, WeakLink},
+        script::Call,
+    },
+    RedisState, STEP,
 };
 
 /// Tags in one message: about 45 KB.
-pub(super) const MESSAGE: usize = 1024;
+const MESSAGE: usize = 1024;
 
 /// How long a subscription may be silent before it is pinged.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -35,7 +39,7 @@ fn channel(link: &RedisLink) -> String {
 }
 
 /// The calls that tell the other instances. All go to one server, so they arrive in order.
-pub(super) fn publish(link: &RedisLink, sender: Uuid, tags: &[Tag]) -> Vec<Call> {
+fn publish(link: &RedisLink, sender: Uuid, tags: &[Tag]) -> Vec<Call> {
     let channel = channel(link);
     let messages = tags.chunks(MESSAGE).map(|tags| message(sender, tags));
     messages.map(|message| Call::command("tags_publish", "PUBLISH").key(&channel).arg(message)).collect()
@@ -121,6 +125,25 @@ async fn listen(
 
 async fn within<T>(patience: Duration, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     timeout(patience, work).await.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+}
+
+#[async_trait]
+impl InvalidationBus for RedisState {
+    async fn invalidate(&self, tags: &[Tag]) -> PortResult<()> {
+        for tag in tags {
+            // Fails only when there is no listener here.
+            let _ = self.tags.send(tag.clone());
+        }
+        for step in tags.chunks(STEP * MESSAGE) {
+            let answers = self.link.try_all(publish(&self.link, self.me, step), Haste::Now).await;
+            answers.into_iter().try_for_each(|answer| answer.map(drop))?;
+        }
+        Ok(())
+    }
+
+    fn invalidations(&self) -> Invalidations {
+        self.tags.subscribe()
+    }
 }
 
 #[cfg(test)]

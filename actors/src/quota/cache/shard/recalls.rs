@@ -67,7 +67,7 @@ impl QuotaShard {
             // The reserved credit may be this instance's own unsettled usage.
             self.deps.usage.flush_now();
         }
-        let (shared, changes) = (Arc::clone(&self.deps.shared), Arc::clone(&self.deps.changes));
+        let (bus, changes) = (Arc::clone(&self.deps.bus), Arc::clone(&self.deps.changes));
         let room = async move {
             let reclaimed = match reclaim {
                 Some(reclaim) => reclaim.await.unwrap_or_default(),
@@ -76,8 +76,7 @@ impl QuotaShard {
             if !elsewhere {
                 return reclaimed > 0;
             }
-            let told =
-                if shared.reaches_others() { shared.invalidate(&[Tag::Recall(id)]).await.is_ok() } else { false };
+            let told = bus.reaches_others() && bus.invalidate(&[Tag::Recall(id)]).await.is_ok();
             // Other instances read the log now and then: perhaps too late for this stream, but in time for the next.
             if !told
                 && is_first

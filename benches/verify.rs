@@ -23,7 +23,7 @@ use penstock_actors::{
     flow::token_bucket::TokenBucket,
     ids::NodeId,
     model::{LEAF_BYTES, StorageTier, VerificationKind},
-    ports::{BlobStore, StorageRecords, StoreMarks as _},
+    ports::{StorageRecords, StoreMarks},
     storage::verifier::{Verifier, VerifierDeps},
     testkit::{blob_store_suite::Sample, memory_records::MemoryRecords},
 };
@@ -51,8 +51,8 @@ async fn main() {
     let settings = FilesSettings { root: folder.path().to_path_buf(), warm: None, cold: None };
     let files = FileBlobs::new(settings, Handle::current());
     files.prepare(StorageTier::Hot).await.expect("a store");
-    let files: Arc<dyn BlobStore> = Arc::new(files);
-    let objects: Arc<dyn BlobStore> = Arc::new(TestBuckets::new(ClientKind::ObjectStore).store().await);
+    let files: Arc<dyn StoreMarks> = Arc::new(files);
+    let objects: Arc<dyn StoreMarks> = Arc::new(TestBuckets::new(ClientKind::ObjectStore).store().await);
     let sample = Sample::of(LARGE);
     for store in [&files, &objects] {
         sample.store(&**store).await.expect("stored");
@@ -96,19 +96,19 @@ async fn main() {
 
 /// One store, and what verifies it.
 struct Scene {
-    blobs: Arc<dyn BlobStore>,
+    blobs: Arc<dyn StoreMarks>,
     records: Arc<MemoryRecords>,
     verifier: Verifier,
 }
 
 impl Scene {
-    fn new(blobs: Arc<dyn BlobStore>, sample: &Sample) -> Self {
+    fn new(blobs: Arc<dyn StoreMarks>, sample: &Sample) -> Self {
         let content = ContentSettings { memory_cache: 0, read_ahead: 1 << 20, verify: Verify::Cold };
         let records = Arc::<MemoryRecords>::default();
         let verifier = Verifier::new(VerifierDeps {
-            blobs: Arc::clone(&blobs),
+            copies: blobs.clone(),
             records: StorageRecords::of(&records),
-            content: ContentStore::new(Arc::clone(&blobs), content, Handle::current()),
+            content: ContentStore::new(blobs.clone(), content, Handle::current()),
             clock: Arc::new(SystemClock),
             node: NodeId::random(),
             io: Handle::current(),

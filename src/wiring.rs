@@ -110,6 +110,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     let shared = shared_state(config, redis.as_ref(), Arc::clone(&clock));
     let (blobs, urls) = open_storage(config, metrics, io).await?;
     let store = StoreGuard::new(blobs, Arc::clone(&database.installations), Arc::clone(&database.catalog));
+    let guarded = Arc::new(GuardedBlobs(Arc::clone(&store)));
     let settings = cache_settings(config);
     let shared_cache = redis.clone().map(|link| {
         let longest = settings.ttls.longest() + settings.stale;
@@ -138,7 +139,9 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             changes: database.changes,
             timelines: database.timelines,
             policies: database.policies,
-            blobs: Arc::new(GuardedBlobs(Arc::clone(&store))),
+            blobs: guarded.clone(),
+            copies: guarded.clone(),
+            trash: guarded,
             shared,
             storage: database.storage,
             installations: database.installations,

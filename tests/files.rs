@@ -15,7 +15,7 @@ use penstock::adapters::{
 use penstock_actors::{
     ids::{InstallationId, StoreId},
     model::StorageTier,
-    ports::{BlobStore, Mark, PortError, StoreMarks as _, Sweep},
+    ports::{BlobCopies as _, BlobStore as _, BlobTrash as _, Mark, PortError, StoreMarks as _, Sweep},
     storage::store_guard::{StandingKind, StoreGuard},
     testkit::{
         blob_store_suite::{self, Sample},
@@ -105,7 +105,7 @@ fn unprepared(root: &Path) -> FileBlobs {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_keep_the_promises_of_a_blob_store() {
     let store = Store::new();
-    blob_store_suite::run(Arc::new(store.blobs.clone())).await;
+    blob_store_suite::run(&store.blobs).await;
     assert_eq!(store.temporaries(), 0);
 }
 
@@ -118,7 +118,7 @@ async fn files_in_three_tiers_keep_the_promises_of_a_blob_store() {
     for tier in blobs.tiers() {
         blobs.prepare(tier).await.unwrap();
     }
-    blob_store_suite::run(Arc::new(blobs)).await;
+    blob_store_suite::run(&blobs).await;
     for root in roots {
         assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
     }

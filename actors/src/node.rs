@@ -35,8 +35,8 @@ use crate::{
     ids::{ContentHash, NodeId, ReceiptId},
     model::Credit,
     ports::{
-        BlobStore, Catalog, Changes, GovernancePolicies, Installations, Invalidations, Ledger, PortResult, SharedState,
-        StorageRecords, StoredContents, Tag, Timelines, Upkeep,
+        BlobCopies, BlobStore, BlobTrash, Catalog, Changes, GovernancePolicies, Installations, Invalidations, Ledger,
+        PortResult, SharedState, StorageRecords, StoredContents, Tag, Timelines, Upkeep,
     },
     quota::{
         cache::{QuotaDeps, QuotaHandle, QuotaSettings},
@@ -68,6 +68,8 @@ pub struct Ports {
     pub timelines: Arc<dyn Timelines>,
     pub policies: Arc<dyn GovernancePolicies>,
     pub blobs: Arc<dyn BlobStore>,
+    pub copies: Arc<dyn BlobCopies>,
+    pub trash: Arc<dyn BlobTrash>,
     pub shared: Arc<dyn SharedState>,
     pub storage: StorageRecords,
     pub installations: Arc<dyn Installations>,
@@ -85,7 +87,7 @@ impl From<&Ports> for JanitorDeps {
             catalog: Arc::clone(&ports.catalog),
             changes: Arc::clone(&ports.changes),
             policies: Arc::clone(&ports.policies),
-            blobs: Arc::clone(&ports.blobs),
+            trash: Arc::clone(&ports.trash),
             installations: Arc::clone(&ports.installations),
             clock: Arc::clone(&ports.clock),
             watch: Arc::clone(&ports.watch),
@@ -260,7 +262,7 @@ impl Node {
         };
         let janitor = Janitor::start(janitor, &ledger_arbiter);
         let verifier = Verifier::new(VerifierDeps {
-            blobs: Arc::clone(&ports.blobs),
+            copies: Arc::clone(&ports.copies),
             records: ports.storage.clone(),
             content: content.clone(),
             clock: Arc::clone(clock),

@@ -3,7 +3,9 @@
 //! A port has few methods, takes batches where the hot path has batches, and says what a caller may conclude from an error.
 
 mod api_keys;
+mod blob_copies;
 mod blob_store;
+mod blob_trash;
 mod catalog;
 mod changes;
 mod connection;
@@ -31,7 +33,9 @@ mod timelines;
 mod url_signer;
 
 pub use api_keys::ApiKeys;
-pub use blob_store::{BlobSink, BlobSource, BlobStore, ListedBlob, StoredBlob, StoredCopy, Sweep};
+pub use blob_copies::{BlobCopies, StoredCopy};
+pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob};
+pub use blob_trash::{BlobTrash, ListedBlob, Sweep};
 pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use connection::Connection;

@@ -1,12 +1,9 @@
 //! A blob store that returns fewer bytes than requested, at every offset: never wrong bytes, never an end that looks
 //! complete.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use async_trait::async_trait;
@@ -14,8 +11,8 @@ use bytes::Bytes;
 use penstock_actors::{
     content::reader::{ContentSettings, ContentStore, OpenContent, Verify},
     ids::ContentHash,
-    model::{LEAF_BYTES, LeafHash, StorageTier},
-    ports::{BlobSink, BlobSource, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
+    model::{LEAF_BYTES, LeafHash},
+    ports::{BlobSink, BlobSource, BlobStore, PortError, PortResult, StoredBlob},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
@@ -81,58 +78,6 @@ impl BlobStore for Blobs {
 
     async fn exists(&self, _: ContentHash) -> PortResult<bool> {
         Ok(true)
-    }
-
-    async fn list(&self, _: Option<ContentHash>, _: Duration, _: usize) -> PortResult<Vec<ListedBlob>> {
-        Ok(Vec::new())
-    }
-
-    async fn retire(&self, _: ContentHash) -> PortResult<bool> {
-        Ok(false)
-    }
-
-    async fn restore(&self, _: ContentHash) -> PortResult<()> {
-        Ok(())
-    }
-
-    async fn discard(&self, _: ContentHash) -> PortResult<()> {
-        Ok(())
-    }
-
-    async fn trashed(&self, _: Option<ContentHash>, _: usize) -> PortResult<Vec<ListedBlob>> {
-        Ok(Vec::new())
-    }
-
-    async fn recover(&self, _: ContentHash) -> PortResult<bool> {
-        Ok(false)
-    }
-
-    async fn purge(&self, _: ContentHash) -> PortResult<u64> {
-        Ok(0)
-    }
-
-    async fn sweep(&self, _: Duration, _: usize, _: bool) -> PortResult<Sweep> {
-        Ok(Sweep::default())
-    }
-
-    fn tiers(&self) -> Vec<StorageTier> {
-        vec![StorageTier::Hot]
-    }
-
-    async fn open_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<Option<StoredCopy>> {
-        Ok(None)
-    }
-
-    async fn create_copy(&self, _: StorageTier) -> PortResult<Box<dyn BlobSink>> {
-        Err(PortError::Full("read-only"))
-    }
-
-    async fn demote_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<bool> {
-        Ok(false)
-    }
-
-    async fn remove_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<()> {
-        Ok(())
     }
 
     async fn ping(&self) -> PortResult<()> {

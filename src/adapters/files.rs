@@ -15,7 +15,7 @@
 //! list. So a commit writes and syncs both files in `tmp/`, moves the list into place and syncs, and only then moves
 //! the blob into place: the blob's rename is the one step that makes it visible. Retiring and restoring are one rename
 //! of the blob each; the list, which depends on the content alone, stays where it is until the purge. A kill leaves
-//! files in `tmp/` and `retired/`: [`sweep`](BlobStore::sweep) removes the former, and restores a blob that was retired
+//! files in `tmp/` and `retired/`: [`sweep`](penstock_actors::ports::BlobTrash::sweep) removes the former, and restores a blob that was retired
 //! and then neither restored nor discarded, because content that is kept too long costs space, and content that is lost
 //! costs a customer.
 //!
@@ -25,6 +25,7 @@
 //! Names are made from [`ContentHash`] and random ids only, never from a client's text. Blocking calls run on the
 //! blocking threads of the given runtime, whose number therefore bounds the concurrent disk operations.
 
+mod copies;
 mod error;
 mod folder;
 mod layout;
@@ -38,14 +39,13 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use penstock_actors::{
     ids::ContentHash,
     model::{LeafHash, StorageTier},
-    ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
+    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob},
 };
 use tokio::runtime::Handle;
 
@@ -143,124 +143,6 @@ impl BlobStore for FileBlobs {
             Ok(false)
         })
         .await
-    }
-
-    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
-        self.blocking(move |tiers| {
-            let mut all = Vec::new();
-            for root in tiers {
-                all.extend(folder::list(&root.layout, after, min_age, limit)?);
-            }
-            Ok(ListedBlob::merged(all, limit))
-        })
-        .await
-    }
-
-    async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
-        self.blocking(move |tiers| {
-            let mut any = false;
-            for root in tiers {
-                any |= folder::retire(&root.layout, hash)?;
-            }
-            Ok(any)
-        })
-        .await
-    }
-
-    async fn restore(&self, hash: ContentHash) -> PortResult<()> {
-        self.blocking(move |tiers| {
-            let mut any = false;
-            for root in tiers {
-                any |= folder::restore(&root.layout, hash)?;
-            }
-            if any { Ok(()) } else { Err(PortError::NotFound("blob")) }
-        })
-        .await
-    }
-
-    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
-        self.blocking(move |tiers| tiers.iter().try_for_each(|root| trash::discard(&root.layout, hash))).await
-    }
-
-    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
-        self.blocking(move |tiers| {
-            let mut all = Vec::new();
-            for root in tiers {
-                all.extend(trash::list(&root.layout, after, limit)?);
-            }
-            Ok(ListedBlob::merged(all, limit))
-        })
-        .await
-    }
-
-    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
-        self.blocking(move |tiers| {
-            let mut any = false;
-            for root in tiers {
-                any |= trash::recover(&root.layout, hash)?;
-            }
-            Ok(any)
-        })
-        .await
-    }
-
-    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
-        self.blocking(move |tiers| tiers.iter().map(|root| trash::purge(&root.layout, hash)).sum()).await
-    }
-
-    async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
-        self.blocking(move |tiers| {
-            let mut swept = Sweep::default();
-            for Root { layout, .. } in tiers {
-                if !dry_run {
-                    folder::undo_forgotten_retirements(layout, min_age, limit)?;
-                }
-                let left = usize::try_from(limit as u64 - swept.files).unwrap_or(usize::MAX);
-                let Sweep { files, bytes, .. } = folder::sweep(layout, min_age, left, dry_run)?;
-                swept = Sweep { files: swept.files + files, bytes: swept.bytes + bytes, ..swept };
-            }
-            Ok(swept)
-        })
-        .await
-    }
-
-    fn tiers(&self) -> Vec<StorageTier> {
-        self.tiers.iter().map(|root| root.tier).collect()
-    }
-
-    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
-        let io = self.io.clone();
-        self.blocking_in(tier, move |layout| {
-            let Some(file) = open_file(layout, hash)? else { return Ok(None) };
-            let size_bytes = size_of(&file, layout, hash)?;
-            let is_usable = match checked_list(layout, hash, size_bytes) {
-                Ok(_) => true,
-                Err(PortError::Corrupt(_)) => false,
-                // It was removed in between.
-                Err(PortError::NotFound(_)) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let is_demoted = is_there(&layout.left(hash))?;
-            Ok(Some(StoredCopy {
-                size_bytes,
-                is_usable,
-                is_demoted,
-                source: Arc::new(FileSource::new(file, hash, io)),
-            }))
-        })
-        .await
-    }
-
-    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
-        self.sink(tier, None).await
-    }
-
-    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
-        self.blocking_in(tier, move |layout| folder::leave(layout, hash)).await
-    }
-
-    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
-        self.blocking_in(tier, move |layout| folder::remove_all_of(layout, hash)).await
     }
 
     async fn ping(&self) -> PortResult<()> {

@@ -44,7 +44,7 @@ use futures::future::try_join_all;
 use penstock_actors::{
     ids::ContentHash,
     model::StorageTier,
-    ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
+    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob},
 };
 use serde::Deserialize;
 use tokio::{runtime::Handle, task::JoinSet};
@@ -57,7 +57,6 @@ pub use urls::S3Urls;
 use crate::telemetry::S3Metrics;
 use bucket::Bucket;
 use client::{BucketClient, Expected};
-use copies::{CopySource, ExistingCopy};
 use error::{S3Failure, S3FailureKind, STORE};
 use pending::UploadTarget;
 use sink::S3Sink;
@@ -229,72 +228,6 @@ impl BlobStore for S3Blobs {
 
     async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
         self.on_io(async move |store| store.exists(hash).await).await
-    }
-
-    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
-        self.on_io(async move |store| store.list(after, min_age, limit).await).await
-    }
-
-    async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
-        self.on_io(async move |store| store.retire(hash).await).await
-    }
-
-    async fn restore(&self, hash: ContentHash) -> PortResult<()> {
-        self.on_io(async move |store| store.restore(hash).await).await
-    }
-
-    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
-        self.on_io(async move |store| store.discard(hash).await).await
-    }
-
-    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
-        self.on_io(async move |store| store.trashed(after, limit).await).await
-    }
-
-    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
-        self.on_io(async move |store| store.recover(hash).await).await
-    }
-
-    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
-        self.on_io(async move |store| store.purge(hash).await).await
-    }
-
-    async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
-        self.on_io(async move |store| {
-            if !dry_run {
-                store.undo_forgotten_retirements(min_age, limit).await?;
-            }
-            store.sweep(min_age, limit, dry_run).await
-        })
-        .await
-    }
-
-    fn tiers(&self) -> Vec<StorageTier> {
-        self.store.tiers.iter().map(|bucket| bucket.tier).collect()
-    }
-
-    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
-        self.on_io(async move |store| {
-            let Some(copy) = store.copy(hash, tier).await? else { return Ok(None) };
-            let ExistingCopy { placed, size_bytes, is_demoted } = copy;
-            let is_usable = size_bytes == placed.manifest.size_bytes;
-            let source = Arc::new(CopySource::new(store, Arc::new(placed), size_bytes));
-            Ok(Some(StoredCopy { size_bytes, is_usable, is_demoted, source }))
-        })
-        .await
-    }
-
-    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
-        let place = UploadTarget::of_copy(&self.store, tier)?;
-        Ok(Box::new(S3Sink::new(Arc::clone(&self.store), place)))
-    }
-
-    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
-        self.on_io(async move |store| store.demote_copy(hash, tier).await).await
-    }
-
-    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
-        self.on_io(async move |store| store.remove_copy(hash, tier).await).await
     }
 
     async fn forget(&self, hash: ContentHash) {

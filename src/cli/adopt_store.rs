@@ -34,7 +34,7 @@ pub(super) async fn run(args: &AdoptStoreArgs, config: &Config, io: &Handle) -> 
     print(&format!("installation {}, since {}", installation.installation_id, installation.created_at))?;
     let tiers: Vec<_> = backends
         .ports
-        .blobs
+        .copies
         .tiers()
         .into_iter()
         .filter(|tier| args.tier.is_none_or(|wanted| wanted == *tier))

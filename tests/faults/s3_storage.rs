@@ -245,7 +245,7 @@ async fn an_upload_succeeds_or_fails_and_leaves_no_part_whatever_s3_does() {
     let sweeper = world.buckets.store().await;
     eventually("data is named by a manifest or gone", async || {
         let swept =
-            penstock_actors::ports::BlobStore::sweep(&sweeper, std::time::Duration::ZERO, usize::MAX, false).await;
+            penstock_actors::ports::BlobTrash::sweep(&sweeper, std::time::Duration::ZERO, usize::MAX, false).await;
         swept.unwrap();
         let (data, blobs) = (world.buckets.all_keys("data").await.len(), world.buckets.all_keys("blobs").await.len());
         data == blobs && world.buckets.all_keys("uploads").await.is_empty()

@@ -15,13 +15,13 @@ use penstock_actors::{
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, SessionId, UsageId, VersionId},
     model::{
         ApiKey, Asset, ContentMeta, NewAsset, NewProducer, QuotaPolicy, Receipt, ReceiptStatus, Session,
-        SessionProgress, StorageTier, UsageRow,
+        SessionProgress, UsageRow,
     },
     ports::{
         AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, InvalidationBus, Invalidations,
-        LeaseComparison, ListedBlob, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts,
-        ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore, SetAside, SharedState, SlotGrant, StatusChange,
-        StoredBlob, StoredCopy, StreamSlots, Sweep, Tag, UnknownLeases, Upkeep,
+        LeaseComparison, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, ReplayCheck,
+        ReplayGuard, ReplayKey, ReplayTerms, SessionStore, SetAside, SharedState, SlotGrant, StatusChange, StoredBlob,
+        StreamSlots, Tag, UnknownLeases, Upkeep,
     },
 };
 use tokio::sync::broadcast;
@@ -366,58 +366,6 @@ impl BlobStore for World {
     }
 
     async fn exists(&self, _: ContentHash) -> PortResult<bool> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn list(&self, _: Option<ContentHash>, _: Duration, _: usize) -> PortResult<Vec<ListedBlob>> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn retire(&self, _: ContentHash) -> PortResult<bool> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn restore(&self, _: ContentHash) -> PortResult<()> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn discard(&self, _: ContentHash) -> PortResult<()> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn trashed(&self, _: Option<ContentHash>, _: usize) -> PortResult<Vec<ListedBlob>> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn recover(&self, _: ContentHash) -> PortResult<bool> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn purge(&self, _: ContentHash) -> PortResult<u64> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn sweep(&self, _: Duration, _: usize, _: bool) -> PortResult<Sweep> {
-        unreachable!("{UNUSED}")
-    }
-
-    fn tiers(&self) -> Vec<StorageTier> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn open_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<Option<StoredCopy>> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn create_copy(&self, _: StorageTier) -> PortResult<Box<dyn BlobSink>> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn demote_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<bool> {
-        unreachable!("{UNUSED}")
-    }
-
-    async fn remove_copy(&self, _: ContentHash, _: StorageTier) -> PortResult<()> {
         unreachable!("{UNUSED}")
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use penstock::adapters::s3::{ClientKind, Patience, S3Blobs, S3Settings};
 use penstock_actors::{
-    ports::{BlobStore as _, PortError, Sweep},
+    ports::{BlobStore as _, BlobTrash as _, PortError, Sweep},
     testkit::blob_store_suite::Sample,
 };
 

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use penstock::{adapters::s3::S3Blobs, telemetry::Metrics};
 use penstock_actors::{
     ids::ContentHash,
-    ports::{BlobSink, BlobStore as _, PortResult, Sweep},
+    ports::{BlobSink, BlobStore as _, BlobTrash as _, PortResult, Sweep},
     testkit::blob_store_suite::Sample,
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_actors::ports::{BlobStore as _, PortError};
+use penstock_actors::ports::{BlobStore as _, BlobTrash as _, PortError};
 
 use crate::{
     HOT, listed, manifest, read_whole,

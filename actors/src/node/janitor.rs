@@ -20,7 +20,7 @@ use crate::{
     clock::{Clock, before, watch::ClockWatch},
     model::LostLease,
     node::change_follower,
-    ports::{BlobStore, Catalog, Changes, GovernancePolicies, Installations, Ledger, PortResult, Upkeep},
+    ports::{BlobTrash, Catalog, Changes, GovernancePolicies, Installations, Ledger, PortResult, Upkeep},
     quota::node_epoch::NodeEpochState,
 };
 
@@ -63,7 +63,7 @@ pub struct JanitorDeps {
     pub catalog: Arc<dyn Catalog>,
     pub changes: Arc<dyn Changes>,
     pub policies: Arc<dyn GovernancePolicies>,
-    pub blobs: Arc<dyn BlobStore>,
+    pub trash: Arc<dyn BlobTrash>,
     pub installations: Arc<dyn Installations>,
     pub clock: Arc<dyn Clock>,
     pub watch: Arc<ClockWatch>,
@@ -183,7 +183,7 @@ async fn remove(
     report.announcements_withdrawn =
         report.repeat(&mut round.troubles, "withdraw", step, || deps.catalog.withdraw_announcements(old, step)).await;
 
-    let swept = deps.blobs.sweep(settings.temporary_age, step as usize, false).await;
+    let swept = deps.trash.sweep(settings.temporary_age, step as usize, false).await;
     let swept = report.kept(&mut round.troubles, "sweep", swept);
     report.temporary_files = swept.files;
     report.temporary_bytes = swept.bytes;
@@ -202,7 +202,7 @@ async fn remove(
 /// # Errors
 /// The store's or the catalogue's.
 pub async fn dry_run(deps: &JanitorDeps, settings: &JanitorSettings) -> PortResult<PassReport> {
-    let swept = deps.blobs.sweep(settings.temporary_age, usize::MAX, true).await?;
+    let swept = deps.trash.sweep(settings.temporary_age, usize::MAX, true).await?;
     let report = whole_scan(deps, settings, Orphans::Counted).await?;
     Ok(PassReport {
         temporary_files: swept.files,

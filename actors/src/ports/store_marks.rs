@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 
-use super::{BlobStore, PortResult};
+use super::{BlobCopies, BlobStore, BlobTrash, PortResult};
 use crate::{
     ids::{ContentHash, InstallationId, StoreId},
     model::StorageTier,
@@ -22,7 +22,7 @@ pub enum Mark {
 
 /// A blob store whose tiers carry marks.
 #[async_trait]
-pub trait StoreMarks: BlobStore {
+pub trait StoreMarks: BlobStore + BlobCopies + BlobTrash {
     /// The place of a tier's store, for people to read.
     fn place(&self, tier: StorageTier) -> String;
 

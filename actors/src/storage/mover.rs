@@ -147,7 +147,7 @@ impl Mover {
 
     async fn copy_and_switch(&self, leased: &LeasedMove, pace: Option<&TokenBucket>) -> Result<(), MoveError> {
         let LeasedMove { at, lease } = leased;
-        let Verifier { blobs, records, .. } = &self.verifier;
+        let Verifier { copies, records, .. } = &self.verifier;
         let content = records.contents.stored_content(at.content_hash).await?.ok_or(MoveError::NotStored)?;
         if !self.bring(&content, at.to, pace).await? {
             // Verification finds, reports and, where possible, repairs whatever is wrong with the copies.
@@ -159,8 +159,8 @@ impl Mover {
             Err(PortError::Fenced) => return Err(MoveError::Busy(*at)),
             Err(error) => return Err(error.into()),
         }
-        for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
-            blobs.demote_copy(at.content_hash, tier).await?;
+        for tier in copies.tiers().into_iter().filter(|&tier| tier != at.to) {
+            copies.demote_copy(at.content_hash, tier).await?;
         }
         self.verifier.content.forget(at.content_hash).await;
         Ok(())
@@ -173,7 +173,7 @@ impl Mover {
         if stands && matches!(self.verifier.is_intact(content, to, pace).await, Ok(true)) {
             return Ok(true);
         }
-        let mut sources = self.verifier.blobs.tiers();
+        let mut sources = self.verifier.copies.tiers();
         // The copy that readers use is the most likely one to be intact.
         sources.sort_by_key(|&tier| tier != content.tier);
         let written = self.verifier.rewrite_from(content, sources, to, VerificationKind::Move, pace).await?;
@@ -186,7 +186,7 @@ impl Mover {
     /// # Errors
     /// The store's or the database's own; the next call goes on.
     pub async fn clear(&self, at: &ContentMove) -> PortResult<bool> {
-        let Verifier { blobs, records, .. } = &self.verifier;
+        let Verifier { copies, records, .. } = &self.verifier;
         let now = records.moves.move_of(at.content_hash).await?;
         if now.is_none_or(|now| (now.to, now.state) != (at.to, MoveState::Leaving)) {
             return Ok(true);
@@ -195,8 +195,8 @@ impl Mover {
         if content.tier != at.to || !self.verifier.is_usable(&content, at.to).await? {
             return Ok(false);
         }
-        for tier in blobs.tiers().into_iter().filter(|&tier| tier != at.to) {
-            blobs.remove_copy(at.content_hash, tier).await?;
+        for tier in copies.tiers().into_iter().filter(|&tier| tier != at.to) {
+            copies.remove_copy(at.content_hash, tier).await?;
         }
         records.moves.end_move(at.content_hash, at.to, MoveState::Leaving).await?;
         self.verifier.content.forget(at.content_hash).await;
@@ -205,6 +205,6 @@ impl Mover {
 
     /// Whether a tier exists.
     pub(crate) fn has_tier(&self, tier: StorageTier) -> bool {
-        self.verifier.blobs.tiers().contains(&tier)
+        self.verifier.copies.tiers().contains(&tier)
     }
 }

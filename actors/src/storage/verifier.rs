@@ -39,7 +39,7 @@ use crate::{
     flow::token_bucket::TokenBucket,
     ids::{ContentHash, NodeId, VerificationId},
     model::{Finding, LEAF_BYTES, StorageTier, StoredContent, Verification, VerificationKind},
-    ports::{BlobSource, BlobStore, PortError, PortResult, StorageRecords, StoredCopy},
+    ports::{BlobCopies, BlobSource, PortError, PortResult, StorageRecords, StoredCopy},
 };
 
 /// Leaves that wait for hashing.
@@ -125,7 +125,7 @@ impl Inspection {
 /// Verifies and repairs stored copies.
 #[derive(Clone)]
 pub struct Verifier {
-    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) copies: Arc<dyn BlobCopies>,
     pub(crate) records: StorageRecords,
     pub(crate) content: ContentStore,
     pub(crate) clock: Arc<dyn Clock>,
@@ -138,7 +138,7 @@ pub struct Verifier {
 /// Dependencies of a verifier.
 #[derive(Clone)]
 pub struct VerifierDeps {
-    pub blobs: Arc<dyn BlobStore>,
+    pub copies: Arc<dyn BlobCopies>,
     pub records: StorageRecords,
     /// The content store whose readers do not get damaged content.
     pub content: ContentStore,
@@ -152,9 +152,9 @@ pub struct VerifierDeps {
 
 impl Verifier {
     pub fn new(deps: VerifierDeps) -> Self {
-        let VerifierDeps { blobs, records, content, clock, node, io, missing_per_hour } = deps;
+        let VerifierDeps { copies, records, content, clock, node, io, missing_per_hour } = deps;
         let doubt = Arc::new(MassLossGuard::of(missing_per_hour));
-        Self { blobs, records, content, clock, node, io, counters: Arc::default(), doubt }
+        Self { copies, records, content, clock, node, io, counters: Arc::default(), doubt }
     }
 
     pub fn counters(&self) -> &StorageCounters {
@@ -251,7 +251,7 @@ impl Verifier {
     /// The store's own, when no tier could be read.
     async fn inspect(&self, content: &StoredContent, mut pace: Option<&TokenBucket>) -> PortResult<Inspection> {
         let (mut copies, mut unread) = (Vec::new(), Vec::new());
-        let tiers = self.blobs.tiers();
+        let tiers = self.copies.tiers();
         for &tier in &tiers {
             match self.look_in(content, tier, pace).await {
                 Ok(copy) if copy.finding == Finding::Missing && tier != content.tier => {}
@@ -289,7 +289,7 @@ impl Verifier {
         tier: StorageTier,
         pace: Option<&TokenBucket>,
     ) -> PortResult<CopyInspection> {
-        let copy = match self.blobs.open_copy(content.content_hash, tier).await {
+        let copy = match self.copies.open_copy(content.content_hash, tier).await {
             Ok(Some(copy)) => copy,
             Ok(None) => return Ok(CopyInspection::missing(tier)),
             Err(PortError::Corrupt(why)) => {
@@ -360,7 +360,7 @@ impl Verifier {
 
     /// Whether a copy exists that readers can use, without reading all of it.
     pub(crate) async fn is_usable(&self, content: &StoredContent, tier: StorageTier) -> PortResult<bool> {
-        match self.blobs.open_copy(content.content_hash, tier).await {
+        match self.copies.open_copy(content.content_hash, tier).await {
             Ok(copy) => {
                 Ok(copy.is_some_and(|copy| copy.is_usable && !copy.is_demoted && copy.size_bytes == content.size_bytes))
             }

@@ -15,7 +15,10 @@ use super::script::Script;
 use crate::{
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash, StorageTier, leaf_count},
-    ports::{BlobSink, BlobSource, BlobStore, ListedBlob, PortError, PortResult, StoredBlob, StoredCopy, Sweep},
+    ports::{
+        BlobCopies, BlobSink, BlobSource, BlobStore, BlobTrash, ListedBlob, PortError, PortResult, StoredBlob,
+        StoredCopy, Sweep,
+    },
 };
 
 struct Blob {
@@ -209,6 +212,27 @@ impl BlobStore for MemoryBlobs {
         self.sink("create", StorageTier::Hot).await
     }
 
+    async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
+        let work = || {
+            let blob = self.0.hottest(hash).ok_or(PortError::NotFound("blob"))?;
+            let size_bytes = blob.bytes.len() as u64;
+            let leaves = Arc::clone(&blob.leaves);
+            Ok(StoredBlob { size_bytes, leaves, source: Arc::new(MemorySource { shelf: Arc::clone(&self.0), blob }) })
+        };
+        self.0.script.play("open", 1, work).await
+    }
+
+    async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
+        self.0.script.play("exists", 1, || Ok(self.0.hottest(hash).is_some())).await
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        self.0.script.play("ping", 1, || Ok(())).await
+    }
+}
+
+#[async_trait]
+impl BlobCopies for MemoryBlobs {
     fn tiers(&self) -> Vec<StorageTier> {
         StorageTier::ALL.to_vec()
     }
@@ -241,21 +265,10 @@ impl BlobStore for MemoryBlobs {
         };
         self.0.script.play("remove_copy", 1, work).await
     }
+}
 
-    async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
-        let work = || {
-            let blob = self.0.hottest(hash).ok_or(PortError::NotFound("blob"))?;
-            let size_bytes = blob.bytes.len() as u64;
-            let leaves = Arc::clone(&blob.leaves);
-            Ok(StoredBlob { size_bytes, leaves, source: Arc::new(MemorySource { shelf: Arc::clone(&self.0), blob }) })
-        };
-        self.0.script.play("open", 1, work).await
-    }
-
-    async fn exists(&self, hash: ContentHash) -> PortResult<bool> {
-        self.0.script.play("exists", 1, || Ok(self.0.hottest(hash).is_some())).await
-    }
-
+#[async_trait]
+impl BlobTrash for MemoryBlobs {
     async fn list(&self, after: Option<ContentHash>, _: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
         let work = || {
             let (blobs, since) = (held(&self.0.blobs), *held(&self.0.now));
@@ -325,10 +338,6 @@ impl BlobStore for MemoryBlobs {
 
     async fn sweep(&self, _: Duration, limit: usize, _: bool) -> PortResult<Sweep> {
         self.0.script.play("sweep", limit, || Ok(Sweep::default())).await
-    }
-
-    async fn ping(&self) -> PortResult<()> {
-        self.0.script.play("ping", 1, || Ok(())).await
     }
 }
 

@@ -25,7 +25,7 @@ fn deps(world: &World) -> JanitorDeps {
         catalog: ports.catalog,
         changes: ports.changes,
         policies: ports.policies,
-        blobs: ports.blobs,
+        trash: ports.trash,
         installations: ports.installations,
         clock: ports.clock,
         watch: ports.watch,

@@ -376,6 +376,8 @@ impl World {
             timelines: self.ledger.clone(),
             policies: self.policies.clone(),
             blobs: Arc::new(self.blobs.clone()),
+            copies: Arc::new(self.blobs.clone()),
+            trash: Arc::new(self.blobs.clone()),
             shared: self.shared.clone(),
             storage: StorageRecords::of(&self.records),
             installations: self.installations.clone(),

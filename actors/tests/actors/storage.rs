@@ -10,7 +10,10 @@ use penstock_actors::{
     },
     ids::{ContentHash, NodeId},
     model::{Finding, LEAF_BYTES, MoveState, StorageTask, StorageTier, VerificationKind},
-    ports::{BlobStore as _, PortError, QuarantineList as _, StorageRecords, StorageTasks as _, Tag, TaskLeases as _},
+    ports::{
+        BlobCopies as _, BlobStore as _, PortError, QuarantineList as _, StorageRecords, StorageTasks as _, Tag,
+        TaskLeases as _,
+    },
     storage::{
         last_access::LastAccess,
         maintenance::{MaintenanceDeps, MaintenanceJobs, MaintenanceSettings},
@@ -83,7 +86,7 @@ impl Scene {
         let store = ContentStore::new(Arc::new(self.blobs.clone()), content, Handle::current());
         let node = NodeId::random();
         let verifier = Verifier::new(VerifierDeps {
-            blobs: Arc::new(self.blobs.clone()),
+            copies: Arc::new(self.blobs.clone()),
             records: StorageRecords::of(&self.records),
             content: store.clone(),
             clock: clock.clone(),

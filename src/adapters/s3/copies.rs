@@ -10,14 +10,48 @@ use bytes::Bytes;
 use penstock_actors::{
     ids::ContentHash,
     model::StorageTier,
-    ports::{BlobSource, PortError, PortResult},
+    ports::{BlobCopies, BlobSink, BlobSource, PortError, PortResult, StoredCopy},
 };
 
 use super::{
+    S3Blobs,
     bucket::Bucket,
     manifest, on_io,
+    pending::UploadTarget,
+    sink::S3Sink,
     store::{Placed, StoreContext, found, size_of},
 };
+
+#[async_trait]
+impl BlobCopies for S3Blobs {
+    fn tiers(&self) -> Vec<StorageTier> {
+        self.store.tiers.iter().map(|bucket| bucket.tier).collect()
+    }
+
+    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
+        self.on_io(async move |store| {
+            let Some(copy) = store.copy(hash, tier).await? else { return Ok(None) };
+            let ExistingCopy { placed, size_bytes, is_demoted } = copy;
+            let is_usable = size_bytes == placed.manifest.size_bytes;
+            let source = Arc::new(CopySource::new(store, Arc::new(placed), size_bytes));
+            Ok(Some(StoredCopy { size_bytes, is_usable, is_demoted, source }))
+        })
+        .await
+    }
+
+    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
+        let place = UploadTarget::of_copy(&self.store, tier)?;
+        Ok(Box::new(S3Sink::new(Arc::clone(&self.store), place)))
+    }
+
+    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
+        self.on_io(async move |store| store.demote_copy(hash, tier).await).await
+    }
+
+    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
+        self.on_io(async move |store| store.remove_copy(hash, tier).await).await
+    }
+}
 
 /// An existing copy.
 pub(super) struct ExistingCopy {

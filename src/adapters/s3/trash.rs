@@ -3,19 +3,62 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use futures::future::try_join_all;
 use penstock_actors::{
     ids::ContentHash,
-    ports::{ListedBlob, PortResult},
+    ports::{BlobTrash, ListedBlob, PortResult, Sweep},
 };
 
 use super::{
+    S3Blobs,
     bucket::Bucket,
     client::Expected,
     housekeeping::{aged, listed},
     manifest,
     store::{StoreContext, found, size_of, written},
 };
+
+#[async_trait]
+impl BlobTrash for S3Blobs {
+    async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        self.on_io(async move |store| store.list(after, min_age, limit).await).await
+    }
+
+    async fn retire(&self, hash: ContentHash) -> PortResult<bool> {
+        self.on_io(async move |store| store.retire(hash).await).await
+    }
+
+    async fn restore(&self, hash: ContentHash) -> PortResult<()> {
+        self.on_io(async move |store| store.restore(hash).await).await
+    }
+
+    async fn discard(&self, hash: ContentHash) -> PortResult<()> {
+        self.on_io(async move |store| store.discard(hash).await).await
+    }
+
+    async fn trashed(&self, after: Option<ContentHash>, limit: usize) -> PortResult<Vec<ListedBlob>> {
+        self.on_io(async move |store| store.trashed(after, limit).await).await
+    }
+
+    async fn recover(&self, hash: ContentHash) -> PortResult<bool> {
+        self.on_io(async move |store| store.recover(hash).await).await
+    }
+
+    async fn purge(&self, hash: ContentHash) -> PortResult<u64> {
+        self.on_io(async move |store| store.purge(hash).await).await
+    }
+
+    async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
+        self.on_io(async move |store| {
+            if !dry_run {
+                store.undo_forgotten_retirements(min_age, limit).await?;
+            }
+            store.sweep(min_age, limit, dry_run).await
+        })
+        .await
+    }
+}
 
 impl StoreContext {
     /// Puts retired manifests into the trash.

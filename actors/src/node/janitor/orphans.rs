@@ -53,7 +53,7 @@ pub(super) async fn collect(
     let index_since = index_since(deps).await?;
     let step = settings.step as usize;
     for _ in 0..STEPS_PER_PASS {
-        let page = deps.blobs.list(round.orphans, settings.temporary_age, step).await?;
+        let page = deps.trash.list(round.orphans, settings.temporary_age, step).await?;
         let hashes: Vec<_> = page.iter().map(|blob| blob.hash).collect();
         let unknown = deps.catalog.unknown_content(&hashes).await?;
         let is_younger = |blob: &&ListedBlob| blob.since >= index_since && unknown.contains(&blob.hash);
@@ -92,18 +92,18 @@ fn most(looked_at: usize, share: f64) -> usize {
 }
 
 async fn discard(deps: &JanitorDeps, hash: ContentHash) -> PortResult<bool> {
-    if !deps.blobs.retire(hash).await? {
+    if !deps.trash.retire(hash).await? {
         return Ok(false);
     }
     match deps.catalog.unknown_content(&[hash]).await {
         Ok(unknown) if !unknown.is_empty() => {
-            deps.blobs.discard(hash).await?;
+            deps.trash.discard(hash).await?;
             tracing::info!(content_hash = %hash, "the index does not know this blob; it was moved to the trash");
             Ok(true)
         }
         known => {
             // Restore also when the index does not answer: an upload may have made the blob visible a moment ago.
-            deps.blobs.restore(hash).await?;
+            deps.trash.restore(hash).await?;
             known.map(|_| false)
         }
     }
@@ -132,17 +132,17 @@ pub(super) async fn scan_trash(
     let index_since = index_since(deps).await?;
     let (step, old) = (settings.step as usize, before(now, settings.trash_ttl));
     for _ in 0..STEPS_PER_PASS {
-        let page = deps.blobs.trashed(round.trash, step).await?;
+        let page = deps.trash.trashed(round.trash, step).await?;
         let hashes: Vec<_> = page.iter().map(|blob| blob.hash).collect();
         let unknown = deps.catalog.unknown_content(&hashes).await?;
         for blob in &page {
             let hash = blob.hash;
-            if !unknown.contains(&hash) && deps.blobs.recover(hash).await? {
+            if !unknown.contains(&hash) && deps.trash.recover(hash).await? {
                 tracing::warn!(content_hash = %hash, "the index knows this blob, which was in the trash; it was restored");
                 report.trash_recovered += 1;
             } else if blob.since <= old && blob.since >= index_since {
                 // Still unknown, or a visible blob exists as well.
-                let bytes = deps.blobs.purge(hash).await?;
+                let bytes = deps.trash.purge(hash).await?;
                 tracing::info!(content_hash = %hash, bytes, "a blob was removed from the trash for good");
                 report.trash_removed += 1;
                 report.trash_removed_bytes += bytes;

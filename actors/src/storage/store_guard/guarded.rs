@@ -10,7 +10,10 @@ use super::{LastCheck, RECENT, StoreGuard, refusal};
 use crate::{
     ids::ContentHash,
     model::{LeafHash, StorageTier},
-    ports::{BlobSink, BlobStore, ListedBlob, PortError, PortResult, StoreMarks, StoredBlob, StoredCopy, Sweep},
+    ports::{
+        BlobCopies, BlobSink, BlobStore, BlobTrash, ListedBlob, PortError, PortResult, StoreMarks, StoredBlob,
+        StoredCopy, Sweep,
+    },
 };
 
 impl StoreGuard {
@@ -54,6 +57,56 @@ impl BlobStore for GuardedBlobs {
         Ok(exists)
     }
 
+    async fn forget(&self, hash: ContentHash) {
+        self.store().forget(hash).await;
+    }
+
+    async fn ping(&self) -> PortResult<()> {
+        let seen: Vec<LastCheck> = try_join_all(self.0.tiers.iter().map(|watched| self.0.check_tier(watched))).await?;
+        seen.iter().try_for_each(refusal)?;
+        self.store().ping().await
+    }
+}
+
+#[async_trait]
+impl BlobCopies for GuardedBlobs {
+    fn tiers(&self) -> Vec<StorageTier> {
+        self.store().tiers()
+    }
+
+    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
+        self.0.check(tier, RECENT).await?;
+        match self.store().open_copy(hash, tier).await {
+            Ok(Some(copy)) => Ok(Some(copy)),
+            // A copy that seems damaged or missing may have been read while the store went away.
+            other => {
+                self.0.check(tier, Duration::ZERO).await?;
+                match other {
+                    Ok(None) if self.recover(hash).await? => self.store().open_copy(hash, tier).await,
+                    other => other,
+                }
+            }
+        }
+    }
+
+    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
+        self.0.check(tier, RECENT).await?;
+        Ok(self.0.guarded(tier, self.store().create_copy(tier).await?))
+    }
+
+    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
+        self.0.check(tier, RECENT).await?;
+        self.store().demote_copy(hash, tier).await
+    }
+
+    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
+        self.0.check_all(RECENT).await?;
+        self.store().remove_copy(hash, tier).await
+    }
+}
+
+#[async_trait]
+impl BlobTrash for GuardedBlobs {
     async fn list(&self, after: Option<ContentHash>, min_age: Duration, limit: usize) -> PortResult<Vec<ListedBlob>> {
         self.0.check_all(Duration::ZERO).await?;
         self.store().list(after, min_age, limit).await
@@ -94,50 +147,6 @@ impl BlobStore for GuardedBlobs {
     async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
         self.0.check_all(Duration::ZERO).await?;
         self.store().sweep(min_age, limit, dry_run).await
-    }
-
-    fn tiers(&self) -> Vec<StorageTier> {
-        self.store().tiers()
-    }
-
-    async fn open_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<Option<StoredCopy>> {
-        self.0.check(tier, RECENT).await?;
-        match self.store().open_copy(hash, tier).await {
-            Ok(Some(copy)) => Ok(Some(copy)),
-            // A copy that seems damaged or missing may have been read while the store went away.
-            other => {
-                self.0.check(tier, Duration::ZERO).await?;
-                match other {
-                    Ok(None) if self.recover(hash).await? => self.store().open_copy(hash, tier).await,
-                    other => other,
-                }
-            }
-        }
-    }
-
-    async fn create_copy(&self, tier: StorageTier) -> PortResult<Box<dyn BlobSink>> {
-        self.0.check(tier, RECENT).await?;
-        Ok(self.0.guarded(tier, self.store().create_copy(tier).await?))
-    }
-
-    async fn demote_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
-        self.0.check(tier, RECENT).await?;
-        self.store().demote_copy(hash, tier).await
-    }
-
-    async fn remove_copy(&self, hash: ContentHash, tier: StorageTier) -> PortResult<()> {
-        self.0.check_all(RECENT).await?;
-        self.store().remove_copy(hash, tier).await
-    }
-
-    async fn forget(&self, hash: ContentHash) {
-        self.store().forget(hash).await;
-    }
-
-    async fn ping(&self) -> PortResult<()> {
-        let seen: Vec<LastCheck> = try_join_all(self.0.tiers.iter().map(|watched| self.0.check_tier(watched))).await?;
-        seen.iter().try_for_each(refusal)?;
-        self.store().ping().await
     }
 }
 

@@ -38,7 +38,7 @@ impl Verifier {
             return Ok(false);
         }
         for copy in bad.iter().filter(|copy| copy.tier != content.tier) {
-            self.blobs.remove_copy(hash, copy.tier).await?;
+            self.copies.remove_copy(hash, copy.tier).await?;
             verified.removed.push(copy.tier);
         }
         self.release(hash).await?;
@@ -49,7 +49,7 @@ impl Verifier {
     /// Writes the copy in the content's own tier anew; false when no copy has the bytes.
     async fn write_own(&self, verified: &mut Verified) -> PortResult<bool> {
         let content = verified.content;
-        if !self.blobs.tiers().contains(&content.tier) {
+        if !self.copies.tiers().contains(&content.tier) {
             return Ok(false);
         }
         let mut sources: Vec<_> = verified.copies.iter().filter(|copy| copy.has_bytes).collect();
@@ -122,12 +122,12 @@ impl Verifier {
         pace: Option<&TokenBucket>,
     ) -> PortResult<bool> {
         let hash = content.content_hash;
-        let copy = match self.blobs.open_copy(hash, from).await {
+        let copy = match self.copies.open_copy(hash, from).await {
             Ok(Some(copy)) if copy.size_bytes == content.size_bytes => copy,
             Ok(_) | Err(PortError::Corrupt(_)) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let mut writer = Writer::start(self.blobs.create_copy(to).await?, &self.io);
+        let mut writer = Writer::start(self.copies.create_copy(to).await?, &self.io);
         let mut pieces = Pieces::of(copy.size_bytes);
         while let Some((at, length)) = pieces.next() {
             throttle(pace, length).await;
@@ -147,7 +147,7 @@ impl Verifier {
         let is_intact = written.finding == Finding::Intact;
         if !is_intact && from != to {
             // A copy that was written wrongly must not be read.
-            self.blobs.remove_copy(hash, to).await?;
+            self.copies.remove_copy(hash, to).await?;
         }
         Ok(is_intact)
     }

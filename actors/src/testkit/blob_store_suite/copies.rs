@@ -1,16 +1,19 @@
-//! The promises of a store about the copies of a content in its tiers. With one tier, those that apply to it.
+//! The promises of [`BlobCopies`]. With one tier, those that apply to it.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Sample;
+use super::{
+    Sample,
+    trash::{hashes, predecessor},
+};
 use crate::{
     model::StorageTier,
-    ports::{BlobStore, PortError},
+    ports::{BlobCopies, BlobStore, BlobTrash, PortError},
 };
 
-pub(super) async fn run(store: &dyn BlobStore) {
+pub(super) async fn run(store: &(impl BlobStore + BlobCopies + BlobTrash)) {
     new_content_is_in_the_hot_tier_alone(store).await;
     a_copy_that_is_made_anew_takes_the_place_of_the_old_one(store).await;
     a_removed_copy_is_gone(store).await;
@@ -28,7 +31,7 @@ impl Sample {
     ///
     /// # Errors
     /// The store's own.
-    pub async fn copy_to(&self, store: &dyn BlobStore, tier: StorageTier) -> Result<(), PortError> {
+    pub async fn copy_to(&self, store: &dyn BlobCopies, tier: StorageTier) -> Result<(), PortError> {
         let mut sink = store.create_copy(tier).await?;
         for start in (0..self.bytes.len()).step_by(1 << 20) {
             sink.write(self.bytes.slice(start..self.bytes.len().min(start + (1 << 20)))).await?;
@@ -48,7 +51,7 @@ impl Sample {
 }
 
 /// The tiers that have a copy, and whether readers were switched to another one.
-async fn copies(store: &dyn BlobStore, sample: &Sample) -> Vec<(StorageTier, bool)> {
+async fn copies(store: &dyn BlobCopies, sample: &Sample) -> Vec<(StorageTier, bool)> {
     let mut copies = Vec::new();
     for tier in store.tiers() {
         if let Some(copy) = store.open_copy(sample.hash, tier).await.expect("looked") {
@@ -62,14 +65,14 @@ async fn copies(store: &dyn BlobStore, sample: &Sample) -> Vec<(StorageTier, boo
     copies
 }
 
-async fn new_content_is_in_the_hot_tier_alone(store: &dyn BlobStore) {
+async fn new_content_is_in_the_hot_tier_alone(store: &(impl BlobStore + BlobCopies)) {
     let sample = Sample::of(1000);
     assert_eq!(copies(store, &sample).await, []);
     sample.store(store).await.expect("stored");
     assert_eq!(copies(store, &sample).await, [(StorageTier::Hot, false)]);
 }
 
-async fn a_copy_that_is_made_anew_takes_the_place_of_the_old_one(store: &dyn BlobStore) {
+async fn a_copy_that_is_made_anew_takes_the_place_of_the_old_one(store: &(impl BlobStore + BlobCopies)) {
     let sample = Sample::of(3_000_000);
     sample.store(store).await.expect("stored");
     let open = store.open(sample.hash).await.expect("opened").source;
@@ -79,7 +82,7 @@ async fn a_copy_that_is_made_anew_takes_the_place_of_the_old_one(store: &dyn Blo
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
-async fn a_removed_copy_is_gone(store: &dyn BlobStore) {
+async fn a_removed_copy_is_gone(store: &(impl BlobStore + BlobCopies + BlobTrash)) {
     let sample = Sample::of(1000);
     store.remove_copy(sample.hash, StorageTier::Hot).await.expect("removing an absent copy succeeds");
     sample.store(store).await.expect("stored");
@@ -93,7 +96,7 @@ async fn a_removed_copy_is_gone(store: &dyn BlobStore) {
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
-async fn content_moves_there_and_back_under_its_readers(store: &dyn BlobStore, tier: StorageTier) {
+async fn content_moves_there_and_back_under_its_readers(store: &(impl BlobStore + BlobCopies), tier: StorageTier) {
     let sample = Sample::of(3_000_000);
     sample.store(store).await.expect("stored");
     let open = store.open(sample.hash).await.expect("opened").source;
@@ -123,7 +126,7 @@ async fn content_moves_there_and_back_under_its_readers(store: &dyn BlobStore, t
 }
 
 /// A copy that readers were switched away from still serves when the other one is gone.
-async fn a_content_is_read_from_what_is_left_of_it(store: &dyn BlobStore, tier: StorageTier) {
+async fn a_content_is_read_from_what_is_left_of_it(store: &(impl BlobStore + BlobCopies), tier: StorageTier) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
     sample.copy_to(store, tier).await.expect("copied");
@@ -132,7 +135,10 @@ async fn a_content_is_read_from_what_is_left_of_it(store: &dyn BlobStore, tier: 
     assert!(store.exists(sample.hash).await.expect("looked"));
 }
 
-async fn content_of_this_tier_that_comes_again_is_not_stored_twice(store: &dyn BlobStore, tier: StorageTier) {
+async fn content_of_this_tier_that_comes_again_is_not_stored_twice(
+    store: &(impl BlobStore + BlobCopies),
+    tier: StorageTier,
+) {
     let sample = Sample::of(1000);
     sample.copy_to(store, tier).await.expect("copied");
     sample.store(store).await.expect("stored before");
@@ -151,12 +157,12 @@ async fn content_of_this_tier_that_comes_again_is_not_stored_twice(store: &dyn B
     assert_eq!(sample.read(store).await.expect("read"), sample.bytes);
 }
 
-async fn content_in_this_tier_is_one_content(store: &dyn BlobStore, tier: StorageTier) {
+async fn content_in_this_tier_is_one_content(store: &(impl BlobStore + BlobCopies + BlobTrash), tier: StorageTier) {
     let sample = Sample::of(1000);
     sample.store(store).await.expect("stored");
     sample.copy_to(store, tier).await.expect("copied");
-    let listed = store.list(Some(super::predecessor(sample.hash)), Duration::ZERO, 1).await.expect("listed");
-    assert_eq!(super::hashes(&listed), [sample.hash]);
+    let listed = store.list(Some(predecessor(sample.hash)), Duration::ZERO, 1).await.expect("listed");
+    assert_eq!(hashes(&listed), [sample.hash]);
     assert!(store.retire(sample.hash).await.expect("retired"));
     assert!(!store.exists(sample.hash).await.expect("looked"));
     store.restore(sample.hash).await.expect("restored");

@@ -1,21 +1,20 @@
 //! The Penstock server: HTTP, the adapters behind the actors' ports, configuration, metrics and the command line.
 //!
-//! [`wiring`] is the only place that names everything; [`serve`] starts and stops it in order.
+//! # Layers
 //!
-//! | folder | concern |
-//! |---|---|
-//! | [`cli`] | the commands, and the client that some of them are |
-//! | [`serve`] | start and stop, signals, the small server of a node that starts, this process's identity in the ledger |
-//! | [`wiring`] | configuration in, ports and actors put together |
-//! | [`http_server`] | sockets, connections, and one request at a time |
-//! | [`http`] | middleware, routes, problem documents |
-//! | [`openlineage`] | lineage events against the published schema |
-//! | [`signatures`], [`keys`] | who asks: signed requests and API keys |
-//! | [`cache_warmer`], [`popularity`], [`content_sizes`] | what is asked for most, and what is kept of it in memory |
-//! | [`adapters`] | the ports on each technology |
-//! | [`config`] | one file a section |
-//! | [`telemetry`] | logs and metrics |
-//! | [`data_dir`] | the folder of one instance, and its lock |
+//! A folder uses folders on lower floors only; `.ci/run` reads this list, and fails when a folder uses one that is not below it.
+//! [`wiring`] alone knows the configuration, the adapters and HTTP at once: settings stay plain until it converts them, and metrics
+//! know no adapter: adapters report to them, or [`wiring`] tells them how to read.
+//!
+//! 1. [`cli`]: the commands, and the client that some of them are.
+//! 2. [`serve`]: start and stop, signals, the small server of a node that starts, this process's identity in the ledger.
+//! 3. [`wiring`]: configuration in, ports and actors put together, the dependencies of each module of routes.
+//! 4. [`http`], [`cache_warmer`]: middleware, routes and problem documents; what is loaded before a client asks.
+//! 5. [`adapters`], [`config`], [`http_server`]: the ports on each technology; one file a section; sockets, and one request at a time.
+//! 6. [`telemetry`], [`keys`], [`signatures`], [`openlineage`]: logs and metrics; who asks; lineage events against the published schema.
+//! 7. [`route_class`], [`popularity`], [`content_sizes`], [`data_dir`], `folders`: classes of routes; what is asked for most, and the
+//!    sizes kept of it; the folder of one instance, and its lock.
+//! 8. `words`: texts of faults.
 
 pub mod adapters;
 pub mod cache_warmer;
@@ -29,6 +28,7 @@ pub mod http_server;
 pub mod keys;
 pub mod openlineage;
 pub mod popularity;
+pub mod route_class;
 pub mod serve;
 pub mod signatures;
 pub mod telemetry;

@@ -127,7 +127,10 @@ impl Server {
         let node = Node::start(&backends.ports, &settings, data_dir.node(), observers, io.clone())
             .await
             .context("cannot register this node in the ledger")?;
-        metrics.observe_node(node.clone(), backends.pool.clone())?;
+        metrics.observe_node(node.clone())?;
+        if let Some(pool) = backends.pool.clone() {
+            wiring::observe_pools(&metrics, pool)?;
+        }
         metrics.observe_cache(backends.cache.clone())?;
         metrics.observe_clock(Arc::clone(&backends.ports.watch))?;
         metrics.observe_stores(Arc::clone(&backends.store))?;
@@ -183,7 +186,7 @@ impl Server {
                 None
             }
             ended = &mut self.serving => Some(format!("the listener ended: {ended:?}")),
-            failure = watches::node(&self.node, &self.lineage, self.backends.file.as_deref()) => Some(failure),
+            failure = watches::node(&self.node, &self.lineage, &self.backends) => Some(failure),
             failure = watches::database(&self.backends.store) => Some(failure),
         };
         // A failed node skips the drain notice.

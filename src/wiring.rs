@@ -4,6 +4,7 @@
 mod clock;
 mod database;
 mod delivery;
+mod gauges;
 mod governance;
 mod http_server;
 mod lineage;
@@ -36,11 +37,11 @@ use crate::{
         cached::{CachedCatalog, CachedGovernancePolicies, CachedIdentities, CachedReceipts},
         in_process::InProcessState,
         postgres::PostgresStore,
-        redis::{RedisCache, RedisLink, RedisSettings, RedisState},
+        redis::{RedisCache, RedisLink, RedisSettings, RedisState, Servers},
         sqlite::DatabaseFile,
     },
     cache_warmer::{CacheWarmer, CacheWarmerSettings},
-    config::{Config, Lifecycle, StorageBackend},
+    config::{Config, Lifecycle, RedisServers, StorageBackend},
     content_sizes::ContentSizes,
     popularity::Popularity,
     telemetry::{Metrics, metrics::WarmMetrics},
@@ -51,6 +52,7 @@ pub use database::{
     Database, await_database, keep_pool_warm, migrate, open_database, sqlite_path, sqlite_settings, watch_replicas,
 };
 use delivery::deliverer;
+pub use gauges::{observe_pools, observe_redis};
 pub use governance::evaluator;
 pub use http_server::{ServerParts, http_server};
 use lineage::lineage_http_settings;
@@ -199,7 +201,10 @@ pub async fn open_redis(
         return Ok(None);
     };
     let settings = RedisSettings {
-        servers,
+        servers: match servers {
+            RedisServers::Single(server) => Servers::Single(server),
+            RedisServers::Cluster(nodes) => Servers::Cluster(nodes),
+        },
         tls: redis.certificates().context("redis.ca_file, redis.client_certificate or redis.client_key")?,
         key_prefix: of.map_or_else(|| redis.key_prefix.clone(), |of| format!("{}{}:", redis.key_prefix, of.short())),
         connect_timeout: redis.connect_timeout,
@@ -209,7 +214,7 @@ pub async fn open_redis(
         gather: redis.gather,
     };
     let link = RedisLink::open(settings, Arc::clone(&metrics.redis), io.clone()).await;
-    metrics.observe_redis(link.clone());
+    observe_redis(metrics, link.clone());
     Ok(Some(link))
 }
 

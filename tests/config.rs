@@ -13,14 +13,10 @@ mod words;
 use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use penstock::config::{
-    Config, ConfigError, DatabaseBackend, DeliveryMode, DeliveryTier, Override, RateLimitBackend, Sources,
-    StorageBackend,
+    Config, ConfigError, DatabaseBackend, DeliveryMode, DeliveryTier, Override, RateLimitBackend, RedisServers,
+    Sources, StatementMode, StorageBackend,
 };
-use penstock::{
-    adapters::{postgres::StatementMode, redis::Servers},
-    http::routing::RouteClass,
-    telemetry::LogFormat,
-};
+use penstock::{route_class::RouteClass, telemetry::LogFormat};
 use penstock_actors::content::reader::Verify;
 use penstock_actors::model::LostLease;
 use proptest::prelude::*;
@@ -155,7 +151,7 @@ fn the_names_that_operators_know_set_their_keys() {
     assert_eq!(connection.get_user(), Some("node"));
     assert_eq!(connection.get_password(), Some(&b"123456"[..]));
     assert_eq!((config.postgres.pool_min, config.postgres.pool_max), (1, 2));
-    assert!(matches!(config.redis.servers(), Ok(Some(Servers::Cluster(nodes))) if nodes.len() == 2));
+    assert!(matches!(config.redis.servers(), Ok(Some(RedisServers::Cluster(nodes))) if nodes.len() == 2));
     assert_eq!(config.blob_root(), PathBuf::from("/blobs"));
     assert_eq!(config.streams.max_range_bytes, 16 << 20);
     assert_eq!(config.server.admin_key.expose(), "key");
@@ -174,7 +170,7 @@ fn the_general_name_goes_before_the_short_one_and_empty_variables_are_none() {
 fn redis_is_used_when_it_is_named_and_takes_what_is_given_beside_its_url() {
     assert!(Config::load(&Sources::default()).unwrap().redis.servers().unwrap().is_none());
     let given = [("REDIS_URL", "redis://me:pw@cache:7000/2"), ("PENSTOCK_REDIS__PASSWORD", "other")];
-    let Some(Servers::Single(info)) = Config::load(&env(&given)).unwrap().redis.servers().unwrap() else {
+    let Some(RedisServers::Single(info)) = Config::load(&env(&given)).unwrap().redis.servers().unwrap() else {
         panic!("one server was named");
     };
     assert_eq!(info.addr().to_string(), "cache:7000");
@@ -185,7 +181,7 @@ fn redis_is_used_when_it_is_named_and_takes_what_is_given_beside_its_url() {
         assert!(told[0].contains("must be of the form host:6379,host:6379"), "{told:?}");
     }
     let encrypted = |variables: &[(&str, &str)]| {
-        let Ok(Some(Servers::Single(info))) = Config::load(&env(variables)).unwrap().redis.servers() else {
+        let Ok(Some(RedisServers::Single(info))) = Config::load(&env(variables)).unwrap().redis.servers() else {
             panic!("one server was named");
         };
         matches!(info.addr(), redis::ConnectionAddr::TcpTls { insecure: false, .. })

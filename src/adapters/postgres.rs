@@ -40,7 +40,6 @@ mod upkeep;
 use std::{sync::Arc, time::Duration};
 
 use penstock_actors::ports::{PortError, PortResult, Tag};
-use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use self::{
@@ -93,8 +92,7 @@ pub struct ReplicaSettings {
 }
 
 /// How statements reach the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StatementMode {
     /// Prepared once per connection, under a name: the least work for the server. PgBouncer in transaction mode
     /// supports this since version 1.21.

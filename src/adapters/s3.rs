@@ -46,7 +46,6 @@ use penstock_actors::{
     model::StorageTier,
     ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob},
 };
-use serde::Deserialize;
 use tokio::{runtime::Handle, task::JoinSet};
 
 pub use bucket::Patience;
@@ -64,8 +63,7 @@ use source::S3Source;
 use store::StoreContext;
 
 /// The library that accesses S3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientKind {
     #[default]
     ObjectStore,

@@ -1,5 +1,6 @@
 //! `[postgres]`: the server, and the pool of connections to it.
 
+mod encryption;
 mod url;
 
 use std::{
@@ -10,9 +11,9 @@ use std::{
 use serde::Deserialize;
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 
+pub use self::encryption::{TlsIdentity, TlsMode, TlsSettings};
 use self::url::{InvalidUrl, TlsOfUrl};
 use super::{Secret, problem::Rules, value};
-use crate::adapters::postgres::{StatementMode, TlsIdentity, TlsMode, TlsSettings};
 
 /// The default name of the database and of the user.
 const DEFAULT_NAME: &str = "penstock";
@@ -82,6 +83,16 @@ pub enum Tls {
     Off,
     Require,
     Verify,
+}
+
+/// How statements reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatementMode {
+    /// Prepared once per connection, under a name.
+    Named,
+    /// Without a name, in one round trip.
+    Unnamed,
 }
 
 impl Postgres {

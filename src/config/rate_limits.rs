@@ -8,7 +8,7 @@ use serde::{
 };
 
 use super::{problem::Rules, value};
-use crate::http::routing::RouteClass;
+use crate::route_class::RouteClass;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

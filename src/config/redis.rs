@@ -12,7 +12,6 @@ use redis::{
 use serde::Deserialize;
 
 use super::{Secret, problem::Rules, value};
-use crate::adapters::redis::{Servers, address_of};
 
 /// The port of a node without one.
 const DEFAULT_PORT: u16 = 6379;
@@ -66,6 +65,15 @@ pub enum Tls {
     Verify,
 }
 
+/// Which servers hold the state.
+#[derive(Debug, Clone)]
+pub enum RedisServers {
+    /// One server has every key.
+    Single(Box<ConnectionInfo>),
+    /// A cluster; these are some of its nodes.
+    Cluster(Vec<ConnectionInfo>),
+}
+
 impl Redis {
     /// Whether Redis is configured.
     pub fn is_given(&self) -> bool {
@@ -76,10 +84,10 @@ impl Redis {
     ///
     /// # Errors
     /// The fault of the URL or the list; a validated configuration has none.
-    pub fn servers(&self) -> Result<Option<Servers>, String> {
+    pub fn servers(&self) -> Result<Option<RedisServers>, String> {
         if !self.cluster_nodes.is_empty() {
             let nodes = self.cluster_nodes.split(',').map(|node| self.node(node.trim())).collect::<Result<_, _>>()?;
-            return Ok(Some(Servers::Cluster(nodes)));
+            return Ok(Some(RedisServers::Cluster(nodes)));
         }
         if self.url.is_empty() {
             return Ok(None);
@@ -98,7 +106,7 @@ impl Redis {
             _ => {}
         }
         let identity = self.identity(info.redis_settings().clone());
-        Ok(Some(Servers::Single(Box::new(info.set_redis_settings(identity)))))
+        Ok(Some(RedisServers::Single(Box::new(info.set_redis_settings(identity)))))
     }
 
     /// The contents of the certificate files; `None` if none is configured.
@@ -171,5 +179,13 @@ impl Redis {
         rules.some_time(self.response_timeout, &["redis.response_timeout"]);
         rules.some_time(self.breaker_period, &["redis.breaker_period"]);
         rules.at_least_one(self.queue, &["redis.queue"]);
+    }
+}
+
+fn address_of(host: String, port: u16, encrypted: bool) -> ConnectionAddr {
+    if encrypted {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
     }
 }

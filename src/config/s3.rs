@@ -5,7 +5,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Secret, problem::Rules, value};
-use crate::adapters::s3::{ClientKind, MOST_PARTS, SENDING_ATTEMPTS};
+
+/// S3's limit on the parts of an upload.
+pub(crate) const MOST_PARTS: usize = 10_000;
+
+/// Attempts to send a part.
+pub(crate) const SENDING_ATTEMPTS: u32 = 3;
 
 /// S3's minimum for all parts of an upload but the last.
 const SMALLEST_PART: u64 = 5 << 20;
@@ -19,7 +24,7 @@ const LONGEST_RETRY_TIME: Duration = Duration::from_secs(25);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct S3 {
-    pub client: ClientKind,
+    pub client: S3Client,
     /// A URL; empty: Amazon's.
     pub endpoint: String,
     /// A URL; empty: `endpoint`.
@@ -56,10 +61,19 @@ pub struct S3 {
     pub retry_time: Duration,
 }
 
+/// The library that accesses S3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum S3Client {
+    ObjectStore,
+    /// Only in binaries built with the feature `rusoto`.
+    Rusoto,
+}
+
 impl S3 {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.require(
-            self.client == ClientKind::ObjectStore || cfg!(feature = "rusoto"),
+            self.client == S3Client::ObjectStore || cfg!(feature = "rusoto"),
             &["s3.client"],
             "be \"object_store\": this binary was built without the feature `rusoto`",
         );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use penstock_actors::{lineage::Lineage, node::Node, storage::store_guard::StoreGuard};
 
-use crate::adapters::sqlite::DatabaseFile;
+use crate::wiring::Backends;
 
 /// How often the actors are checked.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const DATABASE_EVERY: Duration = Duration::from_secs(5);
 
 /// Returns when the node cannot continue, with the reason.
-pub(super) async fn node(node: &Node, lineage: &Lineage, file: Option<&DatabaseFile>) -> String {
+pub(super) async fn node(node: &Node, lineage: &Lineage, backends: &Backends) -> String {
     loop {
         if !(node.is_alive() && lineage.is_alive()) {
             return "an actor died".to_owned();
@@ -21,7 +21,7 @@ pub(super) async fn node(node: &Node, lineage: &Lineage, file: Option<&DatabaseF
         if node.has_namesake() {
             return "another process runs under this node's identity".to_owned();
         }
-        if let Some(file) = file.filter(|file| file.is_replaced()) {
+        if let Some(file) = backends.file.as_ref().filter(|file| file.is_replaced()) {
             return format!(
                 "{} was replaced or removed while the node ran: writes are lost from now on; stop the node before a restore \
                  (penstock restore)",

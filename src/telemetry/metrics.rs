@@ -28,7 +28,7 @@ pub use cache::WarmMetrics;
 pub use delivery::{AnswerOutcome, DeliveryMetrics, Mode};
 pub use governance::GovernanceMetrics;
 pub use http::{EndedRequest, HttpMetrics};
-pub use node::JanitorMetrics;
+pub use node::{JanitorMetrics, PoolReading};
 use penstock_actors::{cache::TieredCache, lineage::Lineage, node::Node};
 pub use rates::RateMetrics;
 pub use s3::S3Metrics;
@@ -37,11 +37,10 @@ pub use signatures::{SignatureMetrics, Signed};
 use self::{
     cache::CacheCollector,
     lineage::LineageCollector,
-    node::{NodeCollector, QueueGauges},
+    node::{NodeCollector, PoolGauges, QueueGauges},
     process::Process,
     storage::StorageCollector,
 };
-use crate::adapters::{postgres::PostgresStore, redis::RedisLink};
 
 /// Sets gauges to their present values.
 type Refresh = Box<dyn Fn() + Send + Sync>;
@@ -80,15 +79,28 @@ impl Metrics {
         self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(refresh));
     }
 
-    /// Exports the counters of a node, and its connection pool if it has one.
+    /// Exports the counters of a node.
     ///
     /// # Errors
     /// When a node is exported already.
-    pub fn observe_node(&self, node: Node, pool: Option<PostgresStore>) -> Result<(), prometheus::Error> {
+    pub fn observe_node(&self, node: Node) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(NodeCollector::new(node.clone())?))?;
         self.registry.register(Box::new(StorageCollector::new(node.clone())?))?;
         let queues = QueueGauges::new(&self.registry)?;
-        self.before_scrape(move || queues.set(&node, pool.as_ref()));
+        self.before_scrape(move || queues.set(&node));
+        Ok(())
+    }
+
+    /// Exports connection pools, which `read` looks at before each scrape.
+    ///
+    /// # Errors
+    /// When pools are exported already.
+    pub fn observe_pools(
+        &self,
+        read: impl Fn() -> Vec<PoolReading> + Send + Sync + 'static,
+    ) -> Result<(), prometheus::Error> {
+        let pools = PoolGauges::new(&self.registry)?;
+        self.before_scrape(move || read().iter().for_each(|pool| pools.set(pool)));
         Ok(())
     }
 
@@ -98,15 +110,6 @@ impl Metrics {
     /// When lineage is exported already.
     pub fn observe_lineage(&self, lineage: Lineage) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(LineageCollector::new(lineage)?))
-    }
-
-    /// Exports the state of the servers of a Redis link.
-    pub fn observe_redis(&self, link: RedisLink) {
-        let redis = Arc::clone(&self.redis);
-        self.before_scrape(move || {
-            let status = link.status();
-            redis.set_nodes(status.nodes, status.open);
-        });
     }
 
     /// Exports the counters of the caches.

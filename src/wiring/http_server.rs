@@ -76,9 +76,9 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
     let here = node.clone();
     let Backends { ports, cache, receipts, policies, identities, api_keys, .. } = backends.clone();
     let catalog: Arc<dyn Catalog> = backends.catalog.clone();
-    let publisher = Arc::new(ChangePublisher::new(ports.shared.clone(), Arc::clone(&ports.changes), move |tag| {
-        here.invalidate(tag)
-    }));
+    let publisher =
+        ChangePublisher::new(ports.shared.clone(), Arc::clone(&ports.changes), move |tag| here.invalidate(tag));
+    let publisher = Arc::new(publisher);
     let search = CachedSearch::new(Arc::clone(&backends.search), cache.clone(), node.searches.clone());
     let (shared, clock) = (ports.shared, ports.clock);
     let (node, evaluator) = (Arc::new(node.clone()), Arc::new(evaluator));

@@ -1,9 +1,6 @@
 //! Where servers are and how they are spoken to: URLs, what is given beside them, and encryption.
 
-use penstock::{
-    adapters::postgres::{TlsIdentity, TlsMode, TlsSettings},
-    config::DatabaseBackend,
-};
+use penstock::config::{DatabaseBackend, TlsIdentity, TlsMode, TlsSettings};
 use tokio_postgres::config::Host;
 
 use crate::{complaints, load};

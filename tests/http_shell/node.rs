@@ -13,9 +13,10 @@ use actix_web::{
 use penstock::{
     http::{
         self, ChangePublisher, RATE_WINDOW, RateGate, RateGateParts, Readiness, Shell, SignedRequests, admin, assets,
-        auth, governance, health, producers, quota_policies, receipts, routing::RouteClass, scrape, usage,
+        auth, governance, health, producers, quota_policies, receipts, scrape, usage,
     },
     keys::{self, KeyRing},
+    route_class::RouteClass,
     telemetry::{
         Metrics,
         metrics::{RateMetrics, SignatureMetrics},

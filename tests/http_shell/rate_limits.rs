@@ -16,7 +16,7 @@ use actix_web::{
     test::{self, TestRequest},
 };
 use futures::stream;
-use penstock::http::routing::RouteClass;
+use penstock::route_class::RouteClass;
 use serde_json::json;
 
 use crate::node::{Answer, Node, PROXY, ask, call};

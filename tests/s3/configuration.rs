@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use penstock::{
-    adapters::s3::ClientKind,
-    config::{Config, ConfigError, Sources, StorageBackend},
-};
+use penstock::config::{Config, ConfigError, S3Client, Sources, StorageBackend};
 
 fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -27,7 +24,7 @@ fn the_names_that_operators_know_set_the_storage() {
         ("PENSTOCK_S3__PART_SIZE", "16MiB"),
     ])
     .unwrap();
-    assert_eq!((config.storage.backend, config.s3.client), (StorageBackend::S3, ClientKind::ObjectStore));
+    assert_eq!((config.storage.backend, config.s3.client), (StorageBackend::S3, S3Client::ObjectStore));
     assert_eq!((config.s3.endpoint.as_str(), config.s3.region.as_str()), ("http://storage:9000", "eu-central-1"));
     assert_eq!((&*config.s3.bucket_hot, &*config.s3.bucket_warm, &*config.s3.bucket_cold), ("hot", "warm", "cold"));
     assert_eq!((config.s3.access_key.expose(), config.s3.secret_key.expose()), ("key-id", "hunter2"));

@@ -64,7 +64,7 @@ pub(crate) fn single(url: &str) -> Servers {
 pub(crate) async fn link(settings: RedisSettings) -> (RedisLink, Metrics) {
     let metrics = Metrics::new().expect("metrics");
     let link = RedisLink::open(settings, Arc::clone(&metrics.redis), Handle::current()).await;
-    metrics.observe_redis(link.clone());
+    penstock::wiring::observe_redis(&metrics, link.clone());
     (link, metrics)
 }
 

@@ -45,7 +45,7 @@ impl RedisSettings {
 }
 
 /// The address of a server.
-pub fn address_of(host: String, port: u16, encrypted: bool) -> ConnectionAddr {
+pub(super) fn address_of(host: String, port: u16, encrypted: bool) -> ConnectionAddr {
     if encrypted {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
     } else {

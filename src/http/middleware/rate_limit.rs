@@ -20,8 +20,9 @@ use penstock_actors::{
 };
 
 use crate::{
-    http::{Problem, ProblemType, auth::bearer, routing::RouteClass},
+    http::{Problem, ProblemType, auth::bearer},
     keys::KeyRing,
+    route_class::RouteClass,
     telemetry::metrics::RateMetrics,
 };
 

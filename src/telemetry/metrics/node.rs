@@ -10,8 +10,6 @@ use prometheus::{
     proto,
 };
 
-use crate::adapters::postgres::PostgresStore;
-
 /// A number that the node keeps, and how to read it.
 struct NodeMetric {
     desc: Desc,
@@ -187,32 +185,26 @@ impl Collector for NodeCollector {
     }
 }
 
-/// The queues of the node and the connection pool: gauges that are set before each scrape.
+/// The queues of the node: gauges that are set before each scrape.
 pub(super) struct QueueGauges {
     in_use: IntGaugeVec,
     capacity: IntGaugeVec,
-    pool: IntGaugeVec,
 }
 
 impl QueueGauges {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let vec = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        let vec = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), &["queue"])?;
             registry.register(Box::new(gauges.clone()))?;
             Ok(gauges)
         };
         Ok(Self {
-            in_use: vec("penstock_admission_in_use", "Permits in use, by queue (items or bytes).", &["queue"])?,
-            capacity: vec("penstock_admission_capacity", "Permits of a queue.", &["queue"])?,
-            pool: vec(
-                "penstock_db_pool_connections",
-                "Connections to the database and calls that wait for one, by server and state.",
-                &["server", "state"],
-            )?,
+            in_use: vec("penstock_admission_in_use", "Permits in use, by queue (items or bytes).")?,
+            capacity: vec("penstock_admission_capacity", "Permits of a queue.")?,
         })
     }
 
-    pub(super) fn set(&self, node: &Node, pool: Option<&PostgresStore>) {
+    pub(super) fn set(&self, node: &Node) {
         // Shards share a name, so they are summed.
         self.in_use.reset();
         self.capacity.reset();
@@ -220,11 +212,37 @@ impl QueueGauges {
             self.in_use.with_label_values(&[queue.name]).add(signed(queue.in_use));
             self.capacity.with_label_values(&[queue.name]).add(signed(queue.capacity));
         }
-        let Some(pool) = pool else { return };
-        for (server, status) in [("primary", pool.pool_status()), ("replicas", pool.replica_pool_status())] {
-            for (state, count) in [("open", status.size), ("idle", status.idle), ("waiting", status.waiting)] {
-                self.pool.with_label_values(&[server, state]).set(signed(count as u64));
-            }
+    }
+}
+
+/// The state of the connections to a server.
+pub struct PoolReading {
+    pub server: &'static str,
+    pub open: usize,
+    pub idle: usize,
+    /// Calls that wait for a connection.
+    pub waiting: usize,
+}
+
+/// Connection pools: gauges that are set before each scrape.
+pub(super) struct PoolGauges(IntGaugeVec);
+
+impl PoolGauges {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauges = IntGaugeVec::new(
+            Opts::new(
+                "penstock_db_pool_connections",
+                "Connections to the database and calls that wait for one, by server and state.",
+            ),
+            &["server", "state"],
+        )?;
+        registry.register(Box::new(gauges.clone()))?;
+        Ok(Self(gauges))
+    }
+
+    pub(super) fn set(&self, pool: &PoolReading) {
+        for (state, count) in [("open", pool.open), ("idle", pool.idle), ("waiting", pool.waiting)] {
+            self.0.with_label_values(&[pool.server, state]).set(signed(count as u64));
         }
     }
 }

@@ -3,7 +3,7 @@
 use penstock_actors::rate_limit::{CountedBy, RateDecision};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::http::routing::RouteClass;
+use crate::route_class::RouteClass;
 
 /// Checks and refusals. The counters of all labels are looked up once, because every request passes here.
 pub struct RateMetrics {

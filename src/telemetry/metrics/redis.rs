@@ -99,7 +99,8 @@ impl RedisMetrics {
     }
 
     /// The number of servers, and of those whose breaker is open.
-    pub(super) fn set_nodes(&self, nodes: usize, open: usize) {
+    /// The servers of a link, and how many of them have an open breaker.
+    pub fn set_nodes(&self, nodes: usize, open: usize) {
         self.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
         self.open.set(i64::try_from(open).unwrap_or(i64::MAX));
     }

@@ -6,7 +6,7 @@ use actix_web::http::{Method, StatusCode};
 use tracing::Span;
 
 use crate::{
-    http::routing::{RouteClass, UNMATCHED},
+    route_class::{RouteClass, UNMATCHED},
     telemetry::metrics::{EndedRequest, HttpMetrics},
 };
 

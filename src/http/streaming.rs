@@ -213,7 +213,6 @@ pub(super) async fn stream(request: &HttpRequest, asked: StreamRequest, deps: &D
     let ranges = select(request, &asked, deps).await?;
     let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
     let entry = admit(asked, deps, demand).await?;
-    deps.uses.content(&asked.hash);
     send(request, entry, ranges, deps).await
 }
 
@@ -279,6 +278,7 @@ pub(super) async fn send(
     deps: &Deps,
 ) -> Result<HttpResponse, Problem> {
     let AdmittedStream { reservation, headers, permit } = entry;
+    deps.uses.content(&headers.hash);
     let plan = match &ranges {
         Some(ranges) => ranges.plan(&headers),
         None => DeliveryPlan::single(0..headers.size),

@@ -13,6 +13,7 @@ use crate::{
     given::{ask, header, outsider, path, rows, url},
     nginx::Nginx,
     node::{On, Paid, Setup, TestNode, expect, expect_problem, sample},
+    patience::eventually,
     postgres::TestDatabase,
     s3::{BUCKETS, TestBuckets, told},
     shipped::shipped,
@@ -140,6 +141,19 @@ async fn content_of_another_tier_is_streamed_with_its_ranges_and_charged_as_such
     assert_eq!(node.charged(&paid.receipt).await, (100_010, 2));
     assert!(rows(&node, &paid.receipt).await.iter().all(|(outcome, _)| outcome == "completed"));
     assert_eq!(node.metric("penstock_deliveries_total", "mode=\"stream\",outcome=\"given\"").await, 2.0);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_the_node_streams_for_want_of_a_url_is_warmed() {
+    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let setup = presigned(Setup::new(On::Sqlite), &buckets).env("PENSTOCK_CACHE__WARM_INTERVAL", "200ms");
+    let mut node = setup.env("DATA_DELIVERY_TIER", "warm").start().await;
+    let bytes = sample(46, 100_000);
+    let paid = node.paid(&bytes, "standard").await;
+    assert!(node.get(&path(&paid)).send().await.unwrap().bytes().await.unwrap() == bytes);
+    eventually("it is warmed", async || node.metric("penstock_cache_warmed_total", "kind=\"content\"").await > 0.0)
+        .await;
     node.finish().await;
 }
 

@@ -37,7 +37,7 @@ pub(in crate::http) struct ContentHeaders {
     pub(super) media_type: String,
     /// When it was stored. Content never changes, but it may be removed and stored again.
     pub(super) stored_at: Timestamp,
-    hash: ContentHash,
+    pub(super) hash: ContentHash,
     asked: StreamRequest,
     session: SessionId,
     tier: String,

@@ -26,12 +26,16 @@ mod plans;
 mod proxy;
 #[path = "postgres/replicas.rs"]
 mod replicas;
+#[path = "postgres/schema.rs"]
+mod schema;
 #[path = "postgres/search.rs"]
 mod search;
 #[path = "postgres/search_plans.rs"]
 mod search_plans;
 #[path = "support/shipped.rs"]
 mod shipped;
+#[path = "support/snapshot.rs"]
+mod snapshot;
 #[path = "support/postgres.rs"]
 mod support;
 #[path = "postgres/switchover.rs"]

@@ -1,5 +1,8 @@
 //! The SQLite adapter from outside: the conformance suites, migrations and what survives a restart.
 
+#[path = "support/snapshot.rs"]
+mod snapshot;
+
 use std::{process::Command, sync::Arc, time::Duration};
 
 use penstock::{
@@ -102,6 +105,19 @@ fn a_build_runs_on_the_schema_of_a_later_one_as_long_as_that_lets_it_in() {
     conn.execute_batch(raise).expect("raised");
     let refused = migrate(&settings).expect_err("refused").to_string();
     assert!(refused.contains("of a later release"), "{refused}");
+}
+
+#[test]
+fn the_schema_in_force_is_the_one_in_the_repository() {
+    let folder = folder();
+    let settings = settings(&folder);
+    migrate(&settings).expect("migrated");
+    let conn = rusqlite::Connection::open(&settings.path).expect("open");
+    let of_table = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY tbl_name, type <> 'table', type, name";
+    let mut read = conn.prepare(of_table).expect("prepared");
+    let statements = read.query_map([], |row| row.get::<_, String>(0)).expect("read");
+    let schema: String = statements.map(|sql| sql.expect("text").trim().to_owned() + ";\n\n").collect();
+    snapshot::assert_schema("sqlite", &(schema.trim_end().to_owned() + "\n"));
 }
 
 #[tokio::test]

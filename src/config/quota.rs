@@ -34,7 +34,7 @@ pub struct Quota {
     /// Requests that may wait for the ledger at the same time.
     #[serde(deserialize_with = "value::count")]
     pub queue: usize,
-    /// How long an instance counts as alive after a heartbeat.
+    /// How long an instance counts as alive after a heartbeat, and how long a stream slot lives without a refresh.
     #[serde(deserialize_with = "value::duration")]
     pub lease_ttl: Duration,
     /// How often an instance sends a heartbeat.

@@ -39,7 +39,7 @@ pub use blob_trash::{BlobTrash, ListedBlob, Sweep};
 pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use connection::Connection;
-pub use error::{PortError, PortResult};
+pub use error::{Missing, PortError, PortResult};
 pub use governance::{
     GovernancePolicies, GovernancePolicySummary, GovernanceRun, Occasion, Provenance, PutOutcome, RunMark,
     StoredGovernancePolicy,

@@ -45,7 +45,7 @@ use async_trait::async_trait;
 use penstock_actors::{
     ids::ContentHash,
     model::{LeafHash, StorageTier},
-    ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob},
+    ports::{BlobSink, BlobStore, Missing, PortError, PortResult, StoredBlob},
 };
 use tokio::runtime::Handle;
 
@@ -161,7 +161,7 @@ impl Origin for FileBlobs {
         if is_hot.await? {
             return Ok(Some(Layout::path_below(hash)));
         }
-        if self.exists(hash).await? { Ok(None) } else { Err(PortError::NotFound("blob")) }
+        if self.exists(hash).await? { Ok(None) } else { Err(PortError::NotFound(Missing::Blob)) }
     }
 }
 
@@ -200,7 +200,7 @@ fn open_one_of(tiers: &[Root], hash: ContentHash) -> PortResult<(File, u64, Arc<
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Err(failed.unwrap_or(PortError::NotFound("blob")))
+    Err(failed.unwrap_or(PortError::NotFound(Missing::Blob)))
 }
 
 /// Whether a content is in a usable copy in a colder tier. A copy in the hot tier does not count: the new copy replaces
@@ -219,7 +219,7 @@ fn is_in_colder(tiers: &[Root], hash: ContentHash, size_bytes: u64) -> bool {
 /// Opens a blob and its leaf list, and checks each against the other. The file is opened first: if the blob is retired
 /// or replaced from then on, the open file stays readable.
 fn open_checked(layout: &Layout, hash: ContentHash) -> PortResult<(File, u64, Arc<[LeafHash]>)> {
-    let Some(file) = open_file(layout, hash)? else { return Err(PortError::NotFound("blob")) };
+    let Some(file) = open_file(layout, hash)? else { return Err(PortError::NotFound(Missing::Blob)) };
     let size_bytes = size_of(&file, layout, hash)?;
     let leaves = checked_list(layout, hash, size_bytes)?;
     Ok((file, size_bytes, leaves))
@@ -256,7 +256,7 @@ fn read_missing_list(layout: &Layout, hash: ContentHash, size_bytes: u64) -> Por
     let _held = layout.lock(hash)?;
     let blob = layout.blob(hash);
     if !blob.try_exists().map_err(fault("look for", &blob))? {
-        return Err(PortError::NotFound("blob"));
+        return Err(PortError::NotFound(Missing::Blob));
     }
     match read_list(layout, hash, size_bytes) {
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -15,7 +15,10 @@ use actix_web::{
     },
     middleware::Next,
 };
-use penstock_actors::{ids::InvalidId, ports::PortError};
+use penstock_actors::{
+    ids::InvalidId,
+    ports::{Missing, PortError},
+};
 use serde_json::{Map, Value, json};
 
 mod catalogue;
@@ -163,8 +166,8 @@ impl From<&PortError> for Problem {
             PortError::Full(_) => Self::new(ProblemType::StorageFull).retry_after(STORAGE_RETRY),
             PortError::Corrupt(_) => Self::new(ProblemType::ContentUnavailable).retry_after(STORAGE_RETRY),
             PortError::Rejected { .. } => Self::new(ProblemType::Internal),
-            PortError::NotFound("asset") => Self::new(ProblemType::UnknownAsset),
-            PortError::NotFound("quota tier") => Self::new(ProblemType::UnknownTier),
+            PortError::NotFound(Missing::Asset) => Self::new(ProblemType::UnknownAsset),
+            PortError::NotFound(Missing::QuotaTier) => Self::new(ProblemType::UnknownTier),
             PortError::NotFound(_) => Self::new(ProblemType::NotFound),
         };
         problem.caused_by(error)
@@ -266,9 +269,9 @@ mod tests {
             (PortError::Full("blob store"), ProblemType::StorageFull, true),
             (PortError::Corrupt("short".into()), ProblemType::ContentUnavailable, true),
             (PortError::rejected("database", "constraint"), ProblemType::Internal, false),
-            (PortError::NotFound("asset"), ProblemType::UnknownAsset, false),
-            (PortError::NotFound("quota tier"), ProblemType::UnknownTier, false),
-            (PortError::NotFound("row"), ProblemType::NotFound, false),
+            (PortError::NotFound(Missing::Asset), ProblemType::UnknownAsset, false),
+            (PortError::NotFound(Missing::QuotaTier), ProblemType::UnknownTier, false),
+            (PortError::NotFound(Missing::Blob), ProblemType::NotFound, false),
         ];
         for (error, kind, retries) in errors {
             let problem = Problem::from(&error);

@@ -19,9 +19,9 @@ use penstock_actors::{
     },
     ports::{
         AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, InvalidationBus, Invalidations,
-        LeaseComparison, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, ReplayCheck,
-        ReplayGuard, ReplayKey, ReplayTerms, SessionStore, SetAside, SharedState, SlotGrant, StatusChange, StoredBlob,
-        StreamSlots, Tag, UnknownLeases, Upkeep,
+        LeaseComparison, Missing, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts,
+        ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore, SetAside, SharedState, SlotGrant, StatusChange,
+        StoredBlob, StreamSlots, Tag, UnknownLeases, Upkeep,
     },
 };
 use tokio::sync::broadcast;
@@ -169,9 +169,9 @@ impl Catalog for World {
 impl Receipts for World {
     async fn create_receipt(&self, new: &NewReceipt) -> PortResult<Receipt> {
         let mut tables = self.tables()?;
-        let asset = tables.assets.get(&new.version_id).ok_or(PortError::NotFound("asset"))?;
+        let asset = tables.assets.get(&new.version_id).ok_or(PortError::NotFound(Missing::Asset))?;
         if new.quota_tier != "standard" && !tables.policies.contains_key(&new.quota_tier) {
-            return Err(PortError::NotFound("quota tier"));
+            return Err(PortError::NotFound(Missing::QuotaTier));
         }
         let receipt = Receipt {
             receipt_id: new.receipt_id,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     clock::Clock,
-    ports::{PortError, SignedUrl, UrlRequest, UrlSigner},
+    ports::{Missing, PortError, SignedUrl, UrlRequest, UrlSigner},
     quota::{book::Grant, cache::Reservation},
 };
 
@@ -84,7 +84,7 @@ impl Delegator {
 
     async fn sign(&self, grant: &Grant, disposition: &str) -> Result<Option<SignedUrl>, DelegationError> {
         let view = &grant.view;
-        let Some(content) = &view.content else { return Err(PortError::NotFound("content").into()) };
+        let Some(content) = &view.content else { return Err(PortError::NotFound(Missing::Content).into()) };
         let until = last_moment(self.clock.now(), self.ttl, view.receipt.expires_at).ok_or(DelegationError::Expired)?;
         let wanted =
             UrlRequest { content_hash: content.content_hash, until, media_type: &content.media_type, disposition };

@@ -27,7 +27,7 @@ use crate::{
     },
     flow::admission::Permit,
     model::Outcome,
-    ports::{Connection, PortError, PortResult},
+    ports::{Connection, Missing, PortError, PortResult},
     quota::{
         cache::{Reservation, StreamEnd},
         revocation::Watch,
@@ -165,7 +165,7 @@ impl Delivery {
     pub async fn open(store: &ContentStore, order: DeliveryOrder, arbiter: &ArbiterHandle) -> PortResult<Self> {
         let DeliveryOrder { plan, reservation, permit, connection } = order;
         let view = &reservation.grant().view;
-        let Some(meta) = &view.content else { return Err(PortError::NotFound("content")) };
+        let Some(meta) = &view.content else { return Err(PortError::NotFound(Missing::Content)) };
         let mut ranges: VecDeque<Range<u64>> = plan.parts.iter().map(|part| part.range.clone()).collect();
         let opening = async {
             let content = store.open(meta.content_hash, meta.size_bytes).await?;

@@ -1,6 +1,6 @@
 //! The errors of ports, as far as a caller can act on them.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 pub type PortResult<T> = Result<T, PortError>;
 
@@ -24,13 +24,39 @@ pub enum PortError {
     Corrupt(String),
     /// The object does not exist although it should.
     #[error("{0} was not found")]
-    NotFound(&'static str),
+    NotFound(Missing),
     /// No room: a disk or a quota of the store is full.
     #[error("{0} has no room left")]
     Full(&'static str),
     /// This node's epoch was reclaimed: its leases are gone, and it has to go on under a new epoch.
     #[error("this node's epoch was reclaimed")]
     Fenced,
+}
+
+/// What a port did not find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Asset,
+    QuotaTier,
+    Producer,
+    /// The content of a receipt.
+    Content,
+    Blob,
+    /// The announcement of an upload in the catalogue.
+    Announcement,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asset => "the asset",
+            Self::QuotaTier => "the quota tier",
+            Self::Producer => "the producer",
+            Self::Content => "the content",
+            Self::Blob => "the blob",
+            Self::Announcement => "the announcement",
+        })
+    }
 }
 
 impl PortError {
@@ -51,7 +77,7 @@ impl PortError {
     pub fn shared(error: &std::sync::Arc<Self>) -> Self {
         match &**error {
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
-            Self::NotFound(what) => Self::NotFound(what),
+            Self::NotFound(what) => Self::NotFound(*what),
             Self::Full(what) => Self::Full(what),
             Self::Fenced => Self::Fenced,
             Self::Rejected { dependency, .. } => Self::rejected(dependency, std::sync::Arc::clone(error)),

@@ -44,7 +44,7 @@ pub trait Receipts: Send + Sync + 'static {
     /// Makes a receipt.
     ///
     /// # Errors
-    /// [`PortError::NotFound`](super::PortError::NotFound) names what does not exist, `"asset"` or `"quota tier"`.
+    /// [`PortError::NotFound`](super::PortError::NotFound) names what does not exist: the asset or the quota tier.
     async fn create_receipt(&self, new: &NewReceipt) -> PortResult<Receipt>;
 
     async fn receipt(&self, id: ReceiptId) -> PortResult<Option<Receipt>>;

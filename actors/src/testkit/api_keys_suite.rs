@@ -10,7 +10,7 @@ use crate::{
     clock::to_micros,
     ids::{KeyId, ProducerId},
     model::{ApiKey, KeyInfo, NewKey, Role},
-    ports::{ApiKeys, Catalog, ChangeMark, Changes, PortError, Tag},
+    ports::{ApiKeys, Catalog, ChangeMark, Changes, Missing, PortError, Tag},
 };
 
 /// Lines of the log in one page: more than change here at a time.
@@ -84,7 +84,7 @@ async fn a_further_key_opens_and_is_listed(store: &impl KeyStore) {
 async fn a_key_for_nobody_is_not_made(store: &impl KeyStore) {
     let new = new_key(ProducerId::next(), "");
     let made = store.add_key(&new).await;
-    assert!(matches!(made, Err(PortError::NotFound("producer"))), "{made:?}");
+    assert!(matches!(made, Err(PortError::NotFound(Missing::Producer))), "{made:?}");
     assert_eq!(opens(store, &new.key.secret_hash).await, None);
 }
 

@@ -10,7 +10,7 @@ use crate::{
     clock::to_micros,
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{BindOutcome, Catalog, ChangeMark, Changes, Identities, PortError, Tag},
+    ports::{BindOutcome, Catalog, ChangeMark, Changes, Identities, Missing, PortError, Tag},
 };
 
 /// Lines of the log in one page: more than change here at a time.
@@ -103,7 +103,7 @@ async fn of_producers_who_want_one_key_one_gets_it(store: &impl IdentityStore) {
 async fn a_key_for_nobody_is_not_bound(store: &impl IdentityStore) {
     let key = key();
     let bound = store.bind_identity(key, ProducerId::next(), now()).await;
-    assert!(matches!(bound, Err(PortError::NotFound("producer"))), "{bound:?}");
+    assert!(matches!(bound, Err(PortError::NotFound(Missing::Producer))), "{bound:?}");
     assert_eq!(speaks_for(store, key).await, None);
 }
 

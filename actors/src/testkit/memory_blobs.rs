@@ -16,7 +16,7 @@ use crate::{
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash, StorageTier, leaf_count},
     ports::{
-        BlobCopies, BlobSink, BlobSource, BlobStore, BlobTrash, ListedBlob, PortError, PortResult, StoredBlob,
+        BlobCopies, BlobSink, BlobSource, BlobStore, BlobTrash, ListedBlob, Missing, PortError, PortResult, StoredBlob,
         StoredCopy, Sweep,
     },
 };
@@ -289,7 +289,7 @@ impl BlobTrash for MemoryBlobs {
 
     async fn restore(&self, hash: ContentHash) -> PortResult<()> {
         let work = || {
-            let blob = held(&self.0.retired).remove(&hash).ok_or(PortError::NotFound("blob"))?;
+            let blob = held(&self.0.retired).remove(&hash).ok_or(PortError::NotFound(Missing::Blob))?;
             held(&self.0.blobs).entry(hash).or_insert(blob);
             Ok(())
         };

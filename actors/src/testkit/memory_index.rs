@@ -12,7 +12,7 @@ use super::script::Script;
 use crate::{
     ids::{ContentHash, KeyId, ProducerId, VersionId},
     model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer},
-    ports::{Catalog, NewAssetError, PortError, PortResult},
+    ports::{Catalog, Missing, NewAssetError, PortError, PortResult},
 };
 
 /// The storage index in memory.
@@ -41,7 +41,7 @@ impl MemoryIndex {
 }
 
 fn not_kept<T>() -> PortResult<T> {
-    Err(PortError::NotFound("this part of the catalogue"))
+    Err(PortError::rejected("the catalogue in memory", "it keeps contents alone"))
 }
 
 #[async_trait]
@@ -81,7 +81,7 @@ impl Catalog for MemoryIndex {
     async fn complete_content(&self, hash: ContentHash) -> PortResult<bool> {
         let work = || {
             let mut contents = self.contents();
-            let (_, stored) = contents.get_mut(&hash).ok_or(PortError::NotFound("announcement"))?;
+            let (_, stored) = contents.get_mut(&hash).ok_or(PortError::NotFound(Missing::Announcement))?;
             Ok(!std::mem::replace(stored, true))
         };
         self.script.play("complete_content", 1, work).await

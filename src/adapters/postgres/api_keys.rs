@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{KeyId, ProducerId},
     model::{KeyInfo, NewKey, ProducerInfo},
-    ports::{ApiKeys, Page, PortError, PortResult},
+    ports::{ApiKeys, Missing, Page, PortError, PortResult},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -91,7 +91,7 @@ impl ApiKeys for PostgresStore {
             &new.created_at,
         ];
         match self.db.execute(&ADD, &params).await? {
-            0 => Err(PortError::NotFound("producer")),
+            0 => Err(PortError::NotFound(Missing::Producer)),
             _ => Ok(()),
         }
     }

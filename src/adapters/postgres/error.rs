@@ -26,15 +26,8 @@ const ENDING: [&str; 4] = ["08", "57P01", "57P02", "57P03"];
 /// schema is repaired.
 const SCHEMA_CLASSES: [&str; 2] = ["42", "3F"];
 
-/// The text of [`PortError::NotFound`] when a row has no partition: the caller can create one.
-pub(super) const NO_PARTITION: &str = "partition for a row";
-
 /// Raised by `penstock_ingest_lineage` when pruning has passed events of a batch while the batch was written.
 const PASSED: &str = "PS002";
-
-/// The text of [`PortError::NotFound`] in that case: the window has moved since the batch read it, and the batch can be
-/// tried again.
-pub(super) const WINDOW: &str = "a window as it was";
 
 /// A row violates a check. If the error names no constraint, the row fits no partition.
 const CHECK: &str = "23514";
@@ -108,6 +101,25 @@ impl ServerFault {
     }
 }
 
+/// Why a batch of rows was not written, and can be written after all: the source of an
+/// [`Unavailable`](PortError::Unavailable).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BatchFault {
+    /// The caller can create the partition.
+    #[error("a row has no partition")]
+    NoPartition,
+    /// The next attempt reads the window anew.
+    #[error("the lineage window has moved since the batch read it")]
+    WindowMoved,
+}
+
+impl BatchFault {
+    pub(super) fn of(error: &PortError) -> Option<Self> {
+        let PortError::Unavailable { source, .. } = error else { return None };
+        source.downcast_ref::<Self>().copied()
+    }
+}
+
 /// A server did not answer in time.
 pub(super) fn late(statement: &str, timeout: Duration) -> PortError {
     ServerFault::Late.told(format!("{statement} took longer than {timeout:?}"))
@@ -129,9 +141,9 @@ pub(super) fn from_statement(error: &Error) -> PortError {
     let told = told(error);
     match code {
         FENCED => PortError::Fenced,
-        PASSED => PortError::NotFound(WINDOW),
+        PASSED => PortError::unavailable(POSTGRES, BatchFault::WindowMoved),
         CHECK if error.as_db_error().is_some_and(|error| error.constraint().is_none()) => {
-            PortError::NotFound(NO_PARTITION)
+            PortError::unavailable(POSTGRES, BatchFault::NoPartition)
         }
         READ_ONLY => ServerFault::Gone.told(told),
         code if ENDING.iter().any(|ending| code.starts_with(ending)) => ServerFault::Gone.told(told),
@@ -146,7 +158,8 @@ pub(super) fn from_statement(error: &Error) -> PortError {
 pub(super) fn is_passing(error: &Error) -> bool {
     let of_schema =
         error.code().is_some_and(|state| SCHEMA_CLASSES.iter().any(|class| state.code().starts_with(class)));
-    !of_schema && matches!(from_statement(error), PortError::Unavailable { .. })
+    let failure = from_statement(error);
+    !of_schema && BatchFault::of(&failure).is_none() && matches!(failure, PortError::Unavailable { .. })
 }
 
 /// No connection could be opened: whatever the reason, another attempt may succeed.

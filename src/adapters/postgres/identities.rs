@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{BindOutcome, IDENTITIES, Identities, PortError, PortResult},
+    ports::{BindOutcome, IDENTITIES, Identities, Missing, PortError, PortResult},
 };
 use tokio_postgres::types::Type;
 
@@ -57,7 +57,7 @@ impl Identities for PostgresStore {
         if let Some(row) = self.db.row_opt(&BIND, &[&bytes, &producer.as_uuid(), &now]).await? {
             return Ok(BindOutcome::New(binding(&Columns(&row))?));
         }
-        let row = self.db.row_opt(&IDENTITY, &[&bytes]).await?.ok_or(PortError::NotFound("producer"))?;
+        let row = self.db.row_opt(&IDENTITY, &[&bytes]).await?.ok_or(PortError::NotFound(Missing::Producer))?;
         let binding = binding(&Columns(&row))?;
         Ok(if binding.producer_id == producer { BindOutcome::Already(binding) } else { BindOutcome::Taken })
     }

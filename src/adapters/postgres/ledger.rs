@@ -228,7 +228,11 @@ impl Ledger for PostgresStore {
             let id = ReceiptId::from_uuid(Columns(row).get("receipt_id")?);
             answers.insert(id, refill(row, &windows)?);
         }
-        let answer = |want: &Want| answers.remove(&want.receipt_id).ok_or(PortError::NotFound("answer to a want"));
+        let answer = |want: &Want| {
+            answers
+                .remove(&want.receipt_id)
+                .ok_or_else(|| PortError::Corrupt("a receipt that needs a lease got no answer".into()))
+        };
         wants().map(answer).collect()
     }
 

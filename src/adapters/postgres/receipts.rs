@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
     model::{QuotaPolicy, Receipt, ReceiptStatus, UsageRow, WindowKind, WindowSet, WindowUsage},
-    ports::{NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, StatusChange},
+    ports::{Missing, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, StatusChange},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -177,10 +177,10 @@ impl Receipts for PostgresStore {
             .await?;
         let row = Columns(&row);
         if !row.get::<bool>("has_asset")? {
-            return Err(PortError::NotFound("asset"));
+            return Err(PortError::NotFound(Missing::Asset));
         }
         if !row.get::<bool>("has_tier")? {
-            return Err(PortError::NotFound("quota tier"));
+            return Err(PortError::NotFound(Missing::QuotaTier));
         }
         row.receipt()
     }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use penstock_actors::ports::PortError;
+use penstock_actors::ports::{Missing, PortError};
 
 use super::StorageTier;
 
@@ -139,7 +139,7 @@ impl S3Failure {
 impl From<S3Failure> for PortError {
     fn from(failure: S3Failure) -> Self {
         match failure.kind {
-            S3FailureKind::NotFound => Self::NotFound("blob"),
+            S3FailureKind::NotFound => Self::NotFound(Missing::Blob),
             S3FailureKind::Range => Self::Corrupt(failure.text),
             S3FailureKind::Full => Self::Full(STORE),
             S3FailureKind::Refused | S3FailureKind::Unsupported => Self::rejected(STORE, failure),
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_caller_learns_what_it_may_conclude() {
-        assert!(matches!(PortError::from(answered(404, "NoSuchKey")), PortError::NotFound("blob")));
+        assert!(matches!(PortError::from(answered(404, "NoSuchKey")), PortError::NotFound(Missing::Blob)));
         assert!(matches!(PortError::from(answered(416, "")), PortError::Corrupt(_)));
         assert!(matches!(PortError::from(answered(507, "")), PortError::Full(STORE)));
         assert!(matches!(PortError::from(answered(400, "")), PortError::Rejected { .. }));

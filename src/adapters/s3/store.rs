@@ -8,7 +8,7 @@ use moka::future::Cache;
 use penstock_actors::{
     ids::ContentHash,
     model::StorageTier,
-    ports::{PortError, PortResult},
+    ports::{Missing, PortError, PortResult},
 };
 use tokio::runtime::Handle;
 
@@ -94,7 +94,7 @@ impl StoreContext {
     /// The manifest of a content, from memory or from the hottest tier that has it. Concurrent callers share the
     /// answer.
     pub(super) async fn open(&self, hash: ContentHash) -> PortResult<Arc<Placed>> {
-        let look_up = async { self.look_up(hash).await?.map(Arc::new).ok_or(PortError::NotFound("blob")) };
+        let look_up = async { self.look_up(hash).await?.map(Arc::new).ok_or(PortError::NotFound(Missing::Blob)) };
         self.manifests.try_get_with(hash, look_up).await.map_err(|shared| PortError::shared(&shared))
     }
 
@@ -169,7 +169,11 @@ impl StoreContext {
     /// Restores manifests. A manifest that has become visible since stays: it is of the same content, and newer.
     pub(super) async fn restore(&self, hash: ContentHash) -> PortResult<()> {
         let restored = try_join_all(self.tiers.iter().map(|bucket| self.restore_in(bucket, hash))).await?;
-        if restored.contains(&true) || self.exists(hash).await? { Ok(()) } else { Err(PortError::NotFound("blob")) }
+        if restored.contains(&true) || self.exists(hash).await? {
+            Ok(())
+        } else {
+            Err(PortError::NotFound(Missing::Blob))
+        }
     }
 
     pub(super) async fn restore_in(&self, bucket: &Arc<Bucket>, hash: ContentHash) -> PortResult<bool> {

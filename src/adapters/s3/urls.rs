@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use penstock_actors::{
     ids::ContentHash,
-    ports::{PortError, PortResult, SignedUrl, UrlRequest, UrlSigner},
+    ports::{Missing, PortError, PortResult, SignedUrl, UrlRequest, UrlSigner},
 };
 
 use super::{
@@ -45,7 +45,7 @@ impl S3Urls {
             if found != Some(size) {
                 store.forget(hash).await;
                 return Err(match found {
-                    None => PortError::NotFound("blob"),
+                    None => PortError::NotFound(Missing::Blob),
                     Some(found) => PortError::Corrupt(format!("blob {hash} has {found} bytes of {size}")),
                 });
             }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{KeyId, ProducerId},
     model::{KeyInfo, NewKey, ProducerInfo},
-    ports::{ApiKeys, Page, PortError, PortResult},
+    ports::{ApiKeys, Missing, Page, PortError, PortResult},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use uuid::Uuid;
@@ -85,7 +85,7 @@ impl ApiKeys for SqliteStore {
             })?)
         };
         match self.workers.write("add_key", add).await? {
-            0 => Err(PortError::NotFound("producer")),
+            0 => Err(PortError::NotFound(Missing::Producer)),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{BindOutcome, IDENTITIES, Identities, PortError, PortResult},
+    ports::{BindOutcome, IDENTITIES, Identities, Missing, PortError, PortResult},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -51,7 +51,7 @@ impl Identities for SqliteStore {
             (true, Some(binding)) => Ok(BindOutcome::New(binding)),
             (_, Some(binding)) if binding.producer_id == producer => Ok(BindOutcome::Already(binding)),
             (_, Some(_)) => Ok(BindOutcome::Taken),
-            (_, None) => Err(PortError::NotFound("producer")),
+            (_, None) => Err(PortError::NotFound(Missing::Producer)),
         }
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
     model::{QuotaPolicy, Receipt, ReceiptStatus, UsageRow, WindowSet},
-    ports::{NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, StatusChange},
+    ports::{Missing, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, StatusChange},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -88,7 +88,7 @@ fn create(conn: &Connection, new: &NewReceipt) -> Result<Receipt, JobFailure> {
     if let Some(receipt) = load(conn, new.receipt_id)? {
         return Ok(receipt);
     }
-    let missing = if catalog::asset_exists(conn, new.version_id)? { "quota tier" } else { "asset" };
+    let missing = if catalog::asset_exists(conn, new.version_id)? { Missing::QuotaTier } else { Missing::Asset };
     Err(PortError::NotFound(missing).into())
 }
 

@@ -84,7 +84,10 @@ impl UrlSigner for CdnSigner {
 
 #[cfg(test)]
 mod tests {
-    use penstock_actors::{ids::ContentHash, ports::PortError};
+    use penstock_actors::{
+        ids::ContentHash,
+        ports::{Missing, PortError},
+    };
 
     use super::*;
 
@@ -96,7 +99,7 @@ mod tests {
     impl Origin for Flat {
         async fn path(&self, hash: ContentHash) -> PortResult<Option<String>> {
             match hash.as_bytes()[0] {
-                0 => Err(PortError::NotFound("blob")),
+                0 => Err(PortError::NotFound(Missing::Blob)),
                 1 => Ok(None),
                 _ => Ok(Some(format!("{:.4}", hash.to_string()))),
             }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     content::delivery::Delivery,
     ids::{ContentHash, SessionId},
-    ports::PortError,
+    ports::{Missing, PortError},
     quota::book::Grant,
 };
 
@@ -50,7 +50,7 @@ impl ContentHeaders {
     /// When the grant has no content, which cannot happen: that is checked before.
     pub(super) fn new(grant: &Grant, asked: &StreamRequest) -> Result<Self, Problem> {
         let view = &grant.view;
-        let meta = view.content.as_ref().ok_or(PortError::NotFound("content"))?;
+        let meta = view.content.as_ref().ok_or(PortError::NotFound(Missing::Content))?;
         Ok(Self {
             size: meta.size_bytes,
             media_type: meta.media_type.clone(),

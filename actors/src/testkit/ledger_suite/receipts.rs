@@ -11,7 +11,7 @@ use super::{
 use crate::{
     ids::{ReceiptId, VersionId},
     model::{QuotaPolicy, ReceiptStatus, WindowKind, WindowUsage},
-    ports::{NewReceipt, PortError, StatusChange},
+    ports::{Missing, NewReceipt, PortError, StatusChange},
 };
 
 pub(super) async fn run(store: &Store) {
@@ -51,8 +51,8 @@ async fn a_receipt_for_what_does_not_exist_names_it(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
     let no_asset = NewReceipt { version_id: VersionId::next(), ..scene.new_receipt() };
     let no_tier = NewReceipt { quota_tier: "no such tier".into(), ..scene.new_receipt() };
-    assert!(matches!(store.create_receipt(&no_asset).await, Err(PortError::NotFound("asset"))));
-    assert!(matches!(store.create_receipt(&no_tier).await, Err(PortError::NotFound("quota tier"))));
+    assert!(matches!(store.create_receipt(&no_asset).await, Err(PortError::NotFound(Missing::Asset))));
+    assert!(matches!(store.create_receipt(&no_tier).await, Err(PortError::NotFound(Missing::QuotaTier))));
     assert_eq!(store.receipt(no_tier.receipt_id).await.expect("read"), None);
 }
 

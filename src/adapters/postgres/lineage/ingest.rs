@@ -11,12 +11,7 @@ use penstock_actors::{
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    super::{
-        PostgresStore,
-        columns::Columns,
-        db::Statement,
-        error::{NO_PARTITION, POSTGRES, WINDOW},
-    },
+    super::{PostgresStore, columns::Columns, db::Statement, error::BatchFault},
     fold::Folded,
 };
 
@@ -68,15 +63,18 @@ impl PostgresStore {
         }
         let mut attempts = 1..ATTEMPTS;
         let rows = loop {
-            match self.ingest_folded(&folded, now).await {
-                Err(PortError::NotFound(NO_PARTITION)) if attempts.next().is_some() => {
+            let error = match self.ingest_folded(&folded, now).await {
+                Ok(rows) => break rows,
+                Err(error) => error,
+            };
+            match BatchFault::of(&error) {
+                Some(BatchFault::NoPartition) if attempts.next().is_some() => {
                     let days: BTreeSet<_> = folded.times.iter().map(|time| day_of(*time)).collect();
                     self.prepare_days(&days.into_iter().collect::<Vec<_>>()).await?;
                 }
                 // The next attempt drops the events that pruning has passed.
-                Err(PortError::NotFound(WINDOW)) if attempts.next().is_some() => {}
-                Err(PortError::NotFound(what)) => return Err(PortError::unavailable(POSTGRES, what)),
-                rows => break rows?,
+                Some(BatchFault::WindowMoved) if attempts.next().is_some() => {}
+                _ => return Err(error),
             }
         };
         let outcome = |word: &str| match word {

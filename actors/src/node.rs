@@ -29,7 +29,7 @@ use crate::{
         delivery::{Delivery, DeliveryOrder},
         quarantine_sync,
         reader::{ContentSettings, ContentStore},
-        upload::{Ingest, IngestSettings},
+        upload::{Ingest, IngestDeps, IngestSettings},
     },
     flow::admission::{Admission, AdmissionSnapshot},
     ids::{ContentHash, NodeId, ReceiptId},
@@ -282,12 +282,18 @@ impl Node {
             node,
         };
         let storage_keeper = StorageMaintenance::start(keeper_deps, settings.storage, &ledger_arbiter);
-        let ingest =
-            Ingest::new(Arc::clone(&ports.blobs), Arc::clone(&ports.catalog), Arc::clone(clock), io, settings.ingest);
+        let ingest = IngestDeps {
+            blobs: Arc::clone(&ports.blobs),
+            catalog: Arc::clone(&ports.catalog),
+            clock: Arc::clone(clock),
+            io,
+            quarantine: content.quarantine().clone(),
+            repair_check: Arc::new(verifier.clone()),
+        };
         Ok(Self {
             quota,
             usage,
-            ingest: ingest.with_repair(content.quarantine().clone()),
+            ingest: Ingest::new(ingest, settings.ingest),
             content,
             verifier,
             mover,

@@ -11,7 +11,6 @@ use futures::StreamExt as _;
 use penstock_actors::{
     content::upload::{Ingest, IngestError, Upload},
     ids::ContentHash,
-    model::VerificationKind,
     node::Node,
 };
 use serde::Deserialize;
@@ -71,11 +70,8 @@ async fn upload(
     let mut upload = deps.node.ingest.begin().await.map_err(problem_of)?;
     receive(body, &mut upload, &mut said, deps.settings.idle_timeout).await?;
     // All bytes have arrived: the rest is done whether the client waits for the answer or not.
-    let finish = async move {
-        let ingested = upload.finish(expected, said.media_type, producer.producer_id).await.map_err(problem_of)?;
-        mended(&deps.node, ingested.meta.content_hash).await;
-        Ok(ingested)
-    };
+    let finish =
+        async move { upload.finish(expected, said.media_type, producer.producer_id).await.map_err(problem_of) };
     let ingested = answer::to_the_end(finish).await?;
     let meta = &ingested.meta;
     let document = json!({
@@ -88,16 +84,6 @@ async fn upload(
         return Ok(answer::created(&format!("/v1/streaming/data/{}", meta.content_hash), &document));
     }
     Ok(answer::ok(&document))
-}
-
-/// Verifies damaged content that was uploaded again, and releases it to readers.
-async fn mended(node: &Node, hash: ContentHash) {
-    if !node.content.quarantine().holds(hash) {
-        return;
-    }
-    if let Err(error) = node.verifier.verify(hash, VerificationKind::Repair, None).await {
-        tracing::warn!(content_hash = %hash, %error, "quarantined content was uploaded again but could not be verified; it stays in quarantine");
-    }
 }
 
 /// Passes the body on, part by part, as fast as the disk takes it.

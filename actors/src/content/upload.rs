@@ -2,13 +2,15 @@
 //!
 //! The path has no actor: an upload has no state but its own. Hashing and writing share one blocking thread per upload,
 //! fed by a bounded channel, so neither blocks a web worker. The order of the last steps keeps a sweep from removing a
-//! blob that was just uploaded: announce in the catalogue, make the blob visible, complete in the catalogue.
+//! blob that was just uploaded: announce in the catalogue, make the blob visible, complete in the catalogue. Content in
+//! quarantine that is uploaded again replaces the stored copy, is verified, and is released to readers if it is intact.
 //!
 //! **Bound.** `concurrent` uploads at a time, each with at most [`PARTS_AHEAD`] parts in memory. A dropped upload
 //! leaves nothing that a reader could see.
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -59,34 +61,43 @@ pub struct UploadedContent {
     pub created: bool,
 }
 
+/// Verifies content in quarantine after it was uploaded again.
+#[async_trait]
+pub trait RepairCheck: Send + Sync {
+    /// Verifies the stored copies of a content, and releases it to readers if they are intact.
+    ///
+    /// # Errors
+    /// The store's or the database's own: the content then stays in quarantine.
+    async fn check_repair(&self, hash: ContentHash) -> PortResult<()>;
+}
+
+/// Dependencies of the ingest.
+#[derive(Clone)]
+pub struct IngestDeps {
+    pub blobs: Arc<dyn BlobStore>,
+    pub catalog: Arc<dyn Catalog>,
+    pub clock: Arc<dyn Clock>,
+    /// Hashing and writing run here.
+    pub io: Handle,
+    /// The content that is withheld from readers. An upload of it replaces the copies that exist: a store may take those
+    /// for intact by their size.
+    pub quarantine: Quarantine,
+    /// Verifies such an upload.
+    pub repair_check: Arc<dyn RepairCheck>,
+}
+
 /// Takes uploads.
 #[derive(Clone)]
 pub struct Ingest {
-    blobs: Arc<dyn BlobStore>,
-    catalog: Arc<dyn Catalog>,
-    clock: Arc<dyn Clock>,
-    io: Handle,
+    deps: IngestDeps,
     admission: Admission,
     max_bytes: u64,
-    quarantine: Quarantine,
 }
 
 impl Ingest {
-    pub fn new(
-        blobs: Arc<dyn BlobStore>,
-        catalog: Arc<dyn Catalog>,
-        clock: Arc<dyn Clock>,
-        io: Handle,
-        settings: IngestSettings,
-    ) -> Self {
+    pub fn new(deps: IngestDeps, settings: IngestSettings) -> Self {
         let admission = Admission::new("uploads", settings.concurrent);
-        Self { blobs, catalog, clock, io, admission, max_bytes: settings.max_bytes, quarantine: Quarantine::default() }
-    }
-
-    /// Stores an upload of content in this quarantine although copies exist: a store may take those for intact by their
-    /// size. The content stays in quarantine until the new copy has been verified.
-    pub fn with_repair(self, quarantine: Quarantine) -> Self {
-        Self { quarantine, ..self }
+        Self { deps, admission, max_bytes: settings.max_bytes }
     }
 
     pub const fn max_bytes(&self) -> u64 {
@@ -103,8 +114,8 @@ impl Ingest {
     /// `Overloaded` when there are too many; the store's own.
     pub async fn begin(&self) -> Result<Upload, IngestError> {
         let permit = self.admission.try_admit(1).ok_or(IngestError::Overloaded)?;
-        let sink = self.blobs.create().await?;
-        Ok(Upload { ingest: self.clone(), writer: Writer::start(sink, &self.io), taken: 0, _permit: permit })
+        let sink = self.deps.blobs.create().await?;
+        Ok(Upload { ingest: self.clone(), writer: Writer::start(sink, &self.deps.io), taken: 0, _permit: permit })
     }
 }
 
@@ -193,7 +204,8 @@ impl Upload {
         Ok(self.writer.write(part).await?)
     }
 
-    /// Ends the upload: compares the digest, and makes the content visible under its name.
+    /// Ends the upload: compares the digest, and makes the content visible under its name. Content in quarantine is
+    /// verified, and stays there if that fails: the upload has succeeded all the same.
     ///
     /// # Errors
     /// `DigestMismatch` when the content does not have the `expected` hash; then nothing is kept.
@@ -207,16 +219,21 @@ impl Upload {
         if let Some(expected) = expected.filter(|expected| *expected != hash) {
             return Err(IngestError::DigestMismatch { expected, actual: hash });
         }
-        let catalog = Arc::clone(&self.ingest.catalog);
-        let meta = ContentMeta { content_hash: hash, size_bytes, media_type, stored_at: self.ingest.clock.now() };
+        let IngestDeps { catalog, clock, quarantine, repair_check, .. } = &self.ingest.deps;
+        let meta = ContentMeta { content_hash: hash, size_bytes, media_type, stored_at: clock.now() };
         catalog.announce_content(&meta, producer).await?;
-        if self.ingest.quarantine.holds(hash) {
+        if quarantine.holds(hash) {
             self.writer.replace().await?;
         }
         // Commit even where the content is stored already: this restores copies that were lost or damaged since.
         self.writer.commit().await?;
         let created = catalog.complete_content(hash).await?;
         let meta = if created { meta } else { catalog.content_of(hash, producer).await?.unwrap_or(meta) };
+        if quarantine.holds(hash)
+            && let Err(error) = repair_check.check_repair(hash).await
+        {
+            tracing::warn!(content_hash = %hash, %error, "quarantined content was uploaded again but could not be verified; it stays in quarantine");
+        }
         Ok(UploadedContent { meta, created })
     }
 }

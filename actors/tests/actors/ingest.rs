@@ -4,8 +4,8 @@ use bytes::Bytes;
 use penstock_actors::{
     content::upload::{IngestError, Upload, UploadedContent},
     ids::ProducerId,
-    model::{LEAF_BYTES, StorageTier},
-    ports::PortError,
+    model::{LEAF_BYTES, StorageTier, VerificationKind},
+    ports::{PortError, QuarantineList as _},
     testkit::{memory_blobs::hash_of, script::Fault},
 };
 
@@ -137,6 +137,27 @@ async fn content_in_quarantine_that_comes_again_takes_nothing_away_before_it_is_
     }
     finish(begin_with(&rig, &bytes).await).await.expect("stored again");
     assert_eq!(rig.blobs.tiers_of(hash), [StorageTier::Hot]);
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn content_in_quarantine_that_is_uploaded_again_is_verified_and_released() {
+    let rig = Rig::start().await;
+    let bytes = content(1000);
+    let hash = finish(begin_with(&rig, &bytes).await).await.expect("stored").meta.content_hash;
+    rig.records.put(hash, bytes.len() as u64, StorageTier::Hot, rig.now());
+    rig.blobs.damage_copy(hash, StorageTier::Hot, vec![0; bytes.len()]);
+    let found = rig.node.verifier.verify(hash, VerificationKind::OnDemand, None).await.expect("verified");
+    assert!(found.is_some_and(|found| found.quarantined) && rig.node.content.quarantine().holds(hash));
+
+    // The upload has succeeded, although it cannot be verified.
+    rig.records.script.next("stored_content", [Fault::Unavailable]);
+    finish(begin_with(&rig, &bytes).await).await.expect("stored again");
+    assert!(rig.node.content.quarantine().holds(hash));
+
+    finish(begin_with(&rig, &bytes).await).await.expect("stored again");
+    assert!(!rig.node.content.quarantine().holds(hash), "readers get it again");
+    assert_eq!(rig.records.quarantined(None, 10).await.expect("a page"), []);
     rig.end_alone().await;
 }
 

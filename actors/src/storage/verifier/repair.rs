@@ -3,14 +3,23 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use async_trait::async_trait;
+
 use super::{CopyInspection, Pieces, Verified, Verifier, throttle};
 use crate::{
-    content::upload::Writer,
+    content::upload::{RepairCheck, Writer},
     flow::token_bucket::TokenBucket,
     ids::ContentHash,
     model::{Finding, StorageTier, StoredContent, VerificationKind},
     ports::{PortError, PortResult},
 };
+
+#[async_trait]
+impl RepairCheck for Verifier {
+    async fn check_repair(&self, hash: ContentHash) -> PortResult<()> {
+        self.verify(hash, VerificationKind::Repair, None).await.map(drop)
+    }
+}
 
 impl Verifier {
     /// Withholds a damaged content from readers, and repairs it where possible. False when it went to another tier

@@ -12,7 +12,7 @@ use penstock_actors::{
     ids::{ContentHash, VersionId},
     model::{Asset, NewAsset},
     policy_evaluator::PolicyEvaluator,
-    ports::{Catalog, NewAssetError, Tag},
+    ports::{Catalog, Tag},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -22,7 +22,6 @@ use super::{
     auth::Producer,
     body,
     governance::gate,
-    problem::Violation,
     routing,
     validation::{Validate, Violations},
 };
@@ -97,18 +96,6 @@ async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateAsset
         Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &passed.with(asset)))
     })
     .await
-}
-
-impl From<NewAssetError> for Problem {
-    fn from(error: NewAssetError) -> Self {
-        match error {
-            NewAssetError::ContentNotStored => {
-                let detail = "is not stored; upload the content first".into();
-                vec![Violation { path: "contentHash".into(), detail }].into()
-            }
-            NewAssetError::Port(error) => error.into(),
-        }
-    }
 }
 
 async fn show(request: HttpRequest, deps: Data<Deps>, version_id: Path<String>) -> Result<HttpResponse, Problem> {

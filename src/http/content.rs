@@ -26,9 +26,6 @@ use super::{
     middleware::signed_body::{SignedBody, unreadable},
 };
 
-/// When to retry after too many uploads.
-const SOON: Duration = Duration::from_secs(1);
-
 /// Settings of uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadSettings {
@@ -62,16 +59,15 @@ async fn upload(
     body: Payload,
 ) -> Result<HttpResponse, Problem> {
     if deps.readiness.is_draining() {
-        return Err(Problem::new(ProblemType::ShuttingDown).retry_after(SOON));
+        return Err(ProblemType::ShuttingDown.into());
     }
     let expected = expected_hash(&request, query.content_hash.as_deref())?;
     let mut said = UploadDeclaration::read(&request, expected.is_some())?;
     refuse_declared_excess(&request, &deps.node.ingest)?;
-    let mut upload = deps.node.ingest.begin().await.map_err(problem_of)?;
+    let mut upload = deps.node.ingest.begin().await?;
     receive(body, &mut upload, &mut said, deps.settings.idle_timeout).await?;
     // All bytes have arrived: the rest is done whether the client waits for the answer or not.
-    let finish =
-        async move { upload.finish(expected, said.media_type, producer.producer_id).await.map_err(problem_of) };
+    let finish = async move { Ok(upload.finish(expected, said.media_type, producer.producer_id).await?) };
     let ingested = answer::to_the_end(finish).await?;
     let meta = &ingested.meta;
     let document = json!({
@@ -100,7 +96,7 @@ async fn receive(
         match part {
             Some(Ok(part)) => {
                 said.look_at(&part)?;
-                upload.write(part).await.map_err(problem_of)?;
+                upload.write(part).await?;
             }
             Some(Err(error)) => return Err(unreadable(&error)),
             None => return said.end(),
@@ -128,19 +124,8 @@ fn refuse_declared_excess(request: &HttpRequest, ingest: &Ingest) -> Result<(), 
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match declared {
         Some(declared) if declared > ingest.max_bytes() => {
-            Err(problem_of(IngestError::TooLarge { limit: ingest.max_bytes() }))
+            Err(IngestError::TooLarge { limit: ingest.max_bytes() }.into())
         }
         _ => Ok(()),
-    }
-}
-
-fn problem_of(error: IngestError) -> Problem {
-    match error {
-        IngestError::TooLarge { limit } => Problem::new(ProblemType::UploadTooLarge).with("limit", limit),
-        IngestError::DigestMismatch { expected, actual } => Problem::new(ProblemType::DigestMismatch)
-            .with("expected", expected.to_string())
-            .with("actual", actual.to_string()),
-        IngestError::Overloaded => Problem::new(ProblemType::Overloaded).retry_after(SOON),
-        IngestError::Port(error) => Problem::from(error),
     }
 }

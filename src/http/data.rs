@@ -20,7 +20,9 @@ use penstock_actors::{
 use serde::Deserialize;
 
 use super::{
-    Problem, ProblemType, routing,
+    Problem, ProblemType,
+    problem::unreadable,
+    routing,
     streaming::{self, AdmittedStream, ContentHeaders, RightQuery, StreamRequest, counted},
 };
 use crate::telemetry::metrics::Mode;
@@ -174,11 +176,9 @@ async fn delegate(
             // The present state of the receipt gives the reason. If the receipt has become valid again, the client
             // retries.
             streaming::inspect(&asked, deps).await?;
-            Err(Problem::new(ProblemType::DependencyUnavailable).retry_after(streaming::SOON))
+            Err(ProblemType::DependencyUnavailable.into())
         }
-        Err(DelegationError::Store(error)) => {
-            Err(streaming::unreadable(&deps.node.content.failed(asked.hash, error).await))
-        }
+        Err(DelegationError::Store(error)) => Err(unreadable(&deps.node.content.failed(asked.hash, error).await)),
     }
 }
 

@@ -15,25 +15,17 @@ use actix_web::{
     },
     middleware::Next,
 };
-use penstock_actors::{
-    ids::InvalidId,
-    ports::{Missing, PortError},
-};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 mod catalogue;
+mod refusals;
 
 pub use catalogue::ProblemType;
+pub use refusals::Violation;
+pub(super) use refusals::{blocked_by, unreadable};
 
 /// The media type of a problem document.
 pub const MEDIA_TYPE: &str = "application/problem+json";
-
-/// When a client should retry after the failure of a dependency that gives no time itself: long enough for the failover
-/// of a connection pool, short enough for a person who waits.
-const DEPENDENCY_RETRY: Duration = Duration::from_secs(2);
-
-/// When to retry after the storage was full: a person or a sweep frees space, and not within seconds.
-const STORAGE_RETRY: Duration = Duration::from_secs(60);
 
 /// A problem document under construction.
 pub struct Problem {
@@ -48,11 +40,13 @@ struct Parts {
     members: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
+    /// A problem of this type; it says when to retry as the catalogue does.
     pub fn new(kind: ProblemType) -> Self {
-        Self { kind, parts: Box::default() }
+        Self { kind, parts: Box::new(Parts { retry_after: kind.retry_after(), ..Parts::default() }) }
     }
 
     /// A request that cannot be read: `malformed-request`, with the reason.
@@ -78,12 +72,10 @@ impl Problem {
         self
     }
 
-    /// When the same request may succeed: the member `retryAfter` and the header `Retry-After`, in whole seconds, at
-    /// least one, rounded up so that no client retries too early.
-    pub fn retry_after(self, after: Duration) -> Self {
-        let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        let seconds = whole.max(1);
-        self.with("retryAfter", seconds).header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    /// When the same request may succeed, where this refusal knows better than the catalogue.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.parts.retry_after = Some(after);
+        self
     }
 
     /// The cause for the log. Clients never see it.
@@ -100,8 +92,18 @@ impl Problem {
         self.parts.cause.as_deref()
     }
 
+    /// The member `retryAfter` and the header `Retry-After`: whole seconds, at least one, rounded up so that no client
+    /// retries too early.
+    fn retry_seconds(&self) -> Option<u64> {
+        let after = self.parts.retry_after?;
+        Some((after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1))
+    }
+
     fn document(&self) -> Value {
         let mut document = self.parts.members.clone();
+        if let Some(seconds) = self.retry_seconds() {
+            document.insert("retryAfter".into(), seconds.into());
+        }
         document.insert("type".into(), self.kind.urn().into());
         document.insert("title".into(), self.kind.title().into());
         document.insert("status".into(), self.kind.status().as_u16().into());
@@ -142,59 +144,13 @@ impl ResponseError for Problem {
         if matches!(self.kind, ProblemType::Unauthorized | ProblemType::SignatureRefused) {
             answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
+        if let Some(seconds) = self.retry_seconds() {
+            answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
         for (name, value) in &self.parts.headers {
             answer.insert_header((name.clone(), value.clone()));
         }
         answer.content_type(MEDIA_TYPE).body(self.document().to_string())
-    }
-}
-
-/// The problem for the failure of a port that the client could not have avoided.
-impl From<PortError> for Problem {
-    fn from(error: PortError) -> Self {
-        Self::from(&error)
-    }
-}
-
-impl From<&PortError> for Problem {
-    fn from(error: &PortError) -> Self {
-        let problem = match error {
-            PortError::Unavailable { retry_after, .. } => {
-                Self::new(ProblemType::DependencyUnavailable).retry_after(retry_after.unwrap_or(DEPENDENCY_RETRY))
-            }
-            PortError::Fenced => Self::new(ProblemType::DependencyUnavailable).retry_after(DEPENDENCY_RETRY),
-            PortError::Full(_) => Self::new(ProblemType::StorageFull).retry_after(STORAGE_RETRY),
-            PortError::Corrupt(_) => Self::new(ProblemType::ContentUnavailable).retry_after(STORAGE_RETRY),
-            PortError::Rejected { .. } => Self::new(ProblemType::Internal),
-            PortError::NotFound(Missing::Asset) => Self::new(ProblemType::UnknownAsset),
-            PortError::NotFound(Missing::QuotaTier) => Self::new(ProblemType::UnknownTier),
-            PortError::NotFound(_) => Self::new(ProblemType::NotFound),
-        };
-        problem.caused_by(error)
-    }
-}
-
-/// The text of an id cannot be parsed.
-impl From<InvalidId> for Problem {
-    fn from(error: InvalidId) -> Self {
-        Self::malformed(error.to_string())
-    }
-}
-
-/// One rule that a value breaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The path of the value, as in `policyMeta.license` or `tags[3]`.
-    pub path: String,
-    pub detail: Cow<'static, str>,
-}
-
-/// All rules that a request breaks, at once.
-impl From<Vec<Violation>> for Problem {
-    fn from(violations: Vec<Violation>) -> Self {
-        let errors: Vec<_> =
-            violations.iter().map(|broken| json!({ "path": broken.path, "detail": broken.detail })).collect();
-        Self::new(ProblemType::ValidationFailed).with("errors", errors)
     }
 }
 
@@ -231,6 +187,7 @@ fn is_ours(answer: &ServiceResponse) -> bool {
 #[cfg(test)]
 mod tests {
     use actix_web::body::to_bytes;
+    use serde_json::json;
 
     use super::*;
 
@@ -259,25 +216,5 @@ mod tests {
                 "retryAfter": 2,
             })
         );
-    }
-
-    #[test]
-    fn what_may_pass_tells_when_to_come_back() {
-        let errors = [
-            (PortError::unavailable("database", "refused"), ProblemType::DependencyUnavailable, true),
-            (PortError::Fenced, ProblemType::DependencyUnavailable, true),
-            (PortError::Full("blob store"), ProblemType::StorageFull, true),
-            (PortError::Corrupt("short".into()), ProblemType::ContentUnavailable, true),
-            (PortError::rejected("database", "constraint"), ProblemType::Internal, false),
-            (PortError::NotFound(Missing::Asset), ProblemType::UnknownAsset, false),
-            (PortError::NotFound(Missing::QuotaTier), ProblemType::UnknownTier, false),
-            (PortError::NotFound(Missing::Blob), ProblemType::NotFound, false),
-        ];
-        for (error, kind, retries) in errors {
-            let problem = Problem::from(&error);
-            assert_eq!(problem.kind(), kind, "{error}");
-            assert_eq!(problem.error_response().headers().contains_key(header::RETRY_AFTER), retries, "{error}");
-            assert_eq!(problem.cause(), Some(error.to_string().as_str()));
-        }
     }
 }

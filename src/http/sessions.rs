@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 
 use super::{
     JsonBody, Problem, ProblemType, answer, routing,
-    streaming::problem_of,
     validation::{Validate, Violations},
 };
 
@@ -58,8 +57,7 @@ impl Validate for CreateSession {
 async fn create(deps: Data<Deps>, body: JsonBody<CreateSession>) -> Result<HttpResponse, Problem> {
     let CreateSession { receipt_id } = body.read().await?;
     let receipt = deps.receipts.receipt(receipt_id).await?.ok_or(ProblemType::UnknownReceipt)?;
-    let grant =
-        deps.node.quota.inspect(receipt_id, receipt.content_hash).await.map_err(|refusal| problem_of(&refusal))?;
+    let grant = deps.node.quota.inspect(receipt_id, receipt.content_hash).await?;
     let session = Session {
         session_id: SessionId::random(),
         receipt_id,

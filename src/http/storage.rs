@@ -15,10 +15,7 @@ use penstock_actors::{
     model::{HistoryPosition, MoveState, StorageTier, Verification, VerificationKind},
     node::Node,
     ports::{Page, Verifications},
-    storage::{
-        mover::{MoveError, MoveStart},
-        verifier::Verified,
-    },
+    storage::{mover::MoveStart, verifier::Verified},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,10 +24,7 @@ use tracing::Instrument as _;
 use super::{
     JsonBody, Problem, ProblemType, answer,
     auth::Admin,
-    paging,
-    problem::Violation,
-    routing,
-    streaming::{SOON, unreadable},
+    paging, routing,
     validation::{Validate, Violations},
 };
 
@@ -59,7 +53,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
 
 /// The permit to work on the storage.
 fn enter(node: &Node) -> Result<Permit, Problem> {
-    node.storage_work.try_admit(1).ok_or_else(|| Problem::new(ProblemType::Overloaded).retry_after(SOON))
+    node.storage_work.try_admit(1).ok_or_else(|| ProblemType::Overloaded.into())
 }
 
 /// Runs work to its end, and waits for it for a limited time; `None` when it continues.
@@ -203,9 +197,9 @@ async fn move_content(
     let permit = enter(&deps.node)?;
     let mover = deps.node.mover.clone();
     let carried = async move {
-        match mover.begin(hash, to).await.map_err(problem_of)? {
+        match mover.begin(hash, to).await? {
             MoveStart::Ours(at) => {
-                mover.carry_out(&at, None).await.map_err(problem_of)?;
+                mover.carry_out(&at, None).await?;
                 Ok(MoveState::Leaving)
             }
             MoveStart::Known(at) => Ok(at.state),
@@ -214,19 +208,6 @@ async fn move_content(
     match for_a_while(permit, carried).await? {
         Some(MoveState::Leaving) => Ok(answer::ok(&json!({ "contentHash": hash, "tier": to, "status": "moved" }))),
         Some(MoveState::Copying) | None => Ok(under_way(hash, "copying")),
-    }
-}
-
-fn problem_of(error: MoveError) -> Problem {
-    match error {
-        MoveError::NotStored => ProblemType::ContentNotStored.into(),
-        MoveError::NoTier(tier) => {
-            let detail = format!("there is no {tier} tier on this node").into();
-            Problem::from(vec![Violation { path: "tier".to_owned(), detail }])
-        }
-        MoveError::Busy(at) => Problem::new(ProblemType::ContentMoving).with("tier", at.to.as_str()).retry_after(SOON),
-        MoveError::Damaged => unreadable(&penstock_actors::ports::PortError::Corrupt("no copy is good".to_owned())),
-        MoveError::Port(error) => Problem::from(error),
     }
 }
 

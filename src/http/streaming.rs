@@ -32,18 +32,13 @@ mod browsers;
 mod conditions;
 mod headers;
 mod range;
-mod refusal;
 
-pub(crate) use self::refusal::problem_of;
+pub(super) use self::headers::ContentHeaders;
 use self::{
     conditions::{Precondition, RangeCondition},
     range::RangeAnswer,
 };
-pub(super) use self::{
-    headers::ContentHeaders,
-    refusal::{SOON, unreadable},
-};
-use super::{Problem, ProblemType, Readiness};
+use super::{Problem, ProblemType, Readiness, problem::unreadable};
 use crate::{
     content_sizes::ContentSizes,
     http_server::client_socket::ClientSocket,
@@ -179,7 +174,7 @@ pub(super) async fn without_content(
     deps: &Deps,
 ) -> Result<Option<HttpResponse>, Problem> {
     if deps.readiness.is_draining() {
-        return Err(Problem::new(ProblemType::ShuttingDown).retry_after(SOON));
+        return Err(ProblemType::ShuttingDown.into());
     }
     let is_head = request.method() == Method::HEAD;
     if !is_head && !conditions::are_there(request) {
@@ -201,8 +196,7 @@ pub(super) async fn without_content(
 pub(super) fn counted<T>(metrics: &Metrics, mode: Mode, answer: Result<T, Problem>) -> Result<T, Problem> {
     let outcome = match &answer {
         Ok(_) => AnswerOutcome::Served,
-        Err(problem) if problem.kind().status().is_server_error() => AnswerOutcome::Failed,
-        Err(_) => AnswerOutcome::Refused,
+        Err(problem) => problem.kind().outcome(),
     };
     metrics.deliveries.asked(mode, outcome);
     answer
@@ -218,7 +212,7 @@ pub(super) async fn stream(request: &HttpRequest, asked: StreamRequest, deps: &D
 
 /// Whether the receipt admits a stream, and the properties of the content.
 pub(super) async fn inspect(asked: &StreamRequest, deps: &Deps) -> Result<ContentHeaders, Problem> {
-    let grant = deps.node.quota.inspect(asked.receipt, asked.hash).await.map_err(|refusal| problem_of(&refusal))?;
+    let grant = deps.node.quota.inspect(asked.receipt, asked.hash).await?;
     let headers = ContentHeaders::new(&grant, asked)?;
     deps.sizes.remember(asked.hash, headers.size).await;
     Ok(headers)
@@ -259,10 +253,9 @@ pub(super) struct AdmittedStream {
 /// Admits a stream. An error after the reservation releases it.
 pub(super) async fn admit(asked: StreamRequest, deps: &Deps, demand: Demand) -> Result<AdmittedStream, Problem> {
     let Some(permit) = deps.node.streams.try_admit(1) else {
-        return Err(Problem::new(ProblemType::Overloaded).retry_after(SOON));
+        return Err(ProblemType::Overloaded.into());
     };
-    let reservation =
-        deps.node.quota.acquire(asked.ask(demand), asked.session).await.map_err(|refusal| problem_of(&refusal))?;
+    let reservation = deps.node.quota.acquire(asked.ask(demand), asked.session).await?;
     // Also when another server delivers: damaged content must not be handed out.
     deps.node.content.admit(asked.hash).map_err(|error| unreadable(&error))?;
     deps.node.used(asked.hash);

@@ -10,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use actix_web::{
@@ -23,9 +22,6 @@ use anyhow::Context as _;
 use tokio::task::JoinHandle;
 
 use crate::http::{Problem, ProblemType, answer, routing};
-
-/// When to ask a starting node again.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// How long a connected client that sends nothing may delay the real server, in seconds.
 const LAST_ANSWERS: u64 = 1;
@@ -106,5 +102,5 @@ async fn ready(start: Data<Start>) -> HttpResponse {
 
 async fn refuse(start: Data<Start>) -> Result<HttpResponse, Problem> {
     let detail = format!("the node starts: {}", start.waits_for());
-    Err(Problem::new(ProblemType::DependencyUnavailable).detail(detail).retry_after(RETRY))
+    Err(Problem::new(ProblemType::DependencyUnavailable).detail(detail))
 }

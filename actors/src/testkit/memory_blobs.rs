@@ -214,7 +214,7 @@ impl BlobStore for MemoryBlobs {
 
     async fn open(&self, hash: ContentHash) -> PortResult<StoredBlob> {
         let work = || {
-            let blob = self.0.hottest(hash).ok_or(PortError::NotFound("blob"))?;
+            let blob = self.0.hottest(hash).ok_or(PortError::NotFound(Missing::Blob))?;
             let size_bytes = blob.bytes.len() as u64;
             let leaves = Arc::clone(&blob.leaves);
             Ok(StoredBlob { size_bytes, leaves, source: Arc::new(MemorySource { shelf: Arc::clone(&self.0), blob }) })

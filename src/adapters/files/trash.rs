@@ -5,7 +5,7 @@ use std::{fs, io::ErrorKind, time::Duration};
 use async_trait::async_trait;
 use penstock_actors::{
     ids::ContentHash,
-    ports::{BlobTrash, ListedBlob, PortError, PortResult, Sweep},
+    ports::{BlobTrash, ListedBlob, Missing, PortError, PortResult, Sweep},
 };
 
 use super::{
@@ -45,7 +45,7 @@ impl BlobTrash for FileBlobs {
             for root in tiers {
                 any |= folder::restore(&root.layout, hash)?;
             }
-            if any { Ok(()) } else { Err(PortError::NotFound("blob")) }
+            if any { Ok(()) } else { Err(PortError::NotFound(Missing::Blob)) }
         })
         .await
     }

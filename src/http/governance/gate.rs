@@ -3,8 +3,6 @@
 //! A blocked request is refused with the reasons; with warnings, the resource is created, and the answer has the
 //! reasons as `warnings`. Without a policy neither costs anything.
 
-use std::time::Duration;
-
 use penstock_actors::{
     governance::{Decision, Facts, Reason},
     model::{Asset, NewAsset},
@@ -12,12 +10,8 @@ use penstock_actors::{
     ports::{Catalog, GovernanceRun, NewAssetError, Occasion},
 };
 use serde::Serialize;
-use serde_json::json;
 
-use super::super::{Problem, ProblemType};
-
-/// When to retry while the policy is missing: an operator must put it.
-const MISSING_RETRY: Duration = Duration::from_secs(60);
+use super::super::problem::{Problem, blocked_by};
 
 /// An answer with the policy's warnings.
 #[derive(Serialize)]
@@ -80,19 +74,8 @@ pub(in crate::http) async fn before_selling(
 fn pass(judged: Result<Option<GovernanceRun>, EvaluationError>) -> Result<GateWarnings, Problem> {
     match judged {
         Ok(None) => Ok(GateWarnings(Vec::new())),
-        Ok(Some(run)) if run.verdict.decision == Decision::Block => Err(blocked(&run)),
+        Ok(Some(run)) if run.verdict.decision == Decision::Block => Err(blocked_by(&run)),
         Ok(Some(run)) => Ok(GateWarnings(run.verdict.reasons)),
-        Err(EvaluationError::Port(error)) => Err(error.into()),
-        Err(error) => Err(Problem::new(ProblemType::PolicyMissing).retry_after(MISSING_RETRY).caused_by(error)),
+        Err(error) => Err(error.into()),
     }
-}
-
-fn blocked(run: &GovernanceRun) -> Problem {
-    Problem::new(ProblemType::PolicyBlocked)
-        .detail(format!("the policy {} does not allow it", run.policy_id))
-        .with("policyId", run.policy_id.as_str())
-        .with("policyVersion", run.policy_version)
-        .with("versionId", run.version_id.to_string())
-        .with("runId", run.run_id.to_string())
-        .with("reasons", json!(run.verdict.reasons))
 }

@@ -34,9 +34,6 @@ use crate::{openlineage::EventReader, words};
 /// How long a body may take: 8 MiB in this time are 280 KB/s, and clients of lineage are servers.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// When to retry after the ingest was full: a batch takes a fraction of this.
-const SOON: Duration = Duration::from_secs(1);
-
 /// Faults reported per batch, beyond the first fault of each event: enough to see what is wrong with a producer. A body
 /// of 8 MiB may have more than a million faults.
 const BATCH_FAULTS: usize = 1000;
@@ -235,10 +232,7 @@ impl ReceivedBody {
         }
         // The decompressed size is not known beforehand.
         let room = declared.filter(|_| !gzip).unwrap_or(most).max(1);
-        let permit = lineage
-            .ingest
-            .admit(u32::try_from(room).unwrap_or(u32::MAX))
-            .ok_or_else(|| Problem::new(ProblemType::Overloaded).retry_after(SOON))?;
+        let permit = lineage.ingest.admit(u32::try_from(room).unwrap_or(u32::MAX)).ok_or(ProblemType::Overloaded)?;
         let receiving = async {
             let mut bytes = BytesMut::new();
             while let Some(part) = payload.next().await {

@@ -336,7 +336,7 @@ async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize
         };
         let row = scene.row(receipt, Some(scene.node.epoch));
         let spent = row.credit();
-        usage.record(row, spent, permit);
+        usage.record(row, spent, permit.into());
         rows += 1;
     }
     assert!(usage.flush(Duration::from_secs(60)).await, "all rows are durable");

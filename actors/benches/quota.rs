@@ -17,7 +17,7 @@ use penstock_actors::{
         ReceiptStatus, Session, SessionProgress, Timeline, UsageRow, WindowKind, WindowUsage,
     },
     ports::{
-        ChangeMark, ChangePage, Changes, EpochStanding, InvalidationBus, Invalidations, Ledger, PortResult, Pulse,
+        ChangeMark, ChangePage, Changes, Closed, EpochStanding, InvalidationBus, Invalidations, Ledger, PortResult, Pulse,
         ReceiptView, Reclaimed, Refill, RefillRequest, SessionStore, SettleBatch, Settled, SlotGrant, StreamSlots, Tag,
         Timelines,
     },
@@ -247,8 +247,8 @@ impl Ledger for Memory {
         Ok(Reclaimed::default())
     }
 
-    async fn close(&self, _: NodeEpoch, _: u32) -> PortResult<Reclaimed> {
-        Ok(Reclaimed::default())
+    async fn close(&self, _: NodeEpoch, _: u32) -> PortResult<Closed> {
+        Ok(Closed::default())
     }
 }
 

@@ -359,6 +359,11 @@ impl Node {
         self.life.instances()
     }
 
+    /// Lost leases of this node whose charge was taken back, since it lived on and no client received that part; and the bytes.
+    pub fn uncharged_leases(&self) -> (u64, u64) {
+        self.life.uncharged()
+    }
+
     /// Credit that the ledger had leased to this node at the last comparison, without the node's knowledge.
     pub fn unknown_leases(&self) -> Credit {
         self.life.unknown()

@@ -48,9 +48,9 @@ pub use identities::{BindOutcome, IDENTITIES, Identities};
 pub use installations::Installations;
 pub use invalidation_bus::{InvalidationBus, Invalidations};
 pub use ledger::{
-    AuditDifference, AuditPage, EpochStanding, LeaseComparison, Ledger, NewReceipt, Pulse, QuotaView, ReceiptView,
-    Receipts, Reclaimed, Refill, RefillRequest, Release, SetAside, SettleBatch, Settled, StatusChange, UnknownLeases,
-    Upkeep, Want,
+    AuditDifference, AuditPage, Closed, EpochStanding, LeaseComparison, Ledger, NewReceipt, Pulse, QuotaView,
+    ReceiptView, Receipts, Reclaimed, Refill, RefillRequest, Release, SetAside, SettleBatch, Settled, StatusChange,
+    UnknownLeases, Upkeep, Want,
 };
 pub use lineage_store::{
     BODY_BYTES, EVENTS, EventOutcome, Ingested, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep,

@@ -88,6 +88,11 @@ async fn the_ledger_never_scans_a_large_table() {
     large
         .call("a late settlement", async |store| assert_eq!(store.settle(&late).await.expect("settled").inserted, 1))
         .await;
+    large
+        .call("the end of a fenced epoch", async |store| {
+            assert!(store.close(dead, 100).await.expect("closed").uncharged_leases > 0);
+        })
+        .await;
     large.call("a count of nodes", async |store| assert_eq!(store.nodes_alive().await.expect("counted"), 99)).await;
 
     let new = NewReceipt {

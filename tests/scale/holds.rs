@@ -18,8 +18,6 @@ const SOME: u64 = 20;
 /// Something happens while clients stream; it names the instances that were killed. Then they use up what is left, the instances stop,
 /// and the ledger is compared with what clients received.
 async fn holds(plan: Plan, happens: impl AsyncFnOnce(&mut Stage) -> Vec<usize>) {
-    // On a busy machine any instance may be late.
-    let leases_may_be_lost = plan.short_leases;
     let mut stage = Stage::set_up(plan).await;
     stage.clients.are_answered(SOME).await;
     let killed = happens(&mut stage).await;
@@ -49,7 +47,10 @@ async fn holds(plan: Plan, happens: impl AsyncFnOnce(&mut Stage) -> Vec<usize>) 
     for (number, product) in stage.clients.products.iter().enumerate() {
         let requests: Vec<&Request> = requests.iter().filter(|request| request.product == number).collect();
         let accounts = accounts::compare(&ledger, product, &requests, &instances).await;
-        assert!(leases_may_be_lost || accounts.lost.is_empty(), "no lease was lost: {accounts:?}");
+        // On a busy machine any instance may be late; one that lives on is charged for nothing that no client received.
+        let mut lost = accounts.lost.keys();
+        let was_killed = |lost| instances.killed.iter().any(|&killed| instances.identities[killed] == *lost);
+        assert!(lost.all(was_killed), "only a crash is charged: {accounts:?}");
         eprintln!("{accounts:?}");
     }
 }
@@ -121,7 +122,7 @@ async fn killed_instances_give_nothing_away_and_their_lost_leases_explain_what_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_that_wake_after_their_leases_are_over_take_nothing_over_a_limit() {
+async fn instances_that_wake_after_their_leases_are_over_take_nothing_over_a_limit_and_charge_nothing_unsent() {
     const FENCED: &str = "SELECT count(*) FROM ledger_nodes n WHERE node_id = $1 AND fenced AND NOT EXISTS
         (SELECT FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch)";
     let plan = Plan { redis: true, short_leases: true, ..Plan::default() };

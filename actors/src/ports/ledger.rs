@@ -169,7 +169,7 @@ pub struct Settled {
     pub inserted: u64,
 }
 
-/// The outcome of one step of reclaiming, or of closing an epoch.
+/// The outcome of one step of reclaiming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reclaimed {
     pub leases: u64,
@@ -179,6 +179,21 @@ pub struct Reclaimed {
     pub spared_leases: u64,
     /// The credit of the spared leases.
     pub spared: Credit,
+    /// Whether there may be leases left for another step.
+    pub more: bool,
+}
+
+/// The outcome of one step of closing an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Closed {
+    /// Live leases that were released.
+    pub leases: u64,
+    /// The credit of those leases.
+    pub credit: Credit,
+    /// Lost leases whose remaining charge was taken back.
+    pub uncharged_leases: u64,
+    /// The credit that was taken back.
+    pub uncharged: Credit,
     /// Whether there may be leases left for another step.
     pub more: bool,
 }
@@ -302,9 +317,11 @@ pub trait Ledger: Send + Sync + 'static {
         limit: u32,
     ) -> PortResult<Reclaimed>;
 
-    /// Ends the epoch of a node that stops: fences it, so that no statement still running takes a lease, and releases up to
-    /// `limit` of the remaining leases. Nothing is charged, so all usage must have been settled before. It may be repeated.
-    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed>;
+    /// Ends an epoch of which everything is settled, be it fenced already or not: fences it, so that no statement still
+    /// running takes a lease, and deletes up to `limit` of its remaining leases. Live ones are released. What is left of the
+    /// charge for lost ones is taken back with its usage row: no byte explains it. Only the process that lived the epoch may
+    /// close it, because no other knows that all usage was settled. It may be repeated.
+    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Closed>;
 }
 
 /// A window that does not equal the sum of its usage rows, or whose reserved credit does not equal its leases.

@@ -104,7 +104,7 @@ pub struct QuotaCounters {
     pub active_streams: AtomicU64,
     /// Streams cut because their receipt was revoked.
     pub revoked: AtomicU64,
-    /// Streams cut because the lease that admitted them may have been given to other nodes.
+    /// Streams cut because the lease that admitted them was lost: its epoch is over, or other nodes may have it.
     pub cut: AtomicU64,
     /// Settlements that could not be delivered to their shard; must be 0.
     pub lost_settlements: AtomicU64,
@@ -257,6 +257,18 @@ impl QuotaHandle {
         if self.shard(id).link.tell(CatchUp { reply }) {
             let _ = tokio::time::timeout(self.patience, done).await;
         }
+    }
+
+    /// Waits until every shard has handled all earlier messages; false when one does not answer in time.
+    pub(crate) async fn all_caught_up(&self) -> bool {
+        for shard in self.shards.iter() {
+            let (reply, done) = oneshot::channel();
+            let told = shard.link.tell(CatchUp { reply });
+            if !told || !matches!(tokio::time::timeout(self.patience, done).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Hands every unspent lease to the usage batcher. For shutdown, after the streams have ended.

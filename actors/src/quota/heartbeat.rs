@@ -8,7 +8,8 @@
 //! node stops spending before the ledger takes the lease back. After each heartbeat the node measures the database's
 //! clock, by which it chooses windows, and reads the heartbeats of the other nodes, so that its own clock can tell
 //! which of them are silent. A node that stops closes its epoch itself ([`close`]): the rest of its leases is released,
-//! not charged.
+//! not charged. An epoch that was fenced while this node lived is ended in the same way ([`end_fenced`]), once its streams have
+//! ended and their usage is settled: what is left of the charge for its lost leases is taken back. So only a crash is charged.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -20,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::{Clock, watch::ClockWatch},
-    model::Credit,
+    model::{Credit, NodeEpoch},
     ports::{EpochStanding, Ledger, PortError, PortResult, Timelines},
     quota::{
         cache::QuotaHandle,
@@ -161,21 +162,19 @@ const CLOSE_STEP: u32 = 500;
 /// Between two attempts to reach the ledger.
 const CLOSE_RETRY: Duration = Duration::from_millis(200);
 
-/// Closes the epoch of a node after all of its usage was settled. Returns how much of its leases the ledger still had,
-/// although the node had given back all leases that it knew of. No heartbeat follows. `None` when the ledger did not
+/// Closes the epochs of a node after all of its usage was settled. Returns how much of the last one's leases the ledger still
+/// had, although the node had given back all leases that it knew of. No heartbeat follows. `None` when the ledger did not
 /// answer within `patience`.
 pub async fn close(ledger: &dyn Ledger, life: &NodeEpochState, patience: Duration) -> Option<Credit> {
     life.end();
     let closing = async {
-        let mut released = Credit::ZERO;
         loop {
-            match ledger.close(life.current(), CLOSE_STEP).await {
-                Ok(step) => {
-                    released += step.credit;
-                    if !step.more {
-                        return released;
-                    }
-                }
+            let closed = async {
+                end_done(ledger, life).await?;
+                end_epoch(ledger, life, life.current()).await
+            };
+            match closed.await {
+                Ok(released) => return released,
                 Err(error) => {
                     tracing::warn!(%error, "the ledger did not close this node's epoch; this node asks again");
                     tokio::time::sleep(CLOSE_RETRY).await;
@@ -184,6 +183,48 @@ pub async fn close(ledger: &dyn Ledger, life: &NodeEpochState, patience: Duratio
         }
     };
     tokio::time::timeout(patience, closing).await.ok()
+}
+
+/// Ends the fenced epochs of which everything is settled. What the ledger does not answer is asked again at the next heartbeat.
+pub async fn end_fenced(deps: &HeartbeatDeps) {
+    // After this, no shard admits a stream under an epoch before the present one.
+    if !deps.life.works().has_fenced() || !deps.quota.all_caught_up().await {
+        return;
+    }
+    if let Err(error) = end_done(&*deps.ledger, &deps.life).await {
+        tracing::warn!(%error, "the ledger did not take back the charge for this node's lost leases; this node asks again");
+    }
+}
+
+async fn end_done(ledger: &dyn Ledger, life: &NodeEpochState) -> PortResult<()> {
+    for epoch in life.works().done() {
+        end_epoch(ledger, life, NodeEpoch { epoch, ..life.current() }).await?;
+        life.works().ended(epoch);
+    }
+    Ok(())
+}
+
+/// Ends one epoch; returns the credit of its live leases, which were released.
+async fn end_epoch(ledger: &dyn Ledger, life: &NodeEpochState, node: NodeEpoch) -> PortResult<Credit> {
+    let mut released = Credit::ZERO;
+    loop {
+        let step = ledger.close(node, CLOSE_STEP).await?;
+        released += step.credit;
+        if step.uncharged_leases > 0 {
+            life.count_uncharged(step.uncharged_leases, step.uncharged);
+            let (leases, Credit { bytes, requests }) = (step.uncharged_leases, step.uncharged);
+            tracing::warn!(
+                epoch = node.epoch,
+                leases,
+                bytes,
+                requests,
+                "this node was silent for too long, and its leases were charged as lost; the part that no client received is taken back"
+            );
+        }
+        if !step.more {
+            return Ok(released);
+        }
+    }
 }
 
 /// Compares the leases that the ledger counts for this node with those the node knows of, if no statement ran meanwhile.
@@ -229,7 +270,11 @@ impl Heartbeat {
     fn heartbeat_loop(&mut self, ctx: &mut Context<Self>) {
         let (deps, watch) = (self.deps.clone(), Arc::clone(&self.watch));
         let round = async move {
-            let _ = tokio::time::timeout(deps.heartbeat, deps.fenced.notified()).await;
+            tokio::select! {
+                () = tokio::time::sleep(deps.heartbeat) => {}
+                () = deps.fenced.notified() => {}
+                () = deps.life.works().some_is_done() => {}
+            }
             if deps.life.ends() {
                 return;
             }
@@ -241,6 +286,7 @@ impl Heartbeat {
             };
             match beaten {
                 Ok(()) => {
+                    end_fenced(&deps).await;
                     count_instances(&deps).await;
                     watch_others(&deps).await;
                     measure_clock(&watch).await;

@@ -15,21 +15,23 @@ use crate::{
     ids::{NodeId, TimelineId},
     model::{Credit, NodeEpoch},
     ports::Pulse,
-    quota::{held_credit::HeldCredit, other_lives::OtherLives},
+    quota::{epoch_work::EpochWorks, held_credit::HeldCredit, other_lives::OtherLives},
 };
 
-/// The lease that admitted a stream, for its validity. Where a lost lease is released, bytes that the stream sends
-/// after the lease is over may be granted to another node as well.
+/// The lease that admitted a stream, for its validity.
 pub(crate) struct LeaseTime {
     pub(crate) life: Arc<NodeEpochState>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) epoch: i64,
+    /// Lost leases are released: bytes that the stream sends after the lease is over may be granted to another node as well.
+    pub(crate) is_released: bool,
 }
 
 impl LeaseTime {
-    /// Whether the ledger may have given the lease to other nodes: it fenced the epoch, or it was silent for a lease's time.
+    /// Whether the stream must end: the ledger fenced the epoch, or it may have given the lease to other nodes, since it was
+    /// silent for a lease's time.
     pub(crate) fn is_over(&self) -> bool {
-        !self.life.may_spend(self.clock.monotonic()) || self.life.current().epoch != self.epoch
+        self.life.current().epoch != self.epoch || (self.is_released && !self.life.may_spend(self.clock.monotonic()))
     }
 }
 
@@ -56,6 +58,10 @@ pub struct NodeEpochState {
     held: HeldCredit,
     /// The heartbeats of the other nodes, as this node has seen them.
     others: OtherLives,
+    /// Its epochs that may still bring usage.
+    works: EpochWorks,
+    uncharged_leases: AtomicU64,
+    uncharged_bytes: AtomicU64,
     /// Credit that the ledger counted for it at the last comparison, beyond the held credit.
     unknown_bytes: AtomicU64,
     unknown_requests: AtomicU64,
@@ -88,6 +94,9 @@ impl NodeEpochState {
             ends: AtomicBool::new(false),
             held,
             others: OtherLives::default(),
+            works: EpochWorks::new(epoch),
+            uncharged_leases: AtomicU64::new(0),
+            uncharged_bytes: AtomicU64::new(0),
             unknown_bytes: AtomicU64::new(0),
             unknown_requests: AtomicU64::new(0),
         }
@@ -109,6 +118,20 @@ impl NodeEpochState {
 
     pub(crate) const fn others(&self) -> &OtherLives {
         &self.others
+    }
+
+    pub(crate) const fn works(&self) -> &EpochWorks {
+        &self.works
+    }
+
+    /// Lost leases of this node whose charge was taken back, and the bytes of it.
+    pub fn uncharged(&self) -> (u64, u64) {
+        (self.uncharged_leases.load(Ordering::Relaxed), self.uncharged_bytes.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn count_uncharged(&self, leases: u64, credit: Credit) {
+        self.uncharged_leases.fetch_add(leases, Ordering::Relaxed);
+        self.uncharged_bytes.fetch_add(credit.bytes, Ordering::Relaxed);
     }
 
     /// Epochs without a heartbeat for as long as their leases are valid, by this node's own clock.
@@ -208,7 +231,9 @@ impl NodeEpochState {
     pub(crate) fn restart(&self, epoch: i64) {
         self.valid_until.store(0, Ordering::Release);
         self.heartbeats.store(0, Ordering::Release);
-        self.displaced.store(false, Ordering::Release);
+        // An epoch of an earlier timeline was released with that timeline.
+        let fenced = !self.displaced.swap(false, Ordering::AcqRel);
+        self.works.begin_epoch(epoch, fenced);
         self.held.begin(epoch);
         self.epoch.store(epoch, Ordering::Release);
     }

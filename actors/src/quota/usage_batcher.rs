@@ -33,6 +33,7 @@ use crate::{
     model::{Credit, UsageRow},
     ports::{Ledger, PortError, PortResult, Release, SettleBatch},
     quota::{
+        epoch_work::EpochWork,
         node_epoch::NodeEpochState,
         usage_batch::{BatchLimits, UsageBatch},
     },
@@ -80,7 +81,21 @@ struct PendingRow {
     /// The part of it that was leased.
     spent: Credit,
     /// Held until the row is durably in the ledger.
-    _permit: Permit,
+    permit: RowPermit,
+}
+
+/// What a stream holds from its admission until its row is durably in the ledger.
+#[derive(Debug)]
+pub struct RowPermit {
+    pub queue: Permit,
+    /// For a stream that took credit from a lease.
+    pub epoch: Option<EpochWork>,
+}
+
+impl From<Permit> for RowPermit {
+    fn from(queue: Permit) -> Self {
+        Self { queue, epoch: None }
+    }
 }
 
 #[derive(actix::Message)]
@@ -119,12 +134,13 @@ impl UsageHandle {
     }
 
     /// Takes over a row, of which `spent` came from a lease.
-    pub fn record(&self, row: UsageRow, spent: Credit, permit: Permit) {
+    pub fn record(&self, row: UsageRow, spent: Credit, permit: RowPermit) {
         if let Err(SendError::Closed(lost) | SendError::Full(lost)) =
-            self.addr.try_send(PendingRow { row, spent, _permit: permit })
+            self.addr.try_send(PendingRow { row, spent, permit })
         {
             self.counters.dropped.fetch_add(1, Relaxed);
             tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; its lease is charged or released when it is reclaimed");
+            lost.permit.epoch.into_iter().for_each(EpochWork::lose);
         }
     }
 

@@ -21,8 +21,8 @@ use crate::{
         WindowSet, WindowUsage,
     },
     ports::{
-        EpochStanding, Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release,
-        SetAside, SettleBatch, Settled, Tag,
+        Closed, EpochStanding, Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest,
+        Release, SetAside, SettleBatch, Settled, Tag,
     },
 };
 
@@ -489,7 +489,7 @@ impl Ledger for ModelLedger {
         self.script.play("reclaim", 1, work).await
     }
 
-    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed> {
+    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Closed> {
         let work = || {
             let mut books = self.books();
             books.fenced.insert(node);
@@ -497,15 +497,22 @@ impl Ledger for ModelLedger {
             if let Some(life) = books.nodes.get_mut(&node) {
                 life.until = now;
             }
-            let mut keys: Vec<LeaseKey> = books.leases.keys().copied().filter(|key| key.0 == node).collect();
+            let all = books.leases.keys().chain(books.charged.keys());
+            let mut keys: Vec<LeaseKey> = all.copied().filter(|key| key.0 == node).collect();
             let more = keys.len() > limit as usize;
             keys.truncate(limit as usize);
-            let mut closed = Reclaimed { more, ..Reclaimed::default() };
+            let mut closed = Closed { more, ..Closed::default() };
             for key in keys {
                 let held = books.leases.remove(&key).unwrap_or_default();
-                books.change(key.1, key.2, |_, reserved| *reserved -= held);
+                let charged = books.charged.remove(&key).unwrap_or_default();
+                books.change(key.1, key.2, |used, reserved| {
+                    *reserved -= held;
+                    *used -= charged;
+                });
                 closed.leases += u64::from(!held.is_zero());
                 closed.credit += held;
+                closed.uncharged_leases += u64::from(!charged.is_zero());
+                closed.uncharged += charged;
             }
             Ok(closed)
         };

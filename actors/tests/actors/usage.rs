@@ -67,7 +67,7 @@ impl Bench {
     fn record(&self, row: UsageRow) {
         let permit = self.usage.admit().expect("room");
         let spent = row.lease_epoch.map_or(Credit::ZERO, |_| Credit::new(row.bytes_sent, 0));
-        self.usage.record(row, spent, permit);
+        self.usage.record(row, spent, permit.into());
     }
 
     async fn lease(&self, right: &Right, credit: Credit) {

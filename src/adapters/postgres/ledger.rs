@@ -11,8 +11,8 @@ use penstock_actors::{
     ids::{NodeId, ReceiptId, UsageId},
     model::{ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow, WindowKind, WindowSet},
     ports::{
-        EpochStanding, Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release,
-        SettleBatch, Settled, Want,
+        Closed, EpochStanding, Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest,
+        Release, SettleBatch, Settled, Want,
     },
 };
 use tokio_postgres::{Row, types::Type};
@@ -116,7 +116,9 @@ const RECLAIM: Statement = Statement {
 /// The epoch by its primary key, its leases by `quota_leases_node`, the rest by primary keys, inside the function.
 const CLOSE: Statement = Statement {
     name: "close",
-    sql: "SELECT taken_leases, taken_bytes, taken_requests, more FROM penstock_close($1, $2, $3)",
+    sql: "
+        SELECT taken_leases, taken_bytes, taken_requests, uncharged_leases, uncharged_bytes, uncharged_requests, more
+        FROM penstock_end_epoch($1, $2, $3)",
     types: &[Type::UUID, Type::INT8, Type::INT8],
 };
 
@@ -360,8 +362,16 @@ impl Ledger for PostgresStore {
         })
     }
 
-    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed> {
-        taken(&self.ledger.row(&CLOSE, &[&node.node.as_uuid(), &node.epoch, &i64::from(limit)]).await?)
+    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Closed> {
+        let row = self.ledger.row(&CLOSE, &[&node.node.as_uuid(), &node.epoch, &i64::from(limit)]).await?;
+        let row = Columns(&row);
+        Ok(Closed {
+            leases: row.amount("taken_leases")?,
+            credit: row.credit("taken_bytes", "taken_requests")?,
+            uncharged_leases: row.amount("uncharged_leases")?,
+            uncharged: row.credit("uncharged_bytes", "uncharged_requests")?,
+            more: row.get("more")?,
+        })
     }
 }
 

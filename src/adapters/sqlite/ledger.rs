@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::NodeId,
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow},
-    ports::{EpochStanding, Ledger, PortResult, Pulse, Reclaimed, Refill, RefillRequest, SettleBatch, Settled},
+    ports::{Closed, EpochStanding, Ledger, PortResult, Pulse, Reclaimed, Refill, RefillRequest, SettleBatch, Settled},
 };
 use rusqlite::Connection;
 
@@ -98,7 +98,7 @@ impl Ledger for SqliteStore {
         self.workers.write("reclaim", reclaim).await
     }
 
-    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Reclaimed> {
+    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Closed> {
         self.workers.write("close", move |conn| close::close(conn, node, limit)).await
     }
 }

@@ -33,7 +33,7 @@ impl NodeCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
-        let rows: [Row; 31] = [
+        let rows: [Row; 33] = [
             ("penstock_quota_hits_total", COUNTER, "Requests to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
@@ -62,6 +62,15 @@ impl NodeCollector {
                 |node| node.unknown_leases().bytes,
             ),
             (
+                "penstock_quota_leases_uncharged_total",
+                COUNTER,
+                "Lost leases of this instance whose charge was taken back, since it lived on and did not send that part.",
+                |node| node.uncharged_leases().0,
+            ),
+            ("penstock_quota_leases_uncharged_bytes_total", COUNTER, "Bytes of those charges.", |node| {
+                node.uncharged_leases().1
+            }),
+            (
                 "penstock_quota_recalls_total",
                 COUNTER,
                 "Times that other instances were asked for idle credit.",
@@ -83,7 +92,7 @@ impl NodeCollector {
             (
                 "penstock_streams_cut_total",
                 COUNTER,
-                "Streams cut off because their lease may have been granted to other instances (quota.lost_lease is release).",
+                "Streams cut off because their lease was lost: the ledger fenced this instance, or may have granted it to others.",
                 |node| load(&node.quota.counters().cut),
             ),
             ("penstock_streams_active", GAUGE, "Streams admitted and not settled yet.", |node| {

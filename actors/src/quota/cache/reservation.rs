@@ -6,10 +6,9 @@ use jiff::Timestamp;
 
 use super::Link;
 use crate::{
-    flow::admission::Permit,
     ids::{ReceiptId, SessionId, UsageId},
     model::{Credit, Outcome},
-    quota::{book::Grant, node_epoch::LeaseTime},
+    quota::{book::Grant, node_epoch::LeaseTime, usage_batcher::RowPermit},
 };
 
 /// The result of a stream.
@@ -33,7 +32,7 @@ pub(super) struct ReservedStream {
     /// Whether a slot in the shared state is taken.
     pub(super) slot: bool,
     pub(super) content_hash: crate::ids::ContentHash,
-    pub(super) usage_permit: Permit,
+    pub(super) row_permit: RowPermit,
 }
 
 /// The end of a stream, for the shard that admitted it.
@@ -59,7 +58,7 @@ pub struct Reservation {
     grant: Grant,
     held: Option<ReservedStream>,
     link: Arc<Link>,
-    /// Present where bytes sent after the lease's time could exceed a limit.
+    /// Present where it took credit from a lease.
     lease_time: Option<LeaseTime>,
 }
 

@@ -28,6 +28,7 @@ use crate::{
         node_epoch::LeaseTime,
         refill_queue::RefillQueue,
         refusal::Refusal,
+        usage_batcher::RowPermit,
     },
 };
 
@@ -146,6 +147,7 @@ impl QuotaShard {
         };
         self.link.counters.granted.fetch_add(1, Relaxed);
         let limit = grant.view.policy.max_concurrent_streams;
+        let epoch_work = grant.lease_epoch.map(|epoch| self.deps.life.works().begin_work(epoch));
         let held = ReservedStream {
             receipt_id: ask.receipt_id,
             stream,
@@ -155,7 +157,7 @@ impl QuotaShard {
             started_at: grant.started_at,
             slot: false,
             content_hash: ask.content_hash,
-            usage_permit,
+            row_permit: RowPermit { queue: usage_permit, epoch: epoch_work },
         };
         // From here on the guard owns the obligation: if the answer cannot be delivered, the guard undoes the reservation.
         let active = grant.active;
@@ -182,24 +184,19 @@ impl QuotaShard {
         }));
     }
 
-    /// The lease time of a stream, where lost leases are released. Where they are charged, everything that the stream
-    /// may still send is already charged, so it may go on.
+    /// The lease time of a stream. Where lost leases are charged, everything that the stream may still send is charged, so it
+    /// may go on while this node does not know whether its epoch is over.
     fn lease_time(&self, grant: &Grant) -> Option<LeaseTime> {
-        let epoch = grant.lease_epoch.filter(|_| self.settings.lost_lease == LostLease::Release)?;
-        Some(LeaseTime { life: Arc::clone(&self.deps.life), clock: Arc::clone(&self.deps.clock), epoch })
+        let (life, clock) = (Arc::clone(&self.deps.life), Arc::clone(&self.deps.clock));
+        let is_released = self.settings.lost_lease == LostLease::Release;
+        Some(LeaseTime { life, clock, epoch: grant.lease_epoch?, is_released })
     }
 
-    /// Cuts the streams whose lease may have been given to other nodes, including those that wait for a slow client.
+    /// Cuts the streams that took credit from a lease, including those that wait for a slow client.
     fn cut_lost_streams(&mut self) {
-        if self.settings.lost_lease == LostLease::Charge {
-            return;
-        }
         let streams = self.book.cut_leased();
         if streams > 0 {
-            tracing::warn!(
-                streams,
-                "streams are cut: the leases that admitted them may have been given to other nodes"
-            );
+            tracing::warn!(streams, "streams are cut: the leases that admitted them are lost");
         }
     }
 
@@ -239,7 +236,8 @@ impl QuotaShard {
             self.reload(id, ctx);
         }
         self.ask_again(ctx);
-        if !self.deps.life.may_spend(self.deps.clock.monotonic()) {
+        let may_be_given_away = self.settings.lost_lease == LostLease::Release;
+        if may_be_given_away && !self.deps.life.may_spend(self.deps.clock.monotonic()) {
             self.cut_lost_streams();
         }
         ctx.run_later(SWEEP_EVERY, Self::sweep);
@@ -348,7 +346,7 @@ impl Handler<Settle> for QuotaShard {
                 outcome: ended.outcome,
                 lease_epoch: held.lease_epoch,
             };
-            self.deps.usage.record(row, sent.min(held.leased), held.usage_permit);
+            self.deps.usage.record(row, sent.min(held.leased), held.row_permit);
         }
         // After the row, so that the lease is settled before its rest goes back.
         if let Some(release) = release {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{
     Store,
-    scene::{Scene, WHOLE, limited},
+    scene::{Scene, WHOLE, limited, reclaim},
 };
 use crate::{
-    model::{Credit, LostLease},
+    model::{Credit, LostLease, Outcome, WindowKind},
     ports::PortError,
     testkit::asked,
 };
@@ -21,6 +21,9 @@ pub(super) async fn run(store: &Store) {
     an_epoch_that_nobody_knows_is_closed_as_well(store).await;
     closing_is_bounded_and_says_whether_more_is_left(store).await;
     a_refill_under_way_and_the_end_of_its_epoch_leave_nothing(store).await;
+    a_node_that_lived_on_is_not_charged_for_what_it_did_not_send(store).await;
+    the_charge_for_a_crash_stays(store).await;
+    ends_and_reclaims_at_once_leave_what_was_sent(store).await;
 }
 
 async fn what_is_left_of_a_closed_epoch_is_released(store: &Store) {
@@ -112,5 +115,96 @@ async fn a_refill_under_way_and_the_end_of_its_epoch_leave_nothing(store: &Store
             refill.await.expect("no panic");
         }
         scene.assert_windows(NOTHING, NOTHING).await;
+    }
+}
+
+async fn a_node_that_lived_on_is_not_charged_for_what_it_did_not_send(store: &Store) {
+    let mut scene = Scene::new(store, limited(1000, 20)).await;
+    // Early in a day, so that the next hour is in the same day.
+    scene.now = WindowKind::Day.window(scene.now).start + Duration::from_secs(600);
+    let (node, other) = (scene.node().await, scene.node().await);
+    scene.lease(node, Credit::new(300, 3)).await;
+    let early = scene.row(node, 100);
+    scene.now += Duration::from_secs(3600);
+    scene.lease(node, Credit::new(200, 2)).await;
+    let late = scene.row(node, 200);
+    scene.dies(node).await;
+    scene.reclaim(LostLease::Charge).await;
+    // Meanwhile another node uses everything else.
+    scene.lease(other, Credit::new(500, 5)).await;
+    let awake = scene.restarted(node).await;
+    assert_eq!(scene.settle(awake, 1, vec![early, late], vec![]).await, 2);
+    let (mut uncharged, mut leases, mut steps) = (NOTHING, 0, 0);
+    loop {
+        let step = store.close(node, 1).await.expect("closed");
+        uncharged += step.uncharged;
+        leases += step.uncharged_leases;
+        assert_eq!((step.leases, step.credit), (0, NOTHING));
+        steps += 1;
+        assert!(steps <= 3, "every step ends a lease");
+        if !step.more {
+            break;
+        }
+    }
+    assert_eq!((leases, uncharged), (2, Credit::new(200, 3)));
+    let [hour, day, month] = scene.windows().await;
+    assert_eq!((hour.used, hour.reserved), (Credit::new(200, 1), Credit::new(500, 5)));
+    for window in [day, month] {
+        assert_eq!((window.used, window.reserved), (Credit::new(300, 2), Credit::new(500, 5)), "{window:?}");
+    }
+    scene.assert_audited().await;
+    let again = store.close(node, 100).await.expect("closed");
+    assert_eq!((again.uncharged_leases, again.uncharged, again.more), (0, NOTHING, false));
+    let page = store.usage(scene.receipt, None, 100).await.expect("usage");
+    assert!(page.items.iter().all(|row| row.outcome != Outcome::LostLease), "{page:?}");
+    // What was taken back can be used, and no more than that.
+    scene.lease(awake, Credit::new(200, 3)).await;
+    let one = Credit::new(1, 1);
+    assert!(scene.refill(awake, scene.want(one, one)).await.expect("answered").granted.is_zero());
+}
+
+async fn the_charge_for_a_crash_stays(store: &Store) {
+    let scene = Scene::new(store, limited(1000, 10)).await;
+    let node = scene.node().await;
+    scene.lease(node, Credit::new(300, 3)).await;
+    let restarted = scene.restarted(node).await;
+    scene.reclaim(LostLease::Charge).await;
+    scene.lease(restarted, Credit::new(200, 2)).await;
+    let closed = store.close(restarted, 100).await.expect("closed");
+    assert_eq!((closed.leases, closed.uncharged_leases), (1, 0));
+    scene.assert_windows(Credit::new(300, 3), NOTHING).await;
+}
+
+async fn ends_and_reclaims_at_once_leave_what_was_sent(store: &Store) {
+    let scene = Scene::new(store, limited(100_000, 10_000)).await;
+    let node = scene.node().await;
+    let mut scenes = Vec::new();
+    for _ in 0..8 {
+        let receipt = scene.another_receipt().await;
+        let scene = Scene { receipt, ..scene.clone() };
+        scene.lease(node, Credit::new(100, 2)).await;
+        scenes.push(scene);
+    }
+    let rows = scenes.iter().map(|scene| scene.row(node, 40)).collect();
+    scene.settle(node, 1, rows, vec![]).await;
+    scene.dies(node).await;
+    let ends: Vec<_> = (0..6)
+        .map(|number| {
+            let scene = scene.clone();
+            tokio::spawn(async move {
+                if number % 2 == 0 {
+                    reclaim(&scene.store, LostLease::Charge, scene.now, 2).await;
+                } else {
+                    while scene.store.close(node, 3).await.expect("closed").more {}
+                }
+            })
+        })
+        .collect();
+    for end in ends {
+        end.await.expect("no panic");
+    }
+    while store.close(node, 3).await.expect("closed").more {}
+    for scene in scenes {
+        scene.assert_windows(Credit::new(40, 1), NOTHING).await;
     }
 }

@@ -154,7 +154,13 @@ impl Walk {
         let mode = if self.dice.roll(2) == 0 { LostLease::Charge } else { LostLease::Release };
         self.scene.reclaim(mode).await;
         self.model.reclaim(node, mode);
-        self.nodes[node] = self.scene.restarted(self.nodes[node]).await;
+        let fenced = self.nodes[node];
+        self.nodes[node] = self.scene.restarted(fenced).await;
+        // It was no crash: the node lived on, and has settled everything.
+        if self.dice.roll(2) == 0 {
+            let closed = self.scene.store.close(fenced, 100).await.expect("closed");
+            assert_eq!(closed.uncharged, self.model.uncharge((node, fenced.epoch)));
+        }
     }
 
     /// Both nodes give all their leases back.
@@ -214,6 +220,16 @@ impl Model {
             *live -= given;
             self.returned += given;
         }
+    }
+
+    fn uncharge(&mut self, epoch: NodeEpochKey) -> Credit {
+        let mut uncharged = Credit::ZERO;
+        for (key, rest) in self.lost.extract_if(.., |key, _| key.0 == epoch) {
+            *self.used.entry(key.1).or_default() -= rest;
+            uncharged += rest;
+        }
+        self.returned += uncharged;
+        uncharged
     }
 
     fn reclaim(&mut self, node: usize, mode: LostLease) {

@@ -17,9 +17,9 @@ use penstock_actors::{
         ReceiptStatus, Session, SessionProgress, Timeline, UsageRow, WindowKind, WindowUsage,
     },
     ports::{
-        ChangeMark, ChangePage, Changes, Closed, EpochStanding, InvalidationBus, Invalidations, Ledger, PortResult, Pulse,
-        ReceiptView, Reclaimed, Refill, RefillRequest, SessionStore, SettleBatch, Settled, SlotGrant, StreamSlots, Tag,
-        Timelines,
+        ChangeMark, ChangePage, Changes, Closed, EpochStanding, InvalidationBus, Invalidations, Ledger, PortResult,
+        Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, SessionStore, SettleBatch, Settled, SlotGrant,
+        StreamSlots, Tag, Timelines,
     },
     quota::{
         book::{BookDecision, BookSettings, DecisionTime, Demand, Freshness, QuotaBook, StreamAsk},

@@ -35,7 +35,7 @@ mod url_signer;
 pub use api_keys::ApiKeys;
 pub use blob_copies::{BlobCopies, StoredCopy};
 pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob};
-pub use blob_trash::{BlobTrash, ListedBlob, Sweep};
+pub use blob_trash::{BlobTrash, ListedBlob, StoreTime, Sweep};
 pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use connection::Connection;

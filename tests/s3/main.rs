@@ -13,6 +13,7 @@ mod s3_proxy;
 #[path = "../support/slow_line.rs"]
 mod slow_line;
 
+mod clocks;
 mod commits;
 mod configuration;
 mod conformance;

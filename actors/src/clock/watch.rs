@@ -9,6 +9,10 @@
 //!   `max_skew` on this machine's uptime. After a start, the database holds the last time that an instance accepted as
 //!   right; it must be no older than `longest_pause`, the longest time for which all instances may have been stopped.
 //!
+//! A storage with a clock of its own (S3) dates what is written by that clock. Where it differs from the proven time by more than
+//! `max_skew`, the ages of uploads, blobs and trash mean nothing, and nothing is removed from the storage
+//! ([`ClockWatch::agrees_with`]).
+//!
 //! A time in doubt is right again when the clock comes back, when another instance or an operator confirms it
 //! (`trust_time`), or when it has run steadily for `patience` while this instance ran. Until then irreversible work
 //! waits on this instance.
@@ -26,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::judge::ClockJudge;
 use crate::{
     clock::{Clock as _, ledger_clock::LedgerClock},
-    ports::{PortResult, Timekeeper},
+    ports::{PortResult, StoreTime, Timekeeper},
 };
 
 /// A time server keeps clocks within milliseconds; a machine that differs by more than this has no working one.
@@ -66,6 +70,11 @@ impl fmt::Display for ClockDoubt {
     }
 }
 
+/// By how much a time is before (negative) or after a span of time.
+fn outside(time: Timestamp, from: Timestamp, to: Timestamp) -> SignedDuration {
+    time.duration_since(from).min(SignedDuration::ZERO) + time.duration_since(to).max(SignedDuration::ZERO)
+}
+
 /// The difference between two clocks, in words.
 struct Skew(SignedDuration);
 
@@ -89,6 +98,10 @@ struct WatchState {
     /// Whether the difference has been logged.
     skew_is_told: bool,
     doubt: Option<ClockDoubt>,
+    /// By how much the clock of the storage is ahead of the proven time, in the tier where it differs most.
+    storage_skew: SignedDuration,
+    /// Whether that is too much, which has been logged.
+    storage_is_off: bool,
 }
 
 /// Watches the clocks.
@@ -194,6 +207,34 @@ impl ClockWatch {
         }
     }
 
+    /// Whether the clocks of the storage agree with the proven time, which was `asked` before they were read and `answered`
+    /// after. A change is logged, once.
+    pub fn agrees_with(&self, clocks: &[StoreTime], asked: Timestamp, answered: Timestamp) -> bool {
+        let skews = clocks.iter().map(|clock| (clock.tier, outside(clock.now, asked, answered)));
+        let worst = skews.max_by_key(|(_, skew)| skew.abs());
+        let off = worst.filter(|(_, skew)| self.is_far_off(*skew));
+        let mut state = self.state();
+        state.storage_skew = worst.map_or(SignedDuration::ZERO, |(_, skew)| skew);
+        match (std::mem::replace(&mut state.storage_is_off, off.is_some()), off) {
+            (false, Some((tier, ahead))) => tracing::error!(
+                %tier,
+                "the clock of the storage is {} the database's, so the ages of its objects are wrong: this instance removes nothing from \
+                 the storage until the two clocks agree",
+                Skew(ahead)
+            ),
+            (true, None) => {
+                tracing::info!("the clock of the storage agrees with the database's again; removal goes on")
+            }
+            _ => {}
+        }
+        off.is_none()
+    }
+
+    /// How far the storage's clock was ahead of the proven time at the last comparison, in the tier where it differs most.
+    pub fn storage_skew(&self) -> SignedDuration {
+        self.state().storage_skew
+    }
+
     fn is_far_off(&self, skew: SignedDuration) -> bool {
         skew.unsigned_abs() > self.settings.max_skew
     }
@@ -234,6 +275,7 @@ impl fmt::Debug for ClockWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::StorageTier;
     use crate::testkit::{clock::ManualClock, memory_time::MemoryTime, script::Fault};
 
     struct Scene {
@@ -289,6 +331,23 @@ mod tests {
         assert_eq!(database.trusted_time().await.expect("read"), Some(before));
         machine.set(before);
         assert_eq!(watch.proven().await.expect("asked"), Some(before));
+    }
+
+    #[test]
+    fn a_storage_agrees_within_the_bound_whatever_time_it_takes_to_answer() {
+        let Scene { machine, watch, .. } = scene();
+        let (asked, answered) = (machine.now(), machine.now() + SignedDuration::from_mins(30));
+        let at = |now| StoreTime { tier: StorageTier::Hot, now };
+        let minute = SignedDuration::from_mins(1);
+        assert!(watch.agrees_with(&[], asked, answered), "a storage without a clock of its own");
+        for right in [asked - minute * 4, asked + minute, answered + minute * 4] {
+            assert!(watch.agrees_with(&[at(right)], asked, answered), "{right}");
+        }
+        for wrong in [asked - minute * 6, answered + minute * 6, answered + minute * 60 * 24 * 31] {
+            assert!(!watch.agrees_with(&[at(asked), at(wrong)], asked, answered), "{wrong}");
+        }
+        assert_eq!(watch.storage_skew(), minute * 60 * 24 * 31);
+        assert!(!watch.is_in_doubt(), "receipts and windows do not depend on it");
     }
 
     #[tokio::test]

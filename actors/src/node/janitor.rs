@@ -183,6 +183,9 @@ async fn remove(
     report.announcements_withdrawn =
         report.repeat(&mut round.troubles, "withdraw", step, || deps.catalog.withdraw_announcements(old, step)).await;
 
+    if !storage_time_is_right(deps, round, report).await {
+        return;
+    }
     let swept = deps.trash.sweep(settings.temporary_age, step as usize, false).await;
     let swept = report.kept(&mut round.troubles, "sweep", swept);
     report.temporary_files = swept.files;
@@ -195,6 +198,14 @@ async fn remove(
     report.kept(&mut round.troubles, "trash", looked);
     let collected = orphans::collect(deps, settings, round, Orphans::Bounded, report).await;
     report.kept(&mut round.troubles, "orphans", collected);
+}
+
+/// Whether the ages of what is stored can be relied on: the storage's own clock, if it has one, agrees with the proven time.
+async fn storage_time_is_right(deps: &JanitorDeps, round: &mut Round, report: &mut PassReport) -> bool {
+    let asked = deps.clock.now();
+    let clocks = deps.trash.clocks().await.map(Some);
+    let clocks = report.kept(&mut round.troubles, "read the storage's clock", clocks);
+    clocks.is_some_and(|clocks| deps.watch.agrees_with(&clocks, asked, deps.clock.now()))
 }
 
 /// What the storage steps of a pass would remove. Changes nothing.

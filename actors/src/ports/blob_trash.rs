@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::PortResult;
-use crate::ids::ContentHash;
+use crate::{ids::ContentHash, model::StorageTier};
 
 /// Blobs that leave the store.
 #[async_trait]
@@ -41,6 +41,19 @@ pub trait BlobTrash: Send + Sync + 'static {
 
     /// Removes up to `limit` remains of unfinished uploads that are at least `min_age` old. With `dry_run` it only counts.
     async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep>;
+
+    /// The time by which each tier dates what is written to it now, where a storage with a clock of its own does. Reading it
+    /// writes a small object.
+    async fn clocks(&self) -> PortResult<Vec<StoreTime>> {
+        Ok(Vec::new())
+    }
+}
+
+/// The time of a tier's storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreTime {
+    pub tier: StorageTier,
+    pub now: Timestamp,
 }
 
 /// A blob in a list.

@@ -240,9 +240,9 @@ impl QuotaHandle {
         self.broadcast(|| Invalidate::QuotaPolicy(None));
     }
 
-    /// Drops all leases: the ledger has reclaimed them.
-    pub(crate) fn forfeit(&self) {
-        self.broadcast(|| Forfeit);
+    /// Drops all leases: the ledger has reclaimed them. If it fenced their epoch, the streams that took credit from them end.
+    pub(crate) fn forfeit(&self, fenced: bool) {
+        self.broadcast(|| Forfeit { fenced });
     }
 
     /// Waits until every shard runs. Until then a mailbox has a bound of its own, and would reject messages.

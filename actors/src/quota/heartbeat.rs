@@ -99,10 +99,13 @@ async fn begin_epoch(deps: &HeartbeatDeps) -> PortResult<()> {
     // Microseconds grow, and `last + 1` exceeds an epoch that a clock set back would repeat.
     let last = known.map_or(current.epoch, |known| known.epoch.max(current.epoch));
     let epoch = deps.clock.now().as_microsecond().max(last.saturating_add(1));
+    // The end of a timeline ends all its epochs and releases their leases: no receipt is charged for that.
+    let timeline = deps.timelines.timeline().await?.timeline_id;
     tracing::warn!(epoch, "another node reclaimed this node's leases; this node goes on under a new epoch");
-    deps.life.restart(epoch);
+    let fenced = !deps.life.is_displaced() && deps.life.is_of(timeline);
+    deps.life.restart(epoch, fenced);
     (deps.lives)(&deps.life.record());
-    deps.quota.forfeit();
+    deps.quota.forfeit(fenced);
     Ok(())
 }
 

@@ -31,7 +31,11 @@ impl LeaseTime {
     /// Whether the stream must end: the ledger fenced the epoch, or it may have given the lease to other nodes, since it was
     /// silent for a lease's time.
     pub(crate) fn is_over(&self) -> bool {
-        self.life.current().epoch != self.epoch || (self.is_released && !self.life.may_spend(self.clock.monotonic()))
+        if self.life.was_fenced(self.epoch) {
+            return true;
+        }
+        let may_spend = || self.life.may_spend(self.clock.monotonic()) && self.life.current().epoch == self.epoch;
+        self.is_released && !may_spend()
     }
 }
 
@@ -58,6 +62,8 @@ pub struct NodeEpochState {
     held: HeldCredit,
     /// The heartbeats of the other nodes, as this node has seen them.
     others: OtherLives,
+    /// The last epoch that the ledger fenced while this process lived.
+    last_fenced: AtomicI64,
     /// Its epochs that may still bring usage.
     works: EpochWorks,
     uncharged_leases: AtomicU64,
@@ -94,6 +100,7 @@ impl NodeEpochState {
             ends: AtomicBool::new(false),
             held,
             others: OtherLives::default(),
+            last_fenced: AtomicI64::new(i64::MIN),
             works: EpochWorks::new(epoch),
             uncharged_leases: AtomicU64::new(0),
             uncharged_bytes: AtomicU64::new(0),
@@ -118,6 +125,11 @@ impl NodeEpochState {
 
     pub(crate) const fn others(&self) -> &OtherLives {
         &self.others
+    }
+
+    /// Whether the ledger fenced this epoch, or a later one, while this process lived.
+    fn was_fenced(&self, epoch: i64) -> bool {
+        epoch <= self.last_fenced.load(Ordering::Acquire)
     }
 
     pub(crate) const fn works(&self) -> &EpochWorks {
@@ -227,12 +239,20 @@ impl NodeEpochState {
         self.namesake.load(Ordering::Acquire)
     }
 
-    /// Starts a new epoch after the ledger has fenced the old one: no lease is valid before the next heartbeat.
-    pub(crate) fn restart(&self, epoch: i64) {
+    /// Whether the epoch belongs to this timeline, as far as is known.
+    pub(crate) fn is_of(&self, timeline: TimelineId) -> bool {
+        self.history().is_none_or(|known| known == timeline)
+    }
+
+    /// Starts a new epoch after the old one has ended: no lease is valid before the next heartbeat. `fenced` says that the
+    /// ledger has fenced the old one; otherwise its timeline ended.
+    pub(crate) fn restart(&self, epoch: i64, fenced: bool) {
         self.valid_until.store(0, Ordering::Release);
         self.heartbeats.store(0, Ordering::Release);
-        // An epoch of an earlier timeline was released with that timeline.
-        let fenced = !self.displaced.swap(false, Ordering::AcqRel);
+        self.displaced.store(false, Ordering::Release);
+        if fenced {
+            self.last_fenced.store(self.current().epoch, Ordering::Release);
+        }
         self.works.begin_epoch(epoch, fenced);
         self.held.begin(epoch);
         self.epoch.store(epoch, Ordering::Release);

@@ -16,8 +16,8 @@ use crate::{
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash, StorageTier, leaf_count},
     ports::{
-        BlobCopies, BlobSink, BlobSource, BlobStore, BlobTrash, ListedBlob, Missing, PortError, PortResult, StoredBlob,
-        StoredCopy, Sweep,
+        BlobCopies, BlobSink, BlobSource, BlobStore, BlobTrash, ListedBlob, Missing, PortError, PortResult, StoreTime,
+        StoredBlob, StoredCopy, Sweep,
     },
 };
 
@@ -51,6 +51,8 @@ struct Shelf {
     trash: Mutex<BTreeMap<ContentHash, (Arc<Blob>, Timestamp)>>,
     /// The store's clock.
     now: Mutex<Timestamp>,
+    /// The time that the storage's own clock shows, if it has one.
+    storage_time: Mutex<Option<Timestamp>>,
     /// Blobs that are being written.
     unfinished: Mutex<usize>,
 }
@@ -152,6 +154,11 @@ impl MemoryBlobs {
     /// Sets the store's clock: from now on blobs count as written, or as moved to the trash, at this time.
     pub fn set_clock(&self, now: Timestamp) {
         *held(&self.0.now) = now;
+    }
+
+    /// Makes this a storage with a clock of its own, which shows this time.
+    pub fn set_storage_time(&self, now: Timestamp) {
+        *held(&self.0.storage_time) = Some(now);
     }
 
     /// Blobs that are being written.
@@ -338,6 +345,11 @@ impl BlobTrash for MemoryBlobs {
 
     async fn sweep(&self, _: Duration, limit: usize, _: bool) -> PortResult<Sweep> {
         self.0.script.play("sweep", limit, || Ok(Sweep::default())).await
+    }
+
+    async fn clocks(&self) -> PortResult<Vec<StoreTime>> {
+        let time = |now| StoreTime { tier: StorageTier::Hot, now };
+        self.0.script.play("clocks", 1, || Ok(held(&self.0.storage_time).map(time).into_iter().collect())).await
     }
 }
 

@@ -91,6 +91,26 @@ async fn a_step_that_fails_does_not_keep_the_others_from_running() {
 }
 
 #[actix::test]
+async fn from_a_storage_whose_clock_is_off_nothing_is_removed_until_it_is_right() {
+    for hours in [1, -1, 31 * 24, -31 * 24] {
+        let world = World::default();
+        world.blobs.put(&b"orphan"[..]);
+        world.blobs.set_storage_time(world.now() + SignedDuration::from_hours(hours));
+        let report = pass(&world).await;
+        assert_eq!((report.orphans_trashed, report.failures), (0, 0), "{hours}");
+        for call in ["sweep", "trashed", "list", "retire"] {
+            assert!(world.blobs.script().calls(call).is_empty(), "{call} goes by ages");
+        }
+        assert!(!world.ledger.script.calls("expire_receipts").is_empty(), "the ledger has a clock of its own");
+        world.blobs.script().next("clocks", [Fault::Unavailable]);
+        world.blobs.set_storage_time(world.now() + SignedDuration::from_secs(2));
+        let report = pass(&world).await;
+        assert_eq!((report.orphans_trashed, report.failures), (0, 1), "a clock that cannot be read proves nothing");
+        assert_eq!(pass(&world).await.orphans_trashed, 1);
+    }
+}
+
+#[actix::test]
 async fn a_blob_that_nobody_knows_goes_to_the_trash_and_one_that_is_announced_stays() {
     let world = World::default();
     world.blobs.put(&b"orphan"[..]);

@@ -7,13 +7,13 @@ use futures::{StreamExt as _, future::try_join_all, stream};
 use jiff::Timestamp;
 use penstock_actors::{
     ids::ContentHash,
-    ports::{ListedBlob, PortError, PortResult, Sweep},
+    ports::{ListedBlob, PortError, PortResult, StoreTime, Sweep},
 };
 
 use super::{
     bucket::Bucket,
     client::{Attempt, Expected, Listed},
-    error::{S3Failure, S3FailureKind},
+    error::{S3Failure, S3FailureKind, STORE},
     keys,
     marker::{self, Marker},
     store::{StoreContext, found},
@@ -42,6 +42,21 @@ impl StoreContext {
         let pages = self.tiers.iter().map(|bucket| aged(bucket, &prefix, &after, min_age, limit));
         let pages = try_join_all(pages).await?;
         Ok(ListedBlob::merged(pages.iter().flatten().filter_map(listed).collect(), limit))
+    }
+
+    /// The time by which the storage of each tier dates an object that is written now.
+    pub(super) async fn clocks(&self) -> PortResult<Vec<StoreTime>> {
+        try_join_all(self.tiers.iter().map(|bucket| self.clock_of(bucket))).await
+    }
+
+    async fn clock_of(&self, bucket: &Bucket) -> PortResult<StoreTime> {
+        let key = self.keys.probe();
+        bucket.put(&key, &"penstock".into(), Expected::Anything).await?;
+        // Sweeps read the same property of the objects that they judge.
+        let probe = bucket.list(&key, "", 1).await?.into_iter().find(|listed| listed.key == key);
+        let now = probe.and_then(|probe| Timestamp::try_from(probe.modified).ok());
+        let now = now.ok_or_else(|| PortError::unavailable(STORE, "the object that was just written is not listed"))?;
+        Ok(StoreTime { tier: bucket.tier, now })
     }
 
     /// Examines old markers, and removes unreferenced data.

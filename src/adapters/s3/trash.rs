@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use penstock_actors::{
     ids::ContentHash,
-    ports::{BlobTrash, ListedBlob, PortResult, Sweep},
+    ports::{BlobTrash, ListedBlob, PortResult, StoreTime, Sweep},
 };
 
 use super::{
@@ -57,6 +57,10 @@ impl BlobTrash for S3Blobs {
             store.sweep(min_age, limit, dry_run).await
         })
         .await
+    }
+
+    async fn clocks(&self) -> PortResult<Vec<StoreTime>> {
+        self.on_io(async move |store| store.clocks().await).await
     }
 }
 

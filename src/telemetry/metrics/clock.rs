@@ -10,6 +10,7 @@ use super::Metrics;
 /// Gauges of the clocks.
 struct ClockGauges {
     skew: Gauge,
+    storage_skew: Gauge,
     in_doubt: IntGauge,
 }
 
@@ -23,9 +24,14 @@ impl ClockGauges {
             "penstock_clock_in_doubt",
             "1 while the time cannot be relied on, so that nothing is removed or expired; must be 0.",
         )?;
+        let storage_skew = Gauge::new(
+            "penstock_clock_storage_skew_seconds",
+            "By how much the clock of S3 is ahead of the database's, in the tier where it differs most; negative when it is behind.",
+        )?;
+        registry.register(Box::new(storage_skew.clone()))?;
         registry.register(Box::new(skew.clone()))?;
         registry.register(Box::new(in_doubt.clone()))?;
-        Ok(Self { skew, in_doubt })
+        Ok(Self { skew, storage_skew, in_doubt })
     }
 }
 
@@ -38,6 +44,7 @@ impl Metrics {
         let gauges = ClockGauges::new(self.registry())?;
         self.before_scrape(move || {
             gauges.skew.set(watch.skew().as_secs_f64());
+            gauges.storage_skew.set(watch.storage_skew().as_secs_f64());
             gauges.in_doubt.set(i64::from(watch.is_in_doubt()));
         });
         Ok(())

@@ -65,7 +65,10 @@ pub(super) struct Recall(pub(super) ReceiptId);
 /// The leases of this node are gone.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-pub(super) struct Forfeit;
+pub(super) struct Forfeit {
+    /// Whether the ledger fenced their epoch, rather than a new timeline ended it.
+    pub(super) fenced: bool,
+}
 
 /// Asks for an answer once all earlier messages have been handled.
 #[derive(actix::Message)]

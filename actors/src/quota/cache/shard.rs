@@ -402,11 +402,13 @@ impl Handler<Recall> for QuotaShard {
 impl Handler<Forfeit> for QuotaShard {
     type Result = ();
 
-    fn handle(&mut self, _: Forfeit, _: &mut Self::Context) {
+    fn handle(&mut self, Forfeit { fenced }: Forfeit, _: &mut Self::Context) {
         let node = self.deps.life.current();
         self.book.forfeit(node.epoch);
         self.refills.forfeit(node);
-        self.cut_lost_streams();
+        if fenced || self.settings.lost_lease == LostLease::Release {
+            self.cut_lost_streams();
+        }
         self.count_unanswered();
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     ids::ContentHash,
     model::{LeafHash, StorageTier},
     ports::{
-        BlobCopies, BlobSink, BlobStore, BlobTrash, ListedBlob, PortError, PortResult, StoreMarks, StoredBlob,
-        StoredCopy, Sweep,
+        BlobCopies, BlobSink, BlobStore, BlobTrash, ListedBlob, PortError, PortResult, StoreMarks, StoreTime,
+        StoredBlob, StoredCopy, Sweep,
     },
 };
 
@@ -147,6 +147,11 @@ impl BlobTrash for GuardedBlobs {
     async fn sweep(&self, min_age: Duration, limit: usize, dry_run: bool) -> PortResult<Sweep> {
         self.0.check_all(Duration::ZERO).await?;
         self.store().sweep(min_age, limit, dry_run).await
+    }
+
+    async fn clocks(&self) -> PortResult<Vec<StoreTime>> {
+        self.0.check_all(Duration::ZERO).await?;
+        self.store().clocks().await
     }
 }
 

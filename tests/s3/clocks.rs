@@ -10,7 +10,7 @@ use penstock_actors::{
         watch::{ClockWatch, WatchSettings},
     },
     model::StorageTier,
-    ports::BlobStore as _,
+    ports::BlobTrash as _,
     testkit::{clock::ManualClock, memory_time::MemoryTime},
 };
 

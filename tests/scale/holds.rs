@@ -49,7 +49,7 @@ async fn holds(plan: Plan, happens: impl AsyncFnOnce(&mut Stage) -> Vec<usize>) 
         let accounts = accounts::compare(&ledger, product, &requests, &instances).await;
         // On a busy machine any instance may be late; one that lives on is charged for nothing that no client received.
         let mut lost = accounts.lost.keys();
-        let was_killed = |lost| instances.killed.iter().any(|&killed| instances.identities[killed] == *lost);
+        let was_killed = |lost: &_| instances.killed.iter().any(|&killed| instances.identities[killed] == *lost);
         assert!(lost.all(was_killed), "only a crash is charged: {accounts:?}");
         eprintln!("{accounts:?}");
     }

@@ -223,7 +223,7 @@ impl ClockWatch {
                 Skew(ahead)
             ),
             (true, None) => {
-                tracing::info!("the clock of the storage agrees with the database's again; removal goes on")
+                tracing::info!("the clock of the storage agrees with the database's again; removal goes on");
             }
             _ => {}
         }

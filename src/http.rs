@@ -3,6 +3,9 @@
 //! Each module of routes has a struct `Deps` of the ports, actors and settings that it uses; its `configure` takes one, and
 //! its handlers extract it. A dependency that is not given does not compile, and there is no state that all handlers share.
 //!
+//! A module has the name of what its calls are about. Two pairs are easy to confuse: [`content`] takes uploads, and [`streaming`] and
+//! [`data`] deliver; [`quota_policies`] has the limits of tiers, and [`governance`] the policies that judge assets.
+//!
 //! # Middleware, outermost first, with the reason for this order
 //! 1. [`observe`](observe()): request id, span, metrics and the access log. Outermost, so that it also sees answers that
 //!    other middleware gives, and counts the bytes that are really sent, compressed ones too.

@@ -1,4 +1,4 @@
-//! Logs and metrics.
+//! Logs and metrics. The first lines of [`metrics`] say where a new metric belongs.
 
 pub mod logs;
 pub mod metrics;

@@ -1,5 +1,8 @@
 //! The composition root: takes the configuration and makes ports and node settings. Only this module names every
 //! adapter.
+//!
+//! [`open`] makes the [`Backends`]: `database` and `storage` choose the stores, `delivery` the signer of URLs. `http_server` gives each
+//! module of routes its dependencies, and `gauges` tells metrics how to read adapters.
 
 mod clock;
 mod database;

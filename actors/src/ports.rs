@@ -1,6 +1,9 @@
 //! The ports: the services that the actors need, in the words of the domain. The server's crate, in `src/`, implements them.
 //!
 //! A port has few methods, takes batches where the hot path has batches, and says what a caller may conclude from an error.
+//!
+//! [`Receipts`] has the quota policies too; [`GovernancePolicies`] has the others. A blob store implements [`StoreMarks`], which
+//! includes [`BlobStore`], [`BlobCopies`] and [`BlobTrash`].
 
 mod api_keys;
 mod blob_copies;

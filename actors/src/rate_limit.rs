@@ -6,6 +6,9 @@
 //! count begins at zero, so in the window of the change a client may be admitted up to its limit once more. When the
 //! store answers again, it is used again.
 //!
+//! These limits are for clients and classes of calls. The limits of a receipt come from its quota policy, and
+//! [`quota`](crate::quota) applies them.
+//!
 //! [`local`] counts in this process. The server's middleware calls [`RateLimiter`]. **Bound.** Subjects in a table; those that asked least
 //! are forgotten first.
 

@@ -8,6 +8,9 @@
 //! **Bound:** connections by [`PostgresSettings::pool_max`], calls that wait for one by `max_waiting` and
 //! `wait_timeout`, a statement by `statement_timeout`. A call beyond these bounds fails as
 //! [`Unavailable`](penstock_actors::ports::PortError::Unavailable). [`gate`] decides which calls go first.
+//!
+//! A port has a file of its own, mostly of the same name as on SQLite. [`receipts`] also has the quota policies, and [`ledger`] the
+//! leases, windows and usage, which have files of their own there.
 
 mod api_keys;
 mod catalog;

@@ -1,5 +1,14 @@
 //! Every metric of the node, declared once, in a registry of its own: no globals, so that two servers can run in one
 //! process.
+//!
+//! Where a metric belongs depends on what counts:
+//! - An actor keeps a plain counter and knows no exporter. `node`, `storage`, `lineage` and `cache` read such counters at
+//!   each scrape; those of uploads, streams and quotas are rows in `node`.
+//! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
+//!   `signatures`, `governance`, `redis`, `s3`, and `DbMetrics`.
+//! - A state is set before each scrape: `clock`, `stores`, and what `src/wiring/gauges.rs` reads from adapters.
+//!
+//! `docs/extending.md` has the steps.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

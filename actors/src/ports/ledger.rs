@@ -1,4 +1,4 @@
-//! The ledger: receipts, policies, windows, leases and usage; everything that concerns money.
+//! The ledger: receipts, quota policies, windows, leases and usage; everything that concerns money.
 //!
 //! Three traits, one for each kind of caller: [`Receipts`] for handlers, [`Ledger`] for the quota and usage actors,
 //! [`Upkeep`] for the Janitor and the tools. One adapter implements all three.

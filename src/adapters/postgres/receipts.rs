@@ -1,4 +1,4 @@
-//! Receipts, policies, and the usage of a receipt.
+//! The port `Receipts`: receipts, quota policies, and the usage of a receipt.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -3,6 +3,9 @@
 //!
 //! A client makes one attempt per call. It has no retries, time-outs or metrics: [`Bucket`](super::bucket::Bucket) adds
 //! them once, so that both clients behave alike.
+//!
+//! This is the interface of S3, with its uploads in parts and its errors. A storage with another interface gets an adapter of its
+//! own, which implements `StoreMarks`.
 
 use std::{
     ops::Range,

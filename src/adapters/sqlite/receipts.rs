@@ -1,4 +1,4 @@
-//! The port `Receipts`: receipts, their policies and their usage.
+//! The port `Receipts`: receipts, quota policies, and the usage of a receipt.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

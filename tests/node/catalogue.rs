@@ -124,7 +124,11 @@ async fn until_listed(node: &TestNode, name: &str, price: u64) {
 async fn what_one_instance_publishes_another_one_lists() {
     let database = TestDatabase::empty().await;
     // Without Redis: they have the log of changes in common and nothing else. What is in memory would last for an hour.
-    let setup = || Setup::on_database_of(&database.url()).env("CACHE_TTLS_JSON", r#"{"listings":3600}"#).start();
+    let blobs = tempfile::tempdir().unwrap();
+    let setup = || {
+        let setup = Setup::on_database_of(&database.url()).env("DATA_ROOT", blobs.path().to_str().unwrap());
+        setup.env("CACHE_TTLS_JSON", r#"{"listings":3600}"#).start()
+    };
     let (mut one, mut other) = tokio::join!(setup(), setup());
     assert_eq!(names(&catalog(&other, &[("q", "tide")]).await), [""; 0]);
     let made = publish(&one, json!({ "name": "Tide tables" })).await;

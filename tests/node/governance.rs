@@ -181,8 +181,7 @@ async fn a_node_publishes_and_sells_by_its_policy_on_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_a_policy_reaches_every_instance() {
     let mut one = Setup::new(On::Postgres).env("PENSTOCK_GOVERNANCE__POLICY", "house").start().await;
-    let url = one.database.as_ref().unwrap().url();
-    let mut other = Setup::on_database_of(&url).env("PENSTOCK_GOVERNANCE__POLICY", "house").start().await;
+    let mut other = Setup::beside(&one).env("PENSTOCK_GOVERNANCE__POLICY", "house").start().await;
     let hash = one.put(b"shared", "text/plain").await;
     expect(put(&one, "house", &licences(&["MIT"])).await, &[201]).await;
     let answers = async |meta: &str, status: u16| {

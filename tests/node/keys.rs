@@ -127,7 +127,7 @@ on_sqlite!(the_command_ends_a_leaked_key_too, async |node: &mut TestNode| {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_one_instance_revokes_opens_nothing_on_the_others() {
     let mut one = TestNode::start(On::Postgres).await;
-    let mut other = Setup::on_database_of(&one.database.as_ref().unwrap().url()).start().await;
+    let mut other = Setup::beside(&one).start().await;
     let made = producer(&one).await;
     let (id, first) = (text(&made, "producerId"), text(&made, "key"));
     let second = further(&one, &id, "").await;

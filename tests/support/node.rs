@@ -92,6 +92,12 @@ impl Setup {
         Self::new(On::Sqlite).env("DATABASE_URL", url)
     }
 
+    /// Another instance beside a node on PostgreSQL: on its database and its folder of blobs.
+    pub(crate) fn beside(node: &TestNode) -> Self {
+        let url = node.database.as_ref().expect("a node on PostgreSQL").url();
+        Self::on_database_of(&url).env("DATA_ROOT", node.data_dir().join("blobs").to_str().expect("a path of text"))
+    }
+
     /// A setting by its variable, as `PENSTOCK_QUOTA__LEASE_TTL`.
     pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));

@@ -278,7 +278,7 @@ async fn a_store_that_is_away_for_many_passes_of_the_janitor_is_told_of_once() {
     fs::rename(&root, &away).unwrap();
     eventually("several passes of the janitor", async || passes(&node).await >= 9.0).await;
     fs::rename(&away, &root).unwrap();
-    let swept = |words: &str| log.lines_with(&["step=\"sweep\"", words]);
+    let swept = |words: &str| log.lines_with(&["step=\"read the storage's clock\"", words]);
     eventually("the step works", async || swept("works again") == 1).await;
     assert_eq!(swept("a clean-up step failed; each pass tries it again"), 1);
     node.finish().await;

@@ -19,7 +19,7 @@ use std::{
 use futures::{StreamExt as _, future::join_all, stream};
 use penstock::{
     adapters::{
-        cached::CachedCatalog,
+        cached::CachedAssets,
         redis::{RedisCache, RedisLink, RedisSettings},
     },
     config::{Config, Sources},
@@ -29,7 +29,7 @@ use penstock_actors::{
     cache::{TieredCache, TieredDeps, TieredSettings},
     clock::SystemClock,
     ids::VersionId,
-    ports::{CacheName, CacheTag, Catalog, SharedCache},
+    ports::{Assets, CacheName, CacheTag, SharedCache},
     testkit::clock::ManualClock,
 };
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -61,7 +61,7 @@ const PAGE: usize = 100;
 async fn main() {
     let database = postgres::TestDatabase::migrated().await;
     let (store, metrics) = postgres::store(database.settings()).await;
-    let store: Arc<dyn Catalog> = Arc::new(store);
+    let store: Arc<dyn Assets> = Arc::new(store);
     let ids = assets(&database.client().await).await;
     instance_memory(&ids, &store).await;
     redis_memory(&ids, &store).await;
@@ -127,7 +127,7 @@ async fn assets(client: &tokio_postgres::Client) -> Vec<VersionId> {
 /// Instances that share a Redis, and a clock that moves with the requests.
 struct Bench {
     clock: Arc<ManualClock>,
-    instances: Vec<(TieredCache, Arc<CachedCatalog>)>,
+    instances: Vec<(TieredCache, Arc<CachedAssets>)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -156,11 +156,11 @@ fn defaults() -> TieredSettings {
 }
 
 impl Bench {
-    async fn new(server: &RedisServer, store: &Arc<dyn Catalog>) -> Self {
+    async fn new(server: &RedisServer, store: &Arc<dyn Assets>) -> Self {
         Self::keeping(server, store, defaults().ttls.assets).await
     }
 
-    async fn keeping(server: &RedisServer, store: &Arc<dyn Catalog>, ttl: Duration) -> Self {
+    async fn keeping(server: &RedisServer, store: &Arc<dyn Assets>, ttl: Duration) -> Self {
         let mut settings = defaults();
         settings.ttls.assets = ttl;
         let clock = Arc::new(ManualClock::at("2026-11-01T10:30:00Z"));
@@ -174,8 +174,8 @@ impl Bench {
             shared.invalidate(&[CacheTag::ALL]).await.expect("told");
             let deps = TieredDeps { shared: Some(shared), clock: clock.clone(), io: Handle::current() };
             let cache = TieredCache::new(settings, deps);
-            let catalog = Arc::new(CachedCatalog::new(Arc::clone(store), cache.clone(), Arc::default()));
-            instances.push((cache, catalog));
+            let assets = Arc::new(CachedAssets::new(Arc::clone(store), cache.clone(), Arc::default()));
+            instances.push((cache, assets));
         }
         Self { clock, instances }
     }
@@ -197,8 +197,8 @@ impl Bench {
         let asked = (0..requests).map(|n| {
             self.clock.advance(Duration::from_nanos(1_000_000_000 / rate));
             let id = ids[zipf.sample(&mut random) as usize - 1];
-            let (_, catalog) = &self.instances[n as usize % INSTANCES];
-            async move { catalog.asset(id).await.expect("an answer").expect("the asset") }
+            let (_, assets) = &self.instances[n as usize % INSTANCES];
+            async move { assets.asset(id).await.expect("an answer").expect("the asset") }
         });
         stream::iter(asked).buffer_unordered(AT_A_TIME).for_each(|_| std::future::ready(())).await;
         let after = self.counted();
@@ -210,8 +210,8 @@ impl Bench {
     }
 
     async fn ask_each(&self, ids: &[VersionId]) {
-        let (_, catalog) = &self.instances[0];
-        let asked = ids.iter().map(|id| async move { catalog.asset(*id).await.expect("an answer") });
+        let (_, assets) = &self.instances[0];
+        let asked = ids.iter().map(|id| async move { assets.asset(*id).await.expect("an answer") });
         stream::iter(asked).buffer_unordered(AT_A_TIME).for_each(|_| std::future::ready(())).await;
         // Values are kept after they were answered.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -219,7 +219,7 @@ impl Bench {
 }
 
 /// What an instance needs for entries that are all kept, by its resident memory.
-async fn instance_memory(ids: &[VersionId], store: &Arc<dyn Catalog>) {
+async fn instance_memory(ids: &[VersionId], store: &Arc<dyn Assets>) {
     let resident = || {
         let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux says it");
         let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
@@ -228,9 +228,9 @@ async fn instance_memory(ids: &[VersionId], store: &Arc<dyn Catalog>) {
     let settings = TieredSettings { memory: 1 << 30, ..defaults() };
     let deps = TieredDeps { shared: None, clock: Arc::new(SystemClock), io: Handle::current() };
     let cache = TieredCache::new(settings, deps);
-    let catalog = CachedCatalog::new(Arc::clone(store), cache.clone(), Arc::default());
+    let assets = CachedAssets::new(Arc::clone(store), cache.clone(), Arc::default());
     let ask = async |ids: &[VersionId]| {
-        let asked = ids.iter().map(|id| async { catalog.asset(*id).await.expect("an answer") });
+        let asked = ids.iter().map(|id| async { assets.asset(*id).await.expect("an answer") });
         stream::iter(asked).buffer_unordered(AT_A_TIME).for_each(|_| std::future::ready(())).await;
         cache.settle();
     };
@@ -247,7 +247,7 @@ async fn instance_memory(ids: &[VersionId], store: &Arc<dyn Catalog>) {
 }
 
 /// How far a page of assets is compressed in Redis.
-async fn page(ids: &[VersionId], store: &Arc<dyn Catalog>) {
+async fn page(ids: &[VersionId], store: &Arc<dyn Assets>) {
     let items = join_all(ids[..PAGE].iter().map(|id| store.asset(*id))).await;
     let items: Vec<_> = items.into_iter().map(|item| item.expect("an answer").expect("the asset")).collect();
     let plain = serde_json::to_vec(&items).expect("as JSON");
@@ -256,7 +256,7 @@ async fn page(ids: &[VersionId], store: &Arc<dyn Catalog>) {
 }
 
 /// What Redis needs for entries that are all kept.
-async fn redis_memory(ids: &[VersionId], store: &Arc<dyn Catalog>) {
+async fn redis_memory(ids: &[VersionId], store: &Arc<dyn Assets>) {
     let mut memory = Vec::new();
     for kept in [0, ASSETS / 4, ASSETS] {
         let server = RedisServer::start();
@@ -273,15 +273,15 @@ async fn redis_memory(ids: &[VersionId], store: &Arc<dyn Catalog>) {
 }
 
 /// 1,000 who ask for one cold asset at once, several times over.
-async fn many_waiting(ids: &[VersionId], store: &Arc<dyn Catalog>) {
+async fn many_waiting(ids: &[VersionId], store: &Arc<dyn Assets>) {
     let server = RedisServer::start();
     let bench = Bench::new(&server, store).await;
     let mut took = Vec::new();
     for id in &ids[..20] {
         let began = Instant::now();
         let asked = (0..1000).map(|n| {
-            let (catalog, id) = (Arc::clone(&bench.instances[n % INSTANCES].1), *id);
-            tokio::spawn(async move { catalog.asset(id).await.expect("an answer") })
+            let (assets, id) = (Arc::clone(&bench.instances[n % INSTANCES].1), *id);
+            tokio::spawn(async move { assets.asset(id).await.expect("an answer") })
         });
         join_all(asked).await;
         took.push(began.elapsed());
@@ -296,15 +296,15 @@ async fn many_waiting(ids: &[VersionId], store: &Arc<dyn Catalog>) {
 }
 
 /// What an answer costs that is in memory, or only in Redis.
-async fn hot(ids: &[VersionId], store: &Arc<dyn Catalog>) {
+async fn hot(ids: &[VersionId], store: &Arc<dyn Assets>) {
     const ROUNDS: u32 = 500_000;
     let server = RedisServer::start();
     let bench = Bench::new(&server, store).await;
-    let (_, catalog) = &bench.instances[0];
-    catalog.asset(ids[0]).await.expect("an answer");
+    let (_, assets) = &bench.instances[0];
+    assets.asset(ids[0]).await.expect("an answer");
     let began = Instant::now();
     for _ in 0..ROUNDS {
-        catalog.asset(ids[0]).await.expect("an answer");
+        assets.asset(ids[0]).await.expect("an answer");
     }
     println!("an asset from memory: {:.2} µs", began.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS));
     bench.ask_each(&ids[..5000]).await;

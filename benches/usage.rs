@@ -32,13 +32,13 @@ use penstock_actors::{
         ApiKey, ContentMeta, Credit, LeaseSizing, NewAsset, NewProducer, NodeEpoch, Outcome, QuotaPolicy,
         ReceiptStatus, Role, UsageRow, WindowSet,
     },
-    ports::{Catalog, Ledger, NewReceipt, Receipts, SettleBatch, Upkeep, Want},
+    ports::{Ledger, NewReceipt, Receipts, SettleBatch, Upkeep, Want},
     quota::{
         node_epoch::NodeEpochState,
         usage_batch::BatchLimits,
         usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
     },
-    testkit::asked,
+    testkit::{asked, catalog_suite::CatalogStore},
 };
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
@@ -155,7 +155,7 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new<S: Ledger + Receipts + Catalog>(store: &S) -> Self {
+    async fn new<S: Ledger + Receipts + CatalogStore>(store: &S) -> Self {
         let now = SystemClock.now();
         let content = ContentHash::from_bytes([7; 32]);
         let producer = ProducerId::next();

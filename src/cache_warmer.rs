@@ -16,11 +16,11 @@ use penstock_actors::{
     ids::ContentHash,
     model::LEAF_BYTES,
     node::Node,
-    ports::{Catalog, PopularityList, PortResult, SharedCache},
+    ports::{ContentIndex, PopularityList, PortResult, SharedCache},
 };
 
 use crate::{
-    adapters::cached::CachedCatalog, content_sizes::ContentSizes, popularity::Popularity,
+    adapters::cached::CachedAssets, content_sizes::ContentSizes, popularity::Popularity,
     telemetry::metrics::WarmMetrics,
 };
 
@@ -49,7 +49,8 @@ pub struct CacheWarmer {
     pub settings: CacheWarmerSettings,
     pub uses: Arc<Popularity>,
     pub shared: Option<Arc<dyn SharedCache>>,
-    pub catalog: Arc<CachedCatalog>,
+    pub assets: Arc<CachedAssets>,
+    pub index: Arc<dyn ContentIndex>,
     pub node: Node,
     pub sizes: Arc<ContentSizes>,
     pub metrics: WarmMetrics,
@@ -70,7 +71,7 @@ impl CacheWarmer {
 
     async fn pass(&self) {
         for id in self.most_popular(PopularityList::Assets, &self.uses.assets).await {
-            match self.catalog.warm(id).await {
+            match self.assets.warm(id).await {
                 Ok(()) => self.metrics.warmed("asset"),
                 // The database is in trouble: warming must not add to its load.
                 Err(error) => return tracing::debug!(%error, "an asset cannot be warmed; this pass ends"),
@@ -108,7 +109,7 @@ impl CacheWarmer {
     }
 
     async fn warm_content(&self, hash: ContentHash, room: &mut u64) -> PortResult<()> {
-        let Some(meta) = self.catalog.content(hash).await? else { return Ok(()) };
+        let Some(meta) = self.index.content(hash).await? else { return Ok(()) };
         self.sizes.remember(hash, meta.size_bytes).await;
         let first = meta.size_bytes.min(LEAF_BYTES);
         if first > 0 && *room >= first {

@@ -103,11 +103,11 @@ impl Server {
         node_identity::settle(&mut data_dir, &life, &deps).await?;
         let configured = config.server.admin_key.expose();
         let configured = (!configured.is_empty()).then_some(configured);
-        let admin = keys::ensure_admin(&*backends.ports.catalog, configured, data_dir.path()).await?;
+        let admin = keys::ensure_admin(&*backends.api_keys, configured, data_dir.path()).await?;
 
         let janitor = JanitorMetrics::new(metrics.registry())?;
         let (store, cache) = (backends.pool.clone(), backends.cache.clone());
-        let keys = Arc::new(KeyRing::new(Arc::clone(&backends.ports.catalog)));
+        let keys = Arc::new(KeyRing::new(Arc::clone(&backends.api_keys)));
         let ring = Arc::clone(&keys);
         let observers = Observers {
             lives: Arc::new(move |record: &_| life.write(record)),

@@ -37,7 +37,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     adapters::{
-        cached::{CachedCatalog, CachedGovernancePolicies, CachedIdentities, CachedReceipts},
+        cached::{CachedAssets, CachedGovernancePolicies, CachedIdentities, CachedReceipts},
         in_process::InProcessState,
         postgres::PostgresStore,
         redis::{RedisCache, RedisLink, RedisSettings, RedisState, Servers},
@@ -71,8 +71,8 @@ const QUESTION_ROUND_TRIPS: u32 = 2;
 #[derive(Clone)]
 pub struct Backends {
     pub ports: Ports,
-    /// The catalogue and the receipts through the caches, for handlers. The actors use them without caches.
-    pub catalog: Arc<CachedCatalog>,
+    /// Assets and receipts through the caches, for handlers. The actors use them without caches.
+    pub assets: Arc<CachedAssets>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
     pub lineage: LineagePorts,
@@ -114,7 +114,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     let redis = open_redis(config, metrics, io, Some(installation.installation_id)).await?;
     let shared = shared_state(config, redis.as_ref(), Arc::clone(&clock));
     let (blobs, urls) = open_storage(config, metrics, io).await?;
-    let store = StoreGuard::new(blobs, Arc::clone(&database.installations), Arc::clone(&database.catalog));
+    let store = StoreGuard::new(blobs, Arc::clone(&database.installations), Arc::clone(&database.index));
     let guarded = Arc::new(GuardedBlobs(Arc::clone(&store)));
     let settings = cache_settings(config);
     let shared_cache = redis.clone().map(|link| {
@@ -128,7 +128,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
     );
     let cache_of_lineage = cache.clone();
     Ok(Backends {
-        catalog: Arc::new(CachedCatalog::new(Arc::clone(&database.catalog), cache.clone(), Arc::clone(&uses))),
+        assets: Arc::new(CachedAssets::new(database.assets, cache.clone(), Arc::clone(&uses))),
         receipts: Arc::new(CachedReceipts::new(database.receipts, cache.clone())),
         policies: Arc::new(CachedGovernancePolicies::new(Arc::clone(&database.policies), cache.clone())),
         identities: Arc::new(CachedIdentities::new(database.identities, cache.clone())),
@@ -140,7 +140,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         ports: Ports {
             ledger: database.ledger,
             upkeep: database.upkeep,
-            catalog: database.catalog,
+            index: database.index,
             changes: database.changes,
             timelines: database.timelines,
             policies: database.policies,
@@ -261,7 +261,8 @@ pub fn cache_warmer(
         settings,
         uses: Arc::clone(&backends.uses),
         shared: backends.shared_cache.clone(),
-        catalog: Arc::clone(&backends.catalog),
+        assets: Arc::clone(&backends.assets),
+        index: Arc::clone(&backends.ports.index),
         node,
         sizes: Arc::clone(&backends.sizes),
         metrics: WarmMetrics::new(metrics.registry())?,

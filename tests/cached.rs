@@ -10,7 +10,7 @@ use futures::{
 use penstock::{
     adapters::{
         cached::{
-            CachedCatalog, CachedGovernancePolicies, CachedLineage, CachedLineageGraphUpkeep, CachedReceipts,
+            CachedAssets, CachedGovernancePolicies, CachedLineage, CachedLineageGraphUpkeep, CachedReceipts,
             CachedSearch,
         },
         sqlite::{SqliteSettings, SqliteStore, migrate},
@@ -31,9 +31,9 @@ use penstock_actors::{
         QuotaPolicy, ReceiptStatus, Role,
     },
     ports::{
-        Catalog, GovernancePolicies as _, LeasedTask, LineageGraphUpkeep as _, LineageStore as _, NewReceipt,
-        PortError, PortResult, Receipts, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition, StatusChange,
-        Tag, TaskLeases as _,
+        ApiKeys as _, Assets as _, ContentIndex as _, GovernancePolicies as _, LeasedTask, LineageGraphUpkeep as _,
+        LineageStore as _, NewReceipt, PortError, PortResult, Receipts, Search, SearchFacets, SearchFilter, SearchPage,
+        SearchPosition, StatusChange, Tag, TaskLeases as _,
     },
     search::MatchedField,
     testkit::{catalog_suite, governance_suite},
@@ -46,7 +46,7 @@ struct Scene {
     metrics: Metrics,
     store: Arc<SqliteStore>,
     cache: TieredCache,
-    catalog: Arc<CachedCatalog>,
+    assets: Arc<CachedAssets>,
     receipts: CachedReceipts,
 }
 
@@ -63,9 +63,9 @@ impl Scene {
         let deps = TieredDeps { shared: None, clock: Arc::new(SystemClock), io };
         let cache = TieredCache::new(wiring::cache_settings(&config), deps);
         metrics.observe_cache(cache.clone()).expect("not shown yet");
-        let catalog = Arc::new(CachedCatalog::new(store.clone(), cache.clone(), Arc::default()));
+        let assets = Arc::new(CachedAssets::new(store.clone(), cache.clone(), Arc::default()));
         let receipts = CachedReceipts::new(store.clone(), cache.clone());
-        Self { _folder: folder, metrics, store, cache, catalog, receipts }
+        Self { _folder: folder, metrics, store, cache, assets, receipts }
     }
 
     fn policies(&self) -> Arc<CachedGovernancePolicies> {
@@ -85,11 +85,11 @@ impl Scene {
         let (producer_id, version_id) = (ProducerId::next(), VersionId::next());
         let content_hash = ContentHash::from_bytes([7; 32]);
         let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: [1; 32] };
-        self.catalog.create_producer(&NewProducer { name: "Studio".into(), key, created_at }).await.expect("made");
+        self.store.create_producer(&NewProducer { name: "Studio".into(), key, created_at }).await.expect("made");
         let media_type = "video/mp4".to_owned();
         let meta = ContentMeta { content_hash, size_bytes: 5, media_type, stored_at: created_at };
-        self.catalog.announce_content(&meta, producer_id).await.expect("announced");
-        self.catalog.complete_content(content_hash).await.expect("completed");
+        self.store.announce_content(&meta, producer_id).await.expect("announced");
+        self.store.complete_content(content_hash).await.expect("completed");
         let new = NewAsset {
             version_id,
             content_hash,
@@ -102,15 +102,15 @@ impl Scene {
             price_satoshis: 100,
             created_at,
         };
-        self.catalog.create_asset(&new).await.expect("made");
+        self.assets.create_asset(&new).await.expect("made");
         version_id
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_catalogue_through_the_cache_keeps_the_promises_of_its_port() {
+async fn assets_through_the_cache_keep_the_promises_of_their_port() {
     let scene = Scene::new();
-    catalog_suite::run(Arc::clone(&scene.catalog)).await;
+    catalog_suite::run_assets(&*scene.assets, &*scene.store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,8 +147,8 @@ async fn a_thousand_who_ask_for_one_cold_asset_make_one_query() {
     let scene = Scene::new();
     let id = scene.asset().await;
     let asking = (0..1000).map(|_| {
-        let catalog = Arc::clone(&scene.catalog);
-        tokio::spawn(async move { catalog.asset(id).await.expect("an answer").expect("the asset") })
+        let assets = Arc::clone(&scene.assets);
+        tokio::spawn(async move { assets.asset(id).await.expect("an answer").expect("the asset") })
     });
     let expected = scene.store.asset(id).await.expect("an answer").expect("the asset");
     let before = scene.asked("asset");
@@ -163,9 +163,9 @@ async fn whoever_changes_something_sees_it_with_the_next_read() {
     let scene = Scene::new();
     let id = scene.asset().await;
     let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
-    let price = async || scene.catalog.asset(id).await.expect("an answer").expect("the asset").price_satoshis;
+    let price = async || scene.assets.asset(id).await.expect("an answer").expect("the asset").price_satoshis;
     for satoshis in [100, 200, 300] {
-        assert!(scene.catalog.set_price(id, satoshis, None, now).await.expect("set"));
+        assert!(scene.assets.set_price(id, satoshis, None, now).await.expect("set"));
         assert_eq!(price().await, satoshis);
         let before = scene.asked("asset");
         assert_eq!(price().await, satoshis);
@@ -205,7 +205,7 @@ async fn a_change_behind_its_back_shows_once_the_node_hears_of_it() {
     let scene = Scene::new();
     let id = scene.asset().await;
     let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
-    let price = async || scene.catalog.asset(id).await.expect("an answer").expect("the asset").price_satoshis;
+    let price = async || scene.assets.asset(id).await.expect("an answer").expect("the asset").price_satoshis;
     assert_eq!(price().await, 100);
     scene.store.set_price(id, 200, None, now).await.expect("set");
     assert_eq!(price().await, 100, "nobody has told");
@@ -221,7 +221,7 @@ async fn the_caches_show_what_they_do() {
     let scene = Scene::new();
     let id = scene.asset().await;
     for _ in 0..3 {
-        scene.catalog.asset(id).await.expect("an answer");
+        scene.assets.asset(id).await.expect("an answer");
     }
     let page = scene.metrics.render().expect("a page");
     for line in [
@@ -253,7 +253,7 @@ async fn a_page_that_was_found_is_shown_until_the_catalogue_changes() {
     assert_eq!(scene.asked("search_facets"), 1);
 
     let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
-    scene.catalog.set_price(id, 777, None, now).await.expect("set");
+    scene.assets.set_price(id, 777, None, now).await.expect("set");
     assert_eq!(search.search(&all, None, 10).await.expect("a page").hits[0].asset.price_satoshis, 777);
     // Elsewhere, an instance hears of it.
     let before = scene.asked("search");

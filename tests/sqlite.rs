@@ -12,7 +12,7 @@ use penstock::{
 use penstock_actors::{
     ids::{KeyId, NodeId, ProducerId},
     model::{ApiKey, NewProducer, NodeEpoch, Role},
-    ports::{Catalog as _, Installations as _, Ledger as _, PortError, Receipts as _, Timelines as _, Upkeep as _},
+    ports::{ApiKeys as _, Installations as _, Ledger as _, PortError, Receipts as _, Timelines as _, Upkeep as _},
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, governance_suite, identities_suite, installations_suite,
         ledger_suite, lineage_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,

@@ -35,8 +35,8 @@ use crate::{
     ids::{ContentHash, NodeId, ReceiptId},
     model::Credit,
     ports::{
-        BlobCopies, BlobStore, BlobTrash, Catalog, Changes, GovernancePolicies, Installations, Invalidations, Ledger,
-        PortResult, SharedState, StorageRecords, StoredContents, Tag, Timelines, Upkeep,
+        BlobCopies, BlobStore, BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Invalidations,
+        Ledger, PortResult, SharedState, StorageRecords, StoredContents, Tag, Timelines, Upkeep,
     },
     quota::{
         cache::{QuotaDeps, QuotaHandle, QuotaSettings},
@@ -63,7 +63,7 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Ports {
     pub ledger: Arc<dyn Ledger>,
     pub upkeep: Arc<dyn Upkeep>,
-    pub catalog: Arc<dyn Catalog>,
+    pub index: Arc<dyn ContentIndex>,
     pub changes: Arc<dyn Changes>,
     pub timelines: Arc<dyn Timelines>,
     pub policies: Arc<dyn GovernancePolicies>,
@@ -84,7 +84,7 @@ impl From<&Ports> for JanitorDeps {
         Self {
             ledger: Arc::clone(&ports.ledger),
             upkeep: Arc::clone(&ports.upkeep),
-            catalog: Arc::clone(&ports.catalog),
+            index: Arc::clone(&ports.index),
             changes: Arc::clone(&ports.changes),
             policies: Arc::clone(&ports.policies),
             trash: Arc::clone(&ports.trash),
@@ -284,7 +284,7 @@ impl Node {
         let storage_keeper = StorageMaintenance::start(keeper_deps, settings.storage, &ledger_arbiter);
         let ingest = IngestDeps {
             blobs: Arc::clone(&ports.blobs),
-            catalog: Arc::clone(&ports.catalog),
+            index: Arc::clone(&ports.index),
             clock: Arc::clone(clock),
             io,
             quarantine: content.quarantine().clone(),

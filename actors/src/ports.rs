@@ -6,12 +6,13 @@
 //! includes [`BlobStore`], [`BlobCopies`] and [`BlobTrash`].
 
 mod api_keys;
+mod assets;
 mod blob_copies;
 mod blob_store;
 mod blob_trash;
-mod catalog;
 mod changes;
 mod connection;
+mod content_index;
 mod error;
 mod governance;
 mod identities;
@@ -36,12 +37,13 @@ mod timelines;
 mod url_signer;
 
 pub use api_keys::ApiKeys;
+pub use assets::{Assets, NewAssetError};
 pub use blob_copies::{BlobCopies, StoredCopy};
 pub use blob_store::{BlobSink, BlobSource, BlobStore, StoredBlob};
 pub use blob_trash::{BlobTrash, ListedBlob, StoreTime, Sweep};
-pub use catalog::{Catalog, NewAssetError};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use connection::Connection;
+pub use content_index::ContentIndex;
 pub use error::{Missing, PortError, PortResult};
 pub use governance::{
     GovernancePolicies, GovernancePolicySummary, GovernanceRun, Occasion, Provenance, PutOutcome, RunMark,

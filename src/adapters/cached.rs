@@ -12,7 +12,7 @@
 //!
 //! [`TieredCache`]: penstock_actors::cache::TieredCache
 
-mod catalog;
+mod assets;
 mod governance;
 mod identities;
 mod lineage;
@@ -20,7 +20,7 @@ mod lineage_graph_upkeep;
 mod receipts;
 mod search;
 
-pub use catalog::CachedCatalog;
+pub use assets::CachedAssets;
 pub use governance::CachedGovernancePolicies;
 pub use identities::CachedIdentities;
 pub use lineage::CachedLineage;

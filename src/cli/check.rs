@@ -128,7 +128,7 @@ async fn storage(config: &Config, metrics: &Metrics, io: &Handle, database: Data
     let standings = match database {
         DatabaseState::New => without_database(&*blobs).await,
         DatabaseState::Opened(database) => {
-            let guard = StoreGuard::new(Arc::clone(&blobs), database.installations, database.catalog);
+            let guard = StoreGuard::new(Arc::clone(&blobs), database.installations, database.index);
             standings(&guard, &*blobs).await
         }
         DatabaseState::Silent => Ok(CheckResult::Ok),

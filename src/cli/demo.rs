@@ -9,7 +9,7 @@ use clap::Args;
 use penstock_actors::{
     ids::{ReceiptId, VersionId},
     model::{NewAsset, Receipt, ReceiptStatus},
-    ports::NewReceipt,
+    ports::{Assets as _, NewReceipt},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -72,7 +72,7 @@ async fn prepare(server: &Server) -> anyhow::Result<Receipt> {
         price_satoshis: 1000,
         created_at: now,
     };
-    let asset = ports.catalog.create_asset(&asset).await?;
+    let asset = server.backends.assets.create_asset(&asset).await?;
     let receipt = NewReceipt {
         receipt_id: ReceiptId::random(),
         version_id: asset.version_id,

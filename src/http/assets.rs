@@ -12,7 +12,7 @@ use penstock_actors::{
     ids::{ContentHash, VersionId},
     model::{Asset, NewAsset},
     policy_evaluator::PolicyEvaluator,
-    ports::{Catalog, Tag},
+    ports::{Assets, ContentIndex, Tag},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -29,7 +29,8 @@ use super::{
 /// The dependencies of the routes of this module.
 #[derive(Clone)]
 pub struct Deps {
-    pub catalog: Arc<dyn Catalog>,
+    pub assets: Arc<dyn Assets>,
+    pub index: Arc<dyn ContentIndex>,
     pub publisher: Arc<ChangePublisher>,
     pub evaluator: Arc<PolicyEvaluator>,
     pub clock: Arc<dyn Clock>,
@@ -89,8 +90,8 @@ async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateAsset
         created_at: deps.clock.now(),
     };
     answer::to_the_end(async move {
-        let passed = gate::before_publishing(&deps.evaluator, &*deps.catalog, &asset).await?;
-        let asset = deps.catalog.create_asset(&asset).await?;
+        let passed = gate::before_publishing(&deps.evaluator, &*deps.index, &asset).await?;
+        let asset = deps.assets.create_asset(&asset).await?;
         // So that lists on other instances show it too.
         deps.publisher.publish(Tag::Asset(asset.version_id)).await;
         Ok(answer::created(&format!("/v1/assets/{}", asset.version_id), &passed.with(asset)))
@@ -99,7 +100,7 @@ async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateAsset
 }
 
 async fn show(request: HttpRequest, deps: Data<Deps>, version_id: Path<String>) -> Result<HttpResponse, Problem> {
-    let asset = deps.catalog.asset(version_id.parse()?).await?.ok_or(ProblemType::UnknownAsset)?;
+    let asset = deps.assets.asset(version_id.parse()?).await?.ok_or(ProblemType::UnknownAsset)?;
     Ok(validated(&request, &asset))
 }
 
@@ -139,8 +140,8 @@ async fn set_price(
     let id: VersionId = version_id.parse()?;
     let satoshis = body.read().await?.satoshis;
     answer::to_the_end(async move {
-        if !deps.catalog.set_price(id, satoshis, producer.scope(), deps.clock.now()).await? {
-            let asset = deps.catalog.asset(id).await?.ok_or(ProblemType::UnknownAsset)?;
+        if !deps.assets.set_price(id, satoshis, producer.scope(), deps.clock.now()).await? {
+            let asset = deps.assets.asset(id).await?.ok_or(ProblemType::UnknownAsset)?;
             producer.must_own(asset.producer_id)?;
             return Err(Problem::from(ProblemType::UnknownAsset));
         }

@@ -12,7 +12,7 @@ use penstock_actors::{
     governance::{Facts, Flaw, GovernancePolicy},
     ids::{GovernancePolicyId, PolicyRunId, VersionId},
     policy_evaluator::PolicyEvaluator,
-    ports::{Catalog, GovernancePolicies, PortError, RunMark, StoredGovernancePolicy, Tag},
+    ports::{Assets, GovernancePolicies, PortError, RunMark, StoredGovernancePolicy, Tag},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -41,7 +41,7 @@ const MAX_PAGE: u32 = 100;
 #[derive(Clone)]
 pub struct Deps {
     pub policies: Arc<dyn GovernancePolicies>,
-    pub catalog: Arc<dyn Catalog>,
+    pub assets: Arc<dyn Assets>,
     pub publisher: Arc<ChangePublisher>,
     pub evaluator: Arc<PolicyEvaluator>,
     pub clock: Arc<dyn Clock>,
@@ -134,7 +134,7 @@ async fn evaluate(
     body: JsonBody<Evaluate>,
 ) -> Result<HttpResponse, Problem> {
     let id: GovernancePolicyId = id.parse()?;
-    let asset = deps.catalog.asset(body.read().await?.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
+    let asset = deps.assets.asset(body.read().await?.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
     let run = deps.evaluator.evaluate(&id, Facts::from(&asset)).await.map_err(unreadable)?;
     Ok(answer::ok(&run.ok_or(ProblemType::UnknownPolicy)?))
 }

@@ -10,7 +10,7 @@ use penstock_actors::{
     clock::Clock,
     ids::{KeyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
-    ports::{ApiKeys, Catalog},
+    ports::ApiKeys,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -27,7 +27,6 @@ use crate::keys;
 /// The dependencies of the routes of this module.
 #[derive(Clone)]
 pub struct Deps {
-    pub catalog: Arc<dyn Catalog>,
     pub api_keys: Arc<dyn ApiKeys>,
     pub clock: Arc<dyn Clock>,
 }
@@ -76,7 +75,7 @@ async fn create(_: Admin, deps: Data<Deps>, body: JsonBody<CreateProducer>) -> R
         secret_hash: secret.hash,
     };
     let (producer_id, key_id) = (key.producer_id, key.key_id);
-    deps.catalog.create_producer(&NewProducer { name: name.clone(), key, created_at: deps.clock.now() }).await?;
+    deps.api_keys.create_producer(&NewProducer { name: name.clone(), key, created_at: deps.clock.now() }).await?;
     let made = json!({ "producerId": producer_id, "name": name, "keyId": key_id, "key": secret.text });
     Ok(answer::no_store(HttpResponse::Created()).json(made))
 }

@@ -12,7 +12,7 @@ use penstock_actors::{
     ids::{ReceiptId, VersionId},
     model::{Receipt, ReceiptStatus, moment},
     policy_evaluator::PolicyEvaluator,
-    ports::{Catalog, NewReceipt, Receipts, StatusChange, Tag},
+    ports::{Assets, NewReceipt, Receipts, StatusChange, Tag},
 };
 use serde::Deserialize;
 
@@ -30,7 +30,7 @@ const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The dependencies of the routes of this module.
 #[derive(Clone)]
 pub struct Deps {
-    pub catalog: Arc<dyn Catalog>,
+    pub assets: Arc<dyn Assets>,
     pub receipts: Arc<dyn Receipts>,
     pub publisher: Arc<ChangePublisher>,
     pub evaluator: Arc<PolicyEvaluator>,
@@ -71,7 +71,7 @@ impl Validate for CreateReceipt {
 
 async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateReceipt>) -> Result<HttpResponse, Problem> {
     let given = body.read().await?;
-    let asset = deps.catalog.asset(given.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
+    let asset = deps.assets.asset(given.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
     producer.must_own(asset.producer_id)?;
     let passed = gate::before_selling(&deps.evaluator, &asset).await?;
     let now = deps.clock.now();
@@ -117,7 +117,7 @@ async fn set_status(
 ) -> Result<HttpResponse, Problem> {
     let id: ReceiptId = receipt_id.parse()?;
     let to = body.read().await?.status;
-    must_own(&producer, &*deps.catalog, &*deps.receipts, id).await?;
+    must_own(&producer, &*deps.assets, &*deps.receipts, id).await?;
     answer::to_the_end(async move {
         let now = deps.clock.now();
         match deps.receipts.set_receipt_status(id, to, now).await? {
@@ -145,7 +145,7 @@ fn refused(from: ReceiptStatus, to: ReceiptStatus) -> Problem {
 /// `unknown-receipt`, `forbidden`, or the errors of the ports.
 pub(super) async fn must_own(
     producer: &Producer,
-    catalog: &dyn Catalog,
+    assets: &dyn Assets,
     receipts: &dyn Receipts,
     id: ReceiptId,
 ) -> Result<(), Problem> {
@@ -153,6 +153,6 @@ pub(super) async fn must_own(
     if producer.scope().is_none() {
         return Ok(());
     }
-    let asset = catalog.asset(receipt.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
+    let asset = assets.asset(receipt.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
     producer.must_own(asset.producer_id)
 }

@@ -8,7 +8,7 @@ use actix_web::{
 };
 use penstock_actors::{
     ids::UsageId,
-    ports::{Catalog, Receipts},
+    ports::{Assets, Receipts},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -25,7 +25,7 @@ const MAX_PAGE: u32 = 1000;
 /// The dependencies of the routes of this module.
 #[derive(Clone)]
 pub struct Deps {
-    pub catalog: Arc<dyn Catalog>,
+    pub assets: Arc<dyn Assets>,
     pub receipts: Arc<dyn Receipts>,
 }
 
@@ -45,7 +45,7 @@ async fn list(producer: Producer, deps: Data<Deps>, which: Query<UsageQuery>) ->
     let id = which.receipt_id.parse()?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;
     let limit = paging::limit(which.limit, PAGE, MAX_PAGE)?;
-    must_own(&producer, &*deps.catalog, &*deps.receipts, id).await?;
+    must_own(&producer, &*deps.assets, &*deps.receipts, id).await?;
     let page = deps.receipts.usage(id, after, limit).await?;
     let next = page.items.last().filter(|_| page.more).map(|row| write_cursor(row.usage_id));
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))

@@ -13,7 +13,7 @@ use penstock_actors::{
     clock::to_micros,
     ids::{KeyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
-    ports::Catalog,
+    ports::ApiKeys,
 };
 use uuid::Uuid;
 
@@ -46,15 +46,15 @@ pub struct AdminKey {
 /// When the configured secret is not valid in a header, the file cannot be read or written, or the catalogue does not
 /// answer.
 pub async fn ensure_admin(
-    catalog: &dyn Catalog,
+    api_keys: &dyn ApiKeys,
     configured: Option<&str>,
     data_dir: &Path,
 ) -> anyhow::Result<AdminKey> {
     let path = data_dir.join(FILE);
     if let Some(secret) = configured {
         check_configured(secret)?;
-        if !enrol(catalog, hash(secret)).await? {
-            let replaced = catalog.replace_key_secret(ADMIN_KEY, &hash(secret)).await;
+        if !enrol(api_keys, hash(secret)).await? {
+            let replaced = api_keys.replace_key_secret(ADMIN_KEY, &hash(secret)).await;
             ensure!(replaced.context("cannot replace the admin key")?, "the catalogue has no admin key to replace");
             tracing::info!("the admin key was replaced by the configured one");
         }
@@ -64,7 +64,7 @@ pub async fn ensure_admin(
         Some(secret) => (secret, false),
         None => (make(&path)?, true),
     };
-    if enrol(catalog, hash(&secret)).await? {
+    if enrol(api_keys, hash(&secret)).await? {
         return Ok(AdminKey { secret: made.then_some(secret), path });
     }
     if made {
@@ -78,11 +78,11 @@ pub async fn ensure_admin(
 }
 
 /// Creates the admin with this key unless there is one; returns whether the key is now the admin's.
-async fn enrol(catalog: &dyn Catalog, secret_hash: SecretHash) -> anyhow::Result<bool> {
+async fn enrol(api_keys: &dyn ApiKeys, secret_hash: SecretHash) -> anyhow::Result<bool> {
     let key = ApiKey { key_id: ADMIN_KEY, producer_id: ADMIN, role: Role::Admin, secret_hash };
     let admin = NewProducer { name: "admin".into(), key, created_at: to_micros(Timestamp::now()) };
-    let made = catalog.create_producer(&admin).await;
-    let found = catalog.key(&secret_hash).await.context("cannot look up the admin key")?;
+    let made = api_keys.create_producer(&admin).await;
+    let found = api_keys.key(&secret_hash).await.context("cannot look up the admin key")?;
     if found.is_some_and(|key| key.key_id == ADMIN_KEY) {
         // By this instance or, if creating it failed, by one that started at the same moment.
         return Ok(true);

@@ -12,7 +12,7 @@ use moka::{Expiry, future::Cache};
 use penstock_actors::{
     ids::KeyId,
     model::ApiKey,
-    ports::{Catalog, PortError, PortResult, Tag},
+    ports::{ApiKeys, PortError, PortResult, Tag},
 };
 use subtle::ConstantTimeEq as _;
 
@@ -31,9 +31,9 @@ const CAPACITY: u64 = 10_000;
 /// How long after its last use the owner of a secret is remembered; this gives no rights.
 const NAMED_FOR: Duration = Duration::from_hours(1);
 
-/// Keys by the hash of their secret, in front of the catalogue. Concurrent misses of one key share one query.
+/// Keys by the hash of their secret, in front of the database. Concurrent misses of one key share one query.
 pub struct KeyRing {
-    catalog: Arc<dyn Catalog>,
+    api_keys: Arc<dyn ApiKeys>,
     seen: Cache<SecretHash, CachedKey>,
     /// Grows with each change of a key: earlier look-ups do not count any more.
     changes: AtomicU64,
@@ -50,16 +50,16 @@ struct CachedKey {
 }
 
 impl KeyRing {
-    pub fn new(catalog: Arc<dyn Catalog>) -> Self {
+    pub fn new(api_keys: Arc<dyn ApiKeys>) -> Self {
         let seen = Cache::builder().max_capacity(CAPACITY).expire_after(KeyExpiry).build();
         let names = Cache::builder().max_capacity(CAPACITY).time_to_idle(NAMED_FOR).build();
-        Self { catalog, seen, changes: AtomicU64::new(0), names }
+        Self { api_keys, seen, changes: AtomicU64::new(0), names }
     }
 
     /// The key with this secret, if there is one.
     ///
     /// # Errors
-    /// When the catalogue does not answer.
+    /// When the database does not answer.
     pub async fn find(&self, secret: &str) -> Result<Option<ApiKey>, Arc<PortError>> {
         let hash = hash(secret);
         let known = self.changes.load(Ordering::SeqCst);
@@ -83,7 +83,7 @@ impl KeyRing {
 
     async fn look_up(&self, hash: &SecretHash) -> PortResult<CachedKey> {
         let as_of = self.changes.load(Ordering::SeqCst);
-        Ok(CachedKey { key: self.catalog.key(hash).await?, as_of })
+        Ok(CachedKey { key: self.api_keys.key(hash).await?, as_of })
     }
 
     /// Notes a change that was made here or on another instance; `None`: any change. Keys change so seldom that all are

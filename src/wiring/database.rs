@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
-    ApiKeys, Catalog, Changes, GovernancePolicies, Identities, Installations, Ledger, LineageGraphUpkeep,
+    ApiKeys, Assets, Changes, ContentIndex, GovernancePolicies, Identities, Installations, Ledger, LineageGraphUpkeep,
     LineageOutbox, LineageStore, LineageUpkeep, QuarantineList, Receipts, Search, StorageMoves, StorageRecords,
     StorageTasks, StoredContents, TaskLeases, Timekeeper, Timelines, Upkeep, Verifications,
 };
@@ -33,7 +33,8 @@ const TOP_UP_EVERY: Duration = Duration::from_secs(30);
 pub struct Database {
     pub ledger: Arc<dyn Ledger>,
     pub upkeep: Arc<dyn Upkeep>,
-    pub catalog: Arc<dyn Catalog>,
+    pub index: Arc<dyn ContentIndex>,
+    pub assets: Arc<dyn Assets>,
     pub changes: Arc<dyn Changes>,
     pub receipts: Arc<dyn Receipts>,
     pub search: Arc<dyn Search>,
@@ -55,7 +56,8 @@ impl Database {
     where
         S: Ledger
             + Upkeep
-            + Catalog
+            + ContentIndex
+            + Assets
             + Changes
             + Receipts
             + Search
@@ -79,7 +81,8 @@ impl Database {
         Self {
             ledger: Arc::<S>::clone(store),
             upkeep: Arc::<S>::clone(store),
-            catalog: Arc::<S>::clone(store),
+            index: Arc::<S>::clone(store),
+            assets: Arc::<S>::clone(store),
             changes: Arc::<S>::clone(store),
             receipts: Arc::<S>::clone(store),
             search: Arc::<S>::clone(store),

@@ -3,7 +3,7 @@
 use std::{net::TcpListener, sync::Arc};
 
 use anyhow::Context as _;
-use penstock_actors::{lineage::Lineage, node::Node, policy_evaluator::PolicyEvaluator, ports::Catalog};
+use penstock_actors::{lineage::Lineage, node::Node, policy_evaluator::PolicyEvaluator, ports::Assets};
 
 use super::{
     Backends, cores, deliverer, lineage_http_settings,
@@ -75,7 +75,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
     let ServerParts { config, backends, metrics, node, lineage, evaluator, readiness, .. } = parts;
     let here = node.clone();
     let Backends { ports, cache, receipts, policies, identities, api_keys, .. } = backends.clone();
-    let catalog: Arc<dyn Catalog> = backends.catalog.clone();
+    let assets: Arc<dyn Assets> = backends.assets.clone();
     let publisher =
         ChangePublisher::new(ports.shared.clone(), Arc::clone(&ports.changes), move |tag| here.invalidate(tag));
     let publisher = Arc::new(publisher);
@@ -115,7 +115,8 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             settings: SessionSettings { ttl: config.sessions.ttl },
         },
         assets: assets::Deps {
-            catalog: catalog.clone(),
+            assets: assets.clone(),
+            index: ports.index,
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
             clock: clock.clone(),
@@ -127,7 +128,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             },
         },
         receipts: receipts::Deps {
-            catalog: catalog.clone(),
+            assets: assets.clone(),
             receipts: receipts.clone(),
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
@@ -140,12 +141,12 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
         },
         governance: governance::Deps {
             policies,
-            catalog: catalog.clone(),
+            assets: assets.clone(),
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
             clock: clock.clone(),
         },
-        usage: usage::Deps { catalog: catalog.clone(), receipts },
+        usage: usage::Deps { assets, receipts },
         lineage: lineage::Deps {
             lineage: lineage.clone(),
             reader: Arc::new(EventReader::new(config.lineage.bounds())?),
@@ -153,7 +154,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             settings: lineage_http_settings(config),
             clock: clock.clone(),
         },
-        producers: producers::Deps { catalog, api_keys: api_keys.clone(), clock: clock.clone() },
+        producers: producers::Deps { api_keys: api_keys.clone(), clock: clock.clone() },
         storage: storage::Deps { node, history: ports.storage.verifications },
         identities: identities::Deps { identities, publisher: publisher.clone(), clock: clock.clone() },
         api_keys: api_keys::Deps { api_keys, publisher: publisher.clone(), clock: clock.clone() },

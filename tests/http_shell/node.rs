@@ -30,7 +30,7 @@ use penstock_actors::{
     ids::{ContentHash, GovernancePolicyId, KeyId, ProducerId},
     model::{ApiKey, NewProducer, Role},
     policy_evaluator::{PolicyEvaluator, PolicyEvaluatorDeps},
-    ports::{Catalog, GovernancePolicies, Receipts, ReplayTerms},
+    ports::{ApiKeys as _, Assets, GovernancePolicies, Receipts, ReplayTerms},
     rate_limit::RateLimiter,
     storage::verifier::MassLossGuard,
     testkit::{
@@ -184,18 +184,19 @@ impl Node {
     /// The routes that need no actors.
     fn routes(&self, cfg: &mut web::ServiceConfig) {
         let publisher = Arc::new(ChangePublisher::new(self.world.clone(), self.world.clone(), |_| ()));
-        let (catalog, receipts): (Arc<dyn Catalog>, Arc<dyn Receipts>) = (self.world.clone(), self.world.clone());
+        let (assets, receipts): (Arc<dyn Assets>, Arc<dyn Receipts>) = (self.world.clone(), self.world.clone());
         let evaluator = Arc::new(self.evaluator());
         let clock: Arc<dyn Clock> = self.clock.clone();
         let deps = assets::Deps {
-            catalog: catalog.clone(),
+            assets: assets.clone(),
+            index: self.world.clone(),
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
             clock: clock.clone(),
         };
         assets::configure(cfg, deps);
         let deps = receipts::Deps {
-            catalog: catalog.clone(),
+            assets: assets.clone(),
             receipts: receipts.clone(),
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
@@ -207,14 +208,14 @@ impl Node {
         quota_policies::configure(cfg, deps);
         let deps = governance::Deps {
             policies: self.policies.clone(),
-            catalog: catalog.clone(),
+            assets: assets.clone(),
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
             clock: clock.clone(),
         };
         governance::configure(cfg, deps);
-        usage::configure(cfg, usage::Deps { catalog: catalog.clone(), receipts });
-        producers::configure(cfg, producers::Deps { catalog, api_keys: Arc::new(Unused), clock: clock.clone() });
+        usage::configure(cfg, usage::Deps { assets, receipts });
+        producers::configure(cfg, producers::Deps { api_keys: self.world.clone(), clock: clock.clone() });
         admin::configure(cfg, admin::Deps { publisher, cache: cache() });
         let deps = health::Deps {
             readiness: self.readiness.clone(),

@@ -6,7 +6,7 @@ use actix_web::{http::StatusCode, test::TestRequest};
 use penstock::keys::{self, KeyRing};
 use penstock_actors::{
     model::Role,
-    ports::{Catalog, InvalidationBus as _, Tag},
+    ports::{ApiKeys, InvalidationBus as _, Tag},
 };
 use serde_json::json;
 

@@ -14,14 +14,14 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::{ContentHash, KeyId, ProducerId, ReceiptId, SessionId, UsageId, VersionId},
     model::{
-        ApiKey, Asset, ContentMeta, NewAsset, NewProducer, QuotaPolicy, Receipt, ReceiptStatus, Session,
-        SessionProgress, UsageRow,
+        ApiKey, Asset, ContentMeta, KeyInfo, NewAsset, NewKey, NewProducer, ProducerInfo, QuotaPolicy, Receipt,
+        ReceiptStatus, Session, SessionProgress, UsageRow,
     },
     ports::{
-        AuditPage, BlobSink, BlobStore, Catalog, ChangeMark, ChangePage, Changes, InvalidationBus, Invalidations,
-        LeaseComparison, Missing, NewAssetError, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts,
-        ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore, SetAside, SharedState, SlotGrant, StatusChange,
-        StoredBlob, StreamSlots, Tag, UnknownLeases, Upkeep,
+        ApiKeys, Assets, AuditPage, BlobSink, BlobStore, ChangeMark, ChangePage, Changes, ContentIndex,
+        InvalidationBus, Invalidations, LeaseComparison, Missing, NewAssetError, NewReceipt, Page, PortError,
+        PortResult, QuotaView, Receipts, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore, SetAside,
+        SharedState, SlotGrant, StatusChange, StoredBlob, StreamSlots, Tag, UnknownLeases, Upkeep,
     },
 };
 use tokio::sync::broadcast;
@@ -84,7 +84,7 @@ fn answers(is_down: &AtomicBool, dependency: &'static str) -> PortResult<()> {
 }
 
 #[async_trait]
-impl Catalog for World {
+impl ApiKeys for World {
     async fn create_producer(&self, new: &NewProducer) -> PortResult<()> {
         self.tables()?.keys.entry(new.key.key_id).or_insert_with(|| new.key.clone());
         Ok(())
@@ -101,6 +101,29 @@ impl Catalog for World {
         Ok(self.tables()?.keys.get_mut(&id).map(|key| key.secret_hash = *secret_hash).is_some())
     }
 
+    async fn producers(&self, _: Option<ProducerId>, _: u32) -> PortResult<Page<ProducerInfo>> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn keys(&self, _: ProducerId, _: Option<(Timestamp, KeyId)>, _: u32) -> PortResult<Page<KeyInfo>> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn add_key(&self, _: &NewKey) -> PortResult<()> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn rotate_key(&self, _: KeyId, _: ProducerId, _: &[u8; 32]) -> PortResult<Option<KeyInfo>> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn revoke_key(&self, _: KeyId, _: ProducerId, _: Timestamp) -> PortResult<bool> {
+        unreachable!("{UNUSED}")
+    }
+}
+
+#[async_trait]
+impl ContentIndex for World {
     async fn content_of(&self, hash: ContentHash, _: ProducerId) -> PortResult<Option<ContentMeta>> {
         self.content(hash).await
     }
@@ -130,7 +153,10 @@ impl Catalog for World {
     async fn withdraw_announcements(&self, _: Timestamp, _: u32) -> PortResult<u64> {
         unreachable!("{UNUSED}")
     }
+}
 
+#[async_trait]
+impl Assets for World {
     async fn create_asset(&self, new: &NewAsset) -> Result<Asset, NewAssetError> {
         let mut tables = self.tables()?;
         if !tables.stored.contains(&new.content_hash) {

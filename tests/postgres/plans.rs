@@ -16,8 +16,8 @@ use penstock_actors::{
         Outcome, ReceiptStatus, Role, StorageTask, StorageTier, TaskProgress, UsageRow, Verification,
     },
     ports::{
-        ApiKeys, Catalog, ChangeMark, Changes, GovernancePolicies, GovernanceRun, Ledger, NewReceipt, Occasion,
-        QuarantineList as _, Receipts, Release, RunMark, SettleBatch, StorageMoves as _, StorageTasks as _,
+        ApiKeys, Assets, ChangeMark, Changes, ContentIndex, GovernancePolicies, GovernanceRun, Ledger, NewReceipt,
+        Occasion, QuarantineList as _, Receipts, Release, RunMark, SettleBatch, StorageMoves as _, StorageTasks as _,
         StoredContents as _, TaskLease, TaskLeases as _, Upkeep, Verifications as _, Want,
     },
     testkit::asked,

@@ -11,7 +11,7 @@ use penstock_actors::{
     clock::{Clock as _, SystemClock},
     ids::VersionId,
     model::QuotaPolicy,
-    ports::{Catalog as _, Receipts as _, Search as _, SearchFilter, Tag},
+    ports::{Assets as _, Receipts as _, Search as _, SearchFilter, Tag},
     search::TextQuery,
 };
 use tokio::task::yield_now;

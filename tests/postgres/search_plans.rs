@@ -6,7 +6,7 @@ use penstock_actors::{
     clock::{Clock as _, SystemClock},
     ids::{ContentHash, ProducerId, VersionId},
     model::NewAsset,
-    ports::{Catalog as _, Media, Search as _, SearchFilter},
+    ports::{Assets as _, Media, Search as _, SearchFilter},
     search::TextQuery,
 };
 use tokio_postgres::{AsyncMessage, NoTls};

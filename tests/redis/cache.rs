@@ -12,7 +12,7 @@ use std::{
 use futures::future::join_all;
 use penstock::{
     adapters::{
-        cached::CachedCatalog,
+        cached::CachedAssets,
         redis::{RedisCache, RedisLink},
     },
     config::{Config, Sources},
@@ -23,8 +23,8 @@ use penstock_actors::{
     clock::SystemClock,
     ids::{ContentHash, KeyId, ProducerId, VersionId},
     model::{ApiKey, ContentMeta, NewAsset, NewProducer, Role},
-    ports::{CacheName, CacheTag, Catalog},
-    testkit::shared_cache_suite,
+    ports::{Assets as _, CacheName, CacheTag},
+    testkit::{catalog_suite::CatalogStore, shared_cache_suite},
 };
 use tokio::runtime::Handle;
 
@@ -170,12 +170,11 @@ async fn a_flushed_server_costs_loads_and_nothing_else() {
 async fn a_thousand_who_ask_several_instances_for_one_cold_asset_make_one_query() {
     let database = TestDatabase::migrated().await;
     let (store, metrics) = postgres::store(database.settings()).await;
-    let store: Arc<dyn Catalog> = Arc::new(store);
+    let store = Arc::new(store);
     let id = asset(&*store).await;
     let (redis, _metrics) = shared_link().await;
-    let instances: Vec<_> = (0..4)
-        .map(|_| Arc::new(CachedCatalog::new(Arc::clone(&store), tiered(redis.clone()), Arc::default())))
-        .collect();
+    let instances: Vec<_> =
+        (0..4).map(|_| Arc::new(CachedAssets::new(store.clone(), tiered(redis.clone()), Arc::default()))).collect();
     let asking = (0..1000).map(|n| {
         let instance = Arc::clone(&instances[n % instances.len()]);
         tokio::spawn(async move { instance.asset(id).await.expect("an answer").expect("the asset").version_id })
@@ -188,7 +187,7 @@ async fn a_thousand_who_ask_several_instances_for_one_cold_asset_make_one_query(
     assert!(page.lines().any(|line| line == queries), "{page}");
 }
 
-async fn asset(store: &dyn Catalog) -> VersionId {
+async fn asset(store: &impl CatalogStore) -> VersionId {
     let created_at = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
     let (producer_id, version_id) = (ProducerId::next(), VersionId::next());
     let content_hash = ContentHash::from_bytes([7; 32]);

@@ -25,7 +25,7 @@ use crate::{
     flow::admission::{Admission, AdmissionSnapshot, Permit},
     ids::{ContentHash, ProducerId},
     model::{ContentMeta, LEAF_BYTES, LeafHash},
-    ports::{BlobSink, BlobStore, Catalog, PortError, PortResult},
+    ports::{BlobSink, BlobStore, ContentIndex, PortError, PortResult},
 };
 
 /// Parts between the connection and the disk. A part is the result of one read from the connection, at most 128 KiB.
@@ -75,7 +75,7 @@ pub trait RepairCheck: Send + Sync {
 #[derive(Clone)]
 pub struct IngestDeps {
     pub blobs: Arc<dyn BlobStore>,
-    pub catalog: Arc<dyn Catalog>,
+    pub index: Arc<dyn ContentIndex>,
     pub clock: Arc<dyn Clock>,
     /// Hashing and writing run here.
     pub io: Handle,
@@ -219,16 +219,16 @@ impl Upload {
         if let Some(expected) = expected.filter(|expected| *expected != hash) {
             return Err(IngestError::DigestMismatch { expected, actual: hash });
         }
-        let IngestDeps { catalog, clock, quarantine, repair_check, .. } = &self.ingest.deps;
+        let IngestDeps { index, clock, quarantine, repair_check, .. } = &self.ingest.deps;
         let meta = ContentMeta { content_hash: hash, size_bytes, media_type, stored_at: clock.now() };
-        catalog.announce_content(&meta, producer).await?;
+        index.announce_content(&meta, producer).await?;
         if quarantine.holds(hash) {
             self.writer.replace().await?;
         }
         // Commit even where the content is stored already: this restores copies that were lost or damaged since.
         self.writer.commit().await?;
-        let created = catalog.complete_content(hash).await?;
-        let meta = if created { meta } else { catalog.content_of(hash, producer).await?.unwrap_or(meta) };
+        let created = index.complete_content(hash).await?;
+        let meta = if created { meta } else { index.content_of(hash, producer).await?.unwrap_or(meta) };
         if quarantine.holds(hash)
             && let Err(error) = repair_check.check_repair(hash).await
         {

@@ -20,7 +20,7 @@ use crate::{
     clock::{Clock, before, watch::ClockWatch},
     model::LostLease,
     node::change_follower,
-    ports::{BlobTrash, Catalog, Changes, GovernancePolicies, Installations, Ledger, PortResult, Upkeep},
+    ports::{BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, PortResult, Upkeep},
     quota::node_epoch::NodeEpochState,
 };
 
@@ -60,7 +60,7 @@ pub struct JanitorSettings {
 pub struct JanitorDeps {
     pub ledger: Arc<dyn Ledger>,
     pub upkeep: Arc<dyn Upkeep>,
-    pub catalog: Arc<dyn Catalog>,
+    pub index: Arc<dyn ContentIndex>,
     pub changes: Arc<dyn Changes>,
     pub policies: Arc<dyn GovernancePolicies>,
     pub trash: Arc<dyn BlobTrash>,
@@ -181,7 +181,7 @@ async fn remove(
         })
         .await;
     report.announcements_withdrawn =
-        report.repeat(&mut round.troubles, "withdraw", step, || deps.catalog.withdraw_announcements(old, step)).await;
+        report.repeat(&mut round.troubles, "withdraw", step, || deps.index.withdraw_announcements(old, step)).await;
 
     if !storage_time_is_right(deps, round, report).await {
         return;

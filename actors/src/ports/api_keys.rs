@@ -1,5 +1,8 @@
-//! The keys of producers and administrators, as an administrator lists and revokes them. The look-up of a request's key
-//! is the [`Catalog`](super::Catalog)'s.
+//! Producers and API keys.
+//!
+//! **Callers:** `KeyRing` looks up the key of each request that its cache lacks; the start enrols the admin's key; the
+//! routes of producers and keys list, make, rotate and revoke. **Errors:** without an answer no key is valid. **Bound:**
+//! lists have pages.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -7,12 +10,21 @@ use jiff::Timestamp;
 use super::{Page, PortResult};
 use crate::{
     ids::{KeyId, ProducerId},
-    model::{KeyInfo, NewKey, ProducerInfo},
+    model::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo},
 };
 
 /// Keys by producer. Each change of an existing key is in the log of changes, as [`Tag::Key`](super::Tag::Key).
 #[async_trait]
 pub trait ApiKeys: Send + Sync + 'static {
+    /// Makes a producer with its first key. An existing producer or key with the same id stays as it is.
+    async fn create_producer(&self, new: &NewProducer) -> PortResult<()>;
+
+    /// The key with this hash of its secret. Revoked keys are not found.
+    async fn key(&self, secret_hash: &[u8; 32]) -> PortResult<Option<ApiKey>>;
+
+    /// Replaces the secret of a key, keeping its id; false when there is no such key.
+    async fn replace_key_secret(&self, id: KeyId, secret_hash: &[u8; 32]) -> PortResult<bool>;
+
     /// Producers in the order of their ids, which is that of their creation.
     async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Page<ProducerInfo>>;
 

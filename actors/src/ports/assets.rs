@@ -1,8 +1,8 @@
 //! Assets with their prices.
 //!
-//! **Callers:** the routes of assets, receipts, usage and governance, most of them through the cache. **Errors:** after an error,
-//! an asset or a price may have been written all the same; `create_asset` may be repeated with the same id. **Bound:** one asset a
-//! call.
+//! **Callers:** the routes of assets, receipts, usage and governance, all through the cache. **Errors:** after an error, an
+//! asset or a price may have been written all the same; `create_asset` may be repeated with the same id. **Bound:** one
+//! asset a call.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -25,7 +25,8 @@ pub enum NewAssetError {
 /// Published versions, by their id.
 #[async_trait]
 pub trait Assets: Send + Sync + 'static {
-    /// Makes an asset with its price. Without a media type it gets that of [`content_of`](super::ContentIndex::content_of) for its producer.
+    /// Makes an asset with its price. Without a media type it gets that of
+    /// [`content_of`](super::ContentIndex::content_of) for its producer.
     async fn create_asset(&self, new: &NewAsset) -> Result<Asset, NewAssetError>;
 
     /// An asset with its price, in one query.

@@ -40,7 +40,7 @@ pub use standing::{SampleEvidence, StandingKind, StoreStanding};
 use crate::{
     ids::{InstallationId, StoreId},
     model::{Installation, NotedStore, StorageTier},
-    ports::{Catalog, Installations, Mark, PortError, PortResult, StoreMarks},
+    ports::{ContentIndex, Installations, Mark, PortError, PortResult, StoreMarks},
 };
 
 /// How the store calls itself in errors.
@@ -61,7 +61,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct StoreGuard {
     store: Arc<dyn StoreMarks>,
     installations: Arc<dyn Installations>,
-    catalog: Arc<dyn Catalog>,
+    index: Arc<dyn ContentIndex>,
     installation: OnceCell<Installation>,
     /// Whether this process marks new stores. Commands that only read do not.
     marks: AtomicBool,
@@ -115,7 +115,7 @@ impl StoreGuard {
     pub fn new(
         store: Arc<dyn StoreMarks>,
         installations: Arc<dyn Installations>,
-        catalog: Arc<dyn Catalog>,
+        index: Arc<dyn ContentIndex>,
     ) -> Arc<Self> {
         let watched = |tier| GuardedTier {
             tier,
@@ -127,7 +127,7 @@ impl StoreGuard {
             tiers: store.tiers().into_iter().map(watched).collect(),
             store,
             installations,
-            catalog,
+            index,
             installation: OnceCell::new(),
             marks: AtomicBool::new(false),
         })
@@ -191,7 +191,7 @@ impl StoreGuard {
                     (true, None) => Ok(StoreStanding::New),
                     (true, Some(noted)) => Ok(StoreStanding::Gone(noted.place)),
                     (false, noted) => {
-                        let evidence = SampleEvidence::gather(&*self.store, &*self.catalog, tier).await?;
+                        let evidence = SampleEvidence::gather(&*self.store, &*self.index, tier).await?;
                         let is_proof = noted.is_none() && evidence.is_proof();
                         Ok(if is_proof { StoreStanding::Older(evidence) } else { StoreStanding::Unmarked(evidence) })
                     }

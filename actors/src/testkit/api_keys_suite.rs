@@ -10,16 +10,16 @@ use crate::{
     clock::to_micros,
     ids::{KeyId, ProducerId},
     model::{ApiKey, KeyInfo, NewKey, Role},
-    ports::{ApiKeys, Catalog, ChangeMark, Changes, Missing, PortError, Tag},
+    ports::{ApiKeys, ChangeMark, Changes, Missing, PortError, Tag},
 };
 
 /// Lines of the log in one page: more than change here at a time.
 const PAGE: u32 = 1000;
 
 /// An adapter that keeps keys beside producers and the log of changes.
-pub trait KeyStore: ApiKeys + Catalog + Changes {}
+pub trait KeyStore: ApiKeys + Changes {}
 
-impl<S: ApiKeys + Catalog + Changes> KeyStore for S {}
+impl<S: ApiKeys + Changes> KeyStore for S {}
 
 /// Runs every promise.
 ///

@@ -1,4 +1,4 @@
-//! The conformance suite of [`Catalog`]: the promises of every adapter, whatever its database.
+//! The promises about the catalogue: producers with their keys ([`ApiKeys`]), contents ([`ContentIndex`]) and [`Assets`].
 //!
 //! Each promise makes its own producers, keys, contents and assets under fresh random ids, so the suite may share a
 //! database with other tests, and run again on the same one. Nothing else may withdraw announcements in it meanwhile:
@@ -13,7 +13,7 @@ use crate::{
     clock::to_micros,
     ids::{ContentHash, KeyId, ProducerId, VersionId},
     model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role, UNSAID_MEDIA_TYPE},
-    ports::{Catalog, PortError, PortResult},
+    ports::{ApiKeys, Assets, ContentIndex, PortError, PortResult},
 };
 
 mod assets;
@@ -23,15 +23,28 @@ mod prices;
 
 pub use keys::a_revoked_key_is_not_found;
 
-/// Runs every promise that can be checked through the port alone.
+/// An adapter that keeps the whole catalogue.
+pub trait CatalogStore: ApiKeys + ContentIndex + Assets {}
+
+impl<S: ApiKeys + ContentIndex + Assets> CatalogStore for S {}
+
+/// Runs every promise that can be checked through the ports alone.
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn run<S: Catalog>(store: Arc<S>) {
+pub async fn run<S: CatalogStore>(store: Arc<S>) {
     keys::run(&*store).await;
     content::run(&*store).await;
-    assets::run(&*store).await;
-    prices::run(&*store).await;
+    run_assets(&*store, &*store).await;
+}
+
+/// Runs the promises of [`Assets`] alone, about producers and contents in this store.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run_assets<S: ApiKeys + ContentIndex>(assets: &dyn Assets, store: &S) {
+    assets::run(assets, store).await;
+    prices::run(assets, store).await;
 }
 
 /// The time of all calls of the suite: now, with the precision of a database.
@@ -58,7 +71,7 @@ fn producer_with_key(role: Role) -> NewProducer {
 }
 
 /// A producer that exists in the store.
-pub(super) async fn producer<S: Catalog>(store: &S) -> ProducerId {
+pub(super) async fn producer<S: ApiKeys>(store: &S) -> ProducerId {
     let new = producer_with_key(Role::Producer);
     store.create_producer(&new).await.expect("a producer is made");
     new.key.producer_id
@@ -69,7 +82,7 @@ fn random_content() -> ContentMeta {
 }
 
 /// A content that is stored.
-async fn stored_content<S: Catalog>(store: &S, by: ProducerId) -> ContentMeta {
+async fn stored_content<S: ContentIndex>(store: &S, by: ProducerId) -> ContentMeta {
     let meta = random_content();
     store.announce_content(&meta, by).await.expect("content is announced");
     assert!(store.complete_content(meta.content_hash).await.expect("content is completed"));
@@ -92,10 +105,14 @@ fn new_asset(content_hash: ContentHash, producer_id: ProducerId) -> NewAsset {
 }
 
 /// An asset that exists in the store, with its producer.
-pub(super) async fn asset<S: Catalog>(store: &S) -> Asset {
+pub(super) async fn asset<S: CatalogStore>(store: &S) -> Asset {
+    asset_in(store, store).await
+}
+
+async fn asset_in<S: ApiKeys + ContentIndex>(assets: &dyn Assets, store: &S) -> Asset {
     let by = producer(store).await;
     let content = stored_content(store, by).await;
-    store.create_asset(&new_asset(content.content_hash, by)).await.expect("an asset is made")
+    assets.create_asset(&new_asset(content.content_hash, by)).await.expect("an asset is made")
 }
 
 fn assert_rejected<T: Debug>(result: &PortResult<T>) {

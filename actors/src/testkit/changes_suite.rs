@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
 
-use super::catalog_suite;
+use super::catalog_suite::{self, CatalogStore};
 use crate::{
     clock::to_micros,
     governance::GovernancePolicy,
     ids::{ContentHash, GovernancePolicyId, ReceiptId, VersionId},
     model::{QuotaPolicy, ReceiptStatus},
-    ports::{Catalog, ChangeMark, Changes, GovernancePolicies, NewReceipt, Receipts, Tag},
+    ports::{ChangeMark, Changes, GovernancePolicies, NewReceipt, Receipts, Tag},
 };
 
 /// Lines in one page: more than all suites together write. On PostgreSQL a poll begins at the oldest transaction that
@@ -21,9 +21,9 @@ use crate::{
 const PAGE: u32 = 100_000;
 
 /// An adapter with the log and the data that it logs.
-pub trait LoggedStore: Changes + Receipts + Catalog + GovernancePolicies {}
+pub trait LoggedStore: Changes + Receipts + CatalogStore + GovernancePolicies {}
 
-impl<S: Changes + Receipts + Catalog + GovernancePolicies> LoggedStore for S {}
+impl<S: Changes + Receipts + CatalogStore + GovernancePolicies> LoggedStore for S {}
 
 /// Runs every promise.
 ///

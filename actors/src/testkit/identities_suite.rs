@@ -10,16 +10,16 @@ use crate::{
     clock::to_micros,
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{BindOutcome, Catalog, ChangeMark, Changes, Identities, Missing, PortError, Tag},
+    ports::{ApiKeys, BindOutcome, ChangeMark, Changes, Identities, Missing, PortError, Tag},
 };
 
 /// Lines of the log in one page: more than change here at a time.
 const PAGE: u32 = 1000;
 
 /// An adapter that keeps identities beside producers and the log of changes.
-pub trait IdentityStore: Identities + Catalog + Changes {}
+pub trait IdentityStore: Identities + ApiKeys + Changes {}
 
-impl<S: Identities + Catalog + Changes> IdentityStore for S {}
+impl<S: Identities + ApiKeys + Changes> IdentityStore for S {}
 
 /// Runs every promise.
 ///

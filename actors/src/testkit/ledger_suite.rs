@@ -18,12 +18,13 @@ mod walk;
 
 use std::sync::Arc;
 
-use crate::ports::{Catalog, Ledger, Receipts, Timelines, Upkeep};
+use super::catalog_suite::CatalogStore;
+use crate::ports::{Ledger, Receipts, Timelines, Upkeep};
 
 /// An adapter that keeps the ledger and the catalogue: receipts are made for assets.
-pub trait LedgerStore: Ledger + Receipts + Upkeep + Catalog + Timelines {}
+pub trait LedgerStore: Ledger + Receipts + Upkeep + CatalogStore + Timelines {}
 
-impl<S: Ledger + Receipts + Upkeep + Catalog + Timelines> LedgerStore for S {}
+impl<S: Ledger + Receipts + Upkeep + CatalogStore + Timelines> LedgerStore for S {}
 
 /// The adapter under test.
 type Store = Arc<dyn LedgerStore>;

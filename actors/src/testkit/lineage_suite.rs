@@ -16,19 +16,28 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::catalog_suite::CatalogStore;
 use crate::{
     clock::to_micros,
     lineage::event::{self, EventBounds},
     model::{EventKind, LineageEvent, NodeName},
     ports::{
-        Catalog, Changes, EventOutcome, Ledger, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep,
-        Receipts, TaskLeases,
+        Changes, EventOutcome, Ledger, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, Receipts,
+        TaskLeases,
     },
 };
 
 /// An adapter with lineage, and with the ledger and the catalogue that write its outbox.
 pub trait LineageBackend:
-    LineageStore + LineageOutbox + LineageUpkeep + LineageGraphUpkeep + TaskLeases + Catalog + Receipts + Ledger + Changes
+    LineageStore
+    + LineageOutbox
+    + LineageUpkeep
+    + LineageGraphUpkeep
+    + TaskLeases
+    + CatalogStore
+    + Receipts
+    + Ledger
+    + Changes
 {
 }
 
@@ -38,7 +47,7 @@ impl<
         + LineageUpkeep
         + LineageGraphUpkeep
         + TaskLeases
-        + Catalog
+        + CatalogStore
         + Receipts
         + Ledger
         + Changes,

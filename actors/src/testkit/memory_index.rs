@@ -1,4 +1,4 @@
-//! The storage index in memory, with faults by script: the part of the catalogue that uploads and the Janitor need.
+//! The content index in memory, with faults by script.
 
 use std::{
     collections::HashMap,
@@ -10,9 +10,9 @@ use jiff::Timestamp;
 
 use super::script::Script;
 use crate::{
-    ids::{ContentHash, KeyId, ProducerId, VersionId},
-    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer},
-    ports::{Catalog, Missing, NewAssetError, PortError, PortResult},
+    ids::{ContentHash, ProducerId},
+    model::ContentMeta,
+    ports::{ContentIndex, Missing, PortError, PortResult},
 };
 
 /// The storage index in memory.
@@ -40,24 +40,8 @@ impl MemoryIndex {
     }
 }
 
-fn not_kept<T>() -> PortResult<T> {
-    Err(PortError::rejected("the catalogue in memory", "it keeps contents alone"))
-}
-
 #[async_trait]
-impl Catalog for MemoryIndex {
-    async fn create_producer(&self, _: &NewProducer) -> PortResult<()> {
-        not_kept()
-    }
-
-    async fn key(&self, _: &[u8; 32]) -> PortResult<Option<ApiKey>> {
-        not_kept()
-    }
-
-    async fn replace_key_secret(&self, _: KeyId, _: &[u8; 32]) -> PortResult<bool> {
-        not_kept()
-    }
-
+impl ContentIndex for MemoryIndex {
     async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>> {
         let work = || {
             let contents = self.contents();
@@ -97,17 +81,5 @@ impl Catalog for MemoryIndex {
 
     async fn withdraw_announcements(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
         self.script.play("withdraw_announcements", limit as usize, || Ok(0)).await
-    }
-
-    async fn create_asset(&self, _: &NewAsset) -> Result<Asset, NewAssetError> {
-        Ok(not_kept()?)
-    }
-
-    async fn asset(&self, _: VersionId) -> PortResult<Option<Asset>> {
-        not_kept()
-    }
-
-    async fn set_price(&self, _: VersionId, _: u64, _: Option<ProducerId>, _: Timestamp) -> PortResult<bool> {
-        not_kept()
     }
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::catalog_suite::CatalogStore;
 use super::model_search::ModelSearch;
 use crate::{
     clock::to_micros,
     ids::{ContentHash, KeyId, ProducerId, VersionId},
     model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role},
-    ports::{Catalog, Hit, Search, SearchFilter, SearchPage, SearchPosition},
+    ports::{Hit, Search, SearchFilter, SearchPage, SearchPosition},
     search::{MatchedField, TextQuery},
 };
 
@@ -27,7 +28,7 @@ mod walk;
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn run<S: Catalog + Search>(store: Arc<S>) {
+pub async fn run<S: CatalogStore + Search>(store: Arc<S>) {
     text::run(&*store).await;
     filters::run(&*store).await;
     pages::run(&*store).await;
@@ -51,7 +52,7 @@ struct Shelf<'a, S> {
     content: ContentHash,
 }
 
-impl<'a, S: Catalog + Search> Shelf<'a, S> {
+impl<'a, S: CatalogStore + Search> Shelf<'a, S> {
     async fn new(store: &'a S) -> Self {
         let mut secret_hash = [0; 32];
         secret_hash[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());

@@ -6,23 +6,22 @@ use futures::future::join_all;
 use jiff::{Timestamp, ToSpan as _, civil::Date};
 use uuid::Uuid;
 
-use super::catalog_suite;
+use super::catalog_suite::{self, CatalogStore};
 use crate::{
     ids::{ContentHash, NodeId, VerificationId},
     model::{ContentMove, Finding, HistoryPosition, MoveState, StorageTier, Verification, VerificationKind},
     ports::{
-        Catalog, Changes, PortError, PortResult, QuarantineList, StorageMoves, StoredContents, Tag, TaskLease,
-        Verifications,
+        Changes, PortError, PortResult, QuarantineList, StorageMoves, StoredContents, Tag, TaskLease, Verifications,
     },
 };
 
 /// The store under test.
 pub trait StorageRecordsBackend:
-    Verifications + QuarantineList + StoredContents + StorageMoves + Catalog + Changes
+    Verifications + QuarantineList + StoredContents + StorageMoves + CatalogStore + Changes
 {
 }
 
-impl<S: Verifications + QuarantineList + StoredContents + StorageMoves + Catalog + Changes> StorageRecordsBackend
+impl<S: Verifications + QuarantineList + StoredContents + StorageMoves + CatalogStore + Changes> StorageRecordsBackend
     for S
 {
 }
@@ -46,7 +45,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-async fn content<S: Catalog>(store: &S) -> ContentHash {
+async fn content<S: CatalogStore>(store: &S) -> ContentHash {
     catalog_suite::asset(store).await.content_hash
 }
 

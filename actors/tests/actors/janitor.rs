@@ -10,7 +10,7 @@ use penstock_actors::{
     ids::{NodeId, ProducerId},
     model::ContentMeta,
     node::janitor::{self, JanitorDeps, JanitorSettings, PassReport, Round},
-    ports::Catalog as _,
+    ports::ContentIndex as _,
     quota::node_epoch::NodeEpochState,
     testkit::{memory_blobs::hash_of, memory_installations::MemoryInstallations, script::Fault},
 };
@@ -22,7 +22,7 @@ fn deps(world: &World) -> JanitorDeps {
     JanitorDeps {
         ledger: ports.ledger,
         upkeep: ports.upkeep,
-        catalog: ports.catalog,
+        index: ports.index,
         changes: ports.changes,
         policies: ports.policies,
         trash: ports.trash,

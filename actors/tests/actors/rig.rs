@@ -371,7 +371,7 @@ impl World {
         Ports {
             ledger: self.ledger.clone(),
             upkeep: self.ledger.clone(),
-            catalog: self.index.clone(),
+            index: self.index.clone(),
             changes: self.ledger.clone(),
             timelines: self.ledger.clone(),
             policies: self.policies.clone(),

@@ -4,13 +4,45 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{KeyId, ProducerId},
-    model::{KeyInfo, NewKey, ProducerInfo},
+    model::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo, Role},
     ports::{ApiKeys, Missing, Page, PortError, PortResult},
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{PostgresStore, catalog::role, columns::Columns, db::Statement};
+use super::{
+    PostgresStore,
+    columns::{Columns, bytes_32},
+    db::Statement,
+};
+
+/// By the primary keys.
+const CREATE_PRODUCER: Statement = Statement {
+    name: "create_producer",
+    sql: "
+        WITH producer AS (
+            INSERT INTO producers (producer_id, name, created_at) VALUES ($1, $2, $3)
+                ON CONFLICT (producer_id) DO NOTHING
+        )
+        INSERT INTO api_keys (key_id, producer_id, role, secret_hash, created_at) VALUES ($4, $1, $5, $6, $3)
+        ON CONFLICT (key_id) DO NOTHING",
+    types: &[Type::UUID, Type::TEXT, Type::TIMESTAMPTZ, Type::UUID, Type::TEXT, Type::BYTEA],
+};
+
+/// By the unique index on `secret_hash`.
+const KEY: Statement = Statement {
+    name: "key",
+    sql: "
+        SELECT key_id, producer_id, role, secret_hash FROM api_keys WHERE secret_hash = $1 AND revoked_at IS NULL",
+    types: &[Type::BYTEA],
+};
+
+/// By the primary key.
+const REPLACE_KEY_SECRET: Statement = Statement {
+    name: "replace_key_secret",
+    sql: "UPDATE api_keys SET secret_hash = $2 WHERE key_id = $1",
+    types: &[Type::UUID, Type::BYTEA],
+};
 
 /// In the order of the primary key.
 const PRODUCERS: Statement = Statement {
@@ -56,6 +88,29 @@ const REVOKE: Statement = Statement {
 
 #[async_trait]
 impl ApiKeys for PostgresStore {
+    async fn create_producer(&self, new: &NewProducer) -> PortResult<()> {
+        let (key, producer) = (&new.key, new.key.producer_id.as_uuid());
+        let params: [super::db::Param<'_>; 6] = [
+            &producer,
+            &new.name,
+            &new.created_at,
+            &key.key_id.as_uuid(),
+            &key.role.as_str(),
+            &key.secret_hash.as_slice(),
+        ];
+        self.db.execute(&CREATE_PRODUCER, &params).await.map(drop)
+    }
+
+    async fn key(&self, secret_hash: &[u8; 32]) -> PortResult<Option<ApiKey>> {
+        let row = self.db.row_opt(&KEY, &[&secret_hash.as_slice()]).await?;
+        row.map(|row| api_key(&Columns(&row))).transpose()
+    }
+
+    async fn replace_key_secret(&self, id: KeyId, secret_hash: &[u8; 32]) -> PortResult<bool> {
+        let replaced = self.db.execute(&REPLACE_KEY_SECRET, &[&id.as_uuid(), &secret_hash.as_slice()]).await?;
+        Ok(replaced > 0)
+    }
+
     async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Page<ProducerInfo>> {
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
         let rows = self.db.rows(&PRODUCERS, &[&after, &(i64::from(limit) + 1)]).await?;
@@ -105,6 +160,19 @@ impl ApiKeys for PostgresStore {
     async fn revoke_key(&self, id: KeyId, producer: ProducerId, now: Timestamp) -> PortResult<bool> {
         Ok(self.db.execute(&REVOKE, &[&id.as_uuid(), &producer.as_uuid(), &now]).await? > 0)
     }
+}
+
+fn api_key(row: &Columns<'_>) -> PortResult<ApiKey> {
+    Ok(ApiKey {
+        key_id: KeyId::from_uuid(row.get("key_id")?),
+        producer_id: ProducerId::from_uuid(row.get("producer_id")?),
+        role: role(row)?,
+        secret_hash: bytes_32("secret_hash", row.get("secret_hash")?)?,
+    })
+}
+
+fn role(row: &Columns<'_>) -> PortResult<Role> {
+    row.word("role", |word| [Role::Producer, Role::Admin].into_iter().find(|role| role.as_str() == word))
 }
 
 fn info(row: &Columns<'_>) -> PortResult<KeyInfo> {

@@ -1,48 +1,20 @@
-//! Producers and keys, the storage index, assets and prices.
+//! The ports `ContentIndex` and `Assets`.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    ids::{ContentHash, KeyId, ProducerId, VersionId},
-    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, Role, UNSAID_MEDIA_TYPE},
-    ports::{Catalog, NewAssetError, PortResult},
+    ids::{ContentHash, ProducerId, VersionId},
+    model::{Asset, ContentMeta, NewAsset, UNSAID_MEDIA_TYPE},
+    ports::{Assets, ContentIndex, NewAssetError, PortResult},
 };
 use tokio_postgres::types::Type;
 
 use super::{
     PostgresStore,
-    columns::{Columns, bytes_32, exact},
+    columns::{Columns, exact},
     db::Statement,
     jsonb::to_jsonb,
     replicas::Topic,
-};
-
-/// By the primary keys.
-const CREATE_PRODUCER: Statement = Statement {
-    name: "create_producer",
-    sql: "
-        WITH producer AS (
-            INSERT INTO producers (producer_id, name, created_at) VALUES ($1, $2, $3)
-                ON CONFLICT (producer_id) DO NOTHING
-        )
-        INSERT INTO api_keys (key_id, producer_id, role, secret_hash, created_at) VALUES ($4, $1, $5, $6, $3)
-        ON CONFLICT (key_id) DO NOTHING",
-    types: &[Type::UUID, Type::TEXT, Type::TIMESTAMPTZ, Type::UUID, Type::TEXT, Type::BYTEA],
-};
-
-/// By the unique index on `secret_hash`.
-const KEY: Statement = Statement {
-    name: "key",
-    sql: "
-        SELECT key_id, producer_id, role, secret_hash FROM api_keys WHERE secret_hash = $1 AND revoked_at IS NULL",
-    types: &[Type::BYTEA],
-};
-
-/// By the primary key.
-const REPLACE_KEY_SECRET: Statement = Statement {
-    name: "replace_key_secret",
-    sql: "UPDATE api_keys SET secret_hash = $2 WHERE key_id = $1",
-    types: &[Type::UUID, Type::BYTEA],
 };
 
 /// By the primary key.
@@ -194,30 +166,7 @@ const SET_PRICE: Statement = Statement {
 };
 
 #[async_trait]
-impl Catalog for PostgresStore {
-    async fn create_producer(&self, new: &NewProducer) -> PortResult<()> {
-        let (key, producer) = (&new.key, new.key.producer_id.as_uuid());
-        let params: [super::db::Param<'_>; 6] = [
-            &producer,
-            &new.name,
-            &new.created_at,
-            &key.key_id.as_uuid(),
-            &key.role.as_str(),
-            &key.secret_hash.as_slice(),
-        ];
-        self.db.execute(&CREATE_PRODUCER, &params).await.map(drop)
-    }
-
-    async fn key(&self, secret_hash: &[u8; 32]) -> PortResult<Option<ApiKey>> {
-        let row = self.db.row_opt(&KEY, &[&secret_hash.as_slice()]).await?;
-        row.map(|row| api_key(&Columns(&row))).transpose()
-    }
-
-    async fn replace_key_secret(&self, id: KeyId, secret_hash: &[u8; 32]) -> PortResult<bool> {
-        let replaced = self.db.execute(&REPLACE_KEY_SECRET, &[&id.as_uuid(), &secret_hash.as_slice()]).await?;
-        Ok(replaced > 0)
-    }
-
+impl ContentIndex for PostgresStore {
     async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>> {
         let row = self.db.row_opt(&CONTENT, &[&hash.as_bytes().as_slice()]).await?;
         row.map(|row| content_meta(&Columns(&row))).transpose()
@@ -253,7 +202,10 @@ impl Catalog for PostgresStore {
     async fn withdraw_announcements(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
         self.upkeep.execute(&WITHDRAW_ANNOUNCEMENTS, &[&before, &i64::from(limit)]).await
     }
+}
 
+#[async_trait]
+impl Assets for PostgresStore {
     async fn create_asset(&self, new: &NewAsset) -> Result<Asset, NewAssetError> {
         let row = self
             .db
@@ -296,19 +248,6 @@ impl Catalog for PostgresStore {
         self.replicas.changed([Topic::Asset(id), Topic::Catalogue]);
         Ok(priced? > 0)
     }
-}
-
-fn api_key(row: &Columns<'_>) -> PortResult<ApiKey> {
-    Ok(ApiKey {
-        key_id: KeyId::from_uuid(row.get("key_id")?),
-        producer_id: ProducerId::from_uuid(row.get("producer_id")?),
-        role: role(row)?,
-        secret_hash: bytes_32("secret_hash", row.get("secret_hash")?)?,
-    })
-}
-
-pub(super) fn role(row: &Columns<'_>) -> PortResult<Role> {
-    row.word("role", |word| [Role::Producer, Role::Admin].into_iter().find(|role| role.as_str() == word))
 }
 
 fn content_meta(row: &Columns<'_>) -> PortResult<ContentMeta> {

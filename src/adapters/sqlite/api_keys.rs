@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{KeyId, ProducerId},
-    model::{KeyInfo, NewKey, ProducerInfo},
+    model::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo},
     ports::{ApiKeys, Missing, Page, PortError, PortResult},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
@@ -14,6 +14,25 @@ use super::{
     SqliteStore,
     columns::{Sql, get, get_opt},
 };
+
+/// Served by the primary key.
+pub(super) const CREATE_PRODUCER: &str = "
+    INSERT INTO producers (producer_id, name, created_at) VALUES (:producer, :name, :now)
+    ON CONFLICT (producer_id) DO NOTHING";
+
+/// Served by the primary key.
+pub(super) const CREATE_KEY: &str = "
+    INSERT INTO api_keys (key_id, producer_id, role, secret_hash, created_at)
+    VALUES (:key, :producer, :role, :secret, :now)
+    ON CONFLICT (key_id) DO NOTHING";
+
+/// Served by the unique index on `secret_hash`.
+pub(super) const KEY: &str = "
+    SELECT key_id, producer_id, role, secret_hash FROM api_keys
+    WHERE secret_hash = :secret AND revoked_at IS NULL";
+
+/// Served by the primary key.
+pub(super) const REPLACE_KEY_SECRET: &str = "UPDATE api_keys SET secret_hash = :secret WHERE key_id = :key";
 
 /// In the order of the primary key.
 pub(super) const PRODUCERS: &str = "
@@ -41,6 +60,25 @@ pub(super) const REVOKE_KEY: &str = "
 
 #[async_trait]
 impl ApiKeys for SqliteStore {
+    async fn create_producer(&self, new: &NewProducer) -> PortResult<()> {
+        let new = new.clone();
+        self.workers.write("create_producer", move |conn| Ok(create_producer(conn, &new)?)).await
+    }
+
+    async fn key(&self, secret_hash: &[u8; 32]) -> PortResult<Option<ApiKey>> {
+        let secret = *secret_hash;
+        self.workers.read("key", move |conn| Ok(key(conn, &secret)?)).await
+    }
+
+    async fn replace_key_secret(&self, id: KeyId, secret_hash: &[u8; 32]) -> PortResult<bool> {
+        let secret = *secret_hash;
+        let replace = move |conn: &Connection| {
+            let mut statement = conn.prepare_cached(REPLACE_KEY_SECRET)?;
+            Ok(statement.execute(named_params! { ":key": Sql(id), ":secret": secret })? == 1)
+        };
+        self.workers.write("replace_key_secret", replace).await
+    }
+
     async fn producers(&self, after: Option<ProducerId>, limit: u32) -> PortResult<Page<ProducerInfo>> {
         let after = after.unwrap_or_else(|| ProducerId::from_uuid(Uuid::nil()));
         let list = move |conn: &Connection| {
@@ -107,6 +145,30 @@ impl ApiKeys for SqliteStore {
         };
         self.workers.write("revoke_key", revoke).await
     }
+}
+
+fn create_producer(conn: &Connection, new: &NewProducer) -> rusqlite::Result<()> {
+    let key = &new.key;
+    conn.prepare_cached(CREATE_PRODUCER)?.execute(named_params! {
+        ":producer": Sql(key.producer_id), ":name": new.name, ":now": Sql(new.created_at),
+    })?;
+    conn.prepare_cached(CREATE_KEY)?.execute(named_params! {
+        ":key": Sql(key.key_id), ":producer": Sql(key.producer_id), ":role": Sql(key.role),
+        ":secret": key.secret_hash, ":now": Sql(new.created_at),
+    })?;
+    Ok(())
+}
+
+fn key(conn: &Connection, secret: &[u8; 32]) -> rusqlite::Result<Option<ApiKey>> {
+    let from_row = |row: &Row<'_>| {
+        Ok(ApiKey {
+            key_id: get(row, "key_id")?,
+            producer_id: get(row, "producer_id")?,
+            role: get(row, "role")?,
+            secret_hash: row.get("secret_hash")?,
+        })
+    };
+    conn.prepare_cached(KEY)?.query_row(named_params! { ":secret": secret }, from_row).optional()
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<KeyInfo> {

@@ -1,11 +1,11 @@
-//! The port `Catalog`: producers and keys, the storage index, assets and prices.
+//! The ports `ContentIndex` and `Assets`.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
-    ids::{ContentHash, KeyId, ProducerId, VersionId},
-    model::{ApiKey, Asset, ContentMeta, NewAsset, NewProducer, UNSAID_MEDIA_TYPE},
-    ports::{Catalog, NewAssetError, PortResult},
+    ids::{ContentHash, ProducerId, VersionId},
+    model::{Asset, ContentMeta, NewAsset, UNSAID_MEDIA_TYPE},
+    ports::{Assets, ContentIndex, NewAssetError, PortResult},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
@@ -13,25 +13,6 @@ use super::{
     SqliteStore,
     columns::{Sql, get},
 };
-
-/// Served by the primary key.
-pub(super) const CREATE_PRODUCER: &str = "
-    INSERT INTO producers (producer_id, name, created_at) VALUES (:producer, :name, :now)
-    ON CONFLICT (producer_id) DO NOTHING";
-
-/// Served by the primary key.
-pub(super) const CREATE_KEY: &str = "
-    INSERT INTO api_keys (key_id, producer_id, role, secret_hash, created_at)
-    VALUES (:key, :producer, :role, :secret, :now)
-    ON CONFLICT (key_id) DO NOTHING";
-
-/// Served by the unique index on `secret_hash`.
-pub(super) const KEY: &str = "
-    SELECT key_id, producer_id, role, secret_hash FROM api_keys
-    WHERE secret_hash = :secret AND revoked_at IS NULL";
-
-/// Served by the primary key.
-pub(super) const REPLACE_KEY_SECRET: &str = "UPDATE api_keys SET secret_hash = :secret WHERE key_id = :key";
 
 /// Served by the primary key.
 pub(super) const CONTENT: &str = "
@@ -116,26 +97,7 @@ pub(super) const SET_PRICE: &str = "
     ON CONFLICT (version_id) DO UPDATE SET satoshis = excluded.satoshis, updated_at = excluded.updated_at";
 
 #[async_trait]
-impl Catalog for SqliteStore {
-    async fn create_producer(&self, new: &NewProducer) -> PortResult<()> {
-        let new = new.clone();
-        self.workers.write("create_producer", move |conn| Ok(create_producer(conn, &new)?)).await
-    }
-
-    async fn key(&self, secret_hash: &[u8; 32]) -> PortResult<Option<ApiKey>> {
-        let secret = *secret_hash;
-        self.workers.read("key", move |conn| Ok(key(conn, &secret)?)).await
-    }
-
-    async fn replace_key_secret(&self, id: KeyId, secret_hash: &[u8; 32]) -> PortResult<bool> {
-        let secret = *secret_hash;
-        let replace = move |conn: &Connection| {
-            let mut statement = conn.prepare_cached(REPLACE_KEY_SECRET)?;
-            Ok(statement.execute(named_params! { ":key": Sql(id), ":secret": secret })? == 1)
-        };
-        self.workers.write("replace_key_secret", replace).await
-    }
-
+impl ContentIndex for SqliteStore {
     async fn content(&self, hash: ContentHash) -> PortResult<Option<ContentMeta>> {
         let find = move |conn: &Connection| {
             let mut select = conn.prepare_cached(CONTENT)?;
@@ -189,7 +151,10 @@ impl Catalog for SqliteStore {
         };
         self.workers.write("withdraw_announcements", withdraw).await
     }
+}
 
+#[async_trait]
+impl Assets for SqliteStore {
     async fn create_asset(&self, new: &NewAsset) -> Result<Asset, NewAssetError> {
         let new = new.clone();
         let asset = self.workers.write("create_asset", move |conn| Ok(create_asset(conn, &new)?)).await?;
@@ -215,30 +180,6 @@ impl Catalog for SqliteStore {
         };
         self.workers.write("set_price", set).await
     }
-}
-
-fn create_producer(conn: &Connection, new: &NewProducer) -> rusqlite::Result<()> {
-    let key = &new.key;
-    conn.prepare_cached(CREATE_PRODUCER)?.execute(named_params! {
-        ":producer": Sql(key.producer_id), ":name": new.name, ":now": Sql(new.created_at),
-    })?;
-    conn.prepare_cached(CREATE_KEY)?.execute(named_params! {
-        ":key": Sql(key.key_id), ":producer": Sql(key.producer_id), ":role": Sql(key.role),
-        ":secret": key.secret_hash, ":now": Sql(new.created_at),
-    })?;
-    Ok(())
-}
-
-fn key(conn: &Connection, secret: &[u8; 32]) -> rusqlite::Result<Option<ApiKey>> {
-    let from_row = |row: &Row<'_>| {
-        Ok(ApiKey {
-            key_id: get(row, "key_id")?,
-            producer_id: get(row, "producer_id")?,
-            role: get(row, "role")?,
-            secret_hash: row.get("secret_hash")?,
-        })
-    };
-    conn.prepare_cached(KEY)?.query_row(named_params! { ":secret": secret }, from_row).optional()
 }
 
 fn content_from_row(row: &Row<'_>) -> rusqlite::Result<ContentMeta> {

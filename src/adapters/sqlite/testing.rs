@@ -6,7 +6,7 @@ use jiff::{Timestamp, ToSpan as _};
 use penstock_actors::{
     ids::{ContentHash, KeyId, NodeId, ProducerId, ReceiptId, VersionId},
     model::{ApiKey, ContentMeta, NewAsset, NewProducer, NodeEpoch, QuotaPolicy, Receipt, ReceiptStatus, Role},
-    ports::{Catalog as _, Ledger as _, NewReceipt, Receipts as _},
+    ports::{ApiKeys as _, Assets as _, ContentIndex as _, Ledger as _, NewReceipt, Receipts as _},
 };
 use rusqlite::Connection;
 use tempfile::TempDir;

@@ -7,7 +7,7 @@ use penstock_actors::{
     governance::{Decision, Facts, Reason},
     model::{Asset, NewAsset},
     policy_evaluator::{EvaluationError, PolicyEvaluator},
-    ports::{Catalog, GovernanceRun, NewAssetError, Occasion},
+    ports::{ContentIndex, GovernanceRun, NewAssetError, Occasion},
 };
 use serde::Serialize;
 
@@ -39,14 +39,14 @@ impl GateWarnings {
 /// `policy-blocked`, `policy-missing`, `validation-failed` when the content is not stored, or the errors of the ports.
 pub(in crate::http) async fn before_publishing(
     evaluator: &PolicyEvaluator,
-    catalog: &dyn Catalog,
+    index: &dyn ContentIndex,
     asset: &NewAsset,
 ) -> Result<GateWarnings, Problem> {
     if evaluator.bound_to().is_none() {
         return Ok(GateWarnings(Vec::new()));
     }
     let content =
-        catalog.content_of(asset.content_hash, asset.producer_id).await?.ok_or(NewAssetError::ContentNotStored)?;
+        index.content_of(asset.content_hash, asset.producer_id).await?.ok_or(NewAssetError::ContentNotStored)?;
     let facts = Facts {
         version_id: asset.version_id,
         content_hash: asset.content_hash,

@@ -55,7 +55,7 @@ pub(super) async fn collect(
     for _ in 0..STEPS_PER_PASS {
         let page = deps.trash.list(round.orphans, settings.temporary_age, step).await?;
         let hashes: Vec<_> = page.iter().map(|blob| blob.hash).collect();
-        let unknown = deps.catalog.unknown_content(&hashes).await?;
+        let unknown = deps.index.unknown_content(&hashes).await?;
         let is_younger = |blob: &&ListedBlob| blob.since >= index_since && unknown.contains(&blob.hash);
         let all = unknown.len() as u64;
         let taken: Vec<_> = match how {
@@ -95,7 +95,7 @@ async fn discard(deps: &JanitorDeps, hash: ContentHash) -> PortResult<bool> {
     if !deps.trash.retire(hash).await? {
         return Ok(false);
     }
-    match deps.catalog.unknown_content(&[hash]).await {
+    match deps.index.unknown_content(&[hash]).await {
         Ok(unknown) if !unknown.is_empty() => {
             deps.trash.discard(hash).await?;
             tracing::info!(content_hash = %hash, "the index does not know this blob; it was moved to the trash");
@@ -134,7 +134,7 @@ pub(super) async fn scan_trash(
     for _ in 0..STEPS_PER_PASS {
         let page = deps.trash.trashed(round.trash, step).await?;
         let hashes: Vec<_> = page.iter().map(|blob| blob.hash).collect();
-        let unknown = deps.catalog.unknown_content(&hashes).await?;
+        let unknown = deps.index.unknown_content(&hashes).await?;
         for blob in &page {
             let hash = blob.hash;
             if !unknown.contains(&hash) && deps.trash.recover(hash).await? {

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     ids::{ContentHash, InstallationId},
     model::{Installation, StorageTier},
-    ports::{Catalog, PortResult, StoreMarks},
+    ports::{ContentIndex, PortResult, StoreMarks},
 };
 
 /// Places in a store, evenly distributed over all names, from which contents are sampled.
@@ -165,7 +165,11 @@ pub struct SampleEvidence {
 
 impl SampleEvidence {
     /// Samples contents from a few places of the store and asks the database about them.
-    pub(super) async fn gather(store: &dyn StoreMarks, catalog: &dyn Catalog, tier: StorageTier) -> PortResult<Self> {
+    pub(super) async fn gather(
+        store: &dyn StoreMarks,
+        index: &dyn ContentIndex,
+        tier: StorageTier,
+    ) -> PortResult<Self> {
         let mut sample = Vec::new();
         for place in 0..PLACES {
             let mut from = [0; 32];
@@ -174,7 +178,7 @@ impl SampleEvidence {
         }
         sample.sort_unstable();
         sample.dedup();
-        let unknown = catalog.unknown_content(&sample).await?;
+        let unknown = index.unknown_content(&sample).await?;
         Ok(Self { sampled: sample.len(), known: sample.len() - unknown.len() })
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) async fn run<S: Catalog>(store: &S) {
+pub(super) async fn run<S: ApiKeys + ContentIndex>(store: &S) {
     content_is_there_once_it_is_completed(store).await;
     content_is_completed_once(store).await;
     announcing_stored_content_changes_nothing(store).await;
@@ -16,7 +16,7 @@ pub(super) async fn run<S: Catalog>(store: &S) {
     a_size_that_no_database_can_hold_is_rejected(store).await;
 }
 
-async fn content_is_there_once_it_is_completed<S: Catalog>(store: &S) {
+async fn content_is_there_once_it_is_completed<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let meta = random_content();
     assert_eq!(store.content(meta.content_hash).await.expect("an answer"), None);
@@ -26,14 +26,14 @@ async fn content_is_there_once_it_is_completed<S: Catalog>(store: &S) {
     assert_eq!(store.content(meta.content_hash).await.expect("an answer"), Some(meta));
 }
 
-async fn content_is_completed_once<S: Catalog>(store: &S) {
+async fn content_is_completed_once<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let meta = stored_content(store, by).await;
     assert!(!store.complete_content(meta.content_hash).await.expect("an answer"));
     assert!(!store.complete_content(random_hash()).await.expect("an answer"), "it was not announced");
 }
 
-async fn announcing_stored_content_changes_nothing<S: Catalog>(store: &S) {
+async fn announcing_stored_content_changes_nothing<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let meta = stored_content(store, by).await;
     let other = producer(store).await;
@@ -42,7 +42,7 @@ async fn announcing_stored_content_changes_nothing<S: Catalog>(store: &S) {
     assert_eq!(store.content(meta.content_hash).await.expect("an answer"), Some(meta));
 }
 
-async fn each_producer_says_for_itself_what_a_content_is<S: Catalog>(store: &S) {
+async fn each_producer_says_for_itself_what_a_content_is<S: ApiKeys + ContentIndex>(store: &S) {
     let (first, second, silent) = (producer(store).await, producer(store).await, producer(store).await);
     let meta = ContentMeta { media_type: "text/html".into(), ..random_content() };
     store.announce_content(&meta, first).await.expect("content is announced");
@@ -67,7 +67,7 @@ async fn each_producer_says_for_itself_what_a_content_is<S: Catalog>(store: &S) 
     assert_eq!(is(second).await, "video/mp4", "an upload without a type keeps the earlier one");
 }
 
-async fn content_is_stored_as_it_was_announced_last<S: Catalog>(store: &S) {
+async fn content_is_stored_as_it_was_announced_last<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let first = random_content();
     let last = ContentMeta { media_type: "video/webm".into(), stored_at: first.stored_at + 1.hour(), ..first.clone() };
@@ -78,7 +78,7 @@ async fn content_is_stored_as_it_was_announced_last<S: Catalog>(store: &S) {
     assert_eq!(store.content(last.content_hash).await.expect("an answer"), Some(last));
 }
 
-async fn an_announcement_is_known_before_it_is_completed<S: Catalog>(store: &S) {
+async fn an_announcement_is_known_before_it_is_completed<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let stored = stored_content(store, by).await.content_hash;
     let announced = random_content();
@@ -92,7 +92,7 @@ async fn an_announcement_is_known_before_it_is_completed<S: Catalog>(store: &S) 
     assert_eq!(store.unknown_content(&[]).await.expect("an answer"), []);
 }
 
-async fn an_announcement_that_is_never_completed_is_withdrawn<S: Catalog>(store: &S) {
+async fn an_announcement_that_is_never_completed_is_withdrawn<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let mut old = random_content();
     old.stored_at = long_ago();
@@ -109,7 +109,7 @@ async fn an_announcement_that_is_never_completed_is_withdrawn<S: Catalog>(store:
     assert_eq!(store.content(stored.content_hash).await.expect("an answer"), Some(stored));
 }
 
-async fn a_repeated_announcement_is_young_again<S: Catalog>(store: &S) {
+async fn a_repeated_announcement_is_young_again<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let young = random_content();
     let old = ContentMeta { stored_at: long_ago(), ..young.clone() };
@@ -120,7 +120,7 @@ async fn a_repeated_announcement_is_young_again<S: Catalog>(store: &S) {
     assert!(is_known(store, young.content_hash).await);
 }
 
-async fn a_withdrawal_takes_no_more_than_its_limit<S: Catalog>(store: &S) {
+async fn a_withdrawal_takes_no_more_than_its_limit<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     for _ in 0..3 {
         let old = ContentMeta { stored_at: long_ago(), ..random_content() };
@@ -131,7 +131,7 @@ async fn a_withdrawal_takes_no_more_than_its_limit<S: Catalog>(store: &S) {
     assert_eq!(store.withdraw_announcements(long_ago() + 1.second(), 0).await.expect("an answer"), 0);
 }
 
-async fn empty_content_is_content<S: Catalog>(store: &S) {
+async fn empty_content_is_content<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let empty = ContentMeta { size_bytes: 0, ..random_content() };
     store.announce_content(&empty, by).await.expect("content is announced");
@@ -139,7 +139,7 @@ async fn empty_content_is_content<S: Catalog>(store: &S) {
     assert_eq!(store.content(empty.content_hash).await.expect("an answer"), Some(empty));
 }
 
-async fn a_size_that_no_database_can_hold_is_rejected<S: Catalog>(store: &S) {
+async fn a_size_that_no_database_can_hold_is_rejected<S: ApiKeys + ContentIndex>(store: &S) {
     let by = producer(store).await;
     let huge = ContentMeta { size_bytes: u64::MAX, ..random_content() };
     assert_rejected(&store.announce_content(&huge, by).await);
@@ -151,10 +151,10 @@ fn long_ago() -> Timestamp {
     Timestamp::UNIX_EPOCH + (24 * 365).hours()
 }
 
-async fn withdraw_all<S: Catalog>(store: &S, before: Timestamp) {
+async fn withdraw_all<S: ApiKeys + ContentIndex>(store: &S, before: Timestamp) {
     while store.withdraw_announcements(before, 100).await.expect("an answer") > 0 {}
 }
 
-async fn is_known<S: Catalog>(store: &S, hash: ContentHash) -> bool {
+async fn is_known<S: ApiKeys + ContentIndex>(store: &S, hash: ContentHash) -> bool {
     store.unknown_content(&[hash]).await.expect("an answer").is_empty()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) async fn run<S: Catalog>(store: &S) {
+pub(super) async fn run<S: ApiKeys>(store: &S) {
     a_key_is_found_by_the_hash_of_its_secret(store).await;
     an_unknown_secret_finds_nothing(store).await;
     a_producer_that_is_made_twice_is_left_as_it_is(store).await;
@@ -11,7 +11,7 @@ pub(super) async fn run<S: Catalog>(store: &S) {
     a_replaced_secret_keeps_the_key_and_ends_the_old_secret(store).await;
 }
 
-async fn a_key_is_found_by_the_hash_of_its_secret<S: Catalog>(store: &S) {
+async fn a_key_is_found_by_the_hash_of_its_secret<S: ApiKeys>(store: &S) {
     for role in [Role::Producer, Role::Admin] {
         let new = producer_with_key(role);
         store.create_producer(&new).await.expect("a producer is made");
@@ -19,12 +19,12 @@ async fn a_key_is_found_by_the_hash_of_its_secret<S: Catalog>(store: &S) {
     }
 }
 
-async fn an_unknown_secret_finds_nothing<S: Catalog>(store: &S) {
+async fn an_unknown_secret_finds_nothing<S: ApiKeys>(store: &S) {
     assert_eq!(store.key(&random_bytes()).await.expect("an answer"), None);
     assert_eq!(store.key(&[0; 32]).await.expect("an answer"), None);
 }
 
-async fn a_producer_that_is_made_twice_is_left_as_it_is<S: Catalog>(store: &S) {
+async fn a_producer_that_is_made_twice_is_left_as_it_is<S: ApiKeys>(store: &S) {
     let new = producer_with_key(Role::Producer);
     store.create_producer(&new).await.expect("a producer is made");
     let mut again = new.clone();
@@ -36,7 +36,7 @@ async fn a_producer_that_is_made_twice_is_left_as_it_is<S: Catalog>(store: &S) {
     assert_eq!(store.key(&new.key.secret_hash).await.expect("an answer"), Some(new.key));
 }
 
-async fn a_second_key_of_a_producer_leaves_the_first_valid<S: Catalog>(store: &S) {
+async fn a_second_key_of_a_producer_leaves_the_first_valid<S: ApiKeys>(store: &S) {
     let first = producer_with_key(Role::Producer);
     let mut second = producer_with_key(Role::Producer);
     second.key.producer_id = first.key.producer_id;
@@ -48,7 +48,7 @@ async fn a_second_key_of_a_producer_leaves_the_first_valid<S: Catalog>(store: &S
     }
 }
 
-async fn a_secret_belongs_to_one_key<S: Catalog>(store: &S) {
+async fn a_secret_belongs_to_one_key<S: ApiKeys>(store: &S) {
     let first = producer_with_key(Role::Producer);
     let mut second = producer_with_key(Role::Producer);
     second.key.secret_hash = first.key.secret_hash;
@@ -57,7 +57,7 @@ async fn a_secret_belongs_to_one_key<S: Catalog>(store: &S) {
     assert_eq!(store.key(&first.key.secret_hash).await.expect("an answer"), Some(first.key));
 }
 
-async fn a_replaced_secret_keeps_the_key_and_ends_the_old_secret<S: Catalog>(store: &S) {
+async fn a_replaced_secret_keeps_the_key_and_ends_the_old_secret<S: ApiKeys>(store: &S) {
     let new = producer_with_key(Role::Admin);
     store.create_producer(&new).await.expect("a producer is made");
     let secret_hash = random_bytes();
@@ -72,7 +72,7 @@ async fn a_replaced_secret_keeps_the_key_and_ends_the_old_secret<S: Catalog>(sto
 ///
 /// # Panics
 /// When the promise is broken.
-pub async fn a_revoked_key_is_not_found<S: Catalog>(store: &S, revoke: impl AsyncFnOnce(KeyId)) {
+pub async fn a_revoked_key_is_not_found<S: ApiKeys>(store: &S, revoke: impl AsyncFnOnce(KeyId)) {
     let new = producer_with_key(Role::Producer);
     store.create_producer(&new).await.expect("a producer is made");
     revoke(new.key.key_id).await;

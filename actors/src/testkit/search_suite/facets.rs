@@ -3,12 +3,12 @@
 use super::*;
 use crate::ports::SearchFacets;
 
-pub(super) async fn run<S: Catalog + Search>(store: &S) {
+pub(super) async fn run<S: CatalogStore + Search>(store: &S) {
     facets_count_what_is_found(store).await;
     counting_ends_at_its_bound_and_says_so(store).await;
 }
 
-async fn facets_count_what_is_found<S: Catalog + Search>(store: &S) {
+async fn facets_count_what_is_found<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let word = own_word();
     let other = Shelf::new(store).await.producer;
@@ -45,7 +45,7 @@ async fn facets_count_what_is_found<S: Catalog + Search>(store: &S) {
     }
 }
 
-async fn counting_ends_at_its_bound_and_says_so<S: Catalog + Search>(store: &S) {
+async fn counting_ends_at_its_bound_and_says_so<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     for number in 0..5 {
         shelf.add(&format!("tide {number}"), "", json!({})).await;

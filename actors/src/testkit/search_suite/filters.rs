@@ -3,14 +3,14 @@
 use super::*;
 use crate::ports::Media;
 
-pub(super) async fn run<S: Catalog + Search>(store: &S) {
+pub(super) async fn run<S: CatalogStore + Search>(store: &S) {
     a_filter_alone_lists_the_newest_first(store).await;
     every_filter_must_hold(store).await;
     a_price_is_found_as_it_is_now(store).await;
     ids_are_compared_to_the_letter(store).await;
 }
 
-async fn a_filter_alone_lists_the_newest_first<S: Catalog + Search>(store: &S) {
+async fn a_filter_alone_lists_the_newest_first<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     for name in ["first", "second", "third"] {
         shelf.add(name, "", json!({})).await;
@@ -28,7 +28,7 @@ async fn a_filter_alone_lists_the_newest_first<S: Catalog + Search>(store: &S) {
     assert_eq!(store.search(&nothing, None, 10).await.expect("an answer"), SearchPage { hits: vec![], next: None });
 }
 
-async fn every_filter_must_hold<S: Catalog + Search>(store: &S) {
+async fn every_filter_must_hold<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let other = Shelf::new(store).await.producer;
     let media = ["video/mp4", "Video/WebM; codecs=\"vp9\"", "text/csv", "text/plain; charset=utf-8"];
@@ -68,7 +68,7 @@ async fn every_filter_must_hold<S: Catalog + Search>(store: &S) {
     assert_eq!(shelf.find(&own).await.len(), 4);
 }
 
-async fn a_price_is_found_as_it_is_now<S: Catalog + Search>(store: &S) {
+async fn a_price_is_found_as_it_is_now<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let asset = shelf.put(NewAsset { price_satoshis: 5, ..shelf.blank() }).await;
     let at = |satoshis| SearchFilter { min_price: Some(satoshis), max_price: Some(satoshis), ..shelf.all() };
@@ -80,7 +80,7 @@ async fn a_price_is_found_as_it_is_now<S: Catalog + Search>(store: &S) {
     }
 }
 
-async fn ids_are_compared_to_the_letter<S: Catalog + Search>(store: &S) {
+async fn ids_are_compared_to_the_letter<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let odd =
         [format!("{} ' \" \\ % _ 🌊", shelf.dataset), format!("{}/2026", shelf.dataset), shelf.dataset.to_uppercase()];

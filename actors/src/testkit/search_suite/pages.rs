@@ -2,12 +2,12 @@
 
 use super::*;
 
-pub(super) async fn run<S: Catalog + Search>(store: &S) {
+pub(super) async fn run<S: CatalogStore + Search>(store: &S) {
     pages_of_any_size_make_up_the_whole(store).await;
     pages_stay_as_they_were_while_assets_are_added(store).await;
 }
 
-async fn filled<S: Catalog + Search>(store: &S) -> Shelf<'_, S> {
+async fn filled<S: CatalogStore + Search>(store: &S) -> Shelf<'_, S> {
     let shelf = Shelf::new(store).await;
     for number in 0..30 {
         let name = if number % 3 == 0 { "tide" } else { "sea" };
@@ -17,7 +17,7 @@ async fn filled<S: Catalog + Search>(store: &S) -> Shelf<'_, S> {
     shelf
 }
 
-async fn page<S: Catalog + Search>(
+async fn page<S: CatalogStore + Search>(
     shelf: &Shelf<'_, S>,
     filter: &SearchFilter,
     behind: Option<SearchPosition>,
@@ -28,7 +28,7 @@ async fn page<S: Catalog + Search>(
     page
 }
 
-async fn pages_of_any_size_make_up_the_whole<S: Catalog + Search>(store: &S) {
+async fn pages_of_any_size_make_up_the_whole<S: CatalogStore + Search>(store: &S) {
     let shelf = filled(store).await;
     for filter in [shelf.all(), shelf.filter("tide"), shelf.filter("sea -4")] {
         let whole = shelf.find(&filter).await;
@@ -50,7 +50,7 @@ async fn pages_of_any_size_make_up_the_whole<S: Catalog + Search>(store: &S) {
     }
 }
 
-async fn pages_stay_as_they_were_while_assets_are_added<S: Catalog + Search>(store: &S) {
+async fn pages_stay_as_they_were_while_assets_are_added<S: CatalogStore + Search>(store: &S) {
     let shelf = filled(store).await;
     for filter in [shelf.all(), shelf.filter("tide")] {
         let before = shelf.find(&filter).await;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) async fn run<S: Catalog + Search>(store: &S) {
+pub(super) async fn run<S: CatalogStore + Search>(store: &S) {
     the_name_comes_before_the_description_and_that_before_the_policy_meta(store).await;
     the_syntax_of_web_searches_is_understood(store).await;
     the_last_word_stands_for_longer_ones(store).await;
@@ -15,7 +15,7 @@ pub(super) async fn run<S: Catalog + Search>(store: &S) {
     long_words_and_long_texts_are_found(store).await;
 }
 
-async fn the_name_comes_before_the_description_and_that_before_the_policy_meta<S: Catalog + Search>(store: &S) {
+async fn the_name_comes_before_the_description_and_that_before_the_policy_meta<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     shelf.add("In the name: tide tables", "", json!({})).await;
     shelf.add("In the policy meta", "tide", json!({ "keywords": ["tables"] })).await;
@@ -36,7 +36,7 @@ async fn the_name_comes_before_the_description_and_that_before_the_policy_meta<S
     );
 }
 
-async fn the_syntax_of_web_searches_is_understood<S: Catalog + Search>(store: &S) {
+async fn the_syntax_of_web_searches_is_understood<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     shelf.add("1", "deep sea charts", json!({})).await;
     shelf.add("2", "charts of the sea, deep", json!({ "license": "CC-BY-4.0" })).await;
@@ -64,7 +64,7 @@ async fn the_syntax_of_web_searches_is_understood<S: Catalog + Search>(store: &S
     }
 }
 
-async fn the_last_word_stands_for_longer_ones<S: Catalog + Search>(store: &S) {
+async fn the_last_word_stands_for_longer_ones<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     shelf.add("harbour", "", json!({})).await;
     shelf.add("harbours of the north", "", json!({})).await;
@@ -85,7 +85,7 @@ async fn the_last_word_stands_for_longer_ones<S: Catalog + Search>(store: &S) {
     }
 }
 
-async fn case_accents_and_forms_do_not_matter<S: Catalog + Search>(store: &S) {
+async fn case_accents_and_forms_do_not_matter<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let name = "São Paulo: É́té à İstanbul, Ελλάδα ΟΔΟΣ, Ёлка, ＷＩＤＥ ﬁne co\u{ad}op, STRAẞE, Łódź, مُحَمَّد, l’eau";
     shelf.add(name, "", json!({})).await;
@@ -118,7 +118,7 @@ async fn case_accents_and_forms_do_not_matter<S: Catalog + Search>(store: &S) {
     }
 }
 
-async fn scripts_without_spaces_are_searched_inside<S: Catalog + Search>(store: &S) {
+async fn scripts_without_spaces_are_searched_inside<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     shelf.add("新東京タワー", "日本の地図", json!({ "言語": "日本語" })).await;
     shelf.add("京東商城", "中国", json!({})).await;
@@ -137,7 +137,7 @@ async fn scripts_without_spaces_are_searched_inside<S: Catalog + Search>(store: 
     }
 }
 
-async fn a_phrase_does_not_reach_from_one_text_into_another<S: Catalog + Search>(store: &S) {
+async fn a_phrase_does_not_reach_from_one_text_into_another<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     shelf.add("salt water", "taffy", json!({ "a": ["fresh", "bread"], "b": "crust" })).await;
     for (typed, hits) in [
@@ -152,7 +152,7 @@ async fn a_phrase_does_not_reach_from_one_text_into_another<S: Catalog + Search>
     }
 }
 
-async fn texts_are_found_at_any_depth_of_the_policy_meta<S: Catalog + Search>(store: &S) {
+async fn texts_are_found_at_any_depth_of_the_policy_meta<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let meta =
         json!({ "owner": { "name": "Zoë Müller", "tags": [["nested"], 42, null, true, "a \"quoted\" \\ 'text'"] } });
@@ -164,7 +164,7 @@ async fn texts_are_found_at_any_depth_of_the_policy_meta<S: Catalog + Search>(st
     }
 }
 
-async fn an_asset_is_found_from_the_moment_it_was_made<S: Catalog + Search>(store: &S) {
+async fn an_asset_is_found_from_the_moment_it_was_made<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let word = own_word();
     let filter = SearchFilter { text: TextQuery::parse(&word).ok(), ..SearchFilter::default() };
@@ -178,7 +178,7 @@ async fn an_asset_is_found_from_the_moment_it_was_made<S: Catalog + Search>(stor
     assert_eq!(store.search(&filter, None, 10).await.expect("an answer").hits.len(), 1);
 }
 
-async fn whatever_is_typed_gets_an_answer<S: Catalog + Search>(store: &S) {
+async fn whatever_is_typed_gets_an_answer<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     shelf.add("and or not near", "it's 100% a_b \\ \"quoted\"", json!({})).await;
     let many = "\"a b\" -c or ".repeat(8);
@@ -229,7 +229,7 @@ async fn whatever_is_typed_gets_an_answer<S: Catalog + Search>(store: &S) {
     assert_eq!(shelf.names("\"and or\"").await.len(), 1);
 }
 
-async fn long_words_and_long_texts_are_found<S: Catalog + Search>(store: &S) {
+async fn long_words_and_long_texts_are_found<S: CatalogStore + Search>(store: &S) {
     let shelf = Shelf::new(store).await;
     let long = "Ω".repeat(5000);
     // The largest text of an asset: every letter a word.

@@ -43,7 +43,7 @@ impl Chance {
 
 /// # Panics
 /// When the store and the model differ.
-pub(super) async fn what_is_found_is_what_the_model_finds<S: Catalog + Search>(store: &S, seed: u64) {
+pub(super) async fn what_is_found_is_what_the_model_finds<S: CatalogStore + Search>(store: &S, seed: u64) {
     let mut dice = Chance(Dice(seed));
     let shelf = Shelf::new(store).await;
     let other = Shelf::new(store).await.producer;

@@ -24,7 +24,7 @@ use penstock_actors::{
     ids::NodeId,
     model::{LEAF_BYTES, StorageTier, VerificationKind},
     ports::{StorageRecords, StoreMarks},
-    storage::verifier::{Verifier, VerifierDeps},
+    storage::{copy_context::CopyContext, verifier::Verifier},
     testkit::{blob_store_suite::Sample, memory_records::MemoryRecords},
 };
 use sha2::{Digest as _, Sha256};
@@ -105,15 +105,16 @@ impl Scene {
     fn new(blobs: Arc<dyn StoreMarks>, sample: &Sample) -> Self {
         let content = ContentSettings { memory_cache: 0, read_ahead: 1 << 20, verify: Verify::Cold };
         let records = Arc::<MemoryRecords>::default();
-        let verifier = Verifier::new(VerifierDeps {
+        let copies = CopyContext {
             copies: blobs.clone(),
             records: StorageRecords::of(&records),
             content: ContentStore::new(blobs.clone(), content, Handle::current()),
             clock: Arc::new(SystemClock),
             node: NodeId::random(),
             io: Handle::current(),
-            missing_per_hour: 30,
-        });
+            counters: Arc::default(),
+        };
+        let verifier = Verifier::new(copies, 30);
         let scene = Self { blobs, records, verifier };
         scene.know(sample);
         scene

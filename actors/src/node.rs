@@ -45,10 +45,11 @@ use crate::{
         usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
     },
     storage::{
+        copy_context::CopyContext,
         last_access::LastAccess,
         maintenance::{self, MaintenanceSettings, StorageMaintenance},
         mover::Mover,
-        verifier::{Verifier, VerifierDeps},
+        verifier::Verifier,
     },
 };
 
@@ -261,16 +262,17 @@ impl Node {
             observer: observers.janitor,
         };
         let janitor = Janitor::start(janitor, &ledger_arbiter);
-        let verifier = Verifier::new(VerifierDeps {
+        let copies = CopyContext {
             copies: Arc::clone(&ports.copies),
             records: ports.storage.clone(),
             content: content.clone(),
             clock: Arc::clone(clock),
             node,
             io: io.clone(),
-            missing_per_hour: settings.storage.missing_per_hour,
-        });
-        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastAccess>::default());
+            counters: Arc::default(),
+        };
+        let verifier = Verifier::new(copies.clone(), settings.storage.missing_per_hour);
+        let (mover, uses) = (Mover::new(copies, verifier.clone()), Arc::<LastAccess>::default());
         let keeper_deps = maintenance::MaintenanceDeps {
             records: ports.storage.clone(),
             content: content.clone(),

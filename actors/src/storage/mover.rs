@@ -22,7 +22,7 @@ use crate::{
     ids::ContentHash,
     model::{ContentMove, MoveState, StorageTier, StoredContent, VerificationKind},
     ports::{MoveBegun, PortError, PortResult, TaskLease},
-    storage::verifier::Verifier,
+    storage::{copy_context::CopyContext, verifier::Verifier},
 };
 
 /// A move whose lease was not renewed for this long, by the database's clock, is abandoned.
@@ -67,12 +67,14 @@ pub enum MoveStart {
 /// Moves contents to other tiers.
 #[derive(Clone)]
 pub struct Mover {
+    context: CopyContext,
+    /// Finds, reports and repairs the damage of a content that cannot be moved.
     verifier: Verifier,
 }
 
 impl Mover {
-    pub const fn new(verifier: Verifier) -> Self {
-        Self { verifier }
+    pub const fn new(context: CopyContext, verifier: Verifier) -> Self {
+        Self { context, verifier }
     }
 
     /// Records a move.
@@ -84,7 +86,7 @@ impl Mover {
             return Err(MoveError::NoTier(to));
         }
         // A holder of its own for each call: two calls on one instance are as far apart as on two.
-        let begun = self.verifier.records.moves.begin_move(hash, to, Uuid::new_v4(), TTL).await?;
+        let begun = self.context.records.moves.begin_move(hash, to, Uuid::new_v4(), TTL).await?;
         match begun.ok_or(MoveError::NotStored)? {
             MoveBegun { at, lease: Some(lease) } => Ok(MoveStart::Ours(LeasedMove { at, lease })),
             MoveBegun { at, .. } if at.to != to => Err(MoveError::Busy(at)),
@@ -103,7 +105,7 @@ impl Mover {
             outcome = copying => outcome,
             lost = self.keep(leased) => Err(lost),
         };
-        let counters = &self.verifier.counters;
+        let counters = &self.context.counters;
         match &outcome {
             Ok(()) => {
                 counters.moved[at.to as usize].fetch_add(1, Relaxed);
@@ -115,7 +117,7 @@ impl Mover {
             }
         }
         if matches!(outcome, Err(MoveError::Damaged)) {
-            match self.verifier.records.moves.give_up_move(at.content_hash, at.to, *lease).await {
+            match self.context.records.moves.give_up_move(at.content_hash, at.to, *lease).await {
                 // Another instance has taken it over, and finds the same damage.
                 Ok(()) | Err(PortError::Fenced) => {}
                 Err(error) => return Err(error.into()),
@@ -128,7 +130,7 @@ impl Mover {
     async fn keep(&self, LeasedMove { at, lease }: &LeasedMove) -> MoveError {
         loop {
             tokio::time::sleep(KEEP_EVERY).await;
-            match self.verifier.records.moves.keep_move(at.content_hash, at.to, *lease, TTL).await {
+            match self.context.records.moves.keep_move(at.content_hash, at.to, *lease, TTL).await {
                 Ok(()) => {}
                 // The switch happened just now, or another instance took the move for abandoned.
                 Err(PortError::Fenced) if self.is_leaving(at).await => {}
@@ -141,13 +143,13 @@ impl Mover {
     }
 
     async fn is_leaving(&self, at: &ContentMove) -> bool {
-        let content = self.verifier.records.contents.stored_content(at.content_hash).await;
+        let content = self.context.records.contents.stored_content(at.content_hash).await;
         matches!(content, Ok(Some(content)) if content.tier == at.to)
     }
 
     async fn copy_and_switch(&self, leased: &LeasedMove, pace: Option<&TokenBucket>) -> Result<(), MoveError> {
         let LeasedMove { at, lease } = leased;
-        let Verifier { copies, records, .. } = &self.verifier;
+        let CopyContext { copies, records, .. } = &self.context;
         let content = records.contents.stored_content(at.content_hash).await?.ok_or(MoveError::NotStored)?;
         if !self.bring(&content, at.to, pace).await? {
             // Verification finds, reports and, where possible, repairs whatever is wrong with the copies.
@@ -162,21 +164,21 @@ impl Mover {
         for tier in copies.tiers().into_iter().filter(|&tier| tier != at.to) {
             copies.demote_copy(at.content_hash, tier).await?;
         }
-        self.verifier.content.forget(at.content_hash).await;
+        self.context.content.forget(at.content_hash).await;
         Ok(())
     }
 
     /// Makes sure that a tier has an intact copy; false when no intact copy exists to make it from.
     async fn bring(&self, content: &StoredContent, to: StorageTier, pace: Option<&TokenBucket>) -> PortResult<bool> {
         // An unreadable copy is written anew.
-        let stands = matches!(self.verifier.is_usable(content, to).await, Ok(true));
-        if stands && matches!(self.verifier.is_intact(content, to, pace).await, Ok(true)) {
+        let stands = matches!(self.context.is_usable(content, to).await, Ok(true));
+        if stands && matches!(self.context.is_intact(content, to, pace).await, Ok(true)) {
             return Ok(true);
         }
-        let mut sources = self.verifier.copies.tiers();
+        let mut sources = self.context.copies.tiers();
         // The copy that readers use is the most likely one to be intact.
         sources.sort_by_key(|&tier| tier != content.tier);
-        let written = self.verifier.rewrite_from(content, sources, to, VerificationKind::Move, pace).await?;
+        let written = self.context.rewrite_from(content, sources, to, VerificationKind::Move, pace).await?;
         Ok(written.is_some())
     }
 
@@ -186,25 +188,25 @@ impl Mover {
     /// # Errors
     /// The store's or the database's own; the next call goes on.
     pub async fn clear(&self, at: &ContentMove) -> PortResult<bool> {
-        let Verifier { copies, records, .. } = &self.verifier;
+        let CopyContext { copies, records, .. } = &self.context;
         let now = records.moves.move_of(at.content_hash).await?;
         if now.is_none_or(|now| (now.to, now.state) != (at.to, MoveState::Leaving)) {
             return Ok(true);
         }
         let Some(content) = records.contents.stored_content(at.content_hash).await? else { return Ok(false) };
-        if content.tier != at.to || !self.verifier.is_usable(&content, at.to).await? {
+        if content.tier != at.to || !self.context.is_usable(&content, at.to).await? {
             return Ok(false);
         }
         for tier in copies.tiers().into_iter().filter(|&tier| tier != at.to) {
             copies.remove_copy(at.content_hash, tier).await?;
         }
         records.moves.end_move(at.content_hash, at.to, MoveState::Leaving).await?;
-        self.verifier.content.forget(at.content_hash).await;
+        self.context.content.forget(at.content_hash).await;
         Ok(true)
     }
 
     /// Whether a tier exists.
     pub(crate) fn has_tier(&self, tier: StorageTier) -> bool {
-        self.verifier.copies.tiers().contains(&tier)
+        self.context.copies.tiers().contains(&tier)
     }
 }

@@ -15,10 +15,11 @@ use penstock_actors::{
         TaskLeases as _,
     },
     storage::{
+        copy_context::CopyContext,
         last_access::LastAccess,
         maintenance::{MaintenanceDeps, MaintenanceJobs, MaintenanceSettings},
         mover::{MoveError, MoveStart, Mover},
-        verifier::{Verified, Verifier, VerifierDeps},
+        verifier::{Verified, Verifier},
     },
     testkit::{
         clock::ManualClock,
@@ -85,16 +86,17 @@ impl Scene {
         let content = ContentSettings { memory_cache: 64 << 20, read_ahead: 64 << 20, verify: Verify::Cold };
         let store = ContentStore::new(Arc::new(self.blobs.clone()), content, Handle::current());
         let node = NodeId::random();
-        let verifier = Verifier::new(VerifierDeps {
+        let copies = CopyContext {
             copies: Arc::new(self.blobs.clone()),
             records: StorageRecords::of(&self.records),
             content: store.clone(),
             clock: clock.clone(),
             node,
             io: Handle::current(),
-            missing_per_hour: settings().missing_per_hour,
-        });
-        let (mover, uses) = (Mover::new(verifier.clone()), Arc::<LastAccess>::default());
+            counters: Arc::default(),
+        };
+        let verifier = Verifier::new(copies.clone(), settings().missing_per_hour);
+        let (mover, uses) = (Mover::new(copies, verifier.clone()), Arc::<LastAccess>::default());
         let deps = MaintenanceDeps {
             records: StorageRecords::of(&self.records),
             content: store.clone(),

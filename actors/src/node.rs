@@ -4,57 +4,49 @@
 //! always outlive the workers. One arbiter serves the ledger's actors (batcher, keeper, Janitor), one reads ahead for
 //! large streams, and the quota shards have the rest.
 //!
-//! [`janitor`] removes what expired; [`change_follower`] reads what other instances have changed. The server starts one [`Node`] and
-//! speaks to the actors through its handles.
+//! [`janitor`] removes what expired; [`change_follower`] reads what other instances have changed; `start` puts the
+//! parts together. The server starts one [`Node`] and speaks to the actors through its handles.
 
 pub mod change_follower;
 pub mod janitor;
+mod start;
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Addr, Arbiter, ArbiterHandle};
+use actix::{Addr, ArbiterHandle};
 use jiff::Timestamp;
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, broadcast::error::RecvError},
-};
 
 use self::{
-    change_follower::{ChangeFollower, ChangeListener, FollowerDeps},
-    janitor::{Janitor, JanitorDeps, JanitorParts, JanitorSettings, Observer},
+    change_follower::{ChangeFollower, ChangeListener},
+    janitor::{Janitor, JanitorDeps, JanitorSettings, Observer},
 };
 use crate::{
     clock::{Clock, watch::ClockWatch},
     content::{
         delivery::{Delivery, DeliveryOrder},
-        quarantine_sync,
         reader::{ContentSettings, ContentStore},
-        upload::{Ingest, IngestDeps, IngestSettings},
+        upload::{Ingest, IngestSettings},
     },
     flow::admission::{Admission, AdmissionSnapshot},
-    ids::{ContentHash, NodeId, ReceiptId},
+    ids::{ContentHash, ReceiptId},
     model::Credit,
     ports::{
-        BlobCopies, BlobStore, BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Invalidations,
-        Ledger, PortResult, SharedState, StorageRecords, StoredContents, Tag, Timelines, Upkeep,
+        BlobCopies, BlobStore, BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, PortResult,
+        SharedState, StorageRecords, StoredContents, Tag, Timelines, Upkeep,
     },
     quota::{
-        cache::{QuotaDeps, QuotaHandle, QuotaSettings},
-        heartbeat::{self, EpochListener, Heartbeat, HeartbeatDeps, count_instances, send_heartbeat, watch_others},
+        cache::{QuotaHandle, QuotaSettings},
+        heartbeat::{self, EpochListener, Heartbeat},
         node_epoch::NodeEpochState,
-        usage_batcher::{UsageDeps, UsageHandle, UsageSettings},
+        usage_batcher::{UsageHandle, UsageSettings},
     },
     storage::{
-        copy_context::CopyContext,
         last_access::LastAccess,
         maintenance::{self, MaintenanceSettings, StorageMaintenance},
         mover::Mover,
         verifier::Verifier,
     },
 };
-
-/// Concurrent verifications and moves that clients asked for: each reads as fast as the storage allows.
-const STORAGE_WORK: u32 = 4;
 
 /// How long cut connections may take to close.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
@@ -169,153 +161,6 @@ pub struct DrainReport {
 }
 
 impl Node {
-    /// Starts a node. Needs a running actix system; reads, hashes and uploads run on `io`.
-    ///
-    /// # Errors
-    /// When the ledger does not acknowledge the first heartbeat.
-    pub async fn start(
-        ports: &Ports,
-        settings: &NodeSettings,
-        node: NodeId,
-        observers: Observers,
-        io: Handle,
-    ) -> PortResult<Self> {
-        let Ports { ledger, shared, clock, .. } = ports;
-        // Before anything is kept in memory: changes from here on are read in the log.
-        let from = ports.changes.changes(None, 1).await.ok();
-        let life = Arc::new(NodeEpochState::new(node, clock.now().as_microsecond(), clock.monotonic()));
-        if let Some(from) = &from {
-            life.enter(from.timeline.timeline_id);
-        }
-        (observers.lives)(&life.record());
-        let ledger_arbiter = Arbiter::new().handle();
-        let usage = UsageHandle::start(
-            settings.usage,
-            UsageDeps { ledger: Arc::clone(ledger), clock: Arc::clone(clock), life: Arc::clone(&life) },
-            &ledger_arbiter,
-        );
-        let fenced = Arc::new(Notify::new());
-        let deps = QuotaDeps {
-            ledger: Arc::clone(ledger),
-            slots: shared.clone(),
-            sessions: shared.clone(),
-            bus: shared.clone(),
-            changes: Arc::clone(&ports.changes),
-            clock: Arc::clone(clock),
-            usage: usage.clone(),
-            life: Arc::clone(&life),
-            fenced: Arc::clone(&fenced),
-        };
-        let quota_arbiters: Vec<_> = (0..settings.quota.shards.max(1)).map(|_| Arbiter::new().handle()).collect();
-        let quota = QuotaHandle::start(settings.quota, &deps, &quota_arbiters);
-
-        let heartbeat = HeartbeatDeps {
-            ledger: Arc::clone(ledger),
-            timelines: Arc::clone(&ports.timelines),
-            clock: Arc::clone(clock),
-            life: Arc::clone(&life),
-            quota: quota.clone(),
-            fenced: Arc::clone(&fenced),
-            lives: Arc::clone(&observers.lives),
-            ttl: settings.lease_ttl,
-            heartbeat: settings.heartbeat,
-        };
-        usage.flush(settings.quota.patience).await;
-        quota.started().await;
-        send_heartbeat(&heartbeat).await?;
-        count_instances(&heartbeat).await;
-        watch_others(&heartbeat).await;
-        let heartbeat = Heartbeat::start(heartbeat, Arc::clone(&ports.watch), &ledger_arbiter);
-        let content = ContentStore::new(Arc::clone(&ports.blobs), settings.content, io.clone());
-        content.quarantine().load(&*ports.storage.quarantine).await?;
-        io.spawn(quarantine_sync::follow(content.clone(), Arc::clone(&ports.storage.quarantine)));
-        let listener: ChangeListener = {
-            let (quota, quarantine) = (quota.clone(), content.quarantine().clone());
-            Arc::new(move |tag: Option<&Tag>| {
-                quarantine.heard(tag);
-                match tag {
-                    Some(tag) => quota.invalidate(tag),
-                    None => quota.invalidate_all(),
-                }
-                (observers.changes)(tag);
-            })
-        };
-        ledger_arbiter.spawn(follow(shared.invalidations(), Arc::clone(&listener)));
-        let follower = ChangeFollower::start(
-            FollowerDeps {
-                changes: Arc::clone(&ports.changes),
-                timelines: Arc::clone(&ports.timelines),
-                from: from.map(|page| page.mark),
-                life: Arc::clone(&life),
-                fenced,
-                clock: Arc::clone(clock),
-                interval: settings.change_poll,
-                listener: Arc::clone(&listener),
-            },
-            &ledger_arbiter,
-        );
-
-        let janitor = JanitorParts {
-            deps: JanitorDeps::from(ports),
-            settings: settings.janitor,
-            life: Arc::clone(&life),
-            observer: observers.janitor,
-        };
-        let janitor = Janitor::start(janitor, &ledger_arbiter);
-        let copies = CopyContext {
-            copies: Arc::clone(&ports.copies),
-            records: ports.storage.clone(),
-            content: content.clone(),
-            clock: Arc::clone(clock),
-            node,
-            io: io.clone(),
-            counters: Arc::default(),
-        };
-        let verifier = Verifier::new(copies.clone(), settings.storage.missing_per_hour);
-        let (mover, uses) = (Mover::new(copies, verifier.clone()), Arc::<LastAccess>::default());
-        let keeper_deps = maintenance::MaintenanceDeps {
-            records: ports.storage.clone(),
-            content: content.clone(),
-            verifier: verifier.clone(),
-            mover: mover.clone(),
-            uses: Arc::clone(&uses),
-            clock: Arc::clone(clock),
-            watch: Arc::clone(&ports.watch),
-            node,
-        };
-        let storage_keeper = StorageMaintenance::start(keeper_deps, settings.storage, &ledger_arbiter);
-        let ingest = IngestDeps {
-            blobs: Arc::clone(&ports.blobs),
-            index: Arc::clone(&ports.index),
-            clock: Arc::clone(clock),
-            io,
-            quarantine: content.quarantine().clone(),
-            repair_check: Arc::new(verifier.clone()),
-        };
-        Ok(Self {
-            quota,
-            usage,
-            ingest: Ingest::new(ingest, settings.ingest),
-            content,
-            verifier,
-            mover,
-            storage_work: Admission::new("storage_work", STORAGE_WORK),
-            ledger: Arc::clone(ledger),
-            uses,
-            contents: Arc::clone(&ports.storage.contents),
-            clock: Arc::clone(clock),
-            storage_keeper: Arc::new(storage_keeper),
-            streams: Admission::new("streams", settings.max_streams),
-            searches: Admission::new("searches", settings.max_searches),
-            storage: Arbiter::new().handle(),
-            life,
-            listener,
-            heartbeat: Arc::new(heartbeat),
-            follower: Arc::new(follower),
-            janitor: Arc::new(janitor),
-        })
-    }
-
     /// Opens the body of an admitted stream.
     ///
     /// # Errors
@@ -424,18 +269,5 @@ impl Node {
             );
         }
         left.is_some()
-    }
-}
-
-/// Passes on messages of other instances. Missed ones are found in the log of changes a moment later.
-async fn follow(mut tags: Invalidations, listener: ChangeListener) {
-    loop {
-        match tags.recv().await {
-            Ok(tag) => listener(Some(&tag)),
-            Err(RecvError::Lagged(missed)) => {
-                tracing::debug!(missed, "messages of other nodes were missed; the log of changes has them");
-            }
-            Err(RecvError::Closed) => return,
-        }
     }
 }

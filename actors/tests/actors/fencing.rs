@@ -69,7 +69,8 @@ async fn a_lost_lease_is_charged_until_its_node_has_settled_and_then_what_it_sen
     rig.ledger.reclaim_all(LostLease::Charge).await;
     eventually("the node has a new epoch", || rig.ledger.epoch(rig.id).is_some_and(|epoch| epoch > old)).await;
     first.settle(completed(60));
-    eventually("its row is settled", || rig.ledger.rows().len() == 1).await;
+    rig.settled_but(1).await;
+    assert!(rig.node.usage.flush(Duration::from_secs(30)).await, "its row is settled");
     assert_eq!(charged(), leased, "the other stream may still send");
     assert!(rig.ledger.script.calls("close").is_empty());
     second.settle(completed(40));

@@ -40,7 +40,7 @@ use penstock_actors::{
         model_ledger::ModelLedger,
     },
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::Notify};
 
 /// Half past, so that a test may move on by minutes within the hour.
 pub(crate) const START: &str = "2026-11-01T10:30:00Z";
@@ -279,8 +279,17 @@ impl Rig {
         change(&mut settings);
         let io = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let id = NodeId::random();
-        let observers = Observers { lives: Arc::new(|_| {}), janitor: Arc::new(|_| {}), changes: Arc::new(|_| {}) };
+        let passed = Arc::new(Notify::new());
+        let pass_ended = Arc::clone(&passed);
+        let observers = Observers {
+            lives: Arc::new(|_| {}),
+            janitor: Arc::new(move |_| pass_ended.notify_one()),
+            changes: Arc::new(|_| {}),
+        };
         let node = Node::start(&world.ports(), &settings, id, observers, io.handle().clone()).await;
+        // The first pass of the Janitor would hide a blob that a test puts into the store and not into the index. A pass
+        // that a test holds up is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(2), passed.notified()).await;
         Self { node: node.expect("a node"), id, world: world.clone(), io: Some(io), ended: false }
     }
 

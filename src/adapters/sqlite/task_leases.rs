@@ -86,13 +86,18 @@ pub(super) fn held(conn: &Connection, task: &str, lease: TaskLease) -> Result<()
     if statement.exists(asked)? { Ok(()) } else { Err(PortError::Fenced.into()) }
 }
 
+/// Fails with `Fenced` unless a write of a lease's holder had a row to change.
+pub(super) fn changed(rows: usize) -> Result<(), JobFailure> {
+    if rows == 1 { Ok(()) } else { Err(PortError::Fenced.into()) }
+}
+
 /// Renews a lease; fails with `Fenced` when another holder has taken it over.
 pub(super) fn prolong(conn: &Connection, task: &str, lease: TaskLease, ttl: Duration) -> Result<(), JobFailure> {
     let until = Timestamp::now().checked_add(ttl).unwrap_or(Timestamp::MAX);
     let prolonged = conn.prepare_cached(PROLONG)?.execute(named_params! {
         ":task": task, ":holder": lease.holder.as_bytes(), ":token": lease.token, ":until": Sql(until),
     })?;
-    if prolonged == 1 { Ok(()) } else { Err(PortError::Fenced.into()) }
+    changed(prolonged)
 }
 
 /// Ends the lease of work that is over; fails with `Fenced` when another holder has taken it over.
@@ -100,7 +105,7 @@ pub(super) fn end(conn: &Connection, task: &str, lease: TaskLease) -> Result<(),
     let ended = conn.prepare_cached(END)?.execute(named_params! {
         ":task": task, ":holder": lease.holder.as_bytes(), ":token": lease.token,
     })?;
-    if ended == 1 { Ok(()) } else { Err(PortError::Fenced.into()) }
+    changed(ended)
 }
 
 /// Removes the lease of work that does not exist any more.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::ContentHash,
     model::{ContentMove, MoveState, StorageTier},
-    ports::{LeasedTask, MoveBegun, PortError, PortResult, StorageMoves, TaskLease},
+    ports::{LeasedTask, MoveBegun, PortResult, StorageMoves, TaskLease},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use uuid::Uuid;
@@ -15,8 +15,7 @@ use uuid::Uuid;
 use super::super::{
     SqliteStore,
     columns::{Sql, get},
-    error::JobFailure,
-    task_leases::{self, HELD_BY},
+    task_leases::{self, HELD_BY, changed},
 };
 
 /// A move that an earlier version began has no lease: it is abandoned without a sign of life for this long.
@@ -96,11 +95,6 @@ fn begin(
     let mut select = conn.prepare_cached(MOVE)?;
     let at = select.query_row(named_params! { ":content": Sql(hash) }, content_move).optional()?;
     Ok(at.map(|at| MoveBegun { at, lease }))
-}
-
-/// Fails with `Fenced` unless a write of the holder of a move's lease had a row to change.
-fn changed(rows: usize) -> Result<(), JobFailure> {
-    if rows == 1 { Ok(()) } else { Err(PortError::Fenced.into()) }
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! A ledger in memory with windows and leases. It stops a test that breaks one of its invariants.
 
+mod ledger;
 mod upkeep;
 
 use std::{
@@ -8,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -20,10 +20,7 @@ use crate::{
         Credit, LeaseSizing, LostLease, NodeEpoch, QuotaPolicy, ReceiptStatus, Timeline, UsageRow, Window, WindowKind,
         WindowSet, WindowUsage,
     },
-    ports::{
-        Closed, EpochStanding, Ledger, PortError, PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest,
-        Release, SetAside, SettleBatch, Settled, Tag,
-    },
+    ports::{Ledger as _, ReceiptView, Refill, RefillRequest, Release, SetAside, Tag},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -306,216 +303,5 @@ impl LedgerTables {
         assert!(lease.covers(release.credit), "{release:?} gives back more than the lease of {lease:?}");
         *lease -= release.credit;
         self.change(release.receipt_id, hour, |_, reserved| *reserved -= release.credit);
-    }
-}
-
-#[async_trait]
-impl Ledger for ModelLedger {
-    async fn refill(
-        &self,
-        node: NodeEpoch,
-        requests: &[RefillRequest],
-        sizing: LeaseSizing,
-        now: Timestamp,
-    ) -> PortResult<Vec<Refill>> {
-        let work = || {
-            let mut books = self.books();
-            if !books.is_alive(node) {
-                return Err(PortError::Fenced);
-            }
-            let ids: HashSet<ReceiptId> = requests.iter().map(|request| request.want.receipt_id).collect();
-            assert_eq!(ids.len(), requests.len(), "a receipt stands at most once in a round trip");
-            Ok(requests.iter().map(|request| books.refill(node, request, sizing, now)).collect())
-        };
-        self.script.play("refill", requests.len(), work).await
-    }
-
-    async fn settle(&self, batch: &SettleBatch) -> PortResult<Settled> {
-        let work = || {
-            let mut books = self.books();
-            let watermark = books.watermarks.get(&batch.node).copied().unwrap_or_default();
-            if batch.sequence <= watermark {
-                return Ok(Settled::default());
-            }
-            let is_taken = |id| books.receipts.contains_key(id) && !books.poison.contains(id);
-            if !batch.rows.iter().all(|row| is_taken(&row.receipt_id)) {
-                return Err(PortError::rejected("the model ledger", "a row can never be taken"));
-            }
-            books.watermarks.insert(batch.node, batch.sequence);
-            let mut settled = Settled::default();
-            for row in &batch.rows {
-                if books.rows.insert(row.usage_id, row.clone()).is_none() {
-                    books.spend(batch.node.node, row);
-                    settled.inserted += 1;
-                }
-            }
-            for release in &batch.releases {
-                books.give_back(batch.node.node, release);
-            }
-            Ok(settled)
-        };
-        self.script.play("settle", batch.rows.len(), work).await
-    }
-
-    async fn set_aside(&self, node: NodeId, row: &UsageRow, reason: &str) -> PortResult<()> {
-        let work = || {
-            let (mut books, set_aside_at) = (self.books(), self.clock.now());
-            books.set_aside.push(SetAside { row: row.clone(), node, set_aside_at, reason: reason.to_owned() });
-            Ok(())
-        };
-        self.script.play("set_aside", 1, work).await
-    }
-
-    async fn heartbeat(&self, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
-        let work = || {
-            let mut books = self.books();
-            let known = books.latest(node.node).map(|(epoch, _)| epoch);
-            if books.fenced.contains(&node) || known.is_some_and(|known| known > node.epoch) {
-                return Err(PortError::Fenced);
-            }
-            let now = self.clock.monotonic();
-            for (earlier, life) in &mut books.nodes {
-                life.spared |= earlier.node == node.node && earlier.epoch < node.epoch && life.until > now;
-            }
-            let life =
-                books.nodes.entry(node).or_insert(ModelEpoch { until: now, lease: ttl, heartbeats: 0, spared: false });
-            life.until = now + ttl;
-            life.lease = ttl;
-            life.heartbeats += 1;
-            Ok(())
-        };
-        self.script.play("heartbeat", 1, work).await
-    }
-
-    async fn standing(&self, node: NodeId) -> PortResult<Option<EpochStanding>> {
-        let work = || {
-            let (books, now) = (self.books(), self.clock.monotonic());
-            Ok(books.latest(node).map(|(epoch, life)| {
-                let alive = life.until > now && !books.fenced.contains(&NodeEpoch { node, epoch });
-                EpochStanding { epoch, heartbeats: life.heartbeats, alive }
-            }))
-        };
-        self.script.play("standing", 1, work).await
-    }
-
-    async fn leased(&self, node: NodeEpoch) -> PortResult<Credit> {
-        let books = self.books();
-        let held = books.leases.iter().filter(|(key, _)| key.0 == node);
-        Ok(held.fold(Credit::ZERO, |sum, (_, &lease)| sum + lease))
-    }
-
-    async fn pulses(&self) -> PortResult<Vec<Pulse>> {
-        let work = || {
-            let books = self.books();
-            let lives = books.nodes.iter().filter(|(node, _)| !books.fenced.contains(node));
-            Ok(lives.map(|(&life, of)| Pulse { life, heartbeats: of.heartbeats, lease: Some(of.lease) }).collect())
-        };
-        self.script.play("pulses", 1, work).await
-    }
-
-    async fn note_unknown(&self, node: NodeEpoch, unknown: Credit) -> PortResult<()> {
-        let work = || {
-            let (mut books, now) = (self.books(), self.clock.now());
-            books.compared.insert(node, (unknown, now));
-            Ok(())
-        };
-        self.script.play("note_unknown", 1, work).await
-    }
-
-    async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()> {
-        let work = || {
-            let (mut books, now) = (self.books(), self.clock.monotonic());
-            if let Some(life) = books.nodes.get_mut(&node) {
-                life.until = life.until.min(now);
-                books.fenced.insert(node);
-            }
-            Ok(())
-        };
-        self.script.play("declare_dead", 1, work).await
-    }
-
-    async fn nodes_alive(&self) -> PortResult<u64> {
-        let (books, now) = (self.books(), self.clock.monotonic());
-        let alive: HashSet<NodeId> =
-            books.nodes.iter().filter(|(_, life)| life.until > now).map(|(epoch, _)| epoch.node).collect();
-        Ok(alive.len() as u64)
-    }
-
-    async fn reclaim(
-        &self,
-        by: NodeEpoch,
-        silent: &[Pulse],
-        mode: LostLease,
-        _: Timestamp,
-        limit: u32,
-    ) -> PortResult<Reclaimed> {
-        let work = || {
-            let (mut books, now) = (self.books(), self.clock.monotonic());
-            if books.is_late(by, now) {
-                return Ok(Reclaimed::default());
-            }
-            for pulse in silent {
-                let heartbeats = books.nodes.get(&pulse.life).map(|life| life.heartbeats);
-                if heartbeats == Some(pulse.heartbeats) && pulse.life != by && books.is_late(pulse.life, now) {
-                    books.fenced.insert(pulse.life);
-                }
-            }
-            let dead = |key: &LeaseKey| books.fenced.contains(&key.0);
-            let mut keys: Vec<LeaseKey> = books.leases.keys().copied().filter(dead).collect();
-            let more = keys.len() > limit as usize;
-            keys.truncate(limit as usize);
-            let mut reclaimed = Reclaimed { more, ..Reclaimed::default() };
-            for key in keys {
-                let held = books.leases.remove(&key).unwrap_or_default();
-                let spared = mode == LostLease::Charge && books.nodes.get(&key.0).is_some_and(|life| life.spared);
-                let mode = if spared { LostLease::Release } else { mode };
-                let charged = if mode == LostLease::Charge { held } else { Credit::ZERO };
-                books.change(key.1, key.2, |used, reserved| {
-                    *reserved -= held;
-                    *used += charged;
-                });
-                if mode == LostLease::Charge {
-                    books.charged.insert(key, held);
-                }
-                reclaimed.leases += 1;
-                reclaimed.credit += held;
-                if spared {
-                    reclaimed.spared_leases += 1;
-                    reclaimed.spared += held;
-                }
-            }
-            Ok(reclaimed)
-        };
-        self.script.play("reclaim", 1, work).await
-    }
-
-    async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Closed> {
-        let work = || {
-            let mut books = self.books();
-            books.fenced.insert(node);
-            let now = self.clock.monotonic();
-            if let Some(life) = books.nodes.get_mut(&node) {
-                life.until = now;
-            }
-            let all = books.leases.keys().chain(books.charged.keys());
-            let mut keys: Vec<LeaseKey> = all.copied().filter(|key| key.0 == node).collect();
-            let more = keys.len() > limit as usize;
-            keys.truncate(limit as usize);
-            let mut closed = Closed { more, ..Closed::default() };
-            for key in keys {
-                let held = books.leases.remove(&key).unwrap_or_default();
-                let charged = books.charged.remove(&key).unwrap_or_default();
-                books.change(key.1, key.2, |used, reserved| {
-                    *reserved -= held;
-                    *used -= charged;
-                });
-                closed.leases += u64::from(!held.is_zero());
-                closed.credit += held;
-                closed.uncharged_leases += u64::from(!charged.is_zero());
-                closed.uncharged += charged;
-            }
-            Ok(closed)
-        };
-        self.script.play("close", 1, work).await
     }
 }

@@ -4,14 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use penstock_actors::{
-    clock::{
-        Clock as _,
-        ledger_clock::LedgerClock,
-        watch::{ClockWatch, WatchSettings},
-    },
+    clock::{Clock as _, ledger_clock::LedgerClock, watch::ClockWatch},
     model::StorageTier,
     ports::BlobTrash as _,
-    testkit::{clock::ManualClock, memory_time::MemoryTime},
+    testkit::{
+        clock::ManualClock,
+        memory_time::{MemoryTime, WATCH},
+    },
 };
 
 use crate::s3::TestBuckets;
@@ -22,12 +21,7 @@ fn watch_at(time: Timestamp) -> (Arc<ManualClock>, ClockWatch) {
     machine.set(time);
     let database = Arc::new(MemoryTime::new(machine.clone()));
     let clock = Arc::new(LedgerClock::new(machine.clone(), database.clone()));
-    let settings = WatchSettings {
-        max_skew: Duration::from_secs(300),
-        longest_pause: Duration::from_secs(7 * 86_400),
-        patience: Duration::from_secs(86_400),
-    };
-    (machine, ClockWatch::new(clock, database, settings))
+    (machine, ClockWatch::new(clock, database, WATCH))
 }
 
 on_each_client!(the_clock_of_the_storage_is_read_and_compared, async |buckets: TestBuckets| {

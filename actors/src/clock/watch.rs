@@ -275,8 +275,14 @@ impl fmt::Debug for ClockWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::StorageTier;
-    use crate::testkit::{clock::ManualClock, memory_time::MemoryTime, script::Fault};
+    use crate::{
+        model::StorageTier,
+        testkit::{
+            clock::ManualClock,
+            memory_time::{MemoryTime, WATCH},
+            script::Fault,
+        },
+    };
 
     struct Scene {
         machine: Arc<ManualClock>,
@@ -288,12 +294,7 @@ mod tests {
         let machine = Arc::new(ManualClock::at("2026-11-01T10:30:00Z"));
         let database = Arc::new(MemoryTime::new(machine.clone()));
         let clock = Arc::new(LedgerClock::new(machine.clone(), database.clone()));
-        let settings = WatchSettings {
-            max_skew: Duration::from_secs(300),
-            longest_pause: Duration::from_secs(7 * 86_400),
-            patience: Duration::from_secs(86_400),
-        };
-        let watch = ClockWatch::new(clock, database.clone(), settings);
+        let watch = ClockWatch::new(clock, database.clone(), WATCH);
         Scene { machine, database, watch }
     }
 

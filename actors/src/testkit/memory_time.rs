@@ -1,14 +1,24 @@
 //! A database's clock in memory: ahead of another clock or behind it, as a test says.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{clock::ManualClock, script::Script};
 use crate::{
-    clock::Clock as _,
+    clock::{Clock as _, watch::WatchSettings},
     ports::{PortResult, Timekeeper},
+};
+
+/// How far clocks may differ in tests.
+pub const WATCH: WatchSettings = WatchSettings {
+    max_skew: Duration::from_secs(300),
+    longest_pause: Duration::from_secs(7 * 86_400),
+    patience: Duration::from_secs(86_400),
 };
 
 /// A database's clock, and the last trusted time.

@@ -5,11 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use penstock_actors::{
-    clock::{
-        Clock as _,
-        ledger_clock::LedgerClock,
-        watch::{ClockWatch, WatchSettings},
-    },
+    clock::{Clock as _, ledger_clock::LedgerClock, watch::ClockWatch},
     content::{
         delivery::{Delivery, DeliveryOrder, DeliveryPlan},
         reader::{ContentSettings, Verify},
@@ -36,7 +32,7 @@ use penstock_actors::{
         memory_installations::MemoryInstallations,
         memory_records::MemoryRecords,
         memory_state::MemoryState,
-        memory_time::MemoryTime,
+        memory_time::{MemoryTime, WATCH},
         model_ledger::ModelLedger,
     },
 };
@@ -99,12 +95,7 @@ impl Default for World {
 
 /// The watch over a database's time, by a clock that follows the database.
 pub(crate) fn watch(clock: Arc<LedgerClock>, time: &Arc<MemoryTime>) -> Arc<ClockWatch> {
-    let settings = WatchSettings {
-        max_skew: Duration::from_secs(300),
-        longest_pause: Duration::from_secs(7 * 86_400),
-        patience: Duration::from_secs(86_400),
-    };
-    Arc::new(ClockWatch::new(clock, time.clone(), settings))
+    Arc::new(ClockWatch::new(clock, time.clone(), WATCH))
 }
 
 /// The watch over the time of a database that has this clock.

@@ -82,14 +82,10 @@ fn signed(time: Duration) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testkit::memory_time::WATCH;
 
     const HOUR: u64 = 3600;
     const DAY: u64 = 24 * HOUR;
-    const SETTINGS: WatchSettings = WatchSettings {
-        max_skew: Duration::from_secs(300),
-        longest_pause: Duration::from_secs(7 * DAY),
-        patience: Duration::from_secs(DAY),
-    };
 
     /// An instance, and the database in which it records each time that it accepts as right.
     #[derive(Default)]
@@ -102,7 +98,7 @@ mod tests {
         /// Whether the wall clock's time is accepted as right after this many seconds of real time.
         fn trusts(&mut self, wall: u64, real: u64) -> bool {
             let at = Timestamp::from_second(1_800_000_000 + i64::try_from(wall).expect("small")).expect("a time");
-            let ahead = self.judge.judge(at, Duration::from_secs(real), self.trusted, &SETTINGS);
+            let ahead = self.judge.judge(at, Duration::from_secs(real), self.trusted, &WATCH);
             if ahead.is_none() {
                 self.trusted = Some(at);
             }

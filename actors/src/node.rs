@@ -1,7 +1,7 @@
 //! The whole node: starts the actors in order, reports whether they live, and drains them in order.
 //!
 //! Actors run on arbiters of their own, never on a web worker's, so a flooded actor delays no connection, and actors
-//! always outlive the workers. One arbiter serves the ledger's actors (batcher, keeper, Janitor), one reads ahead for
+//! always outlive the workers. One arbiter serves the ledger's actors (batcher, heartbeat, Janitor), one reads ahead for
 //! large streams, and the quota shards have the rest.
 //!
 //! [`janitor`] removes what expired; [`change_follower`] reads what other instances have changed; `start` puts the
@@ -140,7 +140,7 @@ pub struct Node {
     uses: Arc<LastAccess>,
     contents: Arc<dyn StoredContents>,
     clock: Arc<dyn Clock>,
-    storage_keeper: Arc<Addr<StorageMaintenance>>,
+    maintenance: Arc<Addr<StorageMaintenance>>,
     life: Arc<NodeEpochState>,
     listener: ChangeListener,
     heartbeat: Arc<Addr<Heartbeat>>,
@@ -172,7 +172,7 @@ impl Node {
     /// Whether every actor lives. An actor that panicked does not come back: the node should exit with an error.
     pub fn is_alive(&self) -> bool {
         let tasks = self.heartbeat.connected() && self.follower.connected() && self.janitor.connected();
-        let tasks = tasks && self.storage_keeper.connected();
+        let tasks = tasks && self.maintenance.connected();
         self.quota.is_alive() && self.usage.is_alive() && tasks
     }
 

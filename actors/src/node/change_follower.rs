@@ -57,7 +57,7 @@ pub struct FollowerDeps {
     pub from: Option<ChangeMark>,
     /// This node's epoch, which ends with the timeline.
     pub life: Arc<NodeEpochState>,
-    /// Wakes the lease keeper.
+    /// Wakes the heartbeat.
     pub fenced: Arc<Notify>,
     pub clock: Arc<dyn Clock>,
     /// From the end of one poll to the next.

@@ -85,7 +85,7 @@ impl Node {
             uses,
             contents: Arc::clone(&ports.storage.contents),
             clock: Arc::clone(&ports.clock),
-            storage_keeper: Arc::new(maintenance),
+            maintenance: Arc::new(maintenance),
             streams: Admission::new("streams", settings.max_streams),
             searches: Admission::new("searches", settings.max_searches),
             storage: Arbiter::new().handle(),

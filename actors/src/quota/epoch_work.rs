@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 /// Fenced epochs that are remembered. More of them only come together while streams do not end for hours.
 const FENCED_AT_MOST: usize = 64;
 
-/// Shared by all work of an epoch. It tells the keeper when the last of it is done.
+/// Shared by all work of an epoch. It tells the heartbeat when the last of it is done.
 #[derive(Debug)]
 struct EpochTag(Arc<Notify>);
 

@@ -35,7 +35,7 @@ pub type EpochListener = Arc<dyn Fn(&EpochRecord) + Send + Sync>;
 /// The reason recorded for a timeline's end when a node has seen commits that the database lacks.
 const BEHIND: &str = "the database is behind what a node knows to be committed";
 
-/// Dependencies of the keeper.
+/// Dependencies of the heartbeat.
 #[derive(Clone)]
 pub struct HeartbeatDeps {
     pub ledger: Arc<dyn Ledger>,

@@ -1,6 +1,6 @@
 //! The life of this node in the ledger: the epoch of its leases, and until when it may spend them.
 //!
-//! Shared state with one writer: the lease keeper writes it, and the quota shards read it for each decision.
+//! Shared state with one writer: the heartbeat writes it, and the quota shards read it for each decision.
 
 use std::{
     sync::{

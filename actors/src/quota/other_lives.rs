@@ -1,7 +1,7 @@
 //! The heartbeats of the other nodes, as this node has seen them: which epochs have been silent for the validity of a lease.
 //!
 //! Two clocks decide that a node is dead: the ledger's, and the monotonic clock of the node that reclaims its leases. The
-//! lease keeper reads the heartbeat counts of all epochs after each of its own heartbeats. An epoch is silent when its count
+//! heartbeat actor reads the heartbeat counts of all epochs after each heartbeat of its own. An epoch is silent when its count
 //! has not changed for the validity of its leases; the statement that fences it compares the count once more. So no clock that
 //! jumps, of the ledger or of a machine, makes a live node look dead.
 //!

@@ -69,7 +69,7 @@ const RECHECK_EVERY: Duration = Duration::from_secs(600);
 /// The shortest time between two laps over the ages of all content: ages are known to the day.
 const LIFECYCLE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// Bounds and times of the keeper.
+/// Bounds and times of maintenance.
 #[derive(Debug, Clone, Copy)]
 pub struct MaintenanceSettings {
     /// How often due work is looked for.
@@ -91,7 +91,7 @@ pub struct MaintenanceSettings {
     pub grace: Duration,
 }
 
-/// Dependencies of the keeper.
+/// Dependencies of maintenance.
 #[derive(Clone)]
 pub struct MaintenanceDeps {
     pub records: StorageRecords,
@@ -120,22 +120,20 @@ impl Actor for StorageMaintenance {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let keeper = MaintenanceJobs::new(self.deps.clone(), self.settings);
+        let jobs = MaintenanceJobs::new(self.deps.clone(), self.settings);
         let interval = self.settings.interval;
         if self.settings.verify_rate.is_some() {
-            ctx.spawn(keeper.clone().run_forever("the walk", interval, MaintenanceJobs::walk).into_actor(self));
+            ctx.spawn(jobs.clone().run_forever("the walk", interval, MaintenanceJobs::walk).into_actor(self));
             ctx.spawn(
-                keeper.clone().run_forever("the quarantine", RECHECK_EVERY, MaintenanceJobs::recheck).into_actor(self),
+                jobs.clone().run_forever("the quarantine", RECHECK_EVERY, MaintenanceJobs::recheck).into_actor(self),
             );
-            ctx.spawn(keeper.clone().suspects().into_actor(self));
+            ctx.spawn(jobs.clone().suspects().into_actor(self));
         }
         if self.settings.warm_after.is_some() || self.settings.cold_after.is_some() {
-            ctx.spawn(
-                keeper.clone().run_forever("the lifecycle", interval, MaintenanceJobs::lifecycle).into_actor(self),
-            );
+            ctx.spawn(jobs.clone().run_forever("the lifecycle", interval, MaintenanceJobs::lifecycle).into_actor(self));
         }
-        ctx.spawn(keeper.clone().run_forever("moves", interval, MaintenanceJobs::end_moves).into_actor(self));
-        ctx.spawn(keeper.run_forever("records", interval, MaintenanceJobs::flush_and_prune).into_actor(self));
+        ctx.spawn(jobs.clone().run_forever("moves", interval, MaintenanceJobs::end_moves).into_actor(self));
+        ctx.spawn(jobs.run_forever("records", interval, MaintenanceJobs::flush_and_prune).into_actor(self));
     }
 }
 

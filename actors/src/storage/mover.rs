@@ -8,7 +8,7 @@
 //! 4. After a grace period other copies are removed, after one more check that the new copy is usable.
 //!
 //! Each step may be repeated, and nothing is removed before step 4, so a move that is interrupted anywhere leaves a
-//! content that is whole in at least one tier. The [keeper](crate::storage::maintenance) of any instance finds it in the
+//! content that is whole in at least one tier. The [maintenance](crate::storage::maintenance) of any instance finds it in the
 //! database and begins at step 2 again.
 //!
 //! **Bound.** Each call moves one content at a time, with a few leaves in memory. A second move of it is refused meanwhile.

@@ -266,8 +266,7 @@ impl StoreGuard {
 
     async fn check_watched(&self, watched: &GuardedTier, age: Duration) -> PortResult<()> {
         if let Some(seen) = watched.seen()
-            && seen.at.elapsed() <= if seen.refused.is_some() { PAUSE } else { age }
-            && !(age.is_zero() && seen.refused.is_none())
+            && seen.at.elapsed() < if seen.refused.is_some() { PAUSE } else { age }
         {
             return refusal(&seen);
         }

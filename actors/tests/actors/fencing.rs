@@ -106,7 +106,7 @@ async fn a_lease_of_a_reclaimed_epoch_that_arrives_late_is_not_spent() {
 
 #[actix::test]
 async fn a_fence_that_a_refill_meets_is_answered_by_a_new_epoch_at_once() {
-    // No heartbeat would come in time: the refill itself has to wake the keeper.
+    // No heartbeat would come in time: the refill itself has to wake the heartbeat.
     let rig = Rig::with(|settings| settings.heartbeat = Duration::from_secs(3600)).await;
     let right = rig.receipt(bytes(1000), 100);
     let old = rig.ledger.epoch(rig.id).expect("known");

@@ -189,12 +189,12 @@ async fn what_a_reader_finds_damaged_is_mended_however_slow_the_walk_is() {
     scene.rotten(hash, StorageTier::Hot);
     // At this rate a verification would take weeks.
     let settings = MaintenanceSettings { verify_rate: Some(1), ..settings() };
-    let keeper = StorageMaintenance::start(instance.deps.clone(), settings, &Arbiter::current());
+    let jobs = StorageMaintenance::start(instance.deps.clone(), settings, &Arbiter::current());
     let open = instance.store.open(hash, SIZE as u64).await.expect("opened");
     assert!(instance.store.read(&open, SIZE as u64 - 10..SIZE as u64, 10).await.is_err());
     eventually("it is mended", || instance.verifier.counters().repaired.load(Relaxed) == 1).await;
     eventually("readers get it", || !instance.store.quarantine().holds(hash)).await;
-    drop(keeper);
+    drop(jobs);
 }
 
 #[actix::test]
@@ -225,12 +225,12 @@ async fn a_move_that_has_no_room_keeps_nobody_from_making_some() {
     scene.blobs.script().next("write", [Fault::Full]);
     // And the removal for the first of the others fails this time.
     scene.blobs.script().next("remove_copy", [Fault::Unavailable]);
-    assert!(instance.keeper.end_moves().await.is_err());
+    assert!(instance.jobs.end_moves().await.is_err());
     let cleared: Vec<_> = done.iter().filter(|&&hash| scene.blobs.tiers_of(hash) == [StorageTier::Cold]).collect();
     assert_eq!(cleared.len(), 1);
     assert_eq!(scene.records.known_move(stuck).map(|at| at.state), Some(MoveState::Copying));
     scene.clock.advance(Duration::from_secs(31));
-    instance.keeper.end_moves().await.expect("there is room now");
+    instance.jobs.end_moves().await.expect("there is room now");
     assert!(done.iter().all(|&hash| scene.blobs.tiers_of(hash) == [StorageTier::Cold]));
     assert_eq!(scene.records.tier(stuck), Some(StorageTier::Warm));
 }
@@ -269,6 +269,6 @@ async fn all_that_is_in_quarantine_is_looked_at_again_whatever_is_wrong_with_one
     kept.sort_unstable();
     instance.store.quarantine().load(&*scene.records).await.expect("read");
     scene.blobs.refuse_reads(kept[0], StorageTier::Hot);
-    instance.keeper.recheck().await.expect("looked");
+    instance.jobs.recheck().await.expect("looked");
     assert_eq!(scene.records.quarantined(None, 10).await.expect("a page"), kept[..1]);
 }

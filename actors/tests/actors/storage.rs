@@ -51,7 +51,7 @@ pub(crate) struct Instance {
     pub(crate) store: ContentStore,
     pub(crate) verifier: Verifier,
     pub(crate) mover: Mover,
-    pub(crate) keeper: MaintenanceJobs,
+    pub(crate) jobs: MaintenanceJobs,
     pub(crate) deps: MaintenanceDeps,
     uses: Arc<LastAccess>,
 }
@@ -107,7 +107,7 @@ impl Scene {
             watch: watch_of(clock),
             node,
         };
-        Instance { store, verifier, mover, keeper: MaintenanceJobs::new(deps.clone(), settings()), deps, uses }
+        Instance { store, verifier, mover, jobs: MaintenanceJobs::new(deps.clone(), settings()), deps, uses }
     }
 
     /// Content that is stored in the hot tier.
@@ -289,7 +289,7 @@ async fn a_move_that_breaks_at_any_step_is_ended_by_another_instance_and_never_n
                 }
                 for _ in 0..3 {
                     scene.clock.advance(Duration::from_secs(601));
-                    let _ = other.keeper.end_moves().await;
+                    let _ = other.jobs.end_moves().await;
                     assert_eq!(scene.read(hash).await.expect("readable"), good, "{what}");
                 }
                 assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Cold], "{what}");
@@ -309,14 +309,14 @@ async fn old_copies_stay_for_the_grace_period_and_go_only_when_the_new_one_stand
     let good = scene.read(hash).await.expect("good bytes");
     instance.move_to(hash, StorageTier::Warm).await.expect("moved");
     assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Warm]);
-    instance.keeper.end_moves().await.expect("nothing is due");
+    instance.jobs.end_moves().await.expect("nothing is due");
     assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Warm]);
     // The new copy is lost before the old one is removed: the old one repairs it.
     scene.blobs.lose_copy(hash, StorageTier::Warm);
     scene.clock.advance(Duration::from_secs(601));
-    instance.keeper.end_moves().await.expect("mended");
+    instance.jobs.end_moves().await.expect("mended");
     assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Warm]);
-    instance.keeper.end_moves().await.expect("removed");
+    instance.jobs.end_moves().await.expect("removed");
     assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Warm]);
     assert_eq!(scene.read(hash).await.expect("readable"), good);
 }
@@ -373,17 +373,17 @@ async fn the_walk_verifies_everything_once_a_lap_and_goes_on_where_it_was() {
     let lease = scene.records.acquire(StorageTask::Walk.into(), dead, Duration::from_secs(60)).await;
     let lease = lease.expect("an answer").expect("free");
     scene.records.save_progress(StorageTask::Walk, lease, &progress).await.expect("stored");
-    instance.keeper.walk().await.expect("not this one's turn");
+    instance.jobs.walk().await.expect("not this one's turn");
     assert_eq!(scene.records.looks(), []);
     scene.clock.advance(Duration::from_secs(61));
-    instance.keeper.walk().await.expect("walked");
+    instance.jobs.walk().await.expect("walked");
     let seen: Vec<_> = scene.records.looks().iter().map(|look| look.content_hash).collect();
     assert_eq!(seen, stored[2..]);
     assert!(instance.store.quarantine().holds(stored[3]));
-    instance.keeper.walk().await.expect("not due");
+    instance.jobs.walk().await.expect("not due");
     assert_eq!(scene.records.looks().len(), 3);
     scene.clock.advance(31 * DAY);
-    instance.keeper.walk().await.expect("walked");
+    instance.jobs.walk().await.expect("walked");
     assert_eq!(scene.records.looks().len(), 3 + 5);
 }
 
@@ -401,8 +401,8 @@ async fn content_goes_to_colder_tiers_by_its_last_use() {
         if day <= 32 {
             instance.uses.used(used, scene.clock.now());
         }
-        instance.keeper.flush_and_prune().await.expect("told");
-        instance.keeper.lifecycle().await.expect("a lap");
+        instance.jobs.flush_and_prune().await.expect("told");
+        instance.jobs.lifecycle().await.expect("a lap");
         ages.push((day, scene.records.tier(used).expect("stored"), scene.records.tier(unused).expect("stored")));
     }
     use StorageTier::{Cold, Hot, Warm};
@@ -427,14 +427,14 @@ async fn an_instance_whose_clock_is_an_hour_ahead_steals_nothing_and_takes_over_
     let held = scene.records.script.hold("note_verifications");
     let looks = || scene.records.script.calls("note_verifications").len();
     let walking = actix::spawn({
-        let keeper = right.keeper.clone();
-        async move { keeper.walk().await }
+        let jobs = right.jobs.clone();
+        async move { jobs.walk().await }
     });
     eventually("the walk is under way", || looks() == 1).await;
 
     let steals = async || {
-        fast.keeper.walk().await.expect("not this one's turn");
-        fast.keeper.end_moves().await.expect("nothing is abandoned");
+        fast.jobs.walk().await.expect("not this one's turn");
+        fast.jobs.end_moves().await.expect("nothing is abandoned");
         let begun = fast.mover.begin(moved, StorageTier::Cold).await.expect("an answer");
         looks() > 1 || matches!(begun, MoveStart::Ours(_)) || scene.records.tier(moved) != Some(StorageTier::Hot)
     };
@@ -445,9 +445,9 @@ async fn an_instance_whose_clock_is_an_hour_ahead_steals_nothing_and_takes_over_
     ahead.advance(DAY);
     assert!(!steals().await);
     scene.clock.advance(Duration::from_secs(61));
-    fast.keeper.walk().await.expect("walked");
+    fast.jobs.walk().await.expect("walked");
     assert!(scene.records.looks().iter().any(|look| look.content_hash == moved));
-    fast.keeper.end_moves().await.expect("moved");
+    fast.jobs.end_moves().await.expect("moved");
     assert_eq!(scene.records.tier(moved), Some(StorageTier::Cold));
 }
 

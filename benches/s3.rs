@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use penstock::adapters::s3::{ClientKind, S3Blobs};
+use penstock::{adapters::s3::S3Blobs, config::S3Client};
 use penstock_actors::{model::LEAF_BYTES, ports::BlobStore as _, testkit::blob_store_suite::Sample};
 
 use crate::s3::TestBuckets;
@@ -32,9 +32,9 @@ const PIECE: usize = 128 << 10;
 const READERS: usize = 4;
 
 #[cfg(feature = "rusoto")]
-const CLIENTS: [(&str, ClientKind); 2] = [("object_store", ClientKind::ObjectStore), ("rusoto", ClientKind::Rusoto)];
+const CLIENTS: [(&str, S3Client); 2] = [("object_store", S3Client::ObjectStore), ("rusoto", S3Client::Rusoto)];
 #[cfg(not(feature = "rusoto"))]
-const CLIENTS: [(&str, ClientKind); 1] = [("object_store", ClientKind::ObjectStore)];
+const CLIENTS: [(&str, S3Client); 1] = [("object_store", S3Client::ObjectStore)];
 
 /// Figures by what is measured and client, a round each.
 type Figures = BTreeMap<(&'static str, &'static str), Vec<f64>>;

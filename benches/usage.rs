@@ -20,9 +20,10 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use penstock::{
     adapters::{
-        postgres::{PostgresSettings, StatementMode},
+        postgres::PostgresSettings,
         sqlite::{self, SqliteSettings, SqliteStore},
     },
+    config::StatementMode,
     telemetry::Metrics,
 };
 use penstock_actors::{

@@ -13,9 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use penstock::adapters::{
-    files::{FileBlobs, FilesSettings},
-    s3::ClientKind,
+use penstock::{
+    adapters::files::{FileBlobs, FilesSettings},
+    config::S3Client,
 };
 use penstock_actors::{
     clock::{Clock as _, SystemClock},
@@ -52,7 +52,7 @@ async fn main() {
     let files = FileBlobs::new(settings, Handle::current());
     files.prepare(StorageTier::Hot).await.expect("a store");
     let files: Arc<dyn StoreMarks> = Arc::new(files);
-    let objects: Arc<dyn StoreMarks> = Arc::new(TestBuckets::new(ClientKind::ObjectStore).store().await);
+    let objects: Arc<dyn StoreMarks> = Arc::new(TestBuckets::new(S3Client::ObjectStore).store().await);
     let sample = Sample::of(LARGE);
     for store in [&files, &objects] {
         sample.store(&**store).await.expect("stored");

@@ -3,18 +3,19 @@
 //! # Layers
 //!
 //! A folder uses folders on lower floors only; `.ci/run` reads this list, and fails when a folder uses one that is not below it.
-//! [`wiring`] alone knows the configuration, the adapters and HTTP at once: settings stay plain until it converts them, and metrics
-//! know no adapter: adapters report to them, or [`wiring`] tells them how to read.
+//! [`wiring`] alone knows the whole configuration, the adapters and HTTP at once: an adapter takes its own settings. Metrics know no
+//! adapter: adapters report to them, or [`wiring`] tells them how to read.
 //!
 //! 1. [`cli`]: the commands, and the client that some of them are.
 //! 2. [`serve`]: start and stop, signals, the small server of a node that starts, this process's identity in the ledger.
 //! 3. [`wiring`]: configuration in, ports and actors put together, the dependencies of each module of routes.
 //! 4. [`http`], [`cache_warmer`]: middleware, routes and problem documents; what is loaded before a client asks.
-//! 5. [`adapters`], [`config`], [`http_server`]: the ports on each technology; one file a section; sockets, and one request at a time.
-//! 6. [`telemetry`], [`keys`], [`signatures`], [`openlineage`]: logs and metrics; who asks; lineage events against the published schema.
-//! 7. [`route_class`], [`popularity`], [`content_sizes`], [`data_dir`], `folders`: classes of routes; what is asked for most, and the
+//! 5. [`adapters`], [`http_server`]: the ports on each technology; one file a section; sockets, and one request at a time.
+//! 6. [`config`]: the settings, as plain types that adapters take too.
+//! 7. [`telemetry`], [`keys`], [`signatures`], [`openlineage`]: logs and metrics; who asks; lineage events against the published schema.
+//! 8. [`route_class`], [`popularity`], [`content_sizes`], [`data_dir`], `folders`: classes of routes; what is asked for most, and the
 //!    sizes kept of it; the folder of one instance, and its lock.
-//! 8. `words`: texts of faults.
+//! 9. `words`: texts of faults.
 
 pub mod adapters;
 pub mod cache_warmer;

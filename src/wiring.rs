@@ -40,11 +40,11 @@ use crate::{
         cached::{CachedAssets, CachedGovernancePolicies, CachedIdentities, CachedReceipts},
         in_process::InProcessState,
         postgres::PostgresStore,
-        redis::{RedisCache, RedisLink, RedisSettings, RedisState, Servers},
+        redis::{RedisCache, RedisLink, RedisSettings, RedisState},
         sqlite::DatabaseFile,
     },
     cache_warmer::{CacheWarmer, CacheWarmerSettings},
-    config::{Config, Lifecycle, RedisServers, StorageBackend},
+    config::{Config, Lifecycle, StorageBackend},
     content_sizes::ContentSizes,
     popularity::Popularity,
     telemetry::{Metrics, metrics::WarmMetrics},
@@ -204,10 +204,7 @@ pub async fn open_redis(
         return Ok(None);
     };
     let settings = RedisSettings {
-        servers: match servers {
-            RedisServers::Single(server) => Servers::Single(server),
-            RedisServers::Cluster(nodes) => Servers::Cluster(nodes),
-        },
+        servers,
         tls: redis.certificates().context("redis.ca_file, redis.client_certificate or redis.client_key")?,
         key_prefix: of.map_or_else(|| redis.key_prefix.clone(), |of| format!("{}{}:", redis.key_prefix, of.short())),
         connect_timeout: redis.connect_timeout,

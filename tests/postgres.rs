@@ -49,7 +49,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use penstock::adapters::postgres::{PostgresSettings, StatementMode, await_schema, is_hopeless, migrate};
+use penstock::{
+    adapters::postgres::{PostgresSettings, await_schema, is_hopeless, migrate},
+    config::StatementMode,
+};
 use penstock_actors::{
     ids::{KeyId, NodeId},
     model::{LostLease, NodeEpoch},

@@ -57,9 +57,11 @@ use self::{
 pub use self::{
     migrations::{await_schema, is_hopeless, migrate},
     pool::PoolStatus,
-    tls::{TlsIdentity, TlsMode, TlsSettings},
 };
-use crate::telemetry::DbMetrics;
+use crate::{
+    config::{StatementMode, TlsSettings},
+    telemetry::DbMetrics,
+};
 
 /// How to reach PostgreSQL, and what a call may cost.
 #[derive(Debug, Clone)]
@@ -92,17 +94,6 @@ pub struct ReplicaSettings {
     pub servers: Vec<(tokio_postgres::Config, TlsSettings)>,
     /// A replica that lags more than this serves no reads.
     pub max_lag: Duration,
-}
-
-/// How statements reach the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StatementMode {
-    /// Prepared once per connection, under a name: the least work for the server. PgBouncer in transaction mode
-    /// supports this since version 1.21.
-    Named,
-    /// Parsed, bound and run in one round trip without a name: works behind any PgBouncer.
-    #[default]
-    Unnamed,
 }
 
 /// The ledger and the catalogue on PostgreSQL. Clones share the pool.

@@ -41,6 +41,6 @@ pub use self::{
     link::{RedisLink, RedisNode, RedisStatus},
     rate_limits::RedisRateLimits,
     script::{Call, Script},
-    settings::{RedisSettings, Servers},
+    settings::RedisSettings,
     state::RedisState,
 };

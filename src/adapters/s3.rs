@@ -49,11 +49,9 @@ use penstock_actors::{
 use tokio::{runtime::Handle, task::JoinSet};
 
 pub use bucket::Patience;
-pub(crate) use bucket::SENDING_ATTEMPTS;
-pub(crate) use pending::MOST_PARTS;
 pub use urls::S3Urls;
 
-use crate::telemetry::S3Metrics;
+use crate::{config::S3Client, telemetry::S3Metrics};
 use bucket::Bucket;
 use client::{BucketClient, Expected};
 use error::{S3Failure, S3FailureKind, STORE};
@@ -61,15 +59,6 @@ use pending::UploadTarget;
 use sink::S3Sink;
 use source::S3Source;
 use store::StoreContext;
-
-/// The library that accesses S3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ClientKind {
-    #[default]
-    ObjectStore,
-    /// Only in binaries built with the feature `rusoto`.
-    Rusoto,
-}
 
 /// A key with its secret.
 #[derive(Clone)]
@@ -88,7 +77,7 @@ impl fmt::Debug for AccessKey {
 /// How to reach S3.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    pub client: ClientKind,
+    pub client: S3Client,
     /// A URL; `None`: Amazon's endpoint of the region.
     pub endpoint: Option<String>,
     /// The URL under which clients reach the storage, if it differs.
@@ -180,11 +169,11 @@ async fn on_io<T: Send + 'static>(
 /// One bucket, accessed by the chosen client.
 fn client(connection: &Connection, bucket: &str) -> PortResult<Arc<dyn BucketClient>> {
     match connection.client {
-        ClientKind::ObjectStore => Ok(Arc::new(via_object_store::ObjectStoreBucket::new(connection, bucket)?)),
+        S3Client::ObjectStore => Ok(Arc::new(via_object_store::ObjectStoreBucket::new(connection, bucket)?)),
         #[cfg(feature = "rusoto")]
-        ClientKind::Rusoto => Ok(Arc::new(via_rusoto::RusotoBucket::new(connection, bucket)?)),
+        S3Client::Rusoto => Ok(Arc::new(via_rusoto::RusotoBucket::new(connection, bucket)?)),
         #[cfg(not(feature = "rusoto"))]
-        ClientKind::Rusoto => Err(PortError::rejected(STORE, "this binary was built without the feature `rusoto`")),
+        S3Client::Rusoto => Err(PortError::rejected(STORE, "this binary was built without the feature `rusoto`")),
     }
 }
 

@@ -86,12 +86,14 @@ pub enum Tls {
 }
 
 /// How statements reach the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StatementMode {
-    /// Prepared once per connection, under a name.
+    /// Prepared once per connection, under a name: the least work for the server. PgBouncer in transaction mode
+    /// supports this since version 1.21.
     Named,
-    /// Without a name, in one round trip.
+    /// Parsed, bound and run in one round trip without a name: works behind any PgBouncer.
+    #[default]
     Unnamed,
 }
 

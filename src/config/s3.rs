@@ -9,7 +9,7 @@ use super::{Secret, problem::Rules, value};
 /// S3's limit on the parts of an upload.
 pub(crate) const MOST_PARTS: usize = 10_000;
 
-/// Attempts to send a part.
+/// Attempts to send a body; all of them together have so many times `part_timeout`.
 pub(crate) const SENDING_ATTEMPTS: u32 = 3;
 
 /// S3's minimum for all parts of an upload but the last.
@@ -62,9 +62,10 @@ pub struct S3 {
 }
 
 /// The library that accesses S3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum S3Client {
+    #[default]
     ObjectStore,
     /// Only in binaries built with the feature `rusoto`.
     Rusoto,

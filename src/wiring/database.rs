@@ -14,12 +14,10 @@ use tokio::runtime::Handle;
 use super::lineage::LineageFaces;
 use crate::{
     adapters::{
-        postgres::{
-            self, PostgresSettings, PostgresStore, ReplicaSettings, StatementMode, TlsIdentity, TlsMode, TlsSettings,
-        },
+        postgres::{self, PostgresSettings, PostgresStore, ReplicaSettings},
         sqlite::{self, DatabaseFile, SqliteSettings, SqliteStore},
     },
-    config::{self, Config, DatabaseBackend},
+    config::{Config, DatabaseBackend},
     telemetry::DbMetrics,
 };
 
@@ -201,7 +199,7 @@ fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
     let replicas = postgres.replicas().map_err(|error| anyhow!("postgres.replica_urls must {error}"))?;
     Ok(PostgresSettings {
         config: connection,
-        tls: tls_settings(tls),
+        tls,
         pool_min: postgres.pool_min,
         pool_max: postgres.pool_max,
         max_waiting: postgres.max_waiting,
@@ -209,29 +207,9 @@ fn postgres_settings(config: &Config) -> anyhow::Result<PostgresSettings> {
         create_timeout: postgres.create_timeout,
         recycle_timeout: postgres.recycle_timeout,
         statement_timeout: postgres.statement_timeout,
-        statement_mode: match postgres.statement_mode {
-            config::StatementMode::Named => StatementMode::Named,
-            config::StatementMode::Unnamed => StatementMode::Unnamed,
-        },
-        replicas: ReplicaSettings {
-            servers: replicas.into_iter().map(|(server, tls)| (server, tls_settings(tls))).collect(),
-            max_lag: postgres.replica_max_lag,
-        },
+        statement_mode: postgres.statement_mode,
+        replicas: ReplicaSettings { servers: replicas, max_lag: postgres.replica_max_lag },
     })
-}
-
-fn tls_settings(tls: config::TlsSettings) -> TlsSettings {
-    TlsSettings {
-        mode: match tls.mode {
-            config::TlsMode::Off => TlsMode::Off,
-            config::TlsMode::Require => TlsMode::Require,
-            config::TlsMode::Verify => TlsMode::Verify,
-        },
-        ca_file: tls.ca_file,
-        identity: tls
-            .identity
-            .map(|config::TlsIdentity { certificate_file, key_file }| TlsIdentity { certificate_file, key_file }),
-    }
 }
 
 /// Keeps the connection pool at its minimum for as long as the process lives.

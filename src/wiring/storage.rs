@@ -10,14 +10,11 @@ use super::delivery;
 use crate::{
     adapters::{
         files::{FileBlobs, FilesSettings},
-        s3::{self, AccessKey, ClientKind, Connection, Patience, S3Blobs, S3Settings, S3Urls},
+        s3::{AccessKey, Connection, Patience, S3Blobs, S3Settings, S3Urls},
     },
-    config::{self, Config, S3Client, Storage, StorageBackend},
+    config::{Config, Storage, StorageBackend},
     telemetry::Metrics,
 };
-
-// The configuration checks its values with these bounds of the adapter, which it does not know.
-const _: () = assert!(config::MOST_PARTS == s3::MOST_PARTS && config::SENDING_ATTEMPTS == s3::SENDING_ATTEMPTS);
 
 /// The blob store, and the URL signer of the configured mode, if the mode has one.
 ///
@@ -54,10 +51,7 @@ fn s3_settings(config: &Config) -> S3Settings {
     let access_key = given(s3.access_key.expose());
     S3Settings {
         connection: Connection {
-            client: match s3.client {
-                S3Client::ObjectStore => ClientKind::ObjectStore,
-                S3Client::Rusoto => ClientKind::Rusoto,
-            },
+            client: s3.client,
             endpoint: given(&s3.endpoint),
             public_endpoint: given(&s3.public_endpoint),
             region: s3.region.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use reqwest::Method;
 use serde_json::json;
 use tokio::process::Command;
@@ -103,7 +103,7 @@ on_each_client!(a_url_ends_when_it_says, async |buckets: TestBuckets| {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_that_the_storage_has_lost_is_charged_nothing() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let mut node = presigned(Setup::new(On::Sqlite), &buckets).start().await;
     let bytes = sample(42, 1000);
     let paid = node.paid(&bytes, "standard").await;
@@ -129,7 +129,7 @@ async fn content_that_the_storage_has_lost_is_charged_nothing() {
 /// The content is in the hot bucket, where new content comes, and URLs are for another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_of_another_tier_is_streamed_with_its_ranges_and_charged_as_such() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let mut node = presigned(Setup::new(On::Sqlite), &buckets).env("DATA_DELIVERY_TIER", "warm").start().await;
     let bytes = sample(43, 100_000);
     let paid = node.paid(&bytes, "standard").await;
@@ -146,7 +146,7 @@ async fn content_of_another_tier_is_streamed_with_its_ranges_and_charged_as_such
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_that_the_node_streams_for_want_of_a_url_is_warmed() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let setup = presigned(Setup::new(On::Sqlite), &buckets).env("PENSTOCK_CACHE__WARM_INTERVAL", "200ms");
     let mut node = setup.env("DATA_DELIVERY_TIER", "warm").start().await;
     let bytes = sample(46, 100_000);
@@ -160,7 +160,7 @@ async fn content_that_the_node_streams_for_want_of_a_url_is_warmed() {
 /// A CDN finds a content in its bucket under the key of its data, which only the node knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cdn_is_led_to_where_the_storage_has_the_bytes() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let mut node = stored(Setup::new(On::Sqlite), &buckets)
         .env("DATA_DELIVERY_MODE", "direct")
         .env("DATA_DELIVERY_TIER", "hot")
@@ -179,7 +179,7 @@ async fn a_cdn_is_led_to_where_the_storage_has_the_bytes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_on_one_storage_give_no_url_too_many() {
     const SIZE: u64 = 10_000;
-    let (database, buckets) = (TestDatabase::empty().await, TestBuckets::new(ClientKind::ObjectStore));
+    let (database, buckets) = (TestDatabase::empty().await, TestBuckets::new(S3Client::ObjectStore));
     let setup = || {
         presigned(Setup::on_database_of(&database.url()), &buckets)
             .env("PENSTOCK_QUOTA__ENTRY_TTL", "300ms")
@@ -221,7 +221,7 @@ async fn two_nodes_on_one_storage_give_no_url_too_many() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_fetches_from_the_storage_what_the_node_has_charged() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let mut node = stored(accel(On::Sqlite), &buckets).start().await;
     let endpoint = told("ENDPOINT");
     let host = endpoint.split_once("://").unwrap().1;
@@ -271,7 +271,7 @@ async fn nginx_fetches_from_the_storage_what_the_node_has_charged() {
 /// The storage refuses, and what it says, such as whose key was used, stays between it and nginx.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_storage_says_to_nginx_is_not_told_to_clients() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let mut node = stored(accel(On::Sqlite), &buckets).start().await;
     let endpoint = told("ENDPOINT");
     let host = endpoint.split_once("://").unwrap().1;

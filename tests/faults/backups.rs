@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use tempfile::TempDir;
 
 use crate::{
@@ -32,7 +32,7 @@ impl Content {
     }
 
     fn in_s3() -> Self {
-        let [buckets, backup] = [(); 2].map(|()| TestBuckets::new(ClientKind::ObjectStore));
+        let [buckets, backup] = [(); 2].map(|()| TestBuckets::new(S3Client::ObjectStore));
         Self::S3 { buckets, backup }
     }
 

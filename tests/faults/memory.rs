@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::stream;
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use reqwest::{Body, Method};
 use serde_json::json;
 
@@ -26,7 +26,7 @@ async fn two_gibibytes_in_and_out_take_little_memory() {
 /// Of an upload to S3, three parts of 8 MiB are in memory at most.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_in_s3_takes_little_memory_in_and_out() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let node = Setup::new(On::Sqlite).envs(buckets.env()).env("PENSTOCK_S3__PART_SIZE", "8MiB").start().await;
     takes_little_memory(node, 384 << 20).await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A node on S3 behind a proxy, with little patience unless the test has more.
 async fn scene(more: &[(&'static str, &'static str)]) -> (TestBuckets, S3Proxy, TestNode) {
-    let mut buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let mut buckets = TestBuckets::new(S3Client::ObjectStore);
     let proxy = S3Proxy::before(&buckets.endpoint).await;
     buckets.endpoint = proxy.endpoint();
     let node = Setup::new(On::Sqlite)

@@ -1,7 +1,7 @@
 //! S3 that is down, hangs, fails and damages what passes, under a whole node.
 
 use futures::future::join_all;
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use reqwest::Method;
 
 use crate::{
@@ -24,7 +24,7 @@ struct World {
 
 impl World {
     async fn new(more: &[(&'static str, &str)]) -> Self {
-        let mut buckets = TestBuckets::new(ClientKind::ObjectStore);
+        let mut buckets = TestBuckets::new(S3Client::ObjectStore);
         let proxy = S3Proxy::before(&buckets.endpoint).await;
         buckets.endpoint = proxy.endpoint();
         // Little patience, so that what stays down is known to be soon.

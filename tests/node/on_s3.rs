@@ -1,6 +1,6 @@
 //! The main job with blobs in S3: what is on files elsewhere is the same here.
 
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use penstock_actors::testkit::blob_store_suite::Sample;
 use reqwest::Method;
 
@@ -17,7 +17,7 @@ fn setup(on: On, buckets: &TestBuckets) -> Setup {
 }
 
 async fn content_goes_in_and_comes_out(on: On) {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let mut node = setup(on, &buckets).start().await;
     let bytes = sample(1, SIZE);
     let paid = node.paid(&bytes, "unlimited").await;
@@ -77,7 +77,7 @@ async fn content_goes_in_and_comes_out_with_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_is_refused_leaves_nothing_in_the_buckets() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let mut node = setup(On::Sqlite, &buckets).env("PENSTOCK_UPLOADS__MAX_BYTES", "8MiB").start().await;
     let wrong = node.admin(Method::POST, &format!("/v1/content?contentHash={}", "0".repeat(64)));
     expect_problem(wrong.body(sample(2, 6_000_000)).send().await.unwrap(), 422, "digest-mismatch").await;
@@ -98,7 +98,7 @@ async fn an_upload_that_is_refused_leaves_nothing_in_the_buckets() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_that_no_catalogue_knows_is_swept_up() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let blobs = buckets.store().await;
     let (one, large) = (Sample::of(1000), Sample::of(6_000_000));
     let mut node = setup(On::Sqlite, &buckets)

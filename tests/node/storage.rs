@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -353,7 +353,7 @@ async fn files_move_under_their_readers_with_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_move_under_their_readers_and_are_mended() {
-    let buckets = TestBuckets::new(ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(S3Client::ObjectStore);
     let soon = [("PENSTOCK_LIFECYCLE__GRACE", "1s"), ("PENSTOCK_VERIFICATION__INTERVAL", "200ms")];
     let soon = soon.map(|(name, value)| (name, value.to_owned()));
     let mut node = Setup::new(On::Postgres).envs(buckets.env()).envs(soon).start().await;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use reqwest::Method;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -346,7 +346,7 @@ async fn an_instance_that_was_not_told_of_a_tier_takes_nothing_from_the_others()
     }
 }
 
-async fn two_installations_in_one_bucket(client: ClientKind) {
+async fn two_installations_in_one_bucket(client: S3Client) {
     let buckets = TestBuckets::new(client);
     let mut one = Setup::new(On::Sqlite).envs(buckets.env()).start().await;
     let paid = one.paid(&sample(1, SIZE), "unlimited").await;
@@ -373,13 +373,13 @@ async fn two_installations_in_one_bucket(client: ClientKind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_installations_in_one_bucket_do_not_touch_each_other() {
-    two_installations_in_one_bucket(ClientKind::ObjectStore).await;
+    two_installations_in_one_bucket(S3Client::ObjectStore).await;
 }
 
 #[cfg(feature = "rusoto")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_installations_in_one_bucket_do_not_touch_each_other_by_the_other_client() {
-    two_installations_in_one_bucket(ClientKind::Rusoto).await;
+    two_installations_in_one_bucket(S3Client::Rusoto).await;
 }
 
 fn copy_database(from: &Path, to: &Path) {

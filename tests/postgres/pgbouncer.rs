@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use penstock::adapters::postgres::{PostgresSettings, StatementMode, await_schema, is_hopeless, migrate};
+use penstock::{
+    adapters::postgres::{PostgresSettings, await_schema, is_hopeless, migrate},
+    config::StatementMode,
+};
 use penstock_actors::{
     ports::{PortError, Receipts as _},
     testkit::{catalog_suite, ledger_suite},

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use penstock::{
-    adapters::postgres::{PostgresSettings, PostgresStore, ReplicaSettings, TlsSettings, migrate},
+    adapters::postgres::{PostgresSettings, PostgresStore, ReplicaSettings, migrate},
+    config::TlsSettings,
     telemetry::Metrics,
     wiring,
 };

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use penstock::{
-    adapters::postgres::{PostgresSettings, PostgresStore, TlsIdentity, TlsMode, TlsSettings, migrate},
+    adapters::postgres::{PostgresSettings, PostgresStore, migrate},
+    config::{TlsIdentity, TlsMode, TlsSettings},
     telemetry::Metrics,
 };
 use penstock_actors::ports::{PortError, Receipts, Upkeep};

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use penstock::adapters::s3::{ClientKind, Patience, S3Blobs, S3Settings};
+use penstock::{
+    adapters::s3::{Patience, S3Blobs, S3Settings},
+    config::S3Client,
+};
 use penstock_actors::{
     ports::{BlobStore as _, BlobTrash as _, PortError, Sweep},
     testkit::blob_store_suite::Sample,
@@ -290,7 +293,7 @@ on_each_client!(
 /// As for a rehearsal, or after a move: manifests were written with the keys of the first one's data.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_a_store_under_another_prefix_stands_by_itself_and_takes_nothing_from_the_first() {
-    let [first, second] = [(); 2].map(|()| TestBuckets::new(ClientKind::ObjectStore));
+    let [first, second] = [(); 2].map(|()| TestBuckets::new(S3Client::ObjectStore));
     let (blobs, copy) = (first.store().await, second.store().await);
     let sample = first.stored(&blobs, LARGE).await;
     for folder in ["blobs", "data"] {

@@ -78,7 +78,7 @@ async fn metadata_service() -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_may_come_from_the_instances_role() {
-    let buckets = TestBuckets::new(penstock::adapters::s3::ClientKind::ObjectStore);
+    let buckets = TestBuckets::new(penstock::config::S3Client::ObjectStore);
     let service = metadata_service().await;
     let said = check(&buckets, &[("AWS_METADATA_ENDPOINT", &service)]).await;
     assert!(said.contains("storage: ok"), "{said}");

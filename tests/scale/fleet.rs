@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use penstock::adapters::s3::ClientKind;
+use penstock::config::S3Client;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -88,7 +88,7 @@ impl Fleet {
         let url = bouncer.url();
         let peaks = Arc::new(Peaks::default());
         let watch = tokio::spawn(watch(bouncer, Arc::clone(&peaks)));
-        let buckets = TestBuckets::new(ClientKind::ObjectStore);
+        let buckets = TestBuckets::new(S3Client::ObjectStore);
         let prefix = shared_redis::prefix();
         let setup = |number: usize| {
             let mut setup = Setup::on_database_of(&url)

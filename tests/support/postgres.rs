@@ -5,7 +5,8 @@
 use std::{path::Path, process::Command, sync::Arc, thread, time::Duration};
 
 use penstock::{
-    adapters::postgres::{PostgresSettings, PostgresStore, ReplicaSettings, StatementMode, TlsSettings, migrate},
+    adapters::postgres::{PostgresSettings, PostgresStore, ReplicaSettings, migrate},
+    config::{StatementMode, TlsSettings},
     telemetry::Metrics,
 };
 use tokio::runtime::{Builder, Handle};

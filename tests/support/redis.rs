@@ -14,7 +14,8 @@ use nix::{
     unistd::Pid,
 };
 use penstock::{
-    adapters::redis::{RedisLink, RedisSettings, Servers},
+    adapters::redis::{RedisLink, RedisSettings},
+    config::RedisServers,
     telemetry::Metrics,
 };
 use redis::{Client, Commands as _, ConnectionLike as _, IntoConnectionInfo as _};
@@ -42,7 +43,7 @@ pub(crate) fn prefix() -> String {
 }
 
 /// Settings that are generous where a test is about something else, with a prefix of their own.
-pub(crate) fn settings(servers: Servers) -> RedisSettings {
+pub(crate) fn settings(servers: RedisServers) -> RedisSettings {
     RedisSettings {
         servers,
         tls: None,
@@ -56,8 +57,8 @@ pub(crate) fn settings(servers: Servers) -> RedisSettings {
 }
 
 /// One server by its URL.
-pub(crate) fn single(url: &str) -> Servers {
-    Servers::Single(Box::new(url.into_connection_info().expect("a URL of Redis")))
+pub(crate) fn single(url: &str) -> RedisServers {
+    RedisServers::Single(Box::new(url.into_connection_info().expect("a URL of Redis")))
 }
 
 /// A link on this runtime, with metrics of its own.
@@ -120,7 +121,7 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn servers(&self) -> Servers {
+    pub(crate) fn servers(&self) -> RedisServers {
         single(&self.url())
     }
 
@@ -239,9 +240,9 @@ impl RedisCluster {
     }
 
     /// Some of the nodes, as an operator would name them.
-    pub(crate) fn servers(&self) -> Servers {
+    pub(crate) fn servers(&self) -> RedisServers {
         let infos = self.nodes.iter().take(3).map(|node| node.url().into_connection_info().expect("a URL"));
-        Servers::Cluster(infos.collect())
+        RedisServers::Cluster(infos.collect())
     }
 
     /// As `REDIS_CLUSTER_NODES` has it.

@@ -13,7 +13,8 @@ use object_store::{
     signer::{Method, SignedUrlOptions, Signer as _},
 };
 use penstock::{
-    adapters::s3::{AccessKey, ClientKind, Connection, Patience, S3Blobs, S3Settings},
+    adapters::s3::{AccessKey, Connection, Patience, S3Blobs, S3Settings},
+    config::S3Client,
     telemetry::Metrics,
 };
 use penstock_actors::ports::PortResult;
@@ -31,14 +32,14 @@ pub(crate) fn told(what: &str) -> String {
 
 /// A part of the buckets for one test.
 pub(crate) struct TestBuckets {
-    pub(crate) client: ClientKind,
+    pub(crate) client: S3Client,
     /// Where the store finds the server: itself, or a proxy in front of it.
     pub(crate) endpoint: String,
     pub(crate) prefix: String,
 }
 
 impl TestBuckets {
-    pub(crate) fn new(client: ClientKind) -> Self {
+    pub(crate) fn new(client: S3Client) -> Self {
         let prefix = format!("test/{}", Uuid::new_v4().simple());
         Self { client, endpoint: told("ENDPOINT"), prefix }
     }
@@ -83,7 +84,7 @@ impl TestBuckets {
 
     /// The variables by which a node finds these buckets.
     pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
-        let client = if self.client == ClientKind::Rusoto { "rusoto" } else { "object_store" };
+        let client = if self.client == S3Client::Rusoto { "rusoto" } else { "object_store" };
         vec![
             ("STORAGE_BACKEND", "s3".to_owned()),
             ("S3_CLIENT", client.to_owned()),
@@ -209,7 +210,7 @@ macro_rules! on_each_client {
         mod $name {
             use super::*;
 
-            async fn with(client: penstock::adapters::s3::ClientKind) {
+            async fn with(client: penstock::config::S3Client) {
                 let test: fn($crate::s3::TestBuckets) -> futures::future::LocalBoxFuture<'static, ()> =
                     |buckets| Box::pin(async move { ($test)(buckets).await });
                 test($crate::s3::TestBuckets::new(client)).await;
@@ -217,13 +218,13 @@ macro_rules! on_each_client {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn object_store() {
-                with(penstock::adapters::s3::ClientKind::ObjectStore).await;
+                with(penstock::config::S3Client::ObjectStore).await;
             }
 
             #[cfg(feature = "rusoto")]
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn rusoto() {
-                with(penstock::adapters::s3::ClientKind::Rusoto).await;
+                with(penstock::config::S3Client::Rusoto).await;
             }
         }
     };

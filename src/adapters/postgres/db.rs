@@ -16,12 +16,11 @@ use tokio_postgres::{
 };
 
 use super::{
-    StatementMode,
     error::{FaultScope, POSTGRES, from_statement, late, only_reads, told},
     gate::PoolLane,
     pool::{Pool, PooledConnection},
 };
-use crate::telemetry::DbMetrics;
+use crate::{config::StatementMode, telemetry::DbMetrics};
 
 /// A statement, with the name under which metrics and the server know it.
 pub(super) struct Statement {

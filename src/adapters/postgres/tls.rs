@@ -3,12 +3,7 @@
 //! There is no "prefer": an attacker who can tamper with the connection can also refuse encryption, so "prefer" would
 //! protect nothing. Files are read when a store is opened; renewed files take effect with the next start.
 
-use std::{
-    error::Error as _,
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{error::Error as _, fmt, io, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -19,39 +14,12 @@ use rustls::{
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::config::{TlsIdentity, TlsMode, TlsSettings};
+
 /// Files or settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct UnusableTls(String);
-
-/// The requirements for a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TlsMode {
-    /// Not encrypted.
-    #[default]
-    Off,
-    /// Encrypted, but the server's identity is not checked.
-    Require,
-    /// Encrypted, and the server has a certificate for its name from a trusted authority.
-    Verify,
-}
-
-/// How a connection is encrypted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TlsSettings {
-    pub mode: TlsMode,
-    /// The trusted authorities. `None`: those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// The certificate that this node presents when the server asks for one.
-    pub identity: Option<TlsIdentity>,
-}
-
-/// A client certificate with its chain, and the key to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsIdentity {
-    pub certificate_file: PathBuf,
-    pub key_file: PathBuf,
-}
 
 /// Opens encrypted connections, or plain ones if so configured.
 #[derive(Clone)]
@@ -73,7 +41,7 @@ impl Tls {
             .with_root_certificates(roots);
         let mut config = match &settings.identity {
             Some(identity) if settings.mode != TlsMode::Off => {
-                let (chain, key) = identity.read()?;
+                let (chain, key) = read(identity)?;
                 builder
                     .with_client_auth_cert(chain, key)
                     .map_err(|error| unusable(&identity.certificate_file, &error.to_string()))?
@@ -105,12 +73,10 @@ impl fmt::Debug for Tls {
     }
 }
 
-impl TlsIdentity {
-    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), UnusableTls> {
-        let key = PrivateKeyDer::from_pem_file(&self.key_file)
-            .map_err(|error| unusable(&self.key_file, &error.to_string()))?;
-        Ok((certificates(&self.certificate_file)?, key))
-    }
+fn read(identity: &TlsIdentity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), UnusableTls> {
+    let key = PrivateKeyDer::from_pem_file(&identity.key_file)
+        .map_err(|error| unusable(&identity.key_file, &error.to_string()))?;
+    Ok((certificates(&identity.certificate_file)?, key))
 }
 
 /// Whether one side refused the other's certificate, or the server offers no TLS. A handshake that merely broke does

@@ -20,9 +20,12 @@ use super::{
     lane::{QueuedCall, RedisLane},
     reconnector::ManagedLane,
     script::Call,
-    settings::{RedisSettings, Servers},
+    settings::RedisSettings,
 };
-use crate::telemetry::metrics::{RedisMetrics, RedisOutcome};
+use crate::{
+    config::RedisServers,
+    telemetry::metrics::{RedisMetrics, RedisOutcome},
+};
 
 /// State that all clones of a link share.
 pub(super) struct LinkShared {
@@ -157,8 +160,8 @@ impl RedisLink {
     pub async fn open(settings: RedisSettings, metrics: Arc<RedisMetrics>, io: Handle) -> Self {
         let patience = settings.connect_timeout;
         let route = match &settings.servers {
-            Servers::Single(_) => Route::Single(OnceLock::new()),
-            Servers::Cluster(seeds) => Route::Cluster(Cluster::new(seeds.clone())),
+            RedisServers::Single(_) => Route::Single(OnceLock::new()),
+            RedisServers::Cluster(seeds) => Route::Cluster(Cluster::new(seeds.clone())),
         };
         let shared = Arc::new_cyclic(|me| LinkShared {
             settings,
@@ -170,7 +173,7 @@ impl RedisLink {
             back_since: Mutex::new(None),
         });
         match (&shared.settings.servers, &shared.route) {
-            (Servers::Single(info), Route::Single(kept)) => {
+            (RedisServers::Single(info), Route::Single(kept)) => {
                 kept.get_or_init(|| ManagedLane::new(info.as_ref().clone(), &shared, Arc::downgrade(&shared)));
             }
             _ => drop(shared.io.spawn(cluster::follow(Arc::downgrade(&shared)))),

@@ -15,12 +15,8 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{
-    breaker::OpenReason,
-    lane::RedisLane,
-    link::LinkShared,
-    settings::{RedisSettings, Servers},
-};
+use super::{breaker::OpenReason, lane::RedisLane, link::LinkShared, settings::RedisSettings};
+use crate::config::RedisServers;
 
 /// The first pause between two attempts to connect; it doubles up to the breaker's period.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -126,11 +122,11 @@ async fn open(info: &ConnectionInfo, settings: &RedisSettings) -> RedisResult<Mu
 async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings) -> RedisResult<()> {
     redis::cmd("PING").exec_async(connection).await?;
     match settings.servers {
-        Servers::Single(_) => {
+        RedisServers::Single(_) => {
             let key = format!("{}probe", settings.key_prefix);
             redis::cmd("SET").arg(key).arg("").arg("PX").arg(1000).exec_async(connection).await
         }
-        Servers::Cluster(_) => {
+        RedisServers::Cluster(_) => {
             let info: String = redis::cmd("CLUSTER").arg("INFO").query_async(connection).await?;
             if info.contains("cluster_state:ok") {
                 return Ok(());

@@ -4,19 +4,12 @@ use std::time::Duration;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates};
 
-/// Which servers hold the state.
-#[derive(Debug, Clone)]
-pub enum Servers {
-    /// One server has every key.
-    Single(Box<ConnectionInfo>),
-    /// A cluster; these are some of its nodes.
-    Cluster(Vec<ConnectionInfo>),
-}
+use crate::config::RedisServers;
 
 /// How to reach Redis, and what a call may cost.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    pub servers: Servers,
+    pub servers: RedisServers,
     /// Trusted authorities and the client certificate, for addresses that ask for encryption. `None`: the system's
     /// authorities, and no client certificate.
     pub tls: Option<TlsCertificates>,

@@ -30,10 +30,7 @@ use super::{
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
     error::{S3Failure, S3FailureKind},
 };
-use crate::telemetry::S3Metrics;
-
-/// The time limit of a call that sends a body, all attempts included, as a multiple of `part_timeout`.
-pub(crate) const SENDING_ATTEMPTS: u32 = 3;
+use crate::{config::SENDING_ATTEMPTS, telemetry::S3Metrics};
 
 /// Bytes per second of the slowest connection over which a call continues: half a megabit.
 const SLOWEST_LINE: f64 = 65_536.0;

@@ -30,9 +30,7 @@ use super::{
     marker::Marker,
     store::{Placed, StoreContext, found, has_data, size_of, written},
 };
-
-/// The most parts that S3 allows.
-pub(crate) const MOST_PARTS: usize = 10_000;
+use crate::config::MOST_PARTS;
 
 /// How often another writer may change the manifest while it is being written.
 const PUBLISH_ATTEMPTS: usize = 5;

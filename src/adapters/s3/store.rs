@@ -14,13 +14,14 @@ use tokio::runtime::Handle;
 
 use super::{
     S3Settings,
-    bucket::{Bucket, SENDING_ATTEMPTS, carry_time},
+    bucket::{Bucket, carry_time},
     client::{Attempt, Expected},
     error::{S3FailureKind, STORE},
     keys::Keys,
     manifest::{self, Manifest},
     marker::Marker,
 };
+use crate::config::SENDING_ATTEMPTS;
 
 /// Memory for manifests: they never change, and a cached one saves a stream one of two round trips before the first
 /// byte. The manifest of a content of 100 MiB takes 3.3 KiB, so this holds about five thousand of them.

@@ -46,14 +46,14 @@ fn verify(fields: &[(&'static str, String)], path: &str) -> bool {
 }
 
 #[divan::bench]
-fn one_that_is_its_signers_own(bencher: Bencher<'_, '_>) {
+fn an_intact_message(bencher: Bencher<'_, '_>) {
     let fields = fields();
     assert!(verify(&fields, PATH));
     bencher.bench_local(|| verify(black_box(&fields), PATH));
 }
 
 #[divan::bench]
-fn one_of_which_something_was_changed(bencher: Bencher<'_, '_>) {
+fn a_changed_message(bencher: Bencher<'_, '_>) {
     let fields = fields();
     assert!(!verify(&fields, "/v1/receipts"));
     bencher.bench_local(|| verify(black_box(&fields), "/v1/receipts"));

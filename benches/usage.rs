@@ -314,13 +314,13 @@ async fn batches<L: Ledger>(ledger: &L, scene: &Scene, receipts: usize, lease: b
 async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize, Duration) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // A node of its own, whose rows name the leases of the scene's only by their epoch.
-    let life = NodeEpochState::new(
+    let epoch_state = NodeEpochState::new(
         scene.node.node,
         scene.node.epoch + 1 + i64::try_from(round).expect("small"),
         clock.monotonic(),
     );
     let limits = BatchLimits { rows: BATCH, age: Duration::from_millis(500) };
-    let deps = UsageDeps { ledger, clock, life: Arc::new(life) };
+    let deps = UsageDeps { ledger, clock, epoch_state: Arc::new(epoch_state) };
     let usage = UsageHandle::start(UsageSettings { limits, queue: QUEUE }, deps, &Arbiter::new().handle());
     // A mailbox is bounded until its actor has started, so a burst waits for that.
     assert!(usage.flush(RUN).await);

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The most entries per list that a pass sends to the shared cache.
-const TOLD: usize = 512;
+const MAX_REPORTED_ITEMS: usize = 512;
 
 /// The fraction of the interval by which an instance may be early, so that instances that were started together do not
 /// load the same things at the same time.
@@ -91,7 +91,7 @@ impl CacheWarmer {
     where
         T: Clone + Eq + std::hash::Hash + Ord + std::fmt::Display + std::str::FromStr,
     {
-        let counted = uses.lock().map(|mut uses| uses.take(TOLD)).unwrap_or_default();
+        let counted = uses.lock().map(|mut uses| uses.take(MAX_REPORTED_ITEMS)).unwrap_or_default();
         if let Some(shared) = &self.shared {
             let told: Vec<_> = counted.iter().map(|(thing, count)| (thing.to_string(), *count)).collect();
             let most = async {

@@ -96,11 +96,11 @@ impl Server {
             io.spawn(wiring::watch_replicas(pool.clone()));
             io.spawn(wiring::keep_pool_warm(pool));
         }
-        let life = EpochFile::of(&data_dir);
+        let epoch_file = EpochFile::of(&data_dir);
         let ports = &backends.ports;
         let alone = config.database.backend == DatabaseBackend::Sqlite;
         let deps = IdentityDeps { ledger: &*ports.ledger, timelines: &*ports.timelines, alone };
-        node_identity::settle(&mut data_dir, &life, &deps).await?;
+        node_identity::settle(&mut data_dir, &epoch_file, &deps).await?;
         let configured = config.server.admin_key.expose();
         let configured = (!configured.is_empty()).then_some(configured);
         let admin = keys::ensure_admin(&*backends.api_keys, configured, data_dir.path()).await?;
@@ -110,7 +110,7 @@ impl Server {
         let keys = Arc::new(KeyRing::new(Arc::clone(&backends.api_keys)));
         let ring = Arc::clone(&keys);
         let observers = Observers {
-            lives: Arc::new(move |record: &_| life.write(record)),
+            epochs: Arc::new(move |record: &_| epoch_file.write(record)),
             janitor: Arc::new(move |report: &_| janitor.pass_ended(report)),
             changes: Arc::new(move |change| {
                 store.iter().for_each(|store| store.heard(change));

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_parsers_say_is_said_in_our_words() {
+    fn what_parsers_say_is_reported_in_plain_words() {
         for (theirs, ours) in [
             ("invalid type: null, expected a string at line 1 column 9", "must be a text"),
             ("invalid type: string \"a, expected u64\", expected u32", "must be a whole number that is not negative"),

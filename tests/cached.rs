@@ -143,7 +143,7 @@ async fn a_policy_that_is_asked_for_again_and_again_is_read_once_until_it_change
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_who_ask_for_one_cold_asset_make_one_query() {
+async fn a_thousand_requests_for_a_cold_asset_make_one_query() {
     let scene = Scene::new();
     let id = scene.asset().await;
     let asking = (0..1000).map(|_| {
@@ -159,7 +159,7 @@ async fn a_thousand_who_ask_for_one_cold_asset_make_one_query() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_changes_something_sees_it_with_the_next_read() {
+async fn a_writer_sees_its_change_with_the_next_read() {
     let scene = Scene::new();
     let id = scene.asset().await;
     let now = jiff::Timestamp::from_second(1_800_000_001).expect("a time");
@@ -263,7 +263,7 @@ async fn a_page_that_was_found_is_shown_until_the_catalogue_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_search_waits_for_its_turn_and_what_is_known_waits_for_nobody() {
+async fn a_search_waits_for_a_permit_and_a_cached_answer_does_not() {
     let scene = Scene::new();
     let turns = Admission::new("searches", 1);
     let search = CachedSearch::new(scene.store.clone(), scene.cache.clone(), turns.clone());
@@ -337,7 +337,7 @@ fn job_event(time: &str) -> LineageEvent {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_leaves_the_graph_leaves_the_walks_in_the_cache() {
+async fn removed_lineage_leaves_the_cached_walks() {
     let scene = Scene::new();
     let lineage = CachedLineage::new(scene.store.clone(), scene.cache.clone());
     let graph = CachedLineageGraphUpkeep::new(scene.store.clone(), scene.cache.clone());

@@ -218,7 +218,7 @@ async fn a_node_that_is_busy_gets_the_file_later() {
 }
 
 #[actix_web::test]
-async fn a_refused_key_is_told_although_the_file_was_not_read() {
+async fn a_refused_key_is_reported_although_the_file_was_not_read() {
     let refusal = r#"{"title": "Unauthorized", "status": 401, "detail": "this key is not known"}"#;
     let node = Node::start(Bytes::new(), &vec![Act::Refuse(StatusCode::UNAUTHORIZED, refusal); 9]);
     // More than any socket buffer takes, so that the node is done before the client is.

@@ -193,7 +193,7 @@ async fn a_commit_that_fails_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_retirement_that_nobody_finished_is_undone_by_a_sweep() {
+async fn a_sweep_undoes_an_unfinished_retirement() {
     let store = Store::new();
     let sample = store.stored(1000).await;
     assert!(store.blobs.retire(sample.hash).await.unwrap());
@@ -321,7 +321,7 @@ async fn a_root_that_cannot_be_made_is_named_in_the_error() {
 }
 
 #[tokio::test]
-async fn a_store_whose_folder_was_taken_away_says_so() {
+async fn a_store_without_its_folder_reports_it() {
     let store = Store::new();
     fs::remove_dir_all(store.root.path()).unwrap();
     assert!(matches!(store.blobs.ping().await, Err(PortError::Unavailable { .. })));

@@ -95,10 +95,10 @@ async fn stream(quota: &QuotaHandle, ask: StreamAsk) {
 async fn start() -> QuotaHandle {
     let ledger: Arc<dyn Ledger> = Arc::new(Memory);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let life = Arc::new(NodeEpochState::new(NodeId::random(), 1, clock.monotonic()));
+    let epoch_state = Arc::new(NodeEpochState::new(NodeId::random(), 1, clock.monotonic()));
     let usage = UsageHandle::start(
         UsageSettings { limits: BatchLimits { rows: 1000, age: Duration::from_millis(500) }, queue: 1 << 20 },
-        UsageDeps { ledger: Arc::clone(&ledger), clock: Arc::clone(&clock), life: Arc::clone(&life) },
+        UsageDeps { ledger: Arc::clone(&ledger), clock: Arc::clone(&clock), epoch_state: Arc::clone(&epoch_state) },
         &Arbiter::new().handle(),
     );
     let fenced = Arc::new(Notify::new());
@@ -110,7 +110,7 @@ async fn start() -> QuotaHandle {
         changes: Arc::new(Memory),
         clock: Arc::clone(&clock),
         usage: usage.clone(),
-        life: Arc::clone(&life),
+        epoch_state: Arc::clone(&epoch_state),
         fenced: Arc::clone(&fenced),
     };
     let settings = QuotaSettings {
@@ -128,10 +128,10 @@ async fn start() -> QuotaHandle {
         ledger,
         timelines: Arc::new(Memory),
         clock,
-        life,
+        epoch_state,
         quota: quota.clone(),
         fenced,
-        lives: Arc::new(|_| ()),
+        epochs: Arc::new(|_| ()),
         ttl: LONG,
         heartbeat: LONG,
     };

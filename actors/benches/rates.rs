@@ -38,7 +38,7 @@ struct Generous;
 #[async_trait]
 impl RateLimits for Generous {
     async fn take(&self, _: &Subject, ask: CountRequest) -> PortResult<RateGrant> {
-        Ok(RateGrant { granted: ask.limit, remaining: 0, left: WINDOW, more_after: WINDOW })
+        Ok(RateGrant { granted: ask.limit, remaining: 0, valid_for: WINDOW, more_after: WINDOW })
     }
 }
 

@@ -112,7 +112,7 @@ pub struct NodeSettings {
 #[derive(Clone)]
 pub struct Observers {
     /// Called with this node's epochs, so that the next process of this identity knows them.
-    pub lives: EpochListener,
+    pub epochs: EpochListener,
     /// Called after each pass of the Janitor.
     pub janitor: Observer,
     /// Called for each change, made here or elsewhere, in addition to the quota cache.
@@ -141,7 +141,7 @@ pub struct Node {
     contents: Arc<dyn StoredContents>,
     clock: Arc<dyn Clock>,
     maintenance: Arc<Addr<StorageMaintenance>>,
-    life: Arc<NodeEpochState>,
+    epoch_state: Arc<NodeEpochState>,
     listener: ChangeListener,
     heartbeat: Arc<Addr<Heartbeat>>,
     follower: Arc<Addr<ChangeFollower>>,
@@ -188,12 +188,12 @@ impl Node {
 
     /// Whether another process runs with this node's identity. This one then takes no more leases, and should end.
     pub fn has_namesake(&self) -> bool {
-        self.life.has_namesake()
+        self.epoch_state.has_namesake()
     }
 
     /// How often the database was found to have been restored while this node ran.
     pub fn restores(&self) -> u64 {
-        self.life.restores()
+        self.epoch_state.restores()
     }
 
     /// Invalidates everything on this instance that depends on the tag.
@@ -203,17 +203,17 @@ impl Node {
 
     /// Instances that the ledger knew to be alive at the last heartbeat, including this one.
     pub fn instances(&self) -> u32 {
-        self.life.instances()
+        self.epoch_state.instances()
     }
 
     /// Lost leases of this node whose charge was taken back, since it lived on and no client received that part; and the bytes.
     pub fn uncharged_leases(&self) -> (u64, u64) {
-        self.life.uncharged()
+        self.epoch_state.uncharged()
     }
 
     /// Credit that the ledger had leased to this node at the last comparison, without the node's knowledge.
     pub fn unknown_leases(&self) -> Credit {
-        self.life.unknown()
+        self.epoch_state.unknown()
     }
 
     /// The queues of the node, for gauges.
@@ -259,7 +259,7 @@ impl Node {
     }
 
     async fn close(&self, patience: Duration) -> bool {
-        let left = heartbeat::close(&*self.ledger, &self.life, patience).await;
+        let left = heartbeat::close(&*self.ledger, &self.epoch_state, patience).await;
         if let Some(credit) = left.filter(|credit| !credit.is_zero()) {
             let Credit { bytes, requests } = credit;
             tracing::warn!(

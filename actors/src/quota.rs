@@ -3,7 +3,7 @@
 //! [`cache`] answers before each stream, from [`book`], which is arithmetic; what the book lacks is fetched from the ledger in the
 //! order that [`refill_queue`] keeps. [`usage_batcher`] brings what was spent to the ledger, gathered by [`usage_batch`].
 //! [`heartbeat`] keeps this node's epoch alive in the ledger, as [`node_epoch`] and [`held_credit`] know it, and ends one that was
-//! fenced when [`epoch_work`] has none of it left; `other_lives` observes the heartbeats of other nodes. [`refusal`] says why a
+//! fenced when [`epoch_work`] has none of it left; `other_epochs` observes the heartbeats of other nodes. [`refusal`] says why a
 //! stream is not started, and [`revocation`] ends those that run on a receipt which lost its right.
 //!
 //! Handlers and [`content`](crate::content) call the cache's handle. **Bound.** Each question to a shard and each usage row carries
@@ -15,7 +15,7 @@ pub mod epoch_work;
 pub mod heartbeat;
 pub mod held_credit;
 pub mod node_epoch;
-mod other_lives;
+mod other_epochs;
 pub mod refill_queue;
 pub mod refusal;
 pub mod revocation;

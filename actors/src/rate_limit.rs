@@ -75,7 +75,7 @@ pub struct Sharing {
 
 /// Decides which requests may go on.
 pub struct RateLimiter {
-    here: RateCounters,
+    local: RateCounters,
     shared: Option<SharedLimits>,
 }
 
@@ -83,7 +83,7 @@ impl RateLimiter {
     /// Counts in windows of this length, for about `subjects` subjects.
     pub fn new(clock: &Arc<dyn Clock>, window: Duration, subjects: usize, sharing: Option<Sharing>) -> Self {
         Self {
-            here: RateCounters::new(Arc::clone(clock), window, subjects),
+            local: RateCounters::new(Arc::clone(clock), window, subjects),
             shared: sharing.map(|sharing| SharedLimits::new(Arc::clone(clock), subjects, sharing)),
         }
     }
@@ -91,18 +91,18 @@ impl RateLimiter {
     /// Counts one request of a subject, if it may go on.
     pub async fn check(&self, subject: &Subject, limit: u32) -> RateDecision {
         let Some(shared) = &self.shared else {
-            return RateDecision::of(self.here.count(subject, CountRequest::one(limit)), limit, CountedBy::Here);
+            return RateDecision::of(self.local.count(subject, CountRequest::one(limit)), limit, CountedBy::Here);
         };
         if let Some(grant) = shared.take(subject, limit).await {
             return RateDecision::of(grant, limit, CountedBy::Shared);
         }
         let share = (limit / shared.instances()).max(1);
-        RateDecision::of(self.here.count(subject, CountRequest::one(share)), share, CountedBy::Alone)
+        RateDecision::of(self.local.count(subject, CountRequest::one(share)), share, CountedBy::Alone)
     }
 
     /// Subjects in memory.
     pub fn subjects(&self) -> usize {
-        self.here.subjects() + self.shared.as_ref().map_or(0, SharedLimits::subjects)
+        self.local.subjects() + self.shared.as_ref().map_or(0, SharedLimits::subjects)
     }
 }
 

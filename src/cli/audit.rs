@@ -49,13 +49,13 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
 async fn tell_of_instances(upkeep: &dyn Upkeep) -> anyhow::Result<bool> {
     let instances = upkeep.compared().await?;
     let (mut strays, mut unheard) = (0, 0);
-    for LeaseComparison { life, unknown } in &instances {
+    for LeaseComparison { node_epoch, unknown } in &instances {
         match unknown {
             Some((Credit { bytes, requests }, at)) if *bytes > 0 || *requests > 0 => {
                 strays += 1;
                 print(&format!(
                     "instance {}, epoch {}: {bytes} bytes and {requests} requests are leased to it and unknown to it, as of {at}",
-                    life.node, life.epoch
+                    node_epoch.node, node_epoch.epoch
                 ))?;
             }
             Some(_) => {}
@@ -63,7 +63,7 @@ async fn tell_of_instances(upkeep: &dyn Upkeep) -> anyhow::Result<bool> {
                 unheard += 1;
                 print(&format!(
                     "instance {}, epoch {}: it has not compared its leases with the ledger yet",
-                    life.node, life.epoch
+                    node_epoch.node, node_epoch.epoch
                 ))?;
             }
         }

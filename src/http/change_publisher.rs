@@ -8,7 +8,7 @@ use penstock_actors::ports::{Changes, InvalidationBus, PortResult, Tag};
 
 /// Announces changes.
 pub struct ChangePublisher {
-    here: Box<dyn Fn(&Tag) + Send + Sync>,
+    local: Box<dyn Fn(&Tag) + Send + Sync>,
     bus: Arc<dyn InvalidationBus>,
     changes: Arc<dyn Changes>,
 }
@@ -18,9 +18,9 @@ impl ChangePublisher {
     pub fn new(
         bus: Arc<dyn InvalidationBus>,
         changes: Arc<dyn Changes>,
-        here: impl Fn(&Tag) + Send + Sync + 'static,
+        local: impl Fn(&Tag) + Send + Sync + 'static,
     ) -> Self {
-        Self { here: Box::new(here), bus, changes }
+        Self { local: Box::new(local), bus, changes }
     }
 
     /// Announces changes that an operator names, of which the database has no record.
@@ -39,7 +39,7 @@ impl ChangePublisher {
     }
 
     async fn hint(&self, tags: &[Tag]) {
-        tags.iter().for_each(&self.here);
+        tags.iter().for_each(&self.local);
         if let Err(error) = self.bus.invalidate(tags).await {
             tracing::debug!(%error, "the shared state did not take an announcement; other instances read the change from the change log");
         }

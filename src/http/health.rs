@@ -77,7 +77,7 @@ pub struct Readiness {
     /// The installation's stores of blobs; `None` when no store is checked.
     store: Option<Arc<StoreGuard>>,
     /// The states that were logged last, in the order of [`DEPENDENCIES`].
-    told: Mutex<[DependencyState; 4]>,
+    logged: Mutex<[DependencyState; 4]>,
 }
 
 impl Readiness {
@@ -159,9 +159,9 @@ impl Readiness {
 
     /// Logs the changes since the last check, because balancers poll often. In the order of [`DEPENDENCIES`].
     fn note(&self, found: &[ProbeOutcome; 4]) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((told, dependency), ProbeOutcome { state, why, .. }) in told.iter_mut().zip(DEPENDENCIES).zip(found) {
-            match (std::mem::replace(told, *state), *state) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((logged, dependency), ProbeOutcome { state, why, .. }) in logged.iter_mut().zip(DEPENDENCIES).zip(found) {
+            match (std::mem::replace(logged, *state), *state) {
                 (before, now) if before == now => {}
                 (_, DependencyState::Ok) => tracing::info!(dependency, "a dependency works again"),
                 (_, state) => tracing::warn!(

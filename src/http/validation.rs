@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn all_violations_are_told_at_once() {
+    fn all_violations_are_reported_at_once() {
         let mut violations = Violations::default();
         violations.line("name", "", 1..=256);
         violations.satoshis("priceSatoshis", MAX_SATOSHIS + 1);

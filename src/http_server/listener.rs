@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_inside_is_accepted_after_the_door_was_shut_and_nobody_else_comes_in() {
+    fn a_listener_that_was_shut_accepts_queued_connections_and_no_new_ones() {
         let (shared_listener, listener) = Listener::open((std::net::Ipv4Addr::LOCALHOST, 0).into()).expect("bound");
         let address = listener.local_addr().expect("bound");
         let mut inside = TcpStream::connect(address).expect("let in");

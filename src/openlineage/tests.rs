@@ -83,7 +83,7 @@ fn events_of_each_kind_are_read() {
 }
 
 #[test]
-fn every_violation_is_told_with_its_path() {
+fn every_violation_is_reported_with_its_path() {
     let mut event = run_event();
     event["eventType"] = "BEGIN".into();
     event["eventTime"] = "yesterday".into();
@@ -106,7 +106,7 @@ fn every_violation_is_told_with_its_path() {
 }
 
 #[test]
-fn a_facet_must_say_who_made_it_and_may_say_anything_else() {
+fn a_facet_must_name_its_producer_and_may_have_any_other_member() {
     let mut event = run_event();
     event["inputs"][0]["facets"]["of nobody"] = json!({ "anything": 1 });
     let expected = ["_producer", "_schemaURL"].map(|member| format!("inputs[0].facets[\"of nobody\"].{member}"));
@@ -126,7 +126,7 @@ fn an_event_of_one_kind_with_members_of_another_is_refused() {
 }
 
 #[test]
-fn what_is_no_event_at_all_is_told_in_few_words() {
+fn what_is_no_event_at_all_is_reported_in_few_words() {
     for value in [json!(null), json!([]), json!("x"), json!(5), json!({})] {
         assert!(!faults(&value).is_empty(), "{value}");
     }
@@ -177,7 +177,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_stands_in_an_event_it_is_read_or_its_faults_are_told(which in any::<prop::sample::Index>(), put in any_json()) {
+    fn any_event_is_read_or_its_faults_are_reported(which in any::<prop::sample::Index>(), put in any_json()) {
         let mut event = run_event();
         let mut all = Vec::new();
         places(&event, "", &mut all);

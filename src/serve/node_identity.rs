@@ -57,8 +57,8 @@ impl EpochFile {
     }
 
     /// Writes the record of this process. It need not survive a crash of the machine, so nothing is synced.
-    pub fn write(&self, &EpochRecord { life, heartbeats, timeline }: &EpochRecord) {
-        let NodeEpoch { node, epoch } = life;
+    pub fn write(&self, &EpochRecord { node_epoch, heartbeats, timeline }: &EpochRecord) {
+        let NodeEpoch { node, epoch } = node_epoch;
         let record = FolderRecord { node, epoch, heartbeats, timeline, place: self.place.clone() };
         if let Err(error) = self.replace(&record) {
             tracing::warn!(

@@ -35,7 +35,7 @@ pub(super) async fn node(node: &Node, lineage: &Lineage, backends: &Backends) ->
 /// Returns when the database belongs to another installation, with advice. A database that does not answer, or has no
 /// installation (emptied, or in the middle of a restore), may still be the right one, so the node waits for it.
 pub(super) async fn database(store: &StoreGuard) -> String {
-    let mut is_told = false;
+    let mut is_announced = false;
     loop {
         match store.replacement().await {
             Ok(Some(now)) => {
@@ -44,8 +44,8 @@ pub(super) async fn database(store: &StoreGuard) -> String {
                      restore the right one, or correct the URL"
                 );
             }
-            Ok(None) => is_told = false,
-            Err(error) if !std::mem::replace(&mut is_told, true) => {
+            Ok(None) => is_announced = false,
+            Err(error) if !std::mem::replace(&mut is_announced, true) => {
                 tracing::error!(
                     %error,
                     "the database names no installation: it was emptied, or is being restored. Nothing is stored, \

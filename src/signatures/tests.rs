@@ -95,7 +95,7 @@ fn a_key_that_is_no_point_verifies_nothing() {
 }
 
 #[test]
-fn a_field_that_is_missing_doubled_or_unknown_is_told() {
+fn a_field_that_is_missing_doubled_or_unknown_is_reported() {
     for place in 0..SIGNED.len() {
         let name = SIGNED[place].0;
         let mut sent = fields(&SIGNED);

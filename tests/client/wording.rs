@@ -8,7 +8,7 @@ use crate::words::{assert_none_of_theirs, assert_ours};
 const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[actix_web::test]
-async fn a_value_that_cannot_be_read_is_told_in_our_words() {
+async fn a_value_that_cannot_be_read_is_reported_in_plain_words() {
     let commands: [(&[&str], &str); 8] = [
         (&["get", HASH, "--receipt", RECEIPT, "-o", "/dev/null"], "--retries"),
         (&["get", HASH, "--receipt", RECEIPT, "-o", "/dev/null"], "--max-wait"),
@@ -90,7 +90,7 @@ async fn a_file_that_cannot_be_read_is_named_with_what_was_to_be_done() {
 }
 
 #[actix_web::test]
-async fn a_node_that_cannot_be_spoken_to_is_told_with_the_reason_alone() {
+async fn an_unreachable_node_is_reported_with_the_reason_alone() {
     // A port where nobody listens, one that closes at once, one that speaks no TLS, a name that there is not.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -88,7 +88,7 @@ fn of_a_url_and_a_host_the_later_layer_wins_and_within_one_it_is_a_mistake() {
 }
 
 #[test]
-fn what_an_orchestrator_tells_of_a_service_is_no_setting() {
+fn variables_of_an_orchestrators_services_are_no_settings() {
     let told =
         [("PG_PORT", "tcp://10.0.0.1:5432"), ("PG_PORT_5432_TCP_ADDR", "10.0.0.1"), ("PG_SERVICE_HOST", "10.0.0.1")];
     let config = load("", &told).unwrap();

@@ -80,7 +80,7 @@ fn a_delivery_mode_has_all_that_it_needs_or_does_not_start() {
 }
 
 #[test]
-fn how_long_a_url_is_good_is_told_in_seconds_or_with_a_unit_and_is_bounded() {
+fn the_validity_of_a_url_is_set_in_seconds_or_with_a_unit_and_is_bounded() {
     let ttl = |text| Config::load(&env(&[("PRESIGN_TTL_SEC", text)])).map(|config| config.delivery.url_ttl.as_secs());
     for (text, seconds) in [("1", 1), ("300", 300), ("5min", 300), (" 7 ", 7), ("43200", 43_200), ("12h", 43_200)] {
         assert_eq!(ttl(text).ok(), Some(seconds), "{text}");

@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[test]
-fn a_wrong_value_is_told_with_its_key_its_origin_and_what_is_allowed() {
+fn a_wrong_value_is_reported_with_its_key_its_origin_and_what_is_allowed() {
     let told = |text: &str, variables: &[_], expected: &str| assert_eq!(complaints(text, variables), [expected]);
     told(
         "",
@@ -68,7 +68,7 @@ fn tiers_have_folders_of_their_own() {
 }
 
 #[test]
-fn a_broken_rule_is_told_with_the_keys_it_is_about() {
+fn a_broken_rule_is_reported_with_the_keys_it_is_about() {
     let told = |text: &str, expected: &str| assert_eq!(complaints(text, &[]), [expected]);
     told(
         "[postgres]\npool_min = 20",
@@ -124,7 +124,7 @@ fn a_broken_rule_is_told_with_the_keys_it_is_about() {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_the_one_that_was_probably_meant() {
+fn an_unknown_key_is_reported_with_the_most_similar_key() {
     let text = "workers = 3\n[server]\nbnd = 1\n[sever]\nbind = 1\n[zoo]\nape = 1\n[server.tls]\ncert = 1";
     assert_eq!(
         complaints(text, &[("PENSTOCK_QUOTA__SHARD", "4")]),
@@ -140,7 +140,7 @@ fn an_unknown_key_is_told_with_the_one_that_was_probably_meant() {
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once_and_nothing_that_only_follows_from_it() {
+fn all_that_is_wrong_is_reported_at_once_and_nothing_that_only_follows_from_it() {
     let text = "[server]\nworkers = -1\n[postgres]\npool_max = \"x\"\npool_min = 20\n[sessions]\nentries = 0";
     let keys: Vec<_> = complaints(text, &[("PENSTOCK_BIND", "here")])
         .iter()
@@ -180,7 +180,7 @@ const VALUES: [&str; 16] = [
 ];
 
 #[test]
-fn whatever_value_a_key_has_is_told_in_our_words() {
+fn whatever_value_a_key_has_is_reported_in_plain_words() {
     let defaults = include_str!("../../config/default.toml").parse::<toml::Table>().unwrap();
     for (section, keys) in &defaults {
         for key in keys.as_table().unwrap().keys() {
@@ -200,7 +200,7 @@ fn whatever_value_a_key_has_is_told_in_our_words() {
 }
 
 #[test]
-fn whatever_a_file_or_a_variable_has_is_told_in_our_words() {
+fn whatever_a_file_or_a_variable_has_is_reported_in_plain_words() {
     let told = |text: &[u8], variables: &[(&str, &str)]| {
         let file = crate::file("");
         std::fs::write(file.path(), text).unwrap();
@@ -241,7 +241,7 @@ fn whatever_a_file_or_a_variable_has_is_told_in_our_words() {
 proptest! {
     /// The list of all keys with a piece cut out of it, and another in its place.
     #[test]
-    fn a_file_with_a_slip_in_it_is_told_in_our_words(start in 0..20_000_usize, cut in 0..8_usize, piece in "[ -~\n]{0,4}") {
+    fn a_file_with_a_slip_in_it_is_reported_in_plain_words(start in 0..20_000_usize, cut in 0..8_usize, piece in "[ -~\n]{0,4}") {
         let mut text = include_str!("../../config/default.toml").replace(|char: char| !char.is_ascii(), "-");
         let start = start.min(text.len());
         text.replace_range(start..(start + cut).min(text.len()), &piece);

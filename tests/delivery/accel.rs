@@ -174,7 +174,7 @@ async fn what_nginx_would_answer_differently_the_node_streams_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_gets_past_the_node() {
+async fn no_request_bypasses_the_node() {
     let (mut node, nginx) = start(On::Sqlite).await;
     let paid = node.paid(&sample(25, 1000), "standard").await;
     let inside = format!("/_penstock/files/{}/{}/{}", &paid.hash[..2], &paid.hash[2..4], paid.hash);
@@ -207,7 +207,7 @@ async fn who_does_not_come_through_nginx_is_sent_there_and_charged_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nginx_is_told_the_bandwidth_of_the_tier() {
+async fn nginx_gets_the_bandwidth_of_the_tier() {
     let mut node = accel(On::Sqlite).start().await;
     node.tier("crawling", json!({ "maxBandwidthMbps": 0.000001 })).await;
     for (tier, rate) in [("standard", "1250000"), ("enterprise", "25000000"), ("unlimited", ""), ("crawling", "1")] {

@@ -270,7 +270,7 @@ async fn nginx_fetches_from_the_storage_what_the_node_has_charged() {
 
 /// The storage refuses, and what it says, such as whose key was used, stays between it and nginx.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_storage_says_to_nginx_is_not_told_to_clients() {
+async fn errors_of_the_storage_behind_nginx_do_not_reach_clients() {
     let buckets = TestBuckets::new(S3Client::ObjectStore);
     let mut node = stored(accel(On::Sqlite), &buckets).start().await;
     let endpoint = told("ENDPOINT");

@@ -98,7 +98,7 @@ async fn a_url_holds_no_stream_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_who_ask_for_the_last_bytes_get_exactly_those() {
+async fn concurrent_requests_for_the_last_bytes_get_exactly_those() {
     let mut node = node().await;
     // Seven URLs, and not quite an eighth.
     node.tier("tight", json!({ "bytesPerMonth": 8 * SIZE - 1 })).await;

@@ -191,7 +191,7 @@ async fn hears_of(node: &TestNode, hours: f64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leap_of_the_databases_clock_makes_no_instance_look_dead_and_one_that_died_is_found() {
+async fn a_leap_of_the_databases_clock_makes_no_live_instance_look_dead_and_a_crashed_one_is_found() {
     let place = Leaping::start().await;
     // One lives by short leases, and so judges soon; the next heartbeat of the other is some seconds away.
     let mut quick = place.quick().start().await;
@@ -272,7 +272,7 @@ fn changes(node: &TestNode) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_on_sqlite_that_starts_years_ahead_forgets_nothing_before_it_is_told() {
+async fn a_node_on_sqlite_that_starts_years_ahead_removes_nothing_before_it_is_confirmed() {
     let mut node = Setup::new(On::Sqlite)
         .env("PENSTOCK_JANITOR__INTERVAL", "100ms")
         .env("PENSTOCK_USAGE__BATCH_AGE", "20ms")
@@ -335,7 +335,7 @@ fn set_clock(node: &mut TestNode, by: Option<&str>) {
 
 /// The walk over all content, which one instance at a time makes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_whose_clock_is_an_hour_ahead_steals_no_task_of_another_and_takes_it_over_when_that_one_dies() {
+async fn an_instance_with_a_clock_an_hour_ahead_takes_over_a_task_only_after_its_holder_dies() {
     let pair = Pair::new().await;
     let setup = || pair.setup().env("PENSTOCK_VERIFICATION__INTERVAL", "100ms");
     let mut right = setup().start().await;

@@ -128,7 +128,7 @@ async fn usage_set_aside(node: &TestNode) -> usize {
 /// The wall clock of a laptop that slept jumps ahead, and the time that passes for a process stands still. Nobody else could have taken
 /// what the node holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_machine_that_slept_charges_nobody_for_leases_of_its_own() {
+async fn a_machine_that_slept_charges_no_receipt_for_its_own_leases() {
     let clock = tempfile::NamedTempFile::new().unwrap();
     fs::write(clock.path(), "+0").unwrap();
     let mut node = Setup::new(On::Sqlite)

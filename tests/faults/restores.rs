@@ -103,7 +103,7 @@ async fn a_restore_in_place_is_noticed_and_streams_without_a_receipt_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leases_in_a_restored_dump_are_released_and_charged_to_nobody() {
+async fn leases_in_a_restored_dump_are_released_without_a_charge() {
     let (database, other) = (TestDatabase::empty().await, TestDatabase::empty().await);
     let (folder, blobs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let root = blobs.path().to_str().unwrap();

@@ -211,7 +211,7 @@ async fn a_node_that_stops_gives_its_slots_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_and_sessions_are_shared_by_nodes_and_outlive_one_that_is_killed() {
+async fn nodes_share_slots_and_sessions_which_outlive_a_killed_node() {
     let (server, database) = (RedisServer::start(), TestDatabase::empty().await);
     let blobs = tempfile::tempdir().unwrap();
     let setup = || {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_request_is_told_with_its_peer_and_is_no_error_of_the_node() {
+async fn an_invalid_request_is_logged_with_its_peer_and_is_no_error_of_the_node() {
     let mut node = Setup::new(On::Sqlite).start().await;
     assert!(node.terminate().await.success());
     let mut stderr = node.boot_with_stderr().await;

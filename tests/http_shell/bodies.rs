@@ -61,7 +61,7 @@ fn values() -> Vec<Value> {
 }
 
 #[actix_web::test]
-async fn a_value_of_any_other_type_is_told_with_its_place_and_in_our_words() {
+async fn a_value_of_any_other_type_is_reported_with_its_place_and_in_our_words() {
     let node = Node::new().await;
     let app = node.serve().await;
     let send = async |method: &Method, path: &str, body: String| {
@@ -127,7 +127,7 @@ async fn a_list_is_no_object_however_many_entries_it_has() {
 }
 
 #[actix_web::test]
-async fn null_is_as_good_as_nothing_wherever_something_may_be_left_out() {
+async fn null_means_absent_for_every_optional_member() {
     let node = Node::new().await;
     let app = node.serve().await;
     let asset = json!({
@@ -144,7 +144,7 @@ async fn null_is_as_good_as_nothing_wherever_something_may_be_left_out() {
 }
 
 #[actix_web::test]
-async fn what_is_no_json_is_told_in_our_words() {
+async fn what_is_no_json_is_reported_in_plain_words() {
     let node = Node::new().await;
     let app = node.serve().await;
     for body in ["", "{", "{\"name\":\"a\\ud800\"}", "{\"name\":NaN}", "name=a", "{\"name\":\"a\"}}", "\u{feff}{}"] {

@@ -33,7 +33,7 @@ async fn an_asset_is_found_where_its_making_says() {
 }
 
 #[actix_web::test]
-async fn a_price_is_set_by_its_producer_or_an_admin_and_told_to_every_instance() {
+async fn a_price_is_set_by_its_producer_or_an_admin_and_reaches_every_instance() {
     let node = Node::new().await;
     let app = node.serve().await;
     let body = json!({ "name": "A film", "contentHash": STORED });

@@ -44,7 +44,7 @@ async fn policies_are_an_admins() {
 }
 
 #[actix_web::test]
-async fn what_is_not_in_the_language_is_told_with_its_path() {
+async fn what_is_not_in_the_language_is_reported_with_its_path() {
     let node = Node::new().await;
     let app = node.serve().await;
     let answer = async |body: Value| call(&app, put("/v1/policies/a"), Some(&node.admin), Some(body)).await;

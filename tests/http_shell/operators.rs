@@ -28,7 +28,7 @@ async fn a_new_producer_can_use_its_key_at_once() {
 }
 
 #[actix_web::test]
-async fn invalidation_reaches_whoever_listens() {
+async fn an_invalidation_reaches_every_listener() {
     let node = Node::new().await;
     let app = node.serve().await;
     let mut told = node.world.invalidations();
@@ -58,7 +58,7 @@ async fn invalidation_reaches_whoever_listens() {
 }
 
 #[actix_web::test]
-async fn readiness_tells_each_dependency_and_gives_up_only_when_nothing_could_be_served() {
+async fn readiness_reports_each_dependency_and_fails_only_when_nothing_could_be_served() {
     let node = Node::new().await;
     let app = node.serve().await;
     let ready = || ask(&app, TestRequest::get().uri("/health/ready"));
@@ -117,7 +117,7 @@ async fn a_configured_admin_key_replaces_the_one_before() {
 }
 
 #[actix_web::test]
-async fn an_instance_without_a_key_of_its_own_locks_nobody_out() {
+async fn a_start_without_an_admin_key_keeps_the_existing_one() {
     let (world, folder) = (World::new(), tempfile::tempdir().expect("a folder"));
     keys::ensure_admin(&world, Some("the-operators"), folder.path()).await.expect("an admin");
     let key = keys::ensure_admin(&world, None, folder.path()).await.expect("a start");

@@ -44,7 +44,7 @@ fn state(answer: &Answer) -> (&str, &str) {
 }
 
 #[actix_web::test]
-async fn each_answer_tells_what_is_left_and_a_refusal_when_to_come_back() {
+async fn each_answer_states_the_remaining_limit_and_a_refusal_states_when_to_retry() {
     let node = Node::limited(limits).await;
     let app = node.serve().await;
     let look = || ask(&app, from("203.0.113.5", ASSET));
@@ -136,7 +136,7 @@ async fn a_known_key_counts_by_itself_and_a_made_up_one_by_its_address() {
 }
 
 #[actix_web::test]
-async fn behind_a_trusted_proxy_clients_are_told_apart_and_cannot_invent_themselves() {
+async fn behind_a_trusted_proxy_clients_are_distinguished_and_cannot_forge_an_address() {
     let node = Node::limited(limits).await;
     let app = node.serve().await;
     let through = |forwarded: String| from(PROXY, ASSET).insert_header(("x-forwarded-for", forwarded));

@@ -37,7 +37,7 @@ fn id_of(receipt: &Answer) -> ReceiptId {
 }
 
 #[actix_web::test]
-async fn a_receipt_is_confirmed_standard_and_lives_for_thirty_days_unless_told_otherwise() {
+async fn a_receipt_is_confirmed_standard_and_valid_for_thirty_days_by_default() {
     let node = Node::new().await;
     let app = node.serve().await;
     let made = receipt(&app, &node, json!({})).await;
@@ -76,7 +76,7 @@ async fn a_receipt_needs_a_tier_and_an_asset_of_its_producer() {
 }
 
 #[actix_web::test]
-async fn a_change_of_status_is_told_to_every_instance_and_never_goes_back() {
+async fn a_change_of_status_reaches_every_instance_and_never_goes_back() {
     let node = Node::new().await;
     let app = node.serve().await;
     let id = id_of(&receipt(&app, &node, json!({})).await);
@@ -97,7 +97,7 @@ async fn a_change_of_status_is_told_to_every_instance_and_never_goes_back() {
 }
 
 #[actix_web::test]
-async fn a_change_stands_although_the_other_instances_cannot_be_told() {
+async fn a_change_stands_although_the_other_instances_cannot_be_notified() {
     let node = Node::new().await;
     let app = node.serve().await;
     let id = id_of(&receipt(&app, &node, json!({})).await);

@@ -125,7 +125,7 @@ async fn a_body_that_does_not_fit_names_the_place() {
 }
 
 #[actix_web::test]
-async fn a_body_that_is_no_json_is_told_from_one_that_breaks_rules() {
+async fn a_body_that_is_not_json_and_one_that_breaks_rules_get_different_problems() {
     let node = Node::new().await;
     let app = node.serve().await;
     for (media_type, body, problem) in [

@@ -26,7 +26,7 @@ async fn two_nodes(settings: &[(&'static str, &str)]) -> [TestNode; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_node_is_told_the_other_shows_although_it_has_an_answer_in_its_cache() {
+async fn a_node_shows_lineage_that_another_node_received_in_spite_of_its_cache() {
     let [mut one, mut other] = two_nodes(&[("PENSTOCK_LINEAGE__EMIT", "false")]).await;
     created(&one, &run_event("RUNNING", Uuid::now_v7(), "load", &["raw"], &[])).await;
     assert_eq!(names(&graph(&other, "dataset:db:raw", &[]).await), ["load", "raw"]);

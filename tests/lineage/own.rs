@@ -124,12 +124,12 @@ async fn tells_after_a_crash(on: On) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_happened_before_a_crash_is_told_after_it_on_sqlite() {
+async fn events_before_a_crash_are_emitted_after_it_on_sqlite() {
     tells_after_a_crash(On::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_happened_before_a_crash_is_told_after_it_on_postgres() {
+async fn events_before_a_crash_are_emitted_after_it_on_postgres() {
     tells_after_a_crash(On::Postgres).await;
 }
 

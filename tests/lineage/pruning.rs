@@ -224,7 +224,7 @@ async fn a_window_that_moves_under_a_batch_counts_everything_once_on_postgres() 
 
 /// An event from before the end of the window that is on its way while that end moves over it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_the_window_passes_on_its_way_is_refused_as_one_that_came_later() {
+async fn an_event_that_leaves_the_window_while_it_waits_is_refused_like_a_late_one() {
     let mut node = Setup::new(On::Postgres).env("PENSTOCK_LINEAGE__EMIT", "false").start().await;
     let mut events = events(21);
     let late = events.remove(3);

@@ -31,7 +31,7 @@ async fn calls(node: &TestNode) -> Vec<(Method, String, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_of_any_other_type_is_told_with_its_place_and_in_our_words() {
+async fn a_value_of_any_other_type_is_reported_with_its_place_and_in_our_words() {
     let mut node = Setup::new(On::Sqlite).start().await;
     for (method, path, body) in calls(&node).await {
         let members: Vec<String> = body.as_object().unwrap().keys().cloned().collect();
@@ -60,7 +60,7 @@ async fn a_value_of_any_other_type_is_told_with_its_place_and_in_our_words() {
 
 /// An event of lineage is read by its schema, which says where.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_of_any_other_type_in_an_event_of_lineage_is_told_with_its_place() {
+async fn a_value_of_any_other_type_in_an_event_of_lineage_is_reported_with_its_place() {
     let mut node = Setup::new(On::Sqlite).start().await;
     let event = json!({
         "eventTime": "2026-11-30T10:00:00Z", "producer": "https://example.org", "eventType": "START",

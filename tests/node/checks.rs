@@ -55,7 +55,7 @@ async fn before_the_first_start_what_is_away_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_is_away_hides_no_other() {
+async fn a_dependency_that_is_down_hides_no_other() {
     let mut node = TestNode::start(On::Postgres).await;
     let url = node.database.as_ref().unwrap().url();
     // The primary is not a replica.

@@ -146,7 +146,7 @@ on_sqlite!(the_command_of_the_readme_may_be_run_again, async |node: &mut TestNod
 });
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_ranges_are_short_our_client_asks_on_and_others_must_be_told_to() {
+async fn our_client_continues_after_a_short_range_and_other_clients_need_to_be_told() {
     let mut node = Setup::new(On::Sqlite).env("MAX_RANGE_BYTES", "256KiB").start().await;
     let bytes = sample(84, 600_000);
     let paid = node.paid(&bytes, "standard").await;

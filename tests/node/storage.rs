@@ -99,7 +99,7 @@ async fn is_whole(node: &TestNode, paid: &Paid) -> bool {
 type Damage = fn(&Path);
 
 /// Bit-rot, truncation and absence: found, told, kept from readers, and gone with the next upload.
-async fn damage_is_found_told_and_kept_from_readers(node: &mut TestNode) {
+async fn damage_is_found_reported_and_kept_from_readers(node: &mut TestNode) {
     let cases: [(&str, Damage); 3] = [
         ("corrupt", rot),
         ("wrong_size", |path| fs::File::options().write(true).open(path).unwrap().set_len(1000).unwrap()),
@@ -147,7 +147,7 @@ async fn damage_is_found_told_and_kept_from_readers(node: &mut TestNode) {
     assert!(node.metric("penstock_storage_verified_bytes_total", "").await >= 5.0 * SIZE as f64);
 }
 
-on_both!(damaged_content, damage_is_found_told_and_kept_from_readers);
+on_both!(damaged_content, damage_is_found_reported_and_kept_from_readers);
 
 on_sqlite!(what_is_asked_wrongly_is_refused, async |node: &mut TestNode| {
     let hash = node.put(&sample(1, 1000), "text/plain").await;
@@ -250,7 +250,7 @@ async fn a_file_that_cannot_be_read_is_written_anew_or_left_alone() {
 
 /// The walk comes by without anybody asking.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_walk_finds_what_nobody_reads() {
+async fn the_scan_finds_damage_in_content_that_is_not_read() {
     let mut node = tiered(On::Sqlite).env("PENSTOCK_VERIFICATION__EVERY", "1s").start().await;
     let tiers = Tiers::of(&node).await;
     let (sound, damaged) =

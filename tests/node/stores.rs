@@ -268,7 +268,7 @@ async fn a_node_without_its_warm_store_serves_and_stores_in_the_hot_one() {
 
 /// A log that says the same with each pass hides what is new.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_away_for_many_passes_of_the_janitor_is_told_of_once() {
+async fn a_store_that_is_down_for_many_passes_of_the_janitor_is_reported_once() {
     let folder = tempfile::tempdir().unwrap();
     let (root, away) = (folder.path().join("root"), folder.path().join("away"));
     let mut node = swept_often(On::Sqlite, &root).start().await;
@@ -316,7 +316,7 @@ async fn an_instance_without_its_mount_takes_nothing_from_the_others() {
 
 /// One of two instances was not told of the warm tier: what it does not find there is not lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_was_not_told_of_a_tier_takes_nothing_from_the_others() {
+async fn an_instance_without_a_configured_tier_takes_nothing_from_the_others() {
     let database = TestDatabase::empty().await;
     let folder = tempfile::tempdir().unwrap();
     let (hot, warm) = (folder.path().join("hot"), folder.path().join("warm"));

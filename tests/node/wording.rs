@@ -112,7 +112,7 @@ fn runner() -> TestRunner {
     TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
-async fn assert_told_in_our_words(request: RequestBuilder, of: &str) {
+async fn assert_reported_in_plain_words(request: RequestBuilder, of: &str) {
     let answer = request.send().await.unwrap();
     let (status, kind) = (answer.status().as_u16(), answer.headers().get("content-type").cloned());
     if status < 400 {
@@ -133,7 +133,7 @@ async fn assert_told_in_our_words(request: RequestBuilder, of: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_stands_in_a_path_a_query_or_a_header_is_told_in_our_words() {
+async fn whatever_stands_in_a_path_a_query_or_a_header_is_reported_in_plain_words() {
     let mut node = Setup::new(On::Sqlite).start().await;
     let paid = node.paid(&sample(3, 1000), "standard").await;
     let (mut runner, texts) = (runner(), texts());
@@ -168,7 +168,7 @@ async fn whatever_stands_in_a_path_a_query_or_a_header_is_told_in_our_words() {
             let (client, built) = request.header(field, value).build_split();
             let mut built = built.unwrap();
             *built.url_mut() = url;
-            assert_told_in_our_words(RequestBuilder::from_parts(client, built), &of).await;
+            assert_reported_in_plain_words(RequestBuilder::from_parts(client, built), &of).await;
         }
     }
     node.finish().await;
@@ -187,11 +187,11 @@ fn event() -> Value {
 async fn both_ways(node: &TestNode, event: &str) {
     let post =
         |path: &str, body: String| node.admin(Method::POST, path).header("content-type", "application/json").body(body);
-    assert_told_in_our_words(post("/api/v1/lineage", event.to_owned()), event).await;
+    assert_reported_in_plain_words(post("/api/v1/lineage", event.to_owned()), event).await;
     let batch = post("/api/v1/lineage/batch", format!("[{event}]"));
     let answer = batch.try_clone().unwrap().send().await.unwrap();
     if answer.status() != 200 {
-        return assert_told_in_our_words(batch, event).await;
+        return assert_reported_in_plain_words(batch, event).await;
     }
     let report: Value = answer.json().await.unwrap();
     for result in report["results"].as_array().unwrap() {
@@ -202,7 +202,7 @@ async fn both_ways(node: &TestNode, event: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_wrong_with_an_event_of_lineage_is_told_in_our_words() {
+async fn whatever_is_wrong_with_an_event_of_lineage_is_reported_in_plain_words() {
     let mut node = Setup::new(On::Sqlite).start().await;
     let event = event();
     let text = event.to_string();
@@ -255,14 +255,14 @@ async fn whatever_is_wrong_with_an_event_of_lineage_is_told_in_our_words() {
         node.admin(Method::POST, "/api/v1/lineage/batch").header("content-type", "application/json").body(body)
     };
     for body in [&b"{}"[..], b"null", b"5", b"\"a\"", b"[1", b"\xff", b"[1]x"] {
-        assert_told_in_our_words(batch(body), &String::from_utf8_lossy(body)).await;
+        assert_reported_in_plain_words(batch(body), &String::from_utf8_lossy(body)).await;
     }
     let told = batch(b"{}").send().await.unwrap();
     assert_eq!(told.status(), 422);
     let told: Value = told.json().await.unwrap();
     assert_eq!(told["errors"], json!([{ "path": "", "detail": "must be a list" }]));
     for body in [&b"{}"[..], b"", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc"] {
-        assert_told_in_our_words(batch(body).header("content-encoding", "gzip"), "no gzip").await;
+        assert_reported_in_plain_words(batch(body).header("content-encoding", "gzip"), "no gzip").await;
     }
     node.finish().await;
 }

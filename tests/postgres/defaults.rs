@@ -48,7 +48,7 @@ async fn the_ports_keep_their_promises_whatever_the_defaults_of_the_database_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_whose_sessions_are_others_is_refused_with_what_to_do() {
+async fn a_pooler_with_other_session_settings_is_refused_with_a_remedy() {
     let database = TestDatabase::migrated().await;
     // The file that operators mount sets what may not be otherwise.
     default(&database, "default_transaction_isolation = 'repeatable read'").await;

@@ -64,7 +64,7 @@ async fn promote(replica: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_server_is_left_for_the_one_that_the_name_leads_to() {
+async fn a_read_only_server_is_replaced_by_the_server_that_the_name_resolves_to() {
     let old = Cluster::start(&[]).await;
     migrate(&generous(old.config())).await.expect("migrated");
     let new = old.replica().await;
@@ -103,7 +103,7 @@ async fn a_read_only_server_is_left_for_the_one_that_the_name_leads_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_servers_the_one_that_takes_writes_is_used_whichever_comes_first() {
+async fn of_several_servers_the_writable_one_is_used_in_any_order() {
     let mut old = Cluster::start(&[]).await;
     migrate(&generous(old.config())).await.expect("migrated");
     let new = old.replica().await;

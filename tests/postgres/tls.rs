@@ -84,7 +84,7 @@ async fn a_server_that_proves_its_name_is_spoken_to_in_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_cannot_prove_its_name_is_refused_and_the_reason_told() {
+async fn a_server_that_cannot_prove_its_name_is_refused_with_the_reason() {
     let server = Encrypted::new("hostssl all all 127.0.0.1/32 trust").await;
     let other = server.file("other.pem", &Authority::new("another").pem());
     let unknown = TlsSettings { ca_file: Some(other), ..server.verified() };

@@ -167,7 +167,7 @@ async fn a_flushed_server_costs_loads_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_who_ask_several_instances_for_one_cold_asset_make_one_query() {
+async fn a_thousand_requests_to_several_instances_for_a_cold_asset_make_one_query() {
     let database = TestDatabase::migrated().await;
     let (store, metrics) = postgres::store(database.settings()).await;
     let store = Arc::new(store);

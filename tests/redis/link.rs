@@ -87,7 +87,7 @@ async fn what_arrives_during_a_round_trip_goes_out_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_waits_for_rides_along_and_keeps_its_place() {
+async fn a_call_without_a_waiting_request_is_sent_in_order_with_the_others() {
     let (link, metrics) = shared_link().await;
     let key = link.key("count", 1);
     count_up(&link, &key).await.expect("counted");

@@ -76,7 +76,7 @@ async fn when_the_clock_is_set_back_time_stands_still_for_two_windows_at_most() 
     let mut client = server.client();
     client.pset_ex::<_, _, ()>(&key, "999999999999:0:3", 2 * WINDOW.as_millis() as u64).expect("set");
     let grant = limits.take(&subject(1), CountRequest { limit: 5, need: 5, spare_parts: 0 }).await.expect("counted");
-    assert_eq!((grant.granted, grant.left), (2, WINDOW));
+    assert_eq!((grant.granted, grant.valid_for), (2, WINDOW));
     until("the key is gone", async || {
         limits.take(&subject(1), CountRequest { limit: 5, need: 5, spare_parts: 0 }).await.expect("counted").granted
             == 5

@@ -231,7 +231,7 @@ async fn no_stream_is_refused_for_a_slot_that_a_hung_server_took_too_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_stream_is_refused_for_one_whose_end_another_instance_could_not_tell_yet() {
+async fn no_stream_is_refused_for_an_end_that_another_instance_has_yet_to_send() {
     let server = RedisServer::start();
     let patient = RedisSettings {
         response_timeout: Duration::from_millis(300),

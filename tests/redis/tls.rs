@@ -59,7 +59,7 @@ async fn link_in_vain(settings: RedisSettings) -> RedisLink {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_proves_who_it_is_is_used_and_others_are_not() {
+async fn only_a_server_that_proves_its_identity_is_used() {
     let server = Encrypted::start();
     let ours = server.certificates(&server.authority);
     let settings = server.settings("localhost", ours.clone());

@@ -224,7 +224,7 @@ on_each_client!(what_is_purged_stays_readable_until_a_sweep_finds_it_old, async 
     assert!(matches!(source.read_at(0, 1000).await, Err(PortError::NotFound(_))));
 });
 
-on_each_client!(a_retirement_that_nobody_finished_is_undone_by_a_sweep, async |buckets: TestBuckets| {
+on_each_client!(a_sweep_undoes_an_unfinished_retirement, async |buckets: TestBuckets| {
     let blobs = buckets.store().await;
     let sample = buckets.stored(&blobs, 1000).await;
     let text = buckets.get(HOT, &manifest(&sample)).await;

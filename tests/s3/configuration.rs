@@ -43,7 +43,7 @@ fn naming_a_bucket_chooses_s3_unless_the_storage_is_chosen() {
 }
 
 #[test]
-fn what_cannot_work_is_told() {
+fn what_cannot_work_is_reported() {
     for (variables, complaint) in [
         (vec![("STORAGE_BACKEND", "s3")], "s3.bucket_hot = \"\" (from default): must name a bucket"),
         (vec![("S3_ENDPOINT", "storage:9000")], "must be of the form https://host or http://host:port"),
@@ -79,7 +79,7 @@ fn what_cannot_work_is_told() {
 
 #[cfg(not(feature = "rusoto"))]
 #[test]
-fn a_client_that_is_not_built_in_is_told() {
+fn a_client_that_is_not_built_in_is_reported() {
     let told = load(&[("S3_CLIENT", "rusoto")]).unwrap_err().to_string();
     assert!(told.contains("s3.client = \"rusoto\" (from S3_CLIENT)"), "{told}");
     assert!(told.contains("was built without the feature `rusoto`"), "{told}");

@@ -140,7 +140,7 @@ async fn one_limit_holds_on_all_instances_and_a_share_on_each_while_redis_is_awa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_hangs_refuses_nobody_and_is_used_again_when_it_answers() {
+async fn a_redis_that_hangs_refuses_no_request_and_is_used_again_when_it_answers() {
     let three = Three::start().await;
     counts_by(&three.nodes[0], "redis").await;
     three.redis.pause();

@@ -31,7 +31,7 @@ const BATCH: usize = 500;
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// How often the tier is asked whether it has restarted, when nothing else reveals it.
-const LIFE_EVERY: Duration = Duration::from_secs(5);
+const RUN_CHECK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub(super) struct Debts {
@@ -115,12 +115,12 @@ impl Debts {
 
 /// Pays debts and checks for restarts of the tier, for as long as the cache exists.
 pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn SharedCache>) {
-    let mut life = TierLife { known: None, asked: None };
+    let mut run = TierRun { known: None, asked: None };
     let mut waits = waits();
     loop {
         let paid = match core.upgrade() {
             Some(core) => {
-                let paid = pay(&core, &*shared, &mut life).await;
+                let paid = pay(&core, &*shared, &mut run).await;
                 paid.map_err(|error| core.failed(&error))
             }
             None => return,
@@ -128,7 +128,7 @@ pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn 
         if paid.is_ok() {
             waits = self::waits();
             // A timeout means that no reminder came: then it is time to check for a restart.
-            let _ = tokio::time::timeout(LIFE_EVERY, debts.reminder.notified()).await;
+            let _ = tokio::time::timeout(RUN_CHECK_EVERY, debts.reminder.notified()).await;
         } else {
             tokio::time::sleep(waits.next().unwrap_or(LONGEST_WAIT)).await;
         }
@@ -136,7 +136,7 @@ pub(super) async fn settle(core: Weak<Core>, debts: Arc<Debts>, shared: Arc<dyn 
 }
 
 /// What is known about the current run of the tier.
-struct TierLife {
+struct TierRun {
     known: Option<u64>,
     asked: Option<Instant>,
 }
@@ -150,14 +150,14 @@ fn waits() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-async fn pay(core: &Core, shared: &dyn SharedCache, life: &mut TierLife) -> PortResult<()> {
-    if !core.debts.is_trusted() || life.asked.is_none_or(|asked| asked.elapsed() >= LIFE_EVERY) {
-        let now = shared.life().await?;
-        if life.known.is_some_and(|known| known != now) {
+async fn pay(core: &Core, shared: &dyn SharedCache, run: &mut TierRun) -> PortResult<()> {
+    if !core.debts.is_trusted() || run.asked.is_none_or(|asked| asked.elapsed() >= RUN_CHECK_EVERY) {
+        let now = shared.run_id().await?;
+        if run.known.is_some_and(|known| known != now) {
             tracing::info!("the shared cache has restarted; this node treats all of its entries as outdated");
             core.outdate(&[CacheTag::ALL]);
         }
-        *life = TierLife { known: Some(now), asked: Some(Instant::now()) };
+        *run = TierRun { known: Some(now), asked: Some(Instant::now()) };
     }
     loop {
         let receipt = core.debts.some();

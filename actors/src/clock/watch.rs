@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_machine_whose_clock_is_an_hour_off_proves_nothing_until_it_is_put_right() {
+    async fn a_machine_with_a_clock_an_hour_off_proves_nothing_until_it_is_corrected() {
         for ahead in [1, -1] {
             let Scene { database, watch, .. } = scene();
             database.is_ahead_by(SignedDuration::from_hours(-ahead));

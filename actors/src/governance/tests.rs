@@ -106,7 +106,7 @@ fn licences_are_found_under_their_names_and_must_be_texts() {
 }
 
 #[test]
-fn nobody_passes_a_list_by_adding_to_what_is_on_it() {
+fn values_added_to_a_list_do_not_bypass_a_rule() {
     let decide = |rule: &Value, meta: &Value| policy(&json!([rule])).judge(&facts(meta), now()).decision;
     let forbids = json!({ "id": "r", "require": { "not": { "classification": ["personal"] } } });
     let about =
@@ -175,7 +175,7 @@ fn a_reason_names_what_was_looked_at_expected_and_found() {
 }
 
 #[test]
-fn what_cannot_be_told_counts_against_the_asset_either_way() {
+fn an_unknown_answer_counts_against_the_asset_either_way() {
     let meta = json!({});
     let cut = Facts { ancestry: Some(Ancestry { depth: 2, cut: true }), ..facts(&meta) };
     for condition in [
@@ -221,7 +221,7 @@ fn paths(document: Value) -> Vec<String> {
 }
 
 #[test]
-fn every_flaw_is_told_with_its_path() {
+fn every_flaw_is_reported_with_its_path() {
     let document = json!({
         "descripton": "x",
         "rules": [
@@ -292,7 +292,7 @@ fn nested(depth: usize) -> Value {
 }
 
 #[test]
-fn a_policy_that_nests_too_deep_or_is_too_large_is_told_where() {
+fn a_policy_that_nests_too_deep_or_is_too_large_is_reported_where() {
     assert!(GovernancePolicy::read(json!({ "rules": [{ "id": "a", "require": nested(DEPTH) }] })).is_ok());
     let deep = flaws(json!({ "rules": [{ "id": "a", "require": nested(100) }] }));
     assert_eq!(deep.len(), 1);

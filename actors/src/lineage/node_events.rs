@@ -58,7 +58,7 @@ pub fn events(
     now: Timestamp,
 ) -> Result<Vec<LineageEvent>, EventBuildError> {
     let teller = EventBuilder { entry, names };
-    let values = match entry.told {
+    let values = match entry.kind {
         OutboxKind::Upload => vec![teller.upload()?],
         OutboxKind::Asset => vec![teller.asset()?],
         OutboxKind::Receipt => vec![teller.receipt()?],
@@ -206,9 +206,9 @@ mod tests {
     const NOW: &str = "2026-11-23T12:00:00Z";
     const ID: &str = "67e5504410b1426f9247bb680e5fe0c8";
 
-    fn told(told: OutboxKind, detail: Value) -> Result<Vec<LineageEvent>, EventBuildError> {
+    fn events_of(kind: OutboxKind, detail: Value) -> Result<Vec<LineageEvent>, EventBuildError> {
         let now: Timestamp = NOW.parse().expect("a time");
-        let entry = OutboxEntry { id: 7, told, happened_at: now, detail };
+        let entry = OutboxEntry { id: 7, kind, happened_at: now, detail };
         let names = NodeEventNames { namespace: "penstock".into(), producer: "urn:penstock:node".into() };
         let bounds = EventBounds {
             datasets: 10,
@@ -227,60 +227,62 @@ mod tests {
     }
 
     #[test]
-    fn each_entry_tells_its_part_of_the_graph() {
+    fn each_entry_reports_its_part_of_the_graph() {
         let hash = "ab".repeat(32);
-        let upload = &told(OutboxKind::Upload, json!({ "content": hash, "size": 7, "mediaType": "text/plain" }))
+        let upload = &events_of(OutboxKind::Upload, json!({ "content": hash, "size": 7, "mediaType": "text/plain" }))
             .expect("events")[0];
         assert_eq!(
             (names(upload), &upload.edges[..]),
             (vec![format!("upload/{hash}"), format!("content/{hash}")], &[(0, 1)][..])
         );
         let detail = json!({ "version": ID, "content": hash, "name": "Tides", "dataset": "sea" });
-        let asset = &told(OutboxKind::Asset, detail).expect("events")[0];
+        let asset = &events_of(OutboxKind::Asset, detail).expect("events")[0];
         let version = "67e55044-10b1-426f-9247-bb680e5fe0c8";
         let expected =
             [format!("publish/{version}"), format!("content/{hash}"), format!("asset/{version}"), "dataset/sea".into()];
         assert_eq!((names(asset), &asset.edges[..]), (expected.into(), &[(0, 2), (0, 3), (1, 0)][..]));
-        let receipt =
-            &told(OutboxKind::Receipt, json!({ "receipt": ID, "version": ID, "tier": "gold" })).expect("events")[0];
+        let receipt = &events_of(OutboxKind::Receipt, json!({ "receipt": ID, "version": ID, "tier": "gold" }))
+            .expect("events")[0];
         assert_eq!(names(receipt), [format!("sell/{version}"), format!("asset/{version}")]);
     }
 
     #[test]
     fn a_receipt_is_not_to_be_learnt_from_its_run() {
         let secret = "11111111-2222-4333-8444-555555555555";
-        let event =
-            &told(OutboxKind::Receipt, json!({ "receipt": secret, "version": ID, "tier": "gold" })).expect("events")[0];
+        let event = &events_of(OutboxKind::Receipt, json!({ "receipt": secret, "version": ID, "tier": "gold" }))
+            .expect("events")[0];
         assert!(!event.body.contains(secret) && !event.body.contains(&secret.replace('-', "")));
         let run = event.run.expect("a run").as_uuid();
         assert_eq!((run.get_version_num(), run.get_variant()), (8, uuid::Variant::RFC4122));
     }
 
     #[test]
-    fn streams_of_a_day_are_one_run_and_every_batch_is_told() {
+    fn streams_of_a_day_are_one_run_and_every_batch_is_emitted() {
         let content = |hash: &str, last: &str| {
             let micros = last.parse::<Timestamp>().expect("a time").as_microsecond();
             json!({ "content": hash.repeat(32), "streams": 3, "bytes": 9, "first": micros - 1, "last": micros })
         };
         let day = "2026-11-23T01:00:00Z";
-        let events = told(OutboxKind::Streams, json!([content("ab", day), content("cd", day), content("ab", NOW)]))
-            .expect("events");
+        let events =
+            events_of(OutboxKind::Streams, json!([content("ab", day), content("cd", day), content("ab", NOW)]))
+                .expect("events");
         assert_eq!(events.len(), 3);
         assert_eq!(events[0].run, events[2].run);
         assert_ne!(events[0].run, events[1].run);
         assert!(events.iter().all(|event| event.state == Some(crate::model::RunState::Running)));
-        let yesterday = &told(OutboxKind::Streams, json!([content("ab", "2026-11-22T23:59:59Z")])).expect("events")[0];
+        let yesterday =
+            &events_of(OutboxKind::Streams, json!([content("ab", "2026-11-22T23:59:59Z")])).expect("events")[0];
         assert_ne!(yesterday.run, events[0].run);
-        let again = told(OutboxKind::Streams, json!([content("ab", day)])).expect("events");
+        let again = events_of(OutboxKind::Streams, json!([content("ab", day)])).expect("events");
         assert_eq!(again[0].hash, events[0].hash, "the same entry makes the same events");
     }
 
     #[test]
-    fn what_cannot_be_told_says_why() {
-        assert!(matches!(told(OutboxKind::Upload, json!({})), Err(EventBuildError::Lacks("content"))));
-        assert!(matches!(told(OutboxKind::Streams, json!({})), Err(EventBuildError::Lacks("contents"))));
+    fn an_unknown_answer_says_why() {
+        assert!(matches!(events_of(OutboxKind::Upload, json!({})), Err(EventBuildError::Lacks("content"))));
+        assert!(matches!(events_of(OutboxKind::Streams, json!({})), Err(EventBuildError::Lacks("contents"))));
         let old = json!([{ "content": "ab", "streams": 1, "bytes": 1, "first": 1, "last": 1 }]);
-        let error = told(OutboxKind::Streams, old).expect_err("it is of 1970");
+        let error = events_of(OutboxKind::Streams, old).expect_err("it is of 1970");
         assert!(error.to_string().starts_with("eventTime: must not be before 2026-10-24"), "{error}");
     }
 }

@@ -60,7 +60,7 @@ pub struct OutboxRelayDeps {
 #[derive(Debug, Default)]
 pub struct OutboxRelayCounters {
     /// Entries whose events are durable.
-    pub told: AtomicU64,
+    pub emitted: AtomicU64,
     /// Entries that make no event, such as those that are older than the window.
     pub skipped: AtomicU64,
     /// Failed attempts to emit.
@@ -86,7 +86,7 @@ pub async fn tell(
             Ok(events) => made.extend(events),
             Err(error) => {
                 counters.skipped.fetch_add(1, Relaxed);
-                tracing::warn!(%error, entry = entry.id, told = entry.told.as_str(), "an outbox entry makes no lineage event; this node drops the entry");
+                tracing::warn!(%error, entry = entry.id, kind = entry.kind.as_str(), "an outbox entry makes no lineage event; this node drops the entry");
             }
         }
     }
@@ -96,7 +96,7 @@ pub async fn tell(
     }
     if !ids.is_empty() {
         deps.outbox.mark_emitted(&ids).await?;
-        counters.told.fetch_add(ids.len() as u64, Relaxed);
+        counters.emitted.fetch_add(ids.len() as u64, Relaxed);
     }
     Ok(more)
 }

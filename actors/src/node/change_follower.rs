@@ -56,7 +56,7 @@ pub struct FollowerDeps {
     /// preceded the first page.
     pub from: Option<ChangeMark>,
     /// This node's epoch, which ends with the timeline.
-    pub life: Arc<NodeEpochState>,
+    pub epoch_state: Arc<NodeEpochState>,
     /// Wakes the heartbeat.
     pub fenced: Arc<Notify>,
     pub clock: Arc<dyn Clock>,
@@ -69,7 +69,7 @@ pub struct FollowerDeps {
 #[derive(Debug, Default)]
 struct LogPosition {
     mark: Option<ChangeMark>,
-    told: HashSet<i64>,
+    delivered: HashSet<i64>,
     read_at: Option<Instant>,
     silent: bool,
 }
@@ -85,12 +85,18 @@ impl LogPosition {
         self.mark = Some(page.mark);
         self.read_at = Some(now);
         // Lines that this page did not repeat are behind the position and never come again.
-        let told = std::mem::take(&mut self.told);
-        self.told = page.changes.iter().map(|change| change.id).collect();
+        let delivered = std::mem::take(&mut self.delivered);
+        self.delivered = page.changes.iter().map(|change| change.id).collect();
         if page.anything || gap {
             return None;
         }
-        Some(page.changes.into_iter().filter(|change| !told.contains(&change.id)).map(|change| change.tag).collect())
+        Some(
+            page.changes
+                .into_iter()
+                .filter(|change| !delivered.contains(&change.id))
+                .map(|change| change.tag)
+                .collect(),
+        )
     }
 }
 
@@ -136,7 +142,7 @@ impl ChangeFollower {
     fn read(&mut self, page: PortResult<ChangePage>) {
         match page {
             Ok(mut page) => {
-                if self.deps.life.enter(page.timeline.timeline_id) {
+                if self.deps.epoch_state.enter(page.timeline.timeline_id) {
                     tracing::error!(
                         timeline = %page.timeline.timeline_id,
                         "the database is in another timeline: it was restored. This node drops its leases and caches, checks the receipts \
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_read_again_is_told_of_once() {
+    fn a_line_that_is_read_again_is_reported_once() {
         let now = Instant::now();
         let mut place = LogPosition::at(Some(ChangeMark(0)), now);
         let news =
@@ -194,7 +200,7 @@ mod tests {
         assert_eq!(news(&mut place, &[5, 7], 1), Some(2));
         assert_eq!(news(&mut place, &[5, 6, 7], 6), Some(1));
         assert_eq!(news(&mut place, &[7, 8], 9), Some(1));
-        assert_eq!(place.told.len(), 2);
+        assert_eq!(place.delivered.len(), 2);
     }
 
     #[test]

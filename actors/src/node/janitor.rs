@@ -108,7 +108,7 @@ pub type Observer = Arc<dyn Fn(&PassReport) + Send + Sync>;
 pub async fn pass(
     deps: &JanitorDeps,
     settings: &JanitorSettings,
-    life: &NodeEpochState,
+    epoch_state: &NodeEpochState,
     round: &mut Round,
 ) -> PassReport {
     let mut report = PassReport::default();
@@ -119,7 +119,7 @@ pub async fn pass(
     report.partitions_made = report.kept(&mut round.troubles, "prepare", made);
 
     for _ in 0..STEPS_PER_PASS {
-        let (by, silent) = (life.current(), life.silent(deps.clock.monotonic()));
+        let (by, silent) = (epoch_state.current(), epoch_state.silent(deps.clock.monotonic()));
         let reclaimed = deps.ledger.reclaim(by, &silent, settings.lost_lease, now, step).await;
         let reclaimed = report.kept(&mut round.troubles, "reclaim", reclaimed);
         report.leases_reclaimed += reclaimed.leases;
@@ -287,7 +287,7 @@ pub struct JanitorParts {
     pub deps: JanitorDeps,
     pub settings: JanitorSettings,
     /// The epoch of the node that it works for.
-    pub life: Arc<NodeEpochState>,
+    pub epoch_state: Arc<NodeEpochState>,
     pub observer: Observer,
 }
 
@@ -305,8 +305,8 @@ impl Janitor {
 
     fn run(&mut self, ctx: &mut Context<Self>) {
         let (deps, settings) = (self.parts.deps.clone(), self.parts.settings);
-        let (life, mut round) = (Arc::clone(&self.parts.life), std::mem::take(&mut self.round));
-        let passing = async move { (pass(&deps, &settings, &life, &mut round).await, round) };
+        let (epoch_state, mut round) = (Arc::clone(&self.parts.epoch_state), std::mem::take(&mut self.round));
+        let passing = async move { (pass(&deps, &settings, &epoch_state, &mut round).await, round) };
         ctx.spawn(passing.into_actor(self).map(|(report, round), janitor, ctx| {
             janitor.round = round;
             (janitor.parts.observer)(&report);

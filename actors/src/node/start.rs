@@ -52,20 +52,21 @@ impl Node {
         observers: Observers,
         io: Handle,
     ) -> PortResult<Self> {
-        let Observers { lives, janitor: after_pass, changes: after_change } = observers;
+        let Observers { epochs, janitor: after_pass, changes: after_change } = observers;
         // Before anything is kept in memory: changes from here on are read in the log.
         let from = ports.changes.changes(None, 1).await.ok();
-        let life = Arc::new(NodeEpochState::new(node, ports.clock.now().as_microsecond(), ports.clock.monotonic()));
+        let epoch_state =
+            Arc::new(NodeEpochState::new(node, ports.clock.now().as_microsecond(), ports.clock.monotonic()));
         if let Some(from) = &from {
-            life.enter(from.timeline.timeline_id);
+            epoch_state.enter(from.timeline.timeline_id);
         }
-        lives(&life.record());
+        epochs(&epoch_state.record());
         let ledger_arbiter = Arbiter::new().handle();
-        let start = Start { ports, settings, node, io, life, fenced: Arc::default(), ledger_arbiter };
+        let start = Start { ports, settings, node, io, epoch_state, fenced: Arc::default(), ledger_arbiter };
 
         let usage = start.usage();
         let quota = start.quota(&usage);
-        let heartbeat = start.heartbeat(&usage, &quota, lives).await?;
+        let heartbeat = start.heartbeat(&usage, &quota, epochs).await?;
         let content = start.content().await?;
         let listener = listener(quota.clone(), &content, after_change);
         let follower = start.changes(from.map(|page| page.mark), &listener);
@@ -89,7 +90,7 @@ impl Node {
             streams: Admission::new("streams", settings.max_streams),
             searches: Admission::new("searches", settings.max_searches),
             storage: Arbiter::new().handle(),
-            life: start.life,
+            epoch_state: start.epoch_state,
             listener,
             heartbeat: Arc::new(heartbeat),
             follower: Arc::new(follower),
@@ -104,7 +105,7 @@ struct Start<'a> {
     settings: &'a NodeSettings,
     node: NodeId,
     io: Handle,
-    life: Arc<NodeEpochState>,
+    epoch_state: Arc<NodeEpochState>,
     /// Wakes the heartbeat: the ledger has fenced this node's epoch, or its timeline has ended.
     fenced: Arc<Notify>,
     /// Serves every actor but the quota shards and the reads ahead.
@@ -124,7 +125,7 @@ impl Start<'_> {
         let deps = UsageDeps {
             ledger: Arc::clone(&self.ports.ledger),
             clock: Arc::clone(&self.ports.clock),
-            life: Arc::clone(&self.life),
+            epoch_state: Arc::clone(&self.epoch_state),
         };
         UsageHandle::start(self.settings.usage, deps, &self.ledger_arbiter)
     }
@@ -139,7 +140,7 @@ impl Start<'_> {
             changes: Arc::clone(changes),
             clock: Arc::clone(clock),
             usage: usage.clone(),
-            life: Arc::clone(&self.life),
+            epoch_state: Arc::clone(&self.epoch_state),
             fenced: Arc::clone(&self.fenced),
         };
         let settings = self.settings.quota;
@@ -152,16 +153,16 @@ impl Start<'_> {
         &self,
         usage: &UsageHandle,
         quota: &QuotaHandle,
-        lives: EpochListener,
+        epochs: EpochListener,
     ) -> PortResult<Addr<Heartbeat>> {
         let deps = HeartbeatDeps {
             ledger: Arc::clone(&self.ports.ledger),
             timelines: Arc::clone(&self.ports.timelines),
             clock: Arc::clone(&self.ports.clock),
-            life: Arc::clone(&self.life),
+            epoch_state: Arc::clone(&self.epoch_state),
             quota: quota.clone(),
             fenced: Arc::clone(&self.fenced),
-            lives,
+            epochs,
             ttl: self.settings.lease_ttl,
             heartbeat: self.settings.heartbeat,
         };
@@ -189,7 +190,7 @@ impl Start<'_> {
             changes: Arc::clone(&self.ports.changes),
             timelines: Arc::clone(&self.ports.timelines),
             from,
-            life: Arc::clone(&self.life),
+            epoch_state: Arc::clone(&self.epoch_state),
             fenced: Arc::clone(&self.fenced),
             clock: Arc::clone(&self.ports.clock),
             interval: self.settings.change_poll,
@@ -202,7 +203,7 @@ impl Start<'_> {
         let parts = JanitorParts {
             deps: JanitorDeps::from(self.ports),
             settings: self.settings.janitor,
-            life: Arc::clone(&self.life),
+            epoch_state: Arc::clone(&self.epoch_state),
             observer,
         };
         Janitor::start(parts, &self.ledger_arbiter)

@@ -221,7 +221,7 @@ pub struct EpochStanding {
 /// The heartbeats of an epoch that is not fenced, as the ledger has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulse {
-    pub life: NodeEpoch,
+    pub node_epoch: NodeEpoch,
     /// The number of heartbeats.
     pub heartbeats: u64,
     /// How long a heartbeat keeps the leases valid; `None` when the node's version does not state it.
@@ -346,7 +346,7 @@ pub struct UnknownLeases {
 /// The last comparison of a live node's leases in the ledger with those that the node knows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseComparison {
-    pub life: NodeEpoch,
+    pub node_epoch: NodeEpoch,
     /// The credit that is leased to it without its knowledge, and when it compared. `None` when it has not compared: its version is an
     /// earlier one, or statements have been under way at each heartbeat since it started.
     pub unknown: Option<(Credit, Timestamp)>,

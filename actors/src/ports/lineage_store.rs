@@ -97,7 +97,7 @@ impl OutboxKind {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|told| told.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -105,7 +105,7 @@ impl OutboxKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxEntry {
     pub id: i64,
-    pub told: OutboxKind,
+    pub kind: OutboxKind,
     pub happened_at: Timestamp,
     /// Its form is defined in the migration that made the outbox.
     pub detail: Value,

@@ -18,7 +18,7 @@ pub struct RateGrant {
     /// Requests left beyond them.
     pub remaining: u32,
     /// The time until the window ends, for which the grant is good.
-    pub left: Duration,
+    pub valid_for: Duration,
     /// How long until more are left, if no request comes meanwhile; for a refusal, when to come back.
     pub more_after: Duration,
 }
@@ -29,7 +29,7 @@ impl RateGrant {
         Self {
             granted,
             remaining: counts.headroom(limit, at),
-            left: at.left(),
+            valid_for: at.left(),
             more_after: counts.more_after(limit, at),
         }
     }

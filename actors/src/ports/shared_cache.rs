@@ -243,7 +243,7 @@ pub trait SharedCache: Send + Sync + 'static {
     async fn most_popular(&self, list: PopularityList, limit: usize) -> PortResult<Vec<String>>;
 
     /// The id of the store's current run. It changes with a restart, after which the store may have an earlier state.
-    async fn life(&self) -> PortResult<u64>;
+    async fn run_id(&self) -> PortResult<u64>;
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub struct QuotaDeps {
     pub changes: Arc<dyn Changes>,
     pub clock: Arc<dyn Clock>,
     pub usage: UsageHandle,
-    pub life: Arc<NodeEpochState>,
+    pub epoch_state: Arc<NodeEpochState>,
     /// Notified when the ledger answers that this node's epoch is gone.
     pub fenced: Arc<Notify>,
 }

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_without_work_is_done_at_once_and_one_that_was_not_fenced_never() {
+    fn a_fenced_epoch_without_work_is_done_at_once_and_an_unfenced_one_never() {
         let works = EpochWorks::new(1);
         works.begin_epoch(2, false);
         works.begin_epoch(3, true);

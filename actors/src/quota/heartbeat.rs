@@ -41,11 +41,11 @@ pub struct HeartbeatDeps {
     pub ledger: Arc<dyn Ledger>,
     pub timelines: Arc<dyn Timelines>,
     pub clock: Arc<dyn Clock>,
-    pub life: Arc<NodeEpochState>,
+    pub epoch_state: Arc<NodeEpochState>,
     pub quota: QuotaHandle,
     /// Notified by the quota shards when a refill was fenced.
     pub fenced: Arc<Notify>,
-    pub lives: EpochListener,
+    pub epochs: EpochListener,
     /// How long leases live without a heartbeat.
     pub ttl: Duration,
     /// The time between two heartbeats: several may fail before the leases are lost.
@@ -58,22 +58,22 @@ pub struct HeartbeatDeps {
 /// When the ledger cannot be reached: leases then stay valid until their time is over. `Fenced` when another process
 /// runs with this node's identity.
 pub async fn send_heartbeat(deps: &HeartbeatDeps) -> PortResult<()> {
-    let life = &deps.life;
-    if life.is_displaced() {
+    let epoch_state = &deps.epoch_state;
+    if epoch_state.is_displaced() {
         begin_epoch(deps).await?;
     }
     loop {
-        if deps.life.ends() {
+        if deps.epoch_state.ends() {
             return Ok(());
         }
         let sent = deps.clock.monotonic();
-        match deps.ledger.heartbeat(life.current(), deps.ttl).await {
+        match deps.ledger.heartbeat(epoch_state.current(), deps.ttl).await {
             Ok(()) => {
-                life.renew(sent, deps.ttl);
-                (deps.lives)(&life.record());
+                epoch_state.renew(sent, deps.ttl);
+                (deps.epochs)(&epoch_state.record());
                 return Ok(());
             }
-            Err(PortError::Fenced) if life.ends() => return Ok(()),
+            Err(PortError::Fenced) if epoch_state.ends() => return Ok(()),
             Err(PortError::Fenced) => begin_epoch(deps).await?,
             Err(error) => return Err(error),
         }
@@ -82,10 +82,10 @@ pub async fn send_heartbeat(deps: &HeartbeatDeps) -> PortResult<()> {
 
 /// Starts a new epoch, unless another process has this identity.
 async fn begin_epoch(deps: &HeartbeatDeps) -> PortResult<()> {
-    let current = deps.life.current();
+    let current = deps.epoch_state.current();
     let known = deps.ledger.standing(current.node).await?;
     if let Some(later) = known.filter(|known| known.alive && known.epoch > current.epoch) {
-        if !deps.life.has_namesake() {
+        if !deps.epoch_state.has_namesake() {
             tracing::error!(
                 node = %current.node,
                 epoch = later.epoch,
@@ -93,7 +93,7 @@ async fn begin_epoch(deps: &HeartbeatDeps) -> PortResult<()> {
                  more leases and stops. Start it again: it then takes an identity of its own"
             );
         }
-        deps.life.meet_namesake();
+        deps.epoch_state.meet_namesake();
         return Err(PortError::Fenced);
     }
     // Microseconds grow, and `last + 1` exceeds an epoch that a clock set back would repeat.
@@ -102,9 +102,9 @@ async fn begin_epoch(deps: &HeartbeatDeps) -> PortResult<()> {
     // The end of a timeline ends all its epochs and releases their leases: no receipt is charged for that.
     let timeline = deps.timelines.timeline().await?.timeline_id;
     tracing::warn!(epoch, "another node reclaimed this node's leases; this node goes on under a new epoch");
-    let fenced = !deps.life.is_displaced() && deps.life.is_of(timeline);
-    deps.life.restart(epoch, fenced);
-    (deps.lives)(&deps.life.record());
+    let fenced = !deps.epoch_state.is_displaced() && deps.epoch_state.is_of(timeline);
+    deps.epoch_state.restart(epoch, fenced);
+    (deps.epochs)(&deps.epoch_state.record());
     deps.quota.forfeit(fenced);
     Ok(())
 }
@@ -115,10 +115,10 @@ async fn begin_epoch(deps: &HeartbeatDeps) -> PortResult<()> {
 /// # Errors
 /// When the ledger cannot be reached.
 pub async fn is_behind(deps: &HeartbeatDeps) -> PortResult<bool> {
-    let (life, heartbeats) = (deps.life.current(), deps.life.heartbeats());
+    let (epoch_state, heartbeats) = (deps.epoch_state.current(), deps.epoch_state.heartbeats());
     if heartbeats == 0
-        || deps.life.is_displaced()
-        || !EpochStanding::is_behind(deps.ledger.standing(life.node).await?, life.epoch, heartbeats)
+        || deps.epoch_state.is_displaced()
+        || !EpochStanding::is_behind(deps.ledger.standing(epoch_state.node).await?, epoch_state.epoch, heartbeats)
     {
         return Ok(false);
     }
@@ -129,14 +129,14 @@ pub async fn is_behind(deps: &HeartbeatDeps) -> PortResult<bool> {
         "a new timeline begins: the database was set back, and lacks heartbeats that it acknowledged"
     );
     deps.timelines.begin_timeline(timeline.timeline_id, BEHIND).await?;
-    deps.life.forget_beats();
+    deps.epoch_state.forget_beats();
     Ok(true)
 }
 
 /// Asks how many instances share the ledger. While it does not answer, the last count stays.
 pub async fn count_instances(deps: &HeartbeatDeps) {
     match deps.ledger.nodes_alive().await {
-        Ok(alive) => deps.life.set_instances(alive),
+        Ok(alive) => deps.epoch_state.set_instances(alive),
         Err(error) => tracing::debug!(%error, "the instances were not counted; the last count stays"),
     }
 }
@@ -145,7 +145,7 @@ pub async fn count_instances(deps: &HeartbeatDeps) {
 pub async fn watch_others(deps: &HeartbeatDeps) {
     let sent = deps.clock.monotonic();
     match deps.ledger.pulses().await {
-        Ok(pulses) => deps.life.others().saw(&pulses, deps.ttl, sent, deps.clock.monotonic()),
+        Ok(pulses) => deps.epoch_state.others().saw(&pulses, deps.ttl, sent, deps.clock.monotonic()),
         Err(error) => {
             tracing::debug!(%error, "the heartbeats of the other nodes were not read; the next heartbeat tries again");
         }
@@ -168,13 +168,13 @@ const CLOSE_RETRY: Duration = Duration::from_millis(200);
 /// Closes the epochs of a node after all of its usage was settled. Returns how much of the last one's leases the ledger still
 /// had, although the node had given back all leases that it knew of. No heartbeat follows. `None` when the ledger did not
 /// answer within `patience`.
-pub async fn close(ledger: &dyn Ledger, life: &NodeEpochState, patience: Duration) -> Option<Credit> {
-    life.end();
+pub async fn close(ledger: &dyn Ledger, epoch_state: &NodeEpochState, patience: Duration) -> Option<Credit> {
+    epoch_state.end();
     let closing = async {
         loop {
             let closed = async {
-                end_done(ledger, life).await?;
-                end_epoch(ledger, life, life.current()).await
+                end_done(ledger, epoch_state).await?;
+                end_epoch(ledger, epoch_state, epoch_state.current()).await
             };
             match closed.await {
                 Ok(released) => return released,
@@ -191,30 +191,30 @@ pub async fn close(ledger: &dyn Ledger, life: &NodeEpochState, patience: Duratio
 /// Ends the fenced epochs of which everything is settled. What the ledger does not answer is asked again at the next heartbeat.
 pub async fn end_fenced(deps: &HeartbeatDeps) {
     // After this, no shard admits a stream under an epoch before the present one.
-    if !deps.life.works().has_fenced() || !deps.quota.all_caught_up().await {
+    if !deps.epoch_state.works().has_fenced() || !deps.quota.all_caught_up().await {
         return;
     }
-    if let Err(error) = end_done(&*deps.ledger, &deps.life).await {
+    if let Err(error) = end_done(&*deps.ledger, &deps.epoch_state).await {
         tracing::warn!(%error, "the ledger did not take back the charge for this node's lost leases; this node asks again");
     }
 }
 
-async fn end_done(ledger: &dyn Ledger, life: &NodeEpochState) -> PortResult<()> {
-    for epoch in life.works().done() {
-        end_epoch(ledger, life, NodeEpoch { epoch, ..life.current() }).await?;
-        life.works().ended(epoch);
+async fn end_done(ledger: &dyn Ledger, epoch_state: &NodeEpochState) -> PortResult<()> {
+    for epoch in epoch_state.works().done() {
+        end_epoch(ledger, epoch_state, NodeEpoch { epoch, ..epoch_state.current() }).await?;
+        epoch_state.works().ended(epoch);
     }
     Ok(())
 }
 
 /// Ends one epoch; returns the credit of its live leases, which were released.
-async fn end_epoch(ledger: &dyn Ledger, life: &NodeEpochState, node: NodeEpoch) -> PortResult<Credit> {
+async fn end_epoch(ledger: &dyn Ledger, epoch_state: &NodeEpochState, node: NodeEpoch) -> PortResult<Credit> {
     let mut released = Credit::ZERO;
     loop {
         let step = ledger.close(node, CLOSE_STEP).await?;
         released += step.credit;
         if step.uncharged_leases > 0 {
-            life.count_uncharged(step.uncharged_leases, step.uncharged);
+            epoch_state.count_uncharged(step.uncharged_leases, step.uncharged);
             let (leases, Credit { bytes, requests }) = (step.uncharged_leases, step.uncharged);
             tracing::warn!(
                 epoch = node.epoch,
@@ -232,13 +232,13 @@ async fn end_epoch(ledger: &dyn Ledger, life: &NodeEpochState, node: NodeEpoch) 
 
 /// Compares the leases that the ledger counts for this node with those the node knows of, if no statement ran meanwhile.
 pub async fn compare(deps: &HeartbeatDeps) {
-    let held = deps.life.held();
+    let held = deps.epoch_state.held();
     let unanswered = || deps.quota.counters().unanswered.load(Relaxed);
     let Some(before) = held.at_rest().filter(|_| unanswered() == 0) else { return };
-    match deps.ledger.leased(deps.life.current()).await {
+    match deps.ledger.leased(deps.epoch_state.current()).await {
         Ok(leased) if held.at_rest() == Some(before) && unanswered() == 0 => {
             let unknown = leased - before.held.min(leased);
-            deps.life.compared(unknown);
+            deps.epoch_state.compared(unknown);
             if !unknown.is_zero() {
                 let Credit { bytes, requests } = unknown;
                 tracing::error!(
@@ -247,7 +247,7 @@ pub async fn compare(deps: &HeartbeatDeps) {
                     "the ledger counts leases for this node that the node does not hold; they stay reserved until this node stops"
                 );
             }
-            if let Err(error) = deps.ledger.note_unknown(deps.life.current(), unknown).await {
+            if let Err(error) = deps.ledger.note_unknown(deps.epoch_state.current(), unknown).await {
                 tracing::debug!(%error, "what was compared was not noted for an audit");
             }
         }
@@ -276,9 +276,9 @@ impl Heartbeat {
             tokio::select! {
                 () = tokio::time::sleep(deps.heartbeat) => {}
                 () = deps.fenced.notified() => {}
-                () = deps.life.works().some_is_done() => {}
+                () = deps.epoch_state.works().some_is_done() => {}
             }
-            if deps.life.ends() {
+            if deps.epoch_state.ends() {
                 return;
             }
             let beaten = match is_behind(&deps).await {
@@ -296,7 +296,7 @@ impl Heartbeat {
                     compare(&deps).await;
                 }
                 // Logged when it was found.
-                Err(_) if deps.life.has_namesake() => {}
+                Err(_) if deps.epoch_state.has_namesake() => {}
                 Err(error) => {
                     tracing::warn!(%error, "the ledger did not answer the heartbeat; leases stay valid until their time is over");
                 }

@@ -15,12 +15,12 @@ use crate::{
     ids::{NodeId, TimelineId},
     model::{Credit, NodeEpoch},
     ports::Pulse,
-    quota::{epoch_work::EpochWorks, held_credit::HeldCredit, other_lives::OtherLives},
+    quota::{epoch_work::EpochWorks, held_credit::HeldCredit, other_epochs::OtherEpochs},
 };
 
 /// The lease that admitted a stream, for its validity.
 pub(crate) struct LeaseTime {
-    pub(crate) life: Arc<NodeEpochState>,
+    pub(crate) epoch_state: Arc<NodeEpochState>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) epoch: i64,
     /// Lost leases are released: bytes that the stream sends after the lease is over may be granted to another node as well.
@@ -31,10 +31,11 @@ impl LeaseTime {
     /// Whether the stream must end: the ledger fenced the epoch, or it may have given the lease to other nodes, since it was
     /// silent for a lease's time.
     pub(crate) fn is_over(&self) -> bool {
-        if self.life.was_fenced(self.epoch) {
+        if self.epoch_state.was_fenced(self.epoch) {
             return true;
         }
-        let may_spend = || self.life.may_spend(self.clock.monotonic()) && self.life.current().epoch == self.epoch;
+        let may_spend =
+            || self.epoch_state.may_spend(self.clock.monotonic()) && self.epoch_state.current().epoch == self.epoch;
         self.is_released && !may_spend()
     }
 }
@@ -61,7 +62,7 @@ pub struct NodeEpochState {
     /// The credit that it holds.
     held: HeldCredit,
     /// The heartbeats of the other nodes, as this node has seen them.
-    others: OtherLives,
+    others: OtherEpochs,
     /// The last epoch that the ledger fenced while this process lived.
     last_fenced: AtomicI64,
     /// Its epochs that may still bring usage.
@@ -76,7 +77,7 @@ pub struct NodeEpochState {
 /// The record of a node's epoch that outlives its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochRecord {
-    pub life: NodeEpoch,
+    pub node_epoch: NodeEpoch,
     /// Heartbeats of the epoch that the ledger has acknowledged.
     pub heartbeats: u64,
     pub timeline: Option<TimelineId>,
@@ -99,7 +100,7 @@ impl NodeEpochState {
             restores: AtomicU64::new(0),
             ends: AtomicBool::new(false),
             held,
-            others: OtherLives::default(),
+            others: OtherEpochs::default(),
             last_fenced: AtomicI64::new(i64::MIN),
             works: EpochWorks::new(epoch),
             uncharged_leases: AtomicU64::new(0),
@@ -123,7 +124,7 @@ impl NodeEpochState {
         &self.held
     }
 
-    pub(crate) const fn others(&self) -> &OtherLives {
+    pub(crate) const fn others(&self) -> &OtherEpochs {
         &self.others
     }
 
@@ -193,7 +194,7 @@ impl NodeEpochState {
     }
 
     pub(crate) fn record(&self) -> EpochRecord {
-        EpochRecord { life: self.current(), heartbeats: self.heartbeats(), timeline: *self.history() }
+        EpochRecord { node_epoch: self.current(), heartbeats: self.heartbeats(), timeline: *self.history() }
     }
 
     fn history(&self) -> MutexGuard<'_, Option<TimelineId>> {

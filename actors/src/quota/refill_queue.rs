@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_epoch_was_not_told_ends_with_it() {
+    fn credit_that_an_epoch_never_learned_of_ends_with_it() {
         let mut queue = RefillQueue::default();
         let (unanswered, queued) = (ReceiptId::random(), ReceiptId::random());
         for id in [unanswered, queued] {

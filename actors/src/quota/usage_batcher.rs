@@ -56,7 +56,7 @@ pub struct UsageSettings {
 pub struct UsageDeps {
     pub ledger: Arc<dyn Ledger>,
     pub clock: Arc<dyn Clock>,
-    pub life: Arc<NodeEpochState>,
+    pub epoch_state: Arc<NodeEpochState>,
 }
 
 /// The counters of the batcher.
@@ -285,10 +285,10 @@ impl UsageBatcher {
 
     fn send(&mut self, load: PendingBatch, ctx: &mut Context<Self>) {
         self.in_flight = true;
-        self.deps.life.held().asks();
+        self.deps.epoch_state.held().asks();
         self.sequence += 1;
         let batch = SettleBatch {
-            node: self.deps.life.current(),
+            node: self.deps.epoch_state.current(),
             sequence: self.sequence,
             rows: load.rows.iter().map(|record| record.row.clone()).collect(),
             releases: load.releases.clone(),
@@ -297,7 +297,7 @@ impl UsageBatcher {
         ctx.spawn(settled.into_actor(self).map(move |answer, batcher, ctx| {
             batcher.in_flight = false;
             batcher.settled(load, &answer);
-            batcher.deps.life.held().knows();
+            batcher.deps.epoch_state.held().knows();
             batcher.advance(ctx);
         }));
     }
@@ -332,7 +332,7 @@ impl UsageBatcher {
 
     /// Reports to the node's count the credit that the ledger has taken off its leases.
     fn released(&self, load: &PendingBatch) {
-        let held = self.deps.life.held();
+        let held = self.deps.epoch_state.held();
         for record in &load.rows {
             if let Some(epoch) = record.row.lease_epoch {
                 held.returned(epoch, record.spent);

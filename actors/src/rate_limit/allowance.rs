@@ -49,14 +49,14 @@ impl Allowance {
             return Some(RateGrant {
                 granted: 1,
                 remaining: self.remaining.saturating_add(self.permits),
-                left: until(self.good_until, now),
+                valid_for: until(self.good_until, now),
                 more_after: until(more_at, now),
             });
         }
         (now < self.refused_until).then(|| RateGrant {
             granted: 0,
             remaining: 0,
-            left: until(self.good_until, now),
+            valid_for: until(self.good_until, now),
             more_after: until(self.more_at, now),
         })
     }
@@ -65,7 +65,7 @@ impl Allowance {
     /// ended window: the store is not asked before.
     pub fn deposit(&mut self, grant: RateGrant, asked: Instant) {
         self.permits = grant.granted;
-        self.good_until = asked + grant.left;
+        self.good_until = asked + grant.valid_for;
         self.remaining = grant.remaining;
         self.more_at = asked + grant.more_after;
         if grant.granted == 0 {

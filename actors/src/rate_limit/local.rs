@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_addresses_takes_bounded_room_and_frees_nobody_who_is_at_the_limit() {
+    fn a_flood_of_addresses_uses_bounded_memory_and_frees_no_client_at_its_limit() {
         let clock = Arc::new(ManualClock::at("2027-03-04T05:06:07Z"));
         let counters = RateCounters::new(clock, WINDOW, 6400);
         let greedy = subject(u32::MAX);

@@ -78,7 +78,7 @@ async fn let_in(limiter: &RateLimiter, subject: &Subject, limit: u32, checks: us
 }
 
 #[tokio::test]
-async fn one_who_stays_at_one_instance_gets_all_of_the_limit_for_few_round_trips() {
+async fn a_client_of_one_instance_gets_the_whole_limit_for_few_round_trips() {
     let world = World::new();
     let limiter = world.limiter();
     assert_eq!(let_in(&limiter, &subject(1), 6000, 7000).await, 6000);
@@ -136,7 +136,7 @@ async fn checks_at_once_share_round_trips() {
 }
 
 #[tokio::test]
-async fn a_client_who_leaves_takes_nobodys_answer_away() {
+async fn a_client_that_leaves_takes_no_answer_from_another_client() {
     let world = World::new();
     let limiter = world.limiter();
     let held = world.store.script.hold("take");
@@ -290,7 +290,7 @@ proptest! {
 fn a_store_is_asked_at_most_once_per_100_milliseconds_for_one_subject() {
     let start = Instant::now();
     let mut allowance = Allowance::none(start);
-    let refusal = RateGrant { granted: 0, remaining: 0, left: WINDOW, more_after: Duration::from_millis(1) };
+    let refusal = RateGrant { granted: 0, remaining: 0, valid_for: WINDOW, more_after: Duration::from_millis(1) };
     allowance.deposit(refusal, start);
     assert!(allowance.spend(start + Duration::from_millis(99)).is_some());
     assert!(allowance.spend(start + Duration::from_millis(100)).is_none());

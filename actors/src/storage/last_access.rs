@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_is_told_of_once_a_day() {
+    fn a_content_is_written_once_a_day() {
         let (uses, hash) = (LastAccess::default(), ContentHash::from_bytes([1; 32]));
         for minute in ["00", "30", "59"] {
             uses.used(hash, at(&format!("2026-03-02T23:{minute}:00Z")));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_is_told_again_day_by_day() {
+    fn accesses_that_were_not_written_are_written_again_day_by_day() {
         let (uses, hash) = (LastAccess::default(), |n| ContentHash::from_bytes([n; 32]));
         for n in 0..3 {
             uses.used(hash(n), at("2026-03-02T12:00:00Z"));

@@ -28,7 +28,7 @@ impl<S: ApiKeys + Changes> KeyStore for S {}
 pub async fn run(store: Arc<impl KeyStore>) {
     let store = &*store;
     a_further_key_opens_and_is_listed(store).await;
-    a_key_for_nobody_is_not_made(store).await;
+    a_key_without_a_producer_is_not_created(store).await;
     a_rotated_key_keeps_its_id_and_ends_its_old_secret(store).await;
     a_revoked_key_opens_nothing_and_stays_in_the_list(store).await;
     a_key_is_its_own_producers_alone(store).await;
@@ -81,7 +81,7 @@ async fn a_further_key_opens_and_is_listed(store: &impl KeyStore) {
     assert!(listed(store, producer).await.contains(&info));
 }
 
-async fn a_key_for_nobody_is_not_made(store: &impl KeyStore) {
+async fn a_key_without_a_producer_is_not_created(store: &impl KeyStore) {
     let new = new_key(ProducerId::next(), "");
     let made = store.add_key(&new).await;
     assert!(matches!(made, Err(PortError::NotFound(Missing::Producer))), "{made:?}");
@@ -155,23 +155,23 @@ async fn every_end_of_a_secret_stands_in_the_log(store: &impl KeyStore) {
     let id = new.key.key_id;
     let mark = here(store).await;
     store.rotate_key(id, producer, &secret()).await.expect("rotated");
-    assert!(is_told(store, mark, id).await);
+    assert!(is_announced(store, mark, id).await);
     let mark = here(store).await;
     store.replace_key_secret(id, &secret()).await.expect("replaced");
-    assert!(is_told(store, mark, id).await);
+    assert!(is_announced(store, mark, id).await);
     let mark = here(store).await;
     store.revoke_key(id, producer, new.created_at).await.expect("revoked");
-    assert!(is_told(store, mark, id).await);
+    assert!(is_announced(store, mark, id).await);
     let mark = here(store).await;
     store.note_changes(&[Tag::Key(id)]).await.expect("noted");
-    assert!(is_told(store, mark, id).await);
+    assert!(is_announced(store, mark, id).await);
 }
 
 async fn here(store: &impl Changes) -> ChangeMark {
     store.changes(None, PAGE).await.expect("read").mark
 }
 
-async fn is_told(store: &impl Changes, mark: ChangeMark, id: KeyId) -> bool {
+async fn is_announced(store: &impl Changes, mark: ChangeMark, id: KeyId) -> bool {
     let page = store.changes(Some(mark), PAGE).await.expect("read");
     page.changes.iter().any(|change| change.tag == Tag::Key(id))
 }

@@ -45,7 +45,7 @@ async fn here(store: &impl Changes) -> ChangeMark {
 }
 
 /// Whether a tag is in the log after a mark.
-async fn is_told(store: &impl Changes, mark: ChangeMark, tag: &Tag) -> bool {
+async fn is_announced(store: &impl Changes, mark: ChangeMark, tag: &Tag) -> bool {
     let page = store.changes(Some(mark), PAGE).await.expect("read");
     assert!(!page.anything);
     page.changes.iter().any(|change| change.tag == *tag)
@@ -57,7 +57,7 @@ async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
     let mark = here(store).await;
     let policy = QuotaPolicy { policy_name: format!("tier-{}", ReceiptId::random()), ..QuotaPolicy::default() };
     store.put_quota_policy(&policy, now).await.expect("put");
-    assert!(is_told(store, mark, &Tag::QuotaPolicy(policy.policy_name.clone())).await);
+    assert!(is_announced(store, mark, &Tag::QuotaPolicy(policy.policy_name.clone())).await);
 
     let receipt = NewReceipt {
         receipt_id: ReceiptId::random(),
@@ -69,32 +69,32 @@ async fn every_change_is_read_and_nothing_else(store: &impl LoggedStore) {
     };
     store.create_receipt(&receipt).await.expect("made");
     let tag = Tag::Receipt(receipt.receipt_id);
-    assert!(!is_told(store, mark, &tag).await, "it cannot be cached anywhere yet");
+    assert!(!is_announced(store, mark, &tag).await, "it cannot be cached anywhere yet");
     store.set_receipt_status(receipt.receipt_id, ReceiptStatus::Confirmed, now).await.expect("set");
-    assert!(is_told(store, mark, &tag).await);
+    assert!(is_announced(store, mark, &tag).await);
 
     let id: GovernancePolicyId = format!("p-{}", ReceiptId::random()).parse().expect("an id");
     let governs = GovernancePolicy::read(serde_json::json!({ "rules": [] })).expect("a policy");
     store.put_document(&id, &governs, now).await.expect("put");
     let tag = Tag::Governance(id.clone());
-    assert!(is_told(store, mark, &tag).await);
+    assert!(is_announced(store, mark, &tag).await);
     let after = here(store).await;
     store.put_document(&id, &governs, now).await.expect("put");
     let governs = GovernancePolicy::read(serde_json::json!({ "rules": [], "description": "other" })).expect("a policy");
     store.put_document(&id, &governs, now).await.expect("put");
-    assert!(is_told(store, after, &tag).await);
+    assert!(is_announced(store, after, &tag).await);
 
     // The line of the asset's creation may be read again.
     let tag = Tag::Asset(asset.version_id);
     let mark = behind(store, mark, &tag).await;
     assert!(store.set_price(asset.version_id, 7, None, now).await.expect("priced"));
-    assert!(is_told(store, mark, &tag).await);
+    assert!(is_announced(store, mark, &tag).await);
     behind(store, mark, &tag).await;
 }
 
 /// A mark behind all lines of a tag. It exists once the transactions that ran at the time have ended.
 async fn behind(store: &impl Changes, mut mark: ChangeMark, tag: &Tag) -> ChangeMark {
-    while is_told(store, mark, tag).await {
+    while is_announced(store, mark, tag).await {
         mark = store.changes(Some(mark), PAGE).await.expect("read").mark;
         tokio::task::yield_now().await;
     }
@@ -104,7 +104,7 @@ async fn behind(store: &impl Changes, mut mark: ChangeMark, tag: &Tag) -> Change
 async fn an_asset_that_is_made_is_read_of(store: &impl LoggedStore) {
     let mark = here(store).await;
     let asset = catalog_suite::asset(store).await;
-    assert!(is_told(store, mark, &Tag::Asset(asset.version_id)).await, "pages of the catalogue have changed");
+    assert!(is_announced(store, mark, &Tag::Asset(asset.version_id)).await, "pages of the catalogue have changed");
 }
 
 async fn what_is_noted_is_read(store: &impl Changes) {
@@ -119,7 +119,7 @@ async fn what_is_noted_is_read(store: &impl Changes) {
     ];
     store.note_changes(&tags).await.expect("noted");
     for tag in &tags {
-        assert!(is_told(store, mark, tag).await, "{tag}");
+        assert!(is_announced(store, mark, tag).await, "{tag}");
     }
 }
 
@@ -138,8 +138,8 @@ async fn what_is_old_is_forgotten(store: &impl Changes) {
     store.note_changes(std::slice::from_ref(&tag)).await.expect("noted");
     let now = Timestamp::now();
     store.forget_changes(now - 1.hour(), PAGE).await.expect("forgot");
-    assert!(is_told(store, mark, &tag).await);
+    assert!(is_announced(store, mark, &tag).await);
     assert!(store.forget_changes(now + 1.hour(), PAGE).await.expect("forgot") > 0);
-    assert!(!is_told(store, mark, &tag).await);
+    assert!(!is_announced(store, mark, &tag).await);
     assert_eq!(store.forget_changes(now + 1.hour(), PAGE).await.expect("nothing is left"), 0);
 }

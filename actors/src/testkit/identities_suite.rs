@@ -30,9 +30,9 @@ pub async fn run(store: Arc<impl IdentityStore>) {
     a_key_speaks_for_the_producer_that_it_was_bound_to(store).await;
     a_key_that_is_bound_again_stays_as_it_was(store).await;
     a_key_speaks_for_one_producer_only(store).await;
-    of_producers_who_want_one_key_one_gets_it(store).await;
-    a_key_for_nobody_is_not_bound(store).await;
-    a_key_that_was_taken_away_speaks_for_nobody(store).await;
+    of_producers_that_claim_one_key_exactly_one_gets_it(store).await;
+    a_key_without_a_producer_is_not_bound(store).await;
+    an_unbound_key_speaks_for_no_producer(store).await;
     every_change_of_a_key_stands_in_the_log(store).await;
 }
 
@@ -84,7 +84,7 @@ async fn a_key_speaks_for_one_producer_only(store: &impl IdentityStore) {
     assert_eq!(store.identities(other).await.expect("an answer"), []);
 }
 
-async fn of_producers_who_want_one_key_one_gets_it(store: &impl IdentityStore) {
+async fn of_producers_that_claim_one_key_exactly_one_gets_it(store: &impl IdentityStore) {
     let producers = join_all((0..8).map(|_| catalog_suite::producer(store))).await;
     let key = key();
     let answers = join_all(producers.iter().map(|producer| bind(store, key, *producer))).await;
@@ -100,14 +100,14 @@ async fn of_producers_who_want_one_key_one_gets_it(store: &impl IdentityStore) {
     assert_eq!(speaks_for(store, key).await, Some(winners[0]));
 }
 
-async fn a_key_for_nobody_is_not_bound(store: &impl IdentityStore) {
+async fn a_key_without_a_producer_is_not_bound(store: &impl IdentityStore) {
     let key = key();
     let bound = store.bind_identity(key, ProducerId::next(), now()).await;
     assert!(matches!(bound, Err(PortError::NotFound(Missing::Producer))), "{bound:?}");
     assert_eq!(speaks_for(store, key).await, None);
 }
 
-async fn a_key_that_was_taken_away_speaks_for_nobody(store: &impl IdentityStore) {
+async fn an_unbound_key_speaks_for_no_producer(store: &impl IdentityStore) {
     let (producer, other) = (catalog_suite::producer(store).await, catalog_suite::producer(store).await);
     let key = key();
     bind(store, key, producer).await;
@@ -121,20 +121,20 @@ async fn every_change_of_a_key_stands_in_the_log(store: &impl IdentityStore) {
     let (producer, key) = (catalog_suite::producer(store).await, key());
     let mark = here(store).await;
     bind(store, key, producer).await;
-    assert!(is_told(store, mark, key).await, "other instances may have cached that it is unbound");
+    assert!(is_announced(store, mark, key).await, "other instances may have cached that it is unbound");
     let mark = here(store).await;
     store.unbind_identity(key, producer).await.expect("an answer");
-    assert!(is_told(store, mark, key).await);
+    assert!(is_announced(store, mark, key).await);
     let mark = here(store).await;
     store.note_changes(&[Tag::Identity(key)]).await.expect("noted");
-    assert!(is_told(store, mark, key).await);
+    assert!(is_announced(store, mark, key).await);
 }
 
 async fn here(store: &impl Changes) -> ChangeMark {
     store.changes(None, PAGE).await.expect("read").mark
 }
 
-async fn is_told(store: &impl Changes, mark: ChangeMark, key: IdentityKey) -> bool {
+async fn is_announced(store: &impl Changes, mark: ChangeMark, key: IdentityKey) -> bool {
     let page = store.changes(Some(mark), PAGE).await.expect("read");
     page.changes.iter().any(|change| change.tag == Tag::Identity(key))
 }

@@ -33,7 +33,7 @@ pub struct CacheContents {
     versions: HashMap<CacheTag, Version>,
     loads: HashMap<EntryKey, (Loader, Instant)>,
     uses: HashMap<(PopularityList, String), u64>,
-    lives: u64,
+    runs: u64,
     /// Survives every restart: a version never comes back.
     last_version: u64,
 }
@@ -72,8 +72,8 @@ impl MemoryCache {
     /// Restarts it with its contents of an earlier moment, like a store that is restored from its last snapshot.
     pub fn restart_as_of(&self, earlier: CacheContents) {
         let mut kept = self.held();
-        let (lives, last_version) = (kept.lives + 1, kept.last_version);
-        *kept = CacheContents { lives, last_version, ..earlier };
+        let (runs, last_version) = (kept.runs + 1, kept.last_version);
+        *kept = CacheContents { runs, last_version, ..earlier };
     }
 
     /// Entries in it, whether outdated or not.
@@ -186,7 +186,7 @@ impl SharedCache for MemoryCache {
         self.answer("most_used", limit, work).await
     }
 
-    async fn life(&self) -> PortResult<u64> {
-        self.answer("life", 1, || Ok(self.held().lives)).await
+    async fn run_id(&self) -> PortResult<u64> {
+        self.answer("run_id", 1, || Ok(self.held().runs)).await
     }
 }

@@ -52,12 +52,12 @@ impl MemoryLineage {
     }
 
     /// Puts an entry into the outbox.
-    pub fn to_tell(&self, entry: OutboxEntry) {
+    pub fn add_entry(&self, entry: OutboxEntry) {
         self.state().outbox.insert(entry.id, (entry, false));
     }
 
     /// Entries not emitted yet.
-    pub fn untold(&self) -> usize {
+    pub fn unsent(&self) -> usize {
         self.state().outbox.len()
     }
 
@@ -151,7 +151,7 @@ impl LineageOutbox for MemoryLineage {
             ids.iter().for_each(|id| drop(state.outbox.remove(id)));
             Ok(())
         };
-        self.script.play("told", ids.len(), work).await
+        self.script.play("mark_emitted", ids.len(), work).await
     }
 
     async fn prune_outbox(&self, before: Timestamp, _: u32) -> PortResult<u64> {

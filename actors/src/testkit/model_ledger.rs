@@ -122,8 +122,8 @@ impl ModelLedger {
     pub fn stop_changes(&self, node: NodeId) {
         let now = self.clock.monotonic();
         let mut books = self.books();
-        for (_, life) in books.nodes.iter_mut().filter(|(epoch, _)| epoch.node == node) {
-            life.until = now;
+        for (_, state) in books.nodes.iter_mut().filter(|(epoch, _)| epoch.node == node) {
+            state.until = now;
         }
     }
 
@@ -133,8 +133,8 @@ impl ModelLedger {
     /// When the ledger is scripted to fail.
     pub async fn reclaim_all(&self, mode: LostLease) {
         let by = NodeEpoch { node: NodeId::from_uuid(Uuid::from_u128(1)), epoch: 1 };
-        let life = ModelEpoch { until: self.clock.monotonic() + HOUR, lease: HOUR, heartbeats: 1, spared: false };
-        self.books().nodes.insert(by, life);
+        let state = ModelEpoch { until: self.clock.monotonic() + HOUR, lease: HOUR, heartbeats: 1, spared: false };
+        self.books().nodes.insert(by, state);
         let silent = self.pulses().await.expect("seen");
         while self.reclaim(by, &silent, mode, self.clock.now(), 10).await.expect("reclaimed").more {}
         self.books().nodes.remove(&by);
@@ -227,12 +227,12 @@ impl LedgerTables {
 
     /// Whether its time is over by the ledger's clock.
     fn is_late(&self, node: NodeEpoch, now: Instant) -> bool {
-        self.nodes.get(&node).is_none_or(|life| life.until <= now)
+        self.nodes.get(&node).is_none_or(|state| state.until <= now)
     }
 
     fn latest(&self, node: NodeId) -> Option<(i64, ModelEpoch)> {
         let epochs = self.nodes.iter().filter(|(epoch, _)| epoch.node == node);
-        epochs.map(|(epoch, life)| (epoch.epoch, *life)).max_by_key(|&(epoch, _)| epoch)
+        epochs.map(|(epoch, state)| (epoch.epoch, *state)).max_by_key(|&(epoch, _)| epoch)
     }
 
     fn refill(&mut self, node: NodeEpoch, request: &RefillRequest, sizing: LeaseSizing, now: Timestamp) -> Refill {

@@ -64,7 +64,7 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
 
     /// Lets time pass until a window has just begun, so that calls that follow at once are all in it.
     async fn at_the_start_of_a_window(&self) {
-        let left = self.one(&fresh(), 1).await.left;
+        let left = self.one(&fresh(), 1).await.valid_for;
         (self.advance)(left + Duration::from_millis(1)).await;
     }
 
@@ -74,7 +74,7 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
         for remaining in [2, 1, 0] {
             let grant = self.one(&subject, 3).await;
             assert_eq!((grant.granted, grant.remaining), (1, remaining));
-            assert!(grant.left <= self.window && grant.more_after >= grant.left, "{grant:?}");
+            assert!(grant.valid_for <= self.window && grant.more_after >= grant.valid_for, "{grant:?}");
         }
         let refused = self.one(&subject, 3).await;
         assert_eq!((refused.granted, refused.remaining), (0, 0));
@@ -147,7 +147,7 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
         assert_eq!(self.take(&subject, CountRequest { limit: 5, need: 5, spare_parts: 0 }).await.granted, 5);
         let refused = self.one(&subject, 5).await;
         assert_eq!(refused.granted, 0);
-        assert!(refused.more_after >= refused.left, "no room comes back within the window of a first burst");
+        assert!(refused.more_after >= refused.valid_for, "no room comes back within the window of a first burst");
         (self.advance)(refused.more_after).await;
         assert!(self.one(&subject, 5).await.granted > 0);
     }
@@ -174,11 +174,11 @@ impl<A: AsyncFn(Duration)> Back<'_, A> {
             (self.advance)(self.window * eighths / 8).await;
             let ask = CountRequest { limit, need: 2 + turn as u32 % 4, spare_parts: turn as u32 % 3 };
             let grant = self.take(&subject, ask).await;
-            let at = WindowTime { elapsed: window - millis(grant.left), window };
-            if millis(grant.left) > last_left {
+            let at = WindowTime { elapsed: window - millis(grant.valid_for), window };
+            if millis(grant.valid_for) > last_left {
                 counts = counts.next();
             }
-            last_left = millis(grant.left);
+            last_left = millis(grant.valid_for);
             let granted = counts.take(ask, at);
             assert_eq!(grant, RateGrant::of(granted, counts, limit, at), "in turn {turn}");
         }

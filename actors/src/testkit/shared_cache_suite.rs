@@ -33,7 +33,7 @@ pub async fn run(cache: Arc<dyn SharedCache>, advance: impl AsyncFn(Duration)) {
     what_is_kept_ends_with_its_time(cache, advance).await;
     what_matches_a_pattern_is_removed_and_nothing_else(cache).await;
     what_is_used_most_comes_first(cache).await;
-    assert_eq!(cache.life().await.expect("alive"), cache.life().await.expect("alive"));
+    assert_eq!(cache.run_id().await.expect("alive"), cache.run_id().await.expect("alive"));
 }
 
 fn key(cache: CacheName) -> EntryKey {

@@ -32,9 +32,9 @@ impl<S: Verifications + QuarantineList + StoredContents + StorageMoves + Catalog
 /// When a promise is broken.
 pub async fn run<S: StorageRecordsBackend>(store: Arc<S>) {
     let store = &*store;
-    history_is_told_newest_first_page_by_page(store).await;
+    history_is_reported_newest_first_page_by_page(store).await;
     old_history_is_forgotten_in_steps(store).await;
-    quarantine_is_kept_told_and_lifted(store).await;
+    quarantine_is_kept_announced_and_lifted(store).await;
     stored_contents_are_walked_in_order_with_their_last_use(store).await;
     a_move_is_carried_out_by_one(store).await;
     a_move_that_several_begin_at_once_is_one_and_known_to_all(store).await;
@@ -63,7 +63,7 @@ fn look(hash: ContentHash, kind: VerificationKind, verified_at: Timestamp) -> Ve
     }
 }
 
-async fn history_is_told_newest_first_page_by_page<S: StorageRecordsBackend>(store: &S) {
+async fn history_is_reported_newest_first_page_by_page<S: StorageRecordsBackend>(store: &S) {
     let hash = content(store).await;
     let start = at("2026-01-02T03:04:05.678901Z");
     let mut looks = Vec::new();
@@ -112,18 +112,18 @@ async fn old_history_is_forgotten_in_steps<S: StorageRecordsBackend>(store: &S) 
 }
 
 /// Whether the log names a content after a mark.
-async fn is_told<S: Changes>(store: &S, mark: crate::ports::ChangeMark, hash: ContentHash) -> bool {
+async fn is_announced<S: Changes>(store: &S, mark: crate::ports::ChangeMark, hash: ContentHash) -> bool {
     let page = store.changes(Some(mark), 1000).await.expect("a page");
     page.changes.iter().any(|change| change.tag == Tag::Content(hash))
 }
 
-async fn quarantine_is_kept_told_and_lifted<S: StorageRecordsBackend>(store: &S) {
+async fn quarantine_is_kept_announced_and_lifted<S: StorageRecordsBackend>(store: &S) {
     let (one, other) = (content(store).await, content(store).await);
     let now = at("2026-01-02T03:04:05Z");
     let mark = store.changes(None, 1).await.expect("a mark").mark;
     assert!(store.quarantine(one, now).await.expect("kept"));
     assert!(!store.quarantine(one, now).await.expect("kept before"));
-    assert!(is_told(store, mark, one).await);
+    assert!(is_announced(store, mark, one).await);
     let nobody = ContentHash::from_bytes([0x11; 32]);
     assert!(!store.quarantine(nobody, now).await.expect("content that is not stored cannot be quarantined"));
     assert_eq!(store.quarantined_among(&[other, one, nobody]).await.expect("looked"), [one]);
@@ -139,7 +139,7 @@ async fn quarantine_is_kept_told_and_lifted<S: StorageRecordsBackend>(store: &S)
     let mark = store.changes(None, 1).await.expect("a mark").mark;
     assert!(store.lift_quarantine(one).await.expect("lifted"));
     assert!(!store.lift_quarantine(one).await.expect("lifted before"));
-    assert!(is_told(store, mark, one).await);
+    assert!(is_announced(store, mark, one).await);
     assert_eq!(store.quarantined_among(&[one, other]).await.expect("looked"), [other]);
     assert!(store.lift_quarantine(other).await.expect("lifted"));
 }
@@ -221,7 +221,7 @@ async fn a_move_is_carried_out_by_one<S: StorageRecordsBackend>(store: &S) {
 
     let mark = store.changes(None, 1).await.expect("a mark").mark;
     store.switch_tier(hash, StorageTier::Cold, lease).await.expect("switched");
-    assert!(is_told(store, mark, hash).await);
+    assert!(is_announced(store, mark, hash).await);
     assert_eq!(store.stored_content(hash).await.expect("an answer").expect("stored").tier, StorageTier::Cold);
     fenced(&store.keep_move(hash, StorageTier::Cold, lease, TTL).await);
     fenced(&store.switch_tier(hash, StorageTier::Cold, lease).await);

@@ -12,7 +12,7 @@ const MIB: usize = LEAF_BYTES as usize;
 const PIECE: u64 = 64 << 10;
 
 #[actix::test]
-async fn many_readers_of_a_leaf_share_one_read_and_one_that_leaves_fails_nobody() {
+async fn readers_of_a_leaf_share_one_read_and_a_reader_that_leaves_fails_no_other() {
     let rig = Rig::start().await;
     let right = rig.receipt_to(bytes(1 << 30), content(MIB));
     let held = rig.blobs.script().hold("read_at");

@@ -140,7 +140,7 @@ async fn credit_is_called_back_by_the_log_where_messages_do_not_reach_others() {
 }
 
 #[actix::test]
-async fn an_instance_that_holds_all_that_is_reserved_asks_nobody() {
+async fn an_instance_that_holds_all_reserved_credit_sends_no_recall() {
     let rig = Rig::start().await;
     let right = rig.receipt(bytes(100), 100);
     let running = rig.acquire(&right, Demand::Whole).await.expect("fits");

@@ -64,7 +64,7 @@ async fn a_client_that_leaves_in_the_middle_leaves_nothing() {
 }
 
 #[actix::test]
-async fn a_full_disk_is_told_as_such_and_leaves_nothing() {
+async fn a_full_disk_is_reported_as_such_and_leaves_nothing() {
     let rig = Rig::start().await;
     rig.blobs.script().next("write", [None, Some(Fault::Full)]);
     let mut upload = rig.node.ingest.begin().await.expect("begun");
@@ -77,7 +77,7 @@ async fn a_full_disk_is_told_as_such_and_leaves_nothing() {
 }
 
 #[actix::test]
-async fn a_disk_that_fills_with_the_last_part_is_told_at_the_end() {
+async fn a_disk_that_fills_with_the_last_part_is_reported_at_the_end() {
     let rig = Rig::start().await;
     rig.blobs.script().next("write", [Some(Fault::Full)]);
     let upload = begin_with(&rig, &content(1000)).await;

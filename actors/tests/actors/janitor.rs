@@ -37,12 +37,12 @@ fn settings() -> JanitorSettings {
 }
 
 /// A node without an epoch in the ledger, which therefore reclaims no leases.
-fn nobody() -> NodeEpochState {
+fn a_new_node() -> NodeEpochState {
     NodeEpochState::new(NodeId::random(), 1, Instant::now())
 }
 
 async fn pass(world: &World) -> PassReport {
-    janitor::pass(&deps(world), &settings(), &nobody(), &mut Round::default()).await
+    janitor::pass(&deps(world), &settings(), &a_new_node(), &mut Round::default()).await
 }
 
 async fn announce(world: &World, content: &'static [u8]) {
@@ -111,7 +111,7 @@ async fn from_a_storage_whose_clock_is_off_nothing_is_removed_until_it_is_right(
 }
 
 #[actix::test]
-async fn a_blob_that_nobody_knows_goes_to_the_trash_and_one_that_is_announced_stays() {
+async fn an_unknown_blob_goes_to_the_trash_and_an_announced_blob_stays() {
     let world = World::default();
     world.blobs.put(&b"orphan"[..]);
     let known = world.blobs.put(&b"known"[..]);
@@ -163,7 +163,7 @@ async fn passes_come_to_every_blob_of_a_large_store() {
     world.blobs.put(orphan.expect("a name that sorts last").to_vec());
     let (deps, mut round, mut removed) = (deps(&world), Round::default(), 0);
     for _ in 0..4 {
-        removed += janitor::pass(&deps, &settings, &nobody(), &mut round).await.orphans_trashed;
+        removed += janitor::pass(&deps, &settings, &a_new_node(), &mut round).await.orphans_trashed;
     }
     assert_eq!((removed, world.blobs.names().len()), (1, 90));
 }
@@ -173,7 +173,7 @@ async fn what_is_in_the_trash_comes_back_when_it_is_known_and_goes_when_its_time
     let world = World::default();
     // One instance, over some time.
     let instance = deps(&world);
-    let pass = async || janitor::pass(&instance, &settings(), &nobody(), &mut Round::default()).await;
+    let pass = async || janitor::pass(&instance, &settings(), &a_new_node(), &mut Round::default()).await;
     let (known, unknown) = (world.blobs.put(&b"known again"[..]), world.blobs.put(&b"orphan"[..]));
     world.blobs.set_clock(world.now());
     assert_eq!(pass().await.orphans_trashed, 2);
@@ -202,7 +202,7 @@ async fn an_index_that_knows_little_of_the_store_empties_it_only_when_that_is_co
     let (deps, settings) = (deps(&world), JanitorSettings { step: 500, ..settings() });
     let mut round = Round::default();
     for _ in 0..3 {
-        let report = janitor::pass(&deps, &settings, &nobody(), &mut round).await;
+        let report = janitor::pass(&deps, &settings, &a_new_node(), &mut round).await;
         assert_eq!((report.orphans_trashed, report.orphans_held), (0, 12));
     }
     assert_eq!(world.blobs.names().len(), 30);
@@ -234,7 +234,7 @@ async fn a_clock_that_leaps_removes_and_expires_nothing_until_it_comes_back() {
     for restarts in [false, true] {
         let world = World::default();
         let (start, mut running) = (world.now(), deps(&world));
-        janitor::pass(&running, &settings(), &nobody(), &mut Round::default()).await;
+        janitor::pass(&running, &settings(), &a_new_node(), &mut Round::default()).await;
         let before = removals(&world);
         world.blobs.put(&b"orphan"[..]);
         world.clock.set(start + month);
@@ -242,14 +242,14 @@ async fn a_clock_that_leaps_removes_and_expires_nothing_until_it_comes_back() {
             running = deps(&world);
         }
         for _ in 0..3 {
-            let report = janitor::pass(&running, &settings(), &nobody(), &mut Round::default()).await;
+            let report = janitor::pass(&running, &settings(), &a_new_node(), &mut Round::default()).await;
             assert_eq!((report.failures, removals(&world)), (0, before), "restarted: {restarts}");
             world.clock.advance(Duration::from_secs(60));
         }
         let reclaims = world.ledger.script.calls("reclaim").len();
         assert_eq!(reclaims, 4, "leases of dead nodes are reclaimed all the same");
         world.clock.set(start);
-        assert_eq!(janitor::pass(&running, &settings(), &nobody(), &mut Round::default()).await.orphans_trashed, 1);
+        assert_eq!(janitor::pass(&running, &settings(), &a_new_node(), &mut Round::default()).await.orphans_trashed, 1);
     }
 }
 

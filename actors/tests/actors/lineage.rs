@@ -107,7 +107,7 @@ async fn offers_that_come_while_a_batch_is_under_way_make_the_next_one() {
 }
 
 #[actix::test]
-async fn whoever_is_told_of_a_failure_may_offer_again_and_counts_once() {
+async fn an_event_that_is_offered_again_after_a_failure_counts_once() {
     let bench = Bench::start().await;
     let event = bench.event("a", 0);
     bench.store.script.next("ingest", [Fault::Unavailable, Fault::AnswerLost]);
@@ -206,7 +206,7 @@ async fn an_offer_in_several_batches_keeps_its_results_when_another_is_rejected(
 }
 
 #[actix::test]
-async fn events_are_kept_although_whoever_offered_them_has_left() {
+async fn events_are_kept_although_their_sender_has_left() {
     let bench = Bench::start().await;
     let held = bench.store.script.hold("ingest");
     let first = bench.offer(vec![bench.event("a", 0)]);
@@ -416,26 +416,26 @@ async fn a_clean_stop_does_not_wait_for_a_pass_that_is_under_way() {
 
 fn upload(bench: &Bench, id: i64) -> OutboxEntry {
     let detail = json!({ "content": format!("{id:064}"), "size": 1, "mediaType": "text/plain" });
-    OutboxEntry { id, told: OutboxKind::Upload, happened_at: bench.clock.now(), detail }
+    OutboxEntry { id, kind: OutboxKind::Upload, happened_at: bench.clock.now(), detail }
 }
 
 #[actix::test]
-async fn what_happened_is_told_once_whatever_fails_on_the_way() {
+async fn an_event_is_emitted_once_in_spite_of_any_failure() {
     let bench = Bench::start().await;
     let deps =
         OutboxRelayDeps { outbox: bench.store.clone(), ingest: bench.ingest.clone(), clock: bench.clock.clone() };
     let names = NodeEventNames { namespace: "penstock".into(), producer: "urn:penstock:node".into() };
     let settings = OutboxRelaySettings { names, bounds: bounds(), interval: DAY };
     let counters = OutboxRelayCounters::default();
-    (1..=120).for_each(|id| bench.store.to_tell(upload(&bench, id)));
+    (1..=120).for_each(|id| bench.store.add_entry(upload(&bench, id)));
     // A malformed entry is skipped, and does not block the others for ever.
-    bench.store.to_tell(OutboxEntry { detail: json!({}), ..upload(&bench, 121) });
+    bench.store.add_entry(OutboxEntry { detail: json!({}), ..upload(&bench, 121) });
     for (call, fault) in [
         ("claim", Fault::Unavailable),
         ("ingest", Fault::Unavailable),
         ("ingest", Fault::AnswerLost),
-        ("told", Fault::Unavailable),
-        ("told", Fault::AnswerLost),
+        ("mark_emitted", Fault::Unavailable),
+        ("mark_emitted", Fault::AnswerLost),
     ] {
         bench.store.script.next(call, [fault]);
         assert!(tell(&deps, &settings, &counters).await.is_err(), "{call} {fault:?}");
@@ -443,9 +443,9 @@ async fn what_happened_is_told_once_whatever_fails_on_the_way() {
         bench.store.claims_run_out();
     }
     while tell(&deps, &settings, &counters).await.expect("told") {}
-    assert_eq!((bench.store.untold(), bench.store.kept()), (0, 120));
+    assert_eq!((bench.store.unsent(), bench.store.kept()), (0, 120));
     assert_eq!(counted(&counters.skipped), 1);
     // The entries of the lost answer were removed, so they are not counted here.
-    assert_eq!(counted(&counters.told), 71);
+    assert_eq!(counted(&counters.emitted), 71);
     bench.end().await;
 }

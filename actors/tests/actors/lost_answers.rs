@@ -39,7 +39,7 @@ async fn the_model_of_the_ledger_carries_out_once_what_is_asked_again() {
 }
 
 #[actix::test]
-async fn a_refill_that_nobody_waits_for_any_more_is_asked_again_until_it_is_answered() {
+async fn an_abandoned_refill_is_repeated_until_it_is_answered() {
     let rig = Rig::start().await;
     let right = rig.receipt(bytes(1000), 100);
     rig.ledger.script.next("refill", [Fault::AnswerLost, Fault::AnswerLost, Fault::Unavailable]);
@@ -73,7 +73,7 @@ async fn leases_that_the_node_does_not_know_of_show_and_are_released_by_a_clean_
 }
 
 #[actix::test]
-async fn a_clean_stop_releases_what_the_node_was_granted_and_never_told() {
+async fn a_clean_stop_releases_credit_that_the_node_never_learned_of() {
     let rig = Rig::start().await;
     let right = rig.receipt(bytes(1000), 100);
     rig.acquire(&right, Demand::Bytes(40)).await.expect("let in").settle(completed(40));

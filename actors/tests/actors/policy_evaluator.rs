@@ -88,7 +88,7 @@ async fn the_policies_in_memory_keep_the_promises_of_their_port() {
 }
 
 #[actix::test]
-async fn every_publication_leaves_a_run_and_a_receipt_only_one_that_is_worth_a_word() {
+async fn every_publication_records_a_run_and_a_receipt_only_a_refusal_or_warning() {
     let scene = Scene::bound(Some(licence())).await;
     for (occasion, meta, decision, kept) in [
         (Occasion::Publish, json!({ "license": "CC0-1.0" }), Decision::Allow, 1),

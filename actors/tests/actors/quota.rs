@@ -14,7 +14,7 @@ async fn all_at_once(rig: &Rig, right: &Right, times: usize) -> Vec<Result<Reser
 }
 
 #[actix::test]
-async fn of_many_parallel_requests_on_a_budget_for_one_exactly_one_is_let_in() {
+async fn of_parallel_requests_on_a_budget_for_one_exactly_one_is_admitted() {
     let rig = Rig::start().await;
     let right = rig.receipt(bytes(1000), 1000);
     let answers = all_at_once(&rig, &right, 50).await;
@@ -120,7 +120,7 @@ async fn an_invalidation_during_a_refill_in_flight_is_not_lost() {
 }
 
 #[actix::test]
-async fn a_reservation_whose_requester_vanished_is_given_back() {
+async fn a_reservation_without_its_requester_is_released() {
     let rig = Rig::start().await;
     let right = rig.receipt(bytes(100), 100);
     let held = rig.ledger.script.hold("refill");
@@ -171,7 +171,7 @@ async fn a_drain_gives_back_what_a_refill_in_flight_brings() {
 }
 
 #[actix::test]
-async fn a_slot_that_was_given_back_is_free_for_whoever_asks_next() {
+async fn a_released_slot_is_free_for_the_next_request() {
     let rig = Rig::start().await;
     let right = rig.receipt(streams(8), 100);
     let clients: Vec<_> = (0..8)

@@ -33,7 +33,7 @@ async fn while_the_ledger_is_down_what_is_in_memory_goes_on_and_then_everything_
 }
 
 #[actix::test]
-async fn a_failed_round_trip_answers_everybody_who_waits_for_it() {
+async fn a_failed_round_trip_answers_every_request_that_waits_for_it() {
     let rig = Rig::with(|settings| settings.quota.shards = 1).await;
     let rights: Vec<_> = (0..40).map(|_| rig.receipt(bytes(1 << 20), 100)).collect();
     rig.ledger.script.next("refill", [Fault::Unavailable, Fault::Unavailable, Fault::Unavailable]);
@@ -88,7 +88,7 @@ async fn a_raised_limit_counts_from_the_next_request() {
 }
 
 #[actix::test]
-async fn receipts_that_nobody_knows_do_not_fill_the_memory() {
+async fn unknown_receipts_do_not_fill_the_memory() {
     let rig = Rig::with(|settings| {
         settings.quota.shards = 2;
         settings.quota.book.entries = 50;

@@ -64,7 +64,7 @@ async fn the_last_good_bytes_stay_until_the_contents_own_copy_is_whole() {
 }
 
 #[actix::test]
-async fn what_was_written_and_what_was_removed_is_told() {
+async fn written_and_removed_rows_are_reported() {
     let scene = Scene::new();
     let (instance, hash) = (scene.instance(), scene.last_bytes_in_the_wrong_tier(1).await);
     let verified = instance.verify(hash).await;
@@ -212,7 +212,7 @@ async fn content_moves_away_from_a_copy_that_cannot_be_read() {
 }
 
 #[actix::test]
-async fn a_move_that_has_no_room_keeps_nobody_from_making_some() {
+async fn a_move_without_free_space_does_not_stop_others_from_freeing_it() {
     let scene = Scene::new();
     let instance = scene.instance();
     // Moves with only their old copies left, and an abandoned one that fails for lack of space.

@@ -273,7 +273,7 @@ impl Rig {
         let passed = Arc::new(Notify::new());
         let pass_ended = Arc::clone(&passed);
         let observers = Observers {
-            lives: Arc::new(|_| {}),
+            epochs: Arc::new(|_| {}),
             janitor: Arc::new(move |_| pass_ended.notify_one()),
             changes: Arc::new(|_| {}),
         };

@@ -43,7 +43,7 @@ async fn a_slot_is_free_before_the_settlement_when_the_last_piece_is_out() {
 }
 
 #[actix::test]
-async fn a_slot_whose_requester_vanished_is_given_back() {
+async fn a_slot_without_its_requester_is_released() {
     let rig = Rig::start().await;
     let right = rig.receipt(streams(1), 10);
     let held = rig.shared.script.hold("take_slot");

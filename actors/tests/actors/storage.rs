@@ -322,7 +322,7 @@ async fn old_copies_stay_for_the_grace_period_and_go_only_when_the_new_one_stand
 }
 
 #[actix::test]
-async fn a_content_is_moved_by_one_and_damaged_content_by_nobody() {
+async fn one_instance_moves_a_content_and_no_instance_moves_damaged_content() {
     let scene = Scene::new();
     let (one, other, hash) = (scene.instance(), scene.instance(), scene.stored(1));
     let held = scene.blobs.script().hold("commit");
@@ -414,7 +414,7 @@ async fn content_goes_to_colder_tiers_by_its_last_use() {
 }
 
 #[actix::test]
-async fn an_instance_whose_clock_is_an_hour_ahead_steals_nothing_and_takes_over_by_the_databases_clock() {
+async fn an_instance_with_a_clock_an_hour_ahead_takes_over_by_the_databases_clock_alone() {
     let scene = Scene::new();
     let ahead = Arc::new(ManualClock::at(START));
     ahead.advance(Duration::from_secs(3600));

@@ -31,21 +31,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Bench {
     world: World,
     usage: UsageHandle,
-    life: Arc<NodeEpochState>,
+    epoch_state: Arc<NodeEpochState>,
     arbiter: Arbiter,
 }
 
 impl Bench {
     async fn start(rows: usize) -> Self {
         let world = World::default();
-        let life = Arc::new(NodeEpochState::new(NodeId::random(), 1, world.clock.monotonic()));
-        world.ledger.heartbeat(life.current(), PATIENCE).await.expect("known");
+        let epoch_state = Arc::new(NodeEpochState::new(NodeId::random(), 1, world.clock.monotonic()));
+        world.ledger.heartbeat(epoch_state.current(), PATIENCE).await.expect("known");
         let arbiter = Arbiter::new();
-        let deps = UsageDeps { ledger: world.ledger.clone(), clock: world.clock.clone(), life: Arc::clone(&life) };
+        let deps = UsageDeps {
+            ledger: world.ledger.clone(),
+            clock: world.clock.clone(),
+            epoch_state: Arc::clone(&epoch_state),
+        };
         let limits = BatchLimits { rows, age: Duration::from_secs(3600) };
         let usage = UsageHandle::start(UsageSettings { limits, queue: 1000 }, deps, &arbiter.handle());
         assert!(usage.flush(PATIENCE).await, "it runs");
-        Self { world, usage, life, arbiter }
+        Self { world, usage, epoch_state, arbiter }
     }
 
     fn row(&self, right: &Right, bytes_sent: u64, leased: bool) -> UsageRow {
@@ -60,7 +64,7 @@ impl Bench {
             bytes_sent,
             requests: 1,
             outcome: Outcome::Completed,
-            lease_epoch: leased.then_some(self.life.current().epoch),
+            lease_epoch: leased.then_some(self.epoch_state.current().epoch),
         }
     }
 
@@ -72,13 +76,13 @@ impl Bench {
 
     async fn lease(&self, right: &Right, credit: Credit) {
         let want = Want { receipt_id: right.id, content_hash: right.hash, need: credit, want: credit };
-        let (node, sizing) = (self.life.current(), LeaseSizing { divisor: 1 });
+        let (node, sizing) = (self.epoch_state.current(), LeaseSizing { divisor: 1 });
         let refill = self.world.ledger.refill(node, &[asked(want)], sizing, self.world.now()).await;
         assert_eq!(refill.expect("a lease")[0].granted, credit);
     }
 
     fn release(&self, right: &Right, credit: Credit) {
-        let epoch = self.life.current().epoch;
+        let epoch = self.epoch_state.current().epoch;
         self.usage.release(Release { receipt_id: right.id, window: self.world.now(), epoch, credit });
     }
 

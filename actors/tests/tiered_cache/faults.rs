@@ -44,7 +44,7 @@ async fn an_answer_that_got_lost_is_a_failure_like_any_other() {
     let bench = Bench::default();
     bench.source.set("a", 1);
     let [writer, late] = [(); 2].map(|()| bench.instance());
-    for call in ["look", "begin_load", "keep", "end_load", "invalidate", "life"] {
+    for call in ["look", "begin_load", "keep", "end_load", "invalidate", "run_id"] {
         bench.shared.script.next(call, [Fault::AnswerLost]);
         let old = writer.read("a").await.expect("a value");
         writer.write("a", old + 1).await;
@@ -61,7 +61,7 @@ async fn a_restart_that_brings_the_past_back_outdates_everything() {
     let [writer, late] = [(); 2].map(|()| bench.instance());
     assert_eq!(writer.read("a").await, Some(1));
     eventually("it is shared", async || bench.shared.entries() == 1).await;
-    eventually("its current run is known", async || !bench.shared.script.calls("life").is_empty()).await;
+    eventually("its current run is known", async || !bench.shared.script.calls("run_id").is_empty()).await;
     let past = bench.shared.snapshot();
     writer.write("a", 2).await;
     assert_eq!(writer.read("a").await, Some(2));
@@ -74,7 +74,7 @@ async fn a_restart_that_brings_the_past_back_outdates_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loader_that_died_keeps_nobody_waiting_for_long() {
+async fn a_crashed_loader_delays_other_requests_only_briefly() {
     let bench = Bench::default();
     bench.source.set("a", 1);
     let [dead, alive] = [(); 2].map(|()| bench.instance());

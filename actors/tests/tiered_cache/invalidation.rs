@@ -34,7 +34,7 @@ async fn other_instances_drop_what_they_hold_as_soon_as_they_hear() {
 }
 
 #[tokio::test]
-async fn what_a_dead_writer_could_not_invalidate_is_invalidated_by_whoever_hears_of_it() {
+async fn an_instance_that_reads_a_change_invalidates_it_for_a_crashed_writer() {
     let bench = Bench::default();
     bench.source.set("a", 1);
     let [one, other, late] = [(); 3].map(|()| bench.instance());
@@ -50,7 +50,7 @@ async fn what_a_dead_writer_could_not_invalidate_is_invalidated_by_whoever_hears
 }
 
 #[tokio::test]
-async fn a_load_that_raced_a_change_reaches_only_those_who_asked_before() {
+async fn a_load_that_raced_a_change_answers_only_earlier_requests() {
     let bench = Bench::default();
     bench.source.set("a", 1);
     let [instance, other] = [(); 2].map(|()| bench.instance());

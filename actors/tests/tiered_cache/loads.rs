@@ -15,7 +15,7 @@ use penstock_actors::{
 use crate::bench::{Bench, Instance, NEGATIVE, STALE, TTL, eventually, settings, tag};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_who_ask_for_one_cold_key_at_once_cause_one_load() {
+async fn a_thousand_concurrent_requests_for_a_cold_key_cause_one_load() {
     let bench = Bench::default();
     bench.source.set("a", 1);
     let instance = bench.instance();
@@ -59,7 +59,7 @@ async fn over_several_instances_a_cold_key_is_loaded_once() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_does_not_take_the_load_away_from_the_others() {
+async fn a_request_that_leaves_does_not_cancel_the_load_of_the_others() {
     let bench = Bench::default();
     bench.source.set("a", 1);
     let instance = bench.instance();
@@ -81,7 +81,7 @@ async fn whoever_leaves_does_not_take_the_load_away_from_the_others() {
 }
 
 #[tokio::test]
-async fn a_load_that_fails_is_told_to_all_and_not_remembered() {
+async fn a_load_that_fails_is_reported_to_all_and_not_remembered() {
     let bench = Bench::default();
     bench.source.set("a", 1);
     let instance = bench.instance();
@@ -95,7 +95,7 @@ async fn a_load_that_fails_is_told_to_all_and_not_remembered() {
 }
 
 #[tokio::test]
-async fn a_load_that_panics_fails_those_who_wait_and_nobody_else() {
+async fn a_load_that_panics_fails_only_the_requests_that_wait_for_it() {
     let bench = Bench::default();
     bench.source.set("a", 1);
     let instance = bench.instance();
@@ -107,7 +107,7 @@ async fn a_load_that_panics_fails_those_who_wait_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn that_there_is_no_such_thing_is_remembered_for_a_short_time_and_only_here() {
+async fn absence_is_cached_briefly_and_only_on_this_instance() {
     let bench = Bench::default();
     let instance = bench.instance();
     assert_eq!(instance.read("a").await, None);

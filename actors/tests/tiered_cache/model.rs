@@ -114,7 +114,7 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Lose { calls, after } => {
                 let fault = if after { Fault::AnswerLost } else { Fault::Unavailable };
-                for call in ["look", "begin_load", "keep", "invalidate", "end_load", "life"] {
+                for call in ["look", "begin_load", "keep", "invalidate", "end_load", "run_id"] {
                     bench.shared.script.next(call, std::iter::repeat_n(fault, calls.into()));
                 }
             }

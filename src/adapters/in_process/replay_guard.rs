@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_far_ahead_for_a_moment_shuts_nobody_out() {
+    fn a_clock_that_was_briefly_far_ahead_refuses_no_later_request() {
         let mut uses = ReplayMemory::since(second(0));
         let mut ask = |name, made, now| {
             uses.once(ReplayKey { name: [name; 32], made_at: second(made) }, TERMS, second(now)).expect("room")

@@ -106,7 +106,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn slots_that_nobody_gave_back_do_not_pile_up() {
+    fn slots_that_were_never_released_do_not_accumulate() {
         let (mut slots, start) = (Slots::default(), Instant::now());
         for second in 0..20_000 {
             let now = start + Duration::from_secs(second);

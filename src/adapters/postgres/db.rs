@@ -16,7 +16,7 @@ use tokio_postgres::{
 };
 
 use super::{
-    error::{FaultScope, POSTGRES, from_statement, late, only_reads, told},
+    error::{FaultScope, POSTGRES, error_text, from_statement, late, only_reads},
     gate::PoolLane,
     pool::{Pool, PooledConnection},
 };
@@ -156,7 +156,7 @@ impl Db {
     /// Maps a failed statement to an error for the caller, and decides what happens to its connection.
     fn failed(&self, client: PooledConnection, error: &Error) -> PortError {
         match FaultScope::of(error) {
-            FaultScope::Server => self.pool.leave(client, &told(error)),
+            FaultScope::Server => self.pool.leave(client, &error_text(error)),
             FaultScope::Connection => Pool::discard(client),
             FaultScope::Statement => {}
         }

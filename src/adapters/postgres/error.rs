@@ -84,10 +84,10 @@ pub(super) enum ServerFault {
 
 /// The source of an error that concerns the server.
 #[derive(Debug, thiserror::Error)]
-#[error("{told}")]
+#[error("{text}")]
 struct ServerFaultSource {
     fault: ServerFault,
-    told: String,
+    text: String,
 }
 
 impl ServerFault {
@@ -96,8 +96,8 @@ impl ServerFault {
         source.downcast_ref::<ServerFaultSource>().map_or(Self::NotItsOwn, |faulty| faulty.fault)
     }
 
-    fn told(self, told: String) -> PortError {
-        PortError::unavailable(POSTGRES, ServerFaultSource { fault: self, told })
+    fn with_text(self, text: String) -> PortError {
+        PortError::unavailable(POSTGRES, ServerFaultSource { fault: self, text })
     }
 }
 
@@ -122,35 +122,35 @@ impl BatchFault {
 
 /// A server did not answer in time.
 pub(super) fn late(statement: &str, timeout: Duration) -> PortError {
-    ServerFault::Late.told(format!("{statement} took longer than {timeout:?}"))
+    ServerFault::Late.with_text(format!("{statement} took longer than {timeout:?}"))
 }
 
 /// A server accepts no writes.
 pub(super) fn only_reads() -> PortError {
     ServerFault::Gone
-        .told("the server is read-only: it is a standby, or default_transaction_read_only is on".to_owned())
+        .with_text("the server is read-only: it is a standby, or default_transaction_read_only is on".to_owned())
 }
 
 /// A statement failed.
 pub(super) fn from_statement(error: &Error) -> PortError {
     let Some(code) = error.code().map(|state| state.code()) else {
         let broken = error.is_closed() || error.source().is_some_and(|source| source.is::<io::Error>());
-        let told = told(error);
-        return if broken { ServerFault::Gone.told(told) } else { PortError::rejected(POSTGRES, told) };
+        let text = error_text(error);
+        return if broken { ServerFault::Gone.with_text(text) } else { PortError::rejected(POSTGRES, text) };
     };
-    let told = told(error);
+    let text = error_text(error);
     match code {
         FENCED => PortError::Fenced,
         PASSED => PortError::unavailable(POSTGRES, BatchFault::WindowMoved),
         CHECK if error.as_db_error().is_some_and(|error| error.constraint().is_none()) => {
             PortError::unavailable(POSTGRES, BatchFault::NoPartition)
         }
-        READ_ONLY => ServerFault::Gone.told(told),
-        code if ENDING.iter().any(|ending| code.starts_with(ending)) => ServerFault::Gone.told(told),
+        READ_ONLY => ServerFault::Gone.with_text(text),
+        code if ENDING.iter().any(|ending| code.starts_with(ending)) => ServerFault::Gone.with_text(text),
         code if TRANSIENT_CLASSES.iter().chain(&SCHEMA_CLASSES).any(|class| code.starts_with(class)) => {
-            PortError::unavailable(POSTGRES, told)
+            PortError::unavailable(POSTGRES, text)
         }
-        _ => PortError::rejected(POSTGRES, told),
+        _ => PortError::rejected(POSTGRES, text),
     }
 }
 
@@ -165,8 +165,8 @@ pub(super) fn is_passing(error: &Error) -> bool {
 /// No connection could be opened: whatever the reason, another attempt may succeed.
 pub(super) fn from_pool(error: PoolError<NoUsableServer>) -> PortError {
     match error {
-        PoolError::Backend(unreached) => ServerFault::Gone.told(format!("cannot connect: {unreached}")),
-        error => ServerFault::Gone.told(error.to_string()),
+        PoolError::Backend(unreached) => ServerFault::Gone.with_text(format!("cannot connect: {unreached}")),
+        error => ServerFault::Gone.with_text(error.to_string()),
     }
 }
 
@@ -183,7 +183,7 @@ pub(super) fn turned(why: GateRefusal) -> PortError {
 }
 
 /// An error with its causes: the driver's own text is only "db error".
-pub(super) fn told(error: &Error) -> String {
+pub(super) fn error_text(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

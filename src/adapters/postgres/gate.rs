@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_would_wait_behind_too_many_is_turned_away_at_once_and_the_ledger_is_not() {
+    async fn a_call_behind_a_full_queue_is_refused_at_once_and_a_ledger_call_is_not() {
         let gate = Arc::new(Gate::new(1, 1, LONG));
         let held = gate.pass(PoolLane::Request).await.expect("free");
         let wait = |lane| {

@@ -344,8 +344,8 @@ impl Ledger for PostgresStore {
         now: Timestamp,
         limit: u32,
     ) -> PortResult<Reclaimed> {
-        let nodes: Vec<Uuid> = silent.iter().map(|pulse| pulse.life.node.as_uuid()).collect();
-        let epochs: Vec<i64> = silent.iter().map(|pulse| pulse.life.epoch).collect();
+        let nodes: Vec<Uuid> = silent.iter().map(|pulse| pulse.node_epoch.node.as_uuid()).collect();
+        let epochs: Vec<i64> = silent.iter().map(|pulse| pulse.node_epoch.epoch).collect();
         let heartbeats: Vec<i64> = silent.iter().map(|pulse| signed(pulse.heartbeats)).collect();
         let charges: Option<Vec<Uuid>> = match mode {
             LostLease::Charge => Some((0..limit).map(|_| UsageId::next().as_uuid()).collect()),
@@ -387,10 +387,10 @@ fn taken(row: &Row) -> PortResult<Reclaimed> {
 
 fn pulse(row: &Row) -> PortResult<Pulse> {
     let row = Columns(row);
-    let life = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
+    let node_epoch = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
     let lease = row.get::<Option<i64>>("lease_ms")?;
     let lease = lease.map(|millis| Duration::from_millis(millis.try_into().unwrap_or_default()));
-    Ok(Pulse { life, heartbeats: row.amount("beats")?, lease })
+    Ok(Pulse { node_epoch, heartbeats: row.amount("beats")?, lease })
 }
 
 fn refill(row: &Row, windows: &WindowSet) -> PortResult<Refill> {

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Config, Error, error::SqlState};
 
 use super::{
     PostgresSettings,
-    error::{is_passing, told},
+    error::{error_text, is_passing},
     reach::{ServerConnector, ServerRole},
     tls::Tls,
 };
@@ -89,8 +89,8 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
 /// A server that is gone may come back; an error of the migration itself would only repeat.
 fn failed(error: &refinery::Error) -> anyhow::Error {
     match error.source().and_then(|cause| cause.downcast_ref::<Error>()) {
-        Some(cause) if is_passing(cause) => anyhow!("cannot migrate: {error}: {}", told(cause)),
-        Some(cause) => PermanentFailure(format!("cannot migrate: {error}: {}", told(cause))).into(),
+        Some(cause) if is_passing(cause) => anyhow!("cannot migrate: {error}: {}", error_text(cause)),
+        Some(cause) => PermanentFailure(format!("cannot migrate: {error}: {}", error_text(cause))).into(),
         None => PermanentFailure(format!("cannot migrate: {error}")).into(),
     }
 }

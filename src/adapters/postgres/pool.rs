@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{
     PostgresSettings,
-    error::{POSTGRES, from_pool, told, turned},
+    error::{POSTGRES, error_text, from_pool, turned},
     gate::{ConnectionPermit, Gate, GateRefusal, PoolLane},
     reach::{NoUsableServer, ServerConnector},
 };
@@ -131,7 +131,7 @@ impl Pool {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(
-                        error = told(&error),
+                        error = error_text(&error),
                         "a statement that took too long ended with an error; its connection is closed"
                     );
                 }

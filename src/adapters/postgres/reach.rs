@@ -28,7 +28,7 @@ use tokio_postgres::{Config, Error};
 
 use self::address::{Server, only};
 use super::{
-    error::told,
+    error::error_text,
     session::{Session, is_pooler, marked},
     tls::{Tls, is_distrust},
 };
@@ -66,7 +66,7 @@ pub(super) struct NoUsableServer(Vec<(String, AddressFailure)>);
 /// Why an address is not usable.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AddressFailure {
-    #[error("{}", told(.0))]
+    #[error("{}", error_text(.0))]
     Failed(#[from] Error),
     #[error("the name cannot be looked up: {0}")]
     Nameless(io::Error),
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_comes_last_has_at_least_an_equal_part_of_the_time() {
+    async fn the_last_address_gets_at_least_an_equal_part_of_the_time() {
         let whole = Duration::from_secs(3);
         let deadline = Instant::now() + whole;
         let (_, first) = part(deadline, 3);

@@ -225,8 +225,8 @@ impl Upkeep for PostgresStore {
         let compared = |row| {
             let row = Columns(row);
             let (credit, at) = (row.credit("bytes", "requests")?, row.get::<Option<Timestamp>>("compared_at")?);
-            let life = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
-            Ok(LeaseComparison { life, unknown: at.map(|at| (credit, at)) })
+            let node_epoch = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
+            Ok(LeaseComparison { node_epoch, unknown: at.map(|at| (credit, at)) })
         };
         self.upkeep.rows(&COMPARED, &[]).await?.iter().map(compared).collect()
     }

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn on_trial_a_server_is_told_things_and_nobody_waits_for_it() {
+    fn a_server_on_trial_gets_calls_and_no_request_waits_for_it() {
         let now = Instant::now();
         let mut breaker = closed(now);
         assert_eq!(breaker.failed(1, OpenReason::Timeout, now), BreakerChange::Opened);

@@ -3,7 +3,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `c:CACHE:{ID}` | an [`entry`], for as long as it may be served |
-//! | `t:KIND:{ID}` | the version of a tag: 8 bytes; lives longer than any entry that names it |
+//! | `t:KIND:{ID}` | the version of a tag: 8 bytes; run_ids longer than any entry that names it |
 //! | `l:CACHE:{ID}` | the instance that loads the entry, for some seconds |
 //! | `u:LIST:{HOUR}` | uses within an hour, a sorted set of bounded size |
 //!
@@ -50,13 +50,13 @@ const STEP: usize = 500;
 /// The caches' shared tier on Redis.
 pub struct RedisCache {
     link: RedisLink,
-    /// How long a version lives after it was last needed: longer than entries, so that no entry becomes invalid because
+    /// How long a version run_ids after it was last needed: longer than entries, so that no entry becomes invalid because
     /// its version expired.
     tag_ttl: Duration,
 }
 
 impl RedisCache {
-    /// `longest` is the longest time that any entry lives.
+    /// `longest` is the longest time that any entry run_ids.
     pub fn new(link: RedisLink, longest: Duration) -> Self {
         // A load that began under a version must find that version still, or a newer one.
         Self { link, tag_ttl: longest + Duration::from_secs(60) }
@@ -228,18 +228,18 @@ impl SharedCache for RedisCache {
         popularity::most(&self.link, list, limit, Timestamp::now()).await
     }
 
-    async fn life(&self) -> PortResult<u64> {
+    async fn run_id(&self) -> PortResult<u64> {
         let nodes = self.link.nodes()?;
-        let lives = nodes.iter().map(|node| async {
+        let run_ids = nodes.iter().map(|node| async {
             let info: String = self.link.ask_node(node, Call::command("cache_life", "INFO").arg("server")).await?;
             let id = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
             PortResult::Ok(id)
         });
-        let mut lives = join_all(lives).await.into_iter().collect::<PortResult<Vec<_>>>()?;
+        let mut run_ids = join_all(run_ids).await.into_iter().collect::<PortResult<Vec<_>>>()?;
         // Masters may be listed in another order, and slots may move between them.
-        lives.sort();
-        let mut life = DefaultHasher::new();
-        lives.hash(&mut life);
-        Ok(life.finish())
+        run_ids.sort();
+        let mut hasher = DefaultHasher::new();
+        run_ids.hash(&mut hasher);
+        Ok(hasher.finish())
     }
 }

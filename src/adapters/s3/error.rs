@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_told_from_what_stays() {
+    fn transient_errors_are_distinguished_from_permanent_ones() {
         for (status, code, kind, passes) in [
             (500, "InternalError", S3FailureKind::Broken, true),
             (200, "InternalError", S3FailureKind::Broken, true),

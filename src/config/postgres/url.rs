@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_protects_nobody_is_refused_by_name() {
+    fn a_tls_mode_without_protection_is_refused_by_name() {
         for weak in ["prefer", "allow", "verify-ca"] {
             let error = parse(&format!("postgres://me:secret@db/x?sslmode={weak}")).unwrap_err().to_string();
             assert!(error.contains(weak) && !error.contains("secret"), "{error}");

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_and_a_file_without_line_ends_are_told_from_a_file() {
+    fn a_form_and_a_file_without_line_ends_are_distinguished_from_a_file() {
         let long = vec![b'a'; 100_000];
         for form in [&b""[..], b"x", b"file=%0A&a=b", b"line 1line 2", "Füße".as_bytes(), &long] {
             assert!(!is_taken(&[form]), "{:?}", &form[..form.len().min(20)]);

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_tells_when_to_come_back() {
+    fn a_refusal_that_may_pass_states_when_to_retry() {
         let errors = [
             (PortError::unavailable("database", "refused"), ProblemType::DependencyUnavailable, true),
             (PortError::Fenced, ProblemType::DependencyUnavailable, true),

@@ -59,7 +59,7 @@ const FAMILIES: [LineageMetric; 10] = [
         label: Some("outcome"),
         kind: MetricType::COUNTER,
         series: &[
-            ("told", |lineage| lineage.emitter.as_ref().map_or(0.0, |emitter| count(&emitter.counters().told))),
+            ("told", |lineage| lineage.emitter.as_ref().map_or(0.0, |emitter| count(&emitter.counters().emitted))),
             ("skipped", |lineage| lineage.emitter.as_ref().map_or(0.0, |emitter| count(&emitter.counters().skipped))),
             ("failed", |lineage| lineage.emitter.as_ref().map_or(0.0, |emitter| count(&emitter.counters().failures))),
         ],

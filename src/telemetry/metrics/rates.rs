@@ -9,7 +9,7 @@ use crate::route_class::RouteClass;
 pub struct RateMetrics {
     /// By the number of the class.
     limited: [IntCounter; RouteClass::ALL.len()],
-    here: Outcomes,
+    local: Outcomes,
     shared: Outcomes,
     alone: Outcomes,
     /// Subjects in memory; its owner sets it before a scrape.
@@ -52,7 +52,7 @@ impl RateMetrics {
         };
         Ok(Self {
             limited: RouteClass::ALL.map(|class| limited.with_label_values(&[class.as_str()])),
-            here: outcomes("memory"),
+            local: outcomes("memory"),
             shared: outcomes("redis"),
             alone: outcomes("alone"),
             subjects,
@@ -61,7 +61,7 @@ impl RateMetrics {
 
     pub fn checked(&self, class: RouteClass, verdict: &RateDecision) {
         let outcomes = match verdict.counted {
-            CountedBy::Here => &self.here,
+            CountedBy::Here => &self.local,
             CountedBy::Shared => &self.shared,
             CountedBy::Alone => &self.alone,
         };

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_is_right_and_one_that_leaps_forward_again_is_not() {
+    fn a_clock_that_goes_back_is_trusted_and_one_that_leaps_forward_again_is_not() {
         let mut scene = Scene::default();
         assert!(scene.trusts(31 * DAY, 0), "a database that is new, at a wrong time");
         assert!(scene.trusts(0, 60));

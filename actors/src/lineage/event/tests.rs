@@ -70,7 +70,7 @@ fn a_job_event_has_edges_and_no_run_and_a_dataset_event_neither() {
 }
 
 #[test]
-fn all_bounds_that_are_broken_are_told_with_their_places() {
+fn all_bounds_that_are_broken_are_reported_with_their_places() {
     let mut event = run_event();
     event["eventTime"] = "2026-10-23T23:59:59Z".into();
     event["job"]["name"] = "n".repeat(31).into();
@@ -85,7 +85,7 @@ fn all_bounds_that_are_broken_are_told_with_their_places() {
 }
 
 #[test]
-fn of_many_faults_the_first_few_are_told_and_of_a_long_path_its_beginning() {
+fn of_many_faults_the_first_few_are_reported_and_of_a_long_path_its_beginning() {
     let nameless = json!({ "namespace": "", "name": "" });
     let mut event = run_event();
     event["inputs"] = vec![nameless; 500].into();
@@ -136,7 +136,7 @@ fn a_day_begins_at_midnight_in_utc() {
 }
 
 #[test]
-fn numbers_are_told_apart_by_their_text() {
+fn numbers_are_distinguished_by_their_text() {
     let of = |number: &str| hash_of(&serde_json::from_str(&format!("{{\"rows\":{number}}}")).expect("JSON"));
     for (one, other) in [
         ("12345678901234567890123", "12345678901234567890124"),

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_behind_rests_less_and_who_keeps_up_rests_as_long_as_may_be() {
+    fn a_pruner_that_falls_behind_rests_less_and_one_that_keeps_up_rests_longest() {
         let longest = Duration::from_millis(200);
         let mut pace = PruneThrottle::new(longest);
         pace.passed(1_000_000);

@@ -83,8 +83,8 @@ impl QuotaShard {
         let monotonic = self.deps.clock.monotonic();
         // Read this before the epoch: in the other order, a fence and a new epoch in between would make leases of the
         // old epoch look valid.
-        let may_spend = self.deps.life.may_spend(monotonic);
-        DecisionTime { wall: self.deps.clock.now(), monotonic, epoch: self.deps.life.current().epoch, may_spend }
+        let may_spend = self.deps.epoch_state.may_spend(monotonic);
+        DecisionTime { wall: self.deps.clock.now(), monotonic, epoch: self.deps.epoch_state.current().epoch, may_spend }
     }
 
     fn decide(&mut self, question: Acquire, ctx: &mut Context<Self>) {
@@ -147,7 +147,7 @@ impl QuotaShard {
         };
         self.link.counters.granted.fetch_add(1, Relaxed);
         let limit = grant.view.policy.max_concurrent_streams;
-        let epoch_work = grant.lease_epoch.map(|epoch| self.deps.life.works().begin_work(epoch));
+        let epoch_work = grant.lease_epoch.map(|epoch| self.deps.epoch_state.works().begin_work(epoch));
         let held = ReservedStream {
             receipt_id: ask.receipt_id,
             stream,
@@ -187,9 +187,9 @@ impl QuotaShard {
     /// The lease time of a stream. Where lost leases are charged, everything that the stream may still send is charged, so it
     /// may go on while this node does not know whether its epoch is over.
     fn lease_time(&self, grant: &Grant) -> Option<LeaseTime> {
-        let (life, clock) = (Arc::clone(&self.deps.life), Arc::clone(&self.deps.clock));
+        let (epoch_state, clock) = (Arc::clone(&self.deps.epoch_state), Arc::clone(&self.deps.clock));
         let is_released = self.settings.lost_lease == LostLease::Release;
-        Some(LeaseTime { life, clock, epoch: grant.lease_epoch?, is_released })
+        Some(LeaseTime { epoch_state, clock, epoch: grant.lease_epoch?, is_released })
     }
 
     /// Cuts the streams that took credit from a lease, including those that wait for a slow client.
@@ -237,7 +237,7 @@ impl QuotaShard {
         }
         self.ask_again(ctx);
         let may_be_given_away = self.settings.lost_lease == LostLease::Release;
-        if may_be_given_away && !self.deps.life.may_spend(self.deps.clock.monotonic()) {
+        if may_be_given_away && !self.deps.epoch_state.may_spend(self.deps.clock.monotonic()) {
             self.cut_lost_streams();
         }
         ctx.run_later(SWEEP_EVERY, Self::sweep);
@@ -403,7 +403,7 @@ impl Handler<Forfeit> for QuotaShard {
     type Result = ();
 
     fn handle(&mut self, Forfeit { fenced }: Forfeit, _: &mut Self::Context) {
-        let node = self.deps.life.current();
+        let node = self.deps.epoch_state.current();
         self.book.forfeit(node.epoch);
         self.refills.forfeit(node);
         if fenced || self.settings.lost_lease == LostLease::Release {

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_is_told_by_nearly_all_of_its_contents() {
+    fn a_store_is_recognised_by_nearly_all_of_its_contents() {
         let is_proof = |sampled, known| SampleEvidence { sampled, known }.is_proof();
         assert!(is_proof(1, 1) && is_proof(128, 128) && is_proof(10, 9));
         assert!(!is_proof(0, 0) && !is_proof(128, 0) && !is_proof(10, 8));

@@ -30,7 +30,7 @@ pub struct MassLossGuard {
 #[derive(Debug, Default)]
 struct MissingContents {
     /// Oldest first; at most as many as may be reported.
-    told: VecDeque<(Instant, ContentHash)>,
+    reported: VecDeque<(Instant, ContentHash)>,
     doubted_at: Option<Instant>,
 }
 
@@ -42,14 +42,14 @@ impl MassLossGuard {
     /// Whether a content may be reported as missing.
     pub(super) fn may_report(&self, hash: ContentHash, now: Instant) -> bool {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        while found.told.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= PERIOD) {
-            found.told.pop_front();
+        while found.reported.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= PERIOD) {
+            found.reported.pop_front();
         }
-        if found.told.iter().any(|(_, told)| *told == hash) {
+        if found.reported.iter().any(|(_, reported)| *reported == hash) {
             return true;
         }
-        if found.told.len() < self.most {
-            found.told.push_back((now, hash));
+        if found.reported.len() < self.most {
+            found.reported.push_back((now, hash));
             return true;
         }
         self.held_back.fetch_add(1, Relaxed);
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_are_told_of_within_an_hour_and_again_after_it() {
+    fn a_bounded_number_is_reported_each_hour() {
         let (doubt, start) = (MassLossGuard::of(2), Instant::now());
         let name = |n| ContentHash::from_bytes([n; 32]);
         assert!(doubt.may_report(name(1), start) && doubt.may_report(name(2), start + PERIOD / 2));

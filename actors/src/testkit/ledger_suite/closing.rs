@@ -18,7 +18,7 @@ const TTL: Duration = Duration::from_secs(60);
 pub(super) async fn run(store: &Store) {
     what_is_left_of_a_closed_epoch_is_released(store).await;
     a_closed_epoch_takes_no_lease_and_no_heartbeat(store).await;
-    an_epoch_that_nobody_knows_is_closed_as_well(store).await;
+    an_unknown_epoch_is_closed_as_well(store).await;
     closing_is_bounded_and_says_whether_more_is_left(store).await;
     a_refill_under_way_and_the_end_of_its_epoch_leave_nothing(store).await;
     a_node_that_lived_on_is_not_charged_for_what_it_did_not_send(store).await;
@@ -62,7 +62,7 @@ async fn a_closed_epoch_takes_no_lease_and_no_heartbeat(store: &Store) {
     scene.assert_windows(NOTHING, NOTHING).await;
 }
 
-async fn an_epoch_that_nobody_knows_is_closed_as_well(store: &Store) {
+async fn an_unknown_epoch_is_closed_as_well(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
     let stranger = crate::model::NodeEpoch { node: crate::ids::NodeId::random(), epoch: 1 };
     store.close(stranger, 100).await.expect("closed");

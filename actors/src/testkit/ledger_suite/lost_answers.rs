@@ -20,8 +20,8 @@ const STEPS: usize = 80;
 const NOTHING: Credit = Credit::ZERO;
 
 pub(super) async fn run(store: &Store) {
-    a_refill_that_is_asked_again_is_told_what_it_was_granted(store).await;
-    a_repeat_is_told_although_the_receipt_has_lost_its_right(store).await;
+    a_repeated_refill_gets_the_grant_of_the_first(store).await;
+    a_repeat_is_reported_although_the_receipt_has_lost_its_right(store).await;
     a_statement_that_arrives_after_its_repeat_grants_nothing(store).await;
     a_statement_that_arrives_after_a_later_one_grants_nothing(store).await;
     a_repeat_and_its_original_at_once_grant_once(store).await;
@@ -43,7 +43,7 @@ async fn ask(scene: &Scene, node: crate::model::NodeEpoch, request: RefillReques
     scene.store.refill(node, &[request], sizing, scene.now).await.expect("answered").remove(0)
 }
 
-async fn a_refill_that_is_asked_again_is_told_what_it_was_granted(store: &Store) {
+async fn a_repeated_refill_gets_the_grant_of_the_first(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
     let node = scene.node().await;
     scene.lease(node, Credit::new(100, 1)).await;
@@ -61,7 +61,7 @@ async fn a_refill_that_is_asked_again_is_told_what_it_was_granted(store: &Store)
     scene.assert_windows(NOTHING, Credit::new(600, 6)).await;
 }
 
-async fn a_repeat_is_told_although_the_receipt_has_lost_its_right(store: &Store) {
+async fn a_repeat_is_reported_although_the_receipt_has_lost_its_right(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
     let node = scene.node().await;
     let request = asked(scene.want(Credit::new(200, 2), Credit::new(200, 2)));

@@ -218,10 +218,10 @@ async fn an_epoch_ends_when_both_clocks_say_so(store: &Store) {
     scene.lease(node, Credit::new(300, 3)).await;
     let seen = async || {
         let pulses = store.pulses().await.expect("seen");
-        pulses.into_iter().find(|pulse| pulse.life == node)
+        pulses.into_iter().find(|pulse| pulse.node_epoch == node)
     };
     let alive = seen().await.expect("it lives");
-    assert_eq!(alive, Pulse { life: node, heartbeats: 1, lease: Some(TTL) });
+    assert_eq!(alive, Pulse { node_epoch: node, heartbeats: 1, lease: Some(TTL) });
     let by = reclaimer(store).await;
     let takes = async |silent: &[Pulse]| {
         store.reclaim(by, silent, LostLease::Charge, scene.now, 100).await.expect("answered").leases
@@ -244,7 +244,7 @@ async fn what_a_node_does_not_know_of_is_kept_for_an_audit_while_it_lives(store:
     let node = scene.node().await;
     let told = async || {
         let compared = store.compared().await.expect("read");
-        compared.into_iter().find(|compared| compared.life == node).map(|compared| compared.unknown)
+        compared.into_iter().find(|compared| compared.node_epoch == node).map(|compared| compared.unknown)
     };
     assert_eq!(told().await, Some(None), "what nobody has compared is not known to be nothing");
     for unknown in [Credit::new(300, 3), NOTHING] {

@@ -11,14 +11,14 @@ use crate::{
 };
 
 pub(super) async fn run(store: &Store) {
-    a_timeline_lasts_until_another_begins_and_all_who_begin_one_get_the_same(store).await;
+    a_timeline_lasts_until_the_next_one_and_concurrent_nodes_begin_the_same_one(store).await;
     what_was_leased_in_a_history_that_ended_is_released(store).await;
     usage_that_was_set_aside_is_kept_once_and_in_no_window(store).await;
 }
 
 const NOTHING: Credit = Credit::ZERO;
 
-async fn a_timeline_lasts_until_another_begins_and_all_who_begin_one_get_the_same(store: &Store) {
+async fn a_timeline_lasts_until_the_next_one_and_concurrent_nodes_begin_the_same_one(store: &Store) {
     let first = store.timeline().await.expect("answered");
     assert!(!first.moved, "this database was not restored");
     assert_eq!(store.timeline().await.expect("answered"), first);

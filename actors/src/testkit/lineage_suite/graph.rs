@@ -14,10 +14,10 @@ pub(super) async fn run(store: &Store) {
     a_walk_goes_as_deep_as_it_may(store).await;
     up_and_down_are_not_mixed(store).await;
     cycles_end_and_are_shown(store).await;
-    a_bound_that_cuts_is_told(store).await;
+    a_bound_that_cuts_is_reported(store).await;
     a_node_with_many_edges_is_read_as_far_as_the_bound(store).await;
-    a_budget_that_is_over_cuts_and_is_told(store).await;
-    growth_is_told_and_stands_in_the_log(store).await;
+    a_budget_that_is_over_cuts_and_is_reported(store).await;
+    growth_is_reported_and_stands_in_the_log(store).await;
 }
 
 fn walk(root: &NodeName, direction: Direction, depth: u32) -> GraphWalk {
@@ -101,7 +101,7 @@ async fn cycles_end_and_are_shown(store: &Store) {
     }
 }
 
-async fn a_bound_that_cuts_is_told(store: &Store) {
+async fn a_bound_that_cuts_is_reported(store: &Store) {
     let scene = chain(store, 10).await;
     let all = walk(&scene.dataset("d0"), Direction::Down, 20);
     let whole = graph(store, &GraphWalk { nodes: 21, edges: 20, ..all }).await;
@@ -136,7 +136,7 @@ async fn a_node_with_many_edges_is_read_as_far_as_the_bound(store: &Store) {
     assert!(cut.edges.iter().all(|edge| keys.contains(&edge.source) && keys.contains(&edge.target)));
 }
 
-async fn a_budget_that_is_over_cuts_and_is_told(store: &Store) {
+async fn a_budget_that_is_over_cuts_and_is_reported(store: &Store) {
     let scene = chain(store, 8).await;
     let none = GraphWalk { budget: Duration::ZERO, ..walk(&scene.dataset("d0"), Direction::Down, 16) };
     let graph = graph(store, &none).await;
@@ -144,7 +144,7 @@ async fn a_budget_that_is_over_cuts_and_is_told(store: &Store) {
     assert_eq!(graph.nodes[0].node.name, scene.dataset("d0"));
 }
 
-async fn growth_is_told_and_stands_in_the_log(store: &Store) {
+async fn growth_is_reported_and_stands_in_the_log(store: &Store) {
     let scene = Scene::new();
     let grew = async |events: &[LineageEvent]| {
         let mark = store.changes(None, 1).await.expect("the log").mark;

@@ -10,10 +10,10 @@ use crate::{
 const TTL: Duration = Duration::from_secs(3600);
 
 pub(super) async fn run(store: &Store) {
-    nothing_is_told_unless_it_is_wanted(store).await;
-    uploads_assets_and_receipts_are_told_once(store).await;
-    a_batch_of_usage_is_told_as_one(store).await;
-    what_is_claimed_is_nobody_elses_until_its_time_is_over(store).await;
+    nothing_is_emitted_unless_it_is_configured(store).await;
+    uploads_assets_and_receipts_are_emitted_once(store).await;
+    a_batch_of_usage_makes_one_event(store).await;
+    a_claimed_outbox_entry_is_exclusive_until_the_claim_expires(store).await;
     old_entries_are_pruned(store).await;
 }
 
@@ -23,7 +23,7 @@ async fn emptied(store: &Store) {
         if entries.is_empty() {
             return;
         }
-        store.mark_emitted(&ids(&entries)).await.expect("told");
+        store.mark_emitted(&ids(&entries)).await.expect("marked");
     }
 }
 
@@ -32,7 +32,7 @@ fn ids(entries: &[OutboxEntry]) -> Vec<i64> {
 }
 
 fn kinds(entries: &[OutboxEntry]) -> Vec<OutboxKind> {
-    entries.iter().map(|entry| entry.told).collect()
+    entries.iter().map(|entry| entry.kind).collect()
 }
 
 async fn stored(store: &Store) -> (ContentHash, ProducerId) {
@@ -79,7 +79,7 @@ async fn receipt(store: &Store, version_id: VersionId) -> ReceiptId {
     store.create_receipt(&new).await.expect("a repeated call makes nothing").receipt_id
 }
 
-async fn nothing_is_told_unless_it_is_wanted(store: &Store) {
+async fn nothing_is_emitted_unless_it_is_configured(store: &Store) {
     store.set_emission(false).await.expect("set");
     emptied(store).await;
     let (content, producer) = stored(store).await;
@@ -88,7 +88,7 @@ async fn nothing_is_told_unless_it_is_wanted(store: &Store) {
     assert_eq!(store.claim(10, TTL).await.expect("an answer"), []);
 }
 
-async fn uploads_assets_and_receipts_are_told_once(store: &Store) {
+async fn uploads_assets_and_receipts_are_emitted_once(store: &Store) {
     store.set_emission(true).await.expect("set");
     emptied(store).await;
     let (content, producer) = stored(store).await;
@@ -103,12 +103,12 @@ async fn uploads_assets_and_receipts_are_told_once(store: &Store) {
     let id = |value: &Value| Uuid::try_parse(value.as_str().expect("a text")).expect("a UUID");
     assert_eq!(id(&made.detail["version"]), asset.version_id.as_uuid());
     assert_eq!((id(&sold.detail["receipt"]), &sold.detail["tier"]), (receipt.as_uuid(), &json!("unlimited")));
-    store.mark_emitted(&ids(&entries)).await.expect("told");
-    store.mark_emitted(&ids(&entries)).await.expect("told again");
+    store.mark_emitted(&ids(&entries)).await.expect("marked");
+    store.mark_emitted(&ids(&entries)).await.expect("marked again");
     assert_eq!(store.claim(10, TTL).await.expect("an answer"), []);
 }
 
-async fn a_batch_of_usage_is_told_as_one(store: &Store) {
+async fn a_batch_of_usage_makes_one_event(store: &Store) {
     store.set_emission(true).await.expect("set");
     let mut paid = Vec::new();
     for _ in 0..2 {
@@ -153,10 +153,10 @@ async fn a_batch_of_usage_is_told_as_one(store: &Store) {
     told.sort_by_key(|entry| entry["content"].to_string());
     expected.sort_by_key(|entry| entry["content"].to_string());
     assert_eq!(told, expected);
-    store.mark_emitted(&ids(&entries)).await.expect("told");
+    store.mark_emitted(&ids(&entries)).await.expect("marked");
 }
 
-async fn what_is_claimed_is_nobody_elses_until_its_time_is_over(store: &Store) {
+async fn a_claimed_outbox_entry_is_exclusive_until_the_claim_expires(store: &Store) {
     store.set_emission(true).await.expect("set");
     emptied(store).await;
     for _ in 0..5 {
@@ -168,8 +168,8 @@ async fn what_is_claimed_is_nobody_elses_until_its_time_is_over(store: &Store) {
     assert!(first[1].id < second[0].id && second.is_sorted_by_key(|entry| entry.id));
     // The second claim has run out at once: a claimer that died leaves the entries to the others.
     assert_eq!(store.claim(10, TTL).await.expect("an answer"), second);
-    store.mark_emitted(&ids(&first)).await.expect("told");
-    store.mark_emitted(&ids(&second)).await.expect("told");
+    store.mark_emitted(&ids(&first)).await.expect("marked");
+    store.mark_emitted(&ids(&second)).await.expect("marked");
 }
 
 async fn old_entries_are_pruned(store: &Store) {

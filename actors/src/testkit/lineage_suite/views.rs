@@ -8,13 +8,13 @@ use crate::{
 };
 
 pub(super) async fn run(store: &Store) {
-    what_nobody_has_named_is_not_there(store).await;
+    a_name_that_no_event_has_used_is_not_found(store).await;
     lists_are_bounded(store).await;
     long_bodies_are_left_out_of_a_run(store).await;
     search_finds_by_the_beginnings_of_words(store).await;
 }
 
-async fn what_nobody_has_named_is_not_there(store: &Store) {
+async fn a_name_that_no_event_has_used_is_not_found(store: &Store) {
     let scene = Scene::new();
     assert_eq!(store.node(scene.job("x").key()).await.expect("an answer"), None);
     assert_eq!(store.run(RunId::next()).await.expect("an answer"), None);

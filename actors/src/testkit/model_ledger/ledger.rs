@@ -80,14 +80,14 @@ impl Ledger for ModelLedger {
                 return Err(PortError::Fenced);
             }
             let now = self.clock.monotonic();
-            for (earlier, life) in &mut books.nodes {
-                life.spared |= earlier.node == node.node && earlier.epoch < node.epoch && life.until > now;
+            for (earlier, state) in &mut books.nodes {
+                state.spared |= earlier.node == node.node && earlier.epoch < node.epoch && state.until > now;
             }
-            let life =
+            let state =
                 books.nodes.entry(node).or_insert(ModelEpoch { until: now, lease: ttl, heartbeats: 0, spared: false });
-            life.until = now + ttl;
-            life.lease = ttl;
-            life.heartbeats += 1;
+            state.until = now + ttl;
+            state.lease = ttl;
+            state.heartbeats += 1;
             Ok(())
         };
         self.script.play("heartbeat", 1, work).await
@@ -96,9 +96,9 @@ impl Ledger for ModelLedger {
     async fn standing(&self, node: NodeId) -> PortResult<Option<EpochStanding>> {
         let work = || {
             let (books, now) = (self.books(), self.clock.monotonic());
-            Ok(books.latest(node).map(|(epoch, life)| {
-                let alive = life.until > now && !books.fenced.contains(&NodeEpoch { node, epoch });
-                EpochStanding { epoch, heartbeats: life.heartbeats, alive }
+            Ok(books.latest(node).map(|(epoch, state)| {
+                let alive = state.until > now && !books.fenced.contains(&NodeEpoch { node, epoch });
+                EpochStanding { epoch, heartbeats: state.heartbeats, alive }
             }))
         };
         self.script.play("standing", 1, work).await
@@ -113,8 +113,10 @@ impl Ledger for ModelLedger {
     async fn pulses(&self) -> PortResult<Vec<Pulse>> {
         let work = || {
             let books = self.books();
-            let lives = books.nodes.iter().filter(|(node, _)| !books.fenced.contains(node));
-            Ok(lives.map(|(&life, of)| Pulse { life, heartbeats: of.heartbeats, lease: Some(of.lease) }).collect())
+            let live = books.nodes.iter().filter(|(node, _)| !books.fenced.contains(node));
+            Ok(live
+                .map(|(&node_epoch, of)| Pulse { node_epoch, heartbeats: of.heartbeats, lease: Some(of.lease) })
+                .collect())
         };
         self.script.play("pulses", 1, work).await
     }
@@ -131,8 +133,8 @@ impl Ledger for ModelLedger {
     async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()> {
         let work = || {
             let (mut books, now) = (self.books(), self.clock.monotonic());
-            if let Some(life) = books.nodes.get_mut(&node) {
-                life.until = life.until.min(now);
+            if let Some(state) = books.nodes.get_mut(&node) {
+                state.until = state.until.min(now);
                 books.fenced.insert(node);
             }
             Ok(())
@@ -143,7 +145,7 @@ impl Ledger for ModelLedger {
     async fn nodes_alive(&self) -> PortResult<u64> {
         let (books, now) = (self.books(), self.clock.monotonic());
         let alive: HashSet<NodeId> =
-            books.nodes.iter().filter(|(_, life)| life.until > now).map(|(epoch, _)| epoch.node).collect();
+            books.nodes.iter().filter(|(_, state)| state.until > now).map(|(epoch, _)| epoch.node).collect();
         Ok(alive.len() as u64)
     }
 
@@ -161,9 +163,12 @@ impl Ledger for ModelLedger {
                 return Ok(Reclaimed::default());
             }
             for pulse in silent {
-                let heartbeats = books.nodes.get(&pulse.life).map(|life| life.heartbeats);
-                if heartbeats == Some(pulse.heartbeats) && pulse.life != by && books.is_late(pulse.life, now) {
-                    books.fenced.insert(pulse.life);
+                let heartbeats = books.nodes.get(&pulse.node_epoch).map(|state| state.heartbeats);
+                if heartbeats == Some(pulse.heartbeats)
+                    && pulse.node_epoch != by
+                    && books.is_late(pulse.node_epoch, now)
+                {
+                    books.fenced.insert(pulse.node_epoch);
                 }
             }
             let dead = |key: &LeaseKey| books.fenced.contains(&key.0);
@@ -173,7 +178,7 @@ impl Ledger for ModelLedger {
             let mut reclaimed = Reclaimed { more, ..Reclaimed::default() };
             for key in keys {
                 let held = books.leases.remove(&key).unwrap_or_default();
-                let spared = mode == LostLease::Charge && books.nodes.get(&key.0).is_some_and(|life| life.spared);
+                let spared = mode == LostLease::Charge && books.nodes.get(&key.0).is_some_and(|state| state.spared);
                 let mode = if spared { LostLease::Release } else { mode };
                 let charged = if mode == LostLease::Charge { held } else { Credit::ZERO };
                 books.change(key.1, key.2, |used, reserved| {
@@ -200,8 +205,8 @@ impl Ledger for ModelLedger {
             let mut books = self.books();
             books.fenced.insert(node);
             let now = self.clock.monotonic();
-            if let Some(life) = books.nodes.get_mut(&node) {
-                life.until = now;
+            if let Some(state) = books.nodes.get_mut(&node) {
+                state.until = now;
             }
             let all = books.leases.keys().chain(books.charged.keys());
             let mut keys: Vec<LeaseKey> = all.copied().filter(|key| key.0 == node).collect();

@@ -27,9 +27,9 @@ impl Timelines for ModelLedger {
             }
             let timeline_id = TimelineId::random();
             books.timeline = Timeline { timeline_id, moved: false };
-            for (node, life) in books.nodes.clone() {
+            for (node, state) in books.nodes.clone() {
                 books.fenced.insert(node);
-                books.nodes.insert(node, ModelEpoch { until: self.clock.monotonic(), spared: true, ..life });
+                books.nodes.insert(node, ModelEpoch { until: self.clock.monotonic(), spared: true, ..state });
             }
             let held = books.leases.values().fold(Credit::ZERO, |sum, &lease| sum + lease);
             Ok(NewTimeline { timeline_id, leases: books.leases.len() as u64, bytes: held.bytes })
@@ -73,7 +73,7 @@ impl Upkeep for ModelLedger {
         let (books, now) = (self.books(), self.clock.monotonic());
         let mut unheld = UnknownLeases::default();
         for (key, &lease) in &books.leases {
-            if !lease.is_zero() && books.nodes.get(&key.0).is_none_or(|life| life.until <= now) {
+            if !lease.is_zero() && books.nodes.get(&key.0).is_none_or(|state| state.until <= now) {
                 unheld.leases += 1;
                 unheld.credit += lease;
             }
@@ -83,8 +83,13 @@ impl Upkeep for ModelLedger {
 
     async fn compared(&self) -> PortResult<Vec<LeaseComparison>> {
         let (books, now) = (self.books(), self.clock.monotonic());
-        let live = books.nodes.keys().filter(|&&life| !books.fenced.contains(&life) && !books.is_late(life, now));
-        Ok(live.map(|&life| LeaseComparison { life, unknown: books.compared.get(&life).copied() }).collect())
+        let live = books
+            .nodes
+            .keys()
+            .filter(|&&node_epoch| !books.fenced.contains(&node_epoch) && !books.is_late(node_epoch, now));
+        Ok(live
+            .map(|&node_epoch| LeaseComparison { node_epoch, unknown: books.compared.get(&node_epoch).copied() })
+            .collect())
     }
 
     async fn audit(&self, _: Option<ReceiptId>, _: u32) -> PortResult<AuditPage> {

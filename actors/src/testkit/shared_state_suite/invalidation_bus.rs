@@ -9,7 +9,7 @@ use crate::{
 
 pub(super) async fn run(state: &dyn InvalidationBus) {
     what_is_invalidated_reaches_every_listener_in_order(state).await;
-    a_listener_that_falls_behind_is_told(state).await;
+    a_listener_that_falls_behind_is_notified(state).await;
 }
 
 async fn what_is_invalidated_reaches_every_listener_in_order(state: &dyn InvalidationBus) {
@@ -23,7 +23,7 @@ async fn what_is_invalidated_reaches_every_listener_in_order(state: &dyn Invalid
     }
 }
 
-async fn a_listener_that_falls_behind_is_told(state: &dyn InvalidationBus) {
+async fn a_listener_that_falls_behind_is_notified(state: &dyn InvalidationBus) {
     let mut listener = state.invalidations();
     // More than any channel should grow to.
     let tags: Vec<_> = std::iter::repeat_with(|| Tag::Receipt(ReceiptId::random())).take(100_000).collect();

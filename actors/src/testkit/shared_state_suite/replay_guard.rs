@@ -9,12 +9,12 @@ use super::{PART, TTL};
 use crate::ports::{PortError, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms};
 
 pub(super) async fn run(state: &dyn ReplayGuard, advance: &impl AsyncFn(Duration)) {
-    of_many_who_use_a_thing_one_is_the_first(state).await;
+    of_many_concurrent_uses_exactly_one_is_the_first(state).await;
     what_is_stale_or_lies_ahead_is_not_used(state).await;
     a_use_is_remembered_as_long_as_it_is_fresh(state, advance).await;
     a_longer_window_does_not_bring_back_what_was_used(state, advance).await;
     what_was_made_before_the_state_is_forgotten_not_first(state).await;
-    without_room_nobody_is_the_first(state).await;
+    a_full_replay_guard_accepts_no_new_request(state).await;
 }
 
 /// No clock is ahead, so that a state that has just begun remembers every use made after its start.
@@ -35,7 +35,7 @@ fn random_name() -> [u8; 32] {
     name
 }
 
-async fn of_many_who_use_a_thing_one_is_the_first(state: &dyn ReplayGuard) {
+async fn of_many_concurrent_uses_exactly_one_is_the_first(state: &dyn ReplayGuard) {
     let (once, other) = (made_now(state).await, made_now(state).await);
     let answers = join_all((0..50).map(async |_| state.check_replay(once, TERMS).await.expect("asked"))).await;
     assert_eq!(answers.iter().filter(|answer| **answer == ReplayCheck::First).count(), 1, "{answers:?}");
@@ -87,7 +87,7 @@ async fn what_was_made_before_the_state_is_forgotten_not_first(state: &dyn Repla
     }
 }
 
-async fn without_room_nobody_is_the_first(state: &dyn ReplayGuard) {
+async fn a_full_replay_guard_accepts_no_new_request(state: &dyn ReplayGuard) {
     let narrow = ReplayTerms { uses: 16, ..TERMS };
     let (mut first, mut refused) = (0, 0);
     for _ in 0..200 {

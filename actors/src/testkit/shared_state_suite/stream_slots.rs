@@ -14,9 +14,9 @@ pub(super) async fn run(state: &dyn StreamSlots, advance: &impl AsyncFn(Duration
     slots_are_taken_up_to_the_limit_and_given_back(state).await;
     taking_a_slot_again_takes_no_second_one(state).await;
     receipts_do_not_share_slots(state).await;
-    of_many_who_ask_at_once_as_many_get_a_slot_as_there_are(state).await;
-    a_lowered_limit_refuses_but_cuts_nobody_off(state).await;
-    a_slot_that_nobody_refreshes_frees_itself(state, advance).await;
+    concurrent_requests_get_as_many_slots_as_the_limit_allows(state).await;
+    a_lowered_limit_refuses_new_streams_and_cuts_no_running_one(state).await;
+    a_slot_without_refreshes_frees_itself(state, advance).await;
     a_refresh_brings_no_slot_back(state, advance).await;
 }
 
@@ -50,7 +50,7 @@ async fn receipts_do_not_share_slots(state: &dyn StreamSlots) {
     assert_eq!(take(state, ReceiptId::random(), UsageId::next(), 0).await, SlotGrant::Full(0));
 }
 
-async fn of_many_who_ask_at_once_as_many_get_a_slot_as_there_are(state: &dyn StreamSlots) {
+async fn concurrent_requests_get_as_many_slots_as_the_limit_allows(state: &dyn StreamSlots) {
     let receipt = ReceiptId::random();
     let answers = join_all((0..100).map(|_| take(state, receipt, UsageId::next(), 10))).await;
     let taken = answers.iter().filter(|slot| **slot == SlotGrant::Taken).count();
@@ -58,7 +58,7 @@ async fn of_many_who_ask_at_once_as_many_get_a_slot_as_there_are(state: &dyn Str
     assert_eq!(slots(state, receipt).await, 10);
 }
 
-async fn a_lowered_limit_refuses_but_cuts_nobody_off(state: &dyn StreamSlots) {
+async fn a_lowered_limit_refuses_new_streams_and_cuts_no_running_one(state: &dyn StreamSlots) {
     let (receipt, running) = (ReceiptId::random(), UsageId::next());
     assert_eq!(take(state, receipt, running, 2).await, SlotGrant::Taken);
     assert_eq!(take(state, receipt, UsageId::next(), 2).await, SlotGrant::Taken);
@@ -67,7 +67,7 @@ async fn a_lowered_limit_refuses_but_cuts_nobody_off(state: &dyn StreamSlots) {
     assert_eq!(slots(state, receipt).await, 2);
 }
 
-async fn a_slot_that_nobody_refreshes_frees_itself(state: &dyn StreamSlots, advance: &impl AsyncFn(Duration)) {
+async fn a_slot_without_refreshes_frees_itself(state: &dyn StreamSlots, advance: &impl AsyncFn(Duration)) {
     let (receipt, alive, lost) = (ReceiptId::random(), UsageId::next(), UsageId::next());
     assert_eq!(take(state, receipt, alive, 2).await, SlotGrant::Taken);
     assert_eq!(take(state, receipt, lost, 2).await, SlotGrant::Taken);

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::super::{PostgresStore, columns::Columns, db::Statement};
 
 /// A table of one row.
-const SET_TELLING: Statement = Statement {
+const SET_EMISSION: Statement = Statement {
     name: "set_telling",
     sql: "UPDATE lineage_emission SET enabled = $1 WHERE enabled <> $1",
     types: &[Type::BOOL],
@@ -37,7 +37,7 @@ const CLAIM: Statement = Statement {
 };
 
 /// By the primary key.
-const TOLD: Statement = Statement {
+const MARK_EMITTED: Statement = Statement {
     name: "told_lineage",
     sql: "DELETE FROM lineage_outbox WHERE outbox_id = ANY ($1)",
     types: &[Type::INT8_ARRAY],
@@ -59,7 +59,7 @@ const PRUNE_OUTBOX: Statement = Statement {
 #[async_trait]
 impl LineageOutbox for PostgresStore {
     async fn set_emission(&self, enabled: bool) -> PortResult<()> {
-        self.upkeep.execute(&SET_TELLING, &[&enabled]).await.map(drop)
+        self.upkeep.execute(&SET_EMISSION, &[&enabled]).await.map(drop)
     }
 
     async fn claim(&self, limit: u32, ttl: Duration) -> PortResult<Vec<OutboxEntry>> {
@@ -68,7 +68,7 @@ impl LineageOutbox for PostgresStore {
             let row = Columns(row);
             Ok(OutboxEntry {
                 id: row.get("outbox_id")?,
-                told: row.word("kind", OutboxKind::parse)?,
+                kind: row.word("kind", OutboxKind::parse)?,
                 happened_at: row.get("happened_at")?,
                 detail: row.get("detail")?,
             })
@@ -77,7 +77,7 @@ impl LineageOutbox for PostgresStore {
     }
 
     async fn mark_emitted(&self, ids: &[i64]) -> PortResult<()> {
-        self.upkeep.execute(&TOLD, &[&ids]).await.map(drop)
+        self.upkeep.execute(&MARK_EMITTED, &[&ids]).await.map(drop)
     }
 
     async fn prune_outbox(&self, before: Timestamp, limit: u32) -> PortResult<u64> {

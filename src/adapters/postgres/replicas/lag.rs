@@ -97,7 +97,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn an_idle_primary_leaves_nobody_behind() {
+    fn no_replica_lags_behind_an_idle_primary() {
         let (mut log, start) = (PrimaryLog::spanning(SECOND), Instant::now());
         for second in 0..100 {
             log.note(start + SECOND * second, 7);

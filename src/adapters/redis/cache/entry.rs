@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_itself_takes_less_room_and_noise_no_more() {
+    fn repetitive_bytes_are_stored_compressed_and_noise_is_not() {
         let page = b"{\"name\":\"A film\",\"mediaType\":\"video/mp4\"},".repeat(100);
         assert!(encode(&[], &value(page.clone())).len() < page.len() / 5);
         let noise: Vec<u8> =

@@ -134,10 +134,10 @@ pub(super) fn standing(conn: &Connection, node: NodeId) -> rusqlite::Result<Opti
 
 pub(super) fn pulses(conn: &Connection) -> rusqlite::Result<Vec<Pulse>> {
     let from_row = |row: &Row<'_>| {
-        let life = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
+        let node_epoch = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
         let lease = row.get::<_, Option<i64>>("lease_ms")?;
         let lease = lease.map(|millis| Duration::from_millis(millis.try_into().unwrap_or_default()));
-        Ok(Pulse { life, heartbeats: get(row, "beats")?, lease })
+        Ok(Pulse { node_epoch, heartbeats: get(row, "beats")?, lease })
     };
     conn.prepare_cached(PULSES)?.query_map([], from_row)?.collect()
 }
@@ -152,9 +152,9 @@ pub(super) fn note_unknown(conn: &Connection, node: NodeEpoch, unknown: Credit) 
 
 pub(in super::super) fn compared(conn: &Connection) -> rusqlite::Result<Vec<LeaseComparison>> {
     let from_row = |row: &Row<'_>| {
-        let life = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
+        let node_epoch = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
         let (credit, at) = (get_credit(row, "bytes", "requests")?, get_opt::<Timestamp>(row, "compared_at")?);
-        Ok(LeaseComparison { life, unknown: at.map(|at| (credit, at)) })
+        Ok(LeaseComparison { node_epoch, unknown: at.map(|at| (credit, at)) })
     };
     conn.prepare_cached(COMPARED)?.query_map(named_params! { ":now": Sql(Timestamp::now()) }, from_row)?.collect()
 }
@@ -175,9 +175,9 @@ pub(super) fn fence_silent(conn: &Connection, by: NodeEpoch, silent: &[Pulse]) -
     })?;
     if may {
         let mut fence = conn.prepare_cached(FENCE_SILENT)?;
-        for Pulse { life, heartbeats, .. } in silent.iter().filter(|pulse| pulse.life != by) {
+        for Pulse { node_epoch, heartbeats, .. } in silent.iter().filter(|pulse| pulse.node_epoch != by) {
             fence.execute(named_params! {
-                ":node": Sql(life.node), ":epoch": life.epoch, ":beats": Sql(*heartbeats), ":now": Sql(now),
+                ":node": Sql(node_epoch.node), ":epoch": node_epoch.epoch, ":beats": Sql(*heartbeats), ":now": Sql(now),
             })?;
         }
     }

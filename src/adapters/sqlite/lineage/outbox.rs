@@ -19,7 +19,7 @@ use super::super::{
 };
 
 /// A table of one row.
-pub(in super::super) const SET_TELLING: &str = "UPDATE lineage_emission SET enabled = :enabled";
+pub(in super::super) const SET_EMISSION: &str = "UPDATE lineage_emission SET enabled = :enabled";
 
 /// A table of one row.
 pub(in super::super) const IS_TELLING: &str = "SELECT enabled FROM lineage_emission";
@@ -31,7 +31,7 @@ pub(in super::super) const CLAIM: &str = "
     RETURNING outbox_id, kind, happened_at, detail";
 
 /// Served by the primary key.
-pub(in super::super) const TOLD: &str = "
+pub(in super::super) const MARK_EMITTED: &str = "
     DELETE FROM lineage_outbox WHERE outbox_id IN (SELECT value FROM json_each(:ids))";
 
 /// Served by the primary key, from its start: entries are in the order of time, except where clocks differ.
@@ -46,7 +46,7 @@ pub(in super::super) const TELL: &str = "
 impl LineageOutbox for SqliteStore {
     async fn set_emission(&self, enabled: bool) -> PortResult<()> {
         let set = move |conn: &Connection| {
-            conn.prepare_cached(SET_TELLING)?.execute(named_params! { ":enabled": enabled })?;
+            conn.prepare_cached(SET_EMISSION)?.execute(named_params! { ":enabled": enabled })?;
             Ok(())
         };
         self.workers.write("set_telling", set).await
@@ -69,7 +69,7 @@ impl LineageOutbox for SqliteStore {
     async fn mark_emitted(&self, ids: &[i64]) -> PortResult<()> {
         let ids = json!(ids).to_string();
         let told = move |conn: &Connection| {
-            conn.prepare_cached(TOLD)?.execute(named_params! { ":ids": ids })?;
+            conn.prepare_cached(MARK_EMITTED)?.execute(named_params! { ":ids": ids })?;
             Ok(())
         };
         self.workers.write("told_lineage", told).await
@@ -87,7 +87,7 @@ impl LineageOutbox for SqliteStore {
 fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
     Ok(OutboxEntry {
         id: row.get("outbox_id")?,
-        told: get::<OutboxKind>(row, "kind")?,
+        kind: get::<OutboxKind>(row, "kind")?,
         happened_at: get(row, "happened_at")?,
         detail: get::<Value>(row, "detail")?,
     })

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_written_is_told_at_once() {
+    fn what_can_never_be_written_is_reported_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let (file, long) = (folder.path().join("file"), folder.path().join("n".repeat(300)));
         fs::write(&file, "a file").unwrap();

@@ -105,7 +105,7 @@ impl QuotaShard {
         }
         self.recalls.reclaimed_at = Some(now);
         let ledger = Arc::clone(&self.deps.ledger);
-        let (by, silent) = (self.deps.life.current(), self.deps.life.silent(now));
+        let (by, silent) = (self.deps.epoch_state.current(), self.deps.epoch_state.silent(now));
         let (mode, wall) = (self.settings.lost_lease, self.deps.clock.now());
         Some(async move { Ok(ledger.reclaim(by, &silent, mode, wall, RECLAIM_STEP).await?.leases) })
     }

@@ -31,12 +31,12 @@ impl QuotaShard {
     /// Sends wanted refills, as far as round trips are free.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         while self.round_trips < MAX_ROUND_TRIPS {
-            let (node, now) = (self.deps.life.current(), self.deps.clock.now());
+            let (node, now) = (self.deps.epoch_state.current(), self.deps.clock.now());
             let Some(trip) = self.refills.next_trip(node, now, MAX_WANTS) else { break };
             let (ledger, sizing) = (Arc::clone(&self.deps.ledger), self.settings.sizing);
             self.round_trips += 1;
             self.link.counters.refills.fetch_add(1, Relaxed);
-            self.deps.life.held().asks();
+            self.deps.epoch_state.held().asks();
             let asking = async move {
                 let answer = ledger.refill(trip.node, &trip.requests, sizing, trip.at).await;
                 (trip, answer)
@@ -46,7 +46,7 @@ impl QuotaShard {
                 shard.refilled(&trip, answer, ctx);
                 // Count first: until a lost request is answered, it may have been granted.
                 shard.count_unanswered();
-                shard.deps.life.held().knows();
+                shard.deps.epoch_state.held().knows();
                 shard.pump(ctx);
                 shard.finish_drain();
             }));
@@ -80,7 +80,7 @@ impl QuotaShard {
             let hour_is_over = !refill.windows[WindowKind::Hour.index()].window.contains(moment.wall);
             // The answer to a repeated request may describe the time when it was first sent.
             let unsure = outdated || reclaimed || hour_is_over || request.again;
-            self.deps.life.held().granted(trip.node.epoch, refill.granted);
+            self.deps.epoch_state.held().granted(trip.node.epoch, refill.granted);
             let refused = refill.lacking(want).filter(|_| !unsure);
             if let Some(release) = self.book.apply(id, refill, &moment) {
                 self.deps.usage.release(release);
@@ -139,7 +139,7 @@ impl QuotaShard {
             self.deps.fenced.notify_one();
         }
         // For an ended epoch nothing will be granted, and earlier grants are reclaimed with it.
-        let is_over = matches!(error, PortError::Fenced) || trip.node != self.deps.life.current();
+        let is_over = matches!(error, PortError::Fenced) || trip.node != self.deps.epoch_state.current();
         let is_rejected = matches!(error, PortError::Rejected { .. });
         tracing::warn!(%error, receipts = trip.requests.len(), "the ledger did not answer a refill; entries and leases in memory decide");
         let moment = self.moment();

@@ -41,9 +41,9 @@ struct Notes {
 
 /// The heartbeats of the other nodes.
 #[derive(Debug, Default)]
-pub(crate) struct OtherLives(Mutex<Notes>);
+pub(crate) struct OtherEpochs(Mutex<Notes>);
 
-impl OtherLives {
+impl OtherEpochs {
     fn notes(&self) -> MutexGuard<'_, Notes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,14 +56,14 @@ impl OtherLives {
         notes.heard = pulses
             .iter()
             .map(|&pulse| {
-                let heard = match last.get(&pulse.life) {
+                let heard = match last.get(&pulse.node_epoch) {
                     Some(last) if last.pulse.heartbeats == pulse.heartbeats => {
                         Heard { pulse, silent: last.silent_at(sent, lease), read_at: sent.max(last.read_at) }
                     }
                     // The heartbeat may have come at any time before the answer.
                     _ => Heard { pulse, silent: Duration::ZERO, read_at: answered },
                 };
-                (pulse.life, heard)
+                (pulse.node_epoch, heard)
             })
             .collect();
     }
@@ -86,18 +86,18 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(60);
 
     struct Scene {
-        lives: OtherLives,
+        epochs: OtherEpochs,
         began: Instant,
         pulse: Pulse,
     }
 
     impl Scene {
         fn new() -> Self {
-            let life = NodeEpoch { node: NodeId::random(), epoch: 1 };
+            let node_epoch = NodeEpoch { node: NodeId::random(), epoch: 1 };
             Self {
-                lives: OtherLives::default(),
+                epochs: OtherEpochs::default(),
                 began: Instant::now(),
-                pulse: Pulse { life, heartbeats: 1, lease: None },
+                pulse: Pulse { node_epoch, heartbeats: 1, lease: None },
             }
         }
 
@@ -106,11 +106,11 @@ mod tests {
         }
 
         fn saw(&self, heartbeats: u64, at: u64) {
-            self.lives.saw(&[Pulse { heartbeats, ..self.pulse }], LEASE, self.at(at), self.at(at));
+            self.epochs.saw(&[Pulse { heartbeats, ..self.pulse }], LEASE, self.at(at), self.at(at));
         }
 
         fn is_silent(&self, at: u64) -> bool {
-            !self.lives.silent(self.at(at)).is_empty()
+            !self.epochs.silent(self.at(at)).is_empty()
         }
     }
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_just_begun_to_look_takes_nobody_for_dead() {
+    fn a_node_that_has_just_started_takes_no_other_node_for_dead() {
         let scene = Scene::new();
         assert!(!scene.is_silent(1000));
         scene.saw(1, 1000);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_nobody_looked_counts_for_half_a_lease() {
+    fn time_without_a_read_counts_as_silence_for_half_a_lease_at_most() {
         let scene = Scene::new();
         scene.saw(1, 0);
         assert!(!scene.is_silent(1000), "the ledger was away, or this process stood still");
@@ -163,7 +163,7 @@ mod tests {
             scene.saw(1, at);
         }
         assert!(scene.is_silent(60));
-        scene.lives.saw(&[], LEASE, scene.at(61), scene.at(61));
+        scene.epochs.saw(&[], LEASE, scene.at(61), scene.at(61));
         assert!(!scene.is_silent(61));
         scene.saw(1, 62);
         assert!(!scene.is_silent(90), "it is watched anew");

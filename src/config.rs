@@ -32,6 +32,7 @@ mod ttls;
 mod uploads;
 mod usage;
 mod value;
+mod value_source;
 mod verification;
 
 use std::path::{Path, PathBuf};
@@ -60,12 +61,13 @@ pub use secret::Secret;
 pub use server::Server;
 pub use sessions::Sessions;
 pub use signatures::Signatures;
-pub use sources::{Override, Sources, ValueSource};
+pub use sources::{Override, Sources};
 pub use sqlite::Sqlite;
 pub use storage::{Storage, StorageBackend};
 pub use streams::Streams;
 pub use uploads::Uploads;
 pub use usage::Usage;
+pub use value_source::ValueSource;
 pub use verification::{Lifecycle, Verification};
 
 use effective::Effective;

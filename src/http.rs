@@ -45,6 +45,7 @@ pub mod body;
 pub mod catalog;
 mod change_publisher;
 pub mod content;
+mod credentials;
 pub mod data;
 mod digest;
 pub mod governance;

@@ -2,9 +2,9 @@
 //!
 //! # Layers
 //!
-//! A folder uses folders on lower floors only; `.ci/run` reads this list, and fails when a folder uses one that is not below it.
-//! [`wiring`] alone knows the whole configuration, the adapters and HTTP at once: an adapter takes its own settings. Metrics know no
-//! adapter: adapters report to them, or [`wiring`] tells them how to read.
+//! A folder uses folders on lower floors only; `.ci/run` reads this list, and fails when a folder uses one that is not below it, or
+//! when modules form a circle. [`wiring`] alone knows the whole configuration, the adapters and HTTP at once: an adapter takes its
+//! own settings. Metrics know no adapter: adapters report to them, or [`wiring`] tells them how to read.
 //!
 //! 1. [`cli`]: the commands, and the client that some of them are.
 //! 2. [`serve`]: start and stop, signals, the small server of a node that starts, this process's identity in the ledger.

@@ -7,13 +7,15 @@
 //! digest, so that it need not be buffered. docs/api.md describes the differences from BRC-103 and their reasons.
 
 mod derivation;
+mod fields;
 mod message;
 mod proof;
 mod signer;
 
 pub use derivation::is_on_curve;
+pub use fields::{TIMESTAMP, is_proof};
 pub use message::{Message, is_signed};
-pub use proof::{Audience, MalformedProof, Proof, TIMESTAMP, is_proof, signed_at};
+pub use proof::{Audience, MalformedProof, Proof, signed_at};
 pub use signer::{Signer, SignerError, Unsigned};
 
 #[cfg(test)]

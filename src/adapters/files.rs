@@ -32,6 +32,7 @@ mod layout;
 mod marks;
 mod sink;
 mod source;
+mod temporary;
 mod trash;
 
 use std::{
@@ -52,8 +53,9 @@ use tokio::runtime::Handle;
 use super::{leaf_list::LeafList, urls::Origin};
 use error::{STORE, fault};
 use layout::Layout;
-use sink::{FileSink, Temporary};
+use sink::FileSink;
 use source::FileSource;
+use temporary::Temporary;
 
 /// The roots of the store. Several instances may share it. Everything below one root is on one file system, because
 /// blobs are moved into place by rename.

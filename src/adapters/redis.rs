@@ -26,6 +26,7 @@
 mod breaker;
 mod cache;
 mod cluster;
+mod context;
 mod error;
 mod lane;
 mod link;

@@ -25,10 +25,11 @@ mod progress;
 pub mod publish;
 pub mod put;
 pub mod receipt;
+mod refusal;
 pub mod retry;
 mod silence;
 
-use self::error::Printable;
+use self::refusal::Printable;
 pub use self::{
     get::GetArgs, identity::IdentityArgs, keys::KeysArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs,
 };

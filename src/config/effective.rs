@@ -12,7 +12,7 @@ use super::{
     Config,
     problem::ConfigProblem,
     secret::{MASK, mask_url, mask_urls},
-    sources::ValueSource,
+    value_source::ValueSource,
 };
 use crate::words;
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::sources::ValueSource;
+use super::value_source::ValueSource;
 
 /// All errors, so that one start shows them all.
 #[derive(Debug, thiserror::Error)]

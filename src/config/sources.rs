@@ -1,6 +1,6 @@
 //! The sources of values: a file, the environment, the command line; and the names of keys in the environment.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
 use super::problem::ConfigProblem;
 
@@ -33,29 +33,6 @@ pub struct Override {
     /// The dotted key: `server.bind`.
     pub key: &'static str,
     pub value: String,
-}
-
-/// The origin of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ValueSource {
-    Default,
-    File(PathBuf),
-    Variable(String),
-    Flag(&'static str),
-    /// It follows from another key that was set.
-    Implied(&'static str),
-}
-
-impl fmt::Display for ValueSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => path.display().fmt(f),
-            Self::Variable(name) => f.write_str(name),
-            Self::Flag(flag) => f.write_str(flag),
-            Self::Implied(key) => write!(f, "implied by {key}"),
-        }
-    }
 }
 
 /// The variable that names the operator's file.

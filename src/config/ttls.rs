@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{effective::Effective, problem::ConfigProblem, sources::ValueSource};
+use super::{effective::Effective, problem::ConfigProblem, value_source::ValueSource};
 
 const VARIABLE: &str = "CACHE_TTLS_JSON";
 

@@ -6,25 +6,22 @@
 
 use std::sync::Arc;
 
-use actix_web::{
-    FromRequest, HttpRequest,
-    dev::Payload,
-    http::header::{self, HeaderMap},
-    web,
-};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
 use futures::future::LocalBoxFuture;
 use penstock_actors::{
     ids::ProducerId,
     model::{ApiKey, Role},
 };
 
-use super::{Problem, ProblemType};
+use super::{
+    Problem, ProblemType,
+    credentials::{bearer, is_signed_request},
+};
 use crate::keys::KeyRing;
 
 mod signed;
 
 pub use signed::SignedRequests;
-pub(super) use signed::is_signed_request as is_signed;
 
 /// The means to identify callers. [`app`](super::app()) takes them, so every application has them.
 #[derive(Clone)]
@@ -38,9 +35,6 @@ fn of_app(request: &HttpRequest) -> Result<&Deps, Problem> {
     deps.map(|deps| &***deps)
         .ok_or_else(|| Problem::new(ProblemType::Internal).caused_by("the request is not one of the application"))
 }
-
-/// The longest secret that is looked up: generated ones have 46 characters, configured ones may be longer.
-const SECRET_CHARS: usize = 512;
 
 /// A caller with a producer's or an admin's key, or one that signs with a producer's identity key.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +71,7 @@ impl FromRequest for Producer {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            if is_signed(request.headers()) {
+            if is_signed_request(request.headers()) {
                 return Ok(Self { producer_id: signer(&request).await?, role: Role::Producer });
             }
             let key = authenticate(&request).await?;
@@ -97,7 +91,7 @@ impl FromRequest for Admin {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let role = if is_signed(request.headers()) {
+            let role = if is_signed_request(request.headers()) {
                 signer(&request).await.map(|_| Role::Producer)?
             } else {
                 authenticate(&request).await?.role
@@ -120,12 +114,4 @@ async fn authenticate(request: &HttpRequest) -> Result<ApiKey, Problem> {
         .ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("send the key as Authorization: Bearer KEY"))?;
     let key = of_app(request)?.keys.find(secret).await.map_err(|error| Problem::from(&*error))?;
     key.ok_or_else(|| Problem::new(ProblemType::Unauthorized).detail("the key is not known"))
-}
-
-/// The secret in a request.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, secret) = value.split_once(' ')?;
-    let secret = secret.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty() && secret.len() <= SECRET_CHARS).then_some(secret)
 }

@@ -273,7 +273,7 @@ pub(super) async fn send(
     let AdmittedStream { reservation, headers, permit } = entry;
     deps.uses.content(&headers.hash);
     let plan = match &ranges {
-        Some(ranges) => ranges.plan(&headers),
+        Some(ranges) => ranges.plan(&headers.media_type, headers.size),
         None => DeliveryPlan::single(0..headers.size),
     };
     let length = plan.body_bytes();

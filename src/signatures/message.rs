@@ -1,6 +1,6 @@
 //! The signed bytes of a request: the payload of a general message, in the order of BRC-104.
 
-use super::proof::{PREFIX, is_proof};
+use super::fields::{PREFIX, is_proof};
 
 /// Header fields that are signed in addition to those of `x-bsv-`: they describe the body, and all of its bytes.
 const ABOUT_THE_BODY: [&str; 4] = ["content-digest", "content-encoding", "content-type", "repr-digest"];

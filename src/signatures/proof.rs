@@ -1,4 +1,4 @@
-//! The header fields that name the signer and the audience of a request, and hold the signature.
+//! The content of the header fields that name the signer and the audience of a request, and hold the signature.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -6,34 +6,22 @@ use k256::ecdsa::{Signature, signature::Verifier as _};
 use penstock_actors::model::IdentityKey;
 use sha2::{Digest as _, Sha256};
 
-use super::{derivation, message::Message};
+use super::{
+    derivation,
+    fields::{
+        IDENTITY_FIELD, NONCE_FIELD, REQUEST_ID_FIELD, SIGNATURE_FIELD, VERSION_FIELD, YOUR_NONCE_FIELD, is_proof,
+    },
+    message::Message,
+};
 
 /// The version of BRC-103 that its implementations send.
 pub(super) const VERSION: &str = "0.1";
-
-pub(super) const PREFIX: &str = "x-bsv-";
-const PROOF_PREFIX: &str = "x-bsv-auth-";
-
-pub(super) const VERSION_FIELD: &str = "x-bsv-auth-version";
-pub(super) const IDENTITY_FIELD: &str = "x-bsv-auth-identity-key";
-pub(super) const NONCE_FIELD: &str = "x-bsv-auth-nonce";
-pub(super) const YOUR_NONCE_FIELD: &str = "x-bsv-auth-your-nonce";
-pub(super) const REQUEST_ID_FIELD: &str = "x-bsv-auth-request-id";
-pub(super) const SIGNATURE_FIELD: &str = "x-bsv-auth-signature";
-
-/// When a request was signed, in milliseconds since 1970. It is an ordinary signed field, not part of the proof.
-pub const TIMESTAMP: &str = "x-bsv-timestamp";
 
 /// The longest signature: two numbers of 33 bytes in DER.
 const SIGNATURE_BYTES: usize = 72;
 
 /// Digits of a time in milliseconds; enough until the year 5138.
 const TIMESTAMP_DIGITS: usize = 14;
-
-/// Whether a header field belongs to the proof. The name is in lower case.
-pub fn is_proof(name: &str) -> bool {
-    name.starts_with(PROOF_PREFIX)
-}
 
 /// The audience of a signed request: the SHA-256 of the origin that the signer calls, in place of a nonce of its
 /// session.

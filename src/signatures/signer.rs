@@ -9,11 +9,11 @@ use penstock_actors::model::IdentityKey;
 
 use super::{
     derivation,
-    message::Message,
-    proof::{
-        Audience, IDENTITY_FIELD, NONCE_FIELD, REQUEST_ID_FIELD, SIGNATURE_FIELD, TIMESTAMP, VERSION, VERSION_FIELD,
-        YOUR_NONCE_FIELD, key_id,
+    fields::{
+        IDENTITY_FIELD, NONCE_FIELD, REQUEST_ID_FIELD, SIGNATURE_FIELD, TIMESTAMP, VERSION_FIELD, YOUR_NONCE_FIELD,
     },
+    message::Message,
+    proof::{Audience, VERSION, key_id},
 };
 use crate::words;
 

@@ -17,7 +17,7 @@ use penstock_actors::{
 use super::{
     error::fault,
     layout::{Layout, sync_folder},
-    sink::Temporary,
+    temporary::Temporary,
 };
 
 /// Lists blobs in the order of their names. One shard's names are in memory at a time.

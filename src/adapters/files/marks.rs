@@ -21,7 +21,7 @@ use super::{
     folder,
     layout::{Layout, sync_folder},
     probe,
-    sink::Temporary,
+    temporary::Temporary,
 };
 use crate::adapters::store_mark;
 

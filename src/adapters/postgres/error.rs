@@ -1,12 +1,12 @@
 //! What PostgreSQL's errors mean to a caller.
 
-use std::{error::Error as _, io, time::Duration};
+use std::{error::Error as _, fmt, io, time::Duration};
 
 use deadpool::managed::PoolError;
 use penstock_actors::ports::PortError;
 use tokio_postgres::Error;
 
-use super::{gate::GateRefusal, reach::NoUsableServer};
+use super::gate::GateRefusal;
 
 pub(super) const POSTGRES: &str = "postgresql";
 
@@ -163,7 +163,7 @@ pub(super) fn is_passing(error: &Error) -> bool {
 }
 
 /// No connection could be opened: whatever the reason, another attempt may succeed.
-pub(super) fn from_pool(error: PoolError<NoUsableServer>) -> PortError {
+pub(super) fn from_pool(error: PoolError<impl fmt::Display>) -> PortError {
     match error {
         PoolError::Backend(unreached) => ServerFault::Gone.with_text(format!("cannot connect: {unreached}")),
         error => ServerFault::Gone.with_text(error.to_string()),

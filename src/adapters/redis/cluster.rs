@@ -10,13 +10,19 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisResult, Value};
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
+use redis::{
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
 };
+use tokio::time::{sleep, timeout};
 
-use super::{lane::RedisLane, link::LinkShared, reconnector::ManagedLane, settings::address_of, slot::SLOTS};
+use super::{
+    context::LinkContext,
+    error::RedisFailure,
+    lane::{QueuedCall, Redirect, RedisLane},
+    reconnector::ManagedLane,
+    settings::address_of,
+    slot::SLOTS,
+};
 
 /// How often the map is read without a sign that it is wrong.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -87,13 +93,16 @@ struct SlotRange {
 pub(super) struct Cluster {
     seeds: Vec<ConnectionInfo>,
     map: RwLock<SlotMap>,
-    /// Notified when the map may be wrong.
-    look: Arc<Notify>,
+    context: Arc<LinkContext>,
+    me: Weak<Self>,
 }
 
 impl Cluster {
-    pub(super) fn new(seeds: Vec<ConnectionInfo>) -> Self {
-        Self { seeds, map: RwLock::default(), look: Arc::default() }
+    /// A cluster without a map, and the task that reads it. The task ends when the cluster is dropped.
+    pub(super) fn start(seeds: Vec<ConnectionInfo>, context: Arc<LinkContext>) -> Arc<Self> {
+        let cluster = Arc::new_cyclic(|me| Self { seeds, map: RwLock::default(), context, me: Weak::clone(me) });
+        cluster.context.io.spawn(follow(Arc::downgrade(&cluster)));
+        cluster
     }
 
     /// The lane of a slot, if the node that serves it is known.
@@ -114,24 +123,12 @@ impl Cluster {
         Some(map.masters.as_ref()?.iter().map(|kept| Arc::clone(&kept.lane)).collect())
     }
 
-    /// Has the map read soon.
-    pub(super) fn look_around(&self) {
-        self.look.notify_one();
-    }
-
     /// A node said where a slot is, or, with `for_good` false, where it is moving to.
-    pub(super) fn lane_told(
-        &self,
-        shared: &LinkShared,
-        node: &str,
-        slot: u16,
-        asked: &str,
-        for_good: bool,
-    ) -> Option<Arc<RedisLane>> {
+    fn lane_told(&self, node: &str, slot: u16, asked: &str, for_good: bool) -> Option<Arc<RedisLane>> {
         let asked = asked.rsplit_once(':').map_or(asked, |(host, _)| host);
         let address = NodeAddress::parse(node, asked)?;
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        let kept = Arc::clone(map.lanes.entry(address.clone()).or_insert_with(|| self.reach(&address, shared)));
+        let kept = Arc::clone(map.lanes.entry(address.clone()).or_insert_with(|| self.reach(&address)));
         let lane = Arc::clone(&kept.lane);
         if for_good && let Some(place) = map.slots.get_mut(usize::from(slot)) {
             *place = Some(kept);
@@ -139,13 +136,14 @@ impl Cluster {
         }
         drop(map);
         if for_good {
-            self.look_around();
+            self.context.look.notify_one();
         }
         Some(lane)
     }
 
-    fn reach(&self, address: &NodeAddress, shared: &LinkShared) -> Arc<ManagedLane> {
-        Arc::new(ManagedLane::new(self.info(address), shared, shared.me.clone()))
+    fn reach(&self, address: &NodeAddress) -> Arc<ManagedLane> {
+        let others: Weak<dyn Redirect> = self.me.clone();
+        Arc::new(ManagedLane::new(self.info(address), &self.context, Some(others)))
     }
 
     /// How to connect to a node: as to the first seed, at the node's address.
@@ -156,12 +154,12 @@ impl Cluster {
     }
 
     /// Installs a new map: lanes of nodes that are still in it stay, the others end.
-    fn install(&self, ranges: &[SlotRange], shared: &LinkShared) {
+    fn install(&self, ranges: &[SlotRange]) {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let mut lanes = BTreeMap::new();
         for address in ranges.iter().flat_map(|range| &range.nodes) {
             if !lanes.contains_key(address) {
-                let kept = map.lanes.remove(address).unwrap_or_else(|| self.reach(address, shared));
+                let kept = map.lanes.remove(address).unwrap_or_else(|| self.reach(address));
                 lanes.insert(address.clone(), kept);
             }
         }
@@ -179,13 +177,13 @@ impl Cluster {
     }
 
     /// Asks nodes for the map until one answers: connected nodes first, then the seeds.
-    async fn ask(&self, shared: &LinkShared) -> Option<Vec<SlotRange>> {
+    async fn ask(&self) -> Option<Vec<SlotRange>> {
         let connected: Vec<_> = {
             let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
             let lanes = map.lanes.iter();
             lanes.filter_map(|(address, kept)| Some((address.host.clone(), kept.lane.connection()?.0))).collect()
         };
-        let patience = shared.settings.connect_timeout;
+        let patience = self.context.settings.connect_timeout;
         for (host, mut connection) in connected {
             let answer = async { redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await };
             if let Ok(Ok(value)) = timeout(patience, answer).await {
@@ -196,7 +194,7 @@ impl Cluster {
             let answer = async {
                 let config =
                     AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(None);
-                let client = shared.settings.client(seed.clone())?;
+                let client = self.context.settings.client(seed.clone())?;
                 let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
                 redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await as RedisResult<Value>
             };
@@ -216,16 +214,25 @@ impl Cluster {
     }
 }
 
-/// Keeps the map up to date for as long as the link exists.
-pub(super) async fn follow(shared: Weak<LinkShared>) {
+impl Redirect for Cluster {
+    fn redirect(&self, mut job: QueuedCall, error: &RedisError, asked: &str) {
+        let for_good = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
+        let lane = error.redirect_node().and_then(|(node, slot)| self.lane_told(node, slot, asked, for_good));
+        let Some(lane) = lane else { return job.fail(RedisFailure::Answered(error.clone())) };
+        job.asking = !for_good;
+        lane.submit(vec![job]);
+    }
+}
+
+/// Keeps the map up to date for as long as the cluster exists.
+async fn follow(cluster: Weak<Cluster>) {
     let mut told = false;
     loop {
-        let Some(link) = shared.upgrade() else { return };
-        let Some(cluster) = link.cluster() else { return };
-        match cluster.ask(&link).await {
+        let Some(known) = cluster.upgrade() else { return };
+        match known.ask().await {
             Some(ranges) => {
                 told = false;
-                cluster.install(&ranges, &link);
+                known.install(&ranges);
             }
             None if !std::mem::replace(&mut told, true) => {
                 tracing::warn!(
@@ -234,11 +241,11 @@ pub(super) async fn follow(shared: Weak<LinkShared>) {
             }
             None => {}
         }
-        let wait = if cluster.masters().is_some() { LOOK_EVERY } else { link.settings.breaker_period };
-        let look = Arc::clone(&cluster.look);
+        let context = Arc::clone(&known.context);
+        let wait = if known.masters().is_some() { LOOK_EVERY } else { context.settings.breaker_period };
         // Dropped, so that the link can end meanwhile.
-        drop(link);
-        let _ = timeout(wait, look.notified()).await;
+        drop(known);
+        let _ = timeout(wait, context.look.notified()).await;
         sleep(LOOK_PAUSE).await;
     }
 }

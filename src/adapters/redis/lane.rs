@@ -19,15 +19,14 @@ use redis::{
     aio::{ConnectionLike as _, MultiplexedConnection},
 };
 use tokio::{
-    runtime::Handle,
     sync::{Notify, oneshot},
     time::timeout,
 };
 
 use super::{
     breaker::{Breaker, BreakerChange, OpenReason},
+    context::LinkContext,
     error::{RedisFailure, is_fault},
-    link::LinkShared,
     script::Call,
 };
 
@@ -64,6 +63,12 @@ impl QueuedCall {
     }
 }
 
+/// Where a lane hands on the calls that its server sends to another one.
+pub(super) trait Redirect: Send + Sync {
+    /// Sends a call to the server that the error names. `asked` is the address of the server that refused it.
+    fn redirect(&self, job: QueuedCall, error: &RedisError, asked: &str);
+}
+
 struct LaneState {
     breaker: Breaker<MultiplexedConnection>,
     queue: VecDeque<QueuedCall>,
@@ -80,11 +85,9 @@ pub(super) struct RedisLane {
     /// The address as logs show it.
     pub(super) address: String,
     pub(super) info: ConnectionInfo,
-    shared: Weak<LinkShared>,
-    io: Handle,
-    queue: usize,
-    pub(super) response_timeout: Duration,
-    gather: Duration,
+    context: Arc<LinkContext>,
+    /// The other servers; `None` when this server is alone.
+    others: Option<Weak<dyn Redirect>>,
     state: Mutex<LaneState>,
     /// Notified when the breaker opens.
     pub(super) opened: Notify,
@@ -98,15 +101,12 @@ struct LaneTrip {
 }
 
 impl RedisLane {
-    pub(super) fn new(info: ConnectionInfo, shared: &LinkShared, link: Weak<LinkShared>) -> Self {
+    pub(super) fn new(info: ConnectionInfo, context: Arc<LinkContext>, others: Option<Weak<dyn Redirect>>) -> Self {
         Self {
             address: info.addr().to_string(),
             info,
-            shared: link,
-            io: shared.io.clone(),
-            queue: shared.settings.queue,
-            response_timeout: shared.settings.response_timeout,
-            gather: shared.settings.gather,
+            context,
+            others,
             state: Mutex::new(LaneState {
                 breaker: Breaker::open(Instant::now()),
                 queue: VecDeque::new(),
@@ -162,7 +162,7 @@ impl RedisLane {
             for job in jobs {
                 if shut || (open && job.urgent) {
                     refused.push((job, RedisFailure::Open));
-                } else if state.queue.len() >= self.queue {
+                } else if state.queue.len() >= self.context.settings.queue {
                     refused.push((job, RedisFailure::QueueFull));
                 } else {
                     patient |= !job.urgent;
@@ -177,8 +177,8 @@ impl RedisLane {
         refused.into_iter().for_each(|(job, failure)| job.fail(failure));
         if arm {
             let lane = Arc::clone(self);
-            self.io.spawn(async move {
-                tokio::time::sleep(lane.gather).await;
+            self.context.io.spawn(async move {
+                tokio::time::sleep(lane.context.settings.gather).await;
                 let trip = {
                     let mut state = lane.state();
                     state.timer = false;
@@ -193,7 +193,7 @@ impl RedisLane {
 
     fn send_trip(self: &Arc<Self>, trip: Option<LaneTrip>) {
         if let Some(trip) = trip {
-            self.io.spawn(Arc::clone(self).travel(trip));
+            self.context.io.spawn(Arc::clone(self).travel(trip));
         }
     }
 
@@ -217,11 +217,10 @@ impl RedisLane {
             return;
         }
         let (pipeline, places) = pack(&mut jobs);
-        if let Some(shared) = self.shared.upgrade() {
-            shared.metrics.round_trip();
-        }
+        self.context.metrics.round_trip();
+        let patience = self.context.settings.response_timeout;
         let answer = connection.req_packed_commands(&pipeline, 0, pipeline.len());
-        match timeout(self.response_timeout, answer).await {
+        match timeout(patience, answer).await {
             Ok(Ok(values)) => self.answered(generation, jobs, values, &places, &pipeline),
             Ok(Err(error)) => {
                 let why = error.to_string();
@@ -230,7 +229,7 @@ impl RedisLane {
             }
             Err(_) => {
                 self.fault(generation, OpenReason::Timeout, "no answer in time");
-                jobs.into_iter().for_each(|job| job.fail(RedisFailure::Timeout(self.response_timeout)));
+                jobs.into_iter().for_each(|job| job.fail(RedisFailure::Timeout(patience)));
             }
         }
     }
@@ -265,8 +264,9 @@ impl RedisLane {
                     self.submit(vec![job]);
                 }
                 ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) if again => {
-                    match self.shared.upgrade() {
-                        Some(shared) => shared.redirect(job, &error, &self.address),
+                    match self.others.as_ref().and_then(Weak::upgrade) {
+                        Some(others) => others.redirect(job, &error, &self.address),
+                        // The link ends, or a node of a cluster is configured as if it were alone.
                         None => job.fail(RedisFailure::Answered(error)),
                     }
                 }

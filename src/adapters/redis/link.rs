@@ -1,13 +1,13 @@
 //! The link: finds the lane of each call, and bounds the wait for its answer.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use futures::future::join_all;
 use penstock_actors::ports::{PortError, PortResult};
-use redis::{Client, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{Client, FromRedisValue, Value};
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -15,7 +15,8 @@ use tokio::{
 };
 
 use super::{
-    cluster::{self, Cluster},
+    cluster::Cluster,
+    context::LinkContext,
     error::{REDIS, RedisFailure},
     lane::{QueuedCall, RedisLane},
     reconnector::ManagedLane,
@@ -28,49 +29,20 @@ use crate::{
 };
 
 /// State that all clones of a link share.
-pub(super) struct LinkShared {
-    pub(super) settings: RedisSettings,
-    pub(super) metrics: Arc<RedisMetrics>,
-    pub(super) io: Handle,
-    pub(super) me: Weak<Self>,
+struct LinkShared {
+    context: Arc<LinkContext>,
     route: Route,
-    /// Counts how often a server has begun to serve, or its trial.
-    ups: watch::Sender<u64>,
-    /// When a server last came back after a fault.
-    back_since: Mutex<Option<Instant>>,
 }
 
 enum Route {
-    Single(OnceLock<ManagedLane>),
-    Cluster(Cluster),
+    Single(ManagedLane),
+    Cluster(Arc<Cluster>),
 }
 
 impl LinkShared {
-    pub(super) const fn cluster(&self) -> Option<&Cluster> {
-        match &self.route {
-            Route::Single(_) => None,
-            Route::Cluster(cluster) => Some(cluster),
-        }
-    }
-
-    /// A server serves or is on trial, for the first time or after a fault.
-    pub(super) fn came_up(&self, after_fault: bool) {
-        if after_fault {
-            *self.back_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        }
-        self.ups.send_modify(|ups| *ups += 1);
-    }
-
-    /// A node cannot be reached: on a cluster, another node may have taken its place.
-    pub(super) fn look_around(&self) {
-        if let Some(cluster) = self.cluster() {
-            cluster.look_around();
-        }
-    }
-
     fn lane(&self, slot: Option<u16>) -> Option<Arc<RedisLane>> {
         match &self.route {
-            Route::Single(kept) => kept.get().map(|kept| Arc::clone(&kept.lane)),
+            Route::Single(kept) => Some(Arc::clone(&kept.lane)),
             Route::Cluster(cluster) => match slot {
                 Some(slot) => cluster.lane(slot),
                 None => cluster.masters()?.into_iter().find(|lane| !lane.is_open()),
@@ -81,7 +53,7 @@ impl LinkShared {
     /// The lanes of every server.
     fn lanes(&self) -> Vec<Arc<RedisLane>> {
         match &self.route {
-            Route::Single(kept) => kept.get().map(|kept| Arc::clone(&kept.lane)).into_iter().collect(),
+            Route::Single(kept) => vec![Arc::clone(&kept.lane)],
             Route::Cluster(cluster) => cluster.lanes(),
         }
     }
@@ -89,24 +61,9 @@ impl LinkShared {
     /// The lanes of every server that has keys; `None` while the server of some keys is unknown.
     fn masters(&self) -> Option<Vec<Arc<RedisLane>>> {
         match &self.route {
-            Route::Single(kept) => Some(vec![Arc::clone(&kept.get()?.lane)]),
+            Route::Single(kept) => Some(vec![Arc::clone(&kept.lane)]),
             Route::Cluster(cluster) => cluster.masters(),
         }
-    }
-
-    /// Sends a job on to the node that serves its slot.
-    pub(super) fn redirect(&self, mut job: QueuedCall, error: &RedisError, asked: &str) {
-        let for_good = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
-        let lane = self
-            .cluster()
-            .zip(error.redirect_node())
-            .and_then(|(cluster, (node, slot))| cluster.lane_told(self, node, slot, asked, for_good));
-        let Some(lane) = lane else {
-            // A single server that redirects is a node of a cluster, but is configured as if it were alone.
-            return job.fail(RedisFailure::Answered(error.clone()));
-        };
-        job.asking = !for_good;
-        lane.submit(vec![job]);
     }
 }
 
@@ -158,27 +115,13 @@ impl RedisLink {
     /// Begins to connect, and waits for the connection as long as one attempt may take. A server that is down is no
     /// error: calls fail until it is up.
     pub async fn open(settings: RedisSettings, metrics: Arc<RedisMetrics>, io: Handle) -> Self {
-        let patience = settings.connect_timeout;
-        let route = match &settings.servers {
-            RedisServers::Single(_) => Route::Single(OnceLock::new()),
-            RedisServers::Cluster(seeds) => Route::Cluster(Cluster::new(seeds.clone())),
+        let context = Arc::new(LinkContext::new(settings, metrics, io));
+        let patience = context.settings.connect_timeout;
+        let route = match &context.settings.servers {
+            RedisServers::Single(info) => Route::Single(ManagedLane::new(info.as_ref().clone(), &context, None)),
+            RedisServers::Cluster(seeds) => Route::Cluster(Cluster::start(seeds.clone(), Arc::clone(&context))),
         };
-        let shared = Arc::new_cyclic(|me| LinkShared {
-            settings,
-            metrics,
-            io,
-            me: Weak::clone(me),
-            route,
-            ups: watch::Sender::new(0),
-            back_since: Mutex::new(None),
-        });
-        match (&shared.settings.servers, &shared.route) {
-            (RedisServers::Single(info), Route::Single(kept)) => {
-                kept.get_or_init(|| ManagedLane::new(info.as_ref().clone(), &shared, Arc::downgrade(&shared)));
-            }
-            _ => drop(shared.io.spawn(cluster::follow(Arc::downgrade(&shared)))),
-        }
-        let link = Self { shared };
+        let link = Self { shared: Arc::new(LinkShared { context, route }) };
         let mut ups = link.recoveries();
         let up = async { while !link.is_up() && ups.changed().await.is_ok() {} };
         let _ = timeout(patience, up).await;
@@ -188,12 +131,12 @@ impl RedisLink {
     /// The key of a thing: keys of the same `id` are in one hash slot, whatever their kind, so that one script may use them
     /// together. `link.key("slots", receipt)` is `penstock:slots:{67e55044-..}`.
     pub fn key(&self, kind: &str, id: impl std::fmt::Display) -> String {
-        format!("{}{kind}:{{{id}}}", self.shared.settings.key_prefix)
+        format!("{}{kind}:{{{id}}}", self.shared.context.settings.key_prefix)
     }
 
     /// The prefix of every key and channel.
     pub fn prefix(&self) -> &str {
-        &self.shared.settings.key_prefix
+        &self.shared.context.settings.key_prefix
     }
 
     /// Makes a call and waits for its answer, for `response_timeout` at most.
@@ -223,7 +166,7 @@ impl RedisLink {
         calls: Vec<Call>,
         haste: Haste,
     ) -> impl Future<Output = Vec<Result<Value, RedisFailure>>> + use<> {
-        let extra = if haste == Haste::Later { self.shared.settings.gather } else { Duration::ZERO };
+        let extra = if haste == Haste::Later { self.shared.context.settings.gather } else { Duration::ZERO };
         let asked = self.send(calls, haste);
         let link = self.clone();
         async move { join_all(asked.into_iter().map(|asked| link.answer(asked, extra))).await }
@@ -236,22 +179,22 @@ impl RedisLink {
 
     /// The runtime that drives the connections.
     pub(super) fn io(&self) -> &Handle {
-        &self.shared.io
+        &self.shared.context.io
     }
 
     pub(super) fn gather(&self) -> Duration {
-        self.shared.settings.gather
+        self.shared.context.settings.gather
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.shared.settings.connect_timeout
+        self.shared.context.settings.connect_timeout
     }
 
     /// A client for one of the servers that serve, for a connection that commands cannot share.
     pub(super) fn a_server(&self) -> Option<Client> {
         let lane = self.shared.lanes().into_iter().find(|lane| !lane.is_open())?;
         // The same settings have opened a connection before.
-        self.shared.settings.client(lane.info.clone()).ok()
+        self.shared.context.settings.client(lane.info.clone()).ok()
     }
 
     pub(super) fn downgrade(&self) -> WeakLink {
@@ -310,11 +253,9 @@ impl RedisLink {
         Some(if masters.iter().any(|lane| lane.is_open()) { Haste::Later } else { Haste::Now })
     }
 
-    /// Whether a server came back so recently that other instances may not have noticed yet: they check again after one
-    /// breaker period, and then need some time to send their updates.
+    /// Whether a server came back so recently that other instances may not have noticed yet.
     pub(super) fn is_just_back(&self) -> bool {
-        let back_since = *self.shared.back_since.lock().unwrap_or_else(PoisonError::into_inner);
-        back_since.is_some_and(|since| since.elapsed() < 2 * self.shared.settings.breaker_period)
+        self.shared.context.is_just_back()
     }
 
     /// The servers as gauges show them.
@@ -325,7 +266,7 @@ impl RedisLink {
 
     /// Changes each time a server begins to serve, for the first time or after a fault, or begins a trial.
     pub fn recoveries(&self) -> watch::Receiver<u64> {
-        self.shared.ups.subscribe()
+        self.shared.context.ups.subscribe()
     }
 
     /// Queues calls on their lanes, those of one lane together.
@@ -352,7 +293,7 @@ impl RedisLink {
 
     async fn answer(&self, asked: PendingCall, extra: Duration) -> Result<Value, RedisFailure> {
         let PendingCall { name, began, answer } = asked;
-        let patience = self.shared.settings.response_timeout;
+        let patience = self.shared.context.settings.response_timeout;
         let answer = match timeout_at((began + patience + extra).into(), answer).await {
             Ok(Ok(answer)) => answer,
             // The lane has ended, and so has the link.
@@ -360,7 +301,7 @@ impl RedisLink {
             Err(_) => Err(RedisFailure::Timeout(patience)),
         };
         let outcome = answer.as_ref().map_or_else(RedisFailure::outcome, |_| RedisOutcome::Ok);
-        self.shared.metrics.call_ended(name, outcome, began.elapsed());
+        self.shared.context.metrics.call_ended(name, outcome, began.elapsed());
         answer
     }
 }

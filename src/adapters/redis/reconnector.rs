@@ -15,7 +15,12 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{breaker::OpenReason, lane::RedisLane, link::LinkShared, settings::RedisSettings};
+use super::{
+    breaker::OpenReason,
+    context::LinkContext,
+    lane::{Redirect, RedisLane},
+    settings::RedisSettings,
+};
 use crate::config::RedisServers;
 
 /// The first pause between two attempts to connect; it doubles up to the breaker's period.
@@ -32,9 +37,9 @@ pub(super) struct ManagedLane {
 
 impl ManagedLane {
     /// A lane to a server that is not connected yet.
-    pub(super) fn new(info: ConnectionInfo, shared: &LinkShared, link: Weak<LinkShared>) -> Self {
-        let lane = Arc::new(RedisLane::new(info, shared, link.clone()));
-        let keeper = shared.io.spawn(keep(Arc::clone(&lane), shared.settings.clone(), link));
+    pub(super) fn new(info: ConnectionInfo, context: &Arc<LinkContext>, others: Option<Weak<dyn Redirect>>) -> Self {
+        let lane = Arc::new(RedisLane::new(info, Arc::clone(context), others));
+        let keeper = context.io.spawn(keep(Arc::clone(&lane), Arc::clone(context)));
         Self { lane, keeper: keeper.abort_handle() }
     }
 }
@@ -45,39 +50,32 @@ impl Drop for ManagedLane {
     }
 }
 
-async fn keep(lane: Arc<RedisLane>, settings: RedisSettings, shared: Weak<LinkShared>) {
+async fn keep(lane: Arc<RedisLane>, context: Arc<LinkContext>) {
+    let settings = &context.settings;
     let (mut connected_before, mut rested) = (false, Instant::now());
     loop {
         rested = rested.max(Instant::now() + lane.rest(settings.breaker_period));
-        lane.try_out(connect(&lane, &settings, &shared, connected_before).await);
+        lane.try_out(connect(&lane, &context, connected_before).await);
         if Instant::now() < rested {
-            let Some(link) = shared.upgrade() else { return };
-            link.came_up(connected_before);
-            drop(link);
+            context.came_up(connected_before);
             // Ends sooner when the server fails its trial.
-            let _ = timeout_at(rested, watch(&lane, settings.breaker_period)).await;
+            let _ = timeout_at(rested, watch(&lane, settings)).await;
         }
-        let Some(link) = shared.upgrade() else { return };
         let Some(was_open) = lane.close() else { continue };
         if connected_before {
-            link.metrics.reconnected();
+            context.metrics.reconnected();
             tracing::info!(server = lane.address, after = ?was_open, "Redis serves again");
         } else {
             tracing::info!(server = lane.address, "connected to Redis");
         }
-        link.came_up(std::mem::replace(&mut connected_before, true));
-        drop(link);
-        watch(&lane, settings.breaker_period).await;
+        context.came_up(std::mem::replace(&mut connected_before, true));
+        watch(&lane, settings).await;
     }
 }
 
 /// Tries until a server answers a probe, with growing pauses. The failure is logged once, unless it was `told` already.
-async fn connect(
-    lane: &RedisLane,
-    settings: &RedisSettings,
-    shared: &Weak<LinkShared>,
-    mut told: bool,
-) -> MultiplexedConnection {
+async fn connect(lane: &RedisLane, context: &LinkContext, mut told: bool) -> MultiplexedConnection {
+    let settings = &context.settings;
     let pauses = ExponentialBuilder::default()
         .with_min_delay(SHORTEST_PAUSE)
         .with_max_delay(settings.breaker_period)
@@ -97,9 +95,8 @@ async fn connect(
                 "Redis does not answer; this instance goes on with its own state"
             );
         }
-        if let Some(shared) = shared.upgrade() {
-            shared.look_around();
-        }
+        // On a cluster, another node may have taken its place.
+        context.look.notify_one();
         sleep(pauses.next().unwrap_or(settings.breaker_period)).await;
     }
 }
@@ -138,16 +135,16 @@ async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings)
 
 /// Returns when the breaker has opened, or a trial has failed. A ping at an interval detects a dead connection, so that
 /// no request has to wait for it.
-async fn watch(lane: &RedisLane, period: Duration) {
+async fn watch(lane: &RedisLane, settings: &RedisSettings) {
     loop {
-        let told = timeout(period, lane.opened.notified()).await.is_ok();
+        let told = timeout(settings.breaker_period, lane.opened.notified()).await.is_ok();
         let Some((mut connection, generation)) = lane.connection() else { return };
         if told {
             // A fault of an earlier connection.
             continue;
         }
         let ping = redis::cmd("PING");
-        match timeout(lane.response_timeout, ping.exec_async(&mut connection)).await {
+        match timeout(settings.response_timeout, ping.exec_async(&mut connection)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => lane.fault(generation, OpenReason::Broken, &error.to_string()),
             Err(_) => lane.fault(generation, OpenReason::Timeout, "no answer to a ping"),

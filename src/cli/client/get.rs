@@ -25,6 +25,7 @@ use super::{
     error::AttemptFailure,
     node::{NodeArgs, NodeClient},
     progress::Progress,
+    refusal::read_refusal,
     retry::{Retries, RetryArgs},
     silence::SilenceLimit,
 };
@@ -203,7 +204,7 @@ impl GetResponse {
             }
             StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => Ok(Self::NothingLeft),
             status if status.is_client_error() || status.is_server_error() => {
-                Err(AttemptFailure::refusal(response, silence).await)
+                Err(read_refusal(response, silence).await)
             }
             status => {
                 Err(AttemptFailure::Final(format!("the node answered {status}, which does not answer a download")))

@@ -18,7 +18,7 @@ use reqwest::{
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{error::AttemptFailure, silence::SilenceLimit};
+use super::{error::AttemptFailure, refusal::expect_success, silence::SilenceLimit};
 use crate::{
     signatures::{Audience, Signer, Unsigned, is_signed},
     words,
@@ -186,15 +186,6 @@ impl NodeClient {
 fn address(text: &str) -> Result<Url, String> {
     let url = text.trim().parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"));
     url.ok_or_else(|| "the address of a node must begin with http:// or https://".to_owned())
-}
-
-/// Turns a refusal into a failure.
-pub(super) async fn expect_success(response: Response, silence: SilenceLimit) -> Result<Response, AttemptFailure> {
-    let status = response.status();
-    if status.is_client_error() || status.is_server_error() {
-        return Err(AttemptFailure::refusal(response, silence).await);
-    }
-    Ok(response)
 }
 
 fn client(silence: SilenceLimit) -> anyhow::Result<Client> {

@@ -12,13 +12,14 @@ use clap::Args;
 use reqwest::{Body, Method, header};
 use serde_json::Value;
 
-pub(super) mod source;
+mod source;
 
 use self::source::UploadSource;
 use super::{
     error::AttemptFailure,
-    node::{KeyArgs, NodeArgs, NodeClient, expect_success},
+    node::{KeyArgs, NodeArgs, NodeClient},
     progress::Progress,
+    refusal::expect_success,
     retry::{Retries, RetryArgs},
     silence::ProgressSignal,
 };

@@ -12,10 +12,7 @@
 
 use std::sync::Arc;
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderMap},
-};
+use actix_web::{HttpRequest, http::header};
 use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock,
@@ -25,7 +22,7 @@ use penstock_actors::{
 
 use crate::{
     http::{Problem, ProblemType, middleware::signed_body::SignedBody},
-    signatures::{Audience, MalformedProof, Message, Proof, TIMESTAMP, is_proof, is_signed, signed_at},
+    signatures::{Audience, MalformedProof, Message, Proof, TIMESTAMP, is_signed, signed_at},
     telemetry::metrics::{SignatureMetrics, Signed},
 };
 
@@ -62,11 +59,6 @@ impl From<PortError> for SignatureRefusal {
     fn from(error: PortError) -> Self {
         Self { outcome: Signed::Unavailable, problem: error.into() }
     }
-}
-
-/// Whether a request claims to be signed.
-pub(in crate::http) fn is_signed_request(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| is_proof(name.as_str()))
 }
 
 impl SignedRequests {

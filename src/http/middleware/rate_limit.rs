@@ -20,7 +20,7 @@ use penstock_actors::{
 };
 
 use crate::{
-    http::{Problem, ProblemType, auth::bearer},
+    http::{Problem, ProblemType, credentials::bearer},
     keys::KeyRing,
     route_class::RouteClass,
     telemetry::metrics::RateMetrics,

@@ -25,7 +25,7 @@ use futures::Stream;
 use penstock_actors::ids::ContentHash;
 use sha2::{Digest as _, Sha256};
 
-use crate::http::{Problem, ProblemType, auth, digest::sha256_in};
+use crate::http::{Problem, ProblemType, credentials::is_signed_request, digest::sha256_in};
 
 /// The signed digest.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ pub(in crate::http) async fn compare_signed_body(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    if auth::is_signed(request.headers()) {
+    if is_signed_request(request.headers()) {
         let signed = declared(request.headers()).ok().flatten();
         let signed = signed.unwrap_or_else(|| ContentHash::from_bytes(Sha256::digest([]).into()));
         let claimed = Rc::new(Cell::new(false));

@@ -11,7 +11,7 @@ use http_range::HttpRange;
 use penstock_actors::content::delivery::{AnswerPart, DeliveryPlan};
 use uuid::Uuid;
 
-use super::{StreamingSettings, headers::ContentHeaders};
+use super::StreamingSettings;
 use crate::http::{Problem, ProblemType};
 
 /// Ranges of one request.
@@ -108,8 +108,9 @@ impl RangeAnswer {
         self.boundary.as_ref().map(|boundary| format!("multipart/byteranges; boundary={boundary}"))
     }
 
-    /// The body: a single range plain, several with a header each (RFC 9110, section 14.6).
-    pub(super) fn plan(&self, headers: &ContentHeaders) -> DeliveryPlan {
+    /// The body: a single range plain, several with a header each (RFC 9110, section 14.6). The media type and the size are
+    /// those of the whole content.
+    pub(super) fn plan(&self, media_type: &str, size: u64) -> DeliveryPlan {
         let Some(boundary) = &self.boundary else {
             let parts =
                 self.ranges.iter().map(|range| AnswerPart { framing: Bytes::new(), range: range.clone() }).collect();
@@ -124,10 +125,9 @@ impl RangeAnswer {
                 // Writing to a string cannot fail.
                 let _ = write!(
                     framing,
-                    "{}--{boundary}\r\nContent-Type: {}\r\nContent-Range: {}\r\n\r\n",
+                    "{}--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {}\r\n\r\n",
                     if index == 0 { "" } else { "\r\n" },
-                    headers.media_type,
-                    content_range(range, headers.size),
+                    content_range(range, size),
                 );
                 AnswerPart { framing: framing.into(), range: range.clone() }
             })

@@ -18,25 +18,10 @@ use futures::{Stream, stream};
 use penstock_actors::ids::ContentHash;
 use sha2::{Digest, Sha256};
 
-use super::super::{progress::Progress, silence::ProgressSignal};
+use super::super::{error::UnreadableFile, progress::Progress, silence::ProgressSignal};
 
 /// Bytes read at a time: few enough system calls to keep up with a fast disk, small enough for a cache.
 const PART_BYTES: usize = 256 * 1024;
-
-/// The file could not be read while it was sent. The connection is not at fault.
-#[derive(Debug, thiserror::Error)]
-pub(in super::super) enum Unreadable {
-    #[error("the file shrank while it was sent")]
-    Shorter,
-    #[error("the file cannot be read on: {0}")]
-    System(io::Error),
-}
-
-impl Unreadable {
-    fn told(self) -> io::Error {
-        io::Error::other(self)
-    }
-}
 
 /// Bytes that can be read repeatedly.
 pub(super) struct UploadSource {
@@ -74,7 +59,7 @@ impl UploadSource {
                     return Ok(None);
                 }
                 let reading = tokio::task::spawn_blocking(move || part_at(&file, place, length));
-                let part = reading.await.map_err(io::Error::other)?.map_err(Unreadable::told)?;
+                let part = reading.await.map_err(io::Error::other)?.map_err(UnreadableFile::told)?;
                 progress.advance(part.len());
                 let next = place + part.len() as u64;
                 Ok(Some((part, next)))
@@ -144,11 +129,11 @@ fn measure(
     Ok((size_bytes, hasher.finalize().into()))
 }
 
-fn part_at(file: &File, place: u64, length: usize) -> Result<Bytes, Unreadable> {
+fn part_at(file: &File, place: u64, length: usize) -> Result<Bytes, UnreadableFile> {
     let mut part = BytesMut::zeroed(length);
     file.read_exact_at(&mut part, place).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => Unreadable::Shorter,
-        _ => Unreadable::System(error),
+        io::ErrorKind::UnexpectedEof => UnreadableFile::Shorter,
+        _ => UnreadableFile::System(error),
     })?;
     Ok(part.freeze())
 }

@@ -9,13 +9,14 @@
 //! `wait_timeout`, a statement by `statement_timeout`. A call beyond these bounds fails as
 //! [`Unavailable`](penstock_actors::ports::PortError::Unavailable). [`gate`] decides which calls go first.
 //!
-//! A port has a file of its own, mostly of the same name as on SQLite. [`receipts`] also has the quota policies, and [`ledger`] the
-//! leases, windows and usage, which have files of their own there.
+//! A port has a file of its own, of the same name as on SQLite, and so has a table that several ports use. The windows have none:
+//! functions of the database keep them.
 
 mod api_keys;
-mod catalog;
+mod assets;
 mod changes;
 mod columns;
+mod content_index;
 mod db;
 mod error;
 mod gate;
@@ -23,10 +24,12 @@ mod governance;
 mod identities;
 mod installations;
 mod jsonb;
+mod leases;
 mod ledger;
 mod lineage;
 mod migrations;
 mod pool;
+mod quota_policies;
 mod reach;
 mod receipts;
 mod replicas;
@@ -39,6 +42,7 @@ mod timekeeper;
 mod timelines;
 mod tls;
 mod upkeep;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,7 @@
 //! The ledger and the catalogue on SQLite: the embedded default, one file, no service.
 //!
-//! [`SqliteStore`] implements every port of the database, each in a file of its own below this one. Each method is one
+//! [`SqliteStore`] implements every port of the database, each in a file of its own below this one, of the same name as on
+//! PostgreSQL; a table that several ports use has a file of its own too. Each method is one
 //! job on one of the threads of `workers`: inside it, statements cost microseconds, so the arithmetic of grants and
 //! settlement is written in Rust between plain statements, in one transaction. A job counts as one round trip in the
 //! metrics.
@@ -16,11 +17,12 @@ use self::{error::DEPENDENCY, workers::Workers};
 use crate::telemetry::DbMetrics;
 
 mod api_keys;
+mod assets;
 mod backup;
-mod catalog;
 mod changes;
 mod columns;
 mod connection;
+mod content_index;
 mod error;
 mod file;
 mod functions;

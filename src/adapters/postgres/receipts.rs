@@ -8,14 +8,8 @@ use penstock_actors::{
     ports::{Missing, NewReceipt, Page, PortError, PortResult, QuotaView, Receipts, StatusChange},
 };
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use super::{
-    PostgresStore,
-    columns::{Columns, signed},
-    db::{Param, Statement},
-    replicas::Topic,
-};
+use super::{PostgresStore, columns::Columns, db::Statement, quota_policies, usage};
 
 /// Asset, price, policy and receipt by their primary keys. An existing receipt is returned unchanged: the caller may
 /// repeat a call whose answer was lost.
@@ -76,56 +70,6 @@ const SET_STATUS: Statement = Statement {
     types: &[Type::UUID, Type::TEXT, Type::TIMESTAMPTZ, Type::TEXT_ARRAY],
 };
 
-/// By the primary key. A row that was just inserted has no deleting transaction.
-const PUT_POLICY: Statement = Statement {
-    name: "put_policy",
-    sql: "
-        INSERT INTO quota_policies AS p (
-            policy_name, description, bytes_per_hour, bytes_per_day, bytes_per_month, requests_per_hour,
-            requests_per_day, requests_per_month, max_concurrent_streams, max_bandwidth_mbps, burst_bytes_allowance,
-            burst_duration_minutes, max_file_size_bytes, allowed_content_types, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-        ON CONFLICT (policy_name) DO UPDATE SET
-            description = excluded.description, bytes_per_hour = excluded.bytes_per_hour,
-            bytes_per_day = excluded.bytes_per_day, bytes_per_month = excluded.bytes_per_month,
-            requests_per_hour = excluded.requests_per_hour, requests_per_day = excluded.requests_per_day,
-            requests_per_month = excluded.requests_per_month, max_concurrent_streams = excluded.max_concurrent_streams,
-            max_bandwidth_mbps = excluded.max_bandwidth_mbps, burst_bytes_allowance = excluded.burst_bytes_allowance,
-            burst_duration_minutes = excluded.burst_duration_minutes,
-                max_file_size_bytes = excluded.max_file_size_bytes,
-            allowed_content_types = excluded.allowed_content_types, updated_at = excluded.updated_at
-        RETURNING p.xmax = 0 AS made",
-    types: &[
-        Type::TEXT,
-        Type::TEXT,
-        Type::INT8,
-        Type::INT8,
-        Type::INT8,
-        Type::INT8,
-        Type::INT8,
-        Type::INT8,
-        Type::INT8,
-        Type::FLOAT8,
-        Type::INT8,
-        Type::INT8,
-        Type::INT8,
-        Type::TEXT_ARRAY,
-        Type::TIMESTAMPTZ,
-    ],
-};
-
-/// A whole small table, in the order of its primary key.
-const POLICIES: Statement = Statement {
-    name: "policies",
-    sql: "
-        SELECT policy_name, description, bytes_per_hour, bytes_per_day, bytes_per_month, requests_per_hour,
-               requests_per_day, requests_per_month, max_concurrent_streams, max_bandwidth_mbps, burst_bytes_allowance,
-               burst_duration_minutes, max_file_size_bytes, allowed_content_types
-        FROM quota_policies
-        ORDER BY policy_name COLLATE \"C\"",
-    types: &[],
-};
-
 /// Receipt and policy by their primary keys, windows by `quota_usage_windows_time_range`. One row per window kind.
 const QUOTA: Statement = Statement {
     name: "quota",
@@ -143,19 +87,6 @@ const QUOTA: Statement = Statement {
         WHERE r.receipt_id = $1
         ORDER BY k.rank",
     types: &[Type::UUID, Type::TIMESTAMPTZ],
-};
-
-/// By `streaming_usage_receipt` of each partition, merged.
-const USAGE: Statement = Statement {
-    name: "usage",
-    sql: "
-        SELECT usage_id, receipt_id, content_hash, session_id, started_at, finished_at, bytes_sent, requests, outcome,
-               lease_epoch
-        FROM streaming_usage
-        WHERE receipt_id = $1 AND usage_id > $2
-        ORDER BY usage_id
-        LIMIT $3",
-    types: &[Type::UUID, Type::UUID, Type::INT8],
 };
 
 #[async_trait]
@@ -203,37 +134,11 @@ impl Receipts for PostgresStore {
     }
 
     async fn put_quota_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool> {
-        let limit = |limit: Option<u64>| limit.map(signed);
-        let row = self
-            .db
-            .row(
-                &PUT_POLICY,
-                &[
-                    &policy.policy_name,
-                    &policy.description,
-                    &limit(policy.bytes_per_hour),
-                    &limit(policy.bytes_per_day),
-                    &limit(policy.bytes_per_month),
-                    &limit(policy.requests_per_hour),
-                    &limit(policy.requests_per_day),
-                    &limit(policy.requests_per_month),
-                    &policy.max_concurrent_streams.map(i64::from),
-                    &policy.max_bandwidth_mbps,
-                    &limit(policy.burst_bytes_allowance),
-                    &policy.burst_duration_minutes.map(i64::from),
-                    &limit(policy.max_file_size_bytes),
-                    &policy.allowed_content_types,
-                    &now,
-                ],
-            )
-            .await;
-        self.replicas.changed([Topic::Policies]);
-        Columns(&row?).get("made")
+        quota_policies::put(self, policy, now).await
     }
 
     async fn policies(&self) -> PortResult<Vec<QuotaPolicy>> {
-        let rows = self.replicas.rows(Topic::Policies, &POLICIES, &[]).await?;
-        rows.iter().map(|row| Columns(row).policy()).collect()
+        quota_policies::all(self).await
     }
 
     async fn quota(&self, id: ReceiptId, now: Timestamp) -> PortResult<Option<QuotaView>> {
@@ -248,10 +153,6 @@ impl Receipts for PostgresStore {
     }
 
     async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<Page<UsageRow>> {
-        let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
-        let params: [Param<'_>; 3] = [&id.as_uuid(), &after, &(i64::from(limit) + 1)];
-        let rows = self.replicas.rows(Topic::Usage(id), &USAGE, &params).await?;
-        let rows = rows.iter().map(|row| Columns(row).usage_row()).collect::<PortResult<_>>()?;
-        Ok(Page::of(rows, limit))
+        usage::page(self, id, after, limit).await
     }
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresStore,
-    catalog::asset,
+    assets::asset,
     columns::{Columns, out_of_range, signed},
     db::{Param, Statement},
 };

@@ -5,8 +5,9 @@ use rusqlite::Connection;
 
 use super::{
     api_keys::*,
-    catalog::*,
+    assets::*,
     changes::*,
+    content_index::*,
     governance,
     identities::*,
     installations::*,

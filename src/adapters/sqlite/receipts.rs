@@ -10,7 +10,7 @@ use penstock_actors::{
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::{
-    SqliteStore, catalog,
+    SqliteStore, assets,
     columns::{Sql, get},
     error::JobFailure,
     quota_policies, usage, windows,
@@ -88,7 +88,7 @@ fn create(conn: &Connection, new: &NewReceipt) -> Result<Receipt, JobFailure> {
     if let Some(receipt) = load(conn, new.receipt_id)? {
         return Ok(receipt);
     }
-    let missing = if catalog::asset_exists(conn, new.version_id)? { Missing::QuotaTier } else { Missing::Asset };
+    let missing = if assets::asset_exists(conn, new.version_id)? { Missing::QuotaTier } else { Missing::Asset };
     Err(PortError::NotFound(missing).into())
 }
 

@@ -21,7 +21,7 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::{
     SqliteStore,
-    catalog::asset_from_row,
+    assets::asset_from_row,
     columns::get_opt,
     error::{DEPENDENCY, JobFailure},
 };

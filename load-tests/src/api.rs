@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Connection, Target},
     content::Content,
-    stream::refusal,
+    fault::refusal,
 };
 
 /// Longest answer that is read. The largest is the node's metrics, some hundred KiB.

@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{address::Address, scenario::ScenarioName};
+use crate::address::Address;
 
 /// Load scenarios that speak to a Penstock node over HTTP.
 #[derive(Debug, Parser)]
@@ -18,6 +18,17 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a scenario and print what was measured; exit 1 on any error or difference
     Run(RunArgs),
+}
+
+/// The scenarios, by the name on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScenarioName {
+    /// A little of everything in a few seconds: streams, ranges, an exact quota, a refund
+    Smoke,
+    /// A thousand streams held at one moment, then as many as fit
+    Thousand,
+    /// Ten instances on what the environment says they share, asked at random: round trips and times
+    Fleet,
 }
 
 /// What to run, against which node.

@@ -14,7 +14,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpSocket;
 
-use crate::{address::Address, stream::Fault};
+use crate::{address::Address, fault::Fault};
 
 /// Where the node is, looked up.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use crate::{api::Api, client::Target, scenario::Bench};
+use crate::{api::Api, bench::Bench, client::Target};
 
 /// What the node does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,11 +11,13 @@ use clap::Parser;
 mod address;
 mod api;
 mod args;
+mod bench;
 mod billing;
 mod client;
 mod content;
 #[cfg(test)]
 mod fake_node;
+mod fault;
 mod limits;
 mod measure;
 mod memory;

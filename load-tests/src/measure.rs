@@ -174,7 +174,7 @@ pub(crate) struct PhaseReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Fault;
+    use crate::fault::Fault;
 
     fn ended(received: u64, fault: Option<Fault>) -> Ended {
         Ended { received, first_byte: Some(Duration::from_millis(2)), total: Duration::from_millis(8), fault }

@@ -1,19 +1,17 @@
-//! What a scenario is given, and what is the same for all of them: a node, receipts to stream under, and the end of a run.
+//! A run of a scenario: its node, its end, and the report.
 
 use std::{env, fs, io::Write, path::Path, sync::Arc};
 
 use anyhow::{Context, ensure};
-use clap::ValueEnum;
 use futures::future::try_join_all;
 
 use crate::{
     api::Api,
-    args::RunArgs,
+    args::{RunArgs, ScenarioName},
+    bench::{Bench, Findings},
     billing::BillingReport,
     client::Target,
-    content::Content,
     limits,
-    measure::{PhaseReport, Tally},
     memory::{MemoryReport, Resident},
     metrics,
     report::{Check, Report},
@@ -23,70 +21,7 @@ use crate::{
         thousand::Thousand,
     },
     server::OwnServer,
-    stream::Wanted,
 };
-
-/// The scenarios, by the name on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScenarioName {
-    /// A little of everything in a few seconds: streams, ranges, an exact quota, a refund
-    Smoke,
-    /// A thousand streams held at one moment, then as many as fit
-    Thousand,
-    /// Ten instances on what the environment says they share, asked at random: round trips and times
-    Fleet,
-}
-
-/// What the phases of a scenario have found.
-pub(crate) struct Findings {
-    pub(crate) phases: Vec<PhaseReport>,
-    pub(crate) checks: Vec<Check>,
-    /// All streams of all phases: what the bill is compared with.
-    pub(crate) tally: Tally,
-    /// The node's resident memory while the most streams were held.
-    pub(crate) held_bytes: Option<u64>,
-}
-
-/// The node that a scenario is run against.
-pub(crate) struct Bench {
-    pub(crate) api: Arc<Api>,
-    /// Known when the node was started by this run.
-    pub(crate) pid: Option<u32>,
-    /// Further instances that share everything with this node.
-    pub(crate) peers: Vec<Arc<Api>>,
-}
-
-impl Bench {
-    /// The node's resident memory now, when it runs here.
-    pub(crate) fn resident(&self) -> Option<Resident> {
-        self.pid.and_then(Resident::of)
-    }
-
-    /// Every instance, the node first.
-    pub(crate) fn instances(&self) -> impl Iterator<Item = &Arc<Api>> {
-        std::iter::once(&self.api).chain(&self.peers)
-    }
-
-    pub(crate) fn targets(&self) -> Vec<Target> {
-        self.instances().map(|api| api.target.clone()).collect()
-    }
-
-    /// Stores a content, and makes an asset and that many receipts for it.
-    pub(crate) async fn prepare(
-        &self,
-        content: &Arc<Content>,
-        tier: &str,
-        receipts: usize,
-    ) -> anyhow::Result<Vec<Wanted>> {
-        self.api.put_content(content).await?;
-        let version_id = self.api.make_asset(content, &format!("load test, {} bytes", content.len())).await?;
-        let mut wanted = Vec::with_capacity(receipts);
-        for _ in 0..receipts {
-            wanted.push(Wanted::whole(content.clone(), self.api.make_receipt(&version_id, tier).await?));
-        }
-        Ok(wanted)
-    }
-}
 
 /// Runs the scenario, prints the report and writes it where it is wanted.
 pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {

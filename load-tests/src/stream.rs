@@ -1,52 +1,19 @@
 //! One stream under one receipt: the request, the checks of its head, and its bytes, each compared with the content.
 
 use std::{
-    io,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::{Response, StatusCode, body::Incoming, header};
-use serde::Deserialize;
 
 use crate::{
     client::{Connection, Target},
     content::Content,
+    fault::{Fault, STALL, refusal},
 };
-
-/// A stream that brings nothing for this long hangs: a thousand of them on one processor still bring something each second.
-const STALL: Duration = Duration::from_secs(60);
-
-/// Longest problem document that is read.
-const MAX_PROBLEM_BYTES: usize = 64 * 1024;
-
-/// Why a stream is not what was asked for. The text is also the kind under which it is counted, so it names no place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
-    #[error("cannot connect: {0}")]
-    Connect(io::ErrorKind),
-    #[error("lost: {0}")]
-    Lost(String),
-    #[error("nothing came for {} s", STALL.as_secs())]
-    Stalled,
-    #[error("refused: {status} {problem}")]
-    Refused { status: u16, problem: String },
-    #[error("wrong head: {0}")]
-    WrongHead(&'static str),
-    #[error("wrong bytes")]
-    WrongBytes,
-    #[error("wrong length")]
-    WrongLength,
-}
-
-impl Fault {
-    pub(crate) fn lost(error: &hyper::Error) -> Self {
-        Self::Lost(error.to_string())
-    }
-}
 
 /// What to stream.
 #[derive(Debug, Clone)]
@@ -189,19 +156,4 @@ fn check_head(response: &Response<Incoming>, wanted: &Wanted) -> Result<(), Faul
         check(text(header::CONTENT_RANGE) == Some(&content_range), "content-range")?;
     }
     Ok(())
-}
-
-/// The problem that an answer tells of.
-pub(crate) async fn refusal(response: Response<Incoming>) -> Fault {
-    #[derive(Deserialize)]
-    struct Problem {
-        r#type: String,
-    }
-
-    let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), MAX_PROBLEM_BYTES).collect().await;
-    let body: Bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let problem = serde_json::from_slice(&body)
-        .map_or_else(|_| "without a problem document".into(), |problem: Problem| problem.r#type);
-    Fault::Refused { status, problem }
 }

@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
+    bench::{Bench, Findings},
     client::{Connection, Target},
     content::{Content, split_mix},
     measure::{Phase, Tally},
     metrics,
     report::Check,
-    scenario::{Bench, Findings},
     stream::{Ended, Wanted, stream},
 };
 

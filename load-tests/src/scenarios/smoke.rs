@@ -6,11 +6,11 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
+    bench::{Bench, Findings},
     client::Connection,
     content::Content,
     measure::{Phase, PhaseReport, Tally},
     report::Check,
-    scenario::{Bench, Findings},
     stream::{Ended, Wanted, stream},
 };
 
@@ -125,7 +125,7 @@ impl Smoke {
         bench.api.set_status(&wanted.receipt_id, "refunded").await?;
         let after = one(bench, &wanted, all).await?.fault;
         let text =
-            |fault: Option<crate::stream::Fault>| fault.map_or_else(|| "streamed".into(), |fault| fault.to_string());
+            |fault: Option<crate::fault::Fault>| fault.map_or_else(|| "streamed".into(), |fault| fault.to_string());
         let (before, after) = (text(before), text(after));
         Ok(Check::new(
             "a refunded receipt gives nothing more",

@@ -13,13 +13,14 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 
 use crate::{
+    bench::{Bench, Findings},
     client::{Connection, Target},
     content::Content,
+    fault::Fault,
     measure::{Phase, PhaseReport, Tally},
     metrics,
     report::Check,
-    scenario::{Bench, Findings},
-    stream::{Ended, Fault, Stream, Wanted, stream},
+    stream::{Ended, Stream, Wanted, stream},
 };
 
 /// What the kernel may take in for a held stream before it is read. Without a bound it would take in some of the contents

@@ -1,0 +1,54 @@
+//! Why a request or a stream failed.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::{Response, body::Incoming};
+use serde::Deserialize;
+
+/// A stream that brings nothing for this long hangs: a thousand of them on one processor still bring something each second.
+pub(crate) const STALL: Duration = Duration::from_secs(60);
+
+/// Longest problem document that is read.
+const MAX_PROBLEM_BYTES: usize = 64 * 1024;
+
+/// Why a stream is not what was asked for. The text is also the kind under which it is counted, so it names no place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("cannot connect: {0}")]
+    Connect(io::ErrorKind),
+    #[error("lost: {0}")]
+    Lost(String),
+    #[error("nothing came for {} s", STALL.as_secs())]
+    Stalled,
+    #[error("refused: {status} {problem}")]
+    Refused { status: u16, problem: String },
+    #[error("wrong head: {0}")]
+    WrongHead(&'static str),
+    #[error("wrong bytes")]
+    WrongBytes,
+    #[error("wrong length")]
+    WrongLength,
+}
+
+impl Fault {
+    pub(crate) fn lost(error: &hyper::Error) -> Self {
+        Self::Lost(error.to_string())
+    }
+}
+
+/// The problem that an answer tells of.
+pub(crate) async fn refusal(response: Response<Incoming>) -> Fault {
+    #[derive(Deserialize)]
+    struct Problem {
+        r#type: String,
+    }
+
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), MAX_PROBLEM_BYTES).collect().await;
+    let body: Bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let problem = serde_json::from_slice(&body)
+        .map_or_else(|_| "without a problem document".into(), |problem: Problem| problem.r#type);
+    Fault::Refused { status, problem }
+}

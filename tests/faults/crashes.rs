@@ -33,6 +33,9 @@ async fn crashed(on: On, lost_lease: &str) -> (TestNode, Paid) {
     node.kill().await;
 
     node.set_env("PENSTOCK_USAGE__BATCH_AGE", "20ms");
+    // The Janitor reads the time of the file system from a temporary file, which the kill may leave.
+    node.set_env("PENSTOCK_JANITOR__TEMPORARY_AGE", "1s");
+    node.set_env("PENSTOCK_UPLOADS__IDLE_TIMEOUT", "500ms");
     node.boot().await;
     node.metric_becomes("penstock_janitor_items_total", "lease_reclaimed", 1.0).await;
     (node, paid)

@@ -12,7 +12,9 @@ use penstock::{
 use penstock_actors::{
     ids::{KeyId, NodeId, ProducerId},
     model::{ApiKey, NewProducer, NodeEpoch, Role},
-    ports::{ApiKeys as _, Installations as _, Ledger as _, PortError, Receipts as _, Timelines as _, Upkeep as _},
+    ports::{
+        ApiKeys as _, Installations as _, Ledger as _, PortError, Pulse, Receipts as _, Timelines as _, Upkeep as _,
+    },
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, governance_suite, identities_suite, installations_suite,
         ledger_suite, lineage_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,
@@ -252,7 +254,7 @@ async fn reopening_keeps_everything() {
     }
     let store = open(&settings(&folder));
     assert_eq!(store.key(&[7; 32]).await.expect("an answer"), Some(key));
-    assert_eq!(store.nodes_alive().await.expect("an answer"), 1);
+    assert_eq!(Pulse::count_alive(&store.pulses().await.expect("an answer")), 1);
     let earlier = store.heartbeat(NodeEpoch { epoch: 1, ..node }, Duration::from_secs(3600)).await;
     assert!(matches!(earlier, Err(PortError::Fenced)), "{earlier:?}");
 }

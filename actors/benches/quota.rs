@@ -219,10 +219,6 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    async fn nodes_alive(&self) -> PortResult<u64> {
-        Ok(1)
-    }
-
     async fn standing(&self, _: NodeId) -> PortResult<Option<EpochStanding>> {
         Ok(None)
     }

@@ -24,7 +24,7 @@ use crate::{
     ports::{ChangeMark, Invalidations, PortResult, Tag},
     quota::{
         cache::{QuotaDeps, QuotaHandle},
-        heartbeat::{EpochListener, Heartbeat, HeartbeatDeps, count_instances, send_heartbeat, watch_others},
+        heartbeat::{EpochListener, Heartbeat, HeartbeatDeps, send_heartbeat, watch_nodes},
         node_epoch::NodeEpochState,
         usage_batcher::{UsageDeps, UsageHandle},
     },
@@ -169,8 +169,7 @@ impl Start<'_> {
         usage.flush(self.settings.quota.patience).await;
         quota.started().await;
         send_heartbeat(&deps).await?;
-        count_instances(&deps).await;
-        watch_others(&deps).await;
+        watch_nodes(&deps).await;
         Ok(Heartbeat::start(deps, Arc::clone(&self.ports.watch), &self.ledger_arbiter))
     }
 

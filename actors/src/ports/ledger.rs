@@ -226,6 +226,15 @@ pub struct Pulse {
     pub heartbeats: u64,
     /// How long a heartbeat keeps the leases valid; `None` when the node's version does not state it.
     pub lease: Option<Duration>,
+    /// Whether the epoch counts as an instance: it has not expired, and its node has no later epoch.
+    pub alive: bool,
+}
+
+impl Pulse {
+    /// How many instances share the ledger.
+    pub fn count_alive(pulses: &[Self]) -> u64 {
+        pulses.iter().filter(|pulse| pulse.alive).count() as u64
+    }
 }
 
 impl EpochStanding {
@@ -282,9 +291,6 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Fences an epoch whose process is known to be gone, so that its leases can be reclaimed at once.
     async fn declare_dead(&self, node: NodeEpoch) -> PortResult<()>;
-
-    /// Nodes alive now. An epoch that was replaced by a later one of its node does not count.
-    async fn nodes_alive(&self) -> PortResult<u64>;
 
     /// The epochs that are not fenced, late ones included: one for each live node, and those of nodes that died recently.
     async fn pulses(&self) -> PortResult<Vec<Pulse>>;

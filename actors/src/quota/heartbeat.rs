@@ -6,8 +6,8 @@
 //! with the same identity: one data folder is a copy of the other. Then this node takes no more leases and stops, so
 //! that the two do not take each other's. A lease's validity is counted from before the heartbeat was sent, so this
 //! node stops spending before the ledger takes the lease back. After each heartbeat the node measures the database's
-//! clock, by which it chooses windows, and reads the heartbeats of the other nodes, so that its own clock can tell
-//! which of them are silent. A node that stops closes its epoch itself ([`close`]): the rest of its leases is released,
+//! clock, by which it chooses windows, and reads the heartbeats of all nodes, so that it knows how many there are,
+//! and its own clock can tell which of them are silent. A node that stops closes its epoch itself ([`close`]): the rest of its leases is released,
 //! not charged. An epoch that was fenced while this node lived is ended in the same way ([`end_fenced`]), once its streams have
 //! ended and their usage is settled: what is left of the charge for its lost leases is taken back. So only a crash is charged.
 
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, watch::ClockWatch},
     model::{Credit, NodeEpoch},
-    ports::{EpochStanding, Ledger, PortError, PortResult, Timelines},
+    ports::{EpochStanding, Ledger, PortError, PortResult, Pulse, Timelines},
     quota::{
         cache::QuotaHandle,
         node_epoch::{EpochRecord, NodeEpochState},
@@ -133,21 +133,20 @@ pub async fn is_behind(deps: &HeartbeatDeps) -> PortResult<bool> {
     Ok(true)
 }
 
-/// Asks how many instances share the ledger. While it does not answer, the last count stays.
-pub async fn count_instances(deps: &HeartbeatDeps) {
-    match deps.ledger.nodes_alive().await {
-        Ok(alive) => deps.epoch_state.set_instances(alive),
-        Err(error) => tracing::debug!(%error, "the instances were not counted; the last count stays"),
-    }
-}
-
-/// Reads the heartbeats of the other nodes, to measure how long each of them has been silent. A read that fails measures nothing.
-pub async fn watch_others(deps: &HeartbeatDeps) {
+/// Reads the heartbeats of all nodes: counts the instances, and measures how long each of the others has been silent. After a
+/// read that fails, the last count stays and nothing is measured.
+pub async fn watch_nodes(deps: &HeartbeatDeps) {
     let sent = deps.clock.monotonic();
     match deps.ledger.pulses().await {
-        Ok(pulses) => deps.epoch_state.others().saw(&pulses, deps.ttl, sent, deps.clock.monotonic()),
+        Ok(pulses) => {
+            deps.epoch_state.set_instances(Pulse::count_alive(&pulses));
+            deps.epoch_state.others().saw(&pulses, deps.ttl, sent, deps.clock.monotonic());
+        }
         Err(error) => {
-            tracing::debug!(%error, "the heartbeats of the other nodes were not read; the next heartbeat tries again");
+            tracing::debug!(
+                %error,
+                "the heartbeats of the nodes were not read; the last count of instances stays, and the next heartbeat tries again"
+            );
         }
     }
 }
@@ -290,8 +289,7 @@ impl Heartbeat {
             match beaten {
                 Ok(()) => {
                     end_fenced(&deps).await;
-                    count_instances(&deps).await;
-                    watch_others(&deps).await;
+                    watch_nodes(&deps).await;
                     measure_clock(&watch).await;
                     compare(&deps).await;
                 }

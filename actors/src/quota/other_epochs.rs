@@ -97,7 +97,7 @@ mod tests {
             Self {
                 epochs: OtherEpochs::default(),
                 began: Instant::now(),
-                pulse: Pulse { node_epoch, heartbeats: 1, lease: None },
+                pulse: Pulse { node_epoch, heartbeats: 1, lease: None, alive: true },
             }
         }
 

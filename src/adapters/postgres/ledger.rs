@@ -49,10 +49,6 @@ impl Ledger for PostgresStore {
         nodes::heartbeat(self, node, ttl).await
     }
 
-    async fn nodes_alive(&self) -> PortResult<u64> {
-        nodes::alive(self).await
-    }
-
     async fn standing(&self, node: NodeId) -> PortResult<Option<EpochStanding>> {
         nodes::standing(self, node).await
     }

@@ -55,10 +55,6 @@ impl Ledger for SqliteStore {
         self.workers.write("heartbeat", move |conn| nodes::heartbeat(conn, node, ttl)).await
     }
 
-    async fn nodes_alive(&self) -> PortResult<u64> {
-        self.workers.read("nodes_alive", |conn| Ok(nodes::alive(conn)?)).await
-    }
-
     async fn standing(&self, node: NodeId) -> PortResult<Option<EpochStanding>> {
         self.workers.read("standing", move |conn| Ok(nodes::standing(conn, node)?)).await
     }

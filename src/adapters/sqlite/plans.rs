@@ -88,7 +88,6 @@ const STATEMENTS: &[(&str, &str)] = &[
     (DECLARE_DEAD, "PRIMARY KEY"),
     (MAY_RECLAIM, "PRIMARY KEY"),
     (NODE_ALIVE, "PRIMARY KEY"),
-    (NODES_ALIVE, ""),
     (KNOW_NODE, ""),
     (ADVANCE_WATERMARK, "PRIMARY KEY"),
     (FENCE_SILENT, "PRIMARY KEY"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Store,
-    scene::{Scene, WHOLE, limited, reclaim},
+    scene::{Scene, WHOLE, limited, nodes_alive, reclaim},
 };
 use crate::{
     model::{Credit, LostLease, Outcome, WindowKind},
@@ -49,9 +49,9 @@ async fn what_is_left_of_a_closed_epoch_is_released(store: &Store) {
 async fn a_closed_epoch_takes_no_lease_and_no_heartbeat(store: &Store) {
     let scene = Scene::new(store, limited(1000, 10)).await;
     let node = scene.node().await;
-    let alive = store.nodes_alive().await.expect("counted");
+    let alive = nodes_alive(store).await;
     store.close(node, 100).await.expect("closed");
-    assert_eq!(store.nodes_alive().await.expect("counted"), alive - 1);
+    assert_eq!(nodes_alive(store).await, alive - 1);
     let amount = Credit::new(100, 1);
     let request = asked(scene.want(amount, amount));
     for request in [request, request.repeated()] {

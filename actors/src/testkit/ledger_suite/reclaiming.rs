@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Store,
-    scene::{Scene, limited, reclaim, reclaim_by, reclaimer},
+    scene::{Scene, limited, nodes_alive, reclaim, reclaim_by, reclaimer},
 };
 use crate::{
     ids::NodeId,
@@ -40,17 +40,17 @@ async fn a_heartbeat_makes_a_node_known_and_a_later_epoch_ends_the_earlier(store
     // Fence epochs of other tests, so that only this node's epochs change the count.
     reclaim(store, LostLease::Charge, anytime, 1000).await;
     let node = NodeEpoch { node: NodeId::random(), epoch: 1 };
-    let before = store.nodes_alive().await.expect("counted");
+    let before = nodes_alive(store).await;
     for _ in 0..2 {
         store.heartbeat(node, TTL).await.expect("alive");
-        assert_eq!(store.nodes_alive().await.expect("counted"), before + 1);
+        assert_eq!(nodes_alive(store).await, before + 1);
     }
     let later = NodeEpoch { epoch: 2, ..node };
     store.heartbeat(later, TTL).await.expect("alive");
     assert!(matches!(store.heartbeat(node, TTL).await, Err(PortError::Fenced)));
     store.heartbeat(later, Duration::ZERO).await.expect("its last");
     reclaim(store, LostLease::Charge, anytime, 1000).await;
-    assert_eq!(store.nodes_alive().await.expect("counted"), before);
+    assert_eq!(nodes_alive(store).await, before);
     assert!(matches!(store.heartbeat(later, TTL).await, Err(PortError::Fenced)));
 }
 
@@ -221,7 +221,7 @@ async fn an_epoch_ends_when_both_clocks_say_so(store: &Store) {
         pulses.into_iter().find(|pulse| pulse.node_epoch == node)
     };
     let alive = seen().await.expect("it lives");
-    assert_eq!(alive, Pulse { node_epoch: node, heartbeats: 1, lease: Some(TTL) });
+    assert_eq!(alive, Pulse { node_epoch: node, heartbeats: 1, lease: Some(TTL), alive: true });
     let by = reclaimer(store).await;
     let takes = async |silent: &[Pulse]| {
         store.reclaim(by, silent, LostLease::Charge, scene.now, 100).await.expect("answered").leases
@@ -229,7 +229,7 @@ async fn an_epoch_ends_when_both_clocks_say_so(store: &Store) {
     assert_eq!(takes(&[alive]).await, 0, "by the ledger's clock its time is not over");
     scene.dies(node).await;
     let late = seen().await.expect("nobody has fenced it");
-    assert_eq!((late.heartbeats, late.lease), (2, Some(Duration::ZERO)));
+    assert_eq!((late.heartbeats, late.lease, late.alive), (2, Some(Duration::ZERO), false));
     assert_eq!(takes(&[]).await, 0, "nobody has seen it silent: the ledger's clock may have leapt");
     assert_eq!(takes(&[alive]).await, 0, "it has sent a heartbeat since");
     assert!(seen().await.is_some());

@@ -13,7 +13,7 @@ use crate::{
         ApiKey, ContentMeta, Credit, LeaseSizing, LostLease, NewAsset, NewProducer, NodeEpoch, Outcome, QuotaPolicy,
         ReceiptStatus, Role, UsageRow, WindowKind, WindowUsage,
     },
-    ports::{AuditPage, NewReceipt, PortResult, Reclaimed, Refill, Release, SettleBatch, Want},
+    ports::{AuditPage, NewReceipt, PortResult, Pulse, Reclaimed, Refill, Release, SettleBatch, Want},
     testkit::asked,
 };
 
@@ -67,6 +67,11 @@ pub(super) async fn reclaimer(store: &Store) -> NodeEpoch {
     let node = NodeEpoch { node, epoch };
     store.heartbeat(node, ALIVE).await.expect("alive");
     node
+}
+
+/// How many instances the ledger counts.
+pub(super) async fn nodes_alive(store: &Store) -> u64 {
+    Pulse::count_alive(&store.pulses().await.expect("seen"))
 }
 
 /// One step of reclaiming, by a node that has not heard of anybody for long enough: the ledger's clock decides.

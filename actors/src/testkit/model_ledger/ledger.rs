@@ -112,11 +112,14 @@ impl Ledger for ModelLedger {
 
     async fn pulses(&self) -> PortResult<Vec<Pulse>> {
         let work = || {
-            let books = self.books();
+            let (books, now) = (self.books(), self.clock.monotonic());
             let live = books.nodes.iter().filter(|(node, _)| !books.fenced.contains(node));
-            Ok(live
-                .map(|(&node_epoch, of)| Pulse { node_epoch, heartbeats: of.heartbeats, lease: Some(of.lease) })
-                .collect())
+            let pulse = |(&node_epoch, of): (&NodeEpoch, &ModelEpoch)| {
+                let is_latest = books.latest(node_epoch.node).is_none_or(|(latest, _)| latest == node_epoch.epoch);
+                let alive = is_latest && of.until > now;
+                Pulse { node_epoch, heartbeats: of.heartbeats, lease: Some(of.lease), alive }
+            };
+            Ok(live.map(pulse).collect())
         };
         self.script.play("pulses", 1, work).await
     }
@@ -140,13 +143,6 @@ impl Ledger for ModelLedger {
             Ok(())
         };
         self.script.play("declare_dead", 1, work).await
-    }
-
-    async fn nodes_alive(&self) -> PortResult<u64> {
-        let (books, now) = (self.books(), self.clock.monotonic());
-        let alive: HashSet<NodeId> =
-            books.nodes.iter().filter(|(_, state)| state.until > now).map(|(epoch, _)| epoch.node).collect();
-        Ok(alive.len() as u64)
     }
 
     async fn reclaim(

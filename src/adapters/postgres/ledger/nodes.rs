@@ -48,19 +48,12 @@ const DECLARE_DEAD: Statement = Statement {
 };
 
 /// By `ledger_nodes_alive`, later epochs by the primary key.
-const NODES_ALIVE: Statement = Statement {
-    name: "nodes_alive",
-    sql: "
-        SELECT count(*) AS alive FROM ledger_nodes n
-        WHERE NOT fenced AND alive_until > clock_timestamp() AND NOT EXISTS (
-            SELECT FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch)",
-    types: &[],
-};
-
-/// By `ledger_nodes_alive`.
 const PULSES: Statement = Statement {
     name: "pulses",
-    sql: "SELECT node_id, epoch, beats, lease_ms FROM ledger_nodes WHERE NOT fenced",
+    sql: "
+        SELECT node_id, epoch, beats, lease_ms, alive_until > clock_timestamp() AND NOT EXISTS (
+            SELECT FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch) AS alive
+        FROM ledger_nodes n WHERE NOT fenced",
     types: &[],
 };
 
@@ -76,11 +69,6 @@ const NOTE_UNKNOWN: Statement = Statement {
 pub(super) async fn heartbeat(store: &PostgresStore, node: NodeEpoch, ttl: Duration) -> PortResult<()> {
     let kept = store.ledger.execute(&HEARTBEAT, &[&node.node.as_uuid(), &node.epoch, &ttl.as_secs_f64()]).await?;
     if kept == 0 { Err(PortError::Fenced) } else { Ok(()) }
-}
-
-pub(super) async fn alive(store: &PostgresStore) -> PortResult<u64> {
-    let row = store.ledger.row(&NODES_ALIVE, &[]).await?;
-    Columns(&row).amount("alive")
 }
 
 pub(super) async fn standing(store: &PostgresStore, node: NodeId) -> PortResult<Option<EpochStanding>> {
@@ -111,5 +99,5 @@ fn pulse(row: &Row) -> PortResult<Pulse> {
     let node_epoch = NodeEpoch { node: NodeId::from_uuid(row.get("node_id")?), epoch: row.get("epoch")? };
     let lease = row.get::<Option<i64>>("lease_ms")?;
     let lease = lease.map(|millis| Duration::from_millis(millis.try_into().unwrap_or_default()));
-    Ok(Pulse { node_epoch, heartbeats: row.amount("beats")?, lease })
+    Ok(Pulse { node_epoch, heartbeats: row.amount("beats")?, lease, alive: row.get("alive")? })
 }

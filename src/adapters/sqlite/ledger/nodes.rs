@@ -39,8 +39,12 @@ pub(in super::super) const DECLARE_DEAD: &str = "
     UPDATE ledger_nodes SET fenced = 1, alive_until = min(alive_until, :now)
     WHERE node_id = :node AND epoch = :epoch AND fenced = 0";
 
-/// Reads the whole table, as `NODES_ALIVE` does.
-pub(in super::super) const PULSES: &str = "SELECT node_id, epoch, beats, lease_ms FROM ledger_nodes WHERE fenced = 0";
+/// Reads the whole table, which has one row per recent epoch of an instance: tens of rows, and the Janitor prunes it. Later
+/// epochs are found by the primary key.
+pub(in super::super) const PULSES: &str = "
+    SELECT node_id, epoch, beats, lease_ms, alive_until > :now AND NOT EXISTS (
+        SELECT 1 FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch) AS alive
+    FROM ledger_nodes n WHERE fenced = 0";
 
 /// Served by the primary key. An epoch that is late, or was late recently, must not fence other epochs.
 pub(in super::super) const MAY_RECLAIM: &str = "
@@ -51,13 +55,6 @@ pub(in super::super) const MAY_RECLAIM: &str = "
 pub(in super::super) const NODE_ALIVE: &str = "
     SELECT 1 FROM ledger_nodes
     WHERE node_id = :node AND epoch = :epoch AND fenced = 0 AND alive_until > :now";
-
-/// Reads the whole table, which has one row per recent epoch of an instance: tens of rows, and the Janitor prunes it.
-/// An epoch that a later epoch of the same node has replaced does not count.
-pub(in super::super) const NODES_ALIVE: &str = "
-    SELECT count(*) AS nodes FROM ledger_nodes n
-    WHERE fenced = 0 AND alive_until > :now AND NOT EXISTS (
-        SELECT 1 FROM ledger_nodes later WHERE later.node_id = n.node_id AND later.epoch > n.epoch)";
 
 /// Served by the primary key. An unknown epoch is inserted as fenced, so that it can settle once but takes no leases.
 pub(in super::super) const KNOW_NODE: &str = "
@@ -74,7 +71,7 @@ pub(in super::super) const NOTE_UNKNOWN: &str = "
     UPDATE ledger_nodes SET unknown_bytes = :bytes, unknown_requests = :requests, compared_at = :now
     WHERE node_id = :node AND epoch = :epoch";
 
-/// Reads the whole table, as `NODES_ALIVE` does.
+/// Reads the whole table, as `PULSES` does.
 pub(in super::super) const COMPARED: &str = "
     SELECT node_id, epoch, compared_at, coalesce(unknown_bytes, 0) AS bytes, coalesce(unknown_requests, 0) AS requests
     FROM ledger_nodes WHERE fenced = 0 AND alive_until > :now ORDER BY node_id, epoch";
@@ -107,11 +104,6 @@ pub(super) fn check_alive(conn: &Connection, node: NodeEpoch) -> Result<(), JobF
     if alive { Ok(()) } else { Err(PortError::Fenced.into()) }
 }
 
-pub(super) fn alive(conn: &Connection) -> rusqlite::Result<u64> {
-    let now = named_params! { ":now": Sql(Timestamp::now()) };
-    conn.prepare_cached(NODES_ALIVE)?.query_row(now, |row| get(row, "nodes"))
-}
-
 /// Advances the watermark to `sequence`; false when the watermark has reached it already.
 pub(super) fn advance_watermark(conn: &Connection, node: NodeEpoch, sequence: i64) -> rusqlite::Result<bool> {
     conn.prepare_cached(KNOW_NODE)?.execute(named_params! {
@@ -137,9 +129,9 @@ pub(super) fn pulses(conn: &Connection) -> rusqlite::Result<Vec<Pulse>> {
         let node_epoch = NodeEpoch { node: get(row, "node_id")?, epoch: row.get("epoch")? };
         let lease = row.get::<_, Option<i64>>("lease_ms")?;
         let lease = lease.map(|millis| Duration::from_millis(millis.try_into().unwrap_or_default()));
-        Ok(Pulse { node_epoch, heartbeats: get(row, "beats")?, lease })
+        Ok(Pulse { node_epoch, heartbeats: get(row, "beats")?, lease, alive: row.get("alive")? })
     };
-    conn.prepare_cached(PULSES)?.query_map([], from_row)?.collect()
+    conn.prepare_cached(PULSES)?.query_map(named_params! { ":now": Sql(Timestamp::now()) }, from_row)?.collect()
 }
 
 pub(super) fn note_unknown(conn: &Connection, node: NodeEpoch, unknown: Credit) -> rusqlite::Result<()> {

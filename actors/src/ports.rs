@@ -22,6 +22,7 @@ mod ledger;
 mod lineage_store;
 mod page;
 mod rate_limits;
+mod receipts;
 mod replay_guard;
 mod search;
 mod session_store;
@@ -34,6 +35,7 @@ mod stream_slots;
 mod task_leases;
 mod timekeeper;
 mod timelines;
+mod upkeep;
 mod url_signer;
 
 pub use api_keys::ApiKeys;
@@ -53,9 +55,8 @@ pub use identities::{BindOutcome, IDENTITIES, Identities};
 pub use installations::Installations;
 pub use invalidation_bus::{InvalidationBus, Invalidations};
 pub use ledger::{
-    AuditDifference, AuditPage, Closed, EpochStanding, LeaseComparison, Ledger, NewReceipt, Pulse, QuotaView,
-    ReceiptView, Receipts, Reclaimed, Refill, RefillRequest, Release, SetAside, SettleBatch, Settled, StatusChange,
-    UnknownLeases, Upkeep, Want,
+    Closed, EpochStanding, Ledger, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, Release, SettleBatch, Settled,
+    Want,
 };
 pub use lineage_store::{
     BODY_BYTES, EVENTS, EventOutcome, Ingested, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep,
@@ -63,6 +64,7 @@ pub use lineage_store::{
 };
 pub use page::Page;
 pub use rate_limits::{RateGrant, RateLimits};
+pub use receipts::{NewReceipt, QuotaView, Receipts, StatusChange};
 pub use replay_guard::{ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms};
 pub use search::{Hit, Media, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition};
 pub use session_store::SessionStore;
@@ -78,4 +80,5 @@ pub use stream_slots::{SlotGrant, StreamSlots};
 pub use task_leases::{LeasedTask, StorageTasks, TaskLease, TaskLeases};
 pub use timekeeper::Timekeeper;
 pub use timelines::Timelines;
+pub use upkeep::{AuditDifference, AuditPage, LeaseComparison, SetAside, UnknownLeases, Upkeep};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};

@@ -1,78 +1,18 @@
-//! The ledger: receipts, quota policies, windows, leases and usage; everything that concerns money.
+//! The ledger: windows, leases and usage.
 //!
-//! Three traits, one for each kind of caller: [`Receipts`] for handlers, [`Ledger`] for the quota and usage actors,
-//! [`Upkeep`] for the Janitor and the tools. One adapter implements all three.
+//! What concerns money has three traits, one for each kind of caller: [`Receipts`](super::Receipts) for handlers, [`Ledger`] for
+//! the quota and usage actors, [`Upkeep`](super::Upkeep) for the Janitor and the tools. One adapter implements all three.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Page, PortResult};
+use super::PortResult;
 use crate::{
-    ids::{ContentHash, NodeId, ReceiptId, UsageId, VersionId},
-    model::{
-        ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, QuotaPolicy, Receipt, ReceiptStatus, UsageRow,
-        WindowKind, WindowUsage,
-    },
+    ids::{ContentHash, NodeId, ReceiptId},
+    model::{ContentMeta, Credit, LeaseSizing, LostLease, NodeEpoch, QuotaPolicy, Receipt, UsageRow, WindowUsage},
 };
-
-/// The input for making a receipt. The content is that of the asset, the total is the asset's current price.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewReceipt {
-    pub receipt_id: ReceiptId,
-    pub version_id: VersionId,
-    pub quota_tier: String,
-    pub status: ReceiptStatus,
-    pub expires_at: Timestamp,
-    pub created_at: Timestamp,
-}
-
-/// The outcome of a change of status.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StatusChange {
-    /// The receipt as it is now; its epoch has grown, unless it already had this status.
-    Changed(Receipt),
-    /// Its status does not allow the change ([`ReceiptStatus::may_become`]).
-    Refused(ReceiptStatus),
-    NotFound,
-}
-
-/// Receipts and policies as handlers see them.
-#[async_trait]
-pub trait Receipts: Send + Sync + 'static {
-    /// Makes a receipt.
-    ///
-    /// # Errors
-    /// [`PortError::NotFound`](super::PortError::NotFound) names what does not exist: the asset or the quota tier.
-    async fn create_receipt(&self, new: &NewReceipt) -> PortResult<Receipt>;
-
-    async fn receipt(&self, id: ReceiptId) -> PortResult<Option<Receipt>>;
-
-    /// Changes the status and increments the epoch, in one statement that repeats the rule of
-    /// [`ReceiptStatus::may_become`]. Setting the status it already has changes nothing.
-    async fn set_receipt_status(&self, id: ReceiptId, to: ReceiptStatus, now: Timestamp) -> PortResult<StatusChange>;
-
-    /// Makes or replaces a policy; true when it is new.
-    async fn put_quota_policy(&self, policy: &QuotaPolicy, now: Timestamp) -> PortResult<bool>;
-
-    /// All policies by name.
-    async fn policies(&self) -> PortResult<Vec<QuotaPolicy>>;
-
-    /// A receipt's policy and its windows at `now`, straight from the ledger.
-    async fn quota(&self, id: ReceiptId, now: Timestamp) -> PortResult<Option<QuotaView>>;
-
-    /// Usage rows of a receipt in the order of their ids, after `after`.
-    async fn usage(&self, id: ReceiptId, after: Option<UsageId>, limit: u32) -> PortResult<Page<UsageRow>>;
-}
-
-/// A receipt's windows with the policy that limits them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QuotaView {
-    pub policy: QuotaPolicy,
-    /// Hour, day, month.
-    pub windows: [WindowUsage; 3],
-}
 
 /// A receipt that the quota cache lacks, or whose lease is too small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,16 +138,6 @@ pub struct Closed {
     pub more: bool,
 }
 
-/// A usage row that could not be settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetAside {
-    pub row: UsageRow,
-    pub node: NodeId,
-    pub set_aside_at: Timestamp,
-    /// Why the ledger did not take it.
-    pub reason: String,
-}
-
 /// The latest epoch of a node in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochStanding {
@@ -328,78 +258,4 @@ pub trait Ledger: Send + Sync + 'static {
     /// charge for lost ones is taken back with its usage row: no byte explains it. Only the process that lived the epoch may
     /// close it, because no other knows that all usage was settled. It may be repeated.
     async fn close(&self, node: NodeEpoch, limit: u32) -> PortResult<Closed>;
-}
-
-/// A window that does not equal the sum of its usage rows, or whose reserved credit does not equal its leases.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditDifference {
-    pub receipt_id: ReceiptId,
-    pub window: WindowKind,
-    pub window_start: Timestamp,
-    pub recorded: Credit,
-    pub recomputed: Credit,
-    /// True for `reserved` against leases, false for `used` against usage rows.
-    pub reserved: bool,
-}
-
-/// Live leases that no instance holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct UnknownLeases {
-    pub leases: u64,
-    pub credit: Credit,
-}
-
-/// The last comparison of a live node's leases in the ledger with those that the node knows of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaseComparison {
-    pub node_epoch: NodeEpoch,
-    /// The credit that is leased to it without its knowledge, and when it compared. `None` when it has not compared: its version is an
-    /// earlier one, or statements have been under way at each heartbeat since it started.
-    pub unknown: Option<(Credit, Timestamp)>,
-}
-
-/// One step of the audit.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AuditPage {
-    /// Windows compared.
-    pub windows: u64,
-    pub differences: Vec<AuditDifference>,
-    /// The receipt after which to continue; `None` at the end.
-    pub next: Option<ReceiptId>,
-}
-
-/// Housekeeping in bounded steps.
-#[async_trait]
-pub trait Upkeep: Send + Sync + 'static {
-    /// Succeeds when the database answers.
-    async fn ping(&self) -> PortResult<()>;
-
-    /// Marks up to `limit` open receipts past their time as expired, and records their earlier status; returns how many.
-    async fn expire_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64>;
-
-    /// Gives up to `limit` receipts that [`expire_receipts`](Self::expire_receipts) marked, and that have not expired,
-    /// their earlier status back; returns how many. A clock that was ahead had marked them.
-    async fn restore_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64>;
-
-    /// Removes up to `limit` windows that ended before `before`, with the usage rows that they sum up; returns how many
-    /// windows. Windows with reserved credit stay.
-    async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
-
-    /// Forgets up to `limit` fenced epochs that hold no lease and were last seen before `before`; returns how many.
-    async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
-
-    /// Makes the partitions of the next `months` months, where the database has partitions; returns how many were made.
-    async fn prepare(&self, now: Timestamp, months: u32) -> PortResult<u64>;
-
-    /// Usage rows that were set aside, in the order of their ids, after `after`.
-    async fn usage_set_aside(&self, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>>;
-
-    /// The sum of the live leases of epochs that are not alive: a Janitor is about to reclaim them.
-    async fn unheld(&self) -> PortResult<UnknownLeases>;
-
-    /// The last comparison of each live node's leases.
-    async fn compared(&self) -> PortResult<Vec<LeaseComparison>>;
-
-    /// Compares the windows of up to `limit` receipts after `after` with their usage rows and leases.
-    async fn audit(&self, after: Option<ReceiptId>, limit: u32) -> PortResult<AuditPage>;
 }

@@ -26,6 +26,7 @@ mod lineage;
 mod node;
 mod process;
 mod rates;
+mod readings;
 mod redis;
 mod s3;
 mod signatures;

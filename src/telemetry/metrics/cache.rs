@@ -15,6 +15,8 @@ use prometheus::{
     proto::{self, MetricType},
 };
 
+use super::readings;
+
 /// A number of each cache, with these labels beside the cache's name.
 type CacheReading = (&'static [(&'static str, &'static str)], fn(&CacheCounters) -> &AtomicU64);
 
@@ -159,53 +161,14 @@ impl Collector for CacheCollector {
                 let counters = self.cache.counters().of(cache);
                 family.readings.iter().map(move |(labels, read)| {
                     let labels = std::iter::once(("cache", cache.as_str())).chain(labels.iter().copied());
-                    metric(family.kind, labels, read(counters).load(Relaxed))
+                    readings::metric(family.kind, labels, read(counters).load(Relaxed) as f64)
                 })
             });
-            self::family(family.name, family.help, family.kind, metrics.collect())
+            readings::family(family.name, family.help, family.kind, metrics.collect())
         });
         let totals = TOTALS.iter().map(|(name, help, kind, read)| {
-            self::family(name, help, *kind, vec![metric(*kind, std::iter::empty(), read(&self.cache))])
+            readings::family(name, help, *kind, vec![readings::metric(*kind, [], read(&self.cache) as f64)])
         });
         of_caches.chain(totals).collect()
     }
-}
-
-pub(super) fn metric<'l>(
-    kind: MetricType,
-    labels: impl Iterator<Item = (&'l str, &'l str)>,
-    value: u64,
-) -> proto::Metric {
-    let mut metric = proto::Metric::default();
-    metric.set_label(
-        labels
-            .map(|(name, value)| {
-                let mut label = proto::LabelPair::default();
-                label.set_name(name.to_owned());
-                label.set_value(value.to_owned());
-                label
-            })
-            .collect(),
-    );
-    // Exact up to 2^53, like every number of the format.
-    let value = value as f64;
-    if kind == MetricType::COUNTER {
-        let mut counter = proto::Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = proto::Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    }
-    metric
-}
-
-pub(super) fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<proto::Metric>) -> proto::MetricFamily {
-    let mut family = proto::MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
 }

@@ -11,6 +11,8 @@ use prometheus::{
     proto::{self, MetricType},
 };
 
+use super::readings;
+
 /// How to read a number.
 type Read = fn(&Lineage) -> f64;
 
@@ -147,30 +149,10 @@ impl Collector for LineageCollector {
     fn collect(&self) -> Vec<proto::MetricFamily> {
         let families = FAMILIES.iter().map(|family| {
             let metrics = family.series.iter().map(|(value, read)| {
-                let mut metric = proto::Metric::default();
-                if let Some(label) = family.label {
-                    let mut pair = proto::LabelPair::default();
-                    pair.set_name(label.to_owned());
-                    pair.set_value((*value).to_owned());
-                    metric.set_label(vec![pair]);
-                }
-                if family.kind == MetricType::COUNTER {
-                    let mut counter = proto::Counter::default();
-                    counter.set_value(read(&self.lineage));
-                    metric.set_counter(counter);
-                } else {
-                    let mut gauge = proto::Gauge::default();
-                    gauge.set_value(read(&self.lineage));
-                    metric.set_gauge(gauge);
-                }
-                metric
+                let label = family.label.map(|label| (label, *value));
+                readings::metric(family.kind, label, read(&self.lineage))
             });
-            let mut shown = proto::MetricFamily::default();
-            shown.set_name(family.name.to_owned());
-            shown.set_help(family.help.to_owned());
-            shown.set_field_type(family.kind);
-            shown.set_metric(metrics.collect());
-            shown
+            readings::family(family.name, family.help, family.kind, metrics.collect())
         });
         families.collect()
     }

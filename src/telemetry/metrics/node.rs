@@ -10,6 +10,8 @@ use prometheus::{
     proto,
 };
 
+use super::readings;
+
 /// A number that the node keeps, and how to read it.
 struct NodeMetric {
     desc: Desc,
@@ -171,24 +173,8 @@ impl Collector for NodeCollector {
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
         let families = self.readings.iter().map(|reading| {
-            // Exact up to 2^53, like every number of the format.
             let value = (reading.read)(&self.node) as f64;
-            let mut metric = proto::Metric::default();
-            if reading.kind == proto::MetricType::COUNTER {
-                let mut counter = proto::Counter::default();
-                counter.set_value(value);
-                metric.set_counter(counter);
-            } else {
-                let mut gauge = proto::Gauge::default();
-                gauge.set_value(value);
-                metric.set_gauge(gauge);
-            }
-            let mut family = proto::MetricFamily::default();
-            family.set_name(reading.name.to_owned());
-            family.set_help(reading.help.to_owned());
-            family.set_field_type(reading.kind);
-            family.set_metric(vec![metric]);
-            family
+            readings::family(reading.name, reading.help, reading.kind, vec![readings::metric(reading.kind, [], value)])
         });
         families.collect()
     }

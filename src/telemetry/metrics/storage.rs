@@ -11,7 +11,7 @@ use prometheus::{
     proto::{Metric, MetricFamily, MetricType},
 };
 
-use super::cache::{family, metric};
+use super::readings::{family, metric};
 
 const VERIFIED_BYTES: (&str, &str) =
     ("penstock_storage_verified_bytes_total", "Bytes of stored copies that were read and hashed.");
@@ -68,19 +68,19 @@ impl Collector for StorageCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let counters = self.node.verifier.counters();
-        let one = |(name, help): (&str, &str), kind, value| {
-            family(name, help, kind, vec![metric(kind, std::iter::empty(), value)])
+        let one = |(name, help): (&str, &str), kind, value: u64| {
+            family(name, help, kind, vec![metric(kind, [], value as f64)])
         };
         let counter = |of, value: &std::sync::atomic::AtomicU64| one(of, MetricType::COUNTER, value.load(Relaxed));
         let labelled =
             |(name, help): (&str, &str), metrics: Vec<Metric>| family(name, help, MetricType::COUNTER, metrics);
         let findings = Finding::ALL.iter().map(|finding| {
             let value = counters.findings[*finding as usize].load(Relaxed);
-            metric(MetricType::COUNTER, std::iter::once(("finding", finding.as_str())), value)
+            metric(MetricType::COUNTER, [("finding", finding.as_str())], value as f64)
         });
         let moves = StorageTier::ALL.iter().map(|tier| {
             let value = counters.moved[*tier as usize].load(Relaxed);
-            metric(MetricType::COUNTER, std::iter::once(("tier", tier.as_str())), value)
+            metric(MetricType::COUNTER, [("tier", tier.as_str())], value as f64)
         });
         let mut families = vec![
             counter(VERIFIED_BYTES, &counters.verified_bytes),

@@ -88,15 +88,10 @@ impl FromRequest for Admin {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Producer::from_request(request, payload);
         Box::pin(async move {
-            let role = if is_signed_request(request.headers()) {
-                signer(&request).await.map(|_| Role::Producer)?
-            } else {
-                authenticate(&request).await?.role
-            };
-            match role {
+            match caller.await?.role {
                 Role::Admin => Ok(Self),
                 Role::Producer => Err(Problem::new(ProblemType::Forbidden).detail("this call needs an admin key")),
             }

@@ -59,17 +59,17 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
     match command {
         ClientCommand::Put(args) => {
             let stored = put::put(&args).await?;
-            print_answer(&stored, "contentHash", args.json)
+            print_answer(&stored, "contentHash", args.call.json)
         }
         ClientCommand::Publish(args) => {
             let asset = publish::publish(&args).await?;
             print_warnings(&asset)?;
-            print_answer(&asset, "versionId", args.json)
+            print_answer(&asset, "versionId", args.call.json)
         }
         ClientCommand::Receipt(args) => {
             let receipt = receipt::receipt(&args).await?;
             print_warnings(&receipt)?;
-            print_answer(&receipt, "receiptId", args.json)
+            print_answer(&receipt, "receiptId", args.call.json)
         }
         ClientCommand::Identity(args) => {
             let identity = identity::identity(&args)?;

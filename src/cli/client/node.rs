@@ -69,6 +69,20 @@ pub struct KeyArgs {
     pub data_dir: Option<PathBuf>,
 }
 
+/// How a producer calls a node, and what is printed of the answer.
+#[derive(Debug, Args)]
+pub struct ProducerCallArgs {
+    /// Print the whole answer as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub node: NodeArgs,
+
+    #[command(flatten)]
+    pub key: KeyArgs,
+}
+
 /// A node, ready for requests.
 pub(super) struct NodeClient {
     client: Client,

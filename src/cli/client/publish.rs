@@ -4,7 +4,7 @@ use clap::Args;
 use penstock_actors::ids::ContentHash;
 use serde_json::{Map, Value, json};
 
-use super::node::{KeyArgs, NodeArgs, NodeClient};
+use super::node::{NodeClient, ProducerCallArgs};
 use crate::words;
 
 /// The asset to make.
@@ -38,15 +38,8 @@ pub struct PublishArgs {
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     pub meta: Option<Map<String, Value>>,
 
-    /// Print the whole answer as JSON
-    #[arg(long)]
-    pub json: bool,
-
     #[command(flatten)]
-    pub node: NodeArgs,
-
-    #[command(flatten)]
-    pub key: KeyArgs,
+    pub call: ProducerCallArgs,
 }
 
 fn json_object(text: &str) -> Result<Map<String, Value>, String> {
@@ -62,7 +55,7 @@ fn json_object(text: &str) -> Result<Map<String, Value>, String> {
 /// # Errors
 /// When the node refuses or cannot be reached.
 pub async fn publish(args: &PublishArgs) -> anyhow::Result<Value> {
-    let node = NodeClient::open_with_key(&args.node, &args.key)?;
+    let node = NodeClient::open_with_key(&args.call.node, &args.call.key)?;
     node.post(&["v1", "assets"], &new_asset(args)).await
 }
 

@@ -17,7 +17,7 @@ mod source;
 use self::source::UploadSource;
 use super::{
     error::AttemptFailure,
-    node::{KeyArgs, NodeArgs, NodeClient},
+    node::{NodeClient, ProducerCallArgs},
     progress::Progress,
     refusal::expect_success,
     retry::{Retries, RetryArgs},
@@ -34,15 +34,8 @@ pub struct PutArgs {
     #[arg(long, value_name = "TYPE")]
     pub media_type: Option<String>,
 
-    /// Print the whole answer as JSON
-    #[arg(long)]
-    pub json: bool,
-
     #[command(flatten)]
-    pub node: NodeArgs,
-
-    #[command(flatten)]
-    pub key: KeyArgs,
+    pub call: ProducerCallArgs,
 
     #[command(flatten)]
     pub retry: RetryArgs,
@@ -53,7 +46,7 @@ pub struct PutArgs {
 /// # Errors
 /// When the file cannot be read, or the node refuses, cannot be reached, or has stored other bytes.
 pub async fn put(args: &PutArgs) -> anyhow::Result<Value> {
-    let node = NodeClient::open_with_key(&args.node, &args.key)?;
+    let node = NodeClient::open_with_key(&args.call.node, &args.call.key)?;
     let media_type = args.media_type.clone().unwrap_or_else(|| media_type_of(&args.file));
     let source = UploadSource::open(args.file.clone()).await?;
 

@@ -8,7 +8,7 @@ use penstock_actors::{
 };
 use serde_json::{Value, json};
 
-use super::node::{KeyArgs, NodeArgs, NodeClient};
+use super::node::{NodeClient, ProducerCallArgs};
 
 /// The receipt to make.
 #[derive(Debug, Args)]
@@ -29,15 +29,8 @@ pub struct ReceiptArgs {
     #[arg(long)]
     pub status: Option<ReceiptStatus>,
 
-    /// Print the whole answer as JSON
-    #[arg(long)]
-    pub json: bool,
-
     #[command(flatten)]
-    pub node: NodeArgs,
-
-    #[command(flatten)]
-    pub key: KeyArgs,
+    pub call: ProducerCallArgs,
 }
 
 fn expiry(text: &str) -> Result<Timestamp, String> {
@@ -56,7 +49,7 @@ fn expiry(text: &str) -> Result<Timestamp, String> {
 /// # Errors
 /// When the node refuses or cannot be reached.
 pub async fn receipt(args: &ReceiptArgs) -> anyhow::Result<Value> {
-    let node = NodeClient::open_with_key(&args.node, &args.key)?;
+    let node = NodeClient::open_with_key(&args.call.node, &args.call.key)?;
     node.post(&["v1", "receipts"], &new_receipt(args)).await
 }
 

@@ -36,6 +36,7 @@ mod crashes;
 mod cutter;
 mod database;
 mod disk;
+mod failing_s3;
 mod identity;
 mod kernel;
 mod limits;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use penstock::config::S3Client;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    node::{On, Paid, Setup, TestNode, expect, hex_sha256, sample},
+    failing_s3::node_behind_a_proxy,
+    node::{Paid, TestNode, expect, hex_sha256, sample},
     patience::within,
     s3::TestBuckets,
     s3_proxy::{Fault, S3Proxy},
@@ -20,22 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A node on S3 behind a proxy, with little patience unless the test has more.
 async fn scene(more: &[(&'static str, &'static str)]) -> (TestBuckets, S3Proxy, TestNode) {
-    let mut buckets = TestBuckets::new(S3Client::ObjectStore);
-    let proxy = S3Proxy::before(&buckets.endpoint).await;
-    buckets.endpoint = proxy.endpoint();
-    let node = Setup::new(On::Sqlite)
-        .envs(buckets.env())
-        .env("PENSTOCK_S3__IDLE_TIMEOUT", "1s")
-        .env("PENSTOCK_S3__RETRY_TIME", "3s")
-        .env("PENSTOCK_S3__PART_TIMEOUT", "3s")
-        .env("PENSTOCK_LIFECYCLE__GRACE", "1s")
-        .env("PENSTOCK_STREAMS__MEMORY_CACHE", "0")
-        .env("PENSTOCK_VERIFICATION__RATE", "0B")
-        .env("PENSTOCK_VERIFICATION__INTERVAL", "200ms")
-        .envs(more.iter().map(|(name, value)| (*name, (*value).to_owned())))
-        .start()
-        .await;
-    (buckets, proxy, node)
+    let own = [
+        ("PENSTOCK_LIFECYCLE__GRACE", "1s"),
+        ("PENSTOCK_STREAMS__MEMORY_CACHE", "0"),
+        ("PENSTOCK_VERIFICATION__INTERVAL", "200ms"),
+    ];
+    node_behind_a_proxy(own.into_iter().chain(more.iter().copied())).await
 }
 
 async fn is_whole(node: &TestNode, paid: &Paid) -> bool {

@@ -1,11 +1,11 @@
 //! S3 that is down, hangs, fails and damages what passes, under a whole node.
 
 use futures::future::join_all;
-use penstock::config::S3Client;
 use reqwest::Method;
 
 use crate::{
-    node::{On, Paid, Setup, TestNode, expect, expect_problem, hex_sha256, sample},
+    failing_s3::node_behind_a_proxy,
+    node::{Paid, TestNode, expect, expect_problem, hex_sha256, sample},
     patience::eventually,
     s3::TestBuckets,
     s3_proxy::{Fault, S3Proxy},
@@ -23,21 +23,8 @@ struct World {
 }
 
 impl World {
-    async fn new(more: &[(&'static str, &str)]) -> Self {
-        let mut buckets = TestBuckets::new(S3Client::ObjectStore);
-        let proxy = S3Proxy::before(&buckets.endpoint).await;
-        buckets.endpoint = proxy.endpoint();
-        // Little patience, so that what stays down is known to be soon.
-        let node = Setup::new(On::Sqlite)
-            .envs(buckets.env())
-            .env("PENSTOCK_S3__IDLE_TIMEOUT", "1s")
-            .env("PENSTOCK_S3__RETRY_TIME", "3s")
-            .env("PENSTOCK_S3__PART_TIMEOUT", "3s")
-            // Faults are counted by request, so nothing is read but what a test asks for.
-            .env("PENSTOCK_VERIFICATION__RATE", "0B")
-            .envs(more.iter().map(|(name, value)| (*name, (*value).to_owned())))
-            .start()
-            .await;
+    async fn new(more: &[(&'static str, &'static str)]) -> Self {
+        let (buckets, proxy, node) = node_behind_a_proxy(more.iter().copied()).await;
         Self { buckets, proxy, node }
     }
 

@@ -93,9 +93,9 @@ impl CacheWarmer {
     {
         let counted = uses.lock().map(|mut uses| uses.take(MAX_REPORTED_ITEMS)).unwrap_or_default();
         if let Some(shared) = &self.shared {
-            let told: Vec<_> = counted.iter().map(|(thing, count)| (thing.to_string(), *count)).collect();
+            let recent: Vec<_> = counted.iter().map(|(thing, count)| (thing.to_string(), *count)).collect();
             let most = async {
-                shared.add_popularity(list, &told).await?;
+                shared.add_popularity(list, &recent).await?;
                 shared.most_popular(list, self.settings.most).await
             };
             match most.await {

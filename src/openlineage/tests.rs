@@ -91,7 +91,7 @@ fn every_violation_is_reported_with_its_path() {
     event["job"].as_object_mut().expect("an object").remove("name");
     event["inputs"][0]["namespace"] = 5.into();
     event["producer"] = "not a uri".into();
-    let told = faults(&event);
+    let reported = faults(&event);
     for (path, detail) in [
         ("eventType", "must be one of [\"START\",\"RUNNING\",\"COMPLETE\",\"ABORT\",\"FAIL\",\"OTHER\"]"),
         ("eventTime", "must be a date-time"),
@@ -100,9 +100,9 @@ fn every_violation_is_reported_with_its_path() {
         ("inputs[0].namespace", "must be a text"),
         ("producer", "must be a uri"),
     ] {
-        assert!(told.contains(&(path.into(), detail.into())), "{path}: {told:#?}");
+        assert!(reported.contains(&(path.into(), detail.into())), "{path}: {reported:#?}");
     }
-    assert_eq!(told.len(), 6, "{told:#?}");
+    assert_eq!(reported.len(), 6, "{reported:#?}");
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn what_is_no_event_at_all_is_reported_in_few_words() {
     event["inputs"] = json!([{ "namespace": "db", "name": 7, "facets": "x".repeat(1 << 16) }]);
     assert!(faults(&event).iter().all(|(_, detail)| detail.len() < 200), "values are not repeated");
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-    let told = READER.read(&deep, NOW.parse().expect("a time")).expect_err("too deep");
-    assert_eq!(told[0].detail, "is nested too deep");
+    let reported = READER.read(&deep, NOW.parse().expect("a time")).expect_err("too deep");
+    assert_eq!(reported[0].detail, "is nested too deep");
 }
 
 /// Any JSON, with a few levels.

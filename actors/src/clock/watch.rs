@@ -96,7 +96,7 @@ struct WatchState {
     /// By how much this machine's wall clock is ahead of the database's.
     skew: SignedDuration,
     /// Whether the difference has been logged.
-    skew_is_told: bool,
+    skew_is_logged: bool,
     doubt: Option<ClockDoubt>,
     /// By how much the clock of the storage is ahead of the proven time, in the tier where it differs most.
     storage_skew: SignedDuration,
@@ -126,7 +126,7 @@ impl ClockWatch {
         let mut state = self.state();
         state.skew = skew;
         let is_skewed = skew.abs() > WORTH_A_WORD;
-        if std::mem::replace(&mut state.skew_is_told, is_skewed) != is_skewed {
+        if std::mem::replace(&mut state.skew_is_logged, is_skewed) != is_skewed {
             if is_skewed {
                 let why = "windows and expiry use the database's clock; synchronise both machines with a time server";
                 tracing::warn!("{}: {why}", ClockDoubt::Skewed { ahead: skew });

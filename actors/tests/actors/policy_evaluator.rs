@@ -24,7 +24,7 @@ struct Scene {
     policies: Arc<MemoryGovernancePolicies>,
     provenance: Arc<MemoryProvenance>,
     clock: Arc<ManualClock>,
-    told: Arc<Mutex<Vec<(Occasion, Decision)>>>,
+    judged: Arc<Mutex<Vec<(Occasion, Decision)>>>,
     governor: PolicyEvaluator,
 }
 
@@ -37,10 +37,10 @@ impl Scene {
         let policies = Arc::<MemoryGovernancePolicies>::default();
         let provenance = Arc::<MemoryProvenance>::default();
         let clock = Arc::new(ManualClock::at(START));
-        let told = Arc::<Mutex<Vec<_>>>::default();
+        let judged = Arc::<Mutex<Vec<_>>>::default();
         let observer = {
-            let told = Arc::clone(&told);
-            Arc::new(move |occasion, decision| told.lock().expect("no panic").push((occasion, decision)))
+            let judged = Arc::clone(&judged);
+            Arc::new(move |occasion, decision| judged.lock().expect("no panic").push((occasion, decision)))
         };
         let deps = PolicyEvaluatorDeps {
             policies: policies.clone(),
@@ -48,7 +48,7 @@ impl Scene {
             clock: clock.clone(),
             observer,
         };
-        let scene = Self { policies, provenance, clock, told, governor: PolicyEvaluator::new(deps, Some(id())) };
+        let scene = Self { policies, provenance, clock, judged, governor: PolicyEvaluator::new(deps, Some(id())) };
         if let Some(rules) = rules {
             scene.put(rules).await;
         }
@@ -100,7 +100,7 @@ async fn every_publication_records_a_run_and_a_receipt_only_a_refusal_or_warning
         let run = run.expect("the node is bound");
         assert_eq!(run.verdict.decision, decision);
         assert_eq!(scene.policies.runs().len(), kept, "{occasion:?} {decision:?}");
-        assert_eq!(scene.told.lock().expect("no panic").last(), Some(&(occasion, decision)));
+        assert_eq!(scene.judged.lock().expect("no panic").last(), Some(&(occasion, decision)));
     }
     assert_eq!(scene.calls("ancestry"), 0, "no rule asks for it");
     assert_eq!(scene.calls("document"), 4, "one question for each");

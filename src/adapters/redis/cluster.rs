@@ -226,15 +226,15 @@ impl Redirect for Cluster {
 
 /// Keeps the map up to date for as long as the cluster exists.
 async fn follow(cluster: Weak<Cluster>) {
-    let mut told = false;
+    let mut logged = false;
     loop {
         let Some(known) = cluster.upgrade() else { return };
         match known.ask().await {
             Some(ranges) => {
-                told = false;
+                logged = false;
                 known.install(&ranges);
             }
-            None if !std::mem::replace(&mut told, true) => {
+            None if !std::mem::replace(&mut logged, true) => {
                 tracing::warn!(
                     "no node of the Redis cluster answers CLUSTER SLOTS; this instance keeps its last map and asks again"
                 );

@@ -73,8 +73,8 @@ async fn keep(lane: Arc<RedisLane>, context: Arc<LinkContext>) {
     }
 }
 
-/// Tries until a server answers a probe, with growing pauses. The failure is logged once, unless it was `told` already.
-async fn connect(lane: &RedisLane, context: &LinkContext, mut told: bool) -> MultiplexedConnection {
+/// Tries until a server answers a probe, with growing pauses. The failure is logged once, unless it was `logged` already.
+async fn connect(lane: &RedisLane, context: &LinkContext, mut logged: bool) -> MultiplexedConnection {
     let settings = &context.settings;
     let pauses = ExponentialBuilder::default()
         .with_min_delay(SHORTEST_PAUSE)
@@ -88,7 +88,7 @@ async fn connect(lane: &RedisLane, context: &LinkContext, mut told: bool) -> Mul
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {:?}", settings.connect_timeout),
         };
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut logged, true) {
             tracing::warn!(
                 server = lane.address,
                 error,
@@ -137,9 +137,9 @@ async fn probe(connection: &mut MultiplexedConnection, settings: &RedisSettings)
 /// no request has to wait for it.
 async fn watch(lane: &RedisLane, settings: &RedisSettings) {
     loop {
-        let told = timeout(settings.breaker_period, lane.opened.notified()).await.is_ok();
+        let opened = timeout(settings.breaker_period, lane.opened.notified()).await.is_ok();
         let Some((mut connection, generation)) = lane.connection() else { return };
-        if told {
+        if opened {
             // A fault of an earlier connection.
             continue;
         }

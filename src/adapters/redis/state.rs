@@ -109,14 +109,14 @@ impl RedisState {
     async fn send_missed(&self) {
         let Some(haste) = self.link.haste_to_tell() else { return };
         let _telling = self.telling.lock().await;
-        let (given_back, untold) = {
+        let (given_back, unsent) = {
             let mut own = self.own();
-            (std::mem::take(&mut own.given_back), std::mem::take(&mut own.untold))
+            (std::mem::take(&mut own.given_back), std::mem::take(&mut own.unsent))
         };
-        if given_back.is_empty() && untold.is_empty() {
+        if given_back.is_empty() && unsent.is_empty() {
             return;
         }
-        tracing::debug!(slots = given_back.len(), sessions = untold.len(), "sending Redis the updates that it missed");
+        tracing::debug!(slots = given_back.len(), sessions = unsent.len(), "sending Redis the updates that it missed");
         for step in given_back.chunks(STEP) {
             let calls = step.iter().map(|&(receipt, stream)| slots::release(&self.link, receipt, stream)).collect();
             let answers = self.link.try_all(calls, haste).await;
@@ -127,7 +127,7 @@ impl RedisState {
                 }
             }
         }
-        self.restore(untold.into_iter().collect(), haste).await;
+        self.restore(unsent.into_iter().collect(), haste).await;
     }
 
     /// Puts slots into Redis that this instance holds, unless they have ended.
@@ -173,30 +173,30 @@ impl RedisState {
     async fn restore(&self, mut sessions: Vec<(SessionId, PendingProgress)>, haste: Haste) {
         let now = self.clock.monotonic();
         // For a session that is no longer kept here, only the added progress can be sent.
-        sessions.retain(|(id, untold)| untold.progress.streams > 0 || self.own().sessions.get(*id, now).is_some());
+        sessions.retain(|(id, unsent)| unsent.progress.streams > 0 || self.own().sessions.get(*id, now).is_some());
         for step in sessions.chunks(STEP) {
             let now = self.clock.monotonic();
             let calls = {
                 let mut own = self.own();
-                let call = |(id, untold): &(SessionId, PendingProgress)| {
-                    let ttl = own.sessions.remaining(*id, now).unwrap_or(untold.ttl);
+                let call = |(id, unsent): &(SessionId, PendingProgress)| {
+                    let ttl = own.sessions.remaining(*id, now).unwrap_or(unsent.ttl);
                     match own.sessions.get(*id, now) {
-                        Some(session) => sessions::restore(&self.link, session, &untold.progress, ttl),
-                        None => sessions::add(&self.link, *id, &untold.progress, ttl),
+                        Some(session) => sessions::restore(&self.link, session, &unsent.progress, ttl),
+                        None => sessions::add(&self.link, *id, &unsent.progress, ttl),
                     }
                 };
                 step.iter().map(call).collect()
             };
             let answers = self.link.try_all(calls, haste).await;
             let mut own = self.own();
-            for ((id, untold), answer) in step.iter().zip(answers) {
+            for ((id, unsent), answer) in step.iter().zip(answers) {
                 match answer.map(sessions::sum) {
                     Ok(Ok(Some(sum))) => own.note_progress(*id, sum, now),
                     Ok(Ok(None)) => {}
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "Redis refused to restore a session; its progress while Redis was down may be missing there");
                     }
-                    Err(failure) if failure.is_unsent() => own.owe(*id, untold.progress, untold.ttl),
+                    Err(failure) if failure.is_unsent() => own.owe(*id, unsent.progress, unsent.ttl),
                     Err(failure) => {
                         tracing::debug!(%failure, "Redis did not confirm that a session was restored; it may or may not be there");
                     }

@@ -27,7 +27,7 @@ pub(super) struct Own {
     /// Sessions that it has seen, in their last known state.
     pub(super) sessions: Sessions,
     /// Progress of sessions that Redis has not received.
-    pub(super) untold: HashMap<SessionId, PendingProgress>,
+    pub(super) unsent: HashMap<SessionId, PendingProgress>,
 }
 
 /// Progress of a session that Redis has not received, and the session's time to live.
@@ -45,7 +45,7 @@ impl Own {
             slot_ttl: Duration::ZERO,
             given_back: Vec::new(),
             sessions: Sessions::bounded_to(sessions),
-            untold: HashMap::new(),
+            unsent: HashMap::new(),
         }
     }
 
@@ -56,9 +56,9 @@ impl Own {
     }
 
     pub(super) fn owe(&mut self, id: SessionId, progress: SessionProgress, ttl: Duration) {
-        let known = self.untold.contains_key(&id);
-        if known || self.untold.len() < UNTOLD {
-            let owed = self.untold.entry(id).or_default();
+        let known = self.unsent.contains_key(&id);
+        if known || self.unsent.len() < UNTOLD {
+            let owed = self.unsent.entry(id).or_default();
             owed.progress.join(&progress);
             owed.ttl = owed.ttl.max(ttl);
         }

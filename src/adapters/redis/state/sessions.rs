@@ -74,9 +74,9 @@ pub(super) fn add(link: &RedisLink, id: SessionId, progress: &SessionProgress, t
     sums(ADD.on(&[&key(link, id)]).arg(millis(ttl)).arg(""), progress)
 }
 
-pub(super) fn restore(link: &RedisLink, session: &Session, untold: &SessionProgress, ttl: Duration) -> Call {
+pub(super) fn restore(link: &RedisLink, session: &Session, unsent: &SessionProgress, ttl: Duration) -> Call {
     let call = RESTORE.on(&[&key(link, session.session_id)]).arg(millis(ttl)).arg(&fixed(session)[..]);
-    sums(sums(call, &session.progress), untold)
+    sums(sums(call, &session.progress), unsent)
 }
 
 /// Two calls for one round trip: the fields, and the time to live.

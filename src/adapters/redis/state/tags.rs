@@ -73,7 +73,7 @@ pub(super) async fn follow(link: WeakLink, me: Uuid, tags: broadcast::Sender<Tag
         .with_jitter()
         .without_max_times();
     let mut waits = pauses.build();
-    let mut told = false;
+    let mut logged = false;
     loop {
         let Some(link) = link.upgrade() else { return };
         let (server, channel, patience) = (link.a_server(), channel(&link), link.connect_timeout());
@@ -81,13 +81,13 @@ pub(super) async fn follow(link: WeakLink, me: Uuid, tags: broadcast::Sender<Tag
         let began = Instant::now();
         if let Some(server) = server
             && let Err(error) = listen(server, &channel, patience, me, &tags).await
-            && !std::mem::replace(&mut told, true)
+            && !std::mem::replace(&mut logged, true)
         {
             tracing::warn!(%error, "the subscription to invalidations on Redis failed; this instance reads changes from the change log until it is back");
         }
         if began.elapsed() > LONGEST_PAUSE {
             // The subscription had worked for a while.
-            (waits, told) = (pauses.build(), false);
+            (waits, logged) = (pauses.build(), false);
         }
         tokio::time::sleep(waits.next().unwrap_or(LONGEST_PAUSE)).await;
     }

@@ -16,8 +16,8 @@ mod lines;
 mod node;
 #[path = "client/places.rs"]
 mod places;
-#[path = "support/slow_line.rs"]
-mod slow_line;
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "client/wording.rs"]
 mod wording;
 #[path = "support/words.rs"]

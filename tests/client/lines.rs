@@ -9,7 +9,7 @@ use crate::{
     RECEIPT,
     node::{Node, content, hex},
     path, penstock,
-    slow_line::SlowLine,
+    proxy::Proxy,
 };
 
 #[actix_web::test]
@@ -18,7 +18,7 @@ async fn an_upload_may_take_longer_than_any_silence() {
     let node = Node::start(Bytes::new(), &[]);
     fs::write(node.file(), &bytes).unwrap();
     // Four seconds, of which the system's own buffers hide one or two at the end.
-    let line = SlowLine::to(node.address(), 4_000_000);
+    let line = Proxy::slow(node.address(), 4_000_000).await;
     let file = node.file();
     let put = ["put", path(&file), "--server", &line.url(), "--key", "secret", "--max-silence", "600ms"];
     penstock(&put).await.unwrap();
@@ -30,7 +30,7 @@ async fn an_upload_may_take_longer_than_any_silence() {
 #[actix_web::test]
 async fn a_download_may_take_longer_than_any_silence() {
     let node = Node::start(content(4_000_000), &[]);
-    let line = SlowLine::to(node.address(), 2_000_000);
+    let line = Proxy::slow(node.address(), 2_000_000).await;
     let (hash, file) = (hex(&node.state.content), node.file());
     let get = ["get", &hash, "--receipt", RECEIPT, "-o", path(&file), "--server", &line.url()];
     penstock(&[&get[..], &["--max-silence", "1s"]].concat()).await.unwrap();

@@ -11,11 +11,10 @@ use tokio_postgres::config::Host;
 
 use crate::{
     cluster::free_port,
-    cutter::Cutter,
     node::{Setup, client, expect, expect_problem, sample},
     patience::{PATIENCE, eventually},
     postgres::TestDatabase,
-    proxy::Proxy,
+    proxy::{Fault, Proxy},
     still::{at_rest, bytes_of, usage_rows},
     wire::Wire,
 };
@@ -230,8 +229,8 @@ async fn usage_counts_once_however_often_the_answers_of_the_ledger_get_lost() {
     const LOST: u64 = 20;
     const SIZE: usize = 10_000;
     let database = TestDatabase::empty().await;
-    let cutter = Cutter::before(server(&database)).await;
-    let mut node = setup(&database, cutter.address).env("PENSTOCK_USAGE__BATCH_AGE", "1ms").start().await;
+    let proxy = Proxy::started(server(&database)).await;
+    let mut node = setup(&database, proxy.address()).env("PENSTOCK_USAGE__BATCH_AGE", "1ms").start().await;
     node.tier("metered", json!({ "bytesPerHour": 1_u64 << 40, "requestsPerHour": 1_u64 << 30 })).await;
     let bytes = sample(44, SIZE);
     let paid = node.paid(&bytes, "metered").await;
@@ -247,14 +246,15 @@ async fn usage_counts_once_however_often_the_answers_of_the_ledger_get_lost() {
         assert_eq!(answer.bytes().await.unwrap(), bytes);
         1_u64
     };
-    cutter.cut(true);
+    // Prime, and more than a connection needs to begin, so that what is lost changes.
+    proxy.set(Fault::LoseAnswers(7));
     let mut delivered = 0;
     eventually("enough answers are lost", async || {
         delivered += join_all((0..AT_A_TIME).map(|_| stream())).await.into_iter().sum::<u64>();
-        cutter.lost() >= LOST
+        proxy.lost() >= LOST
     })
     .await;
-    cutter.cut(false);
+    proxy.heal();
 
     at_rest(&node).await;
     assert!(node.metric("penstock_usage_retries_total", "").await > 0.0);

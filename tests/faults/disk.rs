@@ -1,6 +1,6 @@
 //! A disk that has no room left.
 
-use std::{io::Write as _, path::Path, process::Command};
+use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,40 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     node::{On, Setup, TestNode, expect_problem, sample},
     patience::eventually,
+    small_disk::{SmallDisk, fill},
 };
-
-/// A small file system in memory, gone when it is dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// # Panics
-    /// Where this user may not mount: a full disk is then not tested, and that is said.
-    fn mounted(size: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(folder.path())
-            .output();
-        let mounted = mount.is_ok_and(|mount| mount.status.success());
-        assert!(
-            mounted,
-            "this test mounts a small file system: run ./test as root, or leave it out with -E 'not test(a_full_disk_refuses)'"
-        );
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A process that still runs keeps the mount until it ends.
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "unmounted");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_the_upload_and_the_node_goes_on() {
@@ -116,12 +84,6 @@ async fn a_database_whose_disk_is_full_is_down_until_there_is_room_and_no_usage_
 async fn ready(node: &TestNode) -> (u16, Value) {
     let ready = node.get("/health/ready").send().await.unwrap();
     (ready.status().as_u16(), ready.json().await.unwrap())
-}
-
-/// Takes all room that is left.
-fn fill(file: &Path) {
-    let mut file = std::fs::File::options().append(true).create(true).open(file).expect("a file");
-    while file.write_all(&[0; 4096]).is_ok() {}
 }
 
 /// Files that hold something: locks are empty and stay.

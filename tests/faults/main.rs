@@ -28,12 +28,15 @@ mod s3_proxy;
 mod shipped;
 #[path = "../support/signing.rs"]
 mod signing;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
+#[path = "../support/still.rs"]
+mod still;
 
 mod backups;
 mod clients;
 mod clocks;
 mod crashes;
-mod cutter;
 mod database;
 mod disk;
 mod failing_s3;
@@ -50,7 +53,6 @@ mod server;
 mod shared_state;
 mod shutdown;
 mod signed;
-mod still;
 mod storage;
 mod strangers;
 mod strays;

@@ -8,10 +8,10 @@ mod patience;
 #[path = "../support/s3.rs"]
 #[macro_use]
 mod s3;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../support/s3_proxy.rs"]
 mod s3_proxy;
-#[path = "../support/slow_line.rs"]
-mod slow_line;
 
 mod clocks;
 mod commits;

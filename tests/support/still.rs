@@ -1,5 +1,7 @@
 //! What every fault must leave behind: nothing.
 
+#![allow(dead_code, reason = "shared by test binaries that each use a part of it")]
+
 use std::{fs, path::PathBuf};
 
 use reqwest::Method;

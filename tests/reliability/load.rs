@@ -1,0 +1,154 @@
+//! Clients that stream again and again, each time from an instance at random, whatever happens meanwhile. Each request is kept, with
+//! what came of it.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use reqwest::{Client, Response};
+use tokio::{task::JoinSet, time::sleep};
+use uuid::Uuid;
+
+use crate::{
+    node::{Paid, client},
+    patience::{eventually, within},
+};
+
+/// Clients at a time. Every fourth asks for large contents.
+const CLIENTS: usize = 24;
+
+/// Between two requests of a client, so that the machine has time for what is tested.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the last answers may take once everything is mended. An instance holds a stream that waits for storage for 30 s.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A content with a receipt of its own.
+pub(crate) struct Product {
+    pub(crate) paid: Paid,
+    pub(crate) content: Vec<u8>,
+    pub(crate) is_large: bool,
+    /// Whether its tier has a limit in each window.
+    pub(crate) is_limited: bool,
+}
+
+/// A request and what came of it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) session: Uuid,
+    pub(crate) product: usize,
+    pub(crate) instance: usize,
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+    /// Bytes of the content.
+    pub(crate) received: u64,
+    pub(crate) end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Whole,
+    /// The connection broke off after the answer had begun.
+    Cut,
+    /// The connection broke off, or was refused, before there was an answer.
+    Unanswered,
+    /// Nothing was given, and this was the status.
+    Refused(u16),
+}
+
+pub(crate) struct Load {
+    client: Client,
+    /// Where each instance is asked.
+    places: Vec<String>,
+    pub(crate) products: Vec<Product>,
+    requests: Mutex<Vec<Request>>,
+    is_over: AtomicBool,
+}
+
+impl Load {
+    pub(crate) fn start(places: Vec<String>, products: Vec<Product>) -> (Arc<Self>, JoinSet<()>) {
+        let requests = Mutex::default();
+        let load = Arc::new(Self { client: client(), places, products, requests, is_over: AtomicBool::default() });
+        let mut clients = JoinSet::new();
+        for number in 0..CLIENTS {
+            let load = Arc::clone(&load);
+            clients.spawn(async move {
+                let asks_for: Vec<_> =
+                    (0..load.products.len()).filter(|&it| load.products[it].is_large == (number % 4 == 0)).collect();
+                while !load.is_over.load(SeqCst) {
+                    let random = Uuid::new_v4().as_u128() as usize;
+                    let product = asks_for[random % asks_for.len()];
+                    load.ask(random / 64 % load.places.len(), product).await;
+                    sleep(PAUSE).await;
+                }
+            });
+        }
+        (load, clients)
+    }
+
+    async fn ask(&self, instance: usize, product: usize) {
+        let (session, began) = (Uuid::new_v4(), Instant::now());
+        let url = format!("{}/v1/streaming/data/{}", self.places[instance], self.products[product].paid.hash);
+        let request = self.client.get(url).header("x-receipt-id", &self.products[product].paid.receipt);
+        let (received, end) = match request.header("x-session-id", session.to_string()).send().await {
+            Ok(answer) if answer.status() == 200 => self.read(answer, product).await,
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                assert!(answer.headers().contains_key("retry-after"), "{status} says when to ask again");
+                (0, End::Refused(status))
+            }
+            Err(_) => (0, End::Unanswered),
+        };
+        let request = Request { session, product, instance, began, ended: Instant::now(), received, end };
+        self.requests.lock().unwrap().push(request);
+    }
+
+    async fn read(&self, mut answer: Response, product: usize) -> (u64, End) {
+        let (content, mut received) = (&self.products[product].content, 0);
+        loop {
+            match answer.chunk().await {
+                Ok(Some(part)) => {
+                    assert!(content[received..].starts_with(&part), "what comes is what was stored");
+                    received += part.len();
+                }
+                Ok(None) => {
+                    assert_eq!(received, content.len(), "an answer that ends is whole");
+                    return (received as u64, End::Whole);
+                }
+                Err(_) => return (received as u64, End::Cut),
+            }
+        }
+    }
+
+    /// Waits until each content has been asked for anew at each instance, and was sent whole.
+    pub(crate) async fn everything_is_served(&self) {
+        let from = Instant::now();
+        let is_served = |product, instance| {
+            let requests = self.requests.lock().unwrap();
+            let mut since = requests.iter().filter(|request| request.began >= from && request.end == End::Whole);
+            since.any(|request| (request.product, request.instance) == (product, instance))
+        };
+        for product in 0..self.products.len() {
+            for instance in 0..self.places.len() {
+                eventually("each content is served by each instance", async || is_served(product, instance)).await;
+            }
+        }
+    }
+
+    /// Each client reads its answer to the end and asks no more; all requests.
+    pub(crate) async fn stop(&self, mut clients: JoinSet<()>) -> Vec<Request> {
+        self.is_over.store(true, SeqCst);
+        within(PATIENCE, "each request ends", async || {
+            while let Some(ended) = clients.try_join_next() {
+                ended.expect("a client that found what it asked for");
+            }
+            clients.is_empty()
+        })
+        .await;
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+}

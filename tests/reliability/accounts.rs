@@ -59,7 +59,10 @@ pub(crate) async fn compare(scene: &Scene, products: &[Product], requests: &[Req
         }
         assert!(by_session.is_empty(), "rows of streams that no client asked for: {by_session:?}");
         let lost = without_row.saturating_sub(of_lost_leases);
-        assert!(lost == 0 || !product.is_limited, "{without_row} bytes without a row, {of_lost_leases} charged as lost");
+        assert!(
+            lost == 0 || !product.is_limited,
+            "{without_row} bytes without a row, {of_lost_leases} charged as lost"
+        );
         accounts.lost += lost;
         accounts.charged += charged;
         accounts.by_product.push(charged);
@@ -75,9 +78,7 @@ fn bytes(row: &Value) -> u64 {
 fn explains(charged: u64, request: &Request) -> bool {
     match request.end {
         End::Whole => charged == request.received,
-        End::Cut | End::Unanswered => {
-            (request.received..=request.received + LINE_HOLDS_BYTES).contains(&charged)
-        }
+        End::Cut | End::Unanswered => (request.received..=request.received + LINE_HOLDS_BYTES).contains(&charged),
         End::Refused(_) => charged == 0,
     }
 }

@@ -2,6 +2,8 @@
 //! what came of it.
 
 use std::{
+    io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -9,12 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, Response};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    task::JoinSet,
+    time::sleep,
+};
 use uuid::Uuid;
 
 use crate::{
-    node::{Paid, client},
+    node::Paid,
     patience::{eventually, within},
 };
 
@@ -26,6 +32,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the last answers may take once everything is mended. An instance holds a stream that waits for storage for 30 s.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a client reads at once.
+const PART_BYTES: usize = 64 << 10;
+
+type Body = BufReader<TcpStream>;
 
 /// A content with a receipt of its own.
 pub(crate) struct Product {
@@ -61,18 +72,17 @@ pub(crate) enum End {
 }
 
 pub(crate) struct Load {
-    client: Client,
     /// Where each instance is asked.
-    places: Vec<String>,
+    places: Vec<SocketAddr>,
     pub(crate) products: Vec<Product>,
     requests: Mutex<Vec<Request>>,
     is_over: AtomicBool,
 }
 
 impl Load {
-    pub(crate) fn start(places: Vec<String>, products: Vec<Product>) -> (Arc<Self>, JoinSet<()>) {
+    pub(crate) fn start(places: Vec<SocketAddr>, products: Vec<Product>) -> (Arc<Self>, JoinSet<()>) {
         let requests = Mutex::default();
-        let load = Arc::new(Self { client: client(), places, products, requests, is_over: AtomicBool::default() });
+        let load = Arc::new(Self { places, products, requests, is_over: AtomicBool::default() });
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
             let load = Arc::clone(&load);
@@ -92,36 +102,30 @@ impl Load {
 
     async fn ask(&self, instance: usize, product: usize) {
         let (session, began) = (Uuid::new_v4(), Instant::now());
-        let url = format!("{}/v1/streaming/data/{}", self.places[instance], self.products[product].paid.hash);
-        let request = self.client.get(url).header("x-receipt-id", &self.products[product].paid.receipt);
-        let (received, end) = match request.header("x-session-id", session.to_string()).send().await {
-            Ok(answer) if answer.status() == 200 => self.read(answer, product).await,
-            Ok(answer) => {
-                let status = answer.status().as_u16();
-                assert!(answer.headers().contains_key("retry-after"), "{status} says when to ask again");
-                (0, End::Refused(status))
-            }
+        let (received, end) = match self.open(instance, product, session).await {
+            Ok((head, body)) => read(&head, body, &self.products[product].content).await,
             Err(_) => (0, End::Unanswered),
         };
         let request = Request { session, product, instance, began, ended: Instant::now(), received, end };
         self.requests.lock().unwrap().push(request);
     }
 
-    async fn read(&self, mut answer: Response, product: usize) -> (u64, End) {
-        let (content, mut received) = (&self.products[product].content, 0);
-        loop {
-            match answer.chunk().await {
-                Ok(Some(part)) => {
-                    assert!(content[received..].starts_with(&part), "what comes is what was stored");
-                    received += part.len();
-                }
-                Ok(None) => {
-                    assert_eq!(received, content.len(), "an answer that ends is whole");
-                    return (received as u64, End::Whole);
-                }
-                Err(_) => return (received as u64, End::Cut),
+    /// Asks on a connection of its own, as a client behind no pool does; the head of the answer, and its body.
+    async fn open(&self, instance: usize, product: usize, session: Uuid) -> io::Result<(String, Body)> {
+        let (place, Paid { hash, receipt, .. }) = (self.places[instance], &self.products[product].paid);
+        let mut connection = TcpStream::connect(place).await?;
+        let request = format!(
+            "GET /v1/streaming/data/{hash} HTTP/1.1\r\nhost: {place}\r\nx-receipt-id: {receipt}\r\n\
+             x-session-id: {session}\r\nconnection: close\r\n\r\n"
+        );
+        connection.write_all(request.as_bytes()).await?;
+        let (mut connection, mut head) = (BufReader::new(connection), String::new());
+        while !head.ends_with("\r\n\r\n") {
+            if connection.read_line(&mut head).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+        Ok((head.to_ascii_lowercase(), connection))
     }
 
     /// Waits until each content has been asked for anew at each instance, and was sent whole.
@@ -151,4 +155,25 @@ impl Load {
         .await;
         std::mem::take(&mut self.requests.lock().unwrap())
     }
+}
+
+/// Reads an answer to its end. What comes is compared with what was stored.
+async fn read(head: &str, mut body: Body, content: &[u8]) -> (u64, End) {
+    let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok()).expect("a status");
+    if status != 200 {
+        assert!(head.contains("\r\nretry-after:"), "a refusal says when to ask again: {head}");
+        return (0, End::Refused(status));
+    }
+    assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", content.len())), "{head}");
+    let (mut received, mut part) = (0, vec![0; PART_BYTES]);
+    while received < content.len() {
+        match body.read(&mut part).await {
+            Ok(0) | Err(_) => return (received as u64, End::Cut),
+            Ok(length) => {
+                assert!(content[received..].starts_with(&part[..length]), "what comes is what was stored");
+                received += length;
+            }
+        }
+    }
+    (received as u64, End::Whole)
 }

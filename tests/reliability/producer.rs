@@ -1,6 +1,7 @@
 //! A producer that uploads, publishes and sells, whatever happens meanwhile, and keeps what was acknowledged.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -36,7 +37,7 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// At these places in turn.
-    pub(crate) fn start(places: Vec<String>) -> Self {
+    pub(crate) fn start(places: Vec<SocketAddr>) -> Self {
         let is_over = Arc::new(AtomicBool::default());
         let producing = tokio::spawn(produce(places, Arc::clone(&is_over)));
         Self { is_over, producing }
@@ -70,13 +71,13 @@ impl Acknowledged {
     }
 }
 
-async fn produce(places: Vec<String>, is_over: Arc<AtomicBool>) -> Acknowledged {
+async fn produce(places: Vec<SocketAddr>, is_over: Arc<AtomicBool>) -> Acknowledged {
     let (client, mut acknowledged) = (client(), Acknowledged::default());
     for number in 0.. {
         if is_over.load(SeqCst) {
             break;
         }
-        let place = &places[number % places.len()];
+        let place = places[number % places.len()];
         produce_one(&client, place, sample(1000 + number as u64, SIZE), &mut acknowledged).await;
         sleep(PAUSE).await;
     }
@@ -84,8 +85,8 @@ async fn produce(places: Vec<String>, is_over: Arc<AtomicBool>) -> Acknowledged 
 }
 
 /// As far as it is acknowledged.
-async fn produce_one(client: &Client, place: &str, content: Vec<u8>, acknowledged: &mut Acknowledged) {
-    let post = |path: &str| client.post(format!("{place}{path}")).bearer_auth(ADMIN_KEY).timeout(SILENCE);
+async fn produce_one(client: &Client, place: SocketAddr, content: Vec<u8>, acknowledged: &mut Acknowledged) {
+    let post = |path: &str| client.post(format!("http://{place}{path}")).bearer_auth(ADMIN_KEY).timeout(SILENCE);
     let hash = hex_sha256(&content);
     if made(post("/v1/content").body(content.clone())).await.is_none() {
         return;

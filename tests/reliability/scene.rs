@@ -47,14 +47,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Longer than it takes to give up a silent service: 5 s for S3, 2 s for PostgreSQL.
-    pub(crate) const SHARED: Self = Self {
-        on: On::Postgres,
-        lasts: Duration::from_secs(6),
-        own_s3: false,
-        disk: None,
-        clock: None,
-        settings: &[],
-    };
+    pub(crate) const SHARED: Self =
+        Self { on: On::Postgres, lasts: Duration::from_secs(6), own_s3: false, disk: None, clock: None, settings: &[] };
 
     pub(crate) const ALONE: Self = Self { on: On::Sqlite, ..Self::SHARED };
 }
@@ -128,10 +122,9 @@ impl Scene {
             let to_redis = Proxy::started(([127, 0, 0, 1], redis.port()).into()).await;
             let to_s3 = Proxy::started(s3_at).await;
             buckets.endpoint = to_s3.url();
-            let setup =
-                Setup::on_database_of(&format!("postgres://postgres@{}/postgres", to_postgres.address()))
-                    .env("REDIS_URL", format!("redis://{}", to_redis.address()))
-                    .envs(buckets.env());
+            let setup = Setup::on_database_of(&format!("postgres://postgres@{}/postgres", to_postgres.address()))
+                .env("REDIS_URL", format!("redis://{}", to_redis.address()))
+                .envs(buckets.env());
             let lines = [(Part::Postgres, to_postgres), (Part::Redis, to_redis), (Part::S3, to_s3)];
             setups.push((setup, HashMap::from(lines)));
         }
@@ -140,8 +133,8 @@ impl Scene {
     }
 
     /// Where clients find the instances, whatever happens to them.
-    pub(crate) fn places(&self) -> Vec<String> {
-        self.instances.iter().map(|instance| instance.line(Part::Instance).url()).collect()
+    pub(crate) fn places(&self) -> Vec<SocketAddr> {
+        self.instances.iter().map(|instance| instance.line(Part::Instance).address()).collect()
     }
 
     /// Contents, small and large, under receipts without and with limits.
@@ -153,7 +146,7 @@ impl Scene {
             "maxConcurrentStreams": 1000,
         });
         // Slow enough that a fault finds streams in the middle.
-        let slow = json!({ "maxBandwidthMbps": 24, "maxConcurrentStreams": 1000 });
+        let slow = json!({ "maxBandwidthMbps": 60, "maxConcurrentStreams": 1000 });
         node.tier("limited", limits).await;
         node.tier("slow", slow).await;
         let mut products = Vec::new();

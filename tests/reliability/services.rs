@@ -128,7 +128,7 @@ long_scenario!(
     async |scene: &mut Scene| scene.heal_lines(Part::Redis),
 );
 
-scenario!(
+long_scenario!(
     s3_is_killed,
     "S3",
     "killed (`SIGKILL`), started again",

@@ -1,6 +1,11 @@
 //! The rows of `docs/reliability.md`, which `tests/reliability/table.sh` makes of a run.
 
-use std::{collections::BTreeMap, env, fs, path::Path, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use crate::{
     accounts::Accounts,

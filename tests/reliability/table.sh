@@ -7,10 +7,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 page=docs/reliability.md
-rows=$(mktemp -d)
-trap 'rm -rf "$rows"' EXIT
+rows=$PWD/target/reliability
+rm -rf "$rows"
+mkdir -p "$rows"
 
-# The table is compared with the tests when it is there.
 PENSTOCK_TEST_RELIABILITY_ROWS=$rows ./test --all -p penstock --test reliability -j 1 -E 'not test(the_table_in_the_documents)' "$@"
 
 {

@@ -35,8 +35,7 @@ impl S3Server {
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("penstock-s3.").tempdir_in("/tmp").expect("a folder");
         fs::create_dir(folder.path().join("data")).expect("a folder");
-        let credentials =
-            serde_json::json!([{ "accessKey": told("ACCESS_KEY"), "secretKey": told("SECRET_KEY") }]);
+        let credentials = serde_json::json!([{ "accessKey": told("ACCESS_KEY"), "secretKey": told("SECRET_KEY") }]);
         let actions = ["Admin", "Read", "Write", "List", "Tagging"];
         let identity = serde_json::json!({ "name": "test", "credentials": credentials, "actions": actions });
         let identities = serde_json::json!({ "identities": [identity] });

@@ -29,6 +29,7 @@ mod small_disk;
 mod still;
 
 mod accounts;
+mod lines;
 mod load;
 mod producer;
 #[macro_use]

@@ -160,7 +160,13 @@ impl Scene {
         let now = SystemClock.now();
         let content = ContentHash::from_bytes([7; 32]);
         let producer = ProducerId::next();
-        let key = ApiKey { key_id: KeyId::next(), producer_id: producer, role: Role::Producer, secret_hash: [1; 32] };
+        let key = ApiKey {
+            key_id: KeyId::next(),
+            producer_id: producer,
+            role: Role::Producer,
+            secret_hash: [1; 32],
+            ends_in: None,
+        };
         store.create_producer(&NewProducer { name: "bench".into(), key, created_at: now }).await.expect("a producer");
         let limit = Some(1 << 60);
         let policy = QuotaPolicy {

@@ -84,7 +84,8 @@ impl Scene {
         let created_at = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
         let (producer_id, version_id) = (ProducerId::next(), VersionId::next());
         let content_hash = ContentHash::from_bytes([7; 32]);
-        let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: [1; 32] };
+        let key =
+            ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: [1; 32], ends_in: None };
         self.store.create_producer(&NewProducer { name: "Studio".into(), key, created_at }).await.expect("made");
         let media_type = "video/mp4".to_owned();
         let meta = ContentMeta { content_hash, size_bytes: 5, media_type, stored_at: created_at };

@@ -243,8 +243,13 @@ async fn the_tiers_are_there_from_the_start() {
 #[tokio::test]
 async fn reopening_keeps_everything() {
     let folder = folder();
-    let key =
-        ApiKey { key_id: KeyId::next(), producer_id: ProducerId::next(), role: Role::Admin, secret_hash: [7; 32] };
+    let key = ApiKey {
+        key_id: KeyId::next(),
+        producer_id: ProducerId::next(),
+        role: Role::Admin,
+        secret_hash: [7; 32],
+        ends_in: None,
+    };
     let node = NodeEpoch { node: NodeId::random(), epoch: 2 };
     {
         let store = fresh(&folder);

@@ -1,7 +1,8 @@
 //! The API keys of producers and administrators: an admin lists, creates, rotates and revokes them. A revoked secret is
-//! invalid on this instance before the answer, and on the others as soon as they are told.
+//! invalid on this instance before the answer, and on the others as soon as they are told. A rotation may leave the old secret
+//! valid for a while.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -30,6 +31,9 @@ const PAGE: u32 = 100;
 
 /// The most keys per page.
 const LONGEST_PAGE: u32 = 1000;
+
+/// The longest time for which a rotation may leave the old secret valid: 30 days. A longer one would be two keys.
+const LONGEST_OVERLAP: u64 = 30 * 24 * 60 * 60;
 
 /// The dependencies of the routes of this module.
 #[derive(Clone)]
@@ -90,9 +94,18 @@ async fn create(
     let CreateKey { name } = body.read().await?;
     let secret = secret()?;
     let (key_id, role, created_at) = (KeyId::next(), role_of(producer_id), deps.clock.now());
-    let info = KeyInfo { key_id, producer_id, role, name: name.clone(), created_at, revoked_at: None };
+    let info = KeyInfo {
+        key_id,
+        producer_id,
+        role,
+        name: name.clone(),
+        created_at,
+        revoked_at: None,
+        previous_valid_until: None,
+        last_used_at: None,
+    };
     answer::to_the_end(async move {
-        let key = ApiKey { key_id, producer_id, role, secret_hash: secret.hash };
+        let key = ApiKey { key_id, producer_id, role, secret_hash: secret.hash, ends_in: None };
         deps.api_keys.add_key(&NewKey { key, name, created_at }).await?;
         Ok(answer::no_store(HttpResponse::Created()).json(KeyWithSecret { info, key: secret.text }))
     })
@@ -131,11 +144,32 @@ fn unknown() -> Problem {
     Problem::new(ProblemType::NotFound).detail("the producer has no such key, or it was revoked")
 }
 
-async fn rotate(_: Admin, deps: Data<Deps>, which: Path<(String, String)>) -> Result<HttpResponse, Problem> {
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RotateKey {
+    /// How long the old secret stays valid. Without it, it ends at once: the safe choice for a secret that leaked.
+    #[serde(default, deserialize_with = "body::or_default")]
+    overlap_seconds: u64,
+}
+
+impl Validate for RotateKey {
+    fn validate(&self, violations: &mut Violations) {
+        let allowed = self.overlap_seconds <= LONGEST_OVERLAP;
+        violations.require(allowed, "overlapSeconds", format!("must be at most {LONGEST_OVERLAP} (30 days)"));
+    }
+}
+
+async fn rotate(
+    _: Admin,
+    deps: Data<Deps>,
+    which: Path<(String, String)>,
+    body: JsonBody<RotateKey>,
+) -> Result<HttpResponse, Problem> {
     let (producer, key) = named(&which)?;
+    let overlap = Duration::from_secs(body.read_or_default().await?.overlap_seconds);
     let secret = secret()?;
     answer::to_the_end(async move {
-        let rotated = deps.api_keys.rotate_key(key, producer, &secret.hash).await;
+        let rotated = deps.api_keys.rotate_key(key, producer, &secret.hash, overlap).await;
         // Also when the database's answer was lost.
         deps.publisher.publish(Tag::Key(key)).await;
         let info = rotated?.ok_or_else(unknown)?;

@@ -12,7 +12,7 @@ use penstock_actors::{
     ids::{ContentHash, VersionId},
     model::{Asset, NewAsset},
     policy_evaluator::PolicyEvaluator,
-    ports::{Assets, ContentIndex, Tag},
+    ports::{Assets, ContentIndex, NewAssetError, Tag},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -90,6 +90,12 @@ async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateAsset
         created_at: deps.clock.now(),
     };
     answer::to_the_end(async move {
+        // Before anything else tells that the content exists. The hash is no proof that the producer has the bytes.
+        if let Some(own) = producer.scope()
+            && !deps.index.has_uploaded(asset.content_hash, own).await?
+        {
+            return Err(NewAssetError::ContentNotStored.into());
+        }
         let passed = gate::before_publishing(&deps.evaluator, &*deps.index, &asset).await?;
         let asset = deps.assets.create_asset(&asset).await?;
         // So that lists on other instances show it too.

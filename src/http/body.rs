@@ -60,11 +60,30 @@ impl<T: DeserializeOwned + Validate> JsonBody<T> {
     /// # Errors
     /// A problem that describes the fault of the body, or one with all violations when values break rules.
     pub async fn read(self) -> Result<T, Problem> {
+        Self::of(&self.bytes().await?)
+    }
+
+    /// As [`read`](Self::read), for a call of which every member may be left out: it may have no body at all.
+    ///
+    /// # Errors
+    /// As those of [`read`](Self::read).
+    pub async fn read_or_default(self) -> Result<T, Problem>
+    where
+        T: Default,
+    {
+        let bytes = self.bytes().await?;
+        if bytes.is_empty() { Ok(T::default()) } else { Self::of(&bytes) }
+    }
+
+    async fn bytes(self) -> Result<BytesMut, Problem> {
         check_media_type(&self.request)?;
-        let bytes = tokio::time::timeout(JSON_DEADLINE, collect(self.payload))
+        tokio::time::timeout(JSON_DEADLINE, collect(self.payload))
             .await
-            .map_err(|_| Problem::from(ProblemType::RequestTimeout))??;
-        let value: T = parse(&bytes)?;
+            .map_err(|_| Problem::from(ProblemType::RequestTimeout))?
+    }
+
+    fn of(bytes: &[u8]) -> Result<T, Problem> {
+        let value: T = parse(bytes)?;
         let mut violations = Violations::default();
         value.validate(&mut violations);
         violations.into_result()?;

@@ -73,6 +73,7 @@ async fn create(_: Admin, deps: Data<Deps>, body: JsonBody<CreateProducer>) -> R
         producer_id: ProducerId::next(),
         role: Role::Producer,
         secret_hash: secret.hash,
+        ends_in: None,
     };
     let (producer_id, key_id) = (key.producer_id, key.key_id);
     deps.api_keys.create_producer(&NewProducer { name: name.clone(), key, created_at: deps.clock.now() }).await?;

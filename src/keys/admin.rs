@@ -79,7 +79,7 @@ pub async fn ensure_admin(
 
 /// Creates the admin with this key unless there is one; returns whether the key is now the admin's.
 async fn enrol(api_keys: &dyn ApiKeys, secret_hash: SecretHash) -> anyhow::Result<bool> {
-    let key = ApiKey { key_id: ADMIN_KEY, producer_id: ADMIN, role: Role::Admin, secret_hash };
+    let key = ApiKey { key_id: ADMIN_KEY, producer_id: ADMIN, role: Role::Admin, secret_hash, ends_in: None };
     let admin = NewProducer { name: "admin".into(), key, created_at: to_micros(Timestamp::now()) };
     let made = api_keys.create_producer(&admin).await;
     let found = api_keys.key(&secret_hash).await.context("cannot look up the admin key")?;

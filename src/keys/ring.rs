@@ -1,4 +1,4 @@
-//! A cache of keys, so that not every call costs a look-up.
+//! A cache of keys, so that not every call costs a look-up. It also notes when a key was last used.
 
 use std::{
     sync::{
@@ -31,6 +31,9 @@ const CAPACITY: u64 = 10_000;
 /// How long after its last use the owner of a secret is remembered; this gives no rights.
 const NAMED_FOR: Duration = Duration::from_hours(1);
 
+/// How often the use of one secret is noted, by each instance.
+const NOTED_EVERY: Duration = Duration::from_mins(10);
+
 /// Keys by the hash of their secret, in front of the database. Concurrent misses of one key share one query.
 pub struct KeyRing {
     api_keys: Arc<dyn ApiKeys>,
@@ -39,6 +42,8 @@ pub struct KeyRing {
     changes: AtomicU64,
     /// The present or former owner of a secret, for counting. Only found keys are added, so guessed keys evict nothing.
     names: Cache<SecretHash, KeyId>,
+    /// The secrets of which the use was noted within [`NOTED_EVERY`]. Only found keys are added.
+    noted: Cache<SecretHash, ()>,
 }
 
 /// The result of a look-up.
@@ -53,7 +58,8 @@ impl KeyRing {
     pub fn new(api_keys: Arc<dyn ApiKeys>) -> Self {
         let seen = Cache::builder().max_capacity(CAPACITY).expire_after(KeyExpiry).build();
         let names = Cache::builder().max_capacity(CAPACITY).time_to_idle(NAMED_FOR).build();
-        Self { api_keys, seen, changes: AtomicU64::new(0), names }
+        let noted = Cache::builder().max_capacity(CAPACITY).time_to_live(NOTED_EVERY).build();
+        Self { api_keys, seen, changes: AtomicU64::new(0), names, noted }
     }
 
     /// The key with this secret, if there is one.
@@ -73,12 +79,31 @@ impl KeyRing {
         // The look-up compared an index entry, in a time that depends on the common prefix; the deciding comparison
         // here takes constant time.
         let key = believed.key.filter(|key| bool::from(key.secret_hash.ct_eq(&hash)));
-        if let Some(key) = &key
-            && !self.names.contains_key(&hash)
-        {
-            self.names.insert(hash, key.key_id).await;
+        if let Some(key) = &key {
+            if !self.names.contains_key(&hash) {
+                self.names.insert(hash, key.key_id).await;
+            }
+            self.note_use(hash, key).await;
         }
         Ok(key)
+    }
+
+    /// Notes the use of a key, in the background: no call waits for it, and none fails because of it.
+    async fn note_use(&self, hash: SecretHash, key: &ApiKey) {
+        if self.noted.contains_key(&hash) {
+            return;
+        }
+        // Before the write, so that a database that is away gets one attempt and not one for each call.
+        self.noted.insert(hash, ()).await;
+        if let Some(ends_in) = key.ends_in {
+            tracing::info!(key_id = %key.key_id, ?ends_in, "a caller uses the previous secret of a rotated key; it is valid until the overlap ends");
+        }
+        let (api_keys, key_id) = (Arc::clone(&self.api_keys), key.key_id);
+        tokio::spawn(async move {
+            if let Err(error) = api_keys.note_key_use(key_id).await {
+                tracing::debug!(%key_id, %error, "the use of a key was not noted; the time of its last use stays older until the next note");
+            }
+        });
     }
 
     async fn look_up(&self, hash: &SecretHash) -> PortResult<CachedKey> {
@@ -106,6 +131,7 @@ struct KeyExpiry;
 
 impl Expiry<SecretHash, CachedKey> for KeyExpiry {
     fn expire_after_create(&self, _: &SecretHash, found: &CachedKey, _: Instant) -> Option<Duration> {
-        Some(if found.key.is_some() { KNOWN_FOR } else { UNKNOWN_FOR })
+        // A secret of which the overlap ends is not believed for longer.
+        Some(found.key.as_ref().map_or(UNKNOWN_FOR, |key| key.ends_in.map_or(KNOWN_FOR, |end| end.min(KNOWN_FOR))))
     }
 }

@@ -113,7 +113,7 @@ impl Node {
         for (name, role) in [("admin", Role::Admin), ("one", Role::Producer), ("two", Role::Producer)] {
             let secret = keys::generate().expect("randomness");
             let (key_id, producer_id) = (KeyId::next(), ProducerId::next());
-            let key = ApiKey { key_id, producer_id, role, secret_hash: secret.hash };
+            let key = ApiKey { key_id, producer_id, role, secret_hash: secret.hash, ends_in: None };
             let created_at = NOW.parse().expect("a time");
             world.create_producer(&NewProducer { name: name.into(), key, created_at }).await.expect("a producer");
             secrets.push(secret.text);

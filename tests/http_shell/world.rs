@@ -113,8 +113,12 @@ impl ApiKeys for World {
         unreachable!("{UNUSED}")
     }
 
-    async fn rotate_key(&self, _: KeyId, _: ProducerId, _: &[u8; 32]) -> PortResult<Option<KeyInfo>> {
+    async fn rotate_key(&self, _: KeyId, _: ProducerId, _: &[u8; 32], _: Duration) -> PortResult<Option<KeyInfo>> {
         unreachable!("{UNUSED}")
+    }
+
+    async fn note_key_use(&self, _: KeyId) -> PortResult<()> {
+        Ok(())
     }
 
     async fn revoke_key(&self, _: KeyId, _: ProducerId, _: Timestamp) -> PortResult<bool> {
@@ -144,6 +148,14 @@ impl ContentIndex for World {
 
     async fn complete_content(&self, _: ContentHash) -> PortResult<bool> {
         unreachable!("{UNUSED}")
+    }
+
+    async fn note_upload(&self, _: ContentHash, _: ProducerId) -> PortResult<bool> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn has_uploaded(&self, hash: ContentHash, _: ProducerId) -> PortResult<bool> {
+        Ok(self.tables()?.stored.contains(&hash))
     }
 
     async fn unknown_content(&self, _: &[ContentHash]) -> PortResult<Vec<ContentHash>> {

@@ -116,12 +116,41 @@ on_sqlite!(the_command_ends_a_leaked_key_too, async |node: &mut TestNode| {
     let listed = keys(&["list", "--producer", &id]).await;
     assert_eq!(listed[1]["name"], "by command");
     let key = text(&made, "keyId");
+    let within_an_hour = keys(&["rotate", "--producer", &id, &key, "--overlap", "1h"]).await;
+    assert!(within_an_hour[0]["previousValidUntil"].is_string());
+    assert_eq!(opens(node, &text(&made, "key")).await, 400);
     let rotated = keys(&["rotate", "--producer", &id, &key]).await;
     assert_eq!(opens(node, &text(&made, "key")).await, 401);
     assert_eq!(opens(node, &text(&rotated[0], "key")).await, 400);
     assert_eq!(keys(&["revoke", "--producer", &id, &key]).await, Vec::<Value>::new());
     assert_eq!(opens(node, &text(&rotated[0], "key")).await, 401);
     assert_eq!(opens(node, &text(&further[0], "key")).await, 400);
+});
+
+on_both!(a_rotation_may_leave_the_old_secret_valid_for_a_while, async |node: &mut TestNode| {
+    let made = producer(node).await;
+    let (id, old) = (text(&made, "producerId"), text(&made, "key"));
+    let path = format!("/v1/producers/{id}/keys");
+    let rotate = format!("{path}/{}/rotate", text(&made, "keyId"));
+    let rotated = async |overlap: Value| {
+        let call = node.admin(Method::POST, &rotate).json(&json!({ "overlapSeconds": overlap }));
+        expect(call.send().await.unwrap(), &[200]).await
+    };
+    let new = rotated(json!(3600)).await;
+    assert!(new["previousValidUntil"].is_string());
+    assert_eq!((opens(node, &old).await.as_u16(), opens(node, &text(&new, "key")).await.as_u16()), (400, 400));
+    // The note is written in the background.
+    within(SOON, "the use of the key is noted", async || items(node, &path).await[0]["lastUsedAt"].is_string()).await;
+    // A leak within the overlap ends all secrets but the newest.
+    let newest = rotated(Value::Null).await;
+    assert_eq!(newest["previousValidUntil"], Value::Null);
+    assert_eq!((opens(node, &old).await.as_u16(), opens(node, &text(&new, "key")).await.as_u16()), (401, 401));
+    let brief = rotated(json!(1)).await;
+    within(SOON, "the overlap ends", async || opens(node, &text(&newest, "key")).await == 401).await;
+    assert_eq!(opens(node, &text(&brief, "key")).await, 400);
+    let long = node.admin(Method::POST, &rotate).json(&json!({ "overlapSeconds": 2_592_001 })).send().await.unwrap();
+    let problem = expect_problem(long, 422, "validation-failed").await;
+    assert_eq!(problem["errors"][0]["path"], "overlapSeconds");
 });
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

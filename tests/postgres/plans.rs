@@ -142,8 +142,13 @@ async fn the_catalogue_never_scans_a_large_table() {
     let producer = ProducerId::from_uuid(large.id("producer", 5).await);
     let content = ContentHash::from_bytes(large.hash("content", 5).await);
     let secret = large.hash("key", 5).await;
-    let key =
-        ApiKey { key_id: KeyId::next(), producer_id: ProducerId::next(), role: Role::Producer, secret_hash: [1; 32] };
+    let key = ApiKey {
+        key_id: KeyId::next(),
+        producer_id: ProducerId::next(),
+        role: Role::Producer,
+        secret_hash: [1; 32],
+        ends_in: None,
+    };
     let new = NewProducer { name: "name".into(), key, created_at: now };
     large.call("a new producer", async |store| store.create_producer(&new).await.expect("made")).await;
     large.call("a key", async |store| assert!(store.key(&secret).await.expect("read").is_some())).await;
@@ -163,7 +168,7 @@ async fn the_catalogue_never_scans_a_large_table() {
     let (key, owner) = (further.key.key_id, further.key.producer_id);
     large
         .call("rotation", async |store| {
-            assert!(store.rotate_key(key, owner, &[5; 32]).await.expect("rotated").is_some());
+            assert!(store.rotate_key(key, owner, &[5; 32], Duration::ZERO).await.expect("rotated").is_some());
         })
         .await;
     large.call("revocation", async |store| assert!(store.revoke_key(key, owner, now).await.expect("revoked"))).await;

@@ -191,7 +191,7 @@ async fn asset(store: &impl CatalogStore) -> VersionId {
     let created_at = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
     let (producer_id, version_id) = (ProducerId::next(), VersionId::next());
     let content_hash = ContentHash::from_bytes([7; 32]);
-    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: [1; 32] };
+    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: [1; 32], ends_in: None };
     store.create_producer(&NewProducer { name: "Studio".into(), key, created_at }).await.expect("made");
     let meta = ContentMeta { content_hash, size_bytes: 5, media_type: "video/mp4".into(), stored_at: created_at };
     store.announce_content(&meta, producer_id).await.expect("announced");

@@ -227,8 +227,10 @@ impl Upload {
         }
         // Commit even where the content is stored already: this restores copies that were lost or damaged since.
         self.writer.commit().await?;
-        let created = index.complete_content(hash).await?;
-        let meta = if created { meta } else { index.content_of(hash, producer).await?.unwrap_or(meta) };
+        let completed = index.complete_content(hash).await?;
+        // An answer must not tell that another producer has stored the same bytes.
+        let created = index.note_upload(hash, producer).await?;
+        let meta = if completed { meta } else { index.content_of(hash, producer).await?.unwrap_or(meta) };
         if quarantine.holds(hash)
             && let Err(error) = repair_check.check_repair(hash).await
         {

@@ -1,5 +1,7 @@
 //! Producers and their API keys.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ pub struct ApiKey {
     pub role: Role,
     /// BLAKE3 of the secret. The secret has 256 random bits, so a slow hash would add nothing.
     pub secret_hash: [u8; 32],
+    /// How long this secret is still valid after another one has replaced it; `None` is without an end.
+    pub ends_in: Option<Duration>,
 }
 
 /// A key to be made.
@@ -52,6 +56,10 @@ pub struct KeyInfo {
     pub created_at: Timestamp,
     /// The time of its revocation, from which it is refused.
     pub revoked_at: Option<Timestamp>,
+    /// Until when the secret before the last rotation is valid too.
+    pub previous_valid_until: Option<Timestamp>,
+    /// When it was last used, to about ten minutes.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// A producer as listed.

@@ -1,6 +1,6 @@
 //! The content index: which contents are announced and stored, with their size and media type.
 //!
-//! **Callers:** `Ingest` announces and completes; the Janitor and `StoreGuard` ask which blobs it does not know; the gate of
+//! **Callers:** `Ingest` announces, completes and notes who sent the bytes, which the route of new assets asks for; the Janitor and `StoreGuard` ask which blobs it does not know; the gate of
 //! governance and the cache warmer read entries. **Errors:** an error is no answer: a blob counts as unknown only if the index
 //! says so. **Bound:** the callers bound the hashes of one question; a withdrawal takes a limit.
 
@@ -30,6 +30,12 @@ pub trait ContentIndex: Send + Sync + 'static {
 
     /// Marks announced content as stored. True when this call did it, false when it already was.
     async fn complete_content(&self, hash: ContentHash) -> PortResult<bool>;
+
+    /// Notes that this producer has sent all bytes of an announced or stored content. True the first time.
+    async fn note_upload(&self, hash: ContentHash, by: ProducerId) -> PortResult<bool>;
+
+    /// Whether this producer has sent all bytes of a content. Knowing the hash is no proof: it is in the catalogue.
+    async fn has_uploaded(&self, hash: ContentHash, producer: ProducerId) -> PortResult<bool>;
 
     /// Those of these hashes that the index does not have, neither announced nor stored.
     async fn unknown_content(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>>;

@@ -1,6 +1,6 @@
 //! The promises of every [`ApiKeys`]. Each promise makes its own producers and keys, so the suite may share a database.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -30,7 +30,10 @@ pub async fn run(store: Arc<impl KeyStore>) {
     a_further_key_opens_and_is_listed(store).await;
     a_key_without_a_producer_is_not_created(store).await;
     a_rotated_key_keeps_its_id_and_ends_its_old_secret(store).await;
+    a_rotated_keys_old_secret_opens_within_the_overlap(store).await;
+    an_overlap_ends_by_time_and_by_the_next_rotation(store).await;
     a_revoked_key_opens_nothing_and_stays_in_the_list(store).await;
+    the_use_of_a_key_is_noted_and_is_no_change(store).await;
     a_key_is_its_own_producers_alone(store).await;
     keys_and_producers_are_listed_page_by_page(store).await;
     every_end_of_a_secret_stands_in_the_log(store).await;
@@ -44,7 +47,7 @@ fn secret() -> [u8; 32] {
 }
 
 fn new_key(producer_id: ProducerId, name: &str) -> NewKey {
-    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: secret() };
+    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: secret(), ends_in: None };
     NewKey { key, name: name.into(), created_at: to_micros(Timestamp::now()) }
 }
 
@@ -77,6 +80,8 @@ async fn a_further_key_opens_and_is_listed(store: &impl KeyStore) {
         name: new.name,
         created_at: new.created_at,
         revoked_at: None,
+        previous_valid_until: None,
+        last_used_at: None,
     };
     assert!(listed(store, producer).await.contains(&info));
 }
@@ -91,10 +96,67 @@ async fn a_key_without_a_producer_is_not_created(store: &impl KeyStore) {
 async fn a_rotated_key_keeps_its_id_and_ends_its_old_secret(store: &impl KeyStore) {
     let producer = catalog_suite::producer(store).await;
     let (new, next) = (added(store, producer).await, secret());
-    let rotated = store.rotate_key(new.key.key_id, producer, &next).await.expect("an answer").expect("rotated");
+    let rotated =
+        store.rotate_key(new.key.key_id, producer, &next, Duration::ZERO).await.expect("an answer").expect("rotated");
     assert_eq!((rotated.key_id, rotated.created_at), (new.key.key_id, new.created_at));
     assert_eq!(opens(store, &new.key.secret_hash).await, None);
     assert_eq!(opens(store, &next).await, Some(new.key.key_id));
+}
+
+async fn a_rotated_keys_old_secret_opens_within_the_overlap(store: &impl KeyStore) {
+    let producer = catalog_suite::producer(store).await;
+    let (new, next, hour) = (added(store, producer).await, secret(), Duration::from_secs(3600));
+    let id = new.key.key_id;
+    let rotated = store.rotate_key(id, producer, &next, hour).await.expect("an answer").expect("rotated");
+    let until = rotated.previous_valid_until.expect("the old secret has an end");
+    assert!(listed(store, producer).await.contains(&rotated));
+    let old = store.key(&new.key.secret_hash).await.expect("an answer").expect("it is valid");
+    assert_eq!((old.key_id, old.secret_hash), (id, new.key.secret_hash));
+    assert!(old.ends_in.expect("an end") <= hour, "{:?}", old.ends_in);
+    assert!(until > new.created_at, "{until}");
+    let fresh = store.key(&next).await.expect("an answer").expect("it is valid");
+    assert_eq!(fresh, ApiKey { secret_hash: next, ..new.key });
+    assert!(store.revoke_key(id, producer, new.created_at).await.expect("an answer"));
+    assert_eq!((opens(store, &new.key.secret_hash).await, opens(store, &next).await), (None, None), "both end");
+    assert!(listed(store, producer).await.iter().all(|key| key.previous_valid_until.is_none()));
+}
+
+async fn an_overlap_ends_by_time_and_by_the_next_rotation(store: &impl KeyStore) {
+    let producer = catalog_suite::producer(store).await;
+    let (new, second, third, hour) = (added(store, producer).await, secret(), secret(), Duration::from_secs(3600));
+    let id = new.key.key_id;
+    store.rotate_key(id, producer, &second, hour).await.expect("an answer").expect("rotated");
+    store.rotate_key(id, producer, &third, Duration::from_millis(1)).await.expect("an answer").expect("rotated");
+    assert_eq!(
+        opens(store, &new.key.secret_hash).await,
+        None,
+        "only the last secret before the new one has an overlap"
+    );
+    while opens(store, &second).await.is_some() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(opens(store, &third).await, Some(id));
+    assert!(listed(store, producer).await.iter().all(|key| key.previous_valid_until.is_none()));
+    let fourth = secret();
+    store.rotate_key(id, producer, &fourth, hour).await.expect("an answer").expect("rotated");
+    assert!(store.replace_key_secret(id, &secret()).await.expect("an answer"));
+    assert_eq!((opens(store, &third).await, opens(store, &fourth).await), (None, None));
+}
+
+async fn the_use_of_a_key_is_noted_and_is_no_change(store: &impl KeyStore) {
+    let producer = catalog_suite::producer(store).await;
+    let new = added(store, producer).await;
+    let used = async || {
+        let keys = listed(store, producer).await;
+        keys.iter().find(|key| key.key_id == new.key.key_id).expect("it is listed").last_used_at
+    };
+    let mark = here(store).await;
+    store.note_key_use(new.key.key_id).await.expect("noted");
+    let first = used().await.expect("a time");
+    store.note_key_use(new.key.key_id).await.expect("noted");
+    assert!(used().await.expect("a time") >= first);
+    assert!(!is_announced(store, mark, new.key.key_id).await, "caches keep the key");
+    store.note_key_use(KeyId::next()).await.expect("a key that is gone is no error");
 }
 
 async fn a_revoked_key_opens_nothing_and_stays_in_the_list(store: &impl KeyStore) {
@@ -110,14 +172,18 @@ async fn a_revoked_key_opens_nothing_and_stays_in_the_list(store: &impl KeyStore
     let keys = listed(store, producer).await;
     let revoked = keys.iter().find(|key| key.key_id == new.key.key_id).expect("it is still known");
     assert_eq!(revoked.revoked_at, Some(at));
-    assert_eq!(store.rotate_key(new.key.key_id, producer, &secret()).await.expect("an answer"), None, "for good");
+    assert_eq!(
+        store.rotate_key(new.key.key_id, producer, &secret(), Duration::ZERO).await.expect("an answer"),
+        None,
+        "for good"
+    );
 }
 
 async fn a_key_is_its_own_producers_alone(store: &impl KeyStore) {
     let (owner, other) = (catalog_suite::producer(store).await, catalog_suite::producer(store).await);
     let new = added(store, owner).await;
     assert!(!store.revoke_key(new.key.key_id, other, new.created_at).await.expect("an answer"));
-    assert_eq!(store.rotate_key(new.key.key_id, other, &secret()).await.expect("an answer"), None);
+    assert_eq!(store.rotate_key(new.key.key_id, other, &secret(), Duration::ZERO).await.expect("an answer"), None);
     assert!(!store.revoke_key(KeyId::next(), owner, new.created_at).await.expect("an answer"));
     assert_eq!(opens(store, &new.key.secret_hash).await, Some(new.key.key_id));
 }
@@ -154,7 +220,7 @@ async fn every_end_of_a_secret_stands_in_the_log(store: &impl KeyStore) {
     let new = added(store, producer).await;
     let id = new.key.key_id;
     let mark = here(store).await;
-    store.rotate_key(id, producer, &secret()).await.expect("rotated");
+    store.rotate_key(id, producer, &secret(), Duration::ZERO).await.expect("rotated");
     assert!(is_announced(store, mark, id).await);
     let mark = here(store).await;
     store.replace_key_secret(id, &secret()).await.expect("replaced");

@@ -66,7 +66,13 @@ fn random_hash() -> ContentHash {
 }
 
 fn producer_with_key(role: Role) -> NewProducer {
-    let key = ApiKey { key_id: KeyId::next(), producer_id: ProducerId::next(), role, secret_hash: random_bytes() };
+    let key = ApiKey {
+        key_id: KeyId::next(),
+        producer_id: ProducerId::next(),
+        role,
+        secret_hash: random_bytes(),
+        ends_in: None,
+    };
     NewProducer { name: "Éditions du Quai — 出版".into(), key, created_at: now() }
 }
 

@@ -1,7 +1,7 @@
 //! The content index in memory, with faults by script.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,11 +22,16 @@ pub struct MemoryIndex {
     pub script: Script,
     /// Each with whether it is stored, and not only announced.
     contents: Mutex<HashMap<ContentHash, (ContentMeta, bool)>>,
+    uploads: Mutex<HashSet<(ContentHash, ProducerId)>>,
 }
 
 impl MemoryIndex {
     fn contents(&self) -> MutexGuard<'_, HashMap<ContentHash, (ContentMeta, bool)>> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, HashSet<(ContentHash, ProducerId)>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a stored content.
@@ -69,6 +74,16 @@ impl ContentIndex for MemoryIndex {
             Ok(!std::mem::replace(stored, true))
         };
         self.script.play("complete_content", 1, work).await
+    }
+
+    async fn note_upload(&self, hash: ContentHash, by: ProducerId) -> PortResult<bool> {
+        let work = || Ok(self.uploads().insert((hash, by)));
+        self.script.play("note_upload", 1, work).await
+    }
+
+    async fn has_uploaded(&self, hash: ContentHash, producer: ProducerId) -> PortResult<bool> {
+        let work = || Ok(self.uploads().contains(&(hash, producer)));
+        self.script.play("has_uploaded", 1, work).await
     }
 
     async fn unknown_content(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {

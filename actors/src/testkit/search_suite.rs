@@ -58,7 +58,8 @@ impl<'a, S: CatalogStore + Search> Shelf<'a, S> {
         secret_hash[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         let content_hash = ContentHash::from_bytes(secret_hash);
         let producer = ProducerId::next();
-        let key = ApiKey { key_id: KeyId::next(), producer_id: producer, role: Role::Producer, secret_hash };
+        let key =
+            ApiKey { key_id: KeyId::next(), producer_id: producer, role: Role::Producer, secret_hash, ends_in: None };
         let now = to_micros(Timestamp::now());
         store.create_producer(&NewProducer { name: "Shelf".into(), key, created_at: now }).await.expect("a producer");
         let content = ContentMeta { content_hash, size_bytes: 1, media_type: "text/plain".into(), stored_at: now };

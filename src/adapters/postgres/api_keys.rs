@@ -1,5 +1,7 @@
 //! The port `ApiKeys`. Always on the primary: a revoked key must not look valid on a replica that lags.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
@@ -12,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresStore,
-    columns::{Columns, bytes_32},
+    columns::{Columns, bytes_32, out_of_range},
     db::Statement,
 };
 
@@ -29,18 +31,26 @@ const CREATE_PRODUCER: Statement = Statement {
     types: &[Type::UUID, Type::TEXT, Type::TIMESTAMPTZ, Type::UUID, Type::TEXT, Type::BYTEA],
 };
 
-/// By the unique index on `secret_hash`.
+/// By the unique indexes on `secret_hash` and `previous_hash`.
 const KEY: Statement = Statement {
     name: "key",
     sql: "
-        SELECT key_id, producer_id, role, secret_hash FROM api_keys WHERE secret_hash = $1 AND revoked_at IS NULL",
+        SELECT key_id, producer_id, role, secret_hash, NULL::bigint AS ends_in_ms
+        FROM api_keys
+        WHERE secret_hash = $1 AND revoked_at IS NULL
+        UNION ALL
+        SELECT key_id, producer_id, role, previous_hash,
+               greatest(0, extract(epoch FROM previous_until - clock_timestamp()) * 1000)::bigint
+        FROM api_keys
+        WHERE previous_hash = $1 AND revoked_at IS NULL AND previous_until > clock_timestamp()",
     types: &[Type::BYTEA],
 };
 
 /// By the primary key.
 const REPLACE_KEY_SECRET: Statement = Statement {
     name: "replace_key_secret",
-    sql: "UPDATE api_keys SET secret_hash = $2 WHERE key_id = $1",
+    sql: "
+        UPDATE api_keys SET secret_hash = $2, previous_hash = NULL, previous_until = NULL WHERE key_id = $1",
     types: &[Type::UUID, Type::BYTEA],
 };
 
@@ -55,7 +65,10 @@ const PRODUCERS: Statement = Statement {
 const OF_PRODUCER: Statement = Statement {
     name: "keys",
     sql: "
-        SELECT key_id, producer_id, role, name, created_at, revoked_at FROM api_keys
+        SELECT key_id, producer_id, role, name, created_at, revoked_at, last_used_at,
+               CASE WHEN revoked_at IS NULL AND previous_until > clock_timestamp() THEN previous_until END
+                   AS previous_valid_until
+        FROM api_keys
         WHERE producer_id = $1 AND (created_at, key_id) > ($2, $3)
         ORDER BY created_at, key_id LIMIT $4",
     types: &[Type::UUID, Type::TIMESTAMPTZ, Type::UUID, Type::INT8],
@@ -74,9 +87,14 @@ const ADD: Statement = Statement {
 const ROTATE: Statement = Statement {
     name: "rotate_key",
     sql: "
-        UPDATE api_keys SET secret_hash = $3 WHERE key_id = $1 AND producer_id = $2 AND revoked_at IS NULL
-        RETURNING key_id, producer_id, role, name, created_at, revoked_at",
-    types: &[Type::UUID, Type::UUID, Type::BYTEA],
+        UPDATE api_keys SET
+            previous_hash = CASE WHEN $4 > 0 THEN secret_hash END,
+            previous_until = CASE WHEN $4 > 0 THEN clock_timestamp() + $4 * interval '1 millisecond' END,
+            secret_hash = $3
+        WHERE key_id = $1 AND producer_id = $2 AND revoked_at IS NULL
+        RETURNING key_id, producer_id, role, name, created_at, revoked_at, last_used_at,
+                  previous_until AS previous_valid_until",
+    types: &[Type::UUID, Type::UUID, Type::BYTEA, Type::INT8],
 };
 
 /// By the primary key.
@@ -84,6 +102,13 @@ const REVOKE: Statement = Statement {
     name: "revoke_key",
     sql: "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) WHERE key_id = $1 AND producer_id = $2",
     types: &[Type::UUID, Type::UUID, Type::TIMESTAMPTZ],
+};
+
+/// By the primary key. `greatest` ignores a null.
+const NOTE_USE: Statement = Statement {
+    name: "note_key_use",
+    sql: "UPDATE api_keys SET last_used_at = greatest(last_used_at, clock_timestamp()) WHERE key_id = $1",
+    types: &[Type::UUID],
 };
 
 #[async_trait]
@@ -151,10 +176,22 @@ impl ApiKeys for PostgresStore {
         }
     }
 
-    async fn rotate_key(&self, id: KeyId, producer: ProducerId, secret_hash: &[u8; 32]) -> PortResult<Option<KeyInfo>> {
-        let params: [super::db::Param<'_>; 3] = [&id.as_uuid(), &producer.as_uuid(), &secret_hash.as_slice()];
+    async fn rotate_key(
+        &self,
+        id: KeyId,
+        producer: ProducerId,
+        secret_hash: &[u8; 32],
+        overlap: Duration,
+    ) -> PortResult<Option<KeyInfo>> {
+        let overlap_ms = i64::try_from(overlap.as_millis()).map_err(|_| out_of_range("overlap"))?;
+        let params: [super::db::Param<'_>; 4] =
+            [&id.as_uuid(), &producer.as_uuid(), &secret_hash.as_slice(), &overlap_ms];
         let row = self.db.row_opt(&ROTATE, &params).await?;
         row.map(|row| info(&Columns(&row))).transpose()
+    }
+
+    async fn note_key_use(&self, id: KeyId) -> PortResult<()> {
+        self.db.execute(&NOTE_USE, &[&id.as_uuid()]).await.map(drop)
     }
 
     async fn revoke_key(&self, id: KeyId, producer: ProducerId, now: Timestamp) -> PortResult<bool> {
@@ -168,6 +205,7 @@ fn api_key(row: &Columns<'_>) -> PortResult<ApiKey> {
         producer_id: ProducerId::from_uuid(row.get("producer_id")?),
         role: role(row)?,
         secret_hash: bytes_32("secret_hash", row.get("secret_hash")?)?,
+        ends_in: row.amount_opt("ends_in_ms")?.map(Duration::from_millis),
     })
 }
 
@@ -183,5 +221,7 @@ fn info(row: &Columns<'_>) -> PortResult<KeyInfo> {
         name: row.get("name")?,
         created_at: row.get("created_at")?,
         revoked_at: row.get("revoked_at")?,
+        previous_valid_until: row.get("previous_valid_until")?,
+        last_used_at: row.get("last_used_at")?,
     })
 }

@@ -68,6 +68,26 @@ const COMPLETE_CONTENT: Statement = Statement {
     types: &[Type::BYTEA],
 };
 
+/// By the primary keys.
+const NOTE_UPLOAD: Statement = Statement {
+    name: "note_upload",
+    sql: "
+        INSERT INTO content_uploads (content_hash, producer_id)
+        SELECT content_hash, $2 FROM overlay_storage_index WHERE content_hash = $1
+        ON CONFLICT (content_hash, producer_id) DO NOTHING",
+    types: &[Type::BYTEA, Type::UUID],
+};
+
+/// By the primary keys. Before uploads were noted, the index named the first producer, and a media type its producer.
+const HAS_UPLOADED: Statement = Statement {
+    name: "has_uploaded",
+    sql: "
+        SELECT EXISTS (SELECT FROM content_uploads WHERE content_hash = $1 AND producer_id = $2)
+            OR EXISTS (SELECT FROM overlay_storage_index WHERE content_hash = $1 AND producer_id = $2)
+            OR EXISTS (SELECT FROM content_media_types WHERE content_hash = $1 AND producer_id = $2) AS has_uploaded",
+    types: &[Type::BYTEA, Type::UUID],
+};
+
 /// By the primary key.
 const UNKNOWN_CONTENT: Statement = Statement {
     name: "unknown_content",
@@ -122,6 +142,15 @@ impl ContentIndex for PostgresStore {
 
     async fn complete_content(&self, hash: ContentHash) -> PortResult<bool> {
         Ok(self.db.execute(&COMPLETE_CONTENT, &[&hash.as_bytes().as_slice()]).await? > 0)
+    }
+
+    async fn note_upload(&self, hash: ContentHash, by: ProducerId) -> PortResult<bool> {
+        Ok(self.db.execute(&NOTE_UPLOAD, &[&hash.as_bytes().as_slice(), &by.as_uuid()]).await? > 0)
+    }
+
+    async fn has_uploaded(&self, hash: ContentHash, producer: ProducerId) -> PortResult<bool> {
+        let row = self.db.row(&HAS_UPLOADED, &[&hash.as_bytes().as_slice(), &producer.as_uuid()]).await?;
+        Columns(&row).get("has_uploaded")
     }
 
     async fn unknown_content(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {

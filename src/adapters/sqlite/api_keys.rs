@@ -1,8 +1,11 @@
 //! The port `ApiKeys`.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
+    clock::{Clock as _, SystemClock},
     ids::{KeyId, ProducerId},
     model::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo},
     ports::{ApiKeys, Missing, Page, PortError, PortResult},
@@ -26,13 +29,17 @@ pub(super) const CREATE_KEY: &str = "
     VALUES (:key, :producer, :role, :secret, :now)
     ON CONFLICT (key_id) DO NOTHING";
 
-/// Served by the unique index on `secret_hash`.
+/// Served by the unique indexes on `secret_hash` and `previous_hash`.
 pub(super) const KEY: &str = "
-    SELECT key_id, producer_id, role, secret_hash FROM api_keys
-    WHERE secret_hash = :secret AND revoked_at IS NULL";
+    SELECT key_id, producer_id, role, secret_hash, NULL AS ends_at FROM api_keys
+    WHERE secret_hash = :secret AND revoked_at IS NULL
+    UNION ALL
+    SELECT key_id, producer_id, role, previous_hash, previous_until FROM api_keys
+    WHERE previous_hash = :secret AND revoked_at IS NULL AND previous_until > :now";
 
 /// Served by the primary key.
-pub(super) const REPLACE_KEY_SECRET: &str = "UPDATE api_keys SET secret_hash = :secret WHERE key_id = :key";
+pub(super) const REPLACE_KEY_SECRET: &str = "
+    UPDATE api_keys SET secret_hash = :secret, previous_hash = NULL, previous_until = NULL WHERE key_id = :key";
 
 /// In the order of the primary key.
 pub(super) const PRODUCERS: &str = "
@@ -40,7 +47,9 @@ pub(super) const PRODUCERS: &str = "
 
 /// Served by `api_keys_producer`, in its order.
 pub(super) const KEYS_OF_PRODUCER: &str = "
-    SELECT key_id, producer_id, role, name, created_at, revoked_at FROM api_keys
+    SELECT key_id, producer_id, role, name, created_at, revoked_at, last_used_at,
+        iif(revoked_at IS NULL AND previous_until > :now, previous_until, NULL) AS previous_valid_until
+    FROM api_keys
     WHERE producer_id = :producer AND (created_at, key_id) > (:at, :after)
     ORDER BY created_at, key_id LIMIT :limit";
 
@@ -51,8 +60,14 @@ pub(super) const ADD_KEY: &str = "
 
 /// Served by the primary key.
 pub(super) const ROTATE_KEY: &str = "
-    UPDATE api_keys SET secret_hash = :secret WHERE key_id = :key AND producer_id = :producer AND revoked_at IS NULL
-    RETURNING key_id, producer_id, role, name, created_at, revoked_at";
+    UPDATE api_keys SET previous_hash = iif(:until IS NULL, NULL, secret_hash), previous_until = :until, secret_hash = :secret
+    WHERE key_id = :key AND producer_id = :producer AND revoked_at IS NULL
+    RETURNING key_id, producer_id, role, name, created_at, revoked_at, last_used_at,
+        previous_until AS previous_valid_until";
+
+/// Served by the primary key.
+pub(super) const NOTE_KEY_USE: &str =
+    "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, :now), :now) WHERE key_id = :key";
 
 /// Served by the primary key.
 pub(super) const REVOKE_KEY: &str = "
@@ -107,6 +122,7 @@ impl ApiKeys for SqliteStore {
             let mut select = conn.prepare_cached(KEYS_OF_PRODUCER)?;
             let which = named_params! {
                 ":producer": Sql(producer), ":at": Sql(at), ":after": Sql(after), ":limit": i64::from(limit) + 1,
+                ":now": Sql(SystemClock.now()),
             };
             Ok(Page::of(select.query_map(which, from_row)?.collect::<rusqlite::Result<_>>()?, limit))
         };
@@ -128,14 +144,32 @@ impl ApiKeys for SqliteStore {
         }
     }
 
-    async fn rotate_key(&self, id: KeyId, producer: ProducerId, secret_hash: &[u8; 32]) -> PortResult<Option<KeyInfo>> {
+    async fn rotate_key(
+        &self,
+        id: KeyId,
+        producer: ProducerId,
+        secret_hash: &[u8; 32],
+        overlap: Duration,
+    ) -> PortResult<Option<KeyInfo>> {
         let secret = *secret_hash;
+        let until = (!overlap.is_zero()).then(|| Sql(SystemClock.now() + overlap));
         let rotate = move |conn: &Connection| {
             let mut update = conn.prepare_cached(ROTATE_KEY)?;
-            let which = named_params! { ":key": Sql(id), ":producer": Sql(producer), ":secret": secret };
+            let which = named_params! {
+                ":key": Sql(id), ":producer": Sql(producer), ":secret": secret, ":until": until,
+            };
             Ok(update.query_row(which, from_row).optional()?)
         };
         self.workers.write("rotate_key", rotate).await
+    }
+
+    async fn note_key_use(&self, id: KeyId) -> PortResult<()> {
+        let note = move |conn: &Connection| {
+            let which = named_params! { ":key": Sql(id), ":now": Sql(SystemClock.now()) };
+            conn.prepare_cached(NOTE_KEY_USE)?.execute(which)?;
+            Ok(())
+        };
+        self.workers.write("note_key_use", note).await
     }
 
     async fn revoke_key(&self, id: KeyId, producer: ProducerId, now: Timestamp) -> PortResult<bool> {
@@ -160,15 +194,18 @@ fn create_producer(conn: &Connection, new: &NewProducer) -> rusqlite::Result<()>
 }
 
 fn key(conn: &Connection, secret: &[u8; 32]) -> rusqlite::Result<Option<ApiKey>> {
+    let now = SystemClock.now();
     let from_row = |row: &Row<'_>| {
+        let ends_at: Option<Timestamp> = get_opt(row, "ends_at")?;
         Ok(ApiKey {
             key_id: get(row, "key_id")?,
             producer_id: get(row, "producer_id")?,
             role: get(row, "role")?,
             secret_hash: row.get("secret_hash")?,
+            ends_in: ends_at.map(|at| at.duration_since(now).unsigned_abs()),
         })
     };
-    conn.prepare_cached(KEY)?.query_row(named_params! { ":secret": secret }, from_row).optional()
+    conn.prepare_cached(KEY)?.query_row(named_params! { ":secret": secret, ":now": Sql(now) }, from_row).optional()
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<KeyInfo> {
@@ -179,5 +216,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<KeyInfo> {
         name: row.get("name")?,
         created_at: get(row, "created_at")?,
         revoked_at: get_opt(row, "revoked_at")?,
+        previous_valid_until: get_opt(row, "previous_valid_until")?,
+        last_used_at: get_opt(row, "last_used_at")?,
     })
 }

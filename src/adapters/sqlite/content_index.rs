@@ -51,6 +51,19 @@ pub(super) const COMPLETE_CONTENT: &str = "
     WHERE content_hash = :content AND state = 'announced'";
 
 /// Served by the primary key.
+pub(super) const NOTE_UPLOAD: &str = "
+    INSERT INTO content_uploads (content_hash, producer_id)
+    SELECT content_hash, :producer FROM overlay_storage_index WHERE content_hash = :content
+    ON CONFLICT (content_hash, producer_id) DO NOTHING";
+
+/// Served by the primary keys. Before uploads were noted, the index named the first producer, and a media type its
+/// producer.
+pub(super) const HAS_UPLOADED: &str = "
+    SELECT EXISTS (SELECT 1 FROM content_uploads WHERE content_hash = :content AND producer_id = :producer)
+        OR EXISTS (SELECT 1 FROM overlay_storage_index WHERE content_hash = :content AND producer_id = :producer)
+        OR EXISTS (SELECT 1 FROM content_media_types WHERE content_hash = :content AND producer_id = :producer)";
+
+/// Served by the primary key.
 pub(super) const CONTENT_KNOWN: &str = "SELECT 1 FROM overlay_storage_index WHERE content_hash = :content";
 
 /// Served by `overlay_storage_index_announced`, oldest first.
@@ -101,6 +114,22 @@ impl ContentIndex for SqliteStore {
             Ok(conn.prepare_cached(COMPLETE_CONTENT)?.execute(named_params! { ":content": Sql(hash) })? == 1)
         };
         self.workers.write("complete_content", complete).await
+    }
+
+    async fn note_upload(&self, hash: ContentHash, by: ProducerId) -> PortResult<bool> {
+        let note = move |conn: &Connection| {
+            let which = named_params! { ":content": Sql(hash), ":producer": Sql(by) };
+            Ok(conn.prepare_cached(NOTE_UPLOAD)?.execute(which)? == 1)
+        };
+        self.workers.write("note_upload", note).await
+    }
+
+    async fn has_uploaded(&self, hash: ContentHash, producer: ProducerId) -> PortResult<bool> {
+        let look = move |conn: &Connection| {
+            let which = named_params! { ":content": Sql(hash), ":producer": Sql(producer) };
+            Ok(conn.prepare_cached(HAS_UPLOADED)?.query_row(which, |row| row.get(0))?)
+        };
+        self.workers.read("has_uploaded", look).await
     }
 
     async fn unknown_content(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {

@@ -73,7 +73,7 @@ async fn new_asset(store: &SqliteStore, now: Timestamp) -> NewAsset {
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(id.as_uuid().as_bytes());
     let producer_id = ProducerId::next();
-    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: hash };
+    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: hash, ends_in: None };
     store.create_producer(&NewProducer { name: "producer".into(), key, created_at: now }).await.expect("a producer");
     let content_hash = ContentHash::from_bytes(hash);
     let content =

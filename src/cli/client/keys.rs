@@ -1,5 +1,7 @@
 //! `penstock keys`: the API keys of producers and administrators, for an administrator.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use penstock_actors::ids::{KeyId, ProducerId};
 use reqwest::Method;
@@ -37,8 +39,14 @@ enum KeysCommand {
         #[arg(long, default_value = "")]
         name: String,
     },
-    /// Give a key a new secret, and show it: the old one is invalid from then on, on all instances
-    Rotate(KeyRef),
+    /// Give a key a new secret, and show it: the old one is invalid from then on, on all instances, or after the overlap
+    Rotate {
+        #[command(flatten)]
+        which: KeyRef,
+        /// How long the old secret stays valid, as in `1h` (at most 30 days); none for a secret that leaked
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "0s")]
+        overlap: Duration,
+    },
     /// Revoke a key for good, on all instances
     Revoke(KeyRef),
 }
@@ -68,9 +76,9 @@ pub async fn keys(args: &KeysArgs) -> anyhow::Result<Vec<Value>> {
             let path = ["v1", "producers", &producer.to_string(), "keys"];
             Ok(vec![node.post(&path, &json!({ "name": name })).await?])
         }
-        KeysCommand::Rotate(KeyRef { producer, key }) => {
+        KeysCommand::Rotate { which: KeyRef { producer, key }, overlap } => {
             let path = ["v1", "producers", &producer.to_string(), "keys", &key.to_string(), "rotate"];
-            Ok(vec![node.post(&path, &json!({})).await?])
+            Ok(vec![node.post(&path, &json!({ "overlapSeconds": overlap.as_secs() })).await?])
         }
         KeysCommand::Revoke(KeyRef { producer, key }) => {
             node.call(Method::DELETE, &["v1", "producers", &producer.to_string(), "keys", &key.to_string()]).await?;

@@ -6,6 +6,7 @@ pub(super) async fn run<S: ApiKeys + ContentIndex>(store: &S) {
     content_is_there_once_it_is_completed(store).await;
     content_is_completed_once(store).await;
     announcing_stored_content_changes_nothing(store).await;
+    a_producer_has_what_it_has_sent(store).await;
     each_producer_says_for_itself_what_a_content_is(store).await;
     content_is_stored_as_it_was_announced_last(store).await;
     an_announcement_is_known_before_it_is_completed(store).await;
@@ -40,6 +41,20 @@ async fn announcing_stored_content_changes_nothing<S: ApiKeys + ContentIndex>(st
     let again = ContentMeta { media_type: "text/plain".into(), stored_at: meta.stored_at + 1.hour(), ..meta.clone() };
     store.announce_content(&again, other).await.expect("content is announced");
     assert_eq!(store.content(meta.content_hash).await.expect("an answer"), Some(meta));
+}
+
+async fn a_producer_has_what_it_has_sent<S: ApiKeys + ContentIndex>(store: &S) {
+    let (first, second) = (producer(store).await, producer(store).await);
+    let hash = stored_content(store, first).await.content_hash;
+    let note = async |by| store.note_upload(hash, by).await.expect("an answer");
+    let has = async |by| store.has_uploaded(hash, by).await.expect("an answer");
+    assert_eq!((note(first).await, note(first).await), (true, false));
+    assert_eq!((has(first).await, has(second).await), (true, false), "the hash alone is no proof");
+    assert_eq!((note(second).await, note(second).await), (true, false));
+    assert!(has(second).await);
+    let unknown = random_hash();
+    assert!(!store.note_upload(unknown, first).await.expect("an answer"), "nothing announced it");
+    assert!(!store.has_uploaded(unknown, first).await.expect("an answer"));
 }
 
 async fn each_producer_says_for_itself_what_a_content_is<S: ApiKeys + ContentIndex>(store: &S) {

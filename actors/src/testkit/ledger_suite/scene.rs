@@ -100,8 +100,13 @@ impl Scene {
     pub(super) async fn new(store: &Store, policy: QuotaPolicy) -> Self {
         let now = WindowKind::Hour.window(SystemClock.now()).start + Duration::from_secs(600);
         let producer = ProducerId::next();
-        let key =
-            ApiKey { key_id: KeyId::next(), producer_id: producer, role: Role::Producer, secret_hash: random_bytes() };
+        let key = ApiKey {
+            key_id: KeyId::next(),
+            producer_id: producer,
+            role: Role::Producer,
+            secret_hash: random_bytes(),
+            ends_in: None,
+        };
         let new = NewProducer { name: "suite".into(), key, created_at: now };
         store.create_producer(&new).await.expect("a producer");
         store.put_quota_policy(&policy, now).await.expect("a policy");

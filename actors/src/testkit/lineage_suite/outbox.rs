@@ -39,7 +39,7 @@ async fn stored(store: &Store) -> (ContentHash, ProducerId) {
     let mut bytes = [0; 32];
     bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
     let producer_id = ProducerId::next();
-    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: bytes };
+    let key = ApiKey { key_id: KeyId::next(), producer_id, role: Role::Producer, secret_hash: bytes, ends_in: None };
     store.create_producer(&NewProducer { name: "producer".into(), key, created_at: now() }).await.expect("made");
     let content_hash = ContentHash::from_bytes(bytes);
     let meta = ContentMeta { content_hash, size_bytes: 7, media_type: "text/plain".into(), stored_at: now() };

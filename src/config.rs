@@ -18,6 +18,7 @@ mod postgres;
 mod problem;
 mod quota;
 mod rate_limits;
+mod receipts;
 mod redis;
 mod s3;
 mod secret;
@@ -55,6 +56,7 @@ pub use postgres::{Postgres, StatementMode, TlsIdentity, TlsMode, TlsSettings};
 pub use problem::{ConfigError, ConfigProblem};
 pub use quota::Quota;
 pub use rate_limits::{Rate, RateLimitBackend, RateLimits};
+pub use receipts::{Receipts, TokenMode};
 pub(crate) use s3::{MOST_PARTS, SENDING_ATTEMPTS};
 pub use s3::{S3, S3Client};
 pub use secret::Secret;
@@ -98,6 +100,7 @@ pub struct Config {
     pub uploads: Uploads,
     pub sessions: Sessions,
     pub signatures: Signatures,
+    pub receipts: Receipts,
     pub rate_limits: RateLimits,
     pub cache: Cache,
     pub catalogue: Catalogue,
@@ -194,6 +197,7 @@ impl Config {
         self.uploads.check(&mut rules);
         self.sessions.check(&mut rules);
         self.signatures.check(&mut rules);
+        self.receipts.check(&mut rules);
         self.rate_limits.check(&mut rules);
         self.cache.check(&mut rules);
         self.catalogue.check(&mut rules);

@@ -58,7 +58,9 @@ pub mod problem;
 pub mod producers;
 pub mod quota_policies;
 pub mod quotas;
+pub mod receipt_reader;
 pub mod receipts;
+pub mod routes;
 pub mod routing;
 pub mod scrape;
 pub mod sessions;
@@ -78,6 +80,7 @@ pub use lineage::LineageHttpSettings;
 pub use middleware::observe::RequestId;
 pub use middleware::rate_limit::{RATE_WINDOW, RateGate, RateGateParts};
 pub use problem::{Problem, ProblemType};
+pub use receipt_reader::ReceiptReader;
 pub use sessions::SessionSettings;
 pub use streaming::StreamingSettings;
 

@@ -12,7 +12,8 @@
 //! 4. [`http`], [`cache_warmer`]: middleware, routes and problem documents; what is loaded before a client asks.
 //! 5. [`adapters`], [`http_server`]: the ports on each technology; one file a section; sockets, and one request at a time.
 //! 6. [`config`]: the settings, as plain types that adapters take too.
-//! 7. [`telemetry`], [`keys`], [`signatures`], [`openlineage`]: logs and metrics; who asks; lineage events against the published schema.
+//! 7. [`telemetry`], [`keys`], [`signatures`], [`receipt_tokens`], [`openlineage`]: logs and metrics; who asks, and with which receipt;
+//!    lineage events against the published schema.
 //! 8. [`route_class`], [`popularity`], [`content_sizes`], [`data_dir`], `folders`: classes of routes; what is asked for most, and the
 //!    sizes kept of it; the folder of one instance, and its lock.
 //! 9. `words`: texts of faults.
@@ -29,6 +30,7 @@ pub mod http_server;
 pub mod keys;
 pub mod openlineage;
 pub mod popularity;
+pub mod receipt_tokens;
 pub mod route_class;
 pub mod serve;
 pub mod signatures;

@@ -1904,6 +1904,11 @@ CREATE TABLE public.api_keys (
     created_at timestamp with time zone NOT NULL,
     revoked_at timestamp with time zone,
     name text DEFAULT ''::text NOT NULL,
+    previous_hash bytea,
+    previous_until timestamp with time zone,
+    last_used_at timestamp with time zone,
+    CONSTRAINT api_keys_previous_check CHECK (((previous_hash IS NULL) = (previous_until IS NULL))),
+    CONSTRAINT api_keys_previous_hash_check CHECK ((octet_length(previous_hash) = 32)),
     CONSTRAINT api_keys_role_check CHECK ((role = ANY (ARRAY['producer'::text, 'admin'::text]))),
     CONSTRAINT api_keys_secret_hash_check CHECK ((octet_length(secret_hash) = 32))
 );
@@ -1916,13 +1921,19 @@ COMMENT ON COLUMN public.api_keys.producer_id IS 'Whose key it is.';
 
 COMMENT ON COLUMN public.api_keys.role IS 'admin or producer.';
 
-COMMENT ON COLUMN public.api_keys.secret_hash IS 'SHA-256 of the secret. The secret itself is kept nowhere.';
+COMMENT ON COLUMN public.api_keys.secret_hash IS 'BLAKE3 of the secret. The secret itself is kept nowhere.';
 
 COMMENT ON COLUMN public.api_keys.created_at IS 'When it was made.';
 
 COMMENT ON COLUMN public.api_keys.revoked_at IS 'From when on it is refused; null while it counts.';
 
 COMMENT ON COLUMN public.api_keys.name IS 'What an administrator calls it, to know it again.';
+
+COMMENT ON COLUMN public.api_keys.previous_hash IS 'BLAKE3 of the secret before the last rotation; null if it ended with the rotation.';
+
+COMMENT ON COLUMN public.api_keys.previous_until IS 'When the previous secret ends, by the database''s clock.';
+
+COMMENT ON COLUMN public.api_keys.last_used_at IS 'When the key was last used, to about ten minutes; null if it was not used since this is noted.';
 
 CREATE TABLE public.asset_search (
     number bigint NOT NULL,
@@ -2073,6 +2084,17 @@ COMMENT ON COLUMN public.content_media_types.content_hash IS 'SHA-256 of the con
 COMMENT ON COLUMN public.content_media_types.producer_id IS 'Who says it.';
 
 COMMENT ON COLUMN public.content_media_types.media_type IS 'What it is.';
+
+CREATE TABLE public.content_uploads (
+    content_hash bytea NOT NULL,
+    producer_id uuid NOT NULL
+);
+
+COMMENT ON TABLE public.content_uploads IS 'Which producers have sent all bytes of a content, and so may publish it.';
+
+COMMENT ON COLUMN public.content_uploads.content_hash IS 'The content.';
+
+COMMENT ON COLUMN public.content_uploads.producer_id IS 'The producer that sent it.';
 
 CREATE TABLE public.content_uses (
     content_hash bytea NOT NULL,
@@ -3047,6 +3069,9 @@ ALTER TABLE ONLY public.change_log
 ALTER TABLE ONLY public.content_media_types
     ADD CONSTRAINT content_media_types_pkey PRIMARY KEY (content_hash, producer_id);
 
+ALTER TABLE ONLY public.content_uploads
+    ADD CONSTRAINT content_uploads_pkey PRIMARY KEY (content_hash, producer_id);
+
 ALTER TABLE ONLY public.content_uses
     ADD CONSTRAINT content_uses_pkey PRIMARY KEY (content_hash);
 
@@ -3158,6 +3183,8 @@ ALTER TABLE ONLY public.timelines
 ALTER TABLE ONLY public.usage_set_aside
     ADD CONSTRAINT usage_set_aside_pkey PRIMARY KEY (usage_id);
 
+CREATE UNIQUE INDEX api_keys_previous ON public.api_keys USING btree (previous_hash) WHERE (previous_hash IS NOT NULL);
+
 CREATE INDEX api_keys_producer ON public.api_keys USING btree (producer_id, created_at, key_id);
 
 CREATE INDEX asset_search_document ON public.asset_search USING gin (document) WITH (fastupdate=off);
@@ -3222,7 +3249,7 @@ ALTER INDEX public.streaming_usage_pkey ATTACH PARTITION public.streaming_usage_
 
 ALTER INDEX public.streaming_usage_receipt ATTACH PARTITION public.streaming_usage_unprepared_receipt_id_usage_id_idx;
 
-CREATE TRIGGER api_keys_change AFTER UPDATE ON public.api_keys FOR EACH ROW WHEN ((((old.secret_hash IS DISTINCT FROM new.secret_hash) OR (old.revoked_at IS DISTINCT FROM new.revoked_at)) OR (old.role IS DISTINCT FROM new.role))) EXECUTE FUNCTION public.penstock_note_change('key', 'key_id');
+CREATE TRIGGER api_keys_change AFTER UPDATE ON public.api_keys FOR EACH ROW WHEN ((((((old.secret_hash IS DISTINCT FROM new.secret_hash) OR (old.previous_hash IS DISTINCT FROM new.previous_hash)) OR (old.previous_until IS DISTINCT FROM new.previous_until)) OR (old.revoked_at IS DISTINCT FROM new.revoked_at)) OR (old.role IS DISTINCT FROM new.role))) EXECUTE FUNCTION public.penstock_note_change('key', 'key_id');
 
 CREATE TRIGGER api_keys_delete AFTER DELETE ON public.api_keys FOR EACH ROW EXECUTE FUNCTION public.penstock_note_lost_key();
 
@@ -3281,6 +3308,12 @@ ALTER TABLE ONLY public.content_media_types
 
 ALTER TABLE ONLY public.content_media_types
     ADD CONSTRAINT content_media_types_producer_id_fkey FOREIGN KEY (producer_id) REFERENCES public.producers(producer_id);
+
+ALTER TABLE ONLY public.content_uploads
+    ADD CONSTRAINT content_uploads_content_hash_fkey FOREIGN KEY (content_hash) REFERENCES public.overlay_storage_index(content_hash) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.content_uploads
+    ADD CONSTRAINT content_uploads_producer_id_fkey FOREIGN KEY (producer_id) REFERENCES public.producers(producer_id);
 
 ALTER TABLE ONLY public.overlay_receipts
     ADD CONSTRAINT overlay_receipts_content_hash_fkey FOREIGN KEY (content_hash) REFERENCES public.overlay_storage_index(content_hash);

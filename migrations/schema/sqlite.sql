@@ -6,7 +6,9 @@ CREATE TABLE api_keys (
     secret_hash BLOB    NOT NULL UNIQUE CHECK (length(secret_hash) = 32),
     created_at  INTEGER NOT NULL,
     revoked_at  INTEGER
-, name TEXT NOT NULL DEFAULT '') STRICT, WITHOUT ROWID;
+, name TEXT NOT NULL DEFAULT '', previous_hash BLOB CHECK (length(previous_hash) = 32), previous_until INTEGER CHECK ((previous_hash IS NULL) = (previous_until IS NULL)), last_used_at INTEGER) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX api_keys_previous ON api_keys (previous_hash) WHERE previous_hash IS NOT NULL;
 
 CREATE INDEX api_keys_producer ON api_keys (producer_id, created_at, key_id);
 
@@ -16,7 +18,8 @@ BEGIN
 END;
 
 CREATE TRIGGER api_keys_update AFTER UPDATE ON api_keys
-    WHEN (OLD.secret_hash, OLD.revoked_at, OLD.role) IS NOT (NEW.secret_hash, NEW.revoked_at, NEW.role)
+    WHEN (OLD.secret_hash, OLD.previous_hash, OLD.previous_until, OLD.revoked_at, OLD.role)
+        IS NOT (NEW.secret_hash, NEW.previous_hash, NEW.previous_until, NEW.revoked_at, NEW.role)
 BEGIN
     INSERT INTO change_log (kind, subject) VALUES ('key', NEW.key_id);
 END;
@@ -115,6 +118,12 @@ CREATE TABLE content_media_types (
     content_hash BLOB NOT NULL REFERENCES overlay_storage_index (content_hash) ON DELETE CASCADE,
     producer_id  BLOB NOT NULL REFERENCES producers (producer_id),
     media_type   TEXT NOT NULL,
+    PRIMARY KEY (content_hash, producer_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE content_uploads (
+    content_hash BLOB NOT NULL REFERENCES overlay_storage_index (content_hash) ON DELETE CASCADE,
+    producer_id  BLOB NOT NULL REFERENCES producers (producer_id),
     PRIMARY KEY (content_hash, producer_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -2,7 +2,7 @@
 //!
 //! - `put` stores a file as content and prints its hash,
 //! - `publish` makes an asset of a content and prints its version id,
-//! - `receipt` makes a receipt for an asset and prints its id,
+//! - `receipt` makes a receipt for an asset and prints its id, or its token if the node signs receipts,
 //! - `identity` prints the public key of an identity key, and makes the key if there is none,
 //! - `keys` prints an administrator's view of keys, one line of JSON each,
 //! - `get` streams a content under a receipt into a file.
@@ -69,7 +69,9 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
         ClientCommand::Receipt(args) => {
             let receipt = receipt::receipt(&args).await?;
             print_warnings(&receipt)?;
-            print_answer(&receipt, "receiptId", args.call.json)
+            // What a client sends: the token, if the node signs receipts.
+            let field = if receipt["receiptToken"].is_string() { "receiptToken" } else { "receiptId" };
+            print_answer(&receipt, field, args.call.json)
         }
         ClientCommand::Identity(args) => {
             let identity = identity::identity(&args)?;

@@ -27,6 +27,7 @@ const SECRETS: &[&str] = &[
     "s3.access_key",
     "s3.secret_key",
     "delivery.signing_key",
+    "receipts.token_keys",
 ];
 
 /// Keys with a partial secret: they are shown without their passwords.

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     ChangePublisher, JsonBody, Problem, answer,
     auth::Admin,
-    body,
+    body, routing,
     validation::{Validate, Violations, is_tier_name},
 };
 
@@ -32,7 +32,7 @@ pub struct Deps {
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/admin/cache/invalidate").route(web::post().to(invalidate)));
+        .service(routing::resource("/v1/admin/cache/invalidate").route(web::post().to(invalidate)));
 }
 
 #[derive(Deserialize)]

@@ -46,12 +46,12 @@ pub struct Deps {
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(
-            web::resource("/v1/producers/{producerId}/keys")
+            routing::resource("/v1/producers/{producerId}/keys")
                 .route(routing::read().to(list))
                 .route(web::post().to(create)),
         )
-        .service(web::resource("/v1/producers/{producerId}/keys/{keyId}").route(web::delete().to(revoke)))
-        .service(web::resource("/v1/producers/{producerId}/keys/{keyId}/rotate").route(web::post().to(rotate)));
+        .service(routing::resource("/v1/producers/{producerId}/keys/{keyId}").route(web::delete().to(revoke)))
+        .service(routing::resource("/v1/producers/{producerId}/keys/{keyId}/rotate").route(web::post().to(rotate)));
 }
 
 #[derive(Deserialize)]

@@ -38,9 +38,9 @@ pub struct Deps {
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/assets").route(web::post().to(create)))
-        .service(web::resource("/v1/assets/{versionId}").route(routing::read().to(show)))
-        .service(web::resource("/v1/assets/{versionId}/price").route(web::put().to(set_price)));
+        .service(routing::resource("/v1/assets").route(web::post().to(create)))
+        .service(routing::resource("/v1/assets/{versionId}").route(routing::read().to(show)))
+        .service(routing::resource("/v1/assets/{versionId}/price").route(web::put().to(set_price)));
 }
 
 /// The request to create an asset.

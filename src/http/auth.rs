@@ -52,12 +52,17 @@ impl Producer {
         }
     }
 
-    /// Refuses a caller that is neither the owner nor an admin.
+    /// Whether the caller is this owner or an admin.
+    pub fn owns(&self, owner: ProducerId) -> bool {
+        self.scope().is_none_or(|own| own == owner)
+    }
+
+    /// Refuses a caller that is neither the owner of a public resource nor an admin.
     ///
     /// # Errors
     /// `forbidden`.
     pub fn must_own(&self, owner: ProducerId) -> Result<(), Problem> {
-        if self.scope().is_none_or(|own| own == owner) {
+        if self.owns(owner) {
             return Ok(());
         }
         Err(Problem::new(ProblemType::Forbidden).detail("this belongs to another producer"))

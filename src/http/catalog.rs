@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt::Display, str::FromStr, sync::Arc};
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Query, ServiceConfig},
+    web::{Data, Query, ServiceConfig},
 };
 use futures::future::OptionFuture;
 use penstock_actors::{
@@ -51,7 +51,7 @@ pub struct Deps {
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
-    cfg.app_data(Data::new(deps)).service(web::resource("/v1/catalog").route(routing::read().to(list)));
+    cfg.app_data(Data::new(deps)).service(routing::resource("/v1/catalog").route(routing::read().to(list)));
 }
 
 /// The query. An empty value counts as absent, because forms send it so.

@@ -24,6 +24,7 @@ use super::{
     auth::Producer,
     digest::sha256_in,
     middleware::signed_body::{SignedBody, unreadable},
+    routing,
 };
 
 /// Settings of uploads.
@@ -42,7 +43,7 @@ pub struct Deps {
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
-    cfg.app_data(Data::new(deps)).service(web::resource("/v1/content").route(web::post().to(upload)));
+    cfg.app_data(Data::new(deps)).service(routing::resource("/v1/content").route(web::post().to(upload)));
 }
 
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{self, HeaderMap, HeaderName},
-    web::{self, Data, Query, ServiceConfig},
+    web::{Data, Query, ServiceConfig},
 };
 use ipnet::IpNet;
 use penstock_actors::{
@@ -38,7 +38,7 @@ pub struct Deps {
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
-    cfg.app_data(Data::new(deps)).service(web::resource("/v1/data").route(routing::read().to(data)));
+    cfg.app_data(Data::new(deps)).service(routing::resource("/v1/data").route(routing::read().to(data)));
 }
 
 /// The server that delivers.

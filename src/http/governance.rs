@@ -49,10 +49,10 @@ pub struct Deps {
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/policies").route(routing::read().to(list)))
-        .service(web::resource("/v1/policies/{policyId}").route(routing::read().to(show)).route(web::put().to(put)))
-        .service(web::resource("/v1/policies/{policyId}/evaluate").route(web::post().to(evaluate)))
-        .service(web::resource("/v1/policies/{policyId}/runs").route(routing::read().to(runs)));
+        .service(routing::resource("/v1/policies").route(routing::read().to(list)))
+        .service(routing::resource("/v1/policies/{policyId}").route(routing::read().to(show)).route(web::put().to(put)))
+        .service(routing::resource("/v1/policies/{policyId}/evaluate").route(web::post().to(evaluate)))
+        .service(routing::resource("/v1/policies/{policyId}/runs").route(routing::read().to(runs)));
 }
 
 #[derive(Deserialize)]

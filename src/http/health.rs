@@ -25,7 +25,7 @@ use std::{
 use actix_web::{
     HttpResponse,
     http::StatusCode,
-    web::{self, Data, ServiceConfig},
+    web::{Data, ServiceConfig},
 };
 use penstock_actors::{
     clock::{Clock, watch::ClockWatch},
@@ -56,8 +56,8 @@ pub struct Deps {
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/health/live").route(routing::read().to(live)))
-        .service(web::resource("/health/ready").route(routing::read().to(ready)));
+        .service(routing::resource("/health/live").route(routing::read().to(live)))
+        .service(routing::resource("/health/ready").route(routing::read().to(ready)));
 }
 
 /// Whether this instance wants new streams, and the known state of its dependencies. One per process.

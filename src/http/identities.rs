@@ -34,11 +34,13 @@ pub struct Deps {
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(
-            web::resource("/v1/producers/{producerId}/identities")
+            routing::resource("/v1/producers/{producerId}/identities")
                 .route(routing::read().to(list))
                 .route(web::post().to(bind)),
         )
-        .service(web::resource("/v1/producers/{producerId}/identities/{identityKey}").route(web::delete().to(unbind)));
+        .service(
+            routing::resource("/v1/producers/{producerId}/identities/{identityKey}").route(web::delete().to(unbind)),
+        );
 }
 
 #[derive(Deserialize)]

@@ -43,13 +43,14 @@ pub struct Deps {
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/api/v1/lineage").route(web::post().to(intake::one)))
-        .service(web::resource("/api/v1/lineage/batch").route(web::post().to(intake::batch)))
-        .service(web::resource("/v1/openlineage/lineage").route(routing::read().to(query::graph)))
+        .service(routing::resource("/api/v1/lineage").route(web::post().to(intake::one)))
+        .service(routing::resource("/api/v1/lineage/batch").route(web::post().to(intake::batch)))
+        .service(routing::resource("/v1/openlineage/lineage").route(routing::read().to(query::graph)))
         .service(
-            web::resource("/v1/openlineage/nodes/dataset/{namespace}/{name}").route(routing::read().to(query::dataset)),
+            routing::resource("/v1/openlineage/nodes/dataset/{namespace}/{name}")
+                .route(routing::read().to(query::dataset)),
         )
-        .service(web::resource("/v1/openlineage/jobs/{namespace}/{name}").route(routing::read().to(query::job)))
-        .service(web::resource("/v1/openlineage/runs/{runId}").route(routing::read().to(query::run)))
-        .service(web::resource("/v1/openlineage/search").route(routing::read().to(query::search)));
+        .service(routing::resource("/v1/openlineage/jobs/{namespace}/{name}").route(routing::read().to(query::job)))
+        .service(routing::resource("/v1/openlineage/runs/{runId}").route(routing::read().to(query::run)))
+        .service(routing::resource("/v1/openlineage/search").route(routing::read().to(query::search)));
 }

@@ -33,7 +33,7 @@ pub struct Deps {
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/producers").route(routing::read().to(list)).route(web::post().to(create)));
+        .service(routing::resource("/v1/producers").route(routing::read().to(list)).route(web::post().to(create)));
 }
 
 /// Producers per page by default.

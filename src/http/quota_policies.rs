@@ -46,9 +46,9 @@ pub struct Deps {
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/streaming/policies").route(routing::read().to(list)))
+        .service(routing::resource("/v1/streaming/policies").route(routing::read().to(list)))
         .service(
-            web::resource("/v1/streaming/policies/{policyName}")
+            routing::resource("/v1/streaming/policies/{policyName}")
                 .route(routing::read().to(show))
                 .route(web::put().to(put)),
         );

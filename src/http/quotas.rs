@@ -4,19 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, ServiceConfig},
+    web::{Data, Path, ServiceConfig},
 };
 use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock,
-    ids::ReceiptId,
     model::{QuotaPolicy, WindowUsage},
     node::Node,
     ports::{Receipts, StreamSlots},
 };
 use serde_json::{Map, Value, json};
 
-use super::{Problem, ProblemType, answer, routing};
+use super::{Problem, ProblemType, ReceiptReader, answer, routing};
 
 /// How long the answer waits for usage that is not in the ledger yet, so that a client sees what it just streamed.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -28,15 +27,16 @@ pub struct Deps {
     pub receipts: Arc<dyn Receipts>,
     pub slots: Arc<dyn StreamSlots>,
     pub clock: Arc<dyn Clock>,
+    pub reader: Arc<ReceiptReader>,
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/streaming/quotas/{receiptId}").route(routing::read().to(show)));
+        .service(routing::resource("/v1/streaming/quotas/{receiptId}").route(routing::read().to(show)));
 }
 
 async fn show(receipt_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
-    let id: ReceiptId = receipt_id.parse()?;
+    let id = deps.reader.open(&receipt_id)?;
     let settled = deps.node.settled(id, SETTLING).await;
     let now = deps.clock.now();
     let (quota, active) = futures::join!(deps.receipts.quota(id, now), deps.slots.slots(id));

@@ -17,7 +17,7 @@ use penstock_actors::{
 use serde::Deserialize;
 
 use super::{
-    ChangePublisher, JsonBody, Problem, ProblemType, answer,
+    ChangePublisher, JsonBody, Problem, ProblemType, ReceiptReader, answer,
     auth::Producer,
     governance::gate,
     routing,
@@ -35,11 +35,14 @@ pub struct Deps {
     pub publisher: Arc<ChangePublisher>,
     pub evaluator: Arc<PolicyEvaluator>,
     pub clock: Arc<dyn Clock>,
+    pub reader: Arc<ReceiptReader>,
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
-    cfg.app_data(Data::new(deps)).service(web::resource("/v1/receipts").route(web::post().to(create))).service(
-        web::resource("/v1/receipts/{receiptId}").route(routing::read().to(show)).route(web::patch().to(set_status)),
+    cfg.app_data(Data::new(deps)).service(routing::resource("/v1/receipts").route(web::post().to(create))).service(
+        routing::resource("/v1/receipts/{receiptId}")
+            .route(routing::read().to(show))
+            .route(web::patch().to(set_status)),
     );
 }
 
@@ -85,12 +88,13 @@ async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateRecei
     };
     let receipt = deps.receipts.create_receipt(&receipt).await?;
     let location = format!("/v1/receipts/{}", receipt.receipt_id);
-    Ok(answer::created(&location, &passed.with(as_of(receipt, now))))
+    Ok(answer::created(&location, &passed.with(deps.reader.with_token(as_of(receipt, now)))))
 }
 
 async fn show(deps: Data<Deps>, receipt_id: Path<String>) -> Result<HttpResponse, Problem> {
-    let receipt = deps.receipts.receipt(receipt_id.parse()?).await?.ok_or(ProblemType::UnknownReceipt)?;
-    Ok(answer::ok(&as_of(receipt, deps.clock.now())))
+    let id = deps.reader.open(&receipt_id)?;
+    let receipt = deps.receipts.receipt(id).await?.ok_or(ProblemType::UnknownReceipt)?;
+    Ok(answer::ok(&deps.reader.with_token(as_of(receipt, deps.clock.now()))))
 }
 
 /// The receipt with its present status: past its time it is expired, even if the ledger does not say so yet.
@@ -115,7 +119,7 @@ async fn set_status(
     receipt_id: Path<String>,
     body: JsonBody<SetStatus>,
 ) -> Result<HttpResponse, Problem> {
-    let id: ReceiptId = receipt_id.parse()?;
+    let id = deps.reader.open_for_key_holder(&receipt_id)?;
     let to = body.read().await?.status;
     must_own(&producer, &*deps.assets, &*deps.receipts, id).await?;
     answer::to_the_end(async move {
@@ -123,7 +127,7 @@ async fn set_status(
         match deps.receipts.set_receipt_status(id, to, now).await? {
             StatusChange::Changed(receipt) => {
                 deps.publisher.publish(Tag::Receipt(id)).await;
-                Ok(answer::ok(&as_of(receipt, now)))
+                Ok(answer::ok(&deps.reader.with_token(as_of(receipt, now))))
             }
             StatusChange::Refused(from) => Err(refused(from, to)),
             StatusChange::NotFound => Err(Problem::from(ProblemType::UnknownReceipt)),
@@ -139,10 +143,11 @@ fn refused(from: ReceiptStatus, to: ReceiptStatus) -> Problem {
         .with("to", to.as_str())
 }
 
-/// Refuses a caller that is neither an admin nor the producer of the receipt's asset.
+/// Refuses a caller that is neither an admin nor the producer of the receipt's asset. Receipts are not public, so the receipt of
+/// another producer's asset is answered as one that does not exist.
 ///
 /// # Errors
-/// `unknown-receipt`, `forbidden`, or the errors of the ports.
+/// `unknown-receipt`, or the errors of the ports.
 pub(super) async fn must_own(
     producer: &Producer,
     assets: &dyn Assets,
@@ -154,5 +159,5 @@ pub(super) async fn must_own(
         return Ok(());
     }
     let asset = assets.asset(receipt.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
-    producer.must_own(asset.producer_id)
+    if producer.owns(asset.producer_id) { Ok(()) } else { Err(ProblemType::UnknownReceipt.into()) }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, ServiceConfig},
+    web::{Data, ServiceConfig},
 };
 
 use super::{Problem, ProblemType, answer, routing};
@@ -17,7 +17,7 @@ pub struct Deps {
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
-    cfg.app_data(Data::new(deps)).service(web::resource("/metrics").route(routing::read().to(scrape)));
+    cfg.app_data(Data::new(deps)).service(routing::resource("/metrics").route(routing::read().to(scrape)));
 }
 
 async fn scrape(deps: Data<Deps>) -> Result<HttpResponse, Problem> {

@@ -8,7 +8,7 @@ use actix_web::{
 };
 use penstock_actors::{
     clock::Clock,
-    ids::{ReceiptId, SessionId},
+    ids::SessionId,
     model::{Session, SessionProgress},
     node::Node,
     ports::{Receipts, SessionStore},
@@ -17,9 +17,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    JsonBody, Problem, ProblemType, answer, routing,
+    JsonBody, Problem, ProblemType, ReceiptReader, answer, routing,
     validation::{Validate, Violations},
 };
+use crate::receipt_tokens::ReceiptText;
 
 /// How long sessions are kept.
 #[derive(Debug, Clone, Copy)]
@@ -36,18 +37,19 @@ pub struct Deps {
     pub sessions: Arc<dyn SessionStore>,
     pub clock: Arc<dyn Clock>,
     pub settings: SessionSettings,
+    pub reader: Arc<ReceiptReader>,
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/streaming/sessions").route(web::post().to(create)))
-        .service(web::resource("/v1/streaming/sessions/{sessionId}").route(routing::read().to(show)));
+        .service(routing::resource("/v1/streaming/sessions").route(web::post().to(create)))
+        .service(routing::resource("/v1/streaming/sessions/{sessionId}").route(routing::read().to(show)));
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateSession {
-    receipt_id: ReceiptId,
+    receipt_id: ReceiptText,
 }
 
 impl Validate for CreateSession {
@@ -55,7 +57,7 @@ impl Validate for CreateSession {
 }
 
 async fn create(deps: Data<Deps>, body: JsonBody<CreateSession>) -> Result<HttpResponse, Problem> {
-    let CreateSession { receipt_id } = body.read().await?;
+    let receipt_id = deps.reader.open(body.read().await?.receipt_id.as_str())?;
     let receipt = deps.receipts.receipt(receipt_id).await?.ok_or(ProblemType::UnknownReceipt)?;
     let grant = deps.node.quota.inspect(receipt_id, receipt.content_hash).await?;
     let session = Session {

@@ -46,9 +46,9 @@ pub struct Deps {
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/storage/verify/{contentHash}").route(web::post().to(verify)))
-        .service(web::resource("/v1/storage/verifications/{contentHash}").route(routing::read().to(history)))
-        .service(web::resource("/v1/storage/move/{contentHash}").route(web::post().to(move_content)));
+        .service(routing::resource("/v1/storage/verify/{contentHash}").route(web::post().to(verify)))
+        .service(routing::resource("/v1/storage/verifications/{contentHash}").route(routing::read().to(history)))
+        .service(routing::resource("/v1/storage/move/{contentHash}").route(web::post().to(move_content)));
 }
 
 /// The permit to work on the storage.

@@ -13,7 +13,7 @@ use actix_web::{
         Method,
         header::{self, HeaderValue},
     },
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path, Query, ServiceConfig},
 };
 use penstock_actors::{
     content::delivery::{DeliveryOrder, DeliveryPlan},
@@ -38,7 +38,7 @@ use self::{
     conditions::{Precondition, RangeCondition},
     range::RangeAnswer,
 };
-use super::{Problem, ProblemType, Readiness, problem::unreadable};
+use super::{Problem, ProblemType, Readiness, ReceiptReader, problem::unreadable, routing};
 use crate::{
     content_sizes::ContentSizes,
     http_server::client_socket::ClientSocket,
@@ -51,7 +51,7 @@ use crate::{
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
-        .service(web::resource("/v1/streaming/data/{contentHash}").route(super::routing::read().to(by_path)));
+        .service(routing::resource("/v1/streaming/data/{contentHash}").route(routing::read().to(by_path)));
 }
 
 /// Settings of the answers with content.
@@ -81,6 +81,7 @@ pub struct Deps {
     pub sizes: Arc<ContentSizes>,
     pub uses: Arc<Popularity>,
     pub readiness: Arc<Readiness>,
+    pub reader: Arc<ReceiptReader>,
 }
 
 impl Deps {
@@ -122,12 +123,8 @@ impl StreamRequest {
         let receipt = one_of(request, "x-receipt-id", "receiptId", query.receipt_id.as_deref())?
             .ok_or_else(|| Problem::malformed("send the receipt as receiptId or X-Receipt-Id"))?;
         let session = one_of(request, "x-session-id", "sessionId", query.session_id.as_deref())?;
-        Ok(Self {
-            hash: hash.parse()?,
-            receipt: receipt.parse()?,
-            session: session.map(str::parse).transpose()?,
-            among_content: deps.is_among_content(request),
-        })
+        let (hash, session) = (hash.parse()?, session.map(str::parse).transpose()?);
+        Ok(Self { hash, receipt: deps.reader.open(receipt)?, session, among_content: deps.is_among_content(request) })
     }
 
     const fn ask(&self, demand: Demand) -> StreamAsk {

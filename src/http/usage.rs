@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Query, ServiceConfig},
+    web::{Data, Query, ServiceConfig},
 };
 use penstock_actors::{
     ids::UsageId,
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Problem, answer, auth::Producer, paging, receipts::must_own, routing};
+use super::{Problem, ReceiptReader, answer, auth::Producer, paging, receipts::must_own, routing};
 
 /// Rows per page by default: about 25 KiB of JSON.
 const PAGE: u32 = 100;
@@ -27,10 +27,11 @@ const MAX_PAGE: u32 = 1000;
 pub struct Deps {
     pub assets: Arc<dyn Assets>,
     pub receipts: Arc<dyn Receipts>,
+    pub reader: Arc<ReceiptReader>,
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
-    cfg.app_data(Data::new(deps)).service(web::resource("/v1/streaming/usage").route(routing::read().to(list)));
+    cfg.app_data(Data::new(deps)).service(routing::resource("/v1/streaming/usage").route(routing::read().to(list)));
 }
 
 #[derive(Deserialize)]
@@ -42,7 +43,7 @@ struct UsageQuery {
 }
 
 async fn list(producer: Producer, deps: Data<Deps>, which: Query<UsageQuery>) -> Result<HttpResponse, Problem> {
-    let id = which.receipt_id.parse()?;
+    let id = deps.reader.open_for_key_holder(&which.receipt_id)?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;
     let limit = paging::limit(which.limit, PAGE, MAX_PAGE)?;
     must_own(&producer, &*deps.assets, &*deps.receipts, id).await?;

@@ -60,8 +60,8 @@ impl StartupServer {
         let factory = move || {
             App::new()
                 .app_data(shared.clone())
-                .service(web::resource("/health/live").route(routing::read().to(live)))
-                .service(web::resource("/health/ready").route(routing::read().to(ready)))
+                .service(routing::resource("/health/live").route(routing::read().to(live)))
+                .service(routing::resource("/health/ready").route(routing::read().to(ready)))
                 .default_service(web::to(refuse))
         };
         let server = HttpServer::new(factory)

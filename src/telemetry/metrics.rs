@@ -5,7 +5,7 @@
 //! - An actor keeps a plain counter and knows no exporter. `node`, `storage`, `lineage` and `cache` read such counters at
 //!   each scrape; those of uploads, streams and quotas are rows in `node`.
 //! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
-//!   `signatures`, `governance`, `redis`, `s3`, and `DbMetrics`.
+//!   `signatures`, `receipts`, `governance`, `redis`, `s3`, and `DbMetrics`.
 //! - A state is set before each scrape: `clock`, `stores`, and what `src/wiring/gauges.rs` reads from adapters.
 //!
 //! `docs/extending.md` has the steps.
@@ -27,6 +27,7 @@ mod node;
 mod process;
 mod rates;
 mod readings;
+mod receipts;
 mod redis;
 mod s3;
 mod signatures;
@@ -41,6 +42,7 @@ pub use http::{EndedRequest, HttpMetrics};
 pub use node::{JanitorMetrics, PoolReading};
 use penstock_actors::{cache::TieredCache, lineage::Lineage, node::Node};
 pub use rates::RateMetrics;
+pub use receipts::ReceiptMetrics;
 pub use s3::S3Metrics;
 pub use signatures::{SignatureMetrics, Signed};
 

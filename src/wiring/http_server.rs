@@ -14,14 +14,14 @@ use crate::{
     adapters::cached::CachedSearch,
     config::Config,
     http::{
-        self, CatalogueSettings, ChangePublisher, Readiness, SessionSettings, Shell, StreamingSettings, UploadSettings,
-        admin, api_keys, assets, auth, catalog, content, data, governance, health, identities, lineage, producers,
-        quota_policies, quotas, receipts, scrape, sessions, storage, streaming, usage,
+        self, CatalogueSettings, ChangePublisher, Readiness, ReceiptReader, SessionSettings, Shell, StreamingSettings,
+        UploadSettings, admin, api_keys, assets, auth, catalog, content, data, governance, health, identities, lineage,
+        producers, quota_policies, quotas, receipts, scrape, sessions, storage, streaming, usage,
     },
     http_server::Serving,
     keys::KeyRing,
     openlineage::EventReader,
-    telemetry::Metrics,
+    telemetry::{Metrics, metrics::ReceiptMetrics},
 };
 
 /// The parts of a server that is about to answer.
@@ -82,6 +82,8 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
     let search = CachedSearch::new(Arc::clone(&backends.search), cache.clone(), node.searches.clone());
     let (shared, clock) = (ports.shared, ports.clock);
     let (node, evaluator) = (Arc::new(node.clone()), Arc::new(evaluator));
+    let reader =
+        Arc::new(ReceiptReader { tokens: config.receipts.tokens(), metrics: ReceiptMetrics::new(metrics.registry())? });
     let streaming = streaming::Deps {
         node: node.clone(),
         metrics: Arc::clone(metrics),
@@ -92,6 +94,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
         sizes: Arc::clone(&backends.sizes),
         uses: Arc::clone(&backends.uses),
         readiness: readiness.clone(),
+        reader: reader.clone(),
     };
     Ok(http::Deps {
         data: data::Deps { streaming: streaming.clone(), deliverer: Arc::new(deliverer(config, backends)) },
@@ -106,6 +109,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             receipts: receipts.clone(),
             slots: shared.clone(),
             clock: clock.clone(),
+            reader: reader.clone(),
         },
         sessions: sessions::Deps {
             node: node.clone(),
@@ -113,6 +117,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             sessions: shared.clone(),
             clock: clock.clone(),
             settings: SessionSettings { ttl: config.sessions.ttl },
+            reader: reader.clone(),
         },
         assets: assets::Deps {
             assets: assets.clone(),
@@ -133,6 +138,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
             clock: clock.clone(),
+            reader: reader.clone(),
         },
         quota_policies: quota_policies::Deps {
             receipts: receipts.clone(),
@@ -146,7 +152,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             evaluator: evaluator.clone(),
             clock: clock.clone(),
         },
-        usage: usage::Deps { assets, receipts },
+        usage: usage::Deps { assets, receipts, reader },
         lineage: lineage::Deps {
             lineage: lineage.clone(),
             reader: Arc::new(EventReader::new(config.lineage.bounds())?),

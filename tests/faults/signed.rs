@@ -9,7 +9,7 @@ use crate::{
     patience::eventually,
     postgres::TestDatabase,
     redis_server::RedisServer,
-    signing::{KEY, bind, producer_of, publishing, signed, signer, taking, unbind},
+    signing::{KEY, bind, producer_of, publishing, signed, signer, taking, unbind, upload},
 };
 
 /// Two nodes on one database and one Redis.
@@ -41,7 +41,7 @@ async fn a_signed_request_counts_once_on_all_instances_together() {
     let (mut one, mut other) = two(&database, &redis, blobs.path()).await;
     let me = signer(KEY);
     let producer = producer_of(&one, &me).await;
-    let hash = one.put(b"content", "text/plain").await;
+    let hash = upload(&one, b"content", &me).await;
 
     let once = signed(publishing(&one, &hash), &me);
     expect(once.try_clone().unwrap().send().await.unwrap(), &[201]).await;
@@ -81,7 +81,7 @@ async fn without_redis_signed_requests_are_refused_and_no_replay_counts_afterwar
     let (mut one, mut other) = two(&database, &redis, blobs.path()).await;
     let me = signer(KEY);
     producer_of(&one, &me).await;
-    let hash = one.put(b"content", "text/plain").await;
+    let hash = upload(&one, b"content", &me).await;
     let used = signed(publishing(&one, &hash), &me);
     expect(used.try_clone().unwrap().send().await.unwrap(), &[201]).await;
 
@@ -128,7 +128,7 @@ async fn what_one_installation_keeps_in_redis_opens_and_shows_nothing_in_another
     let (mut one, mut other) = tokio::join!(setup(), setup());
     let me = signer(KEY);
     producer_of(&one, &me).await;
-    let hash = one.put(b"content", "text/plain").await;
+    let hash = upload(&one, b"content", &me).await;
     other.put(b"content", "text/plain").await;
     one.tier("theirs", json!({ "bytesPerMonth": 1 })).await;
     expect(signed(publishing(&one, &hash), &me).send().await.unwrap(), &[201]).await;

@@ -12,14 +12,15 @@ use actix_web::{
 };
 use penstock::{
     http::{
-        self, ChangePublisher, RATE_WINDOW, RateGate, RateGateParts, Readiness, Shell, SignedRequests, admin, assets,
-        auth, governance, health, producers, quota_policies, receipts, scrape, usage,
+        self, ChangePublisher, RATE_WINDOW, RateGate, RateGateParts, Readiness, ReceiptReader, Shell, SignedRequests,
+        admin, assets, auth, governance, health, producers, quota_policies, receipts, scrape, usage,
     },
     keys::{self, KeyRing},
+    receipt_tokens::ReceiptTokens,
     route_class::RouteClass,
     telemetry::{
         Metrics,
-        metrics::{RateMetrics, SignatureMetrics},
+        metrics::{RateMetrics, ReceiptMetrics, SignatureMetrics},
     },
 };
 use penstock_actors::{
@@ -187,6 +188,10 @@ impl Node {
         let (assets, receipts): (Arc<dyn Assets>, Arc<dyn Receipts>) = (self.world.clone(), self.world.clone());
         let evaluator = Arc::new(self.evaluator());
         let clock: Arc<dyn Clock> = self.clock.clone();
+        let reader = Arc::new(ReceiptReader {
+            tokens: ReceiptTokens::default(),
+            metrics: ReceiptMetrics::new(&Registry::new()).expect("metrics"),
+        });
         let deps = assets::Deps {
             assets: assets.clone(),
             index: self.world.clone(),
@@ -201,6 +206,7 @@ impl Node {
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
             clock: clock.clone(),
+            reader: reader.clone(),
         };
         receipts::configure(cfg, deps);
         let deps =
@@ -214,7 +220,7 @@ impl Node {
             clock: clock.clone(),
         };
         governance::configure(cfg, deps);
-        usage::configure(cfg, usage::Deps { assets, receipts });
+        usage::configure(cfg, usage::Deps { assets, receipts, reader });
         producers::configure(cfg, producers::Deps { api_keys: self.world.clone(), clock: clock.clone() });
         admin::configure(cfg, admin::Deps { publisher, cache: cache() });
         let deps = health::Deps {

@@ -86,7 +86,7 @@ async fn a_change_of_status_reaches_every_instance_and_never_goes_back() {
         let app = &app;
         async move { call(app, request, Some(&key), Some(json!({ "status": status }))).await }
     };
-    assert_eq!(set(node.other_producer.clone(), "refunded").await.problem(), "forbidden");
+    assert_eq!(set(node.other_producer.clone(), "refunded").await.problem(), "unknown-receipt");
     assert!(told.try_recv().is_err());
     assert_eq!(set(node.producer.clone(), "refunded").await.json()["status"], "refunded");
     assert_eq!(told.try_recv().ok(), Some(Tag::Receipt(id)));
@@ -139,7 +139,7 @@ async fn usage_comes_in_pages_that_neither_miss_nor_repeat_a_row() {
     assert_eq!(seen, (0..5).map(Some).collect::<Vec<_>>());
     let uri = |query: &str| TestRequest::get().uri(&format!("/v1/streaming/usage?receiptId={id}{query}"));
     for (key, query, problem) in [
-        (&node.other_producer, "", "forbidden"),
+        (&node.other_producer, "", "unknown-receipt"),
         (&node.producer, "&cursor=no", "malformed-request"),
         (&node.producer, "&limit=0", "malformed-request"),
     ] {

@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::node::{Paid, TestNode, expect, expect_problem, sample, text};
+use crate::node::{Paid, TestNode, expect, expect_problem, hex_sha256, sample, text};
 
 const NOBODY: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
 
@@ -153,6 +153,18 @@ on_both!(a_producer_cannot_touch_what_is_anothers, async |node: &mut TestNode| {
     let (mine, others) = (producer(node, "Mine").await, producer(node, "Others").await);
     let hash = node.put(b"mine", "text/plain").await;
     let asset = json!({ "name": "Mine", "contentHash": hash });
+    let publish = async |key: &str| with_key(node, key, Method::POST, "/v1/assets").json(&asset).send().await.unwrap();
+    let upload = async |key: &str| {
+        let upload = with_key(node, key, Method::POST, "/v1/content").header("content-type", "text/plain").body("mine");
+        upload.send().await.unwrap().status()
+    };
+    // That another one has stored the bytes shows in no answer.
+    let unknown = json!({ "name": "Mine", "contentHash": hex_sha256(b"stored by no producer") });
+    let unknown = with_key(node, &mine, Method::POST, "/v1/assets").json(&unknown).send().await.unwrap();
+    let unknown = expect_problem(unknown, 422, "validation-failed").await;
+    assert_eq!(expect_problem(publish(&mine).await, 422, "validation-failed").await, unknown);
+    assert_eq!((upload(&mine).await.as_u16(), upload(&mine).await.as_u16()), (201, 200), "new to this producer");
+    assert_eq!(publish(&others).await.status(), 422, "the hash is no proof of having the bytes");
     let asset = with_key(node, &mine, Method::POST, "/v1/assets").json(&asset).send().await.unwrap();
     let version = text(&expect(asset, &[201]).await, "versionId");
     let receipt = json!({ "versionId": version });
@@ -169,8 +181,10 @@ on_both!(a_producer_cannot_touch_what_is_anothers, async |node: &mut TestNode| {
             with_key(node, key, Method::GET, &usage),
         ]
     };
-    for call in calls(&others) {
-        expect_problem(call.send().await.unwrap(), 403, "forbidden").await;
+    // An asset is public, so the refusal says that it is another's. A receipt is not: it is as if it did not exist.
+    let answers = [(403, "forbidden"), (403, "forbidden"), (404, "unknown-receipt"), (404, "unknown-receipt")];
+    for (call, (status, name)) in calls(&others).into_iter().zip(answers) {
+        expect_problem(call.send().await.unwrap(), status, name).await;
     }
     for call in calls("wrong") {
         let answer = call.send().await.unwrap();

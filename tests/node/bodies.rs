@@ -16,10 +16,12 @@ const VALUES: [&str; 12] =
 /// Calls with a body, and for each a body that is right.
 async fn calls(node: &TestNode) -> Vec<(Method, String, Value)> {
     let made = node.admin(Method::POST, "/v1/producers").json(&json!({ "name": "Studio" })).send().await.unwrap();
-    let producer = text(&expect(made, &[201]).await, "producerId");
+    let made = expect(made, &[201]).await;
+    let (producer, key) = (text(&made, "producerId"), text(&made, "keyId"));
     let paid = node.paid(&sample(1, 1000), "standard").await;
     vec![
         (Method::POST, format!("/v1/producers/{producer}/keys"), json!({ "name": "the cutting room" })),
+        (Method::POST, format!("/v1/producers/{producer}/keys/{key}/rotate"), json!({ "overlapSeconds": 60 })),
         (
             Method::POST,
             format!("/v1/producers/{producer}/identities"),

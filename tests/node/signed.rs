@@ -11,6 +11,7 @@ use crate::{
     node::{ADMIN_KEY, On, Setup, TestNode, expect, expect_problem, hex_sha256, sample, text},
     signing::{
         AUDIENCE, KEY, OTHER_KEY, bind, digest_of, producer_of, publishing, signed, signed_for, signer, taking, unbind,
+        upload,
     },
 };
 
@@ -107,7 +108,7 @@ async fn what_was_not_signed_as_it_came_is_refused_and_says_why() {
     let mut node = node(On::Sqlite).await;
     let me = signer(KEY);
     producer_of(&node, &me).await;
-    let hash = node.put(b"content", "text/plain").await;
+    let hash = upload(&node, b"content", &me).await;
     let now = Timestamp::now();
     let publish = || publishing(&node, &hash);
     // Changes a complete, signed request.
@@ -171,7 +172,7 @@ async fn another_body_than_was_signed_makes_nothing() {
     let mut node = node(On::Sqlite).await;
     let me = signer(KEY);
     producer_of(&node, &me).await;
-    let hash = node.put(b"content", "text/plain").await;
+    let hash = upload(&node, b"content", &me).await;
     let (client, request) = signed(publishing(&node, &hash), &me).build_split();
     let mut request = request.unwrap();
     *request.body_mut() = Some(json!({ "contentHash": hash, "name": "Forged" }).to_string().into());
@@ -212,7 +213,7 @@ async fn a_request_from_before_a_restart_does_not_count_after_it() {
     let mut node = node(On::Sqlite).await;
     let me = signer(KEY);
     producer_of(&node, &me).await;
-    let hash = node.put(b"content", "text/plain").await;
+    let hash = upload(&node, b"content", &me).await;
     let once = signed(publishing(&node, &hash), &me);
     expect(once.try_clone().unwrap().send().await.unwrap(), &[201]).await;
     node.kill().await;

@@ -79,6 +79,13 @@ pub(crate) async fn unbind(node: &TestNode, producer: &str, signer: &Signer) {
     assert_eq!(gone.status(), 204);
 }
 
+/// Uploads content as the producer that a key speaks for, so that it may publish it; its hash.
+pub(crate) async fn upload(node: &TestNode, bytes: &'static [u8], signer: &Signer) -> String {
+    let upload = node.client.post(node.url("/v1/content")).header("content-type", "text/plain").body(bytes);
+    let sent = signed(upload, signer).send().await.expect("an answer");
+    text(&expect(sent, &[201]).await, "contentHash")
+}
+
 /// A call that only a producer may make, and that makes something each time.
 pub(crate) fn publishing(node: &TestNode, hash: &str) -> RequestBuilder {
     node.client.post(node.url("/v1/assets")).json(&json!({ "contentHash": hash, "name": "Signed" }))

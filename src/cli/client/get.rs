@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use penstock_actors::ids::{ContentHash, ReceiptId};
+use penstock_actors::ids::ContentHash;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
     header::{self, HeaderMap},
@@ -29,6 +29,7 @@ use super::{
     retry::{Retries, RetryArgs},
     silence::SilenceLimit,
 };
+use crate::receipt_tokens::ReceiptText;
 
 /// The content to stream, and its destination.
 #[derive(Debug, Args)]
@@ -36,9 +37,9 @@ pub struct GetArgs {
     /// The hash of the content
     pub hash: ContentHash,
 
-    /// The receipt for the content
+    /// The receipt for the content: its id, or its token if the node signs receipts
     #[arg(long, value_name = "ID")]
-    pub receipt: ReceiptId,
+    pub receipt: ReceiptText,
 
     /// The file to write, or `-` for standard output; pipes and devices are written into, links are followed
     #[arg(short, long, value_name = "FILE")]
@@ -111,9 +112,8 @@ async fn stream(node: &NodeClient, args: &GetArgs, destination: &mut Destination
 fn request(node: &NodeClient, args: &GetArgs, have: u64) -> anyhow::Result<RequestBuilder> {
     let hash = args.hash.to_string();
     // The receipt grants access: in a header it stays out of the access logs of servers on the way.
-    let request = node
-        .request(Method::GET, &["v1", "streaming", "data", &hash])?
-        .header("x-receipt-id", args.receipt.to_string());
+    let request =
+        node.request(Method::GET, &["v1", "streaming", "data", &hash])?.header("x-receipt-id", args.receipt.as_str());
     Ok(if have == 0 {
         request
     } else {

@@ -37,7 +37,7 @@ const FIRST_LEASE_BYTES: u64 = 4 << 20;
 /// Bounds and times of a book.
 #[derive(Debug, Clone, Copy)]
 pub struct BookSettings {
-    /// Receipts kept, known and unknown. The oldest idle one is dropped first.
+    /// Receipts kept, known and unknown. The oldest unknown one is dropped first, then the oldest idle one.
     pub entries: usize,
     /// How long an entry counts as fresh.
     pub entry_ttl: Duration,
@@ -125,14 +125,15 @@ enum BookRecord {
 pub struct QuotaBook {
     settings: BookSettings,
     entries: HashMap<ReceiptId, BookRecord>,
-    /// When to check each entry again, in the order of insertion. That is the order of time, except for unknown
-    /// receipts: those have a shorter time to live, and may be kept a while longer. Each entry is here at least once.
+    /// When to check each known receipt again, in the order of insertion, which is that of time. Each is here at least once.
     due: VecDeque<(Instant, ReceiptId)>,
+    /// The same of unknown receipts. They leave first when the book is full, so that guesses push out guesses.
+    unknown: VecDeque<(Instant, ReceiptId)>,
 }
 
 impl QuotaBook {
     pub fn new(settings: BookSettings) -> Self {
-        Self { settings, entries: HashMap::new(), due: VecDeque::new() }
+        Self { settings, entries: HashMap::new(), due: VecDeque::new(), unknown: VecDeque::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -348,12 +349,15 @@ impl QuotaBook {
     pub fn sweep(&mut self, now: Instant, step: usize) -> Vec<Release> {
         let mut releases = Vec::new();
         for _ in 0..step {
-            let Some(&(due, id)) = self.due.front() else { break };
             let over = self.entries.len() > self.settings.entries;
-            if due > now && !over {
-                break;
+            let may_leave = |&(due, _): &(Instant, ReceiptId)| due <= now || over;
+            if let Some((_, id)) = self.unknown.pop_front_if(|first| may_leave(first)) {
+                if matches!(self.entries.get(&id), Some(BookRecord::Nothing { .. })) {
+                    self.entries.remove(&id);
+                }
+                continue;
             }
-            self.due.pop_front();
+            let Some((_, id)) = self.due.pop_front_if(|first| may_leave(first)) else { break };
             match self.entries.get(&id) {
                 Some(BookRecord::Receipt(entry)) => {
                     let idle_at = entry.last_used + self.settings.entry_ttl;
@@ -411,8 +415,13 @@ impl QuotaBook {
     }
 
     fn insert(&mut self, id: ReceiptId, known: BookRecord, due: Instant) {
-        if self.entries.insert(id, known).is_none() {
-            self.due.push_back((due, id));
+        let is_unknown = |record: &BookRecord| matches!(record, BookRecord::Nothing { .. });
+        let unknown = is_unknown(&known);
+        let before = self.entries.insert(id, known);
+        // A receipt that has become known, or unknown, is also in the other queue, which passes over it.
+        if before.is_none_or(|before| is_unknown(&before) != unknown) {
+            let queue = if unknown { &mut self.unknown } else { &mut self.due };
+            queue.push_back((due, id));
         }
     }
 }

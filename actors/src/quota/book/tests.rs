@@ -390,6 +390,36 @@ fn the_book_keeps_within_its_bound() {
     assert_eq!(bench.book.len(), 100);
 }
 
+#[test]
+fn guessed_receipts_push_out_no_receipt_and_leave_in_time() {
+    let mut bench = Bench::new(ReceiptStatus::Confirmed, QuotaPolicy::default(), 100);
+    bench.acquire(Demand::Inspect).expect("known");
+    let want = bench.book.want_of(&bench);
+    let guess = |bench: &mut Bench| {
+        let unknown = Refill { view: None, ..bench.ledger.refill(&want, bench.moment.wall) };
+        bench.book.apply(ReceiptId::random(), unknown, &bench.moment);
+    };
+    for _ in 0..300 {
+        guess(&mut bench);
+        bench.book.sweep(bench.moment.monotonic, 2);
+    }
+    assert_eq!(bench.book.len(), 100);
+    bench.advance(Duration::from_secs(5));
+    bench.book.sweep(bench.moment.monotonic, 1000);
+    assert_eq!(bench.book.len(), 1, "the guesses are forgotten");
+    let known = bench.book.acquire(&bench.ask(Demand::Inspect), &bench.moment, Freshness::Required);
+    assert!(matches!(known, BookDecision::Granted(_)), "{known:?}");
+    // A receipt that was asked for before it was made stays once it is known.
+    let refill = Refill { view: None, ..bench.ledger.refill(&want, bench.moment.wall) };
+    bench.id = ReceiptId::random();
+    bench.ledger.view.receipt.receipt_id = bench.id;
+    bench.book.apply(bench.id, refill, &bench.moment);
+    bench.advance(Duration::from_secs(5));
+    bench.acquire(Demand::Inspect).expect("made");
+    bench.book.sweep(bench.moment.monotonic, 1000);
+    assert_eq!(bench.book.len(), 2);
+}
+
 impl QuotaBook {
     fn want_of(&self, bench: &Bench) -> Want {
         first_want(&bench.ask(Demand::Inspect), self.settings.lease_max)

@@ -27,8 +27,8 @@ use penstock::adapters::redis::RedisState;
 use penstock_actors::{
     clock::SystemClock,
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
-    model::{Session, SessionProgress},
-    ports::{SessionStore as _, StreamSlots as _},
+    model::{Session, SessionProgress, StreamSession},
+    ports::{SessionStore as _, StreamSlot, StreamSlots as _},
 };
 use redis_server::{RedisServer, link, settings, until};
 use serde_json::json;
@@ -142,7 +142,9 @@ async fn memory() {
     each(|| begin(&state, ttl)).await;
     let with_sessions = used();
     each(|| async {
-        state.take_slot(ReceiptId::random(), UsageId::next(), 1, ttl).await.expect("taken");
+        let session = StreamSession::Named(SessionId::random()).mark();
+        let slot = StreamSlot { receipt: ReceiptId::random(), stream: UsageId::next(), session };
+        state.take_slot(&slot, 1, ttl).await.expect("taken");
     })
     .await;
     let with_slots = used();

@@ -11,15 +11,16 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use penstock_actors::{
     clock::{Clock, SystemClock},
-    ids::{ContentHash, NodeId, ReceiptId, SessionId, TimelineId, UsageId, VersionId},
+    ids::{ContentHash, NodeId, ReceiptId, SessionId, TimelineId, VersionId},
     model::{
         ContentMeta, Credit, LeaseSizing, LostLease, NewTimeline, NodeEpoch, Outcome, QuotaPolicy, Receipt,
-        ReceiptStatus, Session, SessionProgress, Timeline, UsageRow, WindowKind, WindowUsage,
+        ReceiptStatus, Session, SessionMark, SessionProgress, StreamSession, Timeline, UsageRow, WindowKind,
+        WindowUsage,
     },
     ports::{
         ChangeMark, ChangePage, Changes, Closed, EpochStanding, InvalidationBus, Invalidations, Ledger, PortResult,
         Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, SessionStore, SettleBatch, Settled, SlotGrant,
-        StreamSlots, Tag, Timelines,
+        StreamSlot, StreamSlots, Tag, Timelines,
     },
     quota::{
         book::{BookDecision, BookSettings, DecisionTime, Demand, Freshness, QuotaBook, StreamAsk},
@@ -88,7 +89,8 @@ fn handle(bencher: Bencher<'_, '_>, at_once: usize) {
 }
 
 async fn stream(quota: &QuotaHandle, ask: StreamAsk) {
-    let reservation = quota.acquire(ask, None).await.expect("granted");
+    let reservation =
+        quota.acquire(ask, StreamSession::Unnamed(SessionMark::from_bytes([0; 16]))).await.expect("granted");
     reservation.settle(StreamEnd { bytes_sent: SIZE, position: SIZE, outcome: Outcome::Completed });
 }
 
@@ -277,15 +279,15 @@ impl Timelines for Memory {
 
 #[async_trait]
 impl StreamSlots for Memory {
-    async fn take_slot(&self, _: ReceiptId, _: UsageId, _: u32, _: Duration) -> PortResult<SlotGrant> {
+    async fn take_slot(&self, _: &StreamSlot, _: u32, _: Duration) -> PortResult<SlotGrant> {
         Ok(SlotGrant::Taken)
     }
 
-    async fn refresh_slots(&self, _: &[(ReceiptId, UsageId)], _: Duration) -> PortResult<()> {
+    async fn refresh_slots(&self, _: &[StreamSlot], _: Duration) -> PortResult<()> {
         Ok(())
     }
 
-    async fn release_slot(&self, _: ReceiptId, _: UsageId) -> PortResult<()> {
+    async fn release_slot(&self, _: &StreamSlot) -> PortResult<()> {
         Ok(())
     }
 

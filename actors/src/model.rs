@@ -37,7 +37,7 @@ pub use lineage::{
 pub use producer::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo, Role};
 pub use quota_policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use receipt::{Receipt, ReceiptStatus};
-pub use session::{Session, SessionProgress};
+pub use session::{Session, SessionMark, SessionProgress, StreamSession};
 pub use storage::{
     ContentMove, Finding, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress,
     UnknownStorageTier, Verification, VerificationKind,

@@ -76,7 +76,7 @@ pub use shared_state::SharedState;
 pub use storage_moves::{MoveBegun, StorageMoves};
 pub use storage_records::{QuarantineList, StorageRecords, StoredContents, Verifications};
 pub use store_marks::{Mark, StoreMarks};
-pub use stream_slots::{SlotGrant, StreamSlots};
+pub use stream_slots::{SlotGrant, StreamSlot, StreamSlots};
 pub use task_leases::{LeasedTask, StorageTasks, TaskLease, TaskLeases};
 pub use timekeeper::Timekeeper;
 pub use timelines::Timelines;

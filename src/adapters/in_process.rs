@@ -18,11 +18,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use penstock_actors::{
     clock::Clock,
-    ids::{ReceiptId, SessionId, UsageId},
+    ids::{ReceiptId, SessionId},
     model::{Session, SessionProgress},
     ports::{
         InvalidationBus, Invalidations, PortResult, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore,
-        SharedState, SlotGrant, StreamSlots, Tag,
+        SharedState, SlotGrant, StreamSlot, StreamSlots, Tag,
     },
 };
 use tokio::sync::broadcast;
@@ -73,22 +73,22 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[async_trait]
 impl StreamSlots for InProcessState {
-    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<SlotGrant> {
+    async fn take_slot(&self, slot: &StreamSlot, limit: u32, ttl: Duration) -> PortResult<SlotGrant> {
         let now = self.clock.monotonic();
-        Ok(held(&self.slots).take(receipt, stream, limit, now, now + ttl))
+        Ok(held(&self.slots).take(slot, limit, now, now + ttl))
     }
 
-    async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], ttl: Duration) -> PortResult<()> {
+    async fn refresh_slots(&self, slots: &[StreamSlot], ttl: Duration) -> PortResult<()> {
         let now = self.clock.monotonic();
         let mut held = held(&self.slots);
-        for &(receipt, stream) in slots {
-            held.refresh(receipt, stream, now, now + ttl);
+        for slot in slots {
+            held.refresh(slot, now, now + ttl);
         }
         Ok(())
     }
 
-    async fn release_slot(&self, receipt: ReceiptId, stream: UsageId) -> PortResult<()> {
-        held(&self.slots).release(receipt, stream);
+    async fn release_slot(&self, slot: &StreamSlot) -> PortResult<()> {
+        held(&self.slots).release(slot);
         Ok(())
     }
 

@@ -179,6 +179,7 @@ impl PostgresStore {
                 | Tag::Identity(_)
                 | Tag::Key(_)
                 | Tag::Recall(_)
+                | Tag::EndStream(_)
                 | Tag::Entries(_),
             ) => {}
             None => self.replicas.anything_changed(),

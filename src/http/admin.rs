@@ -67,7 +67,7 @@ impl Validate for Invalidate {
 fn read_tag(text: &str) -> Option<Tag> {
     text.parse().ok().filter(|tag| match tag {
         Tag::QuotaPolicy(name) => is_tier_name(name),
-        Tag::Entries(_) => false,
+        Tag::Entries(_) | Tag::EndStream(_) => false,
         Tag::Receipt(_)
         | Tag::Asset(_)
         | Tag::Lineage

@@ -18,7 +18,8 @@ use actix_web::{
 use penstock_actors::{
     content::delivery::{DeliveryOrder, DeliveryPlan},
     flow::admission::Permit,
-    ids::{ContentHash, ReceiptId, SessionId},
+    ids::{ContentHash, ReceiptId},
+    model::StreamSession,
     node::Node,
     ports::Connection,
     quota::{
@@ -38,7 +39,7 @@ use self::{
     conditions::{Precondition, RangeCondition},
     range::RangeAnswer,
 };
-use super::{Problem, ProblemType, Readiness, ReceiptReader, problem::unreadable, routing};
+use super::{Problem, ProblemType, Proxies, Readiness, ReceiptReader, problem::unreadable, routing};
 use crate::{
     content_sizes::ContentSizes,
     http_server::client_socket::ClientSocket,
@@ -62,6 +63,8 @@ pub struct StreamingSettings {
     /// The host, as `content.example.com:8443`, under which clients reach content and nothing else that they trust;
     /// empty if there is none.
     pub content_host: String,
+    /// Proxies that state the address of a client.
+    pub proxies: Proxies,
 }
 
 /// The receipt and the session.
@@ -113,7 +116,7 @@ async fn by_path(
 pub(super) struct StreamRequest {
     pub(super) hash: ContentHash,
     pub(super) receipt: ReceiptId,
-    session: Option<SessionId>,
+    session: StreamSession,
     /// At the host that serves nothing but content.
     among_content: bool,
 }
@@ -123,8 +126,15 @@ impl StreamRequest {
         let receipt = one_of(request, "x-receipt-id", "receiptId", query.receipt_id.as_deref())?
             .ok_or_else(|| Problem::malformed("send the receipt as receiptId or X-Receipt-Id"))?;
         let session = one_of(request, "x-session-id", "sessionId", query.session_id.as_deref())?;
-        let (hash, session) = (hash.parse()?, session.map(str::parse).transpose()?);
-        Ok(Self { hash, receipt: deps.reader.open(receipt)?, session, among_content: deps.is_among_content(request) })
+        let (hash, receipt) = (hash.parse()?, deps.reader.open(receipt)?);
+        let session = match session {
+            Some(id) => StreamSession::Named(id.parse()?),
+            None => {
+                let peer = request.peer_addr().map(|peer| peer.ip());
+                StreamSession::unnamed(hash, deps.settings.proxies.client(peer, request.headers()))
+            }
+        };
+        Ok(Self { hash, receipt, session, among_content: deps.is_among_content(request) })
     }
 
     const fn ask(&self, demand: Demand) -> StreamAsk {

@@ -14,9 +14,9 @@ use crate::{
     adapters::cached::CachedSearch,
     config::Config,
     http::{
-        self, CatalogueSettings, ChangePublisher, Readiness, ReceiptReader, SessionSettings, Shell, StreamingSettings,
-        UploadSettings, admin, api_keys, assets, auth, catalog, content, data, governance, health, identities, lineage,
-        producers, quota_policies, quotas, receipts, scrape, sessions, storage, streaming, usage,
+        self, CatalogueSettings, ChangePublisher, Proxies, Readiness, ReceiptReader, SessionSettings, Shell,
+        StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, content, data, governance, health,
+        identities, lineage, producers, quota_policies, quotas, receipts, scrape, sessions, storage, streaming, usage,
     },
     http_server::Serving,
     keys::KeyRing,
@@ -90,6 +90,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
         settings: StreamingSettings {
             max_range_bytes: config.streams.max_range_bytes,
             content_host: config.delivery.content_host(),
+            proxies: Proxies::new(config.server.trusted_proxies.clone()),
         },
         sizes: Arc::clone(&backends.sizes),
         uses: Arc::clone(&backends.uses),

@@ -12,7 +12,7 @@ use super::Backends;
 use crate::{
     adapters::redis::RedisRateLimits,
     config::{Config, RateLimitBackend},
-    http::{RATE_WINDOW, RateGate, RateGateParts},
+    http::{Proxies, RATE_WINDOW, RateGate, RateGateParts},
     keys::KeyRing,
     telemetry::{Metrics, metrics::RateMetrics},
 };
@@ -29,7 +29,8 @@ pub(super) fn rate_gate(
 ) -> Result<Arc<RateGate>, prometheus::Error> {
     let rates = RateMetrics::new(metrics.registry())?;
     let subjects = rates.subjects.clone();
-    let parts = RateGateParts { limiter, trusted_proxies: config.server.trusted_proxies.clone(), keys, metrics: rates };
+    let proxies = Proxies::new(config.server.trusted_proxies.clone());
+    let parts = RateGateParts { limiter, proxies, keys, metrics: rates };
     let gate = Arc::new(RateGate::new(parts, |class| config.rate_limits.per_minute(class)));
     metrics.before_scrape({
         let gate = Arc::clone(&gate);

@@ -114,7 +114,7 @@ async fn a_client_that_stops_reading_is_cut_and_its_slot_comes_back() {
     let mut stalled = Wire::streaming(&node, &paid).await;
     let got = stalled.read_on(100_000).await;
     assert_eq!(got, bytes[..100_000]);
-    let refused = node.stream(&paid).send().await.unwrap();
+    let refused = node.stream_apart(&paid).send().await.unwrap();
     crate::node::expect_problem(refused, 429, "too-many-streams").await;
     // Nobody reads, and nobody closes.
     at_rest(&node).await;

@@ -117,11 +117,11 @@ async fn a_node_starts_without_redis_and_finds_it_when_it_comes() {
     let bytes = sample(82, 32 << 20);
     let paid = node.paid(&bytes, "single").await;
     let mut running = Wire::streaming(&node, &paid).await;
-    expect_problem(node.stream(&paid).send().await.unwrap(), 429, "too-many-streams").await;
+    expect_problem(node.stream_apart(&paid).send().await.unwrap(), 429, "too-many-streams").await;
     server.restart();
     says(&node, "ok").await;
     eventually("the slot of the running stream is in Redis", async || slot_keys(&server) == 1).await;
-    expect_problem(node.stream(&paid).send().await.unwrap(), 429, "too-many-streams").await;
+    expect_problem(node.stream_apart(&paid).send().await.unwrap(), 429, "too-many-streams").await;
     assert_eq!(running.read_on(bytes.len()).await, bytes);
     drop(running);
     at_rest(&node).await;
@@ -245,13 +245,62 @@ async fn nodes_share_slots_and_sessions_which_outlive_a_killed_node() {
     assert_eq!(shown(&one).await["bytesDelivered"], 200_000);
 
     let running = Wire::streaming(&one, &paid).await;
-    expect_problem(other.stream(&paid).send().await.unwrap(), 429, "too-many-streams").await;
+    expect_problem(other.stream_apart(&paid).send().await.unwrap(), 429, "too-many-streams").await;
     one.kill().await;
     drop(running);
     eventually("the slot of the dead node frees itself", async || {
-        let answer = other.stream(&paid).header("range", "bytes=0-0").send().await.unwrap();
+        let answer = other.stream_apart(&paid).header("range", "bytes=0-0").send().await.unwrap();
         answer.status() == 206
     })
     .await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_that_seeks_at_another_node_ends_its_older_stream_wherever_that_runs() {
+    let (server, database) = (RedisServer::start(), TestDatabase::empty().await);
+    let blobs = tempfile::tempdir().unwrap();
+    let setup = || {
+        Setup::on_database_of(&database.url())
+            .env("DATA_ROOT", blobs.path().to_str().unwrap())
+            .env("REDIS_URL", server.url())
+            .env("PENSTOCK_REDIS__RESPONSE_TIMEOUT", "2s")
+            .start()
+    };
+    let (mut one, mut other) = tokio::join!(setup(), setup());
+    let bytes = sample(87, 32 << 20);
+    one.tier("single", json!({ "bytesPerHour": 1_u64 << 50, "maxConcurrentStreams": 1 })).await;
+    let paid = one.paid(&bytes, "single").await;
+    let mut older = Wire::streaming(&one, &paid).await;
+    let mut got = vec![older.read_on(100_000).await];
+    assert_eq!(got[0], bytes[..100_000]);
+    // To and fro, each time before the older stream is closed.
+    for turn in 1..=6 {
+        let node = if turn % 2 == 0 { &one } else { &other };
+        let offset = turn * 1_000_000;
+        let mut newer = Wire::streaming_from(node, &paid, offset).await;
+        assert_eq!(one.quota(&paid.receipt).await["concurrent"]["activeStreams"], 1, "turn {turn}");
+        got.last_mut().unwrap().extend(older.read_on(bytes.len()).await);
+        got.push(newer.read_on(100_000).await);
+        assert_eq!(got[turn], bytes[offset..offset + 100_000], "turn {turn}");
+        older = newer;
+    }
+    // Of another session, neither here nor there.
+    for node in [&one, &other] {
+        expect_problem(node.stream_apart(&paid).send().await.unwrap(), 429, "too-many-streams").await;
+    }
+    got.last_mut().unwrap().extend(older.read_on(bytes.len()).await);
+    drop(older);
+    assert_eq!(got[6], bytes[6_000_000..]);
+    for node in [&one, &other] {
+        at_rest(node).await;
+    }
+    let rows = usage_rows(&one, &paid.receipt).await;
+    let outcomes: Vec<_> = rows.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["aborted", "aborted", "aborted", "aborted", "aborted", "aborted", "completed"]);
+    let received: Vec<_> = got.iter().map(|part| part.len() as u64).collect();
+    let charged: Vec<_> = rows.iter().map(|row| row["bytesSent"].as_u64().unwrap()).collect();
+    assert_eq!(charged, received, "each stream is charged for what its client received");
+    one.finish().await;
     other.finish().await;
 }

@@ -44,6 +44,19 @@ impl Wire {
         wire
     }
 
+    /// As [`streaming`](Self::streaming), from an offset on; the answer is 206.
+    pub(crate) async fn streaming_from(node: &TestNode, paid: &Paid, offset: usize) -> Self {
+        let mut wire = Self::to(node).await;
+        let Paid { hash, receipt, .. } = paid;
+        let request = format!(
+            "GET /v1/streaming/data/{hash} HTTP/1.1\r\nhost: node\r\nx-receipt-id: {receipt}\r\nrange: bytes={offset}-\r\n\r\n"
+        );
+        wire.send(request.as_bytes()).await;
+        let head = wire.head().await;
+        assert!(head.starts_with("HTTP/1.1 206"), "{head}");
+        wire
+    }
+
     /// A connection that has begun an upload of so many bytes.
     pub(crate) async fn uploading(node: &TestNode, length: u64) -> Self {
         let mut wire = Self::to(node).await;

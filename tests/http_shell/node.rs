@@ -12,8 +12,8 @@ use actix_web::{
 };
 use penstock::{
     http::{
-        self, ChangePublisher, RATE_WINDOW, RateGate, RateGateParts, Readiness, ReceiptReader, Shell, SignedRequests,
-        admin, assets, auth, governance, health, producers, quota_policies, receipts, scrape, usage,
+        self, ChangePublisher, Proxies, RATE_WINDOW, RateGate, RateGateParts, Readiness, ReceiptReader, Shell,
+        SignedRequests, admin, assets, auth, governance, health, producers, quota_policies, receipts, scrape, usage,
     },
     keys::{self, KeyRing},
     receipt_tokens::ReceiptTokens,
@@ -125,7 +125,7 @@ impl Node {
         let keys = Arc::new(KeyRing::new(world.clone()));
         let parts = RateGateParts {
             limiter: RateLimiter::new(&(clock.clone() as Arc<dyn Clock>), RATE_WINDOW, 1000, None),
-            trusted_proxies: vec![PROXY.parse::<IpAddr>().expect("an address").into()],
+            proxies: Proxies::new(vec![PROXY.parse::<IpAddr>().expect("an address").into()]),
             keys: keys.clone(),
             metrics: RateMetrics::new(metrics.registry()).expect("metrics"),
         };

@@ -21,7 +21,7 @@ use penstock_actors::{
         ApiKeys, Assets, AuditPage, BlobSink, BlobStore, ChangeMark, ChangePage, Changes, ContentIndex,
         InvalidationBus, Invalidations, LeaseComparison, Missing, NewAssetError, NewReceipt, Page, PortError,
         PortResult, QuotaView, Receipts, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore, SetAside,
-        SharedState, SlotGrant, StatusChange, StoredBlob, StreamSlots, Tag, UnknownLeases, Upkeep,
+        SharedState, SlotGrant, StatusChange, StoredBlob, StreamSlot, StreamSlots, Tag, UnknownLeases, Upkeep,
     },
 };
 use tokio::sync::broadcast;
@@ -279,15 +279,15 @@ impl Changes for World {
 
 #[async_trait]
 impl StreamSlots for World {
-    async fn take_slot(&self, _: ReceiptId, _: UsageId, _: u32, _: Duration) -> PortResult<SlotGrant> {
+    async fn take_slot(&self, _: &StreamSlot, _: u32, _: Duration) -> PortResult<SlotGrant> {
         unreachable!("{UNUSED}")
     }
 
-    async fn refresh_slots(&self, _: &[(ReceiptId, UsageId)], _: Duration) -> PortResult<()> {
+    async fn refresh_slots(&self, _: &[StreamSlot], _: Duration) -> PortResult<()> {
         unreachable!("{UNUSED}")
     }
 
-    async fn release_slot(&self, _: ReceiptId, _: UsageId) -> PortResult<()> {
+    async fn release_slot(&self, _: &StreamSlot) -> PortResult<()> {
         unreachable!("{UNUSED}")
     }
 

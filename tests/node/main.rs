@@ -23,6 +23,7 @@ mod checks;
 mod exactness;
 mod field;
 mod governance;
+mod hand_over;
 mod keys;
 mod main_job;
 mod on_s3;

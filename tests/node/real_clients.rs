@@ -9,7 +9,7 @@ use crate::node::{On, Paid, Setup, TestNode, expect, sample};
 
 const README: &str = include_str!("../../README.md");
 
-async fn run(program: &str, arguments: &[&str]) -> Output {
+pub(crate) async fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output().await;
     let output = output.unwrap_or_else(|error| panic!("{program} is needed (./test installs it): {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
@@ -17,7 +17,7 @@ async fn run(program: &str, arguments: &[&str]) -> Output {
     output
 }
 
-fn url(node: &TestNode, paid: &Paid) -> String {
+pub(crate) fn url(node: &TestNode, paid: &Paid) -> String {
     node.url(&format!("/v1/streaming/data/{}?receiptId={}", paid.hash, paid.receipt))
 }
 
@@ -173,7 +173,7 @@ async fn our_client_continues_after_a_short_range_and_other_clients_need_to_be_t
 }
 
 /// Half a minute of film whose index is at the end, so that a player must seek before it can begin.
-async fn film(node: &TestNode) -> Vec<u8> {
+pub(crate) async fn film(node: &TestNode) -> Vec<u8> {
     let target = node.folder.path().join("made.mp4");
     let picture = "testsrc2=duration=30:size=320x240:rate=25";
     let sound = "sine=frequency=440:duration=30";

@@ -8,10 +8,10 @@ use penstock::adapters::redis::{RedisSettings, RedisState};
 use penstock_actors::{
     clock::SystemClock,
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
-    model::{Session, SessionProgress},
+    model::{Session, SessionMark, SessionProgress},
     ports::{
         InvalidationBus as _, PortError, ReplayCheck, ReplayGuard as _, ReplayKey, ReplayTerms, SessionStore as _,
-        SharedState as _, SlotGrant, StreamSlots as _, Tag,
+        SharedState as _, SlotGrant, StreamSlot, StreamSlots as _, Tag,
     },
     testkit::shared_state_suite,
 };
@@ -37,8 +37,17 @@ async fn two_on_the_shared_server() -> [Arc<RedisState>; 2] {
     [instance(&settings).await, instance(&settings).await]
 }
 
+/// The slot of a stream, in a session of its own.
+fn slot(receipt: ReceiptId, stream: UsageId) -> StreamSlot {
+    StreamSlot { receipt, stream, session: SessionMark::from_bytes(stream.as_uuid().into_bytes()) }
+}
+
+const fn full(active: u32) -> SlotGrant {
+    SlotGrant::Full { active, same_session: None }
+}
+
 async fn take(state: &RedisState, receipt: ReceiptId, stream: UsageId, limit: u32) -> SlotGrant {
-    state.take_slot(receipt, stream, limit, HOUR).await.expect("asked")
+    state.take_slot(&slot(receipt, stream), limit, HOUR).await.expect("asked")
 }
 
 async fn count(state: &RedisState, receipt: ReceiptId) -> u32 {
@@ -108,7 +117,7 @@ async fn a_slot_given_back_on_one_instance_is_there_for_the_next_stream_on_anoth
         // Not awaited: the client has its last byte, and is there before Redis knows.
         let (from, next) = (Arc::clone(from), UsageId::next());
         let (ending, asking) = (stream, next);
-        let released = tokio::spawn(async move { from.release_slot(receipt, ending).await });
+        let released = tokio::spawn(async move { from.release_slot(&slot(receipt, ending)).await });
         assert_eq!(take(to, receipt, asking, 1).await, SlotGrant::Taken, "stream {n}");
         released.await.expect("no panic").expect("given back");
         stream = next;
@@ -121,8 +130,8 @@ async fn the_slots_of_an_instance_that_died_free_themselves() {
     let [one, other] = two_on_the_shared_server().await;
     let receipt = ReceiptId::random();
     let ttl = Duration::from_secs(1);
-    assert_eq!(one.take_slot(receipt, UsageId::next(), 1, ttl).await.expect("asked"), SlotGrant::Taken);
-    assert_eq!(take(&other, receipt, UsageId::next(), 1).await, SlotGrant::Full(1));
+    assert_eq!(one.take_slot(&slot(receipt, UsageId::next()), 1, ttl).await.expect("asked"), SlotGrant::Taken);
+    assert_eq!(take(&other, receipt, UsageId::next(), 1).await, full(1));
     drop(one);
     let next = UsageId::next();
     until("the slot is free", async || take(&other, receipt, next, 1).await == SlotGrant::Taken).await;
@@ -187,15 +196,15 @@ async fn without_redis_slots_are_counted_on_each_instance_and_put_back_afterward
     let (receipt, streams) = (ReceiptId::random(), [(); 6].map(|()| UsageId::next()));
     assert_eq!(take(&one, receipt, streams[0], 2).await, SlotGrant::Taken);
     assert_eq!(take(&other, receipt, streams[1], 2).await, SlotGrant::Taken);
-    assert_eq!(take(&other, receipt, streams[2], 2).await, SlotGrant::Full(2));
+    assert_eq!(take(&other, receipt, streams[2], 2).await, full(2));
     server.kill();
     // Each has one, and so room for one more.
     assert_eq!(take(&one, receipt, streams[2], 2).await, SlotGrant::Taken);
-    assert_eq!(take(&one, receipt, streams[3], 2).await, SlotGrant::Full(2));
+    assert_eq!(take(&one, receipt, streams[3], 2).await, full(2));
     assert_eq!(take(&other, receipt, streams[4], 2).await, SlotGrant::Taken);
     assert_eq!((count(&one, receipt).await, count(&other, receipt).await), (2, 2));
-    one.refresh_slots(&[(receipt, streams[0]), (receipt, streams[2])], HOUR).await.expect("nothing to do");
-    other.release_slot(receipt, streams[1]).await.expect("given back here");
+    one.refresh_slots(&[slot(receipt, streams[0]), slot(receipt, streams[2])], HOUR).await.expect("nothing to do");
+    other.release_slot(&slot(receipt, streams[1])).await.expect("given back here");
     assert!(matches!(one.ping().await, Err(PortError::Unavailable { .. })));
 
     server.restart();
@@ -204,7 +213,7 @@ async fn without_redis_slots_are_counted_on_each_instance_and_put_back_afterward
     })
     .await;
     for stream in streams {
-        one.release_slot(receipt, stream).await.expect("given back");
+        one.release_slot(&slot(receipt, stream)).await.expect("given back");
     }
     assert_eq!(count(&other, receipt).await, 0);
 }
@@ -222,9 +231,9 @@ async fn no_stream_is_refused_for_a_slot_that_a_hung_server_took_too_late() {
     assert_eq!(take(&state, receipt, stream, 1).await, SlotGrant::Taken, "here, while the server is still to do it");
     // So much has ended before it that telling takes a while.
     for _ in 0..60_000 {
-        state.release_slot(ReceiptId::random(), UsageId::next()).await.expect("given back here");
+        state.release_slot(&slot(ReceiptId::random(), UsageId::next())).await.expect("given back here");
     }
-    state.release_slot(receipt, stream).await.expect("given back here");
+    state.release_slot(&slot(receipt, stream)).await.expect("given back here");
     server.resume();
     until("Redis serves again", async || link.is_up()).await;
     assert_eq!(take(&state, receipt, UsageId::next(), 1).await, SlotGrant::Taken);
@@ -245,7 +254,7 @@ async fn no_stream_is_refused_for_an_end_that_another_instance_has_yet_to_send()
     until("one notices", async || one.ping().await.is_err()).await;
     tokio::time::sleep(Duration::from_millis(800)).await;
     until("the other notices later", async || other.ping().await.is_err()).await;
-    other.release_slot(receipt, stream).await.expect("given back there");
+    other.release_slot(&slot(receipt, stream)).await.expect("given back there");
     server.resume();
     until_back(&one).await;
     // The other one looks again only about a second later.
@@ -263,7 +272,7 @@ async fn no_stream_is_refused_where_a_hang_was_not_noticed() {
     assert_eq!(take(&one, receipt, stream, 1).await, SlotGrant::Taken);
     server.pause();
     until("one notices", async || one.ping().await.is_err()).await;
-    one.release_slot(receipt, stream).await.expect("given back there");
+    one.release_slot(&slot(receipt, stream)).await.expect("given back there");
     let waiting = tokio::spawn({
         let other = Arc::clone(&other);
         async move { take(&other, receipt, UsageId::next(), 1).await }
@@ -273,7 +282,7 @@ async fn no_stream_is_refused_where_a_hang_was_not_noticed() {
     // What ends there while the server is on trial is told as well.
     let (receipt, stream) = (ReceiptId::random(), UsageId::next());
     assert_eq!(take(&other, receipt, stream, 1).await, SlotGrant::Taken);
-    one.release_slot(receipt, stream).await.expect("given back");
+    one.release_slot(&slot(receipt, stream)).await.expect("given back");
     assert_eq!(take(&other, receipt, UsageId::next(), 1).await, SlotGrant::Taken);
     assert!(one.ping().await.is_err(), "nobody waits for a server that is on trial");
 }
@@ -287,14 +296,14 @@ async fn a_slot_given_back_while_redis_hung_is_taken_out_when_it_goes_on() {
     assert_eq!(take(&one, receipt, stream, 1).await, SlotGrant::Taken);
     server.pause();
     until("its silence is noticed", async || one.ping().await.is_err()).await;
-    one.release_slot(receipt, stream).await.expect("given back here");
+    one.release_slot(&slot(receipt, stream)).await.expect("given back here");
     let next = UsageId::next();
     assert_eq!(take(&one, receipt, next, 1).await, SlotGrant::Taken, "here it is free");
     server.resume();
     until_back(&one).await;
     let other = instance(&settings).await;
     until("only the stream that runs has a slot", async || count(&other, receipt).await == 1).await;
-    one.release_slot(receipt, next).await.expect("given back");
+    one.release_slot(&slot(receipt, next)).await.expect("given back");
     until("none has", async || count(&other, receipt).await == 0).await;
 }
 
@@ -313,11 +322,12 @@ async fn a_flush_takes_no_running_stream_its_slot_for_long() {
     for &(receipt, stream) in ended {
         drop(tokio::spawn({
             let one = Arc::clone(&one);
-            async move { one.release_slot(receipt, stream).await }
+            async move { one.release_slot(&slot(receipt, stream)).await }
         }));
     }
     // As a node does every third of the time to live.
-    one.refresh_slots(&held, HOUR).await.expect("refreshed");
+    let slots: Vec<_> = held.iter().map(|&(receipt, stream)| slot(receipt, stream)).collect();
+    one.refresh_slots(&slots, HOUR).await.expect("refreshed");
     until("those that ended are gone", async || {
         join_all(ended.iter().map(|&(receipt, _)| count(&other, receipt))).await.iter().sum::<u32>() == 0
     })
@@ -408,9 +418,9 @@ async fn the_rights_that_the_operators_page_names_are_enough() {
     one.ping().await.expect("let in");
     let (receipt, stream, session) = (ReceiptId::random(), UsageId::next(), session());
     assert_eq!(take(&one, receipt, stream, 1).await, SlotGrant::Taken);
-    one.refresh_slots(&[(receipt, stream)], HOUR).await.expect("refreshed");
+    one.refresh_slots(&[slot(receipt, stream)], HOUR).await.expect("refreshed");
     assert_eq!(count(&other, receipt).await, 1);
-    one.release_slot(receipt, stream).await.expect("given back");
+    one.release_slot(&slot(receipt, stream)).await.expect("given back");
     one.put_session(&session, HOUR).await.expect("kept");
     stream_ended(&one, session.session_id, 1).await;
     assert_eq!(find(&other, session.session_id).await.expect("found").progress.streams, 1);

@@ -330,6 +330,11 @@ impl TestNode {
         self.get(&format!("/v1/streaming/data/{}", paid.hash)).header("x-receipt-id", &paid.receipt)
     }
 
+    /// As [`stream`](Self::stream), in a session of its own, so that it ends no other stream.
+    pub(crate) fn stream_apart(&self, paid: &Paid) -> RequestBuilder {
+        self.stream(paid).header("x-session-id", uuid::Uuid::new_v4().to_string())
+    }
+
     pub(crate) async fn set_status(&self, receipt: &str, status: &str) -> Response {
         let change = self.admin(Method::PATCH, &format!("/v1/receipts/{receipt}")).json(&json!({ "status": status }));
         change.send().await.expect("an answer")

@@ -113,6 +113,8 @@ pub enum DeliveryError {
     /// The credit that admitted it may have been given to other nodes.
     #[error("the node lost the lease of the stream")]
     LeaseLost,
+    #[error("a newer stream of the same session took the slot of the stream")]
+    Replaced,
     #[error(transparent)]
     Storage(#[from] PortError),
 }
@@ -237,6 +239,8 @@ impl Delivery {
         let outcome = match &error {
             DeliveryError::Revoked => Outcome::Revoked,
             DeliveryError::LeaseLost => self.lost_its_lease(),
+            // Its client has turned to the newer stream.
+            DeliveryError::Replaced => Outcome::Aborted,
             DeliveryError::Storage(error) => {
                 tracing::warn!(%error, "stored content cannot be read any further; this node cuts the stream");
                 Outcome::Failed
@@ -308,6 +312,7 @@ impl Delivery {
             } else if self.watch.is_none() {
                 // A stream that fits in one piece is gone before it could be stopped.
                 self.watch = Some(reservation.grant().revocation.watch(&self.connection));
+                reservation.watch_slot(&self.connection);
             }
         }
         self.hand_over(piece)
@@ -335,6 +340,9 @@ impl Stream for Delivery {
         let Some(reservation) = &this.reservation else { return Poll::Ready(None) };
         if reservation.lost_its_lease() {
             return this.fail(DeliveryError::LeaseLost);
+        }
+        if reservation.lost_its_slot() {
+            return this.fail(DeliveryError::Replaced);
         }
         if this.is_revoked() {
             return this.fail(DeliveryError::Revoked);

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{KeyPattern, PortResult};
 use crate::{
-    ids::{ContentHash, GovernancePolicyId, KeyId, ReceiptId, VersionId},
+    ids::{ContentHash, GovernancePolicyId, KeyId, ReceiptId, UsageId, VersionId},
     model::{IdentityKey, Timeline},
 };
 
@@ -34,6 +34,8 @@ pub enum Tag {
     Key(KeyId),
     /// `recall:ID`. Not a change: another instance needs idle credit of this receipt.
     Recall(ReceiptId),
+    /// `end-stream:ID`. Not a change: a newer stream of the same session needs the slot of this stream.
+    EndStream(UsageId),
     /// `entries:PATTERN`. Not a change either: an operator wants cached entries with a matching key to be dropped.
     Entries(KeyPattern),
 }
@@ -50,6 +52,7 @@ impl fmt::Display for Tag {
             Self::Identity(key) => write!(f, "identity:{key}"),
             Self::Key(id) => write!(f, "key:{id}"),
             Self::Recall(id) => write!(f, "recall:{id}"),
+            Self::EndStream(id) => write!(f, "end-stream:{id}"),
             Self::Entries(pattern) => write!(f, "entries:{}", pattern.as_str()),
         }
     }
@@ -59,7 +62,7 @@ impl fmt::Display for Tag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a tag is receipt:ID, policy:NAME, asset:ID, lineage:graph, governance:ID, content:HASH, identity:KEY, key:ID, \
-     recall:ID or entries:PATTERN"
+     recall:ID, end-stream:ID or entries:PATTERN"
 )]
 pub struct UnknownTag;
 
@@ -76,6 +79,7 @@ impl FromStr for Tag {
             "identity" => name.parse().map(Self::Identity).map_err(|_| UnknownTag),
             "key" => name.parse().map(Self::Key).map_err(|_| UnknownTag),
             "recall" => name.parse().map(Self::Recall).map_err(|_| UnknownTag),
+            "end-stream" => name.parse().map(Self::EndStream).map_err(|_| UnknownTag),
             "entries" => KeyPattern::parse(name).map(Self::Entries).ok_or(UnknownTag),
             "lineage" if name == "graph" => Ok(Self::Lineage),
             "policy" if !name.is_empty() => Ok(Self::QuotaPolicy(name.to_owned())),
@@ -138,6 +142,7 @@ mod tests {
             Tag::Identity(format!("02{}", "0a".repeat(32)).parse().expect("a key")),
             Tag::Key(KeyId::next()),
             Tag::Recall(ReceiptId::random()),
+            Tag::EndStream(UsageId::next()),
             Tag::Entries(KeyPattern::parse("assets:*").expect("a pattern")),
         ] {
             assert_eq!(tag.to_string().parse(), Ok(tag));

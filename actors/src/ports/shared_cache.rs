@@ -109,7 +109,7 @@ impl CacheTag {
             Tag::Governance(id) => vec![Self::governance(id)],
             Tag::Identity(key) => vec![Self::identity(key)],
             // The cached facts of a content never change, and each instance has its own memory of keys.
-            Tag::Content(_) | Tag::Key(_) | Tag::Recall(_) | Tag::Entries(_) => Vec::new(),
+            Tag::Content(_) | Tag::Key(_) | Tag::Recall(_) | Tag::EndStream(_) | Tag::Entries(_) => Vec::new(),
         }
     }
 

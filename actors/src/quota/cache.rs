@@ -30,14 +30,14 @@ use tokio::sync::{Notify, oneshot};
 
 pub use self::reservation::{Reservation, StreamEnd};
 use self::{
-    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, Recall},
+    messages::{Acquire, CatchUp, DrainLeases, EndStream, Forfeit, Invalidate, Purpose, Recall},
     shard::QuotaShard,
 };
 use crate::{
     clock::Clock,
     flow::admission::{Admission, AdmissionSnapshot},
-    ids::{ContentHash, ReceiptId, SessionId, UsageId},
-    model::{LeaseSizing, LostLease},
+    ids::{ContentHash, ReceiptId, UsageId},
+    model::{LeaseSizing, LostLease, StreamSession},
     ports::{Changes, InvalidationBus, Ledger, SessionStore, StreamSlots, Tag},
     quota::{
         book::{BookSettings, Demand, Grant, StreamAsk},
@@ -71,7 +71,7 @@ pub struct QuotaDeps {
     pub ledger: Arc<dyn Ledger>,
     pub slots: Arc<dyn StreamSlots>,
     pub sessions: Arc<dyn SessionStore>,
-    /// Asks other instances for idle credit.
+    /// Asks other instances for idle credit, and all instances to end a stream whose slot is needed.
     pub bus: Arc<dyn InvalidationBus>,
     /// The log through which other instances learn of a recall when the bus does not reach them.
     pub changes: Arc<dyn Changes>,
@@ -104,6 +104,8 @@ pub struct QuotaCounters {
     pub active_streams: AtomicU64,
     /// Streams cut because their receipt was revoked.
     pub revoked: AtomicU64,
+    /// Streams cut because a newer stream of the same session took their slot.
+    pub replaced: AtomicU64,
     /// Streams cut because the lease that admitted them was lost: its epoch is over, or other nodes may have it.
     pub cut: AtomicU64,
     /// Settlements that could not be delivered to their shard; must be 0.
@@ -177,7 +179,7 @@ impl QuotaHandle {
     ///
     /// # Errors
     /// The refusal.
-    pub async fn acquire(&self, ask: StreamAsk, session: Option<SessionId>) -> Result<Reservation, Refusal> {
+    pub async fn acquire(&self, ask: StreamAsk, session: StreamSession) -> Result<Reservation, Refusal> {
         let Some(usage_permit) = self.usage.admit() else {
             return Err(overloaded("usage"));
         };
@@ -225,6 +227,8 @@ impl QuotaHandle {
             Tag::Recall(id) => {
                 self.shard(*id).link.tell(Recall(*id));
             }
+            // The tag does not say which shard has the stream, if this node has it at all.
+            Tag::EndStream(id) => self.broadcast(|| EndStream(*id)),
             Tag::Asset(_)
             | Tag::Lineage
             | Tag::Governance(_)

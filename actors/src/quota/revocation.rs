@@ -11,7 +11,7 @@ use std::{
 
 use crate::ports::Connection;
 
-/// Raised when a receipt loses its right to stream, or a stream its lease. It cuts the connections of running streams;
+/// Raised when a receipt loses its right to stream, or a stream its lease or its slot. It cuts the connections of running streams;
 /// streams also check it with each piece.
 #[derive(Default)]
 pub struct Revocation {

@@ -13,10 +13,10 @@ use tokio::sync::broadcast;
 use super::script::Script;
 use crate::{
     ids::{ReceiptId, SessionId, UsageId},
-    model::{Session, SessionProgress},
+    model::{Session, SessionMark, SessionProgress},
     ports::{
         InvalidationBus, Invalidations, PortResult, ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms, SessionStore,
-        SharedState, SlotGrant, StreamSlots, Tag,
+        SharedState, SlotGrant, StreamSlot, StreamSlots, Tag,
     },
 };
 
@@ -24,7 +24,7 @@ use crate::{
 pub struct MemoryState {
     /// Its scripted faults.
     pub script: Script,
-    slots: Mutex<HashMap<ReceiptId, HashSet<UsageId>>>,
+    slots: Mutex<HashMap<ReceiptId, HashMap<UsageId, SessionMark>>>,
     sessions: Mutex<HashMap<SessionId, Session>>,
     uses: Mutex<HashSet<[u8; 32]>>,
     tags: broadcast::Sender<Tag>,
@@ -55,33 +55,35 @@ impl MemoryState {
 
     /// Slots taken, of all receipts.
     pub fn slots_taken(&self) -> usize {
-        held(&self.slots).values().map(HashSet::len).sum()
+        held(&self.slots).values().map(HashMap::len).sum()
     }
 }
 
 #[async_trait]
 impl StreamSlots for MemoryState {
-    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, _: Duration) -> PortResult<SlotGrant> {
+    async fn take_slot(&self, slot: &StreamSlot, limit: u32, _: Duration) -> PortResult<SlotGrant> {
         let work = || {
             let mut slots = held(&self.slots);
-            let taken = slots.entry(receipt).or_default();
+            let taken = slots.entry(slot.receipt).or_default();
             let active = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-            if active >= limit {
-                return Ok(SlotGrant::Full(active));
+            if active >= limit && !taken.contains_key(&slot.stream) {
+                let of_session = taken.iter().filter(|(_, session)| **session == slot.session);
+                let same_session = of_session.map(|(stream, _)| *stream).min();
+                return Ok(SlotGrant::Full { active, same_session });
             }
-            taken.insert(stream);
+            taken.insert(slot.stream, slot.session);
             Ok(SlotGrant::Taken)
         };
         self.script.play("take_slot", 1, work).await
     }
 
-    async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], _: Duration) -> PortResult<()> {
+    async fn refresh_slots(&self, slots: &[StreamSlot], _: Duration) -> PortResult<()> {
         self.script.play("refresh_slots", slots.len(), || Ok(())).await
     }
 
-    async fn release_slot(&self, receipt: ReceiptId, stream: UsageId) -> PortResult<()> {
+    async fn release_slot(&self, slot: &StreamSlot) -> PortResult<()> {
         let work = || {
-            held(&self.slots).entry(receipt).or_default().remove(&stream);
+            held(&self.slots).entry(slot.receipt).or_default().remove(&slot.stream);
             Ok(())
         };
         self.script.play("release_slot", 1, work).await

@@ -11,7 +11,7 @@ use penstock_actors::{
         delivery::DeliveryPlan,
     },
     ids::{ReceiptId, SessionId},
-    model::{Credit, Outcome, QuotaPolicy, ReceiptStatus, Session, SessionProgress},
+    model::{Credit, Outcome, QuotaPolicy, ReceiptStatus, Session, SessionProgress, StreamSession},
     ports::{PortError, PortResult, SessionStore as _, SignedUrl, Tag, UrlRequest, UrlSigner},
     quota::{book::Demand, refusal::Refusal},
     testkit::script::{Fault, Script},
@@ -210,7 +210,8 @@ async fn a_session_learns_what_was_charged_but_not_how_far_its_client_got() {
     let rig = Rig::start().await;
     let right = rig.receipt(bytes(10_000), 1000);
     let session = open_session(&rig, right.id, right).await;
-    let reservation = rig.node.quota.acquire(right.ask(Demand::Whole), Some(session)).await.expect("let in");
+    let reservation =
+        rig.node.quota.acquire(right.ask(Demand::Whole), StreamSession::Named(session)).await.expect("let in");
     url(delegator(&rig, &Arc::default()).delegate(reservation, "inline").await);
     rig.settled().await;
     let progress = rig.shared.session(session).await.expect("an answer").expect("it is there").progress;

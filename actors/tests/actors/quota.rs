@@ -6,7 +6,7 @@ use penstock_actors::{
     quota::{book::Demand, cache::Reservation, refusal::Refusal},
 };
 
-use crate::rig::{Rig, Right, aborted, aside, bytes, completed, eventually, streams};
+use crate::rig::{Rig, Right, aborted, alone, aside, bytes, completed, eventually, streams};
 
 /// Asks this many times at once.
 async fn all_at_once(rig: &Rig, right: &Right, times: usize) -> Vec<Result<Reservation, Refusal>> {
@@ -244,7 +244,7 @@ pub(crate) trait Owned {
 
 impl Owned for penstock_actors::quota::cache::QuotaHandle {
     async fn acquire_owned(self, right: Right, demand: Demand) -> Result<Reservation, Refusal> {
-        self.acquire(right.ask(demand), None).await
+        self.acquire(right.ask(demand), alone()).await
     }
 
     async fn inspect_owned(self, right: Right) -> Result<(), Refusal> {

@@ -11,7 +11,7 @@ use penstock_actors::{
     testkit::script::Fault,
 };
 
-use crate::rig::{Rig, Right, bytes, completed, eventually};
+use crate::rig::{Rig, Right, alone, bytes, completed, eventually};
 
 #[actix::test]
 async fn while_the_ledger_is_down_what_is_in_memory_goes_on_and_then_everything_recovers() {
@@ -99,7 +99,7 @@ async fn unknown_receipts_do_not_fill_the_memory() {
     for _ in 0..60 {
         let unknown = (0..100).map(|_| Right { id: ReceiptId::random(), ..known });
         let asked = unknown.map(|right| async move { right.ask(Demand::Whole) });
-        let answers = join_all(asked.map(|ask| async { rig.node.quota.acquire(ask.await, None).await.err() })).await;
+        let answers = join_all(asked.map(|ask| async { rig.node.quota.acquire(ask.await, alone()).await.err() })).await;
         assert!(answers.iter().all(|answer| *answer == Some(Refusal::UnknownReceipt)));
     }
     let entries = rig.node.quota.counters().entries.load(SeqCst);

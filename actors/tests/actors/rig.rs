@@ -12,7 +12,10 @@ use penstock_actors::{
         upload::IngestSettings,
     },
     ids::{ContentHash, NodeId, ReceiptId, VersionId},
-    model::{ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus},
+    model::{
+        ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus, SessionMark,
+        StreamSession,
+    },
     node::{Node, NodeSettings, Observers, Ports, janitor::JanitorSettings},
     ports::{PortResult, ReceiptView, StorageRecords},
     quota::{
@@ -54,6 +57,11 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "it never came to pass that {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// A session of its own.
+pub(crate) fn alone() -> StreamSession {
+    StreamSession::Unnamed(SessionMark::from_bytes(ReceiptId::random().as_uuid().into_bytes()))
 }
 
 /// Runs a future in a task of its own; its handle aborts it.
@@ -285,7 +293,16 @@ impl Rig {
     }
 
     pub(crate) async fn acquire(&self, right: &Right, demand: Demand) -> Result<Reservation, Refusal> {
-        self.node.quota.acquire(right.ask(demand), None).await
+        self.acquire_in(alone(), right, demand).await
+    }
+
+    pub(crate) async fn acquire_in(
+        &self,
+        session: StreamSession,
+        right: &Right,
+        demand: Demand,
+    ) -> Result<Reservation, Refusal> {
+        self.node.quota.acquire(right.ask(demand), session).await
     }
 
     /// Opens the body of a stream of a whole content.

@@ -1,13 +1,20 @@
 //! Stream slots: one per stream, given back on every path, counted on this instance when the shared state is down.
 
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, future::join_all};
 use penstock_actors::{
+    content::delivery::{DeliveryError, DeliveryPlan},
+    ids::UsageId,
+    model::{Outcome, SessionMark, StreamSession},
+    ports::{InvalidationBus as _, StreamSlot, StreamSlots as _, Tag},
     quota::{book::Demand, refusal::Refusal},
-    testkit::script::Fault,
+    testkit::{connection::TestConnection, script::Fault},
 };
 
 use crate::{
     quota::Owned as _,
-    rig::{Rig, aborted, aside, completed, eventually, streams},
+    rig::{Rig, aborted, alone, aside, completed, eventually, streams},
 };
 
 #[actix::test]
@@ -84,5 +91,95 @@ async fn a_slot_that_could_not_be_released_harms_no_settlement() {
     rig.acquire(&right, Demand::Whole).await.expect("let in").settle(completed(10));
     rig.settled().await;
     assert_eq!(rig.ledger.rows().len(), 1);
+    rig.end_alone().await;
+}
+
+/// Longer than a piece, so that a stream of it can be cut.
+const LONG: u64 = 1 << 20;
+
+#[actix::test]
+async fn a_newer_stream_of_a_session_takes_the_slot_of_the_older_one() {
+    let rig = Rig::start().await;
+    let right = rig.receipt_to(streams(1), vec![7_u8; LONG as usize]);
+    let (session, connection) = (alone(), TestConnection::new());
+    let older = rig.acquire_in(session, &right, Demand::Whole).await.expect("the first");
+    let mut older = rig.open_to(&connection, older, DeliveryPlan::single(0..LONG)).await.expect("readable");
+    let piece = older.next().await.expect("more").expect("readable").len() as u64;
+    connection.hold_back(1000);
+    let newer = rig.acquire_in(session, &right, Demand::Whole).await.expect("it takes the slot");
+    assert!(connection.is_cut(), "before the newer one begins");
+    assert_eq!(rig.shared.slots_taken(), 1);
+    assert!(matches!(older.next().await, Some(Err(DeliveryError::Replaced))));
+    rig.settled_but(1).await;
+    assert_eq!(rig.shared.slots_taken(), 1, "the end of the older one does not free the slot of the newer one");
+    newer.settle(completed(LONG));
+    rig.settled().await;
+    let rows: Vec<_> = rig.ledger.rows().iter().map(|row| (row.bytes_sent, row.outcome)).collect();
+    assert_eq!(rows, [(piece - 1000, Outcome::Aborted), (LONG, Outcome::Completed)]);
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_stream_of_another_session_ends_none() {
+    let rig = Rig::start().await;
+    let right = rig.receipt_to(streams(1), vec![7_u8; LONG as usize]);
+    let connection = TestConnection::new();
+    let running = rig.acquire(&right, Demand::Whole).await.expect("the first");
+    let mut running = rig.open_to(&connection, running, DeliveryPlan::single(0..LONG)).await.expect("readable");
+    running.next().await.expect("more").expect("readable");
+    let refusal = rig.acquire(&right, Demand::Whole).await.err();
+    assert_eq!(refusal, Some(Refusal::TooManyStreams { limit: 1, active: 1 }));
+    let other = rig.receipt(streams(0), LONG);
+    assert!(rig.acquire(&other, Demand::Whole).await.is_err(), "another receipt");
+    assert!(!connection.is_cut());
+    while running.next().await.transpose().expect("readable").is_some() {}
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn a_stream_that_has_sent_nothing_ends_when_its_slot_is_taken() {
+    let rig = Rig::start().await;
+    let right = rig.receipt_to(streams(1), vec![7_u8; LONG as usize]);
+    let session = alone();
+    let older = rig.acquire_in(session, &right, Demand::Whole).await.expect("the first");
+    let mut older = rig.deliver_plan(older, DeliveryPlan::single(0..LONG)).await;
+    let newer = rig.acquire_in(session, &right, Demand::Whole).await.expect("it takes the slot");
+    assert!(matches!(older.next().await, Some(Err(DeliveryError::Replaced))));
+    newer.settle(completed(LONG));
+    rig.settled().await;
+    assert_eq!(rig.ledger.rows().len(), 1, "nothing was sent, so nothing is charged");
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn of_a_storm_of_one_session_one_stream_is_left_and_all_others_are_told() {
+    let rig = Rig::start().await;
+    let right = rig.receipt_to(streams(1), vec![7_u8; LONG as usize]);
+    let session = alone();
+    let answers = join_all((0..40).map(|_| rig.acquire_in(session, &right, Demand::Whole))).await;
+    assert_eq!(rig.shared.slots_taken(), 1);
+    let (admitted, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    let running: Vec<_> = admitted.into_iter().flatten().filter(|stream| !stream.lost_its_slot()).collect();
+    assert_eq!(running.len(), 1);
+    let refused: Vec<_> = refused.into_iter().filter_map(Result::err).collect();
+    assert!(refused.iter().all(|refusal| *refusal == Refusal::TooManyStreams { limit: 1, active: 1 }), "{refused:?}");
+    drop(running);
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn where_the_message_is_lost_the_newer_stream_is_refused_and_the_older_one_goes_on() {
+    let rig = Rig::start().await;
+    let right = rig.receipt_to(streams(1), vec![7_u8; LONG as usize]);
+    // The slot of an instance that hears no message.
+    let session = SessionMark::from_bytes([7; 16]);
+    let elsewhere = Arc::clone(&rig.shared);
+    let slot = StreamSlot { receipt: right.id, stream: UsageId::next(), session };
+    elsewhere.take_slot(&slot, 1, Duration::from_secs(60)).await.expect("taken");
+    let mut told = elsewhere.invalidations();
+    let refusal = rig.acquire_in(StreamSession::Unnamed(session), &right, Demand::Whole).await.err();
+    assert_eq!(refusal, Some(Refusal::TooManyStreams { limit: 1, active: 1 }));
+    assert_eq!(told.try_recv().expect("told"), Tag::EndStream(slot.stream));
+    elsewhere.release_slot(&slot).await.expect("released");
     rig.end_alone().await;
 }

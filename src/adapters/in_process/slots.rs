@@ -4,7 +4,8 @@ use std::{collections::HashMap, time::Instant};
 
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::SlotGrant,
+    model::SessionMark,
+    ports::{SlotGrant, StreamSlot},
 };
 
 /// With fewer receipts than this, expired slots are not pruned: a pass is not worth it.
@@ -14,71 +15,81 @@ const PRUNE_FROM: usize = 1024;
 /// search.
 #[derive(Debug, Default)]
 pub(in crate::adapters) struct Slots {
-    by_receipt: HashMap<ReceiptId, Vec<(UsageId, Instant)>>,
+    by_receipt: HashMap<ReceiptId, Vec<HeldSlot>>,
     prune_at: usize,
+}
+
+#[derive(Debug)]
+struct HeldSlot {
+    stream: UsageId,
+    session: SessionMark,
+    expires: Instant,
 }
 
 impl Slots {
     /// Takes a slot until `expires`. A stream that holds one keeps it, so that the call may be repeated.
     pub(in crate::adapters) fn take(
         &mut self,
-        receipt: ReceiptId,
-        stream: UsageId,
+        slot: &StreamSlot,
         limit: u32,
         now: Instant,
         expires: Instant,
     ) -> SlotGrant {
         self.prune(now);
+        let &StreamSlot { receipt, stream, session } = slot;
         let slots = self.by_receipt.entry(receipt).or_default();
-        slots.retain(|&(_, expires)| expires > now);
-        if let Some(held) = slots.iter_mut().find(|(holder, _)| *holder == stream) {
-            held.1 = expires;
+        slots.retain(|held| held.expires > now);
+        if let Some(held) = slots.iter_mut().find(|held| held.stream == stream) {
+            held.expires = expires;
             return SlotGrant::Taken;
         }
         if slots.len() >= limit as usize {
-            let running = count(slots);
+            let of_session = slots.iter().filter(|held| held.session == session);
+            let same_session = of_session.map(|held| held.stream).min();
+            let active = u32::try_from(slots.len()).unwrap_or(u32::MAX);
             if slots.is_empty() {
                 self.by_receipt.remove(&receipt);
             }
-            return SlotGrant::Full(running);
+            return SlotGrant::Full { active, same_session };
         }
-        slots.push((stream, expires));
+        slots.push(HeldSlot { stream, session, expires });
         SlotGrant::Taken
     }
 
     /// Keeps a slot until `expires`. An expired slot is not restored: another stream may hold it now.
-    pub(in crate::adapters) fn refresh(&mut self, receipt: ReceiptId, stream: UsageId, now: Instant, expires: Instant) {
-        let slots = self.by_receipt.get_mut(&receipt).into_iter().flatten();
-        for (_, until) in slots.filter(|(holder, until)| *holder == stream && *until > now) {
-            *until = expires;
+    pub(in crate::adapters) fn refresh(&mut self, slot: &StreamSlot, now: Instant, expires: Instant) {
+        let slots = self.by_receipt.get_mut(&slot.receipt).into_iter().flatten();
+        for held in slots.filter(|held| held.stream == slot.stream && held.expires > now) {
+            held.expires = expires;
         }
     }
 
-    pub(in crate::adapters) fn release(&mut self, receipt: ReceiptId, stream: UsageId) {
-        if let Some(slots) = self.by_receipt.get_mut(&receipt) {
-            slots.retain(|(holder, _)| *holder != stream);
+    pub(in crate::adapters) fn release(&mut self, slot: &StreamSlot) {
+        if let Some(slots) = self.by_receipt.get_mut(&slot.receipt) {
+            slots.retain(|held| held.stream != slot.stream);
             if slots.is_empty() {
-                self.by_receipt.remove(&receipt);
+                self.by_receipt.remove(&slot.receipt);
             }
         }
     }
 
     /// Whether a stream holds a slot that has not expired.
-    pub(in crate::adapters) fn holds(&self, receipt: ReceiptId, stream: UsageId, now: Instant) -> bool {
-        let slots = self.by_receipt.get(&receipt).into_iter().flatten();
-        slots.into_iter().any(|&(holder, expires)| holder == stream && expires > now)
+    pub(in crate::adapters) fn holds(&self, slot: &StreamSlot, now: Instant) -> bool {
+        let mut slots = self.by_receipt.get(&slot.receipt).into_iter().flatten();
+        slots.any(|held| held.stream == slot.stream && held.expires > now)
     }
 
     /// Every slot that has not expired.
-    pub(in crate::adapters) fn all(&self, now: Instant) -> impl Iterator<Item = (ReceiptId, UsageId)> + '_ {
+    pub(in crate::adapters) fn all(&self, now: Instant) -> impl Iterator<Item = StreamSlot> + '_ {
         self.by_receipt.iter().flat_map(move |(&receipt, slots)| {
-            slots.iter().filter(move |(_, expires)| *expires > now).map(move |&(stream, _)| (receipt, stream))
+            let slots = slots.iter().filter(move |held| held.expires > now);
+            slots.map(move |held| StreamSlot { receipt, stream: held.stream, session: held.session })
         })
     }
 
     pub(in crate::adapters) fn count(&self, receipt: ReceiptId, now: Instant) -> u32 {
         self.by_receipt.get(&receipt).map_or(0, |slots| {
-            u32::try_from(slots.iter().filter(|(_, expires)| *expires > now).count()).unwrap_or(u32::MAX)
+            u32::try_from(slots.iter().filter(|held| held.expires > now).count()).unwrap_or(u32::MAX)
         })
     }
 
@@ -89,15 +100,11 @@ impl Slots {
             return;
         }
         self.by_receipt.retain(|_, slots| {
-            slots.retain(|&(_, expires)| expires > now);
+            slots.retain(|held| held.expires > now);
             !slots.is_empty()
         });
         self.prune_at = self.by_receipt.len() * 2;
     }
-}
-
-fn count(slots: &[(UsageId, Instant)]) -> u32 {
-    u32::try_from(slots.len()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -105,12 +112,16 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn slot() -> StreamSlot {
+        StreamSlot { receipt: ReceiptId::random(), stream: UsageId::next(), session: SessionMark::from_bytes([7; 16]) }
+    }
+
     #[test]
     fn slots_that_were_never_released_do_not_accumulate() {
         let (mut slots, start) = (Slots::default(), Instant::now());
         for second in 0..20_000 {
             let now = start + Duration::from_secs(second);
-            slots.take(ReceiptId::random(), UsageId::next(), 1, now, now + Duration::from_secs(10));
+            slots.take(&slot(), 1, now, now + Duration::from_secs(10));
             assert!(slots.by_receipt.len() <= PRUNE_FROM);
         }
     }
@@ -118,11 +129,11 @@ mod tests {
     #[test]
     fn a_receipt_without_streams_takes_no_room() {
         let (mut slots, now) = (Slots::default(), Instant::now());
-        let (receipt, stream) = (ReceiptId::random(), UsageId::next());
-        assert_eq!(slots.take(receipt, stream, 0, now, now), SlotGrant::Full(0));
+        let slot = slot();
+        assert_eq!(slots.take(&slot, 0, now, now), SlotGrant::Full { active: 0, same_session: None });
         assert!(slots.by_receipt.is_empty());
-        slots.take(receipt, stream, 1, now, now + Duration::from_secs(1));
-        slots.release(receipt, stream);
+        slots.take(&slot, 1, now, now + Duration::from_secs(1));
+        slots.release(&slot);
         assert!(slots.by_receipt.is_empty());
     }
 }

@@ -33,8 +33,8 @@ use std::{
 use async_trait::async_trait;
 use penstock_actors::{
     clock::Clock,
-    ids::{ReceiptId, SessionId, UsageId},
-    ports::{PortResult, SharedState, Tag},
+    ids::SessionId,
+    ports::{PortResult, SharedState, StreamSlot, Tag},
 };
 use redis::Value;
 use tokio::sync::{broadcast, watch};
@@ -118,7 +118,7 @@ impl RedisState {
         }
         tracing::debug!(slots = given_back.len(), sessions = unsent.len(), "sending Redis the updates that it missed");
         for step in given_back.chunks(STEP) {
-            let calls = step.iter().map(|&(receipt, stream)| slots::release(&self.link, receipt, stream)).collect();
+            let calls = step.iter().map(|slot| slots::release(&self.link, slot)).collect();
             let answers = self.link.try_all(calls, haste).await;
             let mut own = self.own();
             for (&slot, answer) in step.iter().zip(answers) {
@@ -131,17 +131,16 @@ impl RedisState {
     }
 
     /// Puts slots into Redis that this instance holds, unless they have ended.
-    async fn hold(&self, mut slots: Vec<(ReceiptId, UsageId)>, ttl: Duration) {
+    async fn hold(&self, mut slots: Vec<StreamSlot>, ttl: Duration) {
         slots.sort_unstable();
-        let receipts: Vec<_> = slots.chunk_by(|one, other| one.0 == other.0).collect();
+        let receipts: Vec<_> = slots.chunk_by(|one, other| one.receipt == other.receipt).collect();
         for step in receipts.chunks(STEP) {
             let answers = {
                 // Under the lock, so that a slot that is released from now on is released after this call.
                 let (own, now) = (self.own(), self.clock.monotonic());
                 let calls = step.iter().filter_map(|slots| {
-                    let held = slots.iter().filter(|&&(receipt, stream)| own.slots.holds(receipt, stream, now));
-                    let streams: Vec<_> = held.map(|&(_, stream)| stream).collect();
-                    (!streams.is_empty()).then(|| slots::hold(&self.link, slots[0].0, &streams, ttl))
+                    let held: Vec<_> = slots.iter().filter(|slot| own.slots.holds(slot, now)).collect();
+                    (!held.is_empty()).then(|| slots::hold(&self.link, slots[0].receipt, &held, ttl))
                 });
                 self.link.try_all(calls.collect(), Haste::Later)
             };
@@ -156,13 +155,13 @@ impl RedisState {
 
     /// Releases slots that were just put into Redis but ended meanwhile: a call that is sent again, because its script
     /// was not loaded, arrives after a later release.
-    async fn let_go(&self, mut slots: Vec<(ReceiptId, UsageId)>) {
+    async fn let_go(&self, mut slots: Vec<StreamSlot>) {
         {
             let (own, now) = (self.own(), self.clock.monotonic());
-            slots.retain(|&(receipt, stream)| !own.slots.holds(receipt, stream, now));
+            slots.retain(|slot| !own.slots.holds(slot, now));
         }
         for step in slots.chunks(STEP) {
-            let calls = step.iter().map(|&(receipt, stream)| slots::release(&self.link, receipt, stream)).collect();
+            let calls = step.iter().map(|slot| slots::release(&self.link, slot)).collect();
             for failure in self.link.try_all(calls, Haste::Later).await.into_iter().filter_map(Result::err) {
                 tracing::debug!(%failure, "a stream slot was not released in Redis; it expires there");
             }

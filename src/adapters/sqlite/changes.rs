@@ -91,6 +91,7 @@ pub(super) fn note(conn: &Connection, tags: &[Tag]) -> rusqlite::Result<()> {
         let (kind, subject) = match tag {
             Tag::Receipt(id) => ("receipt", id.as_uuid().as_bytes().to_vec()),
             Tag::Recall(id) => ("recall", id.as_uuid().as_bytes().to_vec()),
+            Tag::EndStream(id) => ("end-stream", id.as_uuid().as_bytes().to_vec()),
             Tag::Asset(id) => ("asset", id.as_uuid().as_bytes().to_vec()),
             Tag::Lineage => ("lineage", b"graph".to_vec()),
             Tag::Content(hash) => ("content", hash.as_bytes().to_vec()),

@@ -1,7 +1,7 @@
 //! The middleware that limits how often a client may call.
 //!
 //! A class of calls without a limit passes unchanged. For the others, the client is identified by a key that this node
-//! knows, or else by its address ([`client`]), and each answer states what is left in the fields of
+//! knows, or else by its address ([`Proxies`]), and each answer states what is left in the fields of
 //! draft-ietf-httpapi-ratelimit-headers-10. A refusal is 429 `rate-limited`, before a byte of the body is read.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -13,22 +13,17 @@ use actix_web::{
     http::header::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
 };
-use ipnet::IpNet;
 use penstock_actors::{
     model::{Client, Subject},
     rate_limit::{RateDecision, RateLimiter},
 };
 
 use crate::{
-    http::{Problem, ProblemType, credentials::bearer},
+    http::{Problem, ProblemType, Proxies, credentials::bearer},
     keys::KeyRing,
     route_class::RouteClass,
     telemetry::metrics::RateMetrics,
 };
-
-mod client;
-
-use client::Proxies;
 
 /// The unit of limits: requests per minute.
 pub const RATE_WINDOW: Duration = Duration::from_mins(1);
@@ -56,7 +51,7 @@ struct ClassLimit {
 /// The parts of a [`RateGate`].
 pub struct RateGateParts {
     pub limiter: RateLimiter,
-    pub trusted_proxies: Vec<IpNet>,
+    pub proxies: Proxies,
     pub keys: Arc<KeyRing>,
     pub metrics: RateMetrics,
 }
@@ -64,14 +59,14 @@ pub struct RateGateParts {
 impl RateGate {
     /// `per_minute` returns the limit of a class.
     pub fn new(parts: RateGateParts, per_minute: impl Fn(RouteClass) -> Option<NonZeroU32>) -> Self {
-        let RateGateParts { limiter, trusted_proxies, keys, metrics } = parts;
+        let RateGateParts { limiter, proxies, keys, metrics } = parts;
         let policy = |class: RouteClass| {
             let limit = per_minute(class)?.get();
             let field = format!("\"{}\";q={limit};w={}", class.as_str(), RATE_WINDOW.as_secs());
             // A word, numbers and ASCII signs: always a valid value.
             HeaderValue::try_from(field).ok().map(|field| ClassLimit { limit, field })
         };
-        Self { limiter, policies: RouteClass::ALL.map(policy), proxies: Proxies::new(trusted_proxies), keys, metrics }
+        Self { limiter, policies: RouteClass::ALL.map(policy), proxies, keys, metrics }
     }
 
     /// Subjects in memory.

@@ -59,7 +59,7 @@ impl ContentHeaders {
             hash: asked.hash,
             asked: *asked,
             // Without a session from the client, the stream gets an id of its own, for the logs.
-            session: asked.session.unwrap_or_else(SessionId::random),
+            session: asked.session.named().unwrap_or_else(SessionId::random),
             tier: view.receipt.quota_tier.clone(),
             remaining: grant.remaining_bytes,
             name: view.asset_name.clone(),

@@ -146,10 +146,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::Proxies;
 
     fn read(field: &str, size: u64, max_range_bytes: u64) -> Result<Vec<Range<u64>>, u16> {
         let request = TestRequest::get().insert_header((header::RANGE, field)).to_http_request();
-        match select(&request, size, &StreamingSettings { max_range_bytes, content_host: String::new() }) {
+        let proxies = Proxies::new(Vec::new());
+        match select(&request, size, &StreamingSettings { max_range_bytes, content_host: String::new(), proxies }) {
             Ok(None) => Ok(vec![]),
             Ok(Some(answer)) => Ok(answer.ranges),
             Err(problem) => Err(problem.kind().status().as_u16()),

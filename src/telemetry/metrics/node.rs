@@ -35,7 +35,7 @@ impl NodeCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
-        let rows: [Row; 33] = [
+        let rows: [Row; 34] = [
             ("penstock_quota_hits_total", COUNTER, "Requests to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
@@ -91,6 +91,12 @@ impl NodeCollector {
             ("penstock_streams_revoked_total", COUNTER, "Streams cut off because their receipt was revoked.", |node| {
                 load(&node.quota.counters().revoked)
             }),
+            (
+                "penstock_streams_replaced_total",
+                COUNTER,
+                "Streams cut off because a newer stream of the same session took their slot.",
+                |node| load(&node.quota.counters().replaced),
+            ),
             (
                 "penstock_streams_cut_total",
                 COUNTER,

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use super::Reservation;
 use crate::{
     flow::admission::Permit,
-    ids::{ReceiptId, SessionId, UsageId},
+    ids::{ReceiptId, UsageId},
+    model::StreamSession,
     quota::{
         book::{Grant, StreamAsk},
         refusal::Refusal,
@@ -31,7 +32,7 @@ pub(super) enum Purpose {
     },
     Stream {
         stream: UsageId,
-        session: Option<SessionId>,
+        session: StreamSession,
         usage_permit: Permit,
         reply: oneshot::Sender<Result<Reservation, Refusal>>,
     },
@@ -61,6 +62,11 @@ pub(super) enum Invalidate {
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct Recall(pub(super) ReceiptId);
+
+/// A newer stream of the same session needs the slot of this stream.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct EndStream(pub(super) UsageId);
 
 /// The leases of this node are gone.
 #[derive(actix::Message)]

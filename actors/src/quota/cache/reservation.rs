@@ -1,6 +1,6 @@
 //! A reservation: the obligation to settle, as a guard. However a stream ends, its end is reported exactly once.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::{Arc, Weak, atomic::Ordering::Relaxed};
 
 use jiff::Timestamp;
 
@@ -8,7 +8,8 @@ use super::Link;
 use crate::{
     ids::{ReceiptId, SessionId, UsageId},
     model::{Credit, Outcome},
-    quota::{book::Grant, node_epoch::LeaseTime, usage_batcher::RowPermit},
+    ports::Connection,
+    quota::{book::Grant, node_epoch::LeaseTime, revocation::Revocation, usage_batcher::RowPermit},
 };
 
 /// The result of a stream.
@@ -29,8 +30,8 @@ pub(super) struct ReservedStream {
     pub(super) leased: Credit,
     pub(super) lease_epoch: Option<i64>,
     pub(super) started_at: Timestamp,
-    /// Whether a slot in the shared state is taken.
-    pub(super) slot: bool,
+    /// Present while it holds a slot in the shared state; raised when the slot goes to another stream.
+    pub(super) slot: Option<Arc<Revocation>>,
     pub(super) content_hash: crate::ids::ContentHash,
     pub(super) row_permit: RowPermit,
 }
@@ -46,10 +47,7 @@ pub(super) struct Settle {
 /// Gives back a stream's slot before its end is reported.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-pub(super) struct ReleaseSlot {
-    pub(super) receipt_id: ReceiptId,
-    pub(super) stream: UsageId,
-}
+pub(super) struct ReleaseSlot(pub(super) UsageId);
 
 /// An admitted stream.
 ///
@@ -74,9 +72,9 @@ impl Reservation {
         self
     }
 
-    pub(super) fn with_slot(mut self) -> Self {
+    pub(super) fn with_slot(mut self, lost: Arc<Revocation>) -> Self {
         if let Some(held) = &mut self.held {
-            held.slot = true;
+            held.slot = Some(lost);
         }
         self
     }
@@ -95,14 +93,31 @@ impl Reservation {
         self.link.counters.cut.fetch_add(1, Relaxed);
     }
 
+    /// Whether a newer stream of the same session has its slot, so that this one must end.
+    pub fn lost_its_slot(&self) -> bool {
+        self.slot().is_some_and(|lost| lost.is_raised())
+    }
+
+    /// Has the connection cut when the slot goes to another stream.
+    pub fn watch_slot(&self, connection: &Weak<dyn Connection>) {
+        if let Some(lost) = self.slot() {
+            // The only watch, and it ends with the stream.
+            lost.watch(connection);
+        }
+    }
+
+    fn slot(&self) -> Option<&Arc<Revocation>> {
+        self.held.as_ref()?.slot.as_ref()
+    }
+
     /// Frees the stream slot ahead of the settlement, when the last piece has been handed over. So a client that has read its
     /// last byte may start the next stream at once: the release is in the shard's mailbox before the byte is on the wire.
     pub fn release_slot(&mut self) {
         if let Some(held) = &mut self.held
-            && held.slot
+            && held.slot.is_some()
+            && self.link.tell(ReleaseSlot(held.stream))
         {
-            let release = ReleaseSlot { receipt_id: held.receipt_id, stream: held.stream };
-            held.slot = !self.link.tell(release);
+            held.slot = None;
         }
     }
 

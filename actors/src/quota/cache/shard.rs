@@ -2,6 +2,7 @@
 
 mod recalls;
 mod refills;
+mod slots;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -13,16 +14,19 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
-use self::recalls::Recalls;
+use self::{
+    recalls::Recalls,
+    slots::{HeldSlots, SlotRequest},
+};
 use super::{
     Link, QuotaDeps, QuotaSettings, Reservation,
-    messages::{Acquire, CatchUp, DrainLeases, Forfeit, Invalidate, Purpose, Recall},
+    messages::{Acquire, CatchUp, DrainLeases, EndStream, Forfeit, Invalidate, Purpose, Recall},
     reservation::{ReleaseSlot, ReservedStream, Settle},
 };
 use crate::{
     ids::{ReceiptId, UsageId},
     model::{Credit, LostLease, Outcome, UsageRow},
-    ports::SlotGrant,
+    ports::{SlotGrant, StreamSlot},
     quota::{
         book::{BookDecision, DecisionTime, Freshness, Grant, QuotaBook},
         node_epoch::LeaseTime,
@@ -53,7 +57,7 @@ pub(crate) struct QuotaShard {
     /// Receipts whose running streams must still learn whether they may go on, since the ledger did not answer.
     unanswered: HashSet<ReceiptId>,
     /// Stream slots held in the shared state.
-    slots: HashSet<(ReceiptId, UsageId)>,
+    slots: HeldSlots,
     /// Callers that wait until no lease is left, including those of refills in flight.
     drains: Vec<oneshot::Sender<()>>,
     /// This shard's part of the counter of entries, which all shards share.
@@ -73,7 +77,7 @@ impl QuotaShard {
             counted_unanswered: 0,
             recalls: Recalls::default(),
             unanswered: HashSet::new(),
-            slots: HashSet::new(),
+            slots: HeldSlots::default(),
             drains: Vec::new(),
             counted: 0,
         }
@@ -151,11 +155,11 @@ impl QuotaShard {
         let held = ReservedStream {
             receipt_id: ask.receipt_id,
             stream,
-            session,
+            session: session.named(),
             leased: grant.leased,
             lease_epoch: grant.lease_epoch,
             started_at: grant.started_at,
-            slot: false,
+            slot: None,
             content_hash: ask.content_hash,
             row_permit: RowPermit { queue: usage_permit, epoch: epoch_work },
         };
@@ -167,15 +171,19 @@ impl QuotaShard {
             let _ = reply.send(Ok(reservation));
             return;
         };
-        let slots = Arc::clone(&self.deps.slots);
-        let ttl = self.settings.slot_ttl;
-        let taken = async move { slots.take_slot(ask.receipt_id, stream, limit, ttl).await };
-        ctx.spawn(taken.into_actor(self).map(move |slot, shard, _| match slot {
+        let request = SlotRequest {
+            slots: Arc::clone(&self.deps.slots),
+            bus: Arc::clone(&self.deps.bus),
+            slot: StreamSlot { receipt: ask.receipt_id, stream, session: session.mark() },
+            limit,
+            ttl: self.settings.slot_ttl,
+        };
+        let slot = request.slot;
+        ctx.spawn(request.take().into_actor(self).map(move |taken, shard, _| match taken {
             Ok(SlotGrant::Taken) => {
-                shard.slots.insert((ask.receipt_id, stream));
-                let _ = reply.send(Ok(reservation.with_slot()));
+                let _ = reply.send(Ok(reservation.with_slot(shard.slots.hold(slot))));
             }
-            Ok(SlotGrant::Full(active)) => {
+            Ok(SlotGrant::Full { active, .. }) => {
                 let _ = reply.send(Err(Refusal::TooManyStreams { limit, active }));
             }
             // The shared state is down: this instance counts alone, and streams go on.
@@ -200,13 +208,11 @@ impl QuotaShard {
         }
     }
 
-    fn free_slot(&mut self, receipt: ReceiptId, stream: UsageId, ctx: &mut Context<Self>) {
-        if !self.slots.remove(&(receipt, stream)) {
-            return;
-        }
+    fn free_slot(&mut self, stream: UsageId, ctx: &mut Context<Self>) {
+        let Some(slot) = self.slots.free(stream) else { return };
         let slots = Arc::clone(&self.deps.slots);
         let mut freed = Box::pin(async move {
-            if let Err(error) = slots.release_slot(receipt, stream).await {
+            if let Err(error) = slots.release_slot(&slot).await {
                 // The slot expires when it is no longer refreshed.
                 tracing::debug!(%error, "a stream slot was not released; it expires by itself");
             }
@@ -279,7 +285,7 @@ impl QuotaShard {
 
     /// Refreshes this instance's slots, then sets the timer for the next refresh.
     fn refresh_slots(&mut self, ctx: &mut Context<Self>) {
-        let held: Vec<_> = self.slots.iter().copied().collect();
+        let held = self.slots.all();
         let (slots, ttl) = (Arc::clone(&self.deps.slots), self.settings.slot_ttl);
         let refreshed = async move {
             if !held.is_empty()
@@ -315,8 +321,20 @@ impl Handler<Acquire> for QuotaShard {
 impl Handler<ReleaseSlot> for QuotaShard {
     type Result = ();
 
-    fn handle(&mut self, release: ReleaseSlot, ctx: &mut Self::Context) {
-        self.free_slot(release.receipt_id, release.stream, ctx);
+    fn handle(&mut self, ReleaseSlot(stream): ReleaseSlot, ctx: &mut Self::Context) {
+        self.free_slot(stream, ctx);
+    }
+}
+
+impl Handler<EndStream> for QuotaShard {
+    type Result = ();
+
+    fn handle(&mut self, EndStream(stream): EndStream, ctx: &mut Self::Context) {
+        if self.slots.take_away(stream) {
+            self.link.counters.replaced.fetch_add(1, Relaxed);
+            // Nothing leaves a connection that is cut, so the newer stream need not wait for the settlement of this one.
+            self.free_slot(stream, ctx);
+        }
     }
 }
 
@@ -331,7 +349,7 @@ impl Handler<Settle> for QuotaShard {
         let delivered = ended.bytes_sent > 0 || matches!(ended.outcome, Outcome::Completed | Outcome::Delegated);
         let sent = if delivered { Credit::new(ended.bytes_sent, 1) } else { Credit::ZERO };
         let release = self.book.settle(held.receipt_id, held.leased, sent, held.lease_epoch, held.started_at);
-        self.free_slot(held.receipt_id, held.stream, ctx);
+        self.free_slot(held.stream, ctx);
         if delivered {
             self.add_progress(&held, ended.bytes_sent, ended.position, ctx);
             let row = UsageRow {

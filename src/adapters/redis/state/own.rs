@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use penstock_actors::{
-    ids::{ReceiptId, SessionId, UsageId},
-    model::SessionProgress,
-};
+use penstock_actors::{ids::SessionId, model::SessionProgress, ports::StreamSlot};
 
 use crate::adapters::in_process::{sessions::Sessions, slots::Slots};
 
@@ -23,7 +20,7 @@ pub(super) struct Own {
     /// How long the newest of them live without a refresh.
     pub(super) slot_ttl: Duration,
     /// Slots that were released while Redis was down.
-    pub(super) given_back: Vec<(ReceiptId, UsageId)>,
+    pub(super) given_back: Vec<StreamSlot>,
     /// Sessions that it has seen, in their last known state.
     pub(super) sessions: Sessions,
     /// Progress of sessions that Redis has not received.
@@ -49,7 +46,7 @@ impl Own {
         }
     }
 
-    pub(super) fn gave_back(&mut self, slot: (ReceiptId, UsageId)) {
+    pub(super) fn gave_back(&mut self, slot: StreamSlot) {
         if self.given_back.len() < UNTOLD {
             self.given_back.push(slot);
         }

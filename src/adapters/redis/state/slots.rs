@@ -6,9 +6,10 @@ use std::{ops::ControlFlow, time::Duration};
 use async_trait::async_trait;
 use penstock_actors::{
     ids::{ReceiptId, UsageId},
-    ports::{PortResult, SlotGrant, StreamSlots},
+    ports::{PortError, PortResult, SlotGrant, StreamSlot, StreamSlots},
 };
 use redis::Value;
+use uuid::Uuid;
 
 use super::{
     super::{
@@ -32,7 +33,8 @@ macro_rules! slot_script {
     };
 }
 
-/// ARGV: stream, limit, time to live. Returns -1, or the number of running streams when no slot is free. A stream that
+/// ARGV: member, limit, time to live. Returns -1 and an empty text; or, when no slot is free, the number of running streams and the member of
+/// the oldest one of the same session, or an empty text. Of a receipt with more streams, only 256 are compared. A stream that
 /// holds a slot keeps it, so the call may be repeated.
 static TAKE: Script = Script::new(
     "slot_take",
@@ -41,15 +43,21 @@ static TAKE: Script = Script::new(
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   local running = redis.call('ZCARD', KEYS[1])
-  if running >= tonumber(ARGV[2]) then return running end
+  if running >= tonumber(ARGV[2]) then
+    local session, oldest = string.sub(ARGV[1], 17), ''
+    for _, held in ipairs(redis.call('ZRANGE', KEYS[1], 0, 255)) do
+      if string.sub(held, 17) == session and (oldest == '' or held < oldest) then oldest = held end
+    end
+    return {running, oldest}
+  end
 end
 redis.call('ZADD', KEYS[1], now + ttl, ARGV[1])
 keep(ttl)
-return -1"
+return {-1, ''}"
     ),
 );
 
-/// ARGV: time to live, streams. They hold slots from now on, whatever the limit, because they run.
+/// ARGV: time to live, members. They hold slots from now on, whatever the limit, because they run.
 static HOLD: Script = Script::new(
     "slot_hold",
     slot_script!(
@@ -66,27 +74,37 @@ fn key(link: &RedisLink, receipt: ReceiptId) -> String {
     link.key("slots", receipt)
 }
 
-/// Sixteen bytes instead of thirty-six characters, so that the set keeps its compact encoding.
-fn member(stream: UsageId) -> Vec<u8> {
-    stream.as_uuid().into_bytes().to_vec()
+/// The stream, sixteen bytes that sort by its time, and then its session: bytes instead of text, so that the set keeps its
+/// compact encoding.
+fn member(slot: &StreamSlot) -> Vec<u8> {
+    [slot.stream.as_uuid().as_bytes().as_slice(), slot.session.as_bytes()].concat()
 }
 
-fn take(link: &RedisLink, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> Call {
-    TAKE.on(&[&key(link, receipt)]).arg(member(stream)).arg(limit).arg(millis(ttl))
+fn stream_of(member: &[u8]) -> PortResult<UsageId> {
+    let stream = member.get(..16).and_then(|stream| Uuid::from_slice(stream).ok());
+    let stream =
+        stream.ok_or_else(|| PortError::Corrupt("the member of a set of slots in Redis is too short".to_owned()))?;
+    Ok(UsageId::from_uuid(stream))
+}
+
+fn take(link: &RedisLink, slot: &StreamSlot, limit: u32, ttl: Duration) -> Call {
+    TAKE.on(&[&key(link, slot.receipt)]).arg(member(slot)).arg(limit).arg(millis(ttl))
 }
 
 fn taken(answer: Value) -> PortResult<SlotGrant> {
-    let running: i64 = typed(answer)?;
-    Ok(if running < 0 { SlotGrant::Taken } else { SlotGrant::Full(u32::try_from(running).unwrap_or(u32::MAX)) })
+    let (running, oldest): (i64, Vec<u8>) = typed(answer)?;
+    let Ok(running) = u64::try_from(running) else { return Ok(SlotGrant::Taken) };
+    let same_session = if oldest.is_empty() { None } else { Some(stream_of(&oldest)?) };
+    Ok(SlotGrant::Full { active: u32::try_from(running).unwrap_or(u32::MAX), same_session })
 }
 
-pub(super) fn hold(link: &RedisLink, receipt: ReceiptId, streams: &[UsageId], ttl: Duration) -> Call {
+pub(super) fn hold(link: &RedisLink, receipt: ReceiptId, slots: &[&StreamSlot], ttl: Duration) -> Call {
     let call = HOLD.on(&[&key(link, receipt)]).arg(millis(ttl));
-    streams.iter().fold(call, |call, stream| call.arg(member(*stream)))
+    slots.iter().fold(call, |call, slot| call.arg(member(slot)))
 }
 
-pub(super) fn release(link: &RedisLink, receipt: ReceiptId, stream: UsageId) -> Call {
-    Call::command("slot_release", "ZREM").key(&key(link, receipt)).arg(member(stream))
+pub(super) fn release(link: &RedisLink, slot: &StreamSlot) -> Call {
+    Call::command("slot_release", "ZREM").key(&key(link, slot.receipt)).arg(member(slot))
 }
 
 fn count(link: &RedisLink, receipt: ReceiptId) -> Call {
@@ -117,23 +135,22 @@ impl RedisState {
     /// that this instance makes without Redis.
     async fn ask_for_slot(
         &self,
-        receipt: ReceiptId,
-        stream: UsageId,
+        slot: &StreamSlot,
         limit: u32,
         ttl: Duration,
     ) -> PortResult<ControlFlow<SlotGrant, SlotGrant>> {
         let now = self.clock.monotonic();
-        let answer = match self.ask(take(&self.link, receipt, stream, limit, ttl), Haste::Now).await {
+        let answer = match self.ask(take(&self.link, slot, limit, ttl), Haste::Now).await {
             Ok(answer) => taken(answer)?,
             Err(failure) if failure.is_unavailability() => {
                 let mut own = self.own();
                 own.slot_ttl = ttl;
-                let slot = own.slots.take(receipt, stream, limit, now, now + ttl);
-                if slot != SlotGrant::Taken && !failure.is_unsent() {
+                let grant = own.slots.take(slot, limit, now, now + ttl);
+                if grant != SlotGrant::Taken && !failure.is_unsent() {
                     // Redis may have granted the slot that is refused here.
-                    own.gave_back((receipt, stream));
+                    own.gave_back(*slot);
                 }
-                return Ok(ControlFlow::Break(slot));
+                return Ok(ControlFlow::Break(grant));
             }
             Err(failure) => return Err(failure.into()),
         };
@@ -143,23 +160,26 @@ impl RedisState {
         let mut own = self.own();
         own.slot_ttl = ttl;
         // Taken regardless of the local limit: Redis has decided.
-        Ok(ControlFlow::Break(own.slots.take(receipt, stream, u32::MAX, now, now + ttl)))
+        Ok(ControlFlow::Break(own.slots.take(slot, u32::MAX, now, now + ttl)))
     }
 }
 
 #[async_trait]
 impl StreamSlots for RedisState {
-    async fn take_slot(&self, receipt: ReceiptId, stream: UsageId, limit: u32, ttl: Duration) -> PortResult<SlotGrant> {
+    async fn take_slot(&self, slot: &StreamSlot, limit: u32, ttl: Duration) -> PortResult<SlotGrant> {
         let mut wait = (self.link.gather() * GATHERINGS).max(SHORTEST_WAIT);
         let mut asked = 0;
         loop {
-            let refused = match self.ask_for_slot(receipt, stream, limit, ttl).await? {
-                ControlFlow::Break(slot) => return Ok(slot),
+            let refused = match self.ask_for_slot(slot, limit, ttl).await? {
+                ControlFlow::Break(grant) => return Ok(grant),
                 ControlFlow::Continue(refused) => refused,
             };
             asked += 1;
+            // The caller can have a stream of the same session end, which frees its slot sooner than a long wait.
+            let may_end = matches!(refused, SlotGrant::Full { same_session: Some(_), .. });
+            let enough = if may_end { 2 } else { 3 };
             // With a limit of zero, no slot can be released.
-            if limit == 0 || (asked > 2 && !self.link.is_just_back()) {
+            if limit == 0 || (asked >= enough && !self.link.is_just_back()) {
                 return Ok(refused);
             }
             // A server that hung may just have carried out calls that this instance had given up on. Those streams are
@@ -172,14 +192,14 @@ impl StreamSlots for RedisState {
         }
     }
 
-    async fn refresh_slots(&self, slots: &[(ReceiptId, UsageId)], ttl: Duration) -> PortResult<()> {
+    async fn refresh_slots(&self, slots: &[StreamSlot], ttl: Duration) -> PortResult<()> {
         let held = {
             let (mut own, now) = (self.own(), self.clock.monotonic());
             own.slot_ttl = ttl;
             // A slot that expired is not restored: another stream may hold it now.
-            let held = slots.iter().copied().filter(|&(receipt, stream)| {
-                own.slots.refresh(receipt, stream, now, now + ttl);
-                own.slots.holds(receipt, stream, now)
+            let held = slots.iter().copied().filter(|slot| {
+                own.slots.refresh(slot, now, now + ttl);
+                own.slots.holds(slot, now)
             });
             held.collect()
         };
@@ -188,11 +208,11 @@ impl StreamSlots for RedisState {
         Ok(())
     }
 
-    async fn release_slot(&self, receipt: ReceiptId, stream: UsageId) -> PortResult<()> {
-        self.own().slots.release(receipt, stream);
-        match self.ask(release(&self.link, receipt, stream), Haste::Later).await {
+    async fn release_slot(&self, slot: &StreamSlot) -> PortResult<()> {
+        self.own().slots.release(slot);
+        match self.ask(release(&self.link, slot), Haste::Later).await {
             Err(failure) if failure.is_unavailability() => {
-                self.own().gave_back((receipt, stream));
+                self.own().gave_back(*slot);
                 Ok(())
             }
             answer => Ok(answer.map(drop)?),

@@ -12,12 +12,13 @@ use ipnet::IpNet;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The trusted proxies.
-pub(super) struct Proxies {
+#[derive(Debug, Clone)]
+pub struct Proxies {
     trusted: Vec<IpNet>,
 }
 
 impl Proxies {
-    pub(super) const fn new(trusted: Vec<IpNet>) -> Self {
+    pub const fn new(trusted: Vec<IpNet>) -> Self {
         Self { trusted }
     }
 

@@ -19,7 +19,7 @@ use actix_web::{
 };
 
 use self::asked_first::asked_first;
-use self::client_socket::ClientSocket;
+use self::client_socket::{ClientSocket, LINGER, RefusalTexts};
 
 mod asked_first;
 pub mod client_socket;
@@ -29,9 +29,6 @@ mod turn;
 /// Bytes that a connection buffers for writing. Together with a piece of content, this is the memory of a stream with a
 /// slow reader.
 const WRITE_BUFFER: usize = 32 << 10;
-
-/// How long the rest of a refused request is read, so that its client sees the answer.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// How connections are served.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +44,8 @@ pub struct Serving {
     pub stall_timeout: Duration,
     /// For running requests, once the server stops.
     pub drain_grace: Duration,
+    /// The texts for heads that the server refuses itself.
+    pub refusals: RefusalTexts,
 }
 
 impl Serving {
@@ -93,7 +92,7 @@ impl Serving {
                 .h1(application);
             apply_fn_factory(http, move |stream: TcpStream, http| {
                 let peer = stream.peer_addr().ok();
-                let served = http.call((ClientSocket::accepted(stream, self.stall_timeout), peer));
+                let served = http.call((ClientSocket::accepted(stream, self.stall_timeout, self.refusals), peer));
                 async move { served.await.inspect_err(|error| log_connection_end(peer, error)) }
             })
         };

@@ -17,6 +17,8 @@ use actix_web::{
 };
 use serde_json::{Map, Value};
 
+use crate::http_server::client_socket::RefusalText;
+
 mod catalogue;
 mod refusals;
 
@@ -152,6 +154,16 @@ impl ResponseError for Problem {
         }
         answer.content_type(MEDIA_TYPE).body(self.document().to_string())
     }
+}
+
+/// The document for a head that the server refuses before a request begins: it is no HTTP, too large, or too slow.
+pub fn of_unread_head(status: u16) -> Option<RefusalText> {
+    let problem = match StatusCode::from_u16(status).ok()? {
+        StatusCode::BAD_REQUEST => Problem::malformed("the head of the request is not HTTP/1.1"),
+        status if status.is_client_error() => ProblemType::of_status(status).into(),
+        _ => return None,
+    };
+    Some(RefusalText { media_type: MEDIA_TYPE, body: problem.document().to_string() })
 }
 
 /// The middleware that also turns refusals by the framework (an unknown route, a method that a resource does not have,

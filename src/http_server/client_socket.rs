@@ -12,6 +12,12 @@
 //! # Reading
 //! The server reads one request at a time ([`turns`]). Bytes of later requests are kept here: at most those of one
 //! read.
+//!
+//! # The end of a refused request
+//! The server sees the end of the connection before a malformed chunk, and [`LINGER`] after it has answered a request whose body
+//! has not come to its end. The request is then answered like one whose client closed its side. A head that the server refuses
+//! itself gets the text of that [`refusal`]. In each case the client's bytes are discarded for a while after the answer:
+//! closing a socket that has unread bytes resets the connection, and the client might lose the answer.
 
 use std::{
     cell::RefCell,
@@ -35,10 +41,13 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    time::Sleep,
 };
 
+mod refusal;
 mod turns;
 
+pub use refusal::{RefusalText, RefusalTexts};
 pub use turns::{Framing, Turns};
 
 /// The kernel accepts more bytes only while it has less than this unsent. That bounds the kernel memory of a slow
@@ -46,12 +55,25 @@ pub use turns::{Framing, Turns};
 /// network with a busy node (docs/performance.md).
 pub const MOST_UNSENT: u32 = 256 << 10;
 
+/// How long the rest of a refused request is read, so that its client sees the answer.
+pub const LINGER: Duration = Duration::from_secs(1);
+
 /// The socket of one client.
 pub struct ClientSocket {
     inner: Arc<Inner>,
     turns: Rc<RefCell<Turns>>,
     /// Bytes that arrived before their turn.
     early: Bytes,
+    /// The server has bytes to write that the kernel has not accepted.
+    has_unwritten: bool,
+    /// Nothing of an earlier answer was to be written when the first byte of the present request was read.
+    is_alone: bool,
+    refusals: RefusalTexts,
+    refusal: Option<Bytes>,
+    /// Until when the rest of a refused request is read.
+    rest: Option<Pin<Box<Sleep>>>,
+    /// The server was told of an end that did not come from the client.
+    has_feigned_end: bool,
 }
 
 struct Inner {
@@ -68,7 +90,7 @@ struct Inner {
 impl ClientSocket {
     /// A client that has just connected. The kernel ends the connection when the client takes no bytes for
     /// `stall_timeout`; its stream then ends too.
-    pub fn accepted(stream: TcpStream, stall_timeout: Duration) -> Self {
+    pub fn accepted(stream: TcpStream, stall_timeout: Duration, refusals: RefusalTexts) -> Self {
         let socket = SockRef::from(&stream);
         let settings = [
             ("no delay", socket.set_tcp_nodelay(true)),
@@ -89,7 +111,17 @@ impl ClientSocket {
             has_ended: AtomicBool::new(false),
             server: AtomicWaker::new(),
         };
-        Self { inner: Arc::new(inner), turns: Rc::default(), early: Bytes::new() }
+        Self {
+            inner: Arc::new(inner),
+            turns: Rc::default(),
+            early: Bytes::new(),
+            has_unwritten: false,
+            is_alone: true,
+            refusals,
+            refusal: None,
+            rest: None,
+            has_feigned_end: false,
+        }
     }
 
     /// The connection, for deliveries that write through the server.
@@ -194,12 +226,80 @@ impl ClientSocket {
         self.turns.borrow_mut().wait(cx.waker());
         Poll::Pending
     }
+
+    /// Whether the server must see an end although the client has not closed its side.
+    fn feigns_end(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut turns = self.turns.borrow_mut();
+        if turns.is_in_body() {
+            turns.wait(cx.waker());
+        }
+        let is_over = if turns.is_answered_early() {
+            linger(&mut self.rest).poll(cx).is_ready()
+        } else {
+            self.rest = None;
+            turns.is_malformed()
+        };
+        self.has_feigned_end |= is_over;
+        is_over
+    }
+
+    /// Discards the bytes that still come, until the client closes its side or [`LINGER`] is over.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if linger(&mut self.rest).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut discarded = [0; 4096];
+        loop {
+            if ready!(self.inner.stream.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            match self.inner.stream.try_read(&mut discarded) {
+                Ok(0) => return Poll::Ready(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Writes the refusal in place of the server's own text, and discards the rest of the request.
+    fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(refusal) = self.refusal.as_mut().filter(|refusal| !refusal.is_empty()) {
+            ready!(self.inner.stream.poll_write_ready(cx))?;
+            match self.inner.stream.try_write(refusal) {
+                Ok(count) => refusal.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.shut()?;
+        self.poll_discard(cx).map(Ok)
+    }
+
+    /// Tells the client that no more bytes follow.
+    fn shut(&self) -> io::Result<()> {
+        match SockRef::from(&self.inner.stream).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            shut => shut,
+        }
+    }
+}
+
+/// The time until which the rest of a refused request is read.
+fn linger(rest: &mut Option<Pin<Box<Sleep>>>) -> Pin<&mut Sleep> {
+    rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut()
 }
 
 impl AsyncRead for ClientSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.feigns_end(cx) {
+            return Poll::Ready(Ok(()));
+        }
         let mut turns = this.turns.borrow_mut();
+        if turns.is_between_requests() {
+            this.is_alone = !this.has_unwritten;
+        }
         if !turns.may_read() {
             drop(turns);
             return this.poll_end(cx);
@@ -235,9 +335,24 @@ impl AsyncRead for ClientSocket {
 }
 
 impl AsyncWrite for ClientSocket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let inner = &*self.inner;
-        inner.go_on(cx)?;
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        this.inner.go_on(cx)?;
+        if this.refusal.is_none() && this.is_alone && this.turns.borrow().is_in_head() {
+            this.refusal = refusal::in_place_of(bytes, this.refusals);
+            if this.refusal.is_some() {
+                let peer = this.inner.stream.peer_addr().ok().map(tracing::field::display);
+                tracing::debug!(
+                    peer,
+                    "a client sent no HTTP/1 request that can be read; it is told so, and its connection is closed"
+                );
+            }
+        }
+        if this.refusal.is_some() {
+            return this.poll_refuse(cx).map_ok(|()| bytes.len());
+        }
+        this.has_unwritten = true;
+        let inner = &*this.inner;
         inner.buffered.store(bytes.len() as u64, Ordering::Relaxed);
         loop {
             ready!(inner.stream.poll_write_ready(cx))?;
@@ -245,6 +360,7 @@ impl AsyncWrite for ClientSocket {
             if let Some(written) = written {
                 if let Ok(count) = written {
                     inner.buffered.store((bytes.len() - count) as u64, Ordering::Relaxed);
+                    this.has_unwritten = count < bytes.len();
                 }
                 return Poll::Ready(written);
             }
@@ -256,11 +372,12 @@ impl AsyncWrite for ClientSocket {
         Poll::Ready(self.inner.go_on(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match SockRef::from(&self.inner.stream).shutdown(Shutdown::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            shut => shut,
-        })
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shut()?;
+        if self.has_feigned_end {
+            ready!(self.poll_discard(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -335,7 +452,7 @@ mod tests {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("let in");
         let (stream, _) = listener.accept().await.expect("it waited");
-        (ClientSocket::accepted(stream, Duration::from_secs(60)), client)
+        (ClientSocket::accepted(stream, Duration::from_secs(60), |_| None), client)
     }
 
     /// Writes until the kernel accepts no more; returns how much it accepted.

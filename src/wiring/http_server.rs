@@ -50,6 +50,7 @@ pub fn http_server(parts: ServerParts<'_>, listener: TcpListener) -> anyhow::Res
         keep_alive: server.keep_alive,
         stall_timeout: server.stall_timeout,
         drain_grace: server.drain_grace,
+        refusals: http::problem::of_unread_head,
     };
     let (shell, deps) = (shell(&parts)?, routes(parts)?);
     let factory = move || http::app(shell.clone()).configure(|cfg| http::configure(cfg, deps.clone()));

@@ -27,6 +27,7 @@ mod hand_over;
 mod keys;
 mod main_job;
 mod on_s3;
+mod raw_requests;
 mod real_clients;
 mod receipts;
 mod refusals;

@@ -5,6 +5,7 @@ use actix_web::{
     HttpResponse,
     body::BoxBody,
     dev::{ServiceRequest, ServiceResponse},
+    http::ConnectionType,
     middleware::Next,
 };
 
@@ -18,7 +19,10 @@ pub(in crate::http) async fn limit_head(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     if head_bytes(&request) > limit {
         let problem = Problem::new(ProblemType::HeadersTooLarge).with("limit", limit);
-        return Ok(request.into_response(HttpResponse::from_error(problem)));
+        let mut refusal = HttpResponse::from_error(problem);
+        // A client that sends such a head would send the next one alike.
+        refusal.head_mut().set_connection_type(ConnectionType::Close);
+        return Ok(request.into_response(refusal));
     }
     next.call(request).await
 }

@@ -71,7 +71,7 @@ catalogue! {
     HeadersTooLarge, "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, Never, "The head of the request is too large";
     /// Only the proxy in front understands the answer.
     Misdirected, "misdirected", MISDIRECTED_REQUEST, Never, "The request must come through the proxy in front of this node";
-    RequestTimeout, "request-timeout", REQUEST_TIMEOUT, Never, "The body of the request did not arrive in time";
+    RequestTimeout, "request-timeout", REQUEST_TIMEOUT, Never, "The request did not arrive in time";
     NotFound, "not-found", NOT_FOUND, Never, "There is nothing here";
     MethodNotAllowed, "method-not-allowed", METHOD_NOT_ALLOWED, Never, "This resource does not take the method";
     PreconditionFailed, "precondition-failed", PRECONDITION_FAILED, Never, "A precondition of the request does not hold";
@@ -107,7 +107,7 @@ catalogue! {
     IdentityTaken, "identity-taken", CONFLICT, Never, "The identity key speaks for another producer";
     DigestMismatch, "digest-mismatch", UNPROCESSABLE_ENTITY, Never, "The bytes do not have the digest that was given";
     UploadTooLarge, "upload-too-large", PAYLOAD_TOO_LARGE, Never, "The body is larger than this node takes";
-    UploadIncomplete, "upload-incomplete", BAD_REQUEST, Never, "The body ended early";
+    UploadIncomplete, "upload-incomplete", BAD_REQUEST, Never, "The body ended early, or its chunks cannot be read";
     StorageFull, "storage-full", INSUFFICIENT_STORAGE, LATER, "The storage has no room left";
     Overloaded, "overloaded", SERVICE_UNAVAILABLE, SOON, "The node has as much to do as it can";
     DependencyUnavailable, "dependency-unavailable", SERVICE_UNAVAILABLE, FAILOVER, "Something that the node depends on does not answer";

@@ -39,6 +39,8 @@ enum TurnState {
     },
     /// The request is complete, and its answer is not.
     Answering,
+    /// The body is malformed. The server is to see its end here.
+    Malformed,
     /// Nothing is held back any more.
     Free,
 }
@@ -54,7 +56,7 @@ impl Turns {
     pub(super) fn may_read(&mut self) -> bool {
         match &mut self.state {
             TurnState::Head(_) | TurnState::Body { .. } | TurnState::Free => true,
-            TurnState::Answering => false,
+            TurnState::Answering | TurnState::Malformed => false,
             // It has seen the head and still wants more bytes: it knows better.
             TurnState::Whole { looked: true } => {
                 self.state = TurnState::Free;
@@ -67,9 +69,12 @@ impl Turns {
         }
     }
 
-    /// Registers the server to be woken when it may read more.
+    /// Registers the server to be woken when it may read more, or when the request is answered.
     pub(super) fn wait(&mut self, server: &Waker) {
-        self.waiting = Some(server.clone());
+        match &mut self.waiting {
+            Some(waiting) => waiting.clone_from(server),
+            None => self.waiting = Some(server.clone()),
+        }
     }
 
     /// How many of these bytes, which follow the earlier ones, the server may read now.
@@ -86,13 +91,16 @@ impl Turns {
                 }
             }
             TurnState::Body { body, answered } => {
-                let (taken, ended) = body.take(bytes);
-                if ended {
-                    self.state = if *answered { TurnState::default() } else { TurnState::Answering };
+                let (taken, end) = body.take(bytes);
+                match end {
+                    None => {}
+                    Some(BodyEnd::Whole) if *answered => self.state = TurnState::default(),
+                    Some(BodyEnd::Whole) => self.state = TurnState::Answering,
+                    Some(BodyEnd::Malformed) => self.state = TurnState::Malformed,
                 }
                 taken
             }
-            TurnState::Whole { .. } | TurnState::Answering => 0,
+            TurnState::Whole { .. } | TurnState::Answering | TurnState::Malformed => 0,
             TurnState::Free => bytes.len(),
         }
     }
@@ -120,9 +128,34 @@ impl Turns {
         match &mut self.state {
             TurnState::Answering => self.state = TurnState::default(),
             TurnState::Body { answered, .. } => *answered = true,
-            TurnState::Head(_) | TurnState::Whole { .. } | TurnState::Free => {}
+            TurnState::Head(_) | TurnState::Whole { .. } | TurnState::Malformed | TurnState::Free => {}
         }
         self.wake();
+    }
+
+    /// Whether the body of the request is malformed.
+    pub(super) fn is_malformed(&self) -> bool {
+        matches!(self.state, TurnState::Malformed)
+    }
+
+    /// Whether a body is read. Its end may come from the answer.
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self.state, TurnState::Body { .. })
+    }
+
+    /// Whether the request is answered and the rest of its body has not come.
+    pub(super) fn is_answered_early(&self) -> bool {
+        matches!(self.state, TurnState::Body { answered: true, .. })
+    }
+
+    /// Whether the next byte is the first of a request.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.state, TurnState::Head(Head { begun: false, .. }))
+    }
+
+    /// Whether the server has not begun the request whose head it reads. What it writes now is its own refusal.
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self.state, TurnState::Head(_) | TurnState::Whole { .. })
     }
 
     fn free(&mut self) {
@@ -166,64 +199,113 @@ enum Body {
     Chunks(Chunks),
 }
 
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BodyEnd {
+    Whole,
+    /// The byte that comes next cannot be part of it.
+    Malformed,
+}
+
 impl Body {
     /// How many of the bytes belong to the body, and whether the body ends with them.
-    fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
+    fn take(&mut self, bytes: &[u8]) -> (usize, Option<BodyEnd>) {
         match self {
             Self::Length(left) => {
                 let taken = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= taken as u64;
-                (taken, *left == 0)
+                (taken, (*left == 0).then_some(BodyEnd::Whole))
             }
             Self::Chunks(chunks) => chunks.take(bytes),
         }
     }
 }
 
-/// The position in a chunked body (RFC 9112, section 7.1).
-#[derive(Debug)]
+/// Digits of the size of a chunk. The largest size that the server can hold has as many.
+const SIZE_DIGITS: u8 = 16;
+
+/// The position in a chunked body (RFC 9112, section 7.1). Every line ends with both a carriage return and a line feed: a
+/// parser in front that takes one of them alone for a line end would find other requests in the same bytes.
+#[derive(Debug, Clone, Copy)]
 enum Chunks {
-    /// In the line with the size of a chunk; `reads` is false once a character other than a digit has come.
-    Size { size: u64, reads: bool },
-    /// In a chunk and the line end after it.
-    Data { left: u64 },
-    /// After the last chunk, in trailer fields that end with an empty line.
-    Trailer { empty: bool },
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    /// White space after the size.
+    Space {
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeLineFeed {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
+    DataReturn,
+    DataLineFeed,
+    /// At the beginning of a trailer field, or of the empty line that ends the body.
+    Trailer,
+    TrailerField,
+    TrailerLineFeed,
+    LastLineFeed,
 }
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self::Size { size: 0, reads: true }
+        Self::Size { size: 0, digits: 0 }
     }
 }
 
 impl Chunks {
-    fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
+    fn take(&mut self, bytes: &[u8]) -> (usize, Option<BodyEnd>) {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
-            match self {
-                Self::Data { left } => {
-                    let taken = usize::try_from(*left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
-                    *left -= taken as u64;
-                    at += taken;
-                    if *left == 0 {
-                        *self = Self::default();
-                    }
-                    continue;
+            if let Self::Data { left } = self {
+                let taken = usize::try_from(*left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
+                *left -= taken as u64;
+                at += taken;
+                if *left == 0 {
+                    *self = Self::DataReturn;
                 }
-                Self::Size { size: 0, .. } if byte == b'\n' => *self = Self::Trailer { empty: true },
-                // Including the chunk's line end.
-                Self::Size { size, .. } if byte == b'\n' => *self = Self::Data { left: size.saturating_add(2) },
-                Self::Size { size, reads } => match char::from(byte).to_digit(16) {
-                    Some(digit) if *reads => *size = size.saturating_mul(16).saturating_add(u64::from(digit)),
-                    _ => *reads = false,
-                },
-                Self::Trailer { empty: true } if byte == b'\n' => return (at + 1, true),
-                Self::Trailer { empty } => *empty = byte == b'\n' || (*empty && byte == b'\r'),
+                continue;
             }
+            if matches!((&self, byte), (Self::LastLineFeed, b'\n')) {
+                return (at + 1, Some(BodyEnd::Whole));
+            }
+            let Some(next) = self.after(byte) else { return (at, Some(BodyEnd::Malformed)) };
+            *self = next;
             at += 1;
         }
-        (at, false)
+        (at, None)
+    }
+
+    /// The position after a byte that is not data; `None` if the byte must not be here.
+    fn after(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Size { size, digits: 1.. } | Self::Space { size }, b' ' | b'\t') => Self::Space { size },
+            (Self::Size { size, digits: 1.. } | Self::Space { size }, b';') => Self::Extension { size },
+            (Self::Size { size, digits: 1.. } | Self::Space { size } | Self::Extension { size }, b'\r') => {
+                Self::SizeLineFeed { size }
+            }
+            (Self::Size { size, digits: digits @ 0..SIZE_DIGITS }, _) => {
+                let digit = char::from(byte).to_digit(16)?;
+                Self::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+            }
+            (Self::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => Self::Extension { size },
+            (Self::SizeLineFeed { size: 0 }, b'\n') => Self::Trailer,
+            (Self::SizeLineFeed { size }, b'\n') => Self::Data { left: size },
+            (Self::DataReturn, b'\r') => Self::DataLineFeed,
+            (Self::DataLineFeed, b'\n') => Self::default(),
+            (Self::Trailer, b'\r') => Self::LastLineFeed,
+            (Self::TrailerField, b'\r') => Self::TrailerLineFeed,
+            (Self::Trailer | Self::TrailerField, byte) if byte != b'\n' => Self::TrailerField,
+            (Self::TrailerLineFeed, b'\n') => Self::Trailer,
+            _ => return None,
+        })
     }
 }
 
@@ -280,6 +362,35 @@ mod tests {
         assert!(turns.may_read());
         assert_eq!(turns.take(GET), GET.len());
         assert!(matches!(turns.state, TurnState::Whole { .. }));
+    }
+
+    #[test]
+    fn a_malformed_chunk_is_never_given_to_the_server() {
+        let bad: [(&[u8], usize); 12] = [
+            (b"5\nhello\r\n0\r\n\r\n", 1),
+            (b"00000000000000005\r\nhello\r\n0\r\n\r\n", 16),
+            (b"\r\n", 0),
+            (b"g\r\n", 0),
+            (b"-1\r\n", 0),
+            (b"0x5\r\n", 1),
+            (b"5 5\r\n", 2),
+            (b"5;a\nb\r\n", 3),
+            (b"5\r\nhello!\r\n", 8),
+            (b"5\r\nhello\n0\r\n\r\n", 8),
+            (b"0\r\nx: y\n\r\n", 7),
+            (b"0\r\n\rx", 4),
+        ];
+        for (body, read) in bad {
+            for piece in 1..20 {
+                let mut turns = Turns::default();
+                assert_eq!(taken(&mut turns, GET, 100), GET.len());
+                turns.begin(Framing::Chunked);
+                assert_eq!(taken(&mut turns, body, piece), read, "{} by {piece}", body.escape_ascii());
+                assert!(turns.is_malformed(), "{}", body.escape_ascii());
+                turns.answered();
+                assert!(!turns.may_read() && turns.take(GET) == 0, "nothing that follows is read");
+            }
+        }
     }
 
     #[test]

@@ -119,9 +119,9 @@ async fn a_move_of_an_earlier_version_goes_on_until_it_is_silent() {
         begun.expect("an answer").expect("stored").lease
     };
     assert_eq!(begun().await, None);
-    assert_eq!(store.abandoned_moves(10).await.expect("a page"), []);
+    assert_eq!(store.abandoned_moves(None, 10).await.expect("a page"), []);
     client.batch_execute("UPDATE storage_moves SET since = now() - interval '31 seconds'").await.expect("set");
-    assert_eq!(store.abandoned_moves(10).await.expect("a page").len(), 1);
+    assert_eq!(store.abandoned_moves(None, 10).await.expect("a page").len(), 1);
     let lease = begun().await.expect("it is abandoned");
     assert!(!begins().await, "this instance gives signs of life as well");
     store.keep_move(hash, StorageTier::Cold, lease, TTL).await.expect("kept");

@@ -317,12 +317,17 @@ async fn what_is_known_of_stored_copies_is_never_found_by_a_scan() {
         .await;
     large
         .call("moves that are due", async |store| {
-            assert_eq!(store.leaving_moves(old, 100).await.expect("read").len(), 100);
+            assert_eq!(store.leaving_moves(old, None, 100).await.expect("read").len(), 100);
+        })
+        .await;
+    large
+        .call("surplus copies", async |store| {
+            assert!(store.clear_later(moving, StorageTier::Warm).await.expect("recorded"));
         })
         .await;
     large
         .call("moves that are abandoned", async |store| {
-            assert_eq!(store.abandoned_moves(100).await.expect("read").len(), 100);
+            assert_eq!(store.abandoned_moves(None, 100).await.expect("read").len(), 100);
         })
         .await;
 }

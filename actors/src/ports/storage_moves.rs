@@ -54,9 +54,18 @@ pub trait StorageMoves: Send + Sync + 'static {
     /// The move of a content, if it has one.
     async fn move_of(&self, hash: ContentHash) -> PortResult<Option<ContentMove>>;
 
-    /// Up to `limit` moves whose readers were switched before a time, oldest first.
-    async fn leaving_moves(&self, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>>;
+    /// Records that the copies of a content outside its tier are to be removed, as after a move to it. False when the content
+    /// is in another tier, or has a move.
+    async fn clear_later(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool>;
 
-    /// Up to `limit` moves that are to be copied and whose lease has run out, oldest first.
-    async fn abandoned_moves(&self, limit: u32) -> PortResult<Vec<ContentMove>>;
+    /// Up to `limit` moves whose readers were switched before a time, oldest first, from the one after `after` on.
+    async fn leaving_moves(
+        &self,
+        before: Timestamp,
+        after: Option<&ContentMove>,
+        limit: u32,
+    ) -> PortResult<Vec<ContentMove>>;
+
+    /// Up to `limit` moves that are to be copied and whose lease has run out, oldest first, from the one after `after` on.
+    async fn abandoned_moves(&self, after: Option<&ContentMove>, limit: u32) -> PortResult<Vec<ContentMove>>;
 }

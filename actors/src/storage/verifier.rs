@@ -47,6 +47,15 @@ pub struct Verified {
     pub quarantined: bool,
 }
 
+impl Verified {
+    /// Whether the copy in the content's tier is good, and other tiers have copies.
+    fn has_surplus(&self) -> bool {
+        let is_own = |copy: &&CopyInspection| copy.tier == self.content.tier;
+        let own = self.copies.iter().find(is_own);
+        self.copies.len() > 1 && own.is_some_and(|own| own.finding == Finding::Intact && !own.is_demoted)
+    }
+}
+
 /// The result of one look.
 struct Inspection {
     copies: Vec<CopyInspection>,
@@ -148,6 +157,9 @@ impl Verifier {
             let mut verified =
                 Verified { content, copies, repaired: Vec::new(), removed: Vec::new(), quarantined: false };
             if is_good {
+                if kind == VerificationKind::Walk && verified.has_surplus() {
+                    self.clear_surplus(&verified.content).await?;
+                }
                 if kind != VerificationKind::Walk || self.context.content.quarantine().holds(hash) {
                     self.release(hash).await?;
                 }
@@ -162,6 +174,16 @@ impl Verifier {
                 None => Ok(Some(verified)),
             };
         }
+    }
+
+    /// Has the copies outside a content's tier removed, as after a move. A crash between two steps of a move or a repair leaves
+    /// such copies. They stay for the grace period of moves, and until the copy in the content's tier was checked once more.
+    async fn clear_surplus(&self, content: &StoredContent) -> PortResult<()> {
+        let StoredContent { content_hash, tier, .. } = *content;
+        if self.context.records.moves.clear_later(content_hash, tier).await? {
+            tracing::info!(%content_hash, %tier, "content has copies outside its tier, and no move; this node removes them after the grace period of moves");
+        }
+        Ok(())
     }
 
     /// The copies in all tiers. A missing copy is listed only for the content's own tier.

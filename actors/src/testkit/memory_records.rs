@@ -267,16 +267,35 @@ impl StorageMoves for MemoryRecords {
         self.script.play("move_of", 1, || Ok(self.known_move(hash))).await
     }
 
-    async fn leaving_moves(&self, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
-        let work = || Ok(self.books().oldest_moves(limit, |at| at.state == MoveState::Leaving && at.since < before));
+    async fn clear_later(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
+        let work = || {
+            let (mut books, since) = (self.books(), self.clock.now());
+            let stored = books.contents.get(&hash).filter(|content| content.tier == tier).copied();
+            let Some(stored) = stored.filter(|_| !books.moves.contains_key(&hash)) else { return Ok(false) };
+            let size_bytes = stored.size_bytes;
+            let at = ContentMove { content_hash: hash, size_bytes, to: tier, state: MoveState::Leaving, since };
+            books.moves.insert(hash, at);
+            Ok(true)
+        };
+        self.script.play("clear_later", 1, work).await
+    }
+
+    async fn leaving_moves(
+        &self,
+        before: Timestamp,
+        after: Option<&ContentMove>,
+        limit: u32,
+    ) -> PortResult<Vec<ContentMove>> {
+        let is_due = |at: &ContentMove| at.state == MoveState::Leaving && at.since < before;
+        let work = || Ok(self.books().oldest_moves(after, limit, is_due));
         self.script.play("leaving_moves", limit as usize, work).await
     }
 
-    async fn abandoned_moves(&self, limit: u32) -> PortResult<Vec<ContentMove>> {
+    async fn abandoned_moves(&self, after: Option<&ContentMove>, limit: u32) -> PortResult<Vec<ContentMove>> {
         let work = || {
             let (books, now) = (self.books(), self.clock.now());
             let is_free = |at: &ContentMove| books.lease(LeasedTask::Move(at.content_hash), now).is_none();
-            Ok(books.oldest_moves(limit, |at| at.state == MoveState::Copying && is_free(at)))
+            Ok(books.oldest_moves(after, limit, |at| at.state == MoveState::Copying && is_free(at)))
         };
         self.script.play("abandoned_moves", limit as usize, work).await
     }
@@ -309,9 +328,16 @@ impl RecordTables {
         at.ok_or(PortError::Fenced)
     }
 
-    fn oldest_moves(&self, limit: u32, is_due: impl Fn(&ContentMove) -> bool) -> Vec<ContentMove> {
-        let mut due: Vec<_> = self.moves.values().filter(|at| is_due(at)).copied().collect();
-        due.sort_by_key(|at| at.since);
+    fn oldest_moves(
+        &self,
+        after: Option<&ContentMove>,
+        limit: u32,
+        is_due: impl Fn(&ContentMove) -> bool,
+    ) -> Vec<ContentMove> {
+        let place = |at: &ContentMove| (at.since, at.content_hash);
+        let is_next = |at: &ContentMove| after.is_none_or(|after| place(at) > place(after));
+        let mut due: Vec<_> = self.moves.values().filter(|at| is_due(at) && is_next(at)).copied().collect();
+        due.sort_by_key(place);
         due.truncate(limit as usize);
         due
     }

@@ -39,6 +39,8 @@ pub async fn run<S: StorageRecordsBackend>(store: Arc<S>) {
     a_move_is_carried_out_by_one(store).await;
     a_move_that_several_begin_at_once_is_one_and_known_to_all(store).await;
     a_move_that_is_over_may_turn_round(store).await;
+    moves_are_listed_page_by_page(store).await;
+    surplus_copies_are_recorded_for_the_tier_that_has_the_content(store).await;
 }
 
 fn at(text: &str) -> Timestamp {
@@ -191,7 +193,7 @@ async fn begun<S: StorageMoves>(
 }
 
 async fn is_abandoned<S: StorageMoves>(store: &S, hash: ContentHash) -> bool {
-    store.abandoned_moves(1000).await.expect("a page").iter().any(|at| at.content_hash == hash)
+    store.abandoned_moves(None, 1000).await.expect("a page").iter().any(|at| at.content_hash == hash)
 }
 
 async fn a_move_is_carried_out_by_one<S: StorageRecordsBackend>(store: &S) {
@@ -231,11 +233,11 @@ async fn a_move_is_carried_out_by_one<S: StorageRecordsBackend>(store: &S) {
     assert!(!store.end_move(hash, StorageTier::Cold, MoveState::Copying).await.expect("refused"));
     let later = at("2200-01-01T00:00:00Z");
     let is_leaving = async || {
-        let leaving = store.leaving_moves(later, 1000).await.expect("a page");
+        let leaving = store.leaving_moves(later, None, 1000).await.expect("a page");
         leaving.iter().any(|at| at.content_hash == hash)
     };
     assert!(is_leaving().await);
-    assert_eq!(store.leaving_moves(at("2001-01-01T00:00:00Z"), 1000).await.expect("a page"), []);
+    assert_eq!(store.leaving_moves(at("2001-01-01T00:00:00Z"), None, 1000).await.expect("a page"), []);
     assert!(store.end_move(hash, StorageTier::Cold, MoveState::Leaving).await.expect("ended"));
     assert!(!is_leaving().await);
     assert_eq!(store.move_of(hash).await.expect("an answer"), None);
@@ -268,4 +270,56 @@ async fn a_move_that_is_over_may_turn_round<S: StorageRecordsBackend>(store: &S)
     store.switch_tier(hash, StorageTier::Hot, lease).await.expect("switched");
     assert_eq!(store.stored_content(hash).await.expect("an answer").expect("stored").tier, StorageTier::Hot);
     assert!(store.end_move(hash, StorageTier::Hot, MoveState::Leaving).await.expect("ended"));
+}
+
+async fn moves_are_listed_page_by_page<S: StorageRecordsBackend>(store: &S) {
+    let mut hashes = Vec::new();
+    for n in 0..10 {
+        let hash = content(store).await;
+        let (_, lease) = begun(store, hash, StorageTier::Cold, TTL).await;
+        if n % 2 == 0 {
+            store.switch_tier(hash, StorageTier::Cold, lease).await.expect("switched");
+        } else {
+            store.keep_move(hash, StorageTier::Cold, lease, Duration::ZERO).await.expect("kept");
+        }
+        hashes.push(hash);
+    }
+    let later = at("2200-01-01T00:00:00Z");
+    let (mut leaving, mut abandoned) = (Vec::new(), Vec::new());
+    loop {
+        let page = store.leaving_moves(later, leaving.last(), 2).await.expect("a page");
+        let other = store.abandoned_moves(abandoned.last(), 2).await.expect("a page");
+        assert!(page.len() <= 2 && other.len() <= 2);
+        if page.is_empty() && other.is_empty() {
+            break;
+        }
+        leaving.extend(page);
+        abandoned.extend(other);
+    }
+    for listed in [&leaving, &abandoned] {
+        assert!(listed.windows(2).all(|pair| pair[0].since <= pair[1].since), "{listed:?}");
+    }
+    for (n, hash) in hashes.iter().enumerate() {
+        let count = |listed: &[ContentMove]| listed.iter().filter(|at| at.content_hash == *hash).count();
+        let expected = if n % 2 == 0 { (1, 0) } else { (0, 1) };
+        assert_eq!((count(&leaving), count(&abandoned)), expected, "move {n}");
+    }
+}
+
+async fn surplus_copies_are_recorded_for_the_tier_that_has_the_content<S: StorageRecordsBackend>(store: &S) {
+    let hash = content(store).await;
+    let tier = store.stored_content(hash).await.expect("an answer").expect("stored").tier;
+    let other = if tier == StorageTier::Cold { StorageTier::Warm } else { StorageTier::Cold };
+    assert!(!store.clear_later(hash, other).await.expect("an answer"), "it is not there");
+    assert!(
+        !store.clear_later(ContentHash::from_bytes([0x12; 32]), tier).await.expect("an answer"),
+        "it is not stored"
+    );
+    assert!(store.clear_later(hash, tier).await.expect("an answer"));
+    assert!(!store.clear_later(hash, tier).await.expect("an answer"), "it is recorded");
+    let listed = store.move_of(hash).await.expect("an answer").expect("a move");
+    assert_eq!((listed.to, listed.state), (tier, MoveState::Leaving));
+    let (_, lease) = begun(store, hash, other, TTL).await;
+    assert!(!store.clear_later(hash, tier).await.expect("an answer"), "it has a move");
+    store.give_up_move(hash, other, lease).await.expect("given up");
 }

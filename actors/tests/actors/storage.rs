@@ -11,8 +11,8 @@ use penstock_actors::{
     ids::{ContentHash, NodeId},
     model::{Finding, LEAF_BYTES, MoveState, StorageTask, StorageTier, VerificationKind},
     ports::{
-        BlobCopies as _, BlobStore as _, PortError, QuarantineList as _, StorageRecords, StorageTasks as _, Tag,
-        TaskLeases as _,
+        BlobCopies as _, BlobStore as _, PortError, QuarantineList as _, StorageMoves as _, StorageRecords,
+        StorageTasks as _, Tag, TaskLeases as _,
     },
     storage::{
         copy_context::CopyContext,
@@ -318,6 +318,59 @@ async fn old_copies_stay_for_the_grace_period_and_go_only_when_the_new_one_stand
     assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Warm]);
     instance.jobs.end_moves().await.expect("removed");
     assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Warm]);
+    assert_eq!(scene.read(hash).await.expect("readable"), good);
+}
+
+#[actix::test]
+async fn finished_moves_that_cannot_be_cleared_keep_no_later_one() {
+    let scene = Scene::new();
+    let instance = scene.instance();
+    // More than a page of them: the content of each is withheld from readers.
+    for n in 0..501_u32 {
+        let mut name = [0x33; 32];
+        name[..4].copy_from_slice(&n.to_be_bytes());
+        let hash = ContentHash::from_bytes(name);
+        scene.records.put(hash, 1, StorageTier::Hot, scene.clock.now());
+        assert!(scene.records.clear_later(hash, StorageTier::Hot).await.expect("an answer"));
+        instance.store.quarantine().set(hash, true);
+    }
+    scene.clock.advance(Duration::from_secs(1));
+    let hash = scene.stored(1);
+    instance.move_to(hash, StorageTier::Warm).await.expect("moved");
+    scene.clock.advance(Duration::from_secs(601));
+    instance.jobs.end_moves().await.expect("tried");
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Warm]);
+    assert_eq!(scene.records.known_move(hash), None);
+}
+
+#[actix::test]
+async fn intact_copies_outside_the_tier_of_a_content_go_after_the_walk_has_found_them() {
+    let scene = Scene::new();
+    let (instance, hash) = (scene.instance(), scene.stored(1));
+    scene.copy(hash, StorageTier::Cold).await;
+    instance.jobs.walk().await.expect("walked");
+    instance.jobs.end_moves().await.expect("nothing is due");
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Cold], "readers may have it open");
+    scene.clock.advance(Duration::from_secs(601));
+    instance.jobs.end_moves().await.expect("removed");
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot]);
+    assert_eq!(scene.records.known_move(hash), None);
+    assert!(scene.read(hash).await.is_ok());
+}
+
+#[actix::test]
+async fn a_surplus_copy_stays_where_it_is_the_only_good_one() {
+    let scene = Scene::new();
+    let (instance, hash) = (scene.instance(), scene.stored(1));
+    let good = scene.read(hash).await.expect("good bytes");
+    scene.copy(hash, StorageTier::Cold).await;
+    instance.jobs.walk().await.expect("walked");
+    scene.blobs.lose_copy(hash, StorageTier::Hot);
+    scene.clock.advance(Duration::from_secs(601));
+    instance.jobs.end_moves().await.expect("mended");
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot, StorageTier::Cold]);
+    instance.jobs.end_moves().await.expect("removed");
+    assert_eq!(scene.blobs.tiers_of(hash), [StorageTier::Hot]);
     assert_eq!(scene.read(hash).await.expect("readable"), good);
 }
 

@@ -166,6 +166,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     (storage::moves::END_MOVE, "PRIMARY KEY"),
     (storage::moves::LEAVING_MOVES, "storage_moves_state"),
     (storage::moves::ABANDONED_MOVES, "storage_moves_state"),
+    (storage::moves::CLEAR_LATER, "PRIMARY KEY"),
     (lineage::ingest::NAMESPACE, "PRIMARY KEY"),
     (lineage::ingest::KNOW_NAMESPACE, ""),
     (lineage::ingest::KEEP_EVENT, ""),

@@ -1,4 +1,4 @@
-//! Work that moves and repairs leave behind: old copies are removed, abandoned moves are finished, and content in
+//! Work that moves and repairs leave behind: old and surplus copies are removed, abandoned moves are finished, and content in
 //! quarantine is verified again. One instance does all of it.
 
 use super::{MaintenanceJobs, STEP};
@@ -24,16 +24,33 @@ impl MaintenanceJobs {
         let work = async {
             let mut ended = Ok(());
             if let Some(now) = deps.watch.proven().await? {
-                for at in deps.records.moves.leaving_moves(before(now, settings.grace), STEP).await? {
-                    let cleared = self.clear(&at).await;
-                    ended = ended.and(cleared);
+                let due = before(now, settings.grace);
+                let mut after: Option<ContentMove> = None;
+                // Page by page, since moves that cannot be cleared now stay in the list.
+                loop {
+                    let page = deps.records.moves.leaving_moves(due, after.as_ref(), STEP).await?;
+                    for at in &page {
+                        let cleared = self.clear(at).await;
+                        ended = ended.and(cleared);
+                    }
+                    if page.len() < STEP as usize {
+                        break;
+                    }
+                    after = page.last().copied();
                 }
             }
-            for at in deps.records.moves.abandoned_moves(STEP).await? {
-                let moved = self.resume_move(&at).await;
-                ended = ended.and(moved);
+            let mut after: Option<ContentMove> = None;
+            loop {
+                let page = deps.records.moves.abandoned_moves(after.as_ref(), STEP).await?;
+                for at in &page {
+                    let moved = self.resume_move(at).await;
+                    ended = ended.and(moved);
+                }
+                if page.len() < STEP as usize {
+                    return ended;
+                }
+                after = page.last().copied();
             }
-            ended
         };
         self.with_task_kept(StorageTask::Moves, work).await
     }

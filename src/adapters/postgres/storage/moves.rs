@@ -98,10 +98,21 @@ const LEAVING: Statement = Statement {
             (SELECT c.size_bytes FROM overlay_storage_index c WHERE c.content_hash = m.content_hash) AS size_bytes,
             m.to_tier, m.state, m.since
         FROM storage_moves m
-        WHERE m.state = 'leaving' AND m.since < $1
-        ORDER BY m.since
+        WHERE m.state = 'leaving' AND m.since < $1 AND m.since >= $3 AND (m.since, m.content_hash) > ($3, $4)
+        ORDER BY m.since, m.content_hash
         LIMIT $2",
-    types: &[Type::TIMESTAMPTZ, Type::INT8],
+    types: &[Type::TIMESTAMPTZ, Type::INT8, Type::TIMESTAMPTZ, Type::BYTEA],
+};
+
+/// By the primary keys.
+const CLEAR_LATER: Statement = Statement {
+    name: "clear_later",
+    sql: "
+        INSERT INTO storage_moves (content_hash, to_tier, state, since)
+        SELECT content_hash, tier, 'leaving', clock_timestamp() FROM overlay_storage_index
+        WHERE content_hash = $1 AND tier = $2 AND state = 'stored'
+        ON CONFLICT (content_hash) DO NOTHING",
+    types: &[Type::BYTEA, Type::TEXT],
 };
 
 /// By `storage_moves_state`, and the primary keys of the leases and of the storage index. An instance of an earlier
@@ -113,13 +124,13 @@ const ABANDONED: Statement = Statement {
             (SELECT c.size_bytes FROM overlay_storage_index c WHERE c.content_hash = m.content_hash) AS size_bytes,
             m.to_tier, m.state, m.since
         FROM storage_moves m
-        WHERE m.state = 'copying'
+        WHERE m.state = 'copying' AND m.since >= $2 AND (m.since, m.content_hash) > ($2, $3)
           AND coalesce(
             (SELECT l.held_until FROM task_leases l WHERE l.task = 'move:' || encode(m.content_hash, 'hex')),
             m.since + interval '30 seconds') <= clock_timestamp()
-        ORDER BY m.since
+        ORDER BY m.since, m.content_hash
         LIMIT $1",
-    types: &[Type::INT8],
+    types: &[Type::INT8, Type::TIMESTAMPTZ, Type::BYTEA],
 };
 
 impl PostgresStore {
@@ -191,15 +202,31 @@ impl StorageMoves for PostgresStore {
         row.map(|row| content_move(&Columns(&row))).transpose()
     }
 
-    async fn leaving_moves(&self, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
-        let rows = self.upkeep.rows(&LEAVING, &[&before, &i64::from(limit)]).await?;
+    async fn clear_later(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
+        Ok(self.upkeep.execute(&CLEAR_LATER, &[&hash.as_bytes().as_slice(), &tier.as_str()]).await? == 1)
+    }
+
+    async fn leaving_moves(
+        &self,
+        before: Timestamp,
+        after: Option<&ContentMove>,
+        limit: u32,
+    ) -> PortResult<Vec<ContentMove>> {
+        let (since, hash) = place(after);
+        let rows = self.upkeep.rows(&LEAVING, &[&before, &i64::from(limit), &since, &hash]).await?;
         rows.iter().map(|row| content_move(&Columns(row))).collect()
     }
 
-    async fn abandoned_moves(&self, limit: u32) -> PortResult<Vec<ContentMove>> {
-        let rows = self.upkeep.rows(&ABANDONED, &[&i64::from(limit)]).await?;
+    async fn abandoned_moves(&self, after: Option<&ContentMove>, limit: u32) -> PortResult<Vec<ContentMove>> {
+        let (since, hash) = place(after);
+        let rows = self.upkeep.rows(&ABANDONED, &[&i64::from(limit), &since, &hash]).await?;
         rows.iter().map(|row| content_move(&Columns(row))).collect()
     }
+}
+
+/// The order of a move in a list; before all of them without one.
+fn place(of: Option<&ContentMove>) -> (Timestamp, &[u8]) {
+    of.map_or((Timestamp::UNIX_EPOCH, &[]), |of| (of.since, of.content_hash.as_bytes()))
 }
 
 fn content_move(row: &Columns<'_>) -> PortResult<ContentMove> {

@@ -56,19 +56,31 @@ pub(in super::super) const END_MOVE: &str = "
 pub(in super::super) const LEAVING_MOVES: &str = "
     SELECT m.content_hash, c.size_bytes, m.to_tier, m.state, m.since
     FROM storage_moves m JOIN overlay_storage_index c ON c.content_hash = m.content_hash
-    WHERE m.state = 'leaving' AND m.since < :before
-    ORDER BY m.since LIMIT :limit";
+    WHERE m.state = 'leaving' AND m.since < :before AND (m.since, m.content_hash) > (:since, :after)
+    ORDER BY m.since, m.content_hash LIMIT :limit";
+
+/// Served by the primary keys.
+pub(in super::super) const CLEAR_LATER: &str = "
+    INSERT INTO storage_moves (content_hash, to_tier, state, since)
+    SELECT content_hash, tier, 'leaving', :now FROM overlay_storage_index
+    WHERE content_hash = :content AND tier = :tier AND state = 'stored'
+    ON CONFLICT (content_hash) DO NOTHING";
 
 /// Served by `storage_moves_state`, and the primary keys of the leases and of the storage index.
 pub(in super::super) const ABANDONED_MOVES: &str = "
     SELECT m.content_hash, c.size_bytes, m.to_tier, m.state, m.since
     FROM storage_moves m JOIN overlay_storage_index c ON c.content_hash = m.content_hash
-    WHERE m.state = 'copying' AND iif(
+    WHERE m.state = 'copying' AND (m.since, m.content_hash) > (:since, :after) AND iif(
         EXISTS (SELECT 1 FROM task_leases l WHERE l.task = 'move:' || lower(hex(m.content_hash))),
         NOT EXISTS (
             SELECT 1 FROM task_leases l WHERE l.task = 'move:' || lower(hex(m.content_hash)) AND l.held_until > :now),
         m.since < :silent)
-    ORDER BY m.since LIMIT :limit";
+    ORDER BY m.since, m.content_hash LIMIT :limit";
+
+/// The order of a move in a list; before all of them without one.
+fn place(of: Option<&ContentMove>) -> (Timestamp, Vec<u8>) {
+    of.map_or((Timestamp::UNIX_EPOCH, Vec::new()), |of| (of.since, of.content_hash.as_bytes().to_vec()))
+}
 
 /// The moment before which a sign of life is too old, of a move without a lease.
 fn silent(now: Timestamp) -> Timestamp {
@@ -167,19 +179,39 @@ impl StorageMoves for SqliteStore {
         self.workers.read("move_of", read).await
     }
 
-    async fn leaving_moves(&self, before: Timestamp, limit: u32) -> PortResult<Vec<ContentMove>> {
+    async fn clear_later(&self, hash: ContentHash, tier: StorageTier) -> PortResult<bool> {
+        let note = move |conn: &Connection| {
+            Ok(conn.prepare_cached(CLEAR_LATER)?.execute(named_params! {
+                ":content": Sql(hash), ":tier": Sql(tier), ":now": Sql(Timestamp::now()),
+            })? == 1)
+        };
+        self.workers.write("clear_later", note).await
+    }
+
+    async fn leaving_moves(
+        &self,
+        before: Timestamp,
+        after: Option<&ContentMove>,
+        limit: u32,
+    ) -> PortResult<Vec<ContentMove>> {
+        let (since, after) = place(after);
         let read = move |conn: &Connection| {
             let mut select = conn.prepare_cached(LEAVING_MOVES)?;
-            let rows = select.query_map(named_params! { ":before": Sql(before), ":limit": limit }, content_move)?;
+            let range =
+                named_params! { ":before": Sql(before), ":since": Sql(since), ":after": after, ":limit": limit };
+            let rows = select.query_map(range, content_move)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         };
         self.workers.read("leaving_moves", read).await
     }
 
-    async fn abandoned_moves(&self, limit: u32) -> PortResult<Vec<ContentMove>> {
+    async fn abandoned_moves(&self, after: Option<&ContentMove>, limit: u32) -> PortResult<Vec<ContentMove>> {
+        let (since, after) = place(after);
         let read = move |conn: &Connection| {
             let now = Timestamp::now();
-            let range = named_params! { ":now": Sql(now), ":silent": Sql(silent(now)), ":limit": limit };
+            let range = named_params! {
+                ":now": Sql(now), ":silent": Sql(silent(now)), ":since": Sql(since), ":after": after, ":limit": limit,
+            };
             let mut select = conn.prepare_cached(ABANDONED_MOVES)?;
             let rows = select.query_map(range, content_move)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan as _};
 use penstock_actors::model::WindowKind;
 use serde_json::json;
 use tempfile::TempDir;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::{
     cluster::Cluster,
     faketime::{ahead, by_file},
-    node::{On, Paid, Setup, TestNode, expect, sample, text},
+    node::{On, Paid, Setup, TestNode, expect, expect_problem, sample, text},
     patience::eventually,
     postgres::TestDatabase,
     still::{bytes_of, nothing_held, storage, usage_rows},
@@ -101,6 +101,31 @@ async fn instances_whose_clocks_are_ahead_take_no_receipt_and_forget_nothing() {
     nothing_held(&right).await;
     assert_eq!(bytes_of(&usage_rows(&right, &paid.receipt).await), 4 * SIZE);
     assert_eq!(right.metric("penstock_clock_in_doubt", "").await, 0.0);
+    right.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_whose_clock_is_an_hour_behind_lets_no_receipt_live_on() {
+    let pair = Pair::new().await;
+    let mut right = pair.setup().start().await;
+    let mut late = pair.setup().envs(ahead("-1h")).start().await;
+    let bytes = sample(82, SIZE as usize);
+    let hash = right.put(&bytes, "video/mp4").await;
+    let version = right.publish(&hash, "film.mp4").await;
+    // By the clock of the late instance the first has most of an hour left.
+    for (minutes, is_over) in [(-10, true), (10, false)] {
+        let end = (Timestamp::now() + minutes.minutes()).to_string();
+        let receipt = right.receipt(&version, json!({ "quotaTier": "standard", "expiresAt": end })).await;
+        let paid = Paid { hash: hash.clone(), version: version.clone(), receipt };
+        for node in [&late, &right] {
+            if is_over {
+                expect_problem(node.stream(&paid).send().await.unwrap(), 403, "receipt-expired").await;
+            } else {
+                assert!(streams(node, &paid).await, "it has ten minutes left");
+            }
+        }
+    }
+    assert!(late.terminate().await.success());
     right.finish().await;
 }
 

@@ -1,5 +1,7 @@
 //! The SQLite adapter from outside: the conformance suites, migrations and what survives a restart.
 
+#[path = "sqlite/collection.rs"]
+mod collection;
 #[path = "support/snapshot.rs"]
 mod snapshot;
 

@@ -1,17 +1,18 @@
 //! Uploads: all of the content, or nothing visible.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use penstock_actors::{
     content::upload::{IngestError, Upload, UploadedContent},
     ids::ProducerId,
     model::{LEAF_BYTES, StorageTier, VerificationKind},
-    ports::{PortError, QuarantineList as _},
+    ports::{ContentIndex as _, PortError, QuarantineList as _},
     testkit::{memory_blobs::hash_of, script::Fault},
 };
 
 use crate::{
     delivery::content,
-    rig::{Rig, eventually},
+    rig::{Rig, aside, eventually},
 };
 
 async fn begin_with(rig: &Rig, bytes: &[u8]) -> Upload {
@@ -121,6 +122,24 @@ async fn an_upload_that_fails_at_its_end_can_be_repeated() {
     let done = finish(begin_with(&rig, &bytes).await).await.expect("at last");
     assert_eq!(done.meta.content_hash, hash_of(&bytes));
     assert_eq!((rig.blobs.names().len(), rig.index.announced()), (1, 0));
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn an_upload_whose_announcement_was_withdrawn_does_not_count_as_stored() {
+    let rig = Rig::start().await;
+    let bytes = content(100);
+    let held = rig.blobs.script().hold("commit");
+    let slow = aside({
+        let upload = begin_with(&rig, &bytes).await;
+        async move { finish(upload).await }
+    });
+    eventually("it is announced", || rig.index.announced() == 1).await;
+    rig.index.withdraw_announcements(Timestamp::MAX, 10).await.expect("withdrawn");
+    drop(held);
+    assert!(matches!(slow.await.expect("no panic"), Err(IngestError::Port(PortError::Unavailable { .. }))));
+    finish(begin_with(&rig, &bytes).await).await.expect("the next one is stored");
+    assert!(rig.index.content(hash_of(&bytes)).await.expect("an answer").is_some());
     rig.end_alone().await;
 }
 

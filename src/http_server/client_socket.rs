@@ -230,9 +230,7 @@ impl ClientSocket {
     /// Whether the server must see an end although the client has not closed its side.
     fn feigns_end(&mut self, cx: &mut Context<'_>) -> bool {
         let mut turns = self.turns.borrow_mut();
-        if turns.is_in_body() {
-            turns.wait(cx.waker());
-        }
+        turns.await_answer(cx.waker());
         let is_over = if turns.is_answered_early() {
             linger(&mut self.rest).poll(cx).is_ready()
         } else {

@@ -75,7 +75,11 @@ on_sqlite!(a_head_that_is_no_http_is_refused_in_words, async |node: &mut TestNod
 on_sqlite!(
     a_request_that_is_refused_before_its_body_has_come_does_not_keep_its_connection,
     async |node: &mut TestNode| {
-        for framing in ["transfer-encoding: chunked\r\n\r\n5\r\nhe", "content-length: 100\r\n\r\nhe"] {
+        for framing in [
+            "transfer-encoding: chunked\r\n\r\n5\r\nhe",
+            "transfer-encoding: chunked\r\n\r\n",
+            "content-length: 100\r\n\r\nhe",
+        ] {
             refused(node, &format!("POST /v1/assets HTTP/1.1\r\nhost: node\r\n{framing}"), 401, "unauthorized").await;
         }
         // A body that comes to its end keeps it.

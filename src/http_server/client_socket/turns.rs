@@ -24,6 +24,8 @@ pub struct Turns {
     state: TurnState,
     /// Set when bytes have arrived that must not be read yet.
     waiting: Option<Waker>,
+    /// Set while a request has a body that may still come: woken when it is answered.
+    reader: Option<Waker>,
 }
 
 #[derive(Debug)]
@@ -69,11 +71,19 @@ impl Turns {
         }
     }
 
-    /// Registers the server to be woken when it may read more, or when the request is answered.
+    /// Registers the server to be woken when it may read more.
     pub(super) fn wait(&mut self, server: &Waker) {
-        match &mut self.waiting {
-            Some(waiting) => waiting.clone_from(server),
-            None => self.waiting = Some(server.clone()),
+        self.waiting = Some(server.clone());
+    }
+
+    /// Registers the server to be woken when the request is answered, unless it has no body or its body has come.
+    pub(super) fn await_answer(&mut self, server: &Waker) {
+        if !matches!(self.state, TurnState::Whole { .. } | TurnState::Body { .. }) {
+            return;
+        }
+        match &mut self.reader {
+            Some(reader) => reader.clone_from(server),
+            None => self.reader = Some(server.clone()),
         }
     }
 
@@ -117,6 +127,7 @@ impl Turns {
         }
         if framing == Framing::Length(0) {
             self.state = TurnState::Answering;
+            self.reader = None;
         } else {
             self.state = TurnState::Body { body, answered: false };
             self.wake();
@@ -127,7 +138,12 @@ impl Turns {
     pub fn answered(&mut self) {
         match &mut self.state {
             TurnState::Answering => self.state = TurnState::default(),
-            TurnState::Body { answered, .. } => *answered = true,
+            TurnState::Body { answered, .. } => {
+                *answered = true;
+                if let Some(reader) = self.reader.take() {
+                    reader.wake();
+                }
+            }
             TurnState::Head(_) | TurnState::Whole { .. } | TurnState::Malformed | TurnState::Free => {}
         }
         self.wake();
@@ -136,11 +152,6 @@ impl Turns {
     /// Whether the body of the request is malformed.
     pub(super) fn is_malformed(&self) -> bool {
         matches!(self.state, TurnState::Malformed)
-    }
-
-    /// Whether a body is read. Its end may come from the answer.
-    pub(super) fn is_in_body(&self) -> bool {
-        matches!(self.state, TurnState::Body { .. })
     }
 
     /// Whether the request is answered and the rest of its body has not come.

@@ -19,7 +19,7 @@ use penstock_actors::{
     ids::{ContentHash, KeyId, NodeId, ProducerId, VersionId},
     model::{ApiKey, LostLease, NewAsset, NewProducer, Role, StorageTier},
     node::janitor::{self, JanitorDeps, JanitorSettings, Round},
-    ports::{ApiKeys as _, Assets as _, BlobStore as _, ContentIndex as _, PortError, PortResult},
+    ports::{ApiKeys as _, Assets as _, BlobStore as _, ContentIndex as _, PortError, PortResult, StoreMarks as _},
     quota::node_epoch::NodeEpochState,
     testkit::memory_time::WATCH,
 };

@@ -12,7 +12,9 @@ use crate::{
     wire,
 };
 
+/// All usage rows of a receipt, once the node has written them.
 async fn usage_rows(node: &TestNode, receipt: &str) -> Vec<Value> {
+    node.quota(receipt).await;
     let path = format!("/v1/streaming/usage?receiptId={receipt}&limit=1000");
     let usage = expect(node.admin(reqwest::Method::GET, &path).send().await.unwrap(), &[200]).await;
     usage["items"].as_array().unwrap().clone()

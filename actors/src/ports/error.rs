@@ -42,8 +42,6 @@ pub enum Missing {
     /// The content of a receipt.
     Content,
     Blob,
-    /// The announcement of an upload in the catalogue.
-    Announcement,
 }
 
 impl fmt::Display for Missing {
@@ -54,7 +52,6 @@ impl fmt::Display for Missing {
             Self::Producer => "the producer",
             Self::Content => "the content",
             Self::Blob => "the blob",
-            Self::Announcement => "the announcement",
         })
     }
 }

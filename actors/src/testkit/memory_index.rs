@@ -12,7 +12,7 @@ use super::script::Script;
 use crate::{
     ids::{ContentHash, ProducerId},
     model::ContentMeta,
-    ports::{ContentIndex, Missing, PortError, PortResult},
+    ports::{ContentIndex, PortResult},
 };
 
 /// The storage index in memory.
@@ -70,8 +70,7 @@ impl ContentIndex for MemoryIndex {
     async fn complete_content(&self, hash: ContentHash) -> PortResult<bool> {
         let work = || {
             let mut contents = self.contents();
-            let (_, stored) = contents.get_mut(&hash).ok_or(PortError::NotFound(Missing::Announcement))?;
-            Ok(!std::mem::replace(stored, true))
+            Ok(contents.get_mut(&hash).is_some_and(|(_, stored)| !std::mem::replace(stored, true)))
         };
         self.script.play("complete_content", 1, work).await
     }
@@ -94,7 +93,13 @@ impl ContentIndex for MemoryIndex {
         self.script.play("unknown_content", hashes.len(), work).await
     }
 
-    async fn withdraw_announcements(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
-        self.script.play("withdraw_announcements", limit as usize, || Ok(0)).await
+    async fn withdraw_announcements(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
+        let work = || {
+            let mut contents = self.contents();
+            let all = contents.len();
+            contents.retain(|_, (meta, stored)| *stored || meta.stored_at >= before);
+            Ok((all - contents.len()) as u64)
+        };
+        self.script.play("withdraw_announcements", limit as usize, work).await
     }
 }

@@ -40,7 +40,7 @@ impl From<&PortError> for Problem {
             PortError::Rejected { .. } => Self::new(ProblemType::Internal),
             PortError::NotFound(Missing::Asset) => Self::new(ProblemType::UnknownAsset),
             PortError::NotFound(Missing::QuotaTier) => Self::new(ProblemType::UnknownTier),
-            PortError::NotFound(Missing::Producer | Missing::Content | Missing::Blob | Missing::Announcement) => {
+            PortError::NotFound(Missing::Producer | Missing::Content | Missing::Blob) => {
                 Self::new(ProblemType::NotFound)
             }
         };

@@ -289,9 +289,9 @@ async fn a_player_that_seeks_at_another_node_ends_its_older_stream_wherever_that
     for node in [&one, &other] {
         expect_problem(node.stream_apart(&paid).send().await.unwrap(), 429, "too-many-streams").await;
     }
-    got.last_mut().unwrap().extend(older.read_on(bytes.len()).await);
+    got.last_mut().unwrap().extend(older.read_on(bytes.len() - 6_100_000).await);
     drop(older);
-    assert_eq!(got[6], bytes[6_000_000..]);
+    assert!(got[6] == bytes[6_000_000..], "the last one is not cut");
     for node in [&one, &other] {
         at_rest(node).await;
     }

@@ -174,10 +174,10 @@ async fn no_sweep_takes_content_that_an_upload_has_stored_or_an_asset_names() {
     let is_over = AtomicBool::new(false);
     let sweeps = (0..SWEEPS).map(async |_| {
         let (deps, settings) = janitor(&world);
-        let nobody = NodeEpochState::new(NodeId::random(), 1, Instant::now());
+        let no_node = NodeEpochState::new(NodeId::random(), 1, Instant::now());
         let (mut round, mut trashed) = (Round::default(), 0);
         while !is_over.load(Relaxed) {
-            let report = janitor::pass(&deps, &settings, &nobody, &mut round).await;
+            let report = janitor::pass(&deps, &settings, &no_node, &mut round).await;
             trashed += report.orphans_trashed;
             tokio::task::yield_now().await;
         }

@@ -228,12 +228,9 @@ impl Upload {
         // Commit even where the content is stored already: this restores copies that were lost or damaged since.
         self.writer.commit().await?;
         let completed = index.complete_content(hash).await?;
-        let meta = match completed {
-            true => meta,
-            // A Janitor withdrew the announcement, because the commit took longer than an upload may. The blob may be in the
-            // trash already, so nothing is promised; the next upload of the content announces it again.
-            false => index.content_of(hash, producer).await?.ok_or_else(withdrawn)?,
-        };
+        // Without an entry, a Janitor withdrew the announcement, because the commit took longer than an upload may. The blob may be
+        // in the trash already, so nothing is promised; the next upload of the content announces it again.
+        let meta = if completed { meta } else { index.content_of(hash, producer).await?.ok_or_else(withdrawn)? };
         // An answer must not tell that another producer has stored the same bytes.
         let created = index.note_upload(hash, producer).await?;
         if quarantine.holds(hash)

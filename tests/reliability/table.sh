@@ -17,7 +17,7 @@ PENSTOCK_TEST_RELIABILITY_ROWS=$rows ./test --all -p penstock --test reliability
     sed '/^<!-- made by/,$d' "$page"
     echo "<!-- made by tests/reliability/table.sh: change nothing below -->"
     echo
-    echo "Made on $(date -u +%F) by \`$(echo "tests/reliability/table.sh $*" | sed 's/ *$//')\`, on a machine with $(nproc) cores, at $(git describe --always --dirty --exclude '*')."
+    echo "Made on $(date -u +%F) by \`$(echo "tests/reliability/table.sh $*" | sed 's/ *$//')\`, on a machine with $(nproc) cores."
     echo
     echo '| part | fault | lasted | served meanwhile | failed | failing for | longest answer | recovered after | received | charged | lost | acknowledged, all kept | test |'
     echo '|---|---|---|---|---|---|---|---|---|---|---|---|---|'

@@ -47,6 +47,7 @@ mod change_publisher;
 mod client_address;
 pub mod content;
 mod credentials;
+pub mod dashboard;
 pub mod data;
 mod digest;
 pub mod governance;
@@ -163,6 +164,7 @@ pub struct Deps {
     pub admin: admin::Deps,
     pub health: health::Deps,
     pub scrape: scrape::Deps,
+    pub dashboard: dashboard::Deps,
 }
 
 /// Registers the routes. They are tried in this order, so the most frequent ones come first.
@@ -186,4 +188,5 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     admin::configure(cfg, deps.admin);
     health::configure(cfg, deps.health);
     scrape::configure(cfg, deps.scrape);
+    dashboard::configure(cfg, deps.dashboard);
 }

@@ -56,6 +56,10 @@ impl RouteClass {
             ("/docs", RouteClass::Operations),
             ("/openapi.json", RouteClass::Operations),
         ];
+        // Leads to the dashboard.
+        if path == "/" {
+            return Self::Operations;
+        }
         PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(Self::Unmatched, |&(_, class)| class)
     }
 

@@ -134,6 +134,7 @@ impl Server {
         metrics.observe_cache(backends.cache.clone())?;
         metrics.observe_clock(Arc::clone(&backends.ports.watch))?;
         metrics.observe_stores(Arc::clone(&backends.store))?;
+        metrics.observe_data_folder(data_dir.path().to_owned())?;
         io.spawn(wiring::cache_warmer(config, &backends, node.clone(), &metrics)?.run());
 
         let doubt = Arc::clone(node.verifier.doubt());

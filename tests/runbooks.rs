@@ -98,6 +98,34 @@ fn anchors(path: &Path) -> Vec<String> {
         .collect()
 }
 
+/// Markdown links as text and target.
+fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split('[').filter_map(|rest| {
+        let (words, rest) = rest.split_once("](")?;
+        Some((words, rest.split_once(')')?.0))
+    })
+}
+
+#[test]
+fn every_test_that_a_document_links_is_in_the_file_that_it_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut checked, mut missing) = (0, Vec::new());
+    for file in ["README.md", "docs/security.md"].map(|name| root.join(name)) {
+        let text = prose(&file);
+        for (name, target) in links(&text).filter(|(name, target)| name.starts_with('`') && target.ends_with(".rs")) {
+            let name = name.trim_matches('`');
+            let source = fs::read_to_string(file.with_file_name(target)).unwrap_or_default();
+            let is_test = [format!("fn {name}("), format!("({name},"), format!("mod {name} {{")];
+            if !is_test.iter().any(|form| source.contains(form)) {
+                missing.push(format!("{}: {name} in {target}", file.display()));
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "only {checked} tests are linked");
+    assert!(missing.is_empty(), "these tests do not exist: {missing:#?}");
+}
+
 #[test]
 fn every_link_in_the_documents_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -28,7 +28,7 @@ use crate::{
         upload::{Ingest, IngestSettings},
     },
     flow::admission::{Admission, AdmissionSnapshot},
-    ids::{ContentHash, ReceiptId},
+    ids::{ContentHash, NodeId, ReceiptId},
     model::Credit,
     ports::{
         BlobCopies, BlobStore, BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, PortResult,
@@ -184,6 +184,11 @@ impl Node {
     /// Notes that a content was delivered.
     pub fn used(&self, hash: ContentHash) {
         self.uses.used(hash, self.clock.now());
+    }
+
+    /// The name of this instance in the ledger.
+    pub fn id(&self) -> NodeId {
+        self.epoch_state.current().node
     }
 
     /// Whether another process runs with this node's identity. This one then takes no more leases, and should end.

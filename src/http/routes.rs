@@ -17,6 +17,8 @@ pub enum Caller {
     Owner,
     /// An admin.
     Admin,
+    /// An admin, or a browser on the machine of the node.
+    Local,
 }
 
 impl Caller {
@@ -28,6 +30,7 @@ impl Caller {
             Self::Producer => "producer",
             Self::Owner => "owner",
             Self::Admin => "admin",
+            Self::Local => "local",
         }
     }
 }
@@ -90,6 +93,13 @@ pub const ROUTES: &[RouteEntry] = &[
     entry("GET", "/health/live", Caller::Anyone),
     entry("GET", "/health/ready", Caller::Anyone),
     entry("GET", "/metrics", Caller::Anyone),
+    entry("GET", "/", Caller::Anyone),
+    entry("GET", "/dashboard", Caller::Anyone),
+    entry("GET", "/dashboard/dashboard.css", Caller::Anyone),
+    entry("GET", "/dashboard/dashboard.js", Caller::Anyone),
+    entry("GET", "/dashboard/uplot.css", Caller::Anyone),
+    entry("GET", "/dashboard/uplot.js", Caller::Anyone),
+    entry("GET", "/dashboard/events", Caller::Local),
     entry("POST", "/v1/admin/cache/invalidate", Caller::Admin),
 ];
 

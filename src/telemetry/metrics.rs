@@ -6,7 +6,7 @@
 //!   each scrape; those of uploads, streams and quotas are rows in `node`.
 //! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
 //!   `signatures`, `receipts`, `governance`, `redis`, `s3`, and `DbMetrics`.
-//! - A state is set before each scrape: `clock`, `stores`, and what `src/wiring/gauges.rs` reads from adapters.
+//! - A state is set before each scrape: `clock`, `folder`, `stores`, and what `src/wiring/gauges.rs` reads from adapters.
 //!
 //! `docs/extending.md` has the steps.
 
@@ -15,11 +15,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, proto::MetricFamily,
+};
 
 mod cache;
 mod clock;
 mod delivery;
+mod folder;
 mod governance;
 mod http;
 mod lineage;
@@ -31,6 +34,7 @@ mod receipts;
 mod redis;
 mod s3;
 mod signatures;
+mod snapshot;
 mod storage;
 mod stores;
 
@@ -45,6 +49,7 @@ pub use rates::RateMetrics;
 pub use receipts::ReceiptMetrics;
 pub use s3::S3Metrics;
 pub use signatures::{SignatureMetrics, Signed};
+pub use snapshot::Snapshot;
 
 use self::{
     cache::CacheCollector,
@@ -137,11 +142,15 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be written.
     pub fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.families())
+    }
+
+    fn families(&self) -> Vec<MetricFamily> {
         // After a panic in a refresh the list is unchanged.
         for refresh in self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             refresh();
         }
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        self.registry.gather()
     }
 }
 

@@ -15,8 +15,9 @@ use crate::{
     config::Config,
     http::{
         self, CatalogueSettings, ChangePublisher, Proxies, Readiness, ReceiptReader, SessionSettings, Shell,
-        StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, content, data, governance, health,
-        identities, lineage, producers, quota_policies, quotas, receipts, scrape, sessions, storage, streaming, usage,
+        StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, content, dashboard, data,
+        governance, health, identities, lineage, producers, quota_policies, quotas, receipts, scrape, sessions,
+        storage, streaming, usage,
     },
     http_server::Serving,
     keys::KeyRing,
@@ -74,7 +75,7 @@ fn shell(parts: &ServerParts<'_>) -> anyhow::Result<Shell> {
 /// The dependencies of all routes.
 fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
     let ServerParts { config, backends, metrics, node, lineage, evaluator, readiness, .. } = parts;
-    let here = node.clone();
+    let (here, here_id) = (node.clone(), node.id());
     let Backends { ports, cache, receipts, policies, identities, api_keys, .. } = backends.clone();
     let assets: Arc<dyn Assets> = backends.assets.clone();
     let publisher =
@@ -167,6 +168,14 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
         identities: identities::Deps { identities, publisher: publisher.clone(), clock: clock.clone() },
         api_keys: api_keys::Deps { api_keys, publisher: publisher.clone(), clock: clock.clone() },
         admin: admin::Deps { publisher, cache },
+        dashboard: dashboard::Deps {
+            metrics: Arc::clone(metrics),
+            readiness: readiness.clone(),
+            clock: clock.clone(),
+            node: here_id,
+            is_local: config.server.bind.ip().is_loopback(),
+            viewers: Arc::default(),
+        },
         health: health::Deps { readiness, ledger: ports.upkeep, storage: ports.blobs, shared, clock, evaluator },
         scrape: scrape::Deps { metrics: Arc::clone(metrics) },
     })

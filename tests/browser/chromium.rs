@@ -64,7 +64,8 @@ impl Browser {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().build().expect("a client");
-        let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": all } } } });
+        let always = json!({ "goog:chromeOptions": { "args": all }, "goog:loggingPrefs": { "browser": "ALL" } });
+        let wanted = json!({ "capabilities": { "alwaysMatch": always } });
         let url = format!("http://127.0.0.1:{port}/session");
         let made =
             told(&client, Method::POST, &url, wanted).await.unwrap_or_else(|error| panic!("no browser: {error}"));
@@ -84,6 +85,29 @@ impl Browser {
         let wanted = json!({ "script": script, "args": [] });
         let found = told(&self.client, Method::POST, &format!("{}/execute/sync", self.session), wanted).await;
         found.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// As [`find`](Self::find), for a script that hands what it found to its last argument.
+    pub(crate) async fn find_later(&self, script: &str) -> Value {
+        let wanted = json!({ "script": script, "args": [] });
+        let found = told(&self.client, Method::POST, &format!("{}/execute/async", self.session), wanted).await;
+        found.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// The lines that the page has written to the console since the last look, and the browser's own about it.
+    pub(crate) async fn console(&self) -> Vec<String> {
+        let found =
+            told(&self.client, Method::POST, &format!("{}/se/log", self.session), json!({ "type": "browser" })).await;
+        let lines = found.unwrap_or_else(|error| panic!("the console: {error}"));
+        lines.as_array().into_iter().flatten().filter_map(|line| line["message"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Saves what the window shows as a PNG.
+    pub(crate) async fn screenshot(&self) -> Vec<u8> {
+        let answer = self.client.get(format!("{}/screenshot", self.session)).send().await.expect("the driver answers");
+        let answer: Value = answer.json().await.expect("a document");
+        base64::Engine::decode(&base64::prelude::BASE64_STANDARD, answer["value"].as_str().expect("a picture"))
+            .expect("base64")
     }
 
     pub(crate) async fn close(self) {

@@ -11,6 +11,7 @@ mod patience;
 mod postgres;
 
 mod chromium;
+mod dashboard;
 mod documents;
 mod media;
 mod site;

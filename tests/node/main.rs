@@ -26,6 +26,7 @@ mod governance;
 mod hand_over;
 mod keys;
 mod main_job;
+mod observability;
 mod on_s3;
 mod raw_requests;
 mod real_clients;

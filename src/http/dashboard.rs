@@ -1,0 +1,220 @@
+//! `/dashboard`: a page that shows this instance's figures, and what will run out first.
+//!
+//! The page and everything that it needs are part of the binary. It reads [`Snapshot`]s as server-sent events, one a second.
+//! Its own policy lets it load nothing from elsewhere.
+//!
+//! **Who sees the figures.** A browser on the node's own machine sees them without a key: the node listens on loopback alone, the
+//! request names loopback as its host (so that a page elsewhere whose name leads to loopback gets nothing), and no proxy forwarded
+//! it. Everyone else needs an admin key.
+//!
+//! **Bound.** [`MOST_VIEWERS`] pages at a time. They share one snapshot a second.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    FromRequest as _, HttpRequest, HttpResponse,
+    dev::Payload,
+    http::header,
+    web::{Bytes, Data, ServiceConfig},
+};
+use futures::{Stream, StreamExt as _, stream};
+use penstock_actors::{clock::Clock, ids::NodeId};
+use serde::Serialize;
+
+use super::{Problem, ProblemType, Readiness, answer, auth::Admin, routing};
+use crate::telemetry::{Metrics, metrics::Snapshot};
+
+/// Pages that are open at a time. Each costs a connection and a few kilobytes a second.
+const MOST_VIEWERS: usize = 16;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What the page may load and do: its own files and this node's answers.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Fields by which proxies say that they forward a request.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+
+/// The files of the page.
+const FILES: [(&str, &str, &str); 5] = [
+    ("/dashboard", "text/html; charset=utf-8", include_str!("dashboard/page/index.html")),
+    ("/dashboard/dashboard.css", "text/css; charset=utf-8", include_str!("dashboard/page/dashboard.css")),
+    ("/dashboard/dashboard.js", "text/javascript; charset=utf-8", include_str!("dashboard/page/dashboard.js")),
+    ("/dashboard/uplot.css", "text/css; charset=utf-8", include_str!("dashboard/page/vendor/uplot.min.css")),
+    ("/dashboard/uplot.js", "text/javascript; charset=utf-8", include_str!("dashboard/page/vendor/uplot.min.js")),
+];
+
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub metrics: Arc<Metrics>,
+    pub readiness: Arc<Readiness>,
+    pub clock: Arc<dyn Clock>,
+    pub node: NodeId,
+    /// Whether the node listens on loopback alone.
+    pub is_local: bool,
+    pub viewers: Arc<Viewers>,
+}
+
+/// The pages that are open, and the snapshot that they share.
+#[derive(Default)]
+pub struct Viewers {
+    open: AtomicUsize,
+    latest: Mutex<Option<(Instant, Bytes)>>,
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    cfg.app_data(Data::new(deps))
+        .service(routing::resource("/").route(routing::read().to(lead_to_the_dashboard)))
+        .service(routing::resource("/dashboard/events").route(routing::read().to(events)));
+    for (path, media_type, text) in FILES {
+        cfg.service(routing::resource(path).route(routing::read().to(async move || file(media_type, text))));
+    }
+}
+
+async fn lead_to_the_dashboard() -> HttpResponse {
+    answer::no_store(HttpResponse::Found()).insert_header((header::LOCATION, "/dashboard")).finish()
+}
+
+/// A file of the page. It is as old as the binary, so a browser asks for it again each time.
+fn file(media_type: &'static str, text: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+        .content_type(media_type)
+        .body(text)
+}
+
+/// Snapshots as server-sent events (the HTML standard, "Server-sent events").
+async fn events(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    if !(deps.is_local && is_from_here(&request)) {
+        Admin::from_request(&request, &mut Payload::None).await?;
+    }
+    let viewer = Viewer::of(&deps.viewers)
+        .ok_or_else(|| Problem::new(ProblemType::Overloaded).detail("enough dashboards of this instance are open"))?;
+    Ok(answer::no_store(HttpResponse::Ok())
+        .content_type("text/event-stream")
+        // nginx would otherwise collect events before it passes them on.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(snapshots(deps.get_ref().clone(), viewer)))
+}
+
+/// Whether a browser on this machine asks, under a name of this machine, and not through a proxy.
+fn is_from_here(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    let is_forwarded = FORWARDED.iter().any(|field| headers.contains_key(*field));
+    let is_near = request.peer_addr().is_some_and(|peer| peer.ip().is_loopback());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    !is_forwarded && is_near && names_loopback(host)
+}
+
+fn names_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// A page that is open.
+struct Viewer(Arc<Viewers>);
+
+impl Viewer {
+    fn of(viewers: &Arc<Viewers>) -> Option<Self> {
+        let one_more = |open| (open < MOST_VIEWERS).then_some(open + 1);
+        viewers.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(Arc::clone(viewers)))
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One event a second, until the node drains: an open page must not hold up its stop.
+fn snapshots(deps: Deps, viewer: Viewer) -> impl Stream<Item = Result<Bytes, serde_json::Error>> {
+    let ticks = stream::unfold(tokio::time::interval(EVERY), async |mut ticks| {
+        ticks.tick().await;
+        Some(((), ticks))
+    });
+    let readiness = Arc::clone(&deps.readiness);
+    ticks.take_while(move |()| std::future::ready(!readiness.is_leaving())).map(move |()| latest(&deps, &viewer.0))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a> {
+    /// Milliseconds since 1970.
+    at: i64,
+    /// Seconds since 1970.
+    started: f64,
+    version: &'a str,
+    node: NodeId,
+    #[serde(flatten)]
+    snapshot: Snapshot,
+}
+
+/// The event of this second, which all pages share.
+fn latest(deps: &Deps, viewers: &Viewers) -> Result<Bytes, serde_json::Error> {
+    let mut latest = viewers.latest.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((made, event)) = &*latest
+        && made.elapsed() < EVERY / 2
+    {
+        return Ok(event.clone());
+    }
+    let snapshot = deps.metrics.snapshot();
+    let event = Event {
+        at: deps.clock.now().as_millisecond(),
+        started: snapshot.values.get("process_start_time_seconds").copied().unwrap_or_default(),
+        version: env!("CARGO_PKG_VERSION"),
+        node: deps.node,
+        snapshot,
+    };
+    let event = Bytes::from(format!("data: {}\n\n", serde_json::to_string(&event)?));
+    *latest = Some((Instant::now(), event.clone()));
+    Ok(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_this_machine_and_others() {
+        for host in ["127.0.0.1", "127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "[::1]", "127.9.9.9"] {
+            assert!(names_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "penstock.example",
+            "penstock.example:8080",
+            "10.0.0.1:80",
+            "localhost.example",
+            "127.0.0.1.example:80",
+        ] {
+            assert!(!names_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_pages_that_are_open_are_bounded() {
+        let viewers = Arc::new(Viewers::default());
+        let mut open: Vec<_> = (0..MOST_VIEWERS).filter_map(|_| Viewer::of(&viewers)).collect();
+        assert_eq!(open.len(), MOST_VIEWERS);
+        assert!(Viewer::of(&viewers).is_none());
+        open.pop();
+        assert!(Viewer::of(&viewers).is_some());
+    }
+}

@@ -16,3 +16,4 @@ mod schema;
 pub mod sqlite;
 mod store_mark;
 pub mod urls;
+pub mod usage_spool;

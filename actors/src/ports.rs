@@ -37,6 +37,7 @@ mod timekeeper;
 mod timelines;
 mod upkeep;
 mod url_signer;
+mod usage_spool;
 
 pub use api_keys::ApiKeys;
 pub use assets::{Assets, NewAssetError};
@@ -82,3 +83,4 @@ pub use timekeeper::Timekeeper;
 pub use timelines::Timelines;
 pub use upkeep::{AuditDifference, AuditPage, LeaseComparison, SetAside, UnknownLeases, Upkeep};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};
+pub use usage_spool::{Leftover, NoSpool, SpoolKey, SpoolStatus, UsageSpool};

@@ -23,6 +23,7 @@ pub mod memory_index;
 pub mod memory_installations;
 pub mod memory_lineage;
 pub mod memory_records;
+pub mod memory_spool;
 pub mod memory_state;
 pub mod memory_time;
 pub mod model_ledger;
@@ -36,6 +37,7 @@ pub mod storage_records_suite;
 pub mod task_leases_suite;
 pub mod timekeeper_suite;
 pub mod url_signer_suite;
+pub mod usage_spool_suite;
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 

@@ -33,7 +33,7 @@ use penstock_actors::{
         ApiKey, ContentMeta, Credit, LeaseSizing, NewAsset, NewProducer, NodeEpoch, Outcome, QuotaPolicy,
         ReceiptStatus, Role, UsageRow, WindowSet,
     },
-    ports::{Ledger, NewReceipt, Receipts, SettleBatch, Upkeep, Want},
+    ports::{Ledger, NewReceipt, NoSpool, Receipts, SettleBatch, Upkeep, Want},
     quota::{
         node_epoch::NodeEpochState,
         usage_batch::BatchLimits,
@@ -326,7 +326,7 @@ async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize
         clock.monotonic(),
     );
     let limits = BatchLimits { rows: BATCH, age: Duration::from_millis(500) };
-    let deps = UsageDeps { ledger, clock, epoch_state: Arc::new(epoch_state) };
+    let deps = UsageDeps { ledger, clock, epoch_state: Arc::new(epoch_state), spool: Arc::new(NoSpool) };
     let usage = UsageHandle::start(UsageSettings { limits, queue: QUEUE }, deps, &Arbiter::new().handle());
     // A mailbox is bounded until its actor has started, so a burst waits for that.
     assert!(usage.flush(RUN).await);
@@ -343,7 +343,7 @@ async fn batcher(ledger: Arc<dyn Ledger>, scene: &Scene, round: usize) -> (usize
         };
         let row = scene.row(receipt, Some(scene.node.epoch));
         let spent = row.credit();
-        usage.record(row, spent, permit.into());
+        usage.record(row, spent, permit);
         rows += 1;
     }
     assert!(usage.flush(Duration::from_secs(60)).await, "all rows are durable");

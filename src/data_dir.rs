@@ -1,6 +1,7 @@
 //! The data folder: the data of this instance alone, and the lock that guarantees that.
 
 use std::{
+    fmt,
     fs::{self, File, TryLockError},
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -19,6 +20,12 @@ pub struct FolderPlace {
     boot: String,
     device: u64,
     inode: u64,
+}
+
+impl fmt::Display for FolderPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.boot, self.device, self.inode)
+    }
 }
 
 /// An instance's data folder, held by this process.

@@ -100,7 +100,7 @@ impl Server {
         let ports = &backends.ports;
         let alone = config.database.backend == DatabaseBackend::Sqlite;
         let deps = IdentityDeps { ledger: &*ports.ledger, timelines: &*ports.timelines, alone };
-        node_identity::settle(&mut data_dir, &epoch_file, &deps).await?;
+        let is_same_folder = node_identity::settle(&mut data_dir, &epoch_file, &deps).await?;
         let configured = config.server.admin_key.expose();
         let configured = (!configured.is_empty()).then_some(configured);
         let admin = keys::ensure_admin(&*backends.api_keys, configured, data_dir.path()).await?;
@@ -124,7 +124,8 @@ impl Server {
             .context("cannot start lineage")?;
         metrics.observe_lineage(lineage.clone())?;
         let settings = wiring::node_settings(config, wiring::cores());
-        let node = Node::start(&backends.ports, &settings, data_dir.node(), observers, io.clone())
+        let folder = wiring::open_folder(config, &data_dir, is_same_folder);
+        let node = Node::start(&backends.ports, &settings, folder, observers, io.clone())
             .await
             .context("cannot register this node in the ledger")?;
         metrics.observe_node(node.clone())?;

@@ -2,7 +2,8 @@
 //! adapter.
 //!
 //! [`open`] makes the [`Backends`]: `database` and `storage` choose the stores, `delivery` the signer of URLs. `http_server` gives each
-//! module of routes its dependencies, and `gauges` tells metrics how to read adapters.
+//! module of routes its dependencies, and `gauges` tells metrics how to read adapters. `usage_spool` opens what the data folder has for
+//! the node.
 
 mod clock;
 mod database;
@@ -14,6 +15,7 @@ mod lineage;
 mod rate_gate;
 mod signed;
 mod storage;
+mod usage_spool;
 
 use std::{sync::Arc, time::Duration};
 
@@ -62,6 +64,7 @@ use lineage::lineage_http_settings;
 pub use lineage::lineage_settings;
 use signed::signed_requests;
 pub use storage::open as open_storage;
+pub use usage_spool::open_folder;
 
 /// A request to the quota cache waits for its queue, a refill and its retry: two statements and a wait for a
 /// connection.

@@ -18,9 +18,9 @@ use penstock_actors::{
         WindowUsage,
     },
     ports::{
-        ChangeMark, ChangePage, Changes, Closed, EpochStanding, InvalidationBus, Invalidations, Ledger, PortResult,
-        Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, SessionStore, SettleBatch, Settled, SlotGrant,
-        StreamSlot, StreamSlots, Tag, Timelines,
+        ChangeMark, ChangePage, Changes, Closed, EpochStanding, InvalidationBus, Invalidations, Ledger, NoSpool,
+        PortResult, Pulse, ReceiptView, Reclaimed, Refill, RefillRequest, SessionStore, SettleBatch, Settled,
+        SlotGrant, StreamSlot, StreamSlots, Tag, Timelines,
     },
     quota::{
         book::{BookDecision, BookSettings, DecisionTime, Demand, Freshness, QuotaBook, StreamAsk},
@@ -100,7 +100,12 @@ async fn start() -> QuotaHandle {
     let epoch_state = Arc::new(NodeEpochState::new(NodeId::random(), 1, clock.monotonic()));
     let usage = UsageHandle::start(
         UsageSettings { limits: BatchLimits { rows: 1000, age: Duration::from_millis(500) }, queue: 1 << 20 },
-        UsageDeps { ledger: Arc::clone(&ledger), clock: Arc::clone(&clock), epoch_state: Arc::clone(&epoch_state) },
+        UsageDeps {
+            ledger: Arc::clone(&ledger),
+            clock: Arc::clone(&clock),
+            epoch_state: Arc::clone(&epoch_state),
+            spool: Arc::new(NoSpool),
+        },
         &Arbiter::new().handle(),
     );
     let fenced = Arc::new(Notify::new());
@@ -132,6 +137,7 @@ async fn start() -> QuotaHandle {
         clock,
         epoch_state,
         quota: quota.clone(),
+        spool: Arc::new(NoSpool),
         fenced,
         epochs: Arc::new(|_| ()),
         ttl: LONG,

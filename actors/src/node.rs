@@ -31,12 +31,12 @@ use crate::{
     ids::{ContentHash, NodeId, ReceiptId},
     model::Credit,
     ports::{
-        BlobCopies, BlobStore, BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, PortResult,
-        SharedState, StorageRecords, StoredContents, Tag, Timelines, Upkeep,
+        BlobCopies, BlobStore, BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, Leftover,
+        PortResult, SharedState, SpoolStatus, StorageRecords, StoredContents, Tag, Timelines, Upkeep, UsageSpool,
     },
     quota::{
         cache::{QuotaHandle, QuotaSettings},
-        heartbeat::{self, EpochListener, Heartbeat},
+        heartbeat::{self, Endings, EpochListener, Heartbeat},
         node_epoch::NodeEpochState,
         usage_batcher::{UsageHandle, UsageSettings},
     },
@@ -108,6 +108,14 @@ pub struct NodeSettings {
     pub change_poll: Duration,
 }
 
+/// What a node has of its own, and of the processes before it.
+pub struct NodeFolder {
+    pub node: NodeId,
+    pub spool: Arc<dyn UsageSpool>,
+    /// What earlier processes left in the spool.
+    pub left: Leftover,
+}
+
 /// Listeners to a node's events.
 #[derive(Clone)]
 pub struct Observers {
@@ -137,6 +145,7 @@ pub struct Node {
     pub searches: Admission,
     storage: ArbiterHandle,
     ledger: Arc<dyn Ledger>,
+    spool: Arc<dyn UsageSpool>,
     uses: Arc<LastAccess>,
     contents: Arc<dyn StoredContents>,
     clock: Arc<dyn Clock>,
@@ -221,6 +230,16 @@ impl Node {
         self.epoch_state.unknown()
     }
 
+    /// The state of the usage spool.
+    pub fn spool(&self) -> SpoolStatus {
+        self.spool.status()
+    }
+
+    /// The time of the oldest note in the usage spool.
+    pub fn oldest_note(&self) -> Option<Timestamp> {
+        self.spool.oldest()
+    }
+
     /// The queues of the node, for gauges.
     pub fn queues(&self) -> Vec<AdmissionSnapshot> {
         let single = [
@@ -253,6 +272,7 @@ impl Node {
         let (streams, unsettled) = (self.streams.in_use(), self.usage.queue().in_use);
         // The unsettled bytes of a stream are covered by its lease alone, so an epoch with such a stream is not closed.
         let closed = flushed && streams == 0 && unsettled == 0 && self.close(patience).await;
+        self.spool.stop();
         // A use that is not recorded makes content look older than it is, by the uses of the last seconds.
         let told = tokio::time::timeout(patience, maintenance::flush_accesses(&self.uses, &*self.contents)).await;
         if !matches!(told, Ok(Ok(()))) {
@@ -264,7 +284,8 @@ impl Node {
     }
 
     async fn close(&self, patience: Duration) -> bool {
-        let left = heartbeat::close(&*self.ledger, &self.epoch_state, patience).await;
+        let endings = Endings { ledger: &*self.ledger, epoch_state: &self.epoch_state, spool: &*self.spool };
+        let left = heartbeat::close(endings, patience).await;
         if let Some(credit) = left.filter(|credit| !credit.is_zero()) {
             let Credit { bytes, requests } = credit;
             tracing::warn!(

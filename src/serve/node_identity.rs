@@ -29,6 +29,9 @@ struct FolderRecord {
     /// Heartbeats of the epoch that the ledger acknowledged.
     #[serde(rename = "beats")]
     heartbeats: u64,
+    /// Heartbeats of the epoch that were sent.
+    #[serde(default)]
+    beats_sent: u64,
     /// The timeline of the epoch.
     timeline: Option<TimelineId>,
     place: Option<FolderPlace>,
@@ -57,9 +60,10 @@ impl EpochFile {
     }
 
     /// Writes the record of this process. It need not survive a crash of the machine, so nothing is synced.
-    pub fn write(&self, &EpochRecord { node_epoch, heartbeats, timeline }: &EpochRecord) {
+    pub fn write(&self, &EpochRecord { node_epoch, heartbeats, heartbeats_sent, timeline }: &EpochRecord) {
         let NodeEpoch { node, epoch } = node_epoch;
-        let record = FolderRecord { node, epoch, heartbeats, timeline, place: self.place.clone() };
+        let record =
+            FolderRecord { node, epoch, heartbeats, beats_sent: heartbeats_sent, timeline, place: self.place.clone() };
         if let Err(error) = self.replace(&record) {
             tracing::warn!(
                 %error,
@@ -92,22 +96,31 @@ pub struct IdentityDeps<'a> {
 /// Ensures that a restored database has a timeline of its own, and that no other process lives under the folder's name:
 /// a process that had its lock is gone; because of any other process, this folder takes a new name.
 ///
+/// Returns whether the folder provably is the one that the last process of this name had, on this machine since its last start, and
+/// not an older copy that was put in its place.
+///
 /// # Errors
 /// When the database does not answer, or the folder cannot be written to.
-pub async fn settle(folder: &mut DataDir, file: &EpochFile, deps: &IdentityDeps<'_>) -> anyhow::Result<()> {
+pub async fn settle(folder: &mut DataDir, file: &EpochFile, deps: &IdentityDeps<'_>) -> anyhow::Result<bool> {
     let node = folder.node();
     let record = file.read().filter(|record| record.node == node);
     let known = deps.ledger.standing(node).await.context("cannot read this node's epoch in the ledger")?;
     notice_restore(record.as_ref(), known, deps.timelines).await.context("cannot read the timeline of the database")?;
 
-    let Some(EpochStanding { epoch, alive, .. }) = known else { return Ok(()) };
-    if deps.alone || record.is_some_and(|record| record.epoch == epoch && file.is_here(&record)) {
+    let Some(EpochStanding { epoch, alive, heartbeats }) = known else { return Ok(false) };
+    let here = record.filter(|record| file.is_here(record));
+    // A heartbeat is recorded before it is sent, so the ledger has no more of them than the record of the very folder.
+    let is_same_folder = here.as_ref().is_some_and(|record| {
+        record.epoch > epoch && record.heartbeats == 0 || record.epoch == epoch && heartbeats <= record.beats_sent
+    });
+    if deps.alone || here.is_some_and(|record| record.epoch == epoch) {
         // Also an epoch whose time is over: then no other instance has to watch it before it is fenced.
         let last = NodeEpoch { node, epoch };
-        return deps.ledger.declare_dead(last).await.context("cannot end the epoch of the last process in the ledger");
+        deps.ledger.declare_dead(last).await.context("cannot end the epoch of the last process in the ledger")?;
+        return Ok(is_same_folder);
     }
     if !alive {
-        return Ok(());
+        return Ok(is_same_folder);
     }
     folder.rename_node()?;
     tracing::warn!(
@@ -116,7 +129,7 @@ pub async fn settle(folder: &mut DataDir, file: &EpochFile, deps: &IdentityDeps<
         "another process runs under this data folder's identity, or did a moment ago on another machine: the folder is a copy; \
             this node takes a new identity"
     );
-    Ok(())
+    Ok(false)
 }
 
 /// Begins a timeline for a database that has changed its place, or that lacks commits that the last process here saw.

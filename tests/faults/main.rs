@@ -42,6 +42,7 @@ mod disk;
 mod failing_s3;
 mod identity;
 mod kernel;
+mod kills;
 mod limits;
 mod memory;
 mod moves;

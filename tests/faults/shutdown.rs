@@ -148,8 +148,10 @@ async fn a_second_signal_stops_at_once() {
     node.signal(libc::SIGTERM);
     assert!(!node.ended().await.success(), "what was not settled is not a success");
 
-    // As after a kill, the lease is taken back.
+    // As after a kill, the next start charges what was sent, and gives the lease back.
     node.boot().await;
-    node.metric_becomes("penstock_janitor_items_total", "lease_reclaimed", 1.0).await;
+    let month = node.quota(&paid.receipt).await["windows"]["month"].clone();
+    assert_eq!((&month["requestsUsed"], &month["bytesReserved"]), (&json!(1), &json!(0)), "{month}");
+    assert!((100_000..40 << 20).contains(&month["bytesUsed"].as_u64().unwrap()), "{month}");
     node.finish().await;
 }

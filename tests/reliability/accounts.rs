@@ -14,7 +14,7 @@ use crate::{
 
 /// Whether an instance that is killed forgets what it had not settled. The lease of a limited receipt then covers it, and nothing that
 /// of another one. Where this is false, each stream has its row after a kill too.
-const A_KILLED_INSTANCE_FORGETS: bool = true;
+const A_KILLED_INSTANCE_FORGETS: bool = false;
 
 /// What a killed instance may have noted before it was sent.
 const PIECE_BYTES: u64 = 1 << 20;

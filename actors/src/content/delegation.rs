@@ -75,7 +75,7 @@ impl Delegator {
         }
         Ok(match signed {
             Some(signed) => {
-                reservation.delegate();
+                reservation.delegate()?;
                 DelegationResult::Given(signed)
             }
             None => DelegationResult::Kept(Box::new(reservation)),

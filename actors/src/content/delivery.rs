@@ -4,6 +4,11 @@
 //! the end, or when it is dropped because the client left or the node stops. It ends when all bytes have left the node.
 //! A delivery that breaks off is charged for what its [`Connection`] has sent: the connection is cut, and the rest
 //! never leaves the node.
+//!
+//! Before a piece is handed over, the usage spool has a note that covers it ([`mark`]): a kill at any moment leaves a charge for what
+//! the client may have got.
+
+mod mark;
 
 use std::{
     collections::VecDeque,
@@ -20,6 +25,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::time::{Instant, Sleep};
 
+use self::mark::Mark;
 use crate::{
     content::{
         read_ahead::{Leaves, PIECE_BYTES, READ_PATIENCE, ReadAhead},
@@ -117,6 +123,9 @@ pub enum DeliveryError {
     Replaced,
     #[error(transparent)]
     Storage(#[from] PortError),
+    /// Neither the next bytes nor their absence could be noted in the usage spool.
+    #[error("the usage spool failed: {0}")]
+    Unnoted(#[source] PortError),
 }
 
 /// The body of one stream.
@@ -140,6 +149,8 @@ pub struct Delivery {
     leaving: Option<Leaving>,
     /// Content bytes still to be handed over.
     remaining: u64,
+    /// Content bytes that the usage spool knows of.
+    mark: Mark,
     connection: Weak<dyn Connection>,
     watch: Option<Watch>,
     _stream_permit: Permit,
@@ -160,12 +171,12 @@ enum ByteSource {
 
 impl Delivery {
     /// Opens the content and reads its first leaf, so that missing or damaged content is known before the headers are
-    /// sent.
+    /// sent. Then notes the first piece in the usage spool.
     ///
     /// # Errors
-    /// The store's own; the reservation is then given back.
+    /// The store's own, or the spool's; the reservation is then given back.
     pub async fn open(store: &ContentStore, order: DeliveryOrder, arbiter: &ArbiterHandle) -> PortResult<Self> {
-        let DeliveryOrder { plan, reservation, permit, connection } = order;
+        let DeliveryOrder { plan, mut reservation, permit, connection } = order;
         let view = &reservation.grant().view;
         let Some(meta) = &view.content else { return Err(PortError::NotFound(Missing::Content)) };
         let mut ranges: VecDeque<Range<u64>> = plan.parts.iter().map(|part| part.range.clone()).collect();
@@ -190,12 +201,19 @@ impl Delivery {
         } else {
             ByteSource::Ahead(ReadAhead::start(store.clone(), content, ranges, arbiter))
         };
+        let remaining = plan.content_bytes();
+        let piece = leaf.as_ref().map_or(0, |leaf| (leaf.bytes.len() as u64).min(PIECE_BYTES));
+        let mark = Mark::first(piece, remaining, Instant::now().into_std());
+        if piece > 0 || remaining == 0 {
+            note(&mut reservation, mark)?;
+        }
         let first = plan.parts.front();
         Ok(Self {
             left: first.map_or(0, |part| part.range.end - part.range.start),
             framing: first.map_or_else(Bytes::new, |part| part.framing.clone()),
             tail: plan.tail.clone(),
-            remaining: plan.content_bytes(),
+            remaining,
+            mark,
             plan,
             part: 0,
             source,
@@ -243,6 +261,10 @@ impl Delivery {
             DeliveryError::Replaced => Outcome::Aborted,
             DeliveryError::Storage(error) => {
                 tracing::warn!(%error, "stored content cannot be read any further; this node cuts the stream");
+                Outcome::Failed
+            }
+            DeliveryError::Unnoted(error) => {
+                tracing::error!(%error, "the next bytes of a stream cannot be noted in the usage spool; this node cuts the stream");
                 Outcome::Failed
             }
         };
@@ -301,9 +323,18 @@ impl Delivery {
         Poll::Ready(Ok(leaf.bytes.split_to(length)))
     }
 
-    /// Hands a piece of content over.
+    /// Hands a piece of content over, once it is noted.
     fn hand_over_content(&mut self, piece: Bytes) -> Poll<Option<Result<Bytes, DeliveryError>>> {
         let length = piece.len() as u64;
+        let until = self.mark.all() - self.remaining + length;
+        if let Some(next) = self.mark.next(until, Instant::now().into_std()) {
+            if let Some(reservation) = &mut self.reservation
+                && let Err(error) = note(reservation, next)
+            {
+                return self.fail(DeliveryError::Unnoted(error));
+            }
+            self.mark = next;
+        }
         self.left -= length.min(self.left);
         self.remaining -= length.min(self.remaining);
         if let Some(reservation) = &mut self.reservation {
@@ -326,6 +357,12 @@ impl Delivery {
         }
         Poll::Ready(Some(Ok(bytes)))
     }
+}
+
+/// Notes what is charged if the process ends now. What is not noted whole has failed then.
+fn note(reservation: &mut Reservation, mark: Mark) -> PortResult<()> {
+    let outcome = if mark.is_whole() { Outcome::Completed } else { Outcome::Failed };
+    reservation.note(mark.bytes(), outcome)
 }
 
 fn ended_early() -> DeliveryError {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Node, NodeSettings, Observers, Ports,
+    Node, NodeFolder, NodeSettings, Observers, Ports,
     change_follower::{ChangeFollower, ChangeListener, FollowerDeps},
     janitor::{Janitor, JanitorDeps, JanitorParts, Observer},
 };
@@ -21,11 +21,12 @@ use crate::{
     },
     flow::admission::Admission,
     ids::NodeId,
-    ports::{ChangeMark, Invalidations, PortResult, Tag},
+    ports::{ChangeMark, Invalidations, Leftover, PortResult, Tag, UsageSpool},
     quota::{
         cache::{QuotaDeps, QuotaHandle},
-        heartbeat::{EpochListener, Heartbeat, HeartbeatDeps, send_heartbeat, watch_nodes},
+        heartbeat::{EpochListener, Heartbeat, HeartbeatDeps, end_fenced, send_heartbeat, watch_nodes},
         node_epoch::NodeEpochState,
+        replay::replay,
         usage_batcher::{UsageDeps, UsageHandle},
     },
     storage::{
@@ -48,10 +49,11 @@ impl Node {
     pub async fn start(
         ports: &Ports,
         settings: &NodeSettings,
-        node: NodeId,
+        folder: NodeFolder,
         observers: Observers,
         io: Handle,
     ) -> PortResult<Self> {
+        let NodeFolder { node, spool, left } = folder;
         let Observers { epochs, janitor: after_pass, changes: after_change } = observers;
         // Before anything is kept in memory: changes from here on are read in the log.
         let from = ports.changes.changes(None, 1).await.ok();
@@ -60,13 +62,14 @@ impl Node {
         if let Some(from) = &from {
             epoch_state.enter(from.timeline.timeline_id);
         }
+        spool.epoch_began(epoch_state.current().epoch);
         epochs(&epoch_state.record());
         let ledger_arbiter = Arbiter::new().handle();
-        let start = Start { ports, settings, node, io, epoch_state, fenced: Arc::default(), ledger_arbiter };
+        let start = Start { ports, settings, node, io, epoch_state, spool, fenced: Arc::default(), ledger_arbiter };
 
         let usage = start.usage();
         let quota = start.quota(&usage);
-        let heartbeat = start.heartbeat(&usage, &quota, epochs).await?;
+        let heartbeat = start.heartbeat(&usage, &quota, epochs, left).await?;
         let content = start.content().await?;
         let listener = listener(quota.clone(), &content, after_change);
         let follower = start.changes(from.map(|page| page.mark), &listener);
@@ -83,6 +86,7 @@ impl Node {
             mover,
             storage_work: Admission::new("storage_work", STORAGE_WORK),
             ledger: Arc::clone(&ports.ledger),
+            spool: start.spool,
             uses,
             contents: Arc::clone(&ports.storage.contents),
             clock: Arc::clone(&ports.clock),
@@ -106,6 +110,7 @@ struct Start<'a> {
     node: NodeId,
     io: Handle,
     epoch_state: Arc<NodeEpochState>,
+    spool: Arc<dyn UsageSpool>,
     /// Wakes the heartbeat: the ledger has fenced this node's epoch, or its timeline has ended.
     fenced: Arc<Notify>,
     /// Serves every actor but the quota shards and the reads ahead.
@@ -126,6 +131,7 @@ impl Start<'_> {
             ledger: Arc::clone(&self.ports.ledger),
             clock: Arc::clone(&self.ports.clock),
             epoch_state: Arc::clone(&self.epoch_state),
+            spool: Arc::clone(&self.spool),
         };
         UsageHandle::start(self.settings.usage, deps, &self.ledger_arbiter)
     }
@@ -148,12 +154,14 @@ impl Start<'_> {
         QuotaHandle::start(settings, &deps, &arbiters)
     }
 
-    /// Sends the first heartbeat once the usage batcher and the quota shards run, and then starts the actor that sends the others.
+    /// Sends the first heartbeat once the usage batcher and the quota shards run, settles what earlier processes left, and then starts
+    /// the actor that sends the other heartbeats.
     async fn heartbeat(
         &self,
         usage: &UsageHandle,
         quota: &QuotaHandle,
         epochs: EpochListener,
+        left: Leftover,
     ) -> PortResult<Addr<Heartbeat>> {
         let deps = HeartbeatDeps {
             ledger: Arc::clone(&self.ports.ledger),
@@ -161,6 +169,7 @@ impl Start<'_> {
             clock: Arc::clone(&self.ports.clock),
             epoch_state: Arc::clone(&self.epoch_state),
             quota: quota.clone(),
+            spool: Arc::clone(&self.spool),
             fenced: Arc::clone(&self.fenced),
             epochs,
             ttl: self.settings.lease_ttl,
@@ -170,6 +179,10 @@ impl Start<'_> {
         quota.started().await;
         send_heartbeat(&deps).await?;
         watch_nodes(&deps).await;
+        // Before this node's Janitor would reclaim the leases that the spool explains.
+        if replay(left, usage, &self.epoch_state, self.settings.quota.patience).await {
+            end_fenced(&deps).await;
+        }
         Ok(Heartbeat::start(deps, Arc::clone(&self.ports.watch), &self.ledger_arbiter))
     }
 

@@ -11,7 +11,8 @@
 //!
 //! **When the ledger is down**, receipts and leases in memory are used until the leases' time to live.
 //!
-//! **A crash loses** no record of sent bytes: unsettled lease credit is charged or released when it is reclaimed.
+//! **A crash loses** no record of sent bytes: the spool has them, or, without it, unsettled lease credit is charged or released when it
+//! is reclaimed.
 
 mod messages;
 mod reservation;
@@ -116,6 +117,7 @@ pub struct QuotaCounters {
 pub(crate) struct Link {
     addr: OnceLock<Addr<QuotaShard>>,
     counters: Arc<QuotaCounters>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Link {
@@ -154,7 +156,8 @@ impl QuotaHandle {
             .cycle()
             .take(settings.shards.max(1))
             .map(|arbiter| {
-                let link = Arc::new(Link { addr: OnceLock::new(), counters: Arc::clone(&counters) });
+                let (counters, clock) = (Arc::clone(&counters), Arc::clone(&deps.clock));
+                let link = Arc::new(Link { addr: OnceLock::new(), counters, clock });
                 let shard = QuotaShard::new(settings, deps.clone(), Arc::clone(&link));
                 let addr = QuotaShard::start_in_arbiter(arbiter, |ctx| {
                     ctx.set_mailbox_capacity(0);
@@ -180,11 +183,11 @@ impl QuotaHandle {
     /// # Errors
     /// The refusal.
     pub async fn acquire(&self, ask: StreamAsk, session: StreamSession) -> Result<Reservation, Refusal> {
-        let Some(usage_permit) = self.usage.admit() else {
+        let Some(row_permit) = self.usage.admit() else {
             return Err(overloaded("usage"));
         };
         let (reply, answer) = oneshot::channel();
-        let purpose = Purpose::Stream { stream: UsageId::next(), session, usage_permit, reply };
+        let purpose = Purpose::Stream { stream: UsageId::next(), session, row_permit, reply };
         self.ask(ask, purpose, answer).await
     }
 

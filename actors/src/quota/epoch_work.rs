@@ -5,7 +5,7 @@
 //! stream holds an [`EpochWork`] from its admission until its row is durably in the ledger.
 //!
 //! **Bound.** One number for each fenced epoch that is not ended yet, at most [`FENCED_AT_MOST`]. A node is fenced at most once
-//! in the validity of a lease.
+//! in the validity of a lease. Epochs of earlier processes count among them, until what the spool has of them is settled.
 
 use std::{
     collections::VecDeque,
@@ -43,6 +43,18 @@ struct EpochList {
     current: (i64, Arc<EpochTag>),
     /// The oldest first.
     fenced: VecDeque<(i64, Weak<EpochTag>)>,
+}
+
+impl EpochList {
+    /// Keeps a fenced epoch, to be ended when its work is done.
+    fn remember(&mut self, epoch: i64, tag: &Arc<EpochTag>) {
+        self.fenced.push_back((epoch, Arc::downgrade(tag)));
+        if self.fenced.len() > FENCED_AT_MOST
+            && let Some((epoch, _)) = self.fenced.pop_front()
+        {
+            tracing::warn!(epoch, "too many fenced epochs have unsettled streams; the leases of this one stay charged");
+        }
+    }
 }
 
 /// The epochs of one node.
@@ -85,16 +97,15 @@ impl EpochWorks {
         let mut list = self.list();
         let (before, tag) = std::mem::replace(&mut list.current, (epoch, Arc::new(EpochTag(Arc::clone(&self.done)))));
         if fenced {
-            list.fenced.push_back((before, Arc::downgrade(&tag)));
-            if list.fenced.len() > FENCED_AT_MOST
-                && let Some((epoch, _)) = list.fenced.pop_front()
-            {
-                tracing::warn!(
-                    epoch,
-                    "too many fenced epochs have unsettled streams; the leases of this one stay charged"
-                );
-            }
+            list.remember(before, &tag);
         }
+    }
+
+    /// Takes up an epoch of an earlier process, to be ended once its work is done; returns the first work of it.
+    pub(crate) fn adopt(&self, epoch: i64) -> EpochWork {
+        let tag = Arc::new(EpochTag(Arc::clone(&self.done)));
+        self.list().remember(epoch, &tag);
+        EpochWork(tag)
     }
 
     /// The fenced epochs whose work is done. None of them gets work any more, if all shards know of the present epoch.
@@ -149,6 +160,17 @@ mod tests {
         assert!(works.done().is_empty(), "it was admitted a moment before the fence");
         late.lose();
         assert!(works.done().is_empty(), "its usage will never come, so the charge stays");
+    }
+
+    #[test]
+    fn an_epoch_of_an_earlier_process_is_done_when_all_that_was_left_of_it_is_settled() {
+        let works = EpochWorks::new(5);
+        let first = works.adopt(3);
+        let row = works.begin_work(3);
+        drop(first);
+        assert!(works.done().is_empty() && works.has_fenced());
+        drop(row);
+        assert_eq!(works.done(), [3]);
     }
 
     #[test]

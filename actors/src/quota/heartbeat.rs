@@ -9,7 +9,8 @@
 //! clock, by which it chooses windows, and reads the heartbeats of all nodes, so that it knows how many there are,
 //! and its own clock can tell which of them are silent. A node that stops closes its epoch itself ([`close`]): the rest of its leases is released,
 //! not charged. An epoch that was fenced while this node lived is ended in the same way ([`end_fenced`]), once its streams have
-//! ended and their usage is settled: what is left of the charge for its lost leases is taken back. So only a crash is charged.
+//! ended and their usage is settled: what is left of the charge for its lost leases is taken back. An epoch of an earlier process of
+//! this node is ended likewise, if the usage spool knows all of its usage. So only a crash that the spool does not explain is charged.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -22,14 +23,14 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, watch::ClockWatch},
     model::{Credit, NodeEpoch},
-    ports::{EpochStanding, Ledger, PortError, PortResult, Pulse, Timelines},
+    ports::{EpochStanding, Ledger, PortError, PortResult, Pulse, Timelines, UsageSpool},
     quota::{
         cache::QuotaHandle,
         node_epoch::{EpochRecord, NodeEpochState},
     },
 };
 
-/// Called with an epoch before its first heartbeat is sent, and for each heartbeat that the ledger has acknowledged.
+/// Called with an epoch before each of its heartbeats is sent, and for each that the ledger has acknowledged.
 pub type EpochListener = Arc<dyn Fn(&EpochRecord) + Send + Sync>;
 
 /// The reason recorded for a timeline's end when a node has seen commits that the database lacks.
@@ -43,6 +44,7 @@ pub struct HeartbeatDeps {
     pub clock: Arc<dyn Clock>,
     pub epoch_state: Arc<NodeEpochState>,
     pub quota: QuotaHandle,
+    pub spool: Arc<dyn UsageSpool>,
     /// Notified by the quota shards when a refill was fenced.
     pub fenced: Arc<Notify>,
     pub epochs: EpochListener,
@@ -66,6 +68,8 @@ pub async fn send_heartbeat(deps: &HeartbeatDeps) -> PortResult<()> {
         if deps.epoch_state.ends() {
             return Ok(());
         }
+        epoch_state.send();
+        (deps.epochs)(&epoch_state.record());
         let sent = deps.clock.monotonic();
         match deps.ledger.heartbeat(epoch_state.current(), deps.ttl).await {
             Ok(()) => {
@@ -104,6 +108,10 @@ async fn begin_epoch(deps: &HeartbeatDeps) -> PortResult<()> {
     tracing::warn!(epoch, "another node reclaimed this node's leases; this node goes on under a new epoch");
     let fenced = !deps.epoch_state.is_displaced() && deps.epoch_state.is_of(timeline);
     deps.epoch_state.restart(epoch, fenced);
+    if !fenced {
+        deps.spool.epoch_ended(current.epoch);
+    }
+    deps.spool.epoch_began(epoch);
     (deps.epochs)(&deps.epoch_state.record());
     deps.quota.forfeit(fenced);
     Ok(())
@@ -167,13 +175,13 @@ const CLOSE_RETRY: Duration = Duration::from_millis(200);
 /// Closes the epochs of a node after all of its usage was settled. Returns how much of the last one's leases the ledger still
 /// had, although the node had given back all leases that it knew of. No heartbeat follows. `None` when the ledger did not
 /// answer within `patience`.
-pub async fn close(ledger: &dyn Ledger, epoch_state: &NodeEpochState, patience: Duration) -> Option<Credit> {
-    epoch_state.end();
+pub async fn close(endings: Endings<'_>, patience: Duration) -> Option<Credit> {
+    endings.epoch_state.end();
     let closing = async {
         loop {
             let closed = async {
-                end_done(ledger, epoch_state).await?;
-                end_epoch(ledger, epoch_state, epoch_state.current()).await
+                endings.end_done().await?;
+                endings.end_epoch(endings.epoch_state.current()).await
             };
             match closed.await {
                 Ok(released) => return released,
@@ -193,38 +201,50 @@ pub async fn end_fenced(deps: &HeartbeatDeps) {
     if !deps.epoch_state.works().has_fenced() || !deps.quota.all_caught_up().await {
         return;
     }
-    if let Err(error) = end_done(&*deps.ledger, &deps.epoch_state).await {
+    let endings = Endings { ledger: &*deps.ledger, epoch_state: &deps.epoch_state, spool: &*deps.spool };
+    if let Err(error) = endings.end_done().await {
         tracing::warn!(%error, "the ledger did not take back the charge for this node's lost leases; this node asks again");
     }
 }
 
-async fn end_done(ledger: &dyn Ledger, epoch_state: &NodeEpochState) -> PortResult<()> {
-    for epoch in epoch_state.works().done() {
-        end_epoch(ledger, epoch_state, NodeEpoch { epoch, ..epoch_state.current() }).await?;
-        epoch_state.works().ended(epoch);
-    }
-    Ok(())
+/// What takes part in the end of an epoch.
+#[derive(Clone, Copy)]
+pub struct Endings<'a> {
+    pub ledger: &'a dyn Ledger,
+    pub epoch_state: &'a NodeEpochState,
+    pub spool: &'a dyn UsageSpool,
 }
 
-/// Ends one epoch; returns the credit of its live leases, which were released.
-async fn end_epoch(ledger: &dyn Ledger, epoch_state: &NodeEpochState, node: NodeEpoch) -> PortResult<Credit> {
-    let mut released = Credit::ZERO;
-    loop {
-        let step = ledger.close(node, CLOSE_STEP).await?;
-        released += step.credit;
-        if step.uncharged_leases > 0 {
-            epoch_state.count_uncharged(step.uncharged_leases, step.uncharged);
-            let (leases, Credit { bytes, requests }) = (step.uncharged_leases, step.uncharged);
-            tracing::warn!(
-                epoch = node.epoch,
-                leases,
-                bytes,
-                requests,
-                "this node was silent for too long, and its leases were charged as lost; the part that no client received is taken back"
-            );
+impl Endings<'_> {
+    async fn end_done(self) -> PortResult<()> {
+        for epoch in self.epoch_state.works().done() {
+            self.end_epoch(NodeEpoch { epoch, ..self.epoch_state.current() }).await?;
+            self.epoch_state.works().ended(epoch);
         }
-        if !step.more {
-            return Ok(released);
+        Ok(())
+    }
+
+    /// Ends one epoch; returns the credit of its live leases, which were released.
+    async fn end_epoch(self, node: NodeEpoch) -> PortResult<Credit> {
+        let mut released = Credit::ZERO;
+        loop {
+            let step = self.ledger.close(node, CLOSE_STEP).await?;
+            released += step.credit;
+            if step.uncharged_leases > 0 {
+                self.epoch_state.count_uncharged(step.uncharged_leases, step.uncharged);
+                let (leases, Credit { bytes, requests }) = (step.uncharged_leases, step.uncharged);
+                tracing::warn!(
+                    epoch = node.epoch,
+                    leases,
+                    bytes,
+                    requests,
+                    "this node was silent for too long, and its leases were charged as lost; the part that no client received is taken back"
+                );
+            }
+            if !step.more {
+                self.spool.epoch_ended(node.epoch);
+                return Ok(released);
+            }
         }
     }
 }

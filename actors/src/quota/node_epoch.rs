@@ -51,6 +51,8 @@ pub struct NodeEpochState {
     instances: AtomicU32,
     /// Heartbeats of this epoch that the ledger has acknowledged.
     heartbeats: AtomicU64,
+    /// Heartbeats of this epoch that were sent: the ledger has no more.
+    heartbeats_sent: AtomicU64,
     namesake: AtomicBool,
     /// The timeline of the epoch.
     timeline: Mutex<Option<TimelineId>>,
@@ -80,6 +82,8 @@ pub struct EpochRecord {
     pub node_epoch: NodeEpoch,
     /// Heartbeats of the epoch that the ledger has acknowledged.
     pub heartbeats: u64,
+    /// Heartbeats of the epoch that were sent, so that the ledger has no more.
+    pub heartbeats_sent: u64,
     pub timeline: Option<TimelineId>,
 }
 
@@ -94,6 +98,7 @@ impl NodeEpochState {
             valid_until: AtomicU64::new(0),
             instances: AtomicU32::new(1),
             heartbeats: AtomicU64::new(0),
+            heartbeats_sent: AtomicU64::new(0),
             namesake: AtomicBool::new(false),
             timeline: Mutex::new(None),
             displaced: AtomicBool::new(false),
@@ -188,13 +193,23 @@ impl NodeEpochState {
         self.heartbeats.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Counts a heartbeat that is about to be sent.
+    pub(crate) fn send(&self) {
+        self.heartbeats_sent.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Heartbeats of this epoch that the ledger has acknowledged. It has no fewer, unless it was set back.
     pub(crate) fn heartbeats(&self) -> u64 {
         self.heartbeats.load(Ordering::Acquire)
     }
 
     pub(crate) fn record(&self) -> EpochRecord {
-        EpochRecord { node_epoch: self.current(), heartbeats: self.heartbeats(), timeline: *self.history() }
+        EpochRecord {
+            node_epoch: self.current(),
+            heartbeats: self.heartbeats(),
+            heartbeats_sent: self.heartbeats_sent.load(Ordering::Acquire),
+            timeline: *self.history(),
+        }
     }
 
     fn history(&self) -> MutexGuard<'_, Option<TimelineId>> {
@@ -250,6 +265,7 @@ impl NodeEpochState {
     pub(crate) fn restart(&self, epoch: i64, fenced: bool) {
         self.valid_until.store(0, Ordering::Release);
         self.heartbeats.store(0, Ordering::Release);
+        self.heartbeats_sent.store(0, Ordering::Release);
         self.displaced.store(false, Ordering::Release);
         if fenced {
             self.last_fenced.store(self.current().epoch, Ordering::Release);

@@ -11,7 +11,8 @@
 //! **A row that the ledger can never take** is found by halving its batch, logged in full, counted, and set aside in
 //! the database for an operator to decide about: nothing is dropped.
 //!
-//! **A crash loses** the rows in memory; their lease is charged or released when it is reclaimed.
+//! **A crash loses** nothing that the [`UsageSpool`] holds: each stream is noted there before its first byte, and forgotten when its row
+//! is durably in the ledger. The next start settles the rest ([`replay`](crate::quota::replay)).
 
 use std::{
     collections::VecDeque,
@@ -31,10 +32,11 @@ use crate::{
     clock::Clock,
     flow::admission::{Admission, AdmissionSnapshot, Permit},
     model::{Credit, UsageRow},
-    ports::{Ledger, PortError, PortResult, Release, SettleBatch},
+    ports::{Ledger, PortError, PortResult, Release, SettleBatch, UsageSpool},
     quota::{
         epoch_work::EpochWork,
         node_epoch::NodeEpochState,
+        spooled_row::SpooledRow,
         usage_batch::{BatchLimits, UsageBatch},
     },
 };
@@ -57,6 +59,7 @@ pub struct UsageDeps {
     pub ledger: Arc<dyn Ledger>,
     pub clock: Arc<dyn Clock>,
     pub epoch_state: Arc<NodeEpochState>,
+    pub spool: Arc<dyn UsageSpool>,
 }
 
 /// The counters of the batcher.
@@ -90,11 +93,18 @@ pub struct RowPermit {
     pub queue: Permit,
     /// For a stream that took credit from a lease.
     pub epoch: Option<EpochWork>,
+    pub spooled: SpooledRow,
 }
 
-impl From<Permit> for RowPermit {
-    fn from(queue: Permit) -> Self {
-        Self { queue, epoch: None }
+impl RowPermit {
+    /// Its row is durably in the ledger.
+    fn settled(self) {
+        self.spooled.settled();
+    }
+
+    /// Its row is lost in this process. The spool keeps its note, and its epoch is not ended.
+    fn lose(self) {
+        self.epoch.into_iter().for_each(EpochWork::lose);
     }
 }
 
@@ -115,32 +125,48 @@ pub struct UsageHandle {
     addr: Arc<Addr<UsageBatcher>>,
     admission: Admission,
     counters: Arc<UsageCounters>,
+    spool: Arc<dyn UsageSpool>,
 }
 
 impl UsageHandle {
     pub fn start(settings: UsageSettings, deps: UsageDeps, arbiter: &ArbiterHandle) -> Self {
         let counters = Arc::new(UsageCounters::default());
+        let spool = Arc::clone(&deps.spool);
         let batcher = UsageBatcher::new(settings, deps, Arc::clone(&counters));
         let addr = UsageBatcher::start_in_arbiter(arbiter, |ctx| {
             ctx.set_mailbox_capacity(0);
             batcher
         });
-        Self { addr: Arc::new(addr), admission: Admission::new("usage", settings.queue), counters }
+        Self { addr: Arc::new(addr), admission: Admission::new("usage", settings.queue), counters, spool }
     }
 
-    /// A permit for one row, to be taken before a stream's first byte.
-    pub fn admit(&self) -> Option<Permit> {
-        self.admission.try_admit(1)
+    /// A permit for one row, to be taken before a stream's first byte. `None` when the queue or the spool is full.
+    pub fn admit(&self) -> Option<RowPermit> {
+        if !self.spool.has_room() {
+            return None;
+        }
+        let spooled = SpooledRow::new(Arc::clone(&self.spool));
+        Some(RowPermit { queue: self.admission.try_admit(1)?, epoch: None, spooled })
+    }
+
+    /// A permit of the queue within `patience`, for a row that has its place in the spool already.
+    pub(crate) async fn admit_left(&self, patience: Duration) -> Option<Permit> {
+        self.admission.admit(1, patience).await
+    }
+
+    pub(crate) fn spool(&self) -> &Arc<dyn UsageSpool> {
+        &self.spool
     }
 
     /// Takes over a row, of which `spent` came from a lease.
-    pub fn record(&self, row: UsageRow, spent: Credit, permit: RowPermit) {
+    pub fn record(&self, row: UsageRow, spent: Credit, mut permit: RowPermit) {
+        permit.spooled.note_end(&row);
         if let Err(SendError::Closed(lost) | SendError::Full(lost)) =
             self.addr.try_send(PendingRow { row, spent, permit })
         {
             self.counters.dropped.fetch_add(1, Relaxed);
-            tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; its lease is charged or released when it is reclaimed");
-            lost.permit.epoch.into_iter().for_each(EpochWork::lose);
+            tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; the next start settles it from the usage spool");
+            lost.permit.lose();
         }
     }
 
@@ -195,6 +221,11 @@ struct PendingBatch {
 }
 
 impl PendingBatch {
+    /// All of its rows are durably in the ledger.
+    fn settled(self) {
+        self.rows.into_iter().for_each(|record| record.permit.settled());
+    }
+
     /// Two smaller loads, if this one has more than one item. Releases go after all rows, as in any batch.
     fn halve(self) -> (Self, Self) {
         let Self { mut rows, mut releases, releases_until } = self;
@@ -307,6 +338,7 @@ impl UsageBatcher {
             Ok(SettleOutcome::SetAside) => {
                 self.counters.set_aside.fetch_add(load.rows.len() as u64, Relaxed);
                 self.finish(&load);
+                load.settled();
             }
             Ok(SettleOutcome::Settled) => {
                 self.released(&load);
@@ -315,6 +347,7 @@ impl UsageBatcher {
                 self.counters.settled.fetch_add(load.rows.len() as u64, Relaxed);
                 self.counters.bytes_settled.fetch_add(bytes, Relaxed);
                 self.finish(&load);
+                load.settled();
             }
             Err(_) if load.rows.len() + load.releases.len() > 1 => {
                 let (first, later) = load.halve();
@@ -323,9 +356,10 @@ impl UsageBatcher {
             }
             Err(error) => {
                 let row = load.rows.first().map(|record| &record.row);
-                tracing::error!(%error, ?row, releases = ?load.releases, "the ledger can never take this row or release, and it was not set aside; this node drops it, and only this log line records it");
+                tracing::error!(%error, ?row, releases = ?load.releases, "the ledger can never take this row or release, and it was not set aside; this node drops it, and only this log line and the usage spool record it");
                 self.counters.dropped.fetch_add(load.rows.len() as u64, Relaxed);
                 self.finish(&load);
+                load.rows.into_iter().for_each(|record| record.permit.lose());
             }
         }
     }

@@ -18,5 +18,6 @@ mod repair;
 mod restores;
 mod rig;
 mod slots;
+mod spool;
 mod storage;
 mod usage;

@@ -16,7 +16,7 @@ use penstock_actors::{
         ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus, SessionMark,
         StreamSession,
     },
-    node::{Node, NodeSettings, Observers, Ports, janitor::JanitorSettings},
+    node::{Node, NodeFolder, NodeSettings, Observers, Ports, janitor::JanitorSettings},
     ports::{PortResult, ReceiptView, StorageRecords},
     quota::{
         book::{BookSettings, Demand, StreamAsk},
@@ -34,6 +34,7 @@ use penstock_actors::{
         memory_index::MemoryIndex,
         memory_installations::MemoryInstallations,
         memory_records::MemoryRecords,
+        memory_spool::MemorySpool,
         memory_state::MemoryState,
         memory_time::{MemoryTime, WATCH},
         model_ledger::ModelLedger,
@@ -250,6 +251,7 @@ pub(crate) struct Rig {
     pub(crate) node: Node,
     pub(crate) id: NodeId,
     pub(crate) world: World,
+    pub(crate) spool: Arc<MemorySpool>,
     io: Option<Runtime>,
     ended: bool,
 }
@@ -274,10 +276,19 @@ impl Rig {
 
     /// A node in a world that may have other nodes.
     pub(crate) async fn join(world: &World, change: impl FnOnce(&mut NodeSettings)) -> Self {
+        Self::again(world, NodeId::random(), Arc::default(), change).await
+    }
+
+    /// A node that has run before, on the spool that its last process left.
+    pub(crate) async fn again(
+        world: &World,
+        id: NodeId,
+        spool: Arc<MemorySpool>,
+        change: impl FnOnce(&mut NodeSettings),
+    ) -> Self {
         let mut settings = settings();
         change(&mut settings);
         let io = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let id = NodeId::random();
         let passed = Arc::new(Notify::new());
         let pass_ended = Arc::clone(&passed);
         let observers = Observers {
@@ -285,11 +296,12 @@ impl Rig {
             janitor: Arc::new(move |_| pass_ended.notify_one()),
             changes: Arc::new(|_| {}),
         };
-        let node = Node::start(&world.ports(), &settings, id, observers, io.handle().clone()).await;
+        let folder = NodeFolder { node: id, spool: spool.clone(), left: spool.left() };
+        let node = Node::start(&world.ports(), &settings, folder, observers, io.handle().clone()).await;
         // The first pass of the Janitor would hide a blob that a test puts into the store and not into the index. A pass
         // that a test holds up is not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), passed.notified()).await;
-        Self { node: node.expect("a node"), id, world: world.clone(), io: Some(io), ended: false }
+        Self { node: node.expect("a node"), id, world: world.clone(), spool, io: Some(io), ended: false }
     }
 
     pub(crate) async fn acquire(&self, right: &Right, demand: Demand) -> Result<Reservation, Refusal> {
@@ -370,6 +382,8 @@ impl Rig {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::SeqCst);
         assert_eq!(load(&quota.lost_settlements), 0, "no settlement was lost");
         assert_eq!(load(&usage.recorded), load(&usage.settled) + load(&usage.set_aside), "every row came to an end");
+        let left = self.spool.left();
+        assert!(left.rows.is_empty() && left.complete.is_empty(), "the spool owes nothing: {left:?}");
         assert!(self.node.is_alive(), "no actor died");
         self.ledger.check();
     }

@@ -13,7 +13,7 @@ use penstock_actors::{
     clock::Clock as _,
     ids::{NodeId, UsageId},
     model::{Credit, LeaseSizing, Outcome, QuotaPolicy, UsageRow},
-    ports::{Ledger as _, Release, Want},
+    ports::{Ledger as _, NoSpool, Release, Want},
     quota::{
         node_epoch::NodeEpochState,
         usage_batch::BatchLimits,
@@ -41,11 +41,8 @@ impl Bench {
         let epoch_state = Arc::new(NodeEpochState::new(NodeId::random(), 1, world.clock.monotonic()));
         world.ledger.heartbeat(epoch_state.current(), PATIENCE).await.expect("known");
         let arbiter = Arbiter::new();
-        let deps = UsageDeps {
-            ledger: world.ledger.clone(),
-            clock: world.clock.clone(),
-            epoch_state: Arc::clone(&epoch_state),
-        };
+        let (ledger, clock) = (world.ledger.clone(), world.clock.clone());
+        let deps = UsageDeps { ledger, clock, epoch_state: Arc::clone(&epoch_state), spool: Arc::new(NoSpool) };
         let limits = BatchLimits { rows, age: Duration::from_secs(3600) };
         let usage = UsageHandle::start(UsageSettings { limits, queue: 1000 }, deps, &arbiter.handle());
         assert!(usage.flush(PATIENCE).await, "it runs");
@@ -71,7 +68,7 @@ impl Bench {
     fn record(&self, row: UsageRow) {
         let permit = self.usage.admit().expect("room");
         let spent = row.lease_epoch.map_or(Credit::ZERO, |_| Credit::new(row.bytes_sent, 0));
-        self.usage.record(row, spent, permit.into());
+        self.usage.record(row, spent, permit);
     }
 
     async fn lease(&self, right: &Right, credit: Credit) {

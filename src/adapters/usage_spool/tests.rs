@@ -316,7 +316,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn a_kill_loses_no_note_a_power_cut_only_later_ones_and_nothing_is_invented(steps in steps()) {
         let mut model = Model::new();

@@ -12,6 +12,7 @@ use crate::{
     quota::{
         book::{Grant, StreamAsk},
         refusal::Refusal,
+        usage_batcher::RowPermit,
     },
 };
 
@@ -33,7 +34,7 @@ pub(super) enum Purpose {
     Stream {
         stream: UsageId,
         session: StreamSession,
-        usage_permit: Permit,
+        row_permit: RowPermit,
         reply: oneshot::Sender<Result<Reservation, Refusal>>,
     },
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::Link;
 use crate::{
     ids::{ReceiptId, SessionId, UsageId},
-    model::{Credit, Outcome},
-    ports::Connection,
+    model::{Credit, Outcome, UsageRow},
+    ports::{Connection, PortResult},
     quota::{book::Grant, node_epoch::LeaseTime, revocation::Revocation, usage_batcher::RowPermit},
 };
 
@@ -34,6 +34,24 @@ pub(super) struct ReservedStream {
     pub(super) slot: Option<Arc<Revocation>>,
     pub(super) content_hash: crate::ids::ContentHash,
     pub(super) row_permit: RowPermit,
+}
+
+impl ReservedStream {
+    /// The usage row of the stream.
+    pub(super) const fn row(&self, bytes_sent: u64, outcome: Outcome, finished_at: Timestamp) -> UsageRow {
+        UsageRow {
+            usage_id: self.stream,
+            receipt_id: self.receipt_id,
+            content_hash: self.content_hash,
+            session_id: self.session,
+            started_at: self.started_at,
+            finished_at,
+            bytes_sent,
+            requests: 1,
+            outcome,
+            lease_epoch: self.lease_epoch,
+        }
+    }
 }
 
 /// The end of a stream, for the shard that admitted it.
@@ -121,15 +139,31 @@ impl Reservation {
         }
     }
 
+    /// Notes in the spool what is charged if the process ends now. To be called before the bytes are handed over.
+    ///
+    /// # Errors
+    /// The bytes must not be handed over.
+    pub fn note(&mut self, bytes_sent: u64, outcome: Outcome) -> PortResult<()> {
+        let now = self.link.clock.now();
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let row = held.row(bytes_sent, outcome, now);
+        held.row_permit.spooled.note(&row)
+    }
+
     pub fn settle(mut self, ended: StreamEnd) {
         self.tell(ended);
     }
 
     /// Ends it and charges the whole reservation: another server delivers the content. The session's position stays as
     /// it was, since this node does not see how far the client gets.
-    pub fn delegate(mut self) {
+    ///
+    /// # Errors
+    /// The charge was not noted, so nothing may be handed over. Nothing is charged.
+    pub fn delegate(mut self) -> PortResult<()> {
         let bytes_sent = self.grant.reserved.bytes;
+        self.note(bytes_sent, Outcome::Delegated)?;
         self.tell(StreamEnd { bytes_sent, position: 0, outcome: Outcome::Delegated });
+        Ok(())
     }
 
     fn tell(&mut self, ended: StreamEnd) {
@@ -138,7 +172,10 @@ impl Reservation {
         if !self.link.tell(Settle { held, ended }) {
             self.link.counters.settled();
             self.link.counters.lost_settlements.fetch_add(1, Relaxed);
-            tracing::error!(?leased, "the quota shard is gone; the ledger reclaims the lease when its time is over");
+            tracing::error!(
+                ?leased,
+                "the quota shard is gone; the next start settles this stream from the usage spool"
+            );
         }
     }
 }

@@ -25,14 +25,13 @@ use super::{
 };
 use crate::{
     ids::{ReceiptId, UsageId},
-    model::{Credit, LostLease, Outcome, UsageRow},
+    model::{Credit, LostLease, Outcome},
     ports::{SlotGrant, StreamSlot},
     quota::{
         book::{BookDecision, DecisionTime, Freshness, Grant, QuotaBook},
         node_epoch::LeaseTime,
         refill_queue::RefillQueue,
         refusal::Refusal,
-        usage_batcher::RowPermit,
     },
 };
 
@@ -142,16 +141,16 @@ impl QuotaShard {
 
     fn grant(&mut self, question: Acquire, grant: Grant, ctx: &mut Context<Self>) {
         let Acquire { ask, purpose, .. } = question;
-        let (stream, session, usage_permit, reply) = match purpose {
+        let (stream, session, mut row_permit, reply) = match purpose {
             Purpose::Inspect { reply } => {
                 let _ = reply.send(Ok(grant));
                 return;
             }
-            Purpose::Stream { stream, session, usage_permit, reply } => (stream, session, usage_permit, reply),
+            Purpose::Stream { stream, session, row_permit, reply } => (stream, session, row_permit, reply),
         };
         self.link.counters.granted.fetch_add(1, Relaxed);
         let limit = grant.view.policy.max_concurrent_streams;
-        let epoch_work = grant.lease_epoch.map(|epoch| self.deps.epoch_state.works().begin_work(epoch));
+        row_permit.epoch = grant.lease_epoch.map(|epoch| self.deps.epoch_state.works().begin_work(epoch));
         let held = ReservedStream {
             receipt_id: ask.receipt_id,
             stream,
@@ -161,7 +160,7 @@ impl QuotaShard {
             started_at: grant.started_at,
             slot: None,
             content_hash: ask.content_hash,
-            row_permit: RowPermit { queue: usage_permit, epoch: epoch_work },
+            row_permit,
         };
         // From here on the guard owns the obligation: if the answer cannot be delivered, the guard undoes the reservation.
         let active = grant.active;
@@ -352,19 +351,10 @@ impl Handler<Settle> for QuotaShard {
         self.free_slot(held.stream, ctx);
         if delivered {
             self.add_progress(&held, ended.bytes_sent, ended.position, ctx);
-            let row = UsageRow {
-                usage_id: held.stream,
-                receipt_id: held.receipt_id,
-                content_hash: held.content_hash,
-                session_id: held.session,
-                started_at: held.started_at,
-                finished_at: self.deps.clock.now(),
-                bytes_sent: ended.bytes_sent,
-                requests: 1,
-                outcome: ended.outcome,
-                lease_epoch: held.lease_epoch,
-            };
+            let row = held.row(ended.bytes_sent, ended.outcome, self.deps.clock.now());
             self.deps.usage.record(row, sent.min(held.leased), held.row_permit);
+        } else {
+            held.row_permit.spooled.cancel();
         }
         // After the row, so that the lease is settled before its rest goes back.
         if let Some(release) = release {

@@ -8,7 +8,7 @@
 pub mod cached;
 pub mod files;
 pub mod in_process;
-mod leaf_list;
+pub(crate) mod leaf_list;
 pub mod postgres;
 pub mod redis;
 pub mod s3;

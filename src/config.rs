@@ -16,6 +16,8 @@ mod lineage;
 mod log;
 mod postgres;
 mod problem;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod quota;
 mod rate_limits;
 mod receipts;

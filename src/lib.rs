@@ -6,7 +6,7 @@
 //! when modules form a circle. [`wiring`] alone knows the whole configuration, the adapters and HTTP at once: an adapter takes its
 //! own settings. Metrics know no adapter: adapters report to them, or [`wiring`] tells them how to read.
 //!
-//! 1. [`cli`]: the commands, and the client that some of them are.
+//! 1. [`cli`], `fuzzing`: the commands, and the client that some of them are; the targets of the fuzzer.
 //! 2. [`serve`]: start and stop, signals, the small server of a node that starts, this process's identity in the ledger.
 //! 3. [`wiring`]: configuration in, ports and actors put together, the dependencies of each module of routes.
 //! 4. [`http`], [`cache_warmer`]: middleware, routes and problem documents; what is loaded before a client asks.
@@ -25,6 +25,8 @@ pub mod config;
 pub mod content_sizes;
 pub mod data_dir;
 mod folders;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod http;
 pub mod http_server;
 pub mod keys;

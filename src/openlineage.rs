@@ -143,5 +143,8 @@ fn path_of(error: &ValidationError<'_>) -> String {
     path
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests;

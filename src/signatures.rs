@@ -18,5 +18,8 @@ pub use message::{Message, is_signed};
 pub use proof::{Audience, MalformedProof, Proof, signed_at};
 pub use signer::{Signer, SignerError, Unsigned};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests;

@@ -72,6 +72,9 @@ impl LeafList {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@ mod quota_policies;
 mod reach;
 mod receipts;
 mod replicas;
-mod search;
+pub(crate) mod search;
 mod session;
 mod set_aside;
 mod storage;

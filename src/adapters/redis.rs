@@ -24,7 +24,7 @@
 //! A call without an answer may have taken effect. The link does not retry, so calls should be idempotent.
 
 mod breaker;
-mod cache;
+pub(crate) mod cache;
 mod cluster;
 mod context;
 mod error;

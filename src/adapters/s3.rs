@@ -24,7 +24,7 @@ mod copies;
 mod error;
 mod housekeeping;
 mod keys;
-mod manifest;
+pub(crate) mod manifest;
 mod marker;
 mod marks;
 mod pending;

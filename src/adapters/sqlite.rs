@@ -35,7 +35,7 @@ mod lineage;
 mod migrations;
 mod quota_policies;
 mod receipts;
-mod search;
+pub(crate) mod search;
 mod set_aside;
 mod storage;
 mod task_leases;

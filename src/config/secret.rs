@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 /// Shown in place of a secret.
@@ -39,7 +40,8 @@ impl fmt::Debug for Secret {
 /// entirely.
 pub(super) fn mask_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
-    if rest.to_ascii_lowercase().contains("password") {
+    // The driver decodes the names of parameters too.
+    if percent_decode_str(rest).decode_utf8_lossy().to_ascii_lowercase().contains("password") {
         return format!("{scheme}://{MASK}");
     }
     // The last `@`: an unescaped one in the password must not reveal the password's end.
@@ -75,6 +77,7 @@ mod tests {
             ("postgres://me@db/x", "postgres://me@db/x"),
             ("postgres://db/x", "postgres://db/x"),
             ("postgres://db/x?PassWord=pw", "postgres://***"),
+            ("postgres://db/x?p%61ssword=pw", "postgres://***"),
             ("host=db password=pw", "***"),
         ] {
             assert_eq!(mask_url(url), masked);

@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Problem, answer, paging, routing, validation::is_media_range};
 
-mod cursor;
+pub(crate) mod cursor;
 
 /// Results per page by default.
 const PAGE: u32 = 20;

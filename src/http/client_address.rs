@@ -53,6 +53,9 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     Some(IpAddr::to_canonical(&address))
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;

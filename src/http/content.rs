@@ -16,7 +16,7 @@ use penstock_actors::{
 use serde::Deserialize;
 use serde_json::json;
 
-mod said;
+pub(crate) mod said;
 
 use self::said::UploadDeclaration;
 use super::{

@@ -30,6 +30,9 @@ fn sha256_of(field: &str) -> Option<Option<ContentHash>> {
     Some(None)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,7 +28,7 @@ use super::{
     validation::{Validate, Violations},
 };
 
-mod document;
+pub(crate) mod document;
 pub(super) mod gate;
 
 /// Items per page by default.

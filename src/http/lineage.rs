@@ -3,7 +3,7 @@
 //! A producer gets the answer when its events are durable. Anyone may read the graph.
 
 mod intake;
-mod node_id;
+pub(crate) mod node_id;
 mod query;
 mod show;
 mod walked;

@@ -30,9 +30,9 @@ use penstock_actors::{
 use serde::Deserialize;
 
 mod browsers;
-mod conditions;
+pub(crate) mod conditions;
 mod headers;
-mod range;
+pub(crate) mod range;
 
 pub(super) use self::headers::ContentHeaders;
 use self::{

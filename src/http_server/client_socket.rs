@@ -45,7 +45,7 @@ use tokio::{
 };
 
 mod refusal;
-mod turns;
+pub(crate) mod turns;
 
 pub use refusal::{RefusalText, RefusalTexts};
 pub use turns::{Framing, Turns};

@@ -21,7 +21,7 @@ use super::{
     db::{Param, Statement},
 };
 
-mod tsquery;
+pub(crate) mod tsquery;
 
 use self::tsquery::{SearchScope, tsquery};
 

@@ -35,7 +35,7 @@ use super::{
     script::{Call, Script},
 };
 
-mod entry;
+pub(crate) mod entry;
 mod popularity;
 
 /// Releases the load lock, if the caller still holds it.

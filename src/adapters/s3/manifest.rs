@@ -69,6 +69,9 @@ impl Manifest {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use super::*;

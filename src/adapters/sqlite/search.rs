@@ -27,7 +27,7 @@ use super::{
 };
 
 mod clock;
-mod match_text;
+pub(crate) mod match_text;
 
 use self::{clock::Clock, match_text::match_text};
 

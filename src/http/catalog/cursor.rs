@@ -83,6 +83,9 @@ fn shortened<const N: usize>(hasher: &blake3::Hasher) -> [u8; N] {
     short
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use penstock_actors::search::TextQuery;

@@ -96,6 +96,9 @@ fn unsupported(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
     Problem::new(ProblemType::UnsupportedMediaType).detail(detail)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;

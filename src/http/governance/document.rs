@@ -82,6 +82,9 @@ impl<'de> Visitor<'de> for Any {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -100,3 +100,6 @@ fn second(date: HttpDate) -> i64 {
     let since = SystemTime::from(date).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;

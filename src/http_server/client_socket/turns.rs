@@ -320,6 +320,9 @@ impl Chunks {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use super::*;

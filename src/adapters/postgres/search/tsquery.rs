@@ -48,6 +48,9 @@ fn phrase(term: &Term, mark: &str) -> String {
     words.collect::<Vec<_>>().join(" <-> ")
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -72,6 +72,9 @@ pub(super) fn decode(bytes: &[u8], seen: &TagVersions) -> Option<SharedValue> {
     Some(SharedValue { fresh_until, bytes })
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -82,10 +82,12 @@ fn tag(kind: char, value: &[u8]) -> String {
     format!("\"¦{kind}{digits}\"")
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rusqlite::Connection;
 
     use super::*;
 
@@ -113,32 +115,13 @@ mod tests {
         assert_eq!(match_text(&SearchFilter::default(), None), None);
     }
 
-    thread_local! {
-        static INDEX: Connection = {
-            let conn = Connection::open_in_memory().expect("a database");
-            let table = "CREATE VIRTUAL TABLE texts USING fts5 (
-                name, description, policy_meta, tags, content = '', contentless_delete = 1, tokenize = 'ascii')";
-            conn.execute_batch(table).expect("a table");
-            conn
-        };
-    }
-
     proptest! {
         #[test]
         fn whatever_is_typed_is_never_a_syntax_error(
             typed in "\\PC{0,120}|[a-c\"\\- \\x00or&|!()*:<>^'{}+]{0,120}",
             dataset in proptest::option::of("\\PC{0,20}"),
-            found in proptest::sample::select(vec![None, Some(MatchedField::Name), Some(MatchedField::Description), Some(MatchedField::PolicyMeta)]),
         ) {
-            let filter = SearchFilter { dataset_id: dataset, ..filter(&typed) };
-            if let Some(text) = match_text(&filter, found) {
-                INDEX.with(|conn| {
-                    let mut statement = conn.prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1").expect("a statement");
-                    let found: rusqlite::Result<Vec<i64>> = statement.query_map([&text], |row| row.get(0)).and_then(Iterator::collect);
-                    prop_assert!(found.is_ok(), "{}: {:?}", text, found);
-                    Ok(())
-                })?;
-            }
+            properties::check(&SearchFilter { dataset_id: dataset, ..filter(&typed) });
         }
     }
 }

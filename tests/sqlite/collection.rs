@@ -156,8 +156,13 @@ async fn no_sweep_takes_content_that_an_upload_has_stored_or_an_asset_names() {
     let files = FilesSettings { root: root.path().to_path_buf(), warm: None, cold: None };
     let blobs = Arc::new(FileBlobs::new(files, Handle::current()));
     blobs.prepare(StorageTier::Hot).await.expect("prepared");
-    let key =
-        ApiKey { key_id: KeyId::next(), producer_id: ProducerId::next(), role: Role::Producer, secret_hash: [7; 32] };
+    let key = ApiKey {
+        key_id: KeyId::next(),
+        producer_id: ProducerId::next(),
+        role: Role::Producer,
+        secret_hash: [7; 32],
+        ends_in: None,
+    };
     let made = NewProducer { name: "producer".into(), key: key.clone(), created_at: SystemClock.now() };
     store.create_producer(&made).await.expect("a producer");
     let deps = IngestDeps {

@@ -185,7 +185,7 @@ fn announce(server: &Server) -> anyhow::Result<()> {
     if let Some(secret) = &server.admin.secret {
         print(&format!("admin key: {secret} (kept in {})", server.admin.path.display()))?;
     }
-    print(&format!("listening on http://{}", server.address)).map(drop)
+    print(&format!("listening on {}", server.base_url())).map(drop)
 }
 
 /// Runs a command that works on a node's own data, with logs and with a runtime for connections and blocking work.

@@ -31,6 +31,7 @@ mod sources;
 mod sqlite;
 mod storage;
 mod streams;
+mod tls;
 mod ttls;
 mod uploads;
 mod usage;
@@ -69,6 +70,7 @@ pub use sources::{Override, Sources};
 pub use sqlite::Sqlite;
 pub use storage::{Storage, StorageBackend};
 pub use streams::Streams;
+pub use tls::Tls;
 pub use uploads::Uploads;
 pub use usage::Usage;
 pub use value_source::ValueSource;
@@ -88,6 +90,7 @@ const DEFAULTS: &str = include_str!("../config/default.toml");
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub tls: Tls,
     pub data: Data,
     pub database: Database,
     pub sqlite: Sqlite,
@@ -186,6 +189,7 @@ impl Config {
     fn broken_rules(&self, known: &[ConfigProblem]) -> Vec<ConfigProblem> {
         let mut rules = Rules::default();
         self.server.check(&mut rules);
+        self.tls.check(&mut rules);
         self.data.check(&mut rules);
         self.database.check(&mut rules);
         self.sqlite.check(&mut rules);

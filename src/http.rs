@@ -25,7 +25,7 @@
 //! The framework itself answers a request that is not HTTP, or whose head exceeds the framework's own limits, with a
 //! bare status and no body.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     App, Error,
@@ -105,6 +105,8 @@ pub struct Shell {
     pub rates: Arc<RateGate>,
     pub readiness: Arc<Readiness>,
     pub auth: auth::Deps,
+    /// On an encrypted listener: for how long browsers shall use nothing but HTTPS for its host.
+    pub hsts_max_age: Option<Duration>,
 }
 
 /// An application with its middleware and the means to identify callers, without routes: the caller adds those with
@@ -114,7 +116,11 @@ pub fn app(
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
-    let Shell { metrics, max_head_bytes, rates, readiness, auth } = shell;
+    let Shell { metrics, max_head_bytes, rates, readiness, auth, hsts_max_age } = shell;
+    let mut on_each_answer = DefaultHeaders::new().add(("x-content-type-options", "nosniff"));
+    if let Some(age) = hsts_max_age {
+        on_each_answer = on_each_answer.add(("strict-transport-security", format!("max-age={}", age.as_secs())));
+    }
     let queries = QueryConfig::default()
         .error_handler(|error, _| Problem::new(ProblemType::MalformedRequest).detail(query_fault(&error)).into());
     // The last `wrap` is the outermost.
@@ -128,7 +134,7 @@ pub fn app(
         .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
         .wrap(from_fn(serve_older_clients))
         .wrap(from_fn(move |request, next| close_when_draining(Arc::clone(&readiness), request, next)))
-        .wrap(DefaultHeaders::new().add(("x-content-type-options", "nosniff")))
+        .wrap(on_each_answer)
         .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
 }
 

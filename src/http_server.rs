@@ -6,11 +6,14 @@
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
+    sync::Arc,
     time::Duration,
 };
 
 use actix_http::{HttpService, Request, Response, error::DispatchError};
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, map_config};
+use actix_service::{
+    IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
+};
 use actix_web::{
     Error,
     body::MessageBody,
@@ -19,11 +22,15 @@ use actix_web::{
 };
 
 use self::asked_first::asked_first;
-use self::client_socket::{ClientSocket, LINGER, RefusalTexts};
+use self::{
+    client_socket::{ClientSocket, LINGER, RefusalTexts},
+    tls::Tls,
+};
 
 mod asked_first;
 pub mod client_socket;
 pub mod listener;
+pub mod tls;
 mod turn;
 
 /// Bytes that a connection buffers for writing. Together with a piece of content, this is the memory of a stream with a
@@ -31,7 +38,7 @@ mod turn;
 const WRITE_BUFFER: usize = 32 << 10;
 
 /// How connections are served.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Serving {
     pub workers: usize,
     /// For all workers together.
@@ -46,6 +53,8 @@ pub struct Serving {
     pub drain_grace: Duration,
     /// The texts for heads that the server refuses itself.
     pub refusals: RefusalTexts,
+    /// `None`: plain HTTP.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Serving {
@@ -68,7 +77,10 @@ impl Serving {
         let address = listener.local_addr()?;
         let builder = Server::build();
         let stopping = builder.graceful_shutdown_signal();
+        let Self { workers, max_connections, header_timeout, keep_alive, stall_timeout, drain_grace, refusals, tls } =
+            self;
         let factory = move || {
+            let tls = tls.clone();
             let stopping = stopping.clone();
             let application = application().into_factory().map_err(|error| error.into().error_response());
             let (application, gatekeeper) = asked_first(map_config(application, |()| AppConfig::default()));
@@ -77,8 +89,8 @@ impl Serving {
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }
                 })
-                .keep_alive(self.keep_alive)
-                .client_request_timeout(self.header_timeout)
+                .keep_alive(keep_alive)
+                .client_request_timeout(header_timeout)
                 .client_disconnect_timeout(LINGER)
                 .local_addr(address)
                 .h1_write_buffer_size(WRITE_BUFFER)
@@ -90,17 +102,28 @@ impl Serving {
                 })
                 .expect(gatekeeper)
                 .h1(application);
-            apply_fn_factory(http, move |stream: TcpStream, http| {
-                let peer = stream.peer_addr().ok();
-                let served = http.call((ClientSocket::accepted(stream, self.stall_timeout, self.refusals), peer));
+            let serve = apply_fn_factory(http, |(socket, peer): (ClientSocket, Option<SocketAddr>), http| {
+                let served = http.call((socket, peer));
                 async move { served.await.inspect_err(|error| log_connection_end(peer, error)) }
-            })
+            });
+            let accept = move |stream: TcpStream| {
+                let tls = tls.clone();
+                async move {
+                    let peer = stream.peer_addr().ok();
+                    let socket = match tls {
+                        Some(tls) => tls.accept(stream, stall_timeout, refusals).await?,
+                        None => ClientSocket::accepted(stream, stall_timeout, refusals),
+                    };
+                    Ok((socket, peer))
+                }
+            };
+            fn_service(accept).and_then(serve)
         };
         let server = builder
-            .workers(self.workers)
-            .max_concurrent_connections(self.max_connections.div_ceil(self.workers))
+            .workers(workers)
+            .max_concurrent_connections(max_connections.div_ceil(workers))
             // Whole seconds, rounded up: no request is cut off early.
-            .shutdown_timeout(self.drain_grace.as_secs_f64().ceil() as u64)
+            .shutdown_timeout(drain_grace.as_secs_f64().ceil() as u64)
             .disable_signals()
             .listen("http", listener, factory)?;
         Ok(server.run())

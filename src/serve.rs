@@ -61,6 +61,7 @@ pub struct Server {
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     readiness: Arc<Readiness>,
+    scheme: &'static str,
     signals: Signals,
     notice: Duration,
     /// Held until the end, so that no other process uses the folder.
@@ -73,7 +74,10 @@ impl Server {
     /// # Errors
     /// The part that could not be opened or bound, and why.
     pub async fn start(config: &Config, io: &tokio::runtime::Handle) -> anyhow::Result<Self> {
-        let mut signals = Signals::listen()?;
+        let metrics = Arc::new(Metrics::new()?);
+        let tls = wiring::listener_tls(config, &metrics)?;
+        let certificates = tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
+        let mut signals = Signals::listen(certificates.clone())?;
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit on open files cannot be raised; it bounds the number of connections");
         }
@@ -81,15 +85,18 @@ impl Server {
         let (shared_listener, listener) = Listener::open(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
+        let handshakes = tls.map(|tls| tls.handshakes);
         // A supervisor must not take a process that waits for its database for a hung one.
-        let antechamber = StartupServer::open(listener.try_clone()?)?;
-        let metrics = Arc::new(Metrics::new()?);
+        let antechamber = StartupServer::open(listener.try_clone()?, handshakes.clone())?;
         tokio::select! {
             ready = ready_database(config) => ready?,
             // An unfinished migration is rolled back.
             signal = signals.stop() => bail!("stopped by {signal} while it waited for its database"),
         }
         antechamber.database_is_there();
+        if let Some(certificates) = certificates {
+            io.spawn(certificates.watch(config.tls.reload_interval));
+        }
         let backends = wiring::open(config, &metrics, io).await?;
         wiring::take_stores_into_use(config, &backends).await?;
         if let Some(pool) = backends.pool.clone() {
@@ -155,6 +162,7 @@ impl Server {
             evaluator,
             keys,
             readiness: Arc::clone(&readiness),
+            tls: handshakes,
         };
         let http = wiring::http_server(parts, listener)?;
         let handle = http.handle();
@@ -170,10 +178,16 @@ impl Server {
             handle,
             serving,
             readiness,
+            scheme: if config.tls.is_on() { "https" } else { "http" },
             signals,
             notice,
             _data_dir: data_dir,
         })
+    }
+
+    /// The address for clients, without a path.
+    pub fn base_url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Serves until a signal comes, then drains.

@@ -15,6 +15,7 @@ mod lineage;
 mod rate_gate;
 mod signed;
 mod storage;
+mod tls;
 mod usage_spool;
 
 use std::{sync::Arc, time::Duration};
@@ -64,6 +65,7 @@ use lineage::lineage_http_settings;
 pub use lineage::lineage_settings;
 use signed::signed_requests;
 pub use storage::open as open_storage;
+pub use tls::{ListenerTls, certificate, listener_tls};
 pub use usage_spool::open_folder;
 
 /// A request to the quota cache waits for its queue, a refill and its retry: two statements and a wait for a

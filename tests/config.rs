@@ -7,6 +7,10 @@ mod addresses;
 mod delivery;
 #[path = "config/mistakes.rs"]
 mod mistakes;
+#[path = "config/secrets.rs"]
+mod secrets;
+#[path = "config/tls.rs"]
+mod tls;
 #[path = "support/words.rs"]
 mod words;
 

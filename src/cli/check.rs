@@ -3,7 +3,12 @@
 //! Every configured dependency is opened and checked on its own, concurrently with the others: one failure does not
 //! hide another, and a first start needs all of them.
 
-use std::{fmt::Display, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::join;
 use penstock_actors::{
@@ -43,7 +48,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
     };
     let ((database, storage), shared) = join(with_storage, shared_state(config, &metrics, io)).await;
     let mut code = ExitCode::SUCCESS;
-    for (name, answer) in database.into_iter().chain([storage, shared]) {
+    for (name, answer) in database.into_iter().chain([storage, shared]).chain(certificate(config)) {
         let said = match answer {
             CheckResult::Ok => "ok".to_owned(),
             CheckResult::NotThereYet => "not there yet; `penstock serve` makes it".to_owned(),
@@ -178,6 +183,15 @@ async fn shared_state(config: &Config, metrics: &Metrics, io: &Handle) -> Checke
         Err(error) => CheckResult::Fault(format!("{error:#}")),
     };
     ("shared state".to_owned(), answer)
+}
+
+/// The certificate of the listener, if it speaks TLS.
+fn certificate(config: &Config) -> Option<CheckedDependency> {
+    let answer = match wiring::certificate(config)? {
+        Ok(pair) => pair.fault(SystemTime::now()).map_or(CheckResult::Ok, CheckResult::Fault),
+        Err(error) => CheckResult::Fault(format!("{error:#}")),
+    };
+    Some(("TLS certificate".to_owned(), answer))
 }
 
 async fn answers<E: Display>(ping: impl Future<Output = Result<(), E>>) -> CheckResult {

@@ -113,7 +113,7 @@ fn sample() -> Vec<u8> {
 
 /// Commands that work as printed.
 fn commands(server: &Server, receipt: &Receipt) -> String {
-    let base = format!("http://{}", server.address);
+    let base = server.base_url();
     let url = format!("{base}/v1/streaming/data/{}?receiptId={}", receipt.content_hash, receipt.receipt_id);
     let hash = receipt.content_hash;
     format!(

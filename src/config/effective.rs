@@ -181,7 +181,8 @@ impl fmt::Debug for Effective {
     }
 }
 
-fn is_secret(key: &str) -> bool {
+/// Whether the value of a key is masked, entirely or in part.
+pub(super) fn is_secret(key: &str) -> bool {
     SECRETS.contains(&key) || SECRET_URLS.contains(&key) || key == SECRET_URL_LIST
 }
 
@@ -191,6 +192,8 @@ fn shown(key: &str, value: &Value) -> String {
         Value::String(url) if SECRET_URLS.contains(&key) => Value::String(mask_url(url)).to_string(),
         Value::String(urls) if key == SECRET_URL_LIST => Value::String(mask_urls(urls)).to_string(),
         _ if is_secret(key) => Value::String(MASK.to_owned()).to_string(),
+        // A private key where its file should be named.
+        Value::String(text) if text.contains("PRIVATE KEY-----") => Value::String(MASK.to_owned()).to_string(),
         _ => value.to_string(),
     }
 }

@@ -1,8 +1,13 @@
 //! The sources of values: a file, the environment, the command line; and the names of keys in the environment.
 
-use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use super::problem::ConfigProblem;
+use super::{effective::is_secret, problem::ConfigProblem};
+use crate::words;
 
 /// The sources of a configuration besides the defaults. The environment is an argument, so that tests need not set it.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +82,10 @@ const NAMES: &[(&str, &str)] = &[
 /// Short names that set several keys of a section at once, as a JSON object of whole numbers.
 const JSON_NAMES: [(&str, &str); 1] = [("RATE_LIMITS_JSON", "rate_limits")];
 
+/// The end of the names that exist for every secret: the variable names a file that holds it. Orchestrators mount secrets
+/// as files, which other processes and crash reports do not show.
+const OF_FILE: &str = "_FILE";
+
 /// The prefix of the names that exist for every key, `PENSTOCK_SECTION__KEY`. Names without the double underscore are
 /// ignored: orchestrators define some of their own for a service called penstock, such as `PENSTOCK_SERVICE_HOST`.
 const PREFIX: &str = "PENSTOCK_";
@@ -89,10 +98,16 @@ pub(super) fn settings_in<'e>(
 ) -> Vec<(&'e str, String, Cow<'e, str>)> {
     let mut found = Vec::new();
     for (name, value) in env.iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value)) {
-        if let Some(key) = general_key(name) {
-            found.push((true, name.as_str(), key, Cow::Borrowed(value.as_str())));
-        } else if let Some((_, key)) = NAMES.iter().find(|(known, _)| known == name) {
-            found.push((false, name, (*key).to_owned(), Cow::Borrowed(value)));
+        if let Some((plain, is_general, key)) = secret_in_file(name) {
+            let is_twice = env.iter().any(|(other, value)| other == plain && !value.is_empty());
+            let secret =
+                if is_twice { Err(format!("must not be given beside {plain}")) } else { secret(value.as_ref()) };
+            match secret {
+                Ok(secret) => found.push((is_general, name.as_str(), key, secret.into())),
+                Err(why) => problems.push(ConfigProblem::Variable { name: name.clone(), why }),
+            }
+        } else if let Some((is_general, key)) = key_of(name) {
+            found.push((is_general, name.as_str(), key, Cow::Borrowed(value.as_str())));
         } else if let Some((_, section)) = JSON_NAMES.iter().find(|(known, _)| known == name) {
             match numbers_in(value) {
                 Ok(numbers) => found.extend(numbers.into_iter().map(|(key, number)| {
@@ -118,7 +133,24 @@ fn numbers_in(json: &str) -> Result<BTreeMap<String, u64>, String> {
     })
 }
 
-fn general_key(name: &str) -> Option<String> {
-    let (section, key) = name.strip_prefix(PREFIX)?.split_once("__")?;
-    Some(format!("{section}.{key}").to_ascii_lowercase())
+/// Whether a name is a general one, and the key that it sets.
+fn key_of(name: &str) -> Option<(bool, String)> {
+    if let Some((section, key)) = name.strip_prefix(PREFIX).and_then(|name| name.split_once("__")) {
+        return Some((true, format!("{section}.{key}").to_ascii_lowercase()));
+    }
+    NAMES.iter().find(|(known, _)| *known == name).map(|(_, key)| (false, (*key).to_owned()))
+}
+
+/// For the name of a file with a secret: the name of the secret itself, and its key as in [`key_of`].
+fn secret_in_file(name: &str) -> Option<(&str, bool, String)> {
+    let plain = name.strip_suffix(OF_FILE)?;
+    let (is_general, key) = key_of(plain)?;
+    is_secret(&key).then_some((plain, is_general, key))
+}
+
+/// The text of the file, without the line end that editors add.
+fn secret(path: &Path) -> Result<String, String> {
+    let text = words::text_of(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(secret.to_owned()) }
 }

@@ -101,6 +101,17 @@ impl Problem {
         Some((after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1))
     }
 
+    /// The whole answer as it stands on the wire, for a connection that no application serves, and that ends with it.
+    pub fn on_the_wire(&self) -> Vec<u8> {
+        let (status, body) = (self.kind.status(), self.document().to_string());
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\ncache-control: no-store\r\nconnection: \
+             close\r\n\r\n",
+            body.len()
+        );
+        [head.into_bytes(), body.into_bytes()].concat()
+    }
+
     fn document(&self) -> Value {
         let mut document = self.parts.members.clone();
         if let Some(seconds) = self.retry_seconds() {

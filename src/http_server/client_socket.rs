@@ -18,16 +18,21 @@
 //! has not come to its end. The request is then answered like one whose client closed its side. A head that the server refuses
 //! itself gets the text of that [`refusal`]. In each case the client's bytes are discarded for a while after the answer:
 //! closing a socket that has unread bytes resets the connection, and the client might lose the answer.
+//!
+//! # TLS
+//! An encrypted connection has one more buffer, of ciphertext that the kernel has not accepted ([`session`]). All amounts
+//! here are bytes of plaintext; [`records`] knows them by the ciphertext that the kernel counts.
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     mem::MaybeUninit,
     net::Shutdown,
     pin::Pin,
     rc::Rc,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -37,6 +42,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use futures::task::AtomicWaker;
 use penstock_actors::ports::Connection;
+use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -44,11 +50,18 @@ use tokio::{
     time::Sleep,
 };
 
+#[cfg(target_os = "linux")]
+mod kernel;
+mod records;
 mod refusal;
+mod session;
 pub(crate) mod turns;
 
 pub use refusal::{RefusalText, RefusalTexts};
+pub use session::HandshakeError;
 pub use turns::{Framing, Turns};
+
+use self::{records::Records, session::Session};
 
 /// The kernel accepts more bytes only while it has less than this unsent. That bounds the kernel memory of a slow
 /// client, and the bytes that are read in vain for a client that leaves. A lower value would cost speed on a fast
@@ -61,10 +74,12 @@ pub const LINGER: Duration = Duration::from_secs(1);
 /// The socket of one client.
 pub struct ClientSocket {
     inner: Arc<Inner>,
+    /// On an encrypted connection.
+    session: Option<Box<Session>>,
     turns: Rc<RefCell<Turns>>,
     /// Bytes that arrived before their turn.
     early: Bytes,
-    /// The server has bytes to write that the kernel has not accepted.
+    /// The server has bytes to write that were not accepted: by the kernel, or on an encrypted connection for encryption.
     has_unwritten: bool,
     /// Nothing of an earlier answer was to be written when the first byte of the present request was read.
     is_alone: bool,
@@ -78,8 +93,11 @@ pub struct ClientSocket {
 
 struct Inner {
     stream: TcpStream,
-    /// Bytes that were handed over but not accepted by the kernel yet.
+    /// Bytes that were handed over but not accepted by the kernel yet; on an encrypted connection, not encrypted yet.
     buffered: AtomicU64,
+    /// Those that were encrypted. Empty on a connection that is not.
+    records: Mutex<Records>,
+    is_encrypted: bool,
     is_cut: AtomicBool,
     /// The client has closed its side, so a read does not show the state of the connection any more.
     has_ended: AtomicBool,
@@ -91,6 +109,37 @@ impl ClientSocket {
     /// A client that has just connected. The kernel ends the connection when the client takes no bytes for
     /// `stall_timeout`; its stream then ends too.
     pub fn accepted(stream: TcpStream, stall_timeout: Duration, refusals: RefusalTexts) -> Self {
+        Self::over(stream, stall_timeout, refusals, None)
+    }
+
+    /// As [`accepted`](Self::accepted), for a client that must complete the handshake of TLS first.
+    ///
+    /// # Errors
+    /// When the handshake fails, or the client does not speak TLS. The connection is then still there, so that it can be
+    /// [ended](Self::end) in an orderly way. This waits as long as the client does.
+    pub async fn encrypted(
+        stream: TcpStream,
+        stall_timeout: Duration,
+        refusals: RefusalTexts,
+        config: Arc<ServerConfig>,
+    ) -> Result<Self, (Self, HandshakeError)> {
+        let session = match Session::begin(config) {
+            Ok(session) => session,
+            Err(error) => {
+                let error = io::Error::other(error).into();
+                return Err((Self::accepted(stream, stall_timeout, refusals), error));
+            }
+        };
+        let mut socket = Self::over(stream, stall_timeout, refusals, Some(Box::new(session)));
+        let Self { inner, session, .. } = &mut socket;
+        let shaken = poll_fn(|cx| session.as_mut().map_or(Poll::Ready(Ok(())), |s| s.poll_handshake(inner, cx))).await;
+        match shaken {
+            Ok(()) => Ok(socket),
+            Err(error) => Err((socket, error)),
+        }
+    }
+
+    fn over(stream: TcpStream, stall_timeout: Duration, refusals: RefusalTexts, session: Option<Box<Session>>) -> Self {
         let socket = SockRef::from(&stream);
         let settings = [
             ("no delay", socket.set_tcp_nodelay(true)),
@@ -107,12 +156,15 @@ impl ClientSocket {
         let inner = Inner {
             stream,
             buffered: AtomicU64::new(0),
+            records: Mutex::default(),
+            is_encrypted: session.is_some(),
             is_cut: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             server: AtomicWaker::new(),
         };
         Self {
             inner: Arc::new(inner),
+            session,
             turns: Rc::default(),
             early: Bytes::new(),
             has_unwritten: false,
@@ -122,6 +174,19 @@ impl ClientSocket {
             rest: None,
             has_feigned_end: false,
         }
+    }
+
+    /// Ends a connection without a server: says the bytes, unencrypted, and reads what the client still sends, so that
+    /// the kernel has no reason to reset the connection before the client has read them.
+    pub async fn end(self, last_words: &[u8]) -> io::Result<()> {
+        let inner = &*self.inner;
+        let mut rest = last_words;
+        while !rest.is_empty() {
+            let written = poll_fn(|cx| inner.poll_put(cx, rest)).await?;
+            rest = &rest[written..];
+        }
+        inner.shut()?;
+        poll_fn(|cx| inner.poll_discard(cx)).await
     }
 
     /// The connection, for deliveries that write through the server.
@@ -185,6 +250,37 @@ impl Inner {
             (None, answer) => Some(answer),
         }
     }
+
+    /// Hands bytes to the kernel as they are.
+    fn poll_put(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            if let Some(written) = self.transfer(Interest::WRITABLE, bytes.len(), || self.stream.try_write(bytes)) {
+                return Poll::Ready(written);
+            }
+        }
+    }
+
+    /// Discards bytes until the client closes its side.
+    fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut discarded = [0; 4096];
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read(&mut discarded) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Tells the client that no more bytes follow.
+    fn shut(&self) -> io::Result<()> {
+        match SockRef::from(&self.stream).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            shut => shut,
+        }
+    }
 }
 
 impl Connection for Inner {
@@ -193,7 +289,11 @@ impl Connection for Inner {
     }
 
     fn unsent(&self) -> u64 {
-        self.buffered.load(Ordering::Relaxed) + kernel::unsent(&self.stream)
+        if !self.is_encrypted {
+            return self.buffered.load(Ordering::Relaxed) + kernel::unsent(&self.stream);
+        }
+        let mut records = self.records();
+        self.buffered.load(Ordering::Relaxed) + records.unsent(kernel::unsent(&self.stream))
     }
 
     fn cut(&self) {
@@ -209,9 +309,23 @@ impl Connection for Inner {
 }
 
 impl ClientSocket {
+    /// Waits for bytes in `early`, on an encrypted connection; none means that the client has closed its side.
+    fn poll_decrypted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(session) = &mut self.session
+            && self.early.is_empty()
+        {
+            self.early = ready!(session.poll_receive(&self.inner, cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Checks whether a client whose bytes must wait has closed its side.
-    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_decrypted(cx))?;
         let inner = &*self.inner;
+        if self.session.is_some() && self.early.is_empty() {
+            return Poll::Ready(inner.ended());
+        }
         while self.early.is_empty() {
             ready!(inner.stream.poll_read_ready(cx))?;
             let mut byte = [MaybeUninit::uninit()];
@@ -241,45 +355,59 @@ impl ClientSocket {
         is_over
     }
 
-    /// Discards the bytes that still come, until the client closes its side or [`LINGER`] is over.
+    /// Discards the bytes that still come, encrypted or not, until the client closes its side or [`LINGER`] is over.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if linger(&mut self.rest).poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let mut discarded = [0; 4096];
-        loop {
-            if ready!(self.inner.stream.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(());
+        self.inner.poll_discard(cx).map(drop)
+    }
+
+    /// Takes bytes for the client. On an encrypted connection they are taken when they are encrypted; the kernel gets them
+    /// with the next call, or with a flush, at the latest.
+    fn poll_pass_on(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { inner, session, .. } = self;
+        inner.buffered.store(bytes.len() as u64, Ordering::Relaxed);
+        let Some(session) = session else {
+            let written = ready!(inner.poll_put(cx, bytes))?;
+            inner.buffered.store((bytes.len() - written) as u64, Ordering::Relaxed);
+            return Poll::Ready(Ok(written));
+        };
+        ready!(session.poll_send(inner, cx))?;
+        let sealed = {
+            let mut records = inner.records();
+            if records.are_many() {
+                records.unsent(kernel::unsent(&inner.stream));
             }
-            match self.inner.stream.try_read(&mut discarded) {
-                Ok(0) => return Poll::Ready(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(()),
-            }
+            let sealed = session.seal(bytes, &mut records)?;
+            inner.buffered.store((bytes.len() - sealed) as u64, Ordering::Relaxed);
+            sealed
+        };
+        match session.poll_send(inner, cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(sealed)),
         }
     }
 
     /// Writes the refusal in place of the server's own text, and discards the rest of the request.
     fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(refusal) = self.refusal.as_mut().filter(|refusal| !refusal.is_empty()) {
-            ready!(self.inner.stream.poll_write_ready(cx))?;
-            match self.inner.stream.try_write(refusal) {
-                Ok(count) => refusal.advance(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        while let Some(mut refusal) = self.refusal.clone().filter(|refusal| !refusal.is_empty()) {
+            refusal.advance(ready!(self.poll_pass_on(cx, &refusal))?);
+            self.refusal = Some(refusal);
         }
-        self.shut()?;
+        ready!(self.poll_shut(cx))?;
         self.poll_discard(cx).map(Ok)
     }
 
     /// Tells the client that no more bytes follow.
-    fn shut(&self) -> io::Result<()> {
-        match SockRef::from(&self.inner.stream).shutdown(Shutdown::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            shut => shut,
+    fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, session, .. } = self;
+        if let Some(session) = session {
+            inner.go_on(cx)?;
+            session.say_goodbye(inner)?;
+            ready!(session.poll_send(inner, cx))?;
         }
+        Poll::Ready(inner.shut())
     }
 }
 
@@ -294,14 +422,21 @@ impl AsyncRead for ClientSocket {
         if this.feigns_end(cx) {
             return Poll::Ready(Ok(()));
         }
-        let mut turns = this.turns.borrow_mut();
-        if turns.is_between_requests() {
-            this.is_alone = !this.has_unwritten;
-        }
-        if !turns.may_read() {
-            drop(turns);
+        let may_read = {
+            let mut turns = this.turns.borrow_mut();
+            if turns.is_between_requests() {
+                this.is_alone = !this.has_unwritten;
+            }
+            turns.may_read()
+        };
+        if !may_read {
             return this.poll_end(cx);
         }
+        ready!(this.poll_decrypted(cx))?;
+        if this.session.is_some() && this.early.is_empty() {
+            return Poll::Ready(this.inner.ended());
+        }
+        let mut turns = this.turns.borrow_mut();
         if !this.early.is_empty() {
             let room = this.early.len().min(buffer.remaining());
             let count = turns.take(&this.early[..room]);
@@ -350,74 +485,29 @@ impl AsyncWrite for ClientSocket {
             return this.poll_refuse(cx).map_ok(|()| bytes.len());
         }
         this.has_unwritten = true;
-        let inner = &*this.inner;
-        inner.buffered.store(bytes.len() as u64, Ordering::Relaxed);
-        loop {
-            ready!(inner.stream.poll_write_ready(cx))?;
-            let written = inner.transfer(Interest::WRITABLE, bytes.len(), || inner.stream.try_write(bytes));
-            if let Some(written) = written {
-                if let Ok(count) = written {
-                    inner.buffered.store((bytes.len() - count) as u64, Ordering::Relaxed);
-                    this.has_unwritten = count < bytes.len();
-                }
-                return Poll::Ready(written);
-            }
-        }
+        let written = ready!(this.poll_pass_on(cx, bytes))?;
+        this.has_unwritten = written < bytes.len();
+        Poll::Ready(Ok(written))
     }
 
     /// The server calls this each time it has done all pending work.
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.inner.go_on(cx))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shut()?;
-        if self.has_feigned_end {
-            ready!(self.poll_discard(cx));
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, session, .. } = &mut *self;
+        inner.go_on(cx)?;
+        if let Some(session) = session {
+            ready!(session.poll_send(inner, cx))?;
+            session.shrink();
         }
         Poll::Ready(Ok(()))
     }
-}
 
-#[cfg(target_os = "linux")]
-mod kernel {
-    use std::{io, os::fd::AsFd};
-
-    use nix::{
-        libc,
-        sys::socket::{GetSockOpt as _, sockopt::GetStruct},
-    };
-    use socket2::{SockFilter, SockRef};
-
-    /// The beginning of `struct tcp_info` (linux/tcp.h), which only grows at its end.
-    #[derive(Debug, Clone, Copy)]
-    #[repr(C)]
-    struct TcpInfo {
-        states: [u8; 8],
-        times_and_counts: [u32; 24],
-        rates_and_bytes: [u64; 4],
-        segments: [u32; 2],
-        notsent_bytes: u32,
-        min_rtt: u32,
-    }
-
-    #[derive(Debug, Clone, Copy)]
-    struct TcpInfoOption;
-
-    nix::getsockopt_impl!(TcpInfoOption, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfo, GetStruct<TcpInfo>);
-
-    /// Bytes that the kernel has accepted and never sent, also for a connection that has ended. Zero if the kernel does
-    /// not say.
-    pub(super) fn unsent(socket: &impl AsFd) -> u64 {
-        TcpInfoOption.get(socket).map_or(0, |info| u64::from(info.notsent_bytes))
-    }
-
-    /// A filter program that accepts no segment (linux/bpf_common.h: return a constant).
-    const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
-
-    /// From now on the kernel drops the client's segments, including acknowledgements.
-    pub(super) fn deafen(socket: &SockRef<'_>) -> io::Result<()> {
-        socket.attach_filter(&NOTHING)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_shut(cx))?;
+        // A malformed first byte is an end that the server saw without asking.
+        if self.has_feigned_end || self.turns.borrow().is_malformed() {
+            ready!(self.poll_discard(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -4,19 +4,24 @@
 //! |---|---|---|
 //! | SIGTERM, SIGINT, SIGQUIT | a supervisor; Ctrl-C and Ctrl-\ | drain; while it drains, exit at once |
 //! | SIGHUP | a terminal that is closed, a shell that ends | drain; never more than that, because it often comes twice |
+//! | SIGHUP, with TLS | what renews certificates | read the certificate again, as other servers do |
 //! | SIGUSR1, SIGUSR2 | log rotators, by habit | nothing: the node keeps no log file open |
 //!
 //! A node that was started with SIGHUP ignored, as by `nohup`, continues to ignore it.
 
-use std::{fs, future::pending, io};
+use std::{fs, future::pending, io, sync::Arc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::http_server::tls::Certificates;
 
 /// The signals of this process, from the call of [`listen`](Self::listen) on.
 pub struct Signals {
     stops: [(Signal, &'static str); 3],
     hangup: Option<Signal>,
     users: [Signal; 2],
+    /// What SIGHUP reloads.
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Signals {
@@ -24,7 +29,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the system does not permit it.
-    pub fn listen() -> io::Result<Self> {
+    pub fn listen(certificates: Option<Arc<Certificates>>) -> io::Result<Self> {
         let hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self {
             stops: [
@@ -34,6 +39,7 @@ impl Signals {
             ],
             hangup,
             users: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+            certificates,
         })
     }
 
@@ -46,11 +52,13 @@ impl Signals {
                 _ = terminate.0.recv() => return terminate.1,
                 _ = interrupt.0.recv() => return interrupt.1,
                 _ = quit.0.recv() => return quit.1,
-                () = next(&mut self.hangup) => return "SIGHUP",
-                _ = one.recv() => {}
-                _ = two.recv() => {}
+                () = next(&mut self.hangup) => match &self.certificates {
+                    Some(certificates) => certificates.ask(),
+                    None => return "SIGHUP",
+                },
+                _ = one.recv() => ignore(),
+                _ = two.recv() => ignore(),
             }
-            tracing::info!("SIGUSR1 and SIGUSR2 have no meaning for this node; it continues");
         }
     }
 
@@ -63,6 +71,10 @@ impl Signals {
             }
         }
     }
+}
+
+fn ignore() {
+    tracing::info!("SIGUSR1 and SIGUSR2 have no meaning for this node; it continues");
 }
 
 async fn next(signal: &mut Option<Signal>) {

@@ -10,21 +10,30 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use actix_web::{
-    App, HttpResponse, HttpServer,
+    App, HttpResponse,
     dev::ServerHandle,
-    http::KeepAlive,
     web::{self, Data},
 };
 use anyhow::Context as _;
 use tokio::task::JoinHandle;
 
-use crate::http::{Problem, ProblemType, answer, routing};
+use crate::{
+    http::{Problem, ProblemType, answer, problem, routing},
+    http_server::{Serving, tls::Tls},
+};
 
-/// How long a connected client that sends nothing may delay the real server, in seconds.
-const LAST_ANSWERS: u64 = 1;
+/// How long a connected client that sends nothing may delay the real server.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long a client may take to send the head of a request, or to take its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Checks of a starting node come from a few supervisors and balancers.
+const MAX_CONNECTIONS: usize = 1000;
 
 /// The server of a node that is starting.
 pub struct StartupServer {
@@ -54,7 +63,7 @@ impl StartupServer {
     ///
     /// # Errors
     /// The system's error about the listener.
-    pub fn open(listener: TcpListener) -> anyhow::Result<Self> {
+    pub fn open(listener: TcpListener, tls: Option<Arc<Tls>>) -> anyhow::Result<Self> {
         let start = Arc::<Start>::default();
         let shared = Data::from(Arc::clone(&start));
         let factory = move || {
@@ -64,15 +73,18 @@ impl StartupServer {
                 .service(routing::resource("/health/ready").route(routing::read().to(ready)))
                 .default_service(web::to(refuse))
         };
-        let server = HttpServer::new(factory)
-            .workers(1)
-            // The next request belongs to the real server.
-            .keep_alive(KeepAlive::Disabled)
-            .shutdown_timeout(LAST_ANSWERS)
-            .disable_signals()
-            .listen(listener)
-            .context("cannot listen")?
-            .run();
+        let serving = Serving {
+            workers: 1,
+            max_connections: MAX_CONNECTIONS,
+            header_timeout: PATIENCE,
+            // None: the next request belongs to the real server.
+            keep_alive: Duration::ZERO,
+            stall_timeout: PATIENCE,
+            drain_grace: LAST_ANSWERS,
+            refusals: problem::of_unread_head,
+            tls,
+        };
+        let server = serving.serve(listener, factory).context("cannot listen")?;
         let handle = server.handle();
         Ok(Self { handle, serving: actix_web::rt::spawn(server), start })
     }

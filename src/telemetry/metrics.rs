@@ -5,7 +5,7 @@
 //! - An actor keeps a plain counter and knows no exporter. `node`, `storage`, `lineage` and `cache` read such counters at
 //!   each scrape; those of uploads, streams and quotas are rows in `node`.
 //! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
-//!   `signatures`, `receipts`, `governance`, `redis`, `s3`, and `DbMetrics`.
+//!   `signatures`, `receipts`, `tls`, `governance`, `redis`, `s3`, and `DbMetrics`.
 //! - A state is set before each scrape: `clock`, `folder`, `stores`, and what `src/wiring/gauges.rs` reads from adapters.
 //!
 //! `docs/extending.md` has the steps.
@@ -37,6 +37,7 @@ mod signatures;
 mod snapshot;
 mod storage;
 mod stores;
+mod tls;
 
 pub use self::redis::{RedisMetrics, RedisOutcome};
 pub use cache::WarmMetrics;
@@ -50,6 +51,7 @@ pub use receipts::ReceiptMetrics;
 pub use s3::S3Metrics;
 pub use signatures::{SignatureMetrics, Signed};
 pub use snapshot::Snapshot;
+pub use tls::{Handshake, TlsMetrics};
 
 use self::{
     cache::CacheCollector,

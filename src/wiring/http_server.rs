@@ -19,7 +19,7 @@ use crate::{
         governance, health, identities, lineage, producers, quota_policies, quotas, receipts, scrape, sessions,
         storage, streaming, usage,
     },
-    http_server::Serving,
+    http_server::{Serving, tls::Tls},
     keys::KeyRing,
     openlineage::EventReader,
     telemetry::{Metrics, metrics::ReceiptMetrics},
@@ -36,6 +36,7 @@ pub struct ServerParts<'a> {
     pub evaluator: PolicyEvaluator,
     pub keys: Arc<KeyRing>,
     pub readiness: Arc<Readiness>,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// The server on this listener. It answers once its future runs.
@@ -52,6 +53,7 @@ pub fn http_server(parts: ServerParts<'_>, listener: TcpListener) -> anyhow::Res
         stall_timeout: server.stall_timeout,
         drain_grace: server.drain_grace,
         refusals: http::problem::of_unread_head,
+        tls: parts.tls.clone(),
     };
     let (shell, deps) = (shell(&parts)?, routes(parts)?);
     let factory = move || http::app(shell.clone()).configure(|cfg| http::configure(cfg, deps.clone()));
@@ -69,6 +71,7 @@ fn shell(parts: &ServerParts<'_>) -> anyhow::Result<Shell> {
         rates: rate_gate(config, limiter, Arc::clone(keys), metrics)?,
         readiness: Arc::clone(&parts.readiness),
         auth: auth::Deps { keys: Arc::clone(keys), signed },
+        hsts_max_age: config.tls.is_on().then_some(config.tls.hsts_max_age),
     })
 }
 

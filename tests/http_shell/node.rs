@@ -247,6 +247,7 @@ impl Node {
             rates: Arc::clone(&self.rates),
             readiness: self.readiness.clone(),
             auth: auth::Deps { keys: self.keys.clone(), signed: Arc::new(self.signed_requests()) },
+            hsts_max_age: None,
         };
         http::app(shell).configure(|cfg| self.routes(cfg)).route(
             "/v1/data-of-a-test",

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../support/authority.rs"]
+mod authority;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
@@ -38,6 +40,7 @@ mod signed;
 mod storage;
 mod stores;
 mod streams;
+mod tls;
 mod uploads;
 mod wire;
 mod wording;

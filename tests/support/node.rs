@@ -276,7 +276,7 @@ impl TestNode {
 
     /// Where the node listens, as `127.0.0.1:8080`.
     pub(crate) fn address(&self) -> &str {
-        self.base.trim_start_matches("http://")
+        self.base.split_once("://").map_or(&*self.base, |(_, address)| address)
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {

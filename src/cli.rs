@@ -112,7 +112,7 @@ impl Cli {
             Command::Client(command) => in_system(client::run(*command)).map(|()| ExitCode::SUCCESS),
             Command::Serve(settings) => {
                 let config = settings.load()?;
-                with_io(&config, async |io| serve(&config, &io).await)
+                with_io(&config, async |io| Box::pin(serve(&config, &io)).await)
             }
             Command::Demo(args) => {
                 let (config, folder) = args.load()?;

@@ -17,6 +17,7 @@ fn every_secret_may_be_in_a_file_that_its_variable_names() {
     let (admin, redis) = (written("admin", "secret-3\r\n"), written("redis", "secret-4\n"));
     let (id, secret, signing) =
         (written("id", "secret-5"), written("secret", "secret-6"), written("signing", "ab".repeat(32).as_str()));
+    let tokens = written("tokens", "one:secret-7-with-at-least-32-characters\n");
     let config = load(
         "",
         &[
@@ -28,6 +29,8 @@ fn every_secret_may_be_in_a_file_that_its_variable_names() {
             ("S3_ACCESS_KEY_FILE", id),
             ("PENSTOCK_S3__SECRET_KEY_FILE", secret),
             ("PENSTOCK_DELIVERY__SIGNING_KEY_FILE", signing),
+            ("PENSTOCK_RECEIPTS__TOKENS", "optional"),
+            ("PENSTOCK_RECEIPTS__TOKEN_KEYS_FILE", tokens),
         ],
     )
     .unwrap();
@@ -35,6 +38,7 @@ fn every_secret_may_be_in_a_file_that_its_variable_names() {
     assert_eq!(config.redis.password.expose(), "secret-4");
     assert_eq!(config.s3.access_key.expose(), "secret-5");
     assert_eq!(config.s3.secret_key.expose(), "secret-6");
+    assert!(config.receipts.tokens().signs());
     assert_eq!(config.postgres.connection().unwrap().0.get_password(), Some(&b"secret-1"[..]));
     let shown = format!("{}{config:?}", config.masked());
     assert!(!shown.contains("secret-") && !shown.contains("abab"), "{shown}");

@@ -7,6 +7,8 @@
 mod cluster;
 #[path = "../support/faketime.rs"]
 mod faketime;
+#[path = "../support/kernel.rs"]
+mod kernel;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;
@@ -41,7 +43,6 @@ mod database;
 mod disk;
 mod failing_s3;
 mod identity;
-mod kernel;
 mod kills;
 mod limits;
 mod memory;
@@ -50,6 +51,7 @@ mod replaced;
 mod restores;
 mod revocation;
 mod s3_storage;
+mod secrets;
 mod server;
 mod shared_state;
 mod shutdown;

@@ -4,6 +4,8 @@
 
 #[path = "../support/authority.rs"]
 mod authority;
+#[path = "../support/kernel.rs"]
+mod kernel;
 #[path = "../support/node.rs"]
 #[macro_use]
 mod node;

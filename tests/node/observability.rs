@@ -15,9 +15,13 @@ use crate::{
     s3::TestBuckets,
 };
 
-/// Metrics that have no series until something goes wrong, or that need a replica.
-const ABSENT_WHEN_ALL_IS_WELL: [&str; 3] =
-    ["penstock_db_pool_refusals_total", "penstock_db_replica_lag_seconds", "penstock_db_reads_total"];
+/// Metrics that have no series until something goes wrong, or that need a replica or TLS.
+const ABSENT_WHEN_ALL_IS_WELL: [&str; 4] = [
+    "penstock_db_pool_refusals_total",
+    "penstock_db_replica_lag_seconds",
+    "penstock_db_reads_total",
+    "penstock_tls_certificate_expiry_timestamp_seconds",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

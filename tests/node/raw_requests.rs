@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The status of an answer, and its problem document.
-fn problem(answer: &str) -> (u16, Value) {
+pub(crate) fn problem(answer: &str) -> (u16, Value) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     assert!(head.to_lowercase().contains("content-type: application/problem+json"), "{head}");

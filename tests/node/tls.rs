@@ -1,7 +1,7 @@
 //! TLS on the node's own listener: real clients, certificates that change, clients that keep the node waiting, and charges
 //! that stay exact.
 
-use std::{path::Path, process::Output, sync::Arc, time::Duration};
+use std::{path::Path, process::Output, sync::Arc};
 
 use reqwest::{Certificate, Client, StatusCode};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
@@ -15,14 +15,19 @@ use tokio::{
 
 use crate::{
     authority::Authority,
-    node::{On, Paid, Setup, TestNode, expect, sample},
+    kernel::at_a_standstill,
+    node::{ADMIN_KEY, On, Paid, Setup, TestNode, expect, sample},
     patience::{PATIENCE, eventually},
+    raw_requests::problem,
 };
 
 const HOST: &str = "127.0.0.1";
 
 /// The most plaintext in a record.
 const RECORD: u64 = 16 << 10;
+
+/// At most one segment is on its way to a client whose buffer is full.
+const SEGMENT: u64 = 64 << 10;
 
 /// The files of a listener.
 struct Files(TempDir);
@@ -269,6 +274,74 @@ async fn a_client_without_tls_is_told_to_use_it() {
     node.finish().await;
 }
 
+/// A client of TLS that trusts this authority.
+fn client_of(authority: &Authority) -> rustls::ClientConnection {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(HOST).unwrap()).unwrap()
+}
+
+/// Sends the text and takes all that comes until the node says that nothing follows.
+async fn exchange(node: &TestNode, authority: &Authority, request: String) -> String {
+    let (tls, address) = (client_of(authority), node.address().to_owned());
+    let exchanged = tokio::task::spawn_blocking(move || {
+        let tcp = std::net::TcpStream::connect(address).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = rustls::StreamOwned::new(tls, tcp);
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).expect("an end that was announced");
+        answer
+    });
+    exchanged.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_proper_request_is_refused_in_words_under_tls_too() {
+    let authority = Authority::new("ours");
+    let files = Files::of(&authority);
+    let mut node = started(files.setup(), &authority).await;
+    let refused = async |request: String, status: u16, name: &str| {
+        let shown = request[..request.len().min(200)].to_owned();
+        let answer = exchange(&node, &authority, request).await;
+        let (told, document) = problem(&answer);
+        assert_eq!(
+            (told, document["type"].as_str()),
+            (status, Some(&*format!("urn:penstock:problem:{name}"))),
+            "{shown:?}"
+        );
+    };
+    let next = "GET /health/live HTTP/1.1\r\nhost: node\r\n\r\n";
+    for chunks in ["5\nhello\r\n0\r\n\r\n", "zz\r\nhello\r\n0\r\n\r\n", "5\r\nhelloXX0\r\n\r\n"] {
+        let request = format!(
+            "POST /v1/content HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {ADMIN_KEY}\r\ncontent-type: video/mp4\r\n\
+             transfer-encoding: chunked\r\n\r\n{chunks}{next}"
+        );
+        refused(request, 400, "upload-incomplete").await;
+    }
+    for size in [40 << 10, 140 << 10] {
+        refused(format!("GET /{} HTTP/1.1\r\nhost: node\r\n\r\n", "a".repeat(size)), 431, "headers-too-large").await;
+    }
+    refused("hello\r\n\r\n".to_owned(), 400, "malformed-request").await;
+    // The rest of the body never comes.
+    let unfinished = "POST /v1/assets HTTP/1.1\r\nhost: node\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe";
+    refused(unfinished.to_owned(), 401, "unauthorized").await;
+
+    // Also after a request that was answered.
+    let answers = exchange(&node, &authority, format!("{next}hello\r\n\r\n")).await;
+    let (first, rest) = answers.split_once("{\"status\":\"ok\"}").unwrap_or_else(|| panic!("{answers}"));
+    assert!(first.starts_with("HTTP/1.1 200 "), "{answers}");
+    assert_eq!(problem(rest).0, 400);
+    node.metric_becomes("penstock_uploads_active", "", 0.0).await;
+    node.finish().await;
+}
+
 /// A client that counts what it decrypts, and reads when it wants to.
 struct Reader {
     stream: TcpStream,
@@ -278,15 +351,7 @@ struct Reader {
 
 impl Reader {
     async fn asking(node: &TestNode, authority: &Authority, paid: &Paid) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let tls = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(HOST).unwrap()).unwrap();
+        let tls = client_of(authority);
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 << 10).unwrap();
         let stream = socket.connect(node.address().parse().unwrap()).await.unwrap();
@@ -355,17 +420,20 @@ async fn a_stream_that_is_cut_under_tls_is_charged_for_what_left_the_node() {
     assert!(got < 20 << 20, "{got}");
     let charge = charged(&node, &paid).await;
     // A record that was cut, and what the client's system dropped.
-    assert!((got..got + RECORD + (64 << 10)).contains(&charge), "{charge} for {got}");
+    assert!((got..got + RECORD + SEGMENT).contains(&charge), "{charge} for {got}");
 
-    // A client that stops reading and leaves: what the kernels took at most, and nothing that stayed in the node.
+    // A client that stops reading and leaves: what its kernel took, and nothing that stayed in the node.
     let paid = node.paid(&bytes, "unlimited").await;
     let mut reader = Reader::asking(&node, &authority, &paid).await;
     assert!(reader.read_on(1 << 20).await);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let unread = at_a_standstill(reader.stream.local_addr().unwrap()).await.unread;
     let got = reader.plaintext;
     drop(reader);
     let charge = charged(&node, &paid).await;
-    assert!((got..got + (1 << 20)).contains(&charge), "{charge} for {got}");
+    assert!(
+        (got..got + unread + RECORD + SEGMENT).contains(&charge),
+        "{charge} for {got} and {unread} that were not read"
+    );
 
     // The last bytes of a whole stream are not cut off by the end of the connection.
     let paid = node.paid(&bytes[..1_000_001], "unlimited").await;

@@ -1,5 +1,7 @@
 //! What the kernel says of a connection on this machine.
 
+#![allow(dead_code, reason = "shared by test binaries that each use a part of it")]
+
 use std::{fs, net::SocketAddr, time::Duration};
 
 /// One end of a connection over IPv4.

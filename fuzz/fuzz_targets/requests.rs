@@ -4,16 +4,26 @@
 #![no_main]
 
 use actix_http::{
-    HttpMessage as _,
+    HttpMessage as _, ServiceConfig,
     h1::{Codec, Message, MessageType},
     header::CONTENT_LENGTH,
 };
 use bytes::BytesMut;
 use penstock::fuzzing::{Framing, ReadEnd, read_body, read_head};
+use tokio::task::LocalSet;
 use tokio_util::codec::Decoder as _;
 
 /// Requests of one input.
 const REQUESTS: usize = 8;
+
+thread_local! {
+    /// The framework's settings. It wants to run a clock beside them, which nothing here waits for.
+    static CONFIG: ServiceConfig = {
+        let tasks = LocalSet::new();
+        let _guard = tasks.enter();
+        ServiceConfig::default()
+    };
+}
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut rest = input;
@@ -26,7 +36,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
 /// The length of a whole request; `None` when the connection ends with it.
 fn request(input: &[u8]) -> Option<usize> {
     let head = read_head(input)?;
-    let mut codec = Codec::default();
+    let mut codec = CONFIG.with(|config| Codec::new(config.clone()));
     let mut buffer = BytesMut::from(&input[..head]);
     // Where the framework sees no end of the head, the node leaves the connection to it.
     let Ok(Some(Message::Item(request))) = codec.decode(&mut buffer) else { return None };

@@ -13,6 +13,7 @@ use penstock_actors::{
     search::{Highlighter, MAX_WORD_CHARS, TextQuery, words},
 };
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{
     adapters, config, http, http_server, openlineage, receipt_tokens::ReceiptTokens, signatures, signatures::Message,
@@ -27,7 +28,7 @@ pub use http_server::client_socket::{
 /// A target, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     ("cache_entry", cache_entry),
     ("chunks", chunks),
     ("conditions", conditions),
@@ -45,6 +46,7 @@ pub const TARGETS: [Target; 18] = [
     ("range", range),
     ("search", search),
     ("signature", signature),
+    ("spool_record", spool_record),
     ("token", token),
 ];
 
@@ -205,6 +207,13 @@ pub fn signature(input: &[u8]) {
     let (one, other) = (&input[..end], input.get(end + 2..).unwrap_or_default());
     signatures::properties::check_messages(message(one), message(other));
     signatures::properties::check_proof(&message(one).fields);
+}
+
+/// The id of a node, the number of a segment of its usage spool, and a slot in it.
+pub fn spool_record(input: &[u8]) {
+    let Some((node, rest)) = input.split_first_chunk() else { return };
+    let Some((segment, slot)) = rest.split_first_chunk() else { return };
+    adapters::usage_spool::record::properties::check(Uuid::from_bytes(*node), u64::from_le_bytes(*segment), slot);
 }
 
 /// A receipt as a client without a key sends it.

@@ -16,7 +16,7 @@
 mod claims;
 mod disk;
 mod lane;
-mod record;
+pub(crate) mod record;
 mod scan;
 #[cfg(test)]
 mod simulated_disk;

@@ -200,6 +200,9 @@ fn outcome(code_of_it: u8) -> Option<Outcome> {
     Outcome::ALL.into_iter().find(|&outcome| code(outcome) == code_of_it)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

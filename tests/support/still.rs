@@ -37,8 +37,13 @@ pub(crate) fn storage(node: &TestNode) -> PathBuf {
     node.data_dir().join("blobs")
 }
 
+/// The temporary files in the folder of blobs. A node beside another one stores in the folder of that one, and has none.
 pub(crate) fn temporary_files(node: &TestNode) -> Vec<PathBuf> {
-    let entries = fs::read_dir(storage(node).join("tmp")).expect("the folder of temporary files");
+    let folder = storage(node);
+    if !folder.exists() {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(folder.join("tmp")).expect("the folder of temporary files");
     entries.map(|entry| entry.expect("an entry").path()).collect()
 }
 

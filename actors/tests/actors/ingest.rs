@@ -29,7 +29,11 @@ async fn write(upload: &mut Upload, bytes: &[u8]) -> Result<(), IngestError> {
 }
 
 async fn finish(upload: Upload) -> Result<UploadedContent, IngestError> {
-    upload.finish(None, "video/mp4".into(), ProducerId::next()).await
+    finish_of(upload, ProducerId::next()).await
+}
+
+async fn finish_of(upload: Upload, producer: ProducerId) -> Result<UploadedContent, IngestError> {
+    upload.finish(None, "video/mp4".into(), producer).await
 }
 
 /// Nothing is visible, and no remains are left.
@@ -41,14 +45,17 @@ async fn assert_nothing(rig: &Rig) {
 
 #[actix::test]
 async fn an_upload_is_there_whole_and_the_same_again_is_one_blob() {
-    let rig = Rig::start().await;
+    let (rig, producer) = (Rig::start().await, ProducerId::next());
     for size in [0, 1, LEAF_BYTES as usize, 2 * LEAF_BYTES as usize + 3] {
         let content = content(size);
-        let first = finish(begin_with(&rig, &content).await).await.expect("stored");
+        let first = finish_of(begin_with(&rig, &content).await, producer).await.expect("stored");
         assert!(first.created);
         assert_eq!((first.meta.content_hash, first.meta.size_bytes), (hash_of(&content), size as u64));
-        let again = finish(begin_with(&rig, &content).await).await.expect("known");
-        assert_eq!((again.created, again.meta), (false, first.meta));
+        let again = finish_of(begin_with(&rig, &content).await, producer).await.expect("known");
+        assert_eq!((again.created, again.meta), (false, first.meta.clone()));
+        // To another producer it is new.
+        let of_another = finish(begin_with(&rig, &content).await).await.expect("known");
+        assert!(of_another.created);
     }
     assert_eq!(rig.blobs.names().len(), 4);
     rig.end_alone().await;

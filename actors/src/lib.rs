@@ -15,7 +15,7 @@
 //! 3. [`content`]: bytes in and out: uploads, verified reads, deliveries.
 //! 4. [`quota`]: receipts, leases and windows in memory; usage on its way to the ledger; this node's epoch.
 //! 5. [`lineage`], [`cache`], [`rate_limit`], [`policy_evaluator`]: each needs nothing of the others.
-//! 6. [`clock`]: time, the database's time on this instance, and whether it can be relied on.
+//! 6. [`clock`], [`supervision`]: time, and whether the database's can be relied on; actors that are built again when they die.
 //! 7. [`ports`]: what the node asks of the outside.
 //! 8. [`flow`], [`governance`], [`search`]: arithmetic: permits and paces, policies, search text.
 //! 9. [`model`]: the words of the domain as plain data.
@@ -62,5 +62,6 @@ pub mod quota;
 pub mod rate_limit;
 pub mod search;
 pub mod storage;
+pub mod supervision;
 #[cfg(feature = "testkit")]
 pub mod testkit;

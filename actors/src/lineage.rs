@@ -93,6 +93,11 @@ impl Lineage {
         self.ingest.is_alive() && self.pruner.is_alive() && emits
     }
 
+    /// How often actors died of a panic and were built again.
+    pub fn actor_restarts(&self) -> u64 {
+        self.ingest.restarts() + self.pruner.restarts() + self.emitter.as_ref().map_or(0, OutboxRelayHandle::restarts)
+    }
+
     /// Ends pruning, and waits until no work is under way; false when some still is after `patience`. For shutdown,
     /// after the last request.
     pub async fn drain(&self, patience: Duration) -> bool {

@@ -13,7 +13,7 @@ mod start;
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Addr, ArbiterHandle};
+use actix::ArbiterHandle;
 use jiff::Timestamp;
 
 use self::{
@@ -46,6 +46,7 @@ use crate::{
         mover::Mover,
         verifier::Verifier,
     },
+    supervision::Supervised,
 };
 
 /// How long cut connections may take to close.
@@ -149,12 +150,12 @@ pub struct Node {
     uses: Arc<LastAccess>,
     contents: Arc<dyn StoredContents>,
     clock: Arc<dyn Clock>,
-    maintenance: Arc<Addr<StorageMaintenance>>,
+    maintenance: Supervised<StorageMaintenance>,
     epoch_state: Arc<NodeEpochState>,
     listener: ChangeListener,
-    heartbeat: Arc<Addr<Heartbeat>>,
-    follower: Arc<Addr<ChangeFollower>>,
-    janitor: Arc<Addr<Janitor>>,
+    heartbeat: Supervised<Heartbeat>,
+    follower: Supervised<ChangeFollower>,
+    janitor: Supervised<Janitor>,
 }
 
 /// The work left when a node stopped.
@@ -178,11 +179,17 @@ impl Node {
         Delivery::open(&self.content, order, &self.storage).await
     }
 
-    /// Whether every actor lives. An actor that panicked does not come back: the node should exit with an error.
+    /// Whether every actor lives, or is about to be built again. Otherwise the node should exit with an error.
     pub fn is_alive(&self) -> bool {
-        let tasks = self.heartbeat.connected() && self.follower.connected() && self.janitor.connected();
-        let tasks = tasks && self.maintenance.connected();
-        self.quota.is_alive() && self.usage.is_alive() && tasks
+        let given_up = self.heartbeat.is_given_up() || self.follower.is_given_up();
+        let given_up = given_up || self.janitor.is_given_up() || self.maintenance.is_given_up();
+        self.quota.is_alive() && self.usage.is_alive() && !given_up
+    }
+
+    /// How often actors died of a panic and were built again.
+    pub fn actor_restarts(&self) -> u64 {
+        let upkeep = self.janitor.restarts() + self.maintenance.restarts();
+        self.heartbeat.restarts() + self.follower.restarts() + upkeep
     }
 
     /// The time that all instances use.

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     flow::admission::{Admission, AdmissionSnapshot, Permit},
     model::LineageEvent,
     ports::{EventOutcome, Ingested, LineageStore, PortError, PortResult},
+    supervision::Supervised,
 };
 
 mod batch;
@@ -45,6 +46,7 @@ pub struct LineageIngestSettings {
 }
 
 /// Dependencies of the ingest.
+#[derive(Clone)]
 pub struct LineageIngestDeps {
     pub store: Arc<dyn LineageStore>,
     pub clock: Arc<dyn Clock>,
@@ -72,7 +74,7 @@ struct WhenStarted(oneshot::Sender<()>);
 /// The handle of the ingest.
 #[derive(Clone)]
 pub struct LineageHandle {
-    addr: Addr<LineageIngest>,
+    actor: Supervised<LineageIngest>,
     admission: Admission,
     counters: Arc<LineageIngestCounters>,
 }
@@ -80,18 +82,19 @@ pub struct LineageHandle {
 impl LineageHandle {
     pub fn start(settings: LineageIngestSettings, deps: LineageIngestDeps, arbiter: &ArbiterHandle) -> Self {
         let counters = Arc::new(LineageIngestCounters::default());
-        let ingest = LineageIngest::new(settings, deps, Arc::clone(&counters));
-        let addr = LineageIngest::start_in_arbiter(arbiter, |ctx| {
+        let counted = Arc::clone(&counters);
+        // Of an actor that dies, the senders of its offers get an error, and may send them again.
+        let actor = Supervised::start("lineage ingest", arbiter, move |ctx| {
             ctx.set_mailbox_capacity(0);
-            ingest
+            LineageIngest::new(settings, deps.clone(), Arc::clone(&counted))
         });
-        Self { addr, admission: Admission::new("lineage", settings.queue), counters }
+        Self { actor, admission: Admission::new("lineage", settings.queue), counters }
     }
 
     /// Waits until the actor runs.
     pub async fn started(&self) {
         let (reply, ready) = oneshot::channel();
-        if self.addr.try_send(WhenStarted(reply)).is_ok() {
+        if self.actor.try_send(WhenStarted(reply)).is_ok() {
             let _ = ready.await;
         }
     }
@@ -114,7 +117,7 @@ impl LineageHandle {
     pub async fn keep(&self, events: Vec<LineageEvent>, permit: Permit) -> PortResult<Vec<EventOutcome>> {
         let gone = || PortError::unavailable("lineage ingest", "the actor is gone");
         let (reply, answer) = oneshot::channel();
-        self.addr.try_send(Offer::new(events, permit, reply)).map_err(|_| gone())?;
+        self.actor.try_send(Offer::new(events, permit, reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -125,7 +128,11 @@ impl LineageHandle {
     }
 
     pub fn is_alive(&self) -> bool {
-        self.addr.connected()
+        !self.actor.is_given_up()
+    }
+
+    pub fn restarts(&self) -> u64 {
+        self.actor.restarts()
     }
 
     pub fn counters(&self) -> &LineageIngestCounters {

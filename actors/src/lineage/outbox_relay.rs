@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, WrapFuture};
 
 use crate::{
     clock::Clock,
@@ -25,6 +25,7 @@ use crate::{
     },
     model::LineageEvent,
     ports::{LineageOutbox, PortError, PortResult},
+    supervision::Supervised,
 };
 
 /// Entries taken at a time. An entry for a batch of usage makes up to one event per content.
@@ -111,19 +112,28 @@ async fn keep(deps: &OutboxRelayDeps, events: Vec<LineageEvent>) -> PortResult<(
 /// The handle of the emitter.
 #[derive(Clone)]
 pub struct OutboxRelayHandle {
-    addr: Addr<OutboxRelay>,
+    relay: Supervised<OutboxRelay>,
     counters: Arc<OutboxRelayCounters>,
 }
 
 impl OutboxRelayHandle {
     pub fn start(deps: OutboxRelayDeps, settings: OutboxRelaySettings, arbiter: &ArbiterHandle) -> Self {
         let counters = Arc::new(OutboxRelayCounters::default());
-        let emitter = OutboxRelay { deps, settings, counters: Arc::clone(&counters) };
-        Self { addr: OutboxRelay::start_in_arbiter(arbiter, |_| emitter), counters }
+        let counted = Arc::clone(&counters);
+        let relay = Supervised::start("outbox relay", arbiter, move |_| OutboxRelay {
+            deps: deps.clone(),
+            settings: settings.clone(),
+            counters: Arc::clone(&counted),
+        });
+        Self { relay, counters }
     }
 
     pub fn is_alive(&self) -> bool {
-        self.addr.connected()
+        !self.relay.is_given_up()
+    }
+
+    pub fn restarts(&self) -> u64 {
+        self.relay.restarts()
     }
 
     pub fn counters(&self) -> &OutboxRelayCounters {

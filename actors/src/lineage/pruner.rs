@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -35,6 +35,7 @@ use self::batch_size::PruneThrottle;
 use crate::{
     clock::{Clock, watch::ClockWatch},
     ports::{LeasedTask, LineageGraphUpkeep, LineageOutbox, LineageUpkeep, PortResult, TaskLeases},
+    supervision::Supervised,
 };
 
 pub mod batch_size;
@@ -121,35 +122,40 @@ struct Stop(oneshot::Sender<()>);
 /// The handle of the pruner.
 #[derive(Clone)]
 pub struct PrunerHandle {
-    addr: Addr<LineagePruner>,
+    pruner: Supervised<LineagePruner>,
     counters: Arc<PrunerCounters>,
 }
 
 impl PrunerHandle {
     pub fn start(deps: PrunerDeps, settings: PrunerSettings, arbiter: &ArbiterHandle) -> Self {
         let counters = Arc::new(PrunerCounters::default());
-        let pruner = LineagePruner {
-            deps,
+        let counted = Arc::clone(&counters);
+        let pruner = Supervised::start("lineage pruner", arbiter, move |_| LineagePruner {
+            deps: deps.clone(),
             settings,
             pace: PruneThrottle::new(settings.pause),
             troubles: Troubles::default(),
-            counters: Arc::clone(&counters),
+            counters: Arc::clone(&counted),
             next: SpawnHandle::default(),
-        };
-        Self { addr: LineagePruner::start_in_arbiter(arbiter, |_| pruner), counters }
+        });
+        Self { pruner, counters }
     }
 
     /// Ends pruning and gives the lease back, so that its successor need not wait for it to run out. A step under way
     /// either commits or does not.
     pub async fn stop(&self) {
         let (reply, stopped) = oneshot::channel();
-        if self.addr.try_send(Stop(reply)).is_ok() {
+        if self.pruner.try_send(Stop(reply)).is_ok() {
             let _ = stopped.await;
         }
     }
 
     pub fn is_alive(&self) -> bool {
-        self.addr.connected()
+        !self.pruner.is_given_up()
+    }
+
+    pub fn restarts(&self) -> u64 {
+        self.pruner.restarts()
     }
 
     pub fn counters(&self) -> &PrunerCounters {

@@ -16,11 +16,11 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, WrapFuture};
 use tokio::sync::Notify;
 
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
     model::{NewTimeline, Timeline},
     ports::{ChangeMark, ChangePage, Changes, PortResult, Tag, Timelines},
     quota::node_epoch::NodeEpochState,
+    supervision::Supervised,
 };
 
 /// Lines in one page. At 100 bytes each that is 1 MB at most. More changes within one interval come from a migration,
@@ -117,9 +118,13 @@ pub struct ChangeFollower {
 }
 
 impl ChangeFollower {
-    pub fn start(deps: FollowerDeps, arbiter: &ArbiterHandle) -> Addr<Self> {
-        let place = LogPosition::at(deps.from, deps.clock.monotonic());
-        Self::start_in_arbiter(arbiter, |_| Self { deps, place })
+    pub fn start(deps: FollowerDeps, arbiter: &ArbiterHandle) -> Supervised<Self> {
+        let from = Mutex::new(deps.from);
+        Supervised::start("change follower", arbiter, move |_| {
+            // A follower that is built again does not know what the one before it has passed on, so anything may have changed.
+            let from = from.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Self { deps: deps.clone(), place: LogPosition::at(from, deps.clock.monotonic()) }
+        })
     }
 
     fn poll(&mut self, ctx: &mut Context<Self>) {

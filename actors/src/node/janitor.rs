@@ -13,7 +13,7 @@ mod troubles;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, WrapFuture};
 use jiff::Timestamp;
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     node::change_follower,
     ports::{BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, PortResult, Upkeep},
     quota::node_epoch::NodeEpochState,
+    supervision::Supervised,
 };
 
 pub use orphans::{Orphans, Round};
@@ -283,6 +284,7 @@ impl PassReport {
 }
 
 /// The parts of a Janitor.
+#[derive(Clone)]
 pub struct JanitorParts {
     pub deps: JanitorDeps,
     pub settings: JanitorSettings,
@@ -299,8 +301,8 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    pub fn start(parts: JanitorParts, arbiter: &ArbiterHandle) -> Addr<Self> {
-        Self::start_in_arbiter(arbiter, move |_| Self { parts, round: Round::default() })
+    pub fn start(parts: JanitorParts, arbiter: &ArbiterHandle) -> Supervised<Self> {
+        Supervised::start("Janitor", arbiter, move |_| Self { parts: parts.clone(), round: Round::default() })
     }
 
     fn run(&mut self, ctx: &mut Context<Self>) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Addr, Arbiter, ArbiterHandle};
+use actix::{Arbiter, ArbiterHandle};
 use tokio::{
     runtime::Handle,
     sync::{Notify, broadcast::error::RecvError},
@@ -36,6 +36,7 @@ use crate::{
         mover::Mover,
         verifier::Verifier,
     },
+    supervision::Supervised,
 };
 
 /// Concurrent verifications and moves that clients asked for: each reads as fast as the storage allows.
@@ -90,15 +91,15 @@ impl Node {
             uses,
             contents: Arc::clone(&ports.storage.contents),
             clock: Arc::clone(&ports.clock),
-            maintenance: Arc::new(maintenance),
+            maintenance,
             streams: Admission::new("streams", settings.max_streams),
             searches: Admission::new("searches", settings.max_searches),
             storage: Arbiter::new().handle(),
             epoch_state: start.epoch_state,
             listener,
-            heartbeat: Arc::new(heartbeat),
-            follower: Arc::new(follower),
-            janitor: Arc::new(janitor),
+            heartbeat,
+            follower,
+            janitor,
         })
     }
 }
@@ -122,7 +123,7 @@ struct Storage {
     verifier: Verifier,
     mover: Mover,
     uses: Arc<LastAccess>,
-    maintenance: Addr<StorageMaintenance>,
+    maintenance: Supervised<StorageMaintenance>,
 }
 
 impl Start<'_> {
@@ -162,7 +163,7 @@ impl Start<'_> {
         quota: &QuotaHandle,
         epochs: EpochListener,
         left: Leftover,
-    ) -> PortResult<Addr<Heartbeat>> {
+    ) -> PortResult<Supervised<Heartbeat>> {
         let deps = HeartbeatDeps {
             ledger: Arc::clone(&self.ports.ledger),
             timelines: Arc::clone(&self.ports.timelines),
@@ -196,7 +197,7 @@ impl Start<'_> {
     }
 
     /// Passes the changes of other instances on, as they announce them and as the log has them.
-    fn changes(&self, from: Option<ChangeMark>, listener: &ChangeListener) -> Addr<ChangeFollower> {
+    fn changes(&self, from: Option<ChangeMark>, listener: &ChangeListener) -> Supervised<ChangeFollower> {
         self.ledger_arbiter.spawn(follow(self.ports.shared.invalidations(), Arc::clone(listener)));
         let deps = FollowerDeps {
             changes: Arc::clone(&self.ports.changes),
@@ -211,7 +212,7 @@ impl Start<'_> {
         ChangeFollower::start(deps, &self.ledger_arbiter)
     }
 
-    fn janitor(&self, observer: Observer) -> Addr<Janitor> {
+    fn janitor(&self, observer: Observer) -> Supervised<Janitor> {
         let parts = JanitorParts {
             deps: JanitorDeps::from(self.ports),
             settings: self.settings.janitor,

@@ -183,6 +183,10 @@ impl QuotaHandle {
     /// # Errors
     /// The refusal.
     pub async fn acquire(&self, ask: StreamAsk, session: StreamSession) -> Result<Reservation, Refusal> {
+        if !self.usage.is_alive() {
+            // No stream begins whose usage row no actor would take.
+            return Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+        }
         let Some(row_permit) = self.usage.admit() else {
             return Err(overloaded("usage"));
         };
@@ -266,8 +270,12 @@ impl QuotaHandle {
         }
     }
 
-    /// Waits until every shard has handled all earlier messages; false when one does not answer in time.
+    /// Waits until every shard has handled all earlier messages; false when one does not answer in time, or when rows that they passed
+    /// on are lost with the usage batcher.
     pub(crate) async fn all_caught_up(&self) -> bool {
+        if !self.usage.is_alive() {
+            return false;
+        }
         for shard in self.shards.iter() {
             let (reply, done) = oneshot::channel();
             let told = shard.link.tell(CatchUp { reply });
@@ -288,7 +296,7 @@ impl QuotaHandle {
         }
     }
 
-    /// Whether every shard is alive. A shard that panicked does not come back, and the node should exit.
+    /// Whether every shard is alive. A shard that panicked does not come back, because its leases are lost; the node should exit.
     pub fn is_alive(&self) -> bool {
         self.shards.iter().all(|shard| shard.link.addr.get().is_some_and(Addr::connected))
     }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, WrapFuture};
 use tokio::sync::Notify;
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
         cache::QuotaHandle,
         node_epoch::{EpochRecord, NodeEpochState},
     },
+    supervision::Supervised,
 };
 
 /// Called with an epoch before each of its heartbeats is sent, and for each that the ledger has acknowledged.
@@ -284,8 +285,8 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub fn start(deps: HeartbeatDeps, watch: Arc<ClockWatch>, arbiter: &ArbiterHandle) -> Addr<Self> {
-        Self::start_in_arbiter(arbiter, |_| Self { deps, watch })
+    pub fn start(deps: HeartbeatDeps, watch: Arc<ClockWatch>, arbiter: &ArbiterHandle) -> Supervised<Self> {
+        Supervised::start("heartbeat", arbiter, move |_| Self { deps: deps.clone(), watch: Arc::clone(&watch) })
     }
 
     /// Waits for the interval or a fence, sends a heartbeat, and repeats.
@@ -293,9 +294,11 @@ impl Heartbeat {
         let (deps, watch) = (self.deps.clone(), Arc::clone(&self.watch));
         let round = async move {
             tokio::select! {
-                () = tokio::time::sleep(deps.heartbeat) => {}
+                // In this order, so that a simulated run can be repeated.
+                biased;
                 () = deps.fenced.notified() => {}
                 () = deps.epoch_state.works().some_is_done() => {}
+                () = tokio::time::sleep(deps.heartbeat) => {}
             }
             if deps.epoch_state.ends() {
                 return;

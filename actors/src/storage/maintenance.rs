@@ -26,7 +26,7 @@ mod moves;
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, Addr, ArbiterHandle, AsyncContext as _, Context, WrapFuture as _};
+use actix::{Actor, ArbiterHandle, AsyncContext as _, Context, WrapFuture as _};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -42,6 +42,7 @@ use crate::{
         mover::{MoveError, MoveStart, Mover},
         verifier::Verifier,
     },
+    supervision::Supervised,
 };
 
 /// A task is free again after its node was silent for this long.
@@ -111,8 +112,8 @@ pub struct StorageMaintenance {
 }
 
 impl StorageMaintenance {
-    pub fn start(deps: MaintenanceDeps, settings: MaintenanceSettings, arbiter: &ArbiterHandle) -> Addr<Self> {
-        Self::start_in_arbiter(arbiter, move |_| Self { deps, settings })
+    pub fn start(deps: MaintenanceDeps, settings: MaintenanceSettings, arbiter: &ArbiterHandle) -> Supervised<Self> {
+        Supervised::start("storage maintenance", arbiter, move |_| Self { deps: deps.clone(), settings })
     }
 }
 

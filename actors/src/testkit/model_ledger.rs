@@ -1,5 +1,6 @@
 //! A ledger in memory with windows and leases. It stops a test that breaks one of its invariants.
 
+pub mod flaw;
 mod ledger;
 mod upkeep;
 
@@ -12,6 +13,7 @@ use std::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::flaw::Flaw;
 use super::script::Script;
 use crate::{
     clock::Clock,
@@ -54,6 +56,8 @@ struct ModelEpoch {
     until: Instant,
     lease: Duration,
     heartbeats: u64,
+    /// Heartbeats in a row that came in time, after the first.
+    on_time: u64,
     /// Its leases are released at its end, since a later epoch replaced it while it was alive.
     spared: bool,
 }
@@ -66,12 +70,22 @@ pub struct ModelLedger {
     /// Its scripted faults.
     pub script: Script,
     clock: Arc<dyn Clock>,
+    flaw: Option<Flaw>,
     books: Mutex<LedgerTables>,
 }
 
 impl ModelLedger {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { script: Script::default(), clock, books: Mutex::new(LedgerTables::new()) }
+        Self { script: Script::default(), clock, flaw: None, books: Mutex::new(LedgerTables::new()) }
+    }
+
+    /// A ledger that breaks its promises in one way, to prove that a test notices.
+    pub fn flawed(clock: Arc<dyn Clock>, flaw: Option<Flaw>) -> Self {
+        Self { flaw, ..Self::new(clock) }
+    }
+
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
     }
 
     fn books(&self) -> MutexGuard<'_, LedgerTables> {
@@ -133,7 +147,8 @@ impl ModelLedger {
     /// When the ledger is scripted to fail.
     pub async fn reclaim_all(&self, mode: LostLease) {
         let by = NodeEpoch { node: NodeId::from_uuid(Uuid::from_u128(1)), epoch: 1 };
-        let state = ModelEpoch { until: self.clock.monotonic() + HOUR, lease: HOUR, heartbeats: 1, spared: false };
+        let state =
+            ModelEpoch { until: self.clock.monotonic() + HOUR, lease: HOUR, heartbeats: 3, on_time: 2, spared: false };
         self.books().nodes.insert(by, state);
         let silent = self.pulses().await.expect("seen");
         while self.reclaim(by, &silent, mode, self.clock.now(), 10).await.expect("reclaimed").more {}
@@ -155,10 +170,38 @@ impl ModelLedger {
         self.books().leases.values().copied().filter(|lease| !lease.is_zero()).collect()
     }
 
+    /// The epochs with a live lease, each with the sum of its leases.
+    pub fn holders(&self) -> Vec<(NodeEpoch, Credit)> {
+        let mut sums = HashMap::<NodeEpoch, Credit>::new();
+        for (key, &lease) in &self.books().leases {
+            *sums.entry(key.0).or_default() += lease;
+        }
+        sums.into_iter().filter(|(_, held)| !held.is_zero()).collect()
+    }
+
+    /// The epochs with a charge for lost leases, each with the part of it that no row explains.
+    pub fn charges(&self) -> Vec<(NodeEpoch, Credit)> {
+        let mut sums = HashMap::<NodeEpoch, Credit>::new();
+        for (key, &charge) in &self.books().charged {
+            *sums.entry(key.0).or_default() += charge;
+        }
+        sums.into_iter().filter(|(_, charged)| !charged.is_zero()).collect()
+    }
+
+    pub fn is_fenced(&self, node: NodeEpoch) -> bool {
+        self.books().fenced.contains(&node)
+    }
+
     /// Used and reserved of a receipt in the hour of `at`.
     pub fn hour(&self, id: ReceiptId, at: Timestamp) -> (Credit, Credit) {
         let key = (id, WindowKind::Hour.window(at));
         self.books().windows.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Used of a receipt in the present hour, day and month.
+    pub fn used(&self, id: ReceiptId) -> [Credit; 3] {
+        let now = self.clock.now();
+        self.books().usage(id, now).map(|usage| usage.used)
     }
 
     /// Compares windows with rows and leases, and with the limits.
@@ -166,6 +209,14 @@ impl ModelLedger {
     /// # Panics
     /// When they differ, or when a limit is passed.
     pub fn check(&self) {
+        self.check_within(Credit::ZERO);
+    }
+
+    /// [`check`](Self::check), where a limit may be passed by as much as this: by late rows of leases that were released.
+    ///
+    /// # Panics
+    /// When windows and their rows or leases differ, or when a limit is passed by more.
+    pub fn check_within(&self, given_away: Credit) {
         let books = self.books();
         for (&(id, window), &(used, reserved)) in &books.windows {
             let sum = |of: &HashMap<LeaseKey, Credit>| {
@@ -178,8 +229,9 @@ impl ModelLedger {
             assert_eq!(used, rows + sum(&books.charged), "used of {window:?} is the sum of its rows");
             let limits = books.receipts[&id].policy.limits(window.kind);
             let taken = used + reserved;
-            assert!(limits.bytes.is_none_or(|limit| taken.bytes <= limit), "{taken:?} passes {limits:?}");
-            assert!(limits.requests.is_none_or(|limit| taken.requests <= limit), "{taken:?} passes {limits:?}");
+            let fits = |limit: Option<u64>, taken: u64, away: u64| limit.is_none_or(|limit| taken <= limit + away);
+            assert!(fits(limits.bytes, taken.bytes, given_away.bytes), "{taken:?} passes {limits:?}");
+            assert!(fits(limits.requests, taken.requests, given_away.requests), "{taken:?} passes {limits:?}");
         }
     }
 }
@@ -221,8 +273,13 @@ impl LedgerTables {
         }
     }
 
-    fn is_alive(&self, node: NodeEpoch) -> bool {
-        !self.fenced.contains(&node) && self.nodes.contains_key(&node)
+    fn is_alive(&self, node: NodeEpoch, now: Instant) -> bool {
+        !self.fenced.contains(&node) && !self.is_late(node, now)
+    }
+
+    /// Whether an epoch may reclaim leases of others: one that was late must have been in time twice since.
+    fn may_reclaim(&self, by: NodeEpoch, now: Instant) -> bool {
+        self.is_alive(by, now) && self.nodes.get(&by).is_some_and(|life| life.on_time >= 2)
     }
 
     /// Whether its time is over by the ledger's clock.
@@ -235,7 +292,14 @@ impl LedgerTables {
         epochs.map(|(epoch, state)| (epoch.epoch, *state)).max_by_key(|&(epoch, _)| epoch)
     }
 
-    fn refill(&mut self, node: NodeEpoch, request: &RefillRequest, sizing: LeaseSizing, now: Timestamp) -> Refill {
+    fn refill(
+        &mut self,
+        node: NodeEpoch,
+        request: &RefillRequest,
+        sizing: LeaseSizing,
+        now: Timestamp,
+        flaw: Option<Flaw>,
+    ) -> Refill {
         let want = &request.want;
         let id = want.receipt_id;
         let Some(view) = self.receipts.get(&id).cloned() else {
@@ -249,8 +313,10 @@ impl LedgerTables {
             && !want.want.max(need).is_zero();
         if let Some(&(last, granted)) = self.answered.get(&(node, id))
             && last >= request.id
+            && flaw != Some(Flaw::GrantsTwice)
         {
-            let granted = if last == request.id { granted } else { Credit::ZERO };
+            let is_last = last == request.id && flaw != Some(Flaw::ForgetsGrants);
+            let granted = if is_last { granted } else { Credit::ZERO };
             return Refill { view: Some(view), windows: self.usage(id, now), granted };
         }
         let mut granted = Credit::ZERO;
@@ -258,6 +324,9 @@ impl LedgerTables {
             let taken = self.usage(id, now);
             let taken = taken.iter().map(|row| (view.policy.limits(row.window.kind), row.used + row.reserved));
             granted = sizing.grant_all(taken, need, want.want).unwrap_or_default();
+            if flaw == Some(Flaw::GrantsOneMore) && granted.bytes > 0 {
+                granted.bytes += 1;
+            }
         }
         if request.again || !granted.is_zero() {
             self.answered.insert((node, id), (request.id, granted));

@@ -23,6 +23,8 @@ pub enum Fault {
     Fenced,
     /// The disk is full.
     Full,
+    /// The call panics, and with it the actor that made it.
+    Panic,
 }
 
 impl Fault {
@@ -32,6 +34,7 @@ impl Fault {
             Self::AnswerLost => PortError::unavailable("the scripted port", "the answer was lost"),
             Self::Fenced => PortError::Fenced,
             Self::Full => PortError::Full("the scripted port"),
+            Self::Panic => panic!("a panic by script"),
         }
     }
 }

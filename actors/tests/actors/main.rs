@@ -20,4 +20,5 @@ mod rig;
 mod slots;
 mod spool;
 mod storage;
+mod supervision;
 mod usage;

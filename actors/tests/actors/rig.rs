@@ -388,6 +388,11 @@ impl Rig {
         self.ledger.check();
     }
 
+    /// Ends a rig whose node is broken, and so leaves things behind.
+    pub(crate) fn break_off(mut self) {
+        self.ended = true;
+    }
+
     /// Like [`end`](Self::end), for the only node of its world: no lease is left in the ledger.
     pub(crate) async fn end_alone(self) {
         let ledger = Arc::clone(&self.ledger);

@@ -35,7 +35,7 @@ impl NodeCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
-        let rows: [Row; 43] = [
+        let rows: [Row; 44] = [
             ("penstock_quota_hits_total", COUNTER, "Requests to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
@@ -200,6 +200,12 @@ impl NodeCollector {
             }),
             ("penstock_content_open", GAUGE, "Blobs held open.", |node| node.content.open_blobs()),
             ("penstock_actors_alive", GAUGE, "1 while every actor is alive.", |node| u64::from(node.is_alive())),
+            (
+                "penstock_actor_restarts_total",
+                COUNTER,
+                "Actors that died of a panic and were built again.",
+                Node::actor_restarts,
+            ),
             ("penstock_uploads_active", GAUGE, "Uploads under way.", |node| node.ingest.queue().in_use),
         ];
         let readings = rows

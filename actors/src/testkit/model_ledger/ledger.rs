@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{LeaseKey, ModelEpoch, ModelLedger};
+use super::{Flaw, LeaseKey, ModelEpoch, ModelLedger};
 use crate::{
     ids::{NodeId, ReceiptId},
     model::{Credit, LeaseSizing, LostLease, NodeEpoch, UsageRow},
@@ -26,12 +26,12 @@ impl Ledger for ModelLedger {
     ) -> PortResult<Vec<Refill>> {
         let work = || {
             let mut books = self.books();
-            if !books.is_alive(node) {
+            if !books.is_alive(node, self.clock.monotonic()) && !self.has(Flaw::GrantsToFenced) {
                 return Err(PortError::Fenced);
             }
             let ids: HashSet<ReceiptId> = requests.iter().map(|request| request.want.receipt_id).collect();
             assert_eq!(ids.len(), requests.len(), "a receipt stands at most once in a round trip");
-            Ok(requests.iter().map(|request| books.refill(node, request, sizing, now)).collect())
+            Ok(requests.iter().map(|request| books.refill(node, request, sizing, now, self.flaw)).collect())
         };
         self.script.play("refill", requests.len(), work).await
     }
@@ -40,7 +40,7 @@ impl Ledger for ModelLedger {
         let work = || {
             let mut books = self.books();
             let watermark = books.watermarks.get(&batch.node).copied().unwrap_or_default();
-            if batch.sequence <= watermark {
+            if batch.sequence <= watermark && !self.has(Flaw::SettlesTwice) {
                 return Ok(Settled::default());
             }
             let is_taken = |id| books.receipts.contains_key(id) && !books.poison.contains(id);
@@ -50,7 +50,7 @@ impl Ledger for ModelLedger {
             books.watermarks.insert(batch.node, batch.sequence);
             let mut settled = Settled::default();
             for row in &batch.rows {
-                if books.rows.insert(row.usage_id, row.clone()).is_none() {
+                if books.rows.insert(row.usage_id, row.clone()).is_none() || self.has(Flaw::SettlesTwice) {
                     books.spend(batch.node.node, row);
                     settled.inserted += 1;
                 }
@@ -83,8 +83,9 @@ impl Ledger for ModelLedger {
             for (earlier, state) in &mut books.nodes {
                 state.spared |= earlier.node == node.node && earlier.epoch < node.epoch && state.until > now;
             }
-            let state =
-                books.nodes.entry(node).or_insert(ModelEpoch { until: now, lease: ttl, heartbeats: 0, spared: false });
+            let begun = ModelEpoch { until: now, lease: ttl, heartbeats: 0, on_time: 0, spared: false };
+            let state = books.nodes.entry(node).or_insert(begun);
+            state.on_time = if state.until > now { state.on_time + 1 } else { 0 };
             state.until = now + ttl;
             state.lease = ttl;
             state.heartbeats += 1;
@@ -155,8 +156,19 @@ impl Ledger for ModelLedger {
     ) -> PortResult<Reclaimed> {
         let work = || {
             let (mut books, now) = (self.books(), self.clock.monotonic());
-            if books.is_late(by, now) {
+            let asks_nobody = self.has(Flaw::ReclaimsAtOnce) || self.has(Flaw::TrustsOneClock);
+            if !books.may_reclaim(by, now) && !asks_nobody {
                 return Ok(Reclaimed::default());
+            }
+            let others = |life: &NodeEpoch| *life != by;
+            if self.has(Flaw::ReclaimsAtOnce) {
+                let live: Vec<NodeEpoch> = books.nodes.keys().copied().filter(others).collect();
+                books.fenced.extend(live);
+            }
+            if self.has(Flaw::TrustsOneClock) {
+                let late = books.nodes.iter().filter(|(_, life)| life.until <= now);
+                let late: Vec<NodeEpoch> = late.map(|(&life, _)| life).filter(others).collect();
+                books.fenced.extend(late);
             }
             for pulse in silent {
                 let heartbeats = books.nodes.get(&pulse.node_epoch).map(|state| state.heartbeats);

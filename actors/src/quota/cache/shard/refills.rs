@@ -139,13 +139,14 @@ impl QuotaShard {
             self.deps.fenced.notify_one();
         }
         // For an ended epoch nothing will be granted, and earlier grants are reclaimed with it.
-        let is_over = matches!(error, PortError::Fenced) || trip.node != self.deps.epoch_state.current();
+        let is_over = trip.node != self.deps.epoch_state.current();
+        // The ledger also refuses an epoch that is only late, and the next heartbeat revives it: then an earlier statement may have been
+        // granted, and a late one may still be. If the epoch was fenced, the next one forgets the request.
         let is_rejected = matches!(error, PortError::Rejected { .. });
         tracing::warn!(%error, receipts = trip.requests.len(), "the ledger did not answer a refill; entries and leases in memory decide");
         let moment = self.moment();
         for request in &trip.requests {
             let id = request.want.receipt_id;
-            // A rejected request was not granted, unless an earlier statement was.
             if is_over || (is_rejected && !request.again) {
                 self.refills.answered(id);
             } else {

@@ -3,8 +3,8 @@
 //! Each module of routes has a struct `Deps` of the ports, actors and settings that it uses; its `configure` takes one, and
 //! its handlers extract it. A dependency that is not given does not compile, and there is no state that all handlers share.
 //!
-//! A module has the name of what its calls are about. Two pairs are easy to confuse: [`content`] takes uploads, and [`streaming`] and
-//! [`data`] deliver; [`quota_policies`] has the limits of tiers, and [`governance`] the policies that judge assets.
+//! A module has the name of what its calls are about. Some are easy to confuse: [`content`] takes an upload in one request, [`uploads`] takes resumable
+//! ones, and [`streaming`] and [`data`] deliver; [`quota_policies`] has the limits of tiers, and [`governance`] the policies that judge assets.
 //!
 //! # Middleware, outermost first, with the reason for this order
 //! 1. [`observe`](observe()): request id, span, metrics and the access log. Outermost, so that it also sees answers that
@@ -68,6 +68,7 @@ pub mod scrape;
 pub mod sessions;
 pub mod storage;
 pub mod streaming;
+pub mod uploads;
 pub mod usage;
 pub mod validation;
 
@@ -154,6 +155,7 @@ pub struct Deps {
     pub streaming: streaming::Deps,
     pub data: data::Deps,
     pub content: content::Deps,
+    pub uploads: uploads::Deps,
     pub quotas: quotas::Deps,
     pub sessions: sessions::Deps,
     pub assets: assets::Deps,
@@ -178,6 +180,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     streaming::configure(cfg, deps.streaming);
     data::configure(cfg, deps.data);
     content::configure(cfg, deps.content);
+    uploads::configure(cfg, deps.uploads);
     quotas::configure(cfg, deps.quotas);
     sessions::configure(cfg, deps.sessions);
     assets::configure(cfg, deps.assets);

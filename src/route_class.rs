@@ -36,8 +36,9 @@ impl RouteClass {
     /// The class of a path or of a route's template: its prefix decides, so that the class is known before routing.
     pub fn of(path: &str) -> Self {
         // The first matching prefix decides, so the longer ones come first.
-        const PREFIXES: [(&str, RouteClass); 18] = [
+        const PREFIXES: [(&str, RouteClass); 19] = [
             ("/v1/content", RouteClass::Content),
+            ("/v1/uploads", RouteClass::Content),
             ("/v1/data", RouteClass::Streaming),
             ("/v1/streaming/policies", RouteClass::Admin),
             ("/v1/streaming/", RouteClass::Streaming),
@@ -85,6 +86,7 @@ mod tests {
     fn every_route_has_the_class_that_operators_limit_it_by() {
         for (template, class) in [
             ("/v1/content", RouteClass::Content),
+            ("/v1/uploads/{uploadId}", RouteClass::Content),
             ("/v1/streaming/data/{contentHash}", RouteClass::Streaming),
             ("/v1/streaming/quotas/{receiptId}", RouteClass::Streaming),
             ("/v1/streaming/policies/{policyName}", RouteClass::Admin),

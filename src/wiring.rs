@@ -24,10 +24,10 @@ use anyhow::{Context as _, anyhow};
 use penstock_actors::{
     cache::{CacheTtls, TieredCache, TieredDeps, TieredSettings},
     clock::Clock,
-    content::{reader::ContentSettings, upload::IngestSettings},
+    content::{reader::ContentSettings, resumable::ResumableSettings, upload::IngestSettings},
     ids::InstallationId,
     lineage::LineagePorts,
-    model::{Credit, LeaseSizing},
+    model::{Credit, LeaseSizing, UploadBounds},
     node::{Node, NodeSettings, Ports, janitor::JanitorSettings},
     ports::{ApiKeys, GovernancePolicies, Identities, Receipts, Search, SharedCache, SharedState, UrlSigner},
     quota::{book::BookSettings, cache::QuotaSettings, usage_batch::BatchLimits, usage_batcher::UsageSettings},
@@ -151,7 +151,9 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
             policies: database.policies,
             blobs: guarded.clone(),
             copies: guarded.clone(),
-            trash: guarded,
+            trash: guarded.clone(),
+            resumable: database.resumable,
+            upload_parts: guarded,
             shared,
             storage: database.storage,
             installations: database.installations,
@@ -313,6 +315,13 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             verify: config.storage.verify,
         },
         ingest: IngestSettings { max_bytes: uploads.max_bytes, concurrent: saturate(uploads.concurrent) },
+        resumable: ResumableSettings {
+            bounds: UploadBounds {
+                per_producer: saturate(uploads.resumable_per_producer),
+                total_bytes: uploads.resumable_bytes,
+            },
+            ttl: uploads.resumable_ttl,
+        },
         janitor: JanitorSettings {
             interval: janitor.interval,
             step: janitor.step,

@@ -59,7 +59,8 @@ use penstock_actors::{
     ports::{Changes as _, Ledger as _, PortError, Reclaimed, SettleBatch, Timelines as _, Upkeep},
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, governance_suite, identities_suite, installations_suite,
-        ledger_suite, lineage_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,
+        ledger_suite, lineage_suite, resumable_uploads_suite, search_suite, storage_records_suite, task_leases_suite,
+        timekeeper_suite,
     },
 };
 use support::{TestDatabase, store};
@@ -76,6 +77,7 @@ async fn run_the_suite(statement_mode: StatementMode) {
     governance_suite::run(Arc::clone(&store)).await;
     storage_records_suite::run(Arc::clone(&store)).await;
     task_leases_suite::run(Arc::clone(&store)).await;
+    resumable_uploads_suite::run(Arc::clone(&store), catalog_suite::producer(&*store).await).await;
     identities_suite::run(Arc::clone(&store)).await;
     installations_suite::run(&*store).await;
     api_keys_suite::run(Arc::clone(&store)).await;

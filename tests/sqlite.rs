@@ -19,7 +19,8 @@ use penstock_actors::{
     },
     testkit::{
         api_keys_suite, catalog_suite, changes_suite, governance_suite, identities_suite, installations_suite,
-        ledger_suite, lineage_suite, search_suite, storage_records_suite, task_leases_suite, timekeeper_suite,
+        ledger_suite, lineage_suite, resumable_uploads_suite, search_suite, storage_records_suite, task_leases_suite,
+        timekeeper_suite,
     },
 };
 use tempfile::TempDir;
@@ -152,6 +153,14 @@ async fn what_is_known_of_stored_copies_keeps_the_promises_of_its_port() {
 async fn leases_of_tasks_keep_the_promises_of_their_port() {
     let folder = folder();
     task_leases_suite::run(Arc::new(fresh(&folder))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resumable_uploads_keep_the_promises_of_their_port() {
+    let folder = folder();
+    let store = Arc::new(fresh(&folder));
+    let producer = catalog_suite::producer(&*store).await;
+    resumable_uploads_suite::run(store, producer).await;
 }
 
 #[tokio::test]

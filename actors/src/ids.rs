@@ -296,6 +296,20 @@ uuid_id!(
 );
 ordered_id!(VerificationId);
 
+uuid_id!(
+    /// A resumable upload. Only its producer may use it, and it cannot be guessed.
+    UploadId,
+    "upload id"
+);
+random_id!(UploadId);
+
+uuid_id!(
+    /// A stored part of a resumable upload. No two parts have the same id, so a part that loses a race overwrites nothing.
+    PartId,
+    "part id"
+);
+random_id!(PartId);
+
 #[cfg(test)]
 mod tests {
     use super::*;

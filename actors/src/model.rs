@@ -16,6 +16,7 @@ mod producer;
 mod quota_policy;
 pub mod rate_window;
 mod receipt;
+mod resumable;
 mod session;
 mod storage;
 mod subject;
@@ -37,6 +38,7 @@ pub use lineage::{
 pub use producer::{ApiKey, KeyInfo, NewKey, NewProducer, ProducerInfo, Role};
 pub use quota_policy::{Limits, QuotaPolicy, is_of_media_range};
 pub use receipt::{Receipt, ReceiptStatus};
+pub use resumable::{NewPart, PartName, ResumableUpload, UploadBounds, UploadKind};
 pub use session::{Session, SessionMark, SessionProgress, StreamSession};
 pub use storage::{
     ContentMove, Finding, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress,

@@ -25,6 +25,7 @@ use crate::{
     content::{
         delivery::{Delivery, DeliveryOrder},
         reader::{ContentSettings, ContentStore},
+        resumable::{ResumableIngest, ResumableSettings},
         upload::{Ingest, IngestSettings},
     },
     flow::admission::{Admission, AdmissionSnapshot},
@@ -32,7 +33,8 @@ use crate::{
     model::Credit,
     ports::{
         BlobCopies, BlobStore, BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, Leftover,
-        PortResult, SharedState, SpoolStatus, StorageRecords, StoredContents, Tag, Timelines, Upkeep, UsageSpool,
+        PortResult, ResumableUploads, SharedState, SpoolStatus, StorageRecords, StoredContents, Tag, Timelines, Upkeep,
+        UploadParts, UsageSpool,
     },
     quota::{
         cache::{QuotaHandle, QuotaSettings},
@@ -64,6 +66,8 @@ pub struct Ports {
     pub blobs: Arc<dyn BlobStore>,
     pub copies: Arc<dyn BlobCopies>,
     pub trash: Arc<dyn BlobTrash>,
+    pub resumable: Arc<dyn ResumableUploads>,
+    pub upload_parts: Arc<dyn UploadParts>,
     pub shared: Arc<dyn SharedState>,
     pub storage: StorageRecords,
     pub installations: Arc<dyn Installations>,
@@ -82,6 +86,8 @@ impl From<&Ports> for JanitorDeps {
             changes: Arc::clone(&ports.changes),
             policies: Arc::clone(&ports.policies),
             trash: Arc::clone(&ports.trash),
+            resumable: Arc::clone(&ports.resumable),
+            upload_parts: Arc::clone(&ports.upload_parts),
             installations: Arc::clone(&ports.installations),
             clock: Arc::clone(&ports.clock),
             watch: Arc::clone(&ports.watch),
@@ -96,6 +102,7 @@ pub struct NodeSettings {
     pub usage: UsageSettings,
     pub content: ContentSettings,
     pub ingest: IngestSettings,
+    pub resumable: ResumableSettings,
     pub janitor: JanitorSettings,
     pub storage: MaintenanceSettings,
     /// Concurrent streams on this instance.
@@ -135,6 +142,7 @@ pub struct Node {
     pub usage: UsageHandle,
     pub content: ContentStore,
     pub ingest: Ingest,
+    pub resumable: ResumableIngest,
     /// Verifies and repairs stored copies.
     pub verifier: Verifier,
     pub mover: Mover,

@@ -3,7 +3,7 @@
 //! A port has few methods, takes batches where the hot path has batches, and says what a caller may conclude from an error.
 //!
 //! [`Receipts`] has the quota policies too; [`GovernancePolicies`] has the others. A blob store implements [`StoreMarks`], which
-//! includes [`BlobStore`], [`BlobCopies`] and [`BlobTrash`].
+//! includes [`BlobStore`], [`BlobCopies`], [`BlobTrash`] and [`UploadParts`].
 
 mod api_keys;
 mod assets;
@@ -24,6 +24,7 @@ mod page;
 mod rate_limits;
 mod receipts;
 mod replay_guard;
+mod resumable_uploads;
 mod search;
 mod session_store;
 mod shared_cache;
@@ -36,6 +37,7 @@ mod task_leases;
 mod timekeeper;
 mod timelines;
 mod upkeep;
+mod upload_parts;
 mod url_signer;
 mod usage_spool;
 
@@ -67,6 +69,7 @@ pub use page::Page;
 pub use rate_limits::{RateGrant, RateLimits};
 pub use receipts::{NewReceipt, QuotaView, Receipts, StatusChange};
 pub use replay_guard::{ReplayCheck, ReplayGuard, ReplayKey, ReplayTerms};
+pub use resumable_uploads::{BeginOutcome, ResumableUploads};
 pub use search::{Hit, Media, Search, SearchFacets, SearchFilter, SearchPage, SearchPosition};
 pub use session_store::SessionStore;
 pub use shared_cache::{
@@ -82,5 +85,6 @@ pub use task_leases::{LeasedTask, StorageTasks, TaskLease, TaskLeases};
 pub use timekeeper::Timekeeper;
 pub use timelines::Timelines;
 pub use upkeep::{AuditDifference, AuditPage, LeaseComparison, SetAside, UnknownLeases, Upkeep};
+pub use upload_parts::{PART_BYTES, UploadParts};
 pub use url_signer::{SignedUrl, UrlRequest, UrlSigner};
 pub use usage_spool::{Leftover, NoSpool, SpoolKey, SpoolStatus, UsageSpool};

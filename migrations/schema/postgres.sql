@@ -140,6 +140,27 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.penstock_begin_upload(new_upload uuid, new_producer uuid, new_kind text, new_concat text, new_length bigint, new_media_type text, new_declared bytea, new_metadata text, new_expiry timestamp with time zone, most_of_producer bigint, most_bytes bigint) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('penstock_begin_upload'));
+    IF (SELECT count(*) FROM resumable_uploads WHERE producer_id = new_producer AND content_hash IS NULL)
+        >= most_of_producer THEN
+        RETURN 'too_many';
+    END IF;
+    IF (SELECT coalesce(sum(length_bytes), 0) FROM resumable_uploads WHERE content_hash IS NULL) + new_length
+        > most_bytes THEN
+        RETURN 'no_room';
+    END IF;
+    INSERT INTO resumable_uploads (upload_id, producer_id, kind, concat, length_bytes, media_type, declared_hash,
+        metadata, expires_at)
+    VALUES (new_upload, new_producer, new_kind, new_concat, new_length, new_media_type, new_declared, new_metadata,
+        new_expiry);
+    RETURN 'begun';
+END
+$$;
+
 CREATE FUNCTION public.penstock_close(closing_node uuid, closing_epoch bigint, most bigint) RETURNS TABLE(taken_leases bigint, taken_bytes bigint, taken_requests bigint, more boolean)
     LANGUAGE plpgsql ROWS 1
     SET enable_seqscan TO 'off'
@@ -2803,6 +2824,82 @@ CREATE TABLE public.refinery_schema_history (
     checksum character varying(255)
 );
 
+CREATE TABLE public.resumable_upload_parts (
+    upload_id uuid NOT NULL,
+    part_id uuid NOT NULL,
+    state text NOT NULL,
+    from_byte bigint DEFAULT 0 NOT NULL,
+    size_bytes bigint DEFAULT 0 NOT NULL,
+    added_at timestamp with time zone NOT NULL,
+    CONSTRAINT resumable_upload_parts_state_check CHECK ((state = ANY (ARRAY['loose'::text, 'kept'::text, 'condemned'::text])))
+);
+
+COMMENT ON TABLE public.resumable_upload_parts IS 'The stored parts of uploads that arrive in several requests.';
+
+COMMENT ON COLUMN public.resumable_upload_parts.upload_id IS 'Their upload, which may have ended.';
+
+COMMENT ON COLUMN public.resumable_upload_parts.part_id IS 'Names the part.';
+
+COMMENT ON COLUMN public.resumable_upload_parts.state IS 'loose: no upload counts it. kept: its upload counts it. condemned: it is being removed.';
+
+COMMENT ON COLUMN public.resumable_upload_parts.from_byte IS 'The place in the upload, of a part that is or was kept.';
+
+COMMENT ON COLUMN public.resumable_upload_parts.size_bytes IS 'The bytes of a part that is or was kept.';
+
+COMMENT ON COLUMN public.resumable_upload_parts.added_at IS 'When the part was begun.';
+
+CREATE TABLE public.resumable_uploads (
+    upload_id uuid NOT NULL,
+    producer_id uuid NOT NULL,
+    kind text NOT NULL,
+    concat text NOT NULL,
+    length_bytes bigint NOT NULL,
+    offset_bytes bigint DEFAULT 0 NOT NULL,
+    parts integer DEFAULT 0 NOT NULL,
+    media_type text NOT NULL,
+    declared_hash bytea,
+    metadata text NOT NULL,
+    content_hash bytea,
+    expires_at timestamp with time zone NOT NULL,
+    holder uuid,
+    held_until timestamp with time zone,
+    CONSTRAINT resumable_uploads_check CHECK (((offset_bytes >= 0) AND (offset_bytes <= length_bytes))),
+    CONSTRAINT resumable_uploads_content_hash_check CHECK ((length(content_hash) = 32)),
+    CONSTRAINT resumable_uploads_declared_hash_check CHECK ((length(declared_hash) = 32)),
+    CONSTRAINT resumable_uploads_kind_check CHECK ((kind = ANY (ARRAY['whole'::text, 'partial'::text, 'final'::text]))),
+    CONSTRAINT resumable_uploads_length_bytes_check CHECK ((length_bytes >= 0))
+);
+
+COMMENT ON TABLE public.resumable_uploads IS 'Uploads that arrive in several requests.';
+
+COMMENT ON COLUMN public.resumable_uploads.upload_id IS 'Names it.';
+
+COMMENT ON COLUMN public.resumable_uploads.producer_id IS 'The producer that sends it.';
+
+COMMENT ON COLUMN public.resumable_uploads.kind IS 'whole: a content. partial: a piece of one. final: the pieces, one after another.';
+
+COMMENT ON COLUMN public.resumable_uploads.concat IS 'The list of partial uploads that a client gave for a final one.';
+
+COMMENT ON COLUMN public.resumable_uploads.length_bytes IS 'All bytes.';
+
+COMMENT ON COLUMN public.resumable_uploads.offset_bytes IS 'The bytes that are durable.';
+
+COMMENT ON COLUMN public.resumable_uploads.parts IS 'The parts that hold them.';
+
+COMMENT ON COLUMN public.resumable_uploads.media_type IS 'The media type that the client gave.';
+
+COMMENT ON COLUMN public.resumable_uploads.declared_hash IS 'The hash that the client declared.';
+
+COMMENT ON COLUMN public.resumable_uploads.metadata IS 'The metadata as the client wrote it.';
+
+COMMENT ON COLUMN public.resumable_uploads.content_hash IS 'The stored content, once there is one.';
+
+COMMENT ON COLUMN public.resumable_uploads.expires_at IS 'After this the upload is removed.';
+
+COMMENT ON COLUMN public.resumable_uploads.holder IS 'The request that completes the upload.';
+
+COMMENT ON COLUMN public.resumable_uploads.held_until IS 'Until then, by this server''s clock, other requests wait for it.';
+
 CREATE TABLE public.schema_floor (
     least_version integer NOT NULL,
     is_only boolean DEFAULT true NOT NULL,
@@ -3150,6 +3247,12 @@ ALTER TABLE ONLY public.quota_usage_windows
 ALTER TABLE ONLY public.refinery_schema_history
     ADD CONSTRAINT refinery_schema_history_pkey PRIMARY KEY (version);
 
+ALTER TABLE ONLY public.resumable_upload_parts
+    ADD CONSTRAINT resumable_upload_parts_pkey PRIMARY KEY (upload_id, part_id);
+
+ALTER TABLE ONLY public.resumable_uploads
+    ADD CONSTRAINT resumable_uploads_pkey PRIMARY KEY (upload_id);
+
 ALTER TABLE ONLY public.schema_floor
     ADD CONSTRAINT schema_floor_pkey PRIMARY KEY (is_only);
 
@@ -3234,6 +3337,12 @@ CREATE INDEX producer_identities_producer ON public.producer_identities USING bt
 CREATE INDEX quota_leases_node ON public.quota_leases USING btree (node_id, epoch, state);
 
 CREATE INDEX quota_usage_windows_end ON public.quota_usage_windows USING btree (window_end);
+
+CREATE INDEX resumable_upload_parts_unkept ON public.resumable_upload_parts USING btree (added_at) WHERE (state <> 'kept'::text);
+
+CREATE INDEX resumable_uploads_expiry ON public.resumable_uploads USING btree (expires_at);
+
+CREATE INDEX resumable_uploads_open ON public.resumable_uploads USING btree (producer_id, length_bytes) WHERE (content_hash IS NULL);
 
 CREATE INDEX storage_moves_state ON public.storage_moves USING btree (state, since);
 
@@ -3350,6 +3459,9 @@ ALTER TABLE ONLY public.quota_refills_again
 
 ALTER TABLE ONLY public.quota_usage_windows
     ADD CONSTRAINT quota_usage_windows_receipt_id_fkey FOREIGN KEY (receipt_id) REFERENCES public.overlay_receipts(receipt_id);
+
+ALTER TABLE ONLY public.resumable_uploads
+    ADD CONSTRAINT resumable_uploads_producer_id_fkey FOREIGN KEY (producer_id) REFERENCES public.producers(producer_id);
 
 ALTER TABLE ONLY public.storage_moves
     ADD CONSTRAINT storage_moves_content_hash_fkey FOREIGN KEY (content_hash) REFERENCES public.overlay_storage_index(content_hash);

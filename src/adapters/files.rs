@@ -7,6 +7,7 @@
 //! ROOT/tmp/UNIQUE                an upload under way; ROOT/tmp/UNIQUE.HASH once it is being committed
 //! ROOT/retired/HASH              hidden, until it is restored or discarded
 //! ROOT/trash/ab/HASH             discarded, until it is recovered or purged
+//! ROOT/parts/UPLOAD/PART         a part of a resumable upload, until the upload ends
 //! ROOT/penstock-store            the installation that owns this store: see [`marks`]
 //! ROOT/locks/ab                  locks for renames that must not interleave, across threads and processes
 //! ```
@@ -30,6 +31,7 @@ mod error;
 mod folder;
 mod layout;
 mod marks;
+mod parts;
 mod sink;
 mod source;
 mod temporary;

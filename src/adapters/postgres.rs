@@ -33,6 +33,7 @@ mod quota_policies;
 mod reach;
 mod receipts;
 mod replicas;
+mod resumable_uploads;
 pub(crate) mod search;
 mod session;
 mod set_aside;

@@ -35,6 +35,7 @@ mod lineage;
 mod migrations;
 mod quota_policies;
 mod receipts;
+mod resumable_uploads;
 pub(crate) mod search;
 mod set_aside;
 mod storage;

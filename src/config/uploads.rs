@@ -18,6 +18,15 @@ pub struct Uploads {
     /// An upload that sends nothing for this long is aborted.
     #[serde(deserialize_with = "value::duration")]
     pub idle_timeout: Duration,
+    /// Unfinished resumable uploads of one producer.
+    #[serde(deserialize_with = "value::count")]
+    pub resumable_per_producer: usize,
+    /// Bytes of all unfinished resumable uploads, by their declared lengths.
+    #[serde(deserialize_with = "value::size")]
+    pub resumable_bytes: u64,
+    /// A resumable upload to which nothing is added for this long is removed.
+    #[serde(deserialize_with = "value::duration")]
+    pub resumable_ttl: Duration,
 }
 
 impl Uploads {
@@ -25,5 +34,8 @@ impl Uploads {
         rules.at_least_one(self.max_bytes, &["uploads.max_bytes"]);
         rules.at_least_one(self.concurrent, &["uploads.concurrent"]);
         rules.some_time(self.idle_timeout, &["uploads.idle_timeout"]);
+        rules.at_least_one(self.resumable_per_producer, &["uploads.resumable_per_producer"]);
+        rules.at_least_one(self.resumable_bytes, &["uploads.resumable_bytes"]);
+        rules.some_time(self.resumable_ttl, &["uploads.resumable_ttl"]);
     }
 }

@@ -50,6 +50,12 @@ const fn entry(method: &'static str, path: &'static str, caller: Caller) -> Rout
 /// All routes, in the order of docs/api.md.
 pub const ROUTES: &[RouteEntry] = &[
     entry("POST", "/v1/content", Caller::Producer),
+    entry("OPTIONS", "/v1/uploads", Caller::Anyone),
+    entry("POST", "/v1/uploads", Caller::Producer),
+    entry("GET", "/v1/uploads/{uploadId}", Caller::Owner),
+    entry("PATCH", "/v1/uploads/{uploadId}", Caller::Owner),
+    entry("POST", "/v1/uploads/{uploadId}", Caller::Owner),
+    entry("DELETE", "/v1/uploads/{uploadId}", Caller::Owner),
     entry("GET", "/v1/streaming/data/{contentHash}", Caller::Holder),
     entry("GET", "/v1/data", Caller::Holder),
     entry("POST", "/v1/assets", Caller::Owner),

@@ -6,8 +6,8 @@ use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
     ApiKeys, Assets, Changes, ContentIndex, GovernancePolicies, Identities, Installations, Ledger, LineageGraphUpkeep,
-    LineageOutbox, LineageStore, LineageUpkeep, QuarantineList, Receipts, Search, StorageMoves, StorageRecords,
-    StorageTasks, StoredContents, TaskLeases, Timekeeper, Timelines, Upkeep, Verifications,
+    LineageOutbox, LineageStore, LineageUpkeep, QuarantineList, Receipts, ResumableUploads, Search, StorageMoves,
+    StorageRecords, StorageTasks, StoredContents, TaskLeases, Timekeeper, Timelines, Upkeep, Verifications,
 };
 use tokio::runtime::Handle;
 
@@ -35,6 +35,7 @@ pub struct Database {
     pub assets: Arc<dyn Assets>,
     pub changes: Arc<dyn Changes>,
     pub receipts: Arc<dyn Receipts>,
+    pub resumable: Arc<dyn ResumableUploads>,
     pub search: Arc<dyn Search>,
     pub lineage: LineageFaces,
     pub policies: Arc<dyn GovernancePolicies>,
@@ -58,6 +59,7 @@ impl Database {
             + Assets
             + Changes
             + Receipts
+            + ResumableUploads
             + Search
             + GovernancePolicies
             + Identities
@@ -83,6 +85,7 @@ impl Database {
             assets: Arc::<S>::clone(store),
             changes: Arc::<S>::clone(store),
             receipts: Arc::<S>::clone(store),
+            resumable: Arc::<S>::clone(store),
             search: Arc::<S>::clone(store),
             lineage: LineageFaces::of(store),
             policies: Arc::<S>::clone(store),

@@ -17,7 +17,7 @@ use crate::{
         self, CatalogueSettings, ChangePublisher, Proxies, Readiness, ReceiptReader, SessionSettings, Shell,
         StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, content, dashboard, data,
         governance, health, identities, lineage, producers, quota_policies, quotas, receipts, scrape, sessions,
-        storage, streaming, usage,
+        storage, streaming, uploads, usage,
     },
     http_server::{Serving, tls::Tls},
     keys::KeyRing,
@@ -109,6 +109,11 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             node: node.clone(),
             readiness: readiness.clone(),
             settings: UploadSettings { idle_timeout: config.uploads.idle_timeout },
+        },
+        uploads: uploads::Deps {
+            node: node.clone(),
+            readiness: readiness.clone(),
+            idle_timeout: config.uploads.idle_timeout,
         },
         quotas: quotas::Deps {
             node: node.clone(),

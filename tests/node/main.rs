@@ -36,6 +36,7 @@ mod raw_requests;
 mod real_clients;
 mod receipts;
 mod refusals;
+mod resumable;
 mod routes;
 mod shell;
 mod signed;

@@ -20,6 +20,7 @@ struct Objects {
     hash: String,
     version: String,
     receipt: String,
+    upload: String,
     session: String,
 }
 
@@ -33,6 +34,7 @@ impl Objects {
             hash: hex_sha256(b"sent by no producer"),
             version: unknown(),
             receipt: unknown(),
+            upload: unknown(),
             session: unknown(),
         }
     }
@@ -51,7 +53,12 @@ impl Objects {
         let receipt = text(&expect(receipt, &[201]).await, "receiptId");
         let session = node.client.post(node.url("/v1/streaming/sessions")).json(&json!({ "receiptId": receipt }));
         let session = text(&expect(session.send().await.unwrap(), &[201]).await, "sessionId");
-        Self { producer: text(&made, "producerId"), key_id: text(&made, "keyId"), key, hash, version, receipt, session }
+        let upload = call("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-length", "5");
+        let begun = upload.send().await.unwrap();
+        assert_eq!(begun.status(), 201);
+        let upload = begun.headers()["location"].to_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let (producer, key_id) = (text(&made, "producerId"), text(&made, "keyId"));
+        Self { producer, key_id, key, hash, version, receipt, upload, session }
     }
 
     /// A complete call of a route that names these objects.
@@ -61,6 +68,7 @@ impl Objects {
             ("{contentHash}", &*self.hash),
             ("{versionId}", &self.version),
             ("{receiptId}", &self.receipt),
+            ("{uploadId}", &self.upload),
             ("{sessionId}", &self.session),
             ("{producerId}", &self.producer),
             ("{keyId}", &self.key_id),
@@ -83,6 +91,11 @@ impl Objects {
             _ => String::new(),
         };
         let call = node.client.request(route.method.parse::<Method>().unwrap(), node.url(&(path + &query)));
+        if route.path.starts_with("/v1/uploads") {
+            // Bytes that are appended.
+            let call = call.header("tus-resumable", "1.0.0").header("upload-length", "5").header("upload-offset", "0");
+            return call.header("content-type", "application/offset+octet-stream").body("bytes");
+        }
         match self.body(route) {
             Value::Null => call,
             body => call.json(&body),

@@ -138,6 +138,12 @@ const FILL: &str = "
         CASE WHEN n % 2 = 0 THEN 'leaving' ELSE 'copying' END, now() - n * interval '1 second'
         FROM generate_series($from, $to) n;
     INSERT INTO task_leases SELECT 'move:' || n, md5('node')::uuid, 1, now() FROM generate_series($from, $to) n;
+    INSERT INTO resumable_uploads (upload_id, producer_id, kind, concat, length_bytes, media_type, metadata, expires_at)
+        SELECT md5('upload' || n)::uuid, md5('producer' || n)::uuid, 'whole', '', 10, 'a/b', '',
+            now() + n * interval '1 second' FROM generate_series($from, $to) n;
+    INSERT INTO resumable_upload_parts SELECT md5('upload' || n % 1000)::uuid, md5('part' || n)::uuid,
+        CASE WHEN n % 2 = 0 THEN 'loose' ELSE 'kept' END, n, 1, now() - n * interval '1 second'
+        FROM generate_series($from, $to) n;
     INSERT INTO content_uses SELECT sha256(('content' || n)::bytea), now() FROM generate_series($from, $to) n;
     INSERT INTO lineage_namespaces (namespace_key, namespace)
         SELECT md5('namespace' || n)::uuid, 'n' || n FROM generate_series($from, $to) n;

@@ -129,6 +129,8 @@ fn janitor(world: &World) -> (JanitorDeps, JanitorSettings) {
         changes: store.clone(),
         policies: store.clone(),
         trash: world.blobs.clone(),
+        resumable: store.clone(),
+        upload_parts: world.blobs.clone(),
         installations: store.clone(),
         clock: clock.clone(),
         watch: Arc::new(ClockWatch::new(clock, store.clone(), WATCH)),

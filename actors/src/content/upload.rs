@@ -113,7 +113,22 @@ impl Ingest {
     /// # Errors
     /// `Overloaded` when there are too many; the store's own.
     pub async fn begin(&self) -> Result<Upload, IngestError> {
-        let permit = self.admission.try_admit(1).ok_or(IngestError::Overloaded)?;
+        self.begin_admitted(self.admit()?).await
+    }
+
+    /// Takes the permit of an upload.
+    ///
+    /// # Errors
+    /// `Overloaded` when there are too many.
+    pub(crate) fn admit(&self) -> Result<Permit, IngestError> {
+        self.admission.try_admit(1).ok_or(IngestError::Overloaded)
+    }
+
+    /// Begins an upload that has its permit.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub(crate) async fn begin_admitted(&self, permit: Permit) -> Result<Upload, IngestError> {
         let sink = self.deps.blobs.create().await?;
         Ok(Upload { ingest: self.clone(), writer: Writer::start(sink, &self.deps.io), taken: 0, _permit: permit })
     }

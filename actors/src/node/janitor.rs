@@ -18,9 +18,13 @@ use jiff::Timestamp;
 
 use crate::{
     clock::{Clock, before, watch::ClockWatch},
+    content::resumable,
     model::LostLease,
     node::change_follower,
-    ports::{BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, PortResult, Upkeep},
+    ports::{
+        BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, PortResult, ResumableUploads,
+        Upkeep, UploadParts,
+    },
     quota::node_epoch::NodeEpochState,
     supervision::Supervised,
 };
@@ -65,6 +69,8 @@ pub struct JanitorDeps {
     pub changes: Arc<dyn Changes>,
     pub policies: Arc<dyn GovernancePolicies>,
     pub trash: Arc<dyn BlobTrash>,
+    pub resumable: Arc<dyn ResumableUploads>,
+    pub upload_parts: Arc<dyn UploadParts>,
     pub installations: Arc<dyn Installations>,
     pub clock: Arc<dyn Clock>,
     pub watch: Arc<ClockWatch>,
@@ -87,6 +93,10 @@ pub struct PassReport {
     pub policy_runs_forgotten: u64,
     pub policy_versions_forgotten: u64,
     pub announcements_withdrawn: u64,
+    /// Resumable uploads to which nothing was added for their time.
+    pub uploads_expired: u64,
+    /// Parts of resumable uploads that no upload counts.
+    pub upload_parts: u64,
     pub temporary_files: u64,
     pub temporary_bytes: u64,
     /// Blobs unknown to the index that went to the trash.
@@ -184,6 +194,11 @@ async fn remove(
     report.announcements_withdrawn =
         report.repeat(&mut round.troubles, "withdraw", step, || deps.index.withdraw_announcements(old, step)).await;
 
+    report.uploads_expired =
+        report.repeat(&mut round.troubles, "expire uploads", step, || deps.resumable.expire_uploads(now, step)).await;
+    report.upload_parts =
+        report.repeat(&mut round.troubles, "remove upload parts", step, || remove_parts(deps, old, step)).await;
+
     if !storage_time_is_right(deps, round, report).await {
         return;
     }
@@ -199,6 +214,15 @@ async fn remove(
     report.kept(&mut round.troubles, "trash", looked);
     let collected = orphans::collect(deps, settings, round, Orphans::Bounded, report).await;
     report.kept(&mut round.troubles, "orphans", collected);
+}
+
+/// Removes parts of resumable uploads that no upload counts.
+async fn remove_parts(deps: &JanitorDeps, old: Timestamp, step: u32) -> PortResult<u64> {
+    let condemned = deps.resumable.condemn_parts(old, step).await?;
+    if condemned.is_empty() {
+        return Ok(0);
+    }
+    resumable::remove(&*deps.upload_parts, &*deps.resumable, condemned).await
 }
 
 /// Whether the ages of what is stored can be relied on: the storage's own clock, if it has one, agrees with the proven time.

@@ -17,6 +17,7 @@ use crate::{
     content::{
         quarantine_sync,
         reader::ContentStore,
+        resumable::{ResumableDeps, ResumableIngest},
         upload::{Ingest, IngestDeps},
     },
     flow::admission::Admission,
@@ -77,11 +78,13 @@ impl Node {
         let janitor = start.janitor(after_pass);
         let Storage { verifier, mover, uses, maintenance } = start.storage(&content);
         let ingest = start.ingest(&content, &verifier);
+        let resumable = start.resumable(&ingest);
 
         Ok(Self {
             quota,
             usage,
             ingest,
+            resumable,
             content,
             verifier,
             mover,
@@ -260,6 +263,17 @@ impl Start<'_> {
             repair_check: Arc::new(verifier.clone()),
         };
         Ingest::new(deps, self.settings.ingest)
+    }
+
+    fn resumable(&self, ingest: &Ingest) -> ResumableIngest {
+        let deps = ResumableDeps {
+            catalogue: Arc::clone(&self.ports.resumable),
+            parts: Arc::clone(&self.ports.upload_parts),
+            ingest: ingest.clone(),
+            clock: Arc::clone(&self.ports.clock),
+            io: self.io.clone(),
+        };
+        ResumableIngest::new(deps, self.settings.resumable)
     }
 }
 

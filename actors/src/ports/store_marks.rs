@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 
-use super::{BlobCopies, BlobStore, BlobTrash, PortResult};
+use super::{BlobCopies, BlobStore, BlobTrash, PortResult, UploadParts};
 use crate::{
     ids::{ContentHash, InstallationId, StoreId},
     model::StorageTier,
@@ -22,7 +22,7 @@ pub enum Mark {
 
 /// A blob store whose tiers carry marks.
 #[async_trait]
-pub trait StoreMarks: BlobStore + BlobCopies + BlobTrash {
+pub trait StoreMarks: BlobStore + BlobCopies + BlobTrash + UploadParts {
     /// The place of a tier's store, for people to read.
     fn place(&self, tier: StorageTier) -> String;
 

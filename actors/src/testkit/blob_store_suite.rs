@@ -1,7 +1,8 @@
-//! The promises of every [`BlobStore`], of its [`BlobCopies`] and of its [`BlobTrash`]. The store may hold other blobs; the suite
-//! makes its own and never the same twice. Each promise is tested with the ports that it speaks of, and no others.
+//! The promises of every [`BlobStore`], of its [`BlobCopies`], of its [`BlobTrash`] and of its [`UploadParts`]. The store may
+//! hold other blobs; the suite makes its own and never the same twice. Each promise is tested with the ports that it speaks of, and no others.
 
 mod copies;
+mod parts;
 mod trash;
 
 use bytes::Bytes;
@@ -11,14 +12,14 @@ use uuid::Uuid;
 use crate::{
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash},
-    ports::{BlobCopies, BlobStore, BlobTrash, PortError},
+    ports::{BlobCopies, BlobStore, BlobTrash, PortError, UploadParts},
 };
 
 /// Runs the whole suite.
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn run(store: &(impl BlobStore + BlobCopies + BlobTrash)) {
+pub async fn run(store: &(impl BlobStore + BlobCopies + BlobTrash + UploadParts)) {
     store.ping().await.expect("a fresh store answers");
     what_is_committed_is_read_back_at_every_size(store).await;
     nothing_is_visible_before_the_commit(store).await;
@@ -28,6 +29,15 @@ pub async fn run(store: &(impl BlobStore + BlobCopies + BlobTrash)) {
     what_is_not_there_is_not_found(store).await;
     trash::run(store).await;
     copies::run(store).await;
+    parts::run(store).await;
+}
+
+/// Runs the promises about the parts of resumable uploads.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn run_parts(store: &dyn UploadParts) {
+    parts::run(store).await;
 }
 
 /// Content that no other test has, with its name and leaves.

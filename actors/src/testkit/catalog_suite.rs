@@ -77,7 +77,10 @@ fn producer_with_key(role: Role) -> NewProducer {
 }
 
 /// A producer that exists in the store.
-pub(super) async fn producer<S: ApiKeys>(store: &S) -> ProducerId {
+///
+/// # Panics
+/// When the store does not take it.
+pub async fn producer<S: ApiKeys>(store: &S) -> ProducerId {
     let new = producer_with_key(Role::Producer);
     store.create_producer(&new).await.expect("a producer is made");
     new.key.producer_id

@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 use super::script::Script;
 use crate::{
     ids::ContentHash,
-    model::{LEAF_BYTES, LeafHash, StorageTier, leaf_count},
+    model::{LEAF_BYTES, LeafHash, PartName, StorageTier, leaf_count},
     ports::{
         BlobCopies, BlobSink, BlobSource, BlobStore, BlobTrash, ListedBlob, Missing, PortError, PortResult, StoreTime,
-        StoredBlob, StoredCopy, Sweep,
+        StoredBlob, StoredCopy, Sweep, UploadParts,
     },
 };
 
@@ -55,6 +55,7 @@ struct Shelf {
     storage_time: Mutex<Option<Timestamp>>,
     /// Blobs that are being written.
     unfinished: Mutex<usize>,
+    parts: Mutex<HashMap<PartName, Bytes>>,
 }
 
 /// A blob store in memory.
@@ -159,6 +160,11 @@ impl MemoryBlobs {
     /// Makes this a storage with a clock of its own, which shows this time.
     pub fn set_storage_time(&self, now: Timestamp) {
         *held(&self.0.storage_time) = Some(now);
+    }
+
+    /// Parts of resumable uploads.
+    pub fn parts(&self) -> usize {
+        held(&self.0.parts).len()
     }
 
     /// Blobs that are being written.
@@ -350,6 +356,31 @@ impl BlobTrash for MemoryBlobs {
     async fn clocks(&self) -> PortResult<Vec<StoreTime>> {
         let time = |now| StoreTime { tier: StorageTier::Hot, now };
         self.0.script.play("clocks", 1, || Ok(held(&self.0.storage_time).map(time).into_iter().collect())).await
+    }
+}
+
+#[async_trait]
+impl UploadParts for MemoryBlobs {
+    async fn put_part(&self, part: PartName, bytes: Bytes) -> PortResult<()> {
+        let size = bytes.len();
+        let work = || {
+            held(&self.0.parts).insert(part, bytes);
+            Ok(())
+        };
+        self.0.script.play("put_part", size, work).await
+    }
+
+    async fn read_part(&self, part: PartName) -> PortResult<Bytes> {
+        let work = || held(&self.0.parts).get(&part).cloned().ok_or(PortError::NotFound(Missing::Blob));
+        self.0.script.play("read_part", 1, work).await
+    }
+
+    async fn remove_part(&self, part: PartName) -> PortResult<()> {
+        let work = || {
+            held(&self.0.parts).remove(&part);
+            Ok(())
+        };
+        self.0.script.play("remove_part", 1, work).await
     }
 }
 

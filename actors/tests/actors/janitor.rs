@@ -12,7 +12,11 @@ use penstock_actors::{
     node::janitor::{self, JanitorDeps, JanitorSettings, PassReport, Round},
     ports::ContentIndex as _,
     quota::node_epoch::NodeEpochState,
-    testkit::{memory_blobs::hash_of, memory_installations::MemoryInstallations, script::Fault},
+    testkit::{
+        memory_blobs::hash_of,
+        memory_installations::MemoryInstallations,
+        script::{Fault, Script},
+    },
 };
 
 use crate::rig::{self, World, aside, eventually};
@@ -26,6 +30,8 @@ fn deps(world: &World) -> JanitorDeps {
         changes: ports.changes,
         policies: ports.policies,
         trash: ports.trash,
+        resumable: ports.resumable,
+        upload_parts: ports.upload_parts,
         installations: ports.installations,
         clock: ports.clock,
         watch: ports.watch,
@@ -41,7 +47,7 @@ fn a_new_node() -> NodeEpochState {
     NodeEpochState::new(NodeId::random(), 1, Instant::now())
 }
 
-async fn pass(world: &World) -> PassReport {
+pub(crate) async fn pass(world: &World) -> PassReport {
     janitor::pass(&deps(world), &settings(), &a_new_node(), &mut Round::default()).await
 }
 
@@ -56,7 +62,7 @@ async fn announce(world: &World, content: &'static [u8]) {
 }
 
 /// The first two of these depend on no clock that could be wrong, or can be done too early.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 15] = [
     "prepare",
     "reclaim",
     "restore_receipts",
@@ -66,24 +72,30 @@ const STEPS: [&str; 13] = [
     "forget_policy_runs",
     "forget_policy_versions",
     "withdraw_announcements",
+    "expire_uploads",
+    "condemn_parts",
     "sweep",
     "trashed",
     "list",
     "unknown_content",
 ];
 
+fn scripts(world: &World) -> [&Script; 5] {
+    let World { ledger, policies, index, uploads, .. } = world;
+    [&ledger.script, &policies.script, &index.script, &uploads.script, world.blobs.script()]
+}
+
 #[actix::test]
 async fn a_step_that_fails_does_not_keep_the_others_from_running() {
     for failing in STEPS {
         let world = World::default();
-        for script in [&world.ledger.script, &world.policies.script, &world.index.script, world.blobs.script()] {
+        for script in scripts(&world) {
             script.next(failing, [Fault::Unavailable]);
         }
         let report = pass(&world).await;
         assert_eq!(report.failures, 1, "{failing} failed");
         for step in STEPS {
-            let calls = [&world.ledger.script, &world.policies.script, &world.index.script, world.blobs.script()];
-            let came = calls.iter().any(|script| !script.calls(step).is_empty());
+            let came = scripts(&world).iter().any(|script| !script.calls(step).is_empty());
             assert!(came || (failing, step) == ("list", "unknown_content"), "{step} ran although {failing} failed");
         }
         assert_eq!(pass(&world).await.failures, 0, "the next pass does the rest");

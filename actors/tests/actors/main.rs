@@ -16,6 +16,7 @@ mod quota;
 mod quota_faults;
 mod repair;
 mod restores;
+mod resumable;
 mod rig;
 mod slots;
 mod spool;

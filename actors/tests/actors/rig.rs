@@ -9,12 +9,13 @@ use penstock_actors::{
     content::{
         delivery::{Delivery, DeliveryOrder, DeliveryPlan},
         reader::{ContentSettings, Verify},
+        resumable::ResumableSettings,
         upload::IngestSettings,
     },
     ids::{ContentHash, NodeId, ReceiptId, VersionId},
     model::{
         ContentMeta, Credit, LeaseSizing, LostLease, Outcome, QuotaPolicy, Receipt, ReceiptStatus, SessionMark,
-        StreamSession,
+        StreamSession, UploadBounds,
     },
     node::{Node, NodeFolder, NodeSettings, Observers, Ports, janitor::JanitorSettings},
     ports::{PortResult, ReceiptView, StorageRecords},
@@ -37,6 +38,7 @@ use penstock_actors::{
         memory_spool::MemorySpool,
         memory_state::MemoryState,
         memory_time::{MemoryTime, WATCH},
+        memory_uploads::MemoryUploads,
         model_ledger::ModelLedger,
     },
 };
@@ -83,6 +85,7 @@ pub(crate) struct World {
     pub(crate) policies: Arc<MemoryGovernancePolicies>,
     pub(crate) records: Arc<MemoryRecords>,
     pub(crate) installations: Arc<MemoryInstallations>,
+    pub(crate) uploads: Arc<MemoryUploads>,
 }
 
 impl Default for World {
@@ -91,6 +94,7 @@ impl Default for World {
         Self {
             ledger: Arc::new(ModelLedger::new(clock.clone())),
             time: Arc::new(MemoryTime::new(clock.clone())),
+            uploads: Arc::new(MemoryUploads::by(clock.clone())),
             clock,
             shared: Arc::default(),
             blobs: MemoryBlobs::default(),
@@ -216,6 +220,10 @@ pub(crate) fn settings() -> NodeSettings {
         usage: UsageSettings { limits: BatchLimits { rows: 100, age: Duration::from_millis(5) }, queue: 20_000 },
         content: ContentSettings { memory_cache: 64 << 20, read_ahead: 256 << 20, verify: Verify::Cold },
         ingest: IngestSettings { max_bytes: 64 << 20, concurrent: 4 },
+        resumable: ResumableSettings {
+            bounds: UploadBounds { per_producer: 10, total_bytes: 1 << 30 },
+            ttl: Duration::from_secs(86_400),
+        },
         janitor: JanitorSettings {
             interval: Duration::from_secs(3600),
             step: 10,
@@ -414,6 +422,8 @@ impl World {
             blobs: Arc::new(self.blobs.clone()),
             copies: Arc::new(self.blobs.clone()),
             trash: Arc::new(self.blobs.clone()),
+            resumable: self.uploads.clone(),
+            upload_parts: Arc::new(self.blobs.clone()),
             shared: self.shared.clone(),
             storage: StorageRecords::of(&self.records),
             installations: self.installations.clone(),

@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use penstock_actors::{ids::ContentHash, ports::PortResult};
+use penstock_actors::{
+    ids::{ContentHash, UploadId},
+    model::PartName,
+    ports::PortResult,
+};
 use uuid::Uuid;
 
 use super::error::fault;
@@ -51,6 +55,33 @@ impl Layout {
 
     pub(super) fn trash_folder(&self) -> PathBuf {
         self.root.join("trash")
+    }
+
+    /// The folder of the parts of resumable uploads.
+    fn parts_folder(&self) -> PathBuf {
+        self.root.join("parts")
+    }
+
+    /// The folder of the parts of one upload.
+    pub(super) fn parts_of(&self, upload: UploadId) -> PathBuf {
+        self.parts_folder().join(upload.to_string())
+    }
+
+    pub(super) fn part(&self, part: PartName) -> PathBuf {
+        self.parts_of(part.upload_id).join(part.part_id.to_string())
+    }
+
+    /// Creates the folder of an upload's parts durably, and the folder of all parts, which an older version has not made.
+    pub(super) fn make_parts_of(&self, upload: UploadId) -> PortResult<()> {
+        for (parent, folder) in [(self.root.clone(), self.parts_folder()), (self.parts_folder(), self.parts_of(upload))]
+        {
+            match fs::create_dir(&folder) {
+                Ok(()) => sync_folder(&parent)?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(fault("create the folder", &folder)(error)),
+            }
+        }
+        Ok(())
     }
 
     /// The folder of a blob in the trash.

@@ -6,6 +6,7 @@
 //! PREFIX/trash/ab/HASH      the manifest of a discarded content, until it is recovered or purged
 //! PREFIX/data/ab/UNIQUE     the bytes, exactly as they were sent
 //! PREFIX/uploads/UNIQUE     the marker of data that possibly has no manifest: an upload under way, or data to be removed
+//! PREFIX/parts/ab/UPLOAD/PART   a part of a resumable upload, until the upload ends
 //! PREFIX/refused/UNIQUE     the marker of an upload in parts that the storage refuses to remove
 //! PREFIX/penstock-store     the installation that owns this store, see [`marks`](super::marks)
 //! PREFIX/probe              proves that the bucket can be read and written
@@ -14,7 +15,7 @@
 //! The two hexadecimal digits in between mean nothing to S3; for storage that keeps keys as folders, they keep the
 //! folders small. Names are made from [`ContentHash`] and random ids only.
 
-use penstock_actors::ids::ContentHash;
+use penstock_actors::{ids::ContentHash, model::PartName};
 use uuid::Uuid;
 
 use crate::adapters::store_mark;
@@ -81,6 +82,12 @@ impl Keys {
 
     pub(super) fn marker(&self, data: &str) -> String {
         format!("{}uploads/{}", self.prefix, last(data))
+    }
+
+    /// A part of a resumable upload.
+    pub(super) fn part(&self, part: PartName) -> String {
+        let PartName { upload_id, part_id } = part;
+        in_folder(&format!("{}parts/", self.prefix), &format!("{upload_id}/{part_id}"))
     }
 
     /// The object that names the owner of this store.

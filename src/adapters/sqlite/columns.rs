@@ -5,12 +5,12 @@ use jiff::{Span, Timestamp, civil::Date};
 use penstock_actors::{
     governance::{Decision, Verdict},
     ids::{
-        ContentHash, InstallationId, KeyId, NodeId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId, StoreId,
-        TimelineId, UsageId, VerificationId, VersionId,
+        ContentHash, InstallationId, KeyId, NodeId, PartId, PolicyRunId, ProducerId, ReceiptId, RunId, SessionId,
+        StoreId, TimelineId, UploadId, UsageId, VerificationId, VersionId,
     },
     model::{
         Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey, NodeKind, Outcome,
-        ReceiptStatus, Role, RunState, StorageTier, VerificationKind, WindowKind,
+        ReceiptStatus, Role, RunState, StorageTier, UploadKind, VerificationKind, WindowKind,
     },
     ports::{Occasion, OutboxKind},
 };
@@ -65,6 +65,7 @@ uuid_columns!(
     InstallationId,
     KeyId,
     NodeId,
+    PartId,
     PolicyRunId,
     ProducerId,
     ReceiptId,
@@ -72,6 +73,7 @@ uuid_columns!(
     SessionId,
     StoreId,
     TimelineId,
+    UploadId,
     UsageId,
     VerificationId,
     VersionId
@@ -211,6 +213,7 @@ named_columns!(
     Finding => Finding::parse,
     MoveState => MoveState::parse,
     StorageTier => StorageTier::parse,
+    UploadKind => UploadKind::parse,
     VerificationKind => VerificationKind::parse,
     NodeKind => NodeKind::parse,
     Occasion => Occasion::parse,

@@ -16,6 +16,7 @@ use super::{
     lineage,
     quota_policies::*,
     receipts::*,
+    resumable_uploads,
     search::*,
     set_aside::*,
     storage, task_leases,
@@ -149,6 +150,22 @@ const STATEMENTS: &[(&str, &str)] = &[
     (storage::STORED_CONTENT, "PRIMARY KEY"),
     (storage::STORED_AFTER, "PRIMARY KEY"),
     (storage::NOTE_USE, ""),
+    (resumable_uploads::OF_PRODUCER, "resumable_uploads_open"),
+    (resumable_uploads::BEGIN, ""),
+    (resumable_uploads::UPLOAD, "PRIMARY KEY"),
+    (resumable_uploads::ADD_PART, ""),
+    (resumable_uploads::IS_LOOSE, "PRIMARY KEY"),
+    (resumable_uploads::ADVANCE, "PRIMARY KEY"),
+    (resumable_uploads::KEEP_PART, "PRIMARY KEY"),
+    (resumable_uploads::KEPT_PARTS, "PRIMARY KEY"),
+    (resumable_uploads::HOLD, "PRIMARY KEY"),
+    (resumable_uploads::COMPLETE, "PRIMARY KEY"),
+    (resumable_uploads::FREE_PARTS, "PRIMARY KEY"),
+    (resumable_uploads::REMOVE, "PRIMARY KEY"),
+    (resumable_uploads::EXPIRED, "resumable_uploads_expiry"),
+    (resumable_uploads::OLD_PARTS, "resumable_upload_parts_unkept"),
+    (resumable_uploads::CONDEMN_PART, "PRIMARY KEY"),
+    (resumable_uploads::FORGET_PART, "PRIMARY KEY"),
     (task_leases::ACQUIRE, ""),
     (task_leases::HELD, "PRIMARY KEY"),
     (task_leases::RELEASE, "PRIMARY KEY"),
@@ -209,6 +226,7 @@ const STATEMENTS: &[(&str, &str)] = &[
 /// newest events of a run, which also sort these few rows. Also the statements by which a reader finds work for the
 /// pruner: they read the namespaces, or the counts, which have one row per namespace and day.
 const FROM_THE_START: &[(&str, &[&str])] = &[
+    (resumable_uploads::TOTAL_BYTES, &["resumable_uploads"]),
     (lineage::outbox::CLAIM, &["lineage_outbox"]),
     (lineage::outbox::PRUNE_OUTBOX, &["lineage_outbox"]),
     (lineage::read::SEARCH, &["lineage_words"]),
@@ -267,6 +285,10 @@ const ROWS: &str = "
     INSERT INTO storage_verifications SELECT id, hash, 'walk', 'hot', 'intact', i, i, owner, i FROM ids;
     INSERT INTO storage_quarantine SELECT hash, i FROM ids;
     INSERT INTO storage_moves SELECT hash, 'cold', 'leaving', i FROM ids;
+    INSERT INTO resumable_uploads (upload_id, producer_id, kind, concat, length_bytes, media_type, metadata, expires_at)
+        SELECT id, owner, 'whole', '', 10, 'a/b', '', i FROM ids;
+    INSERT INTO resumable_upload_parts
+        SELECT owner, id, CASE i % 2 WHEN 0 THEN 'loose' ELSE 'kept' END, i, 1, i FROM ids;
     INSERT INTO content_uses SELECT hash, i FROM ids;
     INSERT INTO lineage_namespaces (namespace_key, namespace) SELECT id, 'n' || i FROM ids;
     INSERT INTO lineage_event_counts SELECT i % 30, owner, 1 FROM ids WHERE true ON CONFLICT DO NOTHING;

@@ -30,8 +30,18 @@ const FAILOVER: Retry = After(2);
 /// A person or a sweep has to act first.
 const LATER: Retry = After(60);
 
+/// A status by its name, or by its number if HTTP has no name for it.
+macro_rules! status {
+    ($name:ident) => {
+        StatusCode::$name
+    };
+    ($number:literal) => {
+        StatusCode::from_u16($number).unwrap_or(StatusCode::BAD_REQUEST)
+    };
+}
+
 macro_rules! catalogue {
-    ($($(#[$doc:meta])* $variant:ident, $name:literal, $status:ident, $retry:expr, $title:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal, $status:tt, $retry:expr, $title:literal;)*) => {
         /// The kinds of errors that clients can distinguish.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ProblemType {
@@ -47,8 +57,8 @@ macro_rules! catalogue {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            pub const fn status(self) -> StatusCode {
-                match self { $(Self::$variant => StatusCode::$status,)* }
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => status!($status),)* }
             }
 
             pub const fn retry(self) -> Retry {
@@ -107,6 +117,14 @@ catalogue! {
     IdentityTaken, "identity-taken", CONFLICT, Never, "The identity key speaks for another producer";
     DigestMismatch, "digest-mismatch", UNPROCESSABLE_ENTITY, Never, "The bytes do not have the digest that was given";
     UploadTooLarge, "upload-too-large", PAYLOAD_TOO_LARGE, Never, "The body is larger than this node takes";
+    UnknownUpload, "unknown-upload", NOT_FOUND, Never, "There is no such upload";
+    /// The member `offset` says where the upload ends.
+    UploadOffset, "upload-offset", CONFLICT, Never, "The upload does not end at this offset";
+    UploadBusy, "upload-busy", LOCKED, SOON, "The upload is being completed";
+    UploadNotComplete, "upload-not-complete", CONFLICT, Never, "A partial upload is not complete";
+    TooManyUploads, "too-many-uploads", TOO_MANY_REQUESTS, LATER, "There are as many unfinished uploads as there may be";
+    /// The status is the one of the tus protocol.
+    ChecksumMismatch, "checksum-mismatch", 460, Never, "The bytes do not have the checksum that was given";
     UploadIncomplete, "upload-incomplete", BAD_REQUEST, Never, "The body ended early, or its chunks cannot be read";
     StorageFull, "storage-full", INSUFFICIENT_STORAGE, LATER, "The storage has no room left";
     Overloaded, "overloaded", SERVICE_UNAVAILABLE, SOON, "The node has as much to do as it can";

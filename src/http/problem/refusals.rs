@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 
 use penstock_actors::{
-    content::upload::IngestError,
+    content::{
+        resumable::{MOST_PARTS, ResumableError},
+        upload::IngestError,
+    },
     ids::InvalidId,
     policy_evaluator::EvaluationError,
     ports::{GovernanceRun, Missing, NewAssetError, PortError},
@@ -111,6 +114,35 @@ impl From<IngestError> for Problem {
                 .with("actual", actual.to_string()),
             IngestError::Overloaded => ProblemType::Overloaded.into(),
             IngestError::Port(error) => error.into(),
+        }
+    }
+}
+
+/// A request of a resumable upload that was not carried out.
+impl From<ResumableError> for Problem {
+    fn from(error: ResumableError) -> Self {
+        match error {
+            ResumableError::Unknown => ProblemType::UnknownUpload.into(),
+            ResumableError::Offset { offset } => Self::new(ProblemType::UploadOffset).with("offset", offset),
+            ResumableError::TooLong { length } => Self::new(ProblemType::UploadTooLarge)
+                .detail("the upload was declared shorter than this")
+                .with("limit", length),
+            ResumableError::TooMany { limit } => Self::new(ProblemType::TooManyUploads)
+                .detail("complete or remove uploads of this producer first")
+                .with("limit", limit),
+            ResumableError::NoRoom { .. } => Self::new(ProblemType::StorageFull).caused_by(error),
+            ResumableError::TooManyParts => Self::new(ProblemType::UploadTooLarge)
+                .detail(
+                    "the upload arrived in too many requests; begin it again, and send more bytes with each request",
+                )
+                .with("limit", MOST_PARTS),
+            ResumableError::Final => {
+                Self::new(ProblemType::Forbidden).detail("a final upload takes its bytes from partial uploads")
+            }
+            ResumableError::Unfinished => Self::new(ProblemType::UploadNotComplete)
+                .detail("each part of a final upload is a complete partial upload of the same producer"),
+            ResumableError::Busy => ProblemType::UploadBusy.into(),
+            ResumableError::Ingest(error) => error.into(),
         }
     }
 }

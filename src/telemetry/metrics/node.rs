@@ -348,6 +348,8 @@ impl JanitorMetrics {
             ("policy_run_forgotten", report.policy_runs_forgotten),
             ("policy_version_forgotten", report.policy_versions_forgotten),
             ("announcement_withdrawn", report.announcements_withdrawn),
+            ("upload_expired", report.uploads_expired),
+            ("upload_part", report.upload_parts),
             ("temporary_file", report.temporary_files),
             ("orphan_trashed", report.orphans_trashed),
             ("trash_recovered", report.trash_recovered),

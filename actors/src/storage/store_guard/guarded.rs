@@ -9,10 +9,10 @@ use futures::future::try_join_all;
 use super::{LastCheck, RECENT, StoreGuard, refusal};
 use crate::{
     ids::ContentHash,
-    model::{LeafHash, StorageTier},
+    model::{LeafHash, PartName, StorageTier},
     ports::{
         BlobCopies, BlobSink, BlobStore, BlobTrash, ListedBlob, PortError, PortResult, StoreMarks, StoreTime,
-        StoredBlob, StoredCopy, Sweep,
+        StoredBlob, StoredCopy, Sweep, UploadParts,
     },
 };
 
@@ -152,6 +152,29 @@ impl BlobTrash for GuardedBlobs {
     async fn clocks(&self) -> PortResult<Vec<StoreTime>> {
         self.0.check_all(Duration::ZERO).await?;
         self.store().clocks().await
+    }
+}
+
+#[async_trait]
+impl UploadParts for GuardedBlobs {
+    async fn put_part(&self, part: PartName, bytes: Bytes) -> PortResult<()> {
+        self.0.check(StorageTier::Hot, RECENT).await?;
+        self.store().put_part(part, bytes).await
+    }
+
+    async fn read_part(&self, part: PartName) -> PortResult<Bytes> {
+        match self.store().read_part(part).await {
+            Err(PortError::NotFound(missing)) => {
+                self.0.absent().await?;
+                Err(PortError::NotFound(missing))
+            }
+            read => read,
+        }
+    }
+
+    async fn remove_part(&self, part: PartName) -> PortResult<()> {
+        self.0.check(StorageTier::Hot, RECENT).await?;
+        self.store().remove_part(part).await
     }
 }
 

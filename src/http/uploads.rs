@@ -1,0 +1,281 @@
+//! Resumable uploads: the tus protocol, version 1.0, with the extensions of [`fields::EXTENSIONS`].
+//!
+//! Handlers read the fields of the protocol and pass the bytes to [`ResumableIngest`]. The body of a request is read in a task of its
+//! own, so that bytes that arrived before a client left are kept.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{Method, header},
+    middleware::DefaultHeaders,
+    web::{self, Data, Path, Payload, ServiceConfig},
+};
+use futures::StreamExt as _;
+use penstock_actors::{
+    content::resumable::{Append, NewUpload, ResumableIngest},
+    ids::UploadId,
+    model::{ResumableUpload, UploadKind},
+    node::Node,
+};
+use serde_json::json;
+use tokio::{sync::oneshot, time::timeout};
+
+mod checksum;
+mod fields;
+
+use self::{
+    checksum::Checksum,
+    fields::{Concat, TUS_RESUMABLE, VERSION},
+};
+use super::{
+    Problem, ProblemType, Readiness, answer, auth::Producer, credentials::is_signed_request,
+    middleware::signed_body::unreadable, routing,
+};
+
+/// The dependencies of the routes of this module.
+#[derive(Clone)]
+pub struct Deps {
+    pub node: Arc<Node>,
+    pub readiness: Arc<Readiness>,
+    /// How long a client may send nothing.
+    pub idle_timeout: Duration,
+}
+
+impl Deps {
+    fn uploads(&self) -> &ResumableIngest {
+        &self.node.resumable
+    }
+}
+
+pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
+    let tus = || DefaultHeaders::new().add((TUS_RESUMABLE, VERSION));
+    cfg.app_data(Data::new(deps))
+        .service(
+            routing::resource("/v1/uploads")
+                .wrap(tus())
+                .route(web::method(Method::OPTIONS).to(options))
+                .route(web::post().to(create)),
+        )
+        .service(
+            routing::resource("/v1/uploads/{uploadId}")
+                .wrap(tus())
+                .route(routing::read().to(show))
+                .route(web::patch().to(append))
+                .route(web::delete().to(remove))
+                .route(web::post().to(overridden)),
+        );
+}
+
+/// What this server can do. It needs neither a key nor the field of the version.
+async fn options(deps: Data<Deps>) -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header(("tus-version", VERSION))
+        .insert_header(("tus-extension", fields::EXTENSIONS))
+        .insert_header(("tus-max-size", deps.uploads().max_bytes()))
+        .insert_header(("tus-checksum-algorithm", checksum::ALGORITHMS))
+        .finish()
+}
+
+async fn create(
+    producer: Producer,
+    request: HttpRequest,
+    deps: Data<Deps>,
+    body: Payload,
+) -> Result<HttpResponse, Problem> {
+    fields::check_version(request.headers())?;
+    refuse_when_draining(&deps)?;
+    let headers = request.headers();
+    let metadata = fields::metadata(headers)?;
+    let concat = fields::concat(headers)?;
+    let kind = if matches!(concat, Some(Concat::Partial)) { UploadKind::Partial } else { UploadKind::Whole };
+    let length_bytes = if matches!(concat, Some(Concat::Final(_))) { 0 } else { fields::length(headers)? };
+    let new = NewUpload {
+        producer_id: producer.producer_id,
+        kind,
+        length_bytes,
+        media_type: metadata.media_type,
+        declared_hash: metadata.content_hash,
+        metadata: metadata.text,
+    };
+    if let Some(Concat::Final(of)) = concat {
+        let text = fields::text(headers, fields::CONCAT)?.unwrap_or_default().to_owned();
+        let concatenate = async move { Ok(deps.uploads().concatenate(new, &of, text).await?) };
+        return Ok(created(&answer::to_the_end(concatenate).await?));
+    }
+    let begun = answer::to_the_end({
+        let deps = deps.clone();
+        async move { Ok(deps.uploads().begin(new).await?) }
+    })
+    .await?;
+    if !fields::has_bytes(headers) || begun.is_complete() {
+        return Ok(created(&begun));
+    }
+    let now = receive(&request, &deps, begun.upload_id, 0, body).await?;
+    Ok(created(&now))
+}
+
+async fn append(
+    producer: Producer,
+    request: HttpRequest,
+    id: Path<String>,
+    deps: Data<Deps>,
+    body: Payload,
+) -> Result<HttpResponse, Problem> {
+    fields::check_version(request.headers())?;
+    refuse_when_draining(&deps)?;
+    let id = upload_id(&id)?;
+    // Before the body: another producer's upload looks as if there were none.
+    deps.uploads().find(id, producer.scope()).await?;
+    if !fields::has_bytes(request.headers()) {
+        let problem = Problem::new(ProblemType::UnsupportedMediaType);
+        return Err(problem.detail("send the bytes as application/offset+octet-stream"));
+    }
+    let offset = fields::offset(request.headers())?;
+    let now = receive(&request, &deps, id, offset, body).await?;
+    Ok(state(HttpResponse::NoContent(), &now).finish())
+}
+
+/// Where the upload ends; GET tells more of it, such as the hash of the content.
+async fn show(
+    producer: Producer,
+    request: HttpRequest,
+    id: Path<String>,
+    deps: Data<Deps>,
+) -> Result<HttpResponse, Problem> {
+    fields::check_version(request.headers())?;
+    let upload = deps.uploads().find(upload_id(&id)?, producer.scope()).await?;
+    let mut answer = state(HttpResponse::Ok(), &upload);
+    answer.insert_header(("upload-length", upload.length_bytes));
+    if !upload.metadata.is_empty() {
+        answer.insert_header((fields::METADATA, upload.metadata.as_str()));
+    }
+    let concat = match upload.kind {
+        UploadKind::Whole => None,
+        UploadKind::Partial => Some("partial"),
+        UploadKind::Final => Some(upload.concat.as_str()),
+    };
+    if let Some(concat) = concat {
+        answer.insert_header((fields::CONCAT, concat));
+    }
+    Ok(answer.json(json!({
+        "uploadId": upload.upload_id,
+        "offset": upload.offset_bytes,
+        "length": upload.length_bytes,
+        "isComplete": upload.is_complete(),
+        "contentHash": upload.content_hash,
+        "expiresAt": upload.expires_at,
+    })))
+}
+
+async fn remove(
+    producer: Producer,
+    request: HttpRequest,
+    id: Path<String>,
+    deps: Data<Deps>,
+) -> Result<HttpResponse, Problem> {
+    fields::check_version(request.headers())?;
+    let id = upload_id(&id)?;
+    let remove = async move { Ok(deps.uploads().remove(id, producer.scope()).await?) };
+    answer::to_the_end(remove).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The method that the client names, for clients that can only send POST.
+async fn overridden(
+    producer: Producer,
+    request: HttpRequest,
+    id: Path<String>,
+    deps: Data<Deps>,
+    body: Payload,
+) -> Result<HttpResponse, Problem> {
+    match fields::text(request.headers(), "x-http-method-override")? {
+        Some("PATCH") => append(producer, request, id, deps, body).await,
+        Some("DELETE") => remove(producer, request, id, deps).await,
+        _ => Err(Problem::malformed("X-HTTP-Method-Override names neither PATCH nor DELETE")),
+    }
+}
+
+fn refuse_when_draining(deps: &Deps) -> Result<(), Problem> {
+    if deps.readiness.is_draining() { Err(ProblemType::ShuttingDown.into()) } else { Ok(()) }
+}
+
+fn upload_id(text: &str) -> Result<UploadId, Problem> {
+    text.parse().map_err(|_| ProblemType::UnknownUpload.into())
+}
+
+fn created(upload: &ResumableUpload) -> HttpResponse {
+    let place = format!("/v1/uploads/{}", upload.upload_id);
+    state(HttpResponse::Created(), upload).insert_header((header::LOCATION, place)).finish()
+}
+
+/// An answer with the state of an upload.
+fn state(mut answer: HttpResponseBuilder, upload: &ResumableUpload) -> HttpResponseBuilder {
+    // The protocol gives a final upload no offset before it is complete.
+    if upload.kind != UploadKind::Final || upload.is_complete() {
+        answer.insert_header((fields::OFFSET, upload.offset_bytes));
+    }
+    if let Some(hash) = upload.content_hash {
+        answer.insert_header(("x-content-hash", hash.to_string()));
+    }
+    answer.insert_header(("upload-expires", fields::date(upload.expires_at)));
+    answer::no_store(answer)
+}
+
+/// Appends the body of a request to an upload, and goes on to the end when the client leaves.
+async fn receive(
+    request: &HttpRequest,
+    deps: &Data<Deps>,
+    id: UploadId,
+    offset: u64,
+    body: Payload,
+) -> Result<ResumableUpload, Problem> {
+    let checksum = Checksum::of(request.headers())?;
+    // A signed body is compared with its digest at its end.
+    let held = checksum.is_some() || is_signed_request(request.headers());
+    let append = deps.uploads().append(id, None, offset, held).await?;
+    let idle_timeout = deps.idle_timeout;
+    let (here, gone) = oneshot::channel::<()>();
+    let received = answer::to_the_end(take(body, append, checksum, idle_timeout, gone)).await;
+    // Until now the client was here.
+    drop(here);
+    received
+}
+
+async fn take(
+    mut body: Payload,
+    mut append: Append,
+    mut checksum: Option<Checksum>,
+    idle_timeout: Duration,
+    mut gone: oneshot::Receiver<()>,
+) -> Result<ResumableUpload, Problem> {
+    let broken_off = loop {
+        let part = tokio::select! {
+            biased;
+            part = timeout(idle_timeout, body.next()) => part,
+            _ = &mut gone => break Problem::from(ProblemType::UploadIncomplete),
+        };
+        match part {
+            Ok(Some(Ok(part))) => {
+                if let Some(checksum) = &mut checksum {
+                    checksum.update(&part);
+                }
+                if let Err(error) = append.write(part).await {
+                    append.discard();
+                    return Err(error.into());
+                }
+            }
+            Ok(None) => {
+                if checksum.is_some_and(|checksum| !checksum.is_right()) {
+                    append.discard();
+                    return Err(ProblemType::ChecksumMismatch.into());
+                }
+                return Ok(append.end().await?);
+            }
+            Ok(Some(Err(error))) => break unreadable(&error),
+            Err(_) => break ProblemType::RequestTimeout.into(),
+        }
+    };
+    append.broken_off().await?;
+    Err(broken_off)
+}

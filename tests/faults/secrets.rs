@@ -1,12 +1,11 @@
 //! What must not be known from the outside of a node: its log at the finest level, its metrics and what `check` prints name no
 //! secret, whatever is asked of it and whatever breaks.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use penstock::config::S3Client;
 use reqwest::{Client, Method, RequestBuilder, redirect::Policy};
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt as _, process::ChildStderr, task::JoinHandle};
 use tokio_postgres::config::Host;
 
 use crate::{
@@ -28,14 +27,6 @@ const UNKNOWN_RECEIPT: &str = "0a1b2c3d-4e5f-4a6b-8c7d-8e9f0a1b2c3d";
 
 /// Texts that nothing may show, by what they are.
 type Secrets = BTreeMap<String, &'static str>;
-
-fn collect(mut stderr: ChildStderr) -> JoinHandle<String> {
-    tokio::spawn(async move {
-        let mut log = Vec::new();
-        stderr.read_to_end(&mut log).await.expect("read");
-        String::from_utf8_lossy(&log).into_owned()
-    })
-}
 
 /// Sends a request, whatever becomes of it; the document in the answer, and where it leads.
 async fn send(request: RequestBuilder) -> (Value, Option<String>) {
@@ -143,7 +134,8 @@ async fn no_secret_is_in_the_log_at_the_finest_level_or_in_the_metrics() {
         .envs(buckets.env());
     let mut node = setup.start().await;
     assert!(node.terminate().await.success());
-    let log = collect(node.boot_with_stderr().await);
+    let log_file = tempfile::NamedTempFile::new().unwrap();
+    node.boot_logging_to(log_file.reopen().unwrap()).await;
     // The answer with a signed URL is looked at, and not followed.
     node.client = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
 
@@ -191,7 +183,7 @@ async fn no_secret_is_in_the_log_at_the_finest_level_or_in_the_metrics() {
     let check = node.run(&["check"]).await;
     let check = String::from_utf8([check.stdout, check.stderr].concat()).unwrap();
     assert!(node.terminate().await.success());
-    let log = log.await.unwrap();
+    let log = String::from_utf8_lossy(&fs::read(log_file.path()).unwrap()).into_owned();
     assert!(log.contains("TRACE") && log.lines().count() > 100, "everything is logged: {} lines", log.lines().count());
     let mut found = Vec::new();
     for (place, shown) in [("the log", &log), ("the metrics", &metrics), ("check", &check)] {

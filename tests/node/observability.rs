@@ -122,7 +122,7 @@ async fn node_with_everything(buckets: &TestBuckets) -> TestNode {
     for _ in 0..3 {
         assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap().len(), 300_000);
     }
-    expect(node.get("/v1/search?q=content").send().await.unwrap(), &[200]).await;
+    expect(node.get("/v1/catalog?q=content").send().await.unwrap(), &[200]).await;
     assert_eq!(node.admin(Method::GET, "/v1/nothing").send().await.unwrap().status(), 404);
     node
 }

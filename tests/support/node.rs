@@ -203,6 +203,12 @@ impl TestNode {
         stderr
     }
 
+    /// As [`boot`](Self::boot); what the node logs goes to a file, so that a node that logs much waits for no reader.
+    pub(crate) async fn boot_logging_to(&mut self, log: std::fs::File) {
+        let started = self.command().arg("serve").stdout(Stdio::piped()).stderr(log).spawn();
+        self.listening(started.expect("the binary starts")).await;
+    }
+
     async fn listening(&mut self, mut process: Child) {
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
         let listening = async {

@@ -273,7 +273,7 @@ impl Fill {
 
     /// Reports the error to all requests that wait. The old value continues to be served while it may be.
     fn failed(&self, error: PortError) {
-        tracing::debug!(%error, key = %self.key, "a load failed");
+        tracing::debug!(%error, cache = self.key.cache.as_str(), "a load failed");
         if self.serve_stale() {
             let again = self.core.clock.monotonic() + RETRY_AFTER;
             if let Some(old) = self.old.clone() {

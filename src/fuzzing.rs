@@ -281,6 +281,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::print_stdout, reason = "the last path printed is the input that fails")]
     fn every_input_of_the_corpora_holds() {
         for (name, target) in TARGETS {
             let inputs = fs::read_dir(folder("corpus").join(name)).unwrap_or_else(|_| panic!("{name} has a corpus"));

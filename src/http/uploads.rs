@@ -266,7 +266,7 @@ async fn take(
                 }
             }
             Ok(None) => {
-                if checksum.is_some_and(|checksum| !checksum.is_right()) {
+                if checksum.is_some_and(|checksum| !checksum.holds()) {
                     append.discard();
                     return Err(ProblemType::ChecksumMismatch.into());
                 }

@@ -44,7 +44,7 @@ impl Checksum {
         }
     }
 
-    pub(super) fn is_right(self) -> bool {
+    pub(super) fn holds(self) -> bool {
         match self {
             Self::Sha1(hasher, given) => hasher.digest().bytes() == given,
             Self::Sha256(hasher, given) => <[u8; 32]>::from(hasher.finalize()) == given,
@@ -67,7 +67,7 @@ mod tests {
             let mut checksum = Checksum::parse(field).expect(field);
             checksum.update(b"hello ");
             checksum.update(b"world");
-            assert_eq!(checksum.is_right(), is_right, "{field}");
+            assert_eq!(checksum.holds(), is_right, "{field}");
         }
         for field in
             ["md5 XrY7u+Ae7tCTyyK7j1rNww==", "sha1", "sha1 !", "sha1 AAAA", "sha256 Kq5sNclPz7QV2+lfQIuc6R7oRu0="]

@@ -41,10 +41,10 @@ async fn faults(browser: &Browser) -> Vec<String> {
     found.as_array().unwrap().iter().map(|fault| fault.as_str().unwrap().to_owned()).collect()
 }
 
-/// Lines of the console that are not about answers that failed because the node was away.
+/// Lines of the console that are not about answers that failed because the node was away, or was starting.
 async fn errors(browser: &Browser) -> Vec<String> {
     let mut lines = browser.console().await;
-    lines.retain(|line| !line.contains("net::ERR_"));
+    lines.retain(|line| !line.contains("net::ERR_") && !line.contains("status of 503"));
     lines
 }
 

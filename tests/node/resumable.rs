@@ -35,10 +35,10 @@ fn append(node: &TestNode, place: &str, offset: u64, body: impl Into<Body>) -> R
 /// Begins an upload of so many bytes; its path.
 async fn begin(node: &TestNode, length: usize, metadata: &str) -> String {
     let call = tus(node, "POST", "/v1/uploads").header("upload-length", length).header("upload-metadata", metadata);
-    created(call.send().await.unwrap())
+    created(&call.send().await.unwrap())
 }
 
-fn created(answer: Response) -> String {
+fn created(answer: &Response) -> String {
     assert_eq!(answer.status(), 201);
     assert_eq!(answer.headers()["tus-resumable"], "1.0.0");
     assert!(answer.headers().contains_key("upload-expires"));
@@ -324,9 +324,9 @@ on_both!(bounds_and_owners, async |node: &mut TestNode| {
         let call = node.client.post(node.url("/v1/uploads")).bearer_auth(&key).header("tus-resumable", "1.0.0");
         call.header("upload-length", "10")
     };
-    let place = created(create().send().await.unwrap());
+    let place = created(&create().send().await.unwrap());
     for _ in 1..100 {
-        created(create().send().await.unwrap());
+        created(&create().send().await.unwrap());
     }
     let problem = expect_problem(create().send().await.unwrap(), 429, "too-many-uploads").await;
     assert_eq!(problem["limit"], 100);

@@ -87,7 +87,14 @@ on_sqlite!(every_answer_has_a_request_id_and_may_not_be_sniffed, async |node: &m
 });
 
 on_sqlite!(what_no_route_takes_is_a_problem_document, async |node: &mut TestNode| {
-    for path in ["/", "/nowhere", "/v1/assets/", "/v1/streaming/data", "/v1/streaming/data/a/b", "/../etc/passwd"] {
+    for path in [
+        "/nowhere",
+        "/dashboard/other",
+        "/v1/assets/",
+        "/v1/streaming/data",
+        "/v1/streaming/data/a/b",
+        "/../etc/passwd",
+    ] {
         expect_problem(node.get(path).send().await.unwrap(), 404, "not-found").await;
     }
     for (method, path) in [

@@ -26,7 +26,15 @@ const EXCEPTIONS: [(&str, &str); 5] = [
 ];
 
 /// Steps of housekeeping, of a hundred rows and more: while a table is small, to pass over it once is less than to look each of them up.
-const STEPS: [&str; 5] = ["audit", "claim_lineage", "expire_receipts", "prune_lineage_nodes", "prune_nodes"];
+const STEPS: [&str; 7] = [
+    "audit",
+    "claim_lineage",
+    "condemn_upload_parts",
+    "expire_receipts",
+    "expire_uploads",
+    "prune_lineage_nodes",
+    "prune_nodes",
+];
 
 /// A statement as the source has it.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! wait for a disk. A thread of the spool makes the notes outlive a power cut, some time later (`usage.spool_sync`).
 //!
 //! [`record`] is the format of a note. Streams are spread over some [`lane`]s, each with a lock and segments of its own; a stream stays
-//! on its lane. [`scan`] reads what earlier processes left, and [`claims`] say for which epochs that is all. [`upkeep`] syncs, removes
+//! on its lane. [`scan`](mod@scan) reads what earlier processes left, and [`claims`] say for which epochs that is all. [`upkeep`] syncs, removes
 //! old segments, and makes new ones before they are needed. [`disk`] is the folder.
 //!
 //! **Bound.** `usage.spool_bytes` for all segments together. When no further segment can be made, because of the bound or because the

@@ -166,8 +166,8 @@ impl Clients {
                     place.answers.fetch_add(1, SeqCst);
                     return true;
                 }
-                // The instance stops, or cannot reach the ledger; nothing was given.
-                503 => {
+                // The instance stops, cannot reach the ledger, or was paused for longer than a head may take; nothing was given.
+                408 | 503 => {
                     self.unavailable.fetch_add(1, SeqCst);
                     sleep(Duration::from_millis(20)).await;
                     return false;

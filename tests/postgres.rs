@@ -24,6 +24,8 @@ mod pgbouncer;
 mod plans;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "support/refuser.rs"]
+mod refuser;
 #[path = "postgres/replicas.rs"]
 mod replicas;
 #[path = "postgres/schema.rs"]

@@ -15,6 +15,8 @@ mod node;
 mod postgres;
 #[path = "redis/rate_limits.rs"]
 mod rate_limits;
+#[path = "support/refuser.rs"]
+mod refuser;
 #[path = "redis/state.rs"]
 mod state;
 #[path = "support/redis.rs"]

@@ -42,6 +42,7 @@ mod task_leases;
 mod timekeeper;
 mod timelines;
 mod tls;
+mod trial;
 mod upkeep;
 mod usage;
 

@@ -1,7 +1,12 @@
 //! What a store does when the pool, a statement or the server fails it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures::future::join_all;
 use penstock::adapters::postgres::PostgresSettings;
 use penstock_actors::{
     clock::{Clock as _, SystemClock},
@@ -14,6 +19,7 @@ use tokio_postgres::{Client, Config, config::Host};
 
 use crate::{
     proxy::Proxy,
+    refuser::Refuser,
     support::{TestDatabase, round_trips, store},
 };
 
@@ -130,17 +136,46 @@ fn address(config: &Config) -> SocketAddr {
     SocketAddr::new(host.parse().expect("an address"), *port)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_and_starts_again_is_found_again() {
-    let database = TestDatabase::migrated().await;
-    let mut proxy = Proxy::started(address(&database.config())).await;
-    let mut config = Config::new();
-    let direct = database.config();
+/// The way to a database through a proxy.
+fn through(proxy: &Proxy, database: &TestDatabase) -> Config {
+    let (mut config, direct) = (Config::new(), database.config());
     config.host("127.0.0.1").port(proxy.address().port());
     config.user(direct.get_user().expect("a user")).dbname(direct.get_dbname().expect("a database"));
     if let Some(password) = direct.get_password() {
         config.password(password);
     }
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_calls_an_outage_meets_the_server_gets_few_attempts() {
+    let database = TestDatabase::migrated().await;
+    let mut proxy = Proxy::started(address(&database.config())).await;
+    let settings = PostgresSettings { config: through(&proxy, &database), pool_max: 10, ..database.settings() };
+    let (store, _metrics) = store(settings).await;
+    store.ping().await.expect("up");
+    proxy.stop().await;
+    let server = Refuser::at(proxy.address());
+    let (began, mut calls) = (Instant::now(), 0_u32);
+    while calls < 15_000 {
+        let answers = join_all((0..1000).map(|_| store.policies())).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Err(PortError::Unavailable { .. }))));
+        calls += 1000;
+    }
+    // At first one attempt for each place of the pool, then one in a pause: of at least an eighth of a second after the first few.
+    let most = 10 + 10 + began.elapsed().as_millis() / 125;
+    let attempts = u128::from(server.attempts());
+    assert!(attempts <= most, "{attempts} attempts for {calls} calls, of at most {most}");
+    server.stop().await;
+    proxy.start();
+    store.ping().await.expect("the server is back, and found by the next attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_and_starts_again_is_found_again() {
+    let database = TestDatabase::migrated().await;
+    let mut proxy = Proxy::started(address(&database.config())).await;
+    let config = through(&proxy, &database);
     let settings = PostgresSettings { config, pool_min: 3, ..database.settings() };
     let (store, _metrics) = store(settings).await;
     assert_eq!(store.pool_status().size, 3, "as many connections as are to be kept");

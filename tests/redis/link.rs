@@ -1,8 +1,9 @@
 //! What the link promises: scripts that survive, round trips that are shared, waits that are bounded, recovery by itself.
 
 use std::{
+    net::TcpListener,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::join_all;
@@ -10,6 +11,7 @@ use penstock::adapters::redis::{Call, RedisLink, RedisSettings, Script};
 use penstock_actors::ports::PortError;
 use redis::Value;
 
+use crate::refuser::Refuser;
 use crate::support::{RedisServer, link, prefix, settings, shared_link, shared_url, single, until};
 
 static COUNT_UP: Script = Script::new("count_up", "return redis.call('INCRBY', KEYS[1], ARGV[1])");
@@ -134,6 +136,27 @@ async fn a_server_that_is_killed_costs_no_wait_and_is_found_again() {
     recoveries.changed().await.expect("told");
     count_up(&link, &key).await.expect("counted again");
     assert!(metrics.render().expect("metrics").contains("penstock_redis_reconnects_total 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_calls_an_outage_meets_the_server_gets_few_attempts() {
+    let free = TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("an address");
+    let server = Refuser::at(free);
+    let period = Duration::from_secs(1);
+    let settings = RedisSettings { breaker_period: period, ..settings(single(&format!("redis://{free}"))) };
+    let began = Instant::now();
+    let (link, _metrics) = link(settings).await;
+    let key = link.key("count", 1);
+    for _ in 0..100 {
+        let answers = join_all((0..200).map(|_| count_up(&link, &key))).await;
+        assert!(answers.iter().all(is_unavailable));
+    }
+    until("the server has refused again and again", async || server.attempts() > 5).await;
+    // Pauses double from 20 ms to the period, which takes six of them.
+    let most = 8 + 2 * began.elapsed().as_millis() / period.as_millis();
+    let attempts = u128::from(server.attempts());
+    assert!(attempts <= most, "{attempts} attempts for 20 000 calls, of at most {most}");
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use super::{
     error::{POSTGRES, error_text, from_pool, turned},
     gate::{ConnectionPermit, Gate, GateRefusal, PoolLane},
     reach::{NoUsableServer, ServerConnector},
+    trial::Trial,
 };
 use crate::telemetry::DbMetrics;
 
@@ -71,7 +72,8 @@ impl Pool {
             return Err(PortError::rejected(POSTGRES, message));
         }
         let condemned = Arc::<RetiredConnections>::default();
-        let connections = Connections { reach: reach.clone(), condemned: Arc::clone(&condemned) };
+        let connections =
+            Connections { reach: reach.clone(), condemned: Arc::clone(&condemned), trial: Trial::default() };
         // [`ServerConnector`] bounds how long a connection may take to open.
         let pool = managed::Pool::builder(connections)
             .max_size(settings.pool_max)
@@ -190,18 +192,19 @@ impl Pool {
 struct Connections {
     reach: ServerConnector,
     condemned: Arc<RetiredConnections>,
+    trial: Trial<NoUsableServer>,
 }
 
 impl Manager for Connections {
     type Type = ClientWrapper;
-    type Error = NoUsableServer;
+    type Error = Arc<NoUsableServer>;
 
-    async fn create(&self) -> Result<ClientWrapper, NoUsableServer> {
+    async fn create(&self) -> Result<ClientWrapper, Self::Error> {
         // A large future that seldom runs: it must not be part of every call that takes a connection.
-        Box::pin(self.reach.open()).await
+        Box::pin(self.trial.attempt(|| self.reach.open())).await
     }
 
-    async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<NoUsableServer> {
+    async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<Self::Error> {
         // The driver knows without a round trip whether the connection is closed; a ping each time would double the
         // round trips.
         if client.is_closed() || self.condemned.holds(metrics.created) {

@@ -100,9 +100,9 @@ fn anchors(path: &Path) -> Vec<String> {
 
 /// Markdown links as text and target.
 fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.split('[').filter_map(|rest| {
-        let (words, rest) = rest.split_once("](")?;
-        Some((words, rest.split_once(')')?.0))
+    text.match_indices("](").filter_map(|(end, _)| {
+        let words = text[..end].rsplit('[').next().unwrap_or_default();
+        Some((words, text[end + 2..].split_once(')')?.0))
     })
 }
 
@@ -134,8 +134,7 @@ fn every_link_in_the_documents_leads_somewhere() {
     let (mut checked, mut broken) = (0, Vec::new());
     for file in files.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
         let text = prose(&file);
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
-        for link in links.filter(|link| !link.contains("://")) {
+        for link in links(&text).map(|(_, link)| link).filter(|link| !link.contains("://")) {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if path.is_empty() { file.clone() } else { file.with_file_name(path) };
             if !target.exists() || !(anchor.is_empty() || anchors(&target).iter().any(|known| known == anchor)) {
@@ -146,4 +145,17 @@ fn every_link_in_the_documents_leads_somewhere() {
     }
     assert!(checked > 100, "only {checked} links were found");
     assert!(broken.is_empty(), "these links lead nowhere: {broken:#?}");
+}
+
+#[test]
+fn each_alert_names_a_runbook_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = fs::read_to_string(root.join("config/prometheus/penstock.rules.yml")).unwrap();
+    let headings = anchors(&root.join("docs/operations.md"));
+    let named = rules.split("docs/operations.md#").skip(1).filter_map(|rest| rest.split('"').next());
+    let runbooks: Vec<_> = named.collect();
+    assert_eq!(runbooks.len(), rules.matches("- alert:").count(), "each alert has a runbook");
+    for runbook in runbooks {
+        assert!(headings.iter().any(|heading| heading == runbook), "docs/operations.md has no heading #{runbook}");
+    }
 }

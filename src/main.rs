@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
-use penstock::cli::Cli;
+use penstock::{cli::Cli, telemetry};
 
 // Chosen by measurement: docs/performance.md has the comparison.
 #[cfg(feature = "jemalloc")]
@@ -15,7 +15,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    let ended = Cli::parse().run();
+    telemetry::logs::flush();
+    match ended {
         Ok(code) => code,
         Err(error) => {
             // If the terminal is gone this fails, and there is no other place to report the error.

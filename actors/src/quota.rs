@@ -24,3 +24,4 @@ pub mod revocation;
 pub mod spooled_row;
 pub mod usage_batch;
 pub mod usage_batcher;
+mod usage_inbox;

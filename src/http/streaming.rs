@@ -1,7 +1,7 @@
 //! Streams: content for clients with a receipt.
 //!
-//! One actor round trip decides about the receipt, the quota and the stream slot together; the body then runs without
-//! the handler, and settles itself when it ends or is dropped. Preconditions come before ranges (RFC 9110, section
+//! One question decides about the receipt, the quota and the stream slot together; the body then runs without the handler,
+//! and settles itself when it ends or is dropped. Preconditions come before ranges (RFC 9110, section
 //! 13.2.2), and the receipt before both: a client that may not stream learns nothing about the content.
 
 use std::sync::{Arc, Weak};

@@ -1,10 +1,15 @@
 //! Logs: structured lines on standard error, so that standard output holds only the results of commands.
 
+mod gathered;
+
 use std::io::IsTerminal as _;
 
 use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+pub(super) use self::gathered::dropped_lines;
+pub use self::gathered::flush;
 
 /// The format of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,7 +39,7 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let lines = tracing_subscriber::registry().with(filter);
     // A line that cannot be written is lost. Reporting that on the same stream would panic, as when the terminal is
     // closed.
-    let text = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let text = fmt::layer().with_writer(gathered::stderr()).log_internal_errors(false);
     // An existing logger is kept; that is no error.
     let _kept = match format {
         LogFormat::Text => lines.with(text.with_ansi(std::io::stderr().is_terminal())).try_init(),

@@ -60,6 +60,7 @@ use self::{
     process::Process,
     storage::StorageCollector,
 };
+use super::logs::dropped_lines;
 
 /// Sets gauges to their present values.
 type Refresh = Box<dyn Fn() + Send + Sync>;
@@ -81,6 +82,7 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         registry.register(Box::new(Process::this()))?;
+        registry.register(Box::new(dropped_lines()))?;
         let db = Arc::new(DbMetrics::new(&registry)?);
         let http = Arc::new(HttpMetrics::new(&registry)?);
         let redis = Arc::new(RedisMetrics::new(&registry)?);

@@ -200,7 +200,6 @@ on_both!(metrics_are_valid_text_without_ids, async |node: &mut TestNode| {
     for (name, value) in [
         ("penstock_streams_granted_total", 1.0),
         ("penstock_streams_active", 0.0),
-        ("penstock_settlements_lost_total", 0.0),
         ("penstock_usage_dropped_total", 0.0),
         ("penstock_usage_settled_bytes_total", 1000.0),
     ] {

@@ -323,6 +323,14 @@ impl QuotaBook {
         }
     }
 
+    /// Whether a stream of this receipt needs a slot, as far as is known.
+    pub fn limits_streams(&self, id: ReceiptId) -> bool {
+        match self.entries.get(&id) {
+            Some(BookRecord::Receipt(entry)) => entry.view.policy.max_concurrent_streams.is_some(),
+            _ => false,
+        }
+    }
+
     /// Whether streams of this receipt run although it was invalidated and has not been loaded since.
     pub fn must_learn(&self, id: ReceiptId) -> bool {
         match self.entries.get(&id) {

@@ -1,11 +1,12 @@
 //! `QuotaCache`: decides whether a stream may start, and takes back the credit that it did not use.
 //!
-//! It is sharded by receipt: each receipt belongs to one shard, an actor that owns a [`QuotaBook`](crate::quota::book)
-//! and decides by arithmetic. Data that the book lacks is fetched from the ledger, in one round trip for all receipts
-//! that wait, and all requests for one receipt share its refill. A refill whose answer is lost is repeated under the
-//! same id until it is answered ([`RefillQueue`](crate::quota::refill_queue)): a shard never forgets a request to the ledger.
+//! It is sharded by receipt: each receipt belongs to one shard, whose [`QuotaBook`](crate::quota::book) decides by arithmetic. The
+//! thread of a stream takes such a decision itself ([`shard`]). Only what has to wait goes to the shard's actor: data that the
+//! book lacks is fetched from the ledger, in one round trip for all receipts that wait, and all requests for one receipt share its
+//! refill. A refill whose answer is lost is repeated under the same id until it is answered
+//! ([`RefillQueue`](crate::quota::refill_queue)): a shard never forgets a request to the ledger.
 //!
-//! **Bound.** Each question carries a permit of its shard's queue from [`QuotaHandle::acquire`] to its answer. Without a
+//! **Bound.** Each question that waits carries a permit of its shard's queue from [`QuotaHandle::acquire`] to its answer. Without a
 //! permit the stream is refused as overloaded, at once. A shard keeps at most as many unanswered refills as its book may hold
 //! receipts. An admitted stream carries a permit of the usage queue, so there is always room for its usage row.
 //!
@@ -14,26 +15,24 @@
 //! **A crash loses** no record of sent bytes: the spool has them, or, without it, unsettled lease credit is charged or released when it
 //! is reclaimed.
 
-mod messages;
-mod reservation;
 mod shard;
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use actix::{Actor, Addr, ArbiterHandle};
+use actix::{Actor, ArbiterHandle};
 use tokio::sync::{Notify, oneshot};
 
-pub use self::reservation::{Reservation, StreamEnd};
-use self::{
-    messages::{Acquire, CatchUp, DrainLeases, EndStream, Forfeit, Invalidate, Purpose, Recall},
-    shard::QuotaShard,
+use self::shard::{
+    QuotaShard, ShardHandle,
+    messages::{Acquire, DrainLeases, EndStream, Forfeit, Invalidate, Purpose, Recall},
 };
+pub use self::shard::{Reservation, StreamEnd};
 use crate::{
     clock::Clock,
     flow::admission::{Admission, AdmissionSnapshot},
@@ -109,31 +108,10 @@ pub struct QuotaCounters {
     pub replaced: AtomicU64,
     /// Streams cut because the lease that admitted them was lost: its epoch is over, or other nodes may have it.
     pub cut: AtomicU64,
-    /// Settlements that could not be delivered to their shard; must be 0.
-    pub lost_settlements: AtomicU64,
-}
-
-/// The address of a shard. It outlives the actor's `Addr` clones, each of which would allocate.
-pub(crate) struct Link {
-    addr: OnceLock<Addr<QuotaShard>>,
-    counters: Arc<QuotaCounters>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Link {
-    /// Sends a message that must arrive. It is handled even when the sender is gone, since no sender waits for a reply.
-    fn tell<M>(&self, message: M) -> bool
-    where
-        M: actix::Message + Send + 'static,
-        M::Result: Send,
-        QuotaShard: actix::Handler<M>,
-    {
-        self.addr.get().is_some_and(|addr| addr.try_send(message).is_ok())
-    }
 }
 
 struct Shard {
-    link: Arc<Link>,
+    handle: Arc<ShardHandle>,
     admission: Admission,
 }
 
@@ -156,16 +134,14 @@ impl QuotaHandle {
             .cycle()
             .take(settings.shards.max(1))
             .map(|arbiter| {
-                let (counters, clock) = (Arc::clone(&counters), Arc::clone(&deps.clock));
-                let link = Arc::new(Link { addr: OnceLock::new(), counters, clock });
-                let shard = QuotaShard::new(settings, deps.clone(), Arc::clone(&link));
+                let handle = Arc::new(ShardHandle::new(&settings, deps.clone(), Arc::clone(&counters)));
+                let shard = QuotaShard::new(settings, Arc::clone(&handle));
                 let addr = QuotaShard::start_in_arbiter(arbiter, |ctx| {
                     ctx.set_mailbox_capacity(0);
                     shard
                 });
-                // The link was made above and has no other user, so it is empty.
-                let _ = link.addr.set(addr);
-                Shard { link, admission: Admission::new("quota", settings.queue) }
+                handle.started(addr);
+                Shard { handle, admission: Admission::new("quota", settings.queue) }
             })
             .collect();
         Self {
@@ -190,9 +166,13 @@ impl QuotaHandle {
         let Some(row_permit) = self.usage.admit() else {
             return Err(overloaded("usage"));
         };
+        let shard = self.shard(ask.receipt_id);
+        let stream = UsageId::next();
+        if let Some(decision) = shard.handle.decide_at_once(&ask) {
+            return Ok(shard.handle.reserve(&ask, decision?, stream, session, row_permit));
+        }
         let (reply, answer) = oneshot::channel();
-        let purpose = Purpose::Stream { stream: UsageId::next(), session, row_permit, reply };
-        self.ask(ask, purpose, answer).await
+        self.ask(shard, ask, Purpose::Stream { stream, session, row_permit, reply }, answer).await
     }
 
     /// Whether the receipt would admit a stream. Reserves nothing.
@@ -200,21 +180,26 @@ impl QuotaHandle {
     /// # Errors
     /// The refusal.
     pub async fn inspect(&self, receipt_id: ReceiptId, content_hash: ContentHash) -> Result<Grant, Refusal> {
-        let (reply, answer) = oneshot::channel();
+        let shard = self.shard(receipt_id);
         let ask = StreamAsk { receipt_id, content_hash, demand: Demand::Inspect };
-        self.ask(ask, Purpose::Inspect { reply }, answer).await
+        if let Some(decision) = shard.handle.decide_at_once(&ask) {
+            return Ok(decision?.grant);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.ask(shard, ask, Purpose::Inspect { reply }, answer).await
     }
 
+    /// Has the shard's actor answer a question that may have to wait.
     async fn ask<T>(
         &self,
+        shard: &Shard,
         ask: StreamAsk,
         purpose: Purpose,
         answer: oneshot::Receiver<Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
-        let shard = self.shard(ask.receipt_id);
         let Some(permit) = shard.admission.try_admit(1) else { return Err(overloaded("quota")) };
         let deadline = self.clock.monotonic() + self.patience;
-        if !shard.link.tell(Acquire { ask, purpose, deadline, _permit: permit }) {
+        if !shard.handle.tell(Acquire { ask, purpose, deadline, _permit: permit }) {
             return Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
         }
         match tokio::time::timeout(self.patience, answer).await {
@@ -227,12 +212,10 @@ impl QuotaHandle {
     /// Invalidates the entries that depend on the tag, and stops streams whose receipt turns out to be revoked.
     pub fn invalidate(&self, tag: &Tag) {
         match tag {
-            Tag::Receipt(id) => {
-                self.shard(*id).link.tell(Invalidate::Receipt(*id));
-            }
-            Tag::QuotaPolicy(name) => self.broadcast(|| Invalidate::QuotaPolicy(Some(name.clone()))),
+            Tag::Receipt(id) => self.shard(*id).handle.invalidate(Invalidate::Receipt(*id)),
+            Tag::QuotaPolicy(name) => self.invalidate_policy(Some(name)),
             Tag::Recall(id) => {
-                self.shard(*id).link.tell(Recall(*id));
+                self.shard(*id).handle.tell(Recall(*id));
             }
             // The tag does not say which shard has the stream, if this node has it at all.
             Tag::EndStream(id) => self.broadcast(|| EndStream(*id)),
@@ -248,7 +231,13 @@ impl QuotaHandle {
 
     /// Invalidates all entries: invalidations may have been missed.
     pub fn invalidate_all(&self) {
-        self.broadcast(|| Invalidate::QuotaPolicy(None));
+        self.invalidate_policy(None);
+    }
+
+    fn invalidate_policy(&self, name: Option<&String>) {
+        for shard in self.shards.iter() {
+            shard.handle.invalidate(Invalidate::QuotaPolicy(name.cloned()));
+        }
     }
 
     /// Drops all leases: the ledger has reclaimed them. If it fenced their epoch, the streams that took credit from them end.
@@ -262,35 +251,18 @@ impl QuotaHandle {
         self.drain().await;
     }
 
-    /// Waits until the usage batcher has the usage of a receipt's ended streams.
-    pub async fn caught_up(&self, id: ReceiptId) {
-        let (reply, done) = oneshot::channel();
-        if self.shard(id).link.tell(CatchUp { reply }) {
-            let _ = tokio::time::timeout(self.patience, done).await;
-        }
-    }
-
-    /// Waits until every shard has handled all earlier messages; false when one does not answer in time, or when rows that they passed
-    /// on are lost with the usage batcher.
-    pub(crate) async fn all_caught_up(&self) -> bool {
-        if !self.usage.is_alive() {
-            return false;
-        }
-        for shard in self.shards.iter() {
-            let (reply, done) = oneshot::channel();
-            let told = shard.link.tell(CatchUp { reply });
-            if !told || !matches!(tokio::time::timeout(self.patience, done).await, Ok(Ok(()))) {
-                return false;
-            }
-        }
-        true
+    /// Waits for the decisions under way, so that no stream begins any more under an epoch before the present one; false when rows that
+    /// ended streams passed on are lost with the usage batcher.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.shards.iter().for_each(|shard| shard.handle.wait_for_decisions());
+        self.usage.is_alive()
     }
 
     /// Hands every unspent lease to the usage batcher. For shutdown, after the streams have ended.
     pub async fn drain(&self) {
         for shard in self.shards.iter() {
             let (reply, done) = oneshot::channel();
-            if shard.link.tell(DrainLeases { reply }) {
+            if shard.handle.tell(DrainLeases { reply }) {
                 let _ = tokio::time::timeout(self.patience, done).await;
             }
         }
@@ -298,7 +270,7 @@ impl QuotaHandle {
 
     /// Whether every shard is alive. A shard that panicked does not come back, because its leases are lost; the node should exit.
     pub fn is_alive(&self) -> bool {
-        self.shards.iter().all(|shard| shard.link.addr.get().is_some_and(Addr::connected))
+        self.shards.iter().all(|shard| shard.handle.is_alive())
     }
 
     pub fn counters(&self) -> &QuotaCounters {
@@ -322,7 +294,7 @@ impl QuotaHandle {
         QuotaShard: actix::Handler<M>,
     {
         for shard in self.shards.iter() {
-            shard.link.tell(message());
+            shard.handle.tell(message());
         }
     }
 }

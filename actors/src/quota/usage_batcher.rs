@@ -23,7 +23,6 @@ use std::{
     time::Duration,
 };
 
-use actix::prelude::SendError;
 use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::oneshot;
@@ -38,6 +37,7 @@ use crate::{
         node_epoch::NodeEpochState,
         spooled_row::SpooledRow,
         usage_batch::{BatchLimits, UsageBatch},
+        usage_inbox::{PutIn, UsageInbox},
     },
 };
 
@@ -77,8 +77,6 @@ pub struct UsageCounters {
     pub dropped: AtomicU64,
 }
 
-#[derive(actix::Message)]
-#[rtype(result = "()")]
 struct PendingRow {
     row: UsageRow,
     /// The part of it that was leased.
@@ -108,9 +106,16 @@ impl RowPermit {
     }
 }
 
+/// What the batcher takes over.
+enum UsageItem {
+    Row(Box<PendingRow>),
+    Release(Release),
+}
+
+/// Has the batcher look into its inbox.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-struct ReturnRelease(Release);
+struct Look;
 
 #[derive(actix::Message)]
 #[rtype(result = "()")]
@@ -123,6 +128,7 @@ struct Flush {
 pub struct UsageHandle {
     /// Shared, since a clone of an `Addr` allocates.
     addr: Arc<Addr<UsageBatcher>>,
+    inbox: Arc<UsageInbox<UsageItem>>,
     admission: Admission,
     counters: Arc<UsageCounters>,
     spool: Arc<dyn UsageSpool>,
@@ -132,12 +138,13 @@ impl UsageHandle {
     pub fn start(settings: UsageSettings, deps: UsageDeps, arbiter: &ArbiterHandle) -> Self {
         let counters = Arc::new(UsageCounters::default());
         let spool = Arc::clone(&deps.spool);
-        let batcher = UsageBatcher::new(settings, deps, Arc::clone(&counters));
+        let inbox = Arc::new(UsageInbox::new(settings.limits.rows));
+        let batcher = UsageBatcher::new(settings, deps, Arc::clone(&inbox), Arc::clone(&counters));
         let addr = UsageBatcher::start_in_arbiter(arbiter, |ctx| {
             ctx.set_mailbox_capacity(0);
             batcher
         });
-        Self { addr: Arc::new(addr), admission: Admission::new("usage", settings.queue), counters, spool }
+        Self { addr: Arc::new(addr), inbox, admission: Admission::new("usage", settings.queue), counters, spool }
     }
 
     /// A permit for one row, to be taken before a stream's first byte. `None` when the queue or the spool is full.
@@ -161,19 +168,23 @@ impl UsageHandle {
     /// Takes over a row, of which `spent` came from a lease.
     pub fn record(&self, row: UsageRow, spent: Credit, mut permit: RowPermit) {
         permit.spooled.note_end(&row);
-        if let Err(SendError::Closed(lost) | SendError::Full(lost)) =
-            self.addr.try_send(PendingRow { row, spent, permit })
-        {
-            self.counters.dropped.fetch_add(1, Relaxed);
-            tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; the next start settles it from the usage spool");
-            lost.permit.lose();
+        self.counters.recorded.fetch_add(1, Relaxed);
+        self.put(UsageItem::Row(Box::new(PendingRow { row, spent, permit })));
+    }
+
+    fn put(&self, item: UsageItem) {
+        match self.inbox.put(item) {
+            PutIn::Kept => {}
+            // A batcher that is gone has closed its inbox, or does so when it is dropped.
+            PutIn::Tell => drop(self.tell(Look)),
+            PutIn::Closed(item) => item.lose(&self.counters),
         }
     }
 
     /// Gives lease credit back with the next batch.
     pub fn release(&self, release: Release) {
         // If the batcher is gone, the lease is reclaimed with this node's epoch.
-        self.tell(ReturnRelease(release));
+        self.put(UsageItem::Release(release));
     }
 
     /// Waits until the batcher runs, and all rows recorded so far are durably in the ledger; false when they are not
@@ -209,6 +220,16 @@ impl UsageHandle {
         UsageBatcher: Handler<M>,
     {
         self.addr.try_send(message).is_ok()
+    }
+}
+
+impl UsageItem {
+    /// Drops what no batcher takes any more. The lease of a release is reclaimed with this node's epoch.
+    fn lose(self, counters: &UsageCounters) {
+        let Self::Row(lost) = self else { return };
+        counters.dropped.fetch_add(1, Relaxed);
+        tracing::error!(row = ?lost.row, "the usage batcher is gone, so this row is not settled; the next start settles it from the usage spool");
+        lost.permit.lose();
     }
 }
 
@@ -249,6 +270,9 @@ struct Progress {
 pub struct UsageBatcher {
     deps: UsageDeps,
     counters: Arc<UsageCounters>,
+    inbox: Arc<UsageInbox<UsageItem>>,
+    /// Items that were just taken. Empty between two handlers; kept for its room.
+    taken: Vec<UsageItem>,
     batch: UsageBatch<PendingRow>,
     /// Halves of a rejected batch; they go before the next batch.
     halves: VecDeque<PendingBatch>,
@@ -262,10 +286,17 @@ pub struct UsageBatcher {
 }
 
 impl UsageBatcher {
-    fn new(settings: UsageSettings, deps: UsageDeps, counters: Arc<UsageCounters>) -> Self {
+    fn new(
+        settings: UsageSettings,
+        deps: UsageDeps,
+        inbox: Arc<UsageInbox<UsageItem>>,
+        counters: Arc<UsageCounters>,
+    ) -> Self {
         Self {
             deps,
             counters,
+            inbox,
+            taken: Vec::new(),
             batch: UsageBatch::new(settings.limits),
             halves: VecDeque::new(),
             in_flight: false,
@@ -277,8 +308,31 @@ impl UsageBatcher {
         }
     }
 
-    /// Sends a batch if one is due; otherwise sets the timer for it.
+    /// Takes all items out of the inbox.
+    fn collect(&mut self) {
+        self.inbox.take(&mut self.taken);
+        if self.taken.is_empty() {
+            return;
+        }
+        let now = self.deps.clock.monotonic();
+        for item in self.taken.drain(..) {
+            match item {
+                UsageItem::Row(row) => {
+                    self.accepted.rows += 1;
+                    self.batch.push(*row, now);
+                }
+                UsageItem::Release(release) => {
+                    self.accepted.releases += 1;
+                    self.batch.release(release, now);
+                }
+            }
+        }
+    }
+
+    /// Sends a batch if one is due; otherwise sets the timer for it. Without a batch in flight and without a timer, the batcher has
+    /// nothing to do until it is told.
     fn advance(&mut self, ctx: &mut Context<Self>) {
+        self.collect();
         self.answer_waiters();
         if self.in_flight {
             return;
@@ -286,8 +340,14 @@ impl UsageBatcher {
         if let Some(half) = self.halves.pop_front() {
             return self.send(half, ctx);
         }
+        while self.batch.is_empty() {
+            if self.inbox.rest() {
+                return;
+            }
+            self.collect();
+        }
         let now = self.deps.clock.monotonic();
-        if self.batch.is_due(now) || (!self.waiters.is_empty() && !self.batch.is_empty()) {
+        if self.batch.is_due(now) || !self.waiters.is_empty() {
             let (rows, releases) = self.batch.take(now);
             let releases_until = if releases.is_empty() { 0 } else { self.accepted.releases };
             return self.send(PendingBatch { rows, releases, releases_until }, ctx);
@@ -434,23 +494,18 @@ impl Actor for UsageBatcher {
     type Context = Context<Self>;
 }
 
-impl Handler<PendingRow> for UsageBatcher {
-    type Result = ();
-
-    fn handle(&mut self, record: PendingRow, ctx: &mut Self::Context) {
-        self.counters.recorded.fetch_add(1, Relaxed);
-        self.accepted.rows += 1;
-        self.batch.push(record, self.deps.clock.monotonic());
-        self.advance(ctx);
+impl Drop for UsageBatcher {
+    fn drop(&mut self) {
+        for item in self.inbox.close() {
+            item.lose(&self.counters);
+        }
     }
 }
 
-impl Handler<ReturnRelease> for UsageBatcher {
+impl Handler<Look> for UsageBatcher {
     type Result = ();
 
-    fn handle(&mut self, ReturnRelease(release): ReturnRelease, ctx: &mut Self::Context) {
-        self.accepted.releases += 1;
-        self.batch.release(release, self.deps.clock.monotonic());
+    fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
         self.advance(ctx);
     }
 }
@@ -459,6 +514,8 @@ impl Handler<Flush> for UsageBatcher {
     type Result = ();
 
     fn handle(&mut self, flush: Flush, ctx: &mut Self::Context) {
+        // It waits for what was put in before it was asked.
+        self.collect();
         self.waiters.push_back((self.accepted, flush.reply));
         self.advance(ctx);
     }

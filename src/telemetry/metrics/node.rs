@@ -35,7 +35,7 @@ impl NodeCollector {
     pub(super) fn new(node: Node) -> Result<Self, prometheus::Error> {
         use proto::MetricType::{COUNTER, GAUGE};
         type Row = (&'static str, proto::MetricType, &'static str, fn(&Node) -> u64);
-        let rows: [Row; 44] = [
+        let rows: [Row; 43] = [
             ("penstock_quota_hits_total", COUNTER, "Requests to the quota cache answered from memory.", |node| {
                 load(&node.quota.counters().hits)
             }),
@@ -105,9 +105,6 @@ impl NodeCollector {
             ),
             ("penstock_streams_active", GAUGE, "Streams admitted and not settled yet.", |node| {
                 load(&node.quota.counters().active_streams)
-            }),
-            ("penstock_settlements_lost_total", COUNTER, "Settlements that no shard took; must be 0.", |node| {
-                load(&node.quota.counters().lost_settlements)
             }),
             ("penstock_usage_recorded_total", COUNTER, "Usage rows accepted by the batcher.", |node| {
                 load(&node.usage.counters().recorded)

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Metrics;
 
 /// A family, and the labels by which the dashboard tells its series apart. Series that differ in other labels are added up.
-const SHOWN: [(&str, &[&str]); 39] = [
+const SHOWN: [(&str, &[&str]); 38] = [
     ("penstock_actors_alive", &[]),
     ("penstock_admission_capacity", &["queue"]),
     ("penstock_admission_in_use", &["queue"]),
@@ -28,7 +28,6 @@ const SHOWN: [(&str, &[&str]); 39] = [
     ("penstock_quota_leases_unknown_bytes", &[]),
     ("penstock_quota_misses_total", &[]),
     ("penstock_redis_breakers_open", &[]),
-    ("penstock_settlements_lost_total", &[]),
     ("penstock_storage_quarantined", &[]),
     ("penstock_store_standing", &["standing", "tier"]),
     ("penstock_streams_active", &[]),

@@ -154,7 +154,7 @@ function problems() {
   const has = (name) => sum(shot, name) > 0;
   if (value(shot, "penstock_actors_alive") !== 1) found.push(["bad", "An actor is gone: this instance ends itself."]);
   if (health && health.status === "down") found.push(["bad", "Not ready: the balancer takes this instance out."]);
-  if (has("penstock_usage_dropped_total") || has("penstock_settlements_lost_total")) found.push(["bad", "Usage was lost since the start: the log has each row."]);
+  if (has("penstock_usage_dropped_total")) found.push(["bad", "Usage was lost since the start: the log has each row."]);
   if (has("penstock_storage_quarantined")) found.push(["bad", number(sum(shot, "penstock_storage_quarantined")) + " contents have no good copy: readers get 503 for them."]);
   for (const name in shot.values) {
     const [metric, standing, tier] = name.split("|");

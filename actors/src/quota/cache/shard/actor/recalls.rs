@@ -17,7 +17,7 @@ use std::{
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
-use super::QuotaShard;
+use super::{QuotaShard, ShardState};
 use crate::{
     ids::ReceiptId,
     model::Credit,
@@ -49,9 +49,9 @@ impl Recalls {
 
 impl QuotaShard {
     /// Whether leased credit that would cover `need` may come back.
-    pub(super) fn may_recall(&self, id: ReceiptId, need: Credit) -> bool {
+    pub(super) fn may_recall(&self, state: &ShardState, id: ReceiptId, need: Credit) -> bool {
         let tries = self.recalls.tries.get(&id).copied().unwrap_or_default();
-        tries < WAITS.len() && self.book.is_held_back(id, need)
+        tries < WAITS.len() && state.book.is_held_back(id, need)
     }
 
     /// Recalls idle credit, then asks again for all questions that wait for the receipt.
@@ -60,10 +60,10 @@ impl QuotaShard {
         let wait = WAITS[*tries];
         *tries += 1;
         let is_first = *tries == 1;
-        let elsewhere = self.book.is_leased_elsewhere(id);
+        let elsewhere = self.state().book.is_leased_elsewhere(id);
         let reclaim = self.reclaim();
         if elsewhere {
-            self.link.counters.recalls.fetch_add(1, Relaxed);
+            self.handle.counters.recalls.fetch_add(1, Relaxed);
             // The reserved credit may be this instance's own unsettled usage.
             self.deps.usage.flush_now();
         }
@@ -118,7 +118,8 @@ impl QuotaShard {
     }
 
     pub(super) fn hand_back(&mut self, id: ReceiptId) {
-        if let Some(release) = self.book.recall(id) {
+        let idle = self.state().book.recall(id);
+        if let Some(release) = idle {
             self.deps.usage.release(release);
             self.deps.usage.flush_now();
         }

@@ -9,10 +9,7 @@ use crate::{
     ids::ReceiptId,
     model::{Credit, WindowKind},
     ports::{PortError, PortResult, Refill, Want},
-    quota::{
-        book::{BookDecision, Freshness},
-        refill_queue::RefillTrip,
-    },
+    quota::{book::Freshness, cache::shard::Decision, refill_queue::RefillTrip},
 };
 
 /// Refills in flight per shard. Two keep a slow round trip from blocking the receipts that come after it; receipts that
@@ -35,7 +32,7 @@ impl QuotaShard {
             let Some(trip) = self.refills.next_trip(node, now, MAX_WANTS) else { break };
             let (ledger, sizing) = (Arc::clone(&self.deps.ledger), self.settings.sizing);
             self.round_trips += 1;
-            self.link.counters.refills.fetch_add(1, Relaxed);
+            self.handle.counters.refills.fetch_add(1, Relaxed);
             self.deps.epoch_state.held().asks();
             let asking = async move {
                 let answer = ledger.refill(trip.node, &trip.requests, sizing, trip.at).await;
@@ -67,7 +64,7 @@ impl QuotaShard {
         };
         // The ledger answers again: repeat all lost requests.
         self.refills.ask_again(usize::MAX);
-        let moment = self.moment();
+        let moment = self.handle.moment();
         for (request, mut refill) in trip.requests.iter().zip(refills) {
             let want = &request.want;
             let id = want.receipt_id;
@@ -82,51 +79,59 @@ impl QuotaShard {
             let unsure = outdated || reclaimed || hour_is_over || request.again;
             self.deps.epoch_state.held().granted(trip.node.epoch, refill.granted);
             let refused = refill.lacking(want).filter(|_| !unsure);
-            if let Some(release) = self.book.apply(id, refill, &moment) {
+            let (release, must_reload) = {
+                let mut state = self.state();
+                let release = state.book.apply(id, refill, &moment);
+                let is_running = outdated && state.book.invalidate(id);
+                (release, is_running && !state.waiting.contains_key(&id))
+            };
+            if let Some(release) = release {
                 self.deps.usage.release(release);
             }
-            if outdated && self.book.invalidate(id) && !self.waiting.contains_key(&id) {
+            if must_reload {
                 self.reload(id, ctx);
             }
             self.retry(id, refused, ctx);
         }
         // Keep the bound: new entries push out the oldest ones, however fast they come.
-        self.forget(trip.requests.len() * 2);
+        self.forget(moment.monotonic, trip.requests.len() * 2);
     }
 
     /// Decides again for all questions that wait for a receipt. A question that needs at least the credit that the
     /// ledger has just `refused` is refused too. One that needs less, or that was not part of the request, has to wait
     /// for a refill of its own.
     pub(super) fn retry(&mut self, id: ReceiptId, refused: Option<Credit>, ctx: &mut Context<Self>) {
-        let Some(mut queue) = self.waiting.remove(&id) else { return };
-        let moment = self.moment();
-        while let Some(question) = queue.pop_front() {
-            if question.is_abandoned(moment.monotonic) {
+        loop {
+            let mut state = self.handle.state();
+            let Some(queue) = state.waiting.get_mut(&id) else { return };
+            let Some(question) = queue.pop_front() else {
+                // With the last question, so that no other overtakes it.
+                state.waiting.remove(&id);
+                break;
+            };
+            if question.is_abandoned(self.deps.clock.monotonic()) {
                 continue;
             }
-            match self.book.acquire(&question.ask, &moment, Freshness::Required) {
-                BookDecision::Refill(want)
-                    if refused.is_some_and(|refused| want.need.covers(refused)) && self.may_recall(id, want.need) =>
-                {
-                    queue.push_front(question);
-                    self.waiting.insert(id, queue);
-                    self.recall(id, refused, ctx);
-                    return;
+            match self.handle.decide(&mut state, &question.ask, Freshness::Required) {
+                Decision::Refill(want) => {
+                    let is_refused = refused.is_some_and(|refused| want.need.covers(refused));
+                    if is_refused && !self.may_recall(&state, id, want.need) {
+                        let refusal = state.book.refuse(&question.ask, &self.handle.moment());
+                        drop(state);
+                        self.refuse(question.purpose, refusal);
+                        // Too little for this stream. Together with other instances' leases it may be enough for a stream
+                        // elsewhere.
+                        self.hand_back(id);
+                        continue;
+                    }
+                    state.waiting.entry(id).or_default().push_front(question);
+                    drop(state);
+                    return if is_refused { self.recall(id, refused, ctx) } else { self.want(want, ctx) };
                 }
-                BookDecision::Refill(want) if refused.is_some_and(|refused| want.need.covers(refused)) => {
-                    let refusal = self.book.refuse(&question.ask, &moment);
-                    self.refuse(question.purpose, refusal);
-                    // Too little for this stream. Together with other instances' leases it may be enough for a stream
-                    // elsewhere.
-                    self.hand_back(id);
+                Decision::Decided(decision) => {
+                    drop(state);
+                    self.conclude(question, decision, ctx);
                 }
-                BookDecision::Refill(want) => {
-                    queue.push_front(question);
-                    self.waiting.insert(id, queue);
-                    self.want(want, ctx);
-                    return;
-                }
-                decision => self.conclude(question, decision, ctx),
             }
         }
         self.recalls.end(id);
@@ -134,7 +139,7 @@ impl QuotaShard {
 
     /// The ledger did not answer: entries in memory decide, at any age. Requests that it may have granted are repeated.
     fn refill_failed(&mut self, trip: &RefillTrip, error: &PortError, ctx: &mut Context<Self>) {
-        self.link.counters.refill_errors.fetch_add(1, Relaxed);
+        self.handle.counters.refill_errors.fetch_add(1, Relaxed);
         if matches!(error, PortError::Fenced) {
             self.deps.fenced.notify_one();
         }
@@ -144,7 +149,6 @@ impl QuotaShard {
         // granted, and a late one may still be. If the epoch was fenced, the next one forgets the request.
         let is_rejected = matches!(error, PortError::Rejected { .. });
         tracing::warn!(%error, receipts = trip.requests.len(), "the ledger did not answer a refill; entries and leases in memory decide");
-        let moment = self.moment();
         for request in &trip.requests {
             let id = request.want.receipt_id;
             if is_over || (is_rejected && !request.again) {
@@ -152,11 +156,13 @@ impl QuotaShard {
             } else {
                 self.refills.lost(request);
             }
-            for question in self.waiting.remove(&id).unwrap_or_default() {
-                let decision = self.book.acquire(&question.ask, &moment, Freshness::AnyAge);
-                self.conclude(question, decision, ctx);
+            let questions = self.state().waiting.remove(&id).unwrap_or_default();
+            for question in questions {
+                let decision = self.handle.decide(&mut self.state(), &question.ask, Freshness::AnyAge);
+                self.conclude(question, decision.or_unavailable(), ctx);
             }
-            if self.book.must_learn(id) {
+            let must_learn = self.state().book.must_learn(id);
+            if must_learn {
                 self.unanswered.insert(id);
             }
         }
@@ -164,7 +170,8 @@ impl QuotaShard {
 
     /// Finds out whether the running streams of a receipt may go on.
     pub(super) fn reload(&mut self, id: ReceiptId, ctx: &mut Context<Self>) {
-        if let Some(want) = self.book.reload(id) {
+        let want = self.state().book.reload(id);
+        if let Some(want) = want {
             self.want(want, ctx);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak, atomic::Ordering::Relaxed};
 
 use jiff::Timestamp;
 
-use super::Link;
+use super::{ShardHandle, messages::ReleaseSlot};
 use crate::{
     ids::{ReceiptId, SessionId, UsageId},
     model::{Credit, Outcome, UsageRow},
@@ -54,34 +54,21 @@ impl ReservedStream {
     }
 }
 
-/// The end of a stream, for the shard that admitted it.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Settle {
-    pub(super) held: ReservedStream,
-    pub(super) ended: StreamEnd,
-}
-
-/// Gives back a stream's slot before its end is reported.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct ReleaseSlot(pub(super) UsageId);
-
 /// An admitted stream.
 ///
 /// [`settle`](Self::settle) reports how it ended. Dropping it instead charges nothing: the stream never began.
 pub struct Reservation {
     grant: Grant,
     held: Option<ReservedStream>,
-    link: Arc<Link>,
+    shard: Arc<ShardHandle>,
     /// Present where it took credit from a lease.
     lease_time: Option<LeaseTime>,
 }
 
 impl Reservation {
-    pub(super) fn new(grant: Grant, held: ReservedStream, link: Arc<Link>) -> Self {
-        link.counters.active_streams.fetch_add(1, Relaxed);
-        Self { grant, held: Some(held), link, lease_time: None }
+    pub(super) fn new(grant: Grant, held: ReservedStream, shard: Arc<ShardHandle>) -> Self {
+        shard.counters.active_streams.fetch_add(1, Relaxed);
+        Self { grant, held: Some(held), shard, lease_time: None }
     }
 
     /// Makes the stream end when this time is over.
@@ -108,7 +95,7 @@ impl Reservation {
 
     /// Counts that it is about to end because it [`lost_its_lease`](Self::lost_its_lease).
     pub fn count_cut(&self) {
-        self.link.counters.cut.fetch_add(1, Relaxed);
+        self.shard.counters.cut.fetch_add(1, Relaxed);
     }
 
     /// Whether a newer stream of the same session has its slot, so that this one must end.
@@ -133,7 +120,7 @@ impl Reservation {
     pub fn release_slot(&mut self) {
         if let Some(held) = &mut self.held
             && held.slot.is_some()
-            && self.link.tell(ReleaseSlot(held.stream))
+            && self.shard.tell(ReleaseSlot(held.stream))
         {
             held.slot = None;
         }
@@ -144,14 +131,14 @@ impl Reservation {
     /// # Errors
     /// The bytes must not be handed over.
     pub fn note(&mut self, bytes_sent: u64, outcome: Outcome) -> PortResult<()> {
-        let now = self.link.clock.now();
+        let now = self.shard.deps.clock.now();
         let Some(held) = &mut self.held else { return Ok(()) };
         let row = held.row(bytes_sent, outcome, now);
         held.row_permit.spooled.note(&row)
     }
 
     pub fn settle(mut self, ended: StreamEnd) {
-        self.tell(ended);
+        self.end(ended);
     }
 
     /// Ends it and charges the whole reservation: another server delivers the content. The session's position stays as
@@ -162,26 +149,19 @@ impl Reservation {
     pub fn delegate(mut self) -> PortResult<()> {
         let bytes_sent = self.grant.reserved.bytes;
         self.note(bytes_sent, Outcome::Delegated)?;
-        self.tell(StreamEnd { bytes_sent, position: 0, outcome: Outcome::Delegated });
+        self.end(StreamEnd { bytes_sent, position: 0, outcome: Outcome::Delegated });
         Ok(())
     }
 
-    fn tell(&mut self, ended: StreamEnd) {
-        let Some(held) = self.held.take() else { return };
-        let leased = held.leased;
-        if !self.link.tell(Settle { held, ended }) {
-            self.link.counters.settled();
-            self.link.counters.lost_settlements.fetch_add(1, Relaxed);
-            tracing::error!(
-                ?leased,
-                "the quota shard is gone; the next start settles this stream from the usage spool"
-            );
+    fn end(&mut self, ended: StreamEnd) {
+        if let Some(held) = self.held.take() {
+            self.shard.settle(held, ended);
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.tell(StreamEnd { bytes_sent: 0, position: 0, outcome: Outcome::Aborted });
+        self.end(StreamEnd { bytes_sent: 0, position: 0, outcome: Outcome::Aborted });
     }
 }

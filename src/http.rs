@@ -25,7 +25,7 @@
 //! The framework itself answers a request that is not HTTP, or whose head exceeds the framework's own limits, with a
 //! bare status and no body.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{
     App, Error,
@@ -90,8 +90,13 @@ pub use streaming::StreamingSettings;
 
 use self::{
     middleware::{
-        close_when_draining::close_when_draining, compression::compress, head_limit::limit_head, observe::observe,
-        older_clients::serve_older_clients, rate_limit::limit_rate, signed_body::compare_signed_body,
+        close_when_draining::close_when_draining,
+        compression::compress,
+        head_limit::limit_head,
+        observe::{FailureLog, observe},
+        older_clients::serve_older_clients,
+        rate_limit::limit_rate,
+        signed_body::compare_signed_body,
     },
     problem::document_refusals,
 };
@@ -118,6 +123,7 @@ pub fn app(
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
     let Shell { metrics, max_head_bytes, rates, readiness, auth, hsts_max_age } = shell;
+    let failures = Rc::<FailureLog>::default();
     let mut on_each_answer = DefaultHeaders::new().add(("x-content-type-options", "nosniff"));
     if let Some(age) = hsts_max_age {
         on_each_answer = on_each_answer.add(("strict-transport-security", format!("max-age={}", age.as_secs())));
@@ -136,7 +142,7 @@ pub fn app(
         .wrap(from_fn(serve_older_clients))
         .wrap(from_fn(move |request, next| close_when_draining(Arc::clone(&readiness), request, next)))
         .wrap(on_each_answer)
-        .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), request, next)))
+        .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), Rc::clone(&failures), request, next)))
 }
 
 /// Describes the fault of a query.

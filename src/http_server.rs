@@ -20,18 +20,22 @@ use actix_web::{
     dev::{AppConfig, Server, Service},
     rt::net::TcpStream,
 };
+use penstock_actors::flow::admission::Permit;
 
 use self::asked_first::asked_first;
 use self::{
-    client_socket::{ClientSocket, LINGER, RefusalTexts},
+    client_socket::{ClientSocket, LINGER, RefusalTexts, SocketSettings},
+    connection_limit::ConnectionLimit,
     tls::Tls,
 };
 
 mod asked_first;
 pub mod client_socket;
+pub mod connection_limit;
 pub mod listener;
 pub mod tls;
 mod turn;
+mod turnstile;
 
 /// Bytes that a connection buffers for writing. Together with a piece of content, this is the memory of a stream with a
 /// slow reader.
@@ -42,7 +46,7 @@ const WRITE_BUFFER: usize = 32 << 10;
 pub struct Serving {
     pub workers: usize,
     /// For all workers together.
-    pub max_connections: usize,
+    pub connections: ConnectionLimit,
     /// For the first head on a connection.
     pub header_timeout: Duration,
     /// Between requests.
@@ -77,10 +81,11 @@ impl Serving {
         let address = listener.local_addr()?;
         let builder = Server::build();
         let stopping = builder.graceful_shutdown_signal();
-        let Self { workers, max_connections, header_timeout, keep_alive, stall_timeout, drain_grace, refusals, tls } =
-            self;
+        let Self { workers, connections, header_timeout, keep_alive, stall_timeout, drain_grace, refusals, tls } = self;
+        let most_accepted = connections.most_accepted();
         let factory = move || {
-            let tls = tls.clone();
+            let (tls, connections) = (tls.clone(), connections.clone());
+            let settings = SocketSettings::new(stall_timeout, refusals);
             let stopping = stopping.clone();
             let application = application().into_factory().map_err(|error| error.into().error_response());
             let (application, gatekeeper) = asked_first(map_config(application, |()| AppConfig::default()));
@@ -102,26 +107,36 @@ impl Serving {
                 })
                 .expect(gatekeeper)
                 .h1(application);
-            let serve = apply_fn_factory(http, |(socket, peer): (ClientSocket, Option<SocketAddr>), http| {
-                let served = http.call((socket, peer));
-                async move { served.await.inspect_err(|error| log_connection_end(peer, error)) }
-            });
+            let serve =
+                apply_fn_factory(http, |(socket, peer, place): (ClientSocket, Option<SocketAddr>, Permit), http| {
+                    let served = http.call((socket, peer));
+                    async move {
+                        let _place = place;
+                        served.await.inspect_err(|error| log_connection_end(peer, error))
+                    }
+                });
             let accept = move |stream: TcpStream| {
-                let tls = tls.clone();
+                let (tls, connections, settings) = (tls.clone(), connections.clone(), settings.clone());
                 async move {
                     let peer = stream.peer_addr().ok();
-                    let socket = match tls {
-                        Some(tls) => tls.accept(stream, stall_timeout, refusals).await?,
-                        None => ClientSocket::accepted(stream, stall_timeout, refusals),
+                    let Some(place) = connections.admit() else {
+                        if tls.is_none() {
+                            connections.refuse(stream, &settings).await;
+                        }
+                        return Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()));
                     };
-                    Ok((socket, peer))
+                    let socket = match tls {
+                        Some(tls) => tls.accept(stream, &settings).await?,
+                        None => ClientSocket::accepted(stream, &settings),
+                    };
+                    Ok((socket, peer, place))
                 }
             };
             fn_service(accept).and_then(serve)
         };
         let server = builder
             .workers(workers)
-            .max_concurrent_connections(max_connections.div_ceil(workers))
+            .max_concurrent_connections(most_accepted.div_ceil(workers))
             // Whole seconds, rounded up: no request is cut off early.
             .shutdown_timeout(drain_grace.as_secs_f64().ceil() as u64)
             .disable_signals()

@@ -20,6 +20,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use actix_web::dev::ServerHandle;
 use anyhow::{Context as _, bail};
 use penstock_actors::{
+    flow::admission::Admission,
     lineage::Lineage,
     node::{DrainReport, Node, Observers},
     policy_evaluator::{EvaluationError, PolicyEvaluator},
@@ -136,6 +137,8 @@ impl Server {
             .await
             .context("cannot register this node in the ledger")?;
         metrics.observe_node(node.clone())?;
+        let connections = Admission::new("connections", wiring::most_connections(config));
+        metrics.observe_connections(connections.clone())?;
         if let Some(pool) = backends.pool.clone() {
             wiring::observe_pools(&metrics, pool)?;
         }
@@ -163,6 +166,7 @@ impl Server {
             keys,
             readiness: Arc::clone(&readiness),
             tls: handshakes,
+            connections,
         };
         let http = wiring::http_server(parts, listener)?;
         let handle = http.handle();

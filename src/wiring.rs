@@ -281,6 +281,11 @@ fn held_back_retry(config: &Config) -> Duration {
     if has_redis { message } else { message + config.quota.change_poll }
 }
 
+/// The connections that are served at a time.
+pub fn most_connections(config: &Config) -> u32 {
+    saturate(config.server.max_connections)
+}
+
 /// The limits and times of the actors.
 pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
     let Config { quota, usage, streams, uploads, janitor, .. } = config;

@@ -19,7 +19,7 @@ pub struct Server {
     /// Threads that serve HTTP; 0: one per core.
     #[serde(deserialize_with = "value::count")]
     pub workers: usize,
-    /// Concurrent connections, over all workers.
+    /// Concurrent connections, over all workers; further ones are refused.
     #[serde(deserialize_with = "value::count")]
     pub max_connections: usize,
     /// The longest time that a client may take to send the head of a request.

@@ -15,9 +15,10 @@ use actix_web::{
     },
     middleware::Next,
 };
+use penstock_actors::flow::admission::Admission;
 use serde_json::{Map, Value};
 
-use crate::http_server::client_socket::RefusalText;
+use crate::http_server::{client_socket::RefusalText, connection_limit::ConnectionLimit};
 
 mod catalogue;
 mod refusals;
@@ -104,9 +105,10 @@ impl Problem {
     /// The whole answer as it stands on the wire, for a connection that no application serves, and that ends with it.
     pub fn on_the_wire(&self) -> Vec<u8> {
         let (status, body) = (self.kind.status(), self.document().to_string());
+        let retry_after = self.retry_seconds().map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
         let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\ncache-control: no-store\r\nconnection: \
-             close\r\n\r\n",
+            "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n{retry_after}cache-control: no-store\r\n\
+             x-content-type-options: nosniff\r\nconnection: close\r\n\r\n",
             body.len()
         );
         [head.into_bytes(), body.into_bytes()].concat()
@@ -165,6 +167,12 @@ impl ResponseError for Problem {
         }
         answer.content_type(MEDIA_TYPE).body(self.document().to_string())
     }
+}
+
+/// The bound on connections, with the answer for a client beyond it.
+pub fn connection_limit(places: Admission) -> ConnectionLimit {
+    let full = Problem::new(ProblemType::Overloaded).detail("this node serves as many connections as it may");
+    ConnectionLimit::new(places, full.on_the_wire())
 }
 
 /// The document for a head that the server refuses before a request begins: it is no HTTP, too large, or too slow.

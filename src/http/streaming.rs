@@ -211,9 +211,10 @@ pub(super) fn counted<T>(metrics: &Metrics, mode: Mode, answer: Result<T, Proble
 
 /// Admits a stream and opens its body.
 pub(super) async fn stream(request: &HttpRequest, asked: StreamRequest, deps: &Deps) -> Result<HttpResponse, Problem> {
+    let place = place(deps)?;
     let ranges = select(request, &asked, deps).await?;
     let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
-    let entry = admit(asked, deps, demand).await?;
+    let entry = admit(asked, deps, demand, place).await?;
     send(request, entry, ranges, deps).await
 }
 
@@ -257,11 +258,20 @@ pub(super) struct AdmittedStream {
     pub(super) permit: Permit,
 }
 
-/// Admits a stream. An error after the reservation releases it.
-pub(super) async fn admit(asked: StreamRequest, deps: &Deps, demand: Demand) -> Result<AdmittedStream, Problem> {
-    let Some(permit) = deps.node.streams.try_admit(1) else {
-        return Err(ProblemType::Overloaded.into());
-    };
+/// A place for a stream. It is asked for before anything else, so that a node with as many streams as it may have refuses further ones
+/// without a question to an actor or the ledger.
+pub(super) fn place(deps: &Deps) -> Result<Permit, Problem> {
+    let full = || Problem::new(ProblemType::Overloaded).caused_by("streams.max_streams are running");
+    deps.node.streams.try_admit(1).ok_or_else(full)
+}
+
+/// Admits a stream that has a place. An error after the reservation releases it.
+pub(super) async fn admit(
+    asked: StreamRequest,
+    deps: &Deps,
+    demand: Demand,
+    permit: Permit,
+) -> Result<AdmittedStream, Problem> {
     let reservation = deps.node.quota.acquire(asked.ask(demand), asked.session).await?;
     // Also when another server delivers: damaged content must not be handed out.
     deps.node.content.admit(asked.hash).map_err(|error| unreadable(&error))?;

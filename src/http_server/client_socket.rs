@@ -62,6 +62,7 @@ pub use session::HandshakeError;
 pub use turns::{Framing, Turns};
 
 use self::{records::Records, session::Session};
+use super::turnstile::{ALLOWANCE, Place, Turnstile};
 
 /// The kernel accepts more bytes only while it has less than this unsent. That bounds the kernel memory of a slow
 /// client, and the bytes that are read in vain for a client that leaves. A lower value would cost speed on a fast
@@ -70,6 +71,23 @@ pub const MOST_UNSENT: u32 = 256 << 10;
 
 /// How long the rest of a refused request is read, so that its client sees the answer.
 pub const LINGER: Duration = Duration::from_secs(1);
+
+/// What the sockets of one worker have in common.
+#[derive(Clone)]
+pub struct SocketSettings {
+    /// A client that takes no bytes for this long is disconnected.
+    pub stall_timeout: Duration,
+    /// The texts for heads that the server refuses itself.
+    pub refusals: RefusalTexts,
+    turnstile: Rc<Turnstile>,
+}
+
+impl SocketSettings {
+    /// For one worker.
+    pub fn new(stall_timeout: Duration, refusals: RefusalTexts) -> Self {
+        Self { stall_timeout, refusals, turnstile: Turnstile::new() }
+    }
+}
 
 /// The socket of one client.
 pub struct ClientSocket {
@@ -85,6 +103,11 @@ pub struct ClientSocket {
     is_alone: bool,
     refusals: RefusalTexts,
     refusal: Option<Bytes>,
+    turnstile: Rc<Turnstile>,
+    /// In the queue of the turnstile, once this connection has written much.
+    place: Option<Rc<Place>>,
+    /// Bytes that may be written before the next pass.
+    allowance: usize,
     /// Until when the rest of a refused request is read.
     rest: Option<Pin<Box<Sleep>>>,
     /// The server was told of an end that did not come from the client.
@@ -108,8 +131,8 @@ struct Inner {
 impl ClientSocket {
     /// A client that has just connected. The kernel ends the connection when the client takes no bytes for
     /// `stall_timeout`; its stream then ends too.
-    pub fn accepted(stream: TcpStream, stall_timeout: Duration, refusals: RefusalTexts) -> Self {
-        Self::over(stream, stall_timeout, refusals, None)
+    pub fn accepted(stream: TcpStream, settings: &SocketSettings) -> Self {
+        Self::over(stream, settings, None)
     }
 
     /// As [`accepted`](Self::accepted), for a client that must complete the handshake of TLS first.
@@ -119,18 +142,17 @@ impl ClientSocket {
     /// [ended](Self::end) in an orderly way. This waits as long as the client does.
     pub async fn encrypted(
         stream: TcpStream,
-        stall_timeout: Duration,
-        refusals: RefusalTexts,
+        settings: &SocketSettings,
         config: Arc<ServerConfig>,
     ) -> Result<Self, (Self, HandshakeError)> {
         let session = match Session::begin(config) {
             Ok(session) => session,
             Err(error) => {
                 let error = io::Error::other(error).into();
-                return Err((Self::accepted(stream, stall_timeout, refusals), error));
+                return Err((Self::accepted(stream, settings), error));
             }
         };
-        let mut socket = Self::over(stream, stall_timeout, refusals, Some(Box::new(session)));
+        let mut socket = Self::over(stream, settings, Some(Box::new(session)));
         let Self { inner, session, .. } = &mut socket;
         let shaken = poll_fn(|cx| session.as_mut().map_or(Poll::Ready(Ok(())), |s| s.poll_handshake(inner, cx))).await;
         match shaken {
@@ -139,16 +161,16 @@ impl ClientSocket {
         }
     }
 
-    fn over(stream: TcpStream, stall_timeout: Duration, refusals: RefusalTexts, session: Option<Box<Session>>) -> Self {
+    fn over(stream: TcpStream, settings: &SocketSettings, session: Option<Box<Session>>) -> Self {
         let socket = SockRef::from(&stream);
-        let settings = [
+        let options = [
             ("no delay", socket.set_tcp_nodelay(true)),
             #[cfg(target_os = "linux")]
-            ("stall timeout", socket.set_tcp_user_timeout(Some(stall_timeout))),
+            ("stall timeout", socket.set_tcp_user_timeout(Some(settings.stall_timeout))),
             #[cfg(target_os = "linux")]
             ("low-water mark", socket.set_tcp_notsent_lowat(MOST_UNSENT)),
         ];
-        for (name, set) in settings {
+        for (name, set) in options {
             if let Err(error) = set {
                 tracing::debug!(name, %error, "a socket option cannot be set; the connection is served without it");
             }
@@ -169,8 +191,11 @@ impl ClientSocket {
             early: Bytes::new(),
             has_unwritten: false,
             is_alone: true,
-            refusals,
+            refusals: settings.refusals,
             refusal: None,
+            turnstile: Rc::clone(&settings.turnstile),
+            place: None,
+            allowance: ALLOWANCE,
             rest: None,
             has_feigned_end: false,
         }
@@ -368,6 +393,10 @@ impl ClientSocket {
     fn poll_pass_on(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Self { inner, session, .. } = self;
         inner.buffered.store(bytes.len() as u64, Ordering::Relaxed);
+        if self.allowance == 0 {
+            ready!(self.turnstile.poll_pass(self.place.get_or_insert_default(), cx));
+            self.allowance = ALLOWANCE;
+        }
         let Some(session) = session else {
             let written = ready!(inner.poll_put(cx, bytes))?;
             inner.buffered.store((bytes.len() - written) as u64, Ordering::Relaxed);
@@ -426,6 +455,7 @@ impl AsyncRead for ClientSocket {
             let mut turns = this.turns.borrow_mut();
             if turns.is_between_requests() {
                 this.is_alone = !this.has_unwritten;
+                this.allowance = ALLOWANCE;
             }
             turns.may_read()
         };
@@ -487,6 +517,7 @@ impl AsyncWrite for ClientSocket {
         this.has_unwritten = true;
         let written = ready!(this.poll_pass_on(cx, bytes))?;
         this.has_unwritten = written < bytes.len();
+        this.allowance = this.allowance.saturating_sub(written);
         Poll::Ready(Ok(written))
     }
 
@@ -540,7 +571,7 @@ mod tests {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("let in");
         let (stream, _) = listener.accept().await.expect("it waited");
-        (ClientSocket::accepted(stream, Duration::from_secs(60), |_| None), client)
+        (ClientSocket::accepted(stream, &SocketSettings::new(Duration::from_secs(60), |_| None)), client)
     }
 
     /// Writes until the kernel accepts no more; returns how much it accepted.
@@ -559,7 +590,7 @@ mod tests {
         taken
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn what_a_client_gets_of_a_connection_that_is_cut_is_what_was_not_unsent() {
         let (mut socket, mut client) = pair().await;
         let connection = socket.connection().upgrade().expect("open");
@@ -583,7 +614,7 @@ mod tests {
         assert_eq!((some.len() + rest.len()) as u64, sent);
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn what_was_unsent_is_known_after_the_client_has_reset_the_connection() {
         let (mut socket, client) = pair().await;
         let connection = socket.connection().upgrade().expect("open");
@@ -595,7 +626,7 @@ mod tests {
         assert_eq!(connection.unsent(), unsent);
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn a_client_that_closed_its_side_and_then_leaves_is_noticed_without_a_write() {
         let (mut socket, mut client) = pair().await;
         fill(&mut socket).await;
@@ -611,7 +642,7 @@ mod tests {
         assert!(flushed.is_err());
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn a_client_that_leaves_is_noticed_while_what_it_sent_is_not_to_be_read_yet() {
         let (mut socket, mut client) = pair().await;
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
@@ -622,7 +653,7 @@ mod tests {
         assert_eq!(socket.read(&mut head).await.expect("an end"), 0);
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn what_comes_before_its_turn_wakes_the_server_when_its_turn_comes() {
         let (mut socket, mut client) = pair().await;
         let get = b"GET / HTTP/1.1\r\n\r\n";
@@ -642,7 +673,7 @@ mod tests {
         tokio::join!(next, answer);
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn a_server_that_waits_for_its_client_is_woken_by_the_cut() {
         let (mut socket, _client) = pair().await;
         let connection = socket.connection();

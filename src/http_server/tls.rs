@@ -9,7 +9,7 @@ use actix_http::error::DispatchError;
 use actix_web::rt::net::TcpStream;
 use rustls::{ServerConfig, crypto::ring, server::ResolvesServerCert};
 
-use super::client_socket::{ClientSocket, HandshakeError, LINGER, RefusalTexts};
+use super::client_socket::{ClientSocket, HandshakeError, LINGER, SocketSettings};
 use crate::telemetry::metrics::{Handshake, TlsMetrics};
 
 mod certificates;
@@ -57,11 +57,10 @@ impl Tls {
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
-        stall_timeout: Duration,
-        refusals: RefusalTexts,
+        settings: &SocketSettings,
     ) -> Result<ClientSocket, DispatchError> {
         let peer = stream.peer_addr().ok();
-        let handshake = ClientSocket::encrypted(stream, stall_timeout, refusals, Arc::clone(&self.config));
+        let handshake = ClientSocket::encrypted(stream, settings, Arc::clone(&self.config));
         let (outcome, error) = match tokio::time::timeout(self.handshake_timeout, handshake).await {
             Ok(Ok(socket)) => {
                 self.metrics.handshake_ended(Handshake::Completed);

@@ -19,6 +19,7 @@ use actix_web::{
     web::{self, Data},
 };
 use anyhow::Context as _;
+use penstock_actors::flow::admission::Admission;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -33,7 +34,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Checks of a starting node come from a few supervisors and balancers.
-const MAX_CONNECTIONS: usize = 1000;
+const MAX_CONNECTIONS: u32 = 1000;
 
 /// The server of a node that is starting.
 pub struct StartupServer {
@@ -75,7 +76,7 @@ impl StartupServer {
         };
         let serving = Serving {
             workers: 1,
-            max_connections: MAX_CONNECTIONS,
+            connections: problem::connection_limit(Admission::new("connections", MAX_CONNECTIONS)),
             header_timeout: PATIENCE,
             // None: the next request belongs to the real server.
             keep_alive: Duration::ZERO,

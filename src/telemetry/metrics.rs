@@ -6,7 +6,7 @@
 //!   each scrape; those of uploads, streams and quotas are rows in `node`.
 //! - A handler, middleware or an adapter calls a method of a struct that it is given: `http`, `delivery`, `rates`,
 //!   `signatures`, `receipts`, `tls`, `governance`, `redis`, `s3`, and `DbMetrics`.
-//! - A state is set before each scrape: `clock`, `folder`, `stores`, and what `src/wiring/gauges.rs` reads from adapters.
+//! - A state is set before each scrape: `clock`, `connections`, `folder`, `stores`, and what `src/wiring/gauges.rs` reads from adapters.
 //!
 //! `docs/extending.md` has the steps.
 
@@ -21,6 +21,7 @@ use prometheus::{
 
 mod cache;
 mod clock;
+mod connections;
 mod delivery;
 mod folder;
 mod governance;

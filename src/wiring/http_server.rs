@@ -3,7 +3,9 @@
 use std::{net::TcpListener, sync::Arc};
 
 use anyhow::Context as _;
-use penstock_actors::{lineage::Lineage, node::Node, policy_evaluator::PolicyEvaluator, ports::Assets};
+use penstock_actors::{
+    flow::admission::Admission, lineage::Lineage, node::Node, policy_evaluator::PolicyEvaluator, ports::Assets,
+};
 
 use super::{
     Backends, cores, deliverer, lineage_http_settings,
@@ -37,6 +39,7 @@ pub struct ServerParts<'a> {
     pub keys: Arc<KeyRing>,
     pub readiness: Arc<Readiness>,
     pub tls: Option<Arc<Tls>>,
+    pub connections: Admission,
 }
 
 /// The server on this listener. It answers once its future runs.
@@ -47,7 +50,7 @@ pub fn http_server(parts: ServerParts<'_>, listener: TcpListener) -> anyhow::Res
     let server = &parts.config.server;
     let serving = Serving {
         workers: if server.workers == 0 { cores() } else { server.workers },
-        max_connections: server.max_connections,
+        connections: http::problem::connection_limit(parts.connections.clone()),
         header_timeout: server.header_timeout,
         keep_alive: server.keep_alive,
         stall_timeout: server.stall_timeout,

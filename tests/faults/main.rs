@@ -47,6 +47,7 @@ mod kills;
 mod limits;
 mod memory;
 mod moves;
+mod overload;
 mod replaced;
 mod restores;
 mod revocation;

@@ -5,6 +5,7 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -13,24 +14,27 @@ use actix_web::{
     HttpMessage as _,
     body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{Method, StatusCode, header::HeaderValue},
+    http::{Method, header::HeaderValue},
     middleware::Next,
     web::Bytes,
 };
 use tracing::Instrument as _;
 
-use crate::{http::Problem, telemetry::metrics::HttpMetrics};
+use crate::telemetry::metrics::HttpMetrics;
 
 mod exchange;
+mod failures;
 mod ids;
 
 use exchange::{Exchange, ExchangeOutcome};
+pub(in crate::http) use failures::FailureLog;
 pub use ids::RequestId;
 use ids::{REQUEST_ID, trace_of};
 
 /// Runs one request under its span and hands its [`Exchange`] to the body of the answer.
 pub(in crate::http) async fn observe(
     metrics: Arc<HttpMetrics>,
+    failures: Rc<FailureLog>,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
@@ -50,25 +54,9 @@ pub(in crate::http) async fn observe(
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         answer.headers_mut().insert(REQUEST_ID, value);
     }
-    span.in_scope(|| log_failure(&answer));
+    span.in_scope(|| failures.note(&answer));
     exchange.answered(answer.request().match_pattern(), answer.status());
     Ok(answer.map_body(|_, body| BoxBody::new(ObservedBody::new(body, exchange, head_only))))
-}
-
-/// The only place that logs why a request failed on this side.
-fn log_failure(answer: &ServiceResponse) {
-    let status = answer.status();
-    if !status.is_server_error() {
-        return;
-    }
-    let problem = answer.response().error().and_then(|error| error.as_error::<Problem>());
-    let kind = problem.map_or("unknown", |problem| problem.kind().name());
-    let cause = problem.and_then(Problem::cause);
-    if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(problem = kind, cause, "a request failed; its client got status 500");
-    } else {
-        tracing::warn!(problem = kind, cause, "a request could not be served; its client got a 5xx status");
-    }
 }
 
 /// A body that counts the bytes that the connection took from it.

@@ -315,7 +315,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::http_server::client_socket::{ClientSocket, Framing, MOST_UNSENT};
+    use crate::http_server::client_socket::{ClientSocket, Framing, MOST_UNSENT, SocketSettings};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -409,7 +409,8 @@ mod tests {
         let tls = ClientConnection::new(client, name).expect("a client");
         let mut client = Client { stream, tls, ciphertext: Vec::new(), plaintext: Vec::new() };
         let (stream, _) = listener.accept().await.expect("it waited");
-        let (socket, ()) = tokio::join!(ClientSocket::encrypted(stream, PATIENCE, |_| None, server), client.shake());
+        let settings = SocketSettings::new(PATIENCE, |_| None);
+        let (socket, ()) = tokio::join!(ClientSocket::encrypted(stream, &settings, server), client.shake());
         (socket.map_err(|(_, error)| error).expect("a handshake"), client)
     }
 
@@ -454,17 +455,17 @@ mod tests {
         assert!(client.begun() < RECORD as u64);
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn what_left_a_connection_with_tls_1_3_is_what_the_client_can_decrypt() {
         what_left_is_what_the_client_can_decrypt(&TLS13).await;
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn what_left_a_connection_with_tls_1_2_is_what_the_client_can_decrypt() {
         what_left_is_what_the_client_can_decrypt(&TLS12).await;
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn requests_come_one_at_a_time_and_an_answer_goes_out_whole_with_an_end() {
         let (mut socket, mut client) = pair(&TLS13).await;
         let get = b"GET / HTTP/1.1\r\n\r\n";
@@ -494,14 +495,15 @@ mod tests {
         drop(socket);
     }
 
-    #[tokio::test]
+    #[actix_web::test]
     async fn a_client_that_speaks_no_tls_reads_what_it_is_told() {
         let (server, _) = configs(&TLS13);
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("let in");
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
         let (stream, _) = listener.accept().await.expect("it waited");
-        let Err((socket, error)) = ClientSocket::encrypted(stream, PATIENCE, |_| None, server).await else {
+        let settings = SocketSettings::new(PATIENCE, |_| None);
+        let Err((socket, error)) = ClientSocket::encrypted(stream, &settings, server).await else {
             panic!("there was no handshake")
         };
         assert!(matches!(error, HandshakeError::NotTls), "{error}");

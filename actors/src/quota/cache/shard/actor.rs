@@ -23,6 +23,7 @@ use super::{
     messages::{Acquire, AddProgress, DrainLeases, EndStream, Forfeit, Invalidate, Purpose, Recall, ReleaseSlot},
 };
 use crate::{
+    flow::log_budget::LogBudget,
     ids::{ReceiptId, UsageId},
     model::LostLease,
     ports::{SlotGrant, StreamSlot},
@@ -46,6 +47,8 @@ pub(in crate::quota::cache) struct QuotaShard {
     /// Requests to the ledger, until their answer is known.
     refills: RefillQueue,
     round_trips: usize,
+    /// For lines about refills that the ledger did not answer.
+    lines: LogBudget,
     /// This shard's part of the counter of unanswered refills, which all shards share.
     counted_unanswered: u64,
     /// Receipts whose credit was recalled from other instances.
@@ -68,6 +71,7 @@ impl QuotaShard {
             handle,
             refills: RefillQueue::default(),
             round_trips: 0,
+            lines: LogBudget::default(),
             counted_unanswered: 0,
             recalls: Recalls::default(),
             unanswered: HashSet::new(),

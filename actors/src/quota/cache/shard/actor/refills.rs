@@ -148,7 +148,9 @@ impl QuotaShard {
         // The ledger also refuses an epoch that is only late, and the next heartbeat revives it: then an earlier statement may have been
         // granted, and a late one may still be. If the epoch was fenced, the next one forgets the request.
         let is_rejected = matches!(error, PortError::Rejected { .. });
-        tracing::warn!(%error, receipts = trip.requests.len(), "the ledger did not answer a refill; entries and leases in memory decide");
+        if let Some(left_out) = self.lines.spend(self.deps.clock.monotonic()) {
+            tracing::warn!(%error, receipts = trip.requests.len(), left_out, "the ledger did not answer a refill; entries and leases in memory decide");
+        }
         for request in &trip.requests {
             let id = request.want.receipt_id;
             if is_over || (is_rejected && !request.again) {

@@ -1,0 +1,143 @@
+//! More clients than the node serves: each bound is reached, those beyond it are told at once when to come back, and all others go on.
+
+use std::time::Instant;
+
+use futures::{StreamExt as _, stream};
+use serde_json::Value;
+
+use crate::{
+    node::{On, Setup, expect, expect_problem, sample},
+    patience::eventually,
+    still::at_rest,
+    wire::Wire,
+};
+
+/// More than the buffers on the way take in, so that a stream that is not read is in the middle.
+const LARGE: usize = 8 << 20;
+
+const HEALTH: &[u8] = b"GET /health/live HTTP/1.1\r\nhost: node\r\n\r\n";
+
+/// What a connection answers to a request, as its head and its body of this many bytes.
+async fn asked(wire: &mut Wire) -> (String, Vec<u8>) {
+    wire.send(HEALTH).await;
+    let head = wire.head().await;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+    let body = wire.read_on(length.parse().expect("a number")).await;
+    (head, body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_beyond_the_bound_gets_503_and_the_others_go_on() {
+    const PLACES: usize = 4;
+    let setup = Setup::new(On::Sqlite).env("PENSTOCK_SERVER__MAX_CONNECTIONS", PLACES.to_string());
+    let mut node = setup.env("PENSTOCK_SERVER__WORKERS", "2").start().await;
+    let bytes = sample(60, LARGE);
+    // From here on the client of the test has one of the places, and keeps it.
+    let paid = node.paid(&bytes, "unlimited").await;
+    let mut running = Wire::streaming(&node, &paid).await;
+    let mut idle = Wire::to(&node).await;
+    let mut silent = Wire::to(&node).await;
+    assert!(asked(&mut idle).await.0.starts_with("HTTP/1.1 200"));
+    eventually("all places are taken", async || node.metric("penstock_http_connections", "").await == PLACES as f64)
+        .await;
+
+    for _ in 0..20 {
+        let mut refused = Wire::to(&node).await;
+        let (head, body) = asked(&mut refused).await;
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        assert!(head.contains("\r\nretry-after: 1\r\n") && head.contains("\r\nconnection: close\r\n"), "{head}");
+        let problem: Value = serde_json::from_slice(&body).expect("a problem document");
+        assert_eq!((&problem["type"], &problem["retryAfter"]), (&"urn:penstock:problem:overloaded".into(), &1.into()));
+        assert!(refused.read(1).await.is_ok_and(|rest| rest.is_empty()), "closed in an orderly way");
+    }
+    // One that says nothing is let go as well.
+    let mut mute = Wire::to(&node).await;
+    assert!(mute.read(1).await.map_or(true, |nothing| nothing.is_empty()));
+
+    assert!(node.metric("penstock_http_connections_refused_total", "").await >= 21.0);
+    assert_eq!(node.metric("penstock_http_connections_max", "").await, PLACES as f64);
+    assert!(asked(&mut idle).await.0.starts_with("HTTP/1.1 200"));
+    assert!(asked(&mut silent).await.0.starts_with("HTTP/1.1 200"));
+    assert!(running.read_on(bytes.len()).await == bytes, "the stream goes on");
+    drop(running);
+    eventually("a place that is free is given away", async || {
+        asked(&mut Wire::to(&node).await).await.0.starts_with("HTTP/1.1 200")
+    })
+    .await;
+    at_rest(&node).await;
+    assert_eq!(node.charged(&paid.receipt).await, (bytes.len() as u64, 1));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_beyond_the_bound_gets_503_before_the_ledger_is_asked_and_the_log_stays_short() {
+    const PLACES: usize = 2;
+    const REFUSED: usize = 400;
+    let setup = Setup::new(On::Sqlite).env("PENSTOCK_STREAMS__MAX_STREAMS", PLACES.to_string());
+    let mut node = setup.env("PENSTOCK_SERVER__WORKERS", "1").start().await;
+    let log = node.folder.path().join("log");
+    node.terminate().await;
+    node.boot_logging_to(std::fs::File::create(&log).unwrap()).await;
+    let bytes = sample(61, LARGE);
+    let paid = node.paid(&bytes, "unlimited").await;
+    let mut running = Vec::new();
+    for _ in 0..PLACES {
+        running.push(Wire::streaming(&node, &paid).await);
+    }
+    let refills = node.metric("penstock_quota_refills_total", "").await;
+
+    let began = Instant::now();
+    stream::iter(0..REFUSED)
+        .for_each_concurrent(16, async |number| {
+            // Receipts that nobody has asked for would each cost a question to the ledger.
+            let stream = node.get(&format!("/v1/streaming/data/{}", paid.hash));
+            let stream = stream.header("x-receipt-id", uuid::Uuid::new_v4().to_string());
+            let stream = if number % 2 == 0 { stream } else { stream.header("range", "bytes=0-0") };
+            expect_problem(stream.send().await.unwrap(), 503, "overloaded").await;
+        })
+        .await;
+    let seconds = began.elapsed().as_secs();
+
+    assert_eq!(node.metric("penstock_quota_refills_total", "").await, refills, "the ledger was not asked");
+    expect(node.get("/health/ready").send().await.unwrap(), &[200]).await;
+    node.quota(&paid.receipt).await;
+    let text = std::fs::read_to_string(&log).unwrap();
+    let said = |what: &str| text.lines().filter(|line| line.contains(what)).count() as u64;
+    assert_eq!(said("status=503"), REFUSED as u64, "the access log has all");
+    let lines = said("a request could not be served");
+    assert!((1..=10 * (seconds + 2)).contains(&lines), "{lines} lines in {seconds} s");
+
+    for running in &mut running {
+        assert!(running.read_on(bytes.len()).await == bytes, "a running stream goes on");
+    }
+    drop(running);
+    eventually("a place that is free is given away", async || {
+        let answer = node.stream(&paid).send().await.unwrap();
+        answer.status() == 200 && answer.bytes().await.unwrap() == bytes
+    })
+    .await;
+    at_rest(&node).await;
+    assert_eq!(node.charged(&paid.receipt).await, (3 * bytes.len() as u64, 3));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_beyond_the_bound_gets_503_and_streams_go_on() {
+    let mut node = Setup::new(On::Sqlite).env("PENSTOCK_UPLOADS__CONCURRENT", "1").start().await;
+    let bytes = sample(62, 100_000);
+    let paid = node.paid(&bytes, "unlimited").await;
+    let first = sample(63, 1000);
+    let mut running = Wire::uploading(&node, first.len() as u64).await;
+    running.send(&first[..500]).await;
+    eventually("it runs", async || node.metric("penstock_uploads_active", "").await == 1.0).await;
+
+    let again = || node.admin(reqwest::Method::POST, "/v1/content").body(vec![7; 10_000]);
+    expect_problem(again().send().await.unwrap(), 503, "overloaded").await;
+    assert!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap() == bytes);
+
+    running.send(&first[500..]).await;
+    assert!(running.head().await.starts_with("HTTP/1.1 201"));
+    eventually("its place is given away", async || again().send().await.unwrap().status().is_success()).await;
+    at_rest(&node).await;
+    node.finish().await;
+}

@@ -29,6 +29,8 @@ pub(crate) enum ScenarioName {
     Thousand,
     /// Ten instances on what the environment says they share, asked at random: round trips and times
     Fleet,
+    /// Ten times as many streams as the node can serve, each over a new connection: what still arrives, and how the rest is refused
+    Overload,
 }
 
 /// What to run, against which node.

@@ -9,6 +9,7 @@ use crate::{
     measure::{PhaseReport, Tally},
     memory::Resident,
     report::Check,
+    scenarios::overload::OverloadReport,
     stream::Wanted,
 };
 
@@ -20,6 +21,7 @@ pub(crate) struct Findings {
     pub(crate) tally: Tally,
     /// The node's resident memory while the most streams were held.
     pub(crate) held_bytes: Option<u64>,
+    pub(crate) overload: Option<OverloadReport>,
 }
 
 /// The node that a scenario is run against.

@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     fmt::Write,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use hyper::{Request, Response, StatusCode, body::Incoming, header, server::conn:
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{api::Api, bench::Bench, client::Target};
 
@@ -29,7 +30,15 @@ pub(crate) enum Flaw {
     IgnoresQuota,
     /// Streams on under a receipt that was refunded.
     IgnoresRefund,
+    /// None either: serves [`PLACES`] streams at a time, and refuses others as it should.
+    Busy,
+    /// Refuses them without saying when to come back.
+    BusyInSilence,
 }
+
+/// Streams of a busy node at a time, and how long each takes at least.
+const PLACES: usize = 4;
+const WORK: Duration = Duration::from_millis(10);
 
 /// Contents above this size show the flaw of their bytes: a run then has right streams and wrong ones.
 const LARGE: usize = 100_000;
@@ -55,13 +64,14 @@ type Answer = Response<Full<Bytes>>;
 struct FakeNode {
     flaw: Flaw,
     state: Arc<Mutex<State>>,
+    places: Arc<Semaphore>,
 }
 
 /// Starts a node that lives as long as the test's runtime.
 pub(crate) async fn start(flaw: Flaw) -> Bench {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let node = FakeNode { flaw, state: Arc::default() };
+    let node = FakeNode { flaw, state: Arc::default(), places: Arc::new(Semaphore::new(PLACES)) };
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let node = node.clone();
@@ -103,11 +113,24 @@ impl FakeNode {
                 created(&json!({"windows": {"month": {"bytesUsed": bytes, "requestsUsed": requests}}}))
             }
             ("GET", ["v1", "streaming", "data", hash]) => {
+                let is_busy = matches!(self.flaw, Flaw::Busy | Flaw::BusyInSilence);
+                let Ok(_place) = self.places.try_acquire_many(u32::from(is_busy)) else { return self.too_busy() };
+                if is_busy {
+                    tokio::time::sleep(WORK).await;
+                }
                 self.stream(hash, &text("x-receipt-id").unwrap(), text("range").as_deref())
             }
             ("GET", ["metrics"]) => Response::new("penstock_blob_cache_hits_total 7\n".into()),
             _ => refuse(StatusCode::NOT_FOUND, "not-found"),
         }
+    }
+
+    fn too_busy(&self) -> Answer {
+        let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "overloaded");
+        if self.flaw == Flaw::Busy {
+            answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        answer
     }
 
     fn store(&self, body: Bytes) -> Answer {

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use hyper::{Response, body::Incoming};
+use hyper::{Response, body::Incoming, header};
 use serde::Deserialize;
 
 /// A stream that brings nothing for this long hangs: a thousand of them on one processor still bring something each second.
@@ -23,7 +23,8 @@ pub(crate) enum Fault {
     #[error("nothing came for {} s", STALL.as_secs())]
     Stalled,
     #[error("refused: {status} {problem}")]
-    Refused { status: u16, problem: String },
+    /// `says_when`: with a Retry-After.
+    Refused { status: u16, problem: String, says_when: bool },
     #[error("wrong head: {0}")]
     WrongHead(&'static str),
     #[error("wrong bytes")]
@@ -46,9 +47,10 @@ pub(crate) async fn refusal(response: Response<Incoming>) -> Fault {
     }
 
     let status = response.status().as_u16();
+    let says_when = response.headers().contains_key(header::RETRY_AFTER);
     let body = Limited::new(response.into_body(), MAX_PROBLEM_BYTES).collect().await;
     let body: Bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let problem = serde_json::from_slice(&body)
         .map_or_else(|_| "without a problem document".into(), |problem: Problem| problem.r#type);
-    Fault::Refused { status, problem }
+    Fault::Refused { status, problem, says_when }
 }

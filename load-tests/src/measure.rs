@@ -20,13 +20,13 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Three digits: an error of a thousandth, far below what two runs differ by.
         let micros = Histogram::new_with_max(MAX_MICROS, 3).expect("the highest value is above twice the lowest");
         Self { micros }
     }
 
-    fn record(&mut self, time: Duration) {
+    pub(crate) fn record(&mut self, time: Duration) {
         self.micros.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 

@@ -8,6 +8,7 @@ use crate::{
     billing::BillingReport,
     measure::{Percentiles, PhaseReport},
     memory::MemoryReport,
+    scenarios::overload::OverloadReport,
 };
 
 /// A promise that the scenario has put to the test.
@@ -34,6 +35,8 @@ pub(crate) struct Report {
     pub(crate) phases: Vec<PhaseReport>,
     pub(crate) checks: Vec<Check>,
     pub(crate) billing: BillingReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overload: Option<OverloadReport>,
     /// Of a node that the run has started itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<MemoryReport>,
@@ -56,6 +59,9 @@ impl fmt::Display for Report {
         writeln!(f, "{} against {}", self.scenario, self.server)?;
         for phase in &self.phases {
             write_phase(f, phase)?;
+        }
+        if let Some(overload) = &self.overload {
+            write_overload(f, overload)?;
         }
         writeln!(f, "\nchecks")?;
         for check in &self.checks {
@@ -101,6 +107,20 @@ fn write_billing(f: &mut fmt::Formatter<'_>, billing: &BillingReport) -> fmt::Re
     writeln!(f, "  received    {} bytes in {} streams", billing.received_bytes, billing.received_streams)?;
     writeln!(f, "  billed      {} bytes in {} requests", billing.billed_bytes, billing.billed_requests)?;
     billing.differences.iter().try_for_each(|difference| writeln!(f, "  FAIL  {difference}"))
+}
+
+fn write_overload(f: &mut fmt::Formatter<'_>, found: &OverloadReport) -> fmt::Result {
+    writeln!(f, "\noverload, streams of {} bytes", found.stream_bytes)?;
+    writeln!(
+        f,
+        "  peak        {:.1} MiB/s, {:.1} streams/s",
+        found.peak_mib_per_second, found.peak_streams_per_second
+    )?;
+    writeln!(f, "  surge       {:.1} MiB/s of {:.1} streams/s", found.surge_mib_per_second, found.offered_per_second)?;
+    writeln!(f, "  refused     {}", found.refused)?;
+    write_percentiles(f, "refusal, ms", &found.refusal_ms)?;
+    found.refusals.iter().try_for_each(|(kind, count)| writeln!(f, "    {count} x {kind}"))?;
+    writeln!(f, "  recovered   after {:.2} s", found.recovered_after_seconds)
 }
 
 fn write_memory(f: &mut fmt::Formatter<'_>, memory: &MemoryReport) -> fmt::Result {

@@ -17,6 +17,7 @@ use crate::{
     report::{Check, Report},
     scenarios::{
         fleet::{self, Fleet},
+        overload::{self, Overload},
         smoke::{self, Smoke},
         thousand::Thousand,
     },
@@ -33,6 +34,7 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         ScenarioName::Smoke => smoke::CLIENTS,
         ScenarioName::Thousand => thousand.streams,
         ScenarioName::Fleet => fleet::CLIENTS * fleet::INSTANCES,
+        ScenarioName::Overload => overload::OPEN_AT_MOST,
     })?;
     let (own, bench) = open(args).await?;
     let idle = bench.resident();
@@ -40,6 +42,7 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         ScenarioName::Smoke => Smoke.run(&bench).await?,
         ScenarioName::Thousand => thousand.run(&bench).await?,
         ScenarioName::Fleet => Fleet::new(args.seconds).run(&bench).await?,
+        ScenarioName::Overload => Overload::new(args.seconds).run(&bench).await?,
     };
     let billing = BillingReport::compare(&bench.api, &findings.tally.received).await?;
     let mut report = conclude(args.scenario, &bench, idle, findings, billing).await;
@@ -68,7 +71,8 @@ async fn open(args: &RunArgs) -> anyhow::Result<(Vec<OwnServer>, Bench)> {
                 args.scenario != ScenarioName::Fleet || env::var_os("DATABASE_URL").is_some(),
                 "a fleet shares a database: set DATABASE_URL, or run ./bench fleet"
             );
-            let first = OwnServer::start().await?;
+            let settings = (args.scenario == ScenarioName::Overload).then_some(overload::MAX_STREAMS);
+            let first = OwnServer::start(settings).await?;
             let (address, key) = (first.address.clone(), first.key.clone());
             let others = if args.scenario == ScenarioName::Fleet { fleet::INSTANCES - 1 } else { 0 };
             let others = try_join_all((0..others).map(|_| first.start_beside())).await?;
@@ -104,11 +108,13 @@ async fn conclude(
             ScenarioName::Smoke => "smoke",
             ScenarioName::Thousand => "thousand",
             ScenarioName::Fleet => "fleet",
+            ScenarioName::Overload => "overload",
         },
         server: bench.api.target.address.to_string(),
         phases: findings.phases,
         checks: findings.checks,
         billing,
+        overload: findings.overload,
         memory,
         caches,
     }
@@ -178,6 +184,27 @@ mod tests {
         assert_eq!(findings.checks.len(), 4, "two kinds of round trips in two phases");
         let billing = BillingReport::compare(&bench.api, &findings.tally.received).await.unwrap();
         assert_eq!(billing.differences, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_a_busy_node_serves_is_billed_and_what_it_refuses_must_be_told_when_to_come_back() {
+        for (flaw, in_shape) in [(Flaw::Busy, true), (Flaw::BusyInSilence, false)] {
+            let bench = fake_node::start(flaw).await;
+            let short = Overload {
+                size: 64 << 10,
+                first_rate: 100.0,
+                last_rate: 1500.0,
+                step: Duration::from_millis(300),
+                surge: Duration::from_millis(600),
+            };
+            let findings = short.run(&bench).await.unwrap();
+            assert_eq!(findings.checks[0].kept, in_shape, "{:?}", findings.checks);
+            let found = findings.overload.unwrap();
+            assert!(found.refused > 0 && found.peak_mib_per_second > 0.0, "{found:?}");
+            assert!(findings.tally.faults.is_empty(), "{:?}", findings.tally.faults);
+            let billing = BillingReport::compare(&bench.api, &findings.tally.received).await.unwrap();
+            assert_eq!(billing.differences, Vec::<String>::new());
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! The scenarios: each a plain struct whose fields are its sizes, and whose phases are its methods, in the order of a run.
 
 pub(crate) mod fleet;
+pub(crate) mod overload;
 pub(crate) mod smoke;
 pub(crate) mod thousand;

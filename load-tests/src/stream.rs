@@ -122,6 +122,10 @@ impl Stream {
         }
     }
 
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
     pub(crate) fn ended(self, fault: Option<Fault>) -> Ended {
         Ended { received: self.received, first_byte: self.first_byte, total: self.began.elapsed(), fault }
     }

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     config::{Config, Override, Sources},
-    serve::Server,
+    serve::{Server, signals::Signals},
     telemetry, wiring,
 };
 
@@ -123,10 +123,10 @@ impl Cli {
             }
             Command::Migrate(settings) => {
                 let config = settings.load()?;
-                with_io(&config, async |_| {
+                with_io(&config, async |io| {
                     std::fs::create_dir_all(&config.data.dir)
                         .with_context(|| format!("cannot make the data folder {}", config.data.dir.display()))?;
-                    let applied = wiring::migrate(&config).await?;
+                    let applied = wiring::migrate(&config, &io).await?;
                     print(&match applied {
                         0 => "the schema is up to date".to_owned(),
                         count => format!("{count} migrations applied"),
@@ -174,10 +174,10 @@ impl Cli {
 }
 
 async fn serve(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
-    // A large future that runs once.
-    let server = Box::pin(Server::start(config, io)).await?;
+    let mut signals = Signals::listen()?;
+    let server = Server::start(config, io, &mut signals).await?;
     announce(&server)?;
-    server.run().await.map(|()| ExitCode::SUCCESS)
+    server.run(signals).await.map(|()| ExitCode::SUCCESS)
 }
 
 /// Prints the admin key if it was just made, and then the node's address. Scripts wait for the address.

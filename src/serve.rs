@@ -7,30 +7,35 @@
 //! 2. The listener closes, and new streams and uploads are refused; running requests have `server.drain_grace` to end,
 //!    then their connections are closed, which settles their streams by the bytes that were sent.
 //! 3. Lineage events under way are stored, leases are released, usage is flushed to the ledger, and the node's epoch is
-//!    closed there: awaited, with a deadline.
+//!    closed there: awaited, for `server.drain_settle` at most. What did not reach the ledger stays in the usage spool.
 //! 4. Exit 0. A second signal, unless it is SIGHUP, exits at once at any point.
+//!
+//! One [deadline](self::deadline) covers all of it. A signal during the start breaks the start off at once, wherever it is: every step
+//! of a start may be killed at any time, and the next start goes on from there.
 
+mod deadline;
 pub mod node_identity;
 pub mod signals;
 pub mod startup_server;
 mod watches;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use actix_web::dev::ServerHandle;
 use anyhow::{Context as _, bail};
 use penstock_actors::{
     flow::admission::Admission,
     lineage::Lineage,
-    node::{DrainReport, Node, Observers},
+    node::{DrainReport, Node, NodeFolder, Observers},
     policy_evaluator::{EvaluationError, PolicyEvaluator},
 };
 use tokio::task::JoinHandle;
 
 use self::{
+    deadline::StopTimes,
     node_identity::{EpochFile, IdentityDeps},
     signals::Signals,
-    startup_server::StartupServer,
+    startup_server::{Phase, Start, StartupServer},
 };
 use crate::{
     config::{Config, DatabaseBackend},
@@ -42,14 +47,8 @@ use crate::{
         Metrics,
         metrics::{GovernanceMetrics, JanitorMetrics},
     },
-    wiring::{self, Backends, ServerParts},
+    wiring::{self, Backends, ListenerTls, ServerParts},
 };
-
-/// How long the last flush may take.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-
-/// After a notice, how long the listener still accepts connections that are already in its queue.
-const LAST_IN: Duration = Duration::from_millis(500);
 
 /// A running server.
 pub struct Server {
@@ -58,13 +57,13 @@ pub struct Server {
     pub backends: Backends,
     pub node: Node,
     lineage: Lineage,
-    shared_listener: Listener,
+    /// Until the stop: the port is free once no part of the process has it.
+    shared_listener: Option<Listener>,
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     readiness: Arc<Readiness>,
     scheme: &'static str,
-    signals: Signals,
-    notice: Duration,
+    stop_times: StopTimes,
     /// Held until the end, so that no other process uses the folder.
     _data_dir: DataDir,
 }
@@ -73,12 +72,28 @@ impl Server {
     /// Starts a server. Needs a running actix system; blocking work and connections run on `io`.
     ///
     /// # Errors
-    /// The part that could not be opened or bound, and why.
-    pub async fn start(config: &Config, io: &tokio::runtime::Handle) -> anyhow::Result<Self> {
+    /// The part that could not be opened or bound, and why; or that a signal asked the node to stop.
+    pub async fn start(config: &Config, io: &tokio::runtime::Handle, signals: &mut Signals) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new()?);
         let tls = wiring::listener_tls(config, &metrics)?;
-        let certificates = tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
-        let mut signals = Signals::listen(certificates.clone())?;
+        if let Some(tls) = &tls {
+            signals.reload(Arc::clone(&tls.certificates));
+        }
+        let progress = Arc::<Start>::default();
+        let entrance = Entrance { config, io, metrics, tls, progress: Arc::clone(&progress) };
+        tokio::select! {
+            // A large future that runs once.
+            started = Box::pin(Self::enter(entrance)) => started,
+            signal = signals.stop() => {
+                // A migration is rolled back, and the usage spool keeps what is not settled.
+                deadline::end_at_once();
+                bail!("stopped by {signal} while {}", progress.past())
+            }
+        }
+    }
+
+    async fn enter(entrance: Entrance<'_>) -> anyhow::Result<Self> {
+        let Entrance { config, io, metrics, tls, progress } = entrance;
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit on open files cannot be raised; it bounds the number of connections");
         }
@@ -86,15 +101,12 @@ impl Server {
         let (shared_listener, listener) = Listener::open(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
         let address = listener.local_addr()?;
+        let certificates = tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
         let handshakes = tls.map(|tls| tls.handshakes);
         // A supervisor must not take a process that waits for its database for a hung one.
-        let antechamber = StartupServer::open(listener.try_clone()?, handshakes.clone())?;
-        tokio::select! {
-            ready = ready_database(config) => ready?,
-            // An unfinished migration is rolled back.
-            signal = signals.stop() => bail!("stopped by {signal} while it waited for its database"),
-        }
-        antechamber.database_is_there();
+        let antechamber = StartupServer::open(listener.try_clone()?, handshakes.clone(), Arc::clone(&progress))?;
+        ready_database(config, io).await?;
+        progress.enter(Phase::Stores);
         if let Some(certificates) = certificates {
             io.spawn(certificates.watch(config.tls.reload_interval));
         }
@@ -132,7 +144,9 @@ impl Server {
             .context("cannot start lineage")?;
         metrics.observe_lineage(lineage.clone())?;
         let settings = wiring::node_settings(config, wiring::cores());
-        let folder = wiring::open_folder(config, &data_dir, is_same_folder);
+        progress.enter(Phase::Spool);
+        let (data_dir, folder) = open_folder(config, data_dir, is_same_folder, io).await?;
+        progress.enter(Phase::Actors);
         let node = Node::start(&backends.ports, &settings, folder, observers, io.clone())
             .await
             .context("cannot register this node in the ledger")?;
@@ -171,20 +185,18 @@ impl Server {
         let http = wiring::http_server(parts, listener)?;
         let handle = http.handle();
         let serving = actix_web::rt::spawn(http);
-        let notice = config.server.drain_notice;
         Ok(Self {
             address,
             admin,
             backends,
             node,
             lineage,
-            shared_listener,
+            shared_listener: Some(shared_listener),
             handle,
             serving,
             readiness,
             scheme: if config.tls.is_on() { "https" } else { "http" },
-            signals,
-            notice,
+            stop_times: StopTimes::from(&config.server),
             _data_dir: data_dir,
         })
     }
@@ -199,9 +211,9 @@ impl Server {
     /// # Errors
     /// When an actor died or the listener failed: the process should exit with a failure, so that a supervisor restarts
     /// it.
-    pub async fn run(mut self) -> anyhow::Result<()> {
+    pub async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
         let failure = tokio::select! {
-            signal = self.signals.stop() => {
+            signal = signals.stop() => {
                 tracing::info!(signal, "the node was asked to stop");
                 None
             }
@@ -209,58 +221,97 @@ impl Server {
             failure = watches::node(&self.node, &self.lineage, &self.backends) => Some(failure),
             failure = watches::database(&self.backends.store) => Some(failure),
         };
-        // A failed node skips the drain notice.
-        let notice = if failure.is_some() { Duration::ZERO } else { self.notice };
+        let times = if failure.is_some() { self.stop_times.without_notice() } else { self.stop_times };
         if let Some(failure) = &failure {
             tracing::error!(failure, "the node cannot continue and stops");
         }
         self.readiness.leave();
-        let draining = async {
-            tokio::time::sleep(notice).await;
-            if let Err(error) = self.shared_listener.shut() {
-                tracing::warn!(%error, "the listener cannot drop new connection requests; a client that connects now may be reset");
-            }
-            tokio::time::sleep(notice.min(LAST_IN)).await;
-            tracing::info!("draining: no new streams, running ones may end");
-            let stopped = self.handle.stop(true);
-            self.readiness.drain();
-            stopped.await;
-            if !self.lineage.drain(DRAIN_PATIENCE).await {
-                tracing::warn!(
-                    "lineage events were not stored before the deadline; their senders got no confirmation and should send them again"
-                );
-            }
-            let report = self.node.drain(DRAIN_PATIENCE).await;
-            if let Some(redis) = &self.backends.redis {
-                redis.flush().await;
-            }
-            report
-        };
         let report = tokio::select! {
-            report = draining => report,
-            signal = self.signals.stop_now() => bail!("stopped by a second signal, {signal}, before the drain had ended"),
+            report = self.drain(times) => report,
+            signal = signals.stop_now() => {
+                deadline::end_at_once();
+                bail!("stopped by a second signal, {signal}, before the drain had ended")
+            }
         };
-        let DrainReport { streams, unsettled, closed } = report;
+        let DrainReport { streams, unsettled, spooled, closed } = report;
         if !closed {
             tracing::error!(
                 streams,
                 unsettled,
-                "the node's epoch cannot be closed in the ledger; its leases are reclaimed as after a crash"
+                spooled,
+                "the node's epoch cannot be closed in the ledger; the next start on this data folder settles what the usage spool has and \
+                 closes the epoch, or its leases are reclaimed as after a crash"
             );
         }
         match failure {
             Some(failure) => bail!(failure),
-            None if unsettled > 0 => bail!("{unsettled} usage rows did not reach the ledger"),
+            None if unsettled > 0 => {
+                bail!("{unsettled} usage rows did not reach the ledger; {spooled} are in the usage spool")
+            }
             None if !closed => bail!("the node's epoch was not closed in the ledger"),
             None => Ok(()),
         }
     }
+
+    /// Lets requests end, and settles what they leave.
+    async fn drain(&mut self, times: StopTimes) -> DrainReport {
+        let deadline = times.begin();
+        tokio::time::sleep(times.notice).await;
+        if let Some(Err(error)) = self.shared_listener.take().map(Listener::shut) {
+            tracing::warn!(%error, "the listener cannot drop new connection requests; a client that connects now may be reset");
+        }
+        tokio::time::sleep(times.last_in()).await;
+        tracing::info!("draining: no new streams, running ones may end");
+        let stopped = self.handle.stop(true);
+        self.readiness.drain();
+        stopped.await;
+        let settle = deadline.left_to_settle();
+        tracing::info!(within = ?settle, "no connection is left; the node hands its leases back and settles its usage");
+        // Side by side, so that neither takes the time of the other.
+        let (stored, report) = tokio::join!(self.lineage.drain(settle), self.node.drain(settle));
+        if !stored {
+            tracing::warn!(
+                "lineage events were not stored before the deadline; their senders got no confirmation and should send them again"
+            );
+        }
+        if let Some(redis) = &self.backends.redis
+            && tokio::time::timeout(deadline.left_to_settle(), redis.flush()).await.is_err()
+        {
+            tracing::debug!("Redis did not answer before the deadline; queued background updates may be lost");
+        }
+        report
+    }
+}
+
+/// What a start begins with.
+struct Entrance<'a> {
+    config: &'a Config,
+    io: &'a tokio::runtime::Handle,
+    metrics: Arc<Metrics>,
+    tls: Option<ListenerTls>,
+    progress: Arc<Start>,
+}
+
+/// Opens the usage spool on a thread of its own, since that reads files. The lock of the folder goes with it, so that no other process
+/// takes the folder before the work has ended.
+async fn open_folder(
+    config: &Config,
+    data_dir: DataDir,
+    is_same_folder: bool,
+    io: &tokio::runtime::Handle,
+) -> anyhow::Result<(DataDir, NodeFolder)> {
+    let usage = config.usage.clone();
+    let opening = io.spawn_blocking(move || {
+        let folder = wiring::open_folder(&usage, &data_dir, is_same_folder);
+        (data_dir, folder)
+    });
+    opening.await.context("the usage spool was not opened")
 }
 
 /// Waits for the database, with the schema of this version.
-async fn ready_database(config: &Config) -> anyhow::Result<()> {
+async fn ready_database(config: &Config, io: &tokio::runtime::Handle) -> anyhow::Result<()> {
     if config.database.migrate_at_start {
-        wiring::migrate(config).await.map(drop)
+        wiring::migrate(config, io).await.map(drop)
     } else {
         wiring::await_database(config).await
     }

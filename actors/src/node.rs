@@ -15,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::ArbiterHandle;
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
 use self::{
     change_follower::{ChangeFollower, ChangeListener},
@@ -173,6 +174,8 @@ pub struct DrainReport {
     pub streams: u64,
     /// Usage rows that are not in the ledger.
     pub unsettled: u64,
+    /// Notes of such rows in the usage spool, from which the next start settles them.
+    pub spooled: u64,
     /// Whether the node's epoch was closed in the ledger. If not, the rest of its leases is charged or released when
     /// its time is over, as after a crash.
     pub closed: bool,
@@ -274,27 +277,34 @@ impl Node {
         self.usage.flush(patience).await
     }
 
-    /// Gives leases back, waits until usage is in the ledger, and closes the node's epoch there. For shutdown, after
-    /// the last stream has ended.
+    /// Gives leases back, waits until usage is in the ledger, and closes the node's epoch there, all within `patience`. For
+    /// shutdown, after the last stream has ended.
     pub async fn drain(&self, patience: Duration) -> DrainReport {
+        let deadline = Instant::now() + patience;
+        let left = || deadline.saturating_duration_since(Instant::now());
         // Cut connections may still be closing. A stream gives its permit back after it has reported its end, so when
         // all permits are back, all sent bytes are reported.
         let all = u32::try_from(self.streams.snapshot().capacity).unwrap_or(u32::MAX);
-        drop(self.streams.admit(all, CLOSING_PATIENCE).await);
-        self.quota.drain().await;
-        let flushed = self.usage.flush(patience).await;
+        drop(self.streams.admit(all, CLOSING_PATIENCE.min(left())).await);
+        if timeout_at(deadline, self.quota.drain()).await.is_err() {
+            tracing::warn!(
+                "not all leases were handed back before the deadline; they are released with this node's epoch"
+            );
+        }
+        let flushed = self.usage.flush(left()).await;
         let (streams, unsettled) = (self.streams.in_use(), self.usage.queue().in_use);
         // The unsettled bytes of a stream are covered by its lease alone, so an epoch with such a stream is not closed.
-        let closed = flushed && streams == 0 && unsettled == 0 && self.close(patience).await;
+        let closed = flushed && streams == 0 && unsettled == 0 && self.close(left()).await;
+        let spooled = self.spool.status().entries;
         self.spool.stop();
         // A use that is not recorded makes content look older than it is, by the uses of the last seconds.
-        let told = tokio::time::timeout(patience, maintenance::flush_accesses(&self.uses, &*self.contents)).await;
+        let told = timeout_at(deadline, maintenance::flush_accesses(&self.uses, &*self.contents)).await;
         if !matches!(told, Ok(Ok(()))) {
             tracing::warn!(
                 "the last uses of content were not recorded; content used in the last seconds may look unused"
             );
         }
-        DrainReport { streams, unsettled, closed }
+        DrainReport { streams, unsettled, spooled, closed }
     }
 
     async fn close(&self, patience: Duration) -> bool {

@@ -16,7 +16,11 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::{Settings, announce, print};
-use crate::{config::Config, keys, serve::Server};
+use crate::{
+    config::Config,
+    keys,
+    serve::{Server, signals::Signals},
+};
 
 /// The sample: a minute of two tones, one per channel, in which a player can seek.
 const SECONDS: u32 = 60;
@@ -43,12 +47,12 @@ impl DemoArgs {
 }
 
 pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
-    // A large future that runs once.
-    let server = Box::pin(Server::start(config, io)).await?;
+    let mut signals = Signals::listen()?;
+    let server = Server::start(config, io, &mut signals).await?;
     let receipt = prepare(&server).await?;
     announce(&server)?;
     print(&commands(&server, &receipt))?;
-    server.run().await.map(|()| ExitCode::SUCCESS)
+    server.run(signals).await.map(|()| ExitCode::SUCCESS)
 }
 
 /// Stores the sample as a producer would, and makes a receipt for it.

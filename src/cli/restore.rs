@@ -44,7 +44,7 @@ pub(super) async fn run(config: &Config, file: &Path, io: &Handle) -> anyhow::Re
     if let Some(last) = last {
         print(&format!("the database that was there is kept as {}", last.display()))?;
     }
-    wiring::migrate(config).await?;
+    wiring::migrate(config, io).await?;
     let ended = done(config, io).await;
     drop(folder);
     ended

@@ -10,6 +10,9 @@ use super::{Secret, problem::Rules, value};
 /// The smallest head with room for a request line with a receipt, and a browser's headers.
 const HEADER_FLOOR: u64 = 4 << 10;
 
+/// The least time for a transaction on a busy database, and for the end of the process.
+const SETTLE_FLOOR: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
@@ -34,9 +37,12 @@ pub struct Server {
     /// How long the node still serves after SIGTERM while it reports that it leaves.
     #[serde(deserialize_with = "value::duration")]
     pub drain_notice: Duration,
-    /// How long running streams may continue after that. Zero cuts them off at once.
+    /// How long running streams may continue after that, in whole seconds, at least one.
     #[serde(deserialize_with = "value::duration")]
     pub drain_grace: Duration,
+    /// How long settlement may take after that: the process ends then, whatever is left.
+    #[serde(deserialize_with = "value::duration")]
+    pub drain_settle: Duration,
     /// Bytes of the largest head of a request.
     #[serde(deserialize_with = "value::size")]
     pub header_limit: u64,
@@ -53,6 +59,7 @@ impl Server {
         rules.some_time(self.header_timeout, &["server.header_timeout"]);
         rules.some_time(self.keep_alive, &["server.keep_alive"]);
         rules.some_time(self.stall_timeout, &["server.stall_timeout"]);
+        rules.require(self.drain_settle >= SETTLE_FLOOR, &["server.drain_settle"], "be at least 1s");
         rules.require(self.header_limit >= HEADER_FLOOR, &["server.header_limit"], "be at least 4KiB");
         rules.require(
             self.admin_key.expose().bytes().all(|byte| byte.is_ascii_graphic()),

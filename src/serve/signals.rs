@@ -29,7 +29,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the system does not permit it.
-    pub fn listen(certificates: Option<Arc<Certificates>>) -> io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         let hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self {
             stops: [
@@ -39,8 +39,13 @@ impl Signals {
             ],
             hangup,
             users: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
-            certificates,
+            certificates: None,
         })
+    }
+
+    /// SIGHUP makes these be read again from now on, instead of asking the node to stop.
+    pub fn reload(&mut self, certificates: Arc<Certificates>) {
+        self.certificates = Some(certificates);
     }
 
     /// Waits for a signal that asks the node to stop; returns its name.

@@ -8,7 +8,7 @@ use std::{
     net::TcpListener,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -40,22 +40,61 @@ const MAX_CONNECTIONS: u32 = 1000;
 pub struct StartupServer {
     handle: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
-    start: Arc<Start>,
+}
+
+/// What a start does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Database,
+    Stores,
+    Spool,
+    Actors,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Database, Self::Stores, Self::Spool, Self::Actors];
+
+    const fn waits_for(self) -> &'static str {
+        match self {
+            Self::Database => "the database does not answer yet, or its schema is being migrated",
+            Self::Stores => "the node opens its database and its blob stores",
+            Self::Spool => "the node reads the usage spool of its last process",
+            Self::Actors => "the node settles what its last process left, and starts its actors",
+        }
+    }
+
+    /// What a start did that was broken off.
+    const fn past(self) -> &'static str {
+        match self {
+            Self::Database => "it waited for its database or migrated the schema",
+            Self::Stores => "it opened its database and its blob stores",
+            Self::Spool => "it read the usage spool of its last process",
+            Self::Actors => "it settled what its last process left, and started its actors",
+        }
+    }
 }
 
 /// The progress of the start.
 #[derive(Debug, Default)]
-struct Start {
-    has_database: AtomicBool,
+pub(super) struct Start {
+    phase: AtomicU8,
 }
 
 impl Start {
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Relaxed)).min(Phase::ALL.len() - 1)]
+    }
+
     fn waits_for(&self) -> &'static str {
-        if self.has_database.load(Relaxed) {
-            "the node starts its actors"
-        } else {
-            "the database does not answer yet, or its schema is being migrated"
-        }
+        self.phase().waits_for()
+    }
+
+    pub(super) fn past(&self) -> &'static str {
+        self.phase().past()
     }
 }
 
@@ -64,9 +103,8 @@ impl StartupServer {
     ///
     /// # Errors
     /// The system's error about the listener.
-    pub fn open(listener: TcpListener, tls: Option<Arc<Tls>>) -> anyhow::Result<Self> {
-        let start = Arc::<Start>::default();
-        let shared = Data::from(Arc::clone(&start));
+    pub(super) fn open(listener: TcpListener, tls: Option<Arc<Tls>>, start: Arc<Start>) -> anyhow::Result<Self> {
+        let shared = Data::from(start);
         let factory = move || {
             App::new()
                 .app_data(shared.clone())
@@ -87,12 +125,7 @@ impl StartupServer {
         };
         let server = serving.serve(listener, factory).context("cannot listen")?;
         let handle = server.handle();
-        Ok(Self { handle, serving: actix_web::rt::spawn(server), start })
-    }
-
-    /// Notes that the database is ready, so that the start waits for other things.
-    pub fn database_is_there(&self) {
-        self.start.has_database.store(true, Relaxed);
+        Ok(Self { handle, serving: actix_web::rt::spawn(server) })
     }
 
     /// Gives the last answers. Clients that connect meanwhile wait in the listener's queue for the real server.

@@ -128,10 +128,12 @@ pub async fn open_database(config: &Config, metrics: &Arc<DbMetrics>, io: &Handl
 ///
 /// # Errors
 /// When the database does not answer within the configured time, or a migration fails.
-pub async fn migrate(config: &Config) -> anyhow::Result<usize> {
+pub async fn migrate(config: &Config, io: &Handle) -> anyhow::Result<usize> {
     match config.database.backend {
         DatabaseBackend::Sqlite => {
-            sqlite::migrate(&sqlite_settings(config)).context("cannot migrate the SQLite database")
+            let settings = sqlite_settings(config);
+            let migrating = io.spawn_blocking(move || sqlite::migrate(&settings));
+            migrating.await.context("the migration ended early")?.context("cannot migrate the SQLite database")
         }
         DatabaseBackend::Postgres => {
             let settings = postgres_settings(config)?;

@@ -19,7 +19,7 @@ use crate::{
     wire::Wire,
 };
 
-fn server(database: &TestDatabase) -> SocketAddr {
+pub(crate) fn server(database: &TestDatabase) -> SocketAddr {
     let config = database.config();
     let (Some(Host::Tcp(host)), Some(port)) = (config.get_hosts().first(), config.get_ports().first()) else {
         panic!("the test server listens on a port");
@@ -28,7 +28,7 @@ fn server(database: &TestDatabase) -> SocketAddr {
 }
 
 /// The URL of a database by another way to its server.
-fn url_by(database: &TestDatabase, way: SocketAddr) -> String {
+pub(crate) fn url_by(database: &TestDatabase, way: SocketAddr) -> String {
     database.url().replacen(&server(database).to_string(), &way.to_string(), 1)
 }
 

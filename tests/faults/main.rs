@@ -41,6 +41,7 @@ mod clocks;
 mod crashes;
 mod database;
 mod disk;
+mod drain;
 mod failing_s3;
 mod identity;
 mod kills;

@@ -34,8 +34,8 @@ ENV PENSTOCK_BIND=0.0.0.0:8080 PENSTOCK_DATA_DIR=/data
 USER 10001:10001
 VOLUME /data
 EXPOSE 8080
-# Drains: no new streams, running ones go on for `server.drain_grace`. `docker stop` kills after 10 s unless told otherwise:
-# `docker stop --time 30`.
+# Drains: no new streams, running ones go on for `server.drain_grace`; the process ends within 29 s (server.drain_*). `docker stop`
+# kills after 10 s unless told otherwise: `docker stop --time 30`.
 STOPSIGNAL SIGTERM
 # Liveness, not readiness: a node whose database is down still streams what it holds leases for, and a restart ends that.
 # By bash itself, because the image has no curl, and needs none otherwise.

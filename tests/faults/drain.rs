@@ -9,7 +9,7 @@ use std::{
 use reqwest::{Client, Method};
 use rusqlite::Connection;
 use serde_json::json;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio_postgres::Client as Database;
 
 use crate::{
@@ -66,9 +66,12 @@ struct Starting {
 impl Starting {
     /// A start of this node, which does not run.
     async fn of(node: &TestNode) -> Self {
+        Self::by(node.command()).await
+    }
+
+    async fn by(mut command: Command) -> Self {
         let place = free_port();
-        let mut command = node.command();
-        command.arg("serve").env("PENSTOCK_BIND", format!("127.0.0.1:{place}"));
+        command.arg("serve").env("PENSTOCK_BIND", format!("127.0.0.1:{place}")).kill_on_drop(true);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let starting = Self { process, place, client: client() };
         eventually("it lives", async || starting.status("live").await == Some(200)).await;
@@ -131,19 +134,18 @@ async fn a_start_that_waits_for_its_turn_to_migrate_ends_when_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_in_the_middle_of_a_migration_ends_when_asked_and_the_next_one_migrates() {
-    let mut node = TestNode::start(On::Postgres).await;
-    assert!(node.terminate().await.success());
-    let database = node.database.as_ref().unwrap();
-    database.make_anew().await;
+    let (database, folder) = (TestDatabase::empty().await, tempfile::tempdir().unwrap());
     let other = database.client().await;
-    // A migration that makes a table of this name waits until it is known whether this one stays.
+    // The migration that makes this table waits until it is known whether this one stays.
     other.batch_execute("BEGIN; CREATE TABLE overlay_receipts (a int)").await.unwrap();
-    let starting = Starting::of(&node).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+    command.env("DATABASE_URL", database.url()).env("PENSTOCK_DATA_DIR", folder.path());
+    let starting = Starting::by(command).await;
     a_session_waits(&database.client().await).await;
     let said = starting.asked_to_stop(1).await;
     assert!(said.contains("while it waited for its database or migrated the schema"), "{said}");
     other.batch_execute("ROLLBACK").await.unwrap();
-    node.boot().await;
+    let mut node = Setup::on_database_of(&database.url()).start().await;
     let paid = node.paid(&sample(1, 1000), "premium").await;
     assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap().len(), 1000);
     node.finish().await;
@@ -210,21 +212,16 @@ async fn an_upload_that_ends_within_the_grace_is_stored_and_no_other_begins() {
     let mut wire = Wire::uploading(&node, bytes.len() as u64).await;
     wire.send(&bytes[..2_000_000]).await;
     eventually("the upload is under way", async || !temporary_files(&node).is_empty()).await;
-    // On a connection that is open already, since no new one is accepted.
-    let mut late = Wire::to(&node).await;
-    late.send(b"POST /v1/content HTTP/1.1\r\nhost: node\r\n").await;
     node.signal(libc::SIGTERM);
-    eventually("the node drains", async || node.get("/health/live").send().await.is_err()).await;
-    late.send(format!("authorization: Bearer {}\r\ncontent-length: 5\r\n\r\nlater", ADMIN_KEY).as_bytes()).await;
-    let refused = late.head().await;
-    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    let another =
+        async || node.admin(Method::POST, "/v1/content").header("connection", "close").body("later").send().await;
+    eventually("no other begins", async || !another().await.is_ok_and(|answer| answer.status().is_success())).await;
     wire.send(&bytes[2_000_000..]).await;
     let head = wire.head().await;
     assert!(head.starts_with("HTTP/1.1 201"), "{head}");
-    drop((wire, late));
+    drop(wire);
     assert!(node.ended().await.success());
     node.boot().await;
-    assert_eq!(visible_blobs(&node), 1);
     let version = node.publish(&hex_sha256(&bytes), "whole").await;
     let receipt = node.receipt(&version, json!({ "quotaTier": "unlimited" })).await;
     let paid = Paid { hash: hex_sha256(&bytes), version, receipt };

@@ -30,7 +30,7 @@ use crate::{
         upload::{Ingest, IngestSettings},
     },
     flow::admission::{Admission, AdmissionSnapshot},
-    ids::{ContentHash, NodeId},
+    ids::{ContentHash, NodeId, ReceiptId},
     model::Credit,
     ports::{
         BlobCopies, BlobStore, BlobTrash, Changes, ContentIndex, GovernancePolicies, Installations, Ledger, Leftover,
@@ -271,9 +271,10 @@ impl Node {
         self.quota.queues().chain(single).collect()
     }
 
-    /// Waits until the usage of ended streams is in the ledger, so that a client reads the usage of its last stream; false when it is
-    /// not within `patience`.
-    pub async fn settled(&self, patience: Duration) -> bool {
+    /// Waits until the usage of a receipt's ended streams is in the ledger, so that a client reads the usage of its last stream; false
+    /// when it is not within `patience`.
+    pub async fn settled(&self, receipt: ReceiptId, patience: Duration) -> bool {
+        self.quota.left(receipt).await;
         self.usage.flush(patience).await
     }
 

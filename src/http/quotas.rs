@@ -37,7 +37,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
 
 async fn show(receipt_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let id = deps.reader.open(&receipt_id)?;
-    let settled = deps.node.settled(SETTLING).await;
+    let settled = deps.node.settled(id, SETTLING).await;
     let now = deps.clock.now();
     let (quota, active) = futures::join!(deps.receipts.quota(id, now), deps.slots.slots(id));
     let quota = quota?.ok_or(ProblemType::UnknownReceipt)?;

@@ -48,6 +48,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(25);
 
+/// Content of up to this size leaves with the head of the answer, after the stream is settled.
+const AT_ONCE: u64 = PIECE_BYTES / 2;
+
 /// A part of an answer: bytes that are not content (a multipart header), then a range of the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerPart {
@@ -340,6 +343,9 @@ impl Delivery {
         if let Some(reservation) = &mut self.reservation {
             if self.remaining == 0 {
                 reservation.release_slot();
+                if self.mark.all() > AT_ONCE {
+                    reservation.leave();
+                }
             } else if self.watch.is_none() {
                 // A stream that fits in one piece is gone before it could be stopped.
                 self.watch = Some(reservation.grant().revocation.watch(&self.connection));

@@ -323,6 +323,28 @@ impl QuotaBook {
         }
     }
 
+    /// Counts a stream whose last bytes are handed over, until it has [`left`](Self::left).
+    pub fn leave(&mut self, id: ReceiptId) {
+        if let Some(BookRecord::Receipt(entry)) = self.entries.get_mut(&id) {
+            entry.leaving += 1;
+        }
+    }
+
+    /// A stream that was leaving is settled.
+    pub fn left(&mut self, id: ReceiptId) {
+        if let Some(BookRecord::Receipt(entry)) = self.entries.get_mut(&id) {
+            entry.leaving = entry.leaving.saturating_sub(1);
+        }
+    }
+
+    /// Whether the last bytes of a stream of this receipt are handed over, and the stream is not settled.
+    pub fn is_leaving(&self, id: ReceiptId) -> bool {
+        match self.entries.get(&id) {
+            Some(BookRecord::Receipt(entry)) => entry.leaving > 0,
+            _ => false,
+        }
+    }
+
     /// Whether a stream of this receipt needs a slot, as far as is known.
     pub fn limits_streams(&self, id: ReceiptId) -> bool {
         match self.entries.get(&id) {

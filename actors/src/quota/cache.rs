@@ -22,7 +22,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, ArbiterHandle};
@@ -46,6 +46,10 @@ use crate::{
         usage_batcher::UsageHandle,
     },
 };
+
+/// A stream that has sent its last byte finds that out within half of this.
+const LEAVING_PATIENCE: Duration = Duration::from_millis(50);
+const LEAVING_LOOK: Duration = Duration::from_millis(1);
 
 /// Bounds and times of the quota cache.
 #[derive(Debug, Clone, Copy)]
@@ -249,6 +253,14 @@ impl QuotaHandle {
     pub async fn started(&self) {
         // With no leases to give back, this is just a round trip to each shard.
         self.drain().await;
+    }
+
+    /// Waits for the receipt's streams whose last bytes are handed over, for as long as a client needs that has read them already.
+    pub async fn left(&self, id: ReceiptId) {
+        let began = Instant::now();
+        while self.shard(id).handle.state().book.is_leaving(id) && began.elapsed() < LEAVING_PATIENCE {
+            tokio::time::sleep(LEAVING_LOOK).await;
+        }
     }
 
     /// Waits for the decisions under way, so that no stream begins any more under an epoch before the present one; false when rows that

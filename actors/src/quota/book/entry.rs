@@ -44,6 +44,8 @@ pub(super) struct BookEntry {
     pub(super) look_ahead: u64,
     /// Running streams.
     pub(super) in_flight: u32,
+    /// Those of them whose last bytes are handed over.
+    pub(super) leaving: u32,
     /// The credit that they took from leases.
     pub(super) leased_in_flight: Credit,
     /// `None` after an invalidation.
@@ -74,6 +76,7 @@ impl BookEntry {
             lease: None,
             look_ahead: FIRST_LOOK_AHEAD,
             in_flight: 0,
+            leaving: 0,
             leased_in_flight: Credit::ZERO,
             fresh_until: Some(fresh_until),
             last_used: now,

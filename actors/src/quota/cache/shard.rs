@@ -186,6 +186,7 @@ impl ShardHandle {
             lease_epoch: grant.lease_epoch,
             started_at: grant.started_at,
             slot: None,
+            is_leaving: false,
             content_hash: ask.content_hash,
             row_permit,
         };
@@ -209,7 +210,11 @@ impl ShardHandle {
         // Nothing sent and not complete: as if it had never been admitted.
         let delivered = ended.bytes_sent > 0 || matches!(ended.outcome, Outcome::Completed | Outcome::Delegated);
         let sent = if delivered { Credit::new(ended.bytes_sent, 1) } else { Credit::ZERO };
-        let release = self.state().book.settle(held.receipt_id, held.leased, sent, held.lease_epoch, held.started_at);
+        let (id, is_leaving) = (held.receipt_id, held.is_leaving);
+        let release = {
+            let book = &mut self.state().book;
+            book.settle(id, held.leased, sent, held.lease_epoch, held.started_at)
+        };
         if held.slot.is_some() {
             // If the actor is gone, the slot expires when it is no longer refreshed.
             self.tell(ReleaseSlot(held.stream));
@@ -226,6 +231,9 @@ impl ShardHandle {
         // After the row, so that the lease is settled before its rest goes back.
         if let Some(release) = release {
             self.deps.usage.release(release);
+        }
+        if is_leaving {
+            self.state().book.left(id);
         }
         // Last, so that a reader who sees no active stream finds all usage with the batcher.
         self.counters.settled();

@@ -32,6 +32,8 @@ pub(super) struct ReservedStream {
     pub(super) started_at: Timestamp,
     /// Present while it holds a slot in the shared state; raised when the slot goes to another stream.
     pub(super) slot: Option<Arc<Revocation>>,
+    /// Its last bytes are handed over.
+    pub(super) is_leaving: bool,
     pub(super) content_hash: crate::ids::ContentHash,
     pub(super) row_permit: RowPermit,
 }
@@ -123,6 +125,16 @@ impl Reservation {
             && self.shard.tell(ReleaseSlot(held.stream))
         {
             held.slot = None;
+        }
+    }
+
+    /// Says that the last bytes are handed over, and the stream ends when they have left the node.
+    pub fn leave(&mut self) {
+        if let Some(held) = &mut self.held
+            && !held.is_leaving
+        {
+            held.is_leaving = true;
+            self.shard.state().book.leave(held.receipt_id);
         }
     }
 

@@ -55,6 +55,7 @@ pub mod health;
 pub mod identities;
 pub mod lineage;
 mod middleware;
+mod paced_body;
 mod paging;
 pub mod problem;
 pub mod producers;

@@ -20,11 +20,11 @@ use actix_web::{
     dev::{AppConfig, Server, Service},
     rt::net::TcpStream,
 };
-use penstock_actors::flow::admission::Permit;
+use penstock_actors::{flow::fairness::FairPermit, model::Client};
 
 use self::asked_first::asked_first;
 use self::{
-    client_socket::{ClientSocket, LINGER, RefusalTexts, SocketSettings},
+    client_socket::{ClientSocket, ClientTerms, LINGER, SocketSettings},
     connection_limit::ConnectionLimit,
     tls::Tls,
 };
@@ -47,16 +47,11 @@ pub struct Serving {
     pub workers: usize,
     /// For all workers together.
     pub connections: ConnectionLimit,
-    /// For the first head on a connection.
-    pub header_timeout: Duration,
     /// Between requests.
     pub keep_alive: Duration,
-    /// A client that takes no bytes for this long is disconnected.
-    pub stall_timeout: Duration,
     /// For running requests, once the server stops.
     pub drain_grace: Duration,
-    /// The texts for heads that the server refuses itself.
-    pub refusals: RefusalTexts,
+    pub terms: ClientTerms,
     /// `None`: plain HTTP.
     pub tls: Option<Arc<Tls>>,
 }
@@ -81,11 +76,11 @@ impl Serving {
         let address = listener.local_addr()?;
         let builder = Server::build();
         let stopping = builder.graceful_shutdown_signal();
-        let Self { workers, connections, header_timeout, keep_alive, stall_timeout, drain_grace, refusals, tls } = self;
+        let Self { workers, connections, keep_alive, drain_grace, terms, tls } = self;
         let most_accepted = connections.most_accepted();
         let factory = move || {
             let (tls, connections) = (tls.clone(), connections.clone());
-            let settings = SocketSettings::new(stall_timeout, refusals);
+            let settings = SocketSettings::new(terms);
             let stopping = stopping.clone();
             let application = application().into_factory().map_err(|error| error.into().error_response());
             let (application, gatekeeper) = asked_first(map_config(application, |()| AppConfig::default()));
@@ -95,7 +90,8 @@ impl Serving {
                     async move { stopping.notified().await }
                 })
                 .keep_alive(keep_alive)
-                .client_request_timeout(header_timeout)
+                // The socket watches all heads, the framework only the first one.
+                .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(LINGER)
                 .local_addr(address)
                 .h1_write_buffer_size(WRITE_BUFFER)
@@ -107,19 +103,18 @@ impl Serving {
                 })
                 .expect(gatekeeper)
                 .h1(application);
-            let serve =
-                apply_fn_factory(http, |(socket, peer, place): (ClientSocket, Option<SocketAddr>, Permit), http| {
-                    let served = http.call((socket, peer));
-                    async move {
-                        let _place = place;
-                        served.await.inspect_err(|error| log_connection_end(peer, error))
-                    }
-                });
+            let serve = apply_fn_factory(http, |(socket, peer, place): Connected, http| {
+                let served = http.call((socket, peer));
+                async move {
+                    let _place = place;
+                    served.await.inspect_err(|error| log_connection_end(peer, error))
+                }
+            });
             let accept = move |stream: TcpStream| {
                 let (tls, connections, settings) = (tls.clone(), connections.clone(), settings.clone());
                 async move {
                     let peer = stream.peer_addr().ok();
-                    let Some(place) = connections.admit() else {
+                    let Some(place) = connections.admit(peer) else {
                         if tls.is_none() {
                             connections.refuse(stream, &settings).await;
                         }
@@ -144,6 +139,9 @@ impl Serving {
         Ok(server.run())
     }
 }
+
+/// A client that has just connected.
+type Connected = (ClientSocket, Option<SocketAddr>, FairPermit<Client>);
 
 /// A connection that did not end after an answer concerns its client, so it is logged at debug level.
 fn log_connection_end(peer: Option<SocketAddr>, error: &DispatchError) {

@@ -24,7 +24,7 @@ use std::{net::SocketAddr, sync::Arc};
 use actix_web::dev::ServerHandle;
 use anyhow::{Context as _, bail};
 use penstock_actors::{
-    flow::admission::Admission,
+    flow::fairness::FairAdmission,
     lineage::Lineage,
     node::{DrainReport, Node, NodeFolder, Observers},
     policy_evaluator::{EvaluationError, PolicyEvaluator},
@@ -151,7 +151,7 @@ impl Server {
             .await
             .context("cannot register this node in the ledger")?;
         metrics.observe_node(node.clone())?;
-        let connections = Admission::new("connections", wiring::most_connections(config));
+        let connections = FairAdmission::new("connections", wiring::most_connections(config));
         metrics.observe_connections(connections.clone())?;
         if let Some(pool) = backends.pool.clone() {
             wiring::observe_pools(&metrics, pool)?;

@@ -29,7 +29,10 @@ use crate::{
         resumable::{ResumableIngest, ResumableSettings},
         upload::{Ingest, IngestSettings},
     },
-    flow::admission::{Admission, AdmissionSnapshot},
+    flow::{
+        admission::{Admission, AdmissionSnapshot},
+        fairness::FairAdmission,
+    },
     ids::{ContentHash, NodeId, ReceiptId},
     model::Credit,
     ports::{
@@ -149,8 +152,9 @@ pub struct Node {
     pub mover: Mover,
     /// Concurrent verifications and moves that clients asked for.
     pub storage_work: Admission,
-    /// Running streams: a permit each, from before the first check of the receipt until the body is dropped.
-    pub streams: Admission,
+    /// Running streams: a permit each, from before the first check of the receipt until the body is dropped. One receipt
+    /// cannot take them all.
+    pub streams: FairAdmission<ReceiptId>,
     /// Running searches of the catalogue: any client may send them, and they must leave the database to streams.
     pub searches: Admission,
     storage: ArbiterHandle,
@@ -285,15 +289,14 @@ impl Node {
         let left = || deadline.saturating_duration_since(Instant::now());
         // Cut connections may still be closing. A stream gives its permit back after it has reported its end, so when
         // all permits are back, all sent bytes are reported.
-        let all = u32::try_from(self.streams.snapshot().capacity).unwrap_or(u32::MAX);
-        drop(self.streams.admit(all, CLOSING_PATIENCE.min(left())).await);
+        self.streams.all_returned(CLOSING_PATIENCE.min(left())).await;
         if timeout_at(deadline, self.quota.drain()).await.is_err() {
             tracing::warn!(
                 "not all leases were handed back before the deadline; they are released with this node's epoch"
             );
         }
         let flushed = self.usage.flush(left()).await;
-        let (streams, unsettled) = (self.streams.in_use(), self.usage.queue().in_use);
+        let (streams, unsettled) = (self.streams.snapshot().in_use, self.usage.queue().in_use);
         // The unsettled bytes of a stream are covered by its lease alone, so an epoch with such a stream is not closed.
         let closed = flushed && streams == 0 && unsettled == 0 && self.close(left()).await;
         let spooled = self.spool.status().entries;

@@ -59,7 +59,7 @@ pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode
 async fn prepare(server: &Server) -> anyhow::Result<Receipt> {
     let ports = &server.backends.ports;
     let now = ports.clock.now();
-    let mut upload = server.node.ingest.begin().await?;
+    let mut upload = server.node.ingest.begin(keys::ADMIN).await?;
     for part in sample().chunks(64 << 10) {
         upload.write(Bytes::copy_from_slice(part)).await?;
     }

@@ -8,7 +8,7 @@ use std::{marker::PhantomData, time::Duration};
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
-    http::header,
+    http::header::{self, HeaderValue},
     web::{self, BytesMut},
 };
 use futures::{StreamExt as _, future::LocalBoxFuture};
@@ -94,12 +94,25 @@ impl<T: DeserializeOwned + Validate> JsonBody<T> {
 /// A body without a media type is taken for JSON; another media type is refused, so that a browser's form is never
 /// mistaken for a call.
 pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
+    check_coding(request)?;
     let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
     Err(Problem::new(ProblemType::UnsupportedMediaType).detail("send the body as application/json"))
+}
+
+/// A body is taken as it is: nothing is unpacked, so a small body cannot become a large one.
+pub(super) fn check_coding(request: &HttpRequest) -> Result<(), Problem> {
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if request.headers().get_all(header::CONTENT_ENCODING).all(is_plain) {
+        return Ok(());
+    }
+    // RFC 9110, section 15.5.16.
+    Err(Problem::new(ProblemType::UnsupportedMediaType)
+        .detail("send the body without a content coding: it is taken as it is")
+        .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
 
 async fn collect(mut payload: web::Payload) -> Result<BytesMut, Problem> {

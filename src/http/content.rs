@@ -7,7 +7,6 @@ use actix_web::{
     http::header,
     web::{self, Data, Payload, Query, ServiceConfig},
 };
-use futures::StreamExt as _;
 use penstock_actors::{
     content::upload::{Ingest, IngestError, Upload},
     ids::ContentHash,
@@ -24,13 +23,14 @@ use super::{
     auth::Producer,
     digest::sha256_in,
     middleware::signed_body::{SignedBody, unreadable},
+    paced_body::PacedBody,
     routing,
 };
 
 /// Settings of uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadSettings {
-    /// How long a client may send nothing.
+    /// How long a client may send nothing, or next to nothing.
     pub idle_timeout: Duration,
 }
 
@@ -65,8 +65,8 @@ async fn upload(
     let expected = expected_hash(&request, query.content_hash.as_deref())?;
     let mut said = UploadDeclaration::read(&request, expected.is_some())?;
     refuse_declared_excess(&request, &deps.node.ingest)?;
-    let mut upload = deps.node.ingest.begin().await?;
-    receive(body, &mut upload, &mut said, deps.settings.idle_timeout).await?;
+    let mut upload = deps.node.ingest.begin(producer.producer_id).await?;
+    receive(PacedBody::new(body, deps.settings.idle_timeout), &mut upload, &mut said).await?;
     // All bytes have arrived: the rest is done whether the client waits for the answer or not.
     let finish = async move { Ok(upload.finish(expected, said.media_type, producer.producer_id).await?) };
     let ingested = answer::to_the_end(finish).await?;
@@ -84,17 +84,9 @@ async fn upload(
 }
 
 /// Passes the body on, part by part, as fast as the disk takes it.
-async fn receive(
-    mut body: Payload,
-    upload: &mut Upload,
-    said: &mut UploadDeclaration,
-    idle_timeout: Duration,
-) -> Result<(), Problem> {
+async fn receive(mut body: PacedBody, upload: &mut Upload, said: &mut UploadDeclaration) -> Result<(), Problem> {
     loop {
-        let part = tokio::time::timeout(idle_timeout, body.next())
-            .await
-            .map_err(|_| Problem::from(ProblemType::RequestTimeout))?;
-        match part {
+        match body.next().await? {
             Some(Ok(part)) => {
                 said.look_at(&part)?;
                 upload.write(part).await?;

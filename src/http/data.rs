@@ -165,7 +165,7 @@ async fn delegate(
     hand_over: impl FnOnce(&ContentHeaders, &ReceiptView, &SignedUrl) -> Result<HttpResponse, Problem>,
 ) -> Result<Handoff, Problem> {
     let AdmittedStream { reservation, headers, permit } =
-        streaming::admit(asked, deps, demand, streaming::place(deps)?).await?;
+        streaming::admit(asked, deps, demand, streaming::place(asked.receipt, deps)?).await?;
     let view = Arc::clone(&reservation.grant().view);
     match delegator.delegate(reservation, &headers.disposition().to_string()).await {
         Ok(DelegationResult::Given(signed)) => Ok(Handoff::Over(hand_over(&headers, &view, &signed)?)),

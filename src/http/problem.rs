@@ -15,7 +15,7 @@ use actix_web::{
     },
     middleware::Next,
 };
-use penstock_actors::flow::admission::Admission;
+use penstock_actors::{flow::fairness::FairAdmission, model::Client};
 use serde_json::{Map, Value};
 
 use crate::http_server::{client_socket::RefusalText, connection_limit::ConnectionLimit};
@@ -170,15 +170,18 @@ impl ResponseError for Problem {
 }
 
 /// The bound on connections, with the answer for a client beyond it.
-pub fn connection_limit(places: Admission) -> ConnectionLimit {
-    let full = Problem::new(ProblemType::Overloaded).detail("this node serves as many connections as it may");
+pub fn connection_limit(places: FairAdmission<Client>) -> ConnectionLimit {
+    let full = Problem::new(ProblemType::Overloaded)
+        .detail("this node serves as many connections as it may, or as many of this address");
     ConnectionLimit::new(places, full.on_the_wire())
 }
 
 /// The document for a head that the server refuses before a request begins: it is no HTTP, too large, or too slow.
 pub fn of_unread_head(status: u16) -> Option<RefusalText> {
     let problem = match StatusCode::from_u16(status).ok()? {
-        StatusCode::BAD_REQUEST => Problem::malformed("the head of the request is not HTTP/1.1"),
+        StatusCode::BAD_REQUEST => {
+            Problem::malformed("the head of the request is not HTTP/1.1, with CR LF at the end of each line")
+        }
         status if status.is_client_error() => ProblemType::of_status(status).into(),
         _ => return None,
     };

@@ -17,7 +17,7 @@ use actix_web::{
 };
 use penstock_actors::{
     content::delivery::{DeliveryOrder, DeliveryPlan},
-    flow::admission::Permit,
+    flow::fairness::{FairPermit, NotAdmitted},
     ids::{ContentHash, ReceiptId},
     model::StreamSession,
     node::Node,
@@ -211,7 +211,7 @@ pub(super) fn counted<T>(metrics: &Metrics, mode: Mode, answer: Result<T, Proble
 
 /// Admits a stream and opens its body.
 pub(super) async fn stream(request: &HttpRequest, asked: StreamRequest, deps: &Deps) -> Result<HttpResponse, Problem> {
-    let place = place(deps)?;
+    let place = place(asked.receipt, deps)?;
     let ranges = select(request, &asked, deps).await?;
     let demand = ranges.as_ref().map_or(Demand::Whole, |ranges| Demand::Bytes(ranges.content_bytes()));
     let entry = admit(asked, deps, demand, place).await?;
@@ -255,14 +255,13 @@ pub(super) async fn select(
 pub(super) struct AdmittedStream {
     pub(super) reservation: Reservation,
     pub(super) headers: ContentHeaders,
-    pub(super) permit: Permit,
+    pub(super) permit: FairPermit<ReceiptId>,
 }
 
 /// A place for a stream. It is asked for before anything else, so that a node with as many streams as it may have refuses further ones
 /// without a question to an actor or the ledger.
-pub(super) fn place(deps: &Deps) -> Result<Permit, Problem> {
-    let full = || Problem::new(ProblemType::Overloaded).caused_by("streams.max_streams are running");
-    deps.node.streams.try_admit(1).ok_or_else(full)
+pub(super) fn place(receipt: ReceiptId, deps: &Deps) -> Result<FairPermit<ReceiptId>, Problem> {
+    deps.node.streams.try_admit(receipt).map_err(not_admitted)
 }
 
 /// Admits a stream that has a place. An error after the reservation releases it.
@@ -270,7 +269,7 @@ pub(super) async fn admit(
     asked: StreamRequest,
     deps: &Deps,
     demand: Demand,
-    permit: Permit,
+    permit: FairPermit<ReceiptId>,
 ) -> Result<AdmittedStream, Problem> {
     let reservation = deps.node.quota.acquire(asked.ask(demand), asked.session).await?;
     // Also when another server delivers: damaged content must not be handed out.
@@ -278,6 +277,18 @@ pub(super) async fn admit(
     deps.node.used(asked.hash);
     let headers = ContentHeaders::new(reservation.grant(), &asked)?;
     Ok(AdmittedStream { reservation, headers, permit })
+}
+
+/// The instance has as many streams as it may have, or the receipt has its share of them.
+fn not_admitted(refusal: NotAdmitted) -> Problem {
+    match refusal {
+        NotAdmitted::Full => Problem::new(ProblemType::Overloaded).caused_by("streams.max_streams are running"),
+        NotAdmitted::HolderHasShare { held } => Problem::new(ProblemType::TooManyStreams)
+            .detail("the receipt has its share of the streams of this instance")
+            .with("limit", held)
+            .with("used", held)
+            .with("remaining", 0),
+    }
 }
 
 /// Opens the body of a stream that was admitted for at least this much.

@@ -11,7 +11,6 @@ use actix_web::{
     middleware::DefaultHeaders,
     web::{self, Data, Path, Payload, ServiceConfig},
 };
-use futures::StreamExt as _;
 use penstock_actors::{
     content::resumable::{Append, NewUpload, ResumableIngest},
     ids::UploadId,
@@ -19,7 +18,7 @@ use penstock_actors::{
     node::Node,
 };
 use serde_json::json;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 
 mod checksum;
 mod fields;
@@ -29,8 +28,8 @@ use self::{
     fields::{Concat, TUS_RESUMABLE, VERSION},
 };
 use super::{
-    Problem, ProblemType, Readiness, answer, auth::Producer, credentials::is_signed_request,
-    middleware::signed_body::unreadable, routing,
+    Problem, ProblemType, Readiness, answer, auth::Producer, body::check_coding, credentials::is_signed_request,
+    middleware::signed_body::unreadable, paced_body::PacedBody, routing,
 };
 
 /// The dependencies of the routes of this module.
@@ -38,7 +37,7 @@ use super::{
 pub struct Deps {
     pub node: Arc<Node>,
     pub readiness: Arc<Readiness>,
-    /// How long a client may send nothing.
+    /// How long a client may send nothing, or next to nothing.
     pub idle_timeout: Duration,
 }
 
@@ -230,29 +229,29 @@ async fn receive(
     offset: u64,
     body: Payload,
 ) -> Result<ResumableUpload, Problem> {
+    check_coding(request)?;
     let checksum = Checksum::of(request.headers())?;
     // A signed body is compared with its digest at its end.
     let held = checksum.is_some() || is_signed_request(request.headers());
     let append = deps.uploads().append(id, None, offset, held).await?;
-    let idle_timeout = deps.idle_timeout;
+    let body = PacedBody::new(body, deps.idle_timeout);
     let (here, gone) = oneshot::channel::<()>();
-    let received = answer::to_the_end(take(body, append, checksum, idle_timeout, gone)).await;
+    let received = answer::to_the_end(take(body, append, checksum, gone)).await;
     // Until now the client was here.
     drop(here);
     received
 }
 
 async fn take(
-    mut body: Payload,
+    mut body: PacedBody,
     mut append: Append,
     mut checksum: Option<Checksum>,
-    idle_timeout: Duration,
     mut gone: oneshot::Receiver<()>,
 ) -> Result<ResumableUpload, Problem> {
     let broken_off = loop {
         let part = tokio::select! {
             biased;
-            part = timeout(idle_timeout, body.next()) => part,
+            part = body.next() => part,
             _ = &mut gone => break Problem::from(ProblemType::UploadIncomplete),
         };
         match part {
@@ -273,7 +272,7 @@ async fn take(
                 return Ok(append.end().await?);
             }
             Ok(Some(Err(error))) => break unreadable(&error),
-            Err(_) => break ProblemType::RequestTimeout.into(),
+            Err(too_slow) => break too_slow,
         }
     };
     append.broken_off().await?;

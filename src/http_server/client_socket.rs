@@ -13,6 +13,11 @@
 //! The server reads one request at a time ([`turns`]). Bytes of later requests are kept here: at most those of one
 //! read.
 //!
+//! # Heads
+//! A client has a limited time for a head: from its connection, or from the first byte of a later one, be it of an empty
+//! line. Otherwise a client that sends a byte now and then would keep a connection for ever. The server sees the end of the
+//! connection when that time is over, and before a line feed without a carriage return; the client is told why.
+//!
 //! # The end of a refused request
 //! The server sees the end of the connection before a malformed chunk, and [`LINGER`] after it has answered a request whose body
 //! has not come to its end. The request is then answered like one whose client closed its side. A head that the server refuses
@@ -39,6 +44,7 @@ use std::{
     time::Duration,
 };
 
+use actix_http::StatusCode;
 use bytes::{Buf as _, Bytes};
 use futures::task::AtomicWaker;
 use penstock_actors::ports::Connection;
@@ -52,6 +58,7 @@ use tokio::{
 
 #[cfg(target_os = "linux")]
 mod kernel;
+mod pace;
 mod records;
 mod refusal;
 mod session;
@@ -61,7 +68,11 @@ pub use refusal::{RefusalText, RefusalTexts};
 pub use session::HandshakeError;
 pub use turns::{Framing, Turns};
 
-use self::{records::Records, session::Session};
+use self::{
+    pace::{Pace, Sent},
+    records::Records,
+    session::Session,
+};
 use super::turnstile::{ALLOWANCE, Place, Turnstile};
 
 /// The kernel accepts more bytes only while it has less than this unsent. That bounds the kernel memory of a slow
@@ -72,20 +83,28 @@ pub const MOST_UNSENT: u32 = 256 << 10;
 /// How long the rest of a refused request is read, so that its client sees the answer.
 pub const LINGER: Duration = Duration::from_secs(1);
 
+/// What holds for each client.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientTerms {
+    /// For a head, from its first byte; for the first one, from the moment when the client connected.
+    pub header_timeout: Duration,
+    /// A client that takes no bytes for this long is disconnected, and so is one that takes next to none.
+    pub stall_timeout: Duration,
+    /// The texts for heads that are refused before the application sees them.
+    pub refusals: RefusalTexts,
+}
+
 /// What the sockets of one worker have in common.
 #[derive(Clone)]
 pub struct SocketSettings {
-    /// A client that takes no bytes for this long is disconnected.
-    pub stall_timeout: Duration,
-    /// The texts for heads that the server refuses itself.
-    pub refusals: RefusalTexts,
+    terms: ClientTerms,
     turnstile: Rc<Turnstile>,
 }
 
 impl SocketSettings {
     /// For one worker.
-    pub fn new(stall_timeout: Duration, refusals: RefusalTexts) -> Self {
-        Self { stall_timeout, refusals, turnstile: Turnstile::new() }
+    pub fn new(terms: ClientTerms) -> Self {
+        Self { terms, turnstile: Turnstile::new() }
     }
 }
 
@@ -101,13 +120,20 @@ pub struct ClientSocket {
     has_unwritten: bool,
     /// Nothing of an earlier answer was to be written when the first byte of the present request was read.
     is_alone: bool,
-    refusals: RefusalTexts,
+    terms: ClientTerms,
+    /// What is told in place of an answer by the server; what is left of it.
     refusal: Option<Bytes>,
     turnstile: Rc<Turnstile>,
     /// In the queue of the turnstile, once this connection has written much.
     place: Option<Rc<Place>>,
     /// Bytes that may be written before the next pass.
     allowance: usize,
+    /// While a head is due: until when.
+    head_deadline: Option<Pin<Box<Sleep>>>,
+    /// Bytes that were taken for the client.
+    taken: u64,
+    /// Since the kernel accepted no more bytes, or its client last took enough.
+    pace: Option<Pace>,
     /// Until when the rest of a refused request is read.
     rest: Option<Pin<Box<Sleep>>>,
     /// The server was told of an end that did not come from the client.
@@ -130,7 +156,7 @@ struct Inner {
 
 impl ClientSocket {
     /// A client that has just connected. The kernel ends the connection when the client takes no bytes for
-    /// `stall_timeout`; its stream then ends too.
+    /// [`ClientTerms::stall_timeout`]; its stream then ends too.
     pub fn accepted(stream: TcpStream, settings: &SocketSettings) -> Self {
         Self::over(stream, settings, None)
     }
@@ -166,7 +192,7 @@ impl ClientSocket {
         let options = [
             ("no delay", socket.set_tcp_nodelay(true)),
             #[cfg(target_os = "linux")]
-            ("stall timeout", socket.set_tcp_user_timeout(Some(settings.stall_timeout))),
+            ("stall timeout", socket.set_tcp_user_timeout(Some(settings.terms.stall_timeout))),
             #[cfg(target_os = "linux")]
             ("low-water mark", socket.set_tcp_notsent_lowat(MOST_UNSENT)),
         ];
@@ -191,8 +217,11 @@ impl ClientSocket {
             early: Bytes::new(),
             has_unwritten: false,
             is_alone: true,
-            refusals: settings.refusals,
+            terms: settings.terms,
             refusal: None,
+            head_deadline: None,
+            taken: 0,
+            pace: None,
             turnstile: Rc::clone(&settings.turnstile),
             place: None,
             allowance: ALLOWANCE,
@@ -380,6 +409,47 @@ impl ClientSocket {
         is_over
     }
 
+    /// Whether a head must be refused here: its time is over, or one of its lines is malformed. The server then sees the
+    /// end of the connection.
+    fn refuses_head(&mut self, cx: &mut Context<'_>) -> bool {
+        let (is_due, is_malformed) = {
+            let turns = self.turns.borrow();
+            (turns.is_head_due(), turns.is_head_malformed())
+        };
+        let timeout = self.terms.header_timeout;
+        let status = if is_malformed {
+            StatusCode::BAD_REQUEST
+        } else if !is_due {
+            self.head_deadline = None;
+            return false;
+        } else {
+            let deadline = self.head_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+            if deadline.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            StatusCode::REQUEST_TIMEOUT
+        };
+        self.refuse_head(status);
+        true
+    }
+
+    /// Tells the client why its head is refused, unless it has not taken an earlier answer.
+    fn refuse_head(&mut self, status: StatusCode) {
+        if self.refusal.is_none() && self.is_alone {
+            self.refuse(refusal::of(status, self.terms.refusals));
+        }
+    }
+
+    /// Tells the client this in place of an answer.
+    fn refuse(&mut self, refusal: Bytes) {
+        self.refusal = Some(refusal);
+        let peer = self.inner.stream.peer_addr().ok().map(tracing::field::display);
+        tracing::debug!(
+            peer,
+            "a client sent no HTTP/1 request that can be read; it is told so, and its connection is closed"
+        );
+    }
+
     /// Discards the bytes that still come, encrypted or not, until the client closes its side or [`LINGER`] is over.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if linger(&mut self.rest).poll(cx).is_ready() {
@@ -418,6 +488,24 @@ impl ClientSocket {
         }
     }
 
+    /// Fails when the client has taken next to nothing for [`ClientTerms::stall_timeout`]. The kernel disconnects only clients
+    /// that take nothing at all.
+    fn keep_pace(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let (inner, taken, period) = (&*self.inner, self.taken, self.terms.stall_timeout);
+        let look = || {
+            let in_kernel = inner.unsent().saturating_sub(inner.buffered.load(Ordering::Relaxed));
+            Sent { sent: taken.saturating_sub(in_kernel), waiting: in_kernel }
+        };
+        let pace = self.pace.get_or_insert_with(|| Pace::begin(period, look()));
+        while let Poll::Ready(ended) = pace.poll_end(cx, period, look) {
+            if ended?.waiting == 0 {
+                self.pace = None;
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the refusal in place of the server's own text, and discards the rest of the request.
     fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(mut refusal) = self.refusal.clone().filter(|refusal| !refusal.is_empty()) {
@@ -448,7 +536,7 @@ fn linger(rest: &mut Option<Pin<Box<Sleep>>>) -> Pin<&mut Sleep> {
 impl AsyncRead for ClientSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.feigns_end(cx) {
+        if this.feigns_end(cx) || this.refuses_head(cx) {
             return Poll::Ready(Ok(()));
         }
         let may_read = {
@@ -501,21 +589,20 @@ impl AsyncWrite for ClientSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         this.inner.go_on(cx)?;
-        if this.refusal.is_none() && this.is_alone && this.turns.borrow().is_in_head() {
-            this.refusal = refusal::in_place_of(bytes, this.refusals);
-            if this.refusal.is_some() {
-                let peer = this.inner.stream.peer_addr().ok().map(tracing::field::display);
-                tracing::debug!(
-                    peer,
-                    "a client sent no HTTP/1 request that can be read; it is told so, and its connection is closed"
-                );
-            }
+        let is_in_head = this.refusal.is_none() && this.is_alone && this.turns.borrow().is_in_head();
+        if is_in_head && let Some(refusal) = refusal::in_place_of(bytes, this.terms.refusals) {
+            this.refuse(refusal);
         }
         if this.refusal.is_some() {
             return this.poll_refuse(cx).map_ok(|()| bytes.len());
         }
         this.has_unwritten = true;
-        let written = ready!(this.poll_pass_on(cx, bytes))?;
+        let Poll::Ready(written) = this.poll_pass_on(cx, bytes) else {
+            this.keep_pace(cx)?;
+            return Poll::Pending;
+        };
+        let written = written?;
+        this.taken += written as u64;
         this.has_unwritten = written < bytes.len();
         this.allowance = this.allowance.saturating_sub(written);
         Poll::Ready(Ok(written))
@@ -523,18 +610,27 @@ impl AsyncWrite for ClientSocket {
 
     /// The server calls this each time it has done all pending work.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { inner, session, .. } = &mut *self;
-        inner.go_on(cx)?;
-        if let Some(session) = session {
-            ready!(session.poll_send(inner, cx))?;
+        let this = &mut *self;
+        this.inner.go_on(cx)?;
+        if this.pace.is_some() {
+            this.keep_pace(cx)?;
+        }
+        if let Some(session) = &mut this.session {
+            ready!(session.poll_send(&this.inner, cx))?;
             session.shrink();
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_shut(cx))?;
         // A malformed first byte is an end that the server saw without asking.
+        if self.turns.borrow().is_head_malformed() {
+            self.refuse_head(StatusCode::BAD_REQUEST);
+        }
+        if self.refusal.as_ref().is_some_and(|refusal| !refusal.is_empty()) {
+            return self.poll_refuse(cx);
+        }
+        ready!(self.poll_shut(cx))?;
         if self.has_feigned_end || self.turns.borrow().is_malformed() {
             ready!(self.poll_discard(cx));
         }
@@ -567,11 +663,17 @@ mod tests {
 
     use super::*;
 
+    const TERMS: ClientTerms = ClientTerms {
+        header_timeout: Duration::from_secs(60),
+        stall_timeout: Duration::from_secs(60),
+        refusals: |_| None,
+    };
+
     async fn pair() -> (ClientSocket, TcpStream) {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("let in");
         let (stream, _) = listener.accept().await.expect("it waited");
-        (ClientSocket::accepted(stream, &SocketSettings::new(Duration::from_secs(60), |_| None)), client)
+        (ClientSocket::accepted(stream, &SocketSettings::new(TERMS)), client)
     }
 
     /// Writes until the kernel accepts no more; returns how much it accepted.

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use actix_http::{HttpMessage as _, Payload, Request, Response, header::CONTENT_LENGTH};
+use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response, header::CONTENT_LENGTH};
 use actix_web::{
     body::{BodySize, MessageBody},
     web::Bytes,
@@ -19,7 +19,11 @@ use pin_project_lite::pin_project;
 use crate::http_server::client_socket::{Framing, Turns};
 
 /// Ends the turn when dropped.
-pub(super) struct Turn(Option<Rc<RefCell<Turns>>>);
+pub(super) struct Turn {
+    turns: Option<Rc<RefCell<Turns>>>,
+    /// The client offers to switch to another protocol. It is not taken up, and the framework would answer as if it were.
+    offers_switch: bool,
+}
 
 impl Turn {
     /// Tells the connection what follows the head.
@@ -29,13 +33,13 @@ impl Turn {
         if let Some(turns) = &turns {
             turns.borrow_mut().begin(framing);
         }
-        Self(turns)
+        Self { turns, offers_switch: request.head().upgrade() }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(turns) = &self.0 {
+        if let Some(turns) = &self.turns {
             turns.borrow_mut().answered();
         }
     }
@@ -79,7 +83,13 @@ where
         let this = self.project();
         let answer = ready!(this.call.poll(cx));
         let turn = this.turn.take();
-        Poll::Ready(answer.map(|answer| answer.into().map_body(|_, body| ResponseBody { body, turn })))
+        Poll::Ready(answer.map(|answer| {
+            let mut answer = answer.into();
+            if turn.as_ref().is_some_and(|turn| turn.offers_switch) {
+                answer.head_mut().set_connection_type(ConnectionType::Close);
+            }
+            answer.map_body(|_, body| ResponseBody { body, turn })
+        }))
     }
 }
 

@@ -19,12 +19,12 @@ use actix_web::{
     web::{self, Data},
 };
 use anyhow::Context as _;
-use penstock_actors::flow::admission::Admission;
+use penstock_actors::flow::fairness::FairAdmission;
 use tokio::task::JoinHandle;
 
 use crate::{
     http::{Problem, ProblemType, answer, problem, routing},
-    http_server::{Serving, tls::Tls},
+    http_server::{Serving, client_socket::ClientTerms, tls::Tls},
 };
 
 /// How long a connected client that sends nothing may delay the real server.
@@ -114,13 +114,11 @@ impl StartupServer {
         };
         let serving = Serving {
             workers: 1,
-            connections: problem::connection_limit(Admission::new("connections", MAX_CONNECTIONS)),
-            header_timeout: PATIENCE,
+            connections: problem::connection_limit(FairAdmission::new("connections", MAX_CONNECTIONS)),
             // None: the next request belongs to the real server.
             keep_alive: Duration::ZERO,
-            stall_timeout: PATIENCE,
             drain_grace: LAST_ANSWERS,
-            refusals: problem::of_unread_head,
+            terms: ClientTerms { header_timeout: PATIENCE, stall_timeout: PATIENCE, refusals: problem::of_unread_head },
             tls,
         };
         let server = serving.serve(listener, factory).context("cannot listen")?;

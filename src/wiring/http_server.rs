@@ -4,7 +4,8 @@ use std::{net::TcpListener, sync::Arc};
 
 use anyhow::Context as _;
 use penstock_actors::{
-    flow::admission::Admission, lineage::Lineage, node::Node, policy_evaluator::PolicyEvaluator, ports::Assets,
+    flow::fairness::FairAdmission, lineage::Lineage, model::Client, node::Node, policy_evaluator::PolicyEvaluator,
+    ports::Assets,
 };
 
 use super::{
@@ -21,7 +22,7 @@ use crate::{
         governance, health, identities, lineage, producers, quota_policies, quotas, receipts, scrape, sessions,
         storage, streaming, uploads, usage,
     },
-    http_server::{Serving, tls::Tls},
+    http_server::{Serving, client_socket::ClientTerms, tls::Tls},
     keys::KeyRing,
     openlineage::EventReader,
     telemetry::{Metrics, metrics::ReceiptMetrics},
@@ -39,7 +40,7 @@ pub struct ServerParts<'a> {
     pub keys: Arc<KeyRing>,
     pub readiness: Arc<Readiness>,
     pub tls: Option<Arc<Tls>>,
-    pub connections: Admission,
+    pub connections: FairAdmission<Client>,
 }
 
 /// The server on this listener. It answers once its future runs.
@@ -50,12 +51,15 @@ pub fn http_server(parts: ServerParts<'_>, listener: TcpListener) -> anyhow::Res
     let server = &parts.config.server;
     let serving = Serving {
         workers: if server.workers == 0 { cores() } else { server.workers },
-        connections: http::problem::connection_limit(parts.connections.clone()),
-        header_timeout: server.header_timeout,
+        connections: http::problem::connection_limit(parts.connections.clone())
+            .exempting(server.trusted_proxies.clone()),
         keep_alive: server.keep_alive,
-        stall_timeout: server.stall_timeout,
         drain_grace: server.drain_grace,
-        refusals: http::problem::of_unread_head,
+        terms: ClientTerms {
+            header_timeout: server.header_timeout,
+            stall_timeout: server.stall_timeout,
+            refusals: http::problem::of_unread_head,
+        },
         tls: parts.tls.clone(),
     };
     let (shell, deps) = (shell(&parts)?, routes(parts)?);

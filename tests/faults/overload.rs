@@ -30,6 +30,8 @@ async fn asked(wire: &mut Wire) -> (String, Vec<u8>) {
 async fn a_connection_beyond_the_bound_gets_503_and_the_others_go_on() {
     const PLACES: usize = 4;
     let setup = Setup::new(On::Sqlite).env("PENSTOCK_SERVER__MAX_CONNECTIONS", PLACES.to_string());
+    // One address may take all places.
+    let setup = setup.env("PENSTOCK_SERVER__TRUSTED_PROXIES", "127.0.0.1");
     let mut node = setup.env("PENSTOCK_SERVER__WORKERS", "2").start().await;
     let bytes = sample(60, LARGE);
     // From here on the client of the test has one of the places, and keeps it.

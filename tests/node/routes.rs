@@ -122,10 +122,18 @@ impl Objects {
 /// The generator of secp256k1.
 const IDENTITY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 
-/// The status and the document, without what differs from answer to answer.
+/// The fields that differ from answer to answer.
+const OF_EACH_ANSWER: [&str; 3] = ["date", "x-request-id", "ratelimit"];
+
+/// The status, and the fields with the document, without what differs from answer to answer.
 async fn answer(call: RequestBuilder) -> (u16, String) {
     let answer = call.send().await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
+    let status = answer.status().as_u16();
+    let fields = answer.headers().iter().filter(|(name, _)| !OF_EACH_ANSWER.contains(&name.as_str()));
+    let mut fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    fields.sort();
+    fields.push(answer.text().await.unwrap());
+    (status, fields.join("\n"))
 }
 
 /// That a call got past the question who calls.
@@ -165,12 +173,23 @@ on_both!(every_route_refuses_the_callers_that_it_is_not_for, async |node: &mut T
             // A receipt shows nothing of other content, not even whether it is stored.
             if matches!(route.path, "/v1/data" | "/v1/streaming/data/{contentHash}") {
                 let with_hash = |hash: &str| call(&Objects { hash: hash.to_owned(), ..mine.clone() });
-                assert_eq!(
-                    answer(with_hash(&others.hash)).await,
-                    answer(with_hash(&nothing.hash)).await,
-                    "{}",
-                    route.path
-                );
+                // Whatever is asked: all of it, a part, a part that it does not have, or whether it has changed.
+                for (field, value) in [
+                    ("accept", "*/*".to_owned()),
+                    ("range", "bytes=0-0".to_owned()),
+                    ("range", "bytes=1000000-".to_owned()),
+                    ("if-none-match", format!("\"{}\"", others.hash)),
+                    ("if-match", format!("\"{}\"", others.hash)),
+                    ("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT".to_owned()),
+                ] {
+                    let asked = |hash: &str| answer(with_hash(hash).header(field, &value));
+                    assert_eq!(
+                        asked(&others.hash).await,
+                        asked(&nothing.hash).await,
+                        "{} with {field}: {value}",
+                        route.path
+                    );
+                }
             }
         }
         let by_other = || call(&mine).bearer_auth(&others.key);

@@ -232,7 +232,12 @@ async fn a_pair_that_cannot_be_used_stops_the_start_and_is_named() {
 async fn clients_that_never_finish_their_handshake_hold_a_connection_for_a_bounded_time() {
     let authority = Authority::new("ours");
     let files = Files::of(&authority);
-    let few = [("PENSTOCK_SERVER__WORKERS", "1"), ("PENSTOCK_SERVER__MAX_CONNECTIONS", "4")];
+    // One address may take all places.
+    let few = [
+        ("PENSTOCK_SERVER__WORKERS", "1"),
+        ("PENSTOCK_SERVER__MAX_CONNECTIONS", "4"),
+        ("PENSTOCK_SERVER__TRUSTED_PROXIES", "127.0.0.1"),
+    ];
     let setup = few.iter().fold(files.setup(), |setup, (name, value)| setup.env(name, *value));
     let mut node = started(setup.env("PENSTOCK_TLS__HANDSHAKE_TIMEOUT", "2s"), &authority).await;
     let mut silent = Vec::new();
@@ -329,7 +334,9 @@ async fn what_is_no_proper_request_is_refused_in_words_under_tls_too() {
     for size in [40 << 10, 140 << 10] {
         refused(format!("GET /{} HTTP/1.1\r\nhost: node\r\n\r\n", "a".repeat(size)), 431, "headers-too-large").await;
     }
-    refused("hello\r\n\r\n".to_owned(), 400, "malformed-request").await;
+    for head in ["hello\r\n\r\n", "GET / HTTP/1.1\nhost: node\n\n"] {
+        refused(head.to_owned(), 400, "malformed-request").await;
+    }
     // The rest of the body never comes.
     let unfinished = "POST /v1/assets HTTP/1.1\r\nhost: node\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe";
     refused(unfinished.to_owned(), 401, "unauthorized").await;
@@ -340,6 +347,24 @@ async fn what_is_no_proper_request_is_refused_in_words_under_tls_too() {
     assert!(first.starts_with("HTTP/1.1 200 "), "{answers}");
     assert_eq!(problem(rest).0, 400);
     node.metric_becomes("penstock_uploads_active", "", 0.0).await;
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_offers_http_2_gets_http_1_or_an_alert() {
+    let authority = Authority::new("ours");
+    let files = Files::of(&authority);
+    files.write("ca.pem", &authority.pem());
+    let mut node = started(files.setup(), &authority).await;
+    let (at, ca) = (node.address().to_owned(), files.path("ca.pem"));
+    let offer = async |protocols: &str| {
+        let output = run("openssl", &["s_client", "-connect", &at, "-CAfile", &ca, "-alpn", protocols]).await;
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let both = offer("h2,http/1.1").await;
+    assert!(both.contains("ALPN protocol: http/1.1"), "{both}");
+    let alone = offer("h2").await;
+    assert!(alone.contains("no application protocol"), "{alone}");
     node.finish().await;
 }
 

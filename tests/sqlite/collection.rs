@@ -61,7 +61,7 @@ struct World {
 
 impl World {
     async fn upload(&self, bytes: &Bytes) -> Result<ContentHash, IngestError> {
-        let mut upload = self.ingest.begin().await?;
+        let mut upload = self.ingest.begin(self.producer).await?;
         upload.write(bytes.clone()).await?;
         Ok(upload.finish(None, "text/plain".into(), self.producer).await?.meta.content_hash)
     }

@@ -31,7 +31,8 @@ use crate::{
         read_ahead::{Leaves, PIECE_BYTES, READ_PATIENCE, ReadAhead},
         reader::{ContentStore, LeafBytes},
     },
-    flow::admission::Permit,
+    flow::fairness::FairPermit,
+    ids::ReceiptId,
     model::Outcome,
     ports::{Connection, Missing, PortError, PortResult},
     quota::{
@@ -109,7 +110,7 @@ struct SendProgress {
 pub struct DeliveryOrder {
     pub plan: DeliveryPlan,
     pub reservation: Reservation,
-    pub permit: Permit,
+    pub permit: FairPermit<ReceiptId>,
     /// Where the connection is unknown, bytes that were handed over count as sent.
     pub connection: Weak<dyn Connection>,
 }
@@ -156,7 +157,7 @@ pub struct Delivery {
     mark: Mark,
     connection: Weak<dyn Connection>,
     watch: Option<Watch>,
-    _stream_permit: Permit,
+    _stream_permit: FairPermit<ReceiptId>,
 }
 
 /// When to check next whether all bytes have left.

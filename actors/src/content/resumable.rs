@@ -24,8 +24,7 @@ use uuid::Uuid;
 pub use self::append::Append;
 use crate::{
     clock::Clock,
-    content::upload::{Ingest, IngestError, UploadedContent},
-    flow::admission::Permit,
+    content::upload::{Ingest, IngestError, UploadPermit, UploadedContent},
     ids::{ContentHash, ProducerId, UploadId},
     model::{NewPart, PartName, ResumableUpload, UploadBounds, UploadKind},
     ports::{BeginOutcome, PortError, PortResult, ResumableUploads, UploadParts},
@@ -128,7 +127,7 @@ impl ResumableIngest {
     pub async fn begin(&self, new: NewUpload) -> Result<ResumableUpload, ResumableError> {
         let upload = self.add(new, String::new()).await?;
         if upload.length_bytes == 0 && upload.kind == UploadKind::Whole {
-            let permit = self.deps.ingest.admit()?;
+            let permit = self.deps.ingest.admit(upload.producer_id)?;
             return self.finish(upload, &[], Bytes::new(), permit).await;
         }
         Ok(upload)
@@ -155,7 +154,7 @@ impl ResumableIngest {
             }
             length_bytes = length_bytes.saturating_add(part.length_bytes);
         }
-        let permit = self.deps.ingest.admit()?;
+        let permit = self.deps.ingest.admit(new.producer_id)?;
         let upload = self.add(NewUpload { kind: UploadKind::Final, length_bytes, ..new }, concat).await?;
         let id = upload.upload_id;
         let finished = self.finish(upload, of, Bytes::new(), permit).await;
@@ -221,7 +220,7 @@ impl ResumableIngest {
         if upload.offset_bytes != offset {
             return Err(ResumableError::Offset { offset: upload.offset_bytes });
         }
-        let permit = self.deps.ingest.admit()?;
+        let permit = self.deps.ingest.admit(upload.producer_id)?;
         Ok(Append::new(self.clone(), upload, held, permit))
     }
 
@@ -248,7 +247,7 @@ impl ResumableIngest {
         upload: ResumableUpload,
         of: &[UploadId],
         tail: Bytes,
-        permit: Permit,
+        permit: UploadPermit,
     ) -> Result<ResumableUpload, ResumableError> {
         let ResumableDeps { catalogue, .. } = &self.deps;
         let (id, holder) = (upload.upload_id, Uuid::new_v4());
@@ -298,7 +297,7 @@ impl ResumableIngest {
         of: &[UploadId],
         tail: Bytes,
         holder: Uuid,
-        permit: Permit,
+        permit: UploadPermit,
     ) -> Result<UploadedContent, ResumableError> {
         let ResumableDeps { catalogue, parts, ingest, clock, .. } = &self.deps;
         let mut content = ingest.begin_admitted(permit).await?;

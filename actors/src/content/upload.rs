@@ -5,8 +5,8 @@
 //! blob that was just uploaded: announce in the catalogue, make the blob visible, complete in the catalogue. Content in
 //! quarantine that is uploaded again replaces the stored copy, is verified, and is released to readers if it is intact.
 //!
-//! **Bound.** `concurrent` uploads at a time, each with at most [`PARTS_AHEAD`] parts in memory. A dropped upload
-//! leaves nothing that a reader could see.
+//! **Bound.** `concurrent` uploads at a time, of which one producer cannot take all, each with at most [`PARTS_AHEAD`]
+//! parts in memory. A dropped upload leaves nothing that a reader could see.
 
 use std::sync::Arc;
 
@@ -22,7 +22,10 @@ use tokio::{
 use crate::{
     clock::Clock,
     content::quarantine::Quarantine,
-    flow::admission::{Admission, AdmissionSnapshot, Permit},
+    flow::{
+        admission::AdmissionSnapshot,
+        fairness::{FairAdmission, FairPermit, NotAdmitted},
+    },
     ids::{ContentHash, ProducerId},
     model::{ContentMeta, LEAF_BYTES, LeafHash},
     ports::{BlobSink, BlobStore, ContentIndex, PortError, PortResult},
@@ -49,6 +52,8 @@ pub enum IngestError {
     DigestMismatch { expected: ContentHash, actual: ContentHash },
     #[error("too many uploads are under way")]
     Overloaded,
+    #[error("the producer has {held} uploads under way, which is its share of this node's")]
+    ProducerHasShare { held: u64 },
     #[error(transparent)]
     Port(#[from] PortError),
 }
@@ -71,6 +76,9 @@ pub trait RepairCheck: Send + Sync {
     async fn check_repair(&self, hash: ContentHash) -> PortResult<()>;
 }
 
+/// The right of a producer to an upload.
+pub(crate) type UploadPermit = FairPermit<ProducerId>;
+
 /// Dependencies of the ingest.
 #[derive(Clone)]
 pub struct IngestDeps {
@@ -90,13 +98,13 @@ pub struct IngestDeps {
 #[derive(Clone)]
 pub struct Ingest {
     deps: IngestDeps,
-    admission: Admission,
+    admission: FairAdmission<ProducerId>,
     max_bytes: u64,
 }
 
 impl Ingest {
     pub fn new(deps: IngestDeps, settings: IngestSettings) -> Self {
-        let admission = Admission::new("uploads", settings.concurrent);
+        let admission = FairAdmission::new("uploads", settings.concurrent);
         Self { deps, admission, max_bytes: settings.max_bytes }
     }
 
@@ -108,27 +116,30 @@ impl Ingest {
         self.admission.snapshot()
     }
 
-    /// Begins an upload.
+    /// Begins an upload of this producer.
     ///
     /// # Errors
-    /// `Overloaded` when there are too many; the store's own.
-    pub async fn begin(&self) -> Result<Upload, IngestError> {
-        self.begin_admitted(self.admit()?).await
+    /// `Overloaded` or `ProducerHasShare` when there are too many; the store's own.
+    pub async fn begin(&self, producer: ProducerId) -> Result<Upload, IngestError> {
+        self.begin_admitted(self.admit(producer)?).await
     }
 
     /// Takes the permit of an upload.
     ///
     /// # Errors
-    /// `Overloaded` when there are too many.
-    pub(crate) fn admit(&self) -> Result<Permit, IngestError> {
-        self.admission.try_admit(1).ok_or(IngestError::Overloaded)
+    /// `Overloaded` or `ProducerHasShare` when there are too many.
+    pub(crate) fn admit(&self, producer: ProducerId) -> Result<UploadPermit, IngestError> {
+        self.admission.try_admit(producer).map_err(|refusal| match refusal {
+            NotAdmitted::Full => IngestError::Overloaded,
+            NotAdmitted::HolderHasShare { held } => IngestError::ProducerHasShare { held },
+        })
     }
 
     /// Begins an upload that has its permit.
     ///
     /// # Errors
     /// The store's own.
-    pub(crate) async fn begin_admitted(&self, permit: Permit) -> Result<Upload, IngestError> {
+    pub(crate) async fn begin_admitted(&self, permit: UploadPermit) -> Result<Upload, IngestError> {
         let sink = self.deps.blobs.create().await?;
         Ok(Upload { ingest: self.clone(), writer: Writer::start(sink, &self.deps.io), taken: 0, _permit: permit })
     }
@@ -203,7 +214,7 @@ pub struct Upload {
     ingest: Ingest,
     writer: Writer,
     taken: u64,
-    _permit: Permit,
+    _permit: UploadPermit,
 }
 
 impl Upload {

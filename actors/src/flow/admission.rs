@@ -60,10 +60,15 @@ impl Admission {
         match Arc::clone(&self.inner.permits).try_acquire_many_owned(amount) {
             Ok(permit) => Some(Permit { _permit: permit }),
             Err(_) => {
-                self.inner.refused.fetch_add(1, Relaxed);
+                self.refused();
                 None
             }
         }
+    }
+
+    /// Counts a permit that was refused.
+    pub(super) fn refused(&self) {
+        self.inner.refused.fetch_add(1, Relaxed);
     }
 
     /// A permit for `amount` within `patience`. For work inside the node that may wait; the time waited is counted.
@@ -78,7 +83,7 @@ impl Admission {
         if let Ok(Ok(permit)) = waited {
             return Some(Permit { _permit: permit });
         }
-        self.inner.refused.fetch_add(1, Relaxed);
+        self.refused();
         None
     }
 

@@ -20,7 +20,7 @@ use crate::{
         resumable::{ResumableDeps, ResumableIngest},
         upload::{Ingest, IngestDeps},
     },
-    flow::admission::Admission,
+    flow::{admission::Admission, fairness::FairAdmission},
     ids::NodeId,
     ports::{ChangeMark, Invalidations, Leftover, PortResult, Tag, UsageSpool},
     quota::{
@@ -95,7 +95,7 @@ impl Node {
             contents: Arc::clone(&ports.storage.contents),
             clock: Arc::clone(&ports.clock),
             maintenance,
-            streams: Admission::new("streams", settings.max_streams),
+            streams: FairAdmission::new("streams", settings.max_streams),
             searches: Admission::new("searches", settings.max_searches),
             storage: Arbiter::new().handle(),
             epoch_state: start.epoch_state,

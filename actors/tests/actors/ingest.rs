@@ -16,7 +16,7 @@ use crate::{
 };
 
 async fn begin_with(rig: &Rig, bytes: &[u8]) -> Upload {
-    let mut upload = rig.node.ingest.begin().await.expect("begun");
+    let mut upload = rig.node.ingest.begin(ProducerId::next()).await.expect("begun");
     write(&mut upload, bytes).await.expect("taken");
     upload
 }
@@ -75,7 +75,7 @@ async fn a_client_that_leaves_in_the_middle_leaves_nothing() {
 async fn a_full_disk_is_reported_as_such_and_leaves_nothing() {
     let rig = Rig::start().await;
     rig.blobs.script().next("write", [None, Some(Fault::Full)]);
-    let mut upload = rig.node.ingest.begin().await.expect("begun");
+    let mut upload = rig.node.ingest.begin(ProducerId::next()).await.expect("begun");
     // More parts than fit between the connection and the disk: the client learns of the error before it has sent everything.
     let told = write(&mut upload, &content(1_000_000)).await;
     assert!(matches!(told, Err(IngestError::Port(PortError::Full(_)))), "{told:?}");
@@ -191,9 +191,27 @@ async fn content_in_quarantine_that_is_uploaded_again_is_verified_and_released()
 async fn more_uploads_than_allowed_are_refused_at_once() {
     let rig = Rig::with(|settings| settings.ingest.concurrent = 2).await;
     let running = [begin_with(&rig, b"1").await, begin_with(&rig, b"2").await];
-    assert!(matches!(rig.node.ingest.begin().await.err(), Some(IngestError::Overloaded)));
+    assert!(matches!(rig.node.ingest.begin(ProducerId::next()).await.err(), Some(IngestError::Overloaded)));
     drop(running);
     assert_nothing(&rig).await;
     finish(begin_with(&rig, b"3").await).await.expect("there is room again");
+    rig.end_alone().await;
+}
+
+#[actix::test]
+async fn one_producer_cannot_take_all_uploads() {
+    let rig = Rig::with(|settings| settings.ingest.concurrent = 8).await;
+    let greedy = ProducerId::next();
+    let mut running = Vec::new();
+    let refused = loop {
+        match rig.node.ingest.begin(greedy).await {
+            Ok(upload) => running.push(upload),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, IngestError::ProducerHasShare { held: 5 }), "{refused}");
+    running.push(begin_with(&rig, b"of another producer").await);
+    drop(running);
+    assert_nothing(&rig).await;
     rig.end_alone().await;
 }

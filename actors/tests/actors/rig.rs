@@ -346,7 +346,8 @@ impl Rig {
         reservation: Reservation,
         plan: DeliveryPlan,
     ) -> PortResult<Delivery> {
-        let permit = self.node.streams.try_admit(1).expect("room for a stream");
+        let permit =
+            self.node.streams.try_admit(reservation.grant().view.receipt.receipt_id).expect("room for a stream");
         let connection = connection.weak();
         self.node.deliver(DeliveryOrder { plan, reservation, permit, connection }).await
     }

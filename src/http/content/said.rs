@@ -11,7 +11,7 @@ use actix_web::{
 };
 use penstock_actors::model::UNSAID_MEDIA_TYPE;
 
-use super::super::{Problem, ProblemType, validation::is_media_type};
+use super::super::{Problem, ProblemType, body::check_coding, validation::is_media_type};
 
 /// How many bytes of a possible form are examined. Any 64 KiB of a film or an archive contain a zero or a line end; a
 /// text has its first line end long before.
@@ -31,11 +31,7 @@ impl UploadDeclaration {
     /// # Errors
     /// `unsupported-media-type` for a form and for bytes with a content coding; `malformed-request`.
     pub(super) fn read(request: &HttpRequest, has_digest: bool) -> Result<Self, Problem> {
-        if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
-            && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
-        {
-            return Err(unsupported("content is stored as it is: send it without a content coding"));
-        }
+        check_coding(request)?;
         let said = media_type(request.headers())?;
         let essence = said.map(|said| said.split(';').next().unwrap_or_default().trim_end()).unwrap_or_default();
         if essence.eq_ignore_ascii_case("multipart/form-data") {

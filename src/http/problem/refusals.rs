@@ -3,7 +3,7 @@
 //! The [catalogue](super::catalogue) has the status and the time to retry of each type. A refusal that knows a better time
 //! overrides it here. Handlers pass these errors on with `?`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use penstock_actors::{
     content::{
@@ -19,6 +19,9 @@ use penstock_actors::{
 use serde_json::json;
 
 use super::{Problem, ProblemType};
+
+/// How soon one of many uploads has probably ended.
+const UPLOAD_ENDS: Duration = Duration::from_secs(5);
 
 /// The failure of a port that the client could not have avoided.
 impl From<PortError> for Problem {
@@ -113,6 +116,10 @@ impl From<IngestError> for Problem {
                 .with("expected", expected.to_string())
                 .with("actual", actual.to_string()),
             IngestError::Overloaded => ProblemType::Overloaded.into(),
+            IngestError::ProducerHasShare { held } => Self::new(ProblemType::TooManyUploads)
+                .detail("the producer has its share of the uploads that this instance takes at a time")
+                .with("limit", held)
+                .retry_after(UPLOAD_ENDS),
             IngestError::Port(error) => error.into(),
         }
     }

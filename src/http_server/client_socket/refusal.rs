@@ -1,6 +1,9 @@
 //! The refusal of a head that the server cannot read: the server's answer has no body, so it gets the text of a refusal by the
 //! node.
 
+use std::time::SystemTime;
+
+use actix_http::{StatusCode, header::HttpDate};
 use bytes::Bytes;
 
 /// The text of a refusal.
@@ -27,6 +30,15 @@ pub(super) fn in_place_of(answer: &[u8], texts: RefusalTexts) -> Option<Bytes> {
         "content-length: {length}\r\ncontent-type: {media_type}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
     );
     Some([before, &fields, after, &body].concat().into())
+}
+
+/// The answer to a head that the server does not see; empty if there is no text for the status.
+pub(super) fn of(status: StatusCode, texts: RefusalTexts) -> Bytes {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let date = HttpDate::from(SystemTime::now());
+    let code = status.as_u16();
+    let answer = format!("HTTP/1.1 {code} {reason}\r\n{NO_BODY}connection: close\r\ndate: {date}\r\n\r\n");
+    in_place_of(answer.as_bytes(), texts).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -315,9 +315,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::http_server::client_socket::{ClientSocket, Framing, MOST_UNSENT, SocketSettings};
+    use crate::http_server::client_socket::{ClientSocket, ClientTerms, Framing, MOST_UNSENT, SocketSettings};
 
     const PATIENCE: Duration = Duration::from_secs(60);
+    const TERMS: ClientTerms = ClientTerms { header_timeout: PATIENCE, stall_timeout: PATIENCE, refusals: |_| None };
 
     /// The two sides of TLS, with a certificate for `localhost`.
     fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
@@ -409,7 +410,7 @@ mod tests {
         let tls = ClientConnection::new(client, name).expect("a client");
         let mut client = Client { stream, tls, ciphertext: Vec::new(), plaintext: Vec::new() };
         let (stream, _) = listener.accept().await.expect("it waited");
-        let settings = SocketSettings::new(PATIENCE, |_| None);
+        let settings = SocketSettings::new(TERMS);
         let (socket, ()) = tokio::join!(ClientSocket::encrypted(stream, &settings, server), client.shake());
         (socket.map_err(|(_, error)| error).expect("a handshake"), client)
     }
@@ -502,7 +503,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("let in");
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
         let (stream, _) = listener.accept().await.expect("it waited");
-        let settings = SocketSettings::new(PATIENCE, |_| None);
+        let settings = SocketSettings::new(TERMS);
         let Err((socket, error)) = ClientSocket::encrypted(stream, &settings, server).await else {
             panic!("there was no handshake")
         };

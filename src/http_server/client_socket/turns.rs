@@ -5,7 +5,8 @@
 //! the answer to a GET before a HEAD has no body. So bytes after a request are held back until its answer has ended.
 //!
 //! This module finds the end of a head; the server reports the framing of the body when it [begins](Turns::begin) the
-//! request.
+//! request. Every line of a head and of a chunked body ends with both a carriage return and a line feed: a parser in front
+//! that does not take a line feed alone for a line end would find other fields and other requests in the same bytes.
 
 use std::task::Waker;
 
@@ -41,6 +42,8 @@ enum TurnState {
     },
     /// The request is complete, and its answer is not.
     Answering,
+    /// A line of the head ends without a carriage return. The server is to see the end of the connection here.
+    MalformedHead,
     /// The body is malformed. The server is to see its end here.
     Malformed,
     /// Nothing is held back any more.
@@ -48,7 +51,15 @@ enum TurnState {
 }
 
 impl Default for TurnState {
+    /// The client has just connected, so it owes a head.
     fn default() -> Self {
+        Self::Head(Head { is_due: true, ..Head::default() })
+    }
+}
+
+impl TurnState {
+    /// Between two requests: a client may take its time.
+    fn idle() -> Self {
         Self::Head(Head::default())
     }
 }
@@ -58,7 +69,7 @@ impl Turns {
     pub(super) fn may_read(&mut self) -> bool {
         match &mut self.state {
             TurnState::Head(_) | TurnState::Body { .. } | TurnState::Free => true,
-            TurnState::Answering | TurnState::Malformed => false,
+            TurnState::Answering | TurnState::MalformedHead | TurnState::Malformed => false,
             // It has seen the head and still wants more bytes: it knows better.
             TurnState::Whole { looked: true } => {
                 self.state = TurnState::Free;
@@ -91,26 +102,25 @@ impl Turns {
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         match &mut self.state {
             TurnState::Head(head) => {
-                let taken = bytes.iter().position(|&byte| head.ends_with(byte));
-                match taken {
-                    Some(last) => {
-                        self.state = TurnState::Whole { looked: false };
-                        last + 1
-                    }
-                    None => bytes.len(),
+                let (taken, end) = head.take(bytes);
+                match end {
+                    None => {}
+                    Some(PartEnd::Whole) => self.state = TurnState::Whole { looked: false },
+                    Some(PartEnd::Malformed) => self.state = TurnState::MalformedHead,
                 }
+                taken
             }
             TurnState::Body { body, answered } => {
                 let (taken, end) = body.take(bytes);
                 match end {
                     None => {}
-                    Some(BodyEnd::Whole) if *answered => self.state = TurnState::default(),
-                    Some(BodyEnd::Whole) => self.state = TurnState::Answering,
-                    Some(BodyEnd::Malformed) => self.state = TurnState::Malformed,
+                    Some(PartEnd::Whole) if *answered => self.state = TurnState::idle(),
+                    Some(PartEnd::Whole) => self.state = TurnState::Answering,
+                    Some(PartEnd::Malformed) => self.state = TurnState::Malformed,
                 }
                 taken
             }
-            TurnState::Whole { .. } | TurnState::Answering | TurnState::Malformed => 0,
+            TurnState::Whole { .. } | TurnState::Answering | TurnState::MalformedHead | TurnState::Malformed => 0,
             TurnState::Free => bytes.len(),
         }
     }
@@ -137,14 +147,18 @@ impl Turns {
     /// The answer to the request has ended.
     pub fn answered(&mut self) {
         match &mut self.state {
-            TurnState::Answering => self.state = TurnState::default(),
+            TurnState::Answering => self.state = TurnState::idle(),
             TurnState::Body { answered, .. } => {
                 *answered = true;
                 if let Some(reader) = self.reader.take() {
                     reader.wake();
                 }
             }
-            TurnState::Head(_) | TurnState::Whole { .. } | TurnState::Malformed | TurnState::Free => {}
+            TurnState::Head(_)
+            | TurnState::Whole { .. }
+            | TurnState::MalformedHead
+            | TurnState::Malformed
+            | TurnState::Free => {}
         }
         self.wake();
     }
@@ -152,6 +166,16 @@ impl Turns {
     /// Whether the body of the request is malformed.
     pub(super) fn is_malformed(&self) -> bool {
         matches!(self.state, TurnState::Malformed)
+    }
+
+    /// Whether the head of a request is malformed.
+    pub(super) fn is_head_malformed(&self) -> bool {
+        matches!(self.state, TurnState::MalformedHead)
+    }
+
+    /// Whether the client owes the rest of a head: it has just connected, or it has begun another request.
+    pub(super) fn is_head_due(&self) -> bool {
+        matches!(self.state, TurnState::Head(Head { is_due: true, .. }))
     }
 
     /// Whether the request is answered and the rest of its body has not come.
@@ -184,23 +208,35 @@ impl Turns {
 /// Finds the empty line after a head. Empty lines before the head do not count (RFC 9112, section 2.2).
 #[derive(Debug, Default)]
 struct Head {
+    /// Whether the client has just connected, or has sent a byte, if only of an empty line before the head.
+    is_due: bool,
+    /// Whether a line that is not empty has begun.
     begun: bool,
-    /// Whether nothing but a carriage return has come since the last line feed.
-    at_line_start: bool,
+    /// Whether a byte of the present line has come, other than the carriage return that may end it.
+    in_line: bool,
+    /// Whether the last byte was a carriage return.
+    after_return: bool,
 }
 
 impl Head {
-    fn ends_with(&mut self, byte: u8) -> bool {
-        match byte {
-            b'\n' if self.begun && self.at_line_start => return true,
-            b'\n' => self.at_line_start = true,
-            b'\r' => {}
-            _ => {
-                self.begun = true;
-                self.at_line_start = false;
+    /// How many of the bytes belong to the head, and whether it ends with them.
+    fn take(&mut self, bytes: &[u8]) -> (usize, Option<PartEnd>) {
+        self.is_due |= !bytes.is_empty();
+        for (at, &byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\n' if !self.after_return => return (at, Some(PartEnd::Malformed)),
+                b'\n' if self.begun && !self.in_line => return (at + 1, Some(PartEnd::Whole)),
+                b'\n' => self.in_line = false,
+                // One that ends no line belongs to the line; the server refuses it.
+                b'\r' => self.in_line |= self.after_return,
+                _ => {
+                    self.begun = true;
+                    self.in_line = true;
+                }
             }
+            self.after_return = byte == b'\r';
         }
-        false
+        (bytes.len(), None)
     }
 }
 
@@ -210,9 +246,9 @@ enum Body {
     Chunks(Chunks),
 }
 
-/// How a body ended.
+/// How a head or a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BodyEnd {
+enum PartEnd {
     Whole,
     /// The byte that comes next cannot be part of it.
     Malformed,
@@ -220,12 +256,12 @@ enum BodyEnd {
 
 impl Body {
     /// How many of the bytes belong to the body, and whether the body ends with them.
-    fn take(&mut self, bytes: &[u8]) -> (usize, Option<BodyEnd>) {
+    fn take(&mut self, bytes: &[u8]) -> (usize, Option<PartEnd>) {
         match self {
             Self::Length(left) => {
                 let taken = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= taken as u64;
-                (taken, (*left == 0).then_some(BodyEnd::Whole))
+                (taken, (*left == 0).then_some(PartEnd::Whole))
             }
             Self::Chunks(chunks) => chunks.take(bytes),
         }
@@ -235,8 +271,7 @@ impl Body {
 /// Digits of the size of a chunk. The largest size that the server can hold has as many.
 const SIZE_DIGITS: u8 = 16;
 
-/// The position in a chunked body (RFC 9112, section 7.1). Every line ends with both a carriage return and a line feed: a
-/// parser in front that takes one of them alone for a line end would find other requests in the same bytes.
+/// The position in a chunked body (RFC 9112, section 7.1).
 #[derive(Debug, Clone, Copy)]
 enum Chunks {
     Size {
@@ -272,7 +307,7 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    fn take(&mut self, bytes: &[u8]) -> (usize, Option<BodyEnd>) {
+    fn take(&mut self, bytes: &[u8]) -> (usize, Option<PartEnd>) {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if let Self::Data { left } = self {
@@ -285,9 +320,9 @@ impl Chunks {
                 continue;
             }
             if matches!((&self, byte), (Self::LastLineFeed, b'\n')) {
-                return (at + 1, Some(BodyEnd::Whole));
+                return (at + 1, Some(PartEnd::Whole));
             }
-            let Some(next) = self.after(byte) else { return (at, Some(BodyEnd::Malformed)) };
+            let Some(next) = self.after(byte) else { return (at, Some(PartEnd::Malformed)) };
             *self = next;
             at += 1;
         }
@@ -405,6 +440,37 @@ mod tests {
                 assert!(!turns.may_read() && turns.take(GET) == 0, "nothing that follows is read");
             }
         }
+    }
+
+    #[test]
+    fn a_line_feed_alone_ends_no_line_of_a_head() {
+        let bad: [(&[u8], usize); 5] = [
+            (b"\nGET / HTTP/1.1\r\n\r\n", 0),
+            (b"GET / HTTP/1.1\nhost: x\r\n\r\n", 14),
+            (b"GET / HTTP/1.1\r\nx: a\ny: b\r\n\r\n", 20),
+            (b"GET / HTTP/1.1\r\nhost: x\r\n\n", 25),
+            (b"GET / HTTP/1.1\r\nhost: x\n\r\n", 23),
+        ];
+        for (head, read) in bad {
+            for piece in 1..30 {
+                let mut turns = Turns::default();
+                assert_eq!(taken(&mut turns, head, piece), read, "{} by {piece}", head.escape_ascii());
+                assert!(turns.is_head_malformed() && !turns.may_read(), "{}", head.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_owes_a_head_when_it_connects_and_when_it_has_begun_one() {
+        let mut turns = Turns::default();
+        assert!(turns.is_head_due());
+        turns.take(GET);
+        turns.begin(Framing::Length(0));
+        assert!(!turns.is_head_due());
+        turns.answered();
+        assert!(!turns.is_head_due(), "it may be idle");
+        turns.take(b"\r\n");
+        assert!(turns.is_head_due());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The connections of clients.
 
-use penstock_actors::flow::admission::Admission;
+use penstock_actors::{flow::fairness::FairAdmission, model::Client};
 use prometheus::{IntCounter, IntGauge};
 
 use super::{Metrics, node::signed};
@@ -10,10 +10,10 @@ impl Metrics {
     ///
     /// # Errors
     /// When connections are exported already.
-    pub fn observe_connections(&self, connections: Admission) -> Result<(), prometheus::Error> {
+    pub fn observe_connections(&self, connections: FairAdmission<Client>) -> Result<(), prometheus::Error> {
         let served = IntGauge::new("penstock_http_connections", "Connections of clients that are served.")?;
         let most = IntGauge::new("penstock_http_connections_max", "The most connections that are served at a time.")?;
-        let help = "Connections that were refused because there were too many.";
+        let help = "Connections that were refused because there were too many, or too many of their address.";
         let refused = IntCounter::new("penstock_http_connections_refused_total", help)?;
         self.registry().register(Box::new(served.clone()))?;
         self.registry().register(Box::new(most.clone()))?;

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{MOST_PARTS, ResumableError, ResumableIngest};
 use crate::{
-    flow::admission::Permit,
+    content::upload::UploadPermit,
     ids::PartId,
     model::{NewPart, PartName, ResumableUpload, UploadKind},
     ports::PART_BYTES,
@@ -21,11 +21,11 @@ pub struct Append {
     loose: Vec<NewPart>,
     /// Bytes that are not stored yet.
     buffer: BytesMut,
-    permit: Permit,
+    permit: UploadPermit,
 }
 
 impl Append {
-    pub(super) fn new(to: ResumableIngest, upload: ResumableUpload, held: bool, permit: Permit) -> Self {
+    pub(super) fn new(to: ResumableIngest, upload: ResumableUpload, held: bool, permit: UploadPermit) -> Self {
         Self { to, upload, held, loose: Vec::new(), buffer: BytesMut::new(), permit }
     }
 

@@ -103,9 +103,11 @@ async fn a_stream_beyond_the_bound_gets_503_before_the_ledger_is_asked_and_the_l
     assert_eq!(node.metric("penstock_quota_refills_total", "").await, refills, "the ledger was not asked");
     expect(node.get("/health/ready").send().await.unwrap(), &[200]).await;
     node.quota(&paid.receipt).await;
-    let text = std::fs::read_to_string(&log).unwrap();
-    let said = |what: &str| text.lines().filter(|line| line.contains(what)).count() as u64;
-    assert_eq!(said("status=503"), REFUSED as u64, "the access log has all");
+    let said = |what: &str| {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.lines().filter(|line| line.contains(what)).count() as u64
+    };
+    eventually("the access log has all", async || said("status=503") == REFUSED as u64).await;
     let lines = said("a request could not be served");
     assert!((1..=10 * (seconds + 2)).contains(&lines), "{lines} lines in {seconds} s");
 

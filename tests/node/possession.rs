@@ -128,7 +128,7 @@ on_both!(a_digest_is_no_proof_of_having_the_bytes, async |node: &mut TestNode| {
     }
     // Lineage that names the content gives no right to it.
     let event = json!({
-        "eventType": "COMPLETE", "eventTime": "2026-01-01T00:00:00Z", "producer": "https://example.com",
+        "eventType": "COMPLETE", "eventTime": jiff::Timestamp::now().to_string(), "producer": "https://example.com",
         "schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent",
         "run": { "runId": "67e55044-10b1-426f-9247-bb680e5fe0c8" },
         "job": { "namespace": "films", "name": "cut" },

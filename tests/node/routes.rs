@@ -122,8 +122,8 @@ impl Objects {
 /// The generator of secp256k1.
 const IDENTITY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 
-/// The fields that differ from answer to answer.
-const OF_EACH_ANSWER: [&str; 3] = ["date", "x-request-id", "ratelimit"];
+/// The fields that differ from answer to answer. A connection is closed when the body that a refusal does not need has not come yet.
+const OF_EACH_ANSWER: [&str; 4] = ["date", "x-request-id", "ratelimit", "connection"];
 
 /// The status, and the fields with the document, without what differs from answer to answer.
 async fn answer(call: RequestBuilder) -> (u16, String) {

@@ -63,5 +63,6 @@ mod strangers;
 mod strays;
 mod two_nodes;
 mod unread;
+mod upgrade;
 mod uploads;
 mod wire;

@@ -80,11 +80,18 @@ pub(crate) struct Setup {
     on: On,
     env: Vec<(String, String)>,
     data: Option<PathBuf>,
+    binary: PathBuf,
 }
 
 impl Setup {
     pub(crate) fn new(on: On) -> Self {
-        Self { on, env: Vec::new(), data: None }
+        Self { on, env: Vec::new(), data: None, binary: PathBuf::from(env!("CARGO_BIN_EXE_penstock")) }
+    }
+
+    /// With another build of the binary.
+    pub(crate) fn binary(mut self, binary: PathBuf) -> Self {
+        self.binary = binary;
+        self
     }
 
     /// On a PostgreSQL that belongs to somebody else: of another node, or behind a proxy.
@@ -131,7 +138,8 @@ impl Setup {
         if let Some(data) = &self.data {
             copy_folder(data, &folder.path().join("data"));
         }
-        let mut node = TestNode { folder, database, env, process: None, base: String::new(), client: client() };
+        let binary = self.binary;
+        let mut node = TestNode { folder, database, env, binary, process: None, base: String::new(), client: client() };
         node.boot().await;
         node
     }
@@ -142,6 +150,7 @@ pub(crate) struct TestNode {
     pub(crate) folder: TempDir,
     pub(crate) database: Option<TestDatabase>,
     env: Vec<(String, String)>,
+    binary: PathBuf,
     process: Option<Child>,
     base: String,
     pub(crate) client: Client,
@@ -154,7 +163,7 @@ impl TestNode {
 
     /// The binary with this node's environment.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        let mut command = Command::new(&self.binary);
         // What the machine's own environment says must not reach the node.
         for (name, _) in std::env::vars() {
             if name.starts_with("PENSTOCK_")

@@ -2,6 +2,8 @@
 
 #[path = "support/authority.rs"]
 mod authority;
+#[path = "postgres/blocking_forms.rs"]
+mod blocking_forms;
 #[path = "postgres/changes.rs"]
 mod changes;
 #[path = "support/cluster.rs"]
@@ -16,6 +18,8 @@ mod every_plan;
 mod faults;
 #[path = "postgres/large.rs"]
 mod large;
+#[path = "postgres/online_migrations.rs"]
+mod online_migrations;
 #[path = "support/patience.rs"]
 mod patience;
 #[path = "support/pgbouncer.rs"]

@@ -1,6 +1,6 @@
 //! Migrations, compiled in. The first instance that starts applies them.
 
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
 use anyhow::{Context, anyhow, ensure};
 use deadpool_postgres::ClientWrapper;
@@ -34,6 +34,14 @@ const UNBOUNDED: &str =
 
 /// A time-out that a server older than PostgreSQL 17 does not know, so that it cannot be a startup option.
 const UNBOUNDED_LATER: &str = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
+
+/// How long a migration waits for a lock that another session holds, such as that of a long dump. All who want the table wait behind the
+/// migration meanwhile, so this is far less than the time-out of a statement.
+const LOCK_WAIT: &str = "SET lock_timeout = '500ms'";
+const UNBOUNDED_LOCK_WAIT: &str = "SET lock_timeout = 0";
+
+/// How long requests pass before a migration tries again.
+const LET_PASS: Duration = Duration::from_secs(2);
 
 /// A setting or the schema is wrong: waiting does not help.
 #[derive(Debug, thiserror::Error)]
@@ -81,9 +89,40 @@ pub async fn migrate(settings: &PostgresSettings) -> anyhow::Result<usize> {
         // The later build has done all that this build would do.
         return Ok(0);
     }
-    let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| failed(&error))?;
+    let applied = apply(&mut client).await?;
     enter_assets(&client).await.context("cannot index the assets for the search")?;
-    Ok(report.applied_migrations().len())
+    Ok(applied)
+}
+
+/// Applies the missing migrations, each in a transaction of its own; returns how many. One that does not get its locks is rolled back and
+/// tried again, so that no request waits for long behind it, however long another session holds what it needs.
+async fn apply(client: &mut Client) -> anyhow::Result<usize> {
+    client.batch_execute(LOCK_WAIT).await.context("cannot bound the wait for locks")?;
+    let mut applied = 0;
+    loop {
+        let ran = embedded::migrations::runner().run_async(&mut *client).await;
+        let report = ran.as_ref().map_or_else(refinery::Error::report, Some);
+        applied += report.map_or(0, |report| report.applied_migrations().len());
+        match ran {
+            Ok(_) => break,
+            Err(error) if misses_lock(&error) => {
+                tracing::warn!(
+                    %error,
+                    "another session holds a lock that a migration needs; the migration is rolled back, lets requests pass and tries again (see pg_stat_activity for transactions that have run for long)"
+                );
+                tokio::time::sleep(LET_PASS).await;
+            }
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    client.batch_execute(UNBOUNDED_LOCK_WAIT).await.context("cannot lift the bound on the wait for locks")?;
+    Ok(applied)
+}
+
+/// Whether another session held a lock for too long, or the server broke off a deadlock.
+fn misses_lock(error: &refinery::Error) -> bool {
+    let state = error.source().and_then(|cause| cause.downcast_ref::<Error>()).and_then(Error::code);
+    state.is_some_and(|state| [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED].contains(state))
 }
 
 /// A server that is gone may come back; an error of the migration itself would only repeat.

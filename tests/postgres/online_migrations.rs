@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use penstock::adapters::postgres::migrate;
+use penstock::adapters::postgres::{await_schema, migrate};
 use refinery::Target;
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_postgres::Client;
@@ -234,6 +234,9 @@ async fn a_migration_that_waits_for_a_long_transaction_lets_requests_pass() {
     let mut client = database.client().await;
     let earlier = embedded::migrations::runner().set_target(Target::Version(BEFORE));
     earlier.run_async(&mut client).await.expect("an earlier schema");
+    let error =
+        await_schema(&database.settings()).await.expect_err("it does not serve on an earlier schema").to_string();
+    assert!(error.contains(&format!("the schema is at version {BEFORE} and this build needs")), "{error}");
     // As a dump does.
     let dump = database.client().await;
     dump.batch_execute("BEGIN; SELECT FROM overlay_receipts").await.expect("it reads");

@@ -178,10 +178,10 @@ async fn no_migration_reads_or_writes_a_large_table_under_a_lock_that_others_wai
     let runner = embedded::migrations::runner();
     let mut migrations: Vec<_> = runner.get_migrations().iter().collect();
     migrations.sort_by_key(|migration| migration.version());
-    println!(
+    eprintln!(
         "| migration | table | rows | lock | transaction | longest read | longest write | rows read under locks |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    eprintln!("|---|---|---|---|---|---|---|---|");
     for migration in migrations {
         let version = u32::try_from(migration.version()).expect("a version");
         let before = large(&client, rows).await;
@@ -210,7 +210,7 @@ async fn no_migration_reads_or_writes_a_large_table_under_a_lock_that_others_wai
             let Some(Table { name, rows: count, .. }) = before.get(&oid) else { continue };
             let [reader, writer] = waits[name];
             let mode = MODES[usize::try_from(mode).expect("small")];
-            println!("| V{version} | {name} | {count} | {mode} | {took:.1?} | {reader:.1?} | {writer:.1?} | {read} |");
+            eprintln!("| V{version} | {name} | {count} | {mode} | {took:.1?} | {reader:.1?} | {writer:.1?} | {read} |");
             if read >= rows / 2 || is_rewritten {
                 offenders.insert(version);
             }

@@ -5,6 +5,7 @@
 
 FROM rust:1.95-bookworm AS tools
 WORKDIR /build
+RUN apt-get update && apt-get install --yes --no-install-recommends jq && rm -rf /var/lib/apt/lists/*
 # Turns the workspace into a recipe of its dependencies alone, so that they are a layer of their own.
 RUN cargo install --locked cargo-chef@0.1.78
 
@@ -18,6 +19,8 @@ COPY --from=recipe /build/recipe.json .
 RUN cargo chef cook --release --locked --package penstock --recipe-path recipe.json
 COPY . .
 RUN cargo build --release --locked --package penstock
+# The bill of materials of this binary.
+RUN .ci/sbom >sbom.cdx.json
 
 FROM debian:bookworm-slim
 # A number, because orchestrators that insist on a user who is not root cannot check a name.
@@ -26,7 +29,7 @@ RUN groupadd --gid 10001 penstock \
     && install -d -o penstock -g penstock -m 0700 /data
 # For `penstock get` and `put` over https.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /build/LICENSE /usr/share/doc/penstock/
+COPY --from=build /build/LICENSE /build/sbom.cdx.json /usr/share/doc/penstock/
 COPY --from=build /build/target/release/penstock /usr/local/bin/
 
 # Loopback is of no use in a container: what is published to the outside is decided by `docker run -p`.

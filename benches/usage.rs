@@ -228,6 +228,7 @@ impl Scene {
             receipt_id,
             content_hash: self.content,
             session_id: None,
+            client: None,
             started_at: self.now,
             finished_at: self.now,
             bytes_sent: 1 << 20,

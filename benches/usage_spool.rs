@@ -34,6 +34,7 @@ fn row() -> UsageRow {
         receipt_id: ReceiptId::random(),
         content_hash: ContentHash::from_bytes([7; 32]),
         session_id: None,
+        client: None,
         started_at: now,
         finished_at: now,
         bytes_sent: 4096,

@@ -57,7 +57,7 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Declare that the database was restored: all leases of instances are released without a charge
     RestoreDone(Settings),
-    /// Show usage that could not be settled
+    /// Show usage that could not be settled, or the marks of a client in usage rows
     #[command(subcommand)]
     Usage(usage::UsageCommand),
     /// Show what the Janitor would remove from the storage, or confirm it
@@ -152,6 +152,10 @@ impl Cli {
             Command::Usage(usage::UsageCommand::Rejected(settings)) => {
                 let config = settings.load()?;
                 with_io(&config, async |io| usage::rejected(&config, &io).await)
+            }
+            Command::Usage(usage::UsageCommand::Client(args)) => {
+                let config = args.settings.load()?;
+                with_io(&config, async |io| usage::client(&args, &config, &io).await)
             }
             Command::Sweep(args) => {
                 let config = args.settings.load()?;

@@ -57,6 +57,7 @@ pub mod lineage;
 mod middleware;
 mod paced_body;
 mod paging;
+pub mod privacy;
 pub mod problem;
 pub mod producers;
 pub mod quota_policies;
@@ -171,6 +172,7 @@ pub struct Deps {
     pub quota_policies: quota_policies::Deps,
     pub governance: governance::Deps,
     pub usage: usage::Deps,
+    pub privacy: privacy::Deps,
     pub lineage: lineage::Deps,
     pub producers: producers::Deps,
     pub storage: storage::Deps,
@@ -196,6 +198,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     quota_policies::configure(cfg, deps.quota_policies);
     governance::configure(cfg, deps.governance);
     usage::configure(cfg, deps.usage);
+    privacy::configure(cfg, deps.privacy);
     lineage::configure(cfg, deps.lineage);
     producers::configure(cfg, deps.producers);
     storage::configure(cfg, deps.storage);

@@ -28,6 +28,7 @@ use self::{
     connection_limit::ConnectionLimit,
     tls::Tls,
 };
+use crate::client_marks::LastMark;
 
 mod asked_first;
 pub mod client_socket;
@@ -100,6 +101,7 @@ impl Serving {
                 .on_connect_ext(|socket: &ClientSocket, data| {
                     data.insert(socket.connection());
                     data.insert(socket.turns());
+                    data.insert(LastMark::default());
                 })
                 .expect(gatekeeper)
                 .h1(application);

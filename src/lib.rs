@@ -14,13 +14,14 @@
 //! 6. [`config`]: the settings, as plain types that adapters take too.
 //! 7. [`telemetry`], [`keys`], [`signatures`], [`receipt_tokens`], [`openlineage`]: logs and metrics; who asks, and with which receipt;
 //!    lineage events against the published schema.
-//! 8. [`route_class`], [`popularity`], [`content_sizes`], [`data_dir`], `folders`: classes of routes; what is asked for most, and the
-//!    sizes kept of it; the folder of one instance, and its lock.
+//! 8. [`route_class`], [`popularity`], [`content_sizes`], [`client_marks`], [`data_dir`], `folders`: classes of routes; what is asked for
+//!    most, and the sizes kept of it; marks for the addresses of clients; the folder of one instance, and its lock.
 //! 9. `words`: texts of faults.
 
 pub mod adapters;
 pub mod cache_warmer;
 pub mod cli;
+pub mod client_marks;
 pub mod config;
 pub mod content_sizes;
 pub mod data_dir;

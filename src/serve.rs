@@ -38,6 +38,7 @@ use self::{
     startup_server::{Phase, Start, StartupServer},
 };
 use crate::{
+    client_marks::ClientMarks,
     config::{Config, DatabaseBackend},
     data_dir::DataDir,
     http::Readiness,
@@ -168,6 +169,7 @@ impl Server {
         let readiness = Arc::new(readiness);
         let evaluator = wiring::evaluator(config, &backends, GovernanceMetrics::new(metrics.registry())?);
         log_policy(&evaluator).await;
+        let marks = ClientMarks::start(Arc::clone(&backends.client_keys), io).await;
         antechamber.close().await;
         let parts = ServerParts {
             config,
@@ -178,6 +180,7 @@ impl Server {
             lineage: &lineage,
             evaluator,
             keys,
+            marks,
             readiness: Arc::clone(&readiness),
             tls: handshakes,
             connections,

@@ -29,7 +29,10 @@ use penstock_actors::{
     lineage::LineagePorts,
     model::{Credit, LeaseSizing, UploadBounds},
     node::{Node, NodeSettings, Ports, janitor::JanitorSettings},
-    ports::{ApiKeys, GovernancePolicies, Identities, Receipts, Search, SharedCache, SharedState, UrlSigner},
+    ports::{
+        ApiKeys, ClientKeys, GovernancePolicies, Identities, PayerData, Receipts, Search, SharedCache, SharedState,
+        UrlSigner,
+    },
     quota::{book::BookSettings, cache::QuotaSettings, usage_batch::BatchLimits, usage_batcher::UsageSettings},
     storage::{
         maintenance::MaintenanceSettings,
@@ -88,6 +91,8 @@ pub struct Backends {
     /// Identity keys through the caches.
     pub identities: Arc<dyn Identities>,
     pub api_keys: Arc<dyn ApiKeys>,
+    pub client_keys: Arc<dyn ClientKeys>,
+    pub payers: Arc<dyn PayerData>,
     /// Signs URLs for servers that deliver instead of the node; `None` if there are none.
     pub urls: Option<Arc<dyn UrlSigner>>,
     pub cache: TieredCache,
@@ -138,6 +143,8 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         policies: Arc::new(CachedGovernancePolicies::new(Arc::clone(&database.policies), cache.clone())),
         identities: Arc::new(CachedIdentities::new(database.identities, cache.clone())),
         api_keys: database.api_keys,
+        client_keys: database.client_keys,
+        payers: database.payers,
         cache,
         shared_cache,
         uses,
@@ -335,6 +342,7 @@ pub fn node_settings(config: &Config, cores: usize) -> NodeSettings {
             trash_ttl: janitor.trash_ttl,
             orphan_share: janitor.orphan_share,
             window_retention: janitor.window_retention,
+            client_key_retention: usage.client_key_retention,
             policy_retention: config.governance.run_retention,
             months_ahead: janitor.months_ahead,
         },

@@ -4,6 +4,7 @@
 //! [`json_path`] for the paths that errors name. Every folder but [`ids`](crate::ids) may use this one.
 
 mod asset;
+mod client_mark;
 mod content;
 mod credit;
 mod identity;
@@ -25,6 +26,7 @@ mod usage;
 mod window;
 
 pub use asset::{Asset, NewAsset};
+pub use client_mark::ClientMark;
 pub use content::{ContentMeta, LEAF_BYTES, LeafHash, UNSAID_MEDIA_TYPE, leaf_count};
 pub use credit::Credit;
 pub use identity::{Binding, IdentityKey};
@@ -44,7 +46,7 @@ pub use storage::{
     ContentMove, Finding, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress,
     UnknownStorageTier, Verification, VerificationKind,
 };
-pub use subject::{Client, Subject};
+pub use subject::{Client, Subject, household};
 pub use timeline::{NewTimeline, Timeline};
 pub use usage::{Outcome, UsageRow};
 pub use window::{Window, WindowKind, WindowSet, WindowUsage};

@@ -7,6 +7,7 @@ pub mod api_keys_suite;
 pub mod blob_store_suite;
 pub mod catalog_suite;
 pub mod changes_suite;
+pub mod client_keys_suite;
 pub mod clock;
 pub mod connection;
 pub mod dice;

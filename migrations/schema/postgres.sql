@@ -238,6 +238,46 @@ CREATE FUNCTION public.penstock_document(name text, description text, policy_met
     SELECT array_to_tsvector(tags) || coalesce(string_agg(lexeme, ' ')::tsvector, '') FROM lexemes
 $_$;
 
+CREATE FUNCTION public.penstock_drop_usage(before timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '200ms'
+    SET enable_seqscan TO 'off'
+    AS $_$
+DECLARE
+    month record;
+BEGIN
+    -- Takes turns with instances that make or drop partitions.
+    IF NOT pg_try_advisory_xact_lock(hashtext('penstock_prepare_usage')) THEN
+        RETURN NULL;
+    END IF;
+    FOR month IN
+        SELECT partition, month_start, month_start + interval '1 month' AS month_end
+        FROM (
+            SELECT c.relname::text AS partition, to_date(right(c.relname, 7), 'YYYY_MM')::timestamptz AS month_start
+            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'streaming_usage'::regclass AND c.relname ~ '^streaming_usage_\d{4}_\d{2}$'
+        ) AS months
+        WHERE month_start + interval '1 month' < least(before, clock_timestamp())
+        ORDER BY month_start
+    LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT FROM quota_usage_windows WHERE window_end > month.month_start AND window_end <= month.month_end);
+        BEGIN
+            LOCK TABLE ONLY streaming_usage IN ACCESS EXCLUSIVE MODE;
+            -- Rows that were settled meanwhile have made their windows again.
+            CONTINUE WHEN EXISTS (
+                SELECT FROM quota_usage_windows WHERE window_end > month.month_start AND window_end <= month.month_end);
+            EXECUTE format('DROP TABLE %I', month.partition);
+            RETURN month.partition;
+        EXCEPTION WHEN lock_not_available THEN
+            RETURN NULL;
+        END;
+    END LOOP;
+    RETURN NULL;
+END
+$_$;
+
 CREATE FUNCTION public.penstock_end_epoch(closing_node uuid, closing_epoch bigint, most bigint) RETURNS TABLE(taken_leases bigint, taken_bytes bigint, taken_requests bigint, uncharged_leases bigint, uncharged_bytes bigint, uncharged_requests bigint, more boolean)
     LANGUAGE plpgsql ROWS 1
     SET enable_seqscan TO 'off'
@@ -379,6 +419,111 @@ CREATE FUNCTION public.penstock_epoch_lock(node uuid, epoch bigint) RETURNS bigi
     LANGUAGE sql IMMUTABLE
     AS $$
     SELECT hashtextextended('penstock epoch ' || node || ' ' || epoch, 0)
+$$;
+
+CREATE FUNCTION public.penstock_erase_receipt(erased uuid, most bigint, OUT state text, OUT usage_rows bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    receipt      overlay_receipts;
+    hours        timestamptz[];
+    hour_bytes   bigint[];
+    hour_requests bigint[];
+BEGIN
+    usage_rows := 0;
+    SELECT * INTO receipt FROM overlay_receipts r WHERE r.receipt_id = erased FOR NO KEY UPDATE;
+    IF FOUND THEN
+        IF receipt.status NOT IN ('consumed', 'expired', 'refunded')
+            OR receipt.expired_from IS NOT NULL AND receipt.expires_at > clock_timestamp()
+        THEN
+            state := 'open';
+            RETURN;
+        END IF;
+        IF EXISTS (SELECT FROM quota_leases l WHERE l.receipt_id = erased AND l.state = 'live') THEN
+            state := 'leased';
+            RETURN;
+        END IF;
+        IF receipt.stand_in IS NULL THEN
+            receipt.stand_in := gen_random_uuid();
+            INSERT INTO overlay_receipts (receipt_id, version_id, content_hash, quota_tier, status, expires_at,
+                                          total_satoshis, created_at, updated_at, anonymous)
+            VALUES (receipt.stand_in, receipt.version_id, receipt.content_hash, receipt.quota_tier, receipt.status,
+                    date_trunc('day', receipt.expires_at), receipt.total_satoshis,
+                    date_trunc('day', receipt.created_at), date_trunc('day', receipt.updated_at), true);
+            -- The price counts once.
+            UPDATE overlay_receipts r SET stand_in = receipt.stand_in, total_satoshis = 0 WHERE r.receipt_id = erased;
+        END IF;
+
+        WITH due AS MATERIALIZED (
+            SELECT u.usage_id, u.started_at FROM streaming_usage u
+            WHERE u.receipt_id = erased ORDER BY u.usage_id LIMIT most
+        ),
+        moved AS (
+            UPDATE streaming_usage u
+            SET usage_id = gen_random_uuid(), receipt_id = receipt.stand_in, session_id = NULL, client = NULL,
+                lease_epoch = NULL, started_at = date_trunc('hour', u.started_at),
+                finished_at = date_trunc('hour', u.started_at)
+            FROM due
+            WHERE u.usage_id = due.usage_id AND u.started_at = due.started_at
+            RETURNING u.started_at AS hour_start, u.bytes_sent, u.requests
+        ),
+        sums AS (
+            SELECT hour_start, count(*) AS new_rows, sum(bytes_sent)::bigint AS bytes, sum(requests)::bigint AS requests
+            FROM moved GROUP BY hour_start
+        )
+        SELECT coalesce(sum(new_rows), 0), array_agg(hour_start), array_agg(bytes), array_agg(requests)
+        INTO usage_rows, hours, hour_bytes, hour_requests
+        FROM sums;
+
+        WITH sums AS (
+            SELECT k.window_type, k.window_start, k.window_end, sum(bytes)::bigint AS bytes,
+                   sum(requests)::bigint AS requests
+            FROM unnest(hours, hour_bytes, hour_requests) AS h (hour_start, bytes, requests)
+            CROSS JOIN LATERAL penstock_windows(h.hour_start) AS k
+            GROUP BY 1, 2, 3
+        ),
+        taken AS (
+            UPDATE quota_usage_windows w
+            SET bytes_used = w.bytes_used - s.bytes, requests_used = w.requests_used - s.requests
+            FROM sums s
+            WHERE w.receipt_id = erased AND w.window_type = s.window_type AND w.window_start = s.window_start
+              AND w.window_end = s.window_end
+        )
+        INSERT INTO quota_usage_windows AS w (receipt_id, window_type, window_start, window_end, bytes_used,
+                                              requests_used)
+        SELECT receipt.stand_in, window_type, window_start, window_end, bytes, requests FROM sums
+        ORDER BY window_type, window_start
+        ON CONFLICT (receipt_id, window_type, window_start, window_end) DO UPDATE SET
+            bytes_used = w.bytes_used + excluded.bytes_used, requests_used = w.requests_used + excluded.requests_used;
+
+        IF usage_rows >= most THEN
+            state := 'more';
+            RETURN;
+        END IF;
+
+        -- No usage is left, so the windows are empty, and lost leases have no charge that late rows could explain. A window that is
+        -- not empty contradicts its rows: it stays, and the receipt with it, for the audit to show.
+        DELETE FROM quota_leases l WHERE l.receipt_id = erased;
+        DELETE FROM quota_usage_windows w
+        WHERE w.receipt_id = erased AND w.bytes_used = 0 AND w.requests_used = 0 AND w.bytes_reserved = 0
+          AND w.requests_reserved = 0;
+        DELETE FROM quota_refills_again a USING ledger_nodes n
+        WHERE a.node_id = n.node_id AND a.epoch = n.epoch AND a.receipt_id = erased;
+        DELETE FROM overlay_receipts r WHERE r.receipt_id = erased;
+        INSERT INTO change_log (tag) VALUES ('receipt:' || erased);
+    END IF;
+    -- Usage that could not be settled, which may come after the receipt is gone.
+    UPDATE usage_set_aside s
+    SET receipt_id = coalesce(receipt.stand_in, gen_random_uuid()), session_id = NULL,
+        started_at = date_trunc('hour', s.started_at), finished_at = date_trunc('hour', s.started_at)
+    WHERE s.receipt_id = erased;
+    state := 'done';
+END
 $$;
 
 CREATE FUNCTION public.penstock_expected(query tsquery) RETURNS bigint
@@ -1433,6 +1578,15 @@ END
 $$;
 
 CREATE FUNCTION public.penstock_settle(batch_node uuid, batch_epoch bigint, batch_sequence bigint, usage_ids uuid[], usage_receipts uuid[], usage_contents bytea[], usage_sessions uuid[], usage_starts timestamp with time zone[], usage_ends timestamp with time zone[], usage_bytes bigint[], usage_requests bigint[], usage_outcomes text[], usage_epochs bigint[], release_receipts uuid[], release_hours timestamp with time zone[], release_epochs bigint[], release_bytes bigint[], release_requests bigint[]) RETURNS bigint
+    LANGUAGE sql
+    AS $$
+    SELECT penstock_settle(batch_node, batch_epoch, batch_sequence, usage_ids, usage_receipts, usage_contents,
+                           usage_sessions, '{}'::bytea[], usage_starts, usage_ends, usage_bytes, usage_requests,
+                           usage_outcomes, usage_epochs, release_receipts, release_hours, release_epochs,
+                           release_bytes, release_requests)
+$$;
+
+CREATE FUNCTION public.penstock_settle(batch_node uuid, batch_epoch bigint, batch_sequence bigint, usage_ids uuid[], usage_receipts uuid[], usage_contents bytea[], usage_sessions uuid[], usage_clients bytea[], usage_starts timestamp with time zone[], usage_ends timestamp with time zone[], usage_bytes bigint[], usage_requests bigint[], usage_outcomes text[], usage_epochs bigint[], release_receipts uuid[], release_hours timestamp with time zone[], release_epochs bigint[], release_bytes bigint[], release_requests bigint[]) RETURNS bigint
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_hashjoin TO 'off'
@@ -1460,13 +1614,14 @@ BEGIN
 
     WITH new AS (
         INSERT INTO streaming_usage (usage_id, receipt_id, content_hash, session_id, node_id, started_at, finished_at,
-                                     bytes_sent, requests, outcome, lease_epoch)
+                                     bytes_sent, requests, outcome, lease_epoch, client)
         SELECT u.usage_id, u.receipt_id, u.content_hash, u.session_id, batch_node, u.started_at, u.finished_at,
-               u.bytes_sent, u.requests, u.outcome, u.lease_epoch
-        FROM unnest(usage_ids, usage_receipts, usage_contents, usage_sessions, usage_starts, usage_ends, usage_bytes,
-                    usage_requests, usage_outcomes, usage_epochs)
-            AS u (usage_id, receipt_id, content_hash, session_id, started_at, finished_at, bytes_sent, requests,
-                  outcome, lease_epoch)
+               u.bytes_sent, u.requests, u.outcome, u.lease_epoch, u.client
+        -- Shorter arrays count as filled up with NULLs.
+        FROM unnest(usage_ids, usage_receipts, usage_contents, usage_sessions, usage_clients, usage_starts, usage_ends,
+                    usage_bytes, usage_requests, usage_outcomes, usage_epochs)
+            AS u (usage_id, receipt_id, content_hash, session_id, client, started_at, finished_at, bytes_sent,
+                  requests, outcome, lease_epoch)
         ORDER BY u.usage_id
         ON CONFLICT DO NOTHING
         RETURNING receipt_id, started_at, lease_epoch, bytes_sent, requests
@@ -2092,6 +2247,18 @@ ALTER TABLE public.change_log ALTER COLUMN change_id ADD GENERATED ALWAYS AS IDE
     CACHE 1
 );
 
+CREATE TABLE public.client_keys (
+    day date NOT NULL,
+    key bytea NOT NULL,
+    CONSTRAINT client_keys_key_check CHECK ((octet_length(key) = 32))
+);
+
+COMMENT ON TABLE public.client_keys IS 'The keys under which addresses of clients are marked. A key is deleted some time after its day.';
+
+COMMENT ON COLUMN public.client_keys.day IS 'The day in UTC, by this server''s clock.';
+
+COMMENT ON COLUMN public.client_keys.key IS 'Random. All instances use it.';
+
 CREATE TABLE public.content_media_types (
     content_hash bytea NOT NULL,
     producer_id uuid NOT NULL,
@@ -2470,6 +2637,8 @@ CREATE TABLE public.overlay_receipts (
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     expired_from text,
+    anonymous boolean DEFAULT false NOT NULL,
+    stand_in uuid,
     CONSTRAINT overlay_receipts_expired_from_check CHECK ((expired_from = ANY (ARRAY['pending'::text, 'confirmed'::text, 'settled'::text]))),
     CONSTRAINT overlay_receipts_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'confirmed'::text, 'settled'::text, 'consumed'::text, 'expired'::text, 'refunded'::text]))),
     CONSTRAINT overlay_receipts_total_satoshis_check CHECK ((total_satoshis >= 0))
@@ -2498,6 +2667,10 @@ COMMENT ON COLUMN public.overlay_receipts.created_at IS 'When it was made.';
 COMMENT ON COLUMN public.overlay_receipts.updated_at IS 'When it was last changed.';
 
 COMMENT ON COLUMN public.overlay_receipts.expired_from IS 'What the status was before the Janitor set expired; NULL where it did not. A receipt whose time is not over becomes that again.';
+
+COMMENT ON COLUMN public.overlay_receipts.anonymous IS 'True for a receipt that stands in accounts for one whose payer is forgotten.';
+
+COMMENT ON COLUMN public.overlay_receipts.stand_in IS 'The anonymous receipt that takes its place, while it does: this row is removed when all of its usage is moved there.';
 
 CREATE TABLE public.overlay_storage_index (
     content_hash bytea NOT NULL,
@@ -3017,6 +3190,7 @@ CREATE TABLE public.streaming_usage (
     requests bigint NOT NULL,
     outcome text NOT NULL,
     lease_epoch bigint,
+    client bytea,
     CONSTRAINT streaming_usage_bytes_sent_check CHECK ((bytes_sent >= 0)),
     CONSTRAINT streaming_usage_content_hash_check CHECK ((octet_length(content_hash) = 32)),
     CONSTRAINT streaming_usage_requests_check CHECK ((requests >= 0))
@@ -3047,6 +3221,8 @@ COMMENT ON COLUMN public.streaming_usage.outcome IS 'completed, aborted, revoked
 
 COMMENT ON COLUMN public.streaming_usage.lease_epoch IS 'The epoch whose lease paid for it; null where no lease was needed.';
 
+COMMENT ON COLUMN public.streaming_usage.client IS 'The mark of the client''s address under the key of the day; null where it is not known. Equal for one address on one day.';
+
 CREATE TABLE public.streaming_usage_unprepared (
     usage_id uuid NOT NULL,
     receipt_id uuid NOT NULL,
@@ -3059,6 +3235,7 @@ CREATE TABLE public.streaming_usage_unprepared (
     requests bigint NOT NULL,
     outcome text NOT NULL,
     lease_epoch bigint,
+    client bytea,
     CONSTRAINT streaming_usage_bytes_sent_check CHECK ((bytes_sent >= 0)),
     CONSTRAINT streaming_usage_content_hash_check CHECK ((octet_length(content_hash) = 32)),
     CONSTRAINT streaming_usage_requests_check CHECK ((requests >= 0))
@@ -3162,6 +3339,9 @@ ALTER TABLE ONLY public.assets
 
 ALTER TABLE ONLY public.change_log
     ADD CONSTRAINT change_log_pkey PRIMARY KEY (txid, change_id);
+
+ALTER TABLE ONLY public.client_keys
+    ADD CONSTRAINT client_keys_pkey PRIMARY KEY (day);
 
 ALTER TABLE ONLY public.content_media_types
     ADD CONSTRAINT content_media_types_pkey PRIMARY KEY (content_hash, producer_id);
@@ -3354,6 +3534,8 @@ CREATE INDEX streaming_usage_receipt ON ONLY public.streaming_usage USING btree 
 
 CREATE INDEX streaming_usage_unprepared_receipt_id_usage_id_idx ON public.streaming_usage_unprepared USING btree (receipt_id, usage_id);
 
+CREATE INDEX usage_set_aside_receipt ON public.usage_set_aside USING btree (receipt_id);
+
 ALTER INDEX public.streaming_usage_pkey ATTACH PARTITION public.streaming_usage_unprepared_pkey;
 
 ALTER INDEX public.streaming_usage_receipt ATTACH PARTITION public.streaming_usage_unprepared_receipt_id_usage_id_idx;
@@ -3372,7 +3554,7 @@ CREATE TRIGGER ledger_nodes_namesake AFTER INSERT ON public.ledger_nodes FOR EAC
 
 CREATE TRIGGER lineage AFTER INSERT ON public.assets FOR EACH ROW EXECUTE FUNCTION public.penstock_tell_asset();
 
-CREATE TRIGGER lineage AFTER INSERT ON public.overlay_receipts FOR EACH ROW EXECUTE FUNCTION public.penstock_tell_receipt();
+CREATE TRIGGER lineage AFTER INSERT ON public.overlay_receipts FOR EACH ROW WHEN ((NOT new.anonymous)) EXECUTE FUNCTION public.penstock_tell_receipt();
 
 CREATE TRIGGER lineage AFTER UPDATE OF state ON public.overlay_storage_index FOR EACH ROW WHEN (((old.state = 'announced'::text) AND (new.state = 'stored'::text))) EXECUTE FUNCTION public.penstock_tell_upload();
 

@@ -114,6 +114,13 @@ CREATE TABLE change_log (
 
 CREATE INDEX change_log_age ON change_log (changed_at);
 
+CREATE TABLE client_keys (
+    -- The day in UTC, in days since 1970.
+    day INTEGER NOT NULL PRIMARY KEY,
+    -- Random.
+    key BLOB    NOT NULL CHECK (length(key) = 32)
+) STRICT;
+
 CREATE TABLE content_media_types (
     content_hash BLOB NOT NULL REFERENCES overlay_storage_index (content_hash) ON DELETE CASCADE,
     producer_id  BLOB NOT NULL REFERENCES producers (producer_id),
@@ -305,7 +312,7 @@ CREATE TABLE overlay_receipts (
     epoch          INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL,
     updated_at     INTEGER NOT NULL
-, expired_from TEXT CHECK (expired_from IN ('pending', 'confirmed', 'settled'))) STRICT, WITHOUT ROWID;
+, expired_from TEXT CHECK (expired_from IN ('pending', 'confirmed', 'settled')), anonymous INTEGER NOT NULL DEFAULT 0, stand_in BLOB) STRICT, WITHOUT ROWID;
 
 CREATE INDEX overlay_receipts_content ON overlay_receipts (content_hash);
 
@@ -317,7 +324,7 @@ CREATE INDEX overlay_receipts_open ON overlay_receipts (expires_at)
 CREATE INDEX overlay_receipts_version ON overlay_receipts (version_id);
 
 CREATE TRIGGER lineage_receipt AFTER INSERT ON overlay_receipts
-WHEN (SELECT enabled FROM lineage_emission) BEGIN
+WHEN (SELECT enabled FROM lineage_emission) AND NOT new.anonymous BEGIN
     INSERT INTO lineage_outbox (kind, happened_at, detail)
     VALUES ('receipt', new.created_at, json_object(
         'receipt', lower(hex(new.receipt_id)), 'version', lower(hex(new.version_id)), 'tier', new.quota_tier));
@@ -638,7 +645,7 @@ CREATE TABLE "streaming_usage" (
     outcome      TEXT    NOT NULL
                  CHECK (outcome IN ('completed', 'aborted', 'revoked', 'failed', 'lost_lease', 'delegated')),
     lease_epoch  INTEGER
-) STRICT, WITHOUT ROWID;
+, client BLOB) STRICT, WITHOUT ROWID;
 
 CREATE INDEX streaming_usage_receipt ON streaming_usage (receipt_id, usage_id);
 
@@ -677,3 +684,5 @@ CREATE TABLE usage_set_aside (
     set_aside_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
     reason       TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX usage_set_aside_receipt ON usage_set_aside (receipt_id);

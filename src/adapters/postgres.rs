@@ -15,6 +15,7 @@
 mod api_keys;
 mod assets;
 mod changes;
+mod client_keys;
 mod columns;
 mod content_index;
 mod db;
@@ -28,6 +29,7 @@ mod leases;
 mod ledger;
 mod lineage;
 mod migrations;
+mod payer_data;
 mod pool;
 mod quota_policies;
 mod reach;

@@ -5,6 +5,7 @@
 //! - `receipt` makes a receipt for an asset and prints its id, or its token if the node signs receipts,
 //! - `identity` prints the public key of an identity key, and makes the key if there is none,
 //! - `keys` prints an administrator's view of keys, one line of JSON each,
+//! - `privacy` exports and deletes what is kept about the payer of receipts, one line of JSON for each receipt,
 //! - `get` streams a content under a receipt into a file.
 //!
 //! Standard output carries the result alone, so that a command can be used in `$(..)`; progress and notes go to
@@ -21,6 +22,7 @@ pub mod get;
 pub mod identity;
 pub mod keys;
 pub mod node;
+pub mod privacy;
 mod progress;
 pub mod publish;
 pub mod put;
@@ -31,7 +33,8 @@ mod silence;
 
 use self::refusal::Printable;
 pub use self::{
-    get::GetArgs, identity::IdentityArgs, keys::KeysArgs, publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs,
+    get::GetArgs, identity::IdentityArgs, keys::KeysArgs, privacy::PrivacyArgs, publish::PublishArgs, put::PutArgs,
+    receipt::ReceiptArgs,
 };
 
 /// A client command.
@@ -47,6 +50,8 @@ pub enum ClientCommand {
     Identity(IdentityArgs),
     /// List, make, rotate and revoke the API keys of producers and administrators
     Keys(KeysArgs),
+    /// Export or delete what the node keeps about the payer of receipts
+    Privacy(PrivacyArgs),
     /// Stream a content under a receipt into a file
     Get(GetArgs),
 }
@@ -83,6 +88,12 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
                 .iter()
                 .try_for_each(|answer| writeln!(io::stdout(), "{answer}"))
                 .context("cannot write to standard output")
+        }
+        ClientCommand::Privacy(args) => {
+            let print = |answer: &serde_json::Value| {
+                writeln!(io::stdout(), "{answer}").context("cannot write to standard output")
+            };
+            privacy::privacy(&args, print).await
         }
         ClientCommand::Get(args) => get::get(&args).await,
     }

@@ -24,6 +24,9 @@ pub struct Usage {
     /// How often these notes are synced to the disk.
     #[serde(deserialize_with = "value::duration")]
     pub spool_sync: Duration,
+    /// How long the key that marks the addresses of clients is kept after its day.
+    #[serde(deserialize_with = "value::duration")]
+    pub client_key_retention: Duration,
 }
 
 /// The least room for notes besides those of the rows: four segments for each of four lanes.

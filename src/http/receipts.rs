@@ -98,7 +98,7 @@ async fn show(deps: Data<Deps>, receipt_id: Path<String>) -> Result<HttpResponse
 }
 
 /// The receipt with its present status: past its time it is expired, even if the ledger does not say so yet.
-fn as_of(mut receipt: Receipt, now: Timestamp) -> Receipt {
+pub(super) fn as_of(mut receipt: Receipt, now: Timestamp) -> Receipt {
     receipt.status = receipt.status_at(now);
     receipt
 }

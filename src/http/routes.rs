@@ -69,6 +69,8 @@ pub const ROUTES: &[RouteEntry] = &[
     entry("POST", "/v1/streaming/sessions", Caller::Holder),
     entry("GET", "/v1/streaming/sessions/{sessionId}", Caller::Holder),
     entry("GET", "/v1/streaming/usage", Caller::Owner),
+    entry("GET", "/v1/privacy/receipts/{receiptId}", Caller::Admin),
+    entry("DELETE", "/v1/privacy/receipts/{receiptId}", Caller::Admin),
     entry("GET", "/v1/streaming/policies", Caller::Admin),
     entry("GET", "/v1/streaming/policies/{policyName}", Caller::Admin),
     entry("PUT", "/v1/streaming/policies/{policyName}", Caller::Admin),

@@ -19,7 +19,7 @@ use penstock_actors::{
     content::delivery::{DeliveryOrder, DeliveryPlan},
     flow::fairness::{FairPermit, NotAdmitted},
     ids::{ContentHash, ReceiptId},
-    model::StreamSession,
+    model::{ClientMark, StreamSession},
     node::Node,
     ports::Connection,
     quota::{
@@ -41,6 +41,7 @@ use self::{
 };
 use super::{Problem, ProblemType, Proxies, Readiness, ReceiptReader, problem::unreadable, routing};
 use crate::{
+    client_marks::{ClientMarks, LastMark},
     content_sizes::ContentSizes,
     http_server::client_socket::ClientSocket,
     popularity::Popularity,
@@ -85,6 +86,7 @@ pub struct Deps {
     pub uses: Arc<Popularity>,
     pub readiness: Arc<Readiness>,
     pub reader: Arc<ReceiptReader>,
+    pub marks: Arc<ClientMarks>,
 }
 
 impl Deps {
@@ -117,6 +119,7 @@ pub(super) struct StreamRequest {
     pub(super) hash: ContentHash,
     pub(super) receipt: ReceiptId,
     session: StreamSession,
+    client: Option<ClientMark>,
     /// At the host that serves nothing but content.
     among_content: bool,
 }
@@ -127,14 +130,14 @@ impl StreamRequest {
             .ok_or_else(|| Problem::malformed("send the receipt as receiptId or X-Receipt-Id"))?;
         let session = one_of(request, "x-session-id", "sessionId", query.session_id.as_deref())?;
         let (hash, receipt) = (hash.parse()?, deps.reader.open(receipt)?);
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        let address = deps.settings.proxies.client(peer, request.headers());
         let session = match session {
             Some(id) => StreamSession::Named(id.parse()?),
-            None => {
-                let peer = request.peer_addr().map(|peer| peer.ip());
-                StreamSession::unnamed(hash, deps.settings.proxies.client(peer, request.headers()))
-            }
+            None => StreamSession::unnamed(hash, address),
         };
-        Ok(Self { hash, receipt, session, among_content: deps.is_among_content(request) })
+        let client = deps.marks.mark(request.conn_data::<LastMark>(), address);
+        Ok(Self { hash, receipt, session, client, among_content: deps.is_among_content(request) })
     }
 
     const fn ask(&self, demand: Demand) -> StreamAsk {
@@ -271,7 +274,7 @@ pub(super) async fn admit(
     demand: Demand,
     permit: FairPermit<ReceiptId>,
 ) -> Result<AdmittedStream, Problem> {
-    let reservation = deps.node.quota.acquire(asked.ask(demand), asked.session).await?;
+    let reservation = deps.node.quota.acquire(asked.ask(demand), asked.session).await?.of_client(asked.client);
     // Also when another server delivers: damaged content must not be handed out.
     deps.node.content.admit(asked.hash).map_err(|error| unreadable(&error))?;
     deps.node.used(asked.hash);

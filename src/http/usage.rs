@@ -47,17 +47,21 @@ async fn list(producer: Producer, deps: Data<Deps>, which: Query<UsageQuery>) ->
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;
     let limit = paging::limit(which.limit, PAGE, MAX_PAGE)?;
     must_own(&producer, &*deps.assets, &*deps.receipts, id).await?;
-    let page = deps.receipts.usage(id, after, limit).await?;
+    let mut page = deps.receipts.usage(id, after, limit).await?;
+    // For the operator, who answers for the node; a producer has no need to tell viewers apart.
+    if producer.scope().is_some() {
+        page.items.iter_mut().for_each(|row| row.client = None);
+    }
     let next = page.items.last().filter(|_| page.more).map(|row| write_cursor(row.usage_id));
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
 /// The cursor holds the last row's id.
-fn write_cursor(last: UsageId) -> String {
+pub(super) fn write_cursor(last: UsageId) -> String {
     paging::cursor(last.as_uuid().as_bytes())
 }
 
-fn read_cursor(text: &str) -> Result<UsageId, Problem> {
+pub(super) fn read_cursor(text: &str) -> Result<UsageId, Problem> {
     paging::place(text, |id| Uuid::from_slice(&id).ok().map(UsageId::from_uuid))
 }
 

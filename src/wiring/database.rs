@@ -5,9 +5,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
-    ApiKeys, Assets, Changes, ContentIndex, GovernancePolicies, Identities, Installations, Ledger, LineageGraphUpkeep,
-    LineageOutbox, LineageStore, LineageUpkeep, QuarantineList, Receipts, ResumableUploads, Search, StorageMoves,
-    StorageRecords, StorageTasks, StoredContents, TaskLeases, Timekeeper, Timelines, Upkeep, Verifications,
+    ApiKeys, Assets, Changes, ClientKeys, ContentIndex, GovernancePolicies, Identities, Installations, Ledger,
+    LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, PayerData, QuarantineList, Receipts,
+    ResumableUploads, Search, StorageMoves, StorageRecords, StorageTasks, StoredContents, TaskLeases, Timekeeper,
+    Timelines, Upkeep, Verifications,
 };
 use tokio::runtime::Handle;
 
@@ -43,6 +44,8 @@ pub struct Database {
     pub identities: Arc<dyn Identities>,
     pub installations: Arc<dyn Installations>,
     pub api_keys: Arc<dyn ApiKeys>,
+    pub client_keys: Arc<dyn ClientKeys>,
+    pub payers: Arc<dyn PayerData>,
     pub timekeeper: Arc<dyn Timekeeper>,
     pub timelines: Arc<dyn Timelines>,
     pub pool: Option<PostgresStore>,
@@ -66,6 +69,8 @@ impl Database {
             + Installations
             + Timelines
             + ApiKeys
+            + ClientKeys
+            + PayerData
             + LineageStore
             + LineageOutbox
             + LineageUpkeep
@@ -95,6 +100,8 @@ impl Database {
             timekeeper: Arc::<S>::clone(store),
             timelines: Arc::<S>::clone(store),
             api_keys: Arc::<S>::clone(store),
+            client_keys: Arc::<S>::clone(store),
+            payers: Arc::<S>::clone(store),
             pool: None,
             file: None,
         }

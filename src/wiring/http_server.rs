@@ -15,12 +15,13 @@ use super::{
 };
 use crate::{
     adapters::cached::CachedSearch,
+    client_marks::ClientMarks,
     config::Config,
     http::{
         self, CatalogueSettings, ChangePublisher, Proxies, Readiness, ReceiptReader, SessionSettings, Shell,
         StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, content, dashboard, data,
-        governance, health, identities, lineage, producers, quota_policies, quotas, receipts, scrape, sessions,
-        storage, streaming, uploads, usage,
+        governance, health, identities, lineage, privacy, producers, quota_policies, quotas, receipts, scrape,
+        sessions, storage, streaming, uploads, usage,
     },
     http_server::{Serving, client_socket::ClientTerms, tls::Tls},
     keys::KeyRing,
@@ -38,6 +39,7 @@ pub struct ServerParts<'a> {
     pub lineage: &'a Lineage,
     pub evaluator: PolicyEvaluator,
     pub keys: Arc<KeyRing>,
+    pub marks: Arc<ClientMarks>,
     pub readiness: Arc<Readiness>,
     pub tls: Option<Arc<Tls>>,
     pub connections: FairAdmission<Client>,
@@ -84,7 +86,7 @@ fn shell(parts: &ServerParts<'_>) -> anyhow::Result<Shell> {
 
 /// The dependencies of all routes.
 fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
-    let ServerParts { config, backends, metrics, node, lineage, evaluator, readiness, .. } = parts;
+    let ServerParts { config, backends, metrics, node, lineage, evaluator, readiness, marks, .. } = parts;
     let (here, here_id) = (node.clone(), node.id());
     let Backends { ports, cache, receipts, policies, identities, api_keys, .. } = backends.clone();
     let assets: Arc<dyn Assets> = backends.assets.clone();
@@ -108,6 +110,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
         uses: Arc::clone(&backends.uses),
         readiness: readiness.clone(),
         reader: reader.clone(),
+        marks,
     };
     Ok(http::Deps {
         data: data::Deps { streaming: streaming.clone(), deliverer: Arc::new(deliverer(config, backends)) },
@@ -169,6 +172,14 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             publisher: publisher.clone(),
             evaluator: evaluator.clone(),
             clock: clock.clone(),
+        },
+        privacy: privacy::Deps {
+            node: node.clone(),
+            receipts: receipts.clone(),
+            payers: Arc::clone(&backends.payers),
+            publisher: publisher.clone(),
+            clock: clock.clone(),
+            reader: reader.clone(),
         },
         usage: usage::Deps { assets, receipts, reader },
         lineage: lineage::Deps {

@@ -119,6 +119,7 @@ async fn usage_comes_in_pages_that_neither_miss_nor_repeat_a_row() {
             receipt_id: id,
             content_hash: STORED,
             session_id: None,
+            client: None,
             started_at: at,
             finished_at: at,
             bytes_sent,

@@ -372,6 +372,14 @@ impl Upkeep for World {
         unreachable!("{UNUSED}")
     }
 
+    async fn drop_usage(&self, _: Timestamp) -> PortResult<u64> {
+        unreachable!("{UNUSED}")
+    }
+
+    async fn forget_client_keys(&self, _: Timestamp) -> PortResult<u64> {
+        unreachable!("{UNUSED}")
+    }
+
     async fn prune_nodes(&self, _: Timestamp, _: u32) -> PortResult<u64> {
         unreachable!("{UNUSED}")
     }

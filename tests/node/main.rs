@@ -34,6 +34,7 @@ mod noise;
 mod observability;
 mod on_s3;
 mod possession;
+mod privacy;
 mod raw_requests;
 mod real_clients;
 mod receipts;

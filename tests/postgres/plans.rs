@@ -31,6 +31,7 @@ fn usage(receipt_id: ReceiptId, content_hash: ContentHash, at: Timestamp) -> Usa
         receipt_id,
         content_hash,
         session_id: None,
+        client: None,
         started_at: at,
         finished_at: at,
         bytes_sent: 3,

@@ -144,6 +144,7 @@ fn janitor(world: &World) -> (JanitorDeps, JanitorSettings) {
         trash_ttl: AGE,
         orphan_share: 1.0,
         window_retention: long,
+        client_key_retention: long,
         policy_retention: long,
         months_ahead: 1,
     };

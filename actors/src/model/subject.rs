@@ -20,10 +20,15 @@ impl Client {
     /// The client at this address. Of IPv6 the first 64 bits count: that is the least that one household or one machine
     /// is given, and it may use all of it. IPv4 inside IPv6 counts as IPv4.
     pub fn at(address: IpAddr) -> Self {
-        Self::Address(match address.to_canonical() {
-            IpAddr::V4(address) => IpAddr::V4(address),
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        })
+        Self::Address(household(address))
+    }
+}
+
+/// What stands for all addresses of one client, as [`Client::at`] says.
+pub fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

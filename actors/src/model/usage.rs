@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Credit;
+use super::{ClientMark, Credit};
 use crate::ids::{ContentHash, ReceiptId, SessionId, UsageId};
 
 /// How a stream ended.
@@ -53,6 +53,9 @@ pub struct UsageRow {
     pub content_hash: ContentHash,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<SessionId>,
+    /// The mark of the client's address; `None` where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientMark>,
     /// When the stream was granted; its windows contain this moment.
     pub started_at: Timestamp,
     pub finished_at: Timestamp,

@@ -54,6 +54,8 @@ pub struct JanitorSettings {
     pub orphan_share: f64,
     /// How long windows and their usage rows are kept after the window's end.
     pub window_retention: Duration,
+    /// How long the keys that mark clients are kept after their day.
+    pub client_key_retention: Duration,
     /// How long runs of governance policies, and replaced policy versions, are kept.
     pub policy_retention: Duration,
     /// Months for which partitions are made ahead.
@@ -87,6 +89,9 @@ pub struct PassReport {
     pub receipts_expired: u64,
     pub receipts_restored: u64,
     pub windows_pruned: u64,
+    /// Partitions of usage that were dropped.
+    pub partitions_dropped: u64,
+    pub client_keys_forgotten: u64,
     pub nodes_forgotten: u64,
     pub partitions_made: u64,
     pub changes_forgotten: u64,
@@ -176,6 +181,11 @@ async fn remove(
     let retention = before(now, settings.window_retention);
     report.windows_pruned =
         report.repeat(&mut round.troubles, "prune windows", step, || deps.upkeep.prune_windows(retention, step)).await;
+    report.partitions_dropped =
+        report.repeat(&mut round.troubles, "drop usage", 1, || deps.upkeep.drop_usage(retention)).await;
+    let over = before(now, settings.client_key_retention);
+    let forgotten = deps.upkeep.forget_client_keys(over).await;
+    report.client_keys_forgotten = report.kept(&mut round.troubles, "forget client keys", forgotten);
     report.nodes_forgotten =
         report.repeat(&mut round.troubles, "prune nodes", step, || deps.upkeep.prune_nodes(retention, step)).await;
     let kept = before(now, change_follower::KEPT);

@@ -70,9 +70,16 @@ pub trait Upkeep: Send + Sync + 'static {
     /// their earlier status back; returns how many. A clock that was ahead had marked them.
     async fn restore_receipts(&self, now: Timestamp, limit: u32) -> PortResult<u64>;
 
-    /// Removes up to `limit` windows that ended before `before`, with the usage rows that they sum up; returns how many
-    /// windows. Windows with reserved credit stay.
+    /// Removes up to `limit` windows that ended before `before`; returns how many. Windows with reserved credit stay. The usage rows
+    /// that they sum up go with them, or with their month ([`drop_usage`](Self::drop_usage)).
     async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64>;
+
+    /// Drops the usage rows of one month that ended before `before` and has no window left, where the database has a partition for each
+    /// month; returns how many months, 0 or 1. While others use the rows it drops nothing: a later call does.
+    async fn drop_usage(&self, before: Timestamp) -> PortResult<u64>;
+
+    /// Deletes the keys that marked clients on days that ended before `before` and are over by the database's clock too; returns how many.
+    async fn forget_client_keys(&self, before: Timestamp) -> PortResult<u64>;
 
     /// Forgets up to `limit` fenced epochs that hold no lease and were last seen before `before`; returns how many.
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64>;

@@ -6,6 +6,7 @@
 //! node is one whose heartbeat gave it no time to live.
 
 mod closing;
+mod erasure;
 mod leases;
 mod lost_answers;
 mod receipts;
@@ -19,12 +20,12 @@ mod walk;
 use std::sync::Arc;
 
 use super::catalog_suite::CatalogStore;
-use crate::ports::{Ledger, Receipts, Timelines, Upkeep};
+use crate::ports::{Ledger, PayerData, Receipts, Timelines, Upkeep};
 
 /// An adapter that keeps the ledger and the catalogue: receipts are made for assets.
-pub trait LedgerStore: Ledger + Receipts + Upkeep + CatalogStore + Timelines {}
+pub trait LedgerStore: Ledger + Receipts + Upkeep + CatalogStore + Timelines + PayerData {}
 
-impl<S: Ledger + Receipts + Upkeep + CatalogStore + Timelines> LedgerStore for S {}
+impl<S: Ledger + Receipts + Upkeep + CatalogStore + Timelines + PayerData> LedgerStore for S {}
 
 /// The adapter under test.
 type Store = Arc<dyn LedgerStore>;
@@ -42,6 +43,7 @@ pub async fn run(store: Arc<impl LedgerStore>) {
     Box::pin(reclaiming::run(&store)).await;
     Box::pin(closing::run(&store)).await;
     Box::pin(upkeep::run(&store)).await;
+    Box::pin(erasure::run(&store)).await;
     Box::pin(timelines::run(&store)).await;
     for seed in walk::SEEDS {
         Box::pin(walk::used_and_reserved_never_pass_the_limit_and_nothing_is_lost(&store, seed)).await;

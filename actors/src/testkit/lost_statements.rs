@@ -170,6 +170,7 @@ where
             receipt_id,
             content_hash,
             session_id: None,
+            client: None,
             started_at: now,
             finished_at: now,
             bytes_sent: spent.bytes,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     ids::{ContentHash, ReceiptId, SessionId, UsageId},
-    model::{Outcome, UsageRow},
+    model::{ClientMark, Outcome, UsageRow},
     ports::{Leftover, UsageSpool},
 };
 
@@ -24,6 +24,7 @@ pub fn row(bytes_sent: u64) -> UsageRow {
         receipt_id: ReceiptId::random(),
         content_hash: ContentHash::from_bytes([7; 32]),
         session_id: Some(SessionId::random()),
+        client: Some(ClientMark::from_bytes(*b"a client")),
         started_at: at(1_793_530_200_000_001),
         finished_at: at(1_793_530_200_000_002),
         bytes_sent,

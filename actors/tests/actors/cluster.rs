@@ -126,6 +126,7 @@ impl Cluster {
             receipt_id: self.right.id,
             content_hash: self.right.hash,
             session_id: None,
+            client: None,
             started_at: grant.started_at,
             finished_at: self.world.now(),
             bytes_sent: sent,

@@ -62,12 +62,14 @@ async fn announce(world: &World, content: &'static [u8]) {
 }
 
 /// The first two of these depend on no clock that could be wrong, or can be done too early.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 17] = [
     "prepare",
     "reclaim",
     "restore_receipts",
     "expire_receipts",
     "prune_windows",
+    "drop_usage",
+    "forget_client_keys",
     "prune_nodes",
     "forget_policy_runs",
     "forget_policy_versions",

@@ -232,6 +232,7 @@ pub(crate) fn settings() -> NodeSettings {
             trash_ttl: Duration::from_secs(30 * 86_400),
             orphan_share: 0.1,
             window_retention: Duration::from_secs(400 * 86_400),
+            client_key_retention: Duration::from_secs(86_400),
             policy_retention: Duration::from_secs(400 * 86_400),
             months_ahead: 3,
         },

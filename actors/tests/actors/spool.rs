@@ -173,6 +173,7 @@ async fn killed(world: &World, right: &Right, sent: u64) -> (NodeEpoch, Arc<Memo
         receipt_id: right.id,
         content_hash: right.hash,
         session_id: None,
+        client: None,
         started_at: world.now(),
         finished_at: world.now(),
         bytes_sent: sent,

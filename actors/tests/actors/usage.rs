@@ -56,6 +56,7 @@ impl Bench {
             receipt_id: right.id,
             content_hash: right.hash,
             session_id: None,
+            client: None,
             started_at: now,
             finished_at: now,
             bytes_sent,

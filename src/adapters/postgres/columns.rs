@@ -4,7 +4,7 @@
 
 use penstock_actors::{
     ids::ContentHash,
-    model::{Credit, QuotaPolicy, Receipt, UsageRow, Window, WindowUsage},
+    model::{ClientMark, Credit, QuotaPolicy, Receipt, UsageRow, Window, WindowUsage},
     ports::{PortError, PortResult},
 };
 use penstock_actors::{
@@ -106,12 +106,19 @@ impl<'a> Columns<'a> {
         })
     }
 
+    fn client_opt(&self, name: &str) -> PortResult<Option<ClientMark>> {
+        let bytes = self.get::<Option<&[u8]>>(name)?;
+        let mark = |bytes: &[u8]| bytes.try_into().map(ClientMark::from_bytes).map_err(|_| out_of_range(name));
+        bytes.map(mark).transpose()
+    }
+
     pub(super) fn usage_row(&self) -> PortResult<UsageRow> {
         Ok(UsageRow {
             usage_id: UsageId::from_uuid(self.get("usage_id")?),
             receipt_id: ReceiptId::from_uuid(self.get("receipt_id")?),
             content_hash: self.hash("content_hash")?,
             session_id: self.get::<Option<_>>("session_id")?.map(SessionId::from_uuid),
+            client: self.client_opt("client")?,
             started_at: self.get("started_at")?,
             finished_at: self.get("finished_at")?,
             bytes_sent: self.amount("bytes_sent")?,

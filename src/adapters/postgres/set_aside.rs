@@ -1,7 +1,7 @@
 //! Usage that could not be settled, stored for a person to decide about.
 
 use penstock_actors::{
-    ids::{NodeId, UsageId},
+    ids::{NodeId, ReceiptId, UsageId},
     model::UsageRow,
     ports::{PortResult, SetAside},
 };
@@ -38,10 +38,19 @@ const SET_ASIDE: Statement = Statement {
     ],
 };
 
-/// By the primary key.
+/// By the primary key. These rows wait for a person, so they do not have the mark of the client.
 const USAGE_SET_ASIDE: Statement = Statement {
     name: "usage_set_aside",
-    sql: "SELECT * FROM usage_set_aside WHERE usage_id > $1 ORDER BY usage_id LIMIT $2",
+    sql: "
+        SELECT *, NULL::bytea AS client FROM usage_set_aside WHERE usage_id > $1 ORDER BY usage_id LIMIT $2",
+    types: &[Type::UUID, Type::INT8],
+};
+
+/// By `usage_set_aside_receipt`.
+const SET_ASIDE_UNDER: Statement = Statement {
+    name: "usage_set_aside_under",
+    sql: "
+        SELECT *, NULL::bytea AS client FROM usage_set_aside WHERE receipt_id = $1 ORDER BY usage_id LIMIT $2",
     types: &[Type::UUID, Type::INT8],
 };
 
@@ -72,6 +81,11 @@ pub(super) async fn set_aside(store: &PostgresStore, node: NodeId, row: &UsageRo
 pub(super) async fn page(store: &PostgresStore, after: Option<UsageId>, limit: u32) -> PortResult<Vec<SetAside>> {
     let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
     let rows = store.upkeep.rows(&USAGE_SET_ASIDE, &[&after, &i64::from(limit)]).await?;
+    rows.iter().map(kept).collect()
+}
+
+pub(super) async fn under(store: &PostgresStore, receipt: ReceiptId, limit: u32) -> PortResult<Vec<SetAside>> {
+    let rows = store.upkeep.rows(&SET_ASIDE_UNDER, &[&receipt.as_uuid(), &i64::from(limit)]).await?;
     rows.iter().map(kept).collect()
 }
 

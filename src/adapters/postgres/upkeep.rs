@@ -10,7 +10,7 @@ use penstock_actors::{
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{PostgresStore, columns::Columns, db::Statement, installations::no_installation, set_aside};
+use super::{PostgresStore, client_keys, columns::Columns, db::Statement, installations::no_installation, set_aside};
 
 /// By `overlay_receipts_open`.
 const EXPIRE: Statement = Statement {
@@ -47,9 +47,9 @@ const RESTORE: Statement = Statement {
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
 
-/// Windows by `quota_usage_windows_end`, usage rows by `streaming_usage_receipt` of the month's partition, leases by
-/// their primary key. A lost lease is deleted together with the usage row of its charge: without the row, the lease
-/// explains nothing.
+/// Windows by `quota_usage_windows_end`, leases by their primary key. The usage rows stay until the whole month has no
+/// window, and is dropped. Rows without a window contradict nothing. A lost lease goes at once: late rows count whole in a
+/// new window.
 const PRUNE_WINDOWS: Statement = Statement {
     name: "prune_windows",
     sql: "
@@ -61,11 +61,6 @@ const PRUNE_WINDOWS: Statement = Statement {
             LIMIT $2
             FOR UPDATE SKIP LOCKED
         ),
-        usage AS (
-            DELETE FROM streaming_usage u USING due
-            WHERE due.window_type = 'month' AND u.receipt_id = due.receipt_id
-              AND u.started_at >= due.window_start AND u.started_at < due.window_end
-        ),
         charged AS (
             DELETE FROM quota_leases l USING due
             WHERE due.window_type = 'month' AND l.receipt_id = due.receipt_id AND l.state = 'lost'
@@ -76,6 +71,10 @@ const PRUNE_WINDOWS: Statement = Statement {
           AND w.window_start = due.window_start AND w.window_end = due.window_end",
     types: &[Type::TIMESTAMPTZ, Type::INT8],
 };
+
+/// The system catalogue, and windows by `quota_usage_windows_end`.
+const DROP_USAGE: Statement =
+    Statement { name: "drop_usage", sql: "SELECT penstock_drop_usage($1) AS partition", types: &[Type::TIMESTAMPTZ] };
 
 /// Nodes by `ledger_nodes_fenced`, leases by `quota_leases_node`.
 const PRUNE_NODES: Statement = Statement {
@@ -192,6 +191,17 @@ impl Upkeep for PostgresStore {
 
     async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
         self.upkeep.execute(&PRUNE_WINDOWS, &[&before, &i64::from(limit)]).await
+    }
+
+    async fn drop_usage(&self, before: Timestamp) -> PortResult<u64> {
+        let row = self.upkeep.row(&DROP_USAGE, &[&before]).await?;
+        let Some(partition) = Columns(&row).get::<Option<&str>>("partition")? else { return Ok(0) };
+        tracing::info!(partition, "the usage of a month is older than it is kept; its partition was dropped");
+        Ok(1)
+    }
+
+    async fn forget_client_keys(&self, before: Timestamp) -> PortResult<u64> {
+        client_keys::forget(self, before).await
     }
 
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {

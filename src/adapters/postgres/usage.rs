@@ -20,7 +20,7 @@ const USAGE: Statement = Statement {
     name: "usage",
     sql: "
         SELECT usage_id, receipt_id, content_hash, session_id, started_at, finished_at, bytes_sent, requests, outcome,
-               lease_epoch
+               lease_epoch, client
         FROM streaming_usage
         WHERE receipt_id = $1 AND usage_id > $2
         ORDER BY usage_id

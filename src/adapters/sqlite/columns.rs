@@ -9,8 +9,8 @@ use penstock_actors::{
         StoreId, TimelineId, UploadId, UsageId, VerificationId, VersionId,
     },
     model::{
-        Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey, NodeKind, Outcome,
-        ReceiptStatus, Role, RunState, StorageTier, UploadKind, VerificationKind, WindowKind,
+        ClientMark, Credit, EventHash, Facets, Finding, IdentityKey, MoveState, NamespaceKey, NodeKey, NodeKind,
+        Outcome, ReceiptStatus, Role, RunState, StorageTier, UploadKind, VerificationKind, WindowKind,
     },
     ports::{Occasion, OutboxKind},
 };
@@ -106,6 +106,18 @@ impl ToSql for Sql<ContentHash> {
 impl FromSql for Sql<ContentHash> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         <[u8; 32]>::column_result(value).map(|bytes| Self(ContentHash::from_bytes(bytes)))
+    }
+}
+
+impl ToSql for Sql<ClientMark> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.0.as_bytes().as_slice()))
+    }
+}
+
+impl FromSql for Sql<ClientMark> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 8]>::column_result(value).map(|bytes| Self(ClientMark::from_bytes(bytes)))
     }
 }
 

@@ -14,7 +14,7 @@ use penstock_actors::{
 use rusqlite::{Connection, named_params};
 
 use super::{
-    SqliteStore,
+    SqliteStore, client_keys,
     columns::{Sql, get, get_credit},
     error::{DEPENDENCY, JobFailure},
     installations::no_installation,
@@ -108,6 +108,15 @@ impl Upkeep for SqliteStore {
     async fn prune_windows(&self, before: Timestamp, limit: u32) -> PortResult<u64> {
         let prune = move |conn: &Connection| Ok(prune::windows(conn, before, limit, prune::ROWS_PER_STEP)?);
         self.workers.write("prune_windows", prune).await
+    }
+
+    /// SQLite has no partitions: rows go with their windows.
+    async fn drop_usage(&self, _before: Timestamp) -> PortResult<u64> {
+        Ok(0)
+    }
+
+    async fn forget_client_keys(&self, before: Timestamp) -> PortResult<u64> {
+        self.workers.write("forget_client_keys", move |conn| Ok(client_keys::forget(conn, before)?)).await
     }
 
     async fn prune_nodes(&self, before: Timestamp, limit: u32) -> PortResult<u64> {

@@ -13,14 +13,15 @@ use super::columns::{Sql, get, get_credit, get_opt};
 pub(super) const INSERT_USAGE: &str = "
     INSERT INTO streaming_usage
         (usage_id, receipt_id, content_hash, session_id, node_id, started_at, finished_at, bytes_sent, requests,
-         outcome, lease_epoch)
-    VALUES (:usage, :receipt, :content, :session, :node, :started, :finished, :bytes, :requests, :outcome, :epoch)
+         outcome, lease_epoch, client)
+    VALUES (:usage, :receipt, :content, :session, :node, :started, :finished, :bytes, :requests, :outcome, :epoch,
+        :client)
     ON CONFLICT (usage_id) DO NOTHING";
 
 /// Served by `streaming_usage_receipt`, in its order.
 pub(super) const USAGE_PAGE: &str = "
     SELECT usage_id, receipt_id, content_hash, session_id, started_at, finished_at, bytes_sent, requests, outcome,
-        lease_epoch
+        lease_epoch, client
     FROM streaming_usage
     WHERE receipt_id = :receipt AND usage_id > :after
     ORDER BY usage_id LIMIT :limit";
@@ -43,6 +44,7 @@ pub(super) fn insert(conn: &Connection, row: &UsageRow, node: NodeId) -> rusqlit
         ":started": Sql(row.started_at), ":finished": Sql(row.finished_at),
         ":bytes": Sql(row.bytes_sent), ":requests": Sql(row.requests),
         ":outcome": Sql(row.outcome), ":epoch": row.lease_epoch,
+        ":client": row.client.map(Sql),
     })?;
     Ok(inserted == 1)
 }
@@ -68,6 +70,7 @@ pub(super) fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
         receipt_id: get(row, "receipt_id")?,
         content_hash: get(row, "content_hash")?,
         session_id: get_opt(row, "session_id")?,
+        client: get_opt(row, "client")?,
         started_at: get(row, "started_at")?,
         finished_at: get(row, "finished_at")?,
         bytes_sent: get(row, "bytes_sent")?,

@@ -3,31 +3,36 @@
 //! | bytes | contents |
 //! |---|---|
 //! | 0..4 | CRC-32 of the node's id, the segment's number and the bytes 4..128 |
-//! | 4..6 | the length, 128 |
-//! | 6 | the version of the format |
+//! | 4..6 | requests |
+//! | 6 | the version of the format, 2 |
 //! | 7 | the kind: 1 begins a segment, 2 is a row, 3 says that a stream is not charged |
 //! | 8..24 | the usage id; in the first record, the node's id |
 //! | 24..40 | the receipt id; in the first record, the segment's number and the CRC-32 of the place of the data folder |
 //! | 40..72 | the content hash |
 //! | 72..88 | the session id |
-//! | 88..96, 96..104 | start and time of the note, in microseconds since 1970 |
+//! | 88..96 | start, in microseconds since 1970 |
+//! | 96..104 | the mark of the client |
 //! | 104..112 | content bytes |
 //! | 112..120 | the epoch of the lease |
-//! | 120..124 | requests |
-//! | 124 | the outcome |
-//! | 125 | bit 0: there is a session; bit 1: there is a lease |
+//! | 120..126 | the time of the note, in microseconds after the start |
+//! | 126 | the outcome |
+//! | 127 | bit 0: there is a session; bit 1: there is a lease; bit 2: the client is known |
 //!
 //! Numbers are little endian. A slot of zeros was never written.
+//!
+//! Version 1, which is still read, has no mark: 96..104 is the time of the note, in microseconds since 1970, 120..124 has the requests,
+//! 124 the outcome, 125 the bits, and 4..6 the length of a record.
 
 use jiff::Timestamp;
 use penstock_actors::{
     ids::{ContentHash, NodeId, ReceiptId, SessionId, UsageId},
-    model::{Outcome, UsageRow},
+    model::{ClientMark, Outcome, UsageRow},
 };
 use uuid::Uuid;
 
 pub(super) const RECORD_BYTES: usize = 128;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const FIRST_VERSION: u8 = 1;
 
 const BEGINS: u8 = 1;
 const ROW: u8 = 2;
@@ -35,6 +40,10 @@ const NOT_CHARGED: u8 = 3;
 
 const HAS_SESSION: u8 = 1;
 const HAS_LEASE: u8 = 2;
+const HAS_CLIENT: u8 = 4;
+
+/// The longest time from a start to a note: nearly nine years.
+const LONGEST_MICROS: i64 = (1 << 48) - 1;
 
 pub(super) type Record = [u8; RECORD_BYTES];
 
@@ -81,7 +90,6 @@ impl Seal {
     }
 
     fn seal(&self, mut record: Record, kind: u8) -> Record {
-        record[4..6].copy_from_slice(&(RECORD_BYTES as u16).to_le_bytes());
         record[6] = VERSION;
         record[7] = kind;
         let sum = self.of(&record);
@@ -109,15 +117,21 @@ impl Seal {
             flags |= HAS_SESSION;
         }
         record[88..96].copy_from_slice(&row.started_at.as_microsecond().to_le_bytes());
-        record[96..104].copy_from_slice(&row.finished_at.as_microsecond().to_le_bytes());
+        if let Some(client) = row.client {
+            record[96..104].copy_from_slice(client.as_bytes());
+            flags |= HAS_CLIENT;
+        }
         record[104..112].copy_from_slice(&row.bytes_sent.to_le_bytes());
         if let Some(epoch) = row.lease_epoch {
             record[112..120].copy_from_slice(&epoch.to_le_bytes());
             flags |= HAS_LEASE;
         }
-        record[120..124].copy_from_slice(&u32::try_from(row.requests).unwrap_or(u32::MAX).to_le_bytes());
-        record[124] = code(row.outcome);
-        record[125] = flags;
+        // A stream is one request.
+        record[4..6].copy_from_slice(&u16::try_from(row.requests).unwrap_or(u16::MAX).to_le_bytes());
+        let after = row.finished_at.as_microsecond().saturating_sub(row.started_at.as_microsecond());
+        record[120..126].copy_from_slice(&after.clamp(0, LONGEST_MICROS).to_le_bytes()[..6]);
+        record[126] = code(row.outcome);
+        record[127] = flags;
         self.seal(record, ROW)
     }
 
@@ -132,7 +146,7 @@ impl Seal {
         if record.iter().all(|&byte| byte == 0) {
             return Slot::Empty;
         }
-        if record[..4] != self.of(record) || record[6] != VERSION {
+        if record[..4] != self.of(record) || !(FIRST_VERSION..=VERSION).contains(&record[6]) {
             return Slot::Bad;
         }
         match record[7] {
@@ -168,18 +182,53 @@ fn time(record: &Record, at: usize) -> Option<Timestamp> {
     Timestamp::from_microsecond(i64::from_le_bytes(bytes(record, at))).ok()
 }
 
+/// The parts of a row that are not in the same place in all versions.
+struct Placed {
+    client: Option<ClientMark>,
+    finished_at: Option<Timestamp>,
+    requests: u64,
+    outcome: u8,
+    flags: u8,
+}
+
+impl Placed {
+    fn of(record: &Record) -> Self {
+        if record[6] == FIRST_VERSION {
+            return Self {
+                client: None,
+                finished_at: time(record, 96),
+                requests: u32::from_le_bytes(bytes(record, 120)).into(),
+                outcome: record[124],
+                flags: record[125],
+            };
+        }
+        let mut after = [0; 8];
+        after[..6].copy_from_slice(&record[120..126]);
+        let finished_at = i64::from_le_bytes(bytes(record, 88)).checked_add(i64::from_le_bytes(after));
+        let flags = record[127];
+        Self {
+            client: (flags & HAS_CLIENT != 0).then(|| ClientMark::from_bytes(bytes(record, 96))),
+            finished_at: finished_at.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
+            requests: u16::from_le_bytes(bytes(record, 4)).into(),
+            outcome: record[126],
+            flags,
+        }
+    }
+}
+
 fn row(record: &Record) -> Option<UsageRow> {
-    let flags = record[125];
+    let Placed { client, finished_at, requests, outcome: code_of_outcome, flags } = Placed::of(record);
     Some(UsageRow {
         usage_id: UsageId::from_uuid(uuid(record, 8)),
         receipt_id: ReceiptId::from_uuid(uuid(record, 24)),
         content_hash: ContentHash::from_bytes(bytes(record, 40)),
         session_id: (flags & HAS_SESSION != 0).then(|| SessionId::from_uuid(uuid(record, 72))),
+        client,
         started_at: time(record, 88)?,
-        finished_at: time(record, 96)?,
+        finished_at: finished_at?,
         bytes_sent: u64::from_le_bytes(bytes(record, 104)),
-        requests: u32::from_le_bytes(bytes(record, 120)).into(),
-        outcome: outcome(record[124])?,
+        requests,
+        outcome: outcome(code_of_outcome)?,
         lease_epoch: (flags & HAS_LEASE != 0).then(|| i64::from_le_bytes(bytes(record, 112))),
     })
 }
@@ -211,17 +260,19 @@ mod tests {
 
     fn rows() -> impl Strategy<Value = UsageRow> {
         let ids = (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<[u8; 32]>(), any::<Option<[u8; 16]>>());
-        let numbers = (0_i64..1 << 52, 0_i64..1 << 52, any::<u64>(), any::<u32>(), any::<Option<i64>>());
-        (ids, numbers, 0..Outcome::ALL.len()).prop_map(|((usage, receipt, content, session), numbers, outcome)| {
-            let (started, finished, bytes_sent, requests, lease_epoch) = numbers;
+        let numbers = (0_i64..1 << 52, 0_i64..1 << 48, any::<u64>(), any::<u16>(), any::<Option<i64>>());
+        let others = (0..Outcome::ALL.len(), any::<Option<[u8; 8]>>());
+        (ids, numbers, others).prop_map(|((usage, receipt, content, session), numbers, (outcome, client))| {
+            let (started, lasted, bytes_sent, requests, lease_epoch) = numbers;
             let at = |micros| Timestamp::from_microsecond(micros).expect("in range");
             UsageRow {
                 usage_id: UsageId::from_uuid(Uuid::from_bytes(usage)),
                 receipt_id: ReceiptId::from_uuid(Uuid::from_bytes(receipt)),
                 content_hash: ContentHash::from_bytes(content),
                 session_id: session.map(|session| SessionId::from_uuid(Uuid::from_bytes(session))),
+                client: client.map(ClientMark::from_bytes),
                 started_at: at(started),
-                finished_at: at(finished),
+                finished_at: at(started + lasted),
                 bytes_sent,
                 requests: requests.into(),
                 outcome: Outcome::ALL[outcome],
@@ -262,30 +313,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_format_stays_as_it_is() {
+    /// A row of which each field has a value of its own.
+    fn example() -> UsageRow {
         let id = |byte| Uuid::from_bytes([byte; 16]);
-        let row = UsageRow {
+        UsageRow {
             usage_id: UsageId::from_uuid(id(1)),
             receipt_id: ReceiptId::from_uuid(id(2)),
             content_hash: ContentHash::from_bytes([3; 32]),
             session_id: Some(SessionId::from_uuid(id(4))),
+            client: Some(ClientMark::from_bytes([12; 8])),
             started_at: Timestamp::from_microsecond(5).expect("a time"),
             finished_at: Timestamp::from_microsecond(6).expect("a time"),
             bytes_sent: 7,
             requests: 8,
             outcome: Outcome::Failed,
             lease_epoch: Some(9),
-        };
-        let record = Seal::new(NodeId::from_uuid(id(10)), 11).row(&row);
-        let mut expected = Vec::from([128, 0, 1, 2]);
+        }
+    }
+
+    /// The bytes of a record from the given beginning: the ids, numbers of eight bytes, and the given end.
+    fn layout(beginning: [u8; 4], numbers: [[u8; 8]; 4], end: [u8; 8]) -> Vec<u8> {
+        let mut bytes = Vec::from(beginning);
         for (byte, count) in [(1, 16), (2, 16), (3, 32), (4, 16)] {
-            expected.extend(std::iter::repeat_n(byte, count));
+            bytes.extend(std::iter::repeat_n(byte, count));
         }
-        for number in [5_u64, 6, 7, 9] {
-            expected.extend(number.to_le_bytes());
-        }
-        expected.extend([8, 0, 0, 0, 4, 3, 0, 0]);
-        assert_eq!(record[4..], expected);
+        bytes.extend(numbers.concat());
+        bytes.extend(end);
+        bytes
+    }
+
+    #[test]
+    fn the_format_stays_as_it_is() {
+        let record = Seal::new(NodeId::random(), 11).row(&example());
+        let [start, sent, epoch] = [5_u64, 7, 9].map(u64::to_le_bytes);
+        assert_eq!(record[4..], layout([8, 0, 2, 2], [start, [12; 8], sent, epoch], [1, 0, 0, 0, 0, 0, 4, 7]));
+    }
+
+    #[test]
+    fn records_of_the_first_version_are_still_read() {
+        let seal = Seal::new(NodeId::random(), 11);
+        let numbers = [5_u64, 6, 7, 9].map(u64::to_le_bytes);
+        let mut record = [0; RECORD_BYTES];
+        record[4..].copy_from_slice(&layout([128, 0, 1, 2], numbers, [8, 0, 0, 0, 4, 3, 0, 0]));
+        let sum = seal.of(&record);
+        record[..4].copy_from_slice(&sum);
+        assert_eq!(seal.read(&record), Slot::Note(Note::Row(UsageRow { client: None, ..example() })));
+    }
+
+    #[test]
+    fn a_note_before_its_start_is_as_of_the_start() {
+        let seal = Seal::new(NodeId::random(), 11);
+        let row = UsageRow { finished_at: Timestamp::UNIX_EPOCH, ..example() };
+        let read = UsageRow { finished_at: row.started_at, ..row };
+        assert_eq!(seal.read(&seal.row(&row)), Slot::Note(Note::Row(read)));
     }
 }

@@ -167,6 +167,13 @@ impl NodeClient {
         Ok(())
     }
 
+    /// Deletes, and reads the JSON answer.
+    pub(super) async fn delete(&self, path: &[&str]) -> anyhow::Result<Value> {
+        let request = self.signed(self.request(Method::DELETE, path)?)?;
+        let response = self.silence.bound(request.send()).await?;
+        Ok(self.read_json(expect_success(response, self.silence).await?).await?)
+    }
+
     /// A page of a list, beginning at this cursor.
     pub(super) async fn page(&self, path: &[&str], cursor: Option<&str>) -> anyhow::Result<Value> {
         let (client, request) = self.request(Method::GET, path)?.build_split();

@@ -96,6 +96,8 @@ catalogue! {
     ReceiptConsumed, "receipt-consumed", CONFLICT, Never, "The receipt is used up";
     ReceiptForOtherContent, "receipt-for-other-content", CONFLICT, Never, "The receipt is for other content";
     ReceiptTransition, "receipt-transition", CONFLICT, Never, "The receipt cannot go to this status";
+    /// The detail says what it is in use for.
+    ReceiptInUse, "receipt-in-use", CONFLICT, Never, "The receipt is still in use";
     ContentNotStored, "content-not-stored", NOT_FOUND, Never, "The content is not stored";
     /// The bytes are known but cannot be read now, or are not what they should be.
     ContentUnavailable, "content-unavailable", SERVICE_UNAVAILABLE, LATER, "The content cannot be served now";

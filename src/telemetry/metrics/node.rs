@@ -341,6 +341,8 @@ impl JanitorMetrics {
             ("window_pruned", report.windows_pruned),
             ("node_forgotten", report.nodes_forgotten),
             ("partition_made", report.partitions_made),
+            ("partition_dropped", report.partitions_dropped),
+            ("client_key_forgotten", report.client_keys_forgotten),
             ("change_forgotten", report.changes_forgotten),
             ("policy_run_forgotten", report.policy_runs_forgotten),
             ("policy_version_forgotten", report.policy_versions_forgotten),

@@ -182,6 +182,7 @@ impl ShardHandle {
             receipt_id: ask.receipt_id,
             stream,
             session: session.named(),
+            client: None,
             leased: grant.leased,
             lease_epoch: grant.lease_epoch,
             started_at: grant.started_at,

@@ -216,6 +216,7 @@ impl Scene {
             receipt_id: self.receipt,
             content_hash: self.content,
             session_id: None,
+            client: None,
             started_at: self.now,
             finished_at: self.now + Duration::from_millis(1500),
             bytes_sent,

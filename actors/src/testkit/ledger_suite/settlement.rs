@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ids::{NodeId, ReceiptId, SessionId},
-    model::{Credit, NodeEpoch, Outcome, UsageRow, WindowKind},
+    model::{ClientMark, Credit, NodeEpoch, Outcome, UsageRow, WindowKind},
     ports::{PortError, Release, SettleBatch},
 };
 
@@ -177,7 +177,8 @@ async fn rows_count_in_the_windows_of_their_start(store: &Store) {
     let (last, first): (Timestamp, Timestamp) = (month.end - Duration::from_micros(1), month.end);
     scene.now = last;
     scene.lease(node, Credit::new(1000, 10)).await;
-    let before = UsageRow { session_id: Some(SessionId::random()), ..scene.row(node, 100) };
+    let client = Some(ClientMark::from_bytes(*b"a client"));
+    let before = UsageRow { session_id: Some(SessionId::random()), client, ..scene.row(node, 100) };
     scene.now = first;
     scene.lease(node, Credit::new(2000, 20)).await;
     let after = UsageRow { outcome: Outcome::Aborted, ..scene.row(node, 30) };

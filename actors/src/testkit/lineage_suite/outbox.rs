@@ -123,6 +123,7 @@ async fn a_batch_of_usage_makes_one_event(store: &Store) {
         receipt_id: paid[number % 2].1,
         content_hash: paid[number % 2].0,
         session_id: None,
+        client: None,
         started_at: at(base, number as i64),
         finished_at: at(base, number as i64 + 10),
         bytes_sent: 100,

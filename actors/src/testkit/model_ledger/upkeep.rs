@@ -57,6 +57,14 @@ impl Upkeep for ModelLedger {
         self.script.play("prune_windows", limit as usize, || Ok(0)).await
     }
 
+    async fn drop_usage(&self, _: Timestamp) -> PortResult<u64> {
+        self.script.play("drop_usage", 1, || Ok(0)).await
+    }
+
+    async fn forget_client_keys(&self, _: Timestamp) -> PortResult<u64> {
+        self.script.play("forget_client_keys", 1, || Ok(0)).await
+    }
+
     async fn prune_nodes(&self, _: Timestamp, limit: u32) -> PortResult<u64> {
         self.script.play("prune_nodes", limit as usize, || Ok(0)).await
     }

@@ -24,7 +24,8 @@ use super::{
 const SETTLE: Statement = Statement {
     name: "settle",
     sql: "
-        SELECT penstock_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+        SELECT penstock_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                               $19)
             AS inserted
         WHERE NOT (SELECT moved FROM penstock_timeline())",
     types: &[
@@ -35,6 +36,7 @@ const SETTLE: Statement = Statement {
         Type::UUID_ARRAY,
         Type::BYTEA_ARRAY,
         Type::UUID_ARRAY,
+        Type::BYTEA_ARRAY,
         Type::TIMESTAMPTZ_ARRAY,
         Type::TIMESTAMPTZ_ARRAY,
         Type::INT8_ARRAY,
@@ -55,6 +57,8 @@ pub(super) async fn settle(store: &PostgresStore, batch: &SettleBatch) -> PortRe
     let receipts: Vec<Uuid> = rows.iter().map(|row| row.receipt_id.as_uuid()).collect();
     let contents: Vec<&[u8]> = rows.iter().map(|row| row.content_hash.as_bytes().as_slice()).collect();
     let sessions: Vec<Option<Uuid>> = rows.iter().map(|row| row.session_id.map(|id| id.as_uuid())).collect();
+    let clients: Vec<Option<&[u8]>> =
+        rows.iter().map(|row| row.client.as_ref().map(|mark| mark.as_bytes().as_slice())).collect();
     let starts: Vec<Timestamp> = rows.iter().map(|row| row.started_at).collect();
     let ends: Vec<Timestamp> = rows.iter().map(|row| row.finished_at).collect();
     let bytes: Vec<i64> = rows.iter().map(|row| signed(row.bytes_sent)).collect();
@@ -84,6 +88,7 @@ pub(super) async fn settle(store: &PostgresStore, batch: &SettleBatch) -> PortRe
                 &receipts,
                 &contents,
                 &sessions,
+                &clients,
                 &starts,
                 &ends,
                 &bytes,

@@ -91,6 +91,7 @@ fn charge(conn: &Connection, lease: &DeadLease, now: Timestamp) -> rusqlite::Res
         receipt_id: receipt,
         content_hash: lease.content_hash,
         session_id: None,
+        client: None,
         started_at: hour,
         finished_at: now.max(hour),
         bytes_sent: lease.amount.bytes,

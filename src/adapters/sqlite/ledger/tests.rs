@@ -32,6 +32,7 @@ fn row(receipt: &Receipt, bytes: u64, lease_epoch: Option<i64>) -> UsageRow {
         receipt_id: receipt.receipt_id,
         content_hash: receipt.content_hash,
         session_id: None,
+        client: None,
         started_at: noon(),
         finished_at: noon() + SignedDuration::from_secs(1),
         bytes_sent: bytes,

@@ -137,6 +137,7 @@ mod tests {
             receipt_id: receipt.receipt_id,
             content_hash: receipt.content_hash,
             session_id: None,
+            client: None,
             started_at: now,
             finished_at: now,
             bytes_sent,

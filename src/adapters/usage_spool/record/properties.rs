@@ -20,7 +20,10 @@ pub(crate) fn check(node: Uuid, segment: u64, bytes: &[u8]) {
             Slot::Note(Note::Row(row)) => seal.row(row),
             Slot::Note(Note::NotCharged(usage)) => seal.not_charged(*usage),
         };
-        assert_eq!(seal.read(&written), read);
+        // The first version has room for requests and times that no stream has.
+        if slot[6] == VERSION || !matches!(read, Slot::Note(Note::Row(_))) {
+            assert_eq!(seal.read(&written), read);
+        }
         if read != Slot::Empty {
             assert_eq!(Seal::new(NodeId::from_uuid(node), segment ^ 1).read(&slot), Slot::Bad);
         }

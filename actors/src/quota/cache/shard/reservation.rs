@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{ShardHandle, messages::ReleaseSlot};
 use crate::{
     ids::{ReceiptId, SessionId, UsageId},
-    model::{Credit, Outcome, UsageRow},
+    model::{ClientMark, Credit, Outcome, UsageRow},
     ports::{Connection, PortResult},
     quota::{book::Grant, node_epoch::LeaseTime, revocation::Revocation, usage_batcher::RowPermit},
 };
@@ -27,6 +27,7 @@ pub(super) struct ReservedStream {
     pub(super) receipt_id: ReceiptId,
     pub(super) stream: UsageId,
     pub(super) session: Option<SessionId>,
+    pub(super) client: Option<ClientMark>,
     pub(super) leased: Credit,
     pub(super) lease_epoch: Option<i64>,
     pub(super) started_at: Timestamp,
@@ -46,6 +47,7 @@ impl ReservedStream {
             receipt_id: self.receipt_id,
             content_hash: self.content_hash,
             session_id: self.session,
+            client: self.client,
             started_at: self.started_at,
             finished_at,
             bytes_sent,
@@ -82,6 +84,15 @@ impl Reservation {
     pub(super) fn with_slot(mut self, lost: Arc<Revocation>) -> Self {
         if let Some(held) = &mut self.held {
             held.slot = Some(lost);
+        }
+        self
+    }
+
+    /// Has the usage row bear the mark of the client.
+    #[must_use]
+    pub fn of_client(mut self, client: Option<ClientMark>) -> Self {
+        if let Some(held) = &mut self.held {
+            held.client = client;
         }
         self
     }

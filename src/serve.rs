@@ -29,6 +29,7 @@ use penstock_actors::{
     node::{DrainReport, Node, NodeFolder, Observers},
     policy_evaluator::{EvaluationError, PolicyEvaluator},
 };
+use rlimit::Resource;
 use tokio::task::JoinHandle;
 
 use self::{
@@ -95,9 +96,10 @@ impl Server {
 
     async fn enter(entrance: Entrance<'_>) -> anyhow::Result<Self> {
         let Entrance { config, io, metrics, tls, progress } = entrance;
-        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        let files = rlimit::increase_nofile_limit(u64::MAX).or_else(|error| {
             tracing::warn!(%error, "the limit on open files cannot be raised; it bounds the number of connections");
-        }
+            Resource::NOFILE.get_soft()
+        });
         let mut data_dir = DataDir::take(&config.data.dir)?;
         let (shared_listener, listener) = Listener::open(config.server.bind)
             .with_context(|| format!("cannot listen on {} (server.bind)", config.server.bind))?;
@@ -152,7 +154,8 @@ impl Server {
             .await
             .context("cannot register this node in the ledger")?;
         metrics.observe_node(node.clone())?;
-        let connections = FairAdmission::new("connections", wiring::most_connections(config));
+        let connections =
+            FairAdmission::new("connections", wiring::most_connections(config, files.unwrap_or(u64::MAX)));
         metrics.observe_connections(connections.clone())?;
         if let Some(pool) = backends.pool.clone() {
             wiring::observe_pools(&metrics, pool)?;

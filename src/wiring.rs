@@ -6,6 +6,7 @@
 //! the node.
 
 mod clock;
+mod connections;
 mod database;
 mod delivery;
 mod gauges;
@@ -57,6 +58,7 @@ use crate::{
 };
 
 pub use clock::watch_clock;
+pub use connections::most_connections;
 pub use database::{
     Database, await_database, keep_pool_warm, migrate, open_database, sqlite_path, sqlite_settings, watch_replicas,
 };
@@ -286,11 +288,6 @@ fn held_back_retry(config: &Config) -> Duration {
     let message = Duration::from_secs(1);
     let has_redis = matches!(config.redis.servers(), Ok(Some(_)));
     if has_redis { message } else { message + config.quota.change_poll }
-}
-
-/// The connections that are served at a time.
-pub fn most_connections(config: &Config) -> u32 {
-    saturate(config.server.max_connections)
 }
 
 /// The limits and times of the actors.

@@ -95,7 +95,7 @@ fn shown(SetAside { row, set_aside_at, reason, .. }: &SetAside) -> Value {
 async fn forget(_: Admin, deps: Data<Deps>, receipt: Path<String>) -> Result<HttpResponse, Problem> {
     let id = deps.reader.open_for_key_holder(&receipt)?;
     answer::to_the_end(async move {
-        deps.node.settled(SETTLE_PATIENCE).await;
+        deps.node.settled(id, SETTLE_PATIENCE).await;
         let usage_rows = erase(&deps, id).await?;
         deps.publisher.publish(Tag::Receipt(id)).await;
         // Without the id: a log outlives what it tells of.

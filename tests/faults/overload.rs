@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join_all, stream};
+use reqwest::Method;
 use serde_json::Value;
 
 use crate::{
-    node::{On, Setup, expect, expect_problem, sample},
+    node::{ADMIN_KEY, On, Setup, expect, expect_problem, sample},
     patience::eventually,
     still::at_rest,
     wire::Wire,
@@ -126,6 +127,44 @@ async fn a_stream_beyond_the_bound_gets_503_before_the_ledger_is_asked_and_the_l
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verification_beyond_the_bound_gets_503_and_streams_go_on() {
+    let mut node = Setup::new(On::Sqlite).start().await;
+    let bytes = sample(64, LARGE);
+    let paid = node.paid(&bytes, "unlimited").await;
+    let path = format!("/v1/storage/verify/{}", paid.hash);
+    eventually("one of many at a time is refused", async || {
+        let verify = |_| node.admin(Method::POST, &path).send();
+        let mut refused = 0;
+        for answer in join_all((0..16).map(verify)).await {
+            let answer = answer.unwrap();
+            if answer.status() == 503 {
+                expect_problem(answer, 503, "overloaded").await;
+                refused += 1;
+            } else {
+                expect(answer, &[200, 202]).await;
+            }
+        }
+        refused > 0
+    })
+    .await;
+    assert!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap() == bytes);
+    at_rest(&node).await;
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_does_not_come_holds_its_connection_for_a_bounded_time() {
+    let mut node = Setup::new(On::Sqlite).start().await;
+    let mut wire = Wire::to(&node).await;
+    let head = "POST /v1/assets HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\ncontent-length: 100\r\n";
+    wire.send(format!("{head}authorization: Bearer {ADMIN_KEY}\r\n\r\n{{").as_bytes()).await;
+    let head = wire.head().await;
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    assert!(String::from_utf8_lossy(&wire.read_on(1 << 10).await).contains("urn:penstock:problem:request-timeout"));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_beyond_the_bound_gets_503_and_streams_go_on() {
     let mut node = Setup::new(On::Sqlite).env("PENSTOCK_UPLOADS__CONCURRENT", "1").start().await;
     let bytes = sample(62, 100_000);
@@ -135,7 +174,7 @@ async fn an_upload_beyond_the_bound_gets_503_and_streams_go_on() {
     running.send(&first[..500]).await;
     eventually("it runs", async || node.metric("penstock_uploads_active", "").await == 1.0).await;
 
-    let again = || node.admin(reqwest::Method::POST, "/v1/content").body(vec![7; 10_000]);
+    let again = || node.admin(Method::POST, "/v1/content").body(vec![7; 10_000]);
     expect_problem(again().send().await.unwrap(), 503, "overloaded").await;
     assert!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap() == bytes);
 

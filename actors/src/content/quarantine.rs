@@ -129,3 +129,23 @@ impl Quarantine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_in_memory_is_bounded_and_what_leaves_it_makes_room() {
+        let quarantine = Quarantine::default();
+        let hash = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&n.to_le_bytes());
+            ContentHash::from_bytes(bytes)
+        };
+        (0..=MOST).for_each(|n| quarantine.set(hash(n), true));
+        assert_eq!((quarantine.len(), quarantine.holds(hash(0)), quarantine.holds(hash(MOST))), (MOST, true, false));
+        quarantine.set(hash(0), false);
+        quarantine.set(hash(MOST), true);
+        assert!(quarantine.holds(hash(MOST)) && !quarantine.holds(hash(0)));
+    }
+}

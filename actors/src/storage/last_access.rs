@@ -95,6 +95,21 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_bounded_and_a_content_without_room_is_noted_at_its_next_use() {
+        let (uses, noon) = (LastAccess::default(), at("2026-03-02T12:00:00Z"));
+        let hash = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&n.to_le_bytes());
+            ContentHash::from_bytes(bytes)
+        };
+        (0..=MOST).for_each(|n| uses.used(hash(n), noon));
+        let (_, told) = uses.take(usize::MAX).expect("something to tell");
+        assert_eq!((told.len(), told.contains(&hash(MOST))), (MOST, false));
+        uses.used(hash(MOST), noon);
+        assert_eq!(uses.take(10), Some((Date::constant(2026, 3, 2), vec![hash(MOST)])));
+    }
+
+    #[test]
     fn accesses_that_were_not_written_are_written_again_day_by_day() {
         let (uses, hash) = (LastAccess::default(), |n| ContentHash::from_bytes([n; 32]));
         for n in 0..3 {

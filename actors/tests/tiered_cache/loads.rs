@@ -36,6 +36,31 @@ async fn a_thousand_concurrent_requests_for_a_cold_key_cause_one_load() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_the_bound_on_loads_a_miss_is_refused_and_what_is_in_memory_is_served() {
+    const LOADS: u64 = 1024;
+    let bench = Bench::default();
+    bench.source.set("a", 1);
+    let instance = bench.instance();
+    assert_eq!(instance.read("a").await, Some(1));
+    let held = bench.source.script.hold("load");
+    let loading: Vec<_> = (0..LOADS)
+        .map(|n| {
+            let instance = instance.clone();
+            tokio::spawn(async move { instance.read(&format!("cold {n}")).await })
+        })
+        .collect();
+    eventually("all loads are under way", async || bench.source.loads() == 1 + LOADS).await;
+    let refused = instance.try_read("one more").await;
+    assert!(matches!(refused, Err(PortError::Unavailable { .. })), "{refused:?}");
+    assert_eq!(instance.read("a").await, Some(1));
+    drop(held);
+    for answer in join_all(loading).await {
+        assert_eq!(answer.expect("no panic"), None);
+    }
+    assert_eq!(instance.read("one more").await, None, "there is room again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_several_instances_a_cold_key_is_loaded_once() {
     let bench = Bench::default();
     bench.source.set("a", 1);

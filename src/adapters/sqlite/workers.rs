@@ -8,8 +8,8 @@
 //! The writer commits waiting jobs together: one transaction, one savepoint per job, one sync for all of them. A job
 //! that fails or panics rolls back its own savepoint only. No job is answered before the commit.
 //!
-//! When the queue stays full for [`QUEUE_WAIT`], the call fails as `Unavailable`. When the last [`Workers`] is dropped,
-//! the threads finish the queued jobs and close their connections.
+//! When the queue stays full for [`QUEUE_WAIT`], or [`QUEUE_CALLERS`] already wait for room in it, the call fails as
+//! `Unavailable`. When the last [`Workers`] is dropped, the threads finish the queued jobs and close their connections.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,7 +23,14 @@ use std::{
 
 use penstock_actors::ports::{PortError, PortResult};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{
+        self,
+        error::{SendError, TrySendError},
+    },
+    oneshot,
+};
 
 use super::{
     DatabaseFile, SqliteSettings, connection,
@@ -37,6 +44,10 @@ const QUEUE_JOBS: usize = 128;
 
 /// Jobs in one transaction: enough to share the sync, few enough that the first does not wait long for the last.
 const GROUP_JOBS: usize = 32;
+
+/// Calls that may wait for room in the queue; further ones are refused at once, because at 1 ms per job they would only wait in vain
+/// for [`QUEUE_WAIT`].
+const QUEUE_CALLERS: usize = 1024;
 
 /// How long a call waits for room in the queue: longer than a slow sync, shorter than a client's patience.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
@@ -107,6 +118,8 @@ pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
     file: Arc<DatabaseFile>,
     metrics: Arc<DbMetrics>,
+    /// For calls that wait for room.
+    callers: Semaphore,
     /// Whether a write has failed since the last proof that writes work.
     is_write_in_doubt: AtomicBool,
 }
@@ -127,6 +140,7 @@ impl Workers {
             threads: Vec::new(),
             file: Arc::clone(&file),
             metrics,
+            callers: Semaphore::new(QUEUE_CALLERS),
             is_write_in_doubt: AtomicBool::new(false),
         };
         let writer = connection::open_writer(settings).map_err(port_error)?;
@@ -197,7 +211,7 @@ impl Workers {
     {
         let closed = || PortError::unavailable(DEPENDENCY, "the database is closed");
         let began = Instant::now();
-        let Ok(place) = tokio::time::timeout(QUEUE_WAIT, queue.ok_or_else(closed)?.reserve()).await else {
+        let Some(place) = self.place(queue.ok_or_else(closed)?).await else {
             self.metrics.query_finished(statement, began, false);
             return Err(PortError::Unavailable {
                 dependency: DEPENDENCY,
@@ -216,6 +230,20 @@ impl Workers {
             reply,
         }));
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Room in a queue, or the news that the queue is closed; `None` when there is no room for too long, or too many calls wait for it.
+    async fn place<'a>(
+        &self,
+        queue: &'a mpsc::Sender<Box<dyn Job>>,
+    ) -> Option<Result<mpsc::Permit<'a, Box<dyn Job>>, SendError<()>>> {
+        match queue.try_reserve() {
+            Ok(place) => return Some(Ok(place)),
+            Err(TrySendError::Closed(())) => return Some(Err(SendError(()))),
+            Err(TrySendError::Full(())) => {}
+        }
+        let _waiting = self.callers.try_acquire().ok()?;
+        tokio::time::timeout(QUEUE_WAIT, queue.reserve()).await.ok()
     }
 }
 

@@ -1,6 +1,12 @@
 //! The promises of the threads, whatever the jobs do.
 
-use futures::{FutureExt as _, StreamExt as _, future::join3, stream::FuturesUnordered};
+use std::task::Poll;
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{join_all, join3},
+    stream::FuturesUnordered,
+};
 
 use super::{
     super::{quota_policies, testing::Database},
@@ -92,6 +98,30 @@ async fn a_full_queue_answers_and_loses_nothing_that_it_took() {
     while let Some(answer) = answers.next().await {
         taken += usize::from(answer.is_ok());
     }
+    assert!(taken >= QUEUE_JOBS);
+    assert_eq!(workers.read("numbers", numbers).await.expect("numbers").len(), taken);
+}
+
+#[tokio::test]
+async fn a_call_behind_too_many_that_wait_is_refused_at_once() {
+    let database = Database::new();
+    with_numbers(&database);
+    let workers = start(&database);
+    let other = database.raw();
+    other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+    let most = QUEUE_JOBS + GROUP_JOBS + QUEUE_CALLERS;
+    let (mut waiting, mut refused) = (Vec::new(), 0);
+    for number in 0..most as i64 + 100 {
+        let mut call = Box::pin(workers.write("insert", move |conn| insert(conn, number)));
+        match futures::poll!(call.as_mut()) {
+            Poll::Pending => waiting.push(call),
+            Poll::Ready(Err(PortError::Unavailable { retry_after: Some(_), .. })) => refused += 1,
+            Poll::Ready(answer) => panic!("the lock is held: {answer:?}"),
+        }
+    }
+    assert!(refused >= 100 && waiting.len() >= QUEUE_CALLERS, "{refused} refused, {} wait", waiting.len());
+    other.execute_batch("ROLLBACK").expect("the lock is given back");
+    let taken = join_all(waiting).await.into_iter().filter(Result::is_ok).count();
     assert!(taken >= QUEUE_JOBS);
     assert_eq!(workers.read("numbers", numbers).await.expect("numbers").len(), taken);
 }

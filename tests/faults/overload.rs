@@ -16,15 +16,25 @@ use crate::{
 /// More than the buffers on the way take in, so that a stream that is not read is in the middle.
 const LARGE: usize = 8 << 20;
 
-const HEALTH: &[u8] = b"GET /health/live HTTP/1.1\r\nhost: node\r\n\r\n";
-
-/// What a connection answers to a request, as its head and its body of this many bytes.
-async fn asked(wire: &mut Wire) -> (String, Vec<u8>) {
-    wire.send(HEALTH).await;
+/// What is answered to a request on this connection: the head and the body.
+async fn asked_for(path: &str, wire: &mut Wire) -> (String, Vec<u8>) {
+    wire.send(format!("GET {path} HTTP/1.1\r\nhost: node\r\n\r\n").as_bytes()).await;
     let head = wire.head().await;
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
     let body = wire.read_on(length.parse().expect("a number")).await;
     (head, body)
+}
+
+async fn asked(wire: &mut Wire) -> (String, Vec<u8>) {
+    asked_for("/health/live", wire).await
+}
+
+/// A metric without labels, read on this connection, because there may be no place for another one.
+async fn metric(name: &str, wire: &mut Wire) -> f64 {
+    let (_, page) = asked_for("/metrics", wire).await;
+    let page = String::from_utf8(page).expect("text");
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} is missing")).parse().expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,7 +51,7 @@ async fn a_connection_beyond_the_bound_gets_503_and_the_others_go_on() {
     let mut idle = Wire::to(&node).await;
     let mut silent = Wire::to(&node).await;
     assert!(asked(&mut idle).await.0.starts_with("HTTP/1.1 200"));
-    eventually("all places are taken", async || node.metric("penstock_http_connections", "").await == PLACES as f64)
+    eventually("all places are taken", async || metric("penstock_http_connections", &mut idle).await == PLACES as f64)
         .await;
 
     for _ in 0..20 {
@@ -57,8 +67,8 @@ async fn a_connection_beyond_the_bound_gets_503_and_the_others_go_on() {
     let mut mute = Wire::to(&node).await;
     assert!(mute.read(1).await.map_or(true, |nothing| nothing.is_empty()));
 
-    assert!(node.metric("penstock_http_connections_refused_total", "").await >= 21.0);
-    assert_eq!(node.metric("penstock_http_connections_max", "").await, PLACES as f64);
+    assert!(metric("penstock_http_connections_refused_total", &mut idle).await >= 21.0);
+    assert_eq!(metric("penstock_http_connections_max", &mut idle).await, PLACES as f64);
     assert!(asked(&mut idle).await.0.starts_with("HTTP/1.1 200"));
     assert!(asked(&mut silent).await.0.starts_with("HTTP/1.1 200"));
     assert!(running.read_on(bytes.len()).await == bytes, "the stream goes on");
@@ -67,6 +77,7 @@ async fn a_connection_beyond_the_bound_gets_503_and_the_others_go_on() {
         asked(&mut Wire::to(&node).await).await.0.starts_with("HTTP/1.1 200")
     })
     .await;
+    drop((idle, silent, mute));
     at_rest(&node).await;
     assert_eq!(node.charged(&paid.receipt).await, (bytes.len() as u64, 1));
     node.finish().await;

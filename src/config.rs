@@ -6,6 +6,7 @@
 mod cache;
 mod catalogue;
 mod clock;
+mod cors;
 mod data;
 mod database;
 mod delivery;
@@ -48,6 +49,8 @@ pub use self::redis::{Redis, RedisServers};
 pub use cache::Cache;
 pub use catalogue::Catalogue;
 pub use clock::Clock;
+pub use cors::Cors;
+pub(crate) use cors::EVERY_ORIGIN;
 pub use data::Data;
 pub use database::{Database, DatabaseBackend};
 pub use delivery::{Delivery, DeliveryMode, DeliveryTier};
@@ -91,6 +94,7 @@ const DEFAULTS: &str = include_str!("../config/default.toml");
 pub struct Config {
     pub server: Server,
     pub tls: Tls,
+    pub cors: Cors,
     pub data: Data,
     pub database: Database,
     pub sqlite: Sqlite,
@@ -190,6 +194,7 @@ impl Config {
         let mut rules = Rules::default();
         self.server.check(&mut rules);
         self.tls.check(&mut rules);
+        self.cors.check(&mut rules);
         self.data.check(&mut rules);
         self.database.check(&mut rules);
         self.sqlite.check(&mut rules);

@@ -13,12 +13,14 @@
 //! 3. [`close_when_draining`]: on every answer as well.
 //! 4. [`serve_older_clients`]: outside all middleware that may make the length of an answer unknown.
 //! 5. [`limit_head`]: before anything reads the header fields.
-//! 6. [`limit_rate`]: inside the limit on heads, because it reads fields; outside all middleware that does work for the
+//! 6. If pages of other origins may call: [`limit_preflights`], [`document_preflights`] and the library for CORS
+//!    ([`Origins`]), which answers preflights. Outside the limit on calls, so that such pages can read its refusals.
+//! 7. [`limit_rate`]: inside the limit on heads, because it reads fields; outside all middleware that does work for the
 //!    request, so that a refused request costs neither a look-up nor a byte of its body, and so that every answer, even
 //!    for an unknown path, tells the client what is left of its limit.
-//! 7. [`compress`]: outside the refusals below, so that long problem documents are compressed like other JSON.
-//! 8. [`compare_signed_body`]: before anything reads a byte of the body.
-//! 9. [`document_refusals`]: next to the routes, so that the other middleware sees an unknown route, a wrong method or
+//! 8. [`compress`]: outside the refusals below, so that long problem documents are compressed like other JSON.
+//! 9. [`compare_signed_body`]: before anything reads a byte of the body.
+//! 10. [`document_refusals`]: next to the routes, so that the other middleware sees an unknown route, a wrong method or
 //!    an extractor's error as a problem document.
 //!
 //! # Requests that do not reach this code
@@ -32,7 +34,7 @@ use actix_web::{
     body::BoxBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
     error::QueryPayloadError,
-    middleware::{DefaultHeaders, from_fn},
+    middleware::{Compat, Condition, DefaultHeaders, from_fn},
     web::{Data, QueryConfig, ServiceConfig},
 };
 
@@ -55,6 +57,7 @@ pub mod health;
 pub mod identities;
 pub mod lineage;
 mod middleware;
+mod origins;
 mod paced_body;
 mod paging;
 pub mod privacy;
@@ -85,6 +88,7 @@ pub use health::Readiness;
 pub use lineage::LineageHttpSettings;
 pub use middleware::observe::RequestId;
 pub use middleware::rate_limit::{RATE_WINDOW, RateGate, RateGateParts};
+pub use origins::Origins;
 pub use problem::{Problem, ProblemType};
 pub use receipt_reader::ReceiptReader;
 pub use sessions::SessionSettings;
@@ -97,6 +101,7 @@ use self::{
         head_limit::limit_head,
         observe::{FailureLog, observe},
         older_clients::serve_older_clients,
+        preflights::{document_preflights, limit_preflights},
         rate_limit::limit_rate,
         signed_body::compare_signed_body,
     },
@@ -113,6 +118,8 @@ pub struct Shell {
     pub rates: Arc<RateGate>,
     pub readiness: Arc<Readiness>,
     pub auth: auth::Deps,
+    /// Pages that may call the API, beside the node's own.
+    pub origins: Origins,
     /// On an encrypted listener: for how long browsers shall use nothing but HTTPS for its host.
     pub hsts_max_age: Option<Duration>,
 }
@@ -124,7 +131,7 @@ pub fn app(
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
-    let Shell { metrics, max_head_bytes, rates, readiness, auth, hsts_max_age } = shell;
+    let Shell { metrics, max_head_bytes, rates, readiness, auth, origins, hsts_max_age } = shell;
     let failures = Rc::<FailureLog>::default();
     let mut on_each_answer = DefaultHeaders::new().add(("x-content-type-options", "nosniff"));
     if let Some(age) = hsts_max_age {
@@ -132,6 +139,7 @@ pub fn app(
     }
     let queries = QueryConfig::default()
         .error_handler(|error, _| Problem::new(ProblemType::MalformedRequest).detail(query_fault(&error)).into());
+    let (open, preflights) = (!origins.is_empty(), Arc::clone(&rates));
     // The last `wrap` is the outermost.
     App::new()
         .app_data(Data::new(auth))
@@ -140,6 +148,12 @@ pub fn app(
         .wrap(from_fn(compare_signed_body))
         .wrap(from_fn(compress))
         .wrap(from_fn(move |request, next| limit_rate(Arc::clone(&rates), request, next)))
+        .wrap(Compat::new(Condition::new(open, origins.permissions())))
+        .wrap(Compat::new(Condition::new(open, from_fn(document_preflights))))
+        .wrap(Compat::new(Condition::new(
+            open,
+            from_fn(move |request, next| limit_preflights(Arc::clone(&preflights), request, next)),
+        )))
         .wrap(from_fn(move |request, next| limit_head(max_head_bytes, request, next)))
         .wrap(from_fn(serve_older_clients))
         .wrap(from_fn(move |request, next| close_when_draining(Arc::clone(&readiness), request, next)))

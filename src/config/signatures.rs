@@ -57,7 +57,7 @@ impl Signatures {
 }
 
 /// Whether a text is an origin in the form in which clients derive it from the address that they call.
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     Url::parse(text)
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text)
 }

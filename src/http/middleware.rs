@@ -8,5 +8,6 @@ pub(super) mod compression;
 pub(super) mod head_limit;
 pub(super) mod observe;
 pub(super) mod older_clients;
+pub(super) mod preflights;
 pub(super) mod rate_limit;
 pub(super) mod signed_body;

@@ -39,7 +39,7 @@ use self::{
     conditions::{Precondition, RangeCondition},
     range::RangeAnswer,
 };
-use super::{Problem, ProblemType, Proxies, Readiness, ReceiptReader, problem::unreadable, routing};
+use super::{Origins, Problem, ProblemType, Proxies, Readiness, ReceiptReader, problem::unreadable, routing};
 use crate::{
     client_marks::{ClientMarks, LastMark},
     content_sizes::ContentSizes,
@@ -66,6 +66,8 @@ pub struct StreamingSettings {
     pub content_host: String,
     /// Proxies that state the address of a client.
     pub proxies: Proxies,
+    /// Pages that may read content, beside the node's own.
+    pub origins: Origins,
 }
 
 /// The receipt and the session.
@@ -126,6 +128,7 @@ pub(super) struct StreamRequest {
 
 impl StreamRequest {
     pub(super) fn read(request: &HttpRequest, hash: &str, query: &RightQuery, deps: &Deps) -> Result<Self, Problem> {
+        deps.settings.origins.check(request)?;
         let receipt = one_of(request, "x-receipt-id", "receiptId", query.receipt_id.as_deref())?
             .ok_or_else(|| Problem::malformed("send the receipt as receiptId or X-Receipt-Id"))?;
         let session = one_of(request, "x-session-id", "sessionId", query.session_id.as_deref())?;

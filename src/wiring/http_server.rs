@@ -18,7 +18,7 @@ use crate::{
     client_marks::ClientMarks,
     config::Config,
     http::{
-        self, CatalogueSettings, ChangePublisher, Proxies, Readiness, ReceiptReader, SessionSettings, Shell,
+        self, CatalogueSettings, ChangePublisher, Origins, Proxies, Readiness, ReceiptReader, SessionSettings, Shell,
         StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, content, dashboard, data,
         governance, health, identities, lineage, privacy, producers, quota_policies, quotas, receipts, scrape,
         sessions, storage, streaming, uploads, usage,
@@ -80,6 +80,7 @@ fn shell(parts: &ServerParts<'_>) -> anyhow::Result<Shell> {
         rates: rate_gate(config, limiter, Arc::clone(keys), metrics)?,
         readiness: Arc::clone(&parts.readiness),
         auth: auth::Deps { keys: Arc::clone(keys), signed },
+        origins: Origins::new(config.cors.origins()),
         hsts_max_age: config.tls.is_on().then_some(config.tls.hsts_max_age),
     })
 }
@@ -105,6 +106,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             max_range_bytes: config.streams.max_range_bytes,
             content_host: config.delivery.content_host(),
             proxies: Proxies::new(config.server.trusted_proxies.clone()),
+            origins: Origins::new(config.cors.origins()),
         },
         sizes: Arc::clone(&backends.sizes),
         uses: Arc::clone(&backends.uses),

@@ -14,4 +14,5 @@ mod chromium;
 mod dashboard;
 mod documents;
 mod media;
+mod origins;
 mod site;

@@ -31,7 +31,7 @@ async fn image(folder: &Path) -> Vec<u8> {
     made(folder, "image.png", &["-map", "0:v", "-frames:v", "1"]).await
 }
 
-async fn video(folder: &Path) -> Vec<u8> {
+pub(crate) async fn video(folder: &Path) -> Vec<u8> {
     made(folder, "video.webm", &["-c:v", "libvpx", "-c:a", "libvorbis"]).await
 }
 
@@ -60,7 +60,7 @@ fn pdf() -> Vec<u8> {
 }
 
 /// Where content of this type is, stored and paid for.
-async fn address(node: &TestNode, bytes: &[u8], media_type: &str) -> String {
+pub(crate) async fn address(node: &TestNode, bytes: &[u8], media_type: &str) -> String {
     let hash = node.put(bytes, media_type).await;
     let version = node.publish(&hash, "content").await;
     let receipt = node.receipt(&version, json!({ "quotaTier": "unlimited" })).await;

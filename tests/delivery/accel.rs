@@ -34,8 +34,12 @@ fn locations(blobs: &Path) -> String {
     shipped("nginx-accel.conf", &[("/var/lib/penstock/blobs/blobs/", &format!("{}/blobs/", blobs.display()))])
 }
 
+/// A page of another origin that may read content.
+const PLAYER: &str = "https://player.example.com";
+
 pub(crate) fn accel(on: On) -> Setup {
-    Setup::new(on).env("DATA_DELIVERY_MODE", "accel").env("PENSTOCK_SERVER__TRUSTED_PROXIES", "127.0.0.1")
+    let setup = Setup::new(on).env("PENSTOCK_CORS__ORIGINS", PLAYER);
+    setup.env("DATA_DELIVERY_MODE", "accel").env("PENSTOCK_SERVER__TRUSTED_PROXIES", "127.0.0.1")
 }
 
 async fn start(on: On) -> (TestNode, Nginx) {
@@ -112,8 +116,11 @@ async fn of_a_range_as_much_is_charged_as_nginx_sends() {
         ("bytes=-200000", 0..100_000),
         ("bytes=500-1999999", 500..100_000),
     ] {
-        let answer = get(&nginx, &paid, &[("range", range)]).await;
+        let answer = get(&nginx, &paid, &[("range", range), ("origin", PLAYER)]).await;
         assert_eq!(answer.status(), 206, "{range}");
+        assert_eq!(header(&answer, "access-control-allow-origin"), PLAYER);
+        assert!(header(&answer, "access-control-expose-headers").contains("repr-digest"));
+        assert!(header(&answer, "vary").contains("Origin"));
         let (first, last) = (sent.start, sent.end - 1);
         assert_eq!(header(&answer, "content-range"), format!("bytes {first}-{last}/100000"));
         assert_eq!(header(&answer, "etag"), format!("\"{}\"", paid.hash));

@@ -5,6 +5,7 @@ mod catalogue;
 mod governance;
 mod node;
 mod operators;
+mod origins;
 mod rate_limits;
 mod receipts;
 mod refusals;

@@ -12,7 +12,7 @@ use actix_web::{
 };
 use penstock::{
     http::{
-        self, ChangePublisher, Proxies, RATE_WINDOW, RateGate, RateGateParts, Readiness, ReceiptReader, Shell,
+        self, ChangePublisher, Origins, Proxies, RATE_WINDOW, RateGate, RateGateParts, Readiness, ReceiptReader, Shell,
         SignedRequests, admin, assets, auth, governance, health, producers, quota_policies, receipts, scrape, usage,
     },
     keys::{self, KeyRing},
@@ -68,6 +68,7 @@ pub(crate) struct Node {
     /// The policy that the node obeys.
     bound_to: Option<GovernancePolicyId>,
     rates: Arc<RateGate>,
+    pub(crate) origins: Origins,
     keys: Arc<KeyRing>,
     pub(crate) admin: String,
     pub(crate) producer: String,
@@ -142,6 +143,7 @@ impl Node {
             policies: Arc::default(),
             bound_to: None,
             rates,
+            origins: Origins::default(),
             keys,
             admin,
             producer,
@@ -247,6 +249,7 @@ impl Node {
             rates: Arc::clone(&self.rates),
             readiness: self.readiness.clone(),
             auth: auth::Deps { keys: self.keys.clone(), signed: Arc::new(self.signed_requests()) },
+            origins: self.origins.clone(),
             hsts_max_age: None,
         };
         http::app(shell).configure(|cfg| self.routes(cfg)).route(

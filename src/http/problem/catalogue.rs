@@ -89,6 +89,8 @@ catalogue! {
     /// The member `reason` says why.
     SignatureRefused, "signature-refused", UNAUTHORIZED, Never, "The signature of the request does not count";
     Forbidden, "forbidden", FORBIDDEN, Never, "The key does not allow this";
+    /// A page of another origin calls, and its browser would not hand the answer over.
+    OriginNotAllowed, "origin-not-allowed", FORBIDDEN, Never, "Pages of this origin may not call this node";
     UnknownReceipt, "unknown-receipt", NOT_FOUND, Never, "There is no such receipt";
     ReceiptNotConfirmed, "receipt-not-confirmed", FORBIDDEN, Never, "The receipt is not confirmed";
     ReceiptExpired, "receipt-expired", FORBIDDEN, Never, "The receipt has expired";

@@ -149,12 +149,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::Proxies;
+    use crate::http::{Origins, Proxies};
 
     fn read(field: &str, size: u64, max_range_bytes: u64) -> Result<Vec<Range<u64>>, u16> {
         let request = TestRequest::get().insert_header((header::RANGE, field)).to_http_request();
         let proxies = Proxies::new(Vec::new());
-        match select(&request, size, &StreamingSettings { max_range_bytes, content_host: String::new(), proxies }) {
+        let origins = Origins::default();
+        let settings = StreamingSettings { max_range_bytes, content_host: String::new(), proxies, origins };
+        match select(&request, size, &settings) {
             Ok(None) => Ok(vec![]),
             Ok(Some(answer)) => Ok(answer.ranges),
             Err(problem) => Err(problem.kind().status().as_u16()),

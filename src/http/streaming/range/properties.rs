@@ -3,7 +3,7 @@
 use actix_web::{http::header::HeaderValue, test::TestRequest};
 
 use super::*;
-use crate::http::Proxies;
+use crate::http::{Origins, Proxies};
 
 /// Gives the field to [`select`] for content of this size, with this limit on ranges.
 ///
@@ -12,8 +12,12 @@ use crate::http::Proxies;
 pub(crate) fn check(field: &[u8], size: u64, max_range_bytes: u64) {
     let Ok(value) = HeaderValue::from_bytes(field) else { return };
     let request = TestRequest::get().insert_header((header::RANGE, value)).to_http_request();
-    let settings =
-        StreamingSettings { max_range_bytes, content_host: String::new(), proxies: Proxies::new(Vec::new()) };
+    let settings = StreamingSettings {
+        max_range_bytes,
+        content_host: String::new(),
+        proxies: Proxies::new(Vec::new()),
+        origins: Origins::default(),
+    };
     let selected = select(&request, size, &settings).map_err(|problem| problem.kind().status().as_u16());
     match &selected {
         Ok(Some(answer)) => check_answer(answer, size, max_range_bytes),

@@ -24,6 +24,7 @@ mod rate_limits;
 mod receipts;
 mod redis;
 mod s3;
+mod schema;
 mod secret;
 mod server;
 mod sessions;
@@ -33,6 +34,7 @@ mod sqlite;
 mod storage;
 mod streams;
 mod tls;
+mod tracing;
 mod ttls;
 mod uploads;
 mod usage;
@@ -46,6 +48,7 @@ use serde::Deserialize;
 use toml::Table;
 
 pub use self::redis::{Redis, RedisServers};
+pub use self::tracing::Tracing;
 pub use cache::Cache;
 pub use catalogue::Catalogue;
 pub use clock::Clock;
@@ -65,6 +68,7 @@ pub use rate_limits::{Rate, RateLimitBackend, RateLimits};
 pub use receipts::{Receipts, TokenMode};
 pub(crate) use s3::{MOST_PARTS, SENDING_ATTEMPTS};
 pub use s3::{S3, S3Client};
+pub use schema::schema;
 pub use secret::Secret;
 pub use server::Server;
 pub use sessions::Sessions;
@@ -120,6 +124,7 @@ pub struct Config {
     pub verification: Verification,
     pub lifecycle: Lifecycle,
     pub log: Log,
+    pub tracing: Tracing,
     /// The same values in their given form, to show them with their origins.
     #[serde(skip)]
     effective: Effective,
@@ -219,6 +224,7 @@ impl Config {
         self.verification.check(&mut rules);
         self.lifecycle.check(&mut rules);
         self.log.check(&mut rules);
+        self.tracing.check(&mut rules);
         self.check_sections_together(&mut rules);
         rules
             .broken()

@@ -21,7 +21,7 @@
 //! 8. [`compress`]: outside the refusals below, so that long problem documents are compressed like other JSON.
 //! 9. [`compare_signed_body`]: before anything reads a byte of the body.
 //! 10. [`document_refusals`]: next to the routes, so that the other middleware sees an unknown route, a wrong method or
-//!    an extractor's error as a problem document.
+//!     an extractor's error as a problem document.
 //!
 //! # Requests that do not reach this code
 //! The framework itself answers a request that is not HTTP, or whose head exceeds the framework's own limits, with a
@@ -56,6 +56,7 @@ pub mod governance;
 pub mod health;
 pub mod identities;
 pub mod lineage;
+pub mod log_level;
 mod middleware;
 mod origins;
 mod paced_body;
@@ -99,7 +100,7 @@ use self::{
         close_when_draining::close_when_draining,
         compression::compress,
         head_limit::limit_head,
-        observe::{FailureLog, observe},
+        observe::{FailureLog, Observing, observe},
         older_clients::serve_older_clients,
         preflights::{document_preflights, limit_preflights},
         rate_limit::limit_rate,
@@ -107,12 +108,16 @@ use self::{
     },
     problem::document_refusals,
 };
-use crate::{telemetry::metrics::HttpMetrics, words};
+use crate::{
+    telemetry::{Spans, metrics::HttpMetrics},
+    words,
+};
 
 /// The settings of the middleware.
 #[derive(Clone)]
 pub struct Shell {
     pub metrics: Arc<HttpMetrics>,
+    pub spans: Spans,
     /// The largest head of a request, in bytes.
     pub max_head_bytes: usize,
     pub rates: Arc<RateGate>,
@@ -131,7 +136,7 @@ pub fn app(
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
-    let Shell { metrics, max_head_bytes, rates, readiness, auth, origins, hsts_max_age } = shell;
+    let Shell { metrics, spans, max_head_bytes, rates, readiness, auth, origins, hsts_max_age } = shell;
     let failures = Rc::<FailureLog>::default();
     let mut on_each_answer = DefaultHeaders::new().add(("x-content-type-options", "nosniff"));
     if let Some(age) = hsts_max_age {
@@ -158,7 +163,10 @@ pub fn app(
         .wrap(from_fn(serve_older_clients))
         .wrap(from_fn(move |request, next| close_when_draining(Arc::clone(&readiness), request, next)))
         .wrap(on_each_answer)
-        .wrap(from_fn(move |request, next| observe(Arc::clone(&metrics), Rc::clone(&failures), request, next)))
+        .wrap(from_fn(move |request, next| {
+            let log = Observing { metrics: Arc::clone(&metrics), spans: spans.clone(), failures: Rc::clone(&failures) };
+            observe(log, request, next)
+        }))
 }
 
 /// Describes the fault of a query.
@@ -219,6 +227,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     identities::configure(cfg, deps.identities);
     api_keys::configure(cfg, deps.api_keys);
     admin::configure(cfg, deps.admin);
+    log_level::configure(cfg);
     health::configure(cfg, deps.health);
     scrape::configure(cfg, deps.scrape);
     dashboard::configure(cfg, deps.dashboard);

@@ -19,7 +19,7 @@ pub mod signals;
 pub mod startup_server;
 mod watches;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::dev::ServerHandle;
 use anyhow::{Context as _, bail};
@@ -46,11 +46,14 @@ use crate::{
     http_server::listener::Listener,
     keys::{self, AdminKey, KeyRing},
     telemetry::{
-        Metrics,
+        Metrics, Spans,
         metrics::{GovernanceMetrics, JanitorMetrics},
     },
     wiring::{self, Backends, ListenerTls, ServerParts},
 };
+
+/// The longest time that the last spans may take to reach their collector.
+const SPAN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct Server {
@@ -66,6 +69,8 @@ pub struct Server {
     readiness: Arc<Readiness>,
     scheme: &'static str,
     stop_times: StopTimes,
+    spans: Spans,
+    io: tokio::runtime::Handle,
     /// Held until the end, so that no other process uses the folder.
     _data_dir: DataDir,
 }
@@ -174,6 +179,7 @@ impl Server {
         log_policy(&evaluator).await;
         let marks = ClientMarks::start(Arc::clone(&backends.client_keys), io).await;
         antechamber.close().await;
+        let spans = wiring::spans(config, &node, io)?;
         let parts = ServerParts {
             config,
             backends: &backends,
@@ -187,6 +193,7 @@ impl Server {
             readiness: Arc::clone(&readiness),
             tls: handshakes,
             connections,
+            spans: spans.clone(),
         };
         let http = wiring::http_server(parts, listener)?;
         let handle = http.handle();
@@ -203,6 +210,8 @@ impl Server {
             readiness,
             scheme: if config.tls.is_on() { "https" } else { "http" },
             stop_times: StopTimes::from(&config.server),
+            spans,
+            io: io.clone(),
             _data_dir: data_dir,
         })
     }
@@ -259,6 +268,12 @@ impl Server {
         }
     }
 
+    /// Sends the last spans. Spans that are lost are no reason to fail.
+    async fn close_spans(&self, patience: Duration) {
+        let spans = self.spans.clone();
+        let _closed = self.io.spawn_blocking(move || spans.close(patience)).await;
+    }
+
     /// Lets requests end, and settles what they leave.
     async fn drain(&mut self, times: StopTimes) -> DrainReport {
         let deadline = times.begin();
@@ -274,7 +289,11 @@ impl Server {
         let settle = deadline.left_to_settle();
         tracing::info!(within = ?settle, "no connection is left; the node hands its leases back and settles its usage");
         // Side by side, so that neither takes the time of the other.
-        let (stored, report) = tokio::join!(self.lineage.drain(settle), self.node.drain(settle));
+        let (stored, report, ()) = tokio::join!(
+            self.lineage.drain(settle),
+            self.node.drain(settle),
+            self.close_spans(settle.min(SPAN_PATIENCE))
+        );
         if !stored {
             tracing::warn!(
                 "lineage events were not stored before the deadline; their senders got no confirmation and should send them again"

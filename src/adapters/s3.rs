@@ -48,6 +48,7 @@ use penstock_actors::{
     ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob},
 };
 use tokio::{runtime::Handle, task::JoinSet};
+use tracing::Instrument as _;
 
 pub use bucket::Patience;
 pub use urls::S3Urls;
@@ -159,7 +160,7 @@ async fn on_io<T: Send + 'static>(
     work: impl Future<Output = PortResult<T>> + Send + 'static,
 ) -> PortResult<T> {
     let mut task = JoinSet::new();
-    task.spawn_on(work, io);
+    task.spawn_on(work.in_current_span(), io);
     match task.join_next().await {
         Some(Ok(done)) => done,
         Some(Err(stopped)) => Err(PortError::unavailable(STORE, stopped)),

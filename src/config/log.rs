@@ -1,10 +1,9 @@
 //! `[log]`: what is logged, and in which format.
 
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
 
 use super::problem::Rules;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, logs};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +16,7 @@ pub struct Log {
 impl Log {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.require(
-            !self.level.is_empty() && EnvFilter::try_new(&self.level).is_ok(),
+            logs::read(&self.level).is_ok(),
             &["log.level"],
             "be error, warn, info, debug, trace, or directives such as info,penstock::http=debug",
         );

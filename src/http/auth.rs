@@ -9,7 +9,7 @@ use std::sync::Arc;
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
 use futures::future::LocalBoxFuture;
 use penstock_actors::{
-    ids::ProducerId,
+    ids::{KeyId, ProducerId},
     model::{ApiKey, Role},
 };
 
@@ -41,6 +41,8 @@ fn of_app(request: &HttpRequest) -> Result<&Deps, Problem> {
 pub struct Producer {
     pub producer_id: ProducerId,
     pub role: Role,
+    /// The key; `None` for a request that is signed.
+    key_id: Option<KeyId>,
 }
 
 impl Producer {
@@ -77,17 +79,20 @@ impl FromRequest for Producer {
         let request = request.clone();
         Box::pin(async move {
             if is_signed_request(request.headers()) {
-                return Ok(Self { producer_id: signer(&request).await?, role: Role::Producer });
+                return Ok(Self { producer_id: signer(&request).await?, role: Role::Producer, key_id: None });
             }
             let key = authenticate(&request).await?;
-            Ok(Self { producer_id: key.producer_id, role: key.role })
+            Ok(Self { producer_id: key.producer_id, role: key.role, key_id: Some(key.key_id) })
         })
     }
 }
 
 /// A caller with an admin's key. Identity keys are never admin keys.
 #[derive(Debug, Clone, Copy)]
-pub struct Admin;
+pub struct Admin {
+    /// The key, which says which administrator.
+    pub key_id: Option<KeyId>,
+}
 
 impl FromRequest for Admin {
     type Error = Problem;
@@ -96,8 +101,9 @@ impl FromRequest for Admin {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let caller = Producer::from_request(request, payload);
         Box::pin(async move {
-            match caller.await?.role {
-                Role::Admin => Ok(Self),
+            let caller = caller.await?;
+            match caller.role {
+                Role::Admin => Ok(Self { key_id: caller.key_id }),
                 Role::Producer => Err(Problem::new(ProblemType::Forbidden).detail("this call needs an admin key")),
             }
         })

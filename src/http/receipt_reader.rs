@@ -4,7 +4,7 @@
 use penstock_actors::{ids::ReceiptId, model::Receipt};
 use serde::Serialize;
 
-use super::{Problem, ProblemType};
+use super::{Problem, ProblemType, middleware::observe::note_receipt};
 use crate::{
     receipt_tokens::{ReceiptTokens, TokenRefusal},
     telemetry::metrics::ReceiptMetrics,
@@ -32,7 +32,7 @@ impl ReceiptReader {
                 Err(TokenRefusal::Malformed(_)) => {}
             }
         }
-        Ok(read?)
+        noted(read?)
     }
 
     /// The receipt that a producer or an admin names.
@@ -40,13 +40,18 @@ impl ReceiptReader {
     /// # Errors
     /// As those of [`open`](Self::open), except that an id needs no signature.
     pub fn open_for_key_holder(&self, text: &str) -> Result<ReceiptId, Problem> {
-        Ok(self.tokens.open_for_key_holder(text)?)
+        noted(self.tokens.open_for_key_holder(text)?)
     }
 
     /// A receipt with its token, if this node signs receipts.
     pub fn with_token(&self, receipt: Receipt) -> SignedReceipt {
         SignedReceipt { receipt_token: self.tokens.token(receipt.receipt_id), receipt }
     }
+}
+
+fn noted(receipt: ReceiptId) -> Result<ReceiptId, Problem> {
+    note_receipt(receipt);
+    Ok(receipt)
 }
 
 impl From<TokenRefusal> for Problem {

@@ -109,6 +109,8 @@ pub const ROUTES: &[RouteEntry] = &[
     entry("GET", "/dashboard/uplot.js", Caller::Anyone),
     entry("GET", "/dashboard/events", Caller::Local),
     entry("POST", "/v1/admin/cache/invalidate", Caller::Admin),
+    entry("GET", "/v1/admin/log-level", Caller::Admin),
+    entry("PUT", "/v1/admin/log-level", Caller::Admin),
 ];
 
 /// Whether the list has a path.

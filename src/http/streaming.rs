@@ -39,7 +39,10 @@ use self::{
     conditions::{Precondition, RangeCondition},
     range::RangeAnswer,
 };
-use super::{Origins, Problem, ProblemType, Proxies, Readiness, ReceiptReader, problem::unreadable, routing};
+use super::{
+    Origins, Problem, ProblemType, Proxies, Readiness, ReceiptReader, middleware::observe::note_content,
+    problem::unreadable, routing,
+};
 use crate::{
     client_marks::{ClientMarks, LastMark},
     content_sizes::ContentSizes,
@@ -135,6 +138,7 @@ impl StreamRequest {
         let (hash, receipt) = (hash.parse()?, deps.reader.open(receipt)?);
         let peer = request.peer_addr().map(|peer| peer.ip());
         let address = deps.settings.proxies.client(peer, request.headers());
+        note_content(hash);
         let session = match session {
             Some(id) => StreamSession::Named(id.parse()?),
             None => StreamSession::unnamed(hash, address),

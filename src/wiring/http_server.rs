@@ -26,7 +26,7 @@ use crate::{
     http_server::{Serving, client_socket::ClientTerms, tls::Tls},
     keys::KeyRing,
     openlineage::EventReader,
-    telemetry::{Metrics, metrics::ReceiptMetrics},
+    telemetry::{Metrics, Spans, metrics::ReceiptMetrics},
 };
 
 /// The parts of a server that is about to answer.
@@ -43,6 +43,7 @@ pub struct ServerParts<'a> {
     pub readiness: Arc<Readiness>,
     pub tls: Option<Arc<Tls>>,
     pub connections: FairAdmission<Client>,
+    pub spans: Spans,
 }
 
 /// The server on this listener. It answers once its future runs.
@@ -76,6 +77,7 @@ fn shell(parts: &ServerParts<'_>) -> anyhow::Result<Shell> {
     let signed = Arc::new(signed_requests(config, backends, metrics)?);
     Ok(Shell {
         metrics: Arc::clone(&metrics.http),
+        spans: parts.spans.clone(),
         max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
         rates: rate_gate(config, limiter, Arc::clone(keys), metrics)?,
         readiness: Arc::clone(&parts.readiness),

@@ -1,11 +1,12 @@
 //! S3 that is down, hangs, fails and damages what passes, under a whole node.
 
 use futures::future::join_all;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
 
 use crate::{
     failing_s3::node_behind_a_proxy,
-    node::{Paid, TestNode, expect, expect_problem, hex_sha256, sample},
+    node::{Paid, TestNode, expect, expect_problem, hex_sha256, sample, text},
     patience::eventually,
     s3::TestBuckets,
     s3_proxy::{Fault, S3Proxy},
@@ -241,4 +242,33 @@ async fn an_upload_succeeds_or_fails_and_leaves_no_part_whatever_s3_does() {
     let visible = world.buckets.all_keys("blobs").await.len();
     assert!(visible >= stored.len());
     world.finish(visible).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_storage_is_told_the_trace_of_the_request_that_it_works_for() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let (_buckets, proxy, mut node) = node_behind_a_proxy([("PENSTOCK_LOG__LEVEL", "error")]).await;
+    // Several parts in, and several leaves out.
+    let bytes = sample(90, 17_000_000);
+    let traced = |request: RequestBuilder| request.header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
+    proxy.seen();
+    let upload = node.admin(Method::POST, "/v1/content").header("content-type", "video/mp4").body(bytes.clone());
+    let hash = text(&expect(traced(upload).send().await.unwrap(), &[201]).await, "contentHash");
+    let sent = proxy.seen();
+    let version = node.publish(&hash, "film.mp4").await;
+    let paid = Paid { receipt: node.receipt(&version, json!({ "quotaTier": "unlimited" })).await, hash, version };
+    proxy.seen();
+    let answer = traced(node.stream(&paid)).send().await.unwrap();
+    let passed_on = answer.headers()["traceresponse"].to_str().unwrap().to_owned();
+    assert!(answer.bytes().await.unwrap() == bytes);
+    let read = proxy.seen();
+    assert!(sent.iter().filter(|seen| seen.operation() == "part").count() >= 3, "{sent:?}");
+    assert!(read.iter().filter(|seen| seen.is("get", "data")).count() >= 2, "{read:?}");
+    for seen in sent.iter().filter(|seen| seen.operation() == "part") {
+        assert!(seen.traceparent.as_ref().is_some_and(|trace| trace.contains(TRACE)), "{seen:?}");
+    }
+    for seen in read.iter().filter(|seen| seen.is("get", "data")) {
+        assert_eq!(seen.traceparent.as_ref(), Some(&passed_on), "{seen:?}");
+    }
+    node.finish().await;
 }

@@ -13,13 +13,14 @@ use actix_web::{
 use penstock::{
     http::{
         self, ChangePublisher, Origins, Proxies, RATE_WINDOW, RateGate, RateGateParts, Readiness, ReceiptReader, Shell,
-        SignedRequests, admin, assets, auth, governance, health, producers, quota_policies, receipts, scrape, usage,
+        SignedRequests, admin, assets, auth, governance, health, log_level, producers, quota_policies, receipts,
+        scrape, usage,
     },
     keys::{self, KeyRing},
     receipt_tokens::ReceiptTokens,
     route_class::RouteClass,
     telemetry::{
-        Metrics,
+        Metrics, Spans,
         metrics::{RateMetrics, ReceiptMetrics, SignatureMetrics},
     },
 };
@@ -225,6 +226,7 @@ impl Node {
         usage::configure(cfg, usage::Deps { assets, receipts, reader });
         producers::configure(cfg, producers::Deps { api_keys: self.world.clone(), clock: clock.clone() });
         admin::configure(cfg, admin::Deps { publisher, cache: cache() });
+        log_level::configure(cfg);
         let deps = health::Deps {
             readiness: self.readiness.clone(),
             ledger: self.world.clone(),
@@ -245,6 +247,7 @@ impl Node {
     > {
         let shell = Shell {
             metrics: self.metrics.http.clone(),
+            spans: Spans::default(),
             max_head_bytes: MAX_HEAD_BYTES,
             rates: Arc::clone(&self.rates),
             readiness: self.readiness.clone(),

@@ -49,6 +49,7 @@ pub(crate) struct Seen {
     /// Path and query.
     pub(crate) target: String,
     pub(crate) length: usize,
+    pub(crate) traceparent: Option<String>,
 }
 
 impl Seen {
@@ -276,7 +277,8 @@ impl Head {
         let mut words = self.lines().next().expect("a first line").split(' ').map(str::to_owned);
         let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
         assert!(self.field("transfer-encoding").is_none(), "clients say how long their requests are");
-        Seen { method, target, length: self.length().unwrap_or(0) }
+        let traceparent = self.field("traceparent").map(str::to_owned);
+        Seen { method, target, length: self.length().unwrap_or(0), traceparent }
     }
 
     fn has_no_body(&self) -> bool {

@@ -11,6 +11,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, ArbiterHandle, AsyncContext, Context, WrapFuture};
 use tokio::sync::mpsc;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     content::reader::{ContentStore, LeafBytes, OpenContent},
@@ -38,6 +39,8 @@ struct LeafReader {
     content: Arc<OpenContent>,
     ranges: VecDeque<Range<u64>>,
     ahead: mpsc::Sender<PortResult<LeafBytes>>,
+    /// The span of the request, so that what the store does for it is found with it.
+    span: Span,
 }
 
 impl ReadAhead {
@@ -49,7 +52,7 @@ impl ReadAhead {
         arbiter: &ArbiterHandle,
     ) -> Leaves {
         let (ahead, leaves) = mpsc::channel(AHEAD);
-        let stream = Self { reading: Some(LeafReader { store, content, ranges, ahead }) };
+        let stream = Self { reading: Some(LeafReader { store, content, ranges, ahead, span: Span::current() }) };
         Self::start_in_arbiter(arbiter, |_| stream);
         leaves
     }
@@ -83,7 +86,8 @@ impl Actor for ReadAhead {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         if let Some(reading) = self.reading.take() {
-            ctx.spawn(reading.run().into_actor(self).map(|(), _, ctx| ctx.stop()));
+            let span = reading.span.clone();
+            ctx.spawn(reading.run().instrument(span).into_actor(self).map(|(), _, ctx| ctx.stop()));
         }
     }
 }

@@ -26,6 +26,7 @@ use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::Notify};
+use tracing::Instrument as _;
 
 use crate::{
     content::quarantine::Quarantine,
@@ -293,13 +294,13 @@ impl ContentStore {
         }
         self.counters.misses.fetch_add(1, Relaxed);
         let (store, content) = (self.clone(), Arc::clone(content));
-        let fill = self.io.spawn(async move {
+        let fill = async move {
             let filled = store.leaves.try_get_with(key, store.fill(&content, leaf)).await;
             // Evict now: left to itself, the cache collects some sixty leaves over its bound before it looks.
             store.leaves.run_pending_tasks().await;
             filled.map_err(|shared| PortError::shared(&shared))
-        });
-        fill.await.map_err(|error| PortError::unavailable("the read task", error))?
+        };
+        self.io.spawn(fill.in_current_span()).await.map_err(|error| PortError::unavailable("the read task", error))?
     }
 
     async fn fill(&self, content: &OpenContent, leaf: u64) -> PortResult<Bytes> {

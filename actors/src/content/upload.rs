@@ -18,6 +18,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tracing::Instrument as _;
 
 use crate::{
     clock::Clock,
@@ -155,7 +156,9 @@ impl Writer {
     pub(crate) fn start(sink: Box<dyn BlobSink>, io: &Handle) -> Self {
         let (parts, inbox) = mpsc::channel(PARTS_AHEAD);
         let here = io.clone();
-        Self { parts, thread: io.spawn_blocking(move || here.block_on(write_out(sink, inbox))) }
+        // The thread works for the request.
+        let written = write_out(sink, inbox).in_current_span();
+        Self { parts, thread: io.spawn_blocking(move || here.block_on(written)) }
     }
 
     /// Takes the next part. A write that failed shows with one of the next ones.

@@ -21,6 +21,7 @@ use penstock_actors::{
     ports::{PortError, PortResult},
 };
 use tokio::{task::JoinSet, time::Instant};
+use tracing::Instrument as _;
 
 use super::{
     bucket::{Bucket, UploadPart},
@@ -151,7 +152,7 @@ impl Pending {
             let part = UploadPart { key: &key, upload: &upload, number: number as u32 };
             (number, bucket.part(part, &body, slowest).await)
         };
-        self.parts.spawn_on(send, &self.store.io);
+        self.parts.spawn_on(send.in_current_span(), &self.store.io);
         Ok(())
     }
 

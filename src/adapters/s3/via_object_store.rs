@@ -21,12 +21,14 @@ use object_store::{
     signer::{Method, SignedUrlOptions, Signer as _},
 };
 use penstock_actors::ports::{PortError, PortResult};
+use reqwest::header::{HeaderMap, HeaderValue};
 
 use super::{
     AccessKey, Connection,
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
     error::{S3Failure, S3FailureKind, STORE},
 };
+use crate::telemetry::TraceContext;
 
 /// The environment variables that supply credentials. Everything else about S3 comes from the configuration alone.
 const CREDENTIALS: [(&str, AmazonS3ConfigKey); 11] = [
@@ -210,12 +212,24 @@ impl HttpConnector for Refusing {
     }
 }
 
+/// Tells the storage the trace of the request for which it is called. The signature does not cover these fields.
+fn pass_on(trace: &TraceContext, headers: &mut HeaderMap) {
+    for (name, value) in [("traceparent", Some(trace.to_string())), ("tracestate", trace.state().map(str::to_owned))] {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct RefusingClient(HttpClient);
 
 #[async_trait]
 impl HttpService for RefusingClient {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if let Some(trace) = TraceContext::current() {
+            pass_on(&trace, request.headers_mut());
+        }
         let answer = self.0.execute(request).await?;
         if answer.status().is_success() {
             return Ok(answer);

@@ -14,13 +14,20 @@ use actix_web::{
     HttpMessage as _,
     body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{Method, header::HeaderValue},
+    http::{
+        Method,
+        header::{HeaderName, HeaderValue},
+    },
     middleware::Next,
     web::Bytes,
 };
-use tracing::Instrument as _;
+use penstock_actors::ids::{ContentHash, ReceiptId};
+use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::telemetry::metrics::HttpMetrics;
+use crate::{
+    http::Problem,
+    telemetry::{Spans, TraceContext, metrics::HttpMetrics},
+};
 
 mod exchange;
 mod failures;
@@ -31,31 +38,68 @@ pub(in crate::http) use failures::FailureLog;
 pub use ids::RequestId;
 use ids::{REQUEST_ID, trace_of};
 
+/// The answer's place in the trace of its request, by the W3C's draft.
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+
+/// Characters of a receipt's id that a log may show: enough to find its lines, and 90 random bits stay unknown.
+const SHOWN_OF_RECEIPT: usize = 8;
+
+/// Notes the receipt under which the present request is made for its lines in the log, masked: the id gives the right to stream.
+pub(in crate::http) fn note_receipt(receipt: ReceiptId) {
+    let text = receipt.to_string();
+    Span::current().record("receipt", text.get(..SHOWN_OF_RECEIPT));
+}
+
+/// Notes the content that the present request is about for its lines in the log.
+pub(in crate::http) fn note_content(content: ContentHash) {
+    Span::current().record("content", tracing::field::display(content));
+}
+
+/// Where it is told what becomes of requests.
+pub(in crate::http) struct Observing {
+    pub(in crate::http) metrics: Arc<HttpMetrics>,
+    pub(in crate::http) spans: Spans,
+    pub(in crate::http) failures: Rc<FailureLog>,
+}
+
 /// Runs one request under its span and hands its [`Exchange`] to the body of the answer.
 pub(in crate::http) async fn observe(
-    metrics: Arc<HttpMetrics>,
-    failures: Rc<FailureLog>,
+    observing: Observing,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let Observing { metrics, spans, failures } = observing;
     let id = RequestId::of(request.headers());
-    let trace = trace_of(request.headers());
-    let span = tracing::info_span!(
+    let trace = spans.trace_of(trace_of(request.headers()));
+    // At the level of errors, so that lines of every level name their request, and a trace is passed on at every level.
+    let span = tracing::error_span!(
         "request",
         request_id = %id,
-        trace_id = trace.as_ref().map(|trace| trace.trace_id),
-        parent_id = trace.as_ref().map(|trace| trace.parent_id),
+        trace_id = trace.as_ref().map(TraceContext::trace_id),
+        parent_id = trace.as_ref().and_then(TraceContext::parent_id),
+        span_id = trace.as_ref().map(TraceContext::span_id),
+        content = Empty,
+        receipt = Empty,
     );
     let head_only = request.method() == Method::HEAD;
     let mut exchange = Exchange::begin(metrics, span.clone(), request.method());
     request.extensions_mut().insert(id.clone());
+    let traced = trace.as_ref().and_then(|trace| HeaderValue::try_from(trace.to_string()).ok());
+    if let Some(trace) = &trace {
+        trace.clone().keep_with(&span);
+    }
+    exchange.traced(spans, trace, &id);
 
     let mut answer = next.call(request).instrument(span.clone()).await?;
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         answer.headers_mut().insert(REQUEST_ID, value);
     }
+    if let Some(value) = traced {
+        answer.headers_mut().insert(TRACE_RESPONSE, value);
+    }
     span.in_scope(|| failures.note(&answer));
-    exchange.answered(answer.request().match_pattern(), answer.status());
+    let problem = answer.response().error().and_then(|error| error.as_error::<Problem>()).map(Problem::kind);
+    exchange.answered(answer.request().match_pattern(), answer.status(), problem);
     Ok(answer.map_body(|_, body| BoxBody::new(ObservedBody::new(body, exchange, head_only))))
 }
 
@@ -92,6 +136,8 @@ impl MessageBody for ObservedBody {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
+        // What goes wrong with a stream names its request.
+        let _within = this.exchange.span.enter();
         if this.head_only {
             return Poll::Ready(None);
         }

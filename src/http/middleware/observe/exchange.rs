@@ -1,13 +1,23 @@
 //! One request and its answer, from beginning to end.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use actix_web::http::{Method, StatusCode};
 use tracing::Span;
 
+use super::ids::RequestId;
 use crate::{
+    http::ProblemType,
     route_class::{RouteClass, UNMATCHED},
-    telemetry::metrics::{EndedRequest, HttpMetrics},
+    telemetry::{
+        Spans, TraceContext,
+        metrics::{EndedRequest, HttpMetrics},
+        spans::RequestSpan,
+    },
 };
 
 /// How an exchange ended.
@@ -31,14 +41,23 @@ impl ExchangeOutcome {
     }
 }
 
+/// The trace of a request, and where its span goes.
+struct Traced {
+    spans: Spans,
+    trace: TraceContext,
+    request_id: String,
+}
+
 /// Counts and logs its request when it is dropped.
 pub(super) struct Exchange {
     metrics: Arc<HttpMetrics>,
-    span: Span,
+    pub(super) span: Span,
     began: Instant,
     method: &'static str,
     route: Cow<'static, str>,
     status: Option<StatusCode>,
+    problem: Option<ProblemType>,
+    traced: Option<Traced>,
     pub(super) bytes: u64,
     pub(super) outcome: ExchangeOutcome,
 }
@@ -53,18 +72,42 @@ impl Exchange {
             method: known_method(method),
             route: Cow::Borrowed(UNMATCHED),
             status: None,
+            problem: None,
+            traced: None,
             bytes: 0,
             outcome: ExchangeOutcome::Aborted,
         }
     }
 
+    /// The request belongs to a trace.
+    pub(super) fn traced(&mut self, spans: Spans, trace: Option<TraceContext>, id: &RequestId) {
+        self.traced = trace.map(|trace| Traced { spans, trace, request_id: id.as_str().to_owned() });
+    }
+
     /// The head of the answer is ready.
-    pub(super) fn answered(&mut self, route: Option<String>, status: StatusCode) {
+    pub(super) fn answered(&mut self, route: Option<String>, status: StatusCode, problem: Option<ProblemType>) {
         if let Some(template) = route {
             self.route = Cow::Owned(template);
         }
         self.status = Some(status);
+        self.problem = problem;
         self.metrics.answer_began(RouteClass::of(&self.route).as_str(), self.began.elapsed());
+    }
+
+    fn send_span(&self, traced: Traced) {
+        let Traced { spans, trace, request_id } = traced;
+        spans.ended(trace, |trace| RequestSpan {
+            trace,
+            method: self.method,
+            route: self.route.clone().into_owned(),
+            status: self.status.map(|status| status.as_u16()),
+            problem: self.problem.map(ProblemType::name),
+            outcome: self.outcome.as_str(),
+            bytes: self.bytes,
+            request_id,
+            ended: SystemTime::now(),
+            duration: self.began.elapsed(),
+        });
     }
 }
 
@@ -79,6 +122,9 @@ impl Drop for Exchange {
             outcome: self.outcome.as_str(),
             bytes: self.bytes,
         });
+        if let Some(traced) = self.traced.take() {
+            self.send_span(traced);
+        }
         // Every balancer probes and scrapes every few seconds: such a request is logged only at a low level.
         macro_rules! line {
             ($level:ident) => {
@@ -88,6 +134,7 @@ impl Drop for Exchange {
                     method = self.method,
                     route = %self.route,
                     status = self.status.map(|status| status.as_u16()),
+                    problem = self.problem.map(ProblemType::name),
                     bytes = self.bytes,
                     duration_ms = self.began.elapsed().as_secs_f64() * 1e3,
                     outcome = self.outcome.as_str(),

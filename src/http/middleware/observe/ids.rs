@@ -5,6 +5,8 @@ use std::fmt;
 use actix_web::http::header::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
+use crate::telemetry::TraceContext;
+
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id that is accepted: twice the length that common generators make.
@@ -35,27 +37,10 @@ fn is_sane(id: &str) -> bool {
     (1..=ID_CHARS).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
 }
 
-/// The place of a request in its caller's trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Trace<'a> {
-    pub(super) trace_id: &'a str,
-    pub(super) parent_id: &'a str,
-}
-
-/// Reads W3C Trace Context. A malformed one is ignored, as the specification requires.
-pub(super) fn trace_of(headers: &HeaderMap) -> Option<Trace<'_>> {
-    read_traceparent(headers.get("traceparent")?.to_str().ok()?)
-}
-
-fn read_traceparent(text: &str) -> Option<Trace<'_>> {
-    let mut parts = text.splitn(5, '-');
-    let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_hex = |part: &str, len| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let is_id = |part: &str, len| is_hex(part, len) && part.bytes().any(|b| b != b'0');
-    // Later versions may append members; version 0 has none, and ff is forbidden.
-    let ends = version != "00" || parts.next().is_none();
-    let well_formed = is_hex(version, 2) && version != "ff" && is_hex(flags, 2) && ends;
-    (well_formed && is_id(trace_id, 32) && is_id(parent_id, 16)).then_some(Trace { trace_id, parent_id })
+/// The trace that the caller names in the head of its request.
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    TraceContext::read(text("traceparent")?, text("tracestate"))
 }
 
 #[cfg(test)]
@@ -76,24 +61,5 @@ mod tests {
             assert_ne!(id_of(harmful), harmful);
         }
         assert!(!is_sane(&"a".repeat(ID_CHARS + 1)));
-    }
-
-    #[test]
-    fn a_trace_is_taken_over_only_when_it_is_well_formed() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let trace = read_traceparent(good).expect("the example of the specification");
-        assert_eq!(trace, Trace { trace_id: "4bf92f3577b34da6a3ce929d0e0e4736", parent_id: "00f067aa0ba902b7" });
-        assert!(read_traceparent(&good.replacen("00", "cc", 1).replace("-01", "-01-more")).is_some());
-        for bad in [
-            "",
-            "00",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-        ] {
-            assert_eq!(read_traceparent(bad), None, "{bad}");
-        }
     }
 }

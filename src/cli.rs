@@ -23,6 +23,7 @@ mod check;
 pub mod client;
 mod confirm_clock;
 mod demo;
+mod generate;
 mod restore;
 mod sweep;
 mod usage;
@@ -68,6 +69,12 @@ enum Command {
     ConfirmClock(Settings),
     /// Show the configuration in force, and whether each dependency answers
     Check(Settings),
+    /// Print a script that completes this command line in a shell
+    Completions(generate::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands
+    Man(generate::ManArgs),
+    /// Print the JSON schema of the configuration file, for editors
+    ConfigSchema,
     #[command(flatten)]
     Client(Box<client::ClientCommand>),
 }
@@ -169,6 +176,9 @@ impl Cli {
                 let config = settings.load()?;
                 with_io(&config, async |io| confirm_clock::run(&config, &io).await)
             }
+            Command::Completions(args) => generate::completions(&args),
+            Command::Man(args) => generate::man(&args),
+            Command::ConfigSchema => generate::config_schema(),
             Command::Check(settings) => {
                 let config = settings.load()?;
                 with_io(&config, async |io| check::run(&config, &io).await)

@@ -7,6 +7,8 @@ mod addresses;
 mod delivery;
 #[path = "config/mistakes.rs"]
 mod mistakes;
+#[path = "config/packages.rs"]
+mod packages;
 #[path = "config/secrets.rs"]
 mod secrets;
 #[path = "config/tls.rs"]

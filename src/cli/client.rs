@@ -6,6 +6,8 @@
 //! - `identity` prints the public key of an identity key, and makes the key if there is none,
 //! - `keys` prints an administrator's view of keys, one line of JSON each,
 //! - `privacy` exports and deletes what is kept about the payer of receipts, one line of JSON for each receipt,
+//! - `log-level` shows or changes what an instance logs,
+//! - `top` shows a node's figures, once a second,
 //! - `get` streams a content under a receipt into a file.
 //!
 //! Standard output carries the result alone, so that a command can be used in `$(..)`; progress and notes go to
@@ -21,6 +23,7 @@ pub mod error;
 pub mod get;
 pub mod identity;
 pub mod keys;
+pub mod log_level;
 pub mod node;
 pub mod privacy;
 mod progress;
@@ -30,11 +33,12 @@ pub mod receipt;
 mod refusal;
 pub mod retry;
 mod silence;
+pub mod top;
 
 use self::refusal::Printable;
 pub use self::{
-    get::GetArgs, identity::IdentityArgs, keys::KeysArgs, privacy::PrivacyArgs, publish::PublishArgs, put::PutArgs,
-    receipt::ReceiptArgs,
+    get::GetArgs, identity::IdentityArgs, keys::KeysArgs, log_level::LogLevelArgs, privacy::PrivacyArgs,
+    publish::PublishArgs, put::PutArgs, receipt::ReceiptArgs, top::TopArgs,
 };
 
 /// A client command.
@@ -52,6 +56,10 @@ pub enum ClientCommand {
     Keys(KeysArgs),
     /// Export or delete what the node keeps about the payer of receipts
     Privacy(PrivacyArgs),
+    /// Show what a running node logs, or change it until its next start
+    LogLevel(LogLevelArgs),
+    /// Show a node's figures, once a second
+    Top(TopArgs),
     /// Stream a content under a receipt into a file
     Get(GetArgs),
 }
@@ -95,6 +103,11 @@ pub async fn run(command: ClientCommand) -> anyhow::Result<()> {
             };
             privacy::privacy(&args, print).await
         }
+        ClientCommand::LogLevel(args) => {
+            let levels = log_level::log_level(&args).await?;
+            print_answer(&levels, "level", args.json)
+        }
+        ClientCommand::Top(args) => top::top(&args).await,
         ClientCommand::Get(args) => get::get(&args).await,
     }
 }

@@ -29,6 +29,7 @@ mod field;
 mod governance;
 mod hand_over;
 mod keys;
+mod logs;
 mod main_job;
 mod noise;
 mod observability;

@@ -216,3 +216,36 @@ async fn metrics_have_as_many_series_after_many_receipts_as_after_few() {
     assert!(many < few + 100, "{few} series became {many}");
     node.finish().await;
 }
+
+on_sqlite!(the_terminal_shows_a_node_that_is_busy, async |node: &mut TestNode| {
+    let paid = node.paid(&sample(1, 300_000), "unlimited").await;
+    let look = async |arguments: &[&str]| {
+        let mut command = node.command();
+        let command = command.env("PENSTOCK_SERVER", node.url("")).args(["top", "--interval", "1s"]).args(arguments);
+        let output = command.output();
+        let busy = async {
+            for _ in 0..5 {
+                node.stream(&paid).send().await.unwrap().bytes().await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        let (output, ()) = tokio::join!(output, busy);
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Several looks, because a busy machine may start the command late.
+    let lines = look(&["--json", "--count", "2"]).await;
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["health"]["status"], "ok");
+    for figure in ["residentBytes", "openFiles", "requestsPerSecond"] {
+        assert!(
+            lines.iter().any(|line| line["figures"][figure].as_f64().is_some_and(|value| value > 0.0)),
+            "{lines:?}"
+        );
+    }
+    let screen = look(&["--count", "1"]).await;
+    assert!(screen.starts_with(&format!("{}/: ok\n", node.url(""))), "{screen}");
+    assert!(screen.contains("streams") && !screen.contains('\x1b'), "{screen}");
+});

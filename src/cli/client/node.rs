@@ -186,9 +186,27 @@ impl NodeClient {
         Ok(self.read_json(expect_success(response, self.silence).await?).await?)
     }
 
+    /// A text that the node gives to everyone.
+    pub(super) async fn text(&self, path: &[&str]) -> anyhow::Result<String> {
+        let response = self.silence.bound(self.request(Method::GET, path)?.send()).await?;
+        let response = expect_success(response, self.silence).await?;
+        Ok(self.silence.bound(response.text()).await?)
+    }
+
+    /// The node's health, which it also tells when it is not well.
+    pub(super) async fn health(&self) -> anyhow::Result<Value> {
+        let request = self.request(Method::GET, &["health", "ready"])?;
+        Ok(self.read_json(self.silence.bound(request.send()).await?).await?)
+    }
+
     /// Posts JSON and reads the JSON answer. Never again on its own: a second asset or receipt is not the first.
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
-        let request = self.signed(self.request(Method::POST, path)?.json(body))?;
+        self.send(Method::POST, path, body).await
+    }
+
+    /// Sends JSON once and reads the JSON answer.
+    pub(super) async fn send(&self, method: Method, path: &[&str], body: &Value) -> anyhow::Result<Value> {
+        let request = self.signed(self.request(method, path)?.json(body))?;
         let response = self.silence.bound(request.send()).await?;
         Ok(self.read_json(expect_success(response, self.silence).await?).await?)
     }

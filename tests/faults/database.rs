@@ -186,6 +186,8 @@ async fn a_hanging_database_refuses_requests_at_once_and_stops_no_stream() {
         .env("PENSTOCK_POSTGRES__STATEMENT_TIMEOUT", "60s")
         .start()
         .await;
+    let calls = "server=\"primary\",state=\"waiting\"";
+    node.metric_becomes("penstock_db_pool_connections", calls, 0.0).await;
     let bytes = sample(45, 10_000);
     let paid = node.paid(&bytes, "unlimited").await;
     assert_eq!(node.stream(&paid).send().await.unwrap().bytes().await.unwrap(), bytes);

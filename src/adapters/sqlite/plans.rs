@@ -291,14 +291,14 @@ const ROWS: &str = "
     INSERT INTO assets SELECT id, hash, 'asset', '', 'text/plain', NULL, '{}', owner, i FROM ids;
     INSERT INTO asset_search SELECT i, id, owner, NULL, 'text/plain', i FROM ids;
     INSERT INTO prices SELECT id, i, i FROM ids;
-    INSERT INTO overlay_receipts SELECT id, id, hash, 'standard', 'confirmed', i, i, 0, i, i, NULL FROM ids;
+    INSERT INTO overlay_receipts SELECT id, id, hash, 'standard', 'confirmed', i, i, 0, i, i, NULL, 0, NULL FROM ids;
     INSERT INTO quota_usage_windows SELECT owner, 'hour', i, i + 1, i, 0, 1, 0 FROM ids;
     INSERT INTO ledger_nodes (node_id, epoch, alive_until, fenced, watermark)
         VALUES (CAST(printf('%016d', 1) AS BLOB), 1, 0, 1, 0);
     INSERT INTO quota_leases
         SELECT owner, CAST(printf('%016d', 1) AS BLOB), 1, i, i, 1, 'live', NULL, 1, i, 1 FROM ids;
     INSERT INTO quota_refills_again SELECT owner, i, id, 1, 1, 1 FROM ids;
-    INSERT INTO streaming_usage SELECT id, owner, hash, NULL, NULL, i, i, i, 1, 'completed', 1 FROM ids;
+    INSERT INTO streaming_usage SELECT id, owner, hash, NULL, NULL, i, i, i, 1, 'completed', 1, NULL FROM ids;
     INSERT INTO policies SELECT 'p' || i, 1, '{}', i FROM ids;
     INSERT INTO policy_versions SELECT 'p' || (i / 2), i % 2 + 1, '{}', i FROM ids;
     INSERT INTO policy_runs SELECT id, 'p' || (i % 100), 1, owner, 'evaluate', 'allow', i, '{}' FROM ids;

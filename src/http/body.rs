@@ -76,6 +76,7 @@ impl<T: DeserializeOwned + Validate> JsonBody<T> {
     }
 
     async fn bytes(self) -> Result<BytesMut, Problem> {
+        check_coding(&self.request)?;
         check_media_type(&self.request)?;
         tokio::time::timeout(JSON_DEADLINE, collect(self.payload))
             .await
@@ -94,7 +95,6 @@ impl<T: DeserializeOwned + Validate> JsonBody<T> {
 /// A body without a media type is taken for JSON; another media type is refused, so that a browser's form is never
 /// mistaken for a call.
 pub(super) fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
-    check_coding(request)?;
     let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {

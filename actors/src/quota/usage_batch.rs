@@ -52,6 +52,11 @@ impl<T> UsageBatch<T> {
         self.rows.len()
     }
 
+    /// Rows that are missing for a full batch.
+    pub fn room(&self) -> usize {
+        self.limits.rows.saturating_sub(self.rows.len())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.releases.is_empty()
     }

@@ -20,7 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, WrapFuture};
@@ -138,7 +138,7 @@ impl UsageHandle {
     pub fn start(settings: UsageSettings, deps: UsageDeps, arbiter: &ArbiterHandle) -> Self {
         let counters = Arc::new(UsageCounters::default());
         let spool = Arc::clone(&deps.spool);
-        let inbox = Arc::new(UsageInbox::new(settings.limits.rows));
+        let inbox = Arc::new(UsageInbox::new());
         let batcher = UsageBatcher::new(settings, deps, Arc::clone(&inbox), Arc::clone(&counters));
         let addr = UsageBatcher::start_in_arbiter(arbiter, |ctx| {
             ctx.set_mailbox_capacity(0);
@@ -332,30 +332,36 @@ impl UsageBatcher {
     /// Sends a batch if one is due; otherwise sets the timer for it. Without a batch in flight and without a timer, the batcher has
     /// nothing to do until it is told.
     fn advance(&mut self, ctx: &mut Context<Self>) {
-        self.collect();
-        self.answer_waiters();
-        if self.in_flight {
-            return;
-        }
-        if let Some(half) = self.halves.pop_front() {
-            return self.send(half, ctx);
-        }
-        while self.batch.is_empty() {
-            if self.inbox.rest() {
+        loop {
+            self.collect();
+            self.answer_waiters();
+            if self.in_flight {
                 return;
             }
-            self.collect();
+            if let Some(half) = self.halves.pop_front() {
+                return self.send(half, ctx);
+            }
+            let now = self.deps.clock.monotonic();
+            if self.batch.is_due(now) || (!self.waiters.is_empty() && !self.batch.is_empty()) {
+                let (rows, releases) = self.batch.take(now);
+                let releases_until = if releases.is_empty() { 0 } else { self.accepted.releases };
+                return self.send(PendingBatch { rows, releases, releases_until }, ctx);
+            }
+            let may_rest = match self.batch.due_at() {
+                None => self.inbox.rest(),
+                Some(due) => {
+                    self.look_at(due, now, ctx);
+                    self.inbox.wait_for(self.batch.room())
+                }
+            };
+            if may_rest {
+                return;
+            }
         }
-        let now = self.deps.clock.monotonic();
-        if self.batch.is_due(now) || !self.waiters.is_empty() {
-            let (rows, releases) = self.batch.take(now);
-            let releases_until = if releases.is_empty() { 0 } else { self.accepted.releases };
-            return self.send(PendingBatch { rows, releases, releases_until }, ctx);
-        }
-        if let Some(due) = self.batch.due_at()
-            && !self.armed
-        {
-            self.armed = true;
+    }
+
+    fn look_at(&mut self, due: Instant, now: Instant, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.armed, true) {
             ctx.run_later(due.saturating_duration_since(now), |batcher, ctx| {
                 batcher.armed = false;
                 batcher.advance(ctx);

@@ -1,7 +1,7 @@
 //! The inbox of the usage batcher: many threads put items into it, and one message has the batcher take them all.
 //!
 //! A message for each item would wake the batcher's thread for each, which costs a small stream more than all its own arithmetic. The
-//! batcher is told of the first item, and when as many items wait as make a full batch. In between it looks by itself: when its timer
+//! batcher is told of the first item, and of the one that makes a full batch. In between it looks by itself: when its timer
 //! or the ledger's answer comes.
 //!
 //! **Bound.** Items carry permits, or are as many as there are leases; the inbox has no bound of its own.
@@ -13,6 +13,8 @@ struct InboxState<T> {
     items: Vec<T>,
     /// The batcher will look without being told.
     is_watched: bool,
+    /// It is told of this many items all the same.
+    many: usize,
     is_closed: bool,
 }
 
@@ -20,8 +22,6 @@ struct InboxState<T> {
 #[derive(Debug)]
 pub(super) struct UsageInbox<T> {
     state: Mutex<InboxState<T>>,
-    /// So many items are worth a message at once.
-    many: usize,
 }
 
 /// What the one that has put in an item must do.
@@ -36,9 +36,9 @@ pub(super) enum PutIn<T> {
 }
 
 impl<T> UsageInbox<T> {
-    pub(super) fn new(many: usize) -> Self {
-        let state = InboxState { items: Vec::new(), is_watched: false, is_closed: false };
-        Self { state: Mutex::new(state), many }
+    pub(super) fn new() -> Self {
+        let state = InboxState { items: Vec::new(), is_watched: false, many: usize::MAX, is_closed: false };
+        Self { state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, InboxState<T>> {
@@ -51,7 +51,7 @@ impl<T> UsageInbox<T> {
             return PutIn::Closed(item);
         }
         state.items.push(item);
-        let tell = !state.is_watched || state.items.len() == self.many;
+        let tell = !state.is_watched || state.items.len() == state.many;
         state.is_watched = true;
         if tell { PutIn::Tell } else { PutIn::Kept }
     }
@@ -66,6 +66,14 @@ impl<T> UsageInbox<T> {
         let mut state = self.state();
         state.is_watched = !state.items.is_empty();
         !state.is_watched
+    }
+
+    /// Says that the batcher looks by itself some time later, unless there are `many` items before. False if there are so many, which it
+    /// must take first.
+    pub(super) fn wait_for(&self, many: usize) -> bool {
+        let mut state = self.state();
+        state.many = many;
+        state.items.len() < many
     }
 
     /// Takes no further items; returns those that were not taken.
@@ -87,8 +95,11 @@ mod tests {
 
     #[test]
     fn the_first_item_and_a_full_batch_are_told() {
-        let inbox = UsageInbox::new(3);
-        let puts: Vec<_> = (0..5).map(|item| inbox.put(item)).collect();
+        let inbox = UsageInbox::new();
+        let mut puts = vec![inbox.put(0)];
+        assert!(!inbox.wait_for(1), "there is one");
+        assert!(inbox.wait_for(3));
+        puts.extend((1..5).map(|item| inbox.put(item)));
         assert_eq!(puts, [PutIn::Tell, PutIn::Kept, PutIn::Tell, PutIn::Kept, PutIn::Kept]);
         assert!(!inbox.rest(), "there are items");
         let mut taken = Vec::new();
@@ -103,7 +114,7 @@ mod tests {
     #[test]
     fn no_item_is_left_without_a_message() {
         const EACH: usize = 20_000;
-        let inbox = Arc::new(UsageInbox::new(64));
+        let inbox = Arc::new(UsageInbox::new());
         let (tell, told) = mpsc::channel();
         let putters: Vec<_> = (0..3)
             .map(|_| {

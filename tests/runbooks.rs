@@ -115,7 +115,8 @@ fn every_test_that_a_document_links_is_in_the_file_that_it_names() {
         for (name, target) in links(&text).filter(|(name, target)| name.starts_with('`') && target.ends_with(".rs")) {
             let name = name.trim_matches('`');
             let source = fs::read_to_string(file.with_file_name(target)).unwrap_or_default();
-            let is_test = [format!("fn {name}("), format!("({name},"), format!("mod {name} {{")];
+            let is_test =
+                [format!("fn {name}("), format!("({name},"), format!("(\n    {name},"), format!("mod {name} {{")];
             if !is_test.iter().any(|form| source.contains(form)) {
                 missing.push(format!("{}: {name} in {target}", file.display()));
             }

@@ -266,6 +266,7 @@ const SMALL: &[&str] = &[
     "CONSTANT",
     "lineage_emission",
     "installation",
+    "client_keys",
     "timelines",
     "ledger_clock",
 ];

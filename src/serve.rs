@@ -10,7 +10,7 @@
 //!    closed there: awaited, for `server.drain_settle` at most. What did not reach the ledger stays in the usage spool.
 //! 4. Exit 0. A second signal, unless it is SIGHUP, exits at once at any point.
 //!
-//! One [deadline](self::deadline) covers all of it. A signal during the start breaks the start off at once, wherever it is: every step
+//! One [`deadline`] covers all of it. A signal during the start breaks the start off at once, wherever it is: every step
 //! of a start may be killed at any time, and the next start goes on from there.
 
 mod deadline;

@@ -88,7 +88,7 @@ pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Colours are for terminals, and not for people who ask for none (https://no-color.org).
+/// Colours are for terminals, and not for people who ask for none (<https://no-color.org>).
 fn is_in_colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -27,7 +27,7 @@ pub(super) const ERASED: &str = "
 
 /// Served by the primary key.
 pub(super) const HAS_LIVE_LEASE: &str =
-    "SELECT EXISTS (SELECT 1 FROM quota_leases WHERE receipt_id = :receipt AND state = 'live')";
+    "SELECT EXISTS (SELECT 1 FROM quota_leases WHERE receipt_id = :receipt AND +state = 'live')";
 
 /// Served by the primary key.
 pub(super) const ADD_STAND_IN: &str = "

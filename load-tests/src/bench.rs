@@ -8,8 +8,7 @@ use crate::{
     content::Content,
     measure::{PhaseReport, Tally},
     memory::Resident,
-    report::Check,
-    scenarios::overload::OverloadReport,
+    report::{Check, OverloadReport},
     stream::Wanted,
 };
 

@@ -8,8 +8,26 @@ use crate::{
     billing::BillingReport,
     measure::{Percentiles, PhaseReport},
     memory::MemoryReport,
-    scenarios::overload::OverloadReport,
 };
+
+/// What a run of the scenario `overload` found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OverloadReport {
+    pub(crate) stream_bytes: u64,
+    pub(crate) peak_mib_per_second: f64,
+    pub(crate) peak_streams_per_second: f64,
+    /// What the surge asked for, and what it got.
+    pub(crate) offered_per_second: f64,
+    pub(crate) surge_mib_per_second: f64,
+    /// The second as a part of the first.
+    pub(crate) kept: f64,
+    pub(crate) refused: u64,
+    pub(crate) refusals: BTreeMap<String, u64>,
+    /// From the beginning of the connection to the end of the answer.
+    pub(crate) refusal_ms: Percentiles,
+    pub(crate) recovered_after_seconds: f64,
+}
 
 /// A promise that the scenario has put to the test.
 #[derive(Debug, Serialize)]

@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -22,8 +21,8 @@ use crate::{
     client::{Connection, Target},
     content::Content,
     fault::Fault,
-    measure::{Latencies, Percentiles, Phase, PhaseReport, Tally},
-    report::Check,
+    measure::{Latencies, Phase, PhaseReport, Tally},
+    report::{Check, OverloadReport},
     stream::{Ended, Stream, Wanted},
 };
 
@@ -54,25 +53,6 @@ const SLOW: Duration = Duration::from_millis(250);
 
 /// How long the streams of a phase may take after it: a node that is well needs a few seconds.
 const LAST_STREAMS: Duration = Duration::from_secs(90);
-
-/// What the run found.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct OverloadReport {
-    pub(crate) stream_bytes: u64,
-    pub(crate) peak_mib_per_second: f64,
-    pub(crate) peak_streams_per_second: f64,
-    /// What the surge asked for, and what it got.
-    pub(crate) offered_per_second: f64,
-    pub(crate) surge_mib_per_second: f64,
-    /// The second as a part of the first.
-    pub(crate) kept: f64,
-    pub(crate) refused: u64,
-    pub(crate) refusals: BTreeMap<String, u64>,
-    /// From the beginning of the connection to the end of the answer.
-    pub(crate) refusal_ms: Percentiles,
-    pub(crate) recovered_after_seconds: f64,
-}
 
 /// The sizes of a run.
 #[derive(Debug, Clone)]

@@ -171,7 +171,7 @@ impl QuotaBook {
             return BookDecision::Granted(entry.start(need, leased, None, moment.wall));
         }
         if !moment.may_spend {
-            return BookDecision::Refused(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+            return BookDecision::Refused(Refusal::unavailable());
         }
         if let Some(lease) = entry.lease.as_mut().filter(|lease| lease.is_current(moment))
             && lease.available.covers(leased)
@@ -198,9 +198,7 @@ impl QuotaBook {
                 entry.refused = Some((moment.monotonic, need));
                 // The windows and the refusal come from one answer, so they agree; if they did not, another request
                 // would tell.
-                entry
-                    .refuse_quota(need, moment, self.settings.held_back_retry)
-                    .unwrap_or(Refusal::Unavailable { retry_after: Duration::from_secs(1) })
+                entry.refuse_quota(need, moment, self.settings.held_back_retry).unwrap_or_else(Refusal::unavailable)
             }
             _ => Refusal::UnknownReceipt,
         }

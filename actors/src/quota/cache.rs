@@ -165,10 +165,10 @@ impl QuotaHandle {
     pub async fn acquire(&self, ask: StreamAsk, session: StreamSession) -> Result<Reservation, Refusal> {
         if !self.usage.is_alive() {
             // No stream begins whose usage row no actor would take.
-            return Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+            return Err(Refusal::unavailable());
         }
         let Some(row_permit) = self.usage.admit() else {
-            return Err(overloaded("usage"));
+            return Err(Refusal::overloaded("usage"));
         };
         let shard = self.shard(ask.receipt_id);
         let stream = UsageId::next();
@@ -201,15 +201,15 @@ impl QuotaHandle {
         purpose: Purpose,
         answer: oneshot::Receiver<Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
-        let Some(permit) = shard.admission.try_admit(1) else { return Err(overloaded("quota")) };
+        let Some(permit) = shard.admission.try_admit(1) else { return Err(Refusal::overloaded("quota")) };
         let deadline = self.clock.monotonic() + self.patience;
         if !shard.handle.tell(Acquire { ask, purpose, deadline, _permit: permit }) {
-            return Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+            return Err(Refusal::unavailable());
         }
         match tokio::time::timeout(self.patience, answer).await {
             Ok(Ok(answer)) => answer,
             // A reservation that comes too late undoes itself when it is dropped.
-            Ok(Err(_)) | Err(_) => Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) }),
+            Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
         }
     }
 
@@ -309,10 +309,6 @@ impl QuotaHandle {
             shard.handle.tell(message());
         }
     }
-}
-
-fn overloaded(queue: &'static str) -> Refusal {
-    Refusal::Overloaded { queue, retry_after: Duration::from_secs(1) }
 }
 
 impl QuotaCounters {

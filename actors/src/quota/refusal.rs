@@ -53,3 +53,16 @@ pub enum Refusal {
         retry_after: Duration,
     },
 }
+
+/// When to come back to a node that is full, or lacks the ledger for a moment.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Refusal {
+    pub(crate) const fn overloaded(queue: &'static str) -> Self {
+        Self::Overloaded { queue, retry_after: SOON }
+    }
+
+    pub(crate) const fn unavailable() -> Self {
+        Self::Unavailable { retry_after: SOON }
+    }
+}

@@ -17,7 +17,6 @@ mod reservation;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering::Relaxed},
-    time::Duration,
 };
 
 use actix::Addr;
@@ -68,7 +67,7 @@ impl Decision {
     pub(super) fn or_unavailable(self) -> Result<Admitted, Refusal> {
         match self {
             Self::Decided(decision) => decision,
-            Self::Refill(_) => Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) }),
+            Self::Refill(_) => Err(Refusal::unavailable()),
         }
     }
 }
@@ -151,7 +150,7 @@ impl ShardHandle {
     /// Decides about a question that has to wait for nothing; `None` for any other.
     pub(super) fn decide_at_once(&self, ask: &StreamAsk) -> Option<Result<Admitted, Refusal>> {
         if self.state.is_poisoned() {
-            return Some(Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) }));
+            return Some(Err(Refusal::unavailable()));
         }
         let mut state = self.state();
         let needs_slot = ask.demand != Demand::Inspect && state.book.limits_streams(ask.receipt_id);
@@ -212,10 +211,7 @@ impl ShardHandle {
         let delivered = ended.bytes_sent > 0 || matches!(ended.outcome, Outcome::Completed | Outcome::Delegated);
         let sent = if delivered { Credit::new(ended.bytes_sent, 1) } else { Credit::ZERO };
         let (id, is_leaving) = (held.receipt_id, held.is_leaving);
-        let release = {
-            let book = &mut self.state().book;
-            book.settle(id, held.leased, sent, held.lease_epoch, held.started_at)
-        };
+        let release = self.state().book.settle(id, held.leased, sent, held.lease_epoch, held.started_at);
         if held.slot.is_some() {
             // If the actor is gone, the slot expires when it is no longer refreshed.
             self.tell(ReleaseSlot(held.stream));

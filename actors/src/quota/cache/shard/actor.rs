@@ -27,12 +27,7 @@ use crate::{
     ids::{ReceiptId, UsageId},
     model::LostLease,
     ports::{SlotGrant, StreamSlot},
-    quota::{
-        book::Freshness,
-        cache::{QuotaDeps, QuotaSettings},
-        refill_queue::RefillQueue,
-        refusal::Refusal,
-    },
+    quota::{book::Freshness, cache::QuotaSettings, refill_queue::RefillQueue, refusal::Refusal},
 };
 
 /// How often expired entries are dropped, how many at a time, and how many under one hold of the lock.
@@ -42,7 +37,6 @@ const LOCKED_STEP: usize = 256;
 
 pub(in crate::quota::cache) struct QuotaShard {
     settings: QuotaSettings,
-    deps: QuotaDeps,
     handle: Arc<ShardHandle>,
     /// Requests to the ledger, until their answer is known.
     refills: RefillQueue,
@@ -67,7 +61,6 @@ impl QuotaShard {
     pub(in crate::quota::cache) fn new(settings: QuotaSettings, handle: Arc<ShardHandle>) -> Self {
         Self {
             settings,
-            deps: handle.deps.clone(),
             handle,
             refills: RefillQueue::default(),
             round_trips: 0,
@@ -97,7 +90,7 @@ impl QuotaShard {
                 self.handle.counters.misses.fetch_add(1, Relaxed);
                 if self.refills.len() >= self.largest_demand() && !self.refills.is_asked(want.receipt_id) {
                     drop(state);
-                    return self.refuse(question.purpose, Refusal::Unavailable { retry_after: Duration::from_secs(1) });
+                    return self.refuse(question.purpose, Refusal::unavailable());
                 }
                 state.waiting.entry(want.receipt_id).or_default().push_back(question);
                 drop(state);
@@ -151,8 +144,8 @@ impl QuotaShard {
             return;
         };
         let request = SlotRequest {
-            slots: Arc::clone(&self.deps.slots),
-            bus: Arc::clone(&self.deps.bus),
+            slots: Arc::clone(&self.handle.deps.slots),
+            bus: Arc::clone(&self.handle.deps.bus),
             slot: StreamSlot { receipt: ask.receipt_id, stream, session: session.mark() },
             limit,
             ttl: self.settings.slot_ttl,
@@ -181,7 +174,7 @@ impl QuotaShard {
 
     fn free_slot(&mut self, stream: UsageId, ctx: &mut Context<Self>) {
         let Some(slot) = self.slots.free(stream) else { return };
-        let slots = Arc::clone(&self.deps.slots);
+        let slots = Arc::clone(&self.handle.deps.slots);
         let mut freed = Box::pin(async move {
             if let Err(error) = slots.release_slot(&slot).await {
                 // The slot expires when it is no longer refreshed.
@@ -197,13 +190,13 @@ impl QuotaShard {
 
     /// Drops expired entries, then sets the timer for the next sweep: passes never overlap.
     fn sweep(&mut self, ctx: &mut Context<Self>) {
-        self.forget(self.deps.clock.monotonic(), SWEEP_STEP);
+        self.forget(self.handle.deps.clock.monotonic(), SWEEP_STEP);
         for id in std::mem::take(&mut self.unanswered) {
             self.reload(id, ctx);
         }
         self.ask_again(ctx);
         let may_be_given_away = self.settings.lost_lease == LostLease::Release;
-        if may_be_given_away && !self.deps.epoch_state.may_spend(self.deps.clock.monotonic()) {
+        if may_be_given_away && !self.handle.deps.epoch_state.may_spend(self.handle.deps.clock.monotonic()) {
             self.cut_lost_streams();
         }
         ctx.run_later(SWEEP_EVERY, Self::sweep);
@@ -214,7 +207,7 @@ impl QuotaShard {
         while left > 0 {
             let part = left.min(LOCKED_STEP);
             let releases = self.state().book.sweep(now, part);
-            releases.into_iter().for_each(|release| self.deps.usage.release(release));
+            releases.into_iter().for_each(|release| self.handle.deps.usage.release(release));
             left -= part;
         }
         self.count_entries();
@@ -238,7 +231,7 @@ impl QuotaShard {
             return;
         }
         let releases = self.state().book.drain();
-        releases.into_iter().for_each(|release| self.deps.usage.release(release));
+        releases.into_iter().for_each(|release| self.handle.deps.usage.release(release));
         // Unanswered refills may have been granted; those leases are released when the epoch is closed.
         if self.round_trips == 0 && self.refills.is_idle() {
             for reply in self.drains.drain(..) {
@@ -250,7 +243,7 @@ impl QuotaShard {
     /// Refreshes this instance's slots, then sets the timer for the next refresh.
     fn refresh_slots(&mut self, ctx: &mut Context<Self>) {
         let held = self.slots.all();
-        let (slots, ttl) = (Arc::clone(&self.deps.slots), self.settings.slot_ttl);
+        let (slots, ttl) = (Arc::clone(&self.handle.deps.slots), self.settings.slot_ttl);
         let refreshed = async move {
             if !held.is_empty()
                 && let Err(error) = slots.refresh_slots(&held, ttl).await
@@ -314,7 +307,8 @@ impl Handler<AddProgress> for QuotaShard {
 
     fn handle(&mut self, progress: AddProgress, ctx: &mut Self::Context) {
         let AddProgress { session, bytes, position } = progress;
-        let (sessions, now, ttl) = (Arc::clone(&self.deps.sessions), self.deps.clock.now(), self.settings.session_ttl);
+        let (sessions, now, ttl) =
+            (Arc::clone(&self.handle.deps.sessions), self.handle.deps.clock.now(), self.settings.session_ttl);
         let added = async move {
             if let Err(error) = sessions.add_progress(session, bytes, position, now, ttl).await {
                 tracing::debug!(%error, "a session's progress was not recorded; the stream is not affected");
@@ -363,7 +357,7 @@ impl Handler<Forfeit> for QuotaShard {
     type Result = ();
 
     fn handle(&mut self, Forfeit { fenced }: Forfeit, _: &mut Self::Context) {
-        let node = self.deps.epoch_state.current();
+        let node = self.handle.deps.epoch_state.current();
         self.state().book.forfeit(node.epoch);
         self.refills.forfeit(node);
         if fenced || self.settings.lost_lease == LostLease::Release {

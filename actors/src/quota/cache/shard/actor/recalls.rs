@@ -65,9 +65,9 @@ impl QuotaShard {
         if elsewhere {
             self.handle.counters.recalls.fetch_add(1, Relaxed);
             // The reserved credit may be this instance's own unsettled usage.
-            self.deps.usage.flush_now();
+            self.handle.deps.usage.flush_now();
         }
-        let (bus, changes) = (Arc::clone(&self.deps.bus), Arc::clone(&self.deps.changes));
+        let (bus, changes) = (Arc::clone(&self.handle.deps.bus), Arc::clone(&self.handle.deps.changes));
         let room = async move {
             let reclaimed = match reclaim {
                 Some(reclaim) => reclaim.await.unwrap_or_default(),
@@ -98,15 +98,15 @@ impl QuotaShard {
 
     /// Reclaims leases of lost instances, unless that was tried a moment ago.
     fn reclaim(&mut self) -> Option<impl Future<Output = PortResult<u64>> + 'static> {
-        let now = self.deps.clock.monotonic();
+        let now = self.handle.deps.clock.monotonic();
         let last = self.recalls.reclaimed_at;
         if last.is_some_and(|at| now.saturating_duration_since(at) < RECLAIM_EVERY) {
             return None;
         }
         self.recalls.reclaimed_at = Some(now);
-        let ledger = Arc::clone(&self.deps.ledger);
-        let (by, silent) = (self.deps.epoch_state.current(), self.deps.epoch_state.silent(now));
-        let (mode, wall) = (self.settings.lost_lease, self.deps.clock.now());
+        let ledger = Arc::clone(&self.handle.deps.ledger);
+        let (by, silent) = (self.handle.deps.epoch_state.current(), self.handle.deps.epoch_state.silent(now));
+        let (mode, wall) = (self.settings.lost_lease, self.handle.deps.clock.now());
         Some(async move { Ok(ledger.reclaim(by, &silent, mode, wall, RECLAIM_STEP).await?.leases) })
     }
 
@@ -120,8 +120,8 @@ impl QuotaShard {
     pub(super) fn hand_back(&mut self, id: ReceiptId) {
         let idle = self.state().book.recall(id);
         if let Some(release) = idle {
-            self.deps.usage.release(release);
-            self.deps.usage.flush_now();
+            self.handle.deps.usage.release(release);
+            self.handle.deps.usage.flush_now();
         }
     }
 }

@@ -28,12 +28,12 @@ impl QuotaShard {
     /// Sends wanted refills, as far as round trips are free.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         while self.round_trips < MAX_ROUND_TRIPS {
-            let (node, now) = (self.deps.epoch_state.current(), self.deps.clock.now());
+            let (node, now) = (self.handle.deps.epoch_state.current(), self.handle.deps.clock.now());
             let Some(trip) = self.refills.next_trip(node, now, MAX_WANTS) else { break };
-            let (ledger, sizing) = (Arc::clone(&self.deps.ledger), self.settings.sizing);
+            let (ledger, sizing) = (Arc::clone(&self.handle.deps.ledger), self.settings.sizing);
             self.round_trips += 1;
             self.handle.counters.refills.fetch_add(1, Relaxed);
-            self.deps.epoch_state.held().asks();
+            self.handle.deps.epoch_state.held().asks();
             let asking = async move {
                 let answer = ledger.refill(trip.node, &trip.requests, sizing, trip.at).await;
                 (trip, answer)
@@ -43,7 +43,7 @@ impl QuotaShard {
                 shard.refilled(&trip, answer, ctx);
                 // Count first: until a lost request is answered, it may have been granted.
                 shard.count_unanswered();
-                shard.deps.epoch_state.held().knows();
+                shard.handle.deps.epoch_state.held().knows();
                 shard.pump(ctx);
                 shard.finish_drain();
             }));
@@ -77,7 +77,7 @@ impl QuotaShard {
             let hour_is_over = !refill.windows[WindowKind::Hour.index()].window.contains(moment.wall);
             // The answer to a repeated request may describe the time when it was first sent.
             let unsure = outdated || reclaimed || hour_is_over || request.again;
-            self.deps.epoch_state.held().granted(trip.node.epoch, refill.granted);
+            self.handle.deps.epoch_state.held().granted(trip.node.epoch, refill.granted);
             let refused = refill.lacking(want).filter(|_| !unsure);
             let (release, must_reload) = {
                 let mut state = self.state();
@@ -86,7 +86,7 @@ impl QuotaShard {
                 (release, is_running && !state.waiting.contains_key(&id))
             };
             if let Some(release) = release {
-                self.deps.usage.release(release);
+                self.handle.deps.usage.release(release);
             }
             if must_reload {
                 self.reload(id, ctx);
@@ -109,7 +109,7 @@ impl QuotaShard {
                 state.waiting.remove(&id);
                 break;
             };
-            if question.is_abandoned(self.deps.clock.monotonic()) {
+            if question.is_abandoned(self.handle.deps.clock.monotonic()) {
                 continue;
             }
             match self.handle.decide(&mut state, &question.ask, Freshness::Required) {
@@ -141,14 +141,14 @@ impl QuotaShard {
     fn refill_failed(&mut self, trip: &RefillTrip, error: &PortError, ctx: &mut Context<Self>) {
         self.handle.counters.refill_errors.fetch_add(1, Relaxed);
         if matches!(error, PortError::Fenced) {
-            self.deps.fenced.notify_one();
+            self.handle.deps.fenced.notify_one();
         }
         // For an ended epoch nothing will be granted, and earlier grants are reclaimed with it.
-        let is_over = trip.node != self.deps.epoch_state.current();
+        let is_over = trip.node != self.handle.deps.epoch_state.current();
         // The ledger also refuses an epoch that is only late, and the next heartbeat revives it: then an earlier statement may have been
         // granted, and a late one may still be. If the epoch was fenced, the next one forgets the request.
         let is_rejected = matches!(error, PortError::Rejected { .. });
-        if let Some(left_out) = self.lines.spend(self.deps.clock.monotonic()) {
+        if let Some(left_out) = self.lines.spend(self.handle.deps.clock.monotonic()) {
             tracing::warn!(%error, receipts = trip.requests.len(), left_out, "the ledger did not answer a refill; entries and leases in memory decide");
         }
         for request in &trip.requests {

@@ -24,8 +24,8 @@
 //!     an extractor's error as a problem document.
 //!
 //! # Requests that do not reach this code
-//! The framework itself answers a request that is not HTTP, or whose head exceeds the framework's own limits, with a
-//! bare status and no body.
+//! A request that is not HTTP, whose head exceeds the framework's own limits, or whose head does not come in time, is answered by the
+//! socket of its client ([`RefusalTexts`](crate::http_server::client_socket::RefusalTexts)).
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 

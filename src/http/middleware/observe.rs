@@ -97,9 +97,9 @@ pub(in crate::http) async fn observe(
     if let Some(value) = traced {
         answer.headers_mut().insert(TRACE_RESPONSE, value);
     }
-    span.in_scope(|| failures.note(&answer));
-    let problem = answer.response().error().and_then(|error| error.as_error::<Problem>()).map(Problem::kind);
-    exchange.answered(answer.request().match_pattern(), answer.status(), problem);
+    let problem = answer.response().error().and_then(|error| error.as_error::<Problem>());
+    span.in_scope(|| failures.note(answer.status(), problem));
+    exchange.answered(answer.request().match_pattern(), answer.status(), problem.map(Problem::kind));
     Ok(answer.map_body(|_, body| BoxBody::new(ObservedBody::new(body, exchange, head_only))))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, time::Instant};
 
-use actix_web::{dev::ServiceResponse, http::StatusCode};
+use actix_web::http::StatusCode;
 use penstock_actors::flow::log_budget::LogBudget;
 
 use crate::http::Problem;
@@ -17,12 +17,10 @@ pub(in crate::http) struct FailureLog {
 
 impl FailureLog {
     /// Logs an answer that is a failure.
-    pub(super) fn note(&self, answer: &ServiceResponse) {
-        let status = answer.status();
+    pub(super) fn note(&self, status: StatusCode, problem: Option<&Problem>) {
         if !status.is_server_error() {
             return;
         }
-        let problem = answer.response().error().and_then(|error| error.as_error::<Problem>());
         let kind = problem.map_or("unknown", |problem| problem.kind().name());
         let cause = problem.and_then(Problem::cause);
         if status == StatusCode::INTERNAL_SERVER_ERROR {

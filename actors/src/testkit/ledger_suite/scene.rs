@@ -158,7 +158,8 @@ impl Scene {
             version_id: self.version,
             quota_tier: self.policy.policy_name.clone(),
             status: ReceiptStatus::Confirmed,
-            expires_at: self.now + Duration::from_secs(30 * 86_400),
+            // After the longest month, so that a scenario may go to the end of the present one on any day of it.
+            expires_at: self.now + Duration::from_secs(60 * 86_400),
             created_at: self.now,
         }
     }

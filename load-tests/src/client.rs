@@ -59,6 +59,11 @@ impl Connection {
         Ok(Self { sender })
     }
 
+    /// Whether the node has ended it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Fault> {
         self.sender.ready().await.map_err(|error| Fault::lost(&error))?;
         self.sender.send_request(request).await.map_err(|error| Fault::lost(&error))

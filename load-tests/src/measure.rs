@@ -30,7 +30,7 @@ impl Latencies {
         self.micros.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.micros.add(&other.micros).expect("all histograms have the same bounds");
     }
 

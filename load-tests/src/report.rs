@@ -17,16 +17,27 @@ pub(crate) struct OverloadReport {
     pub(crate) stream_bytes: u64,
     pub(crate) peak_mib_per_second: f64,
     pub(crate) peak_streams_per_second: f64,
-    /// What the surge asked for, and what it got.
+    /// What the surges asked for.
     pub(crate) offered_per_second: f64,
-    pub(crate) surge_mib_per_second: f64,
-    /// The second as a part of the first.
+    /// What the surge kept of the peak in each round.
+    pub(crate) kept_in_rounds: Vec<f64>,
+    /// Of clients that keep their connections, and of those that connect anew.
+    pub(crate) surge: SurgeReport,
+    pub(crate) strangers: SurgeReport,
+    pub(crate) recovered_after_seconds: f64,
+}
+
+/// What became of ten times the peak.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SurgeReport {
+    pub(crate) mib_per_second: f64,
+    /// As a part of the peak.
     pub(crate) kept: f64,
     pub(crate) refused: u64,
     pub(crate) refusals: BTreeMap<String, u64>,
-    /// From the beginning of the connection to the end of the answer.
+    /// From the beginning of the connection or, where it is kept, of the request to the end of the answer.
     pub(crate) refusal_ms: Percentiles,
-    pub(crate) recovered_after_seconds: f64,
 }
 
 /// A promise that the scenario has put to the test.
@@ -134,10 +145,15 @@ fn write_overload(f: &mut fmt::Formatter<'_>, found: &OverloadReport) -> fmt::Re
         "  peak        {:.1} MiB/s, {:.1} streams/s",
         found.peak_mib_per_second, found.peak_streams_per_second
     )?;
-    writeln!(f, "  surge       {:.1} MiB/s of {:.1} streams/s", found.surge_mib_per_second, found.offered_per_second)?;
-    writeln!(f, "  refused     {}", found.refused)?;
-    write_percentiles(f, "refusal, ms", &found.refusal_ms)?;
-    found.refusals.iter().try_for_each(|(kind, count)| writeln!(f, "    {count} x {kind}"))?;
+    writeln!(f, "  asked for   {:.1} streams/s", found.offered_per_second)?;
+    for (clients, surge) in [("surge", &found.surge), ("strangers", &found.strangers)] {
+        writeln!(f, "  {clients:<11} {:.1} MiB/s, {:.1}% of the peak", surge.mib_per_second, surge.kept * 100.0)?;
+        writeln!(f, "  refused     {}", surge.refused)?;
+        write_percentiles(f, "refusal, ms", &surge.refusal_ms)?;
+        surge.refusals.iter().try_for_each(|(kind, count)| writeln!(f, "    {count} x {kind}"))?;
+    }
+    let rounds: Vec<_> = found.kept_in_rounds.iter().map(|kept| format!("{:.1}%", kept * 100.0)).collect();
+    writeln!(f, "  surge, by rounds: {}", rounds.join(" "))?;
     writeln!(f, "  recovered   after {:.2} s", found.recovered_after_seconds)
 }
 

@@ -200,7 +200,8 @@ mod tests {
             let findings = short.run(&bench).await.unwrap();
             assert_eq!(findings.checks[0].kept, in_shape, "{:?}", findings.checks);
             let found = findings.overload.unwrap();
-            assert!(found.refused > 0 && found.peak_mib_per_second > 0.0, "{found:?}");
+            assert!(found.surge.refused > 0 && found.strangers.refused > 0, "{found:?}");
+            assert!(found.peak_mib_per_second > 0.0, "{found:?}");
             assert!(findings.tally.faults.is_empty(), "{:?}", findings.tally.faults);
             let billing = BillingReport::compare(&bench.api, &findings.tally.received).await.unwrap();
             assert_eq!(billing.differences, Vec::<String>::new());

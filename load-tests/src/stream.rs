@@ -55,6 +55,13 @@ pub(crate) struct Ended {
     pub(crate) fault: Option<Fault>,
 }
 
+impl Ended {
+    /// No stream has begun.
+    pub(crate) fn refused(began: Instant, fault: Fault) -> Self {
+        Self { received: 0, first_byte: None, total: began.elapsed(), fault: Some(fault) }
+    }
+}
+
 impl Stream {
     /// Asks for the content and checks the head of the answer.
     pub(crate) async fn open(target: &Target, connection: &mut Connection, wanted: &Wanted) -> Result<Self, Fault> {
@@ -136,7 +143,7 @@ pub(crate) async fn stream(target: &Target, connection: &mut Connection, wanted:
     let began = Instant::now();
     match Stream::open(target, connection, wanted).await {
         Ok(stream) => stream.finish().await,
-        Err(fault) => Ended { received: 0, first_byte: None, total: began.elapsed(), fault: Some(fault) },
+        Err(fault) => Ended::refused(began, fault),
     }
 }
 

@@ -84,6 +84,42 @@ async fn a_connection_beyond_the_bound_gets_503_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_refuses_a_bounded_number_of_connections_at_a_time_and_the_rest_in_turn() {
+    const PLACES: usize = 4;
+    const REFUSED_AT_A_TIME: usize = 1024;
+    rlimit::increase_nofile_limit(8192).expect("the system allows more open files");
+    let setup = Setup::new(On::Sqlite).env("PENSTOCK_SERVER__MAX_CONNECTIONS", PLACES.to_string());
+    let mut node = setup.env("PENSTOCK_SERVER__WORKERS", "1").start().await;
+    let mut idle = Wire::to(&node).await;
+    assert!(asked(&mut idle).await.0.starts_with("HTTP/1.1 200"));
+    let before = node.open_files();
+
+    // They say nothing, so each is held for the whole time that a refusal may take.
+    let crowd = join_all((0..REFUSED_AT_A_TIME + 400).map(|_| Wire::to(&node))).await;
+    let most = std::cell::Cell::new(0);
+    let watch = async {
+        loop {
+            most.set(most.get().max(node.open_files()));
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let ended = stream::iter(crowd).map(async |mut one| one.read(1).await.map_or(true, |rest| rest.is_empty()));
+    // The last places go to some of them, and those stay.
+    let ended = ended.buffer_unordered(usize::MAX).filter(|ended| std::future::ready(*ended));
+    tokio::select! {
+        () = watch => {}
+        ended = ended.take(REFUSED_AT_A_TIME + 400 - PLACES).count() => {
+            assert_eq!(ended, REFUSED_AT_A_TIME + 400 - PLACES, "none waits for ever");
+        }
+    }
+    assert!(most.get() <= before + REFUSED_AT_A_TIME + PLACES, "{} open files after {before}", most.get());
+    assert!(asked(&mut idle).await.0.starts_with("HTTP/1.1 200"));
+    assert!(metric("penstock_http_connections_refused_total", &mut idle).await >= REFUSED_AT_A_TIME as f64);
+    drop(idle);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_beyond_the_bound_gets_503_before_the_ledger_is_asked_and_the_log_stays_short() {
     const PLACES: usize = 2;
     const REFUSED: usize = 400;

@@ -1,12 +1,20 @@
 //! Uploads that meet each other, break off, or are cut off.
 
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
 use futures::future::join_all;
+use penstock::config::S3Client;
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::{
-    node::{On, Setup, TestNode, expect, expect_problem, hex_sha256, sample},
+    node::{ADMIN_KEY, On, Setup, TestNode, expect, expect_problem, hex_sha256, sample},
     patience::eventually,
+    proxy::{Fault, Proxy},
+    s3::TestBuckets,
     still::{at_rest, blob, temporary_files, visible_blobs},
     wire::Wire,
 };
@@ -84,5 +92,56 @@ async fn an_upload_that_a_kill_cuts_off_is_never_visible_and_is_cleaned_up() {
 
     assert_eq!(upload(&node, &bytes).await["created"], true);
     assert!(blob(&node, &hex_sha256(&bytes)).exists());
+    node.finish().await;
+}
+
+/// The client writes as fast as it may, and the store takes nothing for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resumable_upload_waits_for_its_store_with_two_parts_in_memory() {
+    const PART: usize = 8 << 20;
+    const SIZE: usize = 64 << 20;
+    /// What the kernel holds of a connection's direction, at both ends, by its own limits.
+    const KERNEL: usize = 16 << 20;
+    let mut buckets = TestBuckets::new(S3Client::ObjectStore);
+    let line = Proxy::started(buckets.endpoint.strip_prefix("http://").unwrap().parse().unwrap()).await;
+    buckets.endpoint = line.url();
+    let mut node = Setup::new(On::Sqlite).envs(buckets.env()).start().await;
+    let resumable = |method: Method, place: &str| node.admin(method, place).header("tus-resumable", "1.0.0");
+    let begun = resumable(Method::POST, "/v1/uploads").header("upload-length", SIZE).send().await.unwrap();
+    assert_eq!(begun.status(), 201);
+    let place = begun.headers()["location"].to_str().unwrap().to_owned();
+    let bytes = sample(14, SIZE);
+
+    line.set(Fault::Hole);
+    let mut wire = Wire::to(&node).await;
+    let head = format!(
+        "PATCH {place} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {ADMIN_KEY}\r\ntus-resumable: 1.0.0\r\n\
+         upload-offset: 0\r\ncontent-type: application/offset+octet-stream\r\ncontent-length: {SIZE}\r\n\r\n"
+    );
+    wire.send(head.as_bytes()).await;
+    let sent = AtomicUsize::new(0);
+    let sending = async {
+        for piece in bytes.chunks(64 << 10) {
+            wire.send(piece).await;
+            sent.fetch_add(piece.len(), Relaxed);
+        }
+        wire.head().await
+    };
+    let stood_still = async {
+        let (mut before, mut still) = (0, 0);
+        while still < 20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = sent.load(Relaxed);
+            still = if now > 0 && now == before { still + 1 } else { 0 };
+            before = now;
+        }
+        assert!(before <= 2 * PART + KERNEL, "the node took {before} bytes and stored none");
+        line.heal();
+    };
+    let (answer, ()) = tokio::join!(sending, stood_still);
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    let done = expect(resumable(Method::GET, &place).send().await.unwrap(), &[200]).await;
+    assert_eq!(done["contentHash"], hex_sha256(&bytes), "{done}");
+    drop(wire);
     node.finish().await;
 }

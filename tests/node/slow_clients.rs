@@ -172,3 +172,24 @@ async fn a_client_that_takes_next_to_nothing_is_cut() {
     eventually("its stream has ended", async || node.metric("penstock_streams_active", "").await == 0.0).await;
     node.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_without_a_next_request_is_closed_without_a_word() {
+    let mut node = Setup::new(On::Sqlite).env("PENSTOCK_SERVER__KEEP_ALIVE", "1s").start().await;
+    let mut connection = connect(&node).await;
+    let request = "GET /health/live HTTP/1.1\r\nhost: node\r\n\r\n";
+    for _ in 0..2 {
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"{\"status\":\"ok\"}") {
+            let mut some = [0; 1024];
+            let count = connection.read(&mut some).await.unwrap();
+            assert!(count > 0, "it stays open for the next request");
+            answer.extend_from_slice(&some[..count]);
+        }
+    }
+    let mut rest = Vec::new();
+    timeout(PATIENCE, connection.read_to_end(&mut rest)).await.expect("it is closed").unwrap();
+    assert_eq!(rest, b"", "a client that has asked for nothing gets no answer");
+    node.finish().await;
+}

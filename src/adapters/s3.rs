@@ -27,6 +27,7 @@ mod keys;
 pub(crate) mod manifest;
 mod marker;
 mod marks;
+mod outage;
 mod parts;
 mod pending;
 mod sink;

@@ -1,7 +1,8 @@
 //! Reads through a network and a server that fail.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use penstock::{
     adapters::s3::{Patience, S3Blobs, S3Settings},
     telemetry::Metrics,
@@ -144,3 +145,33 @@ on_each_client!(
         assert_eq!(proxy.seen().len(), 1);
     }
 );
+
+on_each_client!(however_many_calls_an_outage_meets_the_storage_gets_few_requests, async |mut buckets: TestBuckets| {
+    const CALLS: usize = 200;
+    let (blobs, _, proxy) = behind_proxy(&mut buckets, Duration::from_secs(3)).await;
+    let sample = buckets.stored(&blobs, SIZE).await;
+    let source = blobs.open(sample.hash).await.unwrap().source;
+    let reads = || join_all((0..CALLS).map(|_| source.read_at(0, 10)));
+    proxy.break_next(usize::MAX, "get", "data", Fault::Answer(503, "ServiceUnavailable"));
+    // Each of the first calls may find out for itself.
+    assert!(reads().await.iter().all(|answer| matches!(answer, Err(PortError::Unavailable { .. }))));
+    proxy.seen();
+    let began = Instant::now();
+    assert!(reads().await.iter().all(|answer| matches!(answer, Err(PortError::Unavailable { .. }))));
+    // One in a pause, which is at least half a second by now.
+    let most = 1 + began.elapsed().as_millis() / 500;
+    let seen = proxy.seen().len() as u128;
+    assert!((1..=most).contains(&seen), "{seen} requests for {CALLS} calls, of at most {most}");
+
+    // Those that wait when it comes back succeed.
+    let waiting = reads();
+    let comes_back = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        proxy.heal();
+    };
+    let (answers, ()) = tokio::join!(waiting, comes_back);
+    assert!(
+        answers.iter().all(|answer| answer.as_ref().is_ok_and(|bytes| bytes[..] == sample.bytes[..10])),
+        "{answers:?}"
+    );
+});

@@ -9,6 +9,8 @@
 //! A slow connection is not storage that hangs: received bytes extend a call's deadline by the time that they take on
 //! the [`SLOWEST_LINE`], and data that could not be sent in `part_timeout` is sent again, once, with the time that it
 //! takes on that line.
+//!
+//! While the storage answers nothing, the attempts of all calls together are few: see [`Outage`].
 
 use std::{
     future::Future,
@@ -29,6 +31,7 @@ use super::{
     StorageTier,
     client::{Attempt, BucketClient, Expected, Listed, Object, SignedGet},
     error::{S3Failure, S3FailureKind},
+    outage::Outage,
 };
 use crate::{config::SENDING_ATTEMPTS, telemetry::S3Metrics};
 
@@ -68,6 +71,7 @@ pub(super) struct Bucket {
     client: Arc<dyn BucketClient>,
     patience: Patience,
     metrics: Arc<S3Metrics>,
+    outage: Outage,
     /// Whether the storage supports conditional writes. The first one finds out.
     conditional: AtomicBool,
     /// Whether the last data took longer than `part_timeout` to send, so that the next data has more time.
@@ -102,7 +106,15 @@ impl Bucket {
         patience: Patience,
         metrics: Arc<S3Metrics>,
     ) -> Self {
-        Self { tier, client, patience, metrics, conditional: AtomicBool::new(true), is_slow: AtomicBool::default() }
+        Self {
+            tier,
+            client,
+            patience,
+            metrics,
+            outage: Outage::new(tier),
+            conditional: AtomicBool::new(true),
+            is_slow: AtomicBool::default(),
+        }
     }
 
     /// Reads exactly this range of an object into memory; the range must not be empty.
@@ -114,17 +126,24 @@ impl Bucket {
         let mut got = BytesMut::with_capacity(length);
         let mut retries = self.retries(self.patience.retry_time);
         loop {
+            self.outage.pass(retries.deadline).await?;
             let had = got.len();
             let rest = range.start + had as u64..range.end;
             let began = Instant::now();
             let into = RunningUpload { bytes: &mut got, limit: length, deadline: &mut retries.deadline };
             let ended = self.pour(key, Some(rest.clone()), |object| same_size(object, size), into).await;
             self.metrics.request_finished("get", outcome(&ended), began.into_std());
+            let makes_progress = got.len() > had;
+            if makes_progress {
+                self.outage.answered();
+            } else {
+                self.outage.note(&ended);
+            }
             match ended {
                 Ok(_) => return Ok(got.freeze()),
                 Err(failure) => {
-                    if got.len() > had {
-                        // The read makes progress, so only the time limits it.
+                    if makes_progress {
+                        // Only the time limits it.
                         retries.begin_anew();
                     }
                     retries.wait(failure, "get", &self.metrics).await?;
@@ -194,6 +213,7 @@ impl Bucket {
         let began = Instant::now();
         let answer = self.in_time(self.client.get(key, None)).await;
         self.metrics.request_finished("get", outcome(&answer), began.into_std());
+        self.outage.note(&answer);
         answer.map(drop)
     }
 
@@ -221,6 +241,7 @@ impl Bucket {
         let began = Instant::now();
         let answer = self.in_time(self.client.delete(key)).await;
         self.metrics.request_finished("delete", outcome(&answer), began.into_std());
+        self.outage.note(&answer);
         answer
     }
 
@@ -284,10 +305,12 @@ impl Bucket {
         let mut is_slow = self.is_slow.load(Relaxed);
         let mut retries = self.retries(self.patience.sending_time() + if is_slow { longer } else { Duration::ZERO });
         loop {
+            self.outage.pass(retries.deadline).await?;
             let began = Instant::now();
             let allowed = if is_slow { part_timeout + longer } else { part_timeout };
             let answer = timed(allowed.min(retries.deadline - began), attempt()).await;
             self.metrics.request_finished(operation, outcome(&answer), began.into_std());
+            self.outage.note(&answer);
             match answer {
                 Ok(answer) => {
                     self.is_slow.store(began.elapsed() > part_timeout, Relaxed);
@@ -349,9 +372,11 @@ impl Bucket {
     {
         let mut retries = self.retries(total);
         loop {
+            self.outage.pass(retries.deadline).await?;
             let began = Instant::now();
             let answer = attempt(retries.deadline).await;
             self.metrics.request_finished(operation, outcome(&answer), began.into_std());
+            self.outage.note(&answer);
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => retries.wait(failure, operation, &self.metrics).await?,

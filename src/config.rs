@@ -6,6 +6,7 @@
 mod cache;
 mod catalogue;
 mod clock;
+mod console;
 mod cors;
 mod data;
 mod database;
@@ -52,6 +53,7 @@ pub use self::tracing::Tracing;
 pub use cache::Cache;
 pub use catalogue::Catalogue;
 pub use clock::Clock;
+pub use console::Console;
 pub use cors::Cors;
 pub(crate) use cors::EVERY_ORIGIN;
 pub use data::Data;
@@ -112,6 +114,7 @@ pub struct Config {
     pub usage: Usage,
     pub uploads: Uploads,
     pub sessions: Sessions,
+    pub console: Console,
     pub signatures: Signatures,
     pub receipts: Receipts,
     pub rate_limits: RateLimits,
@@ -212,6 +215,7 @@ impl Config {
         self.usage.check(&mut rules);
         self.uploads.check(&mut rules);
         self.sessions.check(&mut rules);
+        self.console.check(&mut rules);
         self.signatures.check(&mut rules);
         self.receipts.check(&mut rules);
         self.rate_limits.check(&mut rules);

@@ -47,6 +47,7 @@ pub mod body;
 pub mod catalog;
 mod change_publisher;
 pub(crate) mod client_address;
+pub mod console;
 pub mod content;
 mod credentials;
 pub mod dashboard;
@@ -204,6 +205,7 @@ pub struct Deps {
     pub health: health::Deps,
     pub scrape: scrape::Deps,
     pub dashboard: dashboard::Deps,
+    pub console: console::Deps,
 }
 
 /// Registers the routes. They are tried in this order, so the most frequent ones come first.
@@ -231,4 +233,5 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     health::configure(cfg, deps.health);
     scrape::configure(cfg, deps.scrape);
     dashboard::configure(cfg, deps.dashboard);
+    console::configure(cfg, deps.console);
 }

@@ -14,6 +14,8 @@ pub enum RouteClass {
     Receipts,
     Lineage,
     Admin,
+    /// Attempts to sign in to the console.
+    SignIn,
     /// Health, metrics and documents for operators.
     Operations,
     /// Unknown paths.
@@ -22,13 +24,14 @@ pub enum RouteClass {
 
 impl RouteClass {
     /// All classes, in the order of their numbers (`class as usize`).
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Content,
         Self::Streaming,
         Self::Catalogue,
         Self::Receipts,
         Self::Lineage,
         Self::Admin,
+        Self::SignIn,
         Self::Operations,
         Self::Unmatched,
     ];
@@ -36,7 +39,7 @@ impl RouteClass {
     /// The class of a path or of a route's template: its prefix decides, so that the class is known before routing.
     pub fn of(path: &str) -> Self {
         // The first matching prefix decides, so the longer ones come first.
-        const PREFIXES: [(&str, RouteClass); 19] = [
+        const PREFIXES: [(&str, RouteClass); 20] = [
             ("/v1/content", RouteClass::Content),
             ("/v1/uploads", RouteClass::Content),
             ("/v1/data", RouteClass::Streaming),
@@ -53,6 +56,7 @@ impl RouteClass {
             ("/v1/storage/", RouteClass::Admin),
             ("/health/", RouteClass::Operations),
             ("/metrics", RouteClass::Operations),
+            ("/dashboard/sign-in", RouteClass::SignIn),
             ("/dashboard", RouteClass::Operations),
             ("/docs", RouteClass::Operations),
             ("/openapi.json", RouteClass::Operations),
@@ -72,6 +76,7 @@ impl RouteClass {
             Self::Receipts => "receipts",
             Self::Lineage => "lineage",
             Self::Admin => "admin",
+            Self::SignIn => "sign_in",
             Self::Operations => "operations",
             Self::Unmatched => UNMATCHED,
         }
@@ -95,6 +100,8 @@ mod tests {
             ("/health/live", RouteClass::Operations),
             ("/metrics", RouteClass::Operations),
             ("/openapi.json", RouteClass::Operations),
+            ("/dashboard/events", RouteClass::Operations),
+            ("/dashboard/sign-in", RouteClass::SignIn),
             ("/made/up", RouteClass::Unmatched),
             (UNMATCHED, RouteClass::Unmatched),
         ] {

@@ -32,8 +32,8 @@ use penstock_actors::{
     model::{Credit, LeaseSizing, UploadBounds},
     node::{Node, NodeSettings, Ports, janitor::JanitorSettings},
     ports::{
-        ApiKeys, ClientKeys, GovernancePolicies, Identities, PayerData, Receipts, Search, SharedCache, SharedState,
-        UrlSigner,
+        ApiKeys, ClientKeys, ConsoleSessions, GovernancePolicies, Identities, PayerData, Receipts, Search, SharedCache,
+        SharedState, UrlSigner,
     },
     quota::{book::BookSettings, cache::QuotaSettings, usage_batch::BatchLimits, usage_batcher::UsageSettings},
     storage::{
@@ -96,6 +96,7 @@ pub struct Backends {
     pub identities: Arc<dyn Identities>,
     pub api_keys: Arc<dyn ApiKeys>,
     pub client_keys: Arc<dyn ClientKeys>,
+    pub console_sessions: Arc<dyn ConsoleSessions>,
     pub payers: Arc<dyn PayerData>,
     /// Signs URLs for servers that deliver instead of the node; `None` if there are none.
     pub urls: Option<Arc<dyn UrlSigner>>,
@@ -148,6 +149,7 @@ pub async fn open(config: &Config, metrics: &Metrics, io: &Handle) -> anyhow::Re
         identities: Arc::new(CachedIdentities::new(database.identities, cache.clone())),
         api_keys: database.api_keys,
         client_keys: database.client_keys,
+        console_sessions: database.console_sessions,
         payers: database.payers,
         cache,
         shared_cache,

@@ -43,8 +43,8 @@ pub use receipt::{Receipt, ReceiptStatus};
 pub use resumable::{NewPart, PartName, ResumableUpload, UploadBounds, UploadKind};
 pub use session::{Session, SessionMark, SessionProgress, StreamSession};
 pub use storage::{
-    ContentMove, Finding, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress,
-    UnknownStorageTier, Verification, VerificationKind,
+    ContentMove, Finding, HistoryPosition, MoveState, Quarantined, StorageTask, StorageTier, StoredContent,
+    TaskProgress, UnknownStorageTier, Verification, VerificationKind,
 };
 pub use subject::{Client, Subject, household};
 pub use timeline::{NewTimeline, Timeline};

@@ -13,6 +13,7 @@ mod blob_trash;
 mod changes;
 mod client_keys;
 mod connection;
+mod console_sessions;
 mod content_index;
 mod error;
 mod governance;
@@ -51,6 +52,7 @@ pub use blob_trash::{BlobTrash, ListedBlob, StoreTime, Sweep};
 pub use changes::{Change, ChangeMark, ChangePage, Changes, Tag, UnknownTag};
 pub use client_keys::{ClientKeys, DailyKey};
 pub use connection::Connection;
+pub use console_sessions::{ConsoleSession, ConsoleSessions, MOST_SESSIONS_OF_A_KEY, NewConsoleSession};
 pub use content_index::ContentIndex;
 pub use error::{Missing, PortError, PortResult};
 pub use governance::{

@@ -10,6 +10,7 @@ pub mod changes_suite;
 pub mod client_keys_suite;
 pub mod clock;
 pub mod connection;
+pub mod console_sessions_suite;
 pub mod dice;
 pub mod governance_suite;
 pub mod identities_suite;

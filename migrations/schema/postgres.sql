@@ -2259,6 +2259,28 @@ COMMENT ON COLUMN public.client_keys.day IS 'The day in UTC, by this server''s c
 
 COMMENT ON COLUMN public.client_keys.key IS 'Random. All instances use it.';
 
+CREATE TABLE public.console_sessions (
+    token_hash bytea NOT NULL,
+    secret_hash bytea NOT NULL,
+    key_id uuid NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT console_sessions_secret_hash_check CHECK ((octet_length(secret_hash) = 32)),
+    CONSTRAINT console_sessions_token_hash_check CHECK ((octet_length(token_hash) = 32))
+);
+
+COMMENT ON TABLE public.console_sessions IS 'Sessions at the console. Few rows: a bounded number for each admin key, and expired ones go at the next sign-in.';
+
+COMMENT ON COLUMN public.console_sessions.token_hash IS 'BLAKE3 of the token, which only the browser has.';
+
+COMMENT ON COLUMN public.console_sessions.secret_hash IS 'BLAKE3 of the secret that signed in. The session ends with that secret.';
+
+COMMENT ON COLUMN public.console_sessions.key_id IS 'The key that signed in.';
+
+COMMENT ON COLUMN public.console_sessions.made_at IS 'When the session began, by this server''s clock.';
+
+COMMENT ON COLUMN public.console_sessions.expires_at IS 'When the session ends if it is not ended before, by this server''s clock.';
+
 CREATE TABLE public.content_media_types (
     content_hash bytea NOT NULL,
     producer_id uuid NOT NULL,
@@ -3343,6 +3365,9 @@ ALTER TABLE ONLY public.change_log
 ALTER TABLE ONLY public.client_keys
     ADD CONSTRAINT client_keys_pkey PRIMARY KEY (day);
 
+ALTER TABLE ONLY public.console_sessions
+    ADD CONSTRAINT console_sessions_pkey PRIMARY KEY (token_hash);
+
 ALTER TABLE ONLY public.content_media_types
     ADD CONSTRAINT content_media_types_pkey PRIMARY KEY (content_hash, producer_id);
 
@@ -3478,6 +3503,8 @@ CREATE INDEX asset_words_beginning ON public.asset_words USING btree ("left"(wor
 
 CREATE INDEX change_log_age ON public.change_log USING btree (changed_at);
 
+CREATE INDEX console_sessions_key ON public.console_sessions USING btree (key_id, made_at);
+
 CREATE INDEX ledger_nodes_alive ON public.ledger_nodes USING btree (alive_until) WHERE (NOT fenced);
 
 CREATE INDEX ledger_nodes_fenced ON public.ledger_nodes USING btree (alive_until) WHERE fenced;
@@ -3593,6 +3620,9 @@ ALTER TABLE ONLY public.assets
 
 ALTER TABLE ONLY public.assets
     ADD CONSTRAINT assets_producer_id_fkey FOREIGN KEY (producer_id) REFERENCES public.producers(producer_id);
+
+ALTER TABLE ONLY public.console_sessions
+    ADD CONSTRAINT console_sessions_key_id_fkey FOREIGN KEY (key_id) REFERENCES public.api_keys(key_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.content_media_types
     ADD CONSTRAINT content_media_types_content_hash_fkey FOREIGN KEY (content_hash) REFERENCES public.overlay_storage_index(content_hash) ON DELETE CASCADE;

@@ -17,6 +17,7 @@ mod assets;
 mod changes;
 mod client_keys;
 mod columns;
+mod console_sessions;
 mod content_index;
 mod db;
 mod error;

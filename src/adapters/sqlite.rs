@@ -23,6 +23,7 @@ mod changes;
 mod client_keys;
 mod columns;
 mod connection;
+mod console_sessions;
 mod content_index;
 mod error;
 mod file;

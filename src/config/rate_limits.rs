@@ -26,6 +26,7 @@ pub struct RateLimits {
     pub receipts: Rate,
     pub lineage: Rate,
     pub admin: Rate,
+    pub sign_in: Rate,
     /// Subjects that an instance remembers.
     #[serde(deserialize_with = "value::count")]
     pub subjects: usize,
@@ -59,6 +60,7 @@ impl RateLimits {
             RouteClass::Receipts => self.receipts,
             RouteClass::Lineage => self.lineage,
             RouteClass::Admin => self.admin,
+            RouteClass::SignIn => self.sign_in,
             RouteClass::Unmatched => Rate::Default,
             RouteClass::Operations => Rate::PerMinute(0),
         };

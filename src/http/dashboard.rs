@@ -5,7 +5,7 @@
 //!
 //! **Who sees the figures.** A browser on the node's own machine sees them without a key: the node listens on loopback alone, the
 //! request names loopback as its host (so that a page elsewhere whose name leads to loopback gets nothing), and no proxy forwarded
-//! it. Everyone else needs an admin key.
+//! it. Everyone else needs an admin key, or a session at the [console](super::console), and sees them as long as that is valid.
 //!
 //! **Bound.** [`MOST_VIEWERS`] pages at a time. They share one snapshot a second.
 
@@ -28,13 +28,20 @@ use futures::{Stream, StreamExt as _, stream};
 use penstock_actors::{clock::Clock, ids::NodeId};
 use serde::Serialize;
 
-use super::{Problem, ProblemType, Readiness, answer, auth::Admin, routing};
+use super::{
+    Problem, ProblemType, Readiness, answer,
+    auth::{Admin, LastingRight},
+    routing,
+};
 use crate::telemetry::{Metrics, metrics::Snapshot};
 
 /// Pages that are open at a time. Each costs a connection and a few kilobytes a second.
 const MOST_VIEWERS: usize = 16;
 
 const EVERY: Duration = Duration::from_secs(1);
+
+/// After how many snapshots the right of a viewer is looked at again: a page that is open ends soon after its session or key.
+const LOOK_AGAIN: usize = 3;
 
 /// What the page may load and do: its own files and this node's answers.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
@@ -43,13 +50,22 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// Fields by which proxies say that they forward a request.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
-/// The files of the page.
-const FILES: [(&str, &str, &str); 5] = [
-    ("/dashboard", "text/html; charset=utf-8", include_str!("dashboard/page/index.html")),
-    ("/dashboard/dashboard.css", "text/css; charset=utf-8", include_str!("dashboard/page/dashboard.css")),
-    ("/dashboard/dashboard.js", "text/javascript; charset=utf-8", include_str!("dashboard/page/dashboard.js")),
-    ("/dashboard/uplot.css", "text/css; charset=utf-8", include_str!("dashboard/page/vendor/uplot.min.css")),
-    ("/dashboard/uplot.js", "text/javascript; charset=utf-8", include_str!("dashboard/page/vendor/uplot.min.js")),
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+/// The files of the page: path, media type, text. Those of the console's screens are loaded when the first of these is opened.
+const FILES: [(&str, &str, &str); 10] = [
+    ("/dashboard", HTML, include_str!("dashboard/page/index.html")),
+    ("/dashboard/dashboard.css", CSS, include_str!("dashboard/page/dashboard.css")),
+    ("/dashboard/dashboard.js", JS, include_str!("dashboard/page/dashboard.js")),
+    ("/dashboard/session.js", JS, include_str!("dashboard/page/session.js")),
+    ("/dashboard/uplot.css", CSS, include_str!("dashboard/page/vendor/uplot.min.css")),
+    ("/dashboard/uplot.js", JS, include_str!("dashboard/page/vendor/uplot.min.js")),
+    ("/dashboard/console.css", CSS, include_str!("dashboard/page/console.css")),
+    ("/dashboard/console.js", JS, include_str!("dashboard/page/console.js")),
+    ("/dashboard/graph.js", JS, include_str!("dashboard/page/graph.js")),
+    ("/dashboard/cytoscape.js", JS, include_str!("dashboard/page/vendor/cytoscape.min.js")),
 ];
 
 /// The dependencies of the routes of this module.
@@ -62,6 +78,13 @@ pub struct Deps {
     /// Whether the node listens on loopback alone.
     pub is_local: bool,
     pub viewers: Arc<Viewers>,
+}
+
+impl Deps {
+    /// Whether a request needs no key for the figures.
+    pub(super) fn shows_figures_to(&self, request: &HttpRequest) -> bool {
+        self.is_local && is_from_here(request)
+    }
 }
 
 /// The pages that are open, and the snapshot that they share.
@@ -96,16 +119,17 @@ fn file(media_type: &'static str, text: &'static str) -> HttpResponse {
 
 /// Snapshots as server-sent events (the HTML standard, "Server-sent events").
 async fn events(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
-    if !(deps.is_local && is_from_here(&request)) {
-        Admin::from_request(&request, &mut Payload::None).await?;
-    }
+    let right = match deps.shows_figures_to(&request) {
+        true => None,
+        false => Some(Admin::from_request(&request, &mut Payload::None).await?.lasting(&request)?),
+    };
     let viewer = Viewer::of(&deps.viewers)
         .ok_or_else(|| Problem::new(ProblemType::Overloaded).detail("enough dashboards of this instance are open"))?;
     Ok(answer::no_store(HttpResponse::Ok())
         .content_type("text/event-stream")
         // nginx would otherwise collect events before it passes them on.
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(snapshots(deps.get_ref().clone(), viewer)))
+        .streaming(snapshots(deps.get_ref().clone(), viewer, right)))
 }
 
 /// Whether a browser on this machine asks, under a name of this machine, and not through a proxy.
@@ -143,14 +167,30 @@ impl Drop for Viewer {
     }
 }
 
-/// One event a second, until the node drains: an open page must not hold up its stop.
-fn snapshots(deps: Deps, viewer: Viewer) -> impl Stream<Item = Result<Bytes, serde_json::Error>> {
+/// One event a second, until the node drains, because an open page must not hold up its stop, or until the viewer has no right to
+/// them any more.
+fn snapshots(
+    deps: Deps,
+    viewer: Viewer,
+    right: Option<LastingRight>,
+) -> impl Stream<Item = Result<Bytes, serde_json::Error>> {
     let ticks = stream::unfold(tokio::time::interval(EVERY), async |mut ticks| {
         ticks.tick().await;
         Some(((), ticks))
     });
     let readiness = Arc::clone(&deps.readiness);
-    ticks.take_while(move |()| std::future::ready(!readiness.is_leaving())).map(move |()| latest(&deps, &viewer.0))
+    let ticks = ticks.enumerate().take_while(move |(tick, ())| {
+        let is_leaving = readiness.is_leaving();
+        let right = right.clone().filter(|_| (tick + 1) % LOOK_AGAIN == 0);
+        async move { !is_leaving && still_holds(right).await }
+    });
+    ticks.map(move |_| latest(&deps, &viewer.0))
+}
+
+/// The figures matter most while a dependency hangs, so the answer does not wait for the database.
+async fn still_holds(right: Option<LastingRight>) -> bool {
+    let Some(right) = right else { return true };
+    tokio::time::timeout(EVERY, right.holds()).await.unwrap_or(true)
 }
 
 #[derive(Serialize)]

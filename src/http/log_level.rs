@@ -48,8 +48,7 @@ async fn change(admin: Admin, body: JsonBody<Change>) -> Result<HttpResponse, Pr
     let before = logs::set_level(asked.level.as_deref())
         .map_err(|error| Problem::new(ProblemType::Internal).caused_by(format_args!("{error:#}")))?;
     let after = asked.level.unwrap_or(before.configured);
-    let key_id = admin.key_id.map(tracing::field::display);
-    tracing::info!(target: logs::AUDIT, key_id, before = before.level, after, "an administrator changed the log level");
+    tracing::info!(target: logs::AUDIT, key_id = %admin.key_id, before = before.level, after, "an administrator changed the log level");
     levels()
 }
 

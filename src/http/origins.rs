@@ -120,6 +120,21 @@ fn not_allowed() -> Problem {
         .detail("the node's setting cors.origins does not list the page's origin")
 }
 
+/// Refuses a request of a page that is not the node's own, also one that may call the API: such a page has no part in a session. A
+/// browser that a person told to go somewhere names no page (`none`).
+///
+/// # Errors
+/// `origin-not-allowed`.
+pub(super) fn check_own(request: &HttpRequest) -> Result<(), Problem> {
+    let headers = request.headers();
+    let is_foreign = |origin: &HeaderValue| !is_own(origin, headers);
+    let from_elsewhere = |site: &HeaderValue| site != "same-origin" && site != "none";
+    if headers.get_all(header::ORIGIN).any(is_foreign) || headers.get_all("sec-fetch-site").any(from_elsewhere) {
+        return Err(Problem::new(ProblemType::OriginNotAllowed).detail("a session is for the node's own pages"));
+    }
+    Ok(())
+}
+
 /// The problem document for a preflight that is refused.
 pub(super) fn refused_preflight(error: &CorsError) -> Problem {
     match error {

@@ -1,4 +1,4 @@
-//! Operations on stored content, for operators: verify it, read its history, move it to another tier.
+//! Operations on stored content, for operators: verify it, read its history, list what is damaged, move it to another tier.
 //!
 //! Such work may take longer than a client or a balancer waits. It then continues in the background: the answer is 202
 //! after [`PATIENCE`], and the next call returns the state.
@@ -14,7 +14,7 @@ use penstock_actors::{
     ids::{ContentHash, VerificationId},
     model::{HistoryPosition, MoveState, StorageTier, Verification, VerificationKind},
     node::Node,
-    ports::{Page, Verifications},
+    ports::{Page, QuarantineList, Verifications},
     storage::{mover::MoveStart, verifier::Verified},
 };
 use serde::Deserialize;
@@ -31,7 +31,7 @@ use super::{
 /// How long an answer waits for the work: less than balancers wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Verifications per page by default.
+/// Verifications, or contents in quarantine, per page by default.
 const PAGE: u32 = 100;
 
 /// The largest page: about 300 KiB of JSON.
@@ -42,12 +42,14 @@ const MAX_PAGE: u32 = 1000;
 pub struct Deps {
     pub node: Arc<Node>,
     pub history: Arc<dyn Verifications>,
+    pub quarantine: Arc<dyn QuarantineList>,
 }
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/v1/storage/verify/{contentHash}").route(web::post().to(verify)))
         .service(routing::resource("/v1/storage/verifications/{contentHash}").route(routing::read().to(history)))
+        .service(routing::resource("/v1/storage/quarantine").route(routing::read().to(quarantined)))
         .service(routing::resource("/v1/storage/move/{contentHash}").route(web::post().to(move_content)));
 }
 
@@ -171,6 +173,18 @@ fn write_cursor(last: &Verification) -> String {
 fn read_cursor(text: &str) -> Result<HistoryPosition, Problem> {
     let (verified_at, id) = paging::place_in_time(text)?;
     Ok(HistoryPosition { verified_at, verification_id: VerificationId::from_uuid(id) })
+}
+
+/// The contents that are withheld from readers, in the order of their hashes.
+async fn quarantined(_: Admin, which: Query<paging::PageQuery>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let read = |place: Vec<u8>| place.try_into().ok().map(ContentHash::from_bytes);
+    let after = which.cursor.as_deref().map(|cursor| paging::place(cursor, read)).transpose()?;
+    let limit = paging::limit(which.limit, PAGE, MAX_PAGE)?;
+    let page = Page::of(deps.quarantine.quarantined(after, limit + 1).await?, limit);
+    let next = page.items.last().filter(|_| page.more).map(|last| paging::cursor(last.content_hash.as_bytes()));
+    let items: Vec<_> =
+        page.items.iter().map(|one| json!({ "contentHash": one.content_hash, "since": one.since })).collect();
+    Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
 }
 
 #[derive(Deserialize)]

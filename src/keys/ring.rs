@@ -62,12 +62,11 @@ impl KeyRing {
         Self { api_keys, seen, changes: AtomicU64::new(0), names, noted }
     }
 
-    /// The key with this secret, if there is one.
+    /// The key whose secret has this hash, if there is one.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn find(&self, secret: &str) -> Result<Option<ApiKey>, Arc<PortError>> {
-        let hash = hash(secret);
+    pub async fn find(&self, hash: SecretHash) -> Result<Option<ApiKey>, Arc<PortError>> {
         let known = self.changes.load(Ordering::SeqCst);
         let mut believed = self.seen.try_get_with(hash, self.look_up(&hash)).await?;
         // A look-up that began before the change may still be running and be shared: then the call waits for it and

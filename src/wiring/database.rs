@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable as _};
 use penstock_actors::ports::{
-    ApiKeys, Assets, Changes, ClientKeys, ContentIndex, GovernancePolicies, Identities, Installations, Ledger,
-    LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, PayerData, QuarantineList, Receipts,
+    ApiKeys, Assets, Changes, ClientKeys, ConsoleSessions, ContentIndex, GovernancePolicies, Identities, Installations,
+    Ledger, LineageGraphUpkeep, LineageOutbox, LineageStore, LineageUpkeep, PayerData, QuarantineList, Receipts,
     ResumableUploads, Search, StorageMoves, StorageRecords, StorageTasks, StoredContents, TaskLeases, Timekeeper,
     Timelines, Upkeep, Verifications,
 };
@@ -45,6 +45,7 @@ pub struct Database {
     pub installations: Arc<dyn Installations>,
     pub api_keys: Arc<dyn ApiKeys>,
     pub client_keys: Arc<dyn ClientKeys>,
+    pub console_sessions: Arc<dyn ConsoleSessions>,
     pub payers: Arc<dyn PayerData>,
     pub timekeeper: Arc<dyn Timekeeper>,
     pub timelines: Arc<dyn Timelines>,
@@ -70,6 +71,7 @@ impl Database {
             + Timelines
             + ApiKeys
             + ClientKeys
+            + ConsoleSessions
             + PayerData
             + LineageStore
             + LineageOutbox
@@ -101,6 +103,7 @@ impl Database {
             timelines: Arc::<S>::clone(store),
             api_keys: Arc::<S>::clone(store),
             client_keys: Arc::<S>::clone(store),
+            console_sessions: Arc::<S>::clone(store),
             payers: Arc::<S>::clone(store),
             pool: None,
             file: None,

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     http::{
         self, CatalogueSettings, ChangePublisher, Origins, Proxies, Readiness, ReceiptReader, SessionSettings, Shell,
-        StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, content, dashboard, data,
+        StreamingSettings, UploadSettings, admin, api_keys, assets, auth, catalog, console, content, dashboard, data,
         governance, health, identities, lineage, privacy, producers, quota_policies, quotas, receipts, scrape,
         sessions, storage, streaming, uploads, usage,
     },
@@ -81,7 +81,7 @@ fn shell(parts: &ServerParts<'_>) -> anyhow::Result<Shell> {
         max_head_bytes: usize::try_from(config.server.header_limit).unwrap_or(usize::MAX),
         rates: rate_gate(config, limiter, Arc::clone(keys), metrics)?,
         readiness: Arc::clone(&parts.readiness),
-        auth: auth::Deps { keys: Arc::clone(keys), signed },
+        auth: auth::Deps { keys: Arc::clone(keys), signed, sessions: Arc::clone(&backends.console_sessions) },
         origins: Origins::new(config.cors.origins()),
         hsts_max_age: config.tls.is_on().then_some(config.tls.hsts_max_age),
     })
@@ -194,7 +194,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             clock: clock.clone(),
         },
         producers: producers::Deps { api_keys: api_keys.clone(), clock: clock.clone() },
-        storage: storage::Deps { node, history: ports.storage.verifications },
+        storage: storage::Deps { node, history: ports.storage.verifications, quarantine: ports.storage.quarantine },
         identities: identities::Deps { identities, publisher: publisher.clone(), clock: clock.clone() },
         api_keys: api_keys::Deps { api_keys, publisher: publisher.clone(), clock: clock.clone() },
         admin: admin::Deps { publisher, cache },
@@ -206,6 +206,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             is_local: config.server.bind.ip().is_loopback(),
             viewers: Arc::default(),
         },
+        console: console::Deps { session_ttl: config.console.session_ttl, is_tls: config.tls.is_on() },
         health: health::Deps { readiness, ledger: ports.upkeep, storage: ports.blobs, shared, clock, evaluator },
         scrape: scrape::Deps { metrics: Arc::clone(metrics) },
     })

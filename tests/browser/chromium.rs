@@ -94,6 +94,33 @@ impl Browser {
         found.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
+    /// Presses keys one after the other, at the element that has the focus. Keys without a sign are in WebDriver's private range of
+    /// Unicode.
+    pub(crate) async fn press(&self, keys: &str) {
+        let strokes: Vec<_> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key.to_string() })))
+            .collect();
+        let wanted = json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] });
+        let pressed = told(&self.client, Method::POST, &format!("{}/actions", self.session), wanted).await;
+        pressed.unwrap_or_else(|error| panic!("{keys:?}: {error}"));
+    }
+
+    /// Makes the window as wide and high as a phone's, or a desk's.
+    pub(crate) async fn resize(&self, width: u32, height: u32) {
+        let wanted = json!({ "width": width, "height": height });
+        let done = told(&self.client, Method::POST, &format!("{}/window/rect", self.session), wanted).await;
+        done.unwrap_or_else(|error| panic!("{width} x {height}: {error}"));
+    }
+
+    /// Has the browser prefer a colour scheme, `dark` or `light`.
+    pub(crate) async fn prefer(&self, scheme: &str) {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        let wanted = json!({ "cmd": "Emulation.setEmulatedMedia", "params": features });
+        let done = told(&self.client, Method::POST, &format!("{}/goog/cdp/execute", self.session), wanted).await;
+        done.unwrap_or_else(|error| panic!("{scheme}: {error}"));
+    }
+
     /// The lines that the page has written to the console since the last look, and the browser's own about it.
     pub(crate) async fn console(&self) -> Vec<String> {
         let found =

@@ -9,10 +9,14 @@ mod node;
 mod patience;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/redis.rs"]
+mod redis_server;
 
 mod chromium;
+mod console;
 mod dashboard;
 mod documents;
 mod media;
 mod origins;
+mod screenshots;
 mod site;

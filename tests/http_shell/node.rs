@@ -251,7 +251,11 @@ impl Node {
             max_head_bytes: MAX_HEAD_BYTES,
             rates: Arc::clone(&self.rates),
             readiness: self.readiness.clone(),
-            auth: auth::Deps { keys: self.keys.clone(), signed: Arc::new(self.signed_requests()) },
+            auth: auth::Deps {
+                keys: self.keys.clone(),
+                signed: Arc::new(self.signed_requests()),
+                sessions: Arc::new(Unused),
+            },
             origins: self.origins.clone(),
             hsts_max_age: None,
         };

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_actors::{
     ids::ProducerId,
     model::{Binding, IdentityKey},
-    ports::{BindOutcome, Identities, PortError, PortResult},
+    ports::{BindOutcome, ConsoleSession, ConsoleSessions, Identities, NewConsoleSession, PortError, PortResult},
 };
 
 pub(crate) struct Unused;
@@ -29,6 +29,21 @@ impl Identities for Unused {
     }
 
     async fn identities(&self, _: ProducerId) -> PortResult<Vec<Binding>> {
+        unused()
+    }
+}
+
+#[async_trait]
+impl ConsoleSessions for Unused {
+    async fn begin_console_session(&self, _: &NewConsoleSession) -> PortResult<ConsoleSession> {
+        unused()
+    }
+
+    async fn console_session(&self, _: &[u8; 32]) -> PortResult<Option<ConsoleSession>> {
+        unused()
+    }
+
+    async fn end_console_session(&self, _: &[u8; 32]) -> PortResult<bool> {
         unused()
     }
 }

@@ -24,6 +24,7 @@ mod api;
 mod bodies;
 mod catalogue;
 mod checks;
+mod console;
 mod exactness;
 mod field;
 mod governance;

@@ -127,6 +127,9 @@ async fn damage_is_found_reported_and_kept_from_readers(node: &mut TestNode) {
         expect_problem(data.send().await.unwrap(), 503, "content-unavailable").await;
         assert_eq!(node.charged(&paid.receipt).await, (SIZE as u64, 1), "what is refused is not charged");
         assert_eq!(quarantined(node).await, 1);
+        let list = expect(node.admin(Method::GET, "/v1/storage/quarantine").send().await.unwrap(), &[200]).await;
+        assert_eq!((&list["items"][0]["contentHash"], &list["nextCursor"]), (&json!(paid.hash), &Value::Null));
+        assert!(list["items"][0]["since"].is_string(), "{list}");
 
         let looks = history(node, &paid.hash, "?limit=1").await;
         assert_eq!(looks["items"][0]["finding"], finding);
@@ -139,6 +142,8 @@ async fn damage_is_found_reported_and_kept_from_readers(node: &mut TestNode) {
         node.put(&bytes, "application/octet-stream").await;
         assert!(is_whole(node, &paid).await, "{finding}");
         assert_eq!(quarantined(node).await, 0);
+        let list = expect(node.admin(Method::GET, "/v1/storage/quarantine").send().await.unwrap(), &[200]).await;
+        assert_eq!(list, json!({ "items": [], "nextCursor": null }));
         assert_eq!(verify(node, &paid.hash).await["status"], "intact");
     }
     assert!(node.metric("penstock_storage_verifications_total", "corrupt").await >= 1.0);

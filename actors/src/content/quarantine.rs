@@ -118,9 +118,9 @@ impl Quarantine {
         let (mut all, mut after) = (HashSet::new(), None);
         while all.len() < MOST {
             let page = list.quarantined(after, PAGE).await?;
-            after = page.last().copied();
+            after = page.last().map(|last| last.content_hash);
             let is_last = page.len() < PAGE as usize;
-            all.extend(page);
+            all.extend(page.iter().map(|one| one.content_hash));
             if is_last {
                 break;
             }

@@ -125,6 +125,14 @@ pub struct StoredContent {
     pub used_on: Option<Timestamp>,
 }
 
+/// A content that is withheld from readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quarantined {
+    pub content_hash: ContentHash,
+    /// When its damage was found.
+    pub since: Timestamp,
+}
+
 /// The tasks over all content. One instance at a time runs each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageTask {

@@ -11,7 +11,7 @@ use jiff::{Timestamp, civil::Date};
 use super::{PortResult, StorageMoves, StorageTasks, TaskLeases};
 use crate::{
     ids::ContentHash,
-    model::{HistoryPosition, StoredContent, Verification, VerificationKind},
+    model::{HistoryPosition, Quarantined, StoredContent, Verification, VerificationKind},
 };
 
 /// The history of verifications. All instances use it concurrently.
@@ -43,7 +43,7 @@ pub trait QuarantineList: Send + Sync + 'static {
     async fn lift_quarantine(&self, hash: ContentHash) -> PortResult<bool>;
 
     /// Up to `limit` contents that are withheld from readers, in the order of their names.
-    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<ContentHash>>;
+    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<Quarantined>>;
 
     /// Those of these contents that are withheld from readers.
     async fn quarantined_among(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>>;

@@ -1,7 +1,7 @@
 //! Records about stored copies, and the leases of the tasks on them, in memory, with faults by script.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,8 +15,8 @@ use crate::{
     clock::{Clock, SystemClock},
     ids::ContentHash,
     model::{
-        ContentMove, HistoryPosition, MoveState, StorageTask, StorageTier, StoredContent, TaskProgress, Verification,
-        VerificationKind,
+        ContentMove, HistoryPosition, MoveState, Quarantined, StorageTask, StorageTier, StoredContent, TaskProgress,
+        Verification, VerificationKind,
     },
     ports::{
         LeasedTask, MoveBegun, PortError, PortResult, QuarantineList, StorageMoves, StorageTasks, StoredContents,
@@ -28,7 +28,7 @@ use crate::{
 struct RecordTables {
     contents: BTreeMap<ContentHash, StoredContent>,
     looks: Vec<Verification>,
-    quarantined: BTreeSet<ContentHash>,
+    quarantined: BTreeMap<ContentHash, Timestamp>,
     moves: BTreeMap<ContentHash, ContentMove>,
     leases: BTreeMap<String, (TaskLease, Timestamp)>,
     progress: BTreeMap<&'static str, TaskProgress>,
@@ -126,18 +126,25 @@ impl Verifications for MemoryRecords {
 
 #[async_trait]
 impl QuarantineList for MemoryRecords {
-    async fn quarantine(&self, hash: ContentHash, _: Timestamp) -> PortResult<bool> {
-        self.script.play("quarantine", 1, || Ok(self.books().quarantined.insert(hash))).await
+    async fn quarantine(&self, hash: ContentHash, now: Timestamp) -> PortResult<bool> {
+        let work = || {
+            let mut books = self.books();
+            let is_new = !books.quarantined.contains_key(&hash);
+            books.quarantined.entry(hash).or_insert(now);
+            Ok(is_new)
+        };
+        self.script.play("quarantine", 1, work).await
     }
 
     async fn lift_quarantine(&self, hash: ContentHash) -> PortResult<bool> {
-        self.script.play("lift_quarantine", 1, || Ok(self.books().quarantined.remove(&hash))).await
+        self.script.play("lift_quarantine", 1, || Ok(self.books().quarantined.remove(&hash).is_some())).await
     }
 
-    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<ContentHash>> {
+    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<Quarantined>> {
         let work = || {
             let books = self.books();
-            let rest = books.quarantined.iter().copied().filter(|&hash| after.is_none_or(|after| hash > after));
+            let rest = books.quarantined.iter().filter(|&(&hash, _)| after.is_none_or(|after| hash > after));
+            let rest = rest.map(|(&content_hash, &since)| Quarantined { content_hash, since });
             Ok(rest.take(limit as usize).collect())
         };
         self.script.play("quarantined", 1, work).await
@@ -146,7 +153,7 @@ impl QuarantineList for MemoryRecords {
     async fn quarantined_among(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {
         let work = || {
             let books = self.books();
-            Ok(hashes.iter().copied().filter(|hash| books.quarantined.contains(hash)).collect())
+            Ok(hashes.iter().copied().filter(|hash| books.quarantined.contains_key(hash)).collect())
         };
         self.script.play("quarantined_among", hashes.len(), work).await
     }

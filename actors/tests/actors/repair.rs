@@ -270,5 +270,6 @@ async fn all_that_is_in_quarantine_is_looked_at_again_whatever_is_wrong_with_one
     instance.store.quarantine().load(&*scene.records).await.expect("read");
     scene.blobs.refuse_reads(kept[0], StorageTier::Hot);
     instance.jobs.recheck().await.expect("looked");
-    assert_eq!(scene.records.quarantined(None, 10).await.expect("a page"), kept[..1]);
+    let left = scene.records.quarantined(None, 10).await.expect("a page");
+    assert_eq!(left.iter().map(|one| one.content_hash).collect::<Vec<_>>(), kept[..1]);
 }

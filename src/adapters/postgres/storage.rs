@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use penstock_actors::{
     ids::{ContentHash, NodeId, VerificationId},
-    model::{Finding, HistoryPosition, StorageTier, StoredContent, Verification, VerificationKind},
+    model::{Finding, HistoryPosition, Quarantined, StorageTier, StoredContent, Verification, VerificationKind},
     ports::{PortResult, QuarantineList, StoredContents, Verifications},
 };
 use tokio_postgres::types::Type;
@@ -90,7 +90,7 @@ const LIFT_QUARANTINE: Statement = Statement {
 /// By the primary key, in its order.
 const QUARANTINED: Statement = Statement {
     name: "quarantined",
-    sql: "SELECT content_hash FROM storage_quarantine WHERE content_hash > $1 ORDER BY content_hash LIMIT $2",
+    sql: "SELECT content_hash, since FROM storage_quarantine WHERE content_hash > $1 ORDER BY content_hash LIMIT $2",
     types: &[Type::BYTEA, Type::INT8],
 };
 
@@ -188,10 +188,14 @@ impl QuarantineList for PostgresStore {
         Ok(self.db.execute(&LIFT_QUARANTINE, &[&hash.as_bytes().as_slice()]).await? == 1)
     }
 
-    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<ContentHash>> {
+    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<Quarantined>> {
         let after = after.as_ref().map_or(FIRST, |hash| hash.as_bytes());
         let rows = self.db.rows(&QUARANTINED, &[&after, &i64::from(limit)]).await?;
-        rows.iter().map(|row| Columns(row).hash("content_hash")).collect()
+        let one = |row| {
+            let row = Columns(row);
+            Ok(Quarantined { content_hash: row.hash("content_hash")?, since: row.get("since")? })
+        };
+        rows.iter().map(one).collect()
     }
 
     async fn quarantined_among(&self, hashes: &[ContentHash]) -> PortResult<Vec<ContentHash>> {

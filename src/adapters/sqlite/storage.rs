@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use penstock_actors::{
     ids::ContentHash,
-    model::{HistoryPosition, StoredContent, Verification, VerificationKind},
+    model::{HistoryPosition, Quarantined, StoredContent, Verification, VerificationKind},
     ports::{PortResult, QuarantineList, StoredContents, Verifications},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
@@ -48,7 +48,7 @@ pub(super) const LIFT_QUARANTINE: &str = "DELETE FROM storage_quarantine WHERE c
 
 /// Served by the primary key, in its order.
 pub(super) const QUARANTINED: &str = "
-    SELECT content_hash FROM storage_quarantine WHERE content_hash > :after ORDER BY content_hash LIMIT :limit";
+    SELECT content_hash, since FROM storage_quarantine WHERE content_hash > :after ORDER BY content_hash LIMIT :limit";
 
 /// Served by the primary key.
 pub(super) const IS_QUARANTINED: &str = "SELECT 1 FROM storage_quarantine WHERE content_hash = :content";
@@ -114,11 +114,13 @@ impl QuarantineList for SqliteStore {
         self.workers.write("lift_quarantine", lift).await
     }
 
-    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<ContentHash>> {
+    async fn quarantined(&self, after: Option<ContentHash>, limit: u32) -> PortResult<Vec<Quarantined>> {
         let read = move |conn: &Connection| {
             let range = named_params! { ":after": bytes_of(after), ":limit": limit };
             let mut select = conn.prepare_cached(QUARANTINED)?;
-            let rows = select.query_map(range, |row| get(row, "content_hash"))?;
+            let rows = select.query_map(range, |row| {
+                Ok(Quarantined { content_hash: get(row, "content_hash")?, since: get(row, "since")? })
+            })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         };
         self.workers.read("quarantined", read).await

@@ -114,7 +114,7 @@ impl MaintenanceJobs {
             let mut after = None;
             loop {
                 let page = deps.records.quarantine.quarantined(after, STEP).await?;
-                for &hash in &page {
+                for hash in page.iter().map(|one| one.content_hash) {
                     let look = deps.verifier.verify(hash, VerificationKind::Walk, self.verify_pace.as_deref());
                     if let Err(error) = look.await {
                         tracing::warn!(content_hash = %hash, %error, "content in quarantine could not be verified; the next round tries again");
@@ -123,7 +123,7 @@ impl MaintenanceJobs {
                 if page.len() < STEP as usize {
                     return Ok(());
                 }
-                after = page.last().copied();
+                after = page.last().map(|last| last.content_hash);
             }
         };
         self.with_task_kept(StorageTask::Moves, work).await

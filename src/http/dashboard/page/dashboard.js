@@ -10,7 +10,6 @@ const MB = 1e6;
 
 const byId = (id) => document.getElementById(id);
 const snapshots = [];
-let key = null;
 let health = null;
 
 // ---- figures ----
@@ -155,7 +154,7 @@ function problems() {
   if (value(shot, "penstock_actors_alive") !== 1) found.push(["bad", "An actor is gone: this instance ends itself."]);
   if (health && health.status === "down") found.push(["bad", "Not ready: the balancer takes this instance out."]);
   if (has("penstock_usage_dropped_total")) found.push(["bad", "Usage was lost since the start: the log has each row."]);
-  if (has("penstock_storage_quarantined")) found.push(["bad", number(sum(shot, "penstock_storage_quarantined")) + " contents have no good copy: readers get 503 for them."]);
+  if (has("penstock_storage_quarantined")) found.push(["bad", "Contents without a good copy: " + number(sum(shot, "penstock_storage_quarantined")) + ". Readers get 503 for them."]);
   for (const name in shot.values) {
     const [metric, standing, tier] = name.split("|");
     if (metric === "penstock_store_standing" && shot.values[name] > 0 && !["own", "new", "unknown"].includes(standing))
@@ -282,9 +281,8 @@ function take(shot) {
   snapshots.push(shot);
   if (snapshots.length > KEPT) snapshots.shift();
   const board = byId("board");
-  if (board.hidden) {
+  if (board.hidden && !screenName()) {
     board.hidden = false;
-    byId("sign-in").hidden = true;
     drawCharts();
   }
   put(byId("about"), `Version ${shot.version}, node ${shot.node}, up for ${duration(shot.at / 1000 - shot.started)}`);
@@ -301,18 +299,19 @@ function lost(text) {
   put(verdict.querySelector("span"), text);
 }
 
-/** Reads server-sent events with a header field for the key, which EventSource cannot send. */
+/** Ends the reading of figures, when they are another's to see. */
+let reading = new AbortController();
+
+/** Reads server-sent events with a header field for the session, which EventSource cannot send. */
 async function listen() {
-  const headers = key ? { authorization: "Bearer " + key } : {};
-  const answer = await fetch("/dashboard/events", { headers, cache: "no-store" });
-  if (answer.status === 401 || answer.status === 403) return signIn(key ? "This key is not an administrator's." : "");
+  reading = new AbortController();
+  const answer = await fetch("/dashboard/events", { headers: csrf(), cache: "no-store", signal: reading.signal });
   if (!answer.ok) throw new Error("the node answers " + answer.status);
-  if (key) sessionStorage.setItem("key", key);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
     const silence = new Promise((_, fail) => setTimeout(() => fail(new Error("the node is silent")), 10000));
-    const { value: part, done } = await Promise.race([reader.read(), silence]).catch((error) => { reader.cancel(); throw error; });
+    const { value: part, done } = await Promise.race([reader.read(), silence]).catch((error) => { reader.cancel().catch(() => {}); throw error; });
     if (done) throw new Error("the node ended the connection");
     text += part;
     const events = text.split("\n\n");
@@ -321,32 +320,81 @@ async function listen() {
   }
 }
 
-function signIn(error) {
-  sessionStorage.removeItem("key");
-  byId("sign-in").hidden = false;
-  byId("board").hidden = true;
-  put(byId("sign-in-error"), error);
-  const verdict = byId("verdict");
-  verdict.className = "verdict unknown";
-  put(verdict.querySelector("b"), "Sign in");
-  put(verdict.querySelector("span"), "This node shows its figures to administrators.");
-  return new Promise((resolve) => {
-    byId("sign-in").onsubmit = (event) => {
-      event.preventDefault();
-      key = byId("key").value;
-      byId("key").value = "";
-      resolve();
-    };
-  });
+// ---- screens ----
+
+/** The screen that the address names: "" is the dashboard. */
+const screenName = () => /^#\/(receipts|catalogue|lineage|quarantine)$/.exec(location.hash)?.[1] ?? "";
+let shown = null;
+
+/** Shows the screen of the address, or what it takes to see it. */
+async function showScreen(said = "") {
+  const name = screenName(), isOpen = name ? session !== null : figures;
+  byId("sign-out").hidden = !session;
+  for (const link of document.querySelectorAll("#screens a"))
+    if (link.hash === "#/" + name) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  byId("sign-in").hidden = isOpen;
+  byId("board").hidden = name !== "" || !isOpen || !snapshots.length;
+  byId("screen").hidden = name === "" || !isOpen;
+  put(byId("sign-in-error"), said);
+  put(byId("session-error"), "");
+  if (!isOpen) {
+    shown = null;
+    byId("screen").replaceChildren();
+    if (name) byId("key").focus();
+    return;
+  }
+  if (shown === name) return;
+  shown = name;
+  if (name) {
+    byId("__________cytoscape_stylesheet").href = "/dashboard/console.css";
+    (await import("/dashboard/console.js")).open(name, byId("screen"));
+  } else if (snapshots.length) {
+    drawCharts();
+    updateCharts();
+  }
 }
 
+let wake = () => {};
+const nextSession = () => new Promise((resolve) => { wake = resolve; });
+
+sessionChanged = (said) => {
+  if (!figures) {
+    snapshots.length = 0;
+    reading.abort();
+  }
+  shown = null;
+  showScreen(said);
+  wake();
+};
+
+byId("sign-in").onsubmit = async (event) => {
+  event.preventDefault();
+  const entered = byId("key").value;
+  byId("key").value = "";
+  put(byId("sign-in-error"), "");
+  put(byId("sign-in-error"), await signIn(entered));
+};
+byId("sign-out").onclick = async () => {
+  put(byId("session-error"), await signOut());
+};
+addEventListener("hashchange", () => { if (location.hash.startsWith("#/") || !location.hash) showScreen(); });
+
 async function watch() {
-  key = sessionStorage.getItem("key");
   for (let pause = 500; ;) {
     try {
+      await askSession();
+      showScreen();
+      if (!figures) {
+        const verdict = byId("verdict");
+        verdict.className = "verdict unknown";
+        put(verdict.querySelector("b"), "Sign in");
+        put(verdict.querySelector("span"), "This node shows its figures to administrators.");
+        await nextSession();
+      }
       await listen();
       pause = 500;
     } catch (error) {
+      if (error.name === "AbortError") continue;
       if (snapshots.length && Date.now() - last().at < 15000) pause = 500;
       lost(`The page tries again: ${error.message}.`);
       await new Promise((resolve) => setTimeout(resolve, pause));

@@ -39,7 +39,7 @@ impl RouteClass {
     /// The class of a path or of a route's template: its prefix decides, so that the class is known before routing.
     pub fn of(path: &str) -> Self {
         // The first matching prefix decides, so the longer ones come first.
-        const PREFIXES: [(&str, RouteClass); 20] = [
+        const PREFIXES: [(&str, RouteClass); 22] = [
             ("/v1/content", RouteClass::Content),
             ("/v1/uploads", RouteClass::Content),
             ("/v1/data", RouteClass::Streaming),
@@ -57,6 +57,8 @@ impl RouteClass {
             ("/health/", RouteClass::Operations),
             ("/metrics", RouteClass::Operations),
             ("/dashboard/sign-in", RouteClass::SignIn),
+            ("/dashboard/sign-out", RouteClass::Admin),
+            ("/dashboard/session", RouteClass::Admin),
             ("/dashboard", RouteClass::Operations),
             ("/docs", RouteClass::Operations),
             ("/openapi.json", RouteClass::Operations),
@@ -102,6 +104,8 @@ mod tests {
             ("/openapi.json", RouteClass::Operations),
             ("/dashboard/events", RouteClass::Operations),
             ("/dashboard/sign-in", RouteClass::SignIn),
+            ("/dashboard/sign-out", RouteClass::Admin),
+            ("/dashboard/session", RouteClass::Admin),
             ("/made/up", RouteClass::Unmatched),
             (UNMATCHED, RouteClass::Unmatched),
         ] {

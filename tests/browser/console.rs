@@ -120,6 +120,9 @@ async fn an_administrator_works_with_the_keyboard_alone() {
     let wide = "return [innerWidth < 600, document.documentElement.scrollWidth - document.documentElement.clientWidth]";
     eventually("the page fits a phone", async || browser.find(wide).await == json!([true, 0])).await;
     browser.resize(1280, 1000).await;
+    browser.prefer("dark").await;
+    is_clean(&browser).await;
+    browser.prefer("light").await;
     press_at(&browser, "#screen .danger", ENTER).await;
     shows(&browser, "dialog", "There is no way back").await;
     is_clean(&browser).await;

@@ -11,7 +11,7 @@ use tokio_postgres::config::Host;
 
 use crate::{
     cluster::free_port,
-    node::{Setup, client, expect, expect_problem, sample},
+    node::{ADMIN_KEY, Setup, client, expect, expect_problem, sample, text},
     patience::{PATIENCE, eventually},
     postgres::TestDatabase,
     proxy::{Fault, Proxy},
@@ -129,6 +129,37 @@ async fn a_node_that_waits_for_its_database_stops_when_it_is_asked_to() {
     let said = String::from_utf8(ended.stderr).unwrap();
     assert!(said.contains("stopped by SIGTERM while it waited for its database"), "{said}");
     assert_eq!(ended.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_database_a_node_shows_its_figures_and_sessions_at_the_console_wait() {
+    let database = TestDatabase::empty().await;
+    let mut proxy = Proxy::started(server(&database)).await;
+    let mut node = setup(&database, proxy.address()).start().await;
+    let signed_in = node.client.post(node.url("/dashboard/sign-in")).bearer_auth(ADMIN_KEY).send().await.unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let csrf = text(&expect(signed_in, &[200]).await["session"], "csrfToken");
+    let call = |path: &str| node.get(path).header("cookie", &cookie).header("x-csrf-token", &csrf);
+    let session = async || expect(call("/dashboard/session").send().await.unwrap(), &[200]).await;
+    let mut figures = call("/dashboard/events").header("via", "1.1 proxy").send().await.unwrap();
+    assert_eq!(figures.status(), 200);
+
+    proxy.stop().await;
+    let refused = || call("/v1/streaming/policies").send();
+    eventually("the session cannot be read", async || refused().await.unwrap().status() == 503).await;
+    expect_problem(refused().await.unwrap(), 503, "dependency-unavailable").await;
+    assert_eq!(session().await, json!({ "session": null, "figures": true }), "on the machine of the node");
+    assert_eq!(call("/dashboard/events").send().await.unwrap().status(), 200);
+    // More snapshots than after which the right is looked at again.
+    for _ in 0..5 {
+        assert!(figures.chunk().await.unwrap().is_some(), "what was open goes on");
+    }
+
+    proxy.start();
+    eventually("the session is open again", async || refused().await.unwrap().status() == 200).await;
+    assert_eq!(session().await["session"]["csrfToken"], json!(csrf));
+    drop(figures);
+    node.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

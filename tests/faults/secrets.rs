@@ -80,6 +80,24 @@ async fn use_key(node: &TestNode, key: &str) {
     send(node.client.get(node.url("/v1/producers")).header("authorization", format!("Bearer {key} {key}"))).await;
 }
 
+/// Signs in to the console, and uses the session rightly and wrongly.
+async fn use_console(node: &TestNode, secrets: &mut Secrets) {
+    let Ok(answer) = node.client.post(node.url("/dashboard/sign-in")).bearer_auth(ADMIN_KEY).send().await else {
+        return;
+    };
+    let cookie = answer.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok()?.split(';').next());
+    let Some(cookie) = cookie.map(str::to_owned) else { return };
+    let csrf = text(&expect(answer, &[200]).await["session"], "csrfToken");
+    secrets.insert(cookie.split_once('=').unwrap().1.to_owned(), "the token of a session at the console");
+    secrets.insert(csrf.clone(), "the CSRF token of a session at the console");
+    let with_cookie = |path: &str| node.get(path).header("cookie", &cookie);
+    send(with_cookie("/v1/producers")).await;
+    send(with_cookie("/v1/producers").header("x-csrf-token", &csrf)).await;
+    send(with_cookie("/dashboard/session")).await;
+    send(node.client.post(node.url("/dashboard/sign-out")).header("cookie", &cookie).header("x-csrf-token", &csrf))
+        .await;
+}
+
 async fn use_all(node: &TestNode, paid: &Paid, keys: &[String], secrets: &mut Secrets) {
     use_receipt(node, &paid.hash, &paid.receipt, secrets).await;
     use_receipt(node, &paid.hash, UNKNOWN_RECEIPT, secrets).await;
@@ -92,6 +110,7 @@ async fn use_all(node: &TestNode, paid: &Paid, keys: &[String], secrets: &mut Se
     for key in keys {
         use_key(node, key).await;
     }
+    use_console(node, secrets).await;
     let request = signed(publishing(node, &paid.hash), &signer(KEY));
     let built = request.try_clone().unwrap().build().unwrap();
     for (name, value) in built.headers() {
@@ -178,6 +197,7 @@ async fn no_secret_is_in_the_log_at_the_finest_level_or_in_the_metrics() {
     use_all(&node, &paid, &keys, &mut secrets).await;
     assert!(secrets.values().any(|what| *what == "the signature of a delivery URL"), "URLs were signed");
     assert!(secrets.values().any(|what| *what == "a signature"), "requests were signed");
+    assert!(secrets.values().any(|what| what.contains("CSRF")), "an administrator was signed in");
 
     let metrics = node.get("/metrics").send().await.unwrap().text().await.unwrap();
     let check = node.run(&["check"]).await;

@@ -1,4 +1,4 @@
-//! Compression of JSON and of the metrics text, negotiated, where it saves bytes.
+//! Compression of JSON, of the metrics text and of the files of the node's own pages, negotiated, where it saves bytes.
 //!
 //! The framework's own middleware has no minimum size, compresses content too, and keeps a strong `ETag` on bytes that
 //! it changed. This one compresses only answers that this program generates, over 1 KiB, and weakens the `ETag`.
@@ -25,6 +25,9 @@ use crate::http::{problem, routing};
 
 /// A smaller answer fits one packet anyway, so compressing it gains nothing.
 const LEAST_BYTES: u64 = 1024;
+
+/// Texts that this program generates or ships. Content may have the same types; its routes are left out.
+const OUR_TEXTS: [&str; 5] = ["application/json", problem::MEDIA_TYPE, "text/html", "text/css", "text/javascript"];
 
 /// Compresses the answer if the client accepts that and the answer is large enough.
 pub(in crate::http) async fn compress(
@@ -93,8 +96,8 @@ fn negotiate(request: &ServiceRequest) -> Option<ContentEncoding> {
 fn is_compressible(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim_end();
-    let is_ours = essence == "application/json" || essence == problem::MEDIA_TYPE || kind == prometheus::TEXT_FORMAT;
-    is_ours && !headers.contains_key(header::CONTENT_ENCODING)
+    let is_text = OUR_TEXTS.contains(&essence) || kind == prometheus::TEXT_FORMAT;
+    is_text && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// The compressed bytes are another representation of the same resource.

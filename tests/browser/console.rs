@@ -130,6 +130,7 @@ async fn an_administrator_works_with_the_keyboard_alone() {
     press_at(&browser, "dialog .danger", ENTER).await;
     shows(&browser, "#said", "The receipt is revoked.").await;
     assert_eq!(node.stream(&paid).send().await.unwrap().status(), 403);
+    assert_eq!(browser.find("return document.activeElement.dataset.id").await, "receipt", "the focus is not lost");
 
     go_to(&browser, "Catalogue").await;
     press_at(&browser, "#catalogue-query", &format!("content{ENTER}")).await;
@@ -191,6 +192,11 @@ async fn a_session_that_ends_elsewhere_ends_on_the_page() {
     press_at(&browser, "#key", &format!("{}{ENTER}", made["key"].as_str().unwrap())).await;
     is_live(&browser).await;
     browser.open(&page).await;
+    is_live(&browser).await;
+    press_at(&browser, "#sign-out", ENTER).await;
+    shows(&browser, "#verdict", "Sign in").await;
+    assert_eq!(browser.find("return document.getElementById('board').hidden").await, true);
+    press_at(&browser, "#key", &format!("{}{ENTER}", made["key"].as_str().unwrap())).await;
     is_live(&browser).await;
     let revoked =
         node.admin(Method::DELETE, &format!("{keys}/{}", made["keyId"].as_str().unwrap())).send().await.unwrap();

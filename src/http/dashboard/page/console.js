@@ -40,6 +40,15 @@ function choice(values, chosen) {
   return el("select", {}, ...values.map((value) => el("option", { value, selected: value === chosen }, value)));
 }
 
+/** Shows other things in an element. The focus stays there if it was in what goes, so that a keyboard does not start over. */
+function swap(parent, ...children) {
+  const hadFocus = parent.contains(document.activeElement);
+  parent.replaceChildren(...children);
+  if (!hadFocus) return;
+  parent.tabIndex = -1;
+  parent.focus();
+}
+
 function say(text, isBad = false) {
   const said = document.getElementById("said");
   said.className = isBad ? "bad" : "";
@@ -82,7 +91,7 @@ function receipts(root) {
   const found = el("div", { data: { id: "receipt" } });
   const look = async () => {
     const id = encodeURIComponent(input.value.trim());
-    found.replaceChildren();
+    swap(found);
     const [receipt, quota, usage] = await Promise.all([
       call("GET", "/v1/receipts/" + id), call("GET", "/v1/streaming/quotas/" + id), call("GET", "/v1/streaming/usage?limit=50&receiptId=" + id),
     ]);
@@ -109,7 +118,7 @@ function showReceipt(found, id, receipt, quota, usage, look) {
     rows.add(next.items.map(row));
     return next.nextCursor;
   });
-  found.replaceChildren(
+  swap(found,
     el("h3", {}, "Receipt"),
     el("dl", { className: "facts" }, ...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", { data: { fact: name } }, value)])),
     REVOCABLE.includes(receipt.status) ? button("Revoke", () => askRevoke(id, look), { className: "danger" }) : el("p", {}, "This receipt allows no streams."),
@@ -156,7 +165,7 @@ function catalogue(root) {
       rows.add(next.items.map(row));
       return next.nextCursor;
     });
-    found.replaceChildren(page.items.length ? rows.box : el("p", {}, "No asset matches."), more);
+    swap(found, page.items.length ? rows.box : el("p", {}, "No asset matches."), more);
     return page.items.length ? (page.nextCursor ? "There are more than these." : `${number(page.items.length)} found.`) : "No asset matches.";
   };
   root.append(form("Searching the catalogue", "Search", search, field("catalogue-query", "Words; without any, the newest assets", query)), found);
@@ -176,17 +185,17 @@ function lineage(root) {
     graph.setAttribute("aria-label", `${number(nodes.length)} nodes and ${number(edges.length)} edges. The table below lists them.`);
     const flows = (id, from, to) => edges.filter((edge) => edge.data[from] === id).map((edge) => nodes.find((node) => node.data.id === edge.data[to])?.data.label).join(", ") || "none";
     const rows = nodes.map(({ data }) => [button(data.label, () => show(data.id)), data.kind, data.namespace, number(data.depth), flows(data.id, "target", "source"), flows(data.id, "source", "target"), moment(data.lastSeen)]);
-    drawn.replaceChildren(graph, table("Nodes of the graph", ["Name", "Kind", "Namespace", "Steps away", "Reads from", "Writes to", "Last seen"], rows).box);
+    swap(drawn, graph, table("Nodes of the graph", ["Name", "Kind", "Namespace", "Steps away", "Reads from", "Writes to", "Last seen"], rows).box);
     await drawGraph(graph, walk.elements, id, show);
     return `${number(nodes.length)} nodes, ${number(edges.length)} edges${walk.stats.truncated ? "; the walk ended at a bound of this node" : ""}.`;
   });
   const search = async () => {
     const words = query.value.trim();
-    drawn.replaceChildren();
-    found.replaceChildren();
+    swap(drawn);
+    swap(found);
     if (/^(job|dataset):/.test(words)) return show(words);
     const { items } = await call("GET", "/v1/openlineage/search?limit=20&q=" + encodeURIComponent(words));
-    found.replaceChildren(...items.map((node) => el("li", {}, button(`${node.kind} ${node.name}`, () => show(node.id), { title: node.namespace }))));
+    swap(found, ...items.map((node) => el("li", {}, button(`${node.kind} ${node.name}`, () => show(node.id), { title: node.namespace }))));
     return items.length ? "Choose a job or a dataset." : "No job and no dataset has such a name.";
   };
   root.append(form("Searching lineage", "Search", search, field("lineage-query", "Name of a job or dataset, or its id", query),
@@ -200,7 +209,7 @@ function quarantine(root) {
   const copies = (content) => doing("Reading the verifications", async () => {
     const { items } = await call("GET", `/v1/storage/verifications/${content}?limit=20`);
     const rows = items.map((one) => [moment(one.verifiedAt), one.tier, one.finding, one.type, `${amount(one.foundBytes)} of ${amount(one.expectedBytes)}`, hash(one.nodeId)]);
-    details.replaceChildren(el("h3", {}, "Verifications of " + content), table("Verifications", ["At", "Tier", "Finding", "Cause", "Bytes", "Instance"], rows).box);
+    swap(details, el("h3", {}, "Verifications of " + content), table("Verifications", ["At", "Tier", "Finding", "Cause", "Bytes", "Instance"], rows).box);
   });
   const verify = (content) => doing("Verifying", async () => {
     const result = await call("POST", "/v1/storage/verify/" + content);
@@ -223,7 +232,7 @@ function quarantine(root) {
       rows.add(next.items.map(row));
       return next.nextCursor;
     });
-    list.replaceChildren(page.items.length ? rows.box : el("p", {}, "No content is in quarantine."), more);
+    swap(list, page.items.length ? rows.box : el("p", {}, "No content is in quarantine."), more);
   };
   root.append(el("p", {}, "These contents have no good copy. Readers get 503 for them until the same bytes are uploaded again, or a verification finds them good."), list, details);
   doing("Reading the list", load);

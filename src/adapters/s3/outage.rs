@@ -101,7 +101,7 @@ impl Outage {
         *row = Some(Row { failures, last: failure.clone(), next_at: Instant::now() + wait });
         drop(row);
         if failures == OUTAGE {
-            tracing::warn!(tier = %self.tier, %failure, "S3 has not answered {OUTAGE} requests in a row; this node sends one request in a pause until one is answered");
+            tracing::warn!(tier = %self.tier, failures, %failure, "S3 does not answer; this node sends one request in a pause until one is answered");
         }
     }
 

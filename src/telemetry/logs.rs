@@ -2,6 +2,8 @@
 //!
 //! The log belongs to the process, as standard error does: a second server in the process logs to the same place, at the same level.
 
+pub mod access;
+mod filter;
 mod gathered;
 
 use std::{
@@ -12,10 +14,10 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
+use tracing_subscriber::{Registry, fmt, prelude::*, reload};
 
 pub(super) use self::gathered::dropped_lines;
-pub use self::gathered::flush;
+pub use self::{filter::LogFilter, gathered::flush};
 
 /// The format of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,7 +44,9 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 /// The log of this process.
 struct Log {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<LogFilter, Registry>,
+    format: LogFormat,
+    in_colour: bool,
     /// The level at the start.
     configured: String,
     level: Mutex<String>,
@@ -52,7 +56,7 @@ struct Log {
 ///
 /// # Errors
 /// When it cannot be read, is empty or is too long.
-pub fn read(level: &str) -> anyhow::Result<EnvFilter> {
+pub fn read(level: &str) -> anyhow::Result<LogFilter> {
     if !(1..=LEVEL_CHARS).contains(&level.trim().len()) {
         bail!("it has no characters, or more than {LEVEL_CHARS}");
     }
@@ -76,14 +80,15 @@ pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
     // A line that cannot be written is lost. Reporting that on the same stream would panic, as when the terminal is
     // closed.
     let text = fmt::layer().with_writer(gathered::stderr()).log_internal_errors(false);
+    let in_colour = is_in_colour();
     let started = match format {
-        LogFormat::Text => lines.with(text.with_ansi(is_in_colour())).try_init(),
+        LogFormat::Text => lines.with(text.with_ansi(in_colour)).try_init(),
         LogFormat::Json => lines.with(text.json().flatten_event(true).with_span_list(false)).try_init(),
     };
     // An existing logger is kept; that is no error.
     if started.is_ok() {
         let (configured, level) = (level.to_owned(), Mutex::new(level.to_owned()));
-        LOG.get_or_init(|| Log { filter: handle, configured, level });
+        LOG.get_or_init(|| Log { filter: handle, format, in_colour, configured, level });
     }
     Ok(())
 }
@@ -133,9 +138,12 @@ mod tests {
 
     #[test]
     fn a_level_is_bounded_and_keeps_what_every_filter_has() {
-        let filter = read("warn,penstock::http=debug").expect("a level").to_string();
-        for directive in ["warn", "penstock::http=debug", "penstock::audit=info", "actix_http::h1::dispatcher=off"] {
-            assert!(filter.split(',').any(|one| one == directive), "{directive}: {filter}");
+        for level in ["warn,penstock::http=debug", "warn,penstock::http=debug,[request]=trace"] {
+            let filter = read(level).expect("a level").to_string();
+            for directive in ["warn", "penstock::http=debug", "penstock::audit=info", "actix_http::h1::dispatcher=off"]
+            {
+                assert!(filter.split(',').any(|one| one == directive), "{directive}: {filter}");
+            }
         }
         for good in ["off", "INFO", "info, penstock=debug", "warn,[request]=trace"] {
             assert!(read(good).is_ok(), "{good}");

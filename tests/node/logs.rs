@@ -64,8 +64,8 @@ async fn each_request_is_one_line_with_its_ids_and_its_outcome() {
     let span = &line["span"];
     assert_eq!((&span["trace_id"], &span["parent_id"]), (&json!(TRACE), &json!(CALLER)), "{line}");
     assert_eq!(response, format!("00-{TRACE}-{}-01", span["span_id"].as_str().unwrap()));
-    assert_eq!(span["content"], paid.hash);
-    assert_eq!(span["receipt"], paid.receipt[..8], "enough to find it, too little to use it");
+    assert_eq!(line["content"], paid.hash);
+    assert_eq!(line["receipt"], paid.receipt[..8], "enough to find it, too little to use it");
 
     // A trace that cannot be read is none, and a refusal says which.
     let refused = node.get(&format!("/v1/streaming/data/{}?receiptId={}", paid.hash, uuid::Uuid::new_v4()));

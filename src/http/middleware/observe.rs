@@ -4,6 +4,7 @@
 //! completed, failed, or aborted by the client, exactly once and in every case.
 
 use std::{
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -22,7 +23,7 @@ use actix_web::{
     web::Bytes,
 };
 use penstock_actors::ids::{ContentHash, ReceiptId};
-use tracing::{Instrument as _, Span, field::Empty};
+use tracing::Instrument as _;
 
 use crate::{
     http::Problem,
@@ -41,18 +42,26 @@ use ids::{REQUEST_ID, trace_of};
 /// The answer's place in the trace of its request, by the W3C's draft.
 const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
-/// Characters of a receipt's id that a log may show: enough to find its lines, and 90 random bits stay unknown.
-const SHOWN_OF_RECEIPT: usize = 8;
-
-/// Notes the receipt under which the present request is made for its lines in the log, masked: the id gives the right to stream.
+/// Notes the receipt under which the present request is made for its line in the log.
 pub(in crate::http) fn note_receipt(receipt: ReceiptId) {
-    let text = receipt.to_string();
-    Span::current().record("receipt", text.get(..SHOWN_OF_RECEIPT));
+    // Code that no request has called notes nothing.
+    let _ = NOTES.try_with(|notes| notes.receipt.set(Some(receipt)));
 }
 
-/// Notes the content that the present request is about for its lines in the log.
+/// Notes the content that the present request is about for its line in the log.
 pub(in crate::http) fn note_content(content: ContentHash) {
-    Span::current().record("content", tracing::field::display(content));
+    let _ = NOTES.try_with(|notes| notes.content.set(Some(content)));
+}
+
+tokio::task_local! {
+    static NOTES: Rc<Notes>;
+}
+
+/// What a request is about, known once its handler has read it.
+#[derive(Default)]
+struct Notes {
+    receipt: Cell<Option<ReceiptId>>,
+    content: Cell<Option<ContentHash>>,
 }
 
 /// Where it is told what becomes of requests.
@@ -78,19 +87,18 @@ pub(in crate::http) async fn observe(
         trace_id = trace.as_ref().map(TraceContext::trace_id),
         parent_id = trace.as_ref().and_then(TraceContext::parent_id),
         span_id = trace.as_ref().map(TraceContext::span_id),
-        content = Empty,
-        receipt = Empty,
     );
     let head_only = request.method() == Method::HEAD;
-    let mut exchange = Exchange::begin(metrics, span.clone(), request.method());
+    let notes = Rc::<Notes>::default();
+    let mut exchange = Exchange::begin(metrics, span.clone(), request.method(), (id.clone(), Rc::clone(&notes)));
     request.extensions_mut().insert(id.clone());
     let traced = trace.as_ref().and_then(|trace| HeaderValue::try_from(trace.to_string()).ok());
     if let Some(trace) = &trace {
         trace.clone().keep_with(&span);
     }
-    exchange.traced(spans, trace, &id);
+    exchange.traced(spans, trace);
 
-    let mut answer = next.call(request).instrument(span.clone()).await?;
+    let mut answer = NOTES.scope(notes, next.call(request).instrument(span.clone())).await?;
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         answer.headers_mut().insert(REQUEST_ID, value);
     }

@@ -19,11 +19,7 @@ use std::{
 };
 
 use prometheus::IntCounter;
-use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
-
-/// The target of the access log's lines.
-const ACCESS: &str = "penstock::access";
 
 /// Long enough that a busy node writes some hundred lines at once, and short enough for the eyes of an operator.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -55,6 +51,11 @@ pub(super) fn stderr() -> &'static Gathered<io::Stderr> {
         STDERR.has_thread.store(writing.is_ok(), Relaxed);
     });
     &STDERR
+}
+
+/// Takes a line of the access log.
+pub(super) fn line(line: &[u8]) {
+    STDERR.take(line);
 }
 
 /// Writes what is gathered. For the end of the process.
@@ -106,6 +107,15 @@ impl<W: Write> Gathered<W> {
         true
     }
 
+    /// Keeps a line of the access log, or drops it when there is no room.
+    fn take(&self, line: &[u8]) {
+        if !self.has_thread.load(Relaxed) {
+            self.write_out(line);
+        } else if !self.gather(line) {
+            DROPPED.inc();
+        }
+    }
+
     /// Writes what is gathered, and then this line. What cannot be written is lost: there is no other place to report that.
     fn write_out(&self, line: &[u8]) {
         let mut guard = self.output.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,20 +137,13 @@ impl<W: Write> Gathered<W> {
     }
 }
 
-/// The output for one line.
-pub(super) struct Line<'a, W> {
-    output: &'a Gathered<W>,
-    may_wait: bool,
-}
+/// The output for a line that does not wait.
+pub(super) struct Line<'a, W>(&'a Gathered<W>);
 
 impl<W: Write> Write for Line<'_, W> {
     /// The caller gives a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if !self.may_wait {
-            self.output.write_out(line);
-        } else if !self.output.gather(line) {
-            DROPPED.inc();
-        }
+        self.0.write_out(line);
         Ok(line.len())
     }
 
@@ -153,12 +156,7 @@ impl<'a, W: Write + 'static> MakeWriter<'a> for &'static Gathered<W> {
     type Writer = Line<'a, W>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Line { output: self, may_wait: false }
-    }
-
-    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
-        let is_access = meta.target() == ACCESS && *meta.level() >= Level::INFO;
-        Line { output: self, may_wait: is_access && self.has_thread.load(Relaxed) }
+        Line(self)
     }
 }
 
@@ -180,10 +178,11 @@ mod tests {
     #[test]
     fn lines_beyond_the_bound_are_dropped_and_counted() {
         let output = Gathered::new(Vec::new());
+        output.has_thread.store(true, Relaxed);
         output.lines().most = 5;
         let before = DROPPED.get();
         for line in ["one\n", "two\n", "\n"] {
-            Line { output: &output, may_wait: true }.write_all(line.as_bytes()).expect("no error");
+            output.take(line.as_bytes());
         }
         assert_eq!(DROPPED.get(), before + 1);
         output.write_out(&[]);

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    rc::Rc,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -9,12 +10,13 @@ use std::{
 use actix_web::http::{Method, StatusCode};
 use tracing::Span;
 
-use super::ids::RequestId;
+use super::{Notes, ids::RequestId};
 use crate::{
     http::ProblemType,
     route_class::{RouteClass, UNMATCHED},
     telemetry::{
         Spans, TraceContext,
+        logs::access::{self, AccessIds, AccessLevel, AccessLine},
         metrics::{EndedRequest, HttpMetrics},
         spans::RequestSpan,
     },
@@ -41,17 +43,21 @@ impl ExchangeOutcome {
     }
 }
 
+/// Characters of a receipt's id that a log may show: enough to find its lines, and 90 random bits stay unknown.
+const SHOWN_OF_RECEIPT: usize = 8;
+
 /// The trace of a request, and where its span goes.
 struct Traced {
     spans: Spans,
     trace: TraceContext,
-    request_id: String,
 }
 
 /// Counts and logs its request when it is dropped.
 pub(super) struct Exchange {
     metrics: Arc<HttpMetrics>,
     pub(super) span: Span,
+    id: RequestId,
+    notes: Rc<Notes>,
     began: Instant,
     method: &'static str,
     route: Cow<'static, str>,
@@ -63,11 +69,18 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn begin(metrics: Arc<HttpMetrics>, span: Span, method: &Method) -> Self {
+    pub(super) fn begin(
+        metrics: Arc<HttpMetrics>,
+        span: Span,
+        method: &Method,
+        (id, notes): (RequestId, Rc<Notes>),
+    ) -> Self {
         metrics.request_began();
         Self {
             metrics,
             span,
+            id,
+            notes,
             began: Instant::now(),
             method: known_method(method),
             route: Cow::Borrowed(UNMATCHED),
@@ -80,8 +93,8 @@ impl Exchange {
     }
 
     /// The request belongs to a trace.
-    pub(super) fn traced(&mut self, spans: Spans, trace: Option<TraceContext>, id: &RequestId) {
-        self.traced = trace.map(|trace| Traced { spans, trace, request_id: id.as_str().to_owned() });
+    pub(super) fn traced(&mut self, spans: Spans, trace: Option<TraceContext>) {
+        self.traced = trace.map(|trace| Traced { spans, trace });
     }
 
     /// The head of the answer is ready.
@@ -94,8 +107,25 @@ impl Exchange {
         self.metrics.answer_began(RouteClass::of(&self.route).as_str(), self.began.elapsed());
     }
 
+    fn log(&self, level: AccessLevel) {
+        let receipt = self.notes.receipt.get().map(|receipt| receipt.to_string());
+        let line = AccessLine {
+            method: self.method,
+            route: &self.route,
+            status: self.status.map(|status| status.as_u16()),
+            problem: self.problem.map(ProblemType::name),
+            bytes: self.bytes,
+            duration_ms: self.began.elapsed(),
+            outcome: self.outcome.as_str(),
+            content: self.notes.content.get(),
+            receipt: receipt.as_ref().and_then(|receipt| receipt.get(..SHOWN_OF_RECEIPT)),
+        };
+        let trace = self.traced.as_ref().map(|traced| &traced.trace);
+        access::write(level, &line, AccessIds { request_id: self.id.as_str(), trace });
+    }
+
     fn send_span(&self, traced: Traced) {
-        let Traced { spans, trace, request_id } = traced;
+        let Traced { spans, trace } = traced;
         spans.ended(trace, |trace| RequestSpan {
             trace,
             method: self.method,
@@ -104,7 +134,7 @@ impl Exchange {
             problem: self.problem.map(ProblemType::name),
             outcome: self.outcome.as_str(),
             bytes: self.bytes,
-            request_id,
+            request_id: self.id.as_str().to_owned(),
             ended: SystemTime::now(),
             duration: self.began.elapsed(),
         });
@@ -122,26 +152,10 @@ impl Drop for Exchange {
             outcome: self.outcome.as_str(),
             bytes: self.bytes,
         });
+        self.log(if class == RouteClass::Operations { AccessLevel::Debug } else { AccessLevel::Info });
         if let Some(traced) = self.traced.take() {
             self.send_span(traced);
         }
-        // Every balancer probes and scrapes every few seconds: such a request is logged only at a low level.
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    target: "penstock::access",
-                    parent: &self.span,
-                    method = self.method,
-                    route = %self.route,
-                    status = self.status.map(|status| status.as_u16()),
-                    problem = self.problem.map(ProblemType::name),
-                    bytes = self.bytes,
-                    duration_ms = self.began.elapsed().as_secs_f64() * 1e3,
-                    outcome = self.outcome.as_str(),
-                )
-            };
-        }
-        if class == RouteClass::Operations { line!(debug) } else { line!(info) }
     }
 }
 

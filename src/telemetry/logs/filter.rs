@@ -1,0 +1,98 @@
+//! The filter of the log.
+//!
+//! Directives for spans need to know in which spans a line is written, which costs some look-ups for each request. Without such a
+//! directive, a table of targets is enough.
+
+use std::{error::Error, fmt, str::FromStr};
+
+use tracing::{
+    Event, Metadata, Subscriber,
+    level_filters::LevelFilter,
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
+};
+use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::Context, registry::LookupSpan};
+
+/// Which lines are written.
+#[derive(Debug)]
+pub enum LogFilter {
+    Targets(Targets),
+    Spans(EnvFilter),
+}
+
+impl FromStr for LogFilter {
+    type Err = Box<dyn Error + Send + Sync>;
+
+    fn from_str(directives: &str) -> Result<Self, Self::Err> {
+        Ok(if directives.contains('[') { Self::Spans(directives.parse()?) } else { Self::Targets(directives.parse()?) })
+    }
+}
+
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Targets(filter) => filter.fmt(f),
+            Self::Spans(filter) => filter.fmt(f),
+        }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogFilter {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        match self {
+            Self::Targets(filter) => Layer::<S>::register_callsite(filter, metadata),
+            Self::Spans(filter) => Layer::<S>::register_callsite(filter, metadata),
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
+        match self {
+            Self::Targets(filter) => Layer::<S>::enabled(filter, metadata, context),
+            Self::Spans(filter) => Layer::<S>::enabled(filter, metadata, context),
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        match self {
+            Self::Targets(filter) => Layer::<S>::max_level_hint(filter),
+            Self::Spans(filter) => Layer::<S>::max_level_hint(filter),
+        }
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, context: Context<'_, S>) -> bool {
+        match self {
+            Self::Targets(_) => true,
+            Self::Spans(filter) => Layer::<S>::event_enabled(filter, event, context),
+        }
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Self::Spans(filter) = self {
+            Layer::<S>::on_new_span(filter, attributes, id, context);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Self::Spans(filter) = self {
+            Layer::<S>::on_record(filter, id, values, context);
+        }
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        if let Self::Spans(filter) = self {
+            Layer::<S>::on_enter(filter, id, context);
+        }
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        if let Self::Spans(filter) = self {
+            Layer::<S>::on_exit(filter, id, context);
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        if let Self::Spans(filter) = self {
+            Layer::<S>::on_close(filter, id, context);
+        }
+    }
+}

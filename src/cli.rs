@@ -75,6 +75,8 @@ enum Command {
     Man(generate::ManArgs),
     /// Print the JSON schema of the configuration file, for editors
     ConfigSchema,
+    /// Print the OpenAPI document of the HTTP API
+    Openapi,
     #[command(flatten)]
     Client(Box<client::ClientCommand>),
 }
@@ -179,6 +181,7 @@ impl Cli {
             Command::Completions(args) => generate::completions(&args),
             Command::Man(args) => generate::man(&args),
             Command::ConfigSchema => generate::config_schema(),
+            Command::Openapi => generate::openapi(),
             Command::Check(settings) => {
                 let config = settings.load()?;
                 with_io(&config, async |io| check::run(&config, &io).await)

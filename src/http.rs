@@ -53,12 +53,14 @@ mod credentials;
 pub mod dashboard;
 pub mod data;
 pub(crate) mod digest;
+pub mod docs;
 pub mod governance;
 pub mod health;
 pub mod identities;
 pub mod lineage;
 pub mod log_level;
 mod middleware;
+pub mod openapi;
 mod origins;
 mod paced_body;
 mod paging;
@@ -234,4 +236,5 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     scrape::configure(cfg, deps.scrape);
     dashboard::configure(cfg, deps.dashboard);
     console::configure(cfg, deps.console);
+    docs::configure(cfg);
 }

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::{Cli, print};
-use crate::config;
+use crate::{config, http};
 
 /// The name of the binary.
 const NAME: &str = "penstock";
@@ -48,4 +48,8 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn config_schema() -> anyhow::Result<ExitCode> {
     print(&serde_json::to_string_pretty(&config::schema()?)?)
+}
+
+pub(super) fn openapi() -> anyhow::Result<ExitCode> {
+    print(&serde_json::to_string_pretty(http::openapi::document())?)
 }

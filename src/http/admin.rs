@@ -19,6 +19,7 @@ use super::{
     body, routing,
     validation::{Validate, Violations, is_tier_name},
 };
+use crate::http::openapi::answers;
 
 /// Tags in one call: as many as a channel to the other instances takes without lagging.
 const MAX_TAGS: usize = 100;
@@ -30,17 +31,25 @@ pub struct Deps {
     pub cache: TieredCache,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(invalidate))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/v1/admin/cache/invalidate").route(web::post().to(invalidate)));
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Invalidate {
     #[serde(default, deserialize_with = "body::or_default")]
+    /// Changed objects, such as `policy:standard`; 1 to 100 unless there is a pattern
+    #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!(["policy:standard"]))]
     tags: Vec<String>,
     /// Matches keys of cached entries instead of naming a change: `assets:*`.
+    #[schema(pattern = "^[A-Za-z0-9:_.=/*?-]+$")]
     pattern: Option<String>,
 }
 
@@ -79,6 +88,18 @@ fn read_tag(text: &str) -> Option<Tag> {
     })
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/admin/cache/invalidate",
+    operation_id = "invalidateCaches",
+    tag = "Operators",
+    summary = "Make every instance drop cached values",
+    description = "",
+    request_body = Invalidate,
+    responses(
+        (status = 200, description = "All instances were told", body = answers::Invalidated),
+    ),
+)]
 async fn invalidate(_: Admin, deps: Data<Deps>, body: JsonBody<Invalidate>) -> Result<HttpResponse, Problem> {
     let asked = body.read().await?;
     let mut tags: Vec<_> = asked.tags.iter().filter_map(|tag| read_tag(tag)).collect();

@@ -24,6 +24,7 @@ use super::{
     body, paging, routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::{answers, scalars};
 use crate::keys::{self, ADMIN, ADMIN_KEY, NewSecret};
 
 /// Keys per page by default.
@@ -43,6 +44,11 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, create, rotate, revoke))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(
@@ -54,10 +60,11 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
         .service(routing::resource("/v1/producers/{producerId}/keys/{keyId}/rotate").route(web::post().to(rotate)));
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CreateKey {
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(value_type = Option<String>, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "encoder")]
     name: String,
 }
 
@@ -84,6 +91,20 @@ fn secret() -> Result<NewSecret, Problem> {
     keys::generate().map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/producers/{producerId}/keys",
+    operation_id = "createKey",
+    tag = "Producers and keys",
+    summary = "Create a key",
+    description = "",
+    params(("producerId" = scalars::Id, Path, description = "The producer")),
+    request_body = CreateKey,
+    responses(
+        (status = 201, description = "The key with its secret", body = answers::Key),
+    ),
+    extensions(("x-problems" = json!(["not-found"]))),
+)]
 async fn create(
     _: Admin,
     deps: Data<Deps>,
@@ -112,6 +133,19 @@ async fn create(
     .await
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/producers/{producerId}/keys",
+    operation_id = "listKeys",
+    tag = "Producers and keys",
+    summary = "List the keys of a producer",
+    description = "",
+    params(("producerId" = scalars::Id, Path, description = "The producer"), paging::PageQuery),
+    responses(
+        (status = 200, description = "The keys", body = answers::KeyPage),
+    ),
+    extensions(("x-problems" = json!(["not-found"]))),
+)]
 async fn list(
     _: Admin,
     deps: Data<Deps>,
@@ -144,11 +178,12 @@ fn unknown() -> Problem {
     Problem::new(ProblemType::NotFound).detail("the producer has no such key, or it was revoked")
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RotateKey {
     /// How long the old secret stays valid. Without it, it ends at once: the safe choice for a secret that leaked.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(value_type = Option<u64>, maximum = 2_592_000, example = 3600)]
     overlap_seconds: u64,
 }
 
@@ -159,6 +194,20 @@ impl Validate for RotateKey {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/producers/{producerId}/keys/{keyId}/rotate",
+    operation_id = "rotateKey",
+    tag = "Producers and keys",
+    summary = "Give a key a new secret",
+    description = "",
+    params(("producerId" = scalars::Id, Path, description = "The producer"), ("keyId" = scalars::Id, Path, description = "The key")),
+    request_body(content = Option<RotateKey>, content_type = "application/json", description = "There may be no body"),
+    responses(
+        (status = 200, description = "The key with its new secret", body = answers::Key),
+    ),
+    extensions(("x-problems" = json!(["not-found"]))),
+)]
 async fn rotate(
     _: Admin,
     deps: Data<Deps>,
@@ -178,6 +227,19 @@ async fn rotate(
     .await
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/producers/{producerId}/keys/{keyId}",
+    operation_id = "revokeKey",
+    tag = "Producers and keys",
+    summary = "Revoke a key",
+    description = "",
+    params(("producerId" = scalars::Id, Path, description = "The producer"), ("keyId" = scalars::Id, Path, description = "The key")),
+    responses(
+        (status = 204, description = "The key is revoked"),
+    ),
+    extensions(("x-problems" = json!(["not-found"]))),
+)]
 async fn revoke(_: Admin, deps: Data<Deps>, which: Path<(String, String)>) -> Result<HttpResponse, Problem> {
     let (producer, key) = named(&which)?;
     answer::to_the_end(async move {

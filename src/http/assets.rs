@@ -25,6 +25,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::{answers, scalars};
 
 /// The dependencies of the routes of this module.
 #[derive(Clone)]
@@ -36,6 +37,11 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(create, show, set_price))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/v1/assets").route(web::post().to(create)))
@@ -44,17 +50,31 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
 }
 
 /// The request to create an asset.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateAsset {
+    #[schema(min_length = 1, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "film.mp4")]
     name: String,
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(value_type = Option<String>, max_length = 8192, pattern = "^[^\\u0000]*$", example = "A film in 4K")]
     description: String,
+    #[schema(value_type = scalars::Hash)]
     content_hash: ContentHash,
+    /// By default that of the upload
+    #[schema(
+        max_length = 255,
+        pattern = "^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(;[ -~]*)?$",
+        example = "video/mp4"
+    )]
     media_type: Option<String>,
+    #[schema(min_length = 1, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "films")]
     dataset_id: Option<String>,
+    /// What policies judge; at most 32 KiB
+    #[schema(value_type = Option<scalars::Object>)]
     policy_meta: Option<Value>,
     #[serde(default, deserialize_with = "body::or_default")]
+    /// The price of one receipt
+    #[schema(value_type = Option<u64>, maximum = 2_100_000_000_000_000u64, example = 1000)]
     price_satoshis: u64,
 }
 
@@ -75,6 +95,19 @@ impl Validate for CreateAsset {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/assets",
+    operation_id = "publishAsset",
+    tag = "Assets",
+    summary = "Publish an asset",
+    description = "An asset offers one content for sale.",
+    request_body = CreateAsset,
+    responses(
+        (status = 201, description = "The asset", body = answers::Asset, headers(("Location" = String, description = "The address of the new resource"))),
+    ),
+    extensions(("x-problems" = json!(["policy-blocked", "policy-missing", "not-found"]))),
+)]
 async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateAsset>) -> Result<HttpResponse, Problem> {
     let given = body.read().await?;
     let asset = NewAsset {
@@ -105,6 +138,20 @@ async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateAsset
     .await
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/assets/{versionId}",
+    operation_id = "showAsset",
+    tag = "Assets",
+    summary = "Show an asset",
+    description = "",
+    params(("versionId" = scalars::Id, Path, description = "The asset"), ("If-None-Match" = Option<String>, Header, description = "The tag of the version that the client has")),
+    responses(
+        (status = 200, description = "The asset", body = answers::Asset, headers(("ETag" = String, description = "The version of this document"), ("Cache-Control" = String, description = "`public, no-cache`"))),
+        (status = 304, description = "The client has this version", headers(("ETag" = String, description = "The version of this document"))),
+    ),
+    extensions(("x-problems" = json!(["unknown-asset"]))),
+)]
 async fn show(request: HttpRequest, deps: Data<Deps>, version_id: Path<String>) -> Result<HttpResponse, Problem> {
     let asset = deps.assets.asset(version_id.parse()?).await?.ok_or(ProblemType::UnknownAsset)?;
     Ok(validated(&request, &asset))
@@ -125,9 +172,10 @@ fn validated(request: &HttpRequest, asset: &Asset) -> HttpResponse {
     if known { answer.finish() } else { answer.content_type("application/json").body(body) }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SetPrice {
+    #[schema(maximum = 2_100_000_000_000_000u64, example = 1500)]
     satoshis: u64,
 }
 
@@ -137,6 +185,20 @@ impl Validate for SetPrice {
     }
 }
 
+#[utoipa::path(
+    put,
+    path = "/v1/assets/{versionId}/price",
+    operation_id = "setPrice",
+    tag = "Assets",
+    summary = "Change the price of an asset",
+    description = "",
+    params(("versionId" = scalars::Id, Path, description = "The asset")),
+    request_body = SetPrice,
+    responses(
+        (status = 200, description = "The new price", body = answers::Price),
+    ),
+    extensions(("x-problems" = json!(["unknown-asset", "forbidden"]))),
+)]
 async fn set_price(
     producer: Producer,
     deps: Data<Deps>,

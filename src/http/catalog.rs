@@ -20,6 +20,7 @@ use penstock_actors::{
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Problem, answer, paging, routing, validation::is_media_range};
+use crate::http::openapi::answers;
 
 pub(crate) mod cursor;
 
@@ -50,31 +51,53 @@ pub struct Deps {
     pub settings: CatalogueSettings,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps)).service(routing::resource("/v1/catalog").route(routing::read().to(list)));
 }
 
 /// The query. An empty value counts as absent, because forms send it so.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct CatalogQuery {
     #[serde(default)]
+    /// Words to search for
+    #[param(max_length = 512, example = "film")]
     q: String,
     #[serde(default)]
+    /// Only this data set
+    #[param(max_length = 256)]
     dataset_id: String,
     #[serde(default)]
+    /// Only this producer
+    #[param(pattern = "^([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})?$")]
     producer_id: String,
     #[serde(default)]
+    /// Only this media type, or a family
+    #[param(example = "video/*")]
     media_type: String,
     #[serde(default, deserialize_with = "given_value")]
+    /// The least price
+    #[param(format = "uint64", maximum = 18_446_744_073_709_551_615u64)]
     min_price: Option<u64>,
     #[serde(default, deserialize_with = "given_value")]
+    /// The highest price
+    #[param(format = "uint64", maximum = 18_446_744_073_709_551_615u64)]
     max_price: Option<u64>,
     #[serde(default, deserialize_with = "given_value")]
+    /// Items per page
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
     #[serde(default)]
+    /// The `nextCursor` of the page before
     cursor: String,
     #[serde(default, deserialize_with = "given_value")]
+    /// Whether to count values
     facets: Option<bool>,
 }
 
@@ -141,6 +164,18 @@ where
     given(&text).map(str::parse).transpose().map_err(D::Error::custom)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/catalog",
+    operation_id = "searchCatalogue",
+    tag = "Catalogue",
+    summary = "Search for assets",
+    description = "By words and filters, page by page. The query syntax is in docs/api.md. A parameter with an empty value counts as left out.",
+    params(CatalogQuery),
+    responses(
+        (status = 200, description = "The assets", body = answers::CataloguePage),
+    ),
+)]
 async fn list(deps: Data<Deps>, asked: Query<CatalogQuery>) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(asked.limit, PAGE, MAX_PAGE)?;
     let filter = asked.filter()?;

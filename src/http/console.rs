@@ -24,7 +24,9 @@ use super::{
         self, Admin,
         console::{SessionToken, no_cookies, shown_token},
     },
-    dashboard, origins, routing,
+    dashboard,
+    openapi::answers,
+    origins, routing,
 };
 use crate::telemetry::logs::AUDIT;
 
@@ -36,6 +38,11 @@ pub struct Deps {
     /// Whether the node's own listener is encrypted.
     pub is_tls: bool,
 }
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(show, sign_in, sign_out))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
@@ -61,6 +68,16 @@ impl Shown {
 
 /// Tells a page that was just loaded whether its browser is signed in. Its cookie alone is enough for that, because the answer goes to
 /// pages of this origin only.
+#[utoipa::path(
+    get,
+    path = "/dashboard/session",
+    operation_id = "showConsoleSession",
+    tag = "Operators",
+    summary = "Whether the browser that asks is signed in to the console",
+    description = "For pages of this origin alone.",
+    responses((status = 200, description = "The session, if there is one", body = answers::ConsoleState)),
+    extensions(("x-problems" = json!(["origin-not-allowed"]))),
+)]
 async fn show(
     request: HttpRequest,
     access: Data<auth::Deps>,
@@ -87,6 +104,21 @@ async fn open_session(access: &auth::Deps, token: &SessionToken) -> Result<Optio
     Ok(key.filter(|key| key.role == Role::Admin).map(|_| session))
 }
 
+#[utoipa::path(
+    post,
+    path = "/dashboard/sign-in",
+    operation_id = "signIn",
+    tag = "Operators",
+    summary = "Sign in to the console",
+    description = "Only the key itself signs in; a session does not prolong itself.",
+    responses((
+        status = 200,
+        description = "The session",
+        body = answers::SignedIn,
+        headers(("Set-Cookie" = String, description = "The token of the session")),
+    )),
+    extensions(("x-problems" = json!(["origin-not-allowed"]))),
+)]
 async fn sign_in(
     admin: Admin,
     request: HttpRequest,
@@ -108,6 +140,20 @@ async fn sign_in(
         .json(json!({ "session": Shown::of(&session, &token) })))
 }
 
+#[utoipa::path(
+    post,
+    path = "/dashboard/sign-out",
+    operation_id = "signOut",
+    tag = "Operators",
+    summary = "Sign out of the console",
+    description = "Ends the session, if there is one.",
+    responses((
+        status = 204,
+        description = "There is no session any more",
+        headers(("Set-Cookie" = String, description = "Removes the cookie")),
+    )),
+    extensions(("x-problems" = json!(["origin-not-allowed", "forbidden"]))),
+)]
 async fn sign_out(request: HttpRequest, access: Data<auth::Deps>) -> Result<HttpResponse, Problem> {
     if let Some(token) = shown_token(&request)?
         && access.sessions.end_console_session(&token.hash()).await?

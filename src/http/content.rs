@@ -26,6 +26,7 @@ use super::{
     paced_body::PacedBody,
     routing,
 };
+use crate::http::openapi::{answers, scalars};
 
 /// Settings of uploads.
 #[derive(Debug, Clone, Copy)]
@@ -42,16 +43,39 @@ pub struct Deps {
     pub settings: UploadSettings,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(upload))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps)).service(routing::resource("/v1/content").route(web::post().to(upload)));
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct UploadQuery {
+    /// The hash that the bytes must have
+    #[param(value_type = Option<scalars::Hash>)]
     content_hash: Option<String>,
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/content",
+    operation_id = "uploadContent",
+    tag = "Content",
+    summary = "Upload content",
+    description = "Counts and hashes the bytes as they arrive, compares them with the digest, if there is one, and stores nothing if they differ.",
+    params(UploadQuery, ("Repr-Digest" = Option<String>, Header, description = "The digest that the bytes must have: `sha-256=:BASE64:` (RFC 9530)")),
+    request_body(content = [u8], content_type = "*/*", description = "The bytes, as they are"),
+    responses(
+        (status = 200, description = "This producer has uploaded the same bytes before", body = answers::UploadedContent),
+        (status = 201, description = "The content is stored", body = answers::UploadedContent, headers(("Location" = String, description = "The address of the new resource"))),
+    ),
+    extensions(("x-problems" = json!(["digest-mismatch", "upload-too-large", "upload-incomplete", "unsupported-media-type", "too-many-uploads", "storage-full", "shutting-down", "request-timeout"]))),
+)]
 async fn upload(
     producer: Producer,
     request: HttpRequest,

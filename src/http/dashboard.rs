@@ -55,7 +55,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
 /// The files of the page: path, media type, text. Those of the console's screens are loaded when the first of these is opened.
-const FILES: [(&str, &str, &str); 10] = [
+pub(super) const FILES: [(&str, &str, &str); 10] = [
     ("/dashboard", HTML, include_str!("dashboard/page/index.html")),
     ("/dashboard/dashboard.css", CSS, include_str!("dashboard/page/dashboard.css")),
     ("/dashboard/dashboard.js", JS, include_str!("dashboard/page/dashboard.js")),
@@ -94,30 +94,57 @@ pub struct Viewers {
     latest: Mutex<Option<(Instant, Bytes)>>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(lead_to_the_dashboard, events))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/").route(routing::read().to(lead_to_the_dashboard)))
         .service(routing::resource("/dashboard/events").route(routing::read().to(events)));
     for (path, media_type, text) in FILES {
-        cfg.service(routing::resource(path).route(routing::read().to(async move || file(media_type, text))));
+        cfg.service(routing::resource(path).route(routing::read().to(async move || file(media_type, text, POLICY))));
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "leadToDashboard",
+    tag = "Operators",
+    summary = "Lead to the dashboard",
+    description = "",
+    responses(
+        (status = 302, description = "The address of the dashboard", headers(("Location" = String, description = "`/dashboard`"))),
+    ),
+)]
 async fn lead_to_the_dashboard() -> HttpResponse {
     answer::no_store(HttpResponse::Found()).insert_header((header::LOCATION, "/dashboard")).finish()
 }
 
 /// A file of the page. It is as old as the binary, so a browser asks for it again each time.
-fn file(media_type: &'static str, text: &'static str) -> HttpResponse {
+pub(super) fn file(media_type: &'static str, text: &'static str, policy: &'static str) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::CONTENT_SECURITY_POLICY, policy))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .content_type(media_type)
         .body(text)
 }
 
 /// Snapshots as server-sent events (the HTML standard, "Server-sent events").
+#[utoipa::path(
+    get,
+    path = "/dashboard/events",
+    operation_id = "followFigures",
+    tag = "Operators",
+    summary = "The figures of the dashboard, as server-sent events",
+    description = "The answer does not end by itself. Its form may change with any version: programs read `/metrics`.",
+    responses(
+        (status = 200, description = "One event a second", body = String, content_type = "text/event-stream"),
+    ),
+)]
 async fn events(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let right = match deps.shows_figures_to(&request) {
         true => None,

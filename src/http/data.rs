@@ -25,6 +25,7 @@ use super::{
     routing,
     streaming::{self, AdmittedStream, ContentHeaders, RightQuery, StreamRequest, counted},
 };
+use crate::http::openapi::{answers, scalars};
 use crate::telemetry::metrics::Mode;
 
 /// Digits of a number that every parser of ranges can hold.
@@ -36,6 +37,11 @@ pub struct Deps {
     pub streaming: streaming::Deps,
     pub deliverer: Arc<Deliverer>,
 }
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(data))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps)).service(routing::resource("/v1/data").route(routing::read().to(data)));
@@ -56,13 +62,34 @@ pub enum Deliverer {
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 struct DataQuery {
+    /// The content
+    #[param(value_type = scalars::Hash, required = true)]
     content_hash: Option<String>,
+    /// Whether the URL of another server comes as a redirect
+    #[param(value_type = Option<bool>)]
     redirect: Option<String>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/data",
+    operation_id = "deliverContent",
+    tag = "Content",
+    summary = "Deliver content by the configured mode",
+    description = "The node streams the content, gives a URL of its storage or of a CDN, or has the nginx in front deliver it.",
+    params(DataQuery, RightQuery, ("X-Receipt-Id" = Option<scalars::ReceiptName>, Header, description = "The receipt, in place of the parameter"), ("X-Session-Id" = Option<scalars::Id>, Header, description = "The session, in place of the parameter"), ("Range" = Option<String>, Header, description = "Ranges of bytes, such as `bytes=0-99` (RFC 9110, section 14)", example = "bytes=0-99"), ("If-Match" = Option<String>, Header, description = "Only if the content has this tag"), ("If-None-Match" = Option<String>, Header, description = "Only if the content has another tag"), ("If-Modified-Since" = Option<String>, Header, description = "Only if the content was stored later"), ("If-Unmodified-Since" = Option<String>, Header, description = "Only if the content was not stored later"), ("If-Range" = Option<String>, Header, description = "The range only if this tag or this date still holds, and all of the content otherwise")),
+    responses(
+        (status = 200, description = "The content", content((answers::Delivery = "application/json"), ([u8] = "*/*")), headers(("ETag" = String, description = "The hash of the content, quoted"), ("Last-Modified" = String, description = "When the content was stored"), ("Cache-Control" = String, description = "`private, no-cache`"), ("Accept-Ranges" = String, description = "`bytes`"), ("Repr-Digest" = String, description = "The digest of the whole content (RFC 9530)"), ("Content-Security-Policy" = String, description = "What the content may do in a browser"), ("Cross-Origin-Resource-Policy" = String, description = "`cross-origin`"), ("X-Receipt-Id" = String, description = "The receipt"), ("X-Session-Id" = String, description = "The session"), ("X-Quota-Tier" = String, description = "The tier of the receipt"), ("X-Quota-Remaining-Bytes" = Option<u64>, description = "The bytes that are left; absent where the tier has no limit"), ("Content-Disposition" = String, description = "Whether a browser shows or saves the content"))),
+        (status = 206, description = "The ranges; several ranges are `multipart/byteranges`", body = [u8], content_type = "*/*", headers(("ETag" = String, description = "The hash of the content, quoted"), ("Last-Modified" = String, description = "When the content was stored"), ("Cache-Control" = String, description = "`private, no-cache`"), ("Accept-Ranges" = String, description = "`bytes`"), ("Repr-Digest" = String, description = "The digest of the whole content (RFC 9530)"), ("Content-Security-Policy" = String, description = "What the content may do in a browser"), ("Cross-Origin-Resource-Policy" = String, description = "`cross-origin`"), ("X-Receipt-Id" = String, description = "The receipt"), ("X-Session-Id" = String, description = "The session"), ("X-Quota-Tier" = String, description = "The tier of the receipt"), ("X-Quota-Remaining-Bytes" = Option<u64>, description = "The bytes that are left; absent where the tier has no limit"), ("Content-Disposition" = String, description = "Whether a browser shows or saves the content"), ("Content-Range" = Option<String>, description = "The range and the size; absent with several ranges"))),
+        (status = 302, description = "The URL, with `redirect=true`", headers(("Location" = String, description = "The URL"))),
+        (status = 304, description = "The client has the content", headers(("ETag" = String, description = "The hash of the content, quoted"), ("Last-Modified" = String, description = "When the content was stored"), ("Cache-Control" = String, description = "`private, no-cache`"), ("Accept-Ranges" = String, description = "`bytes`"), ("Repr-Digest" = String, description = "The digest of the whole content (RFC 9530)"), ("Content-Security-Policy" = String, description = "What the content may do in a browser"), ("Cross-Origin-Resource-Policy" = String, description = "`cross-origin`"), ("X-Receipt-Id" = String, description = "The receipt"), ("X-Session-Id" = String, description = "The session"), ("X-Quota-Tier" = String, description = "The tier of the receipt"), ("X-Quota-Remaining-Bytes" = Option<u64>, description = "The bytes that are left; absent where the tier has no limit"))),
+    ),
+    extensions(("x-problems" = json!(["malformed-request", "unknown-receipt", "receipt-not-confirmed", "receipt-expired", "receipt-refunded", "media-type-not-allowed", "origin-not-allowed", "receipt-consumed", "receipt-for-other-content", "content-not-stored", "precondition-failed", "content-too-large", "range-not-satisfiable", "quota-exceeded", "too-many-streams", "content-unavailable", "shutting-down", "misdirected"]))),
+)]
 async fn data(
     request: HttpRequest,
     query: Query<DataQuery>,

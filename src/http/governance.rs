@@ -27,6 +27,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::{answers, scalars};
 
 pub(crate) mod document;
 pub(super) mod gate;
@@ -47,6 +48,11 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, show, put, evaluate, runs))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/v1/policies").route(routing::read().to(list)))
@@ -55,13 +61,30 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
         .service(routing::resource("/v1/policies/{policyId}/runs").route(routing::read().to(runs)));
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct PolicyListQuery {
+    /// The `nextCursor` of the page before
+    #[param(value_type = Option<scalars::Cursor>)]
     cursor: Option<String>,
+    /// Items per page
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/policies",
+    operation_id = "listPolicies",
+    tag = "Governance",
+    summary = "List governance policies",
+    description = "",
+    params(PolicyListQuery),
+    responses(
+        (status = 200, description = "The policies", body = answers::PolicyPage),
+    ),
+)]
 async fn list(_: Admin, deps: Data<Deps>, which: Query<PolicyListQuery>) -> Result<HttpResponse, Problem> {
     let after = which.cursor.as_deref().map(read_list_cursor).transpose()?;
     let page = deps.policies.documents(after.as_ref(), paging::limit(which.limit, PAGE, MAX_PAGE)?).await?;
@@ -69,12 +92,28 @@ async fn list(_: Admin, deps: Data<Deps>, which: Query<PolicyListQuery>) -> Resu
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct VersionQuery {
+    /// By default the current one
+    #[param(minimum = 1)]
     version: Option<u32>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/policies/{policyId}",
+    operation_id = "showPolicy",
+    tag = "Governance",
+    summary = "Show a governance policy",
+    description = "",
+    params(("policyId" = scalars::PlainName, Path, description = "The policy"), VersionQuery),
+    responses(
+        (status = 200, description = "The policy", body = answers::StoredPolicy),
+    ),
+    extensions(("x-problems" = json!(["unknown-policy"]))),
+)]
 async fn show(
     _: Admin,
     deps: Data<Deps>,
@@ -99,6 +138,20 @@ fn unreadable(error: PortError) -> Problem {
     }
 }
 
+#[utoipa::path(
+    put,
+    path = "/v1/policies/{policyId}",
+    operation_id = "putPolicy",
+    tag = "Governance",
+    summary = "Create or replace a governance policy",
+    description = "docs/policies.md describes the language.",
+    params(("policyId" = scalars::PlainName, Path, description = "The policy")),
+    request_body(content = crate::http::openapi::PolicyDocument, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The version that is in force", body = answers::StoredPolicy),
+        (status = 201, description = "The policy is new", body = answers::StoredPolicy, headers(("Location" = String, description = "The address of the new resource"))),
+    ),
+)]
 async fn put(_: Admin, deps: Data<Deps>, id: Path<String>, body: JsonBody<Document>) -> Result<HttpResponse, Problem> {
     let policy_id: GovernancePolicyId = id.parse()?;
     let policy = GovernancePolicy::read(body.read().await?.0).map_err(flawed)?;
@@ -117,9 +170,10 @@ fn flawed(flaws: Vec<Flaw>) -> Problem {
     violations.collect::<Vec<_>>().into()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Evaluate {
+    #[schema(value_type = scalars::Id)]
     version_id: VersionId,
 }
 
@@ -127,6 +181,20 @@ impl Validate for Evaluate {
     fn validate(&self, _: &mut Violations) {}
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/policies/{policyId}/evaluate",
+    operation_id = "evaluatePolicy",
+    tag = "Governance",
+    summary = "Evaluate an asset by a policy",
+    description = "",
+    params(("policyId" = scalars::PlainName, Path, description = "The policy")),
+    request_body = Evaluate,
+    responses(
+        (status = 200, description = "The judgement", body = answers::PolicyRun),
+    ),
+    extensions(("x-problems" = json!(["unknown-policy", "unknown-asset"]))),
+)]
 async fn evaluate(
     _: Admin,
     deps: Data<Deps>,
@@ -139,14 +207,34 @@ async fn evaluate(
     Ok(answer::ok(&run.ok_or(ProblemType::UnknownPolicy)?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct RunsQuery {
+    /// The asset
+    #[param(value_type = scalars::Id)]
     version_id: String,
+    /// The `nextCursor` of the page before
+    #[param(value_type = Option<scalars::Cursor>)]
     cursor: Option<String>,
+    /// Items per page
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/policies/{policyId}/runs",
+    operation_id = "listPolicyRuns",
+    tag = "Governance",
+    summary = "List the runs of a policy for an asset",
+    description = "",
+    params(("policyId" = scalars::PlainName, Path, description = "The policy"), RunsQuery),
+    responses(
+        (status = 200, description = "The runs", body = answers::PolicyRunPage),
+    ),
+    extensions(("x-problems" = json!(["unknown-policy"]))),
+)]
 async fn runs(_: Admin, deps: Data<Deps>, id: Path<String>, which: Query<RunsQuery>) -> Result<HttpResponse, Problem> {
     let id: GovernancePolicyId = id.parse()?;
     let after = which.cursor.as_deref().map(read_run_cursor).transpose()?;

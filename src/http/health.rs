@@ -39,6 +39,7 @@ use serde::Serialize;
 
 use self::looks::{Dependency, ProbeOutcome};
 use super::{answer, routing};
+use crate::http::openapi::answers;
 
 /// Their names in the log.
 const DEPENDENCIES: [&str; 4] = ["database", "storage", "shared state", "governance"];
@@ -53,6 +54,11 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     pub evaluator: Arc<PolicyEvaluator>,
 }
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(live, ready))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
@@ -243,10 +249,33 @@ struct Report {
     clock_skew_seconds: Option<f64>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    operation_id = "showLiveness",
+    tag = "Operators",
+    summary = "Whether the process answers",
+    description = "",
+    responses(
+        (status = 200, description = "The process answers", body = answers::Liveness),
+    ),
+)]
 async fn live() -> HttpResponse {
     answer::ok(&serde_json::json!({ "status": DependencyState::Ok }))
 }
 
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    operation_id = "showReadiness",
+    tag = "Operators",
+    summary = "Whether requests should be sent to this instance",
+    description = "",
+    responses(
+        (status = 200, description = "The instance serves", body = answers::ReadinessReport),
+        (status = 503, description = "The instance does not serve", body = answers::ReadinessReport),
+    ),
+)]
 async fn ready(deps: Data<Deps>) -> HttpResponse {
     let Deps { readiness, ledger, storage, shared, clock, evaluator } = Deps::clone(&deps);
     let is_governed = evaluator.bound_to().is_some();

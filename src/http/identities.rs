@@ -21,6 +21,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::{answers, scalars};
 use crate::signatures::is_on_curve;
 
 /// The dependencies of the routes of this module.
@@ -30,6 +31,11 @@ pub struct Deps {
     pub publisher: Arc<ChangePublisher>,
     pub clock: Arc<dyn Clock>,
 }
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, bind, unbind))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
@@ -43,9 +49,10 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
         );
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct BindIdentity {
+    #[schema(value_type = scalars::PublicKey)]
     identity_key: IdentityKey,
 }
 
@@ -55,6 +62,21 @@ impl Validate for BindIdentity {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/producers/{producerId}/identities",
+    operation_id = "bindIdentity",
+    tag = "Producers and keys",
+    summary = "Bind an identity key to a producer",
+    description = "",
+    params(("producerId" = scalars::Id, Path, description = "The producer")),
+    request_body = BindIdentity,
+    responses(
+        (status = 200, description = "It was bound before", body = answers::Identity),
+        (status = 201, description = "It is bound", body = answers::Identity, headers(("Location" = String, description = "The address of the new resource"))),
+    ),
+    extensions(("x-problems" = json!(["not-found", "identity-taken"]))),
+)]
 async fn bind(
     _: Admin,
     deps: Data<Deps>,
@@ -77,11 +99,37 @@ async fn bind(
     .await
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/producers/{producerId}/identities",
+    operation_id = "listIdentities",
+    tag = "Producers and keys",
+    summary = "List the identity keys of a producer",
+    description = "",
+    params(("producerId" = scalars::Id, Path, description = "The producer")),
+    responses(
+        (status = 200, description = "The identity keys", body = answers::Identities),
+    ),
+    extensions(("x-problems" = json!(["not-found"]))),
+)]
 async fn list(_: Admin, deps: Data<Deps>, producer: Path<String>) -> Result<HttpResponse, Problem> {
     let bound = deps.identities.identities(producer.parse()?).await?;
     Ok(answer::ok(&json!({ "items": bound })))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/producers/{producerId}/identities/{identityKey}",
+    operation_id = "unbindIdentity",
+    tag = "Producers and keys",
+    summary = "Unbind an identity key",
+    description = "",
+    params(("producerId" = scalars::Id, Path, description = "The producer"), ("identityKey" = scalars::PublicKey, Path, description = "The identity key")),
+    responses(
+        (status = 204, description = "It is unbound"),
+    ),
+    extensions(("x-problems" = json!(["not-found"]))),
+)]
 async fn unbind(_: Admin, deps: Data<Deps>, which: Path<(String, String)>) -> Result<HttpResponse, Problem> {
     let (producer, key) = which.into_inner();
     let (producer, key): (ProducerId, IdentityKey) = (producer.parse()?, key.parse()?);

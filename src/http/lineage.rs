@@ -41,6 +41,11 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(intake::one, intake::batch, query::graph, query::dataset, query::job, query::run, query::search))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/api/v1/lineage").route(web::post().to(intake::one)))

@@ -12,16 +12,23 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::answers;
 use crate::telemetry::logs;
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(show, change))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig) {
     cfg.service(routing::resource("/v1/admin/log-level").route(routing::read().to(show)).route(web::put().to(change)));
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Change {
     /// Left out: the level of the configuration.
+    #[schema(max_length = 1024, example = "info,penstock::adapters=debug")]
     level: Option<String>,
 }
 
@@ -39,10 +46,33 @@ impl Validate for Change {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/admin/log-level",
+    operation_id = "showLogLevel",
+    tag = "Operators",
+    summary = "Show the log level of this instance",
+    description = "",
+    responses(
+        (status = 200, description = "The levels", body = answers::LogLevelReport),
+    ),
+)]
 async fn show(_: Admin) -> Result<HttpResponse, Problem> {
     levels()
 }
 
+#[utoipa::path(
+    put,
+    path = "/v1/admin/log-level",
+    operation_id = "changeLogLevel",
+    tag = "Operators",
+    summary = "Change the log level of this instance",
+    description = "",
+    request_body = Change,
+    responses(
+        (status = 200, description = "The levels", body = answers::LogLevelReport),
+    ),
+)]
 async fn change(admin: Admin, body: JsonBody<Change>) -> Result<HttpResponse, Problem> {
     let asked = body.read().await?;
     let before = logs::set_level(asked.level.as_deref())

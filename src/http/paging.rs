@@ -6,12 +6,18 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Problem;
+use crate::http::openapi::scalars;
 
 /// The parameters of a page.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
+    /// Items per page
+    #[param(minimum = 1, maximum = 1000)]
     pub(super) limit: Option<u32>,
+    /// The `nextCursor` of the page before
+    #[param(value_type = Option<scalars::Cursor>)]
     pub(super) cursor: Option<String>,
 }
 

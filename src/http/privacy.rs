@@ -25,6 +25,7 @@ use super::{
     routing,
     usage::{read_cursor, write_cursor},
 };
+use crate::http::openapi::{answers, scalars};
 
 /// Usage rows per page: a read of as many index entries.
 const PAGE: u32 = 1000;
@@ -56,6 +57,11 @@ pub struct Deps {
     pub reader: Arc<ReceiptReader>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(export, forget))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps)).service(
         routing::resource("/v1/privacy/receipts/{receiptId}")
@@ -64,6 +70,19 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     );
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/privacy/receipts/{receiptId}",
+    operation_id = "exportPayer",
+    tag = "Privacy",
+    summary = "Show what is kept about the payer of a receipt",
+    description = "",
+    params(("receiptId" = scalars::ReceiptName, Path, description = "The receipt: its id, or its token"), PageQuery),
+    responses(
+        (status = 200, description = "What is kept", body = answers::PayerData),
+    ),
+    extensions(("x-problems" = json!(["unknown-receipt"]))),
+)]
 async fn export(
     _: Admin,
     deps: Data<Deps>,
@@ -92,6 +111,19 @@ fn shown(SetAside { row, set_aside_at, reason, .. }: &SetAside) -> Value {
     json!({ "row": row, "setAsideAt": set_aside_at, "reason": reason })
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/privacy/receipts/{receiptId}",
+    operation_id = "forgetPayer",
+    tag = "Privacy",
+    summary = "Forget the payer of a receipt",
+    description = "",
+    params(("receiptId" = scalars::ReceiptName, Path, description = "The receipt: its id, or its token")),
+    responses(
+        (status = 200, description = "The payer is forgotten", body = answers::Forgotten),
+    ),
+    extensions(("x-problems" = json!(["receipt-in-use", "unknown-receipt"]))),
+)]
 async fn forget(_: Admin, deps: Data<Deps>, receipt: Path<String>) -> Result<HttpResponse, Problem> {
     let id = deps.reader.open_for_key_holder(&receipt)?;
     answer::to_the_end(async move {

@@ -23,7 +23,7 @@ use crate::http_server::{client_socket::RefusalText, connection_limit::Connectio
 mod catalogue;
 mod refusals;
 
-pub use catalogue::ProblemType;
+pub use catalogue::{ProblemType, Retry};
 pub use refusals::Violation;
 pub(super) use refusals::{blocked_by, unreadable};
 

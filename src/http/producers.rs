@@ -22,6 +22,7 @@ use super::{
     paging, routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::answers;
 use crate::keys;
 
 /// The dependencies of the routes of this module.
@@ -30,6 +31,11 @@ pub struct Deps {
     pub api_keys: Arc<dyn ApiKeys>,
     pub clock: Arc<dyn Clock>,
 }
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, create))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
@@ -42,6 +48,18 @@ const PAGE: u32 = 100;
 /// The most producers per page.
 const LONGEST_PAGE: u32 = 1000;
 
+#[utoipa::path(
+    get,
+    path = "/v1/producers",
+    operation_id = "listProducers",
+    tag = "Producers and keys",
+    summary = "List producers",
+    description = "",
+    params(paging::PageQuery),
+    responses(
+        (status = 200, description = "The producers", body = answers::ProducerPage),
+    ),
+)]
 async fn list(_: Admin, deps: Data<Deps>, query: Query<paging::PageQuery>) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, PAGE, LONGEST_PAGE)?;
     let after = query.cursor.as_deref().map(|cursor| paging::place(cursor, |place| Uuid::from_slice(&place).ok()));
@@ -52,9 +70,10 @@ async fn list(_: Admin, deps: Data<Deps>, query: Query<paging::PageQuery>) -> Re
     Ok(answer::ok(&json!({ "items": page.items, "nextCursor": next })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CreateProducer {
+    #[schema(min_length = 1, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Studio")]
     name: String,
 }
 
@@ -65,6 +84,18 @@ impl Validate for CreateProducer {
 }
 
 /// Only this answer contains the secret of the key.
+#[utoipa::path(
+    post,
+    path = "/v1/producers",
+    operation_id = "createProducer",
+    tag = "Producers and keys",
+    summary = "Create a producer with a first key",
+    description = "",
+    request_body = CreateProducer,
+    responses(
+        (status = 201, description = "The producer with the secret of its key", body = answers::CreatedProducer),
+    ),
+)]
 async fn create(_: Admin, deps: Data<Deps>, body: JsonBody<CreateProducer>) -> Result<HttpResponse, Problem> {
     let name = body.read().await?.name;
     let secret = keys::generate().map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?;

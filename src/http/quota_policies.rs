@@ -20,6 +20,7 @@ use super::{
     routing,
     validation::{Validate, Violations, is_media_range, is_tier_name},
 };
+use crate::http::openapi::{answers, scalars};
 
 /// The largest limit in bytes: 1 EiB, which keeps sums of usage within a signed 64-bit column.
 const MAX_BYTES: u64 = 1 << 60;
@@ -44,6 +45,11 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list, show, put))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/v1/streaming/policies").route(routing::read().to(list)))
@@ -55,21 +61,34 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
 }
 
 /// The limits of a tier; an absent one means unlimited.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PutQuotaPolicy {
+    #[schema(max_length = 8192, pattern = "^[^\\u0000]*$")]
     description: Option<String>,
+    #[schema(maximum = 1_152_921_504_606_846_976u64, example = 1_073_741_824)]
     bytes_per_hour: Option<u64>,
+    #[schema(maximum = 1_152_921_504_606_846_976u64)]
     bytes_per_day: Option<u64>,
+    #[schema(maximum = 1_152_921_504_606_846_976u64)]
     bytes_per_month: Option<u64>,
+    #[schema(maximum = 10_000_000_000_000u64)]
     requests_per_hour: Option<u64>,
+    #[schema(maximum = 10_000_000_000_000u64)]
     requests_per_day: Option<u64>,
+    #[schema(maximum = 10_000_000_000_000u64)]
     requests_per_month: Option<u64>,
+    #[schema(minimum = 1, maximum = 100_000, example = 2)]
     max_concurrent_streams: Option<u32>,
+    #[schema(exclusive_minimum = 0, maximum = 1_000_000, example = 25.0)]
     max_bandwidth_mbps: Option<f64>,
+    #[schema(maximum = 1_152_921_504_606_846_976u64)]
     burst_bytes_allowance: Option<u64>,
+    #[schema(minimum = 1, maximum = 44_640)]
     burst_duration_minutes: Option<u32>,
+    #[schema(maximum = 1_152_921_504_606_846_976u64)]
     max_file_size_bytes: Option<u64>,
+    #[schema(min_items = 1, max_items = 100, example = json!(["video/*"]))]
     allowed_content_types: Option<Vec<String>>,
 }
 
@@ -131,17 +150,55 @@ impl PutQuotaPolicy {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/streaming/policies",
+    operation_id = "listQuotaPolicies",
+    tag = "Quota policies",
+    summary = "List quota policies",
+    description = "",
+    responses(
+        (status = 200, description = "All quota policies", body = answers::QuotaPolicies),
+    ),
+)]
 async fn list(_: Admin, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let policies = deps.receipts.policies().await?;
     Ok(answer::ok(&json!({ "items": policies })))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/streaming/policies/{policyName}",
+    operation_id = "showQuotaPolicy",
+    tag = "Quota policies",
+    summary = "Show a quota policy",
+    description = "",
+    params(("policyName" = scalars::PlainName, Path, description = "The tier")),
+    responses(
+        (status = 200, description = "The policy", body = answers::QuotaPolicy),
+    ),
+    extensions(("x-problems" = json!(["not-found"]))),
+)]
 async fn show(_: Admin, deps: Data<Deps>, name: Path<String>) -> Result<HttpResponse, Problem> {
     let policies = deps.receipts.policies().await?;
     let policy = policies.iter().find(|policy| policy.policy_name == *name).ok_or(ProblemType::NotFound)?;
     Ok(answer::ok(policy))
 }
 
+#[utoipa::path(
+    put,
+    path = "/v1/streaming/policies/{policyName}",
+    operation_id = "putQuotaPolicy",
+    tag = "Quota policies",
+    summary = "Create or replace a quota policy",
+    description = "",
+    params(("policyName" = scalars::PlainName, Path, description = "The tier")),
+    request_body = PutQuotaPolicy,
+    responses(
+        (status = 200, description = "The policy is replaced", body = answers::QuotaPolicy),
+        (status = 201, description = "The policy is new", body = answers::QuotaPolicy, headers(("Location" = String, description = "The address of the new resource"))),
+    ),
+)]
 async fn put(
     _: Admin,
     deps: Data<Deps>,

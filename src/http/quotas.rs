@@ -16,6 +16,7 @@ use penstock_actors::{
 use serde_json::{Map, Value, json};
 
 use super::{Problem, ProblemType, ReceiptReader, answer, routing};
+use crate::http::openapi::{answers, scalars};
 
 /// How long the answer waits for usage that is not in the ledger yet, so that a client sees what it just streamed.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -30,11 +31,29 @@ pub struct Deps {
     pub reader: Arc<ReceiptReader>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(show))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/v1/streaming/quotas/{receiptId}").route(routing::read().to(show)));
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/streaming/quotas/{receiptId}",
+    operation_id = "showQuota",
+    tag = "Receipts",
+    summary = "Show the quota of a receipt",
+    description = "",
+    params(("receiptId" = scalars::ReceiptName, Path, description = "The receipt: its id, or its token")),
+    responses(
+        (status = 200, description = "The quota", body = answers::Quota),
+    ),
+    extensions(("x-problems" = json!(["unknown-receipt"]))),
+)]
 async fn show(receipt_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let id = deps.reader.open(&receipt_id)?;
     let settled = deps.node.settled(id, SETTLING).await;

@@ -23,6 +23,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::{answers, scalars};
 
 /// How long a receipt lives when its producer does not say: the contract's default.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -38,6 +39,11 @@ pub struct Deps {
     pub reader: Arc<ReceiptReader>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(create, show, set_status))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps)).service(routing::resource("/v1/receipts").route(web::post().to(create))).service(
         routing::resource("/v1/receipts/{receiptId}")
@@ -47,14 +53,20 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
 }
 
 /// The request to create a receipt.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateReceipt {
+    #[schema(value_type = scalars::Id)]
     version_id: VersionId,
+    /// By default `standard`
+    #[schema(value_type = Option<scalars::PlainName>)]
     quota_tier: Option<String>,
     /// May be in the past: the receipt is then expired from the start.
     #[serde(default, deserialize_with = "moment::optional")]
+    #[schema(value_type = Option<scalars::Moment>)]
     expires_at: Option<Timestamp>,
+    /// By default `confirmed`
+    #[schema(value_type = Option<scalars::ReceiptStatus>)]
     status: Option<ReceiptStatus>,
 }
 
@@ -72,6 +84,19 @@ impl Validate for CreateReceipt {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/receipts",
+    operation_id = "issueReceipt",
+    tag = "Receipts",
+    summary = "Issue a receipt",
+    description = "",
+    request_body = CreateReceipt,
+    responses(
+        (status = 201, description = "The receipt", body = answers::Receipt, headers(("Location" = String, description = "The address of the new resource"))),
+    ),
+    extensions(("x-problems" = json!(["unknown-asset", "unknown-tier", "forbidden", "policy-blocked", "policy-missing"]))),
+)]
 async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateReceipt>) -> Result<HttpResponse, Problem> {
     let given = body.read().await?;
     let asset = deps.assets.asset(given.version_id).await?.ok_or(ProblemType::UnknownAsset)?;
@@ -91,6 +116,19 @@ async fn create(producer: Producer, deps: Data<Deps>, body: JsonBody<CreateRecei
     Ok(answer::created(&location, &passed.with(deps.reader.with_token(as_of(receipt, now)))))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/receipts/{receiptId}",
+    operation_id = "showReceipt",
+    tag = "Receipts",
+    summary = "Show a receipt",
+    description = "",
+    params(("receiptId" = scalars::ReceiptName, Path, description = "The receipt: its id, or its token")),
+    responses(
+        (status = 200, description = "The receipt", body = answers::Receipt),
+    ),
+    extensions(("x-problems" = json!(["unknown-receipt"]))),
+)]
 async fn show(deps: Data<Deps>, receipt_id: Path<String>) -> Result<HttpResponse, Problem> {
     let id = deps.reader.open(&receipt_id)?;
     let receipt = deps.receipts.receipt(id).await?.ok_or(ProblemType::UnknownReceipt)?;
@@ -103,9 +141,10 @@ pub(super) fn as_of(mut receipt: Receipt, now: Timestamp) -> Receipt {
     receipt
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SetStatus {
+    #[schema(value_type = scalars::ReceiptStatus)]
     status: ReceiptStatus,
 }
 
@@ -113,6 +152,20 @@ impl Validate for SetStatus {
     fn validate(&self, _: &mut Violations) {}
 }
 
+#[utoipa::path(
+    patch,
+    path = "/v1/receipts/{receiptId}",
+    operation_id = "setReceiptStatus",
+    tag = "Receipts",
+    summary = "Change the status of a receipt",
+    description = "`refunded` stops running streams within a second.",
+    params(("receiptId" = scalars::ReceiptName, Path, description = "The receipt: its id, or its token")),
+    request_body = SetStatus,
+    responses(
+        (status = 200, description = "The receipt", body = answers::Receipt),
+    ),
+    extensions(("x-problems" = json!(["unknown-receipt", "receipt-transition"]))),
+)]
 async fn set_status(
     producer: Producer,
     deps: Data<Deps>,

@@ -20,6 +20,7 @@ use super::{
     JsonBody, Problem, ProblemType, ReceiptReader, answer, routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::{answers, scalars};
 use crate::receipt_tokens::ReceiptText;
 
 /// How long sessions are kept.
@@ -40,15 +41,21 @@ pub struct Deps {
     pub reader: Arc<ReceiptReader>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(create, show))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
         .service(routing::resource("/v1/streaming/sessions").route(web::post().to(create)))
         .service(routing::resource("/v1/streaming/sessions/{sessionId}").route(routing::read().to(show)));
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CreateSession {
+    #[schema(value_type = scalars::ReceiptName)]
     receipt_id: ReceiptText,
 }
 
@@ -56,6 +63,19 @@ impl Validate for CreateSession {
     fn validate(&self, _: &mut Violations) {}
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/streaming/sessions",
+    operation_id = "createSession",
+    tag = "Receipts",
+    summary = "Create a session",
+    description = "",
+    request_body = CreateSession,
+    responses(
+        (status = 201, description = "The session", body = answers::Session, headers(("Location" = String, description = "The address of the new resource"))),
+    ),
+    extensions(("x-problems" = json!(["unknown-receipt", "receipt-not-confirmed", "receipt-expired", "receipt-refunded", "media-type-not-allowed", "receipt-consumed", "receipt-for-other-content", "content-not-stored", "content-too-large", "quota-exceeded", "too-many-streams"]))),
+)]
 async fn create(deps: Data<Deps>, body: JsonBody<CreateSession>) -> Result<HttpResponse, Problem> {
     let receipt_id = deps.reader.open(body.read().await?.receipt_id.as_str())?;
     let receipt = deps.receipts.receipt(receipt_id).await?.ok_or(ProblemType::UnknownReceipt)?;
@@ -72,6 +92,19 @@ async fn create(deps: Data<Deps>, body: JsonBody<CreateSession>) -> Result<HttpR
     Ok(answer::created(&format!("/v1/streaming/sessions/{}", session.session_id), &document(&session)))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/streaming/sessions/{sessionId}",
+    operation_id = "showSession",
+    tag = "Receipts",
+    summary = "Show a session",
+    description = "",
+    params(("sessionId" = scalars::Id, Path, description = "The session")),
+    responses(
+        (status = 200, description = "The session", body = answers::Session),
+    ),
+    extensions(("x-problems" = json!(["unknown-session"]))),
+)]
 async fn show(session_id: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let id: SessionId = session_id.parse()?;
     let session = deps.sessions.session(id).await?.ok_or(ProblemType::UnknownSession)?;

@@ -27,6 +27,7 @@ use super::{
     paging, routing,
     validation::{Validate, Violations},
 };
+use crate::http::openapi::{answers, scalars};
 
 /// How long an answer waits for the work: less than balancers wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -44,6 +45,11 @@ pub struct Deps {
     pub history: Arc<dyn Verifications>,
     pub quarantine: Arc<dyn QuarantineList>,
 }
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(verify, history, quarantined, move_content))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
@@ -84,6 +90,20 @@ fn under_way(hash: ContentHash, status: &str) -> HttpResponse {
     answer::no_store(HttpResponse::Accepted()).json(json!({ "contentHash": hash, "status": status }))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/storage/verify/{contentHash}",
+    operation_id = "verifyContent",
+    tag = "Stored content",
+    summary = "Verify all copies of a content",
+    description = "",
+    params(("contentHash" = scalars::Hash, Path, description = "The content")),
+    responses(
+        (status = 200, description = "The findings", body = answers::Verified),
+        (status = 202, description = "The work continues", body = answers::UnderWay),
+    ),
+    extensions(("x-problems" = json!(["content-not-stored", "content-unavailable"]))),
+)]
 async fn verify(_: Admin, hash: Path<String>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let hash: ContentHash = hash.parse()?;
     let permit = enter(&deps.node)?;
@@ -120,15 +140,34 @@ fn shown(verified: &Verified) -> Value {
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct VerificationQuery {
+    /// One kind alone
     #[serde(rename = "type")]
+    #[param(inline, value_type = Option<scalars::VerificationKind>)]
     kind: Option<String>,
+    /// The `nextCursor` of the page before
+    #[param(value_type = Option<scalars::Cursor>)]
     cursor: Option<String>,
+    /// Items per page
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/storage/verifications/{contentHash}",
+    operation_id = "listVerifications",
+    tag = "Stored content",
+    summary = "List the verifications of a content",
+    description = "",
+    params(("contentHash" = scalars::Hash, Path, description = "The content"), VerificationQuery),
+    responses(
+        (status = 200, description = "The verifications", body = answers::VerificationPage),
+    ),
+)]
 async fn history(
     _: Admin,
     hash: Path<String>,
@@ -176,6 +215,16 @@ fn read_cursor(text: &str) -> Result<HistoryPosition, Problem> {
 }
 
 /// The contents that are withheld from readers, in the order of their hashes.
+#[utoipa::path(
+    get,
+    path = "/v1/storage/quarantine",
+    operation_id = "listQuarantine",
+    tag = "Stored content",
+    summary = "List the contents that are withheld because they are damaged",
+    description = "In the order of their hashes.",
+    params(paging::PageQuery),
+    responses((status = 200, description = "The contents", body = answers::QuarantinePage)),
+)]
 async fn quarantined(_: Admin, which: Query<paging::PageQuery>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let read = |place: Vec<u8>| place.try_into().ok().map(ContentHash::from_bytes);
     let after = which.cursor.as_deref().map(|cursor| paging::place(cursor, read)).transpose()?;
@@ -187,9 +236,10 @@ async fn quarantined(_: Admin, which: Query<paging::PageQuery>, deps: Data<Deps>
     Ok(answer::ok(&json!({ "items": items, "nextCursor": next })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Move {
+    #[schema(value_type = scalars::Tier)]
     tier: String,
 }
 
@@ -199,6 +249,21 @@ impl Validate for Move {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/storage/move/{contentHash}",
+    operation_id = "moveContent",
+    tag = "Stored content",
+    summary = "Move a content to another storage tier",
+    description = "",
+    params(("contentHash" = scalars::Hash, Path, description = "The content")),
+    request_body = Move,
+    responses(
+        (status = 200, description = "The content is moved", body = answers::Moved),
+        (status = 202, description = "The work continues", body = answers::UnderWay),
+    ),
+    extensions(("x-problems" = json!(["content-not-stored", "content-moving", "content-unavailable", "storage-full"]))),
+)]
 async fn move_content(
     _: Admin,
     hash: Path<String>,

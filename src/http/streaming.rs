@@ -43,6 +43,7 @@ use super::{
     Origins, Problem, ProblemType, Proxies, Readiness, ReceiptReader, middleware::observe::note_content,
     problem::unreadable, routing,
 };
+use crate::http::openapi::scalars;
 use crate::{
     client_marks::{ClientMarks, LastMark},
     content_sizes::ContentSizes,
@@ -53,6 +54,11 @@ use crate::{
         metrics::{AnswerOutcome, Mode},
     },
 };
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(by_path))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps))
@@ -74,10 +80,15 @@ pub struct StreamingSettings {
 }
 
 /// The receipt and the session.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(super) struct RightQuery {
+    /// The receipt; it may come as `X-Receipt-Id` instead
+    #[param(value_type = Option<scalars::ReceiptName>)]
     receipt_id: Option<String>,
+    /// The session, if there is one
+    #[param(value_type = Option<scalars::Id>)]
     session_id: Option<String>,
 }
 
@@ -108,6 +119,21 @@ impl Deps {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/streaming/data/{contentHash}",
+    operation_id = "streamContent",
+    tag = "Content",
+    summary = "Stream content",
+    description = "The whole content or ranges of it, charged to the receipt. HEAD and conditional requests without content cost nothing.",
+    params(("contentHash" = scalars::Hash, Path, description = "The content"), RightQuery, ("X-Receipt-Id" = Option<scalars::ReceiptName>, Header, description = "The receipt, in place of the parameter"), ("X-Session-Id" = Option<scalars::Id>, Header, description = "The session, in place of the parameter"), ("Range" = Option<String>, Header, description = "Ranges of bytes, such as `bytes=0-99` (RFC 9110, section 14)", example = "bytes=0-99"), ("If-Match" = Option<String>, Header, description = "Only if the content has this tag"), ("If-None-Match" = Option<String>, Header, description = "Only if the content has another tag"), ("If-Modified-Since" = Option<String>, Header, description = "Only if the content was stored later"), ("If-Unmodified-Since" = Option<String>, Header, description = "Only if the content was not stored later"), ("If-Range" = Option<String>, Header, description = "The range only if this tag or this date still holds, and all of the content otherwise")),
+    responses(
+        (status = 200, description = "The content", body = [u8], content_type = "*/*", headers(("ETag" = String, description = "The hash of the content, quoted"), ("Last-Modified" = String, description = "When the content was stored"), ("Cache-Control" = String, description = "`private, no-cache`"), ("Accept-Ranges" = String, description = "`bytes`"), ("Repr-Digest" = String, description = "The digest of the whole content (RFC 9530)"), ("Content-Security-Policy" = String, description = "What the content may do in a browser"), ("Cross-Origin-Resource-Policy" = String, description = "`cross-origin`"), ("X-Receipt-Id" = String, description = "The receipt"), ("X-Session-Id" = String, description = "The session"), ("X-Quota-Tier" = String, description = "The tier of the receipt"), ("X-Quota-Remaining-Bytes" = Option<u64>, description = "The bytes that are left; absent where the tier has no limit"), ("Content-Disposition" = String, description = "Whether a browser shows or saves the content"))),
+        (status = 206, description = "The ranges; several ranges are `multipart/byteranges`", body = [u8], content_type = "*/*", headers(("ETag" = String, description = "The hash of the content, quoted"), ("Last-Modified" = String, description = "When the content was stored"), ("Cache-Control" = String, description = "`private, no-cache`"), ("Accept-Ranges" = String, description = "`bytes`"), ("Repr-Digest" = String, description = "The digest of the whole content (RFC 9530)"), ("Content-Security-Policy" = String, description = "What the content may do in a browser"), ("Cross-Origin-Resource-Policy" = String, description = "`cross-origin`"), ("X-Receipt-Id" = String, description = "The receipt"), ("X-Session-Id" = String, description = "The session"), ("X-Quota-Tier" = String, description = "The tier of the receipt"), ("X-Quota-Remaining-Bytes" = Option<u64>, description = "The bytes that are left; absent where the tier has no limit"), ("Content-Disposition" = String, description = "Whether a browser shows or saves the content"), ("Content-Range" = Option<String>, description = "The range and the size; absent with several ranges"))),
+        (status = 304, description = "The client has the content", headers(("ETag" = String, description = "The hash of the content, quoted"), ("Last-Modified" = String, description = "When the content was stored"), ("Cache-Control" = String, description = "`private, no-cache`"), ("Accept-Ranges" = String, description = "`bytes`"), ("Repr-Digest" = String, description = "The digest of the whole content (RFC 9530)"), ("Content-Security-Policy" = String, description = "What the content may do in a browser"), ("Cross-Origin-Resource-Policy" = String, description = "`cross-origin`"), ("X-Receipt-Id" = String, description = "The receipt"), ("X-Session-Id" = String, description = "The session"), ("X-Quota-Tier" = String, description = "The tier of the receipt"), ("X-Quota-Remaining-Bytes" = Option<u64>, description = "The bytes that are left; absent where the tier has no limit"))),
+    ),
+    extensions(("x-problems" = json!(["malformed-request", "unknown-receipt", "receipt-not-confirmed", "receipt-expired", "receipt-refunded", "media-type-not-allowed", "origin-not-allowed", "receipt-consumed", "receipt-for-other-content", "content-not-stored", "precondition-failed", "content-too-large", "range-not-satisfiable", "quota-exceeded", "too-many-streams", "content-unavailable", "shutting-down"]))),
+)]
 async fn by_path(
     request: HttpRequest,
     hash: Path<String>,

@@ -31,6 +31,7 @@ use super::{
     Problem, ProblemType, Readiness, answer, auth::Producer, body::check_coding, credentials::is_signed_request,
     middleware::signed_body::unreadable, paced_body::PacedBody, routing,
 };
+use crate::http::openapi::{answers, scalars};
 
 /// The dependencies of the routes of this module.
 #[derive(Clone)]
@@ -46,6 +47,11 @@ impl Deps {
         &self.node.resumable
     }
 }
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(options, create, show, append, remove, overridden))]
+pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     let tus = || DefaultHeaders::new().add((TUS_RESUMABLE, VERSION));
@@ -67,6 +73,17 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
 }
 
 /// What this server can do. It needs neither a key nor the field of the version.
+#[utoipa::path(
+    options,
+    path = "/v1/uploads",
+    operation_id = "describeUploads",
+    tag = "Uploads",
+    summary = "Name the version, the extensions and the bounds of resumable uploads",
+    description = "The protocol is tus 1.0 (https://tus.io/protocols/resumable-upload).",
+    responses(
+        (status = 204, description = "What this node can do", headers(("Tus-Resumable" = String, description = "The version of the protocol"), ("Tus-Version" = String, description = "The versions"), ("Tus-Extension" = String, description = "The extensions"), ("Tus-Max-Size" = u64, description = "The largest content in bytes"), ("Tus-Checksum-Algorithm" = String, description = "The algorithms of `Upload-Checksum`"))),
+    ),
+)]
 async fn options(deps: Data<Deps>) -> HttpResponse {
     HttpResponse::NoContent()
         .insert_header(("tus-version", VERSION))
@@ -76,6 +93,20 @@ async fn options(deps: Data<Deps>) -> HttpResponse {
         .finish()
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/uploads",
+    operation_id = "createUpload",
+    tag = "Uploads",
+    summary = "Begin a resumable upload",
+    description = "",
+    params(("Tus-Resumable" = inline(scalars::TusVersion), Header, description = "The version of the protocol"), ("Upload-Length" = Option<u64>, Header, description = "The size of the content; not for a final upload"), ("Upload-Metadata" = Option<String>, Header, description = "Names and values in Base64; `filetype` is the media type, `contentHash` the hash that the content must have"), ("Upload-Concat" = Option<String>, Header, description = "`partial`, or `final;` and the addresses of partial uploads"), ("Upload-Checksum" = Option<String>, Header, description = "A checksum of the body: `sha1` or `sha256`, and the hash in Base64")),
+    request_body(content = Option<Vec<u8>>, content_type = "application/offset+octet-stream", description = "The first bytes; there may be none"),
+    responses(
+        (status = 201, description = "The upload has begun", headers(("Tus-Resumable" = String, description = "The version of the protocol"), ("Upload-Offset" = Option<u64>, description = "The bytes that the node has; absent for a final upload that is not complete"), ("Upload-Expires" = String, description = "When the unfinished upload is removed"), ("X-Content-Hash" = Option<String>, description = "The hash of the content, once it is complete"), ("Location" = String, description = "The address of the new resource"))),
+    ),
+    extensions(("x-problems" = json!(["unknown-upload", "precondition-failed", "unsupported-media-type", "upload-offset", "upload-busy", "upload-too-large", "checksum-mismatch", "digest-mismatch", "upload-incomplete", "storage-full", "shutting-down", "request-timeout", "too-many-uploads", "upload-not-complete", "forbidden"]))),
+)]
 async fn create(
     producer: Producer,
     request: HttpRequest,
@@ -114,6 +145,20 @@ async fn create(
     Ok(created(&now))
 }
 
+#[utoipa::path(
+    patch,
+    path = "/v1/uploads/{uploadId}",
+    operation_id = "appendToUpload",
+    tag = "Uploads",
+    summary = "Append bytes to an upload",
+    description = "",
+    params(("uploadId" = scalars::Id, Path, description = "The upload"), ("Tus-Resumable" = inline(scalars::TusVersion), Header, description = "The version of the protocol"), ("Upload-Offset" = u64, Header, description = "Where the bytes go: the end of the upload"), ("Upload-Checksum" = Option<String>, Header, description = "A checksum of the body")),
+    request_body(content = [u8], content_type = "application/offset+octet-stream", description = "The bytes from the offset on"),
+    responses(
+        (status = 204, description = "The bytes are kept", headers(("Tus-Resumable" = String, description = "The version of the protocol"), ("Upload-Offset" = Option<u64>, description = "The bytes that the node has; absent for a final upload that is not complete"), ("Upload-Expires" = String, description = "When the unfinished upload is removed"), ("X-Content-Hash" = Option<String>, description = "The hash of the content, once it is complete"))),
+    ),
+    extensions(("x-problems" = json!(["unknown-upload", "precondition-failed", "unsupported-media-type", "upload-offset", "upload-busy", "upload-too-large", "checksum-mismatch", "digest-mismatch", "upload-incomplete", "storage-full", "shutting-down", "request-timeout"]))),
+)]
 async fn append(
     producer: Producer,
     request: HttpRequest,
@@ -136,6 +181,19 @@ async fn append(
 }
 
 /// Where the upload ends; GET tells more of it, such as the hash of the content.
+#[utoipa::path(
+    get,
+    path = "/v1/uploads/{uploadId}",
+    operation_id = "showUpload",
+    tag = "Uploads",
+    summary = "Show where an upload ends",
+    description = "HEAD answers with the same fields and no document.",
+    params(("uploadId" = scalars::Id, Path, description = "The upload"), ("Tus-Resumable" = inline(scalars::TusVersion), Header, description = "The version of the protocol")),
+    responses(
+        (status = 200, description = "The state", body = answers::UploadState, headers(("Tus-Resumable" = String, description = "The version of the protocol"), ("Upload-Offset" = Option<u64>, description = "The bytes that the node has; absent for a final upload that is not complete"), ("Upload-Expires" = String, description = "When the unfinished upload is removed"), ("X-Content-Hash" = Option<String>, description = "The hash of the content, once it is complete"), ("Upload-Length" = u64, description = "The size of the content"), ("Upload-Metadata" = Option<String>, description = "The metadata"), ("Upload-Concat" = Option<String>, description = "Whether the upload is partial or final"))),
+    ),
+    extensions(("x-problems" = json!(["unknown-upload", "precondition-failed"]))),
+)]
 async fn show(
     producer: Producer,
     request: HttpRequest,
@@ -167,6 +225,19 @@ async fn show(
     })))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/uploads/{uploadId}",
+    operation_id = "removeUpload",
+    tag = "Uploads",
+    summary = "Remove an unfinished upload",
+    description = "",
+    params(("uploadId" = scalars::Id, Path, description = "The upload"), ("Tus-Resumable" = inline(scalars::TusVersion), Header, description = "The version of the protocol")),
+    responses(
+        (status = 204, description = "The upload is removed", headers(("Tus-Resumable" = String, description = "The version of the protocol"))),
+    ),
+    extensions(("x-problems" = json!(["unknown-upload", "precondition-failed", "upload-busy"]))),
+)]
 async fn remove(
     producer: Producer,
     request: HttpRequest,
@@ -181,6 +252,20 @@ async fn remove(
 }
 
 /// The method that the client names, for clients that can only send POST.
+#[utoipa::path(
+    post,
+    path = "/v1/uploads/{uploadId}",
+    operation_id = "overrideUploadMethod",
+    tag = "Uploads",
+    summary = "Append to an upload or remove it, for clients that can only send POST",
+    description = "",
+    params(("uploadId" = scalars::Id, Path, description = "The upload"), ("Tus-Resumable" = inline(scalars::TusVersion), Header, description = "The version of the protocol"), ("X-HTTP-Method-Override" = inline(scalars::MeantMethod), Header, description = "The method"), ("Upload-Offset" = Option<u64>, Header, description = "As for PATCH")),
+    request_body(content = Option<Vec<u8>>, content_type = "application/offset+octet-stream", description = "As for PATCH"),
+    responses(
+        (status = 204, description = "As for the method", headers(("Tus-Resumable" = String, description = "The version of the protocol"))),
+    ),
+    extensions(("x-problems" = json!(["unknown-upload", "precondition-failed", "unsupported-media-type", "upload-offset", "upload-busy", "upload-too-large", "checksum-mismatch", "digest-mismatch", "upload-incomplete", "storage-full", "shutting-down", "request-timeout"]))),
+)]
 async fn overridden(
     producer: Producer,
     request: HttpRequest,

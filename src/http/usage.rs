@@ -15,6 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Problem, ReceiptReader, answer, auth::Producer, paging, receipts::must_own, routing};
+use crate::http::openapi::{answers, scalars};
 
 /// Rows per page by default: about 25 KiB of JSON.
 const PAGE: u32 = 100;
@@ -30,18 +31,43 @@ pub struct Deps {
     pub reader: Arc<ReceiptReader>,
 }
 
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(list))]
+pub(super) struct Calls;
+
 pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     cfg.app_data(Data::new(deps)).service(routing::resource("/v1/streaming/usage").route(routing::read().to(list)));
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct UsageQuery {
+    /// The receipt
+    #[param(value_type = scalars::ReceiptName)]
     receipt_id: String,
+    /// The `nextCursor` of the page before
+    #[param(value_type = Option<scalars::Cursor>)]
     cursor: Option<String>,
+    /// Items per page
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/streaming/usage",
+    operation_id = "listUsage",
+    tag = "Receipts",
+    summary = "List the usage of a receipt",
+    description = "",
+    params(UsageQuery),
+    responses(
+        (status = 200, description = "The usage", body = answers::UsagePage),
+    ),
+    extensions(("x-problems" = json!(["unknown-receipt"]))),
+)]
 async fn list(producer: Producer, deps: Data<Deps>, which: Query<UsageQuery>) -> Result<HttpResponse, Problem> {
     let id = deps.reader.open_for_key_holder(&which.receipt_id)?;
     let after = which.cursor.as_deref().map(read_cursor).transpose()?;

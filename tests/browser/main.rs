@@ -15,6 +15,7 @@ mod redis_server;
 mod chromium;
 mod console;
 mod dashboard;
+mod docs;
 mod documents;
 mod media;
 mod origins;

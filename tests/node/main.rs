@@ -25,6 +25,7 @@ mod bodies;
 mod catalogue;
 mod checks;
 mod console;
+mod contract;
 mod exactness;
 mod field;
 mod governance;

@@ -29,6 +29,7 @@ use super::{
     Deps,
     node_id::{path_of_node, path_of_run},
 };
+use crate::http::openapi::{answers, scalars};
 use crate::{openlineage::EventReader, words};
 
 /// How long a body may take: 8 MiB in this time are 280 KB/s, and clients of lineage are servers.
@@ -42,6 +43,20 @@ const BATCH_FAULTS: usize = 1000;
 const SMALL: usize = 16 * 1024;
 
 /// `POST /api/v1/lineage`: one event.
+#[utoipa::path(
+    post,
+    path = "/api/v1/lineage",
+    operation_id = "sendEvent",
+    tag = "Lineage",
+    summary = "Send an OpenLineage event",
+    description = "A RunEvent, JobEvent or DatasetEvent, checked against the published schema 2-0-2.",
+    request_body(content = crate::http::openapi::LineageEventDocument, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The event was known", body = answers::KeptEvent),
+        (status = 201, description = "The event is kept", body = answers::KeptEvent, headers(("Location" = String, description = "The address of the new resource"))),
+    ),
+    extensions(("x-problems" = json!(["unsupported-media-type", "upload-too-large", "request-timeout", "validation-failed", "upload-incomplete"]))),
+)]
 pub(super) async fn one(
     _: Producer,
     request: HttpRequest,
@@ -70,6 +85,19 @@ pub(super) async fn one(
 }
 
 /// `POST /api/v1/lineage/batch`: a list of events, each with a result of its own.
+#[utoipa::path(
+    post,
+    path = "/api/v1/lineage/batch",
+    operation_id = "sendEvents",
+    tag = "Lineage",
+    summary = "Send a list of OpenLineage events",
+    description = "Each event has a result of its own, whatever becomes of the others.",
+    request_body(content = Vec<scalars::Json>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The results, in the order of the events", body = answers::BatchReport),
+    ),
+    extensions(("x-problems" = json!(["unsupported-media-type", "upload-too-large", "request-timeout", "validation-failed", "upload-incomplete"]))),
+)]
 pub(super) async fn batch(
     _: Producer,
     request: HttpRequest,

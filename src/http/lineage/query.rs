@@ -19,6 +19,7 @@ use super::{
     show,
     walked::{Format, Walked},
 };
+use crate::http::openapi::{answers, scalars};
 
 /// Edges from the root by default: two jobs far in either direction.
 const DEPTH: u32 = 4;
@@ -36,16 +37,25 @@ const MAX_FOUND: u32 = 100;
 /// Words of a search: each is a look-up in the index.
 const MAX_WORDS: usize = 8;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct GraphQuery {
+    /// `job:NAMESPACE:NAME` or `dataset:NAMESPACE:NAME`
+    #[param(example = "job:etl:daily.report")]
     node: String,
+    /// The longest path
+    #[param(minimum = 1, maximum = 10)]
     depth: Option<u32>,
+    /// The direction from the node
+    #[param(inline)]
     direction: Option<GraphDirection>,
+    /// The form of the answer
+    #[param(inline)]
     format: Option<Format>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum GraphDirection {
     Up,
@@ -64,6 +74,19 @@ impl From<GraphDirection> for Direction {
 }
 
 /// `GET /v1/openlineage/lineage`.
+#[utoipa::path(
+    get,
+    path = "/v1/openlineage/lineage",
+    operation_id = "walkGraph",
+    tag = "Lineage",
+    summary = "Walk the graph from a node",
+    description = "",
+    params(GraphQuery),
+    responses(
+        (status = 200, description = "The nodes and edges within the bounds", body = answers::LineageGraph),
+    ),
+    extensions(("x-problems" = json!(["unknown-lineage"]))),
+)]
 pub(super) async fn graph(query: Query<GraphQuery>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let depth = query.depth.unwrap_or(DEPTH);
     if !(1..=MAX_DEPTH).contains(&depth) {
@@ -84,12 +107,38 @@ pub(super) async fn graph(query: Query<GraphQuery>, deps: Data<Deps>) -> Result<
 }
 
 /// `GET /v1/openlineage/nodes/dataset/{namespace}/{name}`.
+#[utoipa::path(
+    get,
+    path = "/v1/openlineage/nodes/dataset/{namespace}/{name}",
+    operation_id = "showDataset",
+    tag = "Lineage",
+    summary = "Show a dataset",
+    description = "",
+    params(("namespace" = String, Path, description = "The namespace"), ("name" = String, Path, description = "The name")),
+    responses(
+        (status = 200, description = "The dataset", body = answers::LineageNodeDetail),
+    ),
+    extensions(("x-problems" = json!(["unknown-lineage"]))),
+)]
 pub(super) async fn dataset(path: Path<(String, String)>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let (namespace, name) = path.into_inner();
     node(&NodeName::dataset(namespace, name), &*deps.store).await
 }
 
 /// `GET /v1/openlineage/jobs/{namespace}/{name}`.
+#[utoipa::path(
+    get,
+    path = "/v1/openlineage/jobs/{namespace}/{name}",
+    operation_id = "showJob",
+    tag = "Lineage",
+    summary = "Show a job",
+    description = "",
+    params(("namespace" = String, Path, description = "The namespace"), ("name" = String, Path, description = "The name")),
+    responses(
+        (status = 200, description = "The job", body = answers::LineageNodeDetail),
+    ),
+    extensions(("x-problems" = json!(["unknown-lineage"]))),
+)]
 pub(super) async fn job(path: Path<(String, String)>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let (namespace, name) = path.into_inner();
     node(&NodeName::job(namespace, name), &*deps.store).await
@@ -101,33 +150,66 @@ async fn node(name: &NodeName, store: &dyn LineageStore) -> Result<HttpResponse,
 }
 
 /// `GET /v1/openlineage/runs/{runId}`.
+#[utoipa::path(
+    get,
+    path = "/v1/openlineage/runs/{runId}",
+    operation_id = "showRun",
+    tag = "Lineage",
+    summary = "Show a run",
+    description = "",
+    params(("runId" = scalars::Id, Path, description = "The run"), RunQuery),
+    responses(
+        (status = 200, description = "The run", body = answers::Run),
+    ),
+    extensions(("x-problems" = json!(["unknown-lineage"]))),
+)]
 pub(super) async fn run(run: Path<String>, query: Query<RunQuery>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let id: RunId = run.to_ascii_lowercase().parse()?;
     let detail = deps.store.run(id).await?.ok_or_else(unknown)?;
     Ok(answer::ok(&show::run(&detail, query.include.is_some())))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct RunQuery {
+    /// Whether the answer has the events
+    #[param(inline)]
     include: Option<Include>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Include {
     /// The events as they were sent.
     Events,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SearchQuery {
+    /// Words; a name must have a word that begins with each
+    #[param(example = "orders shop")]
     q: String,
+    /// Items
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
 }
 
 /// `GET /v1/openlineage/search`.
+#[utoipa::path(
+    get,
+    path = "/v1/openlineage/search",
+    operation_id = "searchLineage",
+    tag = "Lineage",
+    summary = "Search for jobs and datasets",
+    description = "",
+    params(SearchQuery),
+    responses(
+        (status = 200, description = "Those that were seen last come first", body = answers::LineageFound),
+    ),
+)]
 pub(super) async fn search(query: Query<SearchQuery>, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let limit = paging::limit(query.limit, FOUND, MAX_FOUND)?;
     let mut words = words_of(&query.q);

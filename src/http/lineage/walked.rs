@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::show::{NodeDocument, as_text};
 
 /// The output format of a graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
     /// Nodes and edges.

@@ -1,0 +1,105 @@
+//! `/openapi.json`, and `/docs`, a page that shows it.
+//!
+//! The page and the library that draws it are part of the binary, the library compressed. Their own policy lets them load nothing from
+//! elsewhere; the calls that a reader tries go to this node alone.
+
+use std::io::Read as _;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, AcceptEncoding, ContentEncoding, Encoding, Header as _},
+    web::{Bytes, ServiceConfig},
+};
+use flate2::read::GzDecoder;
+
+use super::{Problem, ProblemType, dashboard::file, openapi, routing};
+
+/// What the page may load and do. The library has styles in attributes, and one in a tag, whose hashes are those of the light and the dark
+/// page. No code in the page is allowed.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'sha256-AVwwCQ35w2T6IdRntpZ/iJpAgDK3obMUqHkQBFqC5Bc=' \
+                      'sha256-q8p//1wacqQe0eDWknBYuR1eYalXoquWffVEfSuFnZo='; style-src-attr 'unsafe-inline'; \
+                      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The files of the page: path, media type, text.
+pub(super) const PAGES: &[(&str, &str, &str)] = &[
+    ("/docs", "text/html; charset=utf-8", include_str!("docs/page/index.html")),
+    ("/docs/docs.css", "text/css; charset=utf-8", include_str!("docs/page/docs.css")),
+    ("/docs/docs.js", "text/javascript; charset=utf-8", include_str!("docs/page/docs.js")),
+];
+
+/// The library, as `gzip` has compressed it: 863 KB as text.
+const LIBRARY: &[u8] = include_bytes!("docs/page/vendor/rapidoc-min.js.gz");
+
+/// What the document says of these calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(document, library))]
+pub(super) struct Calls;
+
+pub fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(routing::resource("/openapi.json").route(routing::read().to(document)))
+        .service(routing::resource("/docs/rapidoc.js").route(routing::read().to(library)));
+    for (path, media_type, text) in PAGES {
+        let page = async move || file(media_type, text, POLICY);
+        cfg.service(routing::resource(path).route(routing::read().to(page)));
+    }
+}
+
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "getDocument",
+    tag = "Operators",
+    summary = "This document",
+    description = "",
+    responses((status = 200, description = "The OpenAPI document", body = crate::http::openapi::scalars::Object)),
+)]
+async fn document() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .content_type("application/json")
+        .body(openapi::text())
+}
+
+#[utoipa::path(
+    get,
+    path = "/docs/rapidoc.js",
+    operation_id = "getDocsLibrary",
+    tag = "Operators",
+    summary = "The library that draws /docs",
+    description = "",
+    responses((status = 200, description = "The file", body = String, content_type = "text/javascript")),
+)]
+async fn library(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let offered = [Encoding::gzip(), Encoding::identity()];
+    let wanted = AcceptEncoding::parse(&request).ok().and_then(|accepted| accepted.negotiate(offered.iter()));
+    let mut answer = HttpResponse::Ok();
+    answer
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::VARY, "accept-encoding"))
+        .content_type("text/javascript; charset=utf-8");
+    if wanted == Some(Encoding::gzip()) {
+        return Ok(answer.insert_header(ContentEncoding::Gzip).body(Bytes::from_static(LIBRARY)));
+    }
+    let mut text = Vec::new();
+    GzDecoder::new(LIBRARY)
+        .read_to_end(&mut text)
+        .map_err(|error| Problem::new(ProblemType::Internal).caused_by(error))?;
+    Ok(answer.body(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// `dist/rapidoc-min.js` of rapidoc 9.3.8 on npm.
+    #[test]
+    fn the_library_is_the_published_one() {
+        let mut text = Vec::new();
+        GzDecoder::new(LIBRARY).read_to_end(&mut text).expect("gzip");
+        let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, "affbd173a65e870e18f392cca963113bcdafb6e50e88cd2f6a834a65b22db94d");
+    }
+}

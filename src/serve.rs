@@ -1,7 +1,7 @@
 //! The server: starts everything in order, and stops it in order.
 //!
 //! # Shutdown
-//! 1. A [signal](self::signals) asks for it: `/health/ready` reports draining and connections are closed after their
+//! 1. A [signal](self::signals) asks for it: the [supervisor] is told, `/health/ready` reports draining and connections are closed after their
 //!    answer, but every request is served for `server.drain_notice`. Then new connections are not accepted any more, and
 //!    those that are already connected are served.
 //! 2. The listener closes, and new streams and uploads are refused; running requests have `server.drain_grace` to end,
@@ -17,6 +17,7 @@ mod deadline;
 pub mod node_identity;
 pub mod signals;
 pub mod startup_server;
+mod supervisor;
 mod watches;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -37,6 +38,7 @@ use self::{
     node_identity::{EpochFile, IdentityDeps},
     signals::Signals,
     startup_server::{Phase, Start, StartupServer},
+    supervisor::Supervisor,
 };
 use crate::{
     client_marks::ClientMarks,
@@ -227,6 +229,8 @@ impl Server {
     /// When an actor died or the listener failed: the process should exit with a failure, so that a supervisor restarts
     /// it.
     pub async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
+        let supervisor = Supervisor::from_env();
+        supervisor.ready();
         let failure = tokio::select! {
             signal = signals.stop() => {
                 tracing::info!(signal, "the node was asked to stop");
@@ -240,6 +244,7 @@ impl Server {
         if let Some(failure) = &failure {
             tracing::error!(failure, "the node cannot continue and stops");
         }
+        supervisor.stopping();
         self.readiness.leave();
         let report = tokio::select! {
             report = self.drain(times) => report,

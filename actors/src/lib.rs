@@ -19,7 +19,7 @@
 //! 7. [`ports`]: what the node asks of the outside.
 //! 8. [`flow`], [`governance`], [`search`]: arithmetic: permits and paces, policies, search text.
 //! 9. [`model`]: the words of the domain as plain data.
-//! 10. [`ids`]: names of things.
+//! 10. [`ids`], [`task_span`]: names of things, and of the work that runs.
 //!
 //! Beside them stands the `testkit`, for tests: in-memory ports, and a conformance suite for each port.
 //!
@@ -63,5 +63,6 @@ pub mod rate_limit;
 pub mod search;
 pub mod storage;
 pub mod supervision;
+pub mod task_span;
 #[cfg(feature = "testkit")]
 pub mod testkit;

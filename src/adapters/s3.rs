@@ -47,9 +47,9 @@ use penstock_actors::{
     ids::ContentHash,
     model::StorageTier,
     ports::{BlobSink, BlobStore, PortError, PortResult, StoredBlob},
+    task_span::InTaskSpan as _,
 };
 use tokio::{runtime::Handle, task::JoinSet};
-use tracing::Instrument as _;
 
 pub use bucket::Patience;
 pub use urls::S3Urls;
@@ -161,7 +161,7 @@ async fn on_io<T: Send + 'static>(
     work: impl Future<Output = PortResult<T>> + Send + 'static,
 ) -> PortResult<T> {
     let mut task = JoinSet::new();
-    task.spawn_on(work.in_current_span(), io);
+    task.spawn_on(work.in_task_span(), io);
     match task.join_next().await {
         Some(Ok(done)) => done,
         Some(Err(stopped)) => Err(PortError::unavailable(STORE, stopped)),

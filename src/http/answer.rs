@@ -2,7 +2,8 @@
 
 use actix_web::{HttpResponse, HttpResponseBuilder, http::header};
 use serde::Serialize;
-use tracing::Instrument as _;
+
+use penstock_actors::task_span::InTaskSpan as _;
 
 use super::{Problem, ProblemType};
 
@@ -28,7 +29,7 @@ pub fn no_store(mut answer: HttpResponseBuilder) -> HttpResponseBuilder {
 /// # Errors
 /// The work's own problem; `internal` when it panicked.
 pub async fn to_the_end<T: 'static>(work: impl Future<Output = Result<T, Problem>> + 'static) -> Result<T, Problem> {
-    actix_web::rt::spawn(work.in_current_span())
+    actix_web::rt::spawn(work.in_task_span())
         .await
         .unwrap_or_else(|error| Err(Problem::new(ProblemType::Internal).caused_by(error)))
 }

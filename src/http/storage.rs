@@ -16,10 +16,10 @@ use penstock_actors::{
     node::Node,
     ports::{Page, QuarantineList, Verifications},
     storage::{mover::MoveStart, verifier::Verified},
+    task_span::InTaskSpan as _,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tracing::Instrument as _;
 
 use super::{
     JsonBody, Problem, ProblemType, answer,
@@ -78,7 +78,7 @@ async fn for_a_while<T: 'static>(
         }
         done
     };
-    match tokio::time::timeout(PATIENCE, actix_web::rt::spawn(work.in_current_span())).await {
+    match tokio::time::timeout(PATIENCE, actix_web::rt::spawn(work.in_task_span())).await {
         Ok(Ok(done)) => done.map(Some),
         Ok(Err(stopped)) => Err(Problem::new(ProblemType::Internal).caused_by(stopped)),
         Err(_) => Ok(None),

@@ -5,10 +5,14 @@
 pub mod access;
 mod filter;
 mod gathered;
+mod task;
 
 use std::{
     io::IsTerminal as _,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use anyhow::{Context as _, anyhow, bail};
@@ -41,6 +45,14 @@ const ALWAYS: &str = "actix_http::h1::dispatcher=off,penstock::audit=info";
 pub const LEVEL_CHARS: usize = 1024;
 
 static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Whether the filter needs the spans of requests from their beginnings.
+static INTO_SPANS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the filter has directives for spans, which so have to be there before their first line.
+pub fn looks_into_spans() -> bool {
+    INTO_SPANS.load(Relaxed)
+}
 
 /// The log of this process.
 struct Log {
@@ -75,18 +87,24 @@ pub fn read(level: &str) -> anyhow::Result<LogFilter> {
 /// # Errors
 /// When the level is invalid.
 pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let (filter, handle) = reload::Layer::new(read(level).context("the log filter is not valid")?);
+    let filter = read(level).context("the log filter is not valid")?;
+    let into_spans = filter.looks_into_spans();
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::registry().with(filter);
     // A line that cannot be written is lost. Reporting that on the same stream would panic, as when the terminal is
     // closed.
     let text = fmt::layer().with_writer(gathered::stderr()).log_internal_errors(false);
     let in_colour = is_in_colour();
     let started = match format {
-        LogFormat::Text => lines.with(text.with_ansi(in_colour)).try_init(),
-        LogFormat::Json => lines.with(text.json().flatten_event(true).with_span_list(false)).try_init(),
+        LogFormat::Text => lines.with(text.with_ansi(in_colour).map_event_format(task::InTask)).try_init(),
+        LogFormat::Json => {
+            let json = text.json().flatten_event(true).with_span_list(false);
+            lines.with(json.map_event_format(task::InTask)).try_init()
+        }
     };
     // An existing logger is kept; that is no error.
     if started.is_ok() {
+        INTO_SPANS.store(into_spans, Relaxed);
         let (configured, level) = (level.to_owned(), Mutex::new(level.to_owned()));
         LOG.get_or_init(|| Log { filter: handle, format, in_colour, configured, level });
     }
@@ -120,8 +138,10 @@ pub fn set_level(level: Option<&str>) -> anyhow::Result<LogLevels> {
     let log = LOG.get().context("this process does not log")?;
     let level = level.unwrap_or(&log.configured);
     let filter = read(level)?;
+    let into_spans = filter.looks_into_spans();
     let mut current = log.level.lock().unwrap_or_else(PoisonError::into_inner);
     log.filter.reload(filter)?;
+    INTO_SPANS.store(into_spans, Relaxed);
     let before = std::mem::replace(&mut *current, level.to_owned());
     Ok(LogLevels { level: before, configured: log.configured.clone() })
 }

@@ -80,6 +80,32 @@ async fn each_request_is_one_line_with_its_ids_and_its_outcome() {
     node.finish().await;
 }
 
+/// Also where the filter looks into spans, and where the caller traces.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_line_that_a_request_causes_names_it() {
+    for (level, traceparent) in
+        [("info", None), ("info", Some(format!("00-{TRACE}-{CALLER}-01"))), ("info,[request]=debug", None)]
+    {
+        let (mut node, log) = logging(level, "json").await;
+        let paid = node.paid(&sample(2, 70_000), "unlimited").await;
+        fs::rename(node.data_dir().join("blobs"), node.data_dir().join("elsewhere")).unwrap();
+        let mut refused = node.stream(&paid).header("x-request-id", "unlucky");
+        if let Some(traceparent) = &traceparent {
+            refused = refused.header("traceparent", traceparent);
+        }
+        assert_eq!(refused.send().await.unwrap().status(), 503);
+        let line = line_about(&log, "unlucky").await;
+        assert_eq!(line["status"], 503);
+        let lines = text(&log);
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let warned: Vec<_> =
+            lines.filter(|line| line["span"]["request_id"] == "unlucky" && line["level"] == "WARN").collect();
+        assert!(!warned.is_empty(), "{level}: {}", text(&log));
+        fs::rename(node.data_dir().join("elsewhere"), node.data_dir().join("blobs")).unwrap();
+        node.finish().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_administrator_changes_the_level_while_the_node_runs() {
     let (mut node, log) = logging("error", "text").await;

@@ -16,6 +16,7 @@ use tracing::{Instrument as _, Span};
 use crate::{
     content::reader::{ContentStore, LeafBytes, OpenContent},
     ports::{PortError, PortResult},
+    task_span,
 };
 
 /// Leaves that wait for the reader.
@@ -52,7 +53,7 @@ impl ReadAhead {
         arbiter: &ArbiterHandle,
     ) -> Leaves {
         let (ahead, leaves) = mpsc::channel(AHEAD);
-        let stream = Self { reading: Some(LeafReader { store, content, ranges, ahead, span: Span::current() }) };
+        let stream = Self { reading: Some(LeafReader { store, content, ranges, ahead, span: task_span::current() }) };
         Self::start_in_arbiter(arbiter, |_| stream);
         leaves
     }

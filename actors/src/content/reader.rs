@@ -26,7 +26,6 @@ use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, sync::Notify};
-use tracing::Instrument as _;
 
 use crate::{
     content::quarantine::Quarantine,
@@ -34,6 +33,7 @@ use crate::{
     ids::ContentHash,
     model::{LEAF_BYTES, LeafHash, leaf_count},
     ports::{BlobSource, BlobStore, PortError, PortResult},
+    task_span::InTaskSpan as _,
 };
 
 /// Blobs kept open for further streams; each holds an open file.
@@ -300,7 +300,7 @@ impl ContentStore {
             store.leaves.run_pending_tasks().await;
             filled.map_err(|shared| PortError::shared(&shared))
         };
-        self.io.spawn(fill.in_current_span()).await.map_err(|error| PortError::unavailable("the read task", error))?
+        self.io.spawn(fill.in_task_span()).await.map_err(|error| PortError::unavailable("the read task", error))?
     }
 
     async fn fill(&self, content: &OpenContent, leaf: u64) -> PortResult<Bytes> {

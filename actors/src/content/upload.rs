@@ -18,7 +18,6 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use tracing::Instrument as _;
 
 use crate::{
     clock::Clock,
@@ -30,6 +29,7 @@ use crate::{
     ids::{ContentHash, ProducerId},
     model::{ContentMeta, LEAF_BYTES, LeafHash},
     ports::{BlobSink, BlobStore, ContentIndex, PortError, PortResult},
+    task_span::InTaskSpan as _,
 };
 
 /// Parts between the connection and the disk. A part is the result of one read from the connection, at most 128 KiB.
@@ -157,7 +157,7 @@ impl Writer {
         let (parts, inbox) = mpsc::channel(PARTS_AHEAD);
         let here = io.clone();
         // The thread works for the request.
-        let written = write_out(sink, inbox).in_current_span();
+        let written = write_out(sink, inbox).in_task_span();
         Self { parts, thread: io.spawn_blocking(move || here.block_on(written)) }
     }
 

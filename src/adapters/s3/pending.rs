@@ -19,9 +19,9 @@ use penstock_actors::{
     ids::ContentHash,
     model::{LeafHash, StorageTier},
     ports::{PortError, PortResult},
+    task_span::InTaskSpan as _,
 };
 use tokio::{task::JoinSet, time::Instant};
-use tracing::Instrument as _;
 
 use super::{
     bucket::{Bucket, UploadPart},
@@ -152,7 +152,7 @@ impl Pending {
             let part = UploadPart { key: &key, upload: &upload, number: number as u32 };
             (number, bucket.part(part, &body, slowest).await)
         };
-        self.parts.spawn_on(send.in_current_span(), &self.store.io);
+        self.parts.spawn_on(send.in_task_span(), &self.store.io);
         Ok(())
     }
 

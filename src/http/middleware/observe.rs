@@ -4,7 +4,7 @@
 //! completed, failed, or aborted by the client, exactly once and in every case.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -22,12 +22,15 @@ use actix_web::{
     middleware::Next,
     web::Bytes,
 };
-use penstock_actors::ids::{ContentHash, ReceiptId};
-use tracing::Instrument as _;
+use penstock_actors::{
+    ids::{ContentHash, ReceiptId},
+    task_span::{self, TaskSpan},
+};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     http::Problem,
-    telemetry::{Spans, TraceContext, metrics::HttpMetrics},
+    telemetry::{Spans, TraceContext, logs, metrics::HttpMetrics},
 };
 
 mod exchange;
@@ -45,23 +48,63 @@ const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 /// Notes the receipt under which the present request is made for its line in the log.
 pub(in crate::http) fn note_receipt(receipt: ReceiptId) {
     // Code that no request has called notes nothing.
-    let _ = NOTES.try_with(|notes| notes.receipt.set(Some(receipt)));
+    let _ = REQUEST.try_with(|request| request.receipt.set(Some(receipt)));
 }
 
 /// Notes the content that the present request is about for its line in the log.
 pub(in crate::http) fn note_content(content: ContentHash) {
-    let _ = NOTES.try_with(|notes| notes.content.set(Some(content)));
+    let _ = REQUEST.try_with(|request| request.content.set(Some(content)));
 }
 
 tokio::task_local! {
-    static NOTES: Rc<Notes>;
+    static REQUEST: Rc<PresentRequest>;
 }
 
-/// What a request is about, known once its handler has read it.
-#[derive(Default)]
-struct Notes {
+/// What the log says about a request.
+struct PresentRequest {
+    id: RequestId,
+    trace: Option<TraceContext>,
+    span: OnceCell<Span>,
+    /// Known once the handler has read them.
     receipt: Cell<Option<ReceiptId>>,
     content: Cell<Option<ContentHash>>,
+}
+
+impl PresentRequest {
+    fn new(id: RequestId, trace: Option<TraceContext>) -> Rc<Self> {
+        let request = Self { id, trace, span: OnceCell::new(), receipt: Cell::default(), content: Cell::default() };
+        // A span that is traced, or that the filter of the log asks for, has to be there from the beginning.
+        if request.trace.is_some() || logs::looks_into_spans() {
+            request.span();
+        }
+        Rc::new(request)
+    }
+
+    fn entered<T>(self: &Rc<Self>, code: impl FnOnce() -> T) -> T {
+        let _within = self.span.get().map(Span::enter);
+        task_span::sync_scope(Rc::clone(self) as Rc<dyn TaskSpan>, code)
+    }
+}
+
+impl TaskSpan for PresentRequest {
+    fn span(&self) -> Span {
+        let made = self.span.get_or_init(|| {
+            let Self { id, trace, .. } = self;
+            // At the level of errors, so that lines of every level name their request, and a trace is passed on at every level.
+            let span = tracing::error_span!(
+                "request",
+                request_id = %id,
+                trace_id = trace.as_ref().map(TraceContext::trace_id),
+                parent_id = trace.as_ref().and_then(TraceContext::parent_id),
+                span_id = trace.as_ref().map(TraceContext::span_id),
+            );
+            if let Some(trace) = trace {
+                trace.clone().keep_with(&span);
+            }
+            span
+        });
+        made.clone()
+    }
 }
 
 /// Where it is told what becomes of requests.
@@ -71,42 +114,32 @@ pub(in crate::http) struct Observing {
     pub(in crate::http) failures: Rc<FailureLog>,
 }
 
-/// Runs one request under its span and hands its [`Exchange`] to the body of the answer.
+/// Runs one request, whose lines name it, and hands its [`Exchange`] to the body of the answer.
 pub(in crate::http) async fn observe(
     observing: Observing,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let Observing { metrics, spans, failures } = observing;
-    let id = RequestId::of(request.headers());
     let trace = spans.trace_of(trace_of(request.headers()));
-    // At the level of errors, so that lines of every level name their request, and a trace is passed on at every level.
-    let span = tracing::error_span!(
-        "request",
-        request_id = %id,
-        trace_id = trace.as_ref().map(TraceContext::trace_id),
-        parent_id = trace.as_ref().and_then(TraceContext::parent_id),
-        span_id = trace.as_ref().map(TraceContext::span_id),
-    );
+    let present = PresentRequest::new(RequestId::of(request.headers()), trace);
     let head_only = request.method() == Method::HEAD;
-    let notes = Rc::<Notes>::default();
-    let mut exchange = Exchange::begin(metrics, span.clone(), request.method(), (id.clone(), Rc::clone(&notes)));
-    request.extensions_mut().insert(id.clone());
-    let traced = trace.as_ref().and_then(|trace| HeaderValue::try_from(trace.to_string()).ok());
-    if let Some(trace) = &trace {
-        trace.clone().keep_with(&span);
-    }
-    exchange.traced(spans, trace);
+    let mut exchange = Exchange::begin(metrics, spans, Rc::clone(&present), request.method());
+    request.extensions_mut().insert(present.id.clone());
 
-    let mut answer = NOTES.scope(notes, next.call(request).instrument(span.clone())).await?;
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+    let handled = next.call(request).instrument(present.span.get().cloned().unwrap_or_else(Span::none));
+    let handled = REQUEST.scope(Rc::clone(&present), handled);
+    let mut answer = task_span::scope(Rc::clone(&present) as Rc<dyn TaskSpan>, handled).await?;
+    if let Ok(value) = HeaderValue::from_str(present.id.as_str()) {
         answer.headers_mut().insert(REQUEST_ID, value);
     }
-    if let Some(value) = traced {
+    if let Some(value) = present.trace.as_ref().and_then(|trace| HeaderValue::try_from(trace.to_string()).ok()) {
         answer.headers_mut().insert(TRACE_RESPONSE, value);
     }
     let problem = answer.response().error().and_then(|error| error.as_error::<Problem>());
-    span.in_scope(|| failures.note(answer.status(), problem));
+    if answer.status().is_server_error() {
+        present.entered(|| failures.note(answer.status(), problem));
+    }
     exchange.answered(answer.request().match_pattern(), answer.status(), problem.map(Problem::kind));
     Ok(answer.map_body(|_, body| BoxBody::new(ObservedBody::new(body, exchange, head_only))))
 }
@@ -144,12 +177,12 @@ impl MessageBody for ObservedBody {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
-        // What goes wrong with a stream names its request.
-        let _within = this.exchange.span.enter();
         if this.head_only {
             return Poll::Ready(None);
         }
-        let part = std::task::ready!(this.body.as_pin_mut().poll_next(context));
+        // What goes wrong with a stream names its request.
+        let part = this.exchange.request.entered(|| this.body.as_pin_mut().poll_next(context));
+        let part = std::task::ready!(part);
         match &part {
             Some(Ok(bytes)) => {
                 let taken = bytes.len() as u64;

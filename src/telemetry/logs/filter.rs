@@ -17,14 +17,25 @@ use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::Context, regi
 #[derive(Debug)]
 pub enum LogFilter {
     Targets(Targets),
-    Spans(EnvFilter),
+    Spans(Box<EnvFilter>),
+}
+
+impl LogFilter {
+    /// Whether a line depends on the spans that it is in.
+    pub(super) const fn looks_into_spans(&self) -> bool {
+        matches!(self, Self::Spans(_))
+    }
 }
 
 impl FromStr for LogFilter {
     type Err = Box<dyn Error + Send + Sync>;
 
     fn from_str(directives: &str) -> Result<Self, Self::Err> {
-        Ok(if directives.contains('[') { Self::Spans(directives.parse()?) } else { Self::Targets(directives.parse()?) })
+        Ok(if directives.contains('[') {
+            Self::Spans(Box::new(directives.parse()?))
+        } else {
+            Self::Targets(directives.parse()?)
+        })
     }
 }
 
@@ -41,58 +52,58 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogFilter {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         match self {
             Self::Targets(filter) => Layer::<S>::register_callsite(filter, metadata),
-            Self::Spans(filter) => Layer::<S>::register_callsite(filter, metadata),
+            Self::Spans(filter) => Layer::<S>::register_callsite(filter.as_ref(), metadata),
         }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
         match self {
             Self::Targets(filter) => Layer::<S>::enabled(filter, metadata, context),
-            Self::Spans(filter) => Layer::<S>::enabled(filter, metadata, context),
+            Self::Spans(filter) => Layer::<S>::enabled(filter.as_ref(), metadata, context),
         }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         match self {
             Self::Targets(filter) => Layer::<S>::max_level_hint(filter),
-            Self::Spans(filter) => Layer::<S>::max_level_hint(filter),
+            Self::Spans(filter) => Layer::<S>::max_level_hint(filter.as_ref()),
         }
     }
 
     fn event_enabled(&self, event: &Event<'_>, context: Context<'_, S>) -> bool {
         match self {
             Self::Targets(_) => true,
-            Self::Spans(filter) => Layer::<S>::event_enabled(filter, event, context),
+            Self::Spans(filter) => Layer::<S>::event_enabled(filter.as_ref(), event, context),
         }
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         if let Self::Spans(filter) = self {
-            Layer::<S>::on_new_span(filter, attributes, id, context);
+            Layer::<S>::on_new_span(filter.as_ref(), attributes, id, context);
         }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if let Self::Spans(filter) = self {
-            Layer::<S>::on_record(filter, id, values, context);
+            Layer::<S>::on_record(filter.as_ref(), id, values, context);
         }
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
         if let Self::Spans(filter) = self {
-            Layer::<S>::on_enter(filter, id, context);
+            Layer::<S>::on_enter(filter.as_ref(), id, context);
         }
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
         if let Self::Spans(filter) = self {
-            Layer::<S>::on_exit(filter, id, context);
+            Layer::<S>::on_exit(filter.as_ref(), id, context);
         }
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         if let Self::Spans(filter) = self {
-            Layer::<S>::on_close(filter, id, context);
+            Layer::<S>::on_close(filter.as_ref(), id, context);
         }
     }
 }

@@ -8,9 +8,8 @@ use std::{
 };
 
 use actix_web::http::{Method, StatusCode};
-use tracing::Span;
 
-use super::{Notes, ids::RequestId};
+use super::PresentRequest;
 use crate::{
     http::ProblemType,
     route_class::{RouteClass, UNMATCHED},
@@ -46,55 +45,35 @@ impl ExchangeOutcome {
 /// Characters of a receipt's id that a log may show: enough to find its lines, and 90 random bits stay unknown.
 const SHOWN_OF_RECEIPT: usize = 8;
 
-/// The trace of a request, and where its span goes.
-struct Traced {
-    spans: Spans,
-    trace: TraceContext,
-}
-
 /// Counts and logs its request when it is dropped.
 pub(super) struct Exchange {
     metrics: Arc<HttpMetrics>,
-    pub(super) span: Span,
-    id: RequestId,
-    notes: Rc<Notes>,
+    spans: Spans,
+    pub(super) request: Rc<PresentRequest>,
     began: Instant,
     method: &'static str,
     route: Cow<'static, str>,
     status: Option<StatusCode>,
     problem: Option<ProblemType>,
-    traced: Option<Traced>,
     pub(super) bytes: u64,
     pub(super) outcome: ExchangeOutcome,
 }
 
 impl Exchange {
-    pub(super) fn begin(
-        metrics: Arc<HttpMetrics>,
-        span: Span,
-        method: &Method,
-        (id, notes): (RequestId, Rc<Notes>),
-    ) -> Self {
+    pub(super) fn begin(metrics: Arc<HttpMetrics>, spans: Spans, request: Rc<PresentRequest>, method: &Method) -> Self {
         metrics.request_began();
         Self {
             metrics,
-            span,
-            id,
-            notes,
+            spans,
+            request,
             began: Instant::now(),
             method: known_method(method),
             route: Cow::Borrowed(UNMATCHED),
             status: None,
             problem: None,
-            traced: None,
             bytes: 0,
             outcome: ExchangeOutcome::Aborted,
         }
-    }
-
-    /// The request belongs to a trace.
-    pub(super) fn traced(&mut self, spans: Spans, trace: Option<TraceContext>) {
-        self.traced = trace.map(|trace| Traced { spans, trace });
     }
 
     /// The head of the answer is ready.
@@ -108,7 +87,7 @@ impl Exchange {
     }
 
     fn log(&self, level: AccessLevel) {
-        let receipt = self.notes.receipt.get().map(|receipt| receipt.to_string());
+        let receipt = self.request.receipt.get().map(|receipt| receipt.to_string());
         let line = AccessLine {
             method: self.method,
             route: &self.route,
@@ -117,16 +96,15 @@ impl Exchange {
             bytes: self.bytes,
             duration_ms: self.began.elapsed(),
             outcome: self.outcome.as_str(),
-            content: self.notes.content.get(),
+            content: self.request.content.get(),
             receipt: receipt.as_ref().and_then(|receipt| receipt.get(..SHOWN_OF_RECEIPT)),
         };
-        let trace = self.traced.as_ref().map(|traced| &traced.trace);
-        access::write(level, &line, AccessIds { request_id: self.id.as_str(), trace });
+        let ids = AccessIds { request_id: self.request.id.as_str(), trace: self.request.trace.as_ref() };
+        access::write(level, &line, ids);
     }
 
-    fn send_span(&self, traced: Traced) {
-        let Traced { spans, trace } = traced;
-        spans.ended(trace, |trace| RequestSpan {
+    fn send_span(&self, trace: TraceContext) {
+        self.spans.ended(trace, |trace| RequestSpan {
             trace,
             method: self.method,
             route: self.route.clone().into_owned(),
@@ -134,7 +112,7 @@ impl Exchange {
             problem: self.problem.map(ProblemType::name),
             outcome: self.outcome.as_str(),
             bytes: self.bytes,
-            request_id: self.id.as_str().to_owned(),
+            request_id: self.request.id.as_str().to_owned(),
             ended: SystemTime::now(),
             duration: self.began.elapsed(),
         });
@@ -153,8 +131,8 @@ impl Drop for Exchange {
             bytes: self.bytes,
         });
         self.log(if class == RouteClass::Operations { AccessLevel::Debug } else { AccessLevel::Info });
-        if let Some(traced) = self.traced.take() {
-            self.send_span(traced);
+        if let Some(trace) = self.request.trace.clone() {
+            self.send_span(trace);
         }
     }
 }

@@ -16,11 +16,8 @@ pub(in crate::http) struct FailureLog {
 }
 
 impl FailureLog {
-    /// Logs an answer that is a failure.
+    /// Logs an answer with status 5xx.
     pub(super) fn note(&self, status: StatusCode, problem: Option<&Problem>) {
-        if !status.is_server_error() {
-            return;
-        }
         let kind = problem.map_or("unknown", |problem| problem.kind().name());
         let cause = problem.and_then(Problem::cause);
         if status == StatusCode::INTERNAL_SERVER_ERROR {

@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, Layer, filter::Targets, layer::Context, regi
 /// Which lines are written.
 #[derive(Debug)]
 pub enum LogFilter {
-    Targets(Targets),
+    Targets(Box<Targets>),
     Spans(Box<EnvFilter>),
 }
 
@@ -34,7 +34,7 @@ impl FromStr for LogFilter {
         Ok(if directives.contains('[') {
             Self::Spans(Box::new(directives.parse()?))
         } else {
-            Self::Targets(directives.parse()?)
+            Self::Targets(Box::new(directives.parse()?))
         })
     }
 }
@@ -51,21 +51,21 @@ impl fmt::Display for LogFilter {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogFilter {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         match self {
-            Self::Targets(filter) => Layer::<S>::register_callsite(filter, metadata),
+            Self::Targets(filter) => Layer::<S>::register_callsite(filter.as_ref(), metadata),
             Self::Spans(filter) => Layer::<S>::register_callsite(filter.as_ref(), metadata),
         }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
         match self {
-            Self::Targets(filter) => Layer::<S>::enabled(filter, metadata, context),
+            Self::Targets(filter) => Layer::<S>::enabled(filter.as_ref(), metadata, context),
             Self::Spans(filter) => Layer::<S>::enabled(filter.as_ref(), metadata, context),
         }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         match self {
-            Self::Targets(filter) => Layer::<S>::max_level_hint(filter),
+            Self::Targets(filter) => Layer::<S>::max_level_hint(filter.as_ref()),
             Self::Spans(filter) => Layer::<S>::max_level_hint(filter.as_ref()),
         }
     }

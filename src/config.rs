@@ -128,6 +128,9 @@ pub struct Config {
     pub lifecycle: Lifecycle,
     pub log: Log,
     pub tracing: Tracing,
+    /// Whether the node serves the page that plays the sample: `penstock demo` says so, and no source of settings does.
+    #[serde(skip)]
+    pub has_player: bool,
     /// The same values in their given form, to show them with their origins.
     #[serde(skip)]
     effective: Effective,

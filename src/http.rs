@@ -64,6 +64,7 @@ pub mod openapi;
 mod origins;
 mod paced_body;
 mod paging;
+mod player;
 pub mod privacy;
 pub mod problem;
 pub mod producers;
@@ -208,6 +209,8 @@ pub struct Deps {
     pub scrape: scrape::Deps,
     pub dashboard: dashboard::Deps,
     pub console: console::Deps,
+    /// Whether the page that plays the sample is served.
+    pub has_player: bool,
 }
 
 /// Registers the routes. They are tried in this order, so the most frequent ones come first.
@@ -237,4 +240,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     dashboard::configure(cfg, deps.dashboard);
     console::configure(cfg, deps.console);
     docs::configure(cfg);
+    if deps.has_player {
+        player::configure(cfg);
+    }
 }

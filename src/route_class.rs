@@ -39,7 +39,7 @@ impl RouteClass {
     /// The class of a path or of a route's template: its prefix decides, so that the class is known before routing.
     pub fn of(path: &str) -> Self {
         // The first matching prefix decides, so the longer ones come first.
-        const PREFIXES: [(&str, RouteClass); 22] = [
+        const PREFIXES: [(&str, RouteClass); 23] = [
             ("/v1/content", RouteClass::Content),
             ("/v1/uploads", RouteClass::Content),
             ("/v1/data", RouteClass::Streaming),
@@ -60,6 +60,7 @@ impl RouteClass {
             ("/dashboard/sign-out", RouteClass::Admin),
             ("/dashboard/session", RouteClass::Admin),
             ("/dashboard", RouteClass::Operations),
+            ("/player", RouteClass::Operations),
             ("/docs", RouteClass::Operations),
             ("/openapi.json", RouteClass::Operations),
         ];

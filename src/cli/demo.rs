@@ -1,5 +1,5 @@
-//! `penstock demo`: a node with sample content, an asset and a receipt, and commands to try it with. It needs no
-//! service, and leaves nothing behind unless told to.
+//! `penstock demo`: a node with sample content, an asset and a receipt, a page that plays it, and commands to try it with.
+//! It needs no service, and leaves nothing behind unless told to.
 
 use std::{f64::consts::TAU, process::ExitCode};
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::Args;
 use penstock_actors::{
     ids::{ReceiptId, VersionId},
-    model::{NewAsset, Receipt, ReceiptStatus},
+    model::{Asset, NewAsset, QuotaPolicy, Receipt, ReceiptStatus},
     ports::{Assets as _, NewReceipt},
 };
 use serde_json::json;
@@ -27,6 +27,10 @@ const SECONDS: u32 = 60;
 const SAMPLE_RATE: u32 = 44_100;
 const TONES: [f64; 2] = [220.0, 277.18];
 
+/// The tier of the page that plays the sample: enough for the sample once, with some seeks, so that the end of a quota is soon seen.
+const PLAYER_TIER: &str = "demo-player";
+const PLAYER_BYTES: u64 = 16_000_000;
+
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     #[command(flatten)]
@@ -38,25 +42,32 @@ impl DemoArgs {
     pub(super) fn load(&self) -> anyhow::Result<(Config, Option<TempDir>)> {
         let mut settings = self.settings.clone();
         if settings.data_dir.is_some() || std::env::var_os("PENSTOCK_DATA_DIR").is_some() {
-            return Ok((settings.load()?, None));
+            return Ok((Self::with_player(settings.load()?), None));
         }
         let folder = tempfile::Builder::new().prefix("penstock-demo-").tempdir().context("cannot make a folder")?;
         settings.data_dir = Some(folder.path().to_owned());
-        Ok((settings.load()?, Some(folder)))
+        Ok((Self::with_player(settings.load()?), Some(folder)))
+    }
+
+    fn with_player(mut config: Config) -> Config {
+        config.has_player = true;
+        config
     }
 }
 
 pub(super) async fn run(config: &Config, io: &Handle) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let server = Server::start(config, io, &mut signals).await?;
-    let receipt = prepare(&server).await?;
+    let asset = prepare(&server).await?;
+    let receipt = sell(&server, &asset, "premium").await?;
+    let player = sell_to_player(&server, &asset).await?;
     announce(&server)?;
-    print(&commands(&server, &receipt))?;
+    print(&commands(&server, &receipt, &player))?;
     server.run(signals).await.map(|()| ExitCode::SUCCESS)
 }
 
-/// Stores the sample as a producer would, and makes a receipt for it.
-async fn prepare(server: &Server) -> anyhow::Result<Receipt> {
+/// Stores the sample as a producer would.
+async fn prepare(server: &Server) -> anyhow::Result<Asset> {
     let ports = &server.backends.ports;
     let now = ports.clock.now();
     let mut upload = server.node.ingest.begin(keys::ADMIN).await?;
@@ -76,11 +87,27 @@ async fn prepare(server: &Server) -> anyhow::Result<Receipt> {
         price_satoshis: 1000,
         created_at: now,
     };
-    let asset = server.backends.assets.create_asset(&asset).await?;
+    Ok(server.backends.assets.create_asset(&asset).await?)
+}
+
+/// A receipt of its own for the page, so that what it plays costs the commands nothing.
+async fn sell_to_player(server: &Server, asset: &Asset) -> anyhow::Result<Receipt> {
+    let tier = QuotaPolicy {
+        policy_name: PLAYER_TIER.to_owned(),
+        description: Some("16 MB a day, for the player of penstock demo".to_owned()),
+        bytes_per_day: Some(PLAYER_BYTES),
+        ..QuotaPolicy::default()
+    };
+    server.backends.receipts.put_quota_policy(&tier, server.backends.ports.clock.now()).await?;
+    sell(server, asset, PLAYER_TIER).await
+}
+
+async fn sell(server: &Server, asset: &Asset, tier: &str) -> anyhow::Result<Receipt> {
+    let now = server.backends.ports.clock.now();
     let receipt = NewReceipt {
         receipt_id: ReceiptId::random(),
         version_id: asset.version_id,
-        quota_tier: "premium".to_owned(),
+        quota_tier: tier.to_owned(),
         status: ReceiptStatus::Confirmed,
         expires_at: now + std::time::Duration::from_secs(24 * 60 * 60),
         created_at: now,
@@ -116,12 +143,14 @@ fn sample() -> Vec<u8> {
 }
 
 /// Commands that work as printed.
-fn commands(server: &Server, receipt: &Receipt) -> String {
+fn commands(server: &Server, receipt: &Receipt, player: &Receipt) -> String {
     let base = server.base_url();
     let url = format!("{base}/v1/streaming/data/{}?receiptId={}", receipt.content_hash, receipt.receipt_id);
     let hash = receipt.content_hash;
     format!(
         "\n\
+         # play it in a browser, seek, and see the quota go down\n\
+         {base}/player#{hash}/{}\n\n\
          # stream the content under its receipt, and check that it is what its name says\n\
          curl -fsS '{url}' -o two-tones.wav && echo '{hash}  two-tones.wav' | sha256sum -c\n\n\
          # the header fields: ETag, Repr-Digest, what is left of the quota\n\
@@ -138,6 +167,7 @@ fn commands(server: &Server, receipt: &Receipt) -> String {
          # what an operator scrapes\n\
          curl -sS '{base}/metrics'\n\n\
          Stop with Ctrl-C.",
+        player.receipt_id,
         receipt.receipt_id,
         "0".repeat(64),
         receipt.receipt_id,

@@ -50,9 +50,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// Fields by which proxies say that they forward a request.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const JS: &str = "text/javascript; charset=utf-8";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const CSS: &str = "text/css; charset=utf-8";
+pub(super) const JS: &str = "text/javascript; charset=utf-8";
 
 /// The files of the page: path, media type, text. Those of the console's screens are loaded when the first of these is opened.
 pub(super) const FILES: [(&str, &str, &str); 10] = [
@@ -123,7 +123,7 @@ async fn lead_to_the_dashboard() -> HttpResponse {
     answer::no_store(HttpResponse::Found()).insert_header((header::LOCATION, "/dashboard")).finish()
 }
 
-/// A file of the page. It is as old as the binary, so a browser asks for it again each time.
+/// A file of a page of the binary. It is as old as the binary, so a browser asks for it again each time.
 pub(super) fn file(media_type: &'static str, text: &'static str, policy: &'static str) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-cache"))

@@ -127,7 +127,10 @@ pub const ROUTES: &[RouteEntry] = &[
     entry("PUT", "/v1/admin/log-level", Caller::Admin),
 ];
 
-/// Whether the list has a path.
+/// The routes that `penstock demo` serves beside them, all for anyone.
+const DEMO_PATHS: [&str; 3] = ["/player", "/player/player.css", "/player/player.js"];
+
+/// Whether the lists have a path.
 pub(super) fn has_path(path: &str) -> bool {
-    ROUTES.iter().any(|route| route.path == path)
+    DEMO_PATHS.contains(&path) || ROUTES.iter().any(|route| route.path == path)
 }

@@ -207,6 +207,7 @@ fn routes(parts: ServerParts<'_>) -> anyhow::Result<http::Deps> {
             viewers: Arc::default(),
         },
         console: console::Deps { session_ttl: config.console.session_ttl, is_tls: config.tls.is_on() },
+        has_player: config.has_player,
         health: health::Deps { readiness, ledger: ports.upkeep, storage: ports.blobs, shared, clock, evaluator },
         scrape: scrape::Deps { metrics: Arc::clone(metrics) },
     })

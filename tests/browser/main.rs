@@ -19,5 +19,6 @@ mod docs;
 mod documents;
 mod media;
 mod origins;
+mod player;
 mod screenshots;
 mod site;

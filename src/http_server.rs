@@ -34,6 +34,8 @@ mod asked_first;
 pub mod client_socket;
 pub mod connection_limit;
 pub mod listener;
+#[cfg(target_os = "linux")]
+mod mute;
 pub mod tls;
 mod turn;
 mod turnstile;
@@ -115,6 +117,7 @@ impl Serving {
             let accept = move |stream: TcpStream| {
                 let (tls, connections, settings) = (tls.clone(), connections.clone(), settings.clone());
                 async move {
+                    listener::take(&stream)?;
                     let peer = stream.peer_addr().ok();
                     let Some(place) = connections.admit(peer) else {
                         if tls.is_none() {

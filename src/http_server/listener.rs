@@ -10,9 +10,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that wait to be accepted. A burst of a thousand new streams fits.
 const BACKLOG: i32 = 2048;
@@ -35,13 +36,13 @@ impl Listener {
         Ok((Self(socket), listener))
     }
 
-    /// Drops new connection requests from now on. Connections in the queue wait until they are accepted.
+    /// [Drops](super::mute) new connection requests from now on. Connections in the queue wait until they are accepted.
     ///
     /// # Errors
     /// The system's error; then the socket still takes new connections.
     #[cfg(target_os = "linux")]
     pub fn shut(self) -> io::Result<()> {
-        self.0.attach_filter(&filter::NO_SYN)
+        super::mute::mute(&self.0, &filter::NO_SYN)
     }
 
     /// Other systems have no such filter.
@@ -49,6 +50,21 @@ impl Listener {
     pub fn shut(self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Frees an accepted connection of what [`Listener::shut`] did to its listener.
+///
+/// # Errors
+/// The system's error about the connection.
+#[cfg(target_os = "linux")]
+pub(super) fn take(connection: &impl AsFd) -> io::Result<()> {
+    super::mute::unmute(&SockRef::from(connection))
+}
+
+/// Other systems leave the listener as it is.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn take(_: &impl AsFd) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]

@@ -1,10 +1,12 @@
 //! What is charged for a stream whose client does not read it: what left the node, by the kernel's own figures.
 
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
 use serde_json::json;
 
 use crate::{
     kernel::{at_a_standstill, end_at},
-    node::{On, TestNode, expect, sample},
+    node::{On, Setup, TestNode, expect, sample},
     patience::eventually,
     still::{at_rest, bytes_of, usage_rows},
     wire::Wire,
@@ -47,7 +49,8 @@ on_both!(what_a_client_leaves_unread_in_the_node_is_not_charged, async |node: &m
     assert!((received..=received + SEGMENT).contains(&charged), "{charged} charged, {received} received");
 });
 
-on_both!(a_refund_cuts_a_client_that_reads_nothing_and_drops_what_was_not_sent, async |node: &mut TestNode| {
+/// A client that reads nothing, at a refund.
+async fn a_refund_drops_what_was_not_sent(node: &TestNode) {
     let bytes = sample(12, 24 << 20);
     let paid = node.paid(&bytes, "unlimited").await;
     let mut wire = Wire::streaming(node, &paid).await;
@@ -65,7 +68,26 @@ on_both!(a_refund_cuts_a_client_that_reads_nothing_and_drops_what_was_not_sent, 
     let received = (got.len() + rest.len()) as u64;
     assert!((received..=received + SEGMENT).contains(&bytes_of(&rows)), "{rows:?} for {received}");
     assert_eq!(node.metric("penstock_streams_revoked_total", "").await, 1.0);
+}
+
+on_both!(a_refund_cuts_a_client_that_reads_nothing_and_drops_what_was_not_sent, async |node: &mut TestNode| {
+    a_refund_drops_what_was_not_sent(node).await;
 });
+
+/// As in a container or under systemd: the kernel may refuse such a node what it lets the administrator do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_capabilities_sends_nothing_after_a_refund_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let launcher = folder.path().join("penstock");
+    let script = "#!/bin/sh\nexec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all";
+    fs::write(&launcher, format!("{script} {} \"$@\"\n", env!("CARGO_BIN_EXE_penstock"))).unwrap();
+    fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut node = Setup::new(On::Sqlite).binary(launcher).start().await;
+    let state = fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    assert!(state.contains("CapEff:\t0000000000000000"), "{state}");
+    a_refund_drops_what_was_not_sent(&node).await;
+    node.finish().await;
+}
 
 /// The clients read at speeds of their own, so the node's kernel always has something to send.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,8 @@ use nix::{
 };
 use socket2::{SockFilter, SockRef};
 
+use crate::http_server::mute::mute;
+
 /// The beginning of `struct tcp_info` (linux/tcp.h), which only grows at its end.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -36,5 +38,5 @@ const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
 /// From now on the kernel drops the client's segments, including acknowledgements.
 pub(super) fn deafen(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.attach_filter(&NOTHING)
+    mute(socket, &NOTHING)
 }

@@ -3,14 +3,14 @@
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{StatusCode, header};
+use hyper::{Request, StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
     client::{Connection, Target},
     content::Content,
-    fault::refusal,
+    fault::{Fault, refusal},
 };
 
 /// Longest answer that is read. The largest is the node's metrics, some hundred KiB.
@@ -90,6 +90,28 @@ impl Api {
         Ok(quota.windows.month)
     }
 
+    /// Whether the node knows a run.
+    pub(crate) async fn knows_run(&self, run: &str) -> bool {
+        let path = format!("/v1/openlineage/runs/{run}");
+        self.ask("GET", &path, JSON, Bytes::new()).await.is_ok()
+    }
+
+    /// A request with the key.
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Fault> {
+        self.target
+            .request(method, path)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
+            .header(header::CONTENT_TYPE, kind)
+            .body(Full::new(body))
+            .map_err(|_| Fault::WrongHead("the request cannot be made"))
+    }
+
     /// The node's metrics as text, when it shows them.
     pub(crate) async fn metrics(&self) -> Option<String> {
         let body = self.ask("GET", "/metrics", JSON, Bytes::new()).await.ok()?;
@@ -109,12 +131,7 @@ impl Api {
 
     /// One call on a connection of its own: these calls are few.
     async fn ask(&self, method: &str, path: &str, kind: &str, body: Bytes) -> anyhow::Result<Bytes> {
-        let request = self
-            .target
-            .request(method, path)
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
-            .header(header::CONTENT_TYPE, kind)
-            .body(Full::new(body))?;
+        let request = self.request(method, path, kind, body)?;
         let response = Connection::open(&self.target, None).await?.send(request).await?;
         if !matches!(response.status(), StatusCode::OK | StatusCode::CREATED) {
             bail!("{method} {path}: {}", refusal(response).await);

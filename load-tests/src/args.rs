@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
 
@@ -16,34 +16,42 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a scenario and print what was measured; exit 1 on any error or difference
-    Run(RunArgs),
-}
+    /// Run a scenario and print what was measured; exit 1 on any error, difference or missed target
+    Run(Box<RunArgs>),
 
-/// The scenarios, by the name on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScenarioName {
-    /// A little of everything in a few seconds: streams, ranges, an exact quota, a refund
-    Smoke,
-    /// A thousand streams held at one moment, then as many as fit
-    Thousand,
-    /// Ten instances on what the environment says they share, asked at random: round trips and times
-    Fleet,
-    /// Ten times as many streams as the node can serve, each over a new connection: what still arrives, and how the rest is refused
-    Overload,
+    /// List the scenarios
+    List,
+
+    /// Print the file of a scenario, to edit it and run it as a file
+    Show {
+        /// The scenario
+        scenario: String,
+    },
+
+    /// Compare two reports that `run --json` wrote: which differences are real; exit 1 if the second is worse in any
+    CompareRuns {
+        /// The report before
+        before: PathBuf,
+        /// The report after
+        after: PathBuf,
+    },
 }
 
 /// What to run, against which node.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The scenario
-    pub(crate) scenario: ScenarioName,
+    /// The name of a scenario, or a file that ends with .toml
+    pub(crate) scenario: String,
 
     /// A node that runs already; without it, the binary beside this one is started on a free port
     #[arg(long, value_name = "URL")]
-    pub(crate) server: Option<Address>,
+    pub(crate) target: Option<Address>,
 
-    /// The admin key of that node
+    /// Allow a target on another machine. Only for a node of yours: the load may stop it from serving others
+    #[arg(long, requires = "target")]
+    pub(crate) allow_remote: bool,
+
+    /// The admin key of the target
     #[arg(long, env = "PENSTOCK_ADMIN_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
 
@@ -51,10 +59,17 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// How long the phases with an open end last
-    // Long enough for several rounds of each of a thousand clients, short enough to be run before every commit.
-    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) seconds: Duration,
+    /// Write the report as a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Write the checks as a JUnit report
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+
+    /// How long the measured phases last, where their ends are open; without it, as the scenario says
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
 }
 
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

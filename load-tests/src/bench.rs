@@ -23,6 +23,12 @@ pub(crate) struct Findings {
     pub(crate) overload: Option<OverloadReport>,
 }
 
+impl Findings {
+    pub(crate) fn new() -> Self {
+        Self { phases: Vec::new(), checks: Vec::new(), tally: Tally::new(), held_bytes: None, overload: None }
+    }
+}
+
 /// The node that a scenario is run against.
 pub(crate) struct Bench {
     pub(crate) api: Arc<Api>,

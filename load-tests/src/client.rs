@@ -1,6 +1,6 @@
 //! One connection to a node. A stream has its own, as real clients have: a pool would hide what 1,000 of them cost.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Mutex};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -41,7 +41,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects; `receive_buffer` bounds what the kernel takes in before it is read.
+    /// Connects; `receive_buffer` bounds what the kernel, and then the HTTP library, take in before it is read.
     pub(crate) async fn open(target: &Target, receive_buffer: Option<u32>) -> Result<Self, Fault> {
         let connect = async {
             let socket = if target.socket.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -53,7 +53,11 @@ impl Connection {
             Ok::<_, std::io::Error>(stream)
         };
         let stream = connect.await.map_err(|error| Fault::Connect(error.kind()))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| Fault::lost(&error))?;
+        let mut http = http1::Builder::new();
+        if let Some(bytes) = receive_buffer {
+            http.max_buf_size(bytes as usize);
+        }
+        let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(|error| Fault::lost(&error))?;
         // Ends with the connection; what goes wrong on it is told to the request that it happened to.
         tokio::spawn(connection);
         Ok(Self { sender })
@@ -67,5 +71,23 @@ impl Connection {
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Fault> {
         self.sender.ready().await.map_err(|error| Fault::lost(&error))?;
         self.sender.send_request(request).await.map_err(|error| Fault::lost(&error))
+    }
+}
+
+/// Connections whose last request has ended: at most as many as were open at one time.
+#[derive(Default)]
+pub(crate) struct Pool {
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Pool {
+    /// The connection that was used last, unless the node has ended it.
+    pub(crate) fn take(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().expect("no client panics with it");
+        std::iter::from_fn(|| idle.pop()).find(|connection| !connection.is_closed())
+    }
+
+    pub(crate) fn give(&self, connection: Connection) {
+        self.idle.lock().expect("no client panics with it").push(connection);
     }
 }

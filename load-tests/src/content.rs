@@ -21,11 +21,16 @@ impl Content {
             let next = split_mix(&mut state).to_le_bytes();
             word.copy_from_slice(&next[..word.len()]);
         }
+        Self::of(bytes.into())
+    }
+
+    /// One whose bytes are there.
+    pub(crate) fn of(bytes: Bytes) -> Self {
         let mut hash = String::with_capacity(64);
         for byte in Sha256::digest(&bytes) {
             let _ = write!(hash, "{byte:02x}");
         }
-        Self { hash, bytes: bytes.into() }
+        Self { hash, bytes }
     }
 
     pub(crate) fn len(&self) -> u64 {

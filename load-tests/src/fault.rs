@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Refused { status: u16, problem: String, says_when: bool },
     #[error("wrong head: {0}")]
     WrongHead(&'static str),
+    #[error("wrong answer: {0}")]
+    WrongAnswer(&'static str),
     #[error("wrong bytes")]
     WrongBytes,
     #[error("wrong length")]
@@ -34,6 +36,16 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Whether it is an answer of a node that has enough to do.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { status: 429 | 503, .. })
+    }
+
+    /// Whether a refusal says what it should: a problem document, and when to come back.
+    pub(crate) fn has_shape(&self) -> bool {
+        matches!(self, Self::Refused { says_when: true, problem, .. } if problem.starts_with("urn:"))
+    }
+
     pub(crate) fn lost(error: &hyper::Error) -> Self {
         Self::Lost(error.to_string())
     }

@@ -4,41 +4,72 @@
 //! stored, and at the end the bytes that were received with the bytes that the node has billed. It measures on the way.
 //! A difference or an error of any kind makes the run fail, so a figure that is printed belongs to a node that was right.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
+use anyhow::Context;
 use clap::Parser;
 
 mod address;
 mod api;
 mod args;
+mod arrivals;
 mod bench;
 mod billing;
+mod catalogue;
 mod client;
+mod compare_runs;
 mod content;
+mod drive;
 #[cfg(test)]
 mod fake_node;
 mod fault;
+mod latency;
 mod limits;
+mod live;
 mod measure;
 mod memory;
 mod metrics;
+mod open_report;
+mod operation;
+mod plan;
 mod report;
+mod samples;
 mod scenario;
 mod scenarios;
 mod server;
+mod statistics;
 mod stream;
+mod targets;
+mod timeline;
 
 use args::{Cli, Command};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Run(args) = Cli::parse().command;
-    match scenario::run(&args).await {
-        Ok(report) if report.passed() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    match perform(Cli::parse().command).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether all is well.
+async fn perform(command: Command) -> anyhow::Result<bool> {
+    let (text, is_well) = match command {
+        Command::Run(args) => return Ok(scenario::run(&args).await?.passed()),
+        Command::List => (scenario::list()?, true),
+        Command::Show { scenario } => {
+            let text = catalogue::text(&scenario).with_context(|| format!("there is no file of `{scenario}`"))?;
+            (text.to_owned(), true)
+        }
+        Command::CompareRuns { before, after } => {
+            let comparison = compare_runs::compare(&before, &after)?;
+            (comparison.to_string(), !comparison.is_worse())
+        }
+    };
+    write!(std::io::stdout(), "{text}").context("cannot write to standard output")?;
+    Ok(is_well)
 }

@@ -1,68 +1,30 @@
 //! What a phase counts and times.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::stream::Ended;
-
-/// Longest latency that is told apart, in microseconds: an hour. Longer ones count as that.
-const MAX_MICROS: u64 = 3_600_000_000;
-
-/// Times, in a histogram of fixed size: a long run needs no more memory than a short one.
-#[derive(Debug, Clone)]
-pub(crate) struct Latencies {
-    micros: Histogram<u64>,
-}
-
-impl Latencies {
-    pub(crate) fn new() -> Self {
-        // Three digits: an error of a thousandth, far below what two runs differ by.
-        let micros = Histogram::new_with_max(MAX_MICROS, 3).expect("the highest value is above twice the lowest");
-        Self { micros }
-    }
-
-    pub(crate) fn record(&mut self, time: Duration) {
-        self.micros.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.micros.add(&other.micros).expect("all histograms have the same bounds");
-    }
-
-    pub(crate) fn percentiles(&self) -> Percentiles {
-        let at = |quantile| self.micros.value_at_quantile(quantile) as f64 / 1000.0;
-        Percentiles {
-            p50: at(0.5),
-            p90: at(0.9),
-            p95: at(0.95),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: self.micros.max() as f64 / 1000.0,
-        }
-    }
-}
-
-/// Percentiles of a latency, in milliseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p95: f64,
-    pub(crate) p99: f64,
-    pub(crate) p999: f64,
-    pub(crate) max: f64,
-}
+use crate::{
+    latency::{Latencies, Percentiles},
+    open_report::OpenReport,
+    stream::Ended,
+};
 
 /// What one receipt got, to be compared with what it is billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Received {
     pub(crate) bytes: u64,
     pub(crate) streams: u64,
+    /// Bytes that may have left the node for clients that left before they read them.
+    pub(crate) unread_at_most: u64,
+}
+
+impl Received {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.streams += other.streams;
+        self.unread_at_most += other.unread_at_most;
+    }
 }
 
 /// Counts of streams. Each client fills its own, so that measuring needs no lock; they are merged when a phase is over.
@@ -91,18 +53,29 @@ impl Tally {
         }
     }
 
+    /// A stream under one receipt.
     pub(crate) fn record(&mut self, receipt_id: &str, ended: &Ended) {
-        self.bytes += ended.received;
-        if let Some(first_byte) = ended.first_byte {
-            self.first_byte.record(first_byte);
-        }
+        self.count(ended);
+        let streams = u64::from(ended.fault.is_none());
+        self.charge(receipt_id, Received { bytes: ended.received, streams, unread_at_most: 0 });
+    }
+
+    /// What a receipt is to be billed.
+    pub(crate) fn charge(&mut self, receipt_id: &str, charge: Received) {
         // Looked up twice rather than allocated each time: a receipt is new once, and seen a thousand times.
         if !self.received.contains_key(receipt_id) {
             self.received.insert(receipt_id.to_owned(), Received::default());
         }
         if let Some(received) = self.received.get_mut(receipt_id) {
-            received.bytes += ended.received;
-            received.streams += u64::from(ended.fault.is_none());
+            received.add(charge);
+        }
+    }
+
+    /// A request of any kind.
+    pub(crate) fn count(&mut self, ended: &Ended) {
+        self.bytes += ended.received;
+        if let Some(first_byte) = ended.first_byte {
+            self.first_byte.record(first_byte);
         }
         match &ended.fault {
             None => {
@@ -122,22 +95,20 @@ impl Tally {
             *self.faults.entry(kind).or_default() += count;
         }
         for (receipt_id, received) in other.received {
-            let sum = self.received.entry(receipt_id).or_default();
-            sum.bytes += received.bytes;
-            sum.streams += received.streams;
+            self.received.entry(receipt_id).or_default().add(received);
         }
     }
 }
 
 /// A phase that is being measured.
 pub(crate) struct Phase {
-    name: &'static str,
+    name: String,
     began: Instant,
 }
 
 impl Phase {
-    pub(crate) fn begin(name: &'static str) -> Self {
-        Self { name, began: Instant::now() }
+    pub(crate) fn begin(name: impl Into<String>) -> Self {
+        Self { name: name.into(), began: Instant::now() }
     }
 
     pub(crate) fn end(self, tally: &Tally) -> PhaseReport {
@@ -145,13 +116,14 @@ impl Phase {
         PhaseReport {
             name: self.name,
             seconds,
-            streams: tally.streams,
+            requests: tally.streams,
             bytes: tally.bytes,
-            streams_per_second: tally.streams as f64 / seconds,
+            requests_per_second: tally.streams as f64 / seconds,
             mib_per_second: tally.bytes as f64 / f64::from(1 << 20) / seconds,
             first_byte_ms: tally.first_byte.percentiles(),
             total_ms: tally.total.percentiles(),
             faults: tally.faults.clone(),
+            open: None,
         }
     }
 }
@@ -160,19 +132,24 @@ impl Phase {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PhaseReport {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) seconds: f64,
-    pub(crate) streams: u64,
+    pub(crate) requests: u64,
     pub(crate) bytes: u64,
-    pub(crate) streams_per_second: f64,
+    pub(crate) requests_per_second: f64,
     pub(crate) mib_per_second: f64,
     pub(crate) first_byte_ms: Percentiles,
     pub(crate) total_ms: Percentiles,
     pub(crate) faults: BTreeMap<String, u64>,
+    /// Of a phase whose requests come at times of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) open: Option<OpenReport>,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::fault::Fault;
 
@@ -190,8 +167,8 @@ mod tests {
         all.merge(other);
 
         assert_eq!((all.streams, all.bytes), (2, 22));
-        assert_eq!(all.received["a"], Received { bytes: 17, streams: 2 });
-        assert_eq!(all.received["b"], Received { bytes: 5, streams: 0 });
+        assert_eq!(all.received["a"], Received { bytes: 17, streams: 2, unread_at_most: 0 });
+        assert_eq!(all.received["b"], Received { bytes: 5, streams: 0, unread_at_most: 0 });
         assert_eq!(all.faults["wrong bytes"], 1);
     }
 

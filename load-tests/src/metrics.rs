@@ -12,6 +12,13 @@ pub(crate) fn sum(text: &str, name: &str) -> Option<f64> {
     Some(values.sum())
 }
 
+/// A metric by the value of its only label.
+pub(crate) fn by_label(text: &str, name: &str) -> BTreeMap<String, f64> {
+    let label = |found: &str| found.split('"').nth(1).map(str::to_owned);
+    let found = samples(text).filter(|(found, _)| base_name(found) == name);
+    found.filter_map(|(found, value)| Some((label(found)?, value))).collect()
+}
+
 /// The counters of caches, with their labels.
 pub(crate) fn cache_counters(text: &str) -> BTreeMap<String, f64> {
     let of_caches = |name: &str| name.contains("_cache_") && name.ends_with("_total");
@@ -41,6 +48,12 @@ mod tests {
     fn a_metric_is_summed_over_its_labels() {
         assert_eq!(sum(TEXT, ACTIVE_STREAMS), Some(7.0));
         assert_eq!(sum(TEXT, "penstock_other"), None);
+    }
+
+    #[test]
+    fn a_metric_is_read_by_its_label() {
+        let found = by_label(TEXT, ACTIVE_STREAMS);
+        assert_eq!(found, BTreeMap::from([("a".to_owned(), 3.0), ("b c".to_owned(), 4.0)]));
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
+pub(crate) mod html;
+pub(crate) mod junit;
+
 use crate::{
-    billing::BillingReport,
-    measure::{Percentiles, PhaseReport},
-    memory::MemoryReport,
+    billing::BillingReport, latency::Percentiles, measure::PhaseReport, memory::MemoryReport, open_report::OpenReport,
+    samples::Sample, statistics::Interval,
 };
 
 /// What a run of the scenario `overload` found.
@@ -59,8 +61,10 @@ impl Check {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
-    pub(crate) scenario: &'static str,
+    pub(crate) scenario: String,
     pub(crate) server: String,
+    /// When the load began.
+    pub(crate) started: String,
     pub(crate) phases: Vec<PhaseReport>,
     pub(crate) checks: Vec<Check>,
     pub(crate) billing: BillingReport,
@@ -72,6 +76,8 @@ pub(crate) struct Report {
     /// The node's own counters of its caches.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) caches: BTreeMap<String, f64>,
+    /// The node's own figures over the run.
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Report {
@@ -112,11 +118,14 @@ impl fmt::Display for Report {
 
 fn write_phase(f: &mut fmt::Formatter<'_>, phase: &PhaseReport) -> fmt::Result {
     writeln!(f, "\nphase {}: {:.2} s", phase.name, phase.seconds)?;
-    writeln!(f, "  streams     {} ({:.1}/s)", phase.streams, phase.streams_per_second)?;
+    writeln!(f, "  requests    {} ({:.1}/s)", phase.requests, phase.requests_per_second)?;
     writeln!(f, "  bytes       {} ({:.1} MiB/s)", phase.bytes, phase.mib_per_second)?;
     writeln!(f, "  {:<11} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}", "ms", "p50", "p90", "p95", "p99", "p99.9", "max")?;
     write_percentiles(f, "first byte", &phase.first_byte_ms)?;
     write_percentiles(f, "last byte", &phase.total_ms)?;
+    if let Some(open) = &phase.open {
+        write_open(f, open)?;
+    }
     match phase.faults.values().sum::<u64>() {
         0 => writeln!(f, "  errors      none"),
         count => {
@@ -124,6 +133,38 @@ fn write_phase(f: &mut fmt::Formatter<'_>, phase: &PhaseReport) -> fmt::Result {
             phase.faults.iter().try_for_each(|(kind, count)| writeln!(f, "    {count} x {kind}"))
         }
     }
+}
+
+fn write_open(f: &mut fmt::Formatter<'_>, open: &OpenReport) -> fmt::Result {
+    write_percentiles(f, "generator", &open.lag_ms)?;
+    if open.operations.len() > 1 {
+        for (name, of) in &open.operations {
+            writeln!(f, "  {name}: {} requests", of.requests)?;
+            write_percentiles(f, " first byte", &of.first_byte_ms)?;
+            write_percentiles(f, " last byte", &of.last_byte_ms)?;
+        }
+    }
+    writeln!(f, "  due         {}, not sent {}, refused {}", open.due, open.unsent, open.refused)?;
+    open.refusals.iter().try_for_each(|(kind, count)| writeln!(f, "    {count} x {kind}"))?;
+    for step in &open.steps {
+        writeln!(
+            f,
+            "  step        {:>8.1}/s due {:>8.1}/s served {:>8.1} MiB/s, first byte p99 {:.2} ms, {} refused{}",
+            step.due_per_second,
+            step.served_per_second,
+            step.mib_per_second,
+            step.first_byte_p99_ms,
+            step.refused,
+            if step.holds { "" } else { ", past the knee" }
+        )?;
+    }
+    if let Some(knee) = open.knee_per_second {
+        writeln!(f, "  knee        {knee:.1}/s")?;
+    }
+    for (name, Interval { mean, low, high, batches, .. }) in &open.intervals {
+        writeln!(f, "  {name:<18} {mean:>10.2}, 95 % between {low:.2} and {high:.2} ({batches} batches)")?;
+    }
+    Ok(())
 }
 
 fn write_percentiles(f: &mut fmt::Formatter<'_>, name: &str, times: &Percentiles) -> fmt::Result {
@@ -135,6 +176,9 @@ fn write_billing(f: &mut fmt::Formatter<'_>, billing: &BillingReport) -> fmt::Re
     writeln!(f, "\nbilling, {} receipts", billing.receipts)?;
     writeln!(f, "  received    {} bytes in {} streams", billing.received_bytes, billing.received_streams)?;
     writeln!(f, "  billed      {} bytes in {} requests", billing.billed_bytes, billing.billed_requests)?;
+    if billing.unread_at_most > 0 {
+        writeln!(f, "  unread      up to {} bytes on the way to clients that left", billing.unread_at_most)?;
+    }
     billing.differences.iter().try_for_each(|difference| writeln!(f, "  FAIL  {difference}"))
 }
 

@@ -1,51 +1,149 @@
 //! A run of a scenario: its node, its end, and the report.
 
-use std::{env, fs, io::Write, path::Path, sync::Arc};
+use std::{
+    env, fs,
+    io::Write,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 
 use crate::{
     api::Api,
-    args::{RunArgs, ScenarioName},
+    args::RunArgs,
     bench::{Bench, Findings},
     billing::BillingReport,
+    catalogue,
     client::Target,
     limits,
     memory::{MemoryReport, Resident},
     metrics,
-    report::{Check, Report},
+    plan::{Plan, TargetPlan},
+    report::{Check, Report, html, junit},
+    samples::{Sample, Sampler},
     scenarios::{
         fleet::{self, Fleet},
         overload::{self, Overload},
+        planned,
         smoke::{self, Smoke},
         thousand::Thousand,
     },
     server::OwnServer,
+    targets::judge,
 };
+
+/// How long the phases of the other scenarios last: several rounds of each of a thousand clients, and short enough to be run before
+/// every commit.
+const SECONDS: Duration = Duration::from_secs(10);
+
+/// Those that are more than requests at times, so that a file does not say it all.
+const OTHERS: [(&str, &str); 4] = [
+    ("smoke", "A little of everything in a few seconds: streams, ranges, an exact quota, a refund"),
+    ("thousand", "A thousand streams held at one moment, then as many as fit"),
+    ("fleet", "Ten instances on what the environment says they share, asked at random: round trips and times"),
+    ("overload", "Ten times as many streams as the node can serve: what still arrives, and how the rest is refused"),
+];
+
+enum Scenario {
+    Smoke,
+    Thousand(Thousand),
+    Fleet(Fleet),
+    Overload(Overload),
+    Planned(Box<Plan>),
+}
+
+impl Scenario {
+    fn find(args: &RunArgs) -> anyhow::Result<Self> {
+        let seconds = args.seconds.unwrap_or(SECONDS);
+        Ok(match args.scenario.as_str() {
+            "smoke" => Self::Smoke,
+            "thousand" => Self::Thousand(Thousand::new(seconds)),
+            "fleet" => Self::Fleet(Fleet::new(seconds)),
+            "overload" => Self::Overload(Overload::new(seconds)),
+            name => {
+                let mut plan = catalogue::find(name)?;
+                if let Some(seconds) = args.seconds {
+                    plan.set_seconds(seconds).context("--seconds")?;
+                }
+                Self::Planned(Box::new(plan))
+            }
+        })
+    }
+
+    /// Streams that are open at a time at most.
+    fn streams(&self) -> usize {
+        match self {
+            Self::Smoke => smoke::CLIENTS,
+            Self::Thousand(thousand) => thousand.streams,
+            Self::Fleet(_) => fleet::CLIENTS * fleet::INSTANCES,
+            Self::Overload(_) => overload::OPEN_AT_MOST,
+            Self::Planned(plan) => plan.max_open,
+        }
+    }
+
+    /// Environment variables of the node that the run starts.
+    fn settings(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Overload(_) => vec![(overload::MAX_STREAMS.0.to_owned(), overload::MAX_STREAMS.1.to_owned())],
+            Self::Planned(plan) => plan.node.clone().into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn targets(&self) -> &[TargetPlan] {
+        match self {
+            Self::Planned(plan) => &plan.targets,
+            _ => &[],
+        }
+    }
+
+    fn is_fleet(&self) -> bool {
+        matches!(self, Self::Fleet(_))
+    }
+}
+
+/// The scenarios, a line each.
+pub(crate) fn list() -> anyhow::Result<String> {
+    let mut text = String::new();
+    for (name, about) in OTHERS {
+        text += &format!("{name:<14} {about}\n");
+    }
+    for plan in catalogue::all() {
+        let plan = plan?;
+        text += &format!("{:<14} {}\n", plan.name, plan.about);
+    }
+    Ok(text)
+}
 
 /// Runs the scenario, prints the report and writes it where it is wanted.
 pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: its figures say nothing");
     }
-    let thousand = Thousand::new(args.seconds);
-    limits::allow_streams(match args.scenario {
-        ScenarioName::Smoke => smoke::CLIENTS,
-        ScenarioName::Thousand => thousand.streams,
-        ScenarioName::Fleet => fleet::CLIENTS * fleet::INSTANCES,
-        ScenarioName::Overload => overload::OPEN_AT_MOST,
-    })?;
-    let (own, bench) = open(args).await?;
+    let scenario = Scenario::find(args)?;
+    limits::allow_streams(scenario.streams())?;
+    let (own, bench) = open(args, &scenario).await?;
     let idle = bench.resident();
-    let findings = match args.scenario {
-        ScenarioName::Smoke => Smoke.run(&bench).await?,
-        ScenarioName::Thousand => thousand.run(&bench).await?,
-        ScenarioName::Fleet => Fleet::new(args.seconds).run(&bench).await?,
-        ScenarioName::Overload => Overload::new(args.seconds).run(&bench).await?,
+    let (started, began) = (jiff::Timestamp::now(), Instant::now());
+    let sampler = Sampler::start(bench.api.clone(), began);
+    let findings = match &scenario {
+        Scenario::Smoke => Smoke.run(&bench).await?,
+        Scenario::Thousand(thousand) => thousand.run(&bench).await?,
+        Scenario::Fleet(fleet) => fleet.run(&bench).await?,
+        Scenario::Overload(overload) => overload.run(&bench).await?,
+        Scenario::Planned(plan) => planned::run(plan, &bench, began).await?,
     };
+    let samples = sampler.stop();
     let billing = BillingReport::compare(&bench.api, &findings.tally.received).await?;
-    let mut report = conclude(args.scenario, &bench, idle, findings, billing).await;
+    let ended = Ended { idle, findings, billing, samples, started: started.to_string() };
+    let name = match &scenario {
+        Scenario::Planned(plan) => plan.name.clone(),
+        _ => args.scenario.clone(),
+    };
+    let mut report = conclude(name, scenario.targets(), &bench, ended).await;
     for own in own {
         let stopped = own.stop().await;
         let seen = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |()| "exit 0".to_owned());
@@ -53,34 +151,44 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<Report> {
     }
     write!(std::io::stdout(), "{report}").context("cannot write to standard output")?;
     if let Some(file) = &args.json {
-        write_json(&report, file)?;
+        write(file, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    if let Some(file) = &args.html {
+        write(file, html::page(&report)?)?;
+    }
+    if let Some(file) = &args.junit {
+        write(file, junit::suite(&report))?;
     }
     Ok(report)
 }
 
 /// The node that was named, or the run's own: one, or a fleet.
-async fn open(args: &RunArgs) -> anyhow::Result<(Vec<OwnServer>, Bench)> {
-    let (own, address, key) = match &args.server {
+async fn open(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<(Vec<OwnServer>, Bench)> {
+    let (own, target, key) = match &args.target {
         Some(address) => {
             let key = args.key.clone().context("a node of yours needs its admin key: --key or PENSTOCK_ADMIN_KEY")?;
-            ensure!(args.scenario != ScenarioName::Fleet, "a fleet is started by the run itself: leave --server out");
-            (Vec::new(), address.clone(), key)
+            ensure!(!scenario.is_fleet(), "a fleet is started by the run itself: leave --target out");
+            let target = Target::new(address.clone()).await?;
+            ensure!(
+                args.allow_remote || target.socket.ip().is_loopback(),
+                "{address} is another machine: if the node there is yours to load, say --allow-remote"
+            );
+            (Vec::new(), target, key)
         }
         None => {
             ensure!(
-                args.scenario != ScenarioName::Fleet || env::var_os("DATABASE_URL").is_some(),
+                !scenario.is_fleet() || env::var_os("DATABASE_URL").is_some(),
                 "a fleet shares a database: set DATABASE_URL, or run ./bench fleet"
             );
-            let settings = (args.scenario == ScenarioName::Overload).then_some(overload::MAX_STREAMS);
-            let first = OwnServer::start(settings).await?;
+            let first = OwnServer::start(scenario.settings()).await?;
             let (address, key) = (first.address.clone(), first.key.clone());
-            let others = if args.scenario == ScenarioName::Fleet { fleet::INSTANCES - 1 } else { 0 };
+            let others = if scenario.is_fleet() { fleet::INSTANCES - 1 } else { 0 };
             let others = try_join_all((0..others).map(|_| first.start_beside())).await?;
-            (std::iter::once(first).chain(others).collect(), address, key)
+            (std::iter::once(first).chain(others).collect(), Target::new(address).await?, key)
         }
     };
     let pid = own.first().map(|own| own.pid);
-    let api = Arc::new(Api::new(Target::new(address).await?, key));
+    let api = Arc::new(Api::new(target, key));
     let mut peers = Vec::new();
     for other in own.iter().skip(1) {
         peers.push(Arc::new(Api::new(Target::new(other.address.clone()).await?, other.key.clone())));
@@ -88,14 +196,19 @@ async fn open(args: &RunArgs) -> anyhow::Result<(Vec<OwnServer>, Bench)> {
     Ok((own, Bench { api, pid, peers }))
 }
 
-/// Takes the last look at the node and puts everything together.
-async fn conclude(
-    name: ScenarioName,
-    bench: &Bench,
+/// What is known when the load is over.
+struct Ended {
+    /// The node's memory before it.
     idle: Option<Resident>,
     findings: Findings,
     billing: BillingReport,
-) -> Report {
+    samples: Vec<Sample>,
+    started: String,
+}
+
+/// Takes the last look at the node and puts everything together.
+async fn conclude(scenario: String, targets: &[TargetPlan], bench: &Bench, ended: Ended) -> Report {
+    let Ended { idle, findings, billing, samples, started } = ended;
     let memory = idle.zip(bench.resident()).map(|(idle, end)| MemoryReport {
         idle: idle.now,
         held: findings.held_bytes,
@@ -103,32 +216,28 @@ async fn conclude(
         end: end.now,
     });
     let caches = bench.api.metrics().await.map(|text| metrics::cache_counters(&text)).unwrap_or_default();
+    let mut checks = findings.checks;
+    checks.extend(judge(targets, &findings.phases, &samples));
     Report {
-        scenario: match name {
-            ScenarioName::Smoke => "smoke",
-            ScenarioName::Thousand => "thousand",
-            ScenarioName::Fleet => "fleet",
-            ScenarioName::Overload => "overload",
-        },
+        scenario,
         server: bench.api.target.address.to_string(),
+        started,
         phases: findings.phases,
-        checks: findings.checks,
+        checks,
         billing,
         overload: findings.overload,
         memory,
         caches,
+        samples,
     }
 }
 
-fn write_json(report: &Report, file: &Path) -> anyhow::Result<()> {
-    let json = serde_json::to_string_pretty(report)?;
-    fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))
+fn write(file: &Path, text: String) -> anyhow::Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::fake_node::{self, Flaw};
 
@@ -137,7 +246,8 @@ mod tests {
         let findings = Smoke.run(&bench).await.unwrap();
         let billing =
             BillingReport::compare_within(Duration::ZERO, &bench.api, &findings.tally.received).await.unwrap();
-        conclude(ScenarioName::Smoke, &bench, None, findings, billing).await
+        let ended = Ended { idle: None, findings, billing, samples: Vec::new(), started: "now".into() };
+        conclude("smoke".into(), &[], &bench, ended).await
     }
 
     #[tokio::test]
@@ -156,7 +266,7 @@ mod tests {
         let report = smoke(Flaw::WrongByte).await;
         assert!(!report.passed());
         assert!(report.phases[0].faults["wrong bytes"] > 0, "{report}");
-        assert!(report.phases[0].streams > 0, "{report}");
+        assert!(report.phases[0].requests > 0, "{report}");
     }
 
     #[tokio::test]
@@ -220,9 +330,104 @@ mod tests {
         };
         let findings = few.run(&bench).await.unwrap();
         assert!(findings.checks[0].kept, "{:?}", findings.checks);
-        assert_eq!(findings.phases[0].streams, 20);
-        assert!(findings.phases[1].streams >= 20, "each client of the rush streams at least once");
+        assert_eq!(findings.phases[0].requests, 20);
+        assert!(findings.phases[1].requests >= 20, "each client of the rush streams at least once");
         let billing = BillingReport::compare(&bench.api, &findings.tally.received).await.unwrap();
         assert_eq!(billing.differences, Vec::<String>::new());
+    }
+
+    /// All that streams, in half a second.
+    const SHORT: &str = r#"
+        about = "a test"
+        zipf = 1.0
+        contents = [{ size = "1 MiB", count = 2 }, { size = "3000 B", count = 4 }]
+        [[phases]]
+        name = "short"
+        seconds = 0.5
+        rate = 60
+        operations = [
+            { do = "stream", weight = 4 },
+            { do = "range", size = "1 KiB" },
+            { do = "range-storm", size = 100, count = 5 },
+            { do = "stream", pace = "16 MiB" },
+        ]
+        [[phases]]
+        name = "stampede"
+        burst = 20
+        operations = [{ do = "stream", new_connection = true }]
+        [[targets]]
+        measure = "last_byte_p99_ms"
+        at_most = 60_000
+    "#;
+
+    async fn planned(flaw: Flaw, text: &str) -> Report {
+        let bench = fake_node::start(flaw).await;
+        let plan = Plan::parse("test", text).unwrap();
+        let findings = planned::run(&plan, &bench, Instant::now()).await.unwrap();
+        let billing =
+            BillingReport::compare_within(Duration::ZERO, &bench.api, &findings.tally.received).await.unwrap();
+        let ended = Ended { idle: None, findings, billing, samples: Vec::new(), started: "now".into() };
+        conclude("test".into(), &plan.targets, &bench, ended).await
+    }
+
+    #[tokio::test]
+    async fn a_scenario_that_is_a_file_is_run_and_billed_to_the_byte() {
+        let report = planned(Flaw::None, SHORT).await;
+        assert!(report.passed(), "{report}");
+        let open = report.phases[0].open.as_ref().unwrap();
+        assert_eq!(open.due, report.phases[0].requests, "{report}");
+        assert!(open.operations.contains_key("range-storm"), "{:?}", open.operations.keys());
+        assert_eq!(report.phases[1].requests, 20);
+        assert_eq!(report.checks.len(), 4, "two of every file, and the target of each phase: {report}");
+        assert!(report.billing.received_streams > report.phases[0].requests + 20, "each range of a storm is a stream");
+    }
+
+    #[tokio::test]
+    async fn a_scenario_that_is_a_file_notices_a_wrong_byte_and_a_wrong_bill() {
+        let report = planned(Flaw::WrongByte, SHORT).await;
+        assert!(!report.passed() && report.phases[0].faults["wrong bytes"] > 0, "{report}");
+        let report = planned(Flaw::BillsTooMuch, SHORT).await;
+        assert!(!report.passed() && !report.billing.differences.is_empty(), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_ramp_finds_the_knee_of_a_node_with_few_places() {
+        let ramp = r#"
+            about = "a test"
+            contents = [{ size = 1000 }]
+            [[phases]]
+            name = "ramp"
+            may_refuse = true
+            ramp = { from = 60, to = 20_000, factor = 3, step_seconds = 0.5, served = 0.8, first_byte_p99_ms = 10_000 }
+            operations = [{ do = "stream" }]
+            [[targets]]
+            measure = "knee_per_second"
+            at_least = 1
+        "#;
+        for (flaw, in_shape) in [(Flaw::Busy, true), (Flaw::BusyInSilence, false)] {
+            let report = planned(flaw, ramp).await;
+            assert_eq!(report.passed(), in_shape, "{report}");
+            let open = report.phases[0].open.as_ref().unwrap();
+            let last = open.steps.last().unwrap();
+            assert!(!last.holds && last.refused > 0, "{:?}", open.steps);
+            // Four places of 10 ms are 400 requests a second at best.
+            assert!(open.knee_per_second.unwrap() < 500.0, "{:?}", open.steps);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_other_machine_gets_load_unless_it_is_said() {
+        let args = RunArgs {
+            scenario: "smoke".into(),
+            target: Some("http://192.0.2.1:80".parse().unwrap()),
+            allow_remote: false,
+            key: Some("key".into()),
+            json: None,
+            html: None,
+            junit: None,
+            seconds: None,
+        };
+        let error = run(&args).await.err().unwrap();
+        assert!(error.to_string().contains("--allow-remote"), "{error}");
     }
 }

@@ -44,18 +44,18 @@ pub(crate) struct OwnServer {
 }
 
 impl OwnServer {
-    /// With a setting, unless the environment has it already.
-    pub(crate) async fn start(setting: Option<(&str, &str)>) -> anyhow::Result<Self> {
-        let setting = setting.filter(|(name, _)| env::var_os(name).is_none());
-        Self::start_binary(&binary()?, new_key()?, setting).await
+    /// With these environment variables, where the environment does not have them already.
+    pub(crate) async fn start(mut settings: Vec<(String, String)>) -> anyhow::Result<Self> {
+        settings.retain(|(name, _)| env::var_os(name).is_none());
+        Self::start_binary(&binary()?, new_key()?, settings).await
     }
 
     /// Another one that shares everything with this one, as far as the environment says what is shared.
     pub(crate) async fn start_beside(&self) -> anyhow::Result<Self> {
-        Self::start_binary(&binary()?, self.key.clone(), None).await
+        Self::start_binary(&binary()?, self.key.clone(), Vec::new()).await
     }
 
-    async fn start_binary(binary: &Path, key: String, setting: Option<(&str, &str)>) -> anyhow::Result<Self> {
+    async fn start_binary(binary: &Path, key: String, settings: Vec<(String, String)>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a data folder")?;
         let log = fs::File::create(log_path(&folder)).context("cannot write the node's log")?;
         let mut child = Command::new(binary)
@@ -63,7 +63,7 @@ impl OwnServer {
             .arg(folder.path().join("data"))
             .env("PENSTOCK_ADMIN_KEY", &key)
             .env("RATE_LIMITS_JSON", NO_RATE_LIMITS)
-            .envs(setting)
+            .envs(settings)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -115,7 +115,7 @@ fn binary() -> anyhow::Result<PathBuf> {
     let binary = own.with_file_name("penstock");
     ensure!(
         binary.is_file(),
-        "there is no {}: build it with `cargo build --release --bin penstock`, or give --server",
+        "there is no {}: build it with `cargo build --release --bin penstock`, or give --target",
         binary.display()
     );
     Ok(binary)
@@ -170,7 +170,7 @@ mod tests {
     async fn a_node_is_ready_when_it_says_so_and_stops_when_told() {
         let (_folder, node) =
             script("trap 'kill $!; exit 0' TERM; echo hello; sleep 60 & echo listening on http://127.0.0.1:9; wait");
-        let server = OwnServer::start_binary(&node, "key".to_owned(), None).await.unwrap();
+        let server = OwnServer::start_binary(&node, "key".to_owned(), Vec::new()).await.unwrap();
         assert_eq!(server.address.to_string(), "http://127.0.0.1:9");
         server.stop().await.unwrap();
     }
@@ -178,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_fails_to_start_shows_its_log() {
         let (_folder, node) = script("echo 'the disk is full' >&2; exit 1");
-        let error = OwnServer::start_binary(&node, "key".to_owned(), None).await.err().unwrap();
+        let error = OwnServer::start_binary(&node, "key".to_owned(), Vec::new()).await.err().unwrap();
         assert!(error.to_string().contains("the disk is full"), "{error}");
     }
 
@@ -186,7 +186,7 @@ mod tests {
     async fn a_node_that_ends_badly_fails_the_run() {
         let (_folder, node) =
             script("trap 'kill $!; exit 3' TERM; sleep 60 & echo listening on http://127.0.0.1:9; wait");
-        let server = OwnServer::start_binary(&node, "key".to_owned(), None).await.unwrap();
+        let server = OwnServer::start_binary(&node, "key".to_owned(), Vec::new()).await.unwrap();
         assert!(server.stop().await.is_err());
     }
 }

@@ -59,8 +59,7 @@ impl Fleet {
     }
 
     pub(crate) async fn run(&self, bench: &Bench) -> anyhow::Result<Findings> {
-        let mut findings =
-            Findings { phases: Vec::new(), checks: Vec::new(), tally: Tally::new(), held_bytes: None, overload: None };
+        let mut findings = Findings::new();
         // Far above what a run streams: it is the leasing that is measured, not the refusals.
         let quota = json!({
             "bytesPerHour": 1_u64 << 40, "bytesPerDay": 1_u64 << 40, "bytesPerMonth": 1_u64 << 40,

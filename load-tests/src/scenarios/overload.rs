@@ -10,7 +10,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -21,10 +21,11 @@ use tokio::task::JoinSet;
 
 use crate::{
     bench::{Bench, Findings},
-    client::{Connection, Target},
+    client::{Connection, Pool, Target},
     content::Content,
     fault::Fault,
-    measure::{Latencies, Phase, Tally},
+    latency::Latencies,
+    measure::{Phase, Tally},
     report::{Check, OverloadReport, SurgeReport},
     stream::{Ended, Stream, Wanted},
 };
@@ -239,7 +240,7 @@ struct Crowd {
     /// Bytes that reached clients.
     arrived: Arc<AtomicU64>,
     /// Connections whose last request has ended. At most [`OPEN_AT_MOST`]: each was open at the same time as the others.
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Pool>,
 }
 
 impl Crowd {
@@ -291,23 +292,18 @@ impl Crowd {
             Err(fault) => Ended::refused(began, fault),
         };
         if clients == Clients::Keeping && matches!(ended.fault, None | Some(Fault::Refused { .. })) {
-            self.idle.lock().expect("no client panics with it").push(connection);
+            self.idle.give(connection);
         }
         Visit { receipt_id, came: began - phase, ended }
     }
 
     async fn connection(&self, clients: Clients) -> Result<Connection, Fault> {
         if clients == Clients::Keeping
-            && let Some(connection) = self.idle_connection()
+            && let Some(connection) = self.idle.take()
         {
             return Ok(connection);
         }
         Connection::open(&self.target, None).await
-    }
-
-    fn idle_connection(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock().expect("no client panics with it");
-        std::iter::from_fn(|| idle.pop()).find(|connection| !connection.is_closed())
     }
 }
 

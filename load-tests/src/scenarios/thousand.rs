@@ -59,8 +59,7 @@ impl Thousand {
         let mut all = self.prepare(bench, &self.small_sizes).await?;
         all.extend_from_slice(&held);
 
-        let mut findings =
-            Findings { phases: Vec::new(), checks: Vec::new(), tally: Tally::new(), held_bytes: None, overload: None };
+        let mut findings = Findings::new();
         self.hold(bench, &held, &mut findings).await?;
         let rushed = self.rush(bench, all.into(), &mut findings.tally).await?;
         findings.phases.push(rushed);

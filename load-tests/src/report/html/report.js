@@ -1,0 +1,101 @@
+"use strict";
+// Plots over the time of the run. Every figure is in the JSON above; the tables are there without this script.
+(function () {
+  const report = JSON.parse(document.getElementById("report").textContent);
+  const plots = document.getElementById("plots");
+  const colours = ["#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#57606a"];
+  const open = report.phases.filter((phase) => phase.open && phase.open.series.length);
+
+  // Between two phases the lines break.
+  const points = open.flatMap((phase) => phase.open.series.concat([{ at: phase.open.series.at(-1).at + 1e-3 }]));
+  const marks = open.map((phase) => ({ at: phase.open.beganSeconds, name: phase.name }));
+
+  const phaseMarks = {
+    hooks: {
+      draw: (plot) => {
+        const { ctx, bbox } = plot;
+        ctx.save();
+        ctx.strokeStyle = ctx.fillStyle = "#57606a";
+        ctx.font = "12px sans-serif";
+        for (const mark of marks) {
+          const x = plot.valToPos(mark.at, "x", true);
+          ctx.beginPath();
+          ctx.moveTo(x, bbox.top);
+          ctx.lineTo(x, bbox.top + bbox.height);
+          ctx.stroke();
+          ctx.fillText(mark.name, x + 4, bbox.top + 12);
+        }
+        ctx.restore();
+      },
+    },
+  };
+
+  function plot(title, unit, from, lines, log) {
+    const shown = lines.filter(([, of]) => from.some((point) => of(point) != null));
+    if (!shown.length) return;
+    const value = (of) => from.map((point) => of(point) ?? null);
+    const round = (_, number) => (number == null ? "" : number.toFixed(2));
+    new uPlot(
+      {
+        title,
+        width: Math.min(1080, plots.clientWidth || 1080),
+        height: 260,
+        scales: { x: { time: false }, y: log ? { distr: 3 } : { range: (_, __, most) => [0, most * 1.1 || 1] } },
+        axes: [{ label: "seconds" }, { label: unit, size: 70 }],
+        plugins: [phaseMarks],
+        series: [{ label: "seconds", value: round }].concat(
+          shown.map(([label], index) => ({
+            label,
+            stroke: colours[index % colours.length],
+            width: 1.5,
+            value: round,
+            points: { show: from.length < 80 },
+          })),
+        ),
+      },
+      [from.map((point) => point.at), ...shown.map(([, of]) => value(of))],
+      plots,
+    );
+  }
+
+  const positive = (of) => (point) => (of(point) > 0 ? of(point) : null);
+  plot("Latency over time", "ms, logarithmic", points, [
+    ["first byte p50", positive((p) => p.firstByteP50Ms)],
+    ["first byte p99", positive((p) => p.firstByteP99Ms)],
+    ["last byte p99", positive((p) => p.lastByteP99Ms)],
+  ], true);
+  plot("Requests", "per second", points, [
+    ["due", (p) => p.duePerSecond],
+    ["done", (p) => p.donePerSecond],
+    ["refused", (p) => p.refusedPerSecond],
+    ["failed", (p) => p.failedPerSecond],
+  ]);
+  plot("Throughput", "MiB/s", points, [["MiB/s", (p) => p.mibPerSecond]]);
+
+  // Percentiles of each phase, on the scale of nines.
+  const nines = [[0.5, "p50"], [0.9, "p90"], [0.95, "p95"], [0.99, "p99"], [0.999, "p999"]];
+  const ladder = nines.map(([share, key]) => ({ at: -Math.log10(1 - share), key }));
+  const kept = marks.splice(0);
+  plot("Last byte by percentile (1: p90, 2: p99, 3: p99.9)", "ms, logarithmic", ladder, report.phases.map((phase) => [
+    phase.name, positive((step) => phase.totalMs[step.key]),
+  ]), true);
+  plot("First byte by percentile (1: p90, 2: p99, 3: p99.9)", "ms, logarithmic", ladder, report.phases.map((phase) => [
+    phase.name, positive((step) => phase.firstByteMs[step.key]),
+  ]), true);
+  marks.push(...kept);
+
+  const samples = report.samples;
+  plot("The node: resident memory", "MiB", samples, [["resident", (s) => s.residentMib]]);
+  plot("The node: processor", "cores", samples.slice(1).map((s, i) => ({
+    at: s.at, cores: (s.cpuSeconds - samples[i].cpuSeconds) / (s.at - samples[i].at),
+  })), [["cores", (s) => s.cores]]);
+  plot("The node: files, threads, streams, connections", "", samples, [
+    ["open files", (s) => s.openFiles], ["threads", (s) => s.threads],
+    ["streams", (s) => s.streams], ["connections", (s) => s.connections],
+  ]);
+  const names = (of) => [...new Set(samples.flatMap((s) => Object.keys(of(s))))];
+  plot("The node: use of its bounded queues", "% of the bound", samples,
+    names((s) => s.inUsePercent).map((name) => [name, (s) => s.inUsePercent[name]]));
+  plot("The node: connections to the database", "", samples,
+    names((s) => s.pool).map((name) => [name, (s) => s.pool[name]]));
+})();

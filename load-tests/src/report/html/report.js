@@ -17,6 +17,7 @@
         ctx.save();
         ctx.strokeStyle = ctx.fillStyle = "#57606a";
         ctx.font = "12px sans-serif";
+        ctx.textAlign = "left";
         for (const mark of marks) {
           const x = plot.valToPos(mark.at, "x", true);
           ctx.beginPath();
@@ -30,7 +31,7 @@
     },
   };
 
-  function plot(title, unit, from, lines, log) {
+  function plot(title, unit, from, lines, log, along = "seconds") {
     const shown = lines.filter(([, of]) => from.some((point) => of(point) != null));
     if (!shown.length) return;
     const value = (of) => from.map((point) => of(point) ?? null);
@@ -41,9 +42,9 @@
         width: Math.min(1080, plots.clientWidth || 1080),
         height: 260,
         scales: { x: { time: false }, y: log ? { distr: 3 } : { range: (_, __, most) => [0, most * 1.1 || 1] } },
-        axes: [{ label: "seconds" }, { label: unit, size: 70 }],
-        plugins: [phaseMarks],
-        series: [{ label: "seconds", value: round }].concat(
+        axes: [{ label: along }, { label: unit, size: 70 }],
+        plugins: along === "seconds" ? [phaseMarks] : [],
+        series: [{ label: along, value: round }].concat(
           shown.map(([label], index) => ({
             label,
             stroke: colours[index % colours.length],
@@ -75,14 +76,12 @@
   // Percentiles of each phase, on the scale of nines.
   const nines = [[0.5, "p50"], [0.9, "p90"], [0.95, "p95"], [0.99, "p99"], [0.999, "p999"]];
   const ladder = nines.map(([share, key]) => ({ at: -Math.log10(1 - share), key }));
-  const kept = marks.splice(0);
-  plot("Last byte by percentile (1: p90, 2: p99, 3: p99.9)", "ms, logarithmic", ladder, report.phases.map((phase) => [
+  plot("Last byte by percentile", "ms, logarithmic", ladder, report.phases.map((phase) => [
     phase.name, positive((step) => phase.totalMs[step.key]),
-  ]), true);
-  plot("First byte by percentile (1: p90, 2: p99, 3: p99.9)", "ms, logarithmic", ladder, report.phases.map((phase) => [
+  ]), true, "nines: 1 is p90, 2 is p99, 3 is p99.9");
+  plot("First byte by percentile", "ms, logarithmic", ladder, report.phases.map((phase) => [
     phase.name, positive((step) => phase.firstByteMs[step.key]),
-  ]), true);
-  marks.push(...kept);
+  ]), true, "nines: 1 is p90, 2 is p99, 3 is p99.9");
 
   const samples = report.samples;
   plot("The node: resident memory", "MiB", samples, [["resident", (s) => s.residentMib]]);

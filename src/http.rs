@@ -74,6 +74,7 @@ pub mod receipt_reader;
 pub mod receipts;
 pub mod routes;
 pub mod routing;
+pub mod schemas;
 pub mod scrape;
 pub mod sessions;
 pub mod storage;
@@ -240,6 +241,7 @@ pub fn configure(cfg: &mut ServiceConfig, deps: Deps) {
     dashboard::configure(cfg, deps.dashboard);
     console::configure(cfg, deps.console);
     docs::configure(cfg);
+    openapi::configure(cfg);
     if deps.has_player {
         player::configure(cfg);
     }

@@ -19,7 +19,7 @@ use super::{
     body, routing,
     validation::{Validate, Violations, is_tier_name},
 };
-use crate::http::openapi::answers;
+use crate::http::schemas::answers;
 
 /// Tags in one call: as many as a channel to the other instances takes without lagging.
 const MAX_TAGS: usize = 100;

@@ -24,7 +24,7 @@ use super::{
     body, paging, routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 use crate::keys::{self, ADMIN, ADMIN_KEY, NewSecret};
 
 /// Keys per page by default.

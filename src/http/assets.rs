@@ -25,7 +25,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// The dependencies of the routes of this module.
 #[derive(Clone)]

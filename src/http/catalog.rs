@@ -20,7 +20,7 @@ use penstock_actors::{
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Problem, answer, paging, routing, validation::is_media_range};
-use crate::http::openapi::answers;
+use crate::http::schemas::answers;
 
 pub(crate) mod cursor;
 

@@ -24,9 +24,8 @@ use super::{
         self, Admin,
         console::{SessionToken, no_cookies, shown_token},
     },
-    dashboard,
-    openapi::answers,
-    origins, routing,
+    dashboard, origins, routing,
+    schemas::answers,
 };
 use crate::telemetry::logs::AUDIT;
 

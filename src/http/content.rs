@@ -26,7 +26,7 @@ use super::{
     paced_body::PacedBody,
     routing,
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// Settings of uploads.
 #[derive(Debug, Clone, Copy)]

@@ -25,7 +25,7 @@ use super::{
     routing,
     streaming::{self, AdmittedStream, ContentHeaders, RightQuery, StreamRequest, counted},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 use crate::telemetry::metrics::Mode;
 
 /// Digits of a number that every parser of ranges can hold.

@@ -1,4 +1,4 @@
-//! `/openapi.json`, and `/docs`, a page that shows it.
+//! `/docs`, a page that shows the OpenAPI document.
 //!
 //! The page and the library that draws it are part of the binary, the library compressed. Their own policy lets them load nothing from
 //! elsewhere; the calls that a reader tries go to this node alone.
@@ -12,7 +12,7 @@ use actix_web::{
 };
 use flate2::read::GzDecoder;
 
-use super::{Problem, ProblemType, dashboard::file, openapi, routing};
+use super::{Problem, ProblemType, dashboard::file, routing};
 
 /// What the page may load and do. The library has styles in attributes, and one in a tag, whose hashes are those of the light and the dark
 /// page. No code in the page is allowed.
@@ -30,34 +30,17 @@ pub(super) const PAGES: &[(&str, &str, &str)] = &[
 /// The library, as `gzip` has compressed it: 863 KB as text.
 const LIBRARY: &[u8] = include_bytes!("docs/page/vendor/rapidoc-min.js.gz");
 
-/// What the document says of these calls.
+/// What the document says of this call.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(document, library))]
+#[openapi(paths(library))]
 pub(super) struct Calls;
 
 pub fn configure(cfg: &mut ServiceConfig) {
-    cfg.service(routing::resource("/openapi.json").route(routing::read().to(document)))
-        .service(routing::resource("/docs/rapidoc.js").route(routing::read().to(library)));
+    cfg.service(routing::resource("/docs/rapidoc.js").route(routing::read().to(library)));
     for (path, media_type, text) in PAGES {
         let page = async move || file(media_type, text, POLICY);
         cfg.service(routing::resource(path).route(routing::read().to(page)));
     }
-}
-
-#[utoipa::path(
-    get,
-    path = "/openapi.json",
-    operation_id = "getDocument",
-    tag = "Operators",
-    summary = "This document",
-    description = "",
-    responses((status = 200, description = "The OpenAPI document", body = crate::http::openapi::scalars::Object)),
-)]
-async fn document() -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .content_type("application/json")
-        .body(openapi::text())
 }
 
 #[utoipa::path(

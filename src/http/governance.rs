@@ -27,7 +27,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 pub(crate) mod document;
 pub(super) mod gate;
@@ -146,7 +146,7 @@ fn unreadable(error: PortError) -> Problem {
     summary = "Create or replace a governance policy",
     description = "docs/policies.md describes the language.",
     params(("policyId" = scalars::PlainName, Path, description = "The policy")),
-    request_body(content = crate::http::openapi::PolicyDocument, content_type = "application/json"),
+    request_body(content = crate::http::schemas::PolicyDocument, content_type = "application/json"),
     responses(
         (status = 200, description = "The version that is in force", body = answers::StoredPolicy),
         (status = 201, description = "The policy is new", body = answers::StoredPolicy, headers(("Location" = String, description = "The address of the new resource"))),

@@ -39,7 +39,7 @@ use serde::Serialize;
 
 use self::looks::{Dependency, ProbeOutcome};
 use super::{answer, routing};
-use crate::http::openapi::answers;
+use crate::http::schemas::answers;
 
 /// Their names in the log.
 const DEPENDENCIES: [&str; 4] = ["database", "storage", "shared state", "governance"];

@@ -21,7 +21,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 use crate::signatures::is_on_curve;
 
 /// The dependencies of the routes of this module.

@@ -12,7 +12,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::answers;
+use crate::http::schemas::answers;
 use crate::telemetry::logs;
 
 /// What the document says of these calls.

@@ -1,20 +1,24 @@
 //! The OpenAPI document of this interface: made from the handlers, so that it says what they do.
 //!
 //! Each module of routes has a `Calls` with the annotations of its handlers, and the types of requests describe themselves.
-//! [`answers`] has the forms of answers. What holds for all calls alike is added here: who may call ([`routes`](super::routes)), the
+//! [`schemas`](super::schemas) has the forms of answers. What holds for all calls alike is added here: who may call ([`routes`](super::routes)), the
 //! refusals ([`ProblemType`](super::ProblemType)), the fields of every answer, HEAD, and the files of pages. Tests compare the document
 //! with the table of routes, and a contract test calls a running node as the document says.
 
 use std::sync::LazyLock;
 
+use actix_web::{HttpResponse, http::header, web::ServiceConfig};
 use serde_json::Value;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::OpenApi;
 
-pub mod answers;
+use super::{
+    routing,
+    schemas::{Fault, ProblemDocument},
+};
+
 mod complete;
 mod parts;
 mod refusals;
-pub mod scalars;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -39,58 +43,30 @@ pub mod scalars;
         (name = "Stored content", description = "Verify the copies of a content, and move them."),
         (name = "Operators", description = "Health, metrics, pages and operations by hand.")
     ),
+    paths(show),
     components(schemas(ProblemDocument, Fault))
 )]
 struct Base;
 
-/// A refusal (RFC 9457). docs/problems.md lists the types; some have more members.
-#[derive(ToSchema)]
-#[schema(as = Problem, rename_all = "camelCase")]
-pub struct ProblemDocument {
-    #[schema(example = "urn:penstock:problem:unknown-receipt")]
-    pub r#type: String,
-    #[schema(example = "There is no such receipt")]
-    pub title: String,
-    #[schema(example = 404)]
-    pub status: u16,
-    /// What is wrong with this request.
-    pub detail: Option<String>,
-    /// Seconds after which the same request may succeed, as in `Retry-After`.
-    pub retry_after: Option<u64>,
-    /// All values that break rules.
-    pub errors: Option<Vec<Fault>>,
+pub fn configure(cfg: &mut ServiceConfig) {
+    cfg.service(routing::resource("/openapi.json").route(routing::read().to(show)));
 }
 
-/// A value that breaks a rule.
-#[derive(ToSchema)]
-pub struct Fault {
-    #[schema(example = "priceSatoshis")]
-    pub path: String,
-    #[schema(example = "must be at most 2100000000000000")]
-    pub detail: String,
-}
-
-/// A document in the language of governance policies.
-#[derive(ToSchema)]
-#[schema(example = json!({ "rules": [{ "id": "open-licence", "require": { "licence": ["CC0-1.0", "CC-BY-4.0"] }, "reason": "We publish openly licensed data only." }] }))]
-pub struct PolicyDocument {
-    pub description: Option<String>,
-    pub rules: Vec<scalars::Object>,
-}
-
-/// A RunEvent, JobEvent or DatasetEvent of OpenLineage 2-0-2; the published schema says what else it must have.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase", as = LineageEvent)]
-pub struct LineageEventDocument {
-    pub event_time: scalars::Moment,
-    #[schema(example = "https://example.org/etl")]
-    pub producer: String,
-    #[schema(rename = "schemaURL", example = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent")]
-    pub schema_url: Option<String>,
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "getDocument",
+    tag = "Operators",
+    summary = "This document",
+    description = "",
+    responses((status = 200, description = "The OpenAPI document", body = crate::http::schemas::scalars::Object)),
+)]
+async fn show() -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-cache")).content_type("application/json").body(text())
 }
 
 /// The document as text.
-pub fn text() -> &'static str {
+fn text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
     &TEXT
 }

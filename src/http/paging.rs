@@ -6,7 +6,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Problem;
-use crate::http::openapi::scalars;
+use crate::http::schemas::scalars;
 
 /// The parameters of a page.
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -25,7 +25,7 @@ use super::{
     routing,
     usage::{read_cursor, write_cursor},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// Usage rows per page: a read of as many index entries.
 const PAGE: u32 = 1000;

@@ -22,7 +22,7 @@ use super::{
     paging, routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::answers;
+use crate::http::schemas::answers;
 use crate::keys;
 
 /// The dependencies of the routes of this module.

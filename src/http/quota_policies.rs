@@ -20,7 +20,7 @@ use super::{
     routing,
     validation::{Validate, Violations, is_media_range, is_tier_name},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// The largest limit in bytes: 1 EiB, which keeps sums of usage within a signed 64-bit column.
 const MAX_BYTES: u64 = 1 << 60;

@@ -16,7 +16,7 @@ use penstock_actors::{
 use serde_json::{Map, Value, json};
 
 use super::{Problem, ProblemType, ReceiptReader, answer, routing};
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// How long the answer waits for usage that is not in the ledger yet, so that a client sees what it just streamed.
 const SETTLING: Duration = Duration::from_secs(2);

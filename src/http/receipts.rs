@@ -23,7 +23,7 @@ use super::{
     routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// How long a receipt lives when its producer does not say: the contract's default.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -20,7 +20,7 @@ use super::{
     JsonBody, Problem, ProblemType, ReceiptReader, answer, routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 use crate::receipt_tokens::ReceiptText;
 
 /// How long sessions are kept.

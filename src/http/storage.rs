@@ -27,7 +27,7 @@ use super::{
     paging, routing,
     validation::{Validate, Violations},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// How long an answer waits for the work: less than balancers wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(25);

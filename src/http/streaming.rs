@@ -43,7 +43,7 @@ use super::{
     Origins, Problem, ProblemType, Proxies, Readiness, ReceiptReader, middleware::observe::note_content,
     problem::unreadable, routing,
 };
-use crate::http::openapi::scalars;
+use crate::http::schemas::scalars;
 use crate::{
     client_marks::{ClientMarks, LastMark},
     content_sizes::ContentSizes,

@@ -31,7 +31,7 @@ use super::{
     Problem, ProblemType, Readiness, answer, auth::Producer, body::check_coding, credentials::is_signed_request,
     middleware::signed_body::unreadable, paced_body::PacedBody, routing,
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// The dependencies of the routes of this module.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Problem, ReceiptReader, answer, auth::Producer, paging, receipts::must_own, routing};
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// Rows per page by default: about 25 KiB of JSON.
 const PAGE: u32 = 100;

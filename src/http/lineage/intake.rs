@@ -29,7 +29,7 @@ use super::{
     Deps,
     node_id::{path_of_node, path_of_run},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 use crate::{openlineage::EventReader, words};
 
 /// How long a body may take: 8 MiB in this time are 280 KB/s, and clients of lineage are servers.
@@ -50,7 +50,7 @@ const SMALL: usize = 16 * 1024;
     tag = "Lineage",
     summary = "Send an OpenLineage event",
     description = "A RunEvent, JobEvent or DatasetEvent, checked against the published schema 2-0-2.",
-    request_body(content = crate::http::openapi::LineageEventDocument, content_type = "application/json"),
+    request_body(content = crate::http::schemas::LineageEventDocument, content_type = "application/json"),
     responses(
         (status = 200, description = "The event was known", body = answers::KeptEvent),
         (status = 201, description = "The event is kept", body = answers::KeptEvent, headers(("Location" = String, description = "The address of the new resource"))),

@@ -19,7 +19,7 @@ use super::{
     show,
     walked::{Format, Walked},
 };
-use crate::http::openapi::{answers, scalars};
+use crate::http::schemas::{answers, scalars};
 
 /// Edges from the root by default: two jobs far in either direction.
 const DEPTH: u32 = 4;

@@ -168,7 +168,9 @@ mod tests {
         for good in ["off", "INFO", "info, penstock=debug", "warn,[request]=trace"] {
             assert!(read(good).is_ok(), "{good}");
         }
-        for bad in ["", "  ", "inof", "info,penstock::http", "penstock=loudest", &"a".repeat(LEVEL_CHARS + 1)] {
+        for bad in
+            ["", "  ", "inof", "info,penstock::http", "info,=,", "penstock=loudest", &"a".repeat(LEVEL_CHARS + 1)]
+        {
             assert!(read(bad).is_err(), "{bad:?}");
         }
     }

@@ -31,8 +31,10 @@ impl FromStr for LogFilter {
     type Err = Box<dyn Error + Send + Sync>;
 
     fn from_str(directives: &str) -> Result<Self, Self::Err> {
+        // The table alone would take directives that are misspelt.
+        let filter: EnvFilter = directives.parse()?;
         Ok(if directives.contains('[') {
-            Self::Spans(Box::new(directives.parse()?))
+            Self::Spans(Box::new(filter))
         } else {
             Self::Targets(Box::new(directives.parse()?))
         })
